@@ -1,0 +1,211 @@
+//! Engine.IO over HTTP (contract sections 7.2 and 7.4): requests are checked here and forwarded to
+//! the worker on which the session lives; upgrades hand the socket over to it.
+
+use super::http::{End, Http};
+use super::{Acceptor, Outcome, rest};
+use crate::api::ApiError;
+use crate::message::{App, SessionId, WorkerId};
+use crate::protocol::engineio::{RequestError, decode_id};
+use crate::router::{
+    AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose, Slot, Ticket,
+};
+use crate::wire::handshake;
+use crate::wire::http::{Method, Request, Response};
+
+/// Answers a request to an Engine.IO path.
+pub(super) async fn answer(
+    acceptor: &Acceptor,
+    http: &mut Http,
+    request: &Request,
+    app: App,
+) -> Result<Outcome, End> {
+    match wanted(acceptor, request, app) {
+        Ok(Wanted::Upgrade(purpose)) => Ok(upgrade(request, purpose)),
+        Ok(Wanted::Open) => {
+            http.body(request).await?;
+            let worker = acceptor.hub.router.assign();
+            forward(acceptor, http, worker, PollRequest::Open(app)).await
+        }
+        Ok(Wanted::Get(session)) => {
+            http.body(request).await?;
+            forward(acceptor, http, session.worker, PollRequest::Get(session)).await
+        }
+        Ok(Wanted::Post(session)) => {
+            let body = http.body(request).await?;
+            forward(acceptor, http, session.worker, PollRequest::Post(session, body)).await
+        }
+        Err(error) => {
+            http.body(request).await?;
+            Ok(Outcome::Respond(refused(request, error)))
+        }
+    }
+}
+
+/// The conformance echo.
+pub(super) fn echo(request: &Request) -> Outcome {
+    upgrade(request, Purpose::Echo)
+}
+
+/// What a request asks for.
+enum Wanted {
+    Open,
+    Get(SessionId),
+    Post(SessionId),
+    Upgrade(Purpose),
+}
+
+/// The checks of a stock server, in its order.
+fn wanted(acceptor: &Acceptor, request: &Request, app: App) -> Result<Wanted, RequestError> {
+    let transport = request.query_value("transport");
+    let is_websocket = match transport.as_deref() {
+        Some("websocket") => true,
+        Some("polling") => false,
+        _ => return Err(RequestError::UnknownTransport),
+    };
+    if let Some(sid) = request.query_value("sid") {
+        let session = decode_id(&sid).filter(|session| is_here(acceptor, session.worker));
+        let session = session.ok_or(RequestError::UnknownSession)?;
+        return match request.method {
+            Method::Get if is_websocket && request.upgrade => {
+                Ok(Wanted::Upgrade(Purpose::Probe(session)))
+            }
+            Method::Get if !is_websocket => Ok(Wanted::Get(session)),
+            Method::Post if !is_websocket => Ok(Wanted::Post(session)),
+            _ => Err(RequestError::BadRequest),
+        };
+    }
+    if request.method != Method::Get {
+        return Err(RequestError::BadHandshakeMethod);
+    }
+    if is_websocket && !request.upgrade {
+        return Err(RequestError::BadRequest);
+    }
+    if request.query_value("EIO").as_deref() != Some("4") {
+        return Err(RequestError::UnsupportedVersion);
+    }
+    match is_websocket {
+        true => Ok(Wanted::Upgrade(Purpose::EngineIo(app))),
+        false => Ok(Wanted::Open),
+    }
+}
+
+fn is_here(acceptor: &Acceptor, worker: WorkerId) -> bool {
+    worker.index() < acceptor.hub.router.workers.len()
+}
+
+/// Upgrade requests are refused in plain text, others in JSON.
+fn refused(request: &Request, error: RequestError) -> Response {
+    match request.upgrade {
+        true => Response::with_type(400, "text/html", error.message()),
+        false => Response::json(400, error.json()),
+    }
+}
+
+fn upgrade(request: &Request, purpose: Purpose) -> Outcome {
+    match handshake::check(request) {
+        Ok(accept) => Outcome::Upgrade(purpose, accept.as_str().to_owned()),
+        Err(error) => {
+            let mut response = Response::text(error.status(), error.to_string());
+            for (name, value) in error.headers() {
+                response = response.header(name, *value);
+            }
+            Outcome::Respond(response)
+        }
+    }
+}
+
+/// Gives the socket to the worker that it belongs to.
+pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accept: String) {
+    let router = &acceptor.hub.router;
+    let (socket, leftover) = match http.into_socket() {
+        Ok(taken) => taken,
+        Err(error) => return tracing::warn!(%error, "an upgrade failed for want of descriptors"),
+    };
+    let worker = match purpose {
+        Purpose::Probe(session) => {
+            router.assign_to(session.worker);
+            session.worker
+        }
+        Purpose::EngineIo(_) | Purpose::Echo => router.assign(),
+    };
+    let handover = Handover { socket, leftover, accept, purpose };
+    if !router.control(worker, Mail::Adopt(Box::new(handover))) {
+        // The socket was dropped with the mail: the client sees a closed connection and tries again.
+        router.unassign(worker);
+        acceptor.counters.publications_refused.add(1);
+    }
+}
+
+/// Asks the session's worker, and waits for its answer as long as the client does.
+async fn forward(
+    acceptor: &Acceptor,
+    http: &mut Http,
+    worker: WorkerId,
+    request: PollRequest,
+) -> Result<Outcome, End> {
+    let session = match &request {
+        PollRequest::Get(session) | PollRequest::Post(session, _) => Some(*session),
+        PollRequest::Open(_) => None,
+    };
+    let is_get = matches!(request, PollRequest::Get(_));
+    let Some(mut pending) = acceptor.ticket() else {
+        return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
+    };
+    let ticket = pending.ticket();
+    let poll = Poll { from: acceptor.id, ticket, request };
+    if !acceptor.hub.router.control(worker, Mail::Poll(Box::new(poll))) {
+        acceptor.mailbox.release(Slot::Control);
+        if session.is_none() {
+            acceptor.hub.router.unassign(worker);
+        }
+        acceptor.counters.publications_refused.add(1);
+        return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
+    }
+    let answer = loop {
+        // The read itself stays outside: a read that is given up loses what it had read.
+        let answered = monoio::select! {
+            answer = &mut pending => Some(answer),
+            () = http.sends_ahead() => None,
+        };
+        match answered {
+            Some(answer) => break answer,
+            None if http.fill().await.is_ok() => {}
+            None => {
+                if let Some(session) = session {
+                    tell_gone(acceptor, session, ticket);
+                }
+                return Err(End::Gone);
+            }
+        }
+    };
+    let response = response(answer);
+    Ok(match session {
+        Some(session) if is_get => Outcome::Deliver(response, session, ticket),
+        _ => Outcome::Respond(response),
+    })
+}
+
+/// The client went away with a request of this session, or with packets on their way to it.
+pub(super) fn tell_gone(acceptor: &Acceptor, session: SessionId, ticket: Ticket) {
+    // Where there is no room for it the session ends with its heartbeat instead.
+    acceptor.hub.router.control(session.worker, Mail::PollGone { session, ticket });
+}
+
+fn response(answer: AnswerBody) -> Response {
+    match answer {
+        AnswerBody::Payload(payload) => {
+            Response::with_type(200, "text/plain; charset=UTF-8", payload)
+                .header("Cache-Control", "no-store")
+        }
+        AnswerBody::Taken => {
+            Response::with_type(200, "text/html", "ok").header("Cache-Control", "no-store")
+        }
+        AnswerBody::PollRefused(PollRefusal::UnknownSession) => {
+            Response::json(400, RequestError::UnknownSession.json())
+        }
+        AnswerBody::PollRefused(PollRefusal::BadRequest) => {
+            Response::json(400, RequestError::BadRequest.json())
+        }
+        AnswerBody::Stored(_) => rest::response(ApiError::store_failed().into()),
+    }
+}

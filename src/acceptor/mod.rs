@@ -1,0 +1,254 @@
+//! The acceptor role: accepts connections, serves HTTP on them, and hands over what becomes a
+//! WebSocket. Runs on threads of its own or inside the workers' threads; either way it meets the
+//! workers only through mailboxes.
+
+mod engineio;
+mod handover;
+mod http;
+mod rest;
+mod tickets;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use monoio::net::{TcpListener, TcpStream};
+
+use crate::api::ApiError;
+use crate::auth::Authenticator;
+use crate::config;
+use crate::hub::Hub;
+use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::message::{App, SessionId};
+use crate::metrics::Counters;
+use crate::router::{AcceptorId, Answer, Inbox, Mailbox, Purpose, Slot, Ticket};
+use crate::wire::http::{HttpError, Method, Request, Response};
+use http::{End, Http};
+use tickets::{Pending, Tickets};
+
+/// How long accepting pauses when descriptors or places have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What one acceptor's connections share.
+#[derive(Debug)]
+pub struct Acceptor {
+    id: AcceptorId,
+    hub: Arc<Hub>,
+    mailbox: Arc<Mailbox<Answer>>,
+    auth: RefCell<Authenticator>,
+    counters: Arc<Counters>,
+    times: config::Http,
+    conformance: bool,
+    tickets: Tickets,
+    connections: Cell<usize>,
+}
+
+/// What became of a request.
+enum Outcome {
+    /// It is answered.
+    Respond(Response),
+    /// It is answered with packets of a session, which would be lost if the client did not take it.
+    Deliver(Response, SessionId, Ticket),
+    /// The connection becomes a WebSocket.
+    Upgrade(Purpose, String),
+}
+
+impl Acceptor {
+    /// An acceptor without connections.
+    pub fn new(
+        id: AcceptorId,
+        hub: Arc<Hub>,
+        config: &config::Config,
+        auth: Authenticator,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            id,
+            mailbox: hub.router.acceptors[usize::from(id.0)].clone(),
+            hub,
+            auth: RefCell::new(auth),
+            counters,
+            times: config.http.clone(),
+            conformance: config.conformance,
+            tickets: Tickets::default(),
+            connections: Cell::new(0),
+        }
+    }
+
+    /// A ticket whose answer has a place in the mailbox.
+    fn ticket(&self) -> Option<Pending<'_>> {
+        self.mailbox.reserve(Slot::Control).then(|| self.tickets.issue())
+    }
+
+    fn may_accept(&self) -> bool {
+        self.connections.get() < HTTP_CONNECTIONS_MAX
+    }
+}
+
+/// Accepts for ever, as a task beside others of this thread.
+pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answer>) {
+    monoio::spawn(run(acceptor, listener, inbox));
+}
+
+/// Accepts for ever, on the thread that serves. Ends only where the listener cannot be watched.
+pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answer>) {
+    let acceptor = Rc::new(acceptor);
+    let watched = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    let listener = match watched {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the listener cannot be watched"),
+    };
+    monoio::spawn(settle_answers(acceptor.clone(), inbox));
+    loop {
+        let accepted = match acceptor.may_accept() {
+            true => listener.accept().await,
+            false => Err(io::ErrorKind::QuotaExceeded.into()),
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Without it a lone small frame may wait for the acknowledgement of the one before.
+                let _ = stream.set_nodelay(true);
+                acceptor.connections.set(acceptor.connections.get() + 1);
+                acceptor.counters.http_connections.add(1);
+                monoio::spawn(serve(acceptor.clone(), stream));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "accepting pauses");
+                acceptor.counters.accept_pauses.add(1);
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Hands the mailbox's answers to whoever waits for them.
+async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answer>) {
+    let bell = inbox.mailbox().doorbell();
+    // The runtime awaits sockets only; it never reads this one, so that it is none does not matter.
+    let awaitable = bell.descriptor().try_clone().map(std::net::TcpStream::from);
+    let awaitable = awaitable.and_then(TcpStream::from_std);
+    let awaitable = match awaitable {
+        Ok(awaitable) => awaitable,
+        Err(error) => return tracing::error!(%error, "an acceptor's mailbox cannot be watched"),
+    };
+    loop {
+        while let Some(answer) = inbox.take(|_| Slot::Control) {
+            acceptor.tickets.settle(answer);
+        }
+        if bell.sleep(|| inbox.is_empty()) {
+            let _ = awaitable.readable(false).await;
+            bell.silence();
+            bell.woke();
+        }
+    }
+}
+
+/// Serves one connection from its first request to its last.
+async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream) {
+    let http = Http::new(stream, acceptor.times.clone());
+    serve_requests(&acceptor, http).await;
+    acceptor.connections.set(acceptor.connections.get() - 1);
+    acceptor.counters.http_connections.sub(1);
+}
+
+async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
+    loop {
+        let request = match http.head().await {
+            Ok(request) => request,
+            Err(end) => return refuse(acceptor, http, end).await,
+        };
+        acceptor.counters.http_requests.add(1);
+        let outcome = match answer(acceptor, &mut http, &request).await {
+            Ok(outcome) => outcome,
+            Err(end) => return refuse(acceptor, http, end).await,
+        };
+        let (response, packets_of) = match outcome {
+            Outcome::Respond(response) => (response, None),
+            Outcome::Deliver(response, session, ticket) => (response, Some((session, ticket))),
+            Outcome::Upgrade(purpose, accept) => {
+                return engineio::hand_over(acceptor, http, purpose, accept);
+            }
+        };
+        let response = allow_origin(response, &request);
+        let head_only = request.method == Method::Head;
+        if http.respond(&response, request.keep_alive, head_only).await.is_err() {
+            if let Some((session, ticket)) = packets_of {
+                engineio::tell_gone(acceptor, session, ticket);
+            }
+            return;
+        }
+        if !request.keep_alive {
+            return http.finish().await;
+        }
+    }
+}
+
+/// Says why a connection ends, where that can be said.
+async fn refuse(acceptor: &Acceptor, mut http: Http, end: End) {
+    let error = match end {
+        End::Gone => return,
+        End::Slow(has_request) => {
+            acceptor.counters.http_timeouts.add(1);
+            if !has_request {
+                return;
+            }
+            ApiError::http(408, "The request did not arrive in time")
+        }
+        End::Broken(HttpError::BodyTooLong) => {
+            acceptor.counters.http_refused.add(1);
+            ApiError::payload_too_large(crate::limits::HTTP_BODY_BYTES_MAX)
+        }
+        End::Broken(error) => {
+            acceptor.counters.http_refused.add(1);
+            ApiError::http(error.status(), error.to_string())
+        }
+    };
+    let response = rest::response(error.into());
+    if http.respond(&response, false, false).await.is_ok() {
+        http.finish().await;
+    }
+}
+
+/// Finds who answers a request.
+async fn answer(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Result<Outcome, End> {
+    if request.method == Method::Options {
+        http.body(request).await?;
+        return Ok(Outcome::Respond(preflight(request)));
+    }
+    match request.path.as_str() {
+        "/socket.io/" | "/socket.io" if acceptor.conformance => {
+            engineio::answer(acceptor, http, request, App::SocketIoConformance).await
+        }
+        "/socket.io/" | "/socket.io" => {
+            engineio::answer(acceptor, http, request, App::Insforge).await
+        }
+        "/engine.io/" | "/engine.io" if acceptor.conformance => {
+            engineio::answer(acceptor, http, request, App::EngineIoConformance).await
+        }
+        "/_test/echo" if acceptor.conformance => Ok(engineio::echo(request)),
+        "/metrics" => rest::metrics(acceptor, http, request).await.map(Outcome::Respond),
+        _ => rest::answer(acceptor, http, request).await.map(Outcome::Respond),
+    }
+}
+
+/// The answer to a browser's question whether it may ask (contract section 7.5).
+fn preflight(request: &Request) -> Response {
+    let mut response = Response::empty(204)
+        .header("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE");
+    if let Some(headers) = request.header("access-control-request-headers") {
+        response = response.header("Access-Control-Allow-Headers", headers.to_owned());
+    }
+    response.header("Vary", "Access-Control-Request-Headers")
+}
+
+/// Lets the page that asked read the answer (contract sections 2.1 and 7.5).
+fn allow_origin(response: Response, request: &Request) -> Response {
+    let Some(origin) = request.header("origin") else { return response };
+    response
+        .header("Access-Control-Allow-Origin", origin.to_owned())
+        .header("Access-Control-Allow-Credentials", "true")
+        .header("Access-Control-Expose-Headers", "Content-Range, Preference-Applied")
+        .header("Vary", "Origin")
+}

@@ -1,0 +1,160 @@
+//! The REST face: request bytes to a typed call, an outcome to status and JSON.
+//!
+//! Nothing here does I/O or reads a clock. Whoever serves HTTP asks [`route`] for the call, checks
+//! the credential if [`Route::needs_admin`], parses the body, does what was asked elsewhere, and
+//! renders the outcome as a [`Reply`]. `OPTIONS` never comes here: cross-origin preflights are
+//! answered before routing.
+
+pub mod channels;
+pub mod error;
+mod fields;
+pub mod messages;
+pub mod reply;
+
+use uuid::Uuid;
+
+pub use error::ApiError;
+pub use reply::Reply;
+
+/// A call of the REST interface (contract section 2.2).
+///
+/// An id of `None` stands for a path segment that is no UUID: it names no channel, which is
+/// said, with 404, only after credential and body were looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// `GET /api/realtime/channels`
+    ListChannels,
+    /// `POST /api/realtime/channels`
+    CreateChannel,
+    /// `GET /api/realtime/channels/{id}`
+    GetChannel(Option<Uuid>),
+    /// `PUT /api/realtime/channels/{id}`
+    UpdateChannel(Option<Uuid>),
+    /// `DELETE /api/realtime/channels/{id}`
+    DeleteChannel(Option<Uuid>),
+    /// `POST /api/realtime/messages`
+    Publish,
+    /// `GET /api/health`
+    Health,
+}
+
+impl Route {
+    /// Whether the call is open to administrators only.
+    pub fn needs_admin(self) -> bool {
+        self != Self::Health
+    }
+}
+
+/// The call that a request line asks for. `HEAD` is routed as `GET`; leaving out the body is up to
+/// whoever writes the response.
+///
+/// `target` is the request's path as it was sent; a query after `?` and one trailing slash are
+/// ignored.
+///
+/// # Errors
+///
+/// 404 for an unknown path, 405 with the methods to choose from for a known one.
+pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
+    let path = target.split_once('?').map_or(target, |(path, _query)| path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let asked = if method == "HEAD" { "GET" } else { method };
+    let (found, allow) = match path {
+        "/api/health" => (by_method(asked, &[("GET", Route::Health)]), "GET, HEAD"),
+        "/api/realtime/messages" => (by_method(asked, &[("POST", Route::Publish)]), "POST"),
+        "/api/realtime/channels" => {
+            let routes = [("GET", Route::ListChannels), ("POST", Route::CreateChannel)];
+            (by_method(asked, &routes), "GET, HEAD, POST")
+        }
+        _ => {
+            let id = channel_id(path).ok_or_else(|| ApiError::endpoint_not_found(target))?;
+            let routes = [
+                ("GET", Route::GetChannel(id)),
+                ("PUT", Route::UpdateChannel(id)),
+                ("DELETE", Route::DeleteChannel(id)),
+            ];
+            (by_method(asked, &routes), "GET, HEAD, PUT, DELETE")
+        }
+    };
+    found.ok_or_else(|| ApiError::method_not_allowed(method, path, allow))
+}
+
+fn by_method(asked: &str, routes: &[(&str, Route)]) -> Option<Route> {
+    routes.iter().find(|(method, _)| *method == asked).map(|&(_, route)| route)
+}
+
+/// `None` where the path is not that of one channel, `Some(None)` where its id is no UUID.
+fn channel_id(path: &str) -> Option<Option<Uuid>> {
+    let id = path.strip_prefix("/api/realtime/channels/")?;
+    if id.is_empty() || id.contains('/') {
+        return None;
+    }
+    Some(Uuid::try_parse(id).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    #[test]
+    fn every_route_is_found() {
+        let id = Some(Uuid::try_parse(ID).unwrap());
+        let one = format!("/api/realtime/channels/{ID}");
+        let table = [
+            ("GET", "/api/realtime/channels", Route::ListChannels),
+            ("HEAD", "/api/realtime/channels", Route::ListChannels),
+            ("GET", "/api/realtime/channels/", Route::ListChannels),
+            ("GET", "/api/realtime/channels?page=2", Route::ListChannels),
+            ("GET", "/api/realtime/channels/?page=2", Route::ListChannels),
+            ("POST", "/api/realtime/channels", Route::CreateChannel),
+            ("GET", &one, Route::GetChannel(id)),
+            ("HEAD", &one, Route::GetChannel(id)),
+            ("PUT", &one, Route::UpdateChannel(id)),
+            ("DELETE", &one, Route::DeleteChannel(id)),
+            ("GET", "/api/realtime/channels/x", Route::GetChannel(None)),
+            ("PUT", "/api/realtime/channels/x", Route::UpdateChannel(None)),
+            ("POST", "/api/realtime/messages", Route::Publish),
+            ("GET", "/api/health", Route::Health),
+            ("HEAD", "/api/health", Route::Health),
+        ];
+        for (method, path, expected) in table {
+            assert_eq!(route(method, path).unwrap(), expected, "{method} {path}");
+            assert_eq!(expected.needs_admin(), path != "/api/health");
+        }
+    }
+
+    #[test]
+    fn another_method_is_answered_with_those_to_choose_from() {
+        let one = format!("/api/realtime/channels/{ID}");
+        let table = [
+            ("PUT", "/api/realtime/channels", "GET, HEAD, POST"),
+            ("POST", &one, "GET, HEAD, PUT, DELETE"),
+            ("GET", "/api/realtime/messages", "POST"),
+            ("HEAD", "/api/realtime/messages", "POST"),
+            ("POST", "/api/health", "GET, HEAD"),
+            ("get", "/api/health", "GET, HEAD"),
+        ];
+        for (method, path, allow) in table {
+            let reply = Reply::from(route(method, path).unwrap_err());
+            assert_eq!((reply.status, reply.allow), (405, Some(allow)), "{method} {path}");
+            assert!(reply.body.contains(r#""error":"METHOD_NOT_ALLOWED""#), "{}", reply.body);
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_is_answered_as_the_contract_says() {
+        let reply = Reply::from(route("GET", "/api/nothing?a=1").unwrap_err());
+        assert_eq!(reply.status, 404);
+        assert_eq!(
+            reply.body,
+            r#"{"error":"NOT_FOUND","message":"Endpoint /api/nothing?a=1 not found","#.to_owned()
+                + r#""statusCode":404,"nextActions":"#
+                + r#""Please check the API documentation for available endpoints"}"#
+        );
+        let others = ["", "/", "/api/realtime", "/api/realtime/channels/a/b", "/api/health/x"];
+        for path in others {
+            assert_eq!(route("GET", path).unwrap_err().status(), 404, "{path}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What goes back over HTTP, before anybody turned it into bytes.
+
+use serde::Serialize;
+
+use crate::message::{Millis, iso_millis};
+
+/// An answer: status, JSON body, and the headers that depend on the outcome.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, JSON.
+    pub body: String,
+    /// Value of `Retry-After`, in seconds.
+    pub retry_after_s: Option<u32>,
+    /// Value of `Allow`, which a 405 must carry (RFC 9110 section 15.5.6).
+    pub allow: Option<&'static str>,
+}
+
+impl Reply {
+    /// `GET /api/health` (contract section 2.1).
+    pub fn health(version: &str, now: Millis) -> Self {
+        let timestamp = iso_millis(now);
+        Self::json(200, &Health { status: "ok", version, service: "fanfare", timestamp })
+    }
+
+    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
+        let body = serde_json::to_string(body).expect("structs of strings and numbers serialize");
+        Self { status, body, retry_after_s: None, allow: None }
+    }
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    version: &'a str,
+    service: &'static str,
+    timestamp: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_is_rendered() {
+        let reply = Reply::health("1.2.3", 1_777_136_400_123);
+        assert_eq!(reply.status, 200);
+        let rest = r#""service":"fanfare","timestamp":"2026-04-25T17:00:00.123Z"}"#;
+        assert_eq!(reply.body, r#"{"status":"ok","version":"1.2.3","#.to_owned() + rest);
+    }
+}

@@ -1,0 +1,113 @@
+//! JSON Web Key sets (RFC 7517) as token issuers publish them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::keys::{KeyAlgorithm, KeyError, PublicKey};
+
+/// All keys of a set that can verify tokens, in order.
+pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
+    let set: Set = serde_json::from_str(json).map_err(|error| KeyError::Jwks(error.to_string()))?;
+    let mut keys = Vec::new();
+    let mut passed_over = None;
+    for (index, jwk) in set.keys.into_iter().enumerate() {
+        let fail = |reason, kid: Option<&str>| KeyError::Jwk { name: name(index, kid), reason };
+        let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| {
+            fail("not an object whose members are strings where they must be", None)
+        })?;
+        match jwk.read() {
+            Verdict::Use(key) => keys.push(key),
+            Verdict::Pass(reason) => {
+                passed_over.get_or_insert_with(|| fail(reason, jwk.kid.as_deref()));
+            }
+            Verdict::Refuse(reason) => return Err(fail(reason, jwk.kid.as_deref())),
+        }
+    }
+    if keys.is_empty() {
+        return Err(passed_over.unwrap_or_else(|| KeyError::Jwks("it has no keys".into())));
+    }
+    Ok(keys)
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
+/// The members that matter, of whatever type of key.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    /// Only ever looked at to find that it is there: it is what makes a key private.
+    d: Option<Value>,
+}
+
+enum Verdict {
+    Use(PublicKey),
+    /// Of no use here, which is the issuer's good right.
+    Pass(&'static str),
+    /// A mistake of whoever made the file.
+    Refuse(&'static str),
+}
+
+impl Jwk {
+    fn read(&self) -> Verdict {
+        if self.kty == "oct" {
+            return Verdict::Refuse("a symmetric key does not belong among public keys");
+        }
+        if self.d.is_some() {
+            return Verdict::Refuse("a private key; remove `d` and the other private members");
+        }
+        if self.usage.as_deref().is_some_and(|usage| usage != "sig") {
+            return Verdict::Pass("its `use` is not `sig`");
+        }
+        let algorithm = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => KeyAlgorithm::Rs256,
+            ("EC", Some("P-256")) => KeyAlgorithm::Es256,
+            ("OKP", Some("Ed25519")) => KeyAlgorithm::EdDsa,
+            _ => return Verdict::Pass("not an RSA, P-256 or Ed25519 key"),
+        };
+        // A key says itself what it may be used for; PS256 with an RSA key is not RS256.
+        if self.alg.as_deref().is_some_and(|alg| KeyAlgorithm::named(alg) != Some(algorithm)) {
+            return Verdict::Pass("its `alg` is not RS256, ES256 or EdDSA, or not for its type");
+        }
+        match self.public_key(algorithm) {
+            Ok(mut key) => {
+                key.kid = self.kid.as_deref().map(Into::into);
+                Verdict::Use(key)
+            }
+            Err(reason) => Verdict::Refuse(reason),
+        }
+    }
+
+    fn public_key(&self, algorithm: KeyAlgorithm) -> Result<PublicKey, &'static str> {
+        match algorithm {
+            KeyAlgorithm::Rs256 => PublicKey::rsa(&bytes(&self.n)?, &bytes(&self.e)?),
+            KeyAlgorithm::Es256 => PublicKey::p256(&bytes(&self.x)?, &bytes(&self.y)?),
+            KeyAlgorithm::EdDsa => PublicKey::ed25519(&bytes(&self.x)?),
+        }
+    }
+}
+
+fn bytes(member: &Option<String>) -> Result<Vec<u8>, &'static str> {
+    let text = member.as_ref().ok_or("a member that its type needs is missing")?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member is not base64url without padding")
+}
+
+fn name(index: usize, kid: Option<&str>) -> String {
+    match kid {
+        Some(kid) => format!("keys[{index}] (`{kid}`)"),
+        None => format!("keys[{index}]"),
+    }
+}

@@ -1,0 +1,272 @@
+//! What the node trusts: the two keys, the secret, and the public keys of token issuers.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use sha2::{Digest as _, Sha256};
+
+use super::{jwks, pem};
+
+/// What the API key begins with (contract section 1.1).
+pub(super) const API_KEY_PREFIX: &str = "ik_";
+/// What the anon key begins with (contract section 1.1).
+pub(super) const ANON_KEY_PREFIX: &str = "anon_";
+
+/// Shortest HS256 secret, in bytes: as long as the hash (RFC 7518 section 3.2). A shorter one is
+/// refused at start.
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
+/// Public keys that a node may trust. A token that names none is checked against each of its
+/// algorithm, so this bounds what a stranger's token can cost. More are refused at start.
+pub const PUBLIC_KEYS_MAX: usize = 32;
+/// Length of an RSA modulus in bytes: 2,048 to 8,192 bits, the least of RFC 7518 section 3.3 and
+/// the most that verification takes.
+const RSA_MODULUS_BYTES: RangeInclusive<usize> = 256..=1_024;
+
+/// Why a key cannot be trusted: the operator's fault, found at start. Texts never hold a key.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Without its prefix it could never be recognised in an `Authorization` header.
+    #[error("the API key must begin with `ik_`")]
+    ApiKey,
+    /// Without its prefix it could never be told from a JWT.
+    #[error("the anon key must begin with `anon_`")]
+    AnonKey,
+    /// See [`JWT_SECRET_BYTES_MIN`].
+    #[error("the JWT secret has {bytes} bytes; HS256 needs at least {JWT_SECRET_BYTES_MIN}")]
+    SecretTooShort {
+        /// Its length.
+        bytes: usize,
+    },
+    /// One block of a PEM bundle.
+    #[error("line {line}: {reason}")]
+    Pem {
+        /// Where the block begins, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Text without a single PEM block.
+    #[error("no PEM block found: expected `-----BEGIN PUBLIC KEY-----`")]
+    PemEmpty,
+    /// Text that is not a JWK set (RFC 7517 section 5).
+    #[error("not a JWK set: {0}")]
+    Jwks(String),
+    /// One key of a JWK set.
+    #[error("{name}: {reason}")]
+    Jwk {
+        /// Its place in the set and its id, if it has one.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// See [`PUBLIC_KEYS_MAX`].
+    #[error("more than {PUBLIC_KEYS_MAX} public keys")]
+    TooMany,
+}
+
+/// The algorithms that a public key may be pinned to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum KeyAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl KeyAlgorithm {
+    /// What a token's or a key's `alg` means; the names are case-sensitive (RFC 7515 4.1.1).
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "RS256" => Some(Self::Rs256),
+            "ES256" => Some(Self::Es256),
+            "EdDSA" => Some(Self::EdDsa),
+            _ => None,
+        }
+    }
+}
+
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::Rs256 => Self::RS256,
+            KeyAlgorithm::Es256 => Self::ES256,
+            KeyAlgorithm::EdDsa => Self::EdDSA,
+        }
+    }
+}
+
+/// A token issuer's public key, good for one algorithm only.
+#[derive(Clone, Debug)]
+pub(super) struct PublicKey {
+    pub(super) kid: Option<Box<str>>,
+    algorithm: KeyAlgorithm,
+    key: DecodingKey,
+}
+
+impl PublicKey {
+    /// An RSA key from its modulus and exponent, big-endian.
+    pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, &'static str> {
+        let modulus = without_leading_zeros(modulus);
+        let exponent = without_leading_zeros(exponent);
+        if !RSA_MODULUS_BYTES.contains(&modulus.len()) {
+            return Err("the RSA modulus must have 2048 to 8192 bits");
+        }
+        if matches!(exponent, [] | [1]) {
+            return Err("the RSA exponent is too small");
+        }
+        let key = DecodingKey::from_rsa_raw_components(modulus, exponent);
+        Ok(Self { kid: None, algorithm: KeyAlgorithm::Rs256, key })
+    }
+
+    /// A P-256 key from the coordinates of its point.
+    pub(super) fn p256(x: &[u8], y: &[u8]) -> Result<Self, &'static str> {
+        if x.len() != 32 || y.len() != 32 {
+            return Err("the coordinates of a P-256 point must have 32 bytes each");
+        }
+        let key = DecodingKey::from_ec_der(&[&[4], x, y].concat());
+        Ok(Self { kid: None, algorithm: KeyAlgorithm::Es256, key })
+    }
+
+    /// An Ed25519 key.
+    pub(super) fn ed25519(key: &[u8]) -> Result<Self, &'static str> {
+        if key.len() != 32 {
+            return Err("an Ed25519 key must have 32 bytes");
+        }
+        let key = DecodingKey::from_ed_der(key);
+        Ok(Self { kid: None, algorithm: KeyAlgorithm::EdDsa, key })
+    }
+
+    /// What it verifies.
+    pub(super) fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+}
+
+/// Every key that the node trusts. Complete it first, then share it: nothing changes it later.
+#[derive(Debug)]
+pub struct Keys {
+    api_key: SecretDigest,
+    anon_key: SecretDigest,
+    secret: DecodingKey,
+    public: Vec<PublicKey>,
+}
+
+impl Keys {
+    /// Trusts the API key (`ik_…`), the anon key (`anon_…`) and the secret of HS256 tokens.
+    pub fn new(api_key: &str, anon_key: &str, jwt_secret: &str) -> Result<Self, KeyError> {
+        if !api_key.starts_with(API_KEY_PREFIX) {
+            return Err(KeyError::ApiKey);
+        }
+        if !anon_key.starts_with(ANON_KEY_PREFIX) {
+            return Err(KeyError::AnonKey);
+        }
+        if jwt_secret.len() < JWT_SECRET_BYTES_MIN {
+            return Err(KeyError::SecretTooShort { bytes: jwt_secret.len() });
+        }
+        Ok(Self {
+            api_key: SecretDigest::new(api_key),
+            anon_key: SecretDigest::new(anon_key),
+            secret: DecodingKey::from_secret(jwt_secret.as_bytes()),
+            public: Vec::new(),
+        })
+    }
+
+    /// Trusts every key of a PEM bundle (RFC 7468), each for the algorithm of its type: RSA for
+    /// RS256, P-256 for ES256, Ed25519 for EdDSA. `kid` is the id of all of them; keys without one
+    /// are tried for tokens whose `kid` no key has. Returns how many keys there were; at an error
+    /// none of them is trusted.
+    pub fn add_pem(&mut self, kid: Option<&str>, text: &str) -> Result<usize, KeyError> {
+        let mut keys = pem::parse(text)?;
+        for key in &mut keys {
+            key.kid = kid.map(Into::into);
+        }
+        self.add(keys)
+    }
+
+    /// Trusts the keys of a JWK set (RFC 7517) that are for signatures and of a kind known here;
+    /// others are passed over, as section 5 asks, as long as one is left. Private and symmetric
+    /// keys are errors: they do not belong in such a file. Returns how many keys are trusted now
+    /// that were not before; at an error none of them is.
+    pub fn add_jwks(&mut self, json: &str) -> Result<usize, KeyError> {
+        self.add(jwks::parse(json)?)
+    }
+
+    fn add(&mut self, keys: Vec<PublicKey>) -> Result<usize, KeyError> {
+        if self.public.len() + keys.len() > PUBLIC_KEYS_MAX {
+            return Err(KeyError::TooMany);
+        }
+        let added = keys.len();
+        self.public.extend(keys);
+        Ok(added)
+    }
+
+    /// Whether this is the API key.
+    pub(super) fn is_api_key(&self, candidate: &str) -> bool {
+        self.api_key.matches(candidate)
+    }
+
+    /// Whether this is the anon key.
+    pub(super) fn is_anon_key(&self, candidate: &str) -> bool {
+        self.anon_key.matches(candidate)
+    }
+
+    /// The secret of HS256 tokens.
+    pub(super) fn secret(&self) -> &DecodingKey {
+        &self.secret
+    }
+
+    /// The keys that may have signed a token of this algorithm and `kid`: those with the token's
+    /// `kid`, or, if there is none, those without any; all, for a token without `kid`.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        algorithm: KeyAlgorithm,
+        kid: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a DecodingKey> {
+        let pinned = move || self.public.iter().filter(move |key| key.algorithm() == algorithm);
+        let wanted = kid.filter(|kid| pinned().any(|key| key.kid.as_deref() == Some(kid)));
+        pinned()
+            .filter(move |key| kid.is_none() || key.kid.as_deref() == wanted)
+            .map(|key| &key.key)
+    }
+}
+
+/// SHA-256 of a token or key.
+pub(super) fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+/// A key that is only ever compared: hashes of both sides are, all bytes of them, so that the time
+/// taken tells nothing about how much of a guess was right. A wrong length needs no hash: it is
+/// public.
+struct SecretDigest {
+    bytes: usize,
+    digest: [u8; 32],
+}
+
+impl SecretDigest {
+    fn new(secret: &str) -> Self {
+        Self { bytes: secret.len(), digest: digest(secret) }
+    }
+
+    fn matches(&self, candidate: &str) -> bool {
+        if candidate.len() != self.bytes {
+            return false;
+        }
+        let candidate = digest(candidate);
+        self.digest.iter().zip(candidate).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+}
+
+impl fmt::Debug for SecretDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[masked]")
+    }
+}
+
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}

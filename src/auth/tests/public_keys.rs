@@ -1,0 +1,139 @@
+//! Which keys are trusted, and which of them is asked.
+
+use super::*;
+
+#[test]
+fn keys_are_chosen_by_their_id() {
+    let mut keys = keys();
+    keys.add_pem(Some("old"), include_str!("../testdata/es256_b.pem")).unwrap();
+    keys.add_pem(Some("new"), ES_PEM).unwrap();
+    let mut auth = Authenticator::new(Arc::new(keys));
+    let token = |which, kid: Value| {
+        asymmetric(Algorithm::ES256, which, &json!({"alg": "ES256", "kid": kid}))
+    };
+    assert!(auth.verify(&token('a', json!("new")), NOW).is_ok());
+    assert!(auth.verify(&token('b', json!("old")), NOW).is_ok());
+    assert!(auth.verify(&token('a', json!(null)), NOW).is_ok(), "without id each key is tried");
+    assert_eq!(auth.verify(&token('a', json!("old")), NOW), Err(AuthError::Token));
+    assert_eq!(auth.verify(&token('a', json!("other")), NOW), Err(AuthError::Token));
+}
+
+#[test]
+fn keys_without_an_id_serve_tokens_whose_id_no_key_has() {
+    let mut auth = trusting(&[ES_PEM, RS_PEM]);
+    let token = asymmetric(Algorithm::ES256, 'a', &json!({"alg": "ES256", "kid": "2024-11"}));
+    assert!(auth.verify(&token, NOW).is_ok());
+    // The id of a key of another algorithm is nobody's.
+    let mut keys = keys();
+    keys.add_pem(Some("k"), RS_PEM).unwrap();
+    keys.add_pem(None, ES_PEM).unwrap();
+    let token = asymmetric(Algorithm::ES256, 'a', &json!({"alg": "ES256", "kid": "k"}));
+    assert!(Authenticator::new(Arc::new(keys)).verify(&token, NOW).is_ok());
+}
+
+#[test]
+fn a_jwk_set_is_trusted_key_by_key() {
+    let mut keys = keys();
+    assert_eq!(keys.add_jwks(JWKS), Ok(3), "the encryption key and P-384 are passed over");
+    let mut auth = Authenticator::new(Arc::new(keys));
+    for (algorithm, name, kid) in [
+        (Algorithm::RS256, "RS256", "rsa-1"),
+        (Algorithm::ES256, "ES256", "ec-1"),
+        (Algorithm::EdDSA, "EdDSA", "ed-1"),
+    ] {
+        let good = asymmetric(algorithm, 'a', &json!({"alg": name, "kid": kid}));
+        assert!(auth.verify(&good, NOW).is_ok(), "{name}");
+        let strangers = asymmetric(algorithm, 'b', &json!({"alg": name, "kid": kid}));
+        assert_eq!(auth.verify(&strangers, NOW), Err(AuthError::Token), "{name}");
+        let unknown = asymmetric(algorithm, 'a', &json!({"alg": name, "kid": "gone"}));
+        assert_eq!(auth.verify(&unknown, NOW), Err(AuthError::Token), "{name}");
+    }
+}
+
+#[test]
+fn broken_keys_are_explained() {
+    let new = |api: &str, anon: &str, secret: &str| Keys::new(api, anon, secret).unwrap_err();
+    assert_eq!(new("x", "anon_", SECRET).to_string(), "the API key must begin with `ik_`");
+    assert_eq!(new("ik_", "x", SECRET).to_string(), "the anon key must begin with `anon_`");
+    let short = "the JWT secret has 31 bytes; HS256 needs at least 32";
+    assert_eq!(new("ik_", "anon_", &SECRET[..31]).to_string(), short);
+
+    let pem = |text: &str| keys().add_pem(None, text).unwrap_err().to_string();
+    let private = include_str!("../testdata/rs256_a.key");
+    let cases = [
+        ("", "no PEM block found"),
+        ("just text\n", "no PEM block found"),
+        (private, "line 1: a private key"),
+        ("\n-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", "line 2: a certificate"),
+        ("-----BEGIN PUBLIC KEY", "line 1: malformed BEGIN line"),
+        ("-----BEGIN DH PARAMETERS-----", "line 1: not a `PUBLIC KEY`"),
+        ("-----BEGIN PUBLIC KEY-----\nAA==", "line 1: the block has no END line"),
+        (
+            "-----BEGIN PUBLIC KEY-----\nAA==\n-----END RSA PUBLIC KEY-----",
+            "line 1: BEGIN and END name different things",
+        ),
+        (
+            "-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----",
+            "line 1: the block is not base64",
+        ),
+        (
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+            "line 1: not an RSA, P-256 or Ed25519 key",
+        ),
+        (include_str!("../testdata/es384.pem"), "line 1: not an RSA, P-256 or Ed25519 key"),
+        (include_str!("../testdata/rs1024.pem"), "line 1: the RSA modulus must have 2048 to 8192"),
+    ];
+    for (text, expected) in cases {
+        assert!(pem(text).starts_with(expected), "{text:?} gave {:?}", pem(text));
+    }
+    let second = format!("{ES_PEM}\n# rotated\n{private}");
+    assert_eq!(pem(&second).split(':').next(), Some("line 7"));
+}
+
+#[test]
+fn broken_jwk_sets_are_explained() {
+    let jwks = |json: &str| keys().add_jwks(json).unwrap_err().to_string();
+    let cases = [
+        ("", "not a JWK set: EOF"),
+        ("{}", "not a JWK set: missing field `keys`"),
+        (r#"{"keys":[]}"#, "not a JWK set: it has no keys"),
+        (r#"{"keys":[5]}"#, "keys[0]: not an object"),
+        (r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"s"}]}"#, "keys[0] (`s`): a symmetric key"),
+        (r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA","d":"AA"}]}"#, "keys[0]: a private key"),
+        (r#"{"keys":[{"kty":"RSA","use":"enc"}]}"#, "keys[0]: its `use` is not `sig`"),
+        (r#"{"keys":[{"kty":"RSA","alg":"RS512"}]}"#, "keys[0]: its `alg` is not RS256"),
+        (r#"{"keys":[{"kty":"RSA","alg":"ES256"}]}"#, "keys[0]: its `alg` is not RS256"),
+        (r#"{"keys":[{"kty":"EC","crv":"P-521"}]}"#, "keys[0]: not an RSA, P-256 or Ed25519 key"),
+        (r#"{"keys":[{"kty":"RSA","e":"AQAB"}]}"#, "keys[0]: a member that its type needs"),
+        (r#"{"keys":[{"kty":"RSA","n":"=","e":"AQAB"}]}"#, "keys[0]: a member is not base64url"),
+        (r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#, "keys[0]: the RSA modulus must"),
+        (r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA"}]}"#, "keys[0]: an Ed25519 key must"),
+        (
+            r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}"#,
+            "keys[0]: the coordinates of a P-256 point",
+        ),
+    ];
+    for (json, expected) in cases {
+        assert!(jwks(json).starts_with(expected), "{json} gave {:?}", jwks(json));
+    }
+}
+
+#[test]
+fn a_bundle_is_taken_whole_or_not_at_all_and_bounded() {
+    let mut keys = keys();
+    assert_eq!(keys.add_pem(None, &format!("# issuer\n{RS_PEM}{ES_PEM}\r\n{ED_PEM}")), Ok(3));
+    let many = ED_PEM.repeat(PUBLIC_KEYS_MAX - 2);
+    assert_eq!(keys.add_pem(None, &many), Err(KeyError::TooMany));
+    assert_eq!(keys.add_pem(None, &ED_PEM.repeat(PUBLIC_KEYS_MAX - 3)), Ok(PUBLIC_KEYS_MAX - 3));
+    assert_eq!(keys.add_pem(None, ED_PEM), Err(KeyError::TooMany));
+}
+
+proptest! {
+    #[test]
+    fn no_key_file_panics(text in any::<String>(), body in "[A-Za-z0-9+/=\n]{0,300}") {
+        let block = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+        prop_assert!(keys().add_pem(None, &text).is_err());
+        prop_assert!(keys().add_pem(None, &block).is_err());
+        prop_assert!(keys().add_jwks(&text).is_err());
+    }
+}

@@ -1,0 +1,241 @@
+//! What a token must be to be believed.
+
+use super::*;
+
+#[test]
+fn a_token_says_who_its_holder_is() {
+    let token = hs256(r#"{"sub":"u1","email":"a@b.c","role":"project_admin","exp":1800000009}"#);
+    let expected = Credential {
+        id: "u1".into(),
+        email: Some("a@b.c".into()),
+        role: Role::ProjectAdmin,
+        is_user: true,
+        expires_at: Some(NOW + 9),
+    };
+    assert_eq!(*verify(&token).unwrap(), expected);
+
+    let role = |claims: &str| verify(&hs256(claims)).map(|credential| credential.role.clone());
+    assert_eq!(role(r#"{"sub":"u"}"#), Ok(Role::Authenticated));
+    assert_eq!(role(r#"{"sub":"u","role":null}"#), Ok(Role::Authenticated));
+    assert_eq!(role(r#"{"sub":"u","role":"anon"}"#), Ok(Role::Anon));
+    assert_eq!(role(r#"{"sub":"u","role":"root"}"#), Ok(Role::Unknown("root".into())));
+    assert_eq!(role(r#"{"sub":"u","role":""}"#), Ok(Role::Unknown("".into())));
+    assert_eq!(role(r#"{"sub":"u","role":["project_admin"]}"#), Err(AuthError::Token));
+}
+
+#[test]
+fn a_token_without_a_subject_is_refused() {
+    for claims in ["{}", r#"{"sub":""}"#, r#"{"sub":5}"#, r#"{"sub":null}"#, r#"{"sub":["u"]}"#] {
+        assert_eq!(verify(&hs256(claims)), Err(AuthError::Subject), "{claims}");
+    }
+    // An expired one is refused for that first.
+    assert_eq!(verify(&hs256(r#"{"exp":1}"#)), Err(AuthError::Token));
+}
+
+#[test]
+fn dates_are_kept_to_the_second() {
+    let cases = [
+        (r#"{"sub":"u","exp":1800000001}"#, Ok(())),
+        (r#"{"sub":"u","exp":1800000000.5}"#, Ok(())),
+        (r#"{"sub":"u","exp":1800000000}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","exp":1799999999.9}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","exp":-1}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","exp":1e300}"#, Ok(())),
+        (r#"{"sub":"u","exp":"1800000001"}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","exp":null}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","nbf":1800000005}"#, Ok(())),
+        (r#"{"sub":"u","nbf":1800000006}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","nbf":1800000005.5}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","nbf":"0"}"#, Err(AuthError::Token)),
+        (r#"{"sub":"u","aud":"other","iss":["x"],"iat":"never"}"#, Ok(())),
+    ];
+    for (claims, expected) in cases {
+        assert_eq!(verify(&hs256(claims)).map(drop), expected, "{claims}");
+    }
+}
+
+#[test]
+fn each_algorithm_verifies_with_its_own_key() {
+    let mut auth = trusting(&[RS_PEM, ES_PEM, ED_PEM]);
+    for (algorithm, name) in
+        [(Algorithm::RS256, "RS256"), (Algorithm::ES256, "ES256"), (Algorithm::EdDSA, "EdDSA")]
+    {
+        let header = json!({"alg": name, "typ": "JWT"});
+        let good = asymmetric(algorithm, 'a', &header);
+        assert_eq!(&*auth.verify(&good, NOW).unwrap().id, "u", "{name}");
+        let strangers = asymmetric(algorithm, 'b', &header);
+        assert_eq!(auth.verify(&strangers, NOW), Err(AuthError::Token), "{name}");
+        assert_eq!(verify(&good), Err(AuthError::Token), "{name}: no key is configured");
+    }
+}
+
+#[test]
+fn a_public_key_is_never_an_hmac_secret() {
+    let mut auth = trusting(&[RS_PEM, ES_PEM, ED_PEM]);
+    let der = |pem: &str| {
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        base64::engine::general_purpose::STANDARD.decode(body).unwrap()
+    };
+    for pem in [RS_PEM, ES_PEM, ED_PEM] {
+        for secret in [pem.as_bytes().to_vec(), pem.trim().as_bytes().to_vec(), der(pem)] {
+            let key = EncodingKey::from_secret(&secret);
+            for alg in ["HS256", "RS256", "ES256", "EdDSA"] {
+                let header = json!({"alg": alg});
+                let forged = signed_with(&key, Algorithm::HS256, &header, r#"{"sub":"u"}"#);
+                assert_eq!(auth.verify(&forged, NOW), Err(AuthError::Token), "{alg}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_algorithm_that_no_key_is_pinned_to_is_refused() {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    for alg in ["none", "None", "NONE", "", "hs256", "HS384", "HS512", "RS512", "PS256", "ES384"] {
+        let header = json!({"alg": alg});
+        let token = signed_with(&key, Algorithm::HS256, &header, r#"{"sub":"u"}"#);
+        assert_eq!(verify(&token), Err(AuthError::Token), "{alg}");
+        let (unsigned, _) = token.rsplit_once('.').unwrap();
+        for unsigned in [unsigned.to_owned(), format!("{unsigned}.")] {
+            assert_eq!(verify(&unsigned), Err(AuthError::Token), "{alg}");
+        }
+    }
+    // The right secret with the right hash, but longer: HS512 is not HS256.
+    let header = json!({"alg": "HS512"});
+    let token = signed_with(&key, Algorithm::HS512, &header, r#"{"sub":"u"}"#);
+    assert_eq!(verify(&token), Err(AuthError::Token));
+    // An RSA key is pinned to RS256 and verifies nothing else.
+    let rsa = private_key(Algorithm::RS256, 'a');
+    let header = json!({"alg": "PS256"});
+    let token = signed_with(&rsa, Algorithm::PS256, &header, r#"{"sub":"u"}"#);
+    assert_eq!(trusting(&[RS_PEM]).verify(&token, NOW), Err(AuthError::Token));
+}
+
+#[test]
+fn headers_that_are_not_understood_are_refused() {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    for header in [
+        json!({"alg": "HS256", "crit": ["exp"]}),
+        json!({"alg": "HS256", "crit": null}),
+        json!({"alg": "HS256", "kid": 5}),
+        json!({"alg": ["HS256"]}),
+        json!({"typ": "JWT"}),
+        json!(["HS256"]),
+    ] {
+        let token = signed_with(&key, Algorithm::HS256, &header, r#"{"sub":"u"}"#);
+        assert_eq!(verify(&token), Err(AuthError::Token), "{header}");
+    }
+    let claims = [r#"["u"]"#, "\"u\"", "{", "", r#"{"sub":"u"}{}"#, r#"{"sub":"u","sub":"v"}"#];
+    for claims in claims {
+        assert_eq!(verify(&hs256(claims)), Err(AuthError::Token), "{claims}");
+    }
+}
+
+#[test]
+fn a_tampered_token_is_refused_wherever_it_was_tampered_with() {
+    for token in
+        [hs256(r#"{"sub":"u"}"#), asymmetric(Algorithm::EdDSA, 'a', &json!({"alg":"EdDSA"}))]
+    {
+        let mut auth = trusting(&[ED_PEM]);
+        assert!(auth.verify(&token, NOW).is_ok());
+        for at in 0..token.len() {
+            let mut tampered = token.clone().into_bytes();
+            tampered[at] = if tampered[at] == b'A' { b'B' } else { b'A' };
+            let tampered = String::from_utf8(tampered).unwrap();
+            assert_eq!(auth.verify(&tampered, NOW), Err(AuthError::Token), "{at}: {tampered}");
+        }
+        for tampered in [format!("{token}="), format!("{token}."), format!(" {token}")] {
+            assert_eq!(auth.verify(&tampered, NOW), Err(AuthError::Token), "{tampered}");
+        }
+        let (_, signature) = token.rsplit_once('.').unwrap();
+        let other = hs256(r#"{"sub":"admin"}"#);
+        let (message, _) = other.rsplit_once('.').unwrap();
+        let swapped = format!("{message}.{signature}");
+        assert_eq!(auth.verify(&swapped, NOW), Err(AuthError::Token));
+    }
+}
+
+#[test]
+fn a_token_may_be_as_long_as_its_bound_and_no_longer() {
+    let token =
+        |filler: usize| hs256(&json!({"sub": "u", "filler": "x".repeat(filler)}).to_string());
+    let filler =
+        (0..).find(|n| token(TOKEN_BYTES_MAX * 3 / 4 - 200 + n).len() >= TOKEN_BYTES_MAX - 1);
+    let longest = TOKEN_BYTES_MAX * 3 / 4 - 200 + filler.unwrap();
+    let (fits, exceeds) = (token(longest), token(longest + 3));
+    assert!(fits.len() <= TOKEN_BYTES_MAX && exceeds.len() > TOKEN_BYTES_MAX);
+    assert!(verify(&fits).is_ok());
+    assert_eq!(verify(&exceeds), Err(AuthError::Token));
+}
+
+#[test]
+fn a_verified_token_is_remembered_until_it_expires() {
+    let mut auth = authenticator();
+    let token = hs256(r#"{"sub":"u","exp":1800000010}"#);
+    let first = auth.verify(&token, NOW).unwrap();
+    let json = json!({"token": token}).to_string();
+    assert!(Arc::ptr_eq(&first, &auth.connect(&json, NOW + 9).unwrap()), "shared by connections");
+    assert_eq!(auth.connect(&json, NOW + 10), Err(AuthError::Token));
+    assert_eq!(auth.verify(&token, NOW + 10), Err(AuthError::Token));
+    let other = auth.verify(&hs256(r#"{"sub":"v"}"#), NOW).unwrap();
+    assert_eq!(&*other.id, "v");
+}
+
+#[test]
+fn a_minted_token_is_accepted_and_signed_as_the_standard_says() {
+    let claims = UserClaims {
+        sub: "u1",
+        role: Some("project_admin"),
+        email: Some("a@b.c"),
+        exp: Some(NOW + 60),
+    };
+    let credential = verify(&sign_user(SECRET, &claims).unwrap()).unwrap();
+    assert_eq!((&*credential.id, &credential.role), ("u1", &Role::ProjectAdmin));
+    assert_eq!(credential.email.as_deref(), Some("a@b.c"));
+    assert_eq!(credential.expires_at, Some(NOW + 60));
+
+    let bare = sign_user(SECRET, &UserClaims { sub: "u2", ..UserClaims::default() }).unwrap();
+    assert_eq!(verify(&bare).unwrap().expires_at, None);
+    // Computed with `openssl dgst -sha256 -hmac`.
+    assert_eq!(bare, include_str!("../testdata/hs256.jwt").trim());
+    assert_eq!(sign_user("short", &claims), Err(KeyError::SecretTooShort { bytes: 5 }));
+}
+
+#[test]
+fn tokens_have_names_of_their_own() {
+    let names: HashSet<_> = ["", "a", "b", "a.b.c"].map(keys::digest).into_iter().collect();
+    assert_eq!(names.len(), 4);
+}
+
+proptest! {
+    #[test]
+    fn no_token_panics(
+        token in ".{0,200}",
+        dots in "[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,4}",
+    ) {
+        let mut auth = trusting(&[RS_PEM, ES_PEM, ED_PEM]);
+        prop_assert!(auth.verify(&token, NOW).is_err());
+        prop_assert!(auth.verify(&dots, NOW).is_err());
+        prop_assert!(auth.admin(Some(&token), Some(&dots), NOW).is_err());
+    }
+
+    #[test]
+    fn no_signature_panics(
+        alg in "HS256|RS256|ES256|EdDSA",
+        claims in any::<Vec<u8>>(),
+        signature in any::<Vec<u8>>(),
+    ) {
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let header = encode(json!({"alg": alg}).to_string().as_bytes());
+        let token = format!("{header}.{}.{}", encode(&claims), encode(&signature));
+        let mut auth = trusting(&[RS_PEM, ES_PEM, ED_PEM]);
+        prop_assert_eq!(auth.verify(&token, NOW), Err(AuthError::Token));
+    }
+
+    #[test]
+    fn signed_claims_never_panic(
+        claims in r#"\{("(sub|exp|nbf|role|email)":[-0-9eE."a-z\[\]{}]{0,12},?){0,4}\}"#,
+    ) {
+        let _verdict = verify(&hs256(&claims));
+    }
+}

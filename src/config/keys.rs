@@ -1,0 +1,436 @@
+//! The one table of configuration keys.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeValue;
+use tracing::Level;
+
+use super::{Config, Secret};
+use crate::limits::WORKERS_MAX;
+
+/// An hour: longer timeouts than that are mistakes, or meant to be none.
+const TIMEOUT_MS_MAX: u64 = 3_600_000;
+/// Short enough for a test suite, long enough not to be a busy loop.
+const TIMEOUT_MS_MIN: u64 = 50;
+/// As many acceptors as make sense on the largest machine in sight.
+const ACCEPTOR_THREADS_MAX: u64 = 64;
+/// Shortest secret for HS256, in bytes: as long as the hash (RFC 7518 section 3.2).
+const JWT_SECRET_BYTES_MIN: usize = 32;
+/// Hexadecimal digits after the prefix of an API key or anon key (contract section 1.1).
+const KEY_DIGITS: usize = 64;
+
+const LEVELS: [(&str, Level); 5] = [
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+
+/// One configuration key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name in the file, with its section: `http.idle_timeout_ms`.
+    pub name: &'static str,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// What it decides, for people.
+    pub meaning: &'static str,
+    default: DefaultValue,
+    kind: Kind,
+    /// The value as TOML; `None` where it is not set.
+    show: fn(&Config) -> Option<String>,
+}
+
+/// Every key, in the order in which people should read them.
+pub static KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        env: "FANFARE_LISTEN",
+        meaning: "Address and port for all APIs.",
+        default: DefaultValue::Text("127.0.0.1:7130"),
+        kind: Kind::Address(|config, address| config.listen = address),
+        show: |config| Some(quoted(&config.listen)),
+    },
+    Key {
+        name: "data_dir",
+        env: "FANFARE_DATA_DIR",
+        meaning: "Directory of the store and of `keys.toml`; made at first start.",
+        default: DefaultValue::Text("./fanfare-data"),
+        kind: Kind::Path(|config, path| config.data_dir = path),
+        show: |config| Some(quoted(&config.data_dir.display())),
+    },
+    Key {
+        name: "workers",
+        env: "FANFARE_WORKERS",
+        meaning: "Worker threads.",
+        default: DefaultValue::Cores,
+        kind: Kind::Number {
+            min: 1,
+            max: WORKERS_MAX as u64,
+            set: |config, number| config.workers = number as usize,
+        },
+        show: |config| Some(config.workers.to_string()),
+    },
+    Key {
+        name: "acceptor_threads",
+        env: "FANFARE_ACCEPTOR_THREADS",
+        meaning: "Threads of their own for accepting and HTTP; 0: the workers do it.",
+        default: DefaultValue::Text("0"),
+        kind: Kind::Number {
+            min: 0,
+            max: ACCEPTOR_THREADS_MAX,
+            set: |config, number| config.acceptor_threads = number as usize,
+        },
+        show: |config| Some(config.acceptor_threads.to_string()),
+    },
+    Key {
+        name: "pin_threads",
+        env: "FANFARE_PIN_THREADS",
+        meaning: "Keep each worker on a core of its own.",
+        default: DefaultValue::Text("true"),
+        kind: Kind::Switch(|config, on| config.pin_threads = on),
+        show: |config| Some(config.pin_threads.to_string()),
+    },
+    Key {
+        name: "log",
+        env: "FANFARE_LOG",
+        meaning: "What is logged.",
+        default: DefaultValue::Text("info"),
+        kind: Kind::Level(|config, level| config.log = level),
+        show: |config| Some(quoted(&config.log.as_str().to_ascii_lowercase())),
+    },
+    Key {
+        name: "engine_io.ping_interval_ms",
+        env: "FANFARE_ENGINE_IO_PING_INTERVAL_MS",
+        meaning: "Time between a pong and the next ping.",
+        default: DefaultValue::Text("25000"),
+        kind: Kind::timeout(|config, ms| config.engine_io.ping_interval_ms = ms),
+        show: |config| Some(config.engine_io.ping_interval_ms.to_string()),
+    },
+    Key {
+        name: "engine_io.ping_timeout_ms",
+        env: "FANFARE_ENGINE_IO_PING_TIMEOUT_MS",
+        meaning: "Time for the pong, before the connection counts as lost.",
+        default: DefaultValue::Text("20000"),
+        kind: Kind::timeout(|config, ms| config.engine_io.ping_timeout_ms = ms),
+        show: |config| Some(config.engine_io.ping_timeout_ms.to_string()),
+    },
+    Key {
+        name: "engine_io.connect_timeout_ms",
+        env: "FANFARE_ENGINE_IO_CONNECT_TIMEOUT_MS",
+        meaning: "Time for the Socket.IO CONNECT packet.",
+        default: DefaultValue::Text("45000"),
+        kind: Kind::timeout(|config, ms| config.engine_io.connect_timeout_ms = ms),
+        show: |config| Some(config.engine_io.connect_timeout_ms.to_string()),
+    },
+    Key {
+        name: "engine_io.upgrade_timeout_ms",
+        env: "FANFARE_ENGINE_IO_UPGRADE_TIMEOUT_MS",
+        meaning: "Time for a probed WebSocket to take over from long-polling.",
+        default: DefaultValue::Text("10000"),
+        kind: Kind::timeout(|config, ms| config.engine_io.upgrade_timeout_ms = ms),
+        show: |config| Some(config.engine_io.upgrade_timeout_ms.to_string()),
+    },
+    Key {
+        name: "http.head_timeout_ms",
+        env: "FANFARE_HTTP_HEAD_TIMEOUT_MS",
+        meaning: "Time for a request's head.",
+        default: DefaultValue::Text("10000"),
+        kind: Kind::timeout(|config, ms| config.http.head_timeout_ms = ms),
+        show: |config| Some(config.http.head_timeout_ms.to_string()),
+    },
+    Key {
+        name: "http.body_timeout_ms",
+        env: "FANFARE_HTTP_BODY_TIMEOUT_MS",
+        meaning: "Time for a request's body.",
+        default: DefaultValue::Text("30000"),
+        kind: Kind::timeout(|config, ms| config.http.body_timeout_ms = ms),
+        show: |config| Some(config.http.body_timeout_ms.to_string()),
+    },
+    Key {
+        name: "http.idle_timeout_ms",
+        env: "FANFARE_HTTP_IDLE_TIMEOUT_MS",
+        meaning: "Time between two requests on one connection.",
+        default: DefaultValue::Text("75000"),
+        kind: Kind::timeout(|config, ms| config.http.idle_timeout_ms = ms),
+        show: |config| Some(config.http.idle_timeout_ms.to_string()),
+    },
+    Key {
+        name: "http.write_timeout_ms",
+        env: "FANFARE_HTTP_WRITE_TIMEOUT_MS",
+        meaning: "Time for a client to take any part of a response.",
+        default: DefaultValue::Text("30000"),
+        kind: Kind::timeout(|config, ms| config.http.write_timeout_ms = ms),
+        show: |config| Some(config.http.write_timeout_ms.to_string()),
+    },
+    Key {
+        name: "auth.api_key",
+        env: "FANFARE_API_KEY",
+        meaning: "Key of backends and administrators.",
+        default: DefaultValue::Generated,
+        kind: Kind::Secret {
+            form: Form::Key("ik_"),
+            set: |config, secret| config.auth.api_key = Some(secret),
+        },
+        show: |config| config.auth.api_key.as_ref().map(masked),
+    },
+    Key {
+        name: "auth.anon_key",
+        env: "FANFARE_ANON_KEY",
+        meaning: "Key of clients that have no user.",
+        default: DefaultValue::Generated,
+        kind: Kind::Secret {
+            form: Form::Key("anon_"),
+            set: |config, secret| config.auth.anon_key = Some(secret),
+        },
+        show: |config| config.auth.anon_key.as_ref().map(masked),
+    },
+    Key {
+        name: "auth.jwt_secret",
+        env: "FANFARE_JWT_SECRET",
+        meaning: "Secret of HS256 tokens.",
+        default: DefaultValue::Generated,
+        kind: Kind::Secret {
+            form: Form::JwtSecret,
+            set: |config, secret| config.auth.jwt_secret = Some(secret),
+        },
+        show: |config| config.auth.jwt_secret.as_ref().map(masked),
+    },
+    Key {
+        name: "auth.public_keys_file",
+        env: "FANFARE_PUBLIC_KEYS_FILE",
+        meaning: "PEM file with public keys of token issuers (RS256, ES256, EdDSA).",
+        default: DefaultValue::Unset,
+        kind: Kind::Path(|config, path| config.auth.public_keys_file = Some(path)),
+        show: |config| config.auth.public_keys_file.as_ref().map(|path| quoted(&path.display())),
+    },
+    Key {
+        name: "auth.jwks_file",
+        env: "FANFARE_JWKS_FILE",
+        meaning: "JWK set with public keys of token issuers (RS256, ES256, EdDSA).",
+        default: DefaultValue::Unset,
+        kind: Kind::Path(|config, path| config.auth.jwks_file = Some(path)),
+        show: |config| config.auth.jwks_file.as_ref().map(|path| quoted(&path.display())),
+    },
+];
+
+/// The README's table: one row for each key.
+pub fn markdown_table() -> String {
+    let mut table = "| key | environment | default | meaning |\n|---|---|---|---|\n".to_owned();
+    for Key { name, env, meaning, default, kind, .. } in KEYS {
+        let default = match default {
+            DefaultValue::Text(text) => format!("`{text}`"),
+            DefaultValue::Cores => "one per core".to_owned(),
+            DefaultValue::Generated => "made at first start".to_owned(),
+            DefaultValue::Unset => "none".to_owned(),
+        };
+        let expected = kind.expected();
+        table += &format!("| `{name}` | `{env}` | {default} | {meaning} Must be {expected}. |\n");
+    }
+    table
+}
+
+/// See [`Config::effective`].
+pub(super) fn effective(config: &Config) -> String {
+    let mut text = String::new();
+    let mut current = "";
+    for key in KEYS {
+        let (section, name) = key.name.split_once('.').unwrap_or(("", key.name));
+        if section != current {
+            text += &format!("\n[{section}]\n");
+            current = section;
+        }
+        text += &match (key.show)(config) {
+            Some(value) => format!("{name} = {value}\n"),
+            None => format!("# {name} is not set\n"),
+        };
+    }
+    text
+}
+
+/// A value as its source gives it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Raw<'a> {
+    /// The environment and the command line know nothing but text.
+    Text(&'a str),
+    /// A path that need not be text.
+    Path(&'a Path),
+    /// A file's values have types.
+    Toml(&'a DeValue<'a>),
+}
+
+impl Key {
+    /// The key of this name.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The default as text, where the key has one.
+    pub(super) fn default_text(&self) -> Option<String> {
+        match self.default {
+            DefaultValue::Text(text) => Some(text.to_owned()),
+            DefaultValue::Cores => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                Some(cores.min(WORKERS_MAX).to_string())
+            }
+            DefaultValue::Generated | DefaultValue::Unset => None,
+        }
+    }
+
+    /// Validates a value and puts it in its place, or says what it must be and is not.
+    pub(super) fn set(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), String> {
+        self.kind.set(config, raw).ok_or_else(|| {
+            let expected = self.kind.expected();
+            match self.kind {
+                Kind::Secret { .. } => format!("must be {expected}"),
+                _ => format!("must be {expected}, not {}", raw.shown()),
+            }
+        })
+    }
+}
+
+#[derive(Debug)]
+enum DefaultValue {
+    Text(&'static str),
+    /// As many as there are cores.
+    Cores,
+    /// Made at first start and kept in the data directory.
+    Generated,
+    Unset,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Address(fn(&mut Config, SocketAddr)),
+    Path(fn(&mut Config, PathBuf)),
+    Number { min: u64, max: u64, set: fn(&mut Config, u64) },
+    Switch(fn(&mut Config, bool)),
+    Level(fn(&mut Config, Level)),
+    Secret { form: Form, set: fn(&mut Config, Secret) },
+}
+
+impl Kind {
+    const fn timeout(set: fn(&mut Config, u64)) -> Self {
+        Self::Number { min: TIMEOUT_MS_MIN, max: TIMEOUT_MS_MAX, set }
+    }
+
+    /// `None` where the value is of the wrong type, form or size.
+    fn set(&self, config: &mut Config, raw: Raw<'_>) -> Option<()> {
+        match self {
+            Self::Address(set) => set(config, raw.text()?.parse().ok()?),
+            Self::Path(set) => set(config, raw.path()?),
+            Self::Number { min, max, set } => {
+                set(config, raw.number().filter(|number| (min..=max).contains(&number))?);
+            }
+            Self::Switch(set) => set(config, raw.switch()?),
+            Self::Level(set) => {
+                let name = raw.text()?;
+                set(config, LEVELS.iter().find(|level| level.0 == name)?.1);
+            }
+            Self::Secret { form, set } => {
+                set(config, raw.text().filter(|text| form.fits(text))?.into());
+            }
+        }
+        Some(())
+    }
+
+    fn expected(&self) -> String {
+        match self {
+            Self::Address(_) => "an IP address and port, such as `127.0.0.1:7130`".to_owned(),
+            Self::Path(_) => "a path".to_owned(),
+            Self::Number { min, max, .. } => format!("a whole number from {min} to {max}"),
+            Self::Switch(_) => "`true` or `false`".to_owned(),
+            Self::Level(_) => "`error`, `warn`, `info`, `debug` or `trace`".to_owned(),
+            Self::Secret { form, .. } => form.expected(),
+        }
+    }
+}
+
+/// What a secret looks like.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// This prefix and [`KEY_DIGITS`] hexadecimal digits.
+    Key(&'static str),
+    /// Any text that is long enough for HS256.
+    JwtSecret,
+}
+
+impl Form {
+    pub(super) fn fits(self, text: &str) -> bool {
+        match self {
+            Self::Key(prefix) => text.strip_prefix(prefix).is_some_and(|digits| {
+                digits.len() == KEY_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }),
+            Self::JwtSecret => text.len() >= JWT_SECRET_BYTES_MIN,
+        }
+    }
+
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Key(prefix) => format!("`{prefix}` and {KEY_DIGITS} hexadecimal digits"),
+            Self::JwtSecret => format!("a text of at least {JWT_SECRET_BYTES_MIN} bytes"),
+        }
+    }
+}
+
+impl<'a> Raw<'a> {
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Path(path) => path.to_str(),
+            Self::Toml(value) => value.as_str(),
+        }
+    }
+
+    fn path(self) -> Option<PathBuf> {
+        let path = match self {
+            Self::Path(path) => path,
+            _ => Path::new(self.text()?),
+        };
+        (!path.as_os_str().is_empty()).then(|| path.to_owned())
+    }
+
+    fn number(self) -> Option<u64> {
+        match self {
+            Self::Toml(value) => {
+                let number = value.as_integer()?;
+                u64::from_str_radix(number.as_str(), number.radix()).ok()
+            }
+            _ => self.text()?.parse().ok(),
+        }
+    }
+
+    fn switch(self) -> Option<bool> {
+        match self {
+            Self::Toml(value) => value.as_bool(),
+            _ => self.text()?.parse().ok(),
+        }
+    }
+
+    /// For people: what was given, cut short if it is long.
+    fn shown(self) -> String {
+        let quoted_start = |text: &str| {
+            let start: String = text.chars().take(60).collect();
+            format!("{start:?}")
+        };
+        match self {
+            Self::Text(text) => quoted_start(text),
+            Self::Path(path) => quoted_start(&path.to_string_lossy()),
+            Self::Toml(DeValue::String(text)) => quoted_start(text),
+            Self::Toml(DeValue::Integer(number)) => number.to_string(),
+            Self::Toml(DeValue::Float(number)) => number.to_string(),
+            Self::Toml(DeValue::Boolean(switch)) => switch.to_string(),
+            Self::Toml(value) => format!("a value of type {}", value.type_str()),
+        }
+    }
+}
+
+fn quoted(value: &dyn std::fmt::Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
+
+fn masked(_: &Secret) -> String {
+    quoted(&"[masked]")
+}

@@ -1,0 +1,394 @@
+//! Every way of being wrong, and what the operator reads.
+
+use std::collections::HashSet;
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Loads a file with this content, called `f.toml` in what is returned.
+    fn load(&self, toml: impl AsRef<[u8]>, env: &[(&str, &str)]) -> Result<Config, String> {
+        let path = self.dir.path().join("f.toml");
+        fs::write(&path, toml).unwrap();
+        let arguments = Arguments { config: Some(path), ..Arguments::default() };
+        let loaded = Config::load(&arguments, pairs(env));
+        let dir = format!("{}/", self.dir.path().display());
+        loaded.map_err(|error| error.to_string().replace(&dir, ""))
+    }
+}
+
+fn pairs(env: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+}
+
+fn from_env(env: &[(&str, &str)]) -> Result<Config, String> {
+    Config::load(&Arguments::default(), pairs(env)).map_err(|error| error.to_string())
+}
+
+fn api_key() -> String {
+    format!("ik_{}", "0a".repeat(32))
+}
+
+#[test]
+fn told_nothing_a_node_has_its_defaults() {
+    let config = from_env(&[("PATH", "/bin"), ("fanfare_listen", "x")]).unwrap();
+    assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7130)));
+    assert_eq!(config.data_dir, PathBuf::from("./fanfare-data"));
+    assert!((1..=crate::limits::WORKERS_MAX).contains(&config.workers));
+    assert_eq!(config.acceptor_threads, 0);
+    assert!(config.pin_threads && !config.conformance);
+    assert_eq!(config.log, Level::INFO);
+    let engine_io = EngineIo {
+        ping_interval_ms: 25_000,
+        ping_timeout_ms: 20_000,
+        connect_timeout_ms: 45_000,
+        upgrade_timeout_ms: 10_000,
+    };
+    assert_eq!(config.engine_io, engine_io);
+    let http = Http {
+        head_timeout_ms: 10_000,
+        body_timeout_ms: 30_000,
+        idle_timeout_ms: 75_000,
+        write_timeout_ms: 30_000,
+    };
+    assert_eq!(config.http, http);
+    assert!(config.auth.api_key.is_none() && config.auth.jwks_file.is_none());
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment_over_the_file() {
+    let files = Files::new();
+    let toml = "workers = 2\nlog = 'warn'\nacceptor_threads = 0x3\n[http]\nidle_timeout_ms = 1_000";
+    let env = [("FANFARE_WORKERS", "3"), ("FANFARE_LOG", "trace")];
+    let config = files.load(toml, &env).unwrap();
+    assert_eq!((config.workers, config.log), (3, Level::TRACE));
+    assert_eq!((config.acceptor_threads, config.http.idle_timeout_ms), (3, 1_000));
+
+    let arguments = Arguments {
+        config: Some(files.dir.path().join("f.toml")),
+        listen: Some("[::1]:0".into()),
+        data_dir: Some("/elsewhere".into()),
+        workers: Some(4),
+        conformance: true,
+    };
+    let config = Config::load(&arguments, pairs(&env)).unwrap();
+    assert_eq!((config.workers, config.log), (4, Level::TRACE));
+    assert_eq!(config.listen.to_string(), "[::1]:0");
+    assert_eq!(config.data_dir, PathBuf::from("/elsewhere"));
+    assert!(config.conformance);
+}
+
+#[test]
+fn every_key_can_be_set_by_file_and_by_environment() {
+    let files = Files::new();
+    for key in KEYS {
+        let text = match key.name {
+            "listen" => "0.0.0.0:80".to_owned(),
+            "log" => "debug".to_owned(),
+            "pin_threads" => "false".to_owned(),
+            "auth.api_key" => api_key(),
+            "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
+            "auth.jwt_secret" => "s".repeat(32),
+            name if name.ends_with("_ms") || name.contains("threads") => "64".to_owned(),
+            "workers" => "250".to_owned(),
+            _ => "some/path".to_owned(),
+        };
+        let bare = text.parse::<u64>().is_ok() || text == "false";
+        let value = if bare { text.clone() } else { format!("{text:?}") };
+        let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}\n"));
+        let masked = matches!(key.name, "auth.api_key" | "auth.anon_key" | "auth.jwt_secret");
+        let expected = if masked { " = \"[masked]\"\n".to_owned() } else { shown.1 };
+        for loaded in [
+            files.load(format!("{} = {value}", key.name), &[]),
+            files.load("", &[(key.env, &text)]),
+        ] {
+            let effective = loaded.unwrap().effective();
+            let line = format!("{}{expected}", shown.0);
+            assert!(effective.contains(&line), "{}: no {line:?} in\n{effective}", key.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_effective_is_itself_a_configuration() {
+    let files = Files::new();
+    let config = files.load("workers = 7\n[http]\nhead_timeout_ms = 60", &[]).unwrap();
+    let again = files.load(config.effective(), &[]).unwrap();
+    assert_eq!(again.effective(), config.effective());
+    assert_eq!((again.workers, again.http.head_timeout_ms), (7, 60));
+    assert!(config.effective().contains("\n[auth]\n# api_key is not set\n"));
+}
+
+fn assert_explained(cases: &[(&str, String)]) {
+    let files = Files::new();
+    for (toml, expected) in cases {
+        let error = files.load(toml, &[]).expect_err(toml);
+        assert_eq!(&error, expected, "{toml:?}");
+        assert!(!error.contains("hunter2"));
+    }
+}
+
+#[test]
+fn numbers_out_of_bounds_are_explained() {
+    let number = |name: &str, line: u32, range: &str, given: &str| {
+        format!("f.toml:{line}: `{name}` must be a whole number from {range}, not {given}")
+    };
+    let ping = "engine_io.ping_interval_ms";
+    assert_explained(&[
+        ("workers = 0", number("workers", 1, "1 to 250", "0")),
+        ("\n\nworkers = 251", number("workers", 3, "1 to 250", "251")),
+        ("workers = -1", number("workers", 1, "1 to 250", "-1")),
+        ("workers = '4'", number("workers", 1, "1 to 250", "\"4\"")),
+        ("workers = 1.5", number("workers", 1, "1 to 250", "1.5")),
+        ("workers = [1]", number("workers", 1, "1 to 250", "a value of type array")),
+        ("[workers]\nn = 1", number("workers", 1, "1 to 250", "a value of type table")),
+        (
+            "workers = 99999999999999999999",
+            number("workers", 1, "1 to 250", "99999999999999999999"),
+        ),
+        ("acceptor_threads = 65", number("acceptor_threads", 1, "0 to 64", "65")),
+        ("[engine_io]\nping_interval_ms = 49", number(ping, 2, "50 to 3600000", "49")),
+        ("engine_io.ping_interval_ms = 3600001", number(ping, 1, "50 to 3600000", "3600001")),
+        ("engine_io = { ping_interval_ms = 0 }", number(ping, 1, "50 to 3600000", "0")),
+        ("workers = 0\nx = 1", number("workers", 1, "1 to 250", "0")),
+    ]);
+}
+
+#[test]
+fn values_of_the_wrong_form_are_explained() {
+    let listen = "must be an IP address and port, such as `127.0.0.1:7130`, not";
+    assert_explained(&[
+        ("listen = 'localhost:7130'", format!("f.toml:1: `listen` {listen} \"localhost:7130\"")),
+        ("listen = '127.0.0.1'", format!("f.toml:1: `listen` {listen} \"127.0.0.1\"")),
+        ("listen = 7130", format!("f.toml:1: `listen` {listen} 7130")),
+        ("data_dir = ''", "f.toml:1: `data_dir` must be a path, not \"\"".into()),
+        ("data_dir = true", "f.toml:1: `data_dir` must be a path, not true".into()),
+        (
+            "pin_threads = 'yes'",
+            "f.toml:1: `pin_threads` must be `true` or `false`, not \"yes\"".into(),
+        ),
+        (
+            "log = 'INFO'",
+            "f.toml:1: `log` must be `error`, `warn`, `info`, `debug` or `trace`, not \"INFO\""
+                .into(),
+        ),
+        (
+            "[auth]\n# key\napi_key = 'ik_hunter2'",
+            "f.toml:3: `auth.api_key` must be `ik_` and 64 hexadecimal digits".into(),
+        ),
+        (
+            "[auth]\nanon_key = 5",
+            "f.toml:2: `auth.anon_key` must be `anon_` and 64 hexadecimal digits".into(),
+        ),
+        (
+            "auth.jwt_secret = 'hunter2'",
+            "f.toml:1: `auth.jwt_secret` must be a text of at least 32 bytes".into(),
+        ),
+    ]);
+}
+
+#[test]
+fn unknown_keys_are_explained() {
+    assert_explained(&[
+        ("worker = 1", "f.toml:1: unknown key `worker`; did you mean `workers`?".into()),
+        ("zebra = 1", "f.toml:1: unknown key `zebra`".into()),
+        ("conformance = true", "f.toml:1: unknown key `conformance`".into()),
+        ("[engineio]\nx = 1", "f.toml:1: unknown key `engineio`; did you mean `engine_io`?".into()),
+        (
+            "[http]\n\nidle_timeout = 1",
+            "f.toml:3: unknown key `http.idle_timeout`; did you mean `http.idle_timeout_ms`?"
+                .into(),
+        ),
+        (
+            "ping_interval_ms = 300",
+            "f.toml:1: unknown key `ping_interval_ms`; did you mean `engine_io.ping_interval_ms`?"
+                .into(),
+        ),
+        ("[http.tls]\ncert = 1", "f.toml:1: unknown key `http.tls`".into()),
+        ("http = 5", "f.toml:1: `http` is a section: write `[http]` and its keys below it".into()),
+        ("x = 1\nworkers = 0", "f.toml:1: unknown key `x`".into()),
+    ]);
+}
+
+#[test]
+fn what_is_not_toml_is_explained_without_being_quoted() {
+    let files = Files::new();
+    for (toml, place) in [
+        ("workers = 1\nworkers = 2", "f.toml:2: not valid TOML: duplicate key"),
+        ("[auth]\napi_key = ik_hunter2", "f.toml:2: not valid TOML: "),
+        ("[auth]\njwt_secret = \"hunter2", "f.toml:2: not valid TOML: "),
+        ("[http", "f.toml:1: not valid TOML: "),
+        ("\n\n= 1", "f.toml:3: not valid TOML: "),
+    ] {
+        let error = files.load(toml, &[]).expect_err(toml);
+        assert!(error.starts_with(place), "{toml:?} gave {error:?}");
+        assert!(!error.contains("hunter2") && !error.contains('\n'), "{error}");
+    }
+    assert_eq!(files.load([0xFF], &[]).unwrap_err(), "f.toml: stream did not contain valid UTF-8");
+    let long = "#".repeat(1024 * 1024 + 1);
+    assert_eq!(files.load(long, &[]).unwrap_err(), "f.toml: longer than 1048576 bytes");
+}
+
+#[test]
+fn a_file_that_was_asked_for_must_be_there() {
+    let files = Files::new();
+    let load = |name: &str| {
+        let config = Some(files.dir.path().join(name));
+        let arguments = Arguments { config, ..Arguments::default() };
+        Config::load(&arguments, pairs(&[])).unwrap_err().to_string()
+    };
+    assert!(load("none.toml").ends_with("none.toml: No such file or directory (os error 2)"));
+    assert!(load("").ends_with(": Is a directory (os error 21)"));
+}
+
+#[test]
+fn broken_environments_are_explained() {
+    let variable = |name: &str| format!("environment variable FANFARE_{name}");
+    let cases: &[(&str, &str, String)] = &[
+        (
+            "FANFARE_WORKERS",
+            "many",
+            variable("WORKERS: `workers` must be a whole number from 1 to 250, not \"many\""),
+        ),
+        (
+            "FANFARE_WORKERS",
+            "",
+            variable("WORKERS: `workers` must be a whole number from 1 to 250, not \"\""),
+        ),
+        (
+            "FANFARE_PIN_THREADS",
+            "1",
+            variable("PIN_THREADS: `pin_threads` must be `true` or `false`, not \"1\""),
+        ),
+        (
+            "FANFARE_API_KEY",
+            "hunter2",
+            variable("API_KEY: `auth.api_key` must be `ik_` and 64 hexadecimal digits"),
+        ),
+        (
+            "FANFARE_JWT_SECRET",
+            "",
+            variable("JWT_SECRET: `auth.jwt_secret` must be a text of at least 32 bytes"),
+        ),
+        (
+            "FANFARE_AUTH_API_KEY",
+            "",
+            "unknown environment variable `FANFARE_AUTH_API_KEY`; did you mean `FANFARE_API_KEY`?"
+                .into(),
+        ),
+        (
+            "FANFARE_LISTN",
+            "",
+            "unknown environment variable `FANFARE_LISTN`; did you mean `FANFARE_LISTEN`?".into(),
+        ),
+        (
+            "FANFARE_COMPLETELY_ELSE",
+            "",
+            "unknown environment variable `FANFARE_COMPLETELY_ELSE`".into(),
+        ),
+        ("FANFARE_", "", "unknown environment variable `FANFARE_`".into()),
+    ];
+    for (name, value, expected) in cases {
+        assert_eq!(&from_env(&[(name, value)]).expect_err(name), expected);
+    }
+}
+
+#[test]
+fn broken_arguments_are_explained() {
+    let load = |arguments: Arguments| {
+        Config::load(&arguments, pairs(&[])).map(drop).map_err(|error| error.to_string())
+    };
+    let listen = Arguments { listen: Some("7130".into()), ..Arguments::default() };
+    let expected = "argument --listen: `listen` must be an IP address and port, such as \
+                    `127.0.0.1:7130`, not \"7130\"";
+    assert_eq!(load(listen), Err(expected.into()));
+    let workers = Arguments { workers: Some(0), ..Arguments::default() };
+    let expected = "argument --workers: `workers` must be a whole number from 1 to 250, not \"0\"";
+    assert_eq!(load(workers), Err(expected.into()));
+    let data_dir = Arguments { data_dir: Some(PathBuf::new()), ..Arguments::default() };
+    let expected = "argument --data-dir: `data_dir` must be a path, not \"\"";
+    assert_eq!(load(data_dir), Err(expected.into()));
+}
+
+#[test]
+fn conformance_is_for_loopback_addresses_only() {
+    let load = |listen: &str| {
+        let listen = Some(listen.to_owned());
+        let arguments = Arguments { listen, conformance: true, ..Arguments::default() };
+        Config::load(&arguments, pairs(&[]))
+    };
+    for listen in ["127.0.0.1:0", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(load(listen).unwrap().conformance, "{listen}");
+    }
+    for listen in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "[::ffff:10.0.0.1]:1"] {
+        let error = load(listen).unwrap_err();
+        assert!(matches!(error, ConfigError::Conformance { .. }), "{listen}");
+        assert!(error.to_string().contains(listen), "{error}");
+    }
+    // The address may come from elsewhere.
+    let arguments = Arguments { conformance: true, ..Arguments::default() };
+    assert!(Config::load(&arguments, pairs(&[("FANFARE_LISTEN", "0.0.0.0:1")])).is_err());
+}
+
+#[test]
+fn the_table_of_keys_holds_together() {
+    let names: HashSet<_> = KEYS.iter().map(|key| key.name).collect();
+    let variables: HashSet<_> = KEYS.iter().map(|key| key.env).collect();
+    assert_eq!((names.len(), variables.len()), (KEYS.len(), KEYS.len()));
+    for key in KEYS {
+        let name = key.name.strip_prefix("auth.").unwrap_or(key.name);
+        let expected = format!("FANFARE_{}", name.to_uppercase().replace('.', "_"));
+        assert_eq!(key.env, expected);
+        let mut config = Config::blank();
+        if let Some(default) = key.default_text() {
+            assert_eq!(key.set(&mut config, Raw::Text(&default)), Ok(()), "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn the_readme_table_has_a_row_for_each_key() {
+    let table = markdown_table();
+    assert_eq!(table.lines().count(), KEYS.len() + 2);
+    assert!(table.lines().all(|line| line.matches('|').count() == 5));
+    assert!(table.contains(
+        "| `workers` | `FANFARE_WORKERS` | one per core | Worker threads. Must be a whole number \
+         from 1 to 250. |\n"
+    ));
+    assert!(table.contains("| `auth.api_key` | `FANFARE_API_KEY` | made at first start |"));
+}
+
+#[test]
+fn secrets_are_masked_wherever_a_configuration_is_printed() {
+    let secret = "correct horse battery staple, twice";
+    let config = from_env(&[("FANFARE_JWT_SECRET", secret), ("FANFARE_API_KEY", &api_key())]);
+    let config = config.unwrap();
+    assert_eq!(config.auth.jwt_secret.as_ref().unwrap().expose(), secret);
+    for printed in [format!("{config:?}"), format!("{config:#?}"), config.effective()] {
+        assert!(!printed.contains("horse") && !printed.contains(&api_key()), "{printed}");
+    }
+}
+
+proptest! {
+    // Each case reads a file for every key.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_file_panics(toml in any::<String>(), value in "[-0-9a-z\"'\\[\\]{}.=\n ]{0,40}") {
+        let files = Files::new();
+        let _loaded = files.load(toml, &[]);
+        for key in KEYS {
+            let _loaded = files.load(format!("{} = {value}", key.name), &[(key.env, &value)]);
+        }
+    }
+}

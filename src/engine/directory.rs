@@ -1,0 +1,369 @@
+//! The channel directory: shared by all threads, it decides a channel's order and knows how many
+//! subscribers each worker has.
+//!
+//! A channel lives in one of [`SHARDS`] maps behind a short lock. Under the lock there is no I/O,
+//! no encoding and no work that grows with the audience: offsets are stamped and mail is posted,
+//! one piece per worker concerned, so that every worker sees the channel's events in one order.
+//! Slots are reserved first; where one is missing nothing happens at all.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Mailboxes;
+use super::presence::{MemberKey, Presence};
+use crate::message::{
+    AckId, Activation, Audience, Channel, ConnId, Content, Deactivation, Delivery, Group, Groups,
+    MessageId, Millis, Offset, Publication, Transport, WorkerId,
+};
+
+/// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
+/// publish in a hundred even if they did nothing else.
+const SHARDS: usize = 256;
+
+/// All channels that have subscribers.
+#[derive(Debug)]
+pub struct Directory {
+    shards: Box<[Mutex<HashMap<Channel, Entry>>]>,
+    hasher: RandomState,
+}
+
+/// One channel.
+#[derive(Debug, Default)]
+struct Entry {
+    offset: Offset,
+    shares: Vec<Share>,
+    presence: Presence,
+}
+
+/// A worker's part of a channel's audience.
+#[derive(Debug)]
+struct Share {
+    worker: WorkerId,
+    websocket: [u32; Group::COUNT],
+    polling: [u32; Group::COUNT],
+}
+
+impl Share {
+    fn count(&mut self, group: Group, transport: Transport) -> &mut u32 {
+        match transport {
+            Transport::WebSocket => &mut self.websocket[group.index()],
+            Transport::Polling => &mut self.polling[group.index()],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.websocket.iter().chain(&self.polling).all(|count| *count == 0)
+    }
+}
+
+/// A connection in a channel, as the directory counts it.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// The connection.
+    pub connection: ConnId,
+    /// Its frames.
+    pub group: Group,
+    /// Its transport.
+    pub transport: Transport,
+    /// As whom it is present.
+    pub member: MemberKey,
+}
+
+/// A wish to subscribe.
+#[derive(Debug)]
+pub struct Join<'a> {
+    /// Where.
+    pub channel: &'a Channel,
+    /// Who.
+    pub subscriber: &'a Subscriber,
+    /// The group under which the connection is subscribed already, where it is: then only its
+    /// frames change and it is acknowledged again.
+    pub already: Option<Group>,
+    /// Whom to acknowledge.
+    pub reply: Option<AckId>,
+    /// The id of the announcement that may follow.
+    pub announcement: MessageId,
+    /// Now.
+    pub now: Millis,
+}
+
+/// A wish to hear no more.
+#[derive(Debug)]
+pub struct Leave<'a> {
+    /// Where.
+    pub channel: &'a Channel,
+    /// Who.
+    pub subscriber: &'a Subscriber,
+    /// Whether the connection lives on, and so must be told where its subscription ended.
+    pub lives_on: bool,
+    /// Whom to acknowledge.
+    pub reply: Option<AckId>,
+    /// The id of the announcement that may follow.
+    pub announcement: MessageId,
+    /// Now.
+    pub now: Millis,
+}
+
+/// A mailbox concerned has no room: nothing was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overloaded;
+
+/// What became of a publication.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Published {
+    /// Its place in the channel; 0 where nobody is subscribed.
+    pub offset: Offset,
+    /// Whom it was posted to.
+    pub audience: Audience,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: RandomState::new() }
+    }
+}
+
+impl Directory {
+    /// The groups in use on a channel: what is worth encoding before [`Directory::publish`].
+    /// A hint; who subscribes afterwards is served all the same.
+    pub fn groups(&self, channel: &Channel) -> Groups {
+        let shard = self.shard(channel);
+        let mut groups = Groups::default();
+        for share in shard.get(channel).into_iter().flat_map(|entry| &entry.shares) {
+            for group in Group::ALL {
+                if share.websocket[group.index()] + share.polling[group.index()] > 0 {
+                    groups.insert(group);
+                }
+            }
+        }
+        groups
+    }
+
+    /// Gives a publication its place and posts it to every worker that has subscribers.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when one of them has no slot: nobody gets it and no offset is used.
+    pub fn publish(
+        &self,
+        mailboxes: &impl Mailboxes,
+        publication: &Arc<Publication>,
+    ) -> Result<Published, Overloaded> {
+        let mut shard = self.shard(&publication.channel);
+        let Some(entry) = shard.get_mut(&publication.channel) else {
+            return Ok(Published { offset: 0, audience: Audience::default() });
+        };
+        reserve(mailboxes, &entry.shares)?;
+        entry.offset += 1;
+        let posted = entry.post(mailboxes, publication);
+        let published = Published { offset: entry.offset, audience: entry.audience() };
+        drop(shard);
+        posted.ring(mailboxes);
+        Ok(published)
+    }
+
+    /// Counts a subscriber and posts its activation, and the announcement if it is a new member.
+    /// What is published from here on reaches it; nothing from before does.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a mailbox concerned has no slot: nothing changed.
+    pub fn join(&self, mailboxes: &impl Mailboxes, join: &Join<'_>) -> Result<(), Overloaded> {
+        let subscriber = join.subscriber;
+        let worker = subscriber.connection.worker;
+        let mut shard = self.shard(join.channel);
+        if !mailboxes.reserve_control(worker) {
+            return Err(Overloaded);
+        }
+        let entry = shard.entry(join.channel.clone()).or_default();
+        let announced =
+            join.already.is_none() && entry.presence.would_announce_join(&subscriber.member);
+        if announced && reserve(mailboxes, &entry.shares).is_err() {
+            // An entry that has no shares needs no slots, so the one that stays is not empty.
+            mailboxes.release_control(worker);
+            return Err(Overloaded);
+        }
+        let newcomer = match join.already {
+            Some(_) => None,
+            None => entry.presence.join(&subscriber.member, join.now),
+        };
+        mailboxes.activate(Activation {
+            connection: subscriber.connection,
+            channel: join.channel.clone(),
+            group: subscriber.group,
+            reply: join.reply,
+            presence: entry.presence.snapshot(),
+            present: entry.presence.count(),
+        });
+        let mut posted = Posted::default();
+        if let Some(member) = newcomer.filter(|_| announced) {
+            let content = Content::Joined(member);
+            let event =
+                Publication::new(join.announcement, join.channel.clone(), join.now, content)
+                    .except(subscriber.connection);
+            posted = entry.post(mailboxes, &Arc::new(event));
+        }
+        if let Some(group) = join.already {
+            entry.uncount(worker, group, subscriber.transport);
+        }
+        entry.count(worker, subscriber.group, subscriber.transport);
+        drop(shard);
+        posted.insert(worker);
+        posted.ring(mailboxes);
+        Ok(())
+    }
+
+    /// Uncounts a subscriber, tells those who stay, and posts the end of its subscription.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when a mailbox concerned has no slot: nothing changed, and the caller must
+    /// come again.
+    pub fn leave(&self, mailboxes: &impl Mailboxes, leave: &Leave<'_>) -> Result<(), Overloaded> {
+        let subscriber = leave.subscriber;
+        let worker = subscriber.connection.worker;
+        let mut shard = self.shard(leave.channel);
+        let Some(entry) = shard.get_mut(leave.channel) else { return Ok(()) };
+        if leave.lives_on && !mailboxes.reserve_control(worker) {
+            return Err(Overloaded);
+        }
+        let announced = entry.presence.would_announce_leave(&subscriber.member);
+        if announced && reserve(mailboxes, &entry.shares).is_err() {
+            if leave.lives_on {
+                mailboxes.release_control(worker);
+            }
+            return Err(Overloaded);
+        }
+        let mut posted = Posted::default();
+        if leave.lives_on {
+            // Before the announcement: who leaves is not told that it left.
+            mailboxes.deactivate(Deactivation {
+                connection: subscriber.connection,
+                channel: leave.channel.clone(),
+                reply: leave.reply,
+            });
+            posted.insert(worker);
+        }
+        let gone = entry.presence.leave(&subscriber.member);
+        if announced && let Some(member) = gone {
+            let content = Content::Left(member);
+            let event =
+                Publication::new(leave.announcement, leave.channel.clone(), leave.now, content)
+                    .except(subscriber.connection);
+            posted.merge(entry.post(mailboxes, &Arc::new(event)));
+        }
+        entry.uncount(worker, subscriber.group, subscriber.transport);
+        if entry.shares.is_empty() {
+            shard.remove(leave.channel);
+        }
+        drop(shard);
+        posted.ring(mailboxes);
+        Ok(())
+    }
+
+    /// A subscriber goes on over WebSocket instead of long-polling.
+    pub fn upgrade(&self, channel: &Channel, worker: WorkerId, group: Group) {
+        let mut shard = self.shard(channel);
+        if let Some(entry) = shard.get_mut(channel) {
+            entry.count(worker, group, Transport::WebSocket);
+            entry.uncount(worker, group, Transport::Polling);
+        }
+    }
+
+    /// Channels that have subscribers.
+    pub fn channels(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn shard(&self, channel: &Channel) -> MutexGuard<'_, HashMap<Channel, Entry>> {
+        let hash = self.hasher.hash_one(channel.as_str());
+        // The low bits: SHARDS is far below what usize holds.
+        lock(&self.shards[hash as usize % SHARDS])
+    }
+}
+
+fn lock(shard: &Mutex<HashMap<Channel, Entry>>) -> MutexGuard<'_, HashMap<Channel, Entry>> {
+    // A thread that panicked under the lock ends the node; until then the counts are still right.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A publication slot at every worker of `shares`, or none at all.
+fn reserve(mailboxes: &impl Mailboxes, shares: &[Share]) -> Result<(), Overloaded> {
+    for (reserved, share) in shares.iter().enumerate() {
+        if !mailboxes.reserve_publication(share.worker) {
+            for earlier in &shares[..reserved] {
+                mailboxes.release_publication(earlier.worker);
+            }
+            return Err(Overloaded);
+        }
+    }
+    Ok(())
+}
+
+impl Entry {
+    /// Uses the slots that [`reserve`] set aside.
+    fn post(&self, mailboxes: &impl Mailboxes, publication: &Arc<Publication>) -> Posted {
+        let mut posted = Posted::default();
+        for share in &self.shares {
+            let delivery = Delivery { publication: publication.clone(), offset: self.offset };
+            mailboxes.deliver(share.worker, delivery);
+            posted.insert(share.worker);
+        }
+        posted
+    }
+
+    fn audience(&self) -> Audience {
+        let mut audience = Audience::default();
+        for share in &self.shares {
+            audience.websocket += share.websocket.iter().sum::<u32>();
+            audience.polling += share.polling.iter().sum::<u32>();
+        }
+        audience
+    }
+
+    fn count(&mut self, worker: WorkerId, group: Group, transport: Transport) {
+        if let Some(share) = self.shares.iter_mut().find(|share| share.worker == worker) {
+            *share.count(group, transport) += 1;
+            return;
+        }
+        let mut share = Share { worker, websocket: [0; _], polling: [0; _] };
+        *share.count(group, transport) += 1;
+        self.shares.push(share);
+    }
+
+    fn uncount(&mut self, worker: WorkerId, group: Group, transport: Transport) {
+        let Some(at) = self.shares.iter().position(|share| share.worker == worker) else { return };
+        let count = self.shares[at].count(group, transport);
+        debug_assert!(*count > 0, "a subscriber is uncounted once");
+        *count = count.saturating_sub(1);
+        if self.shares[at].is_empty() {
+            self.shares.swap_remove(at);
+        }
+    }
+}
+
+/// Workers that were posted to and must be woken once the lock is released.
+#[derive(Default)]
+struct Posted([u64; 4]);
+
+impl Posted {
+    fn insert(&mut self, worker: WorkerId) {
+        self.0[worker.index() / 64] |= 1 << (worker.index() % 64);
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine |= theirs;
+        }
+    }
+
+    fn ring(&self, mailboxes: &impl Mailboxes) {
+        for (group, mut bits) in (0u8..).zip(self.0) {
+            while bits != 0 {
+                // A bit's place is below 64.
+                let bit = u8::try_from(bits.trailing_zeros()).unwrap_or(0);
+                mailboxes.ring(WorkerId(group * 64 + bit));
+                bits &= bits - 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A worker's own index: which of its connections hear which channel, by encoding group.
+//!
+//! Delivery walks one dense list per group. Every subscription knows its place in that list, so
+//! that leaving costs the same in a channel of ten and of ten thousand; and the subscriptions of a
+//! connection are linked, so that the connection itself keeps 4 bytes.
+
+use std::collections::HashMap;
+
+use crate::message::{Channel, Group};
+
+/// Marks the end of a list.
+pub const NONE: u32 = u32::MAX;
+
+/// Channel to local subscribers.
+#[derive(Debug, Default)]
+pub struct Index {
+    channels: HashMap<Channel, u32>,
+    lists: Places<List>,
+    subscriptions: Places<Subscription>,
+}
+
+/// A connection in a list, and which of its subscriptions put it there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// The connection's slot at this worker.
+    pub connection: u32,
+    subscription: u32,
+}
+
+#[derive(Debug)]
+struct List {
+    channel: Channel,
+    subscriptions: u32,
+    groups: [Vec<Listener>; Group::COUNT],
+}
+
+/// One connection's interest in one channel.
+#[derive(Clone, Copy, Debug)]
+struct Subscription {
+    connection: u32,
+    list: u32,
+    /// The connection's next subscription.
+    next: u32,
+    /// Place in its list, [`NONE`] while it hears nothing.
+    position: u32,
+    /// Activations and deactivations still in the mailbox.
+    pending: u16,
+    /// The group of `position`.
+    heard: Group,
+    /// The group that the directory counts, if it counts this subscription.
+    counted: Option<Group>,
+}
+
+impl Index {
+    /// The group under which a connection is counted as subscribed.
+    pub fn counted(&self, first: u32, channel: &str) -> Option<Group> {
+        self.find(first, channel).and_then(|id| self.subscriptions.get(id).counted)
+    }
+
+    /// The directory counts the connection and has posted its activation. `first` is the head of
+    /// the connection's subscriptions.
+    pub fn joined(&mut self, connection: u32, first: &mut u32, channel: &Channel, group: Group) {
+        let id = match self.find(*first, channel.as_str()) {
+            Some(id) => id,
+            None => self.insert(connection, first, channel),
+        };
+        let subscription = self.subscriptions.get_mut(id);
+        subscription.counted = Some(group);
+        subscription.pending += 1;
+    }
+
+    /// The directory no longer counts the connection and has posted its deactivation.
+    pub fn left(&mut self, first: u32, channel: &Channel) {
+        if let Some(id) = self.find(first, channel.as_str()) {
+            let subscription = self.subscriptions.get_mut(id);
+            subscription.counted = None;
+            subscription.pending += 1;
+        }
+    }
+
+    /// The activation arrived: from here on the connection hears the channel.
+    pub fn activate(&mut self, first: u32, channel: &Channel, group: Group) {
+        let Some(id) = self.find(first, channel.as_str()) else { return };
+        self.unlist(id);
+        let subscription = self.subscriptions.get_mut(id);
+        subscription.pending -= 1;
+        let listener = Listener { connection: subscription.connection, subscription: id };
+        let list = &mut self.lists.get_mut(subscription.list).groups[group.index()];
+        subscription.heard = group;
+        subscription.position = place(list.len());
+        list.push(listener);
+    }
+
+    /// The deactivation arrived: from here on the connection hears nothing of the channel.
+    pub fn deactivate(&mut self, first: &mut u32, channel: &Channel) {
+        let Some(id) = self.find(*first, channel.as_str()) else { return };
+        self.unlist(id);
+        let subscription = self.subscriptions.get_mut(id);
+        subscription.pending -= 1;
+        if subscription.pending == 0 && subscription.counted.is_none() {
+            self.unlink(first, id);
+            self.remove(id);
+        }
+    }
+
+    /// The connection is gone: forgets all of its subscriptions. Those that the directory still
+    /// counts are handed to `counted`.
+    pub fn forget(&mut self, first: u32, mut counted: impl FnMut(Channel, Group)) {
+        let mut next = first;
+        while next != NONE {
+            let id = next;
+            let subscription = *self.subscriptions.get(id);
+            next = subscription.next;
+            if let Some(group) = subscription.counted {
+                counted(self.lists.get(subscription.list).channel.clone(), group);
+            }
+            self.unlist(id);
+            self.remove(id);
+        }
+    }
+
+    /// Every channel that the directory counts a connection in.
+    pub fn of(&self, first: u32) -> impl Iterator<Item = (&Channel, Group)> {
+        let mut next = first;
+        std::iter::from_fn(move || {
+            while next != NONE {
+                let subscription = self.subscriptions.get(next);
+                next = subscription.next;
+                if let Some(group) = subscription.counted {
+                    return Some((&self.lists.get(subscription.list).channel, group));
+                }
+            }
+            None
+        })
+    }
+
+    /// Who hears a channel in a group.
+    pub fn listeners(&self, channel: &Channel, group: Group) -> &[Listener] {
+        match self.channels.get(channel) {
+            Some(list) => &self.lists.get(*list).groups[group.index()],
+            None => &[],
+        }
+    }
+
+    /// Subscriptions of all connections.
+    pub fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Whether nobody is subscribed to anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn find(&self, first: u32, channel: &str) -> Option<u32> {
+        let list = *self.channels.get(channel)?;
+        let mut next = first;
+        while next != NONE {
+            let subscription = self.subscriptions.get(next);
+            if subscription.list == list {
+                return Some(next);
+            }
+            next = subscription.next;
+        }
+        None
+    }
+
+    fn insert(&mut self, connection: u32, first: &mut u32, channel: &Channel) -> u32 {
+        let list = match self.channels.get(channel) {
+            Some(list) => *list,
+            None => {
+                let empty =
+                    List { channel: channel.clone(), subscriptions: 0, groups: Default::default() };
+                let list = self.lists.insert(empty);
+                self.channels.insert(channel.clone(), list);
+                list
+            }
+        };
+        self.lists.get_mut(list).subscriptions += 1;
+        let id = self.subscriptions.insert(Subscription {
+            connection,
+            list,
+            next: *first,
+            position: NONE,
+            pending: 0,
+            heard: Group::InsforgeDocumented,
+            counted: None,
+        });
+        *first = id;
+        id
+    }
+
+    /// Takes a subscription out of the list that it hears, if it hears one.
+    fn unlist(&mut self, id: u32) {
+        let Subscription { list, position, heard, .. } = *self.subscriptions.get(id);
+        if position == NONE {
+            return;
+        }
+        let listeners = &mut self.lists.get_mut(list).groups[heard.index()];
+        listeners.swap_remove(position as usize);
+        if let Some(moved) = listeners.get(position as usize) {
+            self.subscriptions.get_mut(moved.subscription).position = position;
+        }
+        self.subscriptions.get_mut(id).position = NONE;
+    }
+
+    /// Takes a subscription out of its connection's chain.
+    fn unlink(&mut self, first: &mut u32, id: u32) {
+        let after = self.subscriptions.get(id).next;
+        if *first == id {
+            *first = after;
+            return;
+        }
+        let mut before = *first;
+        while self.subscriptions.get(before).next != id {
+            before = self.subscriptions.get(before).next;
+        }
+        self.subscriptions.get_mut(before).next = after;
+    }
+
+    fn remove(&mut self, id: u32) {
+        let list_id = self.subscriptions.remove(id).list;
+        let list = self.lists.get_mut(list_id);
+        list.subscriptions -= 1;
+        if list.subscriptions == 0 {
+            let list = self.lists.remove(list_id);
+            self.channels.remove(&list.channel);
+        }
+    }
+}
+
+/// Lists stay far below four thousand million entries: each is a connection of this worker.
+fn place(length: usize) -> u32 {
+    u32::try_from(length).expect("fewer subscriptions than connections times their bound")
+}
+
+/// Values with numbers that stay, reused when free.
+#[derive(Debug)]
+struct Places<T> {
+    values: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Places<T> {
+    fn insert(&mut self, value: T) -> u32 {
+        if let Some(id) = self.free.pop() {
+            self.values[id as usize] = Some(value);
+            return id;
+        }
+        self.values.push(Some(value));
+        place(self.values.len() - 1)
+    }
+
+    fn remove(&mut self, id: u32) -> T {
+        self.free.push(id);
+        self.values[id as usize].take().expect("removed once")
+    }
+
+    fn get(&self, id: u32) -> &T {
+        self.values[id as usize].as_ref().expect("ids are kept only while in use")
+    }
+
+    fn get_mut(&mut self, id: u32) -> &mut T {
+        self.values[id as usize].as_mut().expect("ids are kept only while in use")
+    }
+
+    fn len(&self) -> usize {
+        self.values.len() - self.free.len()
+    }
+}

@@ -1,0 +1,142 @@
+//! Who is present in a channel, counted across the connections of one user.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::limits::PRESENCE_MEMBERS_MAX;
+use crate::message::{Member, Millis, Snapshot};
+
+/// Who somebody is, as far as presence is concerned.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct MemberKey {
+    /// True for a user, who may have many connections.
+    pub is_user: bool,
+    /// The user's id, or the socket id of a connection that stands for itself.
+    pub id: Box<str>,
+}
+
+/// The members of one channel.
+#[derive(Debug, Default)]
+pub struct Presence {
+    members: HashMap<MemberKey, Presents>,
+    by_age: BTreeMap<u64, Arc<Member>>,
+    joined_ever: u64,
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+#[derive(Debug)]
+struct Presents {
+    connections: u32,
+    age: u64,
+}
+
+impl Presence {
+    /// Whether a join of `key` would make a new member that must be announced.
+    pub fn would_announce_join(&self, key: &MemberKey) -> bool {
+        self.by_age.len() < PRESENCE_MEMBERS_MAX && !self.members.contains_key(key)
+    }
+
+    /// Whether a leave of `key` would end a membership that must be announced.
+    pub fn would_announce_leave(&self, key: &MemberKey) -> bool {
+        self.by_age.len() <= PRESENCE_MEMBERS_MAX
+            && self.members.get(key).is_some_and(|presents| presents.connections == 1)
+    }
+
+    /// Counts a connection. The member, if it is new.
+    pub fn join(&mut self, key: &MemberKey, now: Millis) -> Option<Arc<Member>> {
+        if let Some(presents) = self.members.get_mut(key) {
+            presents.connections += 1;
+            return None;
+        }
+        self.joined_ever += 1;
+        let member =
+            Arc::new(Member { is_user: key.is_user, presence_id: key.id.clone(), joined_at: now });
+        if self.by_age.len() < PRESENCE_MEMBERS_MAX {
+            self.snapshot = None;
+        }
+        self.by_age.insert(self.joined_ever, member.clone());
+        self.members.insert(key.clone(), Presents { connections: 1, age: self.joined_ever });
+        Some(member)
+    }
+
+    /// Uncounts a connection. The member, if that was its last.
+    pub fn leave(&mut self, key: &MemberKey) -> Option<Arc<Member>> {
+        let presents = self.members.get_mut(key)?;
+        presents.connections -= 1;
+        if presents.connections > 0 {
+            return None;
+        }
+        let age = presents.age;
+        self.members.remove(key);
+        self.snapshot = None;
+        self.by_age.remove(&age)
+    }
+
+    /// Members at the moment.
+    pub fn count(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// The first [`PRESENCE_MEMBERS_MAX`] members, shared until one of them changes.
+    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+        let by_age = &self.by_age;
+        self.snapshot
+            .get_or_insert_with(|| {
+                let first = by_age.values().take(PRESENCE_MEMBERS_MAX).cloned().collect();
+                Arc::new(Snapshot::new(first))
+            })
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: &str, is_user: bool) -> MemberKey {
+        MemberKey { is_user, id: id.into() }
+    }
+
+    #[test]
+    fn a_user_is_one_member_however_many_connections() {
+        let mut presence = Presence::default();
+        assert!(presence.join(&key("u", true), 5).is_some());
+        assert!(presence.join(&key("u", true), 9).is_none());
+        assert_eq!(presence.snapshot().members[0].joined_at, 5);
+        assert!(presence.leave(&key("u", true)).is_none());
+        assert!(presence.would_announce_leave(&key("u", true)));
+        assert!(presence.leave(&key("u", true)).is_some());
+        assert_eq!(presence.count(), 0);
+    }
+
+    #[test]
+    fn a_socket_with_a_users_id_is_somebody_else() {
+        let mut presence = Presence::default();
+        presence.join(&key("x", true), 1);
+        assert!(presence.join(&key("x", false), 2).is_some());
+        assert_eq!(presence.count(), 2);
+    }
+
+    #[test]
+    fn beyond_the_bound_the_snapshot_is_cut_and_shared_and_nothing_is_announced() {
+        let mut presence = Presence::default();
+        for n in 0..PRESENCE_MEMBERS_MAX {
+            assert!(presence.would_announce_join(&key(&n.to_string(), false)));
+            presence.join(&key(&n.to_string(), false), 1);
+        }
+        let full = presence.snapshot();
+        assert!(!presence.would_announce_join(&key("late", false)));
+        presence.join(&key("late", false), 2);
+        assert!(Arc::ptr_eq(&full, &presence.snapshot()), "the newcomer is not among the first");
+        assert_eq!(presence.count(), PRESENCE_MEMBERS_MAX + 1);
+        assert!(!presence.would_announce_leave(&key("0", false)));
+        presence.leave(&key("0", false));
+        assert_eq!(presence.snapshot().members.last().expect("many").presence_id, "late".into());
+        assert!(presence.would_announce_leave(&key("1", false)));
+    }
+
+    #[test]
+    fn leaving_without_having_joined_changes_nothing() {
+        assert!(Presence::default().leave(&key("ghost", true)).is_none());
+    }
+}

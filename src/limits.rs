@@ -1,0 +1,80 @@
+//! Every bound in the node, by name. What happens at a bound stands beside it.
+
+/// Worker threads a node may have: a worker's number must fit a session id's first byte.
+pub const WORKERS_MAX: usize = 250;
+
+/// Publications waiting in one worker's mailbox. At the bound a publish is refused whole
+/// (`OVERLOADED`, 503 with Retry-After) and counted.
+pub const MAILBOX_PUBLICATIONS_MAX: usize = 4_096;
+/// Places kept apart in each mailbox for control mail (joins, hand-overs, polls). At the bound the
+/// wish is refused with `OVERLOADED` and counted.
+pub const MAILBOX_CONTROL_MAX: usize = 4_096;
+/// Mail taken in one turn before the connections that it touched are drained.
+pub const TURN_MAIL_MAX: usize = 256;
+/// Sockets read in one turn; the rest is read in the next.
+pub const TURN_READS_MAX: usize = 256;
+/// Connections drained before the worker looks at its sockets again.
+pub const TURN_DRAINS_MAX: usize = 1_024;
+/// Frames in one vectored send; the kernel takes at most 1,024.
+pub const VECTORED_FRAMES_MAX: usize = 64;
+
+/// Bytes read from a socket in one call: the worker's own scratch buffer.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Longest message a client may send, in bytes (Engine.IO `maxPayload`). Beyond it a WebSocket is
+/// closed with 1009 and a POST is answered 413.
+pub const MESSAGE_BYTES_MAX: usize = 1_000_000;
+/// Longest message on the conformance echo, in bytes.
+pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Binary attachments of one Socket.IO packet; more closes the connection.
+pub const ATTACHMENTS_MAX: usize = 10;
+
+/// Bytes that may wait for one connection. Beyond it the connection is closed as a slow consumer.
+pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Frames that may wait for one connection. Beyond it the connection is closed as a slow consumer.
+pub const OUTBOX_FRAMES_MAX: usize = 8_192;
+/// Channels that one connection may be subscribed to. Beyond it a subscribe is refused.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
+
+/// How long a closing WebSocket waits for its peer's side of the close, in milliseconds; then the
+/// socket is closed whatever the peer does.
+pub const CLOSE_LINGER_MS: u64 = 2_000;
+/// Reads of one socket in one turn; a client that sends faster waits for the next.
+pub const READS_PER_TURN_MAX: usize = 4;
+/// Leaves of closed connections that wait for room in a mailbox are tried again after so many
+/// milliseconds. There are never more than the worker has subscriptions.
+pub const LEAVE_RETRY_MS: u64 = 10;
+
+/// Longest channel name, in bytes. A longer one is refused as `INVALID_INPUT`.
+pub const CHANNEL_BYTES_MAX: usize = 512;
+/// Longest event name, in bytes. A longer one is refused as `INVALID_INPUT`.
+pub const EVENT_BYTES_MAX: usize = 512;
+/// Channel definitions a node keeps. At the bound a new one is refused with 409 and counted.
+pub const DEFINITIONS_MAX: usize = 10_000;
+/// Webhook URLs of one definition.
+pub const WEBHOOKS_PER_DEFINITION_MAX: usize = 32;
+
+/// Members a presence snapshot names, and up to which joins and leaves are announced. Beyond it
+/// the snapshot is cut and says so, and announcements stop, counted.
+pub const PRESENCE_MEMBERS_MAX: usize = 256;
+
+/// Verified tokens each thread remembers. At the bound the oldest is forgotten.
+pub const TOKEN_CACHE_MAX: usize = 65_536;
+/// Longest token looked at, in bytes; a longer one is refused unread.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
+/// until one ends; the kernel's backlog holds the newcomers.
+pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
+/// Longest HTTP request head, in bytes: request line and headers. Beyond it 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Headers of one request. Beyond it 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Longest HTTP request body, in bytes. Beyond it 413.
+pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+
+/// Requests waiting for the store. At the bound the request is answered 503 with Retry-After.
+pub const STORE_QUEUE_MAX: usize = 1_024;
+
+const _: () = assert!(TURN_MAIL_MAX <= MAILBOX_PUBLICATIONS_MAX);
+const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX, "one largest message must fit");
+const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");

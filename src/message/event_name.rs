@@ -1,0 +1,50 @@
+//! Event names that nobody may publish under.
+
+use crate::limits::EVENT_BYTES_MAX;
+
+/// What is wrong with an event name, or `None`. Holds for publishes over HTTP and over sockets.
+///
+/// Names that `socket.io-client` keeps for itself make it close the connection (contract section
+/// 7.4), and names of the node's own events would let anybody forge these (decision table).
+pub fn event_name_problem(name: &str) -> Option<&'static str> {
+    match name {
+        _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),
+        "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener"
+        | "removeListener" => Some("Event name is reserved by Socket.IO"),
+        "presence:join" | "presence:leave" | "realtime:error" => {
+            Some("Event name is reserved for the server")
+        }
+        _ => None,
+    }
+}
+
+const TOO_LONG: &str = "Event name must be at most 512 bytes long";
+const _: () = assert!(EVENT_BYTES_MAX == 512, "the message above names the bound");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_reserved_and_overlong_names_are_refused() {
+        let reserved = [
+            "connect",
+            "connect_error",
+            "disconnect",
+            "disconnecting",
+            "newListener",
+            "removeListener",
+            "presence:join",
+            "presence:leave",
+            "realtime:error",
+        ];
+        for name in reserved {
+            assert!(event_name_problem(name).is_some(), "{name}");
+        }
+        for name in ["", "INSERT", "message", "Connect", "presence:", "error", "notification"] {
+            assert_eq!(event_name_problem(name), None, "{name}");
+        }
+        assert_eq!(event_name_problem(&"e".repeat(EVENT_BYTES_MAX)), None);
+        assert_eq!(event_name_problem(&"e".repeat(EVENT_BYTES_MAX + 1)), Some(TOO_LONG));
+    }
+}

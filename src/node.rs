@@ -1,0 +1,278 @@
+//! Start order of a node: secrets, store, mailboxes, threads. Reads as a list.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use arc_swap::ArcSwap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::acceptor::{self, Acceptor};
+use crate::auth::{Authenticator, Keys};
+use crate::config::secrets::{self, Secrets};
+use crate::config::{Config, ConfigError};
+use crate::engine::definitions::Definitions;
+use crate::engine::directory::Directory;
+use crate::hub::{Clock, Hub};
+use crate::message::WorkerId;
+use crate::metrics::Metrics;
+use crate::protocol::engineio::Timings;
+use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
+use crate::side;
+use crate::side::store::{Store, StoreError};
+use crate::worker::Worker;
+use crate::worker::driver::Driver;
+
+/// Connections the kernel completes before they are accepted.
+const BACKLOG: i32 = 4_096;
+
+/// Why a node does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The secrets cannot be used.
+    #[error("the keys in effect are not usable: {0}")]
+    Keys(#[from] crate::auth::KeyError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody can connect.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gave no thread or descriptor.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// A thread ended, which none does while the node runs.
+    #[error("the thread {0} ended; see the log above, and start the node again")]
+    Thread(String),
+}
+
+impl NodeError {
+    /// 2 where the operator's input is at fault, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Keys(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// What a node says about itself once it serves.
+#[derive(Debug)]
+pub struct Started {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// On which driver.
+    pub driver: Driver,
+    /// With which secrets.
+    pub secrets: Secrets,
+}
+
+/// Runs a node until a thread of it fails. `started` is called once it serves.
+///
+/// # Errors
+/// Whatever keeps it from starting, or ended it.
+pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
+    raise_descriptor_limit();
+    let secrets = secrets::ensure(&config.data_dir, config)?;
+    let keys = Arc::new(keys(config, &secrets)?);
+    let store = Store::open(config.data_dir.join("fanfare.db"))?;
+    let definitions = Definitions::new(store.channels()?);
+    let driver = Driver::choose();
+    let listener = listen(config.listen)
+        .map_err(|source| NodeError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr()?;
+    let acceptors =
+        if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
+    let (router, inboxes) = Router::new(config.workers, acceptors)?;
+    let hub = Arc::new(Hub {
+        directory: Directory::default(),
+        definitions: ArcSwap::from_pointee(definitions),
+        router: Arc::new(router),
+        metrics: Metrics::new(config.workers + acceptors),
+        timings: timings(config),
+        clock: Clock::new(),
+    });
+    let node = Node { config: config.clone(), hub, keys, driver, listener };
+    let ended = node.start(store, inboxes)?;
+    started(&Started { address, driver: node.driver.clone(), secrets });
+    let name = ended.recv().unwrap_or_else(|_| "of the node".to_owned());
+    Err(NodeError::Thread(name))
+}
+
+fn timings(config: &Config) -> Timings {
+    Timings {
+        ping_interval: config.engine_io.ping_interval_ms,
+        ping_timeout: config.engine_io.ping_timeout_ms,
+        connect_timeout: config.engine_io.connect_timeout_ms,
+        upgrade_timeout: config.engine_io.upgrade_timeout_ms,
+    }
+}
+
+/// Every key that the node trusts.
+fn keys(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
+    let mut keys = Keys::new(
+        secrets.api_key.expose(),
+        secrets.anon_key.expose(),
+        secrets.jwt_secret.expose(),
+    )?;
+    if let Some(file) = secrets::public_keys_file(config)? {
+        keys.add_pem(None, &file.text).map_err(|error| file.error(error))?;
+    }
+    if let Some(file) = secrets::jwks_file(config)? {
+        keys.add_jwks(&file.text).map_err(|error| file.error(error))?;
+    }
+    Ok(keys)
+}
+
+/// Every connection is a descriptor: as many as the system lets this process have.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on descriptors cannot be raised");
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted node takes its port back while connections of its predecessor linger.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What every thread is given a part of.
+struct Node {
+    config: Config,
+    hub: Arc<Hub>,
+    keys: Arc<Keys>,
+    driver: Driver,
+    listener: TcpListener,
+}
+
+/// Says which thread ended, however it ended.
+struct Ending {
+    name: String,
+    told: mpsc::Sender<String>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.told.send(std::mem::take(&mut self.name));
+    }
+}
+
+impl Node {
+    /// Starts all threads. The receiver hears of the first that ends.
+    fn start(&self, store: Store, inboxes: Inboxes) -> io::Result<mpsc::Receiver<String>> {
+        let (told, ended) = mpsc::channel();
+        let hub = self.hub.clone();
+        spawn("side", &told, move || {
+            side::run(&store, &inboxes.side, &hub.router.clone(), |all| {
+                let next = hub.definitions.load().replaced_by(all);
+                hub.definitions.store(Arc::new(next));
+            });
+        })?;
+        let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
+        let are_inside = self.config.acceptor_threads == 0;
+        for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
+            let inside = if are_inside { acceptors.next() } else { None };
+            self.start_worker(WorkerId(id), inbox, inside, &told)?;
+        }
+        for (inbox, id) in acceptors {
+            self.start_acceptor(AcceptorId(id), inbox, &told)?;
+        }
+        Ok(ended)
+    }
+
+    /// A worker's thread, with an acceptor inside where there is one.
+    fn start_worker(
+        &self,
+        id: WorkerId,
+        inbox: Inbox<Mail>,
+        inside: Option<(Inbox<Answer>, u8)>,
+        told: &mpsc::Sender<String>,
+    ) -> io::Result<()> {
+        let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
+        let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
+        spawn(&format!("worker-{}", id.0), told, move || {
+            if config.pin_threads {
+                pin(id.index(), config.workers);
+            }
+            let ended = driver.block_on(async {
+                if let Some((answers, acceptor_id)) = inside {
+                    let acceptor = acceptor(AcceptorId(acceptor_id), &hub, &config, keys.clone());
+                    acceptor::run_beside(acceptor, listener, answers);
+                }
+                let counters = hub.metrics.thread(id.index());
+                let auth = Authenticator::new(keys);
+                Worker::new(id, hub, inbox, auth, counters)?.run().await;
+                Ok::<(), io::Error>(())
+            });
+            if let Err(error) = ended.flatten() {
+                tracing::error!(%error, "a worker cannot run");
+            }
+        })
+    }
+
+    fn start_acceptor(
+        &self,
+        id: AcceptorId,
+        inbox: Inbox<Answer>,
+        told: &mpsc::Sender<String>,
+    ) -> io::Result<()> {
+        let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
+        let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
+        spawn(&format!("acceptor-{}", id.0), told, move || {
+            let acceptor = acceptor(id, &hub, &config, keys);
+            if let Err(error) = driver.block_on(acceptor::run(acceptor, listener, inbox)) {
+                tracing::error!(%error, "an acceptor cannot run");
+            }
+        })
+    }
+}
+
+fn acceptor(id: AcceptorId, hub: &Arc<Hub>, config: &Config, keys: Arc<Keys>) -> Acceptor {
+    let counters = hub.metrics.thread(config.workers + usize::from(id.0));
+    Acceptor::new(id, hub.clone(), config, Authenticator::new(keys), counters)
+}
+
+fn spawn(
+    name: &str,
+    told: &mpsc::Sender<String>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let ending = Ending { name: name.to_owned(), told: told.clone() };
+    thread::Builder::new().name(format!("fanfare-{name}")).spawn(move || {
+        let _ending = ending;
+        work();
+    })?;
+    Ok(())
+}
+
+/// Keeps this thread on a core of its own, where there are enough of them.
+fn pin(index: usize, workers: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if cores.len() < workers {
+        return;
+    }
+    let mut own = CpuSet::new();
+    own.set(cores[index]);
+    if let Err(error) = sched_setaffinity(None, &own) {
+        tracing::warn!(%error, "a worker cannot be kept on its core");
+    }
+}

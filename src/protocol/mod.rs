@@ -1,0 +1,24 @@
+//! Dialects: text of packets to commands, replies and publications to text. Knows nothing of
+//! sockets, frames or threads.
+//!
+//! [`engineio`] and [`socketio`] are layers of their own; [`insforge`] and [`conformance`] are what
+//! can run over them.
+
+pub mod conformance;
+pub mod engineio;
+pub mod insforge;
+pub mod socketio;
+
+use crate::message::{Group, Publication};
+
+/// The client broke a protocol's rules: its transport is closed (contract section 7.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub &'static str);
+
+/// The text of a publication for one group of subscribers.
+pub fn encode(publication: &Publication, group: Group) -> String {
+    match group {
+        Group::InsforgeDocumented | Group::InsforgeSdk => insforge::publication(publication, group),
+    }
+}

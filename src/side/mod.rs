@@ -1,0 +1,77 @@
+//! Cold work, off the hot threads: the embedded store. Wishes come through a bounded queue that
+//! nobody waits on; answers go to the acceptor that asked.
+
+pub mod store;
+
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use crate::message::{ChannelDefinition, Millis};
+use crate::router::{Answer, AnswerBody, Router, StoreChange, StoreOutcome, Wish};
+use store::{Store, StoreError};
+
+/// Carries wishes out, one after the other, until nobody can make any. `announce` is given all
+/// definitions after each change, before it is answered, so that whoever was answered finds the
+/// change in force.
+pub fn run(
+    store: &Store,
+    wishes: &Receiver<Wish>,
+    router: &Arc<Router>,
+    announce: impl Fn(Vec<ChannelDefinition>),
+) {
+    for Wish { from, ticket, change } in wishes {
+        let outcome = apply(store, change).and_then(|outcome| {
+            if matches!(outcome, StoreOutcome::Done(_)) {
+                announce(store.channels()?);
+            }
+            Ok(outcome)
+        });
+        let outcome = outcome.unwrap_or_else(refusal);
+        router.answer(from, Answer { ticket, body: AnswerBody::Stored(outcome) });
+    }
+}
+
+fn apply(store: &Store, change: StoreChange) -> Result<StoreOutcome, StoreError> {
+    match change {
+        StoreChange::Insert(definition) => {
+            store.insert_channel(&definition)?;
+            Ok(StoreOutcome::Done(Box::new(definition)))
+        }
+        StoreChange::Update(id, change, now) => {
+            let Some(before) = find(store, id)? else { return Ok(StoreOutcome::NotFound) };
+            let after = change.apply(&before, later(now, &before));
+            store.update_channel(id, &after)?;
+            Ok(StoreOutcome::Done(Box::new(after)))
+        }
+        StoreChange::Delete(id) => {
+            let Some(before) = find(store, id)? else { return Ok(StoreOutcome::NotFound) };
+            store.delete_channel(id)?;
+            Ok(StoreOutcome::Done(Box::new(before)))
+        }
+    }
+}
+
+fn find(store: &Store, id: uuid::Uuid) -> Result<Option<ChannelDefinition>, StoreError> {
+    Ok(store.channels()?.into_iter().find(|definition| definition.id == id))
+}
+
+/// A clock that was set back does not make an update older than what it updates.
+fn later(now: Millis, before: &ChannelDefinition) -> Millis {
+    now.max(before.updated_at)
+}
+
+fn refusal(error: StoreError) -> StoreOutcome {
+    match error {
+        StoreError::Duplicate { pattern } => StoreOutcome::Duplicate(pattern),
+        StoreError::Full { .. } => StoreOutcome::Full,
+        error if error.is_temporary() => {
+            tracing::warn!(%error, "the store did not take a change");
+            StoreOutcome::Busy
+        }
+        error => {
+            tracing::error!(%error, "the store failed");
+            StoreOutcome::Failed
+        }
+    }
+}

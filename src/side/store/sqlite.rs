@@ -1,0 +1,491 @@
+//! The embedded store: one SQLite file.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi, params};
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::limits::DEFINITIONS_MAX;
+use crate::message::{ChannelDefinition, Millis};
+
+/// How long a statement waits for another process, such as a backup, to let go of the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The schema that this release writes, kept in the file's `user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+/// An open store. Dropping it closes the file; what was reported done stays done.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store in this file. File and directories are made where missing, for the node's
+    /// own user only, because webhook URLs may carry secrets.
+    ///
+    /// # Errors
+    ///
+    /// `Unusable`, `Newer`, `Corrupt`, `Busy` or `DiskFull`, each with the path in its message.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        make_file(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|fault| failed(path, fault))?;
+        let mut store = Self { connection, path: path.to_owned() };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// All channels, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` where a row makes no sense; the database's own failures.
+    pub fn channels(&self) -> Result<Vec<ChannelDefinition>, StoreError> {
+        let query = "SELECT id, pattern, description, webhook_urls, enabled, created_at, updated_at
+                     FROM channels ORDER BY created_at, id";
+        let read = || -> rusqlite::Result<Vec<_>> {
+            self.connection.prepare_cached(query)?.query_map([], definition)?.collect()
+        };
+        read().map_err(|fault| self.failed(fault))
+    }
+
+    /// Keeps a new channel.
+    ///
+    /// # Errors
+    ///
+    /// `Duplicate` where the pattern is taken, `Full` at [`DEFINITIONS_MAX`]; the database's own
+    /// failures.
+    pub fn insert_channel(&self, channel: &ChannelDefinition) -> Result<(), StoreError> {
+        let row = params![
+            channel.id.to_string(),
+            channel.pattern,
+            channel.description,
+            webhooks_text(channel),
+            channel.enabled,
+            integer(channel.created_at),
+            integer(channel.updated_at),
+            DEFINITIONS_MAX.cast_signed(),
+        ];
+        // One statement counts and inserts, so that nobody can come in between.
+        let insert = "INSERT INTO channels
+                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+                      WHERE (SELECT count(*) FROM channels) < ?8";
+        let inserted = self.execute(insert, row).map_err(|fault| self.refused(fault, channel))?;
+        if inserted == 0 {
+            return Err(StoreError::Full { channels_max: DEFINITIONS_MAX });
+        }
+        Ok(())
+    }
+
+    /// Replaces the channel with this id, except for its id and creation time. False where there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// `Duplicate` where another channel has the pattern; the database's own failures.
+    pub fn update_channel(&self, id: Uuid, to: &ChannelDefinition) -> Result<bool, StoreError> {
+        let row = params![
+            id.to_string(),
+            to.pattern,
+            to.description,
+            webhooks_text(to),
+            to.enabled,
+            integer(to.updated_at),
+        ];
+        let update = "UPDATE channels SET pattern = ?2, description = ?3, webhook_urls = ?4,
+                      enabled = ?5, updated_at = ?6 WHERE id = ?1";
+        let updated = self.execute(update, row).map_err(|fault| self.refused(fault, to))?;
+        Ok(updated > 0)
+    }
+
+    /// Forgets the channel with this id. False where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn delete_channel(&self, id: Uuid) -> Result<bool, StoreError> {
+        let deleted = self.execute("DELETE FROM channels WHERE id = ?1", params![id.to_string()]);
+        Ok(deleted.map_err(|fault| self.failed(fault))? > 0)
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.refuse_read_only()?;
+        self.configure().map_err(|fault| self.failed(fault))?;
+        let version = self.make_schema().map_err(|fault| self.failed(fault))?;
+        match version {
+            SCHEMA_VERSION => Ok(()),
+            0 => Err(StoreError::Corrupt {
+                path: self.path.clone(),
+                reason: "it holds tables of another program".into(),
+            }),
+            found => {
+                let path = self.path.clone();
+                Err(StoreError::Newer { path, found, known: SCHEMA_VERSION })
+            }
+        }
+    }
+
+    /// SQLite silently opens a file that it may not write for reading.
+    fn refuse_read_only(&self) -> Result<(), StoreError> {
+        if self.connection.is_readonly("main").map_err(|fault| self.failed(fault))? {
+            let denied = ErrorKind::PermissionDenied.into();
+            return Err(StoreError::unusable(&self.path, &denied));
+        }
+        Ok(())
+    }
+
+    fn configure(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        let journal: String =
+            self.connection
+                .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        // With a write-ahead log, NORMAL cannot damage the file at a power cut; it may lose the
+        // last commits, as a node that restarts a moment earlier would have. Some network file
+        // systems deny the log, and the rollback journal is safe only with FULL.
+        let synchronous = if journal == "wal" { "NORMAL" } else { "FULL" };
+        self.connection.pragma_update(None, "synchronous", synchronous)?;
+        self.connection.pragma_update(None, "foreign_keys", true)
+    }
+
+    /// Makes the tables in a file without any, and returns the version that is in the file now.
+    fn make_schema(&mut self) -> rusqlite::Result<i64> {
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(immediate)?;
+        let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let tables: i64 =
+            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if version != 0 || tables != 0 {
+            return Ok(version);
+        }
+        transaction.execute_batch(include_str!("schema.sql"))?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()?;
+        Ok(SCHEMA_VERSION)
+    }
+
+    fn execute(&self, statement: &str, row: impl rusqlite::Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(statement)?.execute(row)
+    }
+
+    fn refused(&self, fault: rusqlite::Error, channel: &ChannelDefinition) -> StoreError {
+        let code = fault.sqlite_error().map(|error| error.extended_code);
+        if code == Some(ffi::SQLITE_CONSTRAINT_UNIQUE) {
+            return StoreError::Duplicate { pattern: channel.pattern.clone() };
+        }
+        self.failed(fault)
+    }
+
+    fn failed(&self, fault: rusqlite::Error) -> StoreError {
+        failed(&self.path, fault)
+    }
+}
+
+/// Makes directory and file where missing. The standard library says more plainly than SQLite why
+/// it could not.
+fn make_file(path: &Path) -> Result<(), StoreError> {
+    if let Some(directory) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|fault| StoreError::unusable(directory, &fault))?;
+    }
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(fault) if fault.kind() != ErrorKind::AlreadyExists => {
+            Err(StoreError::unusable(path, &fault))
+        }
+        // An existing file must not be opened here: closing it would drop the locks that another
+        // store of this process holds on it (POSIX locks belong to the process).
+        _ => Ok(()),
+    }
+}
+
+fn failed(path: &Path, fault: rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    match fault.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            StoreError::Corrupt { path, reason: fault.to_string() }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
+        Some(ErrorCode::DiskFull) => StoreError::DiskFull { path },
+        Some(
+            ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::SystemIoFailure,
+        ) => StoreError::Unusable { path, reason: fault.to_string() },
+        _ if is_senseless_row(&fault) => StoreError::Corrupt { path, reason: fault.to_string() },
+        _ => StoreError::Failed { path, source: fault.into() },
+    }
+}
+
+fn is_senseless_row(fault: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    matches!(
+        fault,
+        FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)
+    )
+}
+
+fn definition(row: &Row<'_>) -> rusqlite::Result<ChannelDefinition> {
+    let id: String = row.get(0)?;
+    let webhook_urls: Option<String> = row.get(3)?;
+    let webhook_urls = webhook_urls.map(|text| serde_json::from_str(&text)).transpose();
+    Ok(ChannelDefinition {
+        id: Uuid::try_parse(&id).map_err(|fault| senseless(0, fault))?,
+        pattern: row.get(1)?,
+        description: row.get(2)?,
+        webhook_urls: webhook_urls.map_err(|fault| senseless(3, fault))?,
+        enabled: row.get(4)?,
+        created_at: millis(row, 5)?,
+        updated_at: millis(row, 6)?,
+    })
+}
+
+fn millis(row: &Row<'_>, column: usize) -> rusqlite::Result<Millis> {
+    let at: i64 = row.get(column)?;
+    at.try_into().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, at))
+}
+
+fn senseless(
+    column: usize,
+    fault: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(fault))
+}
+
+fn webhooks_text(channel: &ChannelDefinition) -> Option<String> {
+    let urls = channel.webhook_urls.as_ref()?;
+    Some(serde_json::to_string(urls).expect("strings serialize"))
+}
+
+/// SQLite's integers are signed; its largest is some 292 million years away.
+fn integer(at: Millis) -> i64 {
+    i64::try_from(at).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::super::Fault;
+    use super::*;
+
+    fn fresh() -> (TempDir, PathBuf, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data/fanfare.db");
+        let store = Store::open(&path).unwrap();
+        (directory, path, store)
+    }
+
+    fn channel(number: u128, pattern: &str) -> ChannelDefinition {
+        ChannelDefinition {
+            id: Uuid::from_u128(number),
+            pattern: pattern.into(),
+            description: Some("für alle\n\"☃\"".into()),
+            webhook_urls: Some(vec!["https://a.example/x?y=1".into(), "http://b\"".into()]),
+            enabled: true,
+            created_at: 1_777_136_400_123,
+            updated_at: 1_777_136_400_124,
+        }
+    }
+
+    #[test]
+    fn channels_outlive_the_store() {
+        let (_directory, path, store) = fresh();
+        let full = channel(2, "order:*");
+        let mut bare = channel(1, "chat");
+        (bare.description, bare.webhook_urls, bare.enabled) = (None, None, false);
+        let mut empty = channel(3, "a:%");
+        (empty.webhook_urls, empty.created_at) = (Some(vec![]), 5);
+        for one in [&full, &bare, &empty] {
+            store.insert_channel(one).unwrap();
+        }
+        let expected = [empty, bare, full];
+        assert_eq!(store.channels().unwrap(), expected);
+        drop(store);
+        assert_eq!(Store::open(&path).unwrap().channels().unwrap(), expected);
+    }
+
+    #[test]
+    fn channels_are_updated_and_deleted() {
+        let (_directory, path, store) = fresh();
+        let before = channel(1, "a");
+        store.insert_channel(&before).unwrap();
+        store.insert_channel(&channel(2, "b")).unwrap();
+        let mut after = before.clone();
+        (after.pattern, after.description, after.webhook_urls) = ("c".into(), None, None);
+        (after.enabled, after.updated_at) = (false, 2_000_000_000_000);
+        assert!(store.update_channel(after.id, &after).unwrap());
+        assert!(store.delete_channel(Uuid::from_u128(2)).unwrap());
+        assert!(!store.delete_channel(Uuid::from_u128(2)).unwrap());
+        assert!(!store.update_channel(Uuid::from_u128(2), &channel(2, "d")).unwrap());
+        drop(store);
+        assert_eq!(Store::open(&path).unwrap().channels().unwrap(), [after]);
+    }
+
+    #[test]
+    fn a_pattern_is_kept_once() {
+        let (_directory, _path, store) = fresh();
+        store.insert_channel(&channel(1, "a:*")).unwrap();
+        store.insert_channel(&channel(2, "b")).unwrap();
+        let refusals = [
+            store.insert_channel(&channel(3, "a:*")).unwrap_err(),
+            store.update_channel(Uuid::from_u128(2), &channel(2, "a:*")).unwrap_err(),
+        ];
+        for refusal in refusals {
+            assert!(matches!(&refusal, StoreError::Duplicate { pattern } if pattern == "a:*"));
+            assert_eq!(refusal.fault(), Fault::Caller);
+        }
+        assert!(store.update_channel(Uuid::from_u128(1), &channel(1, "a:*")).unwrap());
+        let same_id = store.insert_channel(&channel(1, "c")).unwrap_err();
+        assert_eq!(same_id.fault(), Fault::Node);
+        assert_eq!(store.channels().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_bound_holds() {
+        let (_directory, _path, store) = fresh();
+        let fill = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
+             INSERT INTO channels SELECT printf('%032x', i), 'p' || i, NULL, NULL, 1, i, i FROM n",
+            DEFINITIONS_MAX - 1
+        );
+        store.connection.execute_batch(&fill).unwrap();
+        let last = channel(u128::MAX, "last");
+        store.insert_channel(&last).unwrap();
+        let refusal = store.insert_channel(&channel(u128::MAX - 1, "more")).unwrap_err();
+        assert!(matches!(refusal, StoreError::Full { channels_max: DEFINITIONS_MAX }));
+        assert_eq!(store.channels().unwrap().len(), DEFINITIONS_MAX);
+        assert!(store.delete_channel(last.id).unwrap());
+        store.insert_channel(&channel(u128::MAX - 1, "more")).unwrap();
+    }
+
+    #[test]
+    fn the_file_is_set_up_as_promised() {
+        let (_directory, path, store) = fresh();
+        let pragma = |name: &str| -> String {
+            let query = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            store.connection.query_row(&query, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(pragma("journal_mode"), "wal");
+        assert_eq!(pragma("synchronous"), "1");
+        assert_eq!(pragma("foreign_keys"), "1");
+        assert_eq!(pragma("user_version"), "1");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    fn refusal(path: &Path) -> StoreError {
+        let refusal = Store::open(path).unwrap_err();
+        assert_eq!(refusal.fault(), Fault::Operator);
+        assert!(refusal.to_string().contains(path.parent().unwrap().to_str().unwrap()));
+        refusal
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let below_a_file = refusal(&file.join("fanfare.db"));
+        assert!(matches!(below_a_file, StoreError::Unusable { .. }), "{below_a_file}");
+        let a_directory = refusal(directory.path());
+        assert!(matches!(a_directory, StoreError::Unusable { .. }), "{a_directory}");
+    }
+
+    #[test]
+    fn a_read_only_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o500)).unwrap();
+        // Permissions do not bind root, for whom only a directory of the kernel's is read-only.
+        let bound = fs::write(directory.path().join("probe"), "").is_err();
+        let read_only = if bound { directory.path() } else { Path::new("/proc/self") };
+        let refused = refusal(&read_only.join("fanfare.db"));
+        assert!(matches!(refused, StoreError::Unusable { .. }), "{refused}");
+        assert!(!refused.is_temporary());
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fanfare.db");
+        let garbage = "not a database, and longer than the header of one ".repeat(100);
+        fs::write(&path, &garbage).unwrap();
+        let refused = refusal(&path);
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), garbage);
+    }
+
+    #[test]
+    fn another_programs_database_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fanfare.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+        let refused = refusal(&path);
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+    }
+
+    #[test]
+    fn damage_inside_the_file_is_found() {
+        let (_directory, path, store) = fresh();
+        for number in 0..500 {
+            store.insert_channel(&channel(number, &format!("p{number}"))).unwrap();
+        }
+        drop(store);
+        let mut bytes = fs::read(&path).unwrap();
+        assert!(bytes.len() > 16 * 4_096, "the log was folded into the file at close");
+        bytes[8 * 4_096..].fill(0xA5);
+        fs::write(&path, bytes).unwrap();
+        let refused = Store::open(&path).and_then(|store| store.channels()).unwrap_err();
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_row_that_makes_no_sense_is_reported() {
+        let faults = ["id = 'x'", "webhook_urls = '{'", "created_at = -1", "enabled = 'maybe'"];
+        for fault in faults {
+            let (_directory, _path, store) = fresh();
+            store.insert_channel(&channel(1, "a")).unwrap();
+            store.connection.execute(&format!("UPDATE channels SET {fault}"), []).unwrap();
+            let refused = store.channels().unwrap_err();
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{fault}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_later_releases_file_is_refused() {
+        let (_directory, path, store) = fresh();
+        store.connection.pragma_update(None, "user_version", 7).unwrap();
+        drop(store);
+        let refused = refusal(&path);
+        assert!(matches!(refused, StoreError::Newer { found: 7, known: 1, .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_locked_file_is_reported_as_busy() {
+        let (_directory, path, store) = fresh();
+        store.connection.busy_timeout(Duration::from_millis(20)).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let refused = store.insert_channel(&channel(1, "a")).unwrap_err();
+        assert!(matches!(refused, StoreError::Busy { .. }) && refused.is_temporary(), "{refused}");
+        other.execute_batch("ROLLBACK").unwrap();
+        store.insert_channel(&channel(1, "a")).unwrap();
+    }
+}

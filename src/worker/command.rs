@@ -1,0 +1,247 @@
+//! Commands of clients: checked, carried out in the directory, answered. And the mail that makes
+//! subscriptions begin and end.
+
+use super::Worker;
+use super::conn::{Connection, Frame};
+use crate::engine::directory::{Join, Leave, Overloaded, Subscriber};
+use crate::engine::index;
+use crate::hub::{encode, message_id};
+use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
+use crate::message::{
+    AckId, Activation, Channel, Command, ConnId, Content, Credential, Deactivation, Delivery,
+    Group, Refusal, Reply,
+};
+use crate::protocol::insforge::{self, Request};
+
+/// A leave that found a mailbox full and must be tried again.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    channel: Channel,
+    subscriber: Subscriber,
+}
+
+/// Carries a request out and answers it, now or when its mail arrives.
+pub(super) fn execute(worker: &mut Worker, id: ConnId, request: Request, ack: Option<AckId>) {
+    let (channel, done) = match request {
+        Request::Command(Command::Subscribe { channel, group }) => {
+            let done = subscribe(worker, id, &channel, group, ack);
+            (Some(channel), done)
+        }
+        Request::Command(Command::Unsubscribe { channel }) => {
+            let done = unsubscribe(worker, id, &channel, ack);
+            (Some(channel), done)
+        }
+        Request::Command(Command::Publish { channel, event, payload }) => {
+            let sender = |credential: &Credential| credential.sender();
+            let content = |credential: &Credential| Content::Message {
+                event,
+                payload,
+                sender: sender(credential),
+            };
+            let done = publish(worker, id, &channel, content);
+            (Some(channel), done.map(|reply| answer(worker, id, &reply, ack)))
+        }
+        Request::Invalid(channel, refusal) => (channel, Err(refusal)),
+        Request::Unknown if ack.is_some() => (None, Err(Refusal::Invalid("Unknown event"))),
+        Request::Unknown => return,
+    };
+    if let Err(refusal) = done {
+        match refusal {
+            Refusal::Overloaded => worker.counters.publications_refused.add(1),
+            _ => worker.counters.commands_refused.add(1),
+        }
+        answer(worker, id, &Reply::Refused { channel, refusal }, ack);
+    }
+}
+
+fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option<AckId>) {
+    if let Some(text) = insforge::reply(reply, ack) {
+        worker.send_text(id.slot, &text);
+    }
+}
+
+/// The connection and who it speaks for.
+fn speaker(
+    worker: &mut Worker,
+    id: ConnId,
+) -> Option<(&mut Connection, std::sync::Arc<Credential>)> {
+    let connection = worker.connections.by_id(id)?;
+    let credential = connection.session()?.credential.clone()?;
+    Some((connection, credential))
+}
+
+/// Counts the subscriber in the directory; the acknowledgement follows with its activation.
+fn subscribe(
+    worker: &mut Worker,
+    id: ConnId,
+    channel: &Channel,
+    group: Group,
+    reply: Option<AckId>,
+) -> Result<(), Refusal> {
+    let is_defined = worker.hub.definitions.load().find(channel.as_str()).is_some();
+    let now = worker.hub.clock.wall();
+    let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
+    if !is_defined || !credential.role.is_known() {
+        return Err(Refusal::SubscribeUnauthorized);
+    }
+    let (first, subscribed) = (connection.subscriptions, connection.subscribed);
+    let Some(session) = connection.session() else { return Ok(()) };
+    let subscriber = session.subscriber(id, group, &credential);
+    let already = worker.index.counted(first, channel.as_str());
+    if already.is_none() && usize::from(subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
+        return Err(Refusal::TooManySubscriptions);
+    }
+    let announcement = message_id(now);
+    let join = Join { channel, subscriber: &subscriber, already, reply, announcement, now };
+    let joined = worker.hub.directory.join(&*worker.hub.router, &join);
+    joined.map_err(|Overloaded| Refusal::Overloaded)?;
+    let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
+    worker.index.joined(id.slot, &mut connection.subscriptions, channel, group);
+    if already.is_none() {
+        connection.subscribed += 1;
+        worker.counters.subscriptions.add(1);
+    }
+    Ok(())
+}
+
+/// Uncounts the subscriber in the directory; the acknowledgement follows with its deactivation.
+fn unsubscribe(
+    worker: &mut Worker,
+    id: ConnId,
+    channel: &Channel,
+    reply: Option<AckId>,
+) -> Result<(), Refusal> {
+    let now = worker.hub.clock.wall();
+    let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
+    let first = connection.subscriptions;
+    let Some(session) = connection.session() else { return Ok(()) };
+    let mut subscriber = session.subscriber(id, Group::InsforgeSdk, &credential);
+    let Some(group) = worker.index.counted(first, channel.as_str()) else {
+        answer(worker, id, &Reply::Unsubscribed, reply);
+        return Ok(());
+    };
+    subscriber.group = group;
+    let announcement = message_id(now);
+    let leave =
+        Leave { channel, subscriber: &subscriber, lives_on: true, reply, announcement, now };
+    let left = worker.hub.directory.leave(&*worker.hub.router, &leave);
+    left.map_err(|Overloaded| Refusal::Overloaded)?;
+    worker.index.left(first, channel);
+    if let Some(connection) = worker.connections.by_id(id) {
+        connection.subscribed -= 1;
+        worker.counters.subscriptions.sub(1);
+    }
+    Ok(())
+}
+
+fn publish(
+    worker: &mut Worker,
+    id: ConnId,
+    channel: &Channel,
+    content: impl FnOnce(&Credential) -> Content,
+) -> Result<Reply, Refusal> {
+    let is_defined = worker.hub.definitions.load().find(channel.as_str()).is_some();
+    let Some((connection, credential)) = speaker(worker, id) else {
+        return Err(Refusal::PublishUnauthorized);
+    };
+    let first = connection.subscriptions;
+    if worker.index.counted(first, channel.as_str()).is_none() {
+        return Err(Refusal::NotSubscribed);
+    }
+    if !is_defined || !credential.role.is_known() {
+        return Err(Refusal::PublishUnauthorized);
+    }
+    let at = worker.hub.clock.wall();
+    let published = worker.hub.publish(channel.clone(), content(&credential), at);
+    let (id, _) = published.map_err(|Overloaded| Refusal::Overloaded)?;
+    worker.counters.publications.add(1);
+    Ok(Reply::Published(id))
+}
+
+/// Leaves every channel, because the connection ends.
+pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
+    let id = worker.connections.id(slot);
+    let Some((connection, credential)) = speaker(worker, id) else { return };
+    let first = std::mem::replace(&mut connection.subscriptions, index::NONE);
+    connection.subscribed = 0;
+    let Some(session) = connection.session() else { return };
+    let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
+    let mut left = Vec::new();
+    worker.index.forget(first, |channel, group| {
+        left.push(Postponed { channel, subscriber: Subscriber { group, ..anyone.clone() } });
+    });
+    worker.counters.subscriptions.sub(left.len() as u64);
+    for wish in left {
+        if leave_for_good(worker, &wish).is_err() {
+            worker.counters.leaves_postponed.add(1);
+            worker.leaving.push_back(wish);
+        }
+    }
+}
+
+/// Tries the leaves again that found a mailbox full.
+pub(super) fn retry_leaves(worker: &mut Worker) {
+    for _ in 0..worker.leaving.len() {
+        let Some(wish) = worker.leaving.pop_front() else { return };
+        if leave_for_good(worker, &wish).is_err() {
+            worker.leaving.push_back(wish);
+        }
+    }
+}
+
+fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
+    let now = worker.hub.clock.wall();
+    let leave = Leave {
+        channel: &wish.channel,
+        subscriber: &wish.subscriber,
+        lives_on: false,
+        reply: None,
+        announcement: message_id(now),
+        now,
+    };
+    worker.hub.directory.leave(&*worker.hub.router, &leave)
+}
+
+/// A subscription begins: what is delivered from here on reaches the connection.
+pub(super) fn activate(worker: &mut Worker, activation: Activation) {
+    let Activation { connection: id, channel, group, reply, presence, present } = activation;
+    let Some(connection) = worker.connections.by_id(id) else { return };
+    worker.index.activate(connection.subscriptions, &channel, group);
+    answer(worker, id, &Reply::Subscribed { channel, presence, present }, reply);
+}
+
+/// A subscription ends: what was delivered up to here reached the connection.
+pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
+    let Some(connection) = worker.connections.by_id(deactivation.connection) else { return };
+    worker.index.deactivate(&mut connection.subscriptions, &deactivation.channel);
+    answer(worker, deactivation.connection, &Reply::Unsubscribed, deactivation.reply);
+}
+
+/// Puts a publication into the outbox of everybody here who hears its channel.
+pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) {
+    let publication = &delivery.publication;
+    let mut delivered = 0;
+    let except = publication.except.filter(|id| *id == worker.connections.id(id.slot));
+    let except = except.map(|id| id.slot);
+    for group in Group::ALL {
+        let listeners = worker.index.listeners(&publication.channel, group);
+        if listeners.is_empty() {
+            continue;
+        }
+        let frame = Frame::from(publication.frame(group, encode));
+        for listener in listeners {
+            if Some(listener.connection) == except {
+                continue;
+            }
+            let Some(connection) = worker.connections.get_mut(listener.connection) else {
+                continue;
+            };
+            worker.drain.push(listener.connection, connection, frame.clone());
+            delivered += 1;
+        }
+    }
+    match publication.content {
+        Content::Message { .. } => worker.counters.deliveries.add(delivered),
+        Content::Joined(_) | Content::Left(_) => worker.counters.announcements.add(delivered),
+    }
+}

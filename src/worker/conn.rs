@@ -1,0 +1,305 @@
+//! One connection, and the table of all of a worker's.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::engine::directory::Subscriber;
+use crate::engine::index;
+use crate::engine::outbox::Outbox;
+use crate::engine::presence::MemberKey;
+use crate::message::{
+    App, ConnId, Credential, FrameBytes, Group, Millis, SessionId, SessionKey, Transport, WorkerId,
+};
+use crate::protocol::engineio::{Heartbeat, Timings};
+use crate::protocol::socketio::Pending;
+use crate::router::{AcceptorId, Ticket};
+use crate::wire::frame::Decoder;
+use crate::worker::timer::Tick;
+
+/// Bytes on their way to one or many of this worker's connections.
+///
+/// The worker counts its own pointers to a shared frame: the atomic count behind them is touched
+/// once per worker and publication, not once per delivery, so that its cache line stays where it
+/// is however many workers deliver the same frame.
+#[derive(Clone, Debug)]
+pub(super) struct Frame(Rc<FrameBytes>);
+
+impl From<FrameBytes> for Frame {
+    fn from(bytes: FrameBytes) -> Self {
+        Self(Rc::new(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Frame {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Rc::new(bytes.into()))
+    }
+}
+
+impl AsRef<[u8]> for Frame {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A connection. An idle one owns no memory besides.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Its socket; none on long-polling.
+    pub(super) socket: Option<OwnedFd>,
+    /// Head of its subscriptions in the index.
+    pub(super) subscriptions: u32,
+    /// How many of them the directory counts.
+    pub(super) subscribed: u16,
+    /// It stands in the list of connections to drain.
+    pub(super) is_dirty: bool,
+    /// Its socket is full; the poller will say when it is not.
+    pub(super) is_blocked: bool,
+    /// Its outbox overflowed: it is closed at the end of the step.
+    pub(super) is_doomed: bool,
+    /// The wheel's live entry for it; 0 is none.
+    pub(super) tick: Tick,
+    /// Takes its bytes apart.
+    pub(super) decoder: Decoder,
+    /// What it has not taken yet.
+    pub(super) outbox: Outbox<Frame>,
+    /// What it is.
+    pub(super) kind: Kind,
+}
+
+/// What a connection is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// An Engine.IO session.
+    Session(Session),
+    /// A WebSocket that offers to carry a session on.
+    Probe {
+        /// Which.
+        session: SessionId,
+        /// Until when the offer stands.
+        until: Millis,
+    },
+    /// WebSocket echo.
+    Echo,
+    /// Everything was said; the peer's side of the close is awaited.
+    Closing {
+        /// Until when.
+        until: Millis,
+    },
+}
+
+/// An Engine.IO session and what runs over it.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The secret part of its id.
+    pub(super) key: SessionKey,
+    /// What runs over it.
+    pub(super) app: App,
+    /// Namespaces entered, a bit each.
+    pub(super) namespaces: u8,
+    /// Its heartbeat.
+    pub(super) heartbeat: Heartbeat,
+    /// Until when it must have entered a namespace.
+    pub(super) connect_by: Millis,
+    /// Names it to other clients, where it stands for itself.
+    pub(super) socket_key: [u8; 15],
+    /// For whom it speaks, once connected.
+    pub(super) credential: Option<Arc<Credential>>,
+    /// A binary packet that is not complete.
+    pub(super) pending: Option<Box<Pending>>,
+    /// Long-polling's own state, while it is the transport.
+    pub(super) polling: Option<Box<Polling>>,
+}
+
+/// Long-polling's side of a session.
+#[derive(Debug, Default)]
+pub(super) struct Polling {
+    /// The request that waits for packets.
+    pub(super) waiting: Option<(AcceptorId, Ticket)>,
+    /// The WebSocket that offers to take over.
+    pub(super) probe: Option<ConnId>,
+    /// Its probe was answered: polls end at once, so that the client can stop polling.
+    pub(super) is_upgrading: bool,
+}
+
+impl Session {
+    /// A session that opens now.
+    pub(super) fn new(app: App, now: Millis, timings: &Timings) -> Self {
+        Self {
+            key: rand::random(),
+            app,
+            namespaces: 0,
+            heartbeat: Heartbeat::new(now, timings),
+            connect_by: now + timings.connect_timeout,
+            socket_key: rand::random(),
+            credential: None,
+            pending: None,
+            polling: None,
+        }
+    }
+
+    /// How its bytes travel at the moment.
+    pub(super) fn transport(&self) -> Transport {
+        match self.polling {
+            Some(_) => Transport::Polling,
+            None => Transport::WebSocket,
+        }
+    }
+
+    /// Whether a CONNECT is still owed.
+    pub(super) fn owes_connect(&self) -> bool {
+        self.namespaces == 0 && self.app != App::EngineIoConformance
+    }
+
+    /// Its name towards other clients: not derived from the session id, which is a secret.
+    pub(super) fn socket_id(&self) -> String {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(self.socket_key)
+    }
+
+    /// As whom it subscribes.
+    pub(super) fn subscriber(
+        &self,
+        connection: ConnId,
+        group: Group,
+        credential: &Credential,
+    ) -> Subscriber {
+        let id = if credential.is_user { credential.id.clone() } else { self.socket_id().into() };
+        let member = MemberKey { is_user: credential.is_user, id };
+        Subscriber { connection, group, transport: self.transport(), member }
+    }
+}
+
+impl Connection {
+    /// A connection with nothing to send yet.
+    pub(super) fn new(socket: Option<OwnedFd>, kind: Kind) -> Self {
+        Self {
+            socket,
+            subscriptions: index::NONE,
+            subscribed: 0,
+            is_dirty: false,
+            is_blocked: false,
+            is_doomed: false,
+            tick: 0,
+            decoder: Decoder::default(),
+            outbox: Outbox::default(),
+            kind,
+        }
+    }
+
+    /// Its session, if it is one.
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.kind {
+            Kind::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// When somebody must look at it again.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        match &self.kind {
+            Kind::Session(session) if session.owes_connect() => {
+                Some(session.heartbeat.due().min(session.connect_by))
+            }
+            Kind::Session(session) => Some(session.heartbeat.due()),
+            Kind::Probe { until, .. } | Kind::Closing { until } => Some(*until),
+            Kind::Echo => None,
+        }
+    }
+}
+
+/// A worker's connections by slot.
+#[derive(Debug)]
+pub(super) struct Connections {
+    worker: WorkerId,
+    slots: Vec<Option<Connection>>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Connections {
+    /// Of this worker.
+    pub(super) fn new(worker: WorkerId) -> Self {
+        Self { worker, slots: Vec::new(), generations: Vec::new(), free: Vec::new() }
+    }
+
+    /// Takes a connection in.
+    pub(super) fn insert(&mut self, connection: Connection) -> ConnId {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(None);
+                self.generations.push(0);
+                u32::try_from(self.slots.len() - 1).expect("descriptors are far fewer")
+            }
+        };
+        self.slots[slot as usize] = Some(connection);
+        self.id(slot)
+    }
+
+    /// Lets a connection go.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
+        let connection = self.slots.get_mut(slot as usize)?.take()?;
+        self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
+        self.free.push(slot);
+        Some(connection)
+    }
+
+    /// Gives what is in a slot a new id, so that mail on its way to the old one finds nobody.
+    pub(super) fn renew(&mut self, slot: u32) -> ConnId {
+        self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
+        self.id(slot)
+    }
+
+    /// The connection in a slot.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The connection of that id, unless it is gone.
+    pub(super) fn by_id(&mut self, id: ConnId) -> Option<&mut Connection> {
+        if self.generations.get(id.slot as usize) != Some(&id.generation) {
+            return None;
+        }
+        self.get_mut(id.slot)
+    }
+
+    /// The full id of what is in a slot now.
+    pub(super) fn id(&self, slot: u32) -> ConnId {
+        let generation = self.generations.get(slot as usize).copied().unwrap_or_default();
+        ConnId { worker: self.worker, slot, generation }
+    }
+
+    /// The session of that id, unless it is gone or the key is wrong.
+    pub(super) fn session(&mut self, id: &SessionId) -> Option<(ConnId, &mut Connection)> {
+        let conn_id = self.id(id.slot);
+        let connection = self.get_mut(id.slot)?;
+        match &connection.kind {
+            Kind::Session(session) if session.key == id.key => Some((conn_id, connection)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // The idle memory per connection stands or falls with this.
+        assert!(size_of::<Option<Connection>>() <= 176, "{}", size_of::<Option<Connection>>());
+    }
+
+    #[test]
+    fn a_reused_slot_is_somebody_else() {
+        let mut connections = Connections::new(WorkerId(3));
+        let first = connections.insert(Connection::new(None, Kind::Echo));
+        connections.remove(first.slot);
+        let second = connections.insert(Connection::new(None, Kind::Echo));
+        assert_eq!(first.slot, second.slot);
+        assert!(connections.by_id(first).is_none());
+        assert!(connections.by_id(second).is_some());
+    }
+}

@@ -1,0 +1,134 @@
+//! Outboxes to sockets: the list of connections with something to send, and one vectored send for
+//! each of them.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+
+use super::Worker;
+use super::conn::{Connection, Frame, Kind};
+use super::{close, polling};
+use crate::engine::outbox::Spares;
+use crate::limits::{TURN_DRAINS_MAX, VECTORED_FRAMES_MAX};
+use crate::metrics::Counters;
+
+/// Connections that have something to send, and what they need for it.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    dirty: VecDeque<u32>,
+    /// Connections whose outbox overflowed.
+    doomed: Vec<u32>,
+    pub(super) spares: Spares<Frame>,
+}
+
+impl Drain {
+    /// Puts a frame into a connection's outbox. A connection that cannot take it is too slow and
+    /// will be closed.
+    pub(super) fn push(&mut self, slot: u32, connection: &mut Connection, frame: Frame) {
+        if connection.is_doomed {
+            return;
+        }
+        if connection.outbox.push(frame, &mut self.spares).is_err() {
+            connection.is_doomed = true;
+            self.doomed.push(slot);
+            return;
+        }
+        self.mark(slot, connection);
+    }
+
+    /// Notes that a connection must be looked at before the turn ends.
+    pub(super) fn mark(&mut self, slot: u32, connection: &mut Connection) {
+        if !connection.is_dirty && !connection.is_blocked {
+            connection.is_dirty = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    /// Whether anybody waits to be drained.
+    pub(super) fn is_idle(&self) -> bool {
+        self.dirty.is_empty()
+    }
+}
+
+/// Closes the connections that turned out too slow.
+pub(super) fn reap(worker: &mut Worker) {
+    while let Some(slot) = worker.drain.doomed.pop() {
+        if worker.connections.get_mut(slot).is_some_and(|connection| connection.is_doomed) {
+            worker.counters.slow_consumers.add(1);
+            close::now(worker, slot);
+        }
+    }
+}
+
+/// Drains up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which they got
+/// something to send.
+pub(super) fn drain(worker: &mut Worker) {
+    for _ in 0..TURN_DRAINS_MAX {
+        let Some(slot) = worker.drain.dirty.pop_front() else { return };
+        let Some(connection) = worker.connections.get_mut(slot) else { continue };
+        connection.is_dirty = false;
+        if connection.session().is_some_and(|session| session.polling.is_some()) {
+            polling::release(worker, slot);
+            continue;
+        }
+        let sent = send_waiting(connection, &mut worker.drain.spares, &worker.counters);
+        match sent {
+            Sent::All if matches!(connection.kind, Kind::Closing { .. }) => {
+                close::half(connection);
+            }
+            Sent::All => {}
+            Sent::Full => connection.is_blocked = true,
+            Sent::Failed => close::now(worker, slot),
+        }
+    }
+}
+
+enum Sent {
+    All,
+    Full,
+    Failed,
+}
+
+/// Sends what waits until nothing does or the kernel takes no more.
+fn send_waiting(
+    connection: &mut Connection,
+    spares: &mut Spares<Frame>,
+    counters: &Counters,
+) -> Sent {
+    let Some(socket) = &connection.socket else { return Sent::All };
+    let outbox = &mut connection.outbox;
+    while !outbox.is_empty() {
+        let mut slices = [IoSlice::new(&[]); VECTORED_FRAMES_MAX];
+        let (mut count, mut offered) = (0, 0);
+        for (place, bytes) in slices.iter_mut().zip(outbox.slices()) {
+            *place = IoSlice::new(bytes);
+            (count, offered) = (count + 1, offered + bytes.len());
+        }
+        counters.sends.add(1);
+        let taken = match send_slices(socket, &slices[..count]) {
+            Ok(taken) => taken,
+            Err(Errno::AGAIN) => return Sent::Full,
+            Err(Errno::INTR) => continue,
+            Err(_) => return Sent::Failed,
+        };
+        counters.bytes_sent.add(taken as u64);
+        let finished = outbox.advance(taken, spares);
+        counters.frames_sent.add(finished as u64);
+        if taken < offered {
+            return Sent::Full;
+        }
+    }
+    Sent::All
+}
+
+fn send_slices(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match slices {
+        // The kernel's path for a single buffer is the shorter one, and the usual one.
+        [one] => send(socket, one, flags),
+        many => sendmsg(socket, many, &mut SendAncillaryBuffer::default(), flags),
+    }
+}

@@ -1,0 +1,255 @@
+//! A worker: one thread, its connections, and the turn that they all live by.
+//!
+//! mail → local index → outboxes → sockets: [`Worker::turn`] takes what waits in the mailbox, reads
+//! the sockets that are ready, looks at the clock, and then drains every connection that has
+//! something to send, once. Under load much is drained together; a lone publication goes out at
+//! once.
+
+mod close;
+mod command;
+mod conn;
+pub mod driver;
+mod flush;
+mod poller;
+mod polling;
+mod read;
+mod session;
+mod timer;
+mod upgrade;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Authenticator;
+use crate::engine::index::Index;
+use crate::hub::Hub;
+use crate::limits::{
+    LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES, TURN_MAIL_MAX, TURN_READS_MAX,
+};
+use crate::message::{ConnId, Millis, WorkerId};
+use crate::metrics::Counters;
+use crate::router::{Inbox, Mail, Slot};
+use crate::wire::frame::{Opcode, frame};
+use command::Postponed;
+use conn::{Connections, Kind, Session};
+use flush::Drain;
+use poller::{Poller, Ready};
+use timer::Wheel;
+
+/// One worker. Lives on its own thread and never leaves it.
+pub struct Worker {
+    id: WorkerId,
+    hub: Arc<Hub>,
+    inbox: Inbox<Mail>,
+    counters: Arc<Counters>,
+    auth: Authenticator,
+    poller: Poller,
+    wheel: Wheel,
+    connections: Connections,
+    index: Index,
+    drain: Drain,
+    leaving: VecDeque<Postponed>,
+    /// Sockets that had more than one turn takes.
+    unread: VecDeque<(u32, bool)>,
+    ready: Vec<Ready>,
+    scratch: Vec<u8>,
+    /// Monotonic time of this turn.
+    now: Millis,
+    /// Who goes on with the bytes of the connection that is being read.
+    heir: Option<ConnId>,
+    /// What the poller's timer is set to.
+    armed: Option<Millis>,
+}
+
+impl Worker {
+    /// A worker without connections. To be made on its own thread.
+    ///
+    /// # Errors
+    /// When the system gives no epoll or timer descriptor.
+    pub fn new(
+        id: WorkerId,
+        hub: Arc<Hub>,
+        inbox: Inbox<Mail>,
+        auth: Authenticator,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new(inbox.mailbox().doorbell().descriptor())?;
+        let now = hub.clock.monotonic();
+        Ok(Self {
+            id,
+            hub,
+            inbox,
+            counters,
+            auth,
+            poller,
+            wheel: Wheel::new(now),
+            connections: Connections::new(id),
+            index: Index::default(),
+            drain: Drain::default(),
+            leaving: VecDeque::new(),
+            unread: VecDeque::new(),
+            ready: Vec::new(),
+            scratch: vec![0; READ_BUFFER_BYTES],
+            now,
+            heir: None,
+            armed: None,
+        })
+    }
+
+    /// Takes turns for ever.
+    pub async fn run(mut self) {
+        loop {
+            let has_more = self.turn();
+            if let Err(error) = self.arm() {
+                tracing::error!(%error, "the worker's timer cannot be set");
+            }
+            let mailbox = self.inbox.mailbox().clone();
+            let bell = mailbox.doorbell();
+            if has_more {
+                // Waiting for a bell that rings already lets the other tasks of this thread run.
+                bell.strike();
+                self.poller.wait().await;
+            } else if bell.sleep(|| self.inbox.is_empty()) {
+                self.poller.wait().await;
+                bell.woke();
+            }
+        }
+    }
+
+    /// One turn. True when there is more to do at once.
+    fn turn(&mut self) -> bool {
+        self.counters.turns.add(1);
+        self.now = self.hub.clock.monotonic();
+        // A long drain is finished before new mail is taken: else outboxes would grow because this
+        // worker is slow, and the mailbox is where that must show.
+        if self.drain.is_idle() {
+            self.take_mail();
+        }
+        command::retry_leaves(self);
+        let has_more = self.read_sockets();
+        self.look_at_the_clock();
+        flush::reap(self);
+        flush::drain(self);
+        has_more || !self.unread.is_empty() || !self.drain.is_idle() || !self.inbox.is_empty()
+    }
+
+    fn take_mail(&mut self) {
+        for _ in 0..TURN_MAIL_MAX {
+            let Some(mail) = self.inbox.take(Mail::slot) else { return };
+            match mail {
+                Mail::Deliver(delivery) => command::deliver(self, &delivery),
+                Mail::Activate(activation) => command::activate(self, *activation),
+                Mail::Deactivate(deactivation) => command::deactivate(self, &deactivation),
+                Mail::Adopt(handover) => upgrade::adopt(self, *handover),
+                Mail::Poll(poll) => polling::on_request(self, *poll),
+                Mail::PollGone { session, ticket } => polling::on_gone(self, &session, ticket),
+            }
+            flush::reap(self);
+        }
+    }
+
+    /// Reads what is ready. True when the kernel may have more to report.
+    fn read_sockets(&mut self) -> bool {
+        let mut ready = std::mem::take(&mut self.ready);
+        let has_more = self.poller.collect(|event| ready.push(event));
+        for event in ready.drain(..) {
+            let Ready::Socket { slot, readable, ended, writable } = event else { continue };
+            if writable {
+                self.unblock(slot);
+            }
+            if readable {
+                self.unread.push_back((slot, ended));
+            }
+        }
+        self.ready = ready;
+        for _ in 0..self.unread.len().min(TURN_READS_MAX) {
+            // Every command read may need a place in the own mailbox, which is emptied next turn.
+            if self.inbox.mailbox().free(Slot::Control) < MAILBOX_CONTROL_MAX / 2 {
+                break;
+            }
+            let Some((slot, ended)) = self.unread.pop_front() else { break };
+            if read::read(self, slot, ended) {
+                self.unread.push_back((slot, ended));
+            }
+            flush::reap(self);
+        }
+        has_more
+    }
+
+    fn unblock(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if std::mem::take(&mut connection.is_blocked) {
+            self.drain.mark(slot, connection);
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        while let Some((tick, slots)) = self.wheel.due(self.now) {
+            for slot in slots {
+                let Some(connection) = self.connections.get_mut(slot) else { continue };
+                if connection.tick != tick {
+                    continue;
+                }
+                connection.tick = 0;
+                self.on_deadline(slot);
+                self.schedule(slot);
+            }
+        }
+    }
+
+    fn on_deadline(&mut self, slot: u32) {
+        let id = self.connections.id(slot);
+        match self.connections.get_mut(slot).map(|connection| &connection.kind) {
+            Some(Kind::Session(_)) => session::on_time(self, id),
+            Some(Kind::Closing { until }) if *until <= self.now => close::now(self, slot),
+            Some(Kind::Probe { until, .. }) if *until <= self.now => {
+                close::gracefully(self, slot, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// Enters a connection's next deadline into the wheel, unless an earlier one is there.
+    fn schedule(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(deadline) = connection.deadline() else { return };
+        if connection.tick == 0 || connection.tick > deadline.div_ceil(timer::TICK) {
+            connection.tick = self.wheel.enter(slot, deadline);
+        }
+    }
+
+    /// Sets the poller's timer to the next deadline.
+    fn arm(&mut self) -> io::Result<()> {
+        let mut next = self.wheel.next();
+        if !self.leaving.is_empty() {
+            let retry = self.now + LEAVE_RETRY_MS;
+            next = Some(next.map_or(retry, |next| next.min(retry)));
+        }
+        if next == self.armed {
+            return Ok(());
+        }
+        self.armed = next;
+        let Some(next) = next else { return Ok(()) };
+        let delay = next.saturating_sub(self.hub.clock.monotonic());
+        self.poller.wake_in(Duration::from_millis(delay))
+    }
+
+    /// The session of a connection, unless it is gone.
+    fn session(&mut self, id: ConnId) -> Option<&mut Session> {
+        self.connections.by_id(id)?.session()
+    }
+
+    /// Puts a frame of its own into a connection's outbox.
+    fn send(&mut self, slot: u32, frame: Vec<u8>) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            self.drain.push(slot, connection, frame.into());
+        }
+    }
+
+    /// The same, for text.
+    fn send_text(&mut self, slot: u32, text: &str) {
+        self.send(slot, frame(Opcode::Text, &[text.as_bytes()]));
+    }
+}

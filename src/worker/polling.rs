@@ -1,0 +1,136 @@
+//! Long-polling requests that acceptors forward (contract sections 7.2 and 7.4).
+
+use super::conn::Session;
+use super::{Worker, close, session, upgrade};
+use crate::message::{ConnId, SessionId};
+use crate::protocol::Violation;
+use crate::protocol::engineio::{self, Part};
+use crate::router::{AcceptorId, Answer, AnswerBody, Poll, PollRefusal, PollRequest, Ticket};
+use crate::wire::frame;
+
+/// A request and where its answer goes.
+type Waiting = (AcceptorId, Ticket);
+
+/// Answers a request, or keeps it until there is something to say.
+pub(super) fn on_request(worker: &mut Worker, poll: Poll) {
+    let waiting = (poll.from, poll.ticket);
+    match poll.request {
+        PollRequest::Open(app) => {
+            let opening = upgrade::open_polling(worker, app);
+            answer(worker, waiting, AnswerBody::Payload(opening.into_bytes()));
+        }
+        PollRequest::Get(session) => get(worker, waiting, &session),
+        PollRequest::Post(session, body) => {
+            let body = match post(worker, &session, &body) {
+                Ok(()) => AnswerBody::Taken,
+                Err(refusal) => AnswerBody::PollRefused(refusal),
+            };
+            answer(worker, waiting, body);
+        }
+    }
+}
+
+/// The client of a request went away: it may have missed packets, so the session is over.
+pub(super) fn on_gone(worker: &mut Worker, id: &SessionId, ticket: Ticket) {
+    let Some((conn_id, connection)) = worker.connections.session(id) else { return };
+    let Some(polling) = connection.session().and_then(|session| session.polling.as_mut()) else {
+        return;
+    };
+    if polling.waiting.is_some_and(|(_, waiting)| waiting == ticket) {
+        polling.waiting = None;
+    }
+    close::now(worker, conn_id.slot);
+}
+
+fn get(worker: &mut Worker, waiting: Waiting, id: &SessionId) {
+    let polling = match polling_session(worker, id) {
+        Ok((_, session)) => session.polling.as_mut(),
+        Err(refusal) => return answer(worker, waiting, AnswerBody::PollRefused(refusal)),
+    };
+    let Some(polling) = polling else { return };
+    if polling.waiting.is_some() {
+        // Two polls at once are a protocol error that ends the session, for both.
+        close::now(worker, id.slot);
+        let refused = AnswerBody::PollRefused(PollRefusal::BadRequest);
+        return answer(worker, waiting, refused);
+    }
+    polling.waiting = Some(waiting);
+    release(worker, id.slot);
+}
+
+fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefusal> {
+    polling_session(worker, id)?;
+    let handled = match std::str::from_utf8(body) {
+        Ok(body) => take_packets(worker, id, body),
+        Err(_) => Err(Violation("payload is not UTF-8")),
+    };
+    let Err(Violation(why)) = handled else { return Ok(()) };
+    tracing::debug!(why, "closing a session that broke its protocol");
+    worker.counters.violations.add(1);
+    close::now(worker, id.slot);
+    Err(PollRefusal::BadRequest)
+}
+
+fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), Violation> {
+    for part in engineio::payload(body) {
+        // Looked up for each packet: the one before may have ended the session or renewed its id.
+        let Some((conn_id, _)) = worker.connections.session(id) else { return Ok(()) };
+        let handled = match part? {
+            Part::Text(text) => session::on_packet(worker, conn_id, text),
+            Part::Binary(data) => session::on_binary(worker, conn_id, &data),
+        };
+        worker.heir = None;
+        handled?;
+    }
+    Ok(())
+}
+
+/// A session that is on long-polling now. Its deadlines are looked at first, so that a session
+/// that is over is over, however coarse the timer.
+fn polling_session<'w>(
+    worker: &'w mut Worker,
+    id: &SessionId,
+) -> Result<(ConnId, &'w mut Session), PollRefusal> {
+    let (conn_id, _) = worker.connections.session(id).ok_or(PollRefusal::UnknownSession)?;
+    session::on_time(worker, conn_id);
+    let session = worker.session(conn_id).ok_or(PollRefusal::UnknownSession)?;
+    match session.polling {
+        Some(_) => Ok((conn_id, session)),
+        None => Err(PollRefusal::BadRequest),
+    }
+}
+
+/// Answers the request that waits, if there is something to say: what is in the outbox, or that
+/// the session is about to move.
+pub(super) fn release(worker: &mut Worker, slot: u32) {
+    let Some(connection) = worker.connections.get_mut(slot) else { return };
+    let is_empty = connection.outbox.is_empty();
+    let Some(polling) = connection.session().and_then(|session| session.polling.as_mut()) else {
+        return;
+    };
+    if is_empty && !polling.is_upgrading {
+        return;
+    }
+    let Some(waiting) = polling.waiting.take() else { return };
+    let mut payload = Vec::new();
+    let mut frames = 0;
+    while let Some(bytes) = connection.outbox.pop(&mut worker.drain.spares) {
+        let bytes = bytes.as_ref();
+        match frame::is_binary(bytes) {
+            true => engineio::append_binary(&mut payload, frame::payload(bytes)),
+            false => engineio::append_text(&mut payload, frame::payload(bytes)),
+        }
+        frames += 1;
+    }
+    if frames == 0 {
+        payload.extend_from_slice(engineio::NOOP.as_bytes());
+    }
+    worker.counters.frames_sent.add(frames);
+    worker.counters.bytes_sent.add(payload.len() as u64);
+    answer(worker, waiting, AnswerBody::Payload(payload));
+}
+
+/// Answers a request.
+pub(super) fn answer(worker: &Worker, (acceptor, ticket): Waiting, body: AnswerBody) {
+    worker.hub.router.answer(acceptor, Answer { ticket, body });
+}

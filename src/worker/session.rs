@@ -1,0 +1,209 @@
+//! Engine.IO sessions: what a packet means, on whichever transport it came, and what time brings.
+
+use super::conn::Session;
+use super::{Worker, close, command};
+use crate::message::{App, ConnId};
+use crate::protocol::engineio::{self, Packet, Pulse};
+use crate::protocol::socketio::{self, Event};
+use crate::protocol::{Violation, conformance, insforge};
+use crate::wire::frame::{Opcode, frame};
+
+/// Acts on a text packet.
+///
+/// # Errors
+/// When the client broke the protocol; the caller closes the session ([`check`]).
+pub(super) fn on_packet(worker: &mut Worker, id: ConnId, text: &str) -> Result<(), Violation> {
+    let (now, timings) = (worker.now, worker.hub.timings);
+    let Some(session) = worker.session(id) else { return Ok(()) };
+    let packet = engineio::decode(text)?;
+    if packet == Packet::Pong {
+        session.heartbeat.pong(now, &timings);
+        worker.schedule(id.slot);
+        return Ok(());
+    }
+    session.heartbeat.sign_of_life(now, &timings);
+    match packet {
+        Packet::Message(data) => return on_message(worker, id, data),
+        Packet::Close if session.polling.is_some() => {
+            close::with_last_packet(worker, id.slot, engineio::NOOP);
+        }
+        Packet::Close => close::gracefully(worker, id.slot, None),
+        Packet::Pong | Packet::Noop => {}
+        Packet::Ping(_) => return Err(Violation("a client does not ping")),
+        Packet::Upgrade => return Err(Violation("nothing to upgrade")),
+    }
+    Ok(())
+}
+
+/// Acts on a binary message.
+///
+/// # Errors
+/// As [`on_packet`].
+pub(super) fn on_binary(worker: &mut Worker, id: ConnId, data: &[u8]) -> Result<(), Violation> {
+    let (now, timings) = (worker.now, worker.hub.timings);
+    let Some(session) = worker.session(id) else { return Ok(()) };
+    session.heartbeat.sign_of_life(now, &timings);
+    if session.app == App::EngineIoConformance {
+        worker.send(id.slot, frame(Opcode::Binary, &[data]));
+        return Ok(());
+    }
+    let mut pending = session.pending.take().ok_or(Violation("binary that no packet announced"))?;
+    if pending.attach(data)? {
+        return on_binary_event(worker, id, &pending);
+    }
+    session.pending = Some(pending);
+    Ok(())
+}
+
+/// Closes the transport of a client that broke the protocol; it may come again.
+pub(super) fn check(worker: &mut Worker, id: ConnId, handled: Result<(), Violation>) {
+    if let Err(Violation(why)) = handled {
+        tracing::debug!(why, "closing a connection that broke its protocol");
+        worker.counters.violations.add(1);
+        close::gracefully(worker, id.slot, None);
+    }
+}
+
+fn on_message(worker: &mut Worker, id: ConnId, data: &str) -> Result<(), Violation> {
+    let Some(session) = worker.session(id) else { return Ok(()) };
+    if session.app == App::EngineIoConformance {
+        worker.send_text(id.slot, &format!("4{data}"));
+        return Ok(());
+    }
+    if session.pending.is_some() {
+        return Err(Violation("text where an attachment was due"));
+    }
+    match socketio::decode(data)? {
+        socketio::Packet::Connect { namespace, auth } => connect(worker, id, namespace, auth),
+        socketio::Packet::Disconnect { namespace } => {
+            disconnect(worker, id, namespace);
+            Ok(())
+        }
+        socketio::Packet::Event(event) => on_event(worker, id, &event, &[]),
+        socketio::Packet::Incomplete(pending) => {
+            session.pending = Some(Box::new(pending));
+            Ok(())
+        }
+        socketio::Packet::Ack => Ok(()),
+    }
+}
+
+fn on_binary_event(
+    worker: &mut Worker,
+    id: ConnId,
+    pending: &socketio::Pending,
+) -> Result<(), Violation> {
+    let Some(session) = worker.session(id) else { return Ok(()) };
+    if session.app == App::SocketIoConformance {
+        return on_event(worker, id, &pending.event()?, pending.attachments());
+    }
+    on_event(worker, id, &pending.inlined()?.event()?, &[])
+}
+
+/// The bit of a namespace, if the app has it.
+fn namespace_bit(session: &Session, namespace: &str) -> Option<u8> {
+    let namespaces: &[&str] = match session.app {
+        App::SocketIoConformance => &conformance::NAMESPACES,
+        App::Insforge | App::EngineIoConformance => &["/"],
+    };
+    namespaces.iter().position(|known| *known == namespace).map(|place| 1 << place)
+}
+
+fn connect(worker: &mut Worker, id: ConnId, namespace: &str, auth: &str) -> Result<(), Violation> {
+    let now_s = worker.hub.clock.wall() / 1_000;
+    let Some(session) = worker.connections.by_id(id).and_then(|c| c.session()) else {
+        return Ok(());
+    };
+    let Some(bit) = namespace_bit(session, namespace) else {
+        let refusal = socketio::connect_error(namespace, "Invalid namespace");
+        worker.send_text(id.slot, &refusal);
+        return Ok(());
+    };
+    if session.namespaces & bit != 0 {
+        return Err(Violation("a second CONNECT"));
+    }
+    if session.app == App::Insforge {
+        match worker.auth.connect(auth, now_s) {
+            Ok(credential) => session.credential = Some(credential),
+            Err(error) => {
+                let refusal = socketio::connect_error(namespace, &error.to_string());
+                worker.send_text(id.slot, &refusal);
+                return Ok(());
+            }
+        }
+    }
+    session.namespaces |= bit;
+    let (app, welcome) = (session.app, socketio::connected(namespace, &session.socket_id()));
+    worker.send_text(id.slot, &welcome);
+    if app == App::SocketIoConformance {
+        worker.send_text(id.slot, &conformance::greeting(namespace, auth));
+    }
+    Ok(())
+}
+
+/// The client leaves a namespace; the transport stays, as long as the client enters another one in
+/// the time that a new session has for it.
+fn disconnect(worker: &mut Worker, id: ConnId, namespace: &str) {
+    let connect_by = worker.now + worker.hub.timings.connect_timeout;
+    let Some(session) = worker.session(id) else { return };
+    let bit = namespace_bit(session, namespace).unwrap_or_default();
+    if session.namespaces & bit == 0 {
+        return;
+    }
+    session.namespaces &= !bit;
+    session.connect_by = connect_by;
+    if session.app == App::Insforge {
+        command::leave_everything(worker, id.slot);
+        if let Some(session) = worker.session(id) {
+            session.credential = None;
+        }
+        // Activations of what was just left may still be in the mailbox; they must not meet the
+        // subscriptions that the client makes when it enters again.
+        worker.heir = Some(worker.connections.renew(id.slot));
+    }
+    worker.schedule(id.slot);
+}
+
+fn on_event(
+    worker: &mut Worker,
+    id: ConnId,
+    event: &Event<'_>,
+    attachments: &[Vec<u8>],
+) -> Result<(), Violation> {
+    let Some(session) = worker.session(id) else { return Ok(()) };
+    let bit = namespace_bit(session, event.namespace).unwrap_or_default();
+    if session.namespaces & bit == 0 {
+        return Err(Violation("an event before CONNECT"));
+    }
+    if session.app == App::Insforge {
+        command::execute(worker, id, insforge::request(event), event.ack);
+        return Ok(());
+    }
+    if let Some(answer) = conformance::answer(event, attachments.len()) {
+        worker.send_text(id.slot, &answer);
+        for attachment in attachments {
+            worker.send(id.slot, frame(Opcode::Binary, &[attachment]));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the clock for a session: pings it, or lets it go.
+pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
+    let (now, timings) = (worker.now, worker.hub.timings);
+    let Some(session) = worker.session(id) else { return };
+    if session.owes_connect() && now >= session.connect_by {
+        worker.counters.connect_timeouts.add(1);
+        return close::gracefully(worker, id.slot, None);
+    }
+    while let Some(session) = worker.session(id) {
+        match session.heartbeat.beat(now, &timings) {
+            Pulse::Steady => return,
+            Pulse::Ping => worker.send_text(id.slot, engineio::PING),
+            Pulse::Dead => {
+                worker.counters.ping_timeouts.add(1);
+                return close::gracefully(worker, id.slot, None);
+            }
+        }
+    }
+}

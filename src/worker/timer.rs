@@ -1,0 +1,150 @@
+//! A coarse timer wheel: deadlines of all connections of a worker, one live entry for each.
+//!
+//! Entries are never removed: a connection remembers the tick of its live entry, and an entry that
+//! comes up at another tick is stale.
+
+use crate::message::Millis;
+
+/// Length of a tick, in milliseconds: how late a deadline may be noticed.
+pub(super) const TICK: Millis = 16;
+/// Ticks on the wheel: 65 seconds, so that a default heartbeat never wraps.
+const SLOTS: usize = 4_096;
+
+/// Names one entry; 0 is none.
+pub(super) type Tick = u64;
+
+/// The wheel.
+#[derive(Debug)]
+pub(super) struct Wheel {
+    slots: Vec<Vec<u32>>,
+    /// A bit per slot that holds anything.
+    filled: [u64; SLOTS / 64],
+    /// The next tick to be looked at.
+    current: Tick,
+}
+
+impl Wheel {
+    /// Whose first tick is now.
+    pub(super) fn new(now: Millis) -> Self {
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Self { slots, filled: [0; SLOTS / 64], current: now / TICK + 1 }
+    }
+
+    /// Enters a deadline for a connection's slot. A deadline beyond the wheel's end comes up there,
+    /// and must then be entered again.
+    pub(super) fn enter(&mut self, slot: u32, deadline: Millis) -> Tick {
+        let last = self.current + SLOTS as Tick - 1;
+        let tick = deadline.div_ceil(TICK).clamp(self.current, last);
+        let place = place(tick);
+        self.slots[place].push(slot);
+        self.filled[place / 64] |= 1 << (place % 64);
+        tick
+    }
+
+    /// Takes the entries of the next tick that is due, if any: the tick and its slots.
+    pub(super) fn due(&mut self, now: Millis) -> Option<(Tick, Vec<u32>)> {
+        while self.current * TICK <= now {
+            let tick = self.current;
+            // Skips empty ticks a word at a time: after a long sleep there are many.
+            let place = place(tick);
+            if self.filled[place / 64] >> (place % 64) == 0 {
+                self.current = (tick + (64 - place as Tick % 64)).min(now / TICK + 1);
+                continue;
+            }
+            self.current += 1;
+            if self.filled[place / 64] & (1 << (place % 64)) != 0 {
+                self.filled[place / 64] &= !(1 << (place % 64));
+                return Some((tick, std::mem::take(&mut self.slots[place])));
+            }
+        }
+        None
+    }
+
+    /// When the next entry is due.
+    pub(super) fn next(&self) -> Option<Millis> {
+        let start = place(self.current);
+        (0..=SLOTS / 64)
+            .find_map(|step| {
+                let word = (start / 64 + step) % (SLOTS / 64);
+                let mut bits = self.filled[word];
+                if step == 0 {
+                    bits &= u64::MAX << (start % 64);
+                } else if step == SLOTS / 64 {
+                    bits &= !(u64::MAX << (start % 64));
+                }
+                (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)
+            })
+            .map(|found| {
+                let ahead = (found + SLOTS - start) % SLOTS;
+                (self.current + ahead as Tick) * TICK
+            })
+    }
+}
+
+fn place(tick: Tick) -> usize {
+    tick as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all_due(wheel: &mut Wheel, now: Millis) -> Vec<u32> {
+        let mut due = Vec::new();
+        while let Some((_, slots)) = wheel.due(now) {
+            due.extend(slots);
+        }
+        due
+    }
+
+    #[test]
+    fn nothing_comes_early_and_nothing_later_than_a_tick() {
+        let mut wheel = Wheel::new(1_000);
+        wheel.enter(7, 1_300);
+        assert!(wheel.next().is_some_and(|at| (1_300..1_300 + TICK).contains(&at)));
+        assert_eq!(all_due(&mut wheel, 1_299), []);
+        assert_eq!(all_due(&mut wheel, 1_300 + TICK), [7]);
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_comes_at_once() {
+        let mut wheel = Wheel::new(5_000);
+        wheel.enter(1, 10);
+        assert_eq!(all_due(&mut wheel, 5_000 + TICK), [1]);
+    }
+
+    #[test]
+    fn beyond_the_end_it_comes_up_to_be_entered_again() {
+        let mut wheel = Wheel::new(0);
+        let tick = wheel.enter(1, 1_000_000);
+        assert!(tick * TICK < 1_000_000);
+        assert_eq!(all_due(&mut wheel, 1_000_000), [1]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_entry_comes_up_once_in_its_time(
+            deadlines in prop::collection::vec(0u64..60_000, 1..50),
+            steps in prop::collection::vec(1u64..3_000, 1..80),
+        ) {
+            let mut wheel = Wheel::new(0);
+            for (slot, deadline) in (0u32..).zip(&deadlines) {
+                wheel.enter(slot, *deadline);
+            }
+            let (mut now, mut seen) = (0, vec![0; deadlines.len()]);
+            for step in steps {
+                now += step;
+                for slot in all_due(&mut wheel, now) {
+                    seen[slot as usize] += 1;
+                    prop_assert!(deadlines[slot as usize] <= now);
+                }
+                let expected = deadlines.iter().filter(|d| **d + TICK <= now).count();
+                prop_assert!(seen.iter().filter(|n| **n == 1).count() >= expected);
+                prop_assert!(seen.iter().all(|n| *n <= 1));
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Sockets that arrive from an acceptor, and the move of a session from long-polling to WebSocket
+//! (contract section 7.2).
+
+use super::conn::{Connection, Connections, Kind, Session};
+use super::{Worker, polling, read};
+use crate::message::{App, ConnId, SessionId, Transport};
+use crate::protocol::Violation;
+use crate::protocol::engineio::{self, Packet, RequestError};
+use crate::router::{AnswerBody, Handover, Purpose};
+use crate::wire::handshake;
+use crate::wire::http::Response;
+
+/// Takes a socket over: answers its handshake, and goes on with the bytes that came with it.
+pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
+    let Handover { socket, mut leftover, accept, purpose } = handover;
+    let kind = match purpose {
+        Purpose::EngineIo(app) => {
+            worker.counters.websockets.add(1);
+            Kind::Session(Session::new(app, worker.now, &worker.hub.timings))
+        }
+        Purpose::Probe(session) => match offer(worker, &session) {
+            Ok(kind) => kind,
+            Err(error) => return refuse(worker, socket, error),
+        },
+        Purpose::Echo => Kind::Echo,
+    };
+    let Some(id) = insert(worker, socket, kind) else { return };
+    worker.send(id.slot, handshake::response(&accept, &[]));
+    match purpose {
+        Purpose::EngineIo(_) => open(worker, id),
+        Purpose::Probe(session) => {
+            if let Some((_, connection)) = worker.connections.session(&session)
+                && let Some(polling) = connection.session().and_then(|s| s.polling.as_mut())
+            {
+                polling.probe = Some(id);
+            }
+        }
+        Purpose::Echo => {}
+    }
+    read::feed(worker, id, &mut leftover);
+}
+
+/// Says the opening packet of a session on WebSocket.
+fn open(worker: &mut Worker, id: ConnId) {
+    let (worker_id, timings) = (worker.id, worker.hub.timings);
+    let Some(session) = worker.session(id) else { return };
+    let session_id = SessionId { worker: worker_id, slot: id.slot, key: session.key };
+    worker.send_text(id.slot, &engineio::open(&session_id, false, &timings));
+}
+
+fn insert(worker: &mut Worker, socket: std::os::fd::OwnedFd, kind: Kind) -> Option<ConnId> {
+    let id = worker.connections.insert(Connection::new(Some(socket), kind));
+    let connection = worker.connections.get_mut(id.slot)?;
+    let watched = connection.socket.as_ref().map(|socket| worker.poller.add(socket, id.slot));
+    if let Some(Err(error)) = watched {
+        tracing::warn!(%error, "a new socket cannot be watched and is closed");
+        super::close::now(worker, id.slot);
+        return None;
+    }
+    worker.schedule(id.slot);
+    Some(id)
+}
+
+/// Whether a WebSocket may offer to carry this session.
+fn offer(worker: &mut Worker, id: &SessionId) -> Result<Kind, RequestError> {
+    let until = worker.now + worker.hub.timings.upgrade_timeout;
+    let (_, connection) = worker.connections.session(id).ok_or(RequestError::UnknownSession)?;
+    let polling = connection.session().and_then(|session| session.polling.as_ref());
+    match polling {
+        Some(polling) if polling.probe.is_none() => Ok(Kind::Probe { session: *id, until }),
+        _ => Err(RequestError::BadRequest),
+    }
+}
+
+/// Answers an upgrade request with an error, as plain text, and closes.
+fn refuse(worker: &mut Worker, socket: std::os::fd::OwnedFd, error: RequestError) {
+    let until = worker.now + crate::limits::CLOSE_LINGER_MS;
+    let mut bytes = Vec::new();
+    Response::with_type(400, "text/html", error.message()).write(&mut bytes, false, false);
+    if let Some(id) = insert(worker, socket, Kind::Closing { until }) {
+        worker.send(id.slot, bytes);
+    }
+}
+
+/// Acts on a packet from a WebSocket that offers to carry a session.
+///
+/// # Errors
+/// When it is neither the probe nor the upgrade; the session goes on as it was.
+pub(super) fn on_probe_packet(
+    worker: &mut Worker,
+    probe: ConnId,
+    session: &SessionId,
+    text: &str,
+) -> Result<(), Violation> {
+    let (id, connection) =
+        worker.connections.session(session).ok_or(Violation("the session is gone"))?;
+    let polling = connection.session().and_then(|session| session.polling.as_mut());
+    let polling = polling.ok_or(Violation("the session has moved already"))?;
+    match engineio::decode(text)? {
+        Packet::Ping("probe") => {
+            polling.is_upgrading = true;
+            worker.send_text(probe.slot, engineio::PROBE_ANSWER);
+            polling::release(worker, id.slot);
+            Ok(())
+        }
+        Packet::Upgrade if polling.is_upgrading => {
+            take_over(worker, probe, id);
+            Ok(())
+        }
+        _ => Err(Violation("neither probe nor upgrade")),
+    }
+}
+
+/// The session goes on over the probe's socket. What waited for a poll waits for the socket now.
+fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
+    let Some(mut offered) = worker.connections.remove(probe.slot) else { return };
+    worker.hub.router.unassign(worker.id);
+    let Some(connection) = worker.connections.by_id(id) else { return };
+    let mut waiting = std::mem::replace(&mut connection.outbox, offered.outbox);
+    connection.socket = offered.socket.take();
+    connection.is_blocked = offered.is_blocked;
+    let renamed = connection.socket.as_ref().map(|socket| worker.poller.rename(socket, id.slot));
+    let polling = connection.session().and_then(|session| session.polling.take());
+    while let Some(frame) = waiting.pop(&mut worker.drain.spares) {
+        worker.drain.push(id.slot, connection, frame);
+    }
+    let subscriptions = connection.subscriptions;
+    worker.counters.pollings.sub(1);
+    worker.counters.websockets.add(1);
+    for (channel, group) in worker.index.of(subscriptions) {
+        worker.hub.directory.upgrade(channel, worker.id, group);
+    }
+    if let Some(request) = polling.and_then(|polling| polling.waiting) {
+        polling::answer(worker, request, AnswerBody::Payload(engineio::NOOP.into()));
+    }
+    if let Some(Err(error)) = renamed {
+        tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");
+        return super::close::now(worker, id.slot);
+    }
+    worker.heir = Some(id);
+}
+
+/// A WebSocket no longer offers to carry a session: the session stays on long-polling.
+pub(super) fn withdrawn(connections: &mut Connections, session: &SessionId) {
+    if let Some((_, connection)) = connections.session(session)
+        && let Some(polling) = connection.session().and_then(|session| session.polling.as_mut())
+    {
+        (polling.probe, polling.is_upgrading) = (None, false);
+    }
+}
+
+/// A new session on long-polling.
+pub(super) fn open_polling(worker: &mut Worker, app: App) -> String {
+    let mut session = Session::new(app, worker.now, &worker.hub.timings);
+    session.polling = Some(Box::default());
+    let key = session.key;
+    debug_assert_eq!(session.transport(), Transport::Polling);
+    let id = worker.connections.insert(Connection::new(None, Kind::Session(session)));
+    worker.counters.pollings.add(1);
+    worker.schedule(id.slot);
+    let session_id = SessionId { worker: worker.id, slot: id.slot, key };
+    engineio::open(&session_id, true, &worker.hub.timings)
+}
