@@ -1,5 +1,6 @@
 //! The `fanfare` program: arguments to configuration to a running node, and nothing else.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -96,7 +97,11 @@ fn main() -> ExitCode {
 fn load(arguments: Serve) -> Result<Config, ConfigError> {
     let Serve { config, listen, data_dir, workers, conformance } = arguments;
     let arguments = Arguments { config, listen, data_dir, workers, conformance };
-    Config::load(&arguments, std::env::vars())
+    // A variable that is not text cannot be one of the node's.
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Config::load(&arguments, std::env::vars_os().filter_map(text))
 }
 
 fn serve(arguments: Serve) -> Result<(), NodeError> {
@@ -145,9 +150,9 @@ fn announce(config: &Config, started: &Started) {
     if started.secrets.created {
         out.push_str(&format!(
             "\nNew keys are in {keys}. Define a channel and publish on it:\n\n  \
-             export FANFARE_KEY=$(sed -n 's/^api_key = \"\\(.*\\)\"/\\1/p' {keys})\n  \
-             curl {url}/api/realtime/channels -H \"X-API-Key: $FANFARE_KEY\" -d '{{\"pattern\":\"orders\"}}'\n  \
-             curl {url}/api/realtime/messages -H \"X-API-Key: $FANFARE_KEY\" \\\n    \
+             KEY=$(sed -n 's/^api_key = \"\\(.*\\)\"/\\1/p' {keys})\n  \
+             curl {url}/api/realtime/channels -H \"X-API-Key: $KEY\" -d '{{\"pattern\":\"orders\"}}'\n  \
+             curl {url}/api/realtime/messages -H \"X-API-Key: $KEY\" \\\n    \
              -d '{{\"channel\":\"orders\",\"event\":\"INSERT\",\"payload\":{{\"id\":1}}}}'\n",
         ));
     }

@@ -240,15 +240,18 @@ fn preflight(request: &Request) -> Response {
     if let Some(headers) = request.header("access-control-request-headers") {
         response = response.header("Access-Control-Allow-Headers", headers.to_owned());
     }
-    response.header("Vary", "Access-Control-Request-Headers")
+    response.header("Vary", "Origin, Access-Control-Request-Headers")
 }
 
 /// Lets the page that asked read the answer (contract sections 2.1 and 7.5).
 fn allow_origin(response: Response, request: &Request) -> Response {
+    let response = match request.method {
+        Method::Options => response,
+        _ => response.header("Vary", "Origin"),
+    };
     let Some(origin) = request.header("origin") else { return response };
     response
         .header("Access-Control-Allow-Origin", origin.to_owned())
         .header("Access-Control-Allow-Credentials", "true")
         .header("Access-Control-Expose-Headers", "Content-Range, Preference-Applied")
-        .header("Vary", "Origin")
 }

@@ -36,7 +36,10 @@ pub enum Packet<'a> {
     /// An event whose attachments follow.
     Incomplete(Pending),
     /// The answer to an event of ours. The node asks for none.
-    Ack,
+    Ack {
+        /// Where.
+        namespace: &'a str,
+    },
 }
 
 /// An event with its arguments.
@@ -86,7 +89,7 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
         b'0' if ack.is_none() => connect(namespace, data),
         b'1' if ack.is_none() && data.is_empty() => Ok(Packet::Disconnect { namespace }),
         b'2' => event(namespace, ack, data).map(Packet::Event),
-        b'3' if ack.is_some() => array(data).map(|()| Packet::Ack),
+        b'3' if ack.is_some() => array(data).map(|()| Packet::Ack { namespace }),
         b'5' if attachments == 0 => event(namespace, ack, data).map(Packet::Event),
         b'5' => {
             event(namespace, ack, data)?;
@@ -221,7 +224,7 @@ impl Pending {
     /// The event, its arguments with placeholders where the attachments belong.
     ///
     /// # Errors
-    /// None that [`decode`] did not already find.
+    /// None that [`decode`] or [`Pending::inlined`] does not find.
     pub fn event(&self) -> Result<Event<'_>, Violation> {
         event(&self.namespace, self.ack, &self.data)
     }

@@ -18,6 +18,7 @@ use crate::wire::frame;
 /// not lost to a reset. A session ends at once: its subscriptions are left before this returns.
 pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>) {
     let until = worker.now + CLOSE_LINGER_MS;
+    let id = worker.connections.id(slot);
     leave_everything(worker, slot);
     let Some(connection) = worker.connections.get_mut(slot) else { return };
     if connection.socket.is_none() {
@@ -27,7 +28,7 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>) {
     let kind = std::mem::replace(&mut connection.kind, Kind::Closing { until });
     match kind {
         Kind::Session(session) => uncount(&worker.counters, session.transport()),
-        Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, &session),
+        Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, id, &session),
         Kind::Echo | Kind::Closing { .. } => {}
     }
     worker.send(slot, frame::close(code, ""));
@@ -43,6 +44,7 @@ pub(super) fn now(worker: &mut Worker, slot: u32) {
 /// The same, where a waiting poll is told `packet`.
 pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str) {
     leave_everything(worker, slot);
+    let id = worker.connections.id(slot);
     let Some(mut connection) = worker.connections.remove(slot) else { return };
     worker.hub.router.unassign(worker.id);
     let dropped = connection.outbox.clear(&mut worker.drain.spares);
@@ -50,7 +52,7 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str) {
     let session = match connection.kind {
         Kind::Session(session) => session,
         Kind::Probe { session, .. } => {
-            return upgrade::withdrawn(&mut worker.connections, &session);
+            return upgrade::withdrawn(&mut worker.connections, id, &session);
         }
         Kind::Echo | Kind::Closing { .. } => return,
     };

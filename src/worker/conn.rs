@@ -154,8 +154,7 @@ impl Session {
 
     /// Its name towards other clients: not derived from the session id, which is a secret.
     pub(super) fn socket_id(&self) -> String {
-        use base64::Engine as _;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(self.socket_key)
+        socket_id(self.socket_key)
     }
 
     /// As whom it subscribes.
@@ -169,6 +168,12 @@ impl Session {
         let member = MemberKey { is_user: credential.is_user, id };
         Subscriber { connection, group, transport: self.transport(), member }
     }
+}
+
+/// A socket id as clients see it: 20 characters.
+pub(super) fn socket_id(key: [u8; 15]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key)
 }
 
 impl Connection {

@@ -232,7 +232,9 @@ impl Worker {
         }
         self.armed = next;
         let Some(next) = next else { return Ok(()) };
-        let delay = next.saturating_sub(self.hub.clock.monotonic());
+        // The clock counts whole milliseconds passed: without one more the timer could fire within
+        // the millisecond before the deadline, find nothing due, and not be set again.
+        let delay = next.saturating_sub(self.hub.clock.monotonic()) + 1;
         self.poller.wake_in(Duration::from_millis(delay))
     }
 

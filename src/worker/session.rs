@@ -84,7 +84,10 @@ fn on_message(worker: &mut Worker, id: ConnId, data: &str) -> Result<(), Violati
             session.pending = Some(Box::new(pending));
             Ok(())
         }
-        socketio::Packet::Ack => Ok(()),
+        socketio::Packet::Ack { namespace } => match namespace_bit(session, namespace) {
+            Some(bit) if session.namespaces & bit != 0 => Ok(()),
+            _ => Err(Violation("an acknowledgement before CONNECT")),
+        },
     }
 }
 
@@ -94,10 +97,11 @@ fn on_binary_event(
     pending: &socketio::Pending,
 ) -> Result<(), Violation> {
     let Some(session) = worker.session(id) else { return Ok(()) };
+    let inlined = pending.inlined()?;
     if session.app == App::SocketIoConformance {
         return on_event(worker, id, &pending.event()?, pending.attachments());
     }
-    on_event(worker, id, &pending.inlined()?.event()?, &[])
+    on_event(worker, id, &inlined.event()?, &[])
 }
 
 /// The bit of a namespace, if the app has it.
@@ -133,7 +137,12 @@ fn connect(worker: &mut Worker, id: ConnId, namespace: &str, auth: &str) -> Resu
         }
     }
     session.namespaces |= bit;
-    let (app, welcome) = (session.app, socketio::connected(namespace, &session.socket_id()));
+    // A socket's name is its namespace's own; only the main one's is needed later.
+    let socket_id = match namespace {
+        "/" => session.socket_id(),
+        _ => super::conn::socket_id(rand::random()),
+    };
+    let (app, welcome) = (session.app, socketio::connected(namespace, &socket_id));
     worker.send_text(id.slot, &welcome);
     if app == App::SocketIoConformance {
         worker.send_text(id.slot, &conformance::greeting(namespace, auth));

@@ -2,7 +2,7 @@
 //! (contract section 7.2).
 
 use super::conn::{Connection, Connections, Kind, Session};
-use super::{Worker, polling, read};
+use super::{Worker, close, polling, read};
 use crate::message::{App, ConnId, SessionId, Transport};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Packet, RequestError};
@@ -18,23 +18,20 @@ pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
             worker.counters.websockets.add(1);
             Kind::Session(Session::new(app, worker.now, &worker.hub.timings))
         }
-        Purpose::Probe(session) => match offer(worker, &session) {
-            Ok(kind) => kind,
-            Err(error) => return refuse(worker, socket, error),
-        },
+        Purpose::Probe(session) => {
+            if worker.connections.session(&session).is_none() {
+                return refuse(worker, socket, RequestError::UnknownSession);
+            }
+            let until = worker.now + worker.hub.timings.upgrade_timeout;
+            Kind::Probe { session, until }
+        }
         Purpose::Echo => Kind::Echo,
     };
     let Some(id) = insert(worker, socket, kind) else { return };
     worker.send(id.slot, handshake::response(&accept, &[]));
     match purpose {
         Purpose::EngineIo(_) => open(worker, id),
-        Purpose::Probe(session) => {
-            if let Some((_, connection)) = worker.connections.session(&session)
-                && let Some(polling) = connection.session().and_then(|s| s.polling.as_mut())
-            {
-                polling.probe = Some(id);
-            }
-        }
+        Purpose::Probe(session) => offer(worker, id, &session),
         Purpose::Echo => {}
     }
     read::feed(worker, id, &mut leftover);
@@ -54,21 +51,21 @@ fn insert(worker: &mut Worker, socket: std::os::fd::OwnedFd, kind: Kind) -> Opti
     let watched = connection.socket.as_ref().map(|socket| worker.poller.add(socket, id.slot));
     if let Some(Err(error)) = watched {
         tracing::warn!(%error, "a new socket cannot be watched and is closed");
-        super::close::now(worker, id.slot);
+        close::now(worker, id.slot);
         return None;
     }
     worker.schedule(id.slot);
     Some(id)
 }
 
-/// Whether a WebSocket may offer to carry this session.
-fn offer(worker: &mut Worker, id: &SessionId) -> Result<Kind, RequestError> {
-    let until = worker.now + worker.hub.timings.upgrade_timeout;
-    let (_, connection) = worker.connections.session(id).ok_or(RequestError::UnknownSession)?;
-    let polling = connection.session().and_then(|session| session.polling.as_ref());
-    match polling {
-        Some(polling) if polling.probe.is_none() => Ok(Kind::Probe { session: *id, until }),
-        _ => Err(RequestError::BadRequest),
+/// Notes that a WebSocket offers to carry this session. A session takes one offer at a time, and
+/// none once it has moved: then the new socket is closed and the session does not notice.
+fn offer(worker: &mut Worker, probe: ConnId, session: &SessionId) {
+    let found = worker.connections.session(session);
+    let session = found.and_then(|(_, connection)| connection.session());
+    match session.and_then(|session| session.polling.as_mut()) {
+        Some(polling) if polling.probe.is_none() => polling.probe = Some(probe),
+        _ => close::gracefully(worker, probe.slot, None),
     }
 }
 
@@ -135,15 +132,16 @@ fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     }
     if let Some(Err(error)) = renamed {
         tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");
-        return super::close::now(worker, id.slot);
+        return close::now(worker, id.slot);
     }
     worker.heir = Some(id);
 }
 
 /// A WebSocket no longer offers to carry a session: the session stays on long-polling.
-pub(super) fn withdrawn(connections: &mut Connections, session: &SessionId) {
+pub(super) fn withdrawn(connections: &mut Connections, probe: ConnId, session: &SessionId) {
     if let Some((_, connection)) = connections.session(session)
         && let Some(polling) = connection.session().and_then(|session| session.polling.as_mut())
+        && polling.probe == Some(probe)
     {
         (polling.probe, polling.is_upgrading) = (None, false);
     }

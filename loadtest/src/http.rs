@@ -1,0 +1,188 @@
+//! An HTTP/1.1 client that is just enough: one keep-alive connection, requests that may be sent
+//! before earlier ones are answered, bodies by length or in chunks.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::target::Target;
+
+const HEADERS_MAX: usize = 64;
+/// Longest response that is waited for; the answers here are a few hundred bytes.
+const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long an answer may take before the server counts as dead.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server's answer.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Response {
+    /// The status code.
+    pub(crate) status: u16,
+    /// The body, as it came.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// The body for a person to read, cut where it gets long.
+    pub(crate) fn excerpt(&self) -> String {
+        String::from_utf8_lossy(&self.body).chars().take(300).collect()
+    }
+}
+
+/// A request head, complete with its blank line. `body_bytes` is the length of what follows.
+pub(crate) fn post_head(target: &Target, path: &str, api_key: &str, body_bytes: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {api_key}\r\n\
+         Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n",
+        target.authority
+    )
+}
+
+/// Sends one request on a connection of its own and waits for the answer.
+pub(crate) fn post(target: &Target, path: &str, api_key: &str, body: &str) -> Result<Response> {
+    let mut stream = TcpStream::connect(target.address)
+        .with_context(|| format!("nobody answers at {}", target.authority))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let head = post_head(target, path, api_key, body.len());
+    stream.write_all(format!("{head}{body}").as_bytes())?;
+    let mut inbox = Inbox::default();
+    loop {
+        if let Some(response) = inbox.take()? {
+            return Ok(response);
+        }
+        let more = inbox.fill(&mut stream).context("the server did not answer")?;
+        ensure!(more, "the server closed the connection instead of answering");
+    }
+}
+
+/// Bytes that were read and do not make a whole response yet.
+#[derive(Default)]
+pub(crate) struct Inbox(Vec<u8>);
+
+impl Inbox {
+    /// Reads once. False at the end of the stream; a non-blocking stream with nothing to read is
+    /// no end.
+    pub(crate) fn fill(&mut self, stream: &mut TcpStream) -> Result<bool> {
+        let mut scratch = [0; 16 * 1024];
+        match stream.read(&mut scratch) {
+            Ok(count) => {
+                self.0.extend_from_slice(&scratch[..count]);
+                Ok(count > 0)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next response, once it is whole.
+    pub(crate) fn take(&mut self) -> Result<Option<Response>> {
+        let parsed = read_response(&self.0)?;
+        let Some((response, used)) = parsed else {
+            ensure!(self.0.len() <= RESPONSE_BYTES_MAX, "a response of more than 4 MiB");
+            return Ok(None);
+        };
+        self.0.drain(..used);
+        Ok(Some(response))
+    }
+}
+
+/// The response at the start of `bytes` with its length; `None` while it is incomplete.
+fn read_response(bytes: &[u8]) -> Result<Option<(Response, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(head_bytes) = head.parse(bytes)? else {
+        return Ok(None);
+    };
+    let status = head.code.context("a response without a status")?;
+    let body = match framing(head.headers)? {
+        Framing::Length(length) => {
+            let body = bytes[head_bytes..].get(..length);
+            body.map(|body| (body.to_vec(), length))
+        }
+        Framing::Chunked => read_chunks(&bytes[head_bytes..])?,
+    };
+    Ok(body.map(|(body, body_bytes)| (Response { status, body }, head_bytes + body_bytes)))
+}
+
+enum Framing {
+    Length(usize),
+    Chunked,
+}
+
+fn framing(headers: &[httparse::Header<'_>]) -> Result<Framing> {
+    let value = |name: &str| {
+        let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        header.map(|header| str::from_utf8(header.value).map(str::trim)).transpose()
+    };
+    if let Some(coding) = value("transfer-encoding")? {
+        ensure!(coding.eq_ignore_ascii_case("chunked"), "unknown transfer coding {coding}");
+        return Ok(Framing::Chunked);
+    }
+    // Bodies that end with the connection cannot be told from cut ones, so they are not taken.
+    let length = value("content-length")?.context("a response without a length")?;
+    Ok(Framing::Length(length.parse().context("a bad Content-Length")?))
+}
+
+fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
+    let mut body = Vec::new();
+    let mut at = 0;
+    loop {
+        let size = httparse::parse_chunk_size(&bytes[at..]);
+        let Ok(size) = size else { bail!("a bad chunk size") };
+        let httparse::Status::Complete((line_bytes, size)) = size else {
+            return Ok(None);
+        };
+        ensure!(size <= RESPONSE_BYTES_MAX as u64, "a chunk of {size} bytes");
+        let start = at + line_bytes;
+        let end = start + usize::try_from(size)?;
+        let Some(close) = bytes.get(end..end + 2) else {
+            return Ok(None);
+        };
+        ensure!(close == b"\r\n", "a chunk without its end, or trailers");
+        if size == 0 {
+            return Ok(Some((body, end + 2)));
+        }
+        body.extend_from_slice(&bytes[start..end]);
+        at = end + 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox(bytes: &[u8]) -> Inbox {
+        Inbox(bytes.to_vec())
+    }
+
+    #[test]
+    fn pipelined_answers_come_out_one_by_one() {
+        let mut inbox = inbox(
+            b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}\
+              HTTP/1.1 503 Busy\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\nHTTP/1.1 2",
+        );
+        let first = inbox.take().unwrap().unwrap();
+        assert_eq!((first.status, first.body.as_slice()), (201, b"{}".as_slice()));
+        assert_eq!(inbox.take().unwrap().unwrap().status, 503);
+        assert_eq!(inbox.take().unwrap(), None);
+    }
+
+    #[test]
+    fn chunked_bodies_are_put_together_and_wait_when_cut() {
+        let whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                      4\r\nab\r\n\r\n2;x=y\r\ncd\r\n0\r\n\r\n";
+        for cut in 0..whole.len() {
+            assert_eq!(inbox(&whole[..cut]).take().unwrap(), None, "cut at {cut}");
+        }
+        assert_eq!(inbox(whole).take().unwrap().unwrap().body, b"ab\r\ncd");
+    }
+
+    #[test]
+    fn answers_that_cannot_be_delimited_are_errors() {
+        assert!(inbox(b"HTTP/1.1 200 OK\r\n\r\n").take().is_err());
+        assert!(inbox(b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n").take().is_err());
+        assert!(inbox(b"SSH-2.0-thing\r\n\r\n").take().is_err());
+    }
+}

@@ -1,0 +1,334 @@
+//! The open-loop publisher: each publication has its due time, and no answer is waited for before
+//! the next is sent.
+//!
+//! One connection carries all of them, so that the order in which the server gets them is the
+//! order of their numbers. A publication that goes out late keeps its due time in its stamp: a
+//! stall of the server shows in the latencies instead of thinning out the load.
+
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use serde_json::Value;
+
+use crate::clock::{nanos, now_ns, timespec};
+use crate::http::{Inbox, Response, post_head};
+use crate::stamp::{Stamp, Template};
+use crate::tally::Outcome;
+use crate::target::Target;
+
+/// Without an answer for so long, the server counts as stuck.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const POLL_MAX: Duration = Duration::from_millis(100);
+
+/// What is to be published.
+pub(crate) struct Plan {
+    /// The server.
+    pub(crate) target: Target,
+    /// The credential.
+    pub(crate) api_key: String,
+    /// The channel.
+    pub(crate) channel: String,
+    /// The event's name.
+    pub(crate) event: String,
+    /// Size of the payload object in bytes.
+    pub(crate) payload_bytes: usize,
+    /// Publications per second.
+    pub(crate) rate: f64,
+    /// How many in all.
+    pub(crate) publications: u64,
+    /// Publications that may wait for their answer at once; 1 for servers that cannot pipeline.
+    pub(crate) unanswered_max: u64,
+}
+
+impl Plan {
+    /// When publication `sequence` of a run that starts at `start_ns` is due.
+    pub(crate) fn due_ns(&self, start_ns: u64, sequence: u64) -> u64 {
+        start_ns + nanos(Duration::from_secs_f64(sequence as f64 / self.rate))
+    }
+
+    fn template(&self) -> Result<Template> {
+        let text = |value: &str| Value::from(value).to_string();
+        let before = format!(
+            r#"{{"channel":{},"event":{},"payload":"#,
+            text(&self.channel),
+            text(&self.event)
+        );
+        let body_bytes = before.len() + self.payload_bytes + 1;
+        let path = "/api/realtime/messages";
+        let head = post_head(&self.target, path, &self.api_key, body_bytes);
+        Template::new(&format!("{head}{before}"), self.payload_bytes, "}")
+    }
+}
+
+/// What became of it.
+pub(crate) struct Published {
+    /// The outcome of publication 0, 1, 2, …
+    pub(crate) outcomes: Vec<Outcome>,
+    /// The longest that one was sent after its due time, in ns.
+    pub(crate) late_ns_max: u64,
+}
+
+/// Publishes all, the first at `start_ns`, and counts in `sent`. An error when the server answers
+/// with anything but 2xx and 503, or not at all.
+pub(crate) fn publish(plan: &Plan, start_ns: u64, sent: &AtomicU64) -> Result<Published> {
+    let mut line = Line::new(plan, start_ns)?;
+    loop {
+        line.send_due();
+        let alive = line.flush()? && line.collect()?;
+        if !alive {
+            line.reconnect()?;
+        }
+        sent.store(line.next, Ordering::Relaxed);
+        if line.outcomes.len() as u64 == plan.publications {
+            return Ok(Published { outcomes: line.outcomes, late_ns_max: line.late_ns_max });
+        }
+        line.wait()?;
+    }
+}
+
+struct Line<'a> {
+    plan: &'a Plan,
+    start_ns: u64,
+    template: Template,
+    stream: TcpStream,
+    /// Requests, or the rest of one, that the socket has not taken yet.
+    outbox: Vec<u8>,
+    inbox: Inbox,
+    /// The next publication to send. Answers come in order, so those between the number of
+    /// outcomes and this one are unanswered.
+    next: u64,
+    outcomes: Vec<Outcome>,
+    late_ns_max: u64,
+    /// When the server last answered, or last had nothing to answer.
+    heard_ns: u64,
+}
+
+impl<'a> Line<'a> {
+    fn new(plan: &'a Plan, start_ns: u64) -> Result<Self> {
+        let capacity = usize::try_from(plan.publications)?;
+        Ok(Self {
+            plan,
+            start_ns,
+            template: plan.template()?,
+            stream: connect(&plan.target)?,
+            outbox: Vec::new(),
+            inbox: Inbox::default(),
+            next: 0,
+            outcomes: Vec::with_capacity(capacity),
+            late_ns_max: 0,
+            heard_ns: start_ns,
+        })
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.next - self.outcomes.len() as u64
+    }
+
+    fn may_send(&self) -> bool {
+        self.next < self.plan.publications && self.unanswered() < self.plan.unanswered_max
+    }
+
+    fn send_due(&mut self) {
+        while self.may_send() {
+            let due_ns = self.plan.due_ns(self.start_ns, self.next);
+            let now_ns = now_ns();
+            if due_ns > now_ns {
+                return;
+            }
+            if self.unanswered() == 0 {
+                self.heard_ns = now_ns;
+            }
+            self.late_ns_max = self.late_ns_max.max(now_ns - due_ns);
+            let stamp = Stamp { sequence: self.next, due_ns };
+            self.outbox.extend_from_slice(self.template.stamped(stamp));
+            self.next += 1;
+        }
+    }
+
+    /// Writes what the socket takes; false when the connection is gone.
+    fn flush(&mut self) -> Result<bool> {
+        while !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(count) => drop(self.outbox.drain(..count)),
+                Err(error) => return no_news(&error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes the answers that are there; false when the connection is gone.
+    fn collect(&mut self) -> Result<bool> {
+        let alive = match self.inbox.fill(&mut self.stream) {
+            Ok(alive) => alive,
+            Err(error) => match error.downcast_ref::<std::io::Error>() {
+                Some(cause) => no_news(cause)?,
+                None => return Err(error),
+            },
+        };
+        while let Some(response) = self.inbox.take()? {
+            self.outcomes.push(judge(&response, self.outcomes.len())?);
+            self.heard_ns = now_ns();
+        }
+        Ok(alive)
+    }
+
+    /// The answers under way are lost with the connection; the run goes on with a new one.
+    fn reconnect(&mut self) -> Result<()> {
+        let answered = self.outcomes.len() + usize::try_from(self.unanswered())?;
+        self.outcomes.resize(answered, Outcome::Unanswered);
+        self.outbox.clear();
+        self.inbox = Inbox::default();
+        self.stream = connect(&self.plan.target)?;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let now_ns = now_ns();
+        let silent = Duration::from_nanos(now_ns.saturating_sub(self.heard_ns));
+        if self.unanswered() > 0 && silent > ANSWER_PATIENCE {
+            let count = self.unanswered();
+            bail!("{count} publications have had no answer for {ANSWER_PATIENCE:?}");
+        }
+        let mut timeout = POLL_MAX;
+        if self.may_send() {
+            let due_ns = self.plan.due_ns(self.start_ns, self.next);
+            timeout = timeout.min(Duration::from_nanos(due_ns.saturating_sub(now_ns)));
+        }
+        let mut interest = PollFlags::IN;
+        interest.set(PollFlags::OUT, !self.outbox.is_empty());
+        let mut fds = [PollFd::new(&self.stream, interest)];
+        match poll(&mut fds, Some(&timespec(timeout))) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("poll failed"),
+        }
+    }
+}
+
+fn connect(target: &Target) -> Result<TcpStream> {
+    let stream = TcpStream::connect(target.address).context("cannot connect to publish")?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Sorts the error of a non-blocking call: true when it only means "later", false when the
+/// connection is gone.
+fn no_news(error: &std::io::Error) -> Result<bool> {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(true),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Ok(false),
+        kind => bail!("the publishing connection failed: {kind}"),
+    }
+}
+
+fn judge(response: &Response, sequence: usize) -> Result<Outcome> {
+    match response.status {
+        200..300 => Ok(Outcome::Accepted),
+        503 => Ok(Outcome::Refused),
+        status => bail!("publication {sequence} was answered {status}: {}", response.excerpt()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn plan(listener: &TcpListener, publications: u64) -> Plan {
+        Plan {
+            target: format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
+            api_key: "ik_test".to_owned(),
+            channel: "load:\"1\"".to_owned(),
+            event: "load".to_owned(),
+            payload_bytes: 64,
+            rate: 1_000.0,
+            publications,
+            unanswered_max: 16,
+        }
+    }
+
+    /// Reads one request and returns the sequence number of its stamp.
+    fn read_request(stream: &mut BufReader<TcpStream>) -> u64 {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["channel"], "load:\"1\"");
+        assert_eq!(body["payload"].to_string().len(), 64);
+        body["payload"]["lt"].as_str().unwrap()[..10].parse().unwrap()
+    }
+
+    #[test]
+    fn publications_do_not_wait_for_answers_and_keep_their_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 8);
+        let server = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let numbers: Vec<u64> = (0..8).map(|_| read_request(&mut stream)).collect();
+            // No answer was given until here, and the publisher sent all eight nevertheless.
+            for number in 0..8 {
+                let status = if number == 3 { "503 Busy" } else { "201 Created" };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            }
+            numbers
+        });
+        let published = publish(&plan, now_ns(), &AtomicU64::new(0)).unwrap();
+        assert_eq!(server.join().unwrap(), (0..8).collect::<Vec<_>>());
+        let mut expected = [Outcome::Accepted; 8];
+        expected[3] = Outcome::Refused;
+        assert_eq!(published.outcomes, expected);
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_its_publications_unanswered_and_is_replaced() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = Plan { unanswered_max: 1, ..plan(&listener, 2) };
+        let server = thread::spawn(move || {
+            let mut dying = BufReader::new(listener.accept().unwrap().0);
+            assert_eq!(read_request(&mut dying), 0);
+            drop(dying);
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let number = read_request(&mut stream);
+            let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+            stream.get_mut().write_all(answer).unwrap();
+            number
+        });
+        let published = publish(&plan, now_ns(), &AtomicU64::new(0)).unwrap();
+        assert_eq!(server.join().unwrap(), 1);
+        assert_eq!(published.outcomes, [Outcome::Unanswered, Outcome::Accepted]);
+    }
+
+    #[test]
+    fn an_answer_that_means_a_mistake_ends_the_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 1);
+        let server = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            read_request(&mut stream);
+            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nnothing";
+            stream.get_mut().write_all(answer).unwrap();
+        });
+        let error = publish(&plan, now_ns(), &AtomicU64::new(0)).err().unwrap().to_string();
+        assert_eq!(error, "publication 0 was answered 404: nothing");
+        server.join().unwrap();
+    }
+}

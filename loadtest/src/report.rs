@@ -1,0 +1,496 @@
+//! What a run found, as a value: how it reads as a table, as JSON, and whether it is good enough.
+//!
+//! Reports hold counts and the histogram itself, never a percentile or a quotient; those are
+//! derived when shown, so that the reports of several processes could be added up.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::procfs::{Cpu, Memory, Usage};
+use crate::table::{Table, bytes, grouped, memory_cells, millis};
+use crate::tally::Deliveries;
+
+/// What was asked for, in the words of the arguments.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// The channel.
+    pub(crate) channel: String,
+    /// Subscribers.
+    pub(crate) subscribers: usize,
+    /// Publications per second.
+    pub(crate) rate: f64,
+    /// Size of the payload object.
+    pub(crate) payload_bytes: usize,
+    /// Length of the measured window.
+    pub(crate) seconds: f64,
+}
+
+/// The publisher's side.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Publications {
+    /// Sent, warm-up included.
+    pub(crate) sent: u64,
+    /// Answered 2xx.
+    pub(crate) accepted: u64,
+    /// Answered 503.
+    pub(crate) refused: u64,
+    /// Not answered, since their connection broke.
+    pub(crate) unanswered: u64,
+    /// The longest that one was sent after its due time, in ns.
+    pub(crate) late_ns_max: u64,
+}
+
+/// The measured window, from the first timed publication to the last delivery.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    /// Its length in ns.
+    pub(crate) wall_ns: u64,
+    /// Deliveries in it.
+    pub(crate) deliveries: u64,
+    /// What the server used, where its process is known.
+    pub(crate) server: Option<Usage>,
+    /// What this process used.
+    pub(crate) client: Usage,
+}
+
+/// Connections that should have stayed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Losses {
+    /// How many went.
+    pub(crate) connections: usize,
+    /// Why the first went.
+    pub(crate) first: Option<String>,
+}
+
+/// The result of `fanout`.
+pub(crate) struct FanoutReport {
+    /// The arguments.
+    pub(crate) asked: Asked,
+    /// The publisher's side.
+    pub(crate) publications: Publications,
+    /// The subscribers' side.
+    pub(crate) deliveries: Deliveries,
+    /// Due time to reading, in ns.
+    pub(crate) latency: Histogram<u64>,
+    /// Costs.
+    pub(crate) window: Window,
+    /// The server's memory at the end, where its process is known.
+    pub(crate) memory: Option<Memory>,
+    /// Connections lost on the way.
+    pub(crate) losses: Losses,
+    /// The first `realtime:error` and how many came.
+    pub(crate) errors: (Option<String>, u64),
+}
+
+/// What a run must keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Thresholds {
+    /// 99th percentile of latency, in ms.
+    pub(crate) p99_ms: Option<f64>,
+    /// Server processor time per delivery, in µs.
+    pub(crate) cpu_us_per_delivery: Option<f64>,
+}
+
+impl FanoutReport {
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let Self { asked, publications, deliveries, .. } = self;
+        let mut table = Table::new(format!(
+            "fanout on {}: {} subscribers, {} publications/s of {} bytes for {} s",
+            asked.channel,
+            grouped(asked.subscribers as u64),
+            asked.rate,
+            grouped(asked.payload_bytes as u64),
+            asked.seconds
+        ));
+        table.row(
+            "publications",
+            [
+                ("sent", grouped(publications.sent)),
+                ("accepted", grouped(publications.accepted)),
+                ("refused (503)", grouped(publications.refused)),
+                ("unanswered", grouped(publications.unanswered)),
+                ("late by at most", millis(publications.late_ns_max)),
+            ],
+        );
+        table.row(
+            "deliveries",
+            [
+                ("expected", grouped(deliveries.expected)),
+                ("received", grouped(deliveries.received)),
+                ("per second", grouped(self.deliveries_per_second())),
+            ],
+        );
+        table.row(
+            "",
+            [
+                ("lost", grouped(deliveries.lost)),
+                ("duplicated", grouped(deliveries.duplicated)),
+                ("reordered", grouped(deliveries.reordered)),
+                ("despite refusal", grouped(deliveries.despite_refusal)),
+            ],
+        );
+        let at = |quantile| millis(self.latency.value_at_quantile(quantile));
+        table.row(
+            "latency",
+            [
+                ("p50", at(0.5)),
+                ("p90", at(0.9)),
+                ("p99", at(0.99)),
+                ("p99.9", at(0.999)),
+                ("max", millis(self.latency.max())),
+            ],
+        );
+        self.cost_rows(&mut table);
+        self.loss_rows(&mut table);
+        table.text
+    }
+
+    /// For machines, on one line.
+    pub(crate) fn json(&self) -> Value {
+        let Self { asked, publications, deliveries, window, .. } = self;
+        let at = |quantile| self.latency.value_at_quantile(quantile);
+        json!({
+            "scenario": "fanout",
+            "channel": asked.channel,
+            "subscribers": asked.subscribers,
+            "rate": asked.rate,
+            "payload_bytes": asked.payload_bytes,
+            "seconds": asked.seconds,
+            "publications": {
+                "sent": publications.sent,
+                "accepted": publications.accepted,
+                "refused": publications.refused,
+                "unanswered": publications.unanswered,
+                "late_ns_max": publications.late_ns_max,
+            },
+            "deliveries": {
+                "expected": deliveries.expected,
+                "received": deliveries.received,
+                "lost": deliveries.lost,
+                "duplicated": deliveries.duplicated,
+                "reordered": deliveries.reordered,
+                "despite_refusal": deliveries.despite_refusal,
+            },
+            "latency_ns": {
+                "count": self.latency.len(),
+                "p50": at(0.5),
+                "p90": at(0.9),
+                "p99": at(0.99),
+                "p999": at(0.999),
+                "max": self.latency.max(),
+            },
+            "window": {
+                "wall_ns": window.wall_ns,
+                "deliveries": window.deliveries,
+                "server": window.server.as_ref().map(|usage| self.usage_json(usage)),
+                "client": self.usage_json(&window.client),
+            },
+            "server_memory": self.memory.map(memory_json),
+            "connections_lost": self.losses.connections,
+            "realtime_errors": self.errors.1,
+        })
+    }
+
+    /// What is wrong with it: nothing when the run is good.
+    pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
+        let Self { deliveries, .. } = self;
+        let mut faults = Vec::new();
+        for (count, fault) in [
+            (deliveries.lost, "deliveries were lost"),
+            (deliveries.duplicated, "deliveries were duplicated"),
+            (deliveries.reordered, "deliveries were reordered"),
+            (deliveries.despite_refusal, "deliveries came from refused publications"),
+            (self.losses.connections as u64, "connections were lost"),
+        ] {
+            if count > 0 {
+                faults.push(format!("{} {fault}", grouped(count)));
+            }
+        }
+        if deliveries.received == 0 || self.latency.is_empty() {
+            faults.push("nothing was delivered in the measured window".to_owned());
+        }
+        let p99_ms = self.latency.value_at_quantile(0.99) as f64 / 1e6;
+        if let Some(most) = thresholds.p99_ms.filter(|most| p99_ms > *most) {
+            faults.push(format!("p99 latency is {p99_ms:.3} ms, more than {most}"));
+        }
+        if let Some(most) = thresholds.cpu_us_per_delivery {
+            match self.server_cost() {
+                Some(cpu_us) if cpu_us <= most => {}
+                Some(cpu_us) => {
+                    faults.push(format!("a delivery costs {cpu_us:.2} µs, more than {most}"));
+                }
+                None => faults.push("the cost of a delivery was not measured".to_owned()),
+            }
+        }
+        faults
+    }
+
+    fn deliveries_per_second(&self) -> u64 {
+        (u128::from(self.window.deliveries) * 1_000_000_000
+            / u128::from(self.window.wall_ns.max(1)))
+        .try_into()
+        .unwrap_or(u64::MAX)
+    }
+
+    /// Microseconds of the server's processor time per delivery. None at all means that another
+    /// process was watched, or that the window was too short for the kernel's clock.
+    fn server_cost(&self) -> Option<f64> {
+        let server = self.window.server.as_ref()?;
+        self.per_delivery(server.process).filter(|cpu_us| *cpu_us > 0.0)
+    }
+
+    /// Microseconds of processor time per delivery in the window.
+    fn per_delivery(&self, cpu: Cpu) -> Option<f64> {
+        let deliveries = self.window.deliveries;
+        (deliveries > 0).then(|| cpu.total_us() as f64 / deliveries as f64)
+    }
+
+    fn cost_rows(&self, table: &mut Table) {
+        if let Some(server) = &self.window.server {
+            self.cpu_row(table, "server CPU", server.process);
+            for (name, cpu) in server.threads.values() {
+                self.cpu_row(table, &format!("  {name}"), *cpu);
+            }
+        }
+        if let Some(memory) = self.memory {
+            table.row("server memory", memory_cells(memory));
+        }
+        self.cpu_row(table, "client CPU", self.window.client.process);
+    }
+
+    fn cpu_row(&self, table: &mut Table, title: &str, cpu: Cpu) {
+        let per_delivery = self
+            .per_delivery(cpu)
+            .map_or_else(|| "-".to_owned(), |cpu_us| format!("{cpu_us:.2} µs"));
+        let cores = cpu.total_us() as f64 * 1e5 / self.window.wall_ns.max(1) as f64;
+        table.row(
+            title,
+            [
+                ("per delivery", per_delivery),
+                ("user", format!("{} ms", grouped(cpu.user_us / 1_000))),
+                ("system", format!("{} ms", grouped(cpu.system_us / 1_000))),
+                ("of one core", format!("{cores:.0} %")),
+            ],
+        );
+    }
+
+    fn loss_rows(&self, table: &mut Table) {
+        if self.losses.connections > 0 {
+            table.row("connections", [("lost", grouped(self.losses.connections as u64))]);
+            table.line("first loss", self.losses.first.as_deref().unwrap_or("unknown"));
+        }
+        if let (Some(first), count) = &self.errors {
+            table.row("realtime:error", [("received", grouped(*count))]);
+            table.line("the first", first);
+        }
+    }
+
+    fn usage_json(&self, usage: &Usage) -> Value {
+        let threads = usage.threads.values();
+        let threads: Vec<Value> = threads
+            .map(|(name, cpu)| {
+                json!({ "name": name, "user_us": cpu.user_us, "system_us": cpu.system_us })
+            })
+            .collect();
+        json!({
+            "user_us": usage.process.user_us,
+            "system_us": usage.process.system_us,
+            "us_per_delivery": self.per_delivery(usage.process),
+            "threads": threads,
+        })
+    }
+}
+
+/// The result of `idle`.
+pub(crate) struct IdleReport {
+    /// Connections held.
+    pub(crate) connections: usize,
+    /// Whether each is subscribed.
+    pub(crate) subscribed: bool,
+    /// How long they were held.
+    pub(crate) seconds: f64,
+    /// The server before the first connection.
+    pub(crate) before: Memory,
+    /// The server when the last was ready.
+    pub(crate) connected: Memory,
+    /// The server after all have been idle.
+    pub(crate) after: Memory,
+    /// Heartbeats answered.
+    pub(crate) pings: u64,
+    /// Connections lost on the way.
+    pub(crate) losses: Losses,
+}
+
+impl IdleReport {
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let what = if self.subscribed { "subscribed" } else { "connected" };
+        let connections = grouped(self.connections as u64);
+        let mut table =
+            Table::new(format!("idle: {connections} clients, {what}, for {} s", self.seconds));
+        table.row("before", memory_cells(self.before));
+        table.row("connected", memory_cells(self.connected));
+        table.row("after", memory_cells(self.after));
+        table.row(
+            "per connection",
+            [
+                ("RSS", bytes(self.per_connection(|memory| Some(memory.rss)))),
+                ("PSS", bytes(self.per_connection(|memory| memory.pss))),
+                ("private dirty", bytes(self.per_connection(|memory| memory.private_dirty))),
+            ],
+        );
+        table.row("heartbeats", [("answered", grouped(self.pings))]);
+        if self.losses.connections > 0 {
+            table.row("connections", [("lost", grouped(self.losses.connections as u64))]);
+            table.line("first loss", self.losses.first.as_deref().unwrap_or("unknown"));
+        }
+        table.text
+    }
+
+    /// For machines, on one line.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "scenario": "idle",
+            "connections": self.connections,
+            "subscribed": self.subscribed,
+            "seconds": self.seconds,
+            "before": memory_json(self.before),
+            "connected": memory_json(self.connected),
+            "after": memory_json(self.after),
+            "bytes_per_connection": {
+                "rss": self.per_connection(|memory| Some(memory.rss)),
+                "pss": self.per_connection(|memory| memory.pss),
+                "private_dirty": self.per_connection(|memory| memory.private_dirty),
+            },
+            "pings": self.pings,
+            "connections_lost": self.losses.connections,
+        })
+    }
+
+    /// What is wrong with it: nothing when every connection stayed.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let lost = self.losses.connections;
+        if lost > 0 { vec![format!("{lost} connections were lost")] } else { Vec::new() }
+    }
+
+    /// Bytes that each connection added.
+    fn per_connection(&self, field: impl Fn(&Memory) -> Option<u64>) -> Option<f64> {
+        let added = field(&self.after)? as f64 - field(&self.before)? as f64;
+        Some(added / self.connections as f64)
+    }
+}
+
+fn memory_json(memory: Memory) -> Value {
+    json!({
+        "rss_bytes": memory.rss,
+        "pss_bytes": memory.pss,
+        "private_dirty_bytes": memory.private_dirty,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(user_us: u64, system_us: u64) -> Usage {
+        let process = Cpu { user_us, system_us };
+        Usage { process, threads: [(7, ("worker-0".to_owned(), process))].into() }
+    }
+
+    fn good() -> FanoutReport {
+        let mut latency = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).unwrap();
+        for step in 1..=1_000 {
+            latency.record(step * 1_000).unwrap();
+        }
+        FanoutReport {
+            asked: Asked {
+                channel: "load:1".to_owned(),
+                subscribers: 10,
+                rate: 10.0,
+                payload_bytes: 128,
+                seconds: 10.0,
+            },
+            publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
+            deliveries: Deliveries { expected: 1_000, received: 1_000, ..Deliveries::default() },
+            latency,
+            window: Window {
+                wall_ns: 10_000_000_000,
+                deliveries: 1_000,
+                server: Some(usage(1_000, 4_000)),
+                client: usage(0, 3_000),
+            },
+            memory: None,
+            losses: Losses::default(),
+            errors: (None, 0),
+        }
+    }
+
+    #[test]
+    fn a_good_run_has_no_faults_and_shows_its_figures() {
+        let report = good();
+        assert_eq!(report.faults(Thresholds::default()), Vec::<String>::new());
+        let table = report.table();
+        for part in ["received 1,000", "p50 0.500 ms", "worker-0", "per delivery 5.00 µs"] {
+            assert!(table.contains(part), "{part} is missing in\n{table}");
+        }
+        let json = report.json();
+        assert_eq!(json["latency_ns"]["count"], 1_000);
+        assert_eq!(json["window"]["server"]["us_per_delivery"], 5.0);
+        assert!(!json.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn each_defect_is_a_fault() {
+        let spoil: [fn(&mut FanoutReport); 6] = [
+            |report| report.deliveries.lost = 1,
+            |report| report.deliveries.duplicated = 1,
+            |report| report.deliveries.reordered = 1,
+            |report| report.deliveries.despite_refusal = 1,
+            |report| report.losses.connections = 1,
+            |report| report.latency.clear(),
+        ];
+        for (number, spoil) in spoil.into_iter().enumerate() {
+            let mut report = good();
+            spoil(&mut report);
+            assert_eq!(report.faults(Thresholds::default()).len(), 1, "defect {number}");
+        }
+    }
+
+    #[test]
+    fn thresholds_are_kept_or_broken() {
+        let limits = |p99_ms, cpu_us_per_delivery| Thresholds {
+            p99_ms: Some(p99_ms),
+            cpu_us_per_delivery: Some(cpu_us_per_delivery),
+        };
+        assert_eq!(good().faults(limits(0.995, 5.0)).len(), 0);
+        assert_eq!(good().faults(limits(0.985, 5.0)).len(), 1);
+        assert_eq!(good().faults(limits(0.985, 4.9)).len(), 2);
+        let mut unknown = good();
+        for server in [None, Some(usage(0, 0))] {
+            unknown.window.server = server;
+            assert_eq!(unknown.faults(limits(1.0, 5.0)).len(), 1);
+        }
+    }
+
+    #[test]
+    fn memory_is_shared_out_over_the_connections() {
+        let memory = |rss, pss| Memory { rss, pss, private_dirty: None };
+        let report = IdleReport {
+            connections: 100,
+            subscribed: false,
+            seconds: 5.0,
+            before: memory(10_000, Some(9_000)),
+            connected: memory(90_000, None),
+            after: memory(70_000, Some(8_000)),
+            pings: 3,
+            losses: Losses::default(),
+        };
+        let json = report.json();
+        assert_eq!(json["bytes_per_connection"]["rss"], 600.0);
+        assert_eq!(json["bytes_per_connection"]["pss"], -10.0);
+        assert_eq!(json["bytes_per_connection"]["private_dirty"], Value::Null);
+        assert!(report.table().contains("RSS 600 B"));
+        assert!(report.faults().is_empty());
+    }
+}

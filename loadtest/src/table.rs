@@ -1,0 +1,78 @@
+//! Figures for people: rows of named values, and how quantities read.
+
+use std::fmt::Write;
+
+use crate::procfs::Memory;
+
+/// Rows of named values under a title.
+pub(crate) struct Table {
+    /// What has been written so far.
+    pub(crate) text: String,
+}
+
+impl Table {
+    /// Only the title.
+    pub(crate) fn new(title: String) -> Self {
+        Self { text: title }
+    }
+
+    /// Adds a row; an empty title continues the row above.
+    pub(crate) fn row<const N: usize>(&mut self, title: &str, cells: [(&str, String); N]) {
+        let _ = write!(self.text, "\n  {title:<16}");
+        for (name, value) in cells {
+            let _ = write!(self.text, " {name} {value}  ");
+        }
+        self.text.truncate(self.text.trim_end().len());
+    }
+
+    /// Adds a row that holds a text.
+    pub(crate) fn line(&mut self, title: &str, text: &str) {
+        let _ = write!(self.text, "\n  {title:<16} {text}");
+    }
+}
+
+/// A row of memory figures.
+pub(crate) fn memory_cells(memory: Memory) -> [(&'static str, String); 3] {
+    let mib = |bytes: Option<u64>| {
+        bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} MiB", bytes as f64 / 1048576.0))
+    };
+    [
+        ("RSS", mib(Some(memory.rss))),
+        ("PSS", mib(memory.pss)),
+        ("private dirty", mib(memory.private_dirty)),
+    ]
+}
+
+/// A quotient that may be unknown.
+pub(crate) fn bytes(count: Option<f64>) -> String {
+    count.map_or_else(|| "-".to_owned(), |count| format!("{count:.0} B"))
+}
+
+/// Nanoseconds as milliseconds.
+pub(crate) fn millis(ns: u64) -> String {
+    format!("{:.3} ms", ns as f64 / 1e6)
+}
+
+/// 1234567 as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let grouped = [0, 999, 1_000, 123_456, 1_234_567].map(grouped);
+        assert_eq!(grouped, ["0", "999", "1,000", "123,456", "1,234,567"]);
+    }
+}

@@ -1,0 +1,215 @@
+//! What reached one subscriber, and how that compares with what was published.
+
+use std::ops::Range;
+
+/// The sequence numbers that one subscriber has seen.
+///
+/// Publications are expected in order, so only the holes are kept: none while all is well.
+#[derive(Default)]
+pub(crate) struct Tally {
+    next: u64,
+    missing: Vec<Range<u64>>,
+    duplicated: u64,
+    reordered: u64,
+}
+
+impl Tally {
+    /// Notes an arrival; false when this publication had arrived before.
+    pub(crate) fn note(&mut self, sequence: u64) -> bool {
+        if sequence < self.next {
+            return self.note_late(sequence);
+        }
+        if sequence > self.next {
+            self.missing.push(self.next..sequence);
+        }
+        self.next = sequence + 1;
+        true
+    }
+
+    fn note_late(&mut self, sequence: u64) -> bool {
+        let at = self.missing.partition_point(|hole| hole.end <= sequence);
+        let Some(hole) = self.missing.get(at).filter(|hole| hole.contains(&sequence)).cloned()
+        else {
+            self.duplicated += 1;
+            return false;
+        };
+        let left = [hole.start..sequence, sequence + 1..hole.end];
+        self.missing.splice(at..=at, left.into_iter().filter(|part| !part.is_empty()));
+        self.reordered += 1;
+        true
+    }
+}
+
+/// How the server answered a publication.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// 2xx: every subscriber must get it, once.
+    Accepted,
+    /// 503: nobody may get it.
+    Refused,
+    /// The answer never came: subscribers may or may not get it.
+    Unanswered,
+}
+
+/// How many publications up to each sequence number had which outcome.
+pub(crate) struct Outcomes {
+    accepted_before: Vec<u64>,
+    refused_before: Vec<u64>,
+}
+
+impl Outcomes {
+    /// Adds up the outcomes of publications 0, 1, 2, …
+    pub(crate) fn new(outcomes: &[Outcome]) -> Self {
+        let running = |wanted: Outcome| {
+            let mut sum = 0;
+            let steps = outcomes.iter().map(|outcome| {
+                sum += u64::from(*outcome == wanted);
+                sum
+            });
+            std::iter::once(0).chain(steps.collect::<Vec<_>>()).collect()
+        };
+        Self {
+            accepted_before: running(Outcome::Accepted),
+            refused_before: running(Outcome::Refused),
+        }
+    }
+
+    /// Publications in all.
+    pub(crate) fn sent(&self) -> u64 {
+        self.accepted_before.len() as u64 - 1
+    }
+
+    /// Those that the server took.
+    pub(crate) fn accepted(&self) -> u64 {
+        *self.accepted_before.last().expect("it starts with the zero before the first")
+    }
+
+    /// Those that the server refused with 503.
+    pub(crate) fn refused(&self) -> u64 {
+        *self.refused_before.last().expect("it starts with the zero before the first")
+    }
+}
+
+/// The deliveries of many subscribers, added up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Deliveries {
+    /// Accepted publications times subscribers.
+    pub(crate) expected: u64,
+    /// Accepted publications that arrived, each counted once per subscriber.
+    pub(crate) received: u64,
+    /// Accepted publications that never arrived.
+    pub(crate) lost: u64,
+    /// Arrivals after the first of the same publication.
+    pub(crate) duplicated: u64,
+    /// Publications that arrived after a later one.
+    pub(crate) reordered: u64,
+    /// Refused publications that arrived nevertheless.
+    pub(crate) despite_refusal: u64,
+}
+
+impl Deliveries {
+    /// Adds one subscriber's.
+    pub(crate) fn add(&mut self, tally: &Tally, outcomes: &Outcomes) {
+        let end = outcomes.sent();
+        let tail = tally.next.min(end)..end;
+        let (mut lost, mut rightly_missing) = (0, 0);
+        for hole in tally.missing.iter().chain([&tail]) {
+            lost += within(&outcomes.accepted_before, hole);
+            rightly_missing += within(&outcomes.refused_before, hole);
+        }
+        self.expected += outcomes.accepted();
+        self.received += outcomes.accepted() - lost;
+        self.lost += lost;
+        self.duplicated += tally.duplicated;
+        self.reordered += tally.reordered;
+        self.despite_refusal += outcomes.refused() - rightly_missing;
+    }
+}
+
+fn within(counted_before: &[u64], range: &Range<u64>) -> u64 {
+    let before = |at: u64| {
+        let at = usize::try_from(at).unwrap_or(usize::MAX).min(counted_before.len() - 1);
+        counted_before[at]
+    };
+    before(range.end) - before(range.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(sequences: &[u64]) -> Tally {
+        let mut tally = Tally::default();
+        for sequence in sequences {
+            tally.note(*sequence);
+        }
+        tally
+    }
+
+    fn judged(sequences: &[u64], outcomes: &[Outcome]) -> Deliveries {
+        let mut deliveries = Deliveries::default();
+        deliveries.add(&seen(sequences), &Outcomes::new(outcomes));
+        deliveries
+    }
+
+    #[test]
+    fn an_orderly_run_is_clean() {
+        let clean = Deliveries { expected: 4, received: 4, ..Deliveries::default() };
+        assert_eq!(judged(&[0, 1, 2, 3], &[Outcome::Accepted; 4]), clean);
+    }
+
+    #[test]
+    fn losses_count_at_the_start_in_the_middle_and_at_the_end() {
+        let judged = judged(&[1, 2, 5], &[Outcome::Accepted; 8]);
+        assert_eq!((judged.expected, judged.received, judged.lost), (8, 3, 5));
+        assert_eq!((judged.duplicated, judged.reordered), (0, 0));
+    }
+
+    #[test]
+    fn late_arrivals_fill_their_hole_and_are_reordered() {
+        let judged = judged(&[0, 6, 3, 1, 5, 2, 4], &[Outcome::Accepted; 7]);
+        assert_eq!((judged.lost, judged.duplicated, judged.reordered), (0, 0, 5));
+    }
+
+    #[test]
+    fn a_second_arrival_is_a_duplicate_even_when_it_first_came_late() {
+        let mut tally = seen(&[0, 2, 1]);
+        assert!(!tally.note(1));
+        assert!(!tally.note(2));
+        assert!(tally.note(3));
+        assert_eq!((tally.duplicated, tally.reordered), (2, 1));
+    }
+
+    #[test]
+    fn refused_publications_are_neither_expected_nor_lost() {
+        use Outcome::{Accepted, Refused, Unanswered};
+        let outcomes = [Accepted, Refused, Accepted, Unanswered, Refused, Accepted];
+        let clean = judged(&[0, 2, 5], &outcomes);
+        assert_eq!((clean.expected, clean.received, clean.lost), (3, 3, 0));
+        assert_eq!(clean.despite_refusal, 0);
+        let leaky = judged(&[0, 1, 2, 3, 5], &outcomes);
+        assert_eq!((leaky.received, leaky.lost, leaky.despite_refusal), (3, 0, 1));
+    }
+
+    #[test]
+    fn holes_agree_with_a_plain_list_whatever_the_order() {
+        // A small generator is enough to walk many orders with repeats.
+        let mut state = 7_u64;
+        for _ in 0..500 {
+            let mut plain = [0_u64; 32];
+            let mut tally = Tally::default();
+            for _ in 0..40 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let sequence = state >> 59;
+                let first = plain[sequence as usize] == 0;
+                plain[sequence as usize] += 1;
+                assert_eq!(tally.note(sequence), first);
+            }
+            let mut deliveries = Deliveries::default();
+            deliveries.add(&tally, &Outcomes::new(&[Outcome::Accepted; 32]));
+            let received = plain.iter().filter(|count| **count > 0).count() as u64;
+            assert_eq!(deliveries.received, received);
+            assert_eq!(deliveries.duplicated, 40 - received);
+        }
+    }
+}

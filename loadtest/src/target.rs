@@ -1,0 +1,85 @@
+//! The server under test, which must be on this machine.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result, ensure};
+
+/// Source addresses that clients are spread over: each has some 28,000 ports of its own.
+const SOURCES: u32 = 9;
+
+/// Where the server listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Target {
+    /// Its socket address.
+    pub(crate) address: SocketAddr,
+    /// The same as the `Host` header says it.
+    pub(crate) authority: String,
+}
+
+impl Target {
+    /// The source address of client `number`; `None` leaves it to the kernel, since IPv6 has but
+    /// one loopback address.
+    pub(crate) fn source(&self, number: usize) -> Option<SocketAddr> {
+        let turn = u32::try_from(number % SOURCES as usize).expect("a remainder of nine");
+        let first = u32::from(Ipv4Addr::LOCALHOST);
+        let source = IpAddr::V4(Ipv4Addr::from(first + turn));
+        self.address.is_ipv4().then_some(SocketAddr::new(source, 0))
+    }
+}
+
+impl FromStr for Target {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self> {
+        let authority = url.strip_prefix("http://").context("the URL must begin with http://")?;
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let numeric = authority.replacen("localhost", "127.0.0.1", 1);
+        let address = SocketAddr::from_str(&numeric)
+            .or_else(|_| IpAddr::from_str(&numeric).map(|ip| SocketAddr::new(ip, 80)))
+            .ok()
+            .context("expected http://ADDRESS:PORT with a loopback address")?;
+        ensure!(address.ip().is_loopback(), "only loopback addresses may be loaded");
+        Ok(Self { address, authority: authority.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_addresses_are_taken() {
+        for (url, address) in [
+            ("http://127.0.0.1:7130", "127.0.0.1:7130"),
+            ("http://localhost:7130/", "127.0.0.1:7130"),
+            ("http://127.0.0.5", "127.0.0.5:80"),
+            ("http://[::1]:7130", "[::1]:7130"),
+        ] {
+            assert_eq!(Target::from_str(url).unwrap().address.to_string(), address);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for url in [
+            "http://10.0.0.1:7130",
+            "http://0.0.0.0:7130",
+            "http://example.com",
+            "https://127.0.0.1:7130",
+            "http://localhost.example.com:80",
+            "http://127.0.0.1:7130/path",
+            "127.0.0.1:7130",
+        ] {
+            assert!(Target::from_str(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn clients_take_source_addresses_in_turn() {
+        let target = Target::from_str("http://127.0.0.1:7130").unwrap();
+        let source = |number| target.source(number).unwrap().ip().to_string();
+        assert_eq!([source(0), source(8), source(9)], ["127.0.0.1", "127.0.0.9", "127.0.0.1"]);
+        assert_eq!(Target::from_str("http://[::1]:7130").unwrap().source(3), None);
+    }
+}

@@ -1,0 +1,156 @@
+// What the programs share: where the node is, how to administer it, how to wait, how to end.
+import assert from 'node:assert/strict';
+import { createHmac, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export { assert, sleep };
+
+// Long enough for a loaded machine, short enough to end before the caller gives up on the program.
+const PATIENCE_MS = 15_000;
+
+function required(name) {
+  const value = process.env[name];
+  if (!value) {
+    console.error(`${name} is not set: the tests in tests/e2e start this program with it`);
+    process.exit(2);
+  }
+  return value;
+}
+
+export const url = required('FANFARE_URL');
+export const apiKey = required('FANFARE_API_KEY');
+export const anonKey = required('FANFARE_ANON_KEY');
+const jwtSecret = required('FANFARE_JWT_SECRET');
+
+const base64url = (value) => Buffer.from(value).toString('base64url');
+
+/** A token signed here by hand, so that the node's own idea of one is not what tests it. */
+export function token(claims, { secret = jwtSecret, alg = 'HS256' } = {}) {
+  const head = base64url(JSON.stringify({ alg, typ: 'JWT' }));
+  const body = base64url(JSON.stringify(claims));
+  const signed = `${head}.${body}`;
+  if (alg === 'none') return `${signed}.`;
+  return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
+}
+
+/** An hour ahead: the SDK takes a token that ends within a minute for an expired one. */
+export const inAnHour = () => Math.floor(Date.now() / 1000) + 3600;
+
+export function userToken(sub, more = {}) {
+  return token({ sub, role: 'authenticated', exp: inAnHour(), ...more });
+}
+
+/** A name that no other case has used: cases may run side by side on one node. */
+export const freshChannel = (prefix = 'room') => `${prefix}:${randomUUID()}`;
+export const freshUser = () => randomUUID();
+
+async function admin(method, path, body) {
+  const response = await fetch(url + path, {
+    method,
+    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  return { status: response.status, body: await response.json() };
+}
+
+export async function createChannel(pattern) {
+  const { status, body } = await admin('POST', '/api/realtime/channels', { pattern });
+  // A case that runs once per transport finds the pattern that its first round made.
+  const defined = status === 201 || status === 409;
+  assert.ok(defined, `create ${pattern}: ${status} ${JSON.stringify(body)}`);
+}
+
+export async function publish(channel, event, payload) {
+  const publication = { channel, event, payload };
+  const { status, body } = await admin('POST', '/api/realtime/messages', publication);
+  assert.equal(status, 201, `publish ${event} on ${channel}: ${JSON.stringify(body)}`);
+  return body;
+}
+
+/** Waits for a promise; when it takes too long, says what did not happen. */
+export async function within(what, promise, ms = PATIENCE_MS) {
+  const late = new AbortController();
+  const limit = sleep(ms, null, { signal: late.signal }).then(
+    () => assert.fail(`waited ${ms} ms for ${what}`),
+    () => {},
+  );
+  try {
+    return await Promise.race([promise, limit]);
+  } finally {
+    late.abort();
+  }
+}
+
+/** Waits until a condition holds. */
+export async function until(what, condition, ms = PATIENCE_MS) {
+  const end = Date.now() + ms;
+  while (!condition()) {
+    if (Date.now() > end) assert.fail(`waited ${ms} ms until ${what}`);
+    await sleep(5);
+  }
+}
+
+/** The first argument of the next `event`; the event is not awaited before this call. */
+export function next(emitter, event) {
+  const heard = new Promise((resolve) => emitter.once(event, resolve));
+  return within(`event ${event}`, heard);
+}
+
+/** Everything that `event` brings from now on. */
+export function collect(emitter, event) {
+  const heard = [];
+  emitter.on(event, (message) => heard.push(message));
+  return heard;
+}
+
+/** Emits with an acknowledgement and waits for it. */
+export function ask(socket, event, ...args) {
+  const answer = new Promise((resolve) => socket.emit(event, ...args, resolve));
+  return within(`the acknowledgement of ${event}`, answer);
+}
+
+/** Runs a program to its end: 0 when it came through, 1 with the reason when not. */
+export async function run(seconds, main) {
+  const limit = setTimeout(() => {
+    console.error(`not done after ${seconds} s`);
+    process.exit(1);
+  }, seconds * 1000);
+  limit.unref();
+  try {
+    await main();
+  } catch (error) {
+    console.error(error);
+    process.exit(1);
+  }
+  // Clients keep timers and sockets open; the program is done all the same.
+  process.exit(0);
+}
+
+/**
+ * Runs the cases named on the command line, each once per transport in FANFARE_TRANSPORTS.
+ * Without a name it lists them, one a line.
+ */
+export function runCases(cases, seconds = 60) {
+  return run(seconds, async () => {
+    const names = process.argv.slice(2);
+    if (names.length === 0) console.log(Object.keys(cases).join('\n'));
+    for (const name of names) {
+      assert.ok(Object.hasOwn(cases, name), `no case ${name}`);
+      for (const transports of transportsFromEnvironment()) {
+        console.log(`${name}, ${transports.transports ?? 'default transports'}`);
+        await cases[name](transports);
+      }
+    }
+  });
+}
+
+/** What to add to a client's options: nothing for the default, otherwise `transports`. */
+function transportsFromEnvironment() {
+  const named = process.env.FANFARE_TRANSPORTS ?? 'default';
+  return named
+    .split(',')
+    .map((name) => (name === 'default' ? {} : { transports: [name] }));
+}
+
+/** The transports option for a program that runs with one choice. */
+export const transports = transportsFromEnvironment()[0];

@@ -1,0 +1,142 @@
+"""python-socketio's synchronous client: connects, subscribes, publishes, receives, leaves."""
+
+import os
+import sys
+import threading
+import uuid
+
+import requests
+import socketio
+
+URL = os.environ["FANFARE_URL"]
+API_KEY = os.environ["FANFARE_API_KEY"]
+ANON_KEY = os.environ["FANFARE_ANON_KEY"]
+TRANSPORTS = os.environ.get("FANFARE_TRANSPORTS", "default")
+PATIENCE_SECONDS = 15
+LIMIT_SECONDS = 60
+
+
+def fresh_channel():
+    return f"room:{uuid.uuid4()}"
+
+
+def admin(path, body):
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    answer = requests.post(URL + path, json=body, headers=headers, timeout=PATIENCE_SECONDS)
+    assert answer.status_code == 201, f"{path}: {answer.status_code} {answer.text}"
+    return answer.json()
+
+
+class Inbox:
+    """Events as they arrive; the client calls handlers on threads of its own."""
+
+    def __init__(self, client, *events):
+        self.heard = {event: [] for event in events}
+        self.changed = threading.Condition()
+        for event in events:
+            client.on(event, self.listener(event))
+
+    def listener(self, event):
+        def hear(message=None):
+            with self.changed:
+                self.heard[event].append(message)
+                self.changed.notify_all()
+
+        return hear
+
+    def wait(self, event, count=1):
+        with self.changed:
+            enough = self.changed.wait_for(
+                lambda: len(self.heard[event]) >= count, PATIENCE_SECONDS
+            )
+            assert enough, f"{event}: {len(self.heard[event])} of {count} heard"
+            return self.heard[event][-1]
+
+
+def connect(client, auth):
+    transports = None if TRANSPORTS == "default" else [TRANSPORTS]
+    client.connect(URL, auth=auth, transports=transports, wait_timeout=PATIENCE_SECONDS)
+
+
+def ask(client, event, body):
+    return client.call(event, body, timeout=PATIENCE_SECONDS)
+
+
+def a_client_subscribes_publishes_and_receives():
+    documented, sdk = fresh_channel(), fresh_channel()
+    for channel in (documented, sdk):
+        admin("/api/realtime/channels", {"pattern": channel})
+
+    client = socketio.Client(reconnection=False)
+    inbox = Inbox(client, "note", "INSERT", "disconnect")
+    connect(client, {"token": ANON_KEY})
+    expected = "polling" if TRANSPORTS == "polling" else "websocket"
+    assert client.transport() == expected, client.transport()
+
+    for event, channel in (("REALTIME_SUBSCRIBE", documented), ("realtime:subscribe", sdk)):
+        answer = ask(client, event, {"channel": channel})
+        assert answer["ok"] is True and answer["channel"] == channel, answer
+        [member] = answer["presence"]["members"]
+        assert member["type"] == "anonymous", member
+        assert member["presenceId"] == client.get_sid(), member
+
+    payload = {"text": "grüß dich", "numbers": [1, 2.5, None]}
+    publication = {"channel": documented, "event": "note", "payload": payload}
+    answer = ask(client, "REALTIME_PUBLISH", publication)
+    assert answer["ok"] is True, answer
+    assert inbox.wait("note") == {
+        "channel": documented,
+        "messageId": answer["messageId"],
+        "senderType": "user",
+        "senderId": None,
+        "payload": payload,
+    }
+
+    receipt = admin(
+        "/api/realtime/messages", {"channel": sdk, "event": "INSERT", "payload": payload}
+    )
+    message = inbox.wait("INSERT")
+    meta = message.pop("meta")
+    assert message == payload, message
+    assert meta == {
+        "channel": f"realtime:{sdk}",
+        "senderType": "system",
+        "messageId": receipt["messageId"],
+        "timestamp": receipt["timestamp"],
+    }, meta
+
+    # Binary arguments take packets of another kind; what arrives is JSON.
+    publication["payload"] = {"blob": b"\x00\xff"}
+    client.emit("REALTIME_PUBLISH", publication)
+    message = inbox.wait("note", 2)
+    assert message["payload"] == {"blob": {"type": "Buffer", "data": [0, 255]}}, message
+
+    assert ask(client, "REALTIME_UNSUBSCRIBE", {"channel": documented}) == {"ok": True}
+    client.disconnect()
+    inbox.wait("disconnect")
+    assert not client.connected
+
+
+def a_wrong_token_is_refused():
+    client = socketio.Client(reconnection=False)
+    refusal = Inbox(client, "connect_error")
+    try:
+        connect(client, {"token": "nonsense"})
+    except socketio.exceptions.ConnectionError:
+        assert refusal.wait("connect_error") == {"message": "Invalid token"}, refusal.heard
+    else:
+        raise AssertionError("connected with a wrong token")
+
+
+def stop():
+    print(f"not done after {LIMIT_SECONDS} s", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    limit = threading.Timer(LIMIT_SECONDS, stop)
+    limit.daemon = True
+    limit.start()
+    a_client_subscribes_publishes_and_receives()
+    a_wrong_token_is_refused()
+    limit.cancel()

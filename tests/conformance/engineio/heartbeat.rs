@@ -1,0 +1,79 @@
+//! Pings every 300 ms, to be answered within 200 ms.
+
+use std::time::{Duration, Instant};
+
+use super::brisk;
+use crate::frames::Heard;
+
+const PING_INTERVAL: Duration = Duration::from_millis(300);
+const PING_TIMEOUT: Duration = Duration::from_millis(200);
+/// What timers may be early by: they are read in whole ticks.
+const SLACK: Duration = Duration::from_millis(60);
+/// What a busy machine may be late by.
+const LATE: Duration = Duration::from_secs(2);
+
+#[test]
+fn polling_clients_are_pinged() {
+    // Taken before the pong that starts the interval, so that a stall of this test adds to it.
+    let mut start = Instant::now();
+    let session = brisk().open_polling();
+    for round in 0..3 {
+        let response = session.poll();
+        assert_eq!((response.status, response.text()), (200, "2"), "round {round}");
+        assert!(start.elapsed() > PING_INTERVAL - SLACK, "round {round}: too early");
+        start = Instant::now();
+        session.post_ok("3");
+    }
+}
+
+#[test]
+fn polling_clients_that_do_not_answer_are_gone() {
+    let session = brisk().open_polling();
+    std::thread::sleep(PING_INTERVAL + PING_TIMEOUT + 2 * SLACK);
+    session.assert_closed();
+}
+
+#[test]
+fn polling_clients_that_poll_and_do_not_answer_are_gone() {
+    let session = brisk().open_polling();
+    assert_eq!(session.poll().text(), "2");
+    std::thread::sleep(PING_TIMEOUT + 2 * SLACK);
+    session.assert_closed();
+}
+
+#[test]
+fn websocket_clients_are_pinged() {
+    let mut start = Instant::now();
+    let mut peer = brisk().open_websocket();
+    for round in 0..3 {
+        assert_eq!(peer.hear(), Heard::Text("2".into()), "round {round}");
+        assert!(start.elapsed() > PING_INTERVAL - SLACK, "round {round}: too early");
+        start = Instant::now();
+        peer.say("3");
+    }
+}
+
+#[test]
+fn websocket_clients_that_do_not_answer_are_closed() {
+    let mut peer = brisk().open_websocket();
+    let start = Instant::now();
+    assert_eq!(peer.hear(), Heard::Text("2".into()));
+    let heard = peer.hear();
+    assert!(heard.is_over(), "{heard:?}");
+    let took = start.elapsed();
+    assert!(took > PING_INTERVAL + PING_TIMEOUT - SLACK, "closed after {took:?}");
+    assert!(took < PING_INTERVAL + PING_TIMEOUT + LATE, "closed after {took:?}");
+}
+
+#[test]
+fn sessions_that_answer_live_on() {
+    let mut peer = brisk().open_websocket();
+    let session = brisk().open_polling();
+    let start = Instant::now();
+    while start.elapsed() < 3 * (PING_INTERVAL + PING_TIMEOUT) {
+        assert_eq!(session.poll().text(), "2");
+        session.post_ok("3");
+        assert_eq!(peer.hear(), Heard::Text("2".into()));
+        peer.say("3");
+    }
+}

@@ -1,0 +1,299 @@
+//! A WebSocket client that can break every rule of RFC 6455, and holds the node to all of them.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::tcp::{PATIENCE, Response, Tcp, request};
+
+pub(crate) const CONTINUATION: u8 = 0;
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
+
+/// The key and its answer that RFC 6455 section 1.3 works out as its example.
+const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const SAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// A frame as this client sends it.
+#[derive(Clone)]
+pub(crate) struct Frame {
+    opcode: u8,
+    fin: bool,
+    rsv: u8,
+    mask: Option<[u8; 4]>,
+    payload: Vec<u8>,
+}
+
+/// What the node says, messages put together.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    /// Code and reason; no code where the frame was empty.
+    Close(Option<u16>, String),
+    /// The connection is over.
+    End,
+    /// Nothing in the time given.
+    Nothing,
+}
+
+/// One connection.
+pub(crate) struct Peer {
+    pub(crate) tcp: Tcp,
+    /// Opcode and bytes so far of a message that the node sends in fragments.
+    partial: Option<(u8, Vec<u8>)>,
+}
+
+impl Frame {
+    pub(crate) fn new(opcode: u8, payload: impl Into<Vec<u8>>) -> Self {
+        let mask = Some([0x37, 0xfa, 0x21, 0x3d]);
+        Self { opcode, fin: true, rsv: 0, mask, payload: payload.into() }
+    }
+
+    /// A close frame with a code and a reason, whether they are legal or not.
+    pub(crate) fn close(code: u16, reason: impl AsRef<[u8]>) -> Self {
+        let mut payload = code.to_be_bytes().to_vec();
+        payload.extend_from_slice(reason.as_ref());
+        Self::new(CLOSE, payload)
+    }
+
+    /// More frames of the same message follow.
+    pub(crate) fn unfinished(self) -> Self {
+        Self { fin: false, ..self }
+    }
+
+    /// With the three reserved bits, of which RSV1 counts 4.
+    pub(crate) fn rsv(self, rsv: u8) -> Self {
+        Self { rsv, ..self }
+    }
+
+    pub(crate) fn unmasked(self) -> Self {
+        Self { mask: None, ..self }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.header(self.payload.len() as u64);
+        let mask = self.mask.unwrap_or_default();
+        let start = bytes.len();
+        bytes.extend_from_slice(&self.payload);
+        for (at, byte) in bytes[start..].iter_mut().enumerate() {
+            *byte ^= mask[at % 4];
+        }
+        bytes
+    }
+
+    /// The header alone, for a payload of `length` bytes that may never come.
+    pub(crate) fn header(&self, length: u64) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.fin) << 7 | self.rsv << 4 | self.opcode];
+        let masked = u8::from(self.mask.is_some()) << 7;
+        match length {
+            0..126 => bytes.push(masked | length as u8),
+            126..65_536 => {
+                bytes.push(masked | 126);
+                bytes.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            _ => {
+                bytes.push(masked | 127);
+                bytes.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        bytes.extend(self.mask.into_iter().flatten());
+        bytes
+    }
+}
+
+/// A message in fragments of at most `size` bytes.
+pub(crate) fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
+    let count = payload.len().div_ceil(size).max(1);
+    let mut bytes = Vec::with_capacity(payload.len() + count * 14);
+    for index in 0..count {
+        let part = &payload[index * size..payload.len().min((index + 1) * size)];
+        let mut frame = Frame::new(if index == 0 { opcode } else { CONTINUATION }, part);
+        frame.fin = index + 1 == count;
+        bytes.extend(frame.bytes());
+    }
+    bytes
+}
+
+impl Peer {
+    /// Opens a WebSocket, and checks the handshake's answer.
+    pub(crate) fn open(addr: SocketAddr, path: &str) -> Self {
+        match Self::try_open(addr, path) {
+            Ok(peer) => peer,
+            Err(refusal) => panic!("upgrade refused: {} {:?}", refusal.status, refusal.text()),
+        }
+    }
+
+    /// Asks for a WebSocket; an answer other than 101 is handed back.
+    pub(crate) fn try_open(addr: SocketAddr, path: &str) -> Result<Self, Response> {
+        let mut tcp = Tcp::connect(addr);
+        tcp.send(upgrade(path));
+        let response = tcp.response();
+        if response.status != 101 {
+            return Err(response);
+        }
+        assert_eq!(response.header("sec-websocket-accept"), Some(SAMPLE_ACCEPT));
+        assert_eq!(response.header("sec-websocket-extensions"), None, "none was offered");
+        assert_eq!(response.header("sec-websocket-protocol"), None, "none was offered");
+        let named = |name| response.header(name).unwrap_or_default().to_ascii_lowercase();
+        assert_eq!(
+            (named("upgrade").as_str(), named("connection").as_str()),
+            ("websocket", "upgrade")
+        );
+        Ok(Self { tcp, partial: None })
+    }
+
+    pub(crate) fn send(&mut self, frame: &Frame) -> bool {
+        self.tcp.send(frame.bytes())
+    }
+
+    pub(crate) fn say(&mut self, text: &str) -> bool {
+        self.send(&Frame::new(TEXT, text))
+    }
+
+    /// The next thing heard.
+    pub(crate) fn hear(&mut self) -> Heard {
+        self.hear_within(PATIENCE)
+    }
+
+    /// The next thing heard in that time. A frame that a server may not send is a panic.
+    pub(crate) fn hear_within(&mut self, wait: Duration) -> Heard {
+        let deadline = Instant::now() + wait;
+        loop {
+            let Some((fin, opcode, payload)) = self.frame(deadline) else {
+                return if Instant::now() < deadline { Heard::End } else { Heard::Nothing };
+            };
+            if let Some(heard) = self.digest(fin, opcode, payload) {
+                return heard;
+            }
+        }
+    }
+
+    fn frame(&mut self, deadline: Instant) -> Option<(bool, u8, Vec<u8>)> {
+        // The header is taken whole or not at all, so that being late loses nothing.
+        while self.frame_length().is_none_or(|length| self.tcp.unread().len() < length) {
+            let more = self.tcp.unread().len() + 1;
+            if !self.tcp.has(more, deadline) {
+                return None;
+            }
+        }
+        let length = self.frame_length()?;
+        let frame = self.tcp.take(length, deadline)?;
+        let payload = frame[header_length(frame[1])..].to_vec();
+        Some((frame[0] & 0x80 != 0, frame[0] & 0x0f, payload))
+    }
+
+    /// Length of the first unread frame with its header, once its header is there.
+    fn frame_length(&self) -> Option<usize> {
+        let unread = self.tcp.unread();
+        let [first, second] = *unread.first_chunk()?;
+        assert_eq!(first & 0x70, 0, "reserved bits without an extension");
+        assert_eq!(second & 0x80, 0, "a server's frames are not masked");
+        let header = header_length(second);
+        let length = match second {
+            126 => usize::from(u16::from_be_bytes(*unread.get(2..)?.first_chunk()?)),
+            127 => u64::from_be_bytes(*unread.get(2..)?.first_chunk()?) as usize,
+            short => usize::from(short),
+        };
+        let shortest = if length < 126 {
+            2
+        } else if length < 65_536 {
+            4
+        } else {
+            10
+        };
+        assert_eq!(header, shortest, "a length takes the shortest form");
+        Some(header + length)
+    }
+
+    fn digest(&mut self, fin: bool, opcode: u8, payload: Vec<u8>) -> Option<Heard> {
+        if opcode >= 8 {
+            assert!(fin && payload.len() <= 125, "a control frame is whole and short");
+        }
+        match opcode {
+            PING => return Some(Heard::Ping(payload)),
+            PONG => return Some(Heard::Pong(payload)),
+            CLOSE => return Some(closing(&payload)),
+            CONTINUATION => {
+                let (_, bytes) = self.partial.as_mut().expect("there is a message to continue");
+                bytes.extend(payload);
+            }
+            TEXT | BINARY => {
+                assert!(self.partial.is_none(), "a message begins before the last one ended");
+                self.partial = Some((opcode, payload));
+            }
+            other => panic!("reserved opcode {other}"),
+        }
+        let (opcode, bytes) = self.partial.take_if(|_| fin)?;
+        Some(if opcode == BINARY {
+            Heard::Binary(bytes)
+        } else {
+            Heard::Text(String::from_utf8(bytes).expect("text is UTF-8"))
+        })
+    }
+}
+
+impl Heard {
+    /// The text of a text message; anything else is a panic.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            other => panic!("a text message expected, heard {other:?}"),
+        }
+    }
+
+    /// Whether the connection, or the right to use it, is over.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::Close(..) | Self::End)
+    }
+}
+
+impl std::fmt::Debug for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Messages run to 16 MiB; a failure shows how one begins.
+        let show = |bytes: &[u8]| {
+            let start = bytes[..bytes.len().min(80)].escape_ascii();
+            format!("({} bytes) {start}", bytes.len())
+        };
+        match self {
+            Self::Text(text) => write!(f, "Text{}", show(text.as_bytes())),
+            Self::Binary(bytes) => write!(f, "Binary{}", show(bytes)),
+            Self::Ping(bytes) => write!(f, "Ping{}", show(bytes)),
+            Self::Pong(bytes) => write!(f, "Pong{}", show(bytes)),
+            Self::Close(code, reason) => write!(f, "Close({code:?}, {reason:?})"),
+            Self::End => f.write_str("End"),
+            Self::Nothing => f.write_str("Nothing"),
+        }
+    }
+}
+
+/// A request for a WebSocket.
+pub(crate) fn upgrade(path: &str) -> Vec<u8> {
+    let line = format!("GET {path} HTTP/1.1");
+    let key = format!("Sec-WebSocket-Key: {SAMPLE_KEY}");
+    request(
+        &[&line, "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", &key],
+        "",
+    )
+}
+
+fn header_length(second: u8) -> usize {
+    match second & 0x7f {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    }
+}
+
+fn closing(payload: &[u8]) -> Heard {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        assert!(payload.is_empty(), "half a close code");
+        return Heard::Close(None, String::new());
+    };
+    let reason = String::from_utf8(reason.to_vec()).expect("a close reason is UTF-8");
+    Heard::Close(Some(u16::from_be_bytes(*code)), reason)
+}

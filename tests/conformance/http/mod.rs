@@ -1,0 +1,228 @@
+//! HTTP/1.1 over bare TCP, against a node as it is meant to run (RFC 9110, RFC 9112).
+
+mod malformed;
+mod slow;
+
+use serde_json::json;
+
+use crate::node;
+use crate::support::API_KEY;
+use crate::tcp::{Response, Tcp, call, request};
+
+/// Longest body that a request may have.
+const BODY_BYTES_MAX: usize = 1_000_000;
+
+fn authorization() -> String {
+    format!("Authorization: Bearer {API_KEY}")
+}
+
+/// A request to define a channel; the body is sent or withheld by the caller.
+fn define(extra: &[&str]) -> String {
+    let mut head = vec!["POST /api/realtime/channels HTTP/1.1", "Host: node"];
+    let authorization = authorization();
+    head.extend([authorization.as_str(), "Content-Type: application/json"]);
+    head.extend(extra);
+    head.join("\r\n") + "\r\n\r\n"
+}
+
+fn definition(pattern: &str) -> String {
+    json!({ "pattern": pattern }).to_string()
+}
+
+fn health() -> Vec<u8> {
+    request(&["GET /api/health HTTP/1.1"], "")
+}
+
+/// An error as every route puts it: code, words for people, and the status once more.
+fn assert_refusal(response: &Response, status: u16, error: &str) {
+    assert_eq!(response.status, status, "{response:?}");
+    let body = response.json();
+    assert_eq!((&body["error"], &body["statusCode"]), (&json!(error), &json!(status)));
+    assert!(body["message"].is_string(), "{body}");
+    let content_type = response.header("content-type").unwrap_or_default();
+    assert!(content_type.starts_with("application/json"), "{content_type:?}");
+}
+
+#[test]
+fn unknown_paths_are_not_found() {
+    for path in ["/", "/nothing", "/api", "/api/realtime", "/api/realtime/nothing?x=1", "/%00"] {
+        for method in ["GET", "POST", "DELETE"] {
+            let response = call(node::plain(), &[&format!("{method} {path} HTTP/1.1")], "");
+            assert_refusal(&response, 404, "NOT_FOUND");
+            let message = format!("Endpoint {path} not found");
+            assert_eq!(response.json()["message"], message);
+        }
+    }
+}
+
+#[test]
+fn the_conformance_routes_are_not_served() {
+    let response = call(node::plain(), &["GET /engine.io/?EIO=4&transport=polling HTTP/1.1"], "");
+    assert_refusal(&response, 404, "NOT_FOUND");
+    let response = call(node::plain(), &["GET /_test/echo HTTP/1.1"], "");
+    assert_refusal(&response, 404, "NOT_FOUND");
+}
+
+#[test]
+fn methods_that_a_path_does_not_know_are_refused_with_those_it_does() {
+    let cases = [
+        ("POST", "/api/health", ["GET", "HEAD"].as_slice()),
+        ("BREW", "/api/health", &["GET", "HEAD"]),
+        ("get", "/api/health", &["GET", "HEAD"]),
+        ("PATCH", "/api/realtime/channels", &["GET", "HEAD", "POST"]),
+        ("PUT", "/api/realtime/messages", &["POST"]),
+    ];
+    for (method, path, expected) in cases {
+        let line = format!("{method} {path} HTTP/1.1");
+        let response = call(node::plain(), &[&line, &authorization()], "");
+        assert_refusal(&response, 405, "METHOD_NOT_ALLOWED");
+        let allow = response.header("allow").expect("the answer says which");
+        let allow: Vec<_> = allow.split(',').map(str::trim).collect();
+        assert!(expected.iter().all(|method| allow.contains(method)), "{line}: {allow:?}");
+        assert!(!allow.contains(&method), "{line}: {allow:?}");
+    }
+}
+
+#[test]
+fn head_is_answered_without_a_body() {
+    let mut tcp = Tcp::connect(node::plain());
+    tcp.send(request(&["HEAD /api/health HTTP/1.1"], ""));
+    tcp.send(health());
+    let head = tcp.response_to("HEAD");
+    let get = tcp.response();
+    assert_eq!((head.status, get.status), (200, 200));
+    assert_eq!(head.header("content-type"), get.header("content-type"));
+    // It may leave the length out, but not lie about it (RFC 9110 section 9.3.2).
+    let length = head.header("content-length");
+    assert!(length.is_none() || length == get.header("content-length"), "{length:?}");
+    assert_eq!(get.json()["status"], "ok");
+}
+
+#[test]
+fn requests_of_one_connection_are_answered_in_order() {
+    let mut tcp = Tcp::connect(node::plain());
+    let path = |at| format!("/nothing/{at}");
+    let requests = (0..50).map(|at| match at % 3 {
+        // What takes longer, because the store is asked, must not be overtaken.
+        0 => [define(&["Content-Length: 2"]).as_bytes(), b"{}"].concat(),
+        1 => health(),
+        _ => request(&[&format!("GET {} HTTP/1.1", path(at))], ""),
+    });
+    tcp.send(requests.collect::<Vec<_>>().concat());
+    for at in 0..50 {
+        let response = tcp.response();
+        match at % 3 {
+            0 => assert_refusal(&response, 400, "INVALID_INPUT"),
+            1 => assert_eq!(response.json()["status"], "ok"),
+            _ => {
+                let message = format!("Endpoint {} not found", path(at));
+                assert_eq!(response.json()["message"], message);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_may_come_in_pieces() {
+    let pattern = "http-in-pieces";
+    let body = definition(pattern);
+    let bytes = define(&[&format!("Content-Length: {}", body.len())]) + &body;
+    let mut tcp = Tcp::connect(node::plain());
+    tcp.send_chopped(bytes.as_bytes(), 7);
+    let response = tcp.response();
+    assert_eq!((response.status, &response.json()["pattern"]), (201, &json!(pattern)));
+}
+
+#[test]
+fn a_body_may_come_in_chunks() {
+    let pattern = "http-in-chunks";
+    let body = definition(pattern);
+    let (start, rest) = body.split_at(9);
+    let chunks =
+        format!("9;a=b\r\n{start}\r\n{:X}\r\n{rest}\r\n0\r\nTrailer: x\r\n\r\n", rest.len());
+    let mut tcp = Tcp::connect(node::plain());
+    tcp.send(define(&["Transfer-Encoding: chunked"]) + &chunks);
+    tcp.send(health());
+    let response = tcp.response();
+    assert_eq!((response.status, &response.json()["pattern"]), (201, &json!(pattern)));
+    assert_eq!(tcp.response().json()["status"], "ok");
+}
+
+#[test]
+fn who_expects_to_be_told_is_told_to_continue() {
+    let body = definition("http-expect");
+    let length = format!("Content-Length: {}", body.len());
+    let mut tcp = Tcp::connect(node::plain());
+    tcp.send(define(&[&length, "Expect: 100-continue"]));
+    assert_eq!(tcp.response().status, 100);
+    tcp.send(&body);
+    assert_eq!(tcp.response().status, 201);
+    tcp.send(health());
+    assert_eq!(tcp.response().status, 200);
+}
+
+#[test]
+fn expectations_that_cannot_be_met_are_refused() {
+    let mut tcp = Tcp::connect(node::plain());
+    tcp.send(define(&["Content-Length: 2", "Expect: 200-maybe"]));
+    assert_eq!(tcp.response().status, 417);
+    let mut tcp = Tcp::connect(node::plain());
+    let length = format!("Content-Length: {}", BODY_BYTES_MAX + 1);
+    tcp.send(define(&[&length, "Expect: 100-continue"]));
+    assert_eq!(tcp.response().status, 413, "no invitation to send what is too long");
+}
+
+#[test]
+fn bodies_have_a_bound() {
+    let length = format!("Content-Length: {}", BODY_BYTES_MAX + 1);
+    let mut announced = Tcp::connect(node::plain());
+    announced.send(define(&[&length]));
+    assert_refusal(&announced.response(), 413, "PAYLOAD_TOO_LARGE");
+    assert!(announced.ends_within(crate::tcp::PATIENCE));
+
+    let mut sent = Tcp::connect(node::plain());
+    sent.send(define(&[&length]) + &"x".repeat(BODY_BYTES_MAX + 1));
+    assert_eq!(sent.response().status, 413);
+
+    let mut chunked = Tcp::connect(node::plain());
+    chunked.send(define(&["Transfer-Encoding: chunked"]));
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x1_0000));
+    for _ in 0..=BODY_BYTES_MAX / 0x1_0000 {
+        chunked.send(&chunk);
+    }
+    assert_eq!(chunked.response().status, 413);
+
+    // At the bound the body is read, and refused for what it says.
+    let mut longest = Tcp::connect(node::plain());
+    let length = format!("Content-Length: {BODY_BYTES_MAX}");
+    longest.send(define(&[&length]) + &"x".repeat(BODY_BYTES_MAX));
+    assert_refusal(&longest.response(), 400, "INVALID_INPUT");
+}
+
+#[test]
+fn connections_last_as_long_as_both_sides_wish() {
+    // Version, what the client says about the connection, and whether it may ask again.
+    let cases = [
+        ("1.1", "", true),
+        ("1.1", "Connection: keep-alive\r\n", true),
+        ("1.1", "Connection: close\r\n", false),
+        ("1.1", "Connection: x, Close\r\n", false),
+        ("1.0", "", false),
+    ];
+    for (version, header, lasts) in cases {
+        println!("HTTP/{version} {header}");
+        let mut tcp = Tcp::connect(node::plain());
+        tcp.send(format!("GET /api/health HTTP/{version}\r\nHost: node\r\n{header}\r\n"));
+        let response = tcp.response();
+        assert_eq!(response.status, 200);
+        if lasts {
+            tcp.send(health());
+            assert_eq!(tcp.response().status, 200);
+        } else {
+            // HTTP/1.0 closes unless told otherwise; under 1.1 it must be announced.
+            let announced = response.header("connection").is_some_and(|value| value == "close");
+            assert!(announced || version == "1.0");
+            assert!(tcp.ends_within(crate::tcp::PATIENCE));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The protocols as their specifications have them, checked from outside, byte by byte.
+//!
+//! `websocket` covers what the Autobahn test suite covers in its cases 1 to 7, 9 and 10, under the
+//! same case numbers; `engineio` and `socketio` cover what the public suites of those protocols
+//! cover, and the violations that they leave out; `http` sends bad input over bare TCP.
+
+mod engineio;
+mod frames;
+mod http;
+mod node;
+mod session;
+mod socketio;
+#[path = "../support/mod.rs"]
+mod support;
+mod tcp;
+mod websocket;

@@ -1,0 +1,120 @@
+//! The nodes under test: one of each kind, shared by the tests that run at the same time.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use crate::support::Node;
+
+/// Milliseconds within which the plain node wants a request's head.
+pub(crate) const HEAD_TIMEOUT_MS: u64 = 500;
+/// Milliseconds within which the plain node wants a request's body.
+pub(crate) const BODY_TIMEOUT_MS: u64 = 1_500;
+/// Milliseconds for which the plain node keeps a connection that asks nothing.
+pub(crate) const IDLE_TIMEOUT_MS: u64 = 2_000;
+/// Milliseconds for which the calm node lets a probed WebSocket wait.
+pub(crate) const UPGRADE_TIMEOUT_MS: u64 = 3_000;
+
+static BRISK: Shared = Shared::new(|command| {
+    command.arg("--conformance");
+    command.env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "300");
+    command.env("FANFARE_ENGINE_IO_PING_TIMEOUT_MS", "200");
+    command.env("FANFARE_ENGINE_IO_CONNECT_TIMEOUT_MS", "1000");
+});
+
+static CALM: Shared = Shared::new(|command| {
+    command.arg("--conformance");
+    command.env("FANFARE_ENGINE_IO_UPGRADE_TIMEOUT_MS", UPGRADE_TIMEOUT_MS.to_string());
+});
+
+static PLAIN: Shared = Shared::new(configure_plain);
+
+/// In conformance mode, with the heartbeats that the public suites want: 300, 200 and 1,000 ms.
+pub(crate) fn brisk() -> SocketAddr {
+    BRISK.address()
+}
+
+/// In conformance mode, with heartbeats that no test outlasts.
+pub(crate) fn calm() -> SocketAddr {
+    CALM.address()
+}
+
+/// As it is meant to run, but impatient with slow requests.
+pub(crate) fn plain() -> SocketAddr {
+    PLAIN.address()
+}
+
+pub(crate) fn configure_plain(command: &mut Command) {
+    command.env("FANFARE_HTTP_HEAD_TIMEOUT_MS", HEAD_TIMEOUT_MS.to_string());
+    command.env("FANFARE_HTTP_BODY_TIMEOUT_MS", BODY_TIMEOUT_MS.to_string());
+    command.env("FANFARE_HTTP_IDLE_TIMEOUT_MS", IDLE_TIMEOUT_MS.to_string());
+}
+
+thread_local! {
+    /// Every test runs on a thread of its own, and keeps its nodes until that thread ends.
+    static KEPT: RefCell<Vec<Arc<Running>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A node that starts when a test needs it and ends with the last test that does: a static would
+/// never be dropped, and leave its process behind.
+struct Shared {
+    configure: fn(&mut Command),
+    running: Mutex<Weak<Running>>,
+}
+
+impl Shared {
+    const fn new(configure: fn(&mut Command)) -> Self {
+        Self { configure, running: Mutex::new(Weak::new()) }
+    }
+
+    fn address(&'static self) -> SocketAddr {
+        // A start that failed must fail the next test for its own reason, not for the lock's.
+        let mut shared = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = shared.upgrade().unwrap_or_else(|| {
+            let running = Arc::new(Running::start(self.configure));
+            *shared = Arc::downgrade(&running);
+            running
+        });
+        let port = running.port;
+        KEPT.with_borrow_mut(|kept| {
+            if !kept.iter().any(|kept| Arc::ptr_eq(kept, &running)) {
+                kept.push(running);
+            }
+        });
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+}
+
+/// A node on a thread that does nothing but own it, since tests come and go on any thread.
+struct Running {
+    port: u16,
+    owner: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Running {
+    fn start(configure: fn(&mut Command)) -> Self {
+        let (port_sender, port) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let owner = std::thread::spawn(move || {
+            let node = Node::with(configure);
+            port_sender.send(node.port()).expect("its first user waits for it");
+            // Nothing is ever sent: this ends when the sender is dropped.
+            let _ = stopped.recv();
+        });
+        let port = port.recv().expect("the node starts");
+        Self { port, owner: Some((stop, owner)) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((stop, owner)) = self.owner.take() {
+            drop(stop);
+            // A node that cannot be stopped has panicked on its own thread and said why.
+            let _ = owner.join();
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! One TCP connection, byte by byte, and as much HTTP/1.1 as it takes to read an answer.
+//!
+//! Deliberately ignorant of what is legal: the suites need to send what no client library would.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long an answer that must come may take; generous, for machines that are busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection and the bytes read from it that nobody has asked for yet.
+pub(crate) struct Tcp {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// What a read came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Fill {
+    Bytes,
+    End,
+    Late,
+}
+
+impl Tcp {
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("the node accepts connections");
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        // A peer that stopped reading must fail the test instead of hanging it.
+        stream.set_write_timeout(Some(6 * PATIENCE)).expect("the timeout is not zero");
+        Self { stream, unread: Vec::new() }
+    }
+
+    /// Sends everything; false when the peer has closed meanwhile, which many tests provoke.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        match self.stream.write_all(bytes.as_ref()) {
+            Ok(()) => true,
+            Err(error) if is_end(error.kind()) => false,
+            Err(error) => panic!("the peer reads what it is sent: {error}"),
+        }
+    }
+
+    /// Sends in writes of at most `chop` bytes.
+    pub(crate) fn send_chopped(&mut self, bytes: &[u8], chop: usize) -> bool {
+        bytes.chunks(chop).all(|chunk| self.send(chunk))
+    }
+
+    /// Says that nothing more will be sent; the answer can still be read.
+    pub(crate) fn finish(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// The next `count` bytes, or `None` when the peer ends or `deadline` passes before that.
+    pub(crate) fn take(&mut self, count: usize, deadline: Instant) -> Option<Vec<u8>> {
+        self.has(count, deadline).then(|| self.unread.drain(..count).collect())
+    }
+
+    /// Whether `count` bytes can be taken before the peer ends or `deadline` passes.
+    pub(crate) fn has(&mut self, count: usize, deadline: Instant) -> bool {
+        while self.unread.len() < count {
+            if self.fill(deadline) != Fill::Bytes {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Bytes that have been read and not taken.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// Whether the peer ends the connection in time; whatever it still sends is thrown away.
+    pub(crate) fn ends_within(&mut self, wait: Duration) -> bool {
+        let deadline = Instant::now() + wait;
+        loop {
+            self.unread.clear();
+            match self.fill(deadline) {
+                Fill::Bytes => {}
+                Fill::End => return true,
+                Fill::Late => return false,
+            }
+        }
+    }
+
+    /// Whether nothing comes, not even an end, for that long.
+    pub(crate) fn is_silent_for(&mut self, wait: Duration) -> bool {
+        self.unread.is_empty() && self.fill(Instant::now() + wait) == Fill::Late
+    }
+
+    /// The next answer. Panics when the peer ends, is late, or sends no HTTP.
+    pub(crate) fn response(&mut self) -> Response {
+        self.response_to("GET")
+    }
+
+    /// The next answer, to a request with this method: the answer to HEAD has no body.
+    pub(crate) fn response_to(&mut self, method: &str) -> Response {
+        self.try_response(method, PATIENCE).expect("an answer comes before the connection ends")
+    }
+
+    /// The next answer, or `None` when the connection ends or time passes before it is whole.
+    pub(crate) fn try_response(&mut self, method: &str, wait: Duration) -> Option<Response> {
+        let deadline = Instant::now() + wait;
+        let head = self.take_line_block(deadline)?;
+        let mut response = Response::parse(&head);
+        if method != "HEAD" && !matches!(response.status, 100..=199 | 204 | 304) {
+            response.body = self.take_body(&response, deadline)?;
+        }
+        Some(response)
+    }
+
+    /// Up to and with the empty line that ends a head.
+    fn take_line_block(&mut self, deadline: Instant) -> Option<String> {
+        loop {
+            let end = self.unread.windows(4).position(|window| window == b"\r\n\r\n");
+            if let Some(end) = end {
+                let block = self.unread.drain(..end + 4).collect();
+                return Some(String::from_utf8(block).expect("a head is text"));
+            }
+            if self.fill(deadline) != Fill::Bytes {
+                return None;
+            }
+        }
+    }
+
+    fn take_body(&mut self, response: &Response, deadline: Instant) -> Option<Vec<u8>> {
+        if let Some(length) = response.header("content-length") {
+            return self.take(length.parse().expect("content-length is a number"), deadline);
+        }
+        if response.header("transfer-encoding") == Some("chunked") {
+            return self.take_chunks(deadline);
+        }
+        while self.fill(deadline) == Fill::Bytes {}
+        Some(std::mem::take(&mut self.unread))
+    }
+
+    fn take_chunks(&mut self, deadline: Instant) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.take_line(deadline)?;
+            let size = usize::from_str_radix(&size, 16).expect("a chunk starts with its size");
+            let chunk = self.take(size + 2, deadline)?;
+            body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                return Some(body);
+            }
+        }
+    }
+
+    fn take_line(&mut self, deadline: Instant) -> Option<String> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.extend(self.take(1, deadline)?);
+        }
+        line.truncate(line.len() - 2);
+        Some(String::from_utf8(line).expect("a chunk's size is text"))
+    }
+
+    fn fill(&mut self, deadline: Instant) -> Fill {
+        let mut chunk = [0; 64 * 1024];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Fill::Late;
+            }
+            self.stream.set_read_timeout(Some(left)).expect("the timeout is not zero");
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Fill::End,
+                Ok(count) => {
+                    self.unread.extend_from_slice(&chunk[..count]);
+                    return Fill::Bytes;
+                }
+                Err(error) if is_end(error.kind()) => return Fill::End,
+                // The kernel may wake a little early: the deadline above decides.
+                Err(error) if is_pause(error.kind()) => {}
+                Err(error) => panic!("reading from the node: {error}"),
+            }
+        }
+    }
+}
+
+impl Response {
+    /// The first header of that name, in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is text")
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in the body {:?}", self.text()))
+    }
+
+    fn parse(head: &str) -> Self {
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().unwrap_or_default();
+        let status = status_line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok())
+            .unwrap_or_else(|| panic!("no HTTP/1.1 status line: {status_line:?}"));
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(':').expect("a header has a colon");
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        });
+        Self { status, headers: headers.collect(), body: Vec::new() }
+    }
+}
+
+/// A request with a body of known length; `head` holds the request line and headers, a line each.
+pub(crate) fn request(head: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut bytes = head.join("\r\n").into_bytes();
+    bytes.extend_from_slice(b"\r\nHost: node\r\n");
+    if !body.is_empty() || head[0].starts_with("POST") || head[0].starts_with("PUT") {
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Sends a request over a connection of its own.
+pub(crate) fn call(addr: SocketAddr, head: &[&str], body: impl AsRef<[u8]>) -> Response {
+    let mut tcp = Tcp::connect(addr);
+    tcp.send(request(head, body));
+    tcp.response_to(head[0].split(' ').next().unwrap_or_default())
+}
+
+fn is_pause(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+fn is_end(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+    )
+}

@@ -1,0 +1,126 @@
+//! Stock clients, unchanged. What each case does and expects is in `tests/clients`.
+
+use std::time::Duration;
+
+use crate::support::Node;
+
+const LIMIT: Duration = Duration::from_secs(90);
+const EVERY_TRANSPORT: &[(&str, &str)] = &[("FANFARE_TRANSPORTS", "default,websocket,polling")];
+
+/// One test per case of a program, and one that no case is forgotten here.
+macro_rules! cases {
+    ($program:literal, $envs:expr, [$($case:ident),* $(,)?]) => {
+        $(
+            #[test]
+            fn $case() {
+                Node::start().run_script($program, &[stringify!($case)], $envs, LIMIT);
+            }
+        )*
+
+        #[test]
+        fn every_case_has_its_test() {
+            let listed = Node::start().run_script($program, &[], &[], LIMIT);
+            assert_eq!(listed.lines().collect::<Vec<_>>(), [$(stringify!($case)),*]);
+        }
+    };
+}
+
+mod socketio_client {
+    use super::*;
+
+    cases! { "socketio_client.mjs", EVERY_TRANSPORT, [
+        subscribe_publish_and_unsubscribe_are_acknowledged,
+        subscribing_again_changes_nothing,
+        both_dialects_live_on_one_connection,
+        the_last_subscribe_settles_the_shape,
+        senders_are_named_by_their_role,
+        payloads_of_every_kind_arrive,
+        two_publishers_are_heard_in_one_order,
+        a_wrong_api_key_is_refused,
+        a_wrong_anon_key_is_refused,
+        no_credential_is_refused,
+        a_wrong_token_is_refused,
+        a_token_without_subject_is_refused,
+        every_credential_connects,
+        an_unknown_role_connects_and_may_do_nothing,
+        a_refused_client_comes_back_with_a_better_token,
+        an_unknown_namespace_is_refused,
+        an_undefined_channel_is_refused,
+        publishing_needs_a_subscription,
+        reserved_event_names_are_refused,
+        malformed_events_are_answered,
+        binary_payloads_arrive_as_json,
+        flags_do_no_harm,
+        disconnecting_leaves_and_connecting_starts_anew,
+        a_lost_transport_is_replaced,
+        a_user_is_one_member_and_an_anonymous_connection_another,
+        wildcard_channels_are_used_by_their_concrete_names,
+    ] }
+}
+
+mod sdk {
+    use super::*;
+
+    // The SDK has one transport, WebSocket.
+    cases! { "sdk.mjs", &[], [
+        hears_itself_with_the_anon_key,
+        hears_itself_with_a_user_token,
+        subscribing_connects_by_itself,
+        hears_publications_over_http,
+        sees_members_join_and_leave,
+        unsubscribing_ends_delivery,
+        subscribes_again_after_a_lost_transport,
+        changes_identity_when_the_user_signs_in,
+        is_refused_with_a_wrong_token,
+        is_told_that_a_channel_is_closed_to_it,
+        is_told_to_subscribe_before_publishing,
+    ] }
+}
+
+mod documented_example {
+    use super::*;
+
+    #[test]
+    fn works_with_default_transports() {
+        run("default");
+    }
+
+    #[test]
+    fn works_by_websocket_only() {
+        run("websocket");
+    }
+
+    #[test]
+    fn works_by_polling_only() {
+        run("polling");
+    }
+
+    fn run(transports: &str) {
+        let envs = [("FANFARE_TRANSPORTS", transports)];
+        Node::start().run_script("seed_example.mjs", &[], &envs, LIMIT);
+    }
+}
+
+mod python_client {
+    use super::*;
+
+    #[test]
+    fn works_with_default_transports() {
+        run("default");
+    }
+
+    #[test]
+    fn works_by_websocket_only() {
+        run("websocket");
+    }
+
+    #[test]
+    fn works_by_polling_only() {
+        run("polling");
+    }
+
+    fn run(transports: &str) {
+        let envs = [("FANFARE_TRANSPORTS", transports)];
+        Node::start().run_script("python_client.py", &[], &envs, LIMIT);
+    }
+}

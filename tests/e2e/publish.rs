@@ -1,0 +1,102 @@
+//! Publishing over HTTP.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::Node;
+
+const MESSAGES: &str = "/api/realtime/messages";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn the_receipt_names_message_time_and_audience_by_transport() {
+    let node = Node::start();
+    node.create_channel("orders");
+    let transports = ["polling", "websocket", "websocket"];
+    let subscribers =
+        node.spawn_script("listen.mjs", &[&["orders"][..], &transports].concat(), &[]);
+    subscribers.wait_for("ready", PATIENCE);
+
+    let receipt = node.publish("orders", "INSERT", &json!({ "id": 1 }));
+    assert_eq!(receipt["audience"], json!({ "total": 3, "websocket": 2, "polling": 1 }));
+    assert_iso_millis(&receipt["timestamp"]);
+
+    let message = json!({
+        "channel": "orders",
+        "messageId": receipt["messageId"],
+        "senderType": "system",
+        "senderId": null,
+        "payload": { "id": 1 },
+    });
+    let mut heard: Vec<Value> = transports
+        .iter()
+        .map(|_| serde_json::from_str(&subscribers.next_line(PATIENCE)).expect("a line is JSON"))
+        .collect();
+    heard.sort_by_key(|line| line[0].to_string());
+    assert_eq!(heard, transports.map(|transport| json!([transport, "INSERT", message])));
+    subscribers.succeed(PATIENCE);
+}
+
+#[test]
+fn nobody_listening_is_an_audience_of_none() {
+    let node = Node::start();
+    node.create_channel("orders");
+    let first = node.publish("orders", "INSERT", &json!({}));
+    assert_eq!(first["audience"], json!({ "total": 0, "websocket": 0, "polling": 0 }));
+    let second = node.publish("orders", "INSERT", &json!({}));
+    assert_ne!(first["messageId"], second["messageId"]);
+}
+
+#[test]
+fn what_was_published_and_delivered_is_counted() {
+    let node = Node::start();
+    node.create_channel("orders");
+    let subscribers = node.spawn_script("listen.mjs", &["orders", "polling", "websocket"], &[]);
+    subscribers.wait_for("ready", PATIENCE);
+    wait_for_metric(&node, "fanfare_connections", 2);
+    wait_for_metric(&node, "fanfare_subscriptions", 2);
+
+    for id in 0..5 {
+        node.publish("orders", "INSERT", &json!({ "id": id }));
+    }
+    for _ in 0..10 {
+        subscribers.next_line(PATIENCE);
+    }
+    wait_for_metric(&node, "fanfare_publications_total", 5);
+    wait_for_metric(&node, "fanfare_deliveries_total", 10);
+
+    subscribers.succeed(PATIENCE);
+    wait_for_metric(&node, "fanfare_subscriptions", 0);
+}
+
+#[test]
+fn a_name_that_no_enabled_channel_matches_is_not_found() {
+    let node = Node::start();
+    let channel = node.create_channel("off");
+    let path = format!("/api/realtime/channels/{}", channel["id"].as_str().expect("an id"));
+    assert_eq!(node.admin("PUT", &path, &json!({ "enabled": false })).0, 200);
+    for name in ["undefined", "off"] {
+        let publication = json!({ "channel": name, "event": "note", "payload": {} });
+        let not_found =
+            json!({ "error": "NOT_FOUND", "message": "Channel not found", "statusCode": 404 });
+        assert_eq!(node.admin("POST", MESSAGES, &publication), (404, not_found));
+    }
+}
+
+/// As in `2024-01-15T10:30:00.000Z`.
+fn assert_iso_millis(time: &Value) {
+    let text = time.as_str().unwrap_or_default();
+    let shape = text.replace(|c: char| c.is_ascii_digit(), "0");
+    assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{time}");
+}
+
+/// Workers count on their own time, and learn of a closed socket on theirs.
+fn wait_for_metric(node: &Node, name: &str, expected: u64) {
+    let end = Instant::now() + PATIENCE;
+    while node.metric(name) != expected {
+        assert!(Instant::now() < end, "{name} is {}, not {expected}", node.metric(name));
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,129 @@
+//! Programs in other languages that drive a node with clients that know nothing of it.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{ANON_KEY, API_KEY, JWT_SECRET, Node, Output, repository};
+
+const POLL: Duration = Duration::from_millis(10);
+
+impl Node {
+    /// Runs a program of `tests/clients` to its end; panics with its output when it fails or is
+    /// not done within `limit`. Answers what it said.
+    pub(crate) fn run_script(
+        &self,
+        program: &str,
+        args: &[&str],
+        envs: &[(&str, &str)],
+        limit: Duration,
+    ) -> String {
+        self.spawn_script(program, args, envs).succeed(limit)
+    }
+
+    /// Starts a program of `tests/clients` that the test has something to say to.
+    pub(crate) fn spawn_script(
+        &self,
+        program: &str,
+        args: &[&str],
+        envs: &[(&str, &str)],
+    ) -> Script {
+        Script::spawn(&self.url(), program, args, envs)
+    }
+}
+
+/// A running program. Dropped, it is killed.
+pub(crate) struct Script {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    output: Output,
+}
+
+impl Script {
+    /// Starts a program of `tests/clients` against the node at `url`.
+    pub(crate) fn spawn(url: &str, program: &str, args: &[&str], envs: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(interpreter(program));
+        command.arg(repository("tests/clients").join(program)).args(args);
+        command.env("FANFARE_URL", url);
+        command.env("FANFARE_API_KEY", API_KEY);
+        command.env("FANFARE_ANON_KEY", ANON_KEY);
+        command.env("FANFARE_JWT_SECRET", JWT_SECRET);
+        command.envs(envs.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let output = Output::default();
+        let (line_sender, lines) = mpsc::channel();
+        output.drain(child.stdout.take().expect("stdout is piped"), Some(line_sender));
+        output.drain(child.stderr.take().expect("stderr is piped"), None);
+        Self { name: [&[program], args].concat().join(" "), child, lines, output }
+    }
+
+    /// The next line of its standard output.
+    pub(crate) fn next_line(&self, limit: Duration) -> String {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => self.fail("says nothing"),
+            Err(RecvTimeoutError::Disconnected) => self.fail("has ended"),
+        }
+    }
+
+    /// Waits for a certain line of its standard output, and takes those before it.
+    pub(crate) fn wait_for(&self, line: &str, limit: Duration) {
+        let end = Instant::now() + limit;
+        while self.next_line(end.saturating_duration_since(Instant::now())) != line {}
+    }
+
+    /// Ends its input and waits until it has ended, which it must do well. Answers what it said.
+    pub(crate) fn succeed(mut self, limit: Duration) -> String {
+        drop(self.child.stdin.take());
+        match self.wait(limit) {
+            Some(status) if status.success() => self.text(),
+            Some(status) => self.fail(&format!("failed, {status}")),
+            None => self.fail(&format!("is not done after {limit:?}")),
+        }
+    }
+
+    fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + limit;
+        loop {
+            let status = self.child.try_wait().expect("the program is a child of this process");
+            if status.is_some() || Instant::now() > end {
+                return status;
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// What it said. The readers are a moment behind a process that has just ended.
+    fn text(&self) -> String {
+        while self.lines.recv_timeout(Duration::from_secs(1)).is_ok() {}
+        self.output.text()
+    }
+
+    fn fail(&self, what: &str) -> ! {
+        panic!("{} {what}; it said:\n{}", self.name, self.text());
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        // Both fail only where the process has ended and been waited for: nothing is left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn interpreter(program: &str) -> PathBuf {
+    let (interpreter, installed) = if program.ends_with(".py") {
+        let python = repository("tests/.venv/bin/python");
+        (python.clone(), python)
+    } else {
+        (PathBuf::from("node"), repository("tests/clients/node_modules"))
+    };
+    let missing = installed.display();
+    assert!(installed.exists(), "{missing} is missing: tests/run installs it");
+    interpreter
+}
