@@ -130,7 +130,7 @@ pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accep
     };
     let handover = Handover { socket, leftover, accept, purpose };
     if !router.control(worker, Mail::Adopt(Box::new(handover))) {
-        // The socket was dropped with the mail: the client sees a closed connection and tries again.
+        // The socket was dropped with the mail: the client sees that and tries again.
         router.unassign(worker);
         acceptor.counters.publications_refused.add(1);
     }

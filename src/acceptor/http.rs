@@ -108,7 +108,7 @@ impl Http {
     /// never, once it has sent more ahead than is kept. May be given up at any time.
     pub(super) async fn sends_ahead(&self) {
         if self.input.len() >= AHEAD_BYTES_MAX || self.stream.readable(false).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

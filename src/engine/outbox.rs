@@ -25,7 +25,10 @@ pub struct Full;
 /// Queues that connections gave back, for the next that needs one: a burst allocates nothing once
 /// the worker is warm.
 #[derive(Debug)]
-pub struct Spares<F>(Vec<Box<VecDeque<F>>>);
+pub struct Spares<F>(
+    #[allow(clippy::vec_box, reason = "what is kept is the box: making one is what is saved")]
+    Vec<Box<VecDeque<F>>>,
+);
 
 /// Queues kept for reuse by one worker.
 const SPARES_MAX: usize = 1_024;

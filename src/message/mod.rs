@@ -392,7 +392,8 @@ pub type AckId = u64;
 /// Members of a channel as a subscriber is told, shared by all who are told the same.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// In order of first joining, cut at [`PRESENCE_MEMBERS_MAX`](crate::limits::PRESENCE_MEMBERS_MAX).
+    /// In order of first joining, cut at
+    /// [`PRESENCE_MEMBERS_MAX`](crate::limits::PRESENCE_MEMBERS_MAX).
     pub members: Vec<Arc<Member>>,
     json: OnceLock<Box<str>>,
 }
