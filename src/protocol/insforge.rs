@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::socketio::{self, Event, push_json};
@@ -28,12 +28,17 @@ pub enum Request {
 /// The argument of all commands; keys that a command does not use are ignored.
 #[derive(Deserialize)]
 struct Argument<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "given")]
     channel: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "given")]
     event: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "given")]
     payload: Option<&'a RawValue>,
+}
+
+/// A key that is there, be its value `null`: null is a payload like any other.
+fn given<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(json).map(Some)
 }
 
 /// Reads an event. `REALTIME_…` and `realtime:…` mean the same, and for a subscription they choose
@@ -301,7 +306,7 @@ fn push_object(out: &mut String, payload: &str) {
 struct Entries<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = Entries<'de>;
@@ -380,6 +385,14 @@ mod tests {
     }
 
     #[test]
+    fn null_is_a_payload() {
+        let argument = r#"{"channel":"a","event":"x","payload":null}"#;
+        let command =
+            Command::Publish { channel: "a".into(), event: "x".into(), payload: "null".into() };
+        assert_eq!(request(&event("realtime:publish", Some(argument))), Request::Command(command));
+    }
+
+    #[test]
     fn malformed_arguments_are_refused_not_fatal() {
         for argument in [
             None,
@@ -388,6 +401,7 @@ mod tests {
             Some("[]"),
             Some("{}"),
             Some(r#"{"channel":5}"#),
+            Some(r#"{"channel":null}"#),
             Some(r#"{"channel":""}"#),
             Some(r#"{"channel":"a","channel":"b"}"#),
             Some(r#"{"channel":"a"}"#),
