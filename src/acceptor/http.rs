@@ -130,7 +130,9 @@ impl Http {
     ///
     /// # Errors
     /// When the process has no descriptors left.
-    pub(super) fn into_socket(self) -> std::io::Result<(OwnedFd, Vec<u8>)> {
+    pub(super) fn into_socket(mut self) -> std::io::Result<(OwnedFd, Vec<u8>)> {
+        // The buffer is freed where it was allocated, and what moves to another thread is small.
+        self.input.shrink_to_fit();
         Ok((handover::detach(self.stream)?, self.input))
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::slots::Slots;
 use crate::message::{Channel, Group};
 
 /// Marks the end of a list.
@@ -15,8 +16,8 @@ pub const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub struct Index {
     channels: HashMap<Channel, u32>,
-    lists: Places<List>,
-    subscriptions: Places<Subscription>,
+    lists: Slots<List>,
+    subscriptions: Slots<Subscription>,
 }
 
 /// A connection in a list, and which of its subscriptions put it there.
@@ -54,7 +55,7 @@ struct Subscription {
 impl Index {
     /// The group under which a connection is counted as subscribed.
     pub fn counted(&self, first: u32, channel: &str) -> Option<Group> {
-        self.find(first, channel).and_then(|id| self.subscriptions.get(id).counted)
+        self.find(first, channel).and_then(|id| self.subscription(id).counted)
     }
 
     /// The directory counts the connection and has posted its activation. `first` is the head of
@@ -64,7 +65,7 @@ impl Index {
             Some(id) => id,
             None => self.insert(connection, first, channel),
         };
-        let subscription = self.subscriptions.get_mut(id);
+        let subscription = self.subscription_mut(id);
         subscription.counted = Some(group);
         subscription.pending += 1;
     }
@@ -72,7 +73,7 @@ impl Index {
     /// The directory no longer counts the connection and has posted its deactivation.
     pub fn left(&mut self, first: u32, channel: &Channel) {
         if let Some(id) = self.find(first, channel.as_str()) {
-            let subscription = self.subscriptions.get_mut(id);
+            let subscription = self.subscription_mut(id);
             subscription.counted = None;
             subscription.pending += 1;
         }
@@ -82,20 +83,22 @@ impl Index {
     pub fn activate(&mut self, first: u32, channel: &Channel, group: Group) {
         let Some(id) = self.find(first, channel.as_str()) else { return };
         self.unlist(id);
-        let subscription = self.subscriptions.get_mut(id);
+        let subscription = self.subscription_mut(id);
         subscription.pending -= 1;
         let listener = Listener { connection: subscription.connection, subscription: id };
-        let list = &mut self.lists.get_mut(subscription.list).groups[group.index()];
-        subscription.heard = group;
-        subscription.position = place(list.len());
-        list.push(listener);
+        let list = subscription.list;
+        let listeners = &mut self.list_mut(list).groups[group.index()];
+        let position = place(listeners.len());
+        listeners.push(listener);
+        let subscription = self.subscription_mut(id);
+        (subscription.heard, subscription.position) = (group, position);
     }
 
     /// The deactivation arrived: from here on the connection hears nothing of the channel.
     pub fn deactivate(&mut self, first: &mut u32, channel: &Channel) {
         let Some(id) = self.find(*first, channel.as_str()) else { return };
         self.unlist(id);
-        let subscription = self.subscriptions.get_mut(id);
+        let subscription = self.subscription_mut(id);
         subscription.pending -= 1;
         if subscription.pending == 0 && subscription.counted.is_none() {
             self.unlink(first, id);
@@ -109,10 +112,10 @@ impl Index {
         let mut next = first;
         while next != NONE {
             let id = next;
-            let subscription = *self.subscriptions.get(id);
+            let subscription = *self.subscription(id);
             next = subscription.next;
             if let Some(group) = subscription.counted {
-                counted(self.lists.get(subscription.list).channel.clone(), group);
+                counted(self.list(subscription.list).channel.clone(), group);
             }
             self.unlist(id);
             self.remove(id);
@@ -124,10 +127,10 @@ impl Index {
         let mut next = first;
         std::iter::from_fn(move || {
             while next != NONE {
-                let subscription = self.subscriptions.get(next);
+                let subscription = self.subscription(next);
                 next = subscription.next;
                 if let Some(group) = subscription.counted {
-                    return Some((&self.lists.get(subscription.list).channel, group));
+                    return Some((&self.list(subscription.list).channel, group));
                 }
             }
             None
@@ -137,7 +140,7 @@ impl Index {
     /// Who hears a channel in a group.
     pub fn listeners(&self, channel: &Channel, group: Group) -> &[Listener] {
         match self.channels.get(channel) {
-            Some(list) => &self.lists.get(*list).groups[group.index()],
+            Some(list) => &self.list(*list).groups[group.index()],
             None => &[],
         }
     }
@@ -152,11 +155,27 @@ impl Index {
         self.len() == 0
     }
 
+    fn subscription(&self, id: u32) -> &Subscription {
+        self.subscriptions.get(id).expect("a chain or list holds ids in use only")
+    }
+
+    fn subscription_mut(&mut self, id: u32) -> &mut Subscription {
+        self.subscriptions.get_mut(id).expect("a chain or list holds ids in use only")
+    }
+
+    fn list(&self, id: u32) -> &List {
+        self.lists.get(id).expect("a list lives as long as subscriptions to it")
+    }
+
+    fn list_mut(&mut self, id: u32) -> &mut List {
+        self.lists.get_mut(id).expect("a list lives as long as subscriptions to it")
+    }
+
     fn find(&self, first: u32, channel: &str) -> Option<u32> {
         let list = *self.channels.get(channel)?;
         let mut next = first;
         while next != NONE {
-            let subscription = self.subscriptions.get(next);
+            let subscription = self.subscription(next);
             if subscription.list == list {
                 return Some(next);
             }
@@ -176,7 +195,7 @@ impl Index {
                 list
             }
         };
-        self.lists.get_mut(list).subscriptions += 1;
+        self.list_mut(list).subscriptions += 1;
         let id = self.subscriptions.insert(Subscription {
             connection,
             list,
@@ -192,38 +211,41 @@ impl Index {
 
     /// Takes a subscription out of the list that it hears, if it hears one.
     fn unlist(&mut self, id: u32) {
-        let Subscription { list, position, heard, .. } = *self.subscriptions.get(id);
+        let Subscription { list, position, heard, .. } = *self.subscription(id);
         if position == NONE {
             return;
         }
-        let listeners = &mut self.lists.get_mut(list).groups[heard.index()];
+        let listeners = &mut self.list_mut(list).groups[heard.index()];
         listeners.swap_remove(position as usize);
-        if let Some(moved) = listeners.get(position as usize) {
-            self.subscriptions.get_mut(moved.subscription).position = position;
+        if let Some(moved) = listeners.get(position as usize).copied() {
+            self.subscription_mut(moved.subscription).position = position;
         }
-        self.subscriptions.get_mut(id).position = NONE;
+        self.subscription_mut(id).position = NONE;
     }
 
     /// Takes a subscription out of its connection's chain.
     fn unlink(&mut self, first: &mut u32, id: u32) {
-        let after = self.subscriptions.get(id).next;
+        let after = self.subscription(id).next;
         if *first == id {
             *first = after;
             return;
         }
         let mut before = *first;
-        while self.subscriptions.get(before).next != id {
-            before = self.subscriptions.get(before).next;
+        while self.subscription(before).next != id {
+            before = self.subscription(before).next;
         }
-        self.subscriptions.get_mut(before).next = after;
+        self.subscription_mut(before).next = after;
     }
 
     fn remove(&mut self, id: u32) {
-        let list_id = self.subscriptions.remove(id).list;
-        let list = self.lists.get_mut(list_id);
+        let Some(Subscription { list: list_id, .. }) = self.subscriptions.remove(id) else {
+            return;
+        };
+        let list = self.list_mut(list_id);
         list.subscriptions -= 1;
-        if list.subscriptions == 0 {
-            let list = self.lists.remove(list_id);
+        if list.subscriptions == 0
+            && let Some(list) = self.lists.remove(list_id)
+        {
             self.channels.remove(&list.channel);
         }
     }
@@ -232,45 +254,4 @@ impl Index {
 /// Lists stay far below four thousand million entries: each is a connection of this worker.
 fn place(length: usize) -> u32 {
     u32::try_from(length).expect("fewer subscriptions than connections times their bound")
-}
-
-/// Values with numbers that stay, reused when free.
-#[derive(Debug)]
-struct Places<T> {
-    values: Vec<Option<T>>,
-    free: Vec<u32>,
-}
-
-impl<T> Default for Places<T> {
-    fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl<T> Places<T> {
-    fn insert(&mut self, value: T) -> u32 {
-        if let Some(id) = self.free.pop() {
-            self.values[id as usize] = Some(value);
-            return id;
-        }
-        self.values.push(Some(value));
-        place(self.values.len() - 1)
-    }
-
-    fn remove(&mut self, id: u32) -> T {
-        self.free.push(id);
-        self.values[id as usize].take().expect("removed once")
-    }
-
-    fn get(&self, id: u32) -> &T {
-        self.values[id as usize].as_ref().expect("ids are kept only while in use")
-    }
-
-    fn get_mut(&mut self, id: u32) -> &mut T {
-        self.values[id as usize].as_mut().expect("ids are kept only while in use")
-    }
-
-    fn len(&self) -> usize {
-        self.values.len() - self.free.len()
-    }
 }

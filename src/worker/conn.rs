@@ -8,6 +8,7 @@ use crate::engine::directory::Subscriber;
 use crate::engine::index;
 use crate::engine::outbox::Outbox;
 use crate::engine::presence::MemberKey;
+use crate::engine::slots::Slots;
 use crate::message::{
     App, ConnId, Credential, FrameBytes, Group, Millis, SessionId, SessionKey, Transport, WorkerId,
 };
@@ -218,36 +219,29 @@ impl Connection {
 #[derive(Debug)]
 pub(super) struct Connections {
     worker: WorkerId,
-    slots: Vec<Option<Connection>>,
+    slots: Slots<Connection>,
     generations: Vec<u32>,
-    free: Vec<u32>,
 }
 
 impl Connections {
     /// Of this worker.
     pub(super) fn new(worker: WorkerId) -> Self {
-        Self { worker, slots: Vec::new(), generations: Vec::new(), free: Vec::new() }
+        Self { worker, slots: Slots::default(), generations: Vec::new() }
     }
 
     /// Takes a connection in.
     pub(super) fn insert(&mut self, connection: Connection) -> ConnId {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(None);
-                self.generations.push(0);
-                u32::try_from(self.slots.len() - 1).expect("descriptors are far fewer")
-            }
-        };
-        self.slots[slot as usize] = Some(connection);
+        let slot = self.slots.insert(connection);
+        if self.generations.len() <= slot as usize {
+            self.generations.resize(slot as usize + 1, 0);
+        }
         self.id(slot)
     }
 
     /// Lets a connection go.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
-        let connection = self.slots.get_mut(slot as usize)?.take()?;
-        self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
-        self.free.push(slot);
+        let connection = self.slots.remove(slot)?;
+        self.renew(slot);
         Some(connection)
     }
 
@@ -259,7 +253,7 @@ impl Connections {
 
     /// The connection in a slot.
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.get_mut(slot)
     }
 
     /// The connection of that id, unless it is gone.
