@@ -3,9 +3,9 @@
 /// Worker threads a node may have: a worker's number must fit a session id's first byte.
 pub const WORKERS_MAX: usize = 250;
 
-/// Publications waiting in one worker's mailbox. At the bound a publish is refused whole
-/// (`OVERLOADED`, 503 with Retry-After) and counted.
-pub const MAILBOX_PUBLICATIONS_MAX: usize = 4_096;
+/// Publications waiting in one worker's mailbox, at most; `mailbox_publications` may say less. At
+/// the bound a publish is refused whole (`OVERLOADED`, 503 with Retry-After) and counted.
+pub const MAILBOX_PUBLICATIONS_MAX: usize = 65_536;
 /// Places kept apart in each mailbox for control mail (joins, hand-overs, polls). At the bound the
 /// wish is refused with `OVERLOADED` and counted.
 pub const MAILBOX_CONTROL_MAX: usize = 4_096;
@@ -61,6 +61,9 @@ pub const PRESENCE_MEMBERS_MAX: usize = 256;
 pub const TOKEN_CACHE_MAX: usize = 65_536;
 /// Longest token looked at, in bytes; a longer one is refused unread.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
 
 /// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
 /// until one ends; the kernel's backlog holds the newcomers.

@@ -95,7 +95,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let address = listener.local_addr()?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
-    let (router, inboxes) = Router::new(config.workers, acceptors)?;
+    let (router, inboxes) = Router::new(config.workers, acceptors, config.mailbox_publications)?;
     let hub = Arc::new(Hub {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(definitions),

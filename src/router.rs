@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use uuid::Uuid;
 
-use crate::limits::{MAILBOX_CONTROL_MAX, MAILBOX_PUBLICATIONS_MAX, STORE_QUEUE_MAX};
+use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, STORE_QUEUE_MAX};
 use crate::message::{
     Activation, App, ChannelChange, ChannelDefinition, Deactivation, Delivery, Millis, SessionId,
     WorkerId,
@@ -383,16 +383,20 @@ pub struct Inboxes {
 }
 
 impl Router {
-    /// Mailboxes for so many workers and acceptors.
+    /// Mailboxes for so many workers and acceptors; a worker's holds so many publications.
     ///
     /// # Errors
     /// When the system gives no event descriptors.
-    pub fn new(workers: usize, acceptors: usize) -> std::io::Result<(Self, Inboxes)> {
+    pub fn new(
+        workers: usize,
+        acceptors: usize,
+        publications: usize,
+    ) -> std::io::Result<(Self, Inboxes)> {
         let (worker_boxes, worker_inboxes) = (0..workers)
-            .map(|_| mailbox(MAILBOX_PUBLICATIONS_MAX, MAILBOX_CONTROL_MAX))
+            .map(|_| mailbox(publications, MAILBOX_CONTROL_MAX))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (acceptor_boxes, acceptor_inboxes) = (0..acceptors)
-            .map(|_| mailbox(0, crate::limits::HTTP_CONNECTIONS_MAX))
+            .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();

@@ -7,15 +7,13 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use sha2::{Digest as _, Sha256};
 
 use super::{jwks, pem};
+use crate::limits::JWT_SECRET_BYTES_MIN;
 
 /// What the API key begins with (contract section 1.1).
 pub(super) const API_KEY_PREFIX: &str = "ik_";
 /// What the anon key begins with (contract section 1.1).
 pub(super) const ANON_KEY_PREFIX: &str = "anon_";
 
-/// Shortest HS256 secret, in bytes: as long as the hash (RFC 7518 section 3.2). A shorter one is
-/// refused at start.
-pub const JWT_SECRET_BYTES_MIN: usize = 32;
 /// Public keys that a node may trust. A token that names none is checked against each of its
 /// algorithm, so this bounds what a stranger's token can cost. More are refused at start.
 pub const PUBLIC_KEYS_MAX: usize = 32;

@@ -19,7 +19,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-pub use keys::{JWT_SECRET_BYTES_MIN, KeyError, Keys, PUBLIC_KEYS_MAX};
+pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
 pub use token::{UserClaims, sign_user};
 
 use cache::TokenCache;

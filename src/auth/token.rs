@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::AuthError;
-use super::keys::{JWT_SECRET_BYTES_MIN, KeyAlgorithm, KeyError, Keys};
+use super::keys::{KeyAlgorithm, KeyError, Keys};
+use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::{Credential, Role};
 
 /// Seconds by which an issuer's clock may be ahead of ours before its fresh tokens are refused.

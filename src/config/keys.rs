@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use tracing::Level;
 
 use super::{Config, Secret};
-use crate::limits::WORKERS_MAX;
+use crate::limits::{JWT_SECRET_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, WORKERS_MAX};
 
 /// An hour: longer timeouts than that are mistakes, or meant to be none.
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
@@ -15,8 +15,6 @@ const TIMEOUT_MS_MAX: u64 = 3_600_000;
 const TIMEOUT_MS_MIN: u64 = 50;
 /// As many acceptors as make sense on the largest machine in sight.
 const ACCEPTOR_THREADS_MAX: u64 = 64;
-/// Shortest secret for HS256, in bytes: as long as the hash (RFC 7518 section 3.2).
-const JWT_SECRET_BYTES_MIN: usize = 32;
 /// Hexadecimal digits after the prefix of an API key or anon key (contract section 1.1).
 const KEY_DIGITS: usize = 64;
 
@@ -84,6 +82,18 @@ pub static KEYS: &[Key] = &[
             set: |config, number| config.acceptor_threads = number as usize,
         },
         show: |config| Some(config.acceptor_threads.to_string()),
+    },
+    Key {
+        name: "mailbox_publications",
+        env: "FANFARE_MAILBOX_PUBLICATIONS",
+        meaning: "Publications that may wait for one worker; beyond it publishes are refused.",
+        default: DefaultValue::Text("4096"),
+        kind: Kind::Number {
+            min: 1,
+            max: MAILBOX_PUBLICATIONS_MAX as u64,
+            set: |config, number| config.mailbox_publications = number as usize,
+        },
+        show: |config| Some(config.mailbox_publications.to_string()),
     },
     Key {
         name: "pin_threads",

@@ -35,6 +35,8 @@ pub struct Config {
     pub workers: usize,
     /// Acceptor threads; 0 means that the workers accept.
     pub acceptor_threads: usize,
+    /// Publications that may wait for one worker.
+    pub mailbox_publications: usize,
     /// Whether each worker stays on one core.
     pub pin_threads: bool,
     /// What is logged.
@@ -202,6 +204,7 @@ impl Config {
             data_dir: PathBuf::new(),
             workers: 0,
             acceptor_threads: 0,
+            mailbox_publications: 4_096,
             pin_threads: false,
             log: Level::ERROR,
             engine_io: EngineIo {
