@@ -1,5 +1,113 @@
-//! Fanfare: one call, heard by everyone.
-#![doc = ""]
+//! Fanfare: one call, heard by everyone. A Linux edge node that fans events out to WebSocket
+//! clients.
+//!
+//! This page is the architecture: the words, the threads, the way of a publication, what is where,
+//! and what will not be found there. The contract of each API is what its clients expect; it is
+//! cited where it is implemented.
+//!
+//! # Words
+//!
+//! - A **channel** is a name that can be subscribed to (`order:123`); a **definition** is a pattern
+//!   (`order:*`) that administrators allow channels with.
+//! - A **publication** is one thing said on a channel. Its **offset** is its place there.
+//! - A **connection** is one client, on WebSocket or long-polling; as a **subscriber** it hears a
+//!   channel. Its **outbox** holds what it has not taken yet.
+//! - A **group** is all subscribers whose frames are byte for byte the same.
+//! - The **directory** knows every channel's order and audience; a **mailbox** is the only way into
+//!   a thread; the **store** is what survives the node.
+//!
+//! # Threads
+//!
+//! ```text
+//!  listen ──► acceptor role: accept · HTTP/1.1 · REST · long-polling · credentials
+//!                │ socket, poll                 │ publish
+//!                ▼                              ▼
+//!         worker mailboxes ◄──────── channel directory: sharded, short critical sections
+//!                │
+//!  ┌─────────────▼──────────┐
+//!  │ worker: connections    │  one thread per core; a turn takes mail, reads sockets, looks at
+//!  │ local index, outboxes  │  the clock, and drains every connection with something to send
+//!  └─────────────┬──────────┘
+//!                │ bounded queue, never waited on
+//!  ┌─────────────▼──────────┐
+//!  │ side: SQLite           │
+//!  └────────────────────────┘
+//! ```
+//!
+//! The acceptor role runs inside the workers' threads unless `acceptor_threads` gives it its own.
+//! monoio drives both on io_uring, or on epoll where that is denied ([`worker::driver`]).
+//!
+//! # The way of a publication
+//!
+//! 1. Over HTTP: `acceptor/http.rs` reads the request, `acceptor/rest.rs` checks the credential
+//!    and parses it ([`api::messages`]). Over a socket: `worker/read.rs` takes frames apart
+//!    ([`wire::frame`]), `worker/session.rs` packets ([`protocol::engineio`],
+//!    [`protocol::socketio`]), and [`protocol::insforge`] makes a
+//!    [`Command`](message::Command) of it, which `worker/command.rs` checks.
+//! 2. Both call [`hub::Hub::publish`]: it makes the id and, before any lock, the frames of the
+//!    groups in use.
+//! 3. [`engine::directory::Directory::publish`] reserves a slot at every worker that has
+//!    subscribers, or refuses; stamps the offset; posts one [`router::Mail::Deliver`] to each. All
+//!    under the lock of the channel's shard, so the order is the same for everybody.
+//! 4. The worker looks its own subscribers up ([`engine::index`]) and puts a pointer to the frame
+//!    into each [`outbox`](engine::outbox).
+//! 5. At the end of the turn `worker/flush.rs` drains each of them with one vectored send, or
+//!    `worker/polling.rs` answers the poll that waits.
+//!
+//! Joining takes the same way: the subscriber is counted and its
+//! [`Activate`](router::Mail::Activate) posted into its own worker's mailbox under the same lock.
+//! What was published before is in front of it in the mailbox and what comes after is behind it,
+//! so a subscriber hears everything from its acknowledgement on, once, and nothing from before.
+//! Leaving is the same again.
+//!
+//! # What is where
+//!
+//! | module | is | may import |
+//! |---|---|---|
+//! | [`message`], [`limits`] | the vocabulary; every bound by name | each other |
+//! | [`wire`] | bytes to frames and requests, and back | `limits` |
+//! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits` |
+//! | [`engine`] | state and decisions: directory, index, outbox, presence, definitions | `message`, `limits` |
+//! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
+//! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire` |
+//! | [`router`] | mailboxes, doorbells, and all that may be posted | `message`, `limits` |
+//! | [`hub`] | what the hot threads share, and `publish` | all above but `auth`, `api`, `config` |
+//! | [`acceptor`], [`worker`] | hot I/O | all above, not each other |
+//! | [`side`] | cold I/O | not `engine`, `protocol`, `api`, nor the hot two |
+//! | [`node`] | start order | everything |
+//!
+//! `tests/tidy.rs` fails the build where this is not so.
+//!
+//! # What will not be found
+//!
+//! - `wire`, `protocol`, `engine`, `auth` and `api` hold no socket, no clock and no thread: bytes,
+//!   commands and `now` come in; what must happen elsewhere goes out through a port.
+//! - `protocol` and `engine` do not know each other: they meet in `message`.
+//! - There is no lock on the hot path but the directory's shard, and under it no I/O, no encoding
+//!   and nothing that grows with the audience.
+//! - There is no task, waker, ring operation or allocation per delivery, and no buffer or task on
+//!   an idle socket.
+//! - No hot thread waits for a disk, a name server or a full queue. A queue that is full refuses,
+//!   says so, and counts it.
+//!
+//! # Decisions
+//!
+//! - **One poller per worker is one epoll descriptor** (`worker/poller.rs`), edge-triggered, with
+//!   the doorbell and the timer in it; monoio awaits that descriptor, on either driver. Reads and
+//!   sends are plain system calls from the turn: batching them in a ring measured the same, since
+//!   over nine tenths of a delivery are spent in the kernel's TCP path.
+//! - **Definitions are shared through one atomic pointer** ([`hub::Hub::definitions`]) instead of
+//!   being mailed to each thread: when a change is answered it holds everywhere, with no copy to
+//!   wait for. Reading it takes no lock.
+//! - **Presence announcements take publication slots.** A join that cannot announce itself is
+//!   refused whole. A closed connection's leave cannot be refused, so it is tried again until it
+//!   finds room (`worker/command.rs`).
+//! - **Mail is not taken while a drain is unfinished**, so that a worker that is slower than its
+//!   publishers shows it in its mailbox, where publishers are refused, and not in the outboxes of
+//!   consumers who are not slow at all.
+//! - **A socket that is handed over is duplicated out of the runtime** (`acceptor/handover.rs`): an operation
+//!   that was given up may hold monoio's own descriptor until its cancellation completes.
+
 pub mod acceptor;
 pub mod api;
 pub mod auth;

@@ -11,6 +11,9 @@ pub const MAILBOX_PUBLICATIONS_MAX: usize = 65_536;
 pub const MAILBOX_CONTROL_MAX: usize = 4_096;
 /// Mail taken in one turn before the connections that it touched are drained.
 pub const TURN_MAIL_MAX: usize = 256;
+/// Bytes of frames after which a turn takes no more mail, so that a turn cannot fill the outbox of
+/// a connection that keeps up.
+pub const TURN_BYTES_MAX: usize = 1024 * 1024;
 /// Sockets read in one turn; the rest is read in the next.
 pub const TURN_READS_MAX: usize = 256;
 /// Connections drained before the worker looks at its sockets again.
@@ -29,7 +32,8 @@ pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const ATTACHMENTS_MAX: usize = 10;
 
 /// Bytes that may wait for one connection. Beyond it the connection is closed as a slow consumer.
-pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Frames are shared, so what waits for many connections is in memory once.
+pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Frames that may wait for one connection. Beyond it the connection is closed as a slow consumer.
 pub const OUTBOX_FRAMES_MAX: usize = 8_192;
 /// Channels that one connection may be subscribed to. Beyond it a subscribe is refused.
@@ -78,6 +82,8 @@ pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 /// Requests waiting for the store. At the bound the request is answered 503 with Retry-After.
 pub const STORE_QUEUE_MAX: usize = 1_024;
 
-const _: () = assert!(TURN_MAIL_MAX <= MAILBOX_PUBLICATIONS_MAX);
-const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX, "one largest message must fit");
+const _: () = assert!(
+    OUTBOX_BYTES_MAX >= 4 * (TURN_BYTES_MAX + 2 * MESSAGE_BYTES_MAX),
+    "what one turn adds leaves a connection that keeps up far from the bound"
+);
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");

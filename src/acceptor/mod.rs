@@ -95,7 +95,10 @@ pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: In
 /// Accepts for ever, on the thread that serves. Ends only where the listener cannot be watched.
 pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answer>) {
     let acceptor = Rc::new(acceptor);
-    let watched = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    // epoll needs a listener that never blocks; io_uring would answer for such a one that nobody
+    // is there, instead of waiting.
+    let watched = listener.set_nonblocking(monoio::utils::is_legacy());
+    let watched = watched.and_then(|()| TcpListener::from_std(listener));
     let listener = match watched {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the listener cannot be watched"),

@@ -99,6 +99,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "auth.api_key" => api_key(),
             "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
             "auth.jwt_secret" => "s".repeat(32),
+            "mailbox_publications" => "16".to_owned(),
             name if name.ends_with("_ms") || name.contains("threads") => "64".to_owned(),
             "workers" => "250".to_owned(),
             _ => "some/path".to_owned(),
@@ -391,4 +392,10 @@ proptest! {
             let _loaded = files.load(format!("{} = {value}", key.name), &[(key.env, &value)]);
         }
     }
+}
+
+#[test]
+fn the_readme_has_the_table_of_keys() {
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&markdown_table()), "put this into the README:\n{}", markdown_table());
 }

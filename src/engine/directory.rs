@@ -1,7 +1,7 @@
 //! The channel directory: shared by all threads, it decides a channel's order and knows how many
 //! subscribers each worker has.
 //!
-//! A channel lives in one of [`SHARDS`] maps behind a short lock. Under the lock there is no I/O,
+//! A channel lives in one of `SHARDS` maps behind a short lock. Under the lock there is no I/O,
 //! no encoding and no work that grows with the audience: offsets are stamped and mail is posted,
 //! one piece per worker concerned, so that every worker sees the channel's events in one order.
 //! Slots are reserved first; where one is missing nothing happens at all.

@@ -6,7 +6,7 @@ use super::conn::{Connection, Frame};
 use crate::engine::directory::{Join, Leave, Overloaded, Subscriber};
 use crate::engine::index;
 use crate::hub::{encode, message_id};
-use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
+use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::message::{
     AckId, Activation, Channel, Command, ConnId, Content, Credential, Deactivation, Delivery,
     Group, Refusal, Reply,
@@ -179,9 +179,9 @@ pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
     }
 }
 
-/// Tries the leaves again that found a mailbox full.
+/// Tries leaves again that found a mailbox full, as many as fit into a turn.
 pub(super) fn retry_leaves(worker: &mut Worker) {
-    for _ in 0..worker.leaving.len() {
+    for _ in 0..worker.leaving.len().min(TURN_MAIL_MAX) {
         let Some(wish) = worker.leaving.pop_front() else { return };
         if leave_for_good(worker, &wish).is_err() {
             worker.leaving.push_back(wish);
@@ -217,10 +217,11 @@ pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
     answer(worker, deactivation.connection, &Reply::Unsubscribed, deactivation.reply);
 }
 
-/// Puts a publication into the outbox of everybody here who hears its channel.
-pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) {
+/// Puts a publication into the outbox of everybody here who hears its channel. Answers how many
+/// bytes one of them got, at most.
+pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
     let publication = &delivery.publication;
-    let mut delivered = 0;
+    let (mut delivered, mut bytes) = (0, 0);
     let except = publication.except.filter(|id| *id == worker.connections.id(id.slot));
     let except = except.map(|id| id.slot);
     for group in Group::ALL {
@@ -229,6 +230,7 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) {
             continue;
         }
         let frame = Frame::from(publication.frame(group, encode));
+        bytes = bytes.max(frame.as_ref().len());
         for listener in listeners {
             if Some(listener.connection) == except {
                 continue;
@@ -244,4 +246,5 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) {
         Content::Message { .. } => worker.counters.deliveries.add(delivered),
         Content::Joined(_) | Content::Left(_) => worker.counters.announcements.add(delivered),
     }
+    bytes
 }

@@ -1,6 +1,6 @@
 //! A worker: one thread, its connections, and the turn that they all live by.
 //!
-//! mail → local index → outboxes → sockets: [`Worker::turn`] takes what waits in the mailbox, reads
+//! mail → local index → outboxes → sockets: a turn takes what waits in the mailbox, reads
 //! the sockets that are ready, looks at the clock, and then drains every connection that has
 //! something to send, once. Under load much is drained together; a lone publication goes out at
 //! once.
@@ -26,7 +26,8 @@ use crate::auth::Authenticator;
 use crate::engine::index::Index;
 use crate::hub::Hub;
 use crate::limits::{
-    LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES, TURN_MAIL_MAX, TURN_READS_MAX,
+    LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES, TURN_BYTES_MAX, TURN_MAIL_MAX,
+    TURN_READS_MAX,
 };
 use crate::message::{ConnId, Millis, WorkerId};
 use crate::metrics::Counters;
@@ -136,10 +137,14 @@ impl Worker {
     }
 
     fn take_mail(&mut self) {
+        let mut bytes = 0;
         for _ in 0..TURN_MAIL_MAX {
+            if bytes >= TURN_BYTES_MAX {
+                return;
+            }
             let Some(mail) = self.inbox.take(Mail::slot) else { return };
             match mail {
-                Mail::Deliver(delivery) => command::deliver(self, &delivery),
+                Mail::Deliver(delivery) => bytes += command::deliver(self, &delivery),
                 Mail::Activate(activation) => command::activate(self, *activation),
                 Mail::Deactivate(deactivation) => command::deactivate(self, &deactivation),
                 Mail::Adopt(handover) => upgrade::adopt(self, *handover),
