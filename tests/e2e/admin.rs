@@ -1,5 +1,6 @@
 //! Who may administer the node, and what anybody may ask it.
 
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::support::{self, ANON_KEY, API_KEY, Node};
@@ -135,4 +136,42 @@ fn ask(node: &Node, headers: &[(&str, &str)]) -> (u16, Value) {
 fn token(role: &str) -> String {
     let sub = "770e8400-e29b-41d4-a716-446655440000";
     support::sign(&json!({ "sub": sub, "role": role, "exp": support::an_hour_from_now() }))
+}
+
+/// Tokens of an issuer whose public keys the node is given, one key for each algorithm.
+#[test]
+fn tokens_of_a_trusted_issuer_are_let_in() {
+    let keys = support::repository("src/auth/testdata");
+    let read = |name: &str| std::fs::read(keys.join(name)).expect("a key of the repository");
+    let bundle: Vec<u8> =
+        ["rs256_a.pem", "es256_a.pem", "eddsa_a.pem"].iter().flat_map(|name| read(name)).collect();
+    let file = tempfile::NamedTempFile::new().expect("a file of the test");
+    std::fs::write(&file, bundle).expect("a file of the test");
+    let path = file.path().to_owned();
+    let node = Node::with(move |command| {
+        command.env("FANFARE_PUBLIC_KEYS_FILE", &path);
+    });
+    let claims = json!({
+        "sub": "ada",
+        "role": "project_admin",
+        "exp": support::an_hour_from_now(),
+    });
+    for (algorithm, trusted, stranger) in [
+        (Algorithm::RS256, "rs256_a.key", "rs256_b.key"),
+        (Algorithm::ES256, "es256_a.key", "es256_b.key"),
+        (Algorithm::EdDSA, "eddsa_a.key", "eddsa_b.key"),
+    ] {
+        let answer = |name: &str| {
+            let key = match algorithm {
+                Algorithm::RS256 => EncodingKey::from_rsa_pem(&read(name)),
+                Algorithm::ES256 => EncodingKey::from_ec_pem(&read(name)),
+                _ => EncodingKey::from_ed_pem(&read(name)),
+            };
+            let key = key.expect("a key of the repository");
+            let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key);
+            let bearer = format!("Bearer {}", token.expect("claims are JSON"));
+            ask(&node, &[("Authorization", &bearer)]).0
+        };
+        assert_eq!((answer(trusted), answer(stranger)), (200, 401), "{algorithm:?}");
+    }
 }
