@@ -32,13 +32,8 @@ pub enum Mail {
     Adopt(Box<Handover>),
     /// A long-polling request.
     Poll(Box<Poll>),
-    /// The client of a long-polling request went away.
-    PollGone {
-        /// Whose request.
-        session: SessionId,
-        /// The request.
-        ticket: Ticket,
-    },
+    /// The client of a long-polling request of this session went away.
+    PollGone(SessionId),
 }
 
 /// Which of a mailbox's credits a piece of mail uses.
@@ -247,15 +242,24 @@ impl Doorbell {
 
 /// A count of free slots.
 #[derive(Debug)]
-struct Credits(AtomicUsize);
+struct Credits {
+    free: AtomicUsize,
+    all: usize,
+}
 
 impl Credits {
+    fn new(all: usize) -> Self {
+        Self { free: AtomicUsize::new(all), all }
+    }
+
     fn take(&self) -> bool {
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |free| free.checked_sub(1)).is_ok()
+        let one_less = |free: usize| free.checked_sub(1);
+        self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_less).is_ok()
     }
 
     fn give(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        let before = self.free.fetch_add(1, Ordering::AcqRel);
+        debug_assert!(before < self.all, "a slot is given back once");
     }
 }
 
@@ -286,8 +290,8 @@ pub fn mailbox<M>(
     let (sender, receiver) = bounded(publications + control);
     let mailbox = Arc::new(Mailbox {
         queue: sender,
-        publications: Credits(AtomicUsize::new(publications)),
-        control: Credits(AtomicUsize::new(control)),
+        publications: Credits::new(publications),
+        control: Credits::new(control),
         doorbell: Doorbell::new()?,
     });
     Ok((mailbox.clone(), Inbox { queue: receiver, mailbox }))
@@ -313,7 +317,12 @@ impl<M> Mailbox<M> {
 
     /// Slots of that kind that are free at the moment.
     pub fn free(&self, slot: Slot) -> usize {
-        self.credits(slot).0.load(Ordering::Relaxed)
+        self.credits(slot).free.load(Ordering::Relaxed)
+    }
+
+    /// Slots of that kind that are reserved or filled at the moment.
+    pub fn in_use(&self, slot: Slot) -> u64 {
+        (self.credits(slot).all - self.free(slot)) as u64
     }
 
     /// Puts mail into a reserved slot, without waking the owner: [`Mailbox::ring`] follows when no

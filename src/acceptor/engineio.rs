@@ -6,9 +6,7 @@ use super::{Acceptor, Outcome, rest};
 use crate::api::ApiError;
 use crate::message::{App, SessionId, WorkerId};
 use crate::protocol::engineio::{RequestError, decode_id};
-use crate::router::{
-    AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose, Slot, Ticket,
-};
+use crate::router::{AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose, Slot};
 use crate::wire::handshake;
 use crate::wire::http::{Method, Request, Response};
 
@@ -172,7 +170,7 @@ async fn forward(
             None if http.fill().await.is_ok() => {}
             None => {
                 if let Some(session) = session {
-                    tell_gone(acceptor, session, ticket);
+                    tell_gone(acceptor, session);
                 }
                 return Err(End::Gone);
             }
@@ -180,15 +178,15 @@ async fn forward(
     };
     let response = response(answer);
     Ok(match session {
-        Some(session) if is_get => Outcome::Deliver(response, session, ticket),
+        Some(session) if is_get => Outcome::Deliver(response, session),
         _ => Outcome::Respond(response),
     })
 }
 
 /// The client went away with a request of this session, or with packets on their way to it.
-pub(super) fn tell_gone(acceptor: &Acceptor, session: SessionId, ticket: Ticket) {
+pub(super) fn tell_gone(acceptor: &Acceptor, session: SessionId) {
     // Where there is no room for it the session ends with its heartbeat instead.
-    acceptor.hub.router.control(session.worker, Mail::PollGone { session, ticket });
+    acceptor.hub.router.control(session.worker, Mail::PollGone(session));
 }
 
 fn response(answer: AnswerBody) -> Response {

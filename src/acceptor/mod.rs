@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::message::{App, SessionId};
 use crate::metrics::Counters;
-use crate::router::{AcceptorId, Answer, Inbox, Mailbox, Purpose, Slot, Ticket};
+use crate::router::{AcceptorId, Answer, Inbox, Mailbox, Purpose, Slot};
 use crate::wire::http::{HttpError, Method, Request, Response};
 use http::{End, Http};
 use tickets::{Pending, Tickets};
@@ -50,7 +50,7 @@ enum Outcome {
     /// It is answered.
     Respond(Response),
     /// It is answered with packets of a session, which would be lost if the client did not take it.
-    Deliver(Response, SessionId, Ticket),
+    Deliver(Response, SessionId),
     /// The connection becomes a WebSocket.
     Upgrade(Purpose, String),
 }
@@ -169,7 +169,7 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
         };
         let (response, packets_of) = match outcome {
             Outcome::Respond(response) => (response, None),
-            Outcome::Deliver(response, session, ticket) => (response, Some((session, ticket))),
+            Outcome::Deliver(response, session) => (response, Some(session)),
             Outcome::Upgrade(purpose, accept) => {
                 return engineio::hand_over(acceptor, http, purpose, accept);
             }
@@ -177,8 +177,8 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
         let response = allow_origin(response, &request);
         let head_only = request.method == Method::Head;
         if http.respond(&response, request.keep_alive, head_only).await.is_err() {
-            if let Some((session, ticket)) = packets_of {
-                engineio::tell_gone(acceptor, session, ticket);
+            if let Some(session) = packets_of {
+                engineio::tell_gone(acceptor, session);
             }
             return;
         }

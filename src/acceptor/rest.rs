@@ -53,7 +53,11 @@ pub(super) async fn metrics(
     }
     let hub = &acceptor.hub;
     let channels = hub.directory.channels() as u64;
-    let text = hub.metrics.render(&[("fanfare_channels", "Channels with subscribers.", channels)]);
+    let waiting = hub.router.acceptors.iter().map(|acceptor| acceptor.in_use(Slot::Control)).sum();
+    let text = hub.metrics.render(&[
+        ("fanfare_channels", "Channels with subscribers.", channels),
+        ("fanfare_http_waiting", "Requests that wait for a worker or the store.", waiting),
+    ]);
     Ok(Response::with_type(200, "text/plain; version=0.0.4; charset=utf-8", text))
 }
 

@@ -32,14 +32,9 @@ pub(super) fn execute(worker: &mut Worker, id: ConnId, request: Request, ack: Op
             (Some(channel), done)
         }
         Request::Command(Command::Publish { channel, event, payload }) => {
-            let sender = |credential: &Credential| credential.sender();
-            let content = |credential: &Credential| Content::Message {
-                event,
-                payload,
-                sender: sender(credential),
-            };
-            let done = publish(worker, id, &channel, content);
-            (Some(channel), done.map(|reply| answer(worker, id, &reply, ack)))
+            let published = publish(worker, id, &channel, event, payload);
+            let done = published.map(|reply| answer(worker, id, &reply, ack));
+            (Some(channel), done)
         }
         Request::Invalid(channel, refusal) => (channel, Err(refusal)),
         Request::Unknown if ack.is_some() => (None, Err(Refusal::Invalid("Unknown event"))),
@@ -138,7 +133,8 @@ fn publish(
     worker: &mut Worker,
     id: ConnId,
     channel: &Channel,
-    content: impl FnOnce(&Credential) -> Content,
+    event: Box<str>,
+    payload: Box<str>,
 ) -> Result<Reply, Refusal> {
     let is_defined = worker.hub.definitions.load().find(channel.as_str()).is_some();
     let Some((connection, credential)) = speaker(worker, id) else {
@@ -152,7 +148,8 @@ fn publish(
         return Err(Refusal::PublishUnauthorized);
     }
     let at = worker.hub.clock.wall();
-    let published = worker.hub.publish(channel.clone(), content(&credential), at);
+    let content = Content::Message { event, payload, sender: credential.sender() };
+    let published = worker.hub.publish(channel.clone(), content, at);
     let (id, _) = published.map_err(|Overloaded| Refusal::Overloaded)?;
     worker.counters.publications.add(1);
     Ok(Reply::Published(id))

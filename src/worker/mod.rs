@@ -149,7 +149,7 @@ impl Worker {
                 Mail::Deactivate(deactivation) => command::deactivate(self, &deactivation),
                 Mail::Adopt(handover) => upgrade::adopt(self, *handover),
                 Mail::Poll(poll) => polling::on_request(self, *poll),
-                Mail::PollGone { session, ticket } => polling::on_gone(self, &session, ticket),
+                Mail::PollGone(session) => polling::on_gone(self, &session),
             }
             flush::reap(self);
         }

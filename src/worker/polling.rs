@@ -30,16 +30,13 @@ pub(super) fn on_request(worker: &mut Worker, poll: Poll) {
     }
 }
 
-/// The client of a request went away: it may have missed packets, so the session is over.
-pub(super) fn on_gone(worker: &mut Worker, id: &SessionId, ticket: Ticket) {
+/// The client of a request went away: it may have missed packets, so the session is over. Its
+/// request is answered all the same, because every request's answer has a place set aside.
+pub(super) fn on_gone(worker: &mut Worker, id: &SessionId) {
     let Some((conn_id, connection)) = worker.connections.session(id) else { return };
-    let Some(polling) = connection.session().and_then(|session| session.polling.as_mut()) else {
-        return;
-    };
-    if polling.waiting.is_some_and(|(_, waiting)| waiting == ticket) {
-        polling.waiting = None;
+    if connection.session().is_some_and(|session| session.polling.is_some()) {
+        close::now(worker, conn_id.slot);
     }
-    close::now(worker, conn_id.slot);
 }
 
 fn get(worker: &mut Worker, waiting: Waiting, id: &SessionId) {

@@ -1,7 +1,10 @@
 //! Messages over long-polling, and everything that ends a session there.
 
+use std::time::{Duration, Instant};
+
 use super::calm;
-use crate::session::MOMENT;
+use crate::session::{Endpoint, MOMENT};
+use crate::support::Node;
 use crate::tcp::{PATIENCE, Tcp, call, request};
 
 /// Longest payload that a client may post (`maxPayload` of the handshake).
@@ -140,6 +143,27 @@ fn a_poll_that_is_given_up_closes_the_session() {
     drop(poll);
     std::thread::sleep(MOMENT);
     session.assert_closed();
+}
+
+#[test]
+fn polls_that_are_given_up_leave_nothing_behind() {
+    let node = Node::with(|command| {
+        command.arg("--conformance");
+    });
+    let endpoint = Endpoint { addr: ([127, 0, 0, 1], node.port()).into(), path: "/engine.io/" };
+    let polls: Vec<Tcp> = (0..200).map(|_| endpoint.open_polling().start_poll()).collect();
+    let since = Instant::now();
+    while node.metric("fanfare_http_waiting") < 200 {
+        assert!(since.elapsed() < PATIENCE, "the polls wait");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(polls);
+    for gauge in ["fanfare_http_waiting", "fanfare_connections"] {
+        while node.metric(gauge) > 0 {
+            assert!(since.elapsed() < 2 * PATIENCE, "{gauge} stays at {}", node.metric(gauge));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]
