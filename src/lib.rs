@@ -67,7 +67,7 @@
 //! | [`message`], [`limits`] | the vocabulary; every bound by name | each other |
 //! | [`wire`] | bytes to frames and requests, and back | `limits` |
 //! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits` |
-//! | [`engine`] | state and decisions: directory, index, outbox, presence, definitions | `message`, `limits` |
+//! | [`engine`] | state and decisions: directory, index, outbox, presence | `message`, `limits` |
 //! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
 //! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire` |
 //! | [`router`] | mailboxes, doorbells, and all that may be posted | `message`, `limits` |
@@ -105,8 +105,8 @@
 //! - **Mail is not taken while a drain is unfinished**, so that a worker that is slower than its
 //!   publishers shows it in its mailbox, where publishers are refused, and not in the outboxes of
 //!   consumers who are not slow at all.
-//! - **A socket that is handed over is duplicated out of the runtime** (`acceptor/handover.rs`): an operation
-//!   that was given up may hold monoio's own descriptor until its cancellation completes.
+//! - **A socket that is handed over is duplicated out of the runtime** (`acceptor/handover.rs`): an
+//!   operation that was given up may hold monoio's descriptor until its cancellation completes.
 
 pub mod acceptor;
 pub mod api;

@@ -1,0 +1,126 @@
+//! What clients ask for, and what they are told.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Channel, ConnId, Group, Member, MessageId};
+
+/// A client's number for the acknowledgement that it waits for.
+pub type AckId = u64;
+
+/// Members of a channel as a subscriber is told, shared by all who are told the same.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// In order of first joining, cut at
+    /// [`PRESENCE_MEMBERS_MAX`](crate::limits::PRESENCE_MEMBERS_MAX).
+    pub members: Vec<Arc<Member>>,
+    json: OnceLock<Box<str>>,
+}
+
+impl Snapshot {
+    /// Of these members.
+    pub fn new(members: Vec<Arc<Member>>) -> Self {
+        Self { members, json: OnceLock::new() }
+    }
+
+    /// The members as JSON, made once by `encode`.
+    pub fn json(&self, encode: impl FnOnce(&[Arc<Member>]) -> String) -> &str {
+        self.json.get_or_init(|| encode(&self.members).into())
+    }
+}
+
+/// A subscription becomes real: posted to its own worker, so that it takes its place among the
+/// publications of the channel.
+#[derive(Debug)]
+pub struct Activation {
+    /// Whose.
+    pub connection: ConnId,
+    /// Where.
+    pub channel: Channel,
+    /// Which frames it gets from here on.
+    pub group: Group,
+    /// Whom to acknowledge.
+    pub reply: Option<AckId>,
+    /// Who was there at that moment.
+    pub presence: Arc<Snapshot>,
+    /// How many were there, counted even where the snapshot is cut.
+    pub present: usize,
+}
+
+/// A subscription ends, at this place among the publications of the channel.
+#[derive(Debug)]
+pub struct Deactivation {
+    /// Whose.
+    pub connection: ConnId,
+    /// Where.
+    pub channel: Channel,
+    /// Whom to acknowledge.
+    pub reply: Option<AckId>,
+}
+
+/// What a client asks for, whatever its protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Hear what is published on a channel, in the frames of a group.
+    Subscribe {
+        /// Where.
+        channel: Channel,
+        /// Which frames.
+        group: Group,
+    },
+    /// Hear no more of it.
+    Unsubscribe {
+        /// Where.
+        channel: Channel,
+    },
+    /// Tell everybody on a channel.
+    Publish {
+        /// Where.
+        channel: Channel,
+        /// Under which event name.
+        event: Box<str>,
+        /// JSON text.
+        payload: Box<str>,
+    },
+}
+
+/// Why a command was not carried out, in the terms of the contract's error codes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The command's own fault; the text says what is wrong.
+    Invalid(&'static str),
+    /// No enabled definition, or a role that may not: subscribing.
+    SubscribeUnauthorized,
+    /// No enabled definition, or a role that may not: publishing.
+    PublishUnauthorized,
+    /// Publishing takes a subscription.
+    NotSubscribed,
+    /// The node has no room at the moment; the same command may work a second later.
+    Overloaded,
+    /// The connection's subscriptions are at their bound.
+    TooManySubscriptions,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Subscribed, with who is there.
+    Subscribed {
+        /// Where.
+        channel: Channel,
+        /// Who, perhaps cut.
+        presence: Arc<Snapshot>,
+        /// How many.
+        present: usize,
+    },
+    /// Unsubscribed.
+    Unsubscribed,
+    /// Published under this id.
+    Published(MessageId),
+    /// Not carried out.
+    Refused {
+        /// The channel that the command named, where it named one.
+        channel: Option<Channel>,
+        /// Why.
+        refusal: Refusal,
+    },
+}

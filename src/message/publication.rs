@@ -1,0 +1,82 @@
+//! What is published.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Channel, ConnId, Group, Member, MessageId, Millis, Offset, Sender};
+
+/// What a publication says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// A message under an event name. The payload is the JSON text as it came.
+    Message {
+        /// Event name.
+        event: Box<str>,
+        /// JSON text, unchanged.
+        payload: Box<str>,
+        /// Who sent it.
+        sender: Sender,
+    },
+    /// A member appeared.
+    Joined(Arc<Member>),
+    /// A member's last connection left.
+    Left(Arc<Member>),
+}
+
+/// A frame's bytes, shared by everybody who gets them.
+pub type FrameBytes = Arc<[u8]>;
+
+/// One thing that all subscribers of a channel must learn, with its frames.
+#[derive(Debug)]
+pub struct Publication {
+    /// Its id.
+    pub id: MessageId,
+    /// Where it goes.
+    pub channel: Channel,
+    /// When it was accepted.
+    pub at: Millis,
+    /// What it says.
+    pub content: Content,
+    /// The connection that is not told: the one whose own joining is announced.
+    pub except: Option<ConnId>,
+    frames: [OnceLock<FrameBytes>; Group::COUNT],
+}
+
+impl Publication {
+    /// A publication without frames yet.
+    pub fn new(id: MessageId, channel: Channel, at: Millis, content: Content) -> Self {
+        Self { id, channel, at, content, except: None, frames: Default::default() }
+    }
+
+    /// The same, kept from one connection.
+    pub fn except(mut self, connection: ConnId) -> Self {
+        self.except = Some(connection);
+        self
+    }
+
+    /// The frame for `group`, made by `encode` where nobody has made it yet. Two threads that miss
+    /// it at once both encode and one result is kept: nobody waits for another's encoding.
+    pub fn frame(
+        &self,
+        group: Group,
+        encode: impl FnOnce(&Self, Group) -> FrameBytes,
+    ) -> FrameBytes {
+        let slot = &self.frames[group.index()];
+        if let Some(frame) = slot.get() {
+            return frame.clone();
+        }
+        let frame = encode(self, group);
+        // A loser of the race keeps its own copy: the bytes are the same.
+        let _ = slot.set(frame.clone());
+        frame
+    }
+}
+
+/// A publication with its place in the channel, on its way to one worker's subscribers.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What is delivered.
+    pub publication: Arc<Publication>,
+    /// Its place in the channel; announcements of presence share the place of the publication
+    /// before them.
+    pub offset: Offset,
+}
