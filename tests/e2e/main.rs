@@ -3,10 +3,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../conformance/tcp.rs"]
+#[allow(dead_code, reason = "the conformance suites use all of it")]
+mod tcp;
+
 mod admin;
 mod channels;
 mod clients;
 mod driver;
+mod member;
+mod order;
+mod overload;
 mod publish;
+mod publisher;
 mod restart;
+mod socket;
 mod upgrade;
+mod witness;

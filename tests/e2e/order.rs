@@ -1,0 +1,161 @@
+//! One order for all: whoever hears a channel hears a part of the same order, which begins with its
+//! acknowledgement and ends with its leave.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::member::Member;
+use crate::publisher::{Caller, Report};
+use crate::support::{ANON_KEY, Node, user_token};
+use crate::witness::{END, Order, Witness};
+
+const CHANNEL: &str = "race";
+const WORKERS: usize = 2;
+/// On each worker, as new connections go to the one that has fewest.
+const CHURNERS: u64 = 40 * WORKERS as u64;
+/// How long they come and go, and how often at most.
+const CHURN: Duration = Duration::from_secs(4);
+const ROUNDS_MAX: u64 = 100;
+/// Far longer than somebody who is subscribed hears nothing while publishers publish.
+const QUIET_MAX: Duration = Duration::from_secs(5);
+
+#[test]
+fn all_hear_one_order_from_their_acknowledgement_to_their_leave() {
+    let node = Node::with(|command| {
+        command.args(["--workers", &WORKERS.to_string()]);
+    });
+    node.create_channel(CHANNEL);
+    let port = node.port();
+    let token = user_token("witness");
+    let mut witnesses = [(); WORKERS].map(|()| Witness::subscribe(port, CHANNEL, &token));
+    assert_ne!(witnesses[0].home(), witnesses[1].home(), "there is one on each worker");
+
+    let is_over = AtomicBool::new(false);
+    let (heard, reports) = thread::scope(|scope| {
+        let witnesses = witnesses.each_mut().map(|witness| scope.spawn(|| witness.listen()));
+        let reports = run(scope, port, &is_over);
+        node.publish(CHANNEL, END, &json!({}));
+        (witnesses.map(join), reports)
+    });
+
+    let orders = heard.map(|events| Order::of(&events));
+    orders[0].check_rest(orders[1].ids());
+    orders[1].check_rest(orders[0].ids());
+    orders[0].check(&reports);
+    let stays = reports.iter().map(|report| report.stays.len()).sum::<usize>();
+    let publications = orders[0].publications();
+    assert!(stays > 2 * reports.len(), "{stays} stays");
+    assert!(publications > 1_000, "{publications} publications");
+}
+
+/// Lets everybody do what they do; what they say of it.
+fn run<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    port: u16,
+    is_over: &'scope AtomicBool,
+) -> Vec<Report> {
+    // Publishers end when this is dropped, which a failure does too.
+    let ending = Ending(is_over);
+    let callers = (0..3).map(|number| scope.spawn(move || call(port, number, is_over)));
+    let callers: Vec<_> = callers.collect();
+    let speakers = (3..5).map(|number| scope.spawn(move || speak(port, number, is_over)));
+    let speakers: Vec<_> = speakers.collect();
+    let churners = (5..5 + CHURNERS).map(|number| scope.spawn(move || churn(port, number)));
+    let churners: Vec<_> = churners.collect();
+    let pollers = (200..202).map(|number| scope.spawn(move || poll(port, number)));
+    let pollers: Vec<_> = pollers.collect();
+    let mut reports: Vec<_> = churners.into_iter().chain(pollers).map(join).collect();
+    drop(ending);
+    reports.extend(callers.into_iter().chain(speakers).map(join));
+    reports
+}
+
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Publishes over HTTP: alone, and several in one breath.
+fn call(port: u16, number: u64, is_over: &AtomicBool) -> Report {
+    let mut caller = Caller::new(port, CHANNEL, number);
+    for round in 0.. {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        caller.publish(1 + round % 4);
+        thread::sleep(Duration::from_millis(10));
+    }
+    caller.report
+}
+
+/// Publishes from a socket, which hears all of it.
+fn speak(port: u16, number: u64, is_over: &AtomicBool) -> Report {
+    let mut member = Member::connect(port, CHANNEL, ANON_KEY, number);
+    member.enter();
+    for round in 0.. {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        member.publish(1 + round % 4);
+        member.listen(usize::MAX, Duration::from_millis(10));
+    }
+    member.leave();
+    member.report
+}
+
+/// Comes and goes, each in its own manner. Half of them are one user, whose coming and leaving are
+/// announced once; of the others each is announced, which tells the exact place.
+fn churn(port: u16, number: u64) -> Report {
+    let token = if number.is_multiple_of(2) { ANON_KEY.into() } else { user_token("crew") };
+    let mut member = Member::connect(port, CHANNEL, &token, number);
+    let end = Instant::now() + CHURN;
+    for round in 0..ROUNDS_MAX {
+        if Instant::now() > end {
+            break;
+        }
+        member.enter();
+        let patience = (number * 7 + round * 5) % 40;
+        match (number / 2 % 4, round % 3) {
+            (0, _) => member.listen(1_000, CHURN / 2),
+            (1, 2) => {
+                member.listen(patience as usize, QUIET_MAX);
+                member.vanish();
+                continue;
+            }
+            (2, 2) => {
+                member.listen(patience as usize, QUIET_MAX);
+                member.reenter();
+                continue;
+            }
+            _ => member.listen(patience as usize, QUIET_MAX),
+        }
+        member.leave();
+    }
+    member.report
+}
+
+/// Comes and goes on long-polling.
+fn poll(port: u16, number: u64) -> Report {
+    let mut member = Member::connect(port, CHANNEL, ANON_KEY, number).over_polling();
+    let end = Instant::now() + CHURN;
+    for round in 0..ROUNDS_MAX {
+        if Instant::now() > end {
+            break;
+        }
+        member.enter();
+        member.listen((round * 11 % 40) as usize, QUIET_MAX);
+        member.leave();
+    }
+    member.report
+}
+
+/// What a thread came to; its failure is this one's.
+pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

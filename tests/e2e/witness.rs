@@ -1,0 +1,171 @@
+//! Who hears everything, and what must be true of everybody else by it.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::publisher::{Ledger, Report, Stay, TICK};
+use crate::socket::{Event, Heard, Socket};
+
+/// The event that is published last.
+pub(crate) const END: &str = "end";
+
+/// A subscriber that is there before the others and after them.
+pub(crate) struct Witness {
+    socket: Socket,
+}
+
+/// A channel's one order.
+pub(crate) struct Order {
+    ids: Vec<Uuid>,
+    places: HashMap<Uuid, usize>,
+    /// By publisher and its own number.
+    made: HashMap<(u64, u64), Uuid>,
+    /// Where members came and left, by name.
+    came: HashMap<String, Vec<usize>>,
+    left: HashMap<String, Vec<usize>>,
+}
+
+impl Witness {
+    pub(crate) fn subscribe(port: u16, channel: &str, token: &str) -> Self {
+        let mut socket = Socket::connect(port, token);
+        socket.subscribe(channel);
+        Self { socket }
+    }
+
+    /// Different for witnesses on different workers.
+    pub(crate) fn home(&self) -> &str {
+        self.socket.home()
+    }
+
+    /// The next event, and nothing else.
+    pub(crate) fn next(&mut self) -> Event {
+        match self.socket.hear() {
+            Heard::Event(event) => event,
+            heard => panic!("unexpected: {heard:?}"),
+        }
+    }
+
+    /// Everything up to and with [`END`].
+    pub(crate) fn listen(&mut self) -> Vec<Event> {
+        let mut events = vec![self.next()];
+        while !events.last().is_some_and(|event| event.is_named(END)) {
+            events.push(self.next());
+        }
+        events
+    }
+}
+
+impl Order {
+    /// As a witness heard it: nothing twice, and every publisher's own numbers rising.
+    pub(crate) fn of(events: &[Event]) -> Self {
+        let ids = events.iter().map(|event| event.id).collect();
+        let mut order = Self {
+            ids,
+            places: HashMap::new(),
+            made: HashMap::new(),
+            came: HashMap::new(),
+            left: HashMap::new(),
+        };
+        let mut last = HashMap::new();
+        for (place, event) in events.iter().enumerate() {
+            assert_eq!(order.places.insert(event.id, place), None, "heard twice: {event:?}");
+            let (name, argument) = event.parts();
+            let member = || argument["member"]["presenceId"].as_str().expect("a name").to_owned();
+            match name.as_str() {
+                "presence:join" => order.came.entry(member()).or_default().push(place),
+                "presence:leave" => order.left.entry(member()).or_default().push(place),
+                TICK => {
+                    let of = |key: &str| argument["payload"][key].as_u64().expect("a number");
+                    let (publisher, number) = (of("publisher"), of("number"));
+                    let before = last.insert(publisher, number);
+                    assert!(before < Some(number), "{publisher}: {number} after {before:?}");
+                    order.made.insert((publisher, number), event.id);
+                }
+                _ => assert_eq!(name, END, "nobody publishes anything else"),
+            }
+        }
+        order
+    }
+
+    pub(crate) fn ids(&self) -> &[Uuid] {
+        &self.ids
+    }
+
+    /// Publications in it, without the last.
+    pub(crate) fn publications(&self) -> usize {
+        self.made.len()
+    }
+
+    /// All that was accepted is in it under its own id, nothing that was refused, nothing else.
+    /// And whoever was subscribed heard all of it that was from its first moment to its last.
+    pub(crate) fn check(&self, reports: &[Report]) {
+        let accepted: HashMap<_, _> =
+            reports.iter().flat_map(|report| keyed(&report.ledger)).collect();
+        let lost: Vec<_> =
+            accepted.iter().filter(|(key, _)| !self.made.contains_key(key)).collect();
+        assert!(lost.is_empty(), "accepted and not heard, by publisher and number: {lost:?}");
+        let refused: Vec<_> =
+            self.made.iter().filter(|(key, _)| !accepted.contains_key(key)).collect();
+        assert!(refused.is_empty(), "heard and not accepted, by publisher and number: {refused:?}");
+        assert!(accepted == self.made, "heard under the id that the publisher was told");
+        for report in reports {
+            let mut counts: HashMap<&str, usize> = HashMap::new();
+            for stay in &report.stays {
+                let count = stay.announced.as_deref().map(|name| counts.entry(name).or_default());
+                let nth = count.map_or(0, |count| std::mem::replace(count, *count + 1));
+                self.check_stay(stay, nth);
+            }
+        }
+    }
+
+    /// Who was subscribed before the first publication and to the end heard all of it.
+    pub(crate) fn check_rest(&self, heard: &[Uuid]) {
+        let first = self.made.values().map(|id| self.places[id]).min();
+        let from = self.ids.len().checked_sub(heard.len());
+        assert!(
+            from <= first,
+            "heard from {from:?} on, where the first publication is at {first:?}"
+        );
+        assert_eq!(self.check_run(heard, from), Some(self.ids.len()));
+    }
+
+    /// `nth` counts the stays under one name, from 0.
+    fn check_stay(&self, stay: &Stay, nth: usize) {
+        let nth_of = |places: &HashMap<String, Vec<usize>>| {
+            Some(*places.get(stay.announced.as_ref()?)?.get(nth)?)
+        };
+        let came = nth_of(&self.came);
+        assert_eq!(came.is_some(), stay.announced.is_some(), "who comes is announced: {stay:?}");
+        let from = came.map(|place| place + 1);
+        let until = self.check_run(&stay.heard, from);
+        if stay.announced.is_some() && stay.is_whole {
+            assert_eq!(
+                nth_of(&self.left),
+                until,
+                "what was heard ends where the stay did: {stay:?}"
+            );
+        }
+        if stay.is_whole {
+            let missed: Vec<_> = stay.own.iter().filter(|id| !stay.heard.contains(id)).collect();
+            assert!(missed.is_empty(), "published by itself and not heard: {missed:?} {stay:?}");
+        }
+    }
+
+    /// What was heard is an unbroken part of the order: from that place on if it is known. Answers
+    /// the place behind.
+    fn check_run(&self, heard: &[Uuid], from: Option<usize>) -> Option<usize> {
+        let first = || Some(self.places[heard.first()?]);
+        let from = from.or_else(first)?;
+        for (place, id) in (from..).zip(heard) {
+            let due = self.ids.get(place);
+            let where_it_is = self.places.get(id);
+            assert_eq!(due, Some(id), "at {place}, {where_it_is:?} is heard, from {from} on");
+        }
+        Some(from + heard.len())
+    }
+}
+
+fn keyed(ledger: &Ledger) -> impl Iterator<Item = ((u64, u64), Uuid)> {
+    ledger.accepted.iter().map(|(number, id)| ((ledger.publisher(), *number), *id))
+}
