@@ -31,6 +31,10 @@ pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Binary attachments of one Socket.IO packet; more closes the connection.
 pub const ATTACHMENTS_MAX: usize = 10;
 
+/// Long-polling sessions of one worker, which cost a client one request each. At the bound a new
+/// one is answered 503 with Retry-After and counted.
+pub const POLLING_SESSIONS_MAX: u64 = 65_536;
+
 /// Bytes that may wait for one connection. Beyond it the connection is closed as a slow consumer.
 /// Frames are shared, so what waits for many connections is in memory once.
 pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -52,6 +56,9 @@ pub const LEAVE_RETRY_MS: u64 = 10;
 pub const CHANNEL_BYTES_MAX: usize = 512;
 /// Longest event name, in bytes. A longer one is refused as `INVALID_INPUT`.
 pub const EVENT_BYTES_MAX: usize = 512;
+/// Longest payload that is a string or an array itself, in bytes. Spread over keys, as the SDK
+/// reads it, each character or item becomes an entry. A longer one is refused as `INVALID_INPUT`.
+pub const SPREAD_BYTES_MAX: usize = 64 * 1024;
 /// Channel definitions a node keeps. At the bound a new one is refused with 409 and counted.
 pub const DEFINITIONS_MAX: usize = 10_000;
 /// Webhook URLs of one definition.

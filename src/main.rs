@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use fanfare::auth::{UserClaims, sign_user};
 use fanfare::config::{Arguments, Config, ConfigError, secrets};
@@ -62,7 +63,7 @@ struct Token {
     #[arg(value_enum)]
     kind: TokenKind,
     /// The token's subject
-    #[arg(long, default_value = "user-1")]
+    #[arg(long, default_value = "user-1", value_parser = NonEmptyStringValueParser::new())]
     sub: String,
     /// Seconds until it expires
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
@@ -127,7 +128,7 @@ fn print_token(token: &Token) -> Result<(), NodeError> {
         sub: &token.sub,
         role: Some(role),
         email: None,
-        exp: Some(now + token.expires_in),
+        exp: Some(now.saturating_add(token.expires_in)),
     };
     println!("{}", sign_user(secrets.jwt_secret.expose(), &claims)?);
     Ok(())

@@ -75,6 +75,8 @@ counters! {
         "Publications put into a subscriber's outbox.";
     announcements: "counter" "fanfare_presence_announcements_total"
         "Presence events put into a subscriber's outbox.";
+    announcements_suppressed: "counter" "fanfare_presence_suppressed_total"
+        "Joins and leaves not announced because too many are present.";
     frames_sent: "counter" "fanfare_frames_sent_total"
         "Frames that the kernel took whole.";
     frames_dropped: "counter" "fanfare_frames_dropped_total"

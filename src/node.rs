@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
 use arc_swap::ArcSwap;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -39,6 +43,9 @@ pub enum NodeError {
     /// The secrets cannot be used.
     #[error("the keys in effect are not usable: {0}")]
     Keys(#[from] crate::auth::KeyError),
+    /// Two nodes would each know half of what is there.
+    #[error("{} is in use by another node; choose another directory with --data-dir", .0.display())]
+    InUse(PathBuf),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,7 +69,7 @@ impl NodeError {
     /// 2 where the operator's input is at fault, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Keys(_) => 2,
+            Self::Config(_) | Self::Keys(_) | Self::InUse(_) => 2,
             _ => 1,
         }
     }
@@ -87,6 +94,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     raise_descriptor_limit();
     let secrets = secrets::ensure(&config.data_dir, config)?;
     let keys = Arc::new(keys(config, &secrets)?);
+    let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let definitions = Definitions::new(store.channels()?);
     let driver = Driver::choose();
@@ -109,6 +117,18 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     started(&Started { address, driver: node.driver.clone(), secrets });
     let name = ended.recv().unwrap_or_else(|_| "of the node".to_owned());
     Err(NodeError::Thread(name))
+}
+
+/// Keeps the data directory to this process for as long as the descriptor lives.
+fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = open(data_dir.join("lock"), flags, mode).map_err(io::Error::from)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::AGAIN) => Err(NodeError::InUse(data_dir.to_owned())),
+        Err(error) => Err(io::Error::from(error).into()),
+    }
 }
 
 fn timings(config: &Config) -> Timings {

@@ -143,6 +143,8 @@ pub enum PollRefusal {
     UnknownSession,
     /// The session exists, the request does not fit it.
     BadRequest,
+    /// The worker has as many sessions as it may.
+    Overloaded,
 }
 
 /// Everything that can be asked of the side.
@@ -318,6 +320,11 @@ impl<M> Mailbox<M> {
     /// Slots of that kind that are free at the moment.
     pub fn free(&self, slot: Slot) -> usize {
         self.credits(slot).free.load(Ordering::Relaxed)
+    }
+
+    /// Whether more than half of the places for publications are free.
+    pub fn is_half_free(&self) -> bool {
+        2 * self.free(Slot::Publication) > self.publications.all
     }
 
     /// Slots of that kind that are reserved or filled at the moment.

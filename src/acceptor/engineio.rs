@@ -147,6 +147,7 @@ async fn forward(
     };
     let is_get = matches!(request, PollRequest::Get(_));
     let Some(mut pending) = acceptor.ticket() else {
+        acceptor.counters.publications_refused.add(1);
         return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
     };
     let ticket = pending.ticket();
@@ -203,6 +204,9 @@ fn response(answer: AnswerBody) -> Response {
         }
         AnswerBody::PollRefused(PollRefusal::BadRequest) => {
             Response::json(400, RequestError::BadRequest.json())
+        }
+        AnswerBody::PollRefused(PollRefusal::Overloaded) => {
+            rest::response(ApiError::overloaded().into())
         }
         AnswerBody::Stored(_) => rest::response(ApiError::store_failed().into()),
     }

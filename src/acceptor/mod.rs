@@ -160,12 +160,12 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
     loop {
         let request = match http.head().await {
             Ok(request) => request,
-            Err(end) => return refuse(acceptor, http, end).await,
+            Err(end) => return refuse(acceptor, http, None, end).await,
         };
         acceptor.counters.http_requests.add(1);
         let outcome = match answer(acceptor, &mut http, &request).await {
             Ok(outcome) => outcome,
-            Err(end) => return refuse(acceptor, http, end).await,
+            Err(end) => return refuse(acceptor, http, Some(&request), end).await,
         };
         let (response, packets_of) = match outcome {
             Outcome::Respond(response) => (response, None),
@@ -189,7 +189,7 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
 }
 
 /// Says why a connection ends, where that can be said.
-async fn refuse(acceptor: &Acceptor, mut http: Http, end: End) {
+async fn refuse(acceptor: &Acceptor, mut http: Http, request: Option<&Request>, end: End) {
     let error = match end {
         End::Gone => return,
         End::Slow(has_request) => {
@@ -208,7 +208,10 @@ async fn refuse(acceptor: &Acceptor, mut http: Http, end: End) {
             ApiError::http(error.status(), error.to_string())
         }
     };
-    let response = rest::response(error.into());
+    let mut response = rest::response(error.into());
+    if let Some(request) = request {
+        response = allow_origin(response, request);
+    }
     if http.respond(&response, false, false).await.is_ok() {
         http.finish().await;
     }

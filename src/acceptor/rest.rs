@@ -140,7 +140,10 @@ async fn store(
     change: StoreChange,
     render: impl FnOnce(&crate::message::ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
-    let pending = acceptor.ticket().ok_or_else(ApiError::overloaded)?;
+    let Some(pending) = acceptor.ticket() else {
+        acceptor.counters.publications_refused.add(1);
+        return Err(ApiError::overloaded());
+    };
     let wish = Wish { from: acceptor.id, ticket: pending.ticket(), change };
     if acceptor.hub.router.side.try_send(wish).is_err() {
         acceptor.mailbox.release(Slot::Control);

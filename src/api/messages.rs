@@ -8,7 +8,9 @@ use serde_json::value::RawValue;
 use super::fields::{self, Read};
 use super::{ApiError, Reply};
 use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX};
-use crate::message::{Audience, MessageId, Millis, event_name_problem, iso_millis};
+use crate::message::{
+    Audience, MessageId, Millis, event_name_problem, iso_millis, payload_problem,
+};
 
 /// A publication that somebody wants made. Borrows from the request's body where it can.
 #[derive(Clone, Debug)]
@@ -33,7 +35,7 @@ impl<'a> Publish<'a> {
             fields::required("channel", channel)
                 .and_then(|value| fields::nonempty("channel", value, CHANNEL_BYTES_MAX)),
             fields::required("event", event).and_then(read_event),
-            fields::required("payload", payload),
+            fields::required("payload", payload).and_then(read_payload),
         );
         let (Ok(channel), Ok(event), Ok(payload)) = read else {
             let (channel, event, payload) = read;
@@ -65,6 +67,13 @@ fn read_event(value: &RawValue) -> Read<Cow<'_, str>> {
     match event_name_problem(&event) {
         None => Ok(event),
         Some(problem) => Err(format!("event: {problem}")),
+    }
+}
+
+fn read_payload(value: &RawValue) -> Read<&RawValue> {
+    match payload_problem(value.get()) {
+        None => Ok(value),
+        Some(problem) => Err(format!("payload: {problem}")),
     }
 }
 
@@ -104,7 +113,8 @@ mod tests {
 
     #[test]
     fn any_json_value_is_a_payload() {
-        for payload in ["null", "0", "-1.5e300", "\"\\ud800\"", "[]", "false", "{\"a\":{}}"] {
+        for payload in ["null", "0", "-1.5e300", "\"\\ud83d\\ude00\"", "[]", "false", "{\"a\":{}}"]
+        {
             let body = format!(r#"{{"channel":"c","event":"e","payload":{payload}}}"#);
             assert_eq!(Publish::parse(body.as_bytes()).unwrap().payload.get(), payload);
         }

@@ -109,6 +109,21 @@ pub struct Leave<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Overloaded;
 
+/// What the others in the channel were told of a join or leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Announced {
+    /// What there was to tell, or nothing because no member came or went.
+    Yes,
+    /// Nothing, because too many are present for announcements.
+    Suppressed,
+}
+
+impl Announced {
+    fn of(member_changed: bool, announced: bool) -> Self {
+        if member_changed && !announced { Self::Suppressed } else { Self::Yes }
+    }
+}
+
 /// What became of a publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Published {
@@ -168,7 +183,11 @@ impl Directory {
     ///
     /// # Errors
     /// [`Overloaded`] when a mailbox concerned has no slot: nothing changed.
-    pub fn join(&self, mailboxes: &impl Mailboxes, join: &Join<'_>) -> Result<(), Overloaded> {
+    pub fn join(
+        &self,
+        mailboxes: &impl Mailboxes,
+        join: &Join<'_>,
+    ) -> Result<Announced, Overloaded> {
         let subscriber = join.subscriber;
         let worker = subscriber.connection.worker;
         let mut shard = self.shard(join.channel);
@@ -196,6 +215,7 @@ impl Directory {
             present: entry.presence.count(),
         });
         let mut posted = Posted::default();
+        let told = Announced::of(newcomer.is_some(), announced);
         if let Some(member) = newcomer.filter(|_| announced) {
             let content = Content::Joined(member);
             let event =
@@ -210,7 +230,7 @@ impl Directory {
         drop(shard);
         posted.insert(worker);
         posted.ring(mailboxes);
-        Ok(())
+        Ok(told)
     }
 
     /// Uncounts a subscriber, tells those who stay, and posts the end of its subscription.
@@ -218,11 +238,15 @@ impl Directory {
     /// # Errors
     /// [`Overloaded`] when a mailbox concerned has no slot: nothing changed, and the caller must
     /// come again.
-    pub fn leave(&self, mailboxes: &impl Mailboxes, leave: &Leave<'_>) -> Result<(), Overloaded> {
+    pub fn leave(
+        &self,
+        mailboxes: &impl Mailboxes,
+        leave: &Leave<'_>,
+    ) -> Result<Announced, Overloaded> {
         let subscriber = leave.subscriber;
         let worker = subscriber.connection.worker;
         let mut shard = self.shard(leave.channel);
-        let Some(entry) = shard.get_mut(leave.channel) else { return Ok(()) };
+        let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
         if leave.lives_on && !mailboxes.reserve_control(worker) {
             return Err(Overloaded);
         }
@@ -244,6 +268,7 @@ impl Directory {
             posted.insert(worker);
         }
         let gone = entry.presence.leave(&subscriber.member);
+        let told = Announced::of(gone.is_some(), announced);
         if announced && let Some(member) = gone {
             let content = Content::Left(member);
             let event =
@@ -257,7 +282,7 @@ impl Directory {
         }
         drop(shard);
         posted.ring(mailboxes);
-        Ok(())
+        Ok(told)
     }
 
     /// A subscriber goes on over WebSocket instead of long-polling.

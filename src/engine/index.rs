@@ -58,6 +58,11 @@ impl Index {
         self.find(first, channel).and_then(|id| self.subscription(id).counted)
     }
 
+    /// Whether activations or deactivations of this subscription are on their way.
+    pub fn is_pending(&self, first: u32, channel: &str) -> bool {
+        self.find(first, channel).is_some_and(|id| self.subscription(id).pending > 0)
+    }
+
     /// The directory counts the connection and has posted its activation. `first` is the head of
     /// the connection's subscriptions.
     pub fn joined(&mut self, connection: u32, first: &mut u32, channel: &Channel, group: Group) {

@@ -7,6 +7,7 @@ mod command;
 mod credential;
 mod definition;
 mod event_name;
+mod payload;
 mod publication;
 mod time;
 
@@ -19,6 +20,7 @@ pub use command::{AckId, Activation, Command, Deactivation, Refusal, Reply, Snap
 pub use credential::{Credential, Member, Role, Sender};
 pub use definition::{Change, ChannelChange, ChannelDefinition};
 pub use event_name::event_name_problem;
+pub use payload::payload_problem;
 pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use time::iso_millis;
 

@@ -11,7 +11,7 @@ use super::socketio::{self, Event, push_json};
 use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::{
     AckId, Channel, Command, Content, Group, Member, Publication, Refusal, Reply, Sender,
-    event_name_problem, iso_millis,
+    event_name_problem, iso_millis, payload_problem,
 };
 
 /// What an event from a client asks for.
@@ -95,6 +95,9 @@ fn publish(argument: &Argument<'_>, channel: Channel) -> Result<Command, Refusal
         return Err(Refusal::Invalid(problem));
     }
     let payload = argument.payload.ok_or(Refusal::Invalid("payload: Required"))?;
+    if let Some(problem) = payload_problem(payload.get()) {
+        return Err(Refusal::Invalid(problem));
+    }
     Ok(Command::Publish { channel, event: event.into(), payload: payload.get().into() })
 }
 
@@ -288,12 +291,12 @@ fn comma(place: usize) -> &'static str {
 }
 
 fn push_object(out: &mut String, payload: &str) {
-    let Ok(Entries(entries)) = serde_json::from_str::<Entries<'_>>(payload) else { return };
-    if !entries.iter().any(|(key, _)| key == "meta") {
-        // Between the braces it is already what is wanted: the common case copies once.
-        out.push_str(payload[1..payload.len() - 1].trim());
-        return;
-    }
+    let entries = match serde_json::from_str::<Entries<'_>>(payload) {
+        Ok(Entries(entries)) if entries.iter().any(|(key, _)| key == "meta") => entries,
+        // Between the braces it is already what is wanted: the common case copies once. So do keys
+        // that only JavaScript can hold: there the last of two equal keys counts, which is ours.
+        _ => return out.push_str(payload[1..payload.len() - 1].trim()),
+    };
     let kept = entries.iter().filter(|(key, _)| key != "meta");
     for (place, (key, value)) in kept.enumerate() {
         out.push_str(comma(place));
@@ -436,6 +439,13 @@ mod tests {
             text,
             r#"42["e",{"id":"123","meta":{"channel":"realtime:order:1","senderType":"system","messageId":"00000000-0000-0000-0000-000000000000","timestamp":"2026-04-25T17:00:00.123Z"}}]"#
         );
+    }
+
+    #[test]
+    fn keys_that_only_javascript_can_hold_are_kept() {
+        let text =
+            publication(&message(r#"{"a":1,"\ud800":2}"#, Sender::System), Group::InsforgeSdk);
+        assert!(text.starts_with(r#"42["e",{"a":1,"\ud800":2,"meta":{"#), "{text}");
     }
 
     #[test]

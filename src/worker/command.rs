@@ -3,7 +3,7 @@
 
 use super::Worker;
 use super::conn::{Connection, Frame};
-use crate::engine::directory::{Join, Leave, Overloaded, Subscriber};
+use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index;
 use crate::hub::{encode, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
@@ -11,7 +11,9 @@ use crate::message::{
     AckId, Activation, Channel, Command, ConnId, Content, Credential, Deactivation, Delivery,
     Group, Refusal, Reply,
 };
+use crate::metrics::Counters;
 use crate::protocol::insforge::{self, Request};
+use crate::router::Mail;
 
 /// A leave that found a mailbox full and must be tried again.
 #[derive(Debug)]
@@ -89,7 +91,8 @@ fn subscribe(
     let announcement = message_id(now);
     let join = Join { channel, subscriber: &subscriber, already, reply, announcement, now };
     let joined = worker.hub.directory.join(&*worker.hub.router, &join);
-    joined.map_err(|Overloaded| Refusal::Overloaded)?;
+    let announced = joined.map_err(|Overloaded| Refusal::Overloaded)?;
+    count_suppressed(&worker.counters, announced);
     let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
     worker.index.joined(id.slot, &mut connection.subscriptions, channel, group);
     if already.is_none() {
@@ -112,20 +115,42 @@ fn unsubscribe(
     let Some(session) = connection.session() else { return Ok(()) };
     let mut subscriber = session.subscriber(id, Group::InsforgeSdk, &credential);
     let Some(group) = worker.index.counted(first, channel.as_str()) else {
-        answer(worker, id, &Reply::Unsubscribed, reply);
-        return Ok(());
+        return unsubscribed_already(worker, id, channel, reply);
     };
     subscriber.group = group;
     let announcement = message_id(now);
     let leave =
         Leave { channel, subscriber: &subscriber, lives_on: true, reply, announcement, now };
     let left = worker.hub.directory.leave(&*worker.hub.router, &leave);
-    left.map_err(|Overloaded| Refusal::Overloaded)?;
+    let announced = left.map_err(|Overloaded| Refusal::Overloaded)?;
+    count_suppressed(&worker.counters, announced);
     worker.index.left(first, channel);
     if let Some(connection) = worker.connections.by_id(id) {
         connection.subscribed -= 1;
         worker.counters.subscriptions.sub(1);
     }
+    Ok(())
+}
+
+/// Answers an unsubscribe that changes nothing: where an earlier one is still on its way, behind
+/// that one.
+fn unsubscribed_already(
+    worker: &mut Worker,
+    id: ConnId,
+    channel: &Channel,
+    reply: Option<AckId>,
+) -> Result<(), Refusal> {
+    let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
+    let first = connection.subscriptions;
+    if !worker.index.is_pending(first, channel.as_str()) {
+        answer(worker, id, &Reply::Unsubscribed, reply);
+        return Ok(());
+    }
+    let deactivation = Deactivation { connection: id, channel: channel.clone(), reply };
+    if !worker.hub.router.control(worker.id, Mail::Deactivate(Box::new(deactivation))) {
+        return Err(Refusal::Overloaded);
+    }
+    worker.index.left(first, channel);
     Ok(())
 }
 
@@ -186,7 +211,12 @@ pub(super) fn retry_leaves(worker: &mut Worker) {
     }
 }
 
+/// Announcements of leaves take at most half of the mailboxes, so that a few connections with
+/// thousands of channels do not close the node to publishers while they leave.
 fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
+    if !worker.hub.router.workers.iter().all(|mailbox| mailbox.is_half_free()) {
+        return Err(Overloaded);
+    }
     let now = worker.hub.clock.wall();
     let leave = Leave {
         channel: &wish.channel,
@@ -196,7 +226,15 @@ fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
         announcement: message_id(now),
         now,
     };
-    worker.hub.directory.leave(&*worker.hub.router, &leave)
+    let announced = worker.hub.directory.leave(&*worker.hub.router, &leave)?;
+    count_suppressed(&worker.counters, announced);
+    Ok(())
+}
+
+fn count_suppressed(counters: &Counters, announced: Announced) {
+    if announced == Announced::Suppressed {
+        counters.announcements_suppressed.add(1);
+    }
 }
 
 /// A subscription begins: what is delivered from here on reaches the connection.
@@ -218,7 +256,7 @@ pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
 /// bytes one of them got, at most.
 pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
     let publication = &delivery.publication;
-    let (mut delivered, mut bytes) = (0, 0);
+    let (mut delivered, mut dropped, mut bytes) = (0, 0, 0);
     let except = publication.except.filter(|id| *id == worker.connections.id(id.slot));
     let except = except.map(|id| id.slot);
     for group in Group::ALL {
@@ -235,10 +273,13 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
             let Some(connection) = worker.connections.get_mut(listener.connection) else {
                 continue;
             };
-            worker.drain.push(listener.connection, connection, frame.clone());
-            delivered += 1;
+            match worker.drain.push(listener.connection, connection, frame.clone()) {
+                true => delivered += 1,
+                false => dropped += 1,
+            }
         }
     }
+    worker.counters.frames_dropped.add(dropped);
     match publication.content {
         Content::Message { .. } => worker.counters.deliveries.add(delivered),
         Content::Joined(_) | Content::Left(_) => worker.counters.announcements.add(delivered),

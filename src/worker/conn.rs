@@ -57,6 +57,10 @@ pub(super) struct Connection {
     pub(super) is_dirty: bool,
     /// Its socket is full; the poller will say when it is not.
     pub(super) is_blocked: bool,
+    /// It stands in the list of sockets to read.
+    pub(super) is_unread: bool,
+    /// The peer has closed its side: the socket is read until its end.
+    pub(super) has_ended: bool,
     /// Its outbox overflowed: it is closed at the end of the step.
     pub(super) is_doomed: bool,
     /// The wheel's live entry for it; 0 is none.
@@ -186,6 +190,8 @@ impl Connection {
             subscribed: 0,
             is_dirty: false,
             is_blocked: false,
+            is_unread: false,
+            has_ended: false,
             is_doomed: false,
             tick: 0,
             decoder: Decoder::default(),

@@ -26,17 +26,18 @@ pub(super) struct Drain {
 
 impl Drain {
     /// Puts a frame into a connection's outbox. A connection that cannot take it is too slow and
-    /// will be closed.
-    pub(super) fn push(&mut self, slot: u32, connection: &mut Connection, frame: Frame) {
+    /// will be closed: then this is false.
+    pub(super) fn push(&mut self, slot: u32, connection: &mut Connection, frame: Frame) -> bool {
         if connection.is_doomed {
-            return;
+            return false;
         }
         if connection.outbox.push(frame, &mut self.spares).is_err() {
             connection.is_doomed = true;
             self.doomed.push(slot);
-            return;
+            return false;
         }
         self.mark(slot, connection);
+        true
     }
 
     /// Notes that a connection must be looked at before the turn ends.

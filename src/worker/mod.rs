@@ -53,7 +53,7 @@ pub struct Worker {
     drain: Drain,
     leaving: VecDeque<Postponed>,
     /// Sockets that had more than one turn takes.
-    unread: VecDeque<(u32, bool)>,
+    unread: VecDeque<u32>,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
     /// Monotonic time of this turn.
@@ -165,7 +165,7 @@ impl Worker {
                 self.unblock(slot);
             }
             if readable {
-                self.unread.push_back((slot, ended));
+                self.note_unread(slot, ended);
             }
         }
         self.ready = ready;
@@ -174,13 +174,26 @@ impl Worker {
             if self.inbox.mailbox().free(Slot::Control) < MAILBOX_CONTROL_MAX / 2 {
                 break;
             }
-            let Some((slot, ended)) = self.unread.pop_front() else { break };
-            if read::read(self, slot, ended) {
-                self.unread.push_back((slot, ended));
+            let Some(slot) = self.unread.pop_front() else { break };
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.is_unread = false;
+            }
+            if read::read(self, slot) {
+                self.note_unread(slot, false);
             }
             flush::reap(self);
         }
         has_more
+    }
+
+    /// Puts a socket on the list of those to read, once.
+    fn note_unread(&mut self, slot: u32, ended: bool) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.has_ended |= ended;
+        if !connection.is_unread {
+            connection.is_unread = true;
+            self.unread.push_back(slot);
+        }
     }
 
     fn unblock(&mut self, slot: u32) {

@@ -16,8 +16,11 @@ pub(super) fn on_request(worker: &mut Worker, poll: Poll) {
     let waiting = (poll.from, poll.ticket);
     match poll.request {
         PollRequest::Open(app) => {
-            let opening = upgrade::open_polling(worker, app);
-            answer(worker, waiting, AnswerBody::Payload(opening.into_bytes()));
+            let body = match upgrade::open_polling(worker, app) {
+                Some(opening) => AnswerBody::Payload(opening.into_bytes()),
+                None => AnswerBody::PollRefused(PollRefusal::Overloaded),
+            };
+            answer(worker, waiting, body);
         }
         PollRequest::Get(session) => get(worker, waiting, &session),
         PollRequest::Post(session, body) => {

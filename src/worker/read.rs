@@ -14,16 +14,16 @@ use crate::protocol::Violation;
 use crate::wire::frame::{FrameError, Message, Opcode, frame};
 
 /// Reads what a socket has. True when it must be read again in the next turn, because it sent more
-/// than one turn takes. `ended` says that the peer has closed its side.
-pub(super) fn read(worker: &mut Worker, slot: u32, ended: bool) -> bool {
+/// than one turn takes.
+pub(super) fn read(worker: &mut Worker, slot: u32) -> bool {
     let mut scratch = std::mem::take(&mut worker.scratch);
-    let more = read_into(worker, slot, ended, &mut scratch);
+    let more = read_into(worker, slot, &mut scratch);
     worker.scratch = scratch;
     more
 }
 
-fn read_into(worker: &mut Worker, slot: u32, ended: bool, scratch: &mut [u8]) -> bool {
-    let id = worker.connections.id(slot);
+fn read_into(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
+    let mut id = worker.connections.id(slot);
     for _ in 0..READS_PER_TURN_MAX {
         let Some(connection) = worker.connections.by_id(id) else { return false };
         let Some(socket) = &connection.socket else { return false };
@@ -40,7 +40,12 @@ fn read_into(worker: &mut Worker, slot: u32, ended: bool, scratch: &mut [u8]) ->
                 return false;
             }
         };
-        feed(worker, id, &mut scratch[..length]);
+        let ended = connection.has_ended;
+        id = feed(worker, id, &mut scratch[..length]);
+        if id.slot != slot {
+            // The session that took the socket over is told of what waits by the poller.
+            return false;
+        }
         // A short read emptied the socket, and what comes later is announced again; only an end
         // that was announced together with the bytes has still to be read.
         if length < scratch.len() && !ended {
@@ -50,31 +55,32 @@ fn read_into(worker: &mut Worker, slot: u32, ended: bool, scratch: &mut [u8]) ->
     true
 }
 
-/// Takes bytes of a connection apart and acts on every message in them.
-pub(super) fn feed(worker: &mut Worker, id: ConnId, bytes: &mut [u8]) {
-    let Some(connection) = worker.connections.by_id(id) else { return };
+/// Takes bytes of a connection apart and acts on every message in them. Answers who goes on with
+/// the socket: the same connection, or the one that it became on the way.
+pub(super) fn feed(worker: &mut Worker, id: ConnId, bytes: &mut [u8]) -> ConnId {
+    let Some(connection) = worker.connections.by_id(id) else { return id };
     let bytes_max = match connection.kind {
-        Kind::Closing { .. } => return,
+        Kind::Closing { .. } => return id,
         Kind::Echo => ECHO_MESSAGE_BYTES_MAX,
         Kind::Session(_) | Kind::Probe { .. } => MESSAGE_BYTES_MAX,
     };
     let mut decoder = std::mem::take(&mut connection.decoder);
     let fed = decoder.feed(bytes, bytes_max, &mut |message| on_message(worker, id, message));
     if let Some(heir) = worker.heir.take() {
-        // A probe became its session's transport: what came behind the `5` belongs to the session.
+        // What came behind the packet that changed the connection belongs to what it became.
         if let Some(connection) = worker.connections.by_id(heir) {
             connection.decoder = decoder;
-            feed(worker, heir, &mut []);
         }
-        return;
+        return feed(worker, heir, &mut []);
     }
-    let Some(connection) = worker.connections.by_id(id) else { return };
+    let Some(connection) = worker.connections.by_id(id) else { return id };
     connection.decoder = decoder;
     if let Err(error) = fed
         && !matches!(connection.kind, Kind::Closing { .. })
     {
         refuse(worker, id.slot, error);
     }
+    id
 }
 
 fn refuse(worker: &mut Worker, slot: u32, error: FrameError) {

@@ -3,6 +3,7 @@
 
 use super::conn::{Connection, Connections, Kind, Session};
 use super::{Worker, close, polling, read};
+use crate::limits::POLLING_SESSIONS_MAX;
 use crate::message::{App, ConnId, SessionId, Transport};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Packet, RequestError};
@@ -121,6 +122,8 @@ fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     while let Some(frame) = waiting.pop(&mut worker.drain.spares) {
         worker.drain.push(id.slot, connection, frame);
     }
+    // The probe's slot may have been waiting to be drained; the session's must be instead.
+    worker.drain.mark(id.slot, connection);
     let subscriptions = connection.subscriptions;
     worker.counters.pollings.sub(1);
     worker.counters.websockets.add(1);
@@ -147,8 +150,12 @@ pub(super) fn withdrawn(connections: &mut Connections, probe: ConnId, session: &
     }
 }
 
-/// A new session on long-polling.
-pub(super) fn open_polling(worker: &mut Worker, app: App) -> String {
+/// A new session on long-polling; none, where there are as many as there may be.
+pub(super) fn open_polling(worker: &mut Worker, app: App) -> Option<String> {
+    if worker.counters.pollings.get() >= POLLING_SESSIONS_MAX {
+        worker.hub.router.unassign(worker.id);
+        return None;
+    }
     let mut session = Session::new(app, worker.now, &worker.hub.timings);
     session.polling = Some(Box::default());
     let key = session.key;
@@ -157,5 +164,5 @@ pub(super) fn open_polling(worker: &mut Worker, app: App) -> String {
     worker.counters.pollings.add(1);
     worker.schedule(id.slot);
     let session_id = SessionId { worker: worker.id, slot: id.slot, key };
-    engineio::open(&session_id, true, &worker.hub.timings)
+    Some(engineio::open(&session_id, true, &worker.hub.timings))
 }
