@@ -155,6 +155,12 @@ impl Peer {
         self.send(&Frame::new(TEXT, text))
     }
 
+    /// Several texts in one write, as far as the socket takes it.
+    pub(crate) fn say_at_once<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) -> bool {
+        let frames = texts.into_iter().map(|text| Frame::new(TEXT, text).bytes());
+        self.tcp.send(frames.collect::<Vec<_>>().concat())
+    }
+
     /// The next thing heard.
     pub(crate) fn hear(&mut self) -> Heard {
         self.hear_within(PATIENCE)

@@ -80,6 +80,17 @@ fn what_waits_is_flushed_over_the_new_socket() {
 }
 
 #[test]
+fn a_client_that_does_not_wait_for_answers_is_served_as_well() {
+    for _ in 0..20 {
+        let session = calm().open_polling();
+        let mut peer = session.second_socket();
+        peer.say_at_once(["2probe", "5", "4hello"]);
+        assert_eq!(peer.hear(), heard("3probe"));
+        assert_eq!(peer.hear(), heard("4hello"));
+    }
+}
+
+#[test]
 fn requests_after_the_upgrade_are_refused_and_disturb_nothing() {
     let session = calm().open_polling();
     let mut peer = upgraded(&session);

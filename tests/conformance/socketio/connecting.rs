@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{assert_echoes, brisk, calm, connect, connected, heard};
-use crate::frames::Heard;
+use crate::frames::{Heard, Peer};
 use crate::session::{SEPARATOR, assert_closes};
 
 /// How long a connection may be open without CONNECT.
@@ -165,4 +165,18 @@ fn a_client_that_closes_is_answered() {
     peer.say("41");
     peer.send(&crate::frames::Frame::close(1000, ""));
     assert!(matches!(peer.hear(), Heard::Close(Some(1000), _)));
+}
+
+/// On the node as it is meant to run, where leaving a namespace ends subscriptions.
+#[test]
+fn what_follows_a_leave_on_the_same_connection_is_read_to_its_end() {
+    const ROUNDS: usize = 3_000;
+    let mut peer = Peer::open(crate::node::plain(), "/socket.io/?EIO=4&transport=websocket");
+    assert!(matches!(peer.hear(), Heard::Text(_)));
+    let hello = format!(r#"40{{"token":"{}"}}"#, crate::support::ANON_KEY);
+    peer.say_at_once([hello.as_str(), "41"].repeat(ROUNDS));
+    for round in 0..ROUNDS {
+        let welcome = peer.hear().text();
+        assert!(welcome.starts_with(r#"40{"sid":""#), "round {round}: {welcome}");
+    }
 }
