@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -33,6 +34,11 @@ use crate::worker::driver::Driver;
 
 /// Connections the kernel completes before they are accepted.
 const BACKLOG: i32 = 4_096;
+
+/// How long an address that is in use is tried again.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +104,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let definitions = Definitions::new(store.channels()?);
     let driver = Driver::choose();
-    let listener = listen(config.listen)
+    let listener = listen_patiently(config.listen)
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let address = listener.local_addr()?;
     let acceptors =
@@ -162,6 +168,24 @@ fn raise_descriptor_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit on descriptors cannot be raised");
+    }
+}
+
+/// Listens, and gives a predecessor that was killed the time to let go of the address: the kernel
+/// takes a ring with operations in flight apart after its process is gone, and until then the
+/// listener that they wait on is there.
+fn listen_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    let since = Instant::now();
+    loop {
+        match listen(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && since.elapsed() < LISTEN_PATIENCE =>
+            {
+                thread::sleep(LISTEN_PAUSE);
+            }
+            listened => return listened,
+        }
     }
 }
 
