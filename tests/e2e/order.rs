@@ -17,7 +17,7 @@ const WORKERS: usize = 2;
 /// On each worker, as new connections go to the one that has fewest.
 const CHURNERS: u64 = 40 * WORKERS as u64;
 /// How long they come and go, and how often at most.
-const CHURN: Duration = Duration::from_secs(4);
+const CHURN: Duration = Duration::from_secs(3);
 const ROUNDS_MAX: u64 = 100;
 /// Far longer than somebody who is subscribed hears nothing while publishers publish.
 const QUIET_MAX: Duration = Duration::from_secs(5);
@@ -47,8 +47,8 @@ fn all_hear_one_order_from_their_acknowledgement_to_their_leave() {
     orders[0].check(&reports);
     let stays = reports.iter().map(|report| report.stays.len()).sum::<usize>();
     let publications = orders[0].publications();
-    assert!(stays > 2 * reports.len(), "{stays} stays");
-    assert!(publications > 1_000, "{publications} publications");
+    assert!(stays > reports.len(), "{stays} stays");
+    assert!(publications > 100, "{publications} publications");
 }
 
 /// Lets everybody do what they do; what they say of it.
@@ -57,7 +57,7 @@ fn run<'scope>(
     port: u16,
     is_over: &'scope AtomicBool,
 ) -> Vec<Report> {
-    // Publishers end when this is dropped, which a failure does too.
+    // Publishers end when this is dropped.
     let ending = Ending(is_over);
     let callers = (0..3).map(|number| scope.spawn(move || call(port, number, is_over)));
     let callers: Vec<_> = callers.collect();
@@ -73,7 +73,8 @@ fn run<'scope>(
     reports
 }
 
-struct Ending<'a>(&'a AtomicBool);
+/// Says that it is over when it is dropped, which a failure does too.
+pub(crate) struct Ending<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {

@@ -1,7 +1,9 @@
-//! What happens at the bounds: a mailbox that is full, a client that does not read.
+//! What happens at the bounds: a mailbox that is full, a client that does not read, a worker that
+//! never rests.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use socket2::{Domain, Type};
 use uuid::Uuid;
 
 use crate::member::Member;
-use crate::order::join;
+use crate::order::{Ending, join};
 use crate::publisher::{Caller, Report, TICK};
 use crate::socket::{Heard, Socket};
 use crate::support::{ANON_KEY, Node, user_token};
@@ -39,6 +41,12 @@ const BULKS_MAX: usize = 1_000;
 /// Bytes of the receive buffer of a client that does not read.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 const READERS: usize = 6;
+
+/// Clients that keep a worker busy, and the requests that it must serve meanwhile.
+const BUSY: u64 = 12;
+const REQUESTS: usize = 4;
+/// How long they go on where those are not served.
+const BUSY_MAX: Duration = Duration::from_secs(25);
 
 #[test]
 fn a_full_mailbox_refuses_whole_and_keeps_the_order() {
@@ -109,6 +117,52 @@ fn a_client_that_does_not_read_is_let_go_and_nobody_else_notices() {
     assert!(heard.len() < ids.len(), "what was dropped does not come");
     assert!(ids.starts_with(&heard), "what came before the end is in order");
     assert!(hear_to_the_end(&mut polling).is_empty(), "a session that is over says nothing");
+}
+
+#[test]
+fn busy_sockets_leave_http_its_turn() {
+    serve_http_beside_busy_sockets(&Node::with(|command| {
+        command.args(["--workers", "1"]);
+    }));
+}
+
+#[test]
+fn busy_sockets_leave_http_its_turn_on_epoll() {
+    serve_http_beside_busy_sockets(&Node::with(|command| {
+        command.args(["--workers", "1"]).env("MONOIO_FORCE_LEGACY_DRIVER", "1");
+    }));
+}
+
+/// Asks over HTTP while the only worker never comes to rest.
+fn serve_http_beside_busy_sockets(node: &Node) {
+    node.create_channel(CHANNEL);
+    let connect = |number| {
+        let mut member = Member::connect(node.port(), CHANNEL, &user_token("busy"), number);
+        member.enter();
+        member
+    };
+    let members: Vec<_> = (0..BUSY).map(connect).collect();
+    let is_over = AtomicBool::new(false);
+    let end = Instant::now() + BUSY_MAX;
+    let are_busy = Barrier::new(members.len() + 1);
+    let keep_busy = |mut member: Member| {
+        member.publish(BREATH);
+        are_busy.wait();
+        while !is_over.load(Ordering::Relaxed) && Instant::now() < end {
+            member.publish(BREATH);
+        }
+    };
+    thread::scope(|scope| {
+        let _ending = Ending(&is_over);
+        for member in members {
+            scope.spawn(|| keep_busy(member));
+        }
+        are_busy.wait();
+        for _ in 0..REQUESTS {
+            assert_eq!(node.request("GET", "/api/health", &[], b"").status, 200);
+        }
+        assert!(Instant::now() < end, "requests are answered before the sockets fall silent");
+    });
 }
 
 /// Subscribers that do nothing but read.
