@@ -139,7 +139,7 @@ fn announce(config: &Config, started: &Started) {
     let url = format!("http://{}", started.address);
     let keys = started.secrets.path.display();
     let mut out = format!(
-        "fanfare {} listening on {url}\n  driver   {}\n  workers  {}\n  data     {}\n",
+        "fanfare {} on {}, listening on {url}\n  workers  {}\n  data     {}\n",
         env!("CARGO_PKG_VERSION"),
         started.driver.describe(),
         config.workers,

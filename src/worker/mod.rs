@@ -109,9 +109,9 @@ impl Worker {
             let mailbox = self.inbox.mailbox().clone();
             let bell = mailbox.doorbell();
             if has_more {
-                // Waiting for a bell that rings already lets the other tasks of this thread run. The
-                // epoll driver would find it rung without letting go of the thread; its shortest
-                // real wait is a tick of its timer.
+                // Waiting for a bell that rings already lets the other tasks of this thread run.
+                // The epoll driver would find it rung without letting go of the thread; its
+                // shortest real wait is a tick of its timer.
                 if monoio::utils::is_legacy() {
                     monoio::time::sleep(Duration::from_millis(1)).await;
                 } else {
