@@ -112,6 +112,18 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(quoted(&config.log.as_str().to_ascii_lowercase())),
     },
     Key {
+        name: "drain_ms",
+        env: "FANFARE_DRAIN_MS",
+        meaning: "Time over which a node that is told to stop spreads the closes of its connections.",
+        default: DefaultValue::Text("10000"),
+        kind: Kind::Number {
+            min: 0,
+            max: TIMEOUT_MS_MAX,
+            set: |config, number| config.drain_ms = number,
+        },
+        show: |config| Some(config.drain_ms.to_string()),
+    },
+    Key {
         name: "engine_io.ping_interval_ms",
         env: "FANFARE_ENGINE_IO_PING_INTERVAL_MS",
         meaning: "Time between a pong and the next ping.",

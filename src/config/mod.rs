@@ -41,6 +41,8 @@ pub struct Config {
     pub pin_threads: bool,
     /// What is logged.
     pub log: Level,
+    /// Over how many milliseconds a node that is told to stop spreads its closes.
+    pub drain_ms: u64,
     /// Engine.IO's timing.
     pub engine_io: EngineIo,
     /// Patience with HTTP clients.
@@ -207,6 +209,7 @@ impl Config {
             mailbox_publications: 4_096,
             pin_threads: false,
             log: Level::ERROR,
+            drain_ms: 0,
             engine_io: EngineIo {
                 ping_interval_ms: 0,
                 ping_timeout_ms: 0,
