@@ -1,7 +1,7 @@
 //! What the hot threads share, and [`Hub::publish`]: the way of every publication, whoever sends
 //! it, from its content to the workers' mailboxes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -11,7 +11,7 @@ use crate::engine::definitions::Definitions;
 use crate::engine::directory::{Directory, Overloaded, Published};
 use crate::message::{
     Activation, Channel, Content, Deactivation, Delivery, FrameBytes, Group, MessageId, Millis,
-    Publication, WorkerId,
+    Nanos, Publication, WorkerId,
 };
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -34,6 +34,39 @@ pub struct Hub {
     pub timings: Timings,
     /// The clocks.
     pub clock: Clock,
+    /// What the node says of itself.
+    pub about: About,
+    /// Set once the node stops.
+    pub shutdown: OnceLock<Shutdown>,
+}
+
+/// What a node says of itself in its metrics.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// `io_uring` or `epoll`.
+    pub driver: &'static str,
+    /// Why it is that one, where it is second choice.
+    pub driver_reason: String,
+    /// When the node started, by the wall.
+    pub started: Millis,
+}
+
+/// How a node stops.
+#[derive(Clone, Copy, Debug)]
+pub struct Shutdown {
+    /// Since when, on the node's own clock.
+    pub began: Millis,
+    /// Over how many milliseconds connections are closed.
+    pub window: Millis,
+}
+
+impl Shutdown {
+    /// How many of `all` connections should be closed by now; none to say, when the time is over:
+    /// then there should be none left.
+    pub fn due(&self, now: Millis, all: u64) -> Option<u64> {
+        let passed = now.saturating_sub(self.began);
+        (passed < self.window).then(|| all * passed / self.window)
+    }
 }
 
 /// Both of the node's clocks, read at the edge and passed in everywhere else.
@@ -52,6 +85,12 @@ impl Clock {
     pub fn monotonic(&self) -> Millis {
         // The node's life in milliseconds fits.
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Nanoseconds since the node started: for how long things take.
+    pub fn nanos(&self) -> Nanos {
+        // Five centuries fit.
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
     }
 
     /// Milliseconds since the epoch: for what people and tokens read.
@@ -81,7 +120,9 @@ impl Hub {
     ) -> Result<(MessageId, Published), Overloaded> {
         let id = message_id(at);
         let groups = self.directory.groups(&channel);
-        let publication = Arc::new(Publication::new(id, channel, at, content));
+        let accepted = self.clock.nanos();
+        let publication = Publication::new(id, channel, at, content).accepted(accepted);
+        let publication = Arc::new(publication);
         for group in groups.iter() {
             publication.frame(group, encode);
         }
@@ -135,5 +176,21 @@ impl Mailboxes for Router {
 
     fn ring(&self, worker: WorkerId) {
         self.worker(worker).ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shutdown_is_even_and_then_over() {
+        let plan = Shutdown { began: 1_000, window: 10_000 };
+        assert_eq!(plan.due(900, 5_000), Some(0));
+        assert_eq!(plan.due(1_010, 5_000), Some(5));
+        assert_eq!(plan.due(6_000, 5_000), Some(2_500));
+        assert_eq!(plan.due(10_999, 5_000), Some(4_999));
+        assert_eq!(plan.due(11_000, 5_000), None);
+        assert_eq!(Shutdown { began: 0, window: 0 }.due(0, 7), None);
     }
 }

@@ -52,6 +52,16 @@ pub const READS_PER_TURN_MAX: usize = 4;
 /// milliseconds. There are never more than the worker has subscriptions.
 pub const LEAVE_RETRY_MS: u64 = 10;
 
+/// Between two steps of closing connections, in milliseconds, when the node stops.
+pub const SHUTDOWN_STEP_MS: u64 = 10;
+/// How long a stopping node waits, once every connection was told, for requests that are under way
+/// and for clients to close their side, in milliseconds; then it stops without them and says so.
+pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
+/// How long a stopping node waits for the store to be flushed, in milliseconds; then it fails.
+pub const SHUTDOWN_FLUSH_MS: u64 = 30_000;
+/// How long a thread may take to answer before `GET /api/health` calls it stuck, in milliseconds.
+pub const HEALTH_PATIENCE_MS: u64 = 1_000;
+
 /// Longest channel name, in bytes. A longer one is refused as `INVALID_INPUT`.
 pub const CHANNEL_BYTES_MAX: usize = 512;
 /// Longest event name, in bytes. A longer one is refused as `INVALID_INPUT`.

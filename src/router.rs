@@ -34,6 +34,8 @@ pub enum Mail {
     Poll(Box<Poll>),
     /// The client of a long-polling request of this session went away.
     PollGone(SessionId),
+    /// Somebody wants to know whether this worker still takes its mail.
+    Probe(AcceptorId, Ticket),
 }
 
 /// Which of a mailbox's credits a piece of mail uses.
@@ -134,6 +136,10 @@ pub enum AnswerBody {
     PollRefused(PollRefusal),
     /// From the side: what the store did.
     Stored(StoreOutcome),
+    /// From anybody who was probed: all is well.
+    Alive,
+    /// From the side: the store does not work, and why.
+    Ailing(&'static str),
 }
 
 /// Why a long-polling request failed (contract section 7.4).
@@ -147,15 +153,16 @@ pub enum PollRefusal {
     Overloaded,
 }
 
-/// Everything that can be asked of the side.
+/// Everything that can be asked of the side. Answers go to the acceptor that asked, under its
+/// ticket.
 #[derive(Debug)]
-pub struct Wish {
-    /// Where the answer goes.
-    pub from: AcceptorId,
-    /// Under which ticket.
-    pub ticket: Ticket,
-    /// What is asked of the store.
-    pub change: StoreChange,
+pub enum Wish {
+    /// A change of what is stored.
+    Change(AcceptorId, Ticket, StoreChange),
+    /// Whether the store works.
+    Probe(AcceptorId, Ticket),
+    /// The end: what was wished before is carried out and made safe, what comes after is not.
+    Stop,
 }
 
 /// Changes to channel definitions.
@@ -246,23 +253,46 @@ impl Doorbell {
 #[derive(Debug)]
 struct Credits {
     free: AtomicUsize,
+    /// The least that was ever free. Written when there is a new least, which is seldom, so that
+    /// taking a slot costs one more read of the same cache line.
+    least: AtomicUsize,
     all: usize,
 }
 
 impl Credits {
     fn new(all: usize) -> Self {
-        Self { free: AtomicUsize::new(all), all }
+        Self { free: AtomicUsize::new(all), least: AtomicUsize::new(all), all }
     }
 
     fn take(&self) -> bool {
         let one_less = |free: usize| free.checked_sub(1);
-        self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_less).is_ok()
+        let taken = self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_less);
+        let Ok(before) = taken else { return false };
+        if before <= self.least.load(Ordering::Relaxed) {
+            self.least.fetch_min(before - 1, Ordering::Relaxed);
+        }
+        true
     }
 
     fn give(&self) {
         let before = self.free.fetch_add(1, Ordering::AcqRel);
         debug_assert!(before < self.all, "a slot is given back once");
     }
+}
+
+/// How full a queue is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Depth {
+    /// Whose it is.
+    pub queue: &'static str,
+    /// Which of those.
+    pub number: usize,
+    /// What waits there.
+    pub slot: &'static str,
+    /// How much waits, or has its place reserved.
+    pub now: u64,
+    /// The most that ever did.
+    pub most: u64,
 }
 
 /// A bounded queue to one thread, from all others and from itself.
@@ -327,9 +357,15 @@ impl<M> Mailbox<M> {
         2 * self.free(Slot::Publication) > self.publications.all
     }
 
-    /// Slots of that kind that are reserved or filled at the moment.
-    pub fn in_use(&self, slot: Slot) -> u64 {
-        (self.credits(slot).all - self.free(slot)) as u64
+    fn depth(&self, queue: &'static str, number: usize, slot: Slot) -> Depth {
+        let credits = self.credits(slot);
+        let most = (credits.all - credits.least.load(Ordering::Relaxed)) as u64;
+        let now = (credits.all - self.free(slot)) as u64;
+        let slot = match slot {
+            Slot::Publication => "publication",
+            Slot::Control => "control",
+        };
+        Depth { queue, number, slot, now, most }
     }
 
     /// Puts mail into a reserved slot, without waking the owner: [`Mailbox::ring`] follows when no
@@ -382,8 +418,8 @@ pub struct Router {
     pub workers: Vec<Arc<Mailbox<Mail>>>,
     /// By acceptor.
     pub acceptors: Vec<Arc<Mailbox<Answer>>>,
-    /// To the side.
-    pub side: Sender<Wish>,
+    side: Sender<Wish>,
+    side_waiting_max: AtomicUsize,
     connections: Vec<AtomicU32>,
 }
 
@@ -416,10 +452,22 @@ impl Router {
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
-        let router = Self { workers: worker_boxes, acceptors: acceptor_boxes, side, connections };
+        let router = Self {
+            workers: worker_boxes,
+            acceptors: acceptor_boxes,
+            side,
+            side_waiting_max: AtomicUsize::new(0),
+            connections,
+        };
         let inboxes =
             Inboxes { workers: worker_inboxes, acceptors: acceptor_inboxes, side: wishes };
         Ok((router, inboxes))
+    }
+
+    /// Wakes every hot thread, whatever it waits for.
+    pub fn wake_all(&self) {
+        self.workers.iter().for_each(|mailbox| mailbox.doorbell.strike());
+        self.acceptors.iter().for_each(|mailbox| mailbox.doorbell.strike());
     }
 
     /// The mailbox of a worker.
@@ -436,6 +484,29 @@ impl Router {
         mailbox.post(mail);
         mailbox.ring();
         true
+    }
+
+    /// Asks something of the side. False when its queue is full.
+    pub fn wish(&self, wish: Wish) -> bool {
+        let taken = self.side.try_send(wish).is_ok();
+        self.side_waiting_max.fetch_max(self.side.len(), Ordering::Relaxed);
+        taken
+    }
+
+    /// How full every queue is.
+    pub fn depths(&self) -> Vec<Depth> {
+        let mut depths = Vec::new();
+        for (number, mailbox) in self.workers.iter().enumerate() {
+            depths.push(mailbox.depth("worker", number, Slot::Publication));
+            depths.push(mailbox.depth("worker", number, Slot::Control));
+        }
+        for (number, mailbox) in self.acceptors.iter().enumerate() {
+            depths.push(mailbox.depth("acceptor", number, Slot::Control));
+        }
+        let (now, most) = (self.side.len(), self.side_waiting_max.load(Ordering::Relaxed));
+        let (now, most) = (now as u64, most as u64);
+        depths.push(Depth { queue: "side", number: 0, slot: "wish", now, most });
+        depths
     }
 
     /// Posts an answer into the slot that its acceptor reserved when it asked.

@@ -130,7 +130,7 @@ pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accep
     if !router.control(worker, Mail::Adopt(Box::new(handover))) {
         // The socket was dropped with the mail: the client sees that and tries again.
         router.unassign(worker);
-        acceptor.counters.publications_refused.add(1);
+        acceptor.counters.refused_overloaded.add(1);
     }
 }
 
@@ -147,7 +147,7 @@ async fn forward(
     };
     let is_get = matches!(request, PollRequest::Get(_));
     let Some(mut pending) = acceptor.ticket() else {
-        acceptor.counters.publications_refused.add(1);
+        acceptor.counters.refused_overloaded.add(1);
         return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
     };
     let ticket = pending.ticket();
@@ -157,7 +157,7 @@ async fn forward(
         if session.is_none() {
             acceptor.hub.router.unassign(worker);
         }
-        acceptor.counters.publications_refused.add(1);
+        acceptor.counters.refused_overloaded.add(1);
         return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
     }
     let answer = loop {
@@ -208,6 +208,8 @@ fn response(answer: AnswerBody) -> Response {
         AnswerBody::PollRefused(PollRefusal::Overloaded) => {
             rest::response(ApiError::overloaded().into())
         }
-        AnswerBody::Stored(_) => rest::response(ApiError::store_failed().into()),
+        AnswerBody::Stored(_) | AnswerBody::Alive | AnswerBody::Ailing(_) => {
+            rest::response(ApiError::store_failed().into())
+        }
     }
 }

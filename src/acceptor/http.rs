@@ -1,6 +1,7 @@
 //! One HTTP connection: requests in, responses out, in order, within their times.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
@@ -10,6 +11,7 @@ use monoio::time::{timeout, timeout_at};
 use super::handover;
 use crate::config;
 use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::metrics::Counters;
 use crate::wire::http::{
     BodyDecoder, BodyKind, HttpError, Request, Response, continue_100, parse_head,
 };
@@ -27,6 +29,7 @@ pub(super) struct Http {
     /// Read and not yet understood.
     input: Vec<u8>,
     times: config::Http,
+    counters: Arc<Counters>,
 }
 
 /// Why there is no request.
@@ -42,8 +45,8 @@ pub(super) enum End {
 
 impl Http {
     /// Of a socket that was just accepted.
-    pub(super) fn new(stream: TcpStream, times: config::Http) -> Self {
-        Self { stream, input: Vec::new(), times }
+    pub(super) fn new(stream: TcpStream, times: config::Http, counters: Arc<Counters>) -> Self {
+        Self { stream, input: Vec::new(), times, counters }
     }
 
     /// The next request's head.
@@ -146,6 +149,7 @@ impl Http {
     /// Reads once. Must not be given up before it ends, or what it read is lost.
     pub(super) async fn fill(&mut self) -> Result<(), End> {
         let (read, buffer) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
+        self.counters.http_bytes_received.add(read.as_ref().map_or(0, |length| *length as u64));
         match read {
             Ok(0) | Err(_) => Err(End::Gone),
             Ok(_) if self.input.is_empty() => {
@@ -162,7 +166,10 @@ impl Http {
     async fn write(&mut self, bytes: Vec<u8>) -> Result<(), End> {
         let patience = Duration::from_millis(self.times.write_timeout_ms);
         match timeout(patience, self.stream.write_all(bytes)).await {
-            Ok((Ok(_), _)) => Ok(()),
+            Ok((Ok(length), _)) => {
+                self.counters.http_bytes_sent.add(length as u64);
+                Ok(())
+            }
             Ok((Err(_), _)) => Err(End::Gone),
             Err(_) => Err(End::Slow(false)),
         }

@@ -4,8 +4,10 @@
 
 mod engineio;
 mod handover;
+mod health;
 mod http;
 mod rest;
+mod scrape;
 mod tickets;
 
 use std::cell::{Cell, RefCell};
@@ -82,17 +84,22 @@ impl Acceptor {
         self.mailbox.reserve(Slot::Control).then(|| self.tickets.issue())
     }
 
+    fn is_stopping(&self) -> bool {
+        self.hub.shutdown.get().is_some()
+    }
+
     fn may_accept(&self) -> bool {
         self.connections.get() < HTTP_CONNECTIONS_MAX
     }
 }
 
-/// Accepts for ever, as a task beside others of this thread.
+/// Accepts until the node stops, as a task beside others of this thread.
 pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answer>) {
     monoio::spawn(run(acceptor, listener, inbox));
 }
 
-/// Accepts for ever, on the thread that serves. Ends only where the listener cannot be watched.
+/// Accepts until the node stops, on the thread that serves. Ends only where the listener cannot be
+/// watched.
 pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answer>) {
     let acceptor = Rc::new(acceptor);
     // epoll needs a listener that never blocks; io_uring would answer for such a one that nobody
@@ -117,6 +124,8 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
                 acceptor.counters.http_connections.add(1);
                 monoio::spawn(serve(acceptor.clone(), stream));
             }
+            // The listener was shut down: nobody comes any more, and who is here is served on.
+            Err(_) if acceptor.is_stopping() => break,
             Err(error) => {
                 tracing::debug!(%error, "accepting pauses");
                 acceptor.counters.accept_pauses.add(1);
@@ -124,6 +133,7 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
             }
         }
     }
+    std::future::pending::<()>().await;
 }
 
 /// Hands the mailbox's answers to whoever waits for them.
@@ -150,7 +160,7 @@ async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answer>) {
 
 /// Serves one connection from its first request to its last.
 async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream) {
-    let http = Http::new(stream, acceptor.times.clone());
+    let http = Http::new(stream, acceptor.times.clone(), acceptor.counters.clone());
     serve_requests(&acceptor, http).await;
     acceptor.connections.set(acceptor.connections.get() - 1);
     acceptor.counters.http_connections.sub(1);
@@ -162,7 +172,7 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
             Ok(request) => request,
             Err(end) => return refuse(acceptor, http, None, end).await,
         };
-        acceptor.counters.http_requests.add(1);
+        let under_way = UnderWay::new(acceptor);
         let outcome = match answer(acceptor, &mut http, &request).await {
             Ok(outcome) => outcome,
             Err(end) => return refuse(acceptor, http, Some(&request), end).await,
@@ -176,15 +186,34 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
         };
         let response = allow_origin(response, &request);
         let head_only = request.method == Method::Head;
-        if http.respond(&response, request.keep_alive, head_only).await.is_err() {
+        let keep_alive = request.keep_alive && !acceptor.is_stopping();
+        if http.respond(&response, keep_alive, head_only).await.is_err() {
             if let Some(session) = packets_of {
                 engineio::tell_gone(acceptor, session);
             }
             return;
         }
-        if !request.keep_alive {
+        drop(under_way);
+        if !keep_alive {
             return http.finish().await;
         }
+    }
+}
+
+/// Counts a request until it is answered, handed over or given up.
+struct UnderWay<'a>(&'a Acceptor);
+
+impl<'a> UnderWay<'a> {
+    fn new(acceptor: &'a Acceptor) -> Self {
+        acceptor.counters.http_requests.add(1);
+        acceptor.counters.http_under_way.add(1);
+        Self(acceptor)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.counters.http_under_way.sub(1);
     }
 }
 
@@ -234,7 +263,7 @@ async fn answer(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Resu
             engineio::answer(acceptor, http, request, App::EngineIoConformance).await
         }
         "/_test/echo" if acceptor.conformance => Ok(engineio::echo(request)),
-        "/metrics" => rest::metrics(acceptor, http, request).await.map(Outcome::Respond),
+        "/metrics" => scrape::answer(acceptor, http, request).await.map(Outcome::Respond),
         _ => rest::answer(acceptor, http, request).await.map(Outcome::Respond),
     }
 }

@@ -1,7 +1,7 @@
 //! The REST face over HTTP: credentials, then the body, then the call (contract section 2).
 
-use super::Acceptor;
 use super::http::{End, Http};
+use super::{Acceptor, health};
 use crate::api::channels::NewChannel;
 use crate::api::messages::Publish;
 use crate::api::{ApiError, Reply, Route, route};
@@ -25,7 +25,10 @@ pub(super) async fn answer(
         Ok(route) => call(acceptor, request, route, &body).await,
         Err(error) => Err(error),
     };
-    Ok(response(replied.unwrap_or_else(Reply::from)))
+    Ok(response(replied.unwrap_or_else(|error| {
+        count_refusal(acceptor, &error);
+        error.into()
+    })))
 }
 
 /// A reply as HTTP sends it.
@@ -40,27 +43,6 @@ pub(super) fn response(reply: Reply) -> Response {
     response
 }
 
-/// The counters, as Prometheus reads them.
-pub(super) async fn metrics(
-    acceptor: &Acceptor,
-    http: &mut Http,
-    request: &Request,
-) -> Result<Response, End> {
-    http.body(request).await?;
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        let error = ApiError::method_not_allowed(request.method.as_str(), "/metrics", "GET, HEAD");
-        return Ok(response(error.into()));
-    }
-    let hub = &acceptor.hub;
-    let channels = hub.directory.channels() as u64;
-    let waiting = hub.router.acceptors.iter().map(|acceptor| acceptor.in_use(Slot::Control)).sum();
-    let text = hub.metrics.render(&[
-        ("fanfare_channels", "Channels with subscribers.", channels),
-        ("fanfare_http_waiting", "Requests that wait for a worker or the store.", waiting),
-    ]);
-    Ok(Response::with_type(200, "text/plain; version=0.0.4; charset=utf-8", text))
-}
-
 async fn call(
     acceptor: &Acceptor,
     request: &Request,
@@ -73,7 +55,7 @@ async fn call(
         check_admin(acceptor, request, now / 1_000)?;
     }
     match route {
-        Route::Health => Ok(Reply::health(env!("CARGO_PKG_VERSION"), now)),
+        Route::Health => Ok(health::check(acceptor, now).await),
         Route::ListChannels => Ok(Reply::channels(hub.definitions.load().all())),
         Route::GetChannel(id) => {
             let definitions = hub.definitions.load();
@@ -95,6 +77,15 @@ async fn call(
             store(acceptor, StoreChange::Delete(id), |_| Reply::channel_deleted()).await
         }
         Route::Publish => publish(acceptor, &Publish::parse(body)?, now),
+    }
+}
+
+/// Those for want of room are counted where the room is missing.
+fn count_refusal(acceptor: &Acceptor, error: &ApiError) {
+    match error.status() {
+        401 | 403 => acceptor.counters.refused_unauthorized.add(1),
+        400..500 => acceptor.counters.refused_invalid.add(1),
+        _ => {}
     }
 }
 
@@ -124,11 +115,11 @@ fn publish(acceptor: &Acceptor, wanted: &Publish<'_>, now: u64) -> Result<Reply,
     };
     match hub.publish(Channel::from(&*wanted.channel), content, now) {
         Ok((id, published)) => {
-            acceptor.counters.publications.add(1);
+            acceptor.counters.publications_http.add(1);
             Ok(Reply::published(id, now, published.audience))
         }
         Err(Overloaded) => {
-            acceptor.counters.publications_refused.add(1);
+            acceptor.counters.refused_overloaded.add(1);
             Err(ApiError::overloaded())
         }
     }
@@ -141,13 +132,12 @@ async fn store(
     render: impl FnOnce(&crate::message::ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
     let Some(pending) = acceptor.ticket() else {
-        acceptor.counters.publications_refused.add(1);
+        acceptor.counters.refused_overloaded.add(1);
         return Err(ApiError::overloaded());
     };
-    let wish = Wish { from: acceptor.id, ticket: pending.ticket(), change };
-    if acceptor.hub.router.side.try_send(wish).is_err() {
+    if !acceptor.hub.router.wish(Wish::Change(acceptor.id, pending.ticket(), change)) {
         acceptor.mailbox.release(Slot::Control);
-        acceptor.counters.store_refused.add(1);
+        acceptor.counters.refused_store_queue.add(1);
         return Err(ApiError::overloaded());
     }
     match pending.await {

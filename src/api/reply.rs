@@ -18,10 +18,17 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// `GET /api/health` (contract section 2.1).
-    pub fn health(version: &str, now: Millis) -> Self {
+    /// `GET /api/health` (contract section 2.1). A node that has problems, or is about to stop,
+    /// says so with 503, so that whoever spreads clients over nodes leaves it out.
+    pub fn health(version: &str, now: Millis, is_stopping: bool, problems: &[String]) -> Self {
+        let (status, word) = match (problems, is_stopping) {
+            ([], false) => (200, "ok"),
+            ([], true) => (503, "draining"),
+            _ => (503, "failing"),
+        };
         let timestamp = iso_millis(now);
-        Self::json(200, &Health { status: "ok", version, service: "fanfare", timestamp })
+        let health = Health { status: word, version, service: "fanfare", timestamp, problems };
+        Self::json(status, &health)
     }
 
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
@@ -36,6 +43,8 @@ struct Health<'a> {
     version: &'a str,
     service: &'static str,
     timestamp: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    problems: &'a [String],
 }
 
 #[cfg(test)]
@@ -44,9 +53,20 @@ mod tests {
 
     #[test]
     fn health_is_rendered() {
-        let reply = Reply::health("1.2.3", 1_777_136_400_123);
+        let reply = Reply::health("1.2.3", 1_777_136_400_123, false, &[]);
         assert_eq!(reply.status, 200);
         let rest = r#""service":"fanfare","timestamp":"2026-04-25T17:00:00.123Z"}"#;
         assert_eq!(reply.body, r#"{"status":"ok","version":"1.2.3","#.to_owned() + rest);
+    }
+
+    #[test]
+    fn a_node_that_should_be_left_alone_says_so() {
+        let stopping = Reply::health("1.2.3", 0, true, &[]);
+        assert_eq!(stopping.status, 503);
+        assert!(stopping.body.starts_with(r#"{"status":"draining","#), "{}", stopping.body);
+        let failing = Reply::health("1.2.3", 0, true, &["worker 1 is late".to_owned()]);
+        assert_eq!(failing.status, 503);
+        assert!(failing.body.starts_with(r#"{"status":"failing","#), "{}", failing.body);
+        assert!(failing.body.ends_with(r#""problems":["worker 1 is late"]}"#), "{}", failing.body);
     }
 }

@@ -7,6 +7,29 @@ use std::collections::VecDeque;
 
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX};
 
+/// What an outbox holds.
+pub trait Outgoing: AsRef<[u8]> {
+    /// Whether it is a subscriber's share of a publication, which is accounted for one by one.
+    fn is_delivery(&self) -> bool;
+}
+
+/// Frames that left an outbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gone {
+    /// All of them.
+    pub frames: u64,
+    /// Those that were deliveries.
+    pub deliveries: u64,
+}
+
+impl Gone {
+    /// One more.
+    pub fn count(&mut self, frame: &impl Outgoing) {
+        self.frames += 1;
+        self.deliveries += u64::from(frame.is_delivery());
+    }
+}
+
 /// The queue of one connection, bounded in bytes and frames.
 #[derive(Debug)]
 pub struct Outbox<F> {
@@ -47,7 +70,7 @@ impl<F> Default for Outbox<F> {
     }
 }
 
-impl<F: AsRef<[u8]>> Outbox<F> {
+impl<F: Outgoing> Outbox<F> {
     /// Adds a frame behind the others.
     ///
     /// # Errors
@@ -91,10 +114,10 @@ impl<F: AsRef<[u8]>> Outbox<F> {
         first.chain(self.rest.iter().flat_map(|rest| rest.iter().map(AsRef::as_ref)))
     }
 
-    /// Takes note that `sent` bytes went out. Answers how many frames were finished.
-    pub fn advance(&mut self, sent: usize, spares: &mut Spares<F>) -> usize {
+    /// Takes note that `sent` bytes went out. Answers which frames were finished.
+    pub fn advance(&mut self, sent: usize, spares: &mut Spares<F>) -> Gone {
         let mut left = sent;
-        let mut finished = 0;
+        let mut finished = Gone::default();
         while let Some(first) = &self.first {
             let missing = first.as_ref().len() - self.sent_of_first as usize;
             if left < missing {
@@ -103,7 +126,7 @@ impl<F: AsRef<[u8]>> Outbox<F> {
                 break;
             }
             left -= missing;
-            finished += 1;
+            finished.count(first);
             self.pop_front();
         }
         self.give_back(spares);
@@ -117,14 +140,12 @@ impl<F: AsRef<[u8]>> Outbox<F> {
         frame
     }
 
-    /// Drops everything that waits. Answers how many frames that were.
-    pub fn clear(&mut self, spares: &mut Spares<F>) -> usize {
-        let dropped = self.len();
-        self.first = None;
-        if let Some(rest) = &mut self.rest {
-            rest.clear();
+    /// Drops everything that waits. Answers what that was.
+    pub fn clear(&mut self, spares: &mut Spares<F>) -> Gone {
+        let mut dropped = Gone::default();
+        while let Some(frame) = self.pop_front() {
+            dropped.count(&frame);
         }
-        (self.bytes, self.sent_of_first) = (0, 0);
         self.give_back(spares);
         dropped
     }
@@ -155,16 +176,32 @@ mod tests {
 
     use super::*;
 
+    /// Bytes that are a delivery where the first of them is even.
+    #[derive(Debug, PartialEq)]
+    struct Bytes(Vec<u8>);
+
+    impl AsRef<[u8]> for Bytes {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Outgoing for Bytes {
+        fn is_delivery(&self) -> bool {
+            self.0[0].is_multiple_of(2)
+        }
+    }
+
     #[test]
     fn an_idle_outbox_is_small() {
-        assert!(size_of::<Outbox<std::rc::Rc<u8>>>() <= 24);
+        assert!(size_of::<Outbox<Box<Bytes>>>() <= 24);
     }
 
     #[test]
     fn refuses_at_the_bound_of_bytes_and_stays_as_it_was() {
         let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
-        outbox.push(vec![0; OUTBOX_BYTES_MAX], &mut spares).expect("the first always fits");
-        assert_eq!(outbox.push(vec![1], &mut spares), Err(Full));
+        outbox.push(Bytes(vec![0; OUTBOX_BYTES_MAX]), &mut spares).expect("the first always fits");
+        assert_eq!(outbox.push(Bytes(vec![1]), &mut spares), Err(Full));
         assert_eq!(outbox.len(), 1);
     }
 
@@ -172,9 +209,9 @@ mod tests {
     fn refuses_at_the_bound_of_frames() {
         let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
         for _ in 0..OUTBOX_FRAMES_MAX {
-            outbox.push(vec![0], &mut spares).expect("below the bound");
+            outbox.push(Bytes(vec![0]), &mut spares).expect("below the bound");
         }
-        assert_eq!(outbox.push(vec![0], &mut spares), Err(Full));
+        assert_eq!(outbox.push(Bytes(vec![0]), &mut spares), Err(Full));
     }
 
     proptest! {
@@ -185,23 +222,29 @@ mod tests {
         ) {
             let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
             let expected = frames.concat();
-            let count = frames.len();
+            let all = Gone {
+                frames: frames.len() as u64,
+                deliveries: frames.iter().filter(|frame| frame[0] % 2 == 0).count() as u64,
+            };
             for frame in frames {
-                outbox.push(frame, &mut spares).expect("far below the bounds");
+                outbox.push(Bytes(frame), &mut spares).expect("far below the bounds");
             }
-            let (mut out, mut finished) = (Vec::new(), 0);
+            let (mut out, mut finished) = (Vec::new(), Gone::default());
             for take in takes {
                 let waiting: Vec<u8> = outbox.slices().flatten().copied().collect();
                 let taken = take.min(waiting.len());
                 out.extend_from_slice(&waiting[..taken]);
-                finished += outbox.advance(taken, &mut spares);
+                let now = outbox.advance(taken, &mut spares);
+                finished.frames += now.frames;
+                finished.deliveries += now.deliveries;
             }
             prop_assert_eq!(&expected[..out.len()], &out[..]);
-            if out.len() == expected.len() {
-                prop_assert!(outbox.is_empty() && !outbox.is_partly_sent());
-                prop_assert_eq!(finished, count);
-                prop_assert_eq!(outbox.bytes, 0);
-            }
+            let dropped = outbox.clear(&mut spares);
+            prop_assert_eq!(finished.frames + dropped.frames, all.frames);
+            prop_assert_eq!(finished.deliveries + dropped.deliveries, all.deliveries);
+            prop_assert!(outbox.is_empty() && !outbox.is_partly_sent());
+            prop_assert_eq!(outbox.bytes, 0);
+            prop_assert_eq!(dropped.frames == 0, out.len() == expected.len());
         }
     }
 }

@@ -27,6 +27,9 @@ pub use time::iso_millis;
 /// Milliseconds since the Unix epoch. Clocks are read at the edge and passed in.
 pub type Millis = u64;
 
+/// Nanoseconds since the node started.
+pub type Nanos = u64;
+
 /// The concrete name of a channel, as clients say it (`order:123`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Channel, ConnId, Group, Member, MessageId, Millis, Offset, Sender};
+use super::{Channel, ConnId, Group, Member, MessageId, Millis, Nanos, Offset, Sender};
 
 /// What a publication says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +34,8 @@ pub struct Publication {
     pub channel: Channel,
     /// When it was accepted.
     pub at: Millis,
+    /// When it was accepted, on the node's own clock; 0 where nobody asks.
+    pub accepted: Nanos,
     /// What it says.
     pub content: Content,
     /// The connection that is not told: the one whose own joining is announced.
@@ -44,7 +46,13 @@ pub struct Publication {
 impl Publication {
     /// A publication without frames yet.
     pub fn new(id: MessageId, channel: Channel, at: Millis, content: Content) -> Self {
-        Self { id, channel, at, content, except: None, frames: Default::default() }
+        Self { id, channel, at, accepted: 0, content, except: None, frames: Default::default() }
+    }
+
+    /// The same, accepted at this time of the node's own clock.
+    pub fn accepted(mut self, accepted: Nanos) -> Self {
+        self.accepted = accepted;
+        self
     }
 
     /// The same, kept from one connection.

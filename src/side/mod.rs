@@ -11,24 +11,44 @@ use crate::message::{ChannelDefinition, Millis};
 use crate::router::{Answer, AnswerBody, Router, StoreChange, StoreOutcome, Wish};
 use store::{Store, StoreError};
 
-/// Carries wishes out, one after the other, until nobody can make any. `announce` is given all
+/// Carries wishes out, one after the other, until it is told to stop. `announce` is given all
 /// definitions after each change, before it is answered, so that whoever was answered finds the
 /// change in force.
+///
+/// # Errors
+/// When what was stored cannot be flushed at the end.
 pub fn run(
-    store: &Store,
+    store: Store,
     wishes: &Receiver<Wish>,
     router: &Arc<Router>,
     announce: impl Fn(Vec<ChannelDefinition>),
-) {
-    for Wish { from, ticket, change } in wishes {
-        let outcome = apply(store, change).and_then(|outcome| {
-            if matches!(outcome, StoreOutcome::Done(_)) {
-                announce(store.channels()?);
+) -> Result<(), StoreError> {
+    for wish in wishes {
+        let (from, ticket, body) = match wish {
+            Wish::Change(from, ticket, change) => {
+                let outcome = apply(&store, change).and_then(|outcome| {
+                    if matches!(outcome, StoreOutcome::Done(_)) {
+                        announce(store.channels()?);
+                    }
+                    Ok(outcome)
+                });
+                (from, ticket, AnswerBody::Stored(outcome.unwrap_or_else(refusal)))
             }
-            Ok(outcome)
-        });
-        let outcome = outcome.unwrap_or_else(refusal);
-        router.answer(from, Answer { ticket, body: AnswerBody::Stored(outcome) });
+            Wish::Probe(from, ticket) => (from, ticket, probe(&store)),
+            Wish::Stop => break,
+        };
+        router.answer(from, Answer { ticket, body });
+    }
+    store.flush()
+}
+
+fn probe(store: &Store) -> AnswerBody {
+    match store.probe() {
+        Ok(()) => AnswerBody::Alive,
+        Err(error) => {
+            tracing::warn!(%error, "the store does not work");
+            AnswerBody::Ailing(error.ailment())
+        }
     }
 }
 

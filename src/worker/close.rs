@@ -9,25 +9,61 @@ use super::command::leave_everything;
 use super::conn::{Connection, Kind};
 use super::{polling, upgrade};
 use crate::limits::CLOSE_LINGER_MS;
-use crate::message::Transport;
+use crate::message::{App, Transport};
+use crate::metrics::{Counter, Counters};
 use crate::protocol::engineio;
 use crate::router::AnswerBody;
 use crate::wire::frame;
 
+/// Why a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reason {
+    /// Its client left, or vanished.
+    Client,
+    /// Its client did not answer a ping.
+    PingTimeout,
+    /// Its client did not enter a namespace.
+    ConnectTimeout,
+    /// Its client broke the protocol.
+    Protocol,
+    /// Its outbox overflowed.
+    SlowConsumer,
+    /// The node stops.
+    Drain,
+    /// The system did not let the node watch its socket.
+    System,
+}
+
+impl Reason {
+    fn counter(self, counters: &Counters) -> &Counter {
+        match self {
+            Self::Client => &counters.closed_client,
+            Self::PingTimeout => &counters.closed_ping_timeout,
+            Self::ConnectTimeout => &counters.closed_connect_timeout,
+            Self::Protocol => &counters.closed_protocol,
+            Self::SlowConsumer => &counters.closed_slow_consumer,
+            Self::Drain => &counters.closed_drain,
+            Self::System => &counters.closed_system,
+        }
+    }
+}
+
 /// Says a last WebSocket frame and waits for the peer to close as well, so that what was said is
 /// not lost to a reset. A session ends at once: its subscriptions are left before this returns.
-pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>) {
+pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reason: Reason) {
     let until = worker.now + CLOSE_LINGER_MS;
     let id = worker.connections.id(slot);
     leave_everything(worker, slot);
     let Some(connection) = worker.connections.get_mut(slot) else { return };
     if connection.socket.is_none() {
-        now(worker, slot);
+        now(worker, slot, reason);
         return;
     }
     let kind = std::mem::replace(&mut connection.kind, Kind::Closing { until });
     match kind {
-        Kind::Session(session) => uncount(&worker.counters, session.transport()),
+        Kind::Session(session) => {
+            uncount(&worker.counters, session.app, session.transport(), reason);
+        }
         Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, id, &session),
         Kind::Echo | Kind::Closing { .. } => {}
     }
@@ -37,18 +73,21 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>) {
 
 /// Lets a connection go without another word on a WebSocket; a poll that waits is told that the
 /// session is over.
-pub(super) fn now(worker: &mut Worker, slot: u32) {
-    with_last_packet(worker, slot, engineio::CLOSE);
+pub(super) fn now(worker: &mut Worker, slot: u32, reason: Reason) {
+    with_last_packet(worker, slot, engineio::CLOSE, reason);
 }
 
 /// The same, where a waiting poll is told `packet`.
-pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str) {
+pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, reason: Reason) {
     leave_everything(worker, slot);
     let id = worker.connections.id(slot);
     let Some(mut connection) = worker.connections.remove(slot) else { return };
     worker.hub.router.unassign(worker.id);
     let dropped = connection.outbox.clear(&mut worker.drain.spares);
-    worker.counters.frames_dropped.add(dropped as u64);
+    match reason {
+        Reason::SlowConsumer => worker.counters.dropped_slow_consumer.add(dropped.deliveries),
+        _ => worker.counters.dropped_closed.add(dropped.deliveries),
+    }
     let session = match connection.kind {
         Kind::Session(session) => session,
         Kind::Probe { session, .. } => {
@@ -56,7 +95,7 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str) {
         }
         Kind::Echo | Kind::Closing { .. } => return,
     };
-    uncount(&worker.counters, session.transport());
+    uncount(&worker.counters, session.app, session.transport(), reason);
     let Some(polling) = session.polling else { return };
     if let Some(waiting) = polling.waiting {
         polling::answer(worker, waiting, AnswerBody::Payload(packet.as_bytes().to_vec()));
@@ -64,7 +103,7 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str) {
     if let Some(probe) = polling.probe
         && worker.connections.by_id(probe).is_some()
     {
-        gracefully(worker, probe.slot, None);
+        gracefully(worker, probe.slot, None, reason);
     }
 }
 
@@ -80,9 +119,17 @@ fn half_socket(socket: &OwnedFd) {
     let _ = shutdown(socket, Shutdown::Write);
 }
 
-fn uncount(counters: &crate::metrics::Counters, transport: Transport) {
-    match transport {
-        Transport::WebSocket => counters.websockets.sub(1),
-        Transport::Polling => counters.pollings.sub(1),
+/// Which gauge a session counts in.
+pub(super) fn gauge(counters: &Counters, app: App, transport: Transport) -> &Counter {
+    match (app, transport) {
+        (App::Insforge, Transport::WebSocket) => &counters.websockets,
+        (App::Insforge, Transport::Polling) => &counters.pollings,
+        (_, Transport::WebSocket) => &counters.conformance_websockets,
+        (_, Transport::Polling) => &counters.conformance_pollings,
     }
+}
+
+fn uncount(counters: &Counters, app: App, transport: Transport, reason: Reason) {
+    gauge(counters, app, transport).sub(1);
+    reason.counter(counters).add(1);
 }

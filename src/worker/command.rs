@@ -43,12 +43,22 @@ pub(super) fn execute(worker: &mut Worker, id: ConnId, request: Request, ack: Op
         Request::Unknown => return,
     };
     if let Err(refusal) = done {
-        match refusal {
-            Refusal::Overloaded => worker.counters.publications_refused.add(1),
-            _ => worker.counters.commands_refused.add(1),
-        }
+        count_refusal(&worker.counters, refusal);
         answer(worker, id, &Reply::Refused { channel, refusal }, ack);
     }
+}
+
+fn count_refusal(counters: &Counters, refusal: Refusal) {
+    let counter = match refusal {
+        Refusal::Overloaded => &counters.refused_overloaded,
+        Refusal::Invalid(_) => &counters.refused_invalid,
+        Refusal::SubscribeUnauthorized | Refusal::PublishUnauthorized => {
+            &counters.refused_unauthorized
+        }
+        Refusal::NotSubscribed => &counters.refused_not_subscribed,
+        Refusal::TooManySubscriptions => &counters.refused_subscriptions,
+    };
+    counter.add(1);
 }
 
 fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option<AckId>) {
@@ -176,7 +186,7 @@ fn publish(
     let content = Content::Message { event, payload, sender: credential.sender() };
     let published = worker.hub.publish(channel.clone(), content, at);
     let (id, _) = published.map_err(|Overloaded| Refusal::Overloaded)?;
-    worker.counters.publications.add(1);
+    worker.counters.publications_socket.add(1);
     Ok(Reply::Published(id))
 }
 
@@ -256,7 +266,8 @@ pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
 /// bytes one of them got, at most.
 pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
     let publication = &delivery.publication;
-    let (mut delivered, mut dropped, mut bytes) = (0, 0, 0);
+    let is_delivery = matches!(publication.content, Content::Message { .. });
+    let (mut taken, mut dropped, mut bytes) = (0, 0, 0);
     let except = publication.except.filter(|id| *id == worker.connections.id(id.slot));
     let except = except.map(|id| id.slot);
     for group in Group::ALL {
@@ -264,7 +275,7 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
         if listeners.is_empty() {
             continue;
         }
-        let frame = Frame::from(publication.frame(group, encode));
+        let frame = Frame::shared(publication.frame(group, encode), is_delivery);
         bytes = bytes.max(frame.as_ref().len());
         for listener in listeners {
             if Some(listener.connection) == except {
@@ -274,15 +285,17 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
                 continue;
             };
             match worker.drain.push(listener.connection, connection, frame.clone()) {
-                true => delivered += 1,
+                true => taken += 1,
                 false => dropped += 1,
             }
         }
     }
-    worker.counters.frames_dropped.add(dropped);
-    match publication.content {
-        Content::Message { .. } => worker.counters.deliveries.add(delivered),
-        Content::Joined(_) | Content::Left(_) => worker.counters.announcements.add(delivered),
+    if is_delivery {
+        worker.counters.matched.add(taken + dropped);
+        worker.counters.dropped_slow_consumer.add(dropped);
+        worker.undrained.push(publication.accepted);
+    } else {
+        worker.counters.announcements.add(taken);
     }
     bytes
 }

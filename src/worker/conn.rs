@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::directory::Subscriber;
 use crate::engine::index;
-use crate::engine::outbox::Outbox;
+use crate::engine::outbox::{Outbox, Outgoing};
 use crate::engine::presence::MemberKey;
 use crate::engine::slots::Slots;
 use crate::message::{
@@ -24,23 +24,29 @@ use crate::worker::timer::Tick;
 /// once per worker and publication, not once per delivery, so that its cache line stays where it
 /// is however many workers deliver the same frame.
 #[derive(Clone, Debug)]
-pub(super) struct Frame(Rc<FrameBytes>);
+pub(super) struct Frame(Rc<(FrameBytes, bool)>);
 
-impl From<FrameBytes> for Frame {
-    fn from(bytes: FrameBytes) -> Self {
-        Self(Rc::new(bytes))
+impl Frame {
+    /// That many connections share; each of them counts as a delivery, if this is one.
+    pub(super) fn shared(bytes: FrameBytes, is_delivery: bool) -> Self {
+        Self(Rc::new((bytes, is_delivery)))
     }
-}
 
-impl From<Vec<u8>> for Frame {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(Rc::new(bytes.into()))
+    /// That is for one connection alone.
+    pub(super) fn own(bytes: Vec<u8>) -> Self {
+        Self::shared(bytes.into(), false)
     }
 }
 
 impl AsRef<[u8]> for Frame {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.0.0
+    }
+}
+
+impl Outgoing for Frame {
+    fn is_delivery(&self) -> bool {
+        self.0.1
     }
 }
 
@@ -255,6 +261,13 @@ impl Connections {
     pub(super) fn renew(&mut self, slot: u32) -> ConnId {
         self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
         self.id(slot)
+    }
+
+    /// The ids of all of them.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ConnId> {
+        let taken =
+            (0u32..).zip(&self.generations).filter(|(slot, _)| self.slots.get(*slot).is_some());
+        taken.map(|(slot, _)| self.id(slot))
     }
 
     /// The connection in a slot.

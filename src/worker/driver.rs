@@ -38,12 +38,28 @@ impl Driver {
         }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::IoUring | Self::IoUringPlain => "io_uring",
+            Self::Epoll(_) => "epoll",
+        }
+    }
+
+    /// Why it is that one, where it is second choice.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::IoUring => "",
+            Self::IoUringPlain => "this kernel's io_uring lacks its newer flags",
+            Self::Epoll(why) => why,
+        }
+    }
+
     /// Its name, and where it is second choice the reason.
     pub fn describe(&self) -> String {
-        match self {
-            Self::IoUring => "io_uring".to_owned(),
-            Self::IoUringPlain => "io_uring, without its newer flags".to_owned(),
-            Self::Epoll(why) => format!("epoll ({why})"),
+        match self.reason() {
+            "" => self.name().to_owned(),
+            reason => format!("{} ({reason})", self.name()),
         }
     }
 

@@ -13,7 +13,9 @@ mod flush;
 mod poller;
 mod polling;
 mod read;
+pub mod send;
 mod session;
+mod shutdown;
 mod timer;
 mod upgrade;
 
@@ -29,15 +31,19 @@ use crate::limits::{
     LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES, TURN_BYTES_MAX, TURN_MAIL_MAX,
     TURN_READS_MAX,
 };
-use crate::message::{ConnId, Millis, WorkerId};
+use crate::message::{ConnId, Millis, Nanos, WorkerId};
 use crate::metrics::Counters;
-use crate::router::{Inbox, Mail, Slot};
+use crate::router::{AnswerBody, Inbox, Mail, Slot};
 use crate::wire::frame::{Opcode, frame};
+use close::Reason;
 use command::Postponed;
-use conn::{Connections, Kind, Session};
+use conn::{Connections, Frame, Kind, Session};
 use flush::Drain;
 use poller::{Poller, Ready};
+use shutdown::Farewell;
 use timer::Wheel;
+
+const NANOS_PER_MILLI: Nanos = 1_000_000;
 
 /// One worker. Lives on its own thread and never leaves it.
 pub struct Worker {
@@ -58,6 +64,10 @@ pub struct Worker {
     scratch: Vec<u8>,
     /// Monotonic time of this turn.
     now: Millis,
+    /// When the publications were accepted that this drain carries.
+    undrained: Vec<Nanos>,
+    /// Who is still to be let go, once the node stops.
+    farewell: Option<Farewell>,
     /// Who goes on with the bytes of the connection that is being read.
     heir: Option<ConnId>,
     /// What the poller's timer is set to.
@@ -94,6 +104,8 @@ impl Worker {
             ready: Vec::new(),
             scratch: vec![0; READ_BUFFER_BYTES],
             now,
+            undrained: Vec::with_capacity(TURN_MAIL_MAX),
+            farewell: None,
             heir: None,
             armed: None,
         })
@@ -128,7 +140,8 @@ impl Worker {
     /// One turn. True when there is more to do at once.
     fn turn(&mut self) -> bool {
         self.counters.turns.add(1);
-        self.now = self.hub.clock.monotonic();
+        let began = self.hub.clock.nanos();
+        self.now = began / NANOS_PER_MILLI;
         // A long drain is finished before new mail is taken: else outboxes would grow because this
         // worker is slow, and the mailbox is where that must show.
         if self.drain.is_idle() {
@@ -137,9 +150,22 @@ impl Worker {
         command::retry_leaves(self);
         let has_more = self.read_sockets();
         self.look_at_the_clock();
+        shutdown::step(self);
         flush::reap(self);
         flush::drain(self);
+        self.measure(began);
         has_more || !self.unread.is_empty() || !self.drain.is_idle() || !self.inbox.is_empty()
+    }
+
+    fn measure(&mut self, began: Nanos) {
+        let now = self.hub.clock.nanos();
+        self.counters.turn_duration.record_nanos(now - began);
+        if !self.drain.is_idle() {
+            return;
+        }
+        for accepted in self.undrained.drain(..) {
+            self.counters.publish_to_drain.record_nanos(now.saturating_sub(accepted));
+        }
     }
 
     fn take_mail(&mut self) {
@@ -156,6 +182,9 @@ impl Worker {
                 Mail::Adopt(handover) => upgrade::adopt(self, *handover),
                 Mail::Poll(poll) => polling::on_request(self, *poll),
                 Mail::PollGone(session) => polling::on_gone(self, &session),
+                Mail::Probe(from, ticket) => {
+                    polling::answer(self, (from, ticket), AnswerBody::Alive);
+                }
             }
             flush::reap(self);
         }
@@ -227,9 +256,11 @@ impl Worker {
         let id = self.connections.id(slot);
         match self.connections.get_mut(slot).map(|connection| &connection.kind) {
             Some(Kind::Session(_)) => session::on_time(self, id),
-            Some(Kind::Closing { until }) if *until <= self.now => close::now(self, slot),
+            Some(Kind::Closing { until }) if *until <= self.now => {
+                close::now(self, slot, Reason::Client);
+            }
             Some(Kind::Probe { until, .. }) if *until <= self.now => {
-                close::gracefully(self, slot, None);
+                close::gracefully(self, slot, None, Reason::Client);
             }
             _ => {}
         }
@@ -251,6 +282,9 @@ impl Worker {
             let retry = self.now + LEAVE_RETRY_MS;
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
+        if let Some(step) = shutdown::next(self) {
+            next = Some(next.map_or(step, |next| next.min(step)));
+        }
         if next == self.armed {
             return Ok(());
         }
@@ -270,7 +304,7 @@ impl Worker {
     /// Puts a frame of its own into a connection's outbox.
     fn send(&mut self, slot: u32, frame: Vec<u8>) {
         if let Some(connection) = self.connections.get_mut(slot) {
-            self.drain.push(slot, connection, frame.into());
+            self.drain.push(slot, connection, Frame::own(frame));
         }
     }
 

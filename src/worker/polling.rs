@@ -1,12 +1,14 @@
 //! Long-polling requests that acceptors forward (contract sections 7.2 and 7.4).
 
+use super::close::{self, Reason};
 use super::conn::Session;
-use super::{Worker, close, session, upgrade};
+use super::{Worker, session, upgrade};
+use crate::engine::outbox::Gone;
 use crate::message::{ConnId, SessionId};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Part};
 use crate::router::{AcceptorId, Answer, AnswerBody, Poll, PollRefusal, PollRequest, Ticket};
-use crate::wire::frame;
+use crate::wire;
 
 /// A request and where its answer goes.
 type Waiting = (AcceptorId, Ticket);
@@ -38,7 +40,7 @@ pub(super) fn on_request(worker: &mut Worker, poll: Poll) {
 pub(super) fn on_gone(worker: &mut Worker, id: &SessionId) {
     let Some((conn_id, connection)) = worker.connections.session(id) else { return };
     if connection.session().is_some_and(|session| session.polling.is_some()) {
-        close::now(worker, conn_id.slot);
+        close::now(worker, conn_id.slot, Reason::Client);
     }
 }
 
@@ -50,7 +52,7 @@ fn get(worker: &mut Worker, waiting: Waiting, id: &SessionId) {
     let Some(polling) = polling else { return };
     if polling.waiting.is_some() {
         // Two polls at once are a protocol error that ends the session, for both.
-        close::now(worker, id.slot);
+        close::now(worker, id.slot, Reason::Protocol);
         let refused = AnswerBody::PollRefused(PollRefusal::BadRequest);
         return answer(worker, waiting, refused);
     }
@@ -66,8 +68,7 @@ fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefu
     };
     let Err(Violation(why)) = handled else { return Ok(()) };
     tracing::debug!(why, "closing a session that broke its protocol");
-    worker.counters.violations.add(1);
-    close::now(worker, id.slot);
+    close::now(worker, id.slot, Reason::Protocol);
     Err(PollRefusal::BadRequest)
 }
 
@@ -113,20 +114,20 @@ pub(super) fn release(worker: &mut Worker, slot: u32) {
     }
     let Some(waiting) = polling.waiting.take() else { return };
     let mut payload = Vec::new();
-    let mut frames = 0;
-    while let Some(bytes) = connection.outbox.pop(&mut worker.drain.spares) {
-        let bytes = bytes.as_ref();
-        match frame::is_binary(bytes) {
-            true => engineio::append_binary(&mut payload, frame::payload(bytes)),
-            false => engineio::append_text(&mut payload, frame::payload(bytes)),
+    let mut taken = Gone::default();
+    while let Some(frame) = connection.outbox.pop(&mut worker.drain.spares) {
+        taken.count(&frame);
+        let bytes = frame.as_ref();
+        match wire::frame::is_binary(bytes) {
+            true => engineio::append_binary(&mut payload, wire::frame::payload(bytes)),
+            false => engineio::append_text(&mut payload, wire::frame::payload(bytes)),
         }
-        frames += 1;
     }
-    if frames == 0 {
+    if taken.frames == 0 {
         payload.extend_from_slice(engineio::NOOP.as_bytes());
     }
-    worker.counters.frames_sent.add(frames);
-    worker.counters.bytes_sent.add(payload.len() as u64);
+    worker.counters.frames_sent.add(taken.frames);
+    worker.counters.delivered.add(taken.deliveries);
     answer(worker, waiting, AnswerBody::Payload(payload));
 }
 

@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use super::close::{self, Reason};
 use super::conn::Kind;
-use super::{Worker, close, session, upgrade};
+use super::{Worker, session, upgrade};
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::message::ConnId;
 use crate::protocol::Violation;
@@ -29,17 +30,18 @@ fn read_into(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
         let Some(socket) = &connection.socket else { return false };
         let length = match recv(socket, &mut *scratch, RecvFlags::DONTWAIT) {
             Ok((0, _)) => {
-                close::now(worker, slot);
+                close::now(worker, slot, Reason::Client);
                 return false;
             }
             Ok((length, _)) => length,
             Err(Errno::AGAIN) => return false,
             Err(Errno::INTR) => continue,
             Err(_) => {
-                close::now(worker, slot);
+                close::now(worker, slot, Reason::Client);
                 return false;
             }
         };
+        worker.counters.bytes_received.add(length as u64);
         let ended = connection.has_ended;
         id = feed(worker, id, &mut scratch[..length]);
         if id.slot != slot {
@@ -85,15 +87,17 @@ pub(super) fn feed(worker: &mut Worker, id: ConnId, bytes: &mut [u8]) -> ConnId 
 
 fn refuse(worker: &mut Worker, slot: u32, error: FrameError) {
     tracing::debug!(%error, "closing a WebSocket that broke its protocol");
-    worker.counters.violations.add(1);
-    close::gracefully(worker, slot, Some(error.close_code()));
+    close::gracefully(worker, slot, Some(error.close_code()), Reason::Protocol);
 }
 
 fn on_message(worker: &mut Worker, id: ConnId, message: Message<'_>) -> ControlFlow<()> {
     match message {
         Message::Ping(data) => worker.send(id.slot, frame(Opcode::Pong, &[data])),
         Message::Pong(_) => {}
-        Message::Close(close) => close::gracefully(worker, id.slot, close.map(|(code, _)| code)),
+        Message::Close(said) => {
+            let code = said.map(|(code, _)| code);
+            close::gracefully(worker, id.slot, code, Reason::Client);
+        }
         Message::Text(text) => match worker.connections.by_id(id).map(|c| &c.kind) {
             Some(Kind::Echo) => worker.send(id.slot, frame(Opcode::Text, &[text.as_bytes()])),
             Some(Kind::Probe { session, .. }) => {

@@ -1,7 +1,8 @@
 //! Engine.IO sessions: what a packet means, on whichever transport it came, and what time brings.
 
+use super::close::{self, Reason};
 use super::conn::Session;
-use super::{Worker, close, command};
+use super::{Worker, command};
 use crate::message::{App, ConnId};
 use crate::protocol::engineio::{self, Packet, Pulse};
 use crate::protocol::socketio::{self, Event};
@@ -25,9 +26,9 @@ pub(super) fn on_packet(worker: &mut Worker, id: ConnId, text: &str) -> Result<(
     match packet {
         Packet::Message(data) => return on_message(worker, id, data),
         Packet::Close if session.polling.is_some() => {
-            close::with_last_packet(worker, id.slot, engineio::NOOP);
+            close::with_last_packet(worker, id.slot, engineio::NOOP, Reason::Client);
         }
-        Packet::Close => close::gracefully(worker, id.slot, None),
+        Packet::Close => close::gracefully(worker, id.slot, None, Reason::Client),
         Packet::Pong | Packet::Noop => {}
         Packet::Ping(_) => return Err(Violation("a client does not ping")),
         Packet::Upgrade => return Err(Violation("nothing to upgrade")),
@@ -59,8 +60,7 @@ pub(super) fn on_binary(worker: &mut Worker, id: ConnId, data: &[u8]) -> Result<
 pub(super) fn check(worker: &mut Worker, id: ConnId, handled: Result<(), Violation>) {
     if let Err(Violation(why)) = handled {
         tracing::debug!(why, "closing a connection that broke its protocol");
-        worker.counters.violations.add(1);
-        close::gracefully(worker, id.slot, None);
+        close::gracefully(worker, id.slot, None, Reason::Protocol);
     }
 }
 
@@ -202,16 +202,14 @@ pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
     let (now, timings) = (worker.now, worker.hub.timings);
     let Some(session) = worker.session(id) else { return };
     if session.owes_connect() && now >= session.connect_by {
-        worker.counters.connect_timeouts.add(1);
-        return close::gracefully(worker, id.slot, None);
+        return close::gracefully(worker, id.slot, None, Reason::ConnectTimeout);
     }
     while let Some(session) = worker.session(id) {
         match session.heartbeat.beat(now, &timings) {
             Pulse::Steady => return,
             Pulse::Ping => worker.send_text(id.slot, engineio::PING),
             Pulse::Dead => {
-                worker.counters.ping_timeouts.add(1);
-                return close::gracefully(worker, id.slot, None);
+                return close::gracefully(worker, id.slot, None, Reason::PingTimeout);
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Sockets that arrive from an acceptor, and the move of a session from long-polling to WebSocket
 //! (contract section 7.2).
 
+use super::close::{self, Reason};
 use super::conn::{Connection, Connections, Kind, Session};
-use super::{Worker, close, polling, read};
+use super::{Worker, polling, read};
+use crate::engine::outbox::Outgoing;
 use crate::limits::POLLING_SESSIONS_MAX;
 use crate::message::{App, ConnId, SessionId, Transport};
 use crate::protocol::Violation;
@@ -16,7 +18,8 @@ pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
     let Handover { socket, mut leftover, accept, purpose } = handover;
     let kind = match purpose {
         Purpose::EngineIo(app) => {
-            worker.counters.websockets.add(1);
+            close::gauge(&worker.counters, app, Transport::WebSocket).add(1);
+            worker.counters.opened.add(1);
             Kind::Session(Session::new(app, worker.now, &worker.hub.timings))
         }
         Purpose::Probe(session) => {
@@ -52,7 +55,7 @@ fn insert(worker: &mut Worker, socket: std::os::fd::OwnedFd, kind: Kind) -> Opti
     let watched = connection.socket.as_ref().map(|socket| worker.poller.add(socket, id.slot));
     if let Some(Err(error)) = watched {
         tracing::warn!(%error, "a new socket cannot be watched and is closed");
-        close::now(worker, id.slot);
+        close::now(worker, id.slot, Reason::System);
         return None;
     }
     worker.schedule(id.slot);
@@ -66,7 +69,7 @@ fn offer(worker: &mut Worker, probe: ConnId, session: &SessionId) {
     let session = found.and_then(|(_, connection)| connection.session());
     match session.and_then(|session| session.polling.as_mut()) {
         Some(polling) if polling.probe.is_none() => polling.probe = Some(probe),
-        _ => close::gracefully(worker, probe.slot, None),
+        _ => close::gracefully(worker, probe.slot, None, Reason::Protocol),
     }
 }
 
@@ -118,15 +121,19 @@ fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     connection.socket = offered.socket.take();
     connection.is_blocked = offered.is_blocked;
     let renamed = connection.socket.as_ref().map(|socket| worker.poller.rename(socket, id.slot));
-    let polling = connection.session().and_then(|session| session.polling.take());
+    let Some(session) = connection.session() else { return };
+    let (app, polling) = (session.app, session.polling.take());
     while let Some(frame) = waiting.pop(&mut worker.drain.spares) {
-        worker.drain.push(id.slot, connection, frame);
+        let is_delivery = frame.is_delivery();
+        if !worker.drain.push(id.slot, connection, frame) && is_delivery {
+            worker.counters.dropped_slow_consumer.add(1);
+        }
     }
     // The probe's slot may have been waiting to be drained; the session's must be instead.
     worker.drain.mark(id.slot, connection);
     let subscriptions = connection.subscriptions;
-    worker.counters.pollings.sub(1);
-    worker.counters.websockets.add(1);
+    close::gauge(&worker.counters, app, Transport::Polling).sub(1);
+    close::gauge(&worker.counters, app, Transport::WebSocket).add(1);
     for (channel, group) in worker.index.of(subscriptions) {
         worker.hub.directory.upgrade(channel, worker.id, group);
     }
@@ -135,7 +142,7 @@ fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     }
     if let Some(Err(error)) = renamed {
         tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");
-        return close::now(worker, id.slot);
+        return close::now(worker, id.slot, Reason::System);
     }
     worker.heir = Some(id);
 }
@@ -152,7 +159,7 @@ pub(super) fn withdrawn(connections: &mut Connections, probe: ConnId, session: &
 
 /// A new session on long-polling; none, where there are as many as there may be.
 pub(super) fn open_polling(worker: &mut Worker, app: App) -> Option<String> {
-    if worker.counters.pollings.get() >= POLLING_SESSIONS_MAX {
+    if close::gauge(&worker.counters, app, Transport::Polling).get() >= POLLING_SESSIONS_MAX {
         worker.hub.router.unassign(worker.id);
         return None;
     }
@@ -161,7 +168,8 @@ pub(super) fn open_polling(worker: &mut Worker, app: App) -> Option<String> {
     let key = session.key;
     debug_assert_eq!(session.transport(), Transport::Polling);
     let id = worker.connections.insert(Connection::new(None, Kind::Session(session)));
-    worker.counters.pollings.add(1);
+    close::gauge(&worker.counters, app, Transport::Polling).add(1);
+    worker.counters.opened.add(1);
     worker.schedule(id.slot);
     let session_id = SessionId { worker: worker.id, slot: id.slot, key };
     Some(engineio::open(&session_id, true, &worker.hub.timings))

@@ -99,7 +99,7 @@ fn a_client_that_does_not_read_is_let_go_and_nobody_else_notices() {
 
     let fill = "x".repeat(BULK);
     let mut ids = Vec::new();
-    let closed = || node.metric("fanfare_closed_total{reason=\"slow_consumer\"}");
+    let closed = || node.metric("fanfare_connections_closed_total{reason=\"slow_consumer\"}");
     while closed() < 2 {
         assert!(ids.len() < BULKS_MAX, "nobody is closed");
         let (id, _) = tell_all(&node, &mut readers, &fill);
@@ -110,7 +110,7 @@ fn a_client_that_does_not_read_is_let_go_and_nobody_else_notices() {
     assert_eq!(closed(), 2);
     assert_eq!(node.metric("fanfare_connections"), READERS as u64);
     assert_eq!(node.metric("fanfare_subscriptions"), READERS as u64);
-    assert!(node.metric("fanfare_frames_dropped_total") > 0);
+    assert!(node.metric("fanfare_deliveries_dropped_total{reason=\"slow_consumer\"}") > 0);
 
     let [mut websocket, mut polling] = silent;
     let heard = hear_to_the_end(&mut websocket);

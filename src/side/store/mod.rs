@@ -108,6 +108,18 @@ impl StoreError {
         matches!(self, Self::Busy { .. } | Self::DiskFull { .. })
     }
 
+    /// What is wrong, for whoever may not know paths.
+    pub fn ailment(&self) -> &'static str {
+        match self {
+            Self::Duplicate { .. } | Self::Full { .. } | Self::Failed { .. } => "it failed",
+            Self::Unusable { .. } => "its file cannot be used",
+            Self::Newer { .. } => "its file is of a later release",
+            Self::Corrupt { .. } => "its file is damaged",
+            Self::Busy { .. } => "its file is locked by another process",
+            Self::DiskFull { .. } => "no space is left for it",
+        }
+    }
+
     fn unusable(path: impl Into<PathBuf>, reason: &io::Error) -> Self {
         Self::Unusable { path: path.into(), reason: reason.to_string() }
     }

@@ -1,5 +1,6 @@
 //! The embedded store: one SQLite file.
 
+use std::cell::Cell;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -24,6 +25,8 @@ const SCHEMA_VERSION: i64 = 1;
 pub struct Store {
     connection: Connection,
     path: PathBuf,
+    /// The last write failed, and not by its caller's fault.
+    is_ailing: Cell<bool>,
 }
 
 impl Store {
@@ -39,7 +42,7 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|fault| failed(path, fault))?;
-        let mut store = Self { connection, path: path.to_owned() };
+        let mut store = Self { connection, path: path.to_owned(), is_ailing: Cell::new(false) };
         store.prepare()?;
         Ok(store)
     }
@@ -117,6 +120,39 @@ impl Store {
         Ok(deleted.map_err(|fault| self.failed(fault))? > 0)
     }
 
+    /// Whether the store works: it can be read, and where the last write failed, written again.
+    /// While all is well nothing is written, so that it may be asked often.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        let read = "SELECT count(*) FROM channels LIMIT 1";
+        let read = self.connection.query_row(read, [], |_| Ok(()));
+        read.map_err(|fault| self.failed(fault))?;
+        if self.is_ailing.get() {
+            let write = self.connection.pragma_update(None, "user_version", SCHEMA_VERSION);
+            write.map_err(|fault| self.failed(fault))?;
+            self.is_ailing.set(false);
+        }
+        Ok(())
+    }
+
+    /// Brings everything from the write-ahead log into the file, and the file to the disk.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; what was reported done is in the log all the same.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: rusqlite::Result<bool> =
+            self.connection.query_row(checkpoint, [], |row| row.get(0));
+        match busy.map_err(|fault| self.failed(fault))? {
+            true => Err(StoreError::Busy { path: self.path.clone() }),
+            false => Ok(()),
+        }
+    }
+
     fn prepare(&mut self) -> Result<(), StoreError> {
         self.refuse_read_only()?;
         self.configure().map_err(|fault| self.failed(fault))?;
@@ -173,7 +209,12 @@ impl Store {
     }
 
     fn execute(&self, statement: &str, row: impl rusqlite::Params) -> rusqlite::Result<usize> {
-        self.connection.prepare_cached(statement)?.execute(row)
+        let written = self.connection.prepare_cached(statement)?.execute(row);
+        let violates = |fault: &rusqlite::Error| {
+            fault.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+        };
+        self.is_ailing.set(written.as_ref().is_err_and(|fault| !violates(fault)));
+        written
     }
 
     fn refused(&self, fault: rusqlite::Error, channel: &ChannelDefinition) -> StoreError {
@@ -320,6 +361,38 @@ mod tests {
         assert_eq!(store.channels().unwrap(), expected);
         drop(store);
         assert_eq!(Store::open(&path).unwrap().channels().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_says_so_until_it_can() {
+        let (_directory, path, store) = fresh();
+        store.probe().unwrap();
+        store.connection.busy_timeout(Duration::ZERO).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        store.probe().expect("nothing has failed yet");
+        store.insert_channel(&channel(1, "a")).unwrap_err();
+        assert!(matches!(store.probe(), Err(StoreError::Busy { .. })));
+        other.execute_batch("COMMIT").unwrap();
+        store.probe().unwrap();
+    }
+
+    #[test]
+    fn a_refused_change_is_no_failure_of_the_store() {
+        let (_directory, _path, store) = fresh();
+        store.insert_channel(&channel(1, "a")).unwrap();
+        store.insert_channel(&channel(2, "a")).unwrap_err();
+        assert!(!store.is_ailing.get());
+    }
+
+    #[test]
+    fn a_flush_leaves_nothing_in_the_log() {
+        let (_directory, path, store) = fresh();
+        store.insert_channel(&channel(1, "a")).unwrap();
+        let log = path.with_extension("db-wal");
+        assert!(fs::metadata(&log).unwrap().len() > 0);
+        store.flush().unwrap();
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
     }
 
     #[test]

@@ -153,12 +153,12 @@ fn polls_that_are_given_up_leave_nothing_behind() {
     let endpoint = Endpoint { addr: ([127, 0, 0, 1], node.port()).into(), path: "/engine.io/" };
     let polls: Vec<Tcp> = (0..200).map(|_| endpoint.open_polling().start_poll()).collect();
     let since = Instant::now();
-    while node.metric("fanfare_http_waiting") < 200 {
+    while node.metric("fanfare_acceptor_queue_depth") < 200 {
         assert!(since.elapsed() < PATIENCE, "the polls wait");
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(polls);
-    for gauge in ["fanfare_http_waiting", "fanfare_connections"] {
+    for gauge in ["fanfare_acceptor_queue_depth", "fanfare_connections"] {
         while node.metric(gauge) > 0 {
             assert!(since.elapsed() < 2 * PATIENCE, "{gauge} stays at {}", node.metric(gauge));
             std::thread::sleep(Duration::from_millis(20));

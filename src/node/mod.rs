@@ -1,20 +1,22 @@
-//! Start order of a node: secrets, store, mailboxes, threads. Reads as a list.
+//! Start and end of a node: secrets, store, mailboxes, threads, and back. Reads as a list.
+
+mod listen;
+mod stop;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::acceptor::{self, Acceptor};
 use crate::auth::{Authenticator, Keys};
@@ -22,7 +24,7 @@ use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
-use crate::hub::{Clock, Hub};
+use crate::hub::{About, Clock, Hub};
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -31,14 +33,7 @@ use crate::side;
 use crate::side::store::{Store, StoreError};
 use crate::worker::Worker;
 use crate::worker::driver::Driver;
-
-/// Connections the kernel completes before they are accepted.
-const BACKLOG: i32 = 4_096;
-
-/// How long an address that is in use is tried again.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
-const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+use listen::listen_patiently;
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +61,12 @@ pub enum NodeError {
     /// The system gave no thread or descriptor.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// The store could not be closed as it should.
+    #[error("the store could not be flushed: {0}; what was answered as stored is in its log")]
+    Flush(#[source] StoreError),
+    /// The same, for want of time.
+    #[error("the store did not finish in time; what was answered as stored is in its log")]
+    FlushTime,
     /// A thread ended, which none does while the node runs.
     #[error("the thread {0} ended; see the log above, and start the node again")]
     Thread(String),
@@ -92,11 +93,25 @@ pub struct Started {
     pub secrets: Secrets,
 }
 
-/// Runs a node until a thread of it fails. `started` is called once it serves.
+/// What the node's main thread is told.
+#[derive(Debug)]
+enum Event {
+    /// A thread ended, which none does by itself.
+    Ended(String),
+    /// The operator wants the node to stop, by this signal.
+    Signal(&'static str),
+    /// The side has stopped, as it was told.
+    Flushed(Result<(), StoreError>),
+}
+
+/// Runs a node until SIGTERM or SIGINT stops it or a thread of it fails. `started` is called once
+/// it serves.
 ///
 /// # Errors
-/// Whatever keeps it from starting, or ended it.
+/// Whatever keeps it from starting, or ended it otherwise than by a signal.
 pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
+    let (told, events) = mpsc::channel();
+    stop::watch_signals(told.clone())?;
     raise_descriptor_limit();
     let secrets = secrets::ensure(&config.data_dir, config)?;
     let keys = Arc::new(keys(config, &secrets)?);
@@ -117,12 +132,32 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         metrics: Metrics::new(config.workers + acceptors),
         timings: timings(config),
         clock: Clock::new(),
+        about: about(&driver),
+        shutdown: OnceLock::new(),
     });
     let node = Node { config: config.clone(), hub, keys, driver, listener };
-    let ended = node.start(store, inboxes)?;
+    node.start(store, inboxes, &told)?;
+    tracing::info!(%address, driver = node.driver.describe(), workers = config.workers, "serving");
     started(&Started { address, driver: node.driver.clone(), secrets });
-    let name = ended.recv().unwrap_or_else(|_| "of the node".to_owned());
-    Err(NodeError::Thread(name))
+    // `told` is held here, so that receiving fails only with the process.
+    match events.recv().unwrap_or_else(|_| Event::Ended("of the node".to_owned())) {
+        Event::Signal(signal) => {
+            let (connections, window_ms) = (stop::connections(&node.hub), config.drain_ms);
+            tracing::info!(signal, connections, window_ms, "draining; once more stops at once");
+            stop::drain(&node.hub, &node.listener, window_ms, &events)
+        }
+        Event::Ended(name) => Err(NodeError::Thread(name)),
+        Event::Flushed(flushed) => flushed.map_err(NodeError::Flush),
+    }
+}
+
+fn about(driver: &Driver) -> About {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    About {
+        driver: driver.name(),
+        driver_reason: driver.reason().to_owned(),
+        started: u64::try_from(now.as_millis()).unwrap_or_default(),
+    }
 }
 
 /// Keeps the data directory to this process for as long as the descriptor lives.
@@ -171,33 +206,6 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Listens, and gives a predecessor that was killed the time to let go of the address: the kernel
-/// takes a ring with operations in flight apart after its process is gone, and until then the
-/// listener that they wait on is there.
-fn listen_patiently(address: SocketAddr) -> io::Result<TcpListener> {
-    let since = Instant::now();
-    loop {
-        match listen(address) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse
-                    && since.elapsed() < LISTEN_PATIENCE =>
-            {
-                thread::sleep(LISTEN_PAUSE);
-            }
-            listened => return listened,
-        }
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted node takes its port back while connections of its predecessor linger.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// What every thread is given a part of.
 struct Node {
     config: Config,
@@ -210,36 +218,36 @@ struct Node {
 /// Says which thread ended, however it ended.
 struct Ending {
     name: String,
-    told: mpsc::Sender<String>,
+    told: mpsc::Sender<Event>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let _ = self.told.send(std::mem::take(&mut self.name));
+        let _ = self.told.send(Event::Ended(std::mem::take(&mut self.name)));
     }
 }
 
 impl Node {
-    /// Starts all threads. The receiver hears of the first that ends.
-    fn start(&self, store: Store, inboxes: Inboxes) -> io::Result<mpsc::Receiver<String>> {
-        let (told, ended) = mpsc::channel();
-        let hub = self.hub.clone();
-        spawn("side", &told, move || {
-            side::run(&store, &inboxes.side, &hub.router.clone(), |all| {
+    /// Starts all threads; each that ends is told.
+    fn start(&self, store: Store, inboxes: Inboxes, told: &mpsc::Sender<Event>) -> io::Result<()> {
+        let (hub, flushed) = (self.hub.clone(), told.clone());
+        spawn("side", told, move || {
+            let ended = side::run(store, &inboxes.side, &hub.router.clone(), |all| {
                 let next = hub.definitions.load().replaced_by(all);
                 hub.definitions.store(Arc::new(next));
             });
+            let _ = flushed.send(Event::Flushed(ended));
         })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
             let inside = if are_inside { acceptors.next() } else { None };
-            self.start_worker(WorkerId(id), inbox, inside, &told)?;
+            self.start_worker(WorkerId(id), inbox, inside, told)?;
         }
         for (inbox, id) in acceptors {
-            self.start_acceptor(AcceptorId(id), inbox, &told)?;
+            self.start_acceptor(AcceptorId(id), inbox, told)?;
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// A worker's thread, with an acceptor inside where there is one.
@@ -248,7 +256,7 @@ impl Node {
         id: WorkerId,
         inbox: Inbox<Mail>,
         inside: Option<(Inbox<Answer>, u8)>,
-        told: &mpsc::Sender<String>,
+        told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
         let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
@@ -276,7 +284,7 @@ impl Node {
         &self,
         id: AcceptorId,
         inbox: Inbox<Answer>,
-        told: &mpsc::Sender<String>,
+        told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
         let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
@@ -296,7 +304,7 @@ fn acceptor(id: AcceptorId, hub: &Arc<Hub>, config: &Config, keys: Arc<Keys>) ->
 
 fn spawn(
     name: &str,
-    told: &mpsc::Sender<String>,
+    told: &mpsc::Sender<Event>,
     work: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let ending = Ending { name: name.to_owned(), told: told.clone() };

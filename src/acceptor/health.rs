@@ -1,0 +1,75 @@
+//! `GET /api/health`: asks every thread that others depend on, and names those that fail.
+
+use std::time::{Duration, Instant};
+
+use monoio::time::timeout_at;
+
+use super::Acceptor;
+use super::tickets::Pending;
+use crate::api::Reply;
+use crate::limits::HEALTH_PATIENCE_MS;
+use crate::message::Millis;
+use crate::router::{AcceptorId, AnswerBody, Mail, Slot, Ticket, Wish};
+
+/// Whom a question was put to.
+enum Asked<'a> {
+    /// The answer is awaited.
+    Waiting(String, Pending<'a>),
+    /// There was no room for the question.
+    Full(String),
+}
+
+/// How the node is: every worker and the side must answer in [`HEALTH_PATIENCE_MS`].
+pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
+    let router = &acceptor.hub.router;
+    let mut asked = Vec::with_capacity(router.workers.len() + 1);
+    for (number, mailbox) in router.workers.iter().enumerate() {
+        asked.push(ask(acceptor, format!("worker {number}"), |from, ticket| {
+            let is_free = mailbox.reserve(Slot::Control);
+            if is_free {
+                mailbox.post(Mail::Probe(from, ticket));
+                mailbox.ring();
+            }
+            is_free
+        }));
+    }
+    asked.push(ask(acceptor, "the store".to_owned(), |from, ticket| {
+        router.wish(Wish::Probe(from, ticket))
+    }));
+    let deadline = Instant::now() + Duration::from_millis(HEALTH_PATIENCE_MS);
+    let mut problems = Vec::new();
+    for one in asked {
+        problems.extend(problem(one, deadline).await);
+    }
+    if !problems.is_empty() {
+        tracing::warn!(?problems, "the node is not healthy");
+    }
+    Reply::health(env!("CARGO_PKG_VERSION"), now, acceptor.is_stopping(), &problems)
+}
+
+fn ask(
+    acceptor: &Acceptor,
+    who: String,
+    put: impl FnOnce(AcceptorId, Ticket) -> bool,
+) -> Asked<'_> {
+    let Some(pending) = acceptor.ticket() else {
+        return Asked::Full(format!("{who} cannot be asked: too many requests wait"));
+    };
+    if put(acceptor.id, pending.ticket()) {
+        return Asked::Waiting(who, pending);
+    }
+    acceptor.mailbox.release(Slot::Control);
+    Asked::Full(format!("{who} has more to do than its queue holds"))
+}
+
+async fn problem(asked: Asked<'_>, deadline: Instant) -> Option<String> {
+    let (who, pending) = match asked {
+        Asked::Waiting(who, pending) => (who, pending),
+        Asked::Full(problem) => return Some(problem),
+    };
+    match timeout_at(deadline.into(), pending).await {
+        Ok(AnswerBody::Ailing(why)) => Some(format!("{who} does not work: {why}")),
+        Ok(_) => None,
+        Err(_) => Some(format!("{who} has not answered for {HEALTH_PATIENCE_MS} ms")),
+    }
+}

@@ -1,0 +1,266 @@
+//! Plain counters, one set per thread, added up when somebody asks.
+//!
+//! A thread only ever writes its own set, so a count is a load and a store: no locked instruction
+//! and no cache line that moves between cores.
+//!
+//! Two sums hold whenever nothing is under way: connections opened = open + closed by reason, and
+//! deliveries matched = delivered + dropped by reason + queued.
+
+mod counter;
+mod text;
+
+use std::sync::Arc;
+
+pub use counter::{Counter, Durations, Frames, Histogram, Reading};
+pub use text::{Text, quoted};
+
+/// How a histogram's values become base units: those of the buckets, and of the sum.
+type Unit = (f64, f64);
+/// Microseconds and nanoseconds to seconds.
+const SECONDS: Unit = (1e6, 1e9);
+/// A number of things.
+const ONE: Unit = (1.0, 1.0);
+
+macro_rules! counters {
+    (
+        counts {
+            $($field:ident: $kind:literal $name:literal $labels:literal $help:literal;)*
+        }
+        histograms {
+            $($hist:ident: $type:ident $unit:ident $hist_name:literal $hist_help:literal;)*
+        }
+    ) => {
+        /// One thread's counts.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $(#[doc = $help] pub $field: Counter,)*
+            $(#[doc = $hist_help] pub $hist: $type,)*
+        }
+
+        impl Counters {
+            /// Every count, in the order of listing.
+            fn counts(&self) -> Vec<Count> {
+                vec![$(Count {
+                    kind: $kind,
+                    name: $name,
+                    labels: $labels,
+                    help: $help,
+                    value: self.$field.get(),
+                },)*]
+            }
+
+            /// Every histogram, in the order of listing.
+            fn histograms(&self) -> Vec<(&'static str, &'static str, Unit, Reading)> {
+                vec![$(($hist_name, $hist_help, $unit, self.$hist.read()),)*]
+            }
+        }
+    };
+}
+
+/// A count as it is shown.
+struct Count {
+    kind: &'static str,
+    name: &'static str,
+    labels: &'static str,
+    help: &'static str,
+    value: u64,
+}
+
+counters! {
+    counts {
+        websockets: "gauge" "fanfare_connections" "api=\"insforge\",transport=\"websocket\""
+            "Connections open at the moment.";
+        pollings: "gauge" "fanfare_connections" "api=\"insforge\",transport=\"polling\""
+            "Connections open at the moment.";
+        conformance_websockets:
+            "gauge" "fanfare_connections" "api=\"conformance\",transport=\"websocket\""
+            "Connections open at the moment.";
+        conformance_pollings:
+            "gauge" "fanfare_connections" "api=\"conformance\",transport=\"polling\""
+            "Connections open at the moment.";
+        opened: "counter" "fanfare_connections_opened_total" ""
+            "Connections that were opened.";
+        closed_client: "counter" "fanfare_connections_closed_total" "reason=\"client\""
+            "Connections that ended, by reason.";
+        closed_ping_timeout: "counter" "fanfare_connections_closed_total" "reason=\"ping_timeout\""
+            "Connections that ended, by reason.";
+        closed_connect_timeout:
+            "counter" "fanfare_connections_closed_total" "reason=\"connect_timeout\""
+            "Connections that ended, by reason.";
+        closed_protocol: "counter" "fanfare_connections_closed_total" "reason=\"protocol\""
+            "Connections that ended, by reason.";
+        closed_slow_consumer:
+            "counter" "fanfare_connections_closed_total" "reason=\"slow_consumer\""
+            "Connections that ended, by reason.";
+        closed_drain: "counter" "fanfare_connections_closed_total" "reason=\"drain\""
+            "Connections that ended, by reason.";
+        closed_system: "counter" "fanfare_connections_closed_total" "reason=\"system\""
+            "Connections that ended, by reason.";
+        subscriptions: "gauge" "fanfare_subscriptions" "api=\"insforge\""
+            "Subscriptions at the moment.";
+        publications_http:
+            "counter" "fanfare_publications_total" "api=\"insforge\",source=\"http\""
+            "Publications accepted.";
+        publications_socket:
+            "counter" "fanfare_publications_total" "api=\"insforge\",source=\"socket\""
+            "Publications accepted.";
+        refused_overloaded: "counter" "fanfare_refusals_total" "reason=\"overloaded\""
+            "Commands and requests refused, by reason.";
+        refused_invalid: "counter" "fanfare_refusals_total" "reason=\"invalid\""
+            "Commands and requests refused, by reason.";
+        refused_unauthorized: "counter" "fanfare_refusals_total" "reason=\"unauthorized\""
+            "Commands and requests refused, by reason.";
+        refused_not_subscribed: "counter" "fanfare_refusals_total" "reason=\"not_subscribed\""
+            "Commands and requests refused, by reason.";
+        refused_subscriptions:
+            "counter" "fanfare_refusals_total" "reason=\"too_many_subscriptions\""
+            "Commands and requests refused, by reason.";
+        refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""
+            "Commands and requests refused, by reason.";
+        matched: "counter" "fanfare_deliveries_matched_total" ""
+            "Deliveries due: a publication and one subscriber who is to get it.";
+        delivered: "counter" "fanfare_deliveries_total" ""
+            "Deliveries done: the kernel took every byte, or a poll was answered with it.";
+        dropped_slow_consumer:
+            "counter" "fanfare_deliveries_dropped_total" "reason=\"slow_consumer\""
+            "Deliveries that were not done, by reason.";
+        dropped_closed: "counter" "fanfare_deliveries_dropped_total" "reason=\"closed\""
+            "Deliveries that were not done, by reason.";
+        announcements: "counter" "fanfare_presence_announcements_total" ""
+            "Presence events put into a subscriber's outbox.";
+        announcements_suppressed: "counter" "fanfare_presence_suppressed_total" ""
+            "Joins and leaves not announced because too many are present.";
+        leaves_postponed: "counter" "fanfare_leaves_postponed_total" ""
+            "Leaves that had to wait for room in a mailbox.";
+        frames_sent: "counter" "fanfare_frames_sent_total" ""
+            "Frames that the kernel took whole, heartbeats and answers included.";
+        bytes_sent: "counter" "fanfare_bytes_sent_total" "over=\"websocket\""
+            "Bytes sent; those of http are responses, polls included.";
+        http_bytes_sent: "counter" "fanfare_bytes_sent_total" "over=\"http\""
+            "Bytes sent; those of http are responses, polls included.";
+        bytes_received: "counter" "fanfare_bytes_received_total" "over=\"websocket\""
+            "Bytes received; those of http are requests, polls included.";
+        http_bytes_received: "counter" "fanfare_bytes_received_total" "over=\"http\""
+            "Bytes received; those of http are requests, polls included.";
+        sends: "counter" "fanfare_sends_total" ""
+            "Send calls for connections' outboxes.";
+        turns: "counter" "fanfare_turns_total" ""
+            "Turns of the workers.";
+        http_connections: "gauge" "fanfare_http_connections" ""
+            "HTTP connections open at the moment.";
+        http_under_way: "gauge" "fanfare_http_requests" ""
+            "HTTP requests under way at the moment, waiting polls included.";
+        http_requests: "counter" "fanfare_http_requests_total" ""
+            "HTTP requests answered or handed over.";
+        http_refused: "counter" "fanfare_http_malformed_total" ""
+            "HTTP requests that broke the protocol or its limits.";
+        http_timeouts: "counter" "fanfare_http_timeouts_total" ""
+            "HTTP connections closed because the client was too slow.";
+        accept_pauses: "counter" "fanfare_accept_pauses_total" ""
+            "Times that accepting stopped for want of descriptors or room.";
+    }
+    histograms {
+        turn_duration: Durations SECONDS "fanfare_turn_duration_seconds"
+            "How long a worker's turns took.";
+        publish_to_drain: Durations SECONDS "fanfare_publish_to_drain_seconds"
+            "From accepting a publication until a worker has offered it to all its subscribers.";
+        frames_per_drain: Frames ONE "fanfare_frames_per_drain"
+            "Frames that a subscriber got in one send.";
+    }
+}
+
+/// Every thread's counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    threads: Vec<Arc<Counters>>,
+}
+
+impl Metrics {
+    /// Sets for so many threads.
+    pub fn new(threads: usize) -> Self {
+        Self { threads: (0..threads).map(|_| Arc::default()).collect() }
+    }
+
+    /// A thread's own set.
+    pub fn thread(&self, index: usize) -> Arc<Counters> {
+        self.threads[index].clone()
+    }
+
+    /// One count of all threads.
+    pub fn sum(&self, count: impl Fn(&Counters) -> &Counter) -> u64 {
+        // Threads count ups and downs apart; together they are right.
+        self.threads.iter().fold(0, |sum, thread| sum.wrapping_add(count(thread).get()))
+    }
+
+    /// Writes all of them.
+    pub fn render(&self, text: &mut Text) {
+        let none = Counters::default();
+        let (mut counts, mut histograms) = (none.counts(), none.histograms());
+        for thread in &self.threads {
+            for (sum, one) in counts.iter_mut().zip(thread.counts()) {
+                sum.value = sum.value.wrapping_add(one.value);
+            }
+            for (sum, one) in histograms.iter_mut().zip(thread.histograms()) {
+                sum.3.add(&one.3);
+            }
+        }
+        for Count { kind, name, labels, help, value } in counts {
+            text.family(kind, name, help);
+            text.sample(labels, value);
+        }
+        text.gauge("fanfare_deliveries_queued", "Deliveries in outboxes.", self.queued());
+        for (name, help, unit, reading) in histograms {
+            text.histogram(name, help, unit, &reading);
+        }
+    }
+
+    /// What is matched and neither delivered nor dropped waits in an outbox. Threads count on
+    /// while they are read, so what seems less than nothing is nothing.
+    fn queued(&self) -> u64 {
+        let settled = self.sum(|one| &one.delivered)
+            + self.sum(|one| &one.dropped_slow_consumer)
+            + self.sum(|one| &one.dropped_closed);
+        self.sum(|one| &one.matched).saturating_sub(settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(metrics: &Metrics) -> String {
+        let mut text = Text::default();
+        metrics.render(&mut text);
+        text.into_string()
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let metrics = Metrics::new(2);
+        metrics.thread(0).websockets.add(5);
+        metrics.thread(1).websockets.sub(2);
+        metrics.thread(1).frames_per_drain.record(3);
+        let text = rendered(&metrics);
+        assert!(text.contains("{api=\"insforge\",transport=\"websocket\"} 3\n"), "{text}");
+        assert!(text.contains("fanfare_frames_per_drain_bucket{le=\"4\"} 1\n"), "{text}");
+        assert_eq!(text.matches("# TYPE fanfare_connections gauge").count(), 1);
+    }
+
+    #[test]
+    fn what_is_neither_delivered_nor_dropped_is_queued() {
+        let metrics = Metrics::new(2);
+        metrics.thread(0).matched.add(7);
+        metrics.thread(1).delivered.add(4);
+        metrics.thread(1).dropped_closed.add(1);
+        assert!(rendered(&metrics).contains("fanfare_deliveries_queued 2\n"));
+    }
+
+    #[test]
+    fn a_family_is_in_one_piece() {
+        let text = rendered(&Metrics::new(1));
+        let headings: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        let families: std::collections::BTreeSet<_> = headings.iter().collect();
+        assert_eq!(headings.len(), families.len());
+    }
+}

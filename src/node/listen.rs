@@ -1,0 +1,52 @@
+//! The listener that all acceptors share.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::{Shutdown, shutdown};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections the kernel completes before they are accepted.
+const BACKLOG: i32 = 4_096;
+
+/// How long an address that is in use is tried again.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Listens, and gives a predecessor that was killed the time to let go of the address: the kernel
+/// takes a ring with operations in flight apart after its process is gone, and until then the
+/// listener that they wait on is there.
+pub(super) fn listen_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    let since = Instant::now();
+    loop {
+        match listen(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && since.elapsed() < LISTEN_PATIENCE =>
+            {
+                thread::sleep(LISTEN_PAUSE);
+            }
+            listened => return listened,
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted node takes its port back while connections of its predecessor linger.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Stops listening, whoever else holds the socket: every accept that waits on it fails, and the
+/// address is free for a successor.
+pub(super) fn stop_listening(listener: &TcpListener) {
+    if let Err(error) = shutdown(listener, Shutdown::Both) {
+        tracing::warn!(%error, "the listener cannot be closed before the node ends");
+    }
+}

@@ -1,0 +1,107 @@
+//! How a node ends: told to by a signal, it lets everybody go and keeps what it was given.
+
+use std::io;
+use std::net::TcpListener;
+use std::process;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+
+use super::listen::stop_listening;
+use super::{Event, NodeError};
+use crate::hub::{Hub, Shutdown};
+use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS};
+use crate::message::{Millis, WorkerId};
+use crate::router::Wish;
+
+/// Between two looks at what is left.
+const LOOK: Duration = Duration::from_millis(5);
+/// The exit status of a process that a signal ended is this and the signal's number.
+const ENDED_BY_SIGNAL: i32 = 128;
+
+/// Listens for the signals that stop a node: the first is told to `told`, a second ends the
+/// process at once.
+///
+/// # Errors
+/// When the system does not let the node handle them.
+pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("fanfare-signals".to_owned()).spawn(move || {
+        let mut signals = signals.forever();
+        if let Some(signal) = signals.next() {
+            let _ = told.send(Event::Signal(signal_name(signal).unwrap_or("a signal")));
+        }
+        if let Some(signal) = signals.next() {
+            tracing::warn!("a second signal: stopping at once");
+            process::exit(ENDED_BY_SIGNAL + signal);
+        }
+    })?;
+    Ok(())
+}
+
+/// Stops accepting, has the workers let their connections go over `window` milliseconds, waits for
+/// the requests under way, and flushes the store.
+///
+/// # Errors
+/// When a thread ends meanwhile, or the store cannot be flushed.
+pub(super) fn drain(
+    hub: &Hub,
+    listener: &TcpListener,
+    window: Millis,
+    events: &Receiver<Event>,
+) -> Result<(), NodeError> {
+    let start = Instant::now();
+    // Nobody else sets it, so it is not set yet.
+    let _ = hub.shutdown.set(Shutdown { began: hub.clock.monotonic(), window });
+    stop_listening(listener);
+    hub.router.wake_all();
+    let ends = Duration::from_millis(window + CLOSE_LINGER_MS + SHUTDOWN_GRACE_MS);
+    while connections(hub) + requests(hub) > 0 && start.elapsed() < ends {
+        match events.recv_timeout(LOOK) {
+            Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
+            Ok(Event::Signal(_) | Event::Flushed(_)) | Err(_) => {}
+        }
+    }
+    let (connections, requests) = (connections(hub), requests(hub));
+    if connections + requests > 0 {
+        tracing::warn!(connections, requests, "some did not end in time and are cut off");
+    }
+    flush(hub, events)?;
+    let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(elapsed_ms, "stopped");
+    Ok(())
+}
+
+fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
+    let ends = Instant::now() + Duration::from_millis(SHUTDOWN_FLUSH_MS);
+    while !hub.router.wish(Wish::Stop) {
+        if Instant::now() > ends {
+            return Err(NodeError::FlushTime);
+        }
+        thread::sleep(LOOK);
+    }
+    loop {
+        match events.recv_timeout(ends.saturating_duration_since(Instant::now())) {
+            Ok(Event::Flushed(flushed)) => return flushed.map_err(NodeError::Flush),
+            Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
+            Ok(Event::Signal(_)) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(NodeError::FlushTime);
+            }
+        }
+    }
+}
+
+/// Connections that the workers have, or are about to get.
+pub(super) fn connections(hub: &Hub) -> u64 {
+    let workers = (0u8..).take(hub.router.workers.len());
+    workers.map(|worker| u64::from(hub.router.connections(WorkerId(worker)))).sum()
+}
+
+fn requests(hub: &Hub) -> u64 {
+    hub.metrics.sum(|counters| &counters.http_under_way)
+}
