@@ -60,6 +60,23 @@
 //! so a subscriber hears everything from its acknowledgement on, once, and nothing from before.
 //! Leaving is the same again.
 //!
+//! # How a node ends
+//!
+//! SIGTERM or SIGINT: `node/stop.rs` shuts the listener down, so that a successor may have the
+//! address, and sets [`hub::Hub::shutdown`], which every hot thread sees in its next turn. Workers
+//! let their connections go one by one, evenly over `drain_ms` (`worker/shutdown.rs`); what waits
+//! in an outbox goes out before the close. Requests under way are finished and told that their
+//! connection closes. Last, the side is told to stop: it carries out what was wished before and
+//! flushes the store.
+//!
+//! # What is counted
+//!
+//! [`metrics`] has one set of counters per thread, added up when `/metrics` is scraped. Two sums
+//! hold whenever nothing is under way: connections opened = open + closed by reason, and
+//! deliveries matched = delivered + dropped by reason + queued, where delivered means that the
+//! kernel took every byte. `GET /api/health` puts a question to every worker and to the side and
+//! names whoever does not answer in time.
+//!
 //! # What is where
 //!
 //! | module | is | may import |
@@ -105,6 +122,8 @@
 //! - **Mail is not taken while a drain is unfinished**, so that a worker that is slower than its
 //!   publishers shows it in its mailbox, where publishers are refused, and not in the outboxes of
 //!   consumers who are not slow at all.
+//! - **Stopping is a flag and a bell**, not mail: it must reach a worker whose mailbox is full. The
+//!   listener is shut down rather than closed, because accepts that wait in a ring hold it open.
 //! - **A socket that is handed over is duplicated out of the runtime** (`acceptor/handover.rs`): an
 //!   operation that was given up may hold monoio's descriptor until its cancellation completes.
 
