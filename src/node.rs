@@ -17,12 +17,13 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::acceptor::{self, Acceptor};
-use crate::auth::{Authenticator, Keys};
-use crate::config::secrets::{self, Secrets};
+use crate::auth::{Authenticator, KeyError, Keys};
+use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
 use crate::hub::{Clock, Hub};
+use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -48,7 +49,7 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     /// The secrets cannot be used.
     #[error("the keys in effect are not usable: {0}")]
-    Keys(#[from] crate::auth::KeyError),
+    Keys(#[from] KeyError),
     /// Two nodes would each know half of what is there.
     #[error("{} is in use by another node; choose another directory with --data-dir", .0.display())]
     InUse(PathBuf),
@@ -146,6 +147,16 @@ fn timings(config: &Config) -> Timings {
     }
 }
 
+/// Looks at all that a start takes from the configuration, and changes nothing.
+///
+/// # Errors
+/// Every mistake that would keep a node with this configuration from starting.
+pub fn check(config: &Config) -> Result<(), NodeError> {
+    // Before the first start there are no secrets yet, and the files of keys ask for none.
+    let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN))?;
+    Ok(ConfigError::all([secrets::inspect(config), trust_issuers(&mut keys, config)])?)
+}
+
 /// Every key that the node trusts.
 fn keys(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
     let mut keys = Keys::new(
@@ -153,14 +164,24 @@ fn keys(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
         secrets.anon_key.expose(),
         secrets.jwt_secret.expose(),
     )?;
-    if let Some(file) = secrets::public_keys_file(config)? {
-        keys.add_pem(None, &file.text).map_err(|error| file.error(error))?;
-    }
-    if let Some(file) = secrets::jwks_file(config)? {
-        keys.add_jwks(&file.text).map_err(|error| file.error(error))?;
-    }
+    trust_issuers(&mut keys, config)?;
     Ok(keys)
 }
+
+/// Adds the public keys of token issuers.
+fn trust_issuers(keys: &mut Keys, config: &Config) -> Result<(), ConfigError> {
+    let mut trust = |file: Result<Option<PublicKeysFile>, _>, add: AddKeys| {
+        let Some(file) = file? else { return Ok(()) };
+        add(keys, &file.text).map(drop).map_err(|error| file.error(config, error))
+    };
+    ConfigError::all([
+        trust(secrets::public_keys_file(config), |keys, pem| keys.add_pem(None, pem)),
+        trust(secrets::jwks_file(config), Keys::add_jwks),
+    ])
+}
+
+/// Trusts the keys of a text and says how many.
+type AddKeys = fn(&mut Keys, &str) -> Result<usize, KeyError>;
 
 /// Every connection is a descriptor: as many as the system lets this process have.
 fn raise_descriptor_limit() {
