@@ -1,15 +1,17 @@
 //! The `fanfare` program: arguments to configuration to a running node, and nothing else.
 
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use fanfare::auth::{UserClaims, sign_user};
-use fanfare::config::{Arguments, Config, ConfigError, secrets};
+use fanfare::config::{Arguments, Config, ConfigError, LogFormat, Place, secrets};
 use fanfare::node::{self, NodeError, Started};
 
 /// Small size classes, and memory that is given back after bursts.
@@ -19,7 +21,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Fans events out to WebSocket clients.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Example: fanfare serve --listen 127.0.0.1:7130 --data-dir ./fanfare-data")]
+#[command(after_help = "Nothing needs to be configured: without a command and arguments, fanfare
+serves on 127.0.0.1:7130 and keeps its data and keys in ./fanfare-data.
+`fanfare check` prints all settings and where they come from: the file, the
+environment (FANFARE_LISTEN and so on, see the README) or the command line.
+
+Example:
+  fanfare serve --listen 127.0.0.1:7130 --data-dir ./fanfare-data
+
+Exit codes: 0 good, 2 wrong usage or configuration, 1 any other failure")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -34,30 +44,71 @@ enum Command {
     /// Print a signed token for trying things out
     Token(Token),
     /// Validate a configuration and print the effective one, secrets masked
-    Check(Serve),
+    Check(Check),
 }
 
-#[derive(Args, Clone)]
+#[derive(Args)]
+#[command(after_help = "Example:
+  fanfare serve --config fanfare.toml --listen 0.0.0.0:7130
+
+Exit codes: 0 stopped as told, 2 wrong usage or configuration,
+1 any other failure")]
 struct Serve {
-    /// Configuration file (TOML); no file is read without it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address to listen on
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// Where data and secrets are kept
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Worker threads
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
-    /// Serve what protocol conformance suites need, without authentication (loopback only)
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+#[command(after_help = "Takes what serve takes, names every mistake with key, file and line, and
+changes nothing. What it prints is a configuration file itself.
+
+Example:
+  fanfare check --config fanfare.toml
+
+Exit codes: 0 serve would start with it, 2 wrong usage or configuration,
+1 any other failure")]
+struct Check {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+struct Settings {
+    #[command(flatten)]
+    place: Whereabouts,
+    /// IP address and port [default: 127.0.0.1:7130]
+    #[arg(long, value_name = "ADDR", allow_hyphen_values = true)]
+    listen: Option<OsString>,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    workers: Option<OsString>,
+    /// Serve test suites, without authentication, on loopback
     #[arg(long)]
     conformance: bool,
 }
 
+/// What every command needs to find its node.
 #[derive(Args)]
-#[command(after_help = "Example: fanfare token user --sub 770e8400-e29b-41d4-a716-446655440000")]
+struct Whereabouts {
+    /// Configuration file (TOML) [default: none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data and keys [default: ./fanfare-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<OsString>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "The secret is FANFARE_JWT_SECRET, or the one that a node has kept in its data
+directory since its first start. The token is all that is printed.
+
+Example:
+  TOKEN=$(fanfare token user --sub 770e8400-e29b-41d4-a716-446655440000)
+
+Exit codes: 0 good, 2 wrong usage or configuration, or no keys yet,
+1 any other failure"
+)]
 struct Token {
     /// For whom: a user, or an administrator
     #[arg(value_enum)]
@@ -69,7 +120,7 @@ struct Token {
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
     expires_in: u64,
     #[command(flatten)]
-    node: Serve,
+    place: Whereabouts,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -78,86 +129,178 @@ enum TokenKind {
     Admin,
 }
 
+/// Why a command did not do what it is for.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Node(error.into())
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         None => serve(cli.serve),
-        Some(Command::Serve(arguments)) => serve(arguments),
-        Some(Command::Token(token)) => print_token(&token),
-        Some(Command::Check(arguments)) => check(arguments),
+        Some(Command::Serve(serve_with)) => serve(serve_with),
+        Some(Command::Token(token)) => print_token(token),
+        Some(Command::Check(check_with)) => check(check_with),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fanfare: {error}");
-            ExitCode::from(error.exit_code())
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    for line in failure.to_string().lines() {
+        eprintln!("fanfare: {line}");
+    }
+    match failure {
+        Failure::Node(error) => ExitCode::from(error.exit_code()),
+        Failure::Output(_) => ExitCode::FAILURE,
+    }
+}
+
+fn load(settings: Settings) -> Result<Config, ConfigError> {
+    let Settings { place: Whereabouts { config, data_dir }, listen, workers, conformance } =
+        settings;
+    let arguments = Arguments { config, listen, data_dir, workers, conformance };
+    Config::load(&arguments, std::env::vars_os())
+}
+
+fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
+    let config = load(settings)?;
+    // What start would stop at one by one, all at once.
+    node::check(&config)?;
+    log(&config);
+    node::run(&config, |started| announce(&config, started))?;
+    Ok(())
+}
+
+fn check(Check { settings }: Check) -> Result<(), Failure> {
+    let config = load(settings)?;
+    node::check(&config)?;
+    print(&config.effective())
+}
+
+fn print_token(token: Token) -> Result<(), Failure> {
+    let Token { kind, sub, expires_in, place } = token;
+    let config = load(Settings { place, listen: None, workers: None, conformance: false })?;
+    let secret = secrets::jwt_secret(&config)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let role = match kind {
+        TokenKind::User => "authenticated",
+        TokenKind::Admin => "project_admin",
+    };
+    let exp = Some(now.saturating_add(expires_in));
+    let claims = UserClaims { sub: &sub, role: Some(role), email: None, exp };
+    let token = sign_user(secret.expose(), &claims).map_err(NodeError::from)?;
+    print(&format!("{token}\n"))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Starts the log, and begins it with what an operator may want to know or to change.
+fn log(config: &Config) {
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|wish| !wish.is_empty());
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(config.log)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !is_plain);
+    match config.log_format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    tracing::debug!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %config.listen,
+        workers = config.workers,
+        data_dir = %config.data_dir.display(),
+        "starting"
+    );
+    let cores = std::thread::available_parallelism().map_or(config.workers, usize::from);
+    if config.workers > cores {
+        tracing::warn!(workers = config.workers, cores, "there are more workers than cores");
+    }
+    for key in ["auth.api_key", "auth.anon_key", "auth.jwt_secret"] {
+        let Place::File { path, line } = config.place(key) else { continue };
+        let is_open = path.metadata().is_ok_and(|found| found.permissions().mode() & 0o044 != 0);
+        if is_open {
+            let file = path.display();
+            tracing::warn!(key, %file, line, "this file holds a secret and others may read it");
         }
     }
 }
 
-fn load(arguments: Serve) -> Result<Config, ConfigError> {
-    let Serve { config, listen, data_dir, workers, conformance } = arguments;
-    let arguments = Arguments { config, listen, data_dir, workers, conformance };
-    // A variable that is not text cannot be one of the node's.
-    let text = |(name, value): (OsString, OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    Config::load(&arguments, std::env::vars_os().filter_map(text))
-}
-
-fn serve(arguments: Serve) -> Result<(), NodeError> {
-    let config = load(arguments)?;
-    tracing_subscriber::fmt().with_max_level(config.log).with_writer(std::io::stderr).init();
-    node::run(&config, |started| announce(&config, started))
-}
-
-fn check(arguments: Serve) -> Result<(), NodeError> {
-    print!("{}", load(arguments)?.effective());
-    Ok(())
-}
-
-fn print_token(token: &Token) -> Result<(), NodeError> {
-    let config = load(token.node.clone())?;
-    let secrets = secrets::ensure(&config.data_dir, &config)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let role = match token.kind {
-        TokenKind::User => "authenticated",
-        TokenKind::Admin => "project_admin",
-    };
-    let claims = UserClaims {
-        sub: &token.sub,
-        role: Some(role),
-        email: None,
-        exp: Some(now.saturating_add(token.expires_in)),
-    };
-    println!("{}", sign_user(secrets.jwt_secret.expose(), &claims)?);
-    Ok(())
-}
-
 /// Where to point a client, and what to try first.
 fn announce(config: &Config, started: &Started) {
-    let url = format!("http://{}", started.address);
-    let keys = started.secrets.path.display();
+    let auth = &config.auth;
+    let configured = [&auth.api_key, &auth.anon_key, &auth.jwt_secret].map(Option::is_some);
+    let file = started.secrets.path.display();
+    let keys = match (configured, started.secrets.created) {
+        ([true, true, true], _) => "as configured".to_owned(),
+        ([false, false, false], true) => format!("{file}, made just now"),
+        ([false, false, false], false) => file.to_string(),
+        _ => format!("{file}, and as configured"),
+    };
     let mut out = format!(
-        "fanfare {} on {}, listening on {url}\n  workers  {}\n  data     {}\n",
+        "fanfare {} on {}, listening on http://{}\n  workers  {}\n  data     {}\n  keys     {keys}\n",
         env!("CARGO_PKG_VERSION"),
         started.driver.describe(),
+        started.address,
         config.workers,
         config.data_dir.display(),
     );
     if config.conformance {
         out.push_str("  conformance mode: no authentication, for test suites only\n");
-    }
-    if started.secrets.created {
-        out.push_str(&format!(
-            "\nNew keys are in {keys}. Define a channel and publish on it:\n\n  \
-             KEY=$(sed -n 's/^api_key = \"\\(.*\\)\"/\\1/p' {keys})\n  \
-             curl {url}/api/realtime/channels -H \"X-API-Key: $KEY\" -d '{{\"pattern\":\"orders\"}}'\n  \
-             curl {url}/api/realtime/messages -H \"X-API-Key: $KEY\" \\\n    \
-             -d '{{\"channel\":\"orders\",\"event\":\"INSERT\",\"payload\":{{\"id\":1}}}}'\n",
-        ));
+    } else if started.secrets.created && configured == [false, false, false] {
+        out.push_str(&first_steps(started.address, &started.secrets.path));
     }
     // Whoever started the node may not be listening to it; that is no reason to stop.
-    let _ = std::io::stdout().write_all(out.as_bytes());
-    let _ = std::io::stdout().flush();
+    let _ = print(&out);
+}
+
+/// Lines to paste into a shell, one after the other, in whatever directory it is.
+fn first_steps(address: SocketAddr, keys: &Path) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let url = format!("http://{}", SocketAddr::new(ip, address.port()));
+    let keys = std::path::absolute(keys).unwrap_or_else(|_| keys.to_owned());
+    let keys = shell_word(&keys.to_string_lossy());
+    format!(
+        "
+Try it in a second terminal. Take the keys, and define a channel:
+
+  API_KEY=$(sed -n 's/^api_key = \"\\(.*\\)\"/\\1/p' {keys})
+  ANON_KEY=$(sed -n 's/^anon_key = \"\\(.*\\)\"/\\1/p' {keys})
+  curl {url}/api/realtime/channels -H \"X-API-Key: $API_KEY\" -d '{{\"pattern\":\"orders\"}}'
+
+Listen, with the stock client for Node.js (`npm install socket.io-client` once, in the same folder):
+
+  node -e \"const s = require('socket.io-client')('{url}', {{ auth: {{ token: '$ANON_KEY' }} }}); \
+         s.on('connect', () => s.emit('REALTIME_SUBSCRIBE', {{ channel: 'orders' }}, console.log)); \
+         s.on('INSERT', console.log)\" &
+
+Publish, and see it arrive (`kill %1` ends the listener):
+
+  curl {url}/api/realtime/messages -H \"X-API-Key: $API_KEY\" \
+         -d '{{\"channel\":\"orders\",\"event\":\"INSERT\",\"payload\":{{\"id\":1}}}}'
+"
+    )
+}
+
+/// A text as one word of a shell's command line.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
+    if text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -4,13 +4,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::error::Category;
 
 use super::keys::{KeyAlgorithm, KeyError, PublicKey};
 
 /// All keys of a set that can verify tokens, in order.
 pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
-    let set: Set = serde_json::from_str(json).map_err(|error| KeyError::Jwks(error.to_string()))?;
-    let mut keys = Vec::new();
+    let set: Set = serde_json::from_str(json).map_err(|error| KeyError::Jwks(explained(&error)))?;
+    let mut keys: Vec<PublicKey> = Vec::new();
     let mut passed_over = None;
     for (index, jwk) in set.keys.into_iter().enumerate() {
         let fail = |reason, kid: Option<&str>| KeyError::Jwk { name: name(index, kid), reason };
@@ -18,6 +19,9 @@ pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
             fail("not an object whose members are strings where they must be", None)
         })?;
         match jwk.read() {
+            Verdict::Use(key) if keys.iter().any(|other| is_ambiguous(other, &key)) => {
+                return Err(fail("a key before it has the same `kid`", jwk.kid.as_deref()));
+            }
             Verdict::Use(key) => keys.push(key),
             Verdict::Pass(reason) => {
                 passed_over.get_or_insert_with(|| fail(reason, jwk.kid.as_deref()));
@@ -29,6 +33,23 @@ pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
         return Err(passed_over.unwrap_or_else(|| KeyError::Jwks("it has no keys".into())));
     }
     Ok(keys)
+}
+
+/// Whether a token cannot say which of the two it means. Section 4.5 leaves it to a set's maker to
+/// keep ids apart; keys of different types may share one.
+fn is_ambiguous(one: &PublicKey, other: &PublicKey) -> bool {
+    one.kid.is_some() && one.kid == other.kid && one.algorithm() == other.algorithm()
+}
+
+/// The parser's own words, unless they would repeat what is in the file: that may be a secret.
+fn explained(error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Data => {
+            let (line, column) = (error.line(), error.column());
+            format!("expected an object with an array `keys` at line {line} column {column}")
+        }
+        _ => error.to_string(),
+    }
 }
 
 #[derive(Deserialize)]

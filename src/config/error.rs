@@ -4,9 +4,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// Characters of somebody's text that a message repeats.
+const SHOWN_CHARS_MAX: usize = 60;
+/// How texts begin that are secrets wherever they stand: our keys, tokens, PEM blocks.
+const SECRET_STARTS: [&str; 4] = ["ik_", "anon_", "eyJ", "-----BEGIN"];
+
 /// Where a value was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {
+    /// Nowhere.
+    Default,
     /// A line of a file.
     File {
         /// The file as the operator named it.
@@ -29,6 +36,7 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment { variable } => write!(f, "environment variable {variable}"),
             Self::CommandLine { flag } => write!(f, "argument {flag}"),
@@ -36,16 +44,70 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why there is no valid configuration. The operator's fault in every case but a disk's, and not
-/// worth a second try without a change. Values of secrets are never part of the text.
+/// Why there is no valid configuration: all that is wrong, in the order in which it was given, a
+/// line each. The operator's fault in every case but a disk's, and not worth a second try without
+/// a change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError(Vec<Mistake>);
+
+impl ConfigError {
+    /// The exit code of a program that stops for this.
+    pub const EXIT_CODE: u8 = 2;
+
+    /// Good where everything is, and otherwise all that is not.
+    ///
+    /// # Errors
+    /// The mistakes of all parts.
+    pub fn all(parts: impl IntoIterator<Item = Result<(), Self>>) -> Result<(), Self> {
+        Self::of(parts.into_iter().filter_map(Result::err).flat_map(|error| error.0).collect())
+    }
+
+    /// An error, unless there are no mistakes.
+    pub(super) fn of(mistakes: Vec<Mistake>) -> Result<(), Self> {
+        if mistakes.is_empty() { Ok(()) } else { Err(Self(mistakes)) }
+    }
+
+    /// What is wrong, never nothing.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.0
+    }
+}
+
+impl From<Mistake> for ConfigError {
+    fn from(mistake: Mistake) -> Self {
+        Self(vec![mistake])
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, mistake) in self.0.iter().enumerate() {
+            let end_of_last = if at == 0 { "" } else { "\n" };
+            write!(f, "{end_of_last}{}", one_line(&mistake.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// One thing that is wrong. Values of secrets are never part of the text.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum Mistake {
     /// A file that cannot be used at all.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The configuration file cannot be read.
+    #[error("argument --config: {}: {reason}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
         reason: String,
     },
     /// Text that is not TOML.
@@ -57,7 +119,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key that does not exist.
-    #[error("{place}: unknown key `{name}`{}", suggest(*nearest))]
+    #[error("{place}: unknown key `{}`{}", start_of(name), suggest(*nearest))]
     UnknownKey {
         /// Where.
         place: Place,
@@ -75,7 +137,7 @@ pub enum ConfigError {
         name: String,
     },
     /// A `FANFARE_` variable that does not exist.
-    #[error("unknown environment variable `{name}`{}", suggest(*nearest))]
+    #[error("unknown environment variable `{}`{}", start_of(name), suggest(*nearest))]
     UnknownVariable {
         /// Its name.
         name: String,
@@ -94,33 +156,54 @@ pub enum ConfigError {
     },
     /// The conformance entrances have no authentication.
     #[error(
-        "--conformance serves without authentication and is refused on {listen}: listen on a \
-             loopback address such as 127.0.0.1:7130"
+        "argument --conformance: serves without authentication and is refused on {listen}: listen \
+         on a loopback address such as 127.0.0.1:7130"
     )]
     Conformance {
         /// The address.
         listen: SocketAddr,
     },
-    /// A file that a key names.
-    #[error("`{name}`: {}: {reason}", path.display())]
-    NamedFile {
+    /// A file or directory that a key names.
+    #[error("{place}: `{name}`: {}: {reason}", path.display())]
+    Named {
+        /// Where.
+        place: Place,
         /// The key.
         name: &'static str,
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
 }
 
-impl ConfigError {
-    /// The exit code of a program that stops for this.
-    pub const EXIT_CODE: u8 = 2;
-
+impl Mistake {
     /// A file or directory that cannot be used.
     pub(super) fn file(path: &Path, reason: impl fmt::Display) -> Self {
         Self::File { path: path.to_owned(), reason: reason.to_string() }
     }
+}
+
+/// What somebody wrote, cut short if it is long.
+pub(super) fn start_of(text: &str) -> String {
+    if SECRET_STARTS.iter().any(|start| text.starts_with(start)) {
+        return "[masked]".to_owned();
+    }
+    let start: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    let cut = if start.len() < text.len() { "…" } else { "" };
+    format!("{start}{cut}")
+}
+
+/// A text with everything escaped that would leave its line or play with a terminal.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\'' | '"' | '\\' => line.push(c),
+            _ => line.extend(c.escape_debug()),
+        }
+    }
+    line
 }
 
 fn suggest(nearest: Option<&str>) -> String {

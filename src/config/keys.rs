@@ -1,12 +1,15 @@
 //! The one table of configuration keys.
 
+use std::ffi::OsStr;
+use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toml::de::DeValue;
 use tracing::Level;
 
-use super::{Config, Secret};
+use super::error::{one_line, start_of};
+use super::{Config, LogFormat, Secret, secrets};
 use crate::limits::{JWT_SECRET_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, WORKERS_MAX};
 
 /// An hour: longer timeouts than that are mistakes, or meant to be none.
@@ -18,13 +21,8 @@ const ACCEPTOR_THREADS_MAX: u64 = 64;
 /// Hexadecimal digits after the prefix of an API key or anon key (contract section 1.1).
 const KEY_DIGITS: usize = 64;
 
-const LEVELS: [(&str, Level); 5] = [
-    ("error", Level::ERROR),
-    ("warn", Level::WARN),
-    ("info", Level::INFO),
-    ("debug", Level::DEBUG),
-    ("trace", Level::TRACE),
-];
+const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 
 /// One configuration key.
 #[derive(Debug)]
@@ -106,10 +104,24 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "log",
         env: "FANFARE_LOG",
-        meaning: "What is logged.",
+        meaning: "What is logged, to standard error.",
         default: DefaultValue::Text("info"),
-        kind: Kind::Level(|config, level| config.log = level),
+        kind: Kind::Choice {
+            names: &["error", "warn", "info", "debug", "trace"],
+            set: |config, at| config.log = LEVELS[at],
+        },
         show: |config| Some(quoted(&config.log.as_str().to_ascii_lowercase())),
+    },
+    Key {
+        name: "log_format",
+        env: "FANFARE_LOG_FORMAT",
+        meaning: "Lines for people, or a JSON object each.",
+        default: DefaultValue::Text("text"),
+        kind: Kind::Choice {
+            names: &["text", "json"],
+            set: |config, at| config.log_format = FORMATS[at],
+        },
+        show: |config| Some(quoted(&format!("{:?}", config.log_format).to_ascii_lowercase())),
     },
     Key {
         name: "drain_ms",
@@ -257,6 +269,9 @@ pub fn markdown_table() -> String {
 /// See [`Config::effective`].
 pub(super) fn effective(config: &Config) -> String {
     let mut text = String::new();
+    if config.conformance {
+        text += "# --conformance: no authentication, for test suites only\n";
+    }
     let mut current = "";
     for key in KEYS {
         let (section, name) = key.name.split_once('.').unwrap_or(("", key.name));
@@ -264,9 +279,16 @@ pub(super) fn effective(config: &Config) -> String {
             text += &format!("\n[{section}]\n");
             current = section;
         }
-        text += &match (key.show)(config) {
-            Some(value) => format!("{name} = {value}\n"),
-            None => format!("# {name} is not set\n"),
+        text += &match ((key.show)(config), &key.default) {
+            (Some(value), _) => {
+                let place = one_line(&config.place(key.name).to_string());
+                format!("{name} = {value}  # {place}\n")
+            }
+            (None, DefaultValue::Generated) => {
+                let file = one_line(&secrets::path(&config.data_dir).to_string_lossy());
+                format!("# {name} is kept in {file}, made at first start\n")
+            }
+            (None, _) => format!("# {name} is not set\n"),
         };
     }
     text
@@ -275,10 +297,8 @@ pub(super) fn effective(config: &Config) -> String {
 /// A value as its source gives it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Raw<'a> {
-    /// The environment and the command line know nothing but text.
-    Text(&'a str),
-    /// A path that need not be text.
-    Path(&'a Path),
+    /// The environment and the command line know nothing but text, and not even that for sure.
+    Plain(&'a OsStr),
     /// A file's values have types.
     Toml(&'a DeValue<'a>),
 }
@@ -327,10 +347,21 @@ enum DefaultValue {
 enum Kind {
     Address(fn(&mut Config, SocketAddr)),
     Path(fn(&mut Config, PathBuf)),
-    Number { min: u64, max: u64, set: fn(&mut Config, u64) },
+    Number {
+        min: u64,
+        max: u64,
+        set: fn(&mut Config, u64),
+    },
     Switch(fn(&mut Config, bool)),
-    Level(fn(&mut Config, Level)),
-    Secret { form: Form, set: fn(&mut Config, Secret) },
+    /// `set` is given the place of the chosen name.
+    Choice {
+        names: &'static [&'static str],
+        set: fn(&mut Config, usize),
+    },
+    Secret {
+        form: Form,
+        set: fn(&mut Config, Secret),
+    },
 }
 
 impl Kind {
@@ -347,9 +378,9 @@ impl Kind {
                 set(config, raw.number().filter(|number| (min..=max).contains(&number))?);
             }
             Self::Switch(set) => set(config, raw.switch()?),
-            Self::Level(set) => {
-                let name = raw.text()?;
-                set(config, LEVELS.iter().find(|level| level.0 == name)?.1);
+            Self::Choice { names, set } => {
+                let given = raw.text()?;
+                set(config, names.iter().position(|name| *name == given)?);
             }
             Self::Secret { form, set } => {
                 set(config, raw.text().filter(|text| form.fits(text))?.into());
@@ -364,7 +395,11 @@ impl Kind {
             Self::Path(_) => "a path".to_owned(),
             Self::Number { min, max, .. } => format!("a whole number from {min} to {max}"),
             Self::Switch(_) => "`true` or `false`".to_owned(),
-            Self::Level(_) => "`error`, `warn`, `info`, `debug` or `trace`".to_owned(),
+            Self::Choice { names, .. } => {
+                let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                let (last, others) = names.split_last().expect("a choice has names");
+                format!("{} or {last}", others.join(", "))
+            }
             Self::Secret { form, .. } => form.expected(),
         }
     }
@@ -400,18 +435,20 @@ impl Form {
 impl<'a> Raw<'a> {
     fn text(self) -> Option<&'a str> {
         match self {
-            Self::Text(text) => Some(text),
-            Self::Path(path) => path.to_str(),
+            Self::Plain(text) => text.to_str(),
             Self::Toml(value) => value.as_str(),
         }
     }
 
+    /// What goes over several lines is the content of a file where its path should stand.
     fn path(self) -> Option<PathBuf> {
         let path = match self {
-            Self::Path(path) => path,
-            _ => Path::new(self.text()?),
+            Self::Plain(path) => path,
+            Self::Toml(value) => OsStr::new(value.as_str()?),
         };
-        (!path.as_os_str().is_empty()).then(|| path.to_owned())
+        let bytes = path.as_encoded_bytes();
+        let is_path = !bytes.is_empty() && !bytes.iter().any(u8::is_ascii_control);
+        is_path.then(|| path.into())
     }
 
     fn number(self) -> Option<u64> {
@@ -420,36 +457,31 @@ impl<'a> Raw<'a> {
                 let number = value.as_integer()?;
                 u64::from_str_radix(number.as_str(), number.radix()).ok()
             }
-            _ => self.text()?.parse().ok(),
+            Self::Plain(_) => self.text()?.parse().ok(),
         }
     }
 
     fn switch(self) -> Option<bool> {
         match self {
             Self::Toml(value) => value.as_bool(),
-            _ => self.text()?.parse().ok(),
+            Self::Plain(_) => self.text()?.parse().ok(),
         }
     }
 
     /// For people: what was given, cut short if it is long.
     fn shown(self) -> String {
-        let quoted_start = |text: &str| {
-            let start: String = text.chars().take(60).collect();
-            format!("{start:?}")
-        };
         match self {
-            Self::Text(text) => quoted_start(text),
-            Self::Path(path) => quoted_start(&path.to_string_lossy()),
-            Self::Toml(DeValue::String(text)) => quoted_start(text),
-            Self::Toml(DeValue::Integer(number)) => number.to_string(),
-            Self::Toml(DeValue::Float(number)) => number.to_string(),
+            Self::Plain(text) => format!("\"{}\"", start_of(&text.to_string_lossy())),
+            Self::Toml(DeValue::String(text)) => format!("\"{}\"", start_of(text)),
+            Self::Toml(DeValue::Integer(number)) => start_of(&number.to_string()),
+            Self::Toml(DeValue::Float(number)) => start_of(&number.to_string()),
             Self::Toml(DeValue::Boolean(switch)) => switch.to_string(),
             Self::Toml(value) => format!("a value of type {}", value.type_str()),
         }
     }
 }
 
-fn quoted(value: &dyn std::fmt::Display) -> String {
+fn quoted(value: &dyn Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }
 

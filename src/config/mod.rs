@@ -4,6 +4,8 @@
 //! default and its bounds stand once, in [`KEYS`]; the README's table is made from there. The
 //! command line wins over the environment, the environment over the file, the file over defaults.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ConfigError, Place};
+pub use error::{ConfigError, Mistake, Place};
 pub use keys::{KEYS, Key, markdown_table};
 
 use keys::Raw;
@@ -41,6 +43,8 @@ pub struct Config {
     pub pin_threads: bool,
     /// What is logged.
     pub log: Level,
+    /// How a log line looks.
+    pub log_format: LogFormat,
     /// Over how many milliseconds a node that is told to stop spreads its closes.
     pub drain_ms: u64,
     /// Engine.IO's timing.
@@ -51,6 +55,17 @@ pub struct Config {
     pub auth: Auth,
     /// Serve what other people's test suites need; only ever on a loopback address.
     pub conformance: bool,
+    /// Where the values come from that are not defaults, by key.
+    places: BTreeMap<&'static str, Place>,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object, for what collects logs.
+    Json,
 }
 
 /// Engine.IO's timing (protocol 4), in milliseconds.
@@ -124,30 +139,38 @@ pub struct Arguments {
     /// The file to read; no file is read without it.
     pub config: Option<PathBuf>,
     /// Overrides `listen`.
-    pub listen: Option<String>,
+    pub listen: Option<OsString>,
     /// Overrides `data_dir`.
-    pub data_dir: Option<PathBuf>,
+    pub data_dir: Option<OsString>,
     /// Overrides `workers`.
-    pub workers: Option<usize>,
+    pub workers: Option<OsString>,
     /// Has no other source: nobody should meet this by a forgotten line in a file.
     pub conformance: bool,
 }
 
 impl Config {
     /// Puts the configuration together from all its sources. `env` is the whole environment; only
-    /// variables that begin with `FANFARE_` are looked at, and each of those must be known. The
-    /// first error found is returned: in the file from top to bottom, then in the environment by
-    /// name, then on the command line.
-    pub fn load(
+    /// variables that begin with `FANFARE_` are looked at, and each of those must be known.
+    ///
+    /// # Errors
+    /// All mistakes: in the file from top to bottom, then in the environment by name, then on the
+    /// command line. What stands in files that values name is not looked at here.
+    pub fn load<N, V>(
         arguments: &Arguments,
-        env: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
+        env: impl Iterator<Item = (N, V)>,
+    ) -> Result<Self, ConfigError>
+    where
+        N: AsRef<OsStr>,
+        V: Into<OsString>,
+    {
         let mut config = Self::defaults();
+        let mut mistakes = Vec::new();
         if let Some(path) = &arguments.config {
-            sources::apply_file(&mut config, path)?;
+            mistakes.extend(sources::apply_file(&mut config, path));
         }
-        Environment::collect(env).apply(&mut config)?;
-        config.apply_arguments(arguments)?;
+        mistakes.extend(Environment::collect(env).apply(&mut config));
+        mistakes.extend(config.apply_arguments(arguments));
+        ConfigError::of(mistakes)?;
         Ok(config)
     }
 
@@ -156,47 +179,54 @@ impl Config {
         let mut config = Self::blank();
         for key in KEYS {
             if let Some(text) = key.default_text() {
-                key.set(&mut config, Raw::Text(&text)).expect("a test sets every key's default");
+                let raw = Raw::Plain(OsStr::new(&text));
+                key.set(&mut config, raw).expect("a test sets every key's default");
             }
         }
         config
     }
 
-    /// The configuration in effect, as TOML with the secrets masked and unset keys as comments.
+    /// The configuration in effect, as TOML with the secrets masked, unset keys as comments, and
+    /// behind each value where it comes from.
     pub fn effective(&self) -> String {
         keys::effective(self)
     }
 
-    fn apply_arguments(&mut self, arguments: &Arguments) -> Result<(), ConfigError> {
+    /// Where the value of this key comes from.
+    pub fn place(&self, key: &str) -> Place {
+        self.places.get(key).cloned().unwrap_or(Place::Default)
+    }
+
+    /// Sets a value and remembers its place; a value that cannot be leaves the one before it.
+    fn give(&mut self, key: &'static Key, raw: Raw<'_>, place: Place) -> Result<(), Mistake> {
+        match key.set(self, raw) {
+            Ok(()) => {
+                self.places.insert(key.name, place);
+                Ok(())
+            }
+            Err(reason) => Err(Mistake::Value { place, name: key.name, reason }),
+        }
+    }
+
+    fn apply_arguments(&mut self, arguments: &Arguments) -> Vec<Mistake> {
         let Arguments { config: _, listen, data_dir, workers, conformance } = arguments;
-        if let Some(listen) = listen {
-            self.set_argument("listen", "--listen", Raw::Text(listen))?;
-        }
-        if let Some(data_dir) = data_dir {
-            self.set_argument("data_dir", "--data-dir", Raw::Path(data_dir))?;
-        }
-        if let Some(workers) = workers {
-            self.set_argument("workers", "--workers", Raw::Text(&workers.to_string()))?;
+        let given = [
+            ("listen", "--listen", listen),
+            ("data_dir", "--data-dir", data_dir),
+            ("workers", "--workers", workers),
+        ];
+        let mut mistakes = Vec::new();
+        for (name, flag, value) in given {
+            let Some(value) = value else { continue };
+            let key = Key::named(name).expect("a test passes every argument");
+            let given = self.give(key, Raw::Plain(value), Place::CommandLine { flag });
+            mistakes.extend(given.err());
         }
         self.conformance = *conformance;
         if self.conformance && !self.listen.ip().to_canonical().is_loopback() {
-            return Err(ConfigError::Conformance { listen: self.listen });
+            mistakes.push(Mistake::Conformance { listen: self.listen });
         }
-        Ok(())
-    }
-
-    fn set_argument(
-        &mut self,
-        name: &'static str,
-        flag: &'static str,
-        raw: Raw<'_>,
-    ) -> Result<(), ConfigError> {
-        let key = Key::named(name).expect("a test passes every argument");
-        key.set(self, raw).map_err(|reason| ConfigError::Value {
-            place: Place::CommandLine { flag },
-            name: key.name,
-            reason,
-        })
+        mistakes
     }
 
     /// Before the defaults, which replace every value that has one.
@@ -209,6 +239,7 @@ impl Config {
             mailbox_publications: 4_096,
             pin_threads: false,
             log: Level::ERROR,
+            log_format: LogFormat::Text,
             drain_ms: 0,
             engine_io: EngineIo {
                 ping_interval_ms: 0,
@@ -224,6 +255,7 @@ impl Config {
             },
             auth: Auth::default(),
             conformance: false,
+            places: BTreeMap::new(),
         }
     }
 }

@@ -3,16 +3,18 @@
 //! Start-up code: it reads and writes files, and nothing else here does.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
+use rustix::fs::{Access, access};
+use toml::de::DeValue;
 
 use super::keys::Form;
 use super::sources::{Document, read_open, read_text};
-use super::{Config, ConfigError, Secret};
+use super::{Config, ConfigError, Mistake, Secret};
 
 /// The file in the data directory.
 const FILE_NAME: &str = "keys.toml";
@@ -34,16 +36,22 @@ pub struct Secrets {
     pub path: PathBuf,
 }
 
+/// Where the secrets of a node with this data directory are kept.
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join(FILE_NAME)
+}
+
 /// Makes the data directory (mode 0700) if it is missing, and in it `keys.toml` (mode 0600) with
 /// random secrets; later starts read it. What is configured wins over the file; where everything
 /// is, the file is neither made nor read. Two nodes that start at once agree on one file.
+///
+/// # Errors
+/// A directory or file that cannot be made, and whatever is wrong with an existing file.
 pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .map_err(|error| ConfigError::file(data_dir, format!("cannot be created: {error}")))?;
-    let path = data_dir.join(FILE_NAME);
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|error| {
+        named(config, "data_dir", data_dir, format!("cannot be created: {error}"))
+    })?;
+    let path = path(data_dir);
     let auth = &config.auth;
     if let (Some(api_key), Some(anon_key), Some(jwt_secret)) =
         (auth.api_key.clone(), auth.anon_key.clone(), auth.jwt_secret.clone())
@@ -51,19 +59,44 @@ pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> 
         return Ok(Secrets { api_key, anon_key, jwt_secret, created: false, path });
     }
     let created = create_if_missing(data_dir, &path)
-        .map_err(|error| ConfigError::file(&path, format!("cannot be created: {error}")))?;
-    let kept = Kept::read(&path)?;
-    let or_kept = |configured: &Option<Secret>, kept: Option<Secret>, name| {
-        let secret = configured.clone().or(kept);
-        secret.ok_or_else(|| ConfigError::file(&path, format!("`{name}` is missing")))
-    };
-    Ok(Secrets {
-        api_key: or_kept(&auth.api_key, kept.api_key, "api_key")?,
-        anon_key: or_kept(&auth.anon_key, kept.anon_key, "anon_key")?,
-        jwt_secret: or_kept(&auth.jwt_secret, kept.jwt_secret, "jwt_secret")?,
-        created,
-        path,
-    })
+        .map_err(|error| Mistake::file(&path, format!("cannot be created: {error}")))?;
+    let secrets = Kept::read(&path)?.complete(config, path)?;
+    Ok(Secrets { created, ..secrets })
+}
+
+/// Looks at what [`ensure`] would need and use, and changes nothing.
+///
+/// # Errors
+/// What [`ensure`] would fail for.
+pub fn inspect(config: &Config) -> Result<(), ConfigError> {
+    let data_dir = &config.data_dir;
+    let is_there = inspect_directory(data_dir)
+        .map_err(|reason| named(config, "data_dir", data_dir, reason))?;
+    let path = path(data_dir);
+    let auth = &config.auth;
+    let all_configured =
+        auth.api_key.is_some() && auth.anon_key.is_some() && auth.jwt_secret.is_some();
+    // A link to nowhere is there, too: nothing would be made in its place.
+    if !is_there || all_configured || fs::symlink_metadata(&path).is_err() {
+        return Ok(());
+    }
+    Kept::read(&path)?.complete(config, path).map(drop)
+}
+
+/// The secret of HS256 tokens, without making one.
+///
+/// # Errors
+/// None is configured, and none was made yet or can be read.
+pub fn jwt_secret(config: &Config) -> Result<Secret, ConfigError> {
+    if let Some(secret) = &config.auth.jwt_secret {
+        return Ok(secret.clone());
+    }
+    let path = path(&config.data_dir);
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        let reason = "no keys are there yet; start the node first, or set FANFARE_JWT_SECRET";
+        return Err(Mistake::file(&path, reason).into());
+    }
+    Ok(Kept::read(&path)?.complete(config, path)?.jwt_secret)
 }
 
 /// A file of public keys that the configuration names.
@@ -79,32 +112,62 @@ pub struct PublicKeysFile {
 
 impl PublicKeysFile {
     /// The error of a file whose content cannot be used.
-    pub fn error(&self, reason: impl ToString) -> ConfigError {
-        let path = self.path.clone();
-        ConfigError::NamedFile { name: self.name, path, reason: reason.to_string() }
+    pub fn error(&self, config: &Config, reason: impl ToString) -> ConfigError {
+        named(config, self.name, &self.path, reason.to_string())
     }
 }
 
 /// Reads `auth.public_keys_file`, where it is set.
+///
+/// # Errors
+/// A file that cannot be read.
 pub fn public_keys_file(config: &Config) -> Result<Option<PublicKeysFile>, ConfigError> {
-    read_named("auth.public_keys_file", config.auth.public_keys_file.as_deref())
+    read_named(config, "auth.public_keys_file", config.auth.public_keys_file.as_deref())
 }
 
 /// Reads `auth.jwks_file`, where it is set.
+///
+/// # Errors
+/// A file that cannot be read.
 pub fn jwks_file(config: &Config) -> Result<Option<PublicKeysFile>, ConfigError> {
-    read_named("auth.jwks_file", config.auth.jwks_file.as_deref())
+    read_named(config, "auth.jwks_file", config.auth.jwks_file.as_deref())
 }
 
 fn read_named(
+    config: &Config,
     name: &'static str,
     path: Option<&Path>,
 ) -> Result<Option<PublicKeysFile>, ConfigError> {
     let Some(path) = path else {
         return Ok(None);
     };
-    let mut file = PublicKeysFile { name, path: path.to_owned(), text: String::new() };
-    file.text = read_text(path).map_err(|error| file.error(error))?;
-    Ok(Some(file))
+    let text = read_text(path).map_err(|reason| named(config, name, path, reason))?;
+    Ok(Some(PublicKeysFile { name, path: path.to_owned(), text }))
+}
+
+/// The error of a file or directory that a key names.
+fn named(config: &Config, name: &'static str, path: &Path, reason: String) -> ConfigError {
+    Mistake::Named { place: config.place(name), name, path: path.to_owned(), reason }.into()
+}
+
+/// Whether the data directory exists, or why it cannot be used or made: then it is up to the
+/// nearest directory above it that does exist.
+fn inspect_directory(data_dir: &Path) -> Result<bool, String> {
+    for dir in data_dir.ancestors() {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        match fs::metadata(dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !dir.is_symlink() => continue,
+            Err(error) => return Err(format!("cannot be used: {error}")),
+            Ok(found) if !found.is_dir() => return Err("is not a directory".to_owned()),
+            Ok(_) => {}
+        }
+        let is_there = dir == data_dir;
+        let what = if is_there { "cannot be written to" } else { "cannot be created" };
+        access(dir, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|errno| format!("{what}: {}", io::Error::from(errno)))?;
+        return Ok(is_there);
+    }
+    Ok(false)
 }
 
 /// Whether it was made. It appears under its name complete and on disk, or not at all, and an
@@ -119,7 +182,7 @@ fn create_if_missing(data_dir: &Path, path: &Path) -> io::Result<bool> {
     let _ = fs::remove_file(&draft);
     match linked {
         Ok(()) => File::open(data_dir)?.sync_all().map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -153,21 +216,24 @@ struct Kept {
 
 impl Kept {
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_private(path)?;
+        let text = read_private(path).map_err(|reason| Mistake::file(path, reason))?;
         let document = Document::parse(path, &text)?;
         let mut kept = Self::default();
-        for (name, line, value) in document.top() {
-            let place = || document.place(line);
+        let values = document.top().into_iter();
+        let set = |(name, line, value): (&str, usize, &DeValue<'_>)| {
+            let place = document.place(line);
             let Some((name, form, slot)) = kept.slot(name) else {
-                let name = name.to_owned();
-                return Err(ConfigError::UnknownKey { place: place(), name, nearest: None });
+                return Some(Mistake::UnknownKey { place, name: name.to_owned(), nearest: None });
             };
-            let secret = value.as_str().filter(|text| form.fits(text)).ok_or_else(|| {
+            let Some(secret) = value.as_str().filter(|text| form.fits(text)) else {
                 let reason = format!("must be {}", form.expected());
-                ConfigError::Value { place: place(), name, reason }
-            })?;
+                return Some(Mistake::Value { place, name, reason });
+            };
             *slot = Some(secret.into());
-        }
+            None
+        };
+        let mistakes = values.filter_map(set).collect();
+        ConfigError::of(mistakes)?;
         Ok(kept)
     }
 
@@ -179,21 +245,43 @@ impl Kept {
             _ => None,
         }
     }
+
+    /// What is configured, and the rest from this file at `path`.
+    fn complete(self, config: &Config, path: PathBuf) -> Result<Secrets, ConfigError> {
+        let auth = &config.auth;
+        let mut missing = Vec::new();
+        let mut or_kept = |configured: &Option<Secret>, kept: Option<Secret>, name| {
+            let secret = configured.clone().or(kept);
+            secret.unwrap_or_else(|| {
+                let reason = format!(
+                    "`{name}` is missing; add it, or move the file away for the next start to \
+                     make new keys"
+                );
+                missing.push(Mistake::file(&path, reason));
+                "".into()
+            })
+        };
+        let api_key = or_kept(&auth.api_key, self.api_key, "api_key");
+        let anon_key = or_kept(&auth.anon_key, self.anon_key, "anon_key");
+        let jwt_secret = or_kept(&auth.jwt_secret, self.jwt_secret, "jwt_secret");
+        ConfigError::of(missing)?;
+        Ok(Secrets { api_key, anon_key, jwt_secret, created: false, path })
+    }
 }
 
 /// Reads a file that nobody but its owner may read. The open file is asked, not its name.
-fn read_private(path: &Path) -> Result<String, ConfigError> {
-    let fail = |error: io::Error| ConfigError::file(path, error);
+fn read_private(path: &Path) -> Result<String, String> {
+    let fail = |error: io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(fail)?;
-    let mode = file.metadata().map_err(fail)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        let reason = format!(
+    let found = file.metadata().map_err(fail)?;
+    let mode = found.permissions().mode() & 0o7777;
+    if found.is_file() && mode & 0o077 != 0 {
+        return Err(format!(
             "holds secrets and is open to others (mode {mode:04o}); run `chmod 600 {}`",
             path.display()
-        );
-        return Err(ConfigError::file(path, reason));
+        ));
     }
-    read_open(&file).map_err(fail)
+    read_open(Ok(file))
 }
 
 #[cfg(test)]
@@ -225,6 +313,12 @@ mod tests {
     fn error(dir: &Path) -> String {
         let error = ensure(dir, &Config::defaults()).unwrap_err().to_string();
         error.replace(&format!("{}/", dir.display()), "")
+    }
+
+    fn inspection(dir: &Path) -> Result<(), String> {
+        let config = Config { data_dir: dir.to_owned(), ..Config::defaults() };
+        inspect(&config)
+            .map_err(|error| error.to_string().replace(&format!("{}/", dir.display()), ""))
     }
 
     #[test]
@@ -323,27 +417,40 @@ mod tests {
     #[test]
     fn broken_files_are_explained_without_being_quoted() {
         let api_key = format!("api_key = 'ik_{}'", "ab".repeat(32));
+        let missing = |names: &[&str]| {
+            let line = |name: &&str| {
+                format!(
+                    "keys.toml: `{name}` is missing; add it, or move the file away for the next \
+                     start to make new keys"
+                )
+            };
+            names.iter().map(line).collect::<Vec<_>>().join("\n")
+        };
         let cases = [
-            (String::new(), "keys.toml: `api_key` is missing"),
-            (api_key.clone(), "keys.toml: `anon_key` is missing"),
-            (format!("\n{api_key}\nextra = 1"), "keys.toml:3: unknown key `extra`"),
+            (String::new(), missing(&["api_key", "anon_key", "jwt_secret"])),
+            (api_key.clone(), missing(&["anon_key", "jwt_secret"])),
+            (format!("\n{api_key}\nextra = 1"), "keys.toml:3: unknown key `extra`".to_owned()),
             (
                 "api_key = 'ik_hunter2'".to_owned(),
-                "keys.toml:1: `api_key` must be `ik_` and 64 hexadecimal digits",
+                "keys.toml:1: `api_key` must be `ik_` and 64 hexadecimal digits".to_owned(),
             ),
             (
                 format!("{api_key}\nanon_key = 1"),
-                "keys.toml:2: `anon_key` must be `anon_` and 64 hexadecimal digits",
+                "keys.toml:2: `anon_key` must be `anon_` and 64 hexadecimal digits".to_owned(),
             ),
             (
                 "#\n#\njwt_secret = 'hunter2'".to_owned(),
-                "keys.toml:3: `jwt_secret` must be a text of at least 32 bytes",
+                "keys.toml:3: `jwt_secret` must be a text of at least 32 bytes".to_owned(),
             ),
-            (format!("{api_key}\n{api_key}"), "keys.toml:2: not valid TOML: duplicate key"),
+            (
+                format!("{api_key}\n{api_key}"),
+                "keys.toml:2: not valid TOML: duplicate key".to_owned(),
+            ),
         ];
         for (text, expected) in cases {
             let dir = kept(&text);
             assert_eq!(error(dir.path()), expected, "{text:?}");
+            assert_eq!(inspection(dir.path()), Err(expected), "{text:?}");
             let unchanged = fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
             assert_eq!(unchanged, text, "an existing file is never touched");
         }
@@ -355,7 +462,8 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let error = ensure(&file, &Config::defaults()).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("{}: cannot be created: ", file.display())), "{error}");
+        let expected = format!("default: `data_dir`: {}: cannot be created: ", file.display());
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]
@@ -364,13 +472,54 @@ mod tests {
         let path = dir.path().join("keys.pem").display().to_string();
         let config = configured(&[("FANFARE_PUBLIC_KEYS_FILE", path.clone())]);
         assert_eq!(jwks_file(&config), Ok(None));
-        let expected =
-            format!("`auth.public_keys_file`: {path}: No such file or directory (os error 2)");
-        assert_eq!(public_keys_file(&config).unwrap_err().to_string(), expected);
+        let start = format!(
+            "environment variable FANFARE_PUBLIC_KEYS_FILE: `auth.public_keys_file`: {path}: "
+        );
+        assert_eq!(
+            public_keys_file(&config).unwrap_err().to_string(),
+            format!("{start}cannot be read: No such file or directory (os error 2)")
+        );
         fs::write(&path, "text").unwrap();
         let file = public_keys_file(&config).unwrap().unwrap();
         assert_eq!(file.text, "text");
-        let error = file.error("no PEM block found").to_string();
-        assert_eq!(error, format!("`auth.public_keys_file`: {path}: no PEM block found"));
+        let error = file.error(&config, "no PEM block found").to_string();
+        assert_eq!(error, format!("{start}no PEM block found"));
+    }
+
+    #[test]
+    fn an_inspection_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(inspection(dir.path()), Ok(()));
+        assert_eq!(inspection(&dir.path().join("a/b")), Ok(()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        fs::write(dir.path().join("file"), "").unwrap();
+        let file = dir.path().join("file");
+        let start = format!("default: `data_dir`: {}", file.display());
+        assert_eq!(inspection(&file), Err(format!("{start}: is not a directory")));
+        let below = inspection(&file.join("below")).unwrap_err();
+        assert!(below.ends_with("cannot be used: Not a directory (os error 20)"), "{below}");
+        symlink(dir.path().join("nowhere"), dir.path().join("link")).unwrap();
+        let link = inspection(&dir.path().join("link")).unwrap_err();
+        assert!(link.ends_with("cannot be used: No such file or directory (os error 2)"), "{link}");
+        symlink(dir.path().join("nowhere"), dir.path().join(FILE_NAME)).unwrap();
+        let keys = inspection(dir.path()).unwrap_err();
+        assert_eq!(keys, "keys.toml: cannot be read: No such file or directory (os error 2)");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_token_needs_no_more_than_its_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let configured = configured(&[("FANFARE_JWT_SECRET", "s".repeat(32))]);
+        assert_eq!(jwt_secret(&configured).unwrap().expose(), "s".repeat(32));
+        let config = Config { data_dir: dir.path().to_owned(), ..Config::defaults() };
+        let error = jwt_secret(&config).unwrap_err().to_string();
+        assert!(error.ends_with(
+            "keys.toml: no keys are there yet; start the node first, or set FANFARE_JWT_SECRET"
+        ));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let made = ensure(dir.path(), &config).unwrap();
+        assert_eq!(jwt_secret(&config), Ok(made.jwt_secret));
     }
 }

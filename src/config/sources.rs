@@ -1,6 +1,7 @@
 //! The file and the environment: where values come from, and where exactly.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -9,53 +10,58 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::Raw;
-use super::{Config, ConfigError, KEYS, Key, Place};
+use super::{Config, KEYS, Key, Mistake, Place};
 
 /// What every variable of ours begins with.
 const ENV_PREFIX: &str = "FANFARE_";
 /// Longest file read at start, in bytes. A longer one is refused: it is some other file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Sets what a configuration file says, from top to bottom.
-pub(super) fn apply_file(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
-    let text = read_text(path).map_err(|error| ConfigError::file(path, error))?;
-    let document = Document::parse(path, &text)?;
-    for (name, line, value) in document.flat() {
-        let place = document.place(line);
-        let Some(key) = Key::named(&name) else {
-            return Err(unknown(place, name));
-        };
-        key.set(config, Raw::Toml(value)).map_err(|reason| ConfigError::Value {
-            place,
-            name: key.name,
-            reason,
-        })?;
-    }
-    Ok(())
+/// Sets what a configuration file says, from top to bottom, and returns what is wrong in it.
+pub(super) fn apply_file(config: &mut Config, path: &Path) -> Vec<Mistake> {
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(reason) => return vec![Mistake::ConfigFile { path: path.to_owned(), reason }],
+    };
+    let document = match Document::parse(path, &text) {
+        Ok(document) => document,
+        Err(mistake) => return vec![mistake],
+    };
+    let values = document.flat().into_iter();
+    values
+        .filter_map(|(name, line, value)| match Key::named(&name) {
+            Some(key) => config.give(key, Raw::Toml(value), document.place(line)).err(),
+            None => Some(unknown(document.place(line), name)),
+        })
+        .collect()
 }
 
-fn unknown(place: Place, name: String) -> ConfigError {
+fn unknown(place: Place, name: String) -> Mistake {
     if is_section(&name) {
-        return ConfigError::NotASection { place, name };
+        return Mistake::NotASection { place, name };
     }
     let sections = KEYS.iter().filter_map(|key| Some(key.name.split_once('.')?.0));
     let nearest = nearest(&name, KEYS.iter().map(|key| key.name).chain(sections));
-    ConfigError::UnknownKey { place, name, nearest }
+    Mistake::UnknownKey { place, name, nearest }
 }
 
-/// Reads a file that an operator names: bounded, and text.
-pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    read_open(&File::open(path)?)
+/// Reads a file that an operator names, bounded and text, or says why that cannot be.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    read_open(File::open(path))
 }
 
 /// See [`read_text`].
-pub(super) fn read_open(file: &File) -> io::Result<String> {
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
+pub(super) fn read_open(file: io::Result<File>) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("longer than {FILE_BYTES_MAX} bytes"));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
+        format!("line {line} is not UTF-8 text")
+    })
 }
 
 /// A TOML file that remembers where its values stand.
@@ -68,11 +74,11 @@ pub(super) struct Document<'a> {
 impl<'a> Document<'a> {
     /// The parser's own report would quote the line, and with it perhaps a secret: only its
     /// message is taken.
-    pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, ConfigError> {
-        let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+    pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, Mistake> {
+        let table = DeTable::parse(text).map_err(|error| Mistake::Syntax {
             place: Place::File {
                 path: path.to_owned(),
-                line: line_at(text, error.span().map_or(0, |span| span.start)),
+                line: line_at(text.as_bytes(), error.span().map_or(0, |span| span.start)),
             },
             reason: error.message().replace('\n', "; "),
         })?;
@@ -111,7 +117,7 @@ impl<'a> Document<'a> {
         values
             .into_iter()
             .map(|(name, value)| {
-                let line = line_at(self.text, name.span().start);
+                let line = line_at(self.text.as_bytes(), name.span().start);
                 (name.get_ref().as_ref(), line, value.get_ref())
             })
             .collect()
@@ -119,27 +125,30 @@ impl<'a> Document<'a> {
 }
 
 /// The variables that are ours.
-pub(super) struct Environment(BTreeMap<String, String>);
+pub(super) struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
-    pub(super) fn collect(all: impl Iterator<Item = (String, String)>) -> Self {
-        Self(all.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect())
+    pub(super) fn collect<N, V>(all: impl Iterator<Item = (N, V)>) -> Self
+    where
+        N: AsRef<OsStr>,
+        V: Into<OsString>,
+    {
+        let all = all.map(|(name, value)| (name.as_ref().to_string_lossy().into_owned(), value));
+        let ours = all.filter(|(name, _)| name.starts_with(ENV_PREFIX));
+        Self(ours.map(|(name, value)| (name, value.into())).collect())
     }
 
-    pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
-        for (name, text) in &self.0 {
+    /// Sets what they say, by name, and returns what is wrong with them.
+    pub(super) fn apply(&self, config: &mut Config) -> Vec<Mistake> {
+        let apply = |(name, value): (&String, &OsString)| {
             let Some(key) = KEYS.iter().find(|key| key.env == name) else {
                 let nearest = nearest(name, KEYS.iter().map(|key| key.env));
-                return Err(ConfigError::UnknownVariable { name: name.clone(), nearest });
+                return Some(Mistake::UnknownVariable { name: name.clone(), nearest });
             };
             let place = Place::Environment { variable: key.env };
-            key.set(config, Raw::Text(text)).map_err(|reason| ConfigError::Value {
-                place,
-                name: key.name,
-                reason,
-            })?;
-        }
-        Ok(())
+            config.give(key, Raw::Plain(value), place).err()
+        };
+        self.0.iter().filter_map(apply).collect()
     }
 }
 
@@ -147,8 +156,8 @@ fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(section, _)| section == name))
 }
 
-fn line_at(text: &str, at: usize) -> usize {
-    let before = &text.as_bytes()[..at.min(text.len())];
+fn line_at(text: &[u8], at: usize) -> usize {
+    let before = &text[..at.min(text.len())];
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 

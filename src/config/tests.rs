@@ -78,7 +78,7 @@ fn the_command_line_wins_over_the_environment_over_the_file() {
         config: Some(files.dir.path().join("f.toml")),
         listen: Some("[::1]:0".into()),
         data_dir: Some("/elsewhere".into()),
-        workers: Some(4),
+        workers: Some("4".into()),
         conformance: true,
     };
     let config = Config::load(&arguments, pairs(&env)).unwrap();
@@ -95,6 +95,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         let text = match key.name {
             "listen" => "0.0.0.0:80".to_owned(),
             "log" => "debug".to_owned(),
+            "log_format" => "json".to_owned(),
             "pin_threads" => "false".to_owned(),
             "auth.api_key" => api_key(),
             "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
@@ -106,15 +107,16 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         };
         let bare = text.parse::<u64>().is_ok() || text == "false";
         let value = if bare { text.clone() } else { format!("{text:?}") };
-        let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}\n"));
+        let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}"));
         let masked = matches!(key.name, "auth.api_key" | "auth.anon_key" | "auth.jwt_secret");
-        let expected = if masked { " = \"[masked]\"\n".to_owned() } else { shown.1 };
-        for loaded in [
-            files.load(format!("{} = {value}", key.name), &[]),
-            files.load("", &[(key.env, &text)]),
+        let expected = if masked { " = \"[masked]\"".to_owned() } else { shown.1 };
+        let file = format!("{}/f.toml:1", files.dir.path().display());
+        for (loaded, place) in [
+            (files.load(format!("{} = {value}", key.name), &[]), file),
+            (files.load("", &[(key.env, &text)]), format!("environment variable {}", key.env)),
         ] {
             let effective = loaded.unwrap().effective();
-            let line = format!("{}{expected}", shown.0);
+            let line = format!("{}{expected}  # {place}\n", shown.0);
             assert!(effective.contains(&line), "{}: no {line:?} in\n{effective}", key.name);
         }
     }
@@ -125,9 +127,18 @@ fn what_is_effective_is_itself_a_configuration() {
     let files = Files::new();
     let config = files.load("workers = 7\n[http]\nhead_timeout_ms = 60", &[]).unwrap();
     let again = files.load(config.effective(), &[]).unwrap();
-    assert_eq!(again.effective(), config.effective());
+    let values = |config: &Config| {
+        let lines = config.effective();
+        let lines = lines.lines().map(|line| line.split("  # ").next().unwrap().to_owned());
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(values(&again), values(&config));
     assert_eq!((again.workers, again.http.head_timeout_ms), (7, 60));
-    assert!(config.effective().contains("\n[auth]\n# api_key is not set\n"));
+    assert!(config.effective().contains(
+        "\n[auth]\n# api_key is kept in ./fanfare-data/keys.toml, made at first start\n"
+    ));
+    assert!(config.effective().contains("\n# jwks_file is not set\n"));
+    assert!(config.effective().starts_with("listen = \"127.0.0.1:7130\"  # default\n"));
 }
 
 fn assert_explained(cases: &[(&str, String)]) {
@@ -161,7 +172,10 @@ fn numbers_out_of_bounds_are_explained() {
         ("[engine_io]\nping_interval_ms = 49", number(ping, 2, "50 to 3600000", "49")),
         ("engine_io.ping_interval_ms = 3600001", number(ping, 1, "50 to 3600000", "3600001")),
         ("engine_io = { ping_interval_ms = 0 }", number(ping, 1, "50 to 3600000", "0")),
-        ("workers = 0\nx = 1", number("workers", 1, "1 to 250", "0")),
+        (
+            "workers = 0\nx = 1",
+            number("workers", 1, "1 to 250", "0") + "\nf.toml:2: unknown key `x`",
+        ),
     ]);
 }
 
@@ -217,7 +231,10 @@ fn unknown_keys_are_explained() {
         ),
         ("[http.tls]\ncert = 1", "f.toml:1: unknown key `http.tls`".into()),
         ("http = 5", "f.toml:1: `http` is a section: write `[http]` and its keys below it".into()),
-        ("x = 1\nworkers = 0", "f.toml:1: unknown key `x`".into()),
+        (
+            "x = 1\n\"y\\u001B'\\n\" = 1",
+            "f.toml:1: unknown key `x`\nf.toml:2: unknown key `y\\u{1b}'\\n`".into(),
+        ),
     ]);
 }
 
@@ -235,9 +252,15 @@ fn what_is_not_toml_is_explained_without_being_quoted() {
         assert!(error.starts_with(place), "{toml:?} gave {error:?}");
         assert!(!error.contains("hunter2") && !error.contains('\n'), "{error}");
     }
-    assert_eq!(files.load([0xFF], &[]).unwrap_err(), "f.toml: stream did not contain valid UTF-8");
+    assert_eq!(
+        files.load(b"\n\xFF", &[]).unwrap_err(),
+        "argument --config: f.toml: line 2 is not UTF-8 text"
+    );
     let long = "#".repeat(1024 * 1024 + 1);
-    assert_eq!(files.load(long, &[]).unwrap_err(), "f.toml: longer than 1048576 bytes");
+    assert_eq!(
+        files.load(long, &[]).unwrap_err(),
+        "argument --config: f.toml: longer than 1048576 bytes"
+    );
 }
 
 #[test]
@@ -248,8 +271,11 @@ fn a_file_that_was_asked_for_must_be_there() {
         let arguments = Arguments { config, ..Arguments::default() };
         Config::load(&arguments, pairs(&[])).unwrap_err().to_string()
     };
-    assert!(load("none.toml").ends_with("none.toml: No such file or directory (os error 2)"));
-    assert!(load("").ends_with(": Is a directory (os error 21)"));
+    assert!(
+        load("none.toml")
+            .ends_with("none.toml: cannot be read: No such file or directory (os error 2)")
+    );
+    assert!(load("").ends_with(": cannot be read: Is a directory (os error 21)"));
 }
 
 #[test]
@@ -305,6 +331,52 @@ fn broken_environments_are_explained() {
 }
 
 #[test]
+fn what_is_not_text_is_explained() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let not_text = || OsString::from_vec(vec![b'/', 0xFF]);
+    let load = |name: &str| {
+        Config::load(&Arguments::default(), std::iter::once((OsString::from(name), not_text())))
+    };
+    let error = load("FANFARE_WORKERS").unwrap_err().to_string();
+    assert!(error.ends_with("from 1 to 250, not \"/\u{FFFD}\""), "{error}");
+    assert_eq!(load("FANFARE_DATA_DIR").unwrap().data_dir, PathBuf::from(not_text()));
+}
+
+#[test]
+fn secrets_in_the_wrong_place_are_not_repeated() {
+    for secret in [api_key(), "eyJhbGciOiJ.x.y".into(), "-----BEGIN PRIVATE KEY-----\nx".into()] {
+        for name in ["FANFARE_LISTEN", "FANFARE_WORKERS", "FANFARE_LOG"] {
+            let error = from_env(&[(name, &secret)]).unwrap_err();
+            assert!(error.ends_with(", not \"[masked]\""), "{error}");
+        }
+    }
+    let pem = "-----BEGIN PRIVATE KEY-----\nhunter2\n";
+    assert_eq!(
+        from_env(&[("FANFARE_JWKS_FILE", pem)]).unwrap_err(),
+        "environment variable FANFARE_JWKS_FILE: `auth.jwks_file` must be a path, not \"[masked]\""
+    );
+}
+
+#[test]
+fn all_mistakes_are_named_in_the_order_of_their_sources() {
+    let files = Files::new();
+    let toml = "workers = 0\n[http]\nhead = 1\nidle_timeout_ms = 1";
+    let env = [("FANFARE_WORKERS", "many"), ("FANFARE_LISTN", "")];
+    let error = files.load(toml, &env).unwrap_err();
+    let starts: Vec<_> = error.lines().map(|line| line.split(" `").next().unwrap()).collect();
+    let expected = [
+        "f.toml:1:",
+        "f.toml:3: unknown key",
+        "f.toml:4:",
+        "unknown environment variable",
+        "environment variable FANFARE_WORKERS:",
+    ];
+    assert_eq!(starts, expected, "{error}");
+    let error = files.load("= 1", &env).unwrap_err();
+    assert_eq!(error.lines().count(), 3, "what is not TOML does not hide the rest: {error}");
+}
+
+#[test]
 fn broken_arguments_are_explained() {
     let load = |arguments: Arguments| {
         Config::load(&arguments, pairs(&[])).map(drop).map_err(|error| error.to_string())
@@ -313,10 +385,10 @@ fn broken_arguments_are_explained() {
     let expected = "argument --listen: `listen` must be an IP address and port, such as \
                     `127.0.0.1:7130`, not \"7130\"";
     assert_eq!(load(listen), Err(expected.into()));
-    let workers = Arguments { workers: Some(0), ..Arguments::default() };
+    let workers = Arguments { workers: Some("0".into()), ..Arguments::default() };
     let expected = "argument --workers: `workers` must be a whole number from 1 to 250, not \"0\"";
     assert_eq!(load(workers), Err(expected.into()));
-    let data_dir = Arguments { data_dir: Some(PathBuf::new()), ..Arguments::default() };
+    let data_dir = Arguments { data_dir: Some("".into()), ..Arguments::default() };
     let expected = "argument --data-dir: `data_dir` must be a path, not \"\"";
     assert_eq!(load(data_dir), Err(expected.into()));
 }
@@ -324,7 +396,7 @@ fn broken_arguments_are_explained() {
 #[test]
 fn conformance_is_for_loopback_addresses_only() {
     let load = |listen: &str| {
-        let listen = Some(listen.to_owned());
+        let listen = Some(listen.into());
         let arguments = Arguments { listen, conformance: true, ..Arguments::default() };
         Config::load(&arguments, pairs(&[]))
     };
@@ -333,7 +405,7 @@ fn conformance_is_for_loopback_addresses_only() {
     }
     for listen in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "[::ffff:10.0.0.1]:1"] {
         let error = load(listen).unwrap_err();
-        assert!(matches!(error, ConfigError::Conformance { .. }), "{listen}");
+        assert!(matches!(error.mistakes(), [Mistake::Conformance { .. }]), "{listen}");
         assert!(error.to_string().contains(listen), "{error}");
     }
     // The address may come from elsewhere.
@@ -352,7 +424,12 @@ fn the_table_of_keys_holds_together() {
         assert_eq!(key.env, expected);
         let mut config = Config::blank();
         if let Some(default) = key.default_text() {
-            assert_eq!(key.set(&mut config, Raw::Text(&default)), Ok(()), "{}", key.name);
+            assert_eq!(
+                key.set(&mut config, Raw::Plain(OsStr::new(&default))),
+                Ok(()),
+                "{}",
+                key.name
+            );
         }
     }
 }

@@ -19,12 +19,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::acceptor::{self, Acceptor};
-use crate::auth::{Authenticator, Keys};
-use crate::config::secrets::{self, Secrets};
+use crate::auth::{Authenticator, KeyError, Keys};
+use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
 use crate::hub::{About, Clock, Hub};
+use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -43,10 +44,18 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     /// The secrets cannot be used.
     #[error("the keys in effect are not usable: {0}")]
-    Keys(#[from] crate::auth::KeyError),
+    Keys(#[from] KeyError),
     /// Two nodes would each know half of what is there.
     #[error("{} is in use by another node; choose another directory with --data-dir", .0.display())]
     InUse(PathBuf),
+    /// Nobody can be kept out of the data directory.
+    #[error("cannot lock {}: {source}; every node needs a data directory of its own", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -76,7 +85,7 @@ impl NodeError {
     /// 2 where the operator's input is at fault, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Keys(_) | Self::InUse(_) => 2,
+            Self::Config(_) | Self::Keys(_) | Self::InUse(_) | Self::Lock { .. } => 2,
             _ => 1,
         }
     }
@@ -137,13 +146,19 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     });
     let node = Node { config: config.clone(), hub, keys, driver, listener };
     node.start(store, inboxes, &told)?;
-    tracing::info!(%address, driver = node.driver.describe(), workers = config.workers, "serving");
+    let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
+    tracing::info!(version, %address, driver, workers = config.workers, "serving");
     started(&Started { address, driver: node.driver.clone(), secrets });
     // `told` is held here, so that receiving fails only with the process.
     match events.recv().unwrap_or_else(|_| Event::Ended("of the node".to_owned())) {
         Event::Signal(signal) => {
             let (connections, window_ms) = (stop::connections(&node.hub), config.drain_ms);
-            tracing::info!(signal, connections, window_ms, "draining; once more stops at once");
+            tracing::info!(
+                signal,
+                connections,
+                window_ms,
+                "draining; a second signal stops at once"
+            );
             stop::drain(&node.hub, &node.listener, window_ms, &events)
         }
         Event::Ended(name) => Err(NodeError::Thread(name)),
@@ -164,12 +179,15 @@ fn about(driver: &Driver) -> About {
 fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
-    let file = open(data_dir.join("lock"), flags, mode).map_err(io::Error::from)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::AGAIN) => Err(NodeError::InUse(data_dir.to_owned())),
-        Err(error) => Err(io::Error::from(error).into()),
-    }
+    let path = data_dir.join("lock");
+    let locked = open(&path, flags, mode).and_then(|file| {
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    });
+    locked.map_err(|error| match error {
+        Errno::AGAIN => NodeError::InUse(data_dir.to_owned()),
+        error => NodeError::Lock { path, source: error.into() },
+    })
 }
 
 fn timings(config: &Config) -> Timings {
@@ -181,6 +199,16 @@ fn timings(config: &Config) -> Timings {
     }
 }
 
+/// Looks at all that a start takes from the configuration, and changes nothing.
+///
+/// # Errors
+/// Every mistake that would keep a node with this configuration from starting.
+pub fn check(config: &Config) -> Result<(), NodeError> {
+    // Before the first start there are no secrets yet, and the files of keys ask for none.
+    let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN))?;
+    Ok(ConfigError::all([secrets::inspect(config), trust_issuers(&mut keys, config)])?)
+}
+
 /// Every key that the node trusts.
 fn keys(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
     let mut keys = Keys::new(
@@ -188,14 +216,24 @@ fn keys(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
         secrets.anon_key.expose(),
         secrets.jwt_secret.expose(),
     )?;
-    if let Some(file) = secrets::public_keys_file(config)? {
-        keys.add_pem(None, &file.text).map_err(|error| file.error(error))?;
-    }
-    if let Some(file) = secrets::jwks_file(config)? {
-        keys.add_jwks(&file.text).map_err(|error| file.error(error))?;
-    }
+    trust_issuers(&mut keys, config)?;
     Ok(keys)
 }
+
+/// Adds the public keys of token issuers.
+fn trust_issuers(keys: &mut Keys, config: &Config) -> Result<(), ConfigError> {
+    let mut trust = |file: Result<Option<PublicKeysFile>, _>, add: AddKeys| {
+        let Some(file) = file? else { return Ok(()) };
+        add(keys, &file.text).map(drop).map_err(|error| file.error(config, error))
+    };
+    ConfigError::all([
+        trust(secrets::public_keys_file(config), |keys, pem| keys.add_pem(None, pem)),
+        trust(secrets::jwks_file(config), Keys::add_jwks),
+    ])
+}
+
+/// Trusts the keys of a text and says how many.
+type AddKeys = fn(&mut Keys, &str) -> Result<usize, KeyError>;
 
 /// Every connection is a descriptor: as many as the system lets this process have.
 fn raise_descriptor_limit() {

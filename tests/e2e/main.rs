@@ -9,8 +9,10 @@ mod tcp;
 
 mod admin;
 mod channels;
+mod check;
 mod clients;
 mod driver;
+mod first_start;
 mod member;
 mod order;
 mod overload;

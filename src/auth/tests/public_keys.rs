@@ -95,7 +95,8 @@ fn broken_jwk_sets_are_explained() {
     let jwks = |json: &str| keys().add_jwks(json).unwrap_err().to_string();
     let cases = [
         ("", "not a JWK set: EOF"),
-        ("{}", "not a JWK set: missing field `keys`"),
+        ("{}", "not a JWK set: expected an object with an array `keys` at line 1 column 2"),
+        (r#"{"keys":"hunter2"}"#, "not a JWK set: expected an object with an array `keys` at"),
         (r#"{"keys":[]}"#, "not a JWK set: it has no keys"),
         (r#"{"keys":[5]}"#, "keys[0]: not an object"),
         (r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"s"}]}"#, "keys[0] (`s`): a symmetric key"),
@@ -113,6 +114,9 @@ fn broken_jwk_sets_are_explained() {
             "keys[0]: the coordinates of a P-256 point",
         ),
     ];
+    let key = r#"{"kty":"OKP","crv":"Ed25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","kid":"k"}"#;
+    let twice = format!(r#"{{"keys":[{key},{key}]}}"#);
+    assert_eq!(jwks(&twice), "keys[1] (`k`): a key before it has the same `kid`");
     for (json, expected) in cases {
         assert!(jwks(json).starts_with(expected), "{json} gave {:?}", jwks(json));
     }

@@ -73,7 +73,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Anything else that the database reports.
-    #[error("the store at {} failed", path.display())]
+    #[error("the store at {} failed: {source}", path.display())]
     Failed {
         /// The file.
         path: PathBuf,
@@ -138,6 +138,6 @@ mod tests {
         assert_eq!((busy.fault(), busy.is_temporary()), (Fault::Operator, true));
         let failed = StoreError::Failed { path, source: "no such table".into() };
         assert_eq!((failed.fault(), failed.is_temporary()), (Fault::Node, false));
-        assert_eq!(failed.to_string(), "the store at /data/fanfare.db failed");
+        assert_eq!(failed.to_string(), "the store at /data/fanfare.db failed: no such table");
     }
 }

@@ -1,0 +1,506 @@
+//! What is wrong with a configuration, as the operator reads it: `fanfare check` names it and
+//! changes nothing, and `fanfare serve` does not start for the same reasons.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node};
+
+/// In everything that is a secret in these cases, and so in no message.
+const SECRET: &str = "hunter2";
+
+const RS_PEM: &str = include_str!("../../src/auth/testdata/rs256_a.pem");
+const RS_PRIVATE: &str = include_str!("../../src/auth/testdata/rs256_a.key");
+const RS_WEAK: &str = include_str!("../../src/auth/testdata/rs1024.pem");
+const ES384_PEM: &str = include_str!("../../src/auth/testdata/es384.pem");
+const JWKS: &str = include_str!("../../src/auth/testdata/jwks.json");
+const ED_JWK: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"k",
+    "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+
+/// What a node is given, and the lines that it says; each begins as it stands here.
+#[derive(Default)]
+struct Case {
+    /// Names and contents; `keys.toml` lies in the data directory.
+    files: Vec<(&'static str, Vec<u8>)>,
+    env: Vec<(&'static str, &'static str)>,
+    args: Vec<&'static str>,
+    says: Vec<&'static str>,
+}
+
+impl Case {
+    fn file(mut self, name: &'static str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push((name, content.into()));
+        self
+    }
+
+    fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.env.push((name, value));
+        self
+    }
+
+    fn args(mut self, args: &[&'static str]) -> Self {
+        self.args.extend(args);
+        self
+    }
+
+    fn says(mut self, lines: &[&'static str]) -> Self {
+        self.says.extend(lines);
+        self
+    }
+
+    /// A directory with the files, which the program is run in.
+    fn set_up(&self) -> TempDir {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (name, content) in &self.files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it is made");
+            fs::write(&path, content).expect("the file is written");
+            let mode = if name.ends_with("keys.toml") { 0o600 } else { 0o644 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+        dir
+    }
+
+    fn run(&self, command: &str, dir: &Path) -> Output {
+        let mut args = vec![command];
+        args.extend(&self.args);
+        run(&args, &self.env, dir)
+    }
+}
+
+/// Runs the program to its end, which is near unless it serves against all expectations.
+fn run(args: &[&str], env: &[(&str, &str)], dir: &Path) -> Output {
+    let mut command = Command::new("timeout");
+    command.args(["60", env!("CARGO_BIN_EXE_fanfare")]).args(args).current_dir(dir);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FANFARE_") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(env.iter().copied()).output().expect("the binary runs")
+}
+
+/// In the file `f.toml`.
+fn toml(text: &str) -> Case {
+    Case::default().file("f.toml", text).args(&["--config", "f.toml"])
+}
+
+/// In `keys.toml`.
+fn kept(text: impl Into<Vec<u8>>) -> Case {
+    Case::default().file("fanfare-data/keys.toml", text)
+}
+
+/// In the environment.
+fn env(name: &'static str, value: &'static str) -> Case {
+    Case::default().env(name, value)
+}
+
+/// On the command line.
+fn args(args: &[&'static str]) -> Case {
+    Case::default().args(args)
+}
+
+/// In a file that `f.toml` names.
+fn pem(text: impl Into<Vec<u8>>) -> Case {
+    toml("[auth]\npublic_keys_file = 'k.pem'").file("k.pem", text)
+}
+
+/// In a file that the environment names.
+fn jwks(text: impl Into<Vec<u8>>) -> Case {
+    env("FANFARE_JWKS_FILE", "set.json").file("set.json", text)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the program speaks UTF-8")
+}
+
+/// Every path below a directory, with what is in it.
+fn listing(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("the directory can be read") {
+        let path = entry.expect("the entry can be read").path();
+        if path.is_dir() {
+            found.extend(listing(&path));
+        }
+        found.push((path.display().to_string(), fs::read(&path).unwrap_or_default()));
+    }
+    found.sort();
+    found
+}
+
+fn assert_refused(cases: Vec<Case>) {
+    for case in cases {
+        let dir = case.set_up();
+        let before = listing(dir.path());
+        let checked = case.run("check", dir.path());
+        let served = case.run("serve", dir.path());
+        let said = text(&checked.stderr);
+        let codes = (checked.status.code(), served.status.code());
+        assert_eq!(codes, (Some(2), Some(2)), "{:?}: {said}", case.says);
+        assert_eq!(said, text(&served.stderr), "serve says what check says");
+        assert_eq!(text(&checked.stdout), "", "{said}");
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), case.says.len(), "{:?} but it said:\n{said}", case.says);
+        for (line, expected) in lines.iter().zip(&case.says) {
+            let line = line.strip_prefix("fanfare: ").expect("it says who speaks");
+            assert!(line.starts_with(expected), "expected {expected}\nbut it said {line}");
+        }
+        assert!(!said.contains(SECRET), "a secret is repeated: {said}");
+        assert_eq!(listing(dir.path()), before, "nothing is made or changed: {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_refused() {
+    let config = |name| args(&["--config", name]);
+    assert_refused(vec![
+        config("none.toml").says(&[
+            "argument --config: none.toml: cannot be read: No such file or directory (os error 2)",
+        ]),
+        config(".").says(&["argument --config: .: cannot be read: Is a directory (os error 21)"]),
+        config("f.toml")
+            .file("f.toml", b"workers = 2\nlog = '\xFF'")
+            .says(&["argument --config: f.toml: line 2 is not UTF-8 text"]),
+        config("f.toml")
+            .file("f.toml", "#".repeat(1024 * 1024 + 1))
+            .says(&["argument --config: f.toml: longer than 1048576 bytes"]),
+        toml("[http").says(&["f.toml:1: not valid TOML: "]),
+        toml("workers = 2\nworkers = 3").says(&["f.toml:2: not valid TOML: duplicate key"]),
+        toml("[auth]\n\njwt_secret = \"hunter2").says(&["f.toml:3: not valid TOML: "]),
+        toml("[auth]\napi_key = ik_hunter2").says(&["f.toml:2: not valid TOML: "]),
+    ]);
+}
+
+#[test]
+fn keys_that_do_not_exist_are_refused() {
+    assert_refused(vec![
+        toml("worker = 2").says(&["f.toml:1: unknown key `worker`; did you mean `workers`?"]),
+        toml("[engine_io]\nping_intervall_ms = 300")
+            .says(&["f.toml:2: unknown key `engine_io.ping_intervall_ms`; did you mean \
+             `engine_io.ping_interval_ms`?"]),
+        toml("# jwks\njwks_file = 'hunter2'")
+            .says(&["f.toml:2: unknown key `jwks_file`; did you mean `auth.jwks_file`?"]),
+        toml("[htpp]\nx = 1").says(&["f.toml:1: unknown key `htpp`; did you mean `http`?"]),
+        toml("zebra = 1").says(&["f.toml:1: unknown key `zebra`"]),
+        toml("auth = 'hunter2'")
+            .says(&["f.toml:1: `auth` is a section: write `[auth]` and its keys below it"]),
+        env("FANFARE_LISTN", "hunter2").says(&[
+            "unknown environment variable `FANFARE_LISTN`; did you mean `FANFARE_LISTEN`?",
+        ]),
+        env("FANFARE_AUTH_API_KEY", "hunter2").says(&[
+            "unknown environment variable `FANFARE_AUTH_API_KEY`; did you mean `FANFARE_API_KEY`?",
+        ]),
+    ]);
+}
+
+#[test]
+fn values_that_do_not_fit_are_refused() {
+    let timeout = "must be a whole number from 50 to 3600000, not";
+    let timeout =
+        |start: &str, given: &str| -> &'static str { format!("{start} {timeout} {given}").leak() };
+    assert_refused(vec![
+        toml("workers = 0")
+            .says(&["f.toml:1: `workers` must be a whole number from 1 to 250, not 0"]),
+        toml("workers = 'four'")
+            .says(&["f.toml:1: `workers` must be a whole number from 1 to 250, not \"four\""]),
+        toml("\n\nacceptor_threads = 65")
+            .says(&["f.toml:3: `acceptor_threads` must be a whole number from 0 to 64, not 65"]),
+        toml("mailbox_publications = 1.5").says(&[
+            "f.toml:1: `mailbox_publications` must be a whole number from 1 to 65536, not 1.5",
+        ]),
+        toml("[http]\nhead_timeout_ms = 49")
+            .says(&[timeout("f.toml:2: `http.head_timeout_ms`", "49")]),
+        toml("engine_io = { ping_timeout_ms = [] }")
+            .says(&[timeout("f.toml:1: `engine_io.ping_timeout_ms`", "a value of type array")]),
+        toml("listen = 'localhost:7130'").says(&[
+            "f.toml:1: `listen` must be an IP address and port, such as `127.0.0.1:7130`, not \
+             \"localhost:7130\"",
+        ]),
+        toml("pin_threads = 'yes'")
+            .says(&["f.toml:1: `pin_threads` must be `true` or `false`, not \"yes\""]),
+        toml("log_format = 'xml'")
+            .says(&["f.toml:1: `log_format` must be `text` or `json`, not \"xml\""]),
+        toml("data_dir = ''").says(&["f.toml:1: `data_dir` must be a path, not \"\""]),
+        toml("[auth]\napi_key = 'ik_hunter2'")
+            .says(&["f.toml:2: `auth.api_key` must be `ik_` and 64 hexadecimal digits"]),
+        toml("workers = 'ik_hunter2'")
+            .says(&["f.toml:1: `workers` must be a whole number from 1 to 250, not \"[masked]\""]),
+    ]);
+}
+
+#[test]
+fn what_the_environment_and_the_command_line_say_is_refused() {
+    assert_refused(vec![
+        env("FANFARE_WORKERS", "").says(&[
+            "environment variable FANFARE_WORKERS: `workers` must be a whole number from 1 to 250, \
+             not \"\"",
+        ]),
+        env("FANFARE_LOG", "INFO").says(&[
+            "environment variable FANFARE_LOG: `log` must be `error`, `warn`, `info`, `debug` or \
+             `trace`, not \"INFO\"",
+        ]),
+        env("FANFARE_ANON_KEY", "hunter2").says(&[
+            "environment variable FANFARE_ANON_KEY: `auth.anon_key` must be `anon_` and 64 \
+             hexadecimal digits",
+        ]),
+        env("FANFARE_JWT_SECRET", "hunter2").says(&[
+            "environment variable FANFARE_JWT_SECRET: `auth.jwt_secret` must be a text of at least \
+             32 bytes",
+        ]),
+        env("FANFARE_JWKS_FILE", "-----BEGIN PRIVATE KEY-----\nhunter2\n").says(&[
+            "environment variable FANFARE_JWKS_FILE: `auth.jwks_file` must be a path, not \
+             \"[masked]\"",
+        ]),
+        args(&["--workers", "-1"]).says(&[
+            "argument --workers: `workers` must be a whole number from 1 to 250, not \"-1\"",
+        ]),
+        args(&["--listen", ":7130"])
+            .says(&["argument --listen: `listen` must be an IP address and port, such as \
+             `127.0.0.1:7130`, not \":7130\""]),
+        args(&["--data-dir", ""]).says(&["argument --data-dir: `data_dir` must be a path"]),
+        args(&["--conformance"]).env("FANFARE_LISTEN", "0.0.0.0:0").says(&[
+            "argument --conformance: serves without authentication and is refused on 0.0.0.0:0",
+        ]),
+    ]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_one_is_refused() {
+    assert_refused(vec![
+        Case::default()
+            .file("fanfare-data", "")
+            .says(&["default: `data_dir`: ./fanfare-data: is not a directory"]),
+        toml("data_dir = 'f.toml/below'").says(&[
+            "f.toml:1: `data_dir`: f.toml/below: cannot be used: Not a directory (os error 20)",
+        ]),
+        env("FANFARE_DATA_DIR", "/dev/null").says(&[
+            "environment variable FANFARE_DATA_DIR: `data_dir`: /dev/null: is not a directory",
+        ]),
+        args(&["--data-dir", "/dev/null/a/b"])
+            .says(&["argument --data-dir: `data_dir`: /dev/null/a/b: cannot be used: "]),
+    ]);
+}
+
+#[test]
+fn broken_secrets_in_the_data_directory_are_refused() {
+    let advice = "is missing; add it, or move the file away for the next start to make new keys";
+    let missing = |name: &str| -> &'static str {
+        format!("./fanfare-data/keys.toml: `{name}` {advice}").leak()
+    };
+    let anon_key = format!("anon_key = '{ANON_KEY}'\n");
+    assert_refused(vec![
+        kept("").says(&[missing("api_key"), missing("anon_key"), missing("jwt_secret")]),
+        kept(anon_key.clone()).env("FANFARE_API_KEY", API_KEY).says(&[missing("jwt_secret")]),
+        kept(format!("{anon_key}api_key = 'ik_hunter2'\njwt_secret = 'hunter2'")).says(&[
+            "./fanfare-data/keys.toml:2: `api_key` must be `ik_` and 64 hexadecimal digits",
+            "./fanfare-data/keys.toml:3: `jwt_secret` must be a text of at least 32 bytes",
+        ]),
+        kept(format!("{anon_key}password = 'hunter2'"))
+            .says(&["./fanfare-data/keys.toml:2: unknown key `password`"]),
+        kept("api_key = hunter2").says(&["./fanfare-data/keys.toml:1: not valid TOML: "]),
+        kept(b"\xFFhunter2").says(&["./fanfare-data/keys.toml: line 1 is not UTF-8 text"]),
+        Case::default()
+            .file("fanfare-data/keys.toml/x", "")
+            .says(&["./fanfare-data/keys.toml: cannot be read: Is a directory (os error 21)"]),
+    ]);
+}
+
+#[test]
+fn secrets_that_others_may_read_are_refused() {
+    let case = kept("jwt_secret = 'hunter2'");
+    let dir = case.set_up();
+    let keys = dir.path().join("fanfare-data/keys.toml");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    for command in ["check", "serve"] {
+        let output = case.run(command, dir.path());
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            text(&output.stderr),
+            "fanfare: ./fanfare-data/keys.toml: holds secrets and is open to others (mode 0644); \
+             run `chmod 600 ./fanfare-data/keys.toml`\n"
+        );
+    }
+}
+
+#[test]
+fn pem_files_without_good_public_keys_are_refused() {
+    let at = "f.toml:2: `auth.public_keys_file`: k.pem:";
+    let at = |reason: &str| -> &'static str { format!("{at} {reason}").leak() };
+    let hidden = RS_PRIVATE.lines().nth(1).expect("a key has a body");
+    let private = format!("# the next line is a secret: {SECRET}\n{RS_PRIVATE}");
+    assert_refused(vec![
+        toml("[auth]\npublic_keys_file = 'k.pem'")
+            .says(&[at("cannot be read: No such file or directory (os error 2)")]),
+        pem("hunter2").says(&[at("no PEM block found: expected `-----BEGIN PUBLIC KEY-----`")]),
+        pem(b"\n\n\xFF").says(&[at("line 3 is not UTF-8 text")]),
+        pem(private.clone()).says(&[at("line 2: a private key; give the node the public one")]),
+        pem(format!("{RS_PEM}{ES384_PEM}"))
+            .says(&[at("line 10: not an RSA, P-256 or Ed25519 key")]),
+        pem(RS_WEAK).says(&[at("line 1: the RSA modulus must have 2048 to 8192 bits")]),
+        pem(RS_PEM.replace("END PUBLIC", "END RSA PUBLIC"))
+            .says(&[at("line 1: BEGIN and END name different things")]),
+        pem(RS_PEM.repeat(33)).says(&[at("more than 32 public keys")]),
+    ]);
+    let case = pem(private);
+    let said = case.run("check", case.set_up().path()).stderr;
+    assert!(!text(&said).contains(hidden));
+}
+
+#[test]
+fn jwk_sets_without_good_public_keys_are_refused() {
+    let at = "environment variable FANFARE_JWKS_FILE: `auth.jwks_file`: set.json:";
+    let at = |reason: &str| -> &'static str { format!("{at} {reason}").leak() };
+    let set = |key: &str| jwks(format!(r#"{{"keys":[{key}]}}"#));
+    assert_refused(vec![
+        jwks("hunter2").says(&[at("not a JWK set: expected value at line 1 column 1")]),
+        jwks("{\"keys\":\n[").says(&[at("not a JWK set: EOF while parsing a list at line 2")]),
+        jwks(r#"{"keys":"hunter2"}"#)
+            .says(&[at("not a JWK set: expected an object with an array `keys` at line 1")]),
+        jwks(ED_JWK).says(&[at("not a JWK set: expected an object with an array `keys`")]),
+        set("").says(&[at("not a JWK set: it has no keys")]),
+        set(r#"{"kty":"oct","k":"hunter2"}"#)
+            .says(&[at("keys[0]: a symmetric key does not belong among public keys")]),
+        set(&ED_JWK.replace("{", r#"{"d":"hunter2","#))
+            .says(&[at("keys[0] (`k`): a private key; remove `d` and the other private members")]),
+        set(r#"{"kty":"EC","crv":"P-384"}"#)
+            .says(&[at("keys[0]: not an RSA, P-256 or Ed25519 key")]),
+        set(r#"{"kty":"RSA","alg":"PS256"}"#)
+            .says(&[at("keys[0]: its `alg` is not RS256, ES256 or EdDSA")]),
+        set(r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#)
+            .says(&[at("keys[0]: the RSA modulus must have 2048 to 8192 bits")]),
+        set(&format!("{ED_JWK},{ED_JWK}"))
+            .says(&[at("keys[1] (`k`): a key before it has the same `kid`")]),
+    ]);
+}
+
+#[test]
+fn all_mistakes_are_named_at_once() {
+    let values = toml("workers = 0\n[auth]\njwks = 'x'\napi_key = 'hunter2'")
+        .env("FANFARE_LISTEN", "here")
+        .args(&["--workers", "many"]);
+    let files = pem("").env("FANFARE_JWKS_FILE", "none").file("fanfare-data/keys.toml", "x = 1");
+    assert_refused(vec![
+        values.says(&[
+            "f.toml:1: `workers` must be",
+            "f.toml:3: unknown key `auth.jwks`",
+            "f.toml:4: `auth.api_key` must be",
+            "environment variable FANFARE_LISTEN: `listen` must be",
+            "argument --workers: `workers` must be",
+        ]),
+        files.says(&[
+            "./fanfare-data/keys.toml:1: unknown key `x`",
+            "f.toml:2: `auth.public_keys_file`: k.pem: no PEM block found",
+            "environment variable FANFARE_JWKS_FILE: `auth.jwks_file`: none: cannot be read",
+        ]),
+    ]);
+}
+
+#[test]
+fn good_configurations_are_printed_with_their_sources() {
+    let kept_keys = format!(
+        "api_key = '{API_KEY}'\nanon_key = '{ANON_KEY}'\njwt_secret = '{JWT_SECRET}{SECRET}'\n"
+    );
+    let long_secret = "hunter2 is not long enough by itself";
+    // `says` is what is on standard output here.
+    let cases = [
+        Case::default().says(&[
+            "listen = \"127.0.0.1:7130\"  # default",
+            "# api_key is kept in ./fanfare-data/keys.toml, made at first start",
+            "# jwks_file is not set",
+        ]),
+        kept(kept_keys.clone()).says(&["data_dir = \"./fanfare-data\"  # default"]),
+        pem(RS_PEM).says(&["public_keys_file = \"k.pem\"  # f.toml:2"]),
+        jwks(JWKS).says(&["jwks_file = \"set.json\"  # environment variable FANFARE_JWKS_FILE"]),
+        toml("workers = 3\nlog = 'warn'")
+            .env("FANFARE_LOG", "trace")
+            .env("FANFARE_JWT_SECRET", long_secret)
+            .args(&["--workers", "4", "--data-dir", "not/there/yet"])
+            .says(&[
+                "workers = 4  # argument --workers",
+                "log = \"trace\"  # environment variable FANFARE_LOG",
+                "data_dir = \"not/there/yet\"  # argument --data-dir",
+                "jwt_secret = \"[masked]\"  # environment variable FANFARE_JWT_SECRET",
+            ]),
+        args(&["--conformance"])
+            .says(&["# --conformance: no authentication, for test suites only"]),
+    ];
+    for case in cases {
+        let dir = case.set_up();
+        let before = listing(dir.path());
+        let checked = case.run("check", dir.path());
+        let printed = text(&checked.stdout);
+        assert_eq!((checked.status.code(), text(&checked.stderr)), (Some(0), ""));
+        for line in &case.says {
+            assert!(printed.lines().any(|printed| printed == *line), "no {line} in\n{printed}");
+        }
+        assert!(!printed.contains(SECRET), "a secret is printed:\n{printed}");
+        assert_eq!(listing(dir.path()), before, "nothing is made or changed");
+    }
+}
+
+#[test]
+fn a_directory_in_use_can_be_checked() {
+    let node = Node::start();
+    let dir = node.data_dir().to_str().expect("it is text");
+    let checked = run(&["check", "--data-dir", dir], &[], Path::new("/"));
+    assert_eq!((checked.status.code(), text(&checked.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn a_token_is_printed_alone_and_makes_no_keys() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let refused = run(&["token", "user"], &[], dir.path());
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(2), ""));
+    assert_eq!(
+        text(&refused.stderr),
+        "fanfare: ./fanfare-data/keys.toml: no keys are there yet; start the node first, or set \
+         FANFARE_JWT_SECRET\n"
+    );
+    assert_eq!(listing(dir.path()), []);
+
+    let node = Node::start();
+    let secret = [("FANFARE_JWT_SECRET", JWT_SECRET)];
+    for (kind, status) in [("user", 403), ("admin", 200)] {
+        let printed = run(&["token", kind, "--sub", "somebody"], &secret, dir.path());
+        assert_eq!((printed.status.code(), text(&printed.stderr)), (Some(0), ""));
+        let token = text(&printed.stdout).strip_suffix('\n').expect("it ends its line");
+        assert!(!token.contains(char::is_whitespace));
+        let headers = [("authorization", &*format!("Bearer {token}"))];
+        let answer = node.request("GET", "/api/realtime/channels", &headers, b"");
+        assert_eq!(answer.status, status, "{kind}");
+    }
+    assert_eq!(listing(dir.path()), []);
+}
+
+#[test]
+fn help_fits_a_screen_and_has_an_example() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for command in [&[][..], &["serve"], &["token"], &["check"]] {
+        let help = run(&[command, &["--help"]].concat(), &[], dir.path());
+        assert_eq!((help.status.code(), text(&help.stderr)), (Some(0), ""));
+        let help = text(&help.stdout);
+        assert!(help.lines().count() <= 40, "{help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{command:?} has a long line: {line}");
+        }
+        let example = format!("fanfare {}", command.first().unwrap_or(&"serve"));
+        let (_, examples) = help.split_once("Example:\n").expect("it has an example");
+        assert!(examples.contains(&example), "{help}");
+        assert!(help.contains("\nExit codes: 0 "), "{help}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for args in [&["nonsense"][..], &["serve", "--port", "1"], &["token"], &["token", "nobody"]] {
+        let output = run(args, &[], dir.path());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains("error: "), "{args:?}");
+    }
+    assert_eq!(listing(dir.path()), []);
+}

@@ -1,0 +1,139 @@
+//! What a node says when it starts: every line that it asks to be pasted does what it promises.
+
+use std::io::Write as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::socket::Socket;
+use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, Output, repository, user_token};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SECRET_VARIABLES: [&str; 3] = ["FANFARE_API_KEY", "FANFARE_ANON_KEY", "FANFARE_JWT_SECRET"];
+
+/// A node that makes its own secrets.
+fn newcomers_node() -> Node {
+    Node::with(|command| {
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
+    })
+}
+
+/// The fixture waits for the first line alone; the rest comes a moment later.
+fn output_with(node: &Node, expected: &str) -> String {
+    let start = Instant::now();
+    while !node.output().contains(expected) && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = node.output();
+    assert!(output.contains(expected), "{output}");
+    output
+}
+
+/// A shell that lines are pasted into. Dropped, it ends the listener first.
+struct Shell {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+    output: Output,
+}
+
+impl Shell {
+    fn open() -> Self {
+        // There the stock client is installed.
+        let mut command = Command::new("bash");
+        command.current_dir(repository("tests/clients"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("bash starts");
+        let (sender, lines) = mpsc::channel();
+        let output = Output::default();
+        output.drain(child.stdout.take().expect("it is piped"), Some(sender));
+        output.drain(child.stderr.take().expect("it is piped"), None);
+        let stdin = child.stdin.take().expect("it is piped");
+        Self { child, stdin, lines, output }
+    }
+
+    fn paste(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").expect("the shell reads");
+    }
+
+    fn wait_for(&self, expected: &str) {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(expected) => return,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        panic!("no {expected:?} in:\n{}", self.output.text());
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // Each fails only where there is nothing left to end.
+        let _ = writeln!(self.stdin, "kill %1; exit");
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn each_printed_line_works_as_it_stands() {
+    let mut node = newcomers_node();
+    let output = output_with(&node, "/api/realtime/messages");
+    let pasted = |start: &str| {
+        let output = node.output();
+        let lines = output.lines().filter_map(|line| line.strip_prefix("  "));
+        let mut lines = lines.filter(|line| line.starts_with(start)).map(str::to_owned);
+        (lines.next().expect("it is printed"), lines.next())
+    };
+    let mut shell = Shell::open();
+    shell.paste(&pasted("API_KEY=").0);
+    shell.paste(&pasted("ANON_KEY=").0);
+    let (define, publish) = pasted("curl ");
+    shell.paste(&format!("{define}; echo"));
+    shell.wait_for("\"pattern\":\"orders\"");
+    shell.paste(&pasted("node -e ").0);
+    shell.wait_for("ok: true");
+    shell.paste(&publish.expect("there are two"));
+    shell.wait_for("payload: { id: 1 }");
+    drop(shell);
+
+    let keys = node.data_dir().join("keys.toml").display().to_string();
+    assert!(output.contains(&format!("\n  keys     {keys}, made just now\n")), "{output}");
+    node.restart();
+    let output = output_with(&node, &format!("\n  keys     {keys}\n"));
+    assert_eq!(output.matches("Try it").count(), 1, "{output}");
+}
+
+#[test]
+fn secrets_and_payloads_are_in_no_log_line() {
+    let node = Node::with(|command| {
+        command.env("FANFARE_LOG", "trace").env("FANFARE_LOG_FORMAT", "json");
+    });
+    let output = output_with(&node, "\n  keys     as configured\n");
+    assert!(!output.contains("Try it"), "{output}");
+    node.create_channel("orders");
+    node.publish("orders", "note", &json!({"secret": "hunter2"}));
+    let bearers =
+        [format!("Bearer {}", user_token("hunter2")), "Bearer hunter2.hunter2.hunter2".to_owned()];
+    for bearer in &bearers {
+        let headers = [("authorization", bearer.as_str())];
+        let answer = node.request("GET", "/api/realtime/channels?token=hunter2", &headers, b"");
+        assert!(matches!(answer.status, 401 | 403), "{}", answer.status);
+    }
+    Socket::connect(node.port(), ANON_KEY).subscribe("orders");
+    Socket::connect_polling(node.port(), &user_token("hunter2")).subscribe("orders");
+    let output = output_with(&node, "\"message\":\"starting\"");
+    // What is said to people stands on standard output.
+    let is_said = |line: &&str| line.starts_with("  ") || line.starts_with("fanfare ");
+    let mut log = output.lines().filter(|line| !line.is_empty() && !is_said(line));
+    assert!(log.all(|line| serde_json::from_str::<Value>(line).is_ok()), "{output}");
+    for secret in [API_KEY, ANON_KEY, JWT_SECRET, "hunter2"] {
+        assert!(!output.contains(secret), "{output}");
+    }
+}
