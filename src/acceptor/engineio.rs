@@ -18,6 +18,10 @@ pub(super) async fn answer(
     app: App,
 ) -> Result<Outcome, End> {
     match wanted(acceptor, request, app) {
+        Ok(Wanted::Upgrade(Purpose::EngineIo(_)) | Wanted::Open) if acceptor.is_stopping() => {
+            http.body(request).await?;
+            Ok(Outcome::Respond(rest::response(ApiError::stopping().into())))
+        }
         Ok(Wanted::Upgrade(purpose)) => Ok(upgrade(request, purpose)),
         Ok(Wanted::Open) => {
             http.body(request).await?;

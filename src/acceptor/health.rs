@@ -1,5 +1,6 @@
 //! `GET /api/health`: asks every thread that others depend on, and names those that fail.
 
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use monoio::time::timeout_at;
@@ -19,8 +20,32 @@ enum Asked<'a> {
     Full(String),
 }
 
-/// How the node is: every worker and the side must answer in [`HEALTH_PATIENCE_MS`].
+/// What an acceptor found when it asked last. One round of questions is under way at a time, so that
+/// however many want to know, nobody's queue is filled by it.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    is_asking: Cell<bool>,
+    problems: RefCell<Vec<String>>,
+}
+
+/// How the node is: every worker and the side must answer in [`HEALTH_PATIENCE_MS`]. While that is
+/// being found out, others are told what was found last.
 pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
+    let findings = &acceptor.findings;
+    if !findings.is_asking.replace(true) {
+        // Nobody gives up this future half-way: a client that leaves is noticed afterwards.
+        let problems = ask_everybody(acceptor).await;
+        if !problems.is_empty() {
+            tracing::warn!(?problems, "the node is not healthy");
+        }
+        findings.problems.replace(problems);
+        findings.is_asking.set(false);
+    }
+    let problems = findings.problems.borrow();
+    Reply::health(env!("CARGO_PKG_VERSION"), now, acceptor.is_stopping(), &problems)
+}
+
+async fn ask_everybody(acceptor: &Acceptor) -> Vec<String> {
     let router = &acceptor.hub.router;
     let mut asked = Vec::with_capacity(router.workers.len() + 1);
     for (number, mailbox) in router.workers.iter().enumerate() {
@@ -41,10 +66,7 @@ pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
     for one in asked {
         problems.extend(problem(one, deadline).await);
     }
-    if !problems.is_empty() {
-        tracing::warn!(?problems, "the node is not healthy");
-    }
-    Reply::health(env!("CARGO_PKG_VERSION"), now, acceptor.is_stopping(), &problems)
+    problems
 }
 
 fn ask(

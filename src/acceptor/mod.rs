@@ -27,6 +27,7 @@ use crate::message::{App, SessionId};
 use crate::metrics::Counters;
 use crate::router::{AcceptorId, Answer, Inbox, Mailbox, Purpose, Slot};
 use crate::wire::http::{HttpError, Method, Request, Response};
+use health::Findings;
 use http::{End, Http};
 use tickets::{Pending, Tickets};
 
@@ -44,6 +45,7 @@ pub struct Acceptor {
     times: config::Http,
     conformance: bool,
     tickets: Tickets,
+    findings: Findings,
     connections: Cell<usize>,
 }
 
@@ -75,6 +77,7 @@ impl Acceptor {
             times: config.http.clone(),
             conformance: config.conformance,
             tickets: Tickets::default(),
+            findings: Findings::default(),
             connections: Cell::new(0),
         }
     }

@@ -77,6 +77,12 @@ impl ApiError {
         Self { retry_after_s: Some(1), ..refused }.advise("Try again after a second")
     }
 
+    /// 503 with `Retry-After`: the node takes nobody new, because it is about to stop.
+    pub fn stopping() -> Self {
+        let refused = Self::new(503, "DRAINING", "The node is stopping and takes no new clients");
+        Self { retry_after_s: Some(1), ..refused }.advise("Connect again")
+    }
+
     /// 500: the store did not do what it was asked. What exactly went wrong is for the log.
     pub fn store_failed() -> Self {
         Self::new(500, "INTERNAL_ERROR", "The store could not complete the request")
@@ -183,6 +189,7 @@ mod tests {
             (ApiError::definitions_full(), 409, "LIMIT_REACHED"),
             (ApiError::payload_too_large(5), 413, "PAYLOAD_TOO_LARGE"),
             (ApiError::overloaded(), 503, "OVERLOADED"),
+            (ApiError::stopping(), 503, "DRAINING"),
             (ApiError::store_failed(), 500, "INTERNAL_ERROR"),
             (ApiError::invalid_json("x"), 400, "INVALID_INPUT"),
             (ApiError::http(431, "x"), 431, "HEADERS_TOO_LARGE"),

@@ -127,7 +127,7 @@ impl Store {
     ///
     /// The database's own failures.
     pub fn probe(&self) -> Result<(), StoreError> {
-        let read = "SELECT count(*) FROM channels LIMIT 1";
+        let read = "SELECT EXISTS (SELECT 1 FROM channels)";
         let read = self.connection.query_row(read, [], |_| Ok(()));
         read.map_err(|fault| self.failed(fault))?;
         if self.is_ailing.get() {
