@@ -20,8 +20,8 @@ enum Asked<'a> {
     Full(String),
 }
 
-/// What an acceptor found when it asked last. One round of questions is under way at a time, so that
-/// however many want to know, nobody's queue is filled by it.
+/// What an acceptor found when it asked last. One round of questions is under way at a time, so
+/// that however many want to know, nobody's queue is filled by it.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     is_asking: Cell<bool>,
