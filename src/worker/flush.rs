@@ -2,18 +2,13 @@
 //! each of them.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
-use std::os::fd::OwnedFd;
-
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
 use super::Worker;
 use super::conn::{Connection, Frame, Kind};
+use super::send::{Sent, send_waiting};
 use super::{close, polling};
 use crate::engine::outbox::Spares;
-use crate::limits::{TURN_DRAINS_MAX, VECTORED_FRAMES_MAX};
-use crate::metrics::Counters;
+use crate::limits::TURN_DRAINS_MAX;
 
 /// Connections that have something to send, and what they need for it.
 #[derive(Debug, Default)]
@@ -75,8 +70,8 @@ pub(super) fn drain(worker: &mut Worker) {
             polling::release(worker, slot);
             continue;
         }
-        let sent = send_waiting(connection, &mut worker.drain.spares, &worker.counters);
-        match sent {
+        let Connection { socket: Some(socket), outbox, .. } = connection else { continue };
+        match send_waiting(socket, outbox, &mut worker.drain.spares, &worker.counters) {
             Sent::All if matches!(connection.kind, Kind::Closing { .. }) => {
                 close::half(connection);
             }
@@ -84,52 +79,5 @@ pub(super) fn drain(worker: &mut Worker) {
             Sent::Full => connection.is_blocked = true,
             Sent::Failed => close::now(worker, slot),
         }
-    }
-}
-
-enum Sent {
-    All,
-    Full,
-    Failed,
-}
-
-/// Sends what waits until nothing does or the kernel takes no more.
-fn send_waiting(
-    connection: &mut Connection,
-    spares: &mut Spares<Frame>,
-    counters: &Counters,
-) -> Sent {
-    let Some(socket) = &connection.socket else { return Sent::All };
-    let outbox = &mut connection.outbox;
-    while !outbox.is_empty() {
-        let mut slices = [IoSlice::new(&[]); VECTORED_FRAMES_MAX];
-        let (mut count, mut offered) = (0, 0);
-        for (place, bytes) in slices.iter_mut().zip(outbox.slices()) {
-            *place = IoSlice::new(bytes);
-            (count, offered) = (count + 1, offered + bytes.len());
-        }
-        counters.sends.add(1);
-        let taken = match send_slices(socket, &slices[..count]) {
-            Ok(taken) => taken,
-            Err(Errno::AGAIN) => return Sent::Full,
-            Err(Errno::INTR) => continue,
-            Err(_) => return Sent::Failed,
-        };
-        counters.bytes_sent.add(taken as u64);
-        let finished = outbox.advance(taken, spares);
-        counters.frames_sent.add(finished as u64);
-        if taken < offered {
-            return Sent::Full;
-        }
-    }
-    Sent::All
-}
-
-fn send_slices(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    match slices {
-        // The kernel's path for a single buffer is the shorter one, and the usual one.
-        [one] => send(socket, one, flags),
-        many => sendmsg(socket, many, &mut SendAncillaryBuffer::default(), flags),
     }
 }

@@ -13,6 +13,7 @@ mod flush;
 mod poller;
 mod polling;
 mod read;
+pub mod send;
 mod session;
 mod timer;
 mod upgrade;
