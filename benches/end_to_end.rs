@@ -37,7 +37,7 @@ fn main() {
         command.env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", PING_INTERVAL_MS);
     });
     node.create_channel("bench:*");
-    let mut criterion = support::criterion();
+    let mut criterion = support::by_wall_clock();
     let quantiles = [
         measure(&mut criterion, "http to 1", || Scene::over_http(&node, "bench:http:1", 1)),
         measure(&mut criterion, "http to 1000", || Scene::over_http(&node, "bench:http:2", 1_000)),

@@ -15,16 +15,16 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfare::limits::MESSAGE_BYTES_MAX;
 use fanfare::wire::frame::{Decoder, Message, Opcode, frame};
 
-use support::masked;
+use support::{CpuTime, masked};
 
 fn main() {
-    let mut criterion = support::criterion();
+    let mut criterion = support::by_cpu_time();
     encode(&mut criterion);
     decode(&mut criterion);
     criterion.final_summary();
 }
 
-fn encode(criterion: &mut Criterion) {
+fn encode(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("frame/encode");
     for bytes in [128, 16 * 1_024] {
         let payload = "x".repeat(bytes);
@@ -36,7 +36,7 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn decode(criterion: &mut Criterion) {
+fn decode(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("frame/decode");
     for bytes in [128, 16 * 1_024] {
         let sent = masked(&"x".repeat(bytes));

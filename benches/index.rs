@@ -17,7 +17,7 @@ use support::CHANNEL;
 const OTHER_CHANNELS: u32 = 10_000;
 
 fn main() {
-    let mut criterion = support::criterion();
+    let mut criterion = support::by_cpu_time();
     let mut group = criterion.benchmark_group("index/walk");
     for subscribers in [1, 1_000, 10_000] {
         let index = index(subscribers);

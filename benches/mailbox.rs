@@ -17,18 +17,22 @@ use fanfare::message::{Delivery, Group, SessionId, WorkerId};
 use fanfare::router::{Inbox, Mail, Mailbox, Router, Slot};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use support::CpuTime;
+
 const HERE: WorkerId = WorkerId(0);
 const THERE: WorkerId = WorkerId(1);
 const PUBLICATIONS: usize = 4_096;
 
 fn main() {
-    let mut criterion = support::criterion();
-    one_thread(&mut criterion);
-    round_trip(&mut criterion);
-    criterion.final_summary();
+    let mut by_cpu_time = support::by_cpu_time();
+    one_thread(&mut by_cpu_time);
+    by_cpu_time.final_summary();
+    let mut by_wall_clock = support::by_wall_clock();
+    round_trip(&mut by_wall_clock);
+    by_wall_clock.final_summary();
 }
 
-fn one_thread(criterion: &mut Criterion) {
+fn one_thread(criterion: &mut Criterion<CpuTime>) {
     let (router, inboxes) = Router::new(1, 0, PUBLICATIONS).expect("event descriptors");
     let (mailbox, inbox) = (router.worker(HERE), &inboxes.workers[HERE.index()]);
     let delivery = delivery();

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, SamplingMode, Throughput};
 use fanfare::engine::outbox::{Outbox, Spares};
@@ -26,6 +26,7 @@ use fanfare::worker::send::{Sent, send_waiting};
 use rustix::net::{SendFlags, send};
 
 use support::audience::Audience;
+use support::cpu_time;
 
 const SUBSCRIBERS: usize = 1_000;
 const COALESCED: usize = 8;
@@ -41,7 +42,7 @@ impl AsRef<[u8]> for Frame {
 }
 
 fn main() {
-    let mut criterion = support::criterion();
+    let mut criterion = support::by_cpu_time();
     let bytes = support::publication().frame(Group::InsforgeDocumented, encode);
     let mut worker = Worker::new(Frame(Rc::new(bytes)));
     let mut group = criterion.benchmark_group("outbox");
@@ -87,9 +88,9 @@ impl Worker {
     }
 
     fn push(&mut self) -> Duration {
-        let start = Instant::now();
+        let start = cpu_time();
         self.push_to_all();
-        let spent = start.elapsed();
+        let spent = cpu_time() - start;
         for outbox in &mut self.outboxes {
             outbox.clear(&mut self.spares);
         }
@@ -97,7 +98,7 @@ impl Worker {
     }
 
     fn deliver(&mut self, frames: usize) -> Duration {
-        let start = Instant::now();
+        let start = cpu_time();
         for _ in 0..frames {
             self.push_to_all();
         }
@@ -105,19 +106,19 @@ impl Worker {
             let sent = send_waiting(socket, outbox, &mut self.spares, &self.counters);
             assert_eq!(sent, Sent::All, "the sockets are empty");
         }
-        let spent = start.elapsed();
+        let spent = cpu_time() - start;
         self.reader.wait_for(frames * self.frame.as_ref().len());
         spent
     }
 
     fn send(&mut self, frames: usize) -> Duration {
         let bytes = self.frame.as_ref().repeat(frames);
-        let start = Instant::now();
+        let start = cpu_time();
         for socket in &self.sockets {
             let sent = send(socket, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             assert_eq!(sent, Ok(bytes.len()), "the sockets are empty");
         }
-        let spent = start.elapsed();
+        let spent = cpu_time() - start;
         self.reader.wait_for(bytes.len());
         spent
     }

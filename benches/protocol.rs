@@ -15,16 +15,16 @@ use fanfare::message::{Channel, Command, Content, Group, Member, Publication};
 use fanfare::protocol::insforge::Request;
 use fanfare::protocol::{self, engineio, insforge, socketio};
 
-use support::{AT, CHANNEL, EVENT, PAYLOAD};
+use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
 
 fn main() {
-    let mut criterion = support::criterion();
+    let mut criterion = support::by_cpu_time();
     encode(&mut criterion);
     decode(&mut criterion);
     criterion.final_summary();
 }
 
-fn encode(criterion: &mut Criterion) {
+fn encode(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("protocol/encode");
     let message = support::publication();
     for shape in Group::ALL {
@@ -41,7 +41,7 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn decode(criterion: &mut Criterion) {
+fn decode(criterion: &mut Criterion<CpuTime>) {
     let subscribe = format!(r#"4217["REALTIME_SUBSCRIBE",{{"channel":"{CHANNEL}"}}]"#);
     let publish = format!(
         r#"4218["REALTIME_PUBLISH",{{"channel":"{CHANNEL}","event":"{EVENT}","payload":{PAYLOAD}}}]"#

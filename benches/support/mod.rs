@@ -1,12 +1,14 @@
-//! What the benches have in common: how long they measure, and what is published in them.
+//! What the benches have in common: what they measure by and for how long, and what is published.
 #![allow(dead_code, reason = "each bench uses its own part of this")]
 
 use std::time::Duration;
 
 use criterion::Criterion;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use fanfare::hub;
 use fanfare::message::{Channel, Content, Publication, Sender};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
@@ -21,16 +23,67 @@ pub(crate) const AT: u64 = 1_777_136_400_123;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// For steps that one thread does alone: its CPU time. Other work on the machine takes the thread
+/// off its core now and then, which in CPU time does not show.
+pub(crate) fn by_cpu_time() -> Criterion<CpuTime> {
+    configured(Criterion::default().with_measurement(CpuTime))
+}
+
+/// For what threads and processes do together: waiting counts, so what the clock on the wall says.
+pub(crate) fn by_wall_clock() -> Criterion {
+    configured(Criterion::default())
+}
+
 /// Five seconds for each figure, so that all of them together take a few minutes. Fifty samples
 /// instead of a hundred are longer ones, which other work on the machine disturbs less.
-pub(crate) fn criterion() -> Criterion {
-    Criterion::default()
+fn configured<M: Measurement + 'static>(criterion: Criterion<M>) -> Criterion<M> {
+    criterion
         .without_plots()
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(4))
         .sample_size(50)
         .nresamples(10_000)
         .configure_from_args()
+}
+
+/// The CPU time that this thread has used so far, the kernel's work for it included.
+pub(crate) fn cpu_time() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(tv_sec).expect("time that was used is not negative");
+    let nanoseconds = u64::try_from(tv_nsec).expect("a fraction of a second is not negative");
+    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+}
+
+/// [`cpu_time`] for criterion.
+pub(crate) struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        cpu_time()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        cpu_time() - start
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
 }
 
 /// A message of a backend.
