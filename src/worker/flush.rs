@@ -70,8 +70,7 @@ pub(super) fn drain(worker: &mut Worker) {
             polling::release(worker, slot);
             continue;
         }
-        let Some(socket) = &connection.socket else { continue };
-        let outbox = &mut connection.outbox;
+        let Connection { socket: Some(socket), outbox, .. } = connection else { continue };
         match send_waiting(socket, outbox, &mut worker.drain.spares, &worker.counters) {
             Sent::All if matches!(connection.kind, Kind::Closing { .. }) => {
                 close::half(connection);

@@ -1,0 +1,135 @@
+//! The directory (`engine::directory`): a publication gets its place in the channel and is posted.
+//!
+//! `publish`: from the shard's lock to the last worker's bell, for a publication whose frames are
+//! made, with subscribers on no worker, one and two. Over how many workers an audience spreads is
+//! all that matters here, not its size. `hub`: the same with everything before it, as
+//! `Hub::publish` does it: id, frames of both groups, directory. The workers are awake, so no bell
+//! is struck (`mailbox` has that), and taking the mail out again is not in the figures.
+
+mod support;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use criterion::{BenchmarkId, Criterion};
+use fanfare::engine::definitions::Definitions;
+use fanfare::engine::directory::{Directory, Join, Subscriber};
+use fanfare::engine::presence::MemberKey;
+use fanfare::hub::{About, Clock, Hub, encode, message_id};
+use fanfare::message::{Channel, ConnId, Group, Transport, WorkerId};
+use fanfare::metrics::Metrics;
+use fanfare::protocol::engineio::Timings;
+use fanfare::router::{Inboxes, Mail, Router};
+
+use support::{AT, CHANNEL, CpuTime, cpu_time};
+
+const WORKERS: usize = 2;
+/// Places for publications in a mailbox, and what is published before they are emptied.
+const MAILBOX: usize = 4_096;
+const BATCH: u64 = 1_024;
+
+fn main() {
+    let mut criterion = support::by_cpu_time();
+    publish(&mut criterion);
+    hub(&mut criterion);
+    criterion.final_summary();
+}
+
+fn publish(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("directory/publish");
+    for workers in 0..=WORKERS {
+        let (hub, inboxes) = node(workers);
+        let publication = Arc::new(support::publication());
+        for shape in Group::ALL {
+            publication.frame(shape, encode);
+        }
+        group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
+            let publish = |()| hub.directory.publish(&*hub.router, &publication).is_ok();
+            bencher.iter_custom(|times| publishing(times, &inboxes, || (), publish));
+        });
+    }
+    group.finish();
+}
+
+fn hub(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("directory/hub");
+    for workers in 0..=WORKERS {
+        let (hub, inboxes) = node(workers);
+        let input = || (Channel::from(CHANNEL), support::content());
+        group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
+            let publish = |(channel, content)| hub.publish(channel, content, AT).is_ok();
+            bencher.iter_custom(|times| publishing(times, &inboxes, input, publish));
+        });
+    }
+    group.finish();
+}
+
+/// The time that so many publications take, without what goes in and the emptying of mailboxes.
+fn publishing<I>(
+    times: u64,
+    inboxes: &Inboxes,
+    input: impl Fn() -> I,
+    publish: impl Fn(I) -> bool,
+) -> Duration {
+    let (mut left, mut spent) = (times, Duration::ZERO);
+    while left > 0 {
+        let inputs: Vec<I> = (0..left.min(BATCH)).map(|_| input()).collect();
+        left -= inputs.len() as u64;
+        let start = cpu_time();
+        for input in inputs {
+            assert!(publish(input), "a batch fits into the mailboxes");
+        }
+        spent += cpu_time() - start;
+        empty(inboxes);
+    }
+    spent
+}
+
+/// What the hot threads of a node share, with a subscriber of each group on so many workers.
+fn node(workers: usize) -> (Hub, Inboxes) {
+    let (router, inboxes) = Router::new(WORKERS, 0, MAILBOX).expect("event descriptors");
+    let hub = Hub {
+        directory: Directory::default(),
+        definitions: ArcSwap::from_pointee(Definitions::default()),
+        router: Arc::new(router),
+        metrics: Metrics::new(WORKERS),
+        timings: Timings {
+            ping_interval: 25_000,
+            ping_timeout: 20_000,
+            connect_timeout: 45_000,
+            upgrade_timeout: 10_000,
+        },
+        clock: Clock::new(),
+        about: About { driver: "none", driver_reason: String::new(), started: AT },
+        shutdown: OnceLock::new(),
+    };
+    for worker in (0u8..).map(WorkerId).take(workers) {
+        for (slot, group) in (0..).zip(Group::ALL) {
+            join(&hub, ConnId { worker, slot, generation: 0 }, group);
+        }
+    }
+    empty(&inboxes);
+    (hub, inboxes)
+}
+
+fn join(hub: &Hub, connection: ConnId, group: Group) {
+    let id = format!("{}-{}", connection.worker.0, connection.slot);
+    let member = MemberKey { is_user: false, id: id.into() };
+    let subscriber = Subscriber { connection, group, transport: Transport::WebSocket, member };
+    let join = Join {
+        channel: &Channel::from(CHANNEL),
+        subscriber: &subscriber,
+        already: None,
+        reply: None,
+        announcement: message_id(AT),
+        now: AT,
+    };
+    hub.directory.join(&*hub.router, &join).expect("the mailboxes are empty");
+}
+
+fn empty(inboxes: &Inboxes) {
+    for inbox in &inboxes.workers {
+        while inbox.take(Mail::slot).is_some() {}
+    }
+}

@@ -1,0 +1,57 @@
+//! Bytes to messages and back (`wire::frame`): the first thing that happens to what a client sends
+//! and the last before a publication's frame is shared.
+//!
+//! `encode`: one server frame around a payload that is there, its allocation included. It is paid
+//! once per publication and group, not per subscriber. `decode`: one masked frame of a client, taken
+//! apart and unmasked in place; the copy of its bytes into the read buffer, which the kernel does in
+//! a node, is in the figure.
+
+mod support;
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use fanfare::limits::MESSAGE_BYTES_MAX;
+use fanfare::wire::frame::{Decoder, Message, Opcode, frame};
+
+use support::{CpuTime, masked};
+
+fn main() {
+    let mut criterion = support::by_cpu_time();
+    encode(&mut criterion);
+    decode(&mut criterion);
+    criterion.final_summary();
+}
+
+fn encode(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("frame/encode");
+    for bytes in [128, 16 * 1_024] {
+        let payload = "x".repeat(bytes);
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
+            bencher.iter(|| frame(Opcode::Text, &[black_box(payload.as_bytes())]));
+        });
+    }
+    group.finish();
+}
+
+fn decode(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("frame/decode");
+    for bytes in [128, 16 * 1_024] {
+        let sent = masked(&"x".repeat(bytes));
+        let mut buffer = sent.clone();
+        let mut decoder = Decoder::default();
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
+            bencher.iter(|| {
+                buffer.copy_from_slice(black_box(&sent));
+                decoder.feed(&mut buffer, MESSAGE_BYTES_MAX, &mut |message| {
+                    assert!(matches!(message, Message::Text(text) if text.len() == bytes));
+                    ControlFlow::Continue(())
+                })
+            });
+        });
+    }
+    group.finish();
+}

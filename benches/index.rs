@@ -1,0 +1,61 @@
+//! A worker's index (`engine::index`): who here hears a channel.
+//!
+//! One lookup in each group and a walk over all listeners, among ten thousand other channels. For a
+//! channel with one subscriber that is the price of the lookups; with thousands it is the share of
+//! the index in every delivery (the reciprocal of the throughput).
+
+mod support;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Throughput};
+use fanfare::engine::index::{Index, NONE};
+use fanfare::message::{Channel, Group};
+
+use support::CHANNEL;
+
+const OTHER_CHANNELS: u32 = 10_000;
+
+fn main() {
+    let mut criterion = support::by_cpu_time();
+    let mut group = criterion.benchmark_group("index/walk");
+    for subscribers in [1, 1_000, 10_000] {
+        let index = index(subscribers);
+        let channel = Channel::from(CHANNEL);
+        group.throughput(Throughput::Elements(u64::from(subscribers)));
+        group.bench_function(BenchmarkId::new("subscribers", subscribers), |bencher| {
+            bencher.iter(|| walk(&index, black_box(&channel)));
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}
+
+fn walk(index: &Index, channel: &Channel) {
+    for group in Group::ALL {
+        for listener in index.listeners(channel, group) {
+            black_box(listener.connection);
+        }
+    }
+}
+
+/// The channel has so many subscribers, half of them in each group.
+fn index(subscribers: u32) -> Index {
+    let mut index = Index::default();
+    for connection in 0..OTHER_CHANNELS {
+        let other = Channel::from(format!("order:other:{connection}").as_str());
+        subscribe(&mut index, connection, &other);
+    }
+    for connection in 0..subscribers {
+        subscribe(&mut index, connection, &Channel::from(CHANNEL));
+    }
+    index
+}
+
+fn subscribe(index: &mut Index, connection: u32, channel: &Channel) {
+    // Nothing ends here, so nobody needs the head of a connection's subscriptions afterwards.
+    let mut first = NONE;
+    let group = Group::ALL[connection as usize % Group::COUNT];
+    index.joined(connection, &mut first, channel, group);
+    index.activate(first, channel, group);
+}

@@ -1,0 +1,96 @@
+//! Mailboxes (`router`): the hand-off from whoever publishes to the worker.
+//!
+//! `one thread`: a slot reserved, mail posted, the bell of somebody awake, the mail taken: what a
+//! publication pays for each worker while that is busy. `round trip`: the same between two threads
+//! that both sleep in between, there and back, so twice: strike the bell, wake the thread that
+//! waits for it. This is what a lone publication waits for before its worker moves.
+
+mod support;
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::thread;
+
+use criterion::Criterion;
+use fanfare::hub::encode;
+use fanfare::message::{Delivery, Group, SessionId, WorkerId};
+use fanfare::router::{Inbox, Mail, Mailbox, Router, Slot};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use support::CpuTime;
+
+const HERE: WorkerId = WorkerId(0);
+const THERE: WorkerId = WorkerId(1);
+const PUBLICATIONS: usize = 4_096;
+
+fn main() {
+    let mut by_cpu_time = support::by_cpu_time();
+    one_thread(&mut by_cpu_time);
+    by_cpu_time.final_summary();
+    let mut by_wall_clock = support::by_wall_clock();
+    round_trip(&mut by_wall_clock);
+    by_wall_clock.final_summary();
+}
+
+fn one_thread(criterion: &mut Criterion<CpuTime>) {
+    let (router, inboxes) = Router::new(1, 0, PUBLICATIONS).expect("event descriptors");
+    let (mailbox, inbox) = (router.worker(HERE), &inboxes.workers[HERE.index()]);
+    let delivery = delivery();
+    criterion.bench_function("mailbox/one thread", |bencher| {
+        bencher.iter(|| {
+            post(mailbox, Mail::Deliver(delivery.clone()));
+            black_box(inbox.take(Mail::slot)).expect("it was posted")
+        });
+    });
+}
+
+fn round_trip(criterion: &mut Criterion) {
+    let (router, mut inboxes) = Router::new(2, 0, PUBLICATIONS).expect("event descriptors");
+    let router = Arc::new(router);
+    let (there, here) = (inboxes.workers.remove(THERE.index()), inboxes.workers.remove(0));
+    let answers = router.clone();
+    let echo = thread::spawn(move || {
+        while let mail @ Mail::Deliver(_) = next(&there) {
+            post(answers.worker(HERE), mail);
+        }
+    });
+    let delivery = delivery();
+    criterion.bench_function("mailbox/round trip", |bencher| {
+        bencher.iter(|| {
+            post(router.worker(THERE), Mail::Deliver(delivery.clone()));
+            next(&here)
+        });
+    });
+    // Whatever is no delivery ends the echo.
+    let goodbye = SessionId { worker: THERE, slot: 0, key: [0; _] };
+    assert!(router.control(THERE, Mail::PollGone(goodbye)), "there is room for control mail");
+    echo.join().expect("the echo does not panic");
+}
+
+fn delivery() -> Delivery {
+    let publication = Arc::new(support::publication());
+    publication.frame(Group::InsforgeDocumented, encode);
+    Delivery { publication, offset: 1 }
+}
+
+fn post(mailbox: &Mailbox<Mail>, mail: Mail) {
+    assert!(mailbox.reserve(Slot::Publication), "one piece is under way at a time");
+    mailbox.post(mail);
+    mailbox.ring();
+}
+
+/// The next piece of mail, slept for if none is there.
+fn next(inbox: &Inbox<Mail>) -> Mail {
+    let bell = inbox.mailbox().doorbell();
+    loop {
+        if let Some(mail) = inbox.take(Mail::slot) {
+            return mail;
+        }
+        if bell.sleep(|| inbox.is_empty()) {
+            let mut waited = [PollFd::new(bell.descriptor(), PollFlags::IN)];
+            poll(&mut waited, None).expect("the descriptor is open");
+            bell.woke();
+            bell.silence();
+        }
+    }
+}

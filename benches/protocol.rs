@@ -1,0 +1,70 @@
+//! Dialects (`protocol`): packets of clients to commands, publications to packets.
+//!
+//! `encode`: the text of one publication in the shape that a group reads; paid once per publication
+//! and group in use, before any lock. `decode`: one Engine.IO packet through all three layers to
+//! the command that it means; paid once per packet of a client.
+
+mod support;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion};
+use fanfare::hub;
+use fanfare::message::{Channel, Command, Content, Group, Member, Publication};
+use fanfare::protocol::insforge::Request;
+use fanfare::protocol::{self, engineio, insforge, socketio};
+
+use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
+
+fn main() {
+    let mut criterion = support::by_cpu_time();
+    encode(&mut criterion);
+    decode(&mut criterion);
+    criterion.final_summary();
+}
+
+fn encode(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("protocol/encode");
+    let message = support::publication();
+    for shape in Group::ALL {
+        group.bench_function(BenchmarkId::new("message", format!("{shape:?}")), |bencher| {
+            bencher.iter(|| protocol::encode(black_box(&message), shape));
+        });
+    }
+    let member = Member { is_user: true, presence_id: "u1".into(), joined_at: AT };
+    let content = Content::Joined(Arc::new(member));
+    let joined = Publication::new(hub::message_id(AT), Channel::from(CHANNEL), AT, content);
+    group.bench_function("presence", |bencher| {
+        bencher.iter(|| protocol::encode(black_box(&joined), Group::InsforgeSdk));
+    });
+    group.finish();
+}
+
+fn decode(criterion: &mut Criterion<CpuTime>) {
+    let subscribe = format!(r#"4217["REALTIME_SUBSCRIBE",{{"channel":"{CHANNEL}"}}]"#);
+    let publish = format!(
+        r#"4218["REALTIME_PUBLISH",{{"channel":"{CHANNEL}","event":"{EVENT}","payload":{PAYLOAD}}}]"#
+    );
+    assert!(matches!(command(&subscribe), Command::Subscribe { .. }));
+    assert!(matches!(command(&publish), Command::Publish { .. }));
+    let mut group = criterion.benchmark_group("protocol/decode");
+    for (name, packet) in [("subscribe", subscribe), ("publish", publish)] {
+        group.bench_function(name, |bencher| bencher.iter(|| command(black_box(&packet))));
+    }
+    group.finish();
+}
+
+/// As a worker's session reads a packet.
+fn command(packet: &str) -> Command {
+    let Ok(engineio::Packet::Message(data)) = engineio::decode(packet) else {
+        panic!("not a message: {packet}")
+    };
+    let Ok(socketio::Packet::Event(event)) = socketio::decode(data) else {
+        panic!("not an event: {data}")
+    };
+    let Request::Command(command) = insforge::request(&event) else {
+        panic!("not a command: {data}")
+    };
+    command
+}

@@ -1,0 +1,118 @@
+//! What the benches have in common: what they measure by and for how long, and what is published.
+#![allow(dead_code, reason = "each bench uses its own part of this")]
+
+use std::time::Duration;
+
+use criterion::Criterion;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use fanfare::hub;
+use fanfare::message::{Channel, Content, Publication, Sender};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+pub(crate) mod audience;
+
+pub(crate) const CHANNEL: &str = "order:123";
+pub(crate) const EVENT: &str = "UPDATE";
+/// What a backend says of one row; with what the dialects put around it, a frame of some 200 bytes.
+pub(crate) const PAYLOAD: &str = r#"{"orderId":"123","status":"shipped"}"#;
+/// 2026-04-25, in milliseconds since the epoch.
+pub(crate) const AT: u64 = 1_777_136_400_123;
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// For steps that one thread does alone: its CPU time. Other work on the machine takes the thread
+/// off its core now and then, which in CPU time does not show.
+pub(crate) fn by_cpu_time() -> Criterion<CpuTime> {
+    configured(Criterion::default().with_measurement(CpuTime))
+}
+
+/// For what threads and processes do together: waiting counts, so what the clock on the wall says.
+pub(crate) fn by_wall_clock() -> Criterion {
+    configured(Criterion::default())
+}
+
+/// Five seconds for each figure, so that all of them together take a few minutes. Fifty samples
+/// instead of a hundred are longer ones, which other work on the machine disturbs less.
+fn configured<M: Measurement + 'static>(criterion: Criterion<M>) -> Criterion<M> {
+    criterion
+        .without_plots()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(4))
+        .sample_size(50)
+        .nresamples(10_000)
+        .configure_from_args()
+}
+
+/// The CPU time that this thread has used so far, the kernel's work for it included.
+pub(crate) fn cpu_time() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(tv_sec).expect("time that was used is not negative");
+    let nanoseconds = u64::try_from(tv_nsec).expect("a fraction of a second is not negative");
+    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+}
+
+/// [`cpu_time`] for criterion.
+pub(crate) struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        cpu_time()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        cpu_time() - start
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+/// A message of a backend.
+pub(crate) fn content() -> Content {
+    Content::Message { event: EVENT.into(), payload: PAYLOAD.into(), sender: Sender::System }
+}
+
+/// Such a message on [`CHANNEL`], without frames.
+pub(crate) fn publication() -> Publication {
+    Publication::new(hub::message_id(AT), Channel::from(CHANNEL), AT, content())
+}
+
+/// A client's text frame.
+pub(crate) fn masked(text: &str) -> Vec<u8> {
+    let (opcode, mask) = (OpCode::Data(Data::Text), Some(MASK));
+    let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
+    let mut frame = Vec::new();
+    header.format(text.len() as u64, &mut frame).expect("a vector takes every byte");
+    frame.extend(text.bytes().zip(MASK.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// The length of the server's frame around a text.
+pub(crate) fn server_frame_bytes(text: &str) -> usize {
+    FrameHeader::default().len(text.len() as u64) + text.len()
+}
+
+/// For benches with thousands of sockets: as many descriptors as the system lets the process have.
+pub(crate) fn raise_descriptor_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("within the maximum");
+}
