@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
@@ -19,13 +20,14 @@ use crate::wire::{self, Frame, PONG_PACKET, Packet};
 /// The example key of RFC 6455 section 1.3 and the answer it must get: a server that computes the
 /// answer gets this one right, so no hash is needed here.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const KEY_ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub(crate) const KEY_ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const HEADERS_MAX: usize = 64;
 const UPGRADE_BYTES_MAX: usize = 16 * 1024;
 /// Latencies are kept from 1 µs to 10 minutes with three significant digits.
 const LATENCY_NS: (u64, u64) = (1_000, 600_000_000_000);
 
 /// What every client says, in this order.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Script {
     upgrade: String,
     connect: String,
@@ -85,6 +87,30 @@ impl Heard {
         }
     }
 
+    /// As another process can take it: the histogram as its buckets that are not empty.
+    pub(crate) fn digest(&self) -> Digest {
+        let buckets = self.latency.iter_recorded();
+        Digest {
+            latency: buckets.map(|at| (at.value_iterated_to(), at.count_at_value())).collect(),
+            received: self.received,
+            pings: self.pings,
+            other_events: self.other_events,
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// Adds what another process heard. Histograms have the same buckets everywhere, so nothing is
+    /// lost on the way.
+    pub(crate) fn add_digest(&mut self, digest: Digest) -> Result<()> {
+        let mut other = Self { received: digest.received, pings: digest.pings, ..Self::new() };
+        for (value, count) in digest.latency {
+            other.latency.record_n(value, count)?;
+        }
+        other.other_events = digest.other_events;
+        other.errors = digest.errors;
+        self.add(other)
+    }
+
     /// Adds another thread's.
     pub(crate) fn add(&mut self, other: Self) -> Result<()> {
         self.latency.add(other.latency)?;
@@ -103,6 +129,16 @@ impl Heard {
         self.mask ^= self.mask << 5;
         self.mask.to_ne_bytes()
     }
+}
+
+/// What the clients of one process heard, for another to add up.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Digest {
+    latency: Vec<(u64, u64)>,
+    received: u64,
+    pings: u64,
+    other_events: u64,
+    errors: (Option<String>, u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -470,6 +506,26 @@ mod tests {
         for bad in ["[]", r#"[{"ok":false,"error":{"code":"REALTIME_UNAUTHORIZED"}}]"#, "[tru"] {
             assert!(check_subscribed(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_other_processes_heard_adds_up_exactly() {
+        let mut here = Heard::new();
+        let mut there = Heard::new();
+        let mut whole = Heard::new();
+        for step in 1..5_000_u64 {
+            let latency = step * step * 97;
+            whole.latency.record(latency).unwrap();
+            let half = if step % 3 == 0 { &mut here } else { &mut there };
+            half.latency.record(latency).unwrap();
+            half.received += 1;
+        }
+        there.errors = (Some("late".to_owned()), 2);
+        let digest = serde_json::to_string(&there.digest()).unwrap();
+        here.add_digest(serde_json::from_str(&digest).unwrap()).unwrap();
+        assert_eq!(here.latency, whole.latency);
+        assert_eq!(here.latency.max(), whole.latency.max());
+        assert_eq!((here.received, here.errors.1), (4_999, 2));
     }
 
     #[test]
