@@ -88,6 +88,17 @@ fn clients_in_several_processes_add_up_to_the_same() {
 }
 
 #[test]
+fn clients_that_read_slowly_get_everything_in_the_end() {
+    // 24 MB for each, which is more than the buffers of a connection take.
+    let mut command = Command::new(BINARY);
+    command.args(["floor", "-n", "5", "--rate", "40", "--warmup", "0", "--seconds", "1"]);
+    command.args(["--payload-bytes", "600000", "--lazy-ms", "20"]);
+    let result = result(&command.output().unwrap());
+    let deliveries = &result["deliveries"];
+    assert_eq!((&deliveries["received"], &deliveries["lost"]), (&200.into(), &0.into()));
+}
+
+#[test]
 fn a_broken_threshold_is_exit_code_1_and_wrong_usage_2() {
     let slow = floor(&["--max-p99-ms", "0.000001"]).output().unwrap();
     assert_eq!(slow.status.code(), Some(1));

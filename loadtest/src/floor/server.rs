@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -71,9 +72,10 @@ impl Server {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
         let mut scratch = vec![0; 16 * 1024];
         loop {
+            self.await_turn()?;
             events.clear();
-            let wait = self.wait().map(timespec);
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), wait.as_ref()) {
+            let look = timespec(Duration::ZERO);
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&look)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error).context("epoll failed"),
             }
@@ -87,6 +89,17 @@ impl Server {
                 }
             }
             self.publish_due()?;
+        }
+    }
+
+    /// Waits until something is to be done. A wait of epoll itself may be rounded up to whole
+    /// milliseconds, which would make publications late.
+    fn await_turn(&self) -> Result<()> {
+        let wait = self.wait().map(timespec);
+        let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+        match poll(&mut fds, wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("poll failed"),
         }
     }
 

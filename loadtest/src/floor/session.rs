@@ -156,6 +156,9 @@ fn read_masked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
     use super::*;
     use crate::wire::{write_pong, write_text};
 
@@ -176,5 +179,33 @@ mod tests {
         write_pong(&mut pong, b"", [1, 2, 3, 4]);
         assert!(read_masked(&pong).is_err());
         assert!(read_masked(&[0x81, 0x01, b'a']).is_err());
+    }
+
+    #[test]
+    fn what_a_socket_does_not_take_is_kept_and_sent_later_in_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut session = Session::new(listener.accept().unwrap().0);
+        let mut sent = Vec::new();
+        let mut kept = 0;
+        // The client reads nothing: buffers fill up, and after that a little more is said.
+        for number in 0_u32.. {
+            let frame: Vec<u8> = (number..number + 10_000).flat_map(u32::to_be_bytes).collect();
+            kept += u32::from(!session.send(&frame).unwrap());
+            sent.extend(frame);
+            if kept == 3 {
+                break;
+            }
+        }
+        assert!(session.backlog_bytes() > 40_000);
+        let mut received = vec![0; sent.len()];
+        let mut at = 0;
+        while at < sent.len() {
+            let end = sent.len().min(at + 100_000);
+            at += client.read(&mut received[at..end]).unwrap();
+            session.flush().unwrap();
+        }
+        assert_eq!(session.backlog_bytes(), 0);
+        assert!(received == sent);
     }
 }
