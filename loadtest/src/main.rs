@@ -7,6 +7,7 @@ mod clock;
 mod crowd;
 mod descriptors;
 mod floor;
+mod heard;
 mod helper;
 mod http;
 mod pin;

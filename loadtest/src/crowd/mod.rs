@@ -13,7 +13,8 @@ pub(crate) use self::process::serve;
 use self::pulse::Dismissal;
 pub(crate) use self::pulse::Pulse;
 use self::thread::Loop;
-use crate::client::{Heard, Script};
+use crate::client::Script;
+use crate::heard::Heard;
 use crate::tally::Tally;
 use crate::target::Target;
 

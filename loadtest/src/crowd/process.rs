@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Digest, Heard};
 use crate::crowd::pulse::{Counts, Dismissal, Pulse};
 use crate::crowd::{Crowd, Gathered};
+use crate::heard::{Digest, Heard};
 use crate::helper::{Helper, News, tell};
 use crate::tally::Tally;
 

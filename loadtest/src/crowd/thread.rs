@@ -10,9 +10,10 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::client::{Client, Heard};
+use crate::client::Client;
 use crate::clock::{nanos, now_ns, timespec};
 use crate::crowd::{Crowd, Gathered, Pulse};
+use crate::heard::Heard;
 use crate::tally::Tally;
 
 const EVENTS_MAX: usize = 1_024;
