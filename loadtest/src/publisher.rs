@@ -330,6 +330,13 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_called_off_ends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 1_000_000);
+        assert!(publish(&plan, now_ns(), &AtomicBool::new(true)).is_err());
+    }
+
+    #[test]
     fn an_answer_that_means_a_mistake_ends_the_run() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let plan = plan(&listener, 1);

@@ -29,6 +29,7 @@ Example:
   loadtest floor -n 1000 --rate 100 --seconds 10 --server-cpu 0 --client-cpu 1";
 
 const IDLE_EXAMPLE: &str = "\
+Start the node anew for it: what earlier connections left behind would be used again.
 Example:
   loadtest idle --anon-key anon_… -n 10000 --seconds 30 --server-pid $(pidof fanfare)";
 

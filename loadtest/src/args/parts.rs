@@ -136,7 +136,7 @@ pub(crate) struct PlaceArguments {
     /// Processor for all threads of the server
     #[arg(long, value_name = "CPU", value_parser = processor)]
     pub(crate) server_cpu: Option<usize>,
-    /// Processor for all threads of the clients
+    /// Processor for the clients and whoever publishes
     #[arg(long, value_name = "CPU", value_parser = processor)]
     pub(crate) client_cpu: Option<usize>,
 }

@@ -1,8 +1,8 @@
-//! The least program that can do the work: one thread that hands the same bytes to one socket after
-//! the other.
+//! The least program that can do the work: one thread that hands the same bytes to one socket
+//! after the other.
 //!
-//! It takes no publications over HTTP, has no heartbeats, no channels and no limits per client. What
-//! a server needs more processor time for than this, it needs for those.
+//! It takes no publications over HTTP, has no heartbeats, no channels and no limits per client.
+//! What a server needs more processor time for than this, it needs for those.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;

@@ -11,7 +11,10 @@ use crate::client::KEY_ANSWER;
 use crate::floor::frame::text_frame;
 
 /// No heartbeats: clients answer them, but need none.
-const OPEN: &str = r#"0{"sid":"floor","upgrades":[],"pingInterval":3600000,"pingTimeout":20000,"maxPayload":1000000}"#;
+const OPEN: &str = concat!(
+    r#"0{"sid":"floor","upgrades":[],"pingInterval":3600000,"pingTimeout":20000,"#,
+    r#""maxPayload":1000000}"#
+);
 const CONNECTED: &str = r#"40{"sid":"floor"}"#;
 const SUBSCRIBED: &str = r#"[{"ok":true,"presence":{"members":[]}}]"#;
 const REQUEST_BYTES_MAX: usize = 64 * 1024;

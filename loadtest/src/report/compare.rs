@@ -69,10 +69,11 @@ pub(crate) struct CompareReport {
 impl CompareReport {
     /// The title and the head of the lines of the pairs.
     pub(crate) fn head(asked: &Asked, pairs: usize) -> String {
-        format!(
-            "compare on {asked}, {pairs} pairs\n  {:>4}  {:<5}  {:>10}  {:>10}  {:>6}  {:>12}  {:>12}",
+        let columns = format!(
+            "  {:>4}  {:<5}  {:>10}  {:>10}  {:>6}  {:>12}  {:>12}",
             "pair", "first", "node CPU", "floor CPU", "ratio", "node p99", "floor p99"
-        )
+        );
+        format!("compare on {asked}, {pairs} pairs\n{columns}")
     }
 
     /// For people, below the pairs.

@@ -1,5 +1,6 @@
 //! A measured run: a crowd that listens, somebody who publishes, and the costs of it.
 
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -171,9 +172,11 @@ impl Conductor<'_> {
                 .spawn_scoped(scope, || publisher.publish(start_ns, self.pulse))?;
             let warmup_ns = measure_from_ns.saturating_sub(now_ns());
             thread::sleep(Duration::from_nanos(warmup_ns));
-            let before = self.sample()?;
+            let before = self.sample();
             while !publisher.is_finished() {
-                if self.pulse.ensure_whole().is_err() {
+                // Nothing of what follows would count, so that nobody has to wait for it.
+                if before.is_err() || self.pulse.ensure_whole().is_err() {
+                    self.pulse.broken().store(true, Ordering::Relaxed);
                     own_pid.map_or(Ok(()), end)?;
                 }
                 progress.show(|| self.progress_line(start_ns));
@@ -181,6 +184,7 @@ impl Conductor<'_> {
             }
             let published = publisher.join().expect("the publisher returns its errors");
             self.pulse.ensure_whole()?;
+            let before = before?;
             Ok((published?, before))
         })
     }
