@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail, ensure};
-use hdrhistogram::Histogram;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::clock::now_ns;
-use crate::stamp::Reader;
+use crate::heard::Heard;
 use crate::tally::Tally;
 use crate::target::Target;
 use crate::wire::{self, Frame, PONG_PACKET, Packet};
@@ -19,13 +19,12 @@ use crate::wire::{self, Frame, PONG_PACKET, Packet};
 /// The example key of RFC 6455 section 1.3 and the answer it must get: a server that computes the
 /// answer gets this one right, so no hash is needed here.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const KEY_ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub(crate) const KEY_ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const HEADERS_MAX: usize = 64;
 const UPGRADE_BYTES_MAX: usize = 16 * 1024;
-/// Latencies are kept from 1 µs to 10 minutes with three significant digits.
-const LATENCY_NS: (u64, u64) = (1_000, 600_000_000_000);
 
 /// What every client says, in this order.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Script {
     upgrade: String,
     connect: String,
@@ -45,63 +44,6 @@ impl Script {
         let subscribe = |channel| json!(["realtime:subscribe", { "channel": channel }]);
         let subscribe = channel.map(|channel| format!("420{}", subscribe(channel)));
         Self { upgrade, connect, subscribe }
-    }
-}
-
-/// What all clients of one thread heard, added up.
-pub(crate) struct Heard {
-    /// From a publication's due time to its reading, in ns, for those due in the measured window.
-    pub(crate) latency: Histogram<u64>,
-    /// Publications received, repeats not counted.
-    pub(crate) received: u64,
-    /// Heartbeats answered.
-    pub(crate) pings: u64,
-    /// Events that carry no stamp: presence, for the most part.
-    pub(crate) other_events: u64,
-    /// The first `realtime:error` and how many there were.
-    pub(crate) errors: (Option<String>, u64),
-    /// Publications due before this are checked but not timed.
-    pub(crate) measure_from_ns: u64,
-    reader: Reader,
-    mask: u32,
-    frame: Vec<u8>,
-}
-
-impl Heard {
-    /// Nothing yet.
-    pub(crate) fn new() -> Self {
-        let latency = Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, 3)
-            .expect("these bounds are constants that the histogram accepts");
-        Self {
-            latency,
-            received: 0,
-            pings: 0,
-            other_events: 0,
-            errors: (None, 0),
-            measure_from_ns: u64::MAX,
-            reader: Reader::new(),
-            mask: 0x9E37_79B9,
-            frame: Vec::new(),
-        }
-    }
-
-    /// Adds another thread's.
-    pub(crate) fn add(&mut self, other: Self) -> Result<()> {
-        self.latency.add(other.latency)?;
-        self.received += other.received;
-        self.pings += other.pings;
-        self.other_events += other.other_events;
-        self.errors.0 = self.errors.0.take().or(other.errors.0);
-        self.errors.1 += other.errors.1;
-        Ok(())
-    }
-
-    fn next_mask(&mut self) -> [u8; 4] {
-        // Xorshift: no secrecy is needed, only bytes that a server cannot skip unmasking.
-        self.mask ^= self.mask << 13;
-        self.mask ^= self.mask >> 17;
-        self.mask ^= self.mask << 5;
-        self.mask.to_ne_bytes()
     }
 }
 

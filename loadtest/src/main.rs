@@ -5,7 +5,12 @@ mod args;
 mod client;
 mod clock;
 mod crowd;
+mod descriptors;
+mod floor;
+mod heard;
+mod helper;
 mod http;
+mod pin;
 mod procfs;
 mod progress;
 mod publisher;
@@ -22,37 +27,40 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::args::{Arguments, Scenario};
-
-/// Descriptors kept for everything that is no client: files of `/proc`, the publisher, epoll.
-const DESCRIPTORS_SPARE: u64 = 100;
+use crate::args::{Arguments, CrowdArguments, Scenario};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let clients = arguments.scenario.common().subscribers;
-    let fits = raise_descriptor_limit().saturating_sub(DESCRIPTORS_SPARE);
-    if clients as u64 > fits {
+    descriptors::raise_limit();
+    let nothing_wrong = |()| Vec::new();
+    conclude(match &arguments.scenario {
+        Scenario::Fanout(arguments) => scenario::fanout::run(arguments),
+        Scenario::Floor(arguments) => {
+            ensure_floor_holds(&arguments.crowd);
+            scenario::floor::run(arguments)
+        }
+        Scenario::Compare(arguments) => {
+            ensure_floor_holds(&arguments.crowd);
+            scenario::compare::run(arguments)
+        }
+        Scenario::Idle(arguments) => scenario::idle::run(arguments),
+        Scenario::Clients => crowd::serve().map(nothing_wrong),
+        Scenario::FloorServer => floor::serve().map(nothing_wrong),
+    })
+}
+
+/// Clients may be spread over processes, but the floor is one.
+fn ensure_floor_holds(crowd: &CrowdArguments) {
+    let (clients, fits) = (crowd.subscribers, descriptors::available());
+    if clients > fits {
         let message = format!(
-            "{clients} clients do not fit: this process may open {fits} connections \
-             (ulimit -Hn, less {DESCRIPTORS_SPARE} for other descriptors)"
+            "the floor cannot hold {clients} clients: a process may open {fits} connections \
+             (ulimit -Hn, less {} for other descriptors)",
+            descriptors::SPARE
         );
         Arguments::command().error(ErrorKind::ValueValidation, message).exit();
     }
-    let faults = match &arguments.scenario {
-        Scenario::Fanout(arguments) => scenario::fanout::run(arguments),
-        Scenario::Idle(arguments) => scenario::idle::run(arguments),
-    };
-    conclude(faults)
-}
-
-/// Raises the soft limit to the hard one and returns what holds then.
-fn raise_descriptor_limit() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let held = if raised.is_ok() { maximum } else { current };
-    held.unwrap_or(u64::MAX)
 }
 
 fn conclude(faults: Result<Vec<String>>) -> ExitCode {

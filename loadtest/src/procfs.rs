@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::{AddAssign, Sub};
+use std::ops::{Add, Sub};
 
 use anyhow::{Context, Result};
 
@@ -13,12 +13,31 @@ pub(crate) struct Cpu {
     pub(crate) user_us: u64,
     /// In the kernel on its behalf.
     pub(crate) system_us: u64,
+    /// Both together in nanoseconds, from the scheduler; `None` where it does not tell.
+    pub(crate) run_ns: Option<u64>,
 }
 
 impl Cpu {
-    /// Both together.
-    pub(crate) fn total_us(self) -> u64 {
-        self.user_us + self.system_us
+    /// Both together, as exactly as they are known.
+    pub(crate) fn total_ns(self) -> u64 {
+        self.run_ns.unwrap_or((self.user_us + self.system_us) * 1_000)
+    }
+
+    /// Where the total comes from.
+    pub(crate) fn source(self) -> &'static str {
+        if self.run_ns.is_some() { "schedstat" } else { "stat" }
+    }
+}
+
+impl Add for Cpu {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            user_us: self.user_us + other.user_us,
+            system_us: self.system_us + other.system_us,
+            run_ns: self.run_ns.zip(other.run_ns).map(|(one, other)| one + other),
+        }
     }
 }
 
@@ -26,24 +45,20 @@ impl Sub for Cpu {
     type Output = Self;
 
     fn sub(self, earlier: Self) -> Self {
+        let run_ns = self.run_ns.zip(earlier.run_ns);
         Self {
             user_us: self.user_us.saturating_sub(earlier.user_us),
             system_us: self.system_us.saturating_sub(earlier.system_us),
+            run_ns: run_ns.map(|(later, earlier)| later.saturating_sub(earlier)),
         }
-    }
-}
-
-impl AddAssign for Cpu {
-    fn add_assign(&mut self, other: Self) {
-        self.user_us += other.user_us;
-        self.system_us += other.system_us;
     }
 }
 
 /// The processor time of a process and of its living threads, at one moment or over a window.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
-    /// The whole process, threads that have ended included.
+    /// The whole process. Ticks include threads that have ended; the scheduler's nanoseconds are
+    /// known only where none has.
     pub(crate) process: Cpu,
     /// Each thread's name and share, by thread id.
     pub(crate) threads: BTreeMap<u32, (String, Cpu)>,
@@ -52,33 +67,52 @@ pub(crate) struct Usage {
 impl Usage {
     /// Up to now.
     pub(crate) fn of(pid: u32) -> Result<Self> {
-        let process = read_stat(&format!("/proc/{pid}/stat"))?.1;
+        let mut process = read_stat(&format!("/proc/{pid}/stat"))?.1;
         let mut threads = BTreeMap::new();
+        let mut run_ns = Some(0);
         for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let name = entry?.file_name();
             let Some(id) = name.to_str().and_then(|id| id.parse().ok()) else {
                 continue;
             };
             // A thread may end between the listing and the reading.
-            let Ok(stat) = read_stat(&format!("/proc/{pid}/task/{id}/stat")) else {
+            let Ok((name, mut cpu)) = read_stat(&format!("/proc/{pid}/task/{id}/stat")) else {
                 continue;
             };
-            threads.insert(id, stat);
+            cpu.run_ns = read_run_ns(&format!("/proc/{pid}/task/{id}/schedstat"));
+            run_ns = run_ns.zip(cpu.run_ns).map(|(sum, one)| sum + one);
+            threads.insert(id, (name, cpu));
         }
+        process.run_ns = run_ns;
         Ok(Self { process, threads })
+    }
+
+    /// Of several processes together.
+    pub(crate) fn of_all(pids: impl IntoIterator<Item = u32>) -> Result<Self> {
+        let nothing = Cpu { run_ns: Some(0), ..Cpu::default() };
+        let mut all = Self { process: nothing, threads: BTreeMap::new() };
+        for pid in pids {
+            let one = Self::of(pid)?;
+            all.process = all.process + one.process;
+            all.threads.extend(one.threads);
+        }
+        Ok(all)
     }
 
     /// What was added since `earlier`; threads that did nothing are left out.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let added = |(id, (name, cpu)): (&u32, &(String, Cpu))| {
-            let before = earlier.threads.get(id).map_or_else(Cpu::default, |(_, cpu)| *cpu);
+            let nothing = Cpu { run_ns: Some(0), ..Cpu::default() };
+            let before = earlier.threads.get(id).map_or(nothing, |(_, cpu)| *cpu);
             let cpu = *cpu - before;
-            (cpu.total_us() > 0).then(|| (*id, (name.clone(), cpu)))
+            (cpu.total_ns() > 0).then(|| (*id, (name.clone(), cpu)))
         };
-        Self {
-            process: self.process - earlier.process,
-            threads: self.threads.iter().filter_map(added).collect(),
+        let mut process = self.process - earlier.process;
+        if earlier.threads.keys().any(|id| !self.threads.contains_key(id)) {
+            // What that thread did in the window went with it.
+            process.run_ns = None;
         }
+        Self { process, threads: self.threads.iter().filter_map(added).collect() }
     }
 }
 
@@ -122,7 +156,13 @@ fn parse_stat(stat: &str, tick_us: u64) -> Option<(String, Cpu)> {
     let (_, name) = before.split_once('(')?;
     let mut times = after.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
     let mut time_us = || Some(times.next()?.ok()? * tick_us);
-    Some((name.to_owned(), Cpu { user_us: time_us()?, system_us: time_us()? }))
+    let cpu = Cpu { user_us: time_us()?, system_us: time_us()?, run_ns: None };
+    Some((name.to_owned(), cpu))
+}
+
+/// The time that a thread has run, which is the first figure of its schedstat.
+fn read_run_ns(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The value of a line like `VmRSS:    1234 kB`, in bytes.
@@ -138,7 +178,7 @@ mod tests {
     #[test]
     fn a_thread_name_may_hold_anything() {
         let stat = "77 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 250 31 0 0 20";
-        let cpu = Cpu { user_us: 2_500_000, system_us: 310_000 };
+        let cpu = Cpu { user_us: 2_500_000, system_us: 310_000, run_ns: None };
         assert_eq!(parse_stat(stat, 10_000), Some(("a) b (c".to_owned(), cpu)));
         assert_eq!(parse_stat("77 (x) R 1 2", 10_000), None);
     }
@@ -151,6 +191,24 @@ mod tests {
     }
 
     #[test]
+    fn nanoseconds_are_known_while_no_thread_has_ended() {
+        let cpu = |user_us, run_ns| Cpu { user_us, system_us: 0, run_ns };
+        let usage = |threads: &[(u32, Cpu)]| Usage {
+            process: threads.iter().fold(cpu(0, Some(0)), |sum, (_, one)| sum + *one),
+            threads: threads.iter().map(|(id, cpu)| (*id, (String::new(), *cpu))).collect(),
+        };
+        let before = usage(&[(1, cpu(10, Some(11_500)))]);
+        let after = usage(&[(1, cpu(20, Some(22_750))), (2, cpu(0, Some(400)))]);
+        let used = after.since(&before);
+        assert_eq!((used.process.total_ns(), used.process.source()), (11_650, "schedstat"));
+        assert_eq!(used.threads[&2].1.total_ns(), 400);
+        let ended = before.since(&after);
+        assert_eq!((ended.process.run_ns, ended.process.source()), (None, "stat"));
+        let silent = usage(&[(1, cpu(20, None))]);
+        assert_eq!(silent.since(&before).process.total_ns(), 10_000);
+    }
+
+    #[test]
     fn a_busy_process_is_seen_to_be_busy() {
         let pid = std::process::id();
         let before = Usage::of(pid).unwrap();
@@ -159,7 +217,8 @@ mod tests {
         loop {
             std::hint::black_box((0..1_000_000_u64).fold(0, u64::wrapping_add));
             let used = Usage::of(pid).unwrap().since(&before);
-            if used.process.total_us() >= 30_000 && !used.threads.is_empty() {
+            let ticks_us = used.process.user_us + used.process.system_us;
+            if ticks_us >= 30_000 && !used.threads.is_empty() {
                 break;
             }
             assert!(start.elapsed().as_secs() < 30, "no time was counted");

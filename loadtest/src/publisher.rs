@@ -7,12 +7,13 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::{nanos, now_ns, timespec};
@@ -25,12 +26,9 @@ use crate::target::Target;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// What is to be published.
-pub(crate) struct Plan {
-    /// The server.
-    pub(crate) target: Target,
-    /// The credential.
-    pub(crate) api_key: String,
+/// What is published when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Schedule {
     /// The channel.
     pub(crate) channel: String,
     /// The event's name.
@@ -41,27 +39,39 @@ pub(crate) struct Plan {
     pub(crate) rate: f64,
     /// How many in all.
     pub(crate) publications: u64,
+}
+
+impl Schedule {
+    /// When publication `sequence` of a run that starts at `start_ns` is due.
+    pub(crate) fn due_ns(&self, start_ns: u64, sequence: u64) -> u64 {
+        start_ns + nanos(Duration::from_secs_f64(sequence as f64 / self.rate))
+    }
+}
+
+/// How it reaches the server.
+pub(crate) struct Plan {
+    /// The server.
+    pub(crate) target: Target,
+    /// The credential.
+    pub(crate) api_key: String,
+    /// What is published when.
+    pub(crate) schedule: Schedule,
     /// Publications that may wait for their answer at once; 1 for servers that cannot pipeline.
     pub(crate) unanswered_max: u64,
 }
 
 impl Plan {
-    /// When publication `sequence` of a run that starts at `start_ns` is due.
-    pub(crate) fn due_ns(&self, start_ns: u64, sequence: u64) -> u64 {
-        start_ns + nanos(Duration::from_secs_f64(sequence as f64 / self.rate))
-    }
-
     fn template(&self) -> Result<Template> {
         let text = |value: &str| Value::from(value).to_string();
         let before = format!(
             r#"{{"channel":{},"event":{},"payload":"#,
-            text(&self.channel),
-            text(&self.event)
+            text(&self.schedule.channel),
+            text(&self.schedule.event)
         );
-        let body_bytes = before.len() + self.payload_bytes + 1;
+        let body_bytes = before.len() + self.schedule.payload_bytes + 1;
         let path = "/api/realtime/messages";
         let head = post_head(&self.target, path, &self.api_key, body_bytes);
-        Template::new(&format!("{head}{before}"), self.payload_bytes, "}")
+        Template::new(&format!("{head}{before}"), self.schedule.payload_bytes, "}")
     }
 }
 
@@ -73,18 +83,18 @@ pub(crate) struct Published {
     pub(crate) late_ns_max: u64,
 }
 
-/// Publishes all, the first at `start_ns`, and counts in `sent`. An error when the server answers
+/// Publishes all, the first at `start_ns`, or until `stop` is set. An error when the server answers
 /// with anything but 2xx and 503, or not at all.
-pub(crate) fn publish(plan: &Plan, start_ns: u64, sent: &AtomicU64) -> Result<Published> {
+pub(crate) fn publish(plan: &Plan, start_ns: u64, stop: &AtomicBool) -> Result<Published> {
     let mut line = Line::new(plan, start_ns)?;
     loop {
+        ensure!(!stop.load(Ordering::Relaxed), "nobody is left to publish to");
         line.send_due();
         let alive = line.flush()? && line.collect()?;
         if !alive {
             line.reconnect()?;
         }
-        sent.store(line.next, Ordering::Relaxed);
-        if line.outcomes.len() as u64 == plan.publications {
+        if line.outcomes.len() as u64 == plan.schedule.publications {
             return Ok(Published { outcomes: line.outcomes, late_ns_max: line.late_ns_max });
         }
         line.wait()?;
@@ -110,7 +120,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn new(plan: &'a Plan, start_ns: u64) -> Result<Self> {
-        let capacity = usize::try_from(plan.publications)?;
+        let capacity = usize::try_from(plan.schedule.publications)?;
         Ok(Self {
             plan,
             start_ns,
@@ -130,12 +140,12 @@ impl<'a> Line<'a> {
     }
 
     fn may_send(&self) -> bool {
-        self.next < self.plan.publications && self.unanswered() < self.plan.unanswered_max
+        self.next < self.plan.schedule.publications && self.unanswered() < self.plan.unanswered_max
     }
 
     fn send_due(&mut self) {
         while self.may_send() {
-            let due_ns = self.plan.due_ns(self.start_ns, self.next);
+            let due_ns = self.plan.schedule.due_ns(self.start_ns, self.next);
             let now_ns = now_ns();
             if due_ns > now_ns {
                 return;
@@ -196,7 +206,7 @@ impl<'a> Line<'a> {
         }
         let mut timeout = POLL_MAX;
         if self.may_send() {
-            let due_ns = self.plan.due_ns(self.start_ns, self.next);
+            let due_ns = self.plan.schedule.due_ns(self.start_ns, self.next);
             timeout = timeout.min(Duration::from_nanos(due_ns.saturating_sub(now_ns)));
         }
         let mut interest = PollFlags::IN;
@@ -246,11 +256,13 @@ mod tests {
         Plan {
             target: format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
             api_key: "ik_test".to_owned(),
-            channel: "load:\"1\"".to_owned(),
-            event: "load".to_owned(),
-            payload_bytes: 64,
-            rate: 1_000.0,
-            publications,
+            schedule: Schedule {
+                channel: "load:\"1\"".to_owned(),
+                event: "load".to_owned(),
+                payload_bytes: 64,
+                rate: 1_000.0,
+                publications,
+            },
             unanswered_max: 16,
         }
     }
@@ -291,7 +303,7 @@ mod tests {
             }
             numbers
         });
-        let published = publish(&plan, now_ns(), &AtomicU64::new(0)).unwrap();
+        let published = publish(&plan, now_ns(), &AtomicBool::new(false)).unwrap();
         assert_eq!(server.join().unwrap(), (0..8).collect::<Vec<_>>());
         let mut expected = [Outcome::Accepted; 8];
         expected[3] = Outcome::Refused;
@@ -312,9 +324,16 @@ mod tests {
             stream.get_mut().write_all(answer).unwrap();
             number
         });
-        let published = publish(&plan, now_ns(), &AtomicU64::new(0)).unwrap();
+        let published = publish(&plan, now_ns(), &AtomicBool::new(false)).unwrap();
         assert_eq!(server.join().unwrap(), 1);
         assert_eq!(published.outcomes, [Outcome::Unanswered, Outcome::Accepted]);
+    }
+
+    #[test]
+    fn a_run_that_is_called_off_ends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 1_000_000);
+        assert!(publish(&plan, now_ns(), &AtomicBool::new(true)).is_err());
     }
 
     #[test]
@@ -327,7 +346,7 @@ mod tests {
             let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nnothing";
             stream.get_mut().write_all(answer).unwrap();
         });
-        let error = publish(&plan, now_ns(), &AtomicU64::new(0)).err().unwrap().to_string();
+        let error = publish(&plan, now_ns(), &AtomicBool::new(false)).err().unwrap().to_string();
         assert_eq!(error, "publication 0 was answered 404: nothing");
         server.join().unwrap();
     }

@@ -12,11 +12,11 @@ const TIME_DIGITS: usize = 19;
 const STAMP_BYTES: usize = SEQUENCE_DIGITS + 1 + TIME_DIGITS;
 /// Between the stamp and the padding, and after the padding.
 const MIDDLE: &str = r#"","pad":""#;
-const TAIL: &str = r#""}"#;
+const TAIL: &str = r#"""#;
 
 /// The smallest payload object that holds a stamp.
 pub(crate) const PAYLOAD_BYTES_MIN: usize =
-    1 + MARK.len() + STAMP_BYTES + MIDDLE.len() + TAIL.len();
+    1 + MARK.len() + STAMP_BYTES + MIDDLE.len() + TAIL.len() + 1;
 
 /// What one publication says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,13 +70,23 @@ impl Template {
     /// Puts a payload object of `payload_bytes` bytes between `before` and `after`. An error when
     /// the stamp alone needs more than that.
     pub(crate) fn new(before: &str, payload_bytes: usize, after: &str) -> Result<Self> {
+        Self::with_members(before, payload_bytes, "", after)
+    }
+
+    /// The same with `members` added to the object, which come on top of its size.
+    pub(crate) fn with_members(
+        before: &str,
+        payload_bytes: usize,
+        members: &str,
+        after: &str,
+    ) -> Result<Self> {
         let padding = payload_bytes.checked_sub(PAYLOAD_BYTES_MIN);
         let padding = padding.with_context(|| format!("less than {PAYLOAD_BYTES_MIN} bytes"))?;
         let padding = "x".repeat(padding);
-        let head = format!("{{{MARK}");
         let stamp = format!("{:0SEQUENCE_DIGITS$}:{:0TIME_DIGITS$}", 0, 0);
-        let text = format!("{before}{head}{stamp}{MIDDLE}{padding}{TAIL}{after}").into_bytes();
-        Ok(Self { text, stamp_at: before.len() + head.len() })
+        let head = format!("{before}{{{MARK}");
+        let text = format!("{head}{stamp}{MIDDLE}{padding}{TAIL}{members}}}{after}");
+        Ok(Self { text: text.into_bytes(), stamp_at: head.len() })
     }
 
     /// The text with this stamp in it.

@@ -48,6 +48,11 @@ pub(crate) fn bytes(count: Option<f64>) -> String {
     count.map_or_else(|| "-".to_owned(), |count| format!("{count:.0} B"))
 }
 
+/// Nanoseconds as microseconds, which may be unknown.
+pub(crate) fn micros(ns: Option<f64>) -> String {
+    ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.3} µs", ns / 1e3))
+}
+
 /// Nanoseconds as milliseconds.
 pub(crate) fn millis(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 /// The sequence numbers that one subscriber has seen.
 ///
 /// Publications are expected in order, so only the holes are kept: none while all is well.
-#[derive(Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     next: u64,
     missing: Vec<Range<u64>>,

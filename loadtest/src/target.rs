@@ -4,12 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 /// Source addresses that clients are spread over: each has some 28,000 ports of its own.
 const SOURCES: u32 = 9;
 
 /// Where the server listens.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct Target {
     /// Its socket address.
     pub(crate) address: SocketAddr,
@@ -25,6 +27,20 @@ impl Target {
         let first = u32::from(Ipv4Addr::LOCALHOST);
         let source = IpAddr::V4(Ipv4Addr::from(first + turn));
         self.address.is_ipv4().then_some(SocketAddr::new(source, 0))
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        format!("http://{}", target.authority)
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = Error;
+
+    fn try_from(url: String) -> Result<Self> {
+        url.parse()
     }
 }
 
@@ -56,7 +72,9 @@ mod tests {
             ("http://127.0.0.5", "127.0.0.5:80"),
             ("http://[::1]:7130", "[::1]:7130"),
         ] {
-            assert_eq!(Target::from_str(url).unwrap().address.to_string(), address);
+            let target = Target::from_str(url).unwrap();
+            assert_eq!(target.address.to_string(), address);
+            assert_eq!(Target::try_from(String::from(target.clone())).unwrap(), target);
         }
     }
 

@@ -16,15 +16,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs it, prints the report and returns what is wrong with it.
 pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
-    let common = &arguments.common;
+    let (server, common) = (&arguments.server, &arguments.crowd);
     // The first request is answered before memory is read, so that it counts to nobody.
     if let (true, Some(api_key)) = (arguments.subscribe, &arguments.api_key) {
-        ensure_channel(common, api_key)?;
+        ensure_channel(&server.url, &common.channel, api_key)?;
     }
     let before = Memory::of(arguments.server_pid)?;
     let pulse = Pulse::default();
     let hold = || hold(arguments, &pulse);
-    let crowd = common.crowd(arguments.subscribe, arguments.api_key.as_deref());
+    let auth = server.auth(arguments.api_key.as_deref());
+    let crowd = common.crowd(&server.url, auth.as_ref(), arguments.subscribe);
     let (held, gathered) = crowd.gather(&pulse, hold)?;
     let report = IdleReport {
         connections: common.subscribers,
@@ -33,11 +34,12 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
         before,
         connected: held.connected,
         after: held.after,
+        client_processes: pulse.pids().count(),
         pings: gathered.heard.pings,
         losses: held.losses,
     };
     print(&report.table(), &report.json());
-    Ok(report.faults())
+    Ok(report.faults(arguments.max_bytes_per_connection))
 }
 
 struct Held {
@@ -48,11 +50,12 @@ struct Held {
 
 fn hold(arguments: &IdleArguments, pulse: &Pulse) -> Result<Held> {
     let mut progress = Progress::new();
-    let common = &arguments.common;
+    let common = &arguments.crowd;
     pulse.wait_until_ready(common.subscribers, &mut progress)?;
     let connected = Memory::of(arguments.server_pid)?;
     let start = Instant::now();
     while start.elapsed() < common.seconds {
+        pulse.ensure_whole()?;
         progress.show(|| {
             let (seconds, lost) = (start.elapsed().as_secs(), pulse.lost());
             format!("idle for {seconds} of {:?}, {lost} lost", common.seconds)

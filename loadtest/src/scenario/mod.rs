@@ -1,19 +1,21 @@
 //! The scenarios, one file each, and what they share.
 
+pub(crate) mod compare;
 pub(crate) mod fanout;
+pub(crate) mod floor;
 pub(crate) mod idle;
+mod run;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use crate::args::CommonArguments;
 use crate::http;
+use crate::target::Target;
 
 /// Makes the channel's definition, or finds it made.
-fn ensure_channel(common: &CommonArguments, api_key: &str) -> Result<()> {
-    let body = json!({ "pattern": common.channel, "description": "load test" });
-    let path = "/api/realtime/channels";
-    let response = http::post(&common.url, path, api_key, &body.to_string())?;
+fn ensure_channel(target: &Target, channel: &str, api_key: &str) -> Result<()> {
+    let body = json!({ "pattern": channel, "description": "load test" });
+    let response = http::post(target, "/api/realtime/channels", api_key, &body.to_string())?;
     match response.status {
         200..300 | 409 => Ok(()),
         status => bail!("making the channel was answered {status}: {}", response.excerpt()),

@@ -1,29 +1,12 @@
-//! What a run found, as a value: how it reads as a table, as JSON, and whether it is good enough.
-//!
-//! Reports hold counts and the histogram itself, never a percentile or a quotient; those are
-//! derived when shown, so that the reports of several processes could be added up.
+//! What `fanout` and `floor` found.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::procfs::{Cpu, Memory, Usage};
-use crate::table::{Table, bytes, grouped, memory_cells, millis};
+use crate::report::{Asked, Losses, loss_rows, memory_json};
+use crate::table::{Table, grouped, memory_cells, micros, millis};
 use crate::tally::Deliveries;
-
-/// What was asked for, in the words of the arguments.
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    /// The channel.
-    pub(crate) channel: String,
-    /// Subscribers.
-    pub(crate) subscribers: usize,
-    /// Publications per second.
-    pub(crate) rate: f64,
-    /// Size of the payload object.
-    pub(crate) payload_bytes: usize,
-    /// Length of the measured window.
-    pub(crate) seconds: f64,
-}
 
 /// The publisher's side.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,21 +32,14 @@ pub(crate) struct Window {
     pub(crate) deliveries: u64,
     /// What the server used, where its process is known.
     pub(crate) server: Option<Usage>,
-    /// What this process used.
+    /// What the processes of the clients used.
     pub(crate) client: Usage,
 }
 
-/// Connections that should have stayed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Losses {
-    /// How many went.
-    pub(crate) connections: usize,
-    /// Why the first went.
-    pub(crate) first: Option<String>,
-}
-
-/// The result of `fanout`.
+/// The result of `fanout` or `floor`.
 pub(crate) struct FanoutReport {
+    /// Which of them.
+    pub(crate) scenario: &'static str,
     /// The arguments.
     pub(crate) asked: Asked,
     /// The publisher's side.
@@ -74,6 +50,8 @@ pub(crate) struct FanoutReport {
     pub(crate) latency: Histogram<u64>,
     /// Costs.
     pub(crate) window: Window,
+    /// Processes that the clients were in.
+    pub(crate) client_processes: usize,
     /// The server's memory at the end, where its process is known.
     pub(crate) memory: Option<Memory>,
     /// Connections lost on the way.
@@ -95,14 +73,7 @@ impl FanoutReport {
     /// For people.
     pub(crate) fn table(&self) -> String {
         let Self { asked, publications, deliveries, .. } = self;
-        let mut table = Table::new(format!(
-            "fanout on {}: {} subscribers, {} publications/s of {} bytes for {} s",
-            asked.channel,
-            grouped(asked.subscribers as u64),
-            asked.rate,
-            grouped(asked.payload_bytes as u64),
-            asked.seconds
-        ));
+        let mut table = Table::new(format!("{} on {asked}", self.scenario));
         table.row(
             "publications",
             [
@@ -148,15 +119,10 @@ impl FanoutReport {
 
     /// For machines, on one line.
     pub(crate) fn json(&self) -> Value {
-        let Self { asked, publications, deliveries, window, .. } = self;
+        let Self { publications, deliveries, window, .. } = self;
         let at = |quantile| self.latency.value_at_quantile(quantile);
-        json!({
-            "scenario": "fanout",
-            "channel": asked.channel,
-            "subscribers": asked.subscribers,
-            "rate": asked.rate,
-            "payload_bytes": asked.payload_bytes,
-            "seconds": asked.seconds,
+        let mut result = json!({
+            "scenario": self.scenario,
             "publications": {
                 "sent": publications.sent,
                 "accepted": publications.accepted,
@@ -186,10 +152,13 @@ impl FanoutReport {
                 "server": window.server.as_ref().map(|usage| self.usage_json(usage)),
                 "client": self.usage_json(&window.client),
             },
+            "client_processes": self.client_processes,
             "server_memory": self.memory.map(memory_json),
             "connections_lost": self.losses.connections,
             "realtime_errors": self.errors.1,
-        })
+        });
+        self.asked.put_into(&mut result);
+        result
     }
 
     /// What is wrong with it: nothing when the run is good.
@@ -215,10 +184,10 @@ impl FanoutReport {
             faults.push(format!("p99 latency is {p99_ms:.3} ms, more than {most}"));
         }
         if let Some(most) = thresholds.cpu_us_per_delivery {
-            match self.server_cost() {
+            match self.server_cost_ns().map(|cpu_ns| cpu_ns / 1e3) {
                 Some(cpu_us) if cpu_us <= most => {}
                 Some(cpu_us) => {
-                    faults.push(format!("a delivery costs {cpu_us:.2} µs, more than {most}"));
+                    faults.push(format!("a delivery costs {cpu_us:.3} µs, more than {most}"));
                 }
                 None => faults.push("the cost of a delivery was not measured".to_owned()),
             }
@@ -233,17 +202,22 @@ impl FanoutReport {
         .unwrap_or(u64::MAX)
     }
 
-    /// Microseconds of the server's processor time per delivery. None at all means that another
+    /// Nanoseconds of the server's processor time per delivery. None at all means that another
     /// process was watched, or that the window was too short for the kernel's clock.
-    fn server_cost(&self) -> Option<f64> {
+    pub(crate) fn server_cost_ns(&self) -> Option<f64> {
         let server = self.window.server.as_ref()?;
-        self.per_delivery(server.process).filter(|cpu_us| *cpu_us > 0.0)
+        self.per_delivery_ns(server.process).filter(|cpu_ns| *cpu_ns > 0.0)
     }
 
-    /// Microseconds of processor time per delivery in the window.
-    fn per_delivery(&self, cpu: Cpu) -> Option<f64> {
+    /// Where the server's processor time was read.
+    pub(crate) fn cpu_source(&self) -> Option<&'static str> {
+        self.window.server.as_ref().map(|server| server.process.source())
+    }
+
+    /// Nanoseconds of processor time per delivery in the window.
+    fn per_delivery_ns(&self, cpu: Cpu) -> Option<f64> {
         let deliveries = self.window.deliveries;
-        (deliveries > 0).then(|| cpu.total_us() as f64 / deliveries as f64)
+        (deliveries > 0).then(|| cpu.total_ns() as f64 / deliveries as f64)
     }
 
     fn cost_rows(&self, table: &mut Table) {
@@ -253,17 +227,22 @@ impl FanoutReport {
                 self.cpu_row(table, &format!("  {name}"), *cpu);
             }
         }
+        if let Some(source) = self.cpu_source() {
+            table.line("", &format!("per delivery from {source}, user and system from stat"));
+        }
         if let Some(memory) = self.memory {
             table.row("server memory", memory_cells(memory));
         }
-        self.cpu_row(table, "client CPU", self.window.client.process);
+        let client = match self.client_processes {
+            1 => "client CPU".to_owned(),
+            count => format!("client CPU, {count}"),
+        };
+        self.cpu_row(table, &client, self.window.client.process);
     }
 
     fn cpu_row(&self, table: &mut Table, title: &str, cpu: Cpu) {
-        let per_delivery = self
-            .per_delivery(cpu)
-            .map_or_else(|| "-".to_owned(), |cpu_us| format!("{cpu_us:.2} µs"));
-        let cores = cpu.total_us() as f64 * 1e5 / self.window.wall_ns.max(1) as f64;
+        let per_delivery = micros(self.per_delivery_ns(cpu));
+        let cores = cpu.total_ns() as f64 * 1e2 / self.window.wall_ns.max(1) as f64;
         table.row(
             title,
             [
@@ -276,10 +255,7 @@ impl FanoutReport {
     }
 
     fn loss_rows(&self, table: &mut Table) {
-        if self.losses.connections > 0 {
-            table.row("connections", [("lost", grouped(self.losses.connections as u64))]);
-            table.line("first loss", self.losses.first.as_deref().unwrap_or("unknown"));
-        }
+        loss_rows(table, &self.losses);
         if let (Some(first), count) = &self.errors {
             table.row("realtime:error", [("received", grouped(*count))]);
             table.line("the first", first);
@@ -290,120 +266,42 @@ impl FanoutReport {
         let threads = usage.threads.values();
         let threads: Vec<Value> = threads
             .map(|(name, cpu)| {
-                json!({ "name": name, "user_us": cpu.user_us, "system_us": cpu.system_us })
+                json!({
+                    "name": name,
+                    "user_us": cpu.user_us,
+                    "system_us": cpu.system_us,
+                    "total_ns": cpu.total_ns(),
+                })
             })
             .collect();
         json!({
             "user_us": usage.process.user_us,
             "system_us": usage.process.system_us,
-            "us_per_delivery": self.per_delivery(usage.process),
+            "total_ns": usage.process.total_ns(),
+            "total_from": usage.process.source(),
+            "us_per_delivery": self.per_delivery_ns(usage.process).map(|ns| ns / 1e3),
             "threads": threads,
         })
     }
 }
 
-/// The result of `idle`.
-pub(crate) struct IdleReport {
-    /// Connections held.
-    pub(crate) connections: usize,
-    /// Whether each is subscribed.
-    pub(crate) subscribed: bool,
-    /// How long they were held.
-    pub(crate) seconds: f64,
-    /// The server before the first connection.
-    pub(crate) before: Memory,
-    /// The server when the last was ready.
-    pub(crate) connected: Memory,
-    /// The server after all have been idle.
-    pub(crate) after: Memory,
-    /// Heartbeats answered.
-    pub(crate) pings: u64,
-    /// Connections lost on the way.
-    pub(crate) losses: Losses,
-}
-
-impl IdleReport {
-    /// For people.
-    pub(crate) fn table(&self) -> String {
-        let what = if self.subscribed { "subscribed" } else { "connected" };
-        let connections = grouped(self.connections as u64);
-        let mut table =
-            Table::new(format!("idle: {connections} clients, {what}, for {} s", self.seconds));
-        table.row("before", memory_cells(self.before));
-        table.row("connected", memory_cells(self.connected));
-        table.row("after", memory_cells(self.after));
-        table.row(
-            "per connection",
-            [
-                ("RSS", bytes(self.per_connection(|memory| Some(memory.rss)))),
-                ("PSS", bytes(self.per_connection(|memory| memory.pss))),
-                ("private dirty", bytes(self.per_connection(|memory| memory.private_dirty))),
-            ],
-        );
-        table.row("heartbeats", [("answered", grouped(self.pings))]);
-        if self.losses.connections > 0 {
-            table.row("connections", [("lost", grouped(self.losses.connections as u64))]);
-            table.line("first loss", self.losses.first.as_deref().unwrap_or("unknown"));
-        }
-        table.text
-    }
-
-    /// For machines, on one line.
-    pub(crate) fn json(&self) -> Value {
-        json!({
-            "scenario": "idle",
-            "connections": self.connections,
-            "subscribed": self.subscribed,
-            "seconds": self.seconds,
-            "before": memory_json(self.before),
-            "connected": memory_json(self.connected),
-            "after": memory_json(self.after),
-            "bytes_per_connection": {
-                "rss": self.per_connection(|memory| Some(memory.rss)),
-                "pss": self.per_connection(|memory| memory.pss),
-                "private_dirty": self.per_connection(|memory| memory.private_dirty),
-            },
-            "pings": self.pings,
-            "connections_lost": self.losses.connections,
-        })
-    }
-
-    /// What is wrong with it: nothing when every connection stayed.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let lost = self.losses.connections;
-        if lost > 0 { vec![format!("{lost} connections were lost")] } else { Vec::new() }
-    }
-
-    /// Bytes that each connection added.
-    fn per_connection(&self, field: impl Fn(&Memory) -> Option<u64>) -> Option<f64> {
-        let added = field(&self.after)? as f64 - field(&self.before)? as f64;
-        Some(added / self.connections as f64)
-    }
-}
-
-fn memory_json(memory: Memory) -> Value {
-    json!({
-        "rss_bytes": memory.rss,
-        "pss_bytes": memory.pss,
-        "private_dirty_bytes": memory.private_dirty,
-    })
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn usage(user_us: u64, system_us: u64) -> Usage {
-        let process = Cpu { user_us, system_us };
+        let process = Cpu { user_us, system_us, run_ns: None };
         Usage { process, threads: [(7, ("worker-0".to_owned(), process))].into() }
     }
 
-    fn good() -> FanoutReport {
+    pub(in crate::report) fn good() -> FanoutReport {
         let mut latency = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).unwrap();
         for step in 1..=1_000 {
             latency.record(step * 1_000).unwrap();
         }
         FanoutReport {
+            scenario: "fanout",
+            client_processes: 1,
             asked: Asked {
                 channel: "load:1".to_owned(),
                 subscribers: 10,
@@ -431,7 +329,7 @@ mod tests {
         let report = good();
         assert_eq!(report.faults(Thresholds::default()), Vec::<String>::new());
         let table = report.table();
-        for part in ["received 1,000", "p50 0.500 ms", "worker-0", "per delivery 5.00 µs"] {
+        for part in ["received 1,000", "p50 0.500 ms", "worker-0", "per delivery 5.000 µs"] {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }
         let json = report.json();
@@ -471,26 +369,5 @@ mod tests {
             unknown.window.server = server;
             assert_eq!(unknown.faults(limits(1.0, 5.0)).len(), 1);
         }
-    }
-
-    #[test]
-    fn memory_is_shared_out_over_the_connections() {
-        let memory = |rss, pss| Memory { rss, pss, private_dirty: None };
-        let report = IdleReport {
-            connections: 100,
-            subscribed: false,
-            seconds: 5.0,
-            before: memory(10_000, Some(9_000)),
-            connected: memory(90_000, None),
-            after: memory(70_000, Some(8_000)),
-            pings: 3,
-            losses: Losses::default(),
-        };
-        let json = report.json();
-        assert_eq!(json["bytes_per_connection"]["rss"], 600.0);
-        assert_eq!(json["bytes_per_connection"]["pss"], -10.0);
-        assert_eq!(json["bytes_per_connection"]["private_dirty"], Value::Null);
-        assert!(report.table().contains("RSS 600 B"));
-        assert!(report.faults().is_empty());
     }
 }

@@ -1,0 +1,233 @@
+//! The command line.
+
+mod parts;
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::parts::{
+    CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
+};
+use self::parts::{bounded, seconds};
+
+const EXAMPLES: &str = "\
+Example:
+  loadtest fanout --api-key ik_… --anon-key anon_… --server-pid $(pidof fanfare)
+
+Progress goes to stderr, a table and a line of JSON to stdout. Exit code: 0 good; 1 the run
+failed, deliveries or connections were lost, doubled or out of order, or a threshold is broken;
+2 wrong usage.";
+
+const FANOUT_EXAMPLE: &str = "\
+Example:
+  loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100 --seconds 10 \\
+      --server-pid $(pidof fanfare) --max-p99-ms 50";
+
+const FLOOR_EXAMPLE: &str = "\
+Example:
+  loadtest floor -n 1000 --rate 100 --seconds 10 --server-cpu 0 --client-cpu 1";
+
+const IDLE_EXAMPLE: &str = "\
+Start the node anew for it: what earlier connections left behind would be used again.
+Example:
+  loadtest idle --anon-key anon_… -n 10000 --seconds 30 --server-pid $(pidof fanfare)";
+
+const COMPARE_EXAMPLE: &str = "\
+The floor has one thread: start the node with one too (fanfare serve --workers 1).
+Where others use the machine, give all a real-time priority: chrt -a -f -p 10 PID for the node,
+and chrt -f 10 in front of this command.
+Example:
+  loadtest compare --api-key ik_… --server-pid $(pidof fanfare) --server-cpu 0 --client-cpu 1";
+
+/// Drives a realtime server on this machine from outside and reports what it did.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) scenario: Scenario,
+}
+
+/// The scenarios.
+#[derive(Subcommand)]
+pub(crate) enum Scenario {
+    /// Publish at a fixed rate to many subscribers: loss, order, latency, cost per delivery
+    #[command(after_help = FANOUT_EXAMPLE)]
+    Fanout(FanoutArguments),
+    /// The same against the least server that can do the work, which comes along
+    #[command(after_help = FLOOR_EXAMPLE)]
+    Floor(FloorArguments),
+    /// A node and the floor in turn: the ratio of their costs per delivery
+    #[command(after_help = COMPARE_EXAMPLE)]
+    Compare(CompareArguments),
+    /// Hold connections that do nothing: server memory per connection
+    #[command(after_help = IDLE_EXAMPLE)]
+    Idle(IdleArguments),
+    /// Part of the clients, for another process of this program.
+    #[command(hide = true)]
+    Clients,
+    /// The floor's server, for another process of this program.
+    #[command(hide = true)]
+    FloorServer,
+}
+
+/// `fanout`.
+#[derive(Args)]
+pub(crate) struct FanoutArguments {
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) publish: PublishArguments,
+    #[command(flatten)]
+    pub(crate) crowd: CrowdArguments,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    /// Process to measure
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+    /// Fail when the 99th percentile of latency is higher
+    #[arg(long, value_name = "MS")]
+    pub(crate) max_p99_ms: Option<f64>,
+    /// Fail when a delivery costs the server more CPU
+    #[arg(long, value_name = "US", requires = "server_pid")]
+    pub(crate) max_cpu_us_per_delivery: Option<f64>,
+}
+
+/// `floor`.
+#[derive(Args)]
+pub(crate) struct FloorArguments {
+    #[command(flatten)]
+    pub(crate) crowd: CrowdArguments,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    /// Fail when the 99th percentile of latency is higher
+    #[arg(long, value_name = "MS")]
+    pub(crate) max_p99_ms: Option<f64>,
+    /// Fail when a delivery costs the floor more CPU
+    #[arg(long, value_name = "US")]
+    pub(crate) max_cpu_us_per_delivery: Option<f64>,
+}
+
+/// `compare`.
+#[derive(Args)]
+pub(crate) struct CompareArguments {
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) publish: PublishArguments,
+    #[command(flatten)]
+    pub(crate) crowd: CrowdArguments,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    /// The node's process
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: u32,
+    /// Pairs of runs; who begins a pair ends the next
+    #[arg(long, value_name = "N", default_value = "10", value_parser = pairs)]
+    pub(crate) pairs: usize,
+    /// Pause between two runs
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) settle: Duration,
+    /// Fail when the median of node CPU / floor CPU is higher
+    #[arg(long, value_name = "RATIO")]
+    pub(crate) max_ratio: Option<f64>,
+}
+
+/// `idle`.
+#[derive(Args)]
+pub(crate) struct IdleArguments {
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    /// Credential for the channel, and for clients without another
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+    /// Subscribe each client to the channel instead of only connecting
+    #[arg(long)]
+    pub(crate) subscribe: bool,
+    #[command(flatten)]
+    pub(crate) crowd: CrowdArguments,
+    /// Process to measure
+    #[arg(long, value_name = "PID", help_heading = "Measuring")]
+    pub(crate) server_pid: u32,
+    /// Fail when a connection takes more resident memory
+    #[arg(long, value_name = "BYTES", help_heading = "Measuring")]
+    pub(crate) max_bytes_per_connection: Option<f64>,
+}
+
+fn pairs(text: &str) -> Result<usize, String> {
+    bounded(text, 1, 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use serde_json::json;
+
+    use super::*;
+
+    fn with_key(extra: &[&str]) -> Result<FanoutArguments, clap::Error> {
+        fanout(&[&["--api-key", "ik_1"], extra].concat())
+    }
+
+    fn fanout(extra: &[&str]) -> Result<FanoutArguments, clap::Error> {
+        let command = ["loadtest", "fanout"].iter().chain(extra);
+        Arguments::try_parse_from(command).map(|arguments| match arguments.scenario {
+            Scenario::Fanout(arguments) => arguments,
+            _ => panic!("fanout was asked for"),
+        })
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn clients_present_their_own_credential_or_else_the_api_key() {
+        let auth = |extra: &[&str]| {
+            let server = with_key(extra).unwrap().server;
+            [server.auth(None), server.auth(Some("ik_1"))]
+        };
+        let token = |token| [Some(json!({ "token": token })), Some(json!({ "token": token }))];
+        assert_eq!(auth(&["--anon-key", "anon_1"]), token("anon_1"));
+        assert_eq!(auth(&["--token", "e.y.J"]), token("e.y.J"));
+        assert_eq!(auth(&[]), [None, Some(json!({ "apiKey": "ik_1" }))]);
+    }
+
+    #[test]
+    fn a_schedule_covers_warm_up_and_measured_time() {
+        let extra = ["--rate", "10", "--warmup", "0.5", "--seconds", "2"];
+        let arguments = with_key(&extra).unwrap();
+        assert_eq!(arguments.load.schedule(&arguments.crowd).publications, 25);
+        let brief = with_key(&["--warmup", "0", "--seconds", "0"]).unwrap();
+        assert_eq!(brief.load.schedule(&brief.crowd).publications, 1);
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        assert_eq!(fanout(&[]).err().unwrap().exit_code(), 2);
+        for extra in [
+            ["--url", "http://192.168.0.1:7130"],
+            ["--subscribers", "0"],
+            ["--rate", "0"],
+            ["--rate", "NaN"],
+            ["--seconds", "-1"],
+            ["--payload-bytes", "47"],
+            ["--unanswered-max", "0"],
+            ["--max-cpu-us-per-delivery", "3"],
+            ["--connections-per-process", "0"],
+            ["--client-cpu", "4096"],
+        ] {
+            assert_eq!(with_key(&extra).err().unwrap().exit_code(), 2, "{extra:?}");
+        }
+        let compare = ["loadtest", "compare", "--api-key", "ik_1"];
+        assert_eq!(Arguments::try_parse_from(compare).err().unwrap().exit_code(), 2);
+    }
+}

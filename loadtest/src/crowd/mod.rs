@@ -1,0 +1,133 @@
+//! Many subscribers on few threads, and in as many processes as the limit of descriptors asks for.
+
+mod process;
+mod pulse;
+mod thread;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::process::serve;
+use self::pulse::Dismissal;
+pub(crate) use self::pulse::Pulse;
+use self::thread::Loop;
+use crate::client::Script;
+use crate::heard::Heard;
+use crate::tally::Tally;
+use crate::target::Target;
+
+/// Connections that may be on their way at once, over all threads: below any server's backlog.
+pub(crate) const UNDERWAY_MAX: usize = 128;
+
+/// Who shall come, and how.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Crowd {
+    /// The server.
+    pub(crate) target: Target,
+    /// What each client says.
+    pub(crate) script: Script,
+    /// Number of clients.
+    pub(crate) size: usize,
+    /// The number of the first: numbers choose source addresses.
+    pub(crate) first: usize,
+    /// Number of clients that one process may hold.
+    pub(crate) size_per_process: usize,
+    /// Number of threads that the clients of a process are spread over.
+    pub(crate) threads: usize,
+    /// New connections per second; `None` for as fast as they are taken.
+    pub(crate) connect_rate: Option<f64>,
+    /// Connections that may be on their way at once.
+    pub(crate) underway_max: usize,
+    /// Pause between two looks at the sockets, which spares a shared processor at the cost of
+    /// measured latency.
+    pub(crate) lazy: Duration,
+}
+
+/// What the crowd brought home.
+pub(crate) struct Gathered {
+    /// Latencies and counts.
+    pub(crate) heard: Heard,
+    /// One tally per client.
+    pub(crate) tallies: Vec<Tally>,
+}
+
+impl Crowd {
+    /// Connects everybody, lets `conduct` do its work meanwhile, and sends everybody home when it
+    /// returns.
+    pub(crate) fn gather<T>(
+        &self,
+        pulse: &Pulse,
+        conduct: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, Gathered)> {
+        pulse.measure_from(u64::MAX);
+        if self.size > self.size_per_process {
+            return process::gather(&self.shares(), pulse, conduct);
+        }
+        std::thread::scope(|scope| {
+            let loops: Vec<_> = (0..self.threads)
+                .map(|number| {
+                    let builder = std::thread::Builder::new().name(format!("clients-{number}"));
+                    builder.spawn_scoped(scope, move || Loop::new(self, pulse, number)?.run())
+                })
+                .collect::<Result<_, _>>()?;
+            let conducted = {
+                let _dismissal = Dismissal(pulse);
+                conduct()
+            };
+            let mut all = Gathered { heard: Heard::new(), tallies: Vec::with_capacity(self.size) };
+            for handle in loops {
+                let one = handle.join().expect("a client thread returns its errors")?;
+                all.heard.add(one.heard)?;
+                all.tallies.extend(one.tallies);
+            }
+            Ok((conducted?, all))
+        })
+    }
+
+    /// The same crowd in parts of nearly the same size, each small enough for a process.
+    fn shares(&self) -> Vec<Self> {
+        let count = self.size.div_ceil(self.size_per_process);
+        let mut first = self.first;
+        let share = |number| {
+            let size = (self.size + count - 1 - number) / count;
+            first += size;
+            Self {
+                size,
+                first: first - size,
+                threads: self.threads.min(size),
+                connect_rate: self.connect_rate.map(|rate| rate / count as f64),
+                underway_max: (self.underway_max / count).max(1),
+                ..self.clone()
+            }
+        };
+        (0..count).map(share).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_even_and_number_everybody_once() {
+        let target: Target = "http://127.0.0.1:7130".parse().unwrap();
+        let crowd = Crowd {
+            script: Script::new(&target, None, None),
+            target,
+            size: 50,
+            first: 0,
+            size_per_process: 20,
+            threads: 17,
+            connect_rate: Some(30.0),
+            underway_max: UNDERWAY_MAX,
+            lazy: Duration::ZERO,
+        };
+        let shares = crowd.shares();
+        let places: Vec<_> = shares.iter().map(|share| (share.first, share.size)).collect();
+        assert_eq!(places, [(0, 17), (17, 17), (34, 16)]);
+        assert_eq!((shares[2].threads, shares[2].connect_rate), (16, Some(10.0)));
+        assert!(shares.iter().map(|share| share.underway_max).sum::<usize>() <= UNDERWAY_MAX);
+    }
+}

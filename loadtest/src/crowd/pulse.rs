@@ -1,0 +1,167 @@
+//! What those who hold the clients and the one who conducts them tell each other.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::helper::Orders;
+use crate::progress::Progress;
+
+/// Without any connection becoming ready for so long, the server counts as stuck.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The state of the whole crowd, wherever its clients are.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    pub(super) ready: AtomicUsize,
+    pub(super) lost: AtomicUsize,
+    pub(super) received: AtomicU64,
+    pub(super) measure_from_ns: AtomicU64,
+    pub(super) stop: AtomicBool,
+    first_failure: OnceLock<String>,
+    broken: AtomicBool,
+    breakdown: OnceLock<String>,
+    pids: OnceLock<Vec<u32>>,
+    orders: Mutex<Vec<Orders>>,
+}
+
+/// The counts of one process at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Counts {
+    ready: usize,
+    lost: usize,
+    received: u64,
+}
+
+impl Pulse {
+    /// Waits until all `size` clients are ready. The first connection that fails ends it, since
+    /// what follows would not be the run that was asked for.
+    pub(crate) fn wait_until_ready(&self, size: usize, progress: &mut Progress) -> Result<()> {
+        let mut before = 0;
+        let mut since = Instant::now();
+        loop {
+            let ready = self.ready.load(Ordering::Relaxed);
+            progress.show(|| format!("connecting: {ready} of {size} ready"));
+            if let Some(failure) = self.first_failure() {
+                bail!("after {ready} ready connections one failed: {failure}");
+            }
+            if ready == size {
+                return Ok(());
+            }
+            if ready > before {
+                (before, since) = (ready, Instant::now());
+            }
+            if since.elapsed() > CONNECT_PATIENCE {
+                bail!("{ready} of {size} are ready, none in the last {CONNECT_PATIENCE:?}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Publications due from `due_ns` on are timed.
+    pub(crate) fn measure_from(&self, due_ns: u64) {
+        self.measure_from_ns.store(due_ns, Ordering::Relaxed);
+        for orders in self.orders().iter_mut() {
+            // A process that cannot be told has ended, which its news say better.
+            let _ = orders.say(&due_ns);
+        }
+    }
+
+    /// Publications received by all clients so far, repeats not counted.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Connections that ended before they should.
+    pub(crate) fn lost(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Why the first of them ended.
+    pub(crate) fn first_failure(&self) -> Option<&str> {
+        self.first_failure.get().map(String::as_str)
+    }
+
+    /// Set once a whole thread or process of clients has ended: the run is worth nothing then.
+    pub(crate) fn broken(&self) -> &AtomicBool {
+        &self.broken
+    }
+
+    /// An error once that has happened, which says why.
+    pub(crate) fn ensure_whole(&self) -> Result<()> {
+        match self.breakdown.get() {
+            Some(failure) => bail!("the clients broke down: {failure}"),
+            None => Ok(()),
+        }
+    }
+
+    /// The processes that the clients are in.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
+        let helpers = self.pids.get().into_iter().flatten().copied();
+        std::iter::once(std::process::id()).chain(helpers)
+    }
+
+    /// Further processes have come, which are told what happens through `orders`.
+    pub(super) fn joined_by(&self, pids: Vec<u32>, orders: Vec<Orders>) {
+        self.pids.set(pids).expect("the processes of a crowd come once and all together");
+        *self.orders() = orders;
+    }
+
+    /// Sends everybody home.
+    pub(super) fn dismiss(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.orders().clear();
+    }
+
+    /// A connection is lost.
+    pub(super) fn fail(&self, error: &anyhow::Error) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.note_failure(format!("{error:#}"));
+    }
+
+    /// All connections of a thread or process are lost.
+    pub(super) fn break_down(&self, error: &anyhow::Error) {
+        let _ = self.breakdown.set(format!("{error:#}"));
+        self.broken.store(true, Ordering::Relaxed);
+        self.fail(error);
+    }
+
+    /// Notes why connections failed.
+    pub(super) fn note_failure(&self, failure: String) {
+        // Only the first is kept: the others mostly follow from it.
+        let _ = self.first_failure.set(failure);
+    }
+
+    /// The counts now.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            ready: self.ready.load(Ordering::Relaxed),
+            lost: self.lost(),
+            received: self.received(),
+        }
+    }
+
+    /// Adds what another process counted since it said `before`.
+    pub(super) fn advance(&self, before: Counts, now: Counts) {
+        self.ready.fetch_add(now.ready - before.ready, Ordering::Relaxed);
+        self.lost.fetch_add(now.lost - before.lost, Ordering::Relaxed);
+        self.received.fetch_add(now.received - before.received, Ordering::Relaxed);
+    }
+
+    fn orders(&self) -> std::sync::MutexGuard<'_, Vec<Orders>> {
+        self.orders.lock().expect("nothing panics while it holds this")
+    }
+}
+
+/// Sends everybody home when dropped, even by a panic: they would be waited for otherwise.
+pub(super) struct Dismissal<'a>(pub(super) &'a Pulse);
+
+impl Drop for Dismissal<'_> {
+    fn drop(&mut self) {
+        self.0.dismiss();
+    }
+}

@@ -1,0 +1,165 @@
+//! The clients of one thread: one epoll loop, one read per event.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+
+use crate::client::Client;
+use crate::clock::{nanos, now_ns, timespec};
+use crate::crowd::{Crowd, Gathered, Pulse};
+use crate::heard::Heard;
+use crate::tally::Tally;
+
+const EVENTS_MAX: usize = 1_024;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// How long an idle thread sleeps before it looks whether it shall stop.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+
+/// One thread's share of the crowd.
+pub(super) struct Loop<'a> {
+    crowd: &'a Crowd,
+    pulse: &'a Pulse,
+    /// This thread serves the clients whose number leaves this remainder by the thread count.
+    number: usize,
+    epoll: OwnedFd,
+    /// In order of dialling; `None` once lost.
+    clients: Vec<Option<Client>>,
+    share: usize,
+    underway: usize,
+    next_dial_ns: u64,
+    dial_interval_ns: u64,
+    heard: Heard,
+    reported: u64,
+    lost: Vec<Tally>,
+}
+
+impl<'a> Loop<'a> {
+    /// Nobody is there yet.
+    pub(super) fn new(crowd: &'a Crowd, pulse: &'a Pulse, number: usize) -> Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).context("no epoll");
+        let epoll = epoll.inspect_err(|error| pulse.break_down(error))?;
+        let share = (crowd.size + crowd.threads - 1 - number) / crowd.threads;
+        let seconds = crowd.connect_rate.map_or(0.0, |rate| crowd.threads as f64 / rate);
+        Ok(Self {
+            crowd,
+            pulse,
+            number,
+            epoll,
+            clients: Vec::with_capacity(share),
+            share,
+            underway: 0,
+            next_dial_ns: now_ns(),
+            dial_interval_ns: nanos(Duration::from_secs_f64(seconds)),
+            heard: Heard::new(),
+            reported: 0,
+            lost: Vec::new(),
+        })
+    }
+
+    /// Connects everybody and listens until all are sent home.
+    pub(super) fn run(mut self) -> Result<Gathered> {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
+        let mut scratch = vec![0; READ_BUFFER_BYTES];
+        while !self.pulse.stop.load(Ordering::Relaxed) {
+            self.dial_due();
+            events.clear();
+            let wait = timespec(self.wait());
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    let error = anyhow::Error::new(error).context("epoll failed");
+                    self.pulse.break_down(&error);
+                    return Err(error);
+                }
+            }
+            self.heard.measure_from_ns = self.pulse.measure_from_ns.load(Ordering::Relaxed);
+            for event in &events {
+                let data = event.data;
+                self.on_event(data.u64(), &mut scratch);
+            }
+            self.report();
+            if !self.crowd.lazy.is_zero() && self.underway == 0 && !events.is_empty() {
+                thread::sleep(self.crowd.lazy);
+            }
+        }
+        let mut tallies = self.lost;
+        tallies.extend(self.clients.into_iter().flatten().map(|client| client.tally));
+        Ok(Gathered { heard: self.heard, tallies })
+    }
+
+    fn dial_due(&mut self) {
+        let underway_max = self.crowd.underway_max.div_ceil(self.crowd.threads);
+        while self.clients.len() < self.share
+            && self.underway < underway_max
+            && self.next_dial_ns <= now_ns()
+        {
+            self.next_dial_ns += self.dial_interval_ns;
+            let client = self.dial();
+            self.underway += usize::from(client.is_ok());
+            if let Err(error) = &client {
+                self.pulse.fail(error);
+                self.lost.push(Tally::default());
+            }
+            self.clients.push(client.ok());
+        }
+    }
+
+    fn dial(&self) -> Result<Client> {
+        let at = self.clients.len();
+        let number = self.crowd.first + at * self.crowd.threads + self.number;
+        let source = self.crowd.target.source(number);
+        let client = Client::dial(self.crowd.target.address, source)?;
+        let data = EventData::new_u64(at as u64);
+        epoll::add(&self.epoll, &client, data, EventFlags::OUT)?;
+        Ok(client)
+    }
+
+    fn wait(&self) -> Duration {
+        if self.clients.len() == self.share {
+            return IDLE_WAIT;
+        }
+        let until_dial = Duration::from_nanos(self.next_dial_ns.saturating_sub(now_ns()));
+        until_dial.clamp(Duration::from_millis(1), IDLE_WAIT)
+    }
+
+    fn on_event(&mut self, data: u64, scratch: &mut [u8]) {
+        let at = usize::try_from(data).expect("it was made from an index");
+        let Some(client) = self.clients[at].as_mut() else {
+            return;
+        };
+        let was_ready = client.is_ready();
+        let outcome = if client.is_dialling() {
+            let begun = client.begin(&self.crowd.script);
+            let listen = EventData::new_u64(data);
+            begun.and_then(|()| Ok(epoll::modify(&self.epoll, &*client, listen, EventFlags::IN)?))
+        } else {
+            client.read(scratch, &self.crowd.script, &mut self.heard)
+        };
+        let is_ready = client.is_ready();
+        if let Err(error) = outcome {
+            self.pulse.fail(&error);
+            self.underway -= usize::from(!was_ready);
+            // Dropping the socket closes it, which takes it out of the epoll set.
+            self.lost.extend(self.clients[at].take().map(|client| client.tally));
+            return;
+        }
+        if is_ready && !was_ready {
+            self.underway -= 1;
+            self.pulse.ready.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn report(&mut self) {
+        let news = self.heard.received - self.reported;
+        if news > 0 {
+            self.pulse.received.fetch_add(news, Ordering::Relaxed);
+            self.reported = self.heard.received;
+        }
+    }
+}

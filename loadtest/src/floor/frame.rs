@@ -1,0 +1,121 @@
+//! The bytes that a subscriber gets: as many, and of the same shape, as a node delivers.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::publisher::Schedule;
+use crate::stamp::{Stamp, Template};
+
+/// Ids and times differ from publication to publication at a node, but never in length.
+const MESSAGE_ID: &str = "00000000-0000-7000-8000-000000000000";
+const TIMESTAMP: &str = "2000-01-01T00:00:00.000Z";
+
+/// One frame, to be stamped for each publication.
+pub(super) struct PublicationFrame {
+    template: Template,
+    frame: Vec<u8>,
+    head_bytes: usize,
+}
+
+impl PublicationFrame {
+    /// The frame of all publications of this schedule.
+    pub(super) fn new(schedule: &Schedule) -> Result<Self> {
+        let channel = Value::from(format!("realtime:{}", schedule.channel));
+        let meta = format!(
+            r#","meta":{{"channel":{channel},"senderType":"system","messageId":"{MESSAGE_ID}","#
+        );
+        let meta = format!(r#"{meta}"timestamp":"{TIMESTAMP}"}}"#);
+        let before = format!("42[{},", Value::from(schedule.event.as_str()));
+        let mut template = Template::with_members(&before, schedule.payload_bytes, &meta, "]")?;
+        let text = template.stamped(Stamp { sequence: 0, due_ns: 0 });
+        let mut frame = Vec::new();
+        write_head(&mut frame, text.len());
+        let head_bytes = frame.len();
+        frame.extend_from_slice(text);
+        Ok(Self { template, frame, head_bytes })
+    }
+
+    /// The frame with this stamp in it.
+    pub(super) fn stamped(&mut self, stamp: Stamp) -> &[u8] {
+        self.frame[self.head_bytes..].copy_from_slice(self.template.stamped(stamp));
+        &self.frame
+    }
+}
+
+/// A text frame as servers send it: whole and not masked.
+pub(super) fn text_frame(text: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(10 + text.len());
+    write_head(&mut frame, text.len());
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+fn write_head(frame: &mut Vec<u8>, length: usize) {
+    frame.push(0x81);
+    match length {
+        short @ 0..126 => frame.push(u8::try_from(short).expect("below 126")),
+        medium @ 126..=0xFFFF => {
+            frame.push(126);
+            frame.extend(u16::try_from(medium).expect("at most 0xFFFF").to_be_bytes());
+        }
+        long => {
+            frame.push(127);
+            frame.extend((long as u64).to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stamp::Reader;
+    use crate::wire::{Frame, read_frame};
+
+    /// What a node delivered for the payload below, published on `load:1` and subscribed to with
+    /// `realtime:subscribe`; only the digits of the stamp were put in later.
+    const DELIVERED: &str = concat!(
+        r#"42["load",{"lt":"0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx","meta":"#,
+        r#"{"channel":"realtime:load:1","senderType":"system","#,
+        r#""messageId":"01a2017c-89cb-7c53-96ba-fc9105fd492e","#,
+        r#""timestamp":"2026-11-22T04:21:08.683Z"}}]"#
+    );
+    const STAMP: Stamp = Stamp { sequence: 12, due_ns: 345 };
+
+    fn frame(payload_bytes: usize) -> PublicationFrame {
+        let (channel, event) = ("load:1".to_owned(), "load".to_owned());
+        let (rate, publications) = (1.0, 1);
+        let schedule = Schedule { channel, event, payload_bytes, rate, publications };
+        PublicationFrame::new(&schedule).unwrap()
+    }
+
+    #[test]
+    fn the_frame_is_what_a_node_delivers_but_for_id_and_time() {
+        let mut frame = frame(64);
+        let bytes = frame.stamped(STAMP);
+        let (Frame::Text(text), whole) = read_frame(bytes).unwrap().unwrap() else {
+            panic!("it is one text frame");
+        };
+        assert_eq!((whole, text.len()), (bytes.len(), DELIVERED.len()));
+        let expected = DELIVERED
+            .replace("01a2017c-89cb-7c53-96ba-fc9105fd492e", MESSAGE_ID)
+            .replace("2026-11-22T04:21:08.683Z", TIMESTAMP);
+        assert_eq!(str::from_utf8(text).unwrap(), expected);
+        assert_eq!(Reader::new().find(text), Some(STAMP));
+    }
+
+    #[test]
+    fn frames_of_every_length_form_are_written() {
+        for payload_bytes in [48, 1_000, 70_000] {
+            let mut frame = frame(payload_bytes);
+            let bytes = frame.stamped(STAMP);
+            let (_, whole) = read_frame(bytes).unwrap().unwrap();
+            assert_eq!(whole, bytes.len());
+        }
+        for length in [0, 125, 126, 65_535, 65_536] {
+            let text = "y".repeat(length);
+            let frame = text_frame(&text);
+            let read = read_frame(&frame).unwrap();
+            assert_eq!(read, Some((Frame::Text(text.as_bytes()), frame.len())));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The floor: a server that does nothing but what every server must do for a delivery. It runs in a
+//! process of its own, so that its cost is read as any server's.
+
+mod frame;
+mod server;
+mod session;
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use self::server::Server;
+use crate::helper::{Helper, News, Orders};
+use crate::publisher::{Published, Schedule};
+use crate::tally::Outcome;
+use crate::target::Target;
+
+const JOB_BYTES_MAX: usize = 64 * 1024;
+
+/// What the floor says.
+#[derive(Serialize, Deserialize)]
+enum Word {
+    /// Clients may come.
+    Listening(SocketAddr),
+    /// All publications were handed to the sockets.
+    Published {
+        /// The longest that one was sent after its due time, in ns.
+        late_ns_max: u64,
+    },
+}
+
+/// A running floor.
+pub(crate) struct Floor {
+    /// Where it listens.
+    pub(crate) target: Target,
+    schedule: Schedule,
+    // Dropped before the process, which waits for the end of its orders.
+    orders: Orders,
+    news: News,
+    helper: Helper,
+}
+
+impl Floor {
+    /// Starts one that will publish by this schedule.
+    pub(crate) fn start(schedule: &Schedule) -> Result<Self> {
+        let (helper, orders, mut news) = Helper::start("floor", "floor-server", schedule)?;
+        let Word::Listening(address) = news.next()? else {
+            bail!("the floor has published before it was asked to");
+        };
+        let target = format!("http://{address}").parse()?;
+        Ok(Self { target, schedule: schedule.clone(), orders, news, helper })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.helper.pid()
+    }
+
+    /// Has it publish everything, the first at `start_ns`.
+    pub(crate) fn publish(&mut self, start_ns: u64) -> Result<Published> {
+        self.orders.say(&start_ns).context("the floor takes no orders")?;
+        let Word::Published { late_ns_max } = self.news.next()? else {
+            bail!("the floor listens twice");
+        };
+        let publications = usize::try_from(self.schedule.publications)?;
+        Ok(Published { outcomes: vec![Outcome::Accepted; publications], late_ns_max })
+    }
+}
+
+/// Is the floor.
+pub(crate) fn serve() -> Result<()> {
+    rustix::thread::set_name(c"floor")?;
+    // Read byte by byte and past the buffer of std, which would hide orders from epoll.
+    let mut job = Vec::new();
+    let mut byte = [0];
+    while rustix::io::read(std::io::stdin(), &mut byte)? == 1 && byte != [b'\n'] {
+        ensure!(job.len() < JOB_BYTES_MAX, "an endless job");
+        job.push(byte[0]);
+    }
+    Server::new(serde_json::from_slice(&job).context("no job came")?)?.run()
+}

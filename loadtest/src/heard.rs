@@ -1,0 +1,129 @@
+//! What clients heard, and how threads and processes add it up.
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::stamp::Reader;
+
+/// Latencies are kept from 1 µs to 10 minutes with three significant digits.
+const LATENCY_NS: (u64, u64) = (1_000, 600_000_000_000);
+
+/// What all clients of one thread heard, added up.
+pub(crate) struct Heard {
+    /// From a publication's due time to its reading, in ns, for those due in the measured window.
+    pub(crate) latency: Histogram<u64>,
+    /// Publications received, repeats not counted.
+    pub(crate) received: u64,
+    /// Heartbeats answered.
+    pub(crate) pings: u64,
+    /// Events that carry no stamp: presence, for the most part.
+    pub(crate) other_events: u64,
+    /// The first `realtime:error` and how many there were.
+    pub(crate) errors: (Option<String>, u64),
+    /// Publications due before this are checked but not timed.
+    pub(crate) measure_from_ns: u64,
+    /// Finds the stamps.
+    pub(crate) reader: Reader,
+    mask: u32,
+    /// Where clients put together what they say.
+    pub(crate) frame: Vec<u8>,
+}
+
+impl Heard {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        let latency = Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, 3)
+            .expect("these bounds are constants that the histogram accepts");
+        Self {
+            latency,
+            received: 0,
+            pings: 0,
+            other_events: 0,
+            errors: (None, 0),
+            measure_from_ns: u64::MAX,
+            reader: Reader::new(),
+            mask: 0x9E37_79B9,
+            frame: Vec::new(),
+        }
+    }
+
+    /// As another process can take it: the histogram as its buckets that are not empty.
+    pub(crate) fn digest(&self) -> Digest {
+        let buckets = self.latency.iter_recorded();
+        Digest {
+            latency: buckets.map(|at| (at.value_iterated_to(), at.count_at_value())).collect(),
+            received: self.received,
+            pings: self.pings,
+            other_events: self.other_events,
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// Adds what another process heard. Histograms have the same buckets everywhere, so nothing is
+    /// lost on the way.
+    pub(crate) fn add_digest(&mut self, digest: Digest) -> Result<()> {
+        let mut other = Self { received: digest.received, pings: digest.pings, ..Self::new() };
+        for (value, count) in digest.latency {
+            other.latency.record_n(value, count)?;
+        }
+        other.other_events = digest.other_events;
+        other.errors = digest.errors;
+        self.add(other)
+    }
+
+    /// Adds another thread's.
+    pub(crate) fn add(&mut self, other: Self) -> Result<()> {
+        self.latency.add(other.latency)?;
+        self.received += other.received;
+        self.pings += other.pings;
+        self.other_events += other.other_events;
+        self.errors.0 = self.errors.0.take().or(other.errors.0);
+        self.errors.1 += other.errors.1;
+        Ok(())
+    }
+
+    /// The mask of the next frame.
+    pub(crate) fn next_mask(&mut self) -> [u8; 4] {
+        // Xorshift: no secrecy is needed, only bytes that a server cannot skip unmasking.
+        self.mask ^= self.mask << 13;
+        self.mask ^= self.mask >> 17;
+        self.mask ^= self.mask << 5;
+        self.mask.to_ne_bytes()
+    }
+}
+
+/// What the clients of one process heard, for another to add up.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Digest {
+    latency: Vec<(u64, u64)>,
+    received: u64,
+    pings: u64,
+    other_events: u64,
+    errors: (Option<String>, u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_processes_heard_adds_up_exactly() {
+        let mut here = Heard::new();
+        let mut there = Heard::new();
+        let mut whole = Heard::new();
+        for step in 1..5_000_u64 {
+            let latency = step * step * 97;
+            whole.latency.record(latency).unwrap();
+            let half = if step % 3 == 0 { &mut here } else { &mut there };
+            half.latency.record(latency).unwrap();
+            half.received += 1;
+        }
+        there.errors = (Some("late".to_owned()), 2);
+        let digest = serde_json::to_string(&there.digest()).unwrap();
+        here.add_digest(serde_json::from_str(&digest).unwrap()).unwrap();
+        assert_eq!(here.latency, whole.latency);
+        assert_eq!(here.latency.max(), whole.latency.max());
+        assert_eq!((here.received, here.errors.1), (4_999, 2));
+    }
+}

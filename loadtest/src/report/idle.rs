@@ -1,0 +1,124 @@
+//! What `idle` found.
+
+use serde_json::{Value, json};
+
+use crate::procfs::Memory;
+use crate::report::{Losses, loss_rows, memory_json};
+use crate::table::{Table, bytes, grouped, memory_cells};
+
+/// The result of `idle`.
+pub(crate) struct IdleReport {
+    /// Connections held.
+    pub(crate) connections: usize,
+    /// Whether each is subscribed.
+    pub(crate) subscribed: bool,
+    /// How long they were held.
+    pub(crate) seconds: f64,
+    /// The server before the first connection.
+    pub(crate) before: Memory,
+    /// The server when the last was ready.
+    pub(crate) connected: Memory,
+    /// The server after all have been idle.
+    pub(crate) after: Memory,
+    /// Processes that the clients were in.
+    pub(crate) client_processes: usize,
+    /// Heartbeats answered.
+    pub(crate) pings: u64,
+    /// Connections lost on the way.
+    pub(crate) losses: Losses,
+}
+
+impl IdleReport {
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let what = if self.subscribed { "subscribed" } else { "connected" };
+        let connections = grouped(self.connections as u64);
+        let mut table =
+            Table::new(format!("idle: {connections} clients, {what}, for {} s", self.seconds));
+        table.row("before", memory_cells(self.before));
+        table.row("connected", memory_cells(self.connected));
+        table.row("after", memory_cells(self.after));
+        table.row(
+            "per connection",
+            [
+                ("RSS", bytes(self.per_connection(|memory| Some(memory.rss)))),
+                ("PSS", bytes(self.per_connection(|memory| memory.pss))),
+                ("private dirty", bytes(self.per_connection(|memory| memory.private_dirty))),
+            ],
+        );
+        table.row("heartbeats", [("answered", grouped(self.pings))]);
+        loss_rows(&mut table, &self.losses);
+        table.text
+    }
+
+    /// For machines, on one line.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "scenario": "idle",
+            "connections": self.connections,
+            "subscribed": self.subscribed,
+            "seconds": self.seconds,
+            "before": memory_json(self.before),
+            "connected": memory_json(self.connected),
+            "after": memory_json(self.after),
+            "bytes_per_connection": {
+                "rss": self.per_connection(|memory| Some(memory.rss)),
+                "pss": self.per_connection(|memory| memory.pss),
+                "private_dirty": self.per_connection(|memory| memory.private_dirty),
+            },
+            "client_processes": self.client_processes,
+            "pings": self.pings,
+            "connections_lost": self.losses.connections,
+        })
+    }
+
+    /// What is wrong with it: nothing when every connection stayed, and took no more resident
+    /// memory than it may.
+    pub(crate) fn faults(&self, bytes_max: Option<f64>) -> Vec<String> {
+        let mut faults = Vec::new();
+        let lost = self.losses.connections;
+        if lost > 0 {
+            faults.push(format!("{lost} connections were lost"));
+        }
+        let taken = self.per_connection(|memory| Some(memory.rss));
+        if let Some((taken, most)) = taken.zip(bytes_max).filter(|(taken, most)| taken > most) {
+            faults.push(format!("a connection takes {taken:.0} bytes, more than {most}"));
+        }
+        faults
+    }
+
+    /// Bytes that each connection added.
+    fn per_connection(&self, field: impl Fn(&Memory) -> Option<u64>) -> Option<f64> {
+        let added = field(&self.after)? as f64 - field(&self.before)? as f64;
+        Some(added / self.connections as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_shared_out_over_the_connections() {
+        let memory = |rss, pss| Memory { rss, pss, private_dirty: None };
+        let report = IdleReport {
+            connections: 100,
+            subscribed: false,
+            seconds: 5.0,
+            before: memory(10_000, Some(9_000)),
+            connected: memory(90_000, None),
+            after: memory(70_000, Some(8_000)),
+            client_processes: 1,
+            pings: 3,
+            losses: Losses::default(),
+        };
+        let json = report.json();
+        assert_eq!(json["bytes_per_connection"]["rss"], 600.0);
+        assert_eq!(json["bytes_per_connection"]["pss"], -10.0);
+        assert_eq!(json["bytes_per_connection"]["private_dirty"], Value::Null);
+        assert!(report.table().contains("RSS 600 B"));
+        for (bytes_max, faults) in [(None, 0), (Some(600.0), 0), (Some(599.0), 1)] {
+            assert_eq!(report.faults(bytes_max).len(), faults);
+        }
+    }
+}

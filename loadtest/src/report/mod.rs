@@ -1,0 +1,78 @@
+//! What a run found, as a value: how it reads as a table, as JSON, and whether it is good enough.
+//!
+//! Reports hold counts and the histogram itself, never a percentile or a quotient; those are
+//! derived when shown.
+
+mod compare;
+mod fanout;
+mod idle;
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+pub(crate) use self::compare::{CompareReport, Pair};
+pub(crate) use self::fanout::{FanoutReport, Publications, Thresholds, Window};
+pub(crate) use self::idle::IdleReport;
+use crate::procfs::Memory;
+use crate::table::{Table, grouped};
+
+/// What was asked for, in the words of the arguments.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// The channel.
+    pub(crate) channel: String,
+    /// Subscribers.
+    pub(crate) subscribers: usize,
+    /// Publications per second.
+    pub(crate) rate: f64,
+    /// Size of the payload object.
+    pub(crate) payload_bytes: usize,
+    /// Length of the measured window.
+    pub(crate) seconds: f64,
+}
+
+impl Asked {
+    /// Adds the arguments to a result.
+    fn put_into(&self, result: &mut Value) {
+        result["channel"] = self.channel.as_str().into();
+        result["subscribers"] = self.subscribers.into();
+        result["rate"] = self.rate.into();
+        result["payload_bytes"] = self.payload_bytes.into();
+        result["seconds"] = self.seconds.into();
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subscribers = grouped(self.subscribers as u64);
+        let bytes = grouped(self.payload_bytes as u64);
+        let Self { channel, rate, seconds, .. } = self;
+        write!(f, "{channel}: {subscribers} subscribers, {rate} publications/s of {bytes} bytes ")?;
+        write!(f, "for {seconds} s")
+    }
+}
+
+/// Connections that should have stayed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Losses {
+    /// How many went.
+    pub(crate) connections: usize,
+    /// Why the first went.
+    pub(crate) first: Option<String>,
+}
+
+fn loss_rows(table: &mut Table, losses: &Losses) {
+    if losses.connections > 0 {
+        table.row("connections", [("lost", grouped(losses.connections as u64))]);
+        table.line("first loss", losses.first.as_deref().unwrap_or("unknown"));
+    }
+}
+
+fn memory_json(memory: Memory) -> Value {
+    json!({
+        "rss_bytes": memory.rss,
+        "pss_bytes": memory.pss,
+        "private_dirty_bytes": memory.private_dirty,
+    })
+}

@@ -1,0 +1,58 @@
+//! `compare`: a node and the floor in turn, under the same load.
+
+use std::thread;
+
+use anyhow::Result;
+
+use crate::args::CompareArguments;
+use crate::pin::Placement;
+use crate::procfs::Usage;
+use crate::report::{Asked, CompareReport, FanoutReport, Pair};
+use crate::scenario::fanout::Node;
+use crate::scenario::{floor, print};
+
+/// Runs all pairs, prints the report and returns what is wrong with it.
+pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
+    let processors = (arguments.place.server_cpu, arguments.place.client_cpu);
+    let place = Placement::take(processors.0, processors.1)?;
+    Usage::of(arguments.server_pid)?;
+    place.pin_node(arguments.server_pid)?;
+    let asked = asked(arguments);
+    println!("{}", CompareReport::head(&asked, arguments.pairs));
+    let mut pairs = Vec::new();
+    for number in 0..arguments.pairs {
+        if number > 0 {
+            thread::sleep(arguments.settle);
+        }
+        // Who runs first may find the machine in another state than who runs second.
+        let pair = measure(arguments, &place, number % 2 == 0)?;
+        println!("{}", pair.line(number + 1));
+        pairs.push(pair);
+    }
+    let report = CompareReport { asked, processors, pairs };
+    print(&report.table(), &report.json());
+    Ok(report.faults(arguments.max_ratio))
+}
+
+fn measure(arguments: &CompareArguments, place: &Placement, node_first: bool) -> Result<Pair> {
+    let CompareArguments { server, publish, crowd, load, .. } = arguments;
+    let node = Node { server, publish, pid: Some(arguments.server_pid) };
+    let pause = |report: Result<FanoutReport>| report.inspect(|_| thread::sleep(arguments.settle));
+    if node_first {
+        let node = pause(node.measure(crowd, load))?;
+        return Ok(Pair { node_first, node, floor: floor::measure(crowd, load, place)? });
+    }
+    let floor = pause(floor::measure(crowd, load, place))?;
+    Ok(Pair { node_first, node: node.measure(crowd, load)?, floor })
+}
+
+fn asked(arguments: &CompareArguments) -> Asked {
+    let CompareArguments { crowd, load, .. } = arguments;
+    Asked {
+        channel: crowd.channel.clone(),
+        subscribers: crowd.subscribers,
+        rate: load.rate,
+        payload_bytes: load.payload_bytes,
+        seconds: crowd.seconds.as_secs_f64(),
+    }
+}

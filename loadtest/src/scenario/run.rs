@@ -1,0 +1,249 @@
+//! A measured run: a crowd that listens, somebody who publishes, and the costs of it.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clock::{nanos, now_ns};
+use crate::crowd::{Crowd, Gathered, Pulse};
+use crate::floor::Floor;
+use crate::procfs::{Memory, Usage};
+use crate::progress::Progress;
+use crate::publisher::{Plan, Published, Schedule, publish};
+use crate::report::{Asked, FanoutReport, Losses, Publications, Window};
+use crate::tally::{Deliveries, Outcomes};
+
+/// Quiet time after the last subscribe, for the presence events of the crowd's arrival.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Time from the decision to start until the first publication is due: all processes with clients
+/// must have heard from when on they shall measure.
+const LEAD: Duration = Duration::from_millis(100);
+/// How long stragglers are waited for after the last publication was due.
+const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
+/// Time after the last expected delivery in which repeats may still show.
+const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
+/// Between two looks at the publisher, which needs none: they only cost processor time.
+const PUBLISHER_INTERVAL: Duration = Duration::from_millis(50);
+const STRAGGLER_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What shall happen.
+pub(super) struct Run {
+    /// The command's name.
+    pub(super) scenario: &'static str,
+    /// Who listens.
+    pub(super) crowd: Crowd,
+    /// What is published when.
+    pub(super) schedule: Schedule,
+    /// Publishing before the measured window.
+    pub(super) warmup: Duration,
+    /// Length of the measured window.
+    pub(super) seconds: Duration,
+    /// The process to measure, where it is known.
+    pub(super) server_pid: Option<u32>,
+}
+
+/// Who publishes.
+pub(super) enum Publisher<'a> {
+    /// This process, to a node.
+    Http(&'a Plan),
+    /// The floor itself.
+    Floor(&'a mut Floor),
+}
+
+impl Run {
+    /// Runs it.
+    pub(super) fn measure(&self, publisher: Publisher<'_>) -> Result<FanoutReport> {
+        let pulse = Pulse::default();
+        let conductor = Conductor { run: self, pulse: &pulse };
+        let (conducted, gathered) = self.crowd.gather(&pulse, || conductor.conduct(publisher))?;
+        Ok(self.report(conducted, gathered))
+    }
+
+    fn report(&self, conducted: Conducted, gathered: Gathered) -> FanoutReport {
+        let outcomes = Outcomes::new(&conducted.published.outcomes);
+        let mut deliveries = Deliveries::default();
+        for tally in &gathered.tallies {
+            deliveries.add(tally, &outcomes);
+        }
+        let (sent, accepted, refused) = (outcomes.sent(), outcomes.accepted(), outcomes.refused());
+        FanoutReport {
+            scenario: self.scenario,
+            asked: Asked {
+                channel: self.schedule.channel.clone(),
+                subscribers: self.crowd.size,
+                rate: self.schedule.rate,
+                payload_bytes: self.schedule.payload_bytes,
+                seconds: self.seconds.as_secs_f64(),
+            },
+            publications: Publications {
+                sent,
+                accepted,
+                refused,
+                unanswered: sent - accepted - refused,
+                late_ns_max: conducted.published.late_ns_max,
+            },
+            deliveries,
+            latency: gathered.heard.latency,
+            window: conducted.window,
+            client_processes: conducted.client_processes,
+            memory: conducted.memory,
+            losses: conducted.losses,
+            errors: gathered.heard.errors,
+        }
+    }
+}
+
+impl Publisher<'_> {
+    fn publish(self, start_ns: u64, pulse: &Pulse) -> Result<Published> {
+        match self {
+            Self::Http(plan) => publish(plan, start_ns, pulse.broken()),
+            Self::Floor(floor) => floor.publish(start_ns),
+        }
+    }
+
+    /// The process to end where there is nobody left to publish to.
+    fn own_pid(&self) -> Option<u32> {
+        match self {
+            Self::Http(_) => None,
+            Self::Floor(floor) => Some(floor.pid()),
+        }
+    }
+}
+
+struct Conductor<'a> {
+    run: &'a Run,
+    pulse: &'a Pulse,
+}
+
+/// What the conductor saw while the crowd listened.
+struct Conducted {
+    published: Published,
+    window: Window,
+    client_processes: usize,
+    memory: Option<Memory>,
+    losses: Losses,
+}
+
+impl Conductor<'_> {
+    fn conduct(&self, publisher: Publisher<'_>) -> Result<Conducted> {
+        let mut progress = Progress::new();
+        self.pulse.wait_until_ready(self.run.crowd.size, &mut progress)?;
+        thread::sleep(SETTLE);
+
+        let start_ns = now_ns() + nanos(LEAD);
+        let measure_from_ns = start_ns + nanos(self.run.warmup);
+        self.pulse.measure_from(measure_from_ns);
+        let (published, before) =
+            self.publish(publisher, start_ns, measure_from_ns, &mut progress)?;
+
+        let schedule = &self.run.schedule;
+        let last_due_ns = schedule.due_ns(start_ns, schedule.publications - 1);
+        let last_ns = self.await_stragglers(&published, last_due_ns + nanos(STRAGGLER_PATIENCE));
+        let after = Sample { at_ns: last_ns, ..self.sample()? };
+        let window = after.since(&before);
+        thread::sleep(REPEAT_PATIENCE);
+        Ok(Conducted {
+            published,
+            window,
+            client_processes: self.pulse.pids().count(),
+            memory: self.run.server_pid.map(Memory::of).transpose()?,
+            losses: Losses {
+                connections: self.pulse.lost(),
+                first: self.pulse.first_failure().map(str::to_owned),
+            },
+        })
+    }
+
+    /// Publishes everything; returns also what had been used when the measured window began.
+    fn publish(
+        &self,
+        publisher: Publisher<'_>,
+        start_ns: u64,
+        measure_from_ns: u64,
+        progress: &mut Progress,
+    ) -> Result<(Published, Sample)> {
+        let own_pid = publisher.own_pid();
+        thread::scope(|scope| {
+            let publisher = thread::Builder::new()
+                .name("publisher".to_owned())
+                .spawn_scoped(scope, || publisher.publish(start_ns, self.pulse))?;
+            let warmup_ns = measure_from_ns.saturating_sub(now_ns());
+            thread::sleep(Duration::from_nanos(warmup_ns));
+            let before = self.sample();
+            while !publisher.is_finished() {
+                // Nothing of what follows would count, so that nobody has to wait for it.
+                if before.is_err() || self.pulse.ensure_whole().is_err() {
+                    self.pulse.broken().store(true, Ordering::Relaxed);
+                    own_pid.map_or(Ok(()), end)?;
+                }
+                progress.show(|| self.progress_line(start_ns));
+                thread::sleep(PUBLISHER_INTERVAL);
+            }
+            let published = publisher.join().expect("the publisher returns its errors");
+            self.pulse.ensure_whole()?;
+            let before = before?;
+            Ok((published?, before))
+        })
+    }
+
+    fn progress_line(&self, start_ns: u64) -> String {
+        let elapsed = Duration::from_nanos(now_ns().saturating_sub(start_ns)).as_secs();
+        let all = (self.run.warmup + self.run.seconds).as_secs_f64();
+        let (received, lost) = (self.pulse.received(), self.pulse.lost());
+        let scenario = self.run.scenario;
+        format!("{scenario}: second {elapsed} of {all:.0}, {received} delivered, {lost} lost")
+    }
+
+    /// Waits until everything has arrived or `until_ns`; says when the last delivery was seen.
+    fn await_stragglers(&self, published: &Published, until_ns: u64) -> u64 {
+        let accepted = Outcomes::new(&published.outcomes).accepted();
+        let expected = accepted * self.run.crowd.size as u64;
+        let mut received = self.pulse.received();
+        let mut last_ns = now_ns();
+        while received < expected && now_ns() < until_ns && self.pulse.ensure_whole().is_ok() {
+            thread::sleep(STRAGGLER_INTERVAL);
+            let received_now = self.pulse.received();
+            if received_now > received {
+                (received, last_ns) = (received_now, now_ns());
+            }
+        }
+        last_ns
+    }
+
+    fn sample(&self) -> Result<Sample> {
+        Ok(Sample {
+            at_ns: now_ns(),
+            received: self.pulse.received(),
+            server: self.run.server_pid.map(Usage::of).transpose()?,
+            client: Usage::of_all(self.pulse.pids())?,
+        })
+    }
+}
+
+fn end(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
+    Ok(kill_process(pid, Signal::KILL)?)
+}
+
+/// Counters at one moment.
+struct Sample {
+    at_ns: u64,
+    received: u64,
+    server: Option<Usage>,
+    client: Usage,
+}
+
+impl Sample {
+    fn since(&self, before: &Self) -> Window {
+        let server = self.server.as_ref().zip(before.server.as_ref());
+        Window {
+            wall_ns: self.at_ns - before.at_ns,
+            deliveries: self.received - before.received,
+            server: server.map(|(after, before)| after.since(before)),
+            client: self.client.since(&before.client),
+        }
+    }
+}

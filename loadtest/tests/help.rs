@@ -1,0 +1,34 @@
+//! Help as a person gets it.
+
+use std::process::Command;
+
+const LINES_MAX: usize = 45;
+const COLUMNS_MAX: usize = 100;
+
+#[test]
+fn every_help_fits_a_screen_and_has_an_example() {
+    let whole = help(&[]);
+    let listed = whole.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty());
+    let commands: Vec<_> = listed.filter_map(|line| line.split_ascii_whitespace().next()).collect();
+    assert_eq!(commands, ["fanout", "floor", "compare", "idle", "help"]);
+    for command in commands.iter().filter(|command| **command != "help") {
+        check(&help(&[command]));
+    }
+    check(&whole);
+}
+
+fn help(command: &[&str]) -> String {
+    let mut loadtest = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    let output = loadtest.args(command).arg("--help").output().expect("the binary was built");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("help is UTF-8")
+}
+
+fn check(help: &str) {
+    assert!(help.lines().count() <= LINES_MAX, "{} lines:\n{help}", help.lines().count());
+    for line in help.lines() {
+        assert!(line.chars().count() <= COLUMNS_MAX, "too wide: {line}");
+    }
+    assert!(help.contains("Example:\n  loadtest "), "no example:\n{help}");
+}
