@@ -36,7 +36,8 @@ Example:
 const COMPARE_EXAMPLE: &str = "\
 The floor has one thread: start the node with one too (fanfare serve --workers 1).
 Where others use the machine, give all a real-time priority: chrt -a -f -p 10 PID for the node,
-and chrt -f 10 in front of this command.
+and chrt -f 10 in front of this command. A send that finds its client asleep pays for waking it;
+--lazy-ms 2 makes that rare.
 Example:
   loadtest compare --api-key ik_… --server-pid $(pidof fanfare) --server-cpu 0 --client-cpu 1";
 
