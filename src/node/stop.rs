@@ -30,7 +30,7 @@ const ENDED_BY_SIGNAL: i32 = 128;
 /// When the system does not let the node handle them.
 pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("fanfare-signals".to_owned()).spawn(move || {
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut signals = signals.forever();
         if let Some(signal) = signals.next() {
             let _ = told.send(Event::Signal(signal_name(signal).unwrap_or("a signal")));
