@@ -131,7 +131,8 @@ impl Poller {
         self.tcp.response()
     }
 
-    fn poll(&mut self) -> Vec<String> {
+    /// The packets that the next poll brings.
+    pub(crate) fn poll(&mut self) -> Vec<String> {
         self.ask();
         let answer = self.answer();
         assert_eq!(answer.status, 200, "{answer:?}");

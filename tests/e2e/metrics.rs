@@ -136,6 +136,20 @@ fn refusals_are_counted_by_reason() {
 }
 
 #[test]
+fn a_refused_credential_is_counted() {
+    let node = Node::start();
+    let mut poller = Poller::open(node.port());
+    let wrong = format!("40{}", json!({ "token": "nonsense" }));
+    assert_eq!(poller.post(&wrong).status, 200);
+    assert!(poller.poll()[0].starts_with("44"), "the namespace is closed to it");
+    settle(&node, |now| {
+        now.is(REFUSED, &[("reason", "unauthorized")], 1);
+        now.is_sum(REFUSED, 1);
+        now.is_sum(OPEN, 1);
+    });
+}
+
+#[test]
 fn connections_that_time_ends_are_counted_by_what_was_missing() {
     let node = Node::with(|command| {
         command.env("FANFARE_ENGINE_IO_CONNECT_TIMEOUT_MS", "1500");
