@@ -104,3 +104,7 @@ const _: () = assert!(
     "what one turn adds leaves a connection that keeps up far from the bound"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
+const _: () = assert!(
+    SHUTDOWN_GRACE_MS > CLOSE_LINGER_MS,
+    "who is told last that a node stops has as long to close as anybody else"
+);

@@ -14,7 +14,7 @@ use signal_hook::low_level::signal_name;
 use super::listen::stop_listening;
 use super::{Event, NodeError};
 use crate::hub::{Hub, Shutdown};
-use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS};
+use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS};
 use crate::message::{Millis, WorkerId};
 use crate::router::Wish;
 
@@ -30,7 +30,7 @@ const ENDED_BY_SIGNAL: i32 = 128;
 /// When the system does not let the node handle them.
 pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("fanfare-signals".to_owned()).spawn(move || {
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut signals = signals.forever();
         if let Some(signal) = signals.next() {
             let _ = told.send(Event::Signal(signal_name(signal).unwrap_or("a signal")));
@@ -59,7 +59,7 @@ pub(super) fn drain(
     let _ = hub.shutdown.set(Shutdown { began: hub.clock.monotonic(), window });
     stop_listening(listener);
     hub.router.wake_all();
-    let ends = Duration::from_millis(window + CLOSE_LINGER_MS + SHUTDOWN_GRACE_MS);
+    let ends = Duration::from_millis(window + SHUTDOWN_GRACE_MS);
     while connections(hub) + requests(hub) > 0 && start.elapsed() < ends {
         match events.recv_timeout(LOOK) {
             Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),

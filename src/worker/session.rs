@@ -130,6 +130,7 @@ fn connect(worker: &mut Worker, id: ConnId, namespace: &str, auth: &str) -> Resu
         match worker.auth.connect(auth, now_s) {
             Ok(credential) => session.credential = Some(credential),
             Err(error) => {
+                worker.counters.refused_unauthorized.add(1);
                 let refusal = socketio::connect_error(namespace, &error.to_string());
                 worker.send_text(id.slot, &refusal);
                 return Ok(());

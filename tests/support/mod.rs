@@ -10,12 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod ending;
+pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod script;
 
@@ -33,6 +35,10 @@ pub(crate) const JWT_SECRET: &str =
 
 /// Generous, because many nodes may start side by side on a loaded machine.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long something may take that must happen; generous for the same reason.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(5);
 /// An hour, in seconds: clients take tokens near their end for expired ones.
 const TOKEN_LIFE: u64 = 3_600;
 
@@ -169,6 +175,15 @@ pub(crate) fn an_hour_from_now() -> u64 {
 /// A file of this repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Waits until something is so; panics when it takes too long.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "after {PATIENCE:?} still not: {what}");
+        thread::sleep(LOOK);
+    }
 }
 
 /// How to start the node, again and again.

@@ -1,0 +1,326 @@
+//! The end of a node that is told to stop: who is connected goes elsewhere, what was accepted is
+//! kept, what is under way is finished.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::ear::{CHANNEL, Poller, TICK};
+use crate::socket::{Heard, Socket};
+use crate::support::exposition::Exposition;
+use crate::support::{ANON_KEY, API_KEY, Node, user_token, wait_until};
+use crate::tcp::{self, Tcp};
+
+const CHANNELS: &str = "/api/realtime/channels";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Stock clients that are let go, and over how many milliseconds.
+const CLIENTS: usize = 150;
+const WINDOW_MS: u64 = 3_000;
+/// How far behind its pace a node may be on a machine that is busy.
+const LAG: Duration = Duration::from_millis(700);
+/// How long a node waits for requests once its connections were told: `SHUTDOWN_GRACE_MS`.
+const GRACE: Duration = Duration::from_secs(5);
+/// Far less than the time that a node has by default to let its connections go.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// How much later than it should something may happen on a machine that is busy.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// How one client lost its connection.
+#[derive(Debug, Deserialize)]
+struct Loss {
+    /// In milliseconds since the epoch.
+    at: u64,
+    reason: String,
+    transport: String,
+}
+
+#[test]
+fn stock_clients_go_evenly_and_come_back_to_a_successor() {
+    let mut node = draining_over(WINDOW_MS);
+    let mut successor = Node::start();
+    for one in [&node, &successor] {
+        one.create_channel(CHANNEL);
+    }
+    stop(&mut successor);
+    let (count, transports) = (CLIENTS.to_string(), ["default", "websocket"]);
+    let args = [&[CHANNEL, count.as_str()][..], &transports].concat();
+    let clients = node.spawn_script("drain.mjs", &args, &[]);
+    clients.wait_for("ready", PATIENCE);
+
+    let watch = Watch::new(node.port());
+    let (began, began_at) = (Instant::now(), since_epoch());
+    node.signal(Signal::TERM);
+    let watched = thread::spawn(move || watch.look(began));
+    wait_until("the node lets nobody in", || !node.lets_in());
+    successor.start_again(node.port());
+    clients.wait_for("back", PATIENCE);
+    let receipt = successor.publish(CHANNEL, "after", &json!({}));
+    assert_eq!(receipt["audience"]["total"], CLIENTS);
+    let losses = losses(&clients.next_line(PATIENCE));
+    clients.succeed(PATIENCE);
+
+    assert_eq!(node.exit_status(PATIENCE).code(), Some(0));
+    for word in ["draining", "stopped"] {
+        wait_until(word, || node.output().contains(word));
+    }
+    assert_eq!(losses.len(), CLIENTS);
+    for transport in transports {
+        assert!(losses.iter().any(|loss| loss.transport == transport), "{transport}");
+    }
+    check_pace(losses.iter().map(|loss| loss.at.saturating_sub(began_at)).collect());
+    watched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn stock_clients_on_long_polling_come_back() {
+    let mut node = draining_over(500);
+    node.create_channel(CHANNEL);
+    let clients = node.spawn_script("drain.mjs", &[CHANNEL, "6", "polling"], &[]);
+    clients.wait_for("ready", PATIENCE);
+    stop(&mut node);
+    node.start_again(node.port());
+    clients.wait_for("back", PATIENCE);
+    node.publish(CHANNEL, "after", &json!({}));
+    assert_eq!(losses(&clients.next_line(PATIENCE)).len(), 6);
+    clients.succeed(PATIENCE);
+}
+
+#[test]
+fn what_was_answered_as_created_is_there_after_a_restart() {
+    let mut node = draining_over(2_000);
+    let port = node.port();
+    // It is let go at the end of the time, and the node waits for that.
+    let mut kept = Socket::connect(port, ANON_KEY);
+    let mut created = BTreeSet::new();
+    let mut create = |tcp: &mut Tcp, pattern: String| {
+        tcp.send(creation(&pattern));
+        let answer = tcp.try_response("POST", tcp::PATIENCE)?;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        created.insert(pattern);
+        Some(answer)
+    };
+    let mut connections: Vec<_> = (0..100).map(|_| connect(port)).collect();
+    for (number, tcp) in connections.iter_mut().enumerate() {
+        let answer = create(tcp, format!("before:{number}")).expect("the node runs");
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+    }
+    node.begin_to_stop(Signal::TERM);
+    let goodbye = thread::spawn(move || while !matches!(kept.look(), Heard::End) {});
+    for (number, tcp) in connections.iter_mut().enumerate() {
+        let Some(answer) = create(tcp, format!("meanwhile:{number}")) else { break };
+        assert_eq!(answer.header("connection"), Some("close"));
+        thread::sleep(Duration::from_millis(25));
+    }
+    goodbye.join().expect("the client is let go");
+    assert_eq!(node.exit_status(PATIENCE).code(), Some(0));
+    let log = node.data_dir().join("fanfare.db-wal");
+    assert_eq!(log.metadata().map_or(0, |log| log.len()), 0, "the log is in the file");
+
+    assert!(created.iter().filter(|pattern| pattern.starts_with("meanwhile")).count() > 1);
+    node.start_again(port);
+    let listed = patterns(&node);
+    let lost: Vec<_> = created.difference(&listed).collect();
+    assert!(lost.is_empty(), "answered as created and not there: {lost:?}");
+}
+
+#[test]
+fn a_request_under_way_is_finished() {
+    let mut node = draining_over(0);
+    let request = creation("late");
+    let (first, second) = request.split_at(request.len() - 5);
+    let mut tcp = connect(node.port());
+    tcp.send(first);
+    wait_for_requests(&node, 1);
+    node.begin_to_stop(Signal::TERM);
+    assert!(tcp.is_silent_for(Duration::from_millis(500)), "the node waits");
+
+    tcp.send(second);
+    let answer = tcp.response();
+    assert_eq!((answer.status, answer.header("connection")), (201, Some("close")), "{answer:?}");
+    assert_eq!(node.exit_status(AT_ONCE).code(), Some(0));
+    assert!(!node.output().contains("cut off"));
+    node.start_again(node.port());
+    assert!(patterns(&node).contains("late"));
+}
+
+#[test]
+fn a_request_that_never_ends_does_not_hold_the_node() {
+    let mut node = draining_over(0);
+    let request = creation("never");
+    let mut tcp = connect(node.port());
+    tcp.send(&request[..request.len() - 5]);
+    wait_for_requests(&node, 1);
+    let began = Instant::now();
+    node.begin_to_stop(Signal::TERM);
+    assert_eq!(node.exit_status(GRACE + SLACK).code(), Some(0));
+    assert!(began.elapsed() >= GRACE, "it had {:?}", began.elapsed());
+    wait_until("the node says so", || node.output().contains("cut off"));
+}
+
+#[test]
+fn a_poll_that_waits_is_told_that_the_session_is_over() {
+    let mut node = draining_over(300);
+    node.create_channel(CHANNEL);
+    let mut poller = Poller::subscribe(node.port(), &user_token("poller"));
+    poller.ask();
+    wait_for_requests(&node, 1);
+    node.begin_to_stop(Signal::TERM);
+    let answer = poller.answer();
+    assert_eq!((answer.status, answer.text()), (200, "1"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(node.exit_status(AT_ONCE).code(), Some(0));
+}
+
+#[test]
+fn what_waits_for_a_poll_is_fetched_before_the_session_ends() {
+    const POLLERS: usize = 20;
+    let mut node = draining_over(6_000);
+    node.create_channel(CHANNEL);
+    let (port, token) = (node.port(), user_token("poller"));
+    let mut pollers: Vec<_> = (0..POLLERS).map(|_| Poller::subscribe(port, &token)).collect();
+    let receipt = node.publish(CHANNEL, TICK, &json!({}));
+    assert_eq!(receipt["audience"]["polling"], POLLERS);
+    wait_until("it waits for all", || node.metric("fanfare_deliveries_queued") == POLLERS as u64);
+
+    let began = Instant::now();
+    node.begin_to_stop(Signal::TERM);
+    // By then a third of them would have been let go.
+    thread::sleep(Duration::from_secs(2).saturating_sub(began.elapsed()));
+    for poller in &mut pollers {
+        poller.hear(1);
+    }
+    assert_eq!(node.exit_status(Duration::from_secs(6) + SLACK).code(), Some(0));
+}
+
+#[test]
+fn a_node_with_nothing_to_do_stops_at_once() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut node = Node::start();
+        // Kept alive, with no request under way.
+        let mut idle = connect(node.port());
+        idle.send(tcp::request(&["GET /api/health HTTP/1.1"], ""));
+        assert_eq!(idle.response().status, 200);
+        let began = Instant::now();
+        node.signal(signal);
+        assert_eq!(node.exit_status(AT_ONCE).code(), Some(0));
+        assert!(began.elapsed() < AT_ONCE);
+        assert!(idle.ends_within(tcp::PATIENCE));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_node_at_once() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut node = draining_over(600_000);
+        let _kept = Socket::connect(node.port(), ANON_KEY);
+        node.begin_to_stop(Signal::TERM);
+        thread::sleep(Duration::from_millis(200));
+        assert!(node.runs(), "somebody is still to be let go");
+        node.signal(signal);
+        assert_eq!(node.exit_status(AT_ONCE).code(), Some(code));
+    }
+}
+
+/// Counts how many were let go, as the node has it.
+struct Watch {
+    /// Each for one question: a node that stops answers no second one.
+    connections: [Tcp; 4],
+}
+
+impl Watch {
+    fn new(port: u16) -> Self {
+        let mut connections = [(); 4].map(|()| connect(port));
+        connections.iter_mut().for_each(|tcp| _ = Self::closed(tcp));
+        Self { connections }
+    }
+
+    /// Looks at the third, the half and so on of the window: never before their time, and not long
+    /// after it, as many as are due must have been let go.
+    fn look(mut self, began: Instant) {
+        let due = |passed: Duration| CLIENTS as f64 * passed.as_millis() as f64 / WINDOW_MS as f64;
+        for (number, tcp) in (2..).zip(&mut self.connections) {
+            let moment = Duration::from_millis(WINDOW_MS * number / 6);
+            thread::sleep(moment.saturating_sub(began.elapsed()));
+            let before = began.elapsed();
+            let closed = Self::closed(tcp);
+            let (least, most) = (due(before.saturating_sub(LAG)), due(began.elapsed()));
+            assert!(least <= closed && closed <= most, "{closed} not from {least} to {most}");
+        }
+    }
+
+    fn closed(tcp: &mut Tcp) -> f64 {
+        tcp.send(tcp::request(&["GET /metrics HTTP/1.1"], ""));
+        let scrape = Exposition::parse(tcp.response().text()).expect("it is in the format");
+        scrape.value("fanfare_connections_closed_total", &[("reason", "drain")])
+    }
+}
+
+/// Nobody loses the connection before its time, which is in milliseconds since the signal.
+fn check_pace(mut moments: Vec<u64>) {
+    moments.sort_unstable();
+    for (lost, moment) in (1..).zip(&moments) {
+        // The clock of this test and that of the node need not change in the same moment.
+        let most = CLIENTS as u64 * (moment + 20) / WINDOW_MS;
+        assert!(lost <= most, "{lost} after {moment} ms, where {most} are due");
+    }
+}
+
+fn draining_over(window_ms: u64) -> Node {
+    Node::with(move |command| {
+        command.env("FANFARE_DRAIN_MS", window_ms.to_string());
+    })
+}
+
+/// Stops a node for which nothing is under way that takes long.
+fn stop(node: &mut Node) {
+    node.signal(Signal::TERM);
+    assert_eq!(node.exit_status(PATIENCE).code(), Some(0));
+}
+
+/// Waits until the node has read the heads of so many requests that it has not answered.
+fn wait_for_requests(node: &Node, count: usize) {
+    // The one that asks for it is one as well.
+    let is_reached = || node.metric("fanfare_http_requests") > count as u64;
+    wait_until("the node knows of the request", is_reached);
+}
+
+/// How clients lost their connections; none of them in a way that stock clients take for good.
+fn losses(line: &str) -> Vec<Loss> {
+    let losses: Vec<Loss> = serde_json::from_str(line).expect("it is a list of losses");
+    for loss in &losses {
+        let reason = loss.reason.as_str();
+        assert!(matches!(reason, "transport close" | "transport error"), "{loss:?}");
+    }
+    losses
+}
+
+fn connect(port: u16) -> Tcp {
+    Tcp::connect((Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// A request that defines a channel.
+fn creation(pattern: &str) -> Vec<u8> {
+    let authorization = format!("Authorization: Bearer {API_KEY}");
+    let head =
+        ["POST /api/realtime/channels HTTP/1.1", &authorization, "Content-Type: application/json"];
+    tcp::request(&head, json!({ "pattern": pattern }).to_string())
+}
+
+/// All channels that are defined.
+fn patterns(node: &Node) -> BTreeSet<String> {
+    let (status, listed) = node.admin("GET", CHANNELS, &Value::Null);
+    assert_eq!(status, 200);
+    let listed = listed.as_array().expect("it is a list").iter();
+    listed.map(|one| one["pattern"].as_str().expect("a pattern is text").to_owned()).collect()
+}
+
+fn since_epoch() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
+    u64::try_from(now.as_millis()).expect("it fits")
+}
