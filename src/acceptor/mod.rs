@@ -187,6 +187,7 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
                 return engineio::hand_over(acceptor, http, purpose, accept);
             }
         };
+        count_refusal(&acceptor.counters, response.status);
         let response = allow_origin(response, &request);
         let head_only = request.method == Method::Head;
         let keep_alive = request.keep_alive && !acceptor.is_stopping();
@@ -200,6 +201,15 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
         if !keep_alive {
             return http.finish().await;
         }
+    }
+}
+
+/// Those for want of room are counted where the room is missing.
+fn count_refusal(counters: &Counters, status: u16) {
+    match status {
+        401 | 403 => counters.refused_unauthorized.add(1),
+        400..500 => counters.refused_invalid.add(1),
+        _ => {}
     }
 }
 

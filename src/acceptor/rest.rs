@@ -25,10 +25,7 @@ pub(super) async fn answer(
         Ok(route) => call(acceptor, request, route, &body).await,
         Err(error) => Err(error),
     };
-    Ok(response(replied.unwrap_or_else(|error| {
-        count_refusal(acceptor, &error);
-        error.into()
-    })))
+    Ok(response(replied.unwrap_or_else(Reply::from)))
 }
 
 /// A reply as HTTP sends it.
@@ -77,15 +74,6 @@ async fn call(
             store(acceptor, StoreChange::Delete(id), |_| Reply::channel_deleted()).await
         }
         Route::Publish => publish(acceptor, &Publish::parse(body)?, now),
-    }
-}
-
-/// Those for want of room are counted where the room is missing.
-fn count_refusal(acceptor: &Acceptor, error: &ApiError) {
-    match error.status() {
-        401 | 403 => acceptor.counters.refused_unauthorized.add(1),
-        400..500 => acceptor.counters.refused_invalid.add(1),
-        _ => {}
     }
 }
 

@@ -78,7 +78,9 @@ fn at_rest_every_count_is_what_clients_saw() {
         now.is_sum(CLOSED, 8);
         now.is("fanfare_channels", &[], 1);
         now.are_deliveries(9 * 20 + 7 * 3, 3, 0);
-        now.is_sum(REFUSED, 0);
+        // The POST that broke the protocol was answered 400.
+        now.is(REFUSED, &[("reason", "invalid")], 1);
+        now.is_sum(REFUSED, 1);
     });
 }
 
@@ -125,12 +127,15 @@ fn refusals_are_counted_by_reason() {
         status("POST", CHANNELS, API_KEY, &pattern),
         status("DELETE", MESSAGES, API_KEY, ""),
         status("GET", "/api/nothing", API_KEY, ""),
+        status("POST", "/metrics", API_KEY, ""),
+        status("GET", "/socket.io/?EIO=4&transport=carrier-pigeon", API_KEY, ""),
+        status("GET", "/socket.io/?EIO=4&transport=polling&sid=nobody", API_KEY, ""),
     ];
-    assert_eq!(invalid, [400, 404, 409, 405, 404]);
+    assert_eq!(invalid, [400, 404, 409, 405, 404, 405, 400, 400]);
     settle(&node, |now| {
         now.is(REFUSED, &[("reason", "unauthorized")], 2 + 3);
-        now.is(REFUSED, &[("reason", "invalid")], 4 + 5);
-        now.is_sum(REFUSED, 8 + 8);
+        now.is(REFUSED, &[("reason", "invalid")], 4 + 8);
+        now.is_sum(REFUSED, 8 + 11);
         now.is_sum("fanfare_publications_total", 0);
     });
 }
