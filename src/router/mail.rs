@@ -1,0 +1,175 @@
+//! The closed lists of what threads may post to each other.
+
+use std::os::fd::OwnedFd;
+
+use uuid::Uuid;
+
+use super::mailbox::Slot;
+use crate::message::{
+    Activation, App, ChannelChange, ChannelDefinition, Deactivation, Delivery, Millis, SessionId,
+};
+
+/// Everything that can be posted to a worker.
+#[derive(Debug)]
+pub enum Mail {
+    /// A publication for the local subscribers of its channel.
+    Deliver(Delivery),
+    /// A subscription begins here.
+    Activate(Box<Activation>),
+    /// A subscription ends here.
+    Deactivate(Box<Deactivation>),
+    /// A socket changes hands.
+    Adopt(Box<Handover>),
+    /// A long-polling request.
+    Poll(Box<Poll>),
+    /// The client of a long-polling request of this session went away.
+    PollGone(SessionId),
+    /// Somebody wants to know whether this worker still takes its mail.
+    Probe(AcceptorId, Ticket),
+}
+
+impl Mail {
+    /// The kind of slot it stands in.
+    pub fn slot(&self) -> Slot {
+        match self {
+            Self::Deliver(_) => Slot::Publication,
+            _ => Slot::Control,
+        }
+    }
+}
+
+/// What an upgraded socket is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// A new Engine.IO session on WebSocket.
+    EngineIo(App),
+    /// An offer to carry an existing session from long-polling to WebSocket.
+    Probe(SessionId),
+    /// Echo of WebSocket messages, for conformance suites.
+    Echo,
+}
+
+/// A socket whose HTTP part is over.
+#[derive(Debug)]
+pub struct Handover {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Bytes that were already read past the request.
+    pub leftover: Vec<u8>,
+    /// The Sec-WebSocket-Accept value to answer with.
+    pub accept: String,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// One request of a long-polling client.
+#[derive(Debug)]
+pub struct Poll {
+    /// Where the answer goes.
+    pub from: AcceptorId,
+    /// Under which ticket.
+    pub ticket: Ticket,
+    /// What is asked.
+    pub request: PollRequest,
+}
+
+/// What a long-polling client asks.
+#[derive(Debug)]
+pub enum PollRequest {
+    /// A new session.
+    Open(App),
+    /// Whatever waits for it, or will.
+    Get(SessionId),
+    /// Packets from it.
+    Post(SessionId, Vec<u8>),
+}
+
+/// An HTTP-serving role, counted from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AcceptorId(pub u8);
+
+/// Names a request that waits at an acceptor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket {
+    /// Place in the acceptor's table.
+    pub slot: u32,
+    /// Which of the place's lives.
+    pub generation: u32,
+}
+
+/// Everything that can be posted to an acceptor: the answer to a ticket.
+#[derive(Debug)]
+pub struct Answer {
+    /// Which request.
+    pub ticket: Ticket,
+    /// Its answer.
+    pub body: AnswerBody,
+}
+
+/// The answers.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// From a worker: an Engine.IO payload for the client.
+    Payload(Vec<u8>),
+    /// From a worker: packets were taken.
+    Taken,
+    /// From a worker: the request was wrong.
+    PollRefused(PollRefusal),
+    /// From the side: what the store did.
+    Stored(StoreOutcome),
+    /// From anybody who was probed: all is well.
+    Alive,
+    /// From the side: the store does not work, and why.
+    Ailing(&'static str),
+}
+
+/// Why a long-polling request failed (contract section 7.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PollRefusal {
+    /// No such session.
+    UnknownSession,
+    /// The session exists, the request does not fit it.
+    BadRequest,
+    /// The worker has as many sessions as it may.
+    Overloaded,
+}
+
+/// Everything that can be asked of the side. Answers go to the acceptor that asked, under its
+/// ticket.
+#[derive(Debug)]
+pub enum Wish {
+    /// A change of what is stored.
+    Change(AcceptorId, Ticket, StoreChange),
+    /// Whether the store works.
+    Probe(AcceptorId, Ticket),
+    /// The end: what was wished before is carried out and made safe, what comes after is not.
+    Stop,
+}
+
+/// Changes to channel definitions.
+#[derive(Debug)]
+pub enum StoreChange {
+    /// A new definition.
+    Insert(ChannelDefinition),
+    /// The definition of that id is changed, at that time.
+    Update(Uuid, ChannelChange, Millis),
+    /// No more definition of that id.
+    Delete(Uuid),
+}
+
+/// What came of a change.
+#[derive(Debug)]
+pub enum StoreOutcome {
+    /// Done; the definition as it is (or was, when deleted).
+    Done(Box<ChannelDefinition>),
+    /// There is no definition of that id.
+    NotFound,
+    /// Another definition has this pattern.
+    Duplicate(String),
+    /// The number of definitions is at its bound.
+    Full,
+    /// The store is busy; the same change may work a second later.
+    Busy,
+    /// The store failed; the log says how.
+    Failed,
+}

@@ -1,0 +1,156 @@
+//! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
+//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] to the side).
+//!
+//! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
+//! nobody waits. Publications and control mail have credits of their own over one queue: one
+//! queue keeps their order, two credits keep a flood of publications from blocking joins.
+
+mod mail;
+mod mailbox;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, STORE_QUEUE_MAX};
+use crate::message::WorkerId;
+
+pub use mail::{
+    AcceptorId, Answer, AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose,
+    StoreChange, StoreOutcome, Ticket, Wish,
+};
+pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
+
+/// The sending ends of every mailbox in the node.
+#[derive(Debug)]
+pub struct Router {
+    /// By worker.
+    pub workers: Vec<Arc<Mailbox<Mail>>>,
+    /// By acceptor.
+    pub acceptors: Vec<Arc<Mailbox<Answer>>>,
+    side: Sender<Wish>,
+    side_waiting_max: AtomicUsize,
+    connections: Vec<AtomicU32>,
+}
+
+/// The receiving ends, handed to their threads at start.
+#[derive(Debug)]
+pub struct Inboxes {
+    /// By worker.
+    pub workers: Vec<Inbox<Mail>>,
+    /// By acceptor.
+    pub acceptors: Vec<Inbox<Answer>>,
+    /// The side's.
+    pub side: Receiver<Wish>,
+}
+
+impl Router {
+    /// Mailboxes for so many workers and acceptors; a worker's holds so many publications.
+    ///
+    /// # Errors
+    /// When the system gives no event descriptors.
+    pub fn new(
+        workers: usize,
+        acceptors: usize,
+        publications: usize,
+    ) -> std::io::Result<(Self, Inboxes)> {
+        let (worker_boxes, worker_inboxes) = (0..workers)
+            .map(|_| mailbox(publications, MAILBOX_CONTROL_MAX))
+            .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
+        let (acceptor_boxes, acceptor_inboxes) = (0..acceptors)
+            .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
+            .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
+        let (side, wishes) = bounded(STORE_QUEUE_MAX);
+        let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
+        let router = Self {
+            workers: worker_boxes,
+            acceptors: acceptor_boxes,
+            side,
+            side_waiting_max: AtomicUsize::new(0),
+            connections,
+        };
+        let inboxes =
+            Inboxes { workers: worker_inboxes, acceptors: acceptor_inboxes, side: wishes };
+        Ok((router, inboxes))
+    }
+
+    /// Wakes every hot thread, whatever it waits for.
+    pub fn wake_all(&self) {
+        self.workers.iter().for_each(|mailbox| mailbox.doorbell().strike());
+        self.acceptors.iter().for_each(|mailbox| mailbox.doorbell().strike());
+    }
+
+    /// The mailbox of a worker.
+    pub fn worker(&self, worker: WorkerId) -> &Mailbox<Mail> {
+        &self.workers[worker.index()]
+    }
+
+    /// Posts control mail to a worker and wakes it. False when its reserve is used up.
+    pub fn control(&self, worker: WorkerId, mail: Mail) -> bool {
+        let mailbox = self.worker(worker);
+        if !mailbox.reserve(Slot::Control) {
+            return false;
+        }
+        mailbox.post(mail);
+        mailbox.ring();
+        true
+    }
+
+    /// Asks something of the side. False when its queue is full.
+    pub fn wish(&self, wish: Wish) -> bool {
+        let taken = self.side.try_send(wish).is_ok();
+        self.side_waiting_max.fetch_max(self.side.len(), Ordering::Relaxed);
+        taken
+    }
+
+    /// How full every queue is.
+    pub fn depths(&self) -> Vec<Depth> {
+        let mut depths = Vec::new();
+        for (number, mailbox) in self.workers.iter().enumerate() {
+            depths.push(mailbox.depth("worker", number, Slot::Publication));
+            depths.push(mailbox.depth("worker", number, Slot::Control));
+        }
+        for (number, mailbox) in self.acceptors.iter().enumerate() {
+            depths.push(mailbox.depth("acceptor", number, Slot::Control));
+        }
+        let (now, most) = (self.side.len(), self.side_waiting_max.load(Ordering::Relaxed));
+        let (now, most) = (now as u64, most as u64);
+        depths.push(Depth { queue: "side", number: 0, slot: "wish", now, most });
+        depths
+    }
+
+    /// Posts an answer into the slot that its acceptor reserved when it asked.
+    pub fn answer(&self, acceptor: AcceptorId, answer: Answer) {
+        let mailbox = &self.acceptors[usize::from(acceptor.0)];
+        mailbox.post(answer);
+        mailbox.ring();
+    }
+
+    /// The worker with the fewest connections, which now has one more.
+    pub fn assign(&self) -> WorkerId {
+        let least = self
+            .connections
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, count)| count.load(Ordering::Relaxed))
+            .map_or(0, |(index, _)| index);
+        self.connections[least].fetch_add(1, Ordering::Relaxed);
+        WorkerId(u8::try_from(least).expect("WORKERS_MAX is below 256"))
+    }
+
+    /// A worker that is given has one connection more.
+    pub fn assign_to(&self, worker: WorkerId) {
+        self.connections[worker.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection of that worker is gone, or never came.
+    pub fn unassign(&self, worker: WorkerId) {
+        self.connections[worker.index()].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections of a worker, those on their way included.
+    pub fn connections(&self, worker: WorkerId) -> u32 {
+        self.connections[worker.index()].load(Ordering::Relaxed)
+    }
+}
