@@ -61,11 +61,11 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// How many of `all` connections should be closed by now; none to say, when the time is over:
-    /// then there should be none left.
+    /// How many of `all` connections should be closed by now, the first of them at once; none to
+    /// say, when the time is over: then there should be none left.
     pub fn due(&self, now: Millis, all: u64) -> Option<u64> {
         let passed = now.saturating_sub(self.began);
-        (passed < self.window).then(|| all * passed / self.window)
+        (passed < self.window).then(|| all.min(1 + all * passed / self.window))
     }
 }
 
@@ -186,10 +186,11 @@ mod tests {
     #[test]
     fn a_shutdown_is_even_and_then_over() {
         let plan = Shutdown { began: 1_000, window: 10_000 };
-        assert_eq!(plan.due(900, 5_000), Some(0));
-        assert_eq!(plan.due(1_010, 5_000), Some(5));
-        assert_eq!(plan.due(6_000, 5_000), Some(2_500));
-        assert_eq!(plan.due(10_999, 5_000), Some(4_999));
+        assert_eq!(plan.due(900, 5_000), Some(1));
+        assert_eq!(plan.due(1_010, 5_000), Some(6));
+        assert_eq!(plan.due(6_000, 5_000), Some(2_501));
+        assert_eq!(plan.due(10_999, 5_000), Some(5_000));
+        assert_eq!(plan.due(1_000, 0), Some(0));
         assert_eq!(plan.due(11_000, 5_000), None);
         assert_eq!(Shutdown { began: 0, window: 0 }.due(0, 7), None);
     }

@@ -51,8 +51,8 @@ enum Command {
 #[command(after_help = "Example:
   fanfare serve --config fanfare.toml --listen 0.0.0.0:7130
 
-Exit codes: 0 stopped as told, 2 wrong usage or configuration,
-1 any other failure")]
+Exit codes: 0 stopped as told, 2 wrong usage or configuration, 130 or 143 a
+second SIGINT or SIGTERM ended it at once, 1 any other failure")]
 struct Serve {
     #[command(flatten)]
     settings: Settings,
@@ -65,7 +65,7 @@ changes nothing. What it prints is a configuration file itself.
 Example:
   fanfare check --config fanfare.toml
 
-Exit codes: 0 serve would start with it, 2 wrong usage or configuration,
+Exit codes: 0 no mistake was found, 2 wrong usage or configuration,
 1 any other failure")]
 struct Check {
     #[command(flatten)]

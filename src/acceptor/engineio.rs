@@ -10,6 +10,9 @@ use crate::router::{AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, 
 use crate::wire::handshake;
 use crate::wire::http::{Method, Request, Response};
 
+/// The payload that ends a session.
+pub(super) const OVER: &[u8] = crate::protocol::engineio::CLOSE.as_bytes();
+
 /// Answers a request to an Engine.IO path.
 pub(super) async fn answer(
     acceptor: &Acceptor,

@@ -12,6 +12,9 @@ use crate::limits::HEALTH_PATIENCE_MS;
 use crate::message::Millis;
 use crate::router::{AcceptorId, AnswerBody, Mail, Slot, Ticket, Wish};
 
+/// Between two looks at whether another's questions are answered.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Whom a question was put to.
 enum Asked<'a> {
     /// The answer is awaited.
@@ -28,8 +31,8 @@ pub(super) struct Findings {
     problems: RefCell<Vec<String>>,
 }
 
-/// How the node is: every worker and the side must answer in [`HEALTH_PATIENCE_MS`]. While that is
-/// being found out, others are told what was found last.
+/// How the node is: every worker and the side must answer in [`HEALTH_PATIENCE_MS`]. Who asks while
+/// that is being found out waits for what is found.
 pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
     let findings = &acceptor.findings;
     if !findings.is_asking.replace(true) {
@@ -40,6 +43,9 @@ pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
         }
         findings.problems.replace(problems);
         findings.is_asking.set(false);
+    }
+    while findings.is_asking.get() {
+        monoio::time::sleep(LOOK).await;
     }
     let problems = findings.problems.borrow();
     Reply::health(env!("CARGO_PKG_VERSION"), now, acceptor.is_stopping(), &problems)

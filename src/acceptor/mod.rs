@@ -190,7 +190,8 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
         count_refusal(&acceptor.counters, response.status);
         let response = allow_origin(response, &request);
         let head_only = request.method == Method::Head;
-        let keep_alive = request.keep_alive && !acceptor.is_stopping();
+        let may_stay = !acceptor.is_stopping() || is_unfinished(&request, &response);
+        let keep_alive = request.keep_alive && may_stay;
         if http.respond(&response, keep_alive, head_only).await.is_err() {
             if let Some(session) = packets_of {
                 engineio::tell_gone(acceptor, session);
@@ -201,6 +202,18 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
         if !keep_alive {
             return http.finish().await;
         }
+    }
+}
+
+/// Whether a client of a stopping node has yet to come back, which it could not on a connection of
+/// its own: to see the end of its session, or of the node that it watches.
+fn is_unfinished(request: &Request, response: &Response) -> bool {
+    match request.path.as_str() {
+        "/metrics" | "/api/health" => true,
+        "/socket.io/" | "/socket.io" | "/engine.io/" | "/engine.io" => {
+            response.status == 200 && response.body.as_bytes() != engineio::OVER
+        }
+        _ => false,
     }
 }
 

@@ -86,6 +86,7 @@ fn check_admin(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<(),
     let mut auth = acceptor.auth.borrow_mut();
     let verdict = auth.admin(request.header("authorization"), request.header("x-api-key"), now_s);
     verdict.map_err(|error| {
+        tracing::debug!(%error, "refusing an administrator's credential");
         ApiError::auth(error.status(), error.error(), error.to_string(), error.next_actions())
     })
 }

@@ -134,7 +134,7 @@ impl Environment {
         V: Into<OsString>,
     {
         let all = all.map(|(name, value)| (name.as_ref().to_string_lossy().into_owned(), value));
-        let ours = all.filter(|(name, _)| name.starts_with(ENV_PREFIX));
+        let ours = all.filter(|(name, _)| name.starts_with(ENV_PREFIX) && !is_service_link(name));
         Self(ours.map(|(name, value)| (name, value.into())).collect())
     }
 
@@ -150,6 +150,15 @@ impl Environment {
         };
         self.0.iter().filter_map(apply).collect()
     }
+}
+
+/// Whether a variable is one of those that Kubernetes gives every container for a service named
+/// `fanfare`, unless it is told not to.
+fn is_service_link(name: &str) -> bool {
+    let port = name.strip_prefix("FANFARE_PORT_").unwrap_or_default();
+    name.starts_with("FANFARE_SERVICE_")
+        || name == "FANFARE_PORT"
+        || port.starts_with(|first: char| first.is_ascii_digit())
 }
 
 fn is_section(name: &str) -> bool {

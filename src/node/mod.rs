@@ -122,14 +122,15 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let (told, events) = mpsc::channel();
     stop::watch_signals(told.clone())?;
     raise_descriptor_limit();
+    // Before anything is made: a start that fails for want of an address leaves nothing behind.
+    let listener = listen_patiently(config.listen)
+        .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let secrets = secrets::ensure(&config.data_dir, config)?;
     let keys = Arc::new(keys(config, &secrets)?);
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let definitions = Definitions::new(store.channels()?);
     let driver = Driver::choose();
-    let listener = listen_patiently(config.listen)
-        .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let address = listener.local_addr()?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
@@ -177,7 +178,8 @@ fn about(driver: &Driver) -> About {
 
 /// Keeps the data directory to this process for as long as the descriptor lives.
 fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    // Without waiting: what lies there under that name need not be a file.
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mode = Mode::RUSR | Mode::WUSR;
     let path = data_dir.join("lock");
     let locked = open(&path, flags, mode).and_then(|file| {

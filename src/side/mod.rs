@@ -56,17 +56,20 @@ fn apply(store: &Store, change: StoreChange) -> Result<StoreOutcome, StoreError>
     match change {
         StoreChange::Insert(definition) => {
             store.insert_channel(&definition)?;
+            tracing::info!(id = %definition.id, pattern = definition.pattern, "channel defined");
             Ok(StoreOutcome::Done(Box::new(definition)))
         }
         StoreChange::Update(id, change, now) => {
             let Some(before) = find(store, id)? else { return Ok(StoreOutcome::NotFound) };
             let after = change.apply(&before, later(now, &before));
             store.update_channel(id, &after)?;
+            tracing::info!(%id, pattern = after.pattern, enabled = after.enabled, "channel changed");
             Ok(StoreOutcome::Done(Box::new(after)))
         }
         StoreChange::Delete(id) => {
             let Some(before) = find(store, id)? else { return Ok(StoreOutcome::NotFound) };
             store.delete_channel(id)?;
+            tracing::info!(%id, pattern = before.pattern, "channel removed");
             Ok(StoreOutcome::Done(Box::new(before)))
         }
     }

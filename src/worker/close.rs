@@ -8,7 +8,7 @@ use super::Worker;
 use super::command::leave_everything;
 use super::conn::{Connection, Kind};
 use super::{polling, upgrade};
-use crate::limits::CLOSE_LINGER_MS;
+use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS};
 use crate::message::{App, Transport};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::engineio;
@@ -51,7 +51,8 @@ impl Reason {
 /// Says a last WebSocket frame and waits for the peer to close as well, so that what was said is
 /// not lost to a reset. A session ends at once: its subscriptions are left before this returns.
 pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reason: Reason) {
-    let until = worker.now + CLOSE_LINGER_MS;
+    let linger = if reason == Reason::Drain { SHUTDOWN_LINGER_MS } else { CLOSE_LINGER_MS };
+    let until = worker.now + linger;
     let id = worker.connections.id(slot);
     leave_everything(worker, slot);
     let Some(connection) = worker.connections.get_mut(slot) else { return };

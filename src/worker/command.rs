@@ -91,6 +91,9 @@ fn subscribe(
     if !is_defined || !credential.role.is_known() {
         return Err(Refusal::SubscribeUnauthorized);
     }
+    if connection.is_leaving {
+        return Err(Refusal::Overloaded);
+    }
     let (first, subscribed) = (connection.subscriptions, connection.subscribed);
     let Some(session) = connection.session() else { return Ok(()) };
     let subscriber = session.subscriber(id, group, &credential);
@@ -175,6 +178,9 @@ fn publish(
     let Some((connection, credential)) = speaker(worker, id) else {
         return Err(Refusal::PublishUnauthorized);
     };
+    if connection.is_leaving {
+        return Err(Refusal::Overloaded);
+    }
     let first = connection.subscriptions;
     if worker.index.counted(first, channel.as_str()).is_none() {
         return Err(Refusal::NotSubscribed);
@@ -188,6 +194,15 @@ fn publish(
     let (id, _) = published.map_err(|Overloaded| Refusal::Overloaded)?;
     worker.counters.publications_socket.add(1);
     Ok(Reply::Published(id))
+}
+
+/// Leaves every channel as a client does that goes on listening: what was published before reaches
+/// it. False where a mailbox had no room; then it must be tried again.
+pub(super) fn leave_in_order(worker: &mut Worker, id: ConnId) -> bool {
+    let Some(connection) = worker.connections.by_id(id) else { return true };
+    let all = worker.index.of(connection.subscriptions);
+    let channels: Vec<Channel> = all.map(|(channel, _)| channel.clone()).collect();
+    channels.iter().all(|channel| unsubscribe(worker, id, channel, None).is_ok())
 }
 
 /// Leaves every channel, because the connection ends.

@@ -67,6 +67,8 @@ pub(super) struct Connection {
     pub(super) is_unread: bool,
     /// The peer has closed its side: the socket is read until its end.
     pub(super) has_ended: bool,
+    /// The node stops, and takes it out of its channels.
+    pub(super) is_leaving: bool,
     /// Its outbox overflowed: it is closed at the end of the step.
     pub(super) is_doomed: bool,
     /// The wheel's live entry for it; 0 is none.
@@ -198,6 +200,7 @@ impl Connection {
             is_blocked: false,
             is_unread: false,
             has_ended: false,
+            is_leaving: false,
             is_doomed: false,
             tick: 0,
             decoder: Decoder::default(),

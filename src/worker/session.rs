@@ -131,6 +131,7 @@ fn connect(worker: &mut Worker, id: ConnId, namespace: &str, auth: &str) -> Resu
             Ok(credential) => session.credential = Some(credential),
             Err(error) => {
                 worker.counters.refused_unauthorized.add(1);
+                tracing::debug!(%error, "refusing a client's credential");
                 let refusal = socketio::connect_error(namespace, &error.to_string());
                 worker.send_text(id.slot, &refusal);
                 return Ok(());

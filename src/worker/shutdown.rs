@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 
-use super::Worker;
 use super::close::{self, Reason};
 use super::conn::Kind;
-use crate::limits::SHUTDOWN_STEP_MS;
+use super::{Worker, command};
+use crate::engine::index;
+use crate::limits::{SHUTDOWN_OWED_MS, SHUTDOWN_STEP_MS};
 use crate::message::{ConnId, Millis};
 
 /// Close code of a server that goes away (RFC 6455 section 7.4.1).
@@ -16,40 +17,36 @@ const GOING_AWAY: u16 = 1001;
 /// Who is still to be let go.
 #[derive(Debug)]
 pub(super) struct Farewell {
+    /// How many there were when the node was told to stop.
     all: u64,
+    /// Who is in its channels still.
     waiting: VecDeque<ConnId>,
+    /// Who was taken out of them. What was published before that is in the mailbox, in front of
+    /// the mail that ends its subscriptions: only then has it heard all that was counted for it.
+    leaving: VecDeque<ConnId>,
 }
 
 /// Lets go whoever is due by now; once the time is over, everybody.
 pub(super) fn step(worker: &mut Worker) {
-    let Some(plan) = worker.hub.shutdown.get() else { return };
+    let Some(plan) = worker.hub.shutdown.get().copied() else { return };
     let mut farewell = worker.farewell.take().unwrap_or_else(|| {
         let waiting: VecDeque<ConnId> = worker.connections.ids().collect();
-        Farewell { all: waiting.len() as u64, waiting }
+        Farewell { all: waiting.len() as u64, waiting, leaving: VecDeque::new() }
     });
-    match plan.due(worker.now, farewell.all) {
-        Some(due) => {
-            let kept = farewell.all - due;
-            // Everybody is looked at once in a step, at most: who is not ready stands last again.
-            for _ in 0..farewell.waiting.len() {
-                if farewell.waiting.len() as u64 <= kept {
-                    break;
-                }
-                let Some(id) = farewell.waiting.pop_front() else { break };
-                if is_owed_a_poll(worker, id) {
-                    farewell.waiting.push_back(id);
-                    continue;
-                }
-                let_go(worker, id);
-            }
-        }
+    let kept = match plan.due(worker.now, farewell.all) {
+        Some(due) => farewell.all - due,
         None => {
             // Those that came meanwhile are among them.
-            farewell.waiting.clear();
-            let ids: Vec<ConnId> = worker.connections.ids().collect();
-            for id in ids {
-                let_go(worker, id);
-            }
+            farewell.waiting = worker.connections.ids().collect();
+            0
+        }
+    };
+    take_out(worker, &mut farewell, kept);
+    let is_late = worker.now >= plan.began + plan.window + SHUTDOWN_OWED_MS;
+    for _ in 0..farewell.leaving.len() {
+        let Some(id) = farewell.leaving.pop_front() else { break };
+        if !let_go(worker, id, is_late) {
+            farewell.leaving.push_back(id);
         }
     }
     worker.farewell = Some(farewell);
@@ -60,18 +57,37 @@ pub(super) fn next(worker: &Worker) -> Option<Millis> {
     worker.hub.shutdown.get().map(|_| worker.now + SHUTDOWN_STEP_MS)
 }
 
-/// Whether a long-polling client has yet to fetch what waits for it.
-fn is_owed_a_poll(worker: &mut Worker, id: ConnId) -> bool {
-    let Some(connection) = worker.connections.by_id(id) else { return false };
-    let is_owed = !connection.outbox.is_empty();
-    is_owed && connection.session().is_some_and(|session| session.polling.is_some())
+/// Takes connections out of their channels until so many are left, or a mailbox has no room.
+fn take_out(worker: &mut Worker, farewell: &mut Farewell, kept: u64) {
+    while farewell.waiting.len() as u64 > kept {
+        let Some(id) = farewell.waiting.pop_front() else { return };
+        let Some(connection) = worker.connections.by_id(id) else { continue };
+        if matches!(connection.kind, Kind::Closing { .. }) {
+            continue;
+        }
+        if !std::mem::replace(&mut connection.is_leaving, true) {
+            farewell.leaving.push_back(id);
+        }
+        if !command::leave_in_order(worker, id) {
+            return farewell.waiting.push_front(id);
+        }
+    }
 }
 
-fn let_go(worker: &mut Worker, id: ConnId) {
-    match worker.connections.by_id(id).map(|connection| &connection.kind) {
-        Some(Kind::Session(_) | Kind::Probe { .. } | Kind::Echo) => {
-            close::gracefully(worker, id.slot, Some(GOING_AWAY), Reason::Drain);
-        }
-        Some(Kind::Closing { .. }) | None => {}
+/// Closes a connection that has heard all it was to hear. False where it has not yet.
+fn let_go(worker: &mut Worker, id: ConnId, is_late: bool) -> bool {
+    let Some(connection) = worker.connections.by_id(id) else { return true };
+    if connection.subscriptions != index::NONE {
+        return false;
     }
+    // A long-polling client has yet to fetch what waits for it.
+    let waits = !connection.outbox.is_empty();
+    let polls = connection.session().is_some_and(|session| session.polling.is_some());
+    if waits && polls && !is_late {
+        return false;
+    }
+    if !matches!(connection.kind, Kind::Closing { .. }) {
+        close::gracefully(worker, id.slot, Some(GOING_AWAY), Reason::Drain);
+    }
+    true
 }

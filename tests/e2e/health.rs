@@ -82,8 +82,8 @@ fn a_node_that_stops_says_so_to_whoever_is_connected() {
     let node = Node::with(|command| {
         command.env("FANFARE_DRAIN_MS", "20000");
     });
-    // It is let go at the end of the time, and the node waits for that.
-    let _kept = Socket::connect(node.port(), ANON_KEY);
+    // The last of them are let go at the end of the time, and the node waits for that.
+    let _kept = [(); 8].map(|()| Socket::connect(node.port(), ANON_KEY));
     let connect = || Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
     let (mut asking, mut counting) = (connect(), connect());
     let ask = |tcp: &mut Tcp, path: &str| {
@@ -100,10 +100,13 @@ fn a_node_that_stops_says_so_to_whoever_is_connected() {
     assert!(health.get("problems").is_none(), "{health}");
     let metrics = ask(&mut counting, "/metrics");
     assert!(metrics.text().contains("\nfanfare_draining 1\n"));
-    for (answer, mut tcp) in [(answer, asking), (metrics, counting)] {
-        assert_eq!(answer.header("connection"), Some("close"));
-        assert!(tcp.ends_within(tcp::PATIENCE), "the connection ends");
+    // Who watches cannot connect again, and so is kept; everybody else is sent away.
+    for answer in [answer, metrics] {
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
     }
+    assert_eq!(ask(&mut asking, HEALTH).status, 503);
+    assert_eq!(ask(&mut asking, "/api/nothing").header("connection"), Some("close"));
+    assert!(asking.ends_within(tcp::PATIENCE), "the connection ends");
 }
 
 fn check(node: &Node) -> (u16, Value) {

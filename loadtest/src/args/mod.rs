@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
-use self::parts::{bounded, seconds};
+use self::parts::{bounded, seconds, threshold};
 
 const EXAMPLES: &str = "\
 Example:
@@ -90,10 +90,10 @@ pub(crate) struct FanoutArguments {
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
     /// Fail when the 99th percentile of latency is higher
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = threshold)]
     pub(crate) max_p99_ms: Option<f64>,
     /// Fail when a delivery costs the server more CPU
-    #[arg(long, value_name = "US", requires = "server_pid")]
+    #[arg(long, value_name = "US", requires = "server_pid", value_parser = threshold)]
     pub(crate) max_cpu_us_per_delivery: Option<f64>,
 }
 
@@ -107,10 +107,10 @@ pub(crate) struct FloorArguments {
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
     /// Fail when the 99th percentile of latency is higher
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = threshold)]
     pub(crate) max_p99_ms: Option<f64>,
     /// Fail when a delivery costs the floor more CPU
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", value_parser = threshold)]
     pub(crate) max_cpu_us_per_delivery: Option<f64>,
 }
 
@@ -137,7 +137,7 @@ pub(crate) struct CompareArguments {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) settle: Duration,
     /// Fail when the median of node CPU / floor CPU is higher
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = threshold)]
     pub(crate) max_ratio: Option<f64>,
 }
 
@@ -158,7 +158,7 @@ pub(crate) struct IdleArguments {
     #[arg(long, value_name = "PID", help_heading = "Measuring")]
     pub(crate) server_pid: u32,
     /// Fail when a connection takes more resident memory
-    #[arg(long, value_name = "BYTES", help_heading = "Measuring")]
+    #[arg(long, value_name = "BYTES", help_heading = "Measuring", value_parser = threshold)]
     pub(crate) max_bytes_per_connection: Option<f64>,
 }
 
@@ -219,6 +219,7 @@ mod tests {
             ["--subscribers", "0"],
             ["--rate", "0"],
             ["--rate", "NaN"],
+            ["--max-p99-ms", "nan"],
             ["--seconds", "-1"],
             ["--payload-bytes", "47"],
             ["--unanswered-max", "0"],

@@ -161,6 +161,10 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     bounded(text, 0.0, 86_400.0).map(Duration::from_secs_f64)
 }
 
+pub(super) fn threshold(text: &str) -> Result<f64, String> {
+    bounded(text, 0.0, 1e12)
+}
+
 pub(super) fn bounded<T>(text: &str, least: T, most: T) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + std::fmt::Display,

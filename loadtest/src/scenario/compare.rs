@@ -9,7 +9,7 @@ use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::report::{Asked, CompareReport, FanoutReport, Pair};
 use crate::scenario::fanout::Node;
-use crate::scenario::{floor, print};
+use crate::scenario::{floor, print, say};
 
 /// Runs all pairs, prints the report and returns what is wrong with it.
 pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
     Usage::of(arguments.server_pid)?;
     place.pin_node(arguments.server_pid)?;
     let asked = asked(arguments);
-    println!("{}", CompareReport::head(&asked, arguments.pairs));
+    say(&CompareReport::head(&asked, arguments.pairs));
     let mut pairs = Vec::new();
     for number in 0..arguments.pairs {
         if number > 0 {
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
         }
         // Who runs first may find the machine in another state than who runs second.
         let pair = measure(arguments, &place, number % 2 == 0)?;
-        println!("{}", pair.line(number + 1));
+        say(&pair.line(number + 1));
         pairs.push(pair);
     }
     let report = CompareReport { asked, processors, pairs };

@@ -6,6 +6,8 @@ pub(crate) mod floor;
 pub(crate) mod idle;
 mod run;
 
+use std::io::Write as _;
+
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
@@ -22,7 +24,12 @@ fn ensure_channel(target: &Target, channel: &str, api_key: &str) -> Result<()> {
     }
 }
 
+/// Prints a line. Whoever read the output may have gone; the exit code still tells the outcome.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Prints the result: for people first, for machines last.
 fn print(table: &str, json: &Value) {
-    println!("{table}\n{json}");
+    say(&format!("{table}\n{json}"));
 }

@@ -1,9 +1,9 @@
 //! The embedded store: one SQLite file.
 
 use std::cell::Cell;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::limits::DEFINITIONS_MAX;
 use crate::message::{ChannelDefinition, Millis};
 
 /// How long a statement waits for another process, such as a backup, to let go of the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The schema that this release writes, kept in the file's `user_version`.
 const SCHEMA_VERSION: i64 = 1;
 
@@ -25,6 +25,7 @@ const SCHEMA_VERSION: i64 = 1;
 pub struct Store {
     connection: Connection,
     path: PathBuf,
+    identity: Option<(u64, u64)>,
     /// The last write failed, and not by its caller's fault.
     is_ailing: Cell<bool>,
 }
@@ -42,7 +43,9 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|fault| failed(path, fault))?;
-        let mut store = Self { connection, path: path.to_owned(), is_ailing: Cell::new(false) };
+        let identity = identity(path);
+        let is_ailing = Cell::new(false);
+        let mut store = Self { connection, path: path.to_owned(), identity, is_ailing };
         store.prepare()?;
         Ok(store)
     }
@@ -120,8 +123,9 @@ impl Store {
         Ok(deleted.map_err(|fault| self.failed(fault))? > 0)
     }
 
-    /// Whether the store works: it can be read, and where the last write failed, written again.
-    /// While all is well nothing is written, so that it may be asked often.
+    /// Whether the store works: its file is there, can be read, and where the last write failed,
+    /// written again. While all is well nothing is written, and a lock is not waited for, so that
+    /// it may be asked often.
     ///
     /// # Errors
     ///
@@ -130,27 +134,58 @@ impl Store {
         let read = "SELECT EXISTS (SELECT 1 FROM channels)";
         let read = self.connection.query_row(read, [], |_| Ok(()));
         read.map_err(|fault| self.failed(fault))?;
+        if identity(&self.path) != self.identity {
+            let reason = "it was removed or replaced while it was open".into();
+            return Err(StoreError::Unusable { path: self.path.clone(), reason });
+        }
         if self.is_ailing.get() {
-            let write = self.connection.pragma_update(None, "user_version", SCHEMA_VERSION);
+            let write = self.at_once(|connection| {
+                connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+            });
             write.map_err(|fault| self.failed(fault))?;
             self.is_ailing.set(false);
         }
         Ok(())
     }
 
-    /// Brings everything from the write-ahead log into the file, and the file to the disk.
+    /// Brings everything from the write-ahead log into the file, and the file to the disk. Where
+    /// another process reads the file meanwhile, such as a backup, the log itself is brought to the
+    /// disk, and the next start goes on from there.
     ///
     /// # Errors
     ///
     /// The database's own failures; what was reported done is in the log all the same.
     pub fn flush(&self) -> Result<(), StoreError> {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let busy: rusqlite::Result<bool> =
-            self.connection.query_row(checkpoint, [], |row| row.get(0));
-        match busy.map_err(|fault| self.failed(fault))? {
-            true => Err(StoreError::Busy { path: self.path.clone() }),
-            false => Ok(()),
+        let flushed = self.at_once(|connection| {
+            connection.query_row(checkpoint, [], |row| row.get::<_, bool>(0))
+        });
+        let is_busy = match flushed.map_err(|fault| self.failed(fault)) {
+            Err(StoreError::Busy { .. }) => true,
+            flushed => flushed?,
+        };
+        if !is_busy {
+            return Ok(());
         }
+        tracing::warn!("another process uses the store: what is new stays in its log");
+        let log = self.path.with_extension("db-wal");
+        match File::open(&log).and_then(|log| log.sync_all()) {
+            Err(fault) if fault.kind() != ErrorKind::NotFound => {
+                Err(StoreError::unusable(log, &fault))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does something without waiting for locks of others.
+    fn at_once<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let done = work(&self.connection);
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        done
     }
 
     fn prepare(&mut self) -> Result<(), StoreError> {
@@ -228,6 +263,11 @@ impl Store {
     fn failed(&self, fault: rusqlite::Error) -> StoreError {
         failed(&self.path, fault)
     }
+}
+
+/// Which file a path names at the moment: its device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Makes directory and file where missing. The standard library says more plainly than SQLite why
@@ -375,6 +415,24 @@ mod tests {
         assert!(matches!(store.probe(), Err(StoreError::Busy { .. })));
         other.execute_batch("COMMIT").unwrap();
         store.probe().unwrap();
+    }
+
+    #[test]
+    fn a_store_whose_file_is_gone_says_so() {
+        let (_directory, path, store) = fresh();
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(store.probe(), Err(StoreError::Unusable { .. })));
+    }
+
+    #[test]
+    fn a_flush_beside_a_reader_leaves_what_is_new_in_the_log() {
+        let (_directory, path, store) = fresh();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN; SELECT count(*) FROM channels").unwrap();
+        store.insert_channel(&channel(1, "a")).unwrap();
+        store.flush().unwrap();
+        drop((store, other));
+        assert_eq!(Store::open(&path).unwrap().channels().unwrap().len(), 1);
     }
 
     #[test]
