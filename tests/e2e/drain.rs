@@ -17,6 +17,7 @@ use crate::support::{ANON_KEY, API_KEY, Node, user_token, wait_until};
 use crate::tcp::{self, Tcp};
 
 const CHANNELS: &str = "/api/realtime/channels";
+const PUBLISH: &str = "REALTIME_PUBLISH";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stock clients that are let go, and over how many milliseconds.
@@ -202,28 +203,50 @@ fn what_waits_for_a_poll_is_fetched_before_the_session_ends() {
 }
 
 #[test]
-fn what_was_accepted_before_the_end_reaches_everybody_it_was_counted_for() {
-    const SUBSCRIBERS: usize = 40;
-    const PUBLICATIONS: usize = 1_000;
-    let mut node = draining_over(0);
+fn what_was_acknowledged_before_the_end_reaches_everybody() {
+    for delay_ms in [0, 2, 5, 10] {
+        check_acknowledged_is_heard(Duration::from_millis(delay_ms));
+    }
+}
+
+/// One worker takes everybody out of the channel in one step, so whatever was acknowledged was
+/// counted for everybody.
+fn check_acknowledged_is_heard(delay: Duration) {
+    const SUBSCRIBERS: usize = 30;
+    const PUBLICATIONS: usize = 2_000;
+    let mut node = Node::with(|command| {
+        command.args(["--workers", "1"]).env("FANFARE_DRAIN_MS", "0");
+    });
     node.create_channel(CHANNEL);
     let (port, token) = (node.port(), user_token("crowd"));
-    let ears: Vec<_> = (0..SUBSCRIBERS)
-        .map(|_| {
-            let mut socket = Socket::connect(port, &token);
-            socket.subscribe(CHANNEL);
-            thread::spawn(move || ticks_to_the_end(&mut socket))
-        })
-        .collect();
-    let mut publisher = connect(port);
-    publisher.send(publication().repeat(PUBLICATIONS));
-    let mut promised = audience(&publisher.response(), "total");
-    node.begin_to_stop(Signal::TERM);
-    while let Some(answer) = publisher.try_response("POST", tcp::PATIENCE) {
-        promised += audience(&answer, "total");
+    let subscribe = || {
+        let mut socket = Socket::connect(port, &token);
+        socket.subscribe(CHANNEL);
+        socket
+    };
+    let ears = [(); SUBSCRIBERS].map(|()| {
+        let mut socket = subscribe();
+        thread::spawn(move || ticks_to_the_end(&mut socket))
+    });
+    let mut publisher = subscribe();
+    for _ in 0..PUBLICATIONS {
+        publisher.ask(PUBLISH, &json!({ "channel": CHANNEL, "event": TICK, "payload": {} }));
     }
-    let heard: usize = ears.into_iter().map(|ear| ear.join().expect("it ends")).sum();
-    assert_eq!(heard, promised);
+    publisher.flush();
+    thread::sleep(delay);
+    node.signal(Signal::TERM);
+    let mut acknowledged = 0;
+    loop {
+        match publisher.hear() {
+            Heard::Ack(_, answer) => acknowledged += usize::from(answer["ok"] == true),
+            Heard::End => break,
+            _ => {}
+        }
+    }
+    drop(publisher);
+    for ear in ears {
+        assert_eq!(ear.join().expect("it ends"), acknowledged, "after {delay:?}");
+    }
     assert_eq!(node.exit_status(PATIENCE).code(), Some(0));
 }
 
