@@ -57,9 +57,9 @@ pub const SHUTDOWN_STEP_MS: u64 = 10;
 /// How long a connection that a stopping node closes has to take what waits for it and to close its
 /// own side, in milliseconds.
 pub const SHUTDOWN_LINGER_MS: u64 = 4_000;
-/// How long after the time for closing a long-polling client may still fetch what waits for it, in
-/// milliseconds; then it is dropped and counted.
-pub const SHUTDOWN_OWED_MS: u64 = 2_000;
+/// How long the clients of a stopping node that are on long-polling may still connect, to fetch what
+/// waits for them and to be told, in milliseconds; then it is dropped and counted.
+pub const SHUTDOWN_POLLS_MS: u64 = 2_000;
 /// How long a stopping node waits, once every connection was told, for requests that are under way
 /// and for clients to close their side, in milliseconds; then it stops without them and says so.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
@@ -111,6 +111,6 @@ const _: () = assert!(
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(
-    SHUTDOWN_GRACE_MS > SHUTDOWN_LINGER_MS && SHUTDOWN_GRACE_MS > SHUTDOWN_OWED_MS,
+    SHUTDOWN_GRACE_MS > SHUTDOWN_LINGER_MS && SHUTDOWN_GRACE_MS > SHUTDOWN_POLLS_MS,
     "who is told last that a node stops has as long to close as anybody else"
 );

@@ -14,7 +14,7 @@ use signal_hook::low_level::signal_name;
 use super::listen::stop_listening;
 use super::{Event, NodeError};
 use crate::hub::{Hub, Shutdown};
-use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS};
+use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_POLLS_MS};
 use crate::message::{Millis, WorkerId};
 use crate::router::Wish;
 
@@ -43,7 +43,7 @@ pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// Stops accepting, has the workers let their connections go over `window` milliseconds, waits for
+/// Stops accepting once nobody is left who needs a connection for each poll, has the workers let their connections go over `window` milliseconds, waits for
 /// the requests under way, and flushes the store.
 ///
 /// # Errors
@@ -57,6 +57,12 @@ pub(super) fn drain(
     let start = Instant::now();
     // Nobody else sets it, so it is not set yet.
     let _ = hub.shutdown.set(Shutdown { began: hub.clock.monotonic(), window });
+    hub.router.wake_all();
+    // Who is on long-polling must connect once more to hear the last; nobody new is let in.
+    let polls_end = Duration::from_millis(SHUTDOWN_POLLS_MS);
+    while pollings(hub) > 0 && start.elapsed() < polls_end {
+        thread::sleep(LOOK);
+    }
     stop_listening(listener);
     hub.router.wake_all();
     let ends = Duration::from_millis(window + SHUTDOWN_GRACE_MS);
@@ -100,6 +106,10 @@ fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
 pub(super) fn connections(hub: &Hub) -> u64 {
     let workers = (0u8..).take(hub.router.workers.len());
     workers.map(|worker| u64::from(hub.router.connections(WorkerId(worker)))).sum()
+}
+
+fn pollings(hub: &Hub) -> u64 {
+    hub.metrics.sum(|one| &one.pollings) + hub.metrics.sum(|one| &one.conformance_pollings)
 }
 
 fn requests(hub: &Hub) -> u64 {

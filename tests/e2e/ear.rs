@@ -121,6 +121,11 @@ impl Poller {
         assert_eq!(self.heard, total);
     }
 
+    /// Goes on over a connection of its own, as clients do that keep none.
+    pub(crate) fn reconnect(&mut self, port: u16) {
+        self.tcp = Tcp::connect(loopback(port));
+    }
+
     /// Begins a poll.
     pub(crate) fn ask(&mut self) {
         self.tcp.send(tcp::request(&[&format!("GET {} HTTP/1.1", self.target)], ""));
