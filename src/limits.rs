@@ -57,8 +57,8 @@ pub const SHUTDOWN_STEP_MS: u64 = 10;
 /// How long a connection that a stopping node closes has to take what waits for it and to close its
 /// own side, in milliseconds.
 pub const SHUTDOWN_LINGER_MS: u64 = 4_000;
-/// How long the clients of a stopping node that are on long-polling may still connect, to fetch what
-/// waits for them and to be told, in milliseconds; then it is dropped and counted.
+/// How long the clients of a stopping node that are on long-polling may still connect, to fetch
+/// what waits for them and to be told, in milliseconds; then it is dropped and counted.
 pub const SHUTDOWN_POLLS_MS: u64 = 2_000;
 /// How long a stopping node waits, once every connection was told, for requests that are under way
 /// and for clients to close their side, in milliseconds; then it stops without them and says so.

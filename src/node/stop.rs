@@ -43,8 +43,9 @@ pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// Stops accepting once nobody is left who needs a connection for each poll, has the workers let their connections go over `window` milliseconds, waits for
-/// the requests under way, and flushes the store.
+/// Stops accepting, once nobody is left who needs a connection for each poll; has the workers let
+/// their connections go over `window` milliseconds, waits for the requests under way, and flushes
+/// the store.
 ///
 /// # Errors
 /// When a thread ends meanwhile, or the store cannot be flushed.
