@@ -62,10 +62,12 @@
 //!
 //! # How a node ends
 //!
-//! SIGTERM or SIGINT: `node/stop.rs` shuts the listener down, so that a successor may have the
-//! address, and sets [`hub::Hub::shutdown`], which every hot thread sees in its next turn. Workers
-//! let their connections go one by one, evenly over `drain_ms` (`worker/shutdown.rs`); what waits
-//! in an outbox goes out before the close. Requests under way are finished and told that their
+//! SIGTERM or SIGINT: `node/stop.rs` sets [`hub::Hub::shutdown`], which every hot thread sees in
+//! its next turn. Workers let their connections go (`worker/shutdown.rs`): those on long-polling
+//! at once, the others one by one, evenly over `drain_ms`. Each leaves its channels first, as an
+//! unsubscribe does, and is closed when the mail that ends its subscriptions has come up: then it
+//! has heard all that it was counted for. As soon as nobody polls, the listener is shut down, so
+//! that a successor may have the address. Requests under way are finished and told that their
 //! connection closes. Last, the side is told to stop: it carries out what was wished before and
 //! flushes the store.
 //!
