@@ -13,7 +13,7 @@ use rustix::fs::{Access, access};
 use toml::de::DeValue;
 
 use super::keys::Form;
-use super::sources::{Document, read_open, read_text};
+use super::sources::{Document, open, read_open, read_text};
 use super::{Config, ConfigError, Mistake, Secret};
 
 /// The file in the data directory.
@@ -272,7 +272,7 @@ impl Kept {
 /// Reads a file that nobody but its owner may read. The open file is asked, not its name.
 fn read_private(path: &Path) -> Result<String, String> {
     let fail = |error: io::Error| format!("cannot be read: {error}");
-    let file = File::open(path).map_err(fail)?;
+    let file = open(path).map_err(fail)?;
     let found = file.metadata().map_err(fail)?;
     let mode = found.permissions().mode() & 0o7777;
     if found.is_file() && mode & 0o077 != 0 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use toml::Spanned;
@@ -47,7 +48,16 @@ fn unknown(place: Place, name: String) -> Mistake {
 
 /// Reads a file that an operator names, bounded and text, or says why that cannot be.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
-    read_open(File::open(path))
+    read_open(open(path))
+}
+
+/// Opens a file, without waiting for whoever may be at the other end of what is none.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let kind = path.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(io::Error::other("it is a pipe or a socket, and no file"));
+    }
+    File::open(path)
 }
 
 /// See [`read_text`].

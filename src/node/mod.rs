@@ -105,6 +105,8 @@ pub struct Started {
 /// What the node's main thread is told.
 #[derive(Debug)]
 enum Event {
+    /// A hot thread has all that it needs.
+    Ready,
     /// A thread ended, which none does by itself.
     Ended(String),
     /// The operator wants the node to stop, by this signal.
@@ -147,24 +149,11 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     });
     let node = Node { config: config.clone(), hub, keys, driver, listener };
     node.start(store, inboxes, &told)?;
-    let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
-    tracing::info!(version, %address, driver, workers = config.workers, "serving");
-    started(&Started { address, driver: node.driver.clone(), secrets });
-    // `told` is held here, so that receiving fails only with the process.
-    match events.recv().unwrap_or_else(|_| Event::Ended("of the node".to_owned())) {
-        Event::Signal(signal) => {
-            let (connections, window_ms) = (stop::connections(&node.hub), config.drain_ms);
-            tracing::info!(
-                signal,
-                connections,
-                window_ms,
-                "draining; a second signal stops at once"
-            );
-            stop::drain(&node.hub, &node.listener, window_ms, &events)
-        }
-        Event::Ended(name) => Err(NodeError::Thread(name)),
-        Event::Flushed(flushed) => flushed.map_err(NodeError::Flush),
-    }
+    node.watch(&events, || {
+        let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
+        tracing::info!(version, %address, driver, workers = config.workers, "serving");
+        started(&Started { address, driver: node.driver.clone(), secrets });
+    })
 }
 
 fn about(driver: &Driver) -> About {
@@ -290,6 +279,37 @@ impl Node {
         Ok(())
     }
 
+    /// Waits for what its threads and the operator have to say, until the node ends. `serves` is
+    /// called once every hot thread has what it needs.
+    fn watch(
+        &self,
+        events: &mpsc::Receiver<Event>,
+        serves: impl FnOnce(),
+    ) -> Result<(), NodeError> {
+        let mut unready = self.config.workers + self.config.acceptor_threads;
+        let mut serves = Some(serves);
+        loop {
+            // The caller holds a sender, so that receiving fails only with the process.
+            match events.recv().unwrap_or_else(|_| Event::Ended("of the node".to_owned())) {
+                Event::Ready => unready -= 1,
+                Event::Signal(signal) => return self.stop(signal, events),
+                Event::Ended(name) => return Err(NodeError::Thread(name)),
+                Event::Flushed(flushed) => return flushed.map_err(NodeError::Flush),
+            }
+            if unready == 0
+                && let Some(serves) = serves.take()
+            {
+                serves();
+            }
+        }
+    }
+
+    fn stop(&self, signal: &str, events: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
+        let (connections, window_ms) = (stop::connections(&self.hub), self.config.drain_ms);
+        tracing::info!(signal, connections, window_ms, "draining; a second signal stops at once");
+        stop::drain(&self.hub, &self.listener, window_ms, events)
+    }
+
     /// A worker's thread, with an acceptor inside where there is one.
     fn start_worker(
         &self,
@@ -300,6 +320,7 @@ impl Node {
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
         let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
+        let ready = told.clone();
         spawn(&format!("worker-{}", id.0), told, move || {
             if config.pin_threads {
                 pin(id.index(), config.workers);
@@ -311,7 +332,9 @@ impl Node {
                 }
                 let counters = hub.metrics.thread(id.index());
                 let auth = Authenticator::new(keys);
-                Worker::new(id, hub, inbox, auth, counters)?.run().await;
+                let worker = Worker::new(id, hub, inbox, auth, counters)?;
+                let _ = ready.send(Event::Ready);
+                worker.run().await;
                 Ok::<(), io::Error>(())
             });
             if let Err(error) = ended.flatten() {
@@ -328,9 +351,14 @@ impl Node {
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
         let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
+        let ready = told.clone();
         spawn(&format!("acceptor-{}", id.0), told, move || {
             let acceptor = acceptor(id, &hub, &config, keys);
-            if let Err(error) = driver.block_on(acceptor::run(acceptor, listener, inbox)) {
+            let ended = driver.block_on(async {
+                let _ = ready.send(Event::Ready);
+                acceptor::run(acceptor, listener, inbox).await;
+            });
+            if let Err(error) = ended {
                 tracing::error!(%error, "an acceptor cannot run");
             }
         })

@@ -70,7 +70,7 @@ pub(super) fn drain(
     while connections(hub) + requests(hub) > 0 && start.elapsed() < ends {
         match events.recv_timeout(LOOK) {
             Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
-            Ok(Event::Signal(_) | Event::Flushed(_)) | Err(_) => {}
+            Ok(Event::Ready | Event::Signal(_) | Event::Flushed(_)) | Err(_) => {}
         }
     }
     let (connections, requests) = (connections(hub), requests(hub));
@@ -95,7 +95,7 @@ fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
         match events.recv_timeout(ends.saturating_duration_since(Instant::now())) {
             Ok(Event::Flushed(flushed)) => return flushed.map_err(NodeError::Flush),
             Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
-            Ok(Event::Signal(_)) => {}
+            Ok(Event::Ready | Event::Signal(_)) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 return Err(NodeError::FlushTime);
             }
