@@ -9,7 +9,7 @@ use super::Acceptor;
 use super::tickets::Pending;
 use crate::api::Reply;
 use crate::limits::HEALTH_PATIENCE_MS;
-use crate::message::Millis;
+use crate::message::{Millis, WorkerId};
 use crate::router::{AcceptorId, AnswerBody, Mail, Slot, Ticket, Wish};
 
 /// Between two looks at whether another's questions are answered.
@@ -54,14 +54,9 @@ pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
 async fn ask_everybody(acceptor: &Acceptor) -> Vec<String> {
     let router = &acceptor.hub.router;
     let mut asked = Vec::with_capacity(router.workers.len() + 1);
-    for (number, mailbox) in router.workers.iter().enumerate() {
-        asked.push(ask(acceptor, format!("worker {number}"), |from, ticket| {
-            let is_free = mailbox.reserve(Slot::Control);
-            if is_free {
-                mailbox.post(Mail::Probe(from, ticket));
-                mailbox.ring();
-            }
-            is_free
+    for worker in (0u8..).map(WorkerId).take(router.workers.len()) {
+        asked.push(ask(acceptor, format!("worker {}", worker.0), |from, ticket| {
+            router.control(worker, Mail::Probe(from, ticket))
         }));
     }
     asked.push(ask(acceptor, "the store".to_owned(), |from, ticket| {

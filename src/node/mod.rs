@@ -305,7 +305,7 @@ impl Node {
     }
 
     fn stop(&self, signal: &str, events: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
-        let (connections, window_ms) = (stop::connections(&self.hub), self.config.drain_ms);
+        let (connections, window_ms) = (self.hub.router.connections(), self.config.drain_ms);
         tracing::info!(signal, connections, window_ms, "draining; a second signal stops at once");
         stop::drain(&self.hub, &self.listener, window_ms, events)
     }

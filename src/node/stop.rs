@@ -15,7 +15,7 @@ use super::listen::stop_listening;
 use super::{Event, NodeError};
 use crate::hub::{Hub, Shutdown};
 use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_POLLS_MS};
-use crate::message::{Millis, WorkerId};
+use crate::message::Millis;
 use crate::router::Wish;
 
 /// Between two looks at what is left.
@@ -58,28 +58,35 @@ pub(super) fn drain(
     let start = Instant::now();
     // Nobody else sets it, so it is not set yet.
     let _ = hub.shutdown.set(Shutdown { began: hub.clock.monotonic(), window });
-    hub.router.wake_all();
+    hub.router.wake_workers();
     // Who is on long-polling must connect once more to hear the last; nobody new is let in.
-    let polls_end = Duration::from_millis(SHUTDOWN_POLLS_MS);
-    while pollings(hub) > 0 && start.elapsed() < polls_end {
-        thread::sleep(LOOK);
-    }
+    let polls_end = start + Duration::from_millis(SHUTDOWN_POLLS_MS);
+    wait_while(|| pollings(hub) > 0, polls_end, events)?;
     stop_listening(listener);
-    hub.router.wake_all();
-    let ends = Duration::from_millis(window + SHUTDOWN_GRACE_MS);
-    while connections(hub) + requests(hub) > 0 && start.elapsed() < ends {
-        match events.recv_timeout(LOOK) {
-            Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
-            Ok(Event::Ready | Event::Signal(_) | Event::Flushed(_)) | Err(_) => {}
-        }
-    }
-    let (connections, requests) = (connections(hub), requests(hub));
+    let ends = start + Duration::from_millis(window + SHUTDOWN_GRACE_MS);
+    wait_while(|| hub.router.connections() + requests(hub) > 0, ends, events)?;
+    let (connections, requests) = (hub.router.connections(), requests(hub));
     if connections + requests > 0 {
         tracing::warn!(connections, requests, "some did not end in time and are cut off");
     }
     flush(hub, events)?;
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(elapsed_ms, "stopped");
+    Ok(())
+}
+
+/// Waits until something is no longer so, or until `ends`, as long as every thread lives.
+fn wait_while(
+    is_so: impl Fn() -> bool,
+    ends: Instant,
+    events: &Receiver<Event>,
+) -> Result<(), NodeError> {
+    while is_so() && Instant::now() < ends {
+        match events.recv_timeout(LOOK) {
+            Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
+            Ok(Event::Ready | Event::Signal(_) | Event::Flushed(_)) | Err(_) => {}
+        }
+    }
     Ok(())
 }
 
@@ -101,12 +108,6 @@ fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
             }
         }
     }
-}
-
-/// Connections that the workers have, or are about to get.
-pub(super) fn connections(hub: &Hub) -> u64 {
-    let workers = (0u8..).take(hub.router.workers.len());
-    workers.map(|worker| u64::from(hub.router.connections(WorkerId(worker)))).sum()
 }
 
 fn pollings(hub: &Hub) -> u64 {

@@ -75,10 +75,9 @@ impl Router {
         Ok((router, inboxes))
     }
 
-    /// Wakes every hot thread, whatever it waits for.
-    pub fn wake_all(&self) {
+    /// Wakes every worker, whatever it waits for.
+    pub fn wake_workers(&self) {
         self.workers.iter().for_each(|mailbox| mailbox.doorbell().strike());
-        self.acceptors.iter().for_each(|mailbox| mailbox.doorbell().strike());
     }
 
     /// The mailbox of a worker.
@@ -149,8 +148,8 @@ impl Router {
         self.connections[worker.index()].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Connections of a worker, those on their way included.
-    pub fn connections(&self, worker: WorkerId) -> u32 {
-        self.connections[worker.index()].load(Ordering::Relaxed)
+    /// Connections of all workers, those on their way included.
+    pub fn connections(&self) -> u64 {
+        self.connections.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
     }
 }

@@ -35,6 +35,12 @@ impl Ear {
         Self { stream: Some(own), ..Self::new(Socket::over(stream, token)) }
     }
 
+    /// One on each transport, subscribed.
+    pub(crate) fn on_each_transport(port: u16, token: &str) -> [Self; 2] {
+        let polling = Self::new(Socket::connect_polling(port, token));
+        [Self::over_websocket(port, token), polling]
+    }
+
     /// Subscribed.
     pub(crate) fn new(mut socket: Socket) -> Self {
         socket.subscribe(CHANNEL);

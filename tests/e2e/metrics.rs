@@ -89,10 +89,7 @@ fn refusals_are_counted_by_reason() {
     let node = Node::start();
     node.create_channel(CHANNEL);
     let token = user_token("crowd");
-    let mut ears = [
-        Ear::over_websocket(node.port(), &token),
-        Ear::new(Socket::connect_polling(node.port(), &token)),
-    ];
+    let mut ears = Ear::on_each_transport(node.port(), &token);
     for ear in &mut ears {
         let code = |answer: Value| answer["error"]["code"].as_str().map(str::to_owned);
         let refused = |code: &str| Some(code.to_owned());

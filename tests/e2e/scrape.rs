@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use crate::ear::{CHANNEL, Ear, TICK, loopback};
-use crate::socket::Socket;
 use crate::support::exposition::Exposition;
 use crate::support::{Node, user_token};
 use crate::tcp::{self, Tcp};
@@ -27,10 +26,7 @@ fn the_text_is_in_the_prometheus_format() {
 
     node.create_channel(CHANNEL);
     let token = user_token("crowd");
-    let mut ears = [
-        Ear::over_websocket(node.port(), &token),
-        Ear::new(Socket::connect_polling(node.port(), &token)),
-    ];
+    let mut ears = Ear::on_each_transport(node.port(), &token);
     for ear in &mut ears {
         ear.ask("NONSENSE", &json!({}));
     }
