@@ -10,8 +10,8 @@ use crate::engine::Mailboxes;
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::{Directory, Overloaded, Published};
 use crate::message::{
-    Activation, Channel, Content, Deactivation, Delivery, FrameBytes, Group, MessageId, Millis,
-    Nanos, Publication, WorkerId,
+    Activation, Channel, ChannelDefinition, Content, Deactivation, Delivery, FrameBytes, Group,
+    MessageId, Millis, Nanos, Publication, WorkerId,
 };
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -107,13 +107,14 @@ impl Default for Clock {
 }
 
 impl Hub {
-    /// Publishes on a channel: frames for the groups in use are made before any lock is taken,
+    /// Publishes on a channel that this definition governs: frames for the groups in use are made before any lock is taken,
     /// then the directory gives the publication its place and posts it.
     ///
     /// # Errors
     /// [`Overloaded`] when a worker concerned has no room: nobody gets it.
     pub fn publish(
         &self,
+        definition: &Arc<ChannelDefinition>,
         channel: Channel,
         content: Content,
         at: Millis,
@@ -121,8 +122,8 @@ impl Hub {
         let id = message_id(at);
         let groups = self.directory.groups(&channel);
         let accepted = self.clock.nanos();
-        let publication = Publication::new(id, channel, at, content).accepted(accepted);
-        let publication = Arc::new(publication);
+        let publication = Publication::new(id, channel, at, content);
+        let publication = Arc::new(publication.accepted(accepted).under(definition.options));
         for group in groups.iter() {
             publication.frame(group, encode);
         }

@@ -80,6 +80,13 @@ pub const DEFINITIONS_MAX: usize = 10_000;
 /// Webhook URLs of one definition.
 pub const WEBHOOKS_PER_DEFINITION_MAX: usize = 32;
 
+/// Longest time for which a channel keeps publications for who subscribes later, in seconds. More
+/// is refused as `INVALID_INPUT`.
+pub const REPLAY_SECONDS_MAX: u32 = 3_600;
+/// Highest rate that a channel's clients can be limited to, in publications a second. More is
+/// refused as `INVALID_INPUT`.
+pub const RATE_LIMIT_MAX: u32 = 1_000_000;
+
 /// Members a presence snapshot names, and up to which joins and leaves are announced. Beyond it
 /// the snapshot is cut and says so, and announcements stop, counted.
 pub const PRESENCE_MEMBERS_MAX: usize = 256;

@@ -94,15 +94,14 @@ fn check_admin(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<(),
 /// Publishes for a backend: no subscription is needed, only a definition.
 fn publish(acceptor: &Acceptor, wanted: &Publish<'_>, now: u64) -> Result<Reply, ApiError> {
     let hub = &acceptor.hub;
-    if hub.definitions.load().find(&wanted.channel).is_none() {
-        return Err(ApiError::channel_not_found());
-    }
+    let definitions = hub.definitions.load();
+    let definition = definitions.find(&wanted.channel).ok_or_else(ApiError::channel_not_found)?;
     let content = Content::Message {
         event: wanted.event.as_ref().into(),
         payload: wanted.payload.get().into(),
         sender: Sender::System,
     };
-    match hub.publish(Channel::from(&*wanted.channel), content, now) {
+    match hub.publish(definition, Channel::from(&*wanted.channel), content, now) {
         Ok((id, published)) => {
             acceptor.counters.publications_http.add(1);
             Ok(Reply::published(id, now, published.audience))
@@ -131,6 +130,7 @@ async fn store(
     }
     match pending.await {
         AnswerBody::Stored(StoreOutcome::Done(definition)) => Ok(render(&definition)),
+        AnswerBody::Stored(StoreOutcome::Invalid(problem)) => Err(ApiError::invalid_input(problem)),
         AnswerBody::Stored(StoreOutcome::NotFound) => Err(ApiError::channel_not_found()),
         AnswerBody::Stored(StoreOutcome::Duplicate(pattern)) => {
             Err(ApiError::duplicate_pattern(&pattern))

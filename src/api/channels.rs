@@ -9,8 +9,13 @@ use uuid::Uuid;
 
 use super::fields::{self, Read};
 use super::{ApiError, Reply};
-use crate::limits::{CHANNEL_BYTES_MAX, WEBHOOKS_PER_DEFINITION_MAX};
-use crate::message::{Change, ChannelChange, ChannelDefinition, Millis, iso_millis};
+use crate::limits::{
+    CHANNEL_BYTES_MAX, RATE_LIMIT_MAX, REPLAY_SECONDS_MAX, WEBHOOKS_PER_DEFINITION_MAX,
+};
+use crate::message::{
+    Change, ChannelChange, ChannelDefinition, ChannelOptions, Millis, OptionsChange, PresenceMode,
+    SlowConsumer, iso_millis,
+};
 
 /// Longest description of a channel, in bytes. A longer one is refused as `INVALID_INPUT`.
 pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
@@ -28,6 +33,8 @@ pub struct NewChannel {
     pub webhook_urls: Option<Vec<String>>,
     /// True unless said otherwise.
     pub enabled: bool,
+    /// How its channels are to behave.
+    pub options: ChannelOptions,
 }
 
 impl NewChannel {
@@ -37,21 +44,26 @@ impl NewChannel {
     ///
     /// 400 with the issues of all fields; the pattern rule is looked at once these are sound.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let [pattern, description, webhook_urls, enabled] = fields::object(body, &FIELDS)?;
+        let [pattern, description, webhook_urls, enabled, options @ ..] =
+            fields::object(body, &FIELDS)?;
         let read = (
             fields::required("pattern", pattern).and_then(new_pattern),
             nullable(description, read_description),
             nullable(webhook_urls, read_webhook_urls),
             enabled.map_or(Ok(true), |value| fields::flag("enabled", value)),
+            read_options(options),
         );
-        let (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled)) = read else {
-            let (pattern, description, urls, enabled) = read;
-            let issues = [pattern.err(), description.err(), urls.err(), enabled.err()];
+        let (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled), Ok(options)) = read
+        else {
+            let (pattern, description, urls, enabled, options) = read;
+            let issues =
+                [pattern.err(), description.err(), urls.err(), enabled.err(), options.err()];
             return Err(fields::refuse(issues));
         };
         check_pattern(&pattern)?;
         let description = description.or(None).filter(|text| !text.is_empty());
-        Ok(Self { pattern, description, webhook_urls: webhook_urls.or(None), enabled })
+        let options = options.apply(ChannelOptions::default());
+        Ok(Self { pattern, description, webhook_urls: webhook_urls.or(None), enabled, options })
     }
 
     /// The definition, made now under this id.
@@ -62,6 +74,7 @@ impl NewChannel {
             description: self.description,
             webhook_urls: self.webhook_urls,
             enabled: self.enabled,
+            options: self.options,
             created_at: now,
             updated_at: now,
         }
@@ -75,22 +88,26 @@ impl ChannelChange {
     ///
     /// 400 with the issues of all fields; the pattern rule is looked at once these are sound.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let [pattern, description, webhook_urls, enabled] = fields::object(body, &FIELDS)?;
+        let [pattern, description, webhook_urls, enabled, options @ ..] =
+            fields::object(body, &FIELDS)?;
         let read = (
             pattern.map(changed_pattern).transpose(),
             nullable(description, read_description),
             nullable(webhook_urls, read_webhook_urls),
             enabled.map(|value| fields::flag("enabled", value)).transpose(),
+            read_options(options),
         );
-        let (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled)) = read else {
-            let (pattern, description, urls, enabled) = read;
-            let issues = [pattern.err(), description.err(), urls.err(), enabled.err()];
+        let (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled), Ok(options)) = read
+        else {
+            let (pattern, description, urls, enabled, options) = read;
+            let issues =
+                [pattern.err(), description.err(), urls.err(), enabled.err(), options.err()];
             return Err(fields::refuse(issues));
         };
         if let Some(pattern) = &pattern {
             check_pattern(pattern)?;
         }
-        Ok(Self { pattern, description, webhook_urls, enabled })
+        Ok(Self { pattern, description, webhook_urls, enabled, options })
     }
 }
 
@@ -128,7 +145,59 @@ pub fn channel_json(definition: &ChannelDefinition) -> String {
 
 const DELETED: &str = r#"{"message":"Channel deleted"}"#;
 
-const FIELDS: [&str; 4] = ["pattern", "description", "webhookUrls", "enabled"];
+const FIELDS: [&str; 9] = [
+    "pattern",
+    "description",
+    "webhookUrls",
+    "enabled",
+    "ephemeral",
+    "presence",
+    "slowConsumer",
+    "replaySeconds",
+    "rateLimit",
+];
+
+/// The options, as they stand behind the original's fields in [`FIELDS`]. `null` stands for an
+/// option's default.
+fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
+    let [ephemeral, presence, slow_consumer, replay_seconds, rate_limit] = options;
+    let read = (
+        or_default(ephemeral, |value| fields::flag("ephemeral", value)),
+        or_default(presence, |value| {
+            let names = PresenceMode::ALL.map(PresenceMode::name);
+            fields::choice("presence", value, &names).map(|at| PresenceMode::ALL[at])
+        }),
+        or_default(slow_consumer, |value| {
+            let names = SlowConsumer::ALL.map(SlowConsumer::name);
+            fields::choice("slowConsumer", value, &names).map(|at| SlowConsumer::ALL[at])
+        }),
+        or_default(replay_seconds, |value| {
+            fields::integer("replaySeconds", value, 0..=REPLAY_SECONDS_MAX)
+        }),
+        or_default(rate_limit, |value| fields::integer("rateLimit", value, 1..=RATE_LIMIT_MAX)),
+    );
+    match read {
+        (Ok(ephemeral), Ok(presence), Ok(slow_consumer), Ok(replay_seconds), Ok(rate_limit)) => {
+            Ok(OptionsChange { ephemeral, presence, slow_consumer, replay_seconds, rate_limit })
+        }
+        (ephemeral, presence, slow, replay, rate) => {
+            let issues = [ephemeral.err(), presence.err(), slow.err(), replay.err(), rate.err()];
+            let issues: Vec<String> = issues.into_iter().flatten().collect();
+            Err(issues.join(", "))
+        }
+    }
+}
+
+fn or_default<'a, T: Default>(
+    field: Option<&'a RawValue>,
+    read: impl FnOnce(&'a RawValue) -> Read<T>,
+) -> Read<Option<T>> {
+    match field {
+        None => Ok(None),
+        Some(value) if fields::is_null(value) => Ok(Some(T::default())),
+        Some(value) => read(value).map(Some),
+    }
+}
 
 /// The original has words of its own for an empty pattern, when a channel is made and only then.
 fn new_pattern(value: &RawValue) -> Read<String> {
@@ -208,18 +277,40 @@ struct ChannelJson<'a> {
     description: Option<&'a str>,
     webhook_urls: Option<&'a [String]>,
     enabled: bool,
+    // Options are shown where they are not the default: a channel without any looks as documented.
+    #[serde(skip_serializing_if = "is_default")]
+    ephemeral: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_consumer: Option<&'static str>,
+    #[serde(skip_serializing_if = "is_default")]
+    replay_seconds: u32,
+    #[serde(skip_serializing_if = "is_default")]
+    rate_limit: u32,
     created_at: String,
     updated_at: String,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl<'a> From<&'a ChannelDefinition> for ChannelJson<'a> {
     fn from(definition: &'a ChannelDefinition) -> Self {
+        let options = &definition.options;
         Self {
             id: definition.id.to_string(),
             pattern: &definition.pattern,
             description: definition.description.as_deref(),
             webhook_urls: definition.webhook_urls.as_deref(),
             enabled: definition.enabled,
+            ephemeral: options.ephemeral,
+            presence: (!is_default(&options.presence)).then(|| options.presence.name()),
+            slow_consumer: (!is_default(&options.slow_consumer))
+                .then(|| options.slow_consumer.name()),
+            replay_seconds: options.replay_seconds,
+            rate_limit: options.rate_limit,
             created_at: iso_millis(definition.created_at),
             updated_at: iso_millis(definition.updated_at),
         }
@@ -257,6 +348,7 @@ mod tests {
             description: Some("d".into()),
             webhook_urls: Some(vec!["https://e.x/w".into()]),
             enabled: false,
+            options: ChannelOptions::default(),
         };
         assert_eq!(made(full), expected);
         let bare =
@@ -306,6 +398,71 @@ mod tests {
             change_refused(r#"{"pattern":null,"enabled":0}"#),
             "pattern: Expected string, received null, enabled: Expected boolean, received number"
         );
+    }
+
+    #[test]
+    fn options_are_read_changed_and_shown_where_they_are_set() {
+        let all = r#"{"pattern":"a","ephemeral":true,"presence":"count",
+            "slowConsumer":"drop_oldest","replaySeconds":30,"rateLimit":5}"#;
+        let options = ChannelOptions {
+            ephemeral: true,
+            presence: PresenceMode::Count,
+            slow_consumer: SlowConsumer::DropOldest,
+            replay_seconds: 30,
+            rate_limit: 5,
+        };
+        assert_eq!(made(all).options, options);
+        assert_eq!(made(r#"{"pattern":"a"}"#).options, ChannelOptions::default());
+        let shown = channel_json(&made(all).into_definition(Uuid::nil(), 0));
+        let expected = r#""enabled":true,"ephemeral":true,"presence":"count","#.to_owned()
+            + r#""slowConsumer":"drop_oldest","replaySeconds":30,"rateLimit":5,"createdAt""#;
+        assert!(shown.contains(&expected), "{shown}");
+        let before = made(all).into_definition(Uuid::nil(), 0);
+        let change = changed(r#"{"presence":null,"slowConsumer":"latest","rateLimit":null}"#);
+        let after = change.apply(&before, 1).options;
+        let expected = ChannelOptions {
+            presence: PresenceMode::Full,
+            slow_consumer: SlowConsumer::Latest,
+            rate_limit: 0,
+            ..options
+        };
+        assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn options_that_are_none_are_named() {
+        let table = [
+            (r#""ephemeral":1"#, "ephemeral: Expected boolean, received number"),
+            (r#""presence":true"#, "presence: Expected string, received boolean"),
+            (
+                r#""presence":"some""#,
+                "presence: Invalid enum value. Expected 'full' | 'count' | 'off'",
+            ),
+            (
+                r#""slowConsumer":"drop""#,
+                "slowConsumer: Invalid enum value. Expected 'close' | 'drop_oldest' | 'latest'",
+            ),
+            (r#""replaySeconds":3601"#, "replaySeconds: Number must be less than or equal to 3600"),
+            (r#""rateLimit":0"#, "rateLimit: Number must be greater than or equal to 1"),
+            (r#""rateLimit":1.5"#, "rateLimit: Expected integer, received float"),
+            (
+                r#""rateLimit":"5","ephemeral":"yes""#,
+                "ephemeral: Expected boolean, received string, \
+                 rateLimit: Expected number, received string",
+            ),
+        ];
+        for (options, message) in table {
+            assert_eq!(refused(&format!(r#"{{"pattern":"a",{options}}}"#)), message, "{options}");
+        }
+    }
+
+    #[test]
+    fn an_ephemeral_channel_has_no_webhooks() {
+        let both = r#"{"pattern":"a","ephemeral":true,"webhookUrls":["https://e.x/"]}"#;
+        let definition = made(both).into_definition(Uuid::nil(), 0);
+        assert!(definition.problem().is_some_and(|problem| problem.starts_with("webhookUrls: ")));
+        let without = changed(r#"{"webhookUrls":[]}"#).apply(&definition, 1);
+        assert_eq!(without.problem(), None);
     }
 
     #[test]

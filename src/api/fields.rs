@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -79,6 +80,36 @@ pub(super) fn flag(path: &str, value: &RawValue) -> Read<bool> {
         "false" => Ok(false),
         _ => Err(format!("{path}: {}", expected("boolean", value))),
     }
+}
+
+/// A whole number within bounds.
+pub(super) fn integer(path: &str, value: &RawValue, bounds: RangeInclusive<u32>) -> Read<u32> {
+    let text = value.get();
+    if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Err(format!("{path}: {}", expected("number", value)));
+    }
+    let number: f64 = text.parse().unwrap_or(f64::INFINITY);
+    let (least, most) = (*bounds.start(), *bounds.end());
+    if number.fract() != 0.0 {
+        return Err(format!("{path}: Expected integer, received float"));
+    }
+    if number < f64::from(least) {
+        return Err(format!("{path}: Number must be greater than or equal to {least}"));
+    }
+    if number > f64::from(most) {
+        return Err(format!("{path}: Number must be less than or equal to {most}"));
+    }
+    // A whole number within bounds that are.
+    Ok(number as u32)
+}
+
+/// One of some names: its place among them.
+pub(super) fn choice(path: &str, value: &RawValue, names: &[&str]) -> Read<usize> {
+    let given = text(path, value, usize::MAX)?;
+    names.iter().position(|name| *name == given).ok_or_else(|| {
+        let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+        format!("{path}: Invalid enum value. Expected {}", quoted.join(" | "))
+    })
 }
 
 /// An array of at most `items_max` values. A longer one is one issue, whatever it holds.

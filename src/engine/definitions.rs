@@ -152,6 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::message::ChannelOptions;
 
     fn definition(number: u128, pattern: &str) -> ChannelDefinition {
         ChannelDefinition {
@@ -160,6 +161,7 @@ mod tests {
             description: None,
             webhook_urls: None,
             enabled: true,
+            options: ChannelOptions::default(),
             created_at: 1_000,
             updated_at: 1_000,
         }

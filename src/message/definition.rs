@@ -17,10 +17,119 @@ pub struct ChannelDefinition {
     pub webhook_urls: Option<Vec<String>>,
     /// A disabled definition matches nothing.
     pub enabled: bool,
+    /// How its channels behave.
+    pub options: ChannelOptions,
     /// When it was made.
     pub created_at: Millis,
     /// When it was last changed.
     pub updated_at: Millis,
+}
+
+/// How the channels of a definition behave. The default is what the original does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChannelOptions {
+    /// Publications are fanned out and nothing else: no history, no webhooks.
+    pub ephemeral: bool,
+    /// What subscribers learn of each other.
+    pub presence: PresenceMode,
+    /// What becomes of a subscriber that does not keep up.
+    pub slow_consumer: SlowConsumer,
+    /// For how many seconds publications are kept for who subscribes later, at most
+    /// [`REPLAY_SECONDS_MAX`](crate::limits::REPLAY_SECONDS_MAX); 0 for not at all.
+    pub replay_seconds: u32,
+    /// Publications a second that the clients of one channel may make, all of them together, at
+    /// most [`RATE_LIMIT_MAX`](crate::limits::RATE_LIMIT_MAX); 0 for as many as they like.
+    pub rate_limit: u32,
+}
+
+/// What subscribers learn of each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PresenceMode {
+    /// Who is there, who joins and who leaves.
+    #[default]
+    Full,
+    /// How many are there, when they subscribe.
+    Count,
+    /// Nothing.
+    Off,
+}
+
+impl PresenceMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Count, Self::Off];
+
+    /// As the interface and the store write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Count => "count",
+            Self::Off => "off",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// What becomes of a subscriber whose outbox is at its bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SlowConsumer {
+    /// It is closed, and may come again.
+    #[default]
+    Close,
+    /// It loses the channel's oldest publications that wait, and is told so.
+    DropOldest,
+    /// Of the channel's publications that wait it gets the latest of each event name.
+    Latest,
+}
+
+impl SlowConsumer {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Close, Self::DropOldest, Self::Latest];
+
+    /// As the interface and the store write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Close => "close",
+            Self::DropOldest => "drop_oldest",
+            Self::Latest => "latest",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.name() == name)
+    }
+}
+
+/// What an update says of the options: those that are not mentioned stay as they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OptionsChange {
+    /// See [`ChannelOptions::ephemeral`].
+    pub ephemeral: Option<bool>,
+    /// See [`ChannelOptions::presence`].
+    pub presence: Option<PresenceMode>,
+    /// See [`ChannelOptions::slow_consumer`].
+    pub slow_consumer: Option<SlowConsumer>,
+    /// See [`ChannelOptions::replay_seconds`].
+    pub replay_seconds: Option<u32>,
+    /// See [`ChannelOptions::rate_limit`].
+    pub rate_limit: Option<u32>,
+}
+
+impl OptionsChange {
+    /// The options after the change.
+    pub fn apply(self, before: ChannelOptions) -> ChannelOptions {
+        ChannelOptions {
+            ephemeral: self.ephemeral.unwrap_or(before.ephemeral),
+            presence: self.presence.unwrap_or(before.presence),
+            slow_consumer: self.slow_consumer.unwrap_or(before.slow_consumer),
+            replay_seconds: self.replay_seconds.unwrap_or(before.replay_seconds),
+            rate_limit: self.rate_limit.unwrap_or(before.rate_limit),
+        }
+    }
 }
 
 /// What an update says of a field that may be without a value.
@@ -56,7 +165,20 @@ pub struct ChannelChange {
     pub webhook_urls: Change<Vec<String>>,
     /// Whether it is to be enabled, `None` to keep it.
     pub enabled: Option<bool>,
+    /// What becomes of the options.
+    pub options: OptionsChange,
 }
+
+impl ChannelDefinition {
+    /// What contradicts itself in it, if anything does.
+    pub fn problem(&self) -> Option<&'static str> {
+        let calls = self.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty());
+        (self.options.ephemeral && calls).then_some(EPHEMERAL_CALLS)
+    }
+}
+
+const EPHEMERAL_CALLS: &str =
+    "webhookUrls: An ephemeral channel calls no webhooks; leave one of the two out";
 
 impl ChannelChange {
     /// The definition after the change, made now.
@@ -67,6 +189,7 @@ impl ChannelChange {
             description: self.description.or(before.description.clone()),
             webhook_urls: self.webhook_urls.or(before.webhook_urls.clone()),
             enabled: self.enabled.unwrap_or(before.enabled),
+            options: self.options.apply(before.options),
             created_at: before.created_at,
             updated_at: now,
         }

@@ -7,6 +7,7 @@ mod command;
 mod credential;
 mod definition;
 mod event_name;
+mod history;
 mod payload;
 mod publication;
 mod time;
@@ -18,8 +19,12 @@ use uuid::Uuid;
 
 pub use command::{AckId, Activation, Command, Deactivation, Refusal, Reply, Snapshot};
 pub use credential::{Credential, Member, Role, Sender};
-pub use definition::{Change, ChannelChange, ChannelDefinition};
+pub use definition::{
+    Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode,
+    SlowConsumer,
+};
 pub use event_name::event_name_problem;
+pub use history::{Durability, Record};
 pub use payload::payload_problem;
 pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use time::iso_millis;

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Channel, ConnId, Group, Member, MessageId, Millis, Nanos, Offset, Sender};
+use super::{
+    Channel, ChannelOptions, ConnId, Group, Member, MessageId, Millis, Nanos, Offset, Sender,
+};
 
 /// What a publication says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +40,8 @@ pub struct Publication {
     pub accepted: Nanos,
     /// What it says.
     pub content: Content,
+    /// How its channel behaved when it was accepted.
+    pub options: ChannelOptions,
     /// The connection that is not told: the one whose own joining is announced.
     pub except: Option<ConnId>,
     frames: [OnceLock<FrameBytes>; Group::COUNT],
@@ -46,12 +50,27 @@ pub struct Publication {
 impl Publication {
     /// A publication without frames yet.
     pub fn new(id: MessageId, channel: Channel, at: Millis, content: Content) -> Self {
-        Self { id, channel, at, accepted: 0, content, except: None, frames: Default::default() }
+        Self {
+            id,
+            channel,
+            at,
+            accepted: 0,
+            content,
+            options: ChannelOptions::default(),
+            except: None,
+            frames: Default::default(),
+        }
     }
 
     /// The same, accepted at this time of the node's own clock.
     pub fn accepted(mut self, accepted: Nanos) -> Self {
         self.accepted = accepted;
+        self
+    }
+
+    /// The same, on a channel that behaves like this.
+    pub fn under(mut self, options: ChannelOptions) -> Self {
+        self.options = options;
         self
     }
 

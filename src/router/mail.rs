@@ -162,6 +162,8 @@ pub enum StoreChange {
 pub enum StoreOutcome {
     /// Done; the definition as it is (or was, when deleted).
     Done(Box<ChannelDefinition>),
+    /// The definition would contradict itself, in this way.
+    Invalid(&'static str),
     /// There is no definition of that id.
     NotFound,
     /// Another definition has this pattern.

@@ -55,6 +55,9 @@ fn probe(store: &Store) -> AnswerBody {
 fn apply(store: &Store, change: StoreChange) -> Result<StoreOutcome, StoreError> {
     match change {
         StoreChange::Insert(definition) => {
+            if let Some(problem) = definition.problem() {
+                return Ok(StoreOutcome::Invalid(problem));
+            }
             store.insert_channel(&definition)?;
             tracing::info!(id = %definition.id, pattern = definition.pattern, "channel defined");
             Ok(StoreOutcome::Done(Box::new(definition)))
@@ -62,6 +65,9 @@ fn apply(store: &Store, change: StoreChange) -> Result<StoreOutcome, StoreError>
         StoreChange::Update(id, change, now) => {
             let Some(before) = find(store, id)? else { return Ok(StoreOutcome::NotFound) };
             let after = change.apply(&before, later(now, &before));
+            if let Some(problem) = after.problem() {
+                return Ok(StoreOutcome::Invalid(problem));
+            }
             store.update_channel(id, &after)?;
             tracing::info!(%id, pattern = after.pattern, enabled = after.enabled, "channel changed");
             Ok(StoreOutcome::Done(Box::new(after)))

@@ -174,7 +174,7 @@ fn publish(
     event: Box<str>,
     payload: Box<str>,
 ) -> Result<Reply, Refusal> {
-    let is_defined = worker.hub.definitions.load().find(channel.as_str()).is_some();
+    let definition = worker.hub.definitions.load().find(channel.as_str()).cloned();
     let Some((connection, credential)) = speaker(worker, id) else {
         return Err(Refusal::PublishUnauthorized);
     };
@@ -185,12 +185,13 @@ fn publish(
     if worker.index.counted(first, channel.as_str()).is_none() {
         return Err(Refusal::NotSubscribed);
     }
-    if !is_defined || !credential.role.is_known() {
+    let definition = definition.ok_or(Refusal::PublishUnauthorized)?;
+    if !credential.role.is_known() {
         return Err(Refusal::PublishUnauthorized);
     }
     let at = worker.hub.clock.wall();
     let content = Content::Message { event, payload, sender: credential.sender() };
-    let published = worker.hub.publish(channel.clone(), content, at);
+    let published = worker.hub.publish(&definition, channel.clone(), content, at);
     let (id, _) = published.map_err(|Overloaded| Refusal::Overloaded)?;
     worker.counters.publications_socket.add(1);
     Ok(Reply::Published(id))

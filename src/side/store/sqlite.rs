@@ -13,12 +13,16 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::limits::DEFINITIONS_MAX;
-use crate::message::{ChannelDefinition, Millis};
+use crate::message::{ChannelDefinition, ChannelOptions, Millis, PresenceMode, SlowConsumer};
 
 /// How long a statement waits for another process, such as a backup, to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// What makes a file of each schema version one of the next, beginning with an empty file. Released
+/// steps stay as they are.
+const SCHEMA: [&str; 2] =
+    [include_str!("schema/1_channels.sql"), include_str!("schema/2_options.sql")];
 /// The schema that this release writes, kept in the file's `user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
 
 /// An open store. Dropping it closes the file; what was reported done stays done.
 #[derive(Debug)]
@@ -56,7 +60,9 @@ impl Store {
     ///
     /// `Corrupt` where a row makes no sense; the database's own failures.
     pub fn channels(&self) -> Result<Vec<ChannelDefinition>, StoreError> {
-        let query = "SELECT id, pattern, description, webhook_urls, enabled, created_at, updated_at
+        let query =
+            "SELECT id, pattern, description, webhook_urls, enabled, created_at, updated_at,
+                     ephemeral, presence, slow_consumer, replay_seconds, rate_limit
                      FROM channels ORDER BY created_at, id";
         let read = || -> rusqlite::Result<Vec<_>> {
             self.connection.prepare_cached(query)?.query_map([], definition)?.collect()
@@ -79,12 +85,17 @@ impl Store {
             channel.enabled,
             integer(channel.created_at),
             integer(channel.updated_at),
+            channel.options.ephemeral,
+            channel.options.presence.name(),
+            channel.options.slow_consumer.name(),
+            channel.options.replay_seconds,
+            channel.options.rate_limit,
             DEFINITIONS_MAX.cast_signed(),
         ];
         // One statement counts and inserts, so that nobody can come in between.
         let insert = "INSERT INTO channels
-                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
-                      WHERE (SELECT count(*) FROM channels) < ?8";
+                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+                      WHERE (SELECT count(*) FROM channels) < ?13";
         let inserted = self.execute(insert, row).map_err(|fault| self.refused(fault, channel))?;
         if inserted == 0 {
             return Err(StoreError::Full { channels_max: DEFINITIONS_MAX });
@@ -106,9 +117,15 @@ impl Store {
             webhooks_text(to),
             to.enabled,
             integer(to.updated_at),
+            to.options.ephemeral,
+            to.options.presence.name(),
+            to.options.slow_consumer.name(),
+            to.options.replay_seconds,
+            to.options.rate_limit,
         ];
         let update = "UPDATE channels SET pattern = ?2, description = ?3, webhook_urls = ?4,
-                      enabled = ?5, updated_at = ?6 WHERE id = ?1";
+                      enabled = ?5, updated_at = ?6, ephemeral = ?7, presence = ?8,
+                      slow_consumer = ?9, replay_seconds = ?10, rate_limit = ?11 WHERE id = ?1";
         let updated = self.execute(update, row).map_err(|fault| self.refused(fault, to))?;
         Ok(updated > 0)
     }
@@ -194,7 +211,7 @@ impl Store {
         let version = self.make_schema().map_err(|fault| self.failed(fault))?;
         match version {
             SCHEMA_VERSION => Ok(()),
-            0 => Err(StoreError::Corrupt {
+            ..=0 => Err(StoreError::Corrupt {
                 path: self.path.clone(),
                 reason: "it holds tables of another program".into(),
             }),
@@ -227,17 +244,24 @@ impl Store {
         self.connection.pragma_update(None, "foreign_keys", true)
     }
 
-    /// Makes the tables in a file without any, and returns the version that is in the file now.
+    /// Brings the file to the schema of this release, whole or not at all, and returns the version
+    /// that is in the file now: another one where the file is not ours to change.
     fn make_schema(&mut self) -> rusqlite::Result<i64> {
         let immediate = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(immediate)?;
         let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let tables: i64 =
             transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if version != 0 || tables != 0 {
+        let is_ours = (version == 0) == (tables == 0);
+        let Some(steps) = usize::try_from(version).ok().and_then(|done| SCHEMA.get(done..)) else {
+            return Ok(version);
+        };
+        if !is_ours || steps.is_empty() {
             return Ok(version);
         }
-        transaction.execute_batch(include_str!("schema.sql"))?;
+        for step in steps {
+            transaction.execute_batch(step)?;
+        }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()?;
         Ok(SCHEMA_VERSION)
@@ -330,9 +354,26 @@ fn definition(row: &Row<'_>) -> rusqlite::Result<ChannelDefinition> {
         description: row.get(2)?,
         webhook_urls: webhook_urls.map_err(|fault| senseless(3, fault))?,
         enabled: row.get(4)?,
+        options: options(row)?,
         created_at: millis(row, 5)?,
         updated_at: millis(row, 6)?,
     })
+}
+
+fn options(row: &Row<'_>) -> rusqlite::Result<ChannelOptions> {
+    let (presence, slow_consumer): (String, String) = (row.get(8)?, row.get(9)?);
+    Ok(ChannelOptions {
+        ephemeral: row.get(7)?,
+        presence: PresenceMode::named(&presence).ok_or_else(|| unknown(8, &presence))?,
+        slow_consumer: SlowConsumer::named(&slow_consumer)
+            .ok_or_else(|| unknown(9, &slow_consumer))?,
+        replay_seconds: row.get(10)?,
+        rate_limit: row.get(11)?,
+    })
+}
+
+fn unknown(column: usize, value: &str) -> rusqlite::Error {
+    senseless(column, format!("{value:?} is no value of it"))
 }
 
 fn millis(row: &Row<'_>, column: usize) -> rusqlite::Result<Millis> {
@@ -342,9 +383,9 @@ fn millis(row: &Row<'_>, column: usize) -> rusqlite::Result<Millis> {
 
 fn senseless(
     column: usize,
-    fault: impl std::error::Error + Send + Sync + 'static,
+    fault: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(fault))
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, fault.into())
 }
 
 fn webhooks_text(channel: &ChannelDefinition) -> Option<String> {
@@ -381,6 +422,13 @@ mod tests {
             description: Some("für alle\n\"☃\"".into()),
             webhook_urls: Some(vec!["https://a.example/x?y=1".into(), "http://b\"".into()]),
             enabled: true,
+            options: ChannelOptions {
+                ephemeral: false,
+                presence: PresenceMode::Off,
+                slow_consumer: SlowConsumer::Latest,
+                replay_seconds: 60,
+                rate_limit: 10,
+            },
             created_at: 1_777_136_400_123,
             updated_at: 1_777_136_400_124,
         }
@@ -462,6 +510,7 @@ mod tests {
         let mut after = before.clone();
         (after.pattern, after.description, after.webhook_urls) = ("c".into(), None, None);
         (after.enabled, after.updated_at) = (false, 2_000_000_000_000);
+        after.options = ChannelOptions { ephemeral: true, ..ChannelOptions::default() };
         assert!(store.update_channel(after.id, &after).unwrap());
         assert!(store.delete_channel(Uuid::from_u128(2)).unwrap());
         assert!(!store.delete_channel(Uuid::from_u128(2)).unwrap());
@@ -494,7 +543,8 @@ mod tests {
         let (_directory, _path, store) = fresh();
         let fill = format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
-             INSERT INTO channels SELECT printf('%032x', i), 'p' || i, NULL, NULL, 1, i, i FROM n",
+             INSERT INTO channels (id, pattern, enabled, created_at, updated_at)
+             SELECT printf('%032x', i), 'p' || i, 1, i, i FROM n",
             DEFINITIONS_MAX - 1
         );
         store.connection.execute_batch(&fill).unwrap();
@@ -517,7 +567,7 @@ mod tests {
         assert_eq!(pragma("journal_mode"), "wal");
         assert_eq!(pragma("synchronous"), "1");
         assert_eq!(pragma("foreign_keys"), "1");
-        assert_eq!(pragma("user_version"), "1");
+        assert_eq!(pragma("user_version"), SCHEMA_VERSION.to_string());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     }
@@ -589,7 +639,13 @@ mod tests {
 
     #[test]
     fn a_row_that_makes_no_sense_is_reported() {
-        let faults = ["id = 'x'", "webhook_urls = '{'", "created_at = -1", "enabled = 'maybe'"];
+        let faults = [
+            "id = 'x'",
+            "webhook_urls = '{'",
+            "created_at = -1",
+            "enabled = 'maybe'",
+            "presence = 'x'",
+        ];
         for fault in faults {
             let (_directory, _path, store) = fresh();
             store.insert_channel(&channel(1, "a")).unwrap();
@@ -602,10 +658,39 @@ mod tests {
     #[test]
     fn a_later_releases_file_is_refused() {
         let (_directory, path, store) = fresh();
-        store.connection.pragma_update(None, "user_version", 7).unwrap();
+        store.connection.pragma_update(None, "user_version", 700).unwrap();
         drop(store);
         let refused = refusal(&path);
-        assert!(matches!(refused, StoreError::Newer { found: 7, known: 1, .. }), "{refused}");
+        let StoreError::Newer { found: 700, known: SCHEMA_VERSION, .. } = refused else {
+            panic!("{refused}");
+        };
+    }
+
+    #[test]
+    fn a_file_of_the_first_release_is_brought_to_this_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fanfare.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(SCHEMA[0]).unwrap();
+        let row = "INSERT INTO channels VALUES
+                   ('00000000-0000-0000-0000-000000000001', 'a:*', 'd', '[]', 1, 5, 6)";
+        old.execute_batch(row).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let expected = ChannelDefinition {
+            id: Uuid::from_u128(1),
+            pattern: "a:*".into(),
+            description: Some("d".into()),
+            webhook_urls: Some(vec![]),
+            enabled: true,
+            options: ChannelOptions::default(),
+            created_at: 5,
+            updated_at: 6,
+        };
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.channels().unwrap(), std::slice::from_ref(&expected));
+        drop(store);
+        assert_eq!(Store::open(&path).unwrap().channels().unwrap(), [expected]);
     }
 
     #[test]
