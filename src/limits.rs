@@ -111,6 +111,33 @@ pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
 /// Requests waiting for the store. At the bound the request is answered 503 with Retry-After.
 pub const STORE_QUEUE_MAX: usize = 1_024;
+/// Questions waiting for the reader of history. At the bound the request is answered 503 with
+/// Retry-After and counted.
+pub const READER_QUEUE_MAX: usize = 256;
+
+/// Messages in one page of history. A request for more is refused as `INVALID_INPUT`.
+pub const HISTORY_PAGE_MESSAGES_MAX: u32 = 1_000;
+/// Bytes of payloads in one page of history. A page with more is refused as `INVALID_INPUT`, with
+/// the advice to ask for fewer.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long one question to history may take, in milliseconds. Beyond it it is given up, and the
+/// caller is advised to ask for less.
+pub const QUERY_MS_MAX: u64 = 2_000;
+/// Event names that the statistics name.
+pub const TOP_EVENTS_MAX: usize = 10;
+/// Event names that are counted apart for one answer. Beyond it the question is given up as one
+/// that takes too long.
+pub const EVENTS_COUNTED_MAX: usize = 200_000;
+/// Longest time for which history can be told to be kept, in days. More is refused as
+/// `INVALID_INPUT`.
+pub const RETENTION_DAYS_MAX: u32 = 36_500;
+/// Time between two looks for messages that are older than they are kept, in milliseconds.
+pub const RETENTION_EVERY_MS: u64 = 60_000;
+/// Messages removed from history in one go, so that those to be stored never wait long.
+pub const REMOVED_ROWS_MAX: u32 = 1_000;
+/// Tallies that are added up to make those of a larger segment of history. Where there would be
+/// more, because hardly two messages share an event name, the larger segment goes without.
+pub const TALLIES_MERGED_MAX: u32 = 32_768;
 
 const _: () = assert!(
     OUTBOX_BYTES_MAX >= 4 * (TURN_BYTES_MAX + 2 * MESSAGE_BYTES_MAX),

@@ -24,7 +24,7 @@ pub use definition::{
     SlowConsumer,
 };
 pub use event_name::event_name_problem;
-pub use history::{Durability, Record};
+pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use payload::payload_problem;
 pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use time::iso_millis;

@@ -1,8 +1,13 @@
-//! What outlives the node: channel definitions.
+//! What outlives the node: channel definitions, and the history of messages.
 //!
-//! A store belongs to one thread and blocks it; the hot threads reach it only through bounded
-//! queues.
+//! A store belongs to one thread and blocks it, and so does a reader, which looks at history beside
+//! the thread that writes; the hot threads reach both only through bounded queues.
 
+mod history;
+#[cfg(test)]
+mod history_tests;
+mod reader;
+mod segments;
 mod sqlite;
 
 use std::io;
@@ -10,6 +15,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::limits::{HISTORY_PAGE_BYTES_MAX, QUERY_MS_MAX};
+use crate::message::MessageId;
+
+pub use reader::Reader;
 pub use sqlite::Store;
 
 /// Why the store did not do what it was asked.
@@ -27,6 +36,18 @@ pub enum StoreError {
         /// The bound.
         channels_max: usize,
     },
+    /// No message has the id that others were to be older than.
+    #[error("there is no message {id}")]
+    UnknownMessage {
+        /// The id.
+        id: MessageId,
+    },
+    /// The page would be longer than it may be.
+    #[error("the messages hold more than {HISTORY_PAGE_BYTES_MAX} bytes of payloads together")]
+    PageTooLong,
+    /// The question takes more than may be spent on it.
+    #[error("the question could not be answered within {QUERY_MS_MAX} ms")]
+    TooSlow,
     /// The directory or file cannot be made, opened or written.
     #[error("cannot use the store at {}: {reason}", path.display())]
     Unusable {
@@ -97,7 +118,11 @@ impl StoreError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Duplicate { .. } | Self::Full { .. } => Fault::Caller,
+            Self::Duplicate { .. }
+            | Self::Full { .. }
+            | Self::UnknownMessage { .. }
+            | Self::PageTooLong
+            | Self::TooSlow => Fault::Caller,
             Self::Failed { .. } => Fault::Node,
             _ => Fault::Operator,
         }
@@ -111,7 +136,12 @@ impl StoreError {
     /// What is wrong, for whoever may not know paths.
     pub fn ailment(&self) -> &'static str {
         match self {
-            Self::Duplicate { .. } | Self::Full { .. } | Self::Failed { .. } => "it failed",
+            Self::Duplicate { .. }
+            | Self::Full { .. }
+            | Self::UnknownMessage { .. }
+            | Self::PageTooLong
+            | Self::TooSlow
+            | Self::Failed { .. } => "it failed",
             Self::Unusable { .. } => "its file cannot be used",
             Self::Newer { .. } => "its file is of a later release",
             Self::Corrupt { .. } => "its file is damaged",

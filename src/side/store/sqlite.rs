@@ -12,15 +12,22 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi, 
 use uuid::Uuid;
 
 use super::StoreError;
+use super::history::{self, History};
 use crate::limits::DEFINITIONS_MAX;
-use crate::message::{ChannelDefinition, ChannelOptions, Millis, PresenceMode, SlowConsumer};
+use crate::message::{
+    ChannelDefinition, ChannelOptions, MessageId, Millis, Position, PresenceMode, Record,
+    SlowConsumer,
+};
 
 /// How long a statement waits for another process, such as a backup, to let go of the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What makes a file of each schema version one of the next, beginning with an empty file. Released
 /// steps stay as they are.
-const SCHEMA: [&str; 2] =
-    [include_str!("schema/1_channels.sql"), include_str!("schema/2_options.sql")];
+const SCHEMA: [&str; 3] = [
+    include_str!("schema/1_channels.sql"),
+    include_str!("schema/2_options.sql"),
+    include_str!("schema/3_history.sql"),
+];
 /// The schema that this release writes, kept in the file's `user_version`.
 const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
 
@@ -30,6 +37,9 @@ pub struct Store {
     connection: Connection,
     path: PathBuf,
     identity: Option<(u64, u64)>,
+    history: History,
+    /// Commits are in a log, so that each may choose whether it waits for the disk.
+    has_log: bool,
     /// The last write failed, and not by its caller's fault.
     is_ailing: Cell<bool>,
 }
@@ -45,13 +55,14 @@ impl Store {
         let path = path.as_ref();
         make_file(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
+        let mut connection =
             Connection::open_with_flags(path, flags).map_err(|fault| failed(path, fault))?;
-        let identity = identity(path);
-        let is_ailing = Cell::new(false);
-        let mut store = Self { connection, path: path.to_owned(), identity, is_ailing };
-        store.prepare()?;
-        Ok(store)
+        refuse_read_only(&connection, path)?;
+        let has_log = configure(&connection).map_err(|fault| failed(path, fault))?;
+        prepare(&mut connection, path)?;
+        let history = History::open(&connection).map_err(|fault| failed(path, fault))?;
+        let (identity, is_ailing) = (identity(path), Cell::new(false));
+        Ok(Self { connection, path: path.to_owned(), identity, history, has_log, is_ailing })
     }
 
     /// All channels, the oldest first.
@@ -140,6 +151,86 @@ impl Store {
         Ok(deleted.map_err(|fault| self.failed(fault))? > 0)
     }
 
+    /// Appends messages to history in their order, all or none. With `sync` they, and all before
+    /// them, are on the disk when this returns. What is no message has no place in history and is
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was appended, and the same may be tried again.
+    pub fn append(&mut self, records: &[Record], sync: bool) -> Result<(), StoreError> {
+        // Without a log every commit waits for the disk.
+        let sync = sync && self.has_log;
+        let appended = (|| {
+            if sync {
+                self.connection.pragma_update(None, "synchronous", "FULL")?;
+            }
+            let appended = self.history.append(&mut self.connection, records);
+            if sync {
+                self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+            }
+            appended
+        })();
+        self.written(appended)
+    }
+
+    /// Adds to how many webhooks took each of these messages. A message that is gone is passed
+    /// over.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was counted.
+    pub fn count_delivered(&mut self, counts: &[(MessageId, u32)]) -> Result<(), StoreError> {
+        let counted = history::count_delivered(&mut self.connection, counts);
+        self.written(counted)
+    }
+
+    /// The position of the latest message that was ever appended.
+    pub fn newest(&self) -> Position {
+        self.history.newest()
+    }
+
+    /// Removes at most so many of the oldest messages up to a position, and says how many it was:
+    /// none, when it is done.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was removed.
+    pub fn clear_step(&mut self, up_to: Position, rows_max: u32) -> Result<u64, StoreError> {
+        let removed = history::clear(&mut self.connection, up_to, rows_max);
+        self.written(removed)
+    }
+
+    /// Removes at most so many messages from before a time, and says how many it was: none, when it
+    /// is done.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was removed.
+    pub fn retain_step(&mut self, before: Millis, rows_max: u32) -> Result<u64, StoreError> {
+        let removed = history::retain(&mut self.connection, before, rows_max);
+        self.written(removed)
+    }
+
+    /// For how many days messages are kept; `None` for ever.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn retention(&self) -> Result<Option<u32>, StoreError> {
+        history::retention(&self.connection).map_err(|fault| self.failed(fault))
+    }
+
+    /// From now on messages are kept for so many days; `None` for ever.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn set_retention(&mut self, days: Option<u32>) -> Result<(), StoreError> {
+        let set = history::set_retention(&self.connection, days);
+        self.written(set)
+    }
+
     /// Whether the store works: its file is there, can be read, and where the last write failed,
     /// written again. While all is well nothing is written, and a lock is not waited for, so that
     /// it may be asked often.
@@ -205,68 +296,6 @@ impl Store {
         done
     }
 
-    fn prepare(&mut self) -> Result<(), StoreError> {
-        self.refuse_read_only()?;
-        self.configure().map_err(|fault| self.failed(fault))?;
-        let version = self.make_schema().map_err(|fault| self.failed(fault))?;
-        match version {
-            SCHEMA_VERSION => Ok(()),
-            ..=0 => Err(StoreError::Corrupt {
-                path: self.path.clone(),
-                reason: "it holds tables of another program".into(),
-            }),
-            found => {
-                let path = self.path.clone();
-                Err(StoreError::Newer { path, found, known: SCHEMA_VERSION })
-            }
-        }
-    }
-
-    /// SQLite silently opens a file that it may not write for reading.
-    fn refuse_read_only(&self) -> Result<(), StoreError> {
-        if self.connection.is_readonly("main").map_err(|fault| self.failed(fault))? {
-            let denied = ErrorKind::PermissionDenied.into();
-            return Err(StoreError::unusable(&self.path, &denied));
-        }
-        Ok(())
-    }
-
-    fn configure(&self) -> rusqlite::Result<()> {
-        self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        let journal: String =
-            self.connection
-                .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-        // With a write-ahead log, NORMAL cannot damage the file at a power cut; it may lose the
-        // last commits, as a node that restarts a moment earlier would have. Some network file
-        // systems deny the log, and the rollback journal is safe only with FULL.
-        let synchronous = if journal == "wal" { "NORMAL" } else { "FULL" };
-        self.connection.pragma_update(None, "synchronous", synchronous)?;
-        self.connection.pragma_update(None, "foreign_keys", true)
-    }
-
-    /// Brings the file to the schema of this release, whole or not at all, and returns the version
-    /// that is in the file now: another one where the file is not ours to change.
-    fn make_schema(&mut self) -> rusqlite::Result<i64> {
-        let immediate = TransactionBehavior::Immediate;
-        let transaction = self.connection.transaction_with_behavior(immediate)?;
-        let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let tables: i64 =
-            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        let is_ours = (version == 0) == (tables == 0);
-        let Some(steps) = usize::try_from(version).ok().and_then(|done| SCHEMA.get(done..)) else {
-            return Ok(version);
-        };
-        if !is_ours || steps.is_empty() {
-            return Ok(version);
-        }
-        for step in steps {
-            transaction.execute_batch(step)?;
-        }
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        transaction.commit()?;
-        Ok(SCHEMA_VERSION)
-    }
-
     fn execute(&self, statement: &str, row: impl rusqlite::Params) -> rusqlite::Result<usize> {
         let written = self.connection.prepare_cached(statement)?.execute(row);
         let violates = |fault: &rusqlite::Error| {
@@ -274,6 +303,12 @@ impl Store {
         };
         self.is_ailing.set(written.as_ref().is_err_and(|fault| !violates(fault)));
         written
+    }
+
+    /// Takes note of how a write went that no caller can be to blame for.
+    fn written<T>(&self, written: rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.is_ailing.set(written.is_err());
+        written.map_err(|fault| self.failed(fault))
     }
 
     fn refused(&self, fault: rusqlite::Error, channel: &ChannelDefinition) -> StoreError {
@@ -287,6 +322,63 @@ impl Store {
     fn failed(&self, fault: rusqlite::Error) -> StoreError {
         failed(&self.path, fault)
     }
+}
+
+/// Brings the file to this release.
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let path = || path.to_owned();
+    match make_schema(connection).map_err(|fault| failed(&path(), fault))? {
+        SCHEMA_VERSION => Ok(()),
+        ..=0 => Err(StoreError::Corrupt {
+            path: path(),
+            reason: "it holds tables of another program".into(),
+        }),
+        found => Err(StoreError::Newer { path: path(), found, known: SCHEMA_VERSION }),
+    }
+}
+
+/// SQLite silently opens a file that it may not write for reading.
+fn refuse_read_only(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    if connection.is_readonly("main").map_err(|fault| failed(path, fault))? {
+        return Err(StoreError::unusable(path, &ErrorKind::PermissionDenied.into()));
+    }
+    Ok(())
+}
+
+/// Says whether commits go to a log.
+fn configure(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let journal: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    // With a write-ahead log, NORMAL cannot damage the file at a power cut; it may lose the
+    // last commits, as a node that restarts a moment earlier would have. Some network file
+    // systems deny the log, and the rollback journal is safe only with FULL.
+    let has_log = journal == "wal";
+    connection.pragma_update(None, "synchronous", if has_log { "NORMAL" } else { "FULL" })?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(has_log)
+}
+
+/// Brings the file to the schema of this release, whole or not at all, and returns the version
+/// that is in the file now: another one where the file is not ours to change.
+fn make_schema(connection: &mut Connection) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let is_ours = (version == 0) == (tables == 0);
+    let Some(steps) = usize::try_from(version).ok().and_then(|done| SCHEMA.get(done..)) else {
+        return Ok(version);
+    };
+    if !is_ours || steps.is_empty() {
+        return Ok(version);
+    }
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    Ok(SCHEMA_VERSION)
 }
 
 /// Which file a path names at the moment: its device and inode.
@@ -312,7 +404,7 @@ fn make_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn failed(path: &Path, fault: rusqlite::Error) -> StoreError {
+pub(super) fn failed(path: &Path, fault: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match fault.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
@@ -376,7 +468,7 @@ fn unknown(column: usize, value: &str) -> rusqlite::Error {
     senseless(column, format!("{value:?} is no value of it"))
 }
 
-fn millis(row: &Row<'_>, column: usize) -> rusqlite::Result<Millis> {
+pub(super) fn millis(row: &Row<'_>, column: usize) -> rusqlite::Result<Millis> {
     let at: i64 = row.get(column)?;
     at.try_into().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, at))
 }
@@ -394,7 +486,7 @@ fn webhooks_text(channel: &ChannelDefinition) -> Option<String> {
 }
 
 /// SQLite's integers are signed; its largest is some 292 million years away.
-fn integer(at: Millis) -> i64 {
+pub(super) fn integer(at: Millis) -> i64 {
     i64::try_from(at).unwrap_or(i64::MAX)
 }
 

@@ -1,0 +1,196 @@
+//! Writing history: messages at its end, and removing old ones.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use uuid::Uuid;
+
+use super::segments::{self, Change, Segment, Tally};
+use super::sqlite::integer;
+use crate::message::{Content, MessageId, Millis, Position, Record, Sender};
+
+/// The end of history. Everything else is in the file.
+#[derive(Debug)]
+pub(super) struct History {
+    next: Position,
+}
+
+impl History {
+    /// Of the history in this file.
+    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
+        Ok(Self { next: segments::end_of_history(connection)? })
+    }
+
+    /// The position of what was appended last.
+    pub(super) fn newest(&self) -> Position {
+        self.next - 1
+    }
+
+    /// Appends messages in their order, all or none.
+    pub(super) fn append(
+        &mut self,
+        connection: &mut Connection,
+        records: &[Record],
+    ) -> rusqlite::Result<()> {
+        let transaction = begin(connection)?;
+        let mut next = self.next;
+        for record in records {
+            next += insert(&transaction, next, record)?;
+        }
+        segments::complete(&transaction, self.next, next)?;
+        transaction.commit()?;
+        self.next = next;
+        Ok(())
+    }
+}
+
+/// Adds to how many webhooks took each message. One that is gone is passed over.
+pub(super) fn count_delivered(
+    connection: &mut Connection,
+    counts: &[(MessageId, u32)],
+) -> rusqlite::Result<()> {
+    let transaction = begin(connection)?;
+    let mut changes = Vec::with_capacity(counts.len());
+    for (id, count) in counts {
+        let by = Tally { wh_delivered: (*count).into(), ..Tally::default() };
+        let update = "UPDATE messages SET wh_delivered = wh_delivered + ?2 WHERE id = ?1
+                      RETURNING position, channel_id, event_name";
+        let mut update = transaction.prepare_cached(update)?;
+        let row = params![id.as_bytes(), count];
+        changes.extend(update.query_row(row, |row| change(row, by)).optional()?);
+    }
+    segments::adjust(&transaction, &changes)?;
+    transaction.commit()
+}
+
+/// Removes some of the oldest messages up to a position, and says how many.
+pub(super) fn clear(
+    connection: &mut Connection,
+    up_to: Position,
+    rows_max: u32,
+) -> rusqlite::Result<u64> {
+    let transaction = begin(connection)?;
+    let query = format!("{GOING} WHERE position <= ?1 ORDER BY position LIMIT ?2");
+    let rows = going(&transaction, &query, params![up_to, rows_max])?;
+    remove(transaction, &rows)
+}
+
+/// Removes some messages from before a time, and says how many.
+pub(super) fn retain(
+    connection: &mut Connection,
+    before: Millis,
+    rows_max: u32,
+) -> rusqlite::Result<u64> {
+    let (before, transaction) = (integer(before), begin(connection)?);
+    // Clocks are set back at times, so that older messages may stand behind younger ones: every
+    // segment that begins early enough is looked at, wherever it is.
+    let stale = "SELECT number FROM segments WHERE level = 0 AND first_at < ?1 LIMIT 1";
+    while let Some(number) = first(&transaction, stale, before)? {
+        let segment = Segment { level: 0, number };
+        let query =
+            format!("{GOING} WHERE position >= ?1 AND position < ?2 AND created_at < ?3 LIMIT ?4");
+        let bounds = params![segment.first(), segment.end(), before, rows_max];
+        let rows = going(&transaction, &query, bounds)?;
+        if rows.len() < rows_max as usize {
+            // The rest of it is younger; the next look passes it over.
+            let update = "UPDATE segments SET first_at = ?2 WHERE level = 0 AND number = ?1";
+            transaction.prepare_cached(update)?.execute(params![number, before])?;
+        }
+        if !rows.is_empty() {
+            return remove(transaction, &rows);
+        }
+    }
+    let tail = segments::tail(&transaction)?;
+    let query = format!("{GOING} WHERE position >= ?1 AND created_at < ?2 LIMIT ?3");
+    let rows = going(&transaction, &query, params![tail, before, rows_max])?;
+    remove(transaction, &rows)
+}
+
+/// For how many days messages are kept; `None` for ever.
+pub(super) fn retention(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    let query = "SELECT retention_days FROM history_settings";
+    connection.prepare_cached(query)?.query_row([], |row| row.get(0))
+}
+
+pub(super) fn set_retention(connection: &Connection, days: Option<u32>) -> rusqlite::Result<()> {
+    let update = "UPDATE history_settings SET retention_days = ?1";
+    connection.prepare_cached(update)?.execute([days])?;
+    Ok(())
+}
+
+/// Who writes takes its turn at once, and cannot find out half-way that another does.
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// How many positions it took: none for what is no message, which has no place in history.
+fn insert(
+    transaction: &Transaction<'_>,
+    position: Position,
+    record: &Record,
+) -> rusqlite::Result<Position> {
+    let publication = &*record.publication;
+    let Content::Message { event, payload, sender } = &publication.content else { return Ok(0) };
+    let (sender_type, sender_id) = match sender {
+        Sender::System => ("system", None),
+        Sender::User(id) => ("user", id.as_deref()),
+    };
+    let webhooks = record.definition.webhook_urls.as_ref().map_or(0, Vec::len).cast_signed();
+    let insert = "INSERT INTO messages (position, id, created_at, channel_id, event_name,
+                  ws_audience, wh_audience, wh_delivered, sender_type, sender_id, channel_name,
+                  payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11)";
+    transaction.prepare_cached(insert)?.execute(params![
+        position,
+        publication.id.as_bytes(),
+        integer(publication.at),
+        record.definition.id.as_bytes(),
+        event,
+        record.audience.total(),
+        webhooks,
+        sender_type,
+        sender_id,
+        publication.channel.as_str(),
+        payload,
+    ])?;
+    Ok(1)
+}
+
+/// What has to be known of a message that is removed.
+const GOING: &str =
+    "SELECT position, channel_id, event_name, wh_audience, wh_delivered FROM messages";
+
+fn going(
+    transaction: &Transaction<'_>,
+    query: &str,
+    bounds: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<Change>> {
+    let mut query = transaction.prepare_cached(query)?;
+    let rows = query.query_map(bounds, |row| {
+        let (wh_audience, wh_delivered): (i64, i64) = (row.get(3)?, row.get(4)?);
+        let by = Tally { messages: -1, wh_audience: -wh_audience, wh_delivered: -wh_delivered };
+        change(row, by)
+    });
+    rows?.collect()
+}
+
+fn remove(transaction: Transaction<'_>, rows: &[Change]) -> rusqlite::Result<u64> {
+    for row in rows {
+        let delete = "DELETE FROM messages WHERE position = ?1";
+        transaction.prepare_cached(delete)?.execute([row.position])?;
+    }
+    segments::adjust(&transaction, rows)?;
+    transaction.commit()?;
+    Ok(rows.len() as u64)
+}
+
+fn first(
+    transaction: &Transaction<'_>,
+    query: &str,
+    before: i64,
+) -> rusqlite::Result<Option<Position>> {
+    transaction.prepare_cached(query)?.query_row([before], |row| row.get(0)).optional()
+}
+
+/// A row's change, from its position, channel id and event name in that order.
+fn change(row: &Row<'_>, by: Tally) -> rusqlite::Result<Change> {
+    let channel_id = Uuid::from_bytes(row.get(1)?);
+    Ok(Change { position: row.get(0)?, channel_id, event_name: row.get(2)?, by })
+}

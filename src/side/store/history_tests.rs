@@ -1,0 +1,465 @@
+//! History, as its two sides see it together: the store that writes and the reader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{Fault, Reader, Store, StoreError};
+use crate::limits::HISTORY_PAGE_BYTES_MAX;
+use crate::message::{
+    Audience, ChannelDefinition, ChannelOptions, Content, Member, MessageId, MessageQuery, Millis,
+    Publication, Record, Sender, Stats, StatsQuery, StoredMessage,
+};
+
+/// A store with its reader, and all that should be in it, the oldest first.
+struct Archive {
+    directory: TempDir,
+    store: Store,
+    reader: Reader,
+    expected: Vec<StoredMessage>,
+    appended: u128,
+}
+
+impl Archive {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, reader) = open(&directory);
+        Self { directory, store, reader, expected: Vec::new(), appended: 0 }
+    }
+
+    fn reopen(&mut self) {
+        (self.store, self.reader) = open(&self.directory);
+    }
+
+    /// Appends a batch of messages: definition, event and time of each.
+    fn append(&mut self, batch: impl IntoIterator<Item = (u128, &'static str, Millis)>) {
+        let records: Vec<Record> = batch
+            .into_iter()
+            .map(|(definition, event, at)| {
+                self.appended += 1;
+                record(self.appended, definition, event, at)
+            })
+            .collect();
+        self.store.append(&records, false).unwrap();
+        self.expected.extend(records.iter().map(stored));
+    }
+
+    /// Appends so many alike that a segment is complete.
+    fn append_many(&mut self, count: usize, definition: u128, event: &'static str, at: Millis) {
+        self.append((0..count).map(|_| (definition, event, at)));
+    }
+
+    fn count_delivered(&mut self, counts: &[(MessageId, u32)]) {
+        self.store.count_delivered(counts).unwrap();
+        for (id, count) in counts {
+            let found = self.expected.iter_mut().find(|message| message.id == *id);
+            if let Some(message) = found {
+                message.wh_delivered += count;
+            }
+        }
+    }
+
+    /// Removes as many of the oldest.
+    fn clear_oldest(&mut self, count: usize) {
+        let up_to = self.store.newest();
+        let removed = self.store.clear_step(up_to, u32::try_from(count).unwrap()).unwrap();
+        assert_eq!(removed as usize, count.min(self.expected.len()));
+        self.expected.drain(..removed as usize);
+    }
+
+    fn retain(&mut self, before: Millis, rows_max: u32) {
+        let old = self.expected.iter().filter(|message| message.created_at < before).count();
+        let mut removed = 0;
+        loop {
+            let step = self.store.retain_step(before, rows_max).unwrap();
+            assert!(step <= rows_max.into());
+            removed += step;
+            if step == 0 {
+                break;
+            }
+        }
+        assert_eq!(removed as usize, old);
+        self.expected.retain(|message| message.created_at >= before);
+    }
+
+    /// What a query should answer, found by looking at everything.
+    fn matching(&self, query: &MessageQuery) -> Vec<StoredMessage> {
+        let newest_first = self.expected.iter().rev();
+        let mut passed_cursor = query.before.is_none();
+        let older = newest_first.filter(|message| {
+            let is_older = passed_cursor;
+            passed_cursor |= Some(message.id) == query.before;
+            is_older
+        });
+        let matching = older.filter(|message| {
+            query.channel_id.is_none_or(|id| message.channel_id == id)
+                && query.event_name.as_deref().is_none_or(|name| &*message.event_name == name)
+        });
+        matching.skip(query.offset as usize).take(query.limit as usize).cloned().collect()
+    }
+
+    fn counted(&self, query: StatsQuery) -> Stats {
+        let mut stats = Stats::default();
+        let mut events: BTreeMap<&str, u64> = BTreeMap::new();
+        for message in &self.expected {
+            if query.channel_id.is_some_and(|id| message.channel_id != id)
+                || query.since.is_some_and(|since| message.created_at < since)
+            {
+                continue;
+            }
+            stats.messages += 1;
+            stats.wh_audience += u64::from(message.wh_audience);
+            stats.wh_delivered += u64::from(message.wh_delivered);
+            *events.entry(&message.event_name).or_default() += 1;
+        }
+        let mut events: Vec<_> = events.into_iter().map(|(name, n)| (name.into(), n)).collect();
+        events.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        events.truncate(10);
+        stats.top_events = events;
+        stats
+    }
+
+    fn check(&mut self, query: &MessageQuery) {
+        assert_eq!(self.reader.messages(query).unwrap(), self.matching(query), "{query:?}");
+    }
+
+    fn check_stats(&mut self, query: StatsQuery) {
+        assert_eq!(self.reader.stats(query).unwrap(), self.counted(query), "{query:?}");
+    }
+
+    /// Every filter, some offsets, and pages by cursor to the end.
+    fn check_all(&mut self) {
+        for definition in [None, Some(1), Some(2), Some(9)] {
+            for event in [None, Some("a"), Some("b"), Some("none")] {
+                let mut query = MessageQuery {
+                    channel_id: definition.map(Uuid::from_u128),
+                    event_name: event.map(Into::into),
+                    ..all(1_000)
+                };
+                for offset in [0, 1, 100, 4_095, 5_000, 60_000] {
+                    self.check(&MessageQuery { offset, limit: 50, ..query.clone() });
+                }
+                let everything = self.matching(&MessageQuery { limit: u32::MAX, ..query.clone() });
+                for expected in everything.chunks(1_000) {
+                    let page = self.reader.messages(&query).unwrap();
+                    assert!(page == expected, "{query:?}");
+                    query.before = page.last().map(|last| last.id);
+                }
+                if query.before.is_some() {
+                    assert_eq!(self.reader.messages(&query).unwrap(), []);
+                }
+            }
+            for since in [None, Some(0), Some(1), Some(1_500), Some(2_000), Some(9_999)] {
+                self.check_stats(StatsQuery { channel_id: definition.map(Uuid::from_u128), since });
+            }
+        }
+    }
+}
+
+fn open(directory: &TempDir) -> (Store, Reader) {
+    let path = directory.path().join("fanfare.db");
+    (Store::open(&path).unwrap(), Reader::open(&path).unwrap())
+}
+
+fn all(limit: u32) -> MessageQuery {
+    MessageQuery { channel_id: None, event_name: None, limit, offset: 0, before: None }
+}
+
+fn record(number: u128, definition: u128, event: &str, at: Millis) -> Record {
+    let sender = match number % 3 {
+        0 => Sender::System,
+        1 => Sender::User(None),
+        _ => Sender::User(Some("ü".into())),
+    };
+    let content = Content::Message {
+        event: event.into(),
+        payload: format!("{{\"n\": {number} , \"é\":1.50}}").into(),
+        sender,
+    };
+    let channel = format!("c:{number}").as_str().into();
+    let publication = Publication::new(Uuid::from_u128(number), channel, at, content);
+    Record {
+        publication: Arc::new(publication),
+        definition: Arc::new(defined(definition)),
+        audience: Audience { websocket: 2, polling: 1 },
+    }
+}
+
+/// A definition with as many webhooks as its number says.
+fn defined(number: u128) -> ChannelDefinition {
+    ChannelDefinition {
+        id: Uuid::from_u128(number),
+        pattern: "c:*".into(),
+        description: None,
+        webhook_urls: Some(vec!["http://w".into(); usize::try_from(number).unwrap()]),
+        enabled: true,
+        options: ChannelOptions::default(),
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+/// What a record looks like in history.
+fn stored(record: &Record) -> StoredMessage {
+    let publication = &*record.publication;
+    let Content::Message { event, payload, sender } = &publication.content else {
+        panic!("only messages are appended here");
+    };
+    StoredMessage {
+        id: publication.id,
+        event_name: event.clone(),
+        channel_id: record.definition.id,
+        channel_name: publication.channel.as_str().into(),
+        payload: payload.clone(),
+        sender: sender.clone(),
+        ws_audience: 3,
+        wh_audience: u32::try_from(record.definition.id.as_u128()).unwrap(),
+        wh_delivered: 0,
+        created_at: publication.at,
+    }
+}
+
+#[test]
+fn messages_are_kept_as_they_were_published() {
+    let mut archive = Archive::new();
+    archive.append([(1, "a", 5), (2, "b", 5), (1, "", 4)]);
+    archive.check_all();
+    archive.count_delivered(&[(Uuid::from_u128(2), 2), (Uuid::from_u128(77), 1)]);
+    archive.check_all();
+    archive.reopen();
+    archive.append([(1, "a", 6)]);
+    archive.check_all();
+}
+
+#[test]
+fn complete_segments_answer_as_rows_do() {
+    let mut archive = Archive::new();
+    // Segments of one kind, of several, and sixteen of them, so that the next level is there too.
+    archive.append_many(9_000, 1, "a", 1_000);
+    archive.append(
+        (0..9_000)
+            .map(|n| (1 + n % 2, if n % 3 == 0 { "a" } else { "b" }, 1_400 + n as Millis / 50)),
+    );
+    archive.append_many(200, 9, "b", 1_600);
+    archive.append_many(60_000, 2, "b", 2_000);
+    archive.check_all();
+    archive.reopen();
+    archive.append_many(10, 1, "b", 2_001);
+    archive.check_all();
+    let some = [1, 5_000, 12_345, 78_000, 78_205].map(|n| (Uuid::from_u128(n), 1));
+    archive.count_delivered(&some);
+    archive.clear_oldest(1_000);
+    archive.clear_oldest(12_000);
+    archive.check_all();
+    archive.clear_oldest(100_000);
+    archive.check_all();
+    archive.reopen();
+    archive.append_many(5_000, 1, "a", 3_000);
+    archive.check_all();
+}
+
+#[test]
+fn retention_finds_old_messages_wherever_they_are() {
+    let mut archive = Archive::new();
+    archive.append_many(5_000, 1, "a", 5_000);
+    // The clock was set back for a while.
+    archive.append_many(5_000, 1, "b", 1_000);
+    archive.append((0..5_000).map(|n| (2, "a", if n % 2 == 0 { 1_500 } else { 2_500 })));
+    archive.append_many(10, 1, "b", 900);
+    for before in [500, 1_001, 2_000, 3_000, 6_000] {
+        archive.retain(before, 700);
+        archive.check_all();
+    }
+    assert!(archive.expected.is_empty());
+}
+
+#[test]
+fn a_cursor_holds_while_messages_come_and_go() {
+    let mut archive = Archive::new();
+    archive.append_many(6_000, 1, "a", 1_000);
+    let first = archive.reader.messages(&all(100)).unwrap();
+    archive.append_many(3_000, 2, "b", 2_000);
+    archive.clear_oldest(500);
+    let second = MessageQuery { before: Some(first[99].id), ..all(1_000) };
+    archive.check(&second);
+    assert_eq!(archive.reader.messages(&second).unwrap()[0].id.as_u128(), 5_900);
+}
+
+#[test]
+fn a_cursor_that_is_no_message_is_refused() {
+    let mut archive = Archive::new();
+    archive.append([(1, "a", 5)]);
+    let query = MessageQuery { before: Some(Uuid::from_u128(7)), ..all(1) };
+    let refused = archive.reader.messages(&query).unwrap_err();
+    assert!(matches!(refused, StoreError::UnknownMessage { id } if id.as_u128() == 7));
+    assert_eq!(refused.fault(), Fault::Caller);
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes() {
+    let mut archive = Archive::new();
+    let long: Vec<Record> = (0..40)
+        .map(|number| {
+            let mut record = record(number, 1, "a", 5);
+            let content = Content::Message {
+                event: "a".into(),
+                payload: "1".repeat(HISTORY_PAGE_BYTES_MAX / 39).into(),
+                sender: Sender::System,
+            };
+            let id = Uuid::from_u128(number);
+            record.publication = Arc::new(Publication::new(id, "c".into(), 5, content));
+            record
+        })
+        .collect();
+    archive.store.append(&long, false).unwrap();
+    assert_eq!(archive.reader.messages(&all(39)).unwrap().len(), 39);
+    let refused = archive.reader.messages(&all(40)).unwrap_err();
+    assert!(matches!(refused, StoreError::PageTooLong), "{refused}");
+}
+
+#[test]
+fn a_question_that_takes_too_long_is_given_up() {
+    let mut archive = Archive::new();
+    archive.append_many(9_000, 1, "a", 1_000);
+    archive.reader.give_up_at_once();
+    let refused = archive.reader.messages(&MessageQuery { offset: 8_000, ..all(1) }).unwrap_err();
+    assert!(matches!(refused, StoreError::TooSlow), "{refused}");
+    let refused = archive.reader.stats(StatsQuery::default()).unwrap_err();
+    assert!(matches!(refused, StoreError::TooSlow), "{refused}");
+}
+
+#[test]
+fn a_batch_is_appended_whole_or_not_at_all() {
+    let mut archive = Archive::new();
+    archive.append_many(4_090, 1, "a", 1_000);
+    // The last of it has an id that is taken.
+    let mut batch: Vec<Record> = (5_000..5_100).map(|n| record(n, 1, "b", 1_000)).collect();
+    batch.push(record(1, 1, "b", 1_000));
+    archive.store.append(&batch, true).unwrap_err();
+    archive.check_all();
+    archive.append_many(100, 2, "a", 1_001);
+    archive.check_all();
+    archive.reopen();
+    archive.check_all();
+}
+
+#[test]
+fn what_is_no_message_has_no_place_in_history() {
+    let mut archive = Archive::new();
+    let member = Member { is_user: true, presence_id: "x".into(), joined_at: 0 };
+    let mut joined = record(1, 1, "a", 5);
+    let content = Content::Joined(Arc::new(member));
+    let publication = Publication::new(Uuid::from_u128(1), "c".into(), 5, content);
+    joined.publication = Arc::new(publication);
+    archive.store.append(&[joined], false).unwrap();
+    assert_eq!(archive.store.newest(), 0);
+    archive.append([(1, "a", 5)]);
+    archive.check_all();
+}
+
+#[test]
+fn only_what_there_was_at_the_start_is_cleared() {
+    let mut archive = Archive::new();
+    archive.append_many(3, 1, "a", 5);
+    let newest = archive.store.newest();
+    archive.append_many(2, 1, "b", 6);
+    assert_eq!(archive.store.clear_step(newest, 2).unwrap(), 2);
+    assert_eq!(archive.store.clear_step(newest, 2).unwrap(), 1);
+    assert_eq!(archive.store.clear_step(newest, 2).unwrap(), 0);
+    archive.expected.drain(..3);
+    archive.check_all();
+}
+
+#[test]
+fn retention_is_kept() {
+    let mut archive = Archive::new();
+    assert_eq!(archive.store.retention().unwrap(), None);
+    archive.store.set_retention(Some(30)).unwrap();
+    archive.reopen();
+    assert_eq!(archive.store.retention().unwrap(), Some(30));
+    assert_eq!(archive.reader.stats(StatsQuery::default()).unwrap().retention_days, Some(30));
+    archive.store.set_retention(None).unwrap();
+    assert_eq!(archive.store.retention().unwrap(), None);
+}
+
+#[test]
+fn a_reader_sees_one_state_and_holds_nobody_up() {
+    let mut archive = Archive::new();
+    archive.append_many(10, 1, "a", 5);
+    let (store, expected) = (&mut archive.store, archive.expected.clone());
+    let seen = archive.reader.during(|| {
+        store.append(&[record(100, 1, "a", 6)], true).unwrap();
+        store.clear_step(5, 5).unwrap();
+    });
+    assert_eq!(seen, expected.into_iter().rev().collect::<Vec<_>>());
+    assert_eq!(archive.reader.messages(&all(100)).unwrap().len(), 6);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(usize, u128, &'static str, Millis),
+    Delivered(Vec<u128>),
+    Clear(usize),
+    Retain(Millis),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let event = prop::sample::select(vec!["a", "b", "c", "d"]);
+    prop_oneof![
+        6 => (1..6_000usize, 1..4u128, event, 0..3_000u64)
+            .prop_map(|(count, definition, event, at)| Step::Append(count, definition, event, at)),
+        2 => prop::collection::vec(1..30_000u128, 1..200).prop_map(Step::Delivered),
+        2 => (1..4_000usize).prop_map(Step::Clear),
+        1 => (0..2_000u64).prop_map(Step::Retain),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whatever_happens_is_counted_exactly(
+        steps in prop::collection::vec(step(), 1..14),
+        sinces in prop::collection::vec(0..3_000u64, 3),
+        offsets in prop::collection::vec(0..20_000u64, 3),
+    ) {
+        let mut archive = Archive::new();
+        for step in steps {
+            match step {
+                Step::Append(count, definition, event, at) => archive.append(
+                    (0..count).map(|n| (1 + (definition + n as u128 / 100) % 3, event, at + n as Millis / 9)),
+                ),
+                Step::Delivered(ids) => {
+                    let counts: Vec<_> =
+                        ids.into_iter().map(|id| (Uuid::from_u128(id), 1)).collect();
+                    archive.count_delivered(&counts);
+                }
+                Step::Clear(count) => archive.clear_oldest(count),
+                Step::Retain(before) => archive.retain(before, 1_000),
+                Step::Reopen => archive.reopen(),
+            }
+            for since in sinces.iter().copied().map(Some).chain([None]) {
+                for channel_id in [None, Some(Uuid::from_u128(2))] {
+                    archive.check_stats(StatsQuery { channel_id, since });
+                }
+            }
+            for offset in &offsets {
+                for (channel_id, event_name) in
+                    [(None, None), (Some(1), None), (None, Some("b")), (Some(2), Some("c"))]
+                {
+                    archive.check(&MessageQuery {
+                        channel_id: channel_id.map(Uuid::from_u128),
+                        event_name: event_name.map(Into::into),
+                        offset: *offset,
+                        ..all(30)
+                    });
+                }
+            }
+        }
+    }
+}

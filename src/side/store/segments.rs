@@ -1,0 +1,425 @@
+//! How history is found again without an index over its rows.
+//!
+//! Positions are cut into segments of a few thousand. Once a segment is complete it is tallied: for
+//! each definition and event name in it, how many messages there are and at which places. Sixteen
+//! segments make one of the next level, whose tallies are the sums. So whoever looks for something
+//! passes over what does not hold it, and whoever counts adds up few numbers.
+//!
+//! An index per filter would be written to at another place for every row: with a thousand
+//! definitions nearly every row of a batch costs a page of the log for each index. Tallies are
+//! written once, in their order, for a whole segment.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use crate::limits::TALLIES_MERGED_MAX;
+use crate::message::Position;
+
+/// Positions in a segment of each level, as powers of two. The lowest is what is read row by row
+/// where a question cuts through a segment: some 4 ms at most.
+const LEVEL_BITS: [u32; TOP as usize + 1] = [12, 16, 20, 24];
+/// The highest level.
+pub(super) const TOP: u8 = 3;
+const BOTTOM_POSITIONS: usize = 1 << LEVEL_BITS[0];
+/// Bytes of a bit for each place of a lowest segment.
+const BITMAP_BYTES: usize = BOTTOM_POSITIONS / 8;
+
+/// A run of positions that begins at a multiple of its length.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Segment {
+    pub(super) level: u8,
+    pub(super) number: Position,
+}
+
+impl Segment {
+    /// The one of that level with this position.
+    pub(super) fn holding(level: u8, position: Position) -> Self {
+        Self { level, number: position >> bits(level) }
+    }
+
+    /// Its first position.
+    pub(super) fn first(self) -> Position {
+        self.number << bits(self.level)
+    }
+
+    /// The position behind its last.
+    pub(super) fn end(self) -> Position {
+        (self.number + 1) << bits(self.level)
+    }
+
+    /// The segments of the level below that it consists of; none at the lowest.
+    pub(super) fn parts(self) -> impl DoubleEndedIterator<Item = Self> {
+        let numbers = match self.level.checked_sub(1) {
+            Some(below) => self.first() >> bits(below)..self.end() >> bits(below),
+            None => 0..0,
+        };
+        numbers.map(move |number| Self { level: self.level - 1, number })
+    }
+
+    fn position(self, place: u16) -> Position {
+        self.first() + Position::from(place)
+    }
+
+    fn place(self, position: Position) -> u16 {
+        u16::try_from(position - self.first()).expect("a lowest segment has fewer positions")
+    }
+}
+
+fn bits(level: u8) -> u32 {
+    LEVEL_BITS[usize::from(level)]
+}
+
+/// Messages and webhook calls: how many there are, or how many more or fewer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) messages: i64,
+    pub(super) wh_audience: i64,
+    pub(super) wh_delivered: i64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.wh_audience += other.wh_audience;
+        self.wh_delivered += other.wh_delivered;
+    }
+}
+
+/// A row that changes, or goes where its tally is of messages below zero.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) position: Position,
+    pub(super) channel_id: Uuid,
+    pub(super) event_name: Box<str>,
+    pub(super) by: Tally,
+}
+
+/// The first position that no complete segment has. What is at or behind it is found row by row.
+pub(super) fn tail(connection: &Connection) -> rusqlite::Result<Position> {
+    end_of_level(connection, 0)
+}
+
+/// The first position behind everything that there ever was, as far as the file still knows.
+pub(super) fn end_of_history(connection: &Connection) -> rusqlite::Result<Position> {
+    let newest = "SELECT coalesce(max(position), 0) FROM messages";
+    let mut end: Position = connection.query_row(newest, [], |row| row.get(0))?;
+    end += 1;
+    for level in 0..=TOP {
+        end = end.max(end_of_level(connection, level)?);
+    }
+    Ok(end)
+}
+
+fn end_of_level(connection: &Connection, level: u8) -> rusqlite::Result<Position> {
+    let newest = "SELECT max(number) FROM segments WHERE level = ?1";
+    let number: Option<Position> = connection.query_row(newest, [level], |row| row.get(0))?;
+    Ok(number.map_or(0, |number| Segment { level, number }.end()))
+}
+
+/// Tallies every segment that became complete when the next position moved. Complete segments have
+/// been tallied before, so that `from` lies in the first that was not.
+pub(super) fn complete(
+    connection: &Connection,
+    from: Position,
+    to: Position,
+) -> rusqlite::Result<()> {
+    let first = Segment::holding(0, from).number;
+    for number in first..Segment::holding(0, to).number {
+        let bottom = Segment { level: 0, number };
+        tally(connection, bottom)?;
+        for level in 1..=TOP {
+            let above = Segment::holding(level, bottom.first());
+            if above.end() != bottom.end() {
+                break;
+            }
+            merge(connection, above)?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes what the complete segments say of these rows. Segments that are not complete yet say
+/// nothing, and there nothing is found to change.
+pub(super) fn adjust(connection: &Connection, changes: &[Change]) -> rusqlite::Result<()> {
+    for level in 0..=TOP {
+        let mut segments: BTreeMap<Segment, i64> = BTreeMap::new();
+        let mut tallies: BTreeMap<(Segment, Uuid, &str), (Tally, Vec<Position>)> = BTreeMap::new();
+        for change in changes {
+            let segment = Segment::holding(level, change.position);
+            *segments.entry(segment).or_default() += change.by.messages;
+            let key = (segment, change.channel_id, &*change.event_name);
+            let (sum, gone) = tallies.entry(key).or_default();
+            sum.add(change.by);
+            if change.by.messages < 0 {
+                gone.push(change.position);
+            }
+        }
+        for ((segment, channel_id, event_name), (by, gone)) in tallies {
+            let key = Key { segment, channel_id, event_name };
+            key.adjust(connection, by)?;
+            if level == 0 && !gone.is_empty() {
+                key.forget_places(connection, &gone)?;
+            }
+        }
+        for (segment, by) in segments {
+            adjust_header(connection, segment, by)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a segment of positions is known to hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) messages: i64,
+    /// In milliseconds since the epoch.
+    pub(super) first_at: i64,
+    /// The same.
+    pub(super) last_at: i64,
+    /// Whether its tallies are there; those of the level below are in any case.
+    pub(super) is_tallied: bool,
+}
+
+/// `None` where it is not complete, or empty.
+pub(super) fn header(
+    connection: &Connection,
+    segment: Segment,
+) -> rusqlite::Result<Option<Header>> {
+    let query = "SELECT messages, first_at, last_at, is_tallied FROM segments
+                 WHERE level = ?1 AND number = ?2";
+    let mut query = connection.prepare_cached(query)?;
+    let read = query.query_row(params![segment.level, segment.number], |row| {
+        Ok(Header {
+            messages: row.get(0)?,
+            first_at: row.get(1)?,
+            last_at: row.get(2)?,
+            is_tallied: row.get(3)?,
+        })
+    });
+    read.optional()
+}
+
+/// The positions that a tally's places stand for, ascending.
+pub(super) fn positions(segment: Segment, places: &[u8]) -> Vec<Position> {
+    decode(places).into_iter().map(|place| segment.position(place)).collect()
+}
+
+#[derive(Default)]
+struct Held {
+    tally: Tally,
+    places: Vec<u16>,
+}
+
+/// Makes the tallies of a lowest segment from its rows.
+fn tally(connection: &Connection, segment: Segment) -> rusqlite::Result<()> {
+    let mut all: BTreeMap<([u8; 16], Box<str>), Held> = BTreeMap::new();
+    let (mut messages, mut first_at, mut last_at) = (0, i64::MAX, 0);
+    let query = "SELECT position, channel_id, event_name, wh_audience, wh_delivered, created_at
+                 FROM messages WHERE position >= ?1 AND position < ?2";
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query([segment.first(), segment.end()])?;
+    while let Some(row) = rows.next()? {
+        let held = all.entry((row.get(1)?, row.get(2)?)).or_default();
+        let (wh_audience, wh_delivered) = (row.get(3)?, row.get(4)?);
+        held.tally.add(Tally { messages: 1, wh_audience, wh_delivered });
+        held.places.push(segment.place(row.get(0)?));
+        let at: i64 = row.get(5)?;
+        (messages, first_at, last_at) = (messages + 1, first_at.min(at), last_at.max(at));
+    }
+    if messages == 0 {
+        return Ok(());
+    }
+    let insert = "INSERT INTO tallies VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let mut insert = connection.prepare_cached(insert)?;
+    for ((channel_id, event_name), Held { tally, places }) in all {
+        insert.execute(params![
+            segment.number,
+            channel_id,
+            event_name,
+            tally.messages,
+            tally.wh_audience,
+            tally.wh_delivered,
+            encode(&places),
+        ])?;
+    }
+    let insert = "INSERT INTO segments VALUES (0, ?1, ?2, ?3, ?4, TRUE)";
+    connection.prepare_cached(insert)?.execute([segment.number, messages, first_at, last_at])?;
+    Ok(())
+}
+
+/// Makes the tallies of a segment from those of its parts.
+fn merge(connection: &Connection, segment: Segment) -> rusqlite::Result<()> {
+    let (first, last) = bounds(segment);
+    let below = segment.level - 1;
+    let count = "SELECT count(*) FROM (SELECT 1 FROM tallies
+                 WHERE level = ?1 AND segment BETWEEN ?2 AND ?3 LIMIT ?4)";
+    let merged_max = i64::from(TALLIES_MERGED_MAX);
+    let count: i64 = connection
+        .prepare_cached(count)?
+        .query_row(params![below, first, last, merged_max + 1], |row| row.get(0))?;
+    let insert = "INSERT INTO segments
+                  SELECT ?1, ?2, sum(messages), min(first_at), max(last_at), min(is_tallied) AND ?6
+                  FROM segments WHERE level = ?3 AND number BETWEEN ?4 AND ?5
+                  HAVING count(*) > 0";
+    let may = count <= merged_max;
+    connection.prepare_cached(insert)?.execute(params![
+        segment.level,
+        segment.number,
+        below,
+        first,
+        last,
+        may
+    ])?;
+    if !header(connection, segment)?.is_some_and(|header| header.is_tallied) {
+        return Ok(());
+    }
+    let insert = "INSERT INTO tallies
+                  SELECT ?1, ?2, channel_id, event_name,
+                         sum(messages), sum(wh_audience), sum(wh_delivered), NULL
+                  FROM tallies WHERE level = ?3 AND segment BETWEEN ?4 AND ?5
+                  GROUP BY channel_id, event_name";
+    connection.prepare_cached(insert)?.execute(params![
+        segment.level,
+        segment.number,
+        below,
+        first,
+        last
+    ])?;
+    Ok(())
+}
+
+/// The numbers of its first and last part.
+fn bounds(segment: Segment) -> (Position, Position) {
+    let mut parts = segment.parts();
+    let first = parts.next().expect("a segment above the lowest level has parts");
+    (first.number, parts.next_back().map_or(first.number, |last| last.number))
+}
+
+/// Names a tally.
+struct Key<'a> {
+    segment: Segment,
+    channel_id: Uuid,
+    event_name: &'a str,
+}
+
+impl Key<'_> {
+    fn adjust(&self, connection: &Connection, by: Tally) -> rusqlite::Result<()> {
+        let update = "UPDATE tallies SET messages = messages + ?5, wh_audience = wh_audience + ?6,
+                      wh_delivered = wh_delivered + ?7
+                      WHERE level = ?1 AND segment = ?2 AND channel_id = ?3 AND event_name = ?4
+                      RETURNING messages";
+        let left = connection.prepare_cached(update)?.query_row(
+            params![
+                self.segment.level,
+                self.segment.number,
+                self.channel_id.as_bytes(),
+                self.event_name,
+                by.messages,
+                by.wh_audience,
+                by.wh_delivered,
+            ],
+            |row| row.get::<_, i64>(0),
+        );
+        if left.optional()? != Some(0) {
+            return Ok(());
+        }
+        let delete = "DELETE FROM tallies
+                      WHERE level = ?1 AND segment = ?2 AND channel_id = ?3 AND event_name = ?4";
+        connection.prepare_cached(delete)?.execute(params![
+            self.segment.level,
+            self.segment.number,
+            self.channel_id.as_bytes(),
+            self.event_name,
+        ])?;
+        Ok(())
+    }
+
+    /// These messages are gone, ascending.
+    fn forget_places(&self, connection: &Connection, gone: &[Position]) -> rusqlite::Result<()> {
+        let (segment, channel_id) = (self.segment, self.channel_id.as_bytes());
+        let query = "SELECT places FROM tallies
+                     WHERE level = 0 AND segment = ?1 AND channel_id = ?2 AND event_name = ?3";
+        let mut query = connection.prepare_cached(query)?;
+        let key = params![segment.number, channel_id, self.event_name];
+        let places = query.query_row(key, |row| row.get::<_, Vec<u8>>(0)).optional()?;
+        // Neither a segment that is not complete nor a tally that came to nothing has any.
+        let Some(places) = places else { return Ok(()) };
+        let mut left = decode(&places);
+        left.retain(|place| gone.binary_search(&segment.position(*place)).is_err());
+        let update = "UPDATE tallies SET places = ?4
+                      WHERE level = 0 AND segment = ?1 AND channel_id = ?2 AND event_name = ?3";
+        let row = params![segment.number, channel_id, self.event_name, encode(&left)];
+        connection.prepare_cached(update)?.execute(row)?;
+        Ok(())
+    }
+}
+
+fn adjust_header(connection: &Connection, segment: Segment, by: i64) -> rusqlite::Result<()> {
+    if by == 0 {
+        return Ok(());
+    }
+    let update = "UPDATE segments SET messages = messages + ?3 WHERE level = ?1 AND number = ?2";
+    let row = params![segment.level, segment.number, by];
+    connection.prepare_cached(update)?.execute(row)?;
+    let delete = "DELETE FROM segments WHERE level = ?1 AND number = ?2 AND messages = 0";
+    connection.prepare_cached(delete)?.execute(params![segment.level, segment.number])?;
+    Ok(())
+}
+
+/// A bit for each place of the segment, or a number of two bytes for each that is in: whichever is
+/// shorter. Bits are as many for every segment, and numbers are written only where they are fewer,
+/// so that the length tells them apart.
+fn encode(places: &[u16]) -> Vec<u8> {
+    if 2 * places.len() < BITMAP_BYTES {
+        return places.iter().flat_map(|place| place.to_le_bytes()).collect();
+    }
+    let mut bits = vec![0; BITMAP_BYTES];
+    for place in places {
+        bits[usize::from(place / 8)] |= 1 << (place % 8);
+    }
+    bits
+}
+
+fn decode(bytes: &[u8]) -> Vec<u16> {
+    if bytes.len() < BITMAP_BYTES {
+        let numbers = bytes.as_chunks::<2>().0;
+        return numbers.iter().map(|number| u16::from_le_bytes(*number)).collect();
+    }
+    let mut places = Vec::new();
+    for (at, byte) in (0u16..).zip(bytes) {
+        places.extend((0..8).filter(|bit| byte >> bit & 1 == 1).map(|bit| 8 * at + bit));
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn segments_consist_of_those_below() {
+        let top = Segment::holding(TOP, 20_000_000);
+        assert_eq!((top.first(), top.end()), (1 << 24, 2 << 24));
+        let parts: Vec<_> = top.parts().collect();
+        assert_eq!(parts.len(), 16);
+        assert_eq!((parts[0].first(), parts[15].end()), (top.first(), top.end()));
+        assert!(parts.windows(2).all(|pair| pair[0].end() == pair[1].first()));
+        assert_eq!(Segment { level: 0, number: 5 }.parts().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_read_as_they_were_written(
+            places in prop::collection::btree_set(0..4_096u16, 0..600),
+        ) {
+            let places: Vec<u16> = places.into_iter().collect();
+            let bytes = encode(&places);
+            prop_assert!(bytes.len() <= BITMAP_BYTES);
+            prop_assert_eq!(decode(&bytes), places);
+        }
+    }
+}
