@@ -16,8 +16,8 @@ use criterion::{BenchmarkId, Criterion};
 use fanfare::engine::definitions::Definitions;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::engine::presence::MemberKey;
-use fanfare::hub::{About, Clock, Hub, encode, message_id};
-use fanfare::message::{Channel, ConnId, Group, Transport, WorkerId};
+use fanfare::hub::{About, Clock, Hub, Submission, encode, message_id};
+use fanfare::message::{Channel, ConnId, Durability, Group, Transport, WorkerId};
 use fanfare::metrics::Metrics;
 use fanfare::protocol::engineio::Timings;
 use fanfare::router::{Inboxes, Mail, Router};
@@ -45,7 +45,7 @@ fn publish(criterion: &mut Criterion<CpuTime>) {
             publication.frame(shape, encode);
         }
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
-            let publish = |()| hub.directory.publish(&*hub.router, &publication).is_ok();
+            let publish = |()| hub.directory.publish(&*hub.router, &publication, |_| ()).is_ok();
             bencher.iter_custom(|times| publishing(times, &inboxes, || (), publish));
         });
     }
@@ -58,7 +58,12 @@ fn hub(criterion: &mut Criterion<CpuTime>) {
         let (hub, inboxes) = node(workers);
         let input = || (Channel::from(CHANNEL), support::content());
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
-            let publish = |(channel, content)| hub.publish(channel, content, AT).is_ok();
+            let definition = support::ephemeral();
+            let publish = |(channel, content)| {
+                let (definition, at, from) = (&definition, AT, None);
+                let level = Durability::Memory;
+                hub.publish(Submission { definition, channel, content, at, level, from }).is_ok()
+            };
             bencher.iter_custom(|times| publishing(times, &inboxes, input, publish));
         });
     }
@@ -101,6 +106,7 @@ fn node(workers: usize) -> (Hub, Inboxes) {
             upgrade_timeout: 10_000,
         },
         clock: Clock::new(),
+        recovery: None,
         about: About { driver: "none", driver_reason: String::new(), started: AT },
         shutdown: OnceLock::new(),
     };
@@ -122,6 +128,7 @@ fn join(hub: &Hub, connection: ConnId, group: Group) {
         subscriber: &subscriber,
         already: None,
         reply: None,
+        comes_back: false,
         announcement: message_id(AT),
         now: AT,
     };

@@ -10,12 +10,12 @@ use crate::engine::Mailboxes;
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::{Directory, Overloaded, Published};
 use crate::message::{
-    Activation, Channel, ChannelDefinition, Content, Deactivation, Delivery, FrameBytes, Group,
-    MessageId, Millis, Nanos, Publication, WorkerId,
+    Activation, Channel, ChannelDefinition, Content, Deactivation, Delivery, Durability,
+    FrameBytes, Group, MessageId, Millis, Nanos, Publication, Record, WorkerId,
 };
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
-use crate::router::{Mail, Router, Slot};
+use crate::router::{AcceptorId, Keep, Mail, Router, Slot, Ticket};
 use crate::{protocol, wire};
 
 /// What the hot threads share.
@@ -34,6 +34,8 @@ pub struct Hub {
     pub timings: Timings,
     /// The clocks.
     pub clock: Clock,
+    /// How clients may go on after a cut, where they may.
+    pub recovery: Option<Recovery>,
     /// What the node says of itself.
     pub about: About,
     /// Set once the node stops.
@@ -49,6 +51,17 @@ pub struct About {
     pub driver_reason: String,
     /// When the node started, by the wall.
     pub started: Millis,
+}
+
+/// How clients may go on after their connection was cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Recovery {
+    /// Tells this start of the node from all others.
+    pub start: u64,
+    /// For how many milliseconds.
+    pub window: Millis,
+    /// Bytes of each worker's log.
+    pub log_bytes: usize,
 }
 
 /// How a node stops.
@@ -106,29 +119,69 @@ impl Default for Clock {
     }
 }
 
+/// What somebody wants published.
+#[derive(Debug)]
+pub struct Submission<'a> {
+    /// What governs the channel.
+    pub definition: &'a Arc<ChannelDefinition>,
+    /// Where.
+    pub channel: Channel,
+    /// What.
+    pub content: Content,
+    /// Now, by the wall.
+    pub at: Millis,
+    /// How safe it must be before its publisher is answered.
+    pub level: Durability,
+    /// Whom to tell then ([`AnswerBody::Kept`](crate::router::AnswerBody::Kept)); nobody, where
+    /// the level is reached at once. Not asked for on an ephemeral channel.
+    pub from: Option<(AcceptorId, Ticket)>,
+}
+
+/// Why nothing was published: nobody gets it, nothing is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// A worker concerned has no room.
+    Overloaded,
+    /// History has no room.
+    HistoryFull,
+}
+
 impl Hub {
-    /// Publishes on a channel that this definition governs: frames for the groups in use are made before any lock is taken,
-    /// then the directory gives the publication its place and posts it.
+    /// Publishes: frames for the groups in use are made before any lock is taken, then the
+    /// directory gives the publication its place, posts it, and has it kept in the same order.
     ///
     /// # Errors
-    /// [`Overloaded`] when a worker concerned has no room: nobody gets it.
+    /// [`Refused`], where somebody has no room for it.
     pub fn publish(
         &self,
-        definition: &Arc<ChannelDefinition>,
-        channel: Channel,
-        content: Content,
-        at: Millis,
-    ) -> Result<(MessageId, Published), Overloaded> {
-        let id = message_id(at);
+        submission: Submission<'_>,
+    ) -> Result<(Arc<Publication>, Published), Refused> {
+        let Submission { definition, channel, content, at, level, from } = submission;
         let groups = self.directory.groups(&channel);
         let accepted = self.clock.nanos();
-        let publication = Publication::new(id, channel, at, content);
-        let publication = Arc::new(publication.accepted(accepted).under(definition.options));
+        let publication = Publication::new(message_id(at), channel, at, content);
+        let publication = publication.accepted(accepted).under(definition.options);
+        let publication = Arc::new(publication.recoverable(self.recovery.is_some()));
         for group in groups.iter() {
             publication.frame(group, encode);
         }
-        let published = self.directory.publish(&*self.router, &publication)?;
-        Ok((id, published))
+        if definition.options.ephemeral {
+            let published = self.directory.publish(&*self.router, &publication, |_| ());
+            return Ok((publication, published.map_err(|Overloaded| Refused::Overloaded)?));
+        }
+        let history = &self.router.history;
+        let place = history.reserve(&publication).ok_or(Refused::HistoryFull)?;
+        let keep = |audience| {
+            let definition = definition.clone();
+            let record = Record { publication: publication.clone(), definition, audience };
+            history.post(place, Keep { record, level, from });
+        };
+        let published = self.directory.publish(&*self.router, &publication, keep);
+        let published = published.map_err(|Overloaded| {
+            history.release(place);
+            Refused::Overloaded
+        })?;
+        Ok((publication, published))
     }
 }
 

@@ -48,6 +48,19 @@ pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 pub const CLOSE_LINGER_MS: u64 = 2_000;
 /// Reads of one socket in one turn; a client that sends faster waits for the next.
 pub const READS_PER_TURN_MAX: usize = 4;
+/// Longest time for which a client may come back after a cut, in milliseconds (`recovery.window_ms`).
+pub const RECOVERY_WINDOW_MS_MAX: u64 = 3_600_000;
+/// Least and most memory of a worker's log, in bytes (`recovery.log_bytes`). At the bound the oldest
+/// goes; a client that has missed it is told that it was not recovered.
+pub const RECOVERY_LOG_BYTES_MIN: u64 = 1024 * 1024;
+/// See [`RECOVERY_LOG_BYTES_MIN`].
+pub const RECOVERY_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Sessions of one worker whose connection was cut and who may come back. Beyond it the one that has
+/// been away for longest is given up: it is told that it was not recovered.
+pub const RECOVERABLE_MAX: usize = 65_536;
+/// Long-polling sessions that went on at another worker and whose requests are passed on there.
+/// Beyond it a client that would have to be passed on is told that it was not recovered.
+pub const FORWARDS_MAX: usize = 16_384;
 /// Leaves of closed connections that wait for room in a mailbox are tried again after so many
 /// milliseconds. There are never more than the worker has subscriptions.
 pub const LEAVE_RETRY_MS: u64 = 10;
@@ -138,6 +151,17 @@ pub const REMOVED_ROWS_MAX: u32 = 1_000;
 /// Tallies that are added up to make those of a larger segment of history. Where there would be
 /// more, because hardly two messages share an event name, the larger segment goes without.
 pub const TALLIES_MERGED_MAX: u32 = 32_768;
+
+/// Publications waiting to be kept in history. At the bound a publish is refused whole
+/// (`OVERLOADED`, 503 with Retry-After) and counted.
+pub const HISTORY_QUEUE_MAX: usize = 65_536;
+/// Bytes of their event names and payloads; the same happens at the bound.
+pub const HISTORY_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Publications kept in one commit; the rest is kept in the next.
+pub const HISTORY_BATCH_MAX: usize = 4_096;
+/// Shortest time between two commits, in milliseconds. A lone publication is committed at once;
+/// under load this is how long others are waited for, since a commit costs as much as ten rows.
+pub const COMMIT_EVERY_MS: u64 = 2;
 
 const _: () = assert!(
     OUTBOX_BYTES_MAX >= 4 * (TURN_BYTES_MAX + 2 * MESSAGE_BYTES_MAX),

@@ -1,12 +1,13 @@
 //! What the benches have in common: what they measure by and for how long, and what is published.
 #![allow(dead_code, reason = "each bench uses its own part of this")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::Criterion;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use fanfare::hub;
-use fanfare::message::{Channel, Content, Publication, Sender};
+use fanfare::message::{Channel, ChannelDefinition, ChannelOptions, Content, Publication, Sender};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tungstenite::protocol::frame::FrameHeader;
@@ -89,6 +90,20 @@ impl Measurement for CpuTime {
 /// A message of a backend.
 pub(crate) fn content() -> Content {
     Content::Message { event: EVENT.into(), payload: PAYLOAD.into(), sender: Sender::System }
+}
+
+/// The definition of a channel that is fanned out and not kept.
+pub(crate) fn ephemeral() -> Arc<ChannelDefinition> {
+    Arc::new(ChannelDefinition {
+        id: hub::message_id(AT),
+        pattern: CHANNEL.into(),
+        description: None,
+        webhook_urls: None,
+        enabled: true,
+        options: ChannelOptions { ephemeral: true, ..ChannelOptions::default() },
+        created_at: AT,
+        updated_at: AT,
+    })
 }
 
 /// Such a message on [`CHANNEL`], without frames.

@@ -133,7 +133,7 @@ pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accep
         }
         Purpose::EngineIo(_) | Purpose::Echo => router.assign(),
     };
-    let handover = Handover { socket, leftover, accept, purpose };
+    let handover = Handover { socket, leftover, accept: Some(accept), purpose };
     if !router.control(worker, Mail::Adopt(Box::new(handover))) {
         // The socket was dropped with the mail: the client sees that and tries again.
         router.unassign(worker);
@@ -215,8 +215,7 @@ fn response(answer: AnswerBody) -> Response {
         AnswerBody::PollRefused(PollRefusal::Overloaded) => {
             rest::response(ApiError::overloaded().into())
         }
-        AnswerBody::Stored(_) | AnswerBody::Alive | AnswerBody::Ailing(_) => {
-            rest::response(ApiError::store_failed().into())
-        }
+        // A session's worker answers with nothing else.
+        _ => rest::response(ApiError::store_failed().into()),
     }
 }

@@ -3,10 +3,11 @@
 use super::http::{End, Http};
 use super::{Acceptor, health};
 use crate::api::channels::NewChannel;
-use crate::api::messages::Publish;
+use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::{ApiError, Reply, Route, route};
-use crate::engine::directory::Overloaded;
-use crate::message::{Channel, ChannelChange, Content, Sender};
+use crate::hub::{Refused, Submission};
+use crate::message::{Channel, ChannelChange, ChannelDefinition, Content, Durability, Sender};
+use crate::metrics::Counters;
 use crate::router::{AnswerBody, Slot, StoreChange, StoreOutcome, Wish};
 use crate::wire::http::{Request, Response};
 
@@ -73,7 +74,10 @@ async fn call(
             let id = id.ok_or_else(ApiError::channel_not_found)?;
             store(acceptor, StoreChange::Delete(id), |_| Reply::channel_deleted()).await
         }
-        Route::Publish => publish(acceptor, &Publish::parse(body)?, now),
+        Route::Publish => {
+            let level = durability(request.query.as_deref())?;
+            publish(acceptor, &Publish::parse(body)?, level, now).await
+        }
     }
 }
 
@@ -91,38 +95,85 @@ fn check_admin(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<(),
     })
 }
 
-/// Publishes for a backend: no subscription is needed, only a definition.
-fn publish(acceptor: &Acceptor, wanted: &Publish<'_>, now: u64) -> Result<Reply, ApiError> {
+/// Publishes for a backend: no subscription is needed, only a definition. Who asks for a publication
+/// that is stored is answered once it is.
+async fn publish(
+    acceptor: &Acceptor,
+    wanted: &Publish<'_>,
+    level: Option<Durability>,
+    now: u64,
+) -> Result<Reply, ApiError> {
     let hub = &acceptor.hub;
-    let definitions = hub.definitions.load();
-    let definition = definitions.find(&wanted.channel).ok_or_else(ApiError::channel_not_found)?;
+    let definition = hub.definitions.load().find(&wanted.channel).cloned();
+    let definition = definition.ok_or_else(ApiError::channel_not_found)?;
+    let level = level_on(&definition, level)?;
+    let pending = match level {
+        Durability::Memory => None,
+        _ => Some(acceptor.ticket().ok_or_else(|| overloaded(&acceptor.counters))?),
+    };
     let content = Content::Message {
         event: wanted.event.as_ref().into(),
         payload: wanted.payload.get().into(),
         sender: Sender::System,
     };
-    match hub.publish(definition, Channel::from(&*wanted.channel), content, now) {
-        Ok((id, published)) => {
-            acceptor.counters.publications_http.add(1);
-            Ok(Reply::published(id, now, published.audience))
+    let published = hub.publish(Submission {
+        definition: &definition,
+        channel: Channel::from(&*wanted.channel),
+        content,
+        at: now,
+        level,
+        from: pending.as_ref().map(|pending| (acceptor.id, pending.ticket())),
+    });
+    let (publication, published) = published.map_err(|refused| {
+        if pending.is_some() {
+            acceptor.mailbox.release(Slot::Control);
         }
-        Err(Overloaded) => {
-            acceptor.counters.refused_overloaded.add(1);
-            Err(ApiError::overloaded())
+        match refused {
+            Refused::Overloaded => acceptor.counters.refused_overloaded.add(1),
+            Refused::HistoryFull => acceptor.counters.refused_history_queue.add(1),
         }
+        ApiError::overloaded()
+    })?;
+    acceptor.counters.publications_http.add(1);
+    let reached = match pending {
+        None => Durability::Memory,
+        Some(pending) => match pending.await {
+            AnswerBody::Kept(reached) => reached,
+            // Who keeps publications answers with nothing else.
+            _ => Durability::Memory,
+        },
+    };
+    let (id, audience) = (publication.id, published.audience);
+    let receipt = Receipt { id, at: now, audience, level: reached };
+    Ok(if reached >= level { Reply::published(&receipt) } else { Reply::not_kept(&receipt) })
+}
+
+/// How safe a publication is to be: `stored` where nobody says otherwise and there is a history.
+fn level_on(
+    definition: &ChannelDefinition,
+    asked: Option<Durability>,
+) -> Result<Durability, ApiError> {
+    match (definition.options.ephemeral, asked) {
+        (true, None | Some(Durability::Memory)) => Ok(Durability::Memory),
+        (true, Some(_)) => Err(ApiError::invalid_input(
+            "durability: The channel is ephemeral and keeps nothing; only 'memory' can be reached",
+        )),
+        (false, asked) => Ok(asked.unwrap_or(Durability::Stored)),
     }
+}
+
+fn overloaded(counters: &Counters) -> ApiError {
+    counters.refused_overloaded.add(1);
+    ApiError::overloaded()
 }
 
 /// Has the side change the store, and renders what came of it.
 async fn store(
     acceptor: &Acceptor,
     change: StoreChange,
-    render: impl FnOnce(&crate::message::ChannelDefinition) -> Reply,
+    render: impl FnOnce(&ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
-    let Some(pending) = acceptor.ticket() else {
-        acceptor.counters.refused_overloaded.add(1);
-        return Err(ApiError::overloaded());
-    };
+    let pending = acceptor.ticket().ok_or_else(|| overloaded(&acceptor.counters))?;
     if !acceptor.hub.router.wish(Wish::Change(acceptor.id, pending.ticket(), change)) {
         acceptor.mailbox.release(Slot::Control);
         acceptor.counters.refused_store_queue.add(1);

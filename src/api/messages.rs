@@ -9,7 +9,7 @@ use super::fields::{self, Read};
 use super::{ApiError, Reply};
 use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::message::{
-    Audience, MessageId, Millis, event_name_problem, iso_millis, payload_problem,
+    Audience, Durability, MessageId, Millis, event_name_problem, iso_millis, payload_problem,
 };
 
 /// A publication that somebody wants made. Borrows from the request's body where it can.
@@ -45,20 +45,68 @@ impl<'a> Publish<'a> {
     }
 }
 
+/// How safe a publication must be before it is answered: `?durability=` of the same call. `None`
+/// where the query does not say.
+///
+/// # Errors
+///
+/// 400 where it names no level.
+pub fn durability(query: Option<&str>) -> Result<Option<Durability>, ApiError> {
+    let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let Some((_, name)) = pairs.find(|(key, _)| key == "durability") else { return Ok(None) };
+    Durability::named(&name).map(Some).ok_or_else(|| {
+        let names = Durability::ALL.map(|level| format!("'{}'", level.name())).join(" | ");
+        ApiError::invalid_input(format!("durability: Invalid enum value. Expected {names}"))
+    })
+}
+
+/// What a publisher is told: the publication is on its way, to whom, and how safe it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The publication.
+    pub id: MessageId,
+    /// When it was accepted.
+    pub at: Millis,
+    /// Whom it was posted to.
+    pub audience: Audience,
+    /// How safe it is.
+    pub level: Durability,
+}
+
 impl Reply {
-    /// 201: the publication is on its way to this audience.
-    pub fn published(id: MessageId, at: Millis, audience: Audience) -> Self {
-        let mut id_text = uuid::Uuid::encode_buffer();
-        let body = Published {
-            message_id: id.hyphenated().encode_lower(&mut id_text),
-            timestamp: &iso_millis(at),
+    /// 201: what was asked for is so.
+    pub fn published(receipt: &Receipt) -> Self {
+        Self::json(201, &Published::from(receipt))
+    }
+
+    /// 500: it was delivered, but it is not as safe as it was to be. To publish it again would
+    /// deliver it twice, so the answer says plainly what is so.
+    pub fn not_kept(receipt: &Receipt) -> Self {
+        let body = NotKept {
+            error: "NOT_STORED",
+            message: "The publication was delivered, but history could not keep it",
+            status_code: 500,
+            next_actions: "Check the node's log for the cause; published again, it is heard twice",
+            delivered: true,
+            published: Published::from(receipt),
+        };
+        Self::json(500, &body)
+    }
+}
+
+impl From<&Receipt> for Published {
+    fn from(receipt: &Receipt) -> Self {
+        let Receipt { id, at, audience, level } = receipt;
+        Self {
+            message_id: id.to_string(),
+            timestamp: iso_millis(*at),
             audience: AudienceJson {
                 total: audience.total(),
                 websocket: audience.websocket,
                 polling: audience.polling,
             },
-        };
-        Self::json(201, &body)
+            durability: level.name(),
+        }
     }
 }
 
@@ -79,10 +127,23 @@ fn read_payload(value: &RawValue) -> Read<&RawValue> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Published<'a> {
-    message_id: &'a str,
-    timestamp: &'a str,
+struct Published {
+    message_id: String,
+    timestamp: String,
     audience: AudienceJson,
+    durability: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotKept {
+    error: &'static str,
+    message: &'static str,
+    status_code: u16,
+    next_actions: &'static str,
+    delivered: bool,
+    #[serde(flatten)]
+    published: Published,
 }
 
 #[derive(Serialize)]
@@ -162,16 +223,45 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_audience_is_told() {
+    fn receipt(level: Durability) -> Receipt {
         let id = MessageId::from_u128(0x660e_8400_e29b_41d4_a716_4466_5544_0000);
-        let reply = Reply::published(id, 1_777_136_400_123, Audience { websocket: 4, polling: 1 });
+        Receipt {
+            id,
+            at: 1_777_136_400_123,
+            audience: Audience { websocket: 4, polling: 1 },
+            level,
+        }
+    }
+
+    const TOLD: &str = r#""messageId":"660e8400-e29b-41d4-a716-446655440000","timestamp":"2026-04-25T17:00:00.123Z","audience":{"total":5,"websocket":4,"polling":1}"#;
+
+    #[test]
+    fn audience_and_durability_are_told() {
+        let reply = Reply::published(&receipt(Durability::Stored));
         assert_eq!(reply.status, 201);
-        assert_eq!(
-            reply.body,
-            r#"{"messageId":"660e8400-e29b-41d4-a716-446655440000","#.to_owned()
-                + r#""timestamp":"2026-04-25T17:00:00.123Z","#
-                + r#""audience":{"total":5,"websocket":4,"polling":1}}"#
-        );
+        assert_eq!(reply.body, format!(r#"{{{TOLD},"durability":"stored"}}"#));
+    }
+
+    #[test]
+    fn what_was_delivered_and_not_kept_is_no_success() {
+        let reply = Reply::not_kept(&receipt(Durability::Memory));
+        assert_eq!(reply.status, 500);
+        let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!(body["statusCode"], 500);
+        let end = format!(r#""delivered":true,{TOLD},"durability":"memory"}}"#);
+        assert!(reply.body.ends_with(&end), "{}", reply.body);
+    }
+
+    #[test]
+    fn levels_are_named_in_the_query() {
+        assert_eq!(durability(None), Ok(None));
+        assert_eq!(durability(Some("a=b")), Ok(None));
+        assert_eq!(durability(Some("a=b&durability=synced")), Ok(Some(Durability::Synced)));
+        assert_eq!(durability(Some("durability=mem%6Fry")), Ok(Some(Durability::Memory)));
+        let message = "durability: Invalid enum value. Expected 'memory' | 'stored' | 'synced'";
+        for query in ["durability=", "durability", "durability=Stored"] {
+            let refusal = durability(Some(query)).unwrap_err();
+            assert_eq!((refusal.status(), refusal.to_string().as_str()), (400, message));
+        }
     }
 }

@@ -10,7 +10,10 @@ use tracing::Level;
 
 use super::error::{one_line, start_of};
 use super::{Config, LogFormat, Secret, secrets};
-use crate::limits::{JWT_SECRET_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, WORKERS_MAX};
+use crate::limits::{
+    JWT_SECRET_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, RECOVERY_LOG_BYTES_MAX, RECOVERY_LOG_BYTES_MIN,
+    RECOVERY_WINDOW_MS_MAX, WORKERS_MAX,
+};
 
 /// An hour: longer timeouts than that are mistakes, or meant to be none.
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
@@ -200,6 +203,32 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(config.http.write_timeout_ms.to_string()),
     },
     Key {
+        name: "recovery.window_ms",
+        env: "FANFARE_RECOVERY_WINDOW_MS",
+        meaning: "For how long a client may go on where it was after its connection was cut, in \
+                  milliseconds; 0 for never.",
+        default: DefaultValue::Text("0"),
+        kind: Kind::Number {
+            min: 0,
+            max: RECOVERY_WINDOW_MS_MAX,
+            set: |config, ms| config.recovery.window_ms = ms,
+        },
+        show: |config| Some(config.recovery.window_ms.to_string()),
+    },
+    Key {
+        name: "recovery.log_bytes",
+        env: "FANFARE_RECOVERY_LOG_BYTES",
+        meaning: "Memory of each worker for what such clients may have missed.",
+        default: DefaultValue::Text("67108864"),
+        kind: Kind::Number {
+            min: RECOVERY_LOG_BYTES_MIN,
+            max: RECOVERY_LOG_BYTES_MAX,
+            // On every platform that the node runs on.
+            set: |config, bytes| config.recovery.log_bytes = bytes as usize,
+        },
+        show: |config| Some(config.recovery.log_bytes.to_string()),
+    },
+    Key {
         name: "auth.api_key",
         env: "FANFARE_API_KEY",
         meaning: "Key of backends and administrators.",
@@ -247,6 +276,15 @@ pub static KEYS: &[Key] = &[
         default: DefaultValue::Unset,
         kind: Kind::Path(|config, path| config.auth.jwks_file = Some(path)),
         show: |config| config.auth.jwks_file.as_ref().map(|path| quoted(&path.display())),
+    },
+    Key {
+        name: "auth.close_expired",
+        env: "FANFARE_CLOSE_EXPIRED",
+        meaning: "Whether a client is closed when its token expires, unless it has given a newer \
+                  one by then.",
+        default: DefaultValue::Text("false"),
+        kind: Kind::Switch(|config, close| config.auth.close_expired = close),
+        show: |config| Some(config.auth.close_expired.to_string()),
     },
 ];
 

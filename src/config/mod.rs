@@ -51,6 +51,8 @@ pub struct Config {
     pub engine_io: EngineIo,
     /// Patience with HTTP clients.
     pub http: Http,
+    /// How clients may go on after a cut.
+    pub recovery: Recovery,
     /// What the node trusts.
     pub auth: Auth,
     /// Serve what other people's test suites need; only ever on a loopback address.
@@ -94,6 +96,15 @@ pub struct Http {
     pub write_timeout_ms: u64,
 }
 
+/// How clients may go on after their connection was cut.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovery {
+    /// For how many milliseconds; 0 for not at all.
+    pub window_ms: u64,
+    /// Memory of each worker for what they may have missed, in bytes.
+    pub log_bytes: usize,
+}
+
 /// What the node trusts. Keys and secret that are not given come from the data directory: see
 /// [`secrets::ensure`].
 #[derive(Clone, Debug, Default)]
@@ -108,6 +119,8 @@ pub struct Auth {
     pub public_keys_file: Option<PathBuf>,
     /// A JWK set of token issuers' public keys.
     pub jwks_file: Option<PathBuf>,
+    /// Whether clients are closed when their token expires.
+    pub close_expired: bool,
 }
 
 /// A text that is never printed.
@@ -253,6 +266,7 @@ impl Config {
                 idle_timeout_ms: 0,
                 write_timeout_ms: 0,
             },
+            recovery: Recovery { window_ms: 0, log_bytes: 0 },
             auth: Auth::default(),
             conformance: false,
             places: BTreeMap::new(),

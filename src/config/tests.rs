@@ -62,6 +62,8 @@ fn told_nothing_a_node_has_its_defaults() {
         write_timeout_ms: 30_000,
     };
     assert_eq!(config.http, http);
+    assert_eq!(config.recovery.window_ms, 0);
+    assert!(!config.auth.close_expired);
     assert!(config.auth.api_key.is_none() && config.auth.jwks_file.is_none());
 }
 
@@ -97,6 +99,8 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "log" => "debug".to_owned(),
             "log_format" => "json".to_owned(),
             "pin_threads" => "false".to_owned(),
+            "auth.close_expired" => "true".to_owned(),
+            "recovery.log_bytes" => "1048576".to_owned(),
             "auth.api_key" => api_key(),
             "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
             "auth.jwt_secret" => "s".repeat(32),
@@ -105,7 +109,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "workers" => "250".to_owned(),
             _ => "some/path".to_owned(),
         };
-        let bare = text.parse::<u64>().is_ok() || text == "false";
+        let bare = text.parse::<u64>().is_ok() || text.parse::<bool>().is_ok();
         let value = if bare { text.clone() } else { format!("{text:?}") };
         let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}"));
         let masked = matches!(key.name, "auth.api_key" | "auth.anon_key" | "auth.jwt_secret");

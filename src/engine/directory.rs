@@ -14,7 +14,7 @@ use super::Mailboxes;
 use super::presence::{MemberKey, Presence};
 use crate::message::{
     AckId, Activation, Audience, Channel, ConnId, Content, Deactivation, Delivery, Group, Groups,
-    MessageId, Millis, Offset, Publication, Transport, WorkerId,
+    MessageId, Millis, Offset, Publication, Snapshot, Transport, WorkerId,
 };
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
@@ -42,6 +42,9 @@ struct Share {
     worker: WorkerId,
     websocket: [u32; Group::COUNT],
     polling: [u32; Group::COUNT],
+    /// Subscribers whose connection was cut and who may come back: they are in no audience, but
+    /// the worker is given what they miss.
+    away: u32,
 }
 
 impl Share {
@@ -53,7 +56,7 @@ impl Share {
     }
 
     fn is_empty(&self) -> bool {
-        self.websocket.iter().chain(&self.polling).all(|count| *count == 0)
+        self.away == 0 && self.websocket.iter().chain(&self.polling).all(|count| *count == 0)
     }
 }
 
@@ -82,6 +85,8 @@ pub struct Join<'a> {
     pub already: Option<Group>,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
+    /// Whether it comes back to a subscription that it had before its connection was cut.
+    pub comes_back: bool,
     /// The id of the announcement that may follow.
     pub announcement: MessageId,
     /// Now.
@@ -156,7 +161,9 @@ impl Directory {
         groups
     }
 
-    /// Gives a publication its place and posts it to every worker that has subscribers.
+    /// Gives a publication its place and posts it to every worker that has subscribers. `then`
+    /// is called under the channel's lock once that is done, so in the channel's order; it must be
+    /// quick.
     ///
     /// # Errors
     /// [`Overloaded`] when one of them has no slot: nobody gets it and no offset is used.
@@ -164,15 +171,18 @@ impl Directory {
         &self,
         mailboxes: &impl Mailboxes,
         publication: &Arc<Publication>,
+        then: impl FnOnce(Audience),
     ) -> Result<Published, Overloaded> {
         let mut shard = self.shard(&publication.channel);
         let Some(entry) = shard.get_mut(&publication.channel) else {
+            then(Audience::default());
             return Ok(Published { offset: 0, audience: Audience::default() });
         };
         reserve(mailboxes, &entry.shares)?;
         entry.offset += 1;
         let posted = entry.post(mailboxes, publication);
         let published = Published { offset: entry.offset, audience: entry.audience() };
+        then(published.audience);
         drop(shard);
         posted.ring(mailboxes);
         Ok(published)
@@ -211,6 +221,7 @@ impl Directory {
             channel: join.channel.clone(),
             group: subscriber.group,
             reply: join.reply,
+            comes_back: join.comes_back,
             presence: entry.presence.snapshot(),
             present: entry.presence.count(),
         });
@@ -294,7 +305,37 @@ impl Directory {
         }
     }
 
-    /// Channels that have subscribers.
+    /// A subscriber's connection was cut, and it may come back: its worker goes on being given what
+    /// is published, whether it has other subscribers or not. To be called while the subscriber is
+    /// still counted, so that nothing falls between.
+    pub fn away(&self, channel: &Channel, worker: WorkerId) {
+        let mut shard = self.shard(channel);
+        let entry = shard.entry(channel.clone()).or_default();
+        entry.share(worker).away += 1;
+    }
+
+    /// The same subscriber is back, or is waited for no longer.
+    pub fn back(&self, channel: &Channel, worker: WorkerId) {
+        let mut shard = self.shard(channel);
+        let Some(entry) = shard.get_mut(channel) else { return };
+        let Some(at) = entry.shares.iter().position(|share| share.worker == worker) else { return };
+        let away = &mut entry.shares[at].away;
+        debug_assert!(*away > 0, "who comes back was away");
+        *away = away.saturating_sub(1);
+        entry.tidy(at);
+        if entry.shares.is_empty() {
+            shard.remove(channel);
+        }
+    }
+
+    /// Who is there, and how many, where anybody is.
+    pub fn present(&self, channel: &Channel) -> Option<(Arc<Snapshot>, usize)> {
+        let mut shard = self.shard(channel);
+        let entry = shard.get_mut(channel)?;
+        Some((entry.presence.snapshot(), entry.presence.count()))
+    }
+
+    /// Channels that have subscribers, or some who are away.
     pub fn channels(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
@@ -346,13 +387,23 @@ impl Entry {
     }
 
     fn count(&mut self, worker: WorkerId, group: Group, transport: Transport) {
-        if let Some(share) = self.shares.iter_mut().find(|share| share.worker == worker) {
-            *share.count(group, transport) += 1;
-            return;
+        *self.share(worker).count(group, transport) += 1;
+    }
+
+    /// A worker's share, made where it has none.
+    fn share(&mut self, worker: WorkerId) -> &mut Share {
+        let at = self.shares.iter().position(|share| share.worker == worker).unwrap_or_else(|| {
+            self.shares.push(Share { worker, websocket: [0; _], polling: [0; _], away: 0 });
+            self.shares.len() - 1
+        });
+        &mut self.shares[at]
+    }
+
+    /// Removes a share that nobody needs any more.
+    fn tidy(&mut self, at: usize) {
+        if self.shares[at].is_empty() {
+            self.shares.swap_remove(at);
         }
-        let mut share = Share { worker, websocket: [0; _], polling: [0; _] };
-        *share.count(group, transport) += 1;
-        self.shares.push(share);
     }
 
     fn uncount(&mut self, worker: WorkerId, group: Group, transport: Transport) {
@@ -360,9 +411,7 @@ impl Entry {
         let count = self.shares[at].count(group, transport);
         debug_assert!(*count > 0, "a subscriber is uncounted once");
         *count = count.saturating_sub(1);
-        if self.shares[at].is_empty() {
-            self.shares.swap_remove(at);
-        }
+        self.tidy(at);
     }
 }
 

@@ -2,11 +2,12 @@
 //! whom. No I/O, no clock, no threads of its own: time and ids are arguments, and what must happen
 //! elsewhere goes through the [`Mailboxes`] port.
 //!
-//! [`directory`] is shared by all threads; [`index`] and [`outbox`] belong to one worker each.
+//! [`directory`] is shared by all threads; [`index`], [`outbox`] and [`log`] belong to one worker each.
 
 pub mod definitions;
 pub mod directory;
 pub mod index;
+pub mod log;
 pub mod outbox;
 pub mod presence;
 pub mod slots;

@@ -40,6 +40,9 @@ pub struct Activation {
     pub group: Group,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
+    /// The subscription was there before the connection was cut; it hears the channel again once
+    /// it has been given what it missed.
+    pub comes_back: bool,
     /// Who was there at that moment.
     pub presence: Arc<Snapshot>,
     /// How many were there, counted even where the snapshot is cut.
@@ -96,6 +99,8 @@ pub enum Refusal {
     NotSubscribed,
     /// The node has no room at the moment; the same command may work a second later.
     Overloaded,
+    /// History has no room at the moment; the same command may work a second later.
+    HistoryFull,
     /// The connection's subscriptions are at their bound.
     TooManySubscriptions,
 }

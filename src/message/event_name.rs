@@ -11,7 +11,7 @@ pub fn event_name_problem(name: &str) -> Option<&'static str> {
         _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),
         "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener"
         | "removeListener" => Some("Event name is reserved by Socket.IO"),
-        "presence:join" | "presence:leave" | "realtime:error" => {
+        "presence:join" | "presence:leave" | "presence:sync" | "realtime:error" => {
             Some("Event name is reserved for the server")
         }
         _ => None,
@@ -36,6 +36,7 @@ mod tests {
             "removeListener",
             "presence:join",
             "presence:leave",
+            "presence:sync",
             "realtime:error",
         ];
         for name in reserved {

@@ -100,6 +100,21 @@ pub struct SessionId {
     pub key: SessionKey,
 }
 
+/// The secret part of a private session id.
+pub type RecoveryKey = [u8; 15];
+
+/// Names a session to its client beyond its connection (Socket.IO's `pid`): which worker knows what
+/// it has missed, since which start of the node, and the proof of having been it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PrivateId {
+    /// The worker whose log it is.
+    pub worker: WorkerId,
+    /// Tells this start of the node from all others.
+    pub start: u64,
+    /// What nobody can guess.
+    pub key: RecoveryKey,
+}
+
 /// What runs over an Engine.IO session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum App {

@@ -24,6 +24,16 @@ pub enum Content {
     Left(Arc<Member>),
 }
 
+impl Content {
+    /// Bytes of what a publisher gave: event name and payload. 0 for the node's own events.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Message { event, payload, .. } => event.len() + payload.len(),
+            Self::Joined(_) | Self::Left(_) => 0,
+        }
+    }
+}
+
 /// A frame's bytes, shared by everybody who gets them.
 pub type FrameBytes = Arc<[u8]>;
 
@@ -42,6 +52,8 @@ pub struct Publication {
     pub content: Content,
     /// How its channel behaved when it was accepted.
     pub options: ChannelOptions,
+    /// Whether its frames name it, for clients that may come back after a cut.
+    pub is_recoverable: bool,
     /// The connection that is not told: the one whose own joining is announced.
     pub except: Option<ConnId>,
     frames: [OnceLock<FrameBytes>; Group::COUNT],
@@ -57,6 +69,7 @@ impl Publication {
             accepted: 0,
             content,
             options: ChannelOptions::default(),
+            is_recoverable: false,
             except: None,
             frames: Default::default(),
         }
@@ -71,6 +84,12 @@ impl Publication {
     /// The same, on a channel that behaves like this.
     pub fn under(mut self, options: ChannelOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// The same, named in its frames or not.
+    pub fn recoverable(mut self, is_recoverable: bool) -> Self {
+        self.is_recoverable = is_recoverable;
         self
     }
 

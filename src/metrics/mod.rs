@@ -118,6 +118,14 @@ counters! {
             "Commands and requests refused, by reason.";
         refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""
             "Commands and requests refused, by reason.";
+        refused_history_queue: "counter" "fanfare_refusals_total" "reason=\"history_queue\""
+            "Commands and requests refused, by reason.";
+        kept: "counter" "fanfare_history_kept_total" ""
+            "Publications committed to history.";
+        lost: "counter" "fanfare_history_lost_total" ""
+            "Publications that were fanned out and could not be committed to history.";
+        commits: "counter" "fanfare_history_commits_total" ""
+            "Commits of publications to history.";
         matched: "counter" "fanfare_deliveries_matched_total" ""
             "Deliveries due: a publication and one subscriber who is to get it.";
         delivered: "counter" "fanfare_deliveries_total" ""
@@ -127,6 +135,12 @@ counters! {
             "Deliveries that were not done, by reason.";
         dropped_closed: "counter" "fanfare_deliveries_dropped_total" "reason=\"closed\""
             "Deliveries that were not done, by reason.";
+        recovered: "counter" "fanfare_recoveries_total" "outcome=\"recovered\""
+            "Clients that wanted to go on after a cut, by what came of it.";
+        not_recovered: "counter" "fanfare_recoveries_total" "outcome=\"refused\""
+            "Clients that wanted to go on after a cut, by what came of it.";
+        recovered_publications: "counter" "fanfare_recovered_publications_total" ""
+            "Publications given to clients that had missed them.";
         announcements: "counter" "fanfare_presence_announcements_total" ""
             "Presence events put into a subscriber's outbox.";
         announcements_suppressed: "counter" "fanfare_presence_suppressed_total" ""

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::Receiver;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,20 +22,23 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::acceptor::{self, Acceptor};
 use crate::auth::{Authenticator, KeyError, Keys};
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
-use crate::hub::{About, Clock, Hub};
+use crate::hub::{About, Clock, Hub, Recovery};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
-use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
-use crate::side;
+use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Keep, Mail, Router, Wish};
+use crate::side::Writer;
 use crate::side::store::{Store, StoreError};
 use crate::worker::Worker;
 use crate::worker::driver::Driver;
 use listen::listen_patiently;
+
+/// Threads of the side that count.
+const SIDE_THREADS: usize = 1;
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -141,9 +145,10 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(definitions),
         router: Arc::new(router),
-        metrics: Metrics::new(config.workers + acceptors),
+        metrics: Metrics::new(config.workers + acceptors + SIDE_THREADS),
         timings: timings(config),
         clock: Clock::new(),
+        recovery: recovery(config),
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
@@ -179,6 +184,11 @@ fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
         Errno::AGAIN => NodeError::InUse(data_dir.to_owned()),
         error => NodeError::Lock { path, source: error.into() },
     })
+}
+
+fn recovery(config: &Config) -> Option<Recovery> {
+    let config::Recovery { window_ms: window, log_bytes } = config.recovery;
+    (window > 0).then(|| Recovery { start: rand::random(), window, log_bytes })
 }
 
 fn timings(config: &Config) -> Timings {
@@ -259,14 +269,7 @@ impl Drop for Ending {
 impl Node {
     /// Starts all threads; each that ends is told.
     fn start(&self, store: Store, inboxes: Inboxes, told: &mpsc::Sender<Event>) -> io::Result<()> {
-        let (hub, flushed) = (self.hub.clone(), told.clone());
-        spawn("side", told, move || {
-            let ended = side::run(store, &inboxes.side, &hub.router.clone(), |all| {
-                let next = hub.definitions.load().replaced_by(all);
-                hub.definitions.store(Arc::new(next));
-            });
-            let _ = flushed.send(Event::Flushed(ended));
-        })?;
+        self.start_writer(store, (inboxes.side, inboxes.history), told)?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
@@ -277,6 +280,29 @@ impl Node {
             self.start_acceptor(AcceptorId(id), inbox, told)?;
         }
         Ok(())
+    }
+
+    fn start_writer(
+        &self,
+        store: Store,
+        (wishes, records): (Receiver<Wish>, Receiver<Keep>),
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        let (hub, flushed) = (self.hub.clone(), told.clone());
+        let counters = hub.metrics.thread(self.hot_threads());
+        let writer = Writer::new(store, wishes, records, hub.router.clone(), counters);
+        spawn("side", told, move || {
+            let ended = writer.run(|all| {
+                let next = hub.definitions.load().replaced_by(all);
+                hub.definitions.store(Arc::new(next));
+            });
+            let _ = flushed.send(Event::Flushed(ended));
+        })
+    }
+
+    /// Sets of counters that the hot threads have; those of the side come after them.
+    fn hot_threads(&self) -> usize {
+        self.config.workers + self.hub.router.acceptors.len()
     }
 
     /// Waits for what its threads and the operator have to say, until the node ends. `serves` is

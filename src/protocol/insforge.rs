@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use super::socketio::{self, Event, push_json};
 use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::{
-    AckId, Channel, Command, Content, Group, Member, Publication, Refusal, Reply, Sender,
-    event_name_problem, iso_millis, payload_problem,
+    AckId, Channel, Command, Content, Group, Member, MessageId, Millis, Publication, Refusal,
+    Reply, Sender, Snapshot, event_name_problem, iso_millis, payload_problem,
 };
 
 /// What an event from a client asks for.
@@ -129,17 +129,11 @@ pub fn reply(reply: &Reply, ack: Option<AckId>) -> Option<String> {
         }
         (_, None) => None,
         (Reply::Subscribed { channel, presence, present }, Some(ack)) => {
-            let members = presence.json(|members| {
-                let members: Vec<String> = members.iter().map(|m| member(m)).collect();
-                members.join(",")
-            });
             out.push_str(r#"{"ok":true"#);
             push_channel(&mut out, Some(channel));
-            let _ = write!(out, r#","presence":{{"members":[{members}]"#);
-            if presence.members.len() < *present {
-                let _ = write!(out, r#","count":{present},"truncated":true"#);
-            }
-            out.push_str("}}");
+            out.push(',');
+            push_presence(&mut out, presence, *present);
+            out.push('}');
             Some(socketio::ack_text("/", ack, &out))
         }
         (Reply::Unsubscribed, Some(ack)) => Some(socketio::ack_text("/", ack, r#"{"ok":true}"#)),
@@ -169,7 +163,9 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
         Refusal::NotSubscribed => {
             ("REALTIME_NOT_SUBSCRIBED", "Must subscribe to channel before publishing messages")
         }
-        Refusal::Overloaded => ("OVERLOADED", "The node is overloaded, try again in a second"),
+        Refusal::Overloaded | Refusal::HistoryFull => {
+            ("OVERLOADED", "The node is overloaded, try again in a second")
+        }
         Refusal::TooManySubscriptions => (
             "TOO_MANY_SUBSCRIPTIONS",
             "This connection is subscribed to as many channels as it may",
@@ -191,10 +187,14 @@ fn member(member: &Member) -> String {
 pub fn publication(publication: &Publication, group: Group) -> String {
     match &publication.content {
         Content::Message { event, payload, sender } => {
-            let body = match group {
+            let mut body = match group {
                 Group::InsforgeDocumented => documented(publication, payload, sender),
                 Group::InsforgeSdk => spread(publication, payload, sender),
             };
+            if publication.is_recoverable {
+                // The client keeps it as its place in what it has received (section 7.7).
+                let _ = write!(body, r#","{}""#, publication.id);
+            }
             socketio::event_text("/", event, &body)
         }
         Content::Joined(member) => presence_event(publication, "presence:join", member),
@@ -233,7 +233,7 @@ fn spread(publication: &Publication, payload: &str, sender: &Sender) -> String {
         out.push_str(r#","senderId":"#);
         push_json(&mut out, id);
     }
-    push_meta_end(&mut out, publication);
+    push_meta_end(&mut out, publication.id, publication.at);
     out.push('}');
     out
 }
@@ -245,8 +245,8 @@ fn sender_parts(sender: &Sender) -> (&'static str, Option<&str>) {
     }
 }
 
-fn push_meta_end(out: &mut String, publication: &Publication) {
-    let (id, at) = (publication.id, iso_millis(publication.at));
+fn push_meta_end(out: &mut String, id: MessageId, at: Millis) {
+    let at = iso_millis(at);
     let _ = write!(out, r#","messageId":"{id}","timestamp":"{at}"}}"#);
 }
 
@@ -254,9 +254,39 @@ fn presence_event(publication: &Publication, name: &str, who: &Member) -> String
     let mut out = format!(r#"{{"member":{},"meta":{{"channel":"#, member(who));
     push_json(&mut out, publication.channel.as_str());
     out.push_str(r#","senderType":"system""#);
-    push_meta_end(&mut out, publication);
+    push_meta_end(&mut out, publication.id, publication.at);
     out.push('}');
     socketio::event_text("/", name, &out)
+}
+
+/// Who is there, for a client that comes back after a cut: in the place of the joins and leaves that
+/// it missed.
+pub fn presence_sync(
+    channel: &Channel,
+    presence: &Snapshot,
+    present: usize,
+    (id, at): (MessageId, Millis),
+) -> String {
+    let mut out = String::from("{");
+    push_presence(&mut out, presence, present);
+    out.push_str(r#","meta":{"channel":"#);
+    push_json(&mut out, channel.as_str());
+    out.push_str(r#","senderType":"system""#);
+    push_meta_end(&mut out, id, at);
+    out.push('}');
+    socketio::event_text("/", "presence:sync", &out)
+}
+
+fn push_presence(out: &mut String, presence: &Snapshot, present: usize) {
+    let members = presence.json(|members| {
+        let members: Vec<String> = members.iter().map(|m| member(m)).collect();
+        members.join(",")
+    });
+    let _ = write!(out, r#""presence":{{"members":[{members}]"#);
+    if presence.members.len() < present {
+        let _ = write!(out, r#","count":{present},"truncated":true"#);
+    }
+    out.push('}');
 }
 
 /// The payload's entries as `{...payload}` has them in JavaScript: an object's keys but `meta`, an

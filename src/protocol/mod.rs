@@ -7,6 +7,7 @@
 pub mod conformance;
 pub mod engineio;
 pub mod insforge;
+pub mod recovery;
 pub mod socketio;
 
 use crate::message::{Group, Publication};

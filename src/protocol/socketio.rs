@@ -291,6 +291,12 @@ pub fn connected(namespace: &str, socket_id: &str) -> String {
     out
 }
 
+/// `40{"sid":"…","pid":"…"}`: the client has entered the main namespace, and may come back to what
+/// it has there after a cut.
+pub fn connected_for_good(socket_id: &str, private_id: &str) -> String {
+    format!(r#"40{{"sid":"{socket_id}","pid":"{private_id}"}}"#)
+}
+
 /// `44{"message":"…"}`: the client may not enter.
 pub fn connect_error(namespace: &str, message: &str) -> String {
     let mut out = head('4', namespace);

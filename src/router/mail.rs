@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::mailbox::Slot;
 use crate::message::{
-    Activation, App, ChannelChange, ChannelDefinition, Deactivation, Delivery, Millis, SessionId,
+    Activation, App, ChannelChange, ChannelDefinition, ConnId, Deactivation, Delivery, Durability,
+    Millis, SessionId, SessionKey,
 };
 
 /// Everything that can be posted to a worker.
@@ -20,6 +21,10 @@ pub enum Mail {
     Deactivate(Box<Deactivation>),
     /// A socket changes hands.
     Adopt(Box<Handover>),
+    /// A session goes on here, because what it comes back to is here.
+    Move(Box<Move>),
+    /// The session of this connection hears its channels again from here on.
+    Recover(ConnId),
     /// A long-polling request.
     Poll(Box<Poll>),
     /// The client of a long-polling request of this session went away.
@@ -56,10 +61,28 @@ pub struct Handover {
     pub socket: OwnedFd,
     /// Bytes that were already read past the request.
     pub leftover: Vec<u8>,
-    /// The Sec-WebSocket-Accept value to answer with.
-    pub accept: String,
+    /// The Sec-WebSocket-Accept value to answer with; none where that was done already.
+    pub accept: Option<String>,
     /// What it is for.
     pub purpose: Purpose,
+}
+
+/// A session that has not entered its namespace yet and goes on at another worker, which knows what
+/// its client wants to come back to.
+#[derive(Debug)]
+pub struct Move {
+    /// Its socket; none on long-polling.
+    pub socket: Option<OwnedFd>,
+    /// Bytes that were already read past the CONNECT packet.
+    pub leftover: Vec<u8>,
+    /// Under which its long-polling requests arrive.
+    pub key: SessionKey,
+    /// The long-polling request that waits for packets.
+    pub waiting: Option<(AcceptorId, Ticket)>,
+    /// The offer of a WebSocket to carry it was accepted.
+    pub is_upgrading: bool,
+    /// The data of its CONNECT packet.
+    pub auth: Box<str>,
 }
 
 /// One request of a long-polling client.
@@ -117,6 +140,8 @@ pub enum AnswerBody {
     PollRefused(PollRefusal),
     /// From the side: what the store did.
     Stored(StoreOutcome),
+    /// From the side: how safe a publication is.
+    Kept(Durability),
     /// From anybody who was probed: all is well.
     Alive,
     /// From the side: the store does not work, and why.

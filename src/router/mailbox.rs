@@ -75,7 +75,7 @@ impl Doorbell {
 
 /// A count of free slots.
 #[derive(Debug)]
-struct Credits {
+pub(super) struct Credits {
     free: AtomicUsize,
     /// The least that was ever free. Written when there is a new least, which is seldom, so that
     /// taking a slot costs one more read of the same cache line.
@@ -84,11 +84,11 @@ struct Credits {
 }
 
 impl Credits {
-    fn new(all: usize) -> Self {
+    pub(super) fn new(all: usize) -> Self {
         Self { free: AtomicUsize::new(all), least: AtomicUsize::new(all), all }
     }
 
-    fn take(&self) -> bool {
+    pub(super) fn take(&self) -> bool {
         let one_less = |free: usize| free.checked_sub(1);
         let taken = self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_less);
         let Ok(before) = taken else { return false };
@@ -98,9 +98,19 @@ impl Credits {
         true
     }
 
-    fn give(&self) {
+    pub(super) fn give(&self) {
         let before = self.free.fetch_add(1, Ordering::AcqRel);
         debug_assert!(before < self.all, "a slot is given back once");
+    }
+
+    fn free(&self) -> usize {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn depth(&self, queue: &'static str, number: usize, slot: &'static str) -> Depth {
+        let most = (self.all - self.least.load(Ordering::Relaxed)) as u64;
+        let now = (self.all - self.free()) as u64;
+        Depth { queue, number, slot, now, most }
     }
 }
 
@@ -173,7 +183,7 @@ impl<M> Mailbox<M> {
 
     /// Slots of that kind that are free at the moment.
     pub fn free(&self, slot: Slot) -> usize {
-        self.credits(slot).free.load(Ordering::Relaxed)
+        self.credits(slot).free()
     }
 
     /// Whether more than half of the places for publications are free.
@@ -182,14 +192,11 @@ impl<M> Mailbox<M> {
     }
 
     pub(super) fn depth(&self, queue: &'static str, number: usize, slot: Slot) -> Depth {
-        let credits = self.credits(slot);
-        let most = (credits.all - credits.least.load(Ordering::Relaxed)) as u64;
-        let now = (credits.all - self.free(slot)) as u64;
-        let slot = match slot {
+        let name = match slot {
             Slot::Publication => "publication",
             Slot::Control => "control",
         };
-        Depth { queue, number, slot, now, most }
+        self.credits(slot).depth(queue, number, name)
     }
 
     /// Puts mail into a reserved slot, without waking the owner: [`Mailbox::ring`] follows when no

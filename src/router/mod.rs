@@ -1,10 +1,11 @@
 //! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
-//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] to the side).
+//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] and [`Keep`] to the side).
 //!
 //! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
 //! nobody waits. Publications and control mail have credits of their own over one queue: one
 //! queue keeps their order, two credits keep a flood of publications from blocking joins.
 
+mod history;
 mod mail;
 mod mailbox;
 
@@ -16,8 +17,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, STORE_QUEUE_MAX};
 use crate::message::WorkerId;
 
+pub use history::{HistoryPlace, HistoryQueue, Keep};
 pub use mail::{
-    AcceptorId, Answer, AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose,
+    AcceptorId, Answer, AnswerBody, Handover, Mail, Move, Poll, PollRefusal, PollRequest, Purpose,
     StoreChange, StoreOutcome, Ticket, Wish,
 };
 pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
@@ -29,6 +31,8 @@ pub struct Router {
     pub workers: Vec<Arc<Mailbox<Mail>>>,
     /// By acceptor.
     pub acceptors: Vec<Arc<Mailbox<Answer>>>,
+    /// The way into history.
+    pub history: HistoryQueue,
     side: Sender<Wish>,
     side_waiting_max: AtomicUsize,
     connections: Vec<AtomicU32>,
@@ -43,6 +47,8 @@ pub struct Inboxes {
     pub acceptors: Vec<Inbox<Answer>>,
     /// The side's.
     pub side: Receiver<Wish>,
+    /// What is to be kept in history.
+    pub history: Receiver<Keep>,
 }
 
 impl Router {
@@ -62,16 +68,22 @@ impl Router {
             .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
+        let (history, records) = HistoryQueue::new();
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
         let router = Self {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
+            history,
             side,
             side_waiting_max: AtomicUsize::new(0),
             connections,
         };
-        let inboxes =
-            Inboxes { workers: worker_inboxes, acceptors: acceptor_inboxes, side: wishes };
+        let inboxes = Inboxes {
+            workers: worker_inboxes,
+            acceptors: acceptor_inboxes,
+            side: wishes,
+            history: records,
+        };
         Ok((router, inboxes))
     }
 
@@ -113,6 +125,7 @@ impl Router {
         for (number, mailbox) in self.acceptors.iter().enumerate() {
             depths.push(mailbox.depth("acceptor", number, Slot::Control));
         }
+        depths.push(self.history.depth());
         let (now, most) = (self.side.len(), self.side_waiting_max.load(Ordering::Relaxed));
         let (now, most) = (now as u64, most as u64);
         depths.push(Depth { queue: "side", number: 0, slot: "wish", now, most });

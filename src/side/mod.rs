@@ -1,45 +1,91 @@
-//! Cold work, off the hot threads: the embedded store. Wishes come through a bounded queue that
-//! nobody waits on; answers go to the acceptor that asked.
+//! Cold work, off the hot threads: the embedded store. Publications to keep and wishes come through
+//! bounded queues that nobody waits on; answers go to the acceptor that asked.
 
+mod history;
 pub mod store;
 
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, select};
 
 use crate::message::{ChannelDefinition, Millis};
-use crate::router::{Answer, AnswerBody, Router, StoreChange, StoreOutcome, Wish};
+use crate::metrics::Counters;
+use crate::router::{Answer, AnswerBody, Keep, Router, StoreChange, StoreOutcome, Wish};
+use history::History;
 use store::{Store, StoreError};
 
-/// Carries wishes out, one after the other, until it is told to stop. `announce` is given all
-/// definitions after each change, before it is answered, so that whoever was answered finds the
-/// change in force.
-///
-/// # Errors
-/// When what was stored cannot be flushed at the end.
-pub fn run(
+/// The one thread that writes to the store.
+#[derive(Debug)]
+pub struct Writer {
     store: Store,
-    wishes: &Receiver<Wish>,
-    router: &Arc<Router>,
-    announce: impl Fn(Vec<ChannelDefinition>),
-) -> Result<(), StoreError> {
-    for wish in wishes {
-        let (from, ticket, body) = match wish {
-            Wish::Change(from, ticket, change) => {
-                let outcome = apply(&store, change).and_then(|outcome| {
-                    if matches!(outcome, StoreOutcome::Done(_)) {
-                        announce(store.channels()?);
-                    }
-                    Ok(outcome)
-                });
-                (from, ticket, AnswerBody::Stored(outcome.unwrap_or_else(refusal)))
-            }
-            Wish::Probe(from, ticket) => (from, ticket, probe(&store)),
-            Wish::Stop => break,
-        };
-        router.answer(from, Answer { ticket, body });
+    wishes: Receiver<Wish>,
+    history: History,
+    router: Arc<Router>,
+    counters: Arc<Counters>,
+}
+
+impl Writer {
+    /// That takes what comes in from these queues.
+    pub fn new(
+        store: Store,
+        wishes: Receiver<Wish>,
+        records: Receiver<Keep>,
+        router: Arc<Router>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { store, wishes, history: History::new(records), router, counters }
     }
-    store.flush()
+
+    /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
+    /// `announce` is given all definitions after each change, before it is answered, so that
+    /// whoever was answered finds the change in force.
+    ///
+    /// # Errors
+    /// When what was stored cannot be flushed at the end.
+    pub fn run(mut self, announce: impl Fn(Vec<ChannelDefinition>)) -> Result<(), StoreError> {
+        loop {
+            select! {
+                recv(self.history.records) -> keep => {
+                    if let Ok(keep) = keep {
+                        self.keep(keep);
+                    }
+                }
+                recv(self.wishes) -> wish => match wish {
+                    Ok(Wish::Change(from, ticket, change)) => {
+                        let body = AnswerBody::Stored(self.change(change, &announce));
+                        self.router.answer(from, Answer { ticket, body });
+                    }
+                    Ok(Wish::Probe(from, ticket)) => {
+                        let body = probe(&self.store);
+                        self.router.answer(from, Answer { ticket, body });
+                    }
+                    Ok(Wish::Stop) | Err(_) => break,
+                },
+            }
+        }
+        while let Ok(keep) = self.history.records.try_recv() {
+            self.keep(keep);
+        }
+        self.store.flush()
+    }
+
+    fn keep(&mut self, first: Keep) {
+        self.history.keep(first, &mut self.store, &self.router, &self.counters);
+    }
+
+    fn change(
+        &self,
+        change: StoreChange,
+        announce: &impl Fn(Vec<ChannelDefinition>),
+    ) -> StoreOutcome {
+        let outcome = apply(&self.store, change).and_then(|outcome| {
+            if matches!(outcome, StoreOutcome::Done(_)) {
+                announce(self.store.channels()?);
+            }
+            Ok(outcome)
+        });
+        outcome.unwrap_or_else(refusal)
+    }
 }
 
 fn probe(store: &Store) -> AnswerBody {

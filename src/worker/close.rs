@@ -7,7 +7,7 @@ use rustix::net::{Shutdown, shutdown};
 use super::Worker;
 use super::command::leave_everything;
 use super::conn::{Connection, Kind};
-use super::{polling, upgrade};
+use super::{polling, recovery, upgrade};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS};
 use crate::message::{App, Transport};
 use crate::metrics::{Counter, Counters};
@@ -35,6 +35,11 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// Whether its client may go on where it was: whoever did not leave on purpose may.
+    pub(super) fn may_come_back(self) -> bool {
+        matches!(self, Self::Client | Self::PingTimeout | Self::SlowConsumer | Self::System)
+    }
+
     fn counter(self, counters: &Counters) -> &Counter {
         match self {
             Self::Client => &counters.closed_client,
@@ -54,6 +59,7 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reas
     let linger = if reason == Reason::Drain { SHUTDOWN_LINGER_MS } else { CLOSE_LINGER_MS };
     let until = worker.now + linger;
     let id = worker.connections.id(slot);
+    recovery::keep(worker, slot, reason);
     leave_everything(worker, slot);
     let Some(connection) = worker.connections.get_mut(slot) else { return };
     if connection.socket.is_none() {
@@ -80,6 +86,7 @@ pub(super) fn now(worker: &mut Worker, slot: u32, reason: Reason) {
 
 /// The same, where a waiting poll is told `packet`.
 pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, reason: Reason) {
+    recovery::keep(worker, slot, reason);
     leave_everything(worker, slot);
     let id = worker.connections.id(slot);
     let Some(mut connection) = worker.connections.remove(slot) else { return };

@@ -1,15 +1,15 @@
 //! Commands of clients: checked, carried out in the directory, answered. And the mail that makes
 //! subscriptions begin and end.
 
-use super::Worker;
 use super::conn::{Connection, Frame};
+use super::{Worker, recovery};
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index;
-use crate::hub::{encode, message_id};
+use crate::hub::{Refused, Submission, encode, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::message::{
     AckId, Activation, Channel, Command, ConnId, Content, Credential, Deactivation, Delivery,
-    Group, Refusal, Reply,
+    Durability, Group, Refusal, Reply,
 };
 use crate::metrics::Counters;
 use crate::protocol::insforge::{self, Request};
@@ -51,6 +51,7 @@ pub(super) fn execute(worker: &mut Worker, id: ConnId, request: Request, ack: Op
 fn count_refusal(counters: &Counters, refusal: Refusal) {
     let counter = match refusal {
         Refusal::Overloaded => &counters.refused_overloaded,
+        Refusal::HistoryFull => &counters.refused_history_queue,
         Refusal::Invalid(_) => &counters.refused_invalid,
         Refusal::SubscribeUnauthorized | Refusal::PublishUnauthorized => {
             &counters.refused_unauthorized
@@ -102,7 +103,9 @@ fn subscribe(
         return Err(Refusal::TooManySubscriptions);
     }
     let announcement = message_id(now);
-    let join = Join { channel, subscriber: &subscriber, already, reply, announcement, now };
+    let comes_back = false;
+    let join =
+        Join { channel, subscriber: &subscriber, already, reply, comes_back, announcement, now };
     let joined = worker.hub.directory.join(&*worker.hub.router, &join);
     let announced = joined.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
@@ -113,6 +116,30 @@ fn subscribe(
         worker.counters.subscriptions.add(1);
     }
     Ok(())
+}
+
+/// Counts a subscriber again that was away. False where a mailbox has no room.
+pub(super) fn rejoin(worker: &mut Worker, id: ConnId, channel: &Channel, group: Group) -> bool {
+    let now = worker.hub.clock.wall();
+    let Some((connection, credential)) = speaker(worker, id) else { return false };
+    let Some(session) = connection.session() else { return false };
+    let subscriber = session.subscriber(id, group, &credential);
+    let join = Join {
+        channel,
+        subscriber: &subscriber,
+        already: None,
+        reply: None,
+        comes_back: true,
+        announcement: message_id(now),
+        now,
+    };
+    let Ok(announced) = worker.hub.directory.join(&*worker.hub.router, &join) else { return false };
+    count_suppressed(&worker.counters, announced);
+    let Some(connection) = worker.connections.by_id(id) else { return false };
+    worker.index.joined(id.slot, &mut connection.subscriptions, channel, group);
+    connection.subscribed += 1;
+    worker.counters.subscriptions.add(1);
+    true
 }
 
 /// Uncounts the subscriber in the directory; the acknowledgement follows with its deactivation.
@@ -191,10 +218,20 @@ fn publish(
     }
     let at = worker.hub.clock.wall();
     let content = Content::Message { event, payload, sender: credential.sender() };
-    let published = worker.hub.publish(&definition, channel.clone(), content, at);
-    let (id, _) = published.map_err(|Overloaded| Refusal::Overloaded)?;
+    let published = worker.hub.publish(Submission {
+        definition: &definition,
+        channel: channel.clone(),
+        content,
+        at,
+        level: Durability::Memory,
+        from: None,
+    });
+    let (publication, _) = published.map_err(|refused| match refused {
+        Refused::Overloaded => Refusal::Overloaded,
+        Refused::HistoryFull => Refusal::HistoryFull,
+    })?;
     worker.counters.publications_socket.add(1);
-    Ok(Reply::Published(id))
+    Ok(Reply::Published(publication.id))
 }
 
 /// Leaves every channel as a client does that goes on listening: what was published before reaches
@@ -265,7 +302,12 @@ fn count_suppressed(counters: &Counters, announced: Announced) {
 
 /// A subscription begins: what is delivered from here on reaches the connection.
 pub(super) fn activate(worker: &mut Worker, activation: Activation) {
-    let Activation { connection: id, channel, group, reply, presence, present } = activation;
+    let Activation { connection: id, channel, group, reply, comes_back, presence, present } =
+        activation;
+    if comes_back {
+        return;
+    }
+    recovery::note_beginning(worker, id, &channel);
     let Some(connection) = worker.connections.by_id(id) else { return };
     worker.index.activate(connection.subscriptions, &channel, group);
     answer(worker, id, &Reply::Subscribed { channel, presence, present }, reply);
@@ -310,6 +352,7 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
         worker.counters.matched.add(taken + dropped);
         worker.counters.dropped_slow_consumer.add(dropped);
         worker.undrained.push(publication.accepted);
+        recovery::note(worker, publication);
     } else {
         worker.counters.announcements.add(taken);
     }

@@ -1,5 +1,6 @@
 //! One connection, and the table of all of a worker's.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::protocol::engineio::{Heartbeat, Timings};
 use crate::protocol::socketio::Pending;
 use crate::router::{AcceptorId, Ticket};
 use crate::wire::frame::Decoder;
+use crate::worker::recovery::Thread;
 use crate::worker::timer::Tick;
 
 /// Bytes on their way to one or many of this worker's connections.
@@ -123,6 +125,8 @@ pub(super) struct Session {
     pub(super) pending: Option<Box<Pending>>,
     /// Long-polling's own state, while it is the transport.
     pub(super) polling: Option<Box<Polling>>,
+    /// What it goes on with after a cut, where it can.
+    pub(super) thread: Option<Box<Thread>>,
 }
 
 /// Long-polling's side of a session.
@@ -149,6 +153,7 @@ impl Session {
             credential: None,
             pending: None,
             polling: None,
+            thread: None,
         }
     }
 
@@ -236,12 +241,14 @@ pub(super) struct Connections {
     worker: WorkerId,
     slots: Slots<Connection>,
     generations: Vec<u32>,
+    /// Long-polling sessions that came from other workers, whose requests know their key alone.
+    by_key: HashMap<SessionKey, u32>,
 }
 
 impl Connections {
     /// Of this worker.
     pub(super) fn new(worker: WorkerId) -> Self {
-        Self { worker, slots: Slots::default(), generations: Vec::new() }
+        Self { worker, slots: Slots::default(), generations: Vec::new(), by_key: HashMap::new() }
     }
 
     /// Takes a connection in.
@@ -256,6 +263,11 @@ impl Connections {
     /// Lets a connection go.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
         let connection = self.slots.remove(slot)?;
+        if let Kind::Session(session) = &connection.kind
+            && !self.by_key.is_empty()
+        {
+            self.by_key.remove(&session.key);
+        }
         self.renew(slot);
         Some(connection)
     }
@@ -264,6 +276,16 @@ impl Connections {
     pub(super) fn renew(&mut self, slot: u32) -> ConnId {
         self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
         self.id(slot)
+    }
+
+    /// Makes a session known by its key alone.
+    pub(super) fn find_by_key(&mut self, key: SessionKey, slot: u32) {
+        self.by_key.insert(key, slot);
+    }
+
+    /// The slot of a session that is known by its key.
+    pub(super) fn slot_by_key(&self, key: &SessionKey) -> Option<u32> {
+        self.by_key.get(key).copied()
     }
 
     /// The ids of all of them.

@@ -10,9 +10,11 @@ mod command;
 mod conn;
 pub mod driver;
 mod flush;
+mod moving;
 mod poller;
 mod polling;
 mod read;
+mod recovery;
 pub mod send;
 mod session;
 mod shutdown;
@@ -39,7 +41,9 @@ use close::Reason;
 use command::Postponed;
 use conn::{Connections, Frame, Kind, Session};
 use flush::Drain;
+use moving::{Departure, Forwards};
 use poller::{Poller, Ready};
+use recovery::Recovery;
 use shutdown::Farewell;
 use timer::Wheel;
 
@@ -58,6 +62,12 @@ pub struct Worker {
     index: Index,
     drain: Drain,
     leaving: VecDeque<Postponed>,
+    /// Who may come back after a cut, where the node lets anybody.
+    recovery: Option<Box<Recovery>>,
+    /// Long-polling sessions that went on elsewhere.
+    forwards: Forwards,
+    /// The session that is to go on at another worker.
+    departing: Option<Departure>,
     /// Sockets that had more than one turn takes.
     unread: VecDeque<u32>,
     ready: Vec<Ready>,
@@ -88,6 +98,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let poller = Poller::new(inbox.mailbox().doorbell().descriptor())?;
         let now = hub.clock.monotonic();
+        let recovery = hub.recovery.map(|terms| Box::new(Recovery::new(terms)));
         Ok(Self {
             id,
             hub,
@@ -100,6 +111,9 @@ impl Worker {
             index: Index::default(),
             drain: Drain::default(),
             leaving: VecDeque::new(),
+            recovery,
+            forwards: Forwards::default(),
+            departing: None,
             unread: VecDeque::new(),
             ready: Vec::new(),
             scratch: vec![0; READ_BUFFER_BYTES],
@@ -148,6 +162,7 @@ impl Worker {
             self.take_mail();
         }
         command::retry_leaves(self);
+        recovery::expire(self);
         let has_more = self.read_sockets();
         self.look_at_the_clock();
         shutdown::step(self);
@@ -180,8 +195,10 @@ impl Worker {
                 Mail::Activate(activation) => command::activate(self, *activation),
                 Mail::Deactivate(deactivation) => command::deactivate(self, &deactivation),
                 Mail::Adopt(handover) => upgrade::adopt(self, *handover),
+                Mail::Recover(id) => recovery::recover(self, id),
+                Mail::Move(moved) => moving::arrive(self, *moved),
                 Mail::Poll(poll) => polling::on_request(self, *poll),
-                Mail::PollGone(session) => polling::on_gone(self, &session),
+                Mail::PollGone(session) => polling::on_gone(self, session),
                 Mail::Probe(from, ticket) => {
                     polling::answer(self, (from, ticket), AnswerBody::Alive);
                 }
@@ -282,8 +299,8 @@ impl Worker {
             let retry = self.now + LEAVE_RETRY_MS;
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
-        if let Some(step) = shutdown::next(self) {
-            next = Some(next.map_or(step, |next| next.min(step)));
+        for due in [shutdown::next(self), recovery::next(self)].into_iter().flatten() {
+            next = Some(next.map_or(due, |next| next.min(due)));
         }
         if next == self.armed {
             return Ok(());

@@ -3,7 +3,7 @@
 //! Sockets are registered once, edge-triggered, for both directions: an idle connection costs the
 //! process nothing here, and a full socket needs no further system call to be told when it drains.
 //! The seam is this file: another way of learning readiness (a ring with multishot receives)
-//! would offer the same four functions.
+//! would offer the same functions.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -69,6 +69,12 @@ impl Poller {
     /// Watches a socket from now on. Closing its last descriptor ends that.
     pub(super) fn add(&self, socket: impl AsFd, slot: u32) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(u64::from(slot)), FLAGS)?)
+    }
+
+    /// Watches a socket no longer: it goes to another worker.
+    pub(super) fn remove(&self, socket: impl AsFd) {
+        // It fails only for what is not watched.
+        let _ = epoll::delete(&self.epoll, socket);
     }
 
     /// Reports a watched socket under another slot.

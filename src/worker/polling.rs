@@ -2,12 +2,12 @@
 
 use super::close::{self, Reason};
 use super::conn::Session;
-use super::{Worker, session, upgrade};
+use super::{Worker, moving, session, upgrade};
 use crate::engine::outbox::Gone;
 use crate::message::{ConnId, SessionId};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Part};
-use crate::router::{AcceptorId, Answer, AnswerBody, Poll, PollRefusal, PollRequest, Ticket};
+use crate::router::{AcceptorId, Answer, AnswerBody, Mail, Poll, PollRefusal, PollRequest, Ticket};
 use crate::wire;
 
 /// A request and where its answer goes.
@@ -15,6 +15,7 @@ type Waiting = (AcceptorId, Ticket);
 
 /// Answers a request, or keeps it until there is something to say.
 pub(super) fn on_request(worker: &mut Worker, poll: Poll) {
+    let Some(poll) = pass_on(worker, poll) else { return };
     let waiting = (poll.from, poll.ticket);
     match poll.request {
         PollRequest::Open(app) => {
@@ -35,10 +36,33 @@ pub(super) fn on_request(worker: &mut Worker, poll: Poll) {
     }
 }
 
+/// Hands a request on whose session went to another worker; else it is ours.
+fn pass_on(worker: &mut Worker, mut poll: Poll) -> Option<Poll> {
+    let (PollRequest::Get(session) | PollRequest::Post(session, _)) = &mut poll.request else {
+        return Some(poll);
+    };
+    *session = moving::locate(worker, *session);
+    let there = session.worker;
+    if there == worker.id {
+        return Some(poll);
+    }
+    let waiting = (poll.from, poll.ticket);
+    if !worker.hub.router.control(there, Mail::Poll(Box::new(poll))) {
+        answer(worker, waiting, AnswerBody::PollRefused(PollRefusal::Overloaded));
+    }
+    None
+}
+
 /// The client of a request went away: it may have missed packets, so the session is over. Its
 /// request is answered all the same, because every request's answer has a place set aside.
-pub(super) fn on_gone(worker: &mut Worker, id: &SessionId) {
-    let Some((conn_id, connection)) = worker.connections.session(id) else { return };
+pub(super) fn on_gone(worker: &mut Worker, id: SessionId) {
+    let id = moving::locate(worker, id);
+    if id.worker != worker.id {
+        // Where there is no room for it the session ends with its heartbeat instead.
+        worker.hub.router.control(id.worker, Mail::PollGone(id));
+        return;
+    }
+    let Some((conn_id, connection)) = worker.connections.session(&id) else { return };
     if connection.session().is_some_and(|session| session.polling.is_some()) {
         close::now(worker, conn_id.slot, Reason::Client);
     }
@@ -73,7 +97,8 @@ fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefu
 }
 
 fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), Violation> {
-    for part in engineio::payload(body) {
+    let mut parts = engineio::payload(body).peekable();
+    while let Some(part) = parts.next() {
         // Looked up for each packet: the one before may have ended the session or renewed its id.
         let Some((conn_id, _)) = worker.connections.session(id) else { return Ok(()) };
         let handled = match part? {
@@ -82,6 +107,13 @@ fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), V
         };
         worker.heir = None;
         handled?;
+        if let Some(departure) = worker.departing.take() {
+            match parts.peek() {
+                // What follows would have to follow it; nobody sends that before the answer.
+                Some(_) => session::enter_anew(worker, conn_id, &departure.auth),
+                None => drop(moving::depart(worker, departure)),
+            }
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::close::{self, Reason};
 use super::conn::Kind;
-use super::{Worker, session, upgrade};
+use super::{Worker, moving, session, upgrade};
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::message::ConnId;
 use crate::protocol::Violation;
@@ -75,8 +75,12 @@ pub(super) fn feed(worker: &mut Worker, id: ConnId, bytes: &mut [u8]) -> ConnId 
         }
         return feed(worker, heir, &mut []);
     }
+    let departing = worker.departing.take();
     let Some(connection) = worker.connections.by_id(id) else { return id };
     connection.decoder = decoder;
+    if let Some(departure) = departing {
+        return if moving::depart(worker, departure) { id } else { feed(worker, id, &mut []) };
+    }
     if let Err(error) = fed
         && !matches!(connection.kind, Kind::Closing { .. })
     {
@@ -125,6 +129,7 @@ fn on_message(worker: &mut Worker, id: ConnId, message: Message<'_>) -> ControlF
     }
     match worker.connections.by_id(id).map(|connection| &connection.kind) {
         Some(Kind::Closing { .. }) | None => ControlFlow::Break(()),
+        Some(_) if worker.departing.is_some() => ControlFlow::Break(()),
         Some(_) => ControlFlow::Continue(()),
     }
 }

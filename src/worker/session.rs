@@ -1,12 +1,15 @@
 //! Engine.IO sessions: what a packet means, on whichever transport it came, and what time brings.
 
+use std::sync::Arc;
+
 use super::close::{self, Reason};
 use super::conn::Session;
-use super::{Worker, command};
-use crate::message::{App, ConnId};
+use super::moving::Departure;
+use super::{Worker, command, recovery};
+use crate::message::{App, ConnId, Credential};
 use crate::protocol::engineio::{self, Packet, Pulse};
 use crate::protocol::socketio::{self, Event};
-use crate::protocol::{Violation, conformance, insforge};
+use crate::protocol::{self, Violation, conformance, insforge};
 use crate::wire::frame::{Opcode, frame};
 
 /// Acts on a text packet.
@@ -114,29 +117,19 @@ fn namespace_bit(session: &Session, namespace: &str) -> Option<u8> {
 }
 
 fn connect(worker: &mut Worker, id: ConnId, namespace: &str, auth: &str) -> Result<(), Violation> {
-    let now_s = worker.hub.clock.wall() / 1_000;
-    let Some(session) = worker.connections.by_id(id).and_then(|c| c.session()) else {
-        return Ok(());
-    };
+    let Some(session) = worker.session(id) else { return Ok(()) };
     let Some(bit) = namespace_bit(session, namespace) else {
         let refusal = socketio::connect_error(namespace, "Invalid namespace");
         worker.send_text(id.slot, &refusal);
         return Ok(());
     };
-    if session.namespaces & bit != 0 {
+    // One that comes back has entered too, though it is not told yet.
+    if session.namespaces & bit != 0 || session.credential.is_some() {
         return Err(Violation("a second CONNECT"));
     }
     if session.app == App::Insforge {
-        match worker.auth.connect(auth, now_s) {
-            Ok(credential) => session.credential = Some(credential),
-            Err(error) => {
-                worker.counters.refused_unauthorized.add(1);
-                tracing::debug!(%error, "refusing a client's credential");
-                let refusal = socketio::connect_error(namespace, &error.to_string());
-                worker.send_text(id.slot, &refusal);
-                return Ok(());
-            }
-        }
+        enter(worker, id, auth);
+        return Ok(());
     }
     session.namespaces |= bit;
     // A socket's name is its namespace's own; only the main one's is needed later.
@@ -144,12 +137,60 @@ fn connect(worker: &mut Worker, id: ConnId, namespace: &str, auth: &str) -> Resu
         "/" => session.socket_id(),
         _ => super::conn::socket_id(rand::random()),
     };
-    let (app, welcome) = (session.app, socketio::connected(namespace, &socket_id));
-    worker.send_text(id.slot, &welcome);
-    if app == App::SocketIoConformance {
-        worker.send_text(id.slot, &conformance::greeting(namespace, auth));
-    }
+    worker.send_text(id.slot, &socketio::connected(namespace, &socket_id));
+    worker.send_text(id.slot, &conformance::greeting(namespace, auth));
     Ok(())
+}
+
+/// Lets a client into the API, if its credential is good: as a new one, or back to what it had.
+pub(super) fn enter(worker: &mut Worker, id: ConnId, auth: &str) {
+    let resume = protocol::recovery::resume(auth).filter(|_| worker.recovery.is_some());
+    if let Some(home) = resume.and_then(|resume| recovery::home(worker, &resume)) {
+        worker.departing = Some(Departure { connection: id, to: home, auth: auth.into() });
+        return;
+    }
+    let Some(credential) = admit(worker, id, auth) else { return };
+    let came_back = resume.is_some_and(|wish| recovery::resume(worker, id, &wish, &credential));
+    if !came_back && let Some(session) = worker.session(id) {
+        session.credential = Some(credential);
+        welcome(worker, id);
+    }
+}
+
+/// The same, where there is nothing to go back to.
+pub(super) fn enter_anew(worker: &mut Worker, id: ConnId, auth: &str) {
+    let Some(credential) = admit(worker, id, auth) else { return };
+    if let Some(session) = worker.session(id) {
+        session.credential = Some(credential);
+        welcome(worker, id);
+    }
+}
+
+/// Who the client is; who is nobody is told so.
+fn admit(worker: &mut Worker, id: ConnId, auth: &str) -> Option<Arc<Credential>> {
+    match worker.auth.connect(auth, worker.hub.clock.wall() / 1_000) {
+        Ok(credential) => Some(credential),
+        Err(error) => {
+            worker.counters.refused_unauthorized.add(1);
+            tracing::debug!(%error, "refusing a client's credential");
+            let refusal = socketio::connect_error("/", &error.to_string());
+            worker.send_text(id.slot, &refusal);
+            None
+        }
+    }
+}
+
+/// Tells a client that it has entered the API, as a new one.
+pub(super) fn welcome(worker: &mut Worker, id: ConnId) {
+    let private_id = recovery::begin(worker, id);
+    let Some(session) = worker.session(id) else { return };
+    session.namespaces |= 1;
+    let socket_id = session.socket_id();
+    let text = match private_id {
+        Some(private_id) => socketio::connected_for_good(&socket_id, &private_id),
+        None => socketio::connected("/", &socket_id),
+    };
+    worker.send_text(id.slot, &text);
 }
 
 /// The client leaves a namespace; the transport stays, as long as the client enters another one in
@@ -164,6 +205,7 @@ fn disconnect(worker: &mut Worker, id: ConnId, namespace: &str) {
     session.namespaces &= !bit;
     session.connect_by = connect_by;
     if session.app == App::Insforge {
+        recovery::forget(worker, id);
         command::leave_everything(worker, id.slot);
         if let Some(session) = worker.session(id) {
             session.credential = None;

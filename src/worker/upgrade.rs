@@ -3,18 +3,19 @@
 
 use super::close::{self, Reason};
 use super::conn::{Connection, Connections, Kind, Session};
-use super::{Worker, polling, read};
+use super::{Worker, moving, polling, read};
 use crate::engine::outbox::Outgoing;
 use crate::limits::POLLING_SESSIONS_MAX;
 use crate::message::{App, ConnId, SessionId, Transport};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Packet, RequestError};
-use crate::router::{AnswerBody, Handover, Purpose};
+use crate::router::{AnswerBody, Handover, Mail, Purpose};
 use crate::wire::handshake;
 use crate::wire::http::Response;
 
 /// Takes a socket over: answers its handshake, and goes on with the bytes that came with it.
 pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
+    let Some(handover) = pass_on(worker, handover) else { return };
     let Handover { socket, mut leftover, accept, purpose } = handover;
     let kind = match purpose {
         Purpose::EngineIo(app) => {
@@ -32,13 +33,33 @@ pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
         Purpose::Echo => Kind::Echo,
     };
     let Some(id) = insert(worker, socket, kind) else { return };
-    worker.send(id.slot, handshake::response(&accept, &[]));
+    if let Some(accept) = accept {
+        worker.send(id.slot, handshake::response(&accept, &[]));
+    }
     match purpose {
         Purpose::EngineIo(_) => open(worker, id),
         Purpose::Probe(session) => offer(worker, id, &session),
         Purpose::Echo => {}
     }
     read::feed(worker, id, &mut leftover);
+}
+
+/// Hands a socket on whose session went to another worker; else it is ours.
+fn pass_on(worker: &mut Worker, mut handover: Handover) -> Option<Handover> {
+    let Purpose::Probe(session) = handover.purpose else { return Some(handover) };
+    let located = moving::locate(worker, session);
+    handover.purpose = Purpose::Probe(located);
+    if located.worker == worker.id {
+        return Some(handover);
+    }
+    let router = &worker.hub.router;
+    router.unassign(worker.id);
+    router.assign_to(located.worker);
+    if !router.control(located.worker, Mail::Adopt(Box::new(handover))) {
+        // The socket is closed with the mail; the session stays on long-polling.
+        router.unassign(located.worker);
+    }
+    None
 }
 
 /// Says the opening packet of a session on WebSocket.
@@ -49,7 +70,12 @@ fn open(worker: &mut Worker, id: ConnId) {
     worker.send_text(id.slot, &engineio::open(&session_id, false, &timings));
 }
 
-fn insert(worker: &mut Worker, socket: std::os::fd::OwnedFd, kind: Kind) -> Option<ConnId> {
+/// Takes a connection in and watches its socket. `None` where the system does not let it.
+pub(super) fn insert(
+    worker: &mut Worker,
+    socket: std::os::fd::OwnedFd,
+    kind: Kind,
+) -> Option<ConnId> {
     let id = worker.connections.insert(Connection::new(Some(socket), kind));
     let connection = worker.connections.get_mut(id.slot)?;
     let watched = connection.socket.as_ref().map(|socket| worker.poller.add(socket, id.slot));

@@ -22,6 +22,7 @@ mod order;
 mod overload;
 mod publish;
 mod publisher;
+mod recovery;
 mod restart;
 mod scrape;
 mod socket;

@@ -239,7 +239,7 @@ impl World {
             Content::Message { event: "e".into(), payload: "1".into(), sender: Sender::System };
         let publication = Arc::new(Publication::new(id, channel(number), 0, content));
         let before: Vec<usize> = self.boxes.waiting.borrow().iter().map(VecDeque::len).collect();
-        match self.directory.publish(&self.boxes, &publication) {
+        match self.directory.publish(&self.boxes, &publication, |_| ()) {
             Ok(published) => {
                 let mut audience = 0;
                 for conn in self.connections.iter_mut().flatten() {
@@ -270,6 +270,7 @@ impl World {
             subscriber: &subscriber,
             already,
             reply: None,
+            comes_back: false,
             announcement: MessageId::nil(),
             now: 0,
         };

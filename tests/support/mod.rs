@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// A node whose command `configure` adds arguments and environment to, at every start.
-    pub(crate) fn with(configure: impl Fn(&mut Command) + Send + 'static) -> Self {
+    pub(crate) fn with(configure: impl Fn(&mut Command) + Send + Sync + 'static) -> Self {
         let wished = std::env::var_os("FANFARE_TEST_DENY_URING").is_some_and(|wish| wish == "1");
         Self::launch(Launch::new(configure, wished))
     }
@@ -188,14 +188,14 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// How to start the node, again and again.
 struct Launch {
-    configure: Box<dyn Fn(&mut Command) + Send>,
+    configure: Box<dyn Fn(&mut Command) + Send + Sync>,
     deny_uring: bool,
     data_dir: TempDir,
     output: Output,
 }
 
 impl Launch {
-    fn new(configure: impl Fn(&mut Command) + Send + 'static, deny_uring: bool) -> Self {
+    fn new(configure: impl Fn(&mut Command) + Send + Sync + 'static, deny_uring: bool) -> Self {
         Self {
             configure: Box::new(configure),
             deny_uring,

@@ -81,6 +81,12 @@ impl Decoder {
         result
     }
 
+    /// What was not parsed, for who goes on elsewhere. Right after a break between two messages, as
+    /// here, that is all there is.
+    pub fn into_rest(self) -> Vec<u8> {
+        self.kept.map(|kept| kept.backlog).unwrap_or_default()
+    }
+
     fn feed_kept(
         &mut self,
         input: &mut [u8],

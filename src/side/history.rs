@@ -1,0 +1,93 @@
+//! The writer's part in history: what waits is committed together, and whoever waits for that is
+//! told how safe it is now.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::store::{Store, StoreError};
+use crate::limits::{COMMIT_EVERY_MS, HISTORY_BATCH_MAX};
+use crate::message::{Durability, Record};
+use crate::metrics::Counters;
+use crate::router::{Answer, AnswerBody, Keep, Router};
+
+/// Between two lines of log about publications that are lost.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// What waits for history, and how its last commits went.
+#[derive(Debug)]
+pub(super) struct History {
+    pub(super) records: Receiver<Keep>,
+    committed: Option<Instant>,
+    complained: Option<Instant>,
+    lost: u64,
+}
+
+impl History {
+    pub(super) fn new(records: Receiver<Keep>) -> Self {
+        Self { records, committed: None, complained: None, lost: 0 }
+    }
+
+    /// Keeps this publication and those that wait behind it. Answers what was taken, kept or not.
+    pub(super) fn keep(
+        &mut self,
+        first: Keep,
+        store: &mut Store,
+        router: &Router,
+        counters: &Counters,
+    ) -> Vec<Record> {
+        self.pace();
+        let mut records = Vec::new();
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(keep) = next {
+            router.history.taken(&keep);
+            let Keep { record, level, from } = keep;
+            records.push(record);
+            waiting.push((level, from));
+            let has_room = records.len() < HISTORY_BATCH_MAX;
+            next = if has_room { self.records.try_recv().ok() } else { None };
+        }
+        let sync = waiting.iter().any(|(level, _)| *level == Durability::Synced);
+        let reached = match store.append(&records, sync) {
+            Ok(()) => {
+                counters.commits.add(1);
+                counters.kept.add(records.len() as u64);
+                Durability::Synced
+            }
+            Err(error) => {
+                counters.lost.add(records.len() as u64);
+                self.complain(records.len() as u64, &error);
+                Durability::Memory
+            }
+        };
+        for (level, from) in waiting {
+            let Some((acceptor, ticket)) = from else { continue };
+            let body = AnswerBody::Kept(level.min(reached));
+            router.answer(acceptor, Answer { ticket, body });
+        }
+        records
+    }
+
+    /// Lets a little time pass after the last commit, so that under load many share one.
+    fn pace(&mut self) {
+        let every = Duration::from_millis(COMMIT_EVERY_MS);
+        if let Some(passed) = self.committed.map(|last| last.elapsed())
+            && passed < every
+        {
+            thread::sleep(every - passed);
+        }
+        self.committed = Some(Instant::now());
+    }
+
+    /// Says that publications are lost: at once, and then from time to time how many.
+    fn complain(&mut self, lost: u64, error: &StoreError) {
+        self.lost += lost;
+        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+            self.complained = Some(Instant::now());
+            let lost = std::mem::take(&mut self.lost);
+            tracing::error!(%error, lost, "publications were delivered but are not in history");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Connection state recovery (contract section 7.7): a client whose connection was cut comes back to
+//! its subscriptions and is given what it missed, or is told that it cannot be.
+//!
+//! While a session is away the directory goes on giving its worker what is published on its
+//! channels, and the worker's log has all of it in one order. A session that comes back is counted
+//! in its channels again, each of which puts mail into the worker's own mailbox, and behind all of
+//! that stands [`Mail::Recover`](crate::router::Mail::Recover): when it comes up, what was missed is
+//! in the log up to this place and nothing of it is in any outbox, and from here on the session
+//! hears its channels as before.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::close::{self, Reason};
+use super::conn::Frame;
+use super::{Worker, command};
+use crate::engine::log::{Log, Position, Sent};
+use crate::hub::{self, encode, message_id};
+use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX, RECOVERABLE_MAX};
+use crate::message::{
+    Channel, ConnId, Credential, Group, Millis, PresenceMode, PrivateId, Publication, RecoveryKey,
+    WorkerId,
+};
+use crate::protocol::recovery::{Resume, encode_id};
+use crate::protocol::{insforge, socketio};
+use crate::router::{Mail, Slot};
+
+/// What a worker knows about sessions that may come back.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    terms: hub::Recovery,
+    log: Log,
+    places: HashMap<RecoveryKey, Place>,
+    /// Those who are away, in the order in which they are given up.
+    away: VecDeque<(Millis, RecoveryKey)>,
+}
+
+/// Where a session is.
+#[derive(Debug)]
+enum Place {
+    /// It has this connection, as far as the worker knows.
+    Here(ConnId),
+    /// It is away.
+    Away(Box<Away>),
+}
+
+/// What is kept of a session whose connection was cut.
+#[derive(Debug)]
+struct Away {
+    socket_key: [u8; 15],
+    credential: Arc<Credential>,
+    channels: Vec<(Channel, Group)>,
+    sent: Sent,
+    /// The end of the log when it was cut.
+    dropped: Position,
+    until: Millis,
+}
+
+/// A connection's part in its session.
+#[derive(Debug)]
+pub(super) struct Thread {
+    key: RecoveryKey,
+    sent: Sent,
+    /// It comes back, and is not yet told so.
+    comes_back: Option<Return>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Return {
+    /// From where on it has missed what there was.
+    from: Position,
+    /// See [`Away::dropped`].
+    dropped: Position,
+}
+
+impl Recovery {
+    /// With nothing to come back to yet.
+    pub(super) fn new(terms: hub::Recovery) -> Self {
+        let log = Log::new(terms.window, terms.log_bytes);
+        Self { terms, log, places: HashMap::new(), away: VecDeque::new() }
+    }
+}
+
+/// Enters a publication into the log and notes it for everybody who was given it.
+pub(super) fn note(worker: &mut Worker, publication: &Arc<Publication>) {
+    let Some(recovery) = &mut worker.recovery else { return };
+    let position = recovery.log.heard(publication.clone(), worker.now);
+    for group in Group::ALL {
+        for listener in worker.index.listeners(&publication.channel, group) {
+            let connection = worker.connections.get_mut(listener.connection);
+            let session = connection.and_then(|connection| connection.session());
+            if let Some(thread) = session.and_then(|session| session.thread.as_mut()) {
+                thread.sent.last = Some((position, publication.id));
+            }
+        }
+    }
+}
+
+/// Notes that a connection hears a channel from now on.
+pub(super) fn note_beginning(worker: &mut Worker, id: ConnId, channel: &Channel) {
+    let Some(key) = worker.session(id).and_then(|session| Some(session.thread.as_ref()?.key))
+    else {
+        return;
+    };
+    let now = worker.now;
+    if let Some(recovery) = &mut worker.recovery {
+        recovery.log.began(key, channel.clone(), now);
+    }
+}
+
+/// A session begins with this connection. The id by which it can be gone on with, where it can be.
+pub(super) fn begin(worker: &mut Worker, id: ConnId) -> Option<String> {
+    let worker_id = worker.id;
+    let recovery = worker.recovery.as_mut()?;
+    let (key, start) = (rand::random(), recovery.terms.start);
+    let sent = Sent { connected: recovery.log.end(), last: None };
+    let session = worker.connections.by_id(id)?.session()?;
+    session.thread = Some(Box::new(Thread { key, sent, comes_back: None }));
+    recovery.places.insert(key, Place::Here(id));
+    Some(encode_id(&PrivateId { worker: worker_id, start, key }))
+}
+
+/// The worker that a client must be brought to, if it wants to come back to a session of another.
+pub(super) fn home(worker: &Worker, resume: &Resume) -> Option<WorkerId> {
+    let recovery = worker.recovery.as_ref()?;
+    let is_ours = resume.id.start == recovery.terms.start;
+    let is_known = resume.id.worker.index() < worker.hub.router.workers.len();
+    (is_ours && is_known && resume.id.worker != worker.id).then_some(resume.id.worker)
+}
+
+/// Brings a client back to its session: the answer to its CONNECT follows with
+/// [`Mail::Recover`](crate::router::Mail::Recover). False where there is nothing to come back to.
+pub(super) fn resume(
+    worker: &mut Worker,
+    id: ConnId,
+    resume: &Resume,
+    credential: &Arc<Credential>,
+) -> bool {
+    let came_back = come_back(worker, id, resume, credential).is_some();
+    if worker.recovery.is_some() && !came_back {
+        worker.counters.not_recovered.add(1);
+    }
+    came_back
+}
+
+fn come_back(
+    worker: &mut Worker,
+    id: ConnId,
+    resume: &Resume,
+    credential: &Arc<Credential>,
+) -> Option<()> {
+    let key = resume.id.key;
+    let recovery = worker.recovery.as_ref()?;
+    if resume.id.start != recovery.terms.start || resume.id.worker != worker.id {
+        return None;
+    }
+    if let Place::Here(old) = *recovery.places.get(&key)? {
+        // The cut was not noticed here yet.
+        let held = worker.session(old)?.credential.clone()?;
+        if !is_same(&held, credential) {
+            return None;
+        }
+        close::now(worker, old.slot, Reason::Client);
+    }
+    let Some(Place::Away(away)) = worker.recovery.as_ref()?.places.get(&key) else { return None };
+    if !is_same(&away.credential, credential) {
+        return None;
+    }
+    let Some(Place::Away(away)) = worker.recovery.as_mut()?.places.remove(&key) else {
+        return None;
+    };
+    let came_back = rejoin(worker, id, resume, credential, &away);
+    for (channel, _) in &away.channels {
+        worker.hub.directory.back(channel, worker.id);
+    }
+    came_back
+}
+
+/// A session is its owner's alone. When the token expires is the new connection's own affair.
+fn is_same(one: &Credential, other: &Credential) -> bool {
+    (&one.id, &one.email, &one.role, one.is_user)
+        == (&other.id, &other.email, &other.role, other.is_user)
+}
+
+/// Counts the session in all of its channels again, or in none.
+fn rejoin(
+    worker: &mut Worker,
+    id: ConnId,
+    resume: &Resume,
+    credential: &Arc<Credential>,
+    away: &Away,
+) -> Option<()> {
+    let key = resume.id.key;
+    let log = &worker.recovery.as_ref()?.log;
+    let from = log.resume_from(&key, &away.sent, away.dropped, resume.offset)?;
+    let definitions = worker.hub.definitions.load();
+    if away.channels.iter().any(|(channel, _)| definitions.find(channel.as_str()).is_none()) {
+        return None;
+    }
+    drop(definitions);
+    if !worker.hub.router.worker(worker.id).reserve(Slot::Control) {
+        return None;
+    }
+    let session = worker.session(id)?;
+    let own_key = std::mem::replace(&mut session.socket_key, away.socket_key);
+    session.credential = Some(credential.clone());
+    let joined =
+        away.channels.iter().all(|(channel, group)| command::rejoin(worker, id, channel, *group));
+    if !joined {
+        worker.hub.router.worker(worker.id).release(Slot::Control);
+        command::leave_everything(worker, id.slot);
+        worker.session(id)?.socket_key = own_key;
+        return None;
+    }
+    let comes_back = Some(Return { from, dropped: away.dropped });
+    worker.session(id)?.thread = Some(Box::new(Thread { key, sent: away.sent, comes_back }));
+    worker.recovery.as_mut()?.places.insert(key, Place::Here(id));
+    worker.hub.router.worker(worker.id).post(Mail::Recover(id));
+    Some(())
+}
+
+/// Gives a session that came back what it missed, and its channels.
+pub(super) fn recover(worker: &mut Worker, id: ConnId) {
+    let Some(connection) = worker.connections.by_id(id) else { return };
+    let first = connection.subscriptions;
+    let Some(session) = connection.session() else { return };
+    let socket_id = session.socket_id();
+    let Some(thread) = &mut session.thread else { return };
+    let Some(Return { from, .. }) = thread.comes_back.take() else { return };
+    let (key, offset) = (thread.key, thread.sent);
+    let groups: HashMap<Channel, Group> =
+        worker.index.of(first).map(|(channel, group)| (channel.clone(), group)).collect();
+    let Some(recovery) = &worker.recovery else { return };
+    let missed = recovery.log.missed(&key, from, |channel| groups.contains_key(channel));
+    if recovery.log.start() > from || !fits(&missed) {
+        return begin_anew(worker, id);
+    }
+    let private_id = encode_id(&PrivateId { worker: worker.id, start: recovery.terms.start, key });
+    if let Some(session) = worker.session(id) {
+        session.namespaces |= 1;
+        if let Some(thread) = &mut session.thread {
+            let last = missed.last().map(|(position, one)| (*position, one.id));
+            thread.sent = Sent { last: last.or(offset.last), ..offset };
+        }
+    }
+    worker.send_text(id.slot, &socketio::connected_for_good(&socket_id, &private_id));
+    give(worker, id, &missed, &groups);
+    for (channel, group) in &groups {
+        worker.index.activate(first, channel, *group);
+        sync_presence(worker, id, channel);
+    }
+    worker.counters.recovered.add(1);
+    worker.counters.recovered_publications.add(missed.len() as u64);
+}
+
+/// Whether an outbox would hold it with room to spare.
+fn fits(missed: &[(Position, Arc<Publication>)]) -> bool {
+    let bytes: usize = missed.iter().map(|(_, one)| one.content.bytes() + ENVELOPE_BYTES).sum();
+    missed.len() <= OUTBOX_FRAMES_MAX / 2 && bytes <= OUTBOX_BYTES_MAX / 2
+}
+
+/// What a dialect puts around a publication, at most, for a channel of ordinary length.
+const ENVELOPE_BYTES: usize = 512;
+
+fn give(
+    worker: &mut Worker,
+    id: ConnId,
+    missed: &[(Position, Arc<Publication>)],
+    groups: &HashMap<Channel, Group>,
+) {
+    for (_, publication) in missed {
+        let Some(group) = groups.get(&publication.channel) else { continue };
+        let frame = Frame::shared(publication.frame(*group, encode), true);
+        let Some(connection) = worker.connections.by_id(id) else { return };
+        worker.counters.matched.add(1);
+        if !worker.drain.push(id.slot, connection, frame) {
+            worker.counters.dropped_slow_consumer.add(1);
+        }
+    }
+}
+
+/// Joins and leaves are not given again: who is there now comes in their place.
+fn sync_presence(worker: &mut Worker, id: ConnId, channel: &Channel) {
+    let definitions = worker.hub.definitions.load();
+    let is_full = definitions
+        .find(channel.as_str())
+        .is_some_and(|definition| definition.options.presence == PresenceMode::Full);
+    drop(definitions);
+    if !is_full {
+        return;
+    }
+    let Some((presence, present)) = worker.hub.directory.present(channel) else { return };
+    let now = worker.hub.clock.wall();
+    let text = insforge::presence_sync(channel, &presence, present, (message_id(now), now));
+    worker.send_text(id.slot, &text);
+}
+
+/// What it missed is gone after all: the client is let in as a new one.
+fn begin_anew(worker: &mut Worker, id: ConnId) {
+    let Some(session) = worker.session(id) else { return };
+    let credential = session.credential.clone();
+    forget(worker, id);
+    command::leave_everything(worker, id.slot);
+    worker.counters.not_recovered.add(1);
+    if let Some(session) = worker.session(id) {
+        session.socket_key = rand::random();
+        session.credential = credential;
+    }
+    super::session::welcome(worker, id);
+}
+
+/// The client has left for good: there is nothing to come back to.
+pub(super) fn forget(worker: &mut Worker, id: ConnId) {
+    let Some(thread) = worker.session(id).and_then(|session| session.thread.take()) else { return };
+    if let Some(recovery) = &mut worker.recovery {
+        recovery.places.remove(&thread.key);
+    }
+}
+
+/// Keeps what a session needs to come back. To be called while it is still in its channels.
+pub(super) fn keep(worker: &mut Worker, slot: u32, reason: Reason) {
+    let id = worker.connections.id(slot);
+    if !reason.may_come_back() {
+        return forget(worker, id);
+    }
+    let Some(connection) = worker.connections.by_id(id) else { return };
+    let first = connection.subscriptions;
+    let Some(session) = connection.session() else { return };
+    let (socket_key, credential) = (session.socket_key, session.credential.clone());
+    let (Some(thread), Some(credential)) = (session.thread.take(), credential) else { return };
+    let channels: Vec<(Channel, Group)> =
+        worker.index.of(first).map(|(channel, group)| (channel.clone(), group)).collect();
+    for (channel, _) in &channels {
+        worker.hub.directory.away(channel, worker.id);
+    }
+    let Some(recovery) = &mut worker.recovery else { return };
+    let dropped = thread.comes_back.map_or(recovery.log.end(), |back| back.dropped);
+    let until = worker.now + recovery.terms.window;
+    let away = Away { socket_key, credential, channels, sent: thread.sent, dropped, until };
+    recovery.places.insert(thread.key, Place::Away(Box::new(away)));
+    recovery.away.push_back((until, thread.key));
+    expire(worker);
+}
+
+/// Gives up whom nobody waits for any longer.
+pub(super) fn expire(worker: &mut Worker) {
+    let now = worker.now;
+    while let Some(recovery) = &mut worker.recovery {
+        recovery.log.trim(now);
+        let Some(&(until, key)) = recovery.away.front() else { return };
+        if until > now && recovery.away.len() <= RECOVERABLE_MAX {
+            return;
+        }
+        recovery.away.pop_front();
+        // It may have come back, and been cut again since.
+        let is_due = |place: &Place| matches!(place, Place::Away(away) if away.until == until);
+        if !recovery.places.get(&key).is_some_and(is_due) {
+            continue;
+        }
+        if let Some(Place::Away(away)) = recovery.places.remove(&key) {
+            for (channel, _) in &away.channels {
+                worker.hub.directory.back(channel, worker.id);
+            }
+        }
+    }
+}
+
+/// When somebody is to be given up next.
+pub(super) fn next(worker: &Worker) -> Option<Millis> {
+    worker.recovery.as_ref()?.away.front().map(|(until, _)| *until)
+}

@@ -1,0 +1,114 @@
+// Stock clients behind a proxy that cuts their connections with resets, again and again, while
+// others publish. Says `ready` when all are subscribed, `cut` when all cuts are made and the clients
+// are back, and at the end a line of JSON for each client: what it heard, channel by channel.
+//
+//   recovery.mjs <cuts> <milliseconds away> <channels, comma-separated> <transports of each client>
+import net from 'node:net';
+import { io } from 'socket.io-client';
+import * as harness from './harness.mjs';
+import { ask, assert, sleep, url } from './harness.mjs';
+
+const [cuts, away, channels] = [
+  Number(process.argv[2]),
+  Number(process.argv[3]),
+  process.argv[4].split(','),
+];
+const FIRST_CUT_WITHOUT_EVENTS = process.env.FIRST_CUT_WITHOUT_EVENTS === '1';
+
+/** Passes bytes on, until it resets all of its connections, and refuses new ones while closed. */
+class Proxy {
+  #pairs = new Set();
+  #isOpen = true;
+
+  async listen() {
+    const { hostname, port } = new URL(url);
+    this.server = net.createServer((near) => {
+      if (!this.#isOpen) return near.resetAndDestroy();
+      const far = net.connect(Number(port), hostname);
+      const pair = [near, far];
+      this.#pairs.add(pair);
+      for (const [one, other] of [pair, [far, near]]) {
+        one.setNoDelay(true);
+        one.on('error', () => {});
+        one.on('close', () => {
+          other.destroy();
+          this.#pairs.delete(pair);
+        });
+        one.pipe(other);
+      }
+    });
+    await new Promise((done) => this.server.listen(0, '127.0.0.1', done));
+    return `http://127.0.0.1:${this.server.address().port}`;
+  }
+
+  async cut(ms) {
+    this.#isOpen = false;
+    for (const pair of this.#pairs) for (const socket of pair) socket.resetAndDestroy();
+    await sleep(ms);
+    this.#isOpen = true;
+  }
+}
+
+async function client(transports) {
+  const proxy = new Proxy();
+  const socket = io(await proxy.listen(), {
+    auth: { token: harness.userToken(harness.freshUser()) },
+    transports: transports === 'default' ? undefined : [transports],
+    forceNew: true,
+    reconnectionDelay: 5,
+    reconnectionDelayMax: 20,
+    randomizationFactor: 0,
+  });
+  const heard = Object.fromEntries(channels.map((channel) => [channel, []]));
+  const state = { transports, proxy, socket, heard, recovered: [], ended: 0, ids: [], synced: 0 };
+  socket.on('connect', () => state.recovered.push(socket.recovered));
+  socket.on('connect', () => state.ids.push(socket.id));
+  socket.on('presence:sync', () => (state.synced += 1));
+  socket.on('n', ({ channel, payload }) => heard[channel].push(payload.n));
+  socket.on('end', () => (state.ended += 1));
+  await harness.next(socket, 'connect');
+  for (const channel of channels) {
+    const answer = await ask(socket, 'REALTIME_SUBSCRIBE', { channel });
+    assert.equal(answer.ok, true, JSON.stringify(answer));
+  }
+  return state;
+}
+
+/** Some are cut while they come back, which must not matter. */
+async function cutAndComeBack(state, number) {
+  const before = state.recovered.length;
+  // Between two polls there is nothing to cut.
+  do {
+    await state.proxy.cut(away);
+    await sleep(1);
+  } while (state.socket.connected);
+  if (number % 3 === 0) {
+    await sleep(Math.random() * 25);
+    await state.proxy.cut(away);
+  }
+  const isBack = () => state.socket.connected && state.recovered.length > before;
+  await harness.until(`${state.transports} is back after cut ${number}`, isBack, 60_000);
+  await sleep(Math.random() * 40);
+}
+
+await harness.run(240, async () => {
+  const clients = await Promise.all(process.argv.slice(5).map(client));
+  let made = 0;
+  if (FIRST_CUT_WITHOUT_EVENTS) {
+    await Promise.all(clients.map((state) => cutAndComeBack(state, 1)));
+    made = 1;
+  }
+  console.log('ready');
+  await Promise.all(
+    clients.map(async (state) => {
+      for (let number = made; number < cuts; number += 1) await cutAndComeBack(state, number);
+    }),
+  );
+  console.log('cut');
+  const all = () => clients.every((state) => state.ended >= channels.length);
+  await harness.until('everybody heard the end', all, 60_000);
+  for (const { transports, heard, recovered, ids, synced } of clients) {
+    const sameId = ids.every((id) => id === ids[0]);
+    console.log(JSON.stringify({ transports, heard, recovered: recovered.slice(1), sameId, synced }));
+  }
+});

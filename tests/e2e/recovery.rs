@@ -1,0 +1,107 @@
+//! Clients whose connection is cut, and who come back to what they missed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::Node;
+
+/// Each of them is cut so often; more, where the environment says so.
+const CUTS: &str = "25";
+const PATIENCE: Duration = Duration::from_secs(120);
+const CHANNELS: [&str; 3] = ["a:1", "a:2", "b"];
+
+fn node(window_ms: u64) -> Node {
+    let node = Node::with(move |command| {
+        command.env("FANFARE_RECOVERY_WINDOW_MS", window_ms.to_string());
+        command.args(["--workers", "2"]);
+    });
+    node.create_channel("a:*");
+    node.create_channel("b");
+    node
+}
+
+/// Publishes numbers on all channels until told to stop, then the end. Answers how many.
+fn publish(node: &Node, is_over: &AtomicBool) -> u64 {
+    let mut last = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        last += 1;
+        for channel in CHANNELS {
+            node.publish(channel, "n", &json!({ "n": last }));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    for channel in CHANNELS {
+        node.publish(channel, "end", &json!({}));
+    }
+    last
+}
+
+/// Ends the publishing, also where a test fails meanwhile.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Cuts clients while others publish. Answers how much was published, and what each client says.
+fn cut(node: &Node, args: &[&str], envs: &[(&str, &str)]) -> (u64, Vec<Value>) {
+    let clients = node.spawn_script("recovery.mjs", args, envs);
+    clients.wait_for("ready", PATIENCE);
+    let is_over = AtomicBool::new(false);
+    let count = args.len() - 3;
+    let published = thread::scope(|scope| {
+        let publisher = scope.spawn(|| publish(node, &is_over));
+        let stop = Stop(&is_over);
+        clients.wait_for("cut", PATIENCE);
+        drop(stop);
+        publisher.join().expect("everything is accepted")
+    });
+    let told = (0..count).map(|_| {
+        serde_json::from_str(&clients.next_line(PATIENCE)).expect("a line for each client")
+    });
+    let told = told.collect();
+    clients.succeed(PATIENCE);
+    (published, told)
+}
+
+#[test]
+fn whoever_is_cut_misses_nothing() {
+    let node = node(60_000);
+    let cuts = std::env::var("FANFARE_TEST_CUTS").unwrap_or_else(|_| CUTS.to_owned());
+    let channels = CHANNELS.join(",");
+    let clients = ["websocket", "default", "polling", "websocket"];
+    let args = [&[cuts.as_str(), "0", &channels][..], &clients].concat();
+    let (published, told) = cut(&node, &args, &[("FIRST_CUT_WITHOUT_EVENTS", "1")]);
+    let all: Vec<u64> = (1..=published).collect();
+    for client in told {
+        let name = &client["transports"];
+        for channel in CHANNELS {
+            assert_eq!(client["heard"][channel], json!(all), "{name} on {channel}");
+        }
+        let recovered = client["recovered"].as_array().expect("a list");
+        assert!(recovered.iter().all(|one| *one == json!(true)), "{name}: {recovered:?}");
+        assert!(recovered.len() as u64 >= cuts.parse::<u64>().expect("a number"), "{name}");
+        assert_eq!(client["sameId"], json!(true), "{name}");
+        assert!(client["synced"].as_u64() >= Some(3 * recovered.len() as u64), "{client}");
+    }
+    assert!(node.metric("fanfare_recovered_publications_total") > 0);
+    assert_eq!(node.metric("fanfare_deliveries_queued"), 0);
+}
+
+#[test]
+fn who_was_away_for_longer_than_the_log_is_told_so() {
+    let node = node(300);
+    let channels = CHANNELS.join(",");
+    let args = ["2", "1500", &channels, "websocket"];
+    let clients = node.spawn_script("recovery.mjs", &args, &[]);
+    clients.wait_for("ready", PATIENCE);
+    clients.wait_for("cut", PATIENCE);
+    drop(clients);
+    assert_eq!(node.metric("fanfare_recoveries_total{outcome=\"recovered\"}"), 0);
+    assert!(node.metric("fanfare_recoveries_total{outcome=\"refused\"}") >= 2);
+}
