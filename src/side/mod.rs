@@ -2,6 +2,7 @@
 //! nobody waits on; answers go to the acceptor that asked.
 
 pub mod store;
+pub mod webhook;
 
 use std::sync::Arc;
 
