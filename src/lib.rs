@@ -30,7 +30,7 @@
 //!  └─────────────┬──────────┘
 //!                │ bounded queue, never waited on
 //!  ┌─────────────▼──────────┐
-//!  │ side: SQLite           │
+//!  │ side: SQLite, webhooks │
 //!  └────────────────────────┘
 //! ```
 //!
@@ -126,6 +126,10 @@
 //!   consumers who are not slow at all.
 //! - **Stopping is a flag and a bell**, not mail: it must reach a worker whose mailbox is full. The
 //!   listener is shut down rather than closed, because accepts that wait in a ring hold it open.
+//! - **A webhook's address is checked where it is connected to** ([`side::webhook`]): names are
+//!   resolved by a resolver of our own that leaves out what is not public, so that a name cannot
+//!   show one address to a check and another to the connection. What those who offer a call had to
+//!   drop is counted by the thread of webhooks, since every counter has one writer.
 //! - **A socket that is handed over is duplicated out of the runtime** (`acceptor/handover.rs`): an
 //!   operation that was given up may hold monoio's descriptor until its cancellation completes.
 

@@ -76,6 +76,9 @@ pub const SHUTDOWN_POLLS_MS: u64 = 2_000;
 /// How long a stopping node waits, once every connection was told, for requests that are under way
 /// and for clients to close their side, in milliseconds; then it stops without them and says so.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
+/// How long a stopping node lets webhook calls go on, in milliseconds; what is left then is dropped
+/// and counted.
+pub const SHUTDOWN_WEBHOOKS_MS: u64 = 5_000;
 /// How long a stopping node waits for the store to be flushed, in milliseconds; then it fails.
 pub const SHUTDOWN_FLUSH_MS: u64 = 30_000;
 /// How long a thread may take to answer before `GET /api/health` calls it stuck, in milliseconds.
@@ -121,6 +124,42 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Longest HTTP request body, in bytes. Beyond it 413.
 pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+
+/// Times that a webhook is called for one publication; then the call is given up and counted.
+pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
+/// Between the first attempt of a webhook call and the second, in milliseconds, give or take half
+/// of it. Each further wait is twice as long.
+pub const WEBHOOK_RETRY_MS: u64 = 1_000;
+/// Longest `Retry-After` that is obeyed, in seconds; a longer one counts as this.
+pub const WEBHOOK_RETRY_AFTER_S_MAX: u64 = 60;
+/// Calls taken for one target (scheme, host and port) and not settled yet: waiting, under way, and
+/// between two attempts. At the bound a new one is dropped and counted.
+pub const WEBHOOK_TARGET_QUEUE_MAX: usize = 1_024;
+/// Calls under way to one target; the others wait for their turn.
+pub const WEBHOOK_TARGET_CONCURRENT_MAX: usize = 8;
+/// Calls under way to all targets, each with a descriptor; the others wait for their turn. Only
+/// more targets than this divided by the bound before, all without an answer, slow down others.
+pub const WEBHOOK_CONCURRENT_MAX: usize = 1_024;
+/// Webhook calls taken and not settled yet, over all targets. At the bound a new one is dropped
+/// and counted.
+pub const WEBHOOK_WAITING_MAX: usize = 65_536;
+/// Bytes of payload that webhook calls keep, over all targets; what goes to several URLs counts
+/// once. At the bound a new call is dropped and counted.
+pub const WEBHOOK_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Publications on their way to the thread of webhooks. At the bound a new one is dropped and
+/// counted.
+pub const WEBHOOK_HANDOVER_MAX: usize = 4_096;
+/// Names of webhook targets that are looked up at once, each on a thread; the others wait.
+pub const WEBHOOK_LOOKUPS_MAX: usize = 32;
+/// Bytes of a webhook's answer that are read, so that its connection can be used again. A longer
+/// answer costs its connection.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// How long an idle connection to a webhook is kept, in milliseconds.
+pub const WEBHOOK_IDLE_MS: u64 = 15_000;
+/// Between two lines in the log about the same webhook target, in milliseconds.
+pub const WEBHOOK_WARNING_MS: u64 = 60_000;
+/// Webhook targets that the log may name within that time; the others are only counted.
+pub const WEBHOOK_WARNED_MAX: usize = 1_024;
 
 /// Requests waiting for the store. At the bound the request is answered 503 with Retry-After.
 pub const STORE_QUEUE_MAX: usize = 1_024;
@@ -168,6 +207,16 @@ const _: () = assert!(
     "what one turn adds leaves a connection that keeps up far from the bound"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
+const _: () = assert!(
+    WEBHOOK_WAITING_MAX >= WEBHOOKS_PER_DEFINITION_MAX
+        && WEBHOOK_WAITING_BYTES_MAX >= MESSAGE_BYTES_MAX,
+    "a publication for all webhooks of a definition finds room when nothing waits"
+);
+const _: () = assert!(
+    WEBHOOK_CONCURRENT_MAX >= 16 * WEBHOOK_TARGET_CONCURRENT_MAX,
+    "a few targets that do not answer leave most places to the others"
+);
+const _: () = assert!(SHUTDOWN_FLUSH_MS > 2 * SHUTDOWN_WEBHOOKS_MS, "the store comes after them");
 const _: () = assert!(
     SHUTDOWN_GRACE_MS > SHUTDOWN_LINGER_MS && SHUTDOWN_GRACE_MS > SHUTDOWN_POLLS_MS,
     "who is told last that a node stops has as long to close as anybody else"

@@ -226,7 +226,7 @@ fn log(config: &Config) {
     if config.workers > cores {
         tracing::warn!(workers = config.workers, cores, "there are more workers than cores");
     }
-    for key in ["auth.api_key", "auth.anon_key", "auth.jwt_secret"] {
+    for key in ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret"] {
         let Place::File { path, line } = config.place(key) else { continue };
         let is_open = path.metadata().is_ok_and(|found| found.permissions().mode() & 0o044 != 0);
         if is_open {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Characters of somebody's text that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 /// How texts begin that are secrets wherever they stand: our keys, tokens, PEM blocks.
-const SECRET_STARTS: [&str; 4] = ["ik_", "anon_", "eyJ", "-----BEGIN"];
+const SECRET_STARTS: [&str; 5] = ["ik_", "anon_", "whsec_", "eyJ", "-----BEGIN"];
 
 /// Where a value was given.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -21,7 +21,8 @@ const TIMEOUT_MS_MAX: u64 = 3_600_000;
 const TIMEOUT_MS_MIN: u64 = 50;
 /// As many acceptors as make sense on the largest machine in sight.
 const ACCEPTOR_THREADS_MAX: u64 = 64;
-/// Hexadecimal digits after the prefix of an API key or anon key (contract section 1.1).
+/// Hexadecimal digits after the prefix of an API key or anon key (contract section 1.1), and of the
+/// secret of webhooks.
 const KEY_DIGITS: usize = 64;
 
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
@@ -285,6 +286,33 @@ pub static KEYS: &[Key] = &[
         default: DefaultValue::Text("false"),
         kind: Kind::Switch(|config, close| config.auth.close_expired = close),
         show: |config| Some(config.auth.close_expired.to_string()),
+    },
+    Key {
+        name: "webhooks.secret",
+        env: "FANFARE_WEBHOOKS_SECRET",
+        meaning: "Secret that webhook calls are signed with.",
+        default: DefaultValue::Generated,
+        kind: Kind::Secret {
+            form: Form::Key("whsec_"),
+            set: |config, secret| config.webhooks.secret = Some(secret),
+        },
+        show: |config| config.webhooks.secret.as_ref().map(masked),
+    },
+    Key {
+        name: "webhooks.timeout_ms",
+        env: "FANFARE_WEBHOOKS_TIMEOUT_MS",
+        meaning: "Time for a webhook to answer, each time that it is called.",
+        default: DefaultValue::Text("10000"),
+        kind: Kind::timeout(|config, ms| config.webhooks.timeout_ms = ms),
+        show: |config| Some(config.webhooks.timeout_ms.to_string()),
+    },
+    Key {
+        name: "webhooks.allow_private",
+        env: "FANFARE_WEBHOOKS_ALLOW_PRIVATE",
+        meaning: "Call webhooks on loopback, private and other addresses that are not public, too.",
+        default: DefaultValue::Text("false"),
+        kind: Kind::Switch(|config, on| config.webhooks.allow_private = on),
+        show: |config| Some(config.webhooks.allow_private.to_string()),
     },
 ];
 

@@ -55,6 +55,8 @@ pub struct Config {
     pub recovery: Recovery,
     /// What the node trusts.
     pub auth: Auth,
+    /// How webhooks are called.
+    pub webhooks: Webhooks,
     /// Serve what other people's test suites need; only ever on a loopback address.
     pub conformance: bool,
     /// Where the values come from that are not defaults, by key.
@@ -121,6 +123,18 @@ pub struct Auth {
     pub jwks_file: Option<PathBuf>,
     /// Whether clients are closed when their token expires.
     pub close_expired: bool,
+}
+
+/// How webhooks are called. A secret that is not given comes from the data directory: see
+/// [`secrets::ensure`].
+#[derive(Clone, Debug)]
+pub struct Webhooks {
+    /// What calls are signed with: `whsec_` and 64 hexadecimal digits.
+    pub secret: Option<Secret>,
+    /// For a webhook to answer, each time that it is called, in milliseconds.
+    pub timeout_ms: u64,
+    /// Whether addresses that are not public may be called.
+    pub allow_private: bool,
 }
 
 /// A text that is never printed.
@@ -268,6 +282,7 @@ impl Config {
             },
             recovery: Recovery { window_ms: 0, log_bytes: 0 },
             auth: Auth::default(),
+            webhooks: Webhooks { secret: None, timeout_ms: 0, allow_private: false },
             conformance: false,
             places: BTreeMap::new(),
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use toml::de::DeValue;
 
 use super::keys::Form;
@@ -30,6 +30,8 @@ pub struct Secrets {
     pub anon_key: Secret,
     /// Of HS256 tokens.
     pub jwt_secret: Secret,
+    /// Of webhook calls.
+    pub webhook_secret: Secret,
     /// Whether this start made the file.
     pub created: bool,
     /// The file.
@@ -43,7 +45,8 @@ pub fn path(data_dir: &Path) -> PathBuf {
 
 /// Makes the data directory (mode 0700) if it is missing, and in it `keys.toml` (mode 0600) with
 /// random secrets; later starts read it. What is configured wins over the file; where everything
-/// is, the file is neither made nor read. Two nodes that start at once agree on one file.
+/// is, the file is neither made nor read. A file from before webhooks were signed gets the secret
+/// that it lacks. Two nodes that start at once agree on one file.
 ///
 /// # Errors
 /// A directory or file that cannot be made, and whatever is wrong with an existing file.
@@ -52,15 +55,12 @@ pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> 
         named(config, "data_dir", data_dir, format!("cannot be created: {error}"))
     })?;
     let path = path(data_dir);
-    let auth = &config.auth;
-    if let (Some(api_key), Some(anon_key), Some(jwt_secret)) =
-        (auth.api_key.clone(), auth.anon_key.clone(), auth.jwt_secret.clone())
-    {
-        return Ok(Secrets { api_key, anon_key, jwt_secret, created: false, path });
+    if are_all_configured(config) {
+        return Kept::default().complete(config, path, |_| unreachable!("it is configured"));
     }
     let created = create_if_missing(data_dir, &path)
         .map_err(|error| Mistake::file(&path, format!("cannot be created: {error}")))?;
-    let secrets = Kept::read(&path)?.complete(config, path)?;
+    let secrets = Kept::read(&path)?.complete(config, path, add_webhook_secret)?;
     Ok(Secrets { created, ..secrets })
 }
 
@@ -73,14 +73,11 @@ pub fn inspect(config: &Config) -> Result<(), ConfigError> {
     let is_there = inspect_directory(data_dir)
         .map_err(|reason| named(config, "data_dir", data_dir, reason))?;
     let path = path(data_dir);
-    let auth = &config.auth;
-    let all_configured =
-        auth.api_key.is_some() && auth.anon_key.is_some() && auth.jwt_secret.is_some();
     // A link to nowhere is there, too: nothing would be made in its place.
-    if !is_there || all_configured || fs::symlink_metadata(&path).is_err() {
+    if !is_there || are_all_configured(config) || fs::symlink_metadata(&path).is_err() {
         return Ok(());
     }
-    Kept::read(&path)?.complete(config, path).map(drop)
+    Kept::read(&path)?.complete(config, path, inspect_addition).map(drop)
 }
 
 /// The secret of HS256 tokens, without making one.
@@ -96,7 +93,8 @@ pub fn jwt_secret(config: &Config) -> Result<Secret, ConfigError> {
         let reason = "no keys are there yet; start the node first, or set FANFARE_JWT_SECRET";
         return Err(Mistake::file(&path, reason).into());
     }
-    Ok(Kept::read(&path)?.complete(config, path)?.jwt_secret)
+    // A token needs no webhooks.
+    Ok(Kept::read(&path)?.complete(config, path, |_| Ok("".into()))?.jwt_secret)
 }
 
 /// A file of public keys that the configuration names.
@@ -145,6 +143,13 @@ fn read_named(
     Ok(Some(PublicKeysFile { name, path: path.to_owned(), text }))
 }
 
+fn are_all_configured(config: &Config) -> bool {
+    let auth = &config.auth;
+    [&auth.api_key, &auth.anon_key, &auth.jwt_secret, &config.webhooks.secret]
+        .iter()
+        .all(|secret| secret.is_some())
+}
+
 /// The error of a file or directory that a key names.
 fn named(config: &Config, name: &'static str, path: &Path, reason: String) -> ConfigError {
     Mistake::Named { place: config.place(name), name, path: path.to_owned(), reason }.into()
@@ -191,13 +196,48 @@ fn write_new(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let text = format!(
         "# Secrets of this node, made at its first start. Whoever can read them can be anybody.\n\
-         api_key = \"ik_{}\"\nanon_key = \"anon_{}\"\njwt_secret = \"{}\"\n",
+         api_key = \"ik_{}\"\nanon_key = \"anon_{}\"\njwt_secret = \"{}\"\n\
+         webhook_secret = \"whsec_{}\"\n",
+        random_hex()?,
         random_hex()?,
         random_hex()?,
         random_hex()?,
     );
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+/// Writes the secret of webhooks behind what a file of an earlier release holds, in place, so that
+/// it keeps its owner, its mode and its links. Whoever comes second finds what the first has added.
+fn add_webhook_secret(path: &Path) -> Result<Secret, String> {
+    let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(not_added)?;
+    flock(&file, FlockOperation::LockExclusive).map_err(not_added)?;
+    let text = read_private(path)?;
+    if let Ok(Kept { webhook_secret: Some(secret), .. }) = Kept::parse(path, &text) {
+        return Ok(secret);
+    }
+    let secret = format!("whsec_{}", random_hex().map_err(not_added)?);
+    let end_of_last = if text.ends_with('\n') { "" } else { "\n" };
+    let line = format!("{end_of_last}webhook_secret = \"{secret}\"\n");
+    let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // Half of a line would be a mistake in the file.
+        let _ = file.set_len(text.len() as u64);
+        not_added(error)
+    })?;
+    tracing::info!(file = %path.display(), "a secret for signing webhook calls was added");
+    Ok((*secret).into())
+}
+
+/// What [`add_webhook_secret`] would fail for, and no secret.
+fn inspect_addition(path: &Path) -> Result<Secret, String> {
+    access(path, Access::WRITE_OK).map_err(not_added)?;
+    Ok("".into())
+}
+
+fn not_added(error: impl Into<io::Error>) -> String {
+    let error = error.into();
+    format!("`webhook_secret` is missing and cannot be added ({error}); add it, or configure it")
 }
 
 fn random_hex() -> io::Result<String> {
@@ -212,12 +252,17 @@ struct Kept {
     api_key: Option<Secret>,
     anon_key: Option<Secret>,
     jwt_secret: Option<Secret>,
+    webhook_secret: Option<Secret>,
 }
 
 impl Kept {
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = read_private(path).map_err(|reason| Mistake::file(path, reason))?;
-        let document = Document::parse(path, &text)?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let document = Document::parse(path, text)?;
         let mut kept = Self::default();
         let values = document.top().into_iter();
         let set = |(name, line, value): (&str, usize, &DeValue<'_>)| {
@@ -242,12 +287,21 @@ impl Kept {
             "api_key" => Some(("api_key", Form::Key("ik_"), &mut self.api_key)),
             "anon_key" => Some(("anon_key", Form::Key("anon_"), &mut self.anon_key)),
             "jwt_secret" => Some(("jwt_secret", Form::JwtSecret, &mut self.jwt_secret)),
+            "webhook_secret" => {
+                Some(("webhook_secret", Form::Key("whsec_"), &mut self.webhook_secret))
+            }
             _ => None,
         }
     }
 
-    /// What is configured, and the rest from this file at `path`.
-    fn complete(self, config: &Config, path: PathBuf) -> Result<Secrets, ConfigError> {
+    /// What is configured, and the rest from this file at `path`. `add` makes the secret of
+    /// webhooks, which files of earlier releases lack, once nothing else is wrong.
+    fn complete(
+        self,
+        config: &Config,
+        path: PathBuf,
+        add: impl FnOnce(&Path) -> Result<Secret, String>,
+    ) -> Result<Secrets, ConfigError> {
         let auth = &config.auth;
         let mut missing = Vec::new();
         let mut or_kept = |configured: &Option<Secret>, kept: Option<Secret>, name| {
@@ -265,7 +319,11 @@ impl Kept {
         let anon_key = or_kept(&auth.anon_key, self.anon_key, "anon_key");
         let jwt_secret = or_kept(&auth.jwt_secret, self.jwt_secret, "jwt_secret");
         ConfigError::of(missing)?;
-        Ok(Secrets { api_key, anon_key, jwt_secret, created: false, path })
+        let webhook_secret = match config.webhooks.secret.clone().or(self.webhook_secret) {
+            Some(secret) => secret,
+            None => add(&path).map_err(|reason| Mistake::file(&path, reason))?,
+        };
+        Ok(Secrets { api_key, anon_key, jwt_secret, webhook_secret, created: false, path })
     }
 }
 
@@ -332,6 +390,7 @@ mod tests {
         assert!(Form::Key("ik_").fits(first.api_key.expose()));
         assert!(Form::Key("anon_").fits(first.anon_key.expose()));
         assert_eq!(first.jwt_secret.expose().len(), 64);
+        assert!(Form::Key("whsec_").fits(first.webhook_secret.expose()));
         assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "no draft is left");
 
         let second = ensure(&data_dir, &Config::defaults()).unwrap();
@@ -339,6 +398,7 @@ mod tests {
         assert_eq!(second.api_key, first.api_key);
         assert_eq!(second.anon_key, first.anon_key);
         assert_eq!(second.jwt_secret, first.jwt_secret);
+        assert_eq!(second.webhook_secret, first.webhook_secret);
         assert!(!format!("{first:?}").contains(first.jwt_secret.expose()));
 
         let elsewhere = ensure(&dir.path().join("c"), &Config::defaults()).unwrap();
@@ -363,9 +423,11 @@ mod tests {
             ("FANFARE_API_KEY", api_key),
             ("FANFARE_ANON_KEY", anon_key.clone()),
             ("FANFARE_JWT_SECRET", "s".repeat(32)),
+            ("FANFARE_WEBHOOKS_SECRET", format!("whsec_{}", "0e".repeat(32))),
         ]);
         let secrets = ensure(empty.path(), &config).unwrap();
         assert_eq!(secrets.anon_key.expose(), anon_key);
+        assert_eq!(secrets.webhook_secret.expose(), format!("whsec_{}", "0e".repeat(32)));
         assert!(!secrets.created && !secrets.path.exists());
     }
 
@@ -385,6 +447,51 @@ mod tests {
         assert_eq!(keys.len(), 1);
         assert_eq!(all.iter().filter(|secrets| secrets.created).count(), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    /// What an earlier release wrote.
+    fn unsigned() -> String {
+        format!(
+            "# Mine.\napi_key = 'ik_{}'\nanon_key = 'anon_{}'\njwt_secret = '{}'",
+            "ab".repeat(32),
+            "cd".repeat(32),
+            "s".repeat(32)
+        )
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_release_gets_the_secret_of_webhooks() {
+        let dir = kept(&unsigned());
+        let path = dir.path().join(FILE_NAME);
+        assert_eq!(inspection(dir.path()), Ok(()));
+        let config = Config { data_dir: dir.path().to_owned(), ..Config::defaults() };
+        assert_eq!(jwt_secret(&config).unwrap().expose(), "s".repeat(32));
+        assert_eq!(fs::read_to_string(&path).unwrap(), unsigned(), "nothing is added by looking");
+
+        let barrier = std::sync::Barrier::new(8);
+        let all: Vec<Secrets> = std::thread::scope(|scope| {
+            let start = || {
+                barrier.wait();
+                ensure(dir.path(), &Config::defaults()).unwrap()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let secret = all[0].webhook_secret.expose();
+        assert!(all.iter().all(|secrets| secrets.webhook_secret.expose() == secret));
+        assert!(all.iter().all(|secrets| !secrets.created));
+        let expected = format!("{}\nwebhook_secret = \"{secret}\"\n", unsigned());
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!((mode(&path), fs::read_dir(dir.path()).unwrap().count()), (0o600, 1));
+    }
+
+    #[test]
+    fn a_file_is_left_alone_where_the_secret_of_webhooks_is_configured() {
+        let dir = kept(&unsigned());
+        let secret = format!("whsec_{}", "0e".repeat(32));
+        let config = configured(&[("FANFARE_WEBHOOKS_SECRET", secret.clone())]);
+        assert_eq!(ensure(dir.path(), &config).unwrap().webhook_secret.expose(), secret);
+        assert_eq!(fs::read_to_string(dir.path().join(FILE_NAME)).unwrap(), unsigned());
     }
 
     #[test]
@@ -441,6 +548,11 @@ mod tests {
             (
                 "#\n#\njwt_secret = 'hunter2'".to_owned(),
                 "keys.toml:3: `jwt_secret` must be a text of at least 32 bytes".to_owned(),
+            ),
+            (
+                "webhook_secret = 'hunter2'".to_owned(),
+                "keys.toml:1: `webhook_secret` must be `whsec_` and 64 hexadecimal digits"
+                    .to_owned(),
             ),
             (
                 format!("{api_key}\n{api_key}"),

@@ -65,6 +65,8 @@ fn told_nothing_a_node_has_its_defaults() {
     assert_eq!(config.recovery.window_ms, 0);
     assert!(!config.auth.close_expired);
     assert!(config.auth.api_key.is_none() && config.auth.jwks_file.is_none());
+    let Webhooks { secret, timeout_ms, allow_private } = config.webhooks;
+    assert_eq!((secret, timeout_ms, allow_private), (None, 10_000, false));
 }
 
 #[test]
@@ -101,6 +103,8 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "pin_threads" => "false".to_owned(),
             "auth.close_expired" => "true".to_owned(),
             "recovery.log_bytes" => "1048576".to_owned(),
+            "webhooks.allow_private" => "true".to_owned(),
+            "webhooks.secret" => format!("whsec_{}", "5e".repeat(32)),
             "auth.api_key" => api_key(),
             "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
             "auth.jwt_secret" => "s".repeat(32),
@@ -112,7 +116,8 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         let bare = text.parse::<u64>().is_ok() || text.parse::<bool>().is_ok();
         let value = if bare { text.clone() } else { format!("{text:?}") };
         let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}"));
-        let masked = matches!(key.name, "auth.api_key" | "auth.anon_key" | "auth.jwt_secret");
+        let secrets = ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret"];
+        let masked = secrets.contains(&key.name);
         let expected = if masked { " = \"[masked]\"".to_owned() } else { shown.1 };
         let file = format!("{}/f.toml:1", files.dir.path().display());
         for (loaded, place) in [
@@ -212,6 +217,10 @@ fn values_of_the_wrong_form_are_explained() {
         (
             "auth.jwt_secret = 'hunter2'",
             "f.toml:1: `auth.jwt_secret` must be a text of at least 32 bytes".into(),
+        ),
+        (
+            "[webhooks]\nsecret = 'whsec_hunter2'",
+            "f.toml:2: `webhooks.secret` must be `whsec_` and 64 hexadecimal digits".into(),
         ),
     ]);
 }

@@ -171,6 +171,33 @@ counters! {
             "HTTP requests that broke the protocol or its limits.";
         http_timeouts: "counter" "fanfare_http_timeouts_total" ""
             "HTTP connections closed because the client was too slow.";
+        webhook_attempts: "counter" "fanfare_webhook_attempts_total" ""
+            "Requests sent to webhooks, repeated ones included.";
+        webhook_delivered: "counter" "fanfare_webhook_calls_total" "outcome=\"delivered\""
+            "Calls of webhooks that came to an end: one for each URL of a publication.";
+        webhook_failed: "counter" "fanfare_webhook_calls_total" "outcome=\"failed\""
+            "Calls of webhooks that came to an end: one for each URL of a publication.";
+        webhook_refused: "counter" "fanfare_webhook_calls_total" "outcome=\"refused\""
+            "Calls of webhooks that came to an end: one for each URL of a publication.";
+        webhook_dropped: "counter" "fanfare_webhook_calls_total" "outcome=\"dropped\""
+            "Calls of webhooks that came to an end: one for each URL of a publication.";
+        webhook_dropped_waiting:
+            "counter" "fanfare_webhook_dropped_total" "reason=\"waiting\""
+            "Calls of webhooks dropped, by the bound that they met.";
+        webhook_dropped_bytes:
+            "counter" "fanfare_webhook_dropped_total" "reason=\"bytes\""
+            "Calls of webhooks dropped, by the bound that they met.";
+        webhook_dropped_handover:
+            "counter" "fanfare_webhook_dropped_total" "reason=\"handover\""
+            "Calls of webhooks dropped, by the bound that they met.";
+        webhook_dropped_target_queue:
+            "counter" "fanfare_webhook_dropped_total" "reason=\"target_queue\""
+            "Calls of webhooks dropped, by the bound that they met.";
+        webhook_dropped_stopped:
+            "counter" "fanfare_webhook_dropped_total" "reason=\"stopped\""
+            "Calls of webhooks dropped, by the bound that they met.";
+        webhook_waiting: "gauge" "fanfare_webhook_waiting" ""
+            "Calls of webhooks waiting, under way, or between two attempts at the moment.";
         accept_pauses: "counter" "fanfare_accept_pauses_total" ""
             "Times that accepting stopped for want of descriptors or room.";
     }

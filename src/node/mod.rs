@@ -13,7 +13,6 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::Receiver;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -30,15 +29,16 @@ use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
-use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Keep, Mail, Router, Wish};
-use crate::side::Writer;
+use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
 use crate::side::store::{Store, StoreError};
+use crate::side::webhook::Settings;
+use crate::side::{Incoming, Writer};
 use crate::worker::Worker;
 use crate::worker::driver::Driver;
 use listen::listen_patiently;
 
 /// Threads of the side that count.
-const SIDE_THREADS: usize = 1;
+const SIDE_THREADS: usize = 2;
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +152,8 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
-    let node = Node { config: config.clone(), hub, keys, driver, listener };
+    let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
+    let node = Node { config: config.clone(), hub, keys, webhooks, driver, listener };
     node.start(store, inboxes, &told)?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
@@ -250,6 +251,7 @@ struct Node {
     config: Config,
     hub: Arc<Hub>,
     keys: Arc<Keys>,
+    webhooks: Settings,
     driver: Driver,
     listener: TcpListener,
 }
@@ -269,7 +271,8 @@ impl Drop for Ending {
 impl Node {
     /// Starts all threads; each that ends is told.
     fn start(&self, store: Store, inboxes: Inboxes, told: &mpsc::Sender<Event>) -> io::Result<()> {
-        self.start_writer(store, (inboxes.side, inboxes.history), told)?;
+        let incoming = Incoming { wishes: inboxes.side, records: inboxes.history };
+        self.start_writer(store, incoming, told)?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
@@ -285,12 +288,14 @@ impl Node {
     fn start_writer(
         &self,
         store: Store,
-        (wishes, records): (Receiver<Wish>, Receiver<Keep>),
+        incoming: Incoming,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, flushed) = (self.hub.clone(), told.clone());
-        let counters = hub.metrics.thread(self.hot_threads());
-        let writer = Writer::new(store, wishes, records, hub.router.clone(), counters);
+        let hot = self.hot_threads();
+        let counters = [0, 1].map(|thread| hub.metrics.thread(hot + thread));
+        let writer =
+            Writer::new(store, incoming, self.webhooks.clone(), hub.router.clone(), counters)?;
         spawn("side", told, move || {
             let ended = writer.run(|all| {
                 let next = hub.definitions.load().replaced_by(all);

@@ -3,37 +3,76 @@
 
 mod history;
 pub mod store;
+pub mod webhook;
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, bounded, select};
 
-use crate::message::{ChannelDefinition, Millis};
+use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
+use crate::message::{ChannelDefinition, MessageId, Millis, Record};
 use crate::metrics::Counters;
 use crate::router::{Answer, AnswerBody, Keep, Router, StoreChange, StoreOutcome, Wish};
 use history::History;
 use store::{Store, StoreError};
+use webhook::{Call, Settings, Settled, Webhooks};
 
 /// The one thread that writes to the store.
-#[derive(Debug)]
 pub struct Writer {
     store: Store,
     wishes: Receiver<Wish>,
     history: History,
+    calls: Calls,
     router: Arc<Router>,
     counters: Arc<Counters>,
 }
 
+/// What comes into a [`Writer`].
+#[derive(Debug)]
+pub struct Incoming {
+    /// What is asked of it.
+    pub wishes: Receiver<Wish>,
+    /// What it is to keep.
+    pub records: Receiver<Keep>,
+}
+
+/// Webhooks, and what they say.
+struct Calls {
+    webhooks: Webhooks,
+    settled: Receiver<MessageId>,
+}
+
+impl Calls {
+    fn start(settings: Settings, counters: Arc<Counters>) -> io::Result<Self> {
+        let (told, settled) = bounded(WEBHOOK_WAITING_MAX);
+        let webhooks = Webhooks::start(settings, counters, move |call: Settled| {
+            // The writer takes them between two commits; it waits for no webhook.
+            if call.delivered {
+                let _ = told.send(call.message);
+            }
+        })?;
+        Ok(Self { webhooks, settled })
+    }
+}
+
 impl Writer {
-    /// That takes what comes in from these queues.
+    /// That calls webhooks as these settings say, with a thread and counters of their own.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or no TLS.
     pub fn new(
         store: Store,
-        wishes: Receiver<Wish>,
-        records: Receiver<Keep>,
+        incoming: Incoming,
+        settings: Settings,
         router: Arc<Router>,
-        counters: Arc<Counters>,
-    ) -> Self {
-        Self { store, wishes, history: History::new(records), router, counters }
+        [counters, of_webhooks]: [Arc<Counters>; 2],
+    ) -> io::Result<Self> {
+        let Incoming { wishes, records } = incoming;
+        let calls = Calls::start(settings, of_webhooks)?;
+        Ok(Self { store, wishes, history: History::new(records), calls, router, counters })
     }
 
     /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
@@ -61,16 +100,41 @@ impl Writer {
                     }
                     Ok(Wish::Stop) | Err(_) => break,
                 },
+                recv(self.calls.settled) -> settled => {
+                    if let Ok(message) = settled {
+                        self.count_delivered(message);
+                    }
+                }
             }
         }
+        self.stop()
+    }
+
+    /// Carries out what came before the end.
+    fn stop(mut self) -> Result<(), StoreError> {
         while let Ok(keep) = self.history.records.try_recv() {
             self.keep(keep);
         }
-        self.store.flush()
+        let Self { mut store, calls: Calls { webhooks, settled }, .. } = self;
+        webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
+        count(&mut store, settled.try_iter());
+        store.flush()
     }
 
+    /// Keeps a publication and those that wait behind it, and has their webhooks called.
     fn keep(&mut self, first: Keep) {
-        self.history.keep(first, &mut self.store, &self.router, &self.counters);
+        let records = self.history.keep(first, &mut self.store, &self.router, &self.counters);
+        for Record { publication, definition, .. } in records {
+            if definition.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
+                self.calls.webhooks.offer(Call { publication, definition });
+            }
+        }
+    }
+
+    /// Counts a webhook that took a message, and those that wait to be counted behind it.
+    fn count_delivered(&mut self, first: MessageId) {
+        let more = self.calls.settled.try_iter().take(HISTORY_BATCH_MAX);
+        count(&mut self.store, std::iter::once(first).chain(more));
     }
 
     fn change(
@@ -85,6 +149,15 @@ impl Writer {
             Ok(outcome)
         });
         outcome.unwrap_or_else(refusal)
+    }
+}
+
+fn count(store: &mut Store, delivered: impl Iterator<Item = MessageId>) {
+    let mut counts = HashMap::<MessageId, u32>::new();
+    delivered.for_each(|message| *counts.entry(message).or_default() += 1);
+    let counts: Vec<_> = counts.into_iter().collect();
+    if let Err(error) = store.count_delivered(&counts) {
+        tracing::error!(%error, messages = counts.len(), "history misses who took these messages");
     }
 }
 

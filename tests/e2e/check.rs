@@ -220,6 +220,7 @@ fn values_that_do_not_fit_are_refused() {
             "f.toml:1: `listen` must be an IP address and port, such as `127.0.0.1:7130`, not \
              \"localhost:7130\"",
         ]),
+        toml("[webhooks]\ntimeout_ms = 0").says(&[timeout("f.toml:2: `webhooks.timeout_ms`", "0")]),
         toml("pin_threads = 'yes'")
             .says(&["f.toml:1: `pin_threads` must be `true` or `false`, not \"yes\""]),
         toml("log_format = 'xml'")
@@ -250,6 +251,10 @@ fn what_the_environment_and_the_command_line_say_is_refused() {
         env("FANFARE_JWT_SECRET", "hunter2").says(&[
             "environment variable FANFARE_JWT_SECRET: `auth.jwt_secret` must be a text of at least \
              32 bytes",
+        ]),
+        env("FANFARE_WEBHOOKS_SECRET", "hunter2").says(&[
+            "environment variable FANFARE_WEBHOOKS_SECRET: `webhooks.secret` must be `whsec_` and \
+             64 hexadecimal digits",
         ]),
         env("FANFARE_JWKS_FILE", "-----BEGIN PRIVATE KEY-----\nhunter2\n").says(&[
             "environment variable FANFARE_JWKS_FILE: `auth.jwks_file` must be a path, not \

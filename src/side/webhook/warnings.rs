@@ -1,0 +1,71 @@
+//! What the log hears of targets that fail: a line now and then, and never a path or a password.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::limits::{WEBHOOK_WARNED_MAX, WEBHOOK_WARNING_MS};
+
+const QUIET: Duration = Duration::from_millis(WEBHOOK_WARNING_MS);
+
+/// Which targets the log has named lately.
+#[derive(Default)]
+pub(super) struct Warnings {
+    named: HashMap<Box<str>, Named>,
+}
+
+struct Named {
+    at: Instant,
+    /// Warnings kept from the log since.
+    kept_back: u64,
+}
+
+impl Warnings {
+    /// How many warnings about this target the log has not heard since the last one, or `None`
+    /// where it is not to hear this one either.
+    pub(super) fn due(&mut self, origin: &str, now: Instant) -> Option<u64> {
+        let is_over = |named: &Named| now.duration_since(named.at) >= QUIET;
+        if let Some(named) = self.named.get_mut(origin) {
+            if !is_over(named) {
+                named.kept_back += 1;
+                return None;
+            }
+            named.at = now;
+            return Some(std::mem::take(&mut named.kept_back));
+        }
+        if self.named.len() >= WEBHOOK_WARNED_MAX {
+            self.named.retain(|_, named| !is_over(named));
+        }
+        if self.named.len() >= WEBHOOK_WARNED_MAX {
+            return None;
+        }
+        self.named.insert(origin.into(), Named { at: now, kept_back: 0 });
+        Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_named_once_in_a_while() {
+        let (mut warnings, start) = (Warnings::default(), Instant::now());
+        assert_eq!(warnings.due("a", start), Some(0));
+        assert_eq!(warnings.due("b", start), Some(0));
+        assert_eq!(warnings.due("a", start + QUIET / 2), None);
+        assert_eq!(warnings.due("a", start + QUIET / 2), None);
+        assert_eq!(warnings.due("a", start + QUIET), Some(2));
+        assert_eq!(warnings.due("a", start + QUIET), None);
+    }
+
+    #[test]
+    fn targets_that_were_named_are_forgotten_in_time() {
+        let (mut warnings, start) = (Warnings::default(), Instant::now());
+        for at in 0..WEBHOOK_WARNED_MAX {
+            assert_eq!(warnings.due(&at.to_string(), start), Some(0));
+        }
+        assert_eq!(warnings.due("one more", start), None);
+        assert_eq!(warnings.due("one more", start + QUIET), Some(0));
+        assert_eq!(warnings.named.len(), 1);
+    }
+}
