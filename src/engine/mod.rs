@@ -8,6 +8,7 @@ pub mod definitions;
 pub mod directory;
 pub mod index;
 pub mod outbox;
+pub mod policies;
 pub mod presence;
 pub mod slots;
 
