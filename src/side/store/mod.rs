@@ -1,8 +1,9 @@
-//! What outlives the node: channel definitions.
+//! What outlives the node: channel definitions and policies.
 //!
 //! A store belongs to one thread and blocks it; the hot threads reach it only through bounded
 //! queues.
 
+mod policies;
 mod sqlite;
 
 use std::io;
