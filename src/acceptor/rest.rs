@@ -4,10 +4,13 @@ use super::http::{End, Http};
 use super::{Acceptor, health};
 use crate::api::channels::NewChannel;
 use crate::api::messages::Publish;
+use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
 use crate::engine::directory::Overloaded;
-use crate::message::{Channel, ChannelChange, Content, Sender};
-use crate::router::{AnswerBody, Slot, StoreChange, StoreOutcome, Wish};
+use crate::message::{Channel, ChannelChange, Content, Permissions, Sender};
+use crate::router::{
+    AcceptorId, AnswerBody, PermissionsOutcome, Slot, StoreChange, StoreOutcome, Ticket, Wish,
+};
 use crate::wire::http::{Request, Response};
 
 /// Answers a request to the REST interface, or to nothing at all.
@@ -73,6 +76,8 @@ async fn call(
             let id = id.ok_or_else(ApiError::channel_not_found)?;
             store(acceptor, StoreChange::Delete(id), |_| Reply::channel_deleted()).await
         }
+        Route::GetPermissions => Ok(Reply::permissions(hub.policies.load().permissions())),
+        Route::SetPermissions => permit(acceptor, permissions::parse(body)?).await,
         Route::Publish => publish(acceptor, &Publish::parse(body)?, now),
     }
 }
@@ -119,16 +124,8 @@ async fn store(
     change: StoreChange,
     render: impl FnOnce(&crate::message::ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
-    let Some(pending) = acceptor.ticket() else {
-        acceptor.counters.refused_overloaded.add(1);
-        return Err(ApiError::overloaded());
-    };
-    if !acceptor.hub.router.wish(Wish::Change(acceptor.id, pending.ticket(), change)) {
-        acceptor.mailbox.release(Slot::Control);
-        acceptor.counters.refused_store_queue.add(1);
-        return Err(ApiError::overloaded());
-    }
-    match pending.await {
+    let wish = |from, ticket| Wish::Change(from, ticket, change);
+    match wished(acceptor, wish).await? {
         AnswerBody::Stored(StoreOutcome::Done(definition)) => Ok(render(&definition)),
         AnswerBody::Stored(StoreOutcome::Invalid(problem)) => Err(ApiError::invalid_input(problem)),
         AnswerBody::Stored(StoreOutcome::NotFound) => Err(ApiError::channel_not_found()),
@@ -140,4 +137,35 @@ async fn store(
         // The side answers with outcomes of the store only.
         _ => Err(ApiError::store_failed()),
     }
+}
+
+/// Has the side replace the policies.
+async fn permit(acceptor: &Acceptor, permissions: Permissions) -> Result<Reply, ApiError> {
+    let wish = |from, ticket| Wish::Permit(from, ticket, permissions);
+    match wished(acceptor, wish).await? {
+        AnswerBody::Permitted(PermissionsOutcome::Done(now)) => Ok(Reply::permissions(&now)),
+        AnswerBody::Permitted(PermissionsOutcome::Invalid(problem)) => {
+            Err(ApiError::invalid_input(problem))
+        }
+        AnswerBody::Permitted(PermissionsOutcome::Busy) => Err(ApiError::overloaded()),
+        // The side answers a wish for policies with what became of them.
+        _ => Err(ApiError::store_failed()),
+    }
+}
+
+/// What the side answers to a wish.
+async fn wished(
+    acceptor: &Acceptor,
+    wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
+) -> Result<AnswerBody, ApiError> {
+    let Some(pending) = acceptor.ticket() else {
+        acceptor.counters.refused_overloaded.add(1);
+        return Err(ApiError::overloaded());
+    };
+    if !acceptor.hub.router.wish(wish(acceptor.id, pending.ticket())) {
+        acceptor.mailbox.release(Slot::Control);
+        acceptor.counters.refused_store_queue.add(1);
+        return Err(ApiError::overloaded());
+    }
+    Ok(pending.await)
 }

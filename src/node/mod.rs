@@ -24,14 +24,15 @@ use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
+use crate::engine::policies::Policies;
 use crate::hub::{About, Clock, Hub};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
 use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
-use crate::side;
 use crate::side::store::{Store, StoreError};
+use crate::side::{self, News};
 use crate::worker::Worker;
 use crate::worker::driver::Driver;
 use listen::listen_patiently;
@@ -132,6 +133,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let definitions = Definitions::new(store.channels()?);
+    let policies = Policies::new(store.permissions()?);
     let driver = Driver::choose();
     let address = listener.local_addr()?;
     let acceptors =
@@ -140,6 +142,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let hub = Arc::new(Hub {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(definitions),
+        policies: Arc::new(ArcSwap::from_pointee(policies)),
         router: Arc::new(router),
         metrics: Metrics::new(config.workers + acceptors),
         timings: timings(config),
@@ -261,11 +264,23 @@ impl Node {
     fn start(&self, store: Store, inboxes: Inboxes, told: &mpsc::Sender<Event>) -> io::Result<()> {
         let (hub, flushed) = (self.hub.clone(), told.clone());
         spawn("side", told, move || {
-            let ended = side::run(store, &inboxes.side, &hub.router.clone(), |all| {
-                let next = hub.definitions.load().replaced_by(all);
-                hub.definitions.store(Arc::new(next));
+            let ended = side::run(store, &inboxes.side, &hub.router.clone(), |news| match news {
+                News::Channels(all) => {
+                    let next = hub.definitions.load().replaced_by(all);
+                    hub.definitions.store(Arc::new(next));
+                }
+                News::Permissions(all) => {
+                    let next = hub.policies.load().replaced_by(all);
+                    hub.policies.store(Arc::new(next));
+                }
             });
             let _ = flushed.send(Event::Flushed(ended));
+        })?;
+        let router = self.hub.router.clone();
+        spawn("policies", told, move || {
+            if let Err(error) = side::policy::run(&inboxes.policies, &router) {
+                tracing::error!(%error, "policies cannot be evaluated");
+            }
         })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.config.acceptor_threads == 0;

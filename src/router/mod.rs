@@ -1,5 +1,6 @@
 //! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
-//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] to the side).
+//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] to the side, [`Question`] to
+//! the policies).
 //!
 //! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
 //! nobody waits. Publications and control mail have credits of their own over one queue: one
@@ -13,12 +14,12 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, STORE_QUEUE_MAX};
-use crate::message::WorkerId;
+use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, STORE_QUEUE_MAX};
+use crate::message::{Question, WorkerId};
 
 pub use mail::{
-    AcceptorId, Answer, AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose,
-    StoreChange, StoreOutcome, Ticket, Wish,
+    AcceptorId, Answer, AnswerBody, Handover, Mail, PermissionsOutcome, Poll, PollRefusal,
+    PollRequest, Purpose, StoreChange, StoreOutcome, Ticket, Wish,
 };
 pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
 
@@ -31,6 +32,8 @@ pub struct Router {
     pub acceptors: Vec<Arc<Mailbox<Answer>>>,
     side: Sender<Wish>,
     side_waiting_max: AtomicUsize,
+    policies: Sender<Question>,
+    policies_waiting_max: AtomicUsize,
     connections: Vec<AtomicU32>,
 }
 
@@ -43,6 +46,8 @@ pub struct Inboxes {
     pub acceptors: Vec<Inbox<Answer>>,
     /// The side's.
     pub side: Receiver<Wish>,
+    /// The policies'.
+    pub policies: Receiver<Question>,
 }
 
 impl Router {
@@ -62,16 +67,23 @@ impl Router {
             .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
+        let (policies, questions) = bounded(POLICY_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
         let router = Self {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
             side,
             side_waiting_max: AtomicUsize::new(0),
+            policies,
+            policies_waiting_max: AtomicUsize::new(0),
             connections,
         };
-        let inboxes =
-            Inboxes { workers: worker_inboxes, acceptors: acceptor_inboxes, side: wishes };
+        let inboxes = Inboxes {
+            workers: worker_inboxes,
+            acceptors: acceptor_inboxes,
+            side: wishes,
+            policies: questions,
+        };
         Ok((router, inboxes))
     }
 
@@ -103,6 +115,14 @@ impl Router {
         taken
     }
 
+    /// Asks the policies something; a [`Mail::Verdict`] answers, into a control slot that the
+    /// worker has reserved in its mailbox. False when their queue is full.
+    pub fn ask(&self, question: Question) -> bool {
+        let taken = self.policies.try_send(question).is_ok();
+        self.policies_waiting_max.fetch_max(self.policies.len(), Ordering::Relaxed);
+        taken
+    }
+
     /// How full every queue is.
     pub fn depths(&self) -> Vec<Depth> {
         let mut depths = Vec::new();
@@ -113,9 +133,12 @@ impl Router {
         for (number, mailbox) in self.acceptors.iter().enumerate() {
             depths.push(mailbox.depth("acceptor", number, Slot::Control));
         }
-        let (now, most) = (self.side.len(), self.side_waiting_max.load(Ordering::Relaxed));
-        let (now, most) = (now as u64, most as u64);
-        depths.push(Depth { queue: "side", number: 0, slot: "wish", now, most });
+        let side = ("side", "wish", self.side.len(), &self.side_waiting_max);
+        let policies = ("policies", "question", self.policies.len(), &self.policies_waiting_max);
+        for (queue, slot, now, most) in [side, policies] {
+            let (now, most) = (now as u64, most.load(Ordering::Relaxed) as u64);
+            depths.push(Depth { queue, number: 0, slot, now, most });
+        }
         depths
     }
 

@@ -18,6 +18,7 @@ mod session;
 mod shutdown;
 mod timer;
 mod upgrade;
+mod verdict;
 
 use std::collections::VecDeque;
 use std::io;
@@ -42,6 +43,7 @@ use flush::Drain;
 use poller::{Poller, Ready};
 use shutdown::Farewell;
 use timer::Wheel;
+use verdict::Verdicts;
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
@@ -58,6 +60,7 @@ pub struct Worker {
     index: Index,
     drain: Drain,
     leaving: VecDeque<Postponed>,
+    verdicts: Verdicts,
     /// Sockets that had more than one turn takes.
     unread: VecDeque<u32>,
     ready: Vec<Ready>,
@@ -88,6 +91,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let poller = Poller::new(inbox.mailbox().doorbell().descriptor())?;
         let now = hub.clock.monotonic();
+        let verdicts = Verdicts::new(&hub.policies);
         Ok(Self {
             id,
             hub,
@@ -100,6 +104,7 @@ impl Worker {
             index: Index::default(),
             drain: Drain::default(),
             leaving: VecDeque::new(),
+            verdicts,
             unread: VecDeque::new(),
             ready: Vec::new(),
             scratch: vec![0; READ_BUFFER_BYTES],
@@ -148,7 +153,7 @@ impl Worker {
             self.take_mail();
         }
         command::retry_leaves(self);
-        let has_more = self.read_sockets();
+        let has_more = verdict::resume(self) | self.read_sockets();
         self.look_at_the_clock();
         shutdown::step(self);
         flush::reap(self);
@@ -182,6 +187,7 @@ impl Worker {
                 Mail::Adopt(handover) => upgrade::adopt(self, *handover),
                 Mail::Poll(poll) => polling::on_request(self, *poll),
                 Mail::PollGone(session) => polling::on_gone(self, &session),
+                Mail::Verdict(verdict) => verdict::learn(self, *verdict),
                 Mail::Probe(from, ticket) => {
                     polling::answer(self, (from, ticket), AnswerBody::Alive);
                 }
