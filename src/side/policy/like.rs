@@ -1,5 +1,5 @@
-//! `LIKE` as PostgreSQL has it: the case matters, `%` stands for any run of characters, `_` for one,
-//! and a backslash, or another character that `ESCAPE` names, takes both their meaning away.
+//! `LIKE` as PostgreSQL has it: the case matters, `%` stands for any run of characters, `_` for
+//! one, and a backslash, or another character that `ESCAPE` names, takes both their meaning away.
 //!
 //! SQLite's own goes back to every `%` of a pattern, which a pattern of a few dozen characters
 //! makes last for hours. This one goes back to the latest alone, which finds the same, and says
