@@ -97,6 +97,7 @@ fn node(workers: usize) -> (Hub, Inboxes) {
     let hub = Hub {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(Definitions::default()),
+        policies: Arc::default(),
         router: Arc::new(router),
         metrics: Metrics::new(WORKERS),
         timings: Timings {

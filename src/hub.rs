@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use crate::engine::Mailboxes;
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::{Directory, Overloaded, Published};
+use crate::engine::policies::Policies;
 use crate::message::{
     Activation, Channel, ChannelDefinition, Content, Deactivation, Delivery, Durability,
     FrameBytes, Group, MessageId, Millis, Nanos, Publication, Record, WorkerId,
@@ -26,6 +27,8 @@ pub struct Hub {
     /// Which channels there may be. Replaced whole by the side, read without waiting, so that a
     /// change holds on every thread from the moment that it is answered.
     pub definitions: ArcSwap<Definitions>,
+    /// Who may subscribe and publish. Replaced whole as the definitions are.
+    pub policies: Arc<ArcSwap<Policies>>,
     /// The mailboxes.
     pub router: Arc<Router>,
     /// The counters.

@@ -31,6 +31,7 @@
 //!                │ bounded queue, never waited on
 //!  ┌─────────────▼──────────┐
 //!  │ side: SQLite, webhooks │
+//!  │ policies: expressions  │  a thread of its own, answers into the worker's mailbox
 //!  └────────────────────────┘
 //! ```
 //!
@@ -59,6 +60,15 @@
 //! What was published before is in front of it in the mailbox and what comes after is behind it,
 //! so a subscriber hears everything from its acknowledgement on, once, and nothing from before.
 //! Leaving is the same again.
+//!
+//! # Who may
+//!
+//! [`engine::policies`] says what the policies mean for a role: yes, no, or that expressions
+//! decide. Those are evaluated by [`side::policy`] on a thread of its own; `worker/verdict.rs`
+//! remembers each verdict for as long as neither policies nor definitions change. A command whose
+//! verdict is not known yet waits in a line of its connection, with all that comes behind it, and
+//! nobody else waits for it. The place for the answer is reserved in the worker's mailbox before
+//! the question is put. Without policies all this costs one look at an atomic pointer.
 //!
 //! # How a node ends
 //!
@@ -118,6 +128,15 @@
 //! - **Definitions are shared through one atomic pointer** ([`hub::Hub::definitions`]) instead of
 //!   being mailed to each thread: when a change is answered it holds everywhere, with no copy to
 //!   wait for. Reading it takes no lock.
+//! - **An expression is one expression because it fits into two places**, between parentheses and
+//!   between `WHEN` and `THEN` ([`side::policy`]): the database's own parser decides, so that there
+//!   is no second reading of SQL to disagree with it. What it may name is decided by the
+//!   database's authorizer. Queries are denied with the rest: without them nothing loops, and
+//!   neither time nor memory can be made to grow. `LIKE` is our own, since the database's can be
+//!   made to last for hours.
+//! - **A policy for every command that has no `withCheck` checks publishes with its `using`**, as
+//!   PostgreSQL does; and `auth_uid()` is the subject of the role `authenticated` alone, as the
+//!   original tells its policies.
 //! - **Presence announcements take publication slots.** A join that cannot announce itself is
 //!   refused whole. A closed connection's leave cannot be refused, so it is tried again until it
 //!   finds room (`worker/command.rs`).

@@ -103,6 +103,41 @@ pub const REPLAY_SECONDS_MAX: u32 = 3_600;
 /// refused as `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 
+/// Policies of one side. More are refused as `INVALID_INPUT`.
+pub const POLICIES_MAX: usize = 64;
+/// Roles that one policy names. More are refused as `INVALID_INPUT`.
+pub const POLICY_ROLES_MAX: usize = 32;
+/// Longest name of a policy or of a role in it, in bytes. A longer one is refused as
+/// `INVALID_INPUT`.
+pub const POLICY_NAME_BYTES_MAX: usize = 128;
+/// Longest expression of a policy, in bytes. A longer one is refused as `INVALID_INPUT`.
+pub const POLICY_EXPRESSION_BYTES_MAX: usize = 4_096;
+/// How deep the parts of an expression may lie in each other; a chain of `OR` is as deep as it is
+/// long. A deeper one is refused as `INVALID_INPUT`.
+pub const POLICY_DEPTH_MAX: i32 = 500;
+/// Steps of the database's machine that one expression may take. Beyond it the expression has
+/// failed and allows nothing, which is logged and counted.
+pub const POLICY_STEPS_MAX: u32 = 4_000;
+/// Characters that the `LIKE`s of one expression may compare. Beyond it the expression has failed.
+/// The longest pattern that an expression can hold takes half of it on the longest channel name.
+pub const POLICY_COMPARISONS_MAX: usize = 4_000_000;
+/// Longest value that an expression may see or make, in bytes: more than any field of a channel.
+/// Beyond it the expression has failed.
+pub const POLICY_VALUE_BYTES_MAX: i32 = 256 * 1024;
+/// Questions waiting for the thread that evaluates policies. At the bound a command that needs an
+/// answer is refused with `OVERLOADED` and counted.
+pub const POLICY_QUEUE_MAX: usize = 1_024;
+/// Verdicts that each worker remembers. At the bound it forgets them all and asks again.
+pub const VERDICTS_MAX: usize = 16_384;
+/// Commands of one connection that wait behind a verdict. At the bound further ones are refused
+/// with `OVERLOADED` and counted.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Bytes of those commands: room for the longest message. The same at the bound.
+pub const COMMANDS_WAITING_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the commands of all of one worker's connections that wait behind verdicts. The same at
+/// the bound.
+pub const WORKER_COMMANDS_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Members a presence snapshot names, and up to which joins and leaves are announced. Beyond it
 /// the snapshot is cut and says so, and announcements stop, counted.
 pub const PRESENCE_MEMBERS_MAX: usize = 256;
@@ -205,6 +240,15 @@ pub const COMMIT_EVERY_MS: u64 = 2;
 const _: () = assert!(
     OUTBOX_BYTES_MAX >= 4 * (TURN_BYTES_MAX + 2 * MESSAGE_BYTES_MAX),
     "what one turn adds leaves a connection that keeps up far from the bound"
+);
+const _: () = assert!(
+    2 * POLICY_QUEUE_MAX <= MAILBOX_CONTROL_MAX / 2,
+    "answers to come leave a mailbox the places without which a worker stops reading"
+);
+const _: () = assert!(COMMANDS_WAITING_BYTES_MAX > MESSAGE_BYTES_MAX, "any command may wait");
+const _: () = assert!(
+    POLICY_COMPARISONS_MAX >= POLICY_EXPRESSION_BYTES_MAX * CHANNEL_BYTES_MAX,
+    "no pattern is too long for a channel's name"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(

@@ -4,11 +4,16 @@ use super::http::{End, Http};
 use super::{Acceptor, health};
 use crate::api::channels::NewChannel;
 use crate::api::messages::{Publish, Receipt, durability};
+use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
 use crate::hub::{Refused, Submission};
-use crate::message::{Channel, ChannelChange, ChannelDefinition, Content, Durability, Sender};
+use crate::message::{
+    Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Sender,
+};
 use crate::metrics::Counters;
-use crate::router::{AnswerBody, Slot, StoreChange, StoreOutcome, Wish};
+use crate::router::{
+    AcceptorId, AnswerBody, PermissionsOutcome, Slot, StoreChange, StoreOutcome, Ticket, Wish,
+};
 use crate::wire::http::{Request, Response};
 
 /// Answers a request to the REST interface, or to nothing at all.
@@ -74,6 +79,8 @@ async fn call(
             let id = id.ok_or_else(ApiError::channel_not_found)?;
             store(acceptor, StoreChange::Delete(id), |_| Reply::channel_deleted()).await
         }
+        Route::GetPermissions => Ok(Reply::permissions(hub.policies.load().permissions())),
+        Route::SetPermissions => permit(acceptor, permissions::parse(body)?).await,
         Route::Publish => {
             let level = durability(request.query.as_deref())?;
             publish(acceptor, &Publish::parse(body)?, level, now).await
@@ -173,13 +180,8 @@ async fn store(
     change: StoreChange,
     render: impl FnOnce(&ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
-    let pending = acceptor.ticket().ok_or_else(|| overloaded(&acceptor.counters))?;
-    if !acceptor.hub.router.wish(Wish::Change(acceptor.id, pending.ticket(), change)) {
-        acceptor.mailbox.release(Slot::Control);
-        acceptor.counters.refused_store_queue.add(1);
-        return Err(ApiError::overloaded());
-    }
-    match pending.await {
+    let wish = |from, ticket| Wish::Change(from, ticket, change);
+    match wished(acceptor, wish).await? {
         AnswerBody::Stored(StoreOutcome::Done(definition)) => Ok(render(&definition)),
         AnswerBody::Stored(StoreOutcome::Invalid(problem)) => Err(ApiError::invalid_input(problem)),
         AnswerBody::Stored(StoreOutcome::NotFound) => Err(ApiError::channel_not_found()),
@@ -191,4 +193,35 @@ async fn store(
         // The side answers with outcomes of the store only.
         _ => Err(ApiError::store_failed()),
     }
+}
+
+/// Has the side replace the policies.
+async fn permit(acceptor: &Acceptor, permissions: Permissions) -> Result<Reply, ApiError> {
+    let wish = |from, ticket| Wish::Permit(from, ticket, permissions);
+    match wished(acceptor, wish).await? {
+        AnswerBody::Permitted(PermissionsOutcome::Done(now)) => Ok(Reply::permissions(&now)),
+        AnswerBody::Permitted(PermissionsOutcome::Invalid(problem)) => {
+            Err(ApiError::invalid_input(problem))
+        }
+        AnswerBody::Permitted(PermissionsOutcome::Busy) => Err(ApiError::overloaded()),
+        // The side answers a wish for policies with what became of them.
+        _ => Err(ApiError::store_failed()),
+    }
+}
+
+/// What the side answers to a wish.
+async fn wished(
+    acceptor: &Acceptor,
+    wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
+) -> Result<AnswerBody, ApiError> {
+    let Some(pending) = acceptor.ticket() else {
+        acceptor.counters.refused_overloaded.add(1);
+        return Err(ApiError::overloaded());
+    };
+    if !acceptor.hub.router.wish(wish(acceptor.id, pending.ticket())) {
+        acceptor.mailbox.release(Slot::Control);
+        acceptor.counters.refused_store_queue.add(1);
+        return Err(ApiError::overloaded());
+    }
+    Ok(pending.await)
 }

@@ -4,6 +4,7 @@
 //! `, `. [`refuse`] joins those of all fields, so that a caller learns every fault at once.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -125,6 +126,51 @@ pub(super) fn list<'a>(
         return Err(format!("{path}: Array must contain at most {items_max} element(s)"));
     }
     Ok(items)
+}
+
+/// As [`list`], and not empty.
+pub(super) fn nonempty_list<'a>(
+    path: &str,
+    value: &'a RawValue,
+    items_max: usize,
+) -> Read<Vec<&'a RawValue>> {
+    let items = list(path, value, items_max)?;
+    if items.is_empty() {
+        return Err(format!("{path}: Array must contain at least 1 element(s)"));
+    }
+    Ok(items)
+}
+
+/// The fields of an object by the given names, `None` where absent; of a repeated one the last
+/// counts. Others are issues: where leaving something out grants more, a misspelt name must not
+/// count as left out.
+pub(super) fn strict_object<'a, const N: usize>(
+    path: &str,
+    value: &'a RawValue,
+    names: &[&str; N],
+) -> Read<[Option<&'a RawValue>; N]> {
+    let prefix = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    if !value.get().starts_with('{') {
+        return Err(format!("{prefix}{}", expected("object", value)));
+    }
+    // Its form was looked at before; keys that are no Unicode fail here.
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(value.get())
+        .map_err(|_| format!("{prefix}Keys must be valid Unicode"))?;
+    let is_known = |key: &String| names.contains(&key.as_str());
+    let unknown: Vec<String> =
+        members.keys().filter(|key| !is_known(key)).map(|key| format!("'{key}'")).collect();
+    if !unknown.is_empty() {
+        return Err(format!("{prefix}Unrecognized key(s) in object: {}", unknown.join(", ")));
+    }
+    Ok(names.map(|name| members.get(name).copied()))
+}
+
+/// The value of a whole body, which must be there.
+pub(super) fn body(bytes: &[u8]) -> Result<&RawValue, ApiError> {
+    if bytes.is_empty() {
+        return Err(ApiError::invalid_input("Required"));
+    }
+    serde_json::from_slice(bytes).map_err(|fault| ApiError::invalid_json(fault.to_string()))
 }
 
 /// Whether the value is `null`.
@@ -289,6 +335,21 @@ mod tests {
         assert_eq!(flag("x", raw("false")), Ok(false));
         let none = flag("x", raw("0")).unwrap_err();
         assert_eq!(none, "x: Expected boolean, received number");
+    }
+
+    #[test]
+    fn a_strict_object_has_no_other_fields() {
+        let read = |json| strict_object("x", raw(json), &["a", "b"]);
+        let found = read(r#"{"b":1,"\u0061":2,"b":3}"#).unwrap();
+        assert_eq!(found.map(|field| field.map(RawValue::get)), [Some("2"), Some("3")]);
+        let issue = |json| read(json).unwrap_err();
+        assert_eq!(issue(r#"{"c":1,"a":2,"d":3}"#), "x: Unrecognized key(s) in object: 'c', 'd'");
+        assert_eq!(issue("[]"), "x: Expected object, received array");
+        assert_eq!(issue(r#"{"\ud800":1}"#), "x: Keys must be valid Unicode");
+        let bare = strict_object("", raw("null"), &["a"]).unwrap_err();
+        assert_eq!(bare, "Expected object, received null");
+        let none = nonempty_list("x", raw("[]"), 2).unwrap_err();
+        assert_eq!(none, "x: Array must contain at least 1 element(s)");
     }
 
     fn json() -> impl Strategy<Value = Value> {

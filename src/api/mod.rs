@@ -9,6 +9,7 @@ pub mod channels;
 pub mod error;
 mod fields;
 pub mod messages;
+pub mod permissions;
 pub mod reply;
 
 use uuid::Uuid;
@@ -34,6 +35,10 @@ pub enum Route {
     DeleteChannel(Option<Uuid>),
     /// `POST /api/realtime/messages`
     Publish,
+    /// `GET /api/realtime/permissions`
+    GetPermissions,
+    /// `PUT /api/realtime/permissions`
+    SetPermissions,
     /// `GET /api/health`
     Health,
 }
@@ -61,6 +66,10 @@ pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
     let (found, allow) = match path {
         "/api/health" => (by_method(asked, &[("GET", Route::Health)]), "GET, HEAD"),
         "/api/realtime/messages" => (by_method(asked, &[("POST", Route::Publish)]), "POST"),
+        "/api/realtime/permissions" => {
+            let routes = [("GET", Route::GetPermissions), ("PUT", Route::SetPermissions)];
+            (by_method(asked, &routes), "GET, HEAD, PUT")
+        }
         "/api/realtime/channels" => {
             let routes = [("GET", Route::ListChannels), ("POST", Route::CreateChannel)];
             (by_method(asked, &routes), "GET, HEAD, POST")
@@ -115,6 +124,8 @@ mod tests {
             ("GET", "/api/realtime/channels/x", Route::GetChannel(None)),
             ("PUT", "/api/realtime/channels/x", Route::UpdateChannel(None)),
             ("POST", "/api/realtime/messages", Route::Publish),
+            ("GET", "/api/realtime/permissions", Route::GetPermissions),
+            ("PUT", "/api/realtime/permissions/", Route::SetPermissions),
             ("GET", "/api/health", Route::Health),
             ("HEAD", "/api/health", Route::Health),
         ];
@@ -132,6 +143,7 @@ mod tests {
             ("POST", &one, "GET, HEAD, PUT, DELETE"),
             ("GET", "/api/realtime/messages", "POST"),
             ("HEAD", "/api/realtime/messages", "POST"),
+            ("DELETE", "/api/realtime/permissions", "GET, HEAD, PUT"),
             ("POST", "/api/health", "GET, HEAD"),
             ("get", "/api/health", "GET, HEAD"),
         ];

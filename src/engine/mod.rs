@@ -9,6 +9,7 @@ pub mod directory;
 pub mod index;
 pub mod log;
 pub mod outbox;
+pub mod policies;
 pub mod presence;
 pub mod slots;
 

@@ -11,7 +11,7 @@ pub enum Role {
     Authenticated,
     /// Holder of the anon key.
     Anon,
-    /// A role the node does not know: may connect, may do nothing.
+    /// A role the node does not know: may connect, may do what a policy names it for.
     Unknown(Box<str>),
 }
 
@@ -23,6 +23,16 @@ impl Role {
             "authenticated" => Self::Authenticated,
             "anon" => Self::Anon,
             other => Self::Unknown(other.into()),
+        }
+    }
+
+    /// As tokens and policies name it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ProjectAdmin => "project_admin",
+            Self::Authenticated => "authenticated",
+            Self::Anon => "anon",
+            Self::Unknown(name) => name,
         }
     }
 
@@ -59,12 +69,17 @@ pub enum Sender {
 }
 
 impl Credential {
+    /// The user whom policies are told of: the subject of a signed-in user, and of nobody else,
+    /// as in the original (contract section 3).
+    pub fn user(&self) -> Option<&str> {
+        (self.role == Role::Authenticated).then_some(&*self.id)
+    }
+
     /// How publications of this credential are signed (contract section 1.4).
     pub fn sender(&self) -> Sender {
         match self.role {
             Role::ProjectAdmin => Sender::System,
-            Role::Authenticated => Sender::User(Some(self.id.clone())),
-            _ => Sender::User(None),
+            _ => Sender::User(self.user().map(Into::into)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod definition;
 mod event_name;
 mod history;
 mod payload;
+mod policy;
 mod publication;
 mod time;
 
@@ -26,6 +27,9 @@ pub use definition::{
 pub use event_name::event_name_problem;
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use payload::payload_problem;
+pub use policy::{
+    Action, Judgement, Permissions, Policy, PolicyCommand, Question, RuleVersions, Verdict,
+};
 pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use time::iso_millis;
 

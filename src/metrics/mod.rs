@@ -126,6 +126,16 @@ counters! {
             "Publications that were fanned out and could not be committed to history.";
         commits: "counter" "fanfare_history_commits_total" ""
             "Commits of publications to history.";
+        policy_questions: "counter" "fanfare_policy_questions_total" ""
+            "Verdicts that workers did not know and asked for.";
+        verdicts_allowed: "counter" "fanfare_policy_verdicts_total" "verdict=\"allowed\""
+            "Verdicts of policies' expressions; failed is one that could not be evaluated.";
+        verdicts_denied: "counter" "fanfare_policy_verdicts_total" "verdict=\"denied\""
+            "Verdicts of policies' expressions; failed is one that could not be evaluated.";
+        verdicts_failed: "counter" "fanfare_policy_verdicts_total" "verdict=\"failed\""
+            "Verdicts of policies' expressions; failed is one that could not be evaluated.";
+        commands_waiting: "gauge" "fanfare_commands_waiting" ""
+            "Clients' commands that wait for a verdict at the moment.";
         matched: "counter" "fanfare_deliveries_matched_total" ""
             "Deliveries due: a publication and one subscriber who is to get it.";
         delivered: "counter" "fanfare_deliveries_total" ""

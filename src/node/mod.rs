@@ -24,6 +24,7 @@ use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{self, Config, ConfigError};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
+use crate::engine::policies::Policies;
 use crate::hub::{About, Clock, Hub, Recovery};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
@@ -32,7 +33,7 @@ use crate::protocol::engineio::Timings;
 use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
 use crate::side::store::{Store, StoreError};
 use crate::side::webhook::Settings;
-use crate::side::{Incoming, Writer};
+use crate::side::{self, Incoming, News, Writer};
 use crate::worker::Worker;
 use crate::worker::driver::Driver;
 use listen::listen_patiently;
@@ -136,6 +137,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let definitions = Definitions::new(store.channels()?);
+    let policies = Policies::new(store.permissions()?);
     let driver = Driver::choose();
     let address = listener.local_addr()?;
     let acceptors =
@@ -144,6 +146,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let hub = Arc::new(Hub {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(definitions),
+        policies: Arc::new(ArcSwap::from_pointee(policies)),
         router: Arc::new(router),
         metrics: Metrics::new(config.workers + acceptors + SIDE_THREADS),
         timings: timings(config),
@@ -273,6 +276,12 @@ impl Node {
     fn start(&self, store: Store, inboxes: Inboxes, told: &mpsc::Sender<Event>) -> io::Result<()> {
         let incoming = Incoming { wishes: inboxes.side, records: inboxes.history };
         self.start_writer(store, incoming, told)?;
+        let router = self.hub.router.clone();
+        spawn("policies", told, move || {
+            if let Err(error) = side::policy::run(&inboxes.policies, &router) {
+                tracing::error!(%error, "policies cannot be evaluated");
+            }
+        })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
@@ -297,9 +306,15 @@ impl Node {
         let writer =
             Writer::new(store, incoming, self.webhooks.clone(), hub.router.clone(), counters)?;
         spawn("side", told, move || {
-            let ended = writer.run(|all| {
-                let next = hub.definitions.load().replaced_by(all);
-                hub.definitions.store(Arc::new(next));
+            let ended = writer.run(|news| match news {
+                News::Channels(all) => {
+                    let next = hub.definitions.load().replaced_by(all);
+                    hub.definitions.store(Arc::new(next));
+                }
+                News::Permissions(all) => {
+                    let next = hub.policies.load().replaced_by(all);
+                    hub.policies.store(Arc::new(next));
+                }
             });
             let _ = flushed.send(Event::Flushed(ended));
         })

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::mailbox::Slot;
 use crate::message::{
     Activation, App, ChannelChange, ChannelDefinition, ConnId, Deactivation, Delivery, Durability,
-    Millis, SessionId, SessionKey,
+    Millis, Permissions, SessionId, SessionKey, Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -29,6 +29,8 @@ pub enum Mail {
     Poll(Box<Poll>),
     /// The client of a long-polling request of this session went away.
     PollGone(SessionId),
+    /// Policies were asked whether somebody may do something.
+    Verdict(Box<Verdict>),
     /// Somebody wants to know whether this worker still takes its mail.
     Probe(AcceptorId, Ticket),
 }
@@ -142,6 +144,8 @@ pub enum AnswerBody {
     Stored(StoreOutcome),
     /// From the side: how safe a publication is.
     Kept(Durability),
+    /// From the side: what became of the policies.
+    Permitted(PermissionsOutcome),
     /// From anybody who was probed: all is well.
     Alive,
     /// From the side: the store does not work, and why.
@@ -165,6 +169,8 @@ pub enum PollRefusal {
 pub enum Wish {
     /// A change of what is stored.
     Change(AcceptorId, Ticket, StoreChange),
+    /// Other policies, instead of all there are.
+    Permit(AcceptorId, Ticket, Permissions),
     /// Whether the store works.
     Probe(AcceptorId, Ticket),
     /// The end: what was wished before is carried out and made safe, what comes after is not.
@@ -195,6 +201,19 @@ pub enum StoreOutcome {
     Duplicate(String),
     /// The number of definitions is at its bound.
     Full,
+    /// The store is busy; the same change may work a second later.
+    Busy,
+    /// The store failed; the log says how.
+    Failed,
+}
+
+/// What came of a change of policies.
+#[derive(Debug)]
+pub enum PermissionsOutcome {
+    /// Done; the policies as they are now.
+    Done(Permissions),
+    /// An expression makes no sense, in these words; the policies are what they were.
+    Invalid(String),
     /// The store is busy; the same change may work a second later.
     Busy,
     /// The store failed; the log says how.

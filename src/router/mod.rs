@@ -1,5 +1,6 @@
 //! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
-//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] and [`Keep`] to the side).
+//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] and [`Keep`] to the side,
+//! [`Question`] to the policies).
 //!
 //! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
 //! nobody waits. Publications and control mail have credits of their own over one queue: one
@@ -14,13 +15,13 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, STORE_QUEUE_MAX};
-use crate::message::WorkerId;
+use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, STORE_QUEUE_MAX};
+use crate::message::{Question, WorkerId};
 
 pub use history::{HistoryPlace, HistoryQueue, Keep};
 pub use mail::{
-    AcceptorId, Answer, AnswerBody, Handover, Mail, Move, Poll, PollRefusal, PollRequest, Purpose,
-    StoreChange, StoreOutcome, Ticket, Wish,
+    AcceptorId, Answer, AnswerBody, Handover, Mail, Move, PermissionsOutcome, Poll, PollRefusal,
+    PollRequest, Purpose, StoreChange, StoreOutcome, Ticket, Wish,
 };
 pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
 
@@ -35,6 +36,8 @@ pub struct Router {
     pub history: HistoryQueue,
     side: Sender<Wish>,
     side_waiting_max: AtomicUsize,
+    policies: Sender<Question>,
+    policies_waiting_max: AtomicUsize,
     connections: Vec<AtomicU32>,
 }
 
@@ -49,6 +52,8 @@ pub struct Inboxes {
     pub side: Receiver<Wish>,
     /// What is to be kept in history.
     pub history: Receiver<Keep>,
+    /// The policies'.
+    pub policies: Receiver<Question>,
 }
 
 impl Router {
@@ -69,6 +74,7 @@ impl Router {
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
         let (history, records) = HistoryQueue::new();
+        let (policies, questions) = bounded(POLICY_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
         let router = Self {
             workers: worker_boxes,
@@ -76,6 +82,8 @@ impl Router {
             history,
             side,
             side_waiting_max: AtomicUsize::new(0),
+            policies,
+            policies_waiting_max: AtomicUsize::new(0),
             connections,
         };
         let inboxes = Inboxes {
@@ -83,6 +91,7 @@ impl Router {
             acceptors: acceptor_inboxes,
             side: wishes,
             history: records,
+            policies: questions,
         };
         Ok((router, inboxes))
     }
@@ -115,6 +124,14 @@ impl Router {
         taken
     }
 
+    /// Asks the policies something; a [`Mail::Verdict`] answers, into a control slot that the
+    /// worker has reserved in its mailbox. False when their queue is full.
+    pub fn ask(&self, question: Question) -> bool {
+        let taken = self.policies.try_send(question).is_ok();
+        self.policies_waiting_max.fetch_max(self.policies.len(), Ordering::Relaxed);
+        taken
+    }
+
     /// How full every queue is.
     pub fn depths(&self) -> Vec<Depth> {
         let mut depths = Vec::new();
@@ -126,9 +143,12 @@ impl Router {
             depths.push(mailbox.depth("acceptor", number, Slot::Control));
         }
         depths.push(self.history.depth());
-        let (now, most) = (self.side.len(), self.side_waiting_max.load(Ordering::Relaxed));
-        let (now, most) = (now as u64, most as u64);
-        depths.push(Depth { queue: "side", number: 0, slot: "wish", now, most });
+        let side = ("side", "wish", self.side.len(), &self.side_waiting_max);
+        let policies = ("policies", "question", self.policies.len(), &self.policies_waiting_max);
+        for (queue, slot, now, most) in [side, policies] {
+            let (now, most) = (now as u64, most.load(Ordering::Relaxed) as u64);
+            depths.push(Depth { queue, number: 0, slot, now, most });
+        }
         depths
     }
 

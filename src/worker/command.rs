@@ -2,14 +2,14 @@
 //! subscriptions begin and end.
 
 use super::conn::{Connection, Frame};
-use super::{Worker, recovery};
+use super::{Worker, recovery, verdict};
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index;
 use crate::hub::{Refused, Submission, encode, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::message::{
-    AckId, Activation, Channel, Command, ConnId, Content, Credential, Deactivation, Delivery,
-    Durability, Group, Refusal, Reply,
+    AckId, Action, Activation, Channel, Command, ConnId, Content, Credential, Deactivation,
+    Delivery, Durability, Group, Refusal, Reply,
 };
 use crate::metrics::Counters;
 use crate::protocol::insforge::{self, Request};
@@ -22,8 +22,15 @@ pub(super) struct Postponed {
     subscriber: Subscriber,
 }
 
-/// Carries a request out and answers it, now or when its mail arrives.
+/// Carries a request out, as soon as policies have said what they have to say.
 pub(super) fn execute(worker: &mut Worker, id: ConnId, request: Request, ack: Option<AckId>) {
+    if let Some(request) = verdict::pass(worker, id, request, ack) {
+        carry_out(worker, id, request, ack);
+    }
+}
+
+/// Carries a request out and answers it, now or when its mail arrives.
+pub(super) fn carry_out(worker: &mut Worker, id: ConnId, request: Request, ack: Option<AckId>) {
     let (channel, done) = match request {
         Request::Command(Command::Subscribe { channel, group }) => {
             let done = subscribe(worker, id, &channel, group, ack);
@@ -43,9 +50,20 @@ pub(super) fn execute(worker: &mut Worker, id: ConnId, request: Request, ack: Op
         Request::Unknown => return,
     };
     if let Err(refusal) = done {
-        count_refusal(&worker.counters, refusal);
-        answer(worker, id, &Reply::Refused { channel, refusal }, ack);
+        refuse(worker, id, channel, refusal, ack);
     }
+}
+
+/// Refuses a command.
+pub(super) fn refuse(
+    worker: &mut Worker,
+    id: ConnId,
+    channel: Option<Channel>,
+    refusal: Refusal,
+    ack: Option<AckId>,
+) {
+    count_refusal(&worker.counters, refusal);
+    answer(worker, id, &Reply::Refused { channel, refusal }, ack);
 }
 
 fn count_refusal(counters: &Counters, refusal: Refusal) {
@@ -69,7 +87,7 @@ fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option<AckId>) {
 }
 
 /// The connection and who it speaks for.
-fn speaker(
+pub(super) fn speaker(
     worker: &mut Worker,
     id: ConnId,
 ) -> Option<(&mut Connection, std::sync::Arc<Credential>)> {
@@ -88,10 +106,11 @@ fn subscribe(
 ) -> Result<(), Refusal> {
     let is_defined = worker.hub.definitions.load().find(channel.as_str()).is_some();
     let now = worker.hub.clock.wall();
-    let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
-    if !is_defined || !credential.role.is_known() {
+    let Some((_, credential)) = speaker(worker, id) else { return Ok(()) };
+    if !is_defined || !worker.verdicts.allow(Action::Subscribe, channel, &credential) {
         return Err(Refusal::SubscribeUnauthorized);
     }
+    let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
     if connection.is_leaving {
         return Err(Refusal::Overloaded);
     }
@@ -213,7 +232,7 @@ fn publish(
         return Err(Refusal::NotSubscribed);
     }
     let definition = definition.ok_or(Refusal::PublishUnauthorized)?;
-    if !credential.role.is_known() {
+    if !worker.verdicts.allow(Action::Publish, channel, &credential) {
         return Err(Refusal::PublishUnauthorized);
     }
     let at = worker.hub.clock.wall();
@@ -245,6 +264,7 @@ pub(super) fn leave_in_order(worker: &mut Worker, id: ConnId) -> bool {
 
 /// Leaves every channel, because the connection ends.
 pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
+    verdict::forget(worker, slot);
     let id = worker.connections.id(slot);
     let Some((connection, credential)) = speaker(worker, id) else { return };
     let first = std::mem::replace(&mut connection.subscriptions, index::NONE);

@@ -19,6 +19,7 @@ use crate::router::{AcceptorId, Ticket};
 use crate::wire::frame::Decoder;
 use crate::worker::recovery::Thread;
 use crate::worker::timer::Tick;
+use crate::worker::verdict::Line;
 
 /// Bytes on their way to one or many of this worker's connections.
 ///
@@ -121,12 +122,21 @@ pub(super) struct Session {
     pub(super) socket_key: [u8; 15],
     /// For whom it speaks, once connected.
     pub(super) credential: Option<Arc<Credential>>,
-    /// A binary packet that is not complete.
-    pub(super) pending: Option<Box<Pending>>,
+    /// What few sessions have, and no idle one.
+    aside: Option<Box<Aside>>,
     /// Long-polling's own state, while it is the transport.
     pub(super) polling: Option<Box<Polling>>,
     /// What it goes on with after a cut, where it can.
     pub(super) thread: Option<Box<Thread>>,
+}
+
+/// What few sessions have, and no idle one.
+#[derive(Debug, Default)]
+struct Aside {
+    /// A binary packet that is not complete.
+    pending: Option<Pending>,
+    /// Commands that wait for a verdict, if there are any.
+    line: Option<Line>,
 }
 
 /// Long-polling's side of a session.
@@ -151,7 +161,7 @@ impl Session {
             connect_by: now + timings.connect_timeout,
             socket_key: rand::random(),
             credential: None,
-            pending: None,
+            aside: None,
             polling: None,
             thread: None,
         }
@@ -162,6 +172,46 @@ impl Session {
         match self.polling {
             Some(_) => Transport::Polling,
             None => Transport::WebSocket,
+        }
+    }
+
+    /// Whether a binary packet is not complete.
+    pub(super) fn is_pending(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.pending.is_some())
+    }
+
+    /// Takes the binary packet that is not complete.
+    pub(super) fn take_pending(&mut self) -> Option<Pending> {
+        let pending = self.aside.as_mut()?.pending.take();
+        self.tidy_aside();
+        pending
+    }
+
+    /// Keeps a binary packet until it is complete.
+    pub(super) fn keep_pending(&mut self, pending: Pending) {
+        self.aside.get_or_insert_default().pending = Some(pending);
+    }
+
+    /// The commands that wait, if there are any.
+    pub(super) fn line(&self) -> Option<&Line> {
+        self.aside.as_ref()?.line.as_ref()
+    }
+
+    /// The line in which commands wait, made where there is none.
+    pub(super) fn line_made(&mut self) -> &mut Line {
+        self.aside.get_or_insert_default().line.get_or_insert_default()
+    }
+
+    /// Takes the line away, with what waits in it.
+    pub(super) fn drop_line(&mut self) -> Option<Line> {
+        let line = self.aside.as_mut()?.line.take();
+        self.tidy_aside();
+        line
+    }
+
+    fn tidy_aside(&mut self) {
+        if self.aside.as_ref().is_some_and(|one| one.pending.is_none() && one.line.is_none()) {
+            self.aside = None;
         }
     }
 

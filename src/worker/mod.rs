@@ -20,6 +20,7 @@ mod session;
 mod shutdown;
 mod timer;
 mod upgrade;
+mod verdict;
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,6 +47,7 @@ use poller::{Poller, Ready};
 use recovery::Recovery;
 use shutdown::Farewell;
 use timer::Wheel;
+use verdict::Verdicts;
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
@@ -68,6 +70,7 @@ pub struct Worker {
     forwards: Forwards,
     /// The session that is to go on at another worker.
     departing: Option<Departure>,
+    verdicts: Verdicts,
     /// Sockets that had more than one turn takes.
     unread: VecDeque<u32>,
     ready: Vec<Ready>,
@@ -99,6 +102,7 @@ impl Worker {
         let poller = Poller::new(inbox.mailbox().doorbell().descriptor())?;
         let now = hub.clock.monotonic();
         let recovery = hub.recovery.map(|terms| Box::new(Recovery::new(terms)));
+        let verdicts = Verdicts::new(&hub.policies);
         Ok(Self {
             id,
             hub,
@@ -114,6 +118,7 @@ impl Worker {
             recovery,
             forwards: Forwards::default(),
             departing: None,
+            verdicts,
             unread: VecDeque::new(),
             ready: Vec::new(),
             scratch: vec![0; READ_BUFFER_BYTES],
@@ -163,7 +168,7 @@ impl Worker {
         }
         command::retry_leaves(self);
         recovery::expire(self);
-        let has_more = self.read_sockets();
+        let has_more = verdict::resume(self) | self.read_sockets();
         self.look_at_the_clock();
         shutdown::step(self);
         flush::reap(self);
@@ -199,6 +204,7 @@ impl Worker {
                 Mail::Move(moved) => moving::arrive(self, *moved),
                 Mail::Poll(poll) => polling::on_request(self, *poll),
                 Mail::PollGone(session) => polling::on_gone(self, session),
+                Mail::Verdict(verdict) => verdict::learn(self, *verdict),
                 Mail::Probe(from, ticket) => {
                     polling::answer(self, (from, ticket), AnswerBody::Alive);
                 }

@@ -53,6 +53,8 @@ struct Away {
     sent: Sent,
     /// The end of the log when it was cut.
     dropped: Position,
+    /// The version of the policies that let it into its channels.
+    policies: u64,
     until: Millis,
 }
 
@@ -193,6 +195,9 @@ fn rejoin(
     let key = resume.id.key;
     let log = &worker.recovery.as_ref()?.log;
     let from = log.resume_from(&key, &away.sent, away.dropped, resume.offset)?;
+    if worker.hub.policies.load().version() != away.policies {
+        return None;
+    }
     let definitions = worker.hub.definitions.load();
     if away.channels.iter().any(|(channel, _)| definitions.find(channel.as_str()).is_none()) {
         return None;
@@ -333,10 +338,12 @@ pub(super) fn keep(worker: &mut Worker, slot: u32, reason: Reason) {
     for (channel, _) in &channels {
         worker.hub.directory.away(channel, worker.id);
     }
+    let policies = worker.hub.policies.load().version();
     let Some(recovery) = &mut worker.recovery else { return };
     let dropped = thread.comes_back.map_or(recovery.log.end(), |back| back.dropped);
     let until = worker.now + recovery.terms.window;
-    let away = Away { socket_key, credential, channels, sent: thread.sent, dropped, until };
+    let sent = thread.sent;
+    let away = Away { socket_key, credential, channels, sent, dropped, policies, until };
     recovery.places.insert(thread.key, Place::Away(Box::new(away)));
     recovery.away.push_back((until, thread.key));
     expire(worker);

@@ -51,11 +51,11 @@ pub(super) fn on_binary(worker: &mut Worker, id: ConnId, data: &[u8]) -> Result<
         worker.send(id.slot, frame(Opcode::Binary, &[data]));
         return Ok(());
     }
-    let mut pending = session.pending.take().ok_or(Violation("binary that no packet announced"))?;
+    let mut pending = session.take_pending().ok_or(Violation("binary that no packet announced"))?;
     if pending.attach(data)? {
         return on_binary_event(worker, id, &pending);
     }
-    session.pending = Some(pending);
+    session.keep_pending(pending);
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn on_message(worker: &mut Worker, id: ConnId, data: &str) -> Result<(), Violati
         worker.send_text(id.slot, &format!("4{data}"));
         return Ok(());
     }
-    if session.pending.is_some() {
+    if session.is_pending() {
         return Err(Violation("text where an attachment was due"));
     }
     match socketio::decode(data)? {
@@ -84,7 +84,7 @@ fn on_message(worker: &mut Worker, id: ConnId, data: &str) -> Result<(), Violati
         }
         socketio::Packet::Event(event) => on_event(worker, id, &event, &[]),
         socketio::Packet::Incomplete(pending) => {
-            session.pending = Some(Box::new(pending));
+            session.keep_pending(pending);
             Ok(())
         }
         socketio::Packet::Ack { namespace } => match namespace_bit(session, namespace) {

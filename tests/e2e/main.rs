@@ -20,6 +20,7 @@ mod member;
 mod metrics;
 mod order;
 mod overload;
+mod policies;
 mod publish;
 mod publisher;
 mod recovery;

@@ -1,4 +1,4 @@
-//! What outlives the node: channel definitions, and the history of messages.
+//! What outlives the node: channel definitions, policies, and the history of messages.
 //!
 //! A store belongs to one thread and blocks it, and so does a reader, which looks at history beside
 //! the thread that writes; the hot threads reach both only through bounded queues.
@@ -6,6 +6,7 @@
 mod history;
 #[cfg(test)]
 mod history_tests;
+mod policies;
 mod reader;
 mod segments;
 mod sqlite;

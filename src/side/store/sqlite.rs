@@ -23,10 +23,11 @@ use crate::message::{
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What makes a file of each schema version one of the next, beginning with an empty file. Released
 /// steps stay as they are.
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     include_str!("schema/1_channels.sql"),
     include_str!("schema/2_options.sql"),
     include_str!("schema/3_history.sql"),
+    include_str!("schema/4_policies.sql"),
 ];
 /// The schema that this release writes, kept in the file's `user_version`.
 const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
@@ -311,6 +312,29 @@ impl Store {
         written.map_err(|fault| self.failed(fault))
     }
 
+    /// Does something whole or not at all.
+    pub(super) fn transact(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        let transact = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            work(&transaction)?;
+            transaction.commit()
+        };
+        let done = transact();
+        self.is_ailing.set(done.is_err());
+        done.map_err(|fault| self.failed(fault))
+    }
+
+    /// Reads something.
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        work(&self.connection).map_err(|fault| self.failed(fault))
+    }
+
     fn refused(&self, fault: rusqlite::Error, channel: &ChannelDefinition) -> StoreError {
         let code = fault.sqlite_error().map(|error| error.extended_code);
         if code == Some(ffi::SQLITE_CONSTRAINT_UNIQUE) {
@@ -464,7 +488,7 @@ fn options(row: &Row<'_>) -> rusqlite::Result<ChannelOptions> {
     })
 }
 
-fn unknown(column: usize, value: &str) -> rusqlite::Error {
+pub(super) fn unknown(column: usize, value: &str) -> rusqlite::Error {
     senseless(column, format!("{value:?} is no value of it"))
 }
 
@@ -473,7 +497,7 @@ pub(super) fn millis(row: &Row<'_>, column: usize) -> rusqlite::Result<Millis> {
     at.try_into().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, at))
 }
 
-fn senseless(
+pub(super) fn senseless(
     column: usize,
     fault: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> rusqlite::Error {

@@ -1,0 +1,160 @@
+//! The one thread that writes to the store: it keeps publications, carries wishes out, and has
+//! webhooks called.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
+
+use super::history::History;
+use super::store::{Store, StoreError};
+use super::webhook::{Call, Settings, Settled, Webhooks};
+use super::{News, changes};
+use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
+use crate::message::{MessageId, Record};
+use crate::metrics::Counters;
+use crate::router::{Answer, AnswerBody, Keep, Router, Wish};
+
+/// The one thread that writes to the store.
+pub struct Writer {
+    store: Store,
+    wishes: Receiver<Wish>,
+    history: History,
+    calls: Calls,
+    router: Arc<Router>,
+    counters: Arc<Counters>,
+}
+
+/// What comes into a [`Writer`].
+#[derive(Debug)]
+pub struct Incoming {
+    /// What is asked of it.
+    pub wishes: Receiver<Wish>,
+    /// What it is to keep.
+    pub records: Receiver<Keep>,
+}
+
+/// Webhooks, and what they say.
+struct Calls {
+    webhooks: Webhooks,
+    settled: Receiver<MessageId>,
+}
+
+impl Calls {
+    fn start(settings: Settings, counters: Arc<Counters>) -> io::Result<Self> {
+        let (told, settled) = bounded(WEBHOOK_WAITING_MAX);
+        let webhooks = Webhooks::start(settings, counters, move |call: Settled| {
+            // The writer takes them between two commits; it waits for no webhook.
+            if call.delivered {
+                let _ = told.send(call.message);
+            }
+        })?;
+        Ok(Self { webhooks, settled })
+    }
+}
+
+impl Writer {
+    /// That calls webhooks as these settings say, with a thread and counters of their own.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or no TLS.
+    pub fn new(
+        store: Store,
+        incoming: Incoming,
+        settings: Settings,
+        router: Arc<Router>,
+        [counters, of_webhooks]: [Arc<Counters>; 2],
+    ) -> io::Result<Self> {
+        let Incoming { wishes, records } = incoming;
+        let calls = Calls::start(settings, of_webhooks)?;
+        Ok(Self { store, wishes, history: History::new(records), calls, router, counters })
+    }
+
+    /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
+    /// `announce` is given the news of each change before it is answered, so that whoever was
+    /// answered finds it in force.
+    ///
+    /// # Errors
+    /// When what was stored cannot be flushed at the end.
+    pub fn run(mut self, announce: impl Fn(News)) -> Result<(), StoreError> {
+        loop {
+            select! {
+                recv(self.history.records) -> keep => {
+                    if let Ok(keep) = keep {
+                        self.keep(keep);
+                    }
+                }
+                recv(self.wishes) -> wish => match wish {
+                    Ok(Wish::Change(from, ticket, change)) => {
+                        let body = AnswerBody::Stored(changes::change(&self.store, change, &announce));
+                        self.router.answer(from, Answer { ticket, body });
+                    }
+                    Ok(Wish::Permit(from, ticket, permissions)) => {
+                        let outcome = changes::permit(&self.store, permissions, &announce);
+                        let body = AnswerBody::Permitted(outcome);
+                        self.router.answer(from, Answer { ticket, body });
+                    }
+                    Ok(Wish::Probe(from, ticket)) => {
+                        let body = probe(&self.store);
+                        self.router.answer(from, Answer { ticket, body });
+                    }
+                    Ok(Wish::Stop) | Err(_) => break,
+                },
+                recv(self.calls.settled) -> settled => {
+                    if let Ok(message) = settled {
+                        self.count_delivered(message);
+                    }
+                }
+            }
+        }
+        self.stop()
+    }
+
+    /// Carries out what came before the end.
+    fn stop(mut self) -> Result<(), StoreError> {
+        while let Ok(keep) = self.history.records.try_recv() {
+            self.keep(keep);
+        }
+        let Self { mut store, calls: Calls { webhooks, settled }, .. } = self;
+        webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
+        count(&mut store, settled.try_iter());
+        store.flush()
+    }
+
+    /// Keeps a publication and those that wait behind it, and has their webhooks called.
+    fn keep(&mut self, first: Keep) {
+        let records = self.history.keep(first, &mut self.store, &self.router, &self.counters);
+        for Record { publication, definition, .. } in records {
+            if definition.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
+                self.calls.webhooks.offer(Call { publication, definition });
+            }
+        }
+    }
+
+    /// Counts a webhook that took a message, and those that wait to be counted behind it.
+    fn count_delivered(&mut self, first: MessageId) {
+        let more = self.calls.settled.try_iter().take(HISTORY_BATCH_MAX);
+        count(&mut self.store, std::iter::once(first).chain(more));
+    }
+}
+
+fn count(store: &mut Store, delivered: impl Iterator<Item = MessageId>) {
+    let mut counts = HashMap::<MessageId, u32>::new();
+    delivered.for_each(|message| *counts.entry(message).or_default() += 1);
+    let counts: Vec<_> = counts.into_iter().collect();
+    if let Err(error) = store.count_delivered(&counts) {
+        tracing::error!(%error, messages = counts.len(), "history misses who took these messages");
+    }
+}
+
+fn probe(store: &Store) -> AnswerBody {
+    match store.probe() {
+        Ok(()) => AnswerBody::Alive,
+        Err(error) => {
+            tracing::warn!(%error, "the store does not work");
+            AnswerBody::Ailing(error.ailment())
+        }
+    }
+}
