@@ -93,6 +93,8 @@ counters! {
         closed_slow_consumer:
             "counter" "fanfare_connections_closed_total" "reason=\"slow_consumer\""
             "Connections that ended, by reason.";
+        closed_expired: "counter" "fanfare_connections_closed_total" "reason=\"expired\""
+            "Connections that ended, by reason.";
         closed_drain: "counter" "fanfare_connections_closed_total" "reason=\"drain\""
             "Connections that ended, by reason.";
         closed_system: "counter" "fanfare_connections_closed_total" "reason=\"system\""

@@ -152,6 +152,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         timings: timings(config),
         clock: Clock::new(),
         recovery: recovery(config),
+        close_expired: config.auth.close_expired,
         about: about(&driver),
         shutdown: OnceLock::new(),
     });

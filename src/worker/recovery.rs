@@ -264,6 +264,7 @@ pub(super) fn recover(worker: &mut Worker, id: ConnId) {
         worker.index.activate(first, channel, *group);
         sync_presence(worker, id, channel);
     }
+    worker.schedule(id.slot);
     worker.counters.recovered.add(1);
     worker.counters.recovered_publications.add(missed.len() as u64);
 }
