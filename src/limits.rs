@@ -137,7 +137,7 @@ pub const RETENTION_EVERY_MS: u64 = 60_000;
 pub const REMOVED_ROWS_MAX: u32 = 1_000;
 /// Tallies that are added up to make those of a larger segment of history. Where there would be
 /// more, because hardly two messages share an event name, the larger segment goes without.
-pub const TALLIES_MERGED_MAX: u32 = 32_768;
+pub const TALLIES_MERGED_MAX: u32 = 65_536;
 
 const _: () = assert!(
     OUTBOX_BYTES_MAX >= 4 * (TURN_BYTES_MAX + 2 * MESSAGE_BYTES_MAX),
