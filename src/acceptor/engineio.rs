@@ -215,8 +215,9 @@ fn response(answer: AnswerBody) -> Response {
         AnswerBody::PollRefused(PollRefusal::Overloaded) => {
             rest::response(ApiError::overloaded().into())
         }
-        AnswerBody::Stored(_) | AnswerBody::Alive | AnswerBody::Ailing(_) => {
-            rest::response(ApiError::store_failed().into())
-        }
+        AnswerBody::Stored(_)
+        | AnswerBody::History(_)
+        | AnswerBody::Alive
+        | AnswerBody::Ailing(_) => rest::response(ApiError::store_failed().into()),
     }
 }

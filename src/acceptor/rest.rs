@@ -1,7 +1,7 @@
 //! The REST face over HTTP: credentials, then the body, then the call (contract section 2).
 
 use super::http::{End, Http};
-use super::{Acceptor, health};
+use super::{Acceptor, health, history};
 use crate::api::channels::NewChannel;
 use crate::api::messages::Publish;
 use crate::api::{ApiError, Reply, Route, route};
@@ -74,8 +74,17 @@ async fn call(
             store(acceptor, StoreChange::Delete(id), |_| Reply::channel_deleted()).await
         }
         Route::Publish => publish(acceptor, &Publish::parse(body)?, now),
+        Route::ListMessages => history::messages(acceptor, request.query.as_deref()).await,
+        Route::ClearMessages => history::clear(acceptor).await,
+        Route::Stats => history::stats(acceptor, request.query.as_deref()).await,
+        Route::GetConfig => history::config(acceptor).await,
+        Route::UpdateConfig => history::set_config(acceptor, body).await,
+        Route::Metadata => Ok(Reply::metadata(hub.definitions.load().all(), NO_PERMISSIONS)),
     }
 }
+
+/// Nobody is restricted by a policy.
+const NO_PERMISSIONS: &str = r#"{"subscribe":{"policies":[]},"publish":{"policies":[]}}"#;
 
 /// A random id (UUID version 4).
 fn uuid_bytes() -> uuid::Bytes {

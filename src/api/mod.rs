@@ -6,9 +6,12 @@
 //! answered before routing.
 
 pub mod channels;
+mod dates;
 pub mod error;
 mod fields;
+pub mod history;
 pub mod messages;
+mod query;
 pub mod reply;
 
 use uuid::Uuid;
@@ -34,6 +37,18 @@ pub enum Route {
     DeleteChannel(Option<Uuid>),
     /// `POST /api/realtime/messages`
     Publish,
+    /// `GET /api/realtime/messages`
+    ListMessages,
+    /// `DELETE /api/realtime/messages`
+    ClearMessages,
+    /// `GET /api/realtime/messages/stats`
+    Stats,
+    /// `GET /api/realtime/config`
+    GetConfig,
+    /// `PATCH /api/realtime/config`
+    UpdateConfig,
+    /// `GET /api/metadata/realtime`
+    Metadata,
     /// `GET /api/health`
     Health,
 }
@@ -60,7 +75,20 @@ pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
     let asked = if method == "HEAD" { "GET" } else { method };
     let (found, allow) = match path {
         "/api/health" => (by_method(asked, &[("GET", Route::Health)]), "GET, HEAD"),
-        "/api/realtime/messages" => (by_method(asked, &[("POST", Route::Publish)]), "POST"),
+        "/api/metadata/realtime" => (by_method(asked, &[("GET", Route::Metadata)]), "GET, HEAD"),
+        "/api/realtime/messages" => {
+            let routes = [
+                ("GET", Route::ListMessages),
+                ("POST", Route::Publish),
+                ("DELETE", Route::ClearMessages),
+            ];
+            (by_method(asked, &routes), "GET, HEAD, POST, DELETE")
+        }
+        "/api/realtime/messages/stats" => (by_method(asked, &[("GET", Route::Stats)]), "GET, HEAD"),
+        "/api/realtime/config" => {
+            let routes = [("GET", Route::GetConfig), ("PATCH", Route::UpdateConfig)];
+            (by_method(asked, &routes), "GET, HEAD, PATCH")
+        }
         "/api/realtime/channels" => {
             let routes = [("GET", Route::ListChannels), ("POST", Route::CreateChannel)];
             (by_method(asked, &routes), "GET, HEAD, POST")
@@ -115,6 +143,12 @@ mod tests {
             ("GET", "/api/realtime/channels/x", Route::GetChannel(None)),
             ("PUT", "/api/realtime/channels/x", Route::UpdateChannel(None)),
             ("POST", "/api/realtime/messages", Route::Publish),
+            ("GET", "/api/realtime/messages?limit=5", Route::ListMessages),
+            ("DELETE", "/api/realtime/messages", Route::ClearMessages),
+            ("GET", "/api/realtime/messages/stats?since=x", Route::Stats),
+            ("GET", "/api/realtime/config", Route::GetConfig),
+            ("PATCH", "/api/realtime/config", Route::UpdateConfig),
+            ("GET", "/api/metadata/realtime", Route::Metadata),
             ("GET", "/api/health", Route::Health),
             ("HEAD", "/api/health", Route::Health),
         ];
@@ -130,8 +164,10 @@ mod tests {
         let table = [
             ("PUT", "/api/realtime/channels", "GET, HEAD, POST"),
             ("POST", &one, "GET, HEAD, PUT, DELETE"),
-            ("GET", "/api/realtime/messages", "POST"),
-            ("HEAD", "/api/realtime/messages", "POST"),
+            ("PUT", "/api/realtime/messages", "GET, HEAD, POST, DELETE"),
+            ("POST", "/api/realtime/messages/stats", "GET, HEAD"),
+            ("PUT", "/api/realtime/config", "GET, HEAD, PATCH"),
+            ("POST", "/api/metadata/realtime", "GET, HEAD"),
             ("POST", "/api/health", "GET, HEAD"),
             ("get", "/api/health", "GET, HEAD"),
         ];

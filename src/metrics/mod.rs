@@ -118,6 +118,10 @@ counters! {
             "Commands and requests refused, by reason.";
         refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""
             "Commands and requests refused, by reason.";
+        refused_reader_queue: "counter" "fanfare_refusals_total" "reason=\"reader_queue\""
+            "Commands and requests refused, by reason.";
+        refused_query_timeout: "counter" "fanfare_refusals_total" "reason=\"query_timeout\""
+            "Commands and requests refused, by reason.";
         matched: "counter" "fanfare_deliveries_matched_total" ""
             "Deliveries due: a publication and one subscriber who is to get it.";
         delivered: "counter" "fanfare_deliveries_total" ""

@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
 use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
 use crate::side;
-use crate::side::store::{Store, StoreError};
+use crate::side::store::{Reader, Store, StoreError};
 use crate::worker::Worker;
 use crate::worker::driver::Driver;
 use listen::listen_patiently;
@@ -131,6 +131,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let keys = Arc::new(keys(config, &secrets)?);
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
+    let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
     let definitions = Definitions::new(store.channels()?);
     let driver = Driver::choose();
     let address = listener.local_addr()?;
@@ -148,7 +149,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         shutdown: OnceLock::new(),
     });
     let node = Node { config: config.clone(), hub, keys, driver, listener };
-    node.start(store, inboxes, &told)?;
+    node.start(store, reader, inboxes, &told)?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         tracing::info!(version, %address, driver, workers = config.workers, "serving");
@@ -258,7 +259,13 @@ impl Drop for Ending {
 
 impl Node {
     /// Starts all threads; each that ends is told.
-    fn start(&self, store: Store, inboxes: Inboxes, told: &mpsc::Sender<Event>) -> io::Result<()> {
+    fn start(
+        &self,
+        store: Store,
+        reader: Reader,
+        inboxes: Inboxes,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
         let (hub, flushed) = (self.hub.clone(), told.clone());
         spawn("side", told, move || {
             let ended = side::run(store, &inboxes.side, &hub.router.clone(), |all| {
@@ -267,6 +274,8 @@ impl Node {
             });
             let _ = flushed.send(Event::Flushed(ended));
         })?;
+        let router = self.hub.router.clone();
+        spawn("reader", told, move || side::reader::run(reader, &inboxes.reader, &router))?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {

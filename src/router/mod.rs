@@ -1,5 +1,6 @@
 //! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
-//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] to the side).
+//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] to the side, [`Query`] to the
+//! reader of history).
 //!
 //! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
 //! nobody waits. Publications and control mail have credits of their own over one queue: one
@@ -13,12 +14,12 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, STORE_QUEUE_MAX};
+use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, READER_QUEUE_MAX, STORE_QUEUE_MAX};
 use crate::message::WorkerId;
 
 pub use mail::{
-    AcceptorId, Answer, AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose,
-    StoreChange, StoreOutcome, Ticket, Wish,
+    AcceptorId, Answer, AnswerBody, Handover, HistoryAnswer, HistoryRefusal, Mail, Poll,
+    PollRefusal, PollRequest, Purpose, Query, StoreChange, StoreOutcome, Ticket, Wish,
 };
 pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
 
@@ -31,6 +32,8 @@ pub struct Router {
     pub acceptors: Vec<Arc<Mailbox<Answer>>>,
     side: Sender<Wish>,
     side_waiting_max: AtomicUsize,
+    reader: Sender<Query>,
+    reader_waiting_max: AtomicUsize,
     connections: Vec<AtomicU32>,
 }
 
@@ -43,6 +46,8 @@ pub struct Inboxes {
     pub acceptors: Vec<Inbox<Answer>>,
     /// The side's.
     pub side: Receiver<Wish>,
+    /// The reader's.
+    pub reader: Receiver<Query>,
 }
 
 impl Router {
@@ -62,16 +67,23 @@ impl Router {
             .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
+        let (reader, queries) = bounded(READER_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
         let router = Self {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
             side,
             side_waiting_max: AtomicUsize::new(0),
+            reader,
+            reader_waiting_max: AtomicUsize::new(0),
             connections,
         };
-        let inboxes =
-            Inboxes { workers: worker_inboxes, acceptors: acceptor_inboxes, side: wishes };
+        let inboxes = Inboxes {
+            workers: worker_inboxes,
+            acceptors: acceptor_inboxes,
+            side: wishes,
+            reader: queries,
+        };
         Ok((router, inboxes))
     }
 
@@ -103,6 +115,13 @@ impl Router {
         taken
     }
 
+    /// Asks something of the reader of history. False when its queue is full.
+    pub fn query(&self, query: Query) -> bool {
+        let taken = self.reader.try_send(query).is_ok();
+        self.reader_waiting_max.fetch_max(self.reader.len(), Ordering::Relaxed);
+        taken
+    }
+
     /// How full every queue is.
     pub fn depths(&self) -> Vec<Depth> {
         let mut depths = Vec::new();
@@ -116,6 +135,9 @@ impl Router {
         let (now, most) = (self.side.len(), self.side_waiting_max.load(Ordering::Relaxed));
         let (now, most) = (now as u64, most as u64);
         depths.push(Depth { queue: "side", number: 0, slot: "wish", now, most });
+        let most = self.reader_waiting_max.load(Ordering::Relaxed) as u64;
+        let now = self.reader.len() as u64;
+        depths.push(Depth { queue: "reader", number: 0, slot: "query", now, most });
         depths
     }
 

@@ -1,14 +1,17 @@
 //! Cold work, off the hot threads: the embedded store. Wishes come through a bounded queue that
 //! nobody waits on; answers go to the acceptor that asked.
 
+mod chores;
+pub mod reader;
 pub mod store;
 
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::message::{ChannelDefinition, Millis};
-use crate::router::{Answer, AnswerBody, Router, StoreChange, StoreOutcome, Wish};
+use crate::router::{Answer, AnswerBody, HistoryAnswer, Router, StoreChange, StoreOutcome, Wish};
+use chores::Chores;
 use store::{Store, StoreError};
 
 /// Carries wishes out, one after the other, until it is told to stop. `announce` is given all
@@ -18,12 +21,18 @@ use store::{Store, StoreError};
 /// # Errors
 /// When what was stored cannot be flushed at the end.
 pub fn run(
-    store: Store,
+    mut store: Store,
     wishes: &Receiver<Wish>,
     router: &Arc<Router>,
     announce: impl Fn(Vec<ChannelDefinition>),
 ) -> Result<(), StoreError> {
-    for wish in wishes {
+    let mut chores = Chores::default();
+    loop {
+        let wish = match wishes.recv_timeout(chores.step(&mut store, router)) {
+            Ok(wish) => wish,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let (from, ticket, body) = match wish {
             Wish::Change(from, ticket, change) => {
                 let outcome = apply(&store, change).and_then(|outcome| {
@@ -34,11 +43,25 @@ pub fn run(
                 });
                 (from, ticket, AnswerBody::Stored(outcome.unwrap_or_else(refusal)))
             }
+            Wish::Clear(from, ticket) => {
+                chores.clear(from, ticket, store.newest());
+                continue;
+            }
+            Wish::SetRetention(from, ticket, days) => {
+                let set = store.set_retention(days).map(|()| HistoryAnswer::Retention(days));
+                chores.look_at_retention();
+                (from, ticket, reader::answered(set))
+            }
+            Wish::Retention(from, ticket) => {
+                let read = store.retention().map(HistoryAnswer::Retention);
+                (from, ticket, reader::answered(read))
+            }
             Wish::Probe(from, ticket) => (from, ticket, probe(&store)),
             Wish::Stop => break,
         };
         router.answer(from, Answer { ticket, body });
     }
+    chores.abandon(router);
     store.flush()
 }
 
