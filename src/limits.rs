@@ -229,7 +229,7 @@ pub const RETENTION_EVERY_MS: u64 = 60_000;
 pub const REMOVED_ROWS_MAX: u32 = 1_000;
 /// Tallies that are added up to make those of a larger segment of history. Where there would be
 /// more, because hardly two messages share an event name, the larger segment goes without.
-pub const TALLIES_MERGED_MAX: u32 = 32_768;
+pub const TALLIES_MERGED_MAX: u32 = 65_536;
 
 /// Publications waiting to be kept in history. At the bound a publish is refused whole
 /// (`OVERLOADED`, 503 with Retry-After) and counted.

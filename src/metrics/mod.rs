@@ -120,6 +120,10 @@ counters! {
             "Commands and requests refused, by reason.";
         refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""
             "Commands and requests refused, by reason.";
+        refused_reader_queue: "counter" "fanfare_refusals_total" "reason=\"reader_queue\""
+            "Commands and requests refused, by reason.";
+        refused_query_timeout: "counter" "fanfare_refusals_total" "reason=\"query_timeout\""
+            "Commands and requests refused, by reason.";
         refused_history_queue: "counter" "fanfare_refusals_total" "reason=\"history_queue\""
             "Commands and requests refused, by reason.";
         kept: "counter" "fanfare_history_kept_total" ""
