@@ -17,7 +17,9 @@ use fanfare::engine::definitions::Definitions;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::engine::presence::MemberKey;
 use fanfare::hub::{About, Clock, Hub, encode, message_id};
-use fanfare::message::{Channel, ConnId, Group, Transport, WorkerId};
+use fanfare::message::{
+    Channel, ChannelDefinition, ChannelOptions, ConnId, Group, Transport, WorkerId,
+};
 use fanfare::metrics::Metrics;
 use fanfare::protocol::engineio::Timings;
 use fanfare::router::{Inboxes, Mail, Router};
@@ -53,12 +55,14 @@ fn publish(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn hub(criterion: &mut Criterion<CpuTime>) {
+    let definition = Arc::new(definition());
     let mut group = criterion.benchmark_group("directory/hub");
     for workers in 0..=WORKERS {
         let (hub, inboxes) = node(workers);
         let input = || (Channel::from(CHANNEL), support::content());
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
-            let publish = |(channel, content)| hub.publish(channel, content, AT).is_ok();
+            let publish =
+                |(channel, content)| hub.publish(&definition, channel, content, AT).is_ok();
             bencher.iter_custom(|times| publishing(times, &inboxes, input, publish));
         });
     }
@@ -84,6 +88,20 @@ fn publishing<I>(
         empty(inboxes);
     }
     spent
+}
+
+/// The definition of the channel, without options.
+fn definition() -> ChannelDefinition {
+    ChannelDefinition {
+        id: message_id(AT),
+        pattern: CHANNEL.into(),
+        description: None,
+        webhook_urls: None,
+        enabled: true,
+        options: ChannelOptions::default(),
+        created_at: AT,
+        updated_at: AT,
+    }
 }
 
 /// What the hot threads of a node share, with a subscriber of each group on so many workers.
