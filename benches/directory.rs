@@ -133,12 +133,13 @@ fn node(workers: usize) -> (Hub, Inboxes) {
 
 fn join(hub: &Hub, connection: ConnId, group: Group) {
     let id = format!("{}-{}", connection.worker.0, connection.slot);
-    let member = MemberKey { is_user: false, id: id.into() };
+    let member = Some(MemberKey { is_user: false, id: id.into() });
     let subscriber = Subscriber { connection, group, transport: Transport::WebSocket, member };
     let join = Join {
         channel: &Channel::from(CHANNEL),
         subscriber: &subscriber,
         already: None,
+        options: ChannelOptions::default(),
         reply: None,
         announcement: message_id(AT),
         now: AT,

@@ -11,10 +11,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Mailboxes;
+use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
 use crate::message::{
-    AckId, Activation, Audience, Channel, ConnId, Content, Deactivation, Delivery, Group, Groups,
-    MessageId, Millis, Offset, Publication, Transport, WorkerId,
+    AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery,
+    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Snapshot, Transport,
+    WorkerId,
 };
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
@@ -34,6 +36,10 @@ struct Entry {
     offset: Offset,
     shares: Vec<Share>,
     presence: Presence,
+    /// What the last join went by, for leaves after the definition is gone.
+    presence_mode: PresenceMode,
+    /// What its clients may still publish.
+    bucket: Bucket,
 }
 
 /// A worker's part of a channel's audience.
@@ -66,8 +72,8 @@ pub struct Subscriber {
     pub group: Group,
     /// Its transport.
     pub transport: Transport,
-    /// As whom it is present.
-    pub member: MemberKey,
+    /// As whom it is present, unless it does not count.
+    pub member: Option<MemberKey>,
 }
 
 /// A wish to subscribe.
@@ -80,6 +86,8 @@ pub struct Join<'a> {
     /// The group under which the connection is subscribed already, where it is: then only its
     /// frames change and it is acknowledged again.
     pub already: Option<Group>,
+    /// How the channel behaves.
+    pub options: ChannelOptions,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
     /// The id of the announcement that may follow.
@@ -97,6 +105,8 @@ pub struct Leave<'a> {
     pub subscriber: &'a Subscriber,
     /// Whether the connection lives on, and so must be told where its subscription ended.
     pub lives_on: bool,
+    /// What the channel tells of presence; none where no definition governs it any more.
+    pub presence: Option<PresenceMode>,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
     /// The id of the announcement that may follow.
@@ -119,8 +129,9 @@ pub enum Announced {
 }
 
 impl Announced {
-    fn of(member_changed: bool, announced: bool) -> Self {
-        if member_changed && !announced { Self::Suppressed } else { Self::Yes }
+    fn of(mode: PresenceMode, member_changed: bool, announced: bool) -> Self {
+        let is_due = mode == PresenceMode::Full && member_changed;
+        if is_due && !announced { Self::Suppressed } else { Self::Yes }
     }
 }
 
@@ -154,6 +165,16 @@ impl Directory {
             }
         }
         groups
+    }
+
+    /// Whether a client may publish on a channel whose clients together may do so `rate` times a
+    /// second, 0 for as often as they like. If so, that is taken note of.
+    pub fn admit(&self, channel: &Channel, rate: u32, now: Millis) -> bool {
+        if rate == 0 {
+            return true;
+        }
+        let mut shard = self.shard(channel);
+        shard.get_mut(channel).is_none_or(|entry| entry.bucket.take(rate, now))
     }
 
     /// Gives a publication its place and posts it to every worker that has subscribers.
@@ -195,27 +216,29 @@ impl Directory {
             return Err(Overloaded);
         }
         let entry = shard.entry(join.channel.clone()).or_default();
-        let announced =
-            join.already.is_none() && entry.presence.would_announce_join(&subscriber.member);
+        let mode = join.options.presence;
+        // Who is subscribed already stays present as it was.
+        let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());
+        let announced = mode == PresenceMode::Full
+            && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
         if announced && reserve(mailboxes, &entry.shares).is_err() {
             // An entry that has no shares needs no slots, so the one that stays is not empty.
             mailboxes.release_control(worker);
             return Err(Overloaded);
         }
-        let newcomer = match join.already {
-            Some(_) => None,
-            None => entry.presence.join(&subscriber.member, join.now),
-        };
+        entry.presence_mode = mode;
+        let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
+        let (presence, present) = entry.view(mode);
         mailboxes.activate(Activation {
             connection: subscriber.connection,
             channel: join.channel.clone(),
             group: subscriber.group,
             reply: join.reply,
-            presence: entry.presence.snapshot(),
-            present: entry.presence.count(),
+            presence,
+            present,
         });
         let mut posted = Posted::default();
-        let told = Announced::of(newcomer.is_some(), announced);
+        let told = Announced::of(mode, newcomer.is_some(), announced);
         if let Some(member) = newcomer.filter(|_| announced) {
             let content = Content::Joined(member);
             let event =
@@ -250,7 +273,10 @@ impl Directory {
         if leave.lives_on && !mailboxes.reserve_control(worker) {
             return Err(Overloaded);
         }
-        let announced = entry.presence.would_announce_leave(&subscriber.member);
+        let mode = leave.presence.unwrap_or(entry.presence_mode);
+        let member = subscriber.member.as_ref();
+        let announced = mode == PresenceMode::Full
+            && member.is_some_and(|member| entry.presence.would_announce_leave(member));
         if announced && reserve(mailboxes, &entry.shares).is_err() {
             if leave.lives_on {
                 mailboxes.release_control(worker);
@@ -267,8 +293,8 @@ impl Directory {
             });
             posted.insert(worker);
         }
-        let gone = entry.presence.leave(&subscriber.member);
-        let told = Announced::of(gone.is_some(), announced);
+        let gone = member.and_then(|member| entry.presence.leave(member));
+        let told = Announced::of(mode, gone.is_some(), announced);
         if announced && let Some(member) = gone {
             let content = Content::Left(member);
             let event =
@@ -334,6 +360,15 @@ impl Entry {
             posted.insert(share.worker);
         }
         posted
+    }
+
+    /// Who is there and how many, as a subscriber is told.
+    fn view(&mut self, mode: PresenceMode) -> (Arc<Snapshot>, usize) {
+        match mode {
+            PresenceMode::Full => (self.presence.snapshot(), self.presence.count()),
+            PresenceMode::Count => (Arc::default(), self.presence.count()),
+            PresenceMode::Off => (Arc::default(), 0),
+        }
     }
 
     fn audience(&self) -> Audience {

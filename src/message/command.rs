@@ -98,6 +98,8 @@ pub enum Refusal {
     Overloaded,
     /// The connection's subscriptions are at their bound.
     TooManySubscriptions,
+    /// The channel's clients together publish more often than its definition lets them.
+    RateLimited,
 }
 
 /// The answer to a command.

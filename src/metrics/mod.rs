@@ -116,6 +116,8 @@ counters! {
         refused_subscriptions:
             "counter" "fanfare_refusals_total" "reason=\"too_many_subscriptions\""
             "Commands and requests refused, by reason.";
+        refused_rate_limited: "counter" "fanfare_refusals_total" "reason=\"rate_limited\""
+            "Commands and requests refused, by reason.";
         refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""
             "Commands and requests refused, by reason.";
         matched: "counter" "fanfare_deliveries_matched_total" ""

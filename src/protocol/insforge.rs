@@ -174,6 +174,9 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
             "TOO_MANY_SUBSCRIPTIONS",
             "This connection is subscribed to as many channels as it may",
         ),
+        Refusal::RateLimited => {
+            ("RATE_LIMITED", "Clients publish on this channel more often than they may")
+        }
     };
     let _ = write!(out, r#""code":"{code}","message":"{message}""#);
 }

@@ -4,12 +4,12 @@
 use super::Worker;
 use super::conn::{Connection, Frame};
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
-use crate::engine::index;
+use crate::engine::index::{self, Counted};
 use crate::hub::{encode, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::message::{
     AckId, Activation, Channel, Command, ConnId, Content, Credential, Deactivation, Delivery,
-    Group, Refusal, Reply,
+    Group, PresenceMode, Refusal, Reply,
 };
 use crate::metrics::Counters;
 use crate::protocol::insforge::{self, Request};
@@ -57,6 +57,7 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
         }
         Refusal::NotSubscribed => &counters.refused_not_subscribed,
         Refusal::TooManySubscriptions => &counters.refused_subscriptions,
+        Refusal::RateLimited => &counters.refused_rate_limited,
     };
     counter.add(1);
 }
@@ -85,10 +86,11 @@ fn subscribe(
     group: Group,
     reply: Option<AckId>,
 ) -> Result<(), Refusal> {
-    let is_defined = worker.hub.definitions.load().find(channel.as_str()).is_some();
+    let definition = worker.hub.definitions.load().find(channel.as_str()).cloned();
     let now = worker.hub.clock.wall();
     let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
-    if !is_defined || !credential.role.is_known() {
+    let definition = definition.ok_or(Refusal::SubscribeUnauthorized)?;
+    if !credential.role.is_known() {
         return Err(Refusal::SubscribeUnauthorized);
     }
     if connection.is_leaving {
@@ -96,18 +98,24 @@ fn subscribe(
     }
     let (first, subscribed) = (connection.subscriptions, connection.subscribed);
     let Some(session) = connection.session() else { return Ok(()) };
-    let subscriber = session.subscriber(id, group, &credential);
+    let mut subscriber = session.subscriber(id, group, &credential);
+    let options = definition.options;
+    subscriber.member = subscriber.member.filter(|_| options.presence != PresenceMode::Off);
     let already = worker.index.counted(first, channel.as_str());
+    let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
     if already.is_none() && usize::from(subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
         return Err(Refusal::TooManySubscriptions);
     }
     let announcement = message_id(now);
-    let join = Join { channel, subscriber: &subscriber, already, reply, announcement, now };
+    let subscriber = &subscriber;
+    let before = already.map(|counted| counted.group);
+    let join = Join { channel, subscriber, already: before, options, reply, announcement, now };
     let joined = worker.hub.directory.join(&*worker.hub.router, &join);
     let announced = joined.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
     let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
-    worker.index.joined(id.slot, &mut connection.subscriptions, channel, group);
+    let counted = Counted { group, is_present };
+    worker.index.joined(id.slot, &mut connection.subscriptions, channel, counted);
     if already.is_none() {
         connection.subscribed += 1;
         worker.counters.subscriptions.add(1);
@@ -126,14 +134,19 @@ fn unsubscribe(
     let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
     let first = connection.subscriptions;
     let Some(session) = connection.session() else { return Ok(()) };
-    let mut subscriber = session.subscriber(id, Group::InsforgeSdk, &credential);
-    let Some(group) = worker.index.counted(first, channel.as_str()) else {
+    let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
+    let Some(counted) = worker.index.counted(first, channel.as_str()) else {
         return unsubscribed_already(worker, id, channel, reply);
     };
-    subscriber.group = group;
-    let announcement = message_id(now);
-    let leave =
-        Leave { channel, subscriber: &subscriber, lives_on: true, reply, announcement, now };
+    let leave = Leave {
+        channel,
+        subscriber: &counted_as(&anyone, counted),
+        lives_on: true,
+        presence: presence_of(worker, channel),
+        reply,
+        announcement: message_id(now),
+        now,
+    };
     let left = worker.hub.directory.leave(&*worker.hub.router, &leave);
     let announced = left.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
@@ -143,6 +156,18 @@ fn unsubscribe(
         worker.counters.subscriptions.sub(1);
     }
     Ok(())
+}
+
+/// A connection as the directory counts it in one of its channels.
+fn counted_as(anyone: &Subscriber, counted: Counted) -> Subscriber {
+    let member = anyone.member.clone().filter(|_| counted.is_present);
+    Subscriber { group: counted.group, member, ..*anyone }
+}
+
+/// What a channel tells of presence by now.
+fn presence_of(worker: &Worker, channel: &Channel) -> Option<PresenceMode> {
+    let definitions = worker.hub.definitions.load();
+    definitions.find(channel.as_str()).map(|definition| definition.options.presence)
 }
 
 /// Answers an unsubscribe that changes nothing: where an earlier one is still on its way, behind
@@ -189,6 +214,10 @@ fn publish(
     if !credential.role.is_known() {
         return Err(Refusal::PublishUnauthorized);
     }
+    let (rate, now) = (definition.options.rate_limit, worker.hub.clock.monotonic());
+    if !worker.hub.directory.admit(channel, rate, now) {
+        return Err(Refusal::RateLimited);
+    }
     let at = worker.hub.clock.wall();
     let content = Content::Message { event, payload, sender: credential.sender() };
     let published = worker.hub.publish(&definition, channel.clone(), content, at);
@@ -215,8 +244,8 @@ pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
     let Some(session) = connection.session() else { return };
     let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
     let mut left = Vec::new();
-    worker.index.forget(first, |channel, group| {
-        left.push(Postponed { channel, subscriber: Subscriber { group, ..anyone.clone() } });
+    worker.index.forget(first, |channel, counted| {
+        left.push(Postponed { channel, subscriber: counted_as(&anyone, counted) });
     });
     worker.counters.subscriptions.sub(left.len() as u64);
     for wish in left {
@@ -248,6 +277,7 @@ fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
         channel: &wish.channel,
         subscriber: &wish.subscriber,
         lives_on: false,
+        presence: presence_of(worker, &wish.channel),
         reply: None,
         announcement: message_id(now),
         now,

@@ -178,7 +178,7 @@ impl Session {
         credential: &Credential,
     ) -> Subscriber {
         let id = if credential.is_user { credential.id.clone() } else { self.socket_id().into() };
-        let member = MemberKey { is_user: credential.is_user, id };
+        let member = Some(MemberKey { is_user: credential.is_user, id });
         Subscriber { connection, group, transport: self.transport(), member }
     }
 }

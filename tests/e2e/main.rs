@@ -18,6 +18,7 @@ mod first_start;
 mod health;
 mod member;
 mod metrics;
+mod options;
 mod order;
 mod overload;
 mod publish;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use fanfare::engine::Mailboxes;
 use fanfare::engine::directory::{Directory, Join, Leave, Subscriber};
-use fanfare::engine::index::{Index, NONE};
+use fanfare::engine::index::{Counted, Index, NONE};
 use fanfare::engine::presence::MemberKey;
 use fanfare::message::{
-    Activation, Channel, ConnId, Content, Deactivation, Delivery, Group, MessageId, Publication,
-    Sender, Transport, WorkerId,
+    Activation, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery, Group, MessageId,
+    PresenceMode, Publication, Sender, Transport, WorkerId,
 };
 use proptest::prelude::*;
 
@@ -210,7 +210,7 @@ impl World {
         let id = self.connections[worker][connection].id;
         // Two connections of a worker are one user, the others stand for themselves.
         let user = if connection < 2 { format!("user-{worker}") } else { format!("{id:?}") };
-        let member = MemberKey { is_user: connection < 2, id: user.into() };
+        let member = Some(MemberKey { is_user: connection < 2, id: user.into() });
         Subscriber { connection: id, group, transport: Transport::WebSocket, member }
     }
 
@@ -263,18 +263,21 @@ impl World {
         let subscriber = self.subscriber(worker, connection, group);
         let conn = &mut self.connections[worker][connection];
         let already = self.indexes[worker].counted(conn.first, channel(number).as_str());
+        let already = already.map(|counted| counted.group);
         assert_eq!(already, conn.groups.get(&number).copied(), "index and model agree");
         let channel = channel(number);
         let join = Join {
             channel: &channel,
             subscriber: &subscriber,
             already,
+            options: ChannelOptions::default(),
             reply: None,
             announcement: MessageId::nil(),
             now: 0,
         };
         if self.directory.join(&self.boxes, &join).is_ok() {
-            self.indexes[worker].joined(conn.id.slot, &mut conn.first, &channel, group);
+            let counted = Counted { group, is_present: true };
+            self.indexes[worker].joined(conn.id.slot, &mut conn.first, &channel, counted);
             conn.groups.insert(number, group);
             conn.expected.entry(number).or_default().push(Seen::Acknowledged(group));
         }
@@ -299,7 +302,7 @@ impl World {
     fn close(&mut self, worker: usize, connection: usize) {
         let mut left = Vec::new();
         let first = std::mem::replace(&mut self.connections[worker][connection].first, NONE);
-        self.indexes[worker].forget(first, |channel, group| left.push((channel, group)));
+        self.indexes[worker].forget(first, |channel, group| left.push((channel, group.group)));
         for (channel, group) in left {
             let subscriber = self.subscriber(worker, connection, group);
             while self.directory.leave(&self.boxes, &wish(&channel, &subscriber, false)).is_err() {
@@ -370,7 +373,9 @@ impl World {
 }
 
 fn wish<'a>(channel: &'a Channel, subscriber: &'a Subscriber, lives_on: bool) -> Leave<'a> {
-    Leave { channel, subscriber, lives_on, reply: None, announcement: MessageId::nil(), now: 0 }
+    let presence = Some(PresenceMode::Full);
+    let announcement = MessageId::nil();
+    Leave { channel, subscriber, lives_on, presence, reply: None, announcement, now: 0 }
 }
 
 proptest! {
