@@ -35,11 +35,18 @@ pub const ATTACHMENTS_MAX: usize = 10;
 /// one is answered 503 with Retry-After and counted.
 pub const POLLING_SESSIONS_MAX: u64 = 65_536;
 
-/// Bytes that may wait for one connection. Beyond it the connection is closed as a slow consumer.
-/// Frames are shared, so what waits for many connections is in memory once.
+/// Bytes that may wait for one connection. Beyond it publications are dropped whose channels want
+/// that, and where these are too few the connection is closed as a slow consumer. Frames are
+/// shared, so what waits for many connections is in memory once.
 pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Frames that may wait for one connection. Beyond it the connection is closed as a slow consumer.
+/// Frames that may wait for one connection. Beyond it the same.
 pub const OUTBOX_FRAMES_MAX: usize = 8_192;
+/// The part of an outbox, one of so many, that must be free after publications were dropped from
+/// it; where it is not, the connection is closed as a slow consumer.
+pub const OUTBOX_ROOM_MIN: usize = 16;
+/// Frames that may wait for a connection that takes nothing before outdated ones are looked for;
+/// after that, whenever what waits has doubled.
+pub const LATEST_FRAMES_MAX: usize = 64;
 /// Channels that one connection may be subscribed to. Beyond it a subscribe is refused.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 
@@ -115,6 +122,10 @@ pub const STORE_QUEUE_MAX: usize = 1_024;
 const _: () = assert!(
     OUTBOX_BYTES_MAX >= 4 * (TURN_BYTES_MAX + 2 * MESSAGE_BYTES_MAX),
     "what one turn adds leaves a connection that keeps up far from the bound"
+);
+const _: () = assert!(
+    OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN >= MESSAGE_BYTES_MAX,
+    "the room that is made takes nearly any frame"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(

@@ -5,6 +5,7 @@
 //! [`directory`] is shared by all threads; [`index`] and [`outbox`] belong to one worker each.
 
 pub mod bucket;
+pub mod compaction;
 pub mod definitions;
 pub mod directory;
 pub mod index;

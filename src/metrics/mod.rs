@@ -129,6 +129,12 @@ counters! {
             "Deliveries that were not done, by reason.";
         dropped_closed: "counter" "fanfare_deliveries_dropped_total" "reason=\"closed\""
             "Deliveries that were not done, by reason.";
+        dropped_oldest: "counter" "fanfare_deliveries_dropped_total" "reason=\"drop_oldest\""
+            "Deliveries that were not done, by reason.";
+        conflated: "counter" "fanfare_deliveries_conflated_total" ""
+            "Deliveries that were not done because later ones said the same.";
+        gaps: "counter" "fanfare_gaps_total" ""
+            "Notices to subscribers that they lost publications.";
         announcements: "counter" "fanfare_presence_announcements_total" ""
             "Presence events put into a subscriber's outbox.";
         announcements_suppressed: "counter" "fanfare_presence_suppressed_total" ""
@@ -217,12 +223,14 @@ impl Metrics {
         }
     }
 
-    /// What is matched and neither delivered nor dropped waits in an outbox. Threads count on
-    /// while they are read, so what seems less than nothing is nothing.
+    /// What is matched and neither delivered, dropped nor conflated waits in an outbox. Threads
+    /// count on while they are read, so what seems less than nothing is nothing.
     fn queued(&self) -> u64 {
         let settled = self.sum(|one| &one.delivered)
             + self.sum(|one| &one.dropped_slow_consumer)
-            + self.sum(|one| &one.dropped_closed);
+            + self.sum(|one| &one.dropped_closed)
+            + self.sum(|one| &one.dropped_oldest)
+            + self.sum(|one| &one.conflated);
         self.sum(|one| &one.matched).saturating_sub(settled)
     }
 }

@@ -2,10 +2,11 @@
 //! subscriptions begin and end.
 
 use super::Worker;
-use super::conn::{Connection, Frame};
+use super::conn::Connection;
+use super::frame::Frame;
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index::{self, Counted};
-use crate::hub::{encode, message_id};
+use crate::hub::message_id;
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::message::{
     AckId, Activation, Channel, Command, ConnId, Content, Credential, Deactivation, Delivery,
@@ -321,7 +322,7 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
         if listeners.is_empty() {
             continue;
         }
-        let frame = Frame::shared(publication.frame(group, encode), is_delivery);
+        let frame = Frame::of(publication, group);
         bytes = bytes.max(frame.as_ref().len());
         for listener in listeners {
             if Some(listener.connection) == except {

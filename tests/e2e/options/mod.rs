@@ -2,11 +2,16 @@
 
 mod presence;
 mod rate;
+mod slow;
+
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::socket::{Event, Heard, SUBSCRIBE, Socket};
 use crate::support::Node;
+use crate::support::exposition::Exposition;
 
 const UNSUBSCRIBE: &str = "REALTIME_UNSUBSCRIBE";
 const PUBLISH: &str = "REALTIME_PUBLISH";
@@ -21,6 +26,8 @@ struct Client {
 #[derive(Debug)]
 enum Told {
     Event(Event),
+    /// So many publications of this channel were lost.
+    Gap(String, u64),
 }
 
 impl Client {
@@ -72,6 +79,12 @@ impl Client {
     fn note(&mut self, heard: Heard) {
         match heard {
             Heard::Event(event) => self.heard.push(Told::Event(event)),
+            Heard::Error(error) => {
+                assert_eq!(error["code"], "REALTIME_GAP", "{error}");
+                assert!(error["message"].is_string(), "{error}");
+                let channel = error["channel"].as_str().expect("a name is text").to_owned();
+                self.heard.push(Told::Gap(channel, error["count"].as_u64().expect("a number")));
+            }
             heard => panic!("unexpected: {heard:?}"),
         }
     }
@@ -81,8 +94,21 @@ impl Told {
     fn event(&self) -> Option<&Event> {
         match self {
             Self::Event(event) => Some(event),
+            Self::Gap(..) => None,
         }
     }
+}
+
+/// The ids of what was published, and for each channel how many were lost.
+fn ids_and_gaps(told: &[Told]) -> (Vec<Uuid>, HashMap<String, u64>) {
+    let ids = told.iter().filter_map(|one| Some(one.event()?.id)).collect();
+    let mut gaps = HashMap::new();
+    for one in told {
+        if let Told::Gap(channel, count) = one {
+            *gaps.entry(channel.clone()).or_default() += count;
+        }
+    }
+    (ids, gaps)
 }
 
 /// The names of what was heard.
@@ -101,4 +127,27 @@ fn define(node: &Node, definition: &Value) -> String {
 fn redefine(node: &Node, id: &str, change: &Value) {
     let (status, body) = node.admin("PUT", &format!("/api/realtime/channels/{id}"), change);
     assert_eq!(status, 200, "{change}: {body}");
+}
+
+/// Publishes over HTTP. Answers the id.
+fn publish(node: &Node, channel: &str, event: &str, payload: &Value) -> Uuid {
+    let receipt = node.publish(channel, event, payload);
+    let id = receipt["messageId"].as_str().expect("an id is text");
+    Uuid::try_parse(id).expect("an id is a UUID")
+}
+
+/// Waits until nothing is under way, and every delivery that was due is accounted for.
+fn settled(node: &Node) -> Exposition {
+    let mut last = node.scrape();
+    crate::support::wait_until("every delivery is accounted for", || {
+        last = node.scrape();
+        let plain = |name| last.plain(name);
+        let sum = plain("fanfare_deliveries_total")
+            + last.sum("fanfare_deliveries_dropped_total")
+            + plain("fanfare_deliveries_conflated_total")
+            + plain("fanfare_deliveries_queued");
+        plain("fanfare_deliveries_matched_total") == sum
+            && plain("fanfare_deliveries_queued") == 0.0
+    });
+    last
 }
