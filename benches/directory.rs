@@ -143,6 +143,7 @@ fn join(hub: &Hub, connection: ConnId, group: Group) {
         reply: None,
         announcement: message_id(AT),
         now: AT,
+        clock: 0,
     };
     hub.directory.join(&*hub.router, &join).expect("the mailboxes are empty");
 }

@@ -90,6 +90,22 @@ pub const WEBHOOKS_PER_DEFINITION_MAX: usize = 32;
 /// Longest time for which a channel keeps publications for who subscribes later, in seconds. More
 /// is refused as `INVALID_INPUT`.
 pub const REPLAY_SECONDS_MAX: u32 = 3_600;
+/// Publications that one channel keeps for who subscribes later. At the bound the oldest goes,
+/// counted.
+pub const REPLAY_PUBLICATIONS_MAX: usize = 256;
+/// Bytes that one channel keeps for that, by payload and [`REPLAY_OVERHEAD_BYTES`]. At the bound
+/// the oldest go, counted.
+pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that all channels of the node keep for that. At the bound the oldest of the channel go on
+/// which something is published, counted.
+pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a kept publication counts for besides its payload, so that many small ones, and channels
+/// with one each, are bounded too.
+pub const REPLAY_OVERHEAD_BYTES: usize = 512;
+/// How often channels are looked at that nobody hears and that keep something, in milliseconds.
+pub const SWEEP_MS: u64 = 1_000;
+/// In how many steps the whole directory is looked through for them.
+pub const SWEEP_STEPS: usize = 4;
 /// Highest rate that a channel's clients can be limited to, in publications a second. More is
 /// refused as `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
@@ -126,6 +142,11 @@ const _: () = assert!(
 const _: () = assert!(
     OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN >= MESSAGE_BYTES_MAX,
     "the room that is made takes nearly any frame"
+);
+const _: () = assert!(
+    REPLAY_BYTES_MAX >= MESSAGE_BYTES_MAX + REPLAY_OVERHEAD_BYTES
+        && REPLAY_BYTES_MAX <= REPLAY_TOTAL_BYTES_MAX,
+    "any publication can be kept"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(

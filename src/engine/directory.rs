@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Mailboxes;
 use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
+use super::replay::{Budget, Ring};
+use crate::limits::SWEEP_STEPS;
 use crate::message::{
     AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery,
     Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Snapshot, Transport,
@@ -23,11 +25,20 @@ use crate::message::{
 /// publish in a hundred even if they did nothing else.
 const SHARDS: usize = 256;
 
-/// All channels that have subscribers.
+/// All channels that have subscribers, or keep something for those who come.
 #[derive(Debug)]
 pub struct Directory {
-    shards: Box<[Mutex<HashMap<Channel, Entry>>]>,
+    shards: Box<[Shard]>,
     hasher: RandomState,
+    budget: Budget,
+}
+
+/// A part of the channels.
+#[derive(Debug, Default)]
+struct Shard {
+    entries: Mutex<HashMap<Channel, Entry>>,
+    /// Channels with something that time alone ends, each once. Locked after `entries`.
+    watched: Mutex<Vec<Channel>>,
 }
 
 /// One channel.
@@ -40,6 +51,10 @@ struct Entry {
     presence_mode: PresenceMode,
     /// What its clients may still publish.
     bucket: Bucket,
+    /// What it keeps for who subscribes later.
+    ring: Option<Box<Ring>>,
+    /// Whether it stands in its shard's list of those.
+    is_watched: bool,
 }
 
 /// A worker's part of a channel's audience.
@@ -94,6 +109,8 @@ pub struct Join<'a> {
     pub announcement: MessageId,
     /// Now.
     pub now: Millis,
+    /// Now, on the clock by which publications are accepted.
+    pub clock: Millis,
 }
 
 /// A wish to hear no more.
@@ -138,7 +155,7 @@ impl Announced {
 /// What became of a publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Published {
-    /// Its place in the channel; 0 where nobody is subscribed.
+    /// Its place in the channel; 0 where nobody is subscribed and nothing is kept.
     pub offset: Offset,
     /// Whom it was posted to.
     pub audience: Audience,
@@ -146,8 +163,8 @@ pub struct Published {
 
 impl Default for Directory {
     fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new() }
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self { shards, hasher: RandomState::new(), budget: Budget::default() }
     }
 }
 
@@ -187,11 +204,18 @@ impl Directory {
         publication: &Arc<Publication>,
     ) -> Result<Published, Overloaded> {
         let mut shard = self.shard(&publication.channel);
-        let Some(entry) = shard.get_mut(&publication.channel) else {
-            return Ok(Published { offset: 0, audience: Audience::default() });
+        let entry = match shard.get_mut(&publication.channel) {
+            Some(entry) => entry,
+            None if publication.options.replay_seconds > 0 => {
+                shard.entry(publication.channel.clone()).or_default()
+            }
+            None => return Ok(Published { offset: 0, audience: Audience::default() }),
         };
         reserve(mailboxes, &entry.shares)?;
         entry.offset += 1;
+        if publication.options.replay_seconds > 0 || entry.ring.is_some() {
+            self.keep(publication, entry);
+        }
         let posted = entry.post(mailboxes, publication);
         let published = Published { offset: entry.offset, audience: entry.audience() };
         drop(shard);
@@ -229,6 +253,10 @@ impl Directory {
         entry.presence_mode = mode;
         let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
         let (presence, present) = entry.view(mode);
+        let replay = match (&entry.ring, join.already) {
+            (Some(ring), None) => ring.since(join.options.replay_seconds, join.clock),
+            _ => Vec::new(),
+        };
         mailboxes.activate(Activation {
             connection: subscriber.connection,
             channel: join.channel.clone(),
@@ -236,6 +264,7 @@ impl Directory {
             reply: join.reply,
             presence,
             present,
+            replay,
         });
         let mut posted = Posted::default();
         let told = Announced::of(mode, newcomer.is_some(), announced);
@@ -304,7 +333,11 @@ impl Directory {
         }
         entry.uncount(worker, subscriber.group, subscriber.transport);
         if entry.shares.is_empty() {
-            shard.remove(leave.channel);
+            if entry.keeps_nothing() {
+                shard.remove(leave.channel);
+            } else {
+                self.watch(leave.channel, entry);
+            }
         }
         drop(shard);
         posted.ring(mailboxes);
@@ -320,21 +353,80 @@ impl Directory {
         }
     }
 
+    /// Lets go of what channels keep no longer, and of those that have nobody and nothing left. A
+    /// call looks at one in [`SWEEP_STEPS`] channels: others with each `step`.
+    pub fn sweep(&self, step: usize, now: Millis) {
+        for shard in self.shards.iter().skip(step % SWEEP_STEPS).step_by(SWEEP_STEPS) {
+            // Outside of the loop, whose head would hold the lock to its end.
+            let watched = std::mem::take(&mut *lock(&shard.watched));
+            for channel in watched {
+                let mut entries = lock(&shard.entries);
+                let Some(entry) = entries.get_mut(&channel) else { continue };
+                if entry.still_keeps(now, &self.budget) {
+                    lock(&shard.watched).push(channel);
+                    continue;
+                }
+                entry.is_watched = false;
+                if entry.shares.is_empty() {
+                    entries.remove(&channel);
+                }
+            }
+        }
+    }
+
     /// Channels that have subscribers.
     pub fn channels(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.count(|entry| !entry.shares.is_empty())
+    }
+
+    /// Channels that have none, and something that is kept for a while.
+    pub fn kept(&self) -> usize {
+        self.count(|entry| entry.shares.is_empty())
+    }
+
+    /// What all channels keep for who subscribes later.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn count(&self, is_one: impl Fn(&Entry) -> bool) -> usize {
+        let count = |shard: &Shard| lock(&shard.entries).values().filter(|one| is_one(one)).count();
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Keeps a publication for who subscribes later; or nothing any more, where its channel has
+    /// come to want that.
+    #[cold]
+    fn keep(&self, publication: &Arc<Publication>, entry: &mut Entry) {
+        if publication.options.replay_seconds > 0 {
+            entry.ring.get_or_insert_default().push(publication, &self.budget);
+            self.watch(&publication.channel, entry);
+        } else if let Some(mut ring) = entry.ring.take() {
+            ring.clear(&self.budget);
+        }
+    }
+
+    /// Has a channel looked at when time has passed.
+    fn watch(&self, channel: &Channel, entry: &mut Entry) {
+        if !std::mem::replace(&mut entry.is_watched, true) {
+            lock(&self.home(channel).watched).push(channel.clone());
+        }
     }
 
     fn shard(&self, channel: &Channel) -> MutexGuard<'_, HashMap<Channel, Entry>> {
+        lock(&self.home(channel).entries)
+    }
+
+    fn home(&self, channel: &Channel) -> &Shard {
         let hash = self.hasher.hash_one(channel.as_str());
         // The low bits: SHARDS is far below what usize holds.
-        lock(&self.shards[hash as usize % SHARDS])
+        &self.shards[hash as usize % SHARDS]
     }
 }
 
-fn lock(shard: &Mutex<HashMap<Channel, Entry>>) -> MutexGuard<'_, HashMap<Channel, Entry>> {
+fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     // A thread that panicked under the lock ends the node; until then the counts are still right.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A publication slot at every worker of `shares`, or none at all.
@@ -369,6 +461,20 @@ impl Entry {
             PresenceMode::Count => (Arc::default(), self.presence.count()),
             PresenceMode::Off => (Arc::default(), 0),
         }
+    }
+
+    /// Whether nothing of it outlives its last subscriber.
+    fn keeps_nothing(&self) -> bool {
+        self.ring.is_none() && self.bucket.is_new() && !self.is_watched
+    }
+
+    /// Lets go of what is too old. Whether time has anything more to end: what is kept, or, where
+    /// nobody is subscribed, what keeps clients from publishing faster by coming anew.
+    fn still_keeps(&mut self, now: Millis, budget: &Budget) -> bool {
+        if self.ring.as_mut().is_some_and(|ring| ring.expire(now, budget)) {
+            self.ring = None;
+        }
+        self.ring.is_some() || (self.shares.is_empty() && !self.bucket.is_full(now))
     }
 
     fn audience(&self) -> Audience {

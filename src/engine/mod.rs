@@ -11,6 +11,7 @@ pub mod directory;
 pub mod index;
 pub mod outbox;
 pub mod presence;
+pub mod replay;
 pub mod slots;
 
 use crate::message::{Activation, Deactivation, Delivery, WorkerId};

@@ -154,6 +154,12 @@ impl<F: Outgoing> Outbox<F> {
         lost
     }
 
+    /// Frames and bytes that half of an outbox has room for besides what waits.
+    pub fn free_half(&self) -> (usize, usize) {
+        let frames = (OUTBOX_FRAMES_MAX / 2).saturating_sub(self.len());
+        (frames, (OUTBOX_BYTES_MAX / 2).saturating_sub(self.bytes as usize))
+    }
+
     /// Frames that wait.
     pub fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.frames.len())

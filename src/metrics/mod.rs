@@ -131,8 +131,12 @@ counters! {
             "Deliveries that were not done, by reason.";
         dropped_oldest: "counter" "fanfare_deliveries_dropped_total" "reason=\"drop_oldest\""
             "Deliveries that were not done, by reason.";
+        dropped_replay: "counter" "fanfare_deliveries_dropped_total" "reason=\"replay\""
+            "Deliveries that were not done, by reason.";
         conflated: "counter" "fanfare_deliveries_conflated_total" ""
             "Deliveries that were not done because later ones said the same.";
+        replayed: "counter" "fanfare_replayed_total" ""
+            "Publications that new subscribers got because their channel had kept them.";
         gaps: "counter" "fanfare_gaps_total" ""
             "Notices to subscribers that they lost publications.";
         announcements: "counter" "fanfare_presence_announcements_total" ""
@@ -230,6 +234,7 @@ impl Metrics {
             + self.sum(|one| &one.dropped_slow_consumer)
             + self.sum(|one| &one.dropped_closed)
             + self.sum(|one| &one.dropped_oldest)
+            + self.sum(|one| &one.dropped_replay)
             + self.sum(|one| &one.conflated);
         self.sum(|one| &one.matched).saturating_sub(settled)
     }

@@ -4,6 +4,7 @@
 use super::Worker;
 use super::conn::Connection;
 use super::frame::Frame;
+use super::replay::replay;
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index::{self, Counted};
 use crate::hub::message_id;
@@ -110,7 +111,9 @@ fn subscribe(
     let announcement = message_id(now);
     let subscriber = &subscriber;
     let before = already.map(|counted| counted.group);
-    let join = Join { channel, subscriber, already: before, options, reply, announcement, now };
+    let clock = worker.hub.clock.monotonic();
+    let join =
+        Join { channel, subscriber, already: before, options, reply, announcement, now, clock };
     let joined = worker.hub.directory.join(&*worker.hub.router, &join);
     let announced = joined.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
@@ -294,12 +297,15 @@ fn count_suppressed(counters: &Counters, announced: Announced) {
     }
 }
 
-/// A subscription begins: what is delivered from here on reaches the connection.
-pub(super) fn activate(worker: &mut Worker, activation: Activation) {
-    let Activation { connection: id, channel, group, reply, presence, present } = activation;
-    let Some(connection) = worker.connections.by_id(id) else { return };
+/// A subscription begins: what is delivered from here on reaches the connection, and before that
+/// what the channel kept. Answers how many bytes that was.
+pub(super) fn activate(worker: &mut Worker, activation: Activation) -> usize {
+    let Activation { connection: id, channel, group, reply, presence, present, .. } = activation;
+    let Some(connection) = worker.connections.by_id(id) else { return 0 };
     worker.index.activate(connection.subscriptions, &channel, group);
-    answer(worker, id, &Reply::Subscribed { channel, presence, present }, reply);
+    let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present };
+    answer(worker, id, &subscribed, reply);
+    replay(worker, id, (&channel, group), &activation.replay)
 }
 
 /// A subscription ends: what was delivered up to here reached the connection.

@@ -14,6 +14,7 @@ mod frame;
 mod poller;
 mod polling;
 mod read;
+mod replay;
 pub mod send;
 mod session;
 mod shutdown;
@@ -42,6 +43,7 @@ use conn::{Connections, Kind, Session};
 use flush::Drain;
 use frame::Frame;
 use poller::{Poller, Ready};
+use replay::Sweep;
 use shutdown::Farewell;
 use timer::Wheel;
 
@@ -60,6 +62,7 @@ pub struct Worker {
     index: Index,
     drain: Drain,
     leaving: VecDeque<Postponed>,
+    sweep: Sweep,
     /// Sockets that had more than one turn takes.
     unread: VecDeque<u32>,
     ready: Vec<Ready>,
@@ -102,6 +105,7 @@ impl Worker {
             index: Index::default(),
             drain: Drain::default(),
             leaving: VecDeque::new(),
+            sweep: Sweep::default(),
             unread: VecDeque::new(),
             ready: Vec::new(),
             scratch: vec![0; READ_BUFFER_BYTES],
@@ -152,6 +156,7 @@ impl Worker {
         command::retry_leaves(self);
         let has_more = self.read_sockets();
         self.look_at_the_clock();
+        replay::sweep(self);
         shutdown::step(self);
         flush::reap(self);
         flush::drain(self);
@@ -179,7 +184,7 @@ impl Worker {
             let Some(mail) = self.inbox.take(Mail::slot) else { return };
             match mail {
                 Mail::Deliver(delivery) => bytes += command::deliver(self, &delivery),
-                Mail::Activate(activation) => command::activate(self, *activation),
+                Mail::Activate(activation) => bytes += command::activate(self, *activation),
                 Mail::Deactivate(deactivation) => command::deactivate(self, &deactivation),
                 Mail::Adopt(handover) => upgrade::adopt(self, *handover),
                 Mail::Poll(poll) => polling::on_request(self, *poll),
@@ -284,7 +289,7 @@ impl Worker {
             let retry = self.now + LEAVE_RETRY_MS;
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
-        if let Some(step) = shutdown::next(self) {
+        for step in shutdown::next(self).into_iter().chain(replay::next(self)) {
             next = Some(next.map_or(step, |next| next.min(step)));
         }
         if next == self.armed {

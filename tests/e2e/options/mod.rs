@@ -2,6 +2,7 @@
 
 mod presence;
 mod rate;
+mod replay;
 mod slow;
 
 use std::collections::HashMap;

@@ -69,3 +69,18 @@ fn the_clients_of_a_channel_together_are_held_to_its_rate() {
     redefine(&node, &id, &json!({ "rateLimit": null }));
     assert_eq!(publish(&mut clients[0], "talk:1"), BREATH as u64, "as often as they like");
 }
+
+#[test]
+fn coming_anew_makes_nobody_faster() {
+    let node = Node::start();
+    define(&node, &json!({ "pattern": "talk", "rateLimit": 2 }));
+    let mut client = Client::connect(&node, &user_token("ada"));
+    let (start, mut accepted) = (Instant::now(), 0);
+    for _ in 0..5 {
+        client.subscribe("talk");
+        accepted += publish(&mut client, "talk");
+        client.unsubscribe("talk");
+    }
+    let most = 2 + (start.elapsed().as_secs_f64() * 2.0) as u64 + 1;
+    assert!((2..=most).contains(&accepted), "{accepted} in {:?}", start.elapsed());
+}
