@@ -17,7 +17,7 @@ use fanfare::engine::definitions::Definitions;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::engine::presence::MemberKey;
 use fanfare::hub::{About, Clock, Hub, Submission, encode, message_id};
-use fanfare::message::{Channel, ConnId, Durability, Group, Transport, WorkerId};
+use fanfare::message::{Channel, ChannelOptions, ConnId, Durability, Group, Transport, WorkerId};
 use fanfare::metrics::Metrics;
 use fanfare::protocol::engineio::Timings;
 use fanfare::router::{Inboxes, Mail, Router};
@@ -53,12 +53,12 @@ fn publish(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn hub(criterion: &mut Criterion<CpuTime>) {
+    let definition = support::ephemeral();
     let mut group = criterion.benchmark_group("directory/hub");
     for workers in 0..=WORKERS {
         let (hub, inboxes) = node(workers);
         let input = || (Channel::from(CHANNEL), support::content());
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
-            let definition = support::ephemeral();
             let publish = |(channel, content)| {
                 let (definition, at, from) = (&definition, AT, None);
                 let level = Durability::Memory;
@@ -123,16 +123,18 @@ fn node(workers: usize) -> (Hub, Inboxes) {
 
 fn join(hub: &Hub, connection: ConnId, group: Group) {
     let id = format!("{}-{}", connection.worker.0, connection.slot);
-    let member = MemberKey { is_user: false, id: id.into() };
+    let member = Some(MemberKey { is_user: false, id: id.into() });
     let subscriber = Subscriber { connection, group, transport: Transport::WebSocket, member };
     let join = Join {
         channel: &Channel::from(CHANNEL),
         subscriber: &subscriber,
         already: None,
+        options: ChannelOptions::default(),
         reply: None,
         comes_back: false,
         announcement: message_id(AT),
         now: AT,
+        clock: 0,
     };
     hub.directory.join(&*hub.router, &join).expect("the mailboxes are empty");
 }

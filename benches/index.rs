@@ -9,7 +9,7 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Throughput};
-use fanfare::engine::index::{Index, NONE};
+use fanfare::engine::index::{Counted, Index, NONE};
 use fanfare::message::{Channel, Group};
 
 use support::CHANNEL;
@@ -56,6 +56,7 @@ fn subscribe(index: &mut Index, connection: u32, channel: &Channel) {
     // Nothing ends here, so nobody needs the head of a connection's subscriptions afterwards.
     let mut first = NONE;
     let group = Group::ALL[connection as usize % Group::COUNT];
-    index.joined(connection, &mut first, channel, group);
+    let counted = Counted { group, is_present: true };
+    index.joined(connection, &mut first, channel, counted);
     index.activate(first, channel, group);
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, SamplingMode, Throughput};
 use fanfare::engine::outbox::{Outbox, Outgoing, Spares};
 use fanfare::hub::encode;
-use fanfare::message::{FrameBytes, Group};
+use fanfare::message::{Channel, FrameBytes, Group, Publication};
 use fanfare::metrics::Counters;
 use fanfare::worker::send::{Sent, send_waiting};
 use rustix::net::{SendFlags, send};
@@ -31,9 +31,9 @@ use support::cpu_time;
 const SUBSCRIBERS: usize = 1_000;
 const COALESCED: usize = 8;
 
-/// As a worker holds it: one pointer, counted without atomics, and whether it is a delivery.
-#[derive(Clone)]
-struct Frame(Rc<(FrameBytes, bool)>);
+/// As a worker holds it: one pointer, counted without atomics, to the bytes and the publication.
+#[derive(Clone, Debug)]
+struct Frame(Rc<(FrameBytes, Option<Arc<Publication>>)>);
 
 impl AsRef<[u8]> for Frame {
     fn as_ref(&self) -> &[u8] {
@@ -43,14 +43,27 @@ impl AsRef<[u8]> for Frame {
 
 impl Outgoing for Frame {
     fn is_delivery(&self) -> bool {
-        self.0.1
+        self.0.1.is_some()
+    }
+
+    fn expendable(&self) -> Option<&Publication> {
+        self.0.1.as_deref()
+    }
+
+    fn gap(&self) -> Option<(&Channel, u64)> {
+        None
+    }
+
+    fn notice(_: &Channel, _: u64) -> Self {
+        unreachable!("the outboxes stay far below their bounds")
     }
 }
 
 fn main() {
     let mut criterion = support::by_cpu_time();
-    let bytes = support::publication().frame(Group::InsforgeDocumented, encode);
-    let mut worker = Worker::new(Frame(Rc::new((bytes, true))));
+    let publication = Arc::new(support::publication());
+    let bytes = publication.frame(Group::InsforgeDocumented, encode);
+    let mut worker = Worker::new(Frame(Rc::new((bytes, Some(publication)))));
     let mut group = criterion.benchmark_group("outbox");
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(SUBSCRIBERS as u64));

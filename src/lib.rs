@@ -59,7 +59,17 @@
 //! [`Activate`](router::Mail::Activate) posted into its own worker's mailbox under the same lock.
 //! What was published before is in front of it in the mailbox and what comes after is behind it,
 //! so a subscriber hears everything from its acknowledgement on, once, and nothing from before.
-//! Leaving is the same again.
+//! Leaving is the same again. Where a channel keeps publications for who comes later
+//! ([`engine::replay`]), the activation carries them: under that lock they are exactly what is in
+//! front of it.
+//!
+//! # Who does not keep up
+//!
+//! An outbox that is full closes its connection, except for what the channels of the waiting
+//! publications can do without ([`engine::compaction`]): a frame knows the publication that it
+//! shares, so the verdict is the channel's, however many channels share an outbox. What went is
+//! told in the place of the first that is missing. Deciding looks at the whole outbox, so it must
+//! free a part of it that pays for that, and nothing of it is on the way of a frame that has room.
 //!
 //! # Who may
 //!
@@ -85,9 +95,9 @@
 //!
 //! [`metrics`] has one set of counters per thread, added up when `/metrics` is scraped. Two sums
 //! hold whenever nothing is under way: connections opened = open + closed by reason, and
-//! deliveries matched = delivered + dropped by reason + queued, where delivered means that the
-//! kernel took every byte. `GET /api/health` puts a question to every worker and to the side and
-//! names whoever does not answer in time.
+//! deliveries matched = delivered + dropped by reason + conflated + queued, where delivered means
+//! that the kernel took every byte. `GET /api/health` puts a question to every worker and to the
+//! side and names whoever does not answer in time.
 //!
 //! # What is where
 //!
@@ -149,6 +159,11 @@
 //!   thousands of rows, answer searches and statistics both, and are passed over or added up whole.
 //! - **A definition is not told to its messages when it goes**: whoever shows them looks whether
 //!   it is still there (`acceptor/history.rs`), so removing one costs the same however many it has.
+//! - **Worker 0 sweeps** (`worker/replay.rs`): once a second it lets go of what a quarter of the
+//!   channels keep no longer. Channels with something to let go of stand in a list, so that this
+//!   costs nothing for all others.
+//! - **A rate limit outlives the last subscriber** by a second, like what a channel keeps: else
+//!   whoever is alone on a channel would be faster by coming anew.
 //! - **Stopping is a flag and a bell**, not mail: it must reach a worker whose mailbox is full. The
 //!   listener is shut down rather than closed, because accepts that wait in a ring hold it open.
 //! - **A webhook's address is checked where it is connected to** ([`side::webhook`]): names are

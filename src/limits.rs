@@ -35,11 +35,18 @@ pub const ATTACHMENTS_MAX: usize = 10;
 /// one is answered 503 with Retry-After and counted.
 pub const POLLING_SESSIONS_MAX: u64 = 65_536;
 
-/// Bytes that may wait for one connection. Beyond it the connection is closed as a slow consumer.
-/// Frames are shared, so what waits for many connections is in memory once.
+/// Bytes that may wait for one connection. Beyond it publications are dropped whose channels want
+/// that, and where these are too few the connection is closed as a slow consumer. Frames are
+/// shared, so what waits for many connections is in memory once.
 pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Frames that may wait for one connection. Beyond it the connection is closed as a slow consumer.
+/// Frames that may wait for one connection. Beyond it the same.
 pub const OUTBOX_FRAMES_MAX: usize = 8_192;
+/// The part of an outbox, one of so many, that must be free after publications were dropped from
+/// it; where it is not, the connection is closed as a slow consumer.
+pub const OUTBOX_ROOM_MIN: usize = 16;
+/// Frames that may wait for a connection that takes nothing before outdated ones are looked for;
+/// after that, whenever what waits has doubled.
+pub const LATEST_FRAMES_MAX: usize = 64;
 /// Channels that one connection may be subscribed to. Beyond it a subscribe is refused.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 
@@ -104,6 +111,22 @@ pub const WEBHOOKS_PER_DEFINITION_MAX: usize = 32;
 /// Longest time for which a channel keeps publications for who subscribes later, in seconds. More
 /// is refused as `INVALID_INPUT`.
 pub const REPLAY_SECONDS_MAX: u32 = 3_600;
+/// Publications that one channel keeps for who subscribes later. At the bound the oldest goes,
+/// counted.
+pub const REPLAY_PUBLICATIONS_MAX: usize = 256;
+/// Bytes that one channel keeps for that, by payload and [`REPLAY_OVERHEAD_BYTES`]. At the bound
+/// the oldest go, counted.
+pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that all channels of the node keep for that. At the bound the oldest of the channel go on
+/// which something is published, counted.
+pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a kept publication counts for besides its payload, so that many small ones, and channels
+/// with one each, are bounded too.
+pub const REPLAY_OVERHEAD_BYTES: usize = 512;
+/// How often channels are looked at that nobody hears and that keep something, in milliseconds.
+pub const SWEEP_MS: u64 = 1_000;
+/// In how many steps the whole directory is looked through for them.
+pub const SWEEP_STEPS: usize = 4;
 /// Highest rate that a channel's clients can be limited to, in publications a second. More is
 /// refused as `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
@@ -254,6 +277,15 @@ const _: () = assert!(COMMANDS_WAITING_BYTES_MAX > MESSAGE_BYTES_MAX, "any comma
 const _: () = assert!(
     POLICY_COMPARISONS_MAX >= POLICY_EXPRESSION_BYTES_MAX * CHANNEL_BYTES_MAX,
     "no pattern is too long for a channel's name"
+);
+const _: () = assert!(
+    OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN >= MESSAGE_BYTES_MAX,
+    "the room that is made takes nearly any frame"
+);
+const _: () = assert!(
+    REPLAY_BYTES_MAX >= MESSAGE_BYTES_MAX + REPLAY_OVERHEAD_BYTES
+        && REPLAY_BYTES_MAX <= REPLAY_TOTAL_BYTES_MAX,
+    "any publication can be kept"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(

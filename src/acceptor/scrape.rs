@@ -25,13 +25,25 @@ pub(super) async fn answer(
     }
     let mut text = Text::default();
     acceptor.hub.metrics.render(&mut text);
-    let channels = acceptor.hub.directory.channels() as u64;
-    text.gauge("fanfare_channels", "Channels with subscribers.", channels);
+    channels(&acceptor.hub, &mut text);
     queues(&acceptor.hub, &mut text);
     node(&acceptor.hub, &mut text);
     process(&acceptor.hub, &mut text);
     let body = text.into_string();
     Ok(Response::with_type(200, "text/plain; version=0.0.4; charset=utf-8", body))
+}
+
+/// Which channels there are, and what they keep for who subscribes later.
+fn channels(hub: &Hub, text: &mut Text) {
+    let directory = &hub.directory;
+    text.gauge("fanfare_channels", "Channels with subscribers.", directory.channels());
+    let help = "Channels without subscribers that keep something for a while.";
+    text.gauge("fanfare_channels_kept", help, directory.kept());
+    let help = "Bytes of publications kept for who subscribes later.";
+    text.gauge("fanfare_replay_bytes", help, directory.budget().bytes());
+    let help = "Publications that were kept and made room for others before their time.";
+    text.family("counter", "fanfare_replay_evicted_total", help);
+    text.sample("", directory.budget().evicted());
 }
 
 /// How much waits in each queue, and the most that ever did.

@@ -11,21 +11,34 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Mailboxes;
+use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
+use super::replay::{Budget, Ring};
+use crate::limits::SWEEP_STEPS;
 use crate::message::{
-    AckId, Activation, Audience, Channel, ConnId, Content, Deactivation, Delivery, Group, Groups,
-    MessageId, Millis, Offset, Publication, Snapshot, Transport, WorkerId,
+    AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery,
+    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Snapshot, Transport,
+    WorkerId,
 };
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
 /// publish in a hundred even if they did nothing else.
 const SHARDS: usize = 256;
 
-/// All channels that have subscribers.
+/// All channels that have subscribers, or keep something for those who come.
 #[derive(Debug)]
 pub struct Directory {
-    shards: Box<[Mutex<HashMap<Channel, Entry>>]>,
+    shards: Box<[Shard]>,
     hasher: RandomState,
+    budget: Budget,
+}
+
+/// A part of the channels.
+#[derive(Debug, Default)]
+struct Shard {
+    entries: Mutex<HashMap<Channel, Entry>>,
+    /// Channels with something that time alone ends, each once. Locked after `entries`.
+    watched: Mutex<Vec<Channel>>,
 }
 
 /// One channel.
@@ -34,6 +47,14 @@ struct Entry {
     offset: Offset,
     shares: Vec<Share>,
     presence: Presence,
+    /// What the last join went by, for leaves after the definition is gone.
+    presence_mode: PresenceMode,
+    /// What its clients may still publish.
+    bucket: Bucket,
+    /// What it keeps for who subscribes later.
+    ring: Option<Box<Ring>>,
+    /// Whether it stands in its shard's list of those.
+    is_watched: bool,
 }
 
 /// A worker's part of a channel's audience.
@@ -69,8 +90,8 @@ pub struct Subscriber {
     pub group: Group,
     /// Its transport.
     pub transport: Transport,
-    /// As whom it is present.
-    pub member: MemberKey,
+    /// As whom it is present, unless it does not count.
+    pub member: Option<MemberKey>,
 }
 
 /// A wish to subscribe.
@@ -83,6 +104,8 @@ pub struct Join<'a> {
     /// The group under which the connection is subscribed already, where it is: then only its
     /// frames change and it is acknowledged again.
     pub already: Option<Group>,
+    /// How the channel behaves.
+    pub options: ChannelOptions,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
     /// Whether it comes back to a subscription that it had before its connection was cut.
@@ -91,6 +114,8 @@ pub struct Join<'a> {
     pub announcement: MessageId,
     /// Now.
     pub now: Millis,
+    /// Now, on the clock by which publications are accepted.
+    pub clock: Millis,
 }
 
 /// A wish to hear no more.
@@ -102,6 +127,8 @@ pub struct Leave<'a> {
     pub subscriber: &'a Subscriber,
     /// Whether the connection lives on, and so must be told where its subscription ended.
     pub lives_on: bool,
+    /// What the channel tells of presence; none where no definition governs it any more.
+    pub presence: Option<PresenceMode>,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
     /// The id of the announcement that may follow.
@@ -124,15 +151,16 @@ pub enum Announced {
 }
 
 impl Announced {
-    fn of(member_changed: bool, announced: bool) -> Self {
-        if member_changed && !announced { Self::Suppressed } else { Self::Yes }
+    fn of(mode: PresenceMode, member_changed: bool, announced: bool) -> Self {
+        let is_due = mode == PresenceMode::Full && member_changed;
+        if is_due && !announced { Self::Suppressed } else { Self::Yes }
     }
 }
 
 /// What became of a publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Published {
-    /// Its place in the channel; 0 where nobody is subscribed.
+    /// Its place in the channel; 0 where nobody is subscribed and nothing is kept.
     pub offset: Offset,
     /// Whom it was posted to.
     pub audience: Audience,
@@ -140,8 +168,8 @@ pub struct Published {
 
 impl Default for Directory {
     fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new() }
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self { shards, hasher: RandomState::new(), budget: Budget::default() }
     }
 }
 
@@ -161,6 +189,16 @@ impl Directory {
         groups
     }
 
+    /// Whether a client may publish on a channel whose clients together may do so `rate` times a
+    /// second, 0 for as often as they like. If so, that is taken note of.
+    pub fn admit(&self, channel: &Channel, rate: u32, now: Millis) -> bool {
+        if rate == 0 {
+            return true;
+        }
+        let mut shard = self.shard(channel);
+        shard.get_mut(channel).is_none_or(|entry| entry.bucket.take(rate, now))
+    }
+
     /// Gives a publication its place and posts it to every worker that has subscribers. `then`
     /// is called under the channel's lock once that is done, so in the channel's order; it must be
     /// quick.
@@ -174,12 +212,21 @@ impl Directory {
         then: impl FnOnce(Audience),
     ) -> Result<Published, Overloaded> {
         let mut shard = self.shard(&publication.channel);
-        let Some(entry) = shard.get_mut(&publication.channel) else {
-            then(Audience::default());
-            return Ok(Published { offset: 0, audience: Audience::default() });
+        let entry = match shard.get_mut(&publication.channel) {
+            Some(entry) => entry,
+            None if publication.options.replay_seconds > 0 => {
+                shard.entry(publication.channel.clone()).or_default()
+            }
+            None => {
+                then(Audience::default());
+                return Ok(Published { offset: 0, audience: Audience::default() });
+            }
         };
         reserve(mailboxes, &entry.shares)?;
         entry.offset += 1;
+        if publication.options.replay_seconds > 0 || entry.ring.is_some() {
+            self.keep(publication, entry);
+        }
         let posted = entry.post(mailboxes, publication);
         let published = Published { offset: entry.offset, audience: entry.audience() };
         then(published.audience);
@@ -205,16 +252,24 @@ impl Directory {
             return Err(Overloaded);
         }
         let entry = shard.entry(join.channel.clone()).or_default();
-        let announced =
-            join.already.is_none() && entry.presence.would_announce_join(&subscriber.member);
+        let mode = join.options.presence;
+        // Who is subscribed already stays present as it was.
+        let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());
+        let announced = mode == PresenceMode::Full
+            && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
         if announced && reserve(mailboxes, &entry.shares).is_err() {
             // An entry that has no shares needs no slots, so the one that stays is not empty.
             mailboxes.release_control(worker);
             return Err(Overloaded);
         }
-        let newcomer = match join.already {
-            Some(_) => None,
-            None => entry.presence.join(&subscriber.member, join.now),
+        entry.presence_mode = mode;
+        let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
+        let (presence, present) = entry.view(mode);
+        let replay = match (&entry.ring, join.already) {
+            (Some(ring), None) if !join.comes_back => {
+                ring.since(join.options.replay_seconds, join.clock)
+            }
+            _ => Vec::new(),
         };
         mailboxes.activate(Activation {
             connection: subscriber.connection,
@@ -222,11 +277,12 @@ impl Directory {
             group: subscriber.group,
             reply: join.reply,
             comes_back: join.comes_back,
-            presence: entry.presence.snapshot(),
-            present: entry.presence.count(),
+            presence,
+            present,
+            replay,
         });
         let mut posted = Posted::default();
-        let told = Announced::of(newcomer.is_some(), announced);
+        let told = Announced::of(mode, newcomer.is_some(), announced);
         if let Some(member) = newcomer.filter(|_| announced) {
             let content = Content::Joined(member);
             let event =
@@ -261,7 +317,10 @@ impl Directory {
         if leave.lives_on && !mailboxes.reserve_control(worker) {
             return Err(Overloaded);
         }
-        let announced = entry.presence.would_announce_leave(&subscriber.member);
+        let mode = leave.presence.unwrap_or(entry.presence_mode);
+        let member = subscriber.member.as_ref();
+        let announced = mode == PresenceMode::Full
+            && member.is_some_and(|member| entry.presence.would_announce_leave(member));
         if announced && reserve(mailboxes, &entry.shares).is_err() {
             if leave.lives_on {
                 mailboxes.release_control(worker);
@@ -278,8 +337,8 @@ impl Directory {
             });
             posted.insert(worker);
         }
-        let gone = entry.presence.leave(&subscriber.member);
-        let told = Announced::of(gone.is_some(), announced);
+        let gone = member.and_then(|member| entry.presence.leave(member));
+        let told = Announced::of(mode, gone.is_some(), announced);
         if announced && let Some(member) = gone {
             let content = Content::Left(member);
             let event =
@@ -288,9 +347,7 @@ impl Directory {
             posted.merge(entry.post(mailboxes, &Arc::new(event)));
         }
         entry.uncount(worker, subscriber.group, subscriber.transport);
-        if entry.shares.is_empty() {
-            shard.remove(leave.channel);
-        }
+        self.let_go(&mut shard, leave.channel);
         drop(shard);
         posted.ring(mailboxes);
         Ok(told)
@@ -323,33 +380,101 @@ impl Directory {
         debug_assert!(*away > 0, "who comes back was away");
         *away = away.saturating_sub(1);
         entry.tidy(at);
-        if entry.shares.is_empty() {
-            shard.remove(channel);
-        }
+        self.let_go(&mut shard, channel);
     }
 
     /// Who is there, and how many, where anybody is.
     pub fn present(&self, channel: &Channel) -> Option<(Arc<Snapshot>, usize)> {
         let mut shard = self.shard(channel);
-        let entry = shard.get_mut(channel)?;
-        Some((entry.presence.snapshot(), entry.presence.count()))
+        Some(shard.get_mut(channel)?.view(PresenceMode::Full))
+    }
+
+    /// Lets go of what channels keep no longer, and of those that have nobody and nothing left. A
+    /// call looks at one in [`SWEEP_STEPS`] channels: others with each `step`.
+    pub fn sweep(&self, step: usize, now: Millis) {
+        for shard in self.shards.iter().skip(step % SWEEP_STEPS).step_by(SWEEP_STEPS) {
+            // Outside of the loop, whose head would hold the lock to its end.
+            let watched = std::mem::take(&mut *lock(&shard.watched));
+            for channel in watched {
+                let mut entries = lock(&shard.entries);
+                let Some(entry) = entries.get_mut(&channel) else { continue };
+                if entry.still_keeps(now, &self.budget) {
+                    lock(&shard.watched).push(channel);
+                    continue;
+                }
+                entry.is_watched = false;
+                if entry.shares.is_empty() {
+                    entries.remove(&channel);
+                }
+            }
+        }
     }
 
     /// Channels that have subscribers, or some who are away.
     pub fn channels(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.count(|entry| !entry.shares.is_empty())
+    }
+
+    /// Channels that have none, and something that is kept for a while.
+    pub fn kept(&self) -> usize {
+        self.count(|entry| entry.shares.is_empty())
+    }
+
+    /// What all channels keep for who subscribes later.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn count(&self, is_one: impl Fn(&Entry) -> bool) -> usize {
+        let count = |shard: &Shard| lock(&shard.entries).values().filter(|one| is_one(one)).count();
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Keeps a publication for who subscribes later; or nothing any more, where its channel has
+    /// come to want that.
+    #[cold]
+    fn keep(&self, publication: &Arc<Publication>, entry: &mut Entry) {
+        if publication.options.replay_seconds > 0 {
+            entry.ring.get_or_insert_default().push(publication, &self.budget);
+            self.watch(&publication.channel, entry);
+        } else if let Some(mut ring) = entry.ring.take() {
+            ring.clear(&self.budget);
+        }
+    }
+
+    /// Has a channel looked at when time has passed.
+    fn watch(&self, channel: &Channel, entry: &mut Entry) {
+        if !std::mem::replace(&mut entry.is_watched, true) {
+            lock(&self.home(channel).watched).push(channel.clone());
+        }
+    }
+
+    /// Forgets a channel that has nobody; what it keeps is kept a while longer.
+    fn let_go(&self, entries: &mut HashMap<Channel, Entry>, channel: &Channel) {
+        let Some(entry) = entries.get_mut(channel).filter(|entry| entry.shares.is_empty()) else {
+            return;
+        };
+        if entry.keeps_nothing() {
+            entries.remove(channel);
+        } else {
+            self.watch(channel, entry);
+        }
     }
 
     fn shard(&self, channel: &Channel) -> MutexGuard<'_, HashMap<Channel, Entry>> {
+        lock(&self.home(channel).entries)
+    }
+
+    fn home(&self, channel: &Channel) -> &Shard {
         let hash = self.hasher.hash_one(channel.as_str());
         // The low bits: SHARDS is far below what usize holds.
-        lock(&self.shards[hash as usize % SHARDS])
+        &self.shards[hash as usize % SHARDS]
     }
 }
 
-fn lock(shard: &Mutex<HashMap<Channel, Entry>>) -> MutexGuard<'_, HashMap<Channel, Entry>> {
+fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     // A thread that panicked under the lock ends the node; until then the counts are still right.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A publication slot at every worker of `shares`, or none at all.
@@ -375,6 +500,29 @@ impl Entry {
             posted.insert(share.worker);
         }
         posted
+    }
+
+    /// Who is there and how many, as a subscriber is told.
+    fn view(&mut self, mode: PresenceMode) -> (Arc<Snapshot>, usize) {
+        match mode {
+            PresenceMode::Full => (self.presence.snapshot(), self.presence.count()),
+            PresenceMode::Count => (Arc::default(), self.presence.count()),
+            PresenceMode::Off => (Arc::default(), 0),
+        }
+    }
+
+    /// Whether nothing of it outlives its last subscriber.
+    fn keeps_nothing(&self) -> bool {
+        self.ring.is_none() && self.bucket.is_new() && !self.is_watched
+    }
+
+    /// Lets go of what is too old. Whether time has anything more to end: what is kept, or, where
+    /// nobody is subscribed, what keeps clients from publishing faster by coming anew.
+    fn still_keeps(&mut self, now: Millis, budget: &Budget) -> bool {
+        if self.ring.as_mut().is_some_and(|ring| ring.expire(now, budget)) {
+            self.ring = None;
+        }
+        self.ring.is_some() || (self.shares.is_empty() && !self.bucket.is_full(now))
     }
 
     fn audience(&self) -> Audience {

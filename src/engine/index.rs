@@ -35,6 +35,39 @@ struct List {
     groups: [Vec<Listener>; Group::COUNT],
 }
 
+/// How the directory counts a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// In this group.
+    pub group: Group,
+    /// And among those who are present.
+    pub is_present: bool,
+}
+
+/// An optional [`Counted`] in one byte, so that a subscription keeps its 20: 0 is none, else the
+/// group counted from 1, and the highest bit for presence.
+#[derive(Clone, Copy, Debug, Default)]
+struct Packed(u8);
+
+impl Packed {
+    const PRESENT: u8 = 0x80;
+
+    fn get(self) -> Option<Counted> {
+        let group = usize::from(self.0 & !Self::PRESENT).checked_sub(1)?;
+        Some(Counted { group: Group::ALL[group], is_present: self.0 & Self::PRESENT != 0 })
+    }
+}
+
+impl From<Counted> for Packed {
+    fn from(counted: Counted) -> Self {
+        let group = counted.group as u8 + 1;
+        Self(if counted.is_present { group | Self::PRESENT } else { group })
+    }
+}
+
+const _: () = assert!(Group::COUNT < Packed::PRESENT as usize, "a group has seven bits");
+const _: () = assert!(size_of::<Subscription>() == 20, "there may be millions of them");
+
 /// One connection's interest in one channel.
 #[derive(Clone, Copy, Debug)]
 struct Subscription {
@@ -48,14 +81,14 @@ struct Subscription {
     pending: u16,
     /// The group of `position`.
     heard: Group,
-    /// The group that the directory counts, if it counts this subscription.
-    counted: Option<Group>,
+    /// How the directory counts it, if it does.
+    counted: Packed,
 }
 
 impl Index {
-    /// The group under which a connection is counted as subscribed.
-    pub fn counted(&self, first: u32, channel: &str) -> Option<Group> {
-        self.find(first, channel).and_then(|id| self.subscription(id).counted)
+    /// How a connection is counted as subscribed.
+    pub fn counted(&self, first: u32, channel: &str) -> Option<Counted> {
+        self.find(first, channel).and_then(|id| self.subscription(id).counted.get())
     }
 
     /// Whether activations or deactivations of this subscription are on their way.
@@ -65,13 +98,19 @@ impl Index {
 
     /// The directory counts the connection and has posted its activation. `first` is the head of
     /// the connection's subscriptions.
-    pub fn joined(&mut self, connection: u32, first: &mut u32, channel: &Channel, group: Group) {
+    pub fn joined(
+        &mut self,
+        connection: u32,
+        first: &mut u32,
+        channel: &Channel,
+        counted: Counted,
+    ) {
         let id = match self.find(*first, channel.as_str()) {
             Some(id) => id,
             None => self.insert(connection, first, channel),
         };
         let subscription = self.subscription_mut(id);
-        subscription.counted = Some(group);
+        subscription.counted = counted.into();
         subscription.pending += 1;
     }
 
@@ -79,7 +118,7 @@ impl Index {
     pub fn left(&mut self, first: u32, channel: &Channel) {
         if let Some(id) = self.find(first, channel.as_str()) {
             let subscription = self.subscription_mut(id);
-            subscription.counted = None;
+            subscription.counted = Packed::default();
             subscription.pending += 1;
         }
     }
@@ -105,7 +144,7 @@ impl Index {
         self.unlist(id);
         let subscription = self.subscription_mut(id);
         subscription.pending -= 1;
-        if subscription.pending == 0 && subscription.counted.is_none() {
+        if subscription.pending == 0 && subscription.counted.get().is_none() {
             self.unlink(first, id);
             self.remove(id);
         }
@@ -113,14 +152,14 @@ impl Index {
 
     /// The connection is gone: forgets all of its subscriptions. Those that the directory still
     /// counts are handed to `counted`.
-    pub fn forget(&mut self, first: u32, mut counted: impl FnMut(Channel, Group)) {
+    pub fn forget(&mut self, first: u32, mut counted: impl FnMut(Channel, Counted)) {
         let mut next = first;
         while next != NONE {
             let id = next;
             let subscription = *self.subscription(id);
             next = subscription.next;
-            if let Some(group) = subscription.counted {
-                counted(self.list(subscription.list).channel.clone(), group);
+            if let Some(how) = subscription.counted.get() {
+                counted(self.list(subscription.list).channel.clone(), how);
             }
             self.unlist(id);
             self.remove(id);
@@ -128,14 +167,14 @@ impl Index {
     }
 
     /// Every channel that the directory counts a connection in.
-    pub fn of(&self, first: u32) -> impl Iterator<Item = (&Channel, Group)> {
+    pub fn of(&self, first: u32) -> impl Iterator<Item = (&Channel, Counted)> {
         let mut next = first;
         std::iter::from_fn(move || {
             while next != NONE {
                 let subscription = self.subscription(next);
                 next = subscription.next;
-                if let Some(group) = subscription.counted {
-                    return Some((&self.list(subscription.list).channel, group));
+                if let Some(how) = subscription.counted.get() {
+                    return Some((&self.list(subscription.list).channel, how));
                 }
             }
             None
@@ -208,7 +247,7 @@ impl Index {
             position: NONE,
             pending: 0,
             heard: Group::InsforgeDocumented,
-            counted: None,
+            counted: Packed::default(),
         });
         *first = id;
         id

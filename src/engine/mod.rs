@@ -4,6 +4,8 @@
 //!
 //! [`directory`] is shared by all threads; [`index`], [`outbox`] and [`log`] belong to one worker each.
 
+pub mod bucket;
+pub mod compaction;
 pub mod definitions;
 pub mod directory;
 pub mod index;
@@ -11,6 +13,7 @@ pub mod log;
 pub mod outbox;
 pub mod policies;
 pub mod presence;
+pub mod replay;
 pub mod slots;
 
 use crate::message::{Activation, Deactivation, Delivery, WorkerId};

@@ -5,12 +5,20 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX};
+use super::compaction::{Lost, Verdict};
+use crate::limits::{LATEST_FRAMES_MAX, OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX, OUTBOX_ROOM_MIN};
+use crate::message::{Channel, Publication};
 
 /// What an outbox holds.
 pub trait Outgoing: AsRef<[u8]> {
     /// Whether it is a subscriber's share of a publication, which is accounted for one by one.
     fn is_delivery(&self) -> bool;
+    /// The publication, where its channel would rather lose it than its subscriber.
+    fn expendable(&self) -> Option<&Publication>;
+    /// Of which channel publications were lost and how many, where it is the notice of that.
+    fn gap(&self) -> Option<(&Channel, u64)>;
+    /// The notice that so many publications of a channel were lost.
+    fn notice(channel: &Channel, count: u64) -> Self;
 }
 
 /// Frames that left an outbox.
@@ -35,22 +43,35 @@ impl Gone {
 pub struct Outbox<F> {
     first: Option<F>,
     // Boxed, because it exists only where a second frame waits: 8 bytes on an idle connection.
-    #[allow(clippy::box_collection, reason = "an idle connection pays for the pointer alone")]
-    rest: Option<Box<VecDeque<F>>>,
+    rest: Option<Box<Queue<F>>>,
     bytes: u32,
     sent_of_first: u32,
 }
 
-/// The outbox is at its bound: the consumer is too slow.
+/// All frames but the first.
+#[derive(Debug)]
+struct Queue<F> {
+    frames: VecDeque<F>,
+    /// With how many frames it is worth looking for outdated ones.
+    crowded_at: usize,
+}
+
+impl<F> Default for Queue<F> {
+    fn default() -> Self {
+        Self { frames: VecDeque::new(), crowded_at: LATEST_FRAMES_MAX }
+    }
+}
+
+/// The outbox is at its bound, and has no room for this frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Full;
+pub struct Full<F>(pub F);
 
 /// Queues that connections gave back, for the next that needs one: a burst allocates nothing once
 /// the worker is warm.
 #[derive(Debug)]
 pub struct Spares<F>(
     #[allow(clippy::vec_box, reason = "what is kept is the box: making one is what is saved")]
-    Vec<Box<VecDeque<F>>>,
+    Vec<Box<Queue<F>>>,
 );
 
 /// Queues kept for reuse by one worker.
@@ -76,25 +97,72 @@ impl<F: Outgoing> Outbox<F> {
     /// # Errors
     /// [`Full`] at [`OUTBOX_BYTES_MAX`] or [`OUTBOX_FRAMES_MAX`]; the outbox is unchanged. A frame
     /// of any size fits an empty outbox.
-    pub fn push(&mut self, frame: F, spares: &mut Spares<F>) -> Result<(), Full> {
-        let length = frame.as_ref().len();
+    pub fn push(&mut self, frame: F, spares: &mut Spares<F>) -> Result<(), Full<F>> {
+        let bytes = self.bytes as usize + frame.as_ref().len();
+        let Ok(counted) = u32::try_from(bytes) else { return Err(Full(frame)) };
         if self.first.is_none() {
-            self.bytes = u32::try_from(length).map_err(|_| Full)?;
+            self.bytes = counted;
             self.first = Some(frame);
             return Ok(());
         }
-        let bytes = self.bytes as usize + length;
         if bytes > OUTBOX_BYTES_MAX || self.len() >= OUTBOX_FRAMES_MAX {
-            return Err(Full);
+            return Err(Full(frame));
         }
-        self.bytes = u32::try_from(bytes).map_err(|_| Full)?;
-        self.rest.get_or_insert_with(|| spares.0.pop().unwrap_or_default()).push_back(frame);
+        self.bytes = counted;
+        self.rest.get_or_insert_with(|| spares.0.pop().unwrap_or_default()).frames.push_back(frame);
         Ok(())
+    }
+
+    /// Takes out what the channels of waiting publications can do without, so that a frame which
+    /// was refused has room: all but the latest of some, then the oldest of others until half of
+    /// the outbox is free. A frame that was sent in part stays.
+    ///
+    /// None, and the outbox is unchanged, where less than a [`OUTBOX_ROOM_MIN`]th of it would be
+    /// free then: looking through all of it must be paid for by what comes before the next time.
+    pub fn make_room(&mut self, incoming: &F) -> Option<Lost> {
+        let waiting = self.take_waiting();
+        let mut verdict = Verdict::new(self.first.as_ref(), &waiting);
+        verdict.conflate(&waiting, Some(incoming));
+        verdict.drop_oldest(&waiting);
+        let (frames, bytes) = verdict.stays();
+        let needed = incoming.as_ref().len().max(OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN);
+        if frames > OUTBOX_FRAMES_MAX - OUTBOX_FRAMES_MAX / OUTBOX_ROOM_MIN
+            || bytes + needed > OUTBOX_BYTES_MAX
+        {
+            self.put_back(waiting);
+            return None;
+        }
+        let (waiting, lost) = verdict.carry_out(waiting);
+        self.put_back(waiting);
+        Some(lost)
+    }
+
+    /// Whether so much waits that [`Outbox::conflate`] is worth its while, if the consumer takes
+    /// nothing at the moment.
+    pub fn is_crowded(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.frames.len() >= rest.crowded_at)
+    }
+
+    /// Takes out what later publications made outdated, where their channels want that. The outbox
+    /// is crowded again when it has doubled.
+    pub fn conflate(&mut self) -> Lost {
+        let waiting = self.take_waiting();
+        let mut verdict = Verdict::new(self.first.as_ref(), &waiting);
+        verdict.conflate(&waiting, None);
+        let (waiting, lost) = verdict.carry_out(waiting);
+        self.put_back(waiting);
+        lost
+    }
+
+    /// Frames and bytes that half of an outbox has room for besides what waits.
+    pub fn free_half(&self) -> (usize, usize) {
+        let frames = (OUTBOX_FRAMES_MAX / 2).saturating_sub(self.len());
+        (frames, (OUTBOX_BYTES_MAX / 2).saturating_sub(self.bytes as usize))
     }
 
     /// Frames that wait.
     pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.frames.len())
     }
 
     /// Whether nothing waits.
@@ -111,7 +179,7 @@ impl<F: Outgoing> Outbox<F> {
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let sent = self.sent_of_first as usize;
         let first = self.first.iter().map(move |frame| &frame.as_ref()[sent..]);
-        first.chain(self.rest.iter().flat_map(|rest| rest.iter().map(AsRef::as_ref)))
+        first.chain(self.rest.iter().flat_map(|rest| rest.frames.iter().map(AsRef::as_ref)))
     }
 
     /// Takes note that `sent` bytes went out. Answers which frames were finished.
@@ -151,7 +219,7 @@ impl<F: Outgoing> Outbox<F> {
     }
 
     fn pop_front(&mut self) -> Option<F> {
-        let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        let next = self.rest.as_mut().and_then(|rest| rest.frames.pop_front());
         let frame = std::mem::replace(&mut self.first, next)?;
         // Cannot wrap: every frame was counted when it came.
         self.bytes -= u32::try_from(frame.as_ref().len()).unwrap_or(self.bytes);
@@ -160,15 +228,53 @@ impl<F: Outgoing> Outbox<F> {
     }
 
     fn give_back(&mut self, spares: &mut Spares<F>) {
-        if self.rest.as_ref().is_some_and(|rest| rest.is_empty())
+        let Some(rest) = &mut self.rest else { return };
+        rest.crowded_at = rest.crowded_at.min(crowded_at(rest.frames.len()));
+        if rest.frames.is_empty()
             && let Some(rest) = self.rest.take()
-            && rest.capacity() <= SPARE_FRAMES_MAX
+            && rest.frames.capacity() <= SPARE_FRAMES_MAX
             && spares.0.len() < SPARES_MAX
         {
             spares.0.push(rest);
         }
     }
+
+    /// Takes all frames out that can be told from each other still: one that was sent in part
+    /// stays.
+    fn take_waiting(&mut self) -> VecDeque<F> {
+        let mut waiting = self.rest.as_mut().map(|rest| std::mem::take(&mut rest.frames));
+        if !self.is_partly_sent()
+            && let Some(first) = self.first.take()
+        {
+            waiting.get_or_insert_default().push_front(first);
+        }
+        waiting.unwrap_or_default()
+    }
+
+    /// Puts frames back that were taken out, or what has become of them.
+    fn put_back(&mut self, mut waiting: VecDeque<F>) {
+        if self.first.is_none() {
+            self.first = waiting.pop_front();
+        }
+        let all = self.first.iter().chain(&waiting);
+        let bytes: usize = all.map(|frame| frame.as_ref().len()).sum();
+        debug_assert!(waiting.is_empty() || self.rest.is_some(), "they came from there");
+        // Notices are shorter than four thousand million bytes together, like all that waits.
+        self.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Some(rest) = &mut self.rest {
+            rest.crowded_at = crowded_at(waiting.len());
+            rest.frames = waiting;
+        }
+    }
 }
+
+/// With how many frames an outbox is crowded that holds so many once it was looked through.
+fn crowded_at(frames: usize) -> usize {
+    LATEST_FRAMES_MAX.max(2 * frames)
+}
+
+#[cfg(test)]
+mod slow_tests;
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +296,15 @@ mod tests {
         fn is_delivery(&self) -> bool {
             self.0[0].is_multiple_of(2)
         }
+        fn expendable(&self) -> Option<&Publication> {
+            None
+        }
+        fn gap(&self) -> Option<(&Channel, u64)> {
+            None
+        }
+        fn notice(_: &Channel, _: u64) -> Self {
+            unreachable!("nothing is expendable")
+        }
     }
 
     #[test]
@@ -201,7 +316,9 @@ mod tests {
     fn refuses_at_the_bound_of_bytes_and_stays_as_it_was() {
         let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
         outbox.push(Bytes(vec![0; OUTBOX_BYTES_MAX]), &mut spares).expect("the first always fits");
-        assert_eq!(outbox.push(Bytes(vec![1]), &mut spares), Err(Full));
+        let refused = outbox.push(Bytes(vec![1]), &mut spares);
+        assert_eq!(refused, Err(Full(Bytes(vec![1]))));
+        assert_eq!(outbox.make_room(&Bytes(vec![1])), None, "nothing may go");
         assert_eq!(outbox.len(), 1);
     }
 
@@ -211,7 +328,7 @@ mod tests {
         for _ in 0..OUTBOX_FRAMES_MAX {
             outbox.push(Bytes(vec![0]), &mut spares).expect("below the bound");
         }
-        assert_eq!(outbox.push(Bytes(vec![0]), &mut spares), Err(Full));
+        assert_eq!(outbox.push(Bytes(vec![0]), &mut spares), Err(Full(Bytes(vec![0]))));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Channel, ConnId, Group, Member, MessageId};
+use super::{Channel, ConnId, Group, Member, MessageId, Publication};
 
 /// A client's number for the acknowledgement that it waits for.
 pub type AckId = u64;
@@ -47,6 +47,9 @@ pub struct Activation {
     pub presence: Arc<Snapshot>,
     /// How many were there, counted even where the snapshot is cut.
     pub present: usize,
+    /// What the channel kept for who subscribes now, the oldest first: all of it is from before
+    /// this moment.
+    pub replay: Vec<Arc<Publication>>,
 }
 
 /// A subscription ends, at this place among the publications of the channel.
@@ -109,6 +112,8 @@ pub enum Refusal {
     HistoryFull,
     /// The connection's subscriptions are at their bound.
     TooManySubscriptions,
+    /// The channel's clients together publish more often than its definition lets them.
+    RateLimited,
 }
 
 /// The answer to a command.

@@ -130,7 +130,8 @@ pub enum App {
     EngineIoConformance,
 }
 
-/// Position of a publication in its channel: 1, 2, 3, … for as long as anybody is subscribed.
+/// Position of a publication in its channel: 1, 2, 3, … for as long as anybody is subscribed or
+/// something is kept for who will be.
 pub type Offset = u64;
 
 /// Names one publication everywhere: acks, frames, history.

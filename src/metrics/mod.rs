@@ -118,6 +118,8 @@ counters! {
         refused_subscriptions:
             "counter" "fanfare_refusals_total" "reason=\"too_many_subscriptions\""
             "Commands and requests refused, by reason.";
+        refused_rate_limited: "counter" "fanfare_refusals_total" "reason=\"rate_limited\""
+            "Commands and requests refused, by reason.";
         refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""
             "Commands and requests refused, by reason.";
         refused_reader_queue: "counter" "fanfare_refusals_total" "reason=\"reader_queue\""
@@ -151,6 +153,16 @@ counters! {
             "Deliveries that were not done, by reason.";
         dropped_closed: "counter" "fanfare_deliveries_dropped_total" "reason=\"closed\""
             "Deliveries that were not done, by reason.";
+        dropped_oldest: "counter" "fanfare_deliveries_dropped_total" "reason=\"drop_oldest\""
+            "Deliveries that were not done, by reason.";
+        dropped_replay: "counter" "fanfare_deliveries_dropped_total" "reason=\"replay\""
+            "Deliveries that were not done, by reason.";
+        conflated: "counter" "fanfare_deliveries_conflated_total" ""
+            "Deliveries that were not done because later ones said the same.";
+        replayed: "counter" "fanfare_replayed_total" ""
+            "Publications that new subscribers got because their channel had kept them.";
+        gaps: "counter" "fanfare_gaps_total" ""
+            "Notices to subscribers that they lost publications.";
         recovered: "counter" "fanfare_recoveries_total" "outcome=\"recovered\""
             "Clients that wanted to go on after a cut, by what came of it.";
         not_recovered: "counter" "fanfare_recoveries_total" "outcome=\"refused\""
@@ -272,12 +284,15 @@ impl Metrics {
         }
     }
 
-    /// What is matched and neither delivered nor dropped waits in an outbox. Threads count on
-    /// while they are read, so what seems less than nothing is nothing.
+    /// What is matched and neither delivered, dropped nor conflated waits in an outbox. Threads
+    /// count on while they are read, so what seems less than nothing is nothing.
     fn queued(&self) -> u64 {
         let settled = self.sum(|one| &one.delivered)
             + self.sum(|one| &one.dropped_slow_consumer)
-            + self.sum(|one| &one.dropped_closed);
+            + self.sum(|one| &one.dropped_closed)
+            + self.sum(|one| &one.dropped_oldest)
+            + self.sum(|one| &one.dropped_replay)
+            + self.sum(|one| &one.conflated);
         self.sum(|one| &one.matched).saturating_sub(settled)
     }
 }

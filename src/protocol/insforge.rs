@@ -188,8 +188,21 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
             "TOO_MANY_SUBSCRIPTIONS",
             "This connection is subscribed to as many channels as it may",
         ),
+        Refusal::RateLimited => {
+            ("RATE_LIMITED", "Clients publish on this channel more often than they may")
+        }
     };
     let _ = write!(out, r#""code":"{code}","message":"{message}""#);
+}
+
+/// The event that tells a subscriber that it lost so many publications of a channel.
+pub fn gap(channel: &Channel, count: u64) -> String {
+    let mut out = String::with_capacity(200);
+    let message = "This connection did not keep up and lost publications of the channel";
+    let _ = write!(out, r#"{{"code":"REALTIME_GAP","message":"{message}""#);
+    push_channel(&mut out, Some(channel));
+    let _ = write!(out, r#","count":{count}}}"#);
+    socketio::event_text("/", "realtime:error", &out)
 }
 
 fn member(member: &Member) -> String {
@@ -508,6 +521,16 @@ mod tests {
         }
         let astral = publication(&message(r#""😀""#, Sender::System), Group::InsforgeSdk);
         assert!(astral.contains(r#""0":"\ud83d","1":"\ude00""#), "{astral}");
+    }
+
+    #[test]
+    fn a_gap_names_channel_and_count() {
+        let text = gap(&Channel::from("a\"b"), 12);
+        let packet: serde_json::Value = serde_json::from_str(&text[2..]).expect("valid JSON");
+        assert_eq!(packet[0], "realtime:error");
+        let told = ["code", "channel", "count"].map(|key| packet[1][key].clone());
+        assert_eq!(serde_json::json!(told), serde_json::json!(["REALTIME_GAP", "a\"b", 12]));
+        assert!(packet[1]["message"].is_string());
     }
 
     #[test]

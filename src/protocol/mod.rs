@@ -10,7 +10,7 @@ pub mod insforge;
 pub mod recovery;
 pub mod socketio;
 
-use crate::message::{Group, Publication};
+use crate::message::{Channel, Group, Publication};
 
 /// The client broke a protocol's rules: its transport is closed (contract section 7.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -22,4 +22,9 @@ pub fn encode(publication: &Publication, group: Group) -> String {
     match group {
         Group::InsforgeDocumented | Group::InsforgeSdk => insforge::publication(publication, group),
     }
+}
+
+/// The text that tells a subscriber that it lost so many publications of a channel.
+pub fn gap(channel: &Channel, count: u64) -> String {
+    insforge::gap(channel, count)
 }

@@ -1,15 +1,17 @@
 //! Commands of clients: checked, carried out in the directory, answered. And the mail that makes
 //! subscriptions begin and end.
 
-use super::conn::{Connection, Frame};
+use super::conn::Connection;
+use super::frame::Frame;
+use super::replay::replay;
 use super::{Worker, credential, recovery, verdict};
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
-use crate::engine::index;
-use crate::hub::{Refused, Submission, encode, message_id};
+use crate::engine::index::{self, Counted};
+use crate::hub::{Refused, Submission, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::message::{
-    AckId, Action, Activation, Channel, Command, ConnId, Content, Credential, Deactivation,
-    Delivery, Durability, Group, Refusal, Reply,
+    AckId, Action, Activation, Channel, ChannelOptions, Command, ConnId, Content, Credential,
+    Deactivation, Delivery, Durability, Group, PresenceMode, Refusal, Reply,
 };
 use crate::metrics::Counters;
 use crate::protocol::insforge::{self, Request};
@@ -79,6 +81,7 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
         | Refusal::Expired => &counters.refused_unauthorized,
         Refusal::NotSubscribed => &counters.refused_not_subscribed,
         Refusal::TooManySubscriptions => &counters.refused_subscriptions,
+        Refusal::RateLimited => &counters.refused_rate_limited,
     };
     counter.add(1);
 }
@@ -100,7 +103,7 @@ pub(super) fn speaker(
     Some((connection, credential))
 }
 
-/// Counts the subscriber in the directory; the acknowledgement follows with its activation.
+/// Has a client hear a channel, if it may; the acknowledgement follows with its activation.
 fn subscribe(
     worker: &mut Worker,
     id: ConnId,
@@ -108,61 +111,78 @@ fn subscribe(
     group: Group,
     reply: Option<AckId>,
 ) -> Result<(), Refusal> {
-    let is_defined = worker.hub.definitions.load().find(channel.as_str()).is_some();
-    let now = worker.hub.clock.wall();
+    let definition = worker.hub.definitions.load().find(channel.as_str()).cloned();
     let Some((_, credential)) = speaker(worker, id) else { return Ok(()) };
-    if !is_defined || !worker.verdicts.allow(Action::Subscribe, channel, &credential) {
+    let definition = definition.ok_or(Refusal::SubscribeUnauthorized)?;
+    if !worker.verdicts.allow(Action::Subscribe, channel, &credential) {
         return Err(Refusal::SubscribeUnauthorized);
     }
-    let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
-    if connection.is_leaving {
+    if worker.connections.by_id(id).is_some_and(|connection| connection.is_leaving) {
         return Err(Refusal::Overloaded);
     }
+    let options = definition.options;
+    join(worker, id, channel, &Joining { group, options, reply, comes_back: false })
+}
+
+/// Has a client that was away hear a channel again. False where a mailbox has no room, or there is
+/// no such channel any more.
+pub(super) fn rejoin(worker: &mut Worker, id: ConnId, channel: &Channel, group: Group) -> bool {
+    let definition = worker.hub.definitions.load().find(channel.as_str()).cloned();
+    let Some(definition) = definition else { return false };
+    let options = definition.options;
+    let joining = Joining { group, options, reply: None, comes_back: true };
+    join(worker, id, channel, &joining).is_ok()
+}
+
+/// How a client joins a channel.
+struct Joining {
+    group: Group,
+    options: ChannelOptions,
+    reply: Option<AckId>,
+    comes_back: bool,
+}
+
+/// Counts the subscriber in the directory.
+fn join(
+    worker: &mut Worker,
+    id: ConnId,
+    channel: &Channel,
+    joining: &Joining,
+) -> Result<(), Refusal> {
+    let &Joining { group, options, reply, comes_back } = joining;
+    let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
     let (first, subscribed) = (connection.subscriptions, connection.subscribed);
     let Some(session) = connection.session() else { return Ok(()) };
-    let subscriber = session.subscriber(id, group, &credential);
+    let mut subscriber = session.subscriber(id, group, &credential);
+    subscriber.member = subscriber.member.filter(|_| options.presence != PresenceMode::Off);
     let already = worker.index.counted(first, channel.as_str());
+    let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
     if already.is_none() && usize::from(subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
         return Err(Refusal::TooManySubscriptions);
     }
-    let announcement = message_id(now);
-    let comes_back = false;
-    let join =
-        Join { channel, subscriber: &subscriber, already, reply, comes_back, announcement, now };
-    let joined = worker.hub.directory.join(&*worker.hub.router, &join);
+    let now = worker.hub.clock.wall();
+    let wish = Join {
+        channel,
+        subscriber: &subscriber,
+        already: already.map(|counted| counted.group),
+        options,
+        reply,
+        comes_back,
+        announcement: message_id(now),
+        now,
+        clock: worker.hub.clock.monotonic(),
+    };
+    let joined = worker.hub.directory.join(&*worker.hub.router, &wish);
     let announced = joined.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
     let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
-    worker.index.joined(id.slot, &mut connection.subscriptions, channel, group);
+    let counted = Counted { group, is_present };
+    worker.index.joined(id.slot, &mut connection.subscriptions, channel, counted);
     if already.is_none() {
         connection.subscribed += 1;
         worker.counters.subscriptions.add(1);
     }
     Ok(())
-}
-
-/// Counts a subscriber again that was away. False where a mailbox has no room.
-pub(super) fn rejoin(worker: &mut Worker, id: ConnId, channel: &Channel, group: Group) -> bool {
-    let now = worker.hub.clock.wall();
-    let Some((connection, credential)) = speaker(worker, id) else { return false };
-    let Some(session) = connection.session() else { return false };
-    let subscriber = session.subscriber(id, group, &credential);
-    let join = Join {
-        channel,
-        subscriber: &subscriber,
-        already: None,
-        reply: None,
-        comes_back: true,
-        announcement: message_id(now),
-        now,
-    };
-    let Ok(announced) = worker.hub.directory.join(&*worker.hub.router, &join) else { return false };
-    count_suppressed(&worker.counters, announced);
-    let Some(connection) = worker.connections.by_id(id) else { return false };
-    worker.index.joined(id.slot, &mut connection.subscriptions, channel, group);
-    connection.subscribed += 1;
-    worker.counters.subscriptions.add(1);
-    true
 }
 
 /// Uncounts the subscriber in the directory; the acknowledgement follows with its deactivation.
@@ -176,14 +196,19 @@ fn unsubscribe(
     let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
     let first = connection.subscriptions;
     let Some(session) = connection.session() else { return Ok(()) };
-    let mut subscriber = session.subscriber(id, Group::InsforgeSdk, &credential);
-    let Some(group) = worker.index.counted(first, channel.as_str()) else {
+    let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
+    let Some(counted) = worker.index.counted(first, channel.as_str()) else {
         return unsubscribed_already(worker, id, channel, reply);
     };
-    subscriber.group = group;
-    let announcement = message_id(now);
-    let leave =
-        Leave { channel, subscriber: &subscriber, lives_on: true, reply, announcement, now };
+    let leave = Leave {
+        channel,
+        subscriber: &counted_as(&anyone, counted),
+        lives_on: true,
+        presence: presence_of(worker, channel),
+        reply,
+        announcement: message_id(now),
+        now,
+    };
     let left = worker.hub.directory.leave(&*worker.hub.router, &leave);
     let announced = left.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
@@ -193,6 +218,18 @@ fn unsubscribe(
         worker.counters.subscriptions.sub(1);
     }
     Ok(())
+}
+
+/// A connection as the directory counts it in one of its channels.
+fn counted_as(anyone: &Subscriber, counted: Counted) -> Subscriber {
+    let member = anyone.member.clone().filter(|_| counted.is_present);
+    Subscriber { group: counted.group, member, ..*anyone }
+}
+
+/// What a channel tells of presence by now.
+fn presence_of(worker: &Worker, channel: &Channel) -> Option<PresenceMode> {
+    let definitions = worker.hub.definitions.load();
+    definitions.find(channel.as_str()).map(|definition| definition.options.presence)
 }
 
 /// Answers an unsubscribe that changes nothing: where an earlier one is still on its way, behind
@@ -239,6 +276,10 @@ fn publish(
     if !worker.verdicts.allow(Action::Publish, channel, &credential) {
         return Err(Refusal::PublishUnauthorized);
     }
+    let (rate, now) = (definition.options.rate_limit, worker.hub.clock.monotonic());
+    if !worker.hub.directory.admit(channel, rate, now) {
+        return Err(Refusal::RateLimited);
+    }
     let at = worker.hub.clock.wall();
     let content = Content::Message { event, payload, sender: credential.sender() };
     let published = worker.hub.publish(Submission {
@@ -276,8 +317,8 @@ pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
     let Some(session) = connection.session() else { return };
     let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
     let mut left = Vec::new();
-    worker.index.forget(first, |channel, group| {
-        left.push(Postponed { channel, subscriber: Subscriber { group, ..anyone.clone() } });
+    worker.index.forget(first, |channel, counted| {
+        left.push(Postponed { channel, subscriber: counted_as(&anyone, counted) });
     });
     worker.counters.subscriptions.sub(left.len() as u64);
     for wish in left {
@@ -309,6 +350,7 @@ fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
         channel: &wish.channel,
         subscriber: &wish.subscriber,
         lives_on: false,
+        presence: presence_of(worker, &wish.channel),
         reply: None,
         announcement: message_id(now),
         now,
@@ -324,17 +366,19 @@ fn count_suppressed(counters: &Counters, announced: Announced) {
     }
 }
 
-/// A subscription begins: what is delivered from here on reaches the connection.
-pub(super) fn activate(worker: &mut Worker, activation: Activation) {
-    let Activation { connection: id, channel, group, reply, comes_back, presence, present } =
-        activation;
-    if comes_back {
-        return;
+/// A subscription begins: what is delivered from here on reaches the connection, and before that
+/// what the channel kept. Answers how many bytes that was.
+pub(super) fn activate(worker: &mut Worker, activation: Activation) -> usize {
+    let Activation { connection: id, channel, group, reply, presence, present, .. } = activation;
+    if activation.comes_back {
+        return 0;
     }
     recovery::note_beginning(worker, id, &channel);
-    let Some(connection) = worker.connections.by_id(id) else { return };
+    let Some(connection) = worker.connections.by_id(id) else { return 0 };
     worker.index.activate(connection.subscriptions, &channel, group);
-    answer(worker, id, &Reply::Subscribed { channel, presence, present }, reply);
+    let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present };
+    answer(worker, id, &subscribed, reply);
+    replay(worker, id, (&channel, group), &activation.replay)
 }
 
 /// A subscription ends: what was delivered up to here reached the connection.
@@ -357,7 +401,7 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
         if listeners.is_empty() {
             continue;
         }
-        let frame = Frame::shared(publication.frame(group, encode), is_delivery);
+        let frame = Frame::of(publication, group);
         bytes = bytes.max(frame.as_ref().len());
         for listener in listeners {
             if Some(listener.connection) == except {

@@ -2,56 +2,24 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::engine::directory::Subscriber;
 use crate::engine::index;
-use crate::engine::outbox::{Outbox, Outgoing};
+use crate::engine::outbox::Outbox;
 use crate::engine::presence::MemberKey;
 use crate::engine::slots::Slots;
 use crate::message::{
-    App, ConnId, Credential, FrameBytes, Group, Millis, SessionId, SessionKey, Transport, WorkerId,
+    App, ConnId, Credential, Group, Millis, SessionId, SessionKey, Transport, WorkerId,
 };
 use crate::protocol::engineio::{Heartbeat, Timings};
 use crate::protocol::socketio::Pending;
 use crate::router::{AcceptorId, Ticket};
 use crate::wire::frame::Decoder;
+use crate::worker::frame::Frame;
 use crate::worker::recovery::Thread;
 use crate::worker::timer::Tick;
 use crate::worker::verdict::Line;
-
-/// Bytes on their way to one or many of this worker's connections.
-///
-/// The worker counts its own pointers to a shared frame: the atomic count behind them is touched
-/// once per worker and publication, not once per delivery, so that its cache line stays where it
-/// is however many workers deliver the same frame.
-#[derive(Clone, Debug)]
-pub(super) struct Frame(Rc<(FrameBytes, bool)>);
-
-impl Frame {
-    /// That many connections share; each of them counts as a delivery, if this is one.
-    pub(super) fn shared(bytes: FrameBytes, is_delivery: bool) -> Self {
-        Self(Rc::new((bytes, is_delivery)))
-    }
-
-    /// That is for one connection alone.
-    pub(super) fn own(bytes: Vec<u8>) -> Self {
-        Self::shared(bytes.into(), false)
-    }
-}
-
-impl AsRef<[u8]> for Frame {
-    fn as_ref(&self) -> &[u8] {
-        &self.0.0
-    }
-}
-
-impl Outgoing for Frame {
-    fn is_delivery(&self) -> bool {
-        self.0.1
-    }
-}
 
 /// A connection. An idle one owns no memory besides.
 #[derive(Debug)]
@@ -233,7 +201,7 @@ impl Session {
         credential: &Credential,
     ) -> Subscriber {
         let id = if credential.is_user { credential.id.clone() } else { self.socket_id().into() };
-        let member = MemberKey { is_user: credential.is_user, id };
+        let member = Some(MemberKey { is_user: credential.is_user, id });
         Subscriber { connection, group, transport: self.transport(), member }
     }
 }

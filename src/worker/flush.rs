@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 
 use super::Worker;
 use super::close::{self, Reason};
-use super::conn::{Connection, Frame, Kind};
+use super::conn::{Connection, Kind};
+use super::frame::Frame;
 use super::polling;
 use super::send::{Sent, send_waiting};
-use crate::engine::outbox::Spares;
+use crate::engine::compaction::Lost;
+use crate::engine::outbox::{Full, Spares};
 use crate::limits::TURN_DRAINS_MAX;
 
 /// Connections that have something to send, and what they need for it.
@@ -17,6 +19,8 @@ pub(super) struct Drain {
     dirty: VecDeque<u32>,
     /// Connections whose outbox overflowed.
     doomed: Vec<u32>,
+    /// What outboxes lost and is not counted yet.
+    lost: Lost,
     pub(super) spares: Spares<Frame>,
 }
 
@@ -27,13 +31,34 @@ impl Drain {
         if connection.is_doomed {
             return false;
         }
-        if connection.outbox.push(frame, &mut self.spares).is_err() {
+        if let Err(Full(frame)) = connection.outbox.push(frame, &mut self.spares)
+            && !self.push_into_room(connection, frame)
+        {
             connection.is_doomed = true;
             self.doomed.push(slot);
             return false;
         }
+        if connection.is_blocked {
+            self.relieve(connection);
+        }
         self.mark(slot, connection);
         true
+    }
+
+    /// Puts a frame into a full outbox, in place of what its channels can do without.
+    #[cold]
+    fn push_into_room(&mut self, connection: &mut Connection, frame: Frame) -> bool {
+        let Some(lost) = connection.outbox.make_room(&frame) else { return false };
+        self.lost.add(lost);
+        connection.outbox.push(frame, &mut self.spares).is_ok()
+    }
+
+    /// Takes outdated publications out of the outbox of a connection that takes nothing at the
+    /// moment, once many frames wait there.
+    pub(super) fn relieve(&mut self, connection: &mut Connection) {
+        if connection.outbox.is_crowded() {
+            self.lost.add(connection.outbox.conflate());
+        }
     }
 
     /// Notes that a connection must be looked at before the turn ends.
@@ -50,8 +75,14 @@ impl Drain {
     }
 }
 
-/// Closes the connections that turned out too slow.
+/// Closes the connections that turned out too slow, and counts what the others lost.
 pub(super) fn reap(worker: &mut Worker) {
+    if worker.drain.lost != Lost::default() {
+        let Lost { oldest, conflated, notices } = std::mem::take(&mut worker.drain.lost);
+        worker.counters.dropped_oldest.add(oldest);
+        worker.counters.conflated.add(conflated);
+        worker.counters.gaps.add(notices);
+    }
     while let Some(slot) = worker.drain.doomed.pop() {
         if worker.connections.get_mut(slot).is_some_and(|connection| connection.is_doomed) {
             close::now(worker, slot, Reason::SlowConsumer);

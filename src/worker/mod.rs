@@ -11,11 +11,13 @@ mod conn;
 mod credential;
 pub mod driver;
 mod flush;
+mod frame;
 mod moving;
 mod poller;
 mod polling;
 mod read;
 mod recovery;
+mod replay;
 pub mod send;
 mod session;
 mod shutdown;
@@ -41,11 +43,13 @@ use crate::router::{AnswerBody, Inbox, Mail, Slot};
 use crate::wire::frame::{Opcode, frame};
 use close::Reason;
 use command::Postponed;
-use conn::{Connections, Frame, Kind, Session};
+use conn::{Connections, Kind, Session};
 use flush::Drain;
+use frame::Frame;
 use moving::{Departure, Forwards};
 use poller::{Poller, Ready};
 use recovery::Recovery;
+use replay::Sweep;
 use shutdown::Farewell;
 use timer::Wheel;
 use verdict::Verdicts;
@@ -72,6 +76,7 @@ pub struct Worker {
     /// The session that is to go on at another worker.
     departing: Option<Departure>,
     verdicts: Verdicts,
+    sweep: Sweep,
     /// Sockets that had more than one turn takes.
     unread: VecDeque<u32>,
     ready: Vec<Ready>,
@@ -120,6 +125,7 @@ impl Worker {
             forwards: Forwards::default(),
             departing: None,
             verdicts,
+            sweep: Sweep::default(),
             unread: VecDeque::new(),
             ready: Vec::new(),
             scratch: vec![0; READ_BUFFER_BYTES],
@@ -171,6 +177,7 @@ impl Worker {
         recovery::expire(self);
         let has_more = verdict::resume(self) | self.read_sockets();
         self.look_at_the_clock();
+        replay::sweep(self);
         shutdown::step(self);
         flush::reap(self);
         flush::drain(self);
@@ -198,7 +205,7 @@ impl Worker {
             let Some(mail) = self.inbox.take(Mail::slot) else { return };
             match mail {
                 Mail::Deliver(delivery) => bytes += command::deliver(self, &delivery),
-                Mail::Activate(activation) => command::activate(self, *activation),
+                Mail::Activate(activation) => bytes += command::activate(self, *activation),
                 Mail::Deactivate(deactivation) => command::deactivate(self, &deactivation),
                 Mail::Adopt(handover) => upgrade::adopt(self, *handover),
                 Mail::Recover(id) => recovery::recover(self, id),
@@ -308,7 +315,8 @@ impl Worker {
             let retry = self.now + LEAVE_RETRY_MS;
             next = Some(next.map_or(retry, |next| next.min(retry)));
         }
-        for due in [shutdown::next(self), recovery::next(self)].into_iter().flatten() {
+        let others = [shutdown::next(self), replay::next(self), recovery::next(self)];
+        for due in others.into_iter().flatten() {
             next = Some(next.map_or(due, |next| next.min(due)));
         }
         if next == self.armed {

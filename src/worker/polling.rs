@@ -144,7 +144,7 @@ pub(super) fn release(worker: &mut Worker, slot: u32) {
     if is_empty && !polling.is_upgrading {
         return;
     }
-    let Some(waiting) = polling.waiting.take() else { return };
+    let Some(waiting) = polling.waiting.take() else { return worker.drain.relieve(connection) };
     let mut payload = Vec::new();
     let mut taken = Gone::default();
     while let Some(frame) = connection.outbox.pop(&mut worker.drain.spares) {

@@ -12,10 +12,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::close::{self, Reason};
-use super::conn::Frame;
+use super::frame::Frame;
 use super::{Worker, command};
 use crate::engine::log::{Log, Position, Sent};
-use crate::hub::{self, encode, message_id};
+use crate::hub::{self, message_id};
 use crate::limits::{RECOVERABLE_MAX, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::message::{
     Channel, ConnId, Credential, Group, Millis, PresenceMode, PrivateId, Publication, RecoveryKey,
@@ -95,6 +95,18 @@ pub(super) fn note(worker: &mut Worker, publication: &Arc<Publication>) {
                 thread.sent.last = Some((position, publication.id));
             }
         }
+    }
+}
+
+/// Notes what a connection was given of a channel that it has begun to hear.
+pub(super) fn note_replay(worker: &mut Worker, id: ConnId, given: &[Arc<Publication>]) {
+    let now = worker.now;
+    let Some(recovery) = &mut worker.recovery else { return };
+    let session = worker.connections.by_id(id).and_then(|connection| connection.session());
+    let Some(thread) = session.and_then(|session| session.thread.as_mut()) else { return };
+    for publication in given {
+        let position = recovery.log.replayed(thread.key, publication.clone(), now);
+        thread.sent.last = Some((position, publication.id));
     }
 }
 
@@ -244,7 +256,7 @@ pub(super) fn recover(worker: &mut Worker, id: ConnId) {
     let Some(Return { from, .. }) = thread.comes_back.take() else { return };
     let (key, offset) = (thread.key, thread.sent);
     let groups: HashMap<Channel, Group> =
-        worker.index.of(first).map(|(channel, group)| (channel.clone(), group)).collect();
+        worker.index.of(first).map(|(channel, counted)| (channel.clone(), counted.group)).collect();
     let Some(recovery) = &worker.recovery else { return };
     let missed = recovery.log.missed(&key, from, |channel| groups.contains_key(channel));
     if recovery.log.start() > from || !fits(&missed) {
@@ -286,7 +298,7 @@ fn give(
 ) {
     for (_, publication) in missed {
         let Some(group) = groups.get(&publication.channel) else { continue };
-        let frame = Frame::shared(publication.frame(*group, encode), true);
+        let frame = Frame::of(publication, *group);
         let Some(connection) = worker.connections.by_id(id) else { return };
         worker.counters.matched.add(1);
         if !worker.drain.push(id.slot, connection, frame) {
@@ -346,7 +358,7 @@ pub(super) fn keep(worker: &mut Worker, slot: u32, reason: Reason) {
     let (socket_key, credential) = (session.socket_key, session.credential.clone());
     let (Some(thread), Some(credential)) = (session.thread.take(), credential) else { return };
     let channels: Vec<(Channel, Group)> =
-        worker.index.of(first).map(|(channel, group)| (channel.clone(), group)).collect();
+        worker.index.of(first).map(|(channel, counted)| (channel.clone(), counted.group)).collect();
     for (channel, _) in &channels {
         worker.hub.directory.away(channel, worker.id);
     }

@@ -160,8 +160,8 @@ fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     let subscriptions = connection.subscriptions;
     close::gauge(&worker.counters, app, Transport::Polling).sub(1);
     close::gauge(&worker.counters, app, Transport::WebSocket).add(1);
-    for (channel, group) in worker.index.of(subscriptions) {
-        worker.hub.directory.upgrade(channel, worker.id, group);
+    for (channel, counted) in worker.index.of(subscriptions) {
+        worker.hub.directory.upgrade(channel, worker.id, counted.group);
     }
     if let Some(request) = polling.and_then(|polling| polling.waiting) {
         polling::answer(worker, request, AnswerBody::Payload(engineio::NOOP.into()));

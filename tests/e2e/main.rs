@@ -21,6 +21,7 @@ mod health;
 mod history;
 mod member;
 mod metrics;
+mod options;
 mod order;
 mod overload;
 mod policies;

@@ -336,7 +336,7 @@ fn hear_to_the_end(socket: &mut Socket) -> Vec<Uuid> {
 }
 
 /// A connection whose client can take little at a time.
-fn narrow(port: u16) -> TcpStream {
+pub(crate) fn narrow(port: u16) -> TcpStream {
     let stream = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
     stream.set_recv_buffer_size(RECEIVE_BUFFER).expect("its buffer can be small");
     stream.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).expect("it is accepted");

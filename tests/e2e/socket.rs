@@ -33,6 +33,8 @@ pub(crate) struct Socket {
 pub(crate) enum Heard {
     /// Something was published, or somebody came or left.
     Event(Event),
+    /// What went wrong, if it was no answer.
+    Error(Value),
     /// The answer to what was asked under that number.
     Ack(u64, Value),
     /// The namespace was entered, under that name.
@@ -184,6 +186,10 @@ impl AsFd for Socket {
 impl Heard {
     fn parse(packet: Utf8Bytes) -> Self {
         let text = packet.as_str();
+        if let Some(error) = text.strip_prefix("42[\"realtime:error\",") {
+            let error = error.strip_suffix(']').expect("an event ends as it began");
+            return Self::Error(serde_json::from_str(error).expect("it is JSON"));
+        }
         if text.starts_with("42") {
             return Self::Event(Event { id: message_id(text), text: packet });
         }

@@ -1,0 +1,85 @@
+//! What waits in the outboxes of a worker.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::engine::outbox::Outgoing;
+use crate::hub::encode;
+use crate::message::{Channel, Content, FrameBytes, Group, Publication, SlowConsumer};
+use crate::protocol;
+use crate::wire::frame::{Opcode, frame};
+
+/// Bytes on their way to one or many of this worker's connections.
+///
+/// The worker counts its own pointers to a shared frame: the atomic count behind them is touched
+/// once per worker and publication, not once per delivery, so that its cache line stays where it
+/// is however many workers deliver the same frame.
+#[derive(Clone, Debug)]
+pub(super) struct Frame(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bytes: FrameBytes,
+    what: What,
+}
+
+/// What the bytes are, as far as outboxes are concerned.
+#[derive(Debug)]
+enum What {
+    /// Nothing that is accounted for, and nothing that may be left out.
+    Own,
+    /// A share of a publication; which one, where its channel can do without it.
+    Delivery(Option<Arc<Publication>>),
+    /// The notice that so many publications of a channel were lost.
+    Gap(Box<(Channel, u64)>),
+}
+
+impl Frame {
+    /// A publication's frame for a group, that many connections share.
+    pub(super) fn of(publication: &Arc<Publication>, group: Group) -> Self {
+        let what = match (&publication.content, publication.options.slow_consumer) {
+            (Content::Message { .. }, SlowConsumer::Close) => What::Delivery(None),
+            (Content::Message { .. }, _) => What::Delivery(Some(publication.clone())),
+            (Content::Joined(_) | Content::Left(_), _) => What::Own,
+        };
+        Self(Rc::new(Shared { bytes: publication.frame(group, encode), what }))
+    }
+
+    /// That is for one connection alone.
+    pub(super) fn own(bytes: Vec<u8>) -> Self {
+        Self(Rc::new(Shared { bytes: bytes.into(), what: What::Own }))
+    }
+}
+
+impl AsRef<[u8]> for Frame {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl Outgoing for Frame {
+    fn is_delivery(&self) -> bool {
+        matches!(self.0.what, What::Delivery(_))
+    }
+
+    fn expendable(&self) -> Option<&Publication> {
+        match &self.0.what {
+            What::Delivery(publication) => publication.as_deref(),
+            What::Own | What::Gap(_) => None,
+        }
+    }
+
+    fn gap(&self) -> Option<(&Channel, u64)> {
+        match &self.0.what {
+            What::Gap(gap) => Some((&gap.0, gap.1)),
+            What::Own | What::Delivery(_) => None,
+        }
+    }
+
+    fn notice(channel: &Channel, count: u64) -> Self {
+        let text = protocol::gap(channel, count);
+        let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
+        let what = What::Gap(Box::new((channel.clone(), count)));
+        Self(Rc::new(Shared { bytes, what }))
+    }
+}
