@@ -55,10 +55,11 @@ pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 pub const CLOSE_LINGER_MS: u64 = 2_000;
 /// Reads of one socket in one turn; a client that sends faster waits for the next.
 pub const READS_PER_TURN_MAX: usize = 4;
-/// Longest time for which a client may come back after a cut, in milliseconds (`recovery.window_ms`).
+/// Longest time for which a client may come back after a cut, in milliseconds
+/// (`recovery.window_ms`).
 pub const RECOVERY_WINDOW_MS_MAX: u64 = 3_600_000;
-/// Least and most memory of a worker's log, in bytes (`recovery.log_bytes`). At the bound the oldest
-/// goes; a client that has missed it is told that it was not recovered.
+/// Least and most memory of a worker's log, in bytes (`recovery.log_bytes`). At the bound the
+/// oldest goes; a client that has missed it is told that it was not recovered.
 pub const RECOVERY_LOG_BYTES_MIN: u64 = 1024 * 1024;
 /// See [`RECOVERY_LOG_BYTES_MIN`].
 pub const RECOVERY_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
@@ -67,8 +68,8 @@ pub const RECOVERY_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 pub const RECOVERY_PUBLICATIONS_MAX: usize = OUTBOX_FRAMES_MAX / 4 * 3;
 /// The same, in bytes.
 pub const RECOVERY_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 4 * 3;
-/// Sessions of one worker whose connection was cut and who may come back. Beyond it the one that has
-/// been away for longest is given up: it is told that it was not recovered.
+/// Sessions of one worker whose connection was cut and who may come back. Beyond it the one that
+/// has been away for longest is given up: it is told that it was not recovered.
 pub const RECOVERABLE_MAX: usize = 65_536;
 /// Long-polling sessions that went on at another worker and whose requests are passed on there.
 /// Beyond it a client that would have to be passed on is told that it was not recovered.

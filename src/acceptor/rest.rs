@@ -111,8 +111,8 @@ fn check_admin(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<(),
     })
 }
 
-/// Publishes for a backend: no subscription is needed, only a definition. Who asks for a publication
-/// that is stored is answered once it is.
+/// Publishes for a backend: no subscription is needed, only a definition. Who asks for a
+/// publication that is stored is answered once it is.
 async fn publish(
     acceptor: &Acceptor,
     wanted: &Publish<'_>,

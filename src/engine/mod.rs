@@ -2,7 +2,8 @@
 //! whom. No I/O, no clock, no threads of its own: time and ids are arguments, and what must happen
 //! elsewhere goes through the [`Mailboxes`] port.
 //!
-//! [`directory`] is shared by all threads; [`index`], [`outbox`] and [`log`] belong to one worker each.
+//! [`directory`] is shared by all threads; [`index`], [`outbox`] and [`log`] belong to one worker
+//! each.
 
 pub mod bucket;
 pub mod compaction;

@@ -290,8 +290,8 @@ fn presence_event(publication: &Publication, name: &str, who: &Member) -> String
     socketio::event_text("/", name, &out)
 }
 
-/// Who is there, for a client that comes back after a cut: in the place of the joins and leaves that
-/// it missed.
+/// Who is there, for a client that comes back after a cut: in the place of the joins and leaves
+/// that it missed.
 pub fn presence_sync(
     channel: &Channel,
     presence: &Snapshot,

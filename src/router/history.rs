@@ -1,5 +1,5 @@
-//! The way into history: a bounded queue whose places are set aside before a publication is stamped,
-//! so that what is fanned out always has a place there.
+//! The way into history: a bounded queue whose places are set aside before a publication is
+//! stamped, so that what is fanned out always has a place there.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,6 +1,6 @@
 //! Sessions that change workers: a client that wants to come back to what another worker knows is
-//! brought there before its CONNECT is answered. Its socket goes; on long-polling its requests go on
-//! arriving here, where its session id says, and are passed on.
+//! brought there before its CONNECT is answered. Its socket goes; on long-polling its requests go
+//! on arriving here, where its session id says, and are passed on.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;

@@ -1,11 +1,11 @@
-//! Connection state recovery (contract section 7.7): a client whose connection was cut comes back to
-//! its subscriptions and is given what it missed, or is told that it cannot be.
+//! Connection state recovery (contract section 7.7): a client whose connection was cut comes back
+//! to its subscriptions and is given what it missed, or is told that it cannot be.
 //!
 //! While a session is away the directory goes on giving its worker what is published on its
 //! channels, and the worker's log has all of it in one order. A session that comes back is counted
 //! in its channels again, each of which puts mail into the worker's own mailbox, and behind all of
-//! that stands [`Mail::Recover`](crate::router::Mail::Recover): when it comes up, what was missed is
-//! in the log up to this place and nothing of it is in any outbox, and from here on the session
+//! that stands [`Mail::Recover`](crate::router::Mail::Recover): when it comes up, what was missed
+//! is in the log up to this place and nothing of it is in any outbox, and from here on the session
 //! hears its channels as before.
 
 use std::collections::{HashMap, VecDeque};

@@ -120,6 +120,7 @@ struct Conn {
     expected: HashMap<usize, Vec<Seen>>,
     /// The group that it asked for last, while it is subscribed, and whether it is present.
     counted: HashMap<usize, Counted>,
+    is_closing: bool,
 }
 
 struct World {
@@ -156,6 +157,7 @@ impl World {
             consumer: Consumer::default(),
             expected: HashMap::new(),
             counted: HashMap::new(),
+            is_closing: false,
         };
         Self {
             directory: Directory::default(),
@@ -379,7 +381,10 @@ impl World {
     /// again, as a worker does, until others have taken their mail.
     fn close(&mut self, worker: usize, connection: usize) {
         let mut left = Vec::new();
-        let first = std::mem::replace(&mut self.connections[worker][connection].first, NONE);
+        let conn = &mut self.connections[worker][connection];
+        // While others take their mail: what is on its way to it reaches nobody any more.
+        conn.is_closing = true;
+        let first = std::mem::replace(&mut conn.first, NONE);
         self.indexes[worker].forget(first, |channel, counted| left.push((channel, counted)));
         for (channel, counted) in left {
             while !self.try_leave(worker, connection, (number(&channel), counted), false) {
@@ -388,8 +393,8 @@ impl World {
         }
         let conn = &mut self.connections[worker][connection];
         conn.id.generation += 1;
+        conn.is_closing = false;
         assert!(conn.counted.is_empty(), "index and model agree");
-        // What was on its way to the closed connection reaches nobody.
         conn.consumer = Consumer::default();
         conn.expected.clear();
     }
@@ -402,7 +407,7 @@ impl World {
             Mail::Activate(activation) => {
                 let Activation { connection, channel, group, presence, present, .. } = activation;
                 let conn = &mut connections[connection.slot as usize];
-                if conn.id != connection {
+                if conn.id != connection || conn.is_closing {
                     return;
                 }
                 index.activate(conn.first, &channel, group);
@@ -415,7 +420,7 @@ impl World {
             }
             Mail::Deactivate(Deactivation { connection, channel, .. }) => {
                 let conn = &mut connections[connection.slot as usize];
-                if conn.id != connection {
+                if conn.id != connection || conn.is_closing {
                     return;
                 }
                 index.deactivate(&mut conn.first, &channel);
