@@ -30,4 +30,5 @@ mod restart;
 mod scrape;
 mod socket;
 mod upgrade;
+mod webhooks;
 mod witness;

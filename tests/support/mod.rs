@@ -21,6 +21,7 @@ pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod kept;
 pub(crate) mod script;
+pub(crate) mod target;
 pub(crate) mod trace;
 
 pub(crate) use http::Response;
