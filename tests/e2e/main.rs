@@ -11,6 +11,7 @@ mod admin;
 mod channels;
 mod check;
 mod clients;
+mod disk;
 mod drain;
 mod driver;
 mod durability;
