@@ -108,6 +108,7 @@ fn node(workers: usize) -> (Hub, Inboxes) {
         },
         clock: Clock::new(),
         recovery: None,
+        close_expired: false,
         about: About { driver: "none", driver_reason: String::new(), started: AT },
         shutdown: OnceLock::new(),
     };

@@ -39,6 +39,8 @@ pub struct Hub {
     pub clock: Clock,
     /// How clients may go on after a cut, where they may.
     pub recovery: Option<Recovery>,
+    /// Whether clients are closed when their token expires.
+    pub close_expired: bool,
     /// What the node says of itself.
     pub about: About,
     /// Set once the node stops.

@@ -30,7 +30,7 @@
 //!  └─────────────┬──────────┘
 //!                │ bounded queue, never waited on
 //!  ┌─────────────▼──────────┐
-//!  │ side: SQLite, webhooks │
+//!  │ side: SQLite, webhooks │  one thread writes; another, the reader, only looks at history
 //!  │ policies: expressions  │  a thread of its own, answers into the worker's mailbox
 //!  └────────────────────────┘
 //! ```
@@ -143,6 +143,12 @@
 //! - **Mail is not taken while a drain is unfinished**, so that a worker that is slower than its
 //!   publishers shows it in its mailbox, where publishers are refused, and not in the outboxes of
 //!   consumers who are not slow at all.
+//! - **History has no index but that of ids** (`side/store/segments.rs`): rows are cut into
+//!   segments, and complete ones are tallied. An index for each filter is written to at another
+//!   page for nearly every row where there are many definitions; tallies are written once for
+//!   thousands of rows, answer searches and statistics both, and are passed over or added up whole.
+//! - **A definition is not told to its messages when it goes**: whoever shows them looks whether
+//!   it is still there (`acceptor/history.rs`), so removing one costs the same however many it has.
 //! - **Stopping is a flag and a bell**, not mail: it must reach a worker whose mailbox is full. The
 //!   listener is shut down rather than closed, because accepts that wait in a ring hold it open.
 //! - **A webhook's address is checked where it is connected to** ([`side::webhook`]): names are

@@ -55,6 +55,11 @@ pub const RECOVERY_WINDOW_MS_MAX: u64 = 3_600_000;
 pub const RECOVERY_LOG_BYTES_MIN: u64 = 1024 * 1024;
 /// See [`RECOVERY_LOG_BYTES_MIN`].
 pub const RECOVERY_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Publications that a client which comes back may have missed. Who has missed more is told that it
+/// was not recovered: its outbox must hold them all, with room for what comes behind.
+pub const RECOVERY_PUBLICATIONS_MAX: usize = OUTBOX_FRAMES_MAX / 4 * 3;
+/// The same, in bytes.
+pub const RECOVERY_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 4 * 3;
 /// Sessions of one worker whose connection was cut and who may come back. Beyond it the one that has
 /// been away for longest is given up: it is told that it was not recovered.
 pub const RECOVERABLE_MAX: usize = 65_536;
@@ -224,7 +229,7 @@ pub const RETENTION_EVERY_MS: u64 = 60_000;
 pub const REMOVED_ROWS_MAX: u32 = 1_000;
 /// Tallies that are added up to make those of a larger segment of history. Where there would be
 /// more, because hardly two messages share an event name, the larger segment goes without.
-pub const TALLIES_MERGED_MAX: u32 = 32_768;
+pub const TALLIES_MERGED_MAX: u32 = 65_536;
 
 /// Publications waiting to be kept in history. At the bound a publish is refused whole
 /// (`OVERLOADED`, 503 with Retry-After) and counted.

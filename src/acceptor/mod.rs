@@ -5,6 +5,7 @@
 mod engineio;
 mod handover;
 mod health;
+mod history;
 mod http;
 mod rest;
 mod scrape;

@@ -1,7 +1,7 @@
 //! The REST face over HTTP: credentials, then the body, then the call (contract section 2).
 
 use super::http::{End, Http};
-use super::{Acceptor, health};
+use super::{Acceptor, health, history};
 use crate::api::channels::NewChannel;
 use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
@@ -84,6 +84,15 @@ async fn call(
         Route::Publish => {
             let level = durability(request.query.as_deref())?;
             publish(acceptor, &Publish::parse(body)?, level, now).await
+        }
+        Route::ListMessages => history::messages(acceptor, request.query.as_deref()).await,
+        Route::ClearMessages => history::clear(acceptor).await,
+        Route::Stats => history::stats(acceptor, request.query.as_deref()).await,
+        Route::GetConfig => history::config(acceptor).await,
+        Route::UpdateConfig => history::set_config(acceptor, body).await,
+        Route::Metadata => {
+            let permissions = Reply::permissions(hub.policies.load().permissions());
+            Ok(Reply::metadata(hub.definitions.load().all(), &permissions.body))
         }
     }
 }

@@ -77,6 +77,26 @@ impl ApiError {
         Self { retry_after_s: Some(1), ..refused }.advise("Try again after a second")
     }
 
+    /// 400: no message has the id that a page should begin at.
+    pub fn unknown_cursor() -> Self {
+        Self::invalid_input("before: Unknown message")
+            .advise("Begin again without a cursor; the message may have been removed")
+    }
+
+    /// 400: the page's payloads are longer than [`limits::HISTORY_PAGE_BYTES_MAX`] together.
+    pub fn page_too_long() -> Self {
+        let bytes_max = limits::HISTORY_PAGE_BYTES_MAX;
+        let message = format!("limit: The messages hold more than {bytes_max} bytes together");
+        Self::invalid_input(message).advise("Ask for fewer messages at a time")
+    }
+
+    /// 503: the question took longer than [`limits::QUERY_MS_MAX`], and would again.
+    pub fn too_slow() -> Self {
+        let message = format!("The query took more than {} ms", limits::QUERY_MS_MAX);
+        Self::new(503, "QUERY_TIMEOUT", message)
+            .advise("Go from page to page with before instead of offset, or ask for less")
+    }
+
     /// 503 with `Retry-After`: the node takes nobody new, because it is about to stop.
     pub fn stopping() -> Self {
         let refused = Self::new(503, "DRAINING", "The node is stopping and takes no new clients");
@@ -190,6 +210,9 @@ mod tests {
             (ApiError::payload_too_large(5), 413, "PAYLOAD_TOO_LARGE"),
             (ApiError::overloaded(), 503, "OVERLOADED"),
             (ApiError::stopping(), 503, "DRAINING"),
+            (ApiError::unknown_cursor(), 400, "INVALID_INPUT"),
+            (ApiError::page_too_long(), 400, "INVALID_INPUT"),
+            (ApiError::too_slow(), 503, "QUERY_TIMEOUT"),
             (ApiError::store_failed(), 500, "INTERNAL_ERROR"),
             (ApiError::invalid_json("x"), 400, "INVALID_INPUT"),
             (ApiError::http(431, "x"), 431, "HEADERS_TOO_LARGE"),

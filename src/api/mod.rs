@@ -6,10 +6,13 @@
 //! answered before routing.
 
 pub mod channels;
+mod dates;
 pub mod error;
 mod fields;
+pub mod history;
 pub mod messages;
 pub mod permissions;
+mod query;
 pub mod reply;
 
 use uuid::Uuid;
@@ -39,6 +42,18 @@ pub enum Route {
     GetPermissions,
     /// `PUT /api/realtime/permissions`
     SetPermissions,
+    /// `GET /api/realtime/messages`
+    ListMessages,
+    /// `DELETE /api/realtime/messages`
+    ClearMessages,
+    /// `GET /api/realtime/messages/stats`
+    Stats,
+    /// `GET /api/realtime/config`
+    GetConfig,
+    /// `PATCH /api/realtime/config`
+    UpdateConfig,
+    /// `GET /api/metadata/realtime`
+    Metadata,
     /// `GET /api/health`
     Health,
 }
@@ -65,10 +80,23 @@ pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
     let asked = if method == "HEAD" { "GET" } else { method };
     let (found, allow) = match path {
         "/api/health" => (by_method(asked, &[("GET", Route::Health)]), "GET, HEAD"),
-        "/api/realtime/messages" => (by_method(asked, &[("POST", Route::Publish)]), "POST"),
+        "/api/metadata/realtime" => (by_method(asked, &[("GET", Route::Metadata)]), "GET, HEAD"),
         "/api/realtime/permissions" => {
             let routes = [("GET", Route::GetPermissions), ("PUT", Route::SetPermissions)];
             (by_method(asked, &routes), "GET, HEAD, PUT")
+        }
+        "/api/realtime/messages" => {
+            let routes = [
+                ("GET", Route::ListMessages),
+                ("POST", Route::Publish),
+                ("DELETE", Route::ClearMessages),
+            ];
+            (by_method(asked, &routes), "GET, HEAD, POST, DELETE")
+        }
+        "/api/realtime/messages/stats" => (by_method(asked, &[("GET", Route::Stats)]), "GET, HEAD"),
+        "/api/realtime/config" => {
+            let routes = [("GET", Route::GetConfig), ("PATCH", Route::UpdateConfig)];
+            (by_method(asked, &routes), "GET, HEAD, PATCH")
         }
         "/api/realtime/channels" => {
             let routes = [("GET", Route::ListChannels), ("POST", Route::CreateChannel)];
@@ -126,6 +154,12 @@ mod tests {
             ("POST", "/api/realtime/messages", Route::Publish),
             ("GET", "/api/realtime/permissions", Route::GetPermissions),
             ("PUT", "/api/realtime/permissions/", Route::SetPermissions),
+            ("GET", "/api/realtime/messages?limit=5", Route::ListMessages),
+            ("DELETE", "/api/realtime/messages", Route::ClearMessages),
+            ("GET", "/api/realtime/messages/stats?since=x", Route::Stats),
+            ("GET", "/api/realtime/config", Route::GetConfig),
+            ("PATCH", "/api/realtime/config", Route::UpdateConfig),
+            ("GET", "/api/metadata/realtime", Route::Metadata),
             ("GET", "/api/health", Route::Health),
             ("HEAD", "/api/health", Route::Health),
         ];
@@ -141,9 +175,11 @@ mod tests {
         let table = [
             ("PUT", "/api/realtime/channels", "GET, HEAD, POST"),
             ("POST", &one, "GET, HEAD, PUT, DELETE"),
-            ("GET", "/api/realtime/messages", "POST"),
-            ("HEAD", "/api/realtime/messages", "POST"),
             ("DELETE", "/api/realtime/permissions", "GET, HEAD, PUT"),
+            ("PUT", "/api/realtime/messages", "GET, HEAD, POST, DELETE"),
+            ("POST", "/api/realtime/messages/stats", "GET, HEAD"),
+            ("PUT", "/api/realtime/config", "GET, HEAD, PATCH"),
+            ("POST", "/api/metadata/realtime", "GET, HEAD"),
             ("POST", "/api/health", "GET, HEAD"),
             ("get", "/api/health", "GET, HEAD"),
         ];

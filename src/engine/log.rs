@@ -124,11 +124,13 @@ impl Log {
         offset: Option<MessageId>,
     ) -> Option<Position> {
         let from = match (offset, sent.last) {
-            // Nothing was sent to it, so what it missed comes after the cut.
-            (None, None) => dropped,
+            // Nothing was sent to it, so what it missed comes after the cut. An offset that it
+            // names all the same is of a session that it had before.
+            (_, None) => dropped,
             (None, Some(_)) => sent.connected,
             (Some(offset), Some((_, last))) if offset == last => dropped,
-            (Some(offset), _) => self.place_for(session, sent.connected, offset)? + 1,
+            (Some(offset), Some(_)) if self.is_before(sent.connected, offset) => sent.connected,
+            (Some(offset), Some(_)) => self.place_for(session, sent.connected, offset)? + 1,
         };
         (from >= self.start).then_some(from)
     }
@@ -166,6 +168,11 @@ impl Log {
             _ => None,
         });
         began.collect()
+    }
+
+    /// Whether a publication was heard before a position, for all that is known.
+    fn is_before(&self, position: Position, id: MessageId) -> bool {
+        self.places.get(&id).is_some_and(|place| *place < position)
     }
 
     /// Where a session was sent this publication; `None` where it was not, or perhaps twice.
@@ -272,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn an_offset_of_an_earlier_session_is_as_good_as_none() {
+        let mut log = Log::new(1_000, ROOMY);
+        log.heard(publication(1, "a"), 0);
+        log.heard(publication(2, "a"), 0);
+        let nothing = Sent { connected: 1, last: None };
+        assert_eq!(log.resume_from(&ME, &nothing, 2, Some(id(1))), Some(2));
+        assert_eq!(log.resume_from(&ME, &nothing, 2, Some(id(9))), Some(2));
+        let something = Sent { connected: 1, last: Some((1, id(2))) };
+        assert_eq!(log.resume_from(&ME, &something, 2, Some(id(1))), Some(1));
+    }
+
+    #[test]
     fn what_is_unknown_or_gone_is_said_to_be() {
         let mut log = Log::new(10, ROOMY);
         log.heard(publication(1, "a"), 0);
@@ -281,8 +300,6 @@ mod tests {
         for offset in [None, Some(id(1)), Some(id(9))] {
             assert_eq!(log.resume_from(&ME, &sent, 2, offset), None, "{offset:?}");
         }
-        let later = Sent { connected: 2, last: None };
-        assert_eq!(log.resume_from(&ME, &later, 2, Some(id(2))), None, "from before it connected");
         log.heard(publication(3, "a"), 50);
         assert_eq!(log.resume_from(&ME, &sent, 1, Some(id(2))), None, "the cut is out of the log");
     }

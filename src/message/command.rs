@@ -95,6 +95,12 @@ pub enum Refusal {
     SubscribeUnauthorized,
     /// No enabled definition, or a role that may not: publishing.
     PublishUnauthorized,
+    /// A newer credential is not valid.
+    Unauthenticated,
+    /// A newer credential is not that of whom the connection speaks for.
+    OtherIdentity,
+    /// The token has expired, and with it the connection ends.
+    Expired,
     /// Publishing takes a subscription.
     NotSubscribed,
     /// The node has no room at the moment; the same command may work a second later.
@@ -117,6 +123,8 @@ pub enum Reply {
         /// How many.
         present: usize,
     },
+    /// A newer credential is in force.
+    Authenticated,
     /// Unsubscribed.
     Unsubscribed,
     /// Published under this id.

@@ -93,6 +93,8 @@ counters! {
         closed_slow_consumer:
             "counter" "fanfare_connections_closed_total" "reason=\"slow_consumer\""
             "Connections that ended, by reason.";
+        closed_expired: "counter" "fanfare_connections_closed_total" "reason=\"expired\""
+            "Connections that ended, by reason.";
         closed_drain: "counter" "fanfare_connections_closed_total" "reason=\"drain\""
             "Connections that ended, by reason.";
         closed_system: "counter" "fanfare_connections_closed_total" "reason=\"system\""
@@ -117,6 +119,10 @@ counters! {
             "counter" "fanfare_refusals_total" "reason=\"too_many_subscriptions\""
             "Commands and requests refused, by reason.";
         refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""
+            "Commands and requests refused, by reason.";
+        refused_reader_queue: "counter" "fanfare_refusals_total" "reason=\"reader_queue\""
+            "Commands and requests refused, by reason.";
+        refused_query_timeout: "counter" "fanfare_refusals_total" "reason=\"query_timeout\""
             "Commands and requests refused, by reason.";
         refused_history_queue: "counter" "fanfare_refusals_total" "reason=\"history_queue\""
             "Commands and requests refused, by reason.";

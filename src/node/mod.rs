@@ -31,7 +31,7 @@ use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
 use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
-use crate::side::store::{Store, StoreError};
+use crate::side::store::{Reader, Store, StoreError};
 use crate::side::webhook::Settings;
 use crate::side::{self, Incoming, News, Writer};
 use crate::worker::Worker;
@@ -136,6 +136,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     let keys = Arc::new(keys(config, &secrets)?);
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
+    let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
     let definitions = Definitions::new(store.channels()?);
     let policies = Policies::new(store.permissions()?);
     let driver = Driver::choose();
@@ -152,12 +153,13 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         timings: timings(config),
         clock: Clock::new(),
         recovery: recovery(config),
+        close_expired: config.auth.close_expired,
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
     let node = Node { config: config.clone(), hub, keys, webhooks, driver, listener };
-    node.start(store, inboxes, &told)?;
+    node.start(store, reader, inboxes, &told)?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         tracing::info!(version, %address, driver, workers = config.workers, "serving");
@@ -273,7 +275,13 @@ impl Drop for Ending {
 
 impl Node {
     /// Starts all threads; each that ends is told.
-    fn start(&self, store: Store, inboxes: Inboxes, told: &mpsc::Sender<Event>) -> io::Result<()> {
+    fn start(
+        &self,
+        store: Store,
+        reader: Reader,
+        inboxes: Inboxes,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
         let incoming = Incoming { wishes: inboxes.side, records: inboxes.history };
         self.start_writer(store, incoming, told)?;
         let router = self.hub.router.clone();
@@ -282,6 +290,8 @@ impl Node {
                 tracing::error!(%error, "policies cannot be evaluated");
             }
         })?;
+        let router = self.hub.router.clone();
+        spawn("reader", told, move || side::reader::run(reader, &inboxes.reader, &router))?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {

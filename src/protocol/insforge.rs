@@ -19,6 +19,8 @@ use crate::message::{
 pub enum Request {
     /// A command.
     Command(Command),
+    /// A newer credential, as JSON.
+    Authenticate(Box<str>),
     /// A command by name, but not by its argument.
     Invalid(Option<Channel>, Refusal),
     /// Not an event of this API.
@@ -55,6 +57,7 @@ pub fn request(event: &Event<'_>) -> Request {
             |_, channel| Ok(Command::Unsubscribe { channel })
         }
         "realtime:publish" | "REALTIME_PUBLISH" => publish,
+        "realtime:auth" | "REALTIME_AUTH" => return authenticate(event.first),
         _ => return Request::Unknown,
     };
     let Some(argument) = event.first.filter(|first| first.starts_with('{')) else {
@@ -70,6 +73,13 @@ pub fn request(event: &Event<'_>) -> Request {
     match parse(&argument, channel.clone()) {
         Ok(command) => Request::Command(command),
         Err(refusal) => Request::Invalid(Some(channel), refusal),
+    }
+}
+
+fn authenticate(argument: Option<&str>) -> Request {
+    match argument {
+        Some(argument) if argument.starts_with('{') => Request::Authenticate(argument.into()),
+        _ => Request::Invalid(None, Refusal::Invalid("Expected an object with a token")),
     }
 }
 
@@ -136,6 +146,7 @@ pub fn reply(reply: &Reply, ack: Option<AckId>) -> Option<String> {
             out.push('}');
             Some(socketio::ack_text("/", ack, &out))
         }
+        (Reply::Authenticated, Some(ack)) => Some(socketio::ack_text("/", ack, r#"{"ok":true}"#)),
         (Reply::Unsubscribed, Some(ack)) => Some(socketio::ack_text("/", ack, r#"{"ok":true}"#)),
         (Reply::Published(id), Some(ack)) => {
             let _ = write!(out, r#"{{"ok":true,"messageId":"{id}"}}"#);
@@ -163,6 +174,13 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
         Refusal::NotSubscribed => {
             ("REALTIME_NOT_SUBSCRIBED", "Must subscribe to channel before publishing messages")
         }
+        Refusal::Unauthenticated => {
+            ("REALTIME_UNAUTHORIZED", "Invalid credential; the one before stays in force")
+        }
+        Refusal::OtherIdentity => {
+            ("REALTIME_UNAUTHORIZED", "The credential is somebody else's; connect again with it")
+        }
+        Refusal::Expired => ("TOKEN_EXPIRED", "The token has expired; connect again with another"),
         Refusal::Overloaded | Refusal::HistoryFull => {
             ("OVERLOADED", "The node is overloaded, try again in a second")
         }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::mailbox::Slot;
 use crate::message::{
     Activation, App, ChannelChange, ChannelDefinition, ConnId, Deactivation, Delivery, Durability,
-    Millis, Permissions, SessionId, SessionKey, Verdict,
+    MessageQuery, Millis, Permissions, SessionId, SessionKey, Stats, StatsQuery, StoredMessage,
+    Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -146,6 +147,8 @@ pub enum AnswerBody {
     Kept(Durability),
     /// From the side: what became of the policies.
     Permitted(PermissionsOutcome),
+    /// From the side or the reader: about history.
+    History(HistoryAnswer),
     /// From anybody who was probed: all is well.
     Alive,
     /// From the side: the store does not work, and why.
@@ -171,6 +174,12 @@ pub enum Wish {
     Change(AcceptorId, Ticket, StoreChange),
     /// Other policies, instead of all there are.
     Permit(AcceptorId, Ticket, Permissions),
+    /// History is emptied of what is there now.
+    Clear(AcceptorId, Ticket),
+    /// Messages are kept for so many days from now on; `None` for ever.
+    SetRetention(AcceptorId, Ticket, Option<u32>),
+    /// For how many days messages are kept.
+    Retention(AcceptorId, Ticket),
     /// Whether the store works.
     Probe(AcceptorId, Ticket),
     /// The end: what was wished before is carried out and made safe, what comes after is not.
@@ -215,6 +224,46 @@ pub enum PermissionsOutcome {
     /// An expression makes no sense, in these words; the policies are what they were.
     Invalid(String),
     /// The store is busy; the same change may work a second later.
+    Busy,
+    /// The store failed; the log says how.
+    Failed,
+}
+
+/// Everything that can be asked of the reader of history. Answers go to the acceptor that asked,
+/// under its ticket.
+#[derive(Debug)]
+pub enum Query {
+    /// A page of messages.
+    Messages(AcceptorId, Ticket, MessageQuery),
+    /// How many there are.
+    Stats(AcceptorId, Ticket, StatsQuery),
+}
+
+/// What history says.
+#[derive(Debug)]
+pub enum HistoryAnswer {
+    /// A page, the newest first.
+    Messages(Vec<StoredMessage>),
+    /// How many there are.
+    Stats(Stats),
+    /// So many were removed.
+    Cleared(u64),
+    /// For how many days messages are kept, `None` for ever: as it is, or was just set.
+    Retention(Option<u32>),
+    /// Nothing.
+    Refused(HistoryRefusal),
+}
+
+/// Why history says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HistoryRefusal {
+    /// The page should begin at a message that is not there.
+    UnknownMessage,
+    /// The page would be longer than it may be.
+    PageTooLong,
+    /// The answer took too long to find.
+    TooSlow,
+    /// The store is busy; the same may work a second later.
     Busy,
     /// The store failed; the log says how.
     Failed,

@@ -1,6 +1,6 @@
 //! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
 //! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] and [`Keep`] to the side,
-//! [`Question`] to the policies).
+//! [`Query`] to the reader of history, [`Question`] to the policies).
 //!
 //! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
 //! nobody waits. Publications and control mail have credits of their own over one queue: one
@@ -15,13 +15,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::limits::{HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, STORE_QUEUE_MAX};
+use crate::limits::{
+    HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, READER_QUEUE_MAX, STORE_QUEUE_MAX,
+};
 use crate::message::{Question, WorkerId};
 
 pub use history::{HistoryPlace, HistoryQueue, Keep};
 pub use mail::{
-    AcceptorId, Answer, AnswerBody, Handover, Mail, Move, PermissionsOutcome, Poll, PollRefusal,
-    PollRequest, Purpose, StoreChange, StoreOutcome, Ticket, Wish,
+    AcceptorId, Answer, AnswerBody, Handover, HistoryAnswer, HistoryRefusal, Mail, Move,
+    PermissionsOutcome, Poll, PollRefusal, PollRequest, Purpose, Query, StoreChange, StoreOutcome,
+    Ticket, Wish,
 };
 pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
 
@@ -38,6 +41,8 @@ pub struct Router {
     side_waiting_max: AtomicUsize,
     policies: Sender<Question>,
     policies_waiting_max: AtomicUsize,
+    reader: Sender<Query>,
+    reader_waiting_max: AtomicUsize,
     connections: Vec<AtomicU32>,
 }
 
@@ -54,6 +59,8 @@ pub struct Inboxes {
     pub history: Receiver<Keep>,
     /// The policies'.
     pub policies: Receiver<Question>,
+    /// The reader's.
+    pub reader: Receiver<Query>,
 }
 
 impl Router {
@@ -75,6 +82,7 @@ impl Router {
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
         let (history, records) = HistoryQueue::new();
         let (policies, questions) = bounded(POLICY_QUEUE_MAX);
+        let (reader, queries) = bounded(READER_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
         let router = Self {
             workers: worker_boxes,
@@ -84,6 +92,8 @@ impl Router {
             side_waiting_max: AtomicUsize::new(0),
             policies,
             policies_waiting_max: AtomicUsize::new(0),
+            reader,
+            reader_waiting_max: AtomicUsize::new(0),
             connections,
         };
         let inboxes = Inboxes {
@@ -92,6 +102,7 @@ impl Router {
             side: wishes,
             history: records,
             policies: questions,
+            reader: queries,
         };
         Ok((router, inboxes))
     }
@@ -132,6 +143,13 @@ impl Router {
         taken
     }
 
+    /// Asks something of the reader of history. False when its queue is full.
+    pub fn query(&self, query: Query) -> bool {
+        let taken = self.reader.try_send(query).is_ok();
+        self.reader_waiting_max.fetch_max(self.reader.len(), Ordering::Relaxed);
+        taken
+    }
+
     /// How full every queue is.
     pub fn depths(&self) -> Vec<Depth> {
         let mut depths = Vec::new();
@@ -144,8 +162,9 @@ impl Router {
         }
         depths.push(self.history.depth());
         let side = ("side", "wish", self.side.len(), &self.side_waiting_max);
+        let reader = ("reader", "query", self.reader.len(), &self.reader_waiting_max);
         let policies = ("policies", "question", self.policies.len(), &self.policies_waiting_max);
-        for (queue, slot, now, most) in [side, policies] {
+        for (queue, slot, now, most) in [side, reader, policies] {
             let (now, most) = (now as u64, most.load(Ordering::Relaxed) as u64);
             depths.push(Depth { queue, number: 0, slot, now, most });
         }

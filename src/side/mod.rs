@@ -2,8 +2,10 @@
 //! to be done comes through bounded queues that nobody waits on; answers go to whoever asked.
 
 mod changes;
+mod chores;
 mod history;
 pub mod policy;
+pub mod reader;
 pub mod store;
 pub mod webhook;
 mod writer;

@@ -8,20 +8,22 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
+use super::chores::Chores;
 use super::history::History;
 use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
-use super::{News, changes};
+use super::{News, changes, reader};
 use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
 use crate::message::{MessageId, Record};
 use crate::metrics::Counters;
-use crate::router::{Answer, AnswerBody, Keep, Router, Wish};
+use crate::router::{Answer, AnswerBody, HistoryAnswer, Keep, Router, Wish};
 
 /// The one thread that writes to the store.
 pub struct Writer {
     store: Store,
     wishes: Receiver<Wish>,
     history: History,
+    chores: Chores,
     calls: Calls,
     router: Arc<Router>,
     counters: Arc<Counters>,
@@ -69,7 +71,9 @@ impl Writer {
     ) -> io::Result<Self> {
         let Incoming { wishes, records } = incoming;
         let calls = Calls::start(settings, of_webhooks)?;
-        Ok(Self { store, wishes, history: History::new(records), calls, router, counters })
+        let history = History::new(records);
+        let chores = Chores::default();
+        Ok(Self { store, wishes, history, chores, calls, router, counters })
     }
 
     /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
@@ -80,6 +84,7 @@ impl Writer {
     /// When what was stored cannot be flushed at the end.
     pub fn run(mut self, announce: impl Fn(News)) -> Result<(), StoreError> {
         loop {
+            let idle = self.chores.step(&mut self.store, &self.router);
             select! {
                 recv(self.history.records) -> keep => {
                     if let Ok(keep) = keep {
@@ -87,40 +92,66 @@ impl Writer {
                     }
                 }
                 recv(self.wishes) -> wish => match wish {
-                    Ok(Wish::Change(from, ticket, change)) => {
-                        let body = AnswerBody::Stored(changes::change(&self.store, change, &announce));
-                        self.router.answer(from, Answer { ticket, body });
-                    }
-                    Ok(Wish::Permit(from, ticket, permissions)) => {
-                        let outcome = changes::permit(&self.store, permissions, &announce);
-                        let body = AnswerBody::Permitted(outcome);
-                        self.router.answer(from, Answer { ticket, body });
-                    }
-                    Ok(Wish::Probe(from, ticket)) => {
-                        let body = probe(&self.store);
-                        self.router.answer(from, Answer { ticket, body });
-                    }
                     Ok(Wish::Stop) | Err(_) => break,
+                    Ok(wish) => self.carry_out(wish, &announce),
                 },
                 recv(self.calls.settled) -> settled => {
                     if let Ok(message) = settled {
                         self.count_delivered(message);
                     }
                 }
+                default(idle) => {}
             }
         }
         self.stop()
     }
 
+    fn carry_out(&mut self, wish: Wish, announce: &impl Fn(News)) {
+        let store = &mut self.store;
+        let (from, ticket, body) = match wish {
+            Wish::Change(from, ticket, change) => {
+                (from, ticket, AnswerBody::Stored(changes::change(store, change, announce)))
+            }
+            Wish::Permit(from, ticket, permissions) => {
+                let outcome = changes::permit(store, permissions, announce);
+                (from, ticket, AnswerBody::Permitted(outcome))
+            }
+            Wish::Clear(from, ticket) => {
+                // What waits was published before.
+                self.keep_all();
+                return self.chores.clear(from, ticket, self.store.newest());
+            }
+            Wish::SetRetention(from, ticket, days) => {
+                let set = store.set_retention(days).map(|()| HistoryAnswer::Retention(days));
+                self.chores.look_at_retention();
+                (from, ticket, reader::answered(set))
+            }
+            Wish::Retention(from, ticket) => {
+                let read = store.retention().map(HistoryAnswer::Retention);
+                (from, ticket, reader::answered(read))
+            }
+            Wish::Probe(from, ticket) => (from, ticket, probe(store)),
+            // The end is seen to by who takes wishes.
+            Wish::Stop => return,
+        };
+        self.router.answer(from, Answer { ticket, body });
+    }
+
     /// Carries out what came before the end.
     fn stop(mut self) -> Result<(), StoreError> {
-        while let Ok(keep) = self.history.records.try_recv() {
-            self.keep(keep);
-        }
-        let Self { mut store, calls: Calls { webhooks, settled }, .. } = self;
+        self.keep_all();
+        let Self { mut store, calls: Calls { webhooks, settled }, chores, router, .. } = self;
+        chores.abandon(&router);
         webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
         count(&mut store, settled.try_iter());
         store.flush()
+    }
+
+    /// Keeps all that waits.
+    fn keep_all(&mut self) {
+        while let Ok(keep) = self.history.records.try_recv() {
+            self.keep(keep);
+        }
     }
 
     /// Keeps a publication and those that wait behind it, and has their webhooks called.

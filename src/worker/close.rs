@@ -28,6 +28,8 @@ pub(super) enum Reason {
     Protocol,
     /// Its outbox overflowed.
     SlowConsumer,
+    /// Its token expired.
+    Expired,
     /// The node stops.
     Drain,
     /// The system did not let the node watch its socket.
@@ -37,7 +39,14 @@ pub(super) enum Reason {
 impl Reason {
     /// Whether its client may go on where it was: whoever did not leave on purpose may.
     pub(super) fn may_come_back(self) -> bool {
-        matches!(self, Self::Client | Self::PingTimeout | Self::SlowConsumer | Self::System)
+        match self {
+            Self::Client
+            | Self::PingTimeout
+            | Self::SlowConsumer
+            | Self::Expired
+            | Self::System => true,
+            Self::ConnectTimeout | Self::Protocol | Self::Drain => false,
+        }
     }
 
     fn counter(self, counters: &Counters) -> &Counter {
@@ -47,6 +56,7 @@ impl Reason {
             Self::ConnectTimeout => &counters.closed_connect_timeout,
             Self::Protocol => &counters.closed_protocol,
             Self::SlowConsumer => &counters.closed_slow_consumer,
+            Self::Expired => &counters.closed_expired,
             Self::Drain => &counters.closed_drain,
             Self::System => &counters.closed_system,
         }

@@ -2,7 +2,7 @@
 //! subscriptions begin and end.
 
 use super::conn::{Connection, Frame};
-use super::{Worker, recovery, verdict};
+use super::{Worker, credential, recovery, verdict};
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index;
 use crate::hub::{Refused, Submission, encode, message_id};
@@ -45,6 +45,7 @@ pub(super) fn carry_out(worker: &mut Worker, id: ConnId, request: Request, ack: 
             let done = published.map(|reply| answer(worker, id, &reply, ack));
             (Some(channel), done)
         }
+        Request::Authenticate(auth) => return credential::refresh(worker, id, &auth, ack),
         Request::Invalid(channel, refusal) => (channel, Err(refusal)),
         Request::Unknown if ack.is_some() => (None, Err(Refusal::Invalid("Unknown event"))),
         Request::Unknown => return,
@@ -71,16 +72,19 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
         Refusal::Overloaded => &counters.refused_overloaded,
         Refusal::HistoryFull => &counters.refused_history_queue,
         Refusal::Invalid(_) => &counters.refused_invalid,
-        Refusal::SubscribeUnauthorized | Refusal::PublishUnauthorized => {
-            &counters.refused_unauthorized
-        }
+        Refusal::SubscribeUnauthorized
+        | Refusal::PublishUnauthorized
+        | Refusal::Unauthenticated
+        | Refusal::OtherIdentity
+        | Refusal::Expired => &counters.refused_unauthorized,
         Refusal::NotSubscribed => &counters.refused_not_subscribed,
         Refusal::TooManySubscriptions => &counters.refused_subscriptions,
     };
     counter.add(1);
 }
 
-fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option<AckId>) {
+/// Answers a command, where there is anything to say.
+pub(super) fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option<AckId>) {
     if let Some(text) = insforge::reply(reply, ack) {
         worker.send_text(id.slot, &text);
     }

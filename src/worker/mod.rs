@@ -8,6 +8,7 @@
 mod close;
 mod command;
 mod conn;
+mod credential;
 pub mod driver;
 mod flush;
 mod moving;
@@ -291,8 +292,10 @@ impl Worker {
 
     /// Enters a connection's next deadline into the wheel, unless an earlier one is there.
     fn schedule(&mut self, slot: u32) {
+        let expires = credential::expires(self, slot);
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(deadline) = connection.deadline() else { return };
+        let deadline = connection.deadline().into_iter().chain(expires).min();
+        let Some(deadline) = deadline else { return };
         if connection.tick == 0 || connection.tick > deadline.div_ceil(timer::TICK) {
             connection.tick = self.wheel.enter(slot, deadline);
         }

@@ -77,6 +77,8 @@ impl Forwards {
 pub(super) fn depart(worker: &mut Worker, departure: Departure) -> bool {
     let Departure { connection: id, to, auth } = departure;
     if !may_go(worker, id, to) {
+        worker.counters.not_recovered.add(1);
+        tracing::debug!("a client is not recovered: it cannot be brought to where its session is");
         session::enter_anew(worker, id, &auth);
         return false;
     }

@@ -16,7 +16,7 @@ use super::conn::Frame;
 use super::{Worker, command};
 use crate::engine::log::{Log, Position, Sent};
 use crate::hub::{self, encode, message_id};
-use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX, RECOVERABLE_MAX};
+use crate::limits::{RECOVERABLE_MAX, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::message::{
     Channel, ConnId, Credential, Group, Millis, PresenceMode, PrivateId, Publication, RecoveryKey,
     WorkerId,
@@ -138,11 +138,15 @@ pub(super) fn resume(
     resume: &Resume,
     credential: &Arc<Credential>,
 ) -> bool {
-    let came_back = come_back(worker, id, resume, credential).is_some();
-    if worker.recovery.is_some() && !came_back {
-        worker.counters.not_recovered.add(1);
+    if worker.recovery.is_none() {
+        return false;
     }
-    came_back
+    let came_back = come_back(worker, id, resume, credential);
+    if let Err(why) = came_back {
+        worker.counters.not_recovered.add(1);
+        tracing::debug!(why, "a client is not recovered");
+    }
+    came_back.is_ok()
 }
 
 fn come_back(
@@ -150,27 +154,28 @@ fn come_back(
     id: ConnId,
     resume: &Resume,
     credential: &Arc<Credential>,
-) -> Option<()> {
+) -> Result<(), &'static str> {
+    const UNKNOWN: &str = "its session is not known";
     let key = resume.id.key;
-    let recovery = worker.recovery.as_ref()?;
+    let recovery = worker.recovery.as_ref().ok_or(UNKNOWN)?;
     if resume.id.start != recovery.terms.start || resume.id.worker != worker.id {
-        return None;
+        return Err("its session is another node's, or of an earlier start");
     }
-    if let Place::Here(old) = *recovery.places.get(&key)? {
+    if let Place::Here(old) = *recovery.places.get(&key).ok_or(UNKNOWN)? {
         // The cut was not noticed here yet.
-        let held = worker.session(old)?.credential.clone()?;
-        if !is_same(&held, credential) {
-            return None;
+        let held = worker.session(old).and_then(|session| session.credential.clone());
+        if !held.is_some_and(|held| is_same(&held, credential)) {
+            return Err("its session is somebody else's");
         }
         close::now(worker, old.slot, Reason::Client);
     }
-    let Some(Place::Away(away)) = worker.recovery.as_ref()?.places.get(&key) else { return None };
-    if !is_same(&away.credential, credential) {
-        return None;
+    let places = worker.recovery.as_mut().map(|recovery| &mut recovery.places).ok_or(UNKNOWN)?;
+    match places.get(&key) {
+        Some(Place::Away(away)) if is_same(&away.credential, credential) => {}
+        Some(Place::Away(_)) => return Err("its session is somebody else's"),
+        _ => return Err(UNKNOWN),
     }
-    let Some(Place::Away(away)) = worker.recovery.as_mut()?.places.remove(&key) else {
-        return None;
-    };
+    let Some(Place::Away(away)) = places.remove(&key) else { return Err(UNKNOWN) };
     let came_back = rejoin(worker, id, resume, credential, &away);
     for (channel, _) in &away.channels {
         worker.hub.directory.back(channel, worker.id);
@@ -191,22 +196,24 @@ fn rejoin(
     resume: &Resume,
     credential: &Arc<Credential>,
     away: &Away,
-) -> Option<()> {
+) -> Result<(), &'static str> {
+    const GONE: &str = "its connection is gone";
     let key = resume.id.key;
-    let log = &worker.recovery.as_ref()?.log;
-    let from = log.resume_from(&key, &away.sent, away.dropped, resume.offset)?;
+    let log = worker.recovery.as_ref().map(|recovery| &recovery.log).ok_or(GONE)?;
+    let from = log.resume_from(&key, &away.sent, away.dropped, resume.offset);
+    let from = from.ok_or("what it missed is not known, or is no longer in the log")?;
     if worker.hub.policies.load().version() != away.policies {
-        return None;
+        return Err("policies have changed meanwhile");
     }
     let definitions = worker.hub.definitions.load();
     if away.channels.iter().any(|(channel, _)| definitions.find(channel.as_str()).is_none()) {
-        return None;
+        return Err("a channel of it may not be used any more");
     }
     drop(definitions);
     if !worker.hub.router.worker(worker.id).reserve(Slot::Control) {
-        return None;
+        return Err("the worker's mailbox is full");
     }
-    let session = worker.session(id)?;
+    let session = worker.session(id).ok_or(GONE)?;
     let own_key = std::mem::replace(&mut session.socket_key, away.socket_key);
     session.credential = Some(credential.clone());
     let joined =
@@ -214,14 +221,17 @@ fn rejoin(
     if !joined {
         worker.hub.router.worker(worker.id).release(Slot::Control);
         command::leave_everything(worker, id.slot);
-        worker.session(id)?.socket_key = own_key;
-        return None;
+        worker.session(id).ok_or(GONE)?.socket_key = own_key;
+        return Err("a worker's mailbox is full");
     }
     let comes_back = Some(Return { from, dropped: away.dropped });
-    worker.session(id)?.thread = Some(Box::new(Thread { key, sent: away.sent, comes_back }));
-    worker.recovery.as_mut()?.places.insert(key, Place::Here(id));
+    let session = worker.session(id).ok_or(GONE)?;
+    session.thread = Some(Box::new(Thread { key, sent: away.sent, comes_back }));
+    if let Some(recovery) = &mut worker.recovery {
+        recovery.places.insert(key, Place::Here(id));
+    }
     worker.hub.router.worker(worker.id).post(Mail::Recover(id));
-    Some(())
+    Ok(())
 }
 
 /// Gives a session that came back what it missed, and its channels.
@@ -254,6 +264,7 @@ pub(super) fn recover(worker: &mut Worker, id: ConnId) {
         worker.index.activate(first, channel, *group);
         sync_presence(worker, id, channel);
     }
+    worker.schedule(id.slot);
     worker.counters.recovered.add(1);
     worker.counters.recovered_publications.add(missed.len() as u64);
 }
@@ -261,7 +272,7 @@ pub(super) fn recover(worker: &mut Worker, id: ConnId) {
 /// Whether an outbox would hold it with room to spare.
 fn fits(missed: &[(Position, Arc<Publication>)]) -> bool {
     let bytes: usize = missed.iter().map(|(_, one)| one.content.bytes() + ENVELOPE_BYTES).sum();
-    missed.len() <= OUTBOX_FRAMES_MAX / 2 && bytes <= OUTBOX_BYTES_MAX / 2
+    missed.len() <= RECOVERY_PUBLICATIONS_MAX && bytes <= RECOVERY_BYTES_MAX
 }
 
 /// What a dialect puts around a publication, at most, for a channel of ordinary length.
@@ -307,6 +318,7 @@ fn begin_anew(worker: &mut Worker, id: ConnId) {
     forget(worker, id);
     command::leave_everything(worker, id.slot);
     worker.counters.not_recovered.add(1);
+    tracing::debug!("a client is not recovered: what it missed does not fit, or has just gone");
     if let Some(session) = worker.session(id) {
         session.socket_key = rand::random();
         session.credential = credential;

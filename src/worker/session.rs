@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::close::{self, Reason};
 use super::conn::Session;
 use super::moving::Departure;
-use super::{Worker, command, recovery};
+use super::{Worker, command, credential, recovery};
 use crate::message::{App, ConnId, Credential};
 use crate::protocol::engineio::{self, Packet, Pulse};
 use crate::protocol::socketio::{self, Event};
@@ -191,6 +191,7 @@ pub(super) fn welcome(worker: &mut Worker, id: ConnId) {
         None => socketio::connected("/", &socket_id),
     };
     worker.send_text(id.slot, &text);
+    worker.schedule(id.slot);
 }
 
 /// The client leaves a namespace; the transport stays, as long as the client enters another one in
@@ -247,6 +248,9 @@ pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
     let Some(session) = worker.session(id) else { return };
     if session.owes_connect() && now >= session.connect_by {
         return close::gracefully(worker, id.slot, None, Reason::ConnectTimeout);
+    }
+    if credential::end_expired(worker, id) {
+        return;
     }
     while let Some(session) = worker.session(id) {
         match session.heartbeat.beat(now, &timings) {

@@ -360,7 +360,7 @@ impl Waiting {
                 | Command::Publish { channel, .. },
             ) => Some(channel),
             Request::Invalid(channel, _) => channel.as_ref(),
-            Request::Unknown => None,
+            Request::Authenticate(_) | Request::Unknown => None,
         }
     }
 
@@ -369,6 +369,7 @@ impl Waiting {
             Request::Command(Command::Publish { event, payload, .. }) => {
                 event.len() + payload.len()
             }
+            Request::Authenticate(auth) => auth.len(),
             _ => 0,
         };
         size_of::<Self>() + self.channel().map_or(0, |channel| channel.as_str().len()) + said

@@ -106,7 +106,13 @@ await harness.run(240, async () => {
   );
   console.log('cut');
   const all = () => clients.every((state) => state.ended >= channels.length);
-  await harness.until('everybody heard the end', all, 60_000);
+  await harness.until('everybody heard the end', all, 30_000).catch((error) => {
+    for (const { transports, socket, ended, recovered, heard } of clients) {
+      const counts = Object.values(heard).map((list) => list.length);
+      console.error(transports, socket.connected, ended, counts, recovered.length, recovered);
+    }
+    throw error;
+  });
   for (const { transports, heard, recovered, ids, synced } of clients) {
     const sameId = ids.every((id) => id === ids[0]);
     console.log(JSON.stringify({ transports, heard, recovered: recovered.slice(1), sameId, synced }));

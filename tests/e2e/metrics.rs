@@ -122,7 +122,7 @@ fn refusals_are_counted_by_reason() {
         status("POST", MESSAGES, API_KEY, "{"),
         status("POST", MESSAGES, API_KEY, &tick("nowhere").to_string()),
         status("POST", CHANNELS, API_KEY, &pattern),
-        status("DELETE", MESSAGES, API_KEY, ""),
+        status("PUT", MESSAGES, API_KEY, ""),
         status("GET", "/api/nothing", API_KEY, ""),
         status("POST", "/metrics", API_KEY, ""),
         status("GET", "/socket.io/?EIO=4&transport=carrier-pigeon", API_KEY, ""),

@@ -16,6 +16,12 @@ const CHANNELS: [&str; 3] = ["a:1", "a:2", "b"];
 fn node(window_ms: u64) -> Node {
     let node = Node::with(move |command| {
         command.env("FANFARE_RECOVERY_WINDOW_MS", window_ms.to_string());
+        // A stock client that is cut in the middle of its move to a WebSocket notices with the
+        // heartbeat only: it has stopped polling by then.
+        command.env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "1000");
+        command.env("FANFARE_ENGINE_IO_PING_TIMEOUT_MS", "1000");
+        // Says why somebody is not recovered.
+        command.env("FANFARE_LOG", "debug");
         command.args(["--workers", "2"]);
     });
     node.create_channel("a:*");

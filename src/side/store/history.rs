@@ -1,9 +1,9 @@
 //! Writing history: messages at its end, and removing old ones.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::segments::{self, Change, Segment, Tally};
+use super::segments::{self, Delivered, Segment};
 use super::sqlite::integer;
 use crate::message::{Content, MessageId, Millis, Position, Record, Sender};
 
@@ -48,16 +48,18 @@ pub(super) fn count_delivered(
     counts: &[(MessageId, u32)],
 ) -> rusqlite::Result<()> {
     let transaction = begin(connection)?;
-    let mut changes = Vec::with_capacity(counts.len());
+    let mut delivered = Vec::with_capacity(counts.len());
     for (id, count) in counts {
-        let by = Tally { wh_delivered: (*count).into(), ..Tally::default() };
         let update = "UPDATE messages SET wh_delivered = wh_delivered + ?2 WHERE id = ?1
                       RETURNING position, channel_id, event_name";
         let mut update = transaction.prepare_cached(update)?;
-        let row = params![id.as_bytes(), count];
-        changes.extend(update.query_row(row, |row| change(row, by)).optional()?);
+        let counted = update.query_row(params![id.as_bytes(), count], |row| {
+            let (position, channel_id) = (row.get(0)?, Uuid::from_bytes(row.get(1)?));
+            Ok(Delivered { position, channel_id, event_name: row.get(2)?, count: *count })
+        });
+        delivered.extend(counted.optional()?);
     }
-    segments::adjust(&transaction, &changes)?;
+    segments::count_delivered(&transaction, &delivered)?;
     transaction.commit()
 }
 
@@ -68,9 +70,9 @@ pub(super) fn clear(
     rows_max: u32,
 ) -> rusqlite::Result<u64> {
     let transaction = begin(connection)?;
-    let query = format!("{GOING} WHERE position <= ?1 ORDER BY position LIMIT ?2");
-    let rows = going(&transaction, &query, params![up_to, rows_max])?;
-    remove(transaction, &rows)
+    let oldest = "SELECT position FROM messages WHERE position <= ?1 ORDER BY position LIMIT ?2";
+    let positions = positions(&transaction, oldest, params![up_to, rows_max])?;
+    remove(transaction, &positions)
 }
 
 /// Removes some messages from before a time, and says how many.
@@ -85,23 +87,23 @@ pub(super) fn retain(
     let stale = "SELECT number FROM segments WHERE level = 0 AND first_at < ?1 LIMIT 1";
     while let Some(number) = first(&transaction, stale, before)? {
         let segment = Segment { level: 0, number };
-        let query =
-            format!("{GOING} WHERE position >= ?1 AND position < ?2 AND created_at < ?3 LIMIT ?4");
+        let old = "SELECT position FROM messages
+                   WHERE position >= ?1 AND position < ?2 AND created_at < ?3 LIMIT ?4";
         let bounds = params![segment.first(), segment.end(), before, rows_max];
-        let rows = going(&transaction, &query, bounds)?;
-        if rows.len() < rows_max as usize {
+        let positions = positions(&transaction, old, bounds)?;
+        if positions.len() < rows_max as usize {
             // The rest of it is younger; the next look passes it over.
             let update = "UPDATE segments SET first_at = ?2 WHERE level = 0 AND number = ?1";
             transaction.prepare_cached(update)?.execute(params![number, before])?;
         }
-        if !rows.is_empty() {
-            return remove(transaction, &rows);
+        if !positions.is_empty() {
+            return remove(transaction, &positions);
         }
     }
-    let tail = segments::tail(&transaction)?;
-    let query = format!("{GOING} WHERE position >= ?1 AND created_at < ?2 LIMIT ?3");
-    let rows = going(&transaction, &query, params![tail, before, rows_max])?;
-    remove(transaction, &rows)
+    let old = "SELECT position FROM messages WHERE position >= ?1 AND created_at < ?2 LIMIT ?3";
+    let bounds = params![segments::tail(&transaction)?, before, rows_max];
+    let positions = positions(&transaction, old, bounds)?;
+    remove(transaction, &positions)
 }
 
 /// For how many days messages are kept; `None` for ever.
@@ -153,32 +155,22 @@ fn insert(
     Ok(1)
 }
 
-/// What has to be known of a message that is removed.
-const GOING: &str =
-    "SELECT position, channel_id, event_name, wh_audience, wh_delivered FROM messages";
-
-fn going(
+fn positions(
     transaction: &Transaction<'_>,
     query: &str,
     bounds: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<Change>> {
-    let mut query = transaction.prepare_cached(query)?;
-    let rows = query.query_map(bounds, |row| {
-        let (wh_audience, wh_delivered): (i64, i64) = (row.get(3)?, row.get(4)?);
-        let by = Tally { messages: -1, wh_audience: -wh_audience, wh_delivered: -wh_delivered };
-        change(row, by)
-    });
-    rows?.collect()
+) -> rusqlite::Result<Vec<Position>> {
+    transaction.prepare_cached(query)?.query_map(bounds, |row| row.get(0))?.collect()
 }
 
-fn remove(transaction: Transaction<'_>, rows: &[Change]) -> rusqlite::Result<u64> {
-    for row in rows {
+fn remove(transaction: Transaction<'_>, positions: &[Position]) -> rusqlite::Result<u64> {
+    for position in positions {
         let delete = "DELETE FROM messages WHERE position = ?1";
-        transaction.prepare_cached(delete)?.execute([row.position])?;
+        transaction.prepare_cached(delete)?.execute([position])?;
     }
-    segments::adjust(&transaction, rows)?;
+    segments::forget(&transaction, positions)?;
     transaction.commit()?;
-    Ok(rows.len() as u64)
+    Ok(positions.len() as u64)
 }
 
 fn first(
@@ -187,10 +179,4 @@ fn first(
     before: i64,
 ) -> rusqlite::Result<Option<Position>> {
     transaction.prepare_cached(query)?.query_row([before], |row| row.get(0)).optional()
-}
-
-/// A row's change, from its position, channel id and event name in that order.
-fn change(row: &Row<'_>, by: Tally) -> rusqlite::Result<Change> {
-    let channel_id = Uuid::from_bytes(row.get(1)?);
-    Ok(Change { position: row.get(0)?, channel_id, event_name: row.get(2)?, by })
 }

@@ -139,7 +139,7 @@ impl Archive {
                     event_name: event.map(Into::into),
                     ..all(1_000)
                 };
-                for offset in [0, 1, 100, 4_095, 5_000, 60_000] {
+                for offset in [0, 100, 5_000, 60_000] {
                     self.check(&MessageQuery { offset, limit: 50, ..query.clone() });
                 }
                 let everything = self.matching(&MessageQuery { limit: u32::MAX, ..query.clone() });
@@ -244,12 +244,12 @@ fn complete_segments_answer_as_rows_do() {
             .map(|n| (1 + n % 2, if n % 3 == 0 { "a" } else { "b" }, 1_400 + n as Millis / 50)),
     );
     archive.append_many(200, 9, "b", 1_600);
-    archive.append_many(60_000, 2, "b", 2_000);
+    archive.append_many(48_000, 2, "b", 2_000);
     archive.check_all();
     archive.reopen();
     archive.append_many(10, 1, "b", 2_001);
     archive.check_all();
-    let some = [1, 5_000, 12_345, 78_000, 78_205].map(|n| (Uuid::from_u128(n), 1));
+    let some = [1, 5_000, 12_345, 66_000, 66_205].map(|n| (Uuid::from_u128(n), 1));
     archive.count_delivered(&some);
     archive.clear_oldest(1_000);
     archive.clear_oldest(12_000);
@@ -420,7 +420,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn whatever_happens_is_counted_exactly(
@@ -431,9 +431,12 @@ proptest! {
         let mut archive = Archive::new();
         for step in steps {
             match step {
-                Step::Append(count, definition, event, at) => archive.append(
-                    (0..count).map(|n| (1 + (definition + n as u128 / 100) % 3, event, at + n as Millis / 9)),
-                ),
+                Step::Append(count, definition, event, at) => {
+                    archive.append((0..count).map(|n| {
+                        let definition = 1 + (definition + n as u128 / 100) % 3;
+                        (definition, event, at + n as Millis / 9)
+                    }));
+                }
                 Step::Delivered(ids) => {
                     let counts: Vec<_> =
                         ids.into_iter().map(|id| (Uuid::from_u128(id), 1)).collect();

@@ -151,6 +151,15 @@ impl Filter<'_> {
         }
     }
 
+    /// The tallies, by the way that leads to what matches. Left to itself, SQLite reads all of a
+    /// segment's, which takes 0.2 ms where there are 3,000, and a search may pass over hundreds.
+    fn tallies(self) -> &'static str {
+        match self.channel_id {
+            None => "tallies INDEXED BY tallies_by_event",
+            Some(_) => "tallies",
+        }
+    }
+
     /// The id as it is stored.
     fn channel_id(self) -> Option<[u8; 16]> {
         self.channel_id.map(Uuid::into_bytes)
@@ -189,7 +198,10 @@ impl Search<'_> {
             return Ok(());
         }
         self.deadline.check()?;
-        if segment.end() <= self.tail && self.passes_over(segment)? {
+        // Where nothing is to be skipped, taking what a lowest segment holds of it costs no more
+        // than finding out whether it holds any.
+        let is_taken = segment.level == 0 && self.skip == 0;
+        if !is_taken && segment.end() <= self.tail && self.passes_over(segment)? {
             return Ok(());
         }
         if segment.level == 0 {
@@ -211,8 +223,9 @@ impl Search<'_> {
         } else {
             let what = if can_skip { "coalesce(sum(messages), 0)" } else { "count(*) > 0" };
             let query = format!(
-                "SELECT {what} FROM (SELECT messages FROM tallies
+                "SELECT {what} FROM (SELECT messages FROM {}
                  WHERE level = ?1 AND segment = ?2 AND {} LIMIT ?5)",
+                self.filter.tallies(),
                 self.filter.condition()
             );
             let tallies_max = if can_skip { -1 } else { 1 };
@@ -239,7 +252,8 @@ impl Search<'_> {
             return self.take_rows(segment.first(), segment.end().min(self.before));
         }
         let query = format!(
-            "SELECT places FROM tallies WHERE level = ?1 AND segment = ?2 AND {}",
+            "SELECT places FROM {} WHERE level = ?1 AND segment = ?2 AND {}",
+            self.filter.tallies(),
             self.filter.condition()
         );
         let mut query = self.connection.prepare_cached(&query)?;
@@ -251,10 +265,23 @@ impl Search<'_> {
             let places = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
             positions.extend(segments::positions(segment, places));
         }
+        if positions.is_empty() {
+            return self.take_untallied(segment);
+        }
         positions.retain(|position| *position < self.before);
         positions.sort_unstable();
         self.keep(positions.into_iter().rev());
         Ok(())
+    }
+
+    /// Takes what a segment holds that has no tallies, because some of it was removed.
+    fn take_untallied(&mut self, segment: Segment) -> Result<(), Stop> {
+        match header(self.connection, segment)? {
+            Some(header) if !header.is_tallied => {
+                self.take_rows(segment.first(), segment.end().min(self.before))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes what matches among the rows from one position to another.

@@ -11,7 +11,7 @@ mod target;
 pub use body::BodyDecoder;
 pub use head::{BodyKind, Method, Request, parse_head};
 pub use response::{Body, Response, continue_100, reason};
-pub use target::decode_segment;
+pub use target::{decode_segment, query_pairs};
 
 pub(super) use response::write_header;
 

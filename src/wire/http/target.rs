@@ -39,9 +39,14 @@ fn behind_authority(target: &str) -> Result<&str, HttpError> {
 
 /// The value of the first pair called `name` in a query, decoded.
 pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    query.split('&').find_map(|pair| {
+    query_pairs(query).find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// The names and values of a query, decoded, where `+` is a space. A name alone has an empty value.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(key, true) == name).then(|| decode(value, true))
+        (decode(key, true), decode(value, true))
     })
 }
 

@@ -70,7 +70,7 @@ fn methods_that_a_path_does_not_know_are_refused_with_those_it_does() {
         ("BREW", "/api/health", &["GET", "HEAD"]),
         ("get", "/api/health", &["GET", "HEAD"]),
         ("PATCH", "/api/realtime/channels", &["GET", "HEAD", "POST"]),
-        ("PUT", "/api/realtime/messages", &["POST"]),
+        ("PUT", "/api/realtime/messages", &["GET", "HEAD", "POST", "DELETE"]),
     ];
     for (method, path, expected) in cases {
         let line = format!("{method} {path} HTTP/1.1");

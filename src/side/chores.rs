@@ -1,0 +1,205 @@
+//! What has to be removed from history, done in steps that are short beside what waits to be
+//! stored.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::reader::answered;
+use super::store::{Store, StoreError};
+use crate::limits::{REMOVED_ROWS_MAX, RETENTION_EVERY_MS};
+use crate::message::{Millis, Position};
+use crate::router::{AcceptorId, Answer, HistoryAnswer, HistoryRefusal, Router, Ticket};
+
+const DAY_MS: Millis = 24 * 60 * 60 * 1_000;
+const RETENTION_EVERY: Duration = Duration::from_millis(RETENTION_EVERY_MS);
+
+/// What is still to be removed.
+#[derive(Debug, Default)]
+pub(super) struct Chores {
+    /// In the order in which they were asked for. Each is a request that waits at an acceptor, so
+    /// that there are no more than these have connections.
+    clears: VecDeque<Clear>,
+    /// When to look for messages that were kept long enough; at once, where no time is given.
+    retention_due: Option<Instant>,
+}
+
+/// Somebody wants history emptied.
+#[derive(Debug)]
+struct Clear {
+    from: AcceptorId,
+    ticket: Ticket,
+    /// Of everything up to here: what comes later stays.
+    up_to: Position,
+    removed: u64,
+}
+
+impl Chores {
+    /// History is to be emptied of all up to a position; who asked is told when it is.
+    pub(super) fn clear(&mut self, from: AcceptorId, ticket: Ticket, up_to: Position) {
+        self.clears.push_back(Clear { from, ticket, up_to, removed: 0 });
+    }
+
+    /// How long messages are kept has changed.
+    pub(super) fn look_at_retention(&mut self) {
+        self.retention_due = None;
+    }
+
+    /// Does one step, where there is any to do, and says for how long none will be.
+    pub(super) fn step(&mut self, store: &mut Store, router: &Router) -> Duration {
+        if let Some(clear) = self.clears.pop_front() {
+            self.continue_clearing(clear, store, router);
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        if let Some(due) = self.retention_due.filter(|due| *due > now) {
+            return due - now;
+        }
+        let removed = retain(store).unwrap_or_else(|error| {
+            tracing::warn!(%error, "messages are kept for longer than they should be");
+            0
+        });
+        if removed > 0 {
+            return Duration::ZERO;
+        }
+        self.retention_due = Some(now + RETENTION_EVERY);
+        RETENTION_EVERY
+    }
+
+    /// Tells everybody who waits that it will not be done.
+    pub(super) fn abandon(self, router: &Router) {
+        for Clear { from, ticket, .. } in self.clears {
+            let body = answered(Ok(HistoryAnswer::Refused(HistoryRefusal::Busy)));
+            router.answer(from, Answer { ticket, body });
+        }
+    }
+
+    fn continue_clearing(&mut self, mut clear: Clear, store: &mut Store, router: &Router) {
+        let cleared = match store.clear_step(clear.up_to, REMOVED_ROWS_MAX) {
+            Ok(0) => Ok(HistoryAnswer::Cleared(clear.removed)),
+            Ok(removed) => {
+                clear.removed += removed;
+                return self.clears.push_front(clear);
+            }
+            Err(error) => Err(error),
+        };
+        if cleared.is_ok() {
+            tracing::info!(messages = clear.removed, "history was cleared");
+        }
+        router.answer(clear.from, Answer { ticket: clear.ticket, body: answered(cleared) });
+    }
+}
+
+/// Removes some messages that were kept long enough, and says how many.
+fn retain(store: &mut Store) -> Result<u64, StoreError> {
+    let Some(days) = store.retention()? else { return Ok(0) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX);
+    store.retain_step(now.saturating_sub(Millis::from(days) * DAY_MS), REMOVED_ROWS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::{
+        Audience, ChannelDefinition, ChannelOptions, Content, Publication, Record, Sender,
+    };
+    use crate::router::{AnswerBody, Inboxes, Slot};
+
+    const ASKED: AcceptorId = AcceptorId(0);
+    const TICKET: Ticket = Ticket { slot: 7, generation: 1 };
+
+    fn side() -> (tempfile::TempDir, Store, Router, Inboxes) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().join("fanfare.db")).unwrap();
+        let (router, inboxes) = Router::new(1, 1, 1).unwrap();
+        assert!(router.acceptors[0].reserve(Slot::Control));
+        (directory, store, router, inboxes)
+    }
+
+    fn append(store: &mut Store, ids: std::ops::Range<u128>, at: Millis) {
+        let definition = Arc::new(ChannelDefinition {
+            id: Uuid::from_u128(1),
+            pattern: "c".into(),
+            description: None,
+            webhook_urls: None,
+            enabled: true,
+            options: ChannelOptions::default(),
+            created_at: 0,
+            updated_at: 0,
+        });
+        let records: Vec<Record> = ids
+            .map(|id| {
+                let (event, payload) = ("e".into(), "1".into());
+                let content = Content::Message { event, payload, sender: Sender::System };
+                let publication = Publication::new(Uuid::from_u128(id), "c".into(), at, content);
+                Record {
+                    publication: Arc::new(publication),
+                    definition: definition.clone(),
+                    audience: Audience::default(),
+                }
+            })
+            .collect();
+        store.append(&records, false).unwrap();
+    }
+
+    fn answer(inboxes: &Inboxes) -> Option<HistoryAnswer> {
+        let answer = inboxes.acceptors[0].take(|_| Slot::Control)?;
+        assert_eq!(answer.ticket, TICKET);
+        match answer.body {
+            AnswerBody::History(answer) => Some(answer),
+            other => panic!("not about history: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn history_is_cleared_between_what_is_appended() {
+        let (_directory, mut store, router, inboxes) = side();
+        let step = u128::from(REMOVED_ROWS_MAX);
+        append(&mut store, 0..2 * step + 5, 0);
+        let mut chores = Chores::default();
+        chores.clear(ASKED, TICKET, store.newest());
+        for at in 0..3 {
+            let id = 10 * step + at;
+            append(&mut store, id..id + 1, 0);
+            assert_eq!(chores.step(&mut store, &router), Duration::ZERO);
+            assert!(answer(&inboxes).is_none());
+        }
+        chores.step(&mut store, &router);
+        let Some(HistoryAnswer::Cleared(removed)) = answer(&inboxes) else { panic!("not done") };
+        assert_eq!(u128::from(removed), 2 * step + 5);
+        assert_eq!(store.clear_step(store.newest(), 100).unwrap(), 3);
+    }
+
+    #[test]
+    fn who_waits_when_the_node_stops_is_told() {
+        let (_directory, mut store, router, inboxes) = side();
+        append(&mut store, 0..5, 0);
+        let mut chores = Chores::default();
+        chores.clear(ASKED, TICKET, store.newest());
+        chores.step(&mut store, &router);
+        chores.abandon(&router);
+        let answer = answer(&inboxes);
+        assert!(matches!(answer, Some(HistoryAnswer::Refused(HistoryRefusal::Busy))), "{answer:?}");
+    }
+
+    #[test]
+    fn messages_go_when_they_were_kept_long_enough() {
+        let (_directory, mut store, router, _inboxes) = side();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let now = Millis::try_from(now).unwrap();
+        append(&mut store, 0..3, now - 3 * DAY_MS);
+        append(&mut store, 3..5, now - DAY_MS);
+        let mut chores = Chores::default();
+        assert_eq!(chores.step(&mut store, &router), RETENTION_EVERY);
+        store.set_retention(Some(2)).unwrap();
+        assert!(chores.step(&mut store, &router) > Duration::ZERO, "not yet looked at again");
+        chores.look_at_retention();
+        assert_eq!(chores.step(&mut store, &router), Duration::ZERO);
+        assert_eq!(chores.step(&mut store, &router), RETENTION_EVERY);
+        assert_eq!(store.clear_step(store.newest(), 100).unwrap(), 2);
+    }
+}
