@@ -16,10 +16,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub(crate) mod disk;
 mod ending;
 pub(crate) mod exposition;
 pub(crate) mod http;
+pub(crate) mod kept;
 pub(crate) mod script;
+pub(crate) mod target;
+pub(crate) mod trace;
 
 pub(crate) use http::Response;
 
@@ -71,10 +75,27 @@ impl Node {
         Self { launch, process }
     }
 
-    /// Kills the node, with no chance to tidy up, and starts it on the same port and data.
-    pub(crate) fn restart(&mut self) {
+    /// The same, in a data directory that the test made and takes away.
+    pub(crate) fn in_directory(
+        data_dir: &Path,
+        configure: impl Fn(&mut Command) + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(Launch {
+            data_dir: data_dir.into(),
+            own: None,
+            ..Launch::new(configure, false)
+        })
+    }
+
+    /// Kills the node, with no chance to tidy up.
+    pub(crate) fn kill(&mut self) {
         self.process.kill();
-        self.process = self.launch.start(self.process.port);
+    }
+
+    /// Kills the node and starts it on the same port and data.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.start_again(self.port());
     }
 
     /// Where clients point to.
@@ -94,7 +115,7 @@ impl Node {
 
     /// Where it keeps its data.
     pub(crate) fn data_dir(&self) -> &Path {
-        self.launch.data_dir.path()
+        &self.launch.data_dir
     }
 
     /// All that it has said so far, on both streams, a line each.
@@ -190,16 +211,20 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 struct Launch {
     configure: Box<dyn Fn(&mut Command) + Send + Sync>,
     deny_uring: bool,
-    data_dir: TempDir,
+    data_dir: PathBuf,
+    /// Goes with the node, where the directory is its own.
+    own: Option<TempDir>,
     output: Output,
 }
 
 impl Launch {
     fn new(configure: impl Fn(&mut Command) + Send + Sync + 'static, deny_uring: bool) -> Self {
+        let own = tempfile::tempdir().expect("a temporary directory for the node's data");
         Self {
             configure: Box::new(configure),
             deny_uring,
-            data_dir: tempfile::tempdir().expect("a temporary directory for the node's data"),
+            data_dir: own.path().to_owned(),
+            own: Some(own),
             output: Output::default(),
         }
     }
@@ -222,7 +247,7 @@ impl Launch {
     fn command(&self, port: u16) -> Command {
         let mut command = self.binary();
         command.args(["serve", "--listen", &format!("{}:{port}", Ipv4Addr::LOCALHOST)]);
-        command.arg("--data-dir").arg(self.data_dir.path());
+        command.arg("--data-dir").arg(&self.data_dir);
         // The node refuses variables that it does not know, and those that steer the tests are such.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FANFARE_") {

@@ -1,0 +1,225 @@
+//! What a node that is killed owes its publishers, and one that is told to stop.
+
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::order::{Ending, join};
+use crate::publisher::TICK;
+use crate::socket::{Heard, Socket};
+use crate::support::kept::{Kept, message_id, target_at};
+use crate::support::{ANON_KEY, API_KEY, Node, wait_until};
+use crate::tcp::{self, Tcp};
+
+const CHANNELS: [&str; 3] = ["orders", "chat", "ticks"];
+/// The node is killed so often; more, where the environment says so.
+const KILLS: &str = "5";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn what_was_answered_as_stored_outlives_a_kill() {
+    let kills = std::env::var("FANFARE_TEST_KILLS").unwrap_or_else(|_| KILLS.to_owned());
+    let kills: usize = kills.parse().expect("FANFARE_TEST_KILLS is a number");
+    let mut node = node();
+    let levels = ["stored", "stored", "synced", "synced", "memory", "stored"];
+    let mut publishers: Vec<_> =
+        (0..).zip(levels).map(|(number, level)| Publisher::new(number, level, 1)).collect();
+    let mut before = 0;
+    for kill in 0..kills {
+        let port = node.port();
+        let heard = live(port, &mut publishers, |life| {
+            // Elsewhere each time, between two commits and within.
+            let enough = 40 + 23 * kill;
+            wait_until("enough was stored", || life.answered.load(Ordering::Relaxed) >= enough);
+            life.is_over.store(true, Ordering::Relaxed);
+            node.kill();
+        });
+        node.start_again(port);
+        node.check_database();
+        let history = node.history();
+        check(&history, &publishers);
+        check_order(&history[before..], &heard);
+        before = history.len();
+        // It goes on where it was.
+        let receipt = node.publish(CHANNELS[0], "after", &json!(kill));
+        assert_eq!(receipt["durability"], "stored");
+        before += 1;
+    }
+    assert!(publishers.iter().all(|one| !one.answered.is_empty()), "everybody published");
+}
+
+#[test]
+fn a_node_that_stops_keeps_all_that_it_answered() {
+    let mut node = node();
+    let mut publishers: Vec<_> =
+        (0..6).map(|number| Publisher::new(number, "memory", 20)).collect();
+    let heard = live(node.port(), &mut publishers, |life| {
+        wait_until("enough was published", || life.answered.load(Ordering::Relaxed) >= 2_000);
+        life.is_over.store(true, Ordering::Relaxed);
+        node.signal(Signal::TERM);
+        assert!(node.exit_status(PATIENCE).success());
+    });
+    node.check_database();
+    let history = node.history();
+    check(&history, &publishers);
+    check_order(&history, &heard);
+    let is_kept = ids(&history);
+    for publisher in &publishers {
+        let lost = publisher.answered.iter().find(|(_, id)| !is_kept.contains(id));
+        assert_eq!(lost, None, "answered and not kept");
+    }
+}
+
+/// Publishes on one channel, at one level.
+struct Publisher {
+    number: u64,
+    channel: &'static str,
+    level: &'static str,
+    /// Publications that it asks for without waiting for their answers.
+    breath: u64,
+    asked: u64,
+    /// Its numbers and the ids that they were given.
+    answered: Vec<(u64, Uuid)>,
+}
+
+/// One life of the node.
+#[derive(Default)]
+struct Life {
+    /// Publications that were answered and are to be kept, as far as anybody counts.
+    answered: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+fn node() -> Node {
+    let node = Node::with(|command| {
+        command.args(["--workers", "2"]).env("FANFARE_DRAIN_MS", "300");
+    });
+    CHANNELS.iter().for_each(|channel| _ = node.create_channel(channel));
+    node
+}
+
+/// Everybody publishes until the node is ended by `end`. Answers what was heard on each channel.
+fn live(
+    port: u16,
+    publishers: &mut [Publisher],
+    end: impl FnOnce(&Life),
+) -> HashMap<&'static str, Vec<Uuid>> {
+    let life = Life::default();
+    let ears = CHANNELS.map(|channel| {
+        let mut socket = Socket::connect(port, ANON_KEY);
+        socket.subscribe(channel);
+        (channel, socket)
+    });
+    thread::scope(|scope| {
+        let _ending = Ending(&life.is_over);
+        let ears = ears.map(|(channel, ear)| (channel, scope.spawn(|| listen(ear))));
+        let publishers: Vec<_> = publishers
+            .iter_mut()
+            .map(|publisher| scope.spawn(|| publisher.publish(port, &life)))
+            .collect();
+        end(&life);
+        publishers.into_iter().for_each(join);
+        ears.map(|(channel, ear)| (channel, join(ear))).into()
+    })
+}
+
+/// All publications that are heard before the end.
+fn listen(mut socket: Socket) -> Vec<Uuid> {
+    let mut ids = Vec::new();
+    loop {
+        match socket.hear() {
+            Heard::Event(event) if event.is_named(TICK) => ids.push(event.id),
+            Heard::End => return ids,
+            heard => panic!("unexpected: {heard:?}"),
+        }
+    }
+}
+
+impl Publisher {
+    fn new(number: u64, level: &'static str, breath: u64) -> Self {
+        let channel = CHANNELS[number as usize % CHANNELS.len()];
+        Self { number, channel, level, breath, asked: 0, answered: Vec::new() }
+    }
+
+    /// Publishes until the connection ends, which it must not while the node lives.
+    fn publish(&mut self, port: u16, life: &Life) {
+        let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
+        while self.publish_breath(&mut tcp, life) {}
+        assert!(life.is_over.load(Ordering::Relaxed), "the node answers while it lives");
+    }
+
+    /// False at the end of the connection.
+    fn publish_breath(&mut self, tcp: &mut Tcp, life: &Life) -> bool {
+        let numbers = self.asked..self.asked + self.breath;
+        self.asked = numbers.end;
+        if !tcp.send(self.requests(numbers.clone())) {
+            return false;
+        }
+        for number in numbers {
+            let Some(answer) = tcp.try_response("POST", tcp::PATIENCE) else { return false };
+            let body = answer.json();
+            let expected = (201, json!(self.level));
+            assert_eq!((answer.status, body["durability"].clone()), expected, "{body}");
+            self.answered.push((number, message_id(&body)));
+            let counts = self.level != "memory" || self.breath > 1;
+            life.answered.fetch_add(counts.into(), Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn requests(&self, numbers: Range<u64>) -> Vec<u8> {
+        let head = format!("POST {} HTTP/1.1", target_at(self.level));
+        let credential = format!("X-API-Key: {API_KEY}");
+        let request = |number| {
+            let payload = json!({ "publisher": self.number, "number": number });
+            let body = json!({ "channel": self.channel, "event": TICK, "payload": payload });
+            tcp::request(&[&head, &credential], body.to_string())
+        };
+        numbers.flat_map(request).collect()
+    }
+}
+
+/// History holds what was answered as stored, once and under its id, nothing that nobody asked for,
+/// and everything in its publisher's own order.
+fn check(history: &[Kept], publishers: &[Publisher]) {
+    let mut kept = HashMap::new();
+    let mut last = HashMap::new();
+    for message in history.iter().filter(|message| message.event == TICK) {
+        let of = |key: &str| message.payload[key].as_u64().expect("a number");
+        let (name, number) = (of("publisher"), of("number"));
+        let publisher = publishers.iter().find(|one| one.number == name).expect("it is known");
+        assert!(number < publisher.asked && message.channel == publisher.channel, "{message:?}");
+        let before = last.insert(name, number);
+        assert!(before < Some(number), "{name}: {number} after {before:?}");
+        kept.insert((name, number), message.id);
+    }
+    assert_eq!(ids(history).len(), history.len(), "nothing is there twice");
+    for publisher in publishers {
+        for (number, id) in &publisher.answered {
+            let found = kept.get(&(publisher.number, *number));
+            let may_be_lost = publisher.level == "memory" && found.is_none();
+            assert!(may_be_lost || found == Some(id), "{number} of {}", publisher.number);
+        }
+    }
+}
+
+/// What a life of the node left in history is what was heard in it, up to where the one or the
+/// other ended.
+fn check_order(history: &[Kept], heard: &HashMap<&'static str, Vec<Uuid>>) {
+    for (channel, heard) in heard {
+        let kept = history.iter().filter(|message| message.channel == *channel);
+        let differs = kept.zip(heard).position(|(message, id)| message.id != *id);
+        assert_eq!(differs, None, "where {channel} was kept in another order than heard");
+    }
+}
+
+fn ids(history: &[Kept]) -> HashSet<Uuid> {
+    history.iter().map(|message| message.id).collect()
+}
