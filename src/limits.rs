@@ -261,7 +261,7 @@ pub const HISTORY_QUEUE_MAX: usize = 65_536;
 /// Bytes of their event names and payloads; the same happens at the bound.
 pub const HISTORY_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Publications kept in one commit; the rest is kept in the next.
-pub const HISTORY_BATCH_MAX: usize = 4_096;
+pub const HISTORY_BATCH_MAX: usize = 1_024;
 /// Shortest time between two commits, in milliseconds. A lone publication is committed at once;
 /// under load this is how long others are waited for, since a commit costs as much as ten rows.
 pub const COMMIT_EVERY_MS: u64 = 2;

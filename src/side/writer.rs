@@ -85,6 +85,15 @@ impl Writer {
     pub fn run(mut self, announce: impl Fn(News)) -> Result<(), StoreError> {
         loop {
             let idle = self.chores.step(&mut self.store, &self.router);
+            // Wishes are few, and somebody waits for each: they go before what is only to be kept.
+            match self.wishes.try_recv() {
+                Ok(Wish::Stop) => break,
+                Ok(wish) => {
+                    self.carry_out(wish, &announce);
+                    continue;
+                }
+                Err(_) => {}
+            }
             select! {
                 recv(self.history.records) -> keep => {
                     if let Ok(keep) = keep {

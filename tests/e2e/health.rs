@@ -44,7 +44,9 @@ fn a_store_that_somebody_else_has_locked_is_named() {
         assert_eq!(problems(&health).len(), 1, "{health}");
         assert!(problems(&health)[0].starts_with("the store "), "{health}");
         // Whoever needs no store is served.
-        node.publish("before", "note", &json!({}));
+        let note = json!({ "channel": "before", "event": "note", "payload": {} });
+        let unkept = "/api/realtime/messages?durability=memory";
+        assert_eq!(node.admin("POST", unkept, &note).0, 201);
 
         store.execute_batch("COMMIT").expect("it can be let go");
         // The wish waits for the store a while, and is refused then: the machine may be slow.
