@@ -3,6 +3,7 @@
 use super::http::{End, Http};
 use super::{Acceptor, health, history};
 use crate::api::channels::NewChannel;
+use crate::api::history::check_clear;
 use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
@@ -86,7 +87,10 @@ async fn call(
             publish(acceptor, &Publish::parse(body)?, level, now).await
         }
         Route::ListMessages => history::messages(acceptor, request.query.as_deref()).await,
-        Route::ClearMessages => history::clear(acceptor).await,
+        Route::ClearMessages => {
+            check_clear(request.query.as_deref())?;
+            history::clear(acceptor).await
+        }
         Route::Stats => history::stats(acceptor, request.query.as_deref()).await,
         Route::GetConfig => history::config(acceptor).await,
         Route::UpdateConfig => history::set_config(acceptor, body).await,

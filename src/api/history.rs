@@ -81,6 +81,21 @@ fn read_days(value: &RawValue) -> Read<Option<u32>> {
     days.map(Some).map_err(|issue| issue.replace(least, "Number must be greater than 0"))
 }
 
+/// Looks at the query of `DELETE /api/realtime/messages`, which removes everything: whoever means
+/// to remove a part must not find all of it gone.
+///
+/// # Errors
+///
+/// 400 where there is any.
+pub fn check_clear(query: Option<&str>) -> Result<(), ApiError> {
+    match query {
+        None | Some("") => Ok(()),
+        Some(_) => Err(ApiError::invalid_input(
+            "This removes all messages and takes no filter; leave the query out to do so",
+        )),
+    }
+}
+
 impl Reply {
     /// 200 with a page of messages. A definition that is not `known` is gone, and is shown as none.
     pub fn messages(messages: &[StoredMessage], known: impl Fn(Uuid) -> bool) -> Self {
@@ -201,6 +216,12 @@ mod tests {
 
     fn id() -> Uuid {
         Uuid::try_parse(ID).unwrap()
+    }
+
+    #[test]
+    fn all_messages_are_removed_or_none() {
+        assert_eq!(check_clear(None), Ok(()));
+        assert_eq!(check_clear(Some("channelId=x")).unwrap_err().status(), 400);
     }
 
     #[test]

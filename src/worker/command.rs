@@ -50,7 +50,8 @@ pub(super) fn carry_out(worker: &mut Worker, id: ConnId, request: Request, ack: 
         Request::Authenticate(auth) => return credential::refresh(worker, id, &auth, ack),
         Request::Invalid(channel, refusal) => (channel, Err(refusal)),
         Request::Unknown if ack.is_some() => (None, Err(Refusal::Invalid("Unknown event"))),
-        Request::Unknown => return,
+        // Nobody waits for an answer, and it is no command that went wrong: only counted.
+        Request::Unknown => return worker.counters.refused_invalid.add(1),
     };
     if let Err(refusal) = done {
         refuse(worker, id, channel, refusal, ack);
