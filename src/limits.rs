@@ -71,6 +71,9 @@ pub const RECOVERY_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 4 * 3;
 /// Sessions of one worker whose connection was cut and who may come back. Beyond it the one that
 /// has been away for longest is given up: it is told that it was not recovered.
 pub const RECOVERABLE_MAX: usize = 65_536;
+/// Channels of all of these together; the same happens at the bound. Each costs some 60 bytes, and
+/// what it costs to know the channel.
+pub const RECOVERABLE_CHANNELS_MAX: usize = 262_144;
 /// Long-polling sessions that went on at another worker and whose requests are passed on there.
 /// Beyond it a client that would have to be passed on is told that it was not recovered.
 pub const FORWARDS_MAX: usize = 16_384;

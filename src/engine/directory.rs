@@ -276,6 +276,7 @@ impl Directory {
             channel: join.channel.clone(),
             group: subscriber.group,
             reply: join.reply,
+            is_again: join.already.is_some(),
             comes_back: join.comes_back,
             presence,
             present,

@@ -40,8 +40,8 @@ enum What {
     Heard(Arc<Publication>),
     /// A session hears a channel from here on.
     Began(RecoveryKey, Channel),
-    /// Sent to one session, which subscribed after it was published.
-    Replayed(RecoveryKey, Arc<Publication>),
+    /// A session hears a channel no longer.
+    Ended(RecoveryKey, Channel),
 }
 
 /// What a session was sent, as far as it is known.
@@ -49,7 +49,11 @@ enum What {
 pub struct Sent {
     /// Where it connected.
     pub connected: Position,
-    /// The last publication that was put into its outbox.
+    /// What a channel had kept for it, the last time that there was anything: the end of the log
+    /// then, and the last publication of it. That is from before, and so has no place of its own.
+    pub replayed: Option<(Position, MessageId)>,
+    /// The last publication that was put into its outbox, and a position before which there is
+    /// nothing else that it was sent later.
     pub last: Option<(Position, MessageId)>,
 }
 
@@ -92,14 +96,9 @@ impl Log {
         self.enter(What::Began(session, channel), now);
     }
 
-    /// Enters a publication that one session was given now.
-    pub fn replayed(
-        &mut self,
-        session: RecoveryKey,
-        publication: Arc<Publication>,
-        now: Millis,
-    ) -> Position {
-        self.enter(What::Replayed(session, publication), now)
+    /// Enters that a session hears a channel no longer.
+    pub fn ended(&mut self, session: RecoveryKey, channel: Channel, now: Millis) {
+        self.enter(What::Ended(session, channel), now);
     }
 
     /// Lets go of what is too old.
@@ -118,7 +117,6 @@ impl Log {
     /// followed is no longer here.
     pub fn resume_from(
         &self,
-        session: &RecoveryKey,
         sent: &Sent,
         dropped: Position,
         offset: Option<MessageId>,
@@ -127,71 +125,77 @@ impl Log {
             // Nothing was sent to it, so what it missed comes after the cut. An offset that it
             // names all the same is of a session that it had before.
             (_, None) => dropped,
-            (None, Some(_)) => sent.connected,
             (Some(offset), Some((_, last))) if offset == last => dropped,
-            (Some(offset), Some(_)) if self.is_before(sent.connected, offset) => sent.connected,
-            (Some(offset), Some(_)) => self.place_for(session, sent.connected, offset)? + 1,
+            (offset, Some(_)) => self.after(sent, offset)?,
         };
         (from >= self.start).then_some(from)
     }
 
-    /// What a session has missed from a position on, in order. `hears` names the channels that it
-    /// is subscribed to.
+    /// Behind what a session received last, where it has not received all that it was sent.
+    fn after(&self, sent: &Sent, offset: Option<MessageId>) -> Option<Position> {
+        let place = offset.and_then(|offset| self.places.get(&offset).copied());
+        if let Some((position, last)) = sent.replayed {
+            return match place {
+                _ if offset == Some(last) => Some(position),
+                Some(place) if place >= position => Some(place + 1),
+                // It may have received a part of what was replayed; which one, nobody knows.
+                _ => None,
+            };
+        }
+        match (offset, place) {
+            (None, _) => Some(sent.connected),
+            // It is of a session that it had before: of this one it has received nothing.
+            (Some(_), Some(place)) => Some((place + 1).max(sent.connected)),
+            (Some(_), None) => None,
+        }
+    }
+
+    /// What a session has missed from a position on, in order, of the channels that it hears now,
+    /// which `hears` names: what came there while it heard them.
     pub fn missed(
         &self,
         session: &RecoveryKey,
         from: Position,
         hears: impl Fn(&Channel) -> bool,
     ) -> Vec<(Position, Arc<Publication>)> {
-        let began = self.beginnings(session, from);
-        let entries = self.since(from);
-        let missed = entries.filter_map(|(position, what)| match what {
-            What::Heard(publication) => {
-                let channel = &publication.channel;
-                let is_later = began.get(channel).is_none_or(|began| position > *began);
-                (is_later && hears(channel)).then(|| (position, publication.clone()))
+        let mut is_heard = self.heard_at(session, from);
+        let mut missed = Vec::new();
+        for (position, what) in self.since(from) {
+            match what {
+                What::Heard(publication) => {
+                    let channel = &publication.channel;
+                    if hears(channel) && is_heard.get(channel).copied().unwrap_or(true) {
+                        missed.push((position, publication.clone()));
+                    }
+                }
+                What::Began(key, channel) if key == session => {
+                    is_heard.insert(channel, true);
+                }
+                What::Ended(key, channel) if key == session => {
+                    is_heard.insert(channel, false);
+                }
+                What::Began(..) | What::Ended(..) => {}
             }
-            What::Replayed(key, publication) => {
-                let is_its = key == session && hears(&publication.channel);
-                is_its.then(|| (position, publication.clone()))
-            }
-            What::Began(..) => None,
-        });
-        missed.collect()
-    }
-
-    /// Where a session last began to hear each channel, as far as that is after a position.
-    fn beginnings(&self, session: &RecoveryKey, from: Position) -> HashMap<&Channel, Position> {
-        let entries = self.since(from);
-        let began = entries.filter_map(|(position, what)| match what {
-            What::Began(key, channel) if key == session => Some((channel, position)),
-            _ => None,
-        });
-        began.collect()
-    }
-
-    /// Whether a publication was heard before a position, for all that is known.
-    fn is_before(&self, position: Position, id: MessageId) -> bool {
-        self.places.get(&id).is_some_and(|place| *place < position)
-    }
-
-    /// Where a session was sent this publication; `None` where it was not, or perhaps twice.
-    fn place_for(
-        &self,
-        session: &RecoveryKey,
-        connected: Position,
-        id: MessageId,
-    ) -> Option<Position> {
-        let heard = self.places.get(&id).copied().filter(|place| *place >= connected);
-        let mut replays = self.since(connected.max(self.start)).filter(|(_, what)| {
-            matches!(what, What::Replayed(key, publication)
-                if key == session && publication.id == id)
-        });
-        let replayed = replays.next().map(|(position, _)| position);
-        match (heard, replayed, replays.next()) {
-            (Some(place), None, None) | (None, Some(place), None) => Some(place),
-            _ => None,
         }
+        missed
+    }
+
+    /// Whether a session heard a channel at a position, for each that it began or ceased to hear
+    /// later.
+    fn heard_at(&self, session: &RecoveryKey, from: Position) -> HashMap<&Channel, bool> {
+        let mut heard = HashMap::new();
+        for (_, what) in self.since(from) {
+            match what {
+                What::Began(key, channel) if key == session => {
+                    heard.entry(channel).or_insert(false);
+                }
+                What::Ended(key, channel) if key == session => {
+                    heard.entry(channel).or_insert(true);
+                }
+                _ => {}
+            }
+        }
+        heard
     }
 
     fn since(&self, from: Position) -> impl Iterator<Item = (Position, &What)> {
@@ -221,8 +225,7 @@ impl Log {
 fn bytes(what: &What) -> usize {
     match what {
         What::Heard(publication) => ENTRY_BYTES + COPIES * publication.content.bytes(),
-        // Its content is shared with whoever else has it, most likely.
-        What::Replayed(..) | What::Began(..) => ENTRY_BYTES,
+        What::Began(..) | What::Ended(..) => size_of::<Entry>(),
     }
 }
 
@@ -258,12 +261,12 @@ mod tests {
         for (number, channel) in [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "b")] {
             log.heard(publication(number, channel), 0);
         }
-        let sent = Sent { connected: 0, last: Some((2, id(3))) };
-        let from = log.resume_from(&ME, &sent, 4, Some(id(1))).expect("it is here");
+        let sent = Sent { connected: 0, replayed: None, last: Some((2, id(3))) };
+        let from = log.resume_from(&sent, 4, Some(id(1))).expect("it is here");
         let missed = log.missed(&ME, from, |channel| channel.as_str() != "c");
         assert_eq!(numbers(&missed), [2, 3, 5]);
         // What was sent last needs not be in the log any more.
-        assert_eq!(log.resume_from(&ME, &sent, 4, Some(id(3))), Some(4));
+        assert_eq!(log.resume_from(&sent, 4, Some(id(3))), Some(4));
     }
 
     #[test]
@@ -272,10 +275,10 @@ mod tests {
         (1..=4).for_each(|number| {
             log.heard(publication(number, "a"), 0);
         });
-        let nothing = Sent { connected: 1, last: None };
-        assert_eq!(log.resume_from(&ME, &nothing, 3, None), Some(3));
-        let something = Sent { connected: 1, last: Some((2, id(3))) };
-        assert_eq!(log.resume_from(&ME, &something, 3, None), Some(1));
+        let nothing = Sent { connected: 1, replayed: None, last: None };
+        assert_eq!(log.resume_from(&nothing, 3, None), Some(3));
+        let something = Sent { connected: 1, replayed: None, last: Some((2, id(3))) };
+        assert_eq!(log.resume_from(&something, 3, None), Some(1));
     }
 
     #[test]
@@ -283,11 +286,11 @@ mod tests {
         let mut log = Log::new(1_000, ROOMY);
         log.heard(publication(1, "a"), 0);
         log.heard(publication(2, "a"), 0);
-        let nothing = Sent { connected: 1, last: None };
-        assert_eq!(log.resume_from(&ME, &nothing, 2, Some(id(1))), Some(2));
-        assert_eq!(log.resume_from(&ME, &nothing, 2, Some(id(9))), Some(2));
-        let something = Sent { connected: 1, last: Some((1, id(2))) };
-        assert_eq!(log.resume_from(&ME, &something, 2, Some(id(1))), Some(1));
+        let nothing = Sent { connected: 1, replayed: None, last: None };
+        assert_eq!(log.resume_from(&nothing, 2, Some(id(1))), Some(2));
+        assert_eq!(log.resume_from(&nothing, 2, Some(id(9))), Some(2));
+        let something = Sent { connected: 1, replayed: None, last: Some((1, id(2))) };
+        assert_eq!(log.resume_from(&something, 2, Some(id(1))), Some(1));
     }
 
     #[test]
@@ -296,12 +299,12 @@ mod tests {
         log.heard(publication(1, "a"), 0);
         log.heard(publication(2, "a"), 20);
         assert_eq!(log.start(), 1);
-        let sent = Sent { connected: 0, last: Some((1, id(2))) };
+        let sent = Sent { connected: 0, replayed: None, last: Some((1, id(2))) };
         for offset in [None, Some(id(1)), Some(id(9))] {
-            assert_eq!(log.resume_from(&ME, &sent, 2, offset), None, "{offset:?}");
+            assert_eq!(log.resume_from(&sent, 2, offset), None, "{offset:?}");
         }
         log.heard(publication(3, "a"), 50);
-        assert_eq!(log.resume_from(&ME, &sent, 1, Some(id(2))), None, "the cut is out of the log");
+        assert_eq!(log.resume_from(&sent, 1, Some(id(2))), None, "the cut is out of the log");
     }
 
     #[test]
@@ -318,20 +321,36 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_is_missed_by_its_session_alone() {
+    fn who_ceased_to_hear_a_channel_for_a_while_misses_nothing_of_that() {
         let mut log = Log::new(1_000, ROOMY);
-        let old = publication(1, "b");
+        log.heard(publication(1, "a"), 0);
+        log.ended(ME, Channel::from("a"), 0);
         log.heard(publication(2, "a"), 0);
+        log.began(ME, Channel::from("a"), 0);
+        log.heard(publication(3, "a"), 0);
+        assert_eq!(numbers(&log.missed(&ME, 0, |_| true)), [1, 3]);
+        assert_eq!(numbers(&log.missed(&OTHER, 0, |_| true)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn who_was_given_what_a_channel_kept_goes_on_behind_it_or_not_at_all() {
+        let mut log = Log::new(1_000, ROOMY);
+        (1..=2).for_each(|number| {
+            log.heard(publication(number, "b"), 0);
+        });
         log.began(ME, Channel::from("b"), 0);
-        log.replayed(ME, old.clone(), 0);
+        let replayed = Some((log.end(), id(2)));
         log.heard(publication(3, "b"), 0);
-        assert_eq!(numbers(&log.missed(&ME, 0, |_| true)), [2, 1, 3]);
-        assert_eq!(numbers(&log.missed(&OTHER, 0, |_| true)), [2, 3]);
-        let sent = Sent { connected: 0, last: Some((3, id(3))) };
-        assert_eq!(log.resume_from(&ME, &sent, 4, Some(id(1))), Some(3));
-        assert_eq!(log.resume_from(&OTHER, &sent, 4, Some(id(1))), None);
-        log.replayed(ME, old, 0);
-        assert_eq!(log.resume_from(&ME, &sent, 5, Some(id(1))), None, "which of the two?");
+        log.heard(publication(4, "b"), 0);
+        let sent = Sent { connected: 2, replayed, last: Some((4, id(4))) };
+        assert_eq!(log.resume_from(&sent, 5, Some(id(2))), Some(3), "all of it");
+        assert_eq!(log.resume_from(&sent, 5, Some(id(3))), Some(4));
+        assert_eq!(log.resume_from(&sent, 5, Some(id(4))), Some(5));
+        for part in [Some(id(1)), None] {
+            assert_eq!(log.resume_from(&sent, 5, part), None, "a part of it");
+        }
+        let nothing_else = Sent { last: replayed, ..sent };
+        assert_eq!(log.resume_from(&nothing_else, 5, Some(id(2))), Some(5));
     }
 
     #[test]
@@ -355,7 +374,7 @@ mod tests {
             let names = ["a", "b", "c", "d"];
             let cut = cut.min(channels.len());
             let mut log = Log::new(1_000, ROOMY);
-            let mut sent = Sent { connected: 0, last: None };
+            let mut sent = Sent { connected: 0, replayed: None, last: None };
             let mut heard: Vec<(usize, MessageId)> = Vec::new();
             let mut dropped = 0;
             for (number, channel) in channels.iter().enumerate() {
@@ -383,7 +402,7 @@ mod tests {
             let before_cut = heard.iter().filter(|(number, _)| *number < cut).count();
             let received = received.min(before_cut);
             let offset = received.checked_sub(1).map(|last| heard[last].1);
-            let from = log.resume_from(&ME, &sent, dropped, offset).expect("all is in the log");
+            let from = log.resume_from(&sent, dropped, offset).expect("all is in the log");
             let hears = |channel: &Channel| {
                 let which = names.iter().position(|name| *name == channel.as_str());
                 which.is_some_and(|which| subscribed[which] < cut)

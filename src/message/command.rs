@@ -40,6 +40,8 @@ pub struct Activation {
     pub group: Group,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
+    /// The connection was subscribed already, perhaps with other frames.
+    pub is_again: bool,
     /// The subscription was there before the connection was cut; it hears the channel again once
     /// it has been given what it missed.
     pub comes_back: bool,

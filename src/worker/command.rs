@@ -121,6 +121,7 @@ fn subscribe(
     if worker.connections.by_id(id).is_some_and(|connection| connection.is_leaving) {
         return Err(Refusal::Overloaded);
     }
+    recovery::note_permission(worker, id);
     let options = definition.options;
     join(worker, id, channel, &Joining { group, options, reply, comes_back: false })
 }
@@ -374,7 +375,9 @@ pub(super) fn activate(worker: &mut Worker, activation: Activation) -> usize {
     if activation.comes_back {
         return 0;
     }
-    recovery::note_beginning(worker, id, &channel);
+    if !activation.is_again {
+        recovery::note_beginning(worker, id, &channel);
+    }
     let Some(connection) = worker.connections.by_id(id) else { return 0 };
     worker.index.activate(connection.subscriptions, &channel, group);
     let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present };
@@ -386,6 +389,7 @@ pub(super) fn activate(worker: &mut Worker, activation: Activation) -> usize {
 pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
     let Some(connection) = worker.connections.by_id(deactivation.connection) else { return };
     worker.index.deactivate(&mut connection.subscriptions, &deactivation.channel);
+    recovery::note_end(worker, deactivation.connection, &deactivation.channel);
     answer(worker, deactivation.connection, &Reply::Unsubscribed, deactivation.reply);
 }
 

@@ -16,7 +16,9 @@ use super::frame::Frame;
 use super::{Worker, command};
 use crate::engine::log::{Log, Position, Sent};
 use crate::hub::{self, message_id};
-use crate::limits::{RECOVERABLE_MAX, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
+use crate::limits::{
+    RECOVERABLE_CHANNELS_MAX, RECOVERABLE_MAX, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX,
+};
 use crate::message::{
     Channel, ConnId, Credential, Group, Millis, PresenceMode, PrivateId, Publication, RecoveryKey,
     WorkerId,
@@ -31,8 +33,11 @@ pub(super) struct Recovery {
     terms: hub::Recovery,
     log: Log,
     places: HashMap<RecoveryKey, Place>,
-    /// Those who are away, in the order in which they are given up.
+    /// Those who are away, in the order in which they are given up, with some who came back since.
     away: VecDeque<(Millis, RecoveryKey)>,
+    /// How many are away, and of how many channels together.
+    sessions_away: usize,
+    channels_away: usize,
 }
 
 /// Where a session is.
@@ -53,8 +58,8 @@ struct Away {
     sent: Sent,
     /// The end of the log when it was cut.
     dropped: Position,
-    /// The version of the policies that let it into its channels.
-    policies: u64,
+    /// See [`Thread::policies`].
+    policies: Option<u64>,
     until: Millis,
 }
 
@@ -63,6 +68,8 @@ struct Away {
 pub(super) struct Thread {
     key: RecoveryKey,
     sent: Sent,
+    /// The version of the policies that let it into the first of its channels.
+    policies: Option<u64>,
     /// It comes back, and is not yet told so.
     comes_back: Option<Return>,
 }
@@ -79,7 +86,35 @@ impl Recovery {
     /// With nothing to come back to yet.
     pub(super) fn new(terms: hub::Recovery) -> Self {
         let log = Log::new(terms.window, terms.log_bytes);
-        Self { terms, log, places: HashMap::new(), away: VecDeque::new() }
+        Self {
+            terms,
+            log,
+            places: HashMap::new(),
+            away: VecDeque::new(),
+            sessions_away: 0,
+            channels_away: 0,
+        }
+    }
+
+    /// Whether there are more away than may be.
+    fn is_full(&self) -> bool {
+        self.sessions_away > RECOVERABLE_MAX || self.channels_away > RECOVERABLE_CHANNELS_MAX
+    }
+
+    /// Somebody is away from now on.
+    fn leaves(&mut self, key: RecoveryKey, away: Away) {
+        self.sessions_away += 1;
+        self.channels_away += away.channels.len();
+        self.away.push_back((away.until, key));
+        self.places.insert(key, Place::Away(Box::new(away)));
+    }
+
+    /// Whoever is away under this key is so no longer.
+    fn returns(&mut self, key: &RecoveryKey) -> Option<Box<Away>> {
+        let Some(Place::Away(away)) = self.places.remove(key) else { return None };
+        self.sessions_away -= 1;
+        self.channels_away -= away.channels.len();
+        Some(away)
     }
 }
 
@@ -98,27 +133,50 @@ pub(super) fn note(worker: &mut Worker, publication: &Arc<Publication>) {
     }
 }
 
-/// Notes what a connection was given of a channel that it has begun to hear.
-pub(super) fn note_replay(worker: &mut Worker, id: ConnId, given: &[Arc<Publication>]) {
-    let now = worker.now;
-    let Some(recovery) = &mut worker.recovery else { return };
-    let session = worker.connections.by_id(id).and_then(|connection| connection.session());
-    let Some(thread) = session.and_then(|session| session.thread.as_mut()) else { return };
-    for publication in given {
-        let position = recovery.log.replayed(thread.key, publication.clone(), now);
-        thread.sent.last = Some((position, publication.id));
+/// Notes what a connection was given, last of all, of a channel that it has begun to hear.
+pub(super) fn note_replay(worker: &mut Worker, id: ConnId, last: &Publication) {
+    let Some(end) = worker.recovery.as_ref().map(|recovery| recovery.log.end()) else { return };
+    let Some(thread) = worker.session(id).and_then(|session| session.thread.as_mut()) else {
+        return;
+    };
+    thread.sent.replayed = Some((end, last.id));
+    thread.sent.last = thread.sent.replayed;
+}
+
+/// Notes that policies let a client hear a channel.
+pub(super) fn note_permission(worker: &mut Worker, id: ConnId) {
+    if worker.recovery.is_none() {
+        return;
+    }
+    let version = worker.hub.policies.load().version();
+    if let Some(thread) = worker.session(id).and_then(|session| session.thread.as_mut()) {
+        thread.policies.get_or_insert(version);
     }
 }
 
 /// Notes that a connection hears a channel from now on.
 pub(super) fn note_beginning(worker: &mut Worker, id: ConnId, channel: &Channel) {
+    note_change(worker, id, channel, Log::began);
+}
+
+/// Notes that a connection hears a channel no longer.
+pub(super) fn note_end(worker: &mut Worker, id: ConnId, channel: &Channel) {
+    note_change(worker, id, channel, Log::ended);
+}
+
+fn note_change(
+    worker: &mut Worker,
+    id: ConnId,
+    channel: &Channel,
+    note: fn(&mut Log, RecoveryKey, Channel, Millis),
+) {
     let Some(key) = worker.session(id).and_then(|session| Some(session.thread.as_ref()?.key))
     else {
         return;
     };
     let now = worker.now;
     if let Some(recovery) = &mut worker.recovery {
-        recovery.log.began(key, channel.clone(), now);
+        note(&mut recovery.log, key, channel.clone(), now);
     }
 }
 
@@ -127,9 +185,9 @@ pub(super) fn begin(worker: &mut Worker, id: ConnId) -> Option<String> {
     let worker_id = worker.id;
     let recovery = worker.recovery.as_mut()?;
     let (key, start) = (rand::random(), recovery.terms.start);
-    let sent = Sent { connected: recovery.log.end(), last: None };
+    let sent = Sent { connected: recovery.log.end(), replayed: None, last: None };
     let session = worker.connections.by_id(id)?.session()?;
-    session.thread = Some(Box::new(Thread { key, sent, comes_back: None }));
+    session.thread = Some(Box::new(Thread { key, sent, policies: None, comes_back: None }));
     recovery.places.insert(key, Place::Here(id));
     Some(encode_id(&PrivateId { worker: worker_id, start, key }))
 }
@@ -181,13 +239,13 @@ fn come_back(
         }
         close::now(worker, old.slot, Reason::Client);
     }
-    let places = worker.recovery.as_mut().map(|recovery| &mut recovery.places).ok_or(UNKNOWN)?;
-    match places.get(&key) {
+    let recovery = worker.recovery.as_mut().ok_or(UNKNOWN)?;
+    match recovery.places.get(&key) {
         Some(Place::Away(away)) if is_same(&away.credential, credential) => {}
         Some(Place::Away(_)) => return Err("its session is somebody else's"),
         _ => return Err(UNKNOWN),
     }
-    let Some(Place::Away(away)) = places.remove(&key) else { return Err(UNKNOWN) };
+    let away = recovery.returns(&key).ok_or(UNKNOWN)?;
     let came_back = rejoin(worker, id, resume, credential, &away);
     for (channel, _) in &away.channels {
         worker.hub.directory.back(channel, worker.id);
@@ -212,9 +270,10 @@ fn rejoin(
     const GONE: &str = "its connection is gone";
     let key = resume.id.key;
     let log = worker.recovery.as_ref().map(|recovery| &recovery.log).ok_or(GONE)?;
-    let from = log.resume_from(&key, &away.sent, away.dropped, resume.offset);
+    let from = log.resume_from(&away.sent, away.dropped, resume.offset);
     let from = from.ok_or("what it missed is not known, or is no longer in the log")?;
-    if worker.hub.policies.load().version() != away.policies {
+    let policies = worker.hub.policies.load().version();
+    if away.policies.is_some_and(|version| version != policies) {
         return Err("policies have changed meanwhile");
     }
     let definitions = worker.hub.definitions.load();
@@ -238,7 +297,8 @@ fn rejoin(
     }
     let comes_back = Some(Return { from, dropped: away.dropped });
     let session = worker.session(id).ok_or(GONE)?;
-    session.thread = Some(Box::new(Thread { key, sent: away.sent, comes_back }));
+    session.thread =
+        Some(Box::new(Thread { key, sent: away.sent, policies: away.policies, comes_back }));
     if let Some(recovery) = &mut worker.recovery {
         recovery.places.insert(key, Place::Here(id));
     }
@@ -362,14 +422,13 @@ pub(super) fn keep(worker: &mut Worker, slot: u32, reason: Reason) {
     for (channel, _) in &channels {
         worker.hub.directory.away(channel, worker.id);
     }
-    let policies = worker.hub.policies.load().version();
+    let policies = thread.policies;
     let Some(recovery) = &mut worker.recovery else { return };
     let dropped = thread.comes_back.map_or(recovery.log.end(), |back| back.dropped);
     let until = worker.now + recovery.terms.window;
     let sent = thread.sent;
     let away = Away { socket_key, credential, channels, sent, dropped, policies, until };
-    recovery.places.insert(thread.key, Place::Away(Box::new(away)));
-    recovery.away.push_back((until, thread.key));
+    recovery.leaves(thread.key, away);
     expire(worker);
 }
 
@@ -379,7 +438,7 @@ pub(super) fn expire(worker: &mut Worker) {
     while let Some(recovery) = &mut worker.recovery {
         recovery.log.trim(now);
         let Some(&(until, key)) = recovery.away.front() else { return };
-        if until > now && recovery.away.len() <= RECOVERABLE_MAX {
+        if until > now && !recovery.is_full() {
             return;
         }
         recovery.away.pop_front();
@@ -388,7 +447,7 @@ pub(super) fn expire(worker: &mut Worker) {
         if !recovery.places.get(&key).is_some_and(is_due) {
             continue;
         }
-        if let Some(Place::Away(away)) = recovery.places.remove(&key) {
+        if let Some(away) = recovery.returns(&key) {
             for (channel, _) in &away.channels {
                 worker.hub.directory.back(channel, worker.id);
             }

@@ -51,7 +51,9 @@ pub(super) fn replay(
         bytes += frame.as_ref().len();
         dropped += u64::from(!worker.drain.push(id.slot, connection, frame));
     }
-    recovery::note_replay(worker, id, &publications[publications.len() - given..]);
+    if let (Some(last), true) = (publications.last(), given > 0) {
+        recovery::note_replay(worker, id, last);
+    }
     let counters = &worker.counters;
     counters.matched.add(publications.len() as u64);
     counters.replayed.add(publications.len() as u64 - skipped - dropped);

@@ -25,12 +25,18 @@ pub(super) fn signature(secret: &Secret, seconds: u64, body: &[u8]) -> HeaderVal
 
 /// A name as a header can carry it. Most names are as they stand. One with other characters than
 /// visible ASCII and spaces between them is percent-encoded as UTF-8: each byte that is not visible
-/// ASCII, and `%`.
+/// ASCII, and `%`. So is one that looks as if it were, so that nobody takes it for another name.
 pub(super) fn header_value(name: &str) -> HeaderValue {
     let is_plain =
         name.bytes().all(|byte| matches!(byte, b' '..=b'~')) && name.trim_matches(' ') == name;
-    let text = if is_plain { name.to_owned() } else { percent_encoded(name) };
+    let text =
+        if is_plain && !looks_encoded(name) { name.to_owned() } else { percent_encoded(name) };
     HeaderValue::try_from(text).expect("visible ASCII and spaces are a header's value")
+}
+
+fn looks_encoded(name: &str) -> bool {
+    let is_escape = |three: &[u8]| three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit);
+    name.as_bytes().windows(3).any(is_escape)
 }
 
 fn percent_encoded(name: &str) -> String {
@@ -47,6 +53,13 @@ fn percent_encoded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_looks_encoded_is_told_from_what_is() {
+        assert_eq!(header_value("100% sure").to_str().unwrap(), "100% sure");
+        assert_eq!(header_value("%0d%0aX").to_str().unwrap(), "%250d%250aX");
+        assert_eq!(header_value("\r\nX").to_str().unwrap(), "%0D%0AX");
+    }
 
     #[test]
     fn signatures_are_what_anybody_else_computes() {
