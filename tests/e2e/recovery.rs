@@ -111,3 +111,10 @@ fn who_was_away_for_longer_than_the_log_is_told_so() {
     assert_eq!(node.metric("fanfare_recoveries_total{outcome=\"recovered\"}"), 0);
     assert!(node.metric("fanfare_recoveries_total{outcome=\"refused\"}") >= 2);
 }
+
+#[test]
+fn what_was_missed_is_what_came_while_the_channel_was_heard() {
+    for case in ["again", "between"] {
+        node(60_000).run_script("recovery_raw.mjs", &[case], &[], PATIENCE);
+    }
+}
