@@ -63,6 +63,26 @@
 //! ([`engine::replay`]), the activation carries them: under that lock they are exactly what is in
 //! front of it.
 //!
+//! # How it gets into history
+//!
+//! [`hub::Hub::publish`] sets a place in a bounded queue aside ([`router::HistoryQueue`]) before
+//! the directory stamps the publication, and uses it under the channel's lock, so that history has
+//! the channels' own order. The one thread that writes (`side/writer.rs`) commits what waits
+//! together, at most once in two milliseconds, and then answers those publishers who wait for a
+//! level ([`message::Durability`]): fan-out waits for none of it. Webhooks are offered what was
+//! taken from the queue. Another thread reads, with a connection of its own.
+//!
+//! # Who comes back
+//!
+//! Where recovery is on, each worker enters what it takes from its mailbox into a log
+//! ([`engine::log`]), in its order, with the places where its sessions begin and cease to hear a
+//! channel. Of a session whose connection is cut the worker keeps its channels
+//! (`worker/recovery.rs`), and the directory goes on giving it what is published there, whether
+//! anybody else listens or not. A client that comes back is counted in its channels again; behind
+//! the mail of that stands [`Mail::Recover`](router::Mail::Recover), and when that comes up what it
+//! missed is read from the log, all at once, and it hears its channels from there on. What is not
+//! known for certain is not recovered, and said so.
+//!
 //! # Who does not keep up
 //!
 //! An outbox that is full closes its connection, except for what the channels of the waiting
@@ -166,6 +186,14 @@
 //!   whoever is alone on a channel would be faster by coming anew.
 //! - **Stopping is a flag and a bell**, not mail: it must reach a worker whose mailbox is full. The
 //!   listener is shut down rather than closed, because accepts that wait in a ring hold it open.
+//! - **A session goes to its log, not the log to the session** (`worker/moving.rs`): positions are
+//!   one worker's own, so a CONNECT that names another worker's session takes its socket there.
+//!   On long-polling the requests go on arriving where the session id says, and are passed on.
+//! - **A replay has no place in the log**: it is from before, and one client's replays would push
+//!   out what all others have missed. Who was cut in the middle of one is not recovered.
+//! - **A lone publication is committed at once, and under load commits are paced** by
+//!   [`limits::COMMIT_EVERY_MS`], sleeping rather than waiting for the queue, so that publishers
+//!   have nobody to wake.
 //! - **A webhook's address is checked where it is connected to** ([`side::webhook`]): names are
 //!   resolved by a resolver of our own that leaves out what is not public, so that a name cannot
 //!   show one address to a check and another to the connection. What those who offer a call had to
