@@ -38,7 +38,8 @@ pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
     if !findings.is_asking.replace(true) {
         // Nobody gives up this future half-way: a client that leaves is noticed afterwards.
         let problems = ask_everybody(acceptor).await;
-        if !problems.is_empty() {
+        // Once for each state of things: asking is open to anybody.
+        if !problems.is_empty() && *findings.problems.borrow() != problems {
             tracing::warn!(?problems, "the node is not healthy");
         }
         findings.problems.replace(problems);

@@ -24,6 +24,8 @@ pub struct Writer {
     wishes: Receiver<Wish>,
     history: History,
     chores: Chores,
+    /// What was wrong with the store when somebody asked last.
+    ailment: Option<String>,
     calls: Calls,
     router: Arc<Router>,
     counters: Arc<Counters>,
@@ -73,7 +75,8 @@ impl Writer {
         let calls = Calls::start(settings, of_webhooks)?;
         let history = History::new(records);
         let chores = Chores::default();
-        Ok(Self { store, wishes, history, chores, calls, router, counters })
+        let ailment = None;
+        Ok(Self { store, wishes, history, chores, ailment, calls, router, counters })
     }
 
     /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
@@ -139,7 +142,7 @@ impl Writer {
                 let read = store.retention().map(HistoryAnswer::Retention);
                 (from, ticket, reader::answered(read))
             }
-            Wish::Probe(from, ticket) => (from, ticket, probe(store)),
+            Wish::Probe(from, ticket) => (from, ticket, self.probe()),
             // The end is seen to by who takes wishes.
             Wish::Stop => return,
         };
@@ -154,6 +157,17 @@ impl Writer {
         webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
         count(&mut store, settled.try_iter());
         store.flush()
+    }
+
+    /// Whether the store works. What is wrong is logged when it changes: anybody may ask.
+    fn probe(&mut self) -> AnswerBody {
+        let ailment = self.store.probe().err().map(|error| (error.to_string(), error.ailment()));
+        let told = ailment.as_ref().map(|(error, _)| error);
+        if let Some(error) = told.filter(|told| Some(*told) != self.ailment.as_ref()) {
+            tracing::warn!(error, "the store does not work");
+        }
+        self.ailment = told.cloned();
+        ailment.map_or(AnswerBody::Alive, |(_, ailment)| AnswerBody::Ailing(ailment))
     }
 
     /// Keeps all that waits.
@@ -186,15 +200,5 @@ fn count(store: &mut Store, delivered: impl Iterator<Item = MessageId>) {
     let counts: Vec<_> = counts.into_iter().collect();
     if let Err(error) = store.count_delivered(&counts) {
         tracing::error!(%error, messages = counts.len(), "history misses who took these messages");
-    }
-}
-
-fn probe(store: &Store) -> AnswerBody {
-    match store.probe() {
-        Ok(()) => AnswerBody::Alive,
-        Err(error) => {
-            tracing::warn!(%error, "the store does not work");
-            AnswerBody::Ailing(error.ailment())
-        }
     }
 }

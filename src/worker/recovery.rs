@@ -4,7 +4,7 @@
 //! While a session is away the directory goes on giving its worker what is published on its
 //! channels, and the worker's log has all of it in one order. A session that comes back is counted
 //! in its channels again, each of which puts mail into the worker's own mailbox, and behind all of
-//! that stands [`Mail::Recover`](crate::router::Mail::Recover): when it comes up, what was missed
+//! that stands [`Mail::Recover`]: when it comes up, what was missed
 //! is in the log up to this place and nothing of it is in any outbox, and from here on the session
 //! hears its channels as before.
 
@@ -201,7 +201,7 @@ pub(super) fn home(worker: &Worker, resume: &Resume) -> Option<WorkerId> {
 }
 
 /// Brings a client back to its session: the answer to its CONNECT follows with
-/// [`Mail::Recover`](crate::router::Mail::Recover). False where there is nothing to come back to.
+/// [`Mail::Recover`]. False where there is nothing to come back to.
 pub(super) fn resume(
     worker: &mut Worker,
     id: ConnId,
