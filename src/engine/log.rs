@@ -52,8 +52,7 @@ pub struct Sent {
     /// What a channel had kept for it, the last time that there was anything: the end of the log
     /// then, and the last publication of it. That is from before, and so has no place of its own.
     pub replayed: Option<(Position, MessageId)>,
-    /// The last publication that was put into its outbox, and a position before which there is
-    /// nothing else that it was sent later.
+    /// The last publication that was put into its outbox, and where the log was then.
     pub last: Option<(Position, MessageId)>,
 }
 

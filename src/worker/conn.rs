@@ -17,7 +17,7 @@ use crate::protocol::socketio::Pending;
 use crate::router::{AcceptorId, Ticket};
 use crate::wire::frame::Decoder;
 use crate::worker::frame::Frame;
-use crate::worker::recovery::Thread;
+use crate::worker::recovery::Lineage;
 use crate::worker::timer::Tick;
 use crate::worker::verdict::Line;
 
@@ -95,7 +95,7 @@ pub(super) struct Session {
     /// Long-polling's own state, while it is the transport.
     pub(super) polling: Option<Box<Polling>>,
     /// What it goes on with after a cut, where it can.
-    pub(super) thread: Option<Box<Thread>>,
+    pub(super) lineage: Option<Box<Lineage>>,
 }
 
 /// What few sessions have, and no idle one.
@@ -131,7 +131,7 @@ impl Session {
             credential: None,
             aside: None,
             polling: None,
-            thread: None,
+            lineage: None,
         }
     }
 

@@ -58,14 +58,14 @@ struct Away {
     sent: Sent,
     /// The end of the log when it was cut.
     dropped: Position,
-    /// See [`Thread::policies`].
+    /// See [`Lineage::policies`].
     policies: Option<u64>,
     until: Millis,
 }
 
-/// A connection's part in its session.
+/// Which session a connection goes on with.
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(super) struct Lineage {
     key: RecoveryKey,
     sent: Sent,
     /// The version of the policies that let it into the first of its channels.
@@ -126,8 +126,8 @@ pub(super) fn note(worker: &mut Worker, publication: &Arc<Publication>) {
         for listener in worker.index.listeners(&publication.channel, group) {
             let connection = worker.connections.get_mut(listener.connection);
             let session = connection.and_then(|connection| connection.session());
-            if let Some(thread) = session.and_then(|session| session.thread.as_mut()) {
-                thread.sent.last = Some((position, publication.id));
+            if let Some(lineage) = session.and_then(|session| session.lineage.as_mut()) {
+                lineage.sent.last = Some((position, publication.id));
             }
         }
     }
@@ -136,11 +136,11 @@ pub(super) fn note(worker: &mut Worker, publication: &Arc<Publication>) {
 /// Notes what a connection was given, last of all, of a channel that it has begun to hear.
 pub(super) fn note_replay(worker: &mut Worker, id: ConnId, last: &Publication) {
     let Some(end) = worker.recovery.as_ref().map(|recovery| recovery.log.end()) else { return };
-    let Some(thread) = worker.session(id).and_then(|session| session.thread.as_mut()) else {
+    let Some(lineage) = worker.session(id).and_then(|session| session.lineage.as_mut()) else {
         return;
     };
-    thread.sent.replayed = Some((end, last.id));
-    thread.sent.last = thread.sent.replayed;
+    lineage.sent.replayed = Some((end, last.id));
+    lineage.sent.last = lineage.sent.replayed;
 }
 
 /// Notes that policies let a client hear a channel.
@@ -149,8 +149,8 @@ pub(super) fn note_permission(worker: &mut Worker, id: ConnId) {
         return;
     }
     let version = worker.hub.policies.load().version();
-    if let Some(thread) = worker.session(id).and_then(|session| session.thread.as_mut()) {
-        thread.policies.get_or_insert(version);
+    if let Some(lineage) = worker.session(id).and_then(|session| session.lineage.as_mut()) {
+        lineage.policies.get_or_insert(version);
     }
 }
 
@@ -170,7 +170,7 @@ fn note_change(
     channel: &Channel,
     note: fn(&mut Log, RecoveryKey, Channel, Millis),
 ) {
-    let Some(key) = worker.session(id).and_then(|session| Some(session.thread.as_ref()?.key))
+    let Some(key) = worker.session(id).and_then(|session| Some(session.lineage.as_ref()?.key))
     else {
         return;
     };
@@ -187,7 +187,7 @@ pub(super) fn begin(worker: &mut Worker, id: ConnId) -> Option<String> {
     let (key, start) = (rand::random(), recovery.terms.start);
     let sent = Sent { connected: recovery.log.end(), replayed: None, last: None };
     let session = worker.connections.by_id(id)?.session()?;
-    session.thread = Some(Box::new(Thread { key, sent, policies: None, comes_back: None }));
+    session.lineage = Some(Box::new(Lineage { key, sent, policies: None, comes_back: None }));
     recovery.places.insert(key, Place::Here(id));
     Some(encode_id(&PrivateId { worker: worker_id, start, key }))
 }
@@ -297,8 +297,8 @@ fn rejoin(
     }
     let comes_back = Some(Return { from, dropped: away.dropped });
     let session = worker.session(id).ok_or(GONE)?;
-    session.thread =
-        Some(Box::new(Thread { key, sent: away.sent, policies: away.policies, comes_back }));
+    session.lineage =
+        Some(Box::new(Lineage { key, sent: away.sent, policies: away.policies, comes_back }));
     if let Some(recovery) = &mut worker.recovery {
         recovery.places.insert(key, Place::Here(id));
     }
@@ -312,9 +312,9 @@ pub(super) fn recover(worker: &mut Worker, id: ConnId) {
     let first = connection.subscriptions;
     let Some(session) = connection.session() else { return };
     let socket_id = session.socket_id();
-    let Some(thread) = &mut session.thread else { return };
-    let Some(Return { from, .. }) = thread.comes_back.take() else { return };
-    let (key, offset) = (thread.key, thread.sent);
+    let Some(lineage) = &mut session.lineage else { return };
+    let Some(Return { from, .. }) = lineage.comes_back.take() else { return };
+    let (key, offset) = (lineage.key, lineage.sent);
     let groups: HashMap<Channel, Group> =
         worker.index.of(first).map(|(channel, counted)| (channel.clone(), counted.group)).collect();
     let Some(recovery) = &worker.recovery else { return };
@@ -325,9 +325,9 @@ pub(super) fn recover(worker: &mut Worker, id: ConnId) {
     let private_id = encode_id(&PrivateId { worker: worker.id, start: recovery.terms.start, key });
     if let Some(session) = worker.session(id) {
         session.namespaces |= 1;
-        if let Some(thread) = &mut session.thread {
+        if let Some(lineage) = &mut session.lineage {
             let last = missed.last().map(|(position, one)| (*position, one.id));
-            thread.sent = Sent { last: last.or(offset.last), ..offset };
+            lineage.sent = Sent { last: last.or(offset.last), ..offset };
         }
     }
     worker.send_text(id.slot, &socketio::connected_for_good(&socket_id, &private_id));
@@ -400,9 +400,11 @@ fn begin_anew(worker: &mut Worker, id: ConnId) {
 
 /// The client has left for good: there is nothing to come back to.
 pub(super) fn forget(worker: &mut Worker, id: ConnId) {
-    let Some(thread) = worker.session(id).and_then(|session| session.thread.take()) else { return };
+    let Some(lineage) = worker.session(id).and_then(|session| session.lineage.take()) else {
+        return;
+    };
     if let Some(recovery) = &mut worker.recovery {
-        recovery.places.remove(&thread.key);
+        recovery.places.remove(&lineage.key);
     }
 }
 
@@ -416,19 +418,19 @@ pub(super) fn keep(worker: &mut Worker, slot: u32, reason: Reason) {
     let first = connection.subscriptions;
     let Some(session) = connection.session() else { return };
     let (socket_key, credential) = (session.socket_key, session.credential.clone());
-    let (Some(thread), Some(credential)) = (session.thread.take(), credential) else { return };
+    let (Some(lineage), Some(credential)) = (session.lineage.take(), credential) else { return };
     let channels: Vec<(Channel, Group)> =
         worker.index.of(first).map(|(channel, counted)| (channel.clone(), counted.group)).collect();
     for (channel, _) in &channels {
         worker.hub.directory.away(channel, worker.id);
     }
-    let policies = thread.policies;
+    let policies = lineage.policies;
     let Some(recovery) = &mut worker.recovery else { return };
-    let dropped = thread.comes_back.map_or(recovery.log.end(), |back| back.dropped);
+    let dropped = lineage.comes_back.map_or(recovery.log.end(), |back| back.dropped);
     let until = worker.now + recovery.terms.window;
-    let sent = thread.sent;
+    let sent = lineage.sent;
     let away = Away { socket_key, credential, channels, sent, dropped, policies, until };
-    recovery.leaves(thread.key, away);
+    recovery.leaves(lineage.key, away);
     expire(worker);
 }
 

@@ -21,7 +21,7 @@ pub(crate) const UPGRADE_TIMEOUT_MS: u64 = 3_000;
 static BRISK: Shared = Shared::new(|command| {
     command.arg("--conformance");
     command.env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "300");
-    command.env("FANFARE_ENGINE_IO_PING_TIMEOUT_MS", "200");
+    command.env("FANFARE_ENGINE_IO_PING_TIMEOUT_MS", "400");
     command.env("FANFARE_ENGINE_IO_CONNECT_TIMEOUT_MS", "1000");
 });
 

@@ -6,7 +6,7 @@ use super::brisk;
 use crate::frames::Heard;
 
 const PING_INTERVAL: Duration = Duration::from_millis(300);
-const PING_TIMEOUT: Duration = Duration::from_millis(200);
+const PING_TIMEOUT: Duration = Duration::from_millis(400);
 /// What timers may be early by: they are read in whole ticks.
 const SLACK: Duration = Duration::from_millis(60);
 /// What a busy machine may be late by.

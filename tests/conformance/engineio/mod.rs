@@ -45,7 +45,7 @@ fn a_session_opens_over_websocket() {
     let mut peer = Peer::open(brisk().addr, &brisk().target("transport=websocket"));
     let open = open_packet(&peer.hear().text());
     assert_eq!(open["upgrades"], json!([]));
-    assert_eq!((&open["pingInterval"], &open["pingTimeout"]), (&json!(300), &json!(200)));
+    assert_eq!((&open["pingInterval"], &open["pingTimeout"]), (&json!(300), &json!(400)));
 }
 
 #[test]
