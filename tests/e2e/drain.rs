@@ -102,6 +102,10 @@ fn what_was_answered_as_created_is_there_after_a_restart() {
     let mut create = |tcp: &mut Tcp, pattern: String| {
         tcp.send(creation(&pattern));
         let answer = tcp.try_response("POST", tcp::PATIENCE)?;
+        // At the very end the store is being flushed and takes nothing more, which is said.
+        if answer.status == 503 {
+            return None;
+        }
         assert_eq!(answer.status, 201, "{answer:?}");
         created.insert(pattern);
         Some(answer)
