@@ -170,20 +170,20 @@ impl Hub {
         for group in groups.iter() {
             publication.frame(group, encode);
         }
-        if definition.options.ephemeral {
-            let published = self.directory.publish(&*self.router, &publication, |_| ());
-            return Ok((publication, published.map_err(|Overloaded| Refused::Overloaded)?));
-        }
         let history = &self.router.history;
-        let place = history.reserve(&publication).ok_or(Refused::HistoryFull)?;
+        let place = match definition.options.ephemeral {
+            true => None,
+            false => Some(history.reserve(&publication).ok_or(Refused::HistoryFull)?),
+        };
         let keep = |audience| {
+            let Some(place) = place else { return };
             let definition = definition.clone();
             let record = Record { publication: publication.clone(), definition, audience };
             history.post(place, Keep { record, level, from });
         };
         let published = self.directory.publish(&*self.router, &publication, keep);
         let published = published.map_err(|Overloaded| {
-            history.release(place);
+            place.into_iter().for_each(|place| history.release(place));
             Refused::Overloaded
         })?;
         Ok((publication, published))

@@ -6,10 +6,7 @@ use super::Acceptor;
 use crate::api::history::parse_retention;
 use crate::api::{ApiError, Reply};
 use crate::message::{MessageQuery, Millis, StatsQuery};
-use crate::metrics::Counter;
-use crate::router::{
-    AcceptorId, AnswerBody, HistoryAnswer, HistoryRefusal, Query, Slot, Ticket, Wish,
-};
+use crate::router::{AcceptorId, AnswerBody, HistoryAnswer, HistoryRefusal, Query, Ticket, Wish};
 
 /// `GET /api/realtime/messages`
 pub(super) async fn messages(acceptor: &Acceptor, query: Option<&str>) -> Result<Reply, ApiError> {
@@ -67,33 +64,18 @@ async fn ask(
     query: impl FnOnce(AcceptorId, Ticket) -> Query,
 ) -> Result<HistoryAnswer, ApiError> {
     let put = |from, ticket| acceptor.hub.router.query(query(from, ticket));
-    answered(acceptor, put, &acceptor.counters.refused_reader_queue).await
+    answered(acceptor, acceptor.ask(put, &acceptor.counters.refused_reader_queue).await?)
 }
 
 async fn wish(
     acceptor: &Acceptor,
     wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
 ) -> Result<HistoryAnswer, ApiError> {
-    let put = |from, ticket| acceptor.hub.router.wish(wish(from, ticket));
-    answered(acceptor, put, &acceptor.counters.refused_store_queue).await
+    answered(acceptor, acceptor.wish(wish).await?)
 }
 
-/// Puts a question into a queue, counts where that is full, and waits for the answer.
-async fn answered(
-    acceptor: &Acceptor,
-    put: impl FnOnce(AcceptorId, Ticket) -> bool,
-    refused: &Counter,
-) -> Result<HistoryAnswer, ApiError> {
-    let Some(pending) = acceptor.ticket() else {
-        acceptor.counters.refused_overloaded.add(1);
-        return Err(ApiError::overloaded());
-    };
-    if !put(acceptor.id, pending.ticket()) {
-        acceptor.mailbox.release(Slot::Control);
-        refused.add(1);
-        return Err(ApiError::overloaded());
-    }
-    match pending.await {
+fn answered(acceptor: &Acceptor, answer: AnswerBody) -> Result<HistoryAnswer, ApiError> {
+    match answer {
         AnswerBody::History(HistoryAnswer::Refused(refusal)) => {
             Err(refused_with(acceptor, refusal))
         }

@@ -25,8 +25,8 @@ use crate::config;
 use crate::hub::Hub;
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::message::{App, SessionId};
-use crate::metrics::Counters;
-use crate::router::{AcceptorId, Answer, Inbox, Mailbox, Purpose, Slot};
+use crate::metrics::{Counter, Counters};
+use crate::router::{AcceptorId, Answer, AnswerBody, Inbox, Mailbox, Purpose, Slot, Ticket, Wish};
 use crate::wire::http::{HttpError, Method, Request, Response};
 use health::Findings;
 use http::{End, Http};
@@ -86,6 +86,40 @@ impl Acceptor {
     /// A ticket whose answer has a place in the mailbox.
     fn ticket(&self) -> Option<Pending<'_>> {
         self.mailbox.reserve(Slot::Control).then(|| self.tickets.issue())
+    }
+
+    /// Puts a question to another thread, and waits for the answer.
+    ///
+    /// # Errors
+    /// That this acceptor has no ticket left, or that the queue has no room, which is counted in
+    /// `refused`.
+    async fn ask(
+        &self,
+        put: impl FnOnce(AcceptorId, Ticket) -> bool,
+        refused: &Counter,
+    ) -> Result<AnswerBody, ApiError> {
+        let Some(pending) = self.ticket() else {
+            self.counters.refused_overloaded.add(1);
+            return Err(ApiError::overloaded());
+        };
+        if !put(self.id, pending.ticket()) {
+            self.mailbox.release(Slot::Control);
+            refused.add(1);
+            return Err(ApiError::overloaded());
+        }
+        Ok(pending.await)
+    }
+
+    /// Has the side do something, and waits for what it says.
+    ///
+    /// # Errors
+    /// As [`Acceptor::ask`].
+    async fn wish(
+        &self,
+        wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
+    ) -> Result<AnswerBody, ApiError> {
+        let put = |from, ticket| self.hub.router.wish(wish(from, ticket));
+        self.ask(put, &self.counters.refused_store_queue).await
     }
 
     fn is_stopping(&self) -> bool {

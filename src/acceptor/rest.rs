@@ -11,10 +11,7 @@ use crate::hub::{Refused, Submission};
 use crate::message::{
     Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Sender,
 };
-use crate::metrics::Counters;
-use crate::router::{
-    AcceptorId, AnswerBody, PermissionsOutcome, Slot, StoreChange, StoreOutcome, Ticket, Wish,
-};
+use crate::router::{AnswerBody, PermissionsOutcome, Slot, StoreChange, StoreOutcome, Wish};
 use crate::wire::http::{Request, Response};
 
 /// Answers a request to the REST interface, or to nothing at all.
@@ -129,7 +126,10 @@ async fn publish(
     let level = level_on(&definition, level)?;
     let pending = match level {
         Durability::Memory => None,
-        _ => Some(acceptor.ticket().ok_or_else(|| overloaded(&acceptor.counters))?),
+        _ => Some(acceptor.ticket().ok_or_else(|| {
+            acceptor.counters.refused_overloaded.add(1);
+            ApiError::overloaded()
+        })?),
     };
     let content = Content::Message {
         event: wanted.event.as_ref().into(),
@@ -182,19 +182,13 @@ fn level_on(
     }
 }
 
-fn overloaded(counters: &Counters) -> ApiError {
-    counters.refused_overloaded.add(1);
-    ApiError::overloaded()
-}
-
 /// Has the side change the store, and renders what came of it.
 async fn store(
     acceptor: &Acceptor,
     change: StoreChange,
     render: impl FnOnce(&ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
-    let wish = |from, ticket| Wish::Change(from, ticket, change);
-    match wished(acceptor, wish).await? {
+    match acceptor.wish(|from, ticket| Wish::Change(from, ticket, change)).await? {
         AnswerBody::Stored(StoreOutcome::Done(definition)) => Ok(render(&definition)),
         AnswerBody::Stored(StoreOutcome::Invalid(problem)) => Err(ApiError::invalid_input(problem)),
         AnswerBody::Stored(StoreOutcome::NotFound) => Err(ApiError::channel_not_found()),
@@ -210,8 +204,7 @@ async fn store(
 
 /// Has the side replace the policies.
 async fn permit(acceptor: &Acceptor, permissions: Permissions) -> Result<Reply, ApiError> {
-    let wish = |from, ticket| Wish::Permit(from, ticket, permissions);
-    match wished(acceptor, wish).await? {
+    match acceptor.wish(|from, ticket| Wish::Permit(from, ticket, permissions)).await? {
         AnswerBody::Permitted(PermissionsOutcome::Done(now)) => Ok(Reply::permissions(&now)),
         AnswerBody::Permitted(PermissionsOutcome::Invalid(problem)) => {
             Err(ApiError::invalid_input(problem))
@@ -220,21 +213,4 @@ async fn permit(acceptor: &Acceptor, permissions: Permissions) -> Result<Reply, 
         // The side answers a wish for policies with what became of them.
         _ => Err(ApiError::store_failed()),
     }
-}
-
-/// What the side answers to a wish.
-async fn wished(
-    acceptor: &Acceptor,
-    wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
-) -> Result<AnswerBody, ApiError> {
-    let Some(pending) = acceptor.ticket() else {
-        acceptor.counters.refused_overloaded.add(1);
-        return Err(ApiError::overloaded());
-    };
-    if !acceptor.hub.router.wish(wish(acceptor.id, pending.ticket())) {
-        acceptor.mailbox.release(Slot::Control);
-        acceptor.counters.refused_store_queue.add(1);
-        return Err(ApiError::overloaded());
-    }
-    Ok(pending.await)
 }

@@ -44,26 +44,16 @@ impl NewChannel {
     ///
     /// 400 with the issues of all fields; the pattern rule is looked at once these are sound.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let [pattern, description, webhook_urls, enabled, options @ ..] =
-            fields::object(body, &FIELDS)?;
-        let read = (
-            fields::required("pattern", pattern).and_then(new_pattern),
-            nullable(description, read_description),
-            nullable(webhook_urls, read_webhook_urls),
-            enabled.map_or(Ok(true), |value| fields::flag("enabled", value)),
-            read_options(options),
-        );
-        let (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled), Ok(options)) = read
-        else {
-            let (pattern, description, urls, enabled, options) = read;
-            let issues =
-                [pattern.err(), description.err(), urls.err(), enabled.err(), options.err()];
-            return Err(fields::refuse(issues));
-        };
+        let required = |pattern| fields::required("pattern", pattern).and_then(new_pattern);
+        let (pattern, change) = read(body, required)?;
         check_pattern(&pattern)?;
-        let description = description.or(None).filter(|text| !text.is_empty());
-        let options = options.apply(ChannelOptions::default());
-        Ok(Self { pattern, description, webhook_urls: webhook_urls.or(None), enabled, options })
+        Ok(Self {
+            pattern,
+            description: change.description.or(None).filter(|text| !text.is_empty()),
+            webhook_urls: change.webhook_urls.or(None),
+            enabled: change.enabled.unwrap_or(true),
+            options: change.options.apply(ChannelOptions::default()),
+        })
     }
 
     /// The definition, made now under this id.
@@ -88,26 +78,41 @@ impl ChannelChange {
     ///
     /// 400 with the issues of all fields; the pattern rule is looked at once these are sound.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let [pattern, description, webhook_urls, enabled, options @ ..] =
-            fields::object(body, &FIELDS)?;
-        let read = (
-            pattern.map(changed_pattern).transpose(),
-            nullable(description, read_description),
-            nullable(webhook_urls, read_webhook_urls),
-            enabled.map(|value| fields::flag("enabled", value)).transpose(),
-            read_options(options),
-        );
-        let (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled), Ok(options)) = read
-        else {
-            let (pattern, description, urls, enabled, options) = read;
-            let issues =
-                [pattern.err(), description.err(), urls.err(), enabled.err(), options.err()];
-            return Err(fields::refuse(issues));
-        };
+        let (pattern, change) = read(body, |pattern| pattern.map(changed_pattern).transpose())?;
         if let Some(pattern) = &pattern {
             check_pattern(pattern)?;
         }
-        Ok(Self { pattern, description, webhook_urls, enabled, options })
+        Ok(Self { pattern, ..change })
+    }
+}
+
+/// What a body says of a channel: of its pattern as `read_pattern` has it, and of all else.
+fn read<'a, P>(
+    body: &'a [u8],
+    read_pattern: impl FnOnce(Option<&'a RawValue>) -> Read<P>,
+) -> Result<(P, ChannelChange), ApiError> {
+    let [pattern, description, webhook_urls, enabled, options @ ..] =
+        fields::object(body, &FIELDS)?;
+    let read = (
+        read_pattern(pattern),
+        nullable(description, read_description),
+        nullable(webhook_urls, read_webhook_urls),
+        enabled.map(|value| fields::flag("enabled", value)).transpose(),
+        read_options(options),
+    );
+    match read {
+        (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled), Ok(options)) => {
+            let change =
+                ChannelChange { pattern: None, description, webhook_urls, enabled, options };
+            Ok((pattern, change))
+        }
+        (pattern, description, urls, enabled, options) => Err(fields::refuse([
+            pattern.err(),
+            description.err(),
+            urls.err(),
+            enabled.err(),
+            options.err(),
+        ])),
     }
 }
 

@@ -12,7 +12,7 @@ use super::query::Query;
 use super::{ApiError, Reply};
 use crate::limits::{HISTORY_PAGE_MESSAGES_MAX, RETENTION_DAYS_MAX};
 use crate::message::{
-    ChannelDefinition, MessageQuery, Sender, Stats, StatsQuery, StoredMessage, iso_millis,
+    ChannelDefinition, MessageQuery, Stats, StatsQuery, StoredMessage, iso_millis,
 };
 
 /// Messages on a page where nobody says how many.
@@ -165,10 +165,7 @@ const CONFIG_UPDATED: &str = r#"{"message":"Retention config updated successfull
 /// The payload goes in as it was published, without being read once more.
 fn write_message(body: &mut String, message: &StoredMessage, is_channel_known: bool) {
     let channel_id = is_channel_known.then(|| message.channel_id.to_string());
-    let (sender_type, sender_id) = match &message.sender {
-        Sender::System => ("system", None),
-        Sender::User(id) => ("user", id.as_deref()),
-    };
+    let (sender_type, sender_id) = message.sender.parts();
     put(
         body,
         format_args!(
@@ -211,6 +208,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::message::Sender;
 
     const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
 

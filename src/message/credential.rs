@@ -68,6 +68,16 @@ pub enum Sender {
     User(Option<Box<str>>),
 }
 
+impl Sender {
+    /// As clients and history are told: `senderType` and `senderId` (contract section 1.4).
+    pub fn parts(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::System => ("system", None),
+            Self::User(id) => ("user", id.as_deref()),
+        }
+    }
+}
+
 impl Credential {
     /// The user whom policies are told of: the subject of a signed-in user, and of nobody else,
     /// as in the original (contract section 3).

@@ -238,7 +238,7 @@ fn documented(publication: &Publication, payload: &str, sender: &Sender) -> Stri
     let mut out = String::with_capacity(payload.len() + 200);
     out.push_str(r#"{"channel":"#);
     push_json(&mut out, publication.channel.as_str());
-    let (kind, id) = sender_parts(sender);
+    let (kind, id) = sender.parts();
     let _ = write!(out, r#","messageId":"{}","senderType":"{kind}","senderId":"#, publication.id);
     match id {
         Some(id) => push_json(&mut out, id),
@@ -258,7 +258,7 @@ fn spread(publication: &Publication, payload: &str, sender: &Sender) -> String {
     }
     out.push_str(r#""meta":{"channel":"#);
     push_json(&mut out, &format!("realtime:{}", publication.channel.as_str()));
-    let (kind, id) = sender_parts(sender);
+    let (kind, id) = sender.parts();
     let _ = write!(out, r#","senderType":"{kind}""#);
     if let Some(id) = id {
         out.push_str(r#","senderId":"#);
@@ -267,13 +267,6 @@ fn spread(publication: &Publication, payload: &str, sender: &Sender) -> String {
     push_meta_end(&mut out, publication.id, publication.at);
     out.push('}');
     out
-}
-
-fn sender_parts(sender: &Sender) -> (&'static str, Option<&str>) {
-    match sender {
-        Sender::System => ("system", None),
-        Sender::User(id) => ("user", id.as_deref()),
-    }
 }
 
 fn push_meta_end(out: &mut String, id: MessageId, at: Millis) {

@@ -54,6 +54,7 @@ impl History {
             Ok(()) => {
                 counters.commits.add(1);
                 counters.kept.add(records.len() as u64);
+                // Whatever anybody in this batch asked for is reached.
                 Durability::Synced
             }
             Err(error) => {

@@ -89,33 +89,36 @@ impl Writer {
         loop {
             let idle = self.chores.step(&mut self.store, &self.router);
             // Wishes are few, and somebody waits for each: they go before what is only to be kept.
-            match self.wishes.try_recv() {
-                Ok(Wish::Stop) => break,
-                Ok(wish) => {
-                    self.carry_out(wish, &announce);
-                    continue;
-                }
-                Err(_) => {}
-            }
-            select! {
-                recv(self.history.records) -> keep => {
-                    if let Ok(keep) = keep {
-                        self.keep(keep);
-                    }
-                }
-                recv(self.wishes) -> wish => match wish {
-                    Ok(Wish::Stop) | Err(_) => break,
-                    Ok(wish) => self.carry_out(wish, &announce),
-                },
-                recv(self.calls.settled) -> settled => {
-                    if let Ok(message) = settled {
-                        self.count_delivered(message);
-                    }
-                }
-                default(idle) => {}
+            let wish = self.wishes.try_recv().ok().or_else(|| self.work_or_wait(idle));
+            match wish {
+                Some(Wish::Stop) => break,
+                Some(wish) => self.carry_out(wish, &announce),
+                None => {}
             }
         }
         self.stop()
+    }
+
+    /// Does what there is to do besides wishes, or waits for anything at all: for a while, or for a
+    /// wish.
+    fn work_or_wait(&mut self, patience: Duration) -> Option<Wish> {
+        select! {
+            recv(self.history.records) -> keep => {
+                if let Ok(keep) = keep {
+                    self.keep(keep);
+                }
+                None
+            }
+            recv(self.calls.settled) -> settled => {
+                if let Ok(message) = settled {
+                    self.count_delivered(message);
+                }
+                None
+            }
+            // Who wishes is gone only when the node is.
+            recv(self.wishes) -> wish => Some(wish.unwrap_or(Wish::Stop)),
+            default(patience) => None,
+        }
     }
 
     fn carry_out(&mut self, wish: Wish, announce: &impl Fn(News)) {
@@ -129,8 +132,8 @@ impl Writer {
                 (from, ticket, AnswerBody::Permitted(outcome))
             }
             Wish::Clear(from, ticket) => {
-                // What waits was published before.
-                self.keep_all();
+                // What waits was published before; what comes meanwhile is not waited for.
+                self.keep_waiting();
                 return self.chores.clear(from, ticket, self.store.newest());
             }
             Wish::SetRetention(from, ticket, days) => {
@@ -151,7 +154,9 @@ impl Writer {
 
     /// Carries out what came before the end.
     fn stop(mut self) -> Result<(), StoreError> {
-        self.keep_all();
+        while !self.history.records.is_empty() {
+            self.keep_waiting();
+        }
         let Self { mut store, calls: Calls { webhooks, settled }, chores, router, .. } = self;
         chores.abandon(&router);
         webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
@@ -170,21 +175,27 @@ impl Writer {
         ailment.map_or(AnswerBody::Alive, |(_, ailment)| AnswerBody::Ailing(ailment))
     }
 
-    /// Keeps all that waits.
-    fn keep_all(&mut self) {
-        while let Ok(keep) = self.history.records.try_recv() {
-            self.keep(keep);
+    /// Keeps all that waits now.
+    fn keep_waiting(&mut self) {
+        let mut left = self.history.records.len();
+        while left > 0
+            && let Ok(keep) = self.history.records.try_recv()
+        {
+            left = left.saturating_sub(self.keep(keep));
         }
     }
 
-    /// Keeps a publication and those that wait behind it, and has their webhooks called.
-    fn keep(&mut self, first: Keep) {
+    /// Keeps a publication and those that wait behind it, and has their webhooks called. Answers
+    /// how many.
+    fn keep(&mut self, first: Keep) -> usize {
         let records = self.history.keep(first, &mut self.store, &self.router, &self.counters);
+        let count = records.len();
         for Record { publication, definition, .. } in records {
             if definition.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
                 self.calls.webhooks.offer(Call { publication, definition });
             }
         }
+        count
     }
 
     /// Counts a webhook that took a message, and those that wait to be counted behind it.

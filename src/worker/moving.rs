@@ -82,7 +82,7 @@ pub(super) fn depart(worker: &mut Worker, departure: Departure) -> bool {
         session::enter_anew(worker, id, &auth);
         return false;
     }
-    let Some((socket, leftover, session)) = take(worker, id, to) else {
+    let Some((socket, leftover, Kind::Session(session))) = take(worker, id, to) else {
         worker.hub.router.worker(to).release(Slot::Control);
         return true;
     };
@@ -91,8 +91,9 @@ pub(super) fn depart(worker: &mut Worker, departure: Departure) -> bool {
     let Polling { waiting, probe, is_upgrading } =
         session.polling.map(|it| *it).unwrap_or_default();
     let moved = Move { socket, leftover, key, waiting, is_upgrading, auth };
-    worker.hub.router.worker(to).post(Mail::Move(Box::new(moved)));
-    worker.hub.router.worker(to).ring();
+    let mailbox = worker.hub.router.worker(to);
+    mailbox.post(Mail::Move(Box::new(moved)));
+    mailbox.ring();
     if is_polling {
         let until = until(worker);
         worker.forwards.expire(worker.now);
@@ -122,22 +123,14 @@ fn has_sent_all(worker: &mut Worker, id: ConnId) -> bool {
 }
 
 /// Takes a connection out of this worker, on its way to another.
-fn take(
-    worker: &mut Worker,
-    id: ConnId,
-    to: WorkerId,
-) -> Option<(Option<OwnedFd>, Vec<u8>, Session)> {
+fn take(worker: &mut Worker, id: ConnId, to: WorkerId) -> Option<(Option<OwnedFd>, Vec<u8>, Kind)> {
     let connection = worker.connections.remove(id.slot)?;
     if let Some(socket) = &connection.socket {
         worker.poller.remove(socket);
     }
     worker.hub.router.unassign(worker.id);
     worker.hub.router.assign_to(to);
-    let leftover = connection.decoder.into_rest();
-    match connection.kind {
-        Kind::Session(session) => Some((connection.socket, leftover, session)),
-        _ => None,
-    }
+    Some((connection.socket, connection.decoder.into_rest(), connection.kind))
 }
 
 /// Sends the WebSocket that offers to carry a session after it. Where that cannot be done the offer
@@ -148,15 +141,11 @@ fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
     {
         return close::gracefully(worker, probe.slot, None, Reason::Protocol);
     }
+    let taken = take(worker, probe, session.worker);
     let mailbox = worker.hub.router.worker(session.worker);
-    let taken = worker.connections.remove(probe.slot);
-    let Some(Connection { socket: Some(socket), decoder, .. }) = taken else {
+    let Some((Some(socket), leftover, _)) = taken else {
         return mailbox.release(Slot::Control);
     };
-    worker.poller.remove(&socket);
-    worker.hub.router.unassign(worker.id);
-    worker.hub.router.assign_to(session.worker);
-    let leftover = decoder.into_rest();
     let purpose = Purpose::Probe(session);
     mailbox.post(Mail::Adopt(Box::new(Handover { socket, leftover, accept: None, purpose })));
     mailbox.ring();

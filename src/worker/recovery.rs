@@ -4,9 +4,8 @@
 //! While a session is away the directory goes on giving its worker what is published on its
 //! channels, and the worker's log has all of it in one order. A session that comes back is counted
 //! in its channels again, each of which puts mail into the worker's own mailbox, and behind all of
-//! that stands [`Mail::Recover`]: when it comes up, what was missed
-//! is in the log up to this place and nothing of it is in any outbox, and from here on the session
-//! hears its channels as before.
+//! that stands [`Mail::Recover`]: when it comes up, what was missed is in the log up to this place
+//! and nothing of it is in any outbox, and from here on the session hears its channels as before.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -148,7 +147,7 @@ pub(super) fn note_permission(worker: &mut Worker, id: ConnId) {
     if worker.recovery.is_none() {
         return;
     }
-    let version = worker.hub.policies.load().version();
+    let version = worker.verdicts.judged_by();
     if let Some(lineage) = worker.session(id).and_then(|session| session.lineage.as_mut()) {
         lineage.policies.get_or_insert(version);
     }

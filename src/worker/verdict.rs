@@ -292,6 +292,11 @@ impl Verdicts {
         }
     }
 
+    /// The version of the policies that the command at hand is judged by.
+    pub(super) fn judged_by(&self) -> u64 {
+        self.policies.version()
+    }
+
     /// Goes by the policies that are in force now.
     fn refresh(&mut self) {
         let newest = self.newest.load();

@@ -1,13 +1,22 @@
 //! History over REST: what was published, counted, kept for a time, and removed.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use serde_json::{Value, json};
 
-use crate::support::Node;
+use crate::order::Ending;
+use crate::support::{API_KEY, Node, wait_until};
 
 const CHANNELS: &str = "/api/realtime/channels";
 const CONFIG: &str = "/api/realtime/config";
 const MESSAGES: &str = "/api/realtime/messages";
 const STATS: &str = "/api/realtime/messages/stats";
+/// Who publish at the same time, and how much each of them without waiting for answers.
+const PUBLISHERS: usize = 3;
+const PIPELINED: usize = 32;
 /// No message.
 const NOTHING: [u64; 0] = [];
 
@@ -82,7 +91,7 @@ fn a_message_is_shown_whole_and_its_payload_as_it_came() {
     let channel = node.create_channel("order:*");
     let payload = r#"{"orderId" : "\u00fc", "n": 1.50, "n": 1.50}"#;
     let body = format!(r#"{{"channel":"order:1","event":"e","payload":{payload}}}"#);
-    let headers = [("x-api-key", crate::support::API_KEY)];
+    let headers = [("x-api-key", API_KEY)];
     let receipt = node.request("POST", MESSAGES, &headers, body.as_bytes()).json();
     let page = node.request("GET", MESSAGES, &headers, b"");
     assert!(page.text().contains(&format!(r#""payload":{payload},"#)), "{}", page.text());
@@ -159,6 +168,48 @@ fn history_is_cleared() {
     assert_eq!(archive.node.admin("DELETE", MESSAGES, &Value::Null), cleared(0));
     archive.node.publish("chat:1", "message", &json!({ "number": 7 }));
     assert_eq!(archive.numbers(""), [7]);
+}
+
+/// Whoever empties history, or asks for health, is answered while others never cease to publish.
+#[test]
+fn history_is_emptied_while_publications_keep_coming() {
+    let node = Node::start();
+    node.create_channel("orders");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = Ending(&is_over);
+        for _ in 0..PUBLISHERS {
+            scope.spawn(|| publish_without_rest(node.port(), &is_over));
+        }
+        wait_until("there is much to remove", || node.metric("fanfare_history_kept_total") > 1_000);
+        let (status, answer) = node.admin("DELETE", MESSAGES, &Value::Null);
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer["deleted"].as_u64() >= Some(1_000), "{answer}");
+        assert_eq!(node.admin("GET", "/api/health", &Value::Null).0, 200);
+    });
+}
+
+/// Publishes on one connection, many at a time, until told to stop.
+fn publish_without_rest(port: u16, is_over: &AtomicBool) {
+    let body = json!({ "channel": "orders", "event": "tick", "payload": {} }).to_string();
+    let length = body.len();
+    let request = format!(
+        "POST {MESSAGES}?durability=memory HTTP/1.1\r\nHost: node\r\nX-API-Key: {API_KEY}\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    let many = request.repeat(PIPELINED);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    while !is_over.load(Ordering::Relaxed) {
+        stream.write_all(many.as_bytes()).expect("the node reads on");
+        let (mut heard, mut answers) = (String::new(), 0);
+        while answers < PIPELINED {
+            let mut part = [0; 16_384];
+            let length = stream.read(&mut part).expect("the node answers");
+            assert!(length > 0, "the node does not close");
+            heard.push_str(std::str::from_utf8(&part[..length]).expect("answers are text"));
+            answers = heard.matches("\"messageId\"").count();
+        }
+    }
 }
 
 #[test]

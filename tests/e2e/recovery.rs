@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::order::Ending;
 use crate::support::Node;
 
 /// Each of them is cut so often; more, where the environment says so.
@@ -45,15 +46,6 @@ fn publish(node: &Node, is_over: &AtomicBool) -> u64 {
     last
 }
 
-/// Ends the publishing, also where a test fails meanwhile.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Cuts clients while others publish. Answers how much was published, and what each client says.
 fn cut(node: &Node, args: &[&str], envs: &[(&str, &str)]) -> (u64, Vec<Value>) {
     let clients = node.spawn_script("recovery.mjs", args, envs);
@@ -62,7 +54,7 @@ fn cut(node: &Node, args: &[&str], envs: &[(&str, &str)]) -> (u64, Vec<Value>) {
     let count = args.len() - 3;
     let published = thread::scope(|scope| {
         let publisher = scope.spawn(|| publish(node, &is_over));
-        let stop = Stop(&is_over);
+        let stop = Ending(&is_over);
         clients.wait_for("cut", PATIENCE);
         drop(stop);
         publisher.join().expect("everything is accepted")

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::segments::{self, Delivered, Segment};
 use super::sqlite::integer;
-use crate::message::{Content, MessageId, Millis, Position, Record, Sender};
+use crate::message::{Content, MessageId, Millis, Position, Record};
 
 /// The end of history. Everything else is in the file.
 #[derive(Debug)]
@@ -131,10 +131,7 @@ fn insert(
 ) -> rusqlite::Result<Position> {
     let publication = &*record.publication;
     let Content::Message { event, payload, sender } = &publication.content else { return Ok(0) };
-    let (sender_type, sender_id) = match sender {
-        Sender::System => ("system", None),
-        Sender::User(id) => ("user", id.as_deref()),
-    };
+    let (sender_type, sender_id) = sender.parts();
     let webhooks = record.definition.webhook_urls.as_ref().map_or(0, Vec::len).cast_signed();
     let insert = "INSERT INTO messages (position, id, created_at, channel_id, event_name,
                   ws_audience, wh_audience, wh_delivered, sender_type, sender_id, channel_name,
