@@ -124,8 +124,8 @@
 //! | module | is | may import |
 //! |---|---|---|
 //! | [`message`], [`limits`] | the vocabulary; every bound by name | each other |
-//! | [`wire`] | bytes to frames and requests, and back | `limits` |
-//! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits` |
+//! | [`wire`] | bytes to frames, requests and JSON envelopes, and back | `limits` |
+//! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits`, `wire` |
 //! | [`engine`] | state and decisions: directory, index, outbox, presence | `message`, `limits` |
 //! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
 //! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire` |

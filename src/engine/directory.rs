@@ -180,7 +180,7 @@ impl Directory {
         let shard = self.shard(channel);
         let mut groups = Groups::default();
         for share in shard.get(channel).into_iter().flat_map(|entry| &entry.shares) {
-            for group in Group::ALL {
+            for &group in channel.groups() {
                 if share.websocket[group.index()] + share.polling[group.index()] > 0 {
                     groups.insert(group);
                 }
@@ -467,7 +467,7 @@ impl Directory {
     }
 
     fn home(&self, channel: &Channel) -> &Shard {
-        let hash = self.hasher.hash_one(channel.as_str());
+        let hash = self.hasher.hash_one(channel);
         // The low bits: SHARDS is far below what usize holds.
         &self.shards[hash as usize % SHARDS]
     }

@@ -114,7 +114,7 @@ fn accepted(publication: &Publication) -> Millis {
 /// Bytes that a publication counts for.
 fn weight(publication: &Publication) -> usize {
     let payload = match &publication.content {
-        Content::Message { payload, .. } => payload.len(),
+        Content::Message { payload, .. } | Content::Event { payload } => payload.len(),
         Content::Joined(_) | Content::Left(_) => 0,
     };
     REPLAY_OVERHEAD_BYTES + payload

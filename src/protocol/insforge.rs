@@ -220,7 +220,7 @@ pub fn publication(publication: &Publication, group: Group) -> String {
         Content::Message { event, payload, sender } => {
             let mut body = match group {
                 Group::InsforgeDocumented => documented(publication, payload, sender),
-                Group::InsforgeSdk => spread(publication, payload, sender),
+                _ => spread(publication, payload, sender),
             };
             if publication.is_recoverable {
                 // The client keeps it as its place in what it has received (section 7.7).
@@ -230,6 +230,7 @@ pub fn publication(publication: &Publication, group: Group) -> String {
         }
         Content::Joined(member) => presence_event(publication, "presence:join", member),
         Content::Left(member) => presence_event(publication, "presence:leave", member),
+        Content::Event { .. } => unreachable!("no channel of InsForge has events of Forge"),
     }
 }
 

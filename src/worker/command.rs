@@ -157,7 +157,7 @@ fn join(
     let Some(session) = connection.session() else { return Ok(()) };
     let mut subscriber = session.subscriber(id, group, &credential);
     subscriber.member = subscriber.member.filter(|_| options.presence != PresenceMode::Off);
-    let already = worker.index.counted(first, channel.as_str());
+    let already = worker.index.counted(first, channel);
     let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
     if already.is_none() && usize::from(subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
         return Err(Refusal::TooManySubscriptions);
@@ -199,7 +199,7 @@ fn unsubscribe(
     let first = connection.subscriptions;
     let Some(session) = connection.session() else { return Ok(()) };
     let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
-    let Some(counted) = worker.index.counted(first, channel.as_str()) else {
+    let Some(counted) = worker.index.counted(first, channel) else {
         return unsubscribed_already(worker, id, channel, reply);
     };
     let leave = Leave {
@@ -244,7 +244,7 @@ fn unsubscribed_already(
 ) -> Result<(), Refusal> {
     let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
     let first = connection.subscriptions;
-    if !worker.index.is_pending(first, channel.as_str()) {
+    if !worker.index.is_pending(first, channel) {
         answer(worker, id, &Reply::Unsubscribed, reply);
         return Ok(());
     }
@@ -271,7 +271,7 @@ fn publish(
         return Err(Refusal::Overloaded);
     }
     let first = connection.subscriptions;
-    if worker.index.counted(first, channel.as_str()).is_none() {
+    if worker.index.counted(first, channel).is_none() {
         return Err(Refusal::NotSubscribed);
     }
     let definition = definition.ok_or(Refusal::PublishUnauthorized)?;
@@ -397,11 +397,11 @@ pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
 /// bytes one of them got, at most.
 pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
     let publication = &delivery.publication;
-    let is_delivery = matches!(publication.content, Content::Message { .. });
+    let is_delivery = publication.content.is_published();
     let (mut taken, mut dropped, mut bytes) = (0, 0, 0);
     let except = publication.except.filter(|id| *id == worker.connections.id(id.slot));
     let except = except.map(|id| id.slot);
-    for group in Group::ALL {
+    for &group in publication.channel.groups() {
         let listeners = worker.index.listeners(&publication.channel, group);
         if listeners.is_empty() {
             continue;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::outbox::Outgoing;
 use crate::hub::encode;
-use crate::message::{Channel, Content, FrameBytes, Group, Publication, SlowConsumer};
+use crate::message::{Channel, FrameBytes, Group, Publication, SlowConsumer};
 use crate::protocol;
 use crate::wire::frame::{Opcode, frame};
 
@@ -37,10 +37,12 @@ enum What {
 impl Frame {
     /// A publication's frame for a group, that many connections share.
     pub(super) fn of(publication: &Arc<Publication>, group: Group) -> Self {
-        let what = match (&publication.content, publication.options.slow_consumer) {
-            (Content::Message { .. }, SlowConsumer::Close) => What::Delivery(None),
-            (Content::Message { .. }, _) => What::Delivery(Some(publication.clone())),
-            (Content::Joined(_) | Content::Left(_), _) => What::Own,
+        let what = match publication.options.slow_consumer {
+            _ if !publication.content.is_published() => What::Own,
+            SlowConsumer::Close => What::Delivery(None),
+            SlowConsumer::DropOldest | SlowConsumer::Latest => {
+                What::Delivery(Some(publication.clone()))
+            }
         };
         Self(Rc::new(Shared { bytes: publication.frame(group, encode), what }))
     }

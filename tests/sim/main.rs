@@ -277,7 +277,7 @@ impl World {
         let presence = options.presence;
         subscriber.member = subscriber.member.filter(|_| presence != PresenceMode::Off);
         let conn = &mut self.connections[worker][connection];
-        let already = self.indexes[worker].counted(conn.first, channel(number).as_str());
+        let already = self.indexes[worker].counted(conn.first, &channel(number));
         assert_eq!(already, conn.counted.get(&number).copied(), "index and model agree");
         let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
         let channel = channel(number);
