@@ -8,6 +8,7 @@ mod support;
 mod tcp;
 
 mod admin;
+mod cases;
 mod channels;
 mod check;
 mod clients;
@@ -19,6 +20,7 @@ mod driver;
 mod durability;
 mod ear;
 mod first_start;
+mod forge;
 mod health;
 mod history;
 mod killed;

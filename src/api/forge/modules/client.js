@@ -54,7 +54,7 @@ class Client {
   failures = 0;
   isClosed = false;
 
-  constructor({ url, getContextToken, onStateChange, WebSocket = globalThis.WebSocket }) {
+  constructor({ url, getContextToken, onStateChange = () => {}, WebSocket = globalThis.WebSocket }) {
     if (!isFunction(getContextToken)) throw new TypeError('getContextToken is missing');
     if (!WebSocket) throw new TypeError('There is no WebSocket here: pass one as an option');
     Object.assign(this, { url: socketUrl(url), getContextToken, onStateChange, WebSocket });
@@ -93,7 +93,7 @@ class Client {
     const token = isFunction(options?.token) ? await options.token() : options?.token;
     frame.options = wireOptions(frame, token, options);
     return new Promise((resolve) => {
-      const done = (error, published) => resolve(error ? failedResult(error) : result(published));
+      const done = (error, published) => resolve(publishResult(error, published));
       if (this.isClosed) done(closedError());
       else if (this.link?.canSend) this.link.ask(frame, done);
       else this.postpone({ frame, done });
@@ -122,8 +122,8 @@ class Client {
     this.isClosed = true;
     clearTimeout(this.retry);
     this.refuseNew(closedError());
-    for (const subscription of this.subscriptions) subscription.isOver = true;
-    this.subscriptions.clear();
+    // Said before the connection ends, it is a farewell: otherwise a node may take them for cut off.
+    for (const subscription of this.subscriptions) this.unsubscribe(subscription);
     this.link?.end(closedError());
     this.tell('closed');
   }
@@ -165,7 +165,7 @@ class Client {
   }
 
   tell(state, error) {
-    if (this.onStateChange) call(this.onStateChange, state, error);
+    call(this.onStateChange, state, error);
   }
 }
 
@@ -235,22 +235,25 @@ class Link {
   }
 
   async refresh(expiresAt) {
-    // Without a new token the connection stays for as long as the node takes the old one.
-    const contextToken = await Promise.resolve(this.client.getContextToken()).catch(() => null);
-    if (this.isOver) return;
-    if (!contextToken) return this.refreshBefore(expiresAt);
-    this.ask({ type: 'connect', contextToken }, (error, connected) => {
-      // What belongs to another context takes another connection.
-      if (error?.code === 'CONTEXT_MISMATCH') this.end(error);
-      else if (!this.isOver) this.refreshBefore(connected?.expiresAt ?? expiresAt);
-    });
+    try {
+      const contextToken = await this.client.getContextToken();
+      if (this.isOver) return;
+      this.ask({ type: 'connect', contextToken }, (error, connected) => {
+        // What belongs to another context takes another connection.
+        if (error?.code === 'CONTEXT_MISMATCH') this.end(error);
+        else if (!this.isOver) this.refreshBefore(connected?.expiresAt ?? expiresAt);
+      });
+    } catch {
+      // The connection stays for as long as the node takes the old one.
+      if (!this.isOver) this.refreshBefore(expiresAt);
+    }
   }
 
   /** After a long silence: any answer shows that the node is there, and this asks nothing of it. */
   probe() {
     const silence = Date.now() - this.heardAt;
     if (silence >= SILENCE_MS) this.ask({ type: 'unsubscribe', topic: '' }, () => {});
-    const due = silence >= SILENCE_MS ? SILENCE_MS : SILENCE_MS - silence;
+    const due = silence > 0 && silence < SILENCE_MS ? SILENCE_MS - silence : SILENCE_MS;
     this.timers.silence = setTimeout(() => this.probe(), due);
   }
 
@@ -466,12 +469,10 @@ function isFunction(value) {
   return typeof value === 'function';
 }
 
-function result({ eventId, eventTimestamp }) {
-  return { eventId, eventTimestamp };
-}
-
-function failedResult({ message, code }) {
-  return { eventId: null, eventTimestamp: null, errors: [{ message, code }] };
+function publishResult(error, published) {
+  const { eventId, eventTimestamp } = published ?? { eventId: null, eventTimestamp: null };
+  const errors = error && [{ message: error.message, code: error.code }];
+  return { eventId, eventTimestamp, ...(errors && { errors }) };
 }
 
 /** Some publishers send JSON and some plain text: what is no object and no string is plain text. */

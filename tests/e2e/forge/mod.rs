@@ -1,0 +1,3 @@
+//! Forge Realtime: publishing over HTTP, subscribers by WebSocket, and the modules for both.
+
+mod clients;
