@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { assert, until, within } from './harness.mjs';
+import { assert, sleep, within } from './harness.mjs';
 
 const FLAGS = [
   '--headless=new',
@@ -18,8 +18,9 @@ const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
 ];
-// Its first start on a loaded machine takes a while.
+// Its first start on a loaded machine takes a while, and so does whatever it does there.
 const START_MS = 60_000;
+const PAGE_MS = 40_000;
 
 export class Chromium {
   #asked = new Map();
@@ -101,18 +102,18 @@ class Page {
   /** The value of an expression in the page, which may be a promise. */
   async evaluate(expression) {
     const params = { expression, awaitPromise: true, returnByValue: true };
-    const { sessionId } = this;
-    const answer = await this.browser.ask('Runtime.evaluate', params, { sessionId });
+    const options = { sessionId: this.sessionId, ms: PAGE_MS };
+    const answer = await this.browser.ask('Runtime.evaluate', params, options);
     const { exceptionDetails, result } = answer;
     assert.equal(exceptionDetails, undefined, exceptionDetails?.exception?.description);
     return result.value;
   }
 
   /** Waits until an expression is true in the page. */
-  async until(expression, ms) {
+  async until(expression, ms = PAGE_MS) {
     let isTrue = false;
     const look = async () => {
-      while (!isTrue) isTrue = Boolean(await this.evaluate(expression));
+      for (; !isTrue; await sleep(10)) isTrue = Boolean(await this.evaluate(expression));
     };
     await within(`in the page: ${expression}`, look(), ms).finally(() => (isTrue = true));
   }

@@ -6,6 +6,8 @@ import { isConnected, withTabs } from './forge_tabs.mjs';
 import { Proxy } from './proxy.mjs';
 
 const CHANNEL = 'my-channel';
+// A browser takes its time where many programs run.
+const SECONDS = 85;
 
 async function twoTabs(work) {
   const context = forge.freshContext();
@@ -71,4 +73,4 @@ await harness.runCases({
       for (const page of pages) assert.equal(await page.evaluate('states.at(-1)'), 'closed');
     });
   },
-});
+}, SECONDS);
