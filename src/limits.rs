@@ -182,6 +182,16 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
 
+/// Longest time for which a Forge context or invocation token may still be valid, in seconds. One
+/// that would be valid for longer is refused, and `fanfare token` makes none.
+pub const PROOF_S_MAX: u64 = 900;
+/// Longest name of a Forge installation, in bytes. A token, registration or header with a longer
+/// one is refused.
+pub const INSTALLATION_BYTES_MAX: usize = 512;
+/// Longest claims of a Forge realtime token, in bytes of JSON, as given and in canonical form.
+/// Longer ones are refused with 400.
+pub const CLAIMS_BYTES_MAX: usize = 4_096;
+
 /// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
 /// until one ends; the kernel's backlog holds the newcomers.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
@@ -290,6 +300,11 @@ const _: () = assert!(
     REPLAY_BYTES_MAX >= MESSAGE_BYTES_MAX + REPLAY_OVERHEAD_BYTES
         && REPLAY_BYTES_MAX <= REPLAY_TOTAL_BYTES_MAX,
     "any publication can be kept"
+);
+const _: () = assert!(
+    (CLAIMS_BYTES_MAX + 2 * INSTALLATION_BYTES_MAX + 2 * CHANNEL_BYTES_MAX + 512) * 4 / 3
+        <= TOKEN_BYTES_MAX,
+    "every realtime token that is signed is short enough to be looked at"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(

@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes and `now` in, verdict out. The caller reads the clock and the key files. [`Keys`] is
 //! what the node trusts, shared by all threads; [`Authenticator`] is one thread's view of it, with
-//! the tokens that the thread has already verified.
+//! the tokens that the thread has already verified. [`forge`] is the same for Forge Realtime.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::limits::{TOKEN_BYTES_MAX, TOKEN_CACHE_MAX};
 use crate::message::{Credential, Role};
 
 mod cache;
+pub mod forge;
 mod handshake;
 mod jwks;
 mod keys;
@@ -22,7 +23,7 @@ mod tests;
 pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
 pub use token::{UserClaims, sign_user};
 
-use cache::TokenCache;
+use cache::{Proof, TokenCache};
 use handshake::{Field, Handshake};
 
 /// Why a client may not connect: its own fault in every case. The text is what it is told in
@@ -98,7 +99,7 @@ impl AdminError {
 #[derive(Debug)]
 pub struct Authenticator {
     keys: Arc<Keys>,
-    verified: TokenCache,
+    verified: TokenCache<Arc<Credential>>,
     api: Arc<Credential>,
     anonymous: Arc<Credential>,
 }
@@ -142,7 +143,8 @@ impl Authenticator {
             return Ok(Arc::clone(credential));
         }
         let credential = Arc::new(token::verify(&self.keys, token, now_s)?);
-        self.verified.insert(name, Arc::clone(&credential), now_s);
+        let expires_at = credential.expires_at;
+        self.verified.insert(name, Proof { of: Arc::clone(&credential), expires_at }, now_s);
         Ok(credential)
     }
 
