@@ -202,6 +202,14 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 /// Longest HTTP request body, in bytes. Beyond it 413.
 pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
+/// How deep the values of a JSON envelope (`wire::json`) may lie in each other. A deeper one is
+/// refused as malformed.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Longest JSON envelope, in bytes, after which a thread keeps the memory that taking it apart took.
+pub const JSON_KEPT_BYTES_MAX: usize = 128 * 1024;
+/// Values and signs of one that it keeps memory for, some 24 bytes each.
+pub const JSON_KEPT_NODES_MAX: usize = 4_096;
+
 /// Times that a webhook is called for one publication; then the call is given up and counted.
 pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
 /// Between the first attempt of a webhook call and the second, in milliseconds, give or take half
