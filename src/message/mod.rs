@@ -8,6 +8,7 @@ mod context;
 mod credential;
 mod definition;
 mod event_name;
+mod forge;
 mod history;
 mod payload;
 mod policy;
@@ -27,6 +28,7 @@ pub use definition::{
     SlowConsumer,
 };
 pub use event_name::event_name_problem;
+pub use forge::{OVERRIDES_PROBLEM, forge_channel_problem, overrides};
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use payload::payload_problem;
 pub use policy::{
