@@ -1,3 +1,8 @@
-//! Forge Realtime: publishing over HTTP, subscribers by WebSocket, and the modules for both.
+//! Forge Realtime on the real node.
 
+mod app;
 mod clients;
+mod lifetime;
+mod listener;
+mod replay;
+mod scope;
