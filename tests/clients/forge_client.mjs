@@ -161,8 +161,8 @@ await harness.runCases({
       });
     }
     const { errors } = await client.publish('', 'x');
-    assert.equal(errors[0].message, 'Error publishing event to channel');
-    await forge.rejection(client.subscribe('', () => {}));
+    assert.equal(errors[0].code, 'INVALID_INPUT');
+    assert.equal((await forge.rejection(client.subscribe('', () => {}))).code, 'INVALID_INPUT');
     assert.ok((await forge.rejection(client.subscribe(CHANNEL))) instanceof TypeError);
     const failing = () => Promise.reject(new Error('signed out'));
     assert.equal(
