@@ -282,11 +282,11 @@ await harness.runCases({
     const { client, publisher, ear } = await page();
     for (const number of [1, 2, 3]) await publisher.publish(CHANNEL, { number });
     await hears(ear, [1, 2, 3].map((number) => ({ number })));
+    const unasked = await listen(client, CHANNEL);
     const late = await listen(client, CHANNEL, { replaySeconds: 30 });
-    const later = await listen(client, CHANNEL);
     await publisher.publish(CHANNEL, { number: 4 });
     await hears(late, [1, 2, 3, 4].map((number) => ({ number })));
-    await hears(later, [{ number: 4 }]);
+    await hears(unasked, [{ number: 4 }]);
     await hears(ear, [1, 2, 3, 4].map((number) => ({ number })));
   },
 
@@ -308,6 +308,18 @@ await harness.runCases({
     await hears(late[0], ticker.counted);
   },
 
+  async an_event_that_comes_again_is_heard_once() {
+    const { client, publisher, ear } = await page();
+    const payloads = Array.from({ length: 200 }, (_, number) => ({ number }));
+    for (const payload of payloads) await publisher.publish(CHANNEL, payload);
+    await hears(ear, payloads);
+    // As from a node that does not know what this client has heard.
+    const [socket] = client.sockets;
+    for (const event of client.answers('event')) socket.onmessage({ data: JSON.stringify(event) });
+    await publisher.publish(CHANNEL, 'next');
+    await hears(ear, [...payloads, 'next']);
+  },
+
   async a_callback_that_fails_harms_nobody() {
     const { client, publisher, ear } = await page();
     const failures = [];
@@ -325,6 +337,16 @@ await harness.runCases({
     await until('the failures are reported', () => failures.length === 4);
     console.error = silenced;
     assert.deepEqual(failures.sort(), ['rejected', 'rejected', 'thrown', 'thrown']);
+  },
+
+  async a_silent_node_is_asked_for_a_sign_of_life() {
+    const context = freshContext();
+    const client = connect(context, { silenceMs: 200 });
+    const ear = await listen(client, CHANNEL);
+    await until('it answers a few times', () => client.answers('unsubscribed').length > 3);
+    await new Publisher(context).publish(CHANNEL, 'there');
+    await hears(ear, ['there']);
+    assert.equal(client.sockets.length, 1);
   },
 
   async closing_ends_everything() {

@@ -30,6 +30,7 @@ async function reconnect({ client, proxy }) {
 async function checkCut(isNoticed) {
   const everything = await cuttablePage();
   const { client, proxy, publisher, ear } = everything;
+  const also = await listen(client, CHANNEL);
   const ticker = new forge.Ticker(publisher, CHANNEL);
   await until('it runs', () => ear.heard.length > 20);
   const before = ticker.counted.length;
@@ -40,8 +41,10 @@ async function checkCut(isNoticed) {
   await client.comesBack(1);
   await until('it runs again', () => ear.heard.length > before + 100);
   await ticker.stop();
-  await hears(ear, ticker.counted);
-  assert.deepEqual(ear.errors, []);
+  for (const one of [ear, also]) {
+    await hears(one, ticker.counted);
+    assert.deepEqual(one.errors, []);
+  }
   proxy.close();
 }
 
@@ -84,6 +87,18 @@ await harness.runCases({
 
   async nothing_is_missed_when_the_node_does_not_notice_the_cut() {
     await checkCut(false);
+  },
+
+  async a_connection_on_which_nothing_comes_any_more_is_replaced() {
+    const { client, proxy, publisher, ear } = await cuttablePage(undefined, { silenceMs: 500 });
+    await publisher.publish(CHANNEL, 'before');
+    await hears(ear, ['before']);
+    proxy.freeze();
+    assert.ok(await publisher.publish(CHANNEL, 'meanwhile'));
+    await client.comesBack(1);
+    await publisher.publish(CHANNEL, 'after');
+    await hears(ear, ['before', 'meanwhile', 'after']);
+    proxy.close();
   },
 
   async what_was_said_before_the_first_event_heard_is_not_replayed() {

@@ -31,6 +31,14 @@ export class Proxy {
     }
   }
 
+  /** Nothing passes any more on the connections that there are, and neither side is told. */
+  freeze() {
+    for (const { near, far } of this.#pairs) {
+      near.unpipe(far).pause();
+      far.unpipe(near).pause();
+    }
+  }
+
   mend() {
     this.#isOpen = true;
   }

@@ -23,7 +23,9 @@ mod subscribers {
         an_unsubscribe_that_crosses_a_subscribe_takes_nothing_from_it,
         replay_is_for_who_asked,
         replay_and_publications_under_way_are_heard_once_and_in_order,
+        an_event_that_comes_again_is_heard_once,
         a_callback_that_fails_harms_nobody,
+        a_silent_node_is_asked_for_a_sign_of_life,
         closing_ends_everything,
     ] }
 }
@@ -36,6 +38,7 @@ mod cut_off {
         a_publication_without_an_answer_is_not_sent_again,
         nothing_is_missed_when_the_node_notices_the_cut,
         nothing_is_missed_when_the_node_does_not_notice_the_cut,
+        a_connection_on_which_nothing_comes_any_more_is_replaced,
         what_was_said_before_the_first_event_heard_is_not_replayed,
         a_replay_cut_short_is_asked_for_again,
         a_gap_is_told_to_the_callback,
@@ -51,6 +54,15 @@ mod expiring {
     cases! { "forge_expiry.mjs", enforcing, &[], [
         a_token_that_is_a_function_keeps_the_subscription,
         a_token_that_is_text_ends_it,
+    ] }
+}
+
+mod limited {
+    use super::*;
+
+    cases! { "forge_limited.mjs", limiting, &[], [
+        what_is_over_the_limit_is_told,
+        subscriptions_that_were_there_come_back_as_the_limit_allows,
     ] }
 }
 
@@ -109,5 +121,12 @@ fn lingering() -> Node {
 fn enforcing() -> Node {
     Node::with(|command| {
         command.env("FANFARE_FORGE_ENFORCE_TOKEN_EXPIRY", "true");
+    })
+}
+
+/// A node that allows an installation two operations a second.
+fn limiting() -> Node {
+    Node::with(|command| {
+        command.env("FANFARE_FORGE_RATE_LIMIT", "2");
     })
 }
