@@ -177,7 +177,7 @@ mod tests {
         ring.push(&publication(4, 3_000, REPLAY_BYTES_MAX - 2 * REPLAY_OVERHEAD_BYTES), &budget);
         assert_eq!(after(&ring, 3, 10, 3_000), (vec![4], true, Some(4)), "it was let go of");
         assert_eq!(after(&ring, 4, 10, 3_000), (vec![], false, Some(4)));
-        assert_eq!(after(&ring, 3, 10, 13_000).1, false, "its time is over in any case");
+        assert!(!after(&ring, 3, 10, 13_000).1, "its time is over in any case");
     }
 
     #[test]

@@ -1,4 +1,25 @@
-//! Forge Realtime for subscribers (contract section 3.1): JSON text messages, one object each.
+//! Forge Realtime for subscribers (contract section 3.1): JSON text messages, one object each, over
+//! `GET /forge/realtime/v1/ws` with the subprotocol [`SUBPROTOCOL`].
+//!
+//! A client proves its context in the handshake (`Authorization: Bearer …`) or in its first message,
+//! within [`FORGE_CONNECT_MS`](crate::limits::FORGE_CONNECT_MS), and again before it expires; who
+//! does not is closed with 4401. `id` is a whole number of the client's own, up to 2^53 - 1, and
+//! answers name it. Members that are not known are passed over.
+//!
+//! | the client says | is answered | |
+//! |---|---|---|
+//! | `connect` `contextToken` | `connected` `connectionId` `expiresAt` | later ones must be of the same place |
+//! | `subscribe` `channel` `global`? `options`? | `subscribed` `topic` `last` | `last` is the newest event that is kept |
+//! | `publish` `channel` `global`? `payload` `options`? | `published` `eventId` `eventTimestamp` | both `null` where nobody listens |
+//! | `unsubscribe` `topic` | `unsubscribed` | |
+//!
+//! `options` are `token` and `contextOverrides`, and for a subscription `replaySeconds` with
+//! `after`, an event's id: what came later than that is replayed, or all that is younger where it
+//! is not kept any more. What was refused is answered with `error: {message, code}`.
+//!
+//! Unasked come `event` (`topic`, `eventId`, `eventTimestamp`, `payload`, and `replay` with the id
+//! of the request where it is from before) and `subscription_error`, with the code `GAP` where
+//! events are missing, or `TOKEN_EXPIRED` where the subscription has ended with its token.
 
 use std::fmt::Write as _;
 
@@ -69,6 +90,8 @@ pub enum Fault {
     Message,
     /// It asks for something that there is not; the text says what.
     Input(&'static str),
+    /// No channel can have this name, for this reason.
+    Channel(&'static str),
     /// The client has not proved that it may.
     Unauthorized,
     /// A newer context token is that of another place.
@@ -143,7 +166,7 @@ fn read_target<'a>(object: Object<'_, 'a>) -> Result<Target<'a>, Fault> {
     };
     let channel = channel.value;
     if let Some(problem) = forge_channel_problem(channel) {
-        return Err(Fault::Input(problem));
+        return Err(Fault::Channel(problem));
     }
     let is_global = match object.get("global") {
         None | Some(Value::Null) => false,
@@ -238,15 +261,19 @@ pub fn published(id: Option<AckId>, event: Option<(MessageId, Millis)>) -> Strin
 /// A request was not carried out.
 pub fn error(id: Option<AckId>, fault: &Fault) -> String {
     let mut out = begin("error", id);
-    let token_error;
+    let made;
     let (message, code) = match fault {
         Fault::Message => ("Invalid message format", "INVALID_MESSAGE"),
         Fault::Input(problem) => (*problem, "INVALID_INPUT"),
+        Fault::Channel(problem) => {
+            made = format!("channel: {problem}");
+            (made.as_str(), "INVALID_INPUT")
+        }
         Fault::Unauthorized => ("Unauthorized request", "UNAUTHORIZED"),
         Fault::OtherContext => ("Unauthorized request", "CONTEXT_MISMATCH"),
         Fault::Token(code) => {
-            token_error = format!("Realtime token validation failed: {code}");
-            (token_error.as_str(), *code)
+            made = format!("Realtime token validation failed: {code}");
+            (made.as_str(), *code)
         }
         Fault::PublishFailed => ("Error publishing event to channel", "PUBLISH_FAILED"),
         Fault::PayloadTooLarge => ("The payload is too long", "PAYLOAD_TOO_LARGE"),
