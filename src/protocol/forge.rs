@@ -1,17 +1,18 @@
 //! Forge Realtime for subscribers (contract section 3.1): JSON text messages, one object each, over
 //! `GET /forge/realtime/v1/ws` with the subprotocol [`SUBPROTOCOL`].
 //!
-//! A client proves its context in the handshake (`Authorization: Bearer …`) or in its first message,
-//! within [`FORGE_CONNECT_MS`](crate::limits::FORGE_CONNECT_MS), and again before it expires; who
+//! A client proves its context in the handshake (`Authorization: Bearer …`) or in its first
+//! message, within [`FORGE_CONNECT_MS`](crate::limits::FORGE_CONNECT_MS), and again before it expires; who
 //! does not is closed with 4401. `id` is a whole number of the client's own, up to 2^53 - 1, and
 //! answers name it. Members that are not known are passed over.
 //!
-//! | the client says | is answered | |
-//! |---|---|---|
-//! | `connect` `contextToken` | `connected` `connectionId` `expiresAt` | later ones must be of the same place |
-//! | `subscribe` `channel` `global`? `options`? | `subscribed` `topic` `last` | `last` is the newest event that is kept |
-//! | `publish` `channel` `global`? `payload` `options`? | `published` `eventId` `eventTimestamp` | both `null` where nobody listens |
-//! | `unsubscribe` `topic` | `unsubscribed` | |
+//! - `connect` with `contextToken` is answered with `connected`, `connectionId` and `expiresAt`; a
+//!   later one must be of the same place.
+//! - `subscribe` with `channel`, and perhaps `global` and `options`, with `subscribed`, `topic` and
+//!   `last`, the newest event that is kept.
+//! - `publish` with `channel` and `payload`, and perhaps `global` and `options`, with `published`,
+//!   `eventId` and `eventTimestamp`, both `null` where nobody listens.
+//! - `unsubscribe` with `topic`, with `unsubscribed`.
 //!
 //! `options` are `token` and `contextOverrides`, and for a subscription `replaySeconds` with
 //! `after`, an event's id: what came later than that is replayed, or all that is younger where it

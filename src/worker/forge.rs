@@ -217,6 +217,9 @@ fn find_topic(
             return Err(Fault::Unauthorized);
         }
         _ if to.is_global => Reach::Global,
+        _ if permission == Permission::Publish && !context.is_ui => {
+            return Err(Fault::PublishFailed);
+        }
         None => Reach::Place(&context),
         Some(entities) => Reach::Entities(&context, entities),
     };
