@@ -31,6 +31,8 @@ fn ids_are_what_they_were() {
     let cases = [
         // ["inst-1","global","ch",null,null]
         (topic(Reach::Global, None), "LS8w_GVJANyR2qIHoab5EQ"),
+        // ["inst-1","global","\"€\\",null,null]
+        (Topic { channel: "\"€\\", ..topic(Reach::Global, None) }, "LaFl9ql6zkKHVSnRkZugoA"),
         // ["inst-1","global","ch",null,{"a":1}]
         (topic(Reach::Global, claims), "HEG5U23U1F-RCne_kfjLTg"),
         // ["inst-1","context","ch",{"ctx":{"issue":"10001","project":7},"module":"panel"},null]
@@ -134,6 +136,32 @@ fn no_token_is_not_a_token_without_claims() {
     let ids =
         [None, Some("{}"), Some(r#"{"a":null}"#)].map(|claims| id(&topic(Reach::Global, claims)));
     assert_eq!(HashSet::from(ids).len(), 3);
+}
+
+#[test]
+fn nothing_meets_that_would_meet_if_it_were_joined() {
+    // Each pair is the same text where members are joined by what stands between them.
+    for by in [":", ",", "/", "|", "\",\"", "\",\"global\",\"", "\\\",\\\"", ""] {
+        let (longer, shorter) = (format!("a{by}b"), format!("b{by}c"));
+        let ids = [("a", &*shorter), (&*longer, "c")].map(|(installation, channel)| {
+            id(&Topic { installation, channel, reach: Reach::Global, claims: None })
+        });
+        assert_ne!(ids[0], ids[1], "{by}");
+    }
+    let key = "panel\",\"x\":\"";
+    let places = [
+        json!({"moduleKey": "panel", "contextKey": "k"}),
+        json!({"moduleKey": "k", "contextKey": "panel"}),
+        json!({"moduleKey": key}),
+        json!({"moduleKey": "panel", "extension": {"issue": key}}),
+        json!({"moduleKey": "panel", "extension": {"issue": {"id": [key]}}}),
+        json!({"moduleKey": "panel", "extension": {"issue": "1", "project": "2"}}),
+        json!({"moduleKey": "panel", "extension": {"issue": "1\",\"project\":\"2"}}),
+    ];
+    let contexts = places.map(context);
+    let ids: HashSet<_> =
+        contexts.iter().map(|context| id(&topic(Reach::Place(context), None))).collect();
+    assert_eq!(ids.len(), contexts.len());
 }
 
 /// A topic before anything was made canonical, compared member by member.
