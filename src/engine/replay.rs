@@ -87,12 +87,13 @@ impl Ring {
         }
     }
 
-    /// Lets go of what is older than the channel keeps it. True where nothing is left.
+    /// Lets go of what is older than the channel keeps it. True where nothing is left, and nothing
+    /// is missing either that would be there still.
     pub fn expire(&mut self, now: Millis, budget: &Budget) -> bool {
         while self.kept.front().is_some_and(|oldest| accepted(oldest) + self.keep <= now) {
             self.let_go(budget);
         }
-        self.kept.is_empty()
+        self.kept.is_empty() && now >= self.missing_until
     }
 
     /// Lets go of everything.
