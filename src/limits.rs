@@ -135,6 +135,37 @@ pub const SWEEP_STEPS: usize = 4;
 /// refused as `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 
+/// How long a client of Forge has to prove its context, in milliseconds; then it is closed (4401).
+pub const FORGE_CONNECT_MS: u64 = 5_000;
+/// How long a client of Forge stays connected whose context token has expired, in milliseconds;
+/// then it is closed (4401). It can do nothing meanwhile but bring a newer one.
+pub const FORGE_GRACE_MS: u64 = 5_000;
+/// Between two tries to end a subscription whose token has expired, in milliseconds, where a
+/// mailbox has no room for that.
+pub const FORGE_RETRY_MS: u64 = 10;
+
+/// Invocations of Forge that are registered at a time. At the bound those that have expired make
+/// room; where none has, the next one is refused with 503 and Retry-After.
+pub const INVOCATIONS_MAX: usize = 65_536;
+/// Longest description of one, in bytes, so that all of them are bounded. Beyond it 413.
+pub const INVOCATION_BYTES_MAX: usize = TOKEN_BYTES_MAX;
+/// Longest id of one, in bytes.
+pub const INVOCATION_ID_BYTES_MAX: usize = 255;
+/// Longest time for which one may be registered, in seconds.
+pub const INVOCATION_TTL_S_MAX: u32 = 900;
+/// Longest name of a Forge channel, in bytes. A longer one is refused with 400 or `INVALID_INPUT`.
+pub const FORGE_CHANNEL_BYTES_MAX: usize = 255;
+/// Least and most that `forge.payload_bytes` may allow a Forge payload to have, in bytes of the
+/// unescaped string. The most leaves room for the envelope within [`MESSAGE_BYTES_MAX`].
+pub const FORGE_PAYLOAD_BYTES_MIN: usize = 1_024;
+/// See [`FORGE_PAYLOAD_BYTES_MIN`].
+pub const FORGE_PAYLOAD_BYTES_MAX: usize = 900_000;
+/// Longest time for which a Forge channel may seem to have a subscriber whose connection was lost,
+/// in milliseconds (`forge.linger_ms`).
+pub const FORGE_LINGER_MS_MAX: u64 = 600_000;
+/// Operations a second of one installation that Forge itself allows (`forge.rate_limit = "forge"`).
+pub const FORGE_RATE_LIMIT: u32 = 50;
+
 /// Policies of one side. More are refused as `INVALID_INPUT`.
 pub const POLICIES_MAX: usize = 64;
 /// Roles that one policy names. More are refused as `INVALID_INPUT`.
@@ -201,28 +232,6 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Longest HTTP request body, in bytes. Beyond it 413.
 pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
-
-/// Invocations of Forge that are registered at a time. At the bound those that have expired make
-/// room; where none has, the next one is refused with 503 and Retry-After.
-pub const INVOCATIONS_MAX: usize = 65_536;
-/// Longest description of one, in bytes, so that all of them are bounded. Beyond it 413.
-pub const INVOCATION_BYTES_MAX: usize = TOKEN_BYTES_MAX;
-/// Longest id of one, in bytes.
-pub const INVOCATION_ID_BYTES_MAX: usize = 255;
-/// Longest time for which one may be registered, in seconds.
-pub const INVOCATION_TTL_S_MAX: u32 = 900;
-/// Longest name of a Forge channel, in bytes. A longer one is refused with 400 or `INVALID_INPUT`.
-pub const FORGE_CHANNEL_BYTES_MAX: usize = 255;
-/// Least and most that `forge.payload_bytes` may allow a Forge payload to have, in bytes of the
-/// unescaped string. The most leaves room for the envelope within [`MESSAGE_BYTES_MAX`].
-pub const FORGE_PAYLOAD_BYTES_MIN: usize = 1_024;
-/// See [`FORGE_PAYLOAD_BYTES_MIN`].
-pub const FORGE_PAYLOAD_BYTES_MAX: usize = 900_000;
-/// Longest time for which a Forge channel may seem to have a subscriber whose connection was lost,
-/// in milliseconds (`forge.linger_ms`).
-pub const FORGE_LINGER_MS_MAX: u64 = 600_000;
-/// Operations a second of one installation that Forge itself allows (`forge.rate_limit = "forge"`).
-pub const FORGE_RATE_LIMIT: u32 = 50;
 
 /// How deep the values of a JSON envelope (`wire::json`) may lie in each other. A deeper one is
 /// refused as malformed.

@@ -95,6 +95,23 @@ impl AdminError {
     }
 }
 
+/// What one thread decides by who somebody is, and from where.
+#[derive(Debug)]
+pub struct Authenticators {
+    /// Clients of InsForge, and administrators.
+    pub users: Authenticator,
+    /// Callers of Forge.
+    pub forge: forge::ForgeAuth,
+}
+
+impl Authenticators {
+    /// Starts with nothing remembered. Realtime tokens that are signed live so many seconds.
+    pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
+        let forge = forge::ForgeAuth::new(keys.clone(), token_lifetime_s);
+        Self { users: Authenticator::new(keys), forge }
+    }
+}
+
 /// Decides for one thread who a caller is, and remembers the tokens that it has verified.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -188,7 +205,7 @@ fn key_holder(id: &str, role: Role) -> Credential {
 
 /// The token of `Authorization: Bearer <token>` (RFC 6750 section 2.1); the scheme's case does not
 /// matter (RFC 9110 section 11.1). An empty token is none.
-fn bearer_token(header: &str) -> Option<&str> {
+pub fn bearer_token(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim_start();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)

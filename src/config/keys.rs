@@ -23,9 +23,9 @@ const TIMEOUT_MS_MAX: u64 = 3_600_000;
 const TIMEOUT_MS_MIN: u64 = 50;
 /// As many acceptors as make sense on the largest machine in sight.
 const ACCEPTOR_THREADS_MAX: u64 = 64;
-/// Shortest and longest time for which realtime tokens of Forge can be made good, in seconds: a
-/// minute, so that a client has time to use one, and a day.
-const TOKEN_LIFETIME_S_MIN: u64 = 60;
+/// Shortest and longest time for which realtime tokens of Forge can be made good, in seconds: as
+/// short as it can be told, and a day.
+const TOKEN_LIFETIME_S_MIN: u64 = 1;
 /// See [`TOKEN_LIFETIME_S_MIN`].
 const TOKEN_LIFETIME_S_MAX: u64 = 86_400;
 /// Hexadecimal digits after the prefix of an API key or anon key (contract section 1.1), and of the

@@ -20,7 +20,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use command::{AckId, Activation, Command, Deactivation, Refusal, Reply, Snapshot};
+pub use command::{
+    AckId, Activation, Command, Deactivation, Refusal, Replay, ReplayWish, Reply, Snapshot,
+};
 pub use context::{Context, Entity};
 pub use credential::{Credential, Member, Role, Sender};
 pub use definition::{
@@ -63,6 +65,11 @@ impl Channel {
     /// The channel of a Forge topic, by the topic's id.
     pub fn topic(id: &str) -> Self {
         Self { api: Api::Forge, name: id.into() }
+    }
+
+    /// What stands for an installation where its operations are limited. No topic's id has a colon.
+    pub fn installation(id: &str) -> Self {
+        Self { api: Api::Forge, name: format!("installation:{id}").into() }
     }
 
     /// Whose it is.

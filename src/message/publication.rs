@@ -39,6 +39,11 @@ impl Content {
         }
     }
 
+    /// Whether it is published only where somebody listens, and else is nowhere (contract F16).
+    pub fn needs_listener(&self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
+
     /// Whether a publisher said it, and its subscribers' shares are accounted for one by one.
     pub fn is_published(&self) -> bool {
         !matches!(self, Self::Joined(_) | Self::Left(_))

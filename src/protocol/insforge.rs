@@ -138,7 +138,7 @@ pub fn reply(reply: &Reply, ack: Option<AckId>) -> Option<String> {
             Some(socketio::event_text("/", "realtime:error", &out))
         }
         (_, None) => None,
-        (Reply::Subscribed { channel, presence, present }, Some(ack)) => {
+        (Reply::Subscribed { channel, presence, present, .. }, Some(ack)) => {
             out.push_str(r#"{"ok":true"#);
             push_channel(&mut out, Some(channel));
             out.push(',');
@@ -540,13 +540,17 @@ mod tests {
         assert_eq!(reply(&Reply::Unsubscribed, None), None);
         let member = Member { is_user: true, presence_id: "u".into(), joined_at: 0 };
         let presence = Arc::new(Snapshot::new(vec![Arc::new(member)]));
-        let whole =
-            Reply::Subscribed { channel: "c".into(), presence: presence.clone(), present: 1 };
+        let whole = Reply::Subscribed {
+            channel: "c".into(),
+            presence: presence.clone(),
+            present: 1,
+            last: None,
+        };
         assert_eq!(
             reply(&whole, Some(0)).expect("an ack"),
             r#"430[{"ok":true,"channel":"c","presence":{"members":[{"type":"user","presenceId":"u","joinedAt":"1970-01-01T00:00:00.000Z"}]}}]"#
         );
-        let cut = Reply::Subscribed { channel: "c".into(), presence, present: 9 };
+        let cut = Reply::Subscribed { channel: "c".into(), presence, present: 9, last: None };
         assert!(reply(&cut, Some(0)).expect("an ack").contains(r#"],"count":9,"truncated":true}"#));
     }
 

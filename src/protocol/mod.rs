@@ -11,7 +11,7 @@ pub mod insforge;
 pub mod recovery;
 pub mod socketio;
 
-use crate::message::{Api, Channel, Content, Group, Publication};
+use crate::message::{AckId, Api, Channel, Content, Group, Publication};
 
 /// The client broke a protocol's rules: its transport is closed (contract section 7.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -23,6 +23,14 @@ pub fn encode(publication: &Publication, group: Group) -> String {
     match &publication.content {
         Content::Event { payload } => forge::event(publication, payload, None),
         _ => insforge::publication(publication, group),
+    }
+}
+
+/// The text of a publication for a subscription that gets it again and is told by which request.
+pub fn replayed(publication: &Publication, request: AckId) -> String {
+    match &publication.content {
+        Content::Event { payload } => forge::event(publication, payload, Some(request)),
+        _ => insforge::publication(publication, Group::InsforgeSdk),
     }
 }
 
