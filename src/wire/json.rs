@@ -148,7 +148,7 @@ impl<'a> Document<'a> {
     /// # Errors
     /// What is wrong with them.
     pub fn from_bytes(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Self, JsonError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| JsonError::Utf8)?;
+        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| JsonError::Utf8)?;
         Self::from_text(text, scratch)
     }
 
