@@ -49,6 +49,18 @@ await harness.runCases({
     });
   },
 
+  async a_callback_that_fails_is_an_error_of_the_page() {
+    await twoTabs(async ({ pages, publisher }) => {
+      const [page] = pages;
+      await page.evaluate(`realtime.subscribe('${CHANNEL}', () => { throw new Error('thrown'); })`);
+      for (const number of [1, 2]) await publisher.publish(CHANNEL, { number });
+      await hears(pages, [{ number: 1 }, { number: 2 }]);
+      await page.until('errors.length === 2');
+      const errors = await page.evaluate('errors.splice(0)');
+      assert.deepEqual(errors, ['Uncaught Error: thrown', 'Uncaught Error: thrown']);
+    });
+  },
+
   async tabs_that_were_cut_off_miss_nothing() {
     await twoTabs(async ({ pages, proxies, publisher }) => {
       const ticker = new forge.Ticker(publisher, CHANNEL);

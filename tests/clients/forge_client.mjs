@@ -216,6 +216,27 @@ await harness.runCases({
     assert.equal(failures.length, 1);
   },
 
+  async a_connection_that_the_node_ends_with_its_context_is_replaced() {
+    const context = freshContext();
+    const client = connect(context, {
+      getContextToken() {
+        if (client.sockets.length === 0) return forge.contextToken(context, 2);
+        if (client.state() === 'connected') throw new Error('not now');
+        return forge.contextToken(context);
+      },
+    });
+    const publisher = new Publisher(context);
+    const ear = await listen(client, CHANNEL);
+    const ticker = new forge.Ticker(publisher, CHANNEL);
+    await client.comesBack(1);
+    await until('it is subscribed', () => client.answers('subscribed').length === 2);
+    await ticker.stop();
+    await publisher.publish(CHANNEL, 'after');
+    await hears(ear, [...ticker.counted, 'after']);
+    assert.deepEqual(ear.errors, []);
+    assert.match(client.states.find(([state]) => state === 'waiting')[1].message, /4401/);
+  },
+
   async another_context_takes_another_connection() {
     const [first, second] = [freshContext(), freshContext()];
     let context = first;

@@ -18,6 +18,7 @@ mod subscribers {
         what_is_wrong_is_told,
         a_refused_context_is_told_and_a_better_one_is_taken,
         the_context_is_refreshed_before_it_ends,
+        a_connection_that_the_node_ends_with_its_context_is_replaced,
         another_context_takes_another_connection,
         subscriptions_of_one_topic_share_it,
         an_unsubscribe_that_crosses_a_subscribe_takes_nothing_from_it,
@@ -92,6 +93,7 @@ mod browser {
     cases! { "forge_browser.mjs", lingering, &[], [
         two_tabs_hear_each_other,
         a_refusal_is_told_in_the_page,
+        a_callback_that_fails_is_an_error_of_the_page,
         tabs_that_were_cut_off_miss_nothing,
         a_tab_that_closes_its_client_leaves,
     ] }
