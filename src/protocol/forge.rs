@@ -2,9 +2,9 @@
 //! `GET /forge/realtime/v1/ws` with the subprotocol [`SUBPROTOCOL`].
 //!
 //! A client proves its context in the handshake (`Authorization: Bearer …`) or in its first
-//! message, within [`FORGE_CONNECT_MS`](crate::limits::FORGE_CONNECT_MS), and again before it expires; who
-//! does not is closed with 4401. `id` is a whole number of the client's own, up to 2^53 - 1, and
-//! answers name it. Members that are not known are passed over.
+//! message, within [`FORGE_CONNECT_MS`](crate::limits::FORGE_CONNECT_MS), and again before it
+//! expires; who does not is closed with 4401. `id` is a whole number of the client's own, up to
+//! 2^53 - 1, and answers name it. Members that are not known are passed over.
 //!
 //! - `connect` with `contextToken` is answered with `connected`, `connectionId` and `expiresAt`; a
 //!   later one must be of the same place.
