@@ -183,6 +183,9 @@ export class Publisher {
   }
 }
 
+/** Less than a node keeps of one topic: a client that missed so many gets them all. */
+export const MISSED_MOST = 200;
+
 /** Waits until nobody is subscribed: an event is answered as not made. */
 export async function leftAlone(publisher, channel) {
   const leave = async () => {
@@ -199,6 +202,8 @@ export class Ticker {
   counted = [];
   /** Those without an answer, because the node went meanwhile. */
   unknown = new Set();
+  /** It waits where it has counted so many. */
+  most = Infinity;
   #isOver = false;
 
   constructor(publisher, channel, { pauseMs = 5, options } = {}) {
@@ -227,6 +232,7 @@ export class Ticker {
       if (answer === null) this.unknown.add(String(number));
       else if (answer.eventId) this.counted.push(String(number));
       await sleep(pauseMs);
+      while (this.counted.length >= this.most && !this.#isOver) await sleep(pauseMs);
     }
   }
 }
