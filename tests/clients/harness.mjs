@@ -20,7 +20,7 @@ function required(name) {
 export const url = required('FANFARE_URL');
 export const apiKey = required('FANFARE_API_KEY');
 export const anonKey = required('FANFARE_ANON_KEY');
-const jwtSecret = required('FANFARE_JWT_SECRET');
+export const jwtSecret = required('FANFARE_JWT_SECRET');
 
 const base64url = (value) => Buffer.from(value).toString('base64url');
 

@@ -1,34 +1,14 @@
 //! Stock clients, unchanged. What each case does and expects is in `tests/clients`.
 
-use std::time::Duration;
-
+use crate::cases::{LIMIT, cases};
 use crate::support::Node;
 
-const LIMIT: Duration = Duration::from_secs(90);
 const EVERY_TRANSPORT: &[(&str, &str)] = &[("FANFARE_TRANSPORTS", "default,websocket,polling")];
-
-/// One test per case of a program, and one that no case is forgotten here.
-macro_rules! cases {
-    ($program:literal, $envs:expr, [$($case:ident),* $(,)?]) => {
-        $(
-            #[test]
-            fn $case() {
-                Node::start().run_script($program, &[stringify!($case)], $envs, LIMIT);
-            }
-        )*
-
-        #[test]
-        fn every_case_has_its_test() {
-            let listed = Node::start().run_script($program, &[], &[], LIMIT);
-            assert_eq!(listed.lines().collect::<Vec<_>>(), [$(stringify!($case)),*]);
-        }
-    };
-}
 
 mod socketio_client {
     use super::*;
 
-    cases! { "socketio_client.mjs", EVERY_TRANSPORT, [
+    cases! { "socketio_client.mjs", Node::start, EVERY_TRANSPORT, [
         subscribe_publish_and_unsubscribe_are_acknowledged,
         subscribing_again_changes_nothing,
         both_dialects_live_on_one_connection,
@@ -62,7 +42,7 @@ mod sdk {
     use super::*;
 
     // The SDK has one transport, WebSocket.
-    cases! { "sdk.mjs", &[], [
+    cases! { "sdk.mjs", Node::start, &[], [
         hears_itself_with_the_anon_key,
         hears_itself_with_a_user_token,
         subscribing_connects_by_itself,

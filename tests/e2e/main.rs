@@ -8,6 +8,7 @@ mod support;
 mod tcp;
 
 mod admin;
+mod cases;
 mod channels;
 mod check;
 mod clients;

@@ -1,6 +1,7 @@
 //! Forge Realtime on the real node.
 
 mod app;
+mod clients;
 mod lifetime;
 mod listener;
 mod replay;

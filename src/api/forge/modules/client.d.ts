@@ -79,6 +79,11 @@ export interface RealtimeOptions {
    * publications that wait for a first connection fail with it.
    */
   getContextToken(): string | Promise<string>;
+  /**
+   * After how many milliseconds of silence the node is asked whether it is there; 40000 unless told
+   * otherwise. What gives no answer within ten seconds is taken for a lost connection.
+   */
+  silenceMs?: number;
   /** For Node without a WebSocket of its own: the class of the package `ws`, or any like it. */
   WebSocket?: new (url: string, protocols: string[]) => any;
   /** Told of every change, with the error that led to it where there is one. */

@@ -20,8 +20,7 @@ const RETRY_MOST_MS = 10_000;
 const SETTLED_MS = 5_000;
 const ANSWER_MS = 10_000;
 const UNSENT_MS = 30_000;
-// Scripts do not see the node's pings, so after such a silence they ask for a sign of life. With
-// the time for its answer this is less than a node keeps events for replay by default.
+// With the time for an answer this is less than a node keeps events for replay by default.
 const SILENCE_MS = 40_000;
 // Asked for after a reconnect, where the last event heard says from where; a node clamps it.
 const REPLAY_SECONDS_MOST = 3_600;
@@ -54,10 +53,14 @@ class Client {
   failures = 0;
   isClosed = false;
 
-  constructor({ url, getContextToken, onStateChange, WebSocket = globalThis.WebSocket }) {
+  constructor({ url, getContextToken, onStateChange, silenceMs, WebSocket }) {
+    this.url = socketUrl(url);
+    this.getContextToken = getContextToken;
+    this.onStateChange = onStateChange ?? (() => {});
+    this.silenceMs = silenceMs ?? SILENCE_MS;
+    this.WebSocket = WebSocket ?? globalThis.WebSocket;
     if (!isFunction(getContextToken)) throw new TypeError('getContextToken is missing');
-    if (!WebSocket) throw new TypeError('There is no WebSocket here: pass one as an option');
-    Object.assign(this, { url: socketUrl(url), getContextToken, onStateChange, WebSocket });
+    if (!this.WebSocket) throw new TypeError('There is no WebSocket here: pass one as an option');
   }
 
   subscribe(global, channel, callback, options) {
@@ -93,7 +96,7 @@ class Client {
     const token = isFunction(options?.token) ? await options.token() : options?.token;
     frame.options = wireOptions(frame, token, options);
     return new Promise((resolve) => {
-      const done = (error, published) => resolve(error ? failedResult(error) : result(published));
+      const done = (error, published) => resolve(publishResult(error, published));
       if (this.isClosed) done(closedError());
       else if (this.link?.canSend) this.link.ask(frame, done);
       else this.postpone({ frame, done });
@@ -122,8 +125,8 @@ class Client {
     this.isClosed = true;
     clearTimeout(this.retry);
     this.refuseNew(closedError());
-    for (const subscription of this.subscriptions) subscription.isOver = true;
-    this.subscriptions.clear();
+    // Said before the connection ends, it is a farewell: otherwise a node may take them for cut off.
+    for (const subscription of this.subscriptions) this.unsubscribe(subscription);
     this.link?.end(closedError());
     this.tell('closed');
   }
@@ -147,12 +150,11 @@ class Client {
     if (this.isClosed) return;
     if (Date.now() - link.readyAt > SETTLED_MS && link.isReady) this.failures = 0;
     if (this.subscriptions.size + this.unsent.size === 0) return this.tell('idle', error);
-    const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.failures);
-    this.failures += 1;
     this.retry = setTimeout(() => {
       this.retry = null;
       this.connect();
-    }, Math.random() * most);
+    }, backOff(this.failures));
+    this.failures += 1;
     this.tell('waiting', error);
   }
 
@@ -165,7 +167,7 @@ class Client {
   }
 
   tell(state, error) {
-    if (this.onStateChange) call(this.onStateChange, state, error);
+    call(this.onStateChange, state, error);
   }
 }
 
@@ -235,22 +237,28 @@ class Link {
   }
 
   async refresh(expiresAt) {
-    // Without a new token the connection stays for as long as the node takes the old one.
-    const contextToken = await Promise.resolve(this.client.getContextToken()).catch(() => null);
-    if (this.isOver) return;
-    if (!contextToken) return this.refreshBefore(expiresAt);
-    this.ask({ type: 'connect', contextToken }, (error, connected) => {
-      // What belongs to another context takes another connection.
-      if (error?.code === 'CONTEXT_MISMATCH') this.end(error);
-      else if (!this.isOver) this.refreshBefore(connected?.expiresAt ?? expiresAt);
-    });
+    try {
+      const contextToken = await this.client.getContextToken();
+      if (this.isOver) return;
+      this.ask({ type: 'connect', contextToken }, (error, connected) => {
+        // What belongs to another context takes another connection.
+        if (error?.code === 'CONTEXT_MISMATCH') this.end(error);
+        else if (!this.isOver) this.refreshBefore(connected?.expiresAt ?? expiresAt);
+      });
+    } catch {
+      // The connection stays for as long as the node takes the old one.
+      if (!this.isOver) this.refreshBefore(expiresAt);
+    }
   }
 
-  /** After a long silence: any answer shows that the node is there, and this asks nothing of it. */
+  /**
+   * Scripts do not see the node's pings, so after a silence they ask for a sign of life: for an end
+   * of what there is not, because any answer will do.
+   */
   probe() {
-    const silence = Date.now() - this.heardAt;
-    if (silence >= SILENCE_MS) this.ask({ type: 'unsubscribe', topic: '' }, () => {});
-    const due = silence >= SILENCE_MS ? SILENCE_MS : SILENCE_MS - silence;
+    const left = this.client.silenceMs - (Date.now() - this.heardAt);
+    if (left <= 0) this.ask({ type: 'unsubscribe', topic: '' }, () => {});
+    const due = left > 0 ? Math.min(left, this.client.silenceMs) : this.client.silenceMs;
     this.timers.silence = setTimeout(() => this.probe(), due);
   }
 
@@ -312,8 +320,9 @@ class Link {
   /** What was had before is worth some patience; what is new is better refused at once. */
   notEstablished(subscription, error, isForNow) {
     if (!isForNow || !subscription.isEstablished) return this.client.refuse(subscription, error);
+    subscription.attempts += 1;
     const again = () => !this.isOver && this.establish(subscription);
-    setTimeout(again, RETRY_FIRST_MS + Math.random() * RETRY_MOST_MS);
+    setTimeout(again, backOff(subscription.attempts));
   }
 
   hear(event) {
@@ -386,6 +395,7 @@ class Link {
 class Subscription {
   isEstablished = false;
   isOver = false;
+  attempts = 0;
   topic = null;
   /** The request that the replay of the moment answers. */
   request = null;
@@ -415,6 +425,7 @@ class Subscription {
     if (isElsewhere) Object.assign(this, { request: null, replaySeconds: 0 });
     if (isElsewhere || (!this.isEstablished && !this.replaySeconds)) this.position = last;
     this.topic = topic;
+    this.attempts = 0;
     this.isEstablished = true;
     this.resolve();
   }
@@ -431,6 +442,11 @@ class Subscription {
   tell(error) {
     call(this.callback, undefined, error);
   }
+}
+
+/** Anywhere up to a bound that doubles, so that many who were lost together come back apart. */
+function backOff(attempts) {
+  return Math.random() * Math.min(RETRY_FIRST_MS * 2 ** attempts, RETRY_MOST_MS);
 }
 
 function failure(message, code) {
@@ -466,12 +482,10 @@ function isFunction(value) {
   return typeof value === 'function';
 }
 
-function result({ eventId, eventTimestamp }) {
-  return { eventId, eventTimestamp };
-}
-
-function failedResult({ message, code }) {
-  return { eventId: null, eventTimestamp: null, errors: [{ message, code }] };
+function publishResult(error, published) {
+  const { eventId, eventTimestamp } = published ?? { eventId: null, eventTimestamp: null };
+  const errors = error && [{ message: error.message, code: error.code }];
+  return { eventId, eventTimestamp, ...(errors && { errors }) };
 }
 
 /** Some publishers send JSON and some plain text: what is no object and no string is plain text. */

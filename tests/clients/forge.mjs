@@ -1,0 +1,238 @@
+// What the Forge programs share: signed contexts, invocations, the modules that the node serves,
+// and publishing by plain HTTP.
+import { createHmac, randomUUID } from 'node:crypto';
+import http from 'node:http';
+import WebSocket from 'ws';
+import { apiKey, assert, jwtSecret, sleep, token, until, url, within } from './harness.mjs';
+
+const API = '/forge/realtime/v1';
+
+export const seconds = (from) => Math.floor(Date.now() / 1000) + from;
+
+/** A page of one installation that no other case has used. */
+export function freshContext(more = {}) {
+  return {
+    installationId: `inst-${randomUUID()}`,
+    moduleKey: 'my-panel',
+    extension: { issue: { id: '10001' }, project: { id: '10000' } },
+    ...more,
+  };
+}
+
+/**
+ * A realtime token as the node signs it, with the key that it derives for them: those that it hands
+ * out itself live for a minute at least, which no test is to wait for.
+ */
+export function channelToken(context, name, claims, lifetime) {
+  const key = createHmac('sha256', jwtSecret).update('fanfare forge: realtime tokens, 1').digest();
+  const { installationId } = context;
+  const channel = { name, claims };
+  const payload = { aud: 'realtime-channel', exp: seconds(lifetime), installationId, channel };
+  return token(payload, { secret: key });
+}
+
+export function contextToken(context, lifetime = 600) {
+  return token({ aud: 'realtime', sub: 'account-1', exp: seconds(lifetime), ...context });
+}
+
+/** Somebody who publishes from that page: an id that needs no registration. */
+export function invocationToken(context, more = {}) {
+  return token({ aud: 'realtime-invocation', exp: seconds(600), ...context, ...more });
+}
+
+/** The same, registered with the node under an id that is answered. */
+export async function register(context, { id = randomUUID(), ui = true } = {}) {
+  const response = await fetch(`${url}/admin/v1/invocations/${id}`, {
+    method: 'PUT',
+    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ ...context, ui, ttlSeconds: 600 }),
+  });
+  assert.equal(response.status, 201, await response.text());
+  return id;
+}
+
+/** A module as the node serves it. */
+export async function served(name) {
+  const response = await fetch(url + API + name);
+  assert.equal(response.status, 200, name);
+  return response.text();
+}
+
+/** The specifier of such a module, so that what the node serves is what is tested. */
+export async function specifier(name) {
+  return dataUrl(await served(name));
+}
+
+export function dataUrl(text) {
+  return `data:text/javascript;base64,${Buffer.from(text).toString('base64')}`;
+}
+
+export async function importServed(name) {
+  return import(await specifier(name));
+}
+
+const { createRealtime } = await importServed('/client.js');
+
+/**
+ * A client whose frames, connections and states can be looked at. It is given up with the program,
+ * or before with its `close`.
+ */
+export function connect(context, { at = url, ...options } = {}) {
+  const client = { states: [], sent: [], received: [], sockets: [], tokens: 0 };
+  class Recorded extends WebSocket {
+    constructor(...args) {
+      super(...args);
+      client.sockets.push(this);
+      super.on('message', (data) => client.received.push(JSON.parse(data)));
+    }
+
+    send(text) {
+      client.sent.push(JSON.parse(text));
+      super.send(text);
+    }
+  }
+  const realtime = createRealtime({
+    url: at,
+    WebSocket: Recorded,
+    getContextToken() {
+      client.tokens += 1;
+      return contextToken(context);
+    },
+    onStateChange: (state, error) => client.states.push(error ? [state, error] : [state]),
+    ...options,
+  });
+  const has = (direction, type) => client[direction].filter((frame) => frame.type === type);
+  return Object.assign(client, realtime, {
+    frames: (type) => has('sent', type),
+    answers: (type) => has('received', type),
+    state: () => client.states.at(-1)?.[0],
+    comesBack: async (count) => {
+      const isBack = () => client.states.filter(([state]) => state === 'connected').length > count;
+      await until('the client is back', isBack);
+    },
+  });
+}
+
+/** Subscribes and collects: payloads in `heard`, errors in `errors`. */
+export async function listen(client, channel, options, { globally = false } = {}) {
+  const ear = { heard: [], errors: [] };
+  const hear = (payload, error) => (error ? ear.errors.push(error) : ear.heard.push(payload));
+  const subscribe = globally ? client.subscribeGlobal : client.subscribe;
+  const subscription = await within('a subscription', subscribe(channel, hear, options));
+  return Object.assign(ear, subscription);
+}
+
+export async function hears(ear, payloads) {
+  const what = `${payloads.length} payloads are heard`;
+  // What is missing is told best by the comparison.
+  await until(what, () => ear.heard.length >= payloads.length).catch(() => {});
+  assert.deepEqual(ear.heard, payloads);
+}
+
+/** Why a promise was not kept. */
+export function rejection(promise) {
+  const refused = promise.then(() => assert.fail('it was not refused'), (error) => error);
+  return within('a refusal', refused);
+}
+
+/**
+ * A publisher by plain HTTP: not by `fetch`, which in Node 20 may stay silent for ever when its
+ * connection is reset before the request was written.
+ */
+export class Publisher {
+  #agent = new http.Agent({ keepAlive: true });
+
+  constructor(context, more = {}) {
+    this.headers = {
+      'content-type': 'application/json',
+      'forge-proxy-authorization': `Forge as=app,id=${invocationToken(context)}`,
+      ...more,
+    };
+  }
+
+  /** The answer, status included; null where the node is not there or goes meanwhile. */
+  post(path, body) {
+    const answer = new Promise((resolve) => {
+      const options = { method: 'POST', headers: this.headers, agent: this.#agent };
+      const request = http.request(url + API + path, options, (response) => {
+        let text = '';
+        response.on('data', (chunk) => (text += chunk)).on('error', () => resolve(null));
+        response.on('end', () => resolve({ status: response.statusCode, ...JSON.parse(text) }));
+      });
+      request.on('error', () => resolve(null)).end(JSON.stringify(body));
+    });
+    return within(`the answer to ${path}`, answer);
+  }
+
+  /** Publishes a payload as the SDK does, and answers the event's id or null. */
+  async publish(name, payload, options, path = '/publish') {
+    const answer = await this.post(path, { name, payload: JSON.stringify(payload), options });
+    assert.equal(answer?.status, 200, JSON.stringify(answer));
+    assert.equal(answer.errors, null);
+    return answer.eventId;
+  }
+
+  publishGlobal(name, payload, options) {
+    return this.publish(name, payload, options, '/publish/global');
+  }
+
+  async sign(channelName, claims, permissions) {
+    const answer = await this.post('/token', { channelName, claims, permissions });
+    assert.equal(answer?.status, 200, JSON.stringify(answer));
+    return answer.token;
+  }
+}
+
+/** Less than a node keeps of one topic: a client that missed so many gets them all. */
+export const MISSED_MOST = 200;
+
+/** Waits until nobody is subscribed: an event is answered as not made. */
+export async function leftAlone(publisher, channel) {
+  const leave = async () => {
+    while (await publisher.publish(channel, 'is anybody there?')) await sleep(5);
+  };
+  await within(`all to leave ${channel}`, leave());
+}
+
+/**
+ * Publishes numbers one after the other until it is stopped. `counted` are those that were answered
+ * with an event, which is the promise that somebody hears them.
+ */
+export class Ticker {
+  counted = [];
+  /** Those without an answer, because the node went meanwhile. */
+  unknown = new Set();
+  /** It waits where it has counted so many. */
+  most = Infinity;
+  #isOver = false;
+
+  constructor(publisher, channel, { pauseMs = 5, options } = {}) {
+    this.done = this.#run(publisher, { name: channel, options }, pauseMs);
+  }
+
+  async stop() {
+    this.#isOver = true;
+    await this.done;
+  }
+
+  /** All that was counted is there, once and in order, and nothing that was answered otherwise. */
+  check(heard) {
+    assert.deepEqual(heard.filter((number) => !this.unknown.has(number)), this.counted);
+    const numbers = heard.map(Number);
+    assert.ok(numbers.every((number, place) => place === 0 || number > numbers[place - 1]));
+  }
+
+  async #run(publisher, event, pauseMs) {
+    for (let number = 0; !this.#isOver; number += 1) {
+      const payload = JSON.stringify(String(number));
+      const answer = await publisher.post('/publish', { ...event, payload });
+      // A node that stops or is overloaded says so.
+      const isTaken = answer === null || answer.status === 200 || answer.status === 503;
+      assert.ok(isTaken, JSON.stringify(answer));
+      if (answer === null) this.unknown.add(String(number));
+      else if (answer.eventId) this.counted.push(String(number));
+      await sleep(pauseMs);
+      while (this.counted.length >= this.most && !this.#isOver) await sleep(pauseMs);
+    }
+  }
+}

@@ -1,0 +1,224 @@
+// What the module for subscribers does when its connection is cut. The node takes a subscriber that
+// it lost for present for a while, or does not notice at all.
+import * as harness from './harness.mjs';
+import { assert, until, within } from './harness.mjs';
+import * as forge from './forge.mjs';
+import { Publisher, connect, freshContext, hears, listen } from './forge.mjs';
+import { Proxy } from './proxy.mjs';
+
+const CHANNEL = 'my-channel';
+
+/** A page with a subscriber, whose way to the node can be cut, and a publisher. */
+async function cuttablePage(subscription, options) {
+  const [context, proxy] = [freshContext(), await Proxy.to(harness.url)];
+  const [client, publisher] = [connect(context, { at: proxy.url, ...options }), new Publisher(context)];
+  return { context, proxy, client, publisher, ear: await listen(client, CHANNEL, subscription) };
+}
+
+const lost = (client) => until('the client knows', () => client.state() !== 'connected');
+
+/** Cuts and mends at once: the client comes back by itself. */
+async function reconnect({ client, proxy }) {
+  const count = client.states.filter(([state]) => state === 'connected').length;
+  proxy.cut({ isNoticed: true });
+  await lost(client);
+  proxy.mend();
+  await client.comesBack(count);
+}
+
+/** Nothing that was answered as published is missing, nothing comes twice, the order is kept. */
+async function checkCut(isNoticed) {
+  const everything = await cuttablePage();
+  const { client, proxy, publisher, ear } = everything;
+  const also = await listen(client, CHANNEL);
+  const ticker = new forge.Ticker(publisher, CHANNEL);
+  await until('it runs', () => ear.heard.length > 20);
+  const before = ticker.counted.length;
+  ticker.most = before + forge.MISSED_MOST;
+  proxy.cut({ isNoticed });
+  await lost(client);
+  await until('much is missed', () => ticker.counted.length > before + 50);
+  proxy.mend();
+  await client.comesBack(1);
+  ticker.most = Infinity;
+  await until('it runs again', () => ear.heard.length > before + forge.MISSED_MOST + 20);
+  await ticker.stop();
+  for (const one of [ear, also]) {
+    await hears(one, ticker.counted);
+    assert.deepEqual(one.errors, []);
+  }
+  proxy.close();
+}
+
+await harness.runCases({
+  async publications_wait_for_a_connection_and_leave_once() {
+    const everything = await cuttablePage();
+    const { context, client, proxy, ear } = everything;
+    const witness = await listen(connect(context), CHANNEL);
+    proxy.cut({ isNoticed: true });
+    await lost(client);
+    const waiting = ['a', 'b', 'c'].map((text) => client.publish(CHANNEL, text));
+    proxy.mend();
+    for (const answer of await within('the answers', Promise.all(waiting))) {
+      assert.equal(typeof answer.eventId, 'string', JSON.stringify(answer));
+    }
+    await hears(ear, ['a', 'b', 'c']);
+    await hears(witness, ['a', 'b', 'c']);
+    proxy.close();
+  },
+
+  async a_publication_without_an_answer_is_not_sent_again() {
+    const { context, client, proxy } = await cuttablePage();
+    const witness = await listen(connect(context), CHANNEL);
+    const answer = client.publish(CHANNEL, 'sent');
+    await until('it is sent', () => client.frames('publish').length === 1);
+    proxy.cut({ isNoticed: true });
+    assert.equal((await within('an answer', answer)).errors[0].code, 'UNKNOWN');
+    proxy.mend();
+    await client.comesBack(1);
+    await client.publish(CHANNEL, 'next');
+    const isHeard = () => witness.heard.at(-1) === 'next';
+    await until('the next is heard', isHeard);
+    assert.equal(client.frames('publish').length, 2);
+    proxy.close();
+  },
+
+  async nothing_is_missed_when_the_node_notices_the_cut() {
+    await checkCut(true);
+  },
+
+  async nothing_is_missed_when_the_node_does_not_notice_the_cut() {
+    await checkCut(false);
+  },
+
+  async a_connection_on_which_nothing_comes_any_more_is_replaced() {
+    const { client, proxy, publisher, ear } = await cuttablePage(undefined, { silenceMs: 500 });
+    await publisher.publish(CHANNEL, 'before');
+    await hears(ear, ['before']);
+    proxy.freeze();
+    assert.ok(await publisher.publish(CHANNEL, 'meanwhile'));
+    await client.comesBack(1);
+    await publisher.publish(CHANNEL, 'after');
+    await hears(ear, ['before', 'meanwhile', 'after']);
+    proxy.close();
+  },
+
+  async what_was_said_before_the_first_event_heard_is_not_replayed() {
+    const context = freshContext();
+    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const witness = await listen(connect(context), CHANNEL);
+    await publisher.publish(CHANNEL, 'before');
+    const client = connect(context, { at: proxy.url });
+    const ear = await listen(client, CHANNEL);
+    proxy.cut({ isNoticed: true });
+    await lost(client);
+    await publisher.publish(CHANNEL, 'meanwhile');
+    proxy.mend();
+    await client.comesBack(1);
+    await publisher.publish(CHANNEL, 'after');
+    await hears(ear, ['meanwhile', 'after']);
+    await hears(witness, ['before', 'meanwhile', 'after']);
+    proxy.close();
+  },
+
+  async a_replay_cut_short_is_asked_for_again() {
+    const context = freshContext();
+    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    await listen(connect(context), CHANNEL);
+    for (const number of [1, 2, 3]) await publisher.publish(CHANNEL, { number });
+    const client = connect(context, { at: proxy.url });
+    // The connection goes as soon as the subscription is there, before anything is replayed.
+    const heard = [];
+    await client.publish('another', 'x');
+    const [socket] = client.sockets;
+    const { onmessage } = socket;
+    socket.onmessage = (message) => {
+      if (JSON.parse(message.data).type !== 'event') onmessage(message);
+    };
+    await client.subscribe(CHANNEL, (payload) => heard.push(payload), { replaySeconds: 30 });
+    await reconnect({ client, proxy });
+    await publisher.publish(CHANNEL, { number: 4 });
+    await hears({ heard }, [1, 2, 3, 4].map((number) => ({ number })));
+    proxy.close();
+  },
+
+  async a_gap_is_told_to_the_callback() {
+    const { client, proxy, publisher, ear } = await cuttablePage();
+    await publisher.publish(CHANNEL, 'heard');
+    await hears(ear, ['heard']);
+    proxy.cut({ isNoticed: false });
+    await lost(client);
+    // More than a node keeps of one topic.
+    const missed = Array.from({ length: 300 }, (_, number) => `missed ${number}`);
+    for (const text of missed) assert.ok(await publisher.publish(CHANNEL, text), text);
+    proxy.mend();
+    await client.comesBack(1);
+    await until('all that is kept is heard', () => ear.heard.at(-1) === missed.at(-1));
+    assert.deepEqual(ear.errors.map(({ code }) => code), ['GAP']);
+    assert.ok(ear.errors[0] instanceof Error);
+    const kept = ear.heard.slice(1);
+    assert.ok(kept.length >= 100 && kept.length < missed.length, `${kept.length} are kept`);
+    assert.deepEqual(kept, missed.slice(-kept.length));
+    await publisher.publish(CHANNEL, 'after');
+    await until('it goes on', () => ear.heard.at(-1) === 'after');
+    proxy.close();
+  },
+
+  async who_leaves_while_the_connection_is_lost_is_not_brought_back() {
+    const { client, proxy, publisher, ear } = await cuttablePage();
+    const other = await listen(client, 'another');
+    proxy.cut({ isNoticed: true });
+    await lost(client);
+    await ear.unsubscribe();
+    proxy.mend();
+    await client.comesBack(1);
+    await publisher.publish('another', 'x');
+    await hears(other, ['x']);
+    const channels = client.frames('subscribe').map(({ channel }) => channel);
+    assert.deepEqual(channels, [CHANNEL, 'another', 'another']);
+    assert.deepEqual(ear.heard, []);
+    proxy.close();
+  },
+
+  async a_token_that_is_a_function_is_signed_for_every_connection() {
+    const context = freshContext();
+    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const client = connect(context, { at: proxy.url });
+    const signed = [];
+    const sign = async () => {
+      signed.push(await publisher.sign(CHANNEL, { users: ['a'] }));
+      return signed.at(-1);
+    };
+    const ear = await listen(client, CHANNEL, { token: sign });
+    const ticker = new forge.Ticker(new Publisher(context), CHANNEL);
+    await reconnect({ client, proxy });
+    await until('it subscribed again', () => client.answers('subscribed').length === 2);
+    await ticker.stop();
+    await publisher.publish(CHANNEL, 'after', { token: signed[0] });
+    await hears(ear, ['after']);
+    assert.equal(signed.length, 2);
+    assert.deepEqual(client.frames('subscribe').map(({ options }) => options.token), signed);
+    proxy.close();
+  },
+
+  async a_subscription_that_cannot_be_had_again_says_so() {
+    const context = freshContext();
+    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const tokens = [await publisher.sign(CHANNEL, {}), 'example-token'];
+    const client = connect(context, { at: proxy.url });
+    const ear = await listen(client, CHANNEL, { token: () => tokens.shift() });
+    const kept = await listen(client, CHANNEL);
+    await reconnect({ client, proxy });
+    await until('it says so', () => ear.errors.length === 1);
+    const [{ message, code }] = ear.errors;
+    assert.deepEqual([message, code], ['Realtime token validation failed: INVALID_TOKEN', 'INVALID_TOKEN']);
+    await publisher.publish(CHANNEL, 'x');
+    await hears(kept, ['x']);
+    await reconnect({ client, proxy });
+    await publisher.publish(CHANNEL, 'y');
+    await hears(kept, ['x', 'y']);
+    assert.equal(ear.errors.length, 1);
+    assert.deepEqual(ear.heard, []);
+    proxy.close();
+  },
+});
