@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use arc_swap::ArcSwap;
 use criterion::{BenchmarkId, Criterion};
 use fanfare::engine::definitions::Definitions;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
+use fanfare::engine::invocations::Invocations;
 use fanfare::engine::presence::MemberKey;
-use fanfare::hub::{About, Clock, Hub, Submission, encode, message_id};
-use fanfare::message::{Channel, ChannelOptions, ConnId, Durability, Group, Transport, WorkerId};
+use fanfare::hub::{About, Clock, Forge, Hub, Submission, encode, message_id};
+use fanfare::message::{Channel, ChannelOptions, ConnId, Group, ReplayWish, Transport, WorkerId};
 use fanfare::metrics::Metrics;
 use fanfare::protocol::engineio::Timings;
 use fanfare::router::{Inboxes, Mail, Router};
@@ -41,7 +43,7 @@ fn publish(criterion: &mut Criterion<CpuTime>) {
     for workers in 0..=WORKERS {
         let (hub, inboxes) = node(workers);
         let publication = Arc::new(support::publication());
-        for shape in Group::ALL {
+        for &shape in publication.channel.groups() {
             publication.frame(shape, encode);
         }
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
@@ -60,9 +62,8 @@ fn hub(criterion: &mut Criterion<CpuTime>) {
         let input = || (Channel::from(CHANNEL), support::content());
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
             let publish = |(channel, content)| {
-                let (definition, at, from) = (&definition, AT, None);
-                let level = Durability::Memory;
-                hub.publish(Submission { definition, channel, content, at, level, from }).is_ok()
+                let (options, at, history) = (definition.options, AT, None);
+                hub.publish(Submission { channel, content, options, at, history }).is_ok()
             };
             bencher.iter_custom(|times| publishing(times, &inboxes, input, publish));
         });
@@ -109,12 +110,15 @@ fn node(workers: usize) -> (Hub, Inboxes) {
         clock: Clock::new(),
         recovery: None,
         close_expired: false,
+        forge: Forge::default(),
+        invocations: Invocations::default(),
+        stamped: AtomicU64::new(0),
         about: About { driver: "none", driver_reason: String::new(), started: AT },
         shutdown: OnceLock::new(),
     };
     for worker in (0u8..).map(WorkerId).take(workers) {
-        for (slot, group) in (0..).zip(Group::ALL) {
-            join(&hub, ConnId { worker, slot, generation: 0 }, group);
+        for (slot, group) in (0..).zip(Channel::from(CHANNEL).groups()) {
+            join(&hub, ConnId { worker, slot, generation: 0 }, *group);
         }
     }
     empty(&inboxes);
@@ -132,6 +136,7 @@ fn join(hub: &Hub, connection: ConnId, group: Group) {
         options: ChannelOptions::default(),
         reply: None,
         comes_back: false,
+        replay: ReplayWish::default(),
         announcement: message_id(AT),
         now: AT,
         clock: 0,

@@ -10,7 +10,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Throughput};
 use fanfare::engine::index::{Counted, Index, NONE};
-use fanfare::message::{Channel, Group};
+use fanfare::message::Channel;
 
 use support::CHANNEL;
 
@@ -32,7 +32,7 @@ fn main() {
 }
 
 fn walk(index: &Index, channel: &Channel) {
-    for group in Group::ALL {
+    for &group in channel.groups() {
         for listener in index.listeners(channel, group) {
             black_box(listener.connection);
         }
@@ -55,7 +55,8 @@ fn index(subscribers: u32) -> Index {
 fn subscribe(index: &mut Index, connection: u32, channel: &Channel) {
     // Nothing ends here, so nobody needs the head of a connection's subscriptions afterwards.
     let mut first = NONE;
-    let group = Group::ALL[connection as usize % Group::COUNT];
+    let groups = channel.groups();
+    let group = groups[connection as usize % groups.len()];
     let counted = Counted { group, is_present: true };
     index.joined(connection, &mut first, channel, counted);
     index.activate(first, channel, group);

@@ -27,7 +27,7 @@ fn main() {
 fn encode(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("protocol/encode");
     let message = support::publication();
-    for shape in Group::ALL {
+    for &shape in Channel::from(CHANNEL).groups() {
         group.bench_function(BenchmarkId::new("message", format!("{shape:?}")), |bencher| {
             bencher.iter(|| protocol::encode(black_box(&message), shape));
         });

@@ -1,6 +1,7 @@
 //! What the hot threads share, and [`Hub::publish`]: the way of every publication, whoever sends
 //! it, from its content to the workers' mailboxes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,10 +10,12 @@ use arc_swap::ArcSwap;
 use crate::engine::Mailboxes;
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::{Directory, Overloaded, Published};
+use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
 use crate::message::{
-    Activation, Channel, ChannelDefinition, Content, Deactivation, Delivery, Durability,
-    FrameBytes, Group, MessageId, Millis, Nanos, Publication, Record, WorkerId,
+    Activation, Api, Channel, ChannelDefinition, ChannelOptions, Content, Deactivation, Delivery,
+    Durability, FrameBytes, Group, MessageId, Millis, Nanos, PresenceMode, Publication, Record,
+    SlowConsumer, WorkerId,
 };
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -41,6 +44,12 @@ pub struct Hub {
     pub recovery: Option<Recovery>,
     /// Whether clients are closed when their token expires.
     pub close_expired: bool,
+    /// How Forge Realtime is served.
+    pub forge: Forge,
+    /// The invocations that Forge apps may publish for, as they were registered.
+    pub invocations: Invocations,
+    /// The latest timestamp of an event.
+    pub stamped: AtomicU64,
     /// What the node says of itself.
     pub about: About,
     /// Set once the node stops.
@@ -67,6 +76,41 @@ pub struct Recovery {
     pub window: Millis,
     /// Bytes of each worker's log.
     pub log_bytes: usize,
+}
+
+/// How Forge Realtime is served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forge {
+    /// For how many seconds a topic keeps its events; 0 for not at all.
+    pub replay_seconds: u32,
+    /// For how long a subscriber whose connection was lost counts as listening, in milliseconds.
+    pub linger: Millis,
+    /// Operations a second that each installation may do; 0 for as many as it likes.
+    pub rate_limit: u32,
+    /// Whether a subscription ends with its realtime token.
+    pub enforce_token_expiry: bool,
+    /// Longest payload, in bytes.
+    pub payload_bytes: usize,
+    /// Whether who hears global channels must have the scope for it, even where the token says
+    /// nothing of scopes.
+    pub require_scopes: bool,
+    /// What becomes of a subscriber that does not keep up.
+    pub slow_consumer: SlowConsumer,
+    /// Whether registered invocations are served to callers without a credential of their own.
+    pub trusts_callers: bool,
+}
+
+impl Forge {
+    /// How topics behave.
+    pub fn options(&self) -> ChannelOptions {
+        ChannelOptions {
+            ephemeral: true,
+            presence: PresenceMode::Off,
+            slow_consumer: self.slow_consumer,
+            replay_seconds: self.replay_seconds,
+            rate_limit: 0,
+        }
+    }
 }
 
 /// How a node stops.
@@ -127,19 +171,37 @@ impl Default for Clock {
 /// What somebody wants published.
 #[derive(Debug)]
 pub struct Submission<'a> {
-    /// What governs the channel.
-    pub definition: &'a Arc<ChannelDefinition>,
     /// Where.
     pub channel: Channel,
     /// What.
     pub content: Content,
+    /// How the channel behaves.
+    pub options: ChannelOptions,
     /// Now, by the wall.
     pub at: Millis,
+    /// How it is kept in history, where it is.
+    pub history: Option<ToKeep<'a>>,
+}
+
+/// How a publication is to be kept in history.
+#[derive(Debug)]
+pub struct ToKeep<'a> {
+    /// What governs the channel.
+    pub definition: &'a Arc<ChannelDefinition>,
     /// How safe it must be before its publisher is answered.
     pub level: Durability,
     /// Whom to tell then ([`AnswerBody::Kept`](crate::router::AnswerBody::Kept)); nobody, where
-    /// the level is reached at once. Not asked for on an ephemeral channel.
+    /// the level is reached at once.
     pub from: Option<(AcceptorId, Ticket)>,
+}
+
+/// A Forge event that was published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EventReceipt {
+    /// Its id.
+    pub id: MessageId,
+    /// Its timestamp.
+    pub at: Millis,
 }
 
 /// Why nothing was published: nobody gets it, nothing is kept.
@@ -161,22 +223,24 @@ impl Hub {
         &self,
         submission: Submission<'_>,
     ) -> Result<(Arc<Publication>, Published), Refused> {
-        let Submission { definition, channel, content, at, level, from } = submission;
+        let Submission { channel, content, options, at, history: to_keep } = submission;
         let groups = self.directory.groups(&channel);
         let accepted = self.clock.nanos();
+        let is_recoverable = self.recovery.is_some() && channel.api() == Api::Insforge;
         let publication = Publication::new(message_id(at), channel, at, content);
-        let publication = publication.accepted(accepted).under(definition.options);
-        let publication = Arc::new(publication.recoverable(self.recovery.is_some()));
+        let publication = publication.accepted(accepted).under(options);
+        let publication = Arc::new(publication.recoverable(is_recoverable));
         for group in groups.iter() {
             publication.frame(group, encode);
         }
         let history = &self.router.history;
-        let place = match definition.options.ephemeral {
-            true => None,
-            false => Some(history.reserve(&publication).ok_or(Refused::HistoryFull)?),
+        let place = match to_keep {
+            None => None,
+            Some(_) => Some(history.reserve(&publication).ok_or(Refused::HistoryFull)?),
         };
         let keep = |audience| {
-            let Some(place) = place else { return };
+            let (Some(place), Some(to_keep)) = (place, to_keep) else { return };
+            let ToKeep { definition, level, from } = to_keep;
             let definition = definition.clone();
             let record = Record { publication: publication.clone(), definition, audience };
             history.post(place, Keep { record, level, from });
@@ -187,6 +251,40 @@ impl Hub {
             Refused::Overloaded
         })?;
         Ok((publication, published))
+    }
+
+    /// Publishes a Forge event, where anybody listens to its topic; else nothing happens.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`], where a worker concerned has no room for it.
+    pub fn publish_event(
+        &self,
+        topic: Channel,
+        payload: &str,
+    ) -> Result<Option<EventReceipt>, Refused> {
+        let content = Content::Event { payload: payload.into() };
+        let (options, at) = (self.forge.options(), self.stamp());
+        let submission = Submission { channel: topic, content, options, at, history: None };
+        let (publication, published) = self.publish(submission)?;
+        let receipt = EventReceipt { id: publication.id, at };
+        Ok((published.offset > 0).then_some(receipt))
+    }
+
+    /// Whether an installation may do one more thing, on Forge. If so, that is taken note of.
+    pub fn admit_installation(&self, installation: &str) -> bool {
+        let rate = self.forge.rate_limit;
+        if rate == 0 {
+            return true;
+        }
+        let now = self.clock.monotonic();
+        self.directory.admit(&Channel::installation(installation), rate, now)
+    }
+
+    /// Milliseconds since the epoch, never less than it said before: what Forge events are stamped
+    /// with (contract F27).
+    fn stamp(&self) -> Millis {
+        let now = self.clock.wall();
+        now.max(self.stamped.fetch_max(now, Ordering::Relaxed))
     }
 }
 

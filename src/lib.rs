@@ -100,6 +100,15 @@
 //! nobody else waits for it. The place for the answer is reserved in the worker's mailbox before
 //! the question is put. Without policies all this costs one look at an atomic pointer.
 //!
+//! # Two interfaces, one engine
+//!
+//! A Forge topic is a channel like any other, named by a keyed hash of its scope
+//! ([`auth::forge`]), so that one look-up finds who hears a publication. InsForge and Forge differ
+//! in `protocol` and `api` only, and in who may: `worker/forge.rs` and `acceptor/forge.rs` settle
+//! that. From [`hub::Hub::publish`] on everything is the same: directory, mail, index, outbox,
+//! drain. An event's payload is a span of what its publisher sent ([`wire::json`]): a JSON string
+//! stays the text that it came as.
+//!
 //! # How a node ends
 //!
 //! SIGTERM or SIGINT: `node/stop.rs` sets [`hub::Hub::shutdown`], which every hot thread sees in
@@ -124,8 +133,8 @@
 //! | module | is | may import |
 //! |---|---|---|
 //! | [`message`], [`limits`] | the vocabulary; every bound by name | each other |
-//! | [`wire`] | bytes to frames and requests, and back | `limits` |
-//! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits` |
+//! | [`wire`] | bytes to frames, requests and JSON envelopes, and back | `limits` |
+//! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits`, `wire` |
 //! | [`engine`] | state and decisions: directory, index, outbox, presence | `message`, `limits` |
 //! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
 //! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire` |
@@ -194,6 +203,18 @@
 //! - **A lone publication is committed at once, and under load commits are paced** by
 //!   [`limits::COMMIT_EVERY_MS`], sleeping rather than waiting for the queue, so that publishers
 //!   have nobody to wake.
+//! - **A Forge event needs a listener** ([`engine::directory`]): whether it has one is decided under
+//!   the same lock that gives it its place, so that the answer is exact. Who was cut off counts as
+//!   one until `forge.linger_ms` is over, by a time in the directory's entry, since what it misses
+//!   is in the topic's ring.
+//! - **What a client has missed is found by the last event that it knows**, not by time: it asks
+//!   for what came after that, and is told where the ring no longer reaches back so far.
+//! - **An installation's rate is a bucket in the directory**, under a name that no topic has: the
+//!   same lock, and swept out like everything there.
+//! - **Registered invocations are behind locks of their own** ([`engine::invocations`]), held for a
+//!   look into a map, and only on the way of a call that names one.
+//! - **Topics and realtime tokens are keyed from the JWT secret**, under labels of their own: nodes
+//!   that share it agree, and nothing signed for one purpose passes for another.
 //! - **A webhook's address is checked where it is connected to** ([`side::webhook`]): names are
 //!   resolved by a resolver of our own that leaves out what is not public, so that a name cannot
 //!   show one address to a check and another to the connection. What those who offer a call had to

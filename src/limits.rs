@@ -135,6 +135,37 @@ pub const SWEEP_STEPS: usize = 4;
 /// refused as `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 
+/// How long a client of Forge has to prove its context, in milliseconds; then it is closed (4401).
+pub const FORGE_CONNECT_MS: u64 = 5_000;
+/// How long a client of Forge stays connected whose context token has expired, in milliseconds;
+/// then it is closed (4401). It can do nothing meanwhile but bring a newer one.
+pub const FORGE_GRACE_MS: u64 = 5_000;
+/// Between two tries to end a subscription whose token has expired, in milliseconds, where a
+/// mailbox has no room for that.
+pub const FORGE_RETRY_MS: u64 = 10;
+
+/// Invocations of Forge that are registered at a time. At the bound those that have expired make
+/// room; where none has, the next one is refused with 503 and Retry-After.
+pub const INVOCATIONS_MAX: usize = 65_536;
+/// Longest description of one, in bytes, so that all of them are bounded. Beyond it 413.
+pub const INVOCATION_BYTES_MAX: usize = TOKEN_BYTES_MAX;
+/// Longest id of one, in bytes.
+pub const INVOCATION_ID_BYTES_MAX: usize = 255;
+/// Longest time for which one may be registered, in seconds.
+pub const INVOCATION_TTL_S_MAX: u32 = 900;
+/// Longest name of a Forge channel, in bytes. A longer one is refused with 400 or `INVALID_INPUT`.
+pub const FORGE_CHANNEL_BYTES_MAX: usize = 255;
+/// Least and most that `forge.payload_bytes` may allow a Forge payload to have, in bytes of the
+/// unescaped string. The most leaves room for the envelope within [`MESSAGE_BYTES_MAX`].
+pub const FORGE_PAYLOAD_BYTES_MIN: usize = 1_024;
+/// See [`FORGE_PAYLOAD_BYTES_MIN`].
+pub const FORGE_PAYLOAD_BYTES_MAX: usize = 900_000;
+/// Longest time for which a Forge channel may seem to have a subscriber whose connection was lost,
+/// in milliseconds (`forge.linger_ms`).
+pub const FORGE_LINGER_MS_MAX: u64 = 600_000;
+/// Operations a second of one installation that Forge itself allows (`forge.rate_limit = "forge"`).
+pub const FORGE_RATE_LIMIT: u32 = 50;
+
 /// Policies of one side. More are refused as `INVALID_INPUT`.
 pub const POLICIES_MAX: usize = 64;
 /// Roles that one policy names. More are refused as `INVALID_INPUT`.
@@ -182,6 +213,16 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
 
+/// Longest time for which a Forge context or invocation token may still be valid, in seconds. One
+/// that would be valid for longer is refused, and `fanfare token` makes none.
+pub const PROOF_S_MAX: u64 = 900;
+/// Longest name of a Forge installation, in bytes. A token, registration or header with a longer
+/// one is refused.
+pub const INSTALLATION_BYTES_MAX: usize = 512;
+/// Longest claims of a Forge realtime token, in bytes of JSON, as given and in canonical form.
+/// Longer ones are refused with 400.
+pub const CLAIMS_BYTES_MAX: usize = 4_096;
+
 /// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
 /// until one ends; the kernel's backlog holds the newcomers.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
@@ -191,6 +232,14 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Longest HTTP request body, in bytes. Beyond it 413.
 pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+
+/// How deep the values of a JSON envelope (`wire::json`) may lie in each other. A deeper one is
+/// refused as malformed.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Longest JSON envelope, in bytes, after which a thread keeps the memory that taking it apart took.
+pub const JSON_KEPT_BYTES_MAX: usize = 128 * 1024;
+/// Values and signs of one that it keeps memory for, some 24 bytes each.
+pub const JSON_KEPT_NODES_MAX: usize = 4_096;
 
 /// Times that a webhook is called for one publication; then the call is given up and counted.
 pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
@@ -291,6 +340,12 @@ const _: () = assert!(
         && REPLAY_BYTES_MAX <= REPLAY_TOTAL_BYTES_MAX,
     "any publication can be kept"
 );
+const _: () = assert!(
+    (CLAIMS_BYTES_MAX + 2 * INSTALLATION_BYTES_MAX + 2 * CHANNEL_BYTES_MAX + 512) * 4 / 3
+        <= TOKEN_BYTES_MAX,
+    "every realtime token that is signed is short enough to be looked at"
+);
+const _: () = assert!(FORGE_PAYLOAD_BYTES_MAX < MESSAGE_BYTES_MAX, "the envelope has room");
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(
     WEBHOOK_WAITING_MAX >= WEBHOOKS_PER_DEFINITION_MAX

@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
-use fanfare::auth::{UserClaims, sign_user};
-use fanfare::config::{Arguments, Config, ConfigError, LogFormat, Place, secrets};
+use fanfare::auth::forge::MintError;
+use fanfare::config::{Arguments, Config, ConfigError, LogFormat, Place};
 use fanfare::node::{self, NodeError, Started};
+
+// In a folder of this program's name, apart from the modules of the library.
+#[path = "main/token.rs"]
+mod token;
 
 /// Small size classes, and memory that is given back after bursts.
 #[global_allocator]
@@ -42,7 +44,7 @@ enum Command {
     /// Run the node (what happens without a command)
     Serve(Serve),
     /// Print a signed token for trying things out
-    Token(Token),
+    Token(token::Token),
     /// Validate a configuration and print the effective one, secrets masked
     Check(Check),
 }
@@ -98,42 +100,13 @@ struct Whereabouts {
     data_dir: Option<OsString>,
 }
 
-#[derive(Args)]
-#[command(
-    after_help = "The secret is FANFARE_JWT_SECRET, or the one that a node has kept in its data
-directory since its first start. The token is all that is printed.
-
-Example:
-  TOKEN=$(fanfare token user --sub 770e8400-e29b-41d4-a716-446655440000)
-
-Exit codes: 0 good, 2 wrong usage or configuration, or no keys yet,
-1 any other failure"
-)]
-struct Token {
-    /// For whom: a user, or an administrator
-    #[arg(value_enum)]
-    kind: TokenKind,
-    /// The token's subject
-    #[arg(long, default_value = "user-1", value_parser = NonEmptyStringValueParser::new())]
-    sub: String,
-    /// Seconds until it expires
-    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
-    expires_in: u64,
-    #[command(flatten)]
-    place: Whereabouts,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum TokenKind {
-    User,
-    Admin,
-}
-
 /// Why a command did not do what it is for.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Token(#[from] MintError),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
@@ -149,7 +122,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(serve_with)) => serve(serve_with),
-        Some(Command::Token(token)) => print_token(token),
+        Some(Command::Token(token)) => token::print(token),
         Some(Command::Check(check_with)) => check(check_with),
     };
     let Err(failure) = done else { return ExitCode::SUCCESS };
@@ -158,6 +131,7 @@ fn main() -> ExitCode {
     }
     match failure {
         Failure::Node(error) => ExitCode::from(error.exit_code()),
+        Failure::Token(_) => ExitCode::from(2),
         Failure::Output(_) => ExitCode::FAILURE,
     }
 }
@@ -182,21 +156,6 @@ fn check(Check { settings }: Check) -> Result<(), Failure> {
     let config = load(settings)?;
     node::check(&config)?;
     print(&config.effective())
-}
-
-fn print_token(token: Token) -> Result<(), Failure> {
-    let Token { kind, sub, expires_in, place } = token;
-    let config = load(Settings { place, listen: None, workers: None, conformance: false })?;
-    let secret = secrets::jwt_secret(&config)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let role = match kind {
-        TokenKind::User => "authenticated",
-        TokenKind::Admin => "project_admin",
-    };
-    let exp = Some(now.saturating_add(expires_in));
-    let claims = UserClaims { sub: &sub, role: Some(role), email: None, exp };
-    let token = sign_user(secret.expose(), &claims).map_err(NodeError::from)?;
-    print(&format!("{token}\n"))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -49,7 +49,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("hub", &["message", "limits", "wire", "protocol", "engine", "metrics", "router"]),
     ("limits", &[]),
     ("wire", &["limits"]),
-    ("protocol", &["message", "limits"]),
+    ("protocol", &["message", "limits", "wire"]),
     ("engine", &["message", "limits"]),
     ("auth", &["message", "limits"]),
     ("config", &["message", "limits"]),

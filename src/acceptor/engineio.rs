@@ -1,13 +1,13 @@
 //! Engine.IO over HTTP (contract sections 7.2 and 7.4): requests are checked here and forwarded to
 //! the worker on which the session lives; upgrades hand the socket over to it.
 
+use super::handover::upgrade;
 use super::http::{End, Http};
 use super::{Acceptor, Outcome, rest};
 use crate::api::ApiError;
 use crate::message::{App, SessionId, WorkerId};
 use crate::protocol::engineio::{RequestError, decode_id};
-use crate::router::{AnswerBody, Handover, Mail, Poll, PollRefusal, PollRequest, Purpose, Slot};
-use crate::wire::handshake;
+use crate::router::{AnswerBody, Mail, Poll, PollRefusal, PollRequest, Purpose, Slot};
 use crate::wire::http::{Method, Request, Response};
 
 /// The payload that ends a session.
@@ -25,7 +25,7 @@ pub(super) async fn answer(
             http.body(request).await?;
             Ok(Outcome::Respond(rest::response(ApiError::stopping().into())))
         }
-        Ok(Wanted::Upgrade(purpose)) => Ok(upgrade(request, purpose)),
+        Ok(Wanted::Upgrade(purpose)) => Ok(upgrade(request, purpose, None)),
         Ok(Wanted::Open) => {
             http.body(request).await?;
             let worker = acceptor.hub.router.assign();
@@ -48,7 +48,7 @@ pub(super) async fn answer(
 
 /// The conformance echo.
 pub(super) fn echo(request: &Request) -> Outcome {
-    upgrade(request, Purpose::Echo)
+    upgrade(request, Purpose::Echo, None)
 }
 
 /// What a request asks for.
@@ -103,41 +103,6 @@ fn refused(request: &Request, error: RequestError) -> Response {
     match request.upgrade {
         true => Response::with_type(400, "text/html", error.message()),
         false => Response::json(400, error.json()),
-    }
-}
-
-fn upgrade(request: &Request, purpose: Purpose) -> Outcome {
-    match handshake::check(request) {
-        Ok(accept) => Outcome::Upgrade(purpose, accept.as_str().to_owned()),
-        Err(error) => {
-            let mut response = Response::text(error.status(), error.to_string());
-            for (name, value) in error.headers() {
-                response = response.header(name, *value);
-            }
-            Outcome::Respond(response)
-        }
-    }
-}
-
-/// Gives the socket to the worker that it belongs to.
-pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accept: String) {
-    let router = &acceptor.hub.router;
-    let (socket, leftover) = match http.into_socket() {
-        Ok(taken) => taken,
-        Err(error) => return tracing::warn!(%error, "an upgrade failed for want of descriptors"),
-    };
-    let worker = match purpose {
-        Purpose::Probe(session) => {
-            router.assign_to(session.worker);
-            session.worker
-        }
-        Purpose::EngineIo(_) | Purpose::Echo => router.assign(),
-    };
-    let handover = Handover { socket, leftover, accept: Some(accept), purpose };
-    if !router.control(worker, Mail::Adopt(Box::new(handover))) {
-        // The socket was dropped with the mail: the client sees that and tries again.
-        router.unassign(worker);
-        acceptor.counters.refused_overloaded.add(1);
     }
 }
 

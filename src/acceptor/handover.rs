@@ -1,9 +1,58 @@
-//! Taking a socket out of the runtime's hands.
+//! WebSocket handshakes, and giving the socket to its worker: out of the runtime's hands.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use monoio::net::TcpStream;
+
+use super::http::Http;
+use super::{Acceptor, Outcome};
+use crate::router::{Accepted, Handover, Mail, Purpose};
+use crate::wire::handshake;
+use crate::wire::http::{Request, Response};
+
+/// Has a connection become a WebSocket, if its client keeps to the rules of that.
+pub(super) fn upgrade(
+    request: &Request,
+    purpose: Purpose,
+    protocol: Option<&'static str>,
+) -> Outcome {
+    match handshake::check(request) {
+        Ok(accept) => {
+            let key = accept.as_str().to_owned();
+            Outcome::Upgrade(purpose, Accepted { key, protocol })
+        }
+        Err(error) => {
+            let mut response = Response::text(error.status(), error.to_string());
+            for (name, value) in error.headers() {
+                response = response.header(name, *value);
+            }
+            Outcome::Respond(response)
+        }
+    }
+}
+
+/// Gives the socket to the worker that it belongs to.
+pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accept: Accepted) {
+    let router = &acceptor.hub.router;
+    let (socket, leftover) = match http.into_socket() {
+        Ok(taken) => taken,
+        Err(error) => return tracing::warn!(%error, "an upgrade failed for want of descriptors"),
+    };
+    let worker = match &purpose {
+        Purpose::Probe(session) => {
+            router.assign_to(session.worker);
+            session.worker
+        }
+        Purpose::EngineIo(_) | Purpose::Forge(_) | Purpose::Echo => router.assign(),
+    };
+    let handover = Handover { socket, leftover, accept: Some(accept), purpose };
+    if !router.control(worker, Mail::Adopt(Box::new(handover))) {
+        // The socket was dropped with the mail: the client sees that and tries again.
+        router.unassign(worker);
+        acceptor.counters.refused_overloaded.add(1);
+    }
+}
 
 /// A descriptor of the stream's socket that the runtime knows nothing of.
 ///

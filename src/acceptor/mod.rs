@@ -3,6 +3,7 @@
 //! workers only through mailboxes.
 
 mod engineio;
+mod forge;
 mod handover;
 mod health;
 mod history;
@@ -19,15 +20,19 @@ use std::time::Duration;
 
 use monoio::net::{TcpListener, TcpStream};
 
-use crate::api::ApiError;
-use crate::auth::Authenticator;
+use crate::api::{self, ApiError};
+use crate::auth::Authenticators;
 use crate::config;
 use crate::hub::Hub;
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::message::{App, SessionId};
 use crate::metrics::{Counter, Counters};
-use crate::router::{AcceptorId, Answer, AnswerBody, Inbox, Mailbox, Purpose, Slot, Ticket, Wish};
+use crate::router::{
+    Accepted, AcceptorId, Answer, AnswerBody, Inbox, Mailbox, Purpose, Slot, Ticket, Wish,
+};
 use crate::wire::http::{HttpError, Method, Request, Response};
+use crate::wire::json::Scratch;
+use handover::hand_over;
 use health::Findings;
 use http::{End, Http};
 use tickets::{Pending, Tickets};
@@ -41,7 +46,9 @@ pub struct Acceptor {
     id: AcceptorId,
     hub: Arc<Hub>,
     mailbox: Arc<Mailbox<Answer>>,
-    auth: RefCell<Authenticator>,
+    auth: RefCell<Authenticators>,
+    /// What bodies of Forge are taken apart in.
+    json: RefCell<Scratch>,
     counters: Arc<Counters>,
     times: config::Http,
     conformance: bool,
@@ -57,7 +64,7 @@ enum Outcome {
     /// It is answered with packets of a session, which would be lost if the client did not take it.
     Deliver(Response, SessionId),
     /// The connection becomes a WebSocket.
-    Upgrade(Purpose, String),
+    Upgrade(Purpose, Accepted),
 }
 
 impl Acceptor {
@@ -66,7 +73,7 @@ impl Acceptor {
         id: AcceptorId,
         hub: Arc<Hub>,
         config: &config::Config,
-        auth: Authenticator,
+        auth: Authenticators,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -74,6 +81,7 @@ impl Acceptor {
             mailbox: hub.router.acceptors[usize::from(id.0)].clone(),
             hub,
             auth: RefCell::new(auth),
+            json: RefCell::default(),
             counters,
             times: config.http.clone(),
             conformance: config.conformance,
@@ -219,7 +227,7 @@ async fn serve_requests(acceptor: &Acceptor, mut http: Http) {
             Outcome::Respond(response) => (response, None),
             Outcome::Deliver(response, session) => (response, Some(session)),
             Outcome::Upgrade(purpose, accept) => {
-                return engineio::hand_over(acceptor, http, purpose, accept);
+                return hand_over(acceptor, http, purpose, accept);
             }
         };
         count_refusal(&acceptor.counters, response.status);
@@ -256,6 +264,7 @@ fn is_unfinished(request: &Request, response: &Response) -> bool {
 fn count_refusal(counters: &Counters, status: u16) {
     match status {
         401 | 403 => counters.refused_unauthorized.add(1),
+        429 => {}
         400..500 => counters.refused_invalid.add(1),
         _ => {}
     }
@@ -298,7 +307,8 @@ async fn refuse(acceptor: &Acceptor, mut http: Http, request: Option<&Request>, 
             ApiError::http(error.status(), error.to_string())
         }
     };
-    let mut response = rest::response(error.into());
+    let of_forge = request.filter(|_| error.status() == 413).and_then(forge::body_too_long);
+    let mut response = rest::response(of_forge.unwrap_or_else(|| error.into()));
     if let Some(request) = request {
         response = allow_origin(response, request);
     }
@@ -324,6 +334,7 @@ async fn answer(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Resu
             engineio::answer(acceptor, http, request, App::EngineIoConformance).await
         }
         "/_test/echo" if acceptor.conformance => Ok(engineio::echo(request)),
+        path if api::forge::is_ours(path) => forge::answer(acceptor, http, request).await,
         "/metrics" => scrape::answer(acceptor, http, request).await.map(Outcome::Respond),
         _ => rest::answer(acceptor, http, request).await.map(Outcome::Respond),
     }

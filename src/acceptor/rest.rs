@@ -7,7 +7,7 @@ use crate::api::history::check_clear;
 use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
-use crate::hub::{Refused, Submission};
+use crate::hub::{Refused, Submission, ToKeep};
 use crate::message::{
     Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Sender,
 };
@@ -34,12 +34,18 @@ pub(super) async fn answer(
 
 /// A reply as HTTP sends it.
 pub(super) fn response(reply: Reply) -> Response {
-    let mut response = Response::json(reply.status, reply.body);
+    let mut response = match reply.status {
+        204 => Response::empty(204),
+        status => Response::json(status, reply.body),
+    };
     if let Some(seconds) = reply.retry_after_s {
         response = response.header("Retry-After", seconds.to_string());
     }
     if let Some(allow) = reply.allow {
         response = response.header("Allow", allow);
+    }
+    if let Some(code) = reply.proxy_error {
+        response = response.header("forge-proxy-error", code);
     }
     response
 }
@@ -103,9 +109,13 @@ fn uuid_bytes() -> uuid::Bytes {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid().into_bytes()
 }
 
-fn check_admin(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<(), ApiError> {
-    let mut auth = acceptor.auth.borrow_mut();
-    let verdict = auth.admin(request.header("authorization"), request.header("x-api-key"), now_s);
+pub(super) fn check_admin(
+    acceptor: &Acceptor,
+    request: &Request,
+    now_s: u64,
+) -> Result<(), ApiError> {
+    let users = &mut acceptor.auth.borrow_mut().users;
+    let verdict = users.admin(request.header("authorization"), request.header("x-api-key"), now_s);
     verdict.map_err(|error| {
         tracing::debug!(%error, "refusing an administrator's credential");
         ApiError::auth(error.status(), error.error(), error.to_string(), error.next_actions())
@@ -136,13 +146,14 @@ async fn publish(
         payload: wanted.payload.get().into(),
         sender: Sender::System,
     };
+    let from = pending.as_ref().map(|pending| (acceptor.id, pending.ticket()));
+    let to_keep = ToKeep { definition: &definition, level, from };
     let published = hub.publish(Submission {
-        definition: &definition,
         channel: Channel::from(&*wanted.channel),
         content,
+        options: definition.options,
         at: now,
-        level,
-        from: pending.as_ref().map(|pending| (acceptor.id, pending.ticket())),
+        history: (!definition.options.ephemeral).then_some(to_keep),
     });
     let (publication, published) = published.map_err(|refused| {
         if pending.is_some() {

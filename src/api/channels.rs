@@ -134,12 +134,12 @@ impl Reply {
             .collect_seq(definitions.iter().map(|one| ChannelJson::from(&**one)))
             .expect("writing structs of strings and numbers to memory succeeds");
         let body = String::from_utf8(body).expect("JSON is UTF-8");
-        Self { status: 200, body, retry_after_s: None, allow: None }
+        Self::of(200, body)
     }
 
     /// 200: the channel is gone.
     pub fn channel_deleted() -> Self {
-        Self { status: 200, body: DELETED.into(), retry_after_s: None, allow: None }
+        Self::of(200, DELETED.into())
     }
 }
 

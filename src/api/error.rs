@@ -26,6 +26,28 @@ impl ApiError {
         Self::new(404, "NOT_FOUND", "Channel not found")
     }
 
+    /// 404: no invocation that is registered has the id.
+    pub fn invocation_not_found() -> Self {
+        Self::new(404, "NOT_FOUND", "Invocation not found")
+    }
+
+    /// 400: no invocation can have the id.
+    pub fn invalid_invocation_id() -> Self {
+        let bytes_max = limits::INVOCATION_ID_BYTES_MAX;
+        Self::invalid_input(format!(
+            "id: Expected 1 to {bytes_max} visible ASCII characters, and no comma among them"
+        ))
+    }
+
+    /// 503 with `Retry-After`: [`limits::INVOCATIONS_MAX`] are registered.
+    pub fn invocations_full() -> Self {
+        let count = limits::INVOCATIONS_MAX;
+        let message = format!("There are {count} invocations registered, the most allowed");
+        let refused = Self::new(503, "OVERLOADED", message);
+        Self { retry_after_s: Some(1), ..refused }
+            .advise("Register them for less time, or use signed invocation tokens")
+    }
+
     /// 404: the path is none of ours. `url` is the request's path with its query.
     pub fn endpoint_not_found(url: &str) -> Self {
         Self::new(404, "NOT_FOUND", format!("Endpoint {url} not found"))
@@ -210,6 +232,9 @@ mod tests {
             (ApiError::payload_too_large(5), 413, "PAYLOAD_TOO_LARGE"),
             (ApiError::overloaded(), 503, "OVERLOADED"),
             (ApiError::stopping(), 503, "DRAINING"),
+            (ApiError::invocation_not_found(), 404, "NOT_FOUND"),
+            (ApiError::invalid_invocation_id(), 400, "INVALID_INPUT"),
+            (ApiError::invocations_full(), 503, "OVERLOADED"),
             (ApiError::unknown_cursor(), 400, "INVALID_INPUT"),
             (ApiError::page_too_long(), 400, "INVALID_INPUT"),
             (ApiError::too_slow(), 503, "QUERY_TIMEOUT"),
@@ -223,5 +248,6 @@ mod tests {
             assert_eq!((refusal.status(), refusal.code()), (status, code), "{refusal}");
         }
         assert_eq!(Reply::from(ApiError::overloaded()).retry_after_s, Some(1));
+        assert_eq!(Reply::from(ApiError::invocations_full()).retry_after_s, Some(1));
     }
 }

@@ -156,7 +156,7 @@ impl Reply {
     }
 
     fn ok(body: String) -> Self {
-        Self { status: 200, body, retry_after_s: None, allow: None }
+        Self::of(200, body)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod channels;
 mod dates;
 pub mod error;
 mod fields;
+pub mod forge;
 pub mod history;
 pub mod messages;
 pub mod permissions;

@@ -15,6 +15,8 @@ pub struct Reply {
     pub retry_after_s: Option<u32>,
     /// Value of `Allow`, which a 405 must carry (RFC 9110 section 15.5.6).
     pub allow: Option<&'static str>,
+    /// Value of `forge-proxy-error`: what is wrong with the headers of a Forge call.
+    pub proxy_error: Option<&'static str>,
 }
 
 impl Reply {
@@ -33,7 +35,12 @@ impl Reply {
 
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_string(body).expect("structs of strings and numbers serialize");
-        Self { status, body, retry_after_s: None, allow: None }
+        Self::of(status, body)
+    }
+
+    /// An answer whose body is JSON already, or nothing.
+    pub(super) fn of(status: u16, body: String) -> Self {
+        Self { status, body, retry_after_s: None, allow: None, proxy_error: None }
     }
 }
 

@@ -1,94 +1,100 @@
 //! Tokens that were verified, so that a token is verified once however often it comes back.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-
-use crate::message::Credential;
 
 /// SHA-256 of a token: the token itself need not be kept, and cannot be read from a core dump.
 pub(super) type TokenDigest = [u8; 32];
 
-/// A bounded map from tokens to credentials. At the bound the oldest is forgotten, which costs its
-/// holder one more verification. Every operation takes constant time.
+/// A bounded map from tokens to what they prove. At the bound the oldest is forgotten, which costs
+/// its holder one more verification. Every operation takes constant time.
 #[derive(Debug)]
-pub(super) struct TokenCache {
-    credentials: HashMap<TokenDigest, Arc<Credential>>,
-    /// The keys of `credentials`, oldest first, each exactly once.
+pub(super) struct TokenCache<T> {
+    proofs: HashMap<TokenDigest, Proof<T>>,
+    /// The keys of `proofs`, oldest first, each exactly once.
     ages: VecDeque<TokenDigest>,
     entries_max: usize,
 }
 
-impl TokenCache {
+/// What a token proves, and until when.
+#[derive(Debug)]
+pub(super) struct Proof<T> {
+    /// What it proves.
+    pub(super) of: T,
+    /// In seconds since the epoch; forever where absent.
+    pub(super) expires_at: Option<u64>,
+}
+
+impl<T> Proof<T> {
+    fn is_expired(&self, now_s: u64) -> bool {
+        self.expires_at.is_some_and(|expires_at| now_s >= expires_at)
+    }
+}
+
+impl<T> TokenCache<T> {
     /// Remembers at most `entries_max` tokens; nothing is allocated before the first.
     pub(super) fn new(entries_max: usize) -> Self {
-        Self { credentials: HashMap::new(), ages: VecDeque::new(), entries_max }
+        Self { proofs: HashMap::new(), ages: VecDeque::new(), entries_max }
     }
 
-    /// The credential of a token that has not expired at `now_s`.
-    pub(super) fn get(&self, token: &TokenDigest, now_s: u64) -> Option<&Arc<Credential>> {
-        self.credentials.get(token).filter(|credential| !is_expired(credential, now_s))
+    /// What a token proves that has not expired at `now_s`.
+    pub(super) fn get(&self, token: &TokenDigest, now_s: u64) -> Option<&T> {
+        let proof = self.proofs.get(token).filter(|proof| !proof.is_expired(now_s))?;
+        Some(&proof.of)
     }
 
     /// Remembers a verified token. Two expired ones are forgotten for each that comes, if they are
     /// the oldest, so that the cache shrinks to the live tokens without ever being searched.
-    pub(super) fn insert(&mut self, token: TokenDigest, credential: Arc<Credential>, now_s: u64) {
+    pub(super) fn insert(&mut self, token: TokenDigest, proof: Proof<T>, now_s: u64) {
         for _ in 0..2 {
             if self.is_oldest_expired(now_s) {
                 self.forget_oldest();
             }
         }
-        if self.credentials.insert(token, credential).is_none() {
+        if self.proofs.insert(token, proof).is_none() {
             self.ages.push_back(token);
         }
         if self.ages.len() > self.entries_max {
             self.forget_oldest();
         }
-        debug_assert_eq!(self.ages.len(), self.credentials.len());
+        debug_assert_eq!(self.ages.len(), self.proofs.len());
     }
 
     fn is_oldest_expired(&self, now_s: u64) -> bool {
-        let oldest = self.ages.front().and_then(|token| self.credentials.get(token));
-        oldest.is_some_and(|credential| is_expired(credential, now_s))
+        let oldest = self.ages.front().and_then(|token| self.proofs.get(token));
+        oldest.is_some_and(|proof| proof.is_expired(now_s))
     }
 
     fn forget_oldest(&mut self) {
         if let Some(token) = self.ages.pop_front() {
-            self.credentials.remove(&token);
+            self.proofs.remove(&token);
         }
     }
-}
-
-fn is_expired(credential: &Credential, now_s: u64) -> bool {
-    credential.expires_at.is_some_and(|expires_at| now_s >= expires_at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Role;
 
-    fn credential(id: &str, expires_at: Option<u64>) -> Arc<Credential> {
-        let id = id.into();
-        let role = Role::Authenticated;
-        Arc::new(Credential { id, email: None, role, is_user: true, expires_at })
+    fn proof(of: char, expires_at: Option<u64>) -> Proof<char> {
+        Proof { of, expires_at }
     }
 
     #[test]
     fn the_oldest_is_forgotten_at_the_bound() {
         let mut cache = TokenCache::new(2);
         for name in 0..3 {
-            cache.insert([name; 32], credential("u", None), 10);
+            cache.insert([name; 32], proof('u', None), 10);
         }
         assert!(cache.get(&[0; 32], 10).is_none());
         assert!(cache.get(&[1; 32], 10).is_some());
         assert!(cache.get(&[2; 32], 10).is_some());
-        assert_eq!((cache.ages.len(), cache.credentials.len()), (2, 2));
+        assert_eq!((cache.ages.len(), cache.proofs.len()), (2, 2));
     }
 
     #[test]
     fn a_token_is_kept_until_the_second_it_expires() {
         let mut cache = TokenCache::new(2);
-        cache.insert([1; 32], credential("u", Some(100)), 10);
+        cache.insert([1; 32], proof('u', Some(100)), 10);
         assert!(cache.get(&[1; 32], 99).is_some());
         assert!(cache.get(&[1; 32], 100).is_none());
     }
@@ -97,9 +103,9 @@ mod tests {
     fn the_same_token_takes_one_place() {
         let mut cache = TokenCache::new(2);
         for _ in 0..5 {
-            cache.insert([1; 32], credential("u", None), 10);
+            cache.insert([1; 32], proof('u', None), 10);
         }
-        cache.insert([2; 32], credential("v", None), 10);
+        cache.insert([2; 32], proof('v', None), 10);
         assert!(cache.get(&[1; 32], 10).is_some());
         assert_eq!(cache.ages.len(), 2);
     }
@@ -108,11 +114,11 @@ mod tests {
     fn expired_tokens_make_room_as_new_ones_come() {
         let mut cache = TokenCache::new(100);
         for name in 0..50 {
-            cache.insert([name; 32], credential("u", Some(20)), 10);
+            cache.insert([name; 32], proof('u', Some(20)), 10);
         }
         for name in 50..80 {
-            cache.insert([name; 32], credential("u", None), 30);
+            cache.insert([name; 32], proof('u', None), 30);
         }
-        assert_eq!((cache.ages.len(), cache.credentials.len()), (30, 30));
+        assert_eq!((cache.ages.len(), cache.proofs.len()), (30, 30));
     }
 }

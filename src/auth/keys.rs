@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use jsonwebtoken::{Algorithm, DecodingKey};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use sha2::{Digest as _, Sha256};
 
 use super::{jwks, pem};
@@ -149,6 +150,8 @@ pub struct Keys {
     api_key: SecretDigest,
     anon_key: SecretDigest,
     secret: DecodingKey,
+    channel_tokens: ChannelTokenKey,
+    topics: Hmac<Sha256>,
     public: Vec<PublicKey>,
 }
 
@@ -168,6 +171,8 @@ impl Keys {
             api_key: SecretDigest::new(api_key),
             anon_key: SecretDigest::new(anon_key),
             secret: DecodingKey::from_secret(jwt_secret.as_bytes()),
+            channel_tokens: ChannelTokenKey::new(&derived(jwt_secret, CHANNEL_TOKENS)),
+            topics: hmac(&derived(jwt_secret, TOPICS)),
             public: Vec::new(),
         })
     }
@@ -216,6 +221,16 @@ impl Keys {
         &self.secret
     }
 
+    /// The key of Forge's realtime tokens.
+    pub(super) fn channel_tokens(&self) -> &ChannelTokenKey {
+        &self.channel_tokens
+    }
+
+    /// Begins the id of a Forge topic.
+    pub(super) fn topics(&self) -> Hmac<Sha256> {
+        self.topics.clone()
+    }
+
     /// The keys that may have signed a token of this algorithm and `kid`: those with the token's
     /// `kid`, or, if there is none, those without any; all, for a token without `kid`.
     pub(super) fn candidates<'a>(
@@ -229,6 +244,40 @@ impl Keys {
             .filter(move |key| kid.is_none() || key.kid.as_deref() == wanted)
             .map(|key| &key.key)
     }
+}
+
+/// The node's own key for Forge's realtime tokens (contract section 3.3), which nobody else signs.
+pub(super) struct ChannelTokenKey {
+    pub(super) signs: EncodingKey,
+    pub(super) verifies: DecodingKey,
+}
+
+impl ChannelTokenKey {
+    fn new(key: &[u8]) -> Self {
+        Self { signs: EncodingKey::from_secret(key), verifies: DecodingKey::from_secret(key) }
+    }
+}
+
+impl fmt::Debug for ChannelTokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[masked]")
+    }
+}
+
+/// What keys are derived for. What is signed with the secret itself is `header.claims`, in which no
+/// blank can be: no token's signature is ever one of these keys.
+const CHANNEL_TOKENS: &str = "fanfare forge: realtime tokens, 1";
+/// See [`CHANNEL_TOKENS`].
+const TOPICS: &str = "fanfare forge: topics, 1";
+
+/// A key for one purpose, equal on all nodes with one secret, that tells nothing of the secret or
+/// of the keys for other purposes.
+fn derived(secret: &str, purpose: &str) -> [u8; 32] {
+    hmac(secret.as_bytes()).chain_update(purpose).finalize().into_bytes().into()
+}
+
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }
 
 /// SHA-256 of a token or key.

@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes and `now` in, verdict out. The caller reads the clock and the key files. [`Keys`] is
 //! what the node trusts, shared by all threads; [`Authenticator`] is one thread's view of it, with
-//! the tokens that the thread has already verified.
+//! the tokens that the thread has already verified. [`forge`] is the same for Forge Realtime.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::limits::{TOKEN_BYTES_MAX, TOKEN_CACHE_MAX};
 use crate::message::{Credential, Role};
 
 mod cache;
+pub mod forge;
 mod handshake;
 mod jwks;
 mod keys;
@@ -22,7 +23,7 @@ mod tests;
 pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
 pub use token::{UserClaims, sign_user};
 
-use cache::TokenCache;
+use cache::{Proof, TokenCache};
 use handshake::{Field, Handshake};
 
 /// Why a client may not connect: its own fault in every case. The text is what it is told in
@@ -94,11 +95,28 @@ impl AdminError {
     }
 }
 
+/// What one thread decides by who somebody is, and from where.
+#[derive(Debug)]
+pub struct Authenticators {
+    /// Clients of InsForge, and administrators.
+    pub users: Authenticator,
+    /// Callers of Forge.
+    pub forge: forge::ForgeAuth,
+}
+
+impl Authenticators {
+    /// Starts with nothing remembered. Realtime tokens that are signed live so many seconds.
+    pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
+        let forge = forge::ForgeAuth::new(keys.clone(), token_lifetime_s);
+        Self { users: Authenticator::new(keys), forge }
+    }
+}
+
 /// Decides for one thread who a caller is, and remembers the tokens that it has verified.
 #[derive(Debug)]
 pub struct Authenticator {
     keys: Arc<Keys>,
-    verified: TokenCache,
+    verified: TokenCache<Arc<Credential>>,
     api: Arc<Credential>,
     anonymous: Arc<Credential>,
 }
@@ -142,7 +160,8 @@ impl Authenticator {
             return Ok(Arc::clone(credential));
         }
         let credential = Arc::new(token::verify(&self.keys, token, now_s)?);
-        self.verified.insert(name, Arc::clone(&credential), now_s);
+        let expires_at = credential.expires_at;
+        self.verified.insert(name, Proof { of: Arc::clone(&credential), expires_at }, now_s);
         Ok(credential)
     }
 
@@ -186,7 +205,7 @@ fn key_holder(id: &str, role: Role) -> Credential {
 
 /// The token of `Authorization: Bearer <token>` (RFC 6750 section 2.1); the scheme's case does not
 /// matter (RFC 9110 section 11.1). An empty token is none.
-fn bearer_token(header: &str) -> Option<&str> {
+pub fn bearer_token(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim_start();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)

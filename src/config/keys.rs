@@ -11,9 +11,11 @@ use tracing::Level;
 use super::error::{one_line, start_of};
 use super::{Config, LogFormat, Secret, secrets};
 use crate::limits::{
-    JWT_SECRET_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, RECOVERY_LOG_BYTES_MAX, RECOVERY_LOG_BYTES_MIN,
-    RECOVERY_WINDOW_MS_MAX, WORKERS_MAX,
+    FORGE_LINGER_MS_MAX, FORGE_PAYLOAD_BYTES_MAX, FORGE_PAYLOAD_BYTES_MIN, FORGE_RATE_LIMIT,
+    JWT_SECRET_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, RATE_LIMIT_MAX, RECOVERY_LOG_BYTES_MAX,
+    RECOVERY_LOG_BYTES_MIN, RECOVERY_WINDOW_MS_MAX, REPLAY_SECONDS_MAX, WORKERS_MAX,
 };
+use crate::message::SlowConsumer;
 
 /// An hour: longer timeouts than that are mistakes, or meant to be none.
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
@@ -21,12 +23,19 @@ const TIMEOUT_MS_MAX: u64 = 3_600_000;
 const TIMEOUT_MS_MIN: u64 = 50;
 /// As many acceptors as make sense on the largest machine in sight.
 const ACCEPTOR_THREADS_MAX: u64 = 64;
+/// Shortest and longest time for which realtime tokens of Forge can be made good, in seconds: as
+/// short as it can be told, and a day.
+const TOKEN_LIFETIME_S_MIN: u64 = 1;
+/// See [`TOKEN_LIFETIME_S_MIN`].
+const TOKEN_LIFETIME_S_MAX: u64 = 86_400;
 /// Hexadecimal digits after the prefix of an API key or anon key (contract section 1.1), and of the
 /// secret of webhooks.
 const KEY_DIGITS: usize = 64;
 
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+/// Events of Forge must not be conflated, so there is no third way.
+const SLOW_CONSUMERS: [SlowConsumer; 2] = [SlowConsumer::Close, SlowConsumer::DropOldest];
 
 /// One configuration key.
 #[derive(Debug)]
@@ -314,6 +323,109 @@ pub static KEYS: &[Key] = &[
         kind: Kind::Switch(|config, on| config.webhooks.allow_private = on),
         show: |config| Some(config.webhooks.allow_private.to_string()),
     },
+    Key {
+        name: "forge.replay_seconds",
+        env: "FANFARE_FORGE_REPLAY_SECONDS",
+        meaning: "For how many seconds an event of Forge is kept for who subscribes later; 0 for \
+                  not at all.",
+        default: DefaultValue::Text("60"),
+        kind: Kind::Number {
+            min: 0,
+            max: REPLAY_SECONDS_MAX as u64,
+            // Within bounds that fit.
+            set: |config, seconds| config.forge.replay_seconds = seconds as u32,
+        },
+        show: |config| Some(config.forge.replay_seconds.to_string()),
+    },
+    Key {
+        name: "forge.linger_ms",
+        env: "FANFARE_FORGE_LINGER_MS",
+        meaning: "For how long a Forge subscriber whose connection was lost still counts as \
+                  present, so that events are answered with an id and kept for its return.",
+        default: DefaultValue::Text("0"),
+        kind: Kind::Number {
+            min: 0,
+            max: FORGE_LINGER_MS_MAX,
+            set: |config, ms| config.forge.linger_ms = ms,
+        },
+        show: |config| Some(config.forge.linger_ms.to_string()),
+    },
+    Key {
+        name: "forge.rate_limit",
+        env: "FANFARE_FORGE_RATE_LIMIT",
+        meaning: "Operations a second (subscribe, publish and sign together) that one Forge \
+                  installation may do; `forge` for the 50 of Forge itself.",
+        default: DefaultValue::Text("off"),
+        kind: Kind::Rate(|config, rate| config.forge.rate_limit = rate),
+        show: |config| match config.forge.rate_limit {
+            0 => Some(quoted(&RATE_OFF)),
+            rate => Some(rate.to_string()),
+        },
+    },
+    Key {
+        name: "forge.token_lifetime_s",
+        env: "FANFARE_FORGE_TOKEN_LIFETIME_S",
+        meaning: "For how many seconds a realtime token of Forge is good.",
+        default: DefaultValue::Text("3600"),
+        kind: Kind::Number {
+            min: TOKEN_LIFETIME_S_MIN,
+            max: TOKEN_LIFETIME_S_MAX,
+            set: |config, seconds| config.forge.token_lifetime_s = seconds,
+        },
+        show: |config| Some(config.forge.token_lifetime_s.to_string()),
+    },
+    Key {
+        name: "forge.enforce_token_expiry",
+        env: "FANFARE_FORGE_ENFORCE_TOKEN_EXPIRY",
+        meaning: "Whether a Forge subscription ends when its realtime token expires, rather than \
+                  being checked when it is made.",
+        default: DefaultValue::Text("false"),
+        kind: Kind::Switch(|config, on| config.forge.enforce_token_expiry = on),
+        show: |config| Some(config.forge.enforce_token_expiry.to_string()),
+    },
+    Key {
+        name: "forge.payload_bytes",
+        env: "FANFARE_FORGE_PAYLOAD_BYTES",
+        meaning: "Longest payload of a Forge event, in bytes of the unescaped string.",
+        default: DefaultValue::Text("262144"),
+        kind: Kind::Number {
+            min: FORGE_PAYLOAD_BYTES_MIN as u64,
+            max: FORGE_PAYLOAD_BYTES_MAX as u64,
+            set: |config, bytes| config.forge.payload_bytes = bytes as usize,
+        },
+        show: |config| Some(config.forge.payload_bytes.to_string()),
+    },
+    Key {
+        name: "forge.require_scopes",
+        env: "FANFARE_FORGE_REQUIRE_SCOPES",
+        meaning: "Whether a context token must name the scope \
+                  `read:app-global-channel:realtime` for global channels of Forge, rather than \
+                  only if it names scopes at all.",
+        default: DefaultValue::Text("false"),
+        kind: Kind::Switch(|config, on| config.forge.require_scopes = on),
+        show: |config| Some(config.forge.require_scopes.to_string()),
+    },
+    Key {
+        name: "forge.slow_consumer",
+        env: "FANFARE_FORGE_SLOW_CONSUMER",
+        meaning: "What becomes of a Forge subscriber whose outbox is full: it is closed, or loses \
+                  its oldest events and is told so.",
+        default: DefaultValue::Text("close"),
+        kind: Kind::Choice {
+            names: &["close", "drop_oldest"],
+            set: |config, at| config.forge.slow_consumer = SLOW_CONSUMERS[at],
+        },
+        show: |config| Some(quoted(&config.forge.slow_consumer.name())),
+    },
+    Key {
+        name: "forge.trust_network",
+        env: "FANFARE_FORGE_TRUST_NETWORK",
+        meaning: "Take the id of a registered invocation for proof enough also where the node \
+                  listens on an address that is not loopback.",
+        default: DefaultValue::Text("false"),
+        kind: Kind::Switch(|config, on| config.forge.trust_network = on),
+        show: |config| Some(config.forge.trust_network.to_string()),
+    },
 ];
 
 /// The README's table: one row for each key.
@@ -399,6 +511,11 @@ impl Key {
     }
 }
 
+/// How a rate says that there is no limit.
+const RATE_OFF: &str = "off";
+/// How it says that Forge's own holds.
+const RATE_FORGE: &str = "forge";
+
 #[derive(Debug)]
 enum DefaultValue {
     Text(&'static str),
@@ -419,6 +536,8 @@ enum Kind {
         set: fn(&mut Config, u64),
     },
     Switch(fn(&mut Config, bool)),
+    /// So many a second, by number or by name; 0 for no limit.
+    Rate(fn(&mut Config, u32)),
     /// `set` is given the place of the chosen name.
     Choice {
         names: &'static [&'static str],
@@ -444,6 +563,7 @@ impl Kind {
                 set(config, raw.number().filter(|number| (min..=max).contains(&number))?);
             }
             Self::Switch(set) => set(config, raw.switch()?),
+            Self::Rate(set) => set(config, raw.rate()?),
             Self::Choice { names, set } => {
                 let given = raw.text()?;
                 set(config, names.iter().position(|name| *name == given)?);
@@ -461,6 +581,9 @@ impl Kind {
             Self::Path(_) => "a path".to_owned(),
             Self::Number { min, max, .. } => format!("a whole number from {min} to {max}"),
             Self::Switch(_) => "`true` or `false`".to_owned(),
+            Self::Rate(_) => {
+                format!("`{RATE_OFF}`, `{RATE_FORGE}` or a whole number from 1 to {RATE_LIMIT_MAX}")
+            }
             Self::Choice { names, .. } => {
                 let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
                 let (last, others) = names.split_last().expect("a choice has names");
@@ -531,6 +654,17 @@ impl<'a> Raw<'a> {
         match self {
             Self::Toml(value) => value.as_bool(),
             Self::Plain(_) => self.text()?.parse().ok(),
+        }
+    }
+
+    fn rate(self) -> Option<u32> {
+        match self.text() {
+            Some(RATE_OFF) => Some(0),
+            Some(RATE_FORGE) => Some(FORGE_RATE_LIMIT),
+            _ => {
+                let rate = u32::try_from(self.number()?).ok()?;
+                (1..=RATE_LIMIT_MAX).contains(&rate).then_some(rate)
+            }
         }
     }
 

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use tracing::Level;
 
+use crate::message::SlowConsumer;
+
 mod error;
 mod keys;
 pub mod secrets;
@@ -57,6 +59,8 @@ pub struct Config {
     pub auth: Auth,
     /// How webhooks are called.
     pub webhooks: Webhooks,
+    /// How Forge Realtime is served.
+    pub forge: Forge,
     /// Serve what other people's test suites need; only ever on a loopback address.
     pub conformance: bool,
     /// Where the values come from that are not defaults, by key.
@@ -135,6 +139,29 @@ pub struct Webhooks {
     pub timeout_ms: u64,
     /// Whether addresses that are not public may be called.
     pub allow_private: bool,
+}
+
+/// How Forge Realtime is served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forge {
+    /// For how many seconds an event is kept for who subscribes later.
+    pub replay_seconds: u32,
+    /// For how many milliseconds a subscriber whose connection was lost counts as present.
+    pub linger_ms: u64,
+    /// Operations a second that one installation may do; 0 for as many as it likes.
+    pub rate_limit: u32,
+    /// For how many seconds a realtime token is good.
+    pub token_lifetime_s: u64,
+    /// Whether a subscription ends when its realtime token expires.
+    pub enforce_token_expiry: bool,
+    /// Longest payload, in bytes of the unescaped string.
+    pub payload_bytes: usize,
+    /// Whether global channels are closed to a context that says nothing of scopes.
+    pub require_scopes: bool,
+    /// What becomes of a subscriber that does not keep up.
+    pub slow_consumer: SlowConsumer,
+    /// Whether the id of a registered invocation is proof enough on any address.
+    pub trust_network: bool,
 }
 
 /// A text that is never printed.
@@ -283,6 +310,17 @@ impl Config {
             recovery: Recovery { window_ms: 0, log_bytes: 0 },
             auth: Auth::default(),
             webhooks: Webhooks { secret: None, timeout_ms: 0, allow_private: false },
+            forge: Forge {
+                replay_seconds: 0,
+                linger_ms: 0,
+                rate_limit: 0,
+                token_lifetime_s: 0,
+                enforce_token_expiry: false,
+                payload_bytes: 0,
+                require_scopes: false,
+                slow_consumer: SlowConsumer::Close,
+                trust_network: false,
+            },
             conformance: false,
             places: BTreeMap::new(),
         }

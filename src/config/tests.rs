@@ -67,6 +67,18 @@ fn told_nothing_a_node_has_its_defaults() {
     assert!(config.auth.api_key.is_none() && config.auth.jwks_file.is_none());
     let Webhooks { secret, timeout_ms, allow_private } = config.webhooks;
     assert_eq!((secret, timeout_ms, allow_private), (None, 10_000, false));
+    let forge = Forge {
+        replay_seconds: 60,
+        linger_ms: 0,
+        rate_limit: 0,
+        token_lifetime_s: 3_600,
+        enforce_token_expiry: false,
+        payload_bytes: 262_144,
+        require_scopes: false,
+        slow_consumer: SlowConsumer::Close,
+        trust_network: false,
+    };
+    assert_eq!(config.forge, forge);
 }
 
 #[test]
@@ -101,7 +113,11 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "log" => "debug".to_owned(),
             "log_format" => "json".to_owned(),
             "pin_threads" => "false".to_owned(),
-            "auth.close_expired" => "true".to_owned(),
+            "auth.close_expired" | "forge.enforce_token_expiry" => "true".to_owned(),
+            "forge.require_scopes" | "forge.trust_network" => "true".to_owned(),
+            "forge.replay_seconds" | "forge.rate_limit" => "61".to_owned(),
+            "forge.token_lifetime_s" | "forge.payload_bytes" => "2048".to_owned(),
+            "forge.slow_consumer" => "drop_oldest".to_owned(),
             "recovery.log_bytes" => "1048576".to_owned(),
             "webhooks.allow_private" => "true".to_owned(),
             "webhooks.secret" => format!("whsec_{}", "5e".repeat(32)),
@@ -129,6 +145,28 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             assert!(effective.contains(&line), "{}: no {line:?} in\n{effective}", key.name);
         }
     }
+}
+
+#[test]
+fn a_rate_is_a_number_or_a_name() {
+    let files = Files::new();
+    let given = |toml: &str| files.load(format!("[forge]\nrate_limit = {toml}"), &[]);
+    for (toml, rate) in [("\"off\"", 0), ("'forge'", 50), ("1", 1), ("1_000_000", 1_000_000)] {
+        assert_eq!(given(toml).unwrap().forge.rate_limit, rate, "{toml}");
+    }
+    let expected = "must be `off`, `forge` or a whole number from 1 to 1000000, not";
+    for (toml, shown) in [("0", "0"), ("1000001", "1000001"), ("'50'", "\"50\""), ("1.5", "1.5")] {
+        let error = given(toml).unwrap_err();
+        assert_eq!(error, format!("f.toml:2: `forge.rate_limit` {expected} {shown}"));
+    }
+    for (text, rate) in [("off", 0), ("forge", 50), ("7", 7)] {
+        let config = from_env(&[("FANFARE_FORGE_RATE_LIMIT", text)]).unwrap();
+        assert_eq!(config.forge.rate_limit, rate);
+    }
+    assert!(from_env(&[("FANFARE_FORGE_RATE_LIMIT", "Off")]).is_err());
+    assert!(from_env(&[("FANFARE_FORGE_SLOW_CONSUMER", "latest")]).is_err());
+    let config = from_env(&[("FANFARE_FORGE_SLOW_CONSUMER", "drop_oldest")]).unwrap();
+    assert_eq!(config.forge.slow_consumer, SlowConsumer::DropOldest);
 }
 
 #[test]

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Mailboxes;
 use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
-use super::replay::{Budget, Ring};
+use super::replay::{Budget, Ring, accepted};
 use crate::limits::SWEEP_STEPS;
 use crate::message::{
     AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery,
-    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Snapshot, Transport,
-    WorkerId,
+    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Replay, ReplayWish,
+    Snapshot, Transport, WorkerId,
 };
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
@@ -53,6 +53,8 @@ struct Entry {
     bucket: Bucket,
     /// What it keeps for who subscribes later.
     ring: Option<Box<Ring>>,
+    /// Until when somebody whose connection was lost counts as listening.
+    lingers_until: Millis,
     /// Whether it stands in its shard's list of those.
     is_watched: bool,
 }
@@ -110,6 +112,8 @@ pub struct Join<'a> {
     pub reply: Option<AckId>,
     /// Whether it comes back to a subscription that it had before its connection was cut.
     pub comes_back: bool,
+    /// What it asks for of what was before.
+    pub replay: ReplayWish,
     /// The id of the announcement that may follow.
     pub announcement: MessageId,
     /// Now.
@@ -129,6 +133,9 @@ pub struct Leave<'a> {
     pub lives_on: bool,
     /// What the channel tells of presence; none where no definition governs it any more.
     pub presence: Option<PresenceMode>,
+    /// Until when it counts as somebody who listens, on the clock by which publications are
+    /// accepted; 0 for no longer.
+    pub lingers_until: Millis,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
     /// The id of the announcement that may follow.
@@ -158,7 +165,7 @@ impl Announced {
 }
 
 /// What became of a publication.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Published {
     /// Its place in the channel; 0 where nobody is subscribed and nothing is kept.
     pub offset: Offset,
@@ -180,7 +187,7 @@ impl Directory {
         let shard = self.shard(channel);
         let mut groups = Groups::default();
         for share in shard.get(channel).into_iter().flat_map(|entry| &entry.shares) {
-            for group in Group::ALL {
+            for &group in channel.groups() {
                 if share.websocket[group.index()] + share.polling[group.index()] > 0 {
                     groups.insert(group);
                 }
@@ -196,12 +203,19 @@ impl Directory {
             return true;
         }
         let mut shard = self.shard(channel);
-        shard.get_mut(channel).is_none_or(|entry| entry.bucket.take(rate, now))
+        if !shard.contains_key(channel) {
+            shard.insert(channel.clone(), Entry::default());
+        }
+        let Some(entry) = shard.get_mut(channel) else { return false };
+        if entry.shares.is_empty() {
+            self.watch(channel, entry);
+        }
+        entry.bucket.take(rate, now)
     }
 
     /// Gives a publication its place and posts it to every worker that has subscribers. `then`
     /// is called under the channel's lock once that is done, so in the channel's order; it must be
-    /// quick.
+    /// quick. A publication that needs a listener and has none is nowhere afterwards.
     ///
     /// # Errors
     /// [`Overloaded`] when one of them has no slot: nobody gets it and no offset is used.
@@ -214,14 +228,18 @@ impl Directory {
         let mut shard = self.shard(&publication.channel);
         let entry = match shard.get_mut(&publication.channel) {
             Some(entry) => entry,
+            None if publication.content.needs_listener() => return Ok(Published::default()),
             None if publication.options.replay_seconds > 0 => {
                 shard.entry(publication.channel.clone()).or_default()
             }
             None => {
                 then(Audience::default());
-                return Ok(Published { offset: 0, audience: Audience::default() });
+                return Ok(Published::default());
             }
         };
+        if publication.content.needs_listener() && !entry.is_listened_to(accepted(publication)) {
+            return Ok(Published::default());
+        }
         reserve(mailboxes, &entry.shares)?;
         entry.offset += 1;
         if publication.options.replay_seconds > 0 || entry.ring.is_some() {
@@ -265,12 +283,8 @@ impl Directory {
         entry.presence_mode = mode;
         let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
         let (presence, present) = entry.view(mode);
-        let replay = match (&entry.ring, join.already) {
-            (Some(ring), None) if !join.comes_back => {
-                ring.since(join.options.replay_seconds, join.clock)
-            }
-            _ => Vec::new(),
-        };
+        let ring = entry.ring.as_ref();
+        let replay = ring.map_or_else(Replay::default, |ring| ring.replay(join.replay, join.clock));
         mailboxes.activate(Activation {
             connection: subscriber.connection,
             channel: join.channel.clone(),
@@ -348,6 +362,7 @@ impl Directory {
             posted.merge(entry.post(mailboxes, &Arc::new(event)));
         }
         entry.uncount(worker, subscriber.group, subscriber.transport);
+        entry.lingers_until = entry.lingers_until.max(leave.lingers_until);
         self.let_go(&mut shard, leave.channel);
         drop(shard);
         posted.ring(mailboxes);
@@ -467,7 +482,7 @@ impl Directory {
     }
 
     fn home(&self, channel: &Channel) -> &Shard {
-        let hash = self.hasher.hash_one(channel.as_str());
+        let hash = self.hasher.hash_one(channel);
         // The low bits: SHARDS is far below what usize holds.
         &self.shards[hash as usize % SHARDS]
     }
@@ -512,18 +527,25 @@ impl Entry {
         }
     }
 
+    /// Whether anybody listens, or is about to come back.
+    fn is_listened_to(&self, now: Millis) -> bool {
+        !self.shares.is_empty() || now < self.lingers_until
+    }
+
     /// Whether nothing of it outlives its last subscriber.
     fn keeps_nothing(&self) -> bool {
-        self.ring.is_none() && self.bucket.is_new() && !self.is_watched
+        self.ring.is_none() && self.bucket.is_new() && self.lingers_until == 0 && !self.is_watched
     }
 
     /// Lets go of what is too old. Whether time has anything more to end: what is kept, or, where
-    /// nobody is subscribed, what keeps clients from publishing faster by coming anew.
+    /// nobody is subscribed, what keeps clients from publishing faster by coming anew, or who may
+    /// come back.
     fn still_keeps(&mut self, now: Millis, budget: &Budget) -> bool {
         if self.ring.as_mut().is_some_and(|ring| ring.expire(now, budget)) {
             self.ring = None;
         }
-        self.ring.is_some() || (self.shares.is_empty() && !self.bucket.is_full(now))
+        let is_waited_for = !self.bucket.is_full(now) || now < self.lingers_until;
+        self.ring.is_some() || (self.shares.is_empty() && is_waited_for)
     }
 
     fn audience(&self) -> Audience {

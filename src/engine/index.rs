@@ -87,12 +87,12 @@ struct Subscription {
 
 impl Index {
     /// How a connection is counted as subscribed.
-    pub fn counted(&self, first: u32, channel: &str) -> Option<Counted> {
+    pub fn counted(&self, first: u32, channel: &Channel) -> Option<Counted> {
         self.find(first, channel).and_then(|id| self.subscription(id).counted.get())
     }
 
     /// Whether activations or deactivations of this subscription are on their way.
-    pub fn is_pending(&self, first: u32, channel: &str) -> bool {
+    pub fn is_pending(&self, first: u32, channel: &Channel) -> bool {
         self.find(first, channel).is_some_and(|id| self.subscription(id).pending > 0)
     }
 
@@ -105,7 +105,7 @@ impl Index {
         channel: &Channel,
         counted: Counted,
     ) {
-        let id = match self.find(*first, channel.as_str()) {
+        let id = match self.find(*first, channel) {
             Some(id) => id,
             None => self.insert(connection, first, channel),
         };
@@ -116,7 +116,7 @@ impl Index {
 
     /// The directory no longer counts the connection and has posted its deactivation.
     pub fn left(&mut self, first: u32, channel: &Channel) {
-        if let Some(id) = self.find(first, channel.as_str()) {
+        if let Some(id) = self.find(first, channel) {
             let subscription = self.subscription_mut(id);
             subscription.counted = Packed::default();
             subscription.pending += 1;
@@ -125,7 +125,7 @@ impl Index {
 
     /// The activation arrived: from here on the connection hears the channel.
     pub fn activate(&mut self, first: u32, channel: &Channel, group: Group) {
-        let Some(id) = self.find(first, channel.as_str()) else { return };
+        let Some(id) = self.find(first, channel) else { return };
         self.unlist(id);
         let subscription = self.subscription_mut(id);
         subscription.pending -= 1;
@@ -140,7 +140,7 @@ impl Index {
 
     /// The deactivation arrived: from here on the connection hears nothing of the channel.
     pub fn deactivate(&mut self, first: &mut u32, channel: &Channel) {
-        let Some(id) = self.find(*first, channel.as_str()) else { return };
+        let Some(id) = self.find(*first, channel) else { return };
         self.unlist(id);
         let subscription = self.subscription_mut(id);
         subscription.pending -= 1;
@@ -215,7 +215,7 @@ impl Index {
         self.lists.get_mut(id).expect("a list lives as long as subscriptions to it")
     }
 
-    fn find(&self, first: u32, channel: &str) -> Option<u32> {
+    fn find(&self, first: u32, channel: &Channel) -> Option<u32> {
         let list = *self.channels.get(channel)?;
         let mut next = first;
         while next != NONE {

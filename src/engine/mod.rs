@@ -2,7 +2,7 @@
 //! whom. No I/O, no clock, no threads of its own: time and ids are arguments, and what must happen
 //! elsewhere goes through the [`Mailboxes`] port.
 //!
-//! [`directory`] is shared by all threads; [`index`], [`outbox`] and [`log`] belong to one worker
+//! [`directory`] and [`invocations`] are shared by all threads; [`index`], [`outbox`] and [`log`] belong to one worker
 //! each.
 
 pub mod bucket;
@@ -10,6 +10,7 @@ pub mod compaction;
 pub mod definitions;
 pub mod directory;
 pub mod index;
+pub mod invocations;
 pub mod log;
 pub mod outbox;
 pub mod policies;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::limits::{
     REPLAY_BYTES_MAX, REPLAY_OVERHEAD_BYTES, REPLAY_PUBLICATIONS_MAX, REPLAY_TOTAL_BYTES_MAX,
 };
-use crate::message::{Content, Millis, Nanos, Publication};
+use crate::message::{Content, Millis, Nanos, Publication, Replay, ReplayWish};
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
@@ -48,6 +48,8 @@ pub struct Ring {
     bytes: usize,
     /// For how long the channel keeps them.
     keep: Millis,
+    /// Until when something would have been kept that was let go of before its time.
+    missing_until: Millis,
 }
 
 impl Ring {
@@ -63,6 +65,7 @@ impl Ring {
         }
         while !budget.take(weight) {
             if !self.evict(budget) {
+                self.missing_until = accepted(publication) + self.keep;
                 budget.evicted.fetch_add(1, Ordering::Relaxed);
                 return;
             }
@@ -71,11 +74,17 @@ impl Ring {
         self.kept.push_back(publication.clone());
     }
 
-    /// The publications of the last `seconds`, the oldest first.
-    pub fn since(&self, seconds: u32, now: Millis) -> Vec<Arc<Publication>> {
-        let keep = Millis::from(seconds) * 1_000;
+    /// What somebody asks for who subscribes now.
+    pub fn replay(&self, wish: ReplayWish, now: Millis) -> Replay {
+        let keep = Millis::from(wish.seconds) * 1_000;
+        let known = wish.after.map(|after| self.kept.iter().rposition(|one| one.id == after));
         let old = self.kept.iter().take_while(|one| accepted(one) + keep <= now).count();
-        self.kept.range(old..).cloned().collect()
+        let start = old.max(known.flatten().map_or(0, |place| place + 1));
+        Replay {
+            publications: self.kept.range(start..).cloned().collect(),
+            has_gap: wish.seconds > 0 && known == Some(None) && now < self.missing_until,
+            last: self.kept.back().map(|one| one.id),
+        }
     }
 
     /// Lets go of what is older than the channel keeps it. True where nothing is left.
@@ -93,9 +102,10 @@ impl Ring {
 
     /// Lets go of the oldest before its time. False where there is none.
     fn evict(&mut self, budget: &Budget) -> bool {
-        let was_there = self.let_go(budget);
-        budget.evicted.fetch_add(u64::from(was_there), Ordering::Relaxed);
-        was_there
+        let Some(oldest) = self.kept.front() else { return false };
+        self.missing_until = accepted(oldest) + self.keep;
+        budget.evicted.fetch_add(1, Ordering::Relaxed);
+        self.let_go(budget)
     }
 
     fn let_go(&mut self, budget: &Budget) -> bool {
@@ -107,14 +117,15 @@ impl Ring {
     }
 }
 
-fn accepted(publication: &Publication) -> Millis {
+/// When a publication was accepted, on the node's own clock.
+pub(super) fn accepted(publication: &Publication) -> Millis {
     publication.accepted / NANOS_PER_MILLI
 }
 
 /// Bytes that a publication counts for.
 fn weight(publication: &Publication) -> usize {
     let payload = match &publication.content {
-        Content::Message { payload, .. } => payload.len(),
+        Content::Message { payload, .. } | Content::Event { payload } => payload.len(),
         Content::Joined(_) | Content::Left(_) => 0,
     };
     REPLAY_OVERHEAD_BYTES + payload
@@ -143,18 +154,44 @@ mod tests {
         publications.iter().map(|one| one.id.as_u128()).collect()
     }
 
+    fn since(ring: &Ring, seconds: u32, now: Millis) -> Vec<Arc<Publication>> {
+        ring.replay(ReplayWish { seconds, after: None }, now).publications
+    }
+
+    #[test]
+    fn what_came_after_a_known_one_is_all_there_or_its_absence_is_told() {
+        let (mut ring, budget) = (Ring::default(), Budget::default());
+        let after = |ring: &Ring, number, seconds, now| {
+            let after = Some(MessageId::from_u128(number));
+            let Replay { publications, has_gap, last } =
+                ring.replay(ReplayWish { seconds, after }, now);
+            (numbers(&publications), has_gap, last.map(|id| id.as_u128()))
+        };
+        assert_eq!(after(&ring, 7, 10, 0), (vec![], false, None));
+        (0..4).for_each(|number| ring.push(&publication(number, 1_000 * number, 1), &budget));
+        assert_eq!(after(&ring, 1, 10, 3_000), (vec![2, 3], false, Some(3)));
+        assert_eq!(after(&ring, 3, 10, 3_000), (vec![], false, Some(3)));
+        assert_eq!(after(&ring, 0, 2, 3_000), (vec![2, 3], false, Some(3)), "and not too old");
+        assert_eq!(after(&ring, 9, 10, 3_000), (vec![0, 1, 2, 3], false, Some(3)));
+        assert_eq!(after(&ring, 9, 0, 3_000), (vec![], false, Some(3)), "nothing was asked for");
+        ring.push(&publication(4, 3_000, REPLAY_BYTES_MAX - 2 * REPLAY_OVERHEAD_BYTES), &budget);
+        assert_eq!(after(&ring, 3, 10, 3_000), (vec![4], true, Some(4)), "it was let go of");
+        assert_eq!(after(&ring, 4, 10, 3_000), (vec![], false, Some(4)));
+        assert_eq!(after(&ring, 3, 10, 13_000).1, false, "its time is over in any case");
+    }
+
     #[test]
     fn what_is_younger_than_asked_for_is_there_in_order() {
         let (mut ring, budget) = (Ring::default(), Budget::default());
         for number in 0..5 {
             ring.push(&publication(number, 1_000 * number, 1), &budget);
         }
-        assert_eq!(numbers(&ring.since(10, 4_000)), [0, 1, 2, 3, 4]);
-        assert_eq!(numbers(&ring.since(2, 4_000)), [3, 4], "two seconds ago is too long ago");
-        assert_eq!(numbers(&ring.since(2, 3_999)), [2, 3, 4]);
-        assert!(ring.since(0, 4_000).is_empty());
+        assert_eq!(numbers(&since(&ring, 10, 4_000)), [0, 1, 2, 3, 4]);
+        assert_eq!(numbers(&since(&ring, 2, 4_000)), [3, 4], "two seconds ago is too long ago");
+        assert_eq!(numbers(&since(&ring, 2, 3_999)), [2, 3, 4]);
+        assert!(since(&ring, 0, 4_000).is_empty());
         assert!(!ring.expire(11_000, &budget));
-        assert_eq!(numbers(&ring.since(100, 11_000)), [2, 3, 4], "it is gone for good");
+        assert_eq!(numbers(&since(&ring, 100, 11_000)), [2, 3, 4], "it is gone for good");
         assert!(ring.expire(14_000, &budget));
         assert_eq!((budget.bytes(), budget.evicted()), (0, 0));
     }
@@ -164,11 +201,11 @@ mod tests {
         let (mut ring, budget) = (Ring::default(), Budget::default());
         let all = REPLAY_PUBLICATIONS_MAX as u64 + 3;
         (0..all).for_each(|number| ring.push(&publication(number, 0, 1), &budget));
-        assert_eq!(ring.since(10, 0).len(), REPLAY_PUBLICATIONS_MAX);
-        assert_eq!((numbers(&ring.since(10, 0))[0], budget.evicted()), (3, 3));
+        assert_eq!(since(&ring, 10, 0).len(), REPLAY_PUBLICATIONS_MAX);
+        assert_eq!((numbers(&since(&ring, 10, 0))[0], budget.evicted()), (3, 3));
         ring.push(&publication(all, 0, 700_000), &budget);
         ring.push(&publication(all + 1, 0, 700_000), &budget);
-        assert_eq!(numbers(&ring.since(10, 0)), [u128::from(all) + 1]);
+        assert_eq!(numbers(&since(&ring, 10, 0)), [u128::from(all) + 1]);
         ring.clear(&budget);
         assert_eq!(budget.bytes(), 0);
     }
@@ -185,10 +222,10 @@ mod tests {
         assert!(budget.bytes() <= REPLAY_TOTAL_BYTES_MAX);
         assert!(budget.bytes() > REPLAY_TOTAL_BYTES_MAX - 1_000_000 - REPLAY_OVERHEAD_BYTES);
         assert_eq!(budget.evicted(), 1);
-        assert!(rings.last().expect("there are some").since(10, 0).is_empty());
+        assert!(since(rings.last().expect("there are some"), 10, 0).is_empty());
         let first = &mut rings[0];
         first.push(&publication(1, 0, 1_000_000), &budget);
-        assert_eq!(numbers(&first.since(10, 0)), [1], "a channel has what it gives up itself");
+        assert_eq!(numbers(&since(first, 10, 0)), [1], "a channel has what it gives up itself");
         rings.iter_mut().for_each(|ring| ring.clear(&budget));
         assert_eq!(budget.bytes(), 0);
     }
@@ -204,7 +241,7 @@ mod tests {
                 now += pause;
                 ring.push(&publication(number, now, bytes), &budget);
                 all.push((number, now, bytes + REPLAY_OVERHEAD_BYTES));
-                let kept = ring.since(10, now);
+                let kept = since(&ring, 10, now);
                 let due: Vec<_> = all.iter().filter(|one| one.1 + 10_000 > now).collect();
                 let weights = due.iter().rev().scan(0, |sum, one| {
                     *sum += one.2;

@@ -49,9 +49,28 @@ pub struct Activation {
     pub presence: Arc<Snapshot>,
     /// How many were there, counted even where the snapshot is cut.
     pub present: usize,
-    /// What the channel kept for who subscribes now, the oldest first: all of it is from before
-    /// this moment.
-    pub replay: Vec<Arc<Publication>>,
+    /// What the channel kept of what the subscriber asked for.
+    pub replay: Replay,
+}
+
+/// What a channel kept for who subscribes: all of it is from before that moment.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// What was asked for, the oldest first.
+    pub publications: Vec<Arc<Publication>>,
+    /// Whether some of it may be missing, because it was let go of before its time.
+    pub has_gap: bool,
+    /// The newest publication that the channel keeps, asked for or not.
+    pub last: Option<MessageId>,
+}
+
+/// What a subscriber asks for of what was before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReplayWish {
+    /// Of so many last seconds; 0 for nothing.
+    pub seconds: u32,
+    /// Only what came after this one, as long as the channel still has it.
+    pub after: Option<MessageId>,
 }
 
 /// A subscription ends, at this place among the publications of the channel.
@@ -129,6 +148,8 @@ pub enum Reply {
         presence: Arc<Snapshot>,
         /// How many.
         present: usize,
+        /// The newest publication that the channel keeps.
+        last: Option<MessageId>,
     },
     /// A newer credential is in force.
     Authenticated,

@@ -4,9 +4,11 @@
 //! be added without the engine noticing.
 
 mod command;
+mod context;
 mod credential;
 mod definition;
 mod event_name;
+mod forge;
 mod history;
 mod payload;
 mod policy;
@@ -18,13 +20,17 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use command::{AckId, Activation, Command, Deactivation, Refusal, Reply, Snapshot};
+pub use command::{
+    AckId, Activation, Command, Deactivation, Refusal, Replay, ReplayWish, Reply, Snapshot,
+};
+pub use context::{Context, Entity};
 pub use credential::{Credential, Member, Role, Sender};
 pub use definition::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode,
     SlowConsumer,
 };
 pub use event_name::event_name_problem;
+pub use forge::{OVERRIDES_PROBLEM, forge_channel_problem, overrides};
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use payload::payload_problem;
 pub use policy::{
@@ -39,32 +45,62 @@ pub type Millis = u64;
 /// Nanoseconds since the node started.
 pub type Nanos = u64;
 
-/// The concrete name of a channel, as clients say it (`order:123`).
+/// One of the public interfaces. Each has its own channels, whatever they are called.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Api {
+    /// InsForge Realtime.
+    Insforge,
+    /// Forge Realtime.
+    Forge,
+}
+
+/// A channel: its name, and the interface whose clients say it so.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Channel(Arc<str>);
+pub struct Channel {
+    api: Api,
+    name: Arc<str>,
+}
 
 impl Channel {
-    /// The name.
+    /// The channel of a Forge topic, by the topic's id.
+    pub fn topic(id: &str) -> Self {
+        Self { api: Api::Forge, name: id.into() }
+    }
+
+    /// What stands for an installation where its operations are limited. No topic's id has a colon.
+    pub fn installation(id: &str) -> Self {
+        Self { api: Api::Forge, name: format!("installation:{id}").into() }
+    }
+
+    /// Whose it is.
+    pub fn api(&self) -> Api {
+        self.api
+    }
+
+    /// The name: as clients say it (`order:123`), or the id of a topic.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// The groups that its subscribers may be in.
+    pub fn groups(&self) -> &'static [Group] {
+        match self.api {
+            Api::Insforge => &[Group::InsforgeDocumented, Group::InsforgeSdk],
+            Api::Forge => &[Group::Forge],
+        }
     }
 }
 
+/// A channel of InsForge Realtime.
 impl From<&str> for Channel {
     fn from(name: &str) -> Self {
-        Self(name.into())
-    }
-}
-
-impl std::borrow::Borrow<str> for Channel {
-    fn borrow(&self) -> &str {
-        &self.0
+        Self { api: Api::Insforge, name: name.into() }
     }
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.name.fmt(f)
     }
 }
 
@@ -170,13 +206,15 @@ pub enum Group {
     InsforgeDocumented,
     /// InsForge as its SDK reads it: the payload's own keys plus `meta`.
     InsforgeSdk,
+    /// Forge: `{type,topic,eventId,eventTimestamp,payload}`.
+    Forge,
 }
 
 impl Group {
     /// How many there are.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 3;
     /// All of them, in index order.
-    pub const ALL: [Self; Self::COUNT] = [Self::InsforgeDocumented, Self::InsforgeSdk];
+    pub const ALL: [Self; Self::COUNT] = [Self::InsforgeDocumented, Self::InsforgeSdk, Self::Forge];
 
     /// As an index into per-group tables.
     pub fn index(self) -> usize {

@@ -18,6 +18,11 @@ pub enum Content {
         /// Who sent it.
         sender: Sender,
     },
+    /// A Forge event. The payload is a JSON string, with its quotes, as it came.
+    Event {
+        /// JSON text of a string, unchanged.
+        payload: Box<str>,
+    },
     /// A member appeared.
     Joined(Arc<Member>),
     /// A member's last connection left.
@@ -29,8 +34,19 @@ impl Content {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Message { event, payload, .. } => event.len() + payload.len(),
+            Self::Event { payload } => payload.len(),
             Self::Joined(_) | Self::Left(_) => 0,
         }
+    }
+
+    /// Whether it is published only where somebody listens, and else is nowhere (contract F16).
+    pub fn needs_listener(&self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
+
+    /// Whether a publisher said it, and its subscribers' shares are accounted for one by one.
+    pub fn is_published(&self) -> bool {
+        !matches!(self, Self::Joined(_) | Self::Left(_))
     }
 }
 

@@ -73,6 +73,8 @@ counters! {
             "Connections open at the moment.";
         pollings: "gauge" "fanfare_connections" "api=\"insforge\",transport=\"polling\""
             "Connections open at the moment.";
+        forge_websockets: "gauge" "fanfare_connections" "api=\"forge\",transport=\"websocket\""
+            "Connections open at the moment.";
         conformance_websockets:
             "gauge" "fanfare_connections" "api=\"conformance\",transport=\"websocket\""
             "Connections open at the moment.";
@@ -101,12 +103,20 @@ counters! {
             "Connections that ended, by reason.";
         subscriptions: "gauge" "fanfare_subscriptions" "api=\"insforge\""
             "Subscriptions at the moment.";
+        forge_subscriptions: "gauge" "fanfare_subscriptions" "api=\"forge\""
+            "Subscriptions at the moment.";
         publications_http:
             "counter" "fanfare_publications_total" "api=\"insforge\",source=\"http\""
             "Publications accepted.";
         publications_socket:
             "counter" "fanfare_publications_total" "api=\"insforge\",source=\"socket\""
             "Publications accepted.";
+        events_http: "counter" "fanfare_publications_total" "api=\"forge\",source=\"http\""
+            "Publications accepted.";
+        events_socket: "counter" "fanfare_publications_total" "api=\"forge\",source=\"socket\""
+            "Publications accepted.";
+        events_unheard: "counter" "fanfare_events_unheard_total" ""
+            "Forge events that nobody was subscribed to, and that were answered with null.";
         refused_overloaded: "counter" "fanfare_refusals_total" "reason=\"overloaded\""
             "Commands and requests refused, by reason.";
         refused_invalid: "counter" "fanfare_refusals_total" "reason=\"invalid\""

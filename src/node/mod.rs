@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -19,13 +20,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::acceptor::{self, Acceptor};
-use crate::auth::{Authenticator, KeyError, Keys};
+use crate::auth::{Authenticators, KeyError, Keys};
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{self, Config, ConfigError};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
+use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
-use crate::hub::{About, Clock, Hub, Recovery};
+use crate::hub::{About, Clock, Forge, Hub, Recovery};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
@@ -154,6 +156,9 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         clock: Clock::new(),
         recovery: recovery(config),
         close_expired: config.auth.close_expired,
+        forge: forge(config),
+        invocations: Invocations::default(),
+        stamped: AtomicU64::new(0),
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
@@ -195,6 +200,21 @@ fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
 fn recovery(config: &Config) -> Option<Recovery> {
     let config::Recovery { window_ms: window, log_bytes } = config.recovery;
     (window > 0).then(|| Recovery { start: rand::random(), window, log_bytes })
+}
+
+fn forge(config: &Config) -> Forge {
+    let config::Forge { replay_seconds, linger_ms, .. } = config.forge;
+    Forge {
+        replay_seconds,
+        // Who is said to have been reached must be able to fetch it.
+        linger: linger_ms.min(u64::from(replay_seconds) * 1_000),
+        rate_limit: config.forge.rate_limit,
+        enforce_token_expiry: config.forge.enforce_token_expiry,
+        payload_bytes: config.forge.payload_bytes,
+        require_scopes: config.forge.require_scopes,
+        slow_consumer: config.forge.slow_consumer,
+        trusts_callers: config.forge.trust_network || config.listen.ip().is_loopback(),
+    }
 }
 
 fn timings(config: &Config) -> Timings {
@@ -387,7 +407,7 @@ impl Node {
                     acceptor::run_beside(acceptor, listener, answers);
                 }
                 let counters = hub.metrics.thread(id.index());
-                let auth = Authenticator::new(keys);
+                let auth = Authenticators::new(keys, config.forge.token_lifetime_s);
                 let worker = Worker::new(id, hub, inbox, auth, counters)?;
                 let _ = ready.send(Event::Ready);
                 worker.run().await;
@@ -423,7 +443,8 @@ impl Node {
 
 fn acceptor(id: AcceptorId, hub: &Arc<Hub>, config: &Config, keys: Arc<Keys>) -> Acceptor {
     let counters = hub.metrics.thread(config.workers + usize::from(id.0));
-    Acceptor::new(id, hub.clone(), config, Authenticator::new(keys), counters)
+    let auth = Authenticators::new(keys, config.forge.token_lifetime_s);
+    Acceptor::new(id, hub.clone(), config, auth, counters)
 }
 
 fn spawn(

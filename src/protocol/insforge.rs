@@ -138,7 +138,7 @@ pub fn reply(reply: &Reply, ack: Option<AckId>) -> Option<String> {
             Some(socketio::event_text("/", "realtime:error", &out))
         }
         (_, None) => None,
-        (Reply::Subscribed { channel, presence, present }, Some(ack)) => {
+        (Reply::Subscribed { channel, presence, present, .. }, Some(ack)) => {
             out.push_str(r#"{"ok":true"#);
             push_channel(&mut out, Some(channel));
             out.push(',');
@@ -220,7 +220,7 @@ pub fn publication(publication: &Publication, group: Group) -> String {
         Content::Message { event, payload, sender } => {
             let mut body = match group {
                 Group::InsforgeDocumented => documented(publication, payload, sender),
-                Group::InsforgeSdk => spread(publication, payload, sender),
+                _ => spread(publication, payload, sender),
             };
             if publication.is_recoverable {
                 // The client keeps it as its place in what it has received (section 7.7).
@@ -230,6 +230,7 @@ pub fn publication(publication: &Publication, group: Group) -> String {
         }
         Content::Joined(member) => presence_event(publication, "presence:join", member),
         Content::Left(member) => presence_event(publication, "presence:leave", member),
+        Content::Event { .. } => unreachable!("no channel of InsForge has events of Forge"),
     }
 }
 
@@ -539,13 +540,17 @@ mod tests {
         assert_eq!(reply(&Reply::Unsubscribed, None), None);
         let member = Member { is_user: true, presence_id: "u".into(), joined_at: 0 };
         let presence = Arc::new(Snapshot::new(vec![Arc::new(member)]));
-        let whole =
-            Reply::Subscribed { channel: "c".into(), presence: presence.clone(), present: 1 };
+        let whole = Reply::Subscribed {
+            channel: "c".into(),
+            presence: presence.clone(),
+            present: 1,
+            last: None,
+        };
         assert_eq!(
             reply(&whole, Some(0)).expect("an ack"),
             r#"430[{"ok":true,"channel":"c","presence":{"members":[{"type":"user","presenceId":"u","joinedAt":"1970-01-01T00:00:00.000Z"}]}}]"#
         );
-        let cut = Reply::Subscribed { channel: "c".into(), presence, present: 9 };
+        let cut = Reply::Subscribed { channel: "c".into(), presence, present: 9, last: None };
         assert!(reply(&cut, Some(0)).expect("an ack").contains(r#"],"count":9,"truncated":true}"#));
     }
 

@@ -2,15 +2,16 @@
 //! sockets, frames or threads.
 //!
 //! [`engineio`] and [`socketio`] are layers of their own; [`insforge`] and [`conformance`] are what
-//! can run over them.
+//! can run over them. [`forge`] runs over plain WebSocket messages.
 
 pub mod conformance;
 pub mod engineio;
+pub mod forge;
 pub mod insforge;
 pub mod recovery;
 pub mod socketio;
 
-use crate::message::{Channel, Group, Publication};
+use crate::message::{AckId, Api, Channel, Content, Group, Publication};
 
 /// The client broke a protocol's rules: its transport is closed (contract section 7.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -19,12 +20,24 @@ pub struct Violation(pub &'static str);
 
 /// The text of a publication for one group of subscribers.
 pub fn encode(publication: &Publication, group: Group) -> String {
-    match group {
-        Group::InsforgeDocumented | Group::InsforgeSdk => insforge::publication(publication, group),
+    match &publication.content {
+        Content::Event { payload } => forge::event(publication, payload, None),
+        _ => insforge::publication(publication, group),
+    }
+}
+
+/// The text of a publication for a subscription that gets it again and is told by which request.
+pub fn replayed(publication: &Publication, request: AckId) -> String {
+    match &publication.content {
+        Content::Event { payload } => forge::event(publication, payload, Some(request)),
+        _ => insforge::publication(publication, Group::InsforgeSdk),
     }
 }
 
 /// The text that tells a subscriber that it lost so many publications of a channel.
 pub fn gap(channel: &Channel, count: u64) -> String {
-    insforge::gap(channel, count)
+    match channel.api() {
+        Api::Insforge => insforge::gap(channel, count),
+        Api::Forge => forge::gap(channel, Some(count)),
+    }
 }

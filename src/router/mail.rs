@@ -1,14 +1,15 @@
 //! The closed lists of what threads may post to each other.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::mailbox::Slot;
 use crate::message::{
-    Activation, App, ChannelChange, ChannelDefinition, ConnId, Deactivation, Delivery, Durability,
-    MessageQuery, Millis, Permissions, SessionId, SessionKey, Stats, StatsQuery, StoredMessage,
-    Verdict,
+    Activation, App, ChannelChange, ChannelDefinition, ConnId, Context, Deactivation, Delivery,
+    Durability, MessageQuery, Millis, Permissions, SessionId, SessionKey, Stats, StatsQuery,
+    StoredMessage, Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -47,14 +48,25 @@ impl Mail {
 }
 
 /// What an upgraded socket is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// A new Engine.IO session on WebSocket.
     EngineIo(App),
     /// An offer to carry an existing session from long-polling to WebSocket.
     Probe(SessionId),
+    /// A client of Forge Realtime, with the context that it has proved in its handshake, if it did.
+    Forge(Option<Arc<Context>>),
     /// Echo of WebSocket messages, for conformance suites.
     Echo,
+}
+
+/// What a WebSocket's handshake is answered with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// The Sec-WebSocket-Accept value.
+    pub key: String,
+    /// The subprotocol, where one was agreed on.
+    pub protocol: Option<&'static str>,
 }
 
 /// A socket whose HTTP part is over.
@@ -64,8 +76,8 @@ pub struct Handover {
     pub socket: OwnedFd,
     /// Bytes that were already read past the request.
     pub leftover: Vec<u8>,
-    /// The Sec-WebSocket-Accept value to answer with; none where that was done already.
-    pub accept: Option<String>,
+    /// What to answer with; none where that was done already.
+    pub accept: Option<Accepted>,
     /// What it is for.
     pub purpose: Purpose,
 }

@@ -22,7 +22,7 @@ use crate::message::{Question, WorkerId};
 
 pub use history::{HistoryPlace, HistoryQueue, Keep};
 pub use mail::{
-    AcceptorId, Answer, AnswerBody, Handover, HistoryAnswer, HistoryRefusal, Mail, Move,
+    Accepted, AcceptorId, Answer, AnswerBody, Handover, HistoryAnswer, HistoryRefusal, Mail, Move,
     PermissionsOutcome, Poll, PollRefusal, PollRequest, Purpose, Query, StoreChange, StoreOutcome,
     Ticket, Wish,
 };

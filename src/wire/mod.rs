@@ -1,5 +1,5 @@
 //! What stands on the wire, as bytes: WebSocket frames (RFC 6455) and HTTP/1.1 (RFC 9110 and 9112),
-//! both from the server's side.
+//! both from the server's side, and the JSON envelopes in them.
 //!
 //! Bytes go in, bytes and borrowed messages come out. Nothing here reads a socket, a clock or a
 //! thread, and nothing knows what a message means. Everything that arrives is foreign: each length
@@ -8,7 +8,8 @@
 //!
 //! - [`frame`] takes a client's frames apart and builds the server's;
 //! - [`http`] reads request heads and bodies and writes responses;
-//! - [`handshake`] turns a request into a WebSocket.
+//! - [`handshake`] turns a request into a WebSocket;
+//! - [`json`] takes envelopes apart without touching what they carry.
 //!
 //! The way of a new connection: [`http::parse_head`], then either [`http::BodyDecoder`] and a
 //! [`http::Response`], or [`handshake::check`], [`handshake::response`] and from there on a
@@ -17,4 +18,5 @@
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod json;
 mod mask;

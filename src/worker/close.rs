@@ -81,6 +81,7 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reas
         Kind::Session(session) => {
             uncount(&worker.counters, session.app, session.transport(), reason);
         }
+        Kind::Forge(_) => uncount_forge(&worker.counters, reason),
         Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, id, &session),
         Kind::Echo | Kind::Closing { .. } => {}
     }
@@ -111,6 +112,7 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, rea
         Kind::Probe { session, .. } => {
             return upgrade::withdrawn(&mut worker.connections, id, &session);
         }
+        Kind::Forge(_) => return uncount_forge(&worker.counters, reason),
         Kind::Echo | Kind::Closing { .. } => return,
     };
     uncount(&worker.counters, session.app, session.transport(), reason);
@@ -145,6 +147,11 @@ pub(super) fn gauge(counters: &Counters, app: App, transport: Transport) -> &Cou
         (_, Transport::WebSocket) => &counters.conformance_websockets,
         (_, Transport::Polling) => &counters.conformance_pollings,
     }
+}
+
+fn uncount_forge(counters: &Counters, reason: Reason) {
+    counters.forge_websockets.sub(1);
+    reason.counter(counters).add(1);
 }
 
 fn uncount(counters: &Counters, app: App, transport: Transport, reason: Reason) {

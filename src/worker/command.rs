@@ -1,19 +1,20 @@
 //! Commands of clients: checked, carried out in the directory, answered. And the mail that makes
 //! subscriptions begin and end.
 
-use super::conn::Connection;
+use super::conn::{Connection, Kind};
 use super::frame::Frame;
-use super::replay::replay;
-use super::{Worker, credential, recovery, verdict};
+use super::replay::{self, Framing};
+use super::{Worker, credential, forge, recovery, verdict};
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index::{self, Counted};
-use crate::hub::{Refused, Submission, message_id};
+use crate::hub::{Refused, Submission, ToKeep, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::message::{
-    AckId, Action, Activation, Channel, ChannelOptions, Command, ConnId, Content, Credential,
-    Deactivation, Delivery, Durability, Group, PresenceMode, Refusal, Reply,
+    AckId, Action, Activation, Api, Channel, ChannelOptions, Command, ConnId, Content, Credential,
+    Deactivation, Delivery, Durability, Group, Millis, PresenceMode, Refusal, ReplayWish, Reply,
 };
-use crate::metrics::Counters;
+use crate::metrics::{Counter, Counters};
+use crate::protocol;
 use crate::protocol::insforge::{self, Request};
 use crate::router::Mail;
 
@@ -22,6 +23,7 @@ use crate::router::Mail;
 pub(super) struct Postponed {
     channel: Channel,
     subscriber: Subscriber,
+    lingers_until: Millis,
 }
 
 /// Carries a request out, as soon as policies have said what they have to say.
@@ -89,7 +91,11 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
 
 /// Answers a command, where there is anything to say.
 pub(super) fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option<AckId>) {
-    if let Some(text) = insforge::reply(reply, ack) {
+    let text = match worker.connections.by_id(id).map(|connection| &connection.kind) {
+        Some(Kind::Forge(_)) => protocol::forge::reply(reply, ack),
+        _ => insforge::reply(reply, ack),
+    };
+    if let Some(text) = text {
         worker.send_text(id.slot, &text);
     }
 }
@@ -123,7 +129,8 @@ fn subscribe(
     }
     recovery::note_permission(worker, id);
     let options = definition.options;
-    join(worker, id, channel, &Joining { group, options, reply, comes_back: false })
+    let replay = ReplayWish { seconds: options.replay_seconds, after: None };
+    join(worker, id, channel, &Joining { group, options, reply, replay, comes_back: false })
 }
 
 /// Has a client that was away hear a channel again. False where a mailbox has no room, or there is
@@ -132,36 +139,40 @@ pub(super) fn rejoin(worker: &mut Worker, id: ConnId, channel: &Channel, group: 
     let definition = worker.hub.definitions.load().find(channel.as_str()).cloned();
     let Some(definition) = definition else { return false };
     let options = definition.options;
-    let joining = Joining { group, options, reply: None, comes_back: true };
+    let replay = ReplayWish::default();
+    let joining = Joining { group, options, reply: None, replay, comes_back: true };
     join(worker, id, channel, &joining).is_ok()
 }
 
 /// How a client joins a channel.
-struct Joining {
-    group: Group,
-    options: ChannelOptions,
-    reply: Option<AckId>,
-    comes_back: bool,
+pub(super) struct Joining {
+    pub(super) group: Group,
+    pub(super) options: ChannelOptions,
+    pub(super) reply: Option<AckId>,
+    pub(super) replay: ReplayWish,
+    pub(super) comes_back: bool,
 }
 
 /// Counts the subscriber in the directory.
-fn join(
+pub(super) fn join(
     worker: &mut Worker,
     id: ConnId,
     channel: &Channel,
     joining: &Joining,
 ) -> Result<(), Refusal> {
-    let &Joining { group, options, reply, comes_back } = joining;
-    let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
+    let &Joining { group, options, reply, replay, comes_back } = joining;
+    let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
     let (first, subscribed) = (connection.subscriptions, connection.subscribed);
-    let Some(session) = connection.session() else { return Ok(()) };
-    let mut subscriber = session.subscriber(id, group, &credential);
+    let Some(mut subscriber) = connection.subscriber(id, group) else { return Ok(()) };
     subscriber.member = subscriber.member.filter(|_| options.presence != PresenceMode::Off);
-    let already = worker.index.counted(first, channel.as_str());
+    let already = worker.index.counted(first, channel);
     let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
     if already.is_none() && usize::from(subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
         return Err(Refusal::TooManySubscriptions);
     }
+    // Of what was before it a client of InsForge is given nothing twice; one of Forge asks for it.
+    let is_given_again = already.is_none() || channel.api() == Api::Forge;
+    let replay = if is_given_again { replay } else { ReplayWish::default() };
     let now = worker.hub.clock.wall();
     let wish = Join {
         channel,
@@ -170,6 +181,7 @@ fn join(
         options,
         reply,
         comes_back,
+        replay,
         announcement: message_id(now),
         now,
         clock: worker.hub.clock.monotonic(),
@@ -182,24 +194,23 @@ fn join(
     worker.index.joined(id.slot, &mut connection.subscriptions, channel, counted);
     if already.is_none() {
         connection.subscribed += 1;
-        worker.counters.subscriptions.add(1);
+        subscriptions(&worker.counters, channel.api()).add(1);
     }
     Ok(())
 }
 
 /// Uncounts the subscriber in the directory; the acknowledgement follows with its deactivation.
-fn unsubscribe(
+pub(super) fn unsubscribe(
     worker: &mut Worker,
     id: ConnId,
     channel: &Channel,
     reply: Option<AckId>,
 ) -> Result<(), Refusal> {
     let now = worker.hub.clock.wall();
-    let Some((connection, credential)) = speaker(worker, id) else { return Ok(()) };
+    let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
     let first = connection.subscriptions;
-    let Some(session) = connection.session() else { return Ok(()) };
-    let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
-    let Some(counted) = worker.index.counted(first, channel.as_str()) else {
+    let Some(anyone) = connection.subscriber(id, ANY) else { return Ok(()) };
+    let Some(counted) = worker.index.counted(first, channel) else {
         return unsubscribed_already(worker, id, channel, reply);
     };
     let leave = Leave {
@@ -207,6 +218,7 @@ fn unsubscribe(
         subscriber: &counted_as(&anyone, counted),
         lives_on: true,
         presence: presence_of(worker, channel),
+        lingers_until: 0,
         reply,
         announcement: message_id(now),
         now,
@@ -217,10 +229,13 @@ fn unsubscribe(
     worker.index.left(first, channel);
     if let Some(connection) = worker.connections.by_id(id) {
         connection.subscribed -= 1;
-        worker.counters.subscriptions.sub(1);
+        subscriptions(&worker.counters, channel.api()).sub(1);
     }
     Ok(())
 }
+
+/// For a subscriber whose group follows from how it is counted.
+const ANY: Group = Group::InsforgeSdk;
 
 /// A connection as the directory counts it in one of its channels.
 fn counted_as(anyone: &Subscriber, counted: Counted) -> Subscriber {
@@ -230,6 +245,9 @@ fn counted_as(anyone: &Subscriber, counted: Counted) -> Subscriber {
 
 /// What a channel tells of presence by now.
 fn presence_of(worker: &Worker, channel: &Channel) -> Option<PresenceMode> {
+    if channel.api() != Api::Insforge {
+        return Some(PresenceMode::Off);
+    }
     let definitions = worker.hub.definitions.load();
     definitions.find(channel.as_str()).map(|definition| definition.options.presence)
 }
@@ -244,7 +262,7 @@ fn unsubscribed_already(
 ) -> Result<(), Refusal> {
     let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
     let first = connection.subscriptions;
-    if !worker.index.is_pending(first, channel.as_str()) {
+    if !worker.index.is_pending(first, channel) {
         answer(worker, id, &Reply::Unsubscribed, reply);
         return Ok(());
     }
@@ -271,7 +289,7 @@ fn publish(
         return Err(Refusal::Overloaded);
     }
     let first = connection.subscriptions;
-    if worker.index.counted(first, channel.as_str()).is_none() {
+    if worker.index.counted(first, channel).is_none() {
         return Err(Refusal::NotSubscribed);
     }
     let definition = definition.ok_or(Refusal::PublishUnauthorized)?;
@@ -284,13 +302,13 @@ fn publish(
     }
     let at = worker.hub.clock.wall();
     let content = Content::Message { event, payload, sender: credential.sender() };
+    let to_keep = ToKeep { definition: &definition, level: Durability::Memory, from: None };
     let published = worker.hub.publish(Submission {
-        definition: &definition,
         channel: channel.clone(),
         content,
+        options: definition.options,
         at,
-        level: Durability::Memory,
-        from: None,
+        history: (!definition.options.ephemeral).then_some(to_keep),
     });
     let (publication, _) = published.map_err(|refused| match refused {
         Refused::Overloaded => Refusal::Overloaded,
@@ -313,17 +331,18 @@ pub(super) fn leave_in_order(worker: &mut Worker, id: ConnId) -> bool {
 pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
     verdict::forget(worker, slot);
     let id = worker.connections.id(slot);
-    let Some((connection, credential)) = speaker(worker, id) else { return };
+    let Some(connection) = worker.connections.by_id(id) else { return };
+    let Some(anyone) = connection.subscriber(id, ANY) else { return };
     let first = std::mem::replace(&mut connection.subscriptions, index::NONE);
     connection.subscribed = 0;
-    let Some(session) = connection.session() else { return };
-    let anyone = session.subscriber(id, Group::InsforgeSdk, &credential);
+    let lingers_until = worker.hub.clock.monotonic() + worker.hub.forge.linger;
     let mut left = Vec::new();
     worker.index.forget(first, |channel, counted| {
-        left.push(Postponed { channel, subscriber: counted_as(&anyone, counted) });
+        let lingers_until = if channel.api() == Api::Forge { lingers_until } else { 0 };
+        left.push(Postponed { channel, subscriber: counted_as(&anyone, counted), lingers_until });
     });
-    worker.counters.subscriptions.sub(left.len() as u64);
     for wish in left {
+        subscriptions(&worker.counters, wish.channel.api()).sub(1);
         if leave_for_good(worker, &wish).is_err() {
             worker.counters.leaves_postponed.add(1);
             worker.leaving.push_back(wish);
@@ -353,6 +372,7 @@ fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
         subscriber: &wish.subscriber,
         lives_on: false,
         presence: presence_of(worker, &wish.channel),
+        lingers_until: wish.lingers_until,
         reply: None,
         announcement: message_id(now),
         now,
@@ -360,6 +380,14 @@ fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
     let announced = worker.hub.directory.leave(&*worker.hub.router, &leave)?;
     count_suppressed(&worker.counters, announced);
     Ok(())
+}
+
+/// Which gauge a subscription counts in.
+fn subscriptions(counters: &Counters, api: Api) -> &Counter {
+    match api {
+        Api::Insforge => &counters.subscriptions,
+        Api::Forge => &counters.forge_subscriptions,
+    }
 }
 
 fn count_suppressed(counters: &Counters, announced: Announced) {
@@ -380,9 +408,18 @@ pub(super) fn activate(worker: &mut Worker, activation: Activation) -> usize {
     }
     let Some(connection) = worker.connections.by_id(id) else { return 0 };
     worker.index.activate(connection.subscriptions, &channel, group);
-    let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present };
+    let (last, replay) = (activation.replay.last, activation.replay);
+    let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present, last };
     answer(worker, id, &subscribed, reply);
-    replay(worker, id, (&channel, group), &activation.replay)
+    if replay.has_gap {
+        worker.send_text(id.slot, &protocol::forge::gap(&channel, None));
+        worker.counters.gaps.add(1);
+    }
+    let framing = match (group, reply) {
+        (Group::Forge, Some(request)) => Framing::Named(request),
+        _ => Framing::Shared(group),
+    };
+    replay::replay(worker, id, (&channel, framing), &replay.publications)
 }
 
 /// A subscription ends: what was delivered up to here reached the connection.
@@ -391,17 +428,18 @@ pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
     worker.index.deactivate(&mut connection.subscriptions, &deactivation.channel);
     recovery::note_end(worker, deactivation.connection, &deactivation.channel);
     answer(worker, deactivation.connection, &Reply::Unsubscribed, deactivation.reply);
+    forge::ended(worker, deactivation.connection, &deactivation.channel);
 }
 
 /// Puts a publication into the outbox of everybody here who hears its channel. Answers how many
 /// bytes one of them got, at most.
 pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
     let publication = &delivery.publication;
-    let is_delivery = matches!(publication.content, Content::Message { .. });
+    let is_delivery = publication.content.is_published();
     let (mut taken, mut dropped, mut bytes) = (0, 0, 0);
     let except = publication.except.filter(|id| *id == worker.connections.id(id.slot));
     let except = except.map(|id| id.slot);
-    for group in Group::ALL {
+    for &group in publication.channel.groups() {
         let listeners = worker.index.listeners(&publication.channel, group);
         if listeners.is_empty() {
             continue;

@@ -16,6 +16,7 @@ use crate::protocol::engineio::{Heartbeat, Timings};
 use crate::protocol::socketio::Pending;
 use crate::router::{AcceptorId, Ticket};
 use crate::wire::frame::Decoder;
+use crate::worker::forge::Forge;
 use crate::worker::frame::Frame;
 use crate::worker::recovery::Lineage;
 use crate::worker::timer::Tick;
@@ -57,6 +58,8 @@ pub(super) struct Connection {
 pub(super) enum Kind {
     /// An Engine.IO session.
     Session(Session),
+    /// A client of Forge Realtime.
+    Forge(Forge),
     /// A WebSocket that offers to carry a session on.
     Probe {
         /// Which.
@@ -193,16 +196,11 @@ impl Session {
         socket_id(self.socket_key)
     }
 
-    /// As whom it subscribes.
-    pub(super) fn subscriber(
-        &self,
-        connection: ConnId,
-        group: Group,
-        credential: &Credential,
-    ) -> Subscriber {
+    /// As whom it is present, once connected.
+    fn member(&self) -> Option<MemberKey> {
+        let credential = self.credential.as_ref()?;
         let id = if credential.is_user { credential.id.clone() } else { self.socket_id().into() };
-        let member = Some(MemberKey { is_user: credential.is_user, id });
-        Subscriber { connection, group, transport: self.transport(), member }
+        Some(MemberKey { is_user: credential.is_user, id })
     }
 }
 
@@ -240,6 +238,29 @@ impl Connection {
         }
     }
 
+    /// As whom it subscribes, once it has said who it is.
+    pub(super) fn subscriber(&self, connection: ConnId, group: Group) -> Option<Subscriber> {
+        match &self.kind {
+            Kind::Session(session) => {
+                let (member, transport) = (Some(session.member()?), session.transport());
+                Some(Subscriber { connection, group, transport, member })
+            }
+            Kind::Forge(_) => {
+                let transport = Transport::WebSocket;
+                Some(Subscriber { connection, group, transport, member: None })
+            }
+            _ => None,
+        }
+    }
+
+    /// Its Forge client, if it is one.
+    pub(super) fn forge(&mut self) -> Option<&mut Forge> {
+        match &mut self.kind {
+            Kind::Forge(forge) => Some(forge),
+            _ => None,
+        }
+    }
+
     /// When somebody must look at it again.
     pub(super) fn deadline(&self) -> Option<Millis> {
         match &self.kind {
@@ -247,6 +268,7 @@ impl Connection {
                 Some(session.heartbeat.due().min(session.connect_by))
             }
             Kind::Session(session) => Some(session.heartbeat.due()),
+            Kind::Forge(forge) => Some(forge.deadline()),
             Kind::Probe { until, .. } | Kind::Closing { until } => Some(*until),
             Kind::Echo => None,
         }

@@ -10,7 +10,7 @@ use crate::message::{AckId, ConnId, Credential, Millis, Refusal, Reply};
 /// identity's; what it may do from now on is judged by the newer one.
 pub(super) fn refresh(worker: &mut Worker, id: ConnId, auth: &str, ack: Option<AckId>) {
     let now_s = worker.hub.clock.wall() / 1_000;
-    let newer = worker.auth.connect(auth, now_s);
+    let newer = worker.auth.users.connect(auth, now_s);
     let Some(session) = worker.connections.by_id(id).and_then(|connection| connection.session())
     else {
         return;

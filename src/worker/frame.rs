@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::outbox::Outgoing;
 use crate::hub::encode;
-use crate::message::{Channel, Content, FrameBytes, Group, Publication, SlowConsumer};
+use crate::message::{AckId, Channel, FrameBytes, Group, Publication, SlowConsumer};
 use crate::protocol;
 use crate::wire::frame::{Opcode, frame};
 
@@ -34,15 +34,30 @@ enum What {
     Gap(Box<(Channel, u64)>),
 }
 
+impl What {
+    fn of(publication: &Arc<Publication>) -> Self {
+        match publication.options.slow_consumer {
+            _ if !publication.content.is_published() => Self::Own,
+            SlowConsumer::Close => Self::Delivery(None),
+            SlowConsumer::DropOldest | SlowConsumer::Latest => {
+                Self::Delivery(Some(publication.clone()))
+            }
+        }
+    }
+}
+
 impl Frame {
     /// A publication's frame for a group, that many connections share.
     pub(super) fn of(publication: &Arc<Publication>, group: Group) -> Self {
-        let what = match (&publication.content, publication.options.slow_consumer) {
-            (Content::Message { .. }, SlowConsumer::Close) => What::Delivery(None),
-            (Content::Message { .. }, _) => What::Delivery(Some(publication.clone())),
-            (Content::Joined(_) | Content::Left(_), _) => What::Own,
-        };
-        Self(Rc::new(Shared { bytes: publication.frame(group, encode), what }))
+        let bytes = publication.frame(group, encode);
+        Self(Rc::new(Shared { bytes, what: What::of(publication) }))
+    }
+
+    /// A Forge event that one subscription gets again, named by its request.
+    pub(super) fn replayed(publication: &Arc<Publication>, request: AckId) -> Self {
+        let text = protocol::replayed(publication, request);
+        let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
+        Self(Rc::new(Shared { bytes, what: What::of(publication) }))
     }
 
     /// That is for one connection alone.

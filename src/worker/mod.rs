@@ -11,6 +11,7 @@ mod conn;
 mod credential;
 pub mod driver;
 mod flush;
+mod forge;
 mod frame;
 mod moving;
 mod poller;
@@ -30,7 +31,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Authenticator;
+use crate::auth::Authenticators;
 use crate::engine::index::Index;
 use crate::hub::Hub;
 use crate::limits::{
@@ -41,6 +42,7 @@ use crate::message::{ConnId, Millis, Nanos, WorkerId};
 use crate::metrics::Counters;
 use crate::router::{AnswerBody, Inbox, Mail, Slot};
 use crate::wire::frame::{Opcode, frame};
+use crate::wire::json::Scratch;
 use close::Reason;
 use command::Postponed;
 use conn::{Connections, Kind, Session};
@@ -62,7 +64,9 @@ pub struct Worker {
     hub: Arc<Hub>,
     inbox: Inbox<Mail>,
     counters: Arc<Counters>,
-    auth: Authenticator,
+    auth: Authenticators,
+    /// What messages of Forge clients are taken apart in.
+    json: Scratch,
     poller: Poller,
     wheel: Wheel,
     connections: Connections,
@@ -102,7 +106,7 @@ impl Worker {
         id: WorkerId,
         hub: Arc<Hub>,
         inbox: Inbox<Mail>,
-        auth: Authenticator,
+        auth: Authenticators,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let poller = Poller::new(inbox.mailbox().doorbell().descriptor())?;
@@ -115,6 +119,7 @@ impl Worker {
             inbox,
             counters,
             auth,
+            json: Scratch::default(),
             poller,
             wheel: Wheel::new(now),
             connections: Connections::new(id),
@@ -287,6 +292,7 @@ impl Worker {
         let id = self.connections.id(slot);
         match self.connections.get_mut(slot).map(|connection| &connection.kind) {
             Some(Kind::Session(_)) => session::on_time(self, id),
+            Some(Kind::Forge(_)) => forge::on_time(self, id),
             Some(Kind::Closing { until }) if *until <= self.now => {
                 close::now(self, slot, Reason::Client);
             }
@@ -299,7 +305,7 @@ impl Worker {
 
     /// Enters a connection's next deadline into the wheel, unless an earlier one is there.
     fn schedule(&mut self, slot: u32) {
-        let expires = credential::expires(self, slot);
+        let expires = credential::expires(self, slot).or_else(|| forge::expires(self, slot));
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let deadline = connection.deadline().into_iter().chain(expires).min();
         let Some(deadline) = deadline else { return };

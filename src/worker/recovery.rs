@@ -119,9 +119,11 @@ impl Recovery {
 
 /// Enters a publication into the log and notes it for everybody who was given it.
 pub(super) fn note(worker: &mut Worker, publication: &Arc<Publication>) {
-    let Some(recovery) = &mut worker.recovery else { return };
+    let Some(recovery) = worker.recovery.as_mut().filter(|_| publication.is_recoverable) else {
+        return;
+    };
     let position = recovery.log.heard(publication.clone(), worker.now);
-    for group in Group::ALL {
+    for &group in publication.channel.groups() {
         for listener in worker.index.listeners(&publication.channel, group) {
             let connection = worker.connections.get_mut(listener.connection);
             let session = connection.and_then(|connection| connection.session());

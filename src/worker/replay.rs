@@ -6,7 +6,7 @@ use super::frame::Frame;
 use super::{Worker, recovery};
 use crate::engine::outbox::Outgoing;
 use crate::limits::SWEEP_MS;
-use crate::message::{Channel, ConnId, Group, Millis, Publication, WorkerId};
+use crate::message::{AckId, Channel, ConnId, Group, Millis, Publication, WorkerId};
 
 /// The worker that sweeps: one is enough.
 const SWEEPER: WorkerId = WorkerId(0);
@@ -18,6 +18,15 @@ pub(super) struct Sweep {
     step: usize,
 }
 
+/// In which frames a channel is replayed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Framing {
+    /// Those of a group, as they were live.
+    Shared(Group),
+    /// In frames of its own, that name the request.
+    Named(AckId),
+}
+
 /// Puts what a channel kept into the outbox of a new subscriber, behind its acknowledgement and
 /// before all that is live. Answers how many bytes that was.
 ///
@@ -26,14 +35,17 @@ pub(super) struct Sweep {
 pub(super) fn replay(
     worker: &mut Worker,
     id: ConnId,
-    (channel, group): (&Channel, Group),
+    (channel, framing): (&Channel, Framing),
     publications: &[Arc<Publication>],
 ) -> usize {
     let Some(connection) = worker.connections.by_id(id) else { return 0 };
     let (mut frames_left, mut bytes_left) = connection.outbox.free_half();
     let mut frames = Vec::with_capacity(publications.len());
     for publication in publications.iter().rev() {
-        let frame = Frame::of(publication, group);
+        let frame = match framing {
+            Framing::Shared(group) => Frame::of(publication, group),
+            Framing::Named(request) => Frame::replayed(publication, request),
+        };
         let length = frame.as_ref().len();
         if frames_left == 0 || bytes_left < length {
             break;

@@ -168,7 +168,7 @@ pub(super) fn enter_anew(worker: &mut Worker, id: ConnId, auth: &str) {
 
 /// Who the client is; who is nobody is told so.
 fn admit(worker: &mut Worker, id: ConnId, auth: &str) -> Option<Arc<Credential>> {
-    match worker.auth.connect(auth, worker.hub.clock.wall() / 1_000) {
+    match worker.auth.users.connect(auth, worker.hub.clock.wall() / 1_000) {
         Ok(credential) => Some(credential),
         Err(error) => {
             worker.counters.refused_unauthorized.add(1);

@@ -3,13 +3,14 @@
 
 use super::close::{self, Reason};
 use super::conn::{Connection, Connections, Kind, Session};
+use super::forge::{self, Forge};
 use super::{Worker, moving, polling, read};
 use crate::engine::outbox::Outgoing;
 use crate::limits::POLLING_SESSIONS_MAX;
 use crate::message::{App, ConnId, SessionId, Transport};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Packet, RequestError};
-use crate::router::{AnswerBody, Handover, Mail, Purpose};
+use crate::router::{Accepted, AnswerBody, Handover, Mail, Purpose};
 use crate::wire::handshake;
 use crate::wire::http::Response;
 
@@ -17,28 +18,35 @@ use crate::wire::http::Response;
 pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
     let Some(handover) = pass_on(worker, handover) else { return };
     let Handover { socket, mut leftover, accept, purpose } = handover;
-    let kind = match purpose {
+    let (now, timings) = (worker.now, worker.hub.timings);
+    let kind = match &purpose {
         Purpose::EngineIo(app) => {
-            close::gauge(&worker.counters, app, Transport::WebSocket).add(1);
+            close::gauge(&worker.counters, *app, Transport::WebSocket).add(1);
             worker.counters.opened.add(1);
-            Kind::Session(Session::new(app, worker.now, &worker.hub.timings))
+            Kind::Session(Session::new(*app, now, &timings))
+        }
+        Purpose::Forge(context) => {
+            worker.counters.forge_websockets.add(1);
+            worker.counters.opened.add(1);
+            Kind::Forge(Forge::new(context.clone(), now, &timings))
         }
         Purpose::Probe(session) => {
-            if worker.connections.session(&session).is_none() {
+            if worker.connections.session(session).is_none() {
                 return refuse(worker, socket, RequestError::UnknownSession);
             }
-            let until = worker.now + worker.hub.timings.upgrade_timeout;
-            Kind::Probe { session, until }
+            Kind::Probe { session: *session, until: now + timings.upgrade_timeout }
         }
         Purpose::Echo => Kind::Echo,
     };
     let Some(id) = insert(worker, socket, kind) else { return };
-    if let Some(accept) = accept {
-        worker.send(id.slot, handshake::response(&accept, &[]));
+    if let Some(Accepted { key, protocol }) = accept {
+        let protocol = protocol.map(|protocol| ("Sec-WebSocket-Protocol", protocol));
+        worker.send(id.slot, handshake::response(&key, protocol.as_slice()));
     }
     match purpose {
         Purpose::EngineIo(_) => open(worker, id),
         Purpose::Probe(session) => offer(worker, id, &session),
+        Purpose::Forge(_) => forge::welcome(worker, id, None),
         Purpose::Echo => {}
     }
     read::feed(worker, id, &mut leftover);

@@ -169,7 +169,7 @@ fn judge(worker: &mut Worker, id: ConnId, request: &Request) -> Standing {
     };
     let expressions = expressions.clone();
     // What is refused whatever a policy says needs no verdict.
-    let is_subscribed = worker.index.counted(first, channel.as_str()).is_some();
+    let is_subscribed = worker.index.counted(first, channel).is_some();
     if action == Action::Publish && !is_subscribed {
         return Standing::Settled;
     }

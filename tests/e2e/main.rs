@@ -19,6 +19,7 @@ mod driver;
 mod durability;
 mod ear;
 mod first_start;
+mod forge;
 mod health;
 mod history;
 mod killed;

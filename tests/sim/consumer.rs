@@ -93,7 +93,9 @@ impl Consumer {
     /// A publication. False where there is no room.
     pub(crate) fn deliver(&mut self, publication: &Arc<Publication>, group: Group) -> bool {
         self.push(match &publication.content {
-            Content::Message { .. } => Frame::Delivery(publication.clone(), group),
+            Content::Message { .. } | Content::Event { .. } => {
+                Frame::Delivery(publication.clone(), group)
+            }
             Content::Joined(member) => {
                 let came = Seen::Came(member.presence_id.clone());
                 Frame::Own(number(&publication.channel), came)

@@ -15,7 +15,7 @@ use fanfare::engine::presence::MemberKey;
 use fanfare::limits::SWEEP_STEPS;
 use fanfare::message::{
     Activation, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery, Group, MessageId,
-    PresenceMode, Publication, Sender, SlowConsumer, Transport, WorkerId,
+    PresenceMode, Publication, ReplayWish, Sender, SlowConsumer, Transport, WorkerId,
 };
 use proptest::prelude::*;
 
@@ -277,12 +277,14 @@ impl World {
         let presence = options.presence;
         subscriber.member = subscriber.member.filter(|_| presence != PresenceMode::Off);
         let conn = &mut self.connections[worker][connection];
-        let already = self.indexes[worker].counted(conn.first, channel(number).as_str());
+        let already = self.indexes[worker].counted(conn.first, &channel(number));
         assert_eq!(already, conn.counted.get(&number).copied(), "index and model agree");
         let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
         let channel = channel(number);
+        let seconds = if already.is_none() { options.replay_seconds } else { 0 };
         let join = Join {
             comes_back: false,
+            replay: ReplayWish { seconds, after: None },
             channel: &channel,
             subscriber: &subscriber,
             already: already.map(|counted| counted.group),
@@ -348,6 +350,7 @@ impl World {
             subscriber: &subscriber,
             lives_on,
             presence: Some(self.options[number].presence),
+            lingers_until: 0,
             reply: None,
             announcement: MessageId::nil(),
             now: 0,
@@ -413,7 +416,7 @@ impl World {
                 index.activate(conn.first, &channel, group);
                 let acknowledged = Seen::Acknowledged(group, presence.members.len(), present);
                 let mut has_room = conn.consumer.tell(number(&channel), acknowledged);
-                for publication in &activation.replay {
+                for publication in &activation.replay.publications {
                     has_room = has_room && conn.consumer.deliver(publication, group);
                 }
                 slow.extend((!has_room).then_some(connection.slot));
@@ -428,7 +431,7 @@ impl World {
                 slow.extend((!has_room).then_some(connection.slot));
             }
             Mail::Deliver(Delivery { publication, .. }) => {
-                for group in Group::ALL {
+                for &group in publication.channel.groups() {
                     for listener in index.listeners(&publication.channel, group) {
                         let conn = &mut connections[listener.connection as usize];
                         let has_room = publication.except == Some(conn.id)

@@ -14,11 +14,11 @@ use super::*;
 mod public_keys;
 mod tokens;
 
-const NOW: u64 = 1_800_000_000;
-const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const RS_PEM: &str = include_str!("../testdata/rs256_a.pem");
-const ES_PEM: &str = include_str!("../testdata/es256_a.pem");
-const ED_PEM: &str = include_str!("../testdata/eddsa_a.pem");
+pub(super) const NOW: u64 = 1_800_000_000;
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(super) const RS_PEM: &str = include_str!("../testdata/rs256_a.pem");
+pub(super) const ES_PEM: &str = include_str!("../testdata/es256_a.pem");
+pub(super) const ED_PEM: &str = include_str!("../testdata/eddsa_a.pem");
 const JWKS: &str = include_str!("../testdata/jwks.json");
 
 fn api_key() -> String {
@@ -29,7 +29,7 @@ fn anon_key() -> String {
     format!("anon_{}", "b2".repeat(32))
 }
 
-fn keys() -> Keys {
+pub(super) fn keys() -> Keys {
     Keys::new(&api_key(), &anon_key(), SECRET).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn trusting(pems: &[&str]) -> Authenticator {
     Authenticator::new(Arc::new(keys))
 }
 
-fn private_key(algorithm: Algorithm, which: char) -> EncodingKey {
+pub(super) fn private_key(algorithm: Algorithm, which: char) -> EncodingKey {
     let pem = match (algorithm, which) {
         (Algorithm::RS256, 'a') => include_bytes!("../testdata/rs256_a.key").as_slice(),
         (Algorithm::RS256, _) => include_bytes!("../testdata/rs256_b.key"),
@@ -61,7 +61,12 @@ fn private_key(algorithm: Algorithm, which: char) -> EncodingKey {
     }
 }
 
-fn signed_with(key: &EncodingKey, algorithm: Algorithm, header: &Value, claims: &str) -> String {
+pub(super) fn signed_with(
+    key: &EncodingKey,
+    algorithm: Algorithm,
+    header: &Value,
+    claims: &str,
+) -> String {
     let header = URL_SAFE_NO_PAD.encode(header.to_string());
     let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
     let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, key).unwrap();
@@ -70,7 +75,7 @@ fn signed_with(key: &EncodingKey, algorithm: Algorithm, header: &Value, claims: 
 }
 
 /// A token of HS256 and the node's secret, with claims as written.
-fn hs256(claims: &str) -> String {
+pub(super) fn hs256(claims: &str) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     signed_with(&key, Algorithm::HS256, &json!({"alg": "HS256"}), claims)
 }

@@ -157,7 +157,7 @@ impl Parcel {
     fn message(&self) -> (&str, &str) {
         match &self.publication.content {
             Content::Message { event, payload, .. } => (event, payload),
-            Content::Joined(_) | Content::Left(_) => unreachable!("only messages are taken"),
+            _ => unreachable!("only messages are taken"),
         }
     }
 }

@@ -1,0 +1,322 @@
+//! Forge Realtime over HTTP (contract sections 1.2 to 1.4, 3.3 and 4): who calls, and for whom, is
+//! settled first; then the body, the realtime token and the rate; and only then something happens.
+
+use std::sync::Arc;
+
+use super::handover::upgrade;
+use super::http::{End, Http};
+use super::rest::{self, response};
+use super::{Acceptor, Outcome};
+use crate::api::forge::{self, Call, ForgeError, ProxyError, Registration, Route};
+use crate::api::{ApiError, Reply};
+use crate::auth::bearer_token;
+use crate::auth::forge::{
+    self as auth, Permission, ProxyAuthorization, Reach, Subject, Topic, Wanted,
+};
+use crate::hub::Refused;
+use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::message::{Context, Millis};
+use crate::protocol::forge::SUBPROTOCOL;
+use crate::router::Purpose;
+use crate::wire::http::Request;
+
+/// Answers a request to one of Forge's paths.
+pub(super) async fn answer(
+    acceptor: &Acceptor,
+    http: &mut Http,
+    request: &Request,
+) -> Result<Outcome, End> {
+    let route = forge::route(request.method.as_str(), &request.path);
+    if route == Ok(Route::Socket) {
+        return listen(acceptor, http, request).await;
+    }
+    let body = http.body(request).await?;
+    let replied = match route {
+        Ok(Route::Module(module)) => {
+            return Ok(Outcome::Respond(module.response(request.header("if-none-match"))));
+        }
+        Ok(route) => carry_out(acceptor, request, &route, &body),
+        Err(error) => Err(error),
+    };
+    Ok(Outcome::Respond(response(replied.unwrap_or_else(Reply::from))))
+}
+
+/// The answer to a request whose body is longer than any may be, where it is a call.
+pub(super) fn body_too_long(request: &Request) -> Option<Reply> {
+    let call = match forge::route(request.method.as_str(), &request.path) {
+        Ok(Route::Publish | Route::PublishGlobal) => Call::Publish,
+        Ok(Route::Token) => Call::Token,
+        _ => return None,
+    };
+    let detail = format!("The request body is longer than {HTTP_BODY_BYTES_MAX} bytes");
+    Some(ForgeError::too_large(detail).reply(call))
+}
+
+/// Makes a connection the WebSocket of a subscriber, who may prove its context at once.
+async fn listen(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Result<Outcome, End> {
+    let refusal = match agree(acceptor, request) {
+        Ok((context, protocol)) if !acceptor.is_stopping() => {
+            return Ok(upgrade(request, Purpose::Forge(context), protocol));
+        }
+        Ok(_) => ApiError::stopping(),
+        Err(refusal) => refusal,
+    };
+    http.body(request).await?;
+    Ok(Outcome::Respond(response(refusal.into())))
+}
+
+/// What a handshake proves, and the subprotocol that it agrees on.
+fn agree(
+    acceptor: &Acceptor,
+    request: &Request,
+) -> Result<(Option<Arc<Context>>, Option<&'static str>), ApiError> {
+    let offered: Vec<_> = request.header_values("sec-websocket-protocol").collect();
+    let protocol = match offered.as_slice() {
+        [] => None,
+        offered if offered.iter().any(|header| offers_ours(header)) => Some(SUBPROTOCOL),
+        _ => {
+            let message = format!("The only subprotocol here is {SUBPROTOCOL}");
+            return Err(ApiError::http(400, message));
+        }
+    };
+    let Some(authorization) = request.header("authorization") else { return Ok((None, protocol)) };
+    let now_s = acceptor.hub.clock.wall() / 1_000;
+    let forge = &mut acceptor.auth.borrow_mut().forge;
+    let proved = bearer_token(authorization).map(|token| forge.context(token, now_s));
+    match proved {
+        Some(Ok(context)) => Ok((Some(context), protocol)),
+        Some(Err(error)) => Err(refused_context(&error.to_string())),
+        None => Err(refused_context("expected `Bearer` and a context token")),
+    }
+}
+
+fn offers_ours(header: &str) -> bool {
+    header.split(',').any(|name| name.trim() == SUBPROTOCOL)
+}
+
+fn refused_context(why: &str) -> ApiError {
+    tracing::debug!(why, "refusing a context token");
+    ApiError::auth(401, "AUTH_UNAUTHORIZED", format!("Unauthorized request: {why}"), None)
+}
+
+/// Carries a request out.
+fn carry_out(
+    acceptor: &Acceptor,
+    request: &Request,
+    route: &Route,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    let refused = |call| move |error: ForgeError| error.reply(call);
+    match route {
+        Route::Publish => {
+            let done = publish(acceptor, request, body, false);
+            Ok(done.unwrap_or_else(refused(Call::Publish)))
+        }
+        Route::PublishGlobal => {
+            let done = publish(acceptor, request, body, true);
+            Ok(done.unwrap_or_else(refused(Call::Publish)))
+        }
+        Route::Token => Ok(sign(acceptor, request, body).unwrap_or_else(refused(Call::Token))),
+        Route::Register(id) => register(acceptor, request, id.as_deref(), body),
+        Route::Revoke(id) => revoke(acceptor, request, id.as_deref()),
+        Route::Module(_) | Route::Socket => unreachable!("they are no calls"),
+    }
+}
+
+fn publish(
+    acceptor: &Acceptor,
+    request: &Request,
+    body: &[u8],
+    is_global: bool,
+) -> Result<Reply, ForgeError> {
+    let hub = &acceptor.hub;
+    let now = hub.clock.wall();
+    let proof = prove(acceptor, request, now)?;
+    let mut scratch = acceptor.json.borrow_mut();
+    let payload_bytes_max = hub.forge.payload_bytes;
+    let wanted = forge::Publish::parse(body, &mut scratch, is_global, payload_bytes_max)?;
+    let forge = &acceptor.auth.borrow().forge;
+    let (installation, channel) = (proof.installation(), wanted.channel);
+    let grant = wanted.token.map(|token| {
+        let permission = Permission::Publish;
+        forge.channel_token(token, &Wanted { channel, installation, permission }, now / 1_000)
+    });
+    let grant = grant.transpose()?;
+    admit(acceptor, &proof)?;
+    let reach = match (&proof, &wanted.overrides) {
+        _ if is_global => Reach::Global,
+        (Proof::Context(context), None) if context.is_ui => Reach::Place(context),
+        (Proof::Context(context), Some(entities)) if context.is_ui => {
+            Reach::Entities(context, entities)
+        }
+        _ => return Err(ForgeError::not_allowed("Only a user interface publishes in its context")),
+    };
+    let claims = grant.as_ref().map(|grant| &*grant.claims);
+    let topic = forge.topic(&Topic { installation, channel, reach, claims });
+    let topic = topic.map_err(|missing| ForgeError::not_allowed(missing.to_string()))?;
+    let receipt = hub.publish_event(topic, wanted.payload).map_err(|_: Refused| {
+        acceptor.counters.refused_overloaded.add(1);
+        ForgeError::overloaded()
+    })?;
+    let counter = match receipt {
+        Some(_) => &acceptor.counters.events_http,
+        None => &acceptor.counters.events_unheard,
+    };
+    counter.add(1);
+    Ok(Reply::forge_published(receipt.map(|receipt| (receipt.id, receipt.at))))
+}
+
+fn sign(acceptor: &Acceptor, request: &Request, body: &[u8]) -> Result<Reply, ForgeError> {
+    let now = acceptor.hub.clock.wall();
+    let proof = prove(acceptor, request, now)?;
+    let wanted = forge::NewToken::parse(body)?;
+    admit(acceptor, &proof)?;
+    let new = auth::NewToken {
+        installation: proof.installation(),
+        channel: &wanted.channel,
+        claims: wanted.claims,
+        permissions: wanted.permissions.as_deref(),
+    };
+    let signed = acceptor.auth.borrow().forge.sign(&new, now / 1_000)?;
+    Ok(Reply::forge_token(&signed))
+}
+
+/// For whom an app calls, once that is proved.
+enum Proof {
+    /// For an invocation.
+    Context(Arc<Context>),
+    /// For an installation, outside of any invocation.
+    Installation(Box<str>),
+}
+
+impl Proof {
+    fn installation(&self) -> &str {
+        match self {
+            Self::Context(context) => &context.installation,
+            Self::Installation(installation) => installation,
+        }
+    }
+}
+
+/// Who calls.
+enum Caller {
+    /// Somebody without a credential of its own.
+    Unknown,
+    /// An administrator of the node.
+    Admin,
+    /// The back end of an installation.
+    Service(Arc<str>),
+}
+
+fn prove(acceptor: &Acceptor, request: &Request, now: Millis) -> Result<Proof, ForgeError> {
+    let mut headers = request.header_values("forge-proxy-authorization");
+    let (Some(header), None) = (headers.next(), headers.next()) else {
+        let why = "forge-proxy-authorization: Expected once";
+        return Err(ForgeError::headers(ProxyError::InvalidProxyAuthorization, why));
+    };
+    let said = ProxyAuthorization::parse(header).map_err(|error| {
+        ForgeError::headers(ProxyError::InvalidProxyAuthorization, error.to_string())
+    })?;
+    let caller = find_caller(acceptor, request, now / 1_000)?;
+    let proof = match said.subject {
+        Subject::Invocation(id) => Proof::Context(find_invocation(acceptor, &caller, id, now)?),
+        Subject::Installation(_) if matches!(caller, Caller::Unknown) => {
+            let why = "`installationId` takes a credential of the caller".to_owned();
+            return Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why));
+        }
+        Subject::Installation(installation) => Proof::Installation(installation.into()),
+    };
+    if matches!(&caller, Caller::Service(own) if **own != *proof.installation()) {
+        return Err(ForgeError::other_installation());
+    }
+    let (installation, path) = (proof.installation(), &request.path);
+    tracing::debug!(path, installation, as_user = ?said.as_user, account = said.account, "a call");
+    Ok(proof)
+}
+
+/// Who calls. A credential that is given must be a good one.
+fn find_caller(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<Caller, ForgeError> {
+    let (authorization, api_key) = (request.header("authorization"), request.header("x-api-key"));
+    if authorization.is_none() && api_key.is_none() {
+        return Ok(Caller::Unknown);
+    }
+    let auth = &mut *acceptor.auth.borrow_mut();
+    if auth.users.admin(authorization, api_key, now_s).is_ok() {
+        return Ok(Caller::Admin);
+    }
+    let token = authorization.filter(|_| api_key.is_none()).and_then(bearer_token);
+    let proved = token.map(|token| auth.forge.service(token, now_s));
+    match proved {
+        Some(Ok(installation)) => Ok(Caller::Service(installation)),
+        Some(Err(error)) => {
+            Err(ForgeError::headers(ProxyError::InvalidCallerCredential, error.to_string()))
+        }
+        None => {
+            let why = "neither the API key nor a token".to_owned();
+            Err(ForgeError::headers(ProxyError::InvalidCallerCredential, why))
+        }
+    }
+}
+
+/// The context of an invocation: registered under its id, or signed in it.
+fn find_invocation(
+    acceptor: &Acceptor,
+    caller: &Caller,
+    id: &str,
+    now: Millis,
+) -> Result<Arc<Context>, ForgeError> {
+    if id.split('.').count() == 3 {
+        let signed = acceptor.auth.borrow_mut().forge.invocation(id, now / 1_000);
+        return signed.map_err(|error| {
+            ForgeError::headers(ProxyError::UnknownInvocation, error.to_string())
+        });
+    }
+    let hub = &acceptor.hub;
+    if matches!(caller, Caller::Unknown) && !hub.forge.trusts_callers {
+        let why = "on this network a registered invocation takes a credential of the caller";
+        return Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why.to_owned()));
+    }
+    hub.invocations.get(id, hub.clock.monotonic()).ok_or_else(|| {
+        let why = "the invocation was not registered, or has expired".to_owned();
+        ForgeError::headers(ProxyError::UnknownInvocation, why)
+    })
+}
+
+fn admit(acceptor: &Acceptor, proof: &Proof) -> Result<(), ForgeError> {
+    if acceptor.hub.admit_installation(proof.installation()) {
+        return Ok(());
+    }
+    acceptor.counters.refused_rate_limited.add(1);
+    Err(ForgeError::rate_limited())
+}
+
+/// Registers an invocation, or registers it anew.
+fn register(
+    acceptor: &Acceptor,
+    request: &Request,
+    id: Option<&str>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    let hub = &acceptor.hub;
+    let now_s = hub.clock.wall() / 1_000;
+    rest::check_admin(acceptor, request, now_s)?;
+    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
+    let Registration { context, ttl_s } = Registration::parse(body, now_s)?;
+    let (context, clock) = (Arc::new(context), hub.clock.monotonic());
+    let until = clock + Millis::from(ttl_s) * 1_000;
+    hub.invocations.put(id, context.clone(), until, clock).map_err(|_| {
+        acceptor.counters.refused_overloaded.add(1);
+        ApiError::invocations_full()
+    })?;
+    Ok(Reply::invocation_registered(id, &context))
+}
+
+fn revoke(acceptor: &Acceptor, request: &Request, id: Option<&str>) -> Result<Reply, ApiError> {
+    let hub = &acceptor.hub;
+    rest::check_admin(acceptor, request, hub.clock.wall() / 1_000)?;
+    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
+    match hub.invocations.remove(id, hub.clock.monotonic()) {
+        true => Ok(Reply::invocation_revoked()),
+        false => Err(ApiError::invocation_not_found()),
+    }
+}

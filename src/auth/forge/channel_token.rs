@@ -1,0 +1,242 @@
+//! Realtime tokens (contract sections 1.6 and 3.3): signed by the node for an app's back end, and
+//! given to who may subscribe to one channel or publish on it with the same claims.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Audience, jcs};
+use crate::auth::keys::ChannelTokenKey;
+use crate::auth::token;
+use crate::limits::{CLAIMS_BYTES_MAX, TOKEN_BYTES_MAX};
+
+const ISSUER: &str = "fanfare";
+
+/// What a token may be for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Permission {
+    /// To subscribe to the channel.
+    Subscribe,
+    /// To publish on it.
+    Publish,
+}
+
+impl Permission {
+    /// As tokens and requests write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Publish => "publish",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Subscribe, Self::Publish].into_iter().find(|permission| permission.name() == name)
+    }
+}
+
+/// What a token is presented for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The installation of whoever presents it.
+    pub installation: &'a str,
+    /// What is to be done.
+    pub permission: Permission,
+}
+
+/// What a good token gives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Its claims, as canonical JSON: part of the topic.
+    pub claims: Box<str>,
+    /// When it expires, in seconds since the epoch.
+    pub expires_at: u64,
+}
+
+/// Why a token gives nothing. Its text is what callers are told, whatever the interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TokenError {
+    /// It is no realtime token of this installation.
+    Invalid,
+    /// It was one.
+    Expired,
+    /// It is for another channel.
+    ChannelMismatch,
+    /// It is for something else on this channel.
+    MissingPermission,
+}
+
+impl TokenError {
+    /// As callers are told.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Invalid => "INVALID_TOKEN",
+            Self::Expired => "TOKEN_EXPIRED",
+            Self::ChannelMismatch => "CHANNEL_NAME_MISMATCH",
+            Self::MissingPermission => "MISSING_PERMISSION",
+        }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Realtime token validation failed: {}", self.code())
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+/// A token to be signed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewToken<'a> {
+    /// The installation of the back end that asks for it.
+    pub installation: &'a str,
+    /// The channel that it opens; the caller has checked the name.
+    pub channel: &'a str,
+    /// What subscriber and publisher must have in common: the JSON text of an object.
+    pub claims: &'a str,
+    /// What it is for; everything where absent, nothing where empty.
+    pub permissions: Option<&'a [Permission]>,
+}
+
+/// A token that was signed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Signed {
+    /// The token.
+    pub token: String,
+    /// When it expires, in seconds since the epoch.
+    pub expires_at: u64,
+}
+
+/// Why claims cannot be signed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ClaimsError {
+    /// See [`CLAIMS_BYTES_MAX`].
+    #[error("claims must have at most {CLAIMS_BYTES_MAX} bytes of JSON")]
+    TooLong,
+    /// No object, or no JSON at all, or with a number that no double comes near.
+    #[error("claims must be a JSON object")]
+    NotAnObject,
+}
+
+/// Claims as the payload holds them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewPayload<'a> {
+    iss: &'static str,
+    aud: &'static str,
+    iat: u64,
+    exp: u64,
+    installation_id: &'a str,
+    channel: NewChannel<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions: Option<Vec<&'static str>>,
+}
+
+#[derive(Serialize)]
+struct NewChannel<'a> {
+    name: &'a str,
+    claims: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload {
+    aud: Value,
+    exp: u64,
+    installation_id: Box<str>,
+    channel: PayloadChannel,
+    #[serde(default, deserialize_with = "token::present")]
+    permissions: Option<Vec<Box<str>>>,
+}
+
+#[derive(Deserialize)]
+struct PayloadChannel {
+    name: Box<str>,
+    /// Read apart, so that they may lie as deep in each other as when they were signed.
+    claims: Box<RawValue>,
+}
+
+/// Signs a token that is good for `lifetime_s` seconds.
+pub(super) fn sign(
+    key: &ChannelTokenKey,
+    new: &NewToken<'_>,
+    lifetime_s: u64,
+    now_s: u64,
+) -> Result<Signed, ClaimsError> {
+    let claims = canonical_claims(new.claims)?;
+    let claims = RawValue::from_string(claims).expect("canonical JSON is JSON");
+    let expires_at = now_s.saturating_add(lifetime_s);
+    let payload = NewPayload {
+        iss: ISSUER,
+        aud: Audience::Channel.name(),
+        iat: now_s,
+        exp: expires_at,
+        installation_id: new.installation,
+        channel: NewChannel { name: new.channel, claims: &claims },
+        permissions: new.permissions.map(names),
+    };
+    Ok(Signed { token: token::sign(&key.signs, &payload), expires_at })
+}
+
+/// Judges a token. Of several faults the first in the order of [`TokenError`] is told.
+pub(super) fn verify(
+    key: &ChannelTokenKey,
+    token: &str,
+    wanted: &Wanted<'_>,
+    now_s: u64,
+) -> Result<Grant, TokenError> {
+    let (payload, claims) = read(key, token).ok_or(TokenError::Invalid)?;
+    if *payload.installation_id != *wanted.installation {
+        return Err(TokenError::Invalid);
+    }
+    if payload.exp <= now_s {
+        return Err(TokenError::Expired);
+    }
+    if *payload.channel.name != *wanted.channel {
+        return Err(TokenError::ChannelMismatch);
+    }
+    let wanted = wanted.permission.name();
+    if payload.permissions.is_some_and(|names| !names.iter().any(|name| **name == *wanted)) {
+        return Err(TokenError::MissingPermission);
+    }
+    Ok(Grant { claims, expires_at: payload.exp })
+}
+
+fn read(key: &ChannelTokenKey, token: &str) -> Option<(Payload, Box<str>)> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    let payload: Payload = token::object(&token::claims_by(&key.verifies, token)?)?;
+    if Audience::of(&payload.aud) != Some(Audience::Channel) {
+        return None;
+    }
+    let claims = canonical_claims(payload.channel.claims.get()).ok()?;
+    Some((payload, claims.into()))
+}
+
+/// Numbers may be longer in canonical form (`1e20`), so both lengths are bounded.
+fn canonical_claims(json: &str) -> Result<String, ClaimsError> {
+    if json.len() > CLAIMS_BYTES_MAX {
+        return Err(ClaimsError::TooLong);
+    }
+    let claims: Value = serde_json::from_str(json).map_err(|_| ClaimsError::NotAnObject)?;
+    if !claims.is_object() {
+        return Err(ClaimsError::NotAnObject);
+    }
+    let claims = jcs::canonical(&claims);
+    if claims.len() > CLAIMS_BYTES_MAX { Err(ClaimsError::TooLong) } else { Ok(claims) }
+}
+
+/// Each once, however often it was asked for.
+fn names(permissions: &[Permission]) -> Vec<&'static str> {
+    let mut permissions = permissions.to_vec();
+    permissions.sort_unstable();
+    permissions.dedup();
+    permissions.into_iter().map(Permission::name).collect()
+}

@@ -1,0 +1,162 @@
+//! Contexts, from what a host has signed or registered (contract sections 1.5 and 3.3).
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::jcs;
+use crate::auth::token::{object, present};
+use crate::limits::INSTALLATION_BYTES_MAX;
+use crate::message::{Context, Entity};
+
+/// The scope without which a context that names its scopes may not hear global channels.
+const READS_GLOBAL: &str = "read:app-global-channel:realtime";
+
+/// What a host says about where somebody is: the claims of a context or invocation token, or the
+/// body of a registration. Members beyond these are no part of a context.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContextClaims {
+    installation_id: Value,
+    module_key: Value,
+    module_type: Value,
+    context_key: Value,
+    extension: Value,
+    account_id: Value,
+    sub: Value,
+    #[serde(deserialize_with = "present")]
+    scopes: Option<Value>,
+    #[serde(deserialize_with = "present")]
+    ui: Option<Value>,
+}
+
+impl ContextClaims {
+    /// Reads one JSON object.
+    pub fn parse(json: &[u8]) -> Result<Self, &'static str> {
+        object(json).ok_or("expected one JSON object that names nothing twice")
+    }
+
+    /// The context that this describes, good until `expires_at` seconds since the epoch. An error
+    /// says what is wrong with which member.
+    pub fn into_context(self, expires_at: u64) -> Result<Context, &'static str> {
+        let installation = installation(&self.installation_id)?;
+        let module_key = text(self.module_key, "moduleKey must be a non-empty string")?;
+        let module_type = text(self.module_type, "moduleType must be a non-empty string")?;
+        let context_key = text(self.context_key, "contextKey must be a non-empty string")?;
+        let account = text(self.account_id, "accountId must be a non-empty string")?;
+        let subject = text(self.sub, "sub must be a non-empty string")?;
+        if module_key.is_none() && module_type.is_none() && context_key.is_none() {
+            return Err("one of moduleKey, moduleType and contextKey is needed");
+        }
+        let entities = entities(self.extension)?;
+        let place = Place { module_key, module_type, context_key };
+        Ok(Context {
+            installation,
+            account: account.or(subject),
+            place: place.canonical(&entities),
+            entities,
+            reads_global: self.scopes.map(reads_global).transpose()?,
+            is_ui: match self.ui {
+                None => true,
+                Some(Value::Bool(is_ui)) => is_ui,
+                Some(_) => return Err("ui must be true or false"),
+            },
+            expires_at,
+        })
+    }
+}
+
+/// The name of an installation.
+pub(super) fn installation(value: &Value) -> Result<Box<str>, &'static str> {
+    let name = value.as_str().filter(|name| is_installation(name));
+    name.map(Into::into)
+        .ok_or("installationId must be a string of 1 to 512 bytes without control characters")
+}
+
+const _: () = assert!(INSTALLATION_BYTES_MAX == 512, "the message above names the bound");
+
+/// Whether an installation may be called so.
+pub(super) fn is_installation(name: &str) -> bool {
+    (1..=INSTALLATION_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
+}
+
+fn text(value: Value, problem: &'static str) -> Result<Option<Box<str>>, &'static str> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if !text.is_empty() => Ok(Some(text.into())),
+        _ => Err(problem),
+    }
+}
+
+/// An explicit null is an error, since saying nothing of scopes may be allowed more.
+fn reads_global(scopes: Value) -> Result<bool, &'static str> {
+    const PROBLEM: &str = "scopes must be an array of strings";
+    let Value::Array(scopes) = scopes else { return Err(PROBLEM) };
+    let scopes: Option<Vec<&str>> = scopes.iter().map(Value::as_str).collect();
+    Ok(scopes.ok_or(PROBLEM)?.contains(&READS_GLOBAL))
+}
+
+/// Entities, each with the canonical JSON of its identity, as [`Context::entities`] has them.
+type Entities = Box<[(Entity, Box<str>)]>;
+
+fn entities(extension: Value) -> Result<Entities, &'static str> {
+    let extension = match extension {
+        Value::Null => Map::new(),
+        Value::Object(members) => members,
+        _ => return Err("extension must be an object"),
+    };
+    let found = Entity::ALL.into_iter().filter_map(|entity| {
+        let value = extension.get(entity.name()).filter(|value| !value.is_null())?;
+        Some((entity, jcs::canonical(identity(value)).into()))
+    });
+    Ok(found.collect())
+}
+
+/// What tells one entity from another: its id, where it has one.
+fn identity(value: &Value) -> &Value {
+    value.get("id").filter(|id| !id.is_null()).unwrap_or(value)
+}
+
+struct Place {
+    module_key: Option<Box<str>>,
+    module_type: Option<Box<str>>,
+    context_key: Option<Box<str>>,
+}
+
+impl Place {
+    /// The members are written in their canonical order.
+    fn canonical(&self, entities: &[(Entity, Box<str>)]) -> Box<str> {
+        let mut out = String::from(r#"{"ctx":"#);
+        push_entities(&mut out, entities.iter());
+        let module = match (&self.module_key, &self.module_type) {
+            (Some(key), _) => ("module", Some(key)),
+            (None, kind) => ("moduleType", kind.as_ref()),
+        };
+        for (name, value) in [("key", self.context_key.as_ref()), module] {
+            let Some(value) = value else { continue };
+            out.push(',');
+            jcs::push_string(&mut out, name);
+            out.push(':');
+            jcs::push_string(&mut out, value);
+        }
+        out.push('}');
+        out.into()
+    }
+}
+
+/// Appends an object of entities and their identities. They come in the order of [`Entity::ALL`],
+/// which is the canonical one.
+pub(super) fn push_entities<'a>(
+    out: &mut String,
+    entities: impl Iterator<Item = &'a (Entity, Box<str>)>,
+) {
+    out.push('{');
+    for (index, (entity, identity)) in entities.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        jcs::push_string(out, entity.name());
+        out.push(':');
+        out.push_str(identity);
+    }
+    out.push('}');
+}

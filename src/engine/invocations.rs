@@ -1,0 +1,288 @@
+//! The invocations that a platform has registered (contract section 3.3): the context of each by its
+//! id, until it expires.
+//!
+//! Shared by all threads, in `SHARDS` maps behind short locks. A context is handed out by pointer.
+//! Who registers pays for what has expired, so nothing here needs a timer.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::limits::INVOCATIONS_MAX;
+use crate::message::{Context, Millis};
+
+/// Locks that ids are spread over. An id is looked up once for each publish of a back end, for
+/// less than a microsecond.
+const SHARDS: usize = 64;
+
+/// All invocations that are registered. Times are on one clock that never runs back.
+#[derive(Debug)]
+pub struct Invocations {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    /// Entries of all shards, and those that are just being made.
+    count: AtomicUsize,
+}
+
+/// [`INVOCATIONS_MAX`] are registered and none has expired: nothing was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<Arc<str>, Entry>,
+    /// The same by when they expire, so that no look is needed at those that do not.
+    expiries: BTreeSet<(Millis, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    context: Arc<Context>,
+    expires: Millis,
+}
+
+impl Default for Invocations {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: RandomState::new(), count: AtomicUsize::new(0) }
+    }
+}
+
+impl Invocations {
+    /// Registers a context under an id until `expires`, in the place of what the id stood for
+    /// before.
+    ///
+    /// # Errors
+    /// There is no room, even without those that have expired.
+    pub fn put(
+        &self,
+        id: &str,
+        context: Arc<Context>,
+        expires: Millis,
+        now: Millis,
+    ) -> Result<(), Full> {
+        let entry = Entry { context, expires };
+        let Err(entry) = self.try_put(id, entry, now) else { return Ok(()) };
+        for shard in &self.shards {
+            self.forget_expired(&mut lock(shard), now);
+        }
+        self.try_put(id, entry, now).map_err(|_| Full)
+    }
+
+    /// The context that an id stands for.
+    pub fn get(&self, id: &str, now: Millis) -> Option<Arc<Context>> {
+        let shard = self.shard(id);
+        let entry = shard.entries.get(id).filter(|entry| entry.expires > now)?;
+        Some(Arc::clone(&entry.context))
+    }
+
+    /// Lets an id stand for nothing. False where that was so already.
+    pub fn remove(&self, id: &str, now: Millis) -> bool {
+        let mut shard = self.shard(id);
+        let removed = shard.remove(id);
+        if removed.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed.is_some_and(|entry| entry.expires > now)
+    }
+
+    /// How many take room: those that are registered, and expired ones that nobody has come across.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether none takes room.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entry comes back where there is no room for one more.
+    fn try_put(&self, id: &str, entry: Entry, now: Millis) -> Result<(), Entry> {
+        let mut shard = self.shard(id);
+        self.forget_expired(&mut shard, now);
+        if shard.remove(id).is_none() && !self.reserve() {
+            return Err(entry);
+        }
+        let id: Arc<str> = id.into();
+        shard.expiries.insert((entry.expires, Arc::clone(&id)));
+        shard.entries.insert(id, entry);
+        Ok(())
+    }
+
+    fn reserve(&self) -> bool {
+        let more = |count| (count < INVOCATIONS_MAX).then_some(count + 1);
+        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn forget_expired(&self, shard: &mut Shard, now: Millis) {
+        while shard.expiries.first().is_some_and(|(expires, _)| *expires <= now) {
+            if let Some((_, id)) = shard.expiries.pop_first() {
+                shard.entries.remove(&id);
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn shard(&self, id: &str) -> MutexGuard<'_, Shard> {
+        // Any part of a hash is as good as any other.
+        let at = self.hasher.hash_one(id) as usize % self.shards.len();
+        lock(&self.shards[at])
+    }
+}
+
+/// A thread that panicked under the lock left whole entries behind.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    fn remove(&mut self, id: &str) -> Option<Entry> {
+        let (id, entry) = self.entries.remove_entry(id)?;
+        self.expiries.remove(&(entry.expires, id));
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn context(installation: &str) -> Arc<Context> {
+        Arc::new(Context {
+            installation: installation.into(),
+            account: None,
+            place: r#"{"ctx":{},"module":"m"}"#.into(),
+            entities: Box::default(),
+            reads_global: None,
+            is_ui: true,
+            expires_at: 0,
+        })
+    }
+
+    fn installation(invocations: &Invocations, id: &str, now: Millis) -> Option<Box<str>> {
+        invocations.get(id, now).map(|context| context.installation.clone())
+    }
+
+    #[test]
+    fn an_id_stands_for_the_last_context_until_it_expires() {
+        let invocations = Invocations::default();
+        invocations.put("a", context("one"), 100, 0).unwrap();
+        invocations.put("a", context("two"), 50, 10).unwrap();
+        assert_eq!(installation(&invocations, "a", 49).as_deref(), Some("two"));
+        assert_eq!(installation(&invocations, "a", 50), None);
+        assert_eq!(installation(&invocations, "b", 0), None);
+        assert!(!invocations.remove("a", 50), "it stands for nothing any more");
+        assert!(invocations.is_empty(), "and takes no room from then on");
+    }
+
+    #[test]
+    fn whoever_registers_forgets_what_has_expired() {
+        let invocations = Invocations::default();
+        for at in 0..1_000 {
+            invocations.put(&format!("old-{at}"), context("x"), 10, 0).unwrap();
+        }
+        for at in 0..1_000 {
+            invocations.put(&format!("new-{at}"), context("x"), 20, 10).unwrap();
+        }
+        assert!(invocations.len() < 1_100, "{}", invocations.len());
+    }
+
+    #[test]
+    fn a_full_table_takes_no_more_until_something_goes() {
+        let invocations = Invocations::default();
+        let shared = context("x");
+        for at in 0..INVOCATIONS_MAX {
+            let expires = if at == 0 { 10 } else { 20 };
+            invocations.put(&format!("{at}"), Arc::clone(&shared), expires, 0).unwrap();
+        }
+        assert_eq!(invocations.put("more", Arc::clone(&shared), 20, 9), Err(Full));
+        assert_eq!(invocations.len(), INVOCATIONS_MAX);
+        assert_eq!(invocations.put("7", context("again"), 30, 9), Ok(()), "it had its place");
+        assert_eq!(invocations.put("more", Arc::clone(&shared), 20, 10), Ok(()), "one has expired");
+        assert_eq!(invocations.put("still more", Arc::clone(&shared), 20, 10), Err(Full));
+        assert!(invocations.remove("5", 10));
+        assert_eq!(invocations.put("still more", shared, 20, 10), Ok(()));
+        assert_eq!(invocations.len(), INVOCATIONS_MAX);
+        assert_eq!(installation(&invocations, "7", 29).as_deref(), Some("again"));
+    }
+
+    #[test]
+    fn threads_together_do_not_go_beyond_the_bound() {
+        let invocations = Invocations::default();
+        let shared = context("x");
+        let each = INVOCATIONS_MAX / 2;
+        let taken: usize = std::thread::scope(|scope| {
+            let fill = |thread: usize| {
+                let (invocations, shared) = (&invocations, &shared);
+                let put = move |at: usize| {
+                    let id = format!("{thread}/{at}");
+                    usize::from(invocations.put(&id, Arc::clone(shared), 10, 0).is_ok())
+                };
+                scope.spawn(move || (0..each).map(put).sum::<usize>())
+            };
+            let threads: Vec<_> = (0..3).map(fill).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((taken, invocations.len()), (INVOCATIONS_MAX, INVOCATIONS_MAX));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put { id: u8, lives: Millis },
+        Get { id: u8 },
+        Remove { id: u8 },
+        Wait { ms: Millis },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..6_u8, 0..9_u64).prop_map(|(id, lives)| Step::Put { id, lives }),
+            (0..6_u8).prop_map(|id| Step::Get { id }),
+            (0..6_u8).prop_map(|id| Step::Remove { id }),
+            (1..4_u64).prop_map(|ms| Step::Wait { ms }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_whose_entries_expire(steps in prop::collection::vec(step(), 0..60)) {
+            let invocations = Invocations::default();
+            let mut model: HashMap<u8, (usize, Millis)> = HashMap::new();
+            let mut now = 0;
+            for (at, step) in steps.into_iter().enumerate() {
+                model.retain(|_, (_, expires)| *expires > now);
+                match step {
+                    Step::Put { id, lives } => {
+                        let context = context(&at.to_string());
+                        let put = invocations.put(&id.to_string(), context, now + lives, now);
+                        prop_assert_eq!(put, Ok(()));
+                        model.insert(id, (at, now + lives));
+                        model.retain(|_, (_, expires)| *expires > now);
+                    }
+                    Step::Get { id } => {
+                        let found = installation(&invocations, &id.to_string(), now);
+                        let expected = model.get(&id).map(|(at, _)| at.to_string());
+                        prop_assert_eq!(found.as_deref(), expected.as_deref());
+                    }
+                    Step::Remove { id } => {
+                        let removed = invocations.remove(&id.to_string(), now);
+                        prop_assert_eq!(removed, model.remove(&id).is_some());
+                    }
+                    Step::Wait { ms } => now += ms,
+                }
+                prop_assert!(invocations.len() >= model.len());
+            }
+            // All that is left expires, and somebody comes across each of them.
+            let end = now + 100;
+            for id in 0..6_u8 {
+                prop_assert!(!invocations.remove(&id.to_string(), end));
+            }
+            prop_assert!(invocations.is_empty());
+            let left: usize = invocations.shards.iter().map(|s| lock(s).expiries.len()).sum();
+            prop_assert_eq!(left, 0);
+        }
+    }
+}

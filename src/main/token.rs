@@ -1,0 +1,201 @@
+//! `fanfare token`: signed tokens for trying things out.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+use fanfare::auth::forge::{Audience, NewPlace, NewProof, sign_proof};
+use fanfare::auth::{UserClaims, sign_user};
+use fanfare::config::secrets;
+use fanfare::node::NodeError;
+use serde_json::{Map, Value};
+
+use super::{Failure, Settings, Whereabouts, load};
+
+#[derive(Args)]
+#[command(arg_required_else_help = false)]
+#[command(after_help = help("TOKEN=$(fanfare token user --sub alice)"))]
+pub(super) struct Token {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Subcommand)]
+enum Kind {
+    /// For a user of InsForge Realtime
+    #[command(after_help = help("TOKEN=$(fanfare token user --sub alice)"))]
+    User(Identity),
+    /// For an administrator
+    #[command(after_help = help("TOKEN=$(fanfare token admin)"))]
+    Admin(Identity),
+    /// For a subscriber of Forge Realtime: proves where it is
+    #[command(after_help = help(
+        "TOKEN=$(fanfare token forge-context --installation inst-1 \\
+    --module my-panel --extension '{\"issue\":{\"id\":\"10001\"}}')"
+    ))]
+    ForgeContext(Context),
+    /// For a publisher of Forge Realtime: proves where it was invoked
+    #[command(after_help = help(
+        "ID=$(fanfare token forge-invocation --installation inst-1 \\
+    --module my-panel --extension '{\"issue\":{\"id\":\"10001\"}}')"
+    ))]
+    ForgeInvocation(Invocation),
+    /// For the back end of a Forge installation
+    #[command(after_help = help("TOKEN=$(fanfare token forge-service --installation inst-1)"))]
+    ForgeService(Service),
+}
+
+#[derive(Args)]
+struct Identity {
+    /// The token's subject
+    #[arg(long, default_value = "user-1", value_parser = NonEmptyStringValueParser::new())]
+    sub: String,
+    /// Seconds until it expires
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    expires_in: u64,
+    #[command(flatten)]
+    node: Whereabouts,
+}
+
+#[derive(Args)]
+struct Context {
+    /// The installation of the app
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    installation: String,
+    #[command(flatten)]
+    module: Module,
+    /// What is shown there: a JSON object of issue, project, board, content,
+    /// space, repository, pullRequest [default: none]
+    #[arg(long, value_name = "JSON", value_parser = extension)]
+    extension: Option<Map<String, Value>>,
+    /// The user's account [default: none]
+    #[arg(long, value_name = "ACCOUNT", value_parser = NonEmptyStringValueParser::new())]
+    sub: Option<String>,
+    /// What is allowed, separated by commas [default: not said]
+    #[arg(long, value_delimiter = ',')]
+    scopes: Option<Vec<String>>,
+    /// Seconds until it expires, at most 900
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    expires_in: u64,
+    #[command(flatten)]
+    node: Whereabouts,
+}
+
+/// Where the app's own code is: at least one of these.
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+struct Module {
+    /// The key of the app's module
+    #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    module: Option<String>,
+    /// Its type, which counts where it has no key
+    #[arg(long, value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    module_type: Option<String>,
+    /// A key of the host's own, for other pages
+    #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    context_key: Option<String>,
+}
+
+#[derive(Args)]
+struct Invocation {
+    #[command(flatten)]
+    context: Context,
+    /// Not invoked by a user interface: may publish on global channels only
+    #[arg(long)]
+    no_ui: bool,
+}
+
+#[derive(Args)]
+struct Service {
+    /// The installation of the app
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    installation: String,
+    /// Seconds until it expires
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    expires_in: u64,
+    #[command(flatten)]
+    node: Whereabouts,
+}
+
+/// Prints a token, and nothing else.
+pub(super) fn print(Token { kind }: Token) -> Result<(), Failure> {
+    let token = match kind {
+        Kind::User(identity) => user(identity, "authenticated")?,
+        Kind::Admin(identity) => user(identity, "project_admin")?,
+        Kind::ForgeContext(context) => place(context, Audience::Context, None)?,
+        Kind::ForgeInvocation(Invocation { context, no_ui }) => {
+            place(context, Audience::Invocation, Some(!no_ui))?
+        }
+        Kind::ForgeService(service) => back_end(service)?,
+    };
+    super::print(&format!("{token}\n"))
+}
+
+fn help(example: &str) -> String {
+    format!(
+        "The secret is FANFARE_JWT_SECRET, or the one that a node has kept in its data
+directory since its first start. The token is all that is printed.
+
+Example:
+  {example}
+
+Exit codes: 0 good, 2 wrong usage or configuration, or no keys yet,
+1 any other failure"
+    )
+}
+
+fn extension(json: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(json).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+fn user(identity: Identity, role: &str) -> Result<String, Failure> {
+    let Identity { sub, expires_in, node } = identity;
+    let exp = Some(now_s().saturating_add(expires_in));
+    let claims = UserClaims { sub: &sub, role: Some(role), email: None, exp };
+    Ok(sign_user(&secret(node)?, &claims).map_err(NodeError::from)?)
+}
+
+fn place(context: Context, audience: Audience, ui: Option<bool>) -> Result<String, Failure> {
+    let Context { installation, module, extension, sub, scopes, expires_in, node } = context;
+    let place = NewPlace {
+        module_key: module.module.as_deref(),
+        module_type: module.module_type.as_deref(),
+        context_key: module.context_key.as_deref(),
+        extension: extension.as_ref(),
+        sub: sub.as_deref(),
+        scopes: scopes.as_deref(),
+        ui,
+    };
+    let now_s = now_s();
+    let new = NewProof {
+        audience,
+        issued_at: now_s,
+        expires_at: now_s.saturating_add(expires_in),
+        installation: &installation,
+        place: Some(place),
+    };
+    Ok(sign_proof(&secret(node)?, &new)?)
+}
+
+fn back_end(service: Service) -> Result<String, Failure> {
+    let Service { installation, expires_in, node } = service;
+    let now_s = now_s();
+    let new = NewProof {
+        audience: Audience::Service,
+        issued_at: now_s,
+        expires_at: now_s.saturating_add(expires_in),
+        installation: &installation,
+        place: None,
+    };
+    Ok(sign_proof(&secret(node)?, &new)?)
+}
+
+/// The secret of a node's tokens.
+fn secret(node: Whereabouts) -> Result<String, Failure> {
+    let settings = Settings { place: node, listen: None, workers: None, conformance: false };
+    Ok(secrets::jwt_secret(&load(settings)?)?.expose().to_owned())
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

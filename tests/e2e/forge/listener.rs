@@ -1,0 +1,128 @@
+//! A client of Forge's WebSocket that shows every message in its turn.
+
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::HeaderValue;
+use tungstenite::{Error, Message, WebSocket};
+
+use crate::support::{Node, sign};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a look may take where nothing is expected.
+const LOOK: Duration = Duration::from_millis(150);
+
+/// A connection.
+pub(crate) struct Listener {
+    websocket: WebSocket<TcpStream>,
+    asked: u64,
+}
+
+impl Listener {
+    /// That has not said anything yet.
+    pub(crate) fn dial(port: u16) -> Self {
+        Self::dial_with(port, &[]).unwrap_or_else(|error| panic!("the node upgrades: {error}"))
+    }
+
+    /// The same, with headers of its own; or what it was answered instead.
+    pub(crate) fn dial_with(port: u16, headers: &[(&'static str, &str)]) -> Result<Self, String> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node accepts");
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
+        let url = format!("ws://127.0.0.1:{port}/forge/realtime/v1/ws");
+        let mut request = url.into_client_request().expect("the URL is one");
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).expect("the value is one");
+            request.headers_mut().append(*name, value);
+        }
+        match tungstenite::client(request, stream) {
+            Ok((websocket, _)) => Ok(Self { websocket, asked: 0 }),
+            Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => {
+                let body = answer.body().clone().unwrap_or_default();
+                Err(format!("{} {}", answer.status().as_u16(), String::from_utf8_lossy(&body)))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// That has proved its context.
+    pub(crate) fn connect(node: &Node, claims: &Value) -> Self {
+        let mut listener = Self::dial(node.port());
+        let answer = listener.ask(json!({ "type": "connect", "contextToken": sign(claims) }));
+        assert_eq!(answer["type"], "connected", "{answer}");
+        listener
+    }
+
+    /// Says something under the next id. Answers the id.
+    pub(crate) fn say(&mut self, mut message: Value) -> u64 {
+        self.asked += 1;
+        message["id"] = json!(self.asked);
+        self.say_text(&message.to_string());
+        self.asked
+    }
+
+    /// Says something as it is.
+    pub(crate) fn say_text(&mut self, text: &str) {
+        self.websocket.send(Message::text(text)).expect("the node takes it");
+    }
+
+    /// The same, as a binary message.
+    pub(crate) fn say_binary(&mut self, bytes: &[u8]) {
+        self.websocket.send(Message::binary(bytes.to_vec())).expect("the node takes it");
+    }
+
+    /// Asks, and waits for what comes next, which must be the answer.
+    pub(crate) fn ask(&mut self, message: Value) -> Value {
+        let id = self.say(message);
+        let answer = self.hear();
+        assert_eq!(answer["id"], id, "{answer}");
+        answer
+    }
+
+    /// Subscribes, where nobody refuses it. Answers the topic.
+    pub(crate) fn subscribe(&mut self, channel: &str, more: &Value) -> String {
+        let answer = self.try_subscribe(channel, more);
+        assert_eq!(answer["type"], "subscribed", "{answer}");
+        answer["topic"].as_str().expect("a topic has an id").to_owned()
+    }
+
+    /// Subscribes. Answers the answer.
+    pub(crate) fn try_subscribe(&mut self, channel: &str, more: &Value) -> Value {
+        let mut message = json!({ "type": "subscribe", "channel": channel });
+        let more = more.as_object().into_iter().flatten();
+        more.for_each(|(name, value)| message[name] = value.clone());
+        self.ask(message)
+    }
+
+    /// What comes next.
+    pub(crate) fn hear(&mut self) -> Value {
+        let text = self.hear_text().unwrap_or_else(|end| panic!("the connection ended: {end:?}"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// The text that comes next, or the code with which the node closed.
+    pub(crate) fn hear_text(&mut self) -> Result<String, Option<u16>> {
+        loop {
+            match self.websocket.read() {
+                Ok(Message::Text(text)) => return Ok(text.to_string()),
+                Ok(Message::Close(close)) => return Err(close.map(|close| close.code.into())),
+                Ok(_) => {}
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => return Err(None),
+                Err(error) => panic!("nothing comes: {error}"),
+            }
+        }
+    }
+
+    /// Panics where anything comes for a moment.
+    pub(crate) fn hear_nothing(&mut self) {
+        self.websocket.get_ref().set_read_timeout(Some(LOOK)).expect("it is not zero");
+        match self.websocket.read() {
+            Err(Error::Io(_)) => {}
+            Ok(Message::Ping(_)) => {}
+            other => panic!("something came: {other:?}"),
+        }
+        self.websocket.get_ref().set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    }
+}

@@ -1,0 +1,7 @@
+//! Forge Realtime on the real node.
+
+mod app;
+mod lifetime;
+mod listener;
+mod replay;
+mod scope;

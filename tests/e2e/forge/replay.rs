@@ -1,0 +1,133 @@
+//! What was before a subscription, and what a lost connection misses.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::app::{invocation, on_issue, publish};
+use super::listener::Listener;
+use crate::support::{Node, wait_until};
+
+fn node(envs: &'static [(&str, &str)]) -> Node {
+    Node::with(move |command: &mut Command| {
+        command.envs(envs.iter().copied());
+    })
+}
+
+fn place() -> Value {
+    on_issue("inst-1", "panel", "10001")
+}
+
+/// Publishes. Answers the id of the event, if there is one.
+fn tell(node: &Node, payload: &str) -> Option<String> {
+    let body = json!({ "name": "room", "payload": payload });
+    let result = publish(node, "publish", &invocation(&place()), &body);
+    result["eventId"].as_str().map(str::to_owned)
+}
+
+fn replay(listener: &mut Listener, options: Value) -> (u64, Value) {
+    let answer = listener.try_subscribe("room", &json!({ "options": options }));
+    assert_eq!(answer["type"], "subscribed", "{answer}");
+    (answer["id"].as_u64().expect("an id"), answer["last"].clone())
+}
+
+fn payloads(listener: &mut Listener, count: usize, replay: Option<u64>) -> Vec<String> {
+    let one = |_| {
+        let event = listener.hear();
+        assert_eq!(event["replay"].as_u64(), replay, "{event}");
+        event["payload"].as_str().expect("a payload is text").to_owned()
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn a_newcomer_gets_what_it_asks_for_before_what_is_live() {
+    let node = Node::start();
+    let mut first = Listener::connect(&node, &place());
+    assert_eq!(replay(&mut first, json!({ "replaySeconds": 60 })), (2, Value::Null));
+    let ids: Vec<_> = ["a", "b", "c"].iter().map(|payload| tell(&node, payload)).collect();
+    assert_eq!(payloads(&mut first, 3, None), ["a", "b", "c"]);
+
+    let mut second = Listener::connect(&node, &place());
+    let (id, last) = replay(&mut second, json!({ "replaySeconds": 0.5 }));
+    assert_eq!(last.as_str(), ids[2].as_deref());
+    assert_eq!(payloads(&mut second, 3, Some(id)), ["a", "b", "c"]);
+    tell(&node, "d");
+    assert_eq!(payloads(&mut second, 1, None), ["d"]);
+
+    let (id, _) = replay(&mut second, json!({ "replaySeconds": 3600, "after": ids[1] }));
+    assert_eq!(payloads(&mut second, 2, Some(id)), ["c", "d"], "asked for again");
+    tell(&node, "e");
+    assert_eq!(payloads(&mut second, 1, None), ["e"], "once, though subscribed twice");
+    second.hear_nothing();
+
+    let mut third = Listener::connect(&node, &place());
+    let (_, last) = replay(&mut third, json!({}));
+    assert!(last.is_string());
+    third.hear_nothing();
+}
+
+#[test]
+fn what_was_let_go_of_before_its_time_is_told() {
+    let node = Node::start();
+    let mut first = Listener::connect(&node, &place());
+    first.subscribe("room", &json!({}));
+    let oldest = tell(&node, "0");
+    (1..=256).for_each(|number| drop(tell(&node, &number.to_string())));
+    let mut second = Listener::connect(&node, &place());
+    let (id, _) = replay(&mut second, json!({ "replaySeconds": 60, "after": oldest }));
+    let gap = second.hear();
+    assert_eq!(
+        (&gap["type"], &gap["error"]["code"]),
+        (&json!("subscription_error"), &json!("GAP"))
+    );
+    let heard = payloads(&mut second, 256, Some(id));
+    assert_eq!((&*heard[0], &*heard[255]), ("1", "256"));
+}
+
+#[test]
+fn what_is_published_to_nobody_is_nowhere() {
+    let node = Node::start();
+    assert_eq!(tell(&node, "nobody"), None);
+    let mut listener = Listener::connect(&node, &place());
+    assert_eq!(replay(&mut listener, json!({ "replaySeconds": 60 })).1, Value::Null);
+    listener.hear_nothing();
+    drop(listener);
+    wait_until("it is gone", || node.metric("fanfare_connections") == 0);
+    assert_eq!(tell(&node, "nobody any more"), None, "without linger it is gone at once");
+}
+
+#[test]
+fn who_was_cut_off_is_waited_for_and_who_left_is_not() {
+    let node = node(&[("FANFARE_FORGE_LINGER_MS", "4000")]);
+    let mut listener = Listener::connect(&node, &place());
+    let topic = listener.subscribe("room", &json!({}));
+    let last = tell(&node, "before");
+    drop(listener);
+    wait_until("it is gone", || node.metric("fanfare_connections") == 0);
+    assert!(tell(&node, "meanwhile").is_some());
+    let mut back = Listener::connect(&node, &place());
+    let (id, _) = replay(&mut back, json!({ "replaySeconds": 60, "after": last }));
+    assert_eq!(payloads(&mut back, 1, Some(id)), ["meanwhile"]);
+    wait_until("nobody is waited for any more", || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        back.ask(json!({ "type": "unsubscribe", "topic": topic }));
+        let is_alone = tell(&node, "unheard").is_none();
+        back.subscribe("room", &json!({}));
+        is_alone
+    });
+}
+
+#[test]
+fn a_topic_that_keeps_nothing_replays_nothing_and_waits_for_nobody() {
+    let node = node(&[("FANFARE_FORGE_REPLAY_SECONDS", "0"), ("FANFARE_FORGE_LINGER_MS", "60000")]);
+    let mut listener = Listener::connect(&node, &place());
+    listener.subscribe("room", &json!({}));
+    assert!(tell(&node, "a").is_some());
+    let mut second = Listener::connect(&node, &place());
+    assert_eq!(replay(&mut second, json!({ "replaySeconds": 60 })).1, Value::Null);
+    second.hear_nothing();
+    drop((listener, second));
+    wait_until("both are gone", || node.metric("fanfare_connections") == 0);
+    assert_eq!(tell(&node, "b"), None, "nobody could fetch it");
+}
