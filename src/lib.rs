@@ -203,8 +203,8 @@
 //! - **A lone publication is committed at once, and under load commits are paced** by
 //!   [`limits::COMMIT_EVERY_MS`], sleeping rather than waiting for the queue, so that publishers
 //!   have nobody to wake.
-//! - **A Forge event needs a listener** ([`engine::directory`]): whether it has one is decided under
-//!   the same lock that gives it its place, so that the answer is exact. Who was cut off counts as
+//! - **A Forge event needs a listener** ([`engine::directory`]): whether it has one is decided
+//!   under the same lock that gives it its place, so that the answer is exact. Who was cut off counts as
 //!   one until `forge.linger_ms` is over, by a time in the directory's entry, since what it misses
 //!   is in the topic's ring.
 //! - **What a client has missed is found by the last event that it knows**, not by time: it asks

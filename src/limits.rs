@@ -236,7 +236,7 @@ pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 /// How deep the values of a JSON envelope (`wire::json`) may lie in each other. A deeper one is
 /// refused as malformed.
 pub const JSON_DEPTH_MAX: usize = 128;
-/// Longest JSON envelope, in bytes, after which a thread keeps the memory that taking it apart took.
+/// Longest JSON envelope, in bytes, for the next of which a thread keeps its memory.
 pub const JSON_KEPT_BYTES_MAX: usize = 128 * 1024;
 /// Values and signs of one that it keeps memory for, some 24 bytes each.
 pub const JSON_KEPT_NODES_MAX: usize = 4_096;

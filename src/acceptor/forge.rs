@@ -221,7 +221,7 @@ fn prove(acceptor: &Acceptor, request: &Request, now: Millis) -> Result<Proof, F
     let proof = match said.subject {
         Subject::Invocation(id) => Proof::Context(find_invocation(acceptor, &caller, id, now)?),
         Subject::Installation(_) if matches!(caller, Caller::Unknown) => {
-            let why = "`installationId` takes a credential of the caller".to_owned();
+            let why = "`installationId` takes a credential of the caller";
             return Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why));
         }
         Subject::Installation(installation) => Proof::Installation(installation.into()),
@@ -252,34 +252,44 @@ fn find_caller(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<Cal
             Err(ForgeError::headers(ProxyError::InvalidCallerCredential, error.to_string()))
         }
         None => {
-            let why = "neither the API key nor a token".to_owned();
+            let why = "neither the API key nor a token";
             Err(ForgeError::headers(ProxyError::InvalidCallerCredential, why))
         }
     }
 }
 
-/// The context of an invocation: registered under its id, or signed in it.
+/// The context of an invocation: signed in its id, or registered under it.
 fn find_invocation(
     acceptor: &Acceptor,
     caller: &Caller,
     id: &str,
     now: Millis,
 ) -> Result<Arc<Context>, ForgeError> {
-    if id.split('.').count() == 3 {
-        let signed = acceptor.auth.borrow_mut().forge.invocation(id, now / 1_000);
-        return signed.map_err(|error| {
-            ForgeError::headers(ProxyError::UnknownInvocation, error.to_string())
-        });
-    }
     let hub = &acceptor.hub;
-    if matches!(caller, Caller::Unknown) && !hub.forge.trusts_callers {
-        let why = "on this network a registered invocation takes a credential of the caller";
-        return Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why.to_owned()));
+    let unknown = |why: &str| ForgeError::headers(ProxyError::UnknownInvocation, why);
+    let signed = looks_signed(id).then(|| {
+        let forge = &mut acceptor.auth.borrow_mut().forge;
+        forge.invocation(id, now / 1_000)
+    });
+    let why = match signed {
+        Some(Ok(context)) => return Ok(context),
+        Some(Err(error)) => error.to_string(),
+        None => "the invocation was not registered, or has expired".to_owned(),
+    };
+    let is_trusted = !matches!(caller, Caller::Unknown) || hub.forge.trusts_callers;
+    if is_trusted {
+        return hub.invocations.get(id, hub.clock.monotonic()).ok_or_else(|| unknown(&why));
     }
-    hub.invocations.get(id, hub.clock.monotonic()).ok_or_else(|| {
-        let why = "the invocation was not registered, or has expired".to_owned();
-        ForgeError::headers(ProxyError::UnknownInvocation, why)
-    })
+    if looks_signed(id) {
+        return Err(unknown(&why));
+    }
+    let why = "on this network a registered invocation takes a credential of the caller";
+    Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why))
+}
+
+/// Whether an id can be a token. That of a registered invocation can look the same.
+fn looks_signed(id: &str) -> bool {
+    id.split('.').count() == 3
 }
 
 fn admit(acceptor: &Acceptor, proof: &Proof) -> Result<(), ForgeError> {

@@ -612,3 +612,6 @@ impl Posted {
         }
     }
 }
+
+#[cfg(test)]
+mod listener_tests;

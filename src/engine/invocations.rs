@@ -1,5 +1,5 @@
-//! The invocations that a platform has registered (contract section 3.3): the context of each by its
-//! id, until it expires.
+//! The invocations that a platform has registered (contract section 3.3): the context of each by
+//! its id, until it expires.
 //!
 //! Shared by all threads, in `SHARDS` maps behind short locks. A context is handed out by pointer.
 //! Who registers pays for what has expired, so nothing here needs a timer.

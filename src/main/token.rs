@@ -28,13 +28,15 @@ enum Kind {
     /// For an administrator
     #[command(after_help = help("TOKEN=$(fanfare token admin)"))]
     Admin(Identity),
-    /// For a subscriber of Forge Realtime: proves where it is
+    /// For a subscriber of Forge Realtime: where it is
+    #[command(override_usage = place_usage("forge-context"))]
     #[command(after_help = help(
         "TOKEN=$(fanfare token forge-context --installation inst-1 \\
     --module my-panel --extension '{\"issue\":{\"id\":\"10001\"}}')"
     ))]
     ForgeContext(Context),
-    /// For a publisher of Forge Realtime: proves where it was invoked
+    /// For a publisher of Forge Realtime: where it was invoked
+    #[command(override_usage = place_usage("forge-invocation"))]
     #[command(after_help = help(
         "ID=$(fanfare token forge-invocation --installation inst-1 \\
     --module my-panel --extension '{\"issue\":{\"id\":\"10001\"}}')"
@@ -64,17 +66,16 @@ struct Context {
     installation: String,
     #[command(flatten)]
     module: Module,
-    /// What is shown there: a JSON object of issue, project, board, content,
-    /// space, repository, pullRequest [default: none]
+    /// What is shown there, as below [default: none]
     #[arg(long, value_name = "JSON", value_parser = extension)]
     extension: Option<Map<String, Value>>,
     /// The user's account [default: none]
     #[arg(long, value_name = "ACCOUNT", value_parser = NonEmptyStringValueParser::new())]
     sub: Option<String>,
-    /// What is allowed, separated by commas [default: not said]
-    #[arg(long, value_delimiter = ',')]
+    /// What is allowed there [default: not said]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
     scopes: Option<Vec<String>>,
-    /// Seconds until it expires, at most 900
+    /// Seconds to its expiry, up to 900
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     expires_in: u64,
     #[command(flatten)]
@@ -100,7 +101,7 @@ struct Module {
 struct Invocation {
     #[command(flatten)]
     context: Context,
-    /// Not invoked by a user interface: may publish on global channels only
+    /// Not from a user interface: global channels only
     #[arg(long)]
     no_ui: bool,
 }
@@ -141,6 +142,14 @@ Example:
 
 Exit codes: 0 good, 2 wrong usage or configuration, or no keys yet,
 1 any other failure"
+    )
+}
+
+/// The alternatives on a line of their own, so that it fits a screen.
+fn place_usage(kind: &str) -> String {
+    format!(
+        "fanfare token {kind} [OPTIONS] --installation <ID>\n    \
+         <--module <KEY>|--module-type <TYPE>|--context-key <KEY>>"
     )
 }
 

@@ -1,13 +1,13 @@
-//! JSON envelopes taken apart (RFC 8259): an object's members by name, unescaped for whoever decides
-//! by them, and as they came for whoever passes them on.
+//! JSON envelopes taken apart (RFC 8259): an object's members by name, unescaped for whoever
+//! decides by them, and as they came for whoever passes them on.
 //!
-//! The parser unescapes strings in place, so it works on a copy. Where it puts a string is where its
-//! first character was, which leads back to the original: a payload goes through byte for byte,
-//! escaped once by its sender and never again.
+//! The parser unescapes strings in place, so it works on a copy. Where it puts a string is where
+//! its first character was, which leads back to the original: a payload goes through byte for
+//! byte, escaped once by its sender and never again.
 //!
-//! What is refused goes beyond the grammar in four points: whatever is no object, half of a surrogate
-//! pair, numbers beyond the range of a 64-bit float, and values that lie in each other deeper than
-//! [`JSON_DEPTH_MAX`].
+//! What is refused goes beyond the grammar in four points: whatever is no object, half of a
+//! surrogate pair, numbers beyond the range of a 64-bit float, and values that lie in each other
+//! deeper than [`JSON_DEPTH_MAX`].
 
 use std::fmt;
 
@@ -148,7 +148,7 @@ impl<'a> Document<'a> {
     /// # Errors
     /// What is wrong with them.
     pub fn from_bytes(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Self, JsonError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| JsonError::Utf8)?;
+        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| JsonError::Utf8)?;
         Self::from_text(text, scratch)
     }
 

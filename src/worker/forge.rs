@@ -29,7 +29,7 @@ pub(super) struct Forge {
     /// The context that it has proved.
     context: Option<Arc<Context>>,
     /// Subscriptions that end with their token.
-    ending: Option<Box<Vec<Ending>>>,
+    ending: Vec<Ending>,
 }
 
 /// A subscription that ends with its token.
@@ -50,7 +50,7 @@ impl Forge {
             heartbeat: Heartbeat::new(now, timings),
             connect_by: now + FORGE_CONNECT_MS,
             context,
-            ending: None,
+            ending: Vec::new(),
         }
     }
 
@@ -65,8 +65,8 @@ impl Forge {
     /// When something of it expires next, in milliseconds since the epoch.
     fn expires(&self) -> Option<Millis> {
         let context = self.context.as_ref()?.expires_at.saturating_mul(1_000);
-        let endings = self.ending.iter().flat_map(|list| list.iter());
-        let token = endings.filter(|one| !one.is_over).map(|one| one.expires_at * 1_000).min();
+        let token =
+            self.ending.iter().filter(|one| !one.is_over).map(|one| one.expires_at * 1_000).min();
         let context = context.saturating_add(FORGE_GRACE_MS);
         Some(token.map_or(context, |token| token.min(context)))
     }
@@ -130,7 +130,9 @@ pub(super) fn on_binary(worker: &mut Worker, id: ConnId) {
 fn refuse(worker: &mut Worker, id: ConnId, ack: Option<AckId>, fault: &Fault) {
     let counters = &worker.counters;
     let counter = match fault {
-        Fault::Message | Fault::Input(_) | Fault::PayloadTooLarge => &counters.refused_invalid,
+        Fault::Message | Fault::Input(_) | Fault::Channel(_) | Fault::PayloadTooLarge => {
+            &counters.refused_invalid
+        }
         Fault::RateLimited => &counters.refused_rate_limited,
         Fault::Overloaded => &counters.refused_overloaded,
         Fault::TooManySubscriptions => &counters.refused_subscriptions,
@@ -158,7 +160,9 @@ fn carry_out(
             publish(worker, id, ack, &to, payload.raw())
         }
         Request::Unsubscribe(topic) => {
-            proved(worker, id)?;
+            if client(worker, id).is_none_or(|client| client.context.is_none()) {
+                return Err(Fault::Unauthorized);
+            }
             let topic = Channel::topic(topic);
             forget_ending(worker, id, &topic);
             unsubscribe(worker, id, &topic, ack).map_err(Fault::from)
@@ -213,6 +217,9 @@ fn find_topic(
             return Err(Fault::Unauthorized);
         }
         _ if to.is_global => Reach::Global,
+        _ if permission == Permission::Publish && !context.is_ui => {
+            return Err(Fault::PublishFailed);
+        }
         None => Reach::Place(&context),
         Some(entities) => Reach::Entities(&context, entities),
     };
@@ -270,25 +277,23 @@ fn note_ending(worker: &mut Worker, id: ConnId, topic: Channel, expires_at: u64)
     forget_ending(worker, id, &topic);
     let Some(client) = client(worker, id) else { return };
     let ending = Ending { topic, expires_at, is_over: false };
-    client.ending.get_or_insert_default().push(ending);
+    client.ending.push(ending);
     worker.schedule(id.slot);
 }
 
 fn forget_ending(worker: &mut Worker, id: ConnId, topic: &Channel) {
-    let endings = client(worker, id).and_then(|client| client.ending.as_mut());
-    if let Some(endings) = endings {
-        endings.retain(|one| one.topic != *topic);
+    if let Some(client) = client(worker, id) {
+        client.ending.retain(|one| one.topic != *topic);
     }
 }
 
 /// A subscription has ended. If that was because of its token, its client is told, behind the last
 /// event.
 pub(super) fn ended(worker: &mut Worker, id: ConnId, topic: &Channel) {
-    let endings = client(worker, id).and_then(|client| client.ending.as_mut());
-    let Some(endings) = endings else { return };
-    let over = endings.iter().position(|one| one.is_over && one.topic == *topic);
+    let Some(client) = client(worker, id) else { return };
+    let over = client.ending.iter().position(|one| one.is_over && one.topic == *topic);
     if let Some(place) = over {
-        endings.swap_remove(place);
+        client.ending.swap_remove(place);
         worker.send_text(id.slot, &forge::token_expired(topic));
     }
 }
@@ -321,17 +326,15 @@ pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
 
 /// Leaves the topics whose tokens have expired. Where a mailbox has no room that is tried again.
 fn end_subscriptions(worker: &mut Worker, id: ConnId, now_s: u64) {
-    let endings = client(worker, id).and_then(|client| client.ending.as_ref());
-    let due = endings.into_iter().flat_map(|list| list.iter());
-    let due = due.filter(|one| !one.is_over && one.expires_at <= now_s);
+    let Some(client) = client(worker, id) else { return };
+    let due = client.ending.iter().filter(|one| !one.is_over && one.expires_at <= now_s);
     let due: Vec<Channel> = due.map(|one| one.topic.clone()).collect();
     for topic in due {
         if unsubscribe(worker, id, &topic, None).is_err() {
             return;
         }
-        let endings = client(worker, id).and_then(|client| client.ending.as_mut());
-        let ending = endings.and_then(|list| list.iter_mut().find(|one| one.topic == topic));
-        if let Some(ending) = ending {
+        let Some(client) = self::client(worker, id) else { return };
+        for ending in client.ending.iter_mut().filter(|one| one.topic == topic) {
             ending.is_over = true;
         }
     }

@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node};
@@ -482,9 +485,98 @@ fn a_token_is_printed_alone_and_makes_no_keys() {
 }
 
 #[test]
+fn tokens_of_forge_are_printed_alone_and_prove_nothing_to_insforge() {
+    let node = Node::start();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let secret = [("FANFARE_JWT_SECRET", JWT_SECRET)];
+    let place = ["--installation", "inst-1", "--module", "panel", "--sub", "account"];
+    let entities = ["--extension", r#"{"issue":{"id":"1"}}"#, "--scopes", "a,b"];
+    let cases = [
+        ("forge-context", [&place[..], &entities].concat(), "realtime", 900),
+        ("forge-invocation", [&place[..], &["--no-ui"]].concat(), "realtime-invocation", 900),
+        ("forge-service", place[..2].to_vec(), "realtime-service", 3_600),
+    ];
+    for (kind, options, audience, lifetime) in cases {
+        let printed = run(&[&["token", kind], &options[..]].concat(), &secret, dir.path());
+        assert_eq!((printed.status.code(), text(&printed.stderr)), (Some(0), ""), "{kind}");
+        let token = text(&printed.stdout).strip_suffix('\n').expect("it ends its line");
+        assert!(!token.contains(char::is_whitespace));
+        let claims = token.split('.').nth(1).expect("it has three parts");
+        let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
+        let mut claims: Value = serde_json::from_slice(&claims).expect("JSON");
+        let (exp, iat) = (claims["exp"].as_u64(), claims["iat"].as_u64());
+        assert_eq!(exp.expect("a date") - iat.expect("a date"), lifetime, "{kind}");
+        let members = claims.as_object_mut().expect("an object");
+        members.retain(|name, _| !matches!(name.as_str(), "exp" | "iat"));
+        let mut expected = json!({"aud": audience, "installationId": "inst-1"});
+        if kind != "forge-service" {
+            expected["moduleKey"] = json!("panel");
+            expected["sub"] = json!("account");
+        }
+        if kind == "forge-context" {
+            expected["extension"] = json!({"issue": {"id": "1"}});
+            expected["scopes"] = json!(["a", "b"]);
+        }
+        if kind == "forge-invocation" {
+            expected["ui"] = json!(false);
+        }
+        assert_eq!(claims, expected, "{kind}");
+        let headers = [("authorization", &*format!("Bearer {token}"))];
+        assert_eq!(node.request("GET", "/api/realtime/channels", &headers, b"").status, 401);
+    }
+    assert_eq!(listing(dir.path()), []);
+}
+
+#[test]
+fn what_is_wrong_with_a_token_is_said() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let place = ["--installation", "i", "--module", "m"];
+    let cases: [(&str, &[&str], &str); 10] = [
+        ("forge-context", &[&place[..], &["--expires-in", "901"]].concat(), "at most 900 seconds"),
+        ("forge-invocation", &[&place[..], &["--expires-in", "901"]].concat(), "at most 900"),
+        ("forge-context", &[&place[..], &["--extension", "{"]].concat(), "not a JSON object: EOF"),
+        ("forge-context", &[&place[..], &["--extension", "[]"]].concat(), "not a JSON object: inv"),
+        ("forge-context", &[&place[..], &["--no-ui"]].concat(), "unexpected argument '--no-ui'"),
+        ("forge-context", &place[..2], "--module <KEY>"),
+        ("forge-context", &place[2..], "--installation <ID>"),
+        ("forge-context", &["--installation", "", "--module", "m"], "a value is required"),
+        ("forge-service", &place, "unexpected argument '--module'"),
+        ("user", &place, "unexpected argument '--installation'"),
+    ];
+    for (kind, options, said) in cases {
+        let args = [&["token", kind], options].concat();
+        let output = run(&args, &[("FANFARE_JWT_SECRET", JWT_SECRET)], dir.path());
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{args:?}");
+        assert!(text(&output.stderr).contains(said), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn each_kind_of_token_shows_its_own_options() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let has = |kind: &str, option: &str| {
+        text(&run(&["token", kind, "--help"], &[], dir.path()).stdout).contains(option)
+    };
+    let options = ["--sub", "--module ", "--extension", "--no-ui", "--installation"];
+    let kinds = [
+        ("user", [true, false, false, false, false]),
+        ("admin", [true, false, false, false, false]),
+        ("forge-context", [true, true, true, false, true]),
+        ("forge-invocation", [true, true, true, true, true]),
+        ("forge-service", [false, false, false, false, true]),
+    ];
+    for (kind, expected) in kinds {
+        assert_eq!(options.map(|option| has(kind, option)), expected, "{kind}");
+    }
+}
+
+#[test]
 fn help_fits_a_screen_and_has_an_example() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    for command in [&[][..], &["serve"], &["token"], &["check"]] {
+    let kinds = ["user", "admin", "forge-context", "forge-invocation", "forge-service"];
+    let kinds = kinds.map(|kind| ["token", kind]);
+    let kinds = kinds.iter().map(|kind| &kind[..]);
+    for command in [&[][..], &["serve"], &["token"], &["check"]].into_iter().chain(kinds) {
         let help = run(&[command, &["--help"]].concat(), &[], dir.path());
         assert_eq!((help.status.code(), text(&help.stderr)), (Some(0), ""));
         let help = text(&help.stdout);
@@ -492,7 +584,8 @@ fn help_fits_a_screen_and_has_an_example() {
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "{command:?} has a long line: {line}");
         }
-        let example = format!("fanfare {}", command.first().unwrap_or(&"serve"));
+        let command = if command.is_empty() { &["serve"] } else { command };
+        let example = format!("fanfare {}", command.join(" "));
         let (_, examples) = help.split_once("Example:\n").expect("it has an example");
         assert!(examples.contains(&example), "{help}");
         assert!(help.contains("\nExit codes: 0 "), "{help}");

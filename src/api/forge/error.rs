@@ -1,4 +1,4 @@
-//! Refusals of Forge's calls, in the shape that the call's success would have (decisions F2 and F3).
+//! Refusals of Forge's calls, in the shape that the call's success would have (decisions F2, F3).
 
 use serde::Serialize;
 

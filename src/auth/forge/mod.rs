@@ -23,6 +23,9 @@ mod mint;
 mod proxy;
 mod topic;
 
+#[cfg(test)]
+mod tests;
+
 pub use audience::Audience;
 pub use channel_token::{ClaimsError, Grant, NewToken, Permission, Signed, TokenError, Wanted};
 pub use context::ContextClaims;

@@ -130,3 +130,117 @@ fn caller(name: &str) -> Result<As, ProxyAuthorizationError> {
         _ => Err(ProxyAuthorizationError::As),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Parsed<'a> = Result<ProxyAuthorization<'a>, ProxyAuthorizationError>;
+
+    fn for_invocation(id: &str) -> Parsed<'_> {
+        let subject = Subject::Invocation(id);
+        Ok(ProxyAuthorization { as_user: None, subject, account: None })
+    }
+
+    #[test]
+    fn headers_of_the_grammar_are_read() {
+        let app = |subject| ProxyAuthorization { as_user: Some(As::App), subject, account: None };
+        let user = |account| ProxyAuthorization {
+            as_user: Some(As::User),
+            subject: Subject::Invocation("i"),
+            account,
+        };
+        let cases = [
+            ("Forge as=app,id=invocation-123", app(Subject::Invocation("invocation-123"))),
+            ("Forge as=app,installationId=8d5f", app(Subject::Installation("8d5f"))),
+            ("forge  id=i ,\tas=app ", app(Subject::Invocation("i"))),
+            ("\tFORGE\tas=app , id=i", app(Subject::Invocation("i"))),
+            ("Forge as=user,id=i,accountId=557058:a-b", user(Some("557058:a-b"))),
+            ("Forge accountId=a,id=i,as=user", user(Some("a"))),
+            ("Forge as=user,id=i", user(None)),
+            ("Forge as=app,id=i,x=y,AS=user,Id=z,account_id=a", app(Subject::Invocation("i"))),
+        ];
+        for (header, expected) in cases {
+            assert_eq!(ProxyAuthorization::parse(header), Ok(expected), "{header}");
+        }
+        let token = "eyJ0eXAiOiJKV1QifQ.e30.a-b_c";
+        assert_eq!(ProxyAuthorization::parse(&format!("Forge id={token}")), for_invocation(token));
+        assert_eq!(ProxyAuthorization::parse("Forge id=a=b=="), for_invocation("a=b=="));
+    }
+
+    #[test]
+    fn malformed_headers_are_refused() {
+        use ProxyAuthorizationError::{
+            Account, As as WrongAs, Duplicate, Element, Installation, Scheme,
+            Subject as WrongSubject,
+        };
+        let long = format!("Forge installationId={}", "i".repeat(513));
+        let cases = [
+            ("", Scheme),
+            (" ", Scheme),
+            ("Forge", Scheme),
+            ("Forge ", Scheme),
+            ("id=i", Scheme),
+            ("Forge,id=i", Scheme),
+            ("Forgeid=i", Scheme),
+            ("Bearer id=i", Scheme),
+            ("Forge\u{a0}id=i", Scheme),
+            ("Forge ,", Element),
+            ("Forge id", Element),
+            ("Forge id=", Element),
+            ("Forge id= i", Element),
+            ("Forge id =i", Element),
+            ("Forge =i", Element),
+            ("Forge id=i,", Element),
+            ("Forge ,id=i", Element),
+            ("Forge id=i,,as=app", Element),
+            ("Forge id=i as=app", Element),
+            ("Forge id=i;as=app x", Element),
+            ("Forge id=\"a b\"", Element),
+            ("Forge id=ü", Element),
+            ("Forge id=i\u{7f}", Element),
+            ("Forge id=i,x=", Element),
+            ("Forge id=i,x", Element),
+            ("Forge id=i, Forge id=j", Element),
+            ("Forge id=i,accountId=", Element),
+            ("Forge id=i,id=i", Duplicate),
+            ("Forge id=i,id=j", Duplicate),
+            ("Forge as=app,as=user,id=i", Duplicate),
+            ("Forge id=i,x=1,x=1", Duplicate),
+            ("Forge as=admin,id=i", WrongAs),
+            ("Forge as=App,id=i", WrongAs),
+            ("Forge as=app", WrongSubject),
+            ("Forge as=user,accountId=a", WrongSubject),
+            ("Forge x=y", WrongSubject),
+            ("Forge id=i,installationId=j", WrongSubject),
+            (&*long, Installation),
+            ("Forge id=i,accountId=a", Account),
+            ("Forge as=app,id=i,accountId=a", Account),
+            ("Forge as=app,installationId=i,accountId=a", Account),
+        ];
+        for (header, expected) in cases {
+            assert_eq!(ProxyAuthorization::parse(header), Err(expected), "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics(header in ".{0,60}", list in "Forge [a-zI=,: ]{0,40}") {
+            let _parsed = ProxyAuthorization::parse(&header);
+            let _parsed = ProxyAuthorization::parse(&list);
+        }
+
+        #[test]
+        fn whatever_a_word_holds_comes_back(id in "[!-+--~]{1,60}", account in "[!-+--~]{1,20}") {
+            let header = format!("Forge accountId={account} , as=user,id={id}");
+            let expected = ProxyAuthorization {
+                as_user: Some(As::User),
+                subject: Subject::Invocation(&id),
+                account: Some(&account),
+            };
+            prop_assert_eq!(ProxyAuthorization::parse(&header), Ok(expected));
+        }
+    }
+}
