@@ -46,12 +46,10 @@ pub(super) fn script(
     context_token: Option<&str>,
     channel: Option<&str>,
 ) -> Result<Script> {
-    let bearer = context_token.map(|token| format!("Bearer {}", token.trim()));
+    let token = context_token.map(|token| header_value(token, "context token")).transpose()?;
+    let bearer = token.map(|token| format!("Bearer {token}"));
     let mut headers = vec![("Sec-WebSocket-Protocol", SUBPROTOCOL)];
-    if let Some(bearer) = &bearer {
-        ensure_header_can_hold(bearer, "context token")?;
-        headers.push(("Authorization", bearer.as_str()));
-    }
+    headers.extend(bearer.iter().map(|bearer| ("Authorization", bearer.as_str())));
     let subscribe = |channel| json!({ "type": "subscribe", "id": 1, "channel": channel });
     let subscribe = channel.map(|channel| subscribe(channel).to_string());
     let subscribed = channel.map(|_| Step { awaited: Word::Subscribed, answer: None });
@@ -65,8 +63,7 @@ pub(super) fn script(
 
 /// The request of a publication.
 pub(super) fn request(target: &Target, invocation: &str, schedule: &Schedule) -> Result<Template> {
-    let invocation = invocation.trim();
-    ensure_header_can_hold(invocation, "invocation")?;
+    let invocation = header_value(invocation, "invocation")?;
     ensure!(!invocation.contains(','), "an invocation holds no comma");
     let before = format!(r#"{{"name":{},"payload":"#, Value::from(schedule.channel.as_str()));
     // The quotes of the payload, and the bracket that ends the body.
@@ -120,10 +117,12 @@ pub(super) fn reply(text: &[u8]) -> Option<Reply> {
 }
 
 /// Neither may a credential end its header, nor may what is wrong with it be shown.
-fn ensure_header_can_hold(credential: &str, name: &str) -> Result<()> {
-    let fits = credential.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    ensure!(fits && !credential.is_empty(), "the {name} is nothing that a header can hold");
-    Ok(())
+fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
+    let credential = credential.trim();
+    ensure!(!credential.is_empty(), "the {name} is empty");
+    let fits = credential.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure!(fits, "the {name} holds what a header cannot");
+    Ok(credential)
 }
 
 /// A payload of `payload_bytes` bytes between `before` and `after`: a string, whose quotes are not
@@ -140,6 +139,12 @@ mod tests {
     use super::*;
     use crate::stamp::{Reader, Stamp};
 
+    /// What a node delivered for the payload below, published on `load:1`.
+    const DELIVERED: &str = concat!(
+        r#"{"type":"event","topic":"Cj5_-kBzarZeBS9WRvMj2w","#,
+        r#""eventId":"01a2031a-9d7c-72e9-96e7-53719142f454","eventTimestamp":"1795348405628","#,
+        r#""payload":"@0000000012:0000000000000000345xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}"#
+    );
     const STAMP: Stamp = Stamp { sequence: 12, due_ns: 345 };
 
     fn target() -> Target {
@@ -175,9 +180,10 @@ mod tests {
             ];
             assert!(errors.iter().all(|error| !format!("{error:#}").contains("cret")));
         }
-        for bad in ["", "inv-1,accountId=x"] {
+        for bad in ["", "inv-1,accountId=x", "inv-1 x"] {
             assert!(request(&target(), bad, &schedule(64)).is_err(), "{bad}");
         }
+        assert!(script(&target(), Some(""), None).is_err());
         // A shell's $(…) takes the end of a line away, a file keeps it.
         assert!(script(&target(), Some("e.y.J\n"), None).is_ok());
     }
@@ -229,7 +235,17 @@ mod tests {
         assert_eq!(read(answer.text.as_bytes()), Packet::Word(Word::Subscribed));
         assert_eq!(read(GREETING.as_bytes()), Packet::Word(Word::Connected));
         assert!(reply(br#"{"type":"unsubscribe","id":8}"#).is_none());
+    }
+
+    #[test]
+    fn the_floor_delivers_what_a_node_does_but_for_ids_and_time() {
         let mut template = delivered(&schedule(64)).unwrap();
-        assert_eq!(Reader::new().find(template.stamped(STAMP)), Some(STAMP));
+        let text = template.stamped(STAMP);
+        let expected = DELIVERED
+            .replace("Cj5_-kBzarZeBS9WRvMj2w", TOPIC)
+            .replace("01a2031a-9d7c-72e9-96e7-53719142f454", EVENT_ID)
+            .replace("1795348405628", EVENT_TIMESTAMP);
+        assert_eq!(str::from_utf8(text).unwrap(), expected);
+        assert_eq!(Reader::new().find(text), Some(STAMP));
     }
 }

@@ -22,8 +22,10 @@ pub(crate) struct ServerArguments {
     /// InsForge: a user's JWT or the anon key, for clients
     #[arg(long, value_name = "TOKEN", visible_alias = "anon-key")]
     token: Option<String>,
-    /// Forge: the context token of the clients
-    #[arg(long, value_name = "JWT", env = "FANFARE_CONTEXT_TOKEN", hide_env_values = true)]
+    // Its variable is not called after the node, which refuses to start among variables of its own
+    // that it does not know.
+    /// Forge: the clients' context token
+    #[arg(long, value_name = "JWT", env = "LOADTEST_CONTEXT_TOKEN", hide_env_values = true)]
     #[arg(required_if_eq("api", "forge"))]
     context_token: Option<String>,
 }
@@ -52,8 +54,8 @@ pub(crate) struct PublishArguments {
     #[arg(long, value_name = "KEY", required_unless_present = "api")]
     #[arg(required_if_eq("api", "insforge"))]
     api_key: Option<String>,
-    /// Forge: the invocation that publishes, a token or an id
-    #[arg(long, value_name = "ID", env = "FANFARE_INVOCATION", hide_env_values = true)]
+    /// Forge: the invocation that publishes
+    #[arg(long, value_name = "ID", env = "LOADTEST_INVOCATION", hide_env_values = true)]
     #[arg(required_if_eq("api", "forge"))]
     invocation: Option<String>,
     /// Publications without an answer yet; 1 prevents pipelining
