@@ -1,4 +1,4 @@
-//! One subscriber: a Socket.IO client over WebSocket, driven by readiness.
+//! One subscriber: a WebSocket client that follows the script of an API, driven by readiness.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,54 +6,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::api::{Packet, Script, Word};
 use crate::clock::now_ns;
 use crate::heard::Heard;
 use crate::tally::Tally;
-use crate::target::Target;
-use crate::wire::{self, Frame, PONG_PACKET, Packet};
-
-/// The example key of RFC 6455 section 1.3 and the answer it must get: a server that computes the
-/// answer gets this one right, so no hash is needed here.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-pub(crate) const KEY_ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-const HEADERS_MAX: usize = 64;
-const UPGRADE_BYTES_MAX: usize = 16 * 1024;
-
-/// What every client says, in this order.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Script {
-    upgrade: String,
-    connect: String,
-    subscribe: Option<String>,
-}
-
-impl Script {
-    /// `auth` is the CONNECT payload; without a channel the clients only connect.
-    pub(crate) fn new(target: &Target, auth: Option<&Value>, channel: Option<&str>) -> Self {
-        let upgrade = format!(
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {}\r\n\
-             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: {KEY}\r\n\r\n",
-            target.authority
-        );
-        let connect = auth.map_or_else(|| "40".to_owned(), |auth| format!("40{auth}"));
-        let subscribe = |channel| json!(["realtime:subscribe", { "channel": channel }]);
-        let subscribe = channel.map(|channel| format!("420{}", subscribe(channel)));
-        Self { upgrade, connect, subscribe }
-    }
-}
+use crate::upgrade;
+use crate::wire::{self, Frame};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Dialling,
     Upgrading,
-    Opening,
-    Connecting,
-    Subscribing,
+    /// Waits for what this step of the script awaits.
+    Step(usize),
     Ready,
 }
 
@@ -65,6 +32,13 @@ pub(crate) struct Client {
     carry: Vec<u8>,
     /// What it has received.
     pub(crate) tally: Tally,
+}
+
+/// A message that is there.
+struct Arrival<'a> {
+    text: &'a [u8],
+    frame_bytes: usize,
+    read_ns: u64,
 }
 
 impl Client {
@@ -147,17 +121,22 @@ impl Client {
     ) -> Result<usize> {
         let mut used = 0;
         if self.stage == Stage::Upgrading {
-            let Some(head_bytes) = read_upgrade(bytes)? else {
+            let Some(head_bytes) = upgrade::read_answer(bytes)? else {
                 return Ok(0);
             };
             used = head_bytes;
-            self.stage = Stage::Opening;
+            self.stage = Stage::Step(0);
         }
         while let Some((frame, frame_bytes)) = wire::read_frame(&bytes[used..])? {
             used += frame_bytes;
             match frame {
-                Frame::Text(text) => self.on_packet(text, script, heard, read_ns)?,
-                Frame::Ping(payload) => self.answer(heard, payload, wire::write_pong)?,
+                Frame::Text(text) => {
+                    self.on_message(&Arrival { text, frame_bytes, read_ns }, script, heard)?;
+                }
+                Frame::Ping(payload) => {
+                    heard.pings += 1;
+                    self.answer(heard, payload, wire::write_pong)?;
+                }
                 Frame::Close(code) => bail!("the server closed the WebSocket (code {code:?})"),
                 Frame::Other => {}
             }
@@ -165,63 +144,56 @@ impl Client {
         Ok(used)
     }
 
-    fn on_packet(
+    fn on_message(
         &mut self,
-        text: &[u8],
+        arrival: &Arrival<'_>,
         script: &Script,
         heard: &mut Heard,
-        read_ns: u64,
     ) -> Result<()> {
-        match (wire::read_packet(text), self.stage) {
-            (Packet::Event(event), _) => {
-                self.on_event(event, heard, read_ns);
-                Ok(())
-            }
-            (Packet::Ping, _) => {
+        match script.api.read(arrival.text) {
+            Packet::Event(event) => self.on_event(event, arrival, heard),
+            Packet::Word(word) => self.advance(word, script, heard)?,
+            Packet::Heartbeat(answer) => {
                 heard.pings += 1;
-                self.answer(heard, PONG_PACKET, wire::write_text)
+                self.answer(heard, answer, wire::write_text)?;
             }
-            (Packet::Open, Stage::Opening) => {
-                self.stage = Stage::Connecting;
-                self.answer(heard, script.connect.as_bytes(), wire::write_text)
+            Packet::Complaint(complaint) => heard.complain(complaint),
+            Packet::Refused(reason) => {
+                bail!("refused in {:?}: {}", self.stage, String::from_utf8_lossy(reason))
             }
-            (Packet::Connected, Stage::Connecting) => {
-                let Some(subscribe) = &script.subscribe else {
-                    self.stage = Stage::Ready;
-                    return Ok(());
-                };
-                self.stage = Stage::Subscribing;
-                self.answer(heard, subscribe.as_bytes(), wire::write_text)
-            }
-            (Packet::Ack(arguments), Stage::Subscribing) => {
-                check_subscribed(arguments)?;
-                self.stage = Stage::Ready;
-                Ok(())
-            }
-            (Packet::Refused(reason), _) => {
-                bail!("connection refused: {}", String::from_utf8_lossy(reason))
-            }
-            (Packet::Closed, _) => bail!("the server ended the session"),
-            (Packet::Other, _) => Ok(()),
-            (packet, stage) => bail!("{packet:?} came in stage {stage:?}"),
+            Packet::Closed => bail!("the server ended the session"),
+            Packet::Other => {}
         }
+        Ok(())
     }
 
-    fn on_event(&mut self, event: &[u8], heard: &mut Heard, read_ns: u64) {
+    /// The next step of the script.
+    fn advance(&mut self, word: Word, script: &Script, heard: &mut Heard) -> Result<()> {
+        let step = match self.stage {
+            Stage::Step(at) => script.steps.get(at).filter(|step| step.awaited == word),
+            _ => None,
+        };
+        let (Stage::Step(at), Some(step)) = (self.stage, step) else {
+            bail!("{word:?} came in stage {:?}", self.stage);
+        };
+        let last = at + 1 == script.steps.len();
+        self.stage = if last { Stage::Ready } else { Stage::Step(at + 1) };
+        let answer = step.answer.as_ref();
+        answer.map_or(Ok(()), |answer| self.answer(heard, answer.as_bytes(), wire::write_text))
+    }
+
+    fn on_event(&mut self, event: &[u8], arrival: &Arrival<'_>, heard: &mut Heard) {
         let Some(stamp) = heard.reader.find(event) else {
             heard.other_events += 1;
-            if event.starts_with(b"[\"realtime:error\"") {
-                heard.errors.1 += 1;
-                heard.errors.0.get_or_insert_with(|| String::from_utf8_lossy(event).into_owned());
-            }
             return;
         };
         if !self.tally.note(stamp.sequence) {
             return;
         }
         heard.received += 1;
+        heard.frames.note(arrival.frame_bytes);
         if stamp.due_ns >= heard.measure_from_ns {
-            heard.latency.saturating_record(read_ns.saturating_sub(stamp.due_ns));
+            heard.latency.saturating_record(arrival.read_ns.saturating_sub(stamp.due_ns));
         }
     }
 
@@ -252,31 +224,6 @@ impl AsFd for Client {
     }
 }
 
-/// Checks the answer to the upgrade and says how long it is; `None` while it is incomplete.
-fn read_upgrade(bytes: &[u8]) -> Result<Option<usize>> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head_bytes) = head.parse(bytes)? else {
-        ensure!(bytes.len() <= UPGRADE_BYTES_MAX, "an endless answer to the upgrade");
-        return Ok(None);
-    };
-    let status = head.code.unwrap_or_default();
-    let rest = String::from_utf8_lossy(&bytes[head_bytes..]);
-    ensure!(status == 101, "the upgrade was answered {status}: {rest:.200}");
-    let accepted = head.headers.iter().any(|header| {
-        header.name.eq_ignore_ascii_case("sec-websocket-accept")
-            && header.value.trim_ascii() == KEY_ANSWER.as_bytes()
-    });
-    ensure!(accepted, "the upgrade lacks the right Sec-WebSocket-Accept");
-    Ok(Some(head_bytes))
-}
-
-fn check_subscribed(arguments: &[u8]) -> Result<()> {
-    let answer: Value = serde_json::from_slice(arguments).context("a bad acknowledgement")?;
-    ensure!(answer[0]["ok"] == true, "subscribing was refused: {answer}");
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -286,7 +233,15 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, poll};
 
     use super::*;
+    use crate::api::{Access, Api};
     use crate::clock::timespec;
+    use crate::target::Target;
+    use crate::upgrade::KEY_ANSWER;
+
+    const INSFORGE_AUTH: &str = r#"{"token":"t"}"#;
+    const FORGE_CONNECTED: &str = r#"{"type":"connected","connectionId":"c","expiresAt":1}"#;
+    const FORGE_SUBSCRIBE: &str = r#"{"channel":"a","id":1,"type":"subscribe"}"#;
+    const FORGE_SUBSCRIBED: &str = r#"{"type":"subscribed","id":1,"topic":"Qm3","last":null}"#;
 
     /// A client and the server's end of its connection.
     struct Pair {
@@ -297,11 +252,12 @@ mod tests {
     }
 
     impl Pair {
-        fn new(channel: Option<&str>) -> Self {
+        fn new(api: Api, credential: &str, channel: Option<&str>) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             let target: Target = format!("http://{address}").parse().unwrap();
-            let script = Script::new(&target, Some(&json!({ "token": "t" })), channel);
+            let access = Access { client: Some(credential.to_owned()), ..Access::anonymous(api) };
+            let script = access.script(&target, channel).unwrap();
             let client = Client::dial(address, target.source(1)).unwrap();
             let (server, from) = listener.accept().unwrap();
             assert_eq!(from.ip().to_string(), "127.0.0.2");
@@ -310,6 +266,21 @@ mod tests {
             let mut pair = Self { client, server, script, heard };
             pair.client.begin(&pair.script).unwrap();
             pair
+        }
+
+        /// A client of InsForge that was just let in.
+        fn insforge(channel: Option<&str>) -> Self {
+            let mut pair = Self::new(Api::InsForge, INSFORGE_AUTH, channel);
+            pair.upgrade("0{}");
+            assert_eq!(pair.hear(), format!("40{INSFORGE_AUTH}"));
+            pair
+        }
+
+        /// A client of Forge that was just let in, and the request by which it came.
+        fn forge(channel: Option<&str>) -> (Self, String) {
+            let mut pair = Self::new(Api::Forge, "e.y.J", channel);
+            let request = pair.upgrade(FORGE_CONNECTED);
+            (pair, request)
         }
 
         /// The server sends these bytes and the client reads them.
@@ -335,93 +306,103 @@ mod tests {
             String::from_utf8(text).unwrap()
         }
 
-        fn upgrade(&mut self) {
+        /// Takes the request, which is returned, and says this with the answer, as servers may.
+        fn upgrade(&mut self, first: &str) -> String {
             let mut request = [0; 2048];
             let count = self.server.read(&mut request).unwrap();
             assert!(request[..count].ends_with(b"\r\n\r\n"));
             let head = "HTTP/1.1 101 Switching Protocols";
             let answer = format!("{head}\r\nSec-WebSocket-Accept: {KEY_ANSWER}\r\n\r\n");
-            // The first frame comes together with the answer, as it may.
-            self.say(&[answer.as_bytes(), &text_frame("0{}")].concat()).unwrap();
-            assert_eq!(self.hear(), r#"40{"token":"t"}"#);
+            self.say(&[answer.as_bytes(), &text_frame(first)].concat()).unwrap();
+            String::from_utf8(request[..count].to_vec()).unwrap()
         }
     }
 
     fn text_frame(text: &str) -> Vec<u8> {
-        [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+        let length = u8::try_from(text.len()).unwrap();
+        let head = if length < 126 { vec![0x81, length] } else { vec![0x81, 126, 0, length] };
+        [&head, text.as_bytes()].concat()
     }
 
-    fn publication(sequence: u64) -> Vec<u8> {
-        text_frame(&format!(r#"42["load",{{"lt":"{sequence:010}:{:019}"}}]"#, now_ns()))
+    fn insforge_publication(sequence: u64) -> Vec<u8> {
+        text_frame(&format!(r#"42["load",{{"t":"@{sequence:010}:{:019}"}}]"#, now_ns()))
+    }
+
+    fn forge_publication(sequence: u64) -> Vec<u8> {
+        let event =
+            r#"{"type":"event","topic":"Qm3","eventId":"i","eventTimestamp":"1","payload":"#;
+        text_frame(&format!(r#"{event}"@{sequence:010}:{:019}xx"}}"#, now_ns()))
     }
 
     #[test]
     fn a_client_comes_to_listen_and_counts_what_it_hears() {
-        let mut pair = Pair::new(Some("a"));
-        pair.upgrade();
+        let mut pair = Pair::insforge(Some("a"));
         for byte in text_frame(r#"40{"sid":"s"}"#) {
             pair.say(&[byte]).unwrap();
         }
         assert_eq!(pair.hear(), r#"420["realtime:subscribe",{"channel":"a"}]"#);
         assert!(!pair.client.is_ready());
         let acknowledged = text_frame(r#"430[{"ok":true}]"#);
-        let cut = publication(1);
-        pair.say(&[&acknowledged[..], &publication(0), &cut[..9]].concat()).unwrap();
+        let cut = insforge_publication(1);
+        pair.say(&[&acknowledged[..], &insforge_publication(0), &cut[..9]].concat()).unwrap();
         assert!(pair.client.is_ready() && pair.heard.received == 1);
         let other = text_frame(r#"42["presence:join",{}]"#);
         pair.say(&[&cut[9..], &cut[..], &other].concat()).unwrap();
         assert!(pair.client.carry.is_empty());
         assert_eq!((pair.heard.received, pair.heard.other_events), (2, 1));
         assert_eq!(pair.heard.latency.len(), 2, "a repeat is not timed");
+        assert_eq!(pair.heard.frames.median(), Some(cut.len()));
         pair.say(&text_frame("2")).unwrap();
         assert_eq!((pair.hear().as_str(), pair.heard.pings), ("3", 1));
     }
 
     #[test]
+    fn a_client_of_forge_does_the_same() {
+        let (mut pair, request) = Pair::forge(Some("a"));
+        assert!(request.starts_with("GET /forge/realtime/v1/ws HTTP/1.1\r\n"));
+        assert!(request.contains("\r\nSec-WebSocket-Protocol: forge-realtime.v1\r\n"));
+        assert!(request.contains("\r\nAuthorization: Bearer e.y.J\r\n"));
+        assert_eq!(pair.hear(), FORGE_SUBSCRIBE);
+        assert!(!pair.client.is_ready());
+        let subscribed = text_frame(FORGE_SUBSCRIBED);
+        let cut = forge_publication(1);
+        pair.say(&[&subscribed[..], &forge_publication(0), &cut[..90]].concat()).unwrap();
+        assert!(pair.client.is_ready() && pair.heard.received == 1);
+        let gap = r#"{"type":"subscription_error","topic":"Qm3","error":{"code":"GAP"}}"#;
+        pair.say(&[&cut[90..], &cut[..], &text_frame(gap)].concat()).unwrap();
+        assert!(pair.client.carry.is_empty());
+        assert_eq!((pair.heard.received, pair.heard.latency.len()), (2, 2));
+        assert_eq!(pair.heard.frames.median(), Some(cut.len()));
+        assert_eq!(pair.heard.errors, (Some(gap.to_owned()), 1));
+        pair.say(&[0x89, 2, b'h', b'b']).unwrap();
+        assert_eq!((pair.hear().as_str(), pair.heard.pings), ("hb", 1));
+    }
+
+    #[test]
     fn refusals_and_ends_are_errors_that_say_why() {
-        let mut refused = Pair::new(Some("a"));
-        refused.upgrade();
+        let mut refused = Pair::insforge(Some("a"));
         let error = refused.say(&text_frame(r#"44{"message":"Invalid token"}"#)).unwrap_err();
         assert!(error.to_string().contains("Invalid token"));
-        let mut closed = Pair::new(None);
-        closed.upgrade();
+        let (mut refused, _) = Pair::forge(Some("a"));
+        let error = r#"{"type":"error","id":1,"error":{"message":"no","code":"OVERLOADED"}}"#;
+        let error = refused.say(&text_frame(error)).unwrap_err();
+        assert!(error.to_string().contains("OVERLOADED"));
+        let mut closed = Pair::insforge(None);
         closed.say(&text_frame(r#"40{"sid":"s"}"#)).unwrap();
         assert!(closed.client.is_ready());
         closed.server.shutdown(std::net::Shutdown::Both).unwrap();
         assert!(closed.listen().is_err());
+        let (mut closed, _) = Pair::forge(None);
+        assert!(closed.client.is_ready());
+        assert!(closed.say(&[0x88, 2, 0x11, 0x31]).unwrap_err().to_string().contains("4401"));
     }
 
     #[test]
-    fn an_upgrade_must_be_accepted_with_the_right_answer() {
-        let answer = |status: &str, accept: &str| {
-            format!(
-                "HTTP/1.1 {status}\r\nUpgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
-            )
-        };
-        let good = answer("101 Switching Protocols", KEY_ANSWER);
-        let with_frame = format!("{good}\u{1}0");
-        assert_eq!(read_upgrade(with_frame.as_bytes()).unwrap(), Some(good.len()));
-        assert_eq!(read_upgrade(&good.as_bytes()[..good.len() - 1]).unwrap(), None);
-        assert!(read_upgrade(answer("400 Bad Request", KEY_ANSWER).as_bytes()).is_err());
-        assert!(read_upgrade(answer("101 OK", "AAAA").as_bytes()).is_err());
-    }
-
-    #[test]
-    fn only_a_positive_acknowledgement_subscribes() {
-        check_subscribed(br#"[{"ok":true,"channel":"a"}]"#).unwrap();
-        for bad in ["[]", r#"[{"ok":false,"error":{"code":"REALTIME_UNAUTHORIZED"}}]"#, "[tru"] {
-            assert!(check_subscribed(bad.as_bytes()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn credentials_and_names_are_quoted_as_json() {
-        let target = "http://127.0.0.1:1".parse().unwrap();
-        let script = Script::new(&target, Some(&json!({ "token": "a\"b" })), Some("c\"d"));
-        assert_eq!(script.connect, r#"40{"token":"a\"b"}"#);
-        let subscribe = r#"420["realtime:subscribe",{"channel":"c\"d"}]"#;
-        assert_eq!(script.subscribe.as_deref(), Some(subscribe));
-        let silent = Script::new(&target, None, None);
-        assert_eq!((silent.connect.as_str(), silent.subscribe), ("40", None));
+    fn what_comes_out_of_turn_is_an_error() {
+        let mut early = Pair::insforge(Some("a"));
+        assert!(early.say(&text_frame(r#"430[{"ok":true}]"#)).is_err());
+        let (mut again, _) = Pair::forge(Some("a"));
+        again.say(&text_frame(FORGE_SUBSCRIBED)).unwrap();
+        assert!(again.say(&text_frame(FORGE_SUBSCRIBED)).is_err());
     }
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::lengths::FrameLengths;
 use crate::stamp::Reader;
 
 /// Latencies are kept from 1 µs to 10 minutes with three significant digits.
@@ -15,11 +16,13 @@ pub(crate) struct Heard {
     pub(crate) latency: Histogram<u64>,
     /// Publications received, repeats not counted.
     pub(crate) received: u64,
+    /// The frames of those.
+    pub(crate) frames: FrameLengths,
     /// Heartbeats answered.
     pub(crate) pings: u64,
     /// Events that carry no stamp: presence, for the most part.
     pub(crate) other_events: u64,
-    /// The first `realtime:error` and how many there were.
+    /// The first complaint of the server and how many there were.
     pub(crate) errors: (Option<String>, u64),
     /// Publications due before this are checked but not timed.
     pub(crate) measure_from_ns: u64,
@@ -38,6 +41,7 @@ impl Heard {
         Self {
             latency,
             received: 0,
+            frames: FrameLengths::default(),
             pings: 0,
             other_events: 0,
             errors: (None, 0),
@@ -54,6 +58,7 @@ impl Heard {
         Digest {
             latency: buckets.map(|at| (at.value_iterated_to(), at.count_at_value())).collect(),
             received: self.received,
+            frames: self.frames.clone(),
             pings: self.pings,
             other_events: self.other_events,
             errors: self.errors.clone(),
@@ -67,6 +72,7 @@ impl Heard {
         for (value, count) in digest.latency {
             other.latency.record_n(value, count)?;
         }
+        other.frames = digest.frames;
         other.other_events = digest.other_events;
         other.errors = digest.errors;
         self.add(other)
@@ -76,11 +82,18 @@ impl Heard {
     pub(crate) fn add(&mut self, other: Self) -> Result<()> {
         self.latency.add(other.latency)?;
         self.received += other.received;
+        self.frames.add(&other.frames);
         self.pings += other.pings;
         self.other_events += other.other_events;
         self.errors.0 = self.errors.0.take().or(other.errors.0);
         self.errors.1 += other.errors.1;
         Ok(())
+    }
+
+    /// Counts a complaint of the server.
+    pub(crate) fn complain(&mut self, complaint: &[u8]) {
+        self.errors.1 += 1;
+        self.errors.0.get_or_insert_with(|| String::from_utf8_lossy(complaint).into_owned());
     }
 
     /// The mask of the next frame.
@@ -98,6 +111,7 @@ impl Heard {
 pub(crate) struct Digest {
     latency: Vec<(u64, u64)>,
     received: u64,
+    frames: FrameLengths,
     pings: u64,
     other_events: u64,
     errors: (Option<String>, u64),
@@ -118,6 +132,7 @@ mod tests {
             let half = if step % 3 == 0 { &mut here } else { &mut there };
             half.latency.record(latency).unwrap();
             half.received += 1;
+            half.frames.note(if step == 1 { 100 } else { 50 });
         }
         there.errors = (Some("late".to_owned()), 2);
         let digest = serde_json::to_string(&there.digest()).unwrap();
@@ -125,5 +140,6 @@ mod tests {
         assert_eq!(here.latency, whole.latency);
         assert_eq!(here.latency.max(), whole.latency.max());
         assert_eq!((here.received, here.errors.1), (4_999, 2));
+        assert_eq!(here.frames.median(), Some(50));
     }
 }

@@ -31,22 +31,27 @@ impl Response {
     }
 }
 
-/// A request head, complete with its blank line. `body_bytes` is the length of what follows.
-pub(crate) fn post_head(target: &Target, path: &str, api_key: &str, body_bytes: usize) -> String {
+/// A request head, complete with its blank line. `credential` is a header, and `body_bytes` the
+/// length of what follows.
+pub(crate) fn post_head(
+    target: &Target,
+    path: &str,
+    credential: &str,
+    body_bytes: usize,
+) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {api_key}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: {}\r\n{credential}\r\n\
          Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n",
         target.authority
     )
 }
 
 /// Sends one request on a connection of its own and waits for the answer.
-pub(crate) fn post(target: &Target, path: &str, api_key: &str, body: &str) -> Result<Response> {
+pub(crate) fn ask(target: &Target, request: &str) -> Result<Response> {
     let mut stream = TcpStream::connect(target.address)
         .with_context(|| format!("nobody answers at {}", target.authority))?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let head = post_head(target, path, api_key, body.len());
-    stream.write_all(format!("{head}{body}").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut inbox = Inbox::default();
     loop {
         if let Some(response) = inbox.take()? {

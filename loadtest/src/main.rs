@@ -1,6 +1,7 @@
 //! A load tester that shares no code with the server it drives: a mistake in one cannot hide a
 //! mistake in the other.
 
+mod api;
 mod args;
 mod client;
 mod clock;
@@ -10,6 +11,7 @@ mod floor;
 mod heard;
 mod helper;
 mod http;
+mod lengths;
 mod pin;
 mod procfs;
 mod progress;
@@ -20,6 +22,7 @@ mod stamp;
 mod table;
 mod tally;
 mod target;
+mod upgrade;
 mod wire;
 
 use std::process::ExitCode;

@@ -14,10 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::api::{Access, Api};
 use crate::clock::{nanos, now_ns, timespec};
-use crate::http::{Inbox, Response, post_head};
+use crate::http::{Inbox, Response};
 use crate::stamp::{Stamp, Template};
 use crate::tally::Outcome;
 use crate::target::Target;
@@ -31,9 +31,9 @@ const POLL_MAX: Duration = Duration::from_millis(100);
 pub(crate) struct Schedule {
     /// The channel.
     pub(crate) channel: String,
-    /// The event's name.
+    /// The event's name, in an API that has names of events.
     pub(crate) event: String,
-    /// Size of the payload object in bytes.
+    /// Size of the payload in bytes.
     pub(crate) payload_bytes: usize,
     /// Publications per second.
     pub(crate) rate: f64,
@@ -52,27 +52,12 @@ impl Schedule {
 pub(crate) struct Plan {
     /// The server.
     pub(crate) target: Target,
-    /// The credential.
-    pub(crate) api_key: String,
+    /// The API, and the credential.
+    pub(crate) access: Access,
     /// What is published when.
     pub(crate) schedule: Schedule,
     /// Publications that may wait for their answer at once; 1 for servers that cannot pipeline.
     pub(crate) unanswered_max: u64,
-}
-
-impl Plan {
-    fn template(&self) -> Result<Template> {
-        let text = |value: &str| Value::from(value).to_string();
-        let before = format!(
-            r#"{{"channel":{},"event":{},"payload":"#,
-            text(&self.schedule.channel),
-            text(&self.schedule.event)
-        );
-        let body_bytes = before.len() + self.schedule.payload_bytes + 1;
-        let path = "/api/realtime/messages";
-        let head = post_head(&self.target, path, &self.api_key, body_bytes);
-        Template::new(&format!("{head}{before}"), self.schedule.payload_bytes, "}")
-    }
 }
 
 /// What became of it.
@@ -124,7 +109,7 @@ impl<'a> Line<'a> {
         Ok(Self {
             plan,
             start_ns,
-            template: plan.template()?,
+            template: plan.access.request(&plan.target, &plan.schedule)?,
             stream: connect(&plan.target)?,
             outbox: Vec::new(),
             inbox: Inbox::default(),
@@ -181,7 +166,8 @@ impl<'a> Line<'a> {
             },
         };
         while let Some(response) = self.inbox.take()? {
-            self.outcomes.push(judge(&response, self.outcomes.len())?);
+            let outcome = judge(self.plan.access.api, &response, self.outcomes.len())?;
+            self.outcomes.push(outcome);
             self.heard_ns = now_ns();
         }
         Ok(alive)
@@ -236,8 +222,11 @@ fn no_news(error: &std::io::Error) -> Result<bool> {
     }
 }
 
-fn judge(response: &Response, sequence: usize) -> Result<Outcome> {
+fn judge(api: Api, response: &Response, sequence: usize) -> Result<Outcome> {
     match response.status {
+        200..300 if api.reached_nobody(&response.body) => {
+            bail!("publication {sequence} was answered that nobody is subscribed")
+        }
         200..300 => Ok(Outcome::Accepted),
         503 => Ok(Outcome::Refused),
         status => bail!("publication {sequence} was answered {status}: {}", response.excerpt()),
@@ -250,12 +239,14 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    use serde_json::Value;
+
     use super::*;
 
     fn plan(listener: &TcpListener, publications: u64) -> Plan {
         Plan {
             target: format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
-            api_key: "ik_test".to_owned(),
+            access: access(Api::InsForge, "ik_test"),
             schedule: Schedule {
                 channel: "load:\"1\"".to_owned(),
                 event: "load".to_owned(),
@@ -267,25 +258,31 @@ mod tests {
         }
     }
 
-    /// Reads one request and returns the sequence number of its stamp.
-    fn read_request(stream: &mut BufReader<TcpStream>) -> u64 {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            stream.read_line(&mut line).unwrap();
-            if let Some(value) = line.strip_prefix("Content-Length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
+    fn access(api: Api, publisher: &str) -> Access {
+        Access { publisher: Some(publisher.to_owned()), ..Access::anonymous(api) }
+    }
+
+    /// Reads one request: its head, and its body.
+    fn read_whole_request(stream: &mut BufReader<TcpStream>) -> (String, Value) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(stream.read_line(&mut head).unwrap() > 0, "cut off: {head}");
         }
+        let length = head.split("\r\nContent-Length: ").nth(1).unwrap();
+        let length = length.split("\r\n").next().unwrap().parse().unwrap();
         let mut body = vec![0; length];
         stream.read_exact(&mut body).unwrap();
-        let body: Value = serde_json::from_slice(&body).unwrap();
+        (head, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// Reads one request and returns the sequence number of its stamp.
+    fn read_request(stream: &mut BufReader<TcpStream>) -> u64 {
+        let (head, body) = read_whole_request(stream);
+        assert!(head.starts_with("POST /api/realtime/messages HTTP/1.1\r\n"));
+        assert!(head.contains("\r\nAuthorization: Bearer ik_test\r\n"));
         assert_eq!(body["channel"], "load:\"1\"");
         assert_eq!(body["payload"].to_string().len(), 64);
-        body["payload"]["lt"].as_str().unwrap()[..10].parse().unwrap()
+        body["payload"]["t"].as_str().unwrap()[1..11].parse().unwrap()
     }
 
     #[test]
@@ -349,5 +346,41 @@ mod tests {
         let error = publish(&plan, now_ns(), &AtomicBool::new(false)).err().unwrap().to_string();
         assert_eq!(error, "publication 0 was answered 404: nothing");
         server.join().unwrap();
+    }
+
+    /// Publishes once in Forge, and is answered this.
+    fn publish_in_forge(answer: &str) -> (Result<Published>, String, Value) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = Plan { access: access(Api::Forge, "inv-1"), ..plan(&listener, 1) };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+        let server = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let (head, body) = read_whole_request(&mut stream);
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            (head, body)
+        });
+        let published = publish(&plan, now_ns(), &AtomicBool::new(false));
+        let (head, body) = server.join().unwrap();
+        (published, head, body)
+    }
+
+    #[test]
+    fn forge_is_asked_with_an_invocation_and_a_payload_that_is_a_string() {
+        let answer = r#"{"eventId":"e","eventTimestamp":"1719999999999","errors":null}"#;
+        let (published, head, body) = publish_in_forge(answer);
+        assert_eq!(published.unwrap().outcomes, [Outcome::Accepted]);
+        assert!(head.starts_with("POST /forge/realtime/v1/publish HTTP/1.1\r\n"));
+        assert!(head.contains("\r\nforge-proxy-authorization: Forge as=app,id=inv-1\r\n"));
+        assert!(!head.contains("\r\nAuthorization:"));
+        assert_eq!(body["name"], "load:\"1\"");
+        let payload = body["payload"].as_str().unwrap();
+        assert_eq!((payload.len(), &payload[..12]), (64, "@0000000000:"));
+    }
+
+    #[test]
+    fn a_publication_that_nobody_is_subscribed_to_ends_the_run() {
+        let answer = r#"{"eventId":null,"eventTimestamp":null,"errors":null}"#;
+        let error = publish_in_forge(answer).0.err().unwrap().to_string();
+        assert_eq!(error, "publication 0 was answered that nobody is subscribed");
     }
 }

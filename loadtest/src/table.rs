@@ -53,6 +53,11 @@ pub(crate) fn micros(ns: Option<f64>) -> String {
     ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.3} µs", ns / 1e3))
 }
 
+/// Nanoseconds, which may be unknown.
+pub(crate) fn nanos(ns: Option<f64>) -> String {
+    ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.3} ns"))
+}
+
 /// Nanoseconds as milliseconds.
 pub(crate) fn millis(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)

@@ -1,5 +1,4 @@
-//! The client's side of the wire: WebSocket frames (RFC 6455 section 5) and, inside them, the few
-//! Engine.IO 4 and Socket.IO 5 packets that a subscriber meets.
+//! The client's side of the wire: WebSocket frames (RFC 6455 section 5).
 
 use anyhow::{Result, bail, ensure};
 
@@ -14,7 +13,7 @@ const MASKED: u8 = 0x80;
 /// One frame from the server.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Frame<'a> {
-    /// An Engine.IO packet.
+    /// A message of the API.
     Text(&'a [u8]),
     /// A WebSocket ping, which is owed a pong with the same bytes.
     Ping(&'a [u8]),
@@ -23,30 +22,6 @@ pub(crate) enum Frame<'a> {
     /// Binary messages and pongs, which mean nothing here.
     Other,
 }
-
-/// An Engine.IO packet with what it carries.
-#[derive(PartialEq, Eq, Debug)]
-pub(crate) enum Packet<'a> {
-    /// The Engine.IO session is open.
-    Open,
-    /// The heartbeat, which is owed [`PONG_PACKET`].
-    Ping,
-    /// The Socket.IO namespace is open.
-    Connected,
-    /// The Socket.IO connection was refused, for the reason in this JSON.
-    Refused(&'a [u8]),
-    /// An acknowledgement: the JSON array of its arguments.
-    Ack(&'a [u8]),
-    /// An event: the JSON array of its name and arguments, perhaps with an id before it.
-    Event(&'a [u8]),
-    /// The server ends the session, by Engine.IO or by Socket.IO.
-    Closed,
-    /// Anything else, which a client may ignore.
-    Other,
-}
-
-/// The answer to a heartbeat.
-pub(crate) const PONG_PACKET: &[u8] = b"3";
 
 /// Reads the frame at the start of `bytes` and says how long it is; `None` while it is incomplete.
 /// An error when the server breaks the protocol or fragments, which these servers never do.
@@ -75,20 +50,6 @@ pub(crate) fn read_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     Ok(Some((frame, frame_bytes)))
 }
 
-/// Sorts an Engine.IO packet.
-pub(crate) fn read_packet(text: &[u8]) -> Packet<'_> {
-    match text {
-        [b'0', ..] => Packet::Open,
-        [b'1', ..] | [b'4', b'1', ..] => Packet::Closed,
-        [b'2', ..] => Packet::Ping,
-        [b'4', b'0', ..] => Packet::Connected,
-        [b'4', b'2', rest @ ..] => Packet::Event(rest),
-        [b'4', b'3', rest @ ..] => Packet::Ack(after_digits(rest)),
-        [b'4', b'4', rest @ ..] => Packet::Refused(rest),
-        _ => Packet::Other,
-    }
-}
-
 /// Appends a masked text frame.
 pub(crate) fn write_text(out: &mut Vec<u8>, text: &[u8], mask: [u8; 4]) {
     write_frame(out, TEXT, text, mask);
@@ -105,11 +66,6 @@ fn read_length(bytes: &[u8], second: u8) -> Option<(u64, usize)> {
         127 => bytes[2..].first_chunk().map(|raw| (u64::from_be_bytes(*raw), 10)),
         short => Some((u64::from(short), 2)),
     }
-}
-
-fn after_digits(bytes: &[u8]) -> &[u8] {
-    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    &bytes[digits..]
 }
 
 fn write_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
@@ -212,19 +168,5 @@ mod tests {
                 .collect();
             assert_eq!(body, text);
         }
-    }
-
-    #[test]
-    fn packets_are_sorted() {
-        assert_eq!(read_packet(br#"0{"sid":"x"}"#), Packet::Open);
-        assert_eq!(read_packet(b"2"), Packet::Ping);
-        assert_eq!(read_packet(br#"40{"sid":"x"}"#), Packet::Connected);
-        assert_eq!(read_packet(br#"44{"message":"no"}"#), Packet::Refused(br#"{"message":"no"}"#));
-        assert_eq!(read_packet(br#"4317[{"ok":true}]"#), Packet::Ack(br#"[{"ok":true}]"#));
-        assert_eq!(read_packet(br#"42["a",{}]"#), Packet::Event(br#"["a",{}]"#));
-        assert_eq!(read_packet(b"41"), Packet::Closed);
-        assert_eq!(read_packet(b"1"), Packet::Closed);
-        assert_eq!(read_packet(b"6"), Packet::Other);
-        assert_eq!(read_packet(b""), Packet::Other);
     }
 }

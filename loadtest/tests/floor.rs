@@ -88,6 +88,15 @@ fn clients_in_several_processes_add_up_to_the_same() {
 }
 
 #[test]
+fn clients_of_forge_get_everything_too() {
+    let result = result(&floor(&["--api", "forge", "--payload-bytes", "300"]).output().unwrap());
+    assert_all_arrived(&result);
+    assert_eq!(result["api"], "forge");
+    // A head of four bytes, what stands around a payload, and that.
+    assert_eq!(result["frame_bytes"], 4 + 144 + 300);
+}
+
+#[test]
 fn clients_that_read_slowly_get_everything_in_the_end() {
     // 24 MB for each, which is more than the buffers of a connection take.
     let mut command = Command::new(BINARY);

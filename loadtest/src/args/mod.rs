@@ -22,7 +22,8 @@ failed, deliveries or connections were lost, doubled or out of order, or a thres
 const FANOUT_EXAMPLE: &str = "\
 Example:
   loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100 --seconds 10 \\
-      --server-pid $(pidof fanfare) --max-p99-ms 50";
+      --server-pid $(pidof fanfare) --max-p99-ms 50
+  loadtest fanout --api forge --context-token e… --invocation e… --server-pid $(pidof fanfare)";
 
 const FLOOR_EXAMPLE: &str = "\
 Example:
@@ -146,7 +147,7 @@ pub(crate) struct CompareArguments {
 pub(crate) struct IdleArguments {
     #[command(flatten)]
     pub(crate) server: ServerArguments,
-    /// Credential for the channel, and for clients without another
+    /// InsForge: credential for the channel, and for clients without another
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
     /// Subscribe each client to the channel instead of only connecting
@@ -172,6 +173,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::Api;
 
     fn with_key(extra: &[&str]) -> Result<FanoutArguments, clap::Error> {
         fanout(&[&["--api-key", "ik_1"], extra].concat())
@@ -194,12 +196,41 @@ mod tests {
     fn clients_present_their_own_credential_or_else_the_api_key() {
         let auth = |extra: &[&str]| {
             let server = with_key(extra).unwrap().server;
-            [server.auth(None), server.auth(Some("ik_1"))]
+            [None, Some("ik_1")].map(|api_key| server.access(Api::InsForge, api_key).client)
         };
-        let token = |token| [Some(json!({ "token": token })), Some(json!({ "token": token }))];
+        let token = |token| {
+            let payload = json!({ "token": token }).to_string();
+            [Some(payload.clone()), Some(payload)]
+        };
         assert_eq!(auth(&["--anon-key", "anon_1"]), token("anon_1"));
         assert_eq!(auth(&["--token", "e.y.J"]), token("e.y.J"));
-        assert_eq!(auth(&[]), [None, Some(json!({ "apiKey": "ik_1" }))]);
+        assert_eq!(auth(&[]), [None, Some(json!({ "apiKey": "ik_1" }).to_string())]);
+    }
+
+    #[test]
+    fn each_api_asks_for_its_own_credentials() {
+        let forge = ["--api", "forge", "--context-token", "e.y.J", "--invocation", "inv-1"];
+        let arguments = fanout(&forge).unwrap();
+        let access = arguments.publish.access(&arguments.server, arguments.crowd.api);
+        assert_eq!(access.api, Api::Forge);
+        assert_eq!(access.client.as_deref(), Some("e.y.J"));
+        assert_eq!(access.publisher.as_deref(), Some("inv-1"));
+        for missing in [&forge[..4], &[&forge[..2], &forge[4..]].concat(), &["--api", "insforge"]] {
+            assert_eq!(fanout(missing).err().unwrap().exit_code(), 2, "{missing:?}");
+        }
+        let arguments = with_key(&[]).unwrap();
+        let access = arguments.publish.access(&arguments.server, arguments.crowd.api);
+        assert_eq!((access.api, access.publisher.as_deref()), (Api::InsForge, Some("ik_1")));
+    }
+
+    #[test]
+    fn help_shows_no_credential_of_the_environment() {
+        // Their values would stand in the list of options otherwise.
+        let command = Arguments::command();
+        let shown = command.get_subcommands().flat_map(clap::Command::get_arguments);
+        let shown: Vec<_> = shown.filter(|argument| argument.get_env().is_some()).collect();
+        assert!(!shown.is_empty());
+        assert!(shown.iter().all(|argument| argument.is_hide_env_values_set()));
     }
 
     #[test]

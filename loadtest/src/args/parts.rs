@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use rustix::thread::CpuSet;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::client::Script;
+use crate::api::{Access, Api, PAYLOAD_BYTES_MIN, Script};
 use crate::crowd::{Crowd, UNDERWAY_MAX};
 use crate::descriptors;
 use crate::publisher::Schedule;
-use crate::stamp::PAYLOAD_BYTES_MIN;
 use crate::target::Target;
 
 /// Where the server is, and as whom clients come.
@@ -20,20 +19,30 @@ pub(crate) struct ServerArguments {
     /// The server; loopback only
     #[arg(long, default_value = "http://127.0.0.1:7130")]
     pub(crate) url: Target,
-    /// Credential of the clients: a user's JWT
-    #[arg(long, value_name = "JWT", conflicts_with = "anon_key")]
+    /// InsForge: a user's JWT or the anon key, for clients
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key")]
     token: Option<String>,
-    /// Credential of the clients: the anon key
-    #[arg(long, value_name = "KEY")]
-    anon_key: Option<String>,
+    // Its variable is not called after the node, which refuses to start among variables of its own
+    // that it does not know.
+    /// Forge: the clients' context token
+    #[arg(long, value_name = "JWT", env = "LOADTEST_CONTEXT_TOKEN", hide_env_values = true)]
+    #[arg(required_if_eq("api", "forge"))]
+    context_token: Option<String>,
 }
 
 impl ServerArguments {
-    /// The CONNECT payload: keys and tokens of clients share a field, the API key has its own.
-    pub(crate) fn auth(&self, api_key: Option<&str>) -> Option<Value> {
-        let token = self.token.as_ref().or(self.anon_key.as_ref());
-        let api_key = api_key.map(|key| json!({ "apiKey": key }));
-        token.map(|token| json!({ "token": token })).or(api_key)
+    /// In InsForge, clients without a token of their own come with the API key: tokens share a
+    /// field of the CONNECT payload, the API key has its own.
+    pub(crate) fn access(&self, api: Api, api_key: Option<&str>) -> Access {
+        let (client, publisher) = match api {
+            Api::InsForge => {
+                let token = self.token.as_ref().map(|token| json!({ "token": token }));
+                let payload = token.or(api_key.map(|key| json!({ "apiKey": key })));
+                (payload.map(|payload| payload.to_string()), api_key.map(str::to_owned))
+            }
+            Api::Forge => (self.context_token.clone(), None),
+        };
+        Access { api, client, publisher }
     }
 }
 
@@ -41,19 +50,38 @@ impl ServerArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct PublishArguments {
-    /// Credential for publishing, and for clients without another
-    #[arg(long, value_name = "KEY")]
-    pub(crate) api_key: String,
+    /// InsForge: credential for publishing, and for clients without another
+    #[arg(long, value_name = "KEY", required_unless_present = "api")]
+    #[arg(required_if_eq("api", "insforge"))]
+    api_key: Option<String>,
+    /// Forge: the invocation that publishes
+    #[arg(long, value_name = "ID", env = "LOADTEST_INVOCATION", hide_env_values = true)]
+    #[arg(required_if_eq("api", "forge"))]
+    invocation: Option<String>,
     /// Publications without an answer yet; 1 prevents pipelining
     #[arg(long, value_name = "N", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) unanswered_max: u64,
 }
 
+impl PublishArguments {
+    /// As clients and publishers come to this server.
+    pub(crate) fn access(&self, server: &ServerArguments, api: Api) -> Access {
+        let access = server.access(api, self.api_key.as_deref());
+        match api {
+            Api::InsForge => access,
+            Api::Forge => Access { publisher: self.invocation.clone(), ..access },
+        }
+    }
+}
+
 /// The clients.
 #[derive(Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct CrowdArguments {
+    /// What clients speak: insforge or forge
+    #[arg(long, value_enum, default_value = "insforge", hide_possible_values = true)]
+    pub(crate) api: Api,
     /// Channel that nobody else publishes on
     #[arg(long, default_value = "load:1")]
     pub(crate) channel: String,
@@ -78,12 +106,11 @@ pub(crate) struct CrowdArguments {
 }
 
 impl CrowdArguments {
-    /// The clients, subscribed or only connected.
-    pub(crate) fn crowd(&self, target: &Target, auth: Option<&Value>, subscribe: bool) -> Crowd {
-        let channel = subscribe.then_some(self.channel.as_str());
+    /// The clients, who follow this script.
+    pub(crate) fn crowd(&self, target: &Target, script: Script) -> Crowd {
         Crowd {
             target: target.clone(),
-            script: Script::new(target, auth, channel),
+            script,
             size: self.subscribers,
             first: 0,
             size_per_process: self.connections_per_process.min(descriptors::available()).max(1),
@@ -102,13 +129,13 @@ pub(crate) struct LoadArguments {
     /// Publications per second
     #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = rate)]
     pub(crate) rate: f64,
-    /// Size of the payload object, at least 48
+    /// Size of the payload, at least 48
     #[arg(long, value_name = "N", default_value = "128", value_parser = payload_bytes)]
     pub(crate) payload_bytes: usize,
     /// Publishing before what is timed; checked nevertheless
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) warmup: Duration,
-    /// Name of the published event
+    /// InsForge: name of the published event
     #[arg(long, default_value = "load")]
     pub(crate) event: String,
 }

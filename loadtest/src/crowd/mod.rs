@@ -13,7 +13,7 @@ pub(crate) use self::process::serve;
 use self::pulse::Dismissal;
 pub(crate) use self::pulse::Pulse;
 use self::thread::Loop;
-use crate::client::Script;
+use crate::api::Script;
 use crate::heard::Heard;
 use crate::tally::Tally;
 use crate::target::Target;
@@ -109,12 +109,13 @@ impl Crowd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{Access, Api};
 
     #[test]
     fn shares_are_even_and_number_everybody_once() {
         let target: Target = "http://127.0.0.1:7130".parse().unwrap();
         let crowd = Crowd {
-            script: Script::new(&target, None, None),
+            script: Access::anonymous(Api::InsForge).script(&target, None).unwrap(),
             target,
             size: 50,
             first: 0,

@@ -1,14 +1,10 @@
 //! The bytes that a subscriber gets: as many, and of the same shape, as a node delivers.
 
 use anyhow::Result;
-use serde_json::Value;
 
+use crate::api::Api;
 use crate::publisher::Schedule;
 use crate::stamp::{Stamp, Template};
-
-/// Ids and times differ from publication to publication at a node, but never in length.
-const MESSAGE_ID: &str = "00000000-0000-7000-8000-000000000000";
-const TIMESTAMP: &str = "2000-01-01T00:00:00.000Z";
 
 /// One frame, to be stamped for each publication.
 pub(super) struct PublicationFrame {
@@ -19,14 +15,8 @@ pub(super) struct PublicationFrame {
 
 impl PublicationFrame {
     /// The frame of all publications of this schedule.
-    pub(super) fn new(schedule: &Schedule) -> Result<Self> {
-        let channel = Value::from(format!("realtime:{}", schedule.channel));
-        let meta = format!(
-            r#","meta":{{"channel":{channel},"senderType":"system","messageId":"{MESSAGE_ID}","#
-        );
-        let meta = format!(r#"{meta}"timestamp":"{TIMESTAMP}"}}"#);
-        let before = format!("42[{},", Value::from(schedule.event.as_str()));
-        let mut template = Template::with_members(&before, schedule.payload_bytes, &meta, "]")?;
+    pub(super) fn new(api: Api, schedule: &Schedule) -> Result<Self> {
+        let mut template = api.delivered(schedule)?;
         let text = template.stamped(Stamp { sequence: 0, due_ns: 0 });
         let mut frame = Vec::new();
         write_head(&mut frame, text.len());
@@ -71,42 +61,32 @@ mod tests {
     use crate::stamp::Reader;
     use crate::wire::{Frame, read_frame};
 
-    /// What a node delivered for the payload below, published on `load:1` and subscribed to with
-    /// `realtime:subscribe`; only the digits of the stamp were put in later.
-    const DELIVERED: &str = concat!(
-        r#"42["load",{"lt":"0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx","meta":"#,
-        r#"{"channel":"realtime:load:1","senderType":"system","#,
-        r#""messageId":"01a2017c-89cb-7c53-96ba-fc9105fd492e","#,
-        r#""timestamp":"2026-11-22T04:21:08.683Z"}}]"#
-    );
     const STAMP: Stamp = Stamp { sequence: 12, due_ns: 345 };
 
-    fn frame(payload_bytes: usize) -> PublicationFrame {
+    fn frame(api: Api, payload_bytes: usize) -> PublicationFrame {
         let (channel, event) = ("load:1".to_owned(), "load".to_owned());
         let (rate, publications) = (1.0, 1);
         let schedule = Schedule { channel, event, payload_bytes, rate, publications };
-        PublicationFrame::new(&schedule).unwrap()
+        PublicationFrame::new(api, &schedule).unwrap()
     }
 
     #[test]
-    fn the_frame_is_what_a_node_delivers_but_for_id_and_time() {
-        let mut frame = frame(64);
-        let bytes = frame.stamped(STAMP);
-        let (Frame::Text(text), whole) = read_frame(bytes).unwrap().unwrap() else {
-            panic!("it is one text frame");
-        };
-        assert_eq!((whole, text.len()), (bytes.len(), DELIVERED.len()));
-        let expected = DELIVERED
-            .replace("01a2017c-89cb-7c53-96ba-fc9105fd492e", MESSAGE_ID)
-            .replace("2026-11-22T04:21:08.683Z", TIMESTAMP);
-        assert_eq!(str::from_utf8(text).unwrap(), expected);
-        assert_eq!(Reader::new().find(text), Some(STAMP));
+    fn the_frame_is_one_text_frame_with_the_stamp_in_it() {
+        for api in [Api::InsForge, Api::Forge] {
+            let mut frame = frame(api, 64);
+            let bytes = frame.stamped(STAMP);
+            let (Frame::Text(text), whole) = read_frame(bytes).unwrap().unwrap() else {
+                panic!("it is one text frame");
+            };
+            assert_eq!(whole, bytes.len());
+            assert_eq!(Reader::new().find(text), Some(STAMP));
+        }
     }
 
     #[test]
     fn frames_of_every_length_form_are_written() {
         for payload_bytes in [48, 1_000, 70_000] {
-            let mut frame = frame(payload_bytes);
+            let mut frame = frame(Api::InsForge, payload_bytes);
             let bytes = frame.stamped(STAMP);
             let (_, whole) = read_frame(bytes).unwrap().unwrap();
             assert_eq!(whole, bytes.len());

@@ -11,12 +11,22 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use self::server::Server;
+use crate::api::Api;
 use crate::helper::{Helper, News, Orders};
 use crate::publisher::{Published, Schedule};
 use crate::tally::Outcome;
 use crate::target::Target;
 
 const JOB_BYTES_MAX: usize = 64 * 1024;
+
+/// What the floor shall do.
+#[derive(Serialize, Deserialize)]
+struct Job {
+    /// In which API.
+    api: Api,
+    /// What is published when.
+    schedule: Schedule,
+}
 
 /// What the floor says.
 #[derive(Serialize, Deserialize)]
@@ -43,13 +53,14 @@ pub(crate) struct Floor {
 
 impl Floor {
     /// Starts one that will publish by this schedule.
-    pub(crate) fn start(schedule: &Schedule) -> Result<Self> {
-        let (helper, orders, mut news) = Helper::start("floor", "floor-server", schedule)?;
+    pub(crate) fn start(api: Api, schedule: Schedule) -> Result<Self> {
+        let job = Job { api, schedule };
+        let (helper, orders, mut news) = Helper::start("floor", "floor-server", &job)?;
         let Word::Listening(address) = news.next()? else {
             bail!("the floor has published before it was asked to");
         };
         let target = format!("http://{address}").parse()?;
-        Ok(Self { target, schedule: schedule.clone(), orders, news, helper })
+        Ok(Self { target, schedule: job.schedule, orders, news, helper })
     }
 
     /// Its process id.

@@ -14,10 +14,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
+use crate::api::Api;
 use crate::clock::{now_ns, timespec};
-use crate::floor::Word;
 use crate::floor::frame::PublicationFrame;
 use crate::floor::session::Session;
+use crate::floor::{Job, Word};
 use crate::helper::tell;
 use crate::publisher::Schedule;
 use crate::stamp::Stamp;
@@ -35,6 +36,7 @@ pub(super) struct Server {
     listener: TcpListener,
     /// In order of arrival; `None` once gone.
     sessions: Vec<Option<Session>>,
+    api: Api,
     schedule: Schedule,
     frame: PublicationFrame,
     /// When the first publication is due, once that is known.
@@ -46,7 +48,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Listens on a port of its own.
-    pub(super) fn new(schedule: Schedule) -> Result<Self> {
+    pub(super) fn new(job: Job) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
@@ -57,8 +59,9 @@ impl Server {
             epoll,
             listener,
             sessions: Vec::new(),
-            frame: PublicationFrame::new(&schedule)?,
-            schedule,
+            frame: PublicationFrame::new(job.api, &job.schedule)?,
+            api: job.api,
+            schedule: job.schedule,
             start_ns: None,
             next: 0,
             late_ns_max: 0,
@@ -179,7 +182,7 @@ impl Server {
         stream.set_nodelay(true)?;
         let data = EventData::new_u64(self.sessions.len() as u64);
         epoll::add(&self.epoll, &stream, data, EventFlags::IN)?;
-        self.sessions.push(Some(Session::new(stream)));
+        self.sessions.push(Some(Session::new(stream, self.api)));
         Ok(())
     }
 

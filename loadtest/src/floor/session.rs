@@ -1,4 +1,4 @@
-//! One client at the floor: as much of WebSocket, Engine.IO and Socket.IO as lets it subscribe.
+//! One client at the floor: as much of WebSocket and of the API as lets it subscribe.
 
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,21 +7,16 @@ use anyhow::{Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::client::KEY_ANSWER;
+use crate::api::Api;
 use crate::floor::frame::text_frame;
+use crate::upgrade::KEY_ANSWER;
 
-/// No heartbeats: clients answer them, but need none.
-const OPEN: &str = concat!(
-    r#"0{"sid":"floor","upgrades":[],"pingInterval":3600000,"pingTimeout":20000,"#,
-    r#""maxPayload":1000000}"#
-);
-const CONNECTED: &str = r#"40{"sid":"floor"}"#;
-const SUBSCRIBED: &str = r#"[{"ok":true,"presence":{"members":[]}}]"#;
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection and what it still has to get.
 pub(super) struct Session {
     stream: TcpStream,
+    api: Api,
     upgraded: bool,
     /// Whether publications go to it.
     pub(super) subscribed: bool,
@@ -33,8 +28,15 @@ pub(super) struct Session {
 
 impl Session {
     /// A connection that was just accepted.
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, upgraded: false, subscribed: false, inbox: Vec::new(), backlog: Vec::new() }
+    pub(super) fn new(stream: TcpStream, api: Api) -> Self {
+        Self {
+            stream,
+            api,
+            upgraded: false,
+            subscribed: false,
+            inbox: Vec::new(),
+            backlog: Vec::new(),
+        }
     }
 
     /// Reads once and answers. An error means that the connection is over.
@@ -102,28 +104,17 @@ impl Session {
             let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                         Connection: Upgrade\r\nSec-WebSocket-Accept: ";
             let answer = format!("{head}{KEY_ANSWER}\r\n\r\n");
-            self.send(&[answer.as_bytes(), &text_frame(OPEN)].concat())?;
+            let greeting = text_frame(self.api.greeting());
+            self.send(&[answer.as_bytes(), &greeting].concat())?;
         }
         while let Some((text, frame_bytes)) = read_masked(&bytes[used..])? {
             used += frame_bytes;
-            self.on_packet(&text)?;
+            if let Some(reply) = self.api.reply(&text) {
+                self.send(&text_frame(&reply.text))?;
+                self.subscribed |= reply.subscribes;
+            }
         }
         Ok(used)
-    }
-
-    fn on_packet(&mut self, text: &[u8]) -> Result<()> {
-        if text.starts_with(b"40") {
-            self.send(&text_frame(CONNECTED))?;
-        } else if let Some(event) = text.strip_prefix(b"42") {
-            let id: String = event
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .map(|digit| char::from(*digit))
-                .collect();
-            self.send(&text_frame(&format!("43{id}{SUBSCRIBED}")))?;
-            self.subscribed = true;
-        }
-        Ok(())
     }
 }
 
@@ -188,7 +179,7 @@ mod tests {
     fn what_a_socket_does_not_take_is_kept_and_sent_later_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut session = Session::new(listener.accept().unwrap().0);
+        let mut session = Session::new(listener.accept().unwrap().0, Api::InsForge);
         let mut sent = Vec::new();
         let mut kept = 0;
         // The client reads nothing: buffers fill up, and after that a little more is said.

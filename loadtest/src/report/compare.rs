@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::lengths::FrameLengths;
 use crate::report::{Asked, FanoutReport, Thresholds};
-use crate::table::{Table, micros, millis};
+use crate::table::{Table, bytes, micros, millis};
 
 /// A run of the node and one of the floor, right after one another.
 pub(crate) struct Pair {
@@ -39,6 +40,7 @@ impl Pair {
         let run = |report: &FanoutReport| {
             json!({
                 "us_per_delivery": report.server_cost_ns().map(|ns| ns / 1e3),
+                "frame_bytes": report.frames.median(),
                 "total_from": report.cpu_source(),
                 "deliveries": report.window.deliveries,
                 "lost": report.deliveries.lost,
@@ -83,6 +85,10 @@ impl CompareReport {
         table.row("ratio", cells(&self.ratios(), ratio));
         table.row("node", cells(&self.costs_us(|pair| &pair.node), micros_of));
         table.row("floor", cells(&self.costs_us(|pair| &pair.floor), micros_of));
+        table.row(
+            "frame",
+            [("node", self.frame(|pair| &pair.node)), ("floor", self.frame(|pair| &pair.floor))],
+        );
         table.line("CPU time from", &self.sources().join(", "));
         table.text
     }
@@ -130,6 +136,13 @@ impl CompareReport {
 
     fn costs_us(&self, side: impl Fn(&Pair) -> &FanoutReport) -> Vec<f64> {
         self.pairs.iter().filter_map(|pair| Some(side(pair).server_cost_ns()? / 1e3)).collect()
+    }
+
+    /// The median length of the frames of one side.
+    fn frame(&self, side: impl Fn(&Pair) -> &FanoutReport) -> String {
+        let mut frames = FrameLengths::default();
+        self.pairs.iter().for_each(|pair| frames.add(&side(pair).frames));
+        bytes(frames.median().map(|bytes| bytes as f64))
     }
 
     fn sources(&self) -> Vec<&'static str> {
@@ -250,6 +263,7 @@ mod tests {
         assert_eq!(json["floor_us_per_delivery"]["median"], 2.0);
         assert_eq!(json["server_cpu"], 0);
         assert!(report.table().contains("median 1.200"));
+        assert!(report.table().contains("node 250 B   floor 250 B"));
         assert!(report.pairs[0].line(1).contains("1.200 µs    1.000 µs   1.200"));
         assert_eq!(report.faults(Some(1.2)), Vec::<String>::new());
         assert_eq!(report.faults(Some(1.19)).len(), 1);

@@ -3,9 +3,10 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::lengths::FrameLengths;
 use crate::procfs::{Cpu, Memory, Usage};
 use crate::report::{Asked, Losses, loss_rows, memory_json};
-use crate::table::{Table, grouped, memory_cells, micros, millis};
+use crate::table::{Table, bytes, grouped, memory_cells, micros, millis, nanos};
 use crate::tally::Deliveries;
 
 /// The publisher's side.
@@ -48,6 +49,8 @@ pub(crate) struct FanoutReport {
     pub(crate) deliveries: Deliveries,
     /// Due time to reading, in ns.
     pub(crate) latency: Histogram<u64>,
+    /// The frames that deliveries came in.
+    pub(crate) frames: FrameLengths,
     /// Costs.
     pub(crate) window: Window,
     /// Processes that the clients were in.
@@ -56,7 +59,7 @@ pub(crate) struct FanoutReport {
     pub(crate) memory: Option<Memory>,
     /// Connections lost on the way.
     pub(crate) losses: Losses,
-    /// The first `realtime:error` and how many came.
+    /// The first complaint of the server and how many came.
     pub(crate) errors: (Option<String>, u64),
 }
 
@@ -146,6 +149,7 @@ impl FanoutReport {
                 "p999": at(0.999),
                 "max": self.latency.max(),
             },
+            "frame_bytes": self.frames.median(),
             "window": {
                 "wall_ns": window.wall_ns,
                 "deliveries": window.deliveries,
@@ -220,7 +224,13 @@ impl FanoutReport {
         (deliveries > 0).then(|| cpu.total_ns() as f64 / deliveries as f64)
     }
 
+    /// The same per byte of a frame, so that APIs whose frames differ can be compared.
+    fn per_byte_ns(&self, cpu: Cpu) -> Option<f64> {
+        Some(self.per_delivery_ns(cpu)? / self.frames.median()? as f64)
+    }
+
     fn cost_rows(&self, table: &mut Table) {
+        table.row("frame", [("median", bytes(self.frames.median().map(|bytes| bytes as f64)))]);
         if let Some(server) = &self.window.server {
             self.cpu_row(table, "server CPU", server.process);
             for (name, cpu) in server.threads.values() {
@@ -241,12 +251,12 @@ impl FanoutReport {
     }
 
     fn cpu_row(&self, table: &mut Table, title: &str, cpu: Cpu) {
-        let per_delivery = micros(self.per_delivery_ns(cpu));
         let cores = cpu.total_ns() as f64 * 1e2 / self.window.wall_ns.max(1) as f64;
         table.row(
             title,
             [
-                ("per delivery", per_delivery),
+                ("per delivery", micros(self.per_delivery_ns(cpu))),
+                ("per byte", nanos(self.per_byte_ns(cpu))),
                 ("user", format!("{} ms", grouped(cpu.user_us / 1_000))),
                 ("system", format!("{} ms", grouped(cpu.system_us / 1_000))),
                 ("of one core", format!("{cores:.0} %")),
@@ -257,7 +267,7 @@ impl FanoutReport {
     fn loss_rows(&self, table: &mut Table) {
         loss_rows(table, &self.losses);
         if let (Some(first), count) = &self.errors {
-            table.row("realtime:error", [("received", grouped(*count))]);
+            table.row("complaints", [("received", grouped(*count))]);
             table.line("the first", first);
         }
     }
@@ -280,6 +290,7 @@ impl FanoutReport {
             "total_ns": usage.process.total_ns(),
             "total_from": usage.process.source(),
             "us_per_delivery": self.per_delivery_ns(usage.process).map(|ns| ns / 1e3),
+            "ns_per_frame_byte": self.per_byte_ns(usage.process),
             "threads": threads,
         })
     }
@@ -288,6 +299,7 @@ impl FanoutReport {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::Api;
 
     fn usage(user_us: u64, system_us: u64) -> Usage {
         let process = Cpu { user_us, system_us, run_ns: None };
@@ -295,6 +307,8 @@ pub(super) mod tests {
     }
 
     pub(in crate::report) fn good() -> FanoutReport {
+        let mut frames = FrameLengths::default();
+        frames.note(250);
         let mut latency = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).unwrap();
         for step in 1..=1_000 {
             latency.record(step * 1_000).unwrap();
@@ -303,6 +317,7 @@ pub(super) mod tests {
             scenario: "fanout",
             client_processes: 1,
             asked: Asked {
+                api: Api::InsForge,
                 channel: "load:1".to_owned(),
                 subscribers: 10,
                 rate: 10.0,
@@ -312,6 +327,7 @@ pub(super) mod tests {
             publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
             deliveries: Deliveries { expected: 1_000, received: 1_000, ..Deliveries::default() },
             latency,
+            frames,
             window: Window {
                 wall_ns: 10_000_000_000,
                 deliveries: 1_000,
@@ -329,12 +345,20 @@ pub(super) mod tests {
         let report = good();
         assert_eq!(report.faults(Thresholds::default()), Vec::<String>::new());
         let table = report.table();
-        for part in ["received 1,000", "p50 0.500 ms", "worker-0", "per delivery 5.000 µs"] {
+        for part in [
+            "received 1,000",
+            "p50 0.500 ms",
+            "worker-0",
+            "median 250 B",
+            "per delivery 5.000 µs   per byte 20.000 ns",
+        ] {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }
         let json = report.json();
         assert_eq!(json["latency_ns"]["count"], 1_000);
+        assert_eq!((&json["api"], &json["frame_bytes"]), (&"insforge".into(), &250.into()));
         assert_eq!(json["window"]["server"]["us_per_delivery"], 5.0);
+        assert_eq!(json["window"]["server"]["ns_per_frame_byte"], 20.0);
         assert!(!json.to_string().contains('\n'));
     }
 

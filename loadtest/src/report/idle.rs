@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
+use crate::api::Api;
 use crate::procfs::Memory;
 use crate::report::{Losses, loss_rows, memory_json};
 use crate::table::{Table, bytes, grouped, memory_cells};
 
 /// The result of `idle`.
 pub(crate) struct IdleReport {
+    /// The API.
+    pub(crate) api: Api,
     /// Connections held.
     pub(crate) connections: usize,
     /// Whether each is subscribed.
@@ -33,8 +36,9 @@ impl IdleReport {
     pub(crate) fn table(&self) -> String {
         let what = if self.subscribed { "subscribed" } else { "connected" };
         let connections = grouped(self.connections as u64);
+        let Self { api, seconds, .. } = self;
         let mut table =
-            Table::new(format!("idle: {connections} clients, {what}, for {} s", self.seconds));
+            Table::new(format!("idle in {api}: {connections} clients, {what}, for {seconds} s"));
         table.row("before", memory_cells(self.before));
         table.row("connected", memory_cells(self.connected));
         table.row("after", memory_cells(self.after));
@@ -55,6 +59,7 @@ impl IdleReport {
     pub(crate) fn json(&self) -> Value {
         json!({
             "scenario": "idle",
+            "api": self.api,
             "connections": self.connections,
             "subscribed": self.subscribed,
             "seconds": self.seconds,
@@ -102,6 +107,7 @@ mod tests {
     fn memory_is_shared_out_over_the_connections() {
         let memory = |rss, pss| Memory { rss, pss, private_dirty: None };
         let report = IdleReport {
+            api: Api::Forge,
             connections: 100,
             subscribed: false,
             seconds: 5.0,

@@ -14,19 +14,22 @@ use serde_json::{Value, json};
 pub(crate) use self::compare::{CompareReport, Pair};
 pub(crate) use self::fanout::{FanoutReport, Publications, Thresholds, Window};
 pub(crate) use self::idle::IdleReport;
+use crate::api::Api;
 use crate::procfs::Memory;
 use crate::table::{Table, grouped};
 
 /// What was asked for, in the words of the arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    /// The API.
+    pub(crate) api: Api,
     /// The channel.
     pub(crate) channel: String,
     /// Subscribers.
     pub(crate) subscribers: usize,
     /// Publications per second.
     pub(crate) rate: f64,
-    /// Size of the payload object.
+    /// Size of the payload.
     pub(crate) payload_bytes: usize,
     /// Length of the measured window.
     pub(crate) seconds: f64,
@@ -35,6 +38,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// Adds the arguments to a result.
     fn put_into(&self, result: &mut Value) {
+        result["api"] = json!(self.api);
         result["channel"] = self.channel.as_str().into();
         result["subscribers"] = self.subscribers.into();
         result["rate"] = self.rate.into();
@@ -47,9 +51,9 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subscribers = grouped(self.subscribers as u64);
         let bytes = grouped(self.payload_bytes as u64);
-        let Self { channel, rate, seconds, .. } = self;
-        write!(f, "{channel}: {subscribers} subscribers, {rate} publications/s of {bytes} bytes ")?;
-        write!(f, "for {seconds} s")
+        let Self { api, channel, rate, seconds, .. } = self;
+        write!(f, "{channel} in {api}: {subscribers} subscribers, ")?;
+        write!(f, "{rate} publications/s of {bytes} bytes for {seconds} s")
     }
 }
 

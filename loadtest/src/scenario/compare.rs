@@ -49,6 +49,7 @@ fn measure(arguments: &CompareArguments, place: &Placement, node_first: bool) ->
 fn asked(arguments: &CompareArguments) -> Asked {
     let CompareArguments { crowd, load, .. } = arguments;
     Asked {
+        api: crowd.api,
         channel: crowd.channel.clone(),
         subscribers: crowd.subscribers,
         rate: load.rate,

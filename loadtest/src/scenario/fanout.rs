@@ -9,8 +9,8 @@ use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::publisher::Plan;
 use crate::report::{FanoutReport, Thresholds};
+use crate::scenario::print;
 use crate::scenario::run::{Publisher, Run};
-use crate::scenario::{ensure_channel, print};
 
 /// Runs it, prints the report and returns what is wrong with it.
 pub(crate) fn run(arguments: &FanoutArguments) -> Result<Vec<String>> {
@@ -47,17 +47,18 @@ impl Node<'_> {
         load: &LoadArguments,
     ) -> Result<FanoutReport> {
         let Self { server, publish, pid } = self;
-        ensure_channel(&server.url, &crowd.channel, &publish.api_key)?;
+        let access = publish.access(server, crowd.api);
+        access.prepare(&server.url, &crowd.channel)?;
+        let script = access.script(&server.url, Some(&crowd.channel))?;
         let plan = Plan {
             target: server.url.clone(),
-            api_key: publish.api_key.clone(),
+            access,
             schedule: load.schedule(crowd),
             unanswered_max: publish.unanswered_max,
         };
-        let auth = server.auth(Some(&publish.api_key));
         let run = Run {
             scenario: "fanout",
-            crowd: crowd.crowd(&server.url, auth.as_ref(), true),
+            crowd: crowd.crowd(&server.url, script),
             schedule: plan.schedule.clone(),
             warmup: load.warmup,
             seconds: crowd.seconds,

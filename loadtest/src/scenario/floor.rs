@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::api::Access;
 use crate::args::{CrowdArguments, FloorArguments, LoadArguments};
 use crate::floor::Floor;
 use crate::pin::Placement;
@@ -27,11 +28,12 @@ pub(super) fn measure(
     place: &Placement,
 ) -> Result<FanoutReport> {
     let schedule = load.schedule(crowd);
-    let mut floor = Floor::start(&schedule)?;
+    let mut floor = Floor::start(crowd.api, schedule.clone())?;
     place.pin_floor(floor.pid())?;
+    let script = Access::anonymous(crowd.api).script(&floor.target, Some(&crowd.channel))?;
     let run = Run {
         scenario: "floor",
-        crowd: crowd.crowd(&floor.target, None, true),
+        crowd: crowd.crowd(&floor.target, script),
         schedule,
         warmup: load.warmup,
         seconds: crowd.seconds,

@@ -10,7 +10,7 @@ use crate::crowd::Pulse;
 use crate::procfs::Memory;
 use crate::progress::Progress;
 use crate::report::{IdleReport, Losses};
-use crate::scenario::{ensure_channel, print};
+use crate::scenario::print;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -18,16 +18,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
     let (server, common) = (&arguments.server, &arguments.crowd);
     // The first request is answered before memory is read, so that it counts to nobody.
-    if let (true, Some(api_key)) = (arguments.subscribe, &arguments.api_key) {
-        ensure_channel(&server.url, &common.channel, api_key)?;
-    }
+    let access = server.access(common.api, arguments.api_key.as_deref());
+    let channel = arguments.subscribe.then_some(common.channel.as_str());
+    channel.map_or(Ok(()), |channel| access.prepare(&server.url, channel))?;
     let before = Memory::of(arguments.server_pid)?;
     let pulse = Pulse::default();
     let hold = || hold(arguments, &pulse);
-    let auth = server.auth(arguments.api_key.as_deref());
-    let crowd = common.crowd(&server.url, auth.as_ref(), arguments.subscribe);
+    let crowd = common.crowd(&server.url, access.script(&server.url, channel)?);
     let (held, gathered) = crowd.gather(&pulse, hold)?;
     let report = IdleReport {
+        api: common.api,
         connections: common.subscribers,
         subscribed: arguments.subscribe,
         seconds: common.seconds.as_secs_f64(),

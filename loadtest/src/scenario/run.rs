@@ -72,6 +72,7 @@ impl Run {
         FanoutReport {
             scenario: self.scenario,
             asked: Asked {
+                api: self.crowd.script.api,
                 channel: self.schedule.channel.clone(),
                 subscribers: self.crowd.size,
                 rate: self.schedule.rate,
@@ -87,6 +88,7 @@ impl Run {
             },
             deliveries,
             latency: gathered.heard.latency,
+            frames: gathered.heard.frames,
             window: conducted.window,
             client_processes: conducted.client_processes,
             memory: conducted.memory,

@@ -1,0 +1,251 @@
+//! Forge Realtime: JSON messages for clients, HTTP with an invocation for publishers.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::{Api, Packet, Reply, Script, Step, Word};
+use crate::http;
+use crate::publisher::Schedule;
+use crate::stamp::{STAMP_BYTES, Template};
+use crate::target::Target;
+use crate::upgrade;
+
+const PATH: &str = "/forge/realtime/v1/ws";
+const SUBPROTOCOL: &str = "forge-realtime.v1";
+/// How an event begins. One that begins in another way is read too, only not as fast.
+const EVENT: &[u8] = br#"{"type":"event","#;
+
+/// The floor's first message.
+pub(super) const GREETING: &str =
+    r#"{"type":"connected","connectionId":"floor","expiresAt":4102444800}"#;
+
+/// Ids and times differ from publication to publication at a node, but never in length.
+const TOPIC: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+const EVENT_ID: &str = "00000000-0000-7000-8000-000000000000";
+const EVENT_TIMESTAMP: &str = "1000000000000";
+
+/// As much of a message as tells what it is.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "type")]
+    kind: String,
+    id: Option<u64>,
+}
+
+/// As much of the answer to a publication as tells whether anybody is subscribed.
+#[derive(Deserialize)]
+struct Published {
+    #[serde(rename = "eventId")]
+    event_id: Option<String>,
+}
+
+/// Clients present their token at the handshake and are greeted then.
+pub(super) fn script(
+    target: &Target,
+    context_token: Option<&str>,
+    channel: Option<&str>,
+) -> Result<Script> {
+    let token = context_token.map(|token| header_value(token, "context token")).transpose()?;
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let mut headers = vec![("Sec-WebSocket-Protocol", SUBPROTOCOL)];
+    headers.extend(bearer.iter().map(|bearer| ("Authorization", bearer.as_str())));
+    let subscribe = |channel| json!({ "type": "subscribe", "id": 1, "channel": channel });
+    let subscribe = channel.map(|channel| subscribe(channel).to_string());
+    let subscribed = channel.map(|_| Step { awaited: Word::Subscribed, answer: None });
+    let connected = Step { awaited: Word::Connected, answer: subscribe };
+    Ok(Script {
+        api: Api::Forge,
+        upgrade: upgrade::request(target, PATH, &headers),
+        steps: [connected].into_iter().chain(subscribed).collect(),
+    })
+}
+
+/// The request of a publication.
+pub(super) fn request(target: &Target, invocation: &str, schedule: &Schedule) -> Result<Template> {
+    let invocation = header_value(invocation, "invocation")?;
+    ensure!(!invocation.contains(','), "an invocation holds no comma");
+    let before = format!(r#"{{"name":{},"payload":"#, Value::from(schedule.channel.as_str()));
+    // The quotes of the payload, and the bracket that ends the body.
+    let body_bytes = before.len() + schedule.payload_bytes + 3;
+    let credential = format!("forge-proxy-authorization: Forge as=app,id={invocation}");
+    let head = http::post_head(target, "/forge/realtime/v1/publish", &credential, body_bytes);
+    payload(&format!("{head}{before}"), schedule.payload_bytes, "}")
+}
+
+/// Sorts a message.
+pub(super) fn read(text: &[u8]) -> Packet<'_> {
+    if text.starts_with(EVENT) {
+        return Packet::Event(text);
+    }
+    let message = serde_json::from_slice::<Message>(text);
+    match message.as_ref().map(|message| message.kind.as_str()) {
+        Ok("connected") => Packet::Word(Word::Connected),
+        Ok("subscribed") => Packet::Word(Word::Subscribed),
+        Ok("event") => Packet::Event(text),
+        Ok("subscription_error") => Packet::Complaint(text),
+        Ok("error") => Packet::Refused(text),
+        _ => Packet::Other,
+    }
+}
+
+/// A success without an id: there is nobody with the context of the invocation.
+pub(super) fn reached_nobody(answer: &[u8]) -> bool {
+    serde_json::from_slice::<Published>(answer).is_ok_and(|answer| answer.event_id.is_none())
+}
+
+/// A publication as a node delivers it.
+pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
+    let event = format!(r#"{{"type":"event","topic":"{TOPIC}","eventId":"{EVENT_ID}","#);
+    let event = format!(r#"{event}"eventTimestamp":"{EVENT_TIMESTAMP}","payload":"#);
+    payload(&event, schedule.payload_bytes, "}")
+}
+
+/// What the floor says to a client's message.
+pub(super) fn reply(text: &[u8]) -> Option<Reply> {
+    let message: Message = serde_json::from_slice(text).ok()?;
+    if message.kind != "subscribe" {
+        return None;
+    }
+    let subscribed = json!({
+        "type": "subscribed",
+        "id": message.id,
+        "topic": TOPIC,
+        "last": null,
+    });
+    Some(Reply { text: subscribed.to_string(), subscribes: true })
+}
+
+/// Neither may a credential end its header, nor may what is wrong with it be shown.
+fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
+    let credential = credential.trim();
+    ensure!(!credential.is_empty(), "the {name} is empty");
+    let fits = credential.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure!(fits, "the {name} holds what a header cannot");
+    Ok(credential)
+}
+
+/// A payload of `payload_bytes` bytes between `before` and `after`: a string, whose quotes are not
+/// counted, and in which nothing has to be escaped.
+fn payload(before: &str, payload_bytes: usize, after: &str) -> Result<Template> {
+    let padding = payload_bytes.checked_sub(STAMP_BYTES);
+    let padding = padding.with_context(|| format!("less than {STAMP_BYTES} bytes"))?;
+    let padding = "x".repeat(padding);
+    Ok(Template::new(&format!("{before}\""), &format!("{padding}\"{after}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stamp::{Reader, Stamp};
+
+    /// What a node delivered for the payload below, published on `load:1`.
+    const DELIVERED: &str = concat!(
+        r#"{"type":"event","topic":"Cj5_-kBzarZeBS9WRvMj2w","#,
+        r#""eventId":"01a2031a-9d7c-72e9-96e7-53719142f454","eventTimestamp":"1795348405628","#,
+        r#""payload":"@0000000012:0000000000000000345xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}"#
+    );
+    const STAMP: Stamp = Stamp { sequence: 12, due_ns: 345 };
+
+    fn target() -> Target {
+        "http://127.0.0.1:1".parse().unwrap()
+    }
+
+    fn schedule(payload_bytes: usize) -> Schedule {
+        Schedule {
+            channel: "c\"d".to_owned(),
+            event: "load".to_owned(),
+            payload_bytes,
+            rate: 1.0,
+            publications: 1,
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_as_json() {
+        let subscriber = script(&target(), Some("e.y.J"), Some("c\"d")).unwrap();
+        let said: Value =
+            serde_json::from_str(subscriber.steps[0].answer.as_ref().unwrap()).unwrap();
+        assert_eq!(said, json!({ "type": "subscribe", "id": 1, "channel": "c\"d" }));
+        let silent = script(&target(), Some("e.y.J"), None).unwrap();
+        assert!(silent.steps.len() == 1 && silent.steps[0].answer.is_none());
+    }
+
+    #[test]
+    fn a_credential_that_would_break_its_header_is_refused_and_not_shown() {
+        for bad in ["se\r\ncret", "se\u{7f}cret", "s\u{e9}cret"] {
+            let errors = [
+                script(&target(), Some(bad), None).err().unwrap(),
+                request(&target(), bad, &schedule(64)).err().unwrap(),
+            ];
+            assert!(errors.iter().all(|error| !format!("{error:#}").contains("cret")));
+        }
+        for bad in ["", "inv-1,accountId=x", "inv-1 x"] {
+            assert!(request(&target(), bad, &schedule(64)).is_err(), "{bad}");
+        }
+        assert!(script(&target(), Some(""), None).is_err());
+        // A shell's $(…) takes the end of a line away, a file keeps it.
+        assert!(script(&target(), Some("e.y.J\n"), None).is_ok());
+    }
+
+    #[test]
+    fn messages_are_sorted() {
+        let of = |kind: &str| format!(r#"{{"id":1,"type":"{kind}"}}"#).into_bytes();
+        assert_eq!(read(&of("connected")), Packet::Word(Word::Connected));
+        assert_eq!(read(&of("subscribed")), Packet::Word(Word::Subscribed));
+        for event in [of("event"), br#"{"type":"event","payload":"x"}"#.to_vec()] {
+            assert_eq!(read(&event), Packet::Event(&event));
+        }
+        let (complaint, refusal) = (of("subscription_error"), of("error"));
+        assert_eq!(read(&complaint), Packet::Complaint(&complaint));
+        assert_eq!(read(&refusal), Packet::Refused(&refusal));
+        assert_eq!(read(&of("unsubscribed")), Packet::Other);
+        assert_eq!(read(b"40"), Packet::Other);
+    }
+
+    #[test]
+    fn only_an_answer_with_an_id_was_heard_by_somebody() {
+        assert!(reached_nobody(br#"{"eventId":null,"eventTimestamp":null,"errors":null}"#));
+        assert!(!reached_nobody(br#"{"eventId":"e","eventTimestamp":"1","errors":null}"#));
+    }
+
+    #[test]
+    fn the_payload_has_the_asked_for_size_and_needs_no_escaping() {
+        for bytes in [31, 48, 4_096] {
+            let mut template = payload("", bytes, "").unwrap();
+            let text = template.stamped(STAMP);
+            let payload: String = serde_json::from_slice(text).unwrap();
+            assert_eq!((payload.len(), text.len()), (bytes, bytes + 2));
+        }
+        assert!(payload("", 30, "").is_err());
+        let mut template = request(&target(), "inv-1", &schedule(64)).unwrap();
+        let request = String::from_utf8(template.stamped(STAMP).to_vec()).unwrap();
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("\r\nContent-Length: {}", body.len())));
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["name"], "c\"d");
+        assert_eq!(body["payload"].as_str().map(str::len), Some(64));
+    }
+
+    #[test]
+    fn the_floor_answers_a_subscribe_only() {
+        let answer = reply(br#"{"type":"subscribe","id":7,"channel":"a"}"#).unwrap();
+        let subscribed: Value = serde_json::from_str(&answer.text).unwrap();
+        assert!(answer.subscribes && subscribed["id"] == 7);
+        assert_eq!(read(answer.text.as_bytes()), Packet::Word(Word::Subscribed));
+        assert_eq!(read(GREETING.as_bytes()), Packet::Word(Word::Connected));
+        assert!(reply(br#"{"type":"unsubscribe","id":8}"#).is_none());
+    }
+
+    #[test]
+    fn the_floor_delivers_what_a_node_does_but_for_ids_and_time() {
+        let mut template = delivered(&schedule(64)).unwrap();
+        let text = template.stamped(STAMP);
+        let expected = DELIVERED
+            .replace("Cj5_-kBzarZeBS9WRvMj2w", TOPIC)
+            .replace("01a2031a-9d7c-72e9-96e7-53719142f454", EVENT_ID)
+            .replace("1795348405628", EVENT_TIMESTAMP);
+        assert_eq!(str::from_utf8(text).unwrap(), expected);
+        assert_eq!(Reader::new().find(text), Some(STAMP));
+    }
+}

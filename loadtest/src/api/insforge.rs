@@ -1,0 +1,229 @@
+//! InsForge Realtime: Socket.IO 5 in Engine.IO 4 for clients, REST for publishers.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::api::{Api, Packet, Reply, Script, Step, Word};
+use crate::http;
+use crate::publisher::Schedule;
+use crate::stamp::{STAMP_BYTES, Template};
+use crate::target::Target;
+use crate::upgrade;
+
+const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+/// The answer to a heartbeat.
+const PONG_PACKET: &[u8] = b"3";
+
+/// Around the stamp in a payload object, and after its padding.
+const PAYLOAD_HEAD: &str = r#"{"t":""#;
+const PAYLOAD_MIDDLE: &str = r#"","pad":""#;
+const PAYLOAD_TAIL: &str = r#"""#;
+
+/// The smallest payload object that holds a stamp.
+pub(super) const PAYLOAD_BYTES_MIN: usize =
+    PAYLOAD_HEAD.len() + STAMP_BYTES + PAYLOAD_MIDDLE.len() + PAYLOAD_TAIL.len() + 1;
+
+/// The floor's first packet. It sends no heartbeats: clients answer them, but need none.
+pub(super) const GREETING: &str = concat!(
+    r#"0{"sid":"floor","upgrades":[],"pingInterval":3600000,"pingTimeout":20000,"#,
+    r#""maxPayload":1000000}"#
+);
+const CONNECTED: &str = r#"40{"sid":"floor"}"#;
+const SUBSCRIBED: &str = r#"[{"ok":true,"presence":{"members":[]}}]"#;
+
+/// Ids and times differ from publication to publication at a node, but never in length.
+const MESSAGE_ID: &str = "00000000-0000-7000-8000-000000000000";
+const TIMESTAMP: &str = "2000-01-01T00:00:00.000Z";
+
+/// `auth` is the CONNECT payload.
+pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>) -> Script {
+    let connect = format!("40{}", auth.unwrap_or_default());
+    let subscribe = |channel| json!(["realtime:subscribe", { "channel": channel }]);
+    let subscribe = channel.map(|channel| format!("420{}", subscribe(channel)));
+    let subscribed = channel.map(|_| Step { awaited: Word::Subscribed, answer: None });
+    let steps = [
+        Step { awaited: Word::Open, answer: Some(connect) },
+        Step { awaited: Word::Connected, answer: subscribe },
+    ];
+    Script {
+        api: Api::InsForge,
+        upgrade: upgrade::request(target, PATH, &[]),
+        steps: steps.into_iter().chain(subscribed).collect(),
+    }
+}
+
+/// Makes the channel's definition, or finds it made.
+pub(super) fn ensure_channel(target: &Target, channel: &str, api_key: &str) -> Result<()> {
+    let body = json!({ "pattern": channel, "description": "load test" }).to_string();
+    let head = http::post_head(target, "/api/realtime/channels", &credential(api_key), body.len());
+    let response = http::ask(target, &format!("{head}{body}"))?;
+    match response.status {
+        200..300 | 409 => Ok(()),
+        status => bail!("making the channel was answered {status}: {}", response.excerpt()),
+    }
+}
+
+/// The request of a publication.
+pub(super) fn request(target: &Target, api_key: &str, schedule: &Schedule) -> Result<Template> {
+    let before = format!(
+        r#"{{"channel":{},"event":{},"payload":"#,
+        Value::from(schedule.channel.as_str()),
+        Value::from(schedule.event.as_str())
+    );
+    let body_bytes = before.len() + schedule.payload_bytes + 1;
+    let path = "/api/realtime/messages";
+    let head = http::post_head(target, path, &credential(api_key), body_bytes);
+    payload(&format!("{head}{before}"), schedule.payload_bytes, "", "}")
+}
+
+/// Sorts an Engine.IO packet.
+pub(super) fn read(text: &[u8]) -> Packet<'_> {
+    match text {
+        [b'0', ..] => Packet::Word(Word::Open),
+        [b'1', ..] | [b'4', b'1', ..] => Packet::Closed,
+        [b'2', ..] => Packet::Heartbeat(PONG_PACKET),
+        [b'4', b'0', ..] => Packet::Word(Word::Connected),
+        [b'4', b'2', event @ ..] if event.starts_with(b"[\"realtime:error\"") => {
+            Packet::Complaint(event)
+        }
+        [b'4', b'2', event @ ..] => Packet::Event(event),
+        [b'4', b'3', rest @ ..] => read_acknowledgement(&rest[digits(rest)..]),
+        [b'4', b'4', rest @ ..] => Packet::Refused(rest),
+        _ => Packet::Other,
+    }
+}
+
+/// A publication as a node delivers it to those who subscribed as our clients do: only the id and
+/// the time are made up.
+pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
+    let channel = Value::from(format!("realtime:{}", schedule.channel));
+    let meta = format!(
+        r#","meta":{{"channel":{channel},"senderType":"system","messageId":"{MESSAGE_ID}","#
+    );
+    let meta = format!(r#"{meta}"timestamp":"{TIMESTAMP}"}}"#);
+    let before = format!("42[{},", Value::from(schedule.event.as_str()));
+    payload(&before, schedule.payload_bytes, &meta, "]")
+}
+
+/// What the floor says to a client's packet.
+pub(super) fn reply(text: &[u8]) -> Option<Reply> {
+    if text.starts_with(b"40") {
+        return Some(Reply { text: CONNECTED.to_owned(), subscribes: false });
+    }
+    let event = text.strip_prefix(b"42")?;
+    let id = String::from_utf8_lossy(&event[..digits(event)]);
+    Some(Reply { text: format!("43{id}{SUBSCRIBED}"), subscribes: true })
+}
+
+fn credential(api_key: &str) -> String {
+    format!("Authorization: Bearer {api_key}")
+}
+
+/// A payload object of `payload_bytes` bytes between `before` and `after`. The `members` are added
+/// to the object and come on top of its size.
+fn payload(before: &str, payload_bytes: usize, members: &str, after: &str) -> Result<Template> {
+    let padding = payload_bytes.checked_sub(PAYLOAD_BYTES_MIN);
+    let padding = padding.with_context(|| format!("less than {PAYLOAD_BYTES_MIN} bytes"))?;
+    let padding = "x".repeat(padding);
+    let before = format!("{before}{PAYLOAD_HEAD}");
+    let after = format!("{PAYLOAD_MIDDLE}{padding}{PAYLOAD_TAIL}{members}}}{after}");
+    Ok(Template::new(&before, &after))
+}
+
+/// The JSON array of an acknowledgement's arguments. Only a positive one subscribes.
+fn read_acknowledgement(arguments: &[u8]) -> Packet<'_> {
+    let answer = serde_json::from_slice::<Value>(arguments).unwrap_or_default();
+    match answer[0]["ok"] == true {
+        true => Packet::Word(Word::Subscribed),
+        false => Packet::Refused(arguments),
+    }
+}
+
+fn digits(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stamp::{Reader, Stamp};
+
+    /// What a node delivered for the payload below, published on `load:1` and subscribed to with
+    /// `realtime:subscribe`; only the stamp was put in later.
+    const DELIVERED: &str = concat!(
+        r#"42["load",{"t":"@0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx","meta":"#,
+        r#"{"channel":"realtime:load:1","senderType":"system","#,
+        r#""messageId":"01a2017c-89cb-7c53-96ba-fc9105fd492e","#,
+        r#""timestamp":"2026-11-22T04:21:08.683Z"}}]"#
+    );
+    const STAMP: Stamp = Stamp { sequence: 12, due_ns: 345 };
+
+    fn answers(script: &Script) -> Vec<Option<&str>> {
+        script.steps.iter().map(|step| step.answer.as_deref()).collect()
+    }
+
+    #[test]
+    fn names_are_quoted_as_json() {
+        let target = "http://127.0.0.1:1".parse().unwrap();
+        let auth = json!({ "token": "a\"b" }).to_string();
+        let subscriber = script(&target, Some(&auth), Some("c\"d"));
+        let connect = r#"40{"token":"a\"b"}"#;
+        let subscribe = r#"420["realtime:subscribe",{"channel":"c\"d"}]"#;
+        assert_eq!(answers(&subscriber), [Some(connect), Some(subscribe), None]);
+        assert_eq!(answers(&script(&target, None, None)), [Some("40"), None]);
+    }
+
+    #[test]
+    fn packets_are_sorted() {
+        assert_eq!(read(br#"0{"sid":"x"}"#), Packet::Word(Word::Open));
+        assert_eq!(read(b"2"), Packet::Heartbeat(b"3"));
+        assert_eq!(read(br#"40{"sid":"x"}"#), Packet::Word(Word::Connected));
+        assert_eq!(read(br#"44{"message":"no"}"#), Packet::Refused(br#"{"message":"no"}"#));
+        assert_eq!(read(br#"42["a",{}]"#), Packet::Event(br#"["a",{}]"#));
+        let error = br#"["realtime:error",{}]"#;
+        assert_eq!(read(&[b"42".as_slice(), error].concat()), Packet::Complaint(error));
+        assert_eq!(read(b"41"), Packet::Closed);
+        assert_eq!(read(b"1"), Packet::Closed);
+        assert_eq!(read(b"6"), Packet::Other);
+        assert_eq!(read(b""), Packet::Other);
+    }
+
+    #[test]
+    fn only_a_positive_acknowledgement_subscribes() {
+        let good = br#"4317[{"ok":true,"channel":"a"}]"#;
+        assert_eq!(read(good), Packet::Word(Word::Subscribed));
+        for bad in ["[]", r#"[{"ok":false,"error":{"code":"REALTIME_UNAUTHORIZED"}}]"#, "[tru"] {
+            let packet = format!("430{bad}");
+            assert_eq!(read(packet.as_bytes()), Packet::Refused(bad.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_payload_has_the_asked_for_size_and_is_json() {
+        for bytes in [48, 49, 4_096] {
+            let mut template = payload("", bytes, "", "").unwrap();
+            let text = template.stamped(Stamp { sequence: 5, due_ns: 6 });
+            assert_eq!(text.len(), bytes);
+            serde_json::from_slice::<Value>(text).unwrap();
+        }
+        assert!(payload("", 47, "", "").is_err());
+    }
+
+    #[test]
+    fn the_floor_delivers_what_a_node_does_but_for_id_and_time() {
+        let schedule = Schedule {
+            channel: "load:1".to_owned(),
+            event: "load".to_owned(),
+            payload_bytes: 64,
+            rate: 1.0,
+            publications: 1,
+        };
+        let mut template = delivered(&schedule).unwrap();
+        let text = template.stamped(STAMP);
+        let expected = DELIVERED
+            .replace("01a2017c-89cb-7c53-96ba-fc9105fd492e", MESSAGE_ID)
+            .replace("2026-11-22T04:21:08.683Z", TIMESTAMP);
+        assert_eq!(str::from_utf8(text).unwrap(), expected);
+        assert_eq!(Reader::new().find(text), Some(STAMP));
+    }
+}
