@@ -6,8 +6,9 @@
 //! expires; who does not is closed with 4401. `id` is a whole number of the client's own, up to
 //! 2^53 - 1, and answers name it. Members that are not known are passed over.
 //!
-//! - `connect` with `contextToken` is answered with `connected`, `connectionId` and `expiresAt`; a
-//!   later one must be of the same place.
+//! - `connect` with `contextToken` is answered with `connected`, `connectionId`, `expiresAt` and
+//!   `replaySeconds`, for how long events are kept: who was away for longer has missed some, and
+//!   nobody can say how many. A later `connect` must be of the same place.
 //! - `subscribe` with `channel`, and perhaps `global` and `options`, with `subscribed`, `topic` and
 //!   `last`, the newest event that is kept.
 //! - `publish` with `channel` and `payload`, and perhaps `global` and `options`, with `published`,
@@ -241,11 +242,13 @@ pub fn reply(reply: &Reply, id: Option<AckId>) -> Option<String> {
     }
 }
 
-/// The client's context is proved until then, in seconds since the epoch.
-pub fn connected(id: Option<AckId>, key: [u8; 9], expires_at: u64) -> String {
+/// The client's context is proved until then, in seconds since the epoch; and events are kept for
+/// so many seconds for who misses them.
+pub fn connected(id: Option<AckId>, key: [u8; 9], expires_at: u64, replay_seconds: u32) -> String {
     let name = URL_SAFE_NO_PAD.encode(key);
     let mut out = begin("connected", id);
-    let _ = write!(out, r#","connectionId":"{name}","expiresAt":{expires_at}}}"#);
+    let _ = write!(out, r#","connectionId":"{name}","expiresAt":{expires_at}"#);
+    let _ = write!(out, r#","replaySeconds":{replay_seconds}}}"#);
     out
 }
 
@@ -506,8 +509,8 @@ mod tests {
                 json!({ "type": "published", "id": 4, "eventId": null, "eventTimestamp": null }),
             ),
             (
-                Some(connected(None, [0; 9], 1_719_999_999)),
-                json!({ "type": "connected", "connectionId": "AAAAAAAAAAAA", "expiresAt": 1_719_999_999 }),
+                Some(connected(None, [0; 9], 1_719_999_999, 60)),
+                json!({ "type": "connected", "connectionId": "AAAAAAAAAAAA", "expiresAt": 1_719_999_999, "replaySeconds": 60 }),
             ),
             (
                 Some(error(Some(2), &Fault::Token("TOKEN_EXPIRED"))),

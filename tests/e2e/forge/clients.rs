@@ -58,6 +58,14 @@ mod expiring {
     ] }
 }
 
+mod forgotten {
+    use super::*;
+
+    cases! { "forge_forgetful.mjs", forgetful, &[], [
+        who_was_away_for_longer_than_events_are_kept_is_told,
+    ] }
+}
+
 mod limited {
     use super::*;
 
@@ -116,6 +124,13 @@ fn subscribers_outlive_a_restart() {
 fn lingering() -> Node {
     Node::with(|command| {
         command.env("FANFARE_FORGE_LINGER_MS", "60000");
+    })
+}
+
+/// A node that keeps events for a second.
+fn forgetful() -> Node {
+    Node::with(|command| {
+        command.env("FANFARE_FORGE_REPLAY_SECONDS", "1");
     })
 }
 

@@ -178,6 +178,8 @@ class Link {
   readyAt = 0;
   heardAt = 0;
   lastId = 0;
+  /** For how long the node keeps events. */
+  keptMs = Infinity;
   /** What awaits an answer, by the id of the request. */
   asked = new Map();
   /** Topics that the node sends here: who listens, and who waits for the node to end it. */
@@ -218,6 +220,7 @@ class Link {
       clearTimeout(this.timers.open);
       this.isReady = true;
       this.readyAt = Date.now();
+      this.keptMs = connected.replaySeconds * 1_000;
       this.refreshBefore(connected.expiresAt);
       this.probe();
       this.client.ready(this);
@@ -311,7 +314,7 @@ class Link {
       // Who has left meanwhile leaves a topic without listeners, which is given back next.
       if (!subscription.isOver) {
         this.topics.get(topic).listeners.add(subscription);
-        subscription.established(topic, last);
+        subscription.established(topic, last, this.keptMs);
       }
     }
     this.release();
@@ -341,6 +344,7 @@ class Link {
       }
       // The node has ended the subscription; another token brings it back.
       listeners.delete(subscription);
+      subscription.heardUntil = this.heardAt;
       if (isFunction(subscription.options?.token)) this.establish(subscription);
       else this.client.refuse(subscription, failure(message, code));
     }
@@ -387,7 +391,10 @@ class Link {
       clearTimeout(timer);
       done(failure('The connection was lost: what became of the request is unknown', 'UNKNOWN'));
     }
-    for (const { farewells } of this.topics.values()) farewells.forEach((farewell) => farewell());
+    for (const { listeners, farewells } of this.topics.values()) {
+      for (const subscription of listeners) subscription.heardUntil = this.heardAt;
+      farewells.forEach((farewell) => farewell());
+    }
   }
 }
 
@@ -401,6 +408,8 @@ class Subscription {
   request = null;
   /** The newest event that is not to be heard (again); null where there was none. */
   position = null;
+  /** Until when nothing can have been missed. */
+  heardUntil = Infinity;
   eventIds = new Set();
 
   constructor(wish) {
@@ -419,7 +428,9 @@ class Subscription {
     return { replaySeconds: Math.min(this.replaySeconds + since, REPLAY_SECONDS_MOST) };
   }
 
-  established(topic, last) {
+  established(topic, last, keptMs) {
+    if (Date.now() - this.heardUntil > keptMs) this.tell(failure('Events may have been missed', 'GAP'));
+    this.heardUntil = Infinity;
     // Another context or other claims: what was said there before is not for this one.
     const isElsewhere = this.isEstablished && topic !== this.topic;
     if (isElsewhere) Object.assign(this, { request: null, replaySeconds: 0 });

@@ -1,0 +1,31 @@
+// What the module for subscribers says when it comes back too late for a node that keeps events for
+// a second only.
+import * as harness from './harness.mjs';
+import { assert, until } from './harness.mjs';
+import { Publisher, connect, freshContext, hears, listen } from './forge.mjs';
+import { Proxy } from './proxy.mjs';
+
+const CHANNEL = 'my-channel';
+
+await harness.runCases({
+  async who_was_away_for_longer_than_events_are_kept_is_told() {
+    const [context, proxy] = [freshContext(), await Proxy.to(harness.url)];
+    const [client, publisher] = [connect(context, { at: proxy.url }), new Publisher(context)];
+    const [ear, witness] = [await listen(client, CHANNEL), await listen(connect(context), CHANNEL)];
+    await publisher.publish(CHANNEL, 'before');
+    await hears(ear, ['before']);
+    proxy.cut({ isNoticed: true });
+    await until('the client knows', () => client.state() !== 'connected');
+    await publisher.publish(CHANNEL, 'missed');
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    proxy.mend();
+    await client.comesBack(1);
+    await until('it is told', () => ear.errors.length > 0);
+    assert.deepEqual(ear.errors.map(({ code }) => code), ['GAP']);
+    await publisher.publish(CHANNEL, 'after');
+    await hears(ear, ['before', 'after']);
+    await hears(witness, ['before', 'missed', 'after']);
+    assert.deepEqual(witness.errors, []);
+    proxy.close();
+  },
+});
