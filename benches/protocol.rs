@@ -2,7 +2,8 @@
 //!
 //! `encode`: the text of one publication in the shape that a group reads; paid once per publication
 //! and group in use, before any lock. `decode`: one Engine.IO packet through all three layers to
-//! the command that it means; paid once per packet of a client.
+//! the command that it means; paid once per packet of a client. `Forge` is the same for events of
+//! Forge and for messages of its sockets.
 
 mod support;
 
@@ -13,9 +14,13 @@ use criterion::{BenchmarkId, Criterion};
 use fanfare::hub;
 use fanfare::message::{Channel, Command, Content, Group, Member, Publication};
 use fanfare::protocol::insforge::Request;
-use fanfare::protocol::{self, engineio, insforge, socketio};
+use fanfare::protocol::{self, engineio, forge, insforge, socketio};
+use fanfare::wire::json::{Document, Scratch};
 
 use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
+
+/// As long as the ids of topics are.
+const TOPIC: &str = "Qm3AAAAAAAAAAAAAAAAAAA";
 
 fn main() {
     let mut criterion = support::by_cpu_time();
@@ -32,6 +37,11 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
             bencher.iter(|| protocol::encode(black_box(&message), shape));
         });
     }
+    let content = Content::Event { payload: json_string(PAYLOAD).into() };
+    let event = Publication::new(hub::message_id(AT), Channel::topic(TOPIC), AT, content);
+    group.bench_function(BenchmarkId::new("message", "Forge"), |bencher| {
+        bencher.iter(|| protocol::encode(black_box(&event), Group::Forge));
+    });
     let member = Member { is_user: true, presence_id: "u1".into(), joined_at: AT };
     let content = Content::Joined(Arc::new(member));
     let joined = Publication::new(hub::message_id(AT), Channel::from(CHANNEL), AT, content);
@@ -52,7 +62,27 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
     for (name, packet) in [("subscribe", subscribe), ("publish", publish)] {
         group.bench_function(name, |bencher| bencher.iter(|| command(black_box(&packet))));
     }
+    let payload = json_string(PAYLOAD);
+    let message = format!(
+        r#"{{"type":"publish","id":4,"channel":"{CHANNEL}","payload":{payload},"options":{{}}}}"#
+    );
+    let mut scratch = Scratch::default();
+    group.bench_function(BenchmarkId::new("publish", "Forge"), |bencher| {
+        bencher.iter(|| {
+            let document = Document::from_text(black_box(&message), &mut scratch);
+            let document = document.expect("it is an object");
+            let Ok(forge::Request::Publish { payload, .. }) = forge::read(&document).request else {
+                panic!("not a publish: {message}")
+            };
+            payload.raw().len()
+        });
+    });
     group.finish();
+}
+
+/// A text as a publisher puts it into JSON.
+fn json_string(text: &str) -> String {
+    serde_json::to_string(text).expect("text is JSON")
 }
 
 /// As a worker's session reads a packet.
