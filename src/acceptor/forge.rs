@@ -170,14 +170,15 @@ fn sign(acceptor: &Acceptor, request: &Request, body: &[u8]) -> Result<Reply, Fo
     let now = acceptor.hub.clock.wall();
     let proof = prove(acceptor, request, now)?;
     let wanted = forge::NewToken::parse(body)?;
-    admit(acceptor, &proof)?;
     let new = auth::NewToken {
         installation: proof.installation(),
         channel: &wanted.channel,
         claims: wanted.claims,
         permissions: wanted.permissions.as_deref(),
     };
+    // What is wrong with the claims is wrong with the body, and told before the rate is asked.
     let signed = acceptor.auth.borrow().forge.sign(&new, now / 1_000)?;
+    admit(acceptor, &proof)?;
     Ok(Reply::forge_token(&signed))
 }
 
