@@ -41,15 +41,22 @@ pub(super) async fn answer(
     Ok(Outcome::Respond(response(replied.unwrap_or_else(Reply::from))))
 }
 
-/// The answer to a request whose body is longer than any may be, where it is a call.
-pub(super) fn body_too_long(request: &Request) -> Option<Reply> {
+/// The answer to a request whose body is longer than any may be, where it is a call: who calls is
+/// looked at before the body here, too.
+pub(super) fn body_too_long(acceptor: &Acceptor, request: &Request) -> Option<Reply> {
     let call = match forge::route(request.method.as_str(), &request.path) {
         Ok(Route::Publish | Route::PublishGlobal) => Call::Publish,
         Ok(Route::Token) => Call::Token,
         _ => return None,
     };
-    let detail = format!("The request body is longer than {HTTP_BODY_BYTES_MAX} bytes");
-    Some(ForgeError::too_large(detail).reply(call))
+    let error = match prove(acceptor, request, acceptor.hub.clock.wall()) {
+        Ok(_) => {
+            let detail = format!("The request body is longer than {HTTP_BODY_BYTES_MAX} bytes");
+            ForgeError::too_large(detail)
+        }
+        Err(error) => error,
+    };
+    Some(error.reply(call))
 }
 
 /// Makes a connection the WebSocket of a subscriber, who may prove its context at once.
