@@ -1,13 +1,17 @@
 //! Forge Realtime on the real node.
 
 mod app;
+mod bounds;
 mod callers;
 mod calls;
 mod clients;
 mod doors;
+mod handshakes;
 mod invocations;
 mod lifetime;
 mod listener;
+mod liveness;
+mod messages;
 mod modules;
 mod payloads;
 mod realtime_tokens;
