@@ -41,15 +41,22 @@ pub(super) async fn answer(
     Ok(Outcome::Respond(response(replied.unwrap_or_else(Reply::from))))
 }
 
-/// The answer to a request whose body is longer than any may be, where it is a call.
-pub(super) fn body_too_long(request: &Request) -> Option<Reply> {
+/// The answer to a request whose body is longer than any may be, where it is a call: who calls is
+/// looked at before the body here, too.
+pub(super) fn body_too_long(acceptor: &Acceptor, request: &Request) -> Option<Reply> {
     let call = match forge::route(request.method.as_str(), &request.path) {
         Ok(Route::Publish | Route::PublishGlobal) => Call::Publish,
         Ok(Route::Token) => Call::Token,
         _ => return None,
     };
-    let detail = format!("The request body is longer than {HTTP_BODY_BYTES_MAX} bytes");
-    Some(ForgeError::too_large(detail).reply(call))
+    let error = match prove(acceptor, request, acceptor.hub.clock.wall()) {
+        Ok(_) => {
+            let detail = format!("The request body is longer than {HTTP_BODY_BYTES_MAX} bytes");
+            ForgeError::too_large(detail)
+        }
+        Err(error) => error,
+    };
+    Some(error.reply(call))
 }
 
 /// Makes a connection the WebSocket of a subscriber, who may prove its context at once.
@@ -79,7 +86,8 @@ fn agree(
             return Err(ApiError::http(400, message));
         }
     };
-    let Some(authorization) = request.header("authorization") else { return Ok((None, protocol)) };
+    let authorization = only_value(request, "authorization").map_err(refused_context)?;
+    let Some(authorization) = authorization else { return Ok((None, protocol)) };
     let now_s = acceptor.hub.clock.wall() / 1_000;
     let forge = &mut acceptor.auth.borrow_mut().forge;
     let proved = bearer_token(authorization).map(|token| forge.context(token, now_s));
@@ -170,14 +178,15 @@ fn sign(acceptor: &Acceptor, request: &Request, body: &[u8]) -> Result<Reply, Fo
     let now = acceptor.hub.clock.wall();
     let proof = prove(acceptor, request, now)?;
     let wanted = forge::NewToken::parse(body)?;
-    admit(acceptor, &proof)?;
     let new = auth::NewToken {
         installation: proof.installation(),
         channel: &wanted.channel,
         claims: wanted.claims,
         permissions: wanted.permissions.as_deref(),
     };
+    // What is wrong with the claims is wrong with the body, and told before the rate is asked.
     let signed = acceptor.auth.borrow().forge.sign(&new, now / 1_000)?;
+    admit(acceptor, &proof)?;
     Ok(Reply::forge_token(&signed))
 }
 
@@ -209,8 +218,7 @@ enum Caller {
 }
 
 fn prove(acceptor: &Acceptor, request: &Request, now: Millis) -> Result<Proof, ForgeError> {
-    let mut headers = request.header_values("forge-proxy-authorization");
-    let (Some(header), None) = (headers.next(), headers.next()) else {
+    let Ok(Some(header)) = only_value(request, "forge-proxy-authorization") else {
         let why = "forge-proxy-authorization: Expected once";
         return Err(ForgeError::headers(ProxyError::InvalidProxyAuthorization, why));
     };
@@ -234,27 +242,36 @@ fn prove(acceptor: &Acceptor, request: &Request, now: Millis) -> Result<Proof, F
     Ok(proof)
 }
 
-/// Who calls. A credential that is given must be a good one.
+/// Who calls. Each credential that is given must be a good one, whatever comes beside it.
 fn find_caller(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<Caller, ForgeError> {
-    let (authorization, api_key) = (request.header("authorization"), request.header("x-api-key"));
-    if authorization.is_none() && api_key.is_none() {
-        return Ok(Caller::Unknown);
-    }
+    let invalid = |why: String| ForgeError::headers(ProxyError::InvalidCallerCredential, why);
+    let given = |name: &'static str| {
+        only_value(request, name).map_err(|problem| invalid(format!("{name}: {problem}")))
+    };
+    let (authorization, api_key) = (given("authorization")?, given("x-api-key")?);
     let auth = &mut *acceptor.auth.borrow_mut();
-    if auth.users.admin(authorization, api_key, now_s).is_ok() {
+    if api_key.is_some() {
+        auth.users.admin(None, api_key, now_s).map_err(|error| invalid(error.to_string()))?;
+    }
+    let by_key = api_key.map(|_| Caller::Admin);
+    if authorization.is_none() {
+        return Ok(by_key.unwrap_or(Caller::Unknown));
+    }
+    if auth.users.admin(authorization, None, now_s).is_ok() {
         return Ok(Caller::Admin);
     }
-    let token = authorization.filter(|_| api_key.is_none()).and_then(bearer_token);
-    let proved = token.map(|token| auth.forge.service(token, now_s));
-    match proved {
-        Some(Ok(installation)) => Ok(Caller::Service(installation)),
-        Some(Err(error)) => {
-            Err(ForgeError::headers(ProxyError::InvalidCallerCredential, error.to_string()))
-        }
-        None => {
-            let why = "neither the API key nor a token";
-            Err(ForgeError::headers(ProxyError::InvalidCallerCredential, why))
-        }
+    let token = authorization.and_then(bearer_token);
+    let token = token.ok_or_else(|| invalid("neither the API key nor a token".to_owned()))?;
+    let service = auth.forge.service(token, now_s).map_err(|error| invalid(error.to_string()))?;
+    Ok(by_key.unwrap_or(Caller::Service(service)))
+}
+
+/// The value of a header that is not there, or there once.
+fn only_value<'r>(request: &'r Request, name: &str) -> Result<Option<&'r str>, &'static str> {
+    let mut values = request.header_values(name);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err("Expected once"),
     }
 }
 

@@ -307,7 +307,9 @@ async fn refuse(acceptor: &Acceptor, mut http: Http, request: Option<&Request>, 
             ApiError::http(error.status(), error.to_string())
         }
     };
-    let of_forge = request.filter(|_| error.status() == 413).and_then(forge::body_too_long);
+    let of_forge = request
+        .filter(|_| error.status() == 413)
+        .and_then(|request| forge::body_too_long(acceptor, request));
     let mut response = rest::response(of_forge.unwrap_or_else(|| error.into()));
     if let Some(request) = request {
         response = allow_origin(response, request);

@@ -70,6 +70,13 @@ impl Node {
         Self::launch(Launch::new(|_| {}, true))
     }
 
+    /// A node that listens on all of the machine's addresses, loopback among them.
+    pub(crate) fn on_all_addresses(
+        configure: impl Fn(&mut Command) + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(Launch { listen: Ipv4Addr::UNSPECIFIED, ..Launch::new(configure, false) })
+    }
+
     fn launch(launch: Launch) -> Self {
         let process = launch.start(0);
         Self { launch, process }
@@ -211,6 +218,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 struct Launch {
     configure: Box<dyn Fn(&mut Command) + Send + Sync>,
     deny_uring: bool,
+    listen: Ipv4Addr,
     data_dir: PathBuf,
     /// Goes with the node, where the directory is its own.
     own: Option<TempDir>,
@@ -223,6 +231,7 @@ impl Launch {
         Self {
             configure: Box::new(configure),
             deny_uring,
+            listen: Ipv4Addr::LOCALHOST,
             data_dir: own.path().to_owned(),
             own: Some(own),
             output: Output::default(),
@@ -246,7 +255,7 @@ impl Launch {
 
     fn command(&self, port: u16) -> Command {
         let mut command = self.binary();
-        command.args(["serve", "--listen", &format!("{}:{port}", Ipv4Addr::LOCALHOST)]);
+        command.args(["serve", "--listen", &format!("{}:{port}", self.listen)]);
         command.arg("--data-dir").arg(&self.data_dir);
         // The node refuses variables that it does not know, and those that steer the tests are such.
         for (name, _) in std::env::vars_os() {
@@ -298,10 +307,11 @@ impl Drop for Process {
 fn listening_port(lines: &Receiver<String>) -> Option<u16> {
     loop {
         let line = lines.recv_timeout(START_PATIENCE).ok()?;
-        let Some((_, rest)) = line.split_once("listening on http://127.0.0.1:") else {
+        let Some((_, address)) = line.split_once("listening on http://") else {
             continue;
         };
-        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        let (_, port) = address.split_once(':')?;
+        let digits = port.split(|c: char| !c.is_ascii_digit()).next()?;
         return digits.parse().ok();
     }
 }

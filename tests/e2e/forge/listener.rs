@@ -1,10 +1,11 @@
 //! A client of Forge's WebSocket that shows every message in its turn.
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::error::ProtocolError;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Error, Message, WebSocket};
 
@@ -29,6 +30,15 @@ impl Listener {
     /// The same, with headers of its own; or what it was answered instead.
     pub(crate) fn dial_with(port: u16, headers: &[(&'static str, &str)]) -> Result<Self, String> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node accepts");
+        Self::dial_over(stream, headers)
+    }
+
+    /// The same, on a connection that was made to the node.
+    pub(crate) fn dial_over(
+        stream: TcpStream,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, String> {
+        let port = stream.peer_addr().expect("it is connected").port();
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
         let url = format!("ws://127.0.0.1:{port}/forge/realtime/v1/ws");
@@ -50,9 +60,14 @@ impl Listener {
     /// That has proved its context.
     pub(crate) fn connect(node: &Node, claims: &Value) -> Self {
         let mut listener = Self::dial(node.port());
-        let answer = listener.ask(json!({ "type": "connect", "contextToken": sign(claims) }));
-        assert_eq!(answer["type"], "connected", "{answer}");
+        listener.prove(&sign(claims));
         listener
+    }
+
+    /// Proves its context, where nobody refuses that.
+    pub(crate) fn prove(&mut self, token: &str) {
+        let answer = self.ask(json!({ "type": "connect", "contextToken": token }));
+        assert_eq!(answer["type"], "connected", "{answer}");
     }
 
     /// Says something under the next id. Answers the id.
@@ -109,10 +124,29 @@ impl Listener {
                 Ok(Message::Text(text)) => return Ok(text.to_string()),
                 Ok(Message::Close(close)) => return Err(close.map(|close| close.code.into())),
                 Ok(_) => {}
-                Err(Error::ConnectionClosed | Error::AlreadyClosed) => return Err(None),
+                Err(
+                    Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                ) => return Err(None),
                 Err(error) => panic!("nothing comes: {error}"),
             }
         }
+    }
+
+    /// Answers pings for so long, in which nothing else may come. Answers how many there were.
+    pub(crate) fn answer_pings(&mut self, time: Duration) -> usize {
+        let (end, mut pings) = (Instant::now() + time, 0);
+        self.websocket.get_ref().set_read_timeout(Some(LOOK)).expect("it is not zero");
+        while Instant::now() < end {
+            match self.websocket.read() {
+                Ok(Message::Ping(_)) => pings += 1,
+                Err(Error::Io(_)) => {}
+                other => panic!("something came: {other:?}"),
+            }
+        }
+        self.websocket.get_ref().set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+        pings
     }
 
     /// Panics where anything comes for a moment.

@@ -1,8 +1,20 @@
 //! Forge Realtime on the real node.
 
 mod app;
+mod bounds;
+mod callers;
+mod calls;
 mod clients;
+mod doors;
+mod handshakes;
+mod invocations;
 mod lifetime;
 mod listener;
+mod liveness;
+mod messages;
+mod modules;
+mod payloads;
+mod realtime_tokens;
 mod replay;
 mod scope;
+mod tokens;
