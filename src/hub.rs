@@ -78,8 +78,8 @@ pub struct Recovery {
     pub log_bytes: usize,
 }
 
-/// Timestamps that an event is given one after the other, while other threads are faster; then it is
-/// refused. A second one is rare.
+/// Timestamps that an event is given one after the other, while other threads are faster; then it
+/// is refused. A second one is rare.
 const STAMPS_MAX: usize = 16;
 
 /// How Forge Realtime is served.
