@@ -66,8 +66,7 @@ struct Context {
     installation: String,
     #[command(flatten)]
     module: Module,
-    /// What is shown there: board, issue, project, content, space, repository
-    /// and pullRequest count, each by its id [default: none]
+    /// What is shown there, as below [default: none]
     #[arg(long, value_name = "JSON", value_parser = extension)]
     extension: Option<Map<String, Value>>,
     /// The user's account [default: none]
