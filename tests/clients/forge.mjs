@@ -75,15 +75,20 @@ const { createRealtime } = await importServed('/client.js');
 
 /**
  * A client whose frames, connections and states can be looked at. It is given up with the program,
- * or before with its `close`.
+ * or before with its `close`. Frames that it `loses` do not arrive, as if the connection had gone.
  */
 export function connect(context, { at = url, ...options } = {}) {
-  const client = { states: [], sent: [], received: [], sockets: [], tokens: 0 };
+  const client = { states: [], sent: [], received: [], sockets: [], tokens: 0, loses: () => false };
   class Recorded extends WebSocket {
     constructor(...args) {
       super(...args);
       client.sockets.push(this);
       super.on('message', (data) => client.received.push(JSON.parse(data)));
+    }
+
+    emit(event, data, ...more) {
+      const isLost = event === 'message' && client.loses(JSON.parse(data));
+      return isLost || super.emit(event, data, ...more);
     }
 
     send(text) {
@@ -127,6 +132,11 @@ export async function hears(ear, payloads) {
   // What is missing is told best by the comparison.
   await until(what, () => ear.heard.length >= payloads.length).catch(() => {});
   assert.deepEqual(ear.heard, payloads);
+}
+
+/** What a result says, without what is only for people. */
+export function told({ errors, ...result }) {
+  return { ...result, errors: errors.map(({ detail, ...error }) => error) };
 }
 
 /** Why a promise was not kept. */

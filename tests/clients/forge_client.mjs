@@ -2,10 +2,10 @@
 import * as harness from './harness.mjs';
 import { assert, token, until, within } from './harness.mjs';
 import * as forge from './forge.mjs';
-import { Publisher, connect, freshContext, hears, listen } from './forge.mjs';
+import { Publisher, connect, freshContext, hears, listen, told } from './forge.mjs';
 
 const CHANNEL = 'my-channel';
-const { Bitbucket, Confluence, Jira } = await forge.importServed('/client.js');
+const { Bitbucket, Confluence, Jira, createRealtime } = await forge.importServed('/client.js');
 
 /** Everybody of a page: a client that listens, and one who publishes over HTTP. */
 async function page(options) {
@@ -154,7 +154,7 @@ await harness.runCases({
         assert.ok(refused instanceof Error);
         assert.deepEqual([refused.message, refused.code], [TOKEN_FAILED + code, code]);
       }
-      assert.deepEqual(await client.publish(CHANNEL, 'x', { token: forPublish }), {
+      assert.deepEqual(told(await client.publish(CHANNEL, 'x', { token: forPublish })), {
         eventId: null,
         eventTimestamp: null,
         errors: [{ message: TOKEN_FAILED + code, code }],
@@ -169,6 +169,45 @@ await harness.runCases({
       (await forge.rejection(client.subscribe(CHANNEL, () => {}, { token: failing }))).message,
       'signed out',
     );
+  },
+
+  async what_is_said_for_people_reaches_them() {
+    const { client } = await page();
+    // Said in the node's place, so that it is known to the letter.
+    const detail = 'the token ended at noon';
+    const error = { message: `${TOKEN_FAILED}TOKEN_EXPIRED`, code: 'TOKEN_EXPIRED', detail };
+    client.loses = ({ id, type }) => {
+      if (type !== 'published' && type !== 'subscribed') return false;
+      const [socket] = client.sockets;
+      setImmediate(() => socket.onmessage({ data: JSON.stringify({ type: 'error', id, error }) }));
+      return true;
+    };
+    assert.deepEqual((await client.publish(CHANNEL, 'x')).errors, [error]);
+    const refused = await forge.rejection(client.subscribe(CHANNEL, () => {}));
+    assert.deepEqual([refused.message, refused.detail], [error.message, detail]);
+  },
+
+  async what_is_missing_at_the_start_is_named() {
+    const options = { url: harness.url, getContextToken: () => '' };
+    const { WebSocket } = globalThis;
+    globalThis.WebSocket = undefined;
+    assert.throws(() => createRealtime(options), /npm install ws.*createRealtime\(\{ WebSocket/);
+    globalThis.WebSocket = WebSocket;
+    assert.throws(() => createRealtime({ url: harness.url }), /getContextToken/);
+  },
+
+  async where_nobody_is_told_of_states_the_console_is_warned_once() {
+    const warnings = [];
+    const silenced = console.warn;
+    console.warn = (text) => warnings.push(text);
+    // Nobody listens there.
+    const at = 'http://127.0.0.1:1';
+    const [alone, told] = [connect(freshContext(), { at, onStateChange: undefined }), connect(freshContext(), { at })];
+    for (const client of [alone, told]) client.subscribe(CHANNEL, () => {}).catch(() => {});
+    await until('both tried often', () => alone.sockets.length > 4 && told.sockets.length > 4);
+    console.warn = silenced;
+    assert.equal(warnings.length, 1, warnings.join());
+    assert.match(warnings[0], /^Fanfare: no connection to ws:\/\/127\.0\.0\.1:1\/.* yet: .+; trying on$/);
   },
 
   async a_refused_context_is_told_and_a_better_one_is_taken() {

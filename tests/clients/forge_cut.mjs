@@ -9,8 +9,8 @@ import { Proxy } from './proxy.mjs';
 const CHANNEL = 'my-channel';
 
 /** A page with a subscriber, whose way to the node can be cut, and a publisher. */
-async function cuttablePage(subscription, options) {
-  const [context, proxy] = [freshContext(), await Proxy.to(harness.url)];
+async function cuttablePage(subscription, { context = freshContext(), ...options } = {}) {
+  const proxy = await Proxy.to(harness.url);
   const [client, publisher] = [connect(context, { at: proxy.url, ...options }), new Publisher(context)];
   return { context, proxy, client, publisher, ear: await listen(client, CHANNEL, subscription) };
 }
@@ -48,6 +48,64 @@ async function checkCut(isNoticed) {
     assert.deepEqual(one.errors, []);
   }
   proxy.close();
+}
+
+/** More is missed than a node keeps of one topic: what is kept is heard, and that there was more. */
+async function checkGap({ client, proxy, publisher, ear }) {
+  const before = ear.heard.length;
+  proxy.cut({ isNoticed: false });
+  await lost(client);
+  client.loses = () => false;
+  const missed = Array.from({ length: 300 }, (_, number) => `missed ${number}`);
+  for (const text of missed) assert.ok(await publisher.publish(CHANNEL, text), text);
+  proxy.mend();
+  await client.comesBack(1);
+  await until('all that is kept is heard', () => ear.heard.at(-1) === missed.at(-1));
+  assert.deepEqual(ear.errors.map(({ code }) => code), ['GAP']);
+  assert.ok(ear.errors[0] instanceof Error);
+  const kept = ear.heard.slice(before);
+  assert.ok(kept.length >= 100 && kept.length < missed.length, `${kept.length} are kept`);
+  assert.deepEqual(kept, missed.slice(-kept.length));
+  await publisher.publish(CHANNEL, 'after');
+  await until('it goes on', () => ear.heard.at(-1) === 'after');
+  proxy.close();
+}
+
+/** Tells a page whose tokens became bad so, once for every time, and brings it back in the end. */
+async function checkRefused(everything, bad, check) {
+  const { context, proxy, publisher, ear, tokens } = everything;
+  for (const absence of [1, 2]) {
+    tokens.next = bad;
+    proxy.cut({ isNoticed: true });
+    await lost(everything.client);
+    proxy.mend();
+    await until('it is told', () => ear.errors.length === absence);
+    // The second time attempts are far between already.
+    await until('it tries on', () => tokens.tries > 4);
+    assert.equal(ear.errors.length, absence);
+    const { message, code, detail } = ear.errors.at(-1);
+    assert.deepEqual([message, code], ['Unauthorized request', 'UNAUTHORIZED']);
+    check(detail);
+    assert.ok(await publisher.publish(CHANNEL, absence));
+    tokens.next = () => forge.contextToken(context);
+    await until('it hears again', () => ear.heard.length === absence);
+  }
+  assert.deepEqual(ear.heard, ['1', '2']);
+  proxy.close();
+}
+
+/** Such a page, whose context tokens are `tokens.next()` of what is answered. */
+async function pageWithTokens() {
+  const context = freshContext();
+  const tokens = { tries: 0, next: () => forge.contextToken(context) };
+  const everything = await cuttablePage(undefined, {
+    context,
+    getContextToken() {
+      tokens.tries += 1;
+      return tokens.next();
+    },
+  });
+  return Object.assign(everything, { tokens });
 }
 
 await harness.runCases({
@@ -143,25 +201,25 @@ await harness.runCases({
   },
 
   async a_gap_is_told_to_the_callback() {
-    const { client, proxy, publisher, ear } = await cuttablePage();
-    await publisher.publish(CHANNEL, 'heard');
-    await hears(ear, ['heard']);
-    proxy.cut({ isNoticed: false });
-    await lost(client);
-    // More than a node keeps of one topic.
-    const missed = Array.from({ length: 300 }, (_, number) => `missed ${number}`);
-    for (const text of missed) assert.ok(await publisher.publish(CHANNEL, text), text);
-    proxy.mend();
-    await client.comesBack(1);
-    await until('all that is kept is heard', () => ear.heard.at(-1) === missed.at(-1));
-    assert.deepEqual(ear.errors.map(({ code }) => code), ['GAP']);
-    assert.ok(ear.errors[0] instanceof Error);
-    const kept = ear.heard.slice(1);
-    assert.ok(kept.length >= 100 && kept.length < missed.length, `${kept.length} are kept`);
-    assert.deepEqual(kept, missed.slice(-kept.length));
-    await publisher.publish(CHANNEL, 'after');
-    await until('it goes on', () => ear.heard.at(-1) === 'after');
-    proxy.close();
+    const everything = await cuttablePage();
+    await everything.publisher.publish(CHANNEL, 'heard');
+    await hears(everything.ear, ['heard']);
+    await checkGap(everything);
+  },
+
+  async a_gap_is_told_to_who_had_heard_nothing() {
+    await checkGap(await cuttablePage());
+  },
+
+  async a_gap_is_told_to_who_heard_nothing_of_a_replay() {
+    const context = freshContext();
+    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    await listen(connect(context), CHANNEL);
+    assert.ok(await publisher.publish(CHANNEL, 'before'));
+    const client = connect(context, { at: proxy.url });
+    client.loses = ({ type }) => type === 'event';
+    const ear = await listen(client, CHANNEL, { replaySeconds: 30 });
+    await checkGap({ client, proxy, publisher, ear });
   },
 
   async who_leaves_while_the_connection_is_lost_is_not_brought_back() {
@@ -199,6 +257,19 @@ await harness.runCases({
     assert.equal(signed.length, 2);
     assert.deepEqual(client.frames('subscribe').map(({ options }) => options.token), signed);
     proxy.close();
+  },
+
+  async a_page_whose_context_is_refused_is_told_once() {
+    const everything = await pageWithTokens();
+    const { context, ear } = everything;
+    await checkRefused(everything, () => forge.contextToken(context, -60), () => {});
+    assert.equal(ear.errors.length, 2);
+  },
+
+  async a_page_that_gets_no_context_is_told_once() {
+    const failing = () => Promise.reject(new Error('signed out'));
+    const check = (detail) => assert.match(detail, /getContextToken.*signed out/);
+    await checkRefused(await pageWithTokens(), failing, check);
   },
 
   async a_subscription_that_cannot_be_had_again_says_so() {

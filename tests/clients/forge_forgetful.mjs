@@ -1,7 +1,7 @@
 // What the module for subscribers says when it comes back too late for a node that keeps events for
 // a second only.
 import * as harness from './harness.mjs';
-import { assert, until } from './harness.mjs';
+import { assert, sleep, until } from './harness.mjs';
 import { Publisher, connect, freshContext, hears, listen } from './forge.mjs';
 import { Proxy } from './proxy.mjs';
 
@@ -26,6 +26,32 @@ await harness.runCases({
     await hears(ear, ['before', 'after']);
     await hears(witness, ['before', 'missed', 'after']);
     assert.deepEqual(witness.errors, []);
+    proxy.close();
+  },
+
+  async a_replay_cut_short_does_not_count_as_heard() {
+    const [context, proxy] = [freshContext(), await Proxy.to(harness.url)];
+    const [client, publisher] = [connect(context, { at: proxy.url }), new Publisher(context)];
+    const [ear, witness] = [await listen(client, CHANNEL), await listen(connect(context), CHANNEL)];
+    await publisher.publish(CHANNEL, 'before');
+    await hears(ear, ['before']);
+    // The first time it comes back for so short that the replay does not arrive; the second time
+    // is too late, though not so long after the first.
+    client.loses = ({ replay }) => replay !== undefined;
+    for (const [times, absenceMs] of [[1, 0], [2, 900]]) {
+      proxy.cut({ isNoticed: true });
+      await until('the client knows', () => client.state() !== 'connected');
+      if (times === 1) await publisher.publish(CHANNEL, 'missed');
+      await sleep(absenceMs);
+      proxy.mend();
+      await client.comesBack(times);
+      await until('it subscribed', () => client.answers('subscribed').length === times + 1);
+    }
+    await until('it is told', () => ear.errors.length > 0);
+    assert.ok(ear.errors.every(({ code }) => code === 'GAP'));
+    await publisher.publish(CHANNEL, 'after');
+    await hears(ear, ['before', 'after']);
+    await hears(witness, ['before', 'missed', 'after']);
     proxy.close();
   },
 });

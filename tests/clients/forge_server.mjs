@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import * as harness from './harness.mjs';
 import { apiKey, assert, token, url, within } from './harness.mjs';
 import * as forge from './forge.mjs';
-import { connect, freshContext, hears, invocationToken, listen } from './forge.mjs';
+import { connect, freshContext, hears, invocationToken, listen, told } from './forge.mjs';
 
 const CHANNEL = 'my-channel';
 const NOBODY = { eventId: null, eventTimestamp: null };
@@ -25,11 +25,6 @@ const failed = (message, status) => ({
   ...NOBODY,
   errors: [{ message, ...(status && { status }) }],
 });
-
-/** What a result says, without what is only for people. */
-function told({ errors, ...result }) {
-  return { ...result, errors: errors.map(({ detail, ...error }) => error) };
-}
 
 function checkPublished(result) {
   assert.deepEqual(Object.keys(result), ['eventId', 'eventTimestamp']);
@@ -180,6 +175,7 @@ await harness.runCases({
     const there = await publish(CHANNEL, 'x', { token: elsewhere });
     assert.deepEqual(told(there), failed(`${TOKEN_FAILED}INVALID_TOKEN`, 401));
     const unnamed = await publish('', 'x');
+    assert.match(unnamed.errors[0].detail, /name/);
     assert.deepEqual(told(unnamed), failed('Error publishing event to channel', 400));
     const large = await publish(CHANNEL, 'x'.repeat(300_000));
     assert.deepEqual(told(large), failed('Error publishing event to channel', 413));
@@ -251,7 +247,11 @@ await harness.runCases({
     await answering(200, {}, '{"errors":[{"message":"of its own"}]}');
     await check([{ message: 'of its own' }]);
     await answering(403, { 'forge-proxy-error': 'BLOCKED_EGRESS' }, '');
-    assert.equal((await thrown(() => publish(CHANNEL, 'x'))).errorCode, 'BLOCKED_EGRESS');
+    const blocked = await thrown(() => publish(CHANNEL, 'x'));
+    assert.deepEqual([blocked.errorCode, blocked.detail], ['BLOCKED_EGRESS', undefined]);
+    const explained = '{"errors":[{"message":"Unauthorized request","detail":"it ended at noon"}]}';
+    await answering(401, { 'forge-proxy-error': 'UNKNOWN_INVOCATION' }, explained);
+    assert.equal((await thrown(() => publish(CHANNEL, 'x'))).detail, 'it ended at noon');
   },
 
   async the_url_comes_from_the_environment() {

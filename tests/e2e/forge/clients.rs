@@ -16,6 +16,9 @@ mod subscribers {
         overrides_replace_the_default_scope,
         tokens_with_the_same_claims_meet,
         what_is_wrong_is_told,
+        what_is_said_for_people_reaches_them,
+        what_is_missing_at_the_start_is_named,
+        where_nobody_is_told_of_states_the_console_is_warned_once,
         a_refused_context_is_told_and_a_better_one_is_taken,
         the_context_is_refreshed_before_it_ends,
         a_connection_that_the_node_ends_with_its_context_is_replaced,
@@ -43,8 +46,12 @@ mod cut_off {
         what_was_said_before_the_first_event_heard_is_not_replayed,
         a_replay_cut_short_is_asked_for_again,
         a_gap_is_told_to_the_callback,
+        a_gap_is_told_to_who_had_heard_nothing,
+        a_gap_is_told_to_who_heard_nothing_of_a_replay,
         who_leaves_while_the_connection_is_lost_is_not_brought_back,
         a_token_that_is_a_function_is_signed_for_every_connection,
+        a_page_whose_context_is_refused_is_told_once,
+        a_page_that_gets_no_context_is_told_once,
         a_subscription_that_cannot_be_had_again_says_so,
     ] }
 }
@@ -63,6 +70,7 @@ mod forgotten {
 
     cases! { "forge_forgetful.mjs", forgetful, &[], [
         who_was_away_for_longer_than_events_are_kept_is_told,
+        a_replay_cut_short_does_not_count_as_heard,
     ] }
 }
 
@@ -116,6 +124,17 @@ fn subscribers_outlive_a_restart() {
     subscribers.wait_for("ready", LIMIT);
     node.signal(Signal::TERM);
     assert_eq!(node.exit_status(LIMIT).code(), Some(0));
+    node.start_again(node.port());
+    subscribers.succeed(LIMIT);
+}
+
+#[test]
+fn subscribers_are_told_of_a_node_that_died() {
+    let mut node = Node::start();
+    let subscribers = node.spawn_script("forge_lost.mjs", &[], &[]);
+    subscribers.wait_for("ready", LIMIT);
+    node.signal(Signal::KILL);
+    assert_eq!(node.exit_status(LIMIT).code(), None);
     node.start_again(node.port());
     subscribers.succeed(LIMIT);
 }

@@ -16,16 +16,25 @@ export declare enum Bitbucket {
   Repository = 'repository',
 }
 
-export type ProductContext = Jira | Confluence | Bitbucket;
+/** A member of the lists above, or its plain name. */
+export type ProductContext =
+  | Jira
+  | Confluence
+  | Bitbucket
+  | `${Jira | Confluence | Bitbucket}`;
 
-/** A realtime token, or how to have one signed: asked anew for every use and every reconnect. */
+/**
+ * A realtime token, or how to have one signed. The resolver signs it (`signRealtimeToken` of
+ * `server.js`). A function is asked anew for every use and every reconnect; a text is no good any
+ * more once it has expired, and then the subscription ends with the next reconnect.
+ */
 export type Token = string | (() => string | Promise<string>);
 
 export interface PublishOptions {
   /** Only subscriptions with a token of equal claims hear the event. */
   token?: Token;
   /** Replaces the default scope by these properties of the signed context. Not for global ones. */
-  contextOverrides?: ProductContext[];
+  contextOverrides?: readonly ProductContext[];
 }
 
 export interface SubscriptionOptions extends PublishOptions {
@@ -40,6 +49,10 @@ export interface RealtimeError extends Error {
    * `NOT_CONNECTED` (not sent, so not published) and `UNKNOWN` (sent, and no answer came).
    */
   code?: string;
+  /** For people, and not to be relied on: what exactly is wrong. */
+  detail?: string;
+  /** The code of the WebSocket's close frame, where that is what ended the connection. */
+  closeCode?: number;
 }
 
 /** Both null and no `errors` when nobody is subscribed. */
@@ -47,7 +60,7 @@ export interface PublishResult {
   eventId: string | null;
   /** Milliseconds since the epoch. */
   eventTimestamp: string | null;
-  errors?: { message: string; code?: string }[];
+  errors?: { message: string; code?: string; detail?: string }[];
 }
 
 export interface Subscription {
@@ -56,10 +69,15 @@ export interface Subscription {
 }
 
 /**
- * Called with each payload in order; with `undefined` and an error when events were missed (`GAP`)
- * or when the subscription has ended because it could not be had again.
+ * Called with each payload in order. With `undefined` and an error when events were missed (`GAP`),
+ * when nothing comes because there is no good context token any more (`UNAUTHORIZED`, once per
+ * absence: the client goes on trying), or when the subscription has ended because it could not be
+ * had again.
  */
-export type EventCallback<Payload> = (payload: string | Payload, error?: RealtimeError) => unknown;
+export type EventCallback<Payload extends object = Record<string, unknown>> = (
+  payload: string | Payload | undefined,
+  error?: RealtimeError,
+) => unknown;
 
 export type ConnectionState =
   /** No connection, because nothing is asked for. */
@@ -74,9 +92,10 @@ export interface RealtimeOptions {
   /** Where the node is: `http://host:7130`, or with https, ws or wss. */
   url: string | URL;
   /**
-   * Answers a context token, which the host signs for the page that this runs in. Called for every
-   * connection, and again in good time before the token expires. Where it fails, subscriptions and
-   * publications that wait for a first connection fail with it.
+   * Answers a context token, which the host signs for the page that this runs in: a fresh one every
+   * time. Called for every connection, and again in good time before the token expires. Where it
+   * fails or the node refuses what it answers, subscriptions and publications that wait for a first
+   * connection fail with that, and callbacks that heard something before are told `UNAUTHORIZED`.
    */
   getContextToken(): string | Promise<string>;
   /**
@@ -84,20 +103,23 @@ export interface RealtimeOptions {
    * otherwise. What gives no answer within ten seconds is taken for a lost connection.
    */
   silenceMs?: number;
-  /** For Node without a WebSocket of its own: the class of the package `ws`, or any like it. */
+  /** For Node.js before 22, which has none: the class of the package `ws`, or any like it. */
   WebSocket?: new (url: string, protocols: string[]) => any;
-  /** Told of every change, with the error that led to it where there is one. */
+  /**
+   * Told of every change, with the error that led to it where there is one. Without it the console
+   * is warned when there is no connection to be had.
+   */
   onStateChange?(state: ConnectionState, error?: RealtimeError): void;
 }
 
 export interface Realtime {
   /** Rejects where the node refuses. A lost connection is waited for. */
-  subscribe<Payload extends Record<string, unknown> = Record<string, unknown>>(
+  subscribe<Payload extends object = Record<string, unknown>>(
     channel: string,
     callback: EventCallback<Payload>,
     options?: SubscriptionOptions,
   ): Promise<Subscription>;
-  subscribeGlobal<Payload extends Record<string, unknown> = Record<string, unknown>>(
+  subscribeGlobal<Payload extends object = Record<string, unknown>>(
     channel: string,
     callback: EventCallback<Payload>,
     options?: SubscriptionOptions,
@@ -106,14 +128,14 @@ export interface Realtime {
    * Says in `errors` what went wrong. Without a connection it waits for the next one, half a minute
    * at most. It never sends twice: whoever gets `UNKNOWN` decides.
    */
-  publish<Payload extends Record<string, unknown>>(
+  publish(
     channel: string,
-    payload: string | Payload,
+    payload: string | object,
     options?: PublishOptions,
   ): Promise<PublishResult>;
-  publishGlobal<Payload extends Record<string, unknown>>(
+  publishGlobal(
     channel: string,
-    payload: string | Payload,
+    payload: string | object,
     options?: PublishOptions,
   ): Promise<PublishResult>;
   /** Ends everything: the client cannot be used again. */

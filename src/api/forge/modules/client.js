@@ -24,8 +24,18 @@ const UNSENT_MS = 30_000;
 const SILENCE_MS = 40_000;
 // Asked for after a reconnect, where the last event heard says from where; a node clamps it.
 const REPLAY_SECONDS_MOST = 3_600;
+// No event has it: whoever has heard none says so, and is told when the first ones are gone.
+const NO_EVENT = '00000000-0000-0000-0000-000000000000';
 // More than a node keeps of one topic, so that whatever it repeats is recognised.
 const EVENT_IDS_MOST = 1_024;
+// So many attempts in a row are worth a word to people, and fewer are everyday life.
+const FAILURES_TOLD = 3;
+// How a node says that it stops, once what it had to send is sent.
+const GOING_AWAY = 1001;
+
+const NO_WEBSOCKET =
+  'There is no WebSocket here: pass one as an option (npm install ws, then ' +
+  "import WebSocket from 'ws' and createRealtime({ WebSocket, … }))";
 
 export const Jira = Object.freeze({ Board: 'board', Issue: 'issue', Project: 'project' });
 export const Confluence = Object.freeze({ Content: 'content', Space: 'space' });
@@ -52,15 +62,16 @@ class Client {
   retry = null;
   failures = 0;
   isClosed = false;
+  isWarned = false;
 
   constructor({ url, getContextToken, onStateChange, silenceMs, WebSocket }) {
     this.url = socketUrl(url);
     this.getContextToken = getContextToken;
-    this.onStateChange = onStateChange ?? (() => {});
+    this.onStateChange = onStateChange;
     this.silenceMs = silenceMs ?? SILENCE_MS;
     this.WebSocket = WebSocket ?? globalThis.WebSocket;
     if (!isFunction(getContextToken)) throw new TypeError('getContextToken is missing');
-    if (!this.WebSocket) throw new TypeError('There is no WebSocket here: pass one as an option');
+    if (!this.WebSocket) throw new TypeError(NO_WEBSOCKET);
   }
 
   subscribe(global, channel, callback, options) {
@@ -148,14 +159,30 @@ class Client {
   lost(link, error) {
     this.link = null;
     if (this.isClosed) return;
-    if (Date.now() - link.readyAt > SETTLED_MS && link.isReady) this.failures = 0;
+    if (Date.now() - link.readyAt > SETTLED_MS && link.isReady) {
+      this.failures = 0;
+      this.isWarned = false;
+    }
+    if (link.isReady && error.closeCode !== GOING_AWAY) {
+      for (const subscription of this.subscriptions) subscription.lostNode ??= link.node;
+    }
     if (this.subscriptions.size + this.unsent.size === 0) return this.tell('idle', error);
     this.retry = setTimeout(() => {
       this.retry = null;
       this.connect();
     }, backOff(this.failures));
     this.failures += 1;
+    if (this.failures === FAILURES_TOLD) this.warn(error);
     this.tell('waiting', error);
+  }
+
+  /** There is no good context token, for now. */
+  refused(error) {
+    this.refuseNew(error);
+    // Whoever is offline gets no token either, and mostly has one again at the next attempt.
+    if (error.code !== 'UNAUTHORIZED' && this.failures < FAILURES_TOLD) return;
+    for (const subscription of this.subscriptions) subscription.tellUnauthorized(error);
+    if (this.subscriptions.size > 0) this.warn(error);
   }
 
   /** Nothing new can be had; what was had before may come back once there is a better context. */
@@ -167,7 +194,15 @@ class Client {
   }
 
   tell(state, error) {
-    call(this.onStateChange, state, error);
+    if (this.onStateChange) call(this.onStateChange, state, error);
+  }
+
+  /** Once until a connection has lasted, where nobody else is told. */
+  warn({ message, detail }) {
+    if (this.onStateChange || this.isWarned) return;
+    this.isWarned = true;
+    const reason = detail ? `${message} (${detail})` : message;
+    console.warn(`Fanfare: no connection to ${this.url} yet: ${reason}; trying on`);
   }
 }
 
@@ -180,6 +215,8 @@ class Link {
   lastId = 0;
   /** For how long the node keeps events. */
   keptMs = Infinity;
+  /** Which start of which node this leads to. */
+  node = undefined;
   /** What awaits an answer, by the id of the request. */
   asked = new Map();
   /** Topics that the node sends here: who listens, and who waits for the node to end it. */
@@ -207,8 +244,10 @@ class Link {
       this.socket.onopen = () => this.introduce(contextToken);
       this.socket.onmessage = ({ data }) => this.receive(parse(data));
       this.socket.onerror = () => this.end(failure('The connection failed', 'CONNECTION_LOST'));
-      this.socket.onclose = ({ code, reason }) =>
-        this.end(failure(`The connection was closed: ${code} ${reason}`, 'CONNECTION_LOST'));
+      this.socket.onclose = ({ code, reason }) => {
+        const error = failure(`The connection was closed: ${code} ${reason}`, 'CONNECTION_LOST');
+        this.end(Object.assign(error, { closeCode: code }));
+      };
     } catch (error) {
       this.refused(error);
     }
@@ -221,6 +260,7 @@ class Link {
       this.isReady = true;
       this.readyAt = Date.now();
       this.keptMs = connected.replaySeconds * 1_000;
+      this.node = connected.node;
       this.refreshBefore(connected.expiresAt);
       this.probe();
       this.client.ready(this);
@@ -228,7 +268,7 @@ class Link {
   }
 
   refused(error) {
-    if (!this.isOver && !isTemporary(error)) this.client.refuseNew(error);
+    if (!this.isOver && !isTemporary(error)) this.client.refused(error);
     this.end(error);
   }
 
@@ -282,7 +322,7 @@ class Link {
     if (!request) return;
     this.asked.delete(frame.id);
     clearTimeout(request.timer);
-    if (frame.type === 'error') request.done(failure(frame.error.message, frame.error.code));
+    if (frame.type === 'error') request.done(failureOf(frame));
     else request.done(null, frame);
   }
 
@@ -309,12 +349,12 @@ class Link {
     if (error) {
       this.notEstablished(subscription, error, isTemporary(error));
     } else {
-      const { topic, last } = subscribed;
+      const { topic } = subscribed;
       if (!this.topics.has(topic)) this.topics.set(topic, { listeners: new Set(), farewells: [] });
       // Who has left meanwhile leaves a topic without listeners, which is given back next.
       if (!subscription.isOver) {
         this.topics.get(topic).listeners.add(subscription);
-        subscription.established(topic, last, this.keptMs);
+        subscription.established(subscribed, this);
       }
     }
     this.release();
@@ -335,18 +375,18 @@ class Link {
     }
   }
 
-  interrupt({ topic, error: { message, code } }) {
-    const { listeners = [] } = this.topics.get(topic) ?? {};
+  interrupt(frame) {
+    const { listeners = [] } = this.topics.get(frame.topic) ?? {};
     for (const subscription of [...listeners]) {
-      if (code !== 'TOKEN_EXPIRED') {
-        subscription.tell(failure(message, code));
+      if (frame.error.code !== 'TOKEN_EXPIRED') {
+        subscription.tell(failureOf(frame));
         continue;
       }
       // The node has ended the subscription; another token brings it back.
       listeners.delete(subscription);
-      subscription.heardUntil = this.heardAt;
+      subscription.lost(this.heardAt);
       if (isFunction(subscription.options?.token)) this.establish(subscription);
-      else this.client.refuse(subscription, failure(message, code));
+      else this.client.refuse(subscription, failureOf(frame));
     }
     this.release();
   }
@@ -392,7 +432,7 @@ class Link {
       done(failure('The connection was lost: what became of the request is unknown', 'UNKNOWN'));
     }
     for (const { listeners, farewells } of this.topics.values()) {
-      for (const subscription of listeners) subscription.heardUntil = this.heardAt;
+      for (const subscription of listeners) subscription.lost(this.heardAt);
       farewells.forEach((farewell) => farewell());
     }
   }
@@ -408,8 +448,14 @@ class Subscription {
   request = null;
   /** The newest event that is not to be heard (again); null where there was none. */
   position = null;
-  /** Until when nothing can have been missed. */
-  heardUntil = Infinity;
+  /** Up to when nothing is missing, where it has been lost since. */
+  heardUntil = 0;
+  /** The newest event of a replay that is still to come; null once all is there. */
+  awaited = null;
+  establishedAt = 0;
+  /** The node that was lost without a farewell, and with it what it may have kept. */
+  lostNode = undefined;
+  isToldUnauthorized = false;
   eventIds = new Set();
 
   constructor(wish) {
@@ -419,35 +465,72 @@ class Subscription {
 
   /** What to ask for so that all since its beginning is heard, and nothing older. */
   replay() {
-    if (!this.isEstablished) this.askedAt = Date.now();
-    else if (this.position) return { replaySeconds: REPLAY_SECONDS_MOST, after: this.position };
-    else if (!this.replaySeconds) return { replaySeconds: REPLAY_SECONDS_MOST };
-    if (!this.replaySeconds) return {};
+    const seconds = this.replaySeconds;
+    if (!this.isEstablished) {
+      this.askedAt = Date.now();
+      return seconds ? { replaySeconds: seconds } : {};
+    }
+    if (this.position) return { replaySeconds: REPLAY_SECONDS_MOST, after: this.position };
+    if (!seconds) return { replaySeconds: REPLAY_SECONDS_MOST, after: NO_EVENT };
     // Nothing was heard of a replay so far: the same span, and the time since it was asked for.
     const since = Math.ceil((Date.now() - this.askedAt) / 1_000);
-    return { replaySeconds: Math.min(this.replaySeconds + since, REPLAY_SECONDS_MOST) };
+    return { replaySeconds: Math.min(seconds + since, REPLAY_SECONDS_MOST), after: NO_EVENT };
   }
 
-  established(topic, last, keptMs) {
-    if (Date.now() - this.heardUntil > keptMs) this.tell(failure('Events may have been missed', 'GAP'));
-    this.heardUntil = Infinity;
+  established({ topic, last }, { node, keptMs }) {
+    const now = Date.now();
+    if (this.isEstablished) this.resume(node, now - keptMs);
+    else this.heardUntil = now - Math.min(this.replaySeconds * 1_000, keptMs);
     // Another context or other claims: what was said there before is not for this one.
     const isElsewhere = this.isEstablished && topic !== this.topic;
     if (isElsewhere) Object.assign(this, { request: null, replaySeconds: 0 });
     if (isElsewhere || (!this.isEstablished && !this.replaySeconds)) this.position = last;
+    const isAll = last === null || last === this.position || this.eventIds.has(last);
+    this.awaited = isAll ? null : last;
     this.topic = topic;
     this.attempts = 0;
+    this.establishedAt = now;
+    this.lostNode = undefined;
+    this.isToldUnauthorized = false;
     this.isEstablished = true;
     this.resolve();
   }
 
-  hear({ eventId, payload }) {
+  /** Tells what no replay can bring back: what was let go of, or was kept by a node that is gone. */
+  resume(node, keptSince) {
+    const isAnother = this.lostNode !== undefined && this.lostNode !== node;
+    const isLate = this.heardUntil < keptSince;
+    if (isAnother || isLate) this.tell(failure('Events may have been missed', 'GAP'));
+    this.heardUntil = Math.max(this.heardUntil, keptSince);
+  }
+
+  /**
+   * The connection ends on which something came last at that time. A replay that did not come whole
+   * leaves things as they were before it; after a while it is whole, whatever was to come of it.
+   */
+  lost(heardAt) {
+    const isWhole = this.awaited === null || heardAt - this.establishedAt >= SETTLED_MS;
+    if (isWhole) this.heardUntil = heardAt;
+  }
+
+  hear({ eventId, payload, replay }) {
+    // What is new comes after all that is replayed.
+    if (replay === undefined || eventId === this.awaited) this.awaited = null;
     if (this.isOver || this.eventIds.has(eventId)) return;
     this.position = eventId;
     this.eventIds.add(eventId);
     const [oldest] = this.eventIds;
     if (this.eventIds.size > EVENT_IDS_MOST) this.eventIds.delete(oldest);
     call(this.callback, delivered(payload));
+  }
+
+  /** Says once per absence why nothing comes, to who would wait in vain otherwise. */
+  tellUnauthorized({ message, code, detail }) {
+    if (this.isToldUnauthorized) return;
+    this.isToldUnauthorized = true;
+    const isRefused = code === 'UNAUTHORIZED';
+    const reason = isRefused ? detail : `getContextToken failed: ${message}`;
+    this.tell(failure('Unauthorized request', 'UNAUTHORIZED', reason));
   }
 
   tell(error) {
@@ -460,8 +543,12 @@ function backOff(attempts) {
   return Math.random() * Math.min(RETRY_FIRST_MS * 2 ** attempts, RETRY_MOST_MS);
 }
 
-function failure(message, code) {
-  return Object.assign(new Error(message), { code });
+function failure(message, code, detail) {
+  return Object.assign(new Error(message), { code, ...(detail && { detail }) });
+}
+
+function failureOf({ error: { message, code, detail } }) {
+  return failure(message, code, detail);
 }
 
 function closedError() {
@@ -495,8 +582,9 @@ function isFunction(value) {
 
 function publishResult(error, published) {
   const { eventId, eventTimestamp } = published ?? { eventId: null, eventTimestamp: null };
-  const errors = error && [{ message: error.message, code: error.code }];
-  return { eventId, eventTimestamp, ...(errors && { errors }) };
+  if (!error) return { eventId, eventTimestamp };
+  const { message, code, detail } = error;
+  return { eventId, eventTimestamp, errors: [{ message, code, ...(detail && { detail }) }] };
 }
 
 /** Some publishers send JSON and some plain text: what is no object and no string is plain text. */

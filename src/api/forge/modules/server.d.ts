@@ -16,13 +16,24 @@ export declare enum Bitbucket {
   Repository = 'repository',
 }
 
-export type ProductContext = Jira | Confluence | Bitbucket;
+/** A member of the lists above, or its plain name. */
+export type ProductContext =
+  | Jira
+  | Confluence
+  | Bitbucket
+  | `${Jira | Confluence | Bitbucket}`;
+
+/**
+ * A realtime token, as `signRealtimeToken` answers it: always the text itself. Pages may also hand
+ * a function to `client.js`, because they hold subscriptions for longer than a token lives.
+ */
+export type Token = string;
 
 export interface PublishOptions {
-  /** From `signRealtimeToken`: only subscriptions with a token of equal claims hear the event. */
-  token?: string;
+  /** Only subscriptions with a token of equal claims hear the event. */
+  token?: Token | null;
   /** Replaces the default scope by these properties of the invocation's own context. */
-  contextOverrides?: ProductContext[];
+  contextOverrides?: readonly ProductContext[];
 }
 
 export interface RealtimeError {
@@ -41,7 +52,7 @@ export interface PublishResult {
 }
 
 export interface TokenResult {
-  token: string | null;
+  token: Token | null;
   /** Seconds since the epoch. */
   expiresAt: number | null;
   errors?: RealtimeError[];
@@ -67,7 +78,14 @@ export interface Configuration {
 /** Thrown where the node refuses the invocation or the credential, not what is asked for. */
 export declare class ProxyRequestError extends Error {
   status: number;
+  /**
+   * Why: `INVALID_PROXY_AUTHORIZATION` (no invocation, or a malformed one), `UNKNOWN_INVOCATION`
+   * (unknown, expired or badly signed), `CALLER_CREDENTIAL_REQUIRED` (`authorization` is needed) or
+   * `INVALID_CALLER_CREDENTIAL` (the given one is no good).
+   */
   errorCode: string;
+  /** The cause in the node's words, for people and not to be relied on. */
+  detail?: string;
 }
 
 export declare function configure(configuration?: Configuration): void;
@@ -80,13 +98,13 @@ export declare function withInvocation<Result>(
 
 export declare function publish(
   channel: string,
-  payload: string | Record<string, unknown>,
+  payload: string | object,
   options?: PublishOptions,
 ): Promise<PublishResult>;
 
 export declare function publishGlobal(
   channel: string,
-  payload: string | Record<string, unknown>,
+  payload: string | object,
   options?: PublishOptions,
 ): Promise<PublishResult>;
 

@@ -31,11 +31,12 @@ export const Bitbucket = Object.freeze({
 
 /** The node did not take the invocation or the credential: nothing that another call would mend. */
 export class ProxyRequestError extends Error {
-  constructor(status, errorCode) {
+  constructor(status, errorCode, detail) {
     super(`Forge platform failed to process runtime HTTP request - ${status} - ${errorCode}`);
     this.name = 'PROXY_ERR';
     this.status = status;
     this.errorCode = errorCode;
+    this.detail = detail;
   }
 }
 
@@ -129,7 +130,8 @@ async function post(path, body) {
   });
   const answer = await response.json().catch(() => null);
   const refusal = response.headers.get('forge-proxy-error');
-  if (refusal) throw new ProxyRequestError(response.status, refusal);
+  const detail = answer?.errors?.[0]?.detail;
+  if (refusal) throw new ProxyRequestError(response.status, refusal, detail);
   return { body: answer, errors: errorsOf(response, answer) };
 }
 
