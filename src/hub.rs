@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::engine::Mailboxes;
 use crate::engine::definitions::Definitions;
-use crate::engine::directory::{Directory, Overloaded, Published};
+use crate::engine::directory::{Directory, Published, Unplaced};
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
 use crate::message::{
@@ -78,9 +78,15 @@ pub struct Recovery {
     pub log_bytes: usize,
 }
 
+/// Timestamps that an event is given one after the other, while other threads are faster; then it
+/// is refused. A second one is rare.
+const STAMPS_MAX: usize = 16;
+
 /// How Forge Realtime is served.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Forge {
+    /// Tells this start of the node from all others.
+    pub start: u64,
     /// For how many seconds a topic keeps its events; 0 for not at all.
     pub replay_seconds: u32,
     /// For how long a subscriber whose connection was lost counts as listening, in milliseconds.
@@ -211,6 +217,17 @@ pub enum Refused {
     Overloaded,
     /// History has no room.
     HistoryFull,
+    /// Another one was faster; with a new timestamp it may do. Of Forge events only.
+    Late,
+}
+
+impl From<Unplaced> for Refused {
+    fn from(unplaced: Unplaced) -> Self {
+        match unplaced {
+            Unplaced::Overloaded => Self::Overloaded,
+            Unplaced::Late => Self::Late,
+        }
+    }
 }
 
 impl Hub {
@@ -246,9 +263,9 @@ impl Hub {
             history.post(place, Keep { record, level, from });
         };
         let published = self.directory.publish(&*self.router, &publication, keep);
-        let published = published.map_err(|Overloaded| {
+        let published = published.map_err(|unplaced| {
             place.into_iter().for_each(|place| history.release(place));
-            Refused::Overloaded
+            Refused::from(unplaced)
         })?;
         Ok((publication, published))
     }
@@ -262,12 +279,20 @@ impl Hub {
         topic: Channel,
         payload: &str,
     ) -> Result<Option<EventReceipt>, Refused> {
-        let content = Content::Event { payload: payload.into() };
-        let (options, at) = (self.forge.options(), self.stamp());
-        let submission = Submission { channel: topic, content, options, at, history: None };
-        let (publication, published) = self.publish(submission)?;
-        let receipt = EventReceipt { id: publication.id, at };
-        Ok((published.offset > 0).then_some(receipt))
+        // Frames are made before the lock that gives them their place, so that between them and it
+        // another thread may have been faster with a later timestamp.
+        for _ in 0..STAMPS_MAX {
+            let content = Content::Event { payload: payload.into() };
+            let (channel, options, at) = (topic.clone(), self.forge.options(), self.stamp());
+            let submission = Submission { channel, content, options, at, history: None };
+            let (publication, published) = match self.publish(submission) {
+                Err(Refused::Late) => continue,
+                published => published?,
+            };
+            let receipt = EventReceipt { id: publication.id, at };
+            return Ok((published.offset > 0).then_some(receipt));
+        }
+        Err(Refused::Overloaded)
     }
 
     /// Whether an installation may do one more thing, on Forge. If so, that is taken note of.

@@ -122,7 +122,7 @@ pub const REPLAY_PUBLICATIONS_MAX: usize = 256;
 /// the oldest go, counted.
 pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that all channels of the node keep for that. At the bound the oldest of the channel go on
-/// which something is published, counted.
+/// which something is published, counted. Payloads count; with their frames they take twice that.
 pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What a kept publication counts for besides its payload, so that many small ones, and channels
 /// with one each, are bounded too.
@@ -135,6 +135,9 @@ pub const SWEEP_STEPS: usize = 4;
 /// refused as `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 
+/// Bytes that may wait for one client of Forge while it is replayed to: its frames are its own, and
+/// a client that does not read can ask again and again. What there is no room for is told as a gap.
+pub const FORGE_REPLAY_BYTES_MAX: usize = 4 * REPLAY_BYTES_MAX;
 /// How long a client of Forge has to prove its context, in milliseconds; then it is closed (4401).
 pub const FORGE_CONNECT_MS: u64 = 5_000;
 /// How long a client of Forge stays connected whose context token has expired, in milliseconds;

@@ -15,7 +15,7 @@ use crate::auth::forge::{
 };
 use crate::hub::Refused;
 use crate::limits::HTTP_BODY_BYTES_MAX;
-use crate::message::{Context, Millis};
+use crate::message::{Channel, Context, Millis};
 use crate::protocol::forge::SUBPROTOCOL;
 use crate::router::Purpose;
 use crate::wire::http::Request;
@@ -162,6 +162,7 @@ fn publish(
     let claims = grant.as_ref().map(|grant| &*grant.claims);
     let topic = forge.topic(&Topic { installation, channel, reach, claims });
     let topic = topic.map_err(|missing| ForgeError::not_allowed(missing.to_string()))?;
+    log_scope(&proof, &wanted, is_global, claims, &topic);
     let receipt = hub.publish_event(topic, wanted.payload).map_err(|_: Refused| {
         acceptor.counters.refused_overloaded.add(1);
         ForgeError::overloaded()
@@ -172,6 +173,25 @@ fn publish(
     };
     counter.add(1);
     Ok(Reply::forge_published(receipt.map(|receipt| (receipt.id, receipt.at))))
+}
+
+/// For whoever looks for the reason why two do not hear each other.
+fn log_scope(
+    proof: &Proof,
+    wanted: &forge::Publish<'_>,
+    is_global: bool,
+    claims: Option<&str>,
+    topic: &Channel,
+) {
+    let place = match proof {
+        Proof::Context(context) => &*context.place,
+        Proof::Installation(_) => "none",
+    };
+    tracing::debug!(
+        what = "publish", installation = proof.installation(), place, channel = wanted.channel,
+        global = is_global, overrides = ?wanted.overrides, claims = claims.unwrap_or_default(),
+        topic = topic.as_str(), "a scope"
+    );
 }
 
 fn sign(acceptor: &Acceptor, request: &Request, body: &[u8]) -> Result<Reply, ForgeError> {
@@ -219,7 +239,7 @@ enum Caller {
 
 fn prove(acceptor: &Acceptor, request: &Request, now: Millis) -> Result<Proof, ForgeError> {
     let Ok(Some(header)) = only_value(request, "forge-proxy-authorization") else {
-        let why = "forge-proxy-authorization: Expected once";
+        let why = "the header `forge-proxy-authorization: Forge as=app,id=…` must be there, once";
         return Err(ForgeError::headers(ProxyError::InvalidProxyAuthorization, why));
     };
     let said = ProxyAuthorization::parse(header).map_err(|error| {

@@ -352,6 +352,9 @@ fn preflight(request: &Request) -> Response {
     response.header("Vary", "Origin, Access-Control-Request-Headers")
 }
 
+/// Headers of answers that pages may read, beside those that they always may.
+const EXPOSED_HEADERS: &str = "Content-Range, Preference-Applied, Retry-After, forge-proxy-error";
+
 /// Lets the page that asked read the answer (contract sections 2.1 and 7.5).
 fn allow_origin(response: Response, request: &Request) -> Response {
     let response = match request.method {
@@ -362,5 +365,5 @@ fn allow_origin(response: Response, request: &Request) -> Response {
     response
         .header("Access-Control-Allow-Origin", origin.to_owned())
         .header("Access-Control-Allow-Credentials", "true")
-        .header("Access-Control-Expose-Headers", "Content-Range, Preference-Applied")
+        .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
 }

@@ -160,7 +160,7 @@ async fn publish(
             acceptor.mailbox.release(Slot::Control);
         }
         match refused {
-            Refused::Overloaded => acceptor.counters.refused_overloaded.add(1),
+            Refused::Overloaded | Refused::Late => acceptor.counters.refused_overloaded.add(1),
             Refused::HistoryFull => acceptor.counters.refused_history_queue.add(1),
         }
         ApiError::overloaded()

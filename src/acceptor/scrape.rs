@@ -39,6 +39,8 @@ fn channels(hub: &Hub, text: &mut Text) {
     text.gauge("fanfare_channels", "Channels with subscribers.", directory.channels());
     let help = "Channels without subscribers that keep something for a while.";
     text.gauge("fanfare_channels_kept", help, directory.kept());
+    let help = "Invocations of Forge registered, those that expired meanwhile included.";
+    text.gauge("fanfare_invocations", help, hub.invocations.len());
     let help = "Bytes of publications kept for who subscribes later.";
     text.gauge("fanfare_replay_bytes", help, directory.budget().bytes());
     let help = "Publications that were kept and made room for others before their time.";

@@ -16,6 +16,7 @@ mod jwks;
 mod keys;
 mod pem;
 mod token;
+mod value;
 
 #[cfg(test)]
 mod tests;

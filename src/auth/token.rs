@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::AuthError;
 use super::forge::Audience;
 use super::keys::{KeyAlgorithm, KeyError, Keys};
+use super::value::Plain;
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::{Credential, Role};
 
@@ -69,15 +70,15 @@ pub(super) enum DateError {
 /// Checks `exp` and `nbf` at `now_s` seconds since the epoch. Returns the first whole second at
 /// which the token is no longer valid, where it names one.
 pub(super) fn expiry(
-    exp: Option<&Value>,
-    nbf: Option<&Value>,
+    exp: Option<&Plain>,
+    nbf: Option<&Plain>,
     now_s: u64,
 ) -> Result<Option<u64>, DateError> {
-    let expires_at = exp.map(first_second_after).transpose()?;
+    let expires_at = exp.map(|Plain(exp)| first_second_after(exp)).transpose()?;
     if expires_at.is_some_and(|expires_at| now_s >= expires_at) {
         return Err(DateError::Expired);
     }
-    if let Some(not_before) = nbf {
+    if let Some(Plain(not_before)) = nbf {
         let not_before = not_before.as_f64().ok_or(DateError::Malformed)?;
         if not_before > now_s.saturating_add(NOT_BEFORE_LEEWAY_S) as f64 {
             return Err(DateError::Early);
@@ -144,38 +145,38 @@ struct Signed<'a> {
 #[derive(Deserialize)]
 struct Claims {
     #[serde(default)]
-    sub: Value,
+    sub: Plain,
     #[serde(default)]
-    role: Value,
+    role: Plain,
     #[serde(default)]
-    email: Value,
+    email: Plain,
     #[serde(default, deserialize_with = "present")]
-    exp: Option<Value>,
+    exp: Option<Plain>,
     #[serde(default, deserialize_with = "present")]
-    nbf: Option<Value>,
+    nbf: Option<Plain>,
     #[serde(default)]
-    aud: Value,
+    aud: Plain,
 }
 
 impl Claims {
     fn credential(self, now_s: u64) -> Result<Credential, AuthError> {
         // What proves where somebody is in Forge does not say who somebody is here.
-        if Audience::is_named_in(&self.aud) {
+        if Audience::is_named_in(&self.aud.0) {
             return Err(AuthError::Token);
         }
         let expires_at =
             expiry(self.exp.as_ref(), self.nbf.as_ref(), now_s).map_err(|_| AuthError::Token)?;
         // A role of the wrong type must not fall back to one that is allowed something.
-        let role = match self.role {
+        let role = match self.role.0 {
             Value::Null => Role::Authenticated,
             Value::String(name) => Role::named(&name),
             _ => return Err(AuthError::Token),
         };
-        let id = match self.sub {
+        let id = match self.sub.0 {
             Value::String(id) if !id.is_empty() => id.into_boxed_str(),
             _ => return Err(AuthError::Subject),
         };
-        let email = match self.email {
+        let email = match self.email.0 {
             Value::String(email) => Some(email.into_boxed_str()),
             _ => None,
         };

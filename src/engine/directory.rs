@@ -55,6 +55,8 @@ struct Entry {
     ring: Option<Box<Ring>>,
     /// Until when somebody whose connection was lost counts as listening.
     lingers_until: Millis,
+    /// The timestamp of its latest publication, where they must not run back.
+    stamped: Millis,
     /// Whether it stands in its shard's list of those.
     is_watched: bool,
 }
@@ -148,6 +150,22 @@ pub struct Leave<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Overloaded;
 
+/// Why a publication has no place: nobody gets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unplaced {
+    /// A mailbox concerned has no room.
+    Overloaded,
+    /// Its channel's timestamps must not run back, and another one with a later timestamp was
+    /// faster.
+    Late,
+}
+
+impl From<Overloaded> for Unplaced {
+    fn from(Overloaded: Overloaded) -> Self {
+        Self::Overloaded
+    }
+}
+
 /// What the others in the channel were told of a join or leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Announced {
@@ -218,13 +236,13 @@ impl Directory {
     /// quick. A publication that needs a listener and has none is nowhere afterwards.
     ///
     /// # Errors
-    /// [`Overloaded`] when one of them has no slot: nobody gets it and no offset is used.
+    /// [`Unplaced`]: nobody gets it and no offset is used.
     pub fn publish(
         &self,
         mailboxes: &impl Mailboxes,
         publication: &Arc<Publication>,
         then: impl FnOnce(Audience),
-    ) -> Result<Published, Overloaded> {
+    ) -> Result<Published, Unplaced> {
         let mut shard = self.shard(&publication.channel);
         let entry = match shard.get_mut(&publication.channel) {
             Some(entry) => entry,
@@ -237,10 +255,16 @@ impl Directory {
                 return Ok(Published::default());
             }
         };
-        if publication.content.needs_listener() && !entry.is_listened_to(accepted(publication)) {
-            return Ok(Published::default());
+        if publication.content.needs_listener() {
+            if !entry.is_listened_to(accepted(publication)) {
+                return Ok(Published::default());
+            }
+            if publication.at < entry.stamped {
+                return Err(Unplaced::Late);
+            }
         }
         reserve(mailboxes, &entry.shares)?;
+        entry.stamped = publication.at;
         entry.offset += 1;
         if publication.options.replay_seconds > 0 || entry.ring.is_some() {
             self.keep(publication, entry);
@@ -270,6 +294,8 @@ impl Directory {
             return Err(Overloaded);
         }
         let entry = shard.entry(join.channel.clone()).or_default();
+        // Who was waited for is taken to be this one.
+        entry.lingers_until = 0;
         let mode = join.options.presence;
         // Who is subscribed already stays present as it was.
         let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());

@@ -160,6 +160,11 @@ impl<F: Outgoing> Outbox<F> {
         (frames, (OUTBOX_BYTES_MAX / 2).saturating_sub(self.bytes as usize))
     }
 
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
     /// Frames that wait.
     pub fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.frames.len())

@@ -205,6 +205,7 @@ fn recovery(config: &Config) -> Option<Recovery> {
 fn forge(config: &Config) -> Forge {
     let config::Forge { replay_seconds, linger_ms, .. } = config.forge;
     Forge {
+        start: rand::random(),
         replay_seconds,
         // Who is said to have been reached must be able to fetch it.
         linger: linger_ms.min(u64::from(replay_seconds) * 1_000),

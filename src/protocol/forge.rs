@@ -7,8 +7,9 @@
 //! 2^53 - 1, and answers name it. Members that are not known are passed over.
 //!
 //! - `connect` with `contextToken` is answered with `connected`, `connectionId`, `expiresAt` and
-//!   `replaySeconds`, for how long events are kept: who was away for longer has missed some, and
-//!   nobody can say how many. A later `connect` must be of the same place.
+//!   `replaySeconds`, for how long events are kept: who was away for longer may have missed some;
+//!   and `node`, which tells one start of the node from others: what was kept before is gone. A
+//!   later `connect` must be of the same place.
 //! - `subscribe` with `channel`, and perhaps `global` and `options`, with `subscribed`, `topic` and
 //!   `last`, the newest event that is kept.
 //! - `publish` with `channel` and `payload`, and perhaps `global` and `options`, with `published`,
@@ -17,7 +18,7 @@
 //!
 //! `options` are `token` and `contextOverrides`, and for a subscription `replaySeconds` with
 //! `after`, an event's id: what came later than that is replayed, or all that is younger where it
-//! is not kept any more. What was refused is answered with `error: {message, code}`.
+//! is not kept any more. What was refused is answered with `error: {message, code, detail?}`.
 //!
 //! Unasked come `event` (`topic`, `eventId`, `eventTimestamp`, `payload`, and `replay` with the id
 //! of the request where it is from before) and `subscription_error`, with the code `GAP` where
@@ -94,14 +95,14 @@ pub enum Fault {
     Input(&'static str),
     /// No channel can have this name, for this reason.
     Channel(&'static str),
-    /// The client has not proved that it may.
-    Unauthorized,
+    /// The client has not proved that it may; the text says what is wrong with its proof.
+    Unauthorized(String),
     /// A newer context token is that of another place.
     OtherContext,
     /// A realtime token is no good, for this reason.
     Token(&'static str),
-    /// The event cannot be published from this context.
-    PublishFailed,
+    /// The event cannot be published from this context; the text says why.
+    PublishFailed(String),
     /// The payload is longer than it may be.
     PayloadTooLarge,
     /// The installation does too much.
@@ -242,13 +243,18 @@ pub fn reply(reply: &Reply, id: Option<AckId>) -> Option<String> {
     }
 }
 
-/// The client's context is proved until then, in seconds since the epoch; and events are kept for
-/// so many seconds for who misses them.
-pub fn connected(id: Option<AckId>, key: [u8; 9], expires_at: u64, replay_seconds: u32) -> String {
+/// The client's context is proved until then, in seconds since the epoch. The node, by this start
+/// of it, keeps events for so many seconds for who misses them.
+pub fn connected(
+    id: Option<AckId>,
+    key: [u8; 9],
+    expires_at: u64,
+    (node, replay_seconds): (u64, u32),
+) -> String {
     let name = URL_SAFE_NO_PAD.encode(key);
     let mut out = begin("connected", id);
     let _ = write!(out, r#","connectionId":"{name}","expiresAt":{expires_at}"#);
-    let _ = write!(out, r#","replaySeconds":{replay_seconds}}}"#);
+    let _ = write!(out, r#","replaySeconds":{replay_seconds},"node":"{node:016x}"}}"#);
     out
 }
 
@@ -273,13 +279,13 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
             made = format!("channel: {problem}");
             (made.as_str(), "INVALID_INPUT")
         }
-        Fault::Unauthorized => ("Unauthorized request", "UNAUTHORIZED"),
+        Fault::Unauthorized(_) => ("Unauthorized request", "UNAUTHORIZED"),
         Fault::OtherContext => ("Unauthorized request", "CONTEXT_MISMATCH"),
         Fault::Token(code) => {
             made = format!("Realtime token validation failed: {code}");
             (made.as_str(), *code)
         }
-        Fault::PublishFailed => ("Error publishing event to channel", "PUBLISH_FAILED"),
+        Fault::PublishFailed(_) => ("Error publishing event to channel", "PUBLISH_FAILED"),
         Fault::PayloadTooLarge => ("The payload is too long", "PAYLOAD_TOO_LARGE"),
         Fault::RateLimited => ("RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"),
         Fault::Overloaded => ("The node is overloaded; try again in a second", "OVERLOADED"),
@@ -287,7 +293,12 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
             ("This connection has as many subscriptions as it may", "TOO_MANY_SUBSCRIPTIONS")
         }
     };
-    push_error(&mut out, message, code);
+    let detail = match fault {
+        Fault::Unauthorized(detail) | Fault::PublishFailed(detail) => Some(detail.as_str()),
+        Fault::OtherContext => Some("The token is for another place; connect anew for that"),
+        _ => None,
+    };
+    push_error(&mut out, message, code, detail);
     out
 }
 
@@ -326,7 +337,7 @@ fn subscription_error(topic: &Channel, message: &str, code: &str) -> String {
     let mut out = begin("subscription_error", None);
     out.push_str(r#","topic":"#);
     push_json(&mut out, topic.as_str());
-    push_error(&mut out, message, code);
+    push_error(&mut out, message, code, None);
     out
 }
 
@@ -338,10 +349,15 @@ fn begin(kind: &str, id: Option<AckId>) -> String {
     out
 }
 
-fn push_error(out: &mut String, message: &str, code: &str) {
+fn push_error(out: &mut String, message: &str, code: &str, detail: Option<&str>) {
     out.push_str(r#","error":{"message":"#);
     push_json(out, message);
-    let _ = write!(out, r#","code":"{code}"}}}}"#);
+    let _ = write!(out, r#","code":"{code}""#);
+    if let Some(detail) = detail {
+        out.push_str(r#","detail":"#);
+        push_json(out, detail);
+    }
+    out.push_str("}}");
 }
 
 #[cfg(test)]
@@ -509,8 +525,8 @@ mod tests {
                 json!({ "type": "published", "id": 4, "eventId": null, "eventTimestamp": null }),
             ),
             (
-                Some(connected(None, [0; 9], 1_719_999_999, 60)),
-                json!({ "type": "connected", "connectionId": "AAAAAAAAAAAA", "expiresAt": 1_719_999_999, "replaySeconds": 60 }),
+                Some(connected(None, [0; 9], 1_719_999_999, (5, 60))),
+                json!({ "type": "connected", "connectionId": "AAAAAAAAAAAA", "expiresAt": 1_719_999_999, "replaySeconds": 60, "node": "0000000000000005" }),
             ),
             (
                 Some(error(Some(2), &Fault::Token("TOKEN_EXPIRED"))),

@@ -7,6 +7,7 @@ use rustix::net::{Shutdown, shutdown};
 use super::Worker;
 use super::command::leave_everything;
 use super::conn::{Connection, Kind};
+use super::forge::UNPROVED;
 use super::{polling, recovery, upgrade};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS};
 use crate::message::{App, Transport};
@@ -85,7 +86,12 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reas
         Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, id, &session),
         Kind::Echo | Kind::Closing { .. } => {}
     }
-    worker.send(slot, frame::close(code, ""));
+    let text = match (code, reason) {
+        (Some(UNPROVED), Reason::Expired) => "the context token has expired",
+        (Some(UNPROVED), _) => "no context was proved in time",
+        _ => "",
+    };
+    worker.send(slot, frame::close(code, text));
     worker.schedule(slot);
 }
 

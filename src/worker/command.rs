@@ -93,7 +93,9 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
 pub(super) fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option<AckId>) {
     let text = match worker.connections.by_id(id).map(|connection| &connection.kind) {
         Some(Kind::Forge(_)) => protocol::forge::reply(reply, ack),
-        _ => insforge::reply(reply, ack),
+        // Behind a close nothing may follow (RFC 6455 section 5.5.1).
+        Some(Kind::Closing { .. }) | None => return,
+        Some(_) => insforge::reply(reply, ack),
     };
     if let Some(text) = text {
         worker.send_text(id.slot, &text);
@@ -311,7 +313,7 @@ fn publish(
         history: (!definition.options.ephemeral).then_some(to_keep),
     });
     let (publication, _) = published.map_err(|refused| match refused {
-        Refused::Overloaded => Refusal::Overloaded,
+        Refused::Overloaded | Refused::Late => Refusal::Overloaded,
         Refused::HistoryFull => Refusal::HistoryFull,
     })?;
     worker.counters.publications_socket.add(1);
@@ -335,10 +337,11 @@ pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
     let Some(anyone) = connection.subscriber(id, ANY) else { return };
     let first = std::mem::replace(&mut connection.subscriptions, index::NONE);
     connection.subscribed = 0;
+    let is_waited_for = connection.forge().is_some_and(|client| !client.has_left);
     let lingers_until = worker.hub.clock.monotonic() + worker.hub.forge.linger;
     let mut left = Vec::new();
     worker.index.forget(first, |channel, counted| {
-        let lingers_until = if channel.api() == Api::Forge { lingers_until } else { 0 };
+        let lingers_until = if is_waited_for { lingers_until } else { 0 };
         left.push(Postponed { channel, subscriber: counted_as(&anyone, counted), lingers_until });
     });
     for wish in left {
@@ -407,6 +410,9 @@ pub(super) fn activate(worker: &mut Worker, activation: Activation) -> usize {
         recovery::note_beginning(worker, id, &channel);
     }
     let Some(connection) = worker.connections.by_id(id) else { return 0 };
+    if matches!(connection.kind, Kind::Closing { .. }) {
+        return 0;
+    }
     worker.index.activate(connection.subscriptions, &channel, group);
     let (last, replay) = (activation.replay.last, activation.replay);
     let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present, last };

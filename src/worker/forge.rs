@@ -15,7 +15,9 @@ use crate::wire::frame::{Opcode, frame};
 use crate::wire::json::Document;
 
 /// Close code of a client that has not proved its context, or no longer does.
-const UNPROVED: u16 = 4401;
+pub(super) const UNPROVED: u16 = 4401;
+/// What a client is told that has not begun with that.
+const UNPROVED_YET: &str = "connect with a context token first";
 
 /// A client, and what it has proved.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Forge {
     connect_by: Millis,
     /// The context that it has proved.
     context: Option<Arc<Context>>,
+    /// It said that it leaves, so that nobody waits for it to come back.
+    pub(super) has_left: bool,
     /// Subscriptions that end with their token.
     ending: Vec<Ending>,
 }
@@ -50,6 +54,7 @@ impl Forge {
             heartbeat: Heartbeat::new(now, timings),
             connect_by: now + FORGE_CONNECT_MS,
             context,
+            has_left: false,
             ending: Vec::new(),
         }
     }
@@ -82,10 +87,10 @@ pub(super) fn expires(worker: &mut Worker, slot: u32) -> Option<Millis> {
 
 /// Tells a client that its context is proved.
 pub(super) fn welcome(worker: &mut Worker, id: ConnId, ack: Option<AckId>) {
-    let kept_for = worker.hub.forge.replay_seconds;
+    let node = (worker.hub.forge.start, worker.hub.forge.replay_seconds);
     let Some(client) = client(worker, id) else { return };
     let Some(context) = &client.context else { return };
-    let text = forge::connected(ack, client.key, context.expires_at, kept_for);
+    let text = forge::connected(ack, client.key, context.expires_at, node);
     worker.send_text(id.slot, &text);
     worker.schedule(id.slot);
 }
@@ -100,6 +105,13 @@ pub(super) fn on_pong(worker: &mut Worker, id: ConnId) {
     if let Some(client) = client(worker, id) {
         client.heartbeat.pong(now, &timings);
         worker.schedule(id.slot);
+    }
+}
+
+/// It says that it leaves.
+pub(super) fn on_close(worker: &mut Worker, id: ConnId) {
+    if let Some(client) = client(worker, id) {
+        client.has_left = true;
     }
 }
 
@@ -137,9 +149,10 @@ fn refuse(worker: &mut Worker, id: ConnId, ack: Option<AckId>, fault: &Fault) {
         Fault::RateLimited => &counters.refused_rate_limited,
         Fault::Overloaded => &counters.refused_overloaded,
         Fault::TooManySubscriptions => &counters.refused_subscriptions,
-        Fault::Unauthorized | Fault::OtherContext | Fault::Token(_) | Fault::PublishFailed => {
-            &counters.refused_unauthorized
-        }
+        Fault::Unauthorized(_)
+        | Fault::OtherContext
+        | Fault::Token(_)
+        | Fault::PublishFailed(_) => &counters.refused_unauthorized,
     };
     counter.add(1);
     worker.send_text(id.slot, &forge::error(ack, fault));
@@ -162,7 +175,7 @@ fn carry_out(
         }
         Request::Unsubscribe(topic) => {
             if client(worker, id).is_none_or(|client| client.context.is_none()) {
-                return Err(Fault::Unauthorized);
+                return Err(Fault::Unauthorized(UNPROVED_YET.to_owned()));
             }
             let topic = Channel::topic(topic);
             forget_ending(worker, id, &topic);
@@ -176,7 +189,7 @@ fn connect(worker: &mut Worker, id: ConnId, ack: Option<AckId>, token: &str) -> 
     let now_s = worker.hub.clock.wall() / 1_000;
     let newer = worker.auth.forge.context(token, now_s).map_err(|error| {
         tracing::debug!(%error, "refusing a context token");
-        Fault::Unauthorized
+        Fault::Unauthorized(error.to_string())
     })?;
     let Some(client) = client(worker, id) else { return Ok(()) };
     if client.context.as_ref().is_some_and(|older| !older.is_same_place(&newer)) {
@@ -191,7 +204,11 @@ fn connect(worker: &mut Worker, id: ConnId, ack: Option<AckId>, token: &str) -> 
 fn proved(worker: &mut Worker, id: ConnId) -> Result<Arc<Context>, Fault> {
     let now_s = worker.hub.clock.wall() / 1_000;
     let context = client(worker, id).and_then(|client| client.context.clone());
-    context.filter(|context| now_s < context.expires_at).ok_or(Fault::Unauthorized)
+    let context = context.ok_or_else(|| Fault::Unauthorized(UNPROVED_YET.to_owned()))?;
+    if now_s >= context.expires_at {
+        return Err(Fault::Unauthorized("the context token has expired".to_owned()));
+    }
+    Ok(context)
 }
 
 /// Which topic a client means, if it may do there what it wants to.
@@ -215,21 +232,28 @@ fn find_topic(
     let may_listen = context.reads_global.unwrap_or(!terms.require_scopes);
     let reach = match &to.overrides {
         _ if to.is_global && permission == Permission::Subscribe && !may_listen => {
-            return Err(Fault::Unauthorized);
+            let why = "the context lacks the scope read:app-global-channel:realtime";
+            return Err(Fault::Unauthorized(why.to_owned()));
         }
         _ if to.is_global => Reach::Global,
         _ if permission == Permission::Publish && !context.is_ui => {
-            return Err(Fault::PublishFailed);
+            let why = "only a user interface publishes in its context";
+            return Err(Fault::PublishFailed(why.to_owned()));
         }
         None => Reach::Place(&context),
         Some(entities) => Reach::Entities(&context, entities),
     };
     let claims = grant.as_ref().map(|grant| &*grant.claims);
     let topic = auth.topic(&Topic { installation, channel, reach, claims });
-    let topic = topic.map_err(|_| match permission {
-        Permission::Subscribe => Fault::Unauthorized,
-        Permission::Publish => Fault::PublishFailed,
+    let topic = topic.map_err(|missing| match permission {
+        Permission::Subscribe => Fault::Unauthorized(missing.to_string()),
+        Permission::Publish => Fault::PublishFailed(missing.to_string()),
     })?;
+    let (place, claims) = (&context.place, claims.unwrap_or_default());
+    tracing::debug!(
+        what = permission.name(), installation, %place, channel, global = to.is_global,
+        overrides = ?to.overrides, claims, topic = topic.as_str(), "a scope"
+    );
     Ok((topic, grant))
 }
 

@@ -100,6 +100,7 @@ fn on_message(worker: &mut Worker, id: ConnId, message: Message<'_>) -> ControlF
         Message::Pong(_) => forge::on_pong(worker, id),
         Message::Close(said) => {
             let code = said.map(|(code, _)| code);
+            forge::on_close(worker, id);
             close::gracefully(worker, id.slot, code, Reason::Client);
         }
         Message::Text(text) => match worker.connections.by_id(id).map(|c| &c.kind) {

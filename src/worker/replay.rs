@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::{Worker, recovery};
 use crate::engine::outbox::Outgoing;
-use crate::limits::SWEEP_MS;
+use crate::limits::{FORGE_REPLAY_BYTES_MAX, SWEEP_MS};
 use crate::message::{AckId, Channel, ConnId, Group, Millis, Publication, WorkerId};
 
 /// The worker that sweeps: one is enough.
@@ -40,6 +40,10 @@ pub(super) fn replay(
 ) -> usize {
     let Some(connection) = worker.connections.by_id(id) else { return 0 };
     let (mut frames_left, mut bytes_left) = connection.outbox.free_half();
+    if let Framing::Named(_) = framing {
+        let waiting = connection.outbox.bytes();
+        bytes_left = bytes_left.min(FORGE_REPLAY_BYTES_MAX.saturating_sub(waiting));
+    }
     let mut frames = Vec::with_capacity(publications.len());
     for publication in publications.iter().rev() {
         let frame = match framing {

@@ -4,12 +4,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Audience, jcs};
 use crate::auth::keys::ChannelTokenKey;
 use crate::auth::token;
+use crate::auth::value::Plain;
 use crate::limits::{CLAIMS_BYTES_MAX, TOKEN_BYTES_MAX};
 
 const ISSUER: &str = "fanfare";
@@ -147,7 +147,7 @@ struct NewChannel<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Payload {
-    aud: Value,
+    aud: Plain,
     exp: u64,
     installation_id: Box<str>,
     channel: PayloadChannel,
@@ -213,7 +213,7 @@ fn read(key: &ChannelTokenKey, token: &str) -> Option<(Payload, Box<str>)> {
         return None;
     }
     let payload: Payload = token::object(&token::claims_by(&key.verifies, token)?)?;
-    if Audience::of(&payload.aud) != Some(Audience::Channel) {
+    if Audience::of(&payload.aud.0) != Some(Audience::Channel) {
         return None;
     }
     let claims = canonical_claims(payload.channel.claims.get()).ok()?;
@@ -225,7 +225,8 @@ fn canonical_claims(json: &str) -> Result<String, ClaimsError> {
     if json.len() > CLAIMS_BYTES_MAX {
         return Err(ClaimsError::TooLong);
     }
-    let claims: Value = serde_json::from_str(json).map_err(|_| ClaimsError::NotAnObject)?;
+    let claims = serde_json::from_str(json).map_err(|_| ClaimsError::NotAnObject);
+    let Plain(claims) = claims?;
     if !claims.is_object() {
         return Err(ClaimsError::NotAnObject);
     }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::jcs;
 use crate::auth::token::{object, present};
+use crate::auth::value::Plain;
 use crate::limits::INSTALLATION_BYTES_MAX;
 use crate::message::{Context, Entity};
 
@@ -16,17 +17,17 @@ const READS_GLOBAL: &str = "read:app-global-channel:realtime";
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContextClaims {
-    installation_id: Value,
-    module_key: Value,
-    module_type: Value,
-    context_key: Value,
-    extension: Value,
-    account_id: Value,
-    sub: Value,
+    installation_id: Plain,
+    module_key: Plain,
+    module_type: Plain,
+    context_key: Plain,
+    extension: Plain,
+    account_id: Plain,
+    sub: Plain,
     #[serde(deserialize_with = "present")]
-    scopes: Option<Value>,
+    scopes: Option<Plain>,
     #[serde(deserialize_with = "present")]
-    ui: Option<Value>,
+    ui: Option<Plain>,
 }
 
 impl ContextClaims {
@@ -57,7 +58,7 @@ impl ContextClaims {
             reads_global: self.scopes.map(reads_global).transpose()?,
             is_ui: match self.ui {
                 None => true,
-                Some(Value::Bool(is_ui)) => is_ui,
+                Some(Plain(Value::Bool(is_ui))) => is_ui,
                 Some(_) => return Err("ui must be true or false"),
             },
             expires_at,
@@ -66,7 +67,7 @@ impl ContextClaims {
 }
 
 /// The name of an installation.
-pub(super) fn installation(value: &Value) -> Result<Box<str>, &'static str> {
+pub(super) fn installation(Plain(value): &Plain) -> Result<Box<str>, &'static str> {
     let name = value.as_str().filter(|name| is_installation(name));
     name.map(Into::into)
         .ok_or("installationId must be a string of 1 to 512 bytes without control characters")
@@ -79,7 +80,7 @@ pub(super) fn is_installation(name: &str) -> bool {
     (1..=INSTALLATION_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
 }
 
-fn text(value: Value, problem: &'static str) -> Result<Option<Box<str>>, &'static str> {
+fn text(Plain(value): Plain, problem: &'static str) -> Result<Option<Box<str>>, &'static str> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) if !text.is_empty() => Ok(Some(text.into())),
@@ -88,7 +89,7 @@ fn text(value: Value, problem: &'static str) -> Result<Option<Box<str>>, &'stati
 }
 
 /// An explicit null is an error, since saying nothing of scopes may be allowed more.
-fn reads_global(scopes: Value) -> Result<bool, &'static str> {
+fn reads_global(Plain(scopes): Plain) -> Result<bool, &'static str> {
     const PROBLEM: &str = "scopes must be an array of strings";
     let Value::Array(scopes) = scopes else { return Err(PROBLEM) };
     let scopes: Option<Vec<&str>> = scopes.iter().map(Value::as_str).collect();
@@ -98,7 +99,7 @@ fn reads_global(scopes: Value) -> Result<bool, &'static str> {
 /// Entities, each with the canonical JSON of its identity, as [`Context::entities`] has them.
 type Entities = Box<[(Entity, Box<str>)]>;
 
-fn entities(extension: Value) -> Result<Entities, &'static str> {
+fn entities(Plain(extension): Plain) -> Result<Entities, &'static str> {
     let extension = match extension {
         Value::Null => Map::new(),
         Value::Object(members) => members,

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::cache::{Proof, TokenCache};
 use super::keys::{self, Keys};
 use super::token::{self, DateError};
+use super::value::Plain;
 use crate::limits::{PROOF_S_MAX, TOKEN_BYTES_MAX, TOKEN_CACHE_MAX};
 use crate::message::{Channel, Context};
 
@@ -43,8 +43,8 @@ pub enum ProofError {
     #[error("the token is malformed or its signature is not good")]
     Invalid,
     /// A good token for something else, or for several things.
-    #[error("the token's `aud` is not the one for this")]
-    Audience,
+    #[error("the token is for something else: its `aud` must be `{0}` here")]
+    Audience(&'static str),
     /// `exp` has come.
     #[error("the token has expired")]
     Expired,
@@ -143,18 +143,18 @@ impl ForgeAuth {
 #[serde(rename_all = "camelCase")]
 struct ServiceClaims {
     #[serde(default)]
-    installation_id: Value,
+    installation_id: Plain,
 }
 
 /// What every token says.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(default)]
-    aud: Value,
+    aud: Plain,
     #[serde(default)]
-    exp: Option<Value>,
+    exp: Option<Plain>,
     #[serde(default, deserialize_with = "token::present")]
-    nbf: Option<Value>,
+    nbf: Option<Plain>,
 }
 
 fn remembered<T: Clone>(
@@ -201,8 +201,8 @@ fn proved(
 ) -> Result<(Vec<u8>, u64), ProofError> {
     let claims = token::claims(keys, token).ok_or(ProofError::Invalid)?;
     let envelope: Envelope = token::object(&claims).ok_or(ProofError::Invalid)?;
-    if Audience::of(&envelope.aud) != Some(audience) {
-        return Err(ProofError::Audience);
+    if Audience::of(&envelope.aud.0) != Some(audience) {
+        return Err(ProofError::Audience(audience.name()));
     }
     let expires_at = token::expiry(envelope.exp.as_ref(), envelope.nbf.as_ref(), now_s)?;
     Ok((claims, expires_at.ok_or(ProofError::Claims("exp is missing"))?))

@@ -40,7 +40,7 @@ pub enum ProxyAuthorizationError {
     #[error("expected `Forge` and a list of `key=value`")]
     Scheme,
     /// An element is not a key and a value, both of visible ASCII and neither of them empty.
-    #[error("expected `key=value`, separated by commas")]
+    #[error("expected `key=value`, separated by commas; a key or a value is empty or missing")]
     Element,
     /// A key comes twice.
     #[error("a key comes twice")]

@@ -151,3 +151,27 @@ fn a_rate_holds_where_nobody_is_subscribed() {
     (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, 3_000));
     assert_eq!(directory.kept(), 0);
 }
+
+#[test]
+fn who_comes_back_is_waited_for_no_longer() {
+    let (directory, boxes) = (Directory::default(), Boxes::default());
+    join(&directory, &boxes, 0);
+    leave(&directory, &boxes, 9_000);
+    join(&directory, &boxes, 1_000);
+    leave(&directory, &boxes, 0);
+    assert!(!is_heard(&directory, &boxes, 2_000));
+}
+
+#[test]
+fn timestamps_do_not_run_back_within_a_topic() {
+    let (directory, boxes) = (Directory::default(), Boxes::default());
+    join(&directory, &boxes, 0);
+    let publish = |at| {
+        let content = Content::Event { payload: "\"x\"".into() };
+        let event = Publication::new(MessageId::nil(), topic(), at, content).under(OPTIONS);
+        directory.publish(&boxes, &Arc::new(event), |_| ()).map(|published| published.offset)
+    };
+    assert_eq!((publish(5), publish(5), publish(7)), (Ok(1), Ok(2), Ok(3)));
+    assert_eq!((publish(6), publish(8)), (Err(Unplaced::Late), Ok(4)));
+    assert_eq!(*boxes.delivered.borrow(), 4);
+}

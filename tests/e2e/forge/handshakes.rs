@@ -109,7 +109,11 @@ fn who_is_known_from_the_handshake_is_welcomed_at_once() {
     for _ in 0..2 {
         let mut listener = Listener::dial_with(node.port(), &headers).expect("it is let in");
         let welcome = listener.hear();
-        assert_eq!(keys(&welcome), ["connectionId", "expiresAt", "type"], "{welcome}");
+        assert_eq!(
+            keys(&welcome),
+            ["connectionId", "expiresAt", "node", "replaySeconds", "type"],
+            "{welcome}"
+        );
         assert_eq!(welcome["type"], "connected");
         assert!(welcome["expiresAt"].as_u64().is_some_and(|at| at.abs_diff(soon()) < 30));
         names.push(welcome["connectionId"].clone());

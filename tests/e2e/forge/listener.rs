@@ -1,5 +1,6 @@
 //! A client of Forge's WebSocket that shows every message in its turn.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,22 @@ impl Listener {
         self.websocket.send(Message::binary(bytes.to_vec())).expect("the node takes it");
     }
 
+    /// Says something and leaves in the same breath. Answers the bytes that come then, to the end.
+    pub(crate) fn say_and_leave(mut self, message: &Value) -> Vec<u8> {
+        self.websocket.write(Message::text(message.to_string())).expect("there is room");
+        self.websocket.write(Message::Close(None)).expect("there is room");
+        self.websocket.flush().expect("the node takes it");
+        let mut bytes = Vec::new();
+        self.websocket.get_mut().read_to_end(&mut bytes).expect("the node closes");
+        bytes
+    }
+
+    /// Says that it leaves, and waits until the node does as well.
+    pub(crate) fn leave(mut self) {
+        self.websocket.close(None).expect("the node takes it");
+        while self.hear_text().is_ok() {}
+    }
+
     /// Asks, and waits for what comes next, which must be the answer.
     pub(crate) fn ask(&mut self, message: Value) -> Value {
         let id = self.say(message);
@@ -111,10 +128,16 @@ impl Listener {
         self.ask(message)
     }
 
-    /// What comes next.
+    /// What comes next; of errors without what they say for people.
     pub(crate) fn hear(&mut self) -> Value {
         let text = self.hear_text().unwrap_or_else(|end| panic!("the connection ended: {end:?}"));
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        let mut message: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let error = message.get_mut("error").and_then(Value::as_object_mut);
+        if let Some(detail) = error.and_then(|error| error.remove("detail")) {
+            assert!(detail.as_str().is_some_and(|detail| !detail.is_empty()), "{text}");
+        }
+        message
     }
 
     /// The text that comes next, or the code with which the node closed.

@@ -286,7 +286,11 @@ fn answers_say_what_they_must_and_members_beyond_are_passed_over() {
     for id in [0, ID_MAX] {
         let answer =
             ask(json!({ "type": "connect", "id": id, "contextToken": token, "more": more }));
-        assert_eq!(keys(&answer), ["connectionId", "expiresAt", "id", "type"], "{answer}");
+        assert_eq!(
+            keys(&answer),
+            ["connectionId", "expiresAt", "id", "node", "replaySeconds", "type"],
+            "{answer}"
+        );
         let is_named = answer["connectionId"].as_str().is_some_and(|name| !name.is_empty());
         assert!(is_named, "{answer}");
         assert!(answer["expiresAt"].as_u64().is_some_and(|at| at.abs_diff(soon()) < 30));

@@ -131,3 +131,42 @@ fn a_topic_that_keeps_nothing_replays_nothing_and_waits_for_nobody() {
     wait_until("both are gone", || node.metric("fanfare_connections") == 0);
     assert_eq!(tell(&node, "b"), None, "nobody could fetch it");
 }
+
+#[test]
+fn who_says_goodbye_is_not_waited_for() {
+    let node = node(&[("FANFARE_FORGE_LINGER_MS", "60000")]);
+    let mut listener = Listener::connect(&node, &place());
+    listener.subscribe("room", &json!({}));
+    assert!(tell(&node, "here").is_some());
+    listener.leave();
+    wait_until("it is gone", || node.metric("fanfare_connections") == 0);
+    assert_eq!(tell(&node, "gone"), None);
+
+    let mut cut_off = Listener::connect(&node, &place());
+    cut_off.subscribe("room", &json!({}));
+    drop(cut_off);
+    wait_until("it is gone", || node.metric("fanfare_connections") == 0);
+    assert!(tell(&node, "it may come back").is_some());
+    let mut back = Listener::connect(&node, &place());
+    let topic = back.subscribe("room", &json!({}));
+    back.ask(json!({ "type": "unsubscribe", "topic": topic }));
+    assert_eq!(tell(&node, "it came and left"), None);
+}
+
+#[test]
+fn nothing_follows_a_close() {
+    let node = Node::start();
+    let mut witness = Listener::connect(&node, &place());
+    witness.subscribe("room", &json!({}));
+    tell(&node, "kept");
+    for message in [
+        json!({ "type": "subscribe", "id": 7, "channel": "room", "options": { "replaySeconds": 60 } }),
+        json!({ "type": "unsubscribe", "id": 7, "topic": "none" }),
+    ] {
+        let bytes = Listener::connect(&node, &place()).say_and_leave(&message);
+        let close = bytes.iter().position(|byte| *byte == 0x88).expect("the node closes, too");
+        let behind = &bytes[close + 2 + usize::from(bytes[close + 1])..];
+        assert!(behind.is_empty(), "{}", String::from_utf8_lossy(behind));
+    }
+    assert_eq!(payloads(&mut witness, 1, None), ["kept"]);
+}

@@ -304,3 +304,17 @@ proptest! {
         prop_assert_eq!(verify(&tampered), Err(TokenError::Invalid));
     }
 }
+
+/// The key by which serde_json's raw values know each other: to a reader that honours it, its text
+/// is the value.
+#[test]
+fn no_key_of_claims_stands_for_something_else() {
+    let forge = forge();
+    let honest = forge.sign(&asked(r#"{"filter":{"role":"admin"}}"#), NOW).unwrap();
+    let key = "$serde_json::private::RawValue";
+    let forged = format!(r#"{{"filter":{{"{key}":"{{\"role\":\"admin\"}}"}}}}"#);
+    let forged = forge.sign(&asked(&forged), NOW).unwrap();
+    let claims = |token: &str| forge.channel_token(token, &WANTED, NOW).unwrap().claims;
+    assert_ne!(claims(&honest.token), claims(&forged.token));
+    assert!(claims(&forged.token).contains(key));
+}

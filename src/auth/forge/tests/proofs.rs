@@ -282,14 +282,14 @@ fn a_verified_token_is_remembered_for_what_it_is() {
     let token = hs256(&with(context_claims(), json!({"exp": NOW + 10})).to_string());
     let first = forge.context(&token, NOW).unwrap();
     assert!(Arc::ptr_eq(&first, &forge.context(&token, NOW + 9).unwrap()));
-    assert_eq!(forge.invocation(&token, NOW + 9), Err(ProofError::Audience));
-    assert_eq!(forge.service(&token, NOW + 9), Err(ProofError::Audience));
+    assert_eq!(forge.invocation(&token, NOW + 9), Err(ProofError::Audience("realtime-invocation")));
+    assert_eq!(forge.service(&token, NOW + 9), Err(ProofError::Audience("realtime-service")));
     assert_eq!(forge.context(&token, NOW + 10), Err(ProofError::Expired));
     let service = json!({"aud": "realtime-service", "installationId": "i", "exp": NOW + 10});
     let service = hs256(&service.to_string());
     let first = forge.service(&service, NOW).unwrap();
     assert!(Arc::ptr_eq(&first, &forge.service(&service, NOW + 9).unwrap()));
-    assert_eq!(forge.context(&service, NOW + 9), Err(ProofError::Audience));
+    assert_eq!(forge.context(&service, NOW + 9), Err(ProofError::Audience("realtime")));
     assert_eq!(forge.service(&service, NOW + 10), Err(ProofError::Expired));
 }
 
