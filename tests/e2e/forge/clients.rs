@@ -133,9 +133,7 @@ fn subscribers_are_told_of_a_node_that_died() {
     let mut node = Node::start();
     let subscribers = node.spawn_script("forge_lost.mjs", &[], &[]);
     subscribers.wait_for("ready", LIMIT);
-    node.signal(Signal::KILL);
-    assert_eq!(node.exit_status(LIMIT).code(), None);
-    node.start_again(node.port());
+    node.restart();
     subscribers.succeed(LIMIT);
 }
 

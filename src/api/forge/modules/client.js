@@ -248,8 +248,8 @@ class Link {
         const error = failure(`The connection was closed: ${code} ${reason}`, 'CONNECTION_LOST');
         this.end(Object.assign(error, { closeCode: code }));
       };
-    } catch (error) {
-      this.refused(error);
+    } catch (thrown) {
+      this.refused(thrown instanceof Error ? thrown : new Error(String(thrown)));
     }
   }
 
