@@ -29,7 +29,7 @@ await harness.run(85, async () => {
   const times = client.states.filter(([state]) => state === 'connected').length;
   client.sockets.at(-1).terminate();
   await client.comesBack(times);
-  const areBack = () => client.frames('subscribe').length >= 3 * ears.length;
+  const areBack = () => client.answers('subscribed').length >= 3 * ears.length;
   await until('they subscribed again', areBack);
   await publisher.publish(CHANNEL, 'in the end');
   for (const ear of ears.slice(0, 2)) await forge.hears(ear, ['before', 'after', 'in the end']);
