@@ -64,6 +64,13 @@ impl Node {
         Self::launch(Launch::new(configure, wished))
     }
 
+    /// A node with more in its environment.
+    pub(crate) fn with_env(envs: &'static [(&str, &str)]) -> Self {
+        Self::with(|command| {
+            command.envs(envs.iter().copied());
+        })
+    }
+
     /// A node that the kernel denies io_uring to. Every node is one while the environment has
     /// `FANFARE_TEST_DENY_URING=1`.
     pub(crate) fn without_uring() -> Self {

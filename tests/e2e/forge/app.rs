@@ -40,6 +40,11 @@ pub(crate) fn on_issue(installation: &str, module: &str, issue: &str) -> Value {
     context(json!({ "installationId": installation, "moduleKey": module, "extension": extension }))
 }
 
+/// The place of most tests.
+pub(crate) fn place() -> Value {
+    on_issue("inst-1", "panel", "10001")
+}
+
 /// The claims of a context token.
 pub(crate) fn context(mut claims: Value) -> Value {
     claims["aud"] = json!("realtime");

@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::app::{PROXY, invocation, on_issue, publish};
+use super::app::{PROXY, invocation, place, publish};
 use super::listener::Listener;
 use crate::overload::narrow;
 use crate::support::{Node, sign, wait_until};
@@ -16,10 +16,6 @@ use crate::tcp::{Tcp, request};
 /// Bytes of an event that soon fill an outbox, and so many of them that they fill it.
 const BULK: usize = 200 * 1024;
 const BULKS: usize = 160;
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
 
 fn with(envs: &'static [(&str, &str)]) -> Node {
     Node::with(move |command: &mut Command| {

@@ -7,17 +7,12 @@ use serde_json::{Value, json};
 
 use super::app::{
     ENDPOINTS, Outcome, PROXY, UNAUTHORIZED, call, failure, good_body, invocation,
-    invocation_token, on_issue, outcome, publish, raw_call, refused, refused_at_head,
-    service_token,
+    invocation_token, outcome, place, publish, raw_call, refused, refused_at_head, service_token,
 };
 use super::listener::Listener;
 use crate::support::{ANON_KEY, API_KEY, Node, an_hour_from_now, sign, user_token};
 
 const TRUST: (&str, &str) = ("FANFARE_FORGE_TRUST_NETWORK", "true");
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
 
 fn with(command: &mut Command, envs: &[(&str, &str)]) {
     command.envs(envs.iter().copied());
@@ -197,7 +192,7 @@ fn what_no_user_interface_is_behind_publishes_globally_and_signs() {
 #[test]
 fn global_channels_are_for_those_whose_scopes_say_so() {
     const READ: &str = "read:app-global-channel:realtime";
-    let strict = Node::with(|command| with(command, &[("FANFARE_FORGE_REQUIRE_SCOPES", "true")]));
+    let strict = Node::with_env(&[("FANFARE_FORGE_REQUIRE_SCOPES", "true")]);
     let lenient = Node::start();
     let table = [
         (None, [true, false]),

@@ -1,13 +1,11 @@
 //! The calls of apps over HTTP: what they must look like, and what each fault is answered
 //! (contract sections 1.2 to 1.4, decisions F2, F3, F7, F10, F13, F19 to F23 and F25).
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::app::{
     ENDPOINTS, OVERRIDES, Outcome, PROXY, call, failure, good_body, invocation, invocation_token,
-    on_issue, outcome, raw_call, refused, refused_at_head,
+    outcome, place, raw_call, refused, refused_at_head,
 };
 use crate::support::Node;
 
@@ -186,16 +184,6 @@ const TOKENS: [&str; 7] = [
     r#"{"channelName":"a","claims":{"n":1e300,"m":123456789012345678901234567890}}"#,
 ];
 
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
-
-fn with(name: &'static str, value: &'static str) -> Node {
-    Node::with(move |command: &mut Command| {
-        command.env(name, value);
-    })
-}
-
 /// What comes of a body, on behalf of somebody who may do everything.
 fn outcome_of(node: &Node, endpoint: &str, body: impl AsRef<[u8]>) -> Outcome {
     let authorization = invocation(&place());
@@ -282,7 +270,7 @@ fn the_media_type_of_a_body_does_not_matter() {
 
 #[test]
 fn a_payload_has_as_many_bytes_as_it_may() {
-    let small = with("FANFARE_FORGE_PAYLOAD_BYTES", "1024");
+    let small = Node::with_env(&[("FANFARE_FORGE_PAYLOAD_BYTES", "1024")]);
     for (node, most) in [(&Node::start(), 262_144), (&small, 1_024)] {
         let table = [
             ("x".repeat(most), true),
@@ -371,7 +359,7 @@ fn of_several_faults_the_first_is_told() {
 /// it is told only while the rate allows that.
 #[test]
 fn faults_of_the_body_come_before_the_rate_and_those_of_the_place_behind_it() {
-    let node = with("FANFARE_FORGE_RATE_LIMIT", "1");
+    let node = Node::with_env(&[("FANFARE_FORGE_RATE_LIMIT", "1")]);
     let claims = |value: &str| format!(r#"{{"channelName":"a","claims":{{"a":{value}}}}}"#);
     let too_long = claims(&format!("\"{}\"", "x".repeat(4_096)));
     let faults = [("publish", "{}".to_owned()), ("token", too_long), ("token", claims("1e400"))];

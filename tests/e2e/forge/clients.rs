@@ -117,9 +117,7 @@ mod browser {
 
 #[test]
 fn subscribers_outlive_a_restart() {
-    let mut node = Node::with(|command| {
-        command.env("FANFARE_DRAIN_MS", "500");
-    });
+    let mut node = Node::with_env(&[("FANFARE_DRAIN_MS", "500")]);
     let subscribers = node.spawn_script("forge_restart.mjs", &[], &[]);
     subscribers.wait_for("ready", LIMIT);
     node.signal(Signal::TERM);
@@ -139,28 +137,20 @@ fn subscribers_are_told_of_a_node_that_died() {
 
 /// A node that takes those it lost for present, for longer than any cut in these tests lasts.
 fn lingering() -> Node {
-    Node::with(|command| {
-        command.env("FANFARE_FORGE_LINGER_MS", "60000");
-    })
+    Node::with_env(&[("FANFARE_FORGE_LINGER_MS", "60000")])
 }
 
 /// A node that keeps events for a second.
 fn forgetful() -> Node {
-    Node::with(|command| {
-        command.env("FANFARE_FORGE_REPLAY_SECONDS", "1");
-    })
+    Node::with_env(&[("FANFARE_FORGE_REPLAY_SECONDS", "1")])
 }
 
 /// A node that ends subscriptions with their realtime token.
 fn enforcing() -> Node {
-    Node::with(|command| {
-        command.env("FANFARE_FORGE_ENFORCE_TOKEN_EXPIRY", "true");
-    })
+    Node::with_env(&[("FANFARE_FORGE_ENFORCE_TOKEN_EXPIRY", "true")])
 }
 
 /// A node that allows an installation two operations a second.
 fn limiting() -> Node {
-    Node::with(|command| {
-        command.env("FANFARE_FORGE_RATE_LIMIT", "2");
-    })
+    Node::with_env(&[("FANFARE_FORGE_RATE_LIMIT", "2")])
 }

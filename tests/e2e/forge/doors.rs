@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::app::{
-    Outcome, PROXY, UNAUTHORIZED, call, good_body, invocation, on_issue, outcome, raw_call,
-    refused, refused_at_head,
+    Outcome, PROXY, UNAUTHORIZED, call, good_body, invocation, outcome, place, raw_call, refused,
+    refused_at_head,
 };
 use super::listener::Listener;
 use crate::support::Node;
@@ -15,10 +15,6 @@ use crate::support::Node;
 const INVALID: &str = "Realtime token validation failed: INVALID_TOKEN";
 
 /// Where everybody is.
-pub(crate) fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
-
 /// What a token says, whoever signed it.
 pub(crate) fn claims_of(token: &str) -> Value {
     let claims = token.split('.').nth(1).expect("a token has three parts");

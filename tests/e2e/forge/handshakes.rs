@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::app::{invocation, keys, on_issue, publish, soon};
+use super::app::{invocation, keys, place, publish, soon};
 use super::listener::Listener;
 use crate::support::{Node, sign};
 use crate::tcp::{Response, Tcp, request};
@@ -18,10 +18,6 @@ const UPGRADE: [&str; 5] = [
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
 
 /// What a handshake with further lines is answered.
 fn handshake(node: &Node, lines: &[&str]) -> Response {

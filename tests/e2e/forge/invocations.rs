@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::app::{
-    Outcome, call, good_body, keys, on_issue, outcome, publish, refused, refused_at_head,
+    Outcome, call, good_body, keys, on_issue, outcome, place, publish, refused, refused_at_head,
     service_token,
 };
 use super::listener::Listener;
@@ -60,10 +60,6 @@ const IDS: [(&str, &str); 8] = [
     ("a.b", "a.b"),
     ("run.2024.07", "run.2024.07"),
 ];
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
 
 /// From the usual place, as changed.
 fn registration(change: Value) -> Value {

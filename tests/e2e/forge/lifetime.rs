@@ -1,25 +1,14 @@
 //! What time does to a client of Forge: contexts and realtime tokens expire, and rates are limited.
 
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use jsonwebtoken::get_current_timestamp;
 use serde_json::{Value, json};
 
-use super::app::{call, invocation, on_issue, realtime_token};
+use super::app::{call, invocation, on_issue, place, realtime_token};
 use super::listener::Listener;
 use crate::support::{Node, sign};
-
-fn node(envs: &'static [(&str, &str)]) -> Node {
-    Node::with(move |command: &mut Command| {
-        command.envs(envs.iter().copied());
-    })
-}
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
 
 fn expiring_in(seconds: u64) -> Value {
     let mut place = place();
@@ -70,8 +59,8 @@ fn a_context_is_refreshed_or_ends_with_its_connection() {
 #[test]
 fn a_subscription_ends_with_its_token_where_the_node_is_told_so() {
     const LIFETIME: (&str, &str) = ("FANFARE_FORGE_TOKEN_LIFETIME_S", "4");
-    let strict = node(&[("FANFARE_FORGE_ENFORCE_TOKEN_EXPIRY", "true"), LIFETIME]);
-    let lenient = node(&[LIFETIME]);
+    let strict = Node::with_env(&[("FANFARE_FORGE_ENFORCE_TOKEN_EXPIRY", "true"), LIFETIME]);
+    let lenient = Node::with_env(&[LIFETIME]);
     thread::scope(|scope| {
         scope.spawn(|| outlive_a_token(&strict, true));
         scope.spawn(|| outlive_a_token(&lenient, false));
@@ -111,7 +100,7 @@ fn outlive_a_token(node: &Node, ends: bool) {
 
 #[test]
 fn an_installation_does_so_much_a_second_and_no_more() {
-    let node = node(&[("FANFARE_FORGE_RATE_LIMIT", "5")]);
+    let node = Node::with_env(&[("FANFARE_FORGE_RATE_LIMIT", "5")]);
     let body = json!({ "name": "room", "payload": "x" });
     let header = invocation(&place());
     let refused = || {
@@ -135,7 +124,7 @@ fn an_installation_does_so_much_a_second_and_no_more() {
 
 #[test]
 fn tokens_that_are_no_good_do_not_count_against_the_rate() {
-    let node = node(&[("FANFARE_FORGE_RATE_LIMIT", "5")]);
+    let node = Node::with_env(&[("FANFARE_FORGE_RATE_LIMIT", "5")]);
     let body = json!({ "name": "room", "payload": "x", "options": { "token": "a.b.c" } });
     for _ in 0..30 {
         assert_eq!(call(&node, "publish", &invocation(&place()), &body).status, 401);

@@ -1,31 +1,20 @@
 //! Clients that are silent, nodes that stop, and what is counted (contract sections 3.1 and 3.3).
 
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::app::{invocation, on_issue, publish};
+use super::app::{invocation, place, publish};
 use super::listener::Listener;
 use crate::support::exposition::Exposition;
 use crate::support::{Node, wait_until};
 
 const CLOSED: &str = "fanfare_connections_closed_total";
 
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
-
-fn with(envs: &'static [(&str, &str)]) -> Node {
-    Node::with(move |command: &mut Command| {
-        command.envs(envs.iter().copied());
-    })
-}
-
 #[test]
 fn who_answers_pings_stays_and_who_does_not_is_closed() {
-    let node = with(&[
+    let node = Node::with_env(&[
         ("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "200"),
         ("FANFARE_ENGINE_IO_PING_TIMEOUT_MS", "1500"),
     ]);
@@ -50,7 +39,7 @@ fn who_answers_pings_stays_and_who_does_not_is_closed() {
 
 #[test]
 fn a_node_that_stops_lets_its_clients_go_with_1001() {
-    let mut node = with(&[("FANFARE_DRAIN_MS", "300")]);
+    let mut node = Node::with_env(&[("FANFARE_DRAIN_MS", "300")]);
     let mut clients: Vec<_> = (0..3).map(|_| Listener::connect(&node, &place())).collect();
     clients.push(Listener::dial(node.port()));
     for client in &mut clients[..3] {

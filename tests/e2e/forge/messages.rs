@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::app::{OVERRIDES, UNAUTHORIZED, invocation, keys, on_issue, publish, soon};
+use super::app::{OVERRIDES, UNAUTHORIZED, invocation, keys, on_issue, place, publish, soon};
 use super::listener::Listener;
 use crate::support::{Node, sign};
 
@@ -112,10 +112,6 @@ const NO_OVERRIDES: [&str; 8] = [
     "[7]",
     "[null]",
 ];
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
 
 fn error(id: Option<u64>, message: &str, code: &str) -> Value {
     let mut error = json!({ "type": "error", "error": { "message": message, "code": code } });

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::app::{
-    Outcome, PROXY, call, good_body, invocation, keys, on_issue, outcome, publish, raw_call,
+    Outcome, PROXY, call, good_body, invocation, keys, outcome, place, publish, raw_call,
 };
 use super::listener::Listener;
 use crate::support::Node;
@@ -47,10 +47,6 @@ const BODIES: [&str; 4] = [
 struct Event<'a> {
     #[serde(borrow)]
     payload: &'a RawValue,
-}
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
 }
 
 /// What both hear, which must be the same.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::app::{call, invocation, keys, on_issue, outcome, refused};
-use super::doors::{claims_of, place};
+use super::app::{call, invocation, keys, on_issue, outcome, place, refused};
+use super::doors::claims_of;
 use super::listener::Listener;
 use crate::support::{Node, an_hour_from_now};
 

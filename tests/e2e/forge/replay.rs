@@ -1,22 +1,10 @@
 //! What was before a subscription, and what a lost connection misses.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
-use super::app::{invocation, on_issue, publish};
+use super::app::{invocation, place, publish};
 use super::listener::Listener;
 use crate::support::{Node, wait_until};
-
-fn node(envs: &'static [(&str, &str)]) -> Node {
-    Node::with(move |command: &mut Command| {
-        command.envs(envs.iter().copied());
-    })
-}
-
-fn place() -> Value {
-    on_issue("inst-1", "panel", "10001")
-}
 
 /// Publishes. Answers the id of the event, if there is one.
 fn tell(node: &Node, payload: &str) -> Option<String> {
@@ -99,7 +87,7 @@ fn what_is_published_to_nobody_is_nowhere() {
 
 #[test]
 fn who_was_cut_off_is_waited_for_and_who_left_is_not() {
-    let node = node(&[("FANFARE_FORGE_LINGER_MS", "4000")]);
+    let node = Node::with_env(&[("FANFARE_FORGE_LINGER_MS", "4000")]);
     let mut listener = Listener::connect(&node, &place());
     let topic = listener.subscribe("room", &json!({}));
     let last = tell(&node, "before");
@@ -120,7 +108,10 @@ fn who_was_cut_off_is_waited_for_and_who_left_is_not() {
 
 #[test]
 fn a_topic_that_keeps_nothing_replays_nothing_and_waits_for_nobody() {
-    let node = node(&[("FANFARE_FORGE_REPLAY_SECONDS", "0"), ("FANFARE_FORGE_LINGER_MS", "60000")]);
+    let node = Node::with_env(&[
+        ("FANFARE_FORGE_REPLAY_SECONDS", "0"),
+        ("FANFARE_FORGE_LINGER_MS", "60000"),
+    ]);
     let mut listener = Listener::connect(&node, &place());
     listener.subscribe("room", &json!({}));
     assert!(tell(&node, "a").is_some());
@@ -134,7 +125,7 @@ fn a_topic_that_keeps_nothing_replays_nothing_and_waits_for_nobody() {
 
 #[test]
 fn who_says_goodbye_is_not_waited_for() {
-    let node = node(&[("FANFARE_FORGE_LINGER_MS", "60000")]);
+    let node = Node::with_env(&[("FANFARE_FORGE_LINGER_MS", "60000")]);
     let mut listener = Listener::connect(&node, &place());
     listener.subscribe("room", &json!({}));
     assert!(tell(&node, "here").is_some());

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use super::app::{realtime_token, service_token, soon};
+use super::app::{place, realtime_token, service_token, soon};
 use super::doors::{
-    administers, claims_of, enters_insforge, narrows_publish, narrows_sockets, place,
-    proves_context, proves_invocation, vouches,
+    administers, claims_of, enters_insforge, narrows_publish, narrows_sockets, proves_context,
+    proves_invocation, vouches,
 };
 use crate::support::{
     ANON_KEY, API_KEY, JWT_SECRET, Node, an_hour_from_now, repository, sign, user_token,
