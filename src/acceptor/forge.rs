@@ -15,7 +15,7 @@ use crate::auth::forge::{
 };
 use crate::hub::Refused;
 use crate::limits::HTTP_BODY_BYTES_MAX;
-use crate::message::{Channel, Context, Millis};
+use crate::message::{Context, Millis};
 use crate::protocol::forge::SUBPROTOCOL;
 use crate::router::Purpose;
 use crate::wire::http::Request;
@@ -86,7 +86,8 @@ fn agree(
             return Err(ApiError::http(400, message));
         }
     };
-    let authorization = only_value(request, "authorization").map_err(refused_context)?;
+    let authorization = request.only_header("authorization");
+    let authorization = authorization.map_err(|error| refused_context(&error.to_string()))?;
     let Some(authorization) = authorization else { return Ok((None, protocol)) };
     let now_s = acceptor.hub.clock.wall() / 1_000;
     let forge = &mut acceptor.auth.borrow_mut().forge;
@@ -114,6 +115,9 @@ fn carry_out(
     route: &Route,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
+    if route.needs_admin() {
+        rest::check_admin(acceptor, request, acceptor.hub.clock.wall() / 1_000)?;
+    }
     let refused = |call| move |error: ForgeError| error.reply(call);
     match route {
         Route::Publish => {
@@ -125,8 +129,8 @@ fn carry_out(
             Ok(done.unwrap_or_else(refused(Call::Publish)))
         }
         Route::Token => Ok(sign(acceptor, request, body).unwrap_or_else(refused(Call::Token))),
-        Route::Register(id) => register(acceptor, request, id.as_deref(), body),
-        Route::Revoke(id) => revoke(acceptor, request, id.as_deref()),
+        Route::Register(id) => register(acceptor, id.as_deref(), body),
+        Route::Revoke(id) => revoke(acceptor, id.as_deref()),
         Route::Module(_) | Route::Socket => unreachable!("they are no calls"),
     }
 }
@@ -145,24 +149,18 @@ fn publish(
     let wanted = forge::Publish::parse(body, &mut scratch, is_global, payload_bytes_max)?;
     let forge = &acceptor.auth.borrow().forge;
     let (installation, channel) = (proof.installation(), wanted.channel);
-    let grant = wanted.token.map(|token| {
-        let permission = Permission::Publish;
-        forge.channel_token(token, &Wanted { channel, installation, permission }, now / 1_000)
-    });
+    let permission = Permission::Publish;
+    let asked = Wanted { channel, installation, permission };
+    let grant = wanted.token.map(|token| forge.channel_token(token, &asked, now / 1_000));
     let grant = grant.transpose()?;
     admit(acceptor, &proof)?;
-    let reach = match (&proof, &wanted.overrides) {
-        _ if is_global => Reach::Global,
-        (Proof::Context(context), None) if context.is_ui => Reach::Place(context),
-        (Proof::Context(context), Some(entities)) if context.is_ui => {
-            Reach::Entities(context, entities)
-        }
-        _ => return Err(ForgeError::not_allowed("Only a user interface publishes in its context")),
-    };
+    let reach = Reach::chosen(permission, is_global, proof.context(), wanted.overrides.as_deref());
+    let reach = reach.map_err(|error| ForgeError::not_allowed(error.to_string()))?;
     let claims = grant.as_ref().map(|grant| &*grant.claims);
-    let topic = forge.topic(&Topic { installation, channel, reach, claims });
+    let scope = Topic { installation, channel, reach, claims };
+    let topic = forge.topic(&scope);
     let topic = topic.map_err(|missing| ForgeError::not_allowed(missing.to_string()))?;
-    log_scope(&proof, &wanted, is_global, claims, &topic);
+    tracing::debug!(what = permission.name(), %scope, topic = topic.as_str(), "a scope");
     let receipt = hub.publish_event(topic, wanted.payload).map_err(|_: Refused| {
         acceptor.counters.refused_overloaded.add(1);
         ForgeError::overloaded()
@@ -173,25 +171,6 @@ fn publish(
     };
     counter.add(1);
     Ok(Reply::forge_published(receipt.map(|receipt| (receipt.id, receipt.at))))
-}
-
-/// For whoever looks for the reason why two do not hear each other.
-fn log_scope(
-    proof: &Proof,
-    wanted: &forge::Publish<'_>,
-    is_global: bool,
-    claims: Option<&str>,
-    topic: &Channel,
-) {
-    let place = match proof {
-        Proof::Context(context) => &*context.place,
-        Proof::Installation(_) => "none",
-    };
-    tracing::debug!(
-        what = "publish", installation = proof.installation(), place, channel = wanted.channel,
-        global = is_global, overrides = ?wanted.overrides, claims = claims.unwrap_or_default(),
-        topic = topic.as_str(), "a scope"
-    );
 }
 
 fn sign(acceptor: &Acceptor, request: &Request, body: &[u8]) -> Result<Reply, ForgeError> {
@@ -225,6 +204,13 @@ impl Proof {
             Self::Installation(installation) => installation,
         }
     }
+
+    fn context(&self) -> Option<&Context> {
+        match self {
+            Self::Context(context) => Some(context),
+            Self::Installation(_) => None,
+        }
+    }
 }
 
 /// Who calls.
@@ -238,7 +224,7 @@ enum Caller {
 }
 
 fn prove(acceptor: &Acceptor, request: &Request, now: Millis) -> Result<Proof, ForgeError> {
-    let Ok(Some(header)) = only_value(request, "forge-proxy-authorization") else {
+    let Ok(Some(header)) = request.only_header("forge-proxy-authorization") else {
         let why = "the header `forge-proxy-authorization: Forge as=app,id=…` must be there, once";
         return Err(ForgeError::headers(ProxyError::InvalidProxyAuthorization, why));
     };
@@ -266,7 +252,7 @@ fn prove(acceptor: &Acceptor, request: &Request, now: Millis) -> Result<Proof, F
 fn find_caller(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<Caller, ForgeError> {
     let invalid = |why: String| ForgeError::headers(ProxyError::InvalidCallerCredential, why);
     let given = |name: &'static str| {
-        only_value(request, name).map_err(|problem| invalid(format!("{name}: {problem}")))
+        request.only_header(name).map_err(|error| invalid(format!("{name}: {error}")))
     };
     let (authorization, api_key) = (given("authorization")?, given("x-api-key")?);
     let auth = &mut *acceptor.auth.borrow_mut();
@@ -284,15 +270,6 @@ fn find_caller(acceptor: &Acceptor, request: &Request, now_s: u64) -> Result<Cal
     let token = token.ok_or_else(|| invalid("neither the API key nor a token".to_owned()))?;
     let service = auth.forge.service(token, now_s).map_err(|error| invalid(error.to_string()))?;
     Ok(by_key.unwrap_or(Caller::Service(service)))
-}
-
-/// The value of a header that is not there, or there once.
-fn only_value<'r>(request: &'r Request, name: &str) -> Result<Option<&'r str>, &'static str> {
-    let mut values = request.header_values(name);
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        (_, Some(_)) => Err("Expected once"),
-    }
 }
 
 /// The context of an invocation: signed in its id, or registered under it.
@@ -338,17 +315,10 @@ fn admit(acceptor: &Acceptor, proof: &Proof) -> Result<(), ForgeError> {
 }
 
 /// Registers an invocation, or registers it anew.
-fn register(
-    acceptor: &Acceptor,
-    request: &Request,
-    id: Option<&str>,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
+fn register(acceptor: &Acceptor, id: Option<&str>, body: &[u8]) -> Result<Reply, ApiError> {
     let hub = &acceptor.hub;
-    let now_s = hub.clock.wall() / 1_000;
-    rest::check_admin(acceptor, request, now_s)?;
     let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
-    let Registration { context, ttl_s } = Registration::parse(body, now_s)?;
+    let Registration { context, ttl_s } = Registration::parse(body, hub.clock.wall() / 1_000)?;
     let (context, clock) = (Arc::new(context), hub.clock.monotonic());
     let until = clock + Millis::from(ttl_s) * 1_000;
     hub.invocations.put(id, context.clone(), until, clock).map_err(|_| {
@@ -358,9 +328,8 @@ fn register(
     Ok(Reply::invocation_registered(id, &context))
 }
 
-fn revoke(acceptor: &Acceptor, request: &Request, id: Option<&str>) -> Result<Reply, ApiError> {
+fn revoke(acceptor: &Acceptor, id: Option<&str>) -> Result<Reply, ApiError> {
     let hub = &acceptor.hub;
-    rest::check_admin(acceptor, request, hub.clock.wall() / 1_000)?;
     let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
     match hub.invocations.remove(id, hub.clock.monotonic()) {
         true => Ok(Reply::invocation_revoked()),

@@ -221,10 +221,7 @@ impl Directory {
             return true;
         }
         let mut shard = self.shard(channel);
-        if !shard.contains_key(channel) {
-            shard.insert(channel.clone(), Entry::default());
-        }
-        let Some(entry) = shard.get_mut(channel) else { return false };
+        let entry = shard.entry(channel.clone()).or_default();
         if entry.shares.is_empty() {
             self.watch(channel, entry);
         }

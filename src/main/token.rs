@@ -175,27 +175,23 @@ fn place(context: Context, audience: Audience, ui: Option<bool>) -> Result<Strin
         scopes: scopes.as_deref(),
         ui,
     };
-    let now_s = now_s();
-    let new = NewProof {
-        audience,
-        issued_at: now_s,
-        expires_at: now_s.saturating_add(expires_in),
-        installation: &installation,
-        place: Some(place),
-    };
-    Ok(sign_proof(&secret(node)?, &new)?)
+    proof(audience, &installation, Some(place), (expires_in, node))
 }
 
 fn back_end(service: Service) -> Result<String, Failure> {
     let Service { installation, expires_in, node } = service;
-    let now_s = now_s();
-    let new = NewProof {
-        audience: Audience::Service,
-        issued_at: now_s,
-        expires_at: now_s.saturating_add(expires_in),
-        installation: &installation,
-        place: None,
-    };
+    proof(Audience::Service, &installation, None, (expires_in, node))
+}
+
+fn proof(
+    audience: Audience,
+    installation: &str,
+    place: Option<NewPlace<'_>>,
+    (expires_in, node): (u64, Whereabouts),
+) -> Result<String, Failure> {
+    let issued_at = now_s();
+    let expires_at = issued_at.saturating_add(expires_in);
+    let new = NewProof { audience, issued_at, expires_at, installation, place };
     Ok(sign_proof(&secret(node)?, &new)?)
 }
 

@@ -1,6 +1,8 @@
 //! What callers of Forge Realtime may say, be it over HTTP or over sockets (contract section 4,
 //! decisions F7, F8 and F21).
 
+use std::fmt;
+
 use super::Entity;
 use crate::limits::FORGE_CHANNEL_BYTES_MAX;
 
@@ -35,6 +37,39 @@ pub fn overrides<'n>(names: impl IntoIterator<Item = Option<&'n str>>) -> Option
     }
     Some(entities)
 }
+
+/// Why a realtime token gives nothing. Its text is what callers are told, whatever the interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TokenError {
+    /// It is no realtime token of this installation.
+    Invalid,
+    /// It was one.
+    Expired,
+    /// It is for another channel.
+    ChannelMismatch,
+    /// It is for something else on this channel.
+    MissingPermission,
+}
+
+impl TokenError {
+    /// As callers are told.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Invalid => "INVALID_TOKEN",
+            Self::Expired => "TOKEN_EXPIRED",
+            Self::ChannelMismatch => "CHANNEL_NAME_MISMATCH",
+            Self::MissingPermission => "MISSING_PERMISSION",
+        }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Realtime token validation failed: {}", self.code())
+    }
+}
+
+impl std::error::Error for TokenError {}
 
 #[cfg(test)]
 mod tests {

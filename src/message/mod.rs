@@ -30,7 +30,7 @@ pub use definition::{
     SlowConsumer,
 };
 pub use event_name::event_name_problem;
-pub use forge::{OVERRIDES_PROBLEM, forge_channel_problem, overrides};
+pub use forge::{OVERRIDES_PROBLEM, TokenError, forge_channel_problem, overrides};
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use payload::payload_problem;
 pub use policy::{

@@ -32,7 +32,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::socketio::push_json;
 use crate::message::{
     AckId, Channel, Entity, MessageId, Millis, OVERRIDES_PROBLEM, Publication, Refusal, ReplayWish,
-    Reply, forge_channel_problem, overrides,
+    Reply, TokenError, forge_channel_problem, overrides,
 };
 use crate::wire::json::{Document, Object, Text, Value};
 
@@ -100,7 +100,7 @@ pub enum Fault {
     /// A newer context token is that of another place.
     OtherContext,
     /// A realtime token is no good, for this reason.
-    Token(&'static str),
+    Token(TokenError),
     /// The event cannot be published from this context; the text says why.
     PublishFailed(String),
     /// The payload is longer than it may be.
@@ -281,9 +281,9 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
         }
         Fault::Unauthorized(_) => ("Unauthorized request", "UNAUTHORIZED"),
         Fault::OtherContext => ("Unauthorized request", "CONTEXT_MISMATCH"),
-        Fault::Token(code) => {
-            made = format!("Realtime token validation failed: {code}");
-            (made.as_str(), *code)
+        Fault::Token(error) => {
+            made = error.to_string();
+            (made.as_str(), error.code())
         }
         Fault::PublishFailed(_) => ("Error publishing event to channel", "PUBLISH_FAILED"),
         Fault::PayloadTooLarge => ("The payload is too long", "PAYLOAD_TOO_LARGE"),
@@ -329,8 +329,8 @@ pub fn gap(topic: &Channel, count: Option<u64>) -> String {
 
 /// The news that a subscription has ended with its token.
 pub fn token_expired(topic: &Channel) -> String {
-    let message = "Realtime token validation failed: TOKEN_EXPIRED";
-    subscription_error(topic, message, "TOKEN_EXPIRED")
+    let error = TokenError::Expired;
+    subscription_error(topic, &error.to_string(), error.code())
 }
 
 fn subscription_error(topic: &Channel, message: &str, code: &str) -> String {
@@ -529,7 +529,7 @@ mod tests {
                 json!({ "type": "connected", "connectionId": "AAAAAAAAAAAA", "expiresAt": 1_719_999_999, "replaySeconds": 60, "node": "0000000000000005" }),
             ),
             (
-                Some(error(Some(2), &Fault::Token("TOKEN_EXPIRED"))),
+                Some(error(Some(2), &Fault::Token(TokenError::Expired))),
                 json!({ "type": "error", "id": 2, "error": {
                     "message": "Realtime token validation failed: TOKEN_EXPIRED",
                     "code": "TOKEN_EXPIRED",

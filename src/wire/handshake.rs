@@ -81,20 +81,13 @@ pub fn check(request: &Request) -> Result<Accept, HandshakeError> {
     if !matches!(request.body, BodyKind::None | BodyKind::Sized(0)) {
         return Err(HandshakeError::Body);
     }
-    if only_value(request, "sec-websocket-version") != Some(VERSION) {
+    if request.only_header("sec-websocket-version") != Ok(Some(VERSION)) {
         return Err(HandshakeError::Version);
     }
-    let key = only_value(request, "sec-websocket-key").ok_or(HandshakeError::Key)?.as_bytes();
-    if !is_key(key) {
-        return Err(HandshakeError::Key);
+    match request.only_header("sec-websocket-key") {
+        Ok(Some(key)) if is_key(key.as_bytes()) => Ok(Accept(derive_accept_key(key.as_bytes()))),
+        _ => Err(HandshakeError::Key),
     }
-    Ok(Accept(derive_accept_key(key)))
-}
-
-/// The value of a header that must not be repeated.
-fn only_value<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
-    let mut values = request.header_values(name);
-    values.next().filter(|_| values.next().is_none())
 }
 
 fn is_key(key: &[u8]) -> bool {

@@ -224,36 +224,25 @@ fn find_topic(
     let auth = &worker.auth.forge;
     let wanted = Wanted { channel, installation, permission };
     let grant = to.token.map(|token| auth.channel_token(token, &wanted, now_s)).transpose();
-    let grant = grant.map_err(|error| Fault::Token(error.code()))?;
+    let grant = grant.map_err(Fault::Token)?;
     if !worker.hub.admit_installation(installation) {
         return Err(Fault::RateLimited);
     }
     let terms = &worker.hub.forge;
     let may_listen = context.reads_global.unwrap_or(!terms.require_scopes);
-    let reach = match &to.overrides {
-        _ if to.is_global && permission == Permission::Subscribe && !may_listen => {
-            let why = "the context lacks the scope read:app-global-channel:realtime";
-            return Err(Fault::Unauthorized(why.to_owned()));
-        }
-        _ if to.is_global => Reach::Global,
-        _ if permission == Permission::Publish && !context.is_ui => {
-            let why = "only a user interface publishes in its context";
-            return Err(Fault::PublishFailed(why.to_owned()));
-        }
-        None => Reach::Place(&context),
-        Some(entities) => Reach::Entities(&context, entities),
-    };
+    if to.is_global && permission == Permission::Subscribe && !may_listen {
+        let why = "the context lacks the scope read:app-global-channel:realtime";
+        return Err(Fault::Unauthorized(why.to_owned()));
+    }
+    let reach = Reach::chosen(permission, to.is_global, Some(&context), to.overrides.as_deref());
+    let reach = reach.map_err(|error| Fault::PublishFailed(error.to_string()))?;
     let claims = grant.as_ref().map(|grant| &*grant.claims);
-    let topic = auth.topic(&Topic { installation, channel, reach, claims });
-    let topic = topic.map_err(|missing| match permission {
+    let scope = Topic { installation, channel, reach, claims };
+    let topic = auth.topic(&scope).map_err(|missing| match permission {
         Permission::Subscribe => Fault::Unauthorized(missing.to_string()),
         Permission::Publish => Fault::PublishFailed(missing.to_string()),
     })?;
-    let (place, claims) = (&context.place, claims.unwrap_or_default());
-    tracing::debug!(
-        what = permission.name(), installation, %place, channel, global = to.is_global,
-        overrides = ?to.overrides, claims, topic = topic.as_str(), "a scope"
-    );
+    tracing::debug!(what = permission.name(), %scope, topic = topic.as_str(), "a scope");
     Ok((topic, grant))
 }
 

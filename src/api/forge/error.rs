@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::api::Reply;
-use crate::auth::forge::{ClaimsError, TokenError};
-use crate::message::OVERRIDES_PROBLEM;
+use crate::auth::forge::ClaimsError;
+use crate::message::{OVERRIDES_PROBLEM, TokenError};
 
 /// What was called: a refusal takes its shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

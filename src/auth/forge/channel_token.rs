@@ -1,8 +1,6 @@
 //! Realtime tokens (contract sections 1.6 and 3.3): signed by the node for an app's back end, and
 //! given to who may subscribe to one channel or publish on it with the same claims.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -11,6 +9,7 @@ use crate::auth::keys::ChannelTokenKey;
 use crate::auth::token;
 use crate::auth::value::Plain;
 use crate::limits::{CLAIMS_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::message::TokenError;
 
 const ISSUER: &str = "fanfare";
 
@@ -57,39 +56,6 @@ pub struct Grant {
     /// When it expires, in seconds since the epoch.
     pub expires_at: u64,
 }
-
-/// Why a token gives nothing. Its text is what callers are told, whatever the interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TokenError {
-    /// It is no realtime token of this installation.
-    Invalid,
-    /// It was one.
-    Expired,
-    /// It is for another channel.
-    ChannelMismatch,
-    /// It is for something else on this channel.
-    MissingPermission,
-}
-
-impl TokenError {
-    /// As callers are told.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Invalid => "INVALID_TOKEN",
-            Self::Expired => "TOKEN_EXPIRED",
-            Self::ChannelMismatch => "CHANNEL_NAME_MISMATCH",
-            Self::MissingPermission => "MISSING_PERMISSION",
-        }
-    }
-}
-
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Realtime token validation failed: {}", self.code())
-    }
-}
-
-impl std::error::Error for TokenError {}
 
 /// A token to be signed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,7 +13,7 @@ use super::keys::{self, Keys};
 use super::token::{self, DateError};
 use super::value::Plain;
 use crate::limits::{PROOF_S_MAX, TOKEN_BYTES_MAX, TOKEN_CACHE_MAX};
-use crate::message::{Channel, Context};
+use crate::message::{Channel, Context, TokenError};
 
 mod audience;
 mod channel_token;
@@ -27,11 +27,11 @@ mod topic;
 mod tests;
 
 pub use audience::Audience;
-pub use channel_token::{ClaimsError, Grant, NewToken, Permission, Signed, TokenError, Wanted};
+pub use channel_token::{ClaimsError, Grant, NewToken, Permission, Signed, Wanted};
 pub use context::ContextClaims;
 pub use mint::{MintError, NewPlace, NewProof, sign_proof};
 pub use proxy::{As, ProxyAuthorization, ProxyAuthorizationError, Subject};
-pub use topic::{MissingEntity, Reach, Topic};
+pub use topic::{MissingEntity, NoInterface, Reach, Topic};
 
 /// Seconds by which an issuer's clock may be ahead of ours before its longest tokens are refused.
 const LIFETIME_LEEWAY_S: u64 = 30;

@@ -4,12 +4,14 @@
 //! claims, and nobody else. The tuple of the five, as canonical JSON, is hashed with a key of the
 //! node's own: nodes with one secret agree on a topic's id, and nobody can make one from outside.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 
 use super::context::push_entities;
-use super::jcs;
+use super::{Permission, jcs};
 use crate::auth::keys::Keys;
 use crate::message::{Channel, Context, Entity};
 
@@ -42,11 +44,47 @@ pub enum Reach<'a> {
     Entities(&'a Context, &'a [Entity]),
 }
 
+impl<'a> Reach<'a> {
+    /// From where a caller means a channel. In its own context a caller may listen in any case, and
+    /// publish where a user interface is behind it.
+    ///
+    /// # Errors
+    /// [`NoInterface`], also where there is no context at all.
+    pub fn chosen(
+        permission: Permission,
+        is_global: bool,
+        context: Option<&'a Context>,
+        overrides: Option<&'a [Entity]>,
+    ) -> Result<Self, NoInterface> {
+        if is_global {
+            return Ok(Self::Global);
+        }
+        let may = |context: &&Context| context.is_ui || permission == Permission::Subscribe;
+        let context = context.filter(may).ok_or(NoInterface)?;
+        Ok(overrides.map_or(Self::Place(context), |selected| Self::Entities(context, selected)))
+    }
+}
+
+/// Somebody publishes in a context who is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("Only a user interface publishes in its context")]
+pub struct NoInterface;
+
 /// A context lacks an entity that was selected. All contexts without it would meet if its absence
 /// counted as a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the context has no {}", .0.name())]
 pub struct MissingEntity(pub Entity);
+
+/// For whoever looks for the reason why two do not hear each other: what is compared.
+impl fmt::Display for Topic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match tuple(self) {
+            Ok(tuple) => f.write_str(&tuple),
+            Err(missing) => missing.fmt(f),
+        }
+    }
+}
 
 /// The channel of a topic.
 pub(super) fn channel(keys: &Keys, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {

@@ -71,6 +71,18 @@ impl Request {
         self.header_values(name).next()
     }
 
+    /// The value of the header called `name` (in lower case), which must not be repeated.
+    ///
+    /// # Errors
+    /// [`Repeated`], where it is.
+    pub fn only_header(&self, name: &str) -> Result<Option<&str>, Repeated> {
+        let mut values = self.header_values(name);
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            (_, Some(_)) => Err(Repeated),
+        }
+    }
+
     /// The values of all headers called `name` (in lower case), in the order that they came in.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers.iter().filter(move |(header, _)| *header == name).map(|(_, value)| value)
@@ -81,6 +93,11 @@ impl Request {
         target::query_value(self.query.as_deref()?, name)
     }
 }
+
+/// A header comes more often than it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("Expected once")]
+pub struct Repeated;
 
 /// Names neither query nor headers, which carry tokens.
 impl fmt::Debug for Request {

@@ -9,7 +9,7 @@ mod response;
 mod target;
 
 pub use body::BodyDecoder;
-pub use head::{BodyKind, Method, Request, parse_head};
+pub use head::{BodyKind, Method, Repeated, Request, parse_head};
 pub use response::{Body, Response, continue_100, reason};
 pub use target::{decode_segment, query_pairs};
 
