@@ -169,6 +169,18 @@ pub const FORGE_LINGER_MS_MAX: u64 = 600_000;
 /// Operations a second of one installation that Forge itself allows (`forge.rate_limit = "forge"`).
 pub const FORGE_RATE_LIMIT: u32 = 50;
 
+/// Longest id of an M2 resource, in bytes. A longer one is refused.
+pub const M2_RESOURCE_BYTES_MAX: usize = 512;
+/// Longest name of an organization, project, world, launch context or user of M2, in bytes. A
+/// longer one is refused with 400, or 401 where a token holds it.
+pub const M2_HEADER_BYTES_MAX: usize = 255;
+/// Longest value of a `Sec-WebSocket-Protocol` of M2 that is decoded, in bytes: decoding takes
+/// quadratic time. A longer one is passed over like any that is not ours.
+pub const M2_SUBPROTOCOL_BYTES_MAX: usize = 8 * 1024;
+/// How far ahead of the node's clock a version may be that a writer gives, in milliseconds: beyond
+/// it the write is refused with 400, since every later one would have to be later still.
+pub const M2_VERSION_AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
 /// Policies of one side. More are refused as `INVALID_INPUT`.
 pub const POLICIES_MAX: usize = 64;
 /// Roles that one policy names. More are refused as `INVALID_INPUT`.

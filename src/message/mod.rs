@@ -10,6 +10,7 @@ mod definition;
 mod event_name;
 mod forge;
 mod history;
+mod m2;
 mod payload;
 mod policy;
 mod publication;
@@ -32,6 +33,10 @@ pub use definition::{
 pub use event_name::event_name_problem;
 pub use forge::{OVERRIDES_PROBLEM, TokenError, forge_channel_problem, overrides};
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
+pub use m2::{
+    Document, DocumentKey, DocumentWrite, Load, Party, ResourceKind, Scope, m2_name_problem,
+    resource_id_problem,
+};
 pub use payload::payload_problem;
 pub use policy::{
     Action, Judgement, Permissions, Policy, PolicyCommand, Question, RuleVersions, Verdict,
@@ -52,6 +57,8 @@ pub enum Api {
     Insforge,
     /// Forge Realtime.
     Forge,
+    /// M2 Realtime.
+    M2,
 }
 
 /// A channel: its name, and the interface whose clients say it so.
@@ -72,6 +79,23 @@ impl Channel {
         Self { api: Api::Forge, name: format!("installation:{id}").into() }
     }
 
+    /// The channel of an M2 resource, in a [`Scope`] as its channels begin.
+    pub fn resource(scope: &str, kind: ResourceKind, id: &str) -> Self {
+        Self { api: Api::M2, name: [scope, kind.name(), "/", id].concat().into() }
+    }
+
+    /// The channel of an M2 resource, by the name of the channel.
+    pub fn resource_named(name: &str) -> Self {
+        Self { api: Api::M2, name: name.into() }
+    }
+
+    /// The kind and the id of the M2 resource whose channel it is.
+    pub fn resource_parts(&self) -> Option<(ResourceKind, &str)> {
+        // Behind organization, project, launch context and world, none of which has a slash.
+        let mut parts = self.name.splitn(6, '/').skip(4);
+        Some((ResourceKind::named(parts.next()?)?, parts.next()?))
+    }
+
     /// Whose it is.
     pub fn api(&self) -> Api {
         self.api
@@ -87,6 +111,7 @@ impl Channel {
         match self.api {
             Api::Insforge => &[Group::InsforgeDocumented, Group::InsforgeSdk],
             Api::Forge => &[Group::Forge],
+            Api::M2 => &[Group::M2],
         }
     }
 }
@@ -208,17 +233,30 @@ pub enum Group {
     InsforgeSdk,
     /// Forge: `{type,topic,eventId,eventTimestamp,payload}`.
     Forge,
+    /// M2: `{userId,resource,data,version}`.
+    M2,
 }
 
 impl Group {
     /// How many there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
     /// All of them, in index order.
-    pub const ALL: [Self; Self::COUNT] = [Self::InsforgeDocumented, Self::InsforgeSdk, Self::Forge];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::InsforgeDocumented, Self::InsforgeSdk, Self::Forge, Self::M2];
+    /// The most that one interface has.
+    pub const PER_API: usize = 2;
 
-    /// As an index into per-group tables.
+    /// As an index into tables of all groups.
     pub fn index(self) -> usize {
         self as usize
+    }
+
+    /// As an index into a channel's tables: its place among the groups of its interface.
+    pub fn place(self) -> usize {
+        match self {
+            Self::InsforgeDocumented | Self::Forge | Self::M2 => 0,
+            Self::InsforgeSdk => 1,
+        }
     }
 }
 

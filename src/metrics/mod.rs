@@ -75,6 +75,8 @@ counters! {
             "Connections open at the moment.";
         forge_websockets: "gauge" "fanfare_connections" "api=\"forge\",transport=\"websocket\""
             "Connections open at the moment.";
+        m2_websockets: "gauge" "fanfare_connections" "api=\"m2\",transport=\"websocket\""
+            "Connections open at the moment.";
         conformance_websockets:
             "gauge" "fanfare_connections" "api=\"conformance\",transport=\"websocket\""
             "Connections open at the moment.";
@@ -105,6 +107,8 @@ counters! {
             "Subscriptions at the moment.";
         forge_subscriptions: "gauge" "fanfare_subscriptions" "api=\"forge\""
             "Subscriptions at the moment.";
+        m2_subscriptions: "gauge" "fanfare_subscriptions" "api=\"m2\""
+            "Subscriptions at the moment.";
         publications_http:
             "counter" "fanfare_publications_total" "api=\"insforge\",source=\"http\""
             "Publications accepted.";
@@ -115,8 +119,14 @@ counters! {
             "Publications accepted.";
         events_socket: "counter" "fanfare_publications_total" "api=\"forge\",source=\"socket\""
             "Publications accepted.";
+        documents_written: "counter" "fanfare_publications_total" "api=\"m2\",source=\"http\""
+            "Publications accepted.";
         events_unheard: "counter" "fanfare_events_unheard_total" ""
             "Forge events that nobody was subscribed to, and that were answered with null.";
+        documents_stale: "counter" "fanfare_documents_stale_total" ""
+            "Writes of documents that were dropped because there was a later version.";
+        documents_loaded: "counter" "fanfare_documents_loaded_total" ""
+            "Reads of the store for a subscriber of a resource.";
         refused_overloaded: "counter" "fanfare_refusals_total" "reason=\"overloaded\""
             "Commands and requests refused, by reason.";
         refused_invalid: "counter" "fanfare_refusals_total" "reason=\"invalid\""

@@ -390,6 +390,7 @@ fn subscriptions(counters: &Counters, api: Api) -> &Counter {
     match api {
         Api::Insforge => &counters.subscriptions,
         Api::Forge => &counters.forge_subscriptions,
+        Api::M2 => &counters.m2_subscriptions,
     }
 }
 
