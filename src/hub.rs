@@ -316,6 +316,9 @@ impl Hub {
 /// The WebSocket frame of a publication for one group. Long-polling uses the same bytes past the
 /// frame header.
 pub fn encode(publication: &Publication, group: Group) -> FrameBytes {
+    if let Content::Document { frame, .. } = &publication.content {
+        return frame.clone();
+    }
     let text = protocol::encode(publication, group);
     wire::frame::frame(wire::frame::Opcode::Text, &[text.as_bytes()]).into()
 }

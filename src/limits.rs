@@ -177,6 +177,28 @@ pub const M2_HEADER_BYTES_MAX: usize = 255;
 /// Longest value of a `Sec-WebSocket-Protocol` of M2 that is decoded, in bytes: decoding takes
 /// quadratic time. A longer one is passed over like any that is not ours.
 pub const M2_SUBPROTOCOL_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of current documents that the directory knows of the resources that somebody is subscribed
+/// to, frames and [`M2_RETAINED_OVERHEAD_BYTES`] counted. What there is no room for is read from the
+/// store for each new subscriber, counted.
+pub const M2_RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a document that is known counts for besides its frame.
+pub const M2_RETAINED_OVERHEAD_BYTES: usize = 256;
+/// Writes of documents waiting for the store. At the bound a write is answered 503 with
+/// Retry-After and counted.
+pub const DOCUMENT_QUEUE_MAX: usize = 4_096;
+/// Bytes of them; the same happens at the bound.
+pub const DOCUMENT_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Documents written in one commit; the rest is written in the next.
+pub const DOCUMENT_BATCH_MAX: usize = 512;
+/// Documents that are kept, deleted ones of the last day included. At the bound a new one is
+/// refused with 507 and counted.
+pub const DOCUMENTS_MAX: u64 = 10_000_000;
+/// How long a deleted document's last version is remembered, in milliseconds, so that one that is
+/// made again has a later one, even where the clock was set back.
+pub const DOCUMENT_TOMBSTONE_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Reads of the store for new subscribers that each worker may have under way. Beyond it they wait
+/// in the worker, no more than it has subscriptions.
+pub const LOADS_PER_WORKER_MAX: usize = 512;
 /// How far ahead of the node's clock a version may be that a writer gives, in milliseconds: beyond
 /// it the write is refused with 400, since every later one would have to be later still.
 pub const M2_VERSION_AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
@@ -204,7 +226,7 @@ pub const POLICY_COMPARISONS_MAX: usize = 4_000_000;
 pub const POLICY_VALUE_BYTES_MAX: i32 = 256 * 1024;
 /// Questions waiting for the thread that evaluates policies. At the bound a command that needs an
 /// answer is refused with `OVERLOADED` and counted.
-pub const POLICY_QUEUE_MAX: usize = 1_024;
+pub const POLICY_QUEUE_MAX: usize = 768;
 /// Verdicts that each worker remembers. At the bound it forgets them all and asks again.
 pub const VERDICTS_MAX: usize = 16_384;
 /// Commands of one connection that wait behind a verdict. At the bound further ones are refused
@@ -338,7 +360,7 @@ const _: () = assert!(
     "what one turn adds leaves a connection that keeps up far from the bound"
 );
 const _: () = assert!(
-    2 * POLICY_QUEUE_MAX <= MAILBOX_CONTROL_MAX / 2,
+    2 * POLICY_QUEUE_MAX + LOADS_PER_WORKER_MAX <= MAILBOX_CONTROL_MAX / 2,
     "answers to come leave a mailbox the places without which a worker stops reading"
 );
 const _: () = assert!(COMMANDS_WAITING_BYTES_MAX > MESSAGE_BYTES_MAX, "any command may wait");

@@ -96,6 +96,8 @@ impl Verdict {
         for (frame, goes) in waiting.into_iter().zip(self.goes) {
             let (channel, count, was_said) = match (frame.gap(), frame.expendable()) {
                 (Some((channel, count)), _) => (channel.clone(), count, true),
+                // The latest document says all that the ones before it did.
+                (None, Some(publication)) if goes && publication.content.is_state() => continue,
                 (None, Some(publication)) if goes => (publication.channel.clone(), 1, false),
                 _ => {
                     stays.push(Some(frame));
@@ -128,11 +130,13 @@ struct Notice {
 /// What a publication is about, where a later one about the same makes it outdated.
 fn subject<F: Outgoing>(frame: &F) -> Option<(&str, &str)> {
     let publication = frame.expendable()?;
+    if publication.options.slow_consumer != SlowConsumer::Latest {
+        return None;
+    }
     match &publication.content {
-        Content::Message { event, .. }
-            if publication.options.slow_consumer == SlowConsumer::Latest =>
-        {
-            Some((publication.channel.as_str(), event))
+        Content::Message { event, .. } => Some((publication.channel.as_str(), event)),
+        Content::Document { audience, .. } => {
+            Some((publication.channel.as_str(), audience.as_deref().unwrap_or_default()))
         }
         _ => None,
     }

@@ -14,10 +14,10 @@ use super::Mailboxes;
 use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
 use super::replay::{Budget, Ring, accepted};
-use crate::limits::SWEEP_STEPS;
+use crate::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES, SWEEP_STEPS};
 use crate::message::{
-    AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery,
-    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Replay, ReplayWish,
+    AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Current, Deactivation,
+    Delivery, Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Replay, ReplayWish,
     Snapshot, Transport, WorkerId,
 };
 
@@ -31,6 +31,8 @@ pub struct Directory {
     shards: Box<[Shard]>,
     hasher: RandomState,
     budget: Budget,
+    /// Of the current documents that it knows.
+    retained: Budget,
 }
 
 /// A part of the channels.
@@ -53,6 +55,8 @@ struct Entry {
     bucket: Bucket,
     /// What it keeps for who subscribes later.
     ring: Option<Box<Ring>>,
+    /// The document that it has for everybody, as long as anybody is subscribed.
+    current: Current,
     /// Until when somebody whose connection was lost counts as listening.
     lingers_until: Millis,
     /// The timestamp of its latest publication, where they must not run back.
@@ -65,8 +69,10 @@ struct Entry {
 #[derive(Debug)]
 struct Share {
     worker: WorkerId,
-    websocket: [u32; Group::COUNT],
-    polling: [u32; Group::COUNT],
+    /// By the groups' places.
+    websocket: [u32; Group::PER_API],
+    /// The same.
+    polling: [u32; Group::PER_API],
     /// Subscribers whose connection was cut and who may come back: they are in no audience, but
     /// the worker is given what they miss.
     away: u32,
@@ -75,8 +81,8 @@ struct Share {
 impl Share {
     fn count(&mut self, group: Group, transport: Transport) -> &mut u32 {
         match transport {
-            Transport::WebSocket => &mut self.websocket[group.index()],
-            Transport::Polling => &mut self.polling[group.index()],
+            Transport::WebSocket => &mut self.websocket[group.place()],
+            Transport::Polling => &mut self.polling[group.place()],
         }
     }
 
@@ -194,7 +200,8 @@ pub struct Published {
 impl Default for Directory {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        Self { shards, hasher: RandomState::new(), budget: Budget::default() }
+        let retained = Budget::new(M2_RETAINED_BYTES_MAX);
+        Self { shards, hasher: RandomState::new(), budget: Budget::default(), retained }
     }
 }
 
@@ -206,7 +213,7 @@ impl Directory {
         let mut groups = Groups::default();
         for share in shard.get(channel).into_iter().flat_map(|entry| &entry.shares) {
             for &group in channel.groups() {
-                if share.websocket[group.index()] + share.polling[group.index()] > 0 {
+                if share.websocket[group.place()] + share.polling[group.place()] > 0 {
                     groups.insert(group);
                 }
             }
@@ -256,7 +263,7 @@ impl Directory {
             if !entry.is_listened_to(accepted(publication)) {
                 return Ok(Published::default());
             }
-            if publication.at < entry.stamped {
+            if publication.content.is_stamped_in_order() && publication.at < entry.stamped {
                 return Err(Unplaced::Late);
             }
         }
@@ -265,6 +272,10 @@ impl Directory {
         entry.offset += 1;
         if publication.options.replay_seconds > 0 || entry.ring.is_some() {
             self.keep(publication, entry);
+        }
+        if let Content::Document { audience: None, exists, .. } = &publication.content {
+            let current = if *exists { Current::Known(publication.clone()) } else { Current::Absent };
+            entry.retain(current, &self.retained);
         }
         let posted = entry.post(mailboxes, publication);
         let published = Published { offset: entry.offset, audience: entry.audience() };
@@ -318,6 +329,7 @@ impl Directory {
             presence,
             present,
             replay,
+            current: entry.current.clone(),
         });
         let mut posted = Posted::default();
         let told = Announced::of(mode, newcomer.is_some(), announced);
@@ -422,6 +434,24 @@ impl Directory {
         self.let_go(&mut shard, channel);
     }
 
+    /// Takes note of the document that a resource has for everybody, where somebody is subscribed
+    /// and nothing is known yet: what is known was published, and is no older.
+    pub fn learn(&self, resource: &Channel, current: &Current) {
+        let mut shard = self.shard(resource);
+        if let Some(entry) = shard.get_mut(resource)
+            && matches!(entry.current, Current::Unknown)
+        {
+            entry.retain(current.clone(), &self.retained);
+        }
+    }
+
+    /// Takes note that a resource has no document for everybody any more, without telling anybody.
+    pub fn forget(&self, resource: &Channel) {
+        if let Some(entry) = self.shard(resource).get_mut(resource) {
+            entry.retain(Current::Absent, &self.retained);
+        }
+    }
+
     /// Who is there, and how many, where anybody is.
     pub fn present(&self, channel: &Channel) -> Option<(Arc<Snapshot>, usize)> {
         let mut shard = self.shard(channel);
@@ -443,7 +473,7 @@ impl Directory {
                 }
                 entry.is_watched = false;
                 if entry.shares.is_empty() {
-                    entries.remove(&channel);
+                    self.remove(&mut entries, &channel);
                 }
             }
         }
@@ -462,6 +492,11 @@ impl Directory {
     /// What all channels keep for who subscribes later.
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// The current documents that are known.
+    pub fn retained(&self) -> &Budget {
+        &self.retained
     }
 
     fn count(&self, is_one: impl Fn(&Entry) -> bool) -> usize {
@@ -494,9 +529,15 @@ impl Directory {
             return;
         };
         if entry.keeps_nothing() {
-            entries.remove(channel);
+            self.remove(entries, channel);
         } else {
             self.watch(channel, entry);
+        }
+    }
+
+    fn remove(&self, entries: &mut HashMap<Channel, Entry>, channel: &Channel) {
+        if let Some(mut entry) = entries.remove(channel) {
+            entry.retain(Current::Unknown, &self.retained);
         }
     }
 
@@ -547,6 +588,17 @@ impl Entry {
             PresenceMode::Full => (self.presence.snapshot(), self.presence.count()),
             PresenceMode::Count => (Arc::default(), self.presence.count()),
             PresenceMode::Off => (Arc::default(), 0),
+        }
+    }
+
+    /// Knows this from here on of its document. Where there is no room for it, nothing is known.
+    fn retain(&mut self, current: Current, retained: &Budget) {
+        let before = std::mem::take(&mut self.current);
+        retained.give(weight(&before));
+        if retained.take(weight(&current)) {
+            self.current = current;
+        } else {
+            retained.count_evicted();
         }
     }
 
@@ -606,6 +658,14 @@ impl Entry {
         debug_assert!(*count > 0, "a subscriber is uncounted once");
         *count = count.saturating_sub(1);
         self.tidy(at);
+    }
+}
+
+/// Bytes that a document counts for that is known.
+fn weight(current: &Current) -> usize {
+    match current {
+        Current::Known(publication) => M2_RETAINED_OVERHEAD_BYTES + publication.content.bytes(),
+        Current::Unknown | Current::Absent => 0,
     }
 }
 

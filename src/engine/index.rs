@@ -32,7 +32,8 @@ pub struct Listener {
 struct List {
     channel: Channel,
     subscriptions: u32,
-    groups: [Vec<Listener>; Group::COUNT],
+    /// By the groups' places.
+    listeners: [Vec<Listener>; Group::PER_API],
 }
 
 /// How the directory counts a subscription.
@@ -86,6 +87,11 @@ struct Subscription {
 }
 
 impl Index {
+    /// Whether a connection hears a channel: its subscription was activated and has not ended.
+    pub fn hears(&self, first: u32, channel: &Channel) -> bool {
+        self.find(first, channel).is_some_and(|id| self.subscription(id).position != NONE)
+    }
+
     /// How a connection is counted as subscribed.
     pub fn counted(&self, first: u32, channel: &Channel) -> Option<Counted> {
         self.find(first, channel).and_then(|id| self.subscription(id).counted.get())
@@ -131,7 +137,7 @@ impl Index {
         subscription.pending -= 1;
         let listener = Listener { connection: subscription.connection, subscription: id };
         let list = subscription.list;
-        let listeners = &mut self.list_mut(list).groups[group.index()];
+        let listeners = &mut self.list_mut(list).listeners[group.place()];
         let position = place(listeners.len());
         listeners.push(listener);
         let subscription = self.subscription_mut(id);
@@ -184,7 +190,7 @@ impl Index {
     /// Who hears a channel in a group.
     pub fn listeners(&self, channel: &Channel, group: Group) -> &[Listener] {
         match self.channels.get(channel) {
-            Some(list) => &self.list(*list).groups[group.index()],
+            Some(list) => &self.list(*list).listeners[group.place()],
             None => &[],
         }
     }
@@ -233,7 +239,7 @@ impl Index {
             Some(list) => *list,
             None => {
                 let empty =
-                    List { channel: channel.clone(), subscriptions: 0, groups: Default::default() };
+                    List { channel: channel.clone(), subscriptions: 0, listeners: Default::default() };
                 let list = self.lists.insert(empty);
                 self.channels.insert(channel.clone(), list);
                 list
@@ -259,7 +265,7 @@ impl Index {
         if position == NONE {
             return;
         }
-        let listeners = &mut self.list_mut(list).groups[heard.index()];
+        let listeners = &mut self.list_mut(list).listeners[heard.place()];
         listeners.swap_remove(position as usize);
         if let Some(moved) = listeners.get(position as usize).copied() {
             self.subscription_mut(moved.subscription).position = position;

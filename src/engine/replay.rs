@@ -11,15 +11,28 @@ use crate::message::{Content, Millis, Nanos, Publication, Replay, ReplayWish};
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
-/// What all rings of a node hold together.
-#[derive(Debug, Default)]
+/// What many hold together, and the most that it may be.
+#[derive(Debug)]
 pub struct Budget {
     bytes: AtomicUsize,
     evicted: AtomicU64,
+    bytes_max: usize,
+}
+
+/// That of all rings of a node.
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(REPLAY_TOTAL_BYTES_MAX)
+    }
 }
 
 impl Budget {
-    /// Bytes of the publications that are kept.
+    /// Of so many bytes, all of them free.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), evicted: AtomicU64::new(0), bytes_max }
+    }
+
+    /// Bytes that are held.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -29,12 +42,19 @@ impl Budget {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        let more = |taken: usize| Some(taken + bytes).filter(|sum| *sum <= REPLAY_TOTAL_BYTES_MAX);
+    /// One more was let go.
+    pub(super) fn count_evicted(&self) {
+        self.evicted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes so many, if there are.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let more = |taken: usize| Some(taken + bytes).filter(|sum| *sum <= self.bytes_max);
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    fn give(&self, bytes: usize) {
+    /// Gives so many back.
+    pub(super) fn give(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -66,7 +86,7 @@ impl Ring {
         while !budget.take(weight) {
             if !self.evict(budget) {
                 self.missing_until = accepted(publication) + self.keep;
-                budget.evicted.fetch_add(1, Ordering::Relaxed);
+                budget.count_evicted();
                 return;
             }
         }
@@ -105,7 +125,7 @@ impl Ring {
     fn evict(&mut self, budget: &Budget) -> bool {
         let Some(oldest) = self.kept.front() else { return false };
         self.missing_until = accepted(oldest) + self.keep;
-        budget.evicted.fetch_add(1, Ordering::Relaxed);
+        budget.count_evicted();
         self.let_go(budget)
     }
 
@@ -127,7 +147,7 @@ pub(super) fn accepted(publication: &Publication) -> Millis {
 fn weight(publication: &Publication) -> usize {
     let payload = match &publication.content {
         Content::Message { payload, .. } | Content::Event { payload } => payload.len(),
-        Content::Joined(_) | Content::Left(_) => 0,
+        Content::Document { .. } | Content::Joined(_) | Content::Left(_) => 0,
     };
     REPLAY_OVERHEAD_BYTES + payload
 }

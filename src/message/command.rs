@@ -51,6 +51,20 @@ pub struct Activation {
     pub present: usize,
     /// What the channel kept of what the subscriber asked for.
     pub replay: Replay,
+    /// What the channel of an M2 resource knows of its document.
+    pub current: Current,
+}
+
+/// What is known of the document that a resource has for everybody.
+#[derive(Clone, Debug, Default)]
+pub enum Current {
+    /// Nothing: the store must be asked.
+    #[default]
+    Unknown,
+    /// There is none.
+    Absent,
+    /// This is it.
+    Known(Arc<Publication>),
 }
 
 /// What a channel kept for who subscribes: all of it is from before that moment.

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use command::{
-    AckId, Activation, Command, Deactivation, Refusal, Replay, ReplayWish, Reply, Snapshot,
+    AckId, Activation, Command, Current, Deactivation, Refusal, Replay, ReplayWish, Reply,
+    Snapshot,
 };
 pub use context::{Context, Entity};
 pub use credential::{Credential, Member, Role, Sender};

@@ -23,6 +23,18 @@ pub enum Content {
         /// JSON text of a string, unchanged.
         payload: Box<str>,
     },
+    /// The state of an M2 resource.
+    Document {
+        /// The only user who is told of it; everybody, where there is none.
+        audience: Option<Arc<str>>,
+        /// Its version.
+        version: Millis,
+        /// Whether it is there; else it was deleted.
+        exists: bool,
+        /// What subscribers are told, made by the only thread that writes documents. It is the
+        /// frame itself, so that a current document is in memory once.
+        frame: FrameBytes,
+    },
     /// A member appeared.
     Joined(Arc<Member>),
     /// A member's last connection left.
@@ -30,17 +42,30 @@ pub enum Content {
 }
 
 impl Content {
-    /// Bytes of what a publisher gave: event name and payload. 0 for the node's own events.
+    /// Bytes of what a publisher gave: event name and payload, or a document with its frame. 0 for
+    /// the node's own events.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Message { event, payload, .. } => event.len() + payload.len(),
             Self::Event { payload } => payload.len(),
+            Self::Document { frame, .. } => frame.len(),
             Self::Joined(_) | Self::Left(_) => 0,
         }
     }
 
-    /// Whether it is published only where somebody listens, and else is nowhere (contract F16).
+    /// Whether it is published only where somebody listens, and else is nowhere: events (contract
+    /// F16), and documents, which are in the store.
     pub fn needs_listener(&self) -> bool {
+        matches!(self, Self::Event { .. } | Self::Document { .. })
+    }
+
+    /// Whether it is the state of something, so that a later one makes up for it.
+    pub fn is_state(&self) -> bool {
+        matches!(self, Self::Document { .. })
+    }
+
+    /// Whether its channel's timestamps must not run back (contract F27). Documents have versions.
+    pub fn is_stamped_in_order(&self) -> bool {
         matches!(self, Self::Event { .. })
     }
 
@@ -72,7 +97,8 @@ pub struct Publication {
     pub is_recoverable: bool,
     /// The connection that is not told: the one whose own joining is announced.
     pub except: Option<ConnId>,
-    frames: [OnceLock<FrameBytes>; Group::COUNT],
+    /// By the groups' places.
+    frames: [OnceLock<FrameBytes>; Group::PER_API],
 }
 
 impl Publication {
@@ -122,7 +148,7 @@ impl Publication {
         group: Group,
         encode: impl FnOnce(&Self, Group) -> FrameBytes,
     ) -> FrameBytes {
-        let slot = &self.frames[group.index()];
+        let slot = &self.frames[group.place()];
         if let Some(frame) = slot.get() {
             return frame.clone();
         }

@@ -230,7 +230,9 @@ pub fn publication(publication: &Publication, group: Group) -> String {
         }
         Content::Joined(member) => presence_event(publication, "presence:join", member),
         Content::Left(member) => presence_event(publication, "presence:leave", member),
-        Content::Event { .. } => unreachable!("no channel of InsForge has events of Forge"),
+        Content::Event { .. } | Content::Document { .. } => {
+            unreachable!("no channel of InsForge has events of Forge or documents")
+        }
     }
 }
 
