@@ -13,13 +13,13 @@ use crate::engine::directory::{Directory, Published, Unplaced};
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
 use crate::message::{
-    Activation, Api, Channel, ChannelDefinition, ChannelOptions, Content, Deactivation, Delivery,
-    Durability, FrameBytes, Group, MessageId, Millis, Nanos, PresenceMode, Publication, Record,
+    Activation, Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Deactivation,
+    Delivery, Document, Durability, Found, FrameBytes, Group, Load, MessageId, Millis, Nanos, PresenceMode, Publication, Record,
     SlowConsumer, WorkerId,
 };
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
-use crate::router::{AcceptorId, Keep, Mail, Router, Slot, Ticket};
+use crate::router::{AcceptorId, Keep, Loaded, Mail, Room, Router, Slot, Ticket};
 use crate::{protocol, wire};
 
 /// What the hot threads share.
@@ -46,6 +46,8 @@ pub struct Hub {
     pub close_expired: bool,
     /// How Forge Realtime is served.
     pub forge: Forge,
+    /// How M2 Realtime is served.
+    pub m2: M2,
     /// The invocations that Forge apps may publish for, as they were registered.
     pub invocations: Invocations,
     /// The latest timestamp of an event.
@@ -117,6 +119,28 @@ impl Forge {
             rate_limit: 0,
         }
     }
+}
+
+/// How M2 Realtime is served.
+#[derive(Clone, Copy, Debug)]
+pub struct M2 {
+    /// Whether everybody must say in which project they are.
+    pub require_project: bool,
+    /// Whether subscribers are told that a document was deleted.
+    pub notify_deletes: bool,
+    /// Resources that one connection may be subscribed to.
+    pub subscriptions: usize,
+}
+
+impl M2 {
+    /// How resources behave (contract M21).
+    pub const OPTIONS: ChannelOptions = ChannelOptions {
+        ephemeral: true,
+        presence: PresenceMode::Off,
+        slow_consumer: SlowConsumer::Latest,
+        replay_seconds: 0,
+        rate_limit: 0,
+    };
 }
 
 /// How a node stops.
@@ -253,7 +277,7 @@ impl Hub {
         let history = &self.router.history;
         let place = match to_keep {
             None => None,
-            Some(_) => Some(history.reserve(&publication).ok_or(Refused::HistoryFull)?),
+            Some(_) => Some(history.reserve(publication.content.bytes()).ok_or(Refused::HistoryFull)?),
         };
         let keep = |audience| {
             let (Some(place), Some(to_keep)) = (place, to_keep) else { return };
@@ -293,6 +317,49 @@ impl Hub {
             return Ok((published.offset > 0).then_some(receipt));
         }
         Err(Refused::Overloaded)
+    }
+
+    /// Fans a document out that was committed, for which there is room.
+    pub fn publish_document(&self, document: Document, room: &Room<'_>) {
+        let (is_deleted, is_shared) = (document.data.is_none(), document.key.audience.is_none());
+        let publication = self.document(document);
+        if is_deleted && !self.m2.notify_deletes {
+            if is_shared {
+                self.directory.forget(&publication.channel);
+            }
+            return;
+        }
+        // There is room, and no order of timestamps to keep.
+        let _ = self.directory.publish(room, &publication, |_| ());
+    }
+
+    /// Tells a subscriber's worker what the store has, and the directory as well: it need not be
+    /// asked for that again as long as somebody is subscribed. To be called between two commits,
+    /// by who writes documents.
+    pub fn answer_load(&self, load: Load, stored: Option<Found<Document>>) {
+        let found = stored.map(|stored| stored.map(|document| self.document(document)));
+        if let Some(Found { shared, .. }) = found.as_ref().filter(|_| load.shared) {
+            let shared = shared.as_ref().filter(|one| one.content.exists());
+            let current = shared.map_or(Current::Absent, |one| Current::Known(one.clone()));
+            self.directory.learn(&load.resource, &current);
+        }
+        let mailbox = self.router.worker(load.connection.worker);
+        // Its slot was reserved by who asked.
+        mailbox.post(Mail::Loaded(Box::new(Loaded { load, found })));
+        mailbox.ring();
+    }
+
+    /// A document as it is fanned out, with its frame.
+    fn document(&self, document: Document) -> Arc<Publication> {
+        let text = protocol::m2::document(&document);
+        let Document { key, data, version, .. } = document;
+        let frame = wire::frame::frame(wire::frame::Opcode::Text, &[text.as_bytes()]).into();
+        let (audience, exists) = (key.audience, data.is_some());
+        let content = Content::Document { audience, version, exists, frame };
+        // Nobody asks for its id: a document is named by its resource and its version.
+        let publication =
+            Publication::new(MessageId::nil(), key.resource, self.clock.wall(), content);
+        Arc::new(publication.accepted(self.clock.nanos()).under(M2::OPTIONS))
     }
 
     /// Whether an installation may do one more thing, on Forge. If so, that is taken note of.
@@ -361,6 +428,38 @@ impl Mailboxes for Router {
 
     fn ring(&self, worker: WorkerId) {
         self.worker(worker).ring();
+    }
+}
+
+impl Mailboxes for Room<'_> {
+    fn reserve_publication(&self, _worker: WorkerId) -> bool {
+        true
+    }
+
+    fn release_publication(&self, _worker: WorkerId) {}
+
+    fn reserve_control(&self, worker: WorkerId) -> bool {
+        self.router().reserve_control(worker)
+    }
+
+    fn release_control(&self, worker: WorkerId) {
+        self.router().release_control(worker);
+    }
+
+    fn deliver(&self, worker: WorkerId, delivery: Delivery) {
+        Room::deliver(self, worker, delivery);
+    }
+
+    fn activate(&self, activation: Activation) {
+        self.router().activate(activation);
+    }
+
+    fn deactivate(&self, deactivation: Deactivation) {
+        self.router().deactivate(deactivation);
+    }
+
+    fn ring(&self, worker: WorkerId) {
+        self.router().ring(worker);
     }
 }
 

@@ -183,6 +183,10 @@ pub const M2_SUBPROTOCOL_BYTES_MAX: usize = 8 * 1024;
 pub const M2_RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What a document that is known counts for besides its frame.
 pub const M2_RETAINED_OVERHEAD_BYTES: usize = 256;
+/// Bytes that may wait for a client of M2 that takes nothing at the moment. A document beyond it is
+/// not queued but owed: once what waits is gone, it is read from the store as it is then. So a slow
+/// client is not closed, what waits for it is bounded, and its pings get through.
+pub const M2_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Writes of documents waiting for the store. At the bound a write is answered 503 with
 /// Retry-After and counted.
 pub const DOCUMENT_QUEUE_MAX: usize = 4_096;
@@ -190,12 +194,13 @@ pub const DOCUMENT_QUEUE_MAX: usize = 4_096;
 pub const DOCUMENT_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Documents written in one commit; the rest is written in the next.
 pub const DOCUMENT_BATCH_MAX: usize = 512;
-/// Documents that are kept, deleted ones of the last day included. At the bound a new one is
-/// refused with 507 and counted.
+/// Documents that are kept. At the bound a new one is refused with 507 and counted.
 pub const DOCUMENTS_MAX: u64 = 10_000_000;
-/// How long a deleted document's last version is remembered, in milliseconds, so that one that is
-/// made again has a later one, even where the clock was set back.
-pub const DOCUMENT_TOMBSTONE_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Deleted documents whose last version is remembered, so that one that is made again has a later
+/// one. Beyond it the oldest are forgotten, and all that is new is later than they were.
+pub const DELETED_DOCUMENTS_MAX: u64 = 1_000_000;
+/// So many at a time.
+pub const DELETED_DOCUMENTS_FORGOTTEN: u64 = 1_000;
 /// Reads of the store for new subscribers that each worker may have under way. Beyond it they wait
 /// in the worker, no more than it has subscriptions.
 pub const LOADS_PER_WORKER_MAX: usize = 512;

@@ -17,8 +17,8 @@ use super::replay::{Budget, Ring, accepted};
 use crate::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES, SWEEP_STEPS};
 use crate::message::{
     AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Current, Deactivation,
-    Delivery, Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Replay, ReplayWish,
-    Snapshot, Transport, WorkerId,
+    Delivery, Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Replay,
+    ReplayWish, Snapshot, Transport, WorkerId,
 };
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
@@ -274,7 +274,8 @@ impl Directory {
             self.keep(publication, entry);
         }
         if let Content::Document { audience: None, exists, .. } = &publication.content {
-            let current = if *exists { Current::Known(publication.clone()) } else { Current::Absent };
+            let current =
+                if *exists { Current::Known(publication.clone()) } else { Current::Absent };
             entry.retain(current, &self.retained);
         }
         let posted = entry.post(mailboxes, publication);

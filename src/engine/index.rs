@@ -238,8 +238,11 @@ impl Index {
         let list = match self.channels.get(channel) {
             Some(list) => *list,
             None => {
-                let empty =
-                    List { channel: channel.clone(), subscriptions: 0, listeners: Default::default() };
+                let empty = List {
+                    channel: channel.clone(),
+                    subscriptions: 0,
+                    listeners: Default::default(),
+                };
                 let list = self.lists.insert(empty);
                 self.channels.insert(channel.clone(), list);
                 list

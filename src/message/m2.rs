@@ -150,6 +150,30 @@ impl DocumentWrite {
     }
 }
 
+/// The documents of a resource that a subscriber is told of. Of each, what the store remembers: one
+/// that was deleted, too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found<T> {
+    /// The one for everybody.
+    pub shared: Option<T>,
+    /// The user's own.
+    pub personal: Option<T>,
+}
+
+/// Nothing, whatever it would be.
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self { shared: None, personal: None }
+    }
+}
+
+impl<T> Found<T> {
+    /// The same in another form.
+    pub fn map<U>(self, form: impl Fn(T) -> U) -> Found<U> {
+        Found { shared: self.shared.map(&form), personal: self.personal.map(&form) }
+    }
+}
+
 /// The current documents of a resource are to be read for a subscriber.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Load {

@@ -64,6 +64,11 @@ impl Content {
         matches!(self, Self::Document { .. })
     }
 
+    /// Whether it is a document that is there: not deleted.
+    pub fn exists(&self) -> bool {
+        matches!(self, Self::Document { exists: true, .. })
+    }
+
     /// Whether its channel's timestamps must not run back (contract F27). Documents have versions.
     pub fn is_stamped_in_order(&self) -> bool {
         matches!(self, Self::Event { .. })

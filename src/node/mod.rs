@@ -303,7 +303,12 @@ impl Node {
         inboxes: Inboxes,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let incoming = Incoming { wishes: inboxes.side, records: inboxes.history };
+        let incoming = Incoming {
+            wishes: inboxes.side,
+            records: inboxes.history,
+            writes: inboxes.documents,
+            loads: inboxes.loads,
+        };
         self.start_writer(store, incoming, told)?;
         let router = self.hub.router.clone();
         spawn("policies", told, move || {
@@ -341,6 +346,10 @@ impl Node {
                 News::Channels(all) => {
                     let next = hub.definitions.load().replaced_by(all);
                     hub.definitions.store(Arc::new(next));
+                }
+                News::Document(document, room) => hub.publish_document(document, &room),
+                News::Loaded(load, stored) => {
+                    hub.answer_load(load, stored);
                 }
                 News::Permissions(all) => {
                     let next = hub.policies.load().replaced_by(all);

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::mailbox::Slot;
 use crate::message::{
     Activation, App, ChannelChange, ChannelDefinition, ConnId, Context, Deactivation, Delivery,
-    Durability, MessageQuery, Millis, Permissions, SessionId, SessionKey, Stats, StatsQuery,
-    StoredMessage, Verdict,
+    Document, DocumentKey, Durability, Found, Load, MessageQuery, Millis, Party,
+    Permissions, Publication, SessionId, SessionKey, Stats, StatsQuery, StoredMessage, Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -31,6 +31,8 @@ pub enum Mail {
     Poll(Box<Poll>),
     /// The client of a long-polling request of this session went away.
     PollGone(SessionId),
+    /// The store was asked for the current documents of a resource.
+    Loaded(Box<Loaded>),
     /// Policies were asked whether somebody may do something.
     Verdict(Box<Verdict>),
     /// Somebody wants to know whether this worker still takes its mail.
@@ -56,6 +58,8 @@ pub enum Purpose {
     Probe(SessionId),
     /// A client of Forge Realtime, with the context that it has proved in its handshake, if it did.
     Forge(Option<Arc<Context>>),
+    /// A client of M2 Realtime, and on whose behalf it listens.
+    M2(Arc<Party>),
     /// Echo of WebSocket messages, for conformance suites.
     Echo,
 }
@@ -66,7 +70,18 @@ pub struct Accepted {
     /// The Sec-WebSocket-Accept value.
     pub key: String,
     /// The subprotocol, where one was agreed on.
-    pub protocol: Option<&'static str>,
+    pub protocol: Option<String>,
+}
+
+/// The current documents of a resource, as the store has them behind all that was published before
+/// this mail and before all that comes after it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was asked for.
+    pub load: Load,
+    /// The documents; deleted ones, too, as far as they are remembered. None where the store
+    /// failed.
+    pub found: Option<Found<Arc<Publication>>>,
 }
 
 /// A socket whose HTTP part is over.
@@ -157,6 +172,8 @@ pub enum AnswerBody {
     Stored(StoreOutcome),
     /// From the side: how safe a publication is.
     Kept(Durability),
+    /// From the side: what became of a document, or what it is.
+    Document(DocumentOutcome),
     /// From the side: what became of the policies.
     Permitted(PermissionsOutcome),
     /// From the side or the reader: about history.
@@ -192,6 +209,8 @@ pub enum Wish {
     SetRetention(AcceptorId, Ticket, Option<u32>),
     /// For how many days messages are kept.
     Retention(AcceptorId, Ticket),
+    /// A document is looked at.
+    Look(AcceptorId, Ticket, DocumentKey),
     /// Whether the store works.
     Probe(AcceptorId, Ticket),
     /// The end: what was wished before is carried out and made safe, what comes after is not.
@@ -223,6 +242,25 @@ pub enum StoreOutcome {
     /// The number of definitions is at its bound.
     Full,
     /// The store is busy; the same change may work a second later.
+    Busy,
+    /// The store failed; the log says how.
+    Failed,
+}
+
+/// What came of the wish to write, delete or look at a document.
+#[derive(Debug)]
+pub enum DocumentOutcome {
+    /// Written or deleted under this version, as safe as this.
+    Written(Millis, Durability),
+    /// This is it.
+    Found(Box<Document>),
+    /// The version that the writer gave is not the latest; this one is.
+    Stale(Millis),
+    /// There is none.
+    NotFound,
+    /// The number of documents is at its bound.
+    Full,
+    /// A worker or the store is busy; the same may work a second later.
     Busy,
     /// The store failed; the log says how.
     Failed,

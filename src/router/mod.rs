@@ -6,9 +6,10 @@
 //! nobody waits. Publications and control mail have credits of their own over one queue: one
 //! queue keeps their order, two credits keep a flood of publications from blocking joins.
 
-mod history;
 mod mail;
 mod mailbox;
+mod queue;
+mod room;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -16,17 +17,20 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::limits::{
-    HTTP_CONNECTIONS_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, READER_QUEUE_MAX, STORE_QUEUE_MAX,
+    DOCUMENT_QUEUE_BYTES_MAX, DOCUMENT_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX, HISTORY_QUEUE_MAX,
+    HTTP_CONNECTIONS_MAX, LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX,
+    READER_QUEUE_MAX, STORE_QUEUE_MAX,
 };
-use crate::message::{Question, WorkerId};
+use crate::message::{Load, Question, WorkerId};
 
-pub use history::{HistoryPlace, HistoryQueue, Keep};
 pub use mail::{
-    Accepted, AcceptorId, Answer, AnswerBody, Handover, HistoryAnswer, HistoryRefusal, Mail, Move,
-    PermissionsOutcome, Poll, PollRefusal, PollRequest, Purpose, Query, StoreChange, StoreOutcome,
-    Ticket, Wish,
+    Accepted, AcceptorId, Answer, AnswerBody, DocumentOutcome, Handover, HistoryAnswer,
+    HistoryRefusal, Loaded, Mail, Move, PermissionsOutcome, Poll, PollRefusal, PollRequest,
+    Purpose, Query, StoreChange, StoreOutcome, Ticket, Wish,
 };
 pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
+pub use queue::{Keep, Place, Weighed, Write, WriteQueue};
+pub use room::Room;
 
 /// The sending ends of every mailbox in the node.
 #[derive(Debug)]
@@ -36,13 +40,16 @@ pub struct Router {
     /// By acceptor.
     pub acceptors: Vec<Arc<Mailbox<Answer>>>,
     /// The way into history.
-    pub history: HistoryQueue,
+    pub history: WriteQueue<Keep>,
+    /// The way of documents into the store.
+    pub documents: WriteQueue<Write>,
     side: Sender<Wish>,
     side_waiting_max: AtomicUsize,
     policies: Sender<Question>,
     policies_waiting_max: AtomicUsize,
     reader: Sender<Query>,
     reader_waiting_max: AtomicUsize,
+    loads: Sender<Load>,
     connections: Vec<AtomicU32>,
 }
 
@@ -57,6 +64,10 @@ pub struct Inboxes {
     pub side: Receiver<Wish>,
     /// What is to be kept in history.
     pub history: Receiver<Keep>,
+    /// Documents that are to be written.
+    pub documents: Receiver<Write>,
+    /// Documents that are to be read for subscribers.
+    pub loads: Receiver<Load>,
     /// The policies'.
     pub policies: Receiver<Question>,
     /// The reader's.
@@ -80,7 +91,9 @@ impl Router {
             .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = bounded(STORE_QUEUE_MAX);
-        let (history, records) = HistoryQueue::new();
+        let (history, records) = WriteQueue::new(HISTORY_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX);
+        let (documents, writes) = WriteQueue::new(DOCUMENT_QUEUE_MAX, DOCUMENT_QUEUE_BYTES_MAX);
+        let (loads, asked) = bounded(workers * LOADS_PER_WORKER_MAX);
         let (policies, questions) = bounded(POLICY_QUEUE_MAX);
         let (reader, queries) = bounded(READER_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
@@ -88,6 +101,8 @@ impl Router {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
             history,
+            documents,
+            loads,
             side,
             side_waiting_max: AtomicUsize::new(0),
             policies,
@@ -101,6 +116,8 @@ impl Router {
             acceptors: acceptor_inboxes,
             side: wishes,
             history: records,
+            documents: writes,
+            loads: asked,
             policies: questions,
             reader: queries,
         };
@@ -143,6 +160,18 @@ impl Router {
         taken
     }
 
+    /// Asks for the current documents of a resource; [`Mail::Loaded`] answers, into a control slot
+    /// that the worker has reserved in its mailbox. A worker that has no more than
+    /// [`LOADS_PER_WORKER_MAX`] of them under way finds room.
+    pub fn load(&self, load: Load) -> bool {
+        self.loads.try_send(load).is_ok()
+    }
+
+    /// Room for a publication at every worker. `None` where a mailbox is full.
+    pub fn room(&self) -> Option<Room<'_>> {
+        Room::reserve(self)
+    }
+
     /// Asks something of the reader of history. False when its queue is full.
     pub fn query(&self, query: Query) -> bool {
         let taken = self.reader.try_send(query).is_ok();
@@ -160,7 +189,8 @@ impl Router {
         for (number, mailbox) in self.acceptors.iter().enumerate() {
             depths.push(mailbox.depth("acceptor", number, Slot::Control));
         }
-        depths.push(self.history.depth());
+        depths.push(self.history.depth("history", "publication"));
+        depths.push(self.documents.depth("documents", "write"));
         let side = ("side", "wish", self.side.len(), &self.side_waiting_max);
         let reader = ("reader", "query", self.reader.len(), &self.reader_waiting_max);
         let policies = ("policies", "question", self.policies.len(), &self.policies_waiting_max);

@@ -6,7 +6,7 @@ use crate::message::{ChannelDefinition, Millis, Permissions};
 use crate::router::{PermissionsOutcome, StoreChange, StoreOutcome};
 
 /// Changes a channel definition.
-pub(super) fn change(store: &Store, change: StoreChange, announce: &impl Fn(News)) -> StoreOutcome {
+pub(super) fn change(store: &Store, change: StoreChange, announce: &impl Fn(News<'_>)) -> StoreOutcome {
     let outcome = apply(store, change).and_then(|outcome| {
         if matches!(outcome, StoreOutcome::Done(_)) {
             announce(News::Channels(store.channels()?));
@@ -49,7 +49,7 @@ fn apply(store: &Store, change: StoreChange) -> Result<StoreOutcome, StoreError>
 pub(super) fn permit(
     store: &Store,
     permissions: Permissions,
-    announce: &impl Fn(News),
+    announce: &impl Fn(News<'_>),
 ) -> PermissionsOutcome {
     if let Some(problem) = policy::problem(&permissions) {
         return PermissionsOutcome::Invalid(problem);

@@ -19,14 +19,33 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) records: Receiver<Keep>,
-    committed: Option<Instant>,
+    pace: Pace,
     complained: Option<Instant>,
     lost: u64,
 }
 
+/// How fast commits follow each other.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    committed: Option<Instant>,
+}
+
+impl Pace {
+    /// Lets a little time pass after the last commit, so that under load many share one.
+    pub(super) fn keep(&mut self) {
+        let every = Duration::from_millis(COMMIT_EVERY_MS);
+        if let Some(passed) = self.committed.map(|last| last.elapsed())
+            && passed < every
+        {
+            thread::sleep(every - passed);
+        }
+        self.committed = Some(Instant::now());
+    }
+}
+
 impl History {
     pub(super) fn new(records: Receiver<Keep>) -> Self {
-        Self { records, committed: None, complained: None, lost: 0 }
+        Self { records, pace: Pace::default(), complained: None, lost: 0 }
     }
 
     /// Keeps this publication and those that wait behind it. Answers what was taken, kept or not.
@@ -37,7 +56,7 @@ impl History {
         router: &Router,
         counters: &Counters,
     ) -> Vec<Record> {
-        self.pace();
+        self.pace.keep();
         let mut records = Vec::new();
         let mut waiting = Vec::new();
         let mut next = Some(first);
@@ -69,17 +88,6 @@ impl History {
             router.answer(acceptor, Answer { ticket, body });
         }
         records
-    }
-
-    /// Lets a little time pass after the last commit, so that under load many share one.
-    fn pace(&mut self) {
-        let every = Duration::from_millis(COMMIT_EVERY_MS);
-        if let Some(passed) = self.committed.map(|last| last.elapsed())
-            && passed < every
-        {
-            thread::sleep(every - passed);
-        }
-        self.committed = Some(Instant::now());
     }
 
     /// Says that publications are lost: at once, and then from time to time how many.

@@ -3,6 +3,7 @@
 
 mod changes;
 mod chores;
+mod documents;
 mod history;
 pub mod policy;
 pub mod reader;
@@ -10,15 +11,20 @@ pub mod store;
 pub mod webhook;
 mod writer;
 
-use crate::message::{ChannelDefinition, Permissions};
+use crate::message::{ChannelDefinition, Document, Found, Load, Permissions};
+use crate::router::Room;
 
 pub use writer::{Incoming, Writer};
 
 /// What has changed and holds from now on.
 #[derive(Debug)]
-pub enum News {
+pub enum News<'r> {
     /// These are all definitions.
     Channels(Vec<ChannelDefinition>),
     /// These are all policies.
     Permissions(Permissions),
+    /// This document was committed; there is room for its fan-out.
+    Document(Document, Room<'r>),
+    /// This is what a subscriber asked for, unless the store failed.
+    Loaded(Load, Option<Found<Document>>),
 }

@@ -9,20 +9,22 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 
 use super::chores::Chores;
+use super::documents::{self, Documents};
 use super::history::History;
 use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
 use super::{News, changes, reader};
 use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
-use crate::message::{MessageId, Record};
+use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
-use crate::router::{Answer, AnswerBody, HistoryAnswer, Keep, Router, Wish};
+use crate::router::{Answer, AnswerBody, HistoryAnswer, Keep, Router, Wish, Write};
 
 /// The one thread that writes to the store.
 pub struct Writer {
     store: Store,
     wishes: Receiver<Wish>,
     history: History,
+    documents: Documents,
     chores: Chores,
     /// What was wrong with the store when somebody asked last.
     ailment: Option<String>,
@@ -38,6 +40,10 @@ pub struct Incoming {
     pub wishes: Receiver<Wish>,
     /// What it is to keep.
     pub records: Receiver<Keep>,
+    /// Documents that it is to write.
+    pub writes: Receiver<Write>,
+    /// Documents that it is to read.
+    pub loads: Receiver<Load>,
 }
 
 /// Webhooks, and what they say.
@@ -71,12 +77,13 @@ impl Writer {
         router: Arc<Router>,
         [counters, of_webhooks]: [Arc<Counters>; 2],
     ) -> io::Result<Self> {
-        let Incoming { wishes, records } = incoming;
+        let Incoming { wishes, records, writes, loads } = incoming;
         let calls = Calls::start(settings, of_webhooks)?;
         let history = History::new(records);
+        let documents = Documents::new(writes, loads);
         let chores = Chores::default();
         let ailment = None;
-        Ok(Self { store, wishes, history, chores, ailment, calls, router, counters })
+        Ok(Self { store, wishes, history, documents, chores, ailment, calls, router, counters })
     }
 
     /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
@@ -85,27 +92,43 @@ impl Writer {
     ///
     /// # Errors
     /// When what was stored cannot be flushed at the end.
-    pub fn run(mut self, announce: impl Fn(News)) -> Result<(), StoreError> {
+    pub fn run(mut self, announce: impl Fn(News<'_>)) -> Result<(), StoreError> {
         loop {
             let idle = self.chores.step(&mut self.store, &self.router);
             // Wishes are few, and somebody waits for each: they go before what is only to be kept.
-            let wish = self.wishes.try_recv().ok().or_else(|| self.work_or_wait(idle));
+            let wish = self.wishes.try_recv().ok().or_else(|| self.work_or_wait(idle, &announce));
             match wish {
                 Some(Wish::Stop) => break,
                 Some(wish) => self.carry_out(wish, &announce),
                 None => {}
             }
         }
-        self.stop()
+        self.stop(&announce)
     }
 
     /// Does what there is to do besides wishes, or waits for anything at all: for a while, or for a
     /// wish.
-    fn work_or_wait(&mut self, patience: Duration) -> Option<Wish> {
+    fn work_or_wait(
+        &mut self,
+        patience: Duration,
+        announce: &impl Fn(News<'_>),
+    ) -> Option<Wish> {
         select! {
             recv(self.history.records) -> keep => {
                 if let Ok(keep) = keep {
                     self.keep(keep);
+                }
+                None
+            }
+            recv(self.documents.writes) -> write => {
+                if let Ok(write) = write {
+                    self.write(write, announce);
+                }
+                None
+            }
+            recv(self.documents.loads) -> load => {
+                if let Ok(load) = load {
+                    self.documents.load(load, &self.store, &self.counters, announce);
                 }
                 None
             }
@@ -121,7 +144,7 @@ impl Writer {
         }
     }
 
-    fn carry_out(&mut self, wish: Wish, announce: &impl Fn(News)) {
+    fn carry_out(&mut self, wish: Wish, announce: &impl Fn(News<'_>)) {
         let store = &mut self.store;
         let (from, ticket, body) = match wish {
             Wish::Change(from, ticket, change) => {
@@ -145,6 +168,9 @@ impl Writer {
                 let read = store.retention().map(HistoryAnswer::Retention);
                 (from, ticket, reader::answered(read))
             }
+            Wish::Look(from, ticket, key) => {
+                (from, ticket, AnswerBody::Document(documents::look(store, &key)))
+            }
             Wish::Probe(from, ticket) => (from, ticket, self.probe()),
             // The end is seen to by who takes wishes.
             Wish::Stop => return,
@@ -153,7 +179,10 @@ impl Writer {
     }
 
     /// Carries out what came before the end.
-    fn stop(mut self) -> Result<(), StoreError> {
+    fn stop(mut self, announce: &impl Fn(News<'_>)) -> Result<(), StoreError> {
+        while let Ok(write) = self.documents.writes.try_recv() {
+            self.write(write, announce);
+        }
         while !self.history.records.is_empty() {
             self.keep_waiting();
         }
@@ -173,6 +202,11 @@ impl Writer {
         }
         self.ailment = told.cloned();
         ailment.map_or(AnswerBody::Alive, |(_, ailment)| AnswerBody::Ailing(ailment))
+    }
+
+    fn write(&mut self, first: Write, announce: &impl Fn(News<'_>)) {
+        let Self { documents, store, router, counters, .. } = self;
+        documents.write(first, store, (router, counters), announce);
     }
 
     /// Keeps all that waits now.

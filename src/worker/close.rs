@@ -8,6 +8,7 @@ use super::Worker;
 use super::command::leave_everything;
 use super::conn::{Connection, Kind};
 use super::forge::UNPROVED;
+use super::m2::EXPIRED;
 use super::{polling, recovery, upgrade};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS};
 use crate::message::{App, Transport};
@@ -82,13 +83,15 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reas
         Kind::Session(session) => {
             uncount(&worker.counters, session.app, session.transport(), reason);
         }
-        Kind::Forge(_) => uncount_forge(&worker.counters, reason),
+        Kind::Forge(_) => uncount_plain(&worker.counters.forge_websockets, &worker.counters, reason),
+        Kind::M2(_) => uncount_plain(&worker.counters.m2_websockets, &worker.counters, reason),
         Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, id, &session),
         Kind::Echo | Kind::Closing { .. } => {}
     }
     let text = match (code, reason) {
         (Some(UNPROVED), Reason::Expired) => "the context token has expired",
         (Some(UNPROVED), _) => "no context was proved in time",
+        (Some(EXPIRED), Reason::Expired) => "the token has expired",
         _ => "",
     };
     worker.send(slot, frame::close(code, text));
@@ -118,7 +121,10 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, rea
         Kind::Probe { session, .. } => {
             return upgrade::withdrawn(&mut worker.connections, id, &session);
         }
-        Kind::Forge(_) => return uncount_forge(&worker.counters, reason),
+        Kind::Forge(_) => {
+            return uncount_plain(&worker.counters.forge_websockets, &worker.counters, reason);
+        }
+        Kind::M2(_) => return uncount_plain(&worker.counters.m2_websockets, &worker.counters, reason),
         Kind::Echo | Kind::Closing { .. } => return,
     };
     uncount(&worker.counters, session.app, session.transport(), reason);
@@ -155,8 +161,8 @@ pub(super) fn gauge(counters: &Counters, app: App, transport: Transport) -> &Cou
     }
 }
 
-fn uncount_forge(counters: &Counters, reason: Reason) {
-    counters.forge_websockets.sub(1);
+fn uncount_plain(gauge: &Counter, counters: &Counters, reason: Reason) {
+    gauge.sub(1);
     reason.counter(counters).add(1);
 }
 

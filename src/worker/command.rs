@@ -4,7 +4,7 @@
 use super::conn::{Connection, Kind};
 use super::frame::Frame;
 use super::replay::{self, Framing};
-use super::{Worker, credential, forge, recovery, verdict};
+use super::{Worker, credential, forge, m2, recovery, verdict};
 use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index::{self, Counted};
 use crate::hub::{Refused, Submission, ToKeep, message_id};
@@ -95,6 +95,8 @@ pub(super) fn answer(worker: &mut Worker, id: ConnId, reply: &Reply, ack: Option
         Some(Kind::Forge(_)) => protocol::forge::reply(reply, ack),
         // Behind a close nothing may follow (RFC 6455 section 5.5.1).
         Some(Kind::Closing { .. }) | None => return,
+        // Whoever subscribes is told what there is, and who unsubscribes nothing (contract M9).
+        Some(Kind::M2(_)) => return,
         Some(_) => insforge::reply(reply, ack),
     };
     if let Some(text) = text {
@@ -333,6 +335,7 @@ pub(super) fn leave_in_order(worker: &mut Worker, id: ConnId) -> bool {
 pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
     verdict::forget(worker, slot);
     let id = worker.connections.id(slot);
+    m2::leave(worker, id);
     let Some(connection) = worker.connections.by_id(id) else { return };
     let Some(anyone) = connection.subscriber(id, ANY) else { return };
     let first = std::mem::replace(&mut connection.subscriptions, index::NONE);
@@ -415,6 +418,9 @@ pub(super) fn activate(worker: &mut Worker, activation: Activation) -> usize {
         return 0;
     }
     worker.index.activate(connection.subscriptions, &channel, group);
+    if channel.api() == Api::M2 {
+        return m2::activated(worker, id, channel, activation.current);
+    }
     let (last, replay) = (activation.replay.last, activation.replay);
     let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present, last };
     answer(worker, id, &subscribed, reply);
@@ -436,6 +442,7 @@ pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
     recovery::note_end(worker, deactivation.connection, &deactivation.channel);
     answer(worker, deactivation.connection, &Reply::Unsubscribed, deactivation.reply);
     forge::ended(worker, deactivation.connection, &deactivation.channel);
+    m2::deactivated(worker, deactivation.connection, &deactivation.channel);
 }
 
 /// Puts a publication into the outbox of everybody here who hears its channel. Answers how many

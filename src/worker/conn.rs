@@ -9,6 +9,7 @@ use crate::engine::index;
 use crate::engine::outbox::Outbox;
 use crate::engine::presence::MemberKey;
 use crate::engine::slots::Slots;
+use crate::limits::M2_OUTBOX_BYTES_MAX;
 use crate::message::{
     App, ConnId, Credential, Group, Millis, SessionId, SessionKey, Transport, WorkerId,
 };
@@ -18,6 +19,7 @@ use crate::router::{AcceptorId, Ticket};
 use crate::wire::frame::Decoder;
 use crate::worker::forge::Forge;
 use crate::worker::frame::Frame;
+use crate::worker::m2::M2;
 use crate::worker::recovery::Lineage;
 use crate::worker::timer::Tick;
 use crate::worker::verdict::Line;
@@ -60,6 +62,8 @@ pub(super) enum Kind {
     Session(Session),
     /// A client of Forge Realtime.
     Forge(Forge),
+    /// A client of M2 Realtime.
+    M2(M2),
     /// A WebSocket that offers to carry a session on.
     Probe {
         /// Which.
@@ -245,7 +249,7 @@ impl Connection {
                 let (member, transport) = (Some(session.member()?), session.transport());
                 Some(Subscriber { connection, group, transport, member })
             }
-            Kind::Forge(_) => {
+            Kind::Forge(_) | Kind::M2(_) => {
                 let transport = Transport::WebSocket;
                 Some(Subscriber { connection, group, transport, member: None })
             }
@@ -261,6 +265,35 @@ impl Connection {
         }
     }
 
+    /// Its M2 client, if it is one.
+    pub(super) fn m2(&mut self) -> Option<&mut M2> {
+        match &mut self.kind {
+            Kind::M2(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// Whether a document goes into the books instead of the outbox, because so much waits there
+    /// that it is better sent when that is gone, as it is then.
+    pub(super) fn is_owed_rather(&mut self, frame: &Frame) -> bool {
+        let Kind::M2(client) = &mut self.kind else { return false };
+        let waits = self.outbox.bytes() + frame.as_ref().len();
+        if waits > M2_OUTBOX_BYTES_MAX && !self.outbox.is_empty() {
+            return client.owe(frame);
+        }
+        client.sent(frame);
+        false
+    }
+
+    /// By what it is known whether its client is still there, on a plain WebSocket.
+    pub(super) fn heartbeat(&mut self) -> Option<&mut Heartbeat> {
+        match &mut self.kind {
+            Kind::Forge(client) => Some(&mut client.heartbeat),
+            Kind::M2(client) => Some(&mut client.heartbeat),
+            _ => None,
+        }
+    }
+
     /// When somebody must look at it again.
     pub(super) fn deadline(&self) -> Option<Millis> {
         match &self.kind {
@@ -269,6 +302,7 @@ impl Connection {
             }
             Kind::Session(session) => Some(session.heartbeat.due()),
             Kind::Forge(forge) => Some(forge.deadline()),
+            Kind::M2(client) => Some(client.heartbeat.due()),
             Kind::Probe { until, .. } | Kind::Closing { until } => Some(*until),
             Kind::Echo => None,
         }

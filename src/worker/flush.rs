@@ -31,9 +31,17 @@ impl Drain {
         if connection.is_doomed {
             return false;
         }
+        if connection.is_blocked && connection.is_owed_rather(&frame) {
+            self.lost.conflated += 1;
+            return true;
+        }
         if let Err(Full(frame)) = connection.outbox.push(frame, &mut self.spares)
-            && !self.push_into_room(connection, frame)
+            && let Err(frame) = self.push_into_room(connection, frame)
         {
+            if connection.m2().is_some_and(|client| client.owe(&frame)) {
+                self.lost.conflated += 1;
+                return true;
+            }
             connection.is_doomed = true;
             self.doomed.push(slot);
             return false;
@@ -47,10 +55,10 @@ impl Drain {
 
     /// Puts a frame into a full outbox, in place of what its channels can do without.
     #[cold]
-    fn push_into_room(&mut self, connection: &mut Connection, frame: Frame) -> bool {
-        let Some(lost) = connection.outbox.make_room(&frame) else { return false };
+    fn push_into_room(&mut self, connection: &mut Connection, frame: Frame) -> Result<(), Frame> {
+        let Some(lost) = connection.outbox.make_room(&frame) else { return Err(frame) };
         self.lost.add(lost);
-        connection.outbox.push(frame, &mut self.spares).is_ok()
+        connection.outbox.push(frame, &mut self.spares).map_err(|Full(frame)| frame)
     }
 
     /// Takes outdated publications out of the outbox of a connection that takes nothing at the
@@ -95,6 +103,7 @@ pub(super) fn reap(worker: &mut Worker) {
 pub(super) fn drain(worker: &mut Worker) {
     for _ in 0..TURN_DRAINS_MAX {
         let Some(slot) = worker.drain.dirty.pop_front() else { return };
+        let id = worker.connections.id(slot);
         let Some(connection) = worker.connections.get_mut(slot) else { continue };
         connection.is_dirty = false;
         if connection.session().is_some_and(|session| session.polling.is_some()) {
@@ -105,6 +114,9 @@ pub(super) fn drain(worker: &mut Worker) {
         match send_waiting(socket, outbox, &mut worker.drain.spares, &worker.counters) {
             Sent::All if matches!(connection.kind, Kind::Closing { .. }) => {
                 close::half(connection);
+            }
+            Sent::All if connection.m2().is_some_and(|client| client.is_owed()) => {
+                worker.m2.owed.push(id);
             }
             Sent::All => {}
             Sent::Full => connection.is_blocked = true,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::Worker;
 use super::close::{self, Reason};
 use super::command::{Joining, join, unsubscribe};
+use super::liveness;
 use crate::auth::forge::{Grant, Permission, Reach, Topic, Wanted};
 use crate::limits::{FORGE_CONNECT_MS, FORGE_GRACE_MS, FORGE_RETRY_MS};
 use crate::message::{AckId, Channel, ConnId, Context, Group, Millis, ReplayWish};
-use crate::protocol::engineio::{Heartbeat, Pulse, Timings};
+use crate::protocol::engineio::{Heartbeat, Timings};
 use crate::protocol::forge::{self, Fault, Request, Target};
-use crate::wire::frame::{Opcode, frame};
 use crate::wire::json::Document;
 
 /// Close code of a client that has not proved its context, or no longer does.
@@ -25,7 +25,7 @@ pub(super) struct Forge {
     /// Its name.
     key: [u8; 9],
     /// Whether it is still there.
-    heartbeat: Heartbeat,
+    pub(super) heartbeat: Heartbeat,
     /// Until when it must have proved its context.
     connect_by: Millis,
     /// The context that it has proved.
@@ -99,15 +99,6 @@ fn client(worker: &mut Worker, id: ConnId) -> Option<&mut Forge> {
     worker.connections.by_id(id)?.forge()
 }
 
-/// A pong came.
-pub(super) fn on_pong(worker: &mut Worker, id: ConnId) {
-    let (now, timings) = (worker.now, worker.hub.timings);
-    if let Some(client) = client(worker, id) {
-        client.heartbeat.pong(now, &timings);
-        worker.schedule(id.slot);
-    }
-}
-
 /// It says that it leaves.
 pub(super) fn on_close(worker: &mut Worker, id: ConnId) {
     if let Some(client) = client(worker, id) {
@@ -117,9 +108,7 @@ pub(super) fn on_close(worker: &mut Worker, id: ConnId) {
 
 /// Acts on a message. One that makes no sense is answered, and the client stays.
 pub(super) fn on_text(worker: &mut Worker, id: ConnId, text: &str) {
-    let (now, timings) = (worker.now, worker.hub.timings);
-    let Some(client) = client(worker, id) else { return };
-    client.heartbeat.sign_of_life(now, &timings);
+    liveness::on_message(worker, id);
     let mut scratch = std::mem::take(&mut worker.json);
     match Document::from_text(text, &mut scratch) {
         Ok(document) => {
@@ -314,7 +303,7 @@ pub(super) fn ended(worker: &mut Worker, id: ConnId, topic: &Channel) {
 
 /// Looks at the clock for a client: pings it, ends what has expired, or lets it go.
 pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
-    let (now, wall, timings) = (worker.now, worker.hub.clock.wall(), worker.hub.timings);
+    let (now, wall) = (worker.now, worker.hub.clock.wall());
     let Some(client) = client(worker, id) else { return };
     let reason = match &client.context {
         None if now >= client.connect_by => Some(Reason::ConnectTimeout),
@@ -327,15 +316,7 @@ pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
         return close::gracefully(worker, id.slot, Some(UNPROVED), reason);
     }
     end_subscriptions(worker, id, wall / 1_000);
-    while let Some(client) = self::client(worker, id) {
-        match client.heartbeat.beat(now, &timings) {
-            Pulse::Steady => return,
-            Pulse::Ping => worker.send(id.slot, frame(Opcode::Ping, &[])),
-            Pulse::Dead => {
-                return close::gracefully(worker, id.slot, None, Reason::PingTimeout);
-            }
-        }
-    }
+    liveness::beat(worker, id);
 }
 
 /// Leaves the topics whose tokens have expired. Where a mailbox has no room that is tried again.

@@ -13,6 +13,8 @@ pub mod driver;
 mod flush;
 mod forge;
 mod frame;
+mod liveness;
+mod m2;
 mod moving;
 mod poller;
 mod polling;
@@ -65,7 +67,7 @@ pub struct Worker {
     inbox: Inbox<Mail>,
     counters: Arc<Counters>,
     auth: Authenticators,
-    /// What messages of Forge clients are taken apart in.
+    /// What messages of Forge and M2 clients are taken apart in.
     json: Scratch,
     poller: Poller,
     wheel: Wheel,
@@ -73,6 +75,8 @@ pub struct Worker {
     index: Index,
     drain: Drain,
     leaving: VecDeque<Postponed>,
+    /// What clients of M2 share.
+    m2: m2::Clients,
     /// Who may come back after a cut, where the node lets anybody.
     recovery: Option<Box<Recovery>>,
     /// Long-polling sessions that went on elsewhere.
@@ -126,6 +130,7 @@ impl Worker {
             index: Index::default(),
             drain: Drain::default(),
             leaving: VecDeque::new(),
+            m2: m2::Clients::default(),
             recovery,
             forwards: Forwards::default(),
             departing: None,
@@ -182,6 +187,7 @@ impl Worker {
         recovery::expire(self);
         let has_more = verdict::resume(self) | self.read_sockets();
         self.look_at_the_clock();
+        m2::pay(self);
         replay::sweep(self);
         shutdown::step(self);
         flush::reap(self);
@@ -217,6 +223,7 @@ impl Worker {
                 Mail::Move(moved) => moving::arrive(self, *moved),
                 Mail::Poll(poll) => polling::on_request(self, *poll),
                 Mail::PollGone(session) => polling::on_gone(self, session),
+                Mail::Loaded(loaded) => bytes += m2::loaded(self, *loaded),
                 Mail::Verdict(verdict) => verdict::learn(self, *verdict),
                 Mail::Probe(from, ticket) => {
                     polling::answer(self, (from, ticket), AnswerBody::Alive);
@@ -293,6 +300,7 @@ impl Worker {
         match self.connections.get_mut(slot).map(|connection| &connection.kind) {
             Some(Kind::Session(_)) => session::on_time(self, id),
             Some(Kind::Forge(_)) => forge::on_time(self, id),
+            Some(Kind::M2(_)) => m2::on_time(self, id),
             Some(Kind::Closing { until }) if *until <= self.now => {
                 close::now(self, slot, Reason::Client);
             }
@@ -305,7 +313,9 @@ impl Worker {
 
     /// Enters a connection's next deadline into the wheel, unless an earlier one is there.
     fn schedule(&mut self, slot: u32) {
-        let expires = credential::expires(self, slot).or_else(|| forge::expires(self, slot));
+        let expires = credential::expires(self, slot)
+            .or_else(|| forge::expires(self, slot))
+            .or_else(|| m2::expires(self, slot));
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let deadline = connection.deadline().into_iter().chain(expires).min();
         let Some(deadline) = deadline else { return };

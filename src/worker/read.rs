@@ -8,7 +8,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::close::{self, Reason};
 use super::conn::Kind;
-use super::{Worker, forge, moving, session, upgrade};
+use super::{Worker, forge, liveness, m2, moving, session, upgrade};
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::message::ConnId;
 use crate::protocol::Violation;
@@ -64,7 +64,7 @@ pub(super) fn feed(worker: &mut Worker, id: ConnId, bytes: &mut [u8]) -> ConnId 
     let bytes_max = match connection.kind {
         Kind::Closing { .. } => return id,
         Kind::Echo => ECHO_MESSAGE_BYTES_MAX,
-        Kind::Session(_) | Kind::Forge(_) | Kind::Probe { .. } => MESSAGE_BYTES_MAX,
+        Kind::Session(_) | Kind::Forge(_) | Kind::M2(_) | Kind::Probe { .. } => MESSAGE_BYTES_MAX,
     };
     let mut decoder = std::mem::take(&mut connection.decoder);
     let fed = decoder.feed(bytes, bytes_max, &mut |message| on_message(worker, id, message));
@@ -97,7 +97,7 @@ fn refuse(worker: &mut Worker, slot: u32, error: FrameError) {
 fn on_message(worker: &mut Worker, id: ConnId, message: Message<'_>) -> ControlFlow<()> {
     match message {
         Message::Ping(data) => worker.send(id.slot, frame(Opcode::Pong, &[data])),
-        Message::Pong(_) => forge::on_pong(worker, id),
+        Message::Pong(_) => liveness::on_pong(worker, id),
         Message::Close(said) => {
             let code = said.map(|(code, _)| code);
             forge::on_close(worker, id);
@@ -111,6 +111,7 @@ fn on_message(worker: &mut Worker, id: ConnId, message: Message<'_>) -> ControlF
                 session::check(worker, id, handled);
             }
             Some(Kind::Forge(_)) => forge::on_text(worker, id, text),
+            Some(Kind::M2(_)) => m2::on_text(worker, id, text),
             Some(Kind::Session(_)) => {
                 let handled = session::on_packet(worker, id, text);
                 session::check(worker, id, handled);
@@ -120,6 +121,7 @@ fn on_message(worker: &mut Worker, id: ConnId, message: Message<'_>) -> ControlF
         Message::Binary(data) => match worker.connections.by_id(id).map(|c| &c.kind) {
             Some(Kind::Echo) => worker.send(id.slot, frame(Opcode::Binary, &[data])),
             Some(Kind::Forge(_)) => forge::on_binary(worker, id),
+            Some(Kind::M2(_)) => m2::on_binary(worker, id),
             Some(Kind::Session(_)) => {
                 let handled = session::on_binary(worker, id, data);
                 session::check(worker, id, handled);

@@ -4,6 +4,7 @@
 use super::close::{self, Reason};
 use super::conn::{Connection, Connections, Kind, Session};
 use super::forge::{self, Forge};
+use super::m2::{self, M2};
 use super::{Worker, moving, polling, read};
 use crate::engine::outbox::Outgoing;
 use crate::limits::POLLING_SESSIONS_MAX;
@@ -30,6 +31,11 @@ pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
             worker.counters.opened.add(1);
             Kind::Forge(Forge::new(context.clone(), now, &timings))
         }
+        Purpose::M2(party) => {
+            worker.counters.m2_websockets.add(1);
+            worker.counters.opened.add(1);
+            Kind::M2(M2::new(party.clone(), now, &timings))
+        }
         Purpose::Probe(session) => {
             if worker.connections.session(session).is_none() {
                 return refuse(worker, socket, RequestError::UnknownSession);
@@ -40,13 +46,14 @@ pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
     };
     let Some(id) = insert(worker, socket, kind) else { return };
     if let Some(Accepted { key, protocol }) = accept {
-        let protocol = protocol.map(|protocol| ("Sec-WebSocket-Protocol", protocol));
+        let protocol = protocol.as_deref().map(|name| ("Sec-WebSocket-Protocol", name));
         worker.send(id.slot, handshake::response(&key, protocol.as_slice()));
     }
     match purpose {
         Purpose::EngineIo(_) => open(worker, id),
         Purpose::Probe(session) => offer(worker, id, &session),
         Purpose::Forge(_) => forge::welcome(worker, id, None),
+        Purpose::M2(_) => m2::welcome(worker, id),
         Purpose::Echo => {}
     }
     read::feed(worker, id, &mut leftover);

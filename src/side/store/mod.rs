@@ -3,6 +3,7 @@
 //! A store belongs to one thread and blocks it, and so does a reader, which looks at history beside
 //! the thread that writes; the hot threads reach both only through bounded queues.
 
+mod documents;
 mod history;
 #[cfg(test)]
 mod history_tests;
@@ -19,6 +20,7 @@ use thiserror::Error;
 use crate::limits::{HISTORY_PAGE_BYTES_MAX, QUERY_MS_MAX};
 use crate::message::MessageId;
 
+pub use documents::Written;
 pub use reader::Reader;
 pub use sqlite::Store;
 

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi, 
 use uuid::Uuid;
 
 use super::StoreError;
+use super::documents::Documents;
 use super::history::{self, History};
 use crate::limits::DEFINITIONS_MAX;
 use crate::message::{
@@ -23,11 +24,12 @@ use crate::message::{
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What makes a file of each schema version one of the next, beginning with an empty file. Released
 /// steps stay as they are.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("schema/1_channels.sql"),
     include_str!("schema/2_options.sql"),
     include_str!("schema/3_history.sql"),
     include_str!("schema/4_policies.sql"),
+    include_str!("schema/5_documents.sql"),
 ];
 /// The schema that this release writes, kept in the file's `user_version`.
 const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
@@ -39,6 +41,7 @@ pub struct Store {
     path: PathBuf,
     identity: Option<(u64, u64)>,
     history: History,
+    pub(super) documents: Documents,
     /// Commits are in a log, so that each may choose whether it waits for the disk.
     has_log: bool,
     /// The last write failed, and not by its caller's fault.
@@ -62,8 +65,10 @@ impl Store {
         let has_log = configure(&connection).map_err(|fault| failed(path, fault))?;
         prepare(&mut connection, path)?;
         let history = History::open(&connection).map_err(|fault| failed(path, fault))?;
+        let documents = Documents::open(&connection).map_err(|fault| failed(path, fault))?;
         let (identity, is_ailing) = (identity(path), Cell::new(false));
-        Ok(Self { connection, path: path.to_owned(), identity, history, has_log, is_ailing })
+        let path = path.to_owned();
+        Ok(Self { connection, path, identity, history, documents, has_log, is_ailing })
     }
 
     /// All channels, the oldest first.
@@ -160,19 +165,42 @@ impl Store {
     ///
     /// The database's own failures; then nothing was appended, and the same may be tried again.
     pub fn append(&mut self, records: &[Record], sync: bool) -> Result<(), StoreError> {
-        // Without a log every commit waits for the disk.
-        let sync = sync && self.has_log;
-        let appended = (|| {
-            if sync {
-                self.connection.pragma_update(None, "synchronous", "FULL")?;
-            }
-            let appended = self.history.append(&mut self.connection, records);
-            if sync {
-                self.connection.pragma_update(None, "synchronous", "NORMAL")?;
-            }
-            appended
-        })();
+        let appended = self.waiting_for_disk(sync, |store| {
+            store.history.append(&mut store.connection, records)
+        });
         self.written(appended)
+    }
+
+    /// Does something whole or not at all. With `sync` it, and all before it, is on the disk when
+    /// this returns.
+    pub(super) fn commit<T>(
+        &mut self,
+        sync: bool,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let committed = self.waiting_for_disk(sync, |store| {
+            let transaction = store.connection.transaction()?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        });
+        self.written(committed)
+    }
+
+    /// Does something whose commits wait for the disk, if that is wanted. Without a log every one
+    /// does.
+    fn waiting_for_disk<T>(
+        &mut self,
+        sync: bool,
+        work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if !sync || !self.has_log {
+            return work(self);
+        }
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        let done = work(self);
+        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        done
     }
 
     /// Adds to how many webhooks took each of these messages. A message that is gone is passed

@@ -1,0 +1,168 @@
+//! The writer's part in documents: what waits is committed together, fanned out behind its commit,
+//! and answered. And what subscribers must be told is read between two commits, so that it lies
+//! exactly between what was published before and what will be.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::Receiver;
+
+use super::history::Pace;
+use super::store::{Store, StoreError, Written};
+use super::News;
+use crate::limits::DOCUMENT_BATCH_MAX;
+use crate::message::{Document, DocumentKey, Durability, Found, Load, Millis};
+use crate::metrics::Counters;
+use crate::router::{
+    AcceptorId, Answer, AnswerBody, DocumentOutcome, Room, Router, Ticket, Write,
+};
+
+/// Documents that wait to be written, and who waits for them to be read.
+#[derive(Debug)]
+pub(super) struct Documents {
+    pub(super) writes: Receiver<Write>,
+    pub(super) loads: Receiver<Load>,
+    pace: Pace,
+}
+
+/// Writes that are committed together, each with room for its fan-out.
+struct Batch<'r> {
+    writes: Vec<Write>,
+    rooms: Vec<Room<'r>>,
+}
+
+impl Documents {
+    pub(super) fn new(writes: Receiver<Write>, loads: Receiver<Load>) -> Self {
+        Self { writes, loads, pace: Pace::default() }
+    }
+
+    /// Writes this document and those that wait behind it.
+    pub(super) fn write(
+        &mut self,
+        first: Write,
+        store: &mut Store,
+        (router, counters): (&Router, &Counters),
+        announce: &impl Fn(News<'_>),
+    ) {
+        self.pace.keep();
+        let Some(Batch { writes, rooms }) = self.gather(first, router) else {
+            counters.refused_overloaded.add(1);
+            return;
+        };
+        let sync = writes.iter().any(|write| write.level == Durability::Synced);
+        let (all, from): (Vec<_>, Vec<_>) =
+            writes.into_iter().map(|write| (write.what, write.from)).unzip();
+        let written = match store.write_documents(&all, now(), sync) {
+            Ok(written) => written,
+            Err(error) => {
+                let outcome = refusal(&error);
+                return from.into_iter().for_each(|from| answer(router, from, outcome()));
+            }
+        };
+        counters.commits.add(1);
+        let reached = if sync { Durability::Synced } else { Durability::Stored };
+        for ((written, room), from) in written.into_iter().zip(rooms).zip(from) {
+            answer(router, from, settle(written, (room, reached), counters, announce));
+        }
+    }
+
+    /// What is committed next: nothing, where a worker has no room for its fan-out.
+    fn gather<'r>(&self, first: Write, router: &'r Router) -> Option<Batch<'r>> {
+        router.documents.taken(&first);
+        let Some(room) = router.room() else {
+            answer(router, first.from, DocumentOutcome::Busy);
+            return None;
+        };
+        let mut batch = Batch { writes: vec![first], rooms: vec![room] };
+        while batch.writes.len() < DOCUMENT_BATCH_MAX
+            && let Some(room) = router.room()
+            && let Ok(write) = self.writes.try_recv()
+        {
+            router.documents.taken(&write);
+            batch.writes.push(write);
+            batch.rooms.push(room);
+        }
+        Some(batch)
+    }
+
+    /// Reads the documents that this one, and those that wait behind it, ask for.
+    pub(super) fn load(
+        &self,
+        first: Load,
+        store: &Store,
+        counters: &Counters,
+        announce: &impl Fn(News<'_>),
+    ) {
+        let more = self.loads.try_iter().take(DOCUMENT_BATCH_MAX);
+        for load in std::iter::once(first).chain(more) {
+            counters.documents_loaded.add(1);
+            let found = read(&load, store).map_err(|error| {
+                tracing::warn!(%error, "a subscriber cannot be told of a document");
+            });
+            announce(News::Loaded(load, found.ok()));
+        }
+    }
+}
+
+/// What is said of a document that somebody looks at.
+pub(super) fn look(store: &Store, key: &DocumentKey) -> DocumentOutcome {
+    match store.document(key) {
+        Ok(Some(document)) if document.data.is_some() => DocumentOutcome::Found(document.into()),
+        Ok(_) => DocumentOutcome::NotFound,
+        Err(error) => refusal(&error)(),
+    }
+}
+
+fn read(load: &Load, store: &Store) -> Result<Found<Document>, StoreError> {
+    let read = |audience| {
+        let resource = load.resource.clone();
+        store.document(&DocumentKey { resource, audience })
+    };
+    let shared = if load.shared { read(None)? } else { None };
+    let personal = match &load.user {
+        Some(user) => read(Some(user.clone()))?,
+        None => None,
+    };
+    Ok(Found { shared, personal })
+}
+
+/// Fans out what was committed, and says what its writer is told.
+fn settle(
+    written: Written,
+    (room, reached): (Room<'_>, Durability),
+    counters: &Counters,
+    announce: &impl Fn(News<'_>),
+) -> DocumentOutcome {
+    match written {
+        Written::Done(document) => {
+            let version = document.version;
+            counters.documents_written.add(1);
+            announce(News::Document(document, room));
+            DocumentOutcome::Written(version, reached)
+        }
+        Written::Stale(current) => {
+            counters.documents_stale.add(1);
+            DocumentOutcome::Stale(current)
+        }
+        Written::Missing => DocumentOutcome::NotFound,
+        Written::Full => DocumentOutcome::Full,
+    }
+}
+
+/// What those are told whom the store failed.
+fn refusal(error: &StoreError) -> fn() -> DocumentOutcome {
+    if error.is_temporary() {
+        tracing::warn!(%error, "the store did not take or give documents");
+        return || DocumentOutcome::Busy;
+    }
+    tracing::error!(%error, "the store failed");
+    || DocumentOutcome::Failed
+}
+
+fn answer(router: &Router, (acceptor, ticket): (AcceptorId, Ticket), outcome: DocumentOutcome) {
+    router.answer(acceptor, Answer { ticket, body: AnswerBody::Document(outcome) });
+}
+
+fn now() -> Millis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,348 @@
+//! Clients of M2 Realtime: what they subscribe to, and how they learn what its documents are
+//! (contract sections 2.3 and 5).
+//!
+//! A subscriber is counted in the directory first. Where that knows the current document, it comes
+//! with the activation; else the store is asked, and what is published meanwhile goes out at once
+//! ([`Awaiting`]). A client that does not keep up is owed documents instead of being sent them, and
+//! asks the store for what they are once it has taken what waits for it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::Worker;
+use super::close::{self, Reason};
+use super::command::{Joining, join, unsubscribe};
+use super::frame::Frame;
+use super::liveness;
+use crate::engine::awaiting::{Answer, Awaiting, Waiter};
+use crate::engine::outbox::Outgoing;
+use crate::hub::M2 as Terms;
+use crate::limits::LOADS_PER_WORKER_MAX;
+use crate::message::{
+    Channel, ConnId, Content, Current, Found, Group, Load, Millis, Party, Publication, Refusal,
+    ReplayWish,
+};
+use crate::protocol::engineio::{Heartbeat, Timings};
+use crate::protocol::m2::{self, Fault, Request};
+use crate::router::{Loaded, Slot};
+use crate::wire::json::Document;
+
+/// Close code of a client whose token has expired (RFC 6455 section 7.4.1: policy).
+pub(super) const EXPIRED: u16 = 1008;
+
+/// A client, and on whose behalf it listens.
+#[derive(Debug)]
+pub(super) struct M2 {
+    party: Arc<Party>,
+    /// Whether it is still there.
+    pub(super) heartbeat: Heartbeat,
+    /// What it is owed, if it is.
+    owed: Option<Box<HashSet<Owed>>>,
+}
+
+/// A document that a client was not sent, because it did not keep up.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Owed {
+    resource: Channel,
+    /// Its user's own, and not the one for everybody.
+    is_personal: bool,
+}
+
+impl Owed {
+    fn of(publication: &Publication) -> Option<Self> {
+        let Content::Document { audience, .. } = &publication.content else { return None };
+        Some(Self { resource: publication.channel.clone(), is_personal: audience.is_some() })
+    }
+}
+
+impl M2 {
+    /// That comes now.
+    pub(super) fn new(party: Arc<Party>, now: Millis, timings: &Timings) -> Self {
+        Self { party, heartbeat: Heartbeat::new(now, timings), owed: None }
+    }
+
+    /// Owes it a document that it has no room for. False where the frame is none.
+    pub(super) fn owe(&mut self, frame: &Frame) -> bool {
+        let Some(owed) = frame.expendable().and_then(Owed::of) else { return false };
+        self.owed.get_or_insert_default().insert(owed);
+        true
+    }
+
+    /// It is sent a document: an earlier version is owed no longer.
+    pub(super) fn sent(&mut self, frame: &Frame) {
+        let Some(all) = &mut self.owed else { return };
+        if let Some(owed) = frame.expendable().and_then(Owed::of) {
+            all.remove(&owed);
+        }
+        if all.is_empty() {
+            self.owed = None;
+        }
+    }
+
+    /// Whether it is owed anything.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed.is_some()
+    }
+}
+
+/// What a worker's clients of M2 share.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    /// The connections of each user, by their slots.
+    users: HashMap<Arc<str>, Vec<u32>>,
+    awaiting: Awaiting,
+    /// Questions to the store that wait until fewer are under way.
+    waiting: VecDeque<Load>,
+    under_way: usize,
+    /// Connections that have taken what waited for them and are owed more.
+    pub(super) owed: Vec<ConnId>,
+}
+
+/// A client is here.
+pub(super) fn welcome(worker: &mut Worker, id: ConnId) {
+    let Some(client) = client(worker, id) else { return };
+    if let Some(user) = client.party.user.clone() {
+        worker.m2.users.entry(user).or_default().push(id.slot);
+    }
+}
+
+/// A connection ends. Nothing, where it is no client of M2.
+pub(super) fn leave(worker: &mut Worker, id: ConnId) {
+    let Some(client) = client(worker, id) else { return };
+    let Some(user) = client.party.user.clone() else { return };
+    let Some(slots) = worker.m2.users.get_mut(&user) else { return };
+    slots.retain(|slot| *slot != id.slot);
+    if slots.is_empty() {
+        worker.m2.users.remove(&user);
+    }
+}
+
+fn client(worker: &mut Worker, id: ConnId) -> Option<&mut M2> {
+    worker.connections.by_id(id)?.m2()
+}
+
+/// When a client's token expires, where that matters: in the worker's own time.
+pub(super) fn expires(worker: &mut Worker, slot: u32) -> Option<Millis> {
+    if !worker.hub.close_expired {
+        return None;
+    }
+    let expires_s = worker.connections.get_mut(slot)?.m2()?.party.expires_at?;
+    let left = expires_s.saturating_mul(1_000).saturating_sub(worker.hub.clock.wall());
+    Some(worker.now.saturating_add(left))
+}
+
+/// Looks at the clock for a client: pings it, or lets it go.
+pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
+    let now = worker.now;
+    if expires(worker, id.slot).is_some_and(|at| at <= now) {
+        return close::gracefully(worker, id.slot, Some(EXPIRED), Reason::Expired);
+    }
+    liveness::beat(worker, id);
+}
+
+/// Acts on a message. One that makes no sense is answered, and the client stays.
+pub(super) fn on_text(worker: &mut Worker, id: ConnId, text: &str) {
+    liveness::on_message(worker, id);
+    let mut scratch = std::mem::take(&mut worker.json);
+    let done = match Document::from_text(text, &mut scratch) {
+        Ok(document) => m2::read(&document).and_then(|request| carry_out(worker, id, request)),
+        Err(_) => Err(Fault::Message),
+    };
+    worker.json = scratch;
+    if let Err(fault) = done {
+        refuse(worker, id, fault);
+    }
+}
+
+/// Refuses a message that no client may send.
+pub(super) fn on_binary(worker: &mut Worker, id: ConnId) {
+    refuse(worker, id, Fault::Message);
+}
+
+fn refuse(worker: &mut Worker, id: ConnId, fault: Fault) {
+    let counters = &worker.counters;
+    let counter = match fault {
+        Fault::Message | Fault::IdTooLong => &counters.refused_invalid,
+        Fault::TooManySubscriptions => &counters.refused_subscriptions,
+        Fault::Overloaded | Fault::Unavailable => &counters.refused_overloaded,
+    };
+    counter.add(1);
+    worker.send_text(id.slot, &m2::error(fault));
+}
+
+fn carry_out(worker: &mut Worker, id: ConnId, request: Request<'_>) -> Result<(), Fault> {
+    let Some(client) = client(worker, id) else { return Ok(()) };
+    let scope = &client.party.scope;
+    match request {
+        Request::Subscribe(kind, name) => {
+            let resource = Channel::resource(scope, kind, name);
+            subscribe(worker, id, &resource)
+        }
+        Request::Unsubscribe(kind, name) => {
+            let resource = Channel::resource(scope, kind, name);
+            unsubscribe(worker, id, &resource, None).map_err(fault)
+        }
+    }
+}
+
+fn subscribe(worker: &mut Worker, id: ConnId, resource: &Channel) -> Result<(), Fault> {
+    let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
+    if connection.is_leaving {
+        return Err(Fault::Overloaded);
+    }
+    let (first, subscribed) = (connection.subscriptions, connection.subscribed);
+    let is_full = usize::from(subscribed) >= worker.hub.m2.subscriptions;
+    if is_full && worker.index.counted(first, resource).is_none() {
+        return Err(Fault::TooManySubscriptions);
+    }
+    let (group, options, replay) = (Group::M2, Terms::OPTIONS, ReplayWish::default());
+    let joining = Joining { group, options, reply: None, replay, comes_back: false };
+    join(worker, id, resource, &joining).map_err(fault)
+}
+
+fn fault(refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::TooManySubscriptions => Fault::TooManySubscriptions,
+        // Nothing else keeps anybody from joining or leaving a resource.
+        _ => Fault::Overloaded,
+    }
+}
+
+/// A subscription begins: its client is told what the documents are, as far as that is known, and
+/// the store is asked for the others. Answers how many bytes that was.
+pub(super) fn activated(
+    worker: &mut Worker,
+    id: ConnId,
+    resource: Channel,
+    current: Current,
+) -> usize {
+    let Some((kind, name)) = resource.resource_parts() else { return 0 };
+    let Some(client) = client(worker, id) else { return 0 };
+    let user = client.party.user.clone();
+    let shared = !kind.is_private(name) && matches!(current, Current::Unknown);
+    let (mut sent, mut bytes) = (Found::default(), 0);
+    if let Current::Known(document) = current {
+        sent.shared = Some(version(&document));
+        bytes = send(worker, id, &document);
+    } else if user.is_none() && !shared {
+        worker.send_text(id.slot, &m2::not_found(kind));
+    }
+    if shared || user.is_some() {
+        let waiter = Waiter { connection: id, user: user.clone(), sent, is_owed: false };
+        ask(worker, waiter, Load { connection: id, resource, shared, user });
+    }
+    bytes
+}
+
+/// Puts a question to the store, as soon as there is room for the answer.
+fn ask(worker: &mut Worker, waiter: Waiter, load: Load) {
+    worker.m2.awaiting.begin(load.resource.clone(), waiter);
+    worker.m2.waiting.push_back(load);
+    ask_store(worker);
+}
+
+fn ask_store(worker: &mut Worker) {
+    let mailbox = worker.inbox.mailbox();
+    while worker.m2.under_way < LOADS_PER_WORKER_MAX
+        && let Some(load) = worker.m2.waiting.pop_front()
+    {
+        if !mailbox.reserve(Slot::Control) {
+            return worker.m2.waiting.push_front(load);
+        }
+        if !worker.hub.router.load(load) {
+            // The node stops: nobody is told anything any more.
+            return mailbox.release(Slot::Control);
+        }
+        worker.m2.under_way += 1;
+    }
+}
+
+/// The store has answered. What is not newer than what its client was sent is dropped.
+pub(super) fn loaded(worker: &mut Worker, loaded: Loaded) -> usize {
+    let Loaded { load, found } = loaded;
+    worker.m2.under_way -= 1;
+    let bytes = answer(worker, &load, found);
+    ask_store(worker);
+    bytes
+}
+
+fn answer(worker: &mut Worker, load: &Load, found: Option<Found<Arc<Publication>>>) -> usize {
+    let id = load.connection;
+    let Some(waiter) = worker.m2.awaiting.take(&load.resource, id) else { return 0 };
+    if client(worker, id).is_none() {
+        return 0;
+    }
+    let Some(found) = found else {
+        refuse(worker, id, Fault::Unavailable);
+        return 0;
+    };
+    match waiter.answer(found) {
+        Answer::Documents(documents) => {
+            documents.iter().map(|document| send(worker, id, document)).sum()
+        }
+        Answer::NotFound => {
+            if let Some((kind, _)) = load.resource.resource_parts() {
+                worker.send_text(id.slot, &m2::not_found(kind));
+            }
+            0
+        }
+    }
+}
+
+/// Sends a client a document, and answers how many bytes that is.
+fn send(worker: &mut Worker, id: ConnId, document: &Arc<Publication>) -> usize {
+    let Some(connection) = worker.connections.by_id(id) else { return 0 };
+    let frame = Frame::of(document, Group::M2);
+    let bytes = frame.as_ref().len();
+    worker.counters.matched.add(1);
+    if !worker.drain.push(id.slot, connection, frame) {
+        worker.counters.dropped_slow_consumer.add(1);
+    }
+    bytes
+}
+
+fn version(document: &Publication) -> Millis {
+    match document.content {
+        Content::Document { version, .. } => version,
+        _ => 0,
+    }
+}
+
+/// A subscription has ended.
+pub(super) fn deactivated(worker: &mut Worker, id: ConnId, resource: &Channel) {
+    worker.m2.awaiting.end(resource, id);
+}
+
+/// The connections here that a user's own document is for.
+pub(super) fn listeners(worker: &Worker, user: &str) -> Vec<u32> {
+    worker.m2.users.get(user).cloned().unwrap_or_default()
+}
+
+/// A document was put into the outboxes of all who hear of it.
+pub(super) fn published(worker: &mut Worker, publication: &Publication) {
+    if !worker.m2.awaiting.is_empty() {
+        worker.m2.awaiting.published(publication);
+    }
+}
+
+/// Asks the store for what clients are owed that have taken what waited for them. True when there
+/// is more to do at once.
+pub(super) fn pay(worker: &mut Worker) {
+    for id in std::mem::take(&mut worker.m2.owed) {
+        let Some(client) = client(worker, id) else { continue };
+        let (user, owed) = (client.party.user.clone(), client.owed.take());
+        for Owed { resource, is_personal } in owed.into_iter().flat_map(|owed| *owed) {
+            let Some(connection) = worker.connections.by_id(id) else { break };
+            if !worker.index.hears(connection.subscriptions, &resource) {
+                continue;
+            }
+            let user = user.clone().filter(|_| is_personal);
+            let sent = Found::default();
+            let waiter = Waiter { connection: id, user: user.clone(), sent, is_owed: true };
+            ask(worker, waiter, Load { connection: id, resource, shared: !is_personal, user });
+        }
+    }
+    if !worker.m2.waiting.is_empty() {
+        ask_store(worker);
+    }
+}
