@@ -26,6 +26,23 @@ impl ApiError {
         Self::new(404, "NOT_FOUND", "Channel not found")
     }
 
+    /// 404: there are no such resources.
+    pub fn unknown_resource_kind(kind: &str) -> Self {
+        let message = format!("There are no resources of the type {kind:?}");
+        Self::new(404, "NOT_FOUND", message).advise("Use kvStore, collection or liveConfig")
+    }
+
+    /// 404: the resource has no document; `title` is what its kind is called.
+    pub fn document_not_found(title: &str) -> Self {
+        Self::new(404, "NOT_FOUND", format!("{title} resource doesn't currently exist"))
+    }
+
+    /// 507: [`limits::DOCUMENTS_MAX`] documents exist.
+    pub fn documents_full() -> Self {
+        let message = format!("There are {} documents, the most allowed", limits::DOCUMENTS_MAX);
+        Self::new(507, "LIMIT_REACHED", message).advise("Delete documents that are no longer used")
+    }
+
     /// 404: no invocation that is registered has the id.
     pub fn invocation_not_found() -> Self {
         Self::new(404, "NOT_FOUND", "Invocation not found")

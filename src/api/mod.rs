@@ -11,6 +11,7 @@ pub mod error;
 mod fields;
 pub mod forge;
 pub mod history;
+pub mod m2;
 pub mod messages;
 pub mod permissions;
 mod query;

@@ -449,6 +449,9 @@ pub(super) fn deactivate(worker: &mut Worker, deactivation: &Deactivation) {
 /// bytes one of them got, at most.
 pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
     let publication = &delivery.publication;
+    if let Content::Document { audience: Some(user), .. } = &publication.content {
+        return m2::deliver(worker, publication, user);
+    }
     let is_delivery = publication.content.is_published();
     let (mut taken, mut dropped, mut bytes) = (0, 0, 0);
     let except = publication.except.filter(|id| *id == worker.connections.id(id.slot));
@@ -478,6 +481,7 @@ pub(super) fn deliver(worker: &mut Worker, delivery: &Delivery) -> usize {
         worker.counters.dropped_slow_consumer.add(dropped);
         worker.undrained.push(publication.accepted);
         recovery::note(worker, publication);
+        m2::delivered(worker, publication);
     } else {
         worker.counters.announcements.add(taken);
     }

@@ -273,12 +273,12 @@ impl Connection {
         }
     }
 
-    /// Whether a document goes into the books instead of the outbox, because so much waits there
-    /// that it is better sent when that is gone, as it is then.
+    /// Whether a document goes into the books of a client of M2 instead of its outbox, because so
+    /// much waits there that it is better sent when that is gone, as it is then.
     pub(super) fn is_owed_rather(&mut self, frame: &Frame) -> bool {
         let Kind::M2(client) = &mut self.kind else { return false };
         let waits = self.outbox.bytes() + frame.as_ref().len();
-        if waits > M2_OUTBOX_BYTES_MAX && !self.outbox.is_empty() {
+        if self.is_blocked && waits > M2_OUTBOX_BYTES_MAX && !self.outbox.is_empty() {
             return client.owe(frame);
         }
         client.sent(frame);

@@ -31,7 +31,7 @@ impl Drain {
         if connection.is_doomed {
             return false;
         }
-        if connection.is_blocked && connection.is_owed_rather(&frame) {
+        if connection.m2().is_some() && connection.is_owed_rather(&frame) {
             self.lost.conflated += 1;
             return true;
         }

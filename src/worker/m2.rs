@@ -313,20 +313,36 @@ pub(super) fn deactivated(worker: &mut Worker, id: ConnId, resource: &Channel) {
     worker.m2.awaiting.end(resource, id);
 }
 
-/// The connections here that a user's own document is for.
-pub(super) fn listeners(worker: &Worker, user: &str) -> Vec<u32> {
-    worker.m2.users.get(user).cloned().unwrap_or_default()
+/// Puts a user's own document into the outboxes of its connections here that hear the resource.
+/// Answers how many bytes one of them got, at most.
+pub(super) fn deliver(worker: &mut Worker, publication: &Arc<Publication>, user: &str) -> usize {
+    let frame = Frame::of(publication, Group::M2);
+    let (mut taken, mut dropped) = (0, 0);
+    for slot in worker.m2.users.get(user).into_iter().flatten() {
+        let Some(connection) = worker.connections.get_mut(*slot) else { continue };
+        if !worker.index.hears(connection.subscriptions, &publication.channel) {
+            continue;
+        }
+        match worker.drain.push(*slot, connection, frame.clone()) {
+            true => taken += 1,
+            false => dropped += 1,
+        }
+    }
+    worker.counters.matched.add(taken + dropped);
+    worker.counters.dropped_slow_consumer.add(dropped);
+    worker.undrained.push(publication.accepted);
+    delivered(worker, publication);
+    frame.as_ref().len()
 }
 
 /// A document was put into the outboxes of all who hear of it.
-pub(super) fn published(worker: &mut Worker, publication: &Publication) {
+pub(super) fn delivered(worker: &mut Worker, publication: &Publication) {
     if !worker.m2.awaiting.is_empty() {
         worker.m2.awaiting.published(publication);
     }
 }
 
-/// Asks the store for what clients are owed that have taken what waited for them. True when there
-/// is more to do at once.
+/// Asks the store for what clients are owed that have taken what waited for them.
 pub(super) fn pay(worker: &mut Worker) {
     for id in std::mem::take(&mut worker.m2.owed) {
         let Some(client) = client(worker, id) else { continue };

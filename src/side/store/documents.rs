@@ -34,7 +34,8 @@ impl Documents {
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
         let count = |condition: &str| {
             let query = format!("SELECT count(*) FROM documents {condition}");
-            connection.query_row(&query, [], |row| row.get::<_, u64>(0))
+            let counted = connection.query_row(&query, [], |row| row.get::<_, i64>(0))?;
+            Ok::<_, rusqlite::Error>(counted.unsigned_abs())
         };
         let deleted = count("WHERE data IS NULL")?;
         let live = count("")?.saturating_sub(deleted);
@@ -90,7 +91,7 @@ impl Documents {
         let oldest = "SELECT version FROM documents WHERE data IS NULL
                       ORDER BY version LIMIT 1 OFFSET ?1";
         let oldest = connection.prepare_cached(oldest)?.query_row(
-            [DELETED_DOCUMENTS_FORGOTTEN.min(self.deleted) - 1],
+            [DELETED_DOCUMENTS_FORGOTTEN.min(self.deleted).cast_signed() - 1],
             |row| row.get::<_, i64>(0),
         )?;
         let forget = "DELETE FROM documents WHERE data IS NULL AND version <= ?1";
