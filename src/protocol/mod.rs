@@ -2,12 +2,13 @@
 //! sockets, frames or threads.
 //!
 //! [`engineio`] and [`socketio`] are layers of their own; [`insforge`] and [`conformance`] are what
-//! can run over them. [`forge`] runs over plain WebSocket messages.
+//! can run over them. [`forge`] and [`m2`] run over plain WebSocket messages.
 
 pub mod conformance;
 pub mod engineio;
 pub mod forge;
 pub mod insforge;
+pub mod m2;
 pub mod recovery;
 pub mod socketio;
 
