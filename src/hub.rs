@@ -14,8 +14,8 @@ use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
 use crate::message::{
     Activation, Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Deactivation,
-    Delivery, Document, Durability, Found, FrameBytes, Group, Load, MessageId, Millis, Nanos, PresenceMode, Publication, Record,
-    SlowConsumer, WorkerId,
+    Delivery, Document, Durability, Found, FrameBytes, Group, Load, MessageId, Millis, Nanos,
+    PresenceMode, Publication, Record, SlowConsumer, WorkerId,
 };
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -277,7 +277,9 @@ impl Hub {
         let history = &self.router.history;
         let place = match to_keep {
             None => None,
-            Some(_) => Some(history.reserve(publication.content.bytes()).ok_or(Refused::HistoryFull)?),
+            Some(_) => {
+                Some(history.reserve(publication.content.bytes()).ok_or(Refused::HistoryFull)?)
+            }
         };
         let keep = |audience| {
             let (Some(place), Some(to_keep)) = (place, to_keep) else { return };

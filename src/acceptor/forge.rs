@@ -63,6 +63,7 @@ pub(super) fn body_too_long(acceptor: &Acceptor, request: &Request) -> Option<Re
 async fn listen(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Result<Outcome, End> {
     let refusal = match agree(acceptor, request) {
         Ok((context, protocol)) if !acceptor.is_stopping() => {
+            let protocol = protocol.map(str::to_owned);
             return Ok(upgrade(request, Purpose::Forge(context), protocol));
         }
         Ok(_) => ApiError::stopping(),

@@ -12,11 +12,7 @@ use crate::wire::handshake;
 use crate::wire::http::{Request, Response};
 
 /// Has a connection become a WebSocket, if its client keeps to the rules of that.
-pub(super) fn upgrade(
-    request: &Request,
-    purpose: Purpose,
-    protocol: Option<&'static str>,
-) -> Outcome {
+pub(super) fn upgrade(request: &Request, purpose: Purpose, protocol: Option<String>) -> Outcome {
     match handshake::check(request) {
         Ok(accept) => {
             let key = accept.as_str().to_owned();
@@ -44,7 +40,9 @@ pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accep
             router.assign_to(session.worker);
             session.worker
         }
-        Purpose::EngineIo(_) | Purpose::Forge(_) | Purpose::Echo => router.assign(),
+        Purpose::EngineIo(_) | Purpose::Forge(_) | Purpose::M2(_) | Purpose::Echo => {
+            router.assign()
+        }
     };
     let handover = Handover { socket, leftover, accept: Some(accept), purpose };
     if !router.control(worker, Mail::Adopt(Box::new(handover))) {

@@ -34,6 +34,12 @@ pub(super) struct Findings {
 /// How the node is: every worker and the side must answer in [`HEALTH_PATIENCE_MS`]. Who asks while
 /// that is being found out waits for what is found.
 pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
+    let problems = problems(acceptor).await;
+    Reply::health(env!("CARGO_PKG_VERSION"), now, acceptor.is_stopping(), &problems)
+}
+
+/// What is wrong with the node, in the same way.
+pub(super) async fn problems(acceptor: &Acceptor) -> Vec<String> {
     let findings = &acceptor.findings;
     if !findings.is_asking.replace(true) {
         // Nobody gives up this future half-way: a client that leaves is noticed afterwards.
@@ -48,8 +54,7 @@ pub(super) async fn check(acceptor: &Acceptor, now: Millis) -> Reply {
     while findings.is_asking.get() {
         monoio::time::sleep(LOOK).await;
     }
-    let problems = findings.problems.borrow();
-    Reply::health(env!("CARGO_PKG_VERSION"), now, acceptor.is_stopping(), &problems)
+    findings.problems.borrow().clone()
 }
 
 async fn ask_everybody(acceptor: &Acceptor) -> Vec<String> {

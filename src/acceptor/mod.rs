@@ -8,6 +8,7 @@ mod handover;
 mod health;
 mod history;
 mod http;
+mod m2;
 mod rest;
 mod scrape;
 mod tickets;
@@ -336,6 +337,7 @@ async fn answer(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Resu
             engineio::answer(acceptor, http, request, App::EngineIoConformance).await
         }
         "/_test/echo" if acceptor.conformance => Ok(engineio::echo(request)),
+        path if api::m2::is_ours(path) => m2::answer(acceptor, http, request).await,
         path if api::forge::is_ours(path) => forge::answer(acceptor, http, request).await,
         "/metrics" => scrape::answer(acceptor, http, request).await.map(Outcome::Respond),
         _ => rest::answer(acceptor, http, request).await.map(Outcome::Respond),

@@ -93,7 +93,12 @@ impl Named {
     ///
     /// # Errors
     /// 400 with the issues of all fields.
-    pub fn write(&self, scope: &Scope, body: &[u8], now: Millis) -> Result<DocumentWrite, ApiError> {
+    pub fn write(
+        &self,
+        scope: &Scope,
+        body: &[u8],
+        now: Millis,
+    ) -> Result<DocumentWrite, ApiError> {
         let [user_id, audience, data, version] =
             fields::object(body, &["userId", "audience", "data", "version"])?;
         let read = (
@@ -104,12 +109,7 @@ impl Named {
         );
         let (Ok(user_id), Ok(audience), Ok(data), Ok(version)) = read else {
             let (user_id, audience, data, version) = read;
-            return Err(fields::refuse([
-                user_id.err(),
-                audience.err(),
-                data.err(),
-                version.err(),
-            ]));
+            return Err(fields::refuse([user_id.err(), audience.err(), data.err(), version.err()]));
         };
         let said = Said { user_id, audience, version };
         let (key, user_id, version) = self.settle(scope, said, now)?;
@@ -184,11 +184,9 @@ impl<'a> Said<'a> {
     fn in_body(body: &'a [u8]) -> Result<Self, ApiError> {
         let names = ["userId", "audience", "version"];
         let [user_id, audience, version] = fields::object(body, &names)?;
-        let text = |path, value| {
-            optional(value, |value| fields::text(path, value, M2_HEADER_BYTES_MAX))
-        };
-        let read =
-            (text("userId", user_id), text("audience", audience), text("version", version));
+        let text =
+            |path, value| optional(value, |value| fields::text(path, value, M2_HEADER_BYTES_MAX));
+        let read = (text("userId", user_id), text("audience", audience), text("version", version));
         let (Ok(user_id), Ok(audience), Ok(version)) = read else {
             let (user_id, audience, version) = read;
             return Err(fields::refuse([user_id.err(), audience.err(), version.err()]));

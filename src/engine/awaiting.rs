@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::message::{Channel, ConnId, Content, Found, Millis, Publication};
+use super::debts::Debt;
+use crate::message::{Channel, ConnId, Content, Current, Found, Load, Millis, Publication};
 
 /// Those of one worker.
 #[derive(Debug, Default)]
@@ -21,13 +22,34 @@ pub struct Awaiting {
 pub struct Waiter {
     /// Who.
     pub connection: ConnId,
-    /// On whose behalf.
+    /// Whether it waits for the document for everybody.
+    pub shared: bool,
+    /// Whose own document it waits for.
     pub user: Option<Arc<str>>,
     /// What it was sent already.
     pub sent: Found<Millis>,
     /// Whether it was told of the resource before and is owed what became of it: that it was
     /// deleted, too.
     pub is_owed: bool,
+}
+
+/// How a subscription begins.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// This document is sent at once.
+    pub document: Option<Arc<Publication>>,
+    /// There is none, and that is all.
+    pub is_not_found: bool,
+    /// What the store is asked for.
+    pub wants: Option<Wants>,
+}
+
+/// What the store is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wants {
+    shared: bool,
+    user: Option<Arc<str>>,
+    sent: Found<Millis>,
 }
 
 /// What a subscriber is told.
@@ -95,7 +117,50 @@ impl Awaiting {
     }
 }
 
+impl Beginning {
+    /// Of a user's subscription to a resource of which the directory knows this. Nobody knows what
+    /// a user's own document is but the store.
+    pub fn of(resource: &Channel, current: Current, user: Option<Arc<str>>) -> Self {
+        let is_private = resource.resource_parts().is_some_and(|(kind, id)| kind.is_private(id));
+        let shared = !is_private && matches!(current, Current::Unknown);
+        let (document, mut sent) = (known(current), Found::default());
+        if let Some((version, _)) = &document {
+            sent.shared = Some(*version);
+        }
+        let wants = (shared || user.is_some()).then_some(Wants { shared, user, sent });
+        let is_not_found = document.is_none() && wants.is_none();
+        Self { document: document.map(|(_, document)| document), is_not_found, wants }
+    }
+}
+
+impl Wants {
+    /// Somebody waits for it.
+    pub fn waiter(self, connection: ConnId) -> Waiter {
+        let Self { shared, user, sent } = self;
+        Waiter { connection, shared, user, sent, is_owed: false }
+    }
+}
+
+/// A document and its version.
+fn known(current: Current) -> Option<(Millis, Arc<Publication>)> {
+    let Current::Known(document) = current else { return None };
+    let Content::Document { version, .. } = document.content else { return None };
+    Some((version, document))
+}
+
 impl Waiter {
+    /// A client that has taken what waited for it is owed this.
+    pub fn owed(connection: ConnId, debt: &Debt, user: Option<Arc<str>>) -> Self {
+        let (shared, sent) = (!debt.is_personal, Found::default());
+        Self { connection, shared, user: user.filter(|_| debt.is_personal), sent, is_owed: true }
+    }
+
+    /// The question to the store.
+    pub fn load(&self, resource: Channel) -> Load {
+        let Self { connection, shared, .. } = *self;
+        Load { connection, resource, shared, user: self.user.clone() }
+    }
+
     /// What it is told, now that the store has said what there is.
     pub fn answer(&self, found: Found<Arc<Publication>>) -> Answer {
         let Found { shared, personal } = found;
@@ -146,7 +211,7 @@ mod tests {
 
     fn waiter(slot: u32, user: Option<&str>) -> Waiter {
         let (user, sent) = (user.map(Into::into), Found::default());
-        Waiter { connection: id(slot), user, sent, is_owed: false }
+        Waiter { connection: id(slot), shared: true, user, sent, is_owed: false }
     }
 
     fn versions(answer: &Answer) -> Option<Vec<Millis>> {
@@ -158,8 +223,10 @@ mod tests {
         Some(documents.iter().map(version).collect())
     }
 
-    fn found(shared: Option<(Millis, bool)>, personal: Option<(Millis, bool)>)
-    -> Found<Arc<Publication>> {
+    fn found(
+        shared: Option<(Millis, bool)>,
+        personal: Option<(Millis, bool)>,
+    ) -> Found<Arc<Publication>> {
         Found {
             shared: shared.map(|(version, exists)| document(None, version, exists)),
             personal: personal.map(|(version, exists)| document(Some("u"), version, exists)),
@@ -191,6 +258,38 @@ mod tests {
         assert_eq!(second.sent.personal, None);
         assert_eq!(versions(&second.answer(found(Some((6, true)), None))), Some(vec![]));
         assert!(awaiting.is_empty() && awaiting.resources.is_empty());
+    }
+
+    #[test]
+    fn what_the_directory_knows_is_told_at_once_and_the_rest_asked_for() {
+        let begin = |current: &Current, user: Option<&str>| {
+            let Beginning { document, is_not_found, wants } =
+                Beginning::of(&resource(), current.clone(), user.map(Into::into));
+            let wants = wants.map(|wants| (wants.shared, wants.user.is_some(), wants.sent.shared));
+            (document.is_some(), is_not_found, wants)
+        };
+        let known = Current::Known(document(None, 7, true));
+        let table = [
+            (&Current::Unknown, None, (false, false, Some((true, false, None)))),
+            (&Current::Unknown, Some("u"), (false, false, Some((true, true, None)))),
+            (&Current::Absent, None, (false, true, None)),
+            (&Current::Absent, Some("u"), (false, false, Some((false, true, None)))),
+            (&known, None, (true, false, None)),
+            (&known, Some("u"), (true, false, Some((false, true, Some(7))))),
+        ];
+        for (current, user, expected) in table {
+            assert_eq!(begin(current, user), expected, "{current:?} {user:?}");
+        }
+    }
+
+    #[test]
+    fn a_private_collection_is_nobodys_without_a_user() {
+        let private = Channel::resource_named("o/p///collection/private");
+        let nobody = Beginning::of(&private, Current::Unknown, None);
+        assert!(nobody.is_not_found && nobody.wants.is_none());
+        let wants = Beginning::of(&private, Current::Unknown, Some("u".into())).wants.unwrap();
+        let load = wants.waiter(id(1)).load(private);
+        assert!(!load.shared && load.user.as_deref() == Some("u"));
     }
 
     #[test]

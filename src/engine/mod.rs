@@ -2,12 +2,13 @@
 //! whom. No I/O, no clock, no threads of its own: time and ids are arguments, and what must happen
 //! elsewhere goes through the [`Mailboxes`] port.
 //!
-//! [`directory`] and [`invocations`] are shared by all threads; [`index`], [`outbox`], [`awaiting`]
-//! and [`log`] belong to one worker each.
+//! [`directory`] and [`invocations`] are shared by all threads; [`index`], [`outbox`], [`awaiting`],
+//! [`debts`] and [`log`] belong to one worker each.
 
 pub mod awaiting;
 pub mod bucket;
 pub mod compaction;
+pub mod debts;
 pub mod definitions;
 pub mod directory;
 pub mod index;

@@ -34,8 +34,8 @@ pub use event_name::event_name_problem;
 pub use forge::{OVERRIDES_PROBLEM, TokenError, forge_channel_problem, overrides};
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use m2::{
-    Document, DocumentKey, DocumentWrite, Found, Load, Party, ResourceKind, Scope,
-    m2_name_problem, resource_id_problem,
+    Document, DocumentKey, DocumentWrite, Found, Load, Party, ResourceKind, Scope, m2_name_problem,
+    resource_id_problem,
 };
 pub use payload::payload_problem;
 pub use policy::{

@@ -148,6 +148,8 @@ counters! {
             "Commands and requests refused, by reason.";
         refused_history_queue: "counter" "fanfare_refusals_total" "reason=\"history_queue\""
             "Commands and requests refused, by reason.";
+        refused_documents: "counter" "fanfare_refusals_total" "reason=\"documents\""
+            "Commands and requests refused, by reason.";
         kept: "counter" "fanfare_history_kept_total" ""
             "Publications committed to history.";
         lost: "counter" "fanfare_history_lost_total" ""

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::mailbox::Slot;
 use crate::message::{
     Activation, App, ChannelChange, ChannelDefinition, ConnId, Context, Deactivation, Delivery,
-    Document, DocumentKey, Durability, Found, Load, MessageQuery, Millis, Party,
-    Permissions, Publication, SessionId, SessionKey, Stats, StatsQuery, StoredMessage, Verdict,
+    Document, DocumentKey, Durability, Found, Load, MessageQuery, Millis, Party, Permissions,
+    Publication, SessionId, SessionKey, Stats, StatsQuery, StoredMessage, Verdict,
 };
 
 /// Everything that can be posted to a worker.

@@ -6,7 +6,11 @@ use crate::message::{ChannelDefinition, Millis, Permissions};
 use crate::router::{PermissionsOutcome, StoreChange, StoreOutcome};
 
 /// Changes a channel definition.
-pub(super) fn change(store: &Store, change: StoreChange, announce: &impl Fn(News<'_>)) -> StoreOutcome {
+pub(super) fn change(
+    store: &Store,
+    change: StoreChange,
+    announce: &impl Fn(News<'_>),
+) -> StoreOutcome {
     let outcome = apply(store, change).and_then(|outcome| {
         if matches!(outcome, StoreOutcome::Done(_)) {
             announce(News::Channels(store.channels()?));

@@ -6,15 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
 
+use super::News;
 use super::history::Pace;
 use super::store::{Store, StoreError, Written};
-use super::News;
 use crate::limits::DOCUMENT_BATCH_MAX;
 use crate::message::{Document, DocumentKey, Durability, Found, Load, Millis};
 use crate::metrics::Counters;
-use crate::router::{
-    AcceptorId, Answer, AnswerBody, DocumentOutcome, Room, Router, Ticket, Write,
-};
+use crate::router::{AcceptorId, Answer, AnswerBody, DocumentOutcome, Room, Router, Ticket, Write};
 
 /// Documents that wait to be written, and who waits for them to be read.
 #[derive(Debug)]

@@ -108,11 +108,7 @@ impl Writer {
 
     /// Does what there is to do besides wishes, or waits for anything at all: for a while, or for a
     /// wish.
-    fn work_or_wait(
-        &mut self,
-        patience: Duration,
-        announce: &impl Fn(News<'_>),
-    ) -> Option<Wish> {
+    fn work_or_wait(&mut self, patience: Duration, announce: &impl Fn(News<'_>)) -> Option<Wish> {
         select! {
             recv(self.history.records) -> keep => {
                 if let Ok(keep) = keep {

@@ -83,7 +83,9 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reas
         Kind::Session(session) => {
             uncount(&worker.counters, session.app, session.transport(), reason);
         }
-        Kind::Forge(_) => uncount_plain(&worker.counters.forge_websockets, &worker.counters, reason),
+        Kind::Forge(_) => {
+            uncount_plain(&worker.counters.forge_websockets, &worker.counters, reason)
+        }
         Kind::M2(_) => uncount_plain(&worker.counters.m2_websockets, &worker.counters, reason),
         Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, id, &session),
         Kind::Echo | Kind::Closing { .. } => {}
@@ -124,7 +126,9 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, rea
         Kind::Forge(_) => {
             return uncount_plain(&worker.counters.forge_websockets, &worker.counters, reason);
         }
-        Kind::M2(_) => return uncount_plain(&worker.counters.m2_websockets, &worker.counters, reason),
+        Kind::M2(_) => {
+            return uncount_plain(&worker.counters.m2_websockets, &worker.counters, reason);
+        }
         Kind::Echo | Kind::Closing { .. } => return,
     };
     uncount(&worker.counters, session.app, session.transport(), reason);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::directory::Subscriber;
 use crate::engine::index;
-use crate::engine::outbox::Outbox;
+use crate::engine::outbox::{Outbox, Outgoing};
 use crate::engine::presence::MemberKey;
 use crate::engine::slots::Slots;
 use crate::limits::M2_OUTBOX_BYTES_MAX;
@@ -279,9 +279,9 @@ impl Connection {
         let Kind::M2(client) = &mut self.kind else { return false };
         let waits = self.outbox.bytes() + frame.as_ref().len();
         if self.is_blocked && waits > M2_OUTBOX_BYTES_MAX && !self.outbox.is_empty() {
-            return client.owe(frame);
+            return frame.expendable().is_some_and(|document| client.debts.owe(document));
         }
-        client.sent(frame);
+        frame.expendable().into_iter().for_each(|document| client.debts.sent(document));
         false
     }
 

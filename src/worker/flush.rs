@@ -10,7 +10,7 @@ use super::frame::Frame;
 use super::polling;
 use super::send::{Sent, send_waiting};
 use crate::engine::compaction::Lost;
-use crate::engine::outbox::{Full, Spares};
+use crate::engine::outbox::{Full, Outgoing, Spares};
 use crate::limits::TURN_DRAINS_MAX;
 
 /// Connections that have something to send, and what they need for it.
@@ -38,7 +38,8 @@ impl Drain {
         if let Err(Full(frame)) = connection.outbox.push(frame, &mut self.spares)
             && let Err(frame) = self.push_into_room(connection, frame)
         {
-            if connection.m2().is_some_and(|client| client.owe(&frame)) {
+            let document = frame.expendable();
+            if connection.m2().zip(document).is_some_and(|(client, one)| client.debts.owe(one)) {
                 self.lost.conflated += 1;
                 return true;
             }
@@ -115,7 +116,7 @@ pub(super) fn drain(worker: &mut Worker) {
             Sent::All if matches!(connection.kind, Kind::Closing { .. }) => {
                 close::half(connection);
             }
-            Sent::All if connection.m2().is_some_and(|client| client.is_owed()) => {
+            Sent::All if connection.m2().is_some_and(|client| !client.debts.is_empty()) => {
                 worker.m2.owed.push(id);
             }
             Sent::All => {}

@@ -6,7 +6,7 @@
 //! ([`Awaiting`]). A client that does not keep up is owed documents instead of being sent them, and
 //! asks the store for what they are once it has taken what waits for it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Worker;
@@ -14,13 +14,13 @@ use super::close::{self, Reason};
 use super::command::{Joining, join, unsubscribe};
 use super::frame::Frame;
 use super::liveness;
-use crate::engine::awaiting::{Answer, Awaiting, Waiter};
+use crate::engine::awaiting::{Answer, Awaiting, Beginning, Waiter};
+use crate::engine::debts::Debts;
 use crate::engine::outbox::Outgoing;
 use crate::hub::M2 as Terms;
 use crate::limits::LOADS_PER_WORKER_MAX;
 use crate::message::{
-    Channel, ConnId, Content, Current, Found, Group, Load, Millis, Party, Publication, Refusal,
-    ReplayWish,
+    Channel, ConnId, Current, Found, Group, Load, Millis, Party, Publication, Refusal, ReplayWish,
 };
 use crate::protocol::engineio::{Heartbeat, Timings};
 use crate::protocol::m2::{self, Fault, Request};
@@ -36,52 +36,14 @@ pub(super) struct M2 {
     party: Arc<Party>,
     /// Whether it is still there.
     pub(super) heartbeat: Heartbeat,
-    /// What it is owed, if it is.
-    owed: Option<Box<HashSet<Owed>>>,
-}
-
-/// A document that a client was not sent, because it did not keep up.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Owed {
-    resource: Channel,
-    /// Its user's own, and not the one for everybody.
-    is_personal: bool,
-}
-
-impl Owed {
-    fn of(publication: &Publication) -> Option<Self> {
-        let Content::Document { audience, .. } = &publication.content else { return None };
-        Some(Self { resource: publication.channel.clone(), is_personal: audience.is_some() })
-    }
+    /// What it is owed.
+    pub(super) debts: Debts,
 }
 
 impl M2 {
     /// That comes now.
     pub(super) fn new(party: Arc<Party>, now: Millis, timings: &Timings) -> Self {
-        Self { party, heartbeat: Heartbeat::new(now, timings), owed: None }
-    }
-
-    /// Owes it a document that it has no room for. False where the frame is none.
-    pub(super) fn owe(&mut self, frame: &Frame) -> bool {
-        let Some(owed) = frame.expendable().and_then(Owed::of) else { return false };
-        self.owed.get_or_insert_default().insert(owed);
-        true
-    }
-
-    /// It is sent a document: an earlier version is owed no longer.
-    pub(super) fn sent(&mut self, frame: &Frame) {
-        let Some(all) = &mut self.owed else { return };
-        if let Some(owed) = frame.expendable().and_then(Owed::of) {
-            all.remove(&owed);
-        }
-        if all.is_empty() {
-            self.owed = None;
-        }
-    }
-
-    /// Whether it is owed anything.
-    pub(super) fn is_owed(&self) -> bool {
-        self.owed.is_some()
+        Self { party, heartbeat: Heartbeat::new(now, timings), debts: Debts::default() }
     }
 }
 
@@ -216,28 +178,23 @@ pub(super) fn activated(
     resource: Channel,
     current: Current,
 ) -> usize {
-    let Some((kind, name)) = resource.resource_parts() else { return 0 };
     let Some(client) = client(worker, id) else { return 0 };
     let user = client.party.user.clone();
-    let shared = !kind.is_private(name) && matches!(current, Current::Unknown);
-    let (mut sent, mut bytes) = (Found::default(), 0);
-    if let Current::Known(document) = current {
-        sent.shared = Some(version(&document));
-        bytes = send(worker, id, &document);
-    } else if user.is_none() && !shared {
-        worker.send_text(id.slot, &m2::not_found(kind));
+    let Beginning { document, is_not_found, wants } = Beginning::of(&resource, current, user);
+    if is_not_found {
+        tell_not_found(worker, id, &resource);
     }
-    if shared || user.is_some() {
-        let waiter = Waiter { connection: id, user: user.clone(), sent, is_owed: false };
-        ask(worker, waiter, Load { connection: id, resource, shared, user });
+    let bytes = document.map_or(0, |document| send(worker, id, &document));
+    if let Some(wants) = wants {
+        ask(worker, resource, wants.waiter(id));
     }
     bytes
 }
 
-/// Puts a question to the store, as soon as there is room for the answer.
-fn ask(worker: &mut Worker, waiter: Waiter, load: Load) {
-    worker.m2.awaiting.begin(load.resource.clone(), waiter);
-    worker.m2.waiting.push_back(load);
+/// Asks the store for what somebody waits for, as soon as there is room for the answer.
+fn ask(worker: &mut Worker, resource: Channel, waiter: Waiter) {
+    worker.m2.waiting.push_back(waiter.load(resource.clone()));
+    worker.m2.awaiting.begin(resource, waiter);
     ask_store(worker);
 }
 
@@ -281,11 +238,15 @@ fn answer(worker: &mut Worker, load: &Load, found: Option<Found<Arc<Publication>
             documents.iter().map(|document| send(worker, id, document)).sum()
         }
         Answer::NotFound => {
-            if let Some((kind, _)) = load.resource.resource_parts() {
-                worker.send_text(id.slot, &m2::not_found(kind));
-            }
+            tell_not_found(worker, id, &load.resource);
             0
         }
+    }
+}
+
+fn tell_not_found(worker: &mut Worker, id: ConnId, resource: &Channel) {
+    if let Some((kind, _)) = resource.resource_parts() {
+        worker.send_text(id.slot, &m2::not_found(kind));
     }
 }
 
@@ -299,13 +260,6 @@ fn send(worker: &mut Worker, id: ConnId, document: &Arc<Publication>) -> usize {
         worker.counters.dropped_slow_consumer.add(1);
     }
     bytes
-}
-
-fn version(document: &Publication) -> Millis {
-    match document.content {
-        Content::Document { version, .. } => version,
-        _ => 0,
-    }
 }
 
 /// A subscription has ended.
@@ -346,16 +300,13 @@ pub(super) fn delivered(worker: &mut Worker, publication: &Publication) {
 pub(super) fn pay(worker: &mut Worker) {
     for id in std::mem::take(&mut worker.m2.owed) {
         let Some(client) = client(worker, id) else { continue };
-        let (user, owed) = (client.party.user.clone(), client.owed.take());
-        for Owed { resource, is_personal } in owed.into_iter().flat_map(|owed| *owed) {
+        let (user, debts) = (client.party.user.clone(), client.debts.take());
+        for debt in debts {
             let Some(connection) = worker.connections.by_id(id) else { break };
-            if !worker.index.hears(connection.subscriptions, &resource) {
-                continue;
+            if worker.index.hears(connection.subscriptions, &debt.resource) {
+                let waiter = Waiter::owed(id, &debt, user.clone());
+                ask(worker, debt.resource, waiter);
             }
-            let user = user.clone().filter(|_| is_personal);
-            let sent = Found::default();
-            let waiter = Waiter { connection: id, user: user.clone(), sent, is_owed: true };
-            ask(worker, waiter, Load { connection: id, resource, shared: !is_personal, user });
         }
     }
     if !worker.m2.waiting.is_empty() {

@@ -165,9 +165,8 @@ impl Store {
     ///
     /// The database's own failures; then nothing was appended, and the same may be tried again.
     pub fn append(&mut self, records: &[Record], sync: bool) -> Result<(), StoreError> {
-        let appended = self.waiting_for_disk(sync, |store| {
-            store.history.append(&mut store.connection, records)
-        });
+        let appended = self
+            .waiting_for_disk(sync, |store| store.history.append(&mut store.connection, records));
         self.written(appended)
     }
 

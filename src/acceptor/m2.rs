@@ -1,0 +1,147 @@
+//! M2 Realtime over HTTP (contract sections 2 and 5): handshakes of subscribers, and the documents
+//! that back ends write.
+
+use std::sync::Arc;
+
+use super::handover::upgrade;
+use super::http::{End, Http};
+use super::{Acceptor, Outcome, health, rest};
+use crate::api::m2::{self as api, Named, Route};
+use crate::api::messages::durability;
+use crate::api::{ApiError, Reply};
+use crate::auth::m2::M2Error;
+use crate::message::{DocumentWrite, Durability, Party, Scope};
+use crate::protocol::m2::handshake::{self, Said};
+use crate::protocol::m2::{document, title};
+use crate::router::{AnswerBody, DocumentOutcome, Purpose, Wish, Write};
+use crate::wire::http::Request;
+
+/// Answers a request to one of M2's paths.
+pub(super) async fn answer(
+    acceptor: &Acceptor,
+    http: &mut Http,
+    request: &Request,
+) -> Result<Outcome, End> {
+    let route = api::route(request.method.as_str(), &request.path);
+    if route == Ok(Route::Socket) {
+        return listen(acceptor, http, request).await;
+    }
+    let body = http.body(request).await?;
+    let replied = match route {
+        Ok(route) => call(acceptor, request, route, &body).await,
+        Err(error) => Err(error),
+    };
+    Ok(Outcome::Respond(rest::response(replied.unwrap_or_else(Reply::from))))
+}
+
+/// Makes a connection the WebSocket of a subscriber.
+async fn listen(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Result<Outcome, End> {
+    let refusal = match agree(acceptor, request) {
+        Ok((party, subprotocol)) if !acceptor.is_stopping() => {
+            return Ok(upgrade(request, Purpose::M2(Arc::new(party)), subprotocol));
+        }
+        Ok(_) => ApiError::stopping(),
+        Err(refusal) => refusal,
+    };
+    http.body(request).await?;
+    Ok(Outcome::Respond(rest::response(refusal.into())))
+}
+
+/// On whose behalf somebody listens, and the subprotocol that is agreed on.
+fn agree(acceptor: &Acceptor, request: &Request) -> Result<(Party, Option<String>), ApiError> {
+    let said = handshake::of_socket(request, acceptor.hub.m2.require_project);
+    let Said { scope, authorization, api_key, subprotocol } =
+        said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
+    let now_s = acceptor.hub.clock.wall() / 1_000;
+    let auth = &mut acceptor.auth.borrow_mut().m2;
+    let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());
+    let reader = auth.reader(authorization, api_key, &scope.organization, now_s);
+    let reader = reader.map_err(|error| refusal(&error))?;
+    let (user, expires_at) = (reader.user, reader.expires_at);
+    Ok((Party { scope: scope.to_string().into(), user, expires_at }, subprotocol))
+}
+
+fn refusal(error: &M2Error) -> ApiError {
+    tracing::debug!(%error, "refusing a caller of M2");
+    let code = if error.status() == 403 { "FORBIDDEN" } else { "AUTH_UNAUTHORIZED" };
+    ApiError::auth(error.status(), code, error.to_string(), None)
+}
+
+async fn call(
+    acceptor: &Acceptor,
+    request: &Request,
+    route: Route,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    let hub = &acceptor.hub;
+    let (query, now) = (request.query.as_deref(), hub.clock.wall());
+    match route {
+        Route::Socket => unreachable!("it is no call"),
+        Route::Status => {
+            let problems = health::problems(acceptor).await;
+            Ok(Reply::m2_status(acceptor.is_stopping(), &problems))
+        }
+        Route::Write(resource) => {
+            let scope = writer(acceptor, request)?;
+            let write = resource.write(&scope, body, now)?;
+            self::write(acceptor, &resource, write, query).await
+        }
+        Route::Delete(resource) => {
+            let scope = writer(acceptor, request)?;
+            let write = resource.delete(&scope, (query, body), now)?;
+            self::write(acceptor, &resource, write, query).await
+        }
+        Route::Look(resource) => {
+            let scope = writer(acceptor, request)?;
+            let key = resource.look(&scope, query)?;
+            let answer = acceptor.wish(|from, ticket| Wish::Look(from, ticket, key)).await?;
+            reply(acceptor, &resource, answer)
+        }
+    }
+}
+
+/// The scope that somebody writes in, who may.
+fn writer(acceptor: &Acceptor, request: &Request) -> Result<Scope, ApiError> {
+    let said = handshake::of_call(request, acceptor.hub.m2.require_project);
+    let Said { scope, authorization, api_key, .. } =
+        said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
+    let now_s = acceptor.hub.clock.wall() / 1_000;
+    let auth = &mut acceptor.auth.borrow_mut().m2;
+    let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());
+    let allowed = auth.writer(authorization, api_key, &scope.organization, now_s);
+    allowed.map_err(|error| refusal(&error))?;
+    Ok(scope)
+}
+
+/// Has the side write a document, and waits until it is as safe as it is to be.
+async fn write(
+    acceptor: &Acceptor,
+    resource: &Named,
+    what: DocumentWrite,
+    query: Option<&str>,
+) -> Result<Reply, ApiError> {
+    let level = durability(query)?.unwrap_or(Durability::Stored);
+    let put = |from, ticket| {
+        let from = (from, ticket);
+        acceptor.hub.router.documents.offer(Write { what, level, from })
+    };
+    let answer = acceptor.ask(put, &acceptor.counters.refused_store_queue).await?;
+    reply(acceptor, resource, answer)
+}
+
+fn reply(acceptor: &Acceptor, resource: &Named, answer: AnswerBody) -> Result<Reply, ApiError> {
+    // Who is asked about documents answers with what became of them.
+    let AnswerBody::Document(outcome) = answer else { return Err(ApiError::store_failed()) };
+    match outcome {
+        DocumentOutcome::Written(version, level) => Ok(Reply::document_written(version, level)),
+        DocumentOutcome::Found(found) => Ok(Reply::document(document(&found))),
+        DocumentOutcome::Stale(current) => Ok(Reply::document_stale(current)),
+        DocumentOutcome::NotFound => Err(ApiError::document_not_found(title(resource.kind))),
+        DocumentOutcome::Full => {
+            acceptor.counters.refused_documents.add(1);
+            Err(ApiError::documents_full())
+        }
+        DocumentOutcome::Busy => Err(ApiError::overloaded()),
+        DocumentOutcome::Failed => Err(ApiError::store_failed()),
+    }
+}
