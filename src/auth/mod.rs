@@ -14,6 +14,7 @@ pub mod forge;
 mod handshake;
 mod jwks;
 mod keys;
+pub mod m2;
 mod pem;
 mod token;
 mod value;
@@ -103,13 +104,15 @@ pub struct Authenticators {
     pub users: Authenticator,
     /// Callers of Forge.
     pub forge: forge::ForgeAuth,
+    /// m2
+    pub m2: m2::M2Auth,
 }
 
 impl Authenticators {
     /// Starts with nothing remembered. Realtime tokens that are signed live so many seconds.
     pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
         let forge = forge::ForgeAuth::new(keys.clone(), token_lifetime_s);
-        Self { users: Authenticator::new(keys), forge }
+        Self { users: Authenticator::new(keys), forge, m2: m2::M2Auth }
     }
 }
 

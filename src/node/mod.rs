@@ -157,6 +157,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         recovery: recovery(config),
         close_expired: config.auth.close_expired,
         forge: forge(config),
+        m2: crate::hub::M2 { require_project: true, notify_deletes: true, subscriptions: 1000 },
         invocations: Invocations::default(),
         stamped: AtomicU64::new(0),
         about: about(&driver),

@@ -16,7 +16,6 @@ use super::frame::Frame;
 use super::liveness;
 use crate::engine::awaiting::{Answer, Awaiting, Beginning, Waiter};
 use crate::engine::debts::Debts;
-use crate::engine::outbox::Outgoing;
 use crate::hub::M2 as Terms;
 use crate::limits::LOADS_PER_WORKER_MAX;
 use crate::message::{
