@@ -6,7 +6,9 @@ use std::sync::Arc;
 pub struct M2Error;
 impl M2Error {
     /// s
-    pub fn status(&self) -> u16 { 401 }
+    pub fn status(&self) -> u16 {
+        401
+    }
 }
 /// r
 #[derive(Debug)]
@@ -21,9 +23,23 @@ pub struct Reader {
 pub struct M2Auth;
 impl M2Auth {
     /// r
-    pub fn reader(&mut self, _: Option<&str>, k: Option<&str>, _: &str, _: u64) -> Result<Reader, M2Error> {
+    pub fn reader(
+        &mut self,
+        _: Option<&str>,
+        k: Option<&str>,
+        _: &str,
+        _: u64,
+    ) -> Result<Reader, M2Error> {
         Ok(Reader { user: k.map(Into::into), expires_at: None })
     }
     /// w
-    pub fn writer(&mut self, _: Option<&str>, _: Option<&str>, _: &str, _: u64) -> Result<(), M2Error> { Ok(()) }
+    pub fn writer(
+        &mut self,
+        _: Option<&str>,
+        _: Option<&str>,
+        _: &str,
+        _: u64,
+    ) -> Result<(), M2Error> {
+        Ok(())
+    }
 }
