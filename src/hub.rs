@@ -46,6 +46,8 @@ pub struct Hub {
     pub close_expired: bool,
     /// How Forge Realtime is served.
     pub forge: Forge,
+    /// How M2 Realtime is served.
+    pub m2: M2,
     /// The invocations that Forge apps may publish for, as they were registered.
     pub invocations: Invocations,
     /// The latest timestamp of an event.
@@ -117,6 +119,17 @@ impl Forge {
             rate_limit: 0,
         }
     }
+}
+
+/// How M2 Realtime is served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct M2 {
+    /// Whether everybody must name a project.
+    pub require_project: bool,
+    /// Whether subscribers are told of deletions.
+    pub notify_deletes: bool,
+    /// Resources that one connection may be subscribed to.
+    pub subscriptions: usize,
 }
 
 /// How a node stops.

@@ -27,7 +27,7 @@ use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
-use crate::hub::{About, Clock, Forge, Hub, Recovery};
+use crate::hub::{About, Clock, Forge, Hub, M2, Recovery};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
@@ -157,6 +157,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         recovery: recovery(config),
         close_expired: config.auth.close_expired,
         forge: forge(config),
+        m2: m2(config),
         invocations: Invocations::default(),
         stamped: AtomicU64::new(0),
         about: about(&driver),
@@ -216,6 +217,11 @@ fn forge(config: &Config) -> Forge {
         slow_consumer: config.forge.slow_consumer,
         trusts_callers: config.forge.trust_network || config.listen.ip().is_loopback(),
     }
+}
+
+fn m2(config: &Config) -> M2 {
+    let config::M2 { require_project, notify_deletes, subscriptions, .. } = config.m2;
+    M2 { require_project, notify_deletes, subscriptions }
 }
 
 fn timings(config: &Config) -> Timings {

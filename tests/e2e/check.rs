@@ -259,6 +259,14 @@ fn what_the_environment_and_the_command_line_say_is_refused() {
             "environment variable FANFARE_WEBHOOKS_SECRET: `webhooks.secret` must be `whsec_` and \
              64 hexadecimal digits",
         ]),
+        env("FANFARE_M2_API_KEY", "hunter2").says(&[
+            "environment variable FANFARE_M2_API_KEY: `m2.api_key` must be at least 32 letters, \
+             digits and signs of ASCII",
+        ]),
+        env("FANFARE_M2_REQUIRE_AUTH", "false").args(&["--listen", "0.0.0.0:0"]).says(&[
+            "environment variable FANFARE_M2_REQUIRE_AUTH: `m2.require_auth` = false serves M2 \
+             without authentication and is refused on 0.0.0.0:0: set `listen` to a loopback",
+        ]),
         env("FANFARE_JWKS_FILE", "-----BEGIN PRIVATE KEY-----\nhunter2\n").says(&[
             "environment variable FANFARE_JWKS_FILE: `auth.jwks_file` must be a path, not \
              \"[masked]\"",
@@ -435,6 +443,8 @@ fn good_configurations_are_printed_with_their_sources() {
             ]),
         args(&["--conformance"])
             .says(&["# --conformance: no authentication, for test suites only"]),
+        toml("[m2]\nrequire_auth = false\napi_key = 'hunter2-hunter2-hunter2-hunter2-hunter2'")
+            .says(&["require_auth = false  # f.toml:2", "api_key = \"[masked]\"  # f.toml:3"]),
     ];
     for case in cases {
         let dir = case.set_up();
