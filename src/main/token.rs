@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use fanfare::auth::forge::{Audience, NewPlace, NewProof, sign_proof};
-use fanfare::auth::{UserClaims, sign_user};
+use fanfare::auth::forge::{NewPlace, NewProof, sign_proof};
+use fanfare::auth::{Audience, UserClaims, sign_user};
 use fanfare::config::secrets;
 use fanfare::node::NodeError;
 use serde_json::{Map, Value};

@@ -20,9 +20,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::acceptor::{self, Acceptor};
-use crate::auth::{Authenticators, KeyError, Keys};
+use crate::auth::{Authenticators, KeyError, Keys, m2};
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Secret};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
 use crate::engine::invocations::Invocations;
@@ -414,7 +414,7 @@ impl Node {
                     acceptor::run_beside(acceptor, listener, answers);
                 }
                 let counters = hub.metrics.thread(id.index());
-                let auth = Authenticators::new(keys, config.forge.token_lifetime_s);
+                let auth = authenticators(keys, &config);
                 let worker = Worker::new(id, hub, inbox, auth, counters)?;
                 let _ = ready.send(Event::Ready);
                 worker.run().await;
@@ -450,8 +450,14 @@ impl Node {
 
 fn acceptor(id: AcceptorId, hub: &Arc<Hub>, config: &Config, keys: Arc<Keys>) -> Acceptor {
     let counters = hub.metrics.thread(config.workers + usize::from(id.0));
-    let auth = Authenticators::new(keys, config.forge.token_lifetime_s);
+    let auth = authenticators(keys, config);
     Acceptor::new(id, hub.clone(), config, auth, counters)
+}
+
+fn authenticators(keys: Arc<Keys>, config: &Config) -> Authenticators {
+    let config::M2 { require_auth, api_key, .. } = &config.m2;
+    let m2 = m2::Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
+    Authenticators::new(keys, config.forge.token_lifetime_s, m2)
 }
 
 fn spawn(
