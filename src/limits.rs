@@ -254,6 +254,8 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
+/// Shortest key of M2's readers that can be configured, in bytes.
+pub const M2_API_KEY_BYTES_MIN: usize = 32;
 
 /// Longest time for which a Forge context or invocation token may still be valid, in seconds. One
 /// that would be valid for longer is refused, and `fanfare token` makes none.
