@@ -126,8 +126,8 @@
 //! ([`auth::forge`]), and so is an M2 resource, named by where it is: one look-up finds who hears
 //! a publication. The interfaces differ in `protocol` and `api` only, and in who may: `forge.rs`
 //! and `m2.rs` of `worker` and `acceptor` settle that. From the directory on everything is the
-//! same: mail, index, outbox, drain. An event's payload is a span of what its publisher sent ([`wire::json`]): a JSON string
-//! stays the text that it came as.
+//! same: mail, index, outbox, drain. An event's payload is a span of what its publisher sent
+//! ([`wire::json`]): a JSON string stays the text that it came as.
 //!
 //! # How a node ends
 //!
