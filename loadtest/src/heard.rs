@@ -96,8 +96,14 @@ impl Heard {
         self.errors.0.get_or_insert_with(|| String::from_utf8_lossy(complaint).into_owned());
     }
 
-    /// The mask of the next frame.
-    pub(crate) fn next_mask(&mut self) -> [u8; 4] {
+    /// Puts together the next frame that a client sends.
+    pub(crate) fn write(&mut self, payload: &[u8], write: fn(&mut Vec<u8>, &[u8], [u8; 4])) {
+        let mask = self.next_mask();
+        self.frame.clear();
+        write(&mut self.frame, payload, mask);
+    }
+
+    fn next_mask(&mut self) -> [u8; 4] {
         // Xorshift: no secrecy is needed, only bytes that a server cannot skip unmasking.
         self.mask ^= self.mask << 13;
         self.mask ^= self.mask >> 17;

@@ -5,6 +5,7 @@ mod api;
 mod args;
 mod client;
 mod clock;
+mod connection;
 mod crowd;
 mod descriptors;
 mod floor;

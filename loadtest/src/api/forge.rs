@@ -9,7 +9,7 @@ use crate::http;
 use crate::publisher::Schedule;
 use crate::stamp::{STAMP_BYTES, Template};
 use crate::target::Target;
-use crate::upgrade;
+use crate::upgrade::Upgrade;
 
 const PATH: &str = "/forge/realtime/v1/ws";
 const SUBPROTOCOL: &str = "forge-realtime.v1";
@@ -48,15 +48,14 @@ pub(super) fn script(
 ) -> Result<Script> {
     let token = context_token.map(|token| header_value(token, "context token")).transpose()?;
     let bearer = token.map(|token| format!("Bearer {token}"));
-    let mut headers = vec![("Sec-WebSocket-Protocol", SUBPROTOCOL)];
-    headers.extend(bearer.iter().map(|bearer| ("Authorization", bearer.as_str())));
+    let headers: Vec<_> = bearer.iter().map(|it| ("Authorization", it.as_str())).collect();
     let subscribe = |channel| json!({ "type": "subscribe", "id": 1, "channel": channel });
     let subscribe = channel.map(|channel| subscribe(channel).to_string());
     let subscribed = channel.map(|_| Step { awaited: Word::Subscribed, answer: None });
     let connected = Step { awaited: Word::Connected, answer: subscribe };
     Ok(Script {
         api: Api::Forge,
-        upgrade: upgrade::request(target, PATH, &headers),
+        upgrade: Upgrade::new(target, PATH, Some(SUBPROTOCOL), &headers),
         steps: [connected].into_iter().chain(subscribed).collect(),
     })
 }

@@ -8,7 +8,7 @@ use crate::http;
 use crate::publisher::Schedule;
 use crate::stamp::{STAMP_BYTES, Template};
 use crate::target::Target;
-use crate::upgrade;
+use crate::upgrade::Upgrade;
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 /// The answer to a heartbeat.
@@ -47,7 +47,7 @@ pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>)
     ];
     Script {
         api: Api::InsForge,
-        upgrade: upgrade::request(target, PATH, &[]),
+        upgrade: Upgrade::new(target, PATH, None, &[]),
         steps: steps.into_iter().chain(subscribed).collect(),
     }
 }

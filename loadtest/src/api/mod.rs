@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::publisher::Schedule;
 use crate::stamp::Template;
 use crate::target::Target;
+use crate::upgrade::Upgrade;
 
 /// The smallest payload that holds a stamp in every API.
 pub(crate) const PAYLOAD_BYTES_MIN: usize = insforge::PAYLOAD_BYTES_MIN;
@@ -46,8 +47,8 @@ pub(crate) struct Access {
 pub(crate) struct Script {
     /// The API.
     pub(crate) api: Api,
-    /// The request for the upgrade.
-    pub(crate) upgrade: String,
+    /// How it comes.
+    pub(crate) upgrade: Upgrade,
     /// What follows it; a client that has done them all only listens.
     pub(crate) steps: Vec<Step>,
 }
