@@ -63,12 +63,18 @@ impl Client {
         };
         while let Some(arrival) = self.connection.next(&mut received, &script.upgrade, heard)? {
             match arrival {
-                Arrival::Open => self.stage = Stage::Step(0),
+                Arrival::Open => self.open(script, heard)?,
                 Arrival::Message(message) => self.on_message(message, script, heard)?,
             }
         }
         self.connection.keep(received);
         Ok(())
+    }
+
+    fn open(&mut self, script: &Script, heard: &mut Heard) -> Result<()> {
+        self.stage = if script.steps.is_empty() { Stage::Ready } else { Stage::Step(0) };
+        let opening = script.opening.as_ref();
+        opening.map_or(Ok(()), |opening| self.connection.say(opening.as_bytes(), heard))
     }
 
     fn on_message(
@@ -78,6 +84,10 @@ impl Client {
         heard: &mut Heard,
     ) -> Result<()> {
         match script.api.read(message.text) {
+            // The state that there is already is an answer, and of an earlier run.
+            Packet::Event(_) if script.api.tells_states() && !self.is_ready() => {
+                self.advance(Word::Subscribed, script, heard)?;
+            }
             Packet::Event(event) => self.on_event(event, message, heard),
             Packet::Word(word) => self.advance(word, script, heard)?,
             Packet::Heartbeat(answer) => {
@@ -149,6 +159,8 @@ mod tests {
     const FORGE_CONNECTED: &str = r#"{"type":"connected","connectionId":"c","expiresAt":1}"#;
     const FORGE_SUBSCRIBE: &str = r#"{"channel":"a","id":1,"type":"subscribe"}"#;
     const FORGE_SUBSCRIBED: &str = r#"{"type":"subscribed","id":1,"topic":"Qm3","last":null}"#;
+
+    const M2_SUBSCRIBE: &str = r#"{"action":"subscribe","resource":{"id":"a","type":"kvStore"}}"#;
 
     /// A client and the server's end of its connection.
     struct Pair {
@@ -222,7 +234,8 @@ mod tests {
             let chosen = offer.map(|offer| format!("\r\nSec-WebSocket-Protocol: {offer}"));
             let head = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept";
             let answer = format!("{head}: {KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default());
-            self.say(&[answer.as_bytes(), &text_frame(first)].concat()).unwrap();
+            let first = if first.is_empty() { Vec::new() } else { text_frame(first) };
+            self.say(&[answer.as_bytes(), &first].concat()).unwrap();
             String::from_utf8(request[..count].to_vec()).unwrap()
         }
     }
@@ -241,6 +254,12 @@ mod tests {
         let event =
             r#"{"type":"event","topic":"Qm3","eventId":"i","eventTimestamp":"1","payload":"#;
         text_frame(&format!(r#"{event}"@{sequence:010}:{:019}xx"}}"#, now_ns()))
+    }
+
+    fn m2_publication(sequence: u64) -> Vec<u8> {
+        let document = r#"{"userId":null,"resource":{"type":"kvStore","id":"a"},"data":{"t":"#;
+        let version = r#""version":"2024-01-30T15:50:35.742Z""#;
+        text_frame(&format!(r#"{document}"@{sequence:010}:{:019}"}},{version}}}"#, now_ns()))
     }
 
     #[test]
@@ -285,6 +304,30 @@ mod tests {
         assert_eq!(pair.heard.errors, (Some(gap.to_owned()), 1));
         pair.say(&[0x89, 2, b'h', b'b']).unwrap();
         assert_eq!((pair.hear().as_str(), pair.heard.pings), ("hb", 1));
+    }
+
+    #[test]
+    fn a_client_of_m2_hears_the_state_first_and_then_what_becomes_of_it() {
+        let warning = r#"{"warning":"resource_not_found","message":"m"}"#;
+        let earlier_run = m2_publication(77);
+        for state in [text_frame(warning), earlier_run] {
+            let mut pair = Pair::new(Api::M2, "e.y.J", Some("a"));
+            let request = pair.upgrade("");
+            assert!(request.contains("\r\nauthorization: Bearer e.y.J\r\n"));
+            assert_eq!(pair.hear(), M2_SUBSCRIBE);
+            assert!(!pair.client.is_ready());
+            pair.say(&state).unwrap();
+            assert!(pair.client.is_ready() && pair.heard.received == 0);
+            pair.say(&[m2_publication(0), m2_publication(1)].concat()).unwrap();
+            assert_eq!((pair.heard.received, pair.heard.latency.len()), (2, 2));
+        }
+        let mut refused = Pair::new(Api::M2, "e.y.J", Some("a"));
+        refused.upgrade("");
+        let error = refused.say(&text_frame(r#"{"error":"Overloaded"}"#)).unwrap_err();
+        assert!(error.to_string().contains("Overloaded"));
+        let mut silent = Pair::new(Api::M2, "e.y.J", None);
+        silent.upgrade("");
+        assert!(silent.client.is_ready());
     }
 
     #[test]

@@ -31,16 +31,11 @@ impl Response {
     }
 }
 
-/// A request head, complete with its blank line. `credential` is a header, and `body_bytes` the
-/// length of what follows.
-pub(crate) fn post_head(
-    target: &Target,
-    path: &str,
-    credential: &str,
-    body_bytes: usize,
-) -> String {
+/// A request head, complete with its blank line. `call` is a method and a path, `headers` are one
+/// or more lines, and `body_bytes` is the length of what follows.
+pub(crate) fn head(target: &Target, call: &str, headers: &str, body_bytes: usize) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: {}\r\n{credential}\r\n\
+        "{call} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n\
          Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n",
         target.authority
     )

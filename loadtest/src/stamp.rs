@@ -75,6 +75,11 @@ impl Template {
         Self { text: text.into_bytes(), digits_at: head.len() }
     }
 
+    /// The text with the stamp that it has now.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The text with this stamp in it.
     pub(crate) fn stamped(&mut self, stamp: Stamp) -> &[u8] {
         stamp.write(&mut self.text[self.digits_at..self.digits_at + DIGITS_BYTES]);

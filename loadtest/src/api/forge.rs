@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{Api, Packet, Reply, Script, Step, Word};
+use crate::api::{Api, Packet, Reply, Script, Step, Word, header_value};
 use crate::http;
 use crate::publisher::Schedule;
 use crate::stamp::{STAMP_BYTES, Template};
@@ -56,6 +56,7 @@ pub(super) fn script(
     Ok(Script {
         api: Api::Forge,
         upgrade: Upgrade::new(target, PATH, Some(SUBPROTOCOL), &headers),
+        opening: None,
         steps: [connected].into_iter().chain(subscribed).collect(),
     })
 }
@@ -68,7 +69,7 @@ pub(super) fn request(target: &Target, invocation: &str, schedule: &Schedule) ->
     // The quotes of the payload, and the bracket that ends the body.
     let body_bytes = before.len() + schedule.payload_bytes + 3;
     let credential = format!("forge-proxy-authorization: Forge as=app,id={invocation}");
-    let head = http::post_head(target, "/forge/realtime/v1/publish", &credential, body_bytes);
+    let head = http::head(target, "POST /forge/realtime/v1/publish", &credential, body_bytes);
     payload(&format!("{head}{before}"), schedule.payload_bytes, "}")
 }
 
@@ -113,15 +114,6 @@ pub(super) fn reply(text: &[u8]) -> Option<Reply> {
         "last": null,
     });
     Some(Reply { text: subscribed.to_string(), subscribes: true })
-}
-
-/// Neither may a credential end its header, nor may what is wrong with it be shown.
-fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
-    let credential = credential.trim();
-    ensure!(!credential.is_empty(), "the {name} is empty");
-    let fits = credential.bytes().all(|byte| byte.is_ascii_graphic());
-    ensure!(fits, "the {name} holds what a header cannot");
-    Ok(credential)
 }
 
 /// A payload of `payload_bytes` bytes between `before` and `after`: a string, whose quotes are not

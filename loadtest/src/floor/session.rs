@@ -106,7 +106,7 @@ impl Session {
             let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                         Connection: Upgrade\r\nSec-WebSocket-Accept: ";
             let answer = format!("{head}{KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default());
-            let greeting = text_frame(self.api.greeting());
+            let greeting = self.api.greeting().map(text_frame).unwrap_or_default();
             self.send(&[answer.as_bytes(), &greeting].concat())?;
         }
         while let Some((text, frame_bytes)) = read_masked(&bytes[used..])? {

@@ -99,6 +99,7 @@ impl FanoutReport {
             "",
             [
                 ("lost", grouped(deliveries.lost)),
+                ("conflated", grouped(deliveries.conflated)),
                 ("duplicated", grouped(deliveries.duplicated)),
                 ("reordered", grouped(deliveries.reordered)),
                 ("despite refusal", grouped(deliveries.despite_refusal)),
@@ -137,6 +138,7 @@ impl FanoutReport {
                 "expected": deliveries.expected,
                 "received": deliveries.received,
                 "lost": deliveries.lost,
+                "conflated": deliveries.conflated,
                 "duplicated": deliveries.duplicated,
                 "reordered": deliveries.reordered,
                 "despite_refusal": deliveries.despite_refusal,

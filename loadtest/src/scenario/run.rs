@@ -23,6 +23,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 const LEAD: Duration = Duration::from_millis(100);
 /// How long stragglers are waited for after the last publication was due.
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it must be quiet before nothing more is waited for, where a state may stand for others
+/// and nobody knows how many will come.
+const STATES_PATIENCE: Duration = Duration::from_secs(1);
 /// Time after the last expected delivery in which repeats may still show.
 const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks at the publisher, which needs none: they only cost processor time.
@@ -65,8 +68,9 @@ impl Run {
     fn report(&self, conducted: Conducted, gathered: Gathered) -> FanoutReport {
         let outcomes = Outcomes::new(&conducted.published.outcomes);
         let mut deliveries = Deliveries::default();
+        let states = self.crowd.script.api.tells_states();
         for tally in &gathered.tallies {
-            deliveries.add(tally, &outcomes);
+            deliveries.add(tally, &outcomes, states);
         }
         let (sent, accepted, refused) = (outcomes.sent(), outcomes.accepted(), outcomes.refused());
         FanoutReport {
@@ -203,9 +207,14 @@ impl Conductor<'_> {
     fn await_stragglers(&self, published: &Published, until_ns: u64) -> u64 {
         let accepted = Outcomes::new(&published.outcomes).accepted();
         let expected = accepted * self.run.crowd.size as u64;
+        let states = self.run.crowd.script.api.tells_states();
+        let patience_ns = if states { nanos(STATES_PATIENCE) } else { u64::MAX };
         let mut received = self.pulse.received();
         let mut last_ns = now_ns();
         while received < expected && now_ns() < until_ns && self.pulse.ensure_whole().is_ok() {
+            if now_ns() - last_ns > patience_ns {
+                break;
+            }
             thread::sleep(STRAGGLER_INTERVAL);
             let received_now = self.pulse.received();
             if received_now > received {
