@@ -13,7 +13,7 @@ use crate::floor::Floor;
 use crate::procfs::{Memory, Usage};
 use crate::progress::Progress;
 use crate::publisher::{Plan, Published, Schedule, publish};
-use crate::report::{Asked, FanoutReport, Losses, Publications, Window};
+use crate::report::{Asked, Costs, FanoutReport, Losses, Publications, Window};
 use crate::tally::{Deliveries, Outcomes};
 
 /// Quiet time after the last subscribe, for the presence events of the crowd's arrival.
@@ -92,9 +92,11 @@ impl Run {
             },
             deliveries,
             latency: gathered.heard.latency,
-            frames: gathered.heard.frames,
-            window: conducted.window,
-            client_processes: conducted.client_processes,
+            costs: Costs {
+                frames: gathered.heard.frames,
+                window: conducted.window,
+                client_processes: conducted.client_processes,
+            },
             memory: conducted.memory,
             losses: conducted.losses,
             errors: gathered.heard.errors,
