@@ -36,10 +36,8 @@ pub(crate) struct Heard {
 impl Heard {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        let latency = Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, 3)
-            .expect("these bounds are constants that the histogram accepts");
         Self {
-            latency,
+            latency: histogram(),
             received: 0,
             frames: FrameLengths::default(),
             pings: 0,
@@ -110,6 +108,12 @@ impl Heard {
         self.mask ^= self.mask << 5;
         self.mask.to_ne_bytes()
     }
+}
+
+/// For latencies.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, 3)
+        .expect("these bounds are constants that the histogram accepts")
 }
 
 /// What the clients of one process heard, for another to add up.

@@ -1,11 +1,13 @@
 //! The command line.
 
+mod documents;
 mod parts;
 
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+pub(crate) use self::documents::DocumentsArguments;
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
@@ -71,6 +73,9 @@ pub(crate) enum Scenario {
     /// Hold connections that do nothing: server memory per connection
     #[command(after_help = IDLE_EXAMPLE)]
     Idle(IdleArguments),
+    /// Write many documents of M2, each watched by few: loss, order, latency, memory, costs
+    #[command(after_help = documents::EXAMPLE)]
+    Documents(DocumentsArguments),
     /// Part of the clients, for another process of this program.
     #[command(hide = true)]
     Clients,

@@ -193,15 +193,15 @@ fn processor(text: &str) -> Result<usize, String> {
     bounded(text, 0, CpuSet::MAX_CPU - 1)
 }
 
-fn count(text: &str) -> Result<usize, String> {
+pub(super) fn count(text: &str) -> Result<usize, String> {
     bounded(text, 1, 1_000_000)
 }
 
-fn payload_bytes(text: &str) -> Result<usize, String> {
+pub(super) fn payload_bytes(text: &str) -> Result<usize, String> {
     bounded(text, PAYLOAD_BYTES_MIN, 1_000_000)
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     bounded(text, 0.001, 100_000.0)
 }
 

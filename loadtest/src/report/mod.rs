@@ -5,6 +5,7 @@
 
 mod compare;
 mod costs;
+mod documents;
 mod fanout;
 mod idle;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::compare::{CompareReport, Pair};
 pub(crate) use self::costs::{Costs, Thresholds, Window};
+pub(crate) use self::documents::{Asked as DocumentsAsked, DocumentsReport, Steps};
 pub(crate) use self::fanout::{FanoutReport, Publications};
 pub(crate) use self::idle::IdleReport;
 use crate::api::Api;

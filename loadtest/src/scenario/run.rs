@@ -10,10 +10,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::clock::{nanos, now_ns};
 use crate::crowd::{Crowd, Gathered, Pulse};
 use crate::floor::Floor;
-use crate::procfs::{Memory, Usage};
+use crate::procfs::Memory;
 use crate::progress::Progress;
 use crate::publisher::{Plan, Published, Schedule, publish};
 use crate::report::{Asked, Costs, FanoutReport, Losses, Publications, Window};
+use crate::scenario::sample::Sample;
 use crate::tally::{Deliveries, Outcomes};
 
 /// Quiet time after the last subscribe, for the presence events of the crowd's arrival.
@@ -150,7 +151,7 @@ impl Conductor<'_> {
         let schedule = &self.run.schedule;
         let last_due_ns = schedule.due_ns(start_ns, schedule.publications - 1);
         let last_ns = self.await_stragglers(&published, last_due_ns + nanos(STRAGGLER_PATIENCE));
-        let after = Sample { at_ns: last_ns, ..self.sample()? };
+        let after = self.sample()?.dated(last_ns);
         let window = after.since(&before);
         thread::sleep(REPEAT_PATIENCE);
         Ok(Conducted {
@@ -227,36 +228,11 @@ impl Conductor<'_> {
     }
 
     fn sample(&self) -> Result<Sample> {
-        Ok(Sample {
-            at_ns: now_ns(),
-            received: self.pulse.received(),
-            server: self.run.server_pid.map(Usage::of).transpose()?,
-            client: Usage::of_all(self.pulse.pids())?,
-        })
+        Sample::take(self.pulse.received(), self.run.server_pid, self.pulse.pids())
     }
 }
 
 fn end(pid: u32) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
     Ok(kill_process(pid, Signal::KILL)?)
-}
-
-/// Counters at one moment.
-struct Sample {
-    at_ns: u64,
-    received: u64,
-    server: Option<Usage>,
-    client: Usage,
-}
-
-impl Sample {
-    fn since(&self, before: &Self) -> Window {
-        let server = self.server.as_ref().zip(before.server.as_ref());
-        Window {
-            wall_ns: self.at_ns - before.at_ns,
-            deliveries: self.received - before.received,
-            server: server.map(|(after, before)| after.since(before)),
-            client: self.client.since(&before.client),
-        }
-    }
 }

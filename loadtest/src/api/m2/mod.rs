@@ -1,11 +1,14 @@
 //! M2 Realtime: documents over WebSocket, written with HTTP.
 
+mod document;
+
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, ensure};
 use serde_json::{Value, json};
 
+pub(crate) use self::document::{Document, Version, written_version};
 use crate::api::payload::payload;
 use crate::api::{Api, Packet, Reply, Script, Step, Word, base58, header_value};
 use crate::http;
@@ -79,6 +82,11 @@ impl<'a> Resource<'a> {
         let parts = channel.split_once('/').filter(|(kind, _)| KINDS.contains(kind));
         let (kind, id) = parts.unwrap_or((KINDS[0], channel));
         Self { kind, id }
+    }
+
+    /// One of all types in turn.
+    pub(crate) fn of_turn(turn: usize, id: &'a str) -> Self {
+        Self { kind: KINDS[turn % KINDS.len()], id }
     }
 
     /// What a client says to hear of it.
