@@ -212,8 +212,25 @@ fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use serde_json::Value;
+
     use super::*;
+
+    /// Reads one request: its head, and its body.
+    pub(crate) fn read_whole_request(stream: &mut BufReader<TcpStream>) -> (String, Value) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(stream.read_line(&mut head).unwrap() > 0, "cut off: {head}");
+        }
+        let length = head.split("\r\nContent-Length: ").nth(1).unwrap();
+        let length = length.split("\r\n").next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        (head, serde_json::from_slice(&body).unwrap())
+    }
 
     fn inbox(bytes: &[u8]) -> Inbox {
         Inbox(bytes.to_vec())

@@ -190,13 +190,14 @@ fn judge(api: Api, response: &Response, sequence: usize) -> Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read, Write};
+    use std::io::{BufReader, Write};
     use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     use serde_json::Value;
 
     use super::*;
+    use crate::http::tests::read_whole_request;
 
     fn plan(listener: &TcpListener, publications: u64) -> Plan {
         Plan {
@@ -215,19 +216,6 @@ mod tests {
 
     fn access(api: Api, publisher: &str) -> Access {
         Access { publisher: Some(publisher.to_owned()), ..Access::anonymous(api) }
-    }
-
-    /// Reads one request: its head, and its body.
-    fn read_whole_request(stream: &mut BufReader<TcpStream>) -> (String, Value) {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(stream.read_line(&mut head).unwrap() > 0, "cut off: {head}");
-        }
-        let length = head.split("\r\nContent-Length: ").nth(1).unwrap();
-        let length = length.split("\r\n").next().unwrap().parse().unwrap();
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
-        (head, serde_json::from_slice(&body).unwrap())
     }
 
     /// Reads one request and returns the sequence number of its stamp.

@@ -229,3 +229,177 @@ impl AsFd for Watcher {
         self.connection.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::m2::{Caller, Scope};
+    use crate::clock::{now_ns, timespec};
+    use crate::target::Target;
+    use crate::upgrade::KEY_ANSWER;
+
+    const FIELD: Field = Field { seed: 3, resources: 50, subscriptions: 3 };
+    const WARNING: &str = r#"{"warning":"resource_not_found","message":"m"}"#;
+
+    /// A client and the server's end of its connection.
+    struct Pair {
+        watcher: Watcher,
+        server: TcpStream,
+        upgrade: Upgrade,
+        hearing: Hearing,
+    }
+
+    impl Pair {
+        /// One that is connected.
+        fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let server = listener.local_addr().unwrap();
+            let target: Target = format!("http://{server}").parse().unwrap();
+            let caller = Caller { scope: &Scope::default(), credential: None };
+            let upgrade = caller.upgrade(&target, false).unwrap();
+            let dial = Dial { server, source: None, receive_bytes: None };
+            let watcher = Watcher::dial(dial, FIELD.watched(0), true).unwrap();
+            let mut heard = Heard::new();
+            heard.measure_from_ns = 0;
+            let counts = Counts::default();
+            let hearing = Hearing { field: FIELD, since_ns: now_ns(), heard, counts };
+            let server = listener.accept().unwrap().0;
+            let mut pair = Self { watcher, server, upgrade, hearing };
+            pair.watcher.begin(&pair.upgrade).unwrap();
+            let mut request = [0; 2_048];
+            assert!(pair.server.read(&mut request).unwrap() > 0);
+            let head = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept";
+            pair.say_bytes(format!("{head}: {KEY_ANSWER}\r\n\r\n").as_bytes()).unwrap();
+            assert!(pair.watcher.is_connected() && !pair.watcher.is_listening());
+            pair
+        }
+
+        /// One that was told that nothing is there.
+        fn listening() -> Self {
+            let mut pair = Self::new();
+            pair.watcher.subscribe(&mut pair.hearing).unwrap();
+            (0..3).for_each(|_| pair.say(WARNING).unwrap());
+            assert!(pair.watcher.is_listening());
+            pair
+        }
+
+        fn say(&mut self, text: &str) -> Result<()> {
+            let length = u16::try_from(text.len()).unwrap();
+            let head = [&[0x81, 126][..], &length.to_be_bytes()].concat();
+            self.say_bytes(&[&head, text.as_bytes()].concat())
+        }
+
+        /// The server sends these bytes and the client reads them.
+        fn say_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+            self.server.write_all(bytes).unwrap();
+            let mut fds = [PollFd::new(&self.watcher, PollFlags::IN)];
+            let ready = poll(&mut fds, Some(&timespec(Duration::from_secs(5))));
+            assert_eq!(ready.unwrap(), 1, "the client has nothing to read");
+            self.watcher.read(&mut [0; 4_096], &self.upgrade, &mut self.hearing)
+        }
+
+        /// The next message from the client.
+        fn hear(&mut self) -> Value {
+            let mut head = [0; 6];
+            self.server.read_exact(&mut head).unwrap();
+            let mut text = vec![0; usize::from(head[1] & 0x7F)];
+            self.server.read_exact(&mut text).unwrap();
+            text.iter_mut().enumerate().for_each(|(at, byte)| *byte ^= head[2 + at % 4]);
+            serde_json::from_slice(&text).unwrap()
+        }
+
+        fn counts(&self) -> (u64, u64, u64, u64) {
+            let Counts { duplicated, reordered, misrouted, .. } = self.hearing.counts;
+            (self.hearing.heard.received, duplicated, reordered, misrouted)
+        }
+    }
+
+    /// A write of this document.
+    fn write_of(number: u32) -> u64 {
+        (0..).find(|sequence| FIELD.written(*sequence) == number).unwrap()
+    }
+
+    fn document(number: u32, sequence: u64, due_ns: u64, millisecond: u32) -> String {
+        let id = field::id(number);
+        let kind = field::resource(number, &id).kind;
+        let version = format!("2024-01-30T15:50:35.{millisecond:03}Z");
+        format!(r#"{{"userId":null,"resource":{{"type":"{kind}","id":"{id}"}},"data":{{"t":"#)
+            + &format!(r#""@{sequence:010}:{due_ns:019}","pad":""}},"version":"{version}"}}"#)
+    }
+
+    #[test]
+    fn a_client_asks_for_its_documents_and_is_told_what_there_is() {
+        let mut pair = Pair::new();
+        pair.watcher.subscribe(&mut pair.hearing).unwrap();
+        for number in FIELD.watched(0) {
+            let wish = pair.hear();
+            assert_eq!(wish["action"], "subscribe");
+            assert_eq!(wish["resource"]["id"], field::id(number));
+        }
+        pair.say(WARNING).unwrap();
+        // An earlier run may have had other turns.
+        let left_behind = document(FIELD.watched(0)[1], 0, 1, 7);
+        pair.say(&left_behind).unwrap();
+        assert!(!pair.watcher.is_listening());
+        pair.say(WARNING).unwrap();
+        assert!(pair.watcher.is_listening());
+        assert_eq!((pair.hearing.counts.found, pair.hearing.counts.warned), (1, 2));
+        let watch = pair.watcher.watches[1];
+        assert!(watch.found == watch.version && watch.write.is_none());
+        assert_eq!(pair.counts(), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn updates_count_once_and_in_their_order() {
+        let mut pair = Pair::listening();
+        let number = FIELD.watched(0)[0];
+        let sequence = write_of(number);
+        for (millisecond, expected) in [
+            (5, (1, 0, 0, 0)),
+            (6, (2, 0, 0, 0)),
+            (6, (2, 1, 0, 0)),
+            (5, (2, 1, 1, 0)),
+            (9, (3, 1, 1, 0)),
+        ] {
+            pair.say(&document(number, sequence, now_ns(), millisecond)).unwrap();
+            assert_eq!(pair.counts(), expected);
+        }
+        let watch = pair.watcher.watches[0];
+        assert_eq!(
+            (watch.updates, watch.write, watch.found),
+            (3, Some(sequence), Version::default())
+        );
+        assert_eq!(pair.hearing.heard.latency.len(), 3);
+    }
+
+    #[test]
+    fn what_a_client_did_not_ask_for_is_misrouted() {
+        let mut pair = Pair::listening();
+        let watched = FIELD.watched(0);
+        let other = (0..FIELD.resources).find(|number| !watched.contains(number)).unwrap();
+        pair.say(&document(other, write_of(other), now_ns(), 5)).unwrap();
+        assert_eq!(pair.counts(), (0, 0, 0, 1));
+        // The right name with what was written to another.
+        pair.say(&document(watched[0], write_of(other), now_ns(), 5)).unwrap();
+        assert_eq!(pair.counts(), (0, 0, 0, 2));
+        assert_eq!(pair.watcher.watches[0].updates, 0);
+    }
+
+    #[test]
+    fn a_refusal_ends_a_client_that_subscribes_and_is_a_complaint_later() {
+        let refusal = r#"{"error":"Overloaded"}"#;
+        let mut early = Pair::new();
+        early.watcher.subscribe(&mut early.hearing).unwrap();
+        assert!(early.say(refusal).unwrap_err().to_string().contains("Overloaded"));
+        let mut late = Pair::listening();
+        late.say(refusal).unwrap();
+        assert_eq!(late.hearing.heard.errors.1, 1);
+    }
+}

@@ -79,6 +79,17 @@ impl Plan {
 }
 
 impl Writes {
+    /// None.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            outcomes: Vec::new(),
+            latency: heard::histogram(),
+            failures: BTreeMap::new(),
+            unanswered: 0,
+            late_ns_max: 0,
+        }
+    }
+
     /// How many there were.
     pub(crate) fn sent(&self) -> u64 {
         self.outcomes.len() as u64
@@ -140,10 +151,7 @@ impl<'a> Desk<'a> {
             next: 0,
             writes: Writes {
                 outcomes: vec![Outcome::Unknown; usize::try_from(plan.writes)?],
-                latency: heard::histogram(),
-                failures: BTreeMap::new(),
-                unanswered: 0,
-                late_ns_max: 0,
+                ..Writes::nothing()
             },
             heard_ns: start_ns,
         })
@@ -257,5 +265,130 @@ impl<'a> Desk<'a> {
         lane.unanswered.clear();
         lane.pipe = Pipe::connect(&self.plan.target)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::http::tests::read_whole_request;
+
+    fn plan(listener: &TcpListener, writes: u64) -> Plan {
+        Plan {
+            target: format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
+            scope: Scope::default(),
+            writer: "ik_1".to_owned(),
+            field: Field { seed: 1, resources: 1_000, subscriptions: 1 },
+            payload_bytes: 64,
+            rate: 1_000.0,
+            writes,
+            connections: 2,
+            unanswered_max: 2,
+        }
+    }
+
+    /// Signals by which all writes are timed.
+    fn signals() -> Signals {
+        let signals = Signals::new();
+        signals.measure_from(0);
+        signals
+    }
+
+    fn version(millisecond: u64) -> String {
+        format!("2024-01-30T15:50:35.{millisecond:03}Z")
+    }
+
+    /// Reads a write, which must be for the document whose turn it is, and returns its number.
+    fn read_write(stream: &mut BufReader<TcpStream>, field: Field) -> u64 {
+        let (head, body) = read_whole_request(stream);
+        let stamp = body["data"]["t"].as_str().and_then(Stamp::of).unwrap();
+        let number = field.written(stamp.sequence);
+        let id = field::id(number);
+        let kind = field::resource(number, &id).kind;
+        let line = format!("PUT /api/realtime/resources/{kind}/{id} HTTP/1.1\r\n");
+        assert!(head.starts_with(&line), "{head}");
+        for header in
+            ["x-m2-organization: load", "x-m2-project: test", "authorization: Bearer ik_1"]
+        {
+            assert!(head.contains(&format!("\r\n{header}\r\n")), "{header} in {head}");
+        }
+        assert_eq!(body["data"].to_string().len(), 64);
+        stamp.sequence
+    }
+
+    fn answer(stream: &mut BufReader<TcpStream>, status: u16, body: &str) {
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}", body.len());
+        stream.get_mut().write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    }
+
+    fn kept(millisecond: u64) -> String {
+        format!(r#"{{"version":"{}","durability":"stored"}}"#, version(millisecond))
+    }
+
+    #[test]
+    fn writes_are_spread_and_wait_for_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 4);
+        let field = plan.field;
+        let server = thread::spawn(move || {
+            let mut lanes = [0, 1].map(|_| BufReader::new(listener.accept().unwrap().0));
+            let read =
+                lanes.each_mut().map(|lane| [read_write(lane, field), read_write(lane, field)]);
+            // None was answered until here.
+            for (number, lane) in (0..).zip(&mut lanes) {
+                answer(lane, 200, &kept(number));
+                answer(lane, if number == 0 { 503 } else { 500 }, "");
+            }
+            read
+        });
+        let writes = write(&plan, now_ns(), &signals()).unwrap();
+        assert_eq!(server.join().unwrap(), [[0, 2], [1, 3]]);
+        let kept = |number| Outcome::Version(version(number).parse().unwrap());
+        assert_eq!(writes.outcomes, [kept(0), kept(1), Outcome::Refused, Outcome::Unknown]);
+        assert_eq!((writes.sent(), writes.accepted(), writes.latency.len()), (4, 2, 4));
+        assert_eq!(writes.failures, [(503, 1), (500, 1)].into());
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_its_writes_unanswered_and_is_replaced() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = Plan { connections: 1, unanswered_max: 1, ..plan(&listener, 2) };
+        let field = plan.field;
+        let server = thread::spawn(move || {
+            let mut dying = BufReader::new(listener.accept().unwrap().0);
+            assert_eq!(read_write(&mut dying, field), 0);
+            drop(dying);
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            assert_eq!(read_write(&mut stream, field), 1);
+            answer(&mut stream, 200, &kept(1));
+        });
+        let writes = write(&plan, now_ns(), &signals()).unwrap();
+        server.join().unwrap();
+        assert_eq!((writes.unanswered, writes.accepted()), (1, 1));
+        assert_eq!(writes.outcomes[0], Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_answer_that_means_a_mistake_ends_the_run_and_so_do_signals() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 1_000_000);
+        let field = plan.field;
+        let dismissed = signals();
+        dismissed.dismiss();
+        assert!(write(&plan, now_ns(), &dismissed).is_err());
+        let server = thread::spawn(move || {
+            // Of the connections, two are those that nobody used.
+            let mut lanes = [0; 4].map(|_| BufReader::new(listener.accept().unwrap().0));
+            read_write(&mut lanes[2], field);
+            answer(&mut lanes[2], 403, "no writer");
+            lanes
+        });
+        let error = write(&plan, now_ns(), &signals()).err().unwrap().to_string();
+        assert_eq!(error, "write 0 was answered 403: no writer");
+        server.join().unwrap();
     }
 }

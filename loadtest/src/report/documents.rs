@@ -262,3 +262,110 @@ impl DocumentsReport {
         (steps.subscribed.rss as f64 - steps.connected.rss as f64) / subscriptions
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::heard::histogram;
+    use crate::lengths::FrameLengths;
+    use crate::procfs::{Cpu, Usage};
+    use crate::report::Window;
+
+    fn good() -> DocumentsReport {
+        let mut latency = histogram();
+        (1..=1_000).for_each(|step| latency.record(step * 1_000).unwrap());
+        let mut frames = FrameLengths::default();
+        frames.note(250);
+        let process = Cpu { user_us: 1_000, system_us: 4_000, run_ns: None };
+        let memory = |rss| Memory { rss, ..Memory::default() };
+        let mut writes = Writes::nothing();
+        writes.failures = BTreeMap::from([(503, 2), (500, 1)]);
+        DocumentsReport {
+            asked: Asked {
+                field: Field { seed: 1, resources: 1_000, subscriptions: 20 },
+                clients: 100,
+                slow: 7,
+                browser: false,
+                rate: 10.0,
+                payload_bytes: 128,
+                seconds: 10.0,
+                write_early: false,
+            },
+            subscribing_ns: 1_500_000,
+            writes,
+            counts: Counts { found: 5, warned: 1_995, ..Counts::default() },
+            verdict: Verdict {
+                expected: 1_010,
+                received: 1_000,
+                conflated: 10,
+                ..Verdict::default()
+            },
+            latency,
+            costs: Costs {
+                frames,
+                window: Window {
+                    wall_ns: 10_000_000_000,
+                    deliveries: 1_000,
+                    server: Some(Usage { process, ..Usage::default() }),
+                    client: Usage::default(),
+                },
+                client_processes: 1,
+            },
+            memory: Some(Steps {
+                before: memory(1_000_000),
+                connected: memory(1_100_000),
+                subscribed: memory(1_500_000),
+                after: memory(2_000_000),
+            }),
+            losses: Losses::default(),
+            errors: (None, 0),
+        }
+    }
+
+    #[test]
+    fn a_good_run_has_no_faults_and_shows_its_figures() {
+        let report = good();
+        assert_eq!(report.faults(Thresholds::default()), Vec::<String>::new());
+        let table = report.table();
+        for part in [
+            "100 clients, 7 of them slow, each with 20 of 1,000 documents",
+            "took 1.500 ms   found 5   not found 1,995",
+            "refused (503) 2   failed 1",
+            "received 1,000   conflated 10   per second 100",
+            "p50 0.500 ms",
+            "per delivery 5.000 µs",
+            "connection 1000 B   subscription 200 B",
+        ] {
+            assert!(table.contains(part), "{part} is missing in\n{table}");
+        }
+        let json = report.json();
+        assert_eq!(json["server_memory"]["rss_bytes_per_subscription"], 200.0);
+        assert_eq!(json["writes"]["failures"]["503"], 2);
+        assert_eq!(json["deliveries"]["conflated"], 10);
+        assert_eq!(json["window"]["server"]["us_per_delivery"], 5.0);
+    }
+
+    #[test]
+    fn each_defect_is_a_fault() {
+        let spoil: [fn(&mut DocumentsReport); 9] = [
+            |report| report.verdict.lost = 1,
+            |report| report.counts.duplicated = 1,
+            |report| report.counts.reordered = 1,
+            |report| report.counts.misrouted = 1,
+            |report| report.verdict.despite_refusal = 1,
+            |report| report.verdict.same_version = 1,
+            |report| report.losses.connections = 1,
+            |report| report.errors.1 = 1,
+            |report| report.latency.clear(),
+        ];
+        for (number, spoil) in spoil.into_iter().enumerate() {
+            let mut report = good();
+            spoil(&mut report);
+            assert_eq!(report.faults(Thresholds::default()).len(), 1, "defect {number}");
+        }
+        let slow = Thresholds { p99_ms: Some(0.5), cpu_us_per_delivery: Some(4.0) };
+        assert_eq!(good().faults(slow).len(), 2);
+    }
+}

@@ -25,6 +25,8 @@ const LEAD: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(1);
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Between two looks at the writer, which needs none: they only cost processor time.
+const WRITER_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs it, prints the report and returns what is wrong with it.
 pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Vec<String>> {
@@ -196,7 +198,7 @@ impl Conductor<'_> {
             }
             while !writer.is_finished() {
                 progress.show(|| self.progress_line(start_ns));
-                thread::sleep(LOOK_INTERVAL);
+                thread::sleep(WRITER_INTERVAL);
             }
             let writes = writer.join().expect("the writer returns its errors");
             Ok(Writing { gathered: gathered?, writes: writes?, begin: begin? })
