@@ -343,10 +343,10 @@ mod tests {
                 answer(lane, 200, &kept(number));
                 answer(lane, if number == 0 { 503 } else { 500 }, "");
             }
-            read
+            (read, lanes)
         });
         let writes = write(&plan, now_ns(), &signals()).unwrap();
-        assert_eq!(server.join().unwrap(), [[0, 2], [1, 3]]);
+        assert_eq!(server.join().unwrap().0, [[0, 2], [1, 3]]);
         let kept = |number| Outcome::Version(version(number).parse().unwrap());
         assert_eq!(writes.outcomes, [kept(0), kept(1), Outcome::Refused, Outcome::Unknown]);
         assert_eq!((writes.sent(), writes.accepted(), writes.latency.len()), (4, 2, 4));
@@ -365,6 +365,7 @@ mod tests {
             let mut stream = BufReader::new(listener.accept().unwrap().0);
             assert_eq!(read_write(&mut stream, field), 1);
             answer(&mut stream, 200, &kept(1));
+            stream
         });
         let writes = write(&plan, now_ns(), &signals()).unwrap();
         server.join().unwrap();
