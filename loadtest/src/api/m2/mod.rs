@@ -236,8 +236,8 @@ mod tests {
     use super::*;
     use crate::stamp::{Reader, Stamp};
 
-    /// What a node has to deliver for the payload below, written to `kvStore/load:1` (contract of
-    /// the API, section 2).
+    /// What a node delivered for the payload below, written to `kvStore/load:1`; only the stamp and
+    /// the version were put in later.
     const DELIVERED: &str = concat!(
         r#"{"userId":null,"resource":{"type":"kvStore","id":"load:1"},"data":"#,
         r#"{"t":"@0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx"},"#,
