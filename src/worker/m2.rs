@@ -128,6 +128,7 @@ fn refuse(worker: &mut Worker, id: ConnId, fault: Fault) {
         Fault::Overloaded | Fault::Unavailable => &counters.refused_overloaded,
     };
     counter.add(1);
+    tracing::debug!(?fault, "refusing a message of M2");
     worker.send_text(id.slot, &m2::error(fault));
 }
 
