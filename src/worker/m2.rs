@@ -265,6 +265,9 @@ fn send(worker: &mut Worker, id: ConnId, document: &Arc<Publication>) -> usize {
 /// A subscription has ended.
 pub(super) fn deactivated(worker: &mut Worker, id: ConnId, resource: &Channel) {
     worker.m2.awaiting.end(resource, id);
+    if let Some(client) = client(worker, id) {
+        client.debts.end(resource);
+    }
 }
 
 /// Puts a user's own document into the outboxes of its connections here that hear the resource.
