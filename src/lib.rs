@@ -65,7 +65,7 @@
 //!
 //! # How it gets into history
 //!
-//! [`hub::Hub::publish`] sets a place in a bounded queue aside ([`router::HistoryQueue`]) before
+//! [`hub::Hub::publish`] sets a place in a bounded queue aside ([`router::WriteQueue`]) before
 //! the directory stamps the publication, and uses it under the channel's lock, so that history has
 //! the channels' own order. The one thread that writes (`side/writer.rs`) commits what waits
 //! together, at most once in two milliseconds, and then answers those publishers who wait for a
@@ -100,12 +100,32 @@
 //! nobody else waits for it. The place for the answer is reserved in the worker's mailbox before
 //! the question is put. Without policies all this costs one look at an atomic pointer.
 //!
-//! # Two interfaces, one engine
+//! # Documents
+//!
+//! A resource of M2 is a channel, and its document a publication that the store has first. All of
+//! them pass through the one thread that writes (`side/documents.rs`): it sets room for a
+//! publication aside at every worker ([`router::Room`]), commits what waits together, and only
+//! then has each fanned out ([`hub::Hub::publish_document`]) and its writer answered. So versions
+//! are given in one place, and fan-out can neither fail nor come before its commit.
+//!
+//! As long as anybody is subscribed the directory knows the current document, under the lock of
+//! the shard, and the activation carries it: what is known then is what was published in front of
+//! it. A document that nobody was subscribed to, and a user's own, is asked for
+//! ([`router::Mail::Loaded`]): the writer reads it between two commits, so that the answer stands
+//! in the mailbox behind all that it knows of and before all that it does not. What is published
+//! while a subscriber waits goes out at once, and of the answer only what is newer is told
+//! ([`engine::awaiting`]).
+//!
+//! A client that does not keep up is not sent documents but owed them ([`engine::debts`]): once it
+//! has taken what waits for it, they are asked for in the same way, as they are then. What waits
+//! for it stays bounded, and it ends with the newest of each.
+//!
+//! # Three interfaces, one engine
 //!
 //! A Forge topic is a channel like any other, named by a keyed hash of its scope
-//! ([`auth::forge`]), so that one look-up finds who hears a publication. InsForge and Forge differ
+//! ([`auth::forge`]), so that one look-up finds who hears a publication. The interfaces differ
 //! in `protocol` and `api` only, and in who may: `worker/forge.rs` and `acceptor/forge.rs` settle
-//! that. From [`hub::Hub::publish`] on everything is the same: directory, mail, index, outbox,
+//! that, and `worker/m2.rs` and `acceptor/m2.rs`. From [`hub::Hub::publish`] on everything is the same: directory, mail, index, outbox,
 //! drain. An event's payload is a span of what its publisher sent ([`wire::json`]): a JSON string
 //! stays the text that it came as.
 //!
@@ -215,6 +235,12 @@
 //!   look into a map, and only on the way of a call that names one.
 //! - **Topics and realtime tokens are keyed from the JWT secret**, under labels of their own: nodes
 //!   that share it agree, and nothing signed for one purpose passes for another.
+//! - **A user's own documents go through the channel of the resource**, and each worker finds the
+//!   connections of that user by their name (`worker/m2.rs`). A channel for each user and resource
+//!   would cost some 600 bytes a subscription whether there is such a document or not.
+//! - **Deleted documents are remembered by their version** (`side/store/documents.rs`), so that one
+//!   that is made again is later; the oldest are forgotten at a bound, and whatever is new is later
+//!   than all of those.
 //! - **A webhook's address is checked where it is connected to** ([`side::webhook`]): names are
 //!   resolved by a resolver of our own that leaves out what is not public, so that a name cannot
 //!   show one address to a check and another to the connection. What those who offer a call had to

@@ -46,6 +46,11 @@ fn channels(hub: &Hub, text: &mut Text) {
     let help = "Publications that were kept and made room for others before their time.";
     text.family("counter", "fanfare_replay_evicted_total", help);
     text.sample("", directory.budget().evicted());
+    let help = "Bytes of the current documents of resources that somebody is subscribed to.";
+    text.gauge("fanfare_documents_retained_bytes", help, directory.retained().bytes());
+    let help = "Documents that there was no room for there, so that the store is asked each time.";
+    text.family("counter", "fanfare_documents_not_retained_total", help);
+    text.sample("", directory.retained().evicted());
 }
 
 /// How much waits in each queue, and the most that ever did.

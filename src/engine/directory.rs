@@ -640,6 +640,8 @@ impl Entry {
     /// A worker's share, made where it has none.
     fn share(&mut self, worker: WorkerId) -> &mut Share {
         let at = self.shares.iter().position(|share| share.worker == worker).unwrap_or_else(|| {
+            // Most channels have one share, or two: no room for others that may come.
+            self.shares.reserve_exact(1);
             self.shares.push(Share { worker, websocket: [0; _], polling: [0; _], away: 0 });
             self.shares.len() - 1
         });

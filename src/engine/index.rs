@@ -139,6 +139,10 @@ impl Index {
         let list = subscription.list;
         let listeners = &mut self.list_mut(list).listeners[group.place()];
         let position = place(listeners.len());
+        if listeners.is_empty() {
+            // Many channels have one listener here and never another one.
+            listeners.reserve_exact(1);
+        }
         listeners.push(listener);
         let subscription = self.subscription_mut(id);
         (subscription.heard, subscription.position) = (group, position);

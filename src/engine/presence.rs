@@ -15,10 +15,13 @@ pub struct MemberKey {
     pub id: Box<str>,
 }
 
-/// The members of one channel.
+/// The members of one channel. One without members takes no memory of its own.
 #[derive(Debug, Default)]
-pub struct Presence {
-    members: HashMap<MemberKey, Presents>,
+pub struct Presence(Option<Box<Members>>);
+
+#[derive(Debug, Default)]
+struct Members {
+    by_key: HashMap<MemberKey, Presents>,
     by_age: BTreeMap<u64, Arc<Member>>,
     joined_ever: u64,
     snapshot: Option<Arc<Snapshot>>,
@@ -33,59 +36,67 @@ struct Presents {
 impl Presence {
     /// Whether a join of `key` would make a new member that must be announced.
     pub fn would_announce_join(&self, key: &MemberKey) -> bool {
-        self.by_age.len() < PRESENCE_MEMBERS_MAX && !self.members.contains_key(key)
+        let is_known = |all: &Members| all.by_key.contains_key(key);
+        self.count() < PRESENCE_MEMBERS_MAX && !self.0.as_deref().is_some_and(is_known)
     }
 
     /// Whether a leave of `key` would end a membership that must be announced.
     pub fn would_announce_leave(&self, key: &MemberKey) -> bool {
-        self.by_age.len() <= PRESENCE_MEMBERS_MAX
-            && self.members.get(key).is_some_and(|presents| presents.connections == 1)
+        let presents = self.0.as_ref().and_then(|all| all.by_key.get(key));
+        self.count() <= PRESENCE_MEMBERS_MAX
+            && presents.is_some_and(|presents| presents.connections == 1)
     }
 
     /// Counts a connection. The member, if it is new.
     pub fn join(&mut self, key: &MemberKey, now: Millis) -> Option<Arc<Member>> {
-        if let Some(presents) = self.members.get_mut(key) {
+        let all = self.0.get_or_insert_default();
+        if let Some(presents) = all.by_key.get_mut(key) {
             presents.connections += 1;
             return None;
         }
-        self.joined_ever += 1;
+        all.joined_ever += 1;
         let member =
             Arc::new(Member { is_user: key.is_user, presence_id: key.id.clone(), joined_at: now });
-        if self.by_age.len() < PRESENCE_MEMBERS_MAX {
-            self.snapshot = None;
+        if all.by_age.len() < PRESENCE_MEMBERS_MAX {
+            all.snapshot = None;
         }
-        self.by_age.insert(self.joined_ever, member.clone());
-        self.members.insert(key.clone(), Presents { connections: 1, age: self.joined_ever });
+        all.by_age.insert(all.joined_ever, member.clone());
+        all.by_key.insert(key.clone(), Presents { connections: 1, age: all.joined_ever });
         Some(member)
     }
 
     /// Uncounts a connection. The member, if that was its last.
     pub fn leave(&mut self, key: &MemberKey) -> Option<Arc<Member>> {
-        let presents = self.members.get_mut(key)?;
+        let all = self.0.as_mut()?;
+        let presents = all.by_key.get_mut(key)?;
         presents.connections -= 1;
         if presents.connections > 0 {
             return None;
         }
         let age = presents.age;
-        self.members.remove(key);
-        self.snapshot = None;
-        self.by_age.remove(&age)
+        all.by_key.remove(key);
+        all.snapshot = None;
+        let member = all.by_age.remove(&age);
+        if all.by_age.is_empty() {
+            self.0 = None;
+        }
+        member
     }
 
     /// Members at the moment.
     pub fn count(&self) -> usize {
-        self.by_age.len()
+        self.0.as_ref().map_or(0, |all| all.by_age.len())
     }
 
     /// The first [`PRESENCE_MEMBERS_MAX`] members, shared until one of them changes.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
-        let by_age = &self.by_age;
-        self.snapshot
-            .get_or_insert_with(|| {
-                let first = by_age.values().take(PRESENCE_MEMBERS_MAX).cloned().collect();
-                Arc::new(Snapshot::new(first))
-            })
-            .clone()
+        let Some(all) = &mut self.0 else { return Arc::default() };
+        let by_age = &all.by_age;
+        let snapshot = all.snapshot.get_or_insert_with(|| {
+            let first = by_age.values().take(PRESENCE_MEMBERS_MAX).cloned().collect();
+            Arc::new(Snapshot::new(first))
+        });
+        snapshot.clone()
     }
 }
 
