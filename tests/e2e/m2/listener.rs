@@ -1,7 +1,7 @@
 //! A client of M2 that shows every message in its turn.
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
@@ -103,7 +103,9 @@ impl Listener {
 
     /// The text that comes next, or the code with which the node closed.
     pub(crate) fn hear_or_end(&mut self) -> Result<String, Option<u16>> {
-        loop {
+        let end = Instant::now() + PATIENCE;
+        // Pings come even where nothing else does.
+        while Instant::now() < end {
             match self.websocket.read() {
                 Ok(Message::Text(text)) => return Ok(text.to_string()),
                 Ok(Message::Close(close)) => return Err(close.map(|close| close.code.into())),
@@ -116,6 +118,7 @@ impl Listener {
                 Err(error) => panic!("nothing comes: {error}"),
             }
         }
+        panic!("nothing comes for {PATIENCE:?}");
     }
 }
 
