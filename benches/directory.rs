@@ -18,7 +18,7 @@ use fanfare::engine::definitions::Definitions;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::engine::invocations::Invocations;
 use fanfare::engine::presence::MemberKey;
-use fanfare::hub::{About, Clock, Forge, Hub, Submission, encode, message_id};
+use fanfare::hub::{About, Clock, Forge, Hub, M2, Submission, encode, message_id};
 use fanfare::message::{Channel, ChannelOptions, ConnId, Group, ReplayWish, Transport, WorkerId};
 use fanfare::metrics::Metrics;
 use fanfare::protocol::engineio::Timings;
@@ -111,6 +111,7 @@ fn node(workers: usize) -> (Hub, Inboxes) {
         recovery: None,
         close_expired: false,
         forge: Forge::default(),
+        m2: M2::default(),
         invocations: Invocations::default(),
         stamped: AtomicU64::new(0),
         about: About { driver: "none", driver_reason: String::new(), started: AT },

@@ -2,8 +2,8 @@
 //!
 //! `encode`: the text of one publication in the shape that a group reads; paid once per publication
 //! and group in use, before any lock. `decode`: one Engine.IO packet through all three layers to
-//! the command that it means; paid once per packet of a client. `Forge` is the same for events of
-//! Forge and for messages of its sockets.
+//! the command that it means; paid once per packet of a client. `Forge` and `M2` are the same for
+//! their events and documents, and for messages of their sockets.
 
 mod support;
 
@@ -14,7 +14,7 @@ use criterion::{BenchmarkId, Criterion};
 use fanfare::hub;
 use fanfare::message::{Channel, Command, Content, Group, Member, Publication};
 use fanfare::protocol::insforge::Request;
-use fanfare::protocol::{self, engineio, forge, insforge, socketio};
+use fanfare::protocol::{self, engineio, forge, insforge, m2, socketio};
 use fanfare::wire::json::{Document, Scratch};
 
 use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
@@ -42,6 +42,10 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     group.bench_function(BenchmarkId::new("message", "Forge"), |bencher| {
         bencher.iter(|| protocol::encode(black_box(&event), Group::Forge));
     });
+    let document = support::document();
+    group.bench_function(BenchmarkId::new("message", "M2"), |bencher| {
+        bencher.iter(|| m2::document(black_box(&document)));
+    });
     let member = Member { is_user: true, presence_id: "u1".into(), joined_at: AT };
     let content = Content::Joined(Arc::new(member));
     let joined = Publication::new(hub::message_id(AT), Channel::from(CHANNEL), AT, content);
@@ -62,6 +66,18 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
     for (name, packet) in [("subscribe", subscribe), ("publish", publish)] {
         group.bench_function(name, |bencher| bencher.iter(|| command(black_box(&packet))));
     }
+    let message = r#"{"action":"subscribe","resource":{"type":"kvStore","id":"World:store:key"}}"#;
+    let mut scratch = Scratch::default();
+    group.bench_function(BenchmarkId::new("subscribe", "M2"), |bencher| {
+        bencher.iter(|| {
+            let document = Document::from_text(black_box(message), &mut scratch);
+            let document = document.expect("it is an object");
+            let Ok(m2::Request::Subscribe(_, id)) = m2::read(&document) else {
+                panic!("not a subscribe: {message}")
+            };
+            id.len()
+        });
+    });
     let payload = json_string(PAYLOAD);
     let message = format!(
         r#"{{"type":"publish","id":4,"channel":"{CHANNEL}","payload":{payload},"options":{{}}}}"#

@@ -122,7 +122,7 @@ impl Forge {
 }
 
 /// How M2 Realtime is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct M2 {
     /// Whether everybody must say in which project they are.
     pub require_project: bool,

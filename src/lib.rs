@@ -123,11 +123,11 @@
 //! # Three interfaces, one engine
 //!
 //! A Forge topic is a channel like any other, named by a keyed hash of its scope
-//! ([`auth::forge`]), so that one look-up finds who hears a publication. The interfaces differ
-//! in `protocol` and `api` only, and in who may: `worker/forge.rs` and `acceptor/forge.rs` settle
-//! that, and `worker/m2.rs` and `acceptor/m2.rs`. From [`hub::Hub::publish`] on everything is the same: directory, mail, index, outbox,
-//! drain. An event's payload is a span of what its publisher sent ([`wire::json`]): a JSON string
-//! stays the text that it came as.
+//! ([`auth::forge`]), and so is an M2 resource, named by where it is: one look-up finds who hears
+//! a publication. The interfaces differ in `protocol` and `api` only, and in who may: `forge.rs`
+//! and `m2.rs` of `worker` and `acceptor` settle that. From the directory on everything is the
+//! same: mail, index, outbox, drain. An event's payload is a span of what its publisher sent
+//! ([`wire::json`]): a JSON string stays the text that it came as.
 //!
 //! # How a node ends
 //!

@@ -177,9 +177,9 @@ pub const M2_HEADER_BYTES_MAX: usize = 255;
 /// Longest value of a `Sec-WebSocket-Protocol` of M2 that is decoded, in bytes: decoding takes
 /// quadratic time. A longer one is passed over like any that is not ours.
 pub const M2_SUBPROTOCOL_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of current documents that the directory knows of the resources that somebody is subscribed
-/// to, frames and [`M2_RETAINED_OVERHEAD_BYTES`] counted. What there is no room for is read from the
-/// store for each new subscriber, counted.
+/// Bytes of current documents that the directory knows, of resources that somebody is subscribed
+/// to; frames and [`M2_RETAINED_OVERHEAD_BYTES`] are counted. What there is no room for is read
+/// from the store for each new subscriber, counted.
 pub const M2_RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What a document that is known counts for besides its frame.
 pub const M2_RETAINED_OVERHEAD_BYTES: usize = 256;
@@ -254,6 +254,8 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
+/// Shortest key of M2's readers that can be configured, in bytes.
+pub const M2_API_KEY_BYTES_MIN: usize = 32;
 
 /// Longest time for which a Forge context or invocation token may still be valid, in seconds. One
 /// that would be valid for longer is refused, and `fanfare token` makes none.

@@ -16,6 +16,10 @@ use fanfare::node::{self, NodeError, Started};
 #[path = "main/token.rs"]
 mod token;
 
+/// Keys whose values nobody else should be able to read.
+const SECRETS: [&str; 5] =
+    ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret", "m2.api_key"];
+
 /// Small size classes, and memory that is given back after bursts.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -185,7 +189,7 @@ fn log(config: &Config) {
     if config.workers > cores {
         tracing::warn!(workers = config.workers, cores, "there are more workers than cores");
     }
-    for key in ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret"] {
+    for key in SECRETS {
         let Place::File { path, line } = config.place(key) else { continue };
         let is_open = path.metadata().is_ok_and(|found| found.permissions().mode() & 0o044 != 0);
         if is_open {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use criterion::Criterion;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use fanfare::hub;
-use fanfare::message::{Channel, ChannelDefinition, ChannelOptions, Content, Publication, Sender};
+use fanfare::message::{
+    Channel, ChannelDefinition, ChannelOptions, Content, Document, DocumentKey, Publication, Sender,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tungstenite::protocol::frame::FrameHeader;
@@ -130,4 +132,11 @@ pub(crate) fn server_frame_bytes(text: &str) -> usize {
 pub(crate) fn raise_descriptor_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("within the maximum");
+}
+
+/// A document of M2 that says the same.
+pub(crate) fn document() -> Document {
+    let resource = Channel::resource_named("bench/bench///kvStore/World:store:key");
+    let key = DocumentKey { resource, audience: None };
+    Document { key, user_id: Some("user-1".into()), data: Some(PAYLOAD.into()), version: AT }
 }

@@ -111,10 +111,7 @@ impl Named {
             let (user_id, audience, data, version) = read;
             return Err(fields::refuse([user_id.err(), audience.err(), data.err(), version.err()]));
         };
-        let said = Said { user_id, audience, version };
-        let (key, user_id, version) = self.settle(scope, said, now)?;
-        let data = Some(data.get().into());
-        Ok(DocumentWrite { key, user_id, data, version })
+        self.settle(scope, Said { user_id, audience, version }, Some(data.get()), now)
     }
 
     /// The deletion that a body, or a query where there is no body, describes:
@@ -129,8 +126,7 @@ impl Named {
         now: Millis,
     ) -> Result<DocumentWrite, ApiError> {
         let said = if body.is_empty() { Said::in_query(query) } else { Said::in_body(body)? };
-        let (key, user_id, version) = self.settle(scope, said, now)?;
-        Ok(DocumentWrite { key, user_id, data: None, version })
+        self.settle(scope, said, None, now)
     }
 
     /// The document that a query describes: `userId` and `audience`.
@@ -139,15 +135,16 @@ impl Named {
     /// As [`Named::write`].
     pub fn look(&self, scope: &Scope, query: Option<&str>) -> Result<DocumentKey, ApiError> {
         let said = Said { version: None, ..Said::in_query(query) };
-        self.settle(scope, said, 0).map(|(key, _, _)| key)
+        Ok(self.settle(scope, said, None, 0)?.key)
     }
 
     fn settle(
         &self,
         scope: &Scope,
         said: Said<'_>,
+        data: Option<&str>,
         now: Millis,
-    ) -> Result<(DocumentKey, Option<Box<str>>, Option<Millis>), ApiError> {
+    ) -> Result<DocumentWrite, ApiError> {
         let read = (said.user(), said.is_personal(self), said.version(now));
         let (Ok(user), Ok(is_personal), Ok(version)) = read else {
             let (user, is_personal, version) = read;
@@ -155,7 +152,8 @@ impl Named {
         };
         let resource = Channel::resource(&scope.to_string(), self.kind, &self.id);
         let audience = user.filter(|_| is_personal).map(Arc::from);
-        Ok((DocumentKey { resource, audience }, user.map(Box::from), version))
+        let key = DocumentKey { resource, audience };
+        Ok(DocumentWrite { key, user_id: user.map(Box::from), data: data.map(Box::from), version })
     }
 }
 

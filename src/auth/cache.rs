@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::keys;
+use crate::limits::TOKEN_BYTES_MAX;
+
 /// SHA-256 of a token: the token itself need not be kept, and cannot be read from a core dump.
 pub(super) type TokenDigest = [u8; 32];
 
@@ -57,6 +60,31 @@ impl<T> TokenCache<T> {
             self.forget_oldest();
         }
         debug_assert_eq!(self.ages.len(), self.proofs.len());
+    }
+
+    /// What a token proves at `now_s`: remembered, or else judged by `prove`. One that is longer
+    /// than [`TOKEN_BYTES_MAX`] is not looked at.
+    pub(super) fn proof<E>(
+        &mut self,
+        token: &str,
+        now_s: u64,
+        too_long: E,
+        prove: impl FnOnce() -> Result<Proof<T>, E>,
+    ) -> Result<T, E>
+    where
+        T: Clone,
+    {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(too_long);
+        }
+        let name = keys::digest(token);
+        if let Some(known) = self.get(&name, now_s) {
+            return Ok(known.clone());
+        }
+        let proof = prove()?;
+        let of = proof.of.clone();
+        self.insert(name, proof, now_s);
+        Ok(of)
     }
 
     fn is_oldest_expired(&self, now_s: u64) -> bool {

@@ -288,17 +288,18 @@ pub(super) fn digest(text: &str) -> [u8; 32] {
 /// A key that is only ever compared: hashes of both sides are, all bytes of them, so that the time
 /// taken tells nothing about how much of a guess was right. A wrong length needs no hash: it is
 /// public.
-struct SecretDigest {
+#[derive(Clone)]
+pub(super) struct SecretDigest {
     bytes: usize,
     digest: [u8; 32],
 }
 
 impl SecretDigest {
-    fn new(secret: &str) -> Self {
+    pub(super) fn new(secret: &str) -> Self {
         Self { bytes: secret.len(), digest: digest(secret) }
     }
 
-    fn matches(&self, candidate: &str) -> bool {
+    pub(super) fn matches(&self, candidate: &str) -> bool {
         if candidate.len() != self.bytes {
             return false;
         }

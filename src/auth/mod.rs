@@ -2,13 +2,15 @@
 //!
 //! Pure: bytes and `now` in, verdict out. The caller reads the clock and the key files. [`Keys`] is
 //! what the node trusts, shared by all threads; [`Authenticator`] is one thread's view of it, with
-//! the tokens that the thread has already verified. [`forge`] is the same for Forge Realtime.
+//! the tokens that the thread has already verified. [`forge`] is the same for Forge Realtime, and
+//! [`m2`] for M2.
 
 use std::sync::Arc;
 
-use crate::limits::{TOKEN_BYTES_MAX, TOKEN_CACHE_MAX};
+use crate::limits::TOKEN_CACHE_MAX;
 use crate::message::{Credential, Role};
 
+mod audience;
 mod cache;
 pub mod forge;
 mod handshake;
@@ -22,6 +24,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use audience::Audience;
 pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
 pub use token::{UserClaims, sign_user};
 
@@ -104,15 +107,16 @@ pub struct Authenticators {
     pub users: Authenticator,
     /// Callers of Forge.
     pub forge: forge::ForgeAuth,
-    /// m2
+    /// Readers and writers of M2.
     pub m2: m2::M2Auth,
 }
 
 impl Authenticators {
     /// Starts with nothing remembered. Realtime tokens that are signed live so many seconds.
-    pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
+    pub fn new(keys: Arc<Keys>, token_lifetime_s: u64, m2: m2::Terms) -> Self {
         let forge = forge::ForgeAuth::new(keys.clone(), token_lifetime_s);
-        Self { users: Authenticator::new(keys), forge, m2: m2::M2Auth }
+        let m2 = m2::M2Auth::new(keys.clone(), m2);
+        Self { users: Authenticator::new(keys), forge, m2 }
     }
 }
 
@@ -156,17 +160,11 @@ impl Authenticator {
     /// Judges a JWT at `now_s` seconds since the epoch. The credential is shared by everybody who
     /// presents the same token to this thread.
     pub fn verify(&mut self, token: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(AuthError::Token);
-        }
-        let name = keys::digest(token);
-        if let Some(credential) = self.verified.get(&name, now_s) {
-            return Ok(Arc::clone(credential));
-        }
-        let credential = Arc::new(token::verify(&self.keys, token, now_s)?);
-        let expires_at = credential.expires_at;
-        self.verified.insert(name, Proof { of: Arc::clone(&credential), expires_at }, now_s);
-        Ok(credential)
+        self.verified.proof(token, now_s, AuthError::Token, || {
+            let credential = token::verify(&self.keys, token, now_s)?;
+            let expires_at = credential.expires_at;
+            Ok(Proof { of: Arc::new(credential), expires_at })
+        })
     }
 
     /// Judges the `Authorization` and `X-API-Key` headers of an administrative request at `now_s`

@@ -8,10 +8,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::AuthError;
-use super::forge::Audience;
 use super::keys::{KeyAlgorithm, KeyError, Keys};
 use super::value::Plain;
+use super::{Audience, AuthError};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::{Credential, Role};
 
@@ -160,7 +159,7 @@ struct Claims {
 
 impl Claims {
     fn credential(self, now_s: u64) -> Result<Credential, AuthError> {
-        // What proves where somebody is in Forge does not say who somebody is here.
+        // What proves where somebody is, or what it may do, does not say who somebody is.
         if Audience::is_named_in(&self.aud.0) {
             return Err(AuthError::Token);
         }

@@ -163,6 +163,18 @@ pub enum Mistake {
         /// The address.
         listen: SocketAddr,
     },
+    /// M2 without authentication is for development on one machine.
+    #[error(
+        "{place}: `m2.require_auth` = false serves M2 without authentication and is refused on \
+         {listen}: set `listen` to a loopback address such as 127.0.0.1:7130, or \
+         `m2.require_auth` to true"
+    )]
+    OpenM2 {
+        /// Where `m2.require_auth` was given.
+        place: Place,
+        /// The address.
+        listen: SocketAddr,
+    },
     /// A file or directory that a key names.
     #[error("{place}: `{name}`: {}: {reason}", path.display())]
     Named {

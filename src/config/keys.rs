@@ -12,8 +12,9 @@ use super::error::{one_line, start_of};
 use super::{Config, LogFormat, Secret, secrets};
 use crate::limits::{
     FORGE_LINGER_MS_MAX, FORGE_PAYLOAD_BYTES_MAX, FORGE_PAYLOAD_BYTES_MIN, FORGE_RATE_LIMIT,
-    JWT_SECRET_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, RATE_LIMIT_MAX, RECOVERY_LOG_BYTES_MAX,
-    RECOVERY_LOG_BYTES_MIN, RECOVERY_WINDOW_MS_MAX, REPLAY_SECONDS_MAX, WORKERS_MAX,
+    JWT_SECRET_BYTES_MIN, M2_API_KEY_BYTES_MIN, MAILBOX_PUBLICATIONS_MAX, RATE_LIMIT_MAX,
+    RECOVERY_LOG_BYTES_MAX, RECOVERY_LOG_BYTES_MIN, RECOVERY_WINDOW_MS_MAX, REPLAY_SECONDS_MAX,
+    SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
 };
 use crate::message::SlowConsumer;
 
@@ -426,6 +427,54 @@ pub static KEYS: &[Key] = &[
         kind: Kind::Switch(|config, on| config.forge.trust_network = on),
         show: |config| Some(config.forge.trust_network.to_string()),
     },
+    Key {
+        name: "m2.require_auth",
+        env: "FANFARE_M2_REQUIRE_AUTH",
+        meaning: "Whether readers of M2 must prove who they are; where they need not, `listen` \
+                  must be a loopback address.",
+        default: DefaultValue::Text("true"),
+        kind: Kind::Switch(|config, on| config.m2.require_auth = on),
+        show: |config| Some(config.m2.require_auth.to_string()),
+    },
+    Key {
+        name: "m2.api_key",
+        env: "FANFARE_M2_API_KEY",
+        meaning: "Key of services that read M2's documents, of every organization, and write none.",
+        default: DefaultValue::Unset,
+        kind: Kind::Secret {
+            form: Form::Word,
+            set: |config, secret| config.m2.api_key = Some(secret),
+        },
+        show: |config| config.m2.api_key.as_ref().map(masked),
+    },
+    Key {
+        name: "m2.require_project",
+        env: "FANFARE_M2_REQUIRE_PROJECT",
+        meaning: "Whether clients and writers of M2 must name a project besides the organization.",
+        default: DefaultValue::Text("true"),
+        kind: Kind::Switch(|config, on| config.m2.require_project = on),
+        show: |config| Some(config.m2.require_project.to_string()),
+    },
+    Key {
+        name: "m2.notify_deletes",
+        env: "FANFARE_M2_NOTIFY_DELETES",
+        meaning: "Whether subscribers of M2 are told when a document is deleted.",
+        default: DefaultValue::Text("true"),
+        kind: Kind::Switch(|config, on| config.m2.notify_deletes = on),
+        show: |config| Some(config.m2.notify_deletes.to_string()),
+    },
+    Key {
+        name: "m2.subscriptions",
+        env: "FANFARE_M2_SUBSCRIPTIONS",
+        meaning: "Resources that one connection of M2 may be subscribed to.",
+        default: DefaultValue::Text("1000"),
+        kind: Kind::Number {
+            min: 1,
+            max: SUBSCRIPTIONS_PER_CONNECTION_MAX as u64,
+            set: |config, number| config.m2.subscriptions = number as usize,
+        },
+        show: |config| Some(config.m2.subscriptions.to_string()),
+    },
 ];
 
 /// The README's table: one row for each key.
@@ -601,6 +650,8 @@ pub(super) enum Form {
     Key(&'static str),
     /// Any text that is long enough for HS256.
     JwtSecret,
+    /// What a header can hold as it stands, long enough not to be guessed.
+    Word,
 }
 
 impl Form {
@@ -610,6 +661,9 @@ impl Form {
                 digits.len() == KEY_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
             }),
             Self::JwtSecret => text.len() >= JWT_SECRET_BYTES_MIN,
+            Self::Word => {
+                text.len() >= M2_API_KEY_BYTES_MIN && text.bytes().all(|b| b.is_ascii_graphic())
+            }
         }
     }
 
@@ -617,6 +671,9 @@ impl Form {
         match self {
             Self::Key(prefix) => format!("`{prefix}` and {KEY_DIGITS} hexadecimal digits"),
             Self::JwtSecret => format!("a text of at least {JWT_SECRET_BYTES_MIN} bytes"),
+            Self::Word => format!(
+                "at least {M2_API_KEY_BYTES_MIN} letters, digits and signs of ASCII without blanks"
+            ),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// How Forge Realtime is served.
     pub forge: Forge,
+    /// How M2 Realtime is served.
+    pub m2: M2,
     /// Serve what other people's test suites need; only ever on a loopback address.
     pub conformance: bool,
     /// Where the values come from that are not defaults, by key.
@@ -164,6 +166,21 @@ pub struct Forge {
     pub trust_network: bool,
 }
 
+/// How M2 Realtime is served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct M2 {
+    /// Whether readers must prove who they are; always, where others than this machine may come.
+    pub require_auth: bool,
+    /// A key that reads, and writes nothing.
+    pub api_key: Option<Secret>,
+    /// Whether everybody must name a project.
+    pub require_project: bool,
+    /// Whether subscribers are told of deletions.
+    pub notify_deletes: bool,
+    /// Resources that one connection may be subscribed to.
+    pub subscriptions: usize,
+}
+
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
@@ -224,6 +241,7 @@ impl Config {
         }
         mistakes.extend(Environment::collect(env).apply(&mut config));
         mistakes.extend(config.apply_arguments(arguments));
+        mistakes.extend(config.exposures());
         ConfigError::of(mistakes)?;
         Ok(config)
     }
@@ -277,8 +295,21 @@ impl Config {
             mistakes.extend(given.err());
         }
         self.conformance = *conformance;
-        if self.conformance && !self.listen.ip().to_canonical().is_loopback() {
-            mistakes.push(Mistake::Conformance { listen: self.listen });
+        mistakes
+    }
+
+    /// What must be served on a loopback address only, and is not.
+    fn exposures(&self) -> Vec<Mistake> {
+        let listen = self.listen;
+        let mut mistakes = Vec::new();
+        if listen.ip().to_canonical().is_loopback() {
+            return mistakes;
+        }
+        if self.conformance {
+            mistakes.push(Mistake::Conformance { listen });
+        }
+        if !self.m2.require_auth {
+            mistakes.push(Mistake::OpenM2 { place: self.place("m2.require_auth"), listen });
         }
         mistakes
     }
@@ -320,6 +351,13 @@ impl Config {
                 require_scopes: false,
                 slow_consumer: SlowConsumer::Close,
                 trust_network: false,
+            },
+            m2: M2 {
+                require_auth: true,
+                api_key: None,
+                require_project: true,
+                notify_deletes: true,
+                subscriptions: 0,
             },
             conformance: false,
             places: BTreeMap::new(),

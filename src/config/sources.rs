@@ -180,16 +180,25 @@ fn line_at(text: &[u8], at: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// The known name that is most like a wrong one, unless it is not like it at all.
+/// The known name that is most like a wrong one, unless it has next to nothing in common with it.
 fn nearest(wrong: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    // A name at home in another section is more likely meant than one that is spelled like this.
+    // A name at home in another section is more likely meant than one that is spelled like this,
+    // and a variable without the section before one with another section.
     let (distance, name) = known
-        .map(|name| {
-            let same_end = name.rsplit('.').next() == wrong.rsplit('.').next();
-            (if same_end { 1 } else { distance(wrong, name) }, name)
+        .map(|name| match wrong {
+            _ if name.rsplit('.').next() == wrong.rsplit('.').next() => (1, name),
+            _ if is_with_a_section(wrong, name) => (2, name),
+            _ => (distance(wrong, name), name),
         })
+        .filter(|(distance, name)| *distance < name.len())
         .min_by_key(|(distance, _)| *distance)?;
     (distance <= 2.max(wrong.len() / 4)).then_some(name)
+}
+
+/// Whether a variable is another one with words before its own.
+fn is_with_a_section(wrong: &str, name: &str) -> bool {
+    let front = name.strip_prefix(ENV_PREFIX).and_then(|own| wrong.strip_suffix(own));
+    front.is_some_and(|front| front.len() > ENV_PREFIX.len() && front.ends_with('_'))
 }
 
 /// Levenshtein's: insertions, deletions and replacements between two texts, in bytes.

@@ -39,6 +39,10 @@ fn api_key() -> String {
     format!("ik_{}", "0a".repeat(32))
 }
 
+fn readers_key() -> String {
+    "!~+/0123456789abcdefghijklmnopqr".to_owned()
+}
+
 #[test]
 fn told_nothing_a_node_has_its_defaults() {
     let config = from_env(&[("PATH", "/bin"), ("fanfare_listen", "x")]).unwrap();
@@ -79,6 +83,14 @@ fn told_nothing_a_node_has_its_defaults() {
         trust_network: false,
     };
     assert_eq!(config.forge, forge);
+    let m2 = M2 {
+        require_auth: true,
+        api_key: None,
+        require_project: true,
+        notify_deletes: true,
+        subscriptions: 1_000,
+    };
+    assert_eq!(config.m2, m2);
 }
 
 #[test]
@@ -112,10 +124,13 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "listen" => "0.0.0.0:80".to_owned(),
             "log" => "debug".to_owned(),
             "log_format" => "json".to_owned(),
-            "pin_threads" => "false".to_owned(),
+            "pin_threads" | "m2.require_auth" => "false".to_owned(),
+            "m2.require_project" | "m2.notify_deletes" => "false".to_owned(),
+            "m2.api_key" => readers_key(),
             "auth.close_expired" | "forge.enforce_token_expiry" => "true".to_owned(),
             "forge.require_scopes" | "forge.trust_network" => "true".to_owned(),
             "forge.replay_seconds" | "forge.rate_limit" => "61".to_owned(),
+            "m2.subscriptions" => "4096".to_owned(),
             "forge.token_lifetime_s" | "forge.payload_bytes" => "2048".to_owned(),
             "forge.slow_consumer" => "drop_oldest".to_owned(),
             "recovery.log_bytes" => "1048576".to_owned(),
@@ -132,8 +147,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         let bare = text.parse::<u64>().is_ok() || text.parse::<bool>().is_ok();
         let value = if bare { text.clone() } else { format!("{text:?}") };
         let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}"));
-        let secrets = ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret"];
-        let masked = secrets.contains(&key.name);
+        let masked = key.name.ends_with("_key") || key.name.ends_with("secret");
         let expected = if masked { " = \"[masked]\"".to_owned() } else { shown.1 };
         let file = format!("{}/f.toml:1", files.dir.path().display());
         for (loaded, place) in [
@@ -229,6 +243,8 @@ fn numbers_out_of_bounds_are_explained() {
 #[test]
 fn values_of_the_wrong_form_are_explained() {
     let listen = "must be an IP address and port, such as `127.0.0.1:7130`, not";
+    let readers = "f.toml:2: `m2.api_key` must be at least 32 letters, digits and signs of ASCII \
+                   without blanks";
     assert_explained(&[
         ("listen = 'localhost:7130'", format!("f.toml:1: `listen` {listen} \"localhost:7130\"")),
         ("listen = '127.0.0.1'", format!("f.toml:1: `listen` {listen} \"127.0.0.1\"")),
@@ -260,6 +276,14 @@ fn values_of_the_wrong_form_are_explained() {
             "[webhooks]\nsecret = 'whsec_hunter2'",
             "f.toml:2: `webhooks.secret` must be `whsec_` and 64 hexadecimal digits".into(),
         ),
+        ("[m2]\napi_key = 'hunter2'", readers.into()),
+        ("[m2]\napi_key = 'hunter2 hunter2 hunter2 hunter2 hunter2'", readers.into()),
+        ("[m2]\napi_key = 'hunter2-hunter2-hunter2-hunter2-ü'", readers.into()),
+        ("[m2]\napi_key = \"hunter2-hunter2-hunter2-hunter2-\\n\"", readers.into()),
+        (
+            "m2.subscriptions = 0",
+            "f.toml:1: `m2.subscriptions` must be a whole number from 1 to 4096, not 0".into(),
+        ),
     ]);
 }
 
@@ -268,6 +292,7 @@ fn unknown_keys_are_explained() {
     assert_explained(&[
         ("worker = 1", "f.toml:1: unknown key `worker`; did you mean `workers`?".into()),
         ("zebra = 1", "f.toml:1: unknown key `zebra`".into()),
+        ("[m1]\nx = 1", "f.toml:1: unknown key `m1`; did you mean `m2`?".into()),
         ("conformance = true", "f.toml:1: unknown key `conformance`".into()),
         ("[engineio]\nx = 1", "f.toml:1: unknown key `engineio`; did you mean `engine_io`?".into()),
         (
@@ -362,6 +387,12 @@ fn broken_environments_are_explained() {
             "FANFARE_AUTH_API_KEY",
             "",
             "unknown environment variable `FANFARE_AUTH_API_KEY`; did you mean `FANFARE_API_KEY`?"
+                .into(),
+        ),
+        (
+            "FANFARE_M2_APIKEY",
+            "",
+            "unknown environment variable `FANFARE_M2_APIKEY`; did you mean `FANFARE_M2_API_KEY`?"
                 .into(),
         ),
         (
@@ -465,6 +496,36 @@ fn conformance_is_for_loopback_addresses_only() {
 }
 
 #[test]
+fn m2_without_authentication_is_for_loopback_addresses_only() {
+    let files = Files::new();
+    let toml = |listen: &str| format!("listen = '{listen}'\n[m2]\nrequire_auth = false");
+    for listen in ["127.0.0.1:0", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(!files.load(toml(listen), &[]).unwrap().m2.require_auth, "{listen}");
+    }
+    for listen in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "[::ffff:10.0.0.1]:1"] {
+        let error = files.load(toml(listen), &[]).unwrap_err();
+        let expected = format!(
+            "f.toml:3: `m2.require_auth` = false serves M2 without authentication and is refused \
+             on {listen}: set `listen` to a loopback address such as 127.0.0.1:7130, or \
+             `m2.require_auth` to true"
+        );
+        assert_eq!(error, expected);
+        let lifted = files.load(toml(listen), &[("FANFARE_M2_REQUIRE_AUTH", "true")]);
+        assert!(lifted.unwrap().m2.require_auth, "what is in effect counts");
+        let moved = files.load(toml(listen), &[("FANFARE_LISTEN", "127.0.0.1:1")]);
+        assert!(!moved.unwrap().m2.require_auth, "what is in effect counts");
+    }
+    let env = [("FANFARE_M2_REQUIRE_AUTH", "false")];
+    let listen = Some("0.0.0.0:1".into());
+    let arguments = Arguments { listen, conformance: true, ..Arguments::default() };
+    let error = Config::load(&arguments, pairs(&env)).unwrap_err();
+    let [Mistake::Conformance { .. }, Mistake::OpenM2 { place, .. }] = error.mistakes() else {
+        panic!("{error}")
+    };
+    assert_eq!(place.to_string(), "environment variable FANFARE_M2_REQUIRE_AUTH");
+}
+
+#[test]
 fn the_table_of_keys_holds_together() {
     let names: HashSet<_> = KEYS.iter().map(|key| key.name).collect();
     let variables: HashSet<_> = KEYS.iter().map(|key| key.env).collect();
@@ -500,11 +561,16 @@ fn the_readme_table_has_a_row_for_each_key() {
 #[test]
 fn secrets_are_masked_wherever_a_configuration_is_printed() {
     let secret = "correct horse battery staple, twice";
-    let config = from_env(&[("FANFARE_JWT_SECRET", secret), ("FANFARE_API_KEY", &api_key())]);
+    let config = from_env(&[
+        ("FANFARE_JWT_SECRET", secret),
+        ("FANFARE_API_KEY", &api_key()),
+        ("FANFARE_M2_API_KEY", &readers_key()),
+    ]);
     let config = config.unwrap();
     assert_eq!(config.auth.jwt_secret.as_ref().unwrap().expose(), secret);
     for printed in [format!("{config:?}"), format!("{config:#?}"), config.effective()] {
         assert!(!printed.contains("horse") && !printed.contains(&api_key()), "{printed}");
+        assert!(!printed.contains(&readers_key()), "{printed}");
     }
 }
 

@@ -2,8 +2,8 @@
 //! whom. No I/O, no clock, no threads of its own: time and ids are arguments, and what must happen
 //! elsewhere goes through the [`Mailboxes`] port.
 //!
-//! [`directory`] and [`invocations`] are shared by all threads; [`index`], [`outbox`], [`awaiting`],
-//! [`debts`] and [`log`] belong to one worker each.
+//! [`directory`] and [`invocations`] are shared by all threads; [`index`], [`outbox`],
+//! [`awaiting`], [`debts`] and [`log`] belong to one worker each.
 
 pub mod awaiting;
 pub mod bucket;

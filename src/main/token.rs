@@ -4,8 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use fanfare::auth::forge::{Audience, NewPlace, NewProof, sign_proof};
-use fanfare::auth::{UserClaims, sign_user};
+use fanfare::auth::forge::{NewPlace, NewProof, sign_proof};
+use fanfare::auth::m2::{NewToken, sign_token};
+use fanfare::auth::{Audience, UserClaims, sign_user};
 use fanfare::config::secrets;
 use fanfare::node::NodeError;
 use serde_json::{Map, Value};
@@ -45,6 +46,12 @@ enum Kind {
     /// For the back end of a Forge installation
     #[command(after_help = help("TOKEN=$(fanfare token forge-service --installation inst-1)"))]
     ForgeService(Service),
+    /// For a user of M2 Realtime
+    #[command(after_help = help("TOKEN=$(fanfare token m2 --user alice --organization org-1)"))]
+    M2(M2User),
+    /// For who writes documents of M2 Realtime
+    #[command(after_help = help("TOKEN=$(fanfare token m2-writer --organization org-1)"))]
+    M2Writer(M2Writer),
 }
 
 #[derive(Args)]
@@ -118,6 +125,28 @@ struct Service {
     node: Whereabouts,
 }
 
+#[derive(Args)]
+struct M2User {
+    /// The user
+    #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    user: String,
+    #[command(flatten)]
+    writer: M2Writer,
+}
+
+/// What a user's token says, too.
+#[derive(Args)]
+struct M2Writer {
+    /// The organization
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    organization: String,
+    /// Seconds until it expires
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    expires_in: u64,
+    #[command(flatten)]
+    node: Whereabouts,
+}
+
 /// Prints a token, and nothing else.
 pub(super) fn print(Token { kind }: Token) -> Result<(), Failure> {
     let token = match kind {
@@ -128,6 +157,8 @@ pub(super) fn print(Token { kind }: Token) -> Result<(), Failure> {
             place(context, Audience::Invocation, Some(!no_ui))?
         }
         Kind::ForgeService(service) => back_end(service)?,
+        Kind::M2(M2User { user, writer }) => m2(Some(&user), writer)?,
+        Kind::M2Writer(writer) => m2(None, writer)?,
     };
     super::print(&format!("{token}\n"))
 }
@@ -193,6 +224,14 @@ fn proof(
     let expires_at = issued_at.saturating_add(expires_in);
     let new = NewProof { audience, issued_at, expires_at, installation, place };
     Ok(sign_proof(&secret(node)?, &new)?)
+}
+
+fn m2(user: Option<&str>, writer: M2Writer) -> Result<String, Failure> {
+    let M2Writer { organization, expires_in, node } = writer;
+    let issued_at = now_s();
+    let expires_at = issued_at.saturating_add(expires_in);
+    let new = NewToken { user, organization: &organization, issued_at, expires_at };
+    Ok(sign_token(&secret(node)?, &new)?)
 }
 
 /// The secret of a node's tokens.

@@ -20,14 +20,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::acceptor::{self, Acceptor};
-use crate::auth::{Authenticators, KeyError, Keys};
+use crate::auth::{Authenticators, KeyError, Keys, m2};
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Secret};
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
-use crate::hub::{About, Clock, Forge, Hub, Recovery};
+use crate::hub::{About, Clock, Forge, Hub, M2, Recovery};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
@@ -157,7 +157,7 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         recovery: recovery(config),
         close_expired: config.auth.close_expired,
         forge: forge(config),
-        m2: crate::hub::M2 { require_project: true, notify_deletes: true, subscriptions: 1000 },
+        m2: m2(config),
         invocations: Invocations::default(),
         stamped: AtomicU64::new(0),
         about: about(&driver),
@@ -217,6 +217,11 @@ fn forge(config: &Config) -> Forge {
         slow_consumer: config.forge.slow_consumer,
         trusts_callers: config.forge.trust_network || config.listen.ip().is_loopback(),
     }
+}
+
+fn m2(config: &Config) -> M2 {
+    let config::M2 { require_project, notify_deletes, subscriptions, .. } = config.m2;
+    M2 { require_project, notify_deletes, subscriptions }
 }
 
 fn timings(config: &Config) -> Timings {
@@ -418,7 +423,7 @@ impl Node {
                     acceptor::run_beside(acceptor, listener, answers);
                 }
                 let counters = hub.metrics.thread(id.index());
-                let auth = Authenticators::new(keys, config.forge.token_lifetime_s);
+                let auth = authenticators(keys, &config);
                 let worker = Worker::new(id, hub, inbox, auth, counters)?;
                 let _ = ready.send(Event::Ready);
                 worker.run().await;
@@ -454,8 +459,14 @@ impl Node {
 
 fn acceptor(id: AcceptorId, hub: &Arc<Hub>, config: &Config, keys: Arc<Keys>) -> Acceptor {
     let counters = hub.metrics.thread(config.workers + usize::from(id.0));
-    let auth = Authenticators::new(keys, config.forge.token_lifetime_s);
+    let auth = authenticators(keys, config);
     Acceptor::new(id, hub.clone(), config, auth, counters)
+}
+
+fn authenticators(keys: Arc<Keys>, config: &Config) -> Authenticators {
+    let config::M2 { require_auth, api_key, .. } = &config.m2;
+    let m2 = m2::Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
+    Authenticators::new(keys, config.forge.token_lifetime_s, m2)
 }
 
 fn spawn(

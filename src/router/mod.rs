@@ -50,6 +50,7 @@ pub struct Router {
     reader: Sender<Query>,
     reader_waiting_max: AtomicUsize,
     loads: Sender<Load>,
+    loads_waiting_max: AtomicUsize,
     connections: Vec<AtomicU32>,
 }
 
@@ -103,6 +104,7 @@ impl Router {
             history,
             documents,
             loads,
+            loads_waiting_max: AtomicUsize::new(0),
             side,
             side_waiting_max: AtomicUsize::new(0),
             policies,
@@ -164,7 +166,9 @@ impl Router {
     /// that the worker has reserved in its mailbox. A worker that has no more than
     /// [`LOADS_PER_WORKER_MAX`] of them under way finds room.
     pub fn load(&self, load: Load) -> bool {
-        self.loads.try_send(load).is_ok()
+        let taken = self.loads.try_send(load).is_ok();
+        self.loads_waiting_max.fetch_max(self.loads.len(), Ordering::Relaxed);
+        taken
     }
 
     /// Room for a publication at every worker. `None` where a mailbox is full.
@@ -194,7 +198,8 @@ impl Router {
         let side = ("side", "wish", self.side.len(), &self.side_waiting_max);
         let reader = ("reader", "query", self.reader.len(), &self.reader_waiting_max);
         let policies = ("policies", "question", self.policies.len(), &self.policies_waiting_max);
-        for (queue, slot, now, most) in [side, reader, policies] {
+        let loads = ("documents", "load", self.loads.len(), &self.loads_waiting_max);
+        for (queue, slot, now, most) in [loads, side, reader, policies] {
             let (now, most) = (now as u64, most.load(Ordering::Relaxed) as u64);
             depths.push(Depth { queue, number: 0, slot, now, most });
         }

@@ -83,10 +83,8 @@ pub(super) fn gracefully(worker: &mut Worker, slot: u32, code: Option<u16>, reas
         Kind::Session(session) => {
             uncount(&worker.counters, session.app, session.transport(), reason);
         }
-        Kind::Forge(_) => {
-            uncount_plain(&worker.counters.forge_websockets, &worker.counters, reason)
-        }
-        Kind::M2(_) => uncount_plain(&worker.counters.m2_websockets, &worker.counters, reason),
+        Kind::Forge(_) => uncount_plain(&worker.counters, |all| &all.forge_websockets, reason),
+        Kind::M2(_) => uncount_plain(&worker.counters, |all| &all.m2_websockets, reason),
         Kind::Probe { session, .. } => upgrade::withdrawn(&mut worker.connections, id, &session),
         Kind::Echo | Kind::Closing { .. } => {}
     }
@@ -124,11 +122,9 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, rea
             return upgrade::withdrawn(&mut worker.connections, id, &session);
         }
         Kind::Forge(_) => {
-            return uncount_plain(&worker.counters.forge_websockets, &worker.counters, reason);
+            return uncount_plain(&worker.counters, |all| &all.forge_websockets, reason);
         }
-        Kind::M2(_) => {
-            return uncount_plain(&worker.counters.m2_websockets, &worker.counters, reason);
-        }
+        Kind::M2(_) => return uncount_plain(&worker.counters, |all| &all.m2_websockets, reason),
         Kind::Echo | Kind::Closing { .. } => return,
     };
     uncount(&worker.counters, session.app, session.transport(), reason);
@@ -165,8 +161,9 @@ pub(super) fn gauge(counters: &Counters, app: App, transport: Transport) -> &Cou
     }
 }
 
-fn uncount_plain(gauge: &Counter, counters: &Counters, reason: Reason) {
-    gauge.sub(1);
+/// A client on a plain WebSocket is gone, which its interface counts in a gauge of its own.
+fn uncount_plain(counters: &Counters, gauge: fn(&Counters) -> &Counter, reason: Reason) {
+    gauge(counters).sub(1);
     reason.counter(counters).add(1);
 }
 

@@ -259,6 +259,14 @@ fn what_the_environment_and_the_command_line_say_is_refused() {
             "environment variable FANFARE_WEBHOOKS_SECRET: `webhooks.secret` must be `whsec_` and \
              64 hexadecimal digits",
         ]),
+        env("FANFARE_M2_API_KEY", "hunter2").says(&[
+            "environment variable FANFARE_M2_API_KEY: `m2.api_key` must be at least 32 letters, \
+             digits and signs of ASCII",
+        ]),
+        env("FANFARE_M2_REQUIRE_AUTH", "false").args(&["--listen", "0.0.0.0:0"]).says(&[
+            "environment variable FANFARE_M2_REQUIRE_AUTH: `m2.require_auth` = false serves M2 \
+             without authentication and is refused on 0.0.0.0:0: set `listen` to a loopback",
+        ]),
         env("FANFARE_JWKS_FILE", "-----BEGIN PRIVATE KEY-----\nhunter2\n").says(&[
             "environment variable FANFARE_JWKS_FILE: `auth.jwks_file` must be a path, not \
              \"[masked]\"",
@@ -435,6 +443,8 @@ fn good_configurations_are_printed_with_their_sources() {
             ]),
         args(&["--conformance"])
             .says(&["# --conformance: no authentication, for test suites only"]),
+        toml("[m2]\nrequire_auth = false\napi_key = 'hunter2-hunter2-hunter2-hunter2-hunter2'")
+            .says(&["require_auth = false  # f.toml:2", "api_key = \"[masked]\"  # f.toml:3"]),
     ];
     for case in cases {
         let dir = case.set_up();
@@ -528,10 +538,42 @@ fn tokens_of_forge_are_printed_alone_and_prove_nothing_to_insforge() {
 }
 
 #[test]
+fn tokens_of_m2_are_printed_alone_and_prove_nothing_to_insforge() {
+    let node = Node::start();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let secret = [("FANFARE_JWT_SECRET", JWT_SECRET)];
+    let organization = ["--organization", "org-1"];
+    let cases = [
+        ("m2", &["--user", "alice"][..], json!({"user_id": "alice"})),
+        ("m2-writer", &[], json!({"aud": "m2-writer"})),
+    ];
+    for (kind, options, mut expected) in cases {
+        let printed =
+            run(&[&["token", kind], options, &organization].concat(), &secret, dir.path());
+        assert_eq!((printed.status.code(), text(&printed.stderr)), (Some(0), ""), "{kind}");
+        let token = text(&printed.stdout).strip_suffix('\n').expect("it ends its line");
+        assert!(!token.contains(char::is_whitespace));
+        let claims = token.split('.').nth(1).expect("it has three parts");
+        let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
+        let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+        let (exp, iat) = (claims["exp"].as_u64(), claims["iat"].as_u64());
+        assert_eq!(exp.expect("a date") - iat.expect("a date"), 3_600, "{kind}");
+        expected["organization_id"] = json!("org-1");
+        (expected["exp"], expected["iat"]) = (json!(exp), json!(iat));
+        assert_eq!(claims, expected, "{kind}");
+        let headers = [("authorization", &*format!("Bearer {token}"))];
+        assert_eq!(node.request("GET", "/api/realtime/channels", &headers, b"").status, 401);
+    }
+    assert_eq!(listing(dir.path()), []);
+}
+
+#[test]
 fn what_is_wrong_with_a_token_is_said() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let place = ["--installation", "i", "--module", "m"];
-    let cases: [(&str, &[&str], &str); 10] = [
+    let long = "x".repeat(256);
+    let m2 = ["--user", "u", "--organization", "o"];
+    let cases: [(&str, &[&str], &str); 17] = [
         ("forge-context", &[&place[..], &["--expires-in", "901"]].concat(), "at most 900 seconds"),
         ("forge-invocation", &[&place[..], &["--expires-in", "901"]].concat(), "at most 900"),
         ("forge-context", &[&place[..], &["--extension", "{"]].concat(), "not a JSON object: EOF"),
@@ -542,6 +584,13 @@ fn what_is_wrong_with_a_token_is_said() {
         ("forge-context", &["--installation", "", "--module", "m"], "a value is required"),
         ("forge-service", &place, "unexpected argument '--module'"),
         ("user", &place, "unexpected argument '--installation'"),
+        ("m2", &m2[..2], "--organization <ID>"),
+        ("m2", &m2[2..], "--user <USER>"),
+        ("m2", &["--user", "", "--organization", "o"], "a value is required"),
+        ("m2", &["--user", &long, "--organization", "o"], "a user has 1 to 255 bytes"),
+        ("m2-writer", &["--organization", &long], "an organization has 1 to 255 bytes"),
+        ("m2-writer", &m2, "unexpected argument '--user'"),
+        ("m2-writer", &[], "--organization <ID>"),
     ];
     for (kind, options, said) in cases {
         let args = [&["token", kind], options].concat();
@@ -557,24 +606,30 @@ fn each_kind_of_token_shows_its_own_options() {
     let has = |kind: &str, option: &str| {
         text(&run(&["token", kind, "--help"], &[], dir.path()).stdout).contains(option)
     };
-    let options = ["--sub", "--module ", "--extension", "--no-ui", "--installation"];
+    let of_forge = ["--installation", "--module ", "--extension", "--no-ui"];
+    let options = [&["--sub ", "--user ", "--organization "][..], &of_forge].concat();
     let kinds = [
-        ("user", [true, false, false, false, false]),
-        ("admin", [true, false, false, false, false]),
-        ("forge-context", [true, true, true, false, true]),
-        ("forge-invocation", [true, true, true, true, true]),
-        ("forge-service", [false, false, false, false, true]),
+        ("user", &options[..1]),
+        ("admin", &options[..1]),
+        ("forge-context", &["--sub ", "--installation", "--module ", "--extension"]),
+        ("forge-invocation", &[&["--sub "][..], &of_forge].concat()),
+        ("forge-service", &of_forge[..1]),
+        ("m2", &options[1..3]),
+        ("m2-writer", &options[2..3]),
     ];
     for (kind, expected) in kinds {
-        assert_eq!(options.map(|option| has(kind, option)), expected, "{kind}");
+        for option in &options {
+            assert_eq!(has(kind, option), expected.contains(option), "{kind} {option}");
+        }
     }
 }
 
 #[test]
 fn help_fits_a_screen_and_has_an_example() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let kinds = ["user", "admin", "forge-context", "forge-invocation", "forge-service"];
-    let kinds = kinds.map(|kind| ["token", kind]);
+    let of_forge = ["forge-context", "forge-invocation", "forge-service"];
+    let kinds = [&["user", "admin", "m2", "m2-writer"][..], &of_forge].concat();
+    let kinds: Vec<_> = kinds.into_iter().map(|kind| ["token", kind]).collect();
     let kinds = kinds.iter().map(|kind| &kind[..]);
     for command in [&[][..], &["serve"], &["token"], &["check"]].into_iter().chain(kinds) {
         let help = run(&[command, &["--help"]].concat(), &[], dir.path());

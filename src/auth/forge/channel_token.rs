@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Audience, jcs};
+use super::jcs;
+use crate::auth::Audience;
 use crate::auth::keys::ChannelTokenKey;
 use crate::auth::token;
 use crate::auth::value::Plain;

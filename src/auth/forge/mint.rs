@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Audience;
 use super::context::{ContextClaims, is_installation};
+use crate::auth::Audience;
 use crate::auth::keys::KeyError;
 use crate::auth::token::sign_with_secret;
 use crate::limits::PROOF_S_MAX;

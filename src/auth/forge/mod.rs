@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::Audience;
 use super::cache::{Proof, TokenCache};
-use super::keys::{self, Keys};
+use super::keys::Keys;
 use super::token::{self, DateError};
 use super::value::Plain;
-use crate::limits::{PROOF_S_MAX, TOKEN_BYTES_MAX, TOKEN_CACHE_MAX};
+use crate::limits::{PROOF_S_MAX, TOKEN_CACHE_MAX};
 use crate::message::{Channel, Context, TokenError};
 
-mod audience;
 mod channel_token;
 mod context;
 mod jcs;
@@ -26,7 +26,6 @@ mod topic;
 #[cfg(test)]
 mod tests;
 
-pub use audience::Audience;
 pub use channel_token::{ClaimsError, Grant, NewToken, Permission, Signed, Wanted};
 pub use context::ContextClaims;
 pub use mint::{MintError, NewPlace, NewProof, sign_proof};
@@ -94,21 +93,21 @@ impl ForgeAuth {
 
     /// The context that a subscriber's token proves at `now_s` seconds since the epoch.
     pub fn context(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
-        remembered(&mut self.contexts, token, now_s, || {
+        self.contexts.proof(token, now_s, ProofError::Invalid, || {
             proved_context(&self.keys, token, Audience::Context, now_s)
         })
     }
 
     /// The context that the token of an invocation proves.
     pub fn invocation(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
-        remembered(&mut self.invocations, token, now_s, || {
+        self.invocations.proof(token, now_s, ProofError::Invalid, || {
             proved_context(&self.keys, token, Audience::Invocation, now_s)
         })
     }
 
     /// The installation whose back end a token proves.
     pub fn service(&mut self, token: &str, now_s: u64) -> Result<Arc<str>, ProofError> {
-        remembered(&mut self.services, token, now_s, || {
+        self.services.proof(token, now_s, ProofError::Invalid, || {
             let (claims, expires_at) = proved(&self.keys, token, Audience::Service, now_s)?;
             let claims: ServiceClaims = token::object(&claims).ok_or(ProofError::Invalid)?;
             let installation =
@@ -155,25 +154,6 @@ struct Envelope {
     exp: Option<Plain>,
     #[serde(default, deserialize_with = "token::present")]
     nbf: Option<Plain>,
-}
-
-fn remembered<T: Clone>(
-    cache: &mut TokenCache<T>,
-    token: &str,
-    now_s: u64,
-    prove: impl FnOnce() -> Result<Proof<T>, ProofError>,
-) -> Result<T, ProofError> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err(ProofError::Invalid);
-    }
-    let name = keys::digest(token);
-    if let Some(known) = cache.get(&name, now_s) {
-        return Ok(known.clone());
-    }
-    let proof = prove()?;
-    let of = proof.of.clone();
-    cache.insert(name, proof, now_s);
-    Ok(of)
 }
 
 fn proved_context(

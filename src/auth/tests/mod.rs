@@ -21,7 +21,7 @@ pub(super) const ES_PEM: &str = include_str!("../testdata/es256_a.pem");
 pub(super) const ED_PEM: &str = include_str!("../testdata/eddsa_a.pem");
 const JWKS: &str = include_str!("../testdata/jwks.json");
 
-fn api_key() -> String {
+pub(super) fn api_key() -> String {
     format!("ik_{}", "a1".repeat(32))
 }
 

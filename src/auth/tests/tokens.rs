@@ -1,6 +1,7 @@
 //! What a token must be to be believed.
 
 use super::*;
+use crate::limits::TOKEN_BYTES_MAX;
 
 #[test]
 fn a_token_says_who_its_holder_is() {

@@ -8,9 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::auth::Authenticator;
+use crate::auth::m2::{M2Auth, Terms};
 use crate::auth::tests::{
     ED_PEM, ES_PEM, NOW, RS_PEM, SECRET, hs256, keys, private_key, signed_with,
 };
+use crate::limits::TOKEN_BYTES_MAX;
 use crate::message::Entity;
 
 mod channel_tokens;

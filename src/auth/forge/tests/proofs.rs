@@ -177,37 +177,45 @@ fn dates_are_kept() {
 /// Everything that any kind of token needs, so that nothing but its kind decides.
 fn claims_of_every_kind() -> Value {
     let channel = json!({"name": "ch", "claims": {}});
-    with(
-        context_claims(),
-        json!({"sub": "u", "role": "project_admin", "ui": true, "channel": channel}),
-    )
+    let user = json!({"sub": "u", "role": "project_admin", "organization_id": "o"});
+    with(with(context_claims(), user), json!({"ui": true, "channel": channel}))
 }
 
-/// Which of the places take a token: user, administrator, context, invocation, service, channel.
-fn taken(keys: &Arc<Keys>, token: &str) -> [bool; 6] {
+/// Which of the places take a token: user, administrator, context, invocation, service, channel,
+/// and M2's readers and writers.
+fn taken(keys: &Arc<Keys>, token: &str) -> String {
     let mut users = Authenticator::new(Arc::clone(keys));
     let mut forge = ForgeAuth::new(Arc::clone(keys), LIFETIME_S);
+    let mut m2 = M2Auth::new(Arc::clone(keys), Terms::new(true, None));
     let wanted = Wanted { channel: "ch", installation: "inst-1", permission: Permission::Publish };
-    [
-        users.verify(token, NOW).is_ok(),
-        users.admin(Some(&format!("Bearer {token}")), None, NOW).is_ok(),
-        forge.context(token, NOW).is_ok(),
-        forge.invocation(token, NOW).is_ok(),
-        forge.service(token, NOW).is_ok(),
-        forge.channel_token(token, &wanted, NOW).is_ok(),
-    ]
+    let bearer = format!("Bearer {token}");
+    let places = [
+        ("user", users.verify(token, NOW).is_ok()),
+        ("admin", users.admin(Some(&bearer), None, NOW).is_ok()),
+        ("context", forge.context(token, NOW).is_ok()),
+        ("invocation", forge.invocation(token, NOW).is_ok()),
+        ("service", forge.service(token, NOW).is_ok()),
+        ("channel", forge.channel_token(token, &wanted, NOW).is_ok()),
+        ("reader", m2.reader(Some(&bearer), None, "o", NOW).is_ok()),
+        ("writer", m2.writer(Some(&bearer), None, "o", NOW).is_ok()),
+    ];
+    let taken = places.iter().filter(|(_, is_taken)| *is_taken).map(|(place, _)| *place);
+    taken.collect::<Vec<_>>().join(" ")
 }
+
+const ADMIN: &str = "user admin reader writer";
 
 #[test]
 fn no_kind_of_token_passes_for_another() {
     let keys = trusting();
     let kinds = [
-        (json!(null), [true, true, false, false, false, false]),
-        (json!("somebody"), [true, true, false, false, false, false]),
-        (json!("realtime"), [false, false, true, false, false, false]),
-        (json!("realtime-invocation"), [false, false, false, true, false, false]),
-        (json!("realtime-service"), [false, false, false, false, true, false]),
-        (json!("realtime-channel"), [false; 6]),
+        (json!(null), ADMIN),
+        (json!("somebody"), ADMIN),
+        (json!("realtime"), "context"),
+        (json!("realtime-invocation"), "invocation"),
+        (json!("realtime-service"), "service"),
+        (json!("realtime-channel"), ""),
+        (json!("m2-writer"), "writer"),
     ];
     for (aud, expected) in kinds {
         let claims = with(claims_of_every_kind(), json!({"aud": aud}));
@@ -218,12 +226,12 @@ fn no_kind_of_token_passes_for_another() {
         }
         // With the key of realtime tokens nothing but a realtime token is good.
         let token = token::sign(&keys.channel_tokens().signs, &claims);
-        let is_channel = aud == json!("realtime-channel");
-        assert_eq!(taken(&keys, &token), [false, false, false, false, false, is_channel], "{aud}");
+        let expected = if aud == json!("realtime-channel") { "channel" } else { "" };
+        assert_eq!(taken(&keys, &token), expected, "{aud}");
     }
     let new = NewToken { installation: "inst-1", channel: "ch", claims: "{}", permissions: None };
     let signed = ForgeAuth::new(Arc::clone(&keys), LIFETIME_S).sign(&new, NOW).unwrap();
-    assert_eq!(taken(&keys, &signed.token), [false, false, false, false, false, true]);
+    assert_eq!(taken(&keys, &signed.token), "channel");
 }
 
 #[test]
@@ -233,22 +241,21 @@ fn a_list_of_audiences_has_one_of_ours() {
         let claims = with(claims_of_every_kind(), json!({"aud": aud}));
         taken(&keys, &hs256(&claims.to_string()))
     };
-    let context = [false, false, true, false, false, false];
-    let user = [true, true, false, false, false, false];
-    let nobody = [false; 6];
     let cases = [
-        (json!(["realtime"]), context),
-        (json!(["other", "realtime"]), context),
-        (json!(["realtime", "other", "realtime"]), context),
-        (json!(["realtime", "realtime-service"]), nobody),
-        (json!(["realtime", "realtime-channel"]), nobody),
-        (json!(["realtime", 7]), nobody),
-        (json!([["realtime"]]), user),
-        (json!({"realtime": true}), user),
-        (json!([]), user),
-        (json!(7), user),
-        (json!("Realtime"), user),
-        (json!("realtime "), user),
+        (json!(["realtime"]), "context"),
+        (json!(["other", "realtime"]), "context"),
+        (json!(["realtime", "other", "realtime"]), "context"),
+        (json!(["other", "m2-writer"]), "writer"),
+        (json!(["realtime", "realtime-service"]), ""),
+        (json!(["realtime", "realtime-channel"]), ""),
+        (json!(["realtime", "m2-writer"]), ""),
+        (json!(["realtime", 7]), ""),
+        (json!([["realtime"]]), ADMIN),
+        (json!({"realtime": true}), ADMIN),
+        (json!([]), ADMIN),
+        (json!(7), ADMIN),
+        (json!("Realtime"), ADMIN),
+        (json!("realtime "), ADMIN),
     ];
     for (aud, expected) in cases {
         assert_eq!(of(aud.clone()), expected, "{aud}");

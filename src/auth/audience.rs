@@ -2,22 +2,25 @@
 
 use serde_json::Value;
 
-/// The kinds of Forge's tokens, as their `aud` says.
+/// The kinds of tokens that say more than who a user is, as their `aud` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Audience {
-    /// Proves where a subscriber is.
+    /// Proves where a subscriber of Forge is.
     Context,
-    /// Proves where a publisher was invoked.
+    /// Proves where a publisher of Forge was invoked.
     Invocation,
-    /// Proves that a caller is the back end of an installation.
+    /// Proves that a caller is the back end of an installation of Forge.
     Service,
-    /// Opens one channel with claims of its own; only the node itself signs it.
+    /// Opens one channel of Forge with claims of its own; only the node itself signs it.
     Channel,
+    /// Proves that a caller may write M2's documents of an organization.
+    M2Writer,
 }
 
 impl Audience {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Context, Self::Invocation, Self::Service, Self::Channel];
+    pub const ALL: [Self; 5] =
+        [Self::Context, Self::Invocation, Self::Service, Self::Channel, Self::M2Writer];
 
     /// As `aud` names it.
     pub fn name(self) -> &'static str {
@@ -26,6 +29,7 @@ impl Audience {
             Self::Invocation => "realtime-invocation",
             Self::Service => "realtime-service",
             Self::Channel => "realtime-channel",
+            Self::M2Writer => "m2-writer",
         }
     }
 
@@ -45,7 +49,7 @@ impl Audience {
     }
 
     /// Whether a token is for any of these purposes, whatever else its `aud` holds.
-    pub(in crate::auth) fn is_named_in(aud: &Value) -> bool {
+    pub(super) fn is_named_in(aud: &Value) -> bool {
         let is_ours = |name: &Value| name.as_str().and_then(Self::named).is_some();
         is_ours(aud) || aud.as_array().is_some_and(|names| names.iter().any(is_ours))
     }
