@@ -84,6 +84,7 @@ export async function goesThroughThePage(client) {
     client.say('nonsense');
     assert.equal(await client.hear(), await compact('error'));
     await put(resource, 'unheard');
+    await remove(resource);
     await hearsNothingElse(client);
   }
   const mangled = await printed('liveconfig_as_printed');

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::error::ProtocolError;
 use tungstenite::http::HeaderValue;
@@ -93,12 +93,6 @@ impl Listener {
     /// The text that comes next.
     pub(crate) fn hear(&mut self) -> String {
         self.hear_or_end().unwrap_or_else(|end| panic!("the connection ended: {end:?}"))
-    }
-
-    /// The same, as JSON.
-    pub(crate) fn hear_json(&mut self) -> Value {
-        let text = self.hear();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
     /// The text that comes next, or the code with which the node closed.

@@ -2,5 +2,9 @@
 
 mod app;
 mod clients;
+mod handshakes;
 mod listener;
 mod messages;
+mod readers;
+mod subprotocols;
+mod writers;
