@@ -2,6 +2,8 @@
 
 mod app;
 mod clients;
+mod data;
+mod documents;
 mod handshakes;
 mod listener;
 mod messages;

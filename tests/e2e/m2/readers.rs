@@ -232,10 +232,10 @@ fn only_on_loopback_nobody_is_asked() {
 fn public_keys_of_each_kind_do() {
     let file = |name: &str| repository(&format!("src/auth/testdata/{name}"));
     let read = |name: &str| std::fs::read(file(name)).expect("the file is there");
-    let with = |name: &str| {
+    let with = |variable: &'static str, name: &str| {
         let path = file(name);
         Node::with(move |command: &mut Command| {
-            command.env("FANFARE_PUBLIC_KEYS_FILE", &path);
+            command.env(variable, &path);
         })
     };
     let rsa = |name| EncodingKey::from_rsa_pem(&read(name)).expect("it is a key");
@@ -253,7 +253,7 @@ fn public_keys_of_each_kind_do() {
         format!("Bearer {}", token.expect("claims are JSON"))
     };
     for (name, algorithm, own, strange) in &table {
-        let node = with(name);
+        let node = with("FANFARE_PUBLIC_KEYS_FILE", name);
         put(&node, &place(), OWN, &json!({ "userId": "u", "data": "u" }));
         assert_eq!(reads_as(&node, &sign(Header::new(*algorithm), own)), "u", "{name}");
         let forged = sign(Header::new(*algorithm), strange);
@@ -261,7 +261,7 @@ fn public_keys_of_each_kind_do() {
         // The node's own secret goes on to do.
         assert_eq!(reads_as(&node, &bearer(claims.clone())), "u", "{name}");
     }
-    let node = with("jwks.json");
+    let node = with("FANFARE_JWKS_FILE", "jwks.json");
     put(&node, &place(), OWN, &json!({ "userId": "u", "data": "u" }));
     let ids = ["rsa-1", "ec-1", "ed-1"];
     for (id, (_, algorithm, own, strange)) in ids.iter().zip(&table) {
