@@ -10,5 +10,6 @@ mod listener;
 mod messages;
 mod readers;
 mod scope;
+mod slow;
 mod subprotocols;
 mod writers;
