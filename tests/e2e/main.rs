@@ -24,6 +24,7 @@ mod forge;
 mod health;
 mod history;
 mod killed;
+mod m2;
 mod member;
 mod metrics;
 mod options;

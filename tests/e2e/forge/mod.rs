@@ -5,7 +5,7 @@ mod bounds;
 mod callers;
 mod calls;
 mod clients;
-mod doors;
+pub(crate) mod doors;
 mod handshakes;
 mod invocations;
 mod lifetime;

@@ -138,7 +138,7 @@ fn publish(node: &Node, channel: &str, event: &str, payload: &Value) -> Uuid {
 }
 
 /// Waits until nothing is under way, and every delivery that was due is accounted for.
-fn settled(node: &Node) -> Exposition {
+pub(crate) fn settled(node: &Node) -> Exposition {
     let mut last = node.scrape();
     crate::support::wait_until("every delivery is accounted for", || {
         last = node.scrape();

@@ -1,0 +1,122 @@
+//! A client of M2 that shows every message in its turn.
+
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::error::ProtocolError;
+use tungstenite::http::HeaderValue;
+use tungstenite::{Error, Message, WebSocket};
+
+use super::app::{Headers, INVALID, warning};
+use crate::support::Node;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection.
+pub(crate) struct Listener {
+    websocket: WebSocket<TcpStream>,
+}
+
+impl Listener {
+    /// That is let in.
+    pub(crate) fn connect(node: &Node, headers: &Headers) -> Self {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port()));
+        Self::over(stream.expect("the node accepts"), headers)
+    }
+
+    /// The same, on a connection that was made to the node.
+    pub(crate) fn over(stream: TcpStream, headers: &Headers) -> Self {
+        Self::try_over(stream, headers).unwrap_or_else(|refusal| panic!("let in: {refusal}"))
+    }
+
+    /// The same, or the status and the body of the refusal.
+    pub(crate) fn try_connect(node: &Node, headers: &Headers) -> Result<Self, String> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port()));
+        Self::try_over(stream.expect("the node accepts"), headers)
+    }
+
+    fn try_over(stream: TcpStream, headers: &Headers) -> Result<Self, String> {
+        let port = stream.peer_addr().expect("it is connected").port();
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
+        let url = format!("ws://127.0.0.1:{port}/api/realtime/");
+        let mut request = url.into_client_request().expect("the URL is one");
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).expect("the value is one");
+            request.headers_mut().append(*name, value);
+        }
+        match tungstenite::client(request, stream) {
+            Ok((websocket, _)) => Ok(Self { websocket }),
+            Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => {
+                let body = answer.body().clone().unwrap_or_default();
+                Err(format!("{} {}", answer.status().as_u16(), String::from_utf8_lossy(&body)))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Says something as it is.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.websocket.send(Message::text(text)).expect("the node takes it");
+    }
+
+    /// The same, as a binary message.
+    pub(crate) fn say_binary(&mut self, bytes: &[u8]) {
+        self.websocket.send(Message::binary(bytes.to_vec())).expect("the node takes it");
+    }
+
+    /// Subscribes. Answers the first message of the reply.
+    pub(crate) fn subscribe(&mut self, kind: &str, id: &str) -> String {
+        self.say(&message("subscribe", kind, id));
+        self.hear()
+    }
+
+    /// Subscribes to what does not exist.
+    pub(crate) fn subscribe_early(&mut self, kind: &str, id: &str) {
+        assert_eq!(self.subscribe(kind, id), warning(kind));
+    }
+
+    /// Unsubscribes, and waits until that is so.
+    pub(crate) fn unsubscribe(&mut self, kind: &str, id: &str) {
+        self.say(&message("unsubscribe", kind, id));
+        self.is_answered();
+    }
+
+    /// What was said before has been acted on, and nothing came meanwhile.
+    pub(crate) fn is_answered(&mut self) {
+        self.say("nonsense");
+        assert_eq!(self.hear(), INVALID);
+    }
+
+    /// The text that comes next.
+    pub(crate) fn hear(&mut self) -> String {
+        self.hear_or_end().unwrap_or_else(|end| panic!("the connection ended: {end:?}"))
+    }
+
+    /// The text that comes next, or the code with which the node closed.
+    pub(crate) fn hear_or_end(&mut self) -> Result<String, Option<u16>> {
+        let end = Instant::now() + PATIENCE;
+        // Pings come even where nothing else does.
+        while Instant::now() < end {
+            match self.websocket.read() {
+                Ok(Message::Text(text)) => return Ok(text.to_string()),
+                Ok(Message::Close(close)) => return Err(close.map(|close| close.code.into())),
+                Ok(_) => {}
+                Err(
+                    Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                ) => return Err(None),
+                Err(error) => panic!("nothing comes: {error}"),
+            }
+        }
+        panic!("nothing comes for {PATIENCE:?}");
+    }
+}
+
+/// What a client says that subscribes or unsubscribes.
+pub(crate) fn message(action: &str, kind: &str, id: &str) -> String {
+    json!({ "action": action, "resource": { "type": kind, "id": id } }).to_string()
+}

@@ -1,0 +1,15 @@
+//! M2 Realtime on the real node.
+
+mod app;
+mod clients;
+mod data;
+mod documents;
+mod handshakes;
+mod killed;
+mod listener;
+mod messages;
+mod readers;
+mod scope;
+mod slow;
+mod subprotocols;
+mod writers;

@@ -1,0 +1,208 @@
+//! Clients that do not read for a while: of each document they end with the latest, nothing older
+//! comes behind it, and nobody else waits for them (contract decision M21).
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::app::{INVALID, delete, frame, place, put, service, user};
+use super::listener::{Listener, message};
+use crate::options::settled;
+use crate::overload::narrow;
+use crate::support::{Node, wait_until};
+
+/// Resources, each with a document for everybody and one of the user's own.
+const RESOURCES: usize = 10;
+/// Writes of each of these: some 15 MB, more than all buffers on the way to a client hold.
+const ROUNDS: usize = 15;
+/// Bytes of a document.
+const BULK: usize = 50 * 1024;
+const USER: &str = "slow";
+const MATCHED: &str = "fanfare_deliveries_matched_total";
+
+/// Names a document: the id of its resource, and whether it is the user's own.
+type Name = (String, bool);
+
+/// A client that does not read, and two that do.
+struct Scene {
+    node: Node,
+    idle: Listener,
+    /// Hears the same as the idle one.
+    same: Listener,
+    /// Hears what is for everybody.
+    other: Listener,
+    /// What is told of the latest of each document.
+    latest: HashMap<Name, String>,
+    /// Deliveries that were due.
+    due: u64,
+}
+
+fn id(number: usize) -> String {
+    format!("doc:{number}")
+}
+
+impl Scene {
+    fn new() -> Self {
+        let node = Node::with(|command| {
+            command.args(["--workers", "2"]);
+        });
+        let idle = Listener::over(narrow(node.port()), &user(place(), USER));
+        let same = Listener::connect(&node, &user(place(), USER));
+        let other = Listener::connect(&node, &service(place()));
+        let mut scene = Self { node, idle, same, other, latest: HashMap::new(), due: 0 };
+        for listener in [&mut scene.idle, &mut scene.same, &mut scene.other] {
+            (0..RESOURCES).for_each(|number| listener.subscribe_early("liveConfig", &id(number)));
+        }
+        scene
+    }
+
+    /// Writes a document, or deletes it. Who reads hears it at once.
+    fn write(&mut self, name: &Name, data: Option<Value>) {
+        let (id, is_own) = name;
+        let (resource, author) = (("liveConfig", id.as_str()), is_own.then_some(USER));
+        let mut body = json!({});
+        if *is_own {
+            body = json!({ "userId": USER, "audience": "user" });
+        }
+        let (version, data) = match data {
+            None => (delete(&self.node, &place(), resource, &body.to_string()), Value::Null),
+            Some(data) => {
+                body["data"] = data.clone();
+                (put(&self.node, &place(), resource, &body), data)
+            }
+        };
+        let frame = frame(author, resource, &data.to_string(), &version);
+        assert!(self.same.hear() == frame, "who reads hears everything at once");
+        if !is_own {
+            assert!(self.other.hear() == frame, "who reads hears everything at once");
+        }
+        self.due += if *is_own { 2 } else { 3 };
+        self.latest.insert(name.clone(), frame);
+    }
+
+    fn write_rounds(&mut self, rounds: usize) {
+        let bulk = "x".repeat(BULK);
+        for round in 0..rounds {
+            for number in 0..2 * RESOURCES {
+                let name = (id(number / 2), number.is_multiple_of(2));
+                self.write(&name, Some(json!({ "round": round, "fill": bulk })));
+            }
+        }
+    }
+
+    /// The idle one reads until it knows the latest of all. Answers how many documents it was told.
+    fn read_again(&mut self) -> usize {
+        let mut versions: HashMap<Name, String> = HashMap::new();
+        let (mut left, mut told) = (self.latest.len(), 0);
+        while left > 0 {
+            let text = self.idle.hear();
+            let (name, version) = name_and_version(&text);
+            let before = versions.insert(name.clone(), version.clone());
+            assert!(before.as_ref() < Some(&version), "{name:?}: {version} after {before:?}");
+            left -= usize::from(self.latest[&name] == text);
+            told += 1;
+        }
+        told
+    }
+
+    /// Nothing more comes to anybody but this.
+    fn check_rest(&mut self) {
+        let name = (id(0), false);
+        self.write(&name, Some(json!("the end")));
+        assert_eq!(self.idle.hear(), self.latest[&name]);
+        for listener in [&mut self.idle, &mut self.same, &mut self.other] {
+            listener.is_answered();
+        }
+    }
+}
+
+fn name_and_version(text: &str) -> (Name, String) {
+    let document: Value = serde_json::from_str(text).expect("it is JSON");
+    let of = |value: &Value| value.as_str().expect("it is text").to_owned();
+    let name = (of(&document["resource"]["id"]), document["userId"] == USER);
+    (name, of(&document["version"]))
+}
+
+#[test]
+fn who_does_not_read_ends_with_the_latest_of_each() {
+    let mut scene = Scene::new();
+    scene.write_rounds(ROUNDS);
+    // One is gone at the end, and one is there again.
+    scene.write(&(id(1), false), None);
+    scene.write(&(id(2), true), None);
+    scene.write(&(id(2), true), Some(json!("again")));
+    let all = 2 * RESOURCES * ROUNDS + 3;
+    let told = scene.read_again();
+    assert!(told < all, "{told} of {all}");
+    scene.check_rest();
+    let sums = settled(&scene.node);
+    let plain = |name| sums.plain(name);
+    let conflated = plain("fanfare_deliveries_conflated_total");
+    assert!(conflated > 0.0, "{told} of {all} were told");
+    assert_eq!(sums.sum("fanfare_deliveries_dropped_total"), 0.0);
+    assert_eq!(sums.sum("fanfare_connections_closed_total"), 0.0);
+    assert!(plain(MATCHED) >= scene.due as f64, "{} of {}", plain(MATCHED), scene.due);
+    // All that two of the three were due was delivered, and what the third was told.
+    let to_others = scene.due as usize - all - 1;
+    assert_eq!(plain("fanfare_deliveries_total") as usize, to_others + told + 1);
+}
+
+#[test]
+fn who_falls_behind_again_and_again_loses_no_document() {
+    let mut scene = Scene::new();
+    for _ in 0..3 {
+        scene.write_rounds(ROUNDS / 2);
+        scene.read_again();
+    }
+    scene.check_rest();
+    let sums = settled(&scene.node);
+    assert!(sums.plain("fanfare_deliveries_conflated_total") > 0.0);
+    assert_eq!(sums.sum("fanfare_connections_closed_total"), 0.0);
+}
+
+#[test]
+fn who_unsubscribes_meanwhile_is_owed_nothing() {
+    let mut scene = Scene::new();
+    scene.write_rounds(ROUNDS);
+    // Its own messages are read, and answered when it reads.
+    let gone = [id(3), id(4)];
+    for id in &gone {
+        scene.idle.say(&message("unsubscribe", "liveConfig", id));
+    }
+    scene.idle.say("nonsense");
+    let invalid = "fanfare_refusals_total{reason=\"invalid\"}";
+    wait_until("they are read", || scene.node.metric(invalid) == 1);
+    let rest = (0..RESOURCES).map(id).filter(|id| !gone.contains(id));
+    let names: Vec<Name> = rest.flat_map(|id| [(id.clone(), false), (id, true)]).collect();
+    for id in &gone {
+        for is_own in [false, true] {
+            scene.write(&(id.clone(), is_own), Some(json!("unheard")));
+        }
+    }
+    let mut missing = names.len();
+    let mut is_answered = false;
+    while missing > 0 || !is_answered {
+        let text = scene.idle.hear();
+        if text == INVALID {
+            is_answered = true;
+            continue;
+        }
+        let (name, _) = name_and_version(&text);
+        assert!(!is_answered || !gone.contains(&name.0), "{name:?} behind the answer");
+        missing -= usize::from(names.contains(&name) && scene.latest[&name] == text);
+    }
+    scene.check_rest();
+    assert_eq!(settled(&scene.node).sum("fanfare_connections_closed_total"), 0.0);
+}
+
+#[test]
+fn who_leaves_without_reading_is_counted() {
+    let mut scene = Scene::new();
+    scene.write_rounds(ROUNDS);
+    let Scene { node, idle, same, other, .. } = scene;
+    drop((idle, same, other));
+    let sums = settled(&node);
+    assert!(sums.value("fanfare_deliveries_dropped_total", &[("reason", "closed")]) > 0.0);
+    assert_eq!(sums.sum("fanfare_connections"), 0.0);
+    assert_eq!(sums.sum("fanfare_subscriptions"), 0.0);
+}
