@@ -183,6 +183,15 @@ pub const M2_SUBPROTOCOL_BYTES_MAX: usize = 8 * 1024;
 pub const M2_RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What a document that is known counts for besides its frame.
 pub const M2_RETAINED_OVERHEAD_BYTES: usize = 256;
+/// Questions to the store that wait in a worker though nobody waits for their answers any more,
+/// besides as many as there are whose answers are awaited. Beyond it they are dropped.
+pub const LOADS_OUTDATED_MAX: usize = 1_024;
+/// Times that one answer of the store is told to a client that has subscribed to the same resource
+/// again and again before it came. More often it is not told.
+pub const M2_REPEATS_MAX: u16 = 16;
+/// Documents that one client is owed and that the store is asked for at a time: the next are asked
+/// for when it has taken these.
+pub const DEBTS_PAID_MAX: usize = 4;
 /// Bytes that may wait for a client of M2 that takes nothing at the moment. A document beyond it is
 /// not queued but owed: once what waits is gone, it is read from the store as it is then. So a slow
 /// client is not closed, what waits for it is bounded, and its pings get through.

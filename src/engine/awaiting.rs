@@ -2,44 +2,45 @@
 //!
 //! A subscriber is counted first and the store is read afterwards, so that nothing falls between:
 //! what is published meanwhile reaches it at once, and of what the store says then only that is
-//! told which is newer than what was sent (contract M7).
+//! told which is newer than what was sent (contract M7). Every question has a number, so that an
+//! answer that comes late is not taken for that to another question.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::debts::Debt;
+use crate::limits::M2_REPEATS_MAX;
 use crate::message::{Channel, ConnId, Content, Current, Found, Load, Millis, Publication};
 
-/// Those of one worker.
+/// Those of one worker: each subscription at most once, however often it is asked for.
 #[derive(Debug, Default)]
 pub struct Awaiting {
-    /// In the order in which the store is asked, and so answers.
-    resources: HashMap<Channel, Vec<Place>>,
+    resources: HashMap<Channel, HashMap<ConnId, Waiter>>,
     len: usize,
+    questions: u64,
 }
 
-/// The place of a subscriber that waits. It outlives the subscription: the answer that comes for it
-/// is to another question than that of who subscribes anew.
-#[derive(Debug)]
-struct Place {
-    connection: ConnId,
-    waiter: Option<Waiter>,
-}
-
-/// A subscriber that waits.
+/// A subscription that waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Waiter {
-    /// Who.
-    pub connection: ConnId,
-    /// Whether it waits for the document for everybody.
-    pub shared: bool,
-    /// Whose own document it waits for.
-    pub user: Option<Arc<str>>,
-    /// What it was sent already.
-    pub sent: Found<Millis>,
-    /// Whether it was told of the resource before and is owed what became of it: that it was
-    /// deleted, too.
-    pub is_owed: bool,
+    question: u64,
+    wants: Wants,
+}
+
+/// What somebody waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wants {
+    /// Whether that is the document for everybody.
+    shared: bool,
+    /// Whose own document it is.
+    user: Option<Arc<str>>,
+    /// What was sent already.
+    sent: Found<Millis>,
+    /// What the client was told of before and is owed, as it is now.
+    owed: Found<()>,
+    /// How often it has subscribed and not been told yet, up to [`M2_REPEATS_MAX`].
+    times: u16,
 }
 
 /// How a subscription begins.
@@ -53,40 +54,52 @@ pub struct Beginning {
     pub wants: Option<Wants>,
 }
 
-/// What the store is asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Wants {
-    shared: bool,
-    user: Option<Arc<str>>,
-    sent: Found<Millis>,
-}
-
 /// What a subscriber is told.
-#[derive(Debug)]
-pub enum Answer {
-    /// These documents, in the order of their versions; nothing, where it knows all of them.
-    Documents(Vec<Arc<Publication>>),
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// These documents, in the order of their versions.
+    pub documents: Vec<Arc<Publication>>,
     /// That there is none.
-    NotFound,
+    pub is_not_found: bool,
+    /// So many times: once for each time that it has subscribed.
+    pub times: u16,
 }
 
 impl Awaiting {
-    /// Somebody waits from here on.
-    pub fn begin(&mut self, resource: Channel, waiter: Waiter) {
-        let place = Place { connection: waiter.connection, waiter: Some(waiter) };
-        self.resources.entry(resource).or_default().push(place);
-        self.len += 1;
+    /// Somebody waits from here on. Answers the question to the store, unless the answer that is on
+    /// its way will do.
+    pub fn begin(&mut self, resource: &Channel, connection: ConnId, wants: Wants) -> Option<Load> {
+        let question = self.questions;
+        let place = self.resources.entry(resource.clone()).or_default().entry(connection);
+        let waiter = match place {
+            Entry::Vacant(place) => {
+                self.len += 1;
+                place.insert(Waiter { question, wants })
+            }
+            Entry::Occupied(place) => {
+                let waiter = place.into_mut();
+                if waiter.wants.join(wants) {
+                    return None;
+                }
+                waiter.question = question;
+                waiter
+            }
+        };
+        self.questions += 1;
+        let Wants { shared, user, .. } = &waiter.wants;
+        let (shared, user) = (*shared, user.clone());
+        Some(Load { connection, resource: resource.clone(), question, shared, user })
     }
 
     /// A document was published and sent to everybody who is subscribed and may know of it.
     pub fn published(&mut self, publication: &Publication) {
         let Content::Document { audience, version, .. } = &publication.content else { return };
-        let Some(places) = self.resources.get_mut(&publication.channel) else { return };
-        for waiter in places.iter_mut().filter_map(|place| place.waiter.as_mut()) {
+        let Some(waiters) = self.resources.get_mut(&publication.channel) else { return };
+        for Waiter { wants, .. } in waiters.values_mut() {
             match audience {
-                None => waiter.sent.shared = waiter.sent.shared.max(Some(*version)),
-                Some(user) if waiter.user.as_ref() == Some(user) => {
-                    waiter.sent.personal = waiter.sent.personal.max(Some(*version));
+                None => wants.sent.shared = wants.sent.shared.max(Some(*version)),
+                Some(user) if wants.user.as_ref() == Some(user) => {
+                    wants.sent.personal = wants.sent.personal.max(Some(*version));
                 }
                 Some(_) => {}
             }
@@ -95,23 +108,29 @@ impl Awaiting {
 
     /// A subscription ended: nobody waits for it.
     pub fn end(&mut self, resource: &Channel, connection: ConnId) {
-        let Some(places) = self.resources.get_mut(resource) else { return };
-        for place in places.iter_mut().filter(|place| place.connection == connection) {
-            self.len -= usize::from(place.waiter.take().is_some());
+        let Some(waiters) = self.resources.get_mut(resource) else { return };
+        self.len -= usize::from(waiters.remove(&connection).is_some());
+        if waiters.is_empty() {
+            self.resources.remove(resource);
         }
     }
 
-    /// Whom the oldest answer is for that is still to come for this connection; none, where its
-    /// subscription has ended. To be called once for each waiter, in the order of their questions.
-    pub fn take(&mut self, resource: &Channel, connection: ConnId) -> Option<Waiter> {
-        let places = self.resources.get_mut(resource)?;
-        let at = places.iter().position(|place| place.connection == connection)?;
-        let waiter = places.remove(at).waiter;
-        self.len -= usize::from(waiter.is_some());
-        if places.is_empty() {
-            self.resources.remove(resource);
-        }
-        waiter
+    /// Whom the answer to a question is for; nobody, where its subscription has ended or something
+    /// else was asked for it.
+    pub fn take(&mut self, load: &Load) -> Option<Waiter> {
+        let waiter = self.waiter(load)?.clone();
+        self.end(&load.resource, load.connection);
+        Some(waiter)
+    }
+
+    /// Whether anybody waits for the answer to a question.
+    pub fn is_wanted(&self, load: &Load) -> bool {
+        self.waiter(load).is_some()
+    }
+
+    fn waiter(&self, load: &Load) -> Option<&Waiter> {
+        let waiter = self.resources.get(&load.resource)?.get(&load.connection);
+        waiter.filter(|waiter| waiter.question == load.question)
     }
 
     /// How many wait.
@@ -135,17 +154,10 @@ impl Beginning {
         if let Some((version, _)) = &document {
             sent.shared = Some(*version);
         }
-        let wants = (shared || user.is_some()).then_some(Wants { shared, user, sent });
+        let wants = Wants { shared, user, sent, owed: Found::default(), times: 1 };
+        let wants = (shared || wants.user.is_some()).then_some(wants);
         let is_not_found = document.is_none() && wants.is_none();
         Self { document: document.map(|(_, document)| document), is_not_found, wants }
-    }
-}
-
-impl Wants {
-    /// Somebody waits for it.
-    pub fn waiter(self, connection: ConnId) -> Waiter {
-        let Self { shared, user, sent } = self;
-        Waiter { connection, shared, user, sent, is_owed: false }
     }
 }
 
@@ -156,43 +168,75 @@ fn known(current: Current) -> Option<(Millis, Arc<Publication>)> {
     Some((version, document))
 }
 
-impl Waiter {
-    /// A client that has taken what waited for it is owed this.
-    pub fn owed(connection: ConnId, debt: &Debt, user: Option<Arc<str>>) -> Self {
-        let (shared, sent) = (!debt.is_personal, Found::default());
-        Self { connection, shared, user: user.filter(|_| debt.is_personal), sent, is_owed: true }
-    }
-
-    /// The question to the store.
-    pub fn load(&self, resource: Channel) -> Load {
-        let Self { connection, shared, .. } = *self;
-        Load { connection, resource, shared, user: self.user.clone() }
-    }
-
-    /// What it is told, now that the store has said what there is.
-    pub fn answer(&self, found: Found<Arc<Publication>>) -> Answer {
-        let Found { shared, personal } = found;
-        let pairs = [(shared, self.sent.shared), (personal, self.sent.personal)];
-        let mut news: Vec<_> =
-            pairs.into_iter().filter_map(|(found, sent)| self.news(found, sent)).collect();
-        let knows_nothing = self.sent.shared.is_none() && self.sent.personal.is_none();
-        if news.is_empty() && knows_nothing {
-            return Answer::NotFound;
+impl Wants {
+    /// What a client that has taken what waited for it is owed.
+    pub fn owed(debt: &Debt, user: Option<Arc<str>>) -> Self {
+        let mut wants = Self { shared: !debt.is_personal, ..Self::default() };
+        if debt.is_personal {
+            (wants.owed.personal, wants.user) = (Some(()), user);
+        } else {
+            wants.owed.shared = Some(());
         }
-        news.sort_by_key(|(version, _)| *version);
-        Answer::Documents(news.into_iter().map(|(_, document)| document).collect())
+        wants
     }
 
-    /// A document that it must be told of, and its version.
-    fn news(
-        &self,
-        found: Option<Arc<Publication>>,
-        sent: Option<Millis>,
-    ) -> Option<(Millis, Arc<Publication>)> {
-        let found = found?;
-        let Content::Document { version, exists, .. } = found.content else { return None };
-        let is_new = sent.is_none_or(|sent| sent < version);
-        (is_new && (exists || self.is_owed)).then_some((version, found))
+    /// The debts that it stands for.
+    pub fn debts(&self, resource: &Channel) -> impl Iterator<Item = Debt> + use<> {
+        let owed = [(self.owed.shared, false), (self.owed.personal, true)];
+        let resource = resource.clone();
+        let owed = owed.into_iter().filter(|(owed, _)| owed.is_some());
+        owed.map(move |(_, is_personal)| Debt { resource: resource.clone(), is_personal })
+    }
+
+    /// Whether anybody has subscribed and was not told yet.
+    pub fn is_subscribing(&self) -> bool {
+        self.times > 0
+    }
+
+    /// Takes in what is wanted later. True where nothing more is wanted of the store than before.
+    fn join(&mut self, later: Self) -> bool {
+        let (shared, has_user) = (self.shared || later.shared, self.user.is_some());
+        let is_enough = (shared, has_user) == (self.shared, has_user || later.user.is_some());
+        self.shared = shared;
+        self.user = later.user.or_else(|| self.user.take());
+        self.sent.shared = settle(self.sent.shared, later.sent.shared, later.owed.shared);
+        self.sent.personal = settle(self.sent.personal, later.sent.personal, later.owed.personal);
+        self.owed.shared = self.owed.shared.or(later.owed.shared);
+        self.owed.personal = self.owed.personal.or(later.owed.personal);
+        self.times = (self.times + later.times).min(M2_REPEATS_MAX);
+        // What is owed is read from the store once more: the answer may be from before it.
+        is_enough && later.owed == Found::default()
+    }
+}
+
+/// The version that was sent of a document; none, where it is owed.
+fn settle(before: Option<Millis>, later: Option<Millis>, owed: Option<()>) -> Option<Millis> {
+    if owed.is_some() { None } else { before.max(later) }
+}
+
+impl Waiter {
+    /// What it waits for.
+    pub fn wants(&self) -> &Wants {
+        &self.wants
+    }
+
+    /// What it is told, now that the store has said what there is. That a document was deleted is
+    /// told to whom it is owed, where such is told at all.
+    pub fn answer(&self, found: Found<Arc<Publication>>, tells_deletions: bool) -> Answer {
+        let Wants { sent, owed, times, .. } = &self.wants;
+        let news = |found: Option<Arc<Publication>>, sent: Option<Millis>, owed: Option<()>| {
+            let found = found?;
+            let Content::Document { version, exists, .. } = found.content else { return None };
+            let is_told = exists || owed.is_some() && tells_deletions;
+            (sent.is_none_or(|sent| sent < version) && is_told).then_some((version, found))
+        };
+        let shared = news(found.shared, sent.shared, owed.shared);
+        let personal = news(found.personal, sent.personal, owed.personal);
+        let mut documents: Vec<_> = shared.into_iter().chain(personal).collect();
+        documents.sort_by_key(|(version, _)| *version);
+        let documents: Vec<_> = documents.into_iter().map(|(_, document)| document).collect();
+        let is_not_found = documents.is_empty() && *times > 0 && *sent == Found::default();
+        Answer { documents, is_not_found, times: (*times).max(1) }
     }
 }
 
@@ -217,18 +261,24 @@ mod tests {
         ConnId { worker: WorkerId(0), slot, generation: 0 }
     }
 
-    fn waiter(slot: u32, user: Option<&str>) -> Waiter {
-        let (user, sent) = (user.map(Into::into), Found::default());
-        Waiter { connection: id(slot), shared: true, user, sent, is_owed: false }
+    fn wants(user: Option<&str>) -> Wants {
+        let user = user.map(Into::into);
+        Wants { shared: true, user, times: 1, ..Wants::default() }
     }
 
-    fn versions(answer: &Answer) -> Option<Vec<Millis>> {
-        let Answer::Documents(documents) = answer else { return None };
+    fn debt(is_personal: bool) -> Wants {
+        Wants::owed(&Debt { resource: resource(), is_personal }, Some("u".into()))
+    }
+
+    /// What is told, by versions and how often; nothing, where it is that there is none.
+    fn told(waiter: &Waiter, found: Found<Arc<Publication>>) -> Option<(Vec<Millis>, u16)> {
+        let Answer { documents, is_not_found, times } = waiter.answer(found, true);
         let version = |one: &Arc<Publication>| match one.content {
             Content::Document { version, .. } => version,
             _ => unreachable!("made here"),
         };
-        Some(documents.iter().map(version).collect())
+        assert!(!is_not_found || documents.is_empty());
+        (!is_not_found).then(|| (documents.iter().map(version).collect(), times))
     }
 
     fn found(
@@ -241,30 +291,46 @@ mod tests {
         }
     }
 
+    /// Somebody who waits alone for this.
+    fn waiter(wants: Wants) -> Waiter {
+        let mut awaiting = Awaiting::default();
+        let load = awaiting.begin(&resource(), id(1), wants).expect("nobody has asked yet");
+        awaiting.take(&load).expect("it waits")
+    }
+
     #[test]
     fn what_the_store_has_is_told_in_the_order_of_versions() {
-        let me = waiter(1, Some("u"));
-        assert_eq!(versions(&me.answer(found(None, None))), None);
-        assert_eq!(versions(&me.answer(found(Some((5, false)), None))), None, "deleted is none");
-        assert_eq!(versions(&me.answer(found(Some((5, true)), Some((3, true))))), Some(vec![3, 5]));
-        let owed = Waiter { is_owed: true, ..me };
-        assert_eq!(versions(&owed.answer(found(Some((5, false)), None))), Some(vec![5]));
+        let me = waiter(wants(Some("u")));
+        assert_eq!(told(&me, found(None, None)), None);
+        assert_eq!(told(&me, found(Some((5, false)), None)), None, "deleted is none");
+        let both = found(Some((5, true)), Some((3, true)));
+        assert_eq!(told(&me, both), Some((vec![3, 5], 1)));
+    }
+
+    #[test]
+    fn who_is_owed_a_document_is_told_of_its_end_where_such_is_told() {
+        let owed = waiter(debt(false));
+        let gone = || found(Some((5, false)), Some((3, false)));
+        assert_eq!(told(&owed, gone()), Some((vec![5], 1)));
+        assert!(owed.answer(gone(), false).documents.is_empty());
+        assert_eq!(told(&owed, found(None, None)), Some((vec![], 1)), "it did not subscribe");
+        let debts: Vec<_> = owed.wants().debts(&resource()).collect();
+        assert_eq!(debts, [Debt { resource: resource(), is_personal: false }]);
     }
 
     #[test]
     fn what_was_sent_meanwhile_is_not_told_again_nor_what_is_older() {
         let mut awaiting = Awaiting::default();
-        awaiting.begin(resource(), waiter(1, Some("u")));
-        awaiting.begin(resource(), waiter(2, None));
+        let first = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
+        let second = awaiting.begin(&resource(), id(2), wants(None)).expect("a question");
         awaiting.published(&document(None, 7, true));
         awaiting.published(&document(Some("u"), 9, true));
         awaiting.published(&document(Some("other"), 99, true));
-        let first = awaiting.take(&resource(), id(1)).expect("it waits");
-        assert_eq!(versions(&first.answer(found(Some((7, true)), Some((8, true))))), Some(vec![]));
-        assert_eq!(versions(&first.answer(found(Some((8, true)), None))), Some(vec![8]));
-        let second = awaiting.take(&resource(), id(2)).expect("it waits");
-        assert_eq!(second.sent.personal, None);
-        assert_eq!(versions(&second.answer(found(Some((6, true)), None))), Some(vec![]));
+        let first = awaiting.take(&first).expect("it waits");
+        assert_eq!(told(&first, found(Some((7, true)), Some((8, true)))), Some((vec![], 1)));
+        assert_eq!(told(&first, found(Some((8, true)), None)), Some((vec![8], 1)));
+        let second = awaiting.take(&second).expect("it waits");
+        assert_eq!(told(&second, found(Some((6, true)), None)), Some((vec![], 1)));
         assert!(awaiting.is_empty() && awaiting.resources.is_empty());
     }
 
@@ -296,33 +362,58 @@ mod tests {
         let nobody = Beginning::of(&private, Current::Unknown, None);
         assert!(nobody.is_not_found && nobody.wants.is_none());
         let wants = Beginning::of(&private, Current::Unknown, Some("u".into())).wants.unwrap();
-        let load = wants.waiter(id(1)).load(private);
+        let load = Awaiting::default().begin(&private, id(1), wants).unwrap();
         assert!(!load.shared && load.user.as_deref() == Some("u"));
     }
 
     #[test]
-    fn who_unsubscribes_waits_no_longer() {
+    fn who_subscribes_again_is_told_as_often_by_one_answer() {
         let mut awaiting = Awaiting::default();
-        awaiting.begin(resource(), waiter(1, None));
-        awaiting.begin(resource(), waiter(1, None));
-        awaiting.begin(resource(), waiter(2, None));
-        awaiting.end(&resource(), id(1));
+        let load = awaiting.begin(&resource(), id(1), wants(None)).expect("a question");
+        for _ in 0..100_000 {
+            assert_eq!(awaiting.begin(&resource(), id(1), wants(None)), None);
+        }
         assert_eq!(awaiting.len(), 1);
-        assert!(awaiting.take(&resource(), id(1)).is_none());
-        assert!(awaiting.take(&resource(), id(2)).is_some());
-        assert!(awaiting.is_empty());
+        let answer = awaiting.take(&load).unwrap().answer(found(None, None), true);
+        assert!(answer.is_not_found && answer.times == M2_REPEATS_MAX);
     }
 
     #[test]
-    fn the_answer_to_an_ended_subscription_is_not_taken_for_that_of_the_next() {
+    fn another_question_takes_the_place_of_one_that_asks_for_less() {
         let mut awaiting = Awaiting::default();
-        awaiting.begin(resource(), Waiter { shared: false, ..waiter(1, Some("u")) });
-        awaiting.end(&resource(), id(1));
-        awaiting.begin(resource(), waiter(1, Some("u")));
+        let own = Wants { shared: false, ..wants(Some("u")) };
+        let less = awaiting.begin(&resource(), id(1), own).expect("a question");
+        let more = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("another one");
+        assert!(more.shared && more.user.is_some() && !awaiting.is_wanted(&less));
+        assert_eq!(awaiting.take(&less), None);
+        let waiter = awaiting.take(&more).expect("it waits");
+        assert_eq!(told(&waiter, found(Some((1, true)), None)), Some((vec![1], 2)));
+    }
+
+    #[test]
+    fn what_is_owed_is_asked_for_anew_though_it_counted_as_sent() {
+        let mut awaiting = Awaiting::default();
+        let first = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
         awaiting.published(&document(None, 7, true));
-        assert!(awaiting.take(&resource(), id(1)).is_none());
-        let next = awaiting.take(&resource(), id(1)).expect("it waits");
-        assert!(next.shared && next.sent.shared == Some(7));
+        awaiting.published(&document(Some("u"), 7, true));
+        let second = awaiting.begin(&resource(), id(1), debt(false)).expect("another one");
+        assert!(second.user.is_some() && !awaiting.is_wanted(&first));
+        let waiter = awaiting.take(&second).expect("it waits");
+        let both = found(Some((7, true)), Some((7, true)));
+        assert_eq!(told(&waiter, both), Some((vec![7], 1)), "the own one was sent");
+    }
+
+    #[test]
+    fn an_answer_is_not_taken_for_that_to_the_next_subscription() {
+        let mut awaiting = Awaiting::default();
+        let own = Wants { shared: false, ..wants(Some("u")) };
+        let before = awaiting.begin(&resource(), id(1), own).expect("a question");
+        awaiting.end(&resource(), id(1));
         assert!(awaiting.is_empty() && awaiting.resources.is_empty());
+        let next = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
+        awaiting.published(&document(None, 7, true));
+        assert_eq!(awaiting.take(&before), None);
+        let next = awaiting.take(&next).expect("it waits");
+        assert!(next.wants.shared && next.wants.sent.shared == Some(7));
     }
 }

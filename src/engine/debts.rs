@@ -1,17 +1,21 @@
 //! Documents that a client was not sent, because it did not keep up: it is told what they are once
 //! it has taken what waits for it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::message::{Channel, Content, Publication};
 
 /// What one client is owed. Nothing takes no memory of its own; there is never more than the
 /// documents that the client is subscribed to.
 #[derive(Debug, Default)]
-pub struct Debts(
-    #[allow(clippy::box_collection, reason = "8 bytes of an idle connection instead of 48")]
-    Option<Box<HashSet<Debt>>>,
-);
+pub struct Debts(Option<Box<Owed>>);
+
+/// Each with its age: the oldest are paid first.
+#[derive(Debug, Default)]
+struct Owed {
+    debts: HashMap<Debt, u64>,
+    owed_ever: u64,
+}
 
 /// One document.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -32,36 +36,48 @@ impl Debt {
 impl Debts {
     /// A document is not sent. False where it is none.
     pub fn owe(&mut self, publication: &Publication) -> bool {
-        let Some(debt) = Debt::of(publication) else { return false };
-        self.0.get_or_insert_default().insert(debt);
-        true
+        let debt = Debt::of(publication);
+        debt.map(|debt| self.add(debt)).is_some()
+    }
+
+    /// Something is owed, or still is.
+    pub fn add(&mut self, debt: Debt) {
+        let all = self.0.get_or_insert_default();
+        all.owed_ever += 1;
+        all.debts.entry(debt).or_insert(all.owed_ever);
     }
 
     /// A document is sent: an earlier version of it is owed no longer.
     pub fn sent(&mut self, publication: &Publication) {
-        let Some(debts) = &mut self.0 else { return };
-        if let Some(debt) = Debt::of(publication) {
-            debts.remove(&debt);
+        let Some(all) = &mut self.0 else { return };
+        if let Some(paid) = Debt::of(publication) {
+            all.debts.remove(&paid);
         }
         self.tidy();
     }
 
     /// A subscription ended: nothing of it is owed any more. Who subscribes anew is told anew.
     pub fn end(&mut self, resource: &Channel) {
-        let Some(debts) = &mut self.0 else { return };
-        debts.retain(|debt| debt.resource != *resource);
+        let Some(all) = &mut self.0 else { return };
+        all.debts.retain(|debt, _| debt.resource != *resource);
         self.tidy();
     }
 
-    fn tidy(&mut self) {
-        if self.0.as_ref().is_some_and(|debts| debts.is_empty()) {
-            self.0 = None;
-        }
+    /// Takes so many of the oldest out, to be paid.
+    pub fn take(&mut self, most: usize) -> Vec<Debt> {
+        let Some(all) = &mut self.0 else { return Vec::new() };
+        let mut ages: Vec<u64> = all.debts.values().copied().collect();
+        ages.sort_unstable();
+        let youngest = ages.get(most).copied().unwrap_or(u64::MAX);
+        let taken = all.debts.extract_if(|_, age| *age < youngest).map(|(debt, _)| debt).collect();
+        self.tidy();
+        taken
     }
 
-    /// Takes all of them out, to be paid.
-    pub fn take(&mut self) -> impl Iterator<Item = Debt> + use<> {
-        self.0.take().into_iter().flat_map(|debts| *debts)
+    fn tidy(&mut self) {
+        if self.0.as_ref().is_some_and(|all| all.debts.is_empty()) {
+            self.0 = None;
+        }
     }
 
     /// Whether there are none.
@@ -93,13 +109,11 @@ mod tests {
         }
         debts.sent(&document("a", None));
         debts.sent(&document("c", None));
-        let mut owed: Vec<_> = debts
-            .take()
-            .map(|debt| (debt.resource.as_str().to_owned(), debt.is_personal))
-            .collect();
-        owed.sort();
-        let name = |id: &str| format!("o/p///kvStore/{id}");
-        assert_eq!(owed, [(name("a"), true), (name("b"), false)]);
+        let name = |debt: &Debt| (debt.resource.as_str().to_owned(), debt.is_personal);
+        let first: Vec<_> = debts.take(1).iter().map(name).collect();
+        assert_eq!(first, [("o/p///kvStore/a".to_owned(), true)], "the oldest");
+        let rest: Vec<_> = debts.take(9).iter().map(name).collect();
+        assert_eq!(rest, [("o/p///kvStore/b".to_owned(), false)]);
         assert!(debts.is_empty());
         debts.owe(&document("a", None));
         debts.sent(&document("a", None));
@@ -112,7 +126,7 @@ mod tests {
         let all = [document("a", None), document("a", Some("u")), document("b", None)];
         assert!(all.iter().all(|document| debts.owe(document)));
         debts.end(&all[0].channel);
-        assert_eq!(debts.0.as_ref().map(|debts| debts.len()), Some(1));
+        assert_eq!(debts.0.as_ref().map(|all| all.debts.len()), Some(1));
         debts.end(&all[2].channel);
         assert!(debts.is_empty(), "nothing takes no memory");
     }

@@ -181,6 +181,8 @@ pub struct Load {
     pub connection: ConnId,
     /// To what.
     pub resource: Channel,
+    /// Tells this question from others of the same worker.
+    pub question: u64,
     /// Whether the document for everybody is wanted.
     pub shared: bool,
     /// Whose own document is wanted.

@@ -285,6 +285,11 @@ impl Connection {
         false
     }
 
+    /// Whether it is a client of M2 that is owed documents.
+    pub(super) fn is_in_debt(&mut self) -> bool {
+        self.m2().is_some_and(|client| !client.debts.is_empty())
+    }
+
     /// By what it is known whether its client is still there, on a plain WebSocket.
     pub(super) fn heartbeat(&mut self) -> Option<&mut Heartbeat> {
         match &mut self.kind {

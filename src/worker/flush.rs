@@ -116,9 +116,7 @@ pub(super) fn drain(worker: &mut Worker) {
             Sent::All if matches!(connection.kind, Kind::Closing { .. }) => {
                 close::half(connection);
             }
-            Sent::All if connection.m2().is_some_and(|client| !client.debts.is_empty()) => {
-                worker.m2.owed.push(id);
-            }
+            Sent::All if connection.is_in_debt() => worker.m2.owed.push(id),
             Sent::All => {}
             Sent::Full => connection.is_blocked = true,
             Sent::Failed => close::now(worker, slot, Reason::Client),

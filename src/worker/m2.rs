@@ -14,10 +14,10 @@ use super::close::{self, Reason};
 use super::command::{Joining, join, unsubscribe};
 use super::frame::Frame;
 use super::liveness;
-use crate::engine::awaiting::{Answer, Awaiting, Beginning, Waiter};
+use crate::engine::awaiting::{Answer, Awaiting, Beginning, Wants};
 use crate::engine::debts::Debts;
 use crate::hub::M2 as Terms;
-use crate::limits::LOADS_PER_WORKER_MAX;
+use crate::limits::{DEBTS_PAID_MAX, LOADS_OUTDATED_MAX, LOADS_PER_WORKER_MAX};
 use crate::message::{
     Channel, ConnId, Current, Found, Group, Load, Millis, Party, Publication, Refusal, ReplayWish,
 };
@@ -186,31 +186,39 @@ pub(super) fn activated(
     }
     let bytes = document.map_or(0, |document| send(worker, id, &document));
     if let Some(wants) = wants {
-        ask(worker, resource, wants.waiter(id));
+        ask(worker, id, &resource, wants);
     }
     bytes
 }
 
 /// Asks the store for what somebody waits for, as soon as there is room for the answer.
-fn ask(worker: &mut Worker, resource: Channel, waiter: Waiter) {
-    worker.m2.waiting.push_back(waiter.load(resource.clone()));
-    worker.m2.awaiting.begin(resource, waiter);
+fn ask(worker: &mut Worker, id: ConnId, resource: &Channel, wants: Wants) {
+    let Clients { awaiting, waiting, .. } = &mut worker.m2;
+    let Some(load) = awaiting.begin(resource, id, wants) else { return };
+    waiting.push_back(load);
+    if waiting.len() > 2 * awaiting.len() + LOADS_OUTDATED_MAX {
+        waiting.retain(|load| awaiting.is_wanted(load));
+    }
     ask_store(worker);
 }
 
 fn ask_store(worker: &mut Worker) {
     let mailbox = worker.inbox.mailbox();
-    while worker.m2.under_way < LOADS_PER_WORKER_MAX
-        && let Some(load) = worker.m2.waiting.pop_front()
+    let Clients { awaiting, waiting, under_way, .. } = &mut worker.m2;
+    while *under_way < LOADS_PER_WORKER_MAX
+        && let Some(load) = waiting.pop_front()
     {
+        if !awaiting.is_wanted(&load) {
+            continue;
+        }
         if !mailbox.reserve(Slot::Control) {
-            return worker.m2.waiting.push_front(load);
+            return waiting.push_front(load);
         }
         if !worker.hub.router.load(load) {
             // The node stops: nobody is told anything any more.
             return mailbox.release(Slot::Control);
         }
-        worker.m2.under_way += 1;
+        *under_way += 1;
     }
 }
 
@@ -219,29 +227,37 @@ pub(super) fn loaded(worker: &mut Worker, loaded: Loaded) -> usize {
     let Loaded { load, found } = loaded;
     worker.m2.under_way -= 1;
     let bytes = answer(worker, &load, found);
+    let connection = worker.connections.by_id(load.connection);
+    if connection.is_some_and(|one| one.outbox.is_empty() && one.is_in_debt()) {
+        // Nothing that was owed had to be sent, so that nobody will say when it was.
+        worker.m2.owed.push(load.connection);
+    }
     ask_store(worker);
     bytes
 }
 
 fn answer(worker: &mut Worker, load: &Load, found: Option<Found<Arc<Publication>>>) -> usize {
     let id = load.connection;
-    let Some(waiter) = worker.m2.awaiting.take(&load.resource, id) else { return 0 };
-    if client(worker, id).is_none() {
-        return 0;
-    }
+    let Some(waiter) = worker.m2.awaiting.take(load) else { return 0 };
+    let tells_deletions = worker.hub.m2.notify_deletes;
+    let Some(client) = client(worker, id) else { return 0 };
     let Some(found) = found else {
-        refuse(worker, id, Fault::Unavailable);
+        // What is owed is asked for again when something else was sent, a ping at the latest.
+        waiter.wants().debts(&load.resource).for_each(|debt| client.debts.add(debt));
+        if waiter.wants().is_subscribing() {
+            refuse(worker, id, Fault::Unavailable);
+        }
         return 0;
     };
-    match waiter.answer(found) {
-        Answer::Documents(documents) => {
-            documents.iter().map(|document| send(worker, id, document)).sum()
-        }
-        Answer::NotFound => {
+    let Answer { documents, is_not_found, times } = waiter.answer(found, tells_deletions);
+    let mut bytes = 0;
+    for _ in 0..times {
+        bytes += documents.iter().map(|document| send(worker, id, document)).sum::<usize>();
+        if is_not_found {
             tell_not_found(worker, id, &load.resource);
-            0
         }
     }
+    bytes
 }
 
 fn tell_not_found(worker: &mut Worker, id: ConnId, resource: &Channel) {
@@ -299,20 +315,15 @@ pub(super) fn delivered(worker: &mut Worker, publication: &Publication) {
     }
 }
 
-/// Asks the store for what clients are owed that have taken what waited for them.
+/// Asks the store for what clients are owed that have taken what waited for them, for some of it at
+/// a time.
 pub(super) fn pay(worker: &mut Worker) {
     for id in std::mem::take(&mut worker.m2.owed) {
         let Some(client) = client(worker, id) else { continue };
-        let (user, debts) = (client.party.user.clone(), client.debts.take());
+        let (user, debts) = (client.party.user.clone(), client.debts.take(DEBTS_PAID_MAX));
         for debt in debts {
-            let Some(connection) = worker.connections.by_id(id) else { break };
-            if worker.index.hears(connection.subscriptions, &debt.resource) {
-                let waiter = Waiter::owed(id, &debt, user.clone());
-                ask(worker, debt.resource, waiter);
-            }
+            ask(worker, id, &debt.resource, Wants::owed(&debt, user.clone()));
         }
     }
-    if !worker.m2.waiting.is_empty() {
-        ask_store(worker);
-    }
+    ask_store(worker);
 }

@@ -187,17 +187,13 @@ impl Worker {
         recovery::expire(self);
         let has_more = verdict::resume(self) | self.read_sockets();
         self.look_at_the_clock();
-        m2::pay(self);
         replay::sweep(self);
         shutdown::step(self);
         flush::reap(self);
         flush::drain(self);
+        m2::pay(self);
         self.measure(began);
-        has_more
-            || !self.unread.is_empty()
-            || !self.m2.owed.is_empty()
-            || !self.drain.is_idle()
-            || !self.inbox.is_empty()
+        has_more || !self.unread.is_empty() || !self.drain.is_idle() || !self.inbox.is_empty()
     }
 
     fn measure(&mut self, began: Nanos) {

@@ -124,7 +124,8 @@ pub(crate) fn warning(kind: &str) -> String {
         "collection" => "Collection",
         _ => "LiveConfig",
     };
-    let message =
-        format!("{title} resource doesn't currently exist, subscription was still made successfully");
+    let message = format!(
+        "{title} resource doesn't currently exist, subscription was still made successfully"
+    );
     format!(r#"{{"warning":"resource_not_found","message":"{message}"}}"#)
 }

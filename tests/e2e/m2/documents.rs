@@ -133,7 +133,12 @@ fn paths_and_methods_are_known_or_refused() {
         ("PUT", "/api/realtime/resources/kvStore/", 400, None),
         ("PUT", "/api/realtime/resources/kvStore/%ff", 400, None),
         ("POST", "/api/realtime/resources/kvStore/a", 405, Some("GET, HEAD, PUT, DELETE")),
-        ("PATCH", "/api/realtime/resources/collection/private", 405, Some("GET, HEAD, PUT, DELETE")),
+        (
+            "PATCH",
+            "/api/realtime/resources/collection/private",
+            405,
+            Some("GET, HEAD, PUT, DELETE"),
+        ),
         ("POST", "/api/realtime/status", 405, Some("GET, HEAD")),
     ];
     for (method, path, status, allow) in table {
@@ -205,9 +210,7 @@ fn a_write_that_comes_late_is_dropped_and_told_so() {
     assert_eq!(at("DELETE", KEY, &format!("?version={version}"), "", &node).status, 409);
     assert_eq!(at("DELETE", KEY, "", "", &node).status, 404);
     let again = put(&node, &place(), KEY, &json!({ "data": "again" }));
-    for expected in
-        [frame(None, KEY, "null", &gone), frame(None, KEY, "\"again\"", &again)]
-    {
+    for expected in [frame(None, KEY, "null", &gone), frame(None, KEY, "\"again\"", &again)] {
         assert_eq!(listener.hear(), expected);
     }
     listener.is_answered();

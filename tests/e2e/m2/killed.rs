@@ -97,9 +97,8 @@ fn live(node: &mut Node, enough: usize) -> Told {
         let _ending = Ending(&life.is_over);
         let ear = scope.spawn(|| listen(listener));
         let life = &life;
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|number| scope.spawn(move || write(port, number, life)))
-            .collect();
+        let writers: Vec<_> =
+            (0..WRITERS).map(|number| scope.spawn(move || write(port, number, life))).collect();
         let end = Instant::now() + PATIENCE;
         while life.answered.load(Ordering::Relaxed) < enough {
             assert!(Instant::now() < end, "fewer than {enough} are answered");
@@ -135,7 +134,8 @@ fn write(port: u16, writer: usize, life: &Life) -> Vec<(String, String, Value)> 
     let target = format!("PUT {}{query} HTTP/1.1", path("kvStore", &id));
     let headers: Headers = service(place());
     let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-    let head: Vec<_> = [target.as_str()].into_iter().chain(lines.iter().map(String::as_str)).collect();
+    let head: Vec<_> =
+        [target.as_str()].into_iter().chain(lines.iter().map(String::as_str)).collect();
     let mut written: Vec<(String, String, Value)> = Vec::new();
     for number in 0.. {
         let data = json!({ "writer": writer, "number": number });

@@ -164,7 +164,8 @@ fn whatever_is_shown_must_be_good() {
 fn keys_are_services_of_any_organization_without_a_user() {
     let node = Node::with_env(&[("FANFARE_M2_API_KEY", READERS_KEY)]);
     let (bearer, public) = (format!("Bearer {READERS_KEY}"), ("collection", "public"));
-    for (name, key) in [("x-api-key", API_KEY), ("x-api-key", READERS_KEY), ("authorization", &bearer)]
+    for (name, key) in
+        [("x-api-key", API_KEY), ("x-api-key", READERS_KEY), ("authorization", &bearer)]
     {
         for organization in ["one", "another"] {
             let mut headers = place_of(organization, "p");
@@ -189,7 +190,8 @@ fn keys_are_services_of_any_organization_without_a_user() {
 fn where_nobody_is_asked_what_is_shown_must_still_be_good() {
     let node = open();
     put(&node, &place(), OWN, &json!({ "userId": "u", "data": "u" }));
-    let of = |organization: &str| bearer(json!({ "user_id": "u", "organization_id": organization }));
+    let of =
+        |organization: &str| bearer(json!({ "user_id": "u", "organization_id": organization }));
     let table: [(&[(&str, &str)], u16); 7] = [
         (&[], 101),
         (&[("authorization", ""), ("x-api-key", "")], 101),
