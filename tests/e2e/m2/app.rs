@@ -127,10 +127,9 @@ pub(crate) fn frame(
     data: &str,
     version: &str,
 ) -> String {
-    let (user, id) = (json!(user), json!(id));
-    format!(
-        r#"{{"userId":{user},"resource":{{"type":"{kind}","id":{id}}},"data":{data},"version":"{version}"}}"#
-    )
+    let resource = format!(r#"{{"type":"{kind}","id":{}}}"#, json!(id));
+    let user = json!(user);
+    format!(r#"{{"userId":{user},"resource":{resource},"data":{data},"version":"{version}"}}"#)
 }
 
 /// The warning that a resource has no document.
@@ -140,7 +139,8 @@ pub(crate) fn warning(kind: &str) -> String {
         "collection" => "Collection",
         _ => "LiveConfig",
     };
-    let message =
-        format!("{title} resource doesn't currently exist, subscription was still made successfully");
+    let message = format!(
+        "{title} resource doesn't currently exist, subscription was still made successfully"
+    );
     format!(r#"{{"warning":"resource_not_found","message":"{message}"}}"#)
 }

@@ -157,8 +157,7 @@ fn everybody_gets_the_same_frame() {
     let node = Node::with(|command| {
         command.args(["--workers", "2"]);
     });
-    let mut listeners: Vec<_> =
-        (0..10).map(|_| Raw::connect(&node, &service(place()))).collect();
+    let mut listeners: Vec<_> = (0..10).map(|_| Raw::connect(&node, &service(place()))).collect();
     for listener in &mut listeners {
         listener.say(&message("subscribe", KEY.0, KEY.1));
         let text = warning(KEY.0);

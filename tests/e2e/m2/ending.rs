@@ -115,8 +115,7 @@ fn a_node_that_stops_lets_everybody_go_and_keeps_what_it_answered() {
         tcp.send(request(&[&format!("GET {STATUS} HTTP/1.1")], ""));
         assert_eq!(tcp.response().header("connection"), Some("keep-alive"));
     }
-    let lines =
-        format!("x-m2-organization: o\r\nx-m2-project: p\r\nx-api-key: {API_KEY}");
+    let lines = format!("x-m2-organization: o\r\nx-m2-project: p\r\nx-api-key: {API_KEY}");
     let mut writers: Vec<_> = (0..4).map(|_| connect(&node)).collect();
     let versions: Vec<String> = thread::scope(|scope| {
         let ears: Vec<_> = listeners

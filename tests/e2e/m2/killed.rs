@@ -97,9 +97,8 @@ fn live(node: &mut Node, enough: usize) -> Told {
         let _ending = Ending(&life.is_over);
         let ear = scope.spawn(|| listen(listener));
         let life = &life;
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|number| scope.spawn(move || write(port, number, life)))
-            .collect();
+        let writers: Vec<_> =
+            (0..WRITERS).map(|number| scope.spawn(move || write(port, number, life))).collect();
         let end = Instant::now() + PATIENCE;
         while life.answered.load(Ordering::Relaxed) < enough {
             assert!(Instant::now() < end, "fewer than {enough} are answered");

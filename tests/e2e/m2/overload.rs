@@ -1,5 +1,5 @@
-//! What happens at the bound of a worker's mailbox: a write is refused whole, before it is done, and
-//! what is done is heard by everybody.
+//! What happens at the bound of a worker's mailbox: a write is refused whole, before it is done,
+//! and what is done is heard by everybody.
 
 use std::net::Ipv4Addr;
 use std::thread;
@@ -73,7 +73,9 @@ fn who_hears_hears_what_was_done_and_nothing_else() {
     let listeners: Vec<_> = (0..LISTENERS)
         .map(|_| {
             let mut listener = Listener::connect(&node, &service(place()));
-            ids.iter().chain([&"end".to_owned()]).for_each(|id| listener.subscribe_early(KEY.0, id));
+            ids.iter()
+                .chain([&"end".to_owned()])
+                .for_each(|id| listener.subscribe_early(KEY.0, id));
             listener
         })
         .collect();
@@ -83,8 +85,7 @@ fn who_hears_hears_what_was_done_and_nothing_else() {
             .into_iter()
             .map(|listener| scope.spawn(move || hear_to_the_end(listener)))
             .collect();
-        let writers: Vec<_> =
-            ids.iter().map(|id| scope.spawn(move || write(port, id))).collect();
+        let writers: Vec<_> = ids.iter().map(|id| scope.spawn(move || write(port, id))).collect();
         let written: Vec<_> = writers.into_iter().map(join).collect();
         let end = || {
             let body = r#"{"data":"end"}"#;
@@ -95,7 +96,8 @@ fn who_hears_hears_what_was_done_and_nothing_else() {
     });
     for heard in &heard {
         for (id, (done, _)) in ids.iter().zip(&written) {
-            let own: Vec<_> = heard.iter().filter(|one| one.starts_with(&format!("{id} "))).collect();
+            let own: Vec<_> =
+                heard.iter().filter(|one| one.starts_with(&format!("{id} "))).collect();
             assert_eq!(own, done.iter().collect::<Vec<_>>());
         }
     }
@@ -122,9 +124,8 @@ fn hear_to_the_end(mut listener: Listener) -> Vec<String> {
 /// What was done, in the same form, and how many writes were refused.
 fn write(port: u16, id: &str) -> (Vec<String>, usize) {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
-    let requests = (0..BREATH).flat_map(|number| {
-        write_request(&place(), (KEY.0, id), "", &json!(number))
-    });
+    let requests =
+        (0..BREATH).flat_map(|number| write_request(&place(), (KEY.0, id), "", &json!(number)));
     tcp.send(requests.collect::<Vec<u8>>());
     let (mut done, mut refused) = (Vec::new(), 0);
     for number in 0..BREATH {

@@ -168,9 +168,11 @@ fn each_kind_of_token_opens_what_it_is_for() {
         ("an invocation", proves_invocation, &["invocation"]),
         ("a token of a publish", narrows_publish, &[]),
         ("a token on a socket", narrows_sockets, &[]),
-        ("a caller", |node, token| vouches(node, ("authorization", &format!("Bearer {token}"))), &[
-            "service",
-        ]),
+        (
+            "a caller",
+            |node, token| vouches(node, ("authorization", &format!("Bearer {token}"))),
+            &["service"],
+        ),
         ("a caller's key", |node, token| vouches(node, ("x-api-key", token)), &[]),
     ];
     let tokens = [
