@@ -1,23 +1,17 @@
-//! One subscriber: a WebSocket client that follows the script of an API, driven by readiness.
+//! One subscriber: a WebSocket client that follows the script of an API.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Socket, Type};
+use anyhow::{Context, Result, bail};
 
 use crate::api::{Packet, Script, Word};
-use crate::clock::now_ns;
+use crate::connection::{Arrival, Connection, Dial, Message};
 use crate::heard::Heard;
 use crate::tally::Tally;
-use crate::upgrade;
-use crate::wire::{self, Frame};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    Dialling,
     Upgrading,
     /// Waits for what this step of the script awaits.
     Step(usize),
@@ -26,46 +20,22 @@ enum Stage {
 
 /// One connection and how far it has come.
 pub(crate) struct Client {
-    socket: Socket,
+    connection: Connection,
     stage: Stage,
-    /// Bytes of a frame that has not fully arrived; empty, and without memory, as a rule.
-    carry: Vec<u8>,
     /// What it has received.
     pub(crate) tally: Tally,
-}
-
-/// A message that is there.
-struct Arrival<'a> {
-    text: &'a [u8],
-    frame_bytes: usize,
-    read_ns: u64,
 }
 
 impl Client {
     /// Begins to connect; the socket turns writable when that is decided.
     pub(crate) fn dial(server: SocketAddr, source: Option<SocketAddr>) -> Result<Self> {
-        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        if let Some(source) = source {
-            socket.bind(&source.into()).with_context(|| format!("no port left at {source}"))?;
-        }
-        match socket.connect(&server.into()) {
-            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
-                Err(error).context("cannot connect")
-            }
-            _ => Ok(Self {
-                socket,
-                stage: Stage::Dialling,
-                carry: Vec::new(),
-                tally: Tally::default(),
-            }),
-        }
+        let connection = Connection::dial(Dial { server, source, receive_bytes: None })?;
+        Ok(Self { connection, stage: Stage::Upgrading, tally: Tally::default() })
     }
 
     /// Whether it waits for writability instead of readability.
     pub(crate) fn is_dialling(&self) -> bool {
-        self.stage == Stage::Dialling
+        self.connection.is_dialling()
     }
 
     /// Whether it has said everything and only listens now.
@@ -75,11 +45,7 @@ impl Client {
 
     /// The connection is decided: asks for the upgrade.
     pub(crate) fn begin(&mut self, script: &Script) -> Result<()> {
-        if let Some(error) = self.socket.take_error()? {
-            return Err(error).context("cannot connect");
-        }
-        self.stage = Stage::Upgrading;
-        self.send(script.upgrade.as_bytes())
+        self.connection.begin(&script.upgrade)
     }
 
     /// Reads once into `scratch` and acts on all that is whole. An error means that the connection
@@ -90,72 +56,43 @@ impl Client {
         script: &Script,
         heard: &mut Heard,
     ) -> Result<()> {
-        let count = match rustix::net::recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => bail!("the server closed the connection ({:?})", self.stage),
-            Ok((_, count)) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error).with_context(|| format!("in stage {:?}", self.stage)),
-        };
-        let read_ns = now_ns();
-        if self.carry.is_empty() {
-            let used = self.take_in(&scratch[..count], script, heard, read_ns)?;
-            self.carry.extend_from_slice(&scratch[used..count]);
+        let received = self.connection.receive(scratch);
+        let received = received.with_context(|| format!("in stage {:?}", self.stage))?;
+        let Some(mut received) = received else {
             return Ok(());
+        };
+        while let Some(arrival) = self.connection.next(&mut received, &script.upgrade, heard)? {
+            match arrival {
+                Arrival::Open => self.open(script, heard)?,
+                Arrival::Message(message) => self.on_message(message, script, heard)?,
+            }
         }
-        let mut bytes = std::mem::take(&mut self.carry);
-        bytes.extend_from_slice(&scratch[..count]);
-        let used = self.take_in(&bytes, script, heard, read_ns)?;
-        if used < bytes.len() {
-            bytes.drain(..used);
-            self.carry = bytes;
-        }
+        self.connection.keep(received);
         Ok(())
     }
 
-    fn take_in(
-        &mut self,
-        bytes: &[u8],
-        script: &Script,
-        heard: &mut Heard,
-        read_ns: u64,
-    ) -> Result<usize> {
-        let mut used = 0;
-        if self.stage == Stage::Upgrading {
-            let Some(head_bytes) = upgrade::read_answer(bytes)? else {
-                return Ok(0);
-            };
-            used = head_bytes;
-            self.stage = Stage::Step(0);
-        }
-        while let Some((frame, frame_bytes)) = wire::read_frame(&bytes[used..])? {
-            used += frame_bytes;
-            match frame {
-                Frame::Text(text) => {
-                    self.on_message(&Arrival { text, frame_bytes, read_ns }, script, heard)?;
-                }
-                Frame::Ping(payload) => {
-                    heard.pings += 1;
-                    self.answer(heard, payload, wire::write_pong)?;
-                }
-                Frame::Close(code) => bail!("the server closed the WebSocket (code {code:?})"),
-                Frame::Other => {}
-            }
-        }
-        Ok(used)
+    fn open(&mut self, script: &Script, heard: &mut Heard) -> Result<()> {
+        self.stage = if script.steps.is_empty() { Stage::Ready } else { Stage::Step(0) };
+        let opening = script.opening.as_ref();
+        opening.map_or(Ok(()), |opening| self.connection.say(opening.as_bytes(), heard))
     }
 
     fn on_message(
         &mut self,
-        arrival: &Arrival<'_>,
+        message: Message<'_>,
         script: &Script,
         heard: &mut Heard,
     ) -> Result<()> {
-        match script.api.read(arrival.text) {
-            Packet::Event(event) => self.on_event(event, arrival, heard),
+        match script.api.read(message.text) {
+            // The state that there is already is an answer, and of an earlier run.
+            Packet::Event(_) if script.api.tells_states() && !self.is_ready() => {
+                self.advance(Word::Subscribed, script, heard)?;
+            }
+            Packet::Event(event) => self.on_event(event, message, heard),
             Packet::Word(word) => self.advance(word, script, heard)?,
             Packet::Heartbeat(answer) => {
                 heard.pings += 1;
-                self.answer(heard, answer, wire::write_text)?;
+                self.connection.say(answer, heard)?;
             }
             Packet::Complaint(complaint) => heard.complain(complaint),
             Packet::Refused(reason) => {
@@ -179,10 +116,10 @@ impl Client {
         let last = at + 1 == script.steps.len();
         self.stage = if last { Stage::Ready } else { Stage::Step(at + 1) };
         let answer = step.answer.as_ref();
-        answer.map_or(Ok(()), |answer| self.answer(heard, answer.as_bytes(), wire::write_text))
+        answer.map_or(Ok(()), |answer| self.connection.say(answer.as_bytes(), heard))
     }
 
-    fn on_event(&mut self, event: &[u8], arrival: &Arrival<'_>, heard: &mut Heard) {
+    fn on_event(&mut self, event: &[u8], message: Message<'_>, heard: &mut Heard) {
         let Some(stamp) = heard.reader.find(event) else {
             heard.other_events += 1;
             return;
@@ -191,36 +128,16 @@ impl Client {
             return;
         }
         heard.received += 1;
-        heard.frames.note(arrival.frame_bytes);
+        heard.frames.note(message.frame_bytes);
         if stamp.due_ns >= heard.measure_from_ns {
-            heard.latency.saturating_record(arrival.read_ns.saturating_sub(stamp.due_ns));
+            heard.latency.saturating_record(message.read_ns.saturating_sub(stamp.due_ns));
         }
-    }
-
-    fn answer(
-        &self,
-        heard: &mut Heard,
-        payload: &[u8],
-        write: fn(&mut Vec<u8>, &[u8], [u8; 4]),
-    ) -> Result<()> {
-        let mask = heard.next_mask();
-        heard.frame.clear();
-        write(&mut heard.frame, payload, mask);
-        self.send(&heard.frame)
-    }
-
-    fn send(&self, bytes: &[u8]) -> Result<()> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = rustix::net::send(&self.socket, bytes, flags).context("cannot send")?;
-        // A client says a few hundred bytes in all: a full socket means a server that reads none.
-        ensure!(sent == bytes.len(), "the server does not read what clients send");
-        Ok(())
     }
 }
 
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.connection.as_fd()
     }
 }
 
@@ -234,14 +151,16 @@ mod tests {
 
     use super::*;
     use crate::api::{Access, Api};
-    use crate::clock::timespec;
+    use crate::clock::{now_ns, timespec};
     use crate::target::Target;
-    use crate::upgrade::KEY_ANSWER;
+    use crate::upgrade::{KEY_ANSWER, offered};
 
     const INSFORGE_AUTH: &str = r#"{"token":"t"}"#;
     const FORGE_CONNECTED: &str = r#"{"type":"connected","connectionId":"c","expiresAt":1}"#;
     const FORGE_SUBSCRIBE: &str = r#"{"channel":"a","id":1,"type":"subscribe"}"#;
     const FORGE_SUBSCRIBED: &str = r#"{"type":"subscribed","id":1,"topic":"Qm3","last":null}"#;
+
+    const M2_SUBSCRIBE: &str = r#"{"action":"subscribe","resource":{"id":"a","type":"kvStore"}}"#;
 
     /// A client and the server's end of its connection.
     struct Pair {
@@ -290,7 +209,7 @@ mod tests {
         }
 
         fn listen(&mut self) -> Result<()> {
-            let mut fds = [PollFd::new(&self.client.socket, PollFlags::IN)];
+            let mut fds = [PollFd::new(&self.client.connection, PollFlags::IN)];
             let ready = poll(&mut fds, Some(&timespec(Duration::from_secs(5))));
             assert_eq!(ready.unwrap(), 1, "the client has nothing to read");
             self.client.read(&mut [0; 4096], &self.script, &mut self.heard)
@@ -311,9 +230,12 @@ mod tests {
             let mut request = [0; 2048];
             let count = self.server.read(&mut request).unwrap();
             assert!(request[..count].ends_with(b"\r\n\r\n"));
-            let head = "HTTP/1.1 101 Switching Protocols";
-            let answer = format!("{head}\r\nSec-WebSocket-Accept: {KEY_ANSWER}\r\n\r\n");
-            self.say(&[answer.as_bytes(), &text_frame(first)].concat()).unwrap();
+            let offer = offered(&request[..count]).unwrap();
+            let chosen = offer.map(|offer| format!("\r\nSec-WebSocket-Protocol: {offer}"));
+            let head = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept";
+            let answer = format!("{head}: {KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default());
+            let first = if first.is_empty() { Vec::new() } else { text_frame(first) };
+            self.say(&[answer.as_bytes(), &first].concat()).unwrap();
             String::from_utf8(request[..count].to_vec()).unwrap()
         }
     }
@@ -334,6 +256,12 @@ mod tests {
         text_frame(&format!(r#"{event}"@{sequence:010}:{:019}xx"}}"#, now_ns()))
     }
 
+    fn m2_publication(sequence: u64) -> Vec<u8> {
+        let document = r#"{"userId":null,"resource":{"type":"kvStore","id":"a"},"data":{"t":"#;
+        let version = r#""version":"2024-01-30T15:50:35.742Z""#;
+        text_frame(&format!(r#"{document}"@{sequence:010}:{:019}"}},{version}}}"#, now_ns()))
+    }
+
     #[test]
     fn a_client_comes_to_listen_and_counts_what_it_hears() {
         let mut pair = Pair::insforge(Some("a"));
@@ -348,7 +276,7 @@ mod tests {
         assert!(pair.client.is_ready() && pair.heard.received == 1);
         let other = text_frame(r#"42["presence:join",{}]"#);
         pair.say(&[&cut[9..], &cut[..], &other].concat()).unwrap();
-        assert!(pair.client.carry.is_empty());
+        assert!(pair.client.connection.carried() == 0);
         assert_eq!((pair.heard.received, pair.heard.other_events), (2, 1));
         assert_eq!(pair.heard.latency.len(), 2, "a repeat is not timed");
         assert_eq!(pair.heard.frames.median(), Some(cut.len()));
@@ -370,12 +298,36 @@ mod tests {
         assert!(pair.client.is_ready() && pair.heard.received == 1);
         let gap = r#"{"type":"subscription_error","topic":"Qm3","error":{"code":"GAP"}}"#;
         pair.say(&[&cut[90..], &cut[..], &text_frame(gap)].concat()).unwrap();
-        assert!(pair.client.carry.is_empty());
+        assert!(pair.client.connection.carried() == 0);
         assert_eq!((pair.heard.received, pair.heard.latency.len()), (2, 2));
         assert_eq!(pair.heard.frames.median(), Some(cut.len()));
         assert_eq!(pair.heard.errors, (Some(gap.to_owned()), 1));
         pair.say(&[0x89, 2, b'h', b'b']).unwrap();
         assert_eq!((pair.hear().as_str(), pair.heard.pings), ("hb", 1));
+    }
+
+    #[test]
+    fn a_client_of_m2_hears_the_state_first_and_then_what_becomes_of_it() {
+        let warning = r#"{"warning":"resource_not_found","message":"m"}"#;
+        let earlier_run = m2_publication(77);
+        for state in [text_frame(warning), earlier_run] {
+            let mut pair = Pair::new(Api::M2, "e.y.J", Some("a"));
+            let request = pair.upgrade("");
+            assert!(request.contains("\r\nauthorization: Bearer e.y.J\r\n"));
+            assert_eq!(pair.hear(), M2_SUBSCRIBE);
+            assert!(!pair.client.is_ready());
+            pair.say(&state).unwrap();
+            assert!(pair.client.is_ready() && pair.heard.received == 0);
+            pair.say(&[m2_publication(0), m2_publication(1)].concat()).unwrap();
+            assert_eq!((pair.heard.received, pair.heard.latency.len()), (2, 2));
+        }
+        let mut refused = Pair::new(Api::M2, "e.y.J", Some("a"));
+        refused.upgrade("");
+        let error = refused.say(&text_frame(r#"{"error":"Overloaded"}"#)).unwrap_err();
+        assert!(error.to_string().contains("Overloaded"));
+        let mut silent = Pair::new(Api::M2, "e.y.J", None);
+        silent.upgrade("");
+        assert!(silent.client.is_ready());
     }
 
     #[test]

@@ -36,10 +36,8 @@ pub(crate) struct Heard {
 impl Heard {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        let latency = Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, 3)
-            .expect("these bounds are constants that the histogram accepts");
         Self {
-            latency,
+            latency: histogram(),
             received: 0,
             frames: FrameLengths::default(),
             pings: 0,
@@ -96,14 +94,26 @@ impl Heard {
         self.errors.0.get_or_insert_with(|| String::from_utf8_lossy(complaint).into_owned());
     }
 
-    /// The mask of the next frame.
-    pub(crate) fn next_mask(&mut self) -> [u8; 4] {
+    /// Puts together the next frame that a client sends.
+    pub(crate) fn write(&mut self, payload: &[u8], write: fn(&mut Vec<u8>, &[u8], [u8; 4])) {
+        let mask = self.next_mask();
+        self.frame.clear();
+        write(&mut self.frame, payload, mask);
+    }
+
+    fn next_mask(&mut self) -> [u8; 4] {
         // Xorshift: no secrecy is needed, only bytes that a server cannot skip unmasking.
         self.mask ^= self.mask << 13;
         self.mask ^= self.mask >> 17;
         self.mask ^= self.mask << 5;
         self.mask.to_ne_bytes()
     }
+}
+
+/// For latencies.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, 3)
+        .expect("these bounds are constants that the histogram accepts")
 }
 
 /// What the clients of one process heard, for another to add up.

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::target::Target;
 
@@ -31,16 +32,11 @@ impl Response {
     }
 }
 
-/// A request head, complete with its blank line. `credential` is a header, and `body_bytes` the
-/// length of what follows.
-pub(crate) fn post_head(
-    target: &Target,
-    path: &str,
-    credential: &str,
-    body_bytes: usize,
-) -> String {
+/// A request head, complete with its blank line. `call` is a method and a path, `headers` are one
+/// or more lines, and `body_bytes` is the length of what follows.
+pub(crate) fn head(target: &Target, call: &str, headers: &str, body_bytes: usize) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: {}\r\n{credential}\r\n\
+        "{call} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n\
          Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n",
         target.authority
     )
@@ -62,14 +58,75 @@ pub(crate) fn ask(target: &Target, request: &str) -> Result<Response> {
     }
 }
 
+/// A connection for requests that do not wait for the answers to earlier ones.
+pub(crate) struct Pipe {
+    stream: TcpStream,
+    /// Requests, or the rest of one, that the socket has not taken yet.
+    outbox: Vec<u8>,
+    inbox: Inbox,
+}
+
+impl Pipe {
+    /// A new one.
+    pub(crate) fn connect(target: &Target) -> Result<Self> {
+        let stream = TcpStream::connect(target.address).context("cannot connect to publish")?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, outbox: Vec::new(), inbox: Inbox::default() })
+    }
+
+    /// Adds a request, or a part of one, to what is sent next.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.outbox.extend_from_slice(bytes);
+    }
+
+    /// Sends what the socket takes and reads what is there; false when the connection is gone.
+    /// Answers that came before that can still be taken.
+    pub(crate) fn exchange(&mut self) -> Result<bool> {
+        while !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(count) => drop(self.outbox.drain(..count)),
+                Err(error) if no_news(&error)? => break,
+                Err(_) => return Ok(false),
+            }
+        }
+        self.inbox.fill(&mut self.stream).or_else(|error| match error.downcast_ref() {
+            Some(cause) => no_news(cause),
+            None => Err(error),
+        })
+    }
+
+    /// The next answer, once it is whole.
+    pub(crate) fn take(&mut self) -> Result<Option<Response>> {
+        self.inbox.take()
+    }
+
+    /// What it waits for.
+    pub(crate) fn poll(&self) -> PollFd<'_> {
+        let mut interest = PollFlags::IN;
+        interest.set(PollFlags::OUT, !self.outbox.is_empty());
+        PollFd::new(&self.stream, interest)
+    }
+}
+
+/// Sorts the error of a non-blocking call: true when it only means "later", false when the
+/// connection is gone.
+fn no_news(error: &std::io::Error) -> Result<bool> {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(true),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Ok(false),
+        kind => bail!("the publishing connection failed: {kind}"),
+    }
+}
+
 /// Bytes that were read and do not make a whole response yet.
 #[derive(Default)]
-pub(crate) struct Inbox(Vec<u8>);
+struct Inbox(Vec<u8>);
 
 impl Inbox {
     /// Reads once. False at the end of the stream; a non-blocking stream with nothing to read is
     /// no end.
-    pub(crate) fn fill(&mut self, stream: &mut TcpStream) -> Result<bool> {
+    fn fill(&mut self, stream: &mut TcpStream) -> Result<bool> {
         let mut scratch = [0; 16 * 1024];
         match stream.read(&mut scratch) {
             Ok(count) => {
@@ -82,7 +139,7 @@ impl Inbox {
     }
 
     /// The next response, once it is whole.
-    pub(crate) fn take(&mut self) -> Result<Option<Response>> {
+    fn take(&mut self) -> Result<Option<Response>> {
         let parsed = read_response(&self.0)?;
         let Some((response, used)) = parsed else {
             ensure!(self.0.len() <= RESPONSE_BYTES_MAX, "a response of more than 4 MiB");
@@ -155,8 +212,25 @@ fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use serde_json::Value;
+
     use super::*;
+
+    /// Reads one request: its head, and its body.
+    pub(crate) fn read_whole_request(stream: &mut BufReader<TcpStream>) -> (String, Value) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(stream.read_line(&mut head).unwrap() > 0, "cut off: {head}");
+        }
+        let length = head.split("\r\nContent-Length: ").nth(1).unwrap();
+        let length = length.split("\r\n").next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        (head, serde_json::from_slice(&body).unwrap())
+    }
 
     fn inbox(bytes: &[u8]) -> Inbox {
         Inbox(bytes.to_vec())

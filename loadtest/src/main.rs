@@ -5,8 +5,10 @@ mod api;
 mod args;
 mod client;
 mod clock;
+mod connection;
 mod crowd;
 mod descriptors;
+mod documents;
 mod floor;
 mod heard;
 mod helper;
@@ -31,7 +33,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::args::{Arguments, CrowdArguments, Scenario};
+use crate::args::{Arguments, Scenario};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -40,26 +42,31 @@ fn main() -> ExitCode {
     conclude(match &arguments.scenario {
         Scenario::Fanout(arguments) => scenario::fanout::run(arguments),
         Scenario::Floor(arguments) => {
-            ensure_floor_holds(&arguments.crowd);
+            ensure_one_process_holds(arguments.crowd.subscribers);
             scenario::floor::run(arguments)
         }
         Scenario::Compare(arguments) => {
-            ensure_floor_holds(&arguments.crowd);
+            ensure_one_process_holds(arguments.crowd.subscribers);
             scenario::compare::run(arguments)
         }
         Scenario::Idle(arguments) => scenario::idle::run(arguments),
+        Scenario::Documents(arguments) => {
+            ensure_one_process_holds(arguments.descriptors());
+            scenario::documents::run(arguments)
+        }
         Scenario::Clients => crowd::serve().map(nothing_wrong),
         Scenario::FloorServer => floor::serve().map(nothing_wrong),
     })
 }
 
-/// Clients may be spread over processes, but the floor is one.
-fn ensure_floor_holds(crowd: &CrowdArguments) {
-    let (clients, fits) = (crowd.subscribers, descriptors::available());
-    if clients > fits {
+/// Clients of other scenarios may be spread over processes, but the floor is one, and so are those
+/// who watch documents.
+fn ensure_one_process_holds(connections: usize) {
+    let fits = descriptors::available();
+    if connections > fits {
         let message = format!(
-            "the floor cannot hold {clients} clients: a process may open {fits} connections \
-             (ulimit -Hn, less {} for other descriptors)",
+            "{connections} connections are too many: one process has to hold them, which may open \
+             {fits} (ulimit -Hn, less {} for other descriptors)",
             descriptors::SPARE
         );
         Arguments::command().error(ErrorKind::ValueValidation, message).exit();

@@ -5,19 +5,17 @@
 //! order of their numbers. A publication that goes out late keeps its due time in its stamp: a
 //! stall of the server shows in the latencies instead of thinning out the load.
 
-use std::io::{ErrorKind, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::poll;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Access, Api};
 use crate::clock::{nanos, now_ns, timespec};
-use crate::http::{Inbox, Response};
+use crate::http::{Pipe, Response};
 use crate::stamp::{Stamp, Template};
 use crate::tally::Outcome;
 use crate::target::Target;
@@ -75,7 +73,8 @@ pub(crate) fn publish(plan: &Plan, start_ns: u64, stop: &AtomicBool) -> Result<P
     loop {
         ensure!(!stop.load(Ordering::Relaxed), "nobody is left to publish to");
         line.send_due();
-        let alive = line.flush()? && line.collect()?;
+        let alive = line.pipe.exchange()?;
+        line.collect()?;
         if !alive {
             line.reconnect()?;
         }
@@ -90,10 +89,7 @@ struct Line<'a> {
     plan: &'a Plan,
     start_ns: u64,
     template: Template,
-    stream: TcpStream,
-    /// Requests, or the rest of one, that the socket has not taken yet.
-    outbox: Vec<u8>,
-    inbox: Inbox,
+    pipe: Pipe,
     /// The next publication to send. Answers come in order, so those between the number of
     /// outcomes and this one are unanswered.
     next: u64,
@@ -110,9 +106,7 @@ impl<'a> Line<'a> {
             plan,
             start_ns,
             template: plan.access.request(&plan.target, &plan.schedule)?,
-            stream: connect(&plan.target)?,
-            outbox: Vec::new(),
-            inbox: Inbox::default(),
+            pipe: Pipe::connect(&plan.target)?,
             next: 0,
             outcomes: Vec::with_capacity(capacity),
             late_ns_max: 0,
@@ -140,46 +134,26 @@ impl<'a> Line<'a> {
             }
             self.late_ns_max = self.late_ns_max.max(now_ns - due_ns);
             let stamp = Stamp { sequence: self.next, due_ns };
-            self.outbox.extend_from_slice(self.template.stamped(stamp));
+            self.pipe.send(self.template.stamped(stamp));
             self.next += 1;
         }
     }
 
-    /// Writes what the socket takes; false when the connection is gone.
-    fn flush(&mut self) -> Result<bool> {
-        while !self.outbox.is_empty() {
-            match self.stream.write(&self.outbox) {
-                Ok(count) => drop(self.outbox.drain(..count)),
-                Err(error) => return no_news(&error),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Takes the answers that are there; false when the connection is gone.
-    fn collect(&mut self) -> Result<bool> {
-        let alive = match self.inbox.fill(&mut self.stream) {
-            Ok(alive) => alive,
-            Err(error) => match error.downcast_ref::<std::io::Error>() {
-                Some(cause) => no_news(cause)?,
-                None => return Err(error),
-            },
-        };
-        while let Some(response) = self.inbox.take()? {
+    /// Takes the answers that are there.
+    fn collect(&mut self) -> Result<()> {
+        while let Some(response) = self.pipe.take()? {
             let outcome = judge(self.plan.access.api, &response, self.outcomes.len())?;
             self.outcomes.push(outcome);
             self.heard_ns = now_ns();
         }
-        Ok(alive)
+        Ok(())
     }
 
     /// The answers under way are lost with the connection; the run goes on with a new one.
     fn reconnect(&mut self) -> Result<()> {
         let answered = self.outcomes.len() + usize::try_from(self.unanswered())?;
         self.outcomes.resize(answered, Outcome::Unanswered);
-        self.outbox.clear();
-        self.inbox = Inbox::default();
-        self.stream = connect(&self.plan.target)?;
+        self.pipe = Pipe::connect(&self.plan.target)?;
         Ok(())
     }
 
@@ -195,30 +169,11 @@ impl<'a> Line<'a> {
             let due_ns = self.plan.schedule.due_ns(self.start_ns, self.next);
             timeout = timeout.min(Duration::from_nanos(due_ns.saturating_sub(now_ns)));
         }
-        let mut interest = PollFlags::IN;
-        interest.set(PollFlags::OUT, !self.outbox.is_empty());
-        let mut fds = [PollFd::new(&self.stream, interest)];
+        let mut fds = [self.pipe.poll()];
         match poll(&mut fds, Some(&timespec(timeout))) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error).context("poll failed"),
         }
-    }
-}
-
-fn connect(target: &Target) -> Result<TcpStream> {
-    let stream = TcpStream::connect(target.address).context("cannot connect to publish")?;
-    stream.set_nodelay(true)?;
-    stream.set_nonblocking(true)?;
-    Ok(stream)
-}
-
-/// Sorts the error of a non-blocking call: true when it only means "later", false when the
-/// connection is gone.
-fn no_news(error: &std::io::Error) -> Result<bool> {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(true),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Ok(false),
-        kind => bail!("the publishing connection failed: {kind}"),
     }
 }
 
@@ -235,13 +190,14 @@ fn judge(api: Api, response: &Response, sequence: usize) -> Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read};
-    use std::net::TcpListener;
+    use std::io::{BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     use serde_json::Value;
 
     use super::*;
+    use crate::http::tests::read_whole_request;
 
     fn plan(listener: &TcpListener, publications: u64) -> Plan {
         Plan {
@@ -260,19 +216,6 @@ mod tests {
 
     fn access(api: Api, publisher: &str) -> Access {
         Access { publisher: Some(publisher.to_owned()), ..Access::anonymous(api) }
-    }
-
-    /// Reads one request: its head, and its body.
-    fn read_whole_request(stream: &mut BufReader<TcpStream>) -> (String, Value) {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(stream.read_line(&mut head).unwrap() > 0, "cut off: {head}");
-        }
-        let length = head.split("\r\nContent-Length: ").nth(1).unwrap();
-        let length = length.split("\r\n").next().unwrap().parse().unwrap();
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
-        (head, serde_json::from_slice(&body).unwrap())
     }
 
     /// Reads one request and returns the sequence number of its stamp.

@@ -28,6 +28,11 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// The one that a member's value begins with.
+    pub(crate) fn of(value: &str) -> Option<Self> {
+        Self::read(value.as_bytes().strip_prefix(SIGN.as_bytes())?.get(..DIGITS_BYTES)?)
+    }
+
     fn write(self, digits: &mut [u8]) {
         write_digits(&mut digits[..SEQUENCE_DIGITS], self.sequence);
         write_digits(&mut digits[SEQUENCE_DIGITS + 1..], self.due_ns);
@@ -75,6 +80,11 @@ impl Template {
         Self { text: text.into_bytes(), digits_at: head.len() }
     }
 
+    /// The text with the stamp that it has now.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The text with this stamp in it.
     pub(crate) fn stamped(&mut self, stamp: Stamp) -> &[u8] {
         stamp.write(&mut self.text[self.digits_at..self.digits_at + DIGITS_BYTES]);
@@ -113,6 +123,8 @@ mod tests {
             let again = Stamp { sequence: 9_999_999_999, due_ns: 7 };
             assert_eq!(Reader::new().find(template.stamped(again)), Some(again));
         }
+        assert_eq!(Stamp::of("@0001234567:0000000098765432101xx"), Some(stamp));
+        assert_eq!(Stamp::of("0001234567:0000000098765432101"), None);
     }
 
     #[test]

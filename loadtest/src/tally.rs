@@ -101,6 +101,8 @@ pub(crate) struct Deliveries {
     pub(crate) received: u64,
     /// Accepted publications that never arrived.
     pub(crate) lost: u64,
+    /// Those in whose place a later one arrived, where only the newest state counts.
+    pub(crate) conflated: u64,
     /// Arrivals after the first of the same publication.
     pub(crate) duplicated: u64,
     /// Publications that arrived after a later one.
@@ -110,18 +112,23 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Adds one subscriber's.
-    pub(crate) fn add(&mut self, tally: &Tally, outcomes: &Outcomes) {
+    /// Adds one subscriber's. Where publications are `states`, one may stand for those before it,
+    /// but none for the last.
+    pub(crate) fn add(&mut self, tally: &Tally, outcomes: &Outcomes, states: bool) {
         let end = outcomes.sent();
         let tail = tally.next.min(end)..end;
-        let (mut lost, mut rightly_missing) = (0, 0);
-        for hole in tally.missing.iter().chain([&tail]) {
-            lost += within(&outcomes.accepted_before, hole);
-            rightly_missing += within(&outcomes.refused_before, hole);
-        }
+        let missing = |counted_before: &[u64]| {
+            let holes: u64 = tally.missing.iter().map(|hole| within(counted_before, hole)).sum();
+            (holes, within(counted_before, &tail))
+        };
+        let (in_holes, at_end) = missing(&outcomes.accepted_before);
+        let (conflated, lost) = if states { (in_holes, at_end) } else { (0, in_holes + at_end) };
+        let (refused_in_holes, refused_at_end) = missing(&outcomes.refused_before);
+        let rightly_missing = refused_in_holes + refused_at_end;
         self.expected += outcomes.accepted();
-        self.received += outcomes.accepted() - lost;
+        self.received += outcomes.accepted() - in_holes - at_end;
         self.lost += lost;
+        self.conflated += conflated;
         self.duplicated += tally.duplicated;
         self.reordered += tally.reordered;
         self.despite_refusal += outcomes.refused() - rightly_missing;
@@ -150,8 +157,15 @@ mod tests {
 
     fn judged(sequences: &[u64], outcomes: &[Outcome]) -> Deliveries {
         let mut deliveries = Deliveries::default();
-        deliveries.add(&seen(sequences), &Outcomes::new(outcomes));
+        deliveries.add(&seen(sequences), &Outcomes::new(outcomes), false);
         deliveries
+    }
+
+    #[test]
+    fn a_state_stands_for_those_before_it() {
+        let mut deliveries = Deliveries::default();
+        deliveries.add(&seen(&[1, 2, 5]), &Outcomes::new(&[Outcome::Accepted; 7]), true);
+        assert_eq!((deliveries.received, deliveries.conflated, deliveries.lost), (3, 3, 1));
     }
 
     #[test]
@@ -208,7 +222,7 @@ mod tests {
                 assert_eq!(tally.note(sequence), first);
             }
             let mut deliveries = Deliveries::default();
-            deliveries.add(&tally, &Outcomes::new(&[Outcome::Accepted; 32]));
+            deliveries.add(&tally, &Outcomes::new(&[Outcome::Accepted; 32]), false);
             let received = plain.iter().filter(|count| **count > 0).count() as u64;
             assert_eq!(deliveries.received, received);
             assert_eq!(deliveries.duplicated, 40 - received);

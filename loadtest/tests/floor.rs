@@ -97,6 +97,14 @@ fn clients_of_forge_get_everything_too() {
 }
 
 #[test]
+fn clients_of_m2_get_everything_too() {
+    let result = result(&floor(&["--api", "m2", "--payload-bytes", "300"]).output().unwrap());
+    assert_all_arrived(&result);
+    assert_eq!(result["api"], "m2");
+    assert_eq!(result["frame_bytes"], 4 + 104 + 300);
+}
+
+#[test]
 fn clients_that_read_slowly_get_everything_in_the_end() {
     // 24 MB for each, which is more than the buffers of a connection take.
     let mut command = Command::new(BINARY);

@@ -10,7 +10,7 @@ use crate::api::m2::{self as api, Named, Route};
 use crate::api::messages::durability;
 use crate::api::{ApiError, Reply};
 use crate::auth::m2::M2Error;
-use crate::message::{DocumentWrite, Durability, Party, Scope};
+use crate::message::{DocumentKey, DocumentWrite, Durability, Party, Scope};
 use crate::protocol::m2::handshake::{self, Said};
 use crate::protocol::m2::{document, title};
 use crate::router::{AnswerBody, DocumentOutcome, Purpose, Wish, Write};
@@ -83,7 +83,7 @@ async fn call(
         }
         Route::Write(resource) => {
             let scope = writer(acceptor, request)?;
-            let write = resource.write(&scope, body, now)?;
+            let write = resource.write(&scope, (query, body), now)?;
             self::write(acceptor, &resource, write, query).await
         }
         Route::Delete(resource) => {
@@ -92,19 +92,42 @@ async fn call(
             self::write(acceptor, &resource, write, query).await
         }
         Route::Look(resource) => {
-            let scope = writer(acceptor, request)?;
-            let key = resource.look(&scope, query)?;
+            let key = look(acceptor, request, &resource)?;
             let answer = acceptor.wish(|from, ticket| Wish::Look(from, ticket, key)).await?;
             reply(acceptor, &resource, answer)
         }
     }
 }
 
+/// What a caller says of itself in headers.
+fn said(acceptor: &Acceptor, request: &Request) -> Result<Said, ApiError> {
+    let said = handshake::of_call(request, acceptor.hub.m2.require_project);
+    said.map_err(|error| ApiError::invalid_input(error.to_string()))
+}
+
+/// The document that somebody looks at: any, who may write it; else what that reader would hear of.
+fn look(acceptor: &Acceptor, request: &Request, resource: &Named) -> Result<DocumentKey, ApiError> {
+    let Said { scope, authorization, api_key, .. } = said(acceptor, request)?;
+    let now_s = acceptor.hub.clock.wall() / 1_000;
+    let auth = &mut acceptor.auth.borrow_mut().m2;
+    let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());
+    let query = request.query.as_deref();
+    if auth.writer(authorization, api_key, &scope.organization, now_s).is_ok() {
+        return resource.look(&scope, query, None);
+    }
+    let reader = auth.reader(authorization, api_key, &scope.organization, now_s);
+    let user = reader.map_err(|error| refusal(&error))?.user;
+    let key = resource.look(&scope, query, user.as_deref())?;
+    if key.audience.is_some() && key.audience != user {
+        let message = "this credential reads no other user's own documents".to_owned();
+        return Err(ApiError::auth(403, "FORBIDDEN", message, None));
+    }
+    Ok(key)
+}
+
 /// The scope that somebody writes in, who may.
 fn writer(acceptor: &Acceptor, request: &Request) -> Result<Scope, ApiError> {
-    let said = handshake::of_call(request, acceptor.hub.m2.require_project);
-    let Said { scope, authorization, api_key, .. } =
-        said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
+    let Said { scope, authorization, api_key, .. } = said(acceptor, request)?;
     let now_s = acceptor.hub.clock.wall() / 1_000;
     let auth = &mut acceptor.auth.borrow_mut().m2;
     let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());

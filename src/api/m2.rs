@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{self, Read};
 use super::{ApiError, Reply, dates};
-use crate::limits::{M2_HEADER_BYTES_MAX, M2_VERSION_AHEAD_MS_MAX};
+use crate::limits::M2_VERSION_AHEAD_MS_MAX;
 use crate::message::{
     Channel, DocumentKey, DocumentWrite, Durability, Millis, ResourceKind, Scope, iso_millis,
     m2_name_problem, resource_id_problem,
@@ -89,29 +89,27 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
 }
 
 impl Named {
-    /// The write that a body describes: `{userId?, audience?, data, version?}`.
+    /// The write that a body describes: `{userId?, audience?, data, version?}`. The query may say
+    /// how safe it is to be, and nothing else.
     ///
     /// # Errors
-    /// 400 with the issues of all fields.
+    /// 400 with the issues of all fields. A name that is none is one: a document for one user must
+    /// not become everybody's by a misspelt word.
     pub fn write(
         &self,
         scope: &Scope,
-        body: &[u8],
+        (query, body): (Option<&str>, &[u8]),
         now: Millis,
     ) -> Result<DocumentWrite, ApiError> {
-        let [user_id, audience, data, version] =
-            fields::object(body, &["userId", "audience", "data", "version"])?;
-        let read = (
-            optional(user_id, |value| fields::text("userId", value, M2_HEADER_BYTES_MAX)),
-            optional(audience, |value| fields::text("audience", value, M2_HEADER_BYTES_MAX)),
-            fields::required("data", data).and_then(some_data),
-            optional(version, |value| fields::text("version", value, DATE.len())),
-        );
-        let (Ok(user_id), Ok(audience), Ok(data), Ok(version)) = read else {
-            let (user_id, audience, data, version) = read;
-            return Err(fields::refuse([user_id.err(), audience.err(), data.err(), version.err()]));
+        Said::in_query(query, &[DURABILITY])?;
+        let names = [USER_ID, AUDIENCE, "data", VERSION];
+        let [user_id, audience, data, version] = members(body, &names)?;
+        let said = Said::in_body(user_id, audience, version);
+        let data = fields::required("data", data).and_then(some_data);
+        let (Ok(said), Ok(data)) = (&said, &data) else {
+            return Err(fields::refuse([said.err(), data.err()]));
         };
-        self.settle(scope, Said { user_id, audience, version }, Some(data.get()), now)
+        self.settle(scope, said, Some(data.get()), now)
     }
 
     /// The deletion that a body, or a query where there is no body, describes:
@@ -125,23 +123,36 @@ impl Named {
         (query, body): (Option<&str>, &[u8]),
         now: Millis,
     ) -> Result<DocumentWrite, ApiError> {
-        let said = if body.is_empty() { Said::in_query(query) } else { Said::in_body(body)? };
-        self.settle(scope, said, None, now)
+        if body.is_empty() {
+            let said = Said::in_query(query, &[USER_ID, AUDIENCE, VERSION, DURABILITY])?;
+            return self.settle(scope, &said, None, now);
+        }
+        Said::in_query(query, &[DURABILITY])?;
+        let [user_id, audience, version] = members(body, &[USER_ID, AUDIENCE, VERSION])?;
+        let said = Said::in_body(user_id, audience, version);
+        self.settle(scope, &said.map_err(ApiError::invalid_input)?, None, now)
     }
 
-    /// The document that a query describes: `userId` and `audience`.
+    /// The document that a query describes, `userId` and `audience`; of a reader, if it is one, who
+    /// need not name itself.
     ///
     /// # Errors
     /// As [`Named::write`].
-    pub fn look(&self, scope: &Scope, query: Option<&str>) -> Result<DocumentKey, ApiError> {
-        let said = Said { version: None, ..Said::in_query(query) };
-        Ok(self.settle(scope, said, None, 0)?.key)
+    pub fn look(
+        &self,
+        scope: &Scope,
+        query: Option<&str>,
+        reader: Option<&str>,
+    ) -> Result<DocumentKey, ApiError> {
+        let mut said = Said::in_query(query, &[USER_ID, AUDIENCE])?;
+        said.user_id = said.user_id.or(reader.map(Cow::Borrowed));
+        Ok(self.settle(scope, &said, None, 0)?.key)
     }
 
     fn settle(
         &self,
         scope: &Scope,
-        said: Said<'_>,
+        said: &Said<'_>,
         data: Option<&str>,
         now: Millis,
     ) -> Result<DocumentWrite, ApiError> {
@@ -157,6 +168,20 @@ impl Named {
     }
 }
 
+const USER_ID: &str = "userId";
+const AUDIENCE: &str = "audience";
+const VERSION: &str = "version";
+const DURABILITY: &str = "durability";
+
+/// The members of a body, which may have no others.
+fn members<'a, const N: usize>(
+    body: &'a [u8],
+    names: &[&str; N],
+) -> Result<[Option<&'a RawValue>; N], ApiError> {
+    let members = fields::strict_object("", fields::body(body)?, names);
+    members.map_err(ApiError::invalid_input)
+}
+
 /// What a caller says beside the data.
 #[derive(Default)]
 struct Said<'a> {
@@ -166,30 +191,41 @@ struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    fn in_query(query: Option<&'a str>) -> Self {
+    /// Of these names, which are all that a query may have.
+    fn in_query(query: Option<&'a str>, names: &[&str]) -> Result<Self, ApiError> {
         let mut said = Self::default();
-        for (name, value) in query_pairs(query.unwrap_or_default()) {
+        let pairs = query_pairs(query.unwrap_or_default()).filter(|(name, _)| !name.is_empty());
+        for (name, value) in pairs {
+            if !names.contains(&&*name) {
+                let expected = names.join("', '");
+                return Err(ApiError::invalid_input(format!(
+                    "'{name}' is not expected in the query of this call, which may have '{expected}'"
+                )));
+            }
             match &*name {
-                "userId" => said.user_id = Some(value),
-                "audience" => said.audience = Some(value),
-                "version" => said.version = Some(value),
+                USER_ID => said.user_id = Some(value),
+                AUDIENCE => said.audience = Some(value),
+                VERSION => said.version = Some(value),
                 _ => {}
             }
         }
-        said
+        Ok(said)
     }
 
-    fn in_body(body: &'a [u8]) -> Result<Self, ApiError> {
-        let names = ["userId", "audience", "version"];
-        let [user_id, audience, version] = fields::object(body, &names)?;
-        let text =
-            |path, value| optional(value, |value| fields::text(path, value, M2_HEADER_BYTES_MAX));
-        let read = (text("userId", user_id), text("audience", audience), text("version", version));
-        let (Ok(user_id), Ok(audience), Ok(version)) = read else {
-            let (user_id, audience, version) = read;
-            return Err(fields::refuse([user_id.err(), audience.err(), version.err()]));
+    fn in_body(
+        user_id: Option<&'a RawValue>,
+        audience: Option<&'a RawValue>,
+        version: Option<&'a RawValue>,
+    ) -> Read<Self> {
+        let text = |path: &str, value: Option<&'a RawValue>| {
+            let value = value.filter(|value| !fields::is_null(value));
+            value.map(|value| fields::text(path, value, usize::MAX)).transpose()
         };
-        Ok(Self { user_id, audience, version })
+        Ok(Self {
+            user_id: text(USER_ID, user_id)?,
+            audience: text(AUDIENCE, audience)?,
+            version: text(VERSION, version)?,
+        })
     }
 
     fn user(&self) -> Read<Option<&str>> {
@@ -214,16 +250,19 @@ impl<'a> Said<'a> {
                 return Err("audience: Invalid enum value. Expected 'shared' | 'user'".to_owned());
             }
         };
-        match self.user()? {
-            None if is_personal => Err("userId: Required, as it is about a user's own".to_owned()),
-            _ => Ok(is_personal),
+        let names_nobody = self.user_id.as_deref().unwrap_or_default().is_empty();
+        if is_personal && names_nobody {
+            return Err("userId: Required, as it is about a user's own document".to_owned());
         }
+        Ok(is_personal)
     }
 
     fn version(&self, now: Millis) -> Read<Option<Millis>> {
         let Some(text) = self.version.as_deref() else { return Ok(None) };
         let version = dates::millis(text).filter(|version| iso_millis(*version) == text);
-        let version = version.ok_or_else(|| format!("version: Expected a date like {DATE}"))?;
+        let version = version.ok_or_else(|| {
+            format!("version: Expected a date in UTC with milliseconds, like {DATE}")
+        })?;
         if version > now.saturating_add(M2_VERSION_AHEAD_MS_MAX) {
             return Err("version: It is more than 24 hours ahead of the node's clock".to_owned());
         }
@@ -233,20 +272,12 @@ impl<'a> Said<'a> {
 
 const _: () = assert!(M2_VERSION_AHEAD_MS_MAX == 24 * 3_600_000, "the message names the bound");
 
-/// A field that may be absent or null.
-fn optional<'a, T>(
-    field: Option<&'a RawValue>,
-    read: impl FnOnce(&'a RawValue) -> Read<T>,
-) -> Read<Option<T>> {
-    field.filter(|value| value.get() != "null").map(read).transpose()
-}
-
 /// `null` is how subscribers are told that a document was deleted.
 fn some_data(value: &RawValue) -> Read<&RawValue> {
-    match value.get() {
-        "null" => Err("data: Expected a value; to remove the document, use DELETE".to_owned()),
-        _ => Ok(value),
+    if fields::is_null(value) {
+        return Err("data: Expected a value; to remove the document, use DELETE".to_owned());
     }
+    Ok(value)
 }
 
 impl Reply {
@@ -322,7 +353,7 @@ mod tests {
 
     fn written(id: &str, body: &str) -> Result<DocumentWrite, String> {
         let kind = ResourceKind::Collection;
-        let write = named(kind, id).write(&scope(), body.as_bytes(), NOW);
+        let write = named(kind, id).write(&scope(), (None, body.as_bytes()), NOW);
         write.map_err(|error| error.to_string())
     }
 
@@ -395,11 +426,12 @@ mod tests {
             ("public", r#"{"data":1,"audience":"user"}"#, "userId: Required"),
             ("private", r#"{"data":1}"#, "userId: Required"),
             ("private", r#"{"data":1,"audience":"shared"}"#, "audience: collection/private"),
-            ("public", r#"{"data":1,"version":"2026-04-25"}"#, "version: Expected a date like"),
+            ("public", r#"{"data":1,"version":"2026-04-25"}"#, "version: Expected a date in UTC"),
             ("public", r#"{"data":1,"version":"2026-04-25T17:00:00.1Z"}"#, "version: Expected"),
             ("public", r#"{"data":1,"version":"2026-04-26T17:00:00.124Z"}"#, "version: It is more"),
             ("public", "[1]", "Expected object"),
-            ("public", "", "data: Required"),
+            ("public", "", "Required"),
+            ("public", r#"{"data":1,"audiance":"user"}"#, "Unrecognized key(s) in object: 'audi"),
         ];
         for (id, body, expected) in table {
             let problem = written(id, body).unwrap_err();
@@ -416,8 +448,29 @@ mod tests {
         assert_eq!(public.delete(&scope(), (None, body), NOW).unwrap(), from_query);
         assert_eq!(from_query.key.audience.as_deref(), Some("u v"));
         assert_eq!((from_query.data, from_query.version), (None, Some(NOW)));
-        assert_eq!(public.look(&scope(), query).unwrap(), from_query.key);
-        assert!(public.look(&scope(), Some("audience=user")).is_err());
+        let look = |query, reader| public.look(&scope(), Some(query), reader);
+        let own = look("userId=u%20v&audience=user", None).unwrap();
+        assert_eq!(own, from_query.key);
+        assert_eq!(look("audience=user", Some("u v")).unwrap(), own, "a reader is itself");
+        assert!(look("audience=user", None).is_err());
+        assert_eq!(look("", Some("u v")).unwrap().audience, None);
+    }
+
+    #[test]
+    fn what_is_said_in_the_wrong_place_or_misspelt_is_refused() {
+        let public = named(ResourceKind::Collection, "public");
+        let data = br#"{"data":1}"#;
+        let write = |query| public.write(&scope(), (Some(query), data), NOW);
+        assert!(write("durability=synced&").is_ok());
+        for query in ["userId=u", "audience=user", "version=x", "durabilty=synced"] {
+            let error = write(query).unwrap_err().to_string();
+            assert!(error.contains("is not expected in the query of this call"), "{error}");
+        }
+        let delete = |query, body| public.delete(&scope(), (Some(query), body), NOW);
+        assert!(delete("userId=u&durability=stored", b"").is_ok());
+        assert!(delete("userId=u", br#"{"userId":"v"}"#).is_err());
+        assert!(delete("", br#"{"userid":"v"}"#).is_err());
+        assert!(public.look(&scope(), Some("audiance=user"), None).is_err());
     }
 
     #[test]

@@ -671,9 +671,9 @@ impl Form {
         match self {
             Self::Key(prefix) => format!("`{prefix}` and {KEY_DIGITS} hexadecimal digits"),
             Self::JwtSecret => format!("a text of at least {JWT_SECRET_BYTES_MIN} bytes"),
-            Self::Word => format!(
-                "at least {M2_API_KEY_BYTES_MIN} letters, digits and signs of ASCII without blanks"
-            ),
+            Self::Word => {
+                format!("at least {M2_API_KEY_BYTES_MIN} printable ASCII characters without blanks")
+            }
         }
     }
 }

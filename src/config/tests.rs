@@ -243,7 +243,7 @@ fn numbers_out_of_bounds_are_explained() {
 #[test]
 fn values_of_the_wrong_form_are_explained() {
     let listen = "must be an IP address and port, such as `127.0.0.1:7130`, not";
-    let readers = "f.toml:2: `m2.api_key` must be at least 32 letters, digits and signs of ASCII \
+    let readers = "f.toml:2: `m2.api_key` must be at least 32 printable ASCII characters \
                    without blanks";
     assert_explained(&[
         ("listen = 'localhost:7130'", format!("f.toml:1: `listen` {listen} \"localhost:7130\"")),

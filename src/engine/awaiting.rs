@@ -13,8 +13,17 @@ use crate::message::{Channel, ConnId, Content, Current, Found, Load, Millis, Pub
 /// Those of one worker.
 #[derive(Debug, Default)]
 pub struct Awaiting {
-    resources: HashMap<Channel, Vec<Waiter>>,
+    /// In the order in which the store is asked, and so answers.
+    resources: HashMap<Channel, Vec<Place>>,
     len: usize,
+}
+
+/// The place of a subscriber that waits. It outlives the subscription: the answer that comes for it
+/// is to another question than that of who subscribes anew.
+#[derive(Debug)]
+struct Place {
+    connection: ConnId,
+    waiter: Option<Waiter>,
 }
 
 /// A subscriber that waits.
@@ -64,15 +73,16 @@ pub enum Answer {
 impl Awaiting {
     /// Somebody waits from here on.
     pub fn begin(&mut self, resource: Channel, waiter: Waiter) {
-        self.resources.entry(resource).or_default().push(waiter);
+        let place = Place { connection: waiter.connection, waiter: Some(waiter) };
+        self.resources.entry(resource).or_default().push(place);
         self.len += 1;
     }
 
     /// A document was published and sent to everybody who is subscribed and may know of it.
     pub fn published(&mut self, publication: &Publication) {
         let Content::Document { audience, version, .. } = &publication.content else { return };
-        let Some(waiters) = self.resources.get_mut(&publication.channel) else { return };
-        for waiter in waiters {
+        let Some(places) = self.resources.get_mut(&publication.channel) else { return };
+        for waiter in places.iter_mut().filter_map(|place| place.waiter.as_mut()) {
             match audience {
                 None => waiter.sent.shared = waiter.sent.shared.max(Some(*version)),
                 Some(user) if waiter.user.as_ref() == Some(user) => {
@@ -85,25 +95,23 @@ impl Awaiting {
 
     /// A subscription ended: nobody waits for it.
     pub fn end(&mut self, resource: &Channel, connection: ConnId) {
-        let Some(waiters) = self.resources.get_mut(resource) else { return };
-        let before = waiters.len();
-        waiters.retain(|waiter| waiter.connection != connection);
-        self.len -= before - waiters.len();
-        if waiters.is_empty() {
-            self.resources.remove(resource);
+        let Some(places) = self.resources.get_mut(resource) else { return };
+        for place in places.iter_mut().filter(|place| place.connection == connection) {
+            self.len -= usize::from(place.waiter.take().is_some());
         }
     }
 
-    /// Takes out the one of this connection that has waited for longest.
+    /// Whom the oldest answer is for that is still to come for this connection; none, where its
+    /// subscription has ended. To be called once for each waiter, in the order of their questions.
     pub fn take(&mut self, resource: &Channel, connection: ConnId) -> Option<Waiter> {
-        let waiters = self.resources.get_mut(resource)?;
-        let place = waiters.iter().position(|waiter| waiter.connection == connection)?;
-        let waiter = waiters.remove(place);
-        self.len -= 1;
-        if waiters.is_empty() {
+        let places = self.resources.get_mut(resource)?;
+        let at = places.iter().position(|place| place.connection == connection)?;
+        let waiter = places.remove(at).waiter;
+        self.len -= usize::from(waiter.is_some());
+        if places.is_empty() {
             self.resources.remove(resource);
         }
-        Some(waiter)
+        waiter
     }
 
     /// How many wait.
@@ -303,5 +311,18 @@ mod tests {
         assert!(awaiting.take(&resource(), id(1)).is_none());
         assert!(awaiting.take(&resource(), id(2)).is_some());
         assert!(awaiting.is_empty());
+    }
+
+    #[test]
+    fn the_answer_to_an_ended_subscription_is_not_taken_for_that_of_the_next() {
+        let mut awaiting = Awaiting::default();
+        awaiting.begin(resource(), Waiter { shared: false, ..waiter(1, Some("u")) });
+        awaiting.end(&resource(), id(1));
+        awaiting.begin(resource(), waiter(1, Some("u")));
+        awaiting.published(&document(None, 7, true));
+        assert!(awaiting.take(&resource(), id(1)).is_none());
+        let next = awaiting.take(&resource(), id(1)).expect("it waits");
+        assert!(next.shared && next.sent.shared == Some(7));
+        assert!(awaiting.is_empty() && awaiting.resources.is_empty());
     }
 }

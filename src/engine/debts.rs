@@ -43,7 +43,18 @@ impl Debts {
         if let Some(debt) = Debt::of(publication) {
             debts.remove(&debt);
         }
-        if debts.is_empty() {
+        self.tidy();
+    }
+
+    /// A subscription ended: nothing of it is owed any more. Who subscribes anew is told anew.
+    pub fn end(&mut self, resource: &Channel) {
+        let Some(debts) = &mut self.0 else { return };
+        debts.retain(|debt| debt.resource != *resource);
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if self.0.as_ref().is_some_and(|debts| debts.is_empty()) {
             self.0 = None;
         }
     }
@@ -92,6 +103,17 @@ mod tests {
         assert!(debts.is_empty());
         debts.owe(&document("a", None));
         debts.sent(&document("a", None));
+        assert!(debts.is_empty(), "nothing takes no memory");
+    }
+
+    #[test]
+    fn who_unsubscribes_is_owed_nothing() {
+        let mut debts = Debts::default();
+        let all = [document("a", None), document("a", Some("u")), document("b", None)];
+        assert!(all.iter().all(|document| debts.owe(document)));
+        debts.end(&all[0].channel);
+        assert_eq!(debts.0.as_ref().map(|debts| debts.len()), Some(1));
+        debts.end(&all[2].channel);
         assert!(debts.is_empty(), "nothing takes no memory");
     }
 

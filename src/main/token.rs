@@ -49,7 +49,7 @@ enum Kind {
     /// For a user of M2 Realtime
     #[command(after_help = help("TOKEN=$(fanfare token m2 --user alice --organization org-1)"))]
     M2(M2User),
-    /// For who writes documents of M2 Realtime
+    /// For a back end that writes documents of M2 Realtime
     #[command(after_help = help("TOKEN=$(fanfare token m2-writer --organization org-1)"))]
     M2Writer(M2Writer),
 }

@@ -169,6 +169,9 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         tracing::info!(version, %address, driver, workers = config.workers, "serving");
+        if !config.m2.require_auth {
+            tracing::warn!("M2 is open to everybody on this machine (m2.require_auth = false)");
+        }
         started(&Started { address, driver: node.driver.clone(), secrets });
     })
 }

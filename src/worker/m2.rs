@@ -128,6 +128,7 @@ fn refuse(worker: &mut Worker, id: ConnId, fault: Fault) {
         Fault::Overloaded | Fault::Unavailable => &counters.refused_overloaded,
     };
     counter.add(1);
+    tracing::debug!(?fault, "refusing a message of M2");
     worker.send_text(id.slot, &m2::error(fault));
 }
 
@@ -264,6 +265,9 @@ fn send(worker: &mut Worker, id: ConnId, document: &Arc<Publication>) -> usize {
 /// A subscription has ended.
 pub(super) fn deactivated(worker: &mut Worker, id: ConnId, resource: &Channel) {
     worker.m2.awaiting.end(resource, id);
+    if let Some(client) = client(worker, id) {
+        client.debts.end(resource);
+    }
 }
 
 /// Puts a user's own document into the outboxes of its connections here that hear the resource.

@@ -193,7 +193,11 @@ impl Worker {
         flush::reap(self);
         flush::drain(self);
         self.measure(began);
-        has_more || !self.unread.is_empty() || !self.drain.is_idle() || !self.inbox.is_empty()
+        has_more
+            || !self.unread.is_empty()
+            || !self.m2.owed.is_empty()
+            || !self.drain.is_idle()
+            || !self.inbox.is_empty()
     }
 
     fn measure(&mut self, began: Nanos) {

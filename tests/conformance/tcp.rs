@@ -33,7 +33,11 @@ enum Fill {
 
 impl Tcp {
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("the node accepts connections");
+        Self::over(TcpStream::connect(addr).expect("the node accepts connections"))
+    }
+
+    /// Over a connection that was made.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         // A peer that stopped reading must fail the test instead of hanging it.
         stream.set_write_timeout(Some(6 * PATIENCE)).expect("the timeout is not zero");

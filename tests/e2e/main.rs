@@ -25,6 +25,7 @@ mod health;
 mod history;
 mod killed;
 mod m2;
+mod m2_model;
 mod member;
 mod metrics;
 mod options;

@@ -1,6 +1,7 @@
 //! What happens at the bounds: a mailbox that is full, a client that does not read, a worker that
 //! never rests.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -340,10 +341,15 @@ fn hear_to_the_end(socket: &mut Socket) -> Vec<Uuid> {
 
 /// A connection whose client can take little at a time.
 pub(crate) fn narrow(port: u16) -> TcpStream {
-    let stream = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
-    stream.set_recv_buffer_size(RECEIVE_BUFFER).expect("its buffer can be small");
-    stream.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).expect("it is accepted");
-    stream.into()
+    try_narrow(port).expect("it is accepted")
+}
+
+/// The same, if the node is there.
+pub(crate) fn try_narrow(port: u16) -> io::Result<TcpStream> {
+    let stream = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    stream.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    stream.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    Ok(stream.into())
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {

@@ -104,6 +104,7 @@ impl Consumer {
                 let went = Seen::Went(member.presence_id.clone());
                 Frame::Own(number(&publication.channel), went)
             }
+            Content::Document { .. } => unreachable!("documents have a world of their own"),
         })
     }
 

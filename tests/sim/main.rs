@@ -5,6 +5,7 @@
 
 mod boxes;
 mod consumer;
+mod m2;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -4,12 +4,12 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{Api, Packet, Reply, Script, Step, Word};
+use crate::api::{Api, Packet, Reply, Script, Step, Word, header_value};
 use crate::http;
 use crate::publisher::Schedule;
 use crate::stamp::{STAMP_BYTES, Template};
 use crate::target::Target;
-use crate::upgrade;
+use crate::upgrade::Upgrade;
 
 const PATH: &str = "/forge/realtime/v1/ws";
 const SUBPROTOCOL: &str = "forge-realtime.v1";
@@ -48,15 +48,15 @@ pub(super) fn script(
 ) -> Result<Script> {
     let token = context_token.map(|token| header_value(token, "context token")).transpose()?;
     let bearer = token.map(|token| format!("Bearer {token}"));
-    let mut headers = vec![("Sec-WebSocket-Protocol", SUBPROTOCOL)];
-    headers.extend(bearer.iter().map(|bearer| ("Authorization", bearer.as_str())));
+    let headers: Vec<_> = bearer.iter().map(|it| ("Authorization", it.as_str())).collect();
     let subscribe = |channel| json!({ "type": "subscribe", "id": 1, "channel": channel });
     let subscribe = channel.map(|channel| subscribe(channel).to_string());
     let subscribed = channel.map(|_| Step { awaited: Word::Subscribed, answer: None });
     let connected = Step { awaited: Word::Connected, answer: subscribe };
     Ok(Script {
         api: Api::Forge,
-        upgrade: upgrade::request(target, PATH, &headers),
+        upgrade: Upgrade::new(target, PATH, Some(SUBPROTOCOL), &headers),
+        opening: None,
         steps: [connected].into_iter().chain(subscribed).collect(),
     })
 }
@@ -69,7 +69,7 @@ pub(super) fn request(target: &Target, invocation: &str, schedule: &Schedule) ->
     // The quotes of the payload, and the bracket that ends the body.
     let body_bytes = before.len() + schedule.payload_bytes + 3;
     let credential = format!("forge-proxy-authorization: Forge as=app,id={invocation}");
-    let head = http::post_head(target, "/forge/realtime/v1/publish", &credential, body_bytes);
+    let head = http::head(target, "POST /forge/realtime/v1/publish", &credential, body_bytes);
     payload(&format!("{head}{before}"), schedule.payload_bytes, "}")
 }
 
@@ -114,15 +114,6 @@ pub(super) fn reply(text: &[u8]) -> Option<Reply> {
         "last": null,
     });
     Some(Reply { text: subscribed.to_string(), subscribes: true })
-}
-
-/// Neither may a credential end its header, nor may what is wrong with it be shown.
-fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
-    let credential = credential.trim();
-    ensure!(!credential.is_empty(), "the {name} is empty");
-    let fits = credential.bytes().all(|byte| byte.is_ascii_graphic());
-    ensure!(fits, "the {name} holds what a header cannot");
-    Ok(credential)
 }
 
 /// A payload of `payload_bytes` bytes between `before` and `after`: a string, whose quotes are not

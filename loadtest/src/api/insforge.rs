@@ -1,27 +1,19 @@
 //! InsForge Realtime: Socket.IO 5 in Engine.IO 4 for clients, REST for publishers.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use crate::api::payload::payload;
 use crate::api::{Api, Packet, Reply, Script, Step, Word};
 use crate::http;
 use crate::publisher::Schedule;
-use crate::stamp::{STAMP_BYTES, Template};
+use crate::stamp::Template;
 use crate::target::Target;
-use crate::upgrade;
+use crate::upgrade::Upgrade;
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 /// The answer to a heartbeat.
 const PONG_PACKET: &[u8] = b"3";
-
-/// Around the stamp in a payload object, and after its padding.
-const PAYLOAD_HEAD: &str = r#"{"t":""#;
-const PAYLOAD_MIDDLE: &str = r#"","pad":""#;
-const PAYLOAD_TAIL: &str = r#"""#;
-
-/// The smallest payload object that holds a stamp.
-pub(super) const PAYLOAD_BYTES_MIN: usize =
-    PAYLOAD_HEAD.len() + STAMP_BYTES + PAYLOAD_MIDDLE.len() + PAYLOAD_TAIL.len() + 1;
 
 /// The floor's first packet. It sends no heartbeats: clients answer them, but need none.
 pub(super) const GREETING: &str = concat!(
@@ -47,7 +39,8 @@ pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>)
     ];
     Script {
         api: Api::InsForge,
-        upgrade: upgrade::request(target, PATH, &[]),
+        upgrade: Upgrade::new(target, PATH, None, &[]),
+        opening: None,
         steps: steps.into_iter().chain(subscribed).collect(),
     }
 }
@@ -55,7 +48,7 @@ pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>)
 /// Makes the channel's definition, or finds it made.
 pub(super) fn ensure_channel(target: &Target, channel: &str, api_key: &str) -> Result<()> {
     let body = json!({ "pattern": channel, "description": "load test" }).to_string();
-    let head = http::post_head(target, "/api/realtime/channels", &credential(api_key), body.len());
+    let head = http::head(target, "POST /api/realtime/channels", &credential(api_key), body.len());
     let response = http::ask(target, &format!("{head}{body}"))?;
     match response.status {
         200..300 | 409 => Ok(()),
@@ -71,8 +64,8 @@ pub(super) fn request(target: &Target, api_key: &str, schedule: &Schedule) -> Re
         Value::from(schedule.event.as_str())
     );
     let body_bytes = before.len() + schedule.payload_bytes + 1;
-    let path = "/api/realtime/messages";
-    let head = http::post_head(target, path, &credential(api_key), body_bytes);
+    let call = "POST /api/realtime/messages";
+    let head = http::head(target, call, &credential(api_key), body_bytes);
     payload(&format!("{head}{before}"), schedule.payload_bytes, "", "}")
 }
 
@@ -117,17 +110,6 @@ pub(super) fn reply(text: &[u8]) -> Option<Reply> {
 
 fn credential(api_key: &str) -> String {
     format!("Authorization: Bearer {api_key}")
-}
-
-/// A payload object of `payload_bytes` bytes between `before` and `after`. The `members` are added
-/// to the object and come on top of its size.
-fn payload(before: &str, payload_bytes: usize, members: &str, after: &str) -> Result<Template> {
-    let padding = payload_bytes.checked_sub(PAYLOAD_BYTES_MIN);
-    let padding = padding.with_context(|| format!("less than {PAYLOAD_BYTES_MIN} bytes"))?;
-    let padding = "x".repeat(padding);
-    let before = format!("{before}{PAYLOAD_HEAD}");
-    let after = format!("{PAYLOAD_MIDDLE}{padding}{PAYLOAD_TAIL}{members}}}{after}");
-    Ok(Template::new(&before, &after))
 }
 
 /// The JSON array of an acknowledgement's arguments. Only a positive one subscribes.
@@ -196,17 +178,6 @@ mod tests {
             let packet = format!("430{bad}");
             assert_eq!(read(packet.as_bytes()), Packet::Refused(bad.as_bytes()));
         }
-    }
-
-    #[test]
-    fn the_payload_has_the_asked_for_size_and_is_json() {
-        for bytes in [48, 49, 4_096] {
-            let mut template = payload("", bytes, "", "").unwrap();
-            let text = template.stamped(Stamp { sequence: 5, due_ns: 6 });
-            assert_eq!(text.len(), bytes);
-            serde_json::from_slice::<Value>(text).unwrap();
-        }
-        assert!(payload("", 47, "", "").is_err());
     }
 
     #[test]

@@ -2,21 +2,24 @@
 //! says, how what it hears is read, the request of a publication, and what the floor says where it
 //! stands in for a node.
 
+mod base58;
 mod forge;
 mod insforge;
+pub(crate) mod m2;
+mod payload;
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use self::m2::{Caller, Scope};
+pub(crate) use self::payload::PAYLOAD_BYTES_MIN;
 use crate::publisher::Schedule;
 use crate::stamp::Template;
 use crate::target::Target;
-
-/// The smallest payload that holds a stamp in every API.
-pub(crate) const PAYLOAD_BYTES_MIN: usize = insforge::PAYLOAD_BYTES_MIN;
+use crate::upgrade::Upgrade;
 
 /// One of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
@@ -27,6 +30,8 @@ pub(crate) enum Api {
     InsForge,
     /// JSON over WebSocket, and HTTP with an invocation.
     Forge,
+    /// Documents over WebSocket, and HTTP that writes them.
+    M2,
 }
 
 /// How a server is approached: in which API, and with which credentials. They have no `Debug`, so
@@ -35,10 +40,12 @@ pub(crate) enum Api {
 pub(crate) struct Access {
     /// The API.
     pub(crate) api: Api,
-    /// What clients present: a CONNECT payload, or a context token.
+    /// What clients present: a CONNECT payload, a context token, or a JWT or key.
     pub(crate) client: Option<String>,
-    /// What publishers present: an API key, or an invocation.
+    /// What publishers present: an API key, an invocation, or a JWT.
     pub(crate) publisher: Option<String>,
+    /// In M2, where resources are.
+    pub(crate) scope: Scope,
 }
 
 /// What every client says and waits for, in this order.
@@ -46,9 +53,11 @@ pub(crate) struct Access {
 pub(crate) struct Script {
     /// The API.
     pub(crate) api: Api,
-    /// The request for the upgrade.
-    pub(crate) upgrade: String,
-    /// What follows it; a client that has done them all only listens.
+    /// How it comes.
+    pub(crate) upgrade: Upgrade,
+    /// What it says first, where the server says nothing before.
+    pub(crate) opening: Option<String>,
+    /// What follows; a client that has done them all only listens.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -102,7 +111,7 @@ pub(crate) struct Reply {
 impl Access {
     /// Without credentials, for the floor.
     pub(crate) fn anonymous(api: Api) -> Self {
-        Self { api, client: None, publisher: None }
+        Self { api, client: None, publisher: None, scope: Scope::default() }
     }
 
     /// The script of clients, which only connect where there is no channel.
@@ -111,6 +120,7 @@ impl Access {
         match self.api {
             Api::InsForge => Ok(insforge::script(target, client, channel)),
             Api::Forge => forge::script(target, client, channel),
+            Api::M2 => m2::script(target, self.caller(client), false, channel),
         }
     }
 
@@ -119,6 +129,7 @@ impl Access {
     pub(crate) fn prepare(&self, target: &Target, channel: &str) -> Result<()> {
         match (self.api, &self.publisher) {
             (Api::InsForge, Some(api_key)) => insforge::ensure_channel(target, channel, api_key),
+            (Api::M2, _) => m2::ensure_ready(target),
             (Api::InsForge, None) | (Api::Forge, _) => Ok(()),
         }
     }
@@ -129,7 +140,12 @@ impl Access {
         match self.api {
             Api::InsForge => insforge::request(target, publisher, schedule),
             Api::Forge => forge::request(target, publisher, schedule),
+            Api::M2 => m2::request(target, self.caller(Some(publisher)), schedule),
         }
+    }
+
+    fn caller<'a>(&'a self, credential: Option<&'a str>) -> Caller<'a> {
+        Caller { scope: &self.scope, credential }
     }
 }
 
@@ -139,15 +155,22 @@ impl Api {
         match self {
             Self::InsForge => insforge::read(text),
             Self::Forge => forge::read(text),
+            Self::M2 => m2::read(text),
         }
     }
 
     /// Whether the answer to a publication says that nobody is subscribed.
     pub(crate) fn reached_nobody(self, answer: &[u8]) -> bool {
         match self {
-            Self::InsForge => false,
+            Self::InsForge | Self::M2 => false,
             Self::Forge => forge::reached_nobody(answer),
         }
+    }
+
+    /// Whether clients hear the state of something: the one that there is when they subscribe, and
+    /// later only the newest, where they do not keep up.
+    pub(crate) fn tells_states(self) -> bool {
+        self == Self::M2
     }
 
     /// A publication as subscribers get it, for the floor to stamp.
@@ -155,14 +178,16 @@ impl Api {
         match self {
             Self::InsForge => insforge::delivered(schedule),
             Self::Forge => forge::delivered(schedule),
+            Self::M2 => m2::delivered(schedule),
         }
     }
 
     /// What the floor says first.
-    pub(crate) fn greeting(self) -> &'static str {
+    pub(crate) fn greeting(self) -> Option<&'static str> {
         match self {
-            Self::InsForge => insforge::GREETING,
-            Self::Forge => forge::GREETING,
+            Self::InsForge => Some(insforge::GREETING),
+            Self::Forge => Some(forge::GREETING),
+            Self::M2 => None,
         }
     }
 
@@ -171,6 +196,7 @@ impl Api {
         match self {
             Self::InsForge => insforge::reply(text),
             Self::Forge => forge::reply(text),
+            Self::M2 => m2::reply(text),
         }
     }
 }
@@ -180,6 +206,16 @@ impl fmt::Display for Api {
         f.write_str(match self {
             Self::InsForge => "InsForge",
             Self::Forge => "Forge",
+            Self::M2 => "M2",
         })
     }
+}
+
+/// Neither may a credential end its header, nor may what is wrong with it be shown.
+fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
+    let credential = credential.trim();
+    ensure!(!credential.is_empty(), "the {name} is empty");
+    let fits = credential.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure!(fits, "the {name} holds what a header cannot");
+    Ok(credential)
 }

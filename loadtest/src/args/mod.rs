@@ -1,11 +1,13 @@
 //! The command line.
 
+mod documents;
 mod parts;
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
+pub(crate) use self::documents::DocumentsArguments;
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
@@ -23,7 +25,8 @@ const FANOUT_EXAMPLE: &str = "\
 Example:
   loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100 --seconds 10 \\
       --server-pid $(pidof fanfare) --max-p99-ms 50
-  loadtest fanout --api forge --context-token e… --invocation e… --server-pid $(pidof fanfare)";
+  loadtest fanout --api forge --context-token e… --invocation e… --server-pid $(pidof fanfare)
+  loadtest fanout --api m2 --m2-token e… --m2-writer ik_… --channel kvStore/load:1";
 
 const FLOOR_EXAMPLE: &str = "\
 Example:
@@ -44,8 +47,12 @@ Example:
 
 /// Drives a realtime server on this machine from outside and reports what it did.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100, disable_help_flag = true)]
 pub(crate) struct Arguments {
+    // Who reads that it is there has found it: it would only take lines from each command's screen.
+    /// Print help
+    #[arg(long, short, global = true, action = ArgAction::Help, hide = true)]
+    help: Option<bool>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
@@ -66,6 +73,9 @@ pub(crate) enum Scenario {
     /// Hold connections that do nothing: server memory per connection
     #[command(after_help = IDLE_EXAMPLE)]
     Idle(IdleArguments),
+    /// Write many documents of M2, each watched by few: loss, order, latency, memory, costs
+    #[command(after_help = documents::EXAMPLE)]
+    Documents(DocumentsArguments),
     /// Part of the clients, for another process of this program.
     #[command(hide = true)]
     Clients,
@@ -215,6 +225,14 @@ mod tests {
         assert_eq!(access.api, Api::Forge);
         assert_eq!(access.client.as_deref(), Some("e.y.J"));
         assert_eq!(access.publisher.as_deref(), Some("inv-1"));
+        let m2 = ["--api", "m2", "--m2-token", "e.y.J", "--m2-writer", "ik_2"];
+        let arguments = fanout(&m2).unwrap();
+        let access = arguments.publish.access(&arguments.server, arguments.crowd.api);
+        assert_eq!((access.api, access.scope.to_string().as_str()), (Api::M2, "load/test"));
+        assert_eq!(access.client.as_deref(), Some("e.y.J"));
+        assert_eq!(access.publisher.as_deref(), Some("ik_2"));
+        assert!(fanout(&[&m2[..2], &m2[4..]].concat()).is_ok(), "clients may come with nothing");
+        assert_eq!(fanout(&m2[..4]).err().unwrap().exit_code(), 2);
         for missing in [&forge[..4], &[&forge[..2], &forge[4..]].concat(), &["--api", "insforge"]] {
             assert_eq!(fanout(missing).err().unwrap().exit_code(), 2, "{missing:?}");
         }
@@ -257,6 +275,7 @@ mod tests {
             ["--max-cpu-us-per-delivery", "3"],
             ["--connections-per-process", "0"],
             ["--client-cpu", "4096"],
+            ["--m2-scope", "load"],
         ] {
             assert_eq!(with_key(&extra).err().unwrap().exit_code(), 2, "{extra:?}");
         }

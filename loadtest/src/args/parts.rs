@@ -6,6 +6,7 @@ use clap::Args;
 use rustix::thread::CpuSet;
 use serde_json::json;
 
+use crate::api::m2::Scope;
 use crate::api::{Access, Api, PAYLOAD_BYTES_MIN, Script};
 use crate::crowd::{Crowd, UNDERWAY_MAX};
 use crate::descriptors;
@@ -28,6 +29,20 @@ pub(crate) struct ServerArguments {
     #[arg(long, value_name = "JWT", env = "LOADTEST_CONTEXT_TOKEN", hide_env_values = true)]
     #[arg(required_if_eq("api", "forge"))]
     context_token: Option<String>,
+    #[command(flatten)]
+    pub(crate) reader: ReaderArguments,
+}
+
+/// As whom clients of M2 come.
+#[derive(Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ReaderArguments {
+    /// M2: the clients' JWT or API key, if any
+    #[arg(long, value_name = "TOKEN", env = "LOADTEST_M2_TOKEN", hide_env_values = true)]
+    pub(crate) m2_token: Option<String>,
+    /// M2: organization and project of resources
+    #[arg(long, value_name = "ORG/PROJ", default_value_t)]
+    pub(crate) m2_scope: Scope,
 }
 
 impl ServerArguments {
@@ -41,8 +56,9 @@ impl ServerArguments {
                 (payload.map(|payload| payload.to_string()), api_key.map(str::to_owned))
             }
             Api::Forge => (self.context_token.clone(), None),
+            Api::M2 => (self.reader.m2_token.clone(), None),
         };
-        Access { api, client, publisher }
+        Access { api, client, publisher, scope: self.reader.m2_scope.clone() }
     }
 }
 
@@ -58,6 +74,10 @@ pub(crate) struct PublishArguments {
     #[arg(long, value_name = "ID", env = "LOADTEST_INVOCATION", hide_env_values = true)]
     #[arg(required_if_eq("api", "forge"))]
     invocation: Option<String>,
+    /// M2: credential for writing
+    #[arg(long, value_name = "TOKEN", env = "LOADTEST_M2_WRITER", hide_env_values = true)]
+    #[arg(required_if_eq("api", "m2"))]
+    m2_writer: Option<String>,
     /// Publications without an answer yet; 1 prevents pipelining
     #[arg(long, value_name = "N", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
@@ -71,6 +91,7 @@ impl PublishArguments {
         match api {
             Api::InsForge => access,
             Api::Forge => Access { publisher: self.invocation.clone(), ..access },
+            Api::M2 => Access { publisher: self.m2_writer.clone(), ..access },
         }
     }
 }
@@ -79,10 +100,10 @@ impl PublishArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct CrowdArguments {
-    /// What clients speak: insforge or forge
+    /// What clients speak: insforge, forge or m2
     #[arg(long, value_enum, default_value = "insforge", hide_possible_values = true)]
     pub(crate) api: Api,
-    /// Channel that nobody else publishes on
+    /// Channel of nobody else; in M2, TYPE/ID
     #[arg(long, default_value = "load:1")]
     pub(crate) channel: String,
     /// Number of clients
@@ -172,15 +193,15 @@ fn processor(text: &str) -> Result<usize, String> {
     bounded(text, 0, CpuSet::MAX_CPU - 1)
 }
 
-fn count(text: &str) -> Result<usize, String> {
+pub(super) fn count(text: &str) -> Result<usize, String> {
     bounded(text, 1, 1_000_000)
 }
 
-fn payload_bytes(text: &str) -> Result<usize, String> {
+pub(super) fn payload_bytes(text: &str) -> Result<usize, String> {
     bounded(text, PAYLOAD_BYTES_MIN, 1_000_000)
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     bounded(text, 0.001, 100_000.0)
 }
 

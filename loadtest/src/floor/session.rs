@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::api::Api;
 use crate::floor::frame::text_frame;
-use crate::upgrade::KEY_ANSWER;
+use crate::upgrade::{self, KEY_ANSWER};
 
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
@@ -100,11 +100,13 @@ impl Session {
             };
             used = end + 4;
             self.upgraded = true;
+            let offer = upgrade::offered(&bytes[..used])?;
+            let chosen = offer.map(|offer| format!("\r\nSec-WebSocket-Protocol: {offer}"));
             // All clients of this program send the same key.
             let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                         Connection: Upgrade\r\nSec-WebSocket-Accept: ";
-            let answer = format!("{head}{KEY_ANSWER}\r\n\r\n");
-            let greeting = text_frame(self.api.greeting());
+            let answer = format!("{head}{KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default());
+            let greeting = self.api.greeting().map(text_frame).unwrap_or_default();
             self.send(&[answer.as_bytes(), &greeting].concat())?;
         }
         while let Some((text, frame_bytes)) = read_masked(&bytes[used..])? {

@@ -19,7 +19,7 @@ pub(crate) struct Pair {
 impl Pair {
     /// The node's cost per delivery over the floor's; none where one of them is unknown.
     fn ratio(&self) -> Option<f64> {
-        Some(self.node.server_cost_ns()? / self.floor.server_cost_ns()?)
+        Some(self.node.costs.server_cost_ns()? / self.floor.costs.server_cost_ns()?)
     }
 
     /// For people, under [`CompareReport::head`].
@@ -29,8 +29,8 @@ impl Pair {
         format!(
             "  {number:>4}  {:<5}  {:>10}  {:>10}  {ratio:>6}  {:>12}  {:>12}",
             if self.node_first { "node" } else { "floor" },
-            micros(self.node.server_cost_ns()),
-            micros(self.floor.server_cost_ns()),
+            micros(self.node.costs.server_cost_ns()),
+            micros(self.floor.costs.server_cost_ns()),
             p99(&self.node),
             p99(&self.floor),
         )
@@ -39,10 +39,10 @@ impl Pair {
     fn json(&self) -> Value {
         let run = |report: &FanoutReport| {
             json!({
-                "us_per_delivery": report.server_cost_ns().map(|ns| ns / 1e3),
-                "frame_bytes": report.frames.median(),
-                "total_from": report.cpu_source(),
-                "deliveries": report.window.deliveries,
+                "us_per_delivery": report.costs.server_cost_ns().map(|ns| ns / 1e3),
+                "frame_bytes": report.costs.frames.median(),
+                "total_from": report.costs.cpu_source(),
+                "deliveries": report.costs.window.deliveries,
                 "lost": report.deliveries.lost,
                 "p50_ns": report.latency.value_at_quantile(0.5),
                 "p99_ns": report.latency.value_at_quantile(0.99),
@@ -135,19 +135,22 @@ impl CompareReport {
     }
 
     fn costs_us(&self, side: impl Fn(&Pair) -> &FanoutReport) -> Vec<f64> {
-        self.pairs.iter().filter_map(|pair| Some(side(pair).server_cost_ns()? / 1e3)).collect()
+        self.pairs
+            .iter()
+            .filter_map(|pair| Some(side(pair).costs.server_cost_ns()? / 1e3))
+            .collect()
     }
 
     /// The median length of the frames of one side.
     fn frame(&self, side: impl Fn(&Pair) -> &FanoutReport) -> String {
         let mut frames = FrameLengths::default();
-        self.pairs.iter().for_each(|pair| frames.add(&side(pair).frames));
+        self.pairs.iter().for_each(|pair| frames.add(&side(pair).costs.frames));
         bytes(frames.median().map(|bytes| bytes as f64))
     }
 
     fn sources(&self) -> Vec<&'static str> {
         let reports = self.pairs.iter().flat_map(|pair| [&pair.node, &pair.floor]);
-        let mut sources: Vec<_> = reports.filter_map(FanoutReport::cpu_source).collect();
+        let mut sources: Vec<_> = reports.filter_map(|report| report.costs.cpu_source()).collect();
         sources.sort_unstable();
         sources.dedup();
         sources
@@ -228,7 +231,7 @@ mod tests {
     fn report(costs_us: &[(u64, u64)]) -> CompareReport {
         let run = |cpu_us| {
             let mut report = good();
-            let server = report.window.server.as_mut().unwrap();
+            let server = report.costs.window.server.as_mut().unwrap();
             (server.process.user_us, server.process.system_us) = (0, cpu_us);
             report
         };

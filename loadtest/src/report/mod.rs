@@ -4,19 +4,24 @@
 //! derived when shown.
 
 mod compare;
+mod costs;
+mod documents;
 mod fanout;
 mod idle;
 
 use std::fmt;
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 pub(crate) use self::compare::{CompareReport, Pair};
-pub(crate) use self::fanout::{FanoutReport, Publications, Thresholds, Window};
+pub(crate) use self::costs::{Costs, Thresholds, Window};
+pub(crate) use self::documents::{Asked as DocumentsAsked, DocumentsReport, Steps};
+pub(crate) use self::fanout::{FanoutReport, Publications};
 pub(crate) use self::idle::IdleReport;
 use crate::api::Api;
 use crate::procfs::Memory;
-use crate::table::{Table, grouped};
+use crate::table::{Table, grouped, millis};
 
 /// What was asked for, in the words of the arguments.
 #[derive(Clone, Debug)]
@@ -71,6 +76,30 @@ fn loss_rows(table: &mut Table, losses: &Losses) {
         table.row("connections", [("lost", grouped(losses.connections as u64))]);
         table.line("first loss", losses.first.as_deref().unwrap_or("unknown"));
     }
+}
+
+/// How long something took, in ns.
+fn latency_cells(latency: &Histogram<u64>) -> [(&'static str, String); 5] {
+    let at = |quantile| millis(latency.value_at_quantile(quantile));
+    [
+        ("p50", at(0.5)),
+        ("p90", at(0.9)),
+        ("p99", at(0.99)),
+        ("p99.9", at(0.999)),
+        ("max", millis(latency.max())),
+    ]
+}
+
+fn latency_json(latency: &Histogram<u64>) -> Value {
+    let at = |quantile| latency.value_at_quantile(quantile);
+    json!({
+        "count": latency.len(),
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p99": at(0.99),
+        "p999": at(0.999),
+        "max": latency.max(),
+    })
 }
 
 fn memory_json(memory: Memory) -> Value {

@@ -1,10 +1,12 @@
 //! The scenarios, one file each, and what they share.
 
 pub(crate) mod compare;
+pub(crate) mod documents;
 pub(crate) mod fanout;
 pub(crate) mod floor;
 pub(crate) mod idle;
 mod run;
+mod sample;
 
 use std::io::Write as _;
 

@@ -10,10 +10,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::clock::{nanos, now_ns};
 use crate::crowd::{Crowd, Gathered, Pulse};
 use crate::floor::Floor;
-use crate::procfs::{Memory, Usage};
+use crate::procfs::Memory;
 use crate::progress::Progress;
 use crate::publisher::{Plan, Published, Schedule, publish};
-use crate::report::{Asked, FanoutReport, Losses, Publications, Window};
+use crate::report::{Asked, Costs, FanoutReport, Losses, Publications, Window};
+use crate::scenario::sample::Sample;
 use crate::tally::{Deliveries, Outcomes};
 
 /// Quiet time after the last subscribe, for the presence events of the crowd's arrival.
@@ -23,6 +24,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 const LEAD: Duration = Duration::from_millis(100);
 /// How long stragglers are waited for after the last publication was due.
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it must be quiet before nothing more is waited for, where a state may stand for others
+/// and nobody knows how many will come.
+const STATES_PATIENCE: Duration = Duration::from_secs(1);
 /// Time after the last expected delivery in which repeats may still show.
 const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks at the publisher, which needs none: they only cost processor time.
@@ -65,8 +69,9 @@ impl Run {
     fn report(&self, conducted: Conducted, gathered: Gathered) -> FanoutReport {
         let outcomes = Outcomes::new(&conducted.published.outcomes);
         let mut deliveries = Deliveries::default();
+        let states = self.crowd.script.api.tells_states();
         for tally in &gathered.tallies {
-            deliveries.add(tally, &outcomes);
+            deliveries.add(tally, &outcomes, states);
         }
         let (sent, accepted, refused) = (outcomes.sent(), outcomes.accepted(), outcomes.refused());
         FanoutReport {
@@ -88,9 +93,11 @@ impl Run {
             },
             deliveries,
             latency: gathered.heard.latency,
-            frames: gathered.heard.frames,
-            window: conducted.window,
-            client_processes: conducted.client_processes,
+            costs: Costs {
+                frames: gathered.heard.frames,
+                window: conducted.window,
+                client_processes: conducted.client_processes,
+            },
             memory: conducted.memory,
             losses: conducted.losses,
             errors: gathered.heard.errors,
@@ -144,7 +151,7 @@ impl Conductor<'_> {
         let schedule = &self.run.schedule;
         let last_due_ns = schedule.due_ns(start_ns, schedule.publications - 1);
         let last_ns = self.await_stragglers(&published, last_due_ns + nanos(STRAGGLER_PATIENCE));
-        let after = Sample { at_ns: last_ns, ..self.sample()? };
+        let after = self.sample()?.dated(last_ns);
         let window = after.since(&before);
         thread::sleep(REPEAT_PATIENCE);
         Ok(Conducted {
@@ -203,9 +210,14 @@ impl Conductor<'_> {
     fn await_stragglers(&self, published: &Published, until_ns: u64) -> u64 {
         let accepted = Outcomes::new(&published.outcomes).accepted();
         let expected = accepted * self.run.crowd.size as u64;
+        let states = self.run.crowd.script.api.tells_states();
+        let patience_ns = if states { nanos(STATES_PATIENCE) } else { u64::MAX };
         let mut received = self.pulse.received();
         let mut last_ns = now_ns();
         while received < expected && now_ns() < until_ns && self.pulse.ensure_whole().is_ok() {
+            if now_ns() - last_ns > patience_ns {
+                break;
+            }
             thread::sleep(STRAGGLER_INTERVAL);
             let received_now = self.pulse.received();
             if received_now > received {
@@ -216,36 +228,11 @@ impl Conductor<'_> {
     }
 
     fn sample(&self) -> Result<Sample> {
-        Ok(Sample {
-            at_ns: now_ns(),
-            received: self.pulse.received(),
-            server: self.run.server_pid.map(Usage::of).transpose()?,
-            client: Usage::of_all(self.pulse.pids())?,
-        })
+        Sample::take(self.pulse.received(), self.run.server_pid, self.pulse.pids())
     }
 }
 
 fn end(pid: u32) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
     Ok(kill_process(pid, Signal::KILL)?)
-}
-
-/// Counters at one moment.
-struct Sample {
-    at_ns: u64,
-    received: u64,
-    server: Option<Usage>,
-    client: Usage,
-}
-
-impl Sample {
-    fn since(&self, before: &Self) -> Window {
-        let server = self.server.as_ref().zip(before.server.as_ref());
-        Window {
-            wall_ns: self.at_ns - before.at_ns,
-            deliveries: self.received - before.received,
-            server: server.map(|(after, before)| after.since(before)),
-            client: self.client.since(&before.client),
-        }
-    }
 }

@@ -71,7 +71,10 @@ pub enum HandshakeError {
     )]
     Subprotocol,
     /// There is no organization.
-    #[error("x-m2-organization is missing; send it, or x-m2-organization-id, with a value")]
+    #[error(
+        "x-m2-organization is missing; send it, or x-m2-organization-id, with a value; a browser \
+         sends it in base58, as its subprotocol"
+    )]
     Organization,
     /// There is no project, and there must be one.
     #[error("x-m2-project is missing; send it, or x-m2-project-id, with a value")]
@@ -298,19 +301,15 @@ fn lines(text: &str) -> Vec<&str> {
     lines.into_iter().map(str::trim_ascii).filter(|line| !line.is_empty()).collect()
 }
 
-/// Splits at blanks before [`PREFIX`].
+/// Splits at blanks before names that may come in this way.
 fn split_before_names(text: &str) -> Vec<&str> {
-    let bytes = text.as_bytes();
     let begins_name = |at: &usize| {
-        let behind = &bytes[at + 1..];
-        matches!(bytes[*at], b' ' | b'\t')
-            && behind
-                .get(..PREFIX.len())
-                .is_some_and(|it| it.eq_ignore_ascii_case(PREFIX.as_bytes()))
+        let is_blank = matches!(text.as_bytes()[*at], b' ' | b'\t');
+        is_blank && pair(&text[at + 1..]).is_some_and(|(name, _)| is_ours(name))
     };
     let mut start = 0;
     let mut parts = Vec::new();
-    for at in (0..bytes.len()).filter(begins_name) {
+    for at in (0..text.len()).filter(begins_name) {
         parts.push(&text[start..at]);
         start = at + 1;
     }

@@ -45,7 +45,7 @@ fn assert_refusal(response: &Response, status: u16, error: &str) {
 
 #[test]
 fn unknown_paths_are_not_found() {
-    for path in ["/", "/nothing", "/api", "/api/realtime", "/api/realtime/nothing?x=1", "/%00"] {
+    for path in ["/", "/nothing", "/api", "/api/realtime/x", "/api/realtime/nothing?x=1", "/%00"] {
         for method in ["GET", "POST", "DELETE"] {
             let response = call(node::plain(), &[&format!("{method} {path} HTTP/1.1")], "");
             assert_refusal(&response, 404, "NOT_FOUND");

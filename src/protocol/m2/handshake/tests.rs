@@ -197,10 +197,8 @@ fn a_text_is_split_where_its_maker_meant_it() {
             "x-m2-organization:o x-m2-world:w\\nx-m2-project:p",
             ["o x-m2-world:w", "p", "", "", "", ""],
         ),
-        (
-            "x-m2-organization:o authorization:x x-m2-project:p",
-            ["o authorization:x", "p", "", "", "", ""],
-        ),
+        ("x-m2-organization:o authorization:x x-m2-project:p", ["o", "p", "", "", "x", ""]),
+        ("x-m2-organization:My Org host:x x-m2-project:p", ["My Org host:x", "p", "", "", "", ""]),
         ("x-m2-organization:ox-m2-y x-m2-project:p", ["ox-m2-y", "p", "", "", "", ""]),
     ]);
 }

@@ -1,0 +1,210 @@
+//! `documents`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::parts::{
+    PlaceArguments, ReaderArguments, bounded, count, payload_bytes, rate, seconds, threshold,
+};
+use crate::documents::Field;
+use crate::target::Target;
+
+pub(super) const EXAMPLE: &str = "\
+Start the node anew for its memory: what earlier connections left behind would be used again.
+Documents are written in turns that follow from the seed; in the end every client must know the
+last version of each that it watches.
+Example:
+  loadtest documents --m2-token e… --m2-writer ik_… --resources 100000 --clients 10000 \\
+      --subscriptions 20 --rate 2000 --seconds 60 --server-pid $(pidof fanfare)";
+
+/// `documents`.
+#[derive(Args)]
+pub(crate) struct DocumentsArguments {
+    /// The server; loopback only
+    #[arg(long, default_value = "http://127.0.0.1:7130", help_heading = "Server")]
+    pub(crate) url: Target,
+    #[command(flatten)]
+    pub(crate) reader: ReaderArguments,
+    /// Credential for writing
+    #[arg(long, value_name = "TOKEN", env = "LOADTEST_M2_WRITER", hide_env_values = true)]
+    #[arg(help_heading = "Server")]
+    pub(crate) m2_writer: String,
+    /// Connections that writes are spread over
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = connections)]
+    #[arg(help_heading = "Server")]
+    pub(crate) writers: usize,
+    /// Unanswered writes on each; 1 prevents pipelining
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
+    #[arg(help_heading = "Server")]
+    pub(crate) unanswered_max: usize,
+    #[command(flatten)]
+    pub(crate) watchers: WatcherArguments,
+    #[command(flatten)]
+    pub(crate) writing: WritingArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    /// Process to measure
+    #[arg(long, value_name = "PID", help_heading = "Measuring")]
+    pub(crate) server_pid: Option<u32>,
+    /// Fail when the 99th percentile of latency is higher
+    #[arg(long, value_name = "MS", value_parser = threshold, help_heading = "Measuring")]
+    pub(crate) max_p99_ms: Option<f64>,
+    /// Fail when a delivery costs the server more CPU
+    #[arg(long, value_name = "US", requires = "server_pid", value_parser = threshold)]
+    #[arg(help_heading = "Measuring")]
+    pub(crate) max_cpu_us_per_delivery: Option<f64>,
+}
+
+/// Who watches what.
+#[derive(Args)]
+#[command(next_help_heading = "Clients")]
+pub(crate) struct WatcherArguments {
+    /// Number of documents, of all types in turn
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = resources)]
+    resources: u32,
+    /// Number of clients
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
+    pub(crate) clients: usize,
+    /// Documents that each watches, drawn at random
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = subscriptions)]
+    subscriptions: u32,
+    /// What is drawn follows from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Come as browsers do: base58 in Sec-WebSocket-Protocol
+    #[arg(long)]
+    pub(crate) browser: bool,
+    /// Clients that read only every 2 s while documents are written
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = slow)]
+    slow: usize,
+    /// Pause between looks at sockets; adds to latency
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    lazy_ms: u64,
+}
+
+/// What is written.
+#[derive(Args)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct WritingArguments {
+    /// Writes per second, each for a document drawn at random
+    #[arg(long, value_name = "PER_SECOND", default_value = "500", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Size of a document's data, at least 48
+    #[arg(long, value_name = "N", default_value = "128", value_parser = payload_bytes)]
+    pub(crate) payload_bytes: usize,
+    /// Writing before what is timed; checked nevertheless
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) warmup: Duration,
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(alias = "duration")]
+    pub(crate) seconds: Duration,
+    /// Begin to write before clients subscribe, and time what comes after that
+    #[arg(long)]
+    pub(crate) write_early: bool,
+}
+
+impl DocumentsArguments {
+    /// Connections of all kinds.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.watchers.clients + self.writers
+    }
+
+    /// Writes in all.
+    pub(crate) fn writes(&self) -> u64 {
+        let seconds = (self.writing.warmup + self.writing.seconds).as_secs_f64();
+        // Both factors are bounded, far below where a float loses whole numbers.
+        ((seconds * self.writing.rate).round() as u64).max(1)
+    }
+}
+
+impl WatcherArguments {
+    /// Which documents there are: a client cannot watch more of them.
+    pub(crate) fn field(&self) -> Field {
+        let subscriptions = self.subscriptions.min(self.resources);
+        Field { seed: self.seed, resources: self.resources, subscriptions }
+    }
+
+    /// Clients that read now and then only.
+    pub(crate) fn slow(&self) -> usize {
+        self.slow.min(self.clients)
+    }
+
+    /// Pause between two looks at the sockets.
+    pub(crate) fn lazy(&self) -> Duration {
+        Duration::from_millis(self.lazy_ms)
+    }
+}
+
+fn resources(text: &str) -> Result<u32, String> {
+    bounded(text, 1, 10_000_000)
+}
+
+fn subscriptions(text: &str) -> Result<u32, String> {
+    bounded(text, 1, 4_096)
+}
+
+fn slow(text: &str) -> Result<usize, String> {
+    bounded(text, 0, 1_000_000)
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    bounded(text, 1, 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Arguments, Scenario};
+
+    fn documents(extra: &[&str]) -> Result<DocumentsArguments, clap::Error> {
+        let command = ["loadtest", "documents"].iter().chain(extra);
+        Arguments::try_parse_from(command).map(|arguments| match arguments.scenario {
+            Scenario::Documents(arguments) => arguments,
+            _ => panic!("documents were asked for"),
+        })
+    }
+
+    #[test]
+    fn a_run_is_described_by_its_arguments() {
+        let arguments = documents(&[
+            "--m2-writer",
+            "ik_1",
+            "--resources",
+            "100",
+            "--clients",
+            "30",
+            "--subscriptions",
+            "200",
+            "--slow",
+            "50",
+            "--rate",
+            "20",
+            "--duration",
+            "2.5",
+            "--warmup",
+            "0",
+        ])
+        .unwrap();
+        assert_eq!(arguments.writes(), 50);
+        assert_eq!(arguments.descriptors(), 30 + 32);
+        let field = Field { seed: 1, resources: 100, subscriptions: 100 };
+        assert_eq!((arguments.watchers.field(), arguments.watchers.slow()), (field, 30));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for extra in [
+            &[][..],
+            &["--m2-writer", "ik_1", "--subscriptions", "4097"],
+            &["--m2-writer", "ik_1", "--resources", "0"],
+            &["--m2-writer", "ik_1", "--writers", "0"],
+            &["--m2-writer", "ik_1", "--max-cpu-us-per-delivery", "3"],
+        ] {
+            assert_eq!(documents(extra).err().unwrap().exit_code(), 2, "{extra:?}");
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Whoever writes: each write has its due time, and no answer is waited for before the next is
+//! sent. They are spread over connections, since a node answers each when it is kept, and those of
+//! one connection in their order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
+use rustix::event::{PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::api::m2::{self, Caller, Scope, Version, written_version};
+use crate::clock::{nanos, now_ns, timespec};
+use crate::documents::field::{self, Field};
+use crate::documents::signals::Signals;
+use crate::heard;
+use crate::http::{Pipe, Response};
+use crate::stamp::{Stamp, Template};
+use crate::target::Target;
+
+/// Without an answer for so long, the server counts as stuck.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const POLL_MAX: Duration = Duration::from_millis(100);
+
+/// What is written when, and how it gets to the server.
+pub(crate) struct Plan {
+    /// The server.
+    pub(crate) target: Target,
+    /// Whose documents they are.
+    pub(crate) scope: Scope,
+    /// Who writes.
+    pub(crate) writer: String,
+    /// Which document is written in which turn.
+    pub(crate) field: Field,
+    /// Size of a document's data in bytes.
+    pub(crate) payload_bytes: usize,
+    /// Writes per second.
+    pub(crate) rate: f64,
+    /// How many in all.
+    pub(crate) writes: u64,
+    /// Connections that they are spread over.
+    pub(crate) connections: usize,
+    /// Writes that may wait for their answer on each.
+    pub(crate) unanswered_max: usize,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It was kept, as this version.
+    Version(Version),
+    /// 503: nobody may hear of it.
+    Refused,
+    /// Another failure of the server, or no answer: it may have been kept or not.
+    Unknown,
+}
+
+/// What became of all.
+pub(crate) struct Writes {
+    /// Write 0, 1, 2, …
+    pub(super) outcomes: Vec<Outcome>,
+    /// From due time to answer, in ns, for those due in the measured window.
+    pub(crate) latency: Histogram<u64>,
+    /// Answers that were not 2xx, by status.
+    pub(crate) failures: BTreeMap<u16, u64>,
+    /// Writes without an answer, since their connection broke.
+    pub(crate) unanswered: u64,
+    /// The longest that one was sent after its due time, in ns.
+    pub(crate) late_ns_max: u64,
+}
+
+impl Plan {
+    /// When write `sequence` of a run that starts at `start_ns` is due.
+    pub(crate) fn due_ns(&self, start_ns: u64, sequence: u64) -> u64 {
+        start_ns + nanos(Duration::from_secs_f64(sequence as f64 / self.rate))
+    }
+}
+
+impl Writes {
+    /// None.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            outcomes: Vec::new(),
+            latency: heard::histogram(),
+            failures: BTreeMap::new(),
+            unanswered: 0,
+            late_ns_max: 0,
+        }
+    }
+
+    /// How many there were.
+    pub(crate) fn sent(&self) -> u64 {
+        self.outcomes.len() as u64
+    }
+
+    /// How many were kept.
+    pub(crate) fn accepted(&self) -> u64 {
+        let kept = self.outcomes.iter().filter(|one| matches!(one, Outcome::Version(_)));
+        kept.count() as u64
+    }
+}
+
+/// Writes everything, the first at `start_ns`, or until all are sent home. An error when the server
+/// answers that a request is wrong, or does not answer.
+pub(crate) fn write(plan: &Plan, start_ns: u64, signals: &Signals) -> Result<Writes> {
+    let mut desk = Desk::new(plan, start_ns)?;
+    loop {
+        ensure!(!signals.stop.load(Ordering::Relaxed), "nobody is left to write for");
+        desk.send_due()?;
+        desk.wait()?;
+        desk.collect(signals.measure_from_ns.load(Ordering::Relaxed))?;
+        if desk.next == plan.writes && desk.lanes.iter().all(|lane| lane.unanswered.is_empty()) {
+            return Ok(desk.writes);
+        }
+    }
+}
+
+/// One connection and what was sent on it.
+struct Lane {
+    pipe: Pipe,
+    /// The number and the due time of writes without an answer, in their order.
+    unanswered: VecDeque<(u64, u64)>,
+    /// Whether there is something to send or to read.
+    ready: bool,
+}
+
+struct Desk<'a> {
+    plan: &'a Plan,
+    start_ns: u64,
+    body: Template,
+    lanes: Vec<Lane>,
+    next: u64,
+    writes: Writes,
+    /// When the server last answered, or last had nothing to answer.
+    heard_ns: u64,
+}
+
+impl<'a> Desk<'a> {
+    fn new(plan: &'a Plan, start_ns: u64) -> Result<Self> {
+        let lane = |_| {
+            let pipe = Pipe::connect(&plan.target)?;
+            Ok(Lane { pipe, unanswered: VecDeque::new(), ready: false })
+        };
+        Ok(Self {
+            plan,
+            start_ns,
+            body: m2::put_body(plan.payload_bytes)?,
+            lanes: (0..plan.connections).map(lane).collect::<Result<_>>()?,
+            next: 0,
+            writes: Writes {
+                outcomes: vec![Outcome::Unknown; usize::try_from(plan.writes)?],
+                ..Writes::nothing()
+            },
+            heard_ns: start_ns,
+        })
+    }
+
+    /// The connection that the next write goes to: one that waits for the fewest answers, while it
+    /// may wait for more.
+    fn lane(&self) -> Option<usize> {
+        let waiting = |at: &usize| self.lanes[*at].unanswered.len();
+        let least = (0..self.lanes.len()).min_by_key(waiting)?;
+        (waiting(&least) < self.plan.unanswered_max).then_some(least)
+    }
+
+    fn send_due(&mut self) -> Result<()> {
+        let caller = Caller { scope: &self.plan.scope, credential: Some(&self.plan.writer) };
+        while self.next < self.plan.writes
+            && let Some(at) = self.lane()
+        {
+            let due_ns = self.plan.due_ns(self.start_ns, self.next);
+            let now_ns = now_ns();
+            if due_ns > now_ns {
+                return Ok(());
+            }
+            if self.lanes.iter().all(|lane| lane.unanswered.is_empty()) {
+                self.heard_ns = now_ns;
+            }
+            self.writes.late_ns_max = self.writes.late_ns_max.max(now_ns - due_ns);
+            let number = self.plan.field.written(self.next);
+            let id = field::id(number);
+            let resource = field::resource(number, &id);
+            let body = self.body.stamped(Stamp { sequence: self.next, due_ns });
+            let head = caller.put_head(&self.plan.target, resource, body.len())?;
+            let lane = &mut self.lanes[at];
+            lane.pipe.send(head.as_bytes());
+            lane.pipe.send(body);
+            lane.unanswered.push_back((self.next, due_ns));
+            lane.ready = true;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits until something is to be done.
+    fn wait(&mut self) -> Result<()> {
+        let now_ns = now_ns();
+        let silent = Duration::from_nanos(now_ns.saturating_sub(self.heard_ns));
+        let unanswered: usize = self.lanes.iter().map(|lane| lane.unanswered.len()).sum();
+        if unanswered > 0 && silent > ANSWER_PATIENCE {
+            bail!("{unanswered} writes have had no answer for {ANSWER_PATIENCE:?}");
+        }
+        let mut timeout = POLL_MAX;
+        if self.lanes.iter().any(|lane| lane.ready) {
+            timeout = Duration::ZERO;
+        } else if self.next < self.plan.writes && self.lane().is_some() {
+            let due_ns = self.plan.due_ns(self.start_ns, self.next);
+            timeout = timeout.min(Duration::from_nanos(due_ns.saturating_sub(now_ns)));
+        }
+        let mut fds: Vec<_> = self.lanes.iter().map(|lane| lane.pipe.poll()).collect();
+        match poll(&mut fds, Some(&timespec(timeout))) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll failed"),
+        }
+        let ready: Vec<_> = fds.iter().map(|fd| fd.revents() != PollFlags::empty()).collect();
+        for (lane, ready) in self.lanes.iter_mut().zip(ready) {
+            lane.ready |= ready;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits and takes the answers that are there.
+    fn collect(&mut self, measure_from_ns: u64) -> Result<()> {
+        for at in 0..self.lanes.len() {
+            if !std::mem::take(&mut self.lanes[at].ready) {
+                continue;
+            }
+            let alive = self.lanes[at].pipe.exchange()?;
+            while let Some(response) = self.lanes[at].pipe.take()? {
+                self.on_answer(at, &response, measure_from_ns)?;
+            }
+            if !alive {
+                self.reconnect(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, at: usize, response: &Response, measure_from_ns: u64) -> Result<()> {
+        let answered = self.lanes[at].unanswered.pop_front();
+        let (sequence, due_ns) = answered.context("an answer to nothing")?;
+        self.heard_ns = now_ns();
+        let outcome = match response.status {
+            200..300 => Outcome::Version(written_version(&response.body)?),
+            503 => Outcome::Refused,
+            500..600 => Outcome::Unknown,
+            status => bail!("write {sequence} was answered {status}: {}", response.excerpt()),
+        };
+        if !matches!(outcome, Outcome::Version(_)) {
+            *self.writes.failures.entry(response.status).or_default() += 1;
+        }
+        self.writes.outcomes[usize::try_from(sequence)?] = outcome;
+        if due_ns >= measure_from_ns {
+            self.writes.latency.saturating_record(self.heard_ns.saturating_sub(due_ns));
+        }
+        Ok(())
+    }
+
+    /// The answers under way are lost with the connection; the run goes on with a new one.
+    fn reconnect(&mut self, at: usize) -> Result<()> {
+        let lane = &mut self.lanes[at];
+        self.writes.unanswered += lane.unanswered.len() as u64;
+        lane.unanswered.clear();
+        lane.pipe = Pipe::connect(&self.plan.target)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::http::tests::read_whole_request;
+
+    fn plan(listener: &TcpListener, writes: u64) -> Plan {
+        Plan {
+            target: format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
+            scope: Scope::default(),
+            writer: "ik_1".to_owned(),
+            field: Field { seed: 1, resources: 1_000, subscriptions: 1 },
+            payload_bytes: 64,
+            rate: 1_000.0,
+            writes,
+            connections: 2,
+            unanswered_max: 2,
+        }
+    }
+
+    /// Signals by which all writes are timed.
+    fn signals() -> Signals {
+        let signals = Signals::new();
+        signals.measure_from(0);
+        signals
+    }
+
+    fn version(millisecond: u64) -> String {
+        format!("2024-01-30T15:50:35.{millisecond:03}Z")
+    }
+
+    /// Reads a write, which must be for the document whose turn it is, and returns its number.
+    fn read_write(stream: &mut BufReader<TcpStream>, field: Field) -> u64 {
+        let (head, body) = read_whole_request(stream);
+        let stamp = body["data"]["t"].as_str().and_then(Stamp::of).unwrap();
+        let number = field.written(stamp.sequence);
+        let id = field::id(number);
+        let kind = field::resource(number, &id).kind;
+        let line = format!("PUT /api/realtime/resources/{kind}/{id} HTTP/1.1\r\n");
+        assert!(head.starts_with(&line), "{head}");
+        for header in
+            ["x-m2-organization: load", "x-m2-project: test", "authorization: Bearer ik_1"]
+        {
+            assert!(head.contains(&format!("\r\n{header}\r\n")), "{header} in {head}");
+        }
+        assert_eq!(body["data"].to_string().len(), 64);
+        stamp.sequence
+    }
+
+    fn answer(stream: &mut BufReader<TcpStream>, status: u16, body: &str) {
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}", body.len());
+        stream.get_mut().write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    }
+
+    fn kept(millisecond: u64) -> String {
+        format!(r#"{{"version":"{}","durability":"stored"}}"#, version(millisecond))
+    }
+
+    #[test]
+    fn writes_are_spread_and_wait_for_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 4);
+        let field = plan.field;
+        let server = thread::spawn(move || {
+            let mut lanes = [0, 1].map(|_| BufReader::new(listener.accept().unwrap().0));
+            let read =
+                lanes.each_mut().map(|lane| [read_write(lane, field), read_write(lane, field)]);
+            // None was answered until here.
+            for (number, lane) in (0..).zip(&mut lanes) {
+                answer(lane, 200, &kept(number));
+                answer(lane, if number == 0 { 503 } else { 500 }, "");
+            }
+            (read, lanes)
+        });
+        let writes = write(&plan, now_ns(), &signals()).unwrap();
+        assert_eq!(server.join().unwrap().0, [[0, 2], [1, 3]]);
+        let kept = |number| Outcome::Version(version(number).parse().unwrap());
+        assert_eq!(writes.outcomes, [kept(0), kept(1), Outcome::Refused, Outcome::Unknown]);
+        assert_eq!((writes.sent(), writes.accepted(), writes.latency.len()), (4, 2, 4));
+        assert_eq!(writes.failures, [(503, 1), (500, 1)].into());
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_its_writes_unanswered_and_is_replaced() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = Plan { connections: 1, unanswered_max: 1, ..plan(&listener, 2) };
+        let field = plan.field;
+        let server = thread::spawn(move || {
+            let mut dying = BufReader::new(listener.accept().unwrap().0);
+            assert_eq!(read_write(&mut dying, field), 0);
+            drop(dying);
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            assert_eq!(read_write(&mut stream, field), 1);
+            answer(&mut stream, 200, &kept(1));
+            stream
+        });
+        let writes = write(&plan, now_ns(), &signals()).unwrap();
+        server.join().unwrap();
+        assert_eq!((writes.unanswered, writes.accepted()), (1, 1));
+        assert_eq!(writes.outcomes[0], Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_answer_that_means_a_mistake_ends_the_run_and_so_do_signals() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 1_000_000);
+        let field = plan.field;
+        let dismissed = signals();
+        dismissed.dismiss();
+        assert!(write(&plan, now_ns(), &dismissed).is_err());
+        let server = thread::spawn(move || {
+            // Of the connections, two are those that nobody used.
+            let mut lanes = [0; 4].map(|_| BufReader::new(listener.accept().unwrap().0));
+            read_write(&mut lanes[2], field);
+            answer(&mut lanes[2], 403, "no writer");
+            lanes
+        });
+        let error = write(&plan, now_ns(), &signals()).err().unwrap().to_string();
+        assert_eq!(error, "write 0 was answered 403: no writer");
+        server.join().unwrap();
+    }
+}

@@ -1,0 +1,167 @@
+//! What deliveries cost the server and the clients.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::lengths::FrameLengths;
+use crate::procfs::{Cpu, Memory, Usage};
+use crate::table::{Table, bytes, grouped, memory_cells, micros, nanos};
+
+/// The measured window, from the first timed publication to the last delivery.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    /// Its length in ns.
+    pub(crate) wall_ns: u64,
+    /// Deliveries in it.
+    pub(crate) deliveries: u64,
+    /// What the server used, where its process is known.
+    pub(crate) server: Option<Usage>,
+    /// What the processes of the clients used.
+    pub(crate) client: Usage,
+}
+
+/// All deliveries of the measured window.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Costs {
+    /// The frames that they came in.
+    pub(crate) frames: FrameLengths,
+    /// The window.
+    pub(crate) window: Window,
+    /// Processes that the clients were in.
+    pub(crate) client_processes: usize,
+}
+
+/// What a run must keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Thresholds {
+    /// 99th percentile of latency, in ms.
+    pub(crate) p99_ms: Option<f64>,
+    /// Server processor time per delivery, in µs.
+    pub(crate) cpu_us_per_delivery: Option<f64>,
+}
+
+impl Thresholds {
+    /// Those that were not kept.
+    pub(super) fn faults(self, latency: &Histogram<u64>, costs: &Costs) -> Vec<String> {
+        let mut faults = Vec::new();
+        let p99_ms = latency.value_at_quantile(0.99) as f64 / 1e6;
+        if let Some(most) = self.p99_ms.filter(|most| p99_ms > *most) {
+            faults.push(format!("p99 latency is {p99_ms:.3} ms, more than {most}"));
+        }
+        if let Some(most) = self.cpu_us_per_delivery {
+            match costs.server_cost_ns().map(|cpu_ns| cpu_ns / 1e3) {
+                Some(cpu_us) if cpu_us <= most => {}
+                Some(cpu_us) => {
+                    faults.push(format!("a delivery costs {cpu_us:.3} µs, more than {most}"));
+                }
+                None => faults.push("the cost of a delivery was not measured".to_owned()),
+            }
+        }
+        faults
+    }
+}
+
+impl Costs {
+    /// Nanoseconds of the server's processor time per delivery. None at all means that another
+    /// process was watched, or that the window was too short for the kernel's clock.
+    pub(super) fn server_cost_ns(&self) -> Option<f64> {
+        let server = self.window.server.as_ref()?;
+        self.per_delivery_ns(server.process).filter(|cpu_ns| *cpu_ns > 0.0)
+    }
+
+    /// Where the server's processor time was read.
+    pub(super) fn cpu_source(&self) -> Option<&'static str> {
+        self.window.server.as_ref().map(|server| server.process.source())
+    }
+
+    /// Nanoseconds of processor time per delivery in the window.
+    fn per_delivery_ns(&self, cpu: Cpu) -> Option<f64> {
+        let deliveries = self.window.deliveries;
+        (deliveries > 0).then(|| cpu.total_ns() as f64 / deliveries as f64)
+    }
+
+    /// The same per byte of a frame, so that APIs whose frames differ can be compared.
+    fn per_byte_ns(&self, cpu: Cpu) -> Option<f64> {
+        Some(self.per_delivery_ns(cpu)? / self.frames.median()? as f64)
+    }
+
+    /// Adds what a delivery cost whom, and the server's memory.
+    pub(super) fn rows(&self, table: &mut Table, memory: Option<Memory>) {
+        table.row("frame", [("median", bytes(self.frames.median().map(|bytes| bytes as f64)))]);
+        if let Some(server) = &self.window.server {
+            self.cpu_row(table, "server CPU", server.process);
+            for (name, cpu) in server.threads.values() {
+                self.cpu_row(table, &format!("  {name}"), *cpu);
+            }
+        }
+        if let Some(source) = self.cpu_source() {
+            table.line("", &format!("per delivery from {source}, user and system from stat"));
+        }
+        if let Some(memory) = memory {
+            table.row("server memory", memory_cells(memory));
+        }
+        let client = match self.client_processes {
+            1 => "client CPU".to_owned(),
+            count => format!("client CPU, {count}"),
+        };
+        self.cpu_row(table, &client, self.window.client.process);
+    }
+
+    fn cpu_row(&self, table: &mut Table, title: &str, cpu: Cpu) {
+        let cores = cpu.total_ns() as f64 * 1e2 / self.window.wall_ns.max(1) as f64;
+        table.row(
+            title,
+            [
+                ("per delivery", micros(self.per_delivery_ns(cpu))),
+                ("per byte", nanos(self.per_byte_ns(cpu))),
+                ("user", format!("{} ms", grouped(cpu.user_us / 1_000))),
+                ("system", format!("{} ms", grouped(cpu.system_us / 1_000))),
+                ("of one core", format!("{cores:.0} %")),
+            ],
+        );
+    }
+
+    /// Adds them to a result.
+    pub(super) fn put_into(&self, result: &mut Value) {
+        let Self { frames, window, client_processes } = self;
+        result["frame_bytes"] = json!(frames.median());
+        result["window"] = json!({
+            "wall_ns": window.wall_ns,
+            "deliveries": window.deliveries,
+            "server": window.server.as_ref().map(|usage| self.usage_json(usage)),
+            "client": self.usage_json(&window.client),
+        });
+        result["client_processes"] = json!(client_processes);
+    }
+
+    /// Deliveries per second of the window.
+    pub(super) fn deliveries_per_second(&self) -> u64 {
+        (u128::from(self.window.deliveries) * 1_000_000_000
+            / u128::from(self.window.wall_ns.max(1)))
+        .try_into()
+        .unwrap_or(u64::MAX)
+    }
+
+    fn usage_json(&self, usage: &Usage) -> Value {
+        let threads = usage.threads.values();
+        let threads: Vec<Value> = threads
+            .map(|(name, cpu)| {
+                json!({
+                    "name": name,
+                    "user_us": cpu.user_us,
+                    "system_us": cpu.system_us,
+                    "total_ns": cpu.total_ns(),
+                })
+            })
+            .collect();
+        json!({
+            "user_us": usage.process.user_us,
+            "system_us": usage.process.system_us,
+            "total_ns": usage.process.total_ns(),
+            "total_from": usage.process.source(),
+            "us_per_delivery": self.per_delivery_ns(usage.process).map(|ns| ns / 1e3),
+            "ns_per_frame_byte": self.per_byte_ns(usage.process),
+            "threads": threads,
+        })
+    }
+}

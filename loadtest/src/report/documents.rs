@@ -1,0 +1,371 @@
+//! What `documents` found.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::documents::{Counts, Field, Verdict, Writes};
+use crate::procfs::Memory;
+use crate::report::costs::{Costs, Thresholds};
+use crate::report::{Losses, latency_cells, latency_json, loss_rows, memory_json};
+use crate::table::{Table, bytes, grouped, memory_cells, millis};
+
+/// What was asked for, in the words of the arguments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// Which documents, and how many of them each client watches.
+    pub(crate) field: Field,
+    /// Clients.
+    pub(crate) clients: usize,
+    /// Those of them that were slow.
+    pub(crate) slow: usize,
+    /// Whether they came as browsers do.
+    pub(crate) browser: bool,
+    /// Writes per second.
+    pub(crate) rate: f64,
+    /// Size of a document's data.
+    pub(crate) payload_bytes: usize,
+    /// Length of the measured window.
+    pub(crate) seconds: f64,
+    /// Whether documents were written while clients subscribed.
+    pub(crate) write_early: bool,
+}
+
+/// The server's memory, step by step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Steps {
+    /// Before the first connection.
+    pub(crate) before: Memory,
+    /// With all connections, none of which has subscribed.
+    pub(crate) connected: Memory,
+    /// When all have subscribed.
+    pub(crate) subscribed: Memory,
+    /// In the end.
+    pub(crate) after: Memory,
+}
+
+/// The result of `documents`.
+pub(crate) struct DocumentsReport {
+    /// The arguments.
+    pub(crate) asked: Asked,
+    /// How long it took until all were subscribed, in ns.
+    pub(crate) subscribing_ns: u64,
+    /// The writers' side.
+    pub(crate) writes: Writes,
+    /// What clients found and should not have heard.
+    pub(crate) counts: Counts,
+    /// The clients' side.
+    pub(crate) verdict: Verdict,
+    /// Due time to reading, in ns.
+    pub(crate) latency: Histogram<u64>,
+    /// What deliveries cost.
+    pub(crate) costs: Costs,
+    /// The server's memory, where its process is known.
+    pub(crate) memory: Option<Steps>,
+    /// Connections lost on the way.
+    pub(crate) losses: Losses,
+    /// The first complaint of the server and how many came.
+    pub(crate) errors: (Option<String>, u64),
+}
+
+impl DocumentsReport {
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let mut table = Table::new(self.title());
+        table.row(
+            "subscribing",
+            [
+                ("took", millis(self.subscribing_ns)),
+                ("found", grouped(self.counts.found)),
+                ("not found", grouped(self.counts.warned)),
+            ],
+        );
+        self.write_rows(&mut table);
+        self.delivery_rows(&mut table);
+        table.row("latency", latency_cells(&self.latency));
+        self.costs.rows(&mut table, None);
+        self.memory_rows(&mut table);
+        loss_rows(&mut table, &self.losses);
+        if let (Some(first), count) = &self.errors {
+            table.row("complaints", [("received", grouped(*count))]);
+            table.line("the first", first);
+        }
+        table.text
+    }
+
+    /// For machines, on one line.
+    pub(crate) fn json(&self) -> Value {
+        let Self { asked, writes, counts, verdict, .. } = self;
+        let mut result = json!({
+            "scenario": "documents",
+            "api": "m2",
+            "resources": asked.field.resources,
+            "clients": asked.clients,
+            "subscriptions": asked.field.subscriptions,
+            "seed": asked.field.seed,
+            "slow": asked.slow,
+            "browser": asked.browser,
+            "rate": asked.rate,
+            "payload_bytes": asked.payload_bytes,
+            "seconds": asked.seconds,
+            "write_early": asked.write_early,
+            "subscribing": {
+                "took_ns": self.subscribing_ns,
+                "found": counts.found,
+                "not_found": counts.warned,
+            },
+            "writes": {
+                "sent": writes.sent(),
+                "accepted": writes.accepted(),
+                "failures": writes.failures,
+                "unanswered": writes.unanswered,
+                "late_ns_max": writes.late_ns_max,
+                "latency_ns": latency_json(&writes.latency),
+            },
+            "deliveries": {
+                "expected": verdict.expected,
+                "received": verdict.received,
+                "conflated": verdict.conflated,
+                "lost": verdict.lost,
+                "duplicated": counts.duplicated,
+                "reordered": counts.reordered,
+                "misrouted": counts.misrouted,
+                "despite_refusal": verdict.despite_refusal,
+                "same_version": verdict.same_version,
+            },
+            "latency_ns": latency_json(&self.latency),
+            "server_memory": self.memory.map(|steps| self.steps_json(&steps)),
+            "connections_lost": self.losses.connections,
+            "realtime_errors": self.errors.1,
+        });
+        self.costs.put_into(&mut result);
+        result
+    }
+
+    /// What is wrong with it: nothing when the run is good.
+    pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
+        let Self { counts, verdict, .. } = self;
+        let mut faults = Vec::new();
+        for (count, fault) in [
+            (verdict.lost, "documents are not known in their last version"),
+            (counts.duplicated, "updates were duplicated"),
+            (counts.reordered, "updates were older than one before"),
+            (counts.misrouted, "updates went to clients that did not subscribe to them"),
+            (verdict.despite_refusal, "updates came from refused writes"),
+            (verdict.same_version, "writes have the version of another"),
+            (self.losses.connections as u64, "connections were lost"),
+            (self.errors.1, "complaints came from the server"),
+        ] {
+            if count > 0 {
+                faults.push(format!("{} {fault}", grouped(count)));
+            }
+        }
+        if verdict.received == 0 || self.latency.is_empty() {
+            faults.push("nothing was delivered in the measured window".to_owned());
+        }
+        faults.extend(thresholds.faults(&self.latency, &self.costs));
+        faults
+    }
+
+    fn title(&self) -> String {
+        let Asked { field, clients, slow, rate, payload_bytes, seconds, .. } = self.asked;
+        let slow = if slow > 0 {
+            format!(", {} of them slow", grouped(slow as u64))
+        } else {
+            String::new()
+        };
+        format!(
+            "documents in M2: {} clients{slow}, each with {} of {} documents, {rate} writes/s of {} \
+             bytes for {seconds} s",
+            grouped(clients as u64),
+            grouped(field.subscriptions.into()),
+            grouped(field.resources.into()),
+            grouped(payload_bytes as u64)
+        )
+    }
+
+    fn write_rows(&self, table: &mut Table) {
+        let Self { writes, .. } = self;
+        let refused = writes.failures.get(&503).copied().unwrap_or_default();
+        let failed = writes.failures.values().sum::<u64>() - refused;
+        table.row(
+            "writes",
+            [
+                ("sent", grouped(writes.sent())),
+                ("accepted", grouped(writes.accepted())),
+                ("refused (503)", grouped(refused)),
+                ("failed", grouped(failed)),
+                ("unanswered", grouped(writes.unanswered)),
+                ("late by at most", millis(writes.late_ns_max)),
+            ],
+        );
+        table.row("answered after", latency_cells(&writes.latency));
+    }
+
+    fn delivery_rows(&self, table: &mut Table) {
+        let Self { counts, verdict, .. } = self;
+        table.row(
+            "deliveries",
+            [
+                ("expected", grouped(verdict.expected)),
+                ("received", grouped(verdict.received)),
+                ("conflated", grouped(verdict.conflated)),
+                ("per second", grouped(self.costs.deliveries_per_second())),
+            ],
+        );
+        table.row(
+            "",
+            [
+                ("lost", grouped(verdict.lost)),
+                ("duplicated", grouped(counts.duplicated)),
+                ("reordered", grouped(counts.reordered)),
+                ("misrouted", grouped(counts.misrouted)),
+                ("despite refusal", grouped(verdict.despite_refusal)),
+                ("same version", grouped(verdict.same_version)),
+            ],
+        );
+    }
+
+    fn memory_rows(&self, table: &mut Table) {
+        let Some(steps) = &self.memory else {
+            return;
+        };
+        table.row("server memory", memory_cells(steps.before));
+        table.row("  connected", memory_cells(steps.connected));
+        table.row("  subscribed", memory_cells(steps.subscribed));
+        table.row("  in the end", memory_cells(steps.after));
+        table.row(
+            "RSS of each",
+            [
+                ("connection", bytes(Some(self.per_connection(steps)))),
+                ("subscription", bytes(Some(self.per_subscription(steps)))),
+            ],
+        );
+    }
+
+    fn steps_json(&self, steps: &Steps) -> Value {
+        json!({
+            "before": memory_json(steps.before),
+            "connected": memory_json(steps.connected),
+            "subscribed": memory_json(steps.subscribed),
+            "after": memory_json(steps.after),
+            "rss_bytes_per_connection": self.per_connection(steps),
+            "rss_bytes_per_subscription": self.per_subscription(steps),
+        })
+    }
+
+    fn per_connection(&self, steps: &Steps) -> f64 {
+        (steps.connected.rss as f64 - steps.before.rss as f64) / self.asked.clients as f64
+    }
+
+    fn per_subscription(&self, steps: &Steps) -> f64 {
+        let subscriptions = self.asked.clients as f64 * f64::from(self.asked.field.subscriptions);
+        (steps.subscribed.rss as f64 - steps.connected.rss as f64) / subscriptions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::heard::histogram;
+    use crate::lengths::FrameLengths;
+    use crate::procfs::{Cpu, Usage};
+    use crate::report::Window;
+
+    fn good() -> DocumentsReport {
+        let mut latency = histogram();
+        (1..=1_000).for_each(|step| latency.record(step * 1_000).unwrap());
+        let mut frames = FrameLengths::default();
+        frames.note(250);
+        let process = Cpu { user_us: 1_000, system_us: 4_000, run_ns: None };
+        let memory = |rss| Memory { rss, ..Memory::default() };
+        let mut writes = Writes::nothing();
+        writes.failures = BTreeMap::from([(503, 2), (500, 1)]);
+        DocumentsReport {
+            asked: Asked {
+                field: Field { seed: 1, resources: 1_000, subscriptions: 20 },
+                clients: 100,
+                slow: 7,
+                browser: false,
+                rate: 10.0,
+                payload_bytes: 128,
+                seconds: 10.0,
+                write_early: false,
+            },
+            subscribing_ns: 1_500_000,
+            writes,
+            counts: Counts { found: 5, warned: 1_995, ..Counts::default() },
+            verdict: Verdict {
+                expected: 1_010,
+                received: 1_000,
+                conflated: 10,
+                ..Verdict::default()
+            },
+            latency,
+            costs: Costs {
+                frames,
+                window: Window {
+                    wall_ns: 10_000_000_000,
+                    deliveries: 1_000,
+                    server: Some(Usage { process, ..Usage::default() }),
+                    client: Usage::default(),
+                },
+                client_processes: 1,
+            },
+            memory: Some(Steps {
+                before: memory(1_000_000),
+                connected: memory(1_100_000),
+                subscribed: memory(1_500_000),
+                after: memory(2_000_000),
+            }),
+            losses: Losses::default(),
+            errors: (None, 0),
+        }
+    }
+
+    #[test]
+    fn a_good_run_has_no_faults_and_shows_its_figures() {
+        let report = good();
+        assert_eq!(report.faults(Thresholds::default()), Vec::<String>::new());
+        let table = report.table();
+        for part in [
+            "100 clients, 7 of them slow, each with 20 of 1,000 documents",
+            "took 1.500 ms   found 5   not found 1,995",
+            "refused (503) 2   failed 1",
+            "received 1,000   conflated 10   per second 100",
+            "p50 0.500 ms",
+            "per delivery 5.000 µs",
+            "connection 1000 B   subscription 200 B",
+        ] {
+            assert!(table.contains(part), "{part} is missing in\n{table}");
+        }
+        let json = report.json();
+        assert_eq!(json["server_memory"]["rss_bytes_per_subscription"], 200.0);
+        assert_eq!(json["writes"]["failures"]["503"], 2);
+        assert_eq!(json["deliveries"]["conflated"], 10);
+        assert_eq!(json["window"]["server"]["us_per_delivery"], 5.0);
+    }
+
+    #[test]
+    fn each_defect_is_a_fault() {
+        let spoil: [fn(&mut DocumentsReport); 9] = [
+            |report| report.verdict.lost = 1,
+            |report| report.counts.duplicated = 1,
+            |report| report.counts.reordered = 1,
+            |report| report.counts.misrouted = 1,
+            |report| report.verdict.despite_refusal = 1,
+            |report| report.verdict.same_version = 1,
+            |report| report.losses.connections = 1,
+            |report| report.errors.1 = 1,
+            |report| report.latency.clear(),
+        ];
+        for (number, spoil) in spoil.into_iter().enumerate() {
+            let mut report = good();
+            spoil(&mut report);
+            assert_eq!(report.faults(Thresholds::default()).len(), 1, "defect {number}");
+        }
+        let slow = Thresholds { p99_ms: Some(0.5), cpu_us_per_delivery: Some(4.0) };
+        assert_eq!(good().faults(slow).len(), 2);
+    }
+}

@@ -1,0 +1,259 @@
+//! `documents`: many documents are written at a fixed rate, and clients watch some of them each.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::api::m2::{self, Caller};
+use crate::args::DocumentsArguments;
+use crate::clock::{nanos, now_ns};
+use crate::documents::{Audience, Plan, Seen, Signals, Verdict, Writes, write};
+use crate::pin::Placement;
+use crate::procfs::{Memory, Usage};
+use crate::progress::Progress;
+use crate::report::{Costs, DocumentsAsked, DocumentsReport, Losses, Steps, Thresholds, Window};
+use crate::scenario::print;
+use crate::scenario::sample::Sample;
+
+/// Quiet time before memory is read: what a server holds only for a moment is not counted.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Time from the decision to start until the first write is due.
+const LEAD: Duration = Duration::from_millis(100);
+/// How long it must be quiet after the last answer before nothing more is waited for: nobody knows
+/// how many updates will come. And how long that may take.
+const QUIET: Duration = Duration::from_secs(1);
+const STRAGGLER_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Between two looks at the writer, which needs none: they only cost processor time.
+const WRITER_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Runs it, prints the report and returns what is wrong with it.
+pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Vec<String>> {
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = arguments.server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let since_ns = now_ns();
+    m2::ensure_ready(&arguments.url)?;
+    let audience = audience(arguments)?;
+    let plan = plan(arguments);
+    let signals = Signals::new();
+    let conductor = Conductor { arguments, plan: &plan, signals: &signals };
+    let (conducted, seen) = thread::scope(|scope| {
+        let dismissal = signals.dismissal();
+        let builder = thread::Builder::new().name("clients".to_owned());
+        let clients = builder.spawn_scoped(scope, || audience.attend(&signals, since_ns))?;
+        let conducted = conductor.conduct();
+        drop(dismissal);
+        let seen = clients.join().expect("the clients' thread returns its errors");
+        anyhow::Ok((conducted?, seen?))
+    })?;
+    let report = report(arguments, conducted, seen);
+    print(&report.table(), &report.json());
+    Ok(report.faults(Thresholds {
+        p99_ms: arguments.max_p99_ms,
+        cpu_us_per_delivery: arguments.max_cpu_us_per_delivery,
+    }))
+}
+
+fn audience(arguments: &DocumentsArguments) -> Result<Audience> {
+    let DocumentsArguments { url, reader, watchers, .. } = arguments;
+    let caller = Caller { scope: &reader.m2_scope, credential: reader.m2_token.as_deref() };
+    Ok(Audience {
+        target: url.clone(),
+        upgrade: caller.upgrade(url, watchers.browser)?,
+        field: watchers.field(),
+        size: watchers.clients,
+        slow: watchers.slow(),
+        lazy: watchers.lazy(),
+    })
+}
+
+fn plan(arguments: &DocumentsArguments) -> Plan {
+    Plan {
+        target: arguments.url.clone(),
+        scope: arguments.reader.m2_scope.clone(),
+        writer: arguments.m2_writer.clone(),
+        field: arguments.watchers.field(),
+        payload_bytes: arguments.writing.payload_bytes,
+        rate: arguments.writing.rate,
+        writes: arguments.writes(),
+        connections: arguments.writers,
+        unanswered_max: arguments.unanswered_max,
+    }
+}
+
+fn report(arguments: &DocumentsArguments, conducted: Conducted, seen: Seen) -> DocumentsReport {
+    let DocumentsArguments { watchers, writing, .. } = arguments;
+    let field = watchers.field();
+    DocumentsReport {
+        asked: DocumentsAsked {
+            field,
+            clients: watchers.clients,
+            slow: watchers.slow(),
+            browser: watchers.browser,
+            rate: writing.rate,
+            payload_bytes: writing.payload_bytes,
+            seconds: writing.seconds.as_secs_f64(),
+            write_early: writing.write_early,
+        },
+        subscribing_ns: conducted.subscribing_ns,
+        verdict: Verdict::of(field, &conducted.writes, &seen),
+        writes: conducted.writes,
+        counts: seen.counts,
+        latency: seen.heard.latency,
+        costs: Costs { frames: seen.heard.frames, window: conducted.window, client_processes: 1 },
+        memory: conducted.memory,
+        losses: conducted.losses,
+        errors: seen.heard.errors,
+    }
+}
+
+struct Conductor<'a> {
+    arguments: &'a DocumentsArguments,
+    plan: &'a Plan,
+    signals: &'a Signals,
+}
+
+/// What the conductor saw.
+struct Conducted {
+    subscribing_ns: u64,
+    writes: Writes,
+    window: Window,
+    memory: Option<Steps>,
+    losses: Losses,
+}
+
+/// What was found out until everybody listened.
+struct Gathered {
+    subscribing_ns: u64,
+    memory: Option<Memory>,
+}
+
+/// What was found out while documents were written.
+struct Writing {
+    gathered: Gathered,
+    writes: Writes,
+    /// When the measured window began.
+    begin: Sample,
+}
+
+impl Conductor<'_> {
+    fn conduct(&self) -> Result<Conducted> {
+        let mut progress = Progress::new();
+        let before = self.memory()?;
+        self.signals.await_connected(self.arguments.watchers.clients, &mut progress)?;
+        thread::sleep(SETTLE);
+        let connected = self.memory()?;
+        let early = self.arguments.writing.write_early;
+        let gathered = (!early).then(|| self.gather(&mut progress)).transpose()?;
+        let Writing { gathered, writes, begin } = self.write(gathered, &mut progress)?;
+        self.signals.slow(false);
+        let last_ns = self.await_stragglers(&mut progress);
+        let window = self.sample()?.dated(last_ns).since(&begin);
+        let steps = before.zip(connected).zip(gathered.memory).zip(self.memory()?);
+        Ok(Conducted {
+            subscribing_ns: gathered.subscribing_ns,
+            writes,
+            window,
+            memory: steps.map(|(((before, connected), subscribed), after)| Steps {
+                before,
+                connected,
+                subscribed,
+                after,
+            }),
+            losses: Losses {
+                connections: self.signals.lost(),
+                first: self.signals.first_failure().map(str::to_owned),
+            },
+        })
+    }
+
+    /// Has everybody subscribe.
+    fn gather(&self, progress: &mut Progress) -> Result<Gathered> {
+        let start_ns = now_ns();
+        self.signals.subscribe(self.arguments.watchers.clients, progress)?;
+        let subscribing_ns = now_ns() - start_ns;
+        thread::sleep(SETTLE);
+        Ok(Gathered { subscribing_ns, memory: self.memory()? })
+    }
+
+    /// Writes everything. Those who are not gathered yet are gathered meanwhile.
+    fn write(&self, gathered: Option<Gathered>, progress: &mut Progress) -> Result<Writing> {
+        let start_ns = now_ns() + nanos(LEAD);
+        if gathered.is_some() {
+            self.signals.measure_from(start_ns + nanos(self.arguments.writing.warmup));
+        }
+        thread::scope(|scope| {
+            let writer = thread::Builder::new()
+                .name("writer".to_owned())
+                .spawn_scoped(scope, || write(self.plan, start_ns, self.signals))?;
+            let gathered = self.await_window(gathered, start_ns, progress);
+            let begin = self.sample();
+            if gathered.is_err() || begin.is_err() {
+                // Nothing of what follows would count, so that nobody has to wait for it.
+                self.signals.dismiss();
+            }
+            while !writer.is_finished() {
+                progress.show(|| self.progress_line(start_ns));
+                thread::sleep(WRITER_INTERVAL);
+            }
+            let writes = writer.join().expect("the writer returns its errors");
+            Ok(Writing { gathered: gathered?, writes: writes?, begin: begin? })
+        })
+    }
+
+    /// Waits until the measured window begins.
+    fn await_window(
+        &self,
+        gathered: Option<Gathered>,
+        start_ns: u64,
+        progress: &mut Progress,
+    ) -> Result<Gathered> {
+        let gathered = if let Some(gathered) = gathered {
+            let measure_from_ns = start_ns + nanos(self.arguments.writing.warmup);
+            thread::sleep(Duration::from_nanos(measure_from_ns.saturating_sub(now_ns())));
+            gathered
+        } else {
+            let gathered = self.gather(progress)?;
+            self.signals.measure_from(now_ns());
+            gathered
+        };
+        self.signals.slow(true);
+        Ok(gathered)
+    }
+
+    fn progress_line(&self, start_ns: u64) -> String {
+        let elapsed = Duration::from_nanos(now_ns().saturating_sub(start_ns)).as_secs();
+        let all = self.plan.writes as f64 / self.plan.rate;
+        let (received, lost) = (self.signals.received(), self.signals.lost());
+        format!("documents: second {elapsed} of {all:.0}, {received} delivered, {lost} lost")
+    }
+
+    /// Waits until nothing arrives any more; says when the last delivery was seen.
+    fn await_stragglers(&self, progress: &mut Progress) -> u64 {
+        let start_ns = now_ns();
+        let mut received = self.signals.received();
+        let mut last_ns = start_ns;
+        while now_ns() - last_ns < nanos(QUIET) && now_ns() - start_ns < nanos(STRAGGLER_PATIENCE) {
+            thread::sleep(LOOK_INTERVAL);
+            let received_now = self.signals.received();
+            progress.show(|| format!("documents: {received_now} delivered, and still coming"));
+            if received_now > received {
+                (received, last_ns) = (received_now, now_ns());
+            }
+        }
+        last_ns
+    }
+
+    fn sample(&self) -> Result<Sample> {
+        let clients = [std::process::id()];
+        Sample::take(self.signals.received(), self.arguments.server_pid, clients)
+    }
+
+    fn memory(&self) -> Result<Option<Memory>> {
+        self.arguments.server_pid.map(Memory::of).transpose()
+    }
+}

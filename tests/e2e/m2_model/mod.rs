@@ -1,0 +1,251 @@
+//! Documents as their subscribers see them, while back ends write and delete them, clients come,
+//! go, ask again and do not read, and the node is killed and told to stop: each ends with what the
+//! node says that the documents are.
+//!
+//! Every run plays by the same dice; `FANFARE_TEST_SEED` rolls others, and a failure names its seed.
+//! What the threads make of them differs, all the same.
+
+mod back_end;
+mod client;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::order::join;
+use crate::overload::narrow;
+use crate::support::{API_KEY, Node, an_hour_from_now, sign};
+use back_end::BackEnd;
+use client::Client;
+
+const SEED: u64 = 7_042;
+const CLIENTS: usize = 44;
+const BACK_ENDS: usize = 4;
+/// Of the users, none of whom is also a possibility.
+const USERS: [&str; 3] = ["u", "v", "w"];
+/// Resources of each kind in each scope.
+const IDS: usize = 50;
+/// Of these so many are in everybody's mouth.
+const FEW: usize = 4;
+/// How long each life of the node is.
+const LIVES: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(5), Duration::from_secs(4)];
+const CONFLATED: &str = "fanfare_deliveries_conflated_total";
+/// The node's own exit, and the test's threads, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where resources are: project and world of the one organization.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Scope {
+    project: &'static str,
+    world: Option<&'static str>,
+}
+
+/// None of them is any other's.
+const SCOPES: [Scope; 3] = [
+    Scope { project: "p", world: None },
+    Scope { project: "p", world: Some("w") },
+    Scope { project: "q", world: None },
+];
+const ORGANIZATION: &str = "o";
+
+impl Scope {
+    fn headers(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let project = [("x-m2-organization", ORGANIZATION), ("x-m2-project", self.project)];
+        project.into_iter().chain(self.world.map(|world| ("x-m2-world-id", world)))
+    }
+}
+
+/// A resource. Live configuration there is none of: clients ask for it to know how far they are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Resource {
+    scope: Scope,
+    kind: &'static str,
+    number: usize,
+}
+
+impl Resource {
+    fn id(self) -> String {
+        if self.is_private() {
+            "private".into()
+        } else {
+            format!("World:kvstoreClient:{}", self.number)
+        }
+    }
+
+    fn is_private(self) -> bool {
+        (self.kind, self.number) == ("collection", 0)
+    }
+
+    fn named(scope: Scope, kind: &str, id: &str) -> Option<Self> {
+        let kind = ["kvStore", "collection"].into_iter().find(|known| *known == kind)?;
+        let number = match id.rsplit_once(':') {
+            Some((_, number)) => number.parse().ok()?,
+            None => 0,
+        };
+        Some(Self { scope, kind, number }).filter(|one| one.id() == id)
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        let kinds = SCOPES
+            .into_iter()
+            .flat_map(|scope| ["kvStore", "collection"].map(|kind| (scope, kind)));
+        kinds.flat_map(|(scope, kind)| (0..IDS).map(move |number| Self { scope, kind, number }))
+    }
+}
+
+/// A document: a resource's, for everybody or for one user.
+type Key = (Resource, Option<&'static str>);
+
+/// What rolls.
+pub(crate) struct Dice(StdRng);
+
+impl Dice {
+    fn new(seed: u64, stream: usize) -> Self {
+        Self(StdRng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(stream as u64)))
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.0.random_range(0..end)
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    fn resource(&mut self, scope: Scope) -> Resource {
+        let kind = self.one_of(&["kvStore", "collection"]);
+        let few = self.one_of(&[FEW, IDS]);
+        Resource { scope, kind, number: self.below(few) }
+    }
+
+    fn user(&mut self) -> Option<&'static str> {
+        let number = self.below(USERS.len() + 1);
+        USERS.get(number).copied()
+    }
+
+    fn pause(&mut self, from_ms: usize, to_ms: usize) -> Duration {
+        Duration::from_millis((from_ms + self.below(to_ms - from_ms)) as u64)
+    }
+}
+
+/// What all have in common.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Back ends have written enough.
+    is_enough: AtomicBool,
+    /// What the documents are, once nobody writes any more; not those that there are none of.
+    truth: OnceLock<HashMap<Key, (String, Value)>>,
+    /// The latest version of each that a back end was answered with.
+    answered: Mutex<HashMap<Key, String>>,
+}
+
+#[test]
+fn every_subscriber_ends_with_what_the_documents_are() {
+    let seed = std::env::var("FANFARE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or(SEED);
+    println!("FANFARE_TEST_SEED={seed}");
+    let mut node = Node::with(|command| {
+        command.args(["--workers", "2"]).env("FANFARE_DRAIN_MS", "300");
+    });
+    let (port, shared) = (node.port(), &Shared::default());
+    let (conflated, told) = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| scope.spawn(move || Client::new(port, number, seed).live(shared)))
+            .collect();
+        let back_ends: Vec<_> = (0..BACK_ENDS)
+            .map(|number| scope.spawn(move || BackEnd::new(port, number, seed).live(shared)))
+            .collect();
+        let conflated = live(&mut node);
+        shared.is_enough.store(true, Ordering::Relaxed);
+        back_ends.into_iter().for_each(join);
+        let truth = BackEnd::new(port, BACK_ENDS, seed).look_at_all();
+        check_answered(&truth, shared);
+        shared.truth.set(truth).expect("nobody else says it");
+        (conflated, clients.into_iter().map(join).sum::<usize>())
+    });
+    assert!(conflated > 0, "somebody did not keep up");
+    assert!(told > 50 * CLIENTS, "{told} words");
+}
+
+/// The node's lives, each but the last ended in its own way. How many deliveries were made up for
+/// by later ones.
+fn live(node: &mut Node) -> u64 {
+    let (port, mut conflated) = (node.port(), 0);
+    for (life, time) in LIVES.into_iter().enumerate() {
+        thread::sleep(time);
+        conflated += node.metric(CONFLATED);
+        match life {
+            0 => node.kill(),
+            1 => {
+                node.signal(Signal::TERM);
+                assert!(node.exit_status(PATIENCE).success());
+            }
+            _ => break,
+        }
+        node.start_again(port);
+    }
+    conflated
+}
+
+/// Nothing that a back end was told is written has been lost or overtaken by what is older.
+fn check_answered(truth: &HashMap<Key, (String, Value)>, shared: &Shared) {
+    let answered = shared.answered.lock().expect("nobody panics while it holds the lock");
+    assert!(answered.len() > 100, "{} documents were written", answered.len());
+    for (key, (version, _)) in truth {
+        let latest = answered.get(key);
+        assert!(latest.is_none_or(|latest| latest <= version), "{key:?}: {version}, {latest:?}");
+    }
+}
+
+/// Clients whose sockets were full read on: they are told what they were not sent although nothing
+/// else happens at the node.
+#[test]
+fn who_reads_on_is_told_at_once_what_it_missed() {
+    const BULK: usize = 256 * 1024;
+    const WRITES: usize = 60;
+    let node = Node::with(|command| {
+        // Nor does the node ping anybody meanwhile.
+        command.args(["--workers", "2"]).env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "300000");
+    });
+    let scope = SCOPES[0];
+    let resources: Vec<_> =
+        (1..=6).map(|number| Resource { scope, kind: "kvStore", number }).collect();
+    // One on each worker, as new connections go to the one that has fewest.
+    let mut clients = [(); 2].map(|()| Client::over(narrow(node.port()), scope, None));
+    for client in &mut clients {
+        resources.iter().for_each(|resource| client.subscribe(*resource));
+        client.pass_fence();
+    }
+    let mut back_end = BackEnd::new(node.port(), 0, SEED);
+    for round in 0..WRITES {
+        for resource in &resources {
+            back_end.put((*resource, None), &json!({ "round": round, "fill": "x".repeat(BULK) }));
+        }
+    }
+    assert!(node.metric(CONFLATED) > 0, "the clients were not sent everything");
+    let truth = back_end.look_at(resources.iter().map(|resource| (*resource, None)));
+    clients.iter_mut().for_each(|client| client.converge(&truth));
+}
+
+/// What proves that a client is that user, or a service.
+fn credential(user: Option<&str>) -> (&'static str, String) {
+    match user {
+        None => ("x-api-key", API_KEY.to_owned()),
+        Some(user) => {
+            let claims = json!({
+                "user_id": user,
+                "organization_id": ORGANIZATION,
+                "exp": an_hour_from_now(),
+            });
+            ("authorization", format!("Bearer {}", sign(&claims)))
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A client: it takes bytes apart and holds every word against what it was told before.
+
+use std::collections::HashMap;
+
+use super::hub::{Resource, User, Word, Words};
+use super::store::Store;
+use super::{Rule, Wrong};
+
+/// Bytes of a frame that say how long it is, and which word.
+pub(super) const HEAD_BYTES: usize = 8;
+
+/// On whose behalf a client listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Party {
+    pub(super) scope: usize,
+    pub(super) user: Option<User>,
+}
+
+pub(super) struct Client {
+    pub(super) party: Party,
+    head: Vec<u8>,
+    /// The word whose frame is under way, and how much of it is missing.
+    word: usize,
+    missing: usize,
+    views: HashMap<Resource, View>,
+}
+
+/// What a client knows of a resource.
+#[derive(Clone, Debug, Default)]
+struct View {
+    is_subscribed: bool,
+    is_answered: bool,
+    /// It was told that the store could not be read: it would have to subscribe again.
+    is_excused: bool,
+    shared: Known,
+    personal: Known,
+}
+
+/// What a client knows of a document.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// What it is: its version, and whether it is there.
+    now: Option<(u64, bool)>,
+    /// The latest version that it was told of since its subscription began.
+    told: Option<u64>,
+    /// The latest version that it was ever told of.
+    ever: u64,
+    /// How often it may be told the same again, because it asked again.
+    repeats: u32,
+}
+
+impl Client {
+    pub(super) fn new(party: Party) -> Self {
+        Self { party, head: Vec::new(), word: 0, missing: 0, views: HashMap::new() }
+    }
+
+    /// The same one on another connection: it remembers which versions it has seen.
+    pub(super) fn comes_back(&self) -> Self {
+        let ever = |known: &Known| Known { ever: known.ever, ..Known::default() };
+        let again = |view: &View| View {
+            shared: ever(&view.shared),
+            personal: ever(&view.personal),
+            ..View::default()
+        };
+        let views = self.views.iter().map(|(resource, view)| (*resource, again(view))).collect();
+        Self { views, ..Self::new(self.party.clone()) }
+    }
+
+    /// Takes bytes from its socket.
+    pub(super) fn take(&mut self, words: &Words, mut bytes: &[u8]) -> Result<(), Wrong> {
+        while !bytes.is_empty() {
+            if self.missing == 0 {
+                let taken = bytes.len().min(HEAD_BYTES - self.head.len());
+                self.head.extend_from_slice(&bytes[..taken]);
+                bytes = &bytes[taken..];
+                if self.head.len() == HEAD_BYTES {
+                    (self.word, self.missing) = Words::head(&self.head);
+                    self.head.clear();
+                }
+                continue;
+            }
+            let taken = bytes.len().min(self.missing);
+            self.missing -= taken;
+            bytes = &bytes[taken..];
+            if self.missing == 0 {
+                self.hear(&words.word(self.word))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, word: &Word) -> Result<(), Wrong> {
+        let resource = word.resource();
+        let wrong = |rule, view: &View| Err(Wrong::new(rule, format!("{word:?} after {view:?}")));
+        if resource.scope != self.party.scope {
+            return wrong(Rule::Scope, &View::default());
+        }
+        let view = self.views.entry(resource).or_default();
+        match word {
+            Word::Began { is_again, .. } => {
+                view.begin(*is_again);
+                return Ok(());
+            }
+            Word::Ended(_) => {
+                view.is_subscribed = false;
+                return Ok(());
+            }
+            _ if !view.is_subscribed => return wrong(Rule::Subscribed, view),
+            Word::NotFound(_) => (view.shared.now, view.personal.now) = (None, None),
+            Word::Unavailable(_) => view.is_excused = true,
+            Word::Document { audience, version, exists, .. } => {
+                let is_theirs = match audience {
+                    None => !resource.is_private(),
+                    Some(user) => Some(user) == self.party.user.as_ref(),
+                };
+                let known = if audience.is_none() { &mut view.shared } else { &mut view.personal };
+                let rule = if is_theirs { known.hear(*version, *exists) } else { Err(Rule::Scope) };
+                if let Err(rule) = rule {
+                    return wrong(rule, view);
+                }
+            }
+        }
+        view.is_answered = true;
+        Ok(())
+    }
+
+    /// All that there was to take is taken, and the subscriptions are these. What it was told last
+    /// is what the store has.
+    pub(super) fn check(
+        &self,
+        subscribed: &[Resource],
+        store: &Store,
+        notify_deletes: bool,
+    ) -> Result<(), Wrong> {
+        assert!(self.head.is_empty() && self.missing == 0, "the last frame is whole");
+        let thinks = self.views.iter().filter(|(_, view)| view.is_subscribed).count();
+        assert_eq!(thinks, subscribed.len(), "it was told where its subscriptions begin and end");
+        for resource in subscribed {
+            let view = &self.views[resource];
+            if view.is_excused {
+                continue;
+            }
+            if !view.is_answered {
+                return Err(Wrong::new(Rule::Answered, format!("{resource:?}")));
+            }
+            let none = (0, false);
+            let shared = if resource.is_private() { none } else { store.stands(*resource, None) };
+            let user = self.party.user.as_ref();
+            let personal = user.map_or(none, |user| store.stands(*resource, Some(user)));
+            for (known, stands) in [(view.shared, shared), (view.personal, personal)] {
+                if !known.agrees(stands, notify_deletes) {
+                    let what = format!("{resource:?}: {view:?}, and the store has {stands:?}");
+                    return Err(Wrong::new(Rule::LastWord, what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    fn begin(&mut self, is_again: bool) {
+        for known in [&mut self.shared, &mut self.personal] {
+            *known = match is_again {
+                true => Known { repeats: known.repeats + 1, ..*known },
+                false => Known { ever: known.ever, ..Known::default() },
+            };
+        }
+        (self.is_subscribed, self.is_answered, self.is_excused) = (true, false, false);
+    }
+}
+
+impl Known {
+    fn hear(&mut self, version: u64, exists: bool) -> Result<(), Rule> {
+        if version < self.ever.max(self.told.unwrap_or_default()) {
+            return Err(Rule::Forward);
+        }
+        if self.told == Some(version) {
+            self.repeats = self.repeats.checked_sub(1).ok_or(Rule::Once)?;
+        }
+        (self.now, self.told, self.ever) = (Some((version, exists)), Some(version), version);
+        Ok(())
+    }
+
+    /// Whether a client that knows this knows what the store has. Where deletions are not told, it
+    /// may think that a document is there which is not.
+    fn agrees(&self, (version, exists): (u64, bool), notify_deletes: bool) -> bool {
+        match self.now {
+            Some((known, true)) if exists => known == version,
+            Some((known, true)) => !notify_deletes && known < version,
+            Some((_, false)) | None => !exists,
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! M2 Realtime's part of the pure core, on its own: the directory, and several workers with their
+//! indexes, outboxes, debts, and those who wait for the store. Random writers and deleters meet
+//! subscribers that come, go, ask again and do not read, full mailboxes, a store that answers late,
+//! and restarts. A model of the store knows what each of them must have been told last.
+//!
+//! Faults can be planted, and each is found.
+
+mod boxes;
+mod client;
+mod hub;
+mod store;
+mod worker;
+mod world;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+
+use crate::WORKERS;
+use world::World;
+
+const CLIENTS: usize = 12;
+const SCOPES: usize = 4;
+/// Resources of each scope.
+const NUMBERS: usize = 75;
+
+/// One thing that happens.
+#[derive(Clone)]
+enum Step {
+    Subscribe {
+        client: usize,
+        number: usize,
+    },
+    Unsubscribe {
+        client: usize,
+        number: usize,
+    },
+    /// A client comes anew, as the same or on behalf of another scope and user.
+    Reconnect {
+        client: usize,
+        party: Option<(usize, Option<usize>)>,
+    },
+    /// A back end writes, or deletes where there are no bytes, for everybody or for one user; so
+    /// many times.
+    Write {
+        resource: (usize, usize),
+        owner: Option<usize>,
+        bytes: Option<usize>,
+        version: Given,
+        times: usize,
+    },
+    /// The writer commits what waits, unless it has something else under way.
+    Commit,
+    /// The writer begins to answer who waits for the store, unless it has.
+    Load {
+        is_readable: bool,
+    },
+    /// The writer takes so many steps of what it has under way: fan-out, or answers.
+    GoOn {
+        steps: usize,
+    },
+    /// A worker takes a turn, with so much of its mail.
+    Turn {
+        worker: usize,
+        mail: usize,
+    },
+    /// A client reads so many bytes more and no others, or all there are.
+    Read {
+        client: usize,
+        bytes: Option<usize>,
+    },
+    Pass {
+        millis: u64,
+    },
+    Restart,
+}
+
+/// On one line, whatever is asked for: there are many.
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subscribe { client, number } => {
+                write!(f, "client {client} subscribes to {number}")
+            }
+            Self::Unsubscribe { client, number } => write!(f, "client {client} leaves {number}"),
+            Self::Reconnect { client, party } => write!(f, "client {client} comes anew, {party:?}"),
+            Self::Write { resource: (scope, number), owner, bytes, version, times } => {
+                write!(f, "{number} of scope {scope} and user {owner:?} gets {bytes:?} bytes, ")?;
+                write!(f, "version {version:?}, {times} times")
+            }
+            Self::Commit => f.write_str("the writer commits"),
+            Self::Load { is_readable } => write!(f, "the writer loads, {is_readable}"),
+            Self::GoOn { steps } => write!(f, "the writer takes {steps} steps"),
+            Self::Turn { worker, mail } => write!(f, "worker {worker} takes {mail} pieces of mail"),
+            Self::Read { client, bytes } => write!(f, "client {client} reads {bytes:?} bytes"),
+            Self::Pass { millis } => write!(f, "{millis} ms pass"),
+            Self::Restart => f.write_str("the node restarts"),
+        }
+    }
+}
+
+/// The version that a writer gives: so many milliseconds from now.
+#[derive(Clone, Copy, Debug)]
+enum Given {
+    None,
+    Behind(u64),
+    Ahead(u64),
+}
+
+/// What a world goes by.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    /// Of each mailbox, of each kind.
+    slots: usize,
+    notify_deletes: bool,
+    /// So many clients do all that clients do.
+    crowd: usize,
+    /// Bytes that a client reads that has just come; all there are, where nothing is said.
+    reads: Option<usize>,
+    /// The directory has little room for documents.
+    has_ballast: bool,
+    planted: Planted,
+}
+
+/// What is done wrong on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Planted {
+    Nothing,
+    /// A subscriber is told what the store had a while ago, whatever it was sent meanwhile.
+    SnapshotAfterUpdate,
+    /// The store is read between a commit and its fan-out.
+    LoadBeforeFanOut,
+    /// The store is read before the subscriber is counted.
+    LostBetween,
+    /// What a client is owed is never paid.
+    DebtsForgotten,
+    /// A client that has unsubscribed is owed as before.
+    DebtsOutlive,
+    /// Everybody who hears a resource is told of all its documents.
+    AudienceIgnored,
+    /// Of a scope the organization counts alone.
+    ScopeCut,
+}
+
+/// What must hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// Nobody is told of anything outside of its scope, nor of another user's document.
+    Scope,
+    /// Nor of what it is not subscribed to.
+    Subscribed,
+    /// Versions never go back.
+    Forward,
+    /// No version is told twice to who has not asked again.
+    Once,
+    /// Whoever subscribes is answered.
+    Answered,
+    /// The last that everybody was told is what the store has.
+    LastWord,
+}
+
+/// A rule was broken.
+#[derive(Debug)]
+struct Wrong {
+    rule: Rule,
+    what: String,
+}
+
+impl Wrong {
+    fn new(rule: Rule, what: String) -> Self {
+        Self { rule, what }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.what)
+    }
+}
+
+/// Mostly the first few, so that things meet there.
+fn number() -> impl Strategy<Value = usize> {
+    prop_oneof![9 => 0..3usize, 1 => 0..NUMBERS]
+}
+
+fn scope() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(0), 1 => 0..SCOPES]
+}
+
+/// Mostly few, so that others come between.
+fn some() -> impl Strategy<Value = usize> {
+    prop_oneof![2 => 1..6usize, 1 => 6..100usize]
+}
+
+fn write() -> impl Strategy<Value = Step> {
+    let size = prop_oneof![
+        3 => Just((Some(100), 1)),
+        3 => (50_000..300_000usize).prop_map(|bytes| (Some(bytes), 1)),
+        2 => Just((None, 1)),
+        1 => (60..120usize).prop_map(|times| (Some(100), times)),
+        1 => (2..6usize).prop_map(|times| (Some(300_000), times)),
+    ];
+    let version = prop_oneof![
+        6 => Just(Given::None),
+        1 => (0..500u64).prop_map(Given::Behind),
+        1 => (0..500u64).prop_map(Given::Ahead),
+    ];
+    let owner = prop_oneof![2 => Just(None), 1 => (0..2usize).prop_map(Some)];
+    ((scope(), number()), owner, size, version).prop_map(
+        |(resource, owner, (bytes, times), version)| Step::Write {
+            resource,
+            owner,
+            bytes,
+            version,
+            times,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = || (0..CLIENTS, number());
+    let party = (scope(), prop::option::of(0..2usize));
+    let bytes = prop_oneof![
+        3 => Just(Some(0)),
+        2 => (1..600_000usize).prop_map(Some),
+        1 => Just(None),
+    ];
+    let is_readable = prop::bool::weighted(0.98);
+    prop_oneof![
+        80 => write(),
+        60 => place().prop_map(|(client, number)| Step::Subscribe { client, number }),
+        30 => place().prop_map(|(client, number)| Step::Unsubscribe { client, number }),
+        8 => (0..CLIENTS, prop::option::of(party))
+            .prop_map(|(client, party)| Step::Reconnect { client, party }),
+        40 => Just(Step::Commit),
+        40 => is_readable.prop_map(|is_readable| Step::Load { is_readable }),
+        60 => some().prop_map(|steps| Step::GoOn { steps }),
+        90 => (0..WORKERS, some()).prop_map(|(worker, mail)| Step::Turn { worker, mail }),
+        40 => (0..CLIENTS, bytes).prop_map(|(client, bytes)| Step::Read { client, bytes }),
+        10 => (1..100u64).prop_map(|millis| Step::Pass { millis }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..400)
+}
+
+fn terms(planted: Planted) -> impl Strategy<Value = Terms> {
+    let (ballast, deletes) = (prop::bool::weighted(0.3), prop::bool::weighted(0.8));
+    let reads =
+        prop_oneof![2 => Just(None), 1 => Just(Some(0)), 1 => (0..600_000usize).prop_map(Some)];
+    let terms = (2..100usize, 1..=CLIENTS, reads, deletes, ballast);
+    terms.prop_map(move |(slots, crowd, reads, notify_deletes, has_ballast)| Terms {
+        slots,
+        notify_deletes,
+        crowd,
+        reads,
+        has_ballast,
+        planted,
+    })
+}
+
+/// Runs as many worlds as there are cases, or until one of them breaks this rule, or any; what had
+/// to happen for it, and no more.
+fn search(runner: &mut TestRunner, planted: Planted, rule: Option<Rule>) -> Option<Found> {
+    let is_it = |wrong: &Wrong| rule.is_none_or(|rule| rule == wrong.rule);
+    let found = runner.run(&(steps(), terms(planted)), |(steps, terms)| {
+        match World::new(terms).run(&steps) {
+            Err(wrong) if is_it(&wrong) => Err(TestCaseError::fail(wrong.to_string())),
+            _ => Ok(()),
+        }
+    });
+    let (mut steps, terms) = match found {
+        Ok(()) => return None,
+        Err(TestError::Fail(_, failed)) => failed,
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    };
+    // Whatever can be left out is: also what could not be as long as something else was there.
+    let mut at = 0;
+    while at < steps.len() {
+        let step = steps.remove(at);
+        match World::new(terms).run(&steps) {
+            Err(wrong) if is_it(&wrong) => at = 0,
+            _ => {
+                steps.insert(at, step);
+                at += 1;
+            }
+        }
+    }
+    let wrong = World::new(terms).run(&steps).err();
+    Some(Found { wrong, steps, terms })
+}
+
+/// A world in which a rule is broken.
+#[derive(Debug)]
+#[allow(dead_code, reason = "it is for people to read")]
+struct Found {
+    /// None, where the world itself fails.
+    wrong: Option<Wrong>,
+    steps: Vec<Step>,
+    terms: Terms,
+}
+
+fn config(cases: u32) -> Config {
+    Config { failure_persistence: None, max_shrink_iters: 1_024, ..Config::with_cases(cases) }
+}
+
+/// That does the same in each run.
+fn runner(cases: u32) -> TestRunner {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    TestRunner::new_with_rng(config(cases), rng)
+}
+
+/// A planted fault breaks this rule, and what is shown for it is short.
+fn check_found(planted: Planted, rule: Rule) {
+    let found = search(&mut runner(2_000), planted, Some(rule));
+    let Some(found) = found else { panic!("{planted:?} is not found") };
+    assert!(found.steps.len() <= 24, "it takes many steps: {found:#?}");
+}
+
+#[test]
+fn each_subscriber_ends_with_what_the_store_has() {
+    let found = search(&mut TestRunner::new(config(500)), Planted::Nothing, None);
+    assert!(found.is_none(), "{found:#?}");
+}
+
+#[test]
+fn all_that_can_meet_meets() {
+    let tally = RefCell::new(BTreeMap::new());
+    let done = runner(200).run(&(steps(), terms(Planted::Nothing)), |(steps, terms)| {
+        let mut world = World::new(terms);
+        let done = world.run(&steps);
+        for (what, count) in world.hub.tally.take() {
+            *tally.borrow_mut().entry(what).or_insert(0) += count;
+        }
+        done.map_err(|wrong| TestCaseError::fail(wrong.to_string()))
+    });
+    assert!(done.is_ok(), "{done:?}");
+    let tally = tally.into_inner();
+    let all = ["answer", "busy", "conflated", "known", "missing", "not found", "not joined"];
+    let more = ["not retained", "outdated answer", "owed", "paid", "restart", "stale", "written"];
+    for what in all.into_iter().chain(more).chain(["known to be absent"]) {
+        assert!(tally.get(what).is_some_and(|count| *count >= 20), "{what}: {tally:#?}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_comes_after_an_update_is_found() {
+    check_found(Planted::SnapshotAfterUpdate, Rule::Forward);
+}
+
+#[test]
+fn a_document_that_is_read_before_its_fan_out_is_found() {
+    check_found(Planted::LoadBeforeFanOut, Rule::Once);
+}
+
+#[test]
+fn an_update_that_is_lost_before_the_subscription_is_found() {
+    check_found(Planted::LostBetween, Rule::LastWord);
+}
+
+#[test]
+fn debts_that_are_not_paid_are_found() {
+    check_found(Planted::DebtsForgotten, Rule::LastWord);
+}
+
+#[test]
+fn debts_of_a_subscription_that_has_ended_are_found() {
+    check_found(Planted::DebtsOutlive, Rule::Once);
+}
+
+#[test]
+fn another_users_document_is_found() {
+    check_found(Planted::AudienceIgnored, Rule::Scope);
+}
+
+#[test]
+fn scopes_that_are_taken_for_each_other_are_found() {
+    check_found(Planted::ScopeCut, Rule::Scope);
+}
