@@ -14,6 +14,7 @@ mod public_keys;
 mod readers;
 mod refusals;
 mod scope;
+mod secrets;
 mod slow;
 mod subprotocols;
 mod updates;
