@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{API_KEY, Node, Response, an_hour_from_now, sign};
+use crate::tcp;
 
 /// Headers, or what a subprotocol embeds for them.
 pub(crate) type Headers = Vec<(&'static str, String)>;
@@ -82,6 +83,21 @@ pub(crate) fn put_text(
     written(&call(node, ("PUT", &path), &service(place.clone()), body))
 }
 
+/// A request that writes a document as a back end of the place, for a connection that is kept.
+pub(crate) fn write_request(
+    place: &Headers,
+    (kind, id): (&str, &str),
+    query: &str,
+    data: &Value,
+) -> Vec<u8> {
+    let target = format!("PUT {}{query} HTTP/1.1", path(kind, id));
+    let headers = service(place.clone());
+    let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut head = vec![target.as_str()];
+    head.extend(lines.iter().map(String::as_str));
+    tcp::request(&head, json!({ "data": data }).to_string())
+}
+
 /// Deletes a document. Answers the version of that.
 pub(crate) fn delete(node: &Node, place: &Headers, (kind, id): (&str, &str), body: &str) -> String {
     let path = path(kind, id);
@@ -111,10 +127,9 @@ pub(crate) fn frame(
     data: &str,
     version: &str,
 ) -> String {
-    let (user, id) = (json!(user), json!(id));
-    format!(
-        r#"{{"userId":{user},"resource":{{"type":"{kind}","id":{id}}},"data":{data},"version":"{version}"}}"#
-    )
+    let resource = format!(r#"{{"type":"{kind}","id":{}}}"#, json!(id));
+    let user = json!(user);
+    format!(r#"{{"userId":{user},"resource":{resource},"data":{data},"version":"{version}"}}"#)
 }
 
 /// The warning that a resource has no document.

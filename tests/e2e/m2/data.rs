@@ -7,9 +7,10 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::app::{Headers, call, delete, frame, path, place, put, put_text, service, warning};
+use super::handshakes::upgrade;
 use super::listener::{Listener, message};
 use crate::support::Node;
-use crate::tcp::{PATIENCE, Tcp, request};
+use crate::tcp::{PATIENCE, Tcp};
 
 const KEY: (&str, &str) = ("kvStore", "World:kvstoreClient:testKey");
 
@@ -121,16 +122,8 @@ struct Raw(Tcp);
 impl Raw {
     fn connect(node: &Node, headers: &Headers) -> Self {
         let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
-        let mut head = vec![
-            "GET /api/realtime/ HTTP/1.1".to_owned(),
-            "Connection: Upgrade".into(),
-            "Upgrade: websocket".into(),
-            "Sec-WebSocket-Version: 13".into(),
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==".into(),
-        ];
-        head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
-        let head: Vec<_> = head.iter().map(String::as_str).collect();
-        tcp.send(request(&head, ""));
+        let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        tcp.send(upgrade("/api/realtime/", &lines.collect::<String>()));
         assert_eq!(tcp.response().status, 101);
         Self(tcp)
     }

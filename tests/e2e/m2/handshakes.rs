@@ -23,6 +23,13 @@ pub(crate) fn shake(node: &Node, lines: &str) -> Response {
 }
 
 fn shake_at(node: &Node, path: &str, lines: &str) -> Response {
+    let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
+    tcp.send(upgrade(path, lines));
+    tcp.response()
+}
+
+/// Asks for a WebSocket with these header lines.
+pub(crate) fn upgrade(path: &str, lines: &str) -> Vec<u8> {
     let target = format!("GET {path} HTTP/1.1");
     let upgrade = [
         &target,
@@ -33,9 +40,7 @@ fn shake_at(node: &Node, path: &str, lines: &str) -> Response {
     ];
     let lines = lines.split("\r\n").filter(|line| !line.is_empty());
     let head: Vec<&str> = upgrade.into_iter().chain(lines).collect();
-    let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
-    tcp.send(request(&head, ""));
-    tcp.response()
+    request(&head, "")
 }
 
 /// What a client is told that makes a mistake; nothing, where it is let in.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::app::{Headers, call, path, place, put, service};
+use super::app::{call, path, place, put, service, write_request};
 use super::listener::Listener;
 use crate::order::{Ending, join};
 use crate::support::Node;
-use crate::tcp::{Tcp, request};
+use crate::tcp::Tcp;
 
 /// The node is killed so often.
 const KILLS: usize = 2;
@@ -131,16 +131,18 @@ fn listen(mut listener: Listener) -> Vec<(String, String)> {
 fn write(port: u16, writer: usize, life: &Life) -> Vec<(String, String, Value)> {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
     let (id, query) = (id(writer), if writer < RESOURCES { "" } else { "?durability=synced" });
+<<<<<<< HEAD
     let target = format!("PUT {}{query} HTTP/1.1", path("kvStore", &id));
     let headers: Headers = service(place());
     let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let head: Vec<_> =
         [target.as_str()].into_iter().chain(lines.iter().map(String::as_str)).collect();
+=======
+>>>>>>> 65d102654aa205dc8d261b8f3d691e70180754c5
     let mut written: Vec<(String, String, Value)> = Vec::new();
     for number in 0.. {
         let data = json!({ "writer": writer, "number": number });
-        let body = json!({ "data": data }).to_string();
-        let sent = tcp.send(request(&head, body));
+        let sent = tcp.send(write_request(&place(), ("kvStore", &id), query, &data));
         let Some(answer) = sent.then(|| tcp.try_response("PUT", PATIENCE)).flatten() else { break };
         assert_eq!(answer.status, 200, "{}", answer.text());
         let version = answer.json()["version"].as_str().expect("a version is text").to_owned();

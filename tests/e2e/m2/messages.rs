@@ -121,9 +121,11 @@ fn what_makes_sense_is_understood_however_it_is_written() {
     let game = ("liveConfig", "game");
     for text in [
         r#"{"action":"subscribe","resource":{"type":"liveConfig","id":"game"}}"#,
-        " \r\n{\t\"resource\" : { \"id\":\"game\",\"type\":\"liveConfig\" } , \"action\":\"subscribe\"}\n",
+        " \r\n{\t\"resource\" : { \"id\":\"game\",\"type\":\"liveConfig\" } ,\
+         \"action\":\"subscribe\"}\n",
         r#"{"action":"sub\u0073cribe","resource":{"type":"live\u0043onfig","id":"\u0067ame"}}"#,
-        r#"{"id":1,"action":"subscribe","x":[{"y":null}],"resource":{"z":123456789012345678901234567890,"type":"liveConfig","id":"game"}}"#,
+        r#"{"id":1,"action":"subscribe","x":[{"y":null}],
+            "resource":{"z":123456789012345678901234567890,"type":"liveConfig","id":"game"}}"#,
     ] {
         listener.say(text);
         assert_eq!(listener.hear(), warning("liveConfig"), "{text}");

@@ -5,22 +5,20 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
+use jsonwebtoken::{EncodingKey, Header, get_current_timestamp};
 use serde_json::{Value, json};
 
 use super::app::{Headers, ORGANIZATION, bearer, frame, place, place_of, put, user};
 use super::handshakes::open;
 use super::listener::Listener;
-use crate::support::{
-    ANON_KEY, API_KEY, JWT_SECRET, Node, an_hour_from_now, repository, user_token,
-};
+use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, an_hour_from_now, user_token};
 
 const OWN: (&str, &str) = ("collection", "private");
 /// The key of services that only read: any text of 32 bytes.
 const READERS_KEY: &str = "0123456789-readers-0123456789-ab";
 
 /// What a client is answered that shows this.
-fn shown(node: &Node, credentials: &[(&'static str, &str)]) -> u16 {
+pub(crate) fn shown(node: &Node, credentials: &[(&'static str, &str)]) -> u16 {
     let mut headers = place();
     headers.extend(credentials.iter().map(|(name, value)| (*name, (*value).to_owned())));
     match Listener::try_connect(node, &headers) {
@@ -43,7 +41,7 @@ fn refused(refusal: &str, credentials: &[(&'static str, &str)]) -> u16 {
 }
 
 /// Whose documents a token opens: of each of these there is one.
-fn reads_as(node: &Node, authorization: &str) -> String {
+pub(crate) fn reads_as(node: &Node, authorization: &str) -> String {
     let mut headers = place();
     headers.push(("authorization", authorization.to_owned()));
     let mut listener = Listener::connect(node, &headers);
@@ -227,54 +225,6 @@ fn only_on_loopback_nobody_is_asked() {
     for listen in ["0.0.0.0:7299", "[::]:7299", "192.0.2.1:7299"] {
         let (is_good, said) = start(listen);
         assert!(!is_good && said.contains("m2.require_auth"), "{listen}: {said}");
-    }
-}
-
-#[test]
-fn public_keys_of_each_kind_do() {
-    let file = |name: &str| repository(&format!("src/auth/testdata/{name}"));
-    let read = |name: &str| std::fs::read(file(name)).expect("the file is there");
-    let with = |variable: &'static str, name: &str| {
-        let path = file(name);
-        Node::with(move |command: &mut Command| {
-            command.env(variable, &path);
-        })
-    };
-    let rsa = |name| EncodingKey::from_rsa_pem(&read(name)).expect("it is a key");
-    let ecdsa = |name| EncodingKey::from_ec_pem(&read(name)).expect("it is a key");
-    let eddsa = |name| EncodingKey::from_ed_pem(&read(name)).expect("it is a key");
-    let table = [
-        ("rs256_a.pem", Algorithm::RS256, rsa("rs256_a.key"), rsa("rs256_b.key")),
-        ("es256_a.pem", Algorithm::ES256, ecdsa("es256_a.key"), ecdsa("es256_b.key")),
-        ("eddsa_a.pem", Algorithm::EdDSA, eddsa("eddsa_a.key"), eddsa("eddsa_b.key")),
-    ];
-    let claims =
-        json!({ "user_id": "u", "organization_id": ORGANIZATION, "exp": an_hour_from_now() });
-    let sign = |header: Header, key: &EncodingKey| {
-        let token = jsonwebtoken::encode(&header, &claims, key);
-        format!("Bearer {}", token.expect("claims are JSON"))
-    };
-    for (name, algorithm, own, strange) in &table {
-        let node = with("FANFARE_PUBLIC_KEYS_FILE", name);
-        put(&node, &place(), OWN, &json!({ "userId": "u", "data": "u" }));
-        assert_eq!(reads_as(&node, &sign(Header::new(*algorithm), own)), "u", "{name}");
-        let forged = sign(Header::new(*algorithm), strange);
-        assert_eq!(shown(&node, &[("authorization", &forged)]), 401, "{name}");
-        // The node's own secret goes on to do.
-        assert_eq!(reads_as(&node, &bearer(claims.clone())), "u", "{name}");
-    }
-    let node = with("FANFARE_JWKS_FILE", "jwks.json");
-    put(&node, &place(), OWN, &json!({ "userId": "u", "data": "u" }));
-    let ids = ["rsa-1", "ec-1", "ed-1"];
-    for (id, (_, algorithm, own, strange)) in ids.iter().zip(&table) {
-        for other in ids {
-            let header = Header { kid: Some(other.to_owned()), ..Header::new(*algorithm) };
-            let token = sign(header.clone(), own);
-            let status = if other == *id { 101 } else { 401 };
-            assert_eq!(shown(&node, &[("authorization", &token)]), status, "{id} as {other}");
-            let forged = sign(header, strange);
-            assert_eq!(shown(&node, &[("authorization", &forged)]), 401, "{id}");
-        }
     }
 }
 

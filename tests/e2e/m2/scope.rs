@@ -15,7 +15,7 @@ struct Spot {
     /// Organization, project, launch context, world.
     place: [&'static str; 4],
     resource: (&'static str, &'static str),
-    /// On whose behalf somebody listens there; a user of documents of its own, where one is written.
+    /// On whose behalf somebody listens there.
     user: Option<&'static str>,
     /// Whether the document is that user's own.
     is_own: bool,
@@ -192,7 +192,8 @@ fn check_states(node: &Node, spots: &[Spot], current: &[(&Spot, String)]) {
         let mut expected: Vec<_> = states.map(|(_, frame)| frame.clone()).collect();
         listener.say(&message("subscribe", spot.resource.0, spot.resource.1));
         let mut told: Vec<_> = expected.iter().map(|_| listener.hear()).collect();
-        (told.sort(), expected.sort());
+        told.sort();
+        expected.sort();
         assert_eq!(told, expected, "what {} is told", spot.name);
         // The store answers in order.
         listener.subscribe_early("kvStore", "nothing is there");

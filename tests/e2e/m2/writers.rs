@@ -1,5 +1,5 @@
-//! Who may write documents and look at them over HTTP (contract decision M20): not who may merely
-//! read. And that no kind of token opens what another kind is for.
+//! Who may write documents over HTTP (contract decision M20): not who may merely read, though that
+//! one may look. And that no kind of token opens what another kind is for.
 
 use std::process::Command;
 
@@ -16,12 +16,12 @@ use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, an_hour_from_now, sign
 
 const READERS_KEY: &str = "0123456789-readers-0123456789-ab";
 
-/// The status of all calls, which must agree, of somebody who shows this in the organization.
+/// The status of all writes, which must agree, of somebody who shows this in the organization.
 fn calls_in(node: &Node, organization: &str, credentials: &[(&'static str, &str)]) -> u16 {
     let mut headers = place_of(organization, "p");
     headers.extend(credentials.iter().map(|(name, value)| (*name, (*value).to_owned())));
     let path = path("kvStore", "k");
-    let table = [("PUT", r#"{"data":1}"#), ("GET", ""), ("DELETE", "")];
+    let table = [("PUT", r#"{"data":1}"#), ("DELETE", "")];
     let statuses = table.map(|(method, body)| one_call(node, (method, &path), &headers, body));
     assert!(statuses.iter().all(|status| *status == statuses[0]), "{credentials:?}: {statuses:?}");
     statuses[0]
@@ -130,6 +130,62 @@ fn who_writes_is_asked_where_readers_are_not() {
     }
     let mut listener = Listener::connect(&node, &place());
     assert!(listener.subscribe("kvStore", "k").contains(&version));
+}
+
+/// The status of looking at a document that is there, by who shows this.
+fn look(node: &Node, resource: (&str, &str), credentials: &[(&'static str, &str)]) -> u16 {
+    let mut headers = place();
+    headers.extend(credentials.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    let response = call(node, ("GET", &path(resource.0, resource.1)), &headers, "");
+    let is_own = response.status == 200 && response.json()["data"] != "shared";
+    assert!(!is_own || response.json()["userId"] == "u", "{}", response.text());
+    response.status
+}
+
+#[test]
+fn who_reads_may_look_at_what_it_would_hear_of() {
+    let node = Node::with_env(&[("FANFARE_M2_API_KEY", READERS_KEY)]);
+    put(&node, &place(), ("kvStore", "k"), &json!({ "data": "shared" }));
+    for name in ["u", "v"] {
+        let body = json!({ "userId": name, "audience": "user", "data": name });
+        put(&node, &place(), ("kvStore", "k"), &body);
+        put(&node, &place(), ("collection", "private"), &body);
+    }
+    let user = bearer(json!({ "user_id": "u", "organization_id": ORGANIZATION }));
+    let stranger = bearer(json!({ "user_id": "u", "organization_id": "another" }));
+    let (user, key) = ([("authorization", user.as_str())], [("x-api-key", READERS_KEY)]);
+    let node_key = [("x-api-key", API_KEY)];
+    let shared = ("kvStore", "k");
+    let [own, others] = ["k?audience=user", "k?audience=user&userId=v"].map(|id| ("kvStore", id));
+    let [private, others_private] = ["private", "private?userId=v"].map(|id| ("collection", id));
+    let named = ("kvStore", "k?audience=user&userId=u");
+    let table: [(_, &[(&str, &str)], u16); 17] = [
+        (shared, &user, 200),
+        (own, &user, 200),
+        (named, &user, 200),
+        (private, &user, 200),
+        (others, &user, 403),
+        (others_private, &user, 403),
+        (shared, &key, 200),
+        (own, &key, 400),
+        (private, &key, 400),
+        (named, &key, 403),
+        (others_private, &key, 403),
+        (named, &node_key, 200),
+        (private, &node_key, 400),
+        (shared, &[], 401),
+        (named, &[], 401),
+        (shared, &[("authorization", &stranger)], 403),
+        (shared, &[("x-api-key", "nonsense")], 401),
+    ];
+    for (resource, credentials, status) in table {
+        assert_eq!(look(&node, resource, credentials), status, "{resource:?} {credentials:?}");
+    }
+    let lenient = open();
+    put(&lenient, &place(), shared, &json!({ "data": "shared" }));
+    put(&lenient, &place(), ("collection", "private"), &json!({ "userId": "u", "data": "u" }));
+    assert_eq!(look(&lenient, shared, &[]), 200);
+    assert_eq!(look(&lenient, ("collection", "private?userId=u"), &[]), 403);
 }
 
 /// Whether a token of the organization opens a socket, and whether it writes.

@@ -5,15 +5,15 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fanfare::engine::awaiting::{Answer, Awaiting, Beginning, Waiter};
+use fanfare::engine::awaiting::{Answer, Awaiting, Beginning, Waiter, Wants};
 use fanfare::engine::debts::Debts;
 use fanfare::engine::directory::{Leave, Subscriber};
 use fanfare::engine::index::{Counted, Index, NONE};
 use fanfare::engine::outbox::{Full, Outbox, Outgoing, Spares};
 use fanfare::engine::{Mailboxes, compaction::Lost};
-use fanfare::limits::M2_OUTBOX_BYTES_MAX;
+use fanfare::limits::{DEBTS_PAID_MAX, M2_OUTBOX_BYTES_MAX};
 use fanfare::message::{
-    Activation, Channel, ConnId, Content, Deactivation, Found, Group, Load, MessageId,
+    Activation, Channel, ConnId, Content, Current, Deactivation, Found, Group, Load, MessageId,
     PresenceMode, Publication, Transport, WorkerId,
 };
 
@@ -194,7 +194,8 @@ impl Worker {
         if hub.terms.planted != Planted::LostBetween {
             return self.join(hub, id, &channel);
         }
-        let load = Load { connection: id, resource: channel, shared: !resource.is_private(), user };
+        let (shared, question) = (!resource.is_private(), 0);
+        let load = Load { connection: id, resource: channel, question, shared, user };
         let found = hub.store.borrow().load(&load).map(|document| hub.publication(&document));
         self.joining.push((load.resource.clone(), id));
         self.early.push((load.resource, id, found));
@@ -307,9 +308,10 @@ impl Worker {
                 self.join(hub, id, &channel);
             }
         }
-        self.pay(hub);
         hub.note("conflated", std::mem::take(&mut self.lost).conflated);
-        self.drain(hub)
+        self.drain(hub)?;
+        self.pay(hub);
+        Ok(())
     }
 
     fn drain(&mut self, hub: &Hub) -> Result<(), Wrong> {
@@ -362,10 +364,13 @@ impl Worker {
         self.tell(hub, id, Word::Began { resource, is_again });
         if let Some(place) = self.early.iter().position(|one| (&one.0, one.1) == (&channel, id)) {
             let (_, _, found) = self.early.remove(place);
-            let sent = Found::default();
-            let shared = !resource.is_private();
-            let waiter = Waiter { connection: id, shared, user: party.user, sent, is_owed: false };
-            return self.answer(hub, resource, &waiter, found);
+            let beginning = Beginning::of(&channel, Current::Unknown, party.user);
+            let mut alone = Awaiting::default();
+            let load = beginning.wants.and_then(|wants| alone.begin(&channel, id, wants));
+            return match load.and_then(|load| alone.take(&load)) {
+                Some(waiter) => self.answer(hub, (id, resource), &waiter, found),
+                None => self.tell(hub, id, Word::NotFound(resource)),
+            };
         }
         let Beginning { document, is_not_found, wants } =
             Beginning::of(&channel, current, party.user);
@@ -378,7 +383,7 @@ impl Worker {
             self.push(hub, id.slot as usize, Frame::Document(document));
         }
         if let Some(wants) = wants {
-            self.ask(hub, channel, wants.waiter(id));
+            self.ask(hub, id, &channel, wants);
         }
     }
 
@@ -425,18 +430,23 @@ impl Worker {
         }
     }
 
-    fn ask(&mut self, hub: &Hub, resource: Channel, waiter: Waiter) {
-        self.waiting.push_back(waiter.load(resource.clone()));
-        self.awaiting.begin(resource, waiter);
+    fn ask(&mut self, hub: &Hub, id: ConnId, resource: &Channel, wants: Wants) {
+        self.waiting.extend(self.awaiting.begin(resource, id, wants));
         self.ask_store(hub);
     }
 
     fn ask_store(&mut self, hub: &Hub) {
         while self.under_way < LOADS_MAX
-            && !self.waiting.is_empty()
-            && hub.boxes.reserve_control(self.id)
+            && let Some(load) = self.waiting.pop_front()
         {
-            hub.loads.borrow_mut().extend(self.waiting.pop_front());
+            if !self.awaiting.is_wanted(&load) {
+                hub.note("asked in vain", 1);
+                continue;
+            }
+            if !hub.boxes.reserve_control(self.id) {
+                return self.waiting.push_front(load);
+            }
+            hub.loads.borrow_mut().push_back(load);
             self.under_way += 1;
         }
     }
@@ -444,39 +454,57 @@ impl Worker {
     fn loaded(&mut self, hub: &Hub, load: &Load, found: Option<Found<Arc<Publication>>>) {
         self.under_way -= 1;
         let id = load.connection;
-        if let Some(waiter) = self.awaiting.take(&load.resource, id)
+        if let Some(waiter) = self.awaiting.take(load)
             && let Some(connection) = self.by_id(id)
         {
             let resource = Resource::of(&load.resource, connection.client.party.scope);
+            if found.is_none() {
+                let debts = waiter.wants().debts(&load.resource);
+                debts.for_each(|debt| connection.debts.add(debt));
+            }
             match found {
-                Some(found) => self.answer(hub, resource, &waiter, found),
-                None => self.tell(hub, id, Word::Unavailable(resource)),
+                Some(found) => self.answer(hub, (id, resource), &waiter, found),
+                None if waiter.wants().is_subscribing() => {
+                    self.tell(hub, id, Word::Unavailable(resource));
+                }
+                None => {}
             }
         }
+        self.look_at_debts(id, hub);
         self.ask_store(hub);
+    }
+
+    fn look_at_debts(&mut self, id: ConnId, hub: &Hub) {
+        let is_forgotten = hub.terms.planted == Planted::DebtsForgotten;
+        if let Some(connection) = self.by_id(id)
+            && connection.outbox.is_empty()
+            && !connection.debts.is_empty()
+            && !is_forgotten
+        {
+            self.owed.push(id);
+        }
     }
 
     fn answer(
         &mut self,
         hub: &Hub,
-        resource: Resource,
+        (id, resource): (ConnId, Resource),
         waiter: &Waiter,
         found: Found<Arc<Publication>>,
     ) {
-        let id = waiter.connection;
-        let was_sent = waiter.sent != Found::default();
-        match waiter.answer(found) {
-            Answer::NotFound => {
-                hub.note("not found", 1);
+        let Answer { documents, is_not_found, times } =
+            waiter.answer(found, hub.terms.notify_deletes);
+        let is_outdated = documents.is_empty() && !is_not_found;
+        hub.note(if is_outdated { "outdated answer" } else { "answer" }, 1);
+        hub.note("not found", u64::from(is_not_found));
+        hub.note("paid", u64::from(!waiter.wants().is_subscribing()));
+        hub.note("told again", u64::from(times) - 1);
+        for _ in 0..times {
+            if is_not_found {
                 self.tell(hub, id, Word::NotFound(resource));
             }
-            Answer::Documents(documents) => {
-                let is_outdated = was_sent && documents.is_empty();
-                hub.note(if is_outdated { "outdated answer" } else { "answer" }, 1);
-                hub.note("paid", u64::from(waiter.is_owed));
-                for document in documents {
-                    self.push(hub, id.slot as usize, Frame::Document(document));
-                }
+            for document in &documents {
+                self.push(hub, id.slot as usize, Frame::Document(document.clone()));
             }
         }
     }
@@ -484,12 +512,9 @@ impl Worker {
     fn pay(&mut self, hub: &Hub) {
         for id in std::mem::take(&mut self.owed) {
             let Some(connection) = self.by_id(id) else { continue };
-            let (first, user) = (connection.first, connection.client.party.user.clone());
-            for debt in connection.debts.take() {
-                if self.index.hears(first, &debt.resource) {
-                    let waiter = Waiter::owed(id, &debt, user.clone());
-                    self.ask(hub, debt.resource, waiter);
-                }
+            let user = connection.client.party.user.clone();
+            for debt in connection.debts.take(DEBTS_PAID_MAX) {
+                self.ask(hub, id, &debt.resource, Wants::owed(&debt, user.clone()));
             }
         }
         self.ask_store(hub);
