@@ -131,14 +131,6 @@ fn listen(mut listener: Listener) -> Vec<(String, String)> {
 fn write(port: u16, writer: usize, life: &Life) -> Vec<(String, String, Value)> {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
     let (id, query) = (id(writer), if writer < RESOURCES { "" } else { "?durability=synced" });
-<<<<<<< HEAD
-    let target = format!("PUT {}{query} HTTP/1.1", path("kvStore", &id));
-    let headers: Headers = service(place());
-    let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-    let head: Vec<_> =
-        [target.as_str()].into_iter().chain(lines.iter().map(String::as_str)).collect();
-=======
->>>>>>> 65d102654aa205dc8d261b8f3d691e70180754c5
     let mut written: Vec<(String, String, Value)> = Vec::new();
     for number in 0.. {
         let data = json!({ "writer": writer, "number": number });
