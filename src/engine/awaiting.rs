@@ -195,23 +195,24 @@ impl Wants {
 
     /// Takes in what is wanted later. True where nothing more is wanted of the store than before.
     fn join(&mut self, later: Self) -> bool {
-        let (shared, has_user) = (self.shared || later.shared, self.user.is_some());
-        let is_enough = (shared, has_user) == (self.shared, has_user || later.user.is_some());
-        self.shared = shared;
+        let before = (self.shared, self.user.is_some());
+        if later.is_subscribing() {
+            // Who was told something since it subscribed is told again, and only for this time.
+            self.times = if self.sent == Found::default() { self.times } else { 0 };
+            self.times = (self.times + later.times).min(M2_REPEATS_MAX);
+            self.sent = later.sent;
+        }
+        if later.owed.shared.is_some() {
+            (self.owed.shared, self.sent.shared) = (Some(()), None);
+        }
+        if later.owed.personal.is_some() {
+            (self.owed.personal, self.sent.personal) = (Some(()), None);
+        }
+        self.shared |= later.shared;
         self.user = later.user.or_else(|| self.user.take());
-        self.sent.shared = settle(self.sent.shared, later.sent.shared, later.owed.shared);
-        self.sent.personal = settle(self.sent.personal, later.sent.personal, later.owed.personal);
-        self.owed.shared = self.owed.shared.or(later.owed.shared);
-        self.owed.personal = self.owed.personal.or(later.owed.personal);
-        self.times = (self.times + later.times).min(M2_REPEATS_MAX);
         // What is owed is read from the store once more: the answer may be from before it.
-        is_enough && later.owed == Found::default()
+        later.owed == Found::default() && before == (self.shared, self.user.is_some())
     }
-}
-
-/// The version that was sent of a document; none, where it is owed.
-fn settle(before: Option<Millis>, later: Option<Millis>, owed: Option<()>) -> Option<Millis> {
-    if owed.is_some() { None } else { before.max(later) }
 }
 
 impl Waiter {
@@ -376,6 +377,17 @@ mod tests {
         assert_eq!(awaiting.len(), 1);
         let answer = awaiting.take(&load).unwrap().answer(found(None, None), true);
         assert!(answer.is_not_found && answer.times == M2_REPEATS_MAX);
+    }
+
+    #[test]
+    fn who_was_told_and_subscribes_again_is_told_again_once() {
+        let mut awaiting = Awaiting::default();
+        let own = || Wants { shared: false, ..wants(Some("u")) };
+        let load = awaiting.begin(&resource(), id(1), own()).expect("a question");
+        awaiting.published(&document(Some("u"), 7, true));
+        assert_eq!(awaiting.begin(&resource(), id(1), own()), None);
+        let waiter = awaiting.take(&load).expect("it waits");
+        assert_eq!(told(&waiter, found(None, Some((7, true)))), Some((vec![7], 1)));
     }
 
     #[test]

@@ -370,7 +370,7 @@ fn debts_that_are_not_paid_are_found() {
 
 #[test]
 fn debts_of_a_subscription_that_has_ended_are_found() {
-    check_found(Planted::DebtsOutlive, Rule::Once);
+    check_found(Planted::DebtsOutlive, Rule::Subscribed);
 }
 
 #[test]

@@ -497,7 +497,7 @@ impl Worker {
         let is_outdated = documents.is_empty() && !is_not_found;
         hub.note(if is_outdated { "outdated answer" } else { "answer" }, 1);
         hub.note("not found", u64::from(is_not_found));
-        hub.note("paid", u64::from(!waiter.wants().is_subscribing()));
+        hub.note("paid", waiter.wants().debts(&hub.channel(resource)).count() as u64);
         hub.note("told again", u64::from(times) - 1);
         for _ in 0..times {
             if is_not_found {
