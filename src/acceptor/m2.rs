@@ -13,7 +13,7 @@ use crate::auth::m2::M2Error;
 use crate::message::{DocumentKey, DocumentWrite, Durability, Party, Scope};
 use crate::protocol::m2::handshake::{self, Said};
 use crate::protocol::m2::{document, title};
-use crate::router::{AnswerBody, DocumentOutcome, Purpose, Wish, Write};
+use crate::router::{AnswerBody, DocumentOutcome, Purpose, Query, Write};
 use crate::wire::http::Request;
 
 /// Answers a request to one of M2's paths.
@@ -93,7 +93,8 @@ async fn call(
         }
         Route::Look(resource) => {
             let key = look(acceptor, request, &resource)?;
-            let answer = acceptor.wish(|from, ticket| Wish::Look(from, ticket, key)).await?;
+            let put = |from, ticket| hub.router.query(Query::Document(from, ticket, key));
+            let answer = acceptor.ask(put, &acceptor.counters.refused_reader_queue).await?;
             reply(acceptor, &resource, answer)
         }
     }
@@ -112,11 +113,17 @@ fn look(acceptor: &Acceptor, request: &Request, resource: &Named) -> Result<Docu
     let auth = &mut acceptor.auth.borrow_mut().m2;
     let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());
     let query = request.query.as_deref();
-    if auth.writer(authorization, api_key, &scope.organization, now_s).is_ok() {
-        return resource.look(&scope, query, None);
-    }
+    let writer = match auth.writer(authorization, api_key, &scope.organization, now_s) {
+        Ok(()) => return resource.look(&scope, query, None),
+        Err(error) => error,
+    };
+    // Who is no reader either is told why it is no writer, if it is known for one of another place.
     let reader = auth.reader(authorization, api_key, &scope.organization, now_s);
-    let user = reader.map_err(|error| refusal(&error))?.user;
+    let reader = reader.map_err(|error| match (writer.status(), error.status()) {
+        (403, 401) => refusal(&writer),
+        _ => refusal(&error),
+    });
+    let user = reader?.user;
     let key = resource.look(&scope, query, user.as_deref())?;
     if key.audience.is_some() && key.audience != user {
         let message = "this credential reads no other user's own documents".to_owned();

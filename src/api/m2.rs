@@ -14,7 +14,7 @@ use crate::message::{
     Channel, DocumentKey, DocumentWrite, Durability, Millis, ResourceKind, Scope, iso_millis,
     m2_name_problem, resource_id_problem,
 };
-use crate::wire::http::{decode_segment, query_pairs};
+use crate::wire::http::{decode_segment_exactly, query_pairs};
 
 const RESOURCES: &str = "/api/realtime/resources/";
 /// Of a version that a writer gives.
@@ -71,13 +71,10 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
     };
     let (kind, id) = resource.split_once('/').unwrap_or((resource, ""));
     let kind = ResourceKind::named(kind).ok_or_else(|| ApiError::unknown_resource_kind(kind))?;
-    let id = decode_segment(id);
-    let problem = resource_id_problem(&id);
-    if let Some(problem) = problem {
+    let id = decode_segment_exactly(id);
+    let id = id.ok_or_else(|| ApiError::invalid_input("id: it is not UTF-8"))?;
+    if let Some(problem) = resource_id_problem(&id) {
         return Err(ApiError::invalid_input(format!("id: {problem}")));
-    }
-    if id.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(ApiError::invalid_input("id: it is not UTF-8"));
     }
     let named = Named { kind, id: id.into() };
     match asked {
@@ -202,11 +199,14 @@ impl<'a> Said<'a> {
                     "'{name}' is not expected in the query of this call, which may have '{expected}'"
                 )));
             }
-            match &*name {
-                USER_ID => said.user_id = Some(value),
-                AUDIENCE => said.audience = Some(value),
-                VERSION => said.version = Some(value),
-                _ => {}
+            let place = match &*name {
+                USER_ID => &mut said.user_id,
+                AUDIENCE => &mut said.audience,
+                VERSION => &mut said.version,
+                _ => continue,
+            };
+            if place.replace(value).is_some() {
+                return Err(ApiError::invalid_input(format!("{name}: Expected once")));
             }
         }
         Ok(said)
@@ -369,6 +369,11 @@ mod tests {
             ("PUT", path, Route::Write(item())),
             ("DELETE", path, Route::Delete(item())),
             ("GET", path, Route::Look(item())),
+            (
+                "GET",
+                "/api/realtime/resources/collection/%EF%BF%BD",
+                Route::Look(named(ResourceKind::Collection, "\u{fffd}")),
+            ),
             ("HEAD", path, Route::Look(item())),
         ];
         for (method, path, expected) in table {
@@ -469,6 +474,7 @@ mod tests {
         let delete = |query, body| public.delete(&scope(), (Some(query), body), NOW);
         assert!(delete("userId=u&durability=stored", b"").is_ok());
         assert!(delete("userId=u", br#"{"userId":"v"}"#).is_err());
+        assert!(delete("userId=u&userId=u", b"").is_err());
         assert!(delete("", br#"{"userid":"v"}"#).is_err());
         assert!(public.look(&scope(), Some("audiance=user"), None).is_err());
     }

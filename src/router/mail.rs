@@ -172,7 +172,7 @@ pub enum AnswerBody {
     Stored(StoreOutcome),
     /// From the side: how safe a publication is.
     Kept(Durability),
-    /// From the side: what became of a document, or what it is.
+    /// From the side: what became of a document; from the reader: what it is.
     Document(DocumentOutcome),
     /// From the side: what became of the policies.
     Permitted(PermissionsOutcome),
@@ -209,8 +209,6 @@ pub enum Wish {
     SetRetention(AcceptorId, Ticket, Option<u32>),
     /// For how many days messages are kept.
     Retention(AcceptorId, Ticket),
-    /// A document is looked at.
-    Look(AcceptorId, Ticket, DocumentKey),
     /// Whether the store works.
     Probe(AcceptorId, Ticket),
     /// The end: what was wished before is carried out and made safe, what comes after is not.
@@ -287,6 +285,8 @@ pub enum Query {
     Messages(AcceptorId, Ticket, MessageQuery),
     /// How many there are.
     Stats(AcceptorId, Ticket, StatsQuery),
+    /// What a document is.
+    Document(AcceptorId, Ticket, DocumentKey),
 }
 
 /// What history says.

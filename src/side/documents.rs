@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 
 use super::News;
 use super::history::Pace;
-use super::store::{Store, StoreError, Written};
+use super::store::{Reader, Store, StoreError, Written};
 use crate::limits::DOCUMENT_BATCH_MAX;
 use crate::message::{Document, DocumentKey, Durability, Found, Load, Millis};
 use crate::metrics::Counters;
@@ -102,8 +102,8 @@ impl Documents {
 }
 
 /// What is said of a document that somebody looks at.
-pub(super) fn look(store: &Store, key: &DocumentKey) -> DocumentOutcome {
-    match store.document(key) {
+pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> DocumentOutcome {
+    match reader.document(key) {
         Ok(Some(document)) if document.data.is_some() => DocumentOutcome::Found(document.into()),
         Ok(_) => DocumentOutcome::NotFound,
         Err(error) => refusal(&error)(),

@@ -1,23 +1,29 @@
-//! The reader of history: answers questions on a thread of its own, so that none holds up what is
-//! to be stored, however long it takes.
+//! The reader of the store: answers questions about history and documents on a thread of its own,
+//! so that none holds up what is to be stored, however long it takes.
 
 use crossbeam_channel::Receiver;
 
+use super::documents;
 use super::store::{Reader, StoreError};
 use crate::router::{Answer, AnswerBody, HistoryAnswer, HistoryRefusal, Query, Router};
 
 /// Answers one question after the other, for as long as anybody may ask.
 pub fn run(mut reader: Reader, queries: &Receiver<Query>, router: &Router) {
     for query in queries {
-        let (from, ticket, found) = match query {
+        let (from, ticket, body) = match query {
             Query::Messages(from, ticket, query) => {
-                (from, ticket, reader.messages(&query).map(HistoryAnswer::Messages))
+                let found = reader.messages(&query).map(HistoryAnswer::Messages);
+                (from, ticket, answered(found))
             }
             Query::Stats(from, ticket, query) => {
-                (from, ticket, reader.stats(query).map(HistoryAnswer::Stats))
+                let found = reader.stats(query).map(HistoryAnswer::Stats);
+                (from, ticket, answered(found))
+            }
+            Query::Document(from, ticket, key) => {
+                (from, ticket, AnswerBody::Document(documents::look(&mut reader, &key)))
             }
         };
-        router.answer(from, Answer { ticket, body: answered(found) });
+        router.answer(from, Answer { ticket, body });
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 
 use super::chores::Chores;
-use super::documents::{self, Documents};
+use super::documents::Documents;
 use super::history::History;
 use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
@@ -163,9 +163,6 @@ impl Writer {
             Wish::Retention(from, ticket) => {
                 let read = store.retention().map(HistoryAnswer::Retention);
                 (from, ticket, reader::answered(read))
-            }
-            Wish::Look(from, ticket, key) => {
-                (from, ticket, AnswerBody::Document(documents::look(store, &key)))
             }
             Wish::Probe(from, ticket) => (from, ticket, self.probe()),
             // The end is seen to by who takes wishes.

@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::base58;
 use crate::limits::M2_SUBPROTOCOL_BYTES_MAX;
 use crate::message::{Scope, m2_name_problem};
-use crate::wire::http::Request;
+use crate::wire::http::{Request, Unclear};
 
 #[cfg(test)]
 mod tests;
@@ -82,6 +82,15 @@ pub enum HandshakeError {
     /// There is no project, and this is within one.
     #[error("{0} is within a project; send x-m2-project, too")]
     ProjectOf(&'static str),
+}
+
+impl HandshakeError {
+    fn of(name: &'static str, unclear: Unclear) -> Self {
+        match unclear {
+            Unclear::Repeated => Self::Repeated(name),
+            Unclear::NotUtf8 => Self::Value { name, problem: "it is not UTF-8" },
+        }
+    }
 }
 
 /// Reads what a client says that wants a WebSocket.
@@ -195,7 +204,8 @@ impl<'a> Fields<'a> {
         for (field, place) in Field::ALL.into_iter().zip(&mut fields.0) {
             for name in field.names() {
                 let value = request.only_header(name);
-                let value = value.map_err(|_| HandshakeError::Repeated(name))?.unwrap_or_default();
+                let value = value.map_err(|unclear| HandshakeError::of(name, unclear))?;
+                let value = value.unwrap_or_default();
                 *place = one_of(*place, field.value(name, value)?)
                     .ok_or(HandshakeError::Spellings(field.name()))?;
             }

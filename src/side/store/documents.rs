@@ -54,8 +54,9 @@ impl Documents {
             Some((version, was_there)) => (version, was_there),
             None => (forgotten(connection)?, false),
         };
-        if let Some(given) = write.version.filter(|given| *given <= last) {
-            debug_assert!(given <= last);
+        // Where nothing was ever written or forgotten, any time at all is later.
+        let is_first = before.is_none() && last == 0;
+        if !is_first && write.version.is_some_and(|given| given <= last) {
             return Ok(Written::Stale(last));
         }
         match write.data {
@@ -130,18 +131,24 @@ impl Store {
     ///
     /// `Corrupt` where a row makes no sense; the database's own failures.
     pub fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
-        let query = "SELECT version, user_id, data FROM documents
-                     WHERE resource = ?1 AND audience = ?2";
-        let read = |row: &Row<'_>| {
-            let version = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
-            let (user_id, data) = (row.get::<_, Option<Box<str>>>(1)?, row.get(2)?);
-            Ok(Document { key: key.clone(), user_id, data, version })
-        };
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(query)?;
-            statement.query_row(params![key.resource.as_str(), audience(key)], read).optional()
-        })
+        self.read(|connection| find(connection, key))
     }
+}
+
+/// A document, one that was deleted included.
+pub(super) fn find(
+    connection: &Connection,
+    key: &DocumentKey,
+) -> rusqlite::Result<Option<Document>> {
+    let query = "SELECT version, user_id, data FROM documents
+                 WHERE resource = ?1 AND audience = ?2";
+    let read = |row: &Row<'_>| {
+        let version = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
+        let (user_id, data) = (row.get::<_, Option<Box<str>>>(1)?, row.get(2)?);
+        Ok(Document { key: key.clone(), user_id, data, version })
+    };
+    let mut statement = connection.prepare_cached(query)?;
+    statement.query_row(params![key.resource.as_str(), audience(key)], read).optional()
 }
 
 /// The version of a document that is remembered, and whether it is there.

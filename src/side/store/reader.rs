@@ -1,4 +1,4 @@
-//! Reading history, beside the thread that writes it.
+//! Reading history and documents, beside the thread that writes it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::history;
 use super::segments::{self, Header, Segment, TOP, Tally};
 use super::sqlite::{BUSY_TIMEOUT, failed, integer, millis};
+use super::{documents, history};
 use crate::limits::{EVENTS_COUNTED_MAX, HISTORY_PAGE_BYTES_MAX, QUERY_MS_MAX, TOP_EVENTS_MAX};
-use crate::message::{MessageId, MessageQuery, Position, Sender, Stats, StatsQuery, StoredMessage};
+use crate::message::{
+    Document, DocumentKey, MessageId, MessageQuery, Position, Sender, Stats, StatsQuery,
+    StoredMessage,
+};
 
 /// A second way into a store's file, for reading only. Each question sees the file as it was when
 /// it was asked, and writers go on meanwhile.
@@ -75,6 +78,14 @@ impl Reader {
             let retention_days = history::retention(connection)?;
             Ok(count.into_stats(retention_days))
         })
+    }
+
+    /// A document, one that was deleted included.
+    ///
+    /// # Errors
+    /// The database's own failures.
+    pub fn document(&mut self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+        self.ask(|connection, _| Ok(documents::find(connection, key)?))
     }
 
     /// Puts one question to one state of the file.

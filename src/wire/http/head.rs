@@ -71,15 +71,18 @@ impl Request {
         self.header_values(name).next()
     }
 
-    /// The value of the header called `name` (in lower case), which must not be repeated.
+    /// The value of the header called `name` (in lower case), of which there must be no doubt.
     ///
     /// # Errors
-    /// [`Repeated`], where it is.
-    pub fn only_header(&self, name: &str) -> Result<Option<&str>, Repeated> {
+    /// [`Unclear`], where there is.
+    pub fn only_header(&self, name: &str) -> Result<Option<&str>, Unclear> {
+        if self.headers.unreadable.iter().any(|unreadable| **unreadable == *name) {
+            return Err(Unclear::NotUtf8);
+        }
         let mut values = self.header_values(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
-            (_, Some(_)) => Err(Repeated),
+            (_, Some(_)) => Err(Unclear::Repeated),
         }
     }
 
@@ -94,10 +97,16 @@ impl Request {
     }
 }
 
-/// A header comes more often than it may.
+/// A header does not say one thing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("Expected once")]
-pub struct Repeated;
+pub enum Unclear {
+    /// It comes more often than it may.
+    #[error("Expected once")]
+    Repeated,
+    /// Its value is no UTF-8.
+    #[error("Expected UTF-8")]
+    NotUtf8,
+}
 
 /// Names neither query nor headers, which carry tokens.
 impl fmt::Debug for Request {
@@ -318,6 +327,8 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 struct Headers {
     text: Box<str>,
     places: Box<[Place]>,
+    /// The names of headers, in lower case, whose values are no UTF-8.
+    unreadable: Box<[Box<str>]>,
 }
 
 /// Where a header's name, in lower case, ends in the text, and where its value behind it does.
@@ -333,8 +344,10 @@ impl Headers {
         let bytes = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
         let mut text = String::with_capacity(bytes);
         let mut places = Vec::with_capacity(headers.len());
+        let mut unreadable = Vec::new();
         for header in headers {
             let Ok(value) = str::from_utf8(header.value.trim_ascii()) else {
+                unreadable.push(header.name.to_ascii_lowercase().into());
                 continue;
             };
             let name_start = text.len();
@@ -344,7 +357,8 @@ impl Headers {
             text.push_str(value);
             places.push(Place { name_end, value_end: place(text.len()) });
         }
-        Self { text: text.into_boxed_str(), places: places.into_boxed_slice() }
+        let (text, places) = (text.into_boxed_str(), places.into_boxed_slice());
+        Self { text, places, unreadable: unreadable.into_boxed_slice() }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -542,6 +556,8 @@ mod tests {
         let (request, _) = parse_head(head).unwrap().unwrap();
         assert_eq!(request.header("x"), None);
         assert_eq!(request.header("y"), Some("é"));
+        assert_eq!(request.only_header("x"), Err(Unclear::NotUtf8), "where it matters it is told");
+        assert_eq!(request.only_header("y"), Ok(Some("é")));
     }
 
     #[test]

@@ -9,9 +9,9 @@ mod response;
 mod target;
 
 pub use body::BodyDecoder;
-pub use head::{BodyKind, Method, Repeated, Request, parse_head};
+pub use head::{BodyKind, Method, Request, Unclear, parse_head};
 pub use response::{Body, Response, continue_100, reason};
-pub use target::{decode_segment, query_pairs};
+pub use target::{decode_segment, decode_segment_exactly, query_pairs};
 
 pub(super) use response::write_header;
 

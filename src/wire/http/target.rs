@@ -56,10 +56,27 @@ pub fn decode_segment(segment: &str) -> Cow<'_, str> {
     decode(segment, false)
 }
 
+/// The same, where bytes that are no UTF-8 are nothing.
+pub fn decode_segment_exactly(segment: &str) -> Option<Cow<'_, str>> {
+    match decode_bytes(segment, false) {
+        None => Some(Cow::Borrowed(segment)),
+        Some(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
+}
+
 fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
+    match decode_bytes(text, plus_is_space).map(String::from_utf8) {
+        None => Cow::Borrowed(text),
+        Some(Ok(text)) => Cow::Owned(text),
+        Some(Err(error)) => Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+    }
+}
+
+/// What a text stands for, where that is not the text itself.
+fn decode_bytes(text: &str, plus_is_space: bool) -> Option<Vec<u8>> {
     let is_plain = |byte: u8| byte != b'%' && !(plus_is_space && byte == b'+');
     if text.bytes().all(is_plain) {
-        return Cow::Borrowed(text);
+        return None;
     }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -75,10 +92,7 @@ fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
         decoded.push(byte);
         rest = behind;
     }
-    match String::from_utf8(decoded) {
-        Ok(text) => Cow::Owned(text),
-        Err(error) => Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()),
-    }
+    Some(decoded)
 }
 
 /// The value of a hexadecimal digit.

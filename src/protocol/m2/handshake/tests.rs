@@ -11,13 +11,14 @@ const REAL: &str = "x-m2-organization: o\r\nx-m2-project: p\r\n";
 /// What it would say in one.
 const PLACE: &str = "x-m2-organization:o\nx-m2-project:p\n";
 
-fn request(lines: &str) -> Request {
-    let head = format!("GET /api/realtime/ HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-    parse_head(head.as_bytes()).unwrap().expect("it is complete").0
+fn request(lines: impl AsRef<[u8]>) -> Request {
+    let start = b"GET /api/realtime/ HTTP/1.1\r\nHost: a\r\n";
+    let head = [start, lines.as_ref(), b"\r\n"].concat();
+    parse_head(&head).unwrap().expect("it is complete").0
 }
 
 /// What a client says with these header lines.
-fn said(lines: &str) -> Result<Said, HandshakeError> {
+fn said(lines: impl AsRef<[u8]>) -> Result<Said, HandshakeError> {
     of_socket(&request(lines), true)
 }
 
@@ -437,5 +438,16 @@ proptest! {
             offered.iter().flat_map(|list| list.split(',')).map(str::trim_ascii).collect();
         let first = members.into_iter().find(|value| decoded(value).is_some());
         prop_assert_eq!(Some(accepted.as_str()), first);
+    }
+}
+
+#[test]
+fn a_header_that_cannot_be_read_is_not_taken_for_one_that_was_not_sent() {
+    let problem = "it is not UTF-8";
+    for name in ["x-m2-organization", "x-m2-world-id", "authorization", "x-api-key"] {
+        let lines = [REAL.as_bytes(), name.as_bytes(), b": Caf\xe9\r\n"].concat();
+        assert_eq!(said(&lines), Err(HandshakeError::Value { name, problem }));
+        let with_more = [offer(&[&base58(PLACE)]).into_bytes(), lines].concat();
+        assert_eq!(said(&with_more), Err(HandshakeError::Value { name, problem }));
     }
 }
