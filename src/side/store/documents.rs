@@ -229,7 +229,7 @@ mod tests {
         let three = [one.clone(), one.clone(), one.clone()];
         let written = store.write_documents(&three, 1_000, false).unwrap();
         assert_eq!(versions(&written), [1_000, 1_001, 1_002]);
-        let written = store.write_documents(&[one.clone()], 500, true).unwrap();
+        let written = store.write_documents(std::slice::from_ref(&one), 500, true).unwrap();
         assert_eq!(versions(&written), [1_003]);
         let deleted = store.write_documents(&[write("a", None, None)], 400, false).unwrap();
         assert_eq!(versions(&deleted), [1_004]);
@@ -280,7 +280,8 @@ mod tests {
             store.write_documents(&[write(&id(number), Some("1"), None)], 10, false).unwrap();
         }
         let fourth = write(&id(3), Some("1"), None);
-        assert_eq!(store.write_documents(&[fourth.clone()], 10, false).unwrap(), [Written::Full]);
+        let refused = store.write_documents(std::slice::from_ref(&fourth), 10, false).unwrap();
+        assert_eq!(refused, [Written::Full]);
         let again = store.write_documents(&[write("d0", Some("2"), None)], 10, false).unwrap();
         assert_eq!(versions(&again), [11], "one that is there may be written");
         for number in 0..3 {

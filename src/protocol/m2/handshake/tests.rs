@@ -32,7 +32,7 @@ fn base58(text: impl AsRef<[u8]>) -> String {
 
 /// What a client says that offers this text.
 fn embedded(text: &str) -> Result<Said, HandshakeError> {
-    said(&offer(&[&base58(text)]))
+    said(offer(&[&base58(text)]))
 }
 
 /// Organization, project, launch context, world, and the two credentials.
@@ -65,7 +65,7 @@ fn the_contracts_vectors() {
         ),
     ];
     for (vector, expected) in table {
-        let said = said(&offer(&[vector])).unwrap();
+        let said = said(offer(&[vector])).unwrap();
         assert_eq!(shown(&said), expected);
         assert_eq!(said.subprotocol.as_deref(), Some(vector));
     }
@@ -98,10 +98,10 @@ fn both_spellings_must_say_the_same() {
         ("x-m2-launch-context", "l"),
     ] {
         for value in [value, ""] {
-            assert!(said(&format!("{lines}{name}-id: {value}\r\n")).is_ok(), "{name}");
+            assert!(said(format!("{lines}{name}-id: {value}\r\n")).is_ok(), "{name}");
             assert!(embedded(&format!("{all}{name}-id: {value}")).is_ok(), "{name}");
         }
-        let differ = said(&format!("{lines}{name}-id: x\r\n"));
+        let differ = said(format!("{lines}{name}-id: x\r\n"));
         assert_eq!(differ, Err(HandshakeError::Spellings(name)));
         let differ = embedded(&format!("{all}{name}-id: x"));
         assert_eq!(differ, Err(HandshakeError::Contradiction(name)));
@@ -138,9 +138,9 @@ fn a_subprotocol_does_not_contradict_itself() {
     let torn = base58("x-m2-organization:o\nx-m2-organization:x");
     let good = base58(PLACE);
     let error = Err(HandshakeError::Contradiction("x-m2-organization"));
-    assert_eq!(said(&format!("{REAL}{}", offer(&[&torn]))), error);
-    assert_eq!(said(&offer(&[&torn, &good])), error);
-    assert!(said(&offer(&[&good, &torn])).is_ok());
+    assert_eq!(said(format!("{REAL}{}", offer(&[&torn]))), error);
+    assert_eq!(said(offer(&[&torn, &good])), error);
+    assert!(said(offer(&[&good, &torn])).is_ok());
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn names_of_places_have_bounds() {
         }
     }
     let lines = |value: &str| format!("x-m2-organization:{value}\r\nx-m2-project:{value}\r\n");
-    for said in [said(&lines(&longest)), embedded(&lines(&longest))] {
+    for said in [said(lines(&longest)), embedded(&lines(&longest))] {
         assert_eq!(shown(&said.unwrap())[..2], [&longest, &longest]);
     }
     let zero = embedded("x-m2-organization:a\0b\nx-m2-project:p");
@@ -259,12 +259,12 @@ fn what_is_not_ours_is_not_accepted() {
         base58("testOrg"),
         too_long,
     ] {
-        let alone = said(&offer(&[&value]));
+        let alone = said(offer(&[&value]));
         assert_eq!(alone, Err(HandshakeError::Subprotocol), "{value}");
-        let named = said(&format!("{REAL}{}", offer(&[&value]))).unwrap();
+        let named = said(format!("{REAL}{}", offer(&[&value]))).unwrap();
         assert_eq!(named.subprotocol, None, "{value}");
         let good = base58(PLACE);
-        let behind = said(&offer(&[&value, &good])).unwrap();
+        let behind = said(offer(&[&value, &good])).unwrap();
         assert_eq!(behind.subprotocol, Some(good), "{value}");
     }
 }
@@ -279,8 +279,8 @@ fn a_subprotocol_may_be_as_long_as_its_bound() {
     let of_length = |length| values.iter().find(|value| value.len() == length);
     let longest = of_length(M2_SUBPROTOCOL_BYTES_MAX).unwrap();
     let beyond = of_length(M2_SUBPROTOCOL_BYTES_MAX + 1).unwrap();
-    assert!(said(&offer(&[longest])).unwrap().subprotocol.is_some());
-    assert_eq!(said(&offer(&[beyond])), Err(HandshakeError::Subprotocol));
+    assert!(said(offer(&[longest])).unwrap().subprotocol.is_some());
+    assert_eq!(said(offer(&[beyond])), Err(HandshakeError::Subprotocol));
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn the_first_that_decodes_is_taken_and_repeated_exactly() {
 fn who_offers_nothing_needs_nothing() {
     for lines in [String::new(), offer(&[""]), offer(&["", " "])] {
         let expected = said(REAL);
-        assert_eq!(said(&format!("{REAL}{lines}")), expected, "{lines}");
+        assert_eq!(said(format!("{REAL}{lines}")), expected, "{lines}");
         assert_eq!(said(&lines), Err(HandshakeError::Organization), "{lines}");
     }
     // What nobody can use is of no interest where headers say where the client is.
@@ -324,13 +324,13 @@ fn a_real_header_counts_before_an_embedded_one() {
         for name in field.names() {
             let mut expected = from_text;
             expected[at] = "real";
-            let said_real = said(&format!("{name}: real\r\n{offered}")).unwrap();
+            let said_real = said(format!("{name}: real\r\n{offered}")).unwrap();
             assert_eq!(shown(&said_real), expected, "{name}");
-            let said_empty = said(&format!("{name}: \r\n{offered}")).unwrap();
+            let said_empty = said(format!("{name}: \r\n{offered}")).unwrap();
             assert_eq!(shown(&said_empty), from_text, "{name}");
         }
     }
-    let call = of_call(&request(&format!("{REAL}{offered}")), true).unwrap();
+    let call = of_call(&request(format!("{REAL}{offered}")), true).unwrap();
     assert_eq!(shown(&call), ["o", "p", "", "", "", ""]);
     assert_eq!(call.subprotocol, None);
     assert_eq!(of_call(&request(&offered), true), Err(HandshakeError::Organization));
@@ -354,11 +354,11 @@ fn a_place_is_whole() {
         ("x-m2-organization:o\nx-m2-project:p\nx-m2-launch-context:l", Ok(()), Ok(())),
     ] {
         for (require, expected) in [(true, strict), (false, lenient)] {
-            let headers = request(&format!("{}\r\n", lines.replace('\n', "\r\n")));
+            let headers = request(format!("{}\r\n", lines.replace('\n', "\r\n")));
             let headers = if lines.is_empty() { request("") } else { headers };
             assert_eq!(of_socket(&headers, require).map(drop), expected, "{lines}");
             assert_eq!(of_call(&headers, require).map(drop), expected, "{lines}");
-            let offered = request(&offer(&[&base58(lines)]));
+            let offered = request(offer(&[&base58(lines)]));
             assert_eq!(of_socket(&offered, require).map(drop), expected, "{lines}");
         }
     }
@@ -367,7 +367,7 @@ fn a_place_is_whole() {
 #[test]
 fn nothing_secret_is_printed() {
     let text = "x-m2-project:p\nauthorization:Bearer hunter2\nx-api-key:hunter2";
-    let good = said(&format!("{REAL}{}", offer(&[&base58(text)]))).unwrap();
+    let good = said(format!("{REAL}{}", offer(&[&base58(text)]))).unwrap();
     assert!(good.authorization.is_some() && good.api_key.is_some());
     let printed = format!("{good:?}");
     assert!(!printed.contains("hunter2") && !printed.contains(&base58(text)), "{printed}");
@@ -402,7 +402,7 @@ proptest! {
         let text = texts.collect::<Vec<_>>().join(join) + "\n";
         let value = base58(&text);
         let real = if has_real { REAL } else { "" };
-        let said = said(&format!("{real}{}", offer(&[&value])));
+        let said = said(format!("{real}{}", offer(&[&value])));
         let meant = |field| {
             let mut values: Vec<_> =
                 lines.iter().filter(|line| line.0 == field).map(|line| line.2.as_str()).collect();
@@ -432,7 +432,7 @@ proptest! {
         let offered: Vec<_> = values.into_iter().chain(texts.iter().map(base58)).collect();
         let lists: String = offered.iter().map(|value| offer(&[value])).collect();
         let real = if has_real { REAL } else { "" };
-        let Ok(said) = said(&format!("{real}{lists}")) else { return Ok(()) };
+        let Ok(said) = said(format!("{real}{lists}")) else { return Ok(()) };
         let Some(accepted) = said.subprotocol else { return Ok(()) };
         let members: Vec<_> =
             offered.iter().flat_map(|list| list.split(',')).map(str::trim_ascii).collect();
