@@ -13,6 +13,7 @@ mod channels;
 mod check;
 mod clients;
 mod credential;
+mod dial;
 mod disk;
 mod document;
 mod drain;

@@ -4,12 +4,11 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tungstenite::client::IntoClientRequest;
 use tungstenite::error::ProtocolError;
-use tungstenite::http::HeaderValue;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::app::{Headers, INVALID, warning};
+use crate::dial::dial;
 use crate::support::Node;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,23 +37,8 @@ impl Listener {
     }
 
     fn try_over(stream: TcpStream, headers: &Headers) -> Result<Self, String> {
-        let port = stream.peer_addr().expect("it is connected").port();
-        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
-        stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
-        let url = format!("ws://127.0.0.1:{port}/api/realtime/");
-        let mut request = url.into_client_request().expect("the URL is one");
-        for (name, value) in headers {
-            let value = HeaderValue::from_str(value).expect("the value is one");
-            request.headers_mut().append(*name, value);
-        }
-        match tungstenite::client(request, stream) {
-            Ok((websocket, _)) => Ok(Self { websocket }),
-            Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => {
-                let body = answer.body().clone().unwrap_or_default();
-                Err(format!("{} {}", answer.status().as_u16(), String::from_utf8_lossy(&body)))
-            }
-            Err(error) => Err(error.to_string()),
-        }
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        dial(stream, "/api/realtime/", headers, PATIENCE).map(|websocket| Self { websocket })
     }
 
     /// Says something as it is.
