@@ -43,8 +43,13 @@ fn id(number: usize) -> String {
 
 impl Scene {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// On a node with these variables.
+    fn with(variables: &[(&str, &str)]) -> Self {
         let node = Node::with(|command| {
-            command.args(["--workers", "2"]);
+            command.args(["--workers", "2"]).envs(variables.iter().copied());
         });
         let idle = Listener::over(narrow(node.port()), &user(place(), USER));
         let same = Listener::connect(&node, &user(place(), USER));
@@ -90,17 +95,17 @@ impl Scene {
         }
     }
 
-    /// The idle one reads until it knows the latest of all. Answers how many documents it was told.
-    fn read_again(&mut self) -> usize {
+    /// The idle one reads until it knows the latest of all. Answers what it was told.
+    fn read_again(&mut self) -> Vec<String> {
         let mut versions: HashMap<Name, String> = HashMap::new();
-        let (mut left, mut told) = (self.latest.len(), 0);
+        let (mut left, mut told) = (self.latest.len(), Vec::new());
         while left > 0 {
             let text = self.idle.hear();
             let (name, version) = name_and_version(&text);
             let before = versions.insert(name.clone(), version.clone());
             assert!(before.as_ref() < Some(&version), "{name:?}: {version} after {before:?}");
-            left -= usize::from(self.latest[&name] == text);
-            told += 1;
+            left -= usize::from(self.latest.get(&name) == Some(&text));
+            told.push(text);
         }
         told
     }
@@ -132,7 +137,7 @@ fn who_does_not_read_ends_with_the_latest_of_each() {
     scene.write(&(id(2), true), None);
     scene.write(&(id(2), true), Some(json!("again")));
     let all = 2 * RESOURCES * ROUNDS + 3;
-    let told = scene.read_again();
+    let told = scene.read_again().len();
     assert!(told < all, "{told} of {all}");
     scene.check_rest();
     let sums = settled(&scene.node);
@@ -158,6 +163,18 @@ fn who_falls_behind_again_and_again_loses_no_document() {
     let sums = settled(&scene.node);
     assert!(sums.plain("fanfare_deliveries_conflated_total") > 0.0);
     assert_eq!(sums.sum("fanfare_connections_closed_total"), 0.0);
+}
+
+#[test]
+fn who_is_owed_a_document_that_went_in_silence_is_not_told_either() {
+    let mut scene = Scene::with(&[("FANFARE_M2_NOTIFY_DELETES", "false")]);
+    scene.write_rounds(ROUNDS);
+    let gone = (id(RESOURCES - 1), false);
+    delete(&scene.node, &place(), ("liveConfig", &gone.0), "{}");
+    scene.latest.remove(&gone);
+    let told = scene.read_again();
+    assert!(told.iter().all(|text| !text.contains(r#""data":null"#)));
+    scene.check_rest();
 }
 
 #[test]
