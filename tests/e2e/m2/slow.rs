@@ -47,7 +47,7 @@ impl Scene {
     }
 
     /// On a node with these variables.
-    fn with(variables: &[(&str, &str)]) -> Self {
+    fn with(variables: &'static [(&str, &str)]) -> Self {
         let node = Node::with(|command| {
             command.args(["--workers", "2"]).envs(variables.iter().copied());
         });
