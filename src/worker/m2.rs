@@ -226,9 +226,10 @@ fn ask_store(worker: &mut Worker) {
 pub(super) fn loaded(worker: &mut Worker, loaded: Loaded) -> usize {
     let Loaded { load, found } = loaded;
     worker.m2.under_way -= 1;
+    let is_known = found.is_some();
     let bytes = answer(worker, &load, found);
     let connection = worker.connections.by_id(load.connection);
-    if connection.is_some_and(|one| one.outbox.is_empty() && one.is_in_debt()) {
+    if is_known && connection.is_some_and(|one| one.outbox.is_empty() && one.is_in_debt()) {
         // Nothing that was owed had to be sent, so that nobody will say when it was.
         worker.m2.owed.push(load.connection);
     }

@@ -453,7 +453,7 @@ impl Worker {
 
     fn loaded(&mut self, hub: &Hub, load: &Load, found: Option<Found<Arc<Publication>>>) {
         self.under_way -= 1;
-        let id = load.connection;
+        let (id, is_known) = (load.connection, found.is_some());
         if let Some(waiter) = self.awaiting.take(load)
             && let Some(connection) = self.by_id(id)
         {
@@ -470,11 +470,19 @@ impl Worker {
                 None => {}
             }
         }
-        self.look_at_debts(id, hub);
+        if is_known {
+            self.look_at_debts(hub, id);
+        }
         self.ask_store(hub);
     }
 
-    fn look_at_debts(&mut self, id: ConnId, hub: &Hub) {
+    /// Every client is sent something, such as a ping.
+    pub(super) fn ping(&mut self, hub: &Hub) {
+        let ids: Vec<ConnId> = self.connections.iter().map(|connection| connection.id).collect();
+        ids.into_iter().for_each(|id| self.look_at_debts(hub, id));
+    }
+
+    fn look_at_debts(&mut self, hub: &Hub, id: ConnId) {
         let is_forgotten = hub.terms.planted == Planted::DebtsForgotten;
         if let Some(connection) = self.by_id(id)
             && connection.outbox.is_empty()

@@ -118,6 +118,7 @@ impl World {
             for worker in &mut *workers {
                 (0..SLOTS).for_each(|slot| worker.read(slot, None));
                 worker.turn(hub, usize::MAX)?;
+                worker.ping(hub);
             }
             writer.commit(hub, *now);
             writer.read(hub, true);
