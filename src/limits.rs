@@ -210,6 +210,9 @@ pub const DOCUMENTS_MAX: u64 = 10_000_000;
 pub const DELETED_DOCUMENTS_MAX: u64 = 1_000_000;
 /// So many at a time.
 pub const DELETED_DOCUMENTS_FORGOTTEN: u64 = 1_000;
+/// Bytes of documents that are read for subscribers in one go, so that those to be written never
+/// wait long; one document may be longer.
+pub const LOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Reads of the store for new subscribers that each worker may have under way. Beyond it they wait
 /// in the worker, no more than it has subscriptions.
 pub const LOADS_PER_WORKER_MAX: usize = 512;

@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crossbeam_channel::Receiver;
 
 use super::News;
+use super::complaints::Complaints;
 use super::history::Pace;
 use super::store::{Reader, Store, StoreError, Written};
-use crate::limits::DOCUMENT_BATCH_MAX;
+use crate::limits::{DOCUMENT_BATCH_MAX, LOAD_BYTES_MAX};
 use crate::message::{Document, DocumentKey, Durability, Found, Load, Millis};
 use crate::metrics::Counters;
 use crate::router::{AcceptorId, Answer, AnswerBody, DocumentOutcome, Room, Router, Ticket, Write};
@@ -20,6 +21,7 @@ pub(super) struct Documents {
     pub(super) writes: Receiver<Write>,
     pub(super) loads: Receiver<Load>,
     pace: Pace,
+    complaints: Complaints,
 }
 
 /// Writes that are committed together, each with room for its fan-out.
@@ -30,7 +32,7 @@ struct Batch<'r> {
 
 impl Documents {
     pub(super) fn new(writes: Receiver<Write>, loads: Receiver<Load>) -> Self {
-        Self { writes, loads, pace: Pace::default() }
+        Self { writes, loads, pace: Pace::default(), complaints: Complaints::default() }
     }
 
     /// Writes this document and those that wait behind it.
@@ -82,21 +84,30 @@ impl Documents {
         Some(batch)
     }
 
-    /// Reads the documents that this one, and those that wait behind it, ask for.
+    /// Reads the documents that this one, and those that wait behind it, ask for, until it has read
+    /// [`LOAD_BYTES_MAX`].
     pub(super) fn load(
-        &self,
+        &mut self,
         first: Load,
         store: &Store,
         counters: &Counters,
         announce: &impl Fn(News<'_>),
     ) {
-        let more = self.loads.try_iter().take(DOCUMENT_BATCH_MAX);
-        for load in std::iter::once(first).chain(more) {
+        let (mut loads, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        while let Some(load) = next {
             counters.documents_loaded.add(1);
-            let found = read(&load, store).map_err(|error| {
-                tracing::warn!(%error, "a subscriber cannot be told of a document");
-            });
-            announce(News::Loaded(load, found.ok()));
+            let found = read(&load, store);
+            if let Err(error) = &found
+                && let Some(count) = self.complaints.add(1)
+            {
+                tracing::warn!(%error, count, "subscribers cannot be told of documents");
+            }
+            let found = found.ok();
+            (loads, bytes) = (loads + 1, bytes + found.as_ref().map_or(0, length));
+            announce(News::Loaded(load, found));
+            let goes_on = loads < DOCUMENT_BATCH_MAX && bytes < LOAD_BYTES_MAX;
+            next = if goes_on { self.loads.try_recv().ok() } else { None };
         }
     }
 }
@@ -108,6 +119,12 @@ pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> DocumentOutcome {
         Ok(_) => DocumentOutcome::NotFound,
         Err(error) => refusal(&error)(),
     }
+}
+
+/// Bytes of the data of documents.
+fn length(found: &Found<Document>) -> usize {
+    let documents = found.shared.iter().chain(&found.personal);
+    documents.map(|document| document.data.as_ref().map_or(0, |data| data.len())).sum()
 }
 
 fn read(load: &Load, store: &Store) -> Result<Found<Document>, StoreError> {

@@ -6,22 +6,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::store::{Store, StoreError};
+use super::complaints::Complaints;
+use super::store::Store;
 use crate::limits::{COMMIT_EVERY_MS, HISTORY_BATCH_MAX};
 use crate::message::{Durability, Record};
 use crate::metrics::Counters;
 use crate::router::{Answer, AnswerBody, Keep, Router};
-
-/// Between two lines of log about publications that are lost.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What waits for history, and how its last commits went.
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) records: Receiver<Keep>,
     pace: Pace,
-    complained: Option<Instant>,
-    lost: u64,
+    complaints: Complaints,
 }
 
 /// How fast commits follow each other.
@@ -45,7 +42,7 @@ impl Pace {
 
 impl History {
     pub(super) fn new(records: Receiver<Keep>) -> Self {
-        Self { records, pace: Pace::default(), complained: None, lost: 0 }
+        Self { records, pace: Pace::default(), complaints: Complaints::default() }
     }
 
     /// Keeps this publication and those that wait behind it. Answers what was taken, kept or not.
@@ -78,7 +75,9 @@ impl History {
             }
             Err(error) => {
                 counters.lost.add(records.len() as u64);
-                self.complain(records.len() as u64, &error);
+                if let Some(lost) = self.complaints.add(records.len() as u64) {
+                    tracing::error!(%error, lost, "publications were delivered but are not in history");
+                }
                 Durability::Memory
             }
         };
@@ -88,15 +87,5 @@ impl History {
             router.answer(acceptor, Answer { ticket, body });
         }
         records
-    }
-
-    /// Says that publications are lost: at once, and then from time to time how many.
-    fn complain(&mut self, lost: u64, error: &StoreError) {
-        self.lost += lost;
-        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-            self.complained = Some(Instant::now());
-            let lost = std::mem::take(&mut self.lost);
-            tracing::error!(%error, lost, "publications were delivered but are not in history");
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod chores;
+mod complaints;
 mod documents;
 mod history;
 pub mod policy;
