@@ -260,8 +260,8 @@ fn what_the_environment_and_the_command_line_say_is_refused() {
              64 hexadecimal digits",
         ]),
         env("FANFARE_M2_API_KEY", "hunter2").says(&[
-            "environment variable FANFARE_M2_API_KEY: `m2.api_key` must be at least 32 letters, \
-             digits and signs of ASCII",
+            "environment variable FANFARE_M2_API_KEY: `m2.api_key` must be at least 32 printable \
+             ASCII characters",
         ]),
         env("FANFARE_M2_REQUIRE_AUTH", "false").args(&["--listen", "0.0.0.0:0"]).says(&[
             "environment variable FANFARE_M2_REQUIRE_AUTH: `m2.require_auth` = false serves M2 \
