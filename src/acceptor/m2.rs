@@ -9,7 +9,7 @@ use super::{Acceptor, Outcome, health, rest};
 use crate::api::m2::{self as api, Named, Route};
 use crate::api::messages::durability;
 use crate::api::{ApiError, Reply};
-use crate::auth::m2::M2Error;
+use crate::auth::m2::{M2Error, Reader};
 use crate::message::{DocumentKey, DocumentWrite, Durability, Party, Scope};
 use crate::protocol::m2::handshake::{self, Said};
 use crate::protocol::m2::{document, title};
@@ -50,21 +50,31 @@ async fn listen(acceptor: &Acceptor, http: &mut Http, request: &Request) -> Resu
 /// On whose behalf somebody listens, and the subprotocol that is agreed on.
 fn agree(acceptor: &Acceptor, request: &Request) -> Result<(Party, Option<String>), ApiError> {
     let said = handshake::of_socket(request, acceptor.hub.m2.require_project);
-    let Said { scope, authorization, api_key, subprotocol } =
-        said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
-    let now_s = acceptor.hub.clock.wall() / 1_000;
-    let auth = &mut acceptor.auth.borrow_mut().m2;
-    let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());
-    let reader = auth.reader(authorization, api_key, &scope.organization, now_s);
-    let reader = reader.map_err(|error| refusal(&error))?;
-    let (user, expires_at) = (reader.user, reader.expires_at);
-    Ok((Party { scope: scope.to_string().into(), user, expires_at }, subprotocol))
+    let said = said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
+    let Reader { user, expires_at } = reader(acceptor, &said).map_err(refusal)?;
+    let scope = said.scope.to_string().into();
+    Ok((Party { scope, user, expires_at }, said.subprotocol))
 }
 
-fn refusal(error: &M2Error) -> ApiError {
+/// Who reads with what it says of itself.
+fn reader(acceptor: &Acceptor, said: &Said) -> Result<Reader, M2Error> {
+    let now_s = acceptor.hub.clock.wall() / 1_000;
+    let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
+    let auth = &mut acceptor.auth.borrow_mut().m2;
+    auth.reader(authorization, api_key, &said.scope.organization, now_s)
+}
+
+/// Whether somebody may write with what it says of itself.
+fn writer(acceptor: &Acceptor, said: &Said) -> Result<(), M2Error> {
+    let now_s = acceptor.hub.clock.wall() / 1_000;
+    let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
+    let auth = &mut acceptor.auth.borrow_mut().m2;
+    auth.writer(authorization, api_key, &said.scope.organization, now_s)
+}
+
+fn refusal(error: M2Error) -> ApiError {
     tracing::debug!(%error, "refusing a caller of M2");
-    let code = if error.status() == 403 { "FORBIDDEN" } else { "AUTH_UNAUTHORIZED" };
-    ApiError::auth(error.status(), code, error.to_string(), None)
+    ApiError::auth(error.status(), error.error(), error.to_string(), None)
 }
 
 async fn call(
@@ -82,12 +92,12 @@ async fn call(
             Ok(Reply::m2_status(acceptor.is_stopping(), &problems))
         }
         Route::Write(resource) => {
-            let scope = writer(acceptor, request)?;
+            let scope = writers_scope(acceptor, request)?;
             let write = resource.write(&scope, (query, body), now)?;
             self::write(acceptor, &resource, write, query).await
         }
         Route::Delete(resource) => {
-            let scope = writer(acceptor, request)?;
+            let scope = writers_scope(acceptor, request)?;
             let write = resource.delete(&scope, (query, body), now)?;
             self::write(acceptor, &resource, write, query).await
         }
@@ -108,39 +118,31 @@ fn said(acceptor: &Acceptor, request: &Request) -> Result<Said, ApiError> {
 
 /// The document that somebody looks at: any, who may write it; else what that reader would hear of.
 fn look(acceptor: &Acceptor, request: &Request, resource: &Named) -> Result<DocumentKey, ApiError> {
-    let Said { scope, authorization, api_key, .. } = said(acceptor, request)?;
-    let now_s = acceptor.hub.clock.wall() / 1_000;
-    let auth = &mut acceptor.auth.borrow_mut().m2;
-    let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());
+    let said = said(acceptor, request)?;
     let query = request.query.as_deref();
-    let writer = match auth.writer(authorization, api_key, &scope.organization, now_s) {
-        Ok(()) => return resource.look(&scope, query, None),
+    let writer = match writer(acceptor, &said) {
+        Ok(()) => return resource.look(&said.scope, query, None),
         Err(error) => error,
     };
     // Who is no reader either is told why it is no writer, if it is known for one of another place.
-    let reader = auth.reader(authorization, api_key, &scope.organization, now_s);
-    let reader = reader.map_err(|error| match (writer.status(), error.status()) {
-        (403, 401) => refusal(&writer),
-        _ => refusal(&error),
+    let reader = reader(acceptor, &said).map_err(|error| match (writer, error) {
+        (M2Error::Forbidden(_), M2Error::Unauthorized(_)) => refusal(writer),
+        _ => refusal(error),
     });
     let user = reader?.user;
-    let key = resource.look(&scope, query, user.as_deref())?;
+    let key = resource.look(&said.scope, query, user.as_deref())?;
     if key.audience.is_some() && key.audience != user {
-        let message = "this credential reads no other user's own documents".to_owned();
-        return Err(ApiError::auth(403, "FORBIDDEN", message, None));
+        let message = "this credential reads no other user's own documents";
+        return Err(refusal(M2Error::Forbidden(message)));
     }
     Ok(key)
 }
 
 /// The scope that somebody writes in, who may.
-fn writer(acceptor: &Acceptor, request: &Request) -> Result<Scope, ApiError> {
-    let Said { scope, authorization, api_key, .. } = said(acceptor, request)?;
-    let now_s = acceptor.hub.clock.wall() / 1_000;
-    let auth = &mut acceptor.auth.borrow_mut().m2;
-    let (authorization, api_key) = (authorization.as_deref(), api_key.as_deref());
-    let allowed = auth.writer(authorization, api_key, &scope.organization, now_s);
-    allowed.map_err(|error| refusal(&error))?;
-    Ok(scope)
+fn writers_scope(acceptor: &Acceptor, request: &Request) -> Result<Scope, ApiError> {
+    let said = said(acceptor, request)?;
+    writer(acceptor, &said).map_err(refusal)?;
+    Ok(said.scope)
 }
 
 /// Has the side write a document, and waits until it is as safe as it is to be.

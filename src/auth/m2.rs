@@ -71,11 +71,11 @@ impl M2Error {
         }
     }
 
-    /// The `error` of the body.
+    /// The `error` code of the body.
     pub fn error(self) -> &'static str {
         match self {
-            Self::Unauthorized(_) => "Unauthorized",
-            Self::Forbidden(_) => "Forbidden",
+            Self::Unauthorized(_) => "AUTH_UNAUTHORIZED",
+            Self::Forbidden(_) => "FORBIDDEN",
         }
     }
 }

@@ -246,7 +246,7 @@ pub enum StoreOutcome {
 }
 
 /// What came of the wish to write, delete or look at a document.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum DocumentOutcome {
     /// Written or deleted under this version, as safe as this.
     Written(Millis, Durability),

@@ -12,9 +12,9 @@ mod queue;
 mod room;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 
 use crate::limits::{
     DOCUMENT_QUEUE_BYTES_MAX, DOCUMENT_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX, HISTORY_QUEUE_MAX,
@@ -29,6 +29,7 @@ pub use mail::{
     Purpose, Query, StoreChange, StoreOutcome, Ticket, Wish,
 };
 pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
+use queue::AskQueue;
 pub use queue::{Keep, Place, Weighed, Write, WriteQueue};
 pub use room::Room;
 
@@ -43,14 +44,10 @@ pub struct Router {
     pub history: WriteQueue<Keep>,
     /// The way of documents into the store.
     pub documents: WriteQueue<Write>,
-    side: Sender<Wish>,
-    side_waiting_max: AtomicUsize,
-    policies: Sender<Question>,
-    policies_waiting_max: AtomicUsize,
-    reader: Sender<Query>,
-    reader_waiting_max: AtomicUsize,
-    loads: Sender<Load>,
-    loads_waiting_max: AtomicUsize,
+    side: AskQueue<Wish>,
+    policies: AskQueue<Question>,
+    reader: AskQueue<Query>,
+    loads: AskQueue<Load>,
     connections: Vec<AtomicU32>,
 }
 
@@ -91,12 +88,12 @@ impl Router {
         let (acceptor_boxes, acceptor_inboxes) = (0..acceptors)
             .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
-        let (side, wishes) = bounded(STORE_QUEUE_MAX);
+        let (side, wishes) = AskQueue::new(STORE_QUEUE_MAX);
         let (history, records) = WriteQueue::new(HISTORY_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX);
         let (documents, writes) = WriteQueue::new(DOCUMENT_QUEUE_MAX, DOCUMENT_QUEUE_BYTES_MAX);
-        let (loads, asked) = bounded(workers * LOADS_PER_WORKER_MAX);
-        let (policies, questions) = bounded(POLICY_QUEUE_MAX);
-        let (reader, queries) = bounded(READER_QUEUE_MAX);
+        let (loads, asked) = AskQueue::new(workers * LOADS_PER_WORKER_MAX);
+        let (policies, questions) = AskQueue::new(POLICY_QUEUE_MAX);
+        let (reader, queries) = AskQueue::new(READER_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
         let router = Self {
             workers: worker_boxes,
@@ -104,13 +101,9 @@ impl Router {
             history,
             documents,
             loads,
-            loads_waiting_max: AtomicUsize::new(0),
             side,
-            side_waiting_max: AtomicUsize::new(0),
             policies,
-            policies_waiting_max: AtomicUsize::new(0),
             reader,
-            reader_waiting_max: AtomicUsize::new(0),
             connections,
         };
         let inboxes = Inboxes {
@@ -149,26 +142,20 @@ impl Router {
 
     /// Asks something of the side. False when its queue is full.
     pub fn wish(&self, wish: Wish) -> bool {
-        let taken = self.side.try_send(wish).is_ok();
-        self.side_waiting_max.fetch_max(self.side.len(), Ordering::Relaxed);
-        taken
+        self.side.offer(wish)
     }
 
     /// Asks the policies something; a [`Mail::Verdict`] answers, into a control slot that the
     /// worker has reserved in its mailbox. False when their queue is full.
     pub fn ask(&self, question: Question) -> bool {
-        let taken = self.policies.try_send(question).is_ok();
-        self.policies_waiting_max.fetch_max(self.policies.len(), Ordering::Relaxed);
-        taken
+        self.policies.offer(question)
     }
 
     /// Asks for the current documents of a resource; [`Mail::Loaded`] answers, into a control slot
     /// that the worker has reserved in its mailbox. A worker that has no more than
     /// [`LOADS_PER_WORKER_MAX`] of them under way finds room.
     pub fn load(&self, load: Load) -> bool {
-        let taken = self.loads.try_send(load).is_ok();
-        self.loads_waiting_max.fetch_max(self.loads.len(), Ordering::Relaxed);
-        taken
+        self.loads.offer(load)
     }
 
     /// Room for a publication at every worker. `None` where a mailbox is full.
@@ -178,9 +165,7 @@ impl Router {
 
     /// Asks something of the reader of history. False when its queue is full.
     pub fn query(&self, query: Query) -> bool {
-        let taken = self.reader.try_send(query).is_ok();
-        self.reader_waiting_max.fetch_max(self.reader.len(), Ordering::Relaxed);
-        taken
+        self.reader.offer(query)
     }
 
     /// How full every queue is.
@@ -195,14 +180,10 @@ impl Router {
         }
         depths.push(self.history.depth("history", "publication"));
         depths.push(self.documents.depth("documents", "write"));
-        let side = ("side", "wish", self.side.len(), &self.side_waiting_max);
-        let reader = ("reader", "query", self.reader.len(), &self.reader_waiting_max);
-        let policies = ("policies", "question", self.policies.len(), &self.policies_waiting_max);
-        let loads = ("documents", "load", self.loads.len(), &self.loads_waiting_max);
-        for (queue, slot, now, most) in [loads, side, reader, policies] {
-            let (now, most) = (now as u64, most.load(Ordering::Relaxed) as u64);
-            depths.push(Depth { queue, number: 0, slot, now, most });
-        }
+        depths.push(self.loads.depth("documents", "load"));
+        depths.push(self.side.depth("side", "wish"));
+        depths.push(self.reader.depth("reader", "query"));
+        depths.push(self.policies.depth("policies", "question"));
         depths
     }
 

@@ -1,5 +1,6 @@
-//! The ways into the store: bounded queues whose places are set aside before what they are for is
-//! decided, so that what is fanned out always has a place there.
+//! The ways to the cold threads. Into the store: bounded queues whose places are set aside before
+//! what they are for is decided, so that what is fanned out always has a place there. For what is
+//! asked: bounded queues that refuse where they are full.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -115,6 +116,33 @@ impl<T: Weighed> WriteQueue<T> {
 
     pub(super) fn depth(&self, queue: &'static str, slot: &'static str) -> Depth {
         self.places.depth(queue, 0, slot)
+    }
+}
+
+/// The sending end of a bounded queue for what may be asked of a thread.
+#[derive(Debug)]
+pub(super) struct AskQueue<T> {
+    queue: Sender<T>,
+    /// The most that ever waited.
+    most: AtomicUsize,
+}
+
+impl<T> AskQueue<T> {
+    pub(super) fn new(most: usize) -> (Self, Receiver<T>) {
+        let (queue, receiver) = bounded(most);
+        (Self { queue, most: AtomicUsize::new(0) }, receiver)
+    }
+
+    /// False where the queue is full.
+    pub(super) fn offer(&self, what: T) -> bool {
+        let taken = self.queue.try_send(what).is_ok();
+        self.most.fetch_max(self.queue.len(), Ordering::Relaxed);
+        taken
+    }
+
+    pub(super) fn depth(&self, queue: &'static str, slot: &'static str) -> Depth {
+        let (now, most) = (self.queue.len() as u64, self.most.load(Ordering::Relaxed) as u64);
+        Depth { queue, number: 0, slot, now, most }
     }
 }
 

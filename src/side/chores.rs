@@ -2,8 +2,9 @@
 //! stored.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use super::now;
 use super::reader::answered;
 use super::store::{Store, StoreError};
 use crate::limits::{REMOVED_ROWS_MAX, RETENTION_EVERY_MS};
@@ -92,9 +93,7 @@ impl Chores {
 /// Removes some messages that were kept long enough, and says how many.
 fn retain(store: &mut Store) -> Result<u64, StoreError> {
     let Some(days) = store.retention()? else { return Ok(0) };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX);
-    store.retain_step(now.saturating_sub(Millis::from(days) * DAY_MS), REMOVED_ROWS_MAX)
+    store.retain_step(now().saturating_sub(Millis::from(days) * DAY_MS), REMOVED_ROWS_MAX)
 }
 
 #[cfg(test)]
@@ -189,8 +188,7 @@ mod tests {
     #[test]
     fn messages_go_when_they_were_kept_long_enough() {
         let (_directory, mut store, router, _inboxes) = side();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-        let now = Millis::try_from(now).unwrap();
+        let now = now();
         append(&mut store, 0..3, now - 3 * DAY_MS);
         append(&mut store, 3..5, now - DAY_MS);
         let mut chores = Chores::default();

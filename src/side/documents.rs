@@ -2,16 +2,14 @@
 //! and answered. And what subscribers must be told is read between two commits, so that it lies
 //! exactly between what was published before and what will be.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crossbeam_channel::Receiver;
 
-use super::News;
 use super::complaints::Complaints;
 use super::history::Pace;
 use super::store::{Reader, Store, StoreError, Written};
+use super::{News, now};
 use crate::limits::{DOCUMENT_BATCH_MAX, LOAD_BYTES_MAX};
-use crate::message::{Document, DocumentKey, Durability, Found, Load, Millis};
+use crate::message::{Document, DocumentKey, Durability, Found, Load};
 use crate::metrics::Counters;
 use crate::router::{AcceptorId, Answer, AnswerBody, DocumentOutcome, Room, Router, Ticket, Write};
 
@@ -55,7 +53,7 @@ impl Documents {
             Ok(written) => written,
             Err(error) => {
                 let outcome = refusal(&error);
-                return from.into_iter().for_each(|from| answer(router, from, outcome()));
+                return from.into_iter().for_each(|from| answer(router, from, outcome.clone()));
             }
         };
         counters.commits.add(1);
@@ -117,7 +115,7 @@ pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> DocumentOutcome {
     match reader.document(key) {
         Ok(Some(document)) if document.data.is_some() => DocumentOutcome::Found(document.into()),
         Ok(_) => DocumentOutcome::NotFound,
-        Err(error) => refusal(&error)(),
+        Err(error) => refusal(&error),
     }
 }
 
@@ -164,20 +162,15 @@ fn settle(
 }
 
 /// What those are told whom the store failed.
-fn refusal(error: &StoreError) -> fn() -> DocumentOutcome {
+fn refusal(error: &StoreError) -> DocumentOutcome {
     if error.is_temporary() {
         tracing::warn!(%error, "the store did not take or give documents");
-        return || DocumentOutcome::Busy;
+        return DocumentOutcome::Busy;
     }
     tracing::error!(%error, "the store failed");
-    || DocumentOutcome::Failed
+    DocumentOutcome::Failed
 }
 
 fn answer(router: &Router, (acceptor, ticket): (AcceptorId, Ticket), outcome: DocumentOutcome) {
     router.answer(acceptor, Answer { ticket, body: AnswerBody::Document(outcome) });
-}
-
-fn now() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX)
 }

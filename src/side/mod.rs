@@ -12,7 +12,9 @@ pub mod store;
 pub mod webhook;
 mod writer;
 
-use crate::message::{ChannelDefinition, Document, Found, Load, Permissions};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::message::{ChannelDefinition, Document, Found, Load, Millis, Permissions};
 use crate::router::Room;
 
 pub use writer::{Incoming, Writer};
@@ -28,4 +30,10 @@ pub enum News<'r> {
     Document(Document, Room<'r>),
     /// This is what a subscriber asked for, unless the store failed.
     Loaded(Load, Option<Found<Document>>),
+}
+
+/// Milliseconds since the epoch.
+fn now() -> Millis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -279,10 +279,25 @@ impl Connection {
         let Kind::M2(client) = &mut self.kind else { return false };
         let waits = self.outbox.bytes() + frame.as_ref().len();
         if self.is_blocked && waits > M2_OUTBOX_BYTES_MAX && !self.outbox.is_empty() {
-            return frame.expendable().is_some_and(|document| client.debts.owe(document));
+            return self.owes(frame);
         }
         frame.expendable().into_iter().for_each(|document| client.debts.sent(document));
         false
+    }
+
+    /// Enters a document into the books of a client of M2. False where it is no such frame or client.
+    pub(super) fn owes(&mut self, frame: &Frame) -> bool {
+        let Some((client, document)) = self.m2().zip(frame.expendable()) else { return false };
+        client.debts.owe(document)
+    }
+
+    /// When the token expires that it has shown, in seconds since the epoch.
+    pub(super) fn token_expires_at(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Session(session) => session.credential.as_ref()?.expires_at,
+            Kind::M2(client) => client.party.expires_at,
+            _ => None,
+        }
     }
 
     /// Whether it is a client of M2 that is owed documents.

@@ -36,8 +36,7 @@ pub(super) fn expires(worker: &mut Worker, slot: u32) -> Option<Millis> {
     if !worker.hub.close_expired {
         return None;
     }
-    let session = worker.connections.get_mut(slot)?.session()?;
-    let expires_s = session.credential.as_ref()?.expires_at?;
+    let expires_s = worker.connections.get_mut(slot)?.token_expires_at()?;
     let left = expires_s.saturating_mul(1_000).saturating_sub(worker.hub.clock.wall());
     Some(worker.now.saturating_add(left))
 }

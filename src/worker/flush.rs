@@ -10,7 +10,7 @@ use super::frame::Frame;
 use super::polling;
 use super::send::{Sent, send_waiting};
 use crate::engine::compaction::Lost;
-use crate::engine::outbox::{Full, Outgoing, Spares};
+use crate::engine::outbox::{Full, Spares};
 use crate::limits::TURN_DRAINS_MAX;
 
 /// Connections that have something to send, and what they need for it.
@@ -31,15 +31,14 @@ impl Drain {
         if connection.is_doomed {
             return false;
         }
-        if connection.m2().is_some() && connection.is_owed_rather(&frame) {
+        if connection.is_owed_rather(&frame) {
             self.lost.conflated += 1;
             return true;
         }
         if let Err(Full(frame)) = connection.outbox.push(frame, &mut self.spares)
             && let Err(frame) = self.push_into_room(connection, frame)
         {
-            let document = frame.expendable();
-            if connection.m2().zip(document).is_some_and(|(client, one)| client.debts.owe(one)) {
+            if connection.owes(&frame) {
                 self.lost.conflated += 1;
                 return true;
             }

@@ -9,11 +9,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::Worker;
 use super::close::{self, Reason};
 use super::command::{Joining, join, unsubscribe};
 use super::frame::Frame;
-use super::liveness;
+use super::{Worker, credential, liveness};
 use crate::engine::awaiting::{Answer, Awaiting, Beginning, Wants};
 use crate::engine::debts::Debts;
 use crate::hub::M2 as Terms;
@@ -32,7 +31,7 @@ pub(super) const EXPIRED: u16 = 1008;
 /// A client, and on whose behalf it listens.
 #[derive(Debug)]
 pub(super) struct M2 {
-    party: Arc<Party>,
+    pub(super) party: Arc<Party>,
     /// Whether it is still there.
     pub(super) heartbeat: Heartbeat,
     /// What it is owed.
@@ -82,20 +81,10 @@ fn client(worker: &mut Worker, id: ConnId) -> Option<&mut M2> {
     worker.connections.by_id(id)?.m2()
 }
 
-/// When a client's token expires, where that matters: in the worker's own time.
-pub(super) fn expires(worker: &mut Worker, slot: u32) -> Option<Millis> {
-    if !worker.hub.close_expired {
-        return None;
-    }
-    let expires_s = worker.connections.get_mut(slot)?.m2()?.party.expires_at?;
-    let left = expires_s.saturating_mul(1_000).saturating_sub(worker.hub.clock.wall());
-    Some(worker.now.saturating_add(left))
-}
-
 /// Looks at the clock for a client: pings it, or lets it go.
 pub(super) fn on_time(worker: &mut Worker, id: ConnId) {
     let now = worker.now;
-    if expires(worker, id.slot).is_some_and(|at| at <= now) {
+    if credential::expires(worker, id.slot).is_some_and(|at| at <= now) {
         return close::gracefully(worker, id.slot, Some(EXPIRED), Reason::Expired);
     }
     liveness::beat(worker, id);

@@ -313,9 +313,7 @@ impl Worker {
 
     /// Enters a connection's next deadline into the wheel, unless an earlier one is there.
     fn schedule(&mut self, slot: u32) {
-        let expires = credential::expires(self, slot)
-            .or_else(|| forge::expires(self, slot))
-            .or_else(|| m2::expires(self, slot));
+        let expires = credential::expires(self, slot).or_else(|| forge::expires(self, slot));
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let deadline = connection.deadline().into_iter().chain(expires).min();
         let Some(deadline) = deadline else { return };

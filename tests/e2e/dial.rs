@@ -1,11 +1,12 @@
-//! WebSocket handshakes with headers of one's own.
+//! WebSocket handshakes with headers of one's own, and what comes then.
 
 use std::net::TcpStream;
 use std::time::Duration;
 
 use tungstenite::client::IntoClientRequest;
+use tungstenite::error::ProtocolError;
 use tungstenite::http::HeaderValue;
-use tungstenite::{Error, HandshakeError, WebSocket};
+use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 /// Makes a connection to the node a WebSocket, whose reads give up after a while; or answers the
 /// status and the body of the refusal.
@@ -31,5 +32,23 @@ pub(crate) fn dial<'h>(
             Err(format!("{} {}", answer.status().as_u16(), String::from_utf8_lossy(&body)))
         }
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What comes next, if that is a text: nothing for anything else, such as a ping; or the code with
+/// which the node closed.
+pub(crate) fn read_text(
+    websocket: &mut WebSocket<TcpStream>,
+) -> Result<Option<String>, Option<u16>> {
+    match websocket.read() {
+        Ok(Message::Text(text)) => Ok(Some(text.to_string())),
+        Ok(Message::Close(close)) => Err(close.map(|close| close.code.into())),
+        Ok(_) => Ok(None),
+        Err(
+            Error::ConnectionClosed
+            | Error::AlreadyClosed
+            | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+        ) => Err(None),
+        Err(error) => panic!("nothing comes: {error}"),
     }
 }

@@ -308,9 +308,9 @@ fn minted_tokens_are_good() {
 #[test]
 fn errors_say_what_they_are_and_nothing_secret() {
     let unauthorized = auth().reader(None, None, ORGANIZATION, NOW).unwrap_err();
-    assert_eq!((unauthorized.status(), unauthorized.error()), (401, "Unauthorized"));
+    assert_eq!((unauthorized.status(), unauthorized.error()), (401, "AUTH_UNAUTHORIZED"));
     let forbidden = writes(&token(json!({}))).unwrap_err();
-    assert_eq!((forbidden.status(), forbidden.error()), (403, "Forbidden"));
+    assert_eq!((forbidden.status(), forbidden.error()), (403, "FORBIDDEN"));
     let mut auth = auth();
     let printed = format!("{auth:?}");
     assert!(!printed.contains(READERS_KEY) && !printed.contains(SECRET), "{printed}");

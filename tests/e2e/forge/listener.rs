@@ -5,10 +5,9 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tungstenite::error::ProtocolError;
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::dial::dial;
+use crate::dial::{dial, read_text};
 use crate::support::{Node, sign};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,16 +127,8 @@ impl Listener {
     /// The text that comes next, or the code with which the node closed.
     pub(crate) fn hear_text(&mut self) -> Result<String, Option<u16>> {
         loop {
-            match self.websocket.read() {
-                Ok(Message::Text(text)) => return Ok(text.to_string()),
-                Ok(Message::Close(close)) => return Err(close.map(|close| close.code.into())),
-                Ok(_) => {}
-                Err(
-                    Error::ConnectionClosed
-                    | Error::AlreadyClosed
-                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
-                ) => return Err(None),
-                Err(error) => panic!("nothing comes: {error}"),
+            if let Some(text) = read_text(&mut self.websocket)? {
+                return Ok(text);
             }
         }
     }

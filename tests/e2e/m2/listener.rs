@@ -4,11 +4,10 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tungstenite::error::ProtocolError;
-use tungstenite::{Error, Message, WebSocket};
+use tungstenite::{Message, WebSocket};
 
 use super::app::{Headers, INVALID, warning};
-use crate::dial::dial;
+use crate::dial::{dial, read_text};
 use crate::support::Node;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,16 +83,8 @@ impl Listener {
         let end = Instant::now() + PATIENCE;
         // Pings come even where nothing else does.
         while Instant::now() < end {
-            match self.websocket.read() {
-                Ok(Message::Text(text)) => return Ok(text.to_string()),
-                Ok(Message::Close(close)) => return Err(close.map(|close| close.code.into())),
-                Ok(_) => {}
-                Err(
-                    Error::ConnectionClosed
-                    | Error::AlreadyClosed
-                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
-                ) => return Err(None),
-                Err(error) => panic!("nothing comes: {error}"),
+            if let Some(text) = read_text(&mut self.websocket)? {
+                return Ok(text);
             }
         }
         panic!("nothing comes for {PATIENCE:?}");
