@@ -89,6 +89,16 @@ impl Verdict {
         (self.frames, self.bytes)
     }
 
+    /// Frames and bytes of the notices that are put in, at most.
+    pub(super) fn notices<F: Outgoing>(&self, waiting: &VecDeque<F>) -> (usize, usize) {
+        let gone = waiting.iter().zip(&self.goes).filter(|(_, goes)| **goes);
+        let told = gone.filter_map(|(frame, _)| frame.expendable());
+        let told = told.filter(|publication| !publication.content.is_state());
+        let channels: HashSet<&Channel> = told.map(|publication| &publication.channel).collect();
+        let bytes = |channel: &&Channel| F::notice(channel, u64::MAX).as_ref().len();
+        (channels.len(), channels.iter().map(bytes).sum())
+    }
+
     /// What waits once all this is carried out, notices in their places.
     pub(super) fn carry_out<F: Outgoing>(mut self, waiting: VecDeque<F>) -> (VecDeque<F>, Lost) {
         let mut stays = Vec::with_capacity(waiting.len());

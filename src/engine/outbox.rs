@@ -118,15 +118,20 @@ impl<F: Outgoing> Outbox<F> {
     /// the outbox is free. A frame that was sent in part stays.
     ///
     /// None, and the outbox is unchanged, where less than a [`OUTBOX_ROOM_MIN`]th of it would be
-    /// free then: looking through all of it must be paid for by what comes before the next time.
+    /// free then: looking through all of it must be paid for by what comes before the next time. Nor
+    /// where the notices of what went would leave too little for the frame.
     pub fn make_room(&mut self, incoming: &F) -> Option<Lost> {
         let waiting = self.take_waiting();
         let mut verdict = Verdict::new(self.first.as_ref(), &waiting);
         verdict.conflate(&waiting, Some(incoming));
         verdict.drop_oldest(&waiting);
         let (frames, bytes) = verdict.stays();
+        let (notice_frames, notice_bytes) = verdict.notices(&waiting);
+        let has_room = frames + notice_frames < OUTBOX_FRAMES_MAX
+            && bytes + notice_bytes + incoming.as_ref().len() <= OUTBOX_BYTES_MAX;
         let needed = incoming.as_ref().len().max(OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN);
-        if frames > OUTBOX_FRAMES_MAX - OUTBOX_FRAMES_MAX / OUTBOX_ROOM_MIN
+        if !has_room
+            || frames > OUTBOX_FRAMES_MAX - OUTBOX_FRAMES_MAX / OUTBOX_ROOM_MIN
             || bytes + needed > OUTBOX_BYTES_MAX
         {
             self.put_back(waiting);

@@ -292,6 +292,33 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..250)
 }
 
+/// What many channels lose is told by as many notices, and they take room as well.
+#[test]
+fn room_for_a_frame_is_not_taken_by_the_notices_of_what_made_it() {
+    const CHANNELS: u64 = 400;
+    let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
+    let mut push = |item| assert!(outbox.push(item, &mut spares).is_ok());
+    for round in 0..2 {
+        for channel in 0..CHANNELS {
+            push(delivery(round * CHANNELS + channel, &format!("l{channel}"), "e", 1));
+        }
+    }
+    let least = OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN;
+    let mut left = OUTBOX_BYTES_MAX - least - CHANNELS as usize;
+    while left > 0 {
+        let length = left.min(BYTES.len());
+        push(own(0, length));
+        left -= length;
+    }
+    let before = outbox.len();
+    // The least that must be free is free once the older half is gone; with its notices it is not.
+    assert_eq!(outbox.make_room(&own(1, BYTES.len())), None);
+    assert_eq!(outbox.len(), before);
+    let lost = outbox.make_room(&own(1, 1)).expect("a short one has room besides");
+    assert_eq!((lost.conflated, lost.notices), (CHANNELS, CHANNELS));
+    assert!(outbox.push(own(1, 1), &mut spares).is_ok());
+}
+
 proptest! {
     #[test]
     fn whatever_is_lost_is_told_of_and_the_rest_keeps_its_order(steps in steps()) {
