@@ -118,8 +118,8 @@ impl<F: Outgoing> Outbox<F> {
     /// the outbox is free. A frame that was sent in part stays.
     ///
     /// None, and the outbox is unchanged, where less than a [`OUTBOX_ROOM_MIN`]th of it would be
-    /// free then: looking through all of it must be paid for by what comes before the next time. Nor
-    /// where the notices of what went would leave too little for the frame.
+    /// free then: looking through all of it must be paid for by what comes before the next time.
+    /// Nor where the notices of what went would leave too little for the frame.
     pub fn make_room(&mut self, incoming: &F) -> Option<Lost> {
         let waiting = self.take_waiting();
         let mut verdict = Verdict::new(self.first.as_ref(), &waiting);

@@ -285,7 +285,8 @@ impl Connection {
         false
     }
 
-    /// Enters a document into the books of a client of M2. False where it is no such frame or client.
+    /// Enters a document into the books of a client of M2. False where frame or client is no such
+    /// one.
     pub(super) fn owes(&mut self, frame: &Frame) -> bool {
         let Some((client, document)) = self.m2().zip(frame.expendable()) else { return false };
         client.debts.owe(document)
