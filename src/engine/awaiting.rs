@@ -35,8 +35,10 @@ pub struct Wants {
     shared: bool,
     /// Whose own document it is.
     user: Option<Arc<str>>,
-    /// What was sent already.
+    /// Versions that were sent already or are owed. Only newer ones are told.
     sent: Found<Millis>,
+    /// Whether a document was sent since the last subscribe, which answers it.
+    is_told: bool,
     /// What the client was told of before and is owed, as it is now.
     owed: Found<()>,
     /// How often it has subscribed and not been told yet, up to [`M2_REPEATS_MAX`].
@@ -59,10 +61,12 @@ pub struct Beginning {
 pub struct Answer {
     /// These documents, in the order of their versions.
     pub documents: Vec<Arc<Publication>>,
-    /// That there is none.
-    pub is_not_found: bool,
     /// So many times: once for each time that it has subscribed.
     pub times: u16,
+    /// Subscribes that nothing sent before has answered.
+    pub unanswered: u16,
+    /// Whether there is no document, unless one is owed.
+    pub is_not_found: bool,
 }
 
 impl Awaiting {
@@ -91,18 +95,23 @@ impl Awaiting {
         Some(Load { connection, resource: resource.clone(), question, shared, user })
     }
 
-    /// A document was published and sent to everybody who is subscribed and may know of it.
-    pub fn published(&mut self, publication: &Publication) {
+    /// A document was published, and sent to everybody who is subscribed and may know of it but to
+    /// those connections that are owed it.
+    pub fn published(
+        &mut self,
+        publication: &Publication,
+        mut is_owed: impl FnMut(ConnId) -> bool,
+    ) {
         let Content::Document { audience, version, .. } = &publication.content else { return };
         let Some(waiters) = self.resources.get_mut(&publication.channel) else { return };
-        for Waiter { wants, .. } in waiters.values_mut() {
-            match audience {
-                None => wants.sent.shared = wants.sent.shared.max(Some(*version)),
-                Some(user) if wants.user.as_ref() == Some(user) => {
-                    wants.sent.personal = wants.sent.personal.max(Some(*version));
-                }
-                Some(_) => {}
-            }
+        for (connection, Waiter { wants, .. }) in waiters {
+            let sent = match audience {
+                None => &mut wants.sent.shared,
+                Some(user) if wants.user.as_ref() == Some(user) => &mut wants.sent.personal,
+                Some(_) => continue,
+            };
+            *sent = (*sent).max(Some(*version));
+            wants.is_told |= !is_owed(*connection);
         }
     }
 
@@ -148,17 +157,22 @@ impl Beginning {
     /// Of a user's subscription to a resource of which the directory knows this. Nobody knows what
     /// a user's own document is but the store.
     pub fn of(resource: &Channel, current: Current, user: Option<Arc<str>>) -> Self {
-        let is_private = resource.resource_parts().is_some_and(|(kind, id)| kind.is_private(id));
-        let shared = !is_private && matches!(current, Current::Unknown);
+        let shared = !is_private(resource) && matches!(current, Current::Unknown);
         let (document, mut sent) = (known(current), Found::default());
         if let Some((version, _)) = &document {
             sent.shared = Some(*version);
         }
-        let wants = Wants { shared, user, sent, owed: Found::default(), times: 1 };
+        let is_told = document.is_some();
+        let wants = Wants { shared, user, sent, is_told, owed: Found::default(), times: 1 };
         let wants = (shared || wants.user.is_some()).then_some(wants);
         let is_not_found = document.is_none() && wants.is_none();
         Self { document: document.map(|(_, document)| document), is_not_found, wants }
     }
+}
+
+/// Whether a resource has no document for everybody.
+fn is_private(resource: &Channel) -> bool {
+    resource.resource_parts().is_some_and(|(kind, id)| kind.is_private(id))
 }
 
 /// A document and its version.
@@ -169,15 +183,17 @@ fn known(current: Current) -> Option<(Millis, Arc<Publication>)> {
 }
 
 impl Wants {
-    /// What a client that has taken what waited for it is owed.
-    pub fn owed(debt: &Debt, user: Option<Arc<str>>) -> Self {
-        let mut wants = Self { shared: !debt.is_personal, ..Self::default() };
-        if debt.is_personal {
-            (wants.owed.personal, wants.user) = (Some(()), user);
-        } else {
-            wants.owed.shared = Some(());
-        }
-        wants
+    /// What a client that has taken what waited for it is owed. It has received no answer to so
+    /// many subscribes: whether there is none depends on all documents, so all are asked for.
+    pub fn owed(debt: &Debt, unanswered: u16, user: Option<Arc<str>>) -> Self {
+        let is_personal = debt.is_personal;
+        let owed = match is_personal {
+            true => Found { personal: Some(()), shared: None },
+            false => Found { personal: None, shared: Some(()) },
+        };
+        let shared = !is_personal || unanswered > 0 && !is_private(&debt.resource);
+        let user = user.filter(|_| is_personal || unanswered > 0);
+        Self { shared, user, owed, times: unanswered, ..Self::default() }
     }
 
     /// The debts that it stands for.
@@ -188,18 +204,27 @@ impl Wants {
         owed.map(move |(_, is_personal)| Debt { resource: resource.clone(), is_personal })
     }
 
-    /// Whether anybody has subscribed and was not told yet.
-    pub fn is_subscribing(&self) -> bool {
-        self.times > 0
+    /// Returns the same for a subscriber that is owed the known document instead of being sent it.
+    #[must_use]
+    pub fn untold(self) -> Self {
+        Self { is_told: false, ..self }
+    }
+
+    /// Counts the subscribes that wait for the store, and those of them that nothing has answered.
+    pub fn subscribes(&self) -> (u16, u16) {
+        (self.times, if self.is_told { 0 } else { self.times })
     }
 
     /// Takes in what is wanted later. True where nothing more is wanted of the store than before.
     fn join(&mut self, later: Self) -> bool {
         let before = (self.shared, self.user.is_some());
-        if later.is_subscribing() {
+        if later.times > 0 {
             // Who was told something since it subscribed is told again, and only for this time.
-            self.times = if self.sent == Found::default() { self.times } else { 0 };
-            self.times = (self.times + later.times).min(M2_REPEATS_MAX);
+            let (_, unanswered) = self.subscribes();
+            self.times = (unanswered + later.times).min(M2_REPEATS_MAX);
+            self.is_told = later.is_told;
+        }
+        if later.owed == Found::default() {
             self.sent = later.sent;
         }
         if later.owed.shared.is_some() {
@@ -224,7 +249,7 @@ impl Waiter {
     /// What it is told, now that the store has said what there is. That a document was deleted is
     /// told to whom it is owed, where such is told at all.
     pub fn answer(&self, found: Found<Arc<Publication>>, tells_deletions: bool) -> Answer {
-        let Wants { sent, owed, times, .. } = &self.wants;
+        let Wants { sent, owed, .. } = &self.wants;
         let news = |found: Option<Arc<Publication>>, sent: Option<Millis>, owed: Option<()>| {
             let found = found?;
             let Content::Document { version, exists, .. } = found.content else { return None };
@@ -236,8 +261,9 @@ impl Waiter {
         let mut documents: Vec<_> = shared.into_iter().chain(personal).collect();
         documents.sort_by_key(|(version, _)| *version);
         let documents: Vec<_> = documents.into_iter().map(|(_, document)| document).collect();
-        let is_not_found = documents.is_empty() && *times > 0 && *sent == Found::default();
-        Answer { documents, is_not_found, times: (*times).max(1) }
+        let (times, unanswered) = self.wants.subscribes();
+        let is_not_found = documents.is_empty() && unanswered > 0 && *sent == Found::default();
+        Answer { documents, times: times.max(1), unanswered, is_not_found }
     }
 }
 
@@ -268,12 +294,12 @@ mod tests {
     }
 
     fn debt(is_personal: bool) -> Wants {
-        Wants::owed(&Debt { resource: resource(), is_personal }, Some("u".into()))
+        Wants::owed(&Debt { resource: resource(), is_personal }, 0, Some("u".into()))
     }
 
     /// What is told, by versions and how often; nothing, where it is that there is none.
     fn told(waiter: &Waiter, found: Found<Arc<Publication>>) -> Option<(Vec<Millis>, u16)> {
-        let Answer { documents, is_not_found, times } = waiter.answer(found, true);
+        let Answer { documents, is_not_found, times, .. } = waiter.answer(found, true);
         let version = |one: &Arc<Publication>| match one.content {
             Content::Document { version, .. } => version,
             _ => unreachable!("made here"),
@@ -320,13 +346,47 @@ mod tests {
     }
 
     #[test]
+    fn an_owed_publication_does_not_answer_a_subscribe() {
+        let mut awaiting = Awaiting::default();
+        let load = awaiting.begin(&resource(), id(1), wants(None)).expect("a question");
+        assert_eq!(awaiting.begin(&resource(), id(1), wants(None)), None);
+        awaiting.published(&document(None, 7, true), |connection| connection == id(1));
+        let waiter = awaiting.take(&load).expect("it waits");
+        let answer = waiter.answer(found(Some((7, true)), None), false);
+        assert!(answer.documents.is_empty(), "it is owed");
+        assert_eq!((answer.unanswered, answer.is_not_found), (2, false));
+    }
+
+    #[test]
+    fn an_unanswered_subscribe_asks_for_all_documents() {
+        let table = [(false, None, true), (true, Some("u"), true), (false, Some("u"), true)];
+        for (is_personal, user, shared) in table {
+            let debt = Debt { resource: resource(), is_personal };
+            let mut awaiting = Awaiting::default();
+            let wants = Wants::owed(&debt, 2, user.map(Into::into));
+            let load = awaiting.begin(&resource(), id(1), wants).expect("a question");
+            assert_eq!((load.shared, load.user.as_deref()), (shared, user), "all is asked for");
+            let waiter = awaiting.take(&load).expect("it waits");
+            let gone = waiter.answer(found(Some((5, false)), None), false);
+            assert_eq!((gone.unanswered, gone.is_not_found), (2, true));
+            let there = waiter.answer(found(Some((5, true)), None), false);
+            assert_eq!((there.documents.len(), there.times), (1, 2));
+        }
+        let private = Channel::resource_named("o/p///collection/private");
+        let debt = Debt { resource: private.clone(), is_personal: true };
+        let wants = Wants::owed(&debt, 1, Some("u".into()));
+        let load = Awaiting::default().begin(&private, id(1), wants).expect("a question");
+        assert!(!load.shared && load.user.is_some());
+    }
+
+    #[test]
     fn what_was_sent_meanwhile_is_not_told_again_nor_what_is_older() {
         let mut awaiting = Awaiting::default();
         let first = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
         let second = awaiting.begin(&resource(), id(2), wants(None)).expect("a question");
-        awaiting.published(&document(None, 7, true));
-        awaiting.published(&document(Some("u"), 9, true));
-        awaiting.published(&document(Some("other"), 99, true));
+        awaiting.published(&document(None, 7, true), |_| false);
+        awaiting.published(&document(Some("u"), 9, true), |_| false);
+        awaiting.published(&document(Some("other"), 99, true), |_| false);
         let first = awaiting.take(&first).expect("it waits");
         assert_eq!(told(&first, found(Some((7, true)), Some((8, true)))), Some((vec![], 1)));
         assert_eq!(told(&first, found(Some((8, true)), None)), Some((vec![8], 1)));
@@ -384,7 +444,7 @@ mod tests {
         let mut awaiting = Awaiting::default();
         let own = || Wants { shared: false, ..wants(Some("u")) };
         let load = awaiting.begin(&resource(), id(1), own()).expect("a question");
-        awaiting.published(&document(Some("u"), 7, true));
+        awaiting.published(&document(Some("u"), 7, true), |_| false);
         assert_eq!(awaiting.begin(&resource(), id(1), own()), None);
         let waiter = awaiting.take(&load).expect("it waits");
         assert_eq!(told(&waiter, found(None, Some((7, true)))), Some((vec![7], 1)));
@@ -406,8 +466,8 @@ mod tests {
     fn what_is_owed_is_asked_for_anew_though_it_counted_as_sent() {
         let mut awaiting = Awaiting::default();
         let first = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
-        awaiting.published(&document(None, 7, true));
-        awaiting.published(&document(Some("u"), 7, true));
+        awaiting.published(&document(None, 7, true), |_| false);
+        awaiting.published(&document(Some("u"), 7, true), |_| false);
         let second = awaiting.begin(&resource(), id(1), debt(false)).expect("another one");
         assert!(second.user.is_some() && !awaiting.is_wanted(&first));
         let waiter = awaiting.take(&second).expect("it waits");
@@ -423,7 +483,7 @@ mod tests {
         awaiting.end(&resource(), id(1));
         assert!(awaiting.is_empty() && awaiting.resources.is_empty());
         let next = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
-        awaiting.published(&document(None, 7, true));
+        awaiting.published(&document(None, 7, true), |_| false);
         assert_eq!(awaiting.take(&before), None);
         let next = awaiting.take(&next).expect("it waits");
         assert!(next.wants.shared && next.wants.sent.shared == Some(7));

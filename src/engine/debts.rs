@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::limits::M2_REPEATS_MAX;
 use crate::message::{Channel, Content, Publication};
 
 /// What one client is owed. Nothing takes no memory of its own; there is never more than the
@@ -10,11 +11,20 @@ use crate::message::{Channel, Content, Publication};
 #[derive(Debug, Default)]
 pub struct Debts(Option<Box<Owed>>);
 
-/// Each with its age: the oldest are paid first.
 #[derive(Debug, Default)]
 struct Owed {
-    debts: HashMap<Debt, u64>,
+    debts: HashMap<Debt, Entry>,
     owed_ever: u64,
+}
+
+/// What is kept of a debt.
+#[derive(Debug)]
+struct Entry {
+    /// Debts are numbered as they arise: the oldest are paid first.
+    number: u64,
+    /// How often the client has subscribed to the resource without receiving an answer, up to
+    /// [`M2_REPEATS_MAX`]. All of these wait for this document.
+    unanswered: u16,
 }
 
 /// One document.
@@ -31,6 +41,11 @@ impl Debt {
         let Content::Document { audience, .. } = &publication.content else { return None };
         Some(Self { resource: publication.channel.clone(), is_personal: audience.is_some() })
     }
+
+    /// All that can be owed of a resource.
+    fn both(resource: &Channel) -> [Self; 2] {
+        [false, true].map(|is_personal| Self { resource: resource.clone(), is_personal })
+    }
 }
 
 impl Debts {
@@ -44,14 +59,42 @@ impl Debts {
     pub fn add(&mut self, debt: Debt) {
         let all = self.0.get_or_insert_default();
         all.owed_ever += 1;
-        all.debts.entry(debt).or_insert(all.owed_ever);
+        let entry = Entry { number: all.owed_ever, unanswered: 0 };
+        all.debts.entry(debt).or_insert(entry);
     }
 
-    /// A document is sent: an earlier version of it is owed no longer.
+    /// Remembers so many subscribes which nothing that was sent has answered, until a document of
+    /// the resource is. Returns false if no document of the resource is owed.
+    pub fn add_unanswered(&mut self, resource: &Channel, times: u16) -> bool {
+        let debts = self.0.as_mut().map(|all| &mut all.debts);
+        let entry = debts.and_then(|debts| {
+            let mut ids = Debt::both(resource).into_iter();
+            let id = ids.find(|debt| debts.contains_key(debt))?;
+            debts.get_mut(&id)
+        });
+        let Some(entry) = entry else { return false };
+        entry.unanswered = entry.unanswered.saturating_add(times).min(M2_REPEATS_MAX);
+        true
+    }
+
+    /// Whether this document, or an earlier version of it, is owed.
+    pub fn is_owed(&self, publication: &Publication) -> bool {
+        let debt = self.0.as_ref().and(Debt::of(publication));
+        debt.zip(self.0.as_ref()).is_some_and(|(debt, all)| all.debts.contains_key(&debt))
+    }
+
+    /// A document is sent: an earlier version of it is owed no longer, and whoever has subscribed
+    /// to its resource is answered.
     pub fn sent(&mut self, publication: &Publication) {
         let Some(all) = &mut self.0 else { return };
         if let Some(paid) = Debt::of(publication) {
-            all.debts.remove(&paid);
+            for debt in Debt::both(&paid.resource) {
+                if debt == paid {
+                    all.debts.remove(&debt);
+                } else if let Some(entry) = all.debts.get_mut(&debt) {
+                    entry.unanswered = 0;
+                }
+            }
         }
         self.tidy();
     }
@@ -63,13 +106,15 @@ impl Debts {
         self.tidy();
     }
 
-    /// Takes so many of the oldest out, to be paid.
-    pub fn take(&mut self, most: usize) -> Vec<Debt> {
+    /// Takes so many of the oldest out, to be paid; each with the number of subscribes that it
+    /// answers.
+    pub fn take(&mut self, most: usize) -> Vec<(Debt, u16)> {
         let Some(all) = &mut self.0 else { return Vec::new() };
-        let mut ages: Vec<u64> = all.debts.values().copied().collect();
-        ages.sort_unstable();
-        let youngest = ages.get(most).copied().unwrap_or(u64::MAX);
-        let taken = all.debts.extract_if(|_, age| *age < youngest).map(|(debt, _)| debt).collect();
+        let mut numbers: Vec<u64> = all.debts.values().map(|entry| entry.number).collect();
+        numbers.sort_unstable();
+        let first_left = numbers.get(most).copied().unwrap_or(u64::MAX);
+        let taken = all.debts.extract_if(|_, entry| entry.number < first_left);
+        let taken = taken.map(|(debt, entry)| (debt, entry.unanswered)).collect();
         self.tidy();
         taken
     }
@@ -109,7 +154,7 @@ mod tests {
         }
         debts.sent(&document("a", None));
         debts.sent(&document("c", None));
-        let name = |debt: &Debt| (debt.resource.as_str().to_owned(), debt.is_personal);
+        let name = |(debt, _): &(Debt, u16)| (debt.resource.as_str().to_owned(), debt.is_personal);
         let first: Vec<_> = debts.take(1).iter().map(name).collect();
         assert_eq!(first, [("o/p///kvStore/a".to_owned(), true)], "the oldest");
         let rest: Vec<_> = debts.take(9).iter().map(name).collect();
@@ -118,6 +163,41 @@ mod tests {
         debts.owe(&document("a", None));
         debts.sent(&document("a", None));
         assert!(debts.is_empty(), "nothing takes no memory");
+    }
+
+    /// What is owed, the oldest first: whether it is the user's own, and how many subscribes it
+    /// answers.
+    fn unanswered(debts: &mut Debts) -> Vec<(bool, u16)> {
+        let one_by_one = std::iter::from_fn(|| debts.take(1).pop());
+        one_by_one.map(|(debt, unanswered)| (debt.is_personal, unanswered)).collect()
+    }
+
+    #[test]
+    fn a_subscribe_without_an_answer_is_remembered_until_a_document_is_sent() {
+        let (shared, own, other) = (document("a", None), document("a", Some("u")), "b");
+        let other = document(other, None);
+        let mut debts = Debts::default();
+        assert!(!debts.add_unanswered(&shared.channel, 1), "nothing is owed");
+        assert!(debts.owe(&own) && debts.owe(&other));
+        assert!(debts.is_owed(&own) && !debts.is_owed(&shared));
+        assert!(debts.add_unanswered(&own.channel, 1), "the other document will answer it");
+        assert!(debts.owe(&own) && debts.owe(&shared), "it is outdated once more");
+        assert!(debts.add_unanswered(&own.channel, 2));
+        debts.sent(&other);
+        assert_eq!(unanswered(&mut debts), [(true, 1), (false, 2)]);
+
+        assert!(debts.owe(&own) && debts.owe(&shared));
+        assert!(debts.add_unanswered(&own.channel, u16::MAX));
+        assert_eq!(unanswered(&mut debts), [(true, 0), (false, M2_REPEATS_MAX)]);
+
+        assert!(debts.owe(&own) && debts.owe(&shared) && debts.add_unanswered(&own.channel, 1));
+        debts.sent(&own);
+        assert_eq!(unanswered(&mut debts), [(false, 0)], "one of them is an answer");
+
+        assert!(debts.owe(&shared) && debts.add_unanswered(&own.channel, 1));
+        debts.end(&own.channel);
+        assert!(debts.owe(&shared));
+        assert_eq!(unanswered(&mut debts), [(false, 0)], "that subscription has ended");
     }
 
     #[test]

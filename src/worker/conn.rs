@@ -276,13 +276,14 @@ impl Connection {
     /// Whether a document goes into the books of a client of M2 instead of its outbox, because so
     /// much waits there that it is better sent when that is gone, as it is then.
     pub(super) fn is_owed_rather(&mut self, frame: &Frame) -> bool {
-        let Kind::M2(client) = &mut self.kind else { return false };
-        let waits = self.outbox.bytes() + frame.as_ref().len();
-        if self.is_blocked && waits > M2_OUTBOX_BYTES_MAX && !self.outbox.is_empty() {
-            return self.owes(frame);
+        if !matches!(self.kind, Kind::M2(_)) {
+            return false;
         }
-        frame.expendable().into_iter().for_each(|document| client.debts.sent(document));
-        false
+        let waits = self.outbox.bytes() + frame.as_ref().len();
+        self.is_blocked
+            && waits > M2_OUTBOX_BYTES_MAX
+            && !self.outbox.is_empty()
+            && self.owes(frame)
     }
 
     /// Enters a document into the books of a client of M2. False where frame or client is no such
@@ -290,6 +291,13 @@ impl Connection {
     pub(super) fn owes(&mut self, frame: &Frame) -> bool {
         let Some((client, document)) = self.m2().zip(frame.expendable()) else { return false };
         client.debts.owe(document)
+    }
+
+    /// Strikes a document that was put into the outbox of a client of M2 off its books.
+    pub(super) fn pays(&mut self, frame: &Frame) {
+        if let Some((client, document)) = self.m2().zip(frame.expendable()) {
+            client.debts.sent(document);
+        }
     }
 
     /// When the token expires that it has shown, in seconds since the epoch.

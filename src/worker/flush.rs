@@ -35,6 +35,7 @@ impl Drain {
             self.lost.conflated += 1;
             return true;
         }
+        let payment = connection.is_in_debt().then(|| frame.clone());
         if let Err(Full(frame)) = connection.outbox.push(frame, &mut self.spares)
             && let Err(frame) = self.push_into_room(connection, frame)
         {
@@ -45,6 +46,9 @@ impl Drain {
             connection.is_doomed = true;
             self.doomed.push(slot);
             return false;
+        }
+        if let Some(frame) = payment {
+            connection.pays(&frame);
         }
         if connection.is_blocked {
             self.relieve(connection);

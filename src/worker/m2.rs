@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::close::{self, Reason};
 use super::command::{Joining, join, unsubscribe};
+use super::conn::{Connection, Connections};
 use super::frame::Frame;
 use super::{Worker, credential, liveness};
 use crate::engine::awaiting::{Answer, Awaiting, Beginning, Wants};
@@ -173,11 +174,29 @@ pub(super) fn activated(
     if is_not_found {
         tell_not_found(worker, id, &resource);
     }
-    let bytes = document.map_or(0, |document| send(worker, id, &document));
-    if let Some(wants) = wants {
-        ask(worker, id, &resource, wants);
+    let Some(document) = document else {
+        wants.into_iter().for_each(|wants| ask(worker, id, &resource, wants));
+        return 0;
+    };
+    let bytes = send(worker, id, &document);
+    let is_owed = is_owed(&mut worker.connections, id, &document);
+    match wants {
+        Some(wants) => ask(worker, id, &resource, if is_owed { wants.untold() } else { wants }),
+        None if is_owed => _ = remember_unanswered(worker, id, &resource, 1),
+        None => {}
     }
     bytes
+}
+
+/// Whether a document that was to be sent to a client is owed to it instead.
+fn is_owed(connections: &mut Connections, id: ConnId, document: &Publication) -> bool {
+    let client = connections.by_id(id).and_then(Connection::m2);
+    client.is_some_and(|client| client.debts.is_owed(document))
+}
+
+/// Remembers subscribes that a document which is owed will answer. Returns false if none is owed.
+fn remember_unanswered(worker: &mut Worker, id: ConnId, resource: &Channel, times: u16) -> bool {
+    client(worker, id).is_some_and(|client| client.debts.add_unanswered(resource, times))
 }
 
 /// Asks the store for what somebody waits for, as soon as there is room for the answer.
@@ -234,18 +253,22 @@ fn answer(worker: &mut Worker, load: &Load, found: Option<Found<Arc<Publication>
     let Some(found) = found else {
         // What is owed is asked for again when something else was sent, a ping at the latest.
         waiter.wants().debts(&load.resource).for_each(|debt| client.debts.add(debt));
-        if waiter.wants().is_subscribing() {
+        // An error answers a subscribe, whatever else was sent since: not all is known.
+        let (times, unanswered) = waiter.wants().subscribes();
+        for _ in 0..unanswered.max(times.min(1)) {
             refuse(worker, id, Fault::Unavailable);
         }
         return 0;
     };
-    let Answer { documents, is_not_found, times } = waiter.answer(found, tells_deletions);
-    let mut bytes = 0;
-    for _ in 0..times {
-        bytes += documents.iter().map(|document| send(worker, id, document)).sum::<usize>();
-        if is_not_found {
-            tell_not_found(worker, id, &load.resource);
-        }
+    let Answer { documents, times, unanswered, is_not_found } =
+        waiter.answer(found, tells_deletions);
+    let (mut bytes, mut is_told) = (0, unanswered == 0);
+    for document in (0..times).flat_map(|_| &documents) {
+        bytes += send(worker, id, document);
+        is_told |= !is_owed(&mut worker.connections, id, document);
+    }
+    if !is_told && !remember_unanswered(worker, id, &load.resource, unanswered) && is_not_found {
+        (0..unanswered).for_each(|_| tell_not_found(worker, id, &load.resource));
     }
     bytes
 }
@@ -300,8 +323,9 @@ pub(super) fn deliver(worker: &mut Worker, publication: &Arc<Publication>, user:
 
 /// A document was put into the outboxes of all who hear of it.
 pub(super) fn delivered(worker: &mut Worker, publication: &Publication) {
-    if !worker.m2.awaiting.is_empty() {
-        worker.m2.awaiting.published(publication);
+    let Worker { connections, m2: Clients { awaiting, .. }, .. } = worker;
+    if !awaiting.is_empty() {
+        awaiting.published(publication, |id| is_owed(connections, id, publication));
     }
 }
 
@@ -311,8 +335,8 @@ pub(super) fn pay(worker: &mut Worker) {
     for id in std::mem::take(&mut worker.m2.owed) {
         let Some(client) = client(worker, id) else { continue };
         let (user, debts) = (client.party.user.clone(), client.debts.take(DEBTS_PAID_MAX));
-        for debt in debts {
-            ask(worker, id, &debt.resource, Wants::owed(&debt, user.clone()));
+        for (debt, unanswered) in debts {
+            ask(worker, id, &debt.resource, Wants::owed(&debt, unanswered, user.clone()));
         }
     }
     ask_store(worker);

@@ -1,11 +1,11 @@
 //! Clients that do not read for a while: of each document they end with the latest, nothing older
 //! comes behind it, and nobody else waits for them (contract decision M21).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::app::{INVALID, delete, frame, place, put, service, user};
+use super::app::{INVALID, delete, frame, place, put, service, user, warning};
 use super::listener::{Listener, message};
 use crate::options::settled;
 use crate::overload::narrow;
@@ -174,6 +174,37 @@ fn who_is_owed_a_document_that_went_in_silence_is_not_told_either() {
     scene.latest.remove(&gone);
     let told = scene.read_again();
     assert!(told.iter().all(|text| !text.contains(r#""data":null"#)));
+    scene.check_rest();
+}
+
+#[test]
+fn a_stale_subscription_to_a_silently_deleted_document_is_answered() {
+    let mut scene = Scene::with(&[("FANFARE_M2_NOTIFY_DELETES", "false")]);
+    let late = ("kvStore", "late");
+    // The node knows the document, because somebody is subscribed to it.
+    scene.other.subscribe_early(late.0, late.1);
+    let data = json!("x".repeat(2 * BULK));
+    let version = put(&scene.node, &place(), late, &json!({ "data": data }));
+    assert_eq!(scene.other.hear(), frame(None, late, &data.to_string(), &version));
+    scene.write_rounds(ROUNDS);
+    for _ in 0..2 {
+        scene.idle.say(&message("subscribe", late.0, late.1));
+    }
+    // Its own messages are read, and answered when it reads.
+    scene.idle.say("nonsense");
+    let invalid = "fanfare_refusals_total{reason=\"invalid\"}";
+    wait_until("they are read", || scene.node.metric(invalid) == 1);
+    delete(&scene.node, &place(), late, "{}");
+    let mut rest: HashSet<String> = scene.latest.values().cloned().collect();
+    let (mut missing, mut is_refused) = (2, false);
+    while missing > 0 || !is_refused || !rest.is_empty() {
+        let text = scene.idle.hear();
+        assert!(!text.contains("late"), "it had no room for the document");
+        rest.remove(&text);
+        missing -= i32::from(text == warning("kvStore"));
+        is_refused |= text == INVALID;
+    }
+    assert_eq!(missing, 0, "each subscribe has one answer");
     scene.check_rest();
 }
 

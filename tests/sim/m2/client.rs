@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use fanfare::limits::M2_REPEATS_MAX;
+
 use super::hub::{Resource, User, Word, Words};
 use super::store::Store;
 use super::{Rule, Wrong};
@@ -29,7 +31,11 @@ pub(super) struct Client {
 #[derive(Clone, Debug, Default)]
 struct View {
     is_subscribed: bool,
-    is_answered: bool,
+    /// How often it has subscribed, and how often it was told that there is no document.
+    asked: u32,
+    not_found: u32,
+    /// Subscribes that nothing has answered. A document answers all before it.
+    unanswered: u16,
     /// It was told that the store could not be read: it would have to subscribe again.
     is_excused: bool,
     shared: Known,
@@ -106,8 +112,18 @@ impl Client {
                 return Ok(());
             }
             _ if !view.is_subscribed => return wrong(Rule::Subscribed, view),
-            Word::NotFound(_) => (view.shared.now, view.personal.now) = (None, None),
-            Word::Unavailable(_) => view.is_excused = true,
+            Word::NotFound(_) => {
+                (view.shared.now, view.personal.now) = (None, None);
+                view.not_found += 1;
+                view.unanswered = view.unanswered.saturating_sub(1);
+                if view.not_found > view.asked {
+                    return wrong(Rule::Answered, view);
+                }
+            }
+            Word::Unavailable(_) => {
+                view.is_excused = true;
+                view.unanswered = view.unanswered.saturating_sub(1);
+            }
             Word::Document { audience, version, exists, .. } => {
                 let is_theirs = match audience {
                     None => !resource.is_private(),
@@ -118,9 +134,9 @@ impl Client {
                 if let Err(rule) = rule {
                     return wrong(rule, view);
                 }
+                view.unanswered = 0;
             }
         }
-        view.is_answered = true;
         Ok(())
     }
 
@@ -140,8 +156,8 @@ impl Client {
             if view.is_excused {
                 continue;
             }
-            if !view.is_answered {
-                return Err(Wrong::new(Rule::Answered, format!("{resource:?}")));
+            if view.unanswered > 0 {
+                return Err(Wrong::new(Rule::Answered, format!("{resource:?}: {view:?}")));
             }
             let none = (0, false);
             let shared = if resource.is_private() { none } else { store.stands(*resource, None) };
@@ -166,7 +182,12 @@ impl View {
                 false => Known { ever: known.ever, ..Known::default() },
             };
         }
-        (self.is_subscribed, self.is_answered, self.is_excused) = (true, false, false);
+        if !is_again {
+            (self.asked, self.not_found, self.unanswered) = (0, 0, 0);
+        }
+        (self.is_subscribed, self.is_excused) = (true, false);
+        self.asked += 1;
+        self.unanswered = (self.unanswered + 1).min(M2_REPEATS_MAX);
     }
 }
 

@@ -116,11 +116,10 @@ impl Connection {
     /// As `worker/conn.rs` decides it.
     fn is_owed_rather(&mut self, frame: &Frame) -> bool {
         let waits = self.outbox.bytes() + frame.as_ref().len();
-        if self.is_blocked && waits > M2_OUTBOX_BYTES_MAX && !self.outbox.is_empty() {
-            return frame.expendable().is_some_and(|document| self.debts.owe(document));
-        }
-        frame.expendable().into_iter().for_each(|document| self.debts.sent(document));
-        false
+        self.is_blocked
+            && waits > M2_OUTBOX_BYTES_MAX
+            && !self.outbox.is_empty()
+            && frame.expendable().is_some_and(|document| self.debts.owe(document))
     }
 
     /// Its socket takes as much as it has room for.
@@ -334,6 +333,7 @@ impl Worker {
         if connection.is_owed_rather(&frame) {
             return hub.note("owed", 1);
         }
+        let payment = frame.clone();
         if let Err(Full(frame)) = connection.outbox.push(frame, &mut self.spares) {
             hub.note("full", 1);
             let room = connection.outbox.make_room(&frame);
@@ -345,6 +345,7 @@ impl Worker {
                 return;
             }
         }
+        payment.expendable().into_iter().for_each(|document| connection.debts.sent(document));
         if connection.is_blocked && connection.outbox.is_crowded() {
             self.lost.add(connection.outbox.conflate());
         }
@@ -378,13 +379,36 @@ impl Worker {
             hub.note("known to be absent", 1);
             self.tell(hub, id, Word::NotFound(resource));
         }
-        if let Some(document) = document {
+        let is_owed = document.is_some_and(|document| {
             hub.note("known", 1);
-            self.push(hub, id.slot as usize, Frame::Document(document));
+            self.push(hub, id.slot as usize, Frame::Document(document.clone()));
+            self.is_owed(id, &document)
+        });
+        match wants {
+            Some(wants) => {
+                self.ask(hub, id, &channel, if is_owed { wants.untold() } else { wants });
+            }
+            None if is_owed => _ = self.remember_unanswered(hub, id, &channel, 1),
+            None => {}
         }
-        if let Some(wants) = wants {
-            self.ask(hub, id, &channel, wants);
-        }
+    }
+
+    fn is_owed(&mut self, id: ConnId, document: &Publication) -> bool {
+        self.by_id(id).is_some_and(|connection| connection.debts.is_owed(document))
+    }
+
+    fn remember_unanswered(
+        &mut self,
+        hub: &Hub,
+        id: ConnId,
+        resource: &Channel,
+        times: u16,
+    ) -> bool {
+        let times = if hub.terms.planted == Planted::UnansweredForgotten { 0 } else { times };
+        let connection = self.by_id(id);
+        let is_owed = connection.is_some_and(|one| one.debts.add_unanswered(resource, times));
+        hub.note("answered by what is owed", u64::from(is_owed));
+        is_owed
     }
 
     fn deactivate(&mut self, hub: &Hub, deactivation: &Deactivation) {
@@ -426,7 +450,11 @@ impl Worker {
             self.push(hub, slot as usize, frame.clone());
         }
         if hub.terms.planted != Planted::SnapshotAfterUpdate {
-            self.awaiting.published(publication);
+            let Self { awaiting, connections, .. } = self;
+            awaiting.published(publication, |id| {
+                let connection = &connections[id.slot as usize];
+                connection.id == id && connection.debts.is_owed(publication)
+            });
         }
     }
 
@@ -464,10 +492,12 @@ impl Worker {
             }
             match found {
                 Some(found) => self.answer(hub, (id, resource), &waiter, found),
-                None if waiter.wants().is_subscribing() => {
-                    self.tell(hub, id, Word::Unavailable(resource));
+                None => {
+                    let (times, unanswered) = waiter.wants().subscribes();
+                    let word = Word::Unavailable(resource);
+                    let words = std::iter::repeat_n(word, unanswered.max(times.min(1)).into());
+                    words.for_each(|word| self.tell(hub, id, word));
                 }
-                None => {}
             }
         }
         if is_known {
@@ -500,20 +530,21 @@ impl Worker {
         waiter: &Waiter,
         found: Found<Arc<Publication>>,
     ) {
-        let Answer { documents, is_not_found, times } =
+        let Answer { documents, times, unanswered, is_not_found } =
             waiter.answer(found, hub.terms.notify_deletes);
         let is_outdated = documents.is_empty() && !is_not_found;
         hub.note(if is_outdated { "outdated answer" } else { "answer" }, 1);
         hub.note("not found", u64::from(is_not_found));
         hub.note("paid", waiter.wants().debts(&hub.channel(resource)).count() as u64);
         hub.note("told again", u64::from(times) - 1);
-        for _ in 0..times {
-            if is_not_found {
-                self.tell(hub, id, Word::NotFound(resource));
-            }
-            for document in &documents {
-                self.push(hub, id.slot as usize, Frame::Document(document.clone()));
-            }
+        let mut is_told = unanswered == 0;
+        for document in (0..times).flat_map(|_| &documents) {
+            self.push(hub, id.slot as usize, Frame::Document(document.clone()));
+            is_told |= !self.is_owed(id, document);
+        }
+        let channel = hub.channel(resource);
+        if !is_told && !self.remember_unanswered(hub, id, &channel, unanswered) && is_not_found {
+            (0..unanswered).for_each(|_| self.tell(hub, id, Word::NotFound(resource)));
         }
     }
 
@@ -521,8 +552,9 @@ impl Worker {
         for id in std::mem::take(&mut self.owed) {
             let Some(connection) = self.by_id(id) else { continue };
             let user = connection.client.party.user.clone();
-            for debt in connection.debts.take(DEBTS_PAID_MAX) {
-                self.ask(hub, id, &debt.resource, Wants::owed(&debt, user.clone()));
+            for (debt, unanswered) in connection.debts.take(DEBTS_PAID_MAX) {
+                let wants = Wants::owed(&debt, unanswered, user.clone());
+                self.ask(hub, id, &debt.resource, wants);
             }
         }
         self.ask_store(hub);
