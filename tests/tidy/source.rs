@@ -1,9 +1,6 @@
 //! Rust source as the rules see it: code told from comments and literals, tests from production,
 //! and every path that is named. Not a parser, and exact enough for sources that rustfmt wrote.
 
-use std::fs;
-use std::path::Path;
-
 /// One file under `src`, and what its text is made of.
 pub(crate) struct Source {
     /// Under `src`, with `/` between folders.
@@ -39,13 +36,10 @@ impl NamedPath {
 }
 
 impl Source {
-    /// All files under `folder`, in the order of their paths.
-    pub(crate) fn all(folder: &Path) -> Vec<Self> {
-        let mut files = Vec::new();
-        collect(folder, "", &mut files);
-        files.sort();
-        let mut sources: Vec<_> =
-            files.into_iter().map(|(path, text)| Self::new(path, text)).collect();
+    /// Takes all files under `src`, each with its path there and its text, and finds out which of
+    /// them are test modules.
+    pub(crate) fn all(files: impl Iterator<Item = (String, String)>) -> Vec<Self> {
+        let mut sources: Vec<_> = files.map(|(path, text)| Self::new(path, text)).collect();
         let tests: Vec<_> = sources.iter().flat_map(Self::test_files).collect();
         for source in &mut sources {
             // A test module in a file of its own, or in a folder.
@@ -152,20 +146,6 @@ fn test_modules(code: &str) -> impl Iterator<Item = (usize, &str)> {
         let rest = rest.strip_prefix("pub(super) ").unwrap_or(rest);
         Some((start, rest.strip_prefix("mod ")?))
     })
-}
-
-fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) {
-    for entry in fs::read_dir(folder).expect("sources can be read") {
-        let entry = entry.expect("sources can be read");
-        let name = entry.file_name().into_string().expect("names are UTF-8");
-        let path = format!("{prefix}{name}");
-        if entry.path().is_dir() {
-            collect(&entry.path(), &format!("{path}/"), files);
-        } else if path.ends_with(".rs") {
-            let text = fs::read_to_string(entry.path()).expect("sources are UTF-8");
-            files.push((path, text));
-        }
-    }
 }
 
 /// Counted from 1.
