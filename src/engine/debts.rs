@@ -114,9 +114,10 @@ impl Debts {
         numbers.sort_unstable();
         let first_left = numbers.get(most).copied().unwrap_or(u64::MAX);
         let taken = all.debts.extract_if(|_, entry| entry.number < first_left);
-        let taken = taken.map(|(debt, entry)| (debt, entry.unanswered)).collect();
+        let mut taken: Vec<_> = taken.collect();
+        taken.sort_unstable_by_key(|(_, entry)| entry.number);
         self.tidy();
-        taken
+        taken.into_iter().map(|(debt, entry)| (debt, entry.unanswered)).collect()
     }
 
     fn tidy(&mut self) {
