@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export { assert, sleep };
 
 // Long enough for a loaded machine, short enough to end before the caller gives up on the program.
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000;
 
 function required(name) {
   const value = process.env[name];

@@ -91,7 +91,7 @@ async function cutAndComeBack(state, number) {
   await sleep(Math.random() * 40);
 }
 
-await harness.run(240, async () => {
+await harness.run(240 + 5 * cuts, async () => {
   const clients = await Promise.all(process.argv.slice(5).map(client));
   let made = 0;
   if (FIRST_CUT_WITHOUT_EVENTS) {

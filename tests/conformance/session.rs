@@ -131,6 +131,16 @@ impl Polling {
         assert_error(&self.poll(), 1, "Session ID unknown");
     }
 
+    /// Waits until the session is over. What is posted meanwhile asks nothing of it.
+    pub(crate) fn wait_until_closed(&self) {
+        let end = Instant::now() + PATIENCE;
+        while self.post_anyhow("6").is_some_and(|response| response.status == 200) {
+            assert!(Instant::now() < end, "the session lives on");
+            std::thread::sleep(MOMENT / 10);
+        }
+        self.assert_closed();
+    }
+
     /// Whether the session ends: at once, or after one more poll that says so.
     pub(crate) fn ends_within(&self, wait: Duration) -> bool {
         let Some(response) = self.start_poll().try_response("GET", wait) else {

@@ -154,8 +154,8 @@ fn a_refused_credential_is_counted() {
 #[test]
 fn connections_that_time_ends_are_counted_by_what_was_missing() {
     let node = Node::with(|command| {
-        command.env("FANFARE_ENGINE_IO_CONNECT_TIMEOUT_MS", "1500");
-        command.env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "2000");
+        command.env("FANFARE_ENGINE_IO_CONNECT_TIMEOUT_MS", "3000");
+        command.env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "4000");
         command.env("FANFARE_ENGINE_IO_PING_TIMEOUT_MS", "500");
     });
     let port = node.port();

@@ -360,8 +360,9 @@ fn a_verdict_is_asked_for_once_and_a_failure_allows_nothing() {
         let line = format!("fanfare_policy_verdicts_total{{verdict=\"{verdict}\"}} {expected}\n");
         assert!(metrics.text().contains(&line), "no {line}");
     }
-    let said = node.output();
-    assert!(said.contains("must not end with escape character"), "{said}");
+    crate::support::wait_until("the log says why", || {
+        node.output().contains("must not end with escape character")
+    });
 }
 
 fn with_workers(number: &'static str) -> Node {

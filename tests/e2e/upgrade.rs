@@ -10,6 +10,8 @@ const UPGRADES: &str = "1000";
 #[test]
 fn clients_upgrade_without_a_gap_a_repeat_or_a_flapping_member() {
     let count = std::env::var("FANFARE_TEST_UPGRADES").unwrap_or_else(|_| UPGRADES.into());
-    let node = Node::start();
-    node.run_script("upgrade.mjs", &[], &[("COUNT", &count)], Duration::from_secs(310));
+    let number: u64 = count.parse().expect("FANFARE_TEST_UPGRADES is a number");
+    let seconds = 300 + number / 2;
+    let envs = [("COUNT", count.as_str()), ("SECONDS", &seconds.to_string())];
+    Node::start().run_script("upgrade.mjs", &[], &envs, Duration::from_secs(seconds + 10));
 }

@@ -11,7 +11,7 @@ mod websocket;
 use serde_json::json;
 
 use crate::frames::Peer;
-use crate::node;
+use crate::node::{self, PING_INTERVAL_MS, PING_TIMEOUT_MS};
 use crate::session::{Endpoint, assert_error, open_packet};
 use crate::tcp::{Response, call};
 
@@ -20,7 +20,7 @@ fn calm() -> Endpoint {
     Endpoint { addr: node::calm(), path: "/engine.io/" }
 }
 
-/// Heartbeats of 300 ms, to be answered in 200 ms.
+/// Pings every 300 ms.
 fn brisk() -> Endpoint {
     Endpoint { addr: node::brisk(), path: "/engine.io/" }
 }
@@ -45,7 +45,10 @@ fn a_session_opens_over_websocket() {
     let mut peer = Peer::open(brisk().addr, &brisk().target("transport=websocket"));
     let open = open_packet(&peer.hear().text());
     assert_eq!(open["upgrades"], json!([]));
-    assert_eq!((&open["pingInterval"], &open["pingTimeout"]), (&json!(300), &json!(400)));
+    assert_eq!(
+        (&open["pingInterval"], &open["pingTimeout"]),
+        (&json!(PING_INTERVAL_MS), &json!(PING_TIMEOUT_MS))
+    );
 }
 
 #[test]

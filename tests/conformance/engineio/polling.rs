@@ -141,8 +141,7 @@ fn a_poll_that_is_given_up_closes_the_session() {
     let poll = session.start_poll();
     std::thread::sleep(MOMENT);
     drop(poll);
-    std::thread::sleep(MOMENT);
-    session.assert_closed();
+    session.wait_until_closed();
 }
 
 #[test]

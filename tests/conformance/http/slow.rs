@@ -13,7 +13,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_millis(HEAD_TIMEOUT_MS);
 const BODY_TIMEOUT: Duration = Duration::from_millis(BODY_TIMEOUT_MS);
 const IDLE_TIMEOUT: Duration = Duration::from_millis(IDLE_TIMEOUT_MS);
 /// What a busy machine may be late by.
-const LATE: Duration = Duration::from_secs(3);
+const LATE: Duration = Duration::from_secs(8);
 
 /// Connections that never ask anything, at the same time.
 const HALF_OPEN: usize = 2_000;
@@ -72,7 +72,7 @@ fn a_body_that_comes_in_time_is_waited_for() {
     tcp.send(define(&[&format!("Content-Length: {}", body.len())]));
     // Longer than a head may take, for the head has come.
     for part in body.as_bytes().chunks(body.len().div_ceil(4)) {
-        assert!(tcp.is_silent_for(BODY_TIMEOUT / 6));
+        assert!(tcp.is_silent_for(BODY_TIMEOUT / 8));
         tcp.send(part);
     }
     assert_eq!(tcp.response().status, 201);
@@ -85,7 +85,7 @@ fn a_connection_that_asks_nothing_more_is_ended() {
     assert_eq!(tcp.response().status, 200);
     let since = Instant::now();
     // Longer than a head may take: it has not begun.
-    assert!(tcp.is_silent_for(IDLE_TIMEOUT / 2));
+    assert!(tcp.is_silent_for(HEAD_TIMEOUT + HEAD_TIMEOUT / 2));
     tcp.send(health());
     assert_eq!(tcp.response().status, 200);
     assert!(since.elapsed() < IDLE_TIMEOUT);

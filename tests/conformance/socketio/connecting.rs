@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::{assert_echoes, brisk, calm, connect, connected, heard};
 use crate::frames::{Heard, Peer};
+use crate::node::CONNECT_TIMEOUT_MS;
 use crate::session::{SEPARATOR, assert_closes};
 
 /// How long a connection may be open without CONNECT.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const LATE: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS);
+const LATE: Duration = Duration::from_secs(8);
 
 #[test]
 fn the_main_namespace_connects() {

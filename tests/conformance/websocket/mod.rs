@@ -18,7 +18,7 @@ use crate::node;
 
 const ECHO: &str = "/_test/echo";
 /// How long the node may take to end the TCP connection after the closing handshake.
-const GOODBYE: Duration = Duration::from_secs(3);
+const GOODBYE: Duration = Duration::from_secs(10);
 
 /// One connection's worth of behaviour.
 struct Case {

@@ -147,7 +147,7 @@ fn an_invocation_is_where_it_was_registered_last() {
 #[test]
 fn an_invocation_expires() {
     let node = Node::start();
-    for (id, ttl) in [("short", 2), ("renewed", 2), ("long", 900)] {
+    for (id, ttl) in [("short", 5), ("renewed", 5), ("long", 900)] {
         register(&node, id, json!({ "ttlSeconds": ttl }));
         assert_eq!(use_it(&node, id), Outcome::Done, "{id}");
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -101,17 +102,17 @@ impl Client {
     }
 
     /// Comes, goes, asks and listens until it is told what the documents are, and knows it by then.
-    /// How many words it was told.
-    pub(crate) fn live(mut self, shared: &Shared) -> usize {
+    pub(crate) fn live(mut self, shared: &Shared) {
         while shared.truth.get().is_none() {
+            let before = self.words;
             if self.act().is_err() {
                 self.reconnect();
             }
+            shared.words.fetch_add(self.words - before, Ordering::Relaxed);
         }
         let truth = shared.truth.get().expect("it was there");
         self.converge(truth);
         self.ask_again(truth);
-        self.words
     }
 
     fn act(&mut self) -> Result<(), Ended> {

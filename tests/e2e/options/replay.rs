@@ -75,11 +75,11 @@ fn who_comes_later_hears_what_was_before_and_then_what_comes() {
 
 #[test]
 fn what_is_too_old_is_gone() {
-    let (node, _) = start(1);
+    let (node, _) = start(3);
     let mut client = Client::connect(&node, &user_token("ada"));
     publish(&node, CHANNEL, "tick", &json!(0));
     assert!(node.metric("fanfare_replay_bytes") > 0);
-    thread::sleep(Duration::from_millis(1_050));
+    thread::sleep(Duration::from_millis(3_050));
     client.subscribe(CHANNEL);
     assert!(client.hear().is_empty());
     client.unsubscribe(CHANNEL);
