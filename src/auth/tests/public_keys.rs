@@ -122,6 +122,88 @@ fn broken_jwk_sets_are_explained() {
     }
 }
 
+/// A block of PEM around these bytes.
+fn block(der: &[u8]) -> String {
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
+}
+
+#[test]
+fn a_key_on_another_curve_is_not_taken_for_one_that_is_known() {
+    let point = [7; 64];
+    let id_ec = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01";
+    let prime256v1 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+    let p256 = [b"\x30\x59\x30\x13", &id_ec[..], prime256v1, b"\x03\x42\x00\x04", &point].concat();
+    assert_eq!(keys().add_pem(None, &block(&p256)), Ok(1));
+    let others = [
+        // secp256k1, whose points are as long; P-256 with a compressed point; Ed448; X25519.
+        [b"\x30\x56\x30\x10", &id_ec[..], b"\x06\x05\x2b\x81\x04\x00\x0a\x03\x42\x00\x04", &point]
+            .concat(),
+        [b"\x30\x39\x30\x13", &id_ec[..], prime256v1, b"\x03\x22\x00\x02", &point[..32]].concat(),
+        [&b"\x30\x43\x30\x05\x06\x03\x2b\x65\x71\x03\x3a\x00"[..], &point[..57]].concat(),
+        [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\x00"[..], &point[..32]].concat(),
+    ];
+    for der in others {
+        let told = keys().add_pem(None, &block(&der)).unwrap_err().to_string();
+        assert_eq!(told, "line 1: not an RSA, P-256 or Ed25519 key");
+    }
+    let short = keys().add_pem(None, &block(&p256[..p256.len() - 1])).unwrap_err().to_string();
+    assert_eq!(short, "line 1: the coordinates of a P-256 point must have 32 bytes each");
+}
+
+#[test]
+fn the_numbers_of_a_key_have_bounds() {
+    let trust = |members: String| {
+        let told = keys().add_jwks(&format!(r#"{{"keys":[{{{members}}}]}}"#));
+        told.map_err(|error| error.to_string())
+    };
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let rsa = |modulus: &[u8], exponent: &[u8]| {
+        trust(format!(r#""kty":"RSA","n":"{}","e":"{}""#, encode(modulus), encode(exponent)))
+    };
+    let e = [1, 0, 1];
+    for bytes in [256, 1_024] {
+        assert_eq!(rsa(&vec![255; bytes], &e), Ok(1), "{bytes}");
+        assert_eq!(rsa(&[vec![0; 9], vec![255; bytes]].concat(), &[0, 1, 0, 1]), Ok(1), "{bytes}");
+    }
+    let size = Err("keys[0]: the RSA modulus must have 2048 to 8192 bits".to_owned());
+    for bytes in [0, 255, 1_025] {
+        assert_eq!(rsa(&vec![255; bytes], &e), size, "{bytes}");
+    }
+    assert_eq!(rsa(&[vec![0; 9], vec![255; 255]].concat(), &e), size);
+    for exponent in [&[][..], &[0], &[1], &[0, 1]] {
+        let told = Err("keys[0]: the RSA exponent is too small".to_owned());
+        assert_eq!(rsa(&[255; 256], exponent), told, "{exponent:?}");
+    }
+    let p256 = |x: usize, y: usize| {
+        let [x, y] = [x, y].map(|bytes| encode(&vec![7; bytes]));
+        trust(format!(r#""kty":"EC","crv":"P-256","x":"{x}","y":"{y}""#))
+    };
+    assert_eq!(p256(32, 32), Ok(1));
+    for (x, y) in [(31, 33), (33, 31), (32, 31), (64, 0)] {
+        assert!(p256(x, y).is_err_and(|told| told.contains("the coordinates")), "{x} {y}");
+    }
+    for bytes in [31, 33] {
+        let ed25519 = format!(r#""kty":"OKP","crv":"Ed25519","x":"{}""#, encode(&vec![7; bytes]));
+        assert!(trust(ed25519).is_err_and(|told| told.contains("32 bytes")), "{bytes}");
+    }
+}
+
+#[test]
+fn members_of_a_key_that_are_not_read_may_be_anything() {
+    let x = URL_SAFE_NO_PAD.encode([7; 32]);
+    let key = |more: &str| {
+        let json = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{x}",{more}}}]}}"#);
+        keys().add_jwks(&json).map_err(|error| error.to_string())
+    };
+    for more in [r#""key_ops":"verify""#, r#""x5c":5"#, r#""x5u":{},"x5t":[]"#, r#""y":null"#] {
+        assert_eq!(key(more), Ok(1), "{more}");
+    }
+    for more in [r#""kid":5"#, r#""alg":[]"#, r#""use":true"#, r#""y":7"#] {
+        assert!(key(more).is_err_and(|told| told.contains("not an object whose")), "{more}");
+    }
+}
+
 #[test]
 fn a_bundle_is_taken_whole_or_not_at_all_and_bounded() {
     let mut keys = keys();

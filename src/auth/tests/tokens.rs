@@ -132,6 +132,78 @@ fn headers_that_are_not_understood_are_refused() {
     }
 }
 
+/// A good token of HS256 and the node's secret around these two parts, as they are written.
+fn around(header: &str, claims: &str) -> String {
+    let message = format!("{header}.{claims}");
+    let signer = (DEFAULT_PROVIDER.signer_factory)(
+        &Algorithm::HS256,
+        &EncodingKey::from_secret(SECRET.as_bytes()),
+    );
+    let signature = signer.unwrap().try_sign(message.as_bytes()).unwrap();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[test]
+fn a_header_says_once_what_is_read_of_it() {
+    let claims = URL_SAFE_NO_PAD.encode(r#"{"sub":"u"}"#);
+    let refused = [
+        r#"{"alg":"HS256","alg":"HS256"}"#,
+        r#"{"alg":"HS256","kid":"a","kid":"a"}"#,
+        r#"{"alg":"HS256","crit":[],"crit":[]}"#,
+        r#"{"alg":{"HS256":null}}"#,
+        r#"{"alg":"HS256"}{}"#,
+        r#"["JWT","HS256"]"#,
+        "",
+    ];
+    for header in refused {
+        let token = around(&URL_SAFE_NO_PAD.encode(header), &claims);
+        assert_eq!(verify(&token), Err(AuthError::Token), "{header}");
+    }
+    // What is not read may be anything, and there twice.
+    let accepted = [
+        r#" {"alg":"HS256"} "#,
+        r#"{"alg":"HS256","kid":null}"#,
+        r#"{"\u0061lg":"HS256","typ":5,"cty":[],"jku":{},"jwk":{"kty":1},"url":7}"#,
+        r#"{"alg":"HS256","typ":"a","typ":"b","x5u":0,"x5c":"x","enc":false,"zip":[]}"#,
+        r#"{"alg":"HS256","x":{"$serde_json::private::RawValue":1},"x":0}"#,
+    ];
+    for header in accepted {
+        let token = around(&URL_SAFE_NO_PAD.encode(header), &claims);
+        assert!(verify(&token).is_ok(), "{header}");
+    }
+    let claims = r#"{"sub":"u","iss":["a"],"iss":5,"iat":{"x":[1]},"jti":null}"#;
+    assert!(verify(&hs256(claims)).is_ok());
+}
+
+#[test]
+fn the_parts_of_a_token_are_base64url_without_padding() {
+    // Both end with a group of two characters, of whose last one four bits must be zero.
+    let (header, claims) = (r#"{"alg":"HS256"}  "#, r#"{"sub":"???"}"#);
+    let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    assert!(header.ends_with('A') && claims.ends_with('Q') && claims.contains('_'), "{claims}");
+    assert!(verify(&around(&header, &claims)).is_ok());
+    let spoilt = |part: &str| {
+        let (start, _) = part.split_at(part.len() - 1);
+        [format!("{part}=="), format!("{part} "), format!("{part}\n"), format!("{start}Z")]
+    };
+    let standard = claims.replace('_', "/");
+    let headers = spoilt(&header).map(|header| around(&header, &claims));
+    let bodies = spoilt(&claims).map(|claims| around(&header, &claims));
+    for token in headers.into_iter().chain(bodies).chain([around(&header, &standard)]) {
+        assert_eq!(verify(&token), Err(AuthError::Token), "{token}");
+    }
+    let good = around(&header, &claims);
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    // The last character of 32 bytes has two bits to spare.
+    let (start, last) = signature.split_at(signature.len() - 1);
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let next = alphabet.find(last).and_then(|at| alphabet.chars().nth(at + 1)).unwrap();
+    for signature in [format!("{signature}="), format!("{start}{next}"), String::new()] {
+        let token = format!("{message}.{signature}");
+        assert_eq!(verify(&token), Err(AuthError::Token), "{token}");
+    }
+}
+
 #[test]
 fn a_tampered_token_is_refused_wherever_it_was_tampered_with() {
     for token in
