@@ -1,12 +1,16 @@
 //! JSON Web Key sets (RFC 7517) as token issuers publish them.
+//!
+//! The node reads them itself, because `jsonwebtoken::jwk` overlooks that a key is private, on
+//! another curve or of the wrong length, and cannot say which member of a key is at fault.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::error::Category;
 
-use super::keys::{KeyAlgorithm, KeyError, PublicKey};
+use super::keys::{KeyError, PublicKey};
 
 /// All keys of a set that can verify tokens, in order.
 pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
@@ -93,30 +97,29 @@ impl Jwk {
         if self.usage.as_deref().is_some_and(|usage| usage != "sig") {
             return Verdict::Pass("its `use` is not `sig`");
         }
-        let algorithm = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => KeyAlgorithm::Rs256,
-            ("EC", Some("P-256")) => KeyAlgorithm::Es256,
-            ("OKP", Some("Ed25519")) => KeyAlgorithm::EdDsa,
+        type KeyOf = fn(&Jwk) -> Result<PublicKey, &'static str>;
+        let (algorithm, key): (_, KeyOf) = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => {
+                (Algorithm::RS256, |jwk| PublicKey::rsa(&bytes(&jwk.n)?, &bytes(&jwk.e)?))
+            }
+            ("EC", Some("P-256")) => {
+                (Algorithm::ES256, |jwk| PublicKey::p256(&bytes(&jwk.x)?, &bytes(&jwk.y)?))
+            }
+            ("OKP", Some("Ed25519")) => {
+                (Algorithm::EdDSA, |jwk| PublicKey::ed25519(&bytes(&jwk.x)?))
+            }
             _ => return Verdict::Pass("not an RSA, P-256 or Ed25519 key"),
         };
         // A key says itself what it may be used for; PS256 with an RSA key is not RS256.
-        if self.alg.as_deref().is_some_and(|alg| KeyAlgorithm::named(alg) != Some(algorithm)) {
+        if self.alg.as_deref().is_some_and(|alg| alg.parse().ok() != Some(algorithm)) {
             return Verdict::Pass("its `alg` is not RS256, ES256 or EdDSA, or not for its type");
         }
-        match self.public_key(algorithm) {
+        match key(self) {
             Ok(mut key) => {
                 key.kid = self.kid.as_deref().map(Into::into);
                 Verdict::Use(key)
             }
             Err(reason) => Verdict::Refuse(reason),
-        }
-    }
-
-    fn public_key(&self, algorithm: KeyAlgorithm) -> Result<PublicKey, &'static str> {
-        match algorithm {
-            KeyAlgorithm::Rs256 => PublicKey::rsa(&bytes(&self.n)?, &bytes(&self.e)?),
-            KeyAlgorithm::Es256 => PublicKey::p256(&bytes(&self.x)?, &bytes(&self.y)?),
-            KeyAlgorithm::EdDsa => PublicKey::ed25519(&bytes(&self.x)?),
         }
     }
 }

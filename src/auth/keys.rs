@@ -64,44 +64,12 @@ pub enum KeyError {
     TooMany,
 }
 
-/// The algorithms that a public key may be pinned to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum KeyAlgorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// Ed25519.
-    EdDsa,
-}
-
-impl KeyAlgorithm {
-    /// What a token's or a key's `alg` means; the names are case-sensitive (RFC 7515 4.1.1).
-    pub(super) fn named(name: &str) -> Option<Self> {
-        match name {
-            "RS256" => Some(Self::Rs256),
-            "ES256" => Some(Self::Es256),
-            "EdDSA" => Some(Self::EdDsa),
-            _ => None,
-        }
-    }
-}
-
-impl From<KeyAlgorithm> for Algorithm {
-    fn from(algorithm: KeyAlgorithm) -> Self {
-        match algorithm {
-            KeyAlgorithm::Rs256 => Self::RS256,
-            KeyAlgorithm::Es256 => Self::ES256,
-            KeyAlgorithm::EdDsa => Self::EdDSA,
-        }
-    }
-}
-
 /// A token issuer's public key, good for one algorithm only.
 #[derive(Clone, Debug)]
 pub(super) struct PublicKey {
     pub(super) kid: Option<Box<str>>,
-    algorithm: KeyAlgorithm,
+    /// RS256, ES256 or EdDSA.
+    algorithm: Algorithm,
     key: DecodingKey,
 }
 
@@ -117,7 +85,7 @@ impl PublicKey {
             return Err("the RSA exponent is too small");
         }
         let key = DecodingKey::from_rsa_raw_components(modulus, exponent);
-        Ok(Self { kid: None, algorithm: KeyAlgorithm::Rs256, key })
+        Ok(Self { kid: None, algorithm: Algorithm::RS256, key })
     }
 
     /// A P-256 key from the coordinates of its point.
@@ -126,7 +94,7 @@ impl PublicKey {
             return Err("the coordinates of a P-256 point must have 32 bytes each");
         }
         let key = DecodingKey::from_ec_der(&[&[4], x, y].concat());
-        Ok(Self { kid: None, algorithm: KeyAlgorithm::Es256, key })
+        Ok(Self { kid: None, algorithm: Algorithm::ES256, key })
     }
 
     /// An Ed25519 key.
@@ -135,11 +103,11 @@ impl PublicKey {
             return Err("an Ed25519 key must have 32 bytes");
         }
         let key = DecodingKey::from_ed_der(key);
-        Ok(Self { kid: None, algorithm: KeyAlgorithm::EdDsa, key })
+        Ok(Self { kid: None, algorithm: Algorithm::EdDSA, key })
     }
 
     /// What it verifies.
-    pub(super) fn algorithm(&self) -> KeyAlgorithm {
+    pub(super) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
@@ -231,11 +199,12 @@ impl Keys {
         self.topics.clone()
     }
 
-    /// The keys that may have signed a token of this algorithm and `kid`: those with the token's
-    /// `kid`, or, if there is none, those without any; all, for a token without `kid`.
+    /// The public keys that may have signed a token of this algorithm and `kid`: those with the
+    /// token's `kid`, or, if there is none, those without any; all, for a token without `kid`. No
+    /// key is pinned to an algorithm that the node does not know.
     pub(super) fn candidates<'a>(
         &'a self,
-        algorithm: KeyAlgorithm,
+        algorithm: Algorithm,
         kid: Option<&'a str>,
     ) -> impl Iterator<Item = &'a DecodingKey> {
         let pinned = move || self.public.iter().filter(move |key| key.algorithm() == algorithm);

@@ -1,7 +1,8 @@
 //! Public keys in PEM (RFC 7468), as `openssl pkey -pubout` writes them.
 //!
 //! The key's type is read from the DER, never from its holder's word: that is what pins the
-//! algorithm.
+//! algorithm. The node reads the blocks itself, because `jsonwebtoken` takes a key on any curve for
+//! one on P-256, reads one block of a bundle, and cannot say what is wrong with it or where.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

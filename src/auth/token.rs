@@ -2,13 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::keys::{KeyAlgorithm, KeyError, Keys};
+use super::keys::{KeyError, Keys};
 use super::value::Plain;
 use super::{Audience, AuthError};
 use crate::limits::JWT_SECRET_BYTES_MIN;
@@ -24,27 +23,31 @@ pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential,
     claims.ok_or(AuthError::Token)?.credential(now_s)
 }
 
-/// What a token says, in JSON, if anybody whom the node trusts has signed it.
+/// Returns what a token says, in JSON, if one of the keys that the node trusts has signed it.
+///
+/// HS256 is checked with the secret and nothing else, so that no public key can ever serve as an
+/// HMAC secret. Every other algorithm is checked with the public keys that are pinned to it.
 pub(super) fn claims(keys: &Keys, token: &str) -> Option<Vec<u8>> {
-    claims_where(token, |header, signed| is_signed(keys, header, signed))
+    let jws = Jws::parse(token)?;
+    let is_signed = match jws.algorithm {
+        Algorithm::HS256 => jws.is_signed_by(keys.secret()),
+        algorithm => {
+            keys.candidates(algorithm, jws.kid.as_deref()).any(|key| jws.is_signed_by(key))
+        }
+    };
+    if is_signed { jws.claims() } else { None }
 }
 
-/// What a token says, in JSON, if it is signed with HS256 and this key.
+/// Returns what a token says, in JSON, if it is signed with HS256 and this key.
 pub(super) fn claims_by(key: &DecodingKey, token: &str) -> Option<Vec<u8>> {
-    claims_where(token, |header, signed| {
-        header.alg == HS256 && check(Algorithm::HS256, key, signed)
-    })
+    let jws = Jws::parse(token)?;
+    if jws.algorithm == Algorithm::HS256 && jws.is_signed_by(key) { jws.claims() } else { None }
 }
 
-/// A token signed with HS256.
+/// Makes a token signed with HS256.
 pub(super) fn sign(key: &EncodingKey, claims: &impl Serialize) -> String {
-    let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"HS256"}"#);
-    let claims = serde_json::to_vec(claims).expect("claims are members with names");
-    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
-    let signature = (DEFAULT_PROVIDER.signer_factory)(&Algorithm::HS256, key)
-        .and_then(|signer| Ok(signer.try_sign(signed.as_bytes())?))
-        .expect("HMAC takes any key and any message");
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, key)
+        .expect("the key is a secret, and claims are members with names")
 }
 
 /// A token signed with HS256 and a secret that a node would accept.
@@ -124,10 +127,22 @@ pub fn sign_user(secret: &str, claims: &UserClaims<'_>) -> Result<String, KeyErr
     sign_with_secret(secret, claims)
 }
 
-const HS256: &str = "HS256";
+/// A compact JWS, taken apart but not verified.
+///
+/// The node takes it apart itself and leaves the signature to `jsonwebtoken`, because that crate's
+/// `decode` ignores `crit`, reads the clock, and reports some malformed claims as malformed JSON,
+/// although clients are told which of the two it is.
+struct Jws<'a> {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    /// What is signed: header and claims.
+    message: &'a str,
+    claims: &'a str,
+    signature: &'a str,
+}
 
 #[derive(Deserialize)]
-struct Header {
+struct JwsHeader {
     alg: String,
     #[serde(default)]
     kid: Option<String>,
@@ -135,10 +150,27 @@ struct Header {
     crit: Option<Value>,
 }
 
-/// What a signature is checked against.
-struct Signed<'a> {
-    message: &'a [u8],
-    signature: Vec<u8>,
+impl<'a> Jws<'a> {
+    fn parse(token: &'a str) -> Option<Self> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, claims) = message.split_once('.')?;
+        let JwsHeader { alg, kid, crit } = object(&URL_SAFE_NO_PAD.decode(header).ok()?)?;
+        // The node understands no extension, so one that must be understood is refused (RFC 7515,
+        // section 4.1.11).
+        if crit.is_some() {
+            return None;
+        }
+        Some(Self { algorithm: alg.parse().ok()?, kid, message, claims, signature })
+    }
+
+    fn is_signed_by(&self, key: &DecodingKey) -> bool {
+        crypto::verify(self.signature, self.message.as_bytes(), key, self.algorithm)
+            .unwrap_or(false)
+    }
+
+    fn claims(&self) -> Option<Vec<u8>> {
+        URL_SAFE_NO_PAD.decode(self.claims).ok()
+    }
 }
 
 #[derive(Deserialize)]
@@ -190,42 +222,4 @@ fn first_second_after(exp: &Value) -> Result<u64, DateError> {
     }
     // Conversion saturates: what lies before the epoch has expired, what is huge never does.
     exp.as_f64().map(|seconds| seconds.ceil() as u64).ok_or(DateError::Malformed)
-}
-
-fn claims_where(
-    token: &str,
-    is_signed: impl FnOnce(&Header, &Signed<'_>) -> bool,
-) -> Option<Vec<u8>> {
-    let (signed, signature) = token.rsplit_once('.')?;
-    let (header, claims) = signed.split_once('.')?;
-    let header: Header = object(&URL_SAFE_NO_PAD.decode(header).ok()?)?;
-    // An extension that must be understood is by definition not understood (RFC 7515, 4.1.11).
-    if header.crit.is_some() {
-        return None;
-    }
-    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-    if !is_signed(&header, &Signed { message: signed.as_bytes(), signature }) {
-        return None;
-    }
-    URL_SAFE_NO_PAD.decode(claims).ok()
-}
-
-/// HS256 is checked with the secret and nothing else, so that no public key can ever serve as an
-/// HMAC secret; the other algorithms with the keys that are pinned to them.
-fn is_signed(keys: &Keys, header: &Header, signed: &Signed<'_>) -> bool {
-    if header.alg == HS256 {
-        return check(Algorithm::HS256, keys.secret(), signed);
-    }
-    let Some(algorithm) = KeyAlgorithm::named(&header.alg) else {
-        return false;
-    };
-    keys.candidates(algorithm, header.kid.as_deref())
-        .any(|key| check(algorithm.into(), key, signed))
-}
-
-/// The provider is named here instead of being looked up in the crate's process-wide default,
-/// which panics unless exactly one back-end is compiled in.
-fn check(algorithm: Algorithm, key: &DecodingKey, signed: &Signed<'_>) -> bool {
-    (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key)
-        .is_ok_and(|verifier| verifier.verify(signed.message, &signed.signature).is_ok())
 }
