@@ -4,11 +4,12 @@
 //! `, `. [`refuse`] joins those of all fields, so that a caller learns every fault at once.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::ApiError;
@@ -16,52 +17,96 @@ use super::ApiError;
 /// A field's value, or what is wrong with it.
 pub(super) type Read<T> = Result<T, String>;
 
-/// The fields of a JSON object by the given names, each as it was written, `None` where absent.
-/// Other fields are ignored; of a repeated one the last counts. An empty body is an empty object.
+/// The fields of an object, each as it was written, `None` where absent.
+type Fields<'a, const N: usize> = [Option<&'a RawValue>; N];
+
+/// Reads the fields of these names of a body that must be an object. Other fields are ignored; of a
+/// repeated one the last counts. An empty body is an empty object.
 pub(super) fn object<'a, const N: usize>(
     body: &'a [u8],
-    names: &[&'static str; N],
-) -> Result<[Option<&'a RawValue>; N], ApiError> {
+    names: &[&str; N],
+) -> Result<Fields<'a, N>, ApiError> {
     if body.is_empty() {
         return Ok([None; N]);
     }
-    let invalid = |fault: &dyn fmt::Display| ApiError::invalid_json(fault.to_string());
-    let body = std::str::from_utf8(body).map_err(|fault| invalid(&fault))?;
-    let first = body.trim_ascii_start().as_bytes().first();
-    if first != Some(&b'{') {
-        let other: &RawValue = serde_json::from_str(body).map_err(|fault| invalid(&fault))?;
-        return Err(ApiError::invalid_input(expected("object", other)));
+    let body = std::str::from_utf8(body).map_err(invalid)?;
+    if body.trim_ascii_start().starts_with('{') {
+        return members(body, names, |_| {}).map_err(invalid);
     }
-    let mut json = serde_json::Deserializer::from_str(body);
-    let fields = json.deserialize_map(Fields { names });
-    fields.and_then(|fields| json.end().map(|()| fields)).map_err(|fault| invalid(&fault))
+    let other: &RawValue = serde_json::from_str(body).map_err(invalid)?;
+    Err(ApiError::invalid_input(mismatch("", "object", kind(other))))
 }
 
-/// The value of a field that must be there.
+/// Reads a body that must be there, as [`strict_object`] does.
+pub(super) fn strict_body<'a, const N: usize>(
+    body: &'a [u8],
+    names: &[&str; N],
+) -> Result<Fields<'a, N>, ApiError> {
+    if body.is_empty() {
+        return Err(ApiError::invalid_input("Required"));
+    }
+    let value = serde_json::from_slice(body).map_err(invalid)?;
+    strict_object("", value, names).map_err(ApiError::invalid_input)
+}
+
+/// Reads the fields of an object that may have no others: if an absent field grants more, a
+/// misspelt name must not count as absent. Of a repeated field the last counts.
+pub(super) fn strict_object<'a, const N: usize>(
+    path: &str,
+    value: &'a RawValue,
+    names: &[&str; N],
+) -> Read<Fields<'a, N>> {
+    if !value.get().starts_with('{') {
+        return Err(mismatch(path, "object", kind(value)));
+    }
+    let mut unknown = BTreeSet::new();
+    let fields = members(value.get(), names, |name| {
+        unknown.insert(name);
+    });
+    // Its form was looked at before; keys that are no Unicode fail here.
+    let fields = fields.map_err(|_| issue(path, "Keys must be valid Unicode"))?;
+    if unknown.is_empty() {
+        return Ok(fields);
+    }
+    let unknown: Vec<String> = unknown.into_iter().map(|name| format!("'{name}'")).collect();
+    Err(issue(path, &format!("Unrecognized key(s) in object: {}", unknown.join(", "))))
+}
+
+/// Returns the value of a field that must be there.
 pub(super) fn required<'a>(path: &str, field: Option<&'a RawValue>) -> Read<&'a RawValue> {
-    field.ok_or_else(|| format!("{path}: Required"))
+    field.ok_or_else(|| missing(path))
 }
 
-/// A string of at most `bytes_max` bytes.
+/// Words the issue of a field that is not there.
+pub(super) fn missing(path: &str) -> String {
+    issue(path, "Required")
+}
+
+/// Words the issue of a value of another kind than it must be.
+pub(super) fn mismatch(path: &str, wanted: &str, received: &str) -> String {
+    issue(path, &format!("Expected {wanted}, received {received}"))
+}
+
+/// Reads a string of at most `bytes_max` bytes.
 pub(super) fn text<'a>(path: &str, value: &'a RawValue, bytes_max: usize) -> Read<Cow<'a, str>> {
     let quoted = value.get();
     let Some(inner) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Err(format!("{path}: {}", expected("string", value)));
+        return Err(mismatch(path, "string", kind(value)));
     };
     let text = if inner.contains('\\') {
         // Escapes were only looked at for form so far; half of a surrogate pair fails here.
         let text = serde_json::from_str(quoted);
-        Cow::Owned(text.map_err(|_| format!("{path}: String must be valid Unicode"))?)
+        Cow::Owned(text.map_err(|_| issue(path, "String must be valid Unicode"))?)
     } else {
         Cow::Borrowed(inner)
     };
     if text.len() > bytes_max {
-        return Err(format!("{path}: String must contain at most {bytes_max} byte(s)"));
+        return Err(issue(path, &format!("String must contain at most {bytes_max} byte(s)")));
     }
     Ok(text)
 }
 
-/// As [`text`], and not empty.
+/// Reads a string as [`text`] does; an empty one is an issue.
 pub(super) fn nonempty<'a>(
     path: &str,
     value: &'a RawValue,
@@ -69,66 +114,80 @@ pub(super) fn nonempty<'a>(
 ) -> Read<Cow<'a, str>> {
     let text = text(path, value, bytes_max)?;
     if text.is_empty() {
-        return Err(format!("{path}: String must contain at least 1 character(s)"));
+        return Err(issue(path, "String must contain at least 1 character(s)"));
     }
     Ok(text)
 }
 
-/// `true` or `false`.
+/// Reads `true` or `false`.
 pub(super) fn flag(path: &str, value: &RawValue) -> Read<bool> {
     match value.get() {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(format!("{path}: {}", expected("boolean", value))),
+        _ => Err(mismatch(path, "boolean", kind(value))),
     }
 }
 
-/// A whole number within bounds.
+/// Reads a whole number within bounds.
 pub(super) fn integer(path: &str, value: &RawValue, bounds: RangeInclusive<u32>) -> Read<u32> {
-    let text = value.get();
-    if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-        return Err(format!("{path}: {}", expected("number", value)));
+    if kind(value) != "number" {
+        return Err(mismatch(path, "number", kind(value)));
     }
-    let number: f64 = text.parse().unwrap_or(f64::INFINITY);
-    let (least, most) = (*bounds.start(), *bounds.end());
-    if number.fract() != 0.0 {
-        return Err(format!("{path}: Expected integer, received float"));
+    let number: f64 = value.get().parse().unwrap_or(f64::INFINITY);
+    let (least, most) = bounds.into_inner();
+    match whole(path, number, least.into()..=most.into()) {
+        Ok(number) => Ok(number.try_into().expect("it is within bounds of 32 bits")),
+        Err(mut issues) => Err(issues.swap_remove(0)),
     }
-    if number < f64::from(least) {
-        return Err(format!("{path}: Number must be greater than or equal to {least}"));
-    }
-    if number > f64::from(most) {
-        return Err(format!("{path}: Number must be less than or equal to {most}"));
-    }
-    // A whole number within bounds that are.
-    Ok(number as u32)
 }
 
-/// One of some names: its place among them.
+/// Returns a number that is whole and within bounds, or all issues of one that is not. `u64::MAX`
+/// as the upper bound stands for none: a number beyond it becomes it.
+pub(super) fn whole(
+    path: &str,
+    number: f64,
+    bounds: RangeInclusive<u64>,
+) -> Result<u64, Vec<String>> {
+    let (least, most) = bounds.into_inner();
+    let mut issues = Vec::new();
+    // The fraction of infinity is no number.
+    if number.fract() != 0.0 {
+        issues.push(issue(path, "Expected integer, received float"));
+    }
+    if number < least as f64 {
+        issues.push(issue(path, &format!("Number must be greater than or equal to {least}")));
+    }
+    if most < u64::MAX && number > most as f64 {
+        issues.push(issue(path, &format!("Number must be less than or equal to {most}")));
+    }
+    if issues.is_empty() { Ok(number as u64) } else { Err(issues) }
+}
+
+/// Reads one of some names, and returns its place among them.
 pub(super) fn choice(path: &str, value: &RawValue, names: &[&str]) -> Read<usize> {
     let given = text(path, value, usize::MAX)?;
     names.iter().position(|name| *name == given).ok_or_else(|| {
         let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-        format!("{path}: Invalid enum value. Expected {}", quoted.join(" | "))
+        issue(path, &format!("Invalid enum value. Expected {}", quoted.join(" | ")))
     })
 }
 
-/// An array of at most `items_max` values. A longer one is one issue, whatever it holds.
+/// Reads an array of at most `items_max` values. A longer one is one issue, whatever it holds.
 pub(super) fn list<'a>(
     path: &str,
     value: &'a RawValue,
     items_max: usize,
 ) -> Read<Vec<&'a RawValue>> {
-    // The array was found sound when the body was read, so this fails only for what is none.
-    let items: Vec<&RawValue> = serde_json::from_str(value.get())
-        .map_err(|_| format!("{path}: {}", expected("array", value)))?;
+    // The body was found sound before, so this fails only if the value is not an array.
+    let items: Vec<&RawValue> =
+        serde_json::from_str(value.get()).map_err(|_| mismatch(path, "array", kind(value)))?;
     if items.len() > items_max {
-        return Err(format!("{path}: Array must contain at most {items_max} element(s)"));
+        return Err(issue(path, &format!("Array must contain at most {items_max} element(s)")));
     }
     Ok(items)
 }
 
-/// As [`list`], and not empty.
+/// Reads an array as [`list`] does; an empty one is an issue.
 pub(super) fn nonempty_list<'a>(
     path: &str,
     value: &'a RawValue,
@@ -136,41 +195,9 @@ pub(super) fn nonempty_list<'a>(
 ) -> Read<Vec<&'a RawValue>> {
     let items = list(path, value, items_max)?;
     if items.is_empty() {
-        return Err(format!("{path}: Array must contain at least 1 element(s)"));
+        return Err(issue(path, "Array must contain at least 1 element(s)"));
     }
     Ok(items)
-}
-
-/// The fields of an object by the given names, `None` where absent; of a repeated one the last
-/// counts. Others are issues: where leaving something out grants more, a misspelt name must not
-/// count as left out.
-pub(super) fn strict_object<'a, const N: usize>(
-    path: &str,
-    value: &'a RawValue,
-    names: &[&str; N],
-) -> Read<[Option<&'a RawValue>; N]> {
-    let prefix = if path.is_empty() { String::new() } else { format!("{path}: ") };
-    if !value.get().starts_with('{') {
-        return Err(format!("{prefix}{}", expected("object", value)));
-    }
-    // Its form was looked at before; keys that are no Unicode fail here.
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(value.get())
-        .map_err(|_| format!("{prefix}Keys must be valid Unicode"))?;
-    let is_known = |key: &String| names.contains(&key.as_str());
-    let unknown: Vec<String> =
-        members.keys().filter(|key| !is_known(key)).map(|key| format!("'{key}'")).collect();
-    if !unknown.is_empty() {
-        return Err(format!("{prefix}Unrecognized key(s) in object: {}", unknown.join(", ")));
-    }
-    Ok(names.map(|name| members.get(name).copied()))
-}
-
-/// The value of a whole body, which must be there.
-pub(super) fn body(bytes: &[u8]) -> Result<&RawValue, ApiError> {
-    if bytes.is_empty() {
-        return Err(ApiError::invalid_input("Required"));
-    }
-    serde_json::from_slice(bytes).map_err(|fault| ApiError::invalid_json(fault.to_string()))
 }
 
 /// Whether the value is `null`.
@@ -178,69 +205,71 @@ pub(super) fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// The refusal that names all issues, in the order given.
+/// Makes the refusal that names all issues, in the order given.
 pub(super) fn refuse<const N: usize>(issues: [Option<String>; N]) -> ApiError {
     let issues: Vec<String> = issues.into_iter().flatten().collect();
     ApiError::invalid_input(issues.join(", "))
 }
 
-fn expected(wanted: &str, received: &RawValue) -> String {
-    let received = match received.get().as_bytes().first() {
+/// Words a problem of the value at a path. The path of a whole body is empty.
+fn issue(path: &str, problem: &str) -> String {
+    if path.is_empty() { problem.to_owned() } else { format!("{path}: {problem}") }
+}
+
+fn invalid(fault: impl fmt::Display) -> ApiError {
+    ApiError::invalid_json(fault.to_string())
+}
+
+/// Names the kind of a value, in the words of JSON.
+fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
         Some(b'{') => "object",
         Some(b'[') => "array",
         Some(b'"') => "string",
         Some(b't' | b'f') => "boolean",
         Some(b'n') => "null",
         _ => "number",
-    };
-    format!("Expected {wanted}, received {received}")
+    }
 }
 
-struct Fields<'n, const N: usize> {
-    names: &'n [&'static str; N],
+/// Reads the members of these names of an object, and tells the names of all others.
+fn members<'a, const N: usize>(
+    json: &'a str,
+    names: &[&str; N],
+    other: impl FnMut(Cow<'a, str>),
+) -> serde_json::Result<Fields<'a, N>> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let fields = json.deserialize_map(Members { names, other })?;
+    json.end().map(|()| fields)
 }
 
-impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+struct Members<'n, const N: usize, F> {
+    names: &'n [&'n str; N],
+    other: F,
+}
+
+/// A key, which is only copied if it has escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de, const N: usize, F: FnMut(Cow<'de, str>)> Visitor<'de> for Members<'_, N, F> {
+    type Value = Fields<'de, N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = [None; N];
-        while let Some(known) = map.next_key_seed(Name { names: self.names })? {
-            match known {
-                Some(at) => fields[at] = Some(map.next_value()?),
-                None => drop(map.next_value::<IgnoredAny>()?),
+        while let Some(Key(key)) = map.next_key()? {
+            if let Some(at) = self.names.iter().position(|name| *name == key) {
+                fields[at] = Some(map.next_value()?);
+            } else {
+                (self.other)(key);
+                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(fields)
-    }
-}
-
-/// Reads a key as its place among the names, without keeping it.
-struct Name<'n, const N: usize> {
-    names: &'n [&'static str; N],
-}
-
-impl<'de, const N: usize> DeserializeSeed<'de> for Name<'_, N> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        json.deserialize_str(self)
-    }
-}
-
-impl<const N: usize> Visitor<'_> for Name<'_, N> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.names.iter().position(|name| *name == key))
     }
 }
 
@@ -344,6 +373,8 @@ mod tests {
         assert_eq!(found.map(|field| field.map(RawValue::get)), [Some("2"), Some("3")]);
         let issue = |json| read(json).unwrap_err();
         assert_eq!(issue(r#"{"c":1,"a":2,"d":3}"#), "x: Unrecognized key(s) in object: 'c', 'd'");
+        let sorted = issue(r#"{"c d":1,"c":2,"c":3}"#);
+        assert_eq!(sorted, "x: Unrecognized key(s) in object: 'c', 'c d'");
         assert_eq!(issue("[]"), "x: Expected object, received array");
         assert_eq!(issue(r#"{"\ud800":1}"#), "x: Keys must be valid Unicode");
         let bare = strict_object("", raw("null"), &["a"]).unwrap_err();

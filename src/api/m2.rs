@@ -100,7 +100,7 @@ impl Named {
     ) -> Result<DocumentWrite, ApiError> {
         Said::in_query(query, &[DURABILITY])?;
         let names = [USER_ID, AUDIENCE, "data", VERSION];
-        let [user_id, audience, data, version] = members(body, &names)?;
+        let [user_id, audience, data, version] = fields::strict_body(body, &names)?;
         let said = Said::in_body(user_id, audience, version);
         let data = fields::required("data", data).and_then(some_data);
         let (Ok(said), Ok(data)) = (&said, &data) else {
@@ -125,7 +125,8 @@ impl Named {
             return self.settle(scope, &said, None, now);
         }
         Said::in_query(query, &[DURABILITY])?;
-        let [user_id, audience, version] = members(body, &[USER_ID, AUDIENCE, VERSION])?;
+        let [user_id, audience, version] =
+            fields::strict_body(body, &[USER_ID, AUDIENCE, VERSION])?;
         let said = Said::in_body(user_id, audience, version);
         self.settle(scope, &said.map_err(ApiError::invalid_input)?, None, now)
     }
@@ -169,15 +170,6 @@ const USER_ID: &str = "userId";
 const AUDIENCE: &str = "audience";
 const VERSION: &str = "version";
 const DURABILITY: &str = "durability";
-
-/// The members of a body, which may have no others.
-fn members<'a, const N: usize>(
-    body: &'a [u8],
-    names: &[&str; N],
-) -> Result<[Option<&'a RawValue>; N], ApiError> {
-    let members = fields::strict_object("", fields::body(body)?, names);
-    members.map_err(ApiError::invalid_input)
-}
 
 /// What a caller says beside the data.
 #[derive(Default)]

@@ -19,9 +19,7 @@ use crate::message::{Action, Permissions, Policy, PolicyCommand};
 ///
 /// 400 with all issues. Unknown keys are among them: a misspelt condition would be none.
 pub fn parse(body: &[u8]) -> Result<Permissions, ApiError> {
-    let body = fields::body(body)?;
-    let sides = fields::strict_object("", body, &Action::ALL.map(Action::name));
-    let sides = sides.map_err(ApiError::invalid_input)?;
+    let sides = fields::strict_body(body, &Action::ALL.map(Action::name))?;
     let mut permissions = Permissions::default();
     let issues = Action::ALL.into_iter().zip(sides).map(|(action, side)| {
         let read = side.map_or(Ok(Vec::new()), |side| read_side(action, side));
