@@ -157,7 +157,7 @@
 //! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits`, `wire` |
 //! | [`engine`] | state and decisions: directory, index, outbox, presence | `message`, `limits` |
 //! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
-//! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire` |
+//! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire`, `protocol` |
 //! | [`router`] | mailboxes, doorbells, and all that may be posted | `message`, `limits` |
 //! | [`hub`] | what the hot threads share, and `publish` | all above but `auth`, `api`, `config` |
 //! | [`acceptor`], [`worker`] | hot I/O | all above, not each other |

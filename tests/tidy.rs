@@ -55,7 +55,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("auth", &["message", "limits"]),
     ("config", &["message", "limits"]),
     ("metrics", &["message", "limits"]),
-    ("api", &["message", "limits", "auth", "wire"]),
+    ("api", &["message", "limits", "auth", "wire", "protocol"]),
     ("router", &["message", "limits", "metrics"]),
     ("acceptor", HOT_IMPORTS),
     ("worker", HOT_IMPORTS),

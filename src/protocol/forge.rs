@@ -123,6 +123,16 @@ impl From<Refusal> for Fault {
     }
 }
 
+impl From<SelectionFault> for Fault {
+    fn from(fault: SelectionFault) -> Self {
+        Self::Input(match fault {
+            SelectionFault::Options(_) => "options: Expected object",
+            SelectionFault::Token(_) => "token: Expected string",
+            SelectionFault::Overrides => OVERRIDES_PROBLEM,
+        })
+    }
+}
+
 /// Reads a message.
 pub fn read<'t, 'a>(document: &'t Document<'a>) -> Said<'t, 'a> {
     let object = document.object();
@@ -176,31 +186,60 @@ fn read_target<'a>(object: Object<'_, 'a>) -> Result<Target<'a>, Fault> {
         Some(Value::Bool(is_global)) => is_global,
         Some(_) => return Err(Fault::Input("global: Expected boolean")),
     };
-    let options = match object.get("options") {
-        None | Some(Value::Null) => {
-            return Ok(Target { channel, is_global, token: None, overrides: None });
-        }
-        Some(Value::Object(options)) => options,
-        Some(_) => return Err(Fault::Input("options: Expected object")),
-    };
-    let token = match options.get("token") {
-        None | Some(Value::Null) => None,
-        Some(Value::Text(token)) => Some(token.value).filter(|token| !token.is_empty()),
-        Some(_) => return Err(Fault::Input("token: Expected string")),
-    };
-    let overrides = if is_global { None } else { read_overrides(options)? };
+    let Selection { token, overrides } = Selection::read(object.get("options"), is_global)?;
     Ok(Target { channel, is_global, token, overrides })
 }
 
-fn read_overrides(options: Object<'_, '_>) -> Result<Option<Vec<Entity>>, Fault> {
-    let entities = match options.get("contextOverrides") {
-        None => return Ok(None),
-        Some(Value::Array(names)) => {
-            overrides(names.map(|name| name.as_text().map(|text| text.value)))
-        }
-        Some(_) => None,
-    };
-    entities.map(Some).ok_or(Fault::Input(OVERRIDES_PROBLEM))
+/// What `options` select on a channel, over HTTP as over a socket.
+#[derive(Debug, Default)]
+pub struct Selection<'a> {
+    /// The realtime token whose claims narrow the topic.
+    pub token: Option<&'a str>,
+    /// What is to be the scope instead of the whole context; never on a global channel.
+    pub overrides: Option<Vec<Entity>>,
+}
+
+/// The member that is not what it must be. Each interface has words of its own for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SelectionFault {
+    /// `options`, which is a value of this kind and no object.
+    Options(&'static str),
+    /// `token`, which is a value of this kind and no string.
+    Token(&'static str),
+    /// `contextOverrides`, which is no array of names of entities.
+    Overrides,
+}
+
+impl<'a> Selection<'a> {
+    /// Reads the member `options`, which may be absent or null.
+    ///
+    /// # Errors
+    /// The first member that is not what it must be. `contextOverrides` of a global channel mean
+    /// nothing, and are not looked at (decision F10).
+    pub fn read(options: Option<Value<'_, 'a>>, is_global: bool) -> Result<Self, SelectionFault> {
+        let options = match options {
+            None | Some(Value::Null) => return Ok(Self::default()),
+            Some(Value::Object(options)) => options,
+            Some(other) => return Err(SelectionFault::Options(other.kind())),
+        };
+        let [token, names] = options.members(&["token", "contextOverrides"]);
+        let token = match token {
+            None | Some(Value::Null) => None,
+            // An empty one is none to Forge's client as well (decision F25).
+            Some(Value::Text(token)) => Some(token.value).filter(|token| !token.is_empty()),
+            Some(other) => return Err(SelectionFault::Token(other.kind())),
+        };
+        let overrides = match names {
+            Some(names) if !is_global => Some(entities(names).ok_or(SelectionFault::Overrides)?),
+            _ => None,
+        };
+        Ok(Self { token, overrides })
+    }
+}
+
+fn entities(names: Value<'_, '_>) -> Option<Vec<Entity>> {
+    let Value::Array(names) = names else { return None };
+    overrides(names.map(|name| name.as_text().map(|text| text.value)))
 }
 
 fn read_replay(object: Object<'_, '_>) -> Result<ReplayWish, Fault> {

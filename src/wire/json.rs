@@ -67,70 +67,6 @@ pub enum JsonError {
     Syntax(usize),
 }
 
-/// A member is missing, or of another kind than it must be: its sender's fault. The words are for
-/// people.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum Mismatch {
-    /// There is no member of this name.
-    #[error("{0}: Required")]
-    Missing(&'static str),
-    /// It is of another kind.
-    #[error("{path}: Expected {wanted}, received {received}")]
-    Kind {
-        /// The member.
-        path: &'static str,
-        /// What it must be.
-        wanted: &'static str,
-        /// What it is.
-        received: &'static str,
-    },
-}
-
-/// A member that must be there and be a string.
-///
-/// # Errors
-/// It is not.
-pub fn text<'t, 'a>(
-    path: &'static str,
-    member: Option<Value<'t, 'a>>,
-) -> Result<Text<'t, 'a>, Mismatch> {
-    let value = member.ok_or(Mismatch::Missing(path))?;
-    value.as_text().ok_or(mismatch(path, "string", value))
-}
-
-/// A member that must be a string, unless it is not there or null.
-///
-/// # Errors
-/// It is something else.
-pub fn optional_text<'t, 'a>(
-    path: &'static str,
-    member: Option<Value<'t, 'a>>,
-) -> Result<Option<Text<'t, 'a>>, Mismatch> {
-    match member {
-        None | Some(Value::Null) => Ok(None),
-        member => text(path, member).map(Some),
-    }
-}
-
-/// A member that must be an object, unless it is not there or null.
-///
-/// # Errors
-/// It is something else.
-pub fn optional_object<'t, 'a>(
-    path: &'static str,
-    member: Option<Value<'t, 'a>>,
-) -> Result<Option<Object<'t, 'a>>, Mismatch> {
-    match member {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(object)) => Ok(Some(object)),
-        Some(value) => Err(mismatch(path, "object", value)),
-    }
-}
-
-fn mismatch(path: &'static str, wanted: &'static str, value: Value<'_, '_>) -> Mismatch {
-    Mismatch::Kind { path, wanted, received: value.kind() }
-}
-
 /// A text taken apart: an object. What it gives out that lives for `'a` outlives it.
 pub struct Document<'a> {
     text: &'a str,
@@ -501,25 +437,6 @@ mod tests {
                 assert_eq!(refused(&text), pair, "{text}");
             }
         }
-    }
-
-    #[test]
-    fn members_of_another_kind_are_told() {
-        let mut scratch = Scratch::default();
-        let text_of = r#"{"s":"x","n":1,"z":null,"o":{}}"#;
-        let document = Document::from_text(text_of, &mut scratch).unwrap();
-        let [s, n, z, o, none] = document.object().members(&["s", "n", "z", "o", "?"]);
-        let told = |mismatch: Option<Mismatch>| mismatch.unwrap().to_string();
-        assert_eq!(text("s", s).unwrap().value, "x");
-        assert_eq!(told(text("n", n).err()), "n: Expected string, received number");
-        assert_eq!(told(text("z", z).err()), "z: Expected string, received null");
-        assert_eq!(told(text("?", none).err()), "?: Required");
-        assert_eq!(optional_text("s", s).unwrap().map(|text| text.value), Some("x"));
-        assert!(optional_text("z", z).unwrap().or(optional_text("?", none).unwrap()).is_none());
-        assert_eq!(told(optional_text("o", o).err()), "o: Expected string, received object");
-        assert!(optional_object("o", o).unwrap().is_some());
-        assert!(optional_object("z", z).unwrap().or(optional_object("?", none).unwrap()).is_none());
-        assert_eq!(told(optional_object("s", s).err()), "s: Expected object, received string");
     }
 
     #[test]

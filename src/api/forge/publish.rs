@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::ForgeError;
 use crate::api::Reply;
-use crate::message::{Entity, MessageId, Millis, forge_channel_problem, overrides};
-use crate::wire::json::{self, Document, JsonError, Mismatch, Scratch, Value};
+use crate::api::fields::{self, Read};
+use crate::message::{Entity, MessageId, Millis, forge_channel_problem};
+use crate::protocol::forge::{Selection, SelectionFault};
+use crate::wire::json::{Document, JsonError, Scratch, Text, Value};
 
 /// An event that a back end wants heard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +25,9 @@ pub struct Publish<'a> {
 impl<'a> Publish<'a> {
     /// Parses the body of a publish. The string of a payload has at most `payload_bytes_max` bytes.
     ///
+    /// The parser is that of socket messages, because it keeps the escaped text of the payload,
+    /// which goes on as it came, and because its words tell callers what is not valid JSON.
+    ///
     /// # Errors
     /// 400 with the issues of name and payload, or else of the options; 413.
     pub fn parse(
@@ -33,62 +38,31 @@ impl<'a> Publish<'a> {
     ) -> Result<Self, ForgeError> {
         let document = Document::from_bytes(body, scratch)?;
         let [name, payload, options] = document.object().members(&["name", "payload", "options"]);
-        let read = (channel("name", name), json::text("payload", payload));
+        let read = (text("name", name).and_then(channel), text("payload", payload));
         let (Ok(channel), Ok(payload)) = read else {
-            let issues = [read.0.err(), read.1.err().map(|mismatch| mismatch.to_string())];
-            let issues: Vec<String> = issues.into_iter().flatten().collect();
-            return Err(ForgeError::malformed(issues.join(", ")));
+            return Err(fields::refuse([read.0.err(), read.1.err()]).into());
         };
-        let options = Options::read(options, is_global)?;
+        let Selection { token, overrides } = Selection::read(options, is_global)?;
         if payload.value.len() > payload_bytes_max {
             let detail =
                 format!("payload: String must contain at most {payload_bytes_max} byte(s)");
             return Err(ForgeError::too_large(detail));
         }
-        let Options { token, overrides } = options;
         Ok(Self { channel, payload: payload.raw(), token, overrides })
     }
 }
 
-fn channel<'a>(path: &'static str, member: Option<Value<'_, 'a>>) -> Result<&'a str, String> {
-    let name = json::text(path, member).map_err(|mismatch| mismatch.to_string())?.value;
-    match forge_channel_problem(name) {
-        None => Ok(name),
-        Some(problem) => Err(format!("{path}: {problem}")),
+/// Reads a member that must be there and be a string.
+fn text<'t, 'a>(path: &str, member: Option<Value<'t, 'a>>) -> Read<Text<'t, 'a>> {
+    let value = member.ok_or_else(|| fields::missing(path))?;
+    value.as_text().ok_or_else(|| fields::mismatch(path, "string", value.kind()))
+}
+
+fn channel<'a>(name: Text<'_, 'a>) -> Read<&'a str> {
+    match forge_channel_problem(name.value) {
+        None => Ok(name.value),
+        Some(problem) => Err(format!("name: {problem}")),
     }
-}
-
-/// What a caller says of the topic that it means.
-#[derive(Default)]
-struct Options<'a> {
-    token: Option<&'a str>,
-    overrides: Option<Vec<Entity>>,
-}
-
-impl<'a> Options<'a> {
-    /// On global channels overrides mean nothing, and nobody looks at them (decision F10).
-    fn read(options: Option<Value<'_, 'a>>, is_global: bool) -> Result<Self, ForgeError> {
-        let Some(options) = json::optional_object("options", options)? else {
-            return Ok(Self::default());
-        };
-        let [token, names] = options.members(&["token", "contextOverrides"]);
-        let token = json::optional_text("options.token", token)?.map(|token| token.value);
-        Ok(Self {
-            // An empty one is none to Forge's client as well (decision F25).
-            token: token.filter(|token| !token.is_empty()),
-            overrides: match names {
-                Some(names) if !is_global => {
-                    Some(entities(names).ok_or_else(ForgeError::overrides)?)
-                }
-                _ => None,
-            },
-        })
-    }
-}
-
-fn entities(names: Value<'_, '_>) -> Option<Vec<Entity>> {
-    let Value::Array(names) = names else { return None };
-    overrides(names.map(|name| name.as_text().map(|text| text.value)))
 }
 
 impl From<JsonError> for ForgeError {
@@ -97,9 +71,14 @@ impl From<JsonError> for ForgeError {
     }
 }
 
-impl From<Mismatch> for ForgeError {
-    fn from(mismatch: Mismatch) -> Self {
-        Self::malformed(mismatch.to_string())
+impl From<SelectionFault> for ForgeError {
+    fn from(fault: SelectionFault) -> Self {
+        let (path, wanted, received) = match fault {
+            SelectionFault::Options(kind) => ("options", "object", kind),
+            SelectionFault::Token(kind) => ("options.token", "string", kind),
+            SelectionFault::Overrides => return Self::overrides(),
+        };
+        Self::malformed(fields::mismatch(path, wanted, received))
     }
 }
 
