@@ -1,11 +1,9 @@
-//! Every bound in the node, by name. What happens at a bound stands beside it.
+//! Every bound of the node by name, except those that only the values of a configuration key have:
+//! they stand with the key, in `config::keys`. What happens at a bound stands beside it.
 
 /// Worker threads a node may have: a worker's number must fit a session id's first byte.
 pub const WORKERS_MAX: usize = 250;
 
-/// Publications waiting in one worker's mailbox, at most; `mailbox_publications` may say less. At
-/// the bound a publish is refused whole (`OVERLOADED`, 503 with Retry-After) and counted.
-pub const MAILBOX_PUBLICATIONS_MAX: usize = 65_536;
 /// Places kept apart in each mailbox for control mail (joins, hand-overs, polls). At the bound the
 /// wish is refused with `OVERLOADED` and counted.
 pub const MAILBOX_CONTROL_MAX: usize = 4_096;
@@ -55,14 +53,6 @@ pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 pub const CLOSE_LINGER_MS: u64 = 2_000;
 /// Reads of one socket in one turn; a client that sends faster waits for the next.
 pub const READS_PER_TURN_MAX: usize = 4;
-/// Longest time for which a client may come back after a cut, in milliseconds
-/// (`recovery.window_ms`).
-pub const RECOVERY_WINDOW_MS_MAX: u64 = 3_600_000;
-/// Least and most memory of a worker's log, in bytes (`recovery.log_bytes`). At the bound the
-/// oldest goes; a client that has missed it is told that it was not recovered.
-pub const RECOVERY_LOG_BYTES_MIN: u64 = 1024 * 1024;
-/// See [`RECOVERY_LOG_BYTES_MIN`].
-pub const RECOVERY_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Publications that a client which comes back may have missed. Who has missed more is told that it
 /// was not recovered: its outbox must hold them all, with room for what comes behind.
 pub const RECOVERY_PUBLICATIONS_MAX: usize = OUTBOX_FRAMES_MAX / 4 * 3;
@@ -158,16 +148,6 @@ pub const INVOCATION_ID_BYTES_MAX: usize = 255;
 pub const INVOCATION_TTL_S_MAX: u32 = 900;
 /// Longest name of a Forge channel, in bytes. A longer one is refused with 400 or `INVALID_INPUT`.
 pub const FORGE_CHANNEL_BYTES_MAX: usize = 255;
-/// Least and most that `forge.payload_bytes` may allow a Forge payload to have, in bytes of the
-/// unescaped string. The most leaves room for the envelope within [`MESSAGE_BYTES_MAX`].
-pub const FORGE_PAYLOAD_BYTES_MIN: usize = 1_024;
-/// See [`FORGE_PAYLOAD_BYTES_MIN`].
-pub const FORGE_PAYLOAD_BYTES_MAX: usize = 900_000;
-/// Longest time for which a Forge channel may seem to have a subscriber whose connection was lost,
-/// in milliseconds (`forge.linger_ms`).
-pub const FORGE_LINGER_MS_MAX: u64 = 600_000;
-/// Operations a second of one installation that Forge itself allows (`forge.rate_limit = "forge"`).
-pub const FORGE_RATE_LIMIT: u32 = 50;
 
 /// Longest id of an M2 resource, in bytes. A longer one is refused.
 pub const M2_RESOURCE_BYTES_MAX: usize = 512;
@@ -266,8 +246,6 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
-/// Shortest key of M2's readers that can be configured, in bytes.
-pub const M2_API_KEY_BYTES_MIN: usize = 32;
 
 /// Longest time for which a Forge context or invocation token may still be valid, in seconds. One
 /// that would be valid for longer is refused, and `fanfare token` makes none.
@@ -401,7 +379,6 @@ const _: () = assert!(
         <= TOKEN_BYTES_MAX,
     "every realtime token that is signed is short enough to be looked at"
 );
-const _: () = assert!(FORGE_PAYLOAD_BYTES_MAX < MESSAGE_BYTES_MAX, "the envelope has room");
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(
     WEBHOOK_WAITING_MAX >= WEBHOOKS_PER_DEFINITION_MAX

@@ -1,73 +1,30 @@
 //! Raw configuration to validated configuration.
 //!
 //! The rest of the program never meets an invalid value. What a key is called, what it means, its
-//! default and its bounds stand once, in [`KEYS`]; the README's table is made from there. The
-//! command line wins over the environment, the environment over the file, the file over defaults.
+//! type, default and bounds stand once, in the table from which [`Config`], [`KEYS`] and the
+//! README's table are made. The command line wins over the environment, the environment over the
+//! file, the file over defaults.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-
-use tracing::Level;
-
-use crate::message::SlowConsumer;
 
 mod error;
 mod keys;
 pub mod secrets;
 mod sources;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{ConfigError, Mistake, Place};
-pub use keys::{KEYS, Key, markdown_table};
+pub use keys::{
+    Auth, Config, EngineIo, Forge, Http, KEYS, Key, M2, Recovery, Webhooks, markdown_table,
+};
 
-use keys::Raw;
 use sources::Environment;
-
-/// Everything that an operator may decide, valid as it stands.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where the node listens.
-    pub listen: SocketAddr,
-    /// Where it keeps its data and its secrets.
-    pub data_dir: PathBuf,
-    /// Worker threads, 1 to [`WORKERS_MAX`](crate::limits::WORKERS_MAX).
-    pub workers: usize,
-    /// Acceptor threads; 0 means that the workers accept.
-    pub acceptor_threads: usize,
-    /// Publications that may wait for one worker.
-    pub mailbox_publications: usize,
-    /// Whether each worker stays on one core.
-    pub pin_threads: bool,
-    /// What is logged.
-    pub log: Level,
-    /// How a log line looks.
-    pub log_format: LogFormat,
-    /// Over how many milliseconds a node that is told to stop spreads its closes.
-    pub drain_ms: u64,
-    /// Engine.IO's timing.
-    pub engine_io: EngineIo,
-    /// Patience with HTTP clients.
-    pub http: Http,
-    /// How clients may go on after a cut.
-    pub recovery: Recovery,
-    /// What the node trusts.
-    pub auth: Auth,
-    /// How webhooks are called.
-    pub webhooks: Webhooks,
-    /// How Forge Realtime is served.
-    pub forge: Forge,
-    /// How M2 Realtime is served.
-    pub m2: M2,
-    /// Serve what other people's test suites need; only ever on a loopback address.
-    pub conformance: bool,
-    /// Where the values come from that are not defaults, by key.
-    places: BTreeMap<&'static str, Place>,
-}
+use value::Raw;
 
 /// How a log line looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,109 +33,6 @@ pub enum LogFormat {
     Text,
     /// A JSON object, for what collects logs.
     Json,
-}
-
-/// Engine.IO's timing (protocol 4), in milliseconds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EngineIo {
-    /// Between a pong and the next ping.
-    pub ping_interval_ms: u64,
-    /// For the pong to arrive, before the connection counts as lost.
-    pub ping_timeout_ms: u64,
-    /// For the CONNECT packet to arrive.
-    pub connect_timeout_ms: u64,
-    /// For a probed WebSocket to take over from long-polling.
-    pub upgrade_timeout_ms: u64,
-}
-
-/// Patience with HTTP clients, in milliseconds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Http {
-    /// For a request's head to be complete.
-    pub head_timeout_ms: u64,
-    /// For a request's body to be complete.
-    pub body_timeout_ms: u64,
-    /// Between two requests on one connection.
-    pub idle_timeout_ms: u64,
-    /// For the client to take any part of a response.
-    pub write_timeout_ms: u64,
-}
-
-/// How clients may go on after their connection was cut.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Recovery {
-    /// For how many milliseconds; 0 for not at all.
-    pub window_ms: u64,
-    /// Memory of each worker for what they may have missed, in bytes.
-    pub log_bytes: usize,
-}
-
-/// What the node trusts. Keys and secret that are not given come from the data directory: see
-/// [`secrets::ensure`].
-#[derive(Clone, Debug, Default)]
-pub struct Auth {
-    /// `ik_` and 64 hexadecimal digits.
-    pub api_key: Option<Secret>,
-    /// `anon_` and 64 hexadecimal digits.
-    pub anon_key: Option<Secret>,
-    /// Of HS256 tokens.
-    pub jwt_secret: Option<Secret>,
-    /// PEM blocks of token issuers' public keys.
-    pub public_keys_file: Option<PathBuf>,
-    /// A JWK set of token issuers' public keys.
-    pub jwks_file: Option<PathBuf>,
-    /// Whether clients are closed when their token expires.
-    pub close_expired: bool,
-}
-
-/// How webhooks are called. A secret that is not given comes from the data directory: see
-/// [`secrets::ensure`].
-#[derive(Clone, Debug)]
-pub struct Webhooks {
-    /// What calls are signed with: `whsec_` and 64 hexadecimal digits.
-    pub secret: Option<Secret>,
-    /// For a webhook to answer, each time that it is called, in milliseconds.
-    pub timeout_ms: u64,
-    /// Whether addresses that are not public may be called.
-    pub allow_private: bool,
-}
-
-/// How Forge Realtime is served.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Forge {
-    /// For how many seconds an event is kept for who subscribes later.
-    pub replay_seconds: u32,
-    /// For how many milliseconds a subscriber whose connection was lost counts as present.
-    pub linger_ms: u64,
-    /// Operations a second that one installation may do; 0 for as many as it likes.
-    pub rate_limit: u32,
-    /// For how many seconds a realtime token is good.
-    pub token_lifetime_s: u64,
-    /// Whether a subscription ends when its realtime token expires.
-    pub enforce_token_expiry: bool,
-    /// Longest payload, in bytes of the unescaped string.
-    pub payload_bytes: usize,
-    /// Whether global channels are closed to a context that says nothing of scopes.
-    pub require_scopes: bool,
-    /// What becomes of a subscriber that does not keep up.
-    pub slow_consumer: SlowConsumer,
-    /// Whether the id of a registered invocation is proof enough on any address.
-    pub trust_network: bool,
-}
-
-/// How M2 Realtime is served.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct M2 {
-    /// Whether readers must prove who they are; always, where others than this machine may come.
-    pub require_auth: bool,
-    /// A key that reads, and writes nothing.
-    pub api_key: Option<Secret>,
-    /// Whether everybody must name a project.
-    pub require_project: bool,
-    /// Whether subscribers are told of deletions.
-    pub notify_deletes: bool,
-    /// Resources that one connection may be subscribed to.
-    pub subscriptions: usize,
 }
 
 /// A text that is never printed.
@@ -246,24 +100,6 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration of a node that was told nothing.
-    pub fn defaults() -> Self {
-        let mut config = Self::blank();
-        for key in KEYS {
-            if let Some(text) = key.default_text() {
-                let raw = Raw::Plain(OsStr::new(&text));
-                key.set(&mut config, raw).expect("a test sets every key's default");
-            }
-        }
-        config
-    }
-
-    /// The configuration in effect, as TOML with the secrets masked, unset keys as comments, and
-    /// behind each value where it comes from.
-    pub fn effective(&self) -> String {
-        keys::effective(self)
-    }
-
     /// Where the value of this key comes from.
     pub fn place(&self, key: &str) -> Place {
         self.places.get(key).cloned().unwrap_or(Place::Default)
@@ -312,55 +148,5 @@ impl Config {
             mistakes.push(Mistake::OpenM2 { place: self.place("m2.require_auth"), listen });
         }
         mistakes
-    }
-
-    /// Before the defaults, which replace every value that has one.
-    fn blank() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            data_dir: PathBuf::new(),
-            workers: 0,
-            acceptor_threads: 0,
-            mailbox_publications: 4_096,
-            pin_threads: false,
-            log: Level::ERROR,
-            log_format: LogFormat::Text,
-            drain_ms: 0,
-            engine_io: EngineIo {
-                ping_interval_ms: 0,
-                ping_timeout_ms: 0,
-                connect_timeout_ms: 0,
-                upgrade_timeout_ms: 0,
-            },
-            http: Http {
-                head_timeout_ms: 0,
-                body_timeout_ms: 0,
-                idle_timeout_ms: 0,
-                write_timeout_ms: 0,
-            },
-            recovery: Recovery { window_ms: 0, log_bytes: 0 },
-            auth: Auth::default(),
-            webhooks: Webhooks { secret: None, timeout_ms: 0, allow_private: false },
-            forge: Forge {
-                replay_seconds: 0,
-                linger_ms: 0,
-                rate_limit: 0,
-                token_lifetime_s: 0,
-                enforce_token_expiry: false,
-                payload_bytes: 0,
-                require_scopes: false,
-                slow_consumer: SlowConsumer::Close,
-                trust_network: false,
-            },
-            m2: M2 {
-                require_auth: true,
-                api_key: None,
-                require_project: true,
-                notify_deletes: true,
-                subscriptions: 0,
-            },
-            conformance: false,
-            places: BTreeMap::new(),
-        }
     }
 }

@@ -12,8 +12,8 @@ use rand::rngs::SysRng;
 use rustix::fs::{Access, FlockOperation, access, flock};
 use toml::de::DeValue;
 
-use super::keys::Form;
 use super::sources::{Document, open, read_open, read_text};
+use super::value::Form;
 use super::{Config, ConfigError, Mistake, Secret};
 
 /// The file in the data directory.

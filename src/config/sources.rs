@@ -10,7 +10,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::Raw;
+use super::value::Raw;
 use super::{Config, KEYS, Key, Mistake, Place};
 
 /// What every variable of ours begins with.

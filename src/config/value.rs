@@ -1,0 +1,270 @@
+//! The types of values: how each is read from its source, checked and shown.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+use tracing::Level;
+
+use super::error::start_of;
+use super::{LogFormat, Secret};
+use crate::limits::{JWT_SECRET_BYTES_MIN, RATE_LIMIT_MAX};
+use crate::message::SlowConsumer;
+
+/// Hexadecimal digits after the prefix of a [`Form::Key`].
+const KEY_DIGITS: usize = 64;
+/// Shortest [`Form::Word`], in bytes.
+const WORD_BYTES_MIN: usize = 32;
+/// A rate without a limit, which is 0.
+const RATE_OFF: &str = "off";
+/// The rate to which Forge itself limits an installation, in operations a second.
+const RATE_FORGE: (&str, u32) = ("forge", 50);
+
+/// What a value must be, besides of its key's type.
+#[derive(Debug)]
+pub(super) enum Form {
+    Address,
+    Path,
+    Number(RangeInclusive<u64>),
+    Switch,
+    /// So many a second, by number or by name; 0 for no limit.
+    Rate,
+    /// One of these names.
+    Choice(&'static [&'static str]),
+    /// A secret: this prefix and [`KEY_DIGITS`] hexadecimal digits.
+    Key(&'static str),
+    /// A secret: any text that is long enough for HS256.
+    JwtSecret,
+    /// A secret: what a header can hold as it stands, long enough not to be guessed.
+    Word,
+}
+
+impl Form {
+    /// What an error or the README says that a value must be.
+    pub(super) fn expected(&self) -> String {
+        match self {
+            Self::Address => "an IP address and port, such as `127.0.0.1:7130`".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Number(range) => {
+                format!("a whole number from {} to {}", range.start(), range.end())
+            }
+            Self::Switch => "`true` or `false`".to_owned(),
+            Self::Rate => {
+                let (forge, _) = RATE_FORGE;
+                format!("`{RATE_OFF}`, `{forge}` or a whole number from 1 to {RATE_LIMIT_MAX}")
+            }
+            Self::Choice(names) => {
+                let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                let (last, others) = names.split_last().expect("a choice has names");
+                format!("{} or {last}", others.join(", "))
+            }
+            Self::Key(prefix) => format!("`{prefix}` and {KEY_DIGITS} hexadecimal digits"),
+            Self::JwtSecret => format!("a text of at least {JWT_SECRET_BYTES_MIN} bytes"),
+            Self::Word => {
+                format!("at least {WORD_BYTES_MIN} printable ASCII characters without blanks")
+            }
+        }
+    }
+
+    /// Whether an error must not repeat the value.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Self::Key(_) | Self::JwtSecret | Self::Word)
+    }
+
+    /// Whether a text is a secret of this form.
+    pub(super) fn fits(&self, text: &str) -> bool {
+        match self {
+            Self::Key(prefix) => text.strip_prefix(prefix).is_some_and(|digits| {
+                digits.len() == KEY_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }),
+            Self::JwtSecret => text.len() >= JWT_SECRET_BYTES_MIN,
+            Self::Word => {
+                text.len() >= WORD_BYTES_MIN && text.bytes().all(|b| b.is_ascii_graphic())
+            }
+            _ => false,
+        }
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        if let Self::Choice(names) = self { names } else { &[] }
+    }
+
+    fn number(&self, raw: Raw<'_>) -> Option<u64> {
+        match self {
+            Self::Number(range) => raw.number().filter(|number| range.contains(number)),
+            Self::Rate => match raw.text() {
+                Some(RATE_OFF) => Some(0),
+                Some(name) if name == RATE_FORGE.0 => Some(RATE_FORGE.1.into()),
+                _ => raw.number().filter(|rate| (1..=RATE_LIMIT_MAX.into()).contains(rate)),
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A value as its source gives it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Raw<'a> {
+    /// From the environment or the command line, which need not be text.
+    Plain(&'a OsStr),
+    /// From a file, whose values have types.
+    Toml(&'a DeValue<'a>),
+}
+
+impl<'a> Raw<'a> {
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Plain(text) => text.to_str(),
+            Self::Toml(value) => value.as_str(),
+        }
+    }
+
+    fn number(self) -> Option<u64> {
+        match self {
+            Self::Toml(value) => {
+                let number = value.as_integer()?;
+                u64::from_str_radix(number.as_str(), number.radix()).ok()
+            }
+            Self::Plain(_) => self.text()?.parse().ok(),
+        }
+    }
+
+    /// Shows people what was given, cut short if it is long.
+    pub(super) fn shown(self) -> String {
+        match self {
+            Self::Plain(text) => format!("\"{}\"", start_of(&text.to_string_lossy())),
+            Self::Toml(DeValue::String(text)) => format!("\"{}\"", start_of(text)),
+            Self::Toml(DeValue::Integer(number)) => start_of(&number.to_string()),
+            Self::Toml(DeValue::Float(number)) => start_of(&number.to_string()),
+            Self::Toml(DeValue::Boolean(switch)) => switch.to_string(),
+            Self::Toml(value) => format!("a value of type {}", value.type_str()),
+        }
+    }
+}
+
+/// A type that a key may have.
+pub(super) trait Value: Sized {
+    /// Reads a value; `None` if it is of the wrong type, form or size.
+    fn read(raw: Raw<'_>, form: &Form) -> Option<Self>;
+
+    /// Returns the value as TOML; `None` if it is not set.
+    fn show(&self, form: &Form) -> Option<String>;
+
+    /// Returns the value of a key that is not set; `None` if keys of this type need one.
+    fn unset() -> Option<Self> {
+        None
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
+        T::read(raw, form).map(Some)
+    }
+
+    fn show(&self, form: &Form) -> Option<String> {
+        self.as_ref()?.show(form)
+    }
+
+    fn unset() -> Option<Self> {
+        Some(None)
+    }
+}
+
+impl Value for SocketAddr {
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        raw.text()?.parse().ok()
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(quoted(self))
+    }
+}
+
+impl Value for PathBuf {
+    /// Refuses several lines: they are the content of a file where its path should stand.
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        let path = match raw {
+            Raw::Plain(path) => path,
+            Raw::Toml(value) => OsStr::new(value.as_str()?),
+        };
+        let bytes = path.as_encoded_bytes();
+        let is_path = !bytes.is_empty() && !bytes.iter().any(u8::is_ascii_control);
+        is_path.then(|| path.into())
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(quoted(&self.display()))
+    }
+}
+
+impl Value for bool {
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        match raw {
+            Raw::Toml(value) => value.as_bool(),
+            Raw::Plain(_) => raw.text()?.parse().ok(),
+        }
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Value for Secret {
+    fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
+        raw.text().filter(|text| form.fits(text)).map(Self::from)
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(quoted(&"[masked]"))
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty),+) => {$(
+        impl Value for $number {
+            fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
+                form.number(raw)?.try_into().ok()
+            }
+
+            fn show(&self, form: &Form) -> Option<String> {
+                let is_off = matches!(form, Form::Rate) && *self == 0;
+                Some(if is_off { quoted(&RATE_OFF) } else { self.to_string() })
+            }
+        }
+    )+};
+}
+
+numbers!(u32, u64, usize);
+
+/// Types with a value for each name of their keys' [`Form::Choice`], in the same order.
+macro_rules! choices {
+    ($($choice:ty: $values:expr;)+) => {$(
+        impl Value for $choice {
+            fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
+                let given = raw.text()?;
+                let at = form.names().iter().position(|name| *name == given)?;
+                $values.get(at).copied()
+            }
+
+            fn show(&self, form: &Form) -> Option<String> {
+                let at = $values.iter().position(|value| value == self)?;
+                form.names().get(at).map(|name| quoted(name))
+            }
+        }
+    )+};
+}
+
+choices! {
+    Level: [Self::ERROR, Self::WARN, Self::INFO, Self::DEBUG, Self::TRACE];
+    LogFormat: [Self::Text, Self::Json];
+    // Events of Forge must not be conflated, so there is no third way.
+    SlowConsumer: [Self::Close, Self::DropOldest];
+}
+
+fn quoted(value: &dyn Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
