@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use criterion::{BenchmarkId, Criterion};
+use fanfare::config::Config;
 use fanfare::engine::definitions::Definitions;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::engine::invocations::Invocations;
 use fanfare::engine::presence::MemberKey;
-use fanfare::hub::{About, Clock, Forge, Hub, M2, Submission, encode, message_id};
+use fanfare::hub::{About, Clock, Hub, Submission, encode, message_id};
 use fanfare::message::{Channel, ChannelOptions, ConnId, Group, ReplayWish, Transport, WorkerId};
 use fanfare::metrics::Metrics;
-use fanfare::protocol::engineio::Timings;
 use fanfare::router::{Inboxes, Mail, Router};
 
 use support::{AT, CHANNEL, CpuTime, cpu_time};
@@ -95,23 +95,20 @@ fn publishing<I>(
 /// What the hot threads of a node share, with a subscriber of each group on so many workers.
 fn node(workers: usize) -> (Hub, Inboxes) {
     let (router, inboxes) = Router::new(WORKERS, 0, MAILBOX).expect("event descriptors");
+    let config = Config::defaults();
     let hub = Hub {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(Definitions::default()),
         policies: Arc::default(),
         router: Arc::new(router),
         metrics: Metrics::new(WORKERS),
-        timings: Timings {
-            ping_interval: 25_000,
-            ping_timeout: 20_000,
-            connect_timeout: 45_000,
-            upgrade_timeout: 10_000,
-        },
-        clock: Clock::new(),
+        timings: config.engine_io,
         recovery: None,
-        close_expired: false,
-        forge: Forge::default(),
-        m2: M2::default(),
+        forge: config.forge,
+        m2: config.m2.clone(),
+        config: Arc::new(config),
+        clock: Clock::new(),
+        start: 0,
         invocations: Invocations::default(),
         stamped: AtomicU64::new(0),
         about: About { driver: "none", driver_reason: String::new(), started: AT },

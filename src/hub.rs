@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
+use crate::config::{Config, EngineIo, Forge, M2, Recovery};
 use crate::engine::Mailboxes;
 use crate::engine::definitions::Definitions;
 use crate::engine::directory::{Directory, Published, Unplaced};
@@ -18,7 +19,6 @@ use crate::message::{
     PresenceMode, Publication, Record, SlowConsumer, WorkerId,
 };
 use crate::metrics::Metrics;
-use crate::protocol::engineio::Timings;
 use crate::router::{AcceptorId, Keep, Loaded, Mail, Room, Router, Slot, Ticket};
 use crate::{protocol, wire};
 
@@ -36,18 +36,20 @@ pub struct Hub {
     pub router: Arc<Router>,
     /// The counters.
     pub metrics: Metrics,
-    /// Engine.IO's timings.
-    pub timings: Timings,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its section on Engine.IO.
+    pub timings: EngineIo,
+    /// Its section on recovery, if clients may recover.
+    pub recovery: Option<Recovery>,
+    /// Its section on Forge.
+    pub forge: Forge,
+    /// Its section on M2.
+    pub m2: M2,
     /// The clocks.
     pub clock: Clock,
-    /// How clients may go on after a cut, where they may.
-    pub recovery: Option<Recovery>,
-    /// Whether clients are closed when their token expires.
-    pub close_expired: bool,
-    /// How Forge Realtime is served.
-    pub forge: Forge,
-    /// How M2 Realtime is served.
-    pub m2: M2,
+    /// A random number that tells this start of the node from all others.
+    pub start: u64,
     /// The invocations that Forge apps may publish for, as they were registered.
     pub invocations: Invocations,
     /// The latest timestamp of an event.
@@ -69,47 +71,12 @@ pub struct About {
     pub started: Millis,
 }
 
-/// How clients may go on after their connection was cut.
-#[derive(Clone, Copy, Debug)]
-pub struct Recovery {
-    /// Tells this start of the node from all others.
-    pub start: u64,
-    /// For how many milliseconds.
-    pub window: Millis,
-    /// Bytes of each worker's log.
-    pub log_bytes: usize,
-}
-
 /// Timestamps that an event is given one after the other, while other threads are faster; then it
 /// is refused. A second one is rare.
 const STAMPS_MAX: usize = 16;
 
-/// How Forge Realtime is served.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Forge {
-    /// Tells this start of the node from all others.
-    pub start: u64,
-    /// For how many seconds a topic keeps its events; 0 for not at all.
-    pub replay_seconds: u32,
-    /// For how long a subscriber whose connection was lost counts as listening, in milliseconds.
-    pub linger: Millis,
-    /// Operations a second that each installation may do; 0 for as many as it likes.
-    pub rate_limit: u32,
-    /// Whether a subscription ends with its realtime token.
-    pub enforce_token_expiry: bool,
-    /// Longest payload, in bytes.
-    pub payload_bytes: usize,
-    /// Whether who hears global channels must have the scope for it, even where the token says
-    /// nothing of scopes.
-    pub require_scopes: bool,
-    /// What becomes of a subscriber that does not keep up.
-    pub slow_consumer: SlowConsumer,
-    /// Whether registered invocations are served to callers without a credential of their own.
-    pub trusts_callers: bool,
-}
-
 impl Forge {
-    /// How topics behave.
+    /// Returns how topics behave.
     pub fn options(&self) -> ChannelOptions {
         ChannelOptions {
             ephemeral: true,
@@ -119,17 +86,6 @@ impl Forge {
             rate_limit: 0,
         }
     }
-}
-
-/// How M2 Realtime is served.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct M2 {
-    /// Whether everybody must say in which project they are.
-    pub require_project: bool,
-    /// Whether subscribers are told that a document was deleted.
-    pub notify_deletes: bool,
-    /// Resources that one connection may be subscribed to.
-    pub subscriptions: usize,
 }
 
 impl M2 {

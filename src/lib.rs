@@ -154,12 +154,12 @@
 //! |---|---|---|
 //! | [`message`], [`limits`] | the vocabulary; every bound by name | each other |
 //! | [`wire`] | bytes to frames, requests and JSON envelopes, and back | `limits` |
-//! | [`protocol`] | dialects: text to commands, replies to text | `message`, `limits`, `wire` |
+//! | [`protocol`] | dialects: text to commands, replies to text | also `wire`, `config` |
 //! | [`engine`] | state and decisions: directory, index, outbox, presence | `message`, `limits` |
 //! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
 //! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire`, `protocol` |
 //! | [`router`] | mailboxes, doorbells, and all that may be posted | `message`, `limits` |
-//! | [`hub`] | what the hot threads share, and `publish` | all above but `auth`, `api`, `config` |
+//! | [`hub`] | what the hot threads share, and `publish` | all above but `auth`, `api` |
 //! | [`acceptor`], [`worker`] | hot I/O | all above, not each other |
 //! | [`side`] | cold I/O | not `engine`, `protocol`, `api`, nor the hot two |
 //! | [`node`] | start order | everything |

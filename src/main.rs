@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use fanfare::auth::forge::MintError;
@@ -148,7 +149,7 @@ fn load(settings: Settings) -> Result<Config, ConfigError> {
 }
 
 fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
-    let config = load(settings)?;
+    let config = Arc::new(load(settings)?);
     // What start would stop at one by one, all at once.
     node::check(&config)?;
     log(&config);

@@ -47,10 +47,10 @@ const HOT_IMPORTS: &[&str] = &[
 /// Which modules (the first folder or file under `src`) each may import, besides itself.
 const IMPORTS: [(&str, &[&str]); 14] = [
     ("message", &["limits"]),
-    ("hub", &["message", "limits", "wire", "protocol", "engine", "metrics", "router"]),
+    ("hub", &["message", "limits", "wire", "protocol", "engine", "config", "metrics", "router"]),
     ("limits", &[]),
     ("wire", &["limits"]),
-    ("protocol", &["message", "limits", "wire"]),
+    ("protocol", &["message", "limits", "wire", "config"]),
     ("engine", &["message", "limits"]),
     ("auth", &["message", "limits"]),
     ("config", &["message", "limits"]),

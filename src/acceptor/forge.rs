@@ -291,7 +291,7 @@ fn find_invocation(
         Some(Err(error)) => error.to_string(),
         None => "the invocation was not registered, or has expired".to_owned(),
     };
-    let is_trusted = !matches!(caller, Caller::Unknown) || hub.forge.trusts_callers;
+    let is_trusted = !matches!(caller, Caller::Unknown) || hub.config.trusts_callers();
     if is_trusted {
         return hub.invocations.get(id, hub.clock.monotonic()).ok_or_else(|| unknown(&why));
     }

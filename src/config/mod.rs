@@ -18,6 +18,8 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use crate::message::Millis;
+
 pub use error::{ConfigError, Mistake, Place};
 pub use keys::{
     Auth, Config, EngineIo, Forge, Http, KEYS, Key, M2, Recovery, Webhooks, markdown_table,
@@ -33,6 +35,21 @@ pub enum LogFormat {
     Text,
     /// A JSON object, for what collects logs.
     Json,
+}
+
+impl Recovery {
+    /// Returns whether clients may go on after their connection was cut.
+    pub fn is_on(&self) -> bool {
+        self.window_ms > 0
+    }
+}
+
+impl Forge {
+    /// Returns for how many milliseconds a subscriber whose connection was lost counts as present.
+    /// Never longer than events are kept: the subscriber must find them when it returns.
+    pub fn linger(&self) -> Millis {
+        self.linger_ms.min(u64::from(self.replay_seconds) * 1_000)
+    }
 }
 
 /// A text that is never printed.
@@ -98,6 +115,12 @@ impl Config {
         mistakes.extend(config.exposures());
         ConfigError::of(mistakes)?;
         Ok(config)
+    }
+
+    /// Returns whether registered invocations of Forge are served to callers without a credential
+    /// of their own.
+    pub fn trusts_callers(&self) -> bool {
+        self.forge.trust_network || self.listen.ip().is_loopback()
     }
 
     /// Where the value of this key comes from.

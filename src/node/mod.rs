@@ -27,11 +27,10 @@ use crate::engine::definitions::Definitions;
 use crate::engine::directory::Directory;
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
-use crate::hub::{About, Clock, Forge, Hub, M2, Recovery};
+use crate::hub::{About, Clock, Hub};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
-use crate::protocol::engineio::Timings;
 use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
 use crate::side::store::{Reader, Store, StoreError};
 use crate::side::webhook::Settings;
@@ -127,7 +126,7 @@ enum Event {
 ///
 /// # Errors
 /// Whatever keeps it from starting, or ended it otherwise than by a signal.
-pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
+pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
     let (told, events) = mpsc::channel();
     stop::watch_signals(told.clone())?;
     raise_descriptor_limit();
@@ -152,19 +151,20 @@ pub fn run(config: &Config, started: impl FnOnce(&Started)) -> Result<(), NodeEr
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         router: Arc::new(router),
         metrics: Metrics::new(config.workers + acceptors + SIDE_THREADS),
-        timings: timings(config),
+        config: config.clone(),
+        timings: config.engine_io,
+        recovery: config.recovery.is_on().then_some(config.recovery),
+        forge: config.forge,
+        m2: config.m2.clone(),
         clock: Clock::new(),
-        recovery: recovery(config),
-        close_expired: config.auth.close_expired,
-        forge: forge(config),
-        m2: m2(config),
+        start: rand::random(),
         invocations: Invocations::default(),
         stamped: AtomicU64::new(0),
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
-    let node = Node { config: config.clone(), hub, keys, webhooks, driver, listener };
+    let node = Node { hub, keys, webhooks, driver, listener };
     node.start(store, reader, inboxes, &told)?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
@@ -199,41 +199,6 @@ fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
         Errno::AGAIN => NodeError::InUse(data_dir.to_owned()),
         error => NodeError::Lock { path, source: error.into() },
     })
-}
-
-fn recovery(config: &Config) -> Option<Recovery> {
-    let config::Recovery { window_ms: window, log_bytes } = config.recovery;
-    (window > 0).then(|| Recovery { start: rand::random(), window, log_bytes })
-}
-
-fn forge(config: &Config) -> Forge {
-    let config::Forge { replay_seconds, linger_ms, .. } = config.forge;
-    Forge {
-        start: rand::random(),
-        replay_seconds,
-        // Who is said to have been reached must be able to fetch it.
-        linger: linger_ms.min(u64::from(replay_seconds) * 1_000),
-        rate_limit: config.forge.rate_limit,
-        enforce_token_expiry: config.forge.enforce_token_expiry,
-        payload_bytes: config.forge.payload_bytes,
-        require_scopes: config.forge.require_scopes,
-        slow_consumer: config.forge.slow_consumer,
-        trusts_callers: config.forge.trust_network || config.listen.ip().is_loopback(),
-    }
-}
-
-fn m2(config: &Config) -> M2 {
-    let config::M2 { require_project, notify_deletes, subscriptions, .. } = config.m2;
-    M2 { require_project, notify_deletes, subscriptions }
-}
-
-fn timings(config: &Config) -> Timings {
-    Timings {
-        ping_interval: config.engine_io.ping_interval_ms,
-        ping_timeout: config.engine_io.ping_timeout_ms,
-        connect_timeout: config.engine_io.connect_timeout_ms,
-        upgrade_timeout: config.engine_io.upgrade_timeout_ms,
-    }
 }
 
 /// Looks at all that a start takes from the configuration, and changes nothing.
@@ -283,7 +248,6 @@ fn raise_descriptor_limit() {
 
 /// What every thread is given a part of.
 struct Node {
-    config: Config,
     hub: Arc<Hub>,
     keys: Arc<Keys>,
     webhooks: Settings,
@@ -328,7 +292,7 @@ impl Node {
         let router = self.hub.router.clone();
         spawn("reader", told, move || side::reader::run(reader, &inboxes.reader, &router))?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
-        let are_inside = self.config.acceptor_threads == 0;
+        let are_inside = self.hub.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
             let inside = if are_inside { acceptors.next() } else { None };
             self.start_worker(WorkerId(id), inbox, inside, told)?;
@@ -371,7 +335,7 @@ impl Node {
 
     /// Sets of counters that the hot threads have; those of the side come after them.
     fn hot_threads(&self) -> usize {
-        self.config.workers + self.hub.router.acceptors.len()
+        self.hub.config.workers + self.hub.router.acceptors.len()
     }
 
     /// Waits for what its threads and the operator have to say, until the node ends. `serves` is
@@ -381,7 +345,7 @@ impl Node {
         events: &mpsc::Receiver<Event>,
         serves: impl FnOnce(),
     ) -> Result<(), NodeError> {
-        let mut unready = self.config.workers + self.config.acceptor_threads;
+        let mut unready = self.hub.config.workers + self.hub.config.acceptor_threads;
         let mut serves = Some(serves);
         loop {
             // The caller holds a sender, so that receiving fails only with the process.
@@ -400,7 +364,7 @@ impl Node {
     }
 
     fn stop(&self, signal: &str, events: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
-        let (connections, window_ms) = (self.hub.router.connections(), self.config.drain_ms);
+        let (connections, window_ms) = (self.hub.router.connections(), self.hub.config.drain_ms);
         tracing::info!(signal, connections, window_ms, "draining; a second signal stops at once");
         stop::drain(&self.hub, &self.listener, window_ms, events)
     }
@@ -414,19 +378,18 @@ impl Node {
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
-        let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
-        let ready = told.clone();
+        let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("worker-{}", id.0), told, move || {
-            if config.pin_threads {
-                pin(id.index(), config.workers);
+            if hub.config.pin_threads {
+                pin(id.index(), hub.config.workers);
             }
             let ended = driver.block_on(async {
                 if let Some((answers, acceptor_id)) = inside {
-                    let acceptor = acceptor(AcceptorId(acceptor_id), &hub, &config, keys.clone());
+                    let acceptor = acceptor(AcceptorId(acceptor_id), &hub, keys.clone());
                     acceptor::run_beside(acceptor, listener, answers);
                 }
                 let counters = hub.metrics.thread(id.index());
-                let auth = authenticators(keys, &config);
+                let auth = authenticators(keys, &hub.config);
                 let worker = Worker::new(id, hub, inbox, auth, counters)?;
                 let _ = ready.send(Event::Ready);
                 worker.run().await;
@@ -445,10 +408,9 @@ impl Node {
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
-        let (config, listener) = (self.config.clone(), self.listener.try_clone()?);
-        let ready = told.clone();
+        let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("acceptor-{}", id.0), told, move || {
-            let acceptor = acceptor(id, &hub, &config, keys);
+            let acceptor = acceptor(id, &hub, keys);
             let ended = driver.block_on(async {
                 let _ = ready.send(Event::Ready);
                 acceptor::run(acceptor, listener, inbox).await;
@@ -460,10 +422,10 @@ impl Node {
     }
 }
 
-fn acceptor(id: AcceptorId, hub: &Arc<Hub>, config: &Config, keys: Arc<Keys>) -> Acceptor {
-    let counters = hub.metrics.thread(config.workers + usize::from(id.0));
-    let auth = authenticators(keys, config);
-    Acceptor::new(id, hub.clone(), config, auth, counters)
+fn acceptor(id: AcceptorId, hub: &Arc<Hub>, keys: Arc<Keys>) -> Acceptor {
+    let counters = hub.metrics.thread(hub.config.workers + usize::from(id.0));
+    let auth = authenticators(keys, &hub.config);
+    Acceptor::new(id, hub.clone(), &hub.config, auth, counters)
 }
 
 fn authenticators(keys: Arc<Keys>, config: &Config) -> Authenticators {

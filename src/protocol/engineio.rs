@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::Violation;
+pub use crate::config::EngineIo as Timings;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::{Millis, SessionId, WorkerId};
 
@@ -96,27 +97,14 @@ fn separate(payload: &mut Vec<u8>) {
     }
 }
 
-/// How long things may take, in milliseconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timings {
-    /// From a pong to the next ping.
-    pub ping_interval: Millis,
-    /// From a ping to its pong.
-    pub ping_timeout: Millis,
-    /// From the opening to a Socket.IO CONNECT.
-    pub connect_timeout: Millis,
-    /// From the opening of a probe to its `5`.
-    pub upgrade_timeout: Millis,
-}
-
 /// The opening packet. `upgrades` says whether the session may move to WebSocket.
 pub fn open(session: &SessionId, upgrades: bool, timings: &Timings) -> String {
     let upgrades = if upgrades { r#"["websocket"]"# } else { "[]" };
     format!(
         r#"0{{"sid":"{}","upgrades":{upgrades},"pingInterval":{},"pingTimeout":{},"maxPayload":{MESSAGE_BYTES_MAX}}}"#,
         encode_id(session),
-        timings.ping_interval,
-        timings.ping_timeout,
+        timings.ping_interval_ms,
+        timings.ping_timeout_ms,
     )
 }
 
@@ -168,7 +156,7 @@ pub enum Pulse {
 impl Heartbeat {
     /// Of a session that opens now.
     pub fn new(now: Millis, timings: &Timings) -> Self {
-        Self { due: now + timings.ping_interval, state: Beat::Resting }
+        Self { due: now + timings.ping_interval_ms, state: Beat::Resting }
     }
 
     /// When to look again, at the latest.
@@ -185,7 +173,7 @@ impl Heartbeat {
             return Pulse::Dead;
         }
         self.state = Beat::Asked;
-        self.due += timings.ping_timeout;
+        self.due += timings.ping_timeout_ms;
         Pulse::Ping
     }
 
@@ -200,7 +188,7 @@ impl Heartbeat {
     pub fn sign_of_life(&mut self, now: Millis, timings: &Timings) {
         if self.state == Beat::Asked {
             self.state = Beat::Extended;
-            self.due = now + timings.ping_timeout;
+            self.due = now + timings.ping_timeout_ms;
         }
     }
 }
@@ -252,10 +240,10 @@ mod tests {
     use super::*;
 
     const TIMINGS: Timings = Timings {
-        ping_interval: 300,
-        ping_timeout: 200,
-        connect_timeout: 1_000,
-        upgrade_timeout: 1_000,
+        ping_interval_ms: 300,
+        ping_timeout_ms: 200,
+        connect_timeout_ms: 1_000,
+        upgrade_timeout_ms: 1_000,
     };
 
     #[test]

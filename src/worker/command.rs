@@ -341,7 +341,7 @@ pub(super) fn leave_everything(worker: &mut Worker, slot: u32) {
     let first = std::mem::replace(&mut connection.subscriptions, index::NONE);
     connection.subscribed = 0;
     let is_waited_for = connection.forge().is_some_and(|client| !client.has_left);
-    let lingers_until = worker.hub.clock.monotonic() + worker.hub.forge.linger;
+    let lingers_until = worker.hub.clock.monotonic() + worker.hub.forge.linger();
     let mut left = Vec::new();
     worker.index.forget(first, |channel, counted| {
         let lingers_until = if is_waited_for { lingers_until } else { 0 };

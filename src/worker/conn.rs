@@ -133,7 +133,7 @@ impl Session {
             app,
             namespaces: 0,
             heartbeat: Heartbeat::new(now, timings),
-            connect_by: now + timings.connect_timeout,
+            connect_by: now + timings.connect_timeout_ms,
             socket_key: rand::random(),
             credential: None,
             aside: None,

@@ -33,7 +33,7 @@ fn is_same_identity(one: &Credential, other: &Credential) -> bool {
 
 /// When a connection's token expires, where that matters: in the worker's own time.
 pub(super) fn expires(worker: &mut Worker, slot: u32) -> Option<Millis> {
-    if !worker.hub.close_expired {
+    if !worker.hub.config.auth.close_expired {
         return None;
     }
     let expires_s = worker.connections.get_mut(slot)?.token_expires_at()?;

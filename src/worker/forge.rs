@@ -87,7 +87,7 @@ pub(super) fn expires(worker: &mut Worker, slot: u32) -> Option<Millis> {
 
 /// Tells a client that its context is proved.
 pub(super) fn welcome(worker: &mut Worker, id: ConnId, ack: Option<AckId>) {
-    let node = (worker.hub.forge.start, worker.hub.forge.replay_seconds);
+    let node = (worker.hub.start, worker.hub.forge.replay_seconds);
     let Some(client) = client(worker, id) else { return };
     let Some(context) = &client.context else { return };
     let text = forge::connected(ack, client.key, context.expires_at, node);

@@ -14,9 +14,9 @@ use super::command::{Joining, join, unsubscribe};
 use super::conn::{Connection, Connections};
 use super::frame::Frame;
 use super::{Worker, credential, liveness};
+use crate::config::M2 as Terms;
 use crate::engine::awaiting::{Answer, Awaiting, Beginning, Wants};
 use crate::engine::debts::Debts;
-use crate::hub::M2 as Terms;
 use crate::limits::{DEBTS_PAID_MAX, LOADS_OUTDATED_MAX, LOADS_PER_WORKER_MAX};
 use crate::message::{
     Channel, ConnId, Current, Found, Group, Load, Millis, Party, Publication, Refusal, ReplayWish,

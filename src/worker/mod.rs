@@ -115,7 +115,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let poller = Poller::new(inbox.mailbox().doorbell().descriptor())?;
         let now = hub.clock.monotonic();
-        let recovery = hub.recovery.map(|terms| Box::new(Recovery::new(terms)));
+        let recovery = hub.recovery.map(|terms| Box::new(Recovery::new(terms, hub.start)));
         let verdicts = Verdicts::new(&hub.policies);
         Ok(Self {
             id,

@@ -193,7 +193,7 @@ pub(super) fn locate(worker: &mut Worker, session: SessionId) -> SessionId {
 /// When the client of a session that is asked for now counts as gone, unless it asks again.
 fn until(worker: &Worker) -> Millis {
     let timings = &worker.hub.timings;
-    worker.now + 2 * (timings.ping_interval + timings.ping_timeout)
+    worker.now + 2 * (timings.ping_interval_ms + timings.ping_timeout_ms)
 }
 
 #[cfg(test)]

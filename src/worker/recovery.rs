@@ -13,8 +13,9 @@ use std::sync::Arc;
 use super::close::{self, Reason};
 use super::frame::Frame;
 use super::{Worker, command};
+use crate::config;
 use crate::engine::log::{Log, Position, Sent};
-use crate::hub::{self, message_id};
+use crate::hub::message_id;
 use crate::limits::{
     RECOVERABLE_CHANNELS_MAX, RECOVERABLE_MAX, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX,
 };
@@ -29,7 +30,9 @@ use crate::router::{Mail, Slot};
 /// What a worker knows about sessions that may come back.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    terms: hub::Recovery,
+    /// See [`Hub::start`](crate::hub::Hub::start).
+    start: u64,
+    terms: config::Recovery,
     log: Log,
     places: HashMap<RecoveryKey, Place>,
     /// Those who are away, in the order in which they are given up, with some who came back since.
@@ -83,9 +86,10 @@ struct Return {
 
 impl Recovery {
     /// With nothing to come back to yet.
-    pub(super) fn new(terms: hub::Recovery) -> Self {
-        let log = Log::new(terms.window, terms.log_bytes);
+    pub(super) fn new(terms: config::Recovery, start: u64) -> Self {
+        let log = Log::new(terms.window_ms, terms.log_bytes);
         Self {
+            start,
             terms,
             log,
             places: HashMap::new(),
@@ -185,7 +189,7 @@ fn note_change(
 pub(super) fn begin(worker: &mut Worker, id: ConnId) -> Option<String> {
     let worker_id = worker.id;
     let recovery = worker.recovery.as_mut()?;
-    let (key, start) = (rand::random(), recovery.terms.start);
+    let (key, start) = (rand::random(), recovery.start);
     let sent = Sent { connected: recovery.log.end(), replayed: None, last: None };
     let session = worker.connections.by_id(id)?.session()?;
     session.lineage = Some(Box::new(Lineage { key, sent, policies: None, comes_back: None }));
@@ -196,7 +200,7 @@ pub(super) fn begin(worker: &mut Worker, id: ConnId) -> Option<String> {
 /// The worker that a client must be brought to, if it wants to come back to a session of another.
 pub(super) fn home(worker: &Worker, resume: &Resume) -> Option<WorkerId> {
     let recovery = worker.recovery.as_ref()?;
-    let is_ours = resume.id.start == recovery.terms.start;
+    let is_ours = resume.id.start == recovery.start;
     let is_known = resume.id.worker.index() < worker.hub.router.workers.len();
     (is_ours && is_known && resume.id.worker != worker.id).then_some(resume.id.worker)
 }
@@ -229,7 +233,7 @@ fn come_back(
     const UNKNOWN: &str = "its session is not known";
     let key = resume.id.key;
     let recovery = worker.recovery.as_ref().ok_or(UNKNOWN)?;
-    if resume.id.start != recovery.terms.start || resume.id.worker != worker.id {
+    if resume.id.start != recovery.start || resume.id.worker != worker.id {
         return Err("its session is another node's, or of an earlier start");
     }
     if let Place::Here(old) = *recovery.places.get(&key).ok_or(UNKNOWN)? {
@@ -323,7 +327,7 @@ pub(super) fn recover(worker: &mut Worker, id: ConnId) {
     if recovery.log.start() > from || !fits(&missed) {
         return begin_anew(worker, id);
     }
-    let private_id = encode_id(&PrivateId { worker: worker.id, start: recovery.terms.start, key });
+    let private_id = encode_id(&PrivateId { worker: worker.id, start: recovery.start, key });
     if let Some(session) = worker.session(id) {
         session.namespaces |= 1;
         if let Some(lineage) = &mut session.lineage {
@@ -428,7 +432,7 @@ pub(super) fn keep(worker: &mut Worker, slot: u32, reason: Reason) {
     let policies = lineage.policies;
     let Some(recovery) = &mut worker.recovery else { return };
     let dropped = lineage.comes_back.map_or(recovery.log.end(), |back| back.dropped);
-    let until = worker.now + recovery.terms.window;
+    let until = worker.now + recovery.terms.window_ms;
     let sent = lineage.sent;
     let away = Away { socket_key, credential, channels, sent, dropped, policies, until };
     recovery.leaves(lineage.key, away);

@@ -197,7 +197,7 @@ pub(super) fn welcome(worker: &mut Worker, id: ConnId) {
 /// The client leaves a namespace; the transport stays, as long as the client enters another one in
 /// the time that a new session has for it.
 fn disconnect(worker: &mut Worker, id: ConnId, namespace: &str) {
-    let connect_by = worker.now + worker.hub.timings.connect_timeout;
+    let connect_by = worker.now + worker.hub.timings.connect_timeout_ms;
     let Some(session) = worker.session(id) else { return };
     let bit = namespace_bit(session, namespace).unwrap_or_default();
     if session.namespaces & bit == 0 {

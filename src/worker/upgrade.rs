@@ -40,7 +40,7 @@ pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
             if worker.connections.session(session).is_none() {
                 return refuse(worker, socket, RequestError::UnknownSession);
             }
-            Kind::Probe { session: *session, until: now + timings.upgrade_timeout }
+            Kind::Probe { session: *session, until: now + timings.upgrade_timeout_ms }
         }
         Purpose::Echo => Kind::Echo,
     };

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
+use fanfare::config::M2;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
-use fanfare::hub::M2;
 use fanfare::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES};
 use fanfare::message::{
     Channel, ConnId, Content, FrameBytes, Group, Load, MessageId, Publication, ReplayWish,
