@@ -1,8 +1,7 @@
 //! What can be wrong with a configuration, said so that the operator finds the line.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Characters of somebody's text that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -48,7 +47,7 @@ impl fmt::Display for Place {
 /// line each. The operator's fault in every case but a disk's, and not worth a second try without
 /// a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigError(Vec<Mistake>);
+pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
     /// The exit code of a program that stops for this.
@@ -62,19 +61,14 @@ impl ConfigError {
         Self::of(parts.into_iter().filter_map(Result::err).flat_map(|error| error.0).collect())
     }
 
-    /// An error, unless there are no mistakes.
-    pub(super) fn of(mistakes: Vec<Mistake>) -> Result<(), Self> {
+    /// Returns an error, unless there are no mistakes. Their texts must not hold values of secrets.
+    pub(super) fn of(mistakes: Vec<String>) -> Result<(), Self> {
         if mistakes.is_empty() { Ok(()) } else { Err(Self(mistakes)) }
-    }
-
-    /// What is wrong, never nothing.
-    pub fn mistakes(&self) -> &[Mistake] {
-        &self.0
     }
 }
 
-impl From<Mistake> for ConfigError {
-    fn from(mistake: Mistake) -> Self {
+impl From<String> for ConfigError {
+    fn from(mistake: String) -> Self {
         Self(vec![mistake])
     }
 }
@@ -83,118 +77,13 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, mistake) in self.0.iter().enumerate() {
             let end_of_last = if at == 0 { "" } else { "\n" };
-            write!(f, "{end_of_last}{}", one_line(&mistake.to_string()))?;
+            write!(f, "{end_of_last}{}", one_line(mistake))?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for ConfigError {}
-
-/// One thing that is wrong. Values of secrets are never part of the text.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Mistake {
-    /// A file that cannot be used at all.
-    #[error("{}: {reason}", path.display())]
-    File {
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The configuration file cannot be read.
-    #[error("argument --config: {}: {reason}", path.display())]
-    ConfigFile {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// Text that is not TOML.
-    #[error("{place}: not valid TOML: {reason}")]
-    Syntax {
-        /// Where.
-        place: Place,
-        /// What was expected.
-        reason: String,
-    },
-    /// A key that does not exist.
-    #[error("{place}: unknown key `{}`{}", start_of(name), suggest(*nearest))]
-    UnknownKey {
-        /// Where.
-        place: Place,
-        /// The key with its sections.
-        name: String,
-        /// A key that may be meant.
-        nearest: Option<&'static str>,
-    },
-    /// A value where a section is expected.
-    #[error("{place}: `{name}` is a section: write `[{name}]` and its keys below it")]
-    NotASection {
-        /// Where.
-        place: Place,
-        /// The section.
-        name: String,
-    },
-    /// A `FANFARE_` variable that does not exist.
-    #[error("unknown environment variable `{}`{}", start_of(name), suggest(*nearest))]
-    UnknownVariable {
-        /// Its name.
-        name: String,
-        /// A variable that may be meant.
-        nearest: Option<&'static str>,
-    },
-    /// A value of the wrong type, form or size.
-    #[error("{place}: `{name}` {reason}")]
-    Value {
-        /// Where.
-        place: Place,
-        /// The key.
-        name: &'static str,
-        /// What it must be and is not.
-        reason: String,
-    },
-    /// The conformance entrances have no authentication.
-    #[error(
-        "argument --conformance: serves without authentication and is refused on {listen}: listen \
-         on a loopback address such as 127.0.0.1:7130"
-    )]
-    Conformance {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// M2 without authentication is for development on one machine.
-    #[error(
-        "{place}: `m2.require_auth` = false serves M2 without authentication and is refused on \
-         {listen}: set `listen` to a loopback address such as 127.0.0.1:7130, or \
-         `m2.require_auth` to true"
-    )]
-    OpenM2 {
-        /// Where `m2.require_auth` was given.
-        place: Place,
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// A file or directory that a key names.
-    #[error("{place}: `{name}`: {}: {reason}", path.display())]
-    Named {
-        /// Where.
-        place: Place,
-        /// The key.
-        name: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl Mistake {
-    /// A file or directory that cannot be used.
-    pub(super) fn file(path: &Path, reason: impl fmt::Display) -> Self {
-        Self::File { path: path.to_owned(), reason: reason.to_string() }
-    }
-}
 
 /// What somebody wrote, cut short if it is long.
 pub(super) fn start_of(text: &str) -> String {
@@ -216,8 +105,4 @@ pub(super) fn one_line(text: &str) -> String {
         }
     }
     line
-}
-
-fn suggest(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }

@@ -20,7 +20,7 @@ mod tests;
 
 use crate::message::Millis;
 
-pub use error::{ConfigError, Mistake, Place};
+pub use error::{ConfigError, Place};
 pub use keys::{
     Auth, Config, EngineIo, Forge, Http, KEYS, Key, M2, Recovery, Webhooks, markdown_table,
 };
@@ -129,17 +129,17 @@ impl Config {
     }
 
     /// Sets a value and remembers its place; a value that cannot be leaves the one before it.
-    fn give(&mut self, key: &'static Key, raw: Raw<'_>, place: Place) -> Result<(), Mistake> {
+    fn give(&mut self, key: &'static Key, raw: Raw<'_>, place: Place) -> Result<(), String> {
         match key.set(self, raw) {
             Ok(()) => {
                 self.places.insert(key.name, place);
                 Ok(())
             }
-            Err(reason) => Err(Mistake::Value { place, name: key.name, reason }),
+            Err(reason) => Err(format!("{place}: `{}` {reason}", key.name)),
         }
     }
 
-    fn apply_arguments(&mut self, arguments: &Arguments) -> Vec<Mistake> {
+    fn apply_arguments(&mut self, arguments: &Arguments) -> Vec<String> {
         let Arguments { config: _, listen, data_dir, workers, conformance } = arguments;
         let given = [
             ("listen", "--listen", listen),
@@ -158,17 +158,25 @@ impl Config {
     }
 
     /// What must be served on a loopback address only, and is not.
-    fn exposures(&self) -> Vec<Mistake> {
+    fn exposures(&self) -> Vec<String> {
         let listen = self.listen;
         let mut mistakes = Vec::new();
         if listen.ip().to_canonical().is_loopback() {
             return mistakes;
         }
         if self.conformance {
-            mistakes.push(Mistake::Conformance { listen });
+            mistakes.push(format!(
+                "argument --conformance: serves without authentication and is refused on \
+                 {listen}: listen on a loopback address such as 127.0.0.1:7130"
+            ));
         }
         if !self.m2.require_auth {
-            mistakes.push(Mistake::OpenM2 { place: self.place("m2.require_auth"), listen });
+            let place = self.place("m2.require_auth");
+            mistakes.push(format!(
+                "{place}: `m2.require_auth` = false serves M2 without authentication and is \
+                 refused on {listen}: set `listen` to a loopback address such as 127.0.0.1:7130, \
+                 or `m2.require_auth` to true"
+            ));
         }
         mistakes
     }

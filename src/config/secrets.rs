@@ -2,6 +2,7 @@
 //!
 //! Start-up code: it reads and writes files, and nothing else here does.
 
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -10,16 +11,24 @@ use std::path::{Path, PathBuf};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use rustix::fs::{Access, FlockOperation, access, flock};
-use toml::de::DeValue;
 
+use super::error::start_of;
 use super::sources::{Document, open, read_open, read_text};
-use super::value::Form;
-use super::{Config, ConfigError, Mistake, Secret};
+use super::value::Raw;
+use super::{Config, ConfigError, Key, Secret};
 
 /// The file in the data directory.
 const FILE_NAME: &str = "keys.toml";
 /// Random bytes of each secret; it is written as twice as many hexadecimal digits.
 const SECRET_BYTES: usize = 32;
+
+/// Its keys, and those of the configuration that say the same.
+const KEPT: [(&str, &str); 4] = [
+    ("api_key", "auth.api_key"),
+    ("anon_key", "auth.anon_key"),
+    ("jwt_secret", "auth.jwt_secret"),
+    ("webhook_secret", "webhooks.secret"),
+];
 
 /// The secrets in effect.
 #[derive(Clone, Debug)]
@@ -56,11 +65,11 @@ pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> 
     })?;
     let path = path(data_dir);
     if are_all_configured(config) {
-        return Kept::default().complete(config, path, |_| unreachable!("it is configured"));
+        return complete(config, config, path, |_| unreachable!("it is configured"));
     }
     let created = create_if_missing(data_dir, &path)
-        .map_err(|error| Mistake::file(&path, format!("cannot be created: {error}")))?;
-    let secrets = Kept::read(&path)?.complete(config, path, add_webhook_secret)?;
+        .map_err(|error| broken(&path, format!("cannot be created: {error}")))?;
+    let secrets = complete(&read_kept(&path)?, config, path, add_webhook_secret)?;
     Ok(Secrets { created, ..secrets })
 }
 
@@ -77,7 +86,7 @@ pub fn inspect(config: &Config) -> Result<(), ConfigError> {
     if !is_there || are_all_configured(config) || fs::symlink_metadata(&path).is_err() {
         return Ok(());
     }
-    Kept::read(&path)?.complete(config, path, inspect_addition).map(drop)
+    complete(&read_kept(&path)?, config, path, inspect_addition).map(drop)
 }
 
 /// The secret of HS256 tokens, without making one.
@@ -91,10 +100,10 @@ pub fn jwt_secret(config: &Config) -> Result<Secret, ConfigError> {
     let path = path(&config.data_dir);
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         let reason = "no keys are there yet; start the node first, or set FANFARE_JWT_SECRET";
-        return Err(Mistake::file(&path, reason).into());
+        return Err(broken(&path, reason).into());
     }
     // A token needs no webhooks.
-    Ok(Kept::read(&path)?.complete(config, path, |_| Ok("".into()))?.jwt_secret)
+    Ok(complete(&read_kept(&path)?, config, path, |_| Ok("".into()))?.jwt_secret)
 }
 
 /// A file of public keys that the configuration names.
@@ -152,7 +161,7 @@ fn are_all_configured(config: &Config) -> bool {
 
 /// The error of a file or directory that a key names.
 fn named(config: &Config, name: &'static str, path: &Path, reason: String) -> ConfigError {
-    Mistake::Named { place: config.place(name), name, path: path.to_owned(), reason }.into()
+    format!("{}: `{name}`: {}: {reason}", config.place(name), path.display()).into()
 }
 
 /// Whether the data directory exists, or why it cannot be used or made: then it is up to the
@@ -213,7 +222,8 @@ fn add_webhook_secret(path: &Path) -> Result<Secret, String> {
     let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(not_added)?;
     flock(&file, FlockOperation::LockExclusive).map_err(not_added)?;
     let text = read_private(path)?;
-    if let Ok(Kept { webhook_secret: Some(secret), .. }) = Kept::parse(path, &text) {
+    let kept = parse_kept(path, &text).ok();
+    if let Some(secret) = kept.and_then(|kept| kept.webhooks.secret) {
         return Ok(secret);
     }
     let secret = format!("whsec_{}", random_hex().map_err(not_added)?);
@@ -246,85 +256,65 @@ fn random_hex() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What the file says.
-#[derive(Default)]
-struct Kept {
-    api_key: Option<Secret>,
-    anon_key: Option<Secret>,
-    jwt_secret: Option<Secret>,
-    webhook_secret: Option<Secret>,
+/// Returns what the file says, in its places in an otherwise empty configuration.
+fn read_kept(path: &Path) -> Result<Config, ConfigError> {
+    let text = read_private(path).map_err(|reason| broken(path, reason))?;
+    parse_kept(path, &text)
 }
 
-impl Kept {
-    fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_private(path).map_err(|reason| Mistake::file(path, reason))?;
-        Self::parse(path, &text)
-    }
-
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let document = Document::parse(path, text)?;
-        let mut kept = Self::default();
-        let values = document.top().into_iter();
-        let set = |(name, line, value): (&str, usize, &DeValue<'_>)| {
-            let place = document.place(line);
-            let Some((name, form, slot)) = kept.slot(name) else {
-                return Some(Mistake::UnknownKey { place, name: name.to_owned(), nearest: None });
-            };
-            let Some(secret) = value.as_str().filter(|text| form.fits(text)) else {
-                let reason = format!("must be {}", form.expected());
-                return Some(Mistake::Value { place, name, reason });
-            };
-            *slot = Some(secret.into());
-            None
+fn parse_kept(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let document = Document::parse(path, text)?;
+    let mut kept = Config::defaults();
+    let mut mistakes = Vec::new();
+    for (name, line, value) in document.top() {
+        let place = document.place(line);
+        let key = KEPT.iter().find(|(kept, _)| *kept == name);
+        let Some(key) = key.and_then(|(_, key)| Key::named(key)) else {
+            mistakes.push(format!("{place}: unknown key `{}`", start_of(name)));
+            continue;
         };
-        let mistakes = values.filter_map(set).collect();
-        ConfigError::of(mistakes)?;
-        Ok(kept)
-    }
-
-    fn slot(&mut self, name: &str) -> Option<(&'static str, Form, &mut Option<Secret>)> {
-        match name {
-            "api_key" => Some(("api_key", Form::Key("ik_"), &mut self.api_key)),
-            "anon_key" => Some(("anon_key", Form::Key("anon_"), &mut self.anon_key)),
-            "jwt_secret" => Some(("jwt_secret", Form::JwtSecret, &mut self.jwt_secret)),
-            "webhook_secret" => {
-                Some(("webhook_secret", Form::Key("whsec_"), &mut self.webhook_secret))
-            }
-            _ => None,
+        if let Err(reason) = key.set(&mut kept, Raw::Toml(value)) {
+            mistakes.push(format!("{place}: `{name}` {reason}"));
         }
     }
+    ConfigError::of(mistakes)?;
+    Ok(kept)
+}
 
-    /// What is configured, and the rest from this file at `path`. `add` makes the secret of
-    /// webhooks, which files of earlier releases lack, once nothing else is wrong.
-    fn complete(
-        self,
-        config: &Config,
-        path: PathBuf,
-        add: impl FnOnce(&Path) -> Result<Secret, String>,
-    ) -> Result<Secrets, ConfigError> {
-        let auth = &config.auth;
-        let mut missing = Vec::new();
-        let mut or_kept = |configured: &Option<Secret>, kept: Option<Secret>, name| {
-            let secret = configured.clone().or(kept);
-            secret.unwrap_or_else(|| {
-                let reason = format!(
-                    "`{name}` is missing; add it, or move the file away for the next start to \
-                     make new keys"
-                );
-                missing.push(Mistake::file(&path, reason));
-                "".into()
-            })
-        };
-        let api_key = or_kept(&auth.api_key, self.api_key, "api_key");
-        let anon_key = or_kept(&auth.anon_key, self.anon_key, "anon_key");
-        let jwt_secret = or_kept(&auth.jwt_secret, self.jwt_secret, "jwt_secret");
-        ConfigError::of(missing)?;
-        let webhook_secret = match config.webhooks.secret.clone().or(self.webhook_secret) {
-            Some(secret) => secret,
-            None => add(&path).map_err(|reason| Mistake::file(&path, reason))?,
-        };
-        Ok(Secrets { api_key, anon_key, jwt_secret, webhook_secret, created: false, path })
-    }
+/// Returns what is configured, and the rest from the file at `path`. `add` makes the secret of
+/// webhooks, which files of earlier releases lack, once nothing else is wrong.
+fn complete(
+    kept: &Config,
+    config: &Config,
+    path: PathBuf,
+    add: impl FnOnce(&Path) -> Result<Secret, String>,
+) -> Result<Secrets, ConfigError> {
+    let mut missing = Vec::new();
+    let mut either = |configured: &Option<Secret>, kept: &Option<Secret>, name| {
+        let secret = configured.as_ref().or(kept.as_ref());
+        secret.cloned().unwrap_or_else(|| {
+            let reason = format!(
+                "`{name}` is missing; add it, or move the file away for the next start to make \
+                 new keys"
+            );
+            missing.push(broken(&path, reason));
+            "".into()
+        })
+    };
+    let api_key = either(&config.auth.api_key, &kept.auth.api_key, "api_key");
+    let anon_key = either(&config.auth.anon_key, &kept.auth.anon_key, "anon_key");
+    let jwt_secret = either(&config.auth.jwt_secret, &kept.auth.jwt_secret, "jwt_secret");
+    ConfigError::of(missing)?;
+    let webhook_secret = match config.webhooks.secret.as_ref().or(kept.webhooks.secret.as_ref()) {
+        Some(secret) => secret.clone(),
+        None => add(&path).map_err(|reason| broken(&path, reason))?,
+    };
+    Ok(Secrets { api_key, anon_key, jwt_secret, webhook_secret, created: false, path })
+}
+
+/// Says what is wrong with a file.
+fn broken(path: &Path, reason: impl Display) -> String {
+    format!("{}: {reason}", path.display())
 }
 
 /// Reads a file that nobody but its owner may read. The open file is asked, not its name.
@@ -349,6 +339,7 @@ mod tests {
 
     use super::*;
     use crate::config::Arguments;
+    use crate::config::value::Form;
 
     fn configured(env: &[(&str, String)]) -> Config {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));

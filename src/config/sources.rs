@@ -10,8 +10,9 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::error::start_of;
 use super::value::Raw;
-use super::{Config, KEYS, Key, Mistake, Place};
+use super::{Config, KEYS, Key, Place};
 
 /// What every variable of ours begins with.
 const ENV_PREFIX: &str = "FANFARE_";
@@ -19,10 +20,10 @@ const ENV_PREFIX: &str = "FANFARE_";
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Sets what a configuration file says, from top to bottom, and returns what is wrong in it.
-pub(super) fn apply_file(config: &mut Config, path: &Path) -> Vec<Mistake> {
+pub(super) fn apply_file(config: &mut Config, path: &Path) -> Vec<String> {
     let text = match read_text(path) {
         Ok(text) => text,
-        Err(reason) => return vec![Mistake::ConfigFile { path: path.to_owned(), reason }],
+        Err(reason) => return vec![format!("argument --config: {}: {reason}", path.display())],
     };
     let document = match Document::parse(path, &text) {
         Ok(document) => document,
@@ -32,18 +33,18 @@ pub(super) fn apply_file(config: &mut Config, path: &Path) -> Vec<Mistake> {
     values
         .filter_map(|(name, line, value)| match Key::named(&name) {
             Some(key) => config.give(key, Raw::Toml(value), document.place(line)).err(),
-            None => Some(unknown(document.place(line), name)),
+            None => Some(unknown(&document.place(line), &name)),
         })
         .collect()
 }
 
-fn unknown(place: Place, name: String) -> Mistake {
-    if is_section(&name) {
-        return Mistake::NotASection { place, name };
+fn unknown(place: &Place, name: &str) -> String {
+    if is_section(name) {
+        return format!("{place}: `{name}` is a section: write `[{name}]` and its keys below it");
     }
     let sections = KEYS.iter().filter_map(|key| Some(key.name.split_once('.')?.0));
-    let nearest = nearest(&name, KEYS.iter().map(|key| key.name).chain(sections));
-    Mistake::UnknownKey { place, name, nearest }
+    let nearest = nearest(name, KEYS.iter().map(|key| key.name).chain(sections));
+    format!("{place}: unknown key `{}`{nearest}", start_of(name))
 }
 
 /// Reads a file that an operator names, bounded and text, or says why that cannot be.
@@ -84,13 +85,11 @@ pub(super) struct Document<'a> {
 impl<'a> Document<'a> {
     /// The parser's own report would quote the line, and with it perhaps a secret: only its
     /// message is taken.
-    pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, Mistake> {
-        let table = DeTable::parse(text).map_err(|error| Mistake::Syntax {
-            place: Place::File {
-                path: path.to_owned(),
-                line: line_at(text.as_bytes(), error.span().map_or(0, |span| span.start)),
-            },
-            reason: error.message().replace('\n', "; "),
+    pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, String> {
+        let table = DeTable::parse(text).map_err(|error| {
+            let line = line_at(text.as_bytes(), error.span().map_or(0, |span| span.start));
+            let reason = error.message().replace('\n', "; ");
+            format!("{}:{line}: not valid TOML: {reason}", path.display())
         })?;
         Ok(Self { path, text, table: table.into_inner() })
     }
@@ -149,11 +148,11 @@ impl Environment {
     }
 
     /// Sets what they say, by name, and returns what is wrong with them.
-    pub(super) fn apply(&self, config: &mut Config) -> Vec<Mistake> {
+    pub(super) fn apply(&self, config: &mut Config) -> Vec<String> {
         let apply = |(name, value): (&String, &OsString)| {
             let Some(key) = KEYS.iter().find(|key| key.env == name) else {
                 let nearest = nearest(name, KEYS.iter().map(|key| key.env));
-                return Some(Mistake::UnknownVariable { name: name.clone(), nearest });
+                return Some(format!("unknown environment variable `{}`{nearest}", start_of(name)));
             };
             let place = Place::Environment { variable: key.env };
             config.give(key, Raw::Plain(value), place).err()
@@ -180,19 +179,21 @@ fn line_at(text: &[u8], at: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// The known name that is most like a wrong one, unless it has next to nothing in common with it.
-fn nearest(wrong: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+/// Asks for the known name that is most like a wrong one, unless it has next to nothing in common
+/// with it.
+fn nearest(wrong: &str, known: impl Iterator<Item = &'static str>) -> String {
     // A name at home in another section is more likely meant than one that is spelled like this,
     // and a variable without the section before one with another section.
-    let (distance, name) = known
+    let nearest = known
         .map(|name| match wrong {
             _ if name.rsplit('.').next() == wrong.rsplit('.').next() => (1, name),
             _ if is_with_a_section(wrong, name) => (2, name),
             _ => (distance(wrong, name), name),
         })
         .filter(|(distance, name)| *distance < name.len())
-        .min_by_key(|(distance, _)| *distance)?;
-    (distance <= 2.max(wrong.len() / 4)).then_some(name)
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= 2.max(wrong.len() / 4));
+    nearest.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 /// Whether a variable is another one with words before its own.
