@@ -5,9 +5,9 @@ use super::handover::upgrade;
 use super::http::{End, Http};
 use super::{Acceptor, Outcome, rest};
 use crate::api::ApiError;
+use crate::mailbox::{AnswerBody, Mail, Poll, PollRefusal, PollRequest, Purpose};
 use crate::message::{App, SessionId, WorkerId};
 use crate::protocol::engineio::{RequestError, decode_id};
-use crate::router::{AnswerBody, Mail, Poll, PollRefusal, PollRequest, Purpose, Slot};
 use crate::wire::http::{Method, Request, Response};
 
 /// The payload that ends a session.
@@ -28,7 +28,7 @@ pub(super) async fn answer(
         Ok(Wanted::Upgrade(purpose)) => Ok(upgrade(request, purpose, None)),
         Ok(Wanted::Open) => {
             http.body(request).await?;
-            let worker = acceptor.hub.router.assign();
+            let worker = acceptor.hub.mailboxes.assign();
             forward(acceptor, http, worker, PollRequest::Open(app)).await
         }
         Ok(Wanted::Get(session)) => {
@@ -95,7 +95,7 @@ fn wanted(acceptor: &Acceptor, request: &Request, app: App) -> Result<Wanted, Re
 }
 
 fn is_here(acceptor: &Acceptor, worker: WorkerId) -> bool {
-    worker.index() < acceptor.hub.router.workers.len()
+    worker.index() < acceptor.hub.mailboxes.workers.len()
 }
 
 /// Upgrade requests are refused in plain text, others in JSON.
@@ -124,14 +124,14 @@ async fn forward(
     };
     let ticket = pending.ticket();
     let poll = Poll { from: acceptor.id, ticket, request };
-    if !acceptor.hub.router.control(worker, Mail::Poll(Box::new(poll))) {
-        acceptor.mailbox.release(Slot::Control);
+    if !acceptor.hub.mailboxes.control(worker, Mail::Poll(Box::new(poll))) {
         if session.is_none() {
-            acceptor.hub.router.unassign(worker);
+            acceptor.hub.mailboxes.unassign(worker);
         }
         acceptor.counters.refused_overloaded.add(1);
         return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
     }
+    pending.promise();
     let answer = loop {
         // The read itself stays outside: a read that is given up loses what it had read.
         let answered = monoio::select! {
@@ -159,7 +159,7 @@ async fn forward(
 /// The client went away with a request of this session, or with packets on their way to it.
 pub(super) fn tell_gone(acceptor: &Acceptor, session: SessionId) {
     // Where there is no room for it the session ends with its heartbeat instead.
-    acceptor.hub.router.control(session.worker, Mail::PollGone(session));
+    acceptor.hub.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
 fn response(answer: AnswerBody) -> Response {

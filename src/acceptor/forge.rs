@@ -15,9 +15,9 @@ use crate::auth::forge::{
 };
 use crate::hub::Refused;
 use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::mailbox::Purpose;
 use crate::message::{Context, Millis};
 use crate::protocol::forge::SUBPROTOCOL;
-use crate::router::Purpose;
 use crate::wire::http::Request;
 
 /// Answers a request to one of Forge's paths.

@@ -9,8 +9,8 @@ use super::Acceptor;
 use super::tickets::Pending;
 use crate::api::Reply;
 use crate::limits::HEALTH_PATIENCE_MS;
+use crate::mailbox::{AcceptorId, AnswerBody, Mail, Ticket, Wish};
 use crate::message::{Millis, WorkerId};
-use crate::router::{AcceptorId, AnswerBody, Mail, Slot, Ticket, Wish};
 
 /// Between two looks at whether another's questions are answered.
 const LOOK: Duration = Duration::from_millis(10);
@@ -58,15 +58,15 @@ pub(super) async fn problems(acceptor: &Acceptor) -> Vec<String> {
 }
 
 async fn ask_everybody(acceptor: &Acceptor) -> Vec<String> {
-    let router = &acceptor.hub.router;
-    let mut asked = Vec::with_capacity(router.workers.len() + 1);
-    for worker in (0u8..).map(WorkerId).take(router.workers.len()) {
+    let mailboxes = &acceptor.hub.mailboxes;
+    let mut asked = Vec::with_capacity(mailboxes.workers.len() + 1);
+    for worker in (0u8..).map(WorkerId).take(mailboxes.workers.len()) {
         asked.push(ask(acceptor, format!("worker {}", worker.0), |from, ticket| {
-            router.control(worker, Mail::Probe(from, ticket))
+            mailboxes.control(worker, Mail::Probe(from, ticket))
         }));
     }
     asked.push(ask(acceptor, "the store".to_owned(), |from, ticket| {
-        router.wish(Wish::Probe(from, ticket))
+        mailboxes.wish(Wish::Probe(from, ticket))
     }));
     let deadline = Instant::now() + Duration::from_millis(HEALTH_PATIENCE_MS);
     let mut problems = Vec::new();
@@ -81,13 +81,13 @@ fn ask(
     who: String,
     put: impl FnOnce(AcceptorId, Ticket) -> bool,
 ) -> Asked<'_> {
-    let Some(pending) = acceptor.ticket() else {
+    let Some(mut pending) = acceptor.ticket() else {
         return Asked::Full(format!("{who} cannot be asked: too many requests wait"));
     };
     if put(acceptor.id, pending.ticket()) {
+        pending.promise();
         return Asked::Waiting(who, pending);
     }
-    acceptor.mailbox.release(Slot::Control);
     Asked::Full(format!("{who} has more to do than its queue holds"))
 }
 

@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::Acceptor;
 use crate::api::history::parse_retention;
 use crate::api::{ApiError, Reply};
+use crate::mailbox::{AcceptorId, AnswerBody, HistoryAnswer, HistoryRefusal, Query, Ticket, Wish};
 use crate::message::{MessageQuery, Millis, StatsQuery};
-use crate::router::{AcceptorId, AnswerBody, HistoryAnswer, HistoryRefusal, Query, Ticket, Wish};
 
 /// `GET /api/realtime/messages`
 pub(super) async fn messages(acceptor: &Acceptor, query: Option<&str>) -> Result<Reply, ApiError> {
@@ -63,7 +63,7 @@ async fn ask(
     acceptor: &Acceptor,
     query: impl FnOnce(AcceptorId, Ticket) -> Query,
 ) -> Result<HistoryAnswer, ApiError> {
-    let put = |from, ticket| acceptor.hub.router.query(query(from, ticket));
+    let put = |from, ticket| acceptor.hub.mailboxes.query(query(from, ticket));
     answered(acceptor, acceptor.ask(put, &acceptor.counters.refused_reader_queue).await?)
 }
 

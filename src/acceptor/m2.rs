@@ -10,10 +10,10 @@ use crate::api::m2::{self as api, Named, Route};
 use crate::api::messages::durability;
 use crate::api::{ApiError, Reply};
 use crate::auth::m2::{M2Error, Reader};
+use crate::mailbox::{AnswerBody, DocumentOutcome, Purpose, Query, Write};
 use crate::message::{DocumentKey, DocumentWrite, Durability, Party, Scope};
 use crate::protocol::m2::handshake::{self, Said};
 use crate::protocol::m2::{document, title};
-use crate::router::{AnswerBody, DocumentOutcome, Purpose, Query, Write};
 use crate::wire::http::Request;
 
 /// Answers a request to one of M2's paths.
@@ -103,7 +103,7 @@ async fn call(
         }
         Route::Look(resource) => {
             let key = look(acceptor, request, &resource)?;
-            let put = |from, ticket| hub.router.query(Query::Document(from, ticket, key));
+            let put = |from, ticket| hub.mailboxes.query(Query::Document(from, ticket, key));
             let answer = acceptor.ask(put, &acceptor.counters.refused_reader_queue).await?;
             reply(acceptor, &resource, answer)
         }
@@ -155,7 +155,7 @@ async fn write(
     let level = durability(query)?.unwrap_or(Durability::Stored);
     let put = |from, ticket| {
         let from = (from, ticket);
-        acceptor.hub.router.documents.offer(Write { what, level, from })
+        acceptor.hub.mailboxes.documents.offer(Write { what, level, from })
     };
     let answer = acceptor.ask(put, &acceptor.counters.refused_store_queue).await?;
     reply(acceptor, resource, answer)

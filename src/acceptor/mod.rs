@@ -26,11 +26,11 @@ use crate::auth::Authenticators;
 use crate::config;
 use crate::hub::Hub;
 use crate::limits::HTTP_CONNECTIONS_MAX;
-use crate::message::{App, SessionId};
-use crate::metrics::{Counter, Counters};
-use crate::router::{
+use crate::mailbox::{
     Accepted, AcceptorId, Answer, AnswerBody, Inbox, Mailbox, Purpose, Slot, Ticket, Wish,
 };
+use crate::message::{App, SessionId};
+use crate::metrics::{Counter, Counters};
 use crate::wire::http::{HttpError, Method, Request, Response};
 use crate::wire::json::Scratch;
 use handover::hand_over;
@@ -79,7 +79,7 @@ impl Acceptor {
     ) -> Self {
         Self {
             id,
-            mailbox: hub.router.acceptors[usize::from(id.0)].clone(),
+            mailbox: hub.mailboxes.acceptors[usize::from(id.0)].clone(),
             hub,
             auth: RefCell::new(auth),
             json: RefCell::default(),
@@ -94,7 +94,7 @@ impl Acceptor {
 
     /// A ticket whose answer has a place in the mailbox.
     fn ticket(&self) -> Option<Pending<'_>> {
-        self.mailbox.reserve(Slot::Control).then(|| self.tickets.issue())
+        self.mailbox.reserve(Slot::Control).map(|place| self.tickets.issue(place))
     }
 
     /// Puts a question to another thread, and waits for the answer.
@@ -107,15 +107,15 @@ impl Acceptor {
         put: impl FnOnce(AcceptorId, Ticket) -> bool,
         refused: &Counter,
     ) -> Result<AnswerBody, ApiError> {
-        let Some(pending) = self.ticket() else {
+        let Some(mut pending) = self.ticket() else {
             self.counters.refused_overloaded.add(1);
             return Err(ApiError::overloaded());
         };
         if !put(self.id, pending.ticket()) {
-            self.mailbox.release(Slot::Control);
             refused.add(1);
             return Err(ApiError::overloaded());
         }
+        pending.promise();
         Ok(pending.await)
     }
 
@@ -127,7 +127,7 @@ impl Acceptor {
         &self,
         wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
     ) -> Result<AnswerBody, ApiError> {
-        let put = |from, ticket| self.hub.router.wish(wish(from, ticket));
+        let put = |from, ticket| self.hub.mailboxes.wish(wish(from, ticket));
         self.ask(put, &self.counters.refused_store_queue).await
     }
 

@@ -1,6 +1,7 @@
 //! The REST face over HTTP: credentials, then the body, then the call (contract section 2).
 
 use super::http::{End, Http};
+use super::tickets::Pending;
 use super::{Acceptor, health, history};
 use crate::api::channels::NewChannel;
 use crate::api::history::check_clear;
@@ -8,10 +9,10 @@ use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
 use crate::hub::{Refused, Submission, ToKeep};
+use crate::mailbox::{AnswerBody, PermissionsOutcome, StoreChange, StoreOutcome, Wish};
 use crate::message::{
     Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Sender,
 };
-use crate::router::{AnswerBody, PermissionsOutcome, Slot, StoreChange, StoreOutcome, Wish};
 use crate::wire::http::{Request, Response};
 
 /// Answers a request to the REST interface, or to nothing at all.
@@ -134,7 +135,7 @@ async fn publish(
     let definition = hub.definitions.load().find(&wanted.channel).cloned();
     let definition = definition.ok_or_else(ApiError::channel_not_found)?;
     let level = level_on(&definition, level)?;
-    let pending = match level {
+    let mut pending = match level {
         Durability::Memory => None,
         _ => Some(acceptor.ticket().ok_or_else(|| {
             acceptor.counters.refused_overloaded.add(1);
@@ -156,15 +157,13 @@ async fn publish(
         history: (!definition.options.ephemeral).then_some(to_keep),
     });
     let (publication, published) = published.map_err(|refused| {
-        if pending.is_some() {
-            acceptor.mailbox.release(Slot::Control);
-        }
         match refused {
             Refused::Overloaded | Refused::Late => acceptor.counters.refused_overloaded.add(1),
             Refused::HistoryFull => acceptor.counters.refused_history_queue.add(1),
         }
         ApiError::overloaded()
     })?;
+    pending.iter_mut().for_each(Pending::promise);
     acceptor.counters.publications_http.add(1);
     let reached = match pending {
         None => Durability::Memory,

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use crate::router::{Answer, AnswerBody, Ticket};
+use crate::mailbox::{Answer, AnswerBody, Mailbox, Reservation, Ticket};
 
 /// The requests of one acceptor that wait. Whoever is asked answers each ticket once; an answer
 /// that nobody waits for any more is dropped.
@@ -32,11 +32,13 @@ struct Place {
 pub(super) struct Pending<'t> {
     tickets: &'t Tickets,
     ticket: Ticket,
+    /// The place of the answer, until the question is put.
+    place: Option<Reservation<'t, Mailbox<Answer>>>,
 }
 
 impl Tickets {
-    /// A new request.
-    pub(super) fn issue(&self) -> Pending<'_> {
+    /// Creates a request, whose answer has this place in the acceptor's mailbox.
+    pub(super) fn issue<'t>(&'t self, place: Reservation<'t, Mailbox<Answer>>) -> Pending<'t> {
         let mut places = self.places.borrow_mut();
         let slot = match places.free.pop() {
             Some(slot) => slot,
@@ -47,7 +49,7 @@ impl Tickets {
             }
         };
         let generation = places.all[slot as usize].generation;
-        Pending { tickets: self, ticket: Ticket { slot, generation } }
+        Pending { tickets: self, ticket: Ticket { slot, generation }, place: Some(place) }
     }
 
     /// Hands an answer to whoever waits for it.
@@ -68,6 +70,13 @@ impl Pending<'_> {
     /// Its name towards other threads.
     pub(super) fn ticket(&self) -> Ticket {
         self.ticket
+    }
+
+    /// Leaves the place of the answer to the thread that the question was put to.
+    pub(super) fn promise(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.promise();
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::store::{Store, StoreError};
 use super::{News, policy};
+use crate::mailbox::{PermissionsOutcome, StoreChange, StoreOutcome};
 use crate::message::{ChannelDefinition, Millis, Permissions};
-use crate::router::{PermissionsOutcome, StoreChange, StoreOutcome};
 
 /// Changes a channel definition.
 pub(super) fn change(

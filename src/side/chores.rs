@@ -8,8 +8,8 @@ use super::now;
 use super::reader::answered;
 use super::store::{Store, StoreError};
 use crate::limits::{REMOVED_ROWS_MAX, RETENTION_EVERY_MS};
+use crate::mailbox::{AcceptorId, Answer, HistoryAnswer, HistoryRefusal, Mailboxes, Ticket};
 use crate::message::{Millis, Position};
-use crate::router::{AcceptorId, Answer, HistoryAnswer, HistoryRefusal, Router, Ticket};
 
 const DAY_MS: Millis = 24 * 60 * 60 * 1_000;
 const RETENTION_EVERY: Duration = Duration::from_millis(RETENTION_EVERY_MS);
@@ -46,9 +46,9 @@ impl Chores {
     }
 
     /// Does one step, where there is any to do, and says for how long none will be.
-    pub(super) fn step(&mut self, store: &mut Store, router: &Router) -> Duration {
+    pub(super) fn step(&mut self, store: &mut Store, mailboxes: &Mailboxes) -> Duration {
         if let Some(clear) = self.clears.pop_front() {
-            self.continue_clearing(clear, store, router);
+            self.continue_clearing(clear, store, mailboxes);
             return Duration::ZERO;
         }
         let now = Instant::now();
@@ -67,14 +67,14 @@ impl Chores {
     }
 
     /// Tells everybody who waits that it will not be done.
-    pub(super) fn abandon(self, router: &Router) {
+    pub(super) fn abandon(self, mailboxes: &Mailboxes) {
         for Clear { from, ticket, .. } in self.clears {
             let body = answered(Ok(HistoryAnswer::Refused(HistoryRefusal::Busy)));
-            router.answer(from, Answer { ticket, body });
+            mailboxes.answer(from, Answer { ticket, body });
         }
     }
 
-    fn continue_clearing(&mut self, mut clear: Clear, store: &mut Store, router: &Router) {
+    fn continue_clearing(&mut self, mut clear: Clear, store: &mut Store, mailboxes: &Mailboxes) {
         let cleared = match store.clear_step(clear.up_to, REMOVED_ROWS_MAX) {
             Ok(0) => Ok(HistoryAnswer::Cleared(clear.removed)),
             Ok(removed) => {
@@ -86,7 +86,7 @@ impl Chores {
         if cleared.is_ok() {
             tracing::info!(messages = clear.removed, "history was cleared");
         }
-        router.answer(clear.from, Answer { ticket: clear.ticket, body: answered(cleared) });
+        mailboxes.answer(clear.from, Answer { ticket: clear.ticket, body: answered(cleared) });
     }
 }
 
@@ -103,20 +103,20 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::mailbox::{AnswerBody, Inboxes, Slot};
     use crate::message::{
         Audience, ChannelDefinition, ChannelOptions, Content, Publication, Record, Sender,
     };
-    use crate::router::{AnswerBody, Inboxes, Slot};
 
     const ASKED: AcceptorId = AcceptorId(0);
     const TICKET: Ticket = Ticket { slot: 7, generation: 1 };
 
-    fn side() -> (tempfile::TempDir, Store, Router, Inboxes) {
+    fn side() -> (tempfile::TempDir, Store, Mailboxes, Inboxes) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("fanfare.db")).unwrap();
-        let (router, inboxes) = Router::new(1, 1, 1).unwrap();
-        assert!(router.acceptors[0].reserve(Slot::Control));
-        (directory, store, router, inboxes)
+        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1).unwrap();
+        mailboxes.acceptors[0].reserve(Slot::Control).expect("it is empty").promise();
+        (directory, store, mailboxes, inboxes)
     }
 
     fn append(store: &mut Store, ids: std::ops::Range<u128>, at: Millis) {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn history_is_cleared_between_what_is_appended() {
-        let (_directory, mut store, router, inboxes) = side();
+        let (_directory, mut store, mailboxes, inboxes) = side();
         let step = u128::from(REMOVED_ROWS_MAX);
         append(&mut store, 0..2 * step + 5, 0);
         let mut chores = Chores::default();
@@ -164,10 +164,10 @@ mod tests {
         for at in 0..3 {
             let id = 10 * step + at;
             append(&mut store, id..id + 1, 0);
-            assert_eq!(chores.step(&mut store, &router), Duration::ZERO);
+            assert_eq!(chores.step(&mut store, &mailboxes), Duration::ZERO);
             assert!(answer(&inboxes).is_none());
         }
-        chores.step(&mut store, &router);
+        chores.step(&mut store, &mailboxes);
         let Some(HistoryAnswer::Cleared(removed)) = answer(&inboxes) else { panic!("not done") };
         assert_eq!(u128::from(removed), 2 * step + 5);
         assert_eq!(store.clear_step(store.newest(), 100).unwrap(), 3);
@@ -175,29 +175,29 @@ mod tests {
 
     #[test]
     fn who_waits_when_the_node_stops_is_told() {
-        let (_directory, mut store, router, inboxes) = side();
+        let (_directory, mut store, mailboxes, inboxes) = side();
         append(&mut store, 0..5, 0);
         let mut chores = Chores::default();
         chores.clear(ASKED, TICKET, store.newest());
-        chores.step(&mut store, &router);
-        chores.abandon(&router);
+        chores.step(&mut store, &mailboxes);
+        chores.abandon(&mailboxes);
         let answer = answer(&inboxes);
         assert!(matches!(answer, Some(HistoryAnswer::Refused(HistoryRefusal::Busy))), "{answer:?}");
     }
 
     #[test]
     fn messages_go_when_they_were_kept_long_enough() {
-        let (_directory, mut store, router, _inboxes) = side();
+        let (_directory, mut store, mailboxes, _inboxes) = side();
         let now = now();
         append(&mut store, 0..3, now - 3 * DAY_MS);
         append(&mut store, 3..5, now - DAY_MS);
         let mut chores = Chores::default();
-        assert_eq!(chores.step(&mut store, &router), RETENTION_EVERY);
+        assert_eq!(chores.step(&mut store, &mailboxes), RETENTION_EVERY);
         store.set_retention(Some(2)).unwrap();
-        assert!(chores.step(&mut store, &router) > Duration::ZERO, "not yet looked at again");
+        assert!(chores.step(&mut store, &mailboxes) > Duration::ZERO, "not yet looked at again");
         chores.look_at_retention();
-        assert_eq!(chores.step(&mut store, &router), Duration::ZERO);
-        assert_eq!(chores.step(&mut store, &router), RETENTION_EVERY);
+        assert_eq!(chores.step(&mut store, &mailboxes), Duration::ZERO);
+        assert_eq!(chores.step(&mut store, &mailboxes), RETENTION_EVERY);
         assert_eq!(store.clear_step(store.newest(), 100).unwrap(), 2);
     }
 }

@@ -9,9 +9,12 @@ use super::history::Pace;
 use super::store::{Reader, Store, StoreError, Written};
 use super::{News, now};
 use crate::limits::{DOCUMENT_BATCH_MAX, LOAD_BYTES_MAX};
+use crate::mailbox::{
+    AcceptorId, Answer, AnswerBody, DocumentOutcome, Mailboxes, Reservation, Ticket,
+    WorkerMailboxes, Write,
+};
 use crate::message::{Document, DocumentKey, Durability, Found, Load};
 use crate::metrics::Counters;
-use crate::router::{AcceptorId, Answer, AnswerBody, DocumentOutcome, Room, Router, Ticket, Write};
 
 /// Documents that wait to be written, and who waits for them to be read.
 #[derive(Debug)]
@@ -22,10 +25,13 @@ pub(super) struct Documents {
     complaints: Complaints,
 }
 
-/// Writes that are committed together, each with room for its fan-out.
+/// A place for a publication at every worker.
+type Places<'r> = Reservation<'r, WorkerMailboxes>;
+
+/// Writes that are committed together, each with places for its fan-out.
 struct Batch<'r> {
     writes: Vec<Write>,
-    rooms: Vec<Room<'r>>,
+    places: Vec<Places<'r>>,
 }
 
 impl Documents {
@@ -38,11 +44,11 @@ impl Documents {
         &mut self,
         first: Write,
         store: &mut Store,
-        (router, counters): (&Router, &Counters),
+        (mailboxes, counters): (&Mailboxes, &Counters),
         announce: &impl Fn(News<'_>),
     ) {
         self.pace.keep();
-        let Some(Batch { writes, rooms }) = self.gather(first, router) else {
+        let Some(Batch { writes, places }) = self.gather(first, mailboxes) else {
             counters.refused_overloaded.add(1);
             return;
         };
@@ -53,31 +59,31 @@ impl Documents {
             Ok(written) => written,
             Err(error) => {
                 let outcome = refusal(&error);
-                return from.into_iter().for_each(|from| answer(router, from, outcome.clone()));
+                return from.into_iter().for_each(|from| answer(mailboxes, from, outcome.clone()));
             }
         };
         counters.commits.add(1);
         let reached = if sync { Durability::Synced } else { Durability::Stored };
-        for ((written, room), from) in written.into_iter().zip(rooms).zip(from) {
-            answer(router, from, settle(written, (room, reached), counters, announce));
+        for ((written, places), from) in written.into_iter().zip(places).zip(from) {
+            answer(mailboxes, from, settle(written, (places, reached), counters, announce));
         }
     }
 
-    /// What is committed next: nothing, where a worker has no room for its fan-out.
-    fn gather<'r>(&self, first: Write, router: &'r Router) -> Option<Batch<'r>> {
-        router.documents.taken(&first);
-        let Some(room) = router.room() else {
-            answer(router, first.from, DocumentOutcome::Busy);
+    /// What is committed next: nothing, where a worker has no place for its fan-out.
+    fn gather<'r>(&self, first: Write, mailboxes: &'r Mailboxes) -> Option<Batch<'r>> {
+        mailboxes.documents.taken(&first);
+        let Some(places) = mailboxes.workers.reserve_all() else {
+            answer(mailboxes, first.from, DocumentOutcome::Busy);
             return None;
         };
-        let mut batch = Batch { writes: vec![first], rooms: vec![room] };
+        let mut batch = Batch { writes: vec![first], places: vec![places] };
         while batch.writes.len() < DOCUMENT_BATCH_MAX
-            && let Some(room) = router.room()
+            && let Some(places) = mailboxes.workers.reserve_all()
             && let Ok(write) = self.writes.try_recv()
         {
-            router.documents.taken(&write);
+            mailboxes.documents.taken(&write);
             batch.writes.push(write);
-            batch.rooms.push(room);
+            batch.places.push(places);
         }
         Some(batch)
     }
@@ -141,7 +147,7 @@ fn read(load: &Load, store: &Store) -> Result<Found<Document>, StoreError> {
 /// Fans out what was committed, and says what its writer is told.
 fn settle(
     written: Written,
-    (room, reached): (Room<'_>, Durability),
+    (places, reached): (Places<'_>, Durability),
     counters: &Counters,
     announce: &impl Fn(News<'_>),
 ) -> DocumentOutcome {
@@ -149,7 +155,7 @@ fn settle(
         Written::Done(document) => {
             let version = document.version;
             counters.documents_written.add(1);
-            announce(News::Document(document, room));
+            announce(News::Document(document, places));
             DocumentOutcome::Written(version, reached)
         }
         Written::Stale(current) => {
@@ -171,6 +177,10 @@ fn refusal(error: &StoreError) -> DocumentOutcome {
     DocumentOutcome::Failed
 }
 
-fn answer(router: &Router, (acceptor, ticket): (AcceptorId, Ticket), outcome: DocumentOutcome) {
-    router.answer(acceptor, Answer { ticket, body: AnswerBody::Document(outcome) });
+fn answer(
+    mailboxes: &Mailboxes,
+    (acceptor, ticket): (AcceptorId, Ticket),
+    outcome: DocumentOutcome,
+) {
+    mailboxes.answer(acceptor, Answer { ticket, body: AnswerBody::Document(outcome) });
 }

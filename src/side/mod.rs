@@ -14,8 +14,8 @@ mod writer;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::mailbox::{Reservation, WorkerMailboxes};
 use crate::message::{ChannelDefinition, Document, Found, Load, Millis, Permissions};
-use crate::router::Room;
 
 pub use writer::{Incoming, Writer};
 
@@ -26,8 +26,8 @@ pub enum News<'r> {
     Channels(Vec<ChannelDefinition>),
     /// These are all policies.
     Permissions(Permissions),
-    /// This document was committed; there is room for its fan-out.
-    Document(Document, Room<'r>),
+    /// This document was committed; every worker has a place for it.
+    Document(Document, Reservation<'r, WorkerMailboxes>),
     /// This is what a subscriber asked for, unless the store failed.
     Loaded(Load, Option<Found<Document>>),
 }

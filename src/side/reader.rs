@@ -5,10 +5,10 @@ use crossbeam_channel::Receiver;
 
 use super::documents;
 use super::store::{Reader, StoreError};
-use crate::router::{Answer, AnswerBody, HistoryAnswer, HistoryRefusal, Query, Router};
+use crate::mailbox::{Answer, AnswerBody, HistoryAnswer, HistoryRefusal, Mailboxes, Query};
 
 /// Answers one question after the other, for as long as anybody may ask.
-pub fn run(mut reader: Reader, queries: &Receiver<Query>, router: &Router) {
+pub fn run(mut reader: Reader, queries: &Receiver<Query>, mailboxes: &Mailboxes) {
     for query in queries {
         let (from, ticket, body) = match query {
             Query::Messages(from, ticket, query) => {
@@ -23,7 +23,7 @@ pub fn run(mut reader: Reader, queries: &Receiver<Query>, router: &Router) {
                 (from, ticket, AnswerBody::Document(documents::look(&mut reader, &key)))
             }
         };
-        router.answer(from, Answer { ticket, body });
+        mailboxes.answer(from, Answer { ticket, body });
     }
 }
 

@@ -15,9 +15,9 @@ use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
 use super::{News, changes, reader};
 use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
+use crate::mailbox::{Answer, AnswerBody, HistoryAnswer, Keep, Mailboxes, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
-use crate::router::{Answer, AnswerBody, HistoryAnswer, Keep, Router, Wish, Write};
 
 /// The one thread that writes to the store.
 pub struct Writer {
@@ -29,7 +29,7 @@ pub struct Writer {
     /// What was wrong with the store when somebody asked last.
     ailment: Option<String>,
     calls: Calls,
-    router: Arc<Router>,
+    mailboxes: Arc<Mailboxes>,
     counters: Arc<Counters>,
 }
 
@@ -74,7 +74,7 @@ impl Writer {
         store: Store,
         incoming: Incoming,
         settings: Settings,
-        router: Arc<Router>,
+        mailboxes: Arc<Mailboxes>,
         [counters, of_webhooks]: [Arc<Counters>; 2],
     ) -> io::Result<Self> {
         let Incoming { wishes, records, writes, loads } = incoming;
@@ -83,7 +83,7 @@ impl Writer {
         let documents = Documents::new(writes, loads);
         let chores = Chores::default();
         let ailment = None;
-        Ok(Self { store, wishes, history, documents, chores, ailment, calls, router, counters })
+        Ok(Self { store, wishes, history, documents, chores, ailment, calls, mailboxes, counters })
     }
 
     /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
@@ -94,7 +94,7 @@ impl Writer {
     /// When what was stored cannot be flushed at the end.
     pub fn run(mut self, announce: impl Fn(News<'_>)) -> Result<(), StoreError> {
         loop {
-            let idle = self.chores.step(&mut self.store, &self.router);
+            let idle = self.chores.step(&mut self.store, &self.mailboxes);
             // Wishes are few, and somebody waits for each: they go before what is only to be kept.
             let wish = self.wishes.try_recv().ok().or_else(|| self.work_or_wait(idle, &announce));
             match wish {
@@ -168,7 +168,7 @@ impl Writer {
             // The end is seen to by who takes wishes.
             Wish::Stop => return,
         };
-        self.router.answer(from, Answer { ticket, body });
+        self.mailboxes.answer(from, Answer { ticket, body });
     }
 
     /// Carries out what came before the end.
@@ -179,8 +179,8 @@ impl Writer {
         while !self.history.records.is_empty() {
             self.keep_waiting();
         }
-        let Self { mut store, calls: Calls { webhooks, settled }, chores, router, .. } = self;
-        chores.abandon(&router);
+        let Self { mut store, calls: Calls { webhooks, settled }, chores, mailboxes, .. } = self;
+        chores.abandon(&mailboxes);
         webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
         count(&mut store, settled.try_iter());
         store.flush()
@@ -198,8 +198,8 @@ impl Writer {
     }
 
     fn write(&mut self, first: Write, announce: &impl Fn(News<'_>)) {
-        let Self { documents, store, router, counters, .. } = self;
-        documents.write(first, store, (router, counters), announce);
+        let Self { documents, store, mailboxes, counters, .. } = self;
+        documents.write(first, store, (mailboxes, counters), announce);
     }
 
     /// Keeps all that waits now.
@@ -215,7 +215,7 @@ impl Writer {
     /// Keeps a publication and those that wait behind it, and has their webhooks called. Answers
     /// how many.
     fn keep(&mut self, first: Keep) -> usize {
-        let records = self.history.keep(first, &mut self.store, &self.router, &self.counters);
+        let records = self.history.keep(first, &mut self.store, &self.mailboxes, &self.counters);
         let count = records.len();
         for Record { publication, definition, .. } in records {
             if definition.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {

@@ -9,6 +9,7 @@ use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
 use crate::engine::index::{self, Counted};
 use crate::hub::{Refused, Submission, ToKeep, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
+use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
     AckId, Action, Activation, Api, Channel, ChannelOptions, Command, ConnId, Content, Credential,
     Deactivation, Delivery, Durability, Group, Millis, PresenceMode, Refusal, ReplayWish, Reply,
@@ -16,7 +17,6 @@ use crate::message::{
 use crate::metrics::{Counter, Counters};
 use crate::protocol;
 use crate::protocol::insforge::{self, Request};
-use crate::router::Mail;
 
 /// A leave that found a mailbox full and must be tried again.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ pub(super) fn join(
         now,
         clock: worker.hub.clock.monotonic(),
     };
-    let joined = worker.hub.directory.join(&*worker.hub.router, &wish);
+    let joined = worker.hub.directory.join(&worker.hub.mailboxes.workers, &wish);
     let announced = joined.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
     let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
@@ -227,7 +227,7 @@ pub(super) fn unsubscribe(
         announcement: message_id(now),
         now,
     };
-    let left = worker.hub.directory.leave(&*worker.hub.router, &leave);
+    let left = worker.hub.directory.leave(&worker.hub.mailboxes.workers, &leave);
     let announced = left.map_err(|Overloaded| Refusal::Overloaded)?;
     count_suppressed(&worker.counters, announced);
     worker.index.left(first, channel);
@@ -271,7 +271,7 @@ fn unsubscribed_already(
         return Ok(());
     }
     let deactivation = Deactivation { connection: id, channel: channel.clone(), reply };
-    if !worker.hub.router.control(worker.id, Mail::Deactivate(Box::new(deactivation))) {
+    if !worker.hub.mailboxes.control(worker.id, Mail::Deactivate(Box::new(deactivation))) {
         return Err(Refusal::Overloaded);
     }
     worker.index.left(first, channel);
@@ -369,7 +369,7 @@ pub(super) fn retry_leaves(worker: &mut Worker) {
 /// Announcements of leaves take at most half of the mailboxes, so that a few connections with
 /// thousands of channels do not close the node to publishers while they leave.
 fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
-    if !worker.hub.router.workers.iter().all(|mailbox| mailbox.is_half_free()) {
+    if !worker.hub.mailboxes.workers.iter().all(Mailbox::is_half_free) {
         return Err(Overloaded);
     }
     let now = worker.hub.clock.wall();
@@ -383,7 +383,7 @@ fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
         announcement: message_id(now),
         now,
     };
-    let announced = worker.hub.directory.leave(&*worker.hub.router, &leave)?;
+    let announced = worker.hub.directory.leave(&worker.hub.mailboxes.workers, &leave)?;
     count_suppressed(&worker.counters, announced);
     Ok(())
 }

@@ -4,10 +4,12 @@ use super::close::{self, Reason};
 use super::conn::Session;
 use super::{Worker, moving, session, upgrade};
 use crate::engine::outbox::Gone;
+use crate::mailbox::{
+    AcceptorId, Answer, AnswerBody, Mail, Poll, PollRefusal, PollRequest, Ticket,
+};
 use crate::message::{ConnId, SessionId};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Part};
-use crate::router::{AcceptorId, Answer, AnswerBody, Mail, Poll, PollRefusal, PollRequest, Ticket};
 use crate::wire;
 
 /// A request and where its answer goes.
@@ -47,7 +49,7 @@ fn pass_on(worker: &mut Worker, mut poll: Poll) -> Option<Poll> {
         return Some(poll);
     }
     let waiting = (poll.from, poll.ticket);
-    if !worker.hub.router.control(there, Mail::Poll(Box::new(poll))) {
+    if !worker.hub.mailboxes.control(there, Mail::Poll(Box::new(poll))) {
         answer(worker, waiting, AnswerBody::PollRefused(PollRefusal::Overloaded));
     }
     None
@@ -59,7 +61,7 @@ pub(super) fn on_gone(worker: &mut Worker, id: SessionId) {
     let id = moving::locate(worker, id);
     if id.worker != worker.id {
         // Where there is no room for it the session ends with its heartbeat instead.
-        worker.hub.router.control(id.worker, Mail::PollGone(id));
+        worker.hub.mailboxes.control(id.worker, Mail::PollGone(id));
         return;
     }
     let Some((conn_id, connection)) = worker.connections.session(&id) else { return };
@@ -165,5 +167,5 @@ pub(super) fn release(worker: &mut Worker, slot: u32) {
 
 /// Answers a request.
 pub(super) fn answer(worker: &Worker, (acceptor, ticket): Waiting, body: AnswerBody) {
-    worker.hub.router.answer(acceptor, Answer { ticket, body });
+    worker.hub.mailboxes.answer(acceptor, Answer { ticket, body });
 }

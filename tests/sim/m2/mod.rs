@@ -5,9 +5,9 @@
 //!
 //! Faults can be planted, and each is found.
 
-mod boxes;
 mod client;
 mod hub;
+mod start;
 mod store;
 mod worker;
 mod world;
@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use crate::WORKERS;
+use start::Start;
 use world::World;
 
 const CLIENTS: usize = 12;
@@ -113,7 +114,7 @@ enum Given {
 /// What a world goes by.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    /// Of each mailbox, of each kind.
+    /// Places of each mailbox, of each kind.
     slots: usize,
     notify_deletes: bool,
     /// So many clients do all that clients do.
@@ -269,7 +270,7 @@ fn terms(planted: Planted) -> impl Strategy<Value = Terms> {
 fn search(runner: &mut TestRunner, planted: Planted, rule: Option<Rule>) -> Option<Found> {
     let is_it = |wrong: &Wrong| rule.is_none_or(|rule| rule == wrong.rule);
     let found = runner.run(&(steps(), terms(planted)), |(steps, terms)| {
-        match World::new(terms).run(&steps) {
+        match World::new(terms, &Start::new(terms.slots)).run(&steps) {
             Err(wrong) if is_it(&wrong) => Err(TestCaseError::fail(wrong.to_string())),
             _ => Ok(()),
         }
@@ -283,7 +284,7 @@ fn search(runner: &mut TestRunner, planted: Planted, rule: Option<Rule>) -> Opti
     let mut at = 0;
     while at < steps.len() {
         let step = steps.remove(at);
-        match World::new(terms).run(&steps) {
+        match World::new(terms, &Start::new(terms.slots)).run(&steps) {
             Err(wrong) if is_it(&wrong) => at = 0,
             _ => {
                 steps.insert(at, step);
@@ -291,7 +292,7 @@ fn search(runner: &mut TestRunner, planted: Planted, rule: Option<Rule>) -> Opti
             }
         }
     }
-    let wrong = World::new(terms).run(&steps).err();
+    let wrong = World::new(terms, &Start::new(terms.slots)).run(&steps).err();
     Some(Found { wrong, steps, terms })
 }
 
@@ -332,7 +333,8 @@ fn each_subscriber_ends_with_what_the_store_has() {
 fn all_that_can_meet_meets() {
     let tally = RefCell::new(BTreeMap::new());
     let done = runner(200).run(&(steps(), terms(Planted::Nothing)), |(steps, terms)| {
-        let mut world = World::new(terms);
+        let start = Start::new(terms.slots);
+        let mut world = World::new(terms, &start);
         let done = world.run(&steps);
         for (what, count) in world.hub.tally.take() {
             *tally.borrow_mut().entry(what).or_insert(0) += count;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::mailbox::Slot;
+use super::inbox::Slot;
 use crate::message::{
     Activation, App, ChannelChange, ChannelDefinition, ConnId, Context, Deactivation, Delivery,
     Document, DocumentKey, Durability, Found, Load, MessageQuery, Millis, Party, Permissions,

@@ -1,13 +1,12 @@
-//! The ways to the cold threads. Into the store: bounded queues whose places are set aside before
-//! what they are for is decided, so that what is fanned out always has a place there. For what is
-//! asked: bounded queues that refuse where they are full.
+//! The queues of the cold threads. Those into the store let a publisher reserve a place first, so
+//! that whatever is fanned out has a place there. Those for questions refuse what finds no place.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::mail::{AcceptorId, Ticket};
-use super::mailbox::{Credits, Depth};
+use super::reservation::{Bounded, Credits, Depth, Reservation};
 use crate::message::{DocumentWrite, Durability, Record};
 
 /// A publication that is to be kept.
@@ -50,7 +49,7 @@ impl Weighed for Write {
     }
 }
 
-/// The sending end, shared by everybody who has something to store.
+/// The sending end of a queue into the store, which is bounded in number and in bytes.
 #[derive(Debug)]
 pub struct WriteQueue<T> {
     queue: Sender<T>,
@@ -59,63 +58,58 @@ pub struct WriteQueue<T> {
     bytes_max: usize,
 }
 
-/// A place in the queue. It must be used or given back.
-#[derive(Clone, Copy, Debug)]
-#[must_use = "a place that is neither used nor given back is lost"]
-pub struct Place {
-    bytes: usize,
-}
-
 impl<T: Weighed> WriteQueue<T> {
-    /// Of so many, with so many bytes together.
+    /// Creates a queue of at most so many items, and so many bytes of them together.
     pub(super) fn new(most: usize, bytes_max: usize) -> (Self, Receiver<T>) {
         let (queue, receiver) = bounded(most);
         let places = Credits::new(most);
         (Self { queue, places, bytes: AtomicUsize::new(0), bytes_max }, receiver)
     }
 
-    /// Sets a place aside for something of so many bytes. `None` at the bounds; anything finds room
-    /// in an empty queue.
-    pub fn reserve(&self, bytes: usize) -> Option<Place> {
-        let place = Place { bytes };
+    /// Reserves a place for an item of so many bytes. Returns `None` at the bounds; an empty queue
+    /// has a place for an item of any size.
+    pub fn reserve(&self, bytes: usize) -> Option<Reservation<'_, Self>> {
         if !self.places.take() {
             return None;
         }
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before > 0 && before + bytes > self.bytes_max {
-            self.release(place);
-            return None;
-        }
-        Some(place)
+        let place = Reservation::new(self, bytes);
+        let has_room = before == 0 || before + bytes <= self.bytes_max;
+        has_room.then_some(place)
     }
 
-    /// Gives a place back unused.
-    pub fn release(&self, place: Place) {
-        self.bytes.fetch_sub(place.bytes, Ordering::Relaxed);
-        self.places.give();
-    }
-
-    /// Uses a place.
-    pub fn post(&self, _place: Place, what: T) {
-        // There is a place for every credit, and the writer outlives the publishers.
-        let _ = self.queue.try_send(what);
-    }
-
-    /// Sets a place aside and uses it. False at the bounds.
+    /// Reserves a place and uses it. Returns false at the bounds.
     pub fn offer(&self, what: T) -> bool {
         let place = self.reserve(what.bytes());
-        let Some(place) = place else { return false };
-        self.post(place, what);
-        true
+        place.map(|place| place.post(what)).is_some()
     }
 
-    /// The writer has taken this one: its place is free again.
+    /// Releases the place of an item that the writer has taken out.
     pub fn taken(&self, what: &T) {
-        self.release(Place { bytes: what.bytes() });
+        self.release(what.bytes());
     }
 
     pub(super) fn depth(&self, queue: &'static str, slot: &'static str) -> Depth {
         self.places.depth(queue, 0, slot)
+    }
+}
+
+impl<T> Bounded for WriteQueue<T> {
+    /// Bytes of the item.
+    type Place = usize;
+
+    fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.places.give();
+    }
+}
+
+impl<T> Reservation<'_, WriteQueue<T>> {
+    /// Puts the item into the queue.
+    pub fn post(self, what: T) {
+        let (queue, _) = self.consume();
+        // There is room for every place, and the writer outlives the publishers.
+        let _ = queue.queue.try_send(what);
     }
 }
 
@@ -165,7 +159,7 @@ mod tests {
         let places: Vec<_> = (0..9).map_while(|_| queue.reserve(2)).collect();
         assert_eq!(places.len(), 5);
         assert!(!queue.offer(Bytes(2)));
-        places.into_iter().for_each(|place| queue.release(place));
+        drop(places);
 
         assert!(queue.offer(Bytes(1_001)), "an empty queue has room for anything");
         assert!(!queue.offer(Bytes(2)));

@@ -2,14 +2,17 @@
 //! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] and [`Keep`] to the side,
 //! [`Query`] to the reader of history, [`Question`] to the policies).
 //!
-//! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
-//! nobody waits. Publications and control mail have credits of their own over one queue: one
-//! queue keeps their order, two credits keep a flood of publications from blocking joins.
+//! A sender [reserves](Reservation) a place before it decides anything and uses it afterwards:
+//! posting cannot fail and nobody waits. A reservation that is not used is released when it is
+//! dropped. One queue holds publications and control mail, so that they keep their order. Places
+//! for each are counted apart, so that a flood of publications cannot block joins.
 
+mod doorbell;
+mod inbox;
 mod mail;
-mod mailbox;
 mod queue;
-mod room;
+mod reservation;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,21 +26,24 @@ use crate::limits::{
 };
 use crate::message::{Load, Question, WorkerId};
 
+pub use doorbell::Doorbell;
+use inbox::mailbox;
+pub use inbox::{Capacity, Inbox, Mailbox, Slot};
 pub use mail::{
     Accepted, AcceptorId, Answer, AnswerBody, DocumentOutcome, Handover, HistoryAnswer,
     HistoryRefusal, Loaded, Mail, Move, PermissionsOutcome, Poll, PollRefusal, PollRequest,
     Purpose, Query, StoreChange, StoreOutcome, Ticket, Wish,
 };
-pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
 use queue::AskQueue;
-pub use queue::{Keep, Place, Weighed, Write, WriteQueue};
-pub use room::Room;
+pub use queue::{Keep, Weighed, Write, WriteQueue};
+pub use reservation::{Bounded, Depth, Reservation};
+pub use workers::{WorkerMailboxes, WorkerSet};
 
 /// The sending ends of every mailbox in the node.
 #[derive(Debug)]
-pub struct Router {
-    /// By worker.
-    pub workers: Vec<Arc<Mailbox<Mail>>>,
+pub struct Mailboxes {
+    /// The workers'.
+    pub workers: WorkerMailboxes,
     /// By acceptor.
     pub acceptors: Vec<Arc<Mailbox<Answer>>>,
     /// The way into history.
@@ -72,7 +78,7 @@ pub struct Inboxes {
     pub reader: Receiver<Query>,
 }
 
-impl Router {
+impl Mailboxes {
     /// Mailboxes for so many workers and acceptors; a worker's holds so many publications.
     ///
     /// # Errors
@@ -82,11 +88,11 @@ impl Router {
         acceptors: usize,
         publications: usize,
     ) -> std::io::Result<(Self, Inboxes)> {
-        let (worker_boxes, worker_inboxes) = (0..workers)
-            .map(|_| mailbox(publications, MAILBOX_CONTROL_MAX))
-            .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
+        let capacity = Capacity { publications, control: MAILBOX_CONTROL_MAX };
+        let (worker_boxes, worker_inboxes) = WorkerMailboxes::new(workers, capacity)?;
+        let capacity = Capacity { publications: 0, control: HTTP_CONNECTIONS_MAX };
         let (acceptor_boxes, acceptor_inboxes) = (0..acceptors)
-            .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
+            .map(|_| mailbox(capacity))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = AskQueue::new(STORE_QUEUE_MAX);
         let (history, records) = WriteQueue::new(HISTORY_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX);
@@ -95,7 +101,7 @@ impl Router {
         let (policies, questions) = AskQueue::new(POLICY_QUEUE_MAX);
         let (reader, queries) = AskQueue::new(READER_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
-        let router = Self {
+        let mailboxes = Self {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
             history,
@@ -116,28 +122,13 @@ impl Router {
             policies: questions,
             reader: queries,
         };
-        Ok((router, inboxes))
+        Ok((mailboxes, inboxes))
     }
 
-    /// Wakes every worker, whatever it waits for.
-    pub fn wake_workers(&self) {
-        self.workers.iter().for_each(|mailbox| mailbox.doorbell().strike());
-    }
-
-    /// The mailbox of a worker.
-    pub fn worker(&self, worker: WorkerId) -> &Mailbox<Mail> {
-        &self.workers[worker.index()]
-    }
-
-    /// Posts control mail to a worker and wakes it. False when its reserve is used up.
+    /// Posts control mail to a worker and wakes it. Returns false if its mailbox has no place.
     pub fn control(&self, worker: WorkerId, mail: Mail) -> bool {
-        let mailbox = self.worker(worker);
-        if !mailbox.reserve(Slot::Control) {
-            return false;
-        }
-        mailbox.post(mail);
-        mailbox.ring();
-        true
+        let place = self.workers.of(worker).reserve(Slot::Control);
+        place.map(|place| place.send(mail)).is_some()
     }
 
     /// Asks something of the side. False when its queue is full.
@@ -145,22 +136,25 @@ impl Router {
         self.side.offer(wish)
     }
 
-    /// Asks the policies something; a [`Mail::Verdict`] answers, into a control slot that the
-    /// worker has reserved in its mailbox. False when their queue is full.
-    pub fn ask(&self, question: Question) -> bool {
-        self.policies.offer(question)
+    /// Asks the policies something. They post a [`Mail::Verdict`] into `answer`, which is a control
+    /// place of the worker that asks. Returns false if their queue is full.
+    pub fn ask(&self, question: Question, answer: Reservation<'_, Mailbox<Mail>>) -> bool {
+        let is_asked = self.policies.offer(question);
+        if is_asked {
+            answer.promise();
+        }
+        is_asked
     }
 
-    /// Asks for the current documents of a resource; [`Mail::Loaded`] answers, into a control slot
-    /// that the worker has reserved in its mailbox. A worker that has no more than
-    /// [`LOADS_PER_WORKER_MAX`] of them under way finds room.
-    pub fn load(&self, load: Load) -> bool {
-        self.loads.offer(load)
-    }
-
-    /// Room for a publication at every worker. `None` where a mailbox is full.
-    pub fn room(&self) -> Option<Room<'_>> {
-        Room::reserve(self)
+    /// Asks the store for the current documents of a resource. The writer posts a [`Mail::Loaded`]
+    /// into `answer`, which is a control place of the worker that asks. Returns false if the queue
+    /// is full: it has [`LOADS_PER_WORKER_MAX`] places for each worker.
+    pub fn load(&self, load: Load, answer: Reservation<'_, Mailbox<Mail>>) -> bool {
+        let is_asked = self.loads.offer(load);
+        if is_asked {
+            answer.promise();
+        }
+        is_asked
     }
 
     /// Asks something of the reader of history. False when its queue is full.
@@ -187,11 +181,9 @@ impl Router {
         depths
     }
 
-    /// Posts an answer into the slot that its acceptor reserved when it asked.
+    /// Posts an answer into the place that its acceptor reserved when it asked.
     pub fn answer(&self, acceptor: AcceptorId, answer: Answer) {
-        let mailbox = &self.acceptors[usize::from(acceptor.0)];
-        mailbox.post(answer);
-        mailbox.ring();
+        self.acceptors[usize::from(acceptor.0)].answer(answer);
     }
 
     /// The worker with the fewest connections, which now has one more.
