@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use crate::engine::definitions::Definitions;
-use crate::engine::directory::{Directory, Published, Unplaced};
+use crate::engine::directory::{Directory, Published};
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
 use crate::mailbox::{
@@ -16,7 +16,7 @@ use crate::mailbox::{
 };
 use crate::message::{
     Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Document, Durability, Found,
-    FrameBytes, Group, Load, MessageId, Millis, Nanos, PresenceMode, Publication, Record,
+    FrameBytes, Group, Load, MessageId, Millis, Nanos, PresenceMode, Publication, Record, Refused,
     SlowConsumer,
 };
 use crate::metrics::Metrics;
@@ -233,26 +233,6 @@ pub struct EventReceipt {
     pub id: MessageId,
     /// Its timestamp.
     pub at: Millis,
-}
-
-/// Why nothing was published: nobody gets it, nothing is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
-    /// A worker concerned has no room.
-    Overloaded,
-    /// History has no room.
-    HistoryFull,
-    /// Another one was faster; with a new timestamp it may do. Of Forge events only.
-    Late,
-}
-
-impl From<Unplaced> for Refused {
-    fn from(unplaced: Unplaced) -> Self {
-        match unplaced {
-            Unplaced::Overloaded => Self::Overloaded,
-            Unplaced::Late => Self::Late,
-        }
-    }
 }
 
 impl Hub {

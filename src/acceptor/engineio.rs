@@ -124,7 +124,7 @@ async fn forward(
     };
     let ticket = pending.ticket();
     let poll = Poll { from: acceptor.id, ticket, request };
-    if !acceptor.hub.mailboxes.control(worker, Mail::Poll(Box::new(poll))) {
+    if acceptor.hub.mailboxes.control(worker, Mail::Poll(Box::new(poll))).is_err() {
         if session.is_none() {
             acceptor.hub.mailboxes.unassign(worker);
         }
@@ -159,7 +159,7 @@ async fn forward(
 /// The client went away with a request of this session, or with packets on their way to it.
 pub(super) fn tell_gone(acceptor: &Acceptor, session: SessionId) {
     // Where there is no room for it the session ends with its heartbeat instead.
-    acceptor.hub.mailboxes.control(session.worker, Mail::PollGone(session));
+    let _ = acceptor.hub.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
 fn response(answer: AnswerBody) -> Response {

@@ -45,7 +45,7 @@ pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accep
         }
     };
     let handover = Handover { socket, leftover, accept: Some(accept), purpose };
-    if !mailboxes.control(worker, Mail::Adopt(Box::new(handover))) {
+    if mailboxes.control(worker, Mail::Adopt(Box::new(handover))).is_err() {
         // The socket was dropped with the mail: the client sees that and tries again.
         mailboxes.unassign(worker);
         acceptor.counters.refused_overloaded.add(1);

@@ -10,7 +10,7 @@ use super::tickets::Pending;
 use crate::api::Reply;
 use crate::limits::HEALTH_PATIENCE_MS;
 use crate::mailbox::{AcceptorId, AnswerBody, Mail, Ticket, Wish};
-use crate::message::{Millis, WorkerId};
+use crate::message::{Millis, Refused, WorkerId};
 
 /// Between two looks at whether another's questions are answered.
 const LOOK: Duration = Duration::from_millis(10);
@@ -79,12 +79,12 @@ async fn ask_everybody(acceptor: &Acceptor) -> Vec<String> {
 fn ask(
     acceptor: &Acceptor,
     who: String,
-    put: impl FnOnce(AcceptorId, Ticket) -> bool,
+    put: impl FnOnce(AcceptorId, Ticket) -> Result<(), Refused>,
 ) -> Asked<'_> {
     let Some(mut pending) = acceptor.ticket() else {
         return Asked::Full(format!("{who} cannot be asked: too many requests wait"));
     };
-    if put(acceptor.id, pending.ticket()) {
+    if put(acceptor.id, pending.ticket()).is_ok() {
         pending.promise();
         return Asked::Waiting(who, pending);
     }

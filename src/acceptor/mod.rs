@@ -29,7 +29,7 @@ use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::mailbox::{
     Accepted, AcceptorId, Answer, AnswerBody, Inbox, Mailbox, Purpose, Slot, Ticket, Wish,
 };
-use crate::message::{App, SessionId};
+use crate::message::{App, Refused, SessionId};
 use crate::metrics::{Counter, Counters};
 use crate::wire::http::{HttpError, Method, Request, Response};
 use crate::wire::json::Scratch;
@@ -104,14 +104,14 @@ impl Acceptor {
     /// `refused`.
     async fn ask(
         &self,
-        put: impl FnOnce(AcceptorId, Ticket) -> bool,
+        put: impl FnOnce(AcceptorId, Ticket) -> Result<(), Refused>,
         refused: &Counter,
     ) -> Result<AnswerBody, ApiError> {
         let Some(mut pending) = self.ticket() else {
             self.counters.refused_overloaded.add(1);
             return Err(ApiError::overloaded());
         };
-        if !put(self.id, pending.ticket()) {
+        if put(self.id, pending.ticket()).is_err() {
             refused.add(1);
             return Err(ApiError::overloaded());
         }

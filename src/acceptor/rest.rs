@@ -8,10 +8,10 @@ use crate::api::history::check_clear;
 use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
-use crate::hub::{Refused, Submission, ToKeep};
+use crate::hub::{Submission, ToKeep};
 use crate::mailbox::{AnswerBody, PermissionsOutcome, StoreChange, StoreOutcome, Wish};
 use crate::message::{
-    Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Sender,
+    Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Refused, Sender,
 };
 use crate::wire::http::{Request, Response};
 

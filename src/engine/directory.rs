@@ -17,8 +17,8 @@ use crate::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES, SWEEP_STE
 use crate::mailbox::{Mail, Reservation, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
     AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Current, Deactivation,
-    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Replay, ReplayWish,
-    Snapshot, Transport, WorkerId,
+    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Refused, Replay,
+    ReplayWish, Snapshot, Transport, WorkerId,
 };
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
@@ -152,20 +152,6 @@ pub struct Leave<'a> {
     pub now: Millis,
 }
 
-/// A mailbox concerned has no room: nothing was done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Overloaded;
-
-/// Why a publication has no place: nobody gets it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unplaced {
-    /// A mailbox concerned has no room.
-    Overloaded,
-    /// Its channel's timestamps must not run back, and another one with a later timestamp was
-    /// faster.
-    Late,
-}
-
 /// What the others in the channel were told of a join or leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Announced {
@@ -234,13 +220,13 @@ impl Directory {
     /// quick. A publication that needs a listener and has none is nowhere afterwards.
     ///
     /// # Errors
-    /// [`Unplaced`]: nobody gets it and no offset is used.
+    /// [`Refused`]: nobody gets it and no offset is used.
     pub fn publish(
         &self,
         mailboxes: &WorkerMailboxes,
         publication: &Arc<Publication>,
         then: impl FnOnce(Audience),
-    ) -> Result<Published, Unplaced> {
+    ) -> Result<Published, Refused> {
         let reserve = |shares: &[Share]| mailboxes.reserve(workers(shares));
         self.publish_with(mailboxes, publication, reserve, then)
     }
@@ -249,12 +235,12 @@ impl Directory {
     /// does not need stay in `places`.
     ///
     /// # Errors
-    /// [`Unplaced::Late`]: nobody gets it and no offset is used.
+    /// [`Refused::Late`]: nobody gets it and no offset is used.
     pub fn publish_reserved(
         &self,
         places: &mut Reservation<'_, WorkerMailboxes>,
         publication: &Arc<Publication>,
-    ) -> Result<Published, Unplaced> {
+    ) -> Result<Published, Refused> {
         let mailboxes = places.queue();
         let reserve = |shares: &[Share]| Some(places.split(workers(shares)));
         self.publish_with(mailboxes, publication, reserve, |_| ())
@@ -267,7 +253,7 @@ impl Directory {
         publication: &Arc<Publication>,
         reserve: impl FnOnce(&[Share]) -> Option<Reservation<'m, WorkerMailboxes>>,
         then: impl FnOnce(Audience),
-    ) -> Result<Published, Unplaced> {
+    ) -> Result<Published, Refused> {
         let mut shard = self.shard(&publication.channel);
         let entry = match shard.get_mut(&publication.channel) {
             Some(entry) => entry,
@@ -285,10 +271,10 @@ impl Directory {
                 return Ok(Published::default());
             }
             if publication.content.is_stamped_in_order() && publication.at < entry.stamped {
-                return Err(Unplaced::Late);
+                return Err(Refused::Late);
             }
         }
-        let places = reserve(&entry.shares).ok_or(Unplaced::Overloaded)?;
+        let places = reserve(&entry.shares).ok_or(Refused::Overloaded)?;
         entry.stamped = publication.at;
         entry.offset += 1;
         if publication.options.replay_seconds > 0 || entry.ring.is_some() {
@@ -311,16 +297,12 @@ impl Directory {
     /// What is published from here on reaches it; nothing from before does.
     ///
     /// # Errors
-    /// [`Overloaded`] when a mailbox concerned has no place: nothing changed.
-    pub fn join(
-        &self,
-        mailboxes: &WorkerMailboxes,
-        join: &Join<'_>,
-    ) -> Result<Announced, Overloaded> {
+    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed.
+    pub fn join(&self, mailboxes: &WorkerMailboxes, join: &Join<'_>) -> Result<Announced, Refused> {
         let subscriber = join.subscriber;
         let worker = subscriber.connection.worker;
         let mut shard = self.shard(join.channel);
-        let place = mailboxes.of(worker).reserve(Slot::Control).ok_or(Overloaded)?;
+        let place = mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
         let entry = shard.entry(join.channel.clone()).or_default();
         // Who was waited for is taken to be this one.
         entry.lingers_until = 0;
@@ -331,7 +313,7 @@ impl Directory {
             && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
         let announcing = match announced {
             // An entry without shares needs no places, so the entry that stays here is not empty.
-            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Overloaded)?),
+            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
             false => None,
         };
         entry.presence_mode = mode;
@@ -373,19 +355,19 @@ impl Directory {
     /// Uncounts a subscriber, tells those who stay, and posts the end of its subscription.
     ///
     /// # Errors
-    /// [`Overloaded`] when a mailbox concerned has no place: nothing changed, and the caller must
-    /// come again.
+    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed, and the caller
+    /// must come again.
     pub fn leave(
         &self,
         mailboxes: &WorkerMailboxes,
         leave: &Leave<'_>,
-    ) -> Result<Announced, Overloaded> {
+    ) -> Result<Announced, Refused> {
         let subscriber = leave.subscriber;
         let worker = subscriber.connection.worker;
         let mut shard = self.shard(leave.channel);
         let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
         let place = match leave.lives_on {
-            true => Some(mailboxes.of(worker).reserve(Slot::Control).ok_or(Overloaded)?),
+            true => Some(mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?),
             false => None,
         };
         let mode = leave.presence.unwrap_or(entry.presence_mode);
@@ -393,7 +375,7 @@ impl Directory {
         let announced = mode == PresenceMode::Full
             && member.is_some_and(|member| entry.presence.would_announce_leave(member));
         let announcing = match announced {
-            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Overloaded)?),
+            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
             false => None,
         };
         if let Some(place) = place {

@@ -24,7 +24,7 @@ use crate::limits::{
     HTTP_CONNECTIONS_MAX, LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX,
     READER_QUEUE_MAX, STORE_QUEUE_MAX,
 };
-use crate::message::{Load, Question, WorkerId};
+use crate::message::{Load, Question, Refused, WorkerId};
 
 pub use doorbell::Doorbell;
 use inbox::mailbox;
@@ -125,40 +125,56 @@ impl Mailboxes {
         Ok((mailboxes, inboxes))
     }
 
-    /// Posts control mail to a worker and wakes it. Returns false if its mailbox has no place.
-    pub fn control(&self, worker: WorkerId, mail: Mail) -> bool {
-        let place = self.workers.of(worker).reserve(Slot::Control);
-        place.map(|place| place.send(mail)).is_some()
+    /// Posts control mail to a worker and wakes it.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if the worker's mailbox has no place.
+    pub fn control(&self, worker: WorkerId, mail: Mail) -> Result<(), Refused> {
+        let place = self.workers.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
+        place.send(mail);
+        Ok(())
     }
 
-    /// Asks something of the side. False when its queue is full.
-    pub fn wish(&self, wish: Wish) -> bool {
+    /// Asks something of the side.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if its queue is full.
+    pub fn wish(&self, wish: Wish) -> Result<(), Refused> {
         self.side.offer(wish)
     }
 
     /// Asks the policies something. They post a [`Mail::Verdict`] into `answer`, which is a control
-    /// place of the worker that asks. Returns false if their queue is full.
-    pub fn ask(&self, question: Question, answer: Reservation<'_, Mailbox<Mail>>) -> bool {
-        let is_asked = self.policies.offer(question);
-        if is_asked {
-            answer.promise();
-        }
-        is_asked
+    /// place of the worker that asks.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if their queue is full.
+    pub fn ask(
+        &self,
+        question: Question,
+        answer: Reservation<'_, Mailbox<Mail>>,
+    ) -> Result<(), Refused> {
+        self.policies.offer(question)?;
+        answer.promise();
+        Ok(())
     }
 
     /// Asks the store for the current documents of a resource. The writer posts a [`Mail::Loaded`]
-    /// into `answer`, which is a control place of the worker that asks. Returns false if the queue
-    /// is full: it has [`LOADS_PER_WORKER_MAX`] places for each worker.
-    pub fn load(&self, load: Load, answer: Reservation<'_, Mailbox<Mail>>) -> bool {
-        let is_asked = self.loads.offer(load);
-        if is_asked {
-            answer.promise();
-        }
-        is_asked
+    /// into `answer`, which is a control place of the worker that asks.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if the queue is full: it has [`LOADS_PER_WORKER_MAX`] places for
+    /// each worker.
+    pub fn load(&self, load: Load, answer: Reservation<'_, Mailbox<Mail>>) -> Result<(), Refused> {
+        self.loads.offer(load)?;
+        answer.promise();
+        Ok(())
     }
 
-    /// Asks something of the reader of history. False when its queue is full.
-    pub fn query(&self, query: Query) -> bool {
+    /// Asks something of the reader of history.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if its queue is full.
+    pub fn query(&self, query: Query) -> Result<(), Refused> {
         self.reader.offer(query)
     }
 

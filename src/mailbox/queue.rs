@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::mail::{AcceptorId, Ticket};
 use super::reservation::{Bounded, Credits, Depth, Reservation};
-use crate::message::{DocumentWrite, Durability, Record};
+use crate::message::{DocumentWrite, Durability, Record, Refused};
 
 /// A publication that is to be kept.
 #[derive(Debug)]
@@ -78,10 +78,13 @@ impl<T: Weighed> WriteQueue<T> {
         has_room.then_some(place)
     }
 
-    /// Reserves a place and uses it. Returns false at the bounds.
-    pub fn offer(&self, what: T) -> bool {
-        let place = self.reserve(what.bytes());
-        place.map(|place| place.post(what)).is_some()
+    /// Reserves a place and uses it.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] at the bounds.
+    pub fn offer(&self, what: T) -> Result<(), Refused> {
+        self.reserve(what.bytes()).ok_or(Refused::Overloaded)?.post(what);
+        Ok(())
     }
 
     /// Releases the place of an item that the writer has taken out.
@@ -127,9 +130,12 @@ impl<T> AskQueue<T> {
         (Self { queue, most: AtomicUsize::new(0) }, receiver)
     }
 
-    /// False where the queue is full.
-    pub(super) fn offer(&self, what: T) -> bool {
-        let taken = self.queue.try_send(what).is_ok();
+    /// Puts the item into the queue.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if the queue is full.
+    pub(super) fn offer(&self, what: T) -> Result<(), Refused> {
+        let taken = self.queue.try_send(what).map_err(|_| Refused::Overloaded);
         self.most.fetch_max(self.queue.len(), Ordering::Relaxed);
         taken
     }
@@ -158,12 +164,13 @@ mod tests {
         let (queue, receiver) = WriteQueue::new(5, 1_000);
         let places: Vec<_> = (0..9).map_while(|_| queue.reserve(2)).collect();
         assert_eq!(places.len(), 5);
-        assert!(!queue.offer(Bytes(2)));
+        assert_eq!(queue.offer(Bytes(2)), Err(Refused::Overloaded));
         drop(places);
 
-        assert!(queue.offer(Bytes(1_001)), "an empty queue has room for anything");
-        assert!(!queue.offer(Bytes(2)));
+        assert_eq!(queue.offer(Bytes(1_001)), Ok(()), "an empty queue has room for anything");
+        assert_eq!(queue.offer(Bytes(2)), Err(Refused::Overloaded));
         queue.taken(&receiver.recv().unwrap());
-        assert!(queue.offer(Bytes(500)) && queue.offer(Bytes(500)) && !queue.offer(Bytes(2)));
+        let offered = [500, 500, 2].map(|bytes| queue.offer(Bytes(bytes)));
+        assert_eq!(offered, [Ok(()), Ok(()), Err(Refused::Overloaded)]);
     }
 }

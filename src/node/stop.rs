@@ -92,7 +92,7 @@ fn wait_while(
 
 fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
     let ends = Instant::now() + Duration::from_millis(SHUTDOWN_FLUSH_MS);
-    while !hub.mailboxes.wish(Wish::Stop) {
+    while hub.mailboxes.wish(Wish::Stop).is_err() {
         if Instant::now() > ends {
             return Err(NodeError::FlushTime);
         }

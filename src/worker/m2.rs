@@ -203,7 +203,7 @@ fn ask_store(worker: &mut Worker) {
         let Some(place) = mailbox.reserve(Slot::Control) else {
             return waiting.push_front(load);
         };
-        if !worker.hub.mailboxes.load(load, place) {
+        if worker.hub.mailboxes.load(load, place).is_err() {
             // The node stops: nobody is told anything any more.
             return;
         }

@@ -49,7 +49,7 @@ fn pass_on(worker: &mut Worker, mut poll: Poll) -> Option<Poll> {
         return Some(poll);
     }
     let waiting = (poll.from, poll.ticket);
-    if !worker.hub.mailboxes.control(there, Mail::Poll(Box::new(poll))) {
+    if worker.hub.mailboxes.control(there, Mail::Poll(Box::new(poll))).is_err() {
         answer(worker, waiting, AnswerBody::PollRefused(PollRefusal::Overloaded));
     }
     None
@@ -61,7 +61,7 @@ pub(super) fn on_gone(worker: &mut Worker, id: SessionId) {
     let id = moving::locate(worker, id);
     if id.worker != worker.id {
         // Where there is no room for it the session ends with its heartbeat instead.
-        worker.hub.mailboxes.control(id.worker, Mail::PollGone(id));
+        let _ = worker.hub.mailboxes.control(id.worker, Mail::PollGone(id));
         return;
     }
     let Some((conn_id, connection)) = worker.connections.session(&id) else { return };

@@ -70,7 +70,7 @@ fn pass_on(worker: &mut Worker, mut handover: Handover) -> Option<Handover> {
     let mailboxes = &worker.hub.mailboxes;
     mailboxes.unassign(worker.id);
     mailboxes.assign_to(located.worker);
-    if !mailboxes.control(located.worker, Mail::Adopt(Box::new(handover))) {
+    if mailboxes.control(located.worker, Mail::Adopt(Box::new(handover))).is_err() {
         // The socket is closed with the mail; the session stays on long-polling.
         mailboxes.unassign(located.worker);
     }

@@ -203,7 +203,7 @@ fn judge(worker: &mut Worker, id: ConnId, request: &Request) -> Standing {
 /// Puts a question, with a place set aside for its answer. False where there is no room for either.
 fn ask(worker: &Worker, question: Question) -> bool {
     let place = worker.inbox.mailbox().reserve(Slot::Control);
-    let is_asked = place.is_some_and(|place| worker.hub.mailboxes.ask(question, place));
+    let is_asked = place.is_some_and(|place| worker.hub.mailboxes.ask(question, place).is_ok());
     worker.counters.policy_questions.add(u64::from(is_asked));
     is_asked
 }

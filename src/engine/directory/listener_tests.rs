@@ -189,6 +189,6 @@ fn timestamps_do_not_run_back_within_a_topic() {
             .map(|published| published.offset)
     };
     assert_eq!((publish(5), publish(5), publish(7)), (Ok(1), Ok(2), Ok(3)));
-    assert_eq!((publish(6), publish(8)), (Err(Unplaced::Late), Ok(4)));
+    assert_eq!((publish(6), publish(8)), (Err(Refused::Late), Ok(4)));
     assert_eq!(boxes.delivered(), 4);
 }
