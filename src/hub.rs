@@ -11,9 +11,7 @@ use crate::engine::definitions::Definitions;
 use crate::engine::directory::{Directory, Published};
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
-use crate::mailbox::{
-    AcceptorId, Keep, Loaded, Mail, Mailboxes, Reservation, Ticket, WorkerMailboxes,
-};
+use crate::mailbox::{Keep, Loaded, Mail, Mailboxes, Reservation, Ticket, WorkerMailboxes};
 use crate::message::{
     Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Document, Durability, Found,
     FrameBytes, Group, Load, MessageId, Millis, Nanos, PresenceMode, Publication, Record, Refused,
@@ -221,9 +219,8 @@ pub struct ToKeep<'a> {
     pub definition: &'a Arc<ChannelDefinition>,
     /// How safe it must be before its publisher is answered.
     pub level: Durability,
-    /// Whom to tell then ([`AnswerBody::Kept`](crate::mailbox::AnswerBody::Kept)); nobody, where
-    /// the level is reached at once.
-    pub from: Option<(AcceptorId, Ticket)>,
+    /// Answered then; `None` if the level is reached at once.
+    pub ticket: Option<Ticket<Durability>>,
 }
 
 /// A Forge event that was published.
@@ -264,10 +261,10 @@ impl Hub {
         };
         let keep = |audience| {
             let (Some(place), Some(to_keep)) = (place, to_keep) else { return };
-            let ToKeep { definition, level, from } = to_keep;
+            let ToKeep { definition, level, ticket } = to_keep;
             let definition = definition.clone();
             let record = Record { publication: publication.clone(), definition, audience };
-            place.post(Keep { record, level, from });
+            place.post(Keep { record, level, ticket });
         };
         let published = self.directory.publish(&self.mailboxes.workers, &publication, keep)?;
         Ok((publication, published))

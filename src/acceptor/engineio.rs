@@ -5,7 +5,7 @@ use super::handover::upgrade;
 use super::http::{End, Http};
 use super::{Acceptor, Outcome, rest};
 use crate::api::ApiError;
-use crate::mailbox::{AnswerBody, Mail, Poll, PollRefusal, PollRequest, Purpose};
+use crate::mailbox::{Mail, Poll, PollRefusal, PollRequest, Polled, Purpose};
 use crate::message::{App, SessionId, WorkerId};
 use crate::protocol::engineio::{RequestError, decode_id};
 use crate::wire::http::{Method, Request, Response};
@@ -118,20 +118,19 @@ async fn forward(
         PollRequest::Open(_) => None,
     };
     let is_get = matches!(request, PollRequest::Get(_));
-    let Some(mut pending) = acceptor.ticket() else {
-        acceptor.counters.refused_overloaded.add(1);
-        return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
+    let put = |ticket| {
+        let poll = Poll { ticket, request };
+        acceptor.hub.mailboxes.control(worker, Mail::Poll(Box::new(poll)))
     };
-    let ticket = pending.ticket();
-    let poll = Poll { from: acceptor.id, ticket, request };
-    if acceptor.hub.mailboxes.control(worker, Mail::Poll(Box::new(poll))).is_err() {
-        if session.is_none() {
-            acceptor.hub.mailboxes.unassign(worker);
+    let mut pending = match acceptor.put(put, &acceptor.counters.refused_overloaded) {
+        Ok(pending) => pending,
+        Err(error) => {
+            if session.is_none() {
+                acceptor.hub.mailboxes.unassign(worker);
+            }
+            return Ok(Outcome::Respond(rest::response(error.into())));
         }
-        acceptor.counters.refused_overloaded.add(1);
-        return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
-    }
-    pending.promise();
+    };
     let answer = loop {
         // The read itself stays outside: a read that is given up loses what it had read.
         let answered = monoio::select! {
@@ -162,25 +161,19 @@ pub(super) fn tell_gone(acceptor: &Acceptor, session: SessionId) {
     let _ = acceptor.hub.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
-fn response(answer: AnswerBody) -> Response {
-    match answer {
-        AnswerBody::Payload(payload) => {
+fn response(answer: Result<Polled, PollRefusal>) -> Response {
+    let answered = match answer {
+        Ok(Polled::Payload(payload)) => {
             Response::with_type(200, "text/plain; charset=UTF-8", payload)
-                .header("Cache-Control", "no-store")
         }
-        AnswerBody::Taken => {
-            Response::with_type(200, "text/html", "ok").header("Cache-Control", "no-store")
+        Ok(Polled::Taken) => Response::with_type(200, "text/html", "ok"),
+        Err(PollRefusal::UnknownSession) => {
+            return Response::json(400, RequestError::UnknownSession.json());
         }
-        AnswerBody::PollRefused(PollRefusal::UnknownSession) => {
-            Response::json(400, RequestError::UnknownSession.json())
+        Err(PollRefusal::BadRequest) => {
+            return Response::json(400, RequestError::BadRequest.json());
         }
-        AnswerBody::PollRefused(PollRefusal::BadRequest) => {
-            Response::json(400, RequestError::BadRequest.json())
-        }
-        AnswerBody::PollRefused(PollRefusal::Overloaded) => {
-            rest::response(ApiError::overloaded().into())
-        }
-        // A session's worker answers with nothing else.
-        _ => rest::response(ApiError::store_failed().into()),
-    }
+        Err(PollRefusal::Overloaded) => return rest::response(ApiError::overloaded().into()),
+    };
+    answered.header("Cache-Control", "no-store")
 }

@@ -1,15 +1,13 @@
-//! The closed lists of what threads may post to each other.
+//! The closed list of what may be posted to a worker.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::inbox::Slot;
+use super::ticket::{Health, Ticket};
 use crate::message::{
-    Activation, App, ChannelChange, ChannelDefinition, ConnId, Context, Deactivation, Delivery,
-    Document, DocumentKey, Durability, Found, Load, MessageQuery, Millis, Party, Permissions,
-    Publication, SessionId, SessionKey, Stats, StatsQuery, StoredMessage, Verdict,
+    Activation, App, ConnId, Context, Deactivation, Delivery, Found, Load, Party, Publication,
+    SessionId, SessionKey, Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -35,8 +33,8 @@ pub enum Mail {
     Loaded(Box<Loaded>),
     /// Policies were asked whether somebody may do something.
     Verdict(Box<Verdict>),
-    /// Somebody wants to know whether this worker still takes its mail.
-    Probe(AcceptorId, Ticket),
+    /// Asks whether this worker still takes its mail.
+    Probe(Ticket<Health>),
 }
 
 impl Mail {
@@ -108,20 +106,21 @@ pub struct Move {
     /// Under which its long-polling requests arrive.
     pub key: SessionKey,
     /// The long-polling request that waits for packets.
-    pub waiting: Option<(AcceptorId, Ticket)>,
+    pub waiting: Option<PollTicket>,
     /// The offer of a WebSocket to carry it was accepted.
     pub is_upgrading: bool,
     /// The data of its CONNECT packet.
     pub auth: Box<str>,
 }
 
+/// The right to answer a long-polling request.
+pub type PollTicket = Ticket<Result<Polled, PollRefusal>>;
+
 /// One request of a long-polling client.
 #[derive(Debug)]
 pub struct Poll {
-    /// Where the answer goes.
-    pub from: AcceptorId,
-    /// Under which ticket.
-    pub ticket: Ticket,
+    /// Answered once, also if the client is gone.
+    pub ticket: PollTicket,
     /// What is asked.
     pub request: PollRequest,
 }
@@ -137,51 +136,13 @@ pub enum PollRequest {
     Post(SessionId, Vec<u8>),
 }
 
-/// An HTTP-serving role, counted from 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct AcceptorId(pub u8);
-
-/// Names a request that waits at an acceptor.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ticket {
-    /// Place in the acceptor's table.
-    pub slot: u32,
-    /// Which of the place's lives.
-    pub generation: u32,
-}
-
-/// Everything that can be posted to an acceptor: the answer to a ticket.
+/// What a long-polling request is answered, if nothing is wrong with it.
 #[derive(Debug)]
-pub struct Answer {
-    /// Which request.
-    pub ticket: Ticket,
-    /// Its answer.
-    pub body: AnswerBody,
-}
-
-/// The answers.
-#[derive(Debug)]
-pub enum AnswerBody {
-    /// From a worker: an Engine.IO payload for the client.
+pub enum Polled {
+    /// An Engine.IO payload for the client.
     Payload(Vec<u8>),
-    /// From a worker: packets were taken.
+    /// The packets of a POST were taken.
     Taken,
-    /// From a worker: the request was wrong.
-    PollRefused(PollRefusal),
-    /// From the side: what the store did.
-    Stored(StoreOutcome),
-    /// From the side: how safe a publication is.
-    Kept(Durability),
-    /// From the side: what became of a document; from the reader: what it is.
-    Document(DocumentOutcome),
-    /// From the side: what became of the policies.
-    Permitted(PermissionsOutcome),
-    /// From the side or the reader: about history.
-    History(HistoryAnswer),
-    /// From anybody who was probed: all is well.
-    Alive,
-    /// From the side: the store does not work, and why.
-    Ailing(&'static str),
 }
 
 /// Why a long-polling request failed (contract section 7.4).
@@ -193,128 +154,4 @@ pub enum PollRefusal {
     BadRequest,
     /// The worker has as many sessions as it may.
     Overloaded,
-}
-
-/// Everything that can be asked of the side. Answers go to the acceptor that asked, under its
-/// ticket.
-#[derive(Debug)]
-pub enum Wish {
-    /// A change of what is stored.
-    Change(AcceptorId, Ticket, StoreChange),
-    /// Other policies, instead of all there are.
-    Permit(AcceptorId, Ticket, Permissions),
-    /// History is emptied of what is there now.
-    Clear(AcceptorId, Ticket),
-    /// Messages are kept for so many days from now on; `None` for ever.
-    SetRetention(AcceptorId, Ticket, Option<u32>),
-    /// For how many days messages are kept.
-    Retention(AcceptorId, Ticket),
-    /// Whether the store works.
-    Probe(AcceptorId, Ticket),
-    /// The end: what was wished before is carried out and made safe, what comes after is not.
-    Stop,
-}
-
-/// Changes to channel definitions.
-#[derive(Debug)]
-pub enum StoreChange {
-    /// A new definition.
-    Insert(ChannelDefinition),
-    /// The definition of that id is changed, at that time.
-    Update(Uuid, ChannelChange, Millis),
-    /// No more definition of that id.
-    Delete(Uuid),
-}
-
-/// What came of a change.
-#[derive(Debug)]
-pub enum StoreOutcome {
-    /// Done; the definition as it is (or was, when deleted).
-    Done(Box<ChannelDefinition>),
-    /// The definition would contradict itself, in this way.
-    Invalid(&'static str),
-    /// There is no definition of that id.
-    NotFound,
-    /// Another definition has this pattern.
-    Duplicate(String),
-    /// The number of definitions is at its bound.
-    Full,
-    /// The store is busy; the same change may work a second later.
-    Busy,
-    /// The store failed; the log says how.
-    Failed,
-}
-
-/// What came of the wish to write, delete or look at a document.
-#[derive(Clone, Debug)]
-pub enum DocumentOutcome {
-    /// Written or deleted under this version, as safe as this.
-    Written(Millis, Durability),
-    /// This is it.
-    Found(Box<Document>),
-    /// The version that the writer gave is not the latest; this one is.
-    Stale(Millis),
-    /// There is none.
-    NotFound,
-    /// The number of documents is at its bound.
-    Full,
-    /// A worker or the store is busy; the same may work a second later.
-    Busy,
-    /// The store failed; the log says how.
-    Failed,
-}
-
-/// What came of a change of policies.
-#[derive(Debug)]
-pub enum PermissionsOutcome {
-    /// Done; the policies as they are now.
-    Done(Permissions),
-    /// An expression makes no sense, in these words; the policies are what they were.
-    Invalid(String),
-    /// The store is busy; the same change may work a second later.
-    Busy,
-    /// The store failed; the log says how.
-    Failed,
-}
-
-/// Everything that can be asked of the reader of history. Answers go to the acceptor that asked,
-/// under its ticket.
-#[derive(Debug)]
-pub enum Query {
-    /// A page of messages.
-    Messages(AcceptorId, Ticket, MessageQuery),
-    /// How many there are.
-    Stats(AcceptorId, Ticket, StatsQuery),
-    /// What a document is.
-    Document(AcceptorId, Ticket, DocumentKey),
-}
-
-/// What history says.
-#[derive(Debug)]
-pub enum HistoryAnswer {
-    /// A page, the newest first.
-    Messages(Vec<StoredMessage>),
-    /// How many there are.
-    Stats(Stats),
-    /// So many were removed.
-    Cleared(u64),
-    /// For how many days messages are kept, `None` for ever: as it is, or was just set.
-    Retention(Option<u32>),
-    /// Nothing.
-    Refused(HistoryRefusal),
-}
-
-/// Why history says nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HistoryRefusal {
-    /// The page should begin at a message that is not there.
-    UnknownMessage,
-    /// The page would be longer than it may be.
-    PageTooLong,
-    /// The answer took too long to find.
-    TooSlow,
-    /// The store is busy; the same may work a second later.
-    Busy,
-    /// The store failed; the log says how.
-    Failed,
 }

@@ -1,5 +1,5 @@
 //! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
-//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] and [`Keep`] to the side,
+//! posted ([`Mail`] to a worker, [`Answered`] to an acceptor, [`Wish`] and [`Keep`] to the side,
 //! [`Query`] to the reader of history, [`Question`] to the policies).
 //!
 //! A sender [reserves](Reservation) a place before it decides anything and uses it afterwards:
@@ -10,8 +10,10 @@
 mod doorbell;
 mod inbox;
 mod mail;
+mod questions;
 mod queue;
 mod reservation;
+mod ticket;
 mod workers;
 
 use std::sync::Arc;
@@ -30,13 +32,14 @@ pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};
 pub use mail::{
-    Accepted, AcceptorId, Answer, AnswerBody, DocumentOutcome, Handover, HistoryAnswer,
-    HistoryRefusal, Loaded, Mail, Move, PermissionsOutcome, Poll, PollRefusal, PollRequest,
-    Purpose, Query, StoreChange, StoreOutcome, Ticket, Wish,
+    Accepted, Handover, Loaded, Mail, Move, Poll, PollRefusal, PollRequest, PollTicket, Polled,
+    Purpose,
 };
+pub use questions::{Keep, Query, StoreChange, StoreRefusal, StoreResult, Wish, Write, Written};
 use queue::AskQueue;
-pub use queue::{Keep, Weighed, Write, WriteQueue};
+pub use queue::{Weighed, WriteQueue};
 pub use reservation::{Bounded, Depth, Reservation};
+pub use ticket::{AcceptorId, Answer, Answered, Health, Inquiry, Pending, Ticket, Tickets};
 pub use workers::{WorkerMailboxes, WorkerSet};
 
 /// The sending ends of every mailbox in the node.
@@ -45,7 +48,7 @@ pub struct Mailboxes {
     /// The workers'.
     pub workers: WorkerMailboxes,
     /// By acceptor.
-    pub acceptors: Vec<Arc<Mailbox<Answer>>>,
+    pub acceptors: Vec<Arc<Mailbox<Answered>>>,
     /// The way into history.
     pub history: WriteQueue<Keep>,
     /// The way of documents into the store.
@@ -63,7 +66,7 @@ pub struct Inboxes {
     /// By worker.
     pub workers: Vec<Inbox<Mail>>,
     /// By acceptor.
-    pub acceptors: Vec<Inbox<Answer>>,
+    pub acceptors: Vec<Inbox<Answered>>,
     /// The side's.
     pub side: Receiver<Wish>,
     /// What is to be kept in history.
@@ -197,9 +200,10 @@ impl Mailboxes {
         depths
     }
 
-    /// Posts an answer into the place that its acceptor reserved when it asked.
-    pub fn answer(&self, acceptor: AcceptorId, answer: Answer) {
-        self.acceptors[usize::from(acceptor.0)].answer(answer);
+    /// Answers a question of an acceptor, which reserved a place for the answer when it asked.
+    pub fn answer<T: Answer>(&self, ticket: Ticket<T>, answer: T) {
+        let (acceptor, answered) = ticket.answered(answer);
+        self.acceptors[usize::from(acceptor.0)].answer(answered);
     }
 
     /// The worker with the fewest connections, which now has one more.

@@ -5,31 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::mail::{AcceptorId, Ticket};
+use super::questions::{Keep, Write};
 use super::reservation::{Bounded, Credits, Depth, Reservation};
-use crate::message::{DocumentWrite, Durability, Record, Refused};
-
-/// A publication that is to be kept.
-#[derive(Debug)]
-pub struct Keep {
-    /// What.
-    pub record: Record,
-    /// How safe it must be before its publisher is answered.
-    pub level: Durability,
-    /// Whom to answer; nobody, where the publisher does not wait.
-    pub from: Option<(AcceptorId, Ticket)>,
-}
-
-/// A document that is to be written.
-#[derive(Debug)]
-pub struct Write {
-    /// What.
-    pub what: DocumentWrite,
-    /// How safe it must be before its writer is answered.
-    pub level: Durability,
-    /// Whom to answer.
-    pub from: (AcceptorId, Ticket),
-}
+use crate::message::Refused;
 
 /// What is bounded by its bytes, too.
 pub trait Weighed {

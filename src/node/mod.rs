@@ -29,7 +29,7 @@ use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
 use crate::hub::{About, Clock, Forge, Hub, M2, Recovery};
 use crate::limits::JWT_SECRET_BYTES_MIN;
-use crate::mailbox::{AcceptorId, Answer, Inbox, Inboxes, Mail, Mailboxes};
+use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail, Mailboxes};
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::protocol::engineio::Timings;
@@ -411,7 +411,7 @@ impl Node {
         &self,
         id: WorkerId,
         inbox: Inbox<Mail>,
-        inside: Option<(Inbox<Answer>, u8)>,
+        inside: Option<(Inbox<Answered>, u8)>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
@@ -442,7 +442,7 @@ impl Node {
     fn start_acceptor(
         &self,
         id: AcceptorId,
-        inbox: Inbox<Answer>,
+        inbox: Inbox<Answered>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());

@@ -7,11 +7,10 @@ use crossbeam_channel::Receiver;
 use super::complaints::Complaints;
 use super::history::Pace;
 use super::store::{Reader, Store, StoreError, Written};
-use super::{News, now};
+use super::{News, now, refused};
 use crate::limits::{DOCUMENT_BATCH_MAX, LOAD_BYTES_MAX};
 use crate::mailbox::{
-    AcceptorId, Answer, AnswerBody, DocumentOutcome, Mailboxes, Reservation, Ticket,
-    WorkerMailboxes, Write,
+    self, Mailboxes, Reservation, StoreRefusal, StoreResult, WorkerMailboxes, Write,
 };
 use crate::message::{Document, DocumentKey, Durability, Found, Load};
 use crate::metrics::Counters;
@@ -53,19 +52,20 @@ impl Documents {
             return;
         };
         let sync = writes.iter().any(|write| write.level == Durability::Synced);
-        let (all, from): (Vec<_>, Vec<_>) =
-            writes.into_iter().map(|write| (write.what, write.from)).unzip();
+        let (all, tickets): (Vec<_>, Vec<_>) =
+            writes.into_iter().map(|write| (write.what, write.ticket)).unzip();
         let written = match store.write_documents(&all, now(), sync) {
             Ok(written) => written,
             Err(error) => {
-                let outcome = refusal(&error);
-                return from.into_iter().for_each(|from| answer(mailboxes, from, outcome.clone()));
+                let refusal = refusal(&error);
+                let refuse = |ticket| mailboxes.answer(ticket, Err(refusal.clone()));
+                return tickets.into_iter().for_each(refuse);
             }
         };
         counters.commits.add(1);
         let reached = if sync { Durability::Synced } else { Durability::Stored };
-        for ((written, places), from) in written.into_iter().zip(places).zip(from) {
-            answer(mailboxes, from, settle(written, (places, reached), counters, announce));
+        for ((written, places), ticket) in written.into_iter().zip(places).zip(tickets) {
+            mailboxes.answer(ticket, settle(written, (places, reached), counters, announce));
         }
     }
 
@@ -73,7 +73,7 @@ impl Documents {
     fn gather<'r>(&self, first: Write, mailboxes: &'r Mailboxes) -> Option<Batch<'r>> {
         mailboxes.documents.taken(&first);
         let Some(places) = mailboxes.workers.reserve_all() else {
-            answer(mailboxes, first.from, DocumentOutcome::Busy);
+            mailboxes.answer(first.ticket, Err(StoreRefusal::Busy));
             return None;
         };
         let mut batch = Batch { writes: vec![first], places: vec![places] };
@@ -116,13 +116,10 @@ impl Documents {
     }
 }
 
-/// What is said of a document that somebody looks at.
-pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> DocumentOutcome {
-    match reader.document(key) {
-        Ok(Some(document)) if document.data.is_some() => DocumentOutcome::Found(document.into()),
-        Ok(_) => DocumentOutcome::NotFound,
-        Err(error) => refusal(&error),
-    }
+/// Reads a document. Returns `None` if there is none, or it was deleted.
+pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> StoreResult<Option<Box<Document>>> {
+    let found = reader.document(key).map_err(|error| refusal(&error))?;
+    Ok(found.filter(|document| document.data.is_some()).map(Box::new))
 }
 
 /// Bytes of the data of documents.
@@ -150,37 +147,23 @@ fn settle(
     (places, reached): (Places<'_>, Durability),
     counters: &Counters,
     announce: &impl Fn(News<'_>),
-) -> DocumentOutcome {
+) -> StoreResult<mailbox::Written> {
     match written {
         Written::Done(document) => {
             let version = document.version;
             counters.documents_written.add(1);
             announce(News::Document(document, places));
-            DocumentOutcome::Written(version, reached)
+            Ok(mailbox::Written::Done(version, reached))
         }
         Written::Stale(current) => {
             counters.documents_stale.add(1);
-            DocumentOutcome::Stale(current)
+            Ok(mailbox::Written::Stale(current))
         }
-        Written::Missing => DocumentOutcome::NotFound,
-        Written::Full => DocumentOutcome::Full,
+        Written::Missing => Err(StoreRefusal::NotFound),
+        Written::Full => Err(StoreRefusal::Full),
     }
 }
 
-/// What those are told whom the store failed.
-fn refusal(error: &StoreError) -> DocumentOutcome {
-    if error.is_temporary() {
-        tracing::warn!(%error, "the store did not take or give documents");
-        return DocumentOutcome::Busy;
-    }
-    tracing::error!(%error, "the store failed");
-    DocumentOutcome::Failed
-}
-
-fn answer(
-    mailboxes: &Mailboxes,
-    (acceptor, ticket): (AcceptorId, Ticket),
-    outcome: DocumentOutcome,
-) {
-    mailboxes.answer(acceptor, Answer { ticket, body: AnswerBody::Document(outcome) });
+fn refusal(error: &StoreError) -> StoreRefusal {
+    refused(error, "the store did not take or give documents")
 }

@@ -15,7 +15,7 @@ use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
 use super::{News, changes, reader};
 use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
-use crate::mailbox::{Answer, AnswerBody, HistoryAnswer, Keep, Mailboxes, Wish, Write};
+use crate::mailbox::{Health, Keep, Mailboxes, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
 
@@ -141,34 +141,35 @@ impl Writer {
     }
 
     fn carry_out(&mut self, wish: Wish, announce: &impl Fn(News<'_>)) {
-        let store = &mut self.store;
-        let (from, ticket, body) = match wish {
-            Wish::Change(from, ticket, change) => {
-                (from, ticket, AnswerBody::Stored(changes::change(store, change, announce)))
+        let (store, mailboxes) = (&mut self.store, &self.mailboxes);
+        match wish {
+            Wish::Change(ticket, change) => {
+                mailboxes.answer(ticket, changes::change(store, change, announce));
             }
-            Wish::Permit(from, ticket, permissions) => {
-                let outcome = changes::permit(store, permissions, announce);
-                (from, ticket, AnswerBody::Permitted(outcome))
+            Wish::Permit(ticket, permissions) => {
+                mailboxes.answer(ticket, changes::permit(store, permissions, announce));
             }
-            Wish::Clear(from, ticket) => {
+            Wish::Clear(ticket) => {
                 // What waits was published before; what comes meanwhile is not waited for.
                 self.keep_waiting();
-                return self.chores.clear(from, ticket, self.store.newest());
+                self.chores.clear(ticket, self.store.newest());
             }
-            Wish::SetRetention(from, ticket, days) => {
-                let set = store.set_retention(days).map(|()| HistoryAnswer::Retention(days));
+            Wish::SetRetention(ticket, days) => {
+                let set = store.set_retention(days).map_err(|error| reader::refusal(&error));
                 self.chores.look_at_retention();
-                (from, ticket, reader::answered(set))
+                mailboxes.answer(ticket, set.map(|()| days));
             }
-            Wish::Retention(from, ticket) => {
-                let read = store.retention().map(HistoryAnswer::Retention);
-                (from, ticket, reader::answered(read))
+            Wish::Retention(ticket) => {
+                let days = store.retention().map_err(|error| reader::refusal(&error));
+                mailboxes.answer(ticket, days);
             }
-            Wish::Probe(from, ticket) => (from, ticket, self.probe()),
+            Wish::Probe(ticket) => {
+                let health = self.probe();
+                self.mailboxes.answer(ticket, health);
+            }
             // The end is seen to by who takes wishes.
-            Wish::Stop => return,
-        };
-        self.mailboxes.answer(from, Answer { ticket, body });
+            Wish::Stop => {}
+        }
     }
 
     /// Carries out what came before the end.
@@ -187,14 +188,14 @@ impl Writer {
     }
 
     /// Whether the store works. What is wrong is logged when it changes: anybody may ask.
-    fn probe(&mut self) -> AnswerBody {
+    fn probe(&mut self) -> Health {
         let ailment = self.store.probe().err().map(|error| (error.to_string(), error.ailment()));
         let told = ailment.as_ref().map(|(error, _)| error);
         if let Some(error) = told.filter(|told| Some(*told) != self.ailment.as_ref()) {
             tracing::warn!(error, "the store does not work");
         }
         self.ailment = told.cloned();
-        ailment.map_or(AnswerBody::Alive, |(_, ailment)| AnswerBody::Ailing(ailment))
+        ailment.map_or(Ok(()), |(_, ailment)| Err(ailment))
     }
 
     fn write(&mut self, first: Write, announce: &impl Fn(News<'_>)) {

@@ -9,9 +9,9 @@ use super::command::leave_everything;
 use super::conn::{Connection, Kind};
 use super::forge::UNPROVED;
 use super::m2::EXPIRED;
-use super::{polling, recovery, upgrade};
+use super::{recovery, upgrade};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS};
-use crate::mailbox::AnswerBody;
+use crate::mailbox::Polled;
 use crate::message::{App, Transport};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::engineio;
@@ -130,7 +130,7 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, rea
     uncount(&worker.counters, session.app, session.transport(), reason);
     let Some(polling) = session.polling else { return };
     if let Some(waiting) = polling.waiting {
-        polling::answer(worker, waiting, AnswerBody::Payload(packet.as_bytes().to_vec()));
+        worker.hub.mailboxes.answer(waiting, Ok(Polled::Payload(packet.as_bytes().to_vec())));
     }
     if let Some(probe) = polling.probe
         && worker.connections.by_id(probe).is_some()

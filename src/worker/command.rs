@@ -303,7 +303,7 @@ fn publish(
     }
     let at = worker.hub.clock.wall();
     let content = Content::Message { event, payload, sender: credential.sender() };
-    let to_keep = ToKeep { definition: &definition, level: Durability::Memory, from: None };
+    let to_keep = ToKeep { definition: &definition, level: Durability::Memory, ticket: None };
     let published = worker.hub.publish(Submission {
         channel: channel.clone(),
         content,

@@ -40,7 +40,7 @@ use crate::limits::{
     LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES, TURN_BYTES_MAX, TURN_MAIL_MAX,
     TURN_READS_MAX,
 };
-use crate::mailbox::{AnswerBody, Inbox, Mail, Slot};
+use crate::mailbox::{Inbox, Mail, Slot};
 use crate::message::{ConnId, Millis, Nanos, WorkerId};
 use crate::metrics::Counters;
 use crate::wire::frame::{Opcode, frame};
@@ -225,9 +225,7 @@ impl Worker {
                 Mail::PollGone(session) => polling::on_gone(self, session),
                 Mail::Loaded(loaded) => bytes += m2::loaded(self, *loaded),
                 Mail::Verdict(verdict) => verdict::learn(self, *verdict),
-                Mail::Probe(from, ticket) => {
-                    polling::answer(self, (from, ticket), AnswerBody::Alive);
-                }
+                Mail::Probe(ticket) => self.hub.mailboxes.answer(ticket, Ok(())),
             }
             flush::reap(self);
         }

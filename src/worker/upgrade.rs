@@ -8,7 +8,7 @@ use super::m2::{self, M2};
 use super::{Worker, moving, polling, read};
 use crate::engine::outbox::Outgoing;
 use crate::limits::POLLING_SESSIONS_MAX;
-use crate::mailbox::{Accepted, AnswerBody, Handover, Mail, Purpose};
+use crate::mailbox::{Accepted, Handover, Mail, Polled, Purpose};
 use crate::message::{App, ConnId, SessionId, Transport};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Packet, RequestError};
@@ -178,8 +178,8 @@ fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     for (channel, counted) in worker.index.of(subscriptions) {
         worker.hub.directory.upgrade(channel, worker.id, counted.group);
     }
-    if let Some(request) = polling.and_then(|polling| polling.waiting) {
-        polling::answer(worker, request, AnswerBody::Payload(engineio::NOOP.into()));
+    if let Some(waiting) = polling.and_then(|polling| polling.waiting) {
+        worker.hub.mailboxes.answer(waiting, Ok(Polled::Payload(engineio::NOOP.into())));
     }
     if let Some(Err(error)) = renamed {
         tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");
