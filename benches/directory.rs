@@ -4,7 +4,7 @@
 //! made, with subscribers on no worker, one and two. Over how many workers an audience spreads is
 //! all that matters here, not its size. `hub`: the same with everything before it, as
 //! `Hub::publish` does it: id, frames of both groups, directory. The workers are awake, so no bell
-//! is struck (`mailbox` has that), and taking the mail out again is not in the figures.
+//! is rung (`mailbox` has that), and taking the mail out again is not in the figures.
 
 mod support;
 
@@ -20,9 +20,9 @@ use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::engine::invocations::Invocations;
 use fanfare::engine::presence::MemberKey;
 use fanfare::hub::{About, Clock, Hub, Submission, encode, message_id};
+use fanfare::mailbox::{Inboxes, Mail, Mailboxes};
 use fanfare::message::{Channel, ChannelOptions, ConnId, Group, ReplayWish, Transport, WorkerId};
 use fanfare::metrics::Metrics;
-use fanfare::router::{Inboxes, Mail, Router};
 
 use support::{AT, CHANNEL, CpuTime, cpu_time};
 
@@ -47,7 +47,8 @@ fn publish(criterion: &mut Criterion<CpuTime>) {
             publication.frame(shape, encode);
         }
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
-            let publish = |()| hub.directory.publish(&*hub.router, &publication, |_| ()).is_ok();
+            let publish =
+                |()| hub.directory.publish(&hub.mailboxes.workers, &publication, |_| ()).is_ok();
             bencher.iter_custom(|times| publishing(times, &inboxes, || (), publish));
         });
     }
@@ -94,13 +95,13 @@ fn publishing<I>(
 
 /// What the hot threads of a node share, with a subscriber of each group on so many workers.
 fn node(workers: usize) -> (Hub, Inboxes) {
-    let (router, inboxes) = Router::new(WORKERS, 0, MAILBOX).expect("event descriptors");
+    let (mailboxes, inboxes) = Mailboxes::new(WORKERS, 0, MAILBOX).expect("event descriptors");
     let config = Config::defaults();
     let hub = Hub {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(Definitions::default()),
         policies: Arc::default(),
-        router: Arc::new(router),
+        mailboxes: Arc::new(mailboxes),
         metrics: Metrics::new(WORKERS),
         timings: config.engine_io,
         recovery: None,
@@ -139,7 +140,7 @@ fn join(hub: &Hub, connection: ConnId, group: Group) {
         now: AT,
         clock: 0,
     };
-    hub.directory.join(&*hub.router, &join).expect("the mailboxes are empty");
+    hub.directory.join(&hub.mailboxes.workers, &join).expect("the mailboxes are empty");
 }
 
 fn empty(inboxes: &Inboxes) {

@@ -1,8 +1,8 @@
-//! Mailboxes (`router`): the hand-off from whoever publishes to the worker.
+//! Mailboxes (`mailbox`): the hand-off from whoever publishes to the worker.
 //!
-//! `one thread`: a slot reserved, mail posted, the bell of somebody awake, the mail taken: what a
+//! `one thread`: a place reserved, mail posted, the bell of somebody awake, the mail taken: what a
 //! publication pays for each worker while that is busy. `round trip`: the same between two threads
-//! that both sleep in between, there and back, so twice: strike the bell, wake the thread that
+//! that both sleep in between, there and back, so twice: ring the bell, wake the thread that
 //! waits for it. This is what a lone publication waits for before its worker moves.
 
 mod support;
@@ -13,8 +13,8 @@ use std::thread;
 
 use criterion::Criterion;
 use fanfare::hub::encode;
+use fanfare::mailbox::{Inbox, Mail, Mailbox, Mailboxes, Slot};
 use fanfare::message::{Delivery, Group, SessionId, WorkerId};
-use fanfare::router::{Inbox, Mail, Mailbox, Router, Slot};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use support::CpuTime;
@@ -33,8 +33,8 @@ fn main() {
 }
 
 fn one_thread(criterion: &mut Criterion<CpuTime>) {
-    let (router, inboxes) = Router::new(1, 0, PUBLICATIONS).expect("event descriptors");
-    let (mailbox, inbox) = (router.worker(HERE), &inboxes.workers[HERE.index()]);
+    let (mailboxes, inboxes) = Mailboxes::new(1, 0, PUBLICATIONS).expect("event descriptors");
+    let (mailbox, inbox) = (mailboxes.workers.of(HERE), &inboxes.workers[HERE.index()]);
     let delivery = delivery();
     criterion.bench_function("mailbox/one thread", |bencher| {
         bencher.iter(|| {
@@ -45,25 +45,26 @@ fn one_thread(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn round_trip(criterion: &mut Criterion) {
-    let (router, mut inboxes) = Router::new(2, 0, PUBLICATIONS).expect("event descriptors");
-    let router = Arc::new(router);
+    let (mailboxes, mut inboxes) = Mailboxes::new(2, 0, PUBLICATIONS).expect("event descriptors");
+    let mailboxes = Arc::new(mailboxes);
     let (there, here) = (inboxes.workers.remove(THERE.index()), inboxes.workers.remove(0));
-    let answers = router.clone();
+    let answers = mailboxes.clone();
     let echo = thread::spawn(move || {
         while let mail @ Mail::Deliver(_) = next(&there) {
-            post(answers.worker(HERE), mail);
+            post(answers.workers.of(HERE), mail);
         }
     });
     let delivery = delivery();
     criterion.bench_function("mailbox/round trip", |bencher| {
         bencher.iter(|| {
-            post(router.worker(THERE), Mail::Deliver(delivery.clone()));
+            post(mailboxes.workers.of(THERE), Mail::Deliver(delivery.clone()));
             next(&here)
         });
     });
     // Whatever is no delivery ends the echo.
     let goodbye = SessionId { worker: THERE, slot: 0, key: [0; _] };
-    assert!(router.control(THERE, Mail::PollGone(goodbye)), "there is room for control mail");
+    let sent = mailboxes.control(THERE, Mail::PollGone(goodbye));
+    sent.expect("there is room for control mail");
     echo.join().expect("the echo does not panic");
 }
 
@@ -74,9 +75,8 @@ fn delivery() -> Delivery {
 }
 
 fn post(mailbox: &Mailbox<Mail>, mail: Mail) {
-    assert!(mailbox.reserve(Slot::Publication), "one piece is under way at a time");
-    mailbox.post(mail);
-    mailbox.ring();
+    let place = mailbox.reserve(Slot::Publication);
+    place.expect("one piece is under way at a time").send(mail);
 }
 
 /// The next piece of mail, slept for if none is there.

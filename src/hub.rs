@@ -8,18 +8,17 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
-use crate::engine::Mailboxes;
 use crate::engine::definitions::Definitions;
-use crate::engine::directory::{Directory, Published, Unplaced};
+use crate::engine::directory::{Directory, Published};
 use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
+use crate::mailbox::{Keep, Loaded, Mail, Mailboxes, Reservation, Ticket, WorkerMailboxes};
 use crate::message::{
-    Activation, Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Deactivation,
-    Delivery, Document, Durability, Found, FrameBytes, Group, Load, MessageId, Millis, Nanos,
-    PresenceMode, Publication, Record, SlowConsumer, WorkerId,
+    Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Document, Durability, Found,
+    FrameBytes, Group, Load, MessageId, Millis, Nanos, PresenceMode, Publication, Record, Refused,
+    SlowConsumer,
 };
 use crate::metrics::Metrics;
-use crate::router::{AcceptorId, Keep, Loaded, Mail, Room, Router, Slot, Ticket};
 use crate::{protocol, wire};
 
 /// What the hot threads share.
@@ -33,7 +32,7 @@ pub struct Hub {
     /// Who may subscribe and publish. Replaced whole as the definitions are.
     pub policies: Arc<ArcSwap<Policies>>,
     /// The mailboxes.
-    pub router: Arc<Router>,
+    pub mailboxes: Arc<Mailboxes>,
     /// The counters.
     pub metrics: Metrics,
     /// The configuration.
@@ -176,9 +175,8 @@ pub struct ToKeep<'a> {
     pub definition: &'a Arc<ChannelDefinition>,
     /// How safe it must be before its publisher is answered.
     pub level: Durability,
-    /// Whom to tell then ([`AnswerBody::Kept`](crate::router::AnswerBody::Kept)); nobody, where
-    /// the level is reached at once.
-    pub from: Option<(AcceptorId, Ticket)>,
+    /// Answered then; `None` if the level is reached at once.
+    pub ticket: Option<Ticket<Durability>>,
 }
 
 /// A Forge event that was published.
@@ -188,26 +186,6 @@ pub struct EventReceipt {
     pub id: MessageId,
     /// Its timestamp.
     pub at: Millis,
-}
-
-/// Why nothing was published: nobody gets it, nothing is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
-    /// A worker concerned has no room.
-    Overloaded,
-    /// History has no room.
-    HistoryFull,
-    /// Another one was faster; with a new timestamp it may do. Of Forge events only.
-    Late,
-}
-
-impl From<Unplaced> for Refused {
-    fn from(unplaced: Unplaced) -> Self {
-        match unplaced {
-            Unplaced::Overloaded => Self::Overloaded,
-            Unplaced::Late => Self::Late,
-        }
-    }
 }
 
 impl Hub {
@@ -230,7 +208,7 @@ impl Hub {
         for group in groups.iter() {
             publication.frame(group, encode);
         }
-        let history = &self.router.history;
+        let history = &self.mailboxes.history;
         let place = match to_keep {
             None => None,
             Some(_) => {
@@ -239,16 +217,12 @@ impl Hub {
         };
         let keep = |audience| {
             let (Some(place), Some(to_keep)) = (place, to_keep) else { return };
-            let ToKeep { definition, level, from } = to_keep;
+            let ToKeep { definition, level, ticket } = to_keep;
             let definition = definition.clone();
             let record = Record { publication: publication.clone(), definition, audience };
-            history.post(place, Keep { record, level, from });
+            place.post(Keep { record, level, ticket });
         };
-        let published = self.directory.publish(&*self.router, &publication, keep);
-        let published = published.map_err(|unplaced| {
-            place.into_iter().for_each(|place| history.release(place));
-            Refused::from(unplaced)
-        })?;
+        let published = self.directory.publish(&self.mailboxes.workers, &publication, keep)?;
         Ok((publication, published))
     }
 
@@ -277,8 +251,12 @@ impl Hub {
         Err(Refused::Overloaded)
     }
 
-    /// Fans a document out that was committed, for which there is room.
-    pub fn publish_document(&self, document: Document, room: &Room<'_>) {
+    /// Fans out a document that was committed, for which there is a place at every worker.
+    pub fn publish_document(
+        &self,
+        document: Document,
+        mut places: Reservation<'_, WorkerMailboxes>,
+    ) {
         let (is_deleted, is_shared) = (document.data.is_none(), document.key.audience.is_none());
         let publication = self.document(document);
         if is_deleted && !self.m2.notify_deletes {
@@ -287,8 +265,8 @@ impl Hub {
             }
             return;
         }
-        // There is room, and no order of timestamps to keep.
-        let _ = self.directory.publish(room, &publication, |_| ());
+        // A document has a place at every worker, and no order of timestamps to keep.
+        let _ = self.directory.publish_reserved(&mut places, &publication);
     }
 
     /// Tells a subscriber's worker what the store has, and the directory as well: it need not be
@@ -301,10 +279,8 @@ impl Hub {
             let current = shared.map_or(Current::Absent, |one| Current::Known(one.clone()));
             self.directory.learn(&load.resource, &current);
         }
-        let mailbox = self.router.worker(load.connection.worker);
-        // Its slot was reserved by who asked.
-        mailbox.post(Mail::Loaded(Box::new(Loaded { load, found })));
-        mailbox.ring();
+        let mailbox = self.mailboxes.workers.of(load.connection.worker);
+        mailbox.answer(Mail::Loaded(Box::new(Loaded { load, found })));
     }
 
     /// A document as it is fanned out, with its frame.
@@ -351,74 +327,6 @@ pub fn encode(publication: &Publication, group: Group) -> FrameBytes {
 /// A message id that sorts by time (UUID version 7).
 pub fn message_id(at: Millis) -> MessageId {
     uuid::Builder::from_unix_timestamp_millis(at, &rand::random()).into_uuid()
-}
-
-impl Mailboxes for Router {
-    fn reserve_publication(&self, worker: WorkerId) -> bool {
-        self.worker(worker).reserve(Slot::Publication)
-    }
-
-    fn release_publication(&self, worker: WorkerId) {
-        self.worker(worker).release(Slot::Publication);
-    }
-
-    fn reserve_control(&self, worker: WorkerId) -> bool {
-        self.worker(worker).reserve(Slot::Control)
-    }
-
-    fn release_control(&self, worker: WorkerId) {
-        self.worker(worker).release(Slot::Control);
-    }
-
-    fn deliver(&self, worker: WorkerId, delivery: Delivery) {
-        self.worker(worker).post(Mail::Deliver(delivery));
-    }
-
-    fn activate(&self, activation: Activation) {
-        let worker = activation.connection.worker;
-        self.worker(worker).post(Mail::Activate(Box::new(activation)));
-    }
-
-    fn deactivate(&self, deactivation: Deactivation) {
-        let worker = deactivation.connection.worker;
-        self.worker(worker).post(Mail::Deactivate(Box::new(deactivation)));
-    }
-
-    fn ring(&self, worker: WorkerId) {
-        self.worker(worker).ring();
-    }
-}
-
-impl Mailboxes for Room<'_> {
-    fn reserve_publication(&self, _worker: WorkerId) -> bool {
-        true
-    }
-
-    fn release_publication(&self, _worker: WorkerId) {}
-
-    fn reserve_control(&self, worker: WorkerId) -> bool {
-        self.router().reserve_control(worker)
-    }
-
-    fn release_control(&self, worker: WorkerId) {
-        self.router().release_control(worker);
-    }
-
-    fn deliver(&self, worker: WorkerId, delivery: Delivery) {
-        Room::deliver(self, worker, delivery);
-    }
-
-    fn activate(&self, activation: Activation) {
-        self.router().activate(activation);
-    }
-
-    fn deactivate(&self, deactivation: Deactivation) {
-        self.router().deactivate(deactivation);
-    }
-
-    fn ring(&self, worker: WorkerId) {
-        self.router().ring(worker);
-    }
 }
 
 #[cfg(test)]

@@ -47,8 +47,8 @@
 //!    [`Command`](message::Command) of it, which `worker/command.rs` checks.
 //! 2. Both call [`hub::Hub::publish`]: it makes the id and, before any lock, the frames of the
 //!    groups in use.
-//! 3. [`engine::directory::Directory::publish`] reserves a slot at every worker that has
-//!    subscribers, or refuses; stamps the offset; posts one [`router::Mail::Deliver`] to each. All
+//! 3. [`engine::directory::Directory::publish`] reserves a place at every worker that has
+//!    subscribers, or refuses; stamps the offset; posts one [`mailbox::Mail::Deliver`] to each. All
 //!    under the lock of the channel's shard, so the order is the same for everybody.
 //! 4. The worker looks its own subscribers up ([`engine::index`]) and puts a pointer to the frame
 //!    into each [`outbox`](engine::outbox).
@@ -56,7 +56,7 @@
 //!    `worker/polling.rs` answers the poll that waits.
 //!
 //! Joining takes the same way: the subscriber is counted and its
-//! [`Activate`](router::Mail::Activate) posted into its own worker's mailbox under the same lock.
+//! [`Activate`](mailbox::Mail::Activate) posted into its own worker's mailbox under the same lock.
 //! What was published before is in front of it in the mailbox and what comes after is behind it,
 //! so a subscriber hears everything from its acknowledgement on, once, and nothing from before.
 //! Leaving is the same again. Where a channel keeps publications for who comes later
@@ -65,7 +65,7 @@
 //!
 //! # How it gets into history
 //!
-//! [`hub::Hub::publish`] sets a place in a bounded queue aside ([`router::WriteQueue`]) before
+//! [`hub::Hub::publish`] reserves a place in a bounded queue ([`mailbox::WriteQueue`]) before
 //! the directory stamps the publication, and uses it under the channel's lock, so that history has
 //! the channels' own order. The one thread that writes (`side/writer.rs`) commits what waits
 //! together, at most once in two milliseconds, and then answers those publishers who wait for a
@@ -79,7 +79,7 @@
 //! channel. Of a session whose connection is cut the worker keeps its channels
 //! (`worker/recovery.rs`), and the directory goes on giving it what is published there, whether
 //! anybody else listens or not. A client that comes back is counted in its channels again; behind
-//! the mail of that stands [`Mail::Recover`](router::Mail::Recover), and when that comes up what it
+//! the mail of that stands [`Mail::Recover`](mailbox::Mail::Recover). When that comes up what it
 //! missed is read from the log, all at once, and it hears its channels from there on. What is not
 //! known for certain is not recovered, and said so.
 //!
@@ -103,15 +103,15 @@
 //! # Documents
 //!
 //! A resource of M2 is a channel, and its document a publication that the store has first. All of
-//! them pass through the one thread that writes (`side/documents.rs`): it sets room for a
-//! publication aside at every worker ([`router::Room`]), commits what waits together, and only
+//! them pass through the one thread that writes (`side/documents.rs`): it reserves a place for a
+//! publication at every worker ([`mailbox::Reservation`]), commits what waits together, and only
 //! then has each fanned out ([`hub::Hub::publish_document`]) and its writer answered. So versions
 //! are given in one place, and fan-out can neither fail nor come before its commit.
 //!
 //! As long as anybody is subscribed the directory knows the current document, under the lock of
 //! the shard, and the activation carries it: what is known then is what was published in front of
 //! it. A document that nobody was subscribed to, and a user's own, is asked for
-//! ([`router::Mail::Loaded`]): the writer reads it between two commits, so that the answer stands
+//! ([`mailbox::Mail::Loaded`]): the writer reads it between two commits, so that the answer stands
 //! in the mailbox behind all that it knows of and before all that it does not. What is published
 //! while a subscriber waits goes out at once, and of the answer only what is newer is told
 //! ([`engine::awaiting`]).
@@ -155,10 +155,10 @@
 //! | [`message`], [`limits`] | the vocabulary; every bound by name | each other |
 //! | [`wire`] | bytes to frames, requests and JSON envelopes, and back | `limits` |
 //! | [`protocol`] | dialects: text to commands, replies to text | also `wire`, `config` |
-//! | [`engine`] | state and decisions: directory, index, outbox, presence | `message`, `limits` |
+//! | [`mailbox`] | mailboxes, doorbells, and all that may be posted | `message`, `limits` |
+//! | [`engine`] | state and decisions: directory, index, outbox, presence | also `mailbox` |
 //! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
 //! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire`, `protocol` |
-//! | [`router`] | mailboxes, doorbells, and all that may be posted | `message`, `limits` |
 //! | [`hub`] | what the hot threads share, and `publish` | all above but `auth`, `api` |
 //! | [`acceptor`], [`worker`] | hot I/O | all above, not each other |
 //! | [`side`] | cold I/O | not `engine`, `protocol`, `api`, nor the hot two |
@@ -169,7 +169,7 @@
 //! # What will not be found
 //!
 //! - `wire`, `protocol`, `engine`, `auth` and `api` hold no socket, no clock and no thread: bytes,
-//!   commands and `now` come in; what must happen elsewhere goes out through a port.
+//!   commands and `now` come in; what must happen elsewhere is posted into a mailbox.
 //! - `protocol` and `engine` do not know each other: they meet in `message`.
 //! - There is no lock on the hot path but the directory's shard, and under it no I/O, no encoding
 //!   and nothing that grows with the audience.
@@ -255,11 +255,11 @@ pub mod config;
 pub mod engine;
 pub mod hub;
 pub mod limits;
+pub mod mailbox;
 pub mod message;
 pub mod metrics;
 pub mod node;
 pub mod protocol;
-pub mod router;
 pub mod side;
 pub mod wire;
 pub mod worker;

@@ -41,25 +41,25 @@ const PURE: [&str; 5] = ["wire", "protocol", "engine", "auth", "api"];
 
 const HOT_IMPORTS: &[&str] = &[
     "message", "limits", "wire", "protocol", "engine", "auth", "api", "config", "metrics",
-    "router", "hub",
+    "mailbox", "hub",
 ];
 
 /// Which modules (the first folder or file under `src`) each may import, besides itself.
 const IMPORTS: [(&str, &[&str]); 14] = [
     ("message", &["limits"]),
-    ("hub", &["message", "limits", "wire", "protocol", "engine", "config", "metrics", "router"]),
+    ("hub", &["message", "limits", "wire", "protocol", "engine", "config", "metrics", "mailbox"]),
     ("limits", &[]),
     ("wire", &["limits"]),
     ("protocol", &["message", "limits", "wire", "config"]),
-    ("engine", &["message", "limits"]),
+    ("engine", &["message", "limits", "mailbox"]),
     ("auth", &["message", "limits"]),
     ("config", &["message", "limits"]),
     ("metrics", &["message", "limits"]),
     ("api", &["message", "limits", "auth", "wire", "protocol"]),
-    ("router", &["message", "limits", "metrics"]),
+    ("mailbox", &["message", "limits", "metrics"]),
     ("acceptor", HOT_IMPORTS),
     ("worker", HOT_IMPORTS),
-    ("side", &["message", "limits", "wire", "config", "auth", "metrics", "router"]),
+    ("side", &["message", "limits", "wire", "config", "auth", "metrics", "mailbox"]),
 ];
 /// `main` starts the node, loads its configuration and prints tokens.
 const MAIN_IMPORTS: &[&str] = &["config", "node", "auth"];
@@ -423,8 +423,8 @@ mod tests {
             ("acceptor/a.rs", "use crate::worker::Worker;", true),
             ("worker/a.rs", "use crate::acceptor::Acceptor;", true),
             ("worker/a.rs", "use crate::side::Store;", true),
-            ("worker/a.rs", "use crate::{engine, protocol, router};", false),
-            ("side/a.rs", "use crate::router::Mail;", false),
+            ("worker/a.rs", "use crate::{engine, protocol, mailbox};", false),
+            ("side/a.rs", "use crate::mailbox::Mail;", false),
             ("side/a.rs", "use crate::api::Route;", true),
             ("message.rs", "use crate::limits::X;", false),
             ("message.rs", "use crate::engine::X;", true),

@@ -5,9 +5,9 @@ use super::handover::upgrade;
 use super::http::{End, Http};
 use super::{Acceptor, Outcome, rest};
 use crate::api::ApiError;
+use crate::mailbox::{Mail, Poll, PollRefusal, PollRequest, Polled, Purpose};
 use crate::message::{App, SessionId, WorkerId};
 use crate::protocol::engineio::{RequestError, decode_id};
-use crate::router::{AnswerBody, Mail, Poll, PollRefusal, PollRequest, Purpose, Slot};
 use crate::wire::http::{Method, Request, Response};
 
 /// The payload that ends a session.
@@ -28,7 +28,7 @@ pub(super) async fn answer(
         Ok(Wanted::Upgrade(purpose)) => Ok(upgrade(request, purpose, None)),
         Ok(Wanted::Open) => {
             http.body(request).await?;
-            let worker = acceptor.hub.router.assign();
+            let worker = acceptor.hub.mailboxes.assign();
             forward(acceptor, http, worker, PollRequest::Open(app)).await
         }
         Ok(Wanted::Get(session)) => {
@@ -95,7 +95,7 @@ fn wanted(acceptor: &Acceptor, request: &Request, app: App) -> Result<Wanted, Re
 }
 
 fn is_here(acceptor: &Acceptor, worker: WorkerId) -> bool {
-    worker.index() < acceptor.hub.router.workers.len()
+    worker.index() < acceptor.hub.mailboxes.workers.len()
 }
 
 /// Upgrade requests are refused in plain text, others in JSON.
@@ -118,20 +118,19 @@ async fn forward(
         PollRequest::Open(_) => None,
     };
     let is_get = matches!(request, PollRequest::Get(_));
-    let Some(mut pending) = acceptor.ticket() else {
-        acceptor.counters.refused_overloaded.add(1);
-        return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
+    let put = |ticket| {
+        let poll = Poll { ticket, request };
+        acceptor.hub.mailboxes.control(worker, Mail::Poll(Box::new(poll)))
     };
-    let ticket = pending.ticket();
-    let poll = Poll { from: acceptor.id, ticket, request };
-    if !acceptor.hub.router.control(worker, Mail::Poll(Box::new(poll))) {
-        acceptor.mailbox.release(Slot::Control);
-        if session.is_none() {
-            acceptor.hub.router.unassign(worker);
+    let mut pending = match acceptor.put(put, &acceptor.counters.refused_overloaded) {
+        Ok(pending) => pending,
+        Err(error) => {
+            if session.is_none() {
+                acceptor.hub.mailboxes.unassign(worker);
+            }
+            return Ok(Outcome::Respond(rest::response(error.into())));
         }
-        acceptor.counters.refused_overloaded.add(1);
-        return Ok(Outcome::Respond(rest::response(ApiError::overloaded().into())));
-    }
+    };
     let answer = loop {
         // The read itself stays outside: a read that is given up loses what it had read.
         let answered = monoio::select! {
@@ -159,28 +158,22 @@ async fn forward(
 /// The client went away with a request of this session, or with packets on their way to it.
 pub(super) fn tell_gone(acceptor: &Acceptor, session: SessionId) {
     // Where there is no room for it the session ends with its heartbeat instead.
-    acceptor.hub.router.control(session.worker, Mail::PollGone(session));
+    let _ = acceptor.hub.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
-fn response(answer: AnswerBody) -> Response {
-    match answer {
-        AnswerBody::Payload(payload) => {
+fn response(answer: Result<Polled, PollRefusal>) -> Response {
+    let answered = match answer {
+        Ok(Polled::Payload(payload)) => {
             Response::with_type(200, "text/plain; charset=UTF-8", payload)
-                .header("Cache-Control", "no-store")
         }
-        AnswerBody::Taken => {
-            Response::with_type(200, "text/html", "ok").header("Cache-Control", "no-store")
+        Ok(Polled::Taken) => Response::with_type(200, "text/html", "ok"),
+        Err(PollRefusal::UnknownSession) => {
+            return Response::json(400, RequestError::UnknownSession.json());
         }
-        AnswerBody::PollRefused(PollRefusal::UnknownSession) => {
-            Response::json(400, RequestError::UnknownSession.json())
+        Err(PollRefusal::BadRequest) => {
+            return Response::json(400, RequestError::BadRequest.json());
         }
-        AnswerBody::PollRefused(PollRefusal::BadRequest) => {
-            Response::json(400, RequestError::BadRequest.json())
-        }
-        AnswerBody::PollRefused(PollRefusal::Overloaded) => {
-            rest::response(ApiError::overloaded().into())
-        }
-        // A session's worker answers with nothing else.
-        _ => rest::response(ApiError::store_failed().into()),
-    }
+        Err(PollRefusal::Overloaded) => return rest::response(ApiError::overloaded().into()),
+    };
+    answered.header("Cache-Control", "no-store")
 }

@@ -13,11 +13,10 @@ use crate::auth::bearer_token;
 use crate::auth::forge::{
     self as auth, Permission, ProxyAuthorization, Reach, Subject, Topic, Wanted,
 };
-use crate::hub::Refused;
 use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::mailbox::Purpose;
 use crate::message::{Context, Millis};
 use crate::protocol::forge::SUBPROTOCOL;
-use crate::router::Purpose;
 use crate::wire::http::Request;
 
 /// Answers a request to one of Forge's paths.
@@ -162,7 +161,7 @@ fn publish(
     let topic = forge.topic(&scope);
     let topic = topic.map_err(|missing| ForgeError::not_allowed(missing.to_string()))?;
     tracing::debug!(what = permission.name(), %scope, topic = topic.as_str(), "a scope");
-    let receipt = hub.publish_event(topic, wanted.payload).map_err(|_: Refused| {
+    let receipt = hub.publish_event(topic, wanted.payload).map_err(|_| {
         acceptor.counters.refused_overloaded.add(1);
         ForgeError::overloaded()
     })?;

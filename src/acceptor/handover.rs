@@ -7,7 +7,7 @@ use monoio::net::TcpStream;
 
 use super::http::Http;
 use super::{Acceptor, Outcome};
-use crate::router::{Accepted, Handover, Mail, Purpose};
+use crate::mailbox::{Accepted, Handover, Mail, Purpose};
 use crate::wire::handshake;
 use crate::wire::http::{Request, Response};
 
@@ -30,24 +30,24 @@ pub(super) fn upgrade(request: &Request, purpose: Purpose, protocol: Option<Stri
 
 /// Gives the socket to the worker that it belongs to.
 pub(super) fn hand_over(acceptor: &Acceptor, http: Http, purpose: Purpose, accept: Accepted) {
-    let router = &acceptor.hub.router;
+    let mailboxes = &acceptor.hub.mailboxes;
     let (socket, leftover) = match http.into_socket() {
         Ok(taken) => taken,
         Err(error) => return tracing::warn!(%error, "an upgrade failed for want of descriptors"),
     };
     let worker = match &purpose {
         Purpose::Probe(session) => {
-            router.assign_to(session.worker);
+            mailboxes.assign_to(session.worker);
             session.worker
         }
         Purpose::EngineIo(_) | Purpose::Forge(_) | Purpose::M2(_) | Purpose::Echo => {
-            router.assign()
+            mailboxes.assign()
         }
     };
     let handover = Handover { socket, leftover, accept: Some(accept), purpose };
-    if !router.control(worker, Mail::Adopt(Box::new(handover))) {
+    if mailboxes.control(worker, Mail::Adopt(Box::new(handover))).is_err() {
         // The socket was dropped with the mail: the client sees that and tries again.
-        router.unassign(worker);
+        mailboxes.unassign(worker);
         acceptor.counters.refused_overloaded.add(1);
     }
 }

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use monoio::time::timeout_at;
 
 use super::Acceptor;
-use super::tickets::Pending;
 use crate::api::Reply;
 use crate::limits::HEALTH_PATIENCE_MS;
-use crate::message::{Millis, WorkerId};
-use crate::router::{AcceptorId, AnswerBody, Mail, Slot, Ticket, Wish};
+use crate::mailbox::{Health, Mail, Pending, Ticket, Wish};
+use crate::message::{Millis, Refused, WorkerId};
 
 /// Between two looks at whether another's questions are answered.
 const LOOK: Duration = Duration::from_millis(10);
@@ -18,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Whom a question was put to.
 enum Asked<'a> {
     /// The answer is awaited.
-    Waiting(String, Pending<'a>),
+    Waiting(String, Pending<'a, Health>),
     /// There was no room for the question.
     Full(String),
 }
@@ -58,16 +57,14 @@ pub(super) async fn problems(acceptor: &Acceptor) -> Vec<String> {
 }
 
 async fn ask_everybody(acceptor: &Acceptor) -> Vec<String> {
-    let router = &acceptor.hub.router;
-    let mut asked = Vec::with_capacity(router.workers.len() + 1);
-    for worker in (0u8..).map(WorkerId).take(router.workers.len()) {
-        asked.push(ask(acceptor, format!("worker {}", worker.0), |from, ticket| {
-            router.control(worker, Mail::Probe(from, ticket))
-        }));
+    let mailboxes = &acceptor.hub.mailboxes;
+    let mut asked = Vec::with_capacity(mailboxes.workers.len() + 1);
+    for worker in (0u8..).map(WorkerId).take(mailboxes.workers.len()) {
+        let put = |ticket| mailboxes.control(worker, Mail::Probe(ticket));
+        asked.push(ask(acceptor, format!("worker {}", worker.0), put));
     }
-    asked.push(ask(acceptor, "the store".to_owned(), |from, ticket| {
-        router.wish(Wish::Probe(from, ticket))
-    }));
+    let put = |ticket| mailboxes.wish(Wish::Probe(ticket));
+    asked.push(ask(acceptor, "the store".to_owned(), put));
     let deadline = Instant::now() + Duration::from_millis(HEALTH_PATIENCE_MS);
     let mut problems = Vec::new();
     for one in asked {
@@ -79,16 +76,15 @@ async fn ask_everybody(acceptor: &Acceptor) -> Vec<String> {
 fn ask(
     acceptor: &Acceptor,
     who: String,
-    put: impl FnOnce(AcceptorId, Ticket) -> bool,
+    put: impl FnOnce(Ticket<Health>) -> Result<(), Refused>,
 ) -> Asked<'_> {
-    let Some(pending) = acceptor.ticket() else {
+    let Some(inquiry) = acceptor.tickets.inquiry() else {
         return Asked::Full(format!("{who} cannot be asked: too many requests wait"));
     };
-    if put(acceptor.id, pending.ticket()) {
-        return Asked::Waiting(who, pending);
+    match inquiry.put(put) {
+        Ok(((), pending)) => Asked::Waiting(who, pending),
+        Err(_) => Asked::Full(format!("{who} has more to do than its queue holds")),
     }
-    acceptor.mailbox.release(Slot::Control);
-    Asked::Full(format!("{who} has more to do than its queue holds"))
 }
 
 async fn problem(asked: Asked<'_>, deadline: Instant) -> Option<String> {
@@ -97,8 +93,8 @@ async fn problem(asked: Asked<'_>, deadline: Instant) -> Option<String> {
         Asked::Full(problem) => return Some(problem),
     };
     match timeout_at(deadline.into(), pending).await {
-        Ok(AnswerBody::Ailing(why)) => Some(format!("{who} does not work: {why}")),
-        Ok(_) => None,
+        Ok(Ok(())) => None,
+        Ok(Err(why)) => Some(format!("{who} does not work: {why}")),
         Err(_) => Some(format!("{who} has not answered for {HEALTH_PATIENCE_MS} ms")),
     }
 }

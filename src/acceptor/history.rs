@@ -2,11 +2,11 @@
 
 use uuid::Uuid;
 
-use super::Acceptor;
+use super::{Acceptor, rest};
 use crate::api::history::parse_retention;
 use crate::api::{ApiError, Reply};
+use crate::mailbox::{Query, StoreRefusal, StoreResult, Wish};
 use crate::message::{MessageQuery, Millis, StatsQuery};
-use crate::router::{AcceptorId, AnswerBody, HistoryAnswer, HistoryRefusal, Query, Ticket, Wish};
 
 /// `GET /api/realtime/messages`
 pub(super) async fn messages(acceptor: &Acceptor, query: Option<&str>) -> Result<Reply, ApiError> {
@@ -14,8 +14,8 @@ pub(super) async fn messages(acceptor: &Acceptor, query: Option<&str>) -> Result
     if is_gone(acceptor, query.channel_id) {
         return Ok(Reply::messages(&[], |_| false));
     }
-    let answer = ask(acceptor, |from, ticket| Query::Messages(from, ticket, query)).await?;
-    let HistoryAnswer::Messages(messages) = answer else { return Err(ApiError::store_failed()) };
+    let found = acceptor.query(|ticket| Query::Messages(ticket, query)).await?;
+    let messages = answered(acceptor, found)?;
     let definitions = acceptor.hub.definitions.load();
     Ok(Reply::messages(&messages, |id| definitions.get(id).is_some()))
 }
@@ -27,29 +27,27 @@ pub(super) async fn stats(acceptor: &Acceptor, query: Option<&str>) -> Result<Re
         // Nothing was published then, and what holds for all of history is still told.
         query.since = Some(Millis::MAX);
     }
-    let answer = ask(acceptor, |from, ticket| Query::Stats(from, ticket, query)).await?;
-    let HistoryAnswer::Stats(stats) = answer else { return Err(ApiError::store_failed()) };
-    Ok(Reply::stats(&stats))
+    let found = acceptor.query(|ticket| Query::Stats(ticket, query)).await?;
+    Ok(Reply::stats(&answered(acceptor, found)?))
 }
 
 /// `DELETE /api/realtime/messages`
 pub(super) async fn clear(acceptor: &Acceptor) -> Result<Reply, ApiError> {
-    let answer = wish(acceptor, Wish::Clear).await?;
-    let HistoryAnswer::Cleared(deleted) = answer else { return Err(ApiError::store_failed()) };
-    Ok(Reply::messages_cleared(deleted))
+    let cleared = acceptor.wish(Wish::Clear).await?;
+    Ok(Reply::messages_cleared(answered(acceptor, cleared)?))
 }
 
 /// `GET /api/realtime/config`
 pub(super) async fn config(acceptor: &Acceptor) -> Result<Reply, ApiError> {
-    let answer = wish(acceptor, Wish::Retention).await?;
-    let HistoryAnswer::Retention(days) = answer else { return Err(ApiError::store_failed()) };
-    Ok(Reply::config(days))
+    let days = acceptor.wish(Wish::Retention).await?;
+    Ok(Reply::config(answered(acceptor, days)?))
 }
 
 /// `PATCH /api/realtime/config`
 pub(super) async fn set_config(acceptor: &Acceptor, body: &[u8]) -> Result<Reply, ApiError> {
     let days = parse_retention(body)?;
-    wish(acceptor, |from, ticket| Wish::SetRetention(from, ticket, days)).await?;
+    let set = acceptor.wish(|ticket| Wish::SetRetention(ticket, days)).await?;
+    answered(acceptor, set)?;
     Ok(Reply::config_updated())
 }
 
@@ -59,44 +57,14 @@ fn is_gone(acceptor: &Acceptor, channel_id: Option<Uuid>) -> bool {
     channel_id.is_some_and(|id| acceptor.hub.definitions.load().get(id).is_none())
 }
 
-async fn ask(
-    acceptor: &Acceptor,
-    query: impl FnOnce(AcceptorId, Ticket) -> Query,
-) -> Result<HistoryAnswer, ApiError> {
-    let put = |from, ticket| acceptor.hub.router.query(query(from, ticket));
-    answered(acceptor, acceptor.ask(put, &acceptor.counters.refused_reader_queue).await?)
-}
-
-async fn wish(
-    acceptor: &Acceptor,
-    wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
-) -> Result<HistoryAnswer, ApiError> {
-    answered(acceptor, acceptor.wish(wish).await?)
-}
-
-fn answered(acceptor: &Acceptor, answer: AnswerBody) -> Result<HistoryAnswer, ApiError> {
-    match answer {
-        AnswerBody::History(HistoryAnswer::Refused(refusal)) => {
-            Err(refused_with(acceptor, refusal))
+/// Renders a refusal about history, and counts those that are for want of room or time.
+fn answered<T>(acceptor: &Acceptor, answer: StoreResult<T>) -> Result<T, ApiError> {
+    answer.map_err(|refusal| {
+        match refusal {
+            StoreRefusal::TooSlow => acceptor.counters.refused_query_timeout.add(1),
+            StoreRefusal::Busy => acceptor.counters.refused_overloaded.add(1),
+            _ => {}
         }
-        AnswerBody::History(answer) => Ok(answer),
-        // Questions about history are answered with history only.
-        _ => Err(ApiError::store_failed()),
-    }
-}
-
-fn refused_with(acceptor: &Acceptor, refusal: HistoryRefusal) -> ApiError {
-    match refusal {
-        HistoryRefusal::UnknownMessage => ApiError::unknown_cursor(),
-        HistoryRefusal::PageTooLong => ApiError::page_too_long(),
-        HistoryRefusal::TooSlow => {
-            acceptor.counters.refused_query_timeout.add(1);
-            ApiError::too_slow()
-        }
-        HistoryRefusal::Busy => {
-            acceptor.counters.refused_overloaded.add(1);
-            ApiError::overloaded()
-        }
-        HistoryRefusal::Failed => ApiError::store_failed(),
-    }
+        rest::refused(refusal)
+    })
 }

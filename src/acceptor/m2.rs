@@ -10,10 +10,10 @@ use crate::api::m2::{self as api, Named, Route};
 use crate::api::messages::durability;
 use crate::api::{ApiError, Reply};
 use crate::auth::m2::{M2Error, Reader};
+use crate::mailbox::{Purpose, Query, StoreRefusal, Write, Written};
 use crate::message::{DocumentKey, DocumentWrite, Durability, Party, Scope};
 use crate::protocol::m2::handshake::{self, Said};
 use crate::protocol::m2::{document, title};
-use crate::router::{AnswerBody, DocumentOutcome, Purpose, Query, Write};
 use crate::wire::http::Request;
 
 /// Answers a request to one of M2's paths.
@@ -103,9 +103,12 @@ async fn call(
         }
         Route::Look(resource) => {
             let key = look(acceptor, request, &resource)?;
-            let put = |from, ticket| hub.router.query(Query::Document(from, ticket, key));
-            let answer = acceptor.ask(put, &acceptor.counters.refused_reader_queue).await?;
-            reply(acceptor, &resource, answer)
+            let found = acceptor.query(|ticket| Query::Document(ticket, key)).await?;
+            match found {
+                Ok(Some(found)) => Ok(Reply::document(document(&found))),
+                Ok(None) => Err(refused(acceptor, &resource, StoreRefusal::NotFound)),
+                Err(refusal) => Err(refused(acceptor, &resource, refusal)),
+            }
         }
     }
 }
@@ -153,27 +156,22 @@ async fn write(
     query: Option<&str>,
 ) -> Result<Reply, ApiError> {
     let level = durability(query)?.unwrap_or(Durability::Stored);
-    let put = |from, ticket| {
-        let from = (from, ticket);
-        acceptor.hub.router.documents.offer(Write { what, level, from })
-    };
-    let answer = acceptor.ask(put, &acceptor.counters.refused_store_queue).await?;
-    reply(acceptor, resource, answer)
+    let put = |ticket| acceptor.hub.mailboxes.documents.offer(Write { what, level, ticket });
+    match acceptor.ask(put, &acceptor.counters.refused_store_queue).await? {
+        Ok(Written::Done(version, level)) => Ok(Reply::document_written(version, level)),
+        Ok(Written::Stale(current)) => Ok(Reply::document_stale(current)),
+        Err(refusal) => Err(refused(acceptor, resource, refusal)),
+    }
 }
 
-fn reply(acceptor: &Acceptor, resource: &Named, answer: AnswerBody) -> Result<Reply, ApiError> {
-    // Who is asked about documents answers with what became of them.
-    let AnswerBody::Document(outcome) = answer else { return Err(ApiError::store_failed()) };
-    match outcome {
-        DocumentOutcome::Written(version, level) => Ok(Reply::document_written(version, level)),
-        DocumentOutcome::Found(found) => Ok(Reply::document(document(&found))),
-        DocumentOutcome::Stale(current) => Ok(Reply::document_stale(current)),
-        DocumentOutcome::NotFound => Err(ApiError::document_not_found(title(resource.kind))),
-        DocumentOutcome::Full => {
+/// The error of a request that the store refused.
+fn refused(acceptor: &Acceptor, resource: &Named, refusal: StoreRefusal) -> ApiError {
+    match refusal {
+        StoreRefusal::NotFound => ApiError::document_not_found(title(resource.kind)),
+        StoreRefusal::Full => {
             acceptor.counters.refused_documents.add(1);
-            Err(ApiError::documents_full())
+            ApiError::documents_full()
         }
-        DocumentOutcome::Busy => Err(ApiError::overloaded()),
-        DocumentOutcome::Failed => Err(ApiError::store_failed()),
+        refusal => rest::refused(refusal),
     }
 }

@@ -11,7 +11,6 @@ mod http;
 mod m2;
 mod rest;
 mod scrape;
-mod tickets;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -26,17 +25,17 @@ use crate::auth::Authenticators;
 use crate::config;
 use crate::hub::Hub;
 use crate::limits::HTTP_CONNECTIONS_MAX;
-use crate::message::{App, SessionId};
-use crate::metrics::{Counter, Counters};
-use crate::router::{
-    Accepted, AcceptorId, Answer, AnswerBody, Inbox, Mailbox, Purpose, Slot, Ticket, Wish,
+use crate::mailbox::{
+    Accepted, AcceptorId, Answer, Answered, Inbox, Inquiry, Pending, Purpose, Query, Slot, Ticket,
+    Tickets, Wish,
 };
+use crate::message::{App, Refused, SessionId};
+use crate::metrics::{Counter, Counters};
 use crate::wire::http::{HttpError, Method, Request, Response};
 use crate::wire::json::Scratch;
 use handover::hand_over;
 use health::Findings;
 use http::{End, Http};
-use tickets::{Pending, Tickets};
 
 /// How long accepting pauses when descriptors or places have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -44,9 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// What one acceptor's connections share.
 #[derive(Debug)]
 pub struct Acceptor {
-    id: AcceptorId,
     hub: Arc<Hub>,
-    mailbox: Arc<Mailbox<Answer>>,
     auth: RefCell<Authenticators>,
     /// What bodies of Forge are taken apart in.
     json: RefCell<Scratch>,
@@ -78,57 +75,77 @@ impl Acceptor {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            id,
-            mailbox: hub.router.acceptors[usize::from(id.0)].clone(),
+            tickets: Tickets::new(id, hub.mailboxes.acceptors[usize::from(id.0)].clone()),
             hub,
             auth: RefCell::new(auth),
             json: RefCell::default(),
             counters,
             times: config.http.clone(),
             conformance: config.conformance,
-            tickets: Tickets::default(),
             findings: Findings::default(),
             connections: Cell::new(0),
         }
     }
 
-    /// A ticket whose answer has a place in the mailbox.
-    fn ticket(&self) -> Option<Pending<'_>> {
-        self.mailbox.reserve(Slot::Control).then(|| self.tickets.issue())
+    /// Prepares a question to another thread.
+    ///
+    /// # Errors
+    /// The mailbox has no place for another answer, which is counted.
+    fn inquiry<T: Answer>(&self) -> Result<Inquiry<'_, T>, ApiError> {
+        self.tickets.inquiry().ok_or_else(|| {
+            self.counters.refused_overloaded.add(1);
+            ApiError::overloaded()
+        })
+    }
+
+    /// Puts a question to another thread, whose answer is to be awaited.
+    ///
+    /// # Errors
+    /// Those of [`Acceptor::inquiry`]; or the queue of the thread is full: counted in `refused`.
+    fn put<T: Answer>(
+        &self,
+        put: impl FnOnce(Ticket<T>) -> Result<(), Refused>,
+        refused: &Counter,
+    ) -> Result<Pending<'_, T>, ApiError> {
+        let put = self.inquiry()?.put(put);
+        let ((), pending) = put.map_err(|_| {
+            refused.add(1);
+            ApiError::overloaded()
+        })?;
+        Ok(pending)
     }
 
     /// Puts a question to another thread, and waits for the answer.
     ///
     /// # Errors
-    /// That this acceptor has no ticket left, or that the queue has no room, which is counted in
-    /// `refused`.
-    async fn ask(
+    /// Those of [`Acceptor::put`].
+    async fn ask<T: Answer>(
         &self,
-        put: impl FnOnce(AcceptorId, Ticket) -> bool,
+        put: impl FnOnce(Ticket<T>) -> Result<(), Refused>,
         refused: &Counter,
-    ) -> Result<AnswerBody, ApiError> {
-        let Some(pending) = self.ticket() else {
-            self.counters.refused_overloaded.add(1);
-            return Err(ApiError::overloaded());
-        };
-        if !put(self.id, pending.ticket()) {
-            self.mailbox.release(Slot::Control);
-            refused.add(1);
-            return Err(ApiError::overloaded());
-        }
-        Ok(pending.await)
+    ) -> Result<T, ApiError> {
+        Ok(self.put(put, refused)?.await)
     }
 
-    /// Has the side do something, and waits for what it says.
+    /// Asks something of the thread that writes to the store, and waits for the answer.
     ///
     /// # Errors
-    /// As [`Acceptor::ask`].
-    async fn wish(
-        &self,
-        wish: impl FnOnce(AcceptorId, Ticket) -> Wish,
-    ) -> Result<AnswerBody, ApiError> {
-        let put = |from, ticket| self.hub.router.wish(wish(from, ticket));
+    /// Those of [`Acceptor::ask`].
+    async fn wish<T: Answer>(&self, wish: impl FnOnce(Ticket<T>) -> Wish) -> Result<T, ApiError> {
+        let put = |ticket| self.hub.mailboxes.wish(wish(ticket));
         self.ask(put, &self.counters.refused_store_queue).await
+    }
+
+    /// Asks something of the thread that reads from the store, and waits for the answer.
+    ///
+    /// # Errors
+    /// Those of [`Acceptor::ask`].
+    async fn query<T: Answer>(
+        &self,
+        query: impl FnOnce(Ticket<T>) -> Query,
+    ) -> Result<T, ApiError> {
+        let put = |ticket| self.hub.mailboxes.query(query(ticket));
+        self.ask(put, &self.counters.refused_reader_queue).await
     }
 
     fn is_stopping(&self) -> bool {
@@ -141,13 +158,13 @@ impl Acceptor {
 }
 
 /// Accepts until the node stops, as a task beside others of this thread.
-pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answer>) {
+pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
     monoio::spawn(run(acceptor, listener, inbox));
 }
 
 /// Accepts until the node stops, on the thread that serves. Ends only where the listener cannot be
 /// watched.
-pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answer>) {
+pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
     let acceptor = Rc::new(acceptor);
     // epoll needs a listener that never blocks; io_uring would answer for such a one that nobody
     // is there, instead of waiting.
@@ -184,7 +201,7 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
 }
 
 /// Hands the mailbox's answers to whoever waits for them.
-async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answer>) {
+async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
     let bell = inbox.mailbox().doorbell();
     // The runtime awaits sockets only; it never reads this one, so that it is none does not matter.
     let awaitable = bell.descriptor().try_clone().map(std::net::TcpStream::from);

@@ -7,11 +7,11 @@ use crate::api::history::check_clear;
 use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
-use crate::hub::{Refused, Submission, ToKeep};
+use crate::hub::{Submission, ToKeep};
+use crate::mailbox::{StoreChange, StoreRefusal, Ticket, Wish};
 use crate::message::{
-    Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Sender,
+    Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Refused, Sender,
 };
-use crate::router::{AnswerBody, PermissionsOutcome, Slot, StoreChange, StoreOutcome, Wish};
 use crate::wire::http::{Request, Response};
 
 /// Answers a request to the REST interface, or to nothing at all.
@@ -134,45 +134,39 @@ async fn publish(
     let definition = hub.definitions.load().find(&wanted.channel).cloned();
     let definition = definition.ok_or_else(ApiError::channel_not_found)?;
     let level = level_on(&definition, level)?;
-    let pending = match level {
-        Durability::Memory => None,
-        _ => Some(acceptor.ticket().ok_or_else(|| {
-            acceptor.counters.refused_overloaded.add(1);
-            ApiError::overloaded()
-        })?),
-    };
     let content = Content::Message {
         event: wanted.event.as_ref().into(),
         payload: wanted.payload.get().into(),
         sender: Sender::System,
     };
-    let from = pending.as_ref().map(|pending| (acceptor.id, pending.ticket()));
-    let to_keep = ToKeep { definition: &definition, level, from };
-    let published = hub.publish(Submission {
-        channel: Channel::from(&*wanted.channel),
-        content,
-        options: definition.options,
-        at: now,
-        history: (!definition.options.ephemeral).then_some(to_keep),
-    });
-    let (publication, published) = published.map_err(|refused| {
-        if pending.is_some() {
-            acceptor.mailbox.release(Slot::Control);
+    let submit = |ticket: Option<Ticket<Durability>>| {
+        let to_keep = ToKeep { definition: &definition, level, ticket };
+        let published = hub.publish(Submission {
+            channel: Channel::from(&*wanted.channel),
+            content,
+            options: definition.options,
+            at: now,
+            history: (!definition.options.ephemeral).then_some(to_keep),
+        });
+        published.map_err(|refused| {
+            match refused {
+                Refused::Overloaded | Refused::Late => acceptor.counters.refused_overloaded.add(1),
+                Refused::HistoryFull => acceptor.counters.refused_history_queue.add(1),
+            }
+            ApiError::overloaded()
+        })
+    };
+    let ((publication, published), pending) = match level {
+        Durability::Memory => (submit(None)?, None),
+        _ => {
+            let (done, pending) = acceptor.inquiry()?.put(|ticket| submit(Some(ticket)))?;
+            (done, Some(pending))
         }
-        match refused {
-            Refused::Overloaded | Refused::Late => acceptor.counters.refused_overloaded.add(1),
-            Refused::HistoryFull => acceptor.counters.refused_history_queue.add(1),
-        }
-        ApiError::overloaded()
-    })?;
+    };
     acceptor.counters.publications_http.add(1);
     let reached = match pending {
         None => Durability::Memory,
-        Some(pending) => match pending.await {
-            AnswerBody::Kept(reached) => reached,
-            // Who keeps publications answers with nothing else.
-            _ => Durability::Memory,
-        },
+        Some(pending) => pending.await,
     };
     let (id, audience) = (publication.id, published.audience);
     let receipt = Receipt { id, at: now, audience, level: reached };
@@ -199,29 +193,27 @@ async fn store(
     change: StoreChange,
     render: impl FnOnce(&ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
-    match acceptor.wish(|from, ticket| Wish::Change(from, ticket, change)).await? {
-        AnswerBody::Stored(StoreOutcome::Done(definition)) => Ok(render(&definition)),
-        AnswerBody::Stored(StoreOutcome::Invalid(problem)) => Err(ApiError::invalid_input(problem)),
-        AnswerBody::Stored(StoreOutcome::NotFound) => Err(ApiError::channel_not_found()),
-        AnswerBody::Stored(StoreOutcome::Duplicate(pattern)) => {
-            Err(ApiError::duplicate_pattern(&pattern))
-        }
-        AnswerBody::Stored(StoreOutcome::Full) => Err(ApiError::definitions_full()),
-        AnswerBody::Stored(StoreOutcome::Busy) => Err(ApiError::overloaded()),
-        // The side answers with outcomes of the store only.
-        _ => Err(ApiError::store_failed()),
-    }
+    let changed = acceptor.wish(|ticket| Wish::Change(ticket, change)).await?;
+    changed.map(|definition| render(&definition)).map_err(refused)
 }
 
 /// Has the side replace the policies.
 async fn permit(acceptor: &Acceptor, permissions: Permissions) -> Result<Reply, ApiError> {
-    match acceptor.wish(|from, ticket| Wish::Permit(from, ticket, permissions)).await? {
-        AnswerBody::Permitted(PermissionsOutcome::Done(now)) => Ok(Reply::permissions(&now)),
-        AnswerBody::Permitted(PermissionsOutcome::Invalid(problem)) => {
-            Err(ApiError::invalid_input(problem))
-        }
-        AnswerBody::Permitted(PermissionsOutcome::Busy) => Err(ApiError::overloaded()),
-        // The side answers a wish for policies with what became of them.
-        _ => Err(ApiError::store_failed()),
+    let permitted = acceptor.wish(|ticket| Wish::Permit(ticket, permissions)).await?;
+    permitted.map(|now| Reply::permissions(&now)).map_err(refused)
+}
+
+/// The error of a request that the store refused.
+pub(super) fn refused(refusal: StoreRefusal) -> ApiError {
+    match refusal {
+        StoreRefusal::Invalid(problem) => ApiError::invalid_input(problem),
+        StoreRefusal::NotFound => ApiError::channel_not_found(),
+        StoreRefusal::Duplicate(pattern) => ApiError::duplicate_pattern(&pattern),
+        StoreRefusal::Full => ApiError::definitions_full(),
+        StoreRefusal::UnknownMessage => ApiError::unknown_cursor(),
+        StoreRefusal::PageTooLong => ApiError::page_too_long(),
+        StoreRefusal::TooSlow => ApiError::too_slow(),
+        StoreRefusal::Busy => ApiError::overloaded(),
+        StoreRefusal::Failed => ApiError::store_failed(),
     }
 }

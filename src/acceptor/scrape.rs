@@ -8,8 +8,8 @@ use super::http::{End, Http};
 use super::{Acceptor, rest};
 use crate::api::ApiError;
 use crate::hub::Hub;
+use crate::mailbox::Depth;
 use crate::metrics::{Text, quoted};
-use crate::router::Depth;
 use crate::wire::http::{Request, Response};
 
 /// Answers a scrape, in the Prometheus text format.
@@ -55,7 +55,7 @@ fn channels(hub: &Hub, text: &mut Text) {
 
 /// How much waits in each queue, and the most that ever did.
 fn queues(hub: &Hub, text: &mut Text) {
-    let depths = hub.router.depths();
+    let depths = hub.mailboxes.depths();
     let mut family = |suffix: &str, help: &str, read: fn(&Depth) -> u64| {
         for depth in &depths {
             let name = format!("fanfare_{}_{suffix}", depth.queue);
@@ -84,7 +84,7 @@ fn node(hub: &Hub, text: &mut Text) {
     );
     text.family("gauge", "fanfare_build_info", "What runs here.");
     text.sample(&build, 1);
-    let workers = hub.router.workers.len() as u64;
+    let workers = hub.mailboxes.workers.len() as u64;
     text.gauge("fanfare_workers", "Worker threads.", workers);
     let stopping = u64::from(hub.shutdown.get().is_some());
     text.gauge("fanfare_draining", "Whether the node was told to stop.", stopping);

@@ -4,20 +4,20 @@
 //! A channel lives in one of `SHARDS` maps behind a short lock. Under the lock there is no I/O,
 //! no encoding and no work that grows with the audience: offsets are stamped and mail is posted,
 //! one piece per worker concerned, so that every worker sees the channel's events in one order.
-//! Slots are reserved first; where one is missing nothing happens at all.
+//! Places are reserved first; if one is missing nothing happens at all.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Mailboxes;
 use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
 use super::replay::{Budget, Ring, accepted};
 use crate::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES, SWEEP_STEPS};
+use crate::mailbox::{Mail, Reservation, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
     AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Current, Deactivation,
-    Delivery, Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Replay,
+    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Refused, Replay,
     ReplayWish, Snapshot, Transport, WorkerId,
 };
 
@@ -152,26 +152,6 @@ pub struct Leave<'a> {
     pub now: Millis,
 }
 
-/// A mailbox concerned has no room: nothing was done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Overloaded;
-
-/// Why a publication has no place: nobody gets it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unplaced {
-    /// A mailbox concerned has no room.
-    Overloaded,
-    /// Its channel's timestamps must not run back, and another one with a later timestamp was
-    /// faster.
-    Late,
-}
-
-impl From<Overloaded> for Unplaced {
-    fn from(Overloaded: Overloaded) -> Self {
-        Self::Overloaded
-    }
-}
-
 /// What the others in the channel were told of a join or leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Announced {
@@ -240,13 +220,40 @@ impl Directory {
     /// quick. A publication that needs a listener and has none is nowhere afterwards.
     ///
     /// # Errors
-    /// [`Unplaced`]: nobody gets it and no offset is used.
+    /// [`Refused`]: nobody gets it and no offset is used.
     pub fn publish(
         &self,
-        mailboxes: &impl Mailboxes,
+        mailboxes: &WorkerMailboxes,
         publication: &Arc<Publication>,
         then: impl FnOnce(Audience),
-    ) -> Result<Published, Unplaced> {
+    ) -> Result<Published, Refused> {
+        let reserve = |shares: &[Share]| mailboxes.reserve(workers(shares));
+        self.publish_with(mailboxes, publication, reserve, then)
+    }
+
+    /// Publishes with places that were reserved before, at every worker: those that the publication
+    /// does not need stay in `places`.
+    ///
+    /// # Errors
+    /// [`Refused::Late`]: nobody gets it and no offset is used.
+    pub fn publish_reserved(
+        &self,
+        places: &mut Reservation<'_, WorkerMailboxes>,
+        publication: &Arc<Publication>,
+    ) -> Result<Published, Refused> {
+        let mailboxes = places.queue();
+        let reserve = |shares: &[Share]| Some(places.split(workers(shares)));
+        self.publish_with(mailboxes, publication, reserve, |_| ())
+    }
+
+    /// Publishes with the places that `reserve` answers for the channel's shares, under its lock.
+    fn publish_with<'m>(
+        &self,
+        mailboxes: &'m WorkerMailboxes,
+        publication: &Arc<Publication>,
+        reserve: impl FnOnce(&[Share]) -> Option<Reservation<'m, WorkerMailboxes>>,
+        then: impl FnOnce(Audience),
+    ) -> Result<Published, Refused> {
         let mut shard = self.shard(&publication.channel);
         let entry = match shard.get_mut(&publication.channel) {
             Some(entry) => entry,
@@ -264,10 +271,10 @@ impl Directory {
                 return Ok(Published::default());
             }
             if publication.content.is_stamped_in_order() && publication.at < entry.stamped {
-                return Err(Unplaced::Late);
+                return Err(Refused::Late);
             }
         }
-        reserve(mailboxes, &entry.shares)?;
+        let places = reserve(&entry.shares).ok_or(Refused::Overloaded)?;
         entry.stamped = publication.at;
         entry.offset += 1;
         if publication.options.replay_seconds > 0 || entry.ring.is_some() {
@@ -278,11 +285,11 @@ impl Directory {
                 if *exists { Current::Known(publication.clone()) } else { Current::Absent };
             entry.retain(current, &self.retained);
         }
-        let posted = entry.post(mailboxes, publication);
+        let posted = places.post(publication, entry.offset);
         let published = Published { offset: entry.offset, audience: entry.audience() };
         then(published.audience);
         drop(shard);
-        posted.ring(mailboxes);
+        mailboxes.wake(posted);
         Ok(published)
     }
 
@@ -290,18 +297,12 @@ impl Directory {
     /// What is published from here on reaches it; nothing from before does.
     ///
     /// # Errors
-    /// [`Overloaded`] when a mailbox concerned has no slot: nothing changed.
-    pub fn join(
-        &self,
-        mailboxes: &impl Mailboxes,
-        join: &Join<'_>,
-    ) -> Result<Announced, Overloaded> {
+    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed.
+    pub fn join(&self, mailboxes: &WorkerMailboxes, join: &Join<'_>) -> Result<Announced, Refused> {
         let subscriber = join.subscriber;
         let worker = subscriber.connection.worker;
         let mut shard = self.shard(join.channel);
-        if !mailboxes.reserve_control(worker) {
-            return Err(Overloaded);
-        }
+        let place = mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
         let entry = shard.entry(join.channel.clone()).or_default();
         // Who was waited for is taken to be this one.
         entry.lingers_until = 0;
@@ -310,17 +311,17 @@ impl Directory {
         let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());
         let announced = mode == PresenceMode::Full
             && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
-        if announced && reserve(mailboxes, &entry.shares).is_err() {
-            // An entry that has no shares needs no slots, so the one that stays is not empty.
-            mailboxes.release_control(worker);
-            return Err(Overloaded);
-        }
+        let announcing = match announced {
+            // An entry without shares needs no places, so the entry that stays here is not empty.
+            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
+            false => None,
+        };
         entry.presence_mode = mode;
         let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
         let (presence, present) = entry.view(mode);
         let ring = entry.ring.as_ref();
         let replay = ring.map_or_else(Replay::default, |ring| ring.replay(join.replay, join.clock));
-        mailboxes.activate(Activation {
+        place.post(Mail::Activate(Box::new(Activation {
             connection: subscriber.connection,
             channel: join.channel.clone(),
             group: subscriber.group,
@@ -331,15 +332,15 @@ impl Directory {
             present,
             replay,
             current: entry.current.clone(),
-        });
-        let mut posted = Posted::default();
+        })));
+        let mut posted = WorkerSet::default();
         let told = Announced::of(mode, newcomer.is_some(), announced);
-        if let Some(member) = newcomer.filter(|_| announced) {
+        if let (Some(member), Some(places)) = (newcomer, announcing) {
             let content = Content::Joined(member);
             let event =
                 Publication::new(join.announcement, join.channel.clone(), join.now, content)
                     .except(subscriber.connection);
-            posted = entry.post(mailboxes, &Arc::new(event));
+            posted = places.post(&Arc::new(event), entry.offset);
         }
         if let Some(group) = join.already {
             entry.uncount(worker, group, subscriber.transport);
@@ -347,61 +348,62 @@ impl Directory {
         entry.count(worker, subscriber.group, subscriber.transport);
         drop(shard);
         posted.insert(worker);
-        posted.ring(mailboxes);
+        mailboxes.wake(posted);
         Ok(told)
     }
 
     /// Uncounts a subscriber, tells those who stay, and posts the end of its subscription.
     ///
     /// # Errors
-    /// [`Overloaded`] when a mailbox concerned has no slot: nothing changed, and the caller must
-    /// come again.
+    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed, and the caller
+    /// must come again.
     pub fn leave(
         &self,
-        mailboxes: &impl Mailboxes,
+        mailboxes: &WorkerMailboxes,
         leave: &Leave<'_>,
-    ) -> Result<Announced, Overloaded> {
+    ) -> Result<Announced, Refused> {
         let subscriber = leave.subscriber;
         let worker = subscriber.connection.worker;
         let mut shard = self.shard(leave.channel);
         let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
-        if leave.lives_on && !mailboxes.reserve_control(worker) {
-            return Err(Overloaded);
-        }
+        let place = match leave.lives_on {
+            true => Some(mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?),
+            false => None,
+        };
         let mode = leave.presence.unwrap_or(entry.presence_mode);
         let member = subscriber.member.as_ref();
         let announced = mode == PresenceMode::Full
             && member.is_some_and(|member| entry.presence.would_announce_leave(member));
-        if announced && reserve(mailboxes, &entry.shares).is_err() {
-            if leave.lives_on {
-                mailboxes.release_control(worker);
-            }
-            return Err(Overloaded);
-        }
-        let mut posted = Posted::default();
-        if leave.lives_on {
+        let announcing = match announced {
+            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
+            false => None,
+        };
+        if let Some(place) = place {
             // Before the announcement: who leaves is not told that it left.
-            mailboxes.deactivate(Deactivation {
+            place.post(Mail::Deactivate(Box::new(Deactivation {
                 connection: subscriber.connection,
                 channel: leave.channel.clone(),
                 reply: leave.reply,
-            });
-            posted.insert(worker);
+            })));
         }
+        let mut posted = WorkerSet::default();
         let gone = member.and_then(|member| entry.presence.leave(member));
         let told = Announced::of(mode, gone.is_some(), announced);
-        if announced && let Some(member) = gone {
+        if let (Some(member), Some(places)) = (gone, announcing) {
             let content = Content::Left(member);
             let event =
                 Publication::new(leave.announcement, leave.channel.clone(), leave.now, content)
                     .except(subscriber.connection);
-            posted.merge(entry.post(mailboxes, &Arc::new(event)));
+            posted = places.post(&Arc::new(event), entry.offset);
+        }
+        if leave.lives_on {
+            posted.insert(worker);
         }
         entry.uncount(worker, subscriber.group, subscriber.transport);
         entry.lingers_until = entry.lingers_until.max(leave.lingers_until);
         self.let_go(&mut shard, leave.channel);
         drop(shard);
-        posted.ring(mailboxes);
+        mailboxes.wake(posted);
         Ok(told)
     }
 
@@ -558,31 +560,12 @@ fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A publication slot at every worker of `shares`, or none at all.
-fn reserve(mailboxes: &impl Mailboxes, shares: &[Share]) -> Result<(), Overloaded> {
-    for (reserved, share) in shares.iter().enumerate() {
-        if !mailboxes.reserve_publication(share.worker) {
-            for earlier in &shares[..reserved] {
-                mailboxes.release_publication(earlier.worker);
-            }
-            return Err(Overloaded);
-        }
-    }
-    Ok(())
+/// The workers that have a part of a channel's audience.
+fn workers(shares: &[Share]) -> impl Iterator<Item = WorkerId> {
+    shares.iter().map(|share| share.worker)
 }
 
 impl Entry {
-    /// Uses the slots that [`reserve`] set aside.
-    fn post(&self, mailboxes: &impl Mailboxes, publication: &Arc<Publication>) -> Posted {
-        let mut posted = Posted::default();
-        for share in &self.shares {
-            let delivery = Delivery { publication: publication.clone(), offset: self.offset };
-            mailboxes.deliver(share.worker, delivery);
-            posted.insert(share.worker);
-        }
-        posted
-    }
-
     /// Who is there and how many, as a subscriber is told.
     fn view(&mut self, mode: PresenceMode) -> (Arc<Snapshot>, usize) {
         match mode {
@@ -669,33 +652,6 @@ fn weight(current: &Current) -> usize {
     match current {
         Current::Known(publication) => M2_RETAINED_OVERHEAD_BYTES + publication.content.bytes(),
         Current::Unknown | Current::Absent => 0,
-    }
-}
-
-/// Workers that were posted to and must be woken once the lock is released.
-#[derive(Default)]
-struct Posted([u64; 4]);
-
-impl Posted {
-    fn insert(&mut self, worker: WorkerId) {
-        self.0[worker.index() / 64] |= 1 << (worker.index() % 64);
-    }
-
-    fn merge(&mut self, other: Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine |= theirs;
-        }
-    }
-
-    fn ring(&self, mailboxes: &impl Mailboxes) {
-        for (group, mut bits) in (0u8..).zip(self.0) {
-            while bits != 0 {
-                // A bit's place is below 64.
-                let bit = u8::try_from(bits.trailing_zeros()).unwrap_or(0);
-                mailboxes.ring(WorkerId(group * 64 + bit));
-                bits &= bits - 1;
-            }
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod m2;
 mod payload;
 mod policy;
 mod publication;
+mod refused;
 mod time;
 
 use std::fmt;
@@ -42,6 +43,7 @@ pub use policy::{
     Action, Judgement, Permissions, Policy, PolicyCommand, Question, RuleVersions, Verdict,
 };
 pub use publication::{Content, Delivery, FrameBytes, Publication};
+pub use refused::Refused;
 pub use time::iso_millis;
 
 /// Milliseconds since the Unix epoch. Clocks are read at the edge and passed in.

@@ -29,9 +29,9 @@ use crate::engine::invocations::Invocations;
 use crate::engine::policies::Policies;
 use crate::hub::{About, Clock, Hub};
 use crate::limits::JWT_SECRET_BYTES_MIN;
+use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail, Mailboxes};
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
-use crate::router::{AcceptorId, Answer, Inbox, Inboxes, Mail, Router};
 use crate::side::store::{Reader, Store, StoreError};
 use crate::side::webhook::Settings;
 use crate::side::{self, Incoming, News, Writer};
@@ -144,12 +144,13 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
     let address = listener.local_addr()?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
-    let (router, inboxes) = Router::new(config.workers, acceptors, config.mailbox_publications)?;
+    let (mailboxes, inboxes) =
+        Mailboxes::new(config.workers, acceptors, config.mailbox_publications)?;
     let hub = Arc::new(Hub {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(definitions),
         policies: Arc::new(ArcSwap::from_pointee(policies)),
-        router: Arc::new(router),
+        mailboxes: Arc::new(mailboxes),
         metrics: Metrics::new(config.workers + acceptors + SIDE_THREADS),
         config: config.clone(),
         timings: config.engine_io,
@@ -283,14 +284,14 @@ impl Node {
             loads: inboxes.loads,
         };
         self.start_writer(store, incoming, told)?;
-        let router = self.hub.router.clone();
+        let mailboxes = self.hub.mailboxes.clone();
         spawn("policies", told, move || {
-            if let Err(error) = side::policy::run(&inboxes.policies, &router) {
+            if let Err(error) = side::policy::run(&inboxes.policies, &mailboxes) {
                 tracing::error!(%error, "policies cannot be evaluated");
             }
         })?;
-        let router = self.hub.router.clone();
-        spawn("reader", told, move || side::reader::run(reader, &inboxes.reader, &router))?;
+        let mailboxes = self.hub.mailboxes.clone();
+        spawn("reader", told, move || side::reader::run(reader, &inboxes.reader, &mailboxes))?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.hub.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
@@ -313,14 +314,14 @@ impl Node {
         let hot = self.hot_threads();
         let counters = [0, 1].map(|thread| hub.metrics.thread(hot + thread));
         let writer =
-            Writer::new(store, incoming, self.webhooks.clone(), hub.router.clone(), counters)?;
+            Writer::new(store, incoming, self.webhooks.clone(), hub.mailboxes.clone(), counters)?;
         spawn("side", told, move || {
             let ended = writer.run(|news| match news {
                 News::Channels(all) => {
                     let next = hub.definitions.load().replaced_by(all);
                     hub.definitions.store(Arc::new(next));
                 }
-                News::Document(document, room) => hub.publish_document(document, &room),
+                News::Document(document, places) => hub.publish_document(document, places),
                 News::Loaded(load, stored) => {
                     hub.answer_load(load, stored);
                 }
@@ -335,7 +336,7 @@ impl Node {
 
     /// Sets of counters that the hot threads have; those of the side come after them.
     fn hot_threads(&self) -> usize {
-        self.hub.config.workers + self.hub.router.acceptors.len()
+        self.hub.config.workers + self.hub.mailboxes.acceptors.len()
     }
 
     /// Waits for what its threads and the operator have to say, until the node ends. `serves` is
@@ -364,7 +365,7 @@ impl Node {
     }
 
     fn stop(&self, signal: &str, events: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
-        let (connections, window_ms) = (self.hub.router.connections(), self.hub.config.drain_ms);
+        let (connections, window_ms) = (self.hub.mailboxes.connections(), self.hub.config.drain_ms);
         tracing::info!(signal, connections, window_ms, "draining; a second signal stops at once");
         stop::drain(&self.hub, &self.listener, window_ms, events)
     }
@@ -374,7 +375,7 @@ impl Node {
         &self,
         id: WorkerId,
         inbox: Inbox<Mail>,
-        inside: Option<(Inbox<Answer>, u8)>,
+        inside: Option<(Inbox<Answered>, u8)>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
@@ -404,7 +405,7 @@ impl Node {
     fn start_acceptor(
         &self,
         id: AcceptorId,
-        inbox: Inbox<Answer>,
+        inbox: Inbox<Answered>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());

@@ -15,8 +15,8 @@ use super::listen::stop_listening;
 use super::{Event, NodeError};
 use crate::hub::{Hub, Shutdown};
 use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_POLLS_MS};
+use crate::mailbox::Wish;
 use crate::message::Millis;
-use crate::router::Wish;
 
 /// Between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(5);
@@ -58,14 +58,14 @@ pub(super) fn drain(
     let start = Instant::now();
     // Nobody else sets it, so it is not set yet.
     let _ = hub.shutdown.set(Shutdown { began: hub.clock.monotonic(), window });
-    hub.router.wake_workers();
+    hub.mailboxes.workers.ring_all();
     // Who is on long-polling must connect once more to hear the last; nobody new is let in.
     let polls_end = start + Duration::from_millis(SHUTDOWN_POLLS_MS);
     wait_while(|| pollings(hub) > 0, polls_end, events)?;
     stop_listening(listener);
     let ends = start + Duration::from_millis(window + SHUTDOWN_GRACE_MS);
-    wait_while(|| hub.router.connections() + requests(hub) > 0, ends, events)?;
-    let (connections, requests) = (hub.router.connections(), requests(hub));
+    wait_while(|| hub.mailboxes.connections() + requests(hub) > 0, ends, events)?;
+    let (connections, requests) = (hub.mailboxes.connections(), requests(hub));
     if connections + requests > 0 {
         tracing::warn!(connections, requests, "some did not end in time and are cut off");
     }
@@ -92,7 +92,7 @@ fn wait_while(
 
 fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
     let ends = Instant::now() + Duration::from_millis(SHUTDOWN_FLUSH_MS);
-    while !hub.router.wish(Wish::Stop) {
+    while hub.mailboxes.wish(Wish::Stop).is_err() {
         if Instant::now() > ends {
             return Err(NodeError::FlushTime);
         }

@@ -1,84 +1,75 @@
 //! Changes that administrators make: to channel definitions and to policies.
 
 use super::store::{Store, StoreError};
-use super::{News, policy};
+use super::{News, policy, refused};
+use crate::mailbox::{StoreChange, StoreRefusal, StoreResult};
 use crate::message::{ChannelDefinition, Millis, Permissions};
-use crate::router::{PermissionsOutcome, StoreChange, StoreOutcome};
 
-/// Changes a channel definition.
+/// Changes a channel definition. Returns the definition as it is, or was if it is deleted.
 pub(super) fn change(
     store: &Store,
     change: StoreChange,
     announce: &impl Fn(News<'_>),
-) -> StoreOutcome {
-    let outcome = apply(store, change).and_then(|outcome| {
-        if matches!(outcome, StoreOutcome::Done(_)) {
-            announce(News::Channels(store.channels()?));
-        }
-        Ok(outcome)
-    });
-    outcome.unwrap_or_else(refusal)
+) -> StoreResult<Box<ChannelDefinition>> {
+    let changed = apply(store, change)?;
+    announce(News::Channels(store.channels().map_err(refusal)?));
+    Ok(Box::new(changed))
 }
 
-fn apply(store: &Store, change: StoreChange) -> Result<StoreOutcome, StoreError> {
+fn apply(store: &Store, change: StoreChange) -> StoreResult<ChannelDefinition> {
     match change {
         StoreChange::Insert(definition) => {
-            if let Some(problem) = definition.problem() {
-                return Ok(StoreOutcome::Invalid(problem));
-            }
-            store.insert_channel(&definition)?;
+            check(&definition)?;
+            store.insert_channel(&definition).map_err(refusal)?;
             tracing::info!(id = %definition.id, pattern = definition.pattern, "channel defined");
-            Ok(StoreOutcome::Done(Box::new(definition)))
+            Ok(definition)
         }
         StoreChange::Update(id, change, now) => {
-            let Some(before) = find(store, id)? else { return Ok(StoreOutcome::NotFound) };
+            let before = find(store, id)?;
             let after = change.apply(&before, later(now, &before));
-            if let Some(problem) = after.problem() {
-                return Ok(StoreOutcome::Invalid(problem));
-            }
-            store.update_channel(id, &after)?;
+            check(&after)?;
+            store.update_channel(id, &after).map_err(refusal)?;
             tracing::info!(%id, pattern = after.pattern, enabled = after.enabled, "channel changed");
-            Ok(StoreOutcome::Done(Box::new(after)))
+            Ok(after)
         }
         StoreChange::Delete(id) => {
-            let Some(before) = find(store, id)? else { return Ok(StoreOutcome::NotFound) };
-            store.delete_channel(id)?;
+            let before = find(store, id)?;
+            store.delete_channel(id).map_err(refusal)?;
             tracing::info!(%id, pattern = before.pattern, "channel removed");
-            Ok(StoreOutcome::Done(Box::new(before)))
+            Ok(before)
         }
     }
 }
 
-/// Replaces all policies, if each of them is sound.
+/// Replaces all policies, if each of them is sound. Returns the policies as they are then.
 pub(super) fn permit(
     store: &Store,
     permissions: Permissions,
     announce: &impl Fn(News<'_>),
-) -> PermissionsOutcome {
+) -> StoreResult<Permissions> {
     if let Some(problem) = policy::problem(&permissions) {
-        return PermissionsOutcome::Invalid(problem);
+        return Err(StoreRefusal::Invalid(problem));
     }
     let replaced = store.replace_permissions(&permissions).and_then(|()| store.permissions());
-    match replaced {
-        Ok(permissions) => {
-            let (subscribe, publish) = (permissions.subscribe.len(), permissions.publish.len());
-            tracing::info!(subscribe, publish, "policies replaced");
-            announce(News::Permissions(permissions.clone()));
-            PermissionsOutcome::Done(permissions)
-        }
-        Err(error) if error.is_temporary() => {
-            tracing::warn!(%error, "the store did not take new policies");
-            PermissionsOutcome::Busy
-        }
-        Err(error) => {
-            tracing::error!(%error, "the store failed");
-            PermissionsOutcome::Failed
-        }
+    let permissions =
+        replaced.map_err(|error| refused(&error, "the store did not take new policies"))?;
+    let (subscribe, publish) = (permissions.subscribe.len(), permissions.publish.len());
+    tracing::info!(subscribe, publish, "policies replaced");
+    announce(News::Permissions(permissions.clone()));
+    Ok(permissions)
+}
+
+/// Refuses a definition that contradicts itself.
+fn check(definition: &ChannelDefinition) -> StoreResult<()> {
+    match definition.problem() {
+        Some(problem) => Err(StoreRefusal::Invalid(problem.to_owned())),
+        None => Ok(()),
     }
 }
 
-fn find(store: &Store, id: uuid::Uuid) -> Result<Option<ChannelDefinition>, StoreError> {
-    Ok(store.channels()?.into_iter().find(|definition| definition.id == id))
+fn find(store: &Store, id: uuid::Uuid) -> StoreResult<ChannelDefinition> {
+    let all = store.channels().map_err(refusal)?;
+    all.into_iter().find(|definition| definition.id == id).ok_or(StoreRefusal::NotFound)
 }
 
 /// A clock that was set back does not make an update older than what it updates.
@@ -86,17 +77,6 @@ fn later(now: Millis, before: &ChannelDefinition) -> Millis {
     now.max(before.updated_at)
 }
 
-fn refusal(error: StoreError) -> StoreOutcome {
-    match error {
-        StoreError::Duplicate { pattern } => StoreOutcome::Duplicate(pattern),
-        StoreError::Full { .. } => StoreOutcome::Full,
-        error if error.is_temporary() => {
-            tracing::warn!(%error, "the store did not take a change");
-            StoreOutcome::Busy
-        }
-        error => {
-            tracing::error!(%error, "the store failed");
-            StoreOutcome::Failed
-        }
-    }
+fn refusal(error: StoreError) -> StoreRefusal {
+    refused(&error, "the store did not take a change")
 }

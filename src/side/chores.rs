@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::now;
-use super::reader::answered;
+use super::reader::refusal;
 use super::store::{Store, StoreError};
 use crate::limits::{REMOVED_ROWS_MAX, RETENTION_EVERY_MS};
+use crate::mailbox::{Mailboxes, StoreRefusal, StoreResult, Ticket};
 use crate::message::{Millis, Position};
-use crate::router::{AcceptorId, Answer, HistoryAnswer, HistoryRefusal, Router, Ticket};
 
 const DAY_MS: Millis = 24 * 60 * 60 * 1_000;
 const RETENTION_EVERY: Duration = Duration::from_millis(RETENTION_EVERY_MS);
@@ -27,8 +27,8 @@ pub(super) struct Chores {
 /// Somebody wants history emptied.
 #[derive(Debug)]
 struct Clear {
-    from: AcceptorId,
-    ticket: Ticket,
+    /// Answered with how many messages were removed.
+    ticket: Ticket<StoreResult<u64>>,
     /// Of everything up to here: what comes later stays.
     up_to: Position,
     removed: u64,
@@ -36,8 +36,8 @@ struct Clear {
 
 impl Chores {
     /// History is to be emptied of all up to a position; who asked is told when it is.
-    pub(super) fn clear(&mut self, from: AcceptorId, ticket: Ticket, up_to: Position) {
-        self.clears.push_back(Clear { from, ticket, up_to, removed: 0 });
+    pub(super) fn clear(&mut self, ticket: Ticket<StoreResult<u64>>, up_to: Position) {
+        self.clears.push_back(Clear { ticket, up_to, removed: 0 });
     }
 
     /// How long messages are kept has changed.
@@ -46,9 +46,9 @@ impl Chores {
     }
 
     /// Does one step, where there is any to do, and says for how long none will be.
-    pub(super) fn step(&mut self, store: &mut Store, router: &Router) -> Duration {
+    pub(super) fn step(&mut self, store: &mut Store, mailboxes: &Mailboxes) -> Duration {
         if let Some(clear) = self.clears.pop_front() {
-            self.continue_clearing(clear, store, router);
+            self.continue_clearing(clear, store, mailboxes);
             return Duration::ZERO;
         }
         let now = Instant::now();
@@ -67,26 +67,25 @@ impl Chores {
     }
 
     /// Tells everybody who waits that it will not be done.
-    pub(super) fn abandon(self, router: &Router) {
-        for Clear { from, ticket, .. } in self.clears {
-            let body = answered(Ok(HistoryAnswer::Refused(HistoryRefusal::Busy)));
-            router.answer(from, Answer { ticket, body });
+    pub(super) fn abandon(self, mailboxes: &Mailboxes) {
+        for Clear { ticket, .. } in self.clears {
+            mailboxes.answer(ticket, Err(StoreRefusal::Busy));
         }
     }
 
-    fn continue_clearing(&mut self, mut clear: Clear, store: &mut Store, router: &Router) {
+    fn continue_clearing(&mut self, mut clear: Clear, store: &mut Store, mailboxes: &Mailboxes) {
         let cleared = match store.clear_step(clear.up_to, REMOVED_ROWS_MAX) {
-            Ok(0) => Ok(HistoryAnswer::Cleared(clear.removed)),
+            Ok(0) => Ok(clear.removed),
             Ok(removed) => {
                 clear.removed += removed;
                 return self.clears.push_front(clear);
             }
-            Err(error) => Err(error),
+            Err(error) => Err(refusal(&error)),
         };
         if cleared.is_ok() {
             tracing::info!(messages = clear.removed, "history was cleared");
         }
-        router.answer(clear.from, Answer { ticket: clear.ticket, body: answered(cleared) });
+        mailboxes.answer(clear.ticket, cleared);
     }
 }
 
@@ -103,20 +102,26 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::mailbox::{AcceptorId, Inboxes, Pending, Slot, Tickets};
     use crate::message::{
         Audience, ChannelDefinition, ChannelOptions, Content, Publication, Record, Sender,
     };
-    use crate::router::{AnswerBody, Inboxes, Slot};
 
-    const ASKED: AcceptorId = AcceptorId(0);
-    const TICKET: Ticket = Ticket { slot: 7, generation: 1 };
+    /// A store, and an acceptor that asks for its history to be cleared.
+    struct Side {
+        _directory: tempfile::TempDir,
+        store: Store,
+        mailboxes: Mailboxes,
+        inboxes: Inboxes,
+        tickets: Tickets,
+    }
 
-    fn side() -> (tempfile::TempDir, Store, Router, Inboxes) {
+    fn side() -> Side {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("fanfare.db")).unwrap();
-        let (router, inboxes) = Router::new(1, 1, 1).unwrap();
-        assert!(router.acceptors[0].reserve(Slot::Control));
-        (directory, store, router, inboxes)
+        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1).unwrap();
+        let tickets = Tickets::new(AcceptorId(0), mailboxes.acceptors[0].clone());
+        Side { _directory: directory, store, mailboxes, inboxes, tickets }
     }
 
     fn append(store: &mut Store, ids: std::ops::Range<u128>, at: Millis) {
@@ -145,59 +150,72 @@ mod tests {
         store.append(&records, false).unwrap();
     }
 
-    fn answer(inboxes: &Inboxes) -> Option<HistoryAnswer> {
-        let answer = inboxes.acceptors[0].take(|_| Slot::Control)?;
-        assert_eq!(answer.ticket, TICKET);
-        match answer.body {
-            AnswerBody::History(answer) => Some(answer),
-            other => panic!("not about history: {other:?}"),
+    /// Asks for history to be cleared of all that there is now.
+    fn clear<'t>(
+        chores: &mut Chores,
+        store: &mut Store,
+        tickets: &'t Tickets,
+    ) -> Pending<'t, StoreResult<u64>> {
+        let inquiry = tickets.inquiry().expect("there is a place");
+        let put = inquiry.put(|ticket| {
+            chores.clear(ticket, store.newest());
+            Ok::<(), StoreRefusal>(())
+        });
+        put.expect("it was taken").1
+    }
+
+    impl Side {
+        fn answer(&self, pending: &mut Pending<'_, StoreResult<u64>>) -> Option<StoreResult<u64>> {
+            if let Some(answered) = self.inboxes.acceptors[0].take(|_| Slot::Control) {
+                self.tickets.settle(answered);
+            }
+            pending.take()
         }
     }
 
     #[test]
     fn history_is_cleared_between_what_is_appended() {
-        let (_directory, mut store, router, inboxes) = side();
+        let mut side = side();
         let step = u128::from(REMOVED_ROWS_MAX);
-        append(&mut store, 0..2 * step + 5, 0);
+        append(&mut side.store, 0..2 * step + 5, 0);
         let mut chores = Chores::default();
-        chores.clear(ASKED, TICKET, store.newest());
+        let mut pending = clear(&mut chores, &mut side.store, &side.tickets);
         for at in 0..3 {
             let id = 10 * step + at;
-            append(&mut store, id..id + 1, 0);
-            assert_eq!(chores.step(&mut store, &router), Duration::ZERO);
-            assert!(answer(&inboxes).is_none());
+            append(&mut side.store, id..id + 1, 0);
+            assert_eq!(chores.step(&mut side.store, &side.mailboxes), Duration::ZERO);
+            assert!(side.answer(&mut pending).is_none());
         }
-        chores.step(&mut store, &router);
-        let Some(HistoryAnswer::Cleared(removed)) = answer(&inboxes) else { panic!("not done") };
-        assert_eq!(u128::from(removed), 2 * step + 5);
-        assert_eq!(store.clear_step(store.newest(), 100).unwrap(), 3);
+        chores.step(&mut side.store, &side.mailboxes);
+        assert_eq!(side.answer(&mut pending), Some(Ok(2 * u64::from(REMOVED_ROWS_MAX) + 5)));
+        drop(pending);
+        assert_eq!(side.store.clear_step(side.store.newest(), 100).unwrap(), 3);
     }
 
     #[test]
     fn who_waits_when_the_node_stops_is_told() {
-        let (_directory, mut store, router, inboxes) = side();
-        append(&mut store, 0..5, 0);
+        let mut side = side();
+        append(&mut side.store, 0..5, 0);
         let mut chores = Chores::default();
-        chores.clear(ASKED, TICKET, store.newest());
-        chores.step(&mut store, &router);
-        chores.abandon(&router);
-        let answer = answer(&inboxes);
-        assert!(matches!(answer, Some(HistoryAnswer::Refused(HistoryRefusal::Busy))), "{answer:?}");
+        let mut pending = clear(&mut chores, &mut side.store, &side.tickets);
+        chores.step(&mut side.store, &side.mailboxes);
+        chores.abandon(&side.mailboxes);
+        assert_eq!(side.answer(&mut pending), Some(Err(StoreRefusal::Busy)));
     }
 
     #[test]
     fn messages_go_when_they_were_kept_long_enough() {
-        let (_directory, mut store, router, _inboxes) = side();
+        let Side { _directory, mut store, mailboxes, .. } = side();
         let now = now();
         append(&mut store, 0..3, now - 3 * DAY_MS);
         append(&mut store, 3..5, now - DAY_MS);
         let mut chores = Chores::default();
-        assert_eq!(chores.step(&mut store, &router), RETENTION_EVERY);
+        assert_eq!(chores.step(&mut store, &mailboxes), RETENTION_EVERY);
         store.set_retention(Some(2)).unwrap();
-        assert!(chores.step(&mut store, &router) > Duration::ZERO, "not yet looked at again");
+        assert!(chores.step(&mut store, &mailboxes) > Duration::ZERO, "not yet looked at again");
         chores.look_at_retention();
-        assert_eq!(chores.step(&mut store, &router), Duration::ZERO);
-        assert_eq!(chores.step(&mut store, &router), RETENTION_EVERY);
+        assert_eq!(chores.step(&mut store, &mailboxes), Duration::ZERO);
+        assert_eq!(chores.step(&mut store, &mailboxes), RETENTION_EVERY);
         assert_eq!(store.clear_step(store.newest(), 100).unwrap(), 2);
     }
 }

@@ -7,11 +7,13 @@ use crossbeam_channel::Receiver;
 use super::complaints::Complaints;
 use super::history::Pace;
 use super::store::{Reader, Store, StoreError, Written};
-use super::{News, now};
+use super::{News, now, refused};
 use crate::limits::{DOCUMENT_BATCH_MAX, LOAD_BYTES_MAX};
+use crate::mailbox::{
+    self, Mailboxes, Reservation, StoreRefusal, StoreResult, WorkerMailboxes, Write,
+};
 use crate::message::{Document, DocumentKey, Durability, Found, Load};
 use crate::metrics::Counters;
-use crate::router::{AcceptorId, Answer, AnswerBody, DocumentOutcome, Room, Router, Ticket, Write};
 
 /// Documents that wait to be written, and who waits for them to be read.
 #[derive(Debug)]
@@ -22,10 +24,13 @@ pub(super) struct Documents {
     complaints: Complaints,
 }
 
-/// Writes that are committed together, each with room for its fan-out.
+/// A place for a publication at every worker.
+type Places<'r> = Reservation<'r, WorkerMailboxes>;
+
+/// Writes that are committed together, each with places for its fan-out.
 struct Batch<'r> {
     writes: Vec<Write>,
-    rooms: Vec<Room<'r>>,
+    places: Vec<Places<'r>>,
 }
 
 impl Documents {
@@ -38,46 +43,47 @@ impl Documents {
         &mut self,
         first: Write,
         store: &mut Store,
-        (router, counters): (&Router, &Counters),
+        (mailboxes, counters): (&Mailboxes, &Counters),
         announce: &impl Fn(News<'_>),
     ) {
         self.pace.keep();
-        let Some(Batch { writes, rooms }) = self.gather(first, router) else {
+        let Some(Batch { writes, places }) = self.gather(first, mailboxes) else {
             counters.refused_overloaded.add(1);
             return;
         };
         let sync = writes.iter().any(|write| write.level == Durability::Synced);
-        let (all, from): (Vec<_>, Vec<_>) =
-            writes.into_iter().map(|write| (write.what, write.from)).unzip();
+        let (all, tickets): (Vec<_>, Vec<_>) =
+            writes.into_iter().map(|write| (write.what, write.ticket)).unzip();
         let written = match store.write_documents(&all, now(), sync) {
             Ok(written) => written,
             Err(error) => {
-                let outcome = refusal(&error);
-                return from.into_iter().for_each(|from| answer(router, from, outcome.clone()));
+                let refusal = refusal(&error);
+                let refuse = |ticket| mailboxes.answer(ticket, Err(refusal.clone()));
+                return tickets.into_iter().for_each(refuse);
             }
         };
         counters.commits.add(1);
         let reached = if sync { Durability::Synced } else { Durability::Stored };
-        for ((written, room), from) in written.into_iter().zip(rooms).zip(from) {
-            answer(router, from, settle(written, (room, reached), counters, announce));
+        for ((written, places), ticket) in written.into_iter().zip(places).zip(tickets) {
+            mailboxes.answer(ticket, settle(written, (places, reached), counters, announce));
         }
     }
 
-    /// What is committed next: nothing, where a worker has no room for its fan-out.
-    fn gather<'r>(&self, first: Write, router: &'r Router) -> Option<Batch<'r>> {
-        router.documents.taken(&first);
-        let Some(room) = router.room() else {
-            answer(router, first.from, DocumentOutcome::Busy);
+    /// What is committed next: nothing, where a worker has no place for its fan-out.
+    fn gather<'r>(&self, first: Write, mailboxes: &'r Mailboxes) -> Option<Batch<'r>> {
+        mailboxes.documents.taken(&first);
+        let Some(places) = mailboxes.workers.reserve_all() else {
+            mailboxes.answer(first.ticket, Err(StoreRefusal::Busy));
             return None;
         };
-        let mut batch = Batch { writes: vec![first], rooms: vec![room] };
+        let mut batch = Batch { writes: vec![first], places: vec![places] };
         while batch.writes.len() < DOCUMENT_BATCH_MAX
-            && let Some(room) = router.room()
+            && let Some(places) = mailboxes.workers.reserve_all()
             && let Ok(write) = self.writes.try_recv()
         {
-            router.documents.taken(&write);
+            mailboxes.documents.taken(&write);
             batch.writes.push(write);
-            batch.rooms.push(room);
+            batch.places.push(places);
         }
         Some(batch)
     }
@@ -110,13 +116,10 @@ impl Documents {
     }
 }
 
-/// What is said of a document that somebody looks at.
-pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> DocumentOutcome {
-    match reader.document(key) {
-        Ok(Some(document)) if document.data.is_some() => DocumentOutcome::Found(document.into()),
-        Ok(_) => DocumentOutcome::NotFound,
-        Err(error) => refusal(&error),
-    }
+/// Reads a document. Returns `None` if there is none, or it was deleted.
+pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> StoreResult<Option<Box<Document>>> {
+    let found = reader.document(key).map_err(|error| refusal(&error))?;
+    Ok(found.filter(|document| document.data.is_some()).map(Box::new))
 }
 
 /// Bytes of the data of documents.
@@ -141,36 +144,26 @@ fn read(load: &Load, store: &Store) -> Result<Found<Document>, StoreError> {
 /// Fans out what was committed, and says what its writer is told.
 fn settle(
     written: Written,
-    (room, reached): (Room<'_>, Durability),
+    (places, reached): (Places<'_>, Durability),
     counters: &Counters,
     announce: &impl Fn(News<'_>),
-) -> DocumentOutcome {
+) -> StoreResult<mailbox::Written> {
     match written {
         Written::Done(document) => {
             let version = document.version;
             counters.documents_written.add(1);
-            announce(News::Document(document, room));
-            DocumentOutcome::Written(version, reached)
+            announce(News::Document(document, places));
+            Ok(mailbox::Written::Done(version, reached))
         }
         Written::Stale(current) => {
             counters.documents_stale.add(1);
-            DocumentOutcome::Stale(current)
+            Ok(mailbox::Written::Stale(current))
         }
-        Written::Missing => DocumentOutcome::NotFound,
-        Written::Full => DocumentOutcome::Full,
+        Written::Missing => Err(StoreRefusal::NotFound),
+        Written::Full => Err(StoreRefusal::Full),
     }
 }
 
-/// What those are told whom the store failed.
-fn refusal(error: &StoreError) -> DocumentOutcome {
-    if error.is_temporary() {
-        tracing::warn!(%error, "the store did not take or give documents");
-        return DocumentOutcome::Busy;
-    }
-    tracing::error!(%error, "the store failed");
-    DocumentOutcome::Failed
-}
-
-fn answer(router: &Router, (acceptor, ticket): (AcceptorId, Ticket), outcome: DocumentOutcome) {
-    router.answer(acceptor, Answer { ticket, body: AnswerBody::Document(outcome) });
+fn refusal(error: &StoreError) -> StoreRefusal {
+    refused(error, "the store did not take or give documents")
 }

@@ -9,9 +9,9 @@ use crossbeam_channel::Receiver;
 use super::complaints::Complaints;
 use super::store::Store;
 use crate::limits::{COMMIT_EVERY_MS, HISTORY_BATCH_MAX};
+use crate::mailbox::{Keep, Mailboxes};
 use crate::message::{Durability, Record};
 use crate::metrics::Counters;
-use crate::router::{Answer, AnswerBody, Keep, Router};
 
 /// What waits for history, and how its last commits went.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl History {
         &mut self,
         first: Keep,
         store: &mut Store,
-        router: &Router,
+        mailboxes: &Mailboxes,
         counters: &Counters,
     ) -> Vec<Record> {
         self.pace.keep();
@@ -58,10 +58,10 @@ impl History {
         let mut waiting = Vec::new();
         let mut next = Some(first);
         while let Some(keep) = next {
-            router.history.taken(&keep);
-            let Keep { record, level, from } = keep;
+            mailboxes.history.taken(&keep);
+            let Keep { record, level, ticket } = keep;
             records.push(record);
-            waiting.push((level, from));
+            waiting.push((level, ticket));
             let has_room = records.len() < HISTORY_BATCH_MAX;
             next = if has_room { self.records.try_recv().ok() } else { None };
         }
@@ -81,10 +81,10 @@ impl History {
                 Durability::Memory
             }
         };
-        for (level, from) in waiting {
-            let Some((acceptor, ticket)) = from else { continue };
-            let body = AnswerBody::Kept(level.min(reached));
-            router.answer(acceptor, Answer { ticket, body });
+        for (level, ticket) in waiting {
+            if let Some(ticket) = ticket {
+                mailboxes.answer(ticket, level.min(reached));
+            }
         }
         records
     }

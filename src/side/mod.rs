@@ -14,9 +14,10 @@ mod writer;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::mailbox::{Reservation, StoreRefusal, WorkerMailboxes};
 use crate::message::{ChannelDefinition, Document, Found, Load, Millis, Permissions};
-use crate::router::Room;
 
+use store::StoreError;
 pub use writer::{Incoming, Writer};
 
 /// What has changed and holds from now on.
@@ -26,10 +27,33 @@ pub enum News<'r> {
     Channels(Vec<ChannelDefinition>),
     /// These are all policies.
     Permissions(Permissions),
-    /// This document was committed; there is room for its fan-out.
-    Document(Document, Room<'r>),
+    /// This document was committed; every worker has a place for it.
+    Document(Document, Reservation<'r, WorkerMailboxes>),
     /// This is what a subscriber asked for, unless the store failed.
     Loaded(Load, Option<Found<Document>>),
+}
+
+/// Says why the store did not do what it was asked, and logs what the caller can do nothing about:
+/// `hindered` names what an error that may pass has kept from being done.
+fn refused(error: &StoreError, hindered: &'static str) -> StoreRefusal {
+    match error {
+        StoreError::Duplicate { pattern } => StoreRefusal::Duplicate(pattern.clone()),
+        StoreError::Full { .. } => StoreRefusal::Full,
+        StoreError::UnknownMessage { .. } => StoreRefusal::UnknownMessage,
+        StoreError::PageTooLong => StoreRefusal::PageTooLong,
+        StoreError::TooSlow => {
+            tracing::warn!(%error, "a question to history is given up");
+            StoreRefusal::TooSlow
+        }
+        error if error.is_temporary() => {
+            tracing::warn!(%error, "{hindered}");
+            StoreRefusal::Busy
+        }
+        error => {
+            tracing::error!(%error, "the store failed");
+            StoreRefusal::Failed
+        }
+    }
 }
 
 /// Milliseconds since the epoch.

@@ -15,9 +15,9 @@ use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
 use super::{News, changes, reader};
 use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
+use crate::mailbox::{Health, Keep, Mailboxes, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
-use crate::router::{Answer, AnswerBody, HistoryAnswer, Keep, Router, Wish, Write};
 
 /// The one thread that writes to the store.
 pub struct Writer {
@@ -29,7 +29,7 @@ pub struct Writer {
     /// What was wrong with the store when somebody asked last.
     ailment: Option<String>,
     calls: Calls,
-    router: Arc<Router>,
+    mailboxes: Arc<Mailboxes>,
     counters: Arc<Counters>,
 }
 
@@ -74,7 +74,7 @@ impl Writer {
         store: Store,
         incoming: Incoming,
         settings: Settings,
-        router: Arc<Router>,
+        mailboxes: Arc<Mailboxes>,
         [counters, of_webhooks]: [Arc<Counters>; 2],
     ) -> io::Result<Self> {
         let Incoming { wishes, records, writes, loads } = incoming;
@@ -83,7 +83,7 @@ impl Writer {
         let documents = Documents::new(writes, loads);
         let chores = Chores::default();
         let ailment = None;
-        Ok(Self { store, wishes, history, documents, chores, ailment, calls, router, counters })
+        Ok(Self { store, wishes, history, documents, chores, ailment, calls, mailboxes, counters })
     }
 
     /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
@@ -94,7 +94,7 @@ impl Writer {
     /// When what was stored cannot be flushed at the end.
     pub fn run(mut self, announce: impl Fn(News<'_>)) -> Result<(), StoreError> {
         loop {
-            let idle = self.chores.step(&mut self.store, &self.router);
+            let idle = self.chores.step(&mut self.store, &self.mailboxes);
             // Wishes are few, and somebody waits for each: they go before what is only to be kept.
             let wish = self.wishes.try_recv().ok().or_else(|| self.work_or_wait(idle, &announce));
             match wish {
@@ -141,34 +141,35 @@ impl Writer {
     }
 
     fn carry_out(&mut self, wish: Wish, announce: &impl Fn(News<'_>)) {
-        let store = &mut self.store;
-        let (from, ticket, body) = match wish {
-            Wish::Change(from, ticket, change) => {
-                (from, ticket, AnswerBody::Stored(changes::change(store, change, announce)))
+        let (store, mailboxes) = (&mut self.store, &self.mailboxes);
+        match wish {
+            Wish::Change(ticket, change) => {
+                mailboxes.answer(ticket, changes::change(store, change, announce));
             }
-            Wish::Permit(from, ticket, permissions) => {
-                let outcome = changes::permit(store, permissions, announce);
-                (from, ticket, AnswerBody::Permitted(outcome))
+            Wish::Permit(ticket, permissions) => {
+                mailboxes.answer(ticket, changes::permit(store, permissions, announce));
             }
-            Wish::Clear(from, ticket) => {
+            Wish::Clear(ticket) => {
                 // What waits was published before; what comes meanwhile is not waited for.
                 self.keep_waiting();
-                return self.chores.clear(from, ticket, self.store.newest());
+                self.chores.clear(ticket, self.store.newest());
             }
-            Wish::SetRetention(from, ticket, days) => {
-                let set = store.set_retention(days).map(|()| HistoryAnswer::Retention(days));
+            Wish::SetRetention(ticket, days) => {
+                let set = store.set_retention(days).map_err(|error| reader::refusal(&error));
                 self.chores.look_at_retention();
-                (from, ticket, reader::answered(set))
+                mailboxes.answer(ticket, set.map(|()| days));
             }
-            Wish::Retention(from, ticket) => {
-                let read = store.retention().map(HistoryAnswer::Retention);
-                (from, ticket, reader::answered(read))
+            Wish::Retention(ticket) => {
+                let days = store.retention().map_err(|error| reader::refusal(&error));
+                mailboxes.answer(ticket, days);
             }
-            Wish::Probe(from, ticket) => (from, ticket, self.probe()),
+            Wish::Probe(ticket) => {
+                let health = self.probe();
+                self.mailboxes.answer(ticket, health);
+            }
             // The end is seen to by who takes wishes.
-            Wish::Stop => return,
-        };
-        self.router.answer(from, Answer { ticket, body });
+            Wish::Stop => {}
+        }
     }
 
     /// Carries out what came before the end.
@@ -179,27 +180,27 @@ impl Writer {
         while !self.history.records.is_empty() {
             self.keep_waiting();
         }
-        let Self { mut store, calls: Calls { webhooks, settled }, chores, router, .. } = self;
-        chores.abandon(&router);
+        let Self { mut store, calls: Calls { webhooks, settled }, chores, mailboxes, .. } = self;
+        chores.abandon(&mailboxes);
         webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
         count(&mut store, settled.try_iter());
         store.flush()
     }
 
     /// Whether the store works. What is wrong is logged when it changes: anybody may ask.
-    fn probe(&mut self) -> AnswerBody {
+    fn probe(&mut self) -> Health {
         let ailment = self.store.probe().err().map(|error| (error.to_string(), error.ailment()));
         let told = ailment.as_ref().map(|(error, _)| error);
         if let Some(error) = told.filter(|told| Some(*told) != self.ailment.as_ref()) {
             tracing::warn!(error, "the store does not work");
         }
         self.ailment = told.cloned();
-        ailment.map_or(AnswerBody::Alive, |(_, ailment)| AnswerBody::Ailing(ailment))
+        ailment.map_or(Ok(()), |(_, ailment)| Err(ailment))
     }
 
     fn write(&mut self, first: Write, announce: &impl Fn(News<'_>)) {
-        let Self { documents, store, router, counters, .. } = self;
-        documents.write(first, store, (router, counters), announce);
+        let Self { documents, store, mailboxes, counters, .. } = self;
+        documents.write(first, store, (mailboxes, counters), announce);
     }
 
     /// Keeps all that waits now.
@@ -215,7 +216,7 @@ impl Writer {
     /// Keeps a publication and those that wait behind it, and has their webhooks called. Answers
     /// how many.
     fn keep(&mut self, first: Keep) -> usize {
-        let records = self.history.keep(first, &mut self.store, &self.router, &self.counters);
+        let records = self.history.keep(first, &mut self.store, &self.mailboxes, &self.counters);
         let count = records.len();
         for Record { publication, definition, .. } in records {
             if definition.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {

@@ -9,12 +9,12 @@ use super::command::leave_everything;
 use super::conn::{Connection, Kind};
 use super::forge::UNPROVED;
 use super::m2::EXPIRED;
-use super::{polling, recovery, upgrade};
+use super::{recovery, upgrade};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS};
+use crate::mailbox::Polled;
 use crate::message::{App, Transport};
 use crate::metrics::{Counter, Counters};
 use crate::protocol::engineio;
-use crate::router::AnswerBody;
 use crate::wire::frame;
 
 /// Why a connection ends.
@@ -110,7 +110,7 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, rea
     leave_everything(worker, slot);
     let id = worker.connections.id(slot);
     let Some(mut connection) = worker.connections.remove(slot) else { return };
-    worker.hub.router.unassign(worker.id);
+    worker.hub.mailboxes.unassign(worker.id);
     let dropped = connection.outbox.clear(&mut worker.drain.spares);
     match reason {
         Reason::SlowConsumer => worker.counters.dropped_slow_consumer.add(dropped.deliveries),
@@ -130,7 +130,7 @@ pub(super) fn with_last_packet(worker: &mut Worker, slot: u32, packet: &str, rea
     uncount(&worker.counters, session.app, session.transport(), reason);
     let Some(polling) = session.polling else { return };
     if let Some(waiting) = polling.waiting {
-        polling::answer(worker, waiting, AnswerBody::Payload(packet.as_bytes().to_vec()));
+        worker.hub.mailboxes.answer(waiting, Ok(Polled::Payload(packet.as_bytes().to_vec())));
     }
     if let Some(probe) = polling.probe
         && worker.connections.by_id(probe).is_some()

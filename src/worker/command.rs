@@ -5,18 +5,19 @@ use super::conn::{Connection, Kind};
 use super::frame::Frame;
 use super::replay::{self, Framing};
 use super::{Worker, credential, forge, m2, recovery, verdict};
-use crate::engine::directory::{Announced, Join, Leave, Overloaded, Subscriber};
+use crate::engine::directory::{Announced, Join, Leave, Subscriber};
 use crate::engine::index::{self, Counted};
-use crate::hub::{Refused, Submission, ToKeep, message_id};
+use crate::hub::{Submission, ToKeep, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
+use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
     AckId, Action, Activation, Api, Channel, ChannelOptions, Command, ConnId, Content, Credential,
-    Deactivation, Delivery, Durability, Group, Millis, PresenceMode, Refusal, ReplayWish, Reply,
+    Deactivation, Delivery, Durability, Group, Millis, PresenceMode, Refusal, Refused, ReplayWish,
+    Reply,
 };
 use crate::metrics::{Counter, Counters};
 use crate::protocol;
 use crate::protocol::insforge::{self, Request};
-use crate::router::Mail;
 
 /// A leave that found a mailbox full and must be tried again.
 #[derive(Debug)]
@@ -190,8 +191,7 @@ pub(super) fn join(
         now,
         clock: worker.hub.clock.monotonic(),
     };
-    let joined = worker.hub.directory.join(&*worker.hub.router, &wish);
-    let announced = joined.map_err(|Overloaded| Refusal::Overloaded)?;
+    let announced = worker.hub.directory.join(&worker.hub.mailboxes.workers, &wish)?;
     count_suppressed(&worker.counters, announced);
     let Some(connection) = worker.connections.by_id(id) else { return Ok(()) };
     let counted = Counted { group, is_present };
@@ -227,8 +227,7 @@ pub(super) fn unsubscribe(
         announcement: message_id(now),
         now,
     };
-    let left = worker.hub.directory.leave(&*worker.hub.router, &leave);
-    let announced = left.map_err(|Overloaded| Refusal::Overloaded)?;
+    let announced = worker.hub.directory.leave(&worker.hub.mailboxes.workers, &leave)?;
     count_suppressed(&worker.counters, announced);
     worker.index.left(first, channel);
     if let Some(connection) = worker.connections.by_id(id) {
@@ -271,9 +270,7 @@ fn unsubscribed_already(
         return Ok(());
     }
     let deactivation = Deactivation { connection: id, channel: channel.clone(), reply };
-    if !worker.hub.router.control(worker.id, Mail::Deactivate(Box::new(deactivation))) {
-        return Err(Refusal::Overloaded);
-    }
+    worker.hub.mailboxes.control(worker.id, Mail::Deactivate(Box::new(deactivation)))?;
     worker.index.left(first, channel);
     Ok(())
 }
@@ -306,7 +303,7 @@ fn publish(
     }
     let at = worker.hub.clock.wall();
     let content = Content::Message { event, payload, sender: credential.sender() };
-    let to_keep = ToKeep { definition: &definition, level: Durability::Memory, from: None };
+    let to_keep = ToKeep { definition: &definition, level: Durability::Memory, ticket: None };
     let published = worker.hub.publish(Submission {
         channel: channel.clone(),
         content,
@@ -314,10 +311,7 @@ fn publish(
         at,
         history: (!definition.options.ephemeral).then_some(to_keep),
     });
-    let (publication, _) = published.map_err(|refused| match refused {
-        Refused::Overloaded | Refused::Late => Refusal::Overloaded,
-        Refused::HistoryFull => Refusal::HistoryFull,
-    })?;
+    let (publication, _) = published?;
     worker.counters.publications_socket.add(1);
     Ok(Reply::Published(publication.id))
 }
@@ -368,9 +362,9 @@ pub(super) fn retry_leaves(worker: &mut Worker) {
 
 /// Announcements of leaves take at most half of the mailboxes, so that a few connections with
 /// thousands of channels do not close the node to publishers while they leave.
-fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
-    if !worker.hub.router.workers.iter().all(|mailbox| mailbox.is_half_free()) {
-        return Err(Overloaded);
+fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Refused> {
+    if !worker.hub.mailboxes.workers.iter().all(Mailbox::is_half_free) {
+        return Err(Refused::Overloaded);
     }
     let now = worker.hub.clock.wall();
     let leave = Leave {
@@ -383,7 +377,7 @@ fn leave_for_good(worker: &Worker, wish: &Postponed) -> Result<(), Overloaded> {
         announcement: message_id(now),
         now,
     };
-    let announced = worker.hub.directory.leave(&*worker.hub.router, &leave)?;
+    let announced = worker.hub.directory.leave(&worker.hub.mailboxes.workers, &leave)?;
     count_suppressed(&worker.counters, announced);
     Ok(())
 }

@@ -10,12 +10,12 @@ use crate::engine::outbox::{Outbox, Outgoing};
 use crate::engine::presence::MemberKey;
 use crate::engine::slots::Slots;
 use crate::limits::M2_OUTBOX_BYTES_MAX;
+use crate::mailbox::PollTicket;
 use crate::message::{
     App, ConnId, Credential, Group, Millis, SessionId, SessionKey, Transport, WorkerId,
 };
 use crate::protocol::engineio::{Heartbeat, Timings};
 use crate::protocol::socketio::Pending;
-use crate::router::{AcceptorId, Ticket};
 use crate::wire::frame::Decoder;
 use crate::worker::forge::Forge;
 use crate::worker::frame::Frame;
@@ -118,7 +118,7 @@ struct Aside {
 #[derive(Debug, Default)]
 pub(super) struct Polling {
     /// The request that waits for packets.
-    pub(super) waiting: Option<(AcceptorId, Ticket)>,
+    pub(super) waiting: Option<PollTicket>,
     /// The WebSocket that offers to take over.
     pub(super) probe: Option<ConnId>,
     /// Its probe was answered: polls end at once, so that the client can stop polling.

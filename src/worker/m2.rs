@@ -18,12 +18,12 @@ use crate::config::M2 as Terms;
 use crate::engine::awaiting::{Answer, Awaiting, Beginning, Wants};
 use crate::engine::debts::Debts;
 use crate::limits::{DEBTS_PAID_MAX, LOADS_OUTDATED_MAX, LOADS_PER_WORKER_MAX};
+use crate::mailbox::{Loaded, Slot};
 use crate::message::{
     Channel, ConnId, Current, Found, Group, Load, Millis, Party, Publication, Refusal, ReplayWish,
 };
 use crate::protocol::engineio::{Heartbeat, Timings};
 use crate::protocol::m2::{self, Fault, Request};
-use crate::router::{Loaded, Slot};
 use crate::wire::json::Document;
 
 /// Close code of a client whose token has expired (RFC 6455 section 7.4.1: policy).
@@ -219,12 +219,12 @@ fn ask_store(worker: &mut Worker) {
         if !awaiting.is_wanted(&load) {
             continue;
         }
-        if !mailbox.reserve(Slot::Control) {
+        let Some(place) = mailbox.reserve(Slot::Control) else {
             return waiting.push_front(load);
-        }
-        if !worker.hub.router.load(load) {
+        };
+        if worker.hub.mailboxes.load(load, place).is_err() {
             // The node stops: nobody is told anything any more.
-            return mailbox.release(Slot::Control);
+            return;
         }
         *under_way += 1;
     }

@@ -40,9 +40,9 @@ use crate::limits::{
     LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES, TURN_BYTES_MAX, TURN_MAIL_MAX,
     TURN_READS_MAX,
 };
+use crate::mailbox::{Inbox, Mail, Slot};
 use crate::message::{ConnId, Millis, Nanos, WorkerId};
 use crate::metrics::Counters;
-use crate::router::{AnswerBody, Inbox, Mail, Slot};
 use crate::wire::frame::{Opcode, frame};
 use crate::wire::json::Scratch;
 use close::Reason;
@@ -163,7 +163,7 @@ impl Worker {
                 if monoio::utils::is_legacy() {
                     monoio::time::sleep(Duration::from_millis(1)).await;
                 } else {
-                    bell.strike();
+                    bell.ring();
                     self.poller.wait().await;
                 }
             } else if bell.sleep(|| self.inbox.is_empty()) {
@@ -225,9 +225,7 @@ impl Worker {
                 Mail::PollGone(session) => polling::on_gone(self, session),
                 Mail::Loaded(loaded) => bytes += m2::loaded(self, *loaded),
                 Mail::Verdict(verdict) => verdict::learn(self, *verdict),
-                Mail::Probe(from, ticket) => {
-                    polling::answer(self, (from, ticket), AnswerBody::Alive);
-                }
+                Mail::Probe(ticket) => self.hub.mailboxes.answer(ticket, Ok(())),
             }
             flush::reap(self);
         }

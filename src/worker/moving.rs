@@ -10,8 +10,8 @@ use super::conn::{Connection, Kind, Polling, Session};
 use super::send::{Sent, send_waiting};
 use super::{Worker, polling, read, session, upgrade};
 use crate::limits::FORWARDS_MAX;
+use crate::mailbox::{Handover, Mail, Move, Purpose, Slot};
 use crate::message::{App, ConnId, Millis, SessionId, SessionKey, WorkerId};
-use crate::router::{Handover, Mail, Move, Purpose, Slot};
 
 /// In the place of the slot in the id of a session that came from another worker: it is found by
 /// its key.
@@ -76,14 +76,16 @@ impl Forwards {
 /// this is false.
 pub(super) fn depart(worker: &mut Worker, departure: Departure) -> bool {
     let Departure { connection: id, to, auth } = departure;
-    if !may_go(worker, id, to) {
+    let hub = worker.hub.clone();
+    let mailbox = hub.mailboxes.workers.of(to);
+    let place = if may_go(worker, id) { mailbox.reserve(Slot::Control) } else { None };
+    let Some(place) = place else {
         worker.counters.not_recovered.add(1);
         tracing::debug!("a client is not recovered: it cannot be brought to where its session is");
         session::enter_anew(worker, id, &auth);
         return false;
-    }
+    };
     let Some((socket, leftover, Kind::Session(session))) = take(worker, id, to) else {
-        worker.hub.router.worker(to).release(Slot::Control);
         return true;
     };
     let (is_polling, key) = (session.polling.is_some(), session.key);
@@ -91,9 +93,7 @@ pub(super) fn depart(worker: &mut Worker, departure: Departure) -> bool {
     let Polling { waiting, probe, is_upgrading } =
         session.polling.map(|it| *it).unwrap_or_default();
     let moved = Move { socket, leftover, key, waiting, is_upgrading, auth };
-    let mailbox = worker.hub.router.worker(to);
-    mailbox.post(Mail::Move(Box::new(moved)));
-    mailbox.ring();
+    place.send(Mail::Move(Box::new(moved)));
     if is_polling {
         let until = until(worker);
         worker.forwards.expire(worker.now);
@@ -105,12 +105,9 @@ pub(super) fn depart(worker: &mut Worker, departure: Departure) -> bool {
     true
 }
 
-/// Whether nothing holds a session here; then the other worker has a place for it.
-fn may_go(worker: &mut Worker, id: ConnId, to: WorkerId) -> bool {
-    if worker.forwards.to.len() >= FORWARDS_MAX || !has_sent_all(worker, id) {
-        return false;
-    }
-    worker.hub.router.worker(to).reserve(Slot::Control)
+/// Whether nothing holds a session here.
+fn may_go(worker: &mut Worker, id: ConnId) -> bool {
+    worker.forwards.to.len() < FORWARDS_MAX && has_sent_all(worker, id)
 }
 
 /// Sends what waits, so that nothing of it has to move.
@@ -128,27 +125,23 @@ fn take(worker: &mut Worker, id: ConnId, to: WorkerId) -> Option<(Option<OwnedFd
     if let Some(socket) = &connection.socket {
         worker.poller.remove(socket);
     }
-    worker.hub.router.unassign(worker.id);
-    worker.hub.router.assign_to(to);
+    worker.hub.mailboxes.unassign(worker.id);
+    worker.hub.mailboxes.assign_to(to);
     Some((connection.socket, connection.decoder.into_rest(), connection.kind))
 }
 
 /// Sends the WebSocket that offers to carry a session after it. Where that cannot be done the offer
 /// ends, and the session stays on long-polling.
 fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
-    if !has_sent_all(worker, probe)
-        || !worker.hub.router.worker(session.worker).reserve(Slot::Control)
-    {
+    let hub = worker.hub.clone();
+    let mailbox = hub.mailboxes.workers.of(session.worker);
+    let place = if has_sent_all(worker, probe) { mailbox.reserve(Slot::Control) } else { None };
+    let Some(place) = place else {
         return close::gracefully(worker, probe.slot, None, Reason::Protocol);
-    }
-    let taken = take(worker, probe, session.worker);
-    let mailbox = worker.hub.router.worker(session.worker);
-    let Some((Some(socket), leftover, _)) = taken else {
-        return mailbox.release(Slot::Control);
     };
+    let Some((Some(socket), leftover, _)) = take(worker, probe, session.worker) else { return };
     let purpose = Purpose::Probe(session);
-    mailbox.post(Mail::Adopt(Box::new(Handover { socket, leftover, accept: None, purpose })));
-    mailbox.ring();
+    place.send(Mail::Adopt(Box::new(Handover { socket, leftover, accept: None, purpose })));
 }
 
 /// Goes on with a session that comes from another worker.

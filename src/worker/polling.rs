@@ -4,36 +4,25 @@ use super::close::{self, Reason};
 use super::conn::Session;
 use super::{Worker, moving, session, upgrade};
 use crate::engine::outbox::Gone;
+use crate::mailbox::{Mail, Poll, PollRefusal, PollRequest, PollTicket, Polled, Slot};
 use crate::message::{ConnId, SessionId};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Part};
-use crate::router::{AcceptorId, Answer, AnswerBody, Mail, Poll, PollRefusal, PollRequest, Ticket};
 use crate::wire;
-
-/// A request and where its answer goes.
-type Waiting = (AcceptorId, Ticket);
 
 /// Answers a request, or keeps it until there is something to say.
 pub(super) fn on_request(worker: &mut Worker, poll: Poll) {
     let Some(poll) = pass_on(worker, poll) else { return };
-    let waiting = (poll.from, poll.ticket);
-    match poll.request {
-        PollRequest::Open(app) => {
-            let body = match upgrade::open_polling(worker, app) {
-                Some(opening) => AnswerBody::Payload(opening.into_bytes()),
-                None => AnswerBody::PollRefused(PollRefusal::Overloaded),
-            };
-            answer(worker, waiting, body);
-        }
-        PollRequest::Get(session) => get(worker, waiting, &session),
-        PollRequest::Post(session, body) => {
-            let body = match post(worker, &session, &body) {
-                Ok(()) => AnswerBody::Taken,
-                Err(refusal) => AnswerBody::PollRefused(refusal),
-            };
-            answer(worker, waiting, body);
-        }
-    }
+    let Poll { ticket, request } = poll;
+    let answer = match request {
+        PollRequest::Open(app) => match upgrade::open_polling(worker, app) {
+            Some(opening) => Ok(Polled::Payload(opening.into_bytes())),
+            None => Err(PollRefusal::Overloaded),
+        },
+        PollRequest::Get(session) => return get(worker, ticket, &session),
+        PollRequest::Post(session, body) => post(worker, &session, &body).map(|()| Polled::Taken),
+    };
+    worker.hub.mailboxes.answer(ticket, answer);
 }
 
 /// Hands a request on whose session went to another worker; else it is ours.
@@ -46,9 +35,10 @@ fn pass_on(worker: &mut Worker, mut poll: Poll) -> Option<Poll> {
     if there == worker.id {
         return Some(poll);
     }
-    let waiting = (poll.from, poll.ticket);
-    if !worker.hub.router.control(there, Mail::Poll(Box::new(poll))) {
-        answer(worker, waiting, AnswerBody::PollRefused(PollRefusal::Overloaded));
+    let mailboxes = &worker.hub.mailboxes;
+    match mailboxes.workers.of(there).reserve(Slot::Control) {
+        Some(place) => place.send(Mail::Poll(Box::new(poll))),
+        None => mailboxes.answer(poll.ticket, Err(PollRefusal::Overloaded)),
     }
     None
 }
@@ -59,7 +49,7 @@ pub(super) fn on_gone(worker: &mut Worker, id: SessionId) {
     let id = moving::locate(worker, id);
     if id.worker != worker.id {
         // Where there is no room for it the session ends with its heartbeat instead.
-        worker.hub.router.control(id.worker, Mail::PollGone(id));
+        let _ = worker.hub.mailboxes.control(id.worker, Mail::PollGone(id));
         return;
     }
     let Some((conn_id, connection)) = worker.connections.session(&id) else { return };
@@ -68,19 +58,18 @@ pub(super) fn on_gone(worker: &mut Worker, id: SessionId) {
     }
 }
 
-fn get(worker: &mut Worker, waiting: Waiting, id: &SessionId) {
+fn get(worker: &mut Worker, ticket: PollTicket, id: &SessionId) {
     let polling = match polling_session(worker, id) {
         Ok((_, session)) => session.polling.as_mut(),
-        Err(refusal) => return answer(worker, waiting, AnswerBody::PollRefused(refusal)),
+        Err(refusal) => return worker.hub.mailboxes.answer(ticket, Err(refusal)),
     };
     let Some(polling) = polling else { return };
     if polling.waiting.is_some() {
         // Two polls at once are a protocol error that ends the session, for both.
         close::now(worker, id.slot, Reason::Protocol);
-        let refused = AnswerBody::PollRefused(PollRefusal::BadRequest);
-        return answer(worker, waiting, refused);
+        return worker.hub.mailboxes.answer(ticket, Err(PollRefusal::BadRequest));
     }
-    polling.waiting = Some(waiting);
+    polling.waiting = Some(ticket);
     release(worker, id.slot);
 }
 
@@ -160,10 +149,5 @@ pub(super) fn release(worker: &mut Worker, slot: u32) {
     }
     worker.counters.frames_sent.add(taken.frames);
     worker.counters.delivered.add(taken.deliveries);
-    answer(worker, waiting, AnswerBody::Payload(payload));
-}
-
-/// Answers a request.
-pub(super) fn answer(worker: &Worker, (acceptor, ticket): Waiting, body: AnswerBody) {
-    worker.hub.router.answer(acceptor, Answer { ticket, body });
+    worker.hub.mailboxes.answer(waiting, Ok(Polled::Payload(payload)));
 }

@@ -19,13 +19,13 @@ use crate::hub::message_id;
 use crate::limits::{
     RECOVERABLE_CHANNELS_MAX, RECOVERABLE_MAX, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX,
 };
+use crate::mailbox::{Mail, Slot};
 use crate::message::{
     Channel, ConnId, Credential, Group, Millis, PresenceMode, PrivateId, Publication, RecoveryKey,
     WorkerId,
 };
 use crate::protocol::recovery::{Resume, encode_id};
 use crate::protocol::{insforge, socketio};
-use crate::router::{Mail, Slot};
 
 /// What a worker knows about sessions that may come back.
 #[derive(Debug)]
@@ -201,7 +201,7 @@ pub(super) fn begin(worker: &mut Worker, id: ConnId) -> Option<String> {
 pub(super) fn home(worker: &Worker, resume: &Resume) -> Option<WorkerId> {
     let recovery = worker.recovery.as_ref()?;
     let is_ours = resume.id.start == recovery.start;
-    let is_known = resume.id.worker.index() < worker.hub.router.workers.len();
+    let is_known = resume.id.worker.index() < worker.hub.mailboxes.workers.len();
     (is_ours && is_known && resume.id.worker != worker.id).then_some(resume.id.worker)
 }
 
@@ -286,16 +286,15 @@ fn rejoin(
         return Err("a channel of it may not be used any more");
     }
     drop(definitions);
-    if !worker.hub.router.worker(worker.id).reserve(Slot::Control) {
-        return Err("the worker's mailbox is full");
-    }
+    let hub = worker.hub.clone();
+    let place = hub.mailboxes.workers.of(worker.id).reserve(Slot::Control);
+    let place = place.ok_or("the worker's mailbox is full")?;
     let session = worker.session(id).ok_or(GONE)?;
     let own_key = std::mem::replace(&mut session.socket_key, away.socket_key);
     session.credential = Some(credential.clone());
     let joined =
         away.channels.iter().all(|(channel, group)| command::rejoin(worker, id, channel, *group));
     if !joined {
-        worker.hub.router.worker(worker.id).release(Slot::Control);
         command::leave_everything(worker, id.slot);
         worker.session(id).ok_or(GONE)?.socket_key = own_key;
         return Err("a worker's mailbox is full");
@@ -307,7 +306,7 @@ fn rejoin(
     if let Some(recovery) = &mut worker.recovery {
         recovery.places.insert(key, Place::Here(id));
     }
-    worker.hub.router.worker(worker.id).post(Mail::Recover(id));
+    place.post(Mail::Recover(id));
     Ok(())
 }
 

@@ -8,10 +8,10 @@ use super::m2::{self, M2};
 use super::{Worker, moving, polling, read};
 use crate::engine::outbox::Outgoing;
 use crate::limits::POLLING_SESSIONS_MAX;
+use crate::mailbox::{Accepted, Handover, Mail, Polled, Purpose};
 use crate::message::{App, ConnId, SessionId, Transport};
 use crate::protocol::Violation;
 use crate::protocol::engineio::{self, Packet, RequestError};
-use crate::router::{Accepted, AnswerBody, Handover, Mail, Purpose};
 use crate::wire::handshake;
 use crate::wire::http::Response;
 
@@ -67,12 +67,12 @@ fn pass_on(worker: &mut Worker, mut handover: Handover) -> Option<Handover> {
     if located.worker == worker.id {
         return Some(handover);
     }
-    let router = &worker.hub.router;
-    router.unassign(worker.id);
-    router.assign_to(located.worker);
-    if !router.control(located.worker, Mail::Adopt(Box::new(handover))) {
+    let mailboxes = &worker.hub.mailboxes;
+    mailboxes.unassign(worker.id);
+    mailboxes.assign_to(located.worker);
+    if mailboxes.control(located.worker, Mail::Adopt(Box::new(handover))).is_err() {
         // The socket is closed with the mail; the session stays on long-polling.
-        router.unassign(located.worker);
+        mailboxes.unassign(located.worker);
     }
     None
 }
@@ -156,7 +156,7 @@ pub(super) fn on_probe_packet(
 /// The session goes on over the probe's socket. What waited for a poll waits for the socket now.
 fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     let Some(mut offered) = worker.connections.remove(probe.slot) else { return };
-    worker.hub.router.unassign(worker.id);
+    worker.hub.mailboxes.unassign(worker.id);
     let Some(connection) = worker.connections.by_id(id) else { return };
     let mut waiting = std::mem::replace(&mut connection.outbox, offered.outbox);
     connection.socket = offered.socket.take();
@@ -178,8 +178,8 @@ fn take_over(worker: &mut Worker, probe: ConnId, id: ConnId) {
     for (channel, counted) in worker.index.of(subscriptions) {
         worker.hub.directory.upgrade(channel, worker.id, counted.group);
     }
-    if let Some(request) = polling.and_then(|polling| polling.waiting) {
-        polling::answer(worker, request, AnswerBody::Payload(engineio::NOOP.into()));
+    if let Some(waiting) = polling.and_then(|polling| polling.waiting) {
+        worker.hub.mailboxes.answer(waiting, Ok(Polled::Payload(engineio::NOOP.into())));
     }
     if let Some(Err(error)) = renamed {
         tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");
@@ -201,7 +201,7 @@ pub(super) fn withdrawn(connections: &mut Connections, probe: ConnId, session: &
 /// A new session on long-polling; none, where there are as many as there may be.
 pub(super) fn open_polling(worker: &mut Worker, app: App) -> Option<String> {
     if close::gauge(&worker.counters, app, Transport::Polling).get() >= POLLING_SESSIONS_MAX {
-        worker.hub.router.unassign(worker.id);
+        worker.hub.mailboxes.unassign(worker.id);
         return None;
     }
     let mut session = Session::new(app, worker.now, &worker.hub.timings);

@@ -18,12 +18,12 @@ use crate::limits::{
     COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX, MAILBOX_CONTROL_MAX, TURN_READS_MAX,
     VERDICTS_MAX, WORKER_COMMANDS_WAITING_BYTES_MAX,
 };
+use crate::mailbox::Slot;
 use crate::message::{
     AckId, Action, Channel, Command, ConnId, Credential, Judgement, Question, Refusal,
     RuleVersions, Verdict,
 };
 use crate::protocol::insforge::Request;
-use crate::router::Slot;
 
 /// What a worker knows of policies, and who waits to know more.
 #[derive(Debug)]
@@ -202,16 +202,10 @@ fn judge(worker: &mut Worker, id: ConnId, request: &Request) -> Standing {
 
 /// Puts a question, with a place set aside for its answer. False where there is no room for either.
 fn ask(worker: &Worker, question: Question) -> bool {
-    let mailbox = worker.inbox.mailbox();
-    if !mailbox.reserve(Slot::Control) {
-        return false;
-    }
-    if !worker.hub.router.ask(question) {
-        mailbox.release(Slot::Control);
-        return false;
-    }
-    worker.counters.policy_questions.add(1);
-    true
+    let place = worker.inbox.mailbox().reserve(Slot::Control);
+    let is_asked = place.is_some_and(|place| worker.hub.mailboxes.ask(question, place).is_ok());
+    worker.counters.policy_questions.add(u64::from(is_asked));
+    is_asked
 }
 
 fn wait(worker: &mut Worker, id: ConnId, waiting: Waiting) {

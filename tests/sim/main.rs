@@ -3,24 +3,23 @@
 //! readers that do not read, and channels whose options change; a model that sees every call knows
 //! what each subscriber must have heard.
 
-mod boxes;
 mod consumer;
 mod m2;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanfare::engine::directory::{Directory, Join, Leave, Subscriber};
 use fanfare::engine::index::{Counted, Index, NONE};
 use fanfare::engine::presence::MemberKey;
 use fanfare::limits::SWEEP_STEPS;
+use fanfare::mailbox::{Capacity, Inbox, Mail, Slot, WorkerMailboxes};
 use fanfare::message::{
     Activation, Channel, ChannelOptions, ConnId, Content, Deactivation, Delivery, Group, MessageId,
     PresenceMode, Publication, ReplayWish, Sender, SlowConsumer, Transport, WorkerId,
 };
 use proptest::prelude::*;
 
-use boxes::{Boxes, Mail};
 use consumer::{Consumer, LARGE, Seen};
 
 const WORKERS: usize = 3;
@@ -126,7 +125,10 @@ struct Conn {
 
 struct World {
     directory: Directory,
-    boxes: Boxes,
+    mailboxes: WorkerMailboxes,
+    inboxes: Vec<Inbox<Mail>>,
+    /// Places of each mailbox, of each kind.
+    slots: usize,
     indexes: Vec<Index>,
     connections: Vec<Vec<Conn>>,
     options: [ChannelOptions; CHANNELS],
@@ -160,9 +162,14 @@ impl World {
             counted: HashMap::new(),
             is_closing: false,
         };
+        let capacity = Capacity { publications: slots, control: slots };
+        let made = WorkerMailboxes::new(WORKERS, capacity);
+        let (mailboxes, inboxes) = made.expect("the system gives event descriptors");
         Self {
             directory: Directory::default(),
-            boxes: Boxes::new(slots),
+            mailboxes,
+            inboxes,
+            slots,
             indexes: (0..WORKERS).map(|_| Index::default()).collect(),
             connections: (0..WORKERS)
                 .map(|worker| (0..CONNECTIONS).map(|slot| connection(worker, slot)).collect())
@@ -203,7 +210,16 @@ impl World {
                 }
             }
         }
-        assert_eq!(*self.boxes.reserved.borrow(), 0, "a slot is used or given back, never kept");
+        for inbox in &self.inboxes {
+            let free = |slot| inbox.mailbox().free(slot);
+            let taken = 2 * self.slots - free(Slot::Publication) - free(Slot::Control);
+            assert_eq!(taken, inbox.len(), "a place is used or released, never kept");
+        }
+    }
+
+    /// Pieces of mail that wait, by worker.
+    fn waiting(&self) -> Vec<usize> {
+        self.inboxes.iter().map(Inbox::len).collect()
     }
 
     fn pass(&mut self, millis: u64, is_swept: bool) {
@@ -228,8 +244,8 @@ impl World {
         let options = self.options[number];
         let publication = Publication::new(id, channel(number), 0, content).under(options);
         let publication = Arc::new(publication.accepted(self.clock * 1_000_000));
-        let before: Vec<usize> = self.boxes.waiting.borrow().iter().map(VecDeque::len).collect();
-        match self.directory.publish(&self.boxes, &publication, |_| ()) {
+        let before = self.waiting();
+        match self.directory.publish(&self.mailboxes, &publication, |_| ()) {
             Ok(published) => {
                 self.keep(number, id);
                 let mut audience = 0;
@@ -242,11 +258,7 @@ impl World {
                 }
                 assert_eq!(published.audience.total(), audience, "the audience is the truth");
             }
-            Err(_) => {
-                let after: Vec<usize> =
-                    self.boxes.waiting.borrow().iter().map(VecDeque::len).collect();
-                assert_eq!(before, after, "refused whole");
-            }
+            Err(_) => assert_eq!(before, self.waiting(), "refused whole"),
         }
     }
 
@@ -295,7 +307,7 @@ impl World {
             now: 0,
             clock: self.clock,
         };
-        if self.directory.join(&self.boxes, &join).is_err() {
+        if self.directory.join(&self.mailboxes, &join).is_err() {
             return;
         }
         let counted = Counted { group, is_present };
@@ -356,7 +368,7 @@ impl World {
             announcement: MessageId::nil(),
             now: 0,
         };
-        if self.directory.leave(&self.boxes, &leave).is_err() {
+        if self.directory.leave(&self.mailboxes, &leave).is_err() {
             return false;
         }
         self.connections[worker][connection].counted.remove(&number);
@@ -404,12 +416,23 @@ impl World {
     }
 
     fn take_mail(&mut self, worker: usize) {
-        let Some(mail) = self.boxes.take(worker) else { return };
+        if let Some(mail) = self.inboxes[worker].take(Mail::slot) {
+            self.receive(worker, mail);
+        }
+    }
+
+    /// Takes all mail of a worker.
+    fn mail(&self, worker: usize) -> Vec<Mail> {
+        std::iter::from_fn(|| self.inboxes[worker].take(Mail::slot)).collect()
+    }
+
+    fn receive(&mut self, worker: usize, mail: Mail) {
         let (index, connections) = (&mut self.indexes[worker], &mut self.connections[worker]);
         let mut slow = Vec::new();
         match mail {
             Mail::Activate(activation) => {
-                let Activation { connection, channel, group, presence, present, .. } = activation;
+                let Activation { connection, channel, group, presence, present, replay, .. } =
+                    *activation;
                 let conn = &mut connections[connection.slot as usize];
                 if conn.id != connection || conn.is_closing {
                     return;
@@ -417,12 +440,13 @@ impl World {
                 index.activate(conn.first, &channel, group);
                 let acknowledged = Seen::Acknowledged(group, presence.members.len(), present);
                 let mut has_room = conn.consumer.tell(number(&channel), acknowledged);
-                for publication in &activation.replay.publications {
+                for publication in &replay.publications {
                     has_room = has_room && conn.consumer.deliver(publication, group);
                 }
                 slow.extend((!has_room).then_some(connection.slot));
             }
-            Mail::Deactivate(Deactivation { connection, channel, .. }) => {
+            Mail::Deactivate(deactivation) => {
+                let Deactivation { connection, channel, .. } = *deactivation;
                 let conn = &mut connections[connection.slot as usize];
                 if conn.id != connection || conn.is_closing {
                     return;
@@ -441,6 +465,7 @@ impl World {
                     }
                 }
             }
+            other => panic!("nobody sends this here: {other:?}"),
         }
         for slot in slow {
             self.close(worker, slot as usize);
@@ -450,7 +475,7 @@ impl World {
     /// Everybody has seen exactly what the calls, in their order, promised.
     fn check(&mut self) {
         // Who turns out too slow leaves, which is mail for others.
-        while self.boxes.waiting.borrow().iter().any(|waiting| !waiting.is_empty()) {
+        while self.inboxes.iter().any(|inbox| !inbox.is_empty()) {
             (0..WORKERS).for_each(|worker| self.take_mail(worker));
         }
         for conn in self.connections.iter_mut().flatten() {
@@ -492,7 +517,9 @@ fn a_publication_that_overtakes_its_subscribers_acknowledgement_is_found() {
     let mut world = World::new(8);
     world.join(0, 0, 0, Group::InsforgeSdk);
     world.publish(0, 0, false);
-    world.boxes.waiting.borrow_mut()[0].swap(0, 1);
+    let [activation, delivery] = world.mail(0).try_into().expect("there are two");
+    world.receive(0, delivery);
+    world.receive(0, activation);
     world.check();
 }
 
@@ -504,6 +531,7 @@ fn a_publication_that_is_lost_in_silence_is_found() {
     world.options[0].slow_consumer = SlowConsumer::DropOldest;
     world.join(0, 0, 0, Group::InsforgeSdk);
     world.publish(0, 0, false);
-    world.boxes.waiting.borrow_mut()[0].pop_back();
+    let [activation, _lost] = world.mail(0).try_into().expect("there are two");
+    world.receive(0, activation);
     world.check();
 }

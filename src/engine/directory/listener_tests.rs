@@ -1,34 +1,48 @@
 //! Publications that need a listener, and who counts as one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, Ref, RefCell};
 
 use super::*;
+use crate::mailbox::{Capacity, Inbox};
 use crate::message::Sender;
 
-/// Mailboxes that take everything, and remember how much that was.
-#[derive(Default)]
+/// A worker's mailbox, and what came out of it.
 struct Boxes {
-    delivered: RefCell<usize>,
+    mailboxes: WorkerMailboxes,
+    inbox: Inbox<Mail>,
+    delivered: Cell<usize>,
     activated: RefCell<Vec<Replay>>,
 }
 
-impl Mailboxes for Boxes {
-    fn reserve_publication(&self, _: WorkerId) -> bool {
-        true
+impl Boxes {
+    fn new() -> Self {
+        let capacity = Capacity { publications: 8, control: 8 };
+        let (mailboxes, mut inboxes) = WorkerMailboxes::new(1, capacity).unwrap();
+        let inbox = inboxes.remove(0);
+        Self { mailboxes, inbox, delivered: Cell::default(), activated: RefCell::default() }
     }
-    fn release_publication(&self, _: WorkerId) {}
-    fn reserve_control(&self, _: WorkerId) -> bool {
-        true
+
+    fn take(&self) {
+        while let Some(mail) = self.inbox.take(Mail::slot) {
+            match mail {
+                Mail::Deliver(_) => self.delivered.set(self.delivered.get() + 1),
+                Mail::Activate(activation) => self.activated.borrow_mut().push(activation.replay),
+                other => panic!("nobody asked for this: {other:?}"),
+            }
+        }
     }
-    fn release_control(&self, _: WorkerId) {}
-    fn deliver(&self, _: WorkerId, _: Delivery) {
-        *self.delivered.borrow_mut() += 1;
+
+    /// Returns how many publications were delivered so far.
+    fn delivered(&self) -> usize {
+        self.take();
+        self.delivered.get()
     }
-    fn activate(&self, activation: Activation) {
-        self.activated.borrow_mut().push(activation.replay);
+
+    /// Returns what subscribers were given of what was before, by the number of their join.
+    fn replays(&self) -> Ref<'_, Vec<Replay>> {
+        self.take();
+        self.activated.borrow()
     }
-    fn deactivate(&self, _: Deactivation) {}
-    fn ring(&self, _: WorkerId) {}
 }
 
 const OPTIONS: ChannelOptions = ChannelOptions {
@@ -61,7 +75,7 @@ fn join(directory: &Directory, boxes: &Boxes, clock: Millis) {
         now: 0,
         clock,
     };
-    directory.join(boxes, &join).expect("there is room");
+    directory.join(&boxes.mailboxes, &join).expect("there is room");
 }
 
 fn leave(directory: &Directory, boxes: &Boxes, lingers_until: Millis) {
@@ -75,7 +89,7 @@ fn leave(directory: &Directory, boxes: &Boxes, lingers_until: Millis) {
         announcement: MessageId::nil(),
         now: 0,
     };
-    directory.leave(boxes, &leave).expect("there is room");
+    directory.leave(&boxes.mailboxes, &leave).expect("there is room");
 }
 
 /// Whether anybody listened to an event at that time.
@@ -83,36 +97,36 @@ fn is_heard(directory: &Directory, boxes: &Boxes, now: Millis) -> bool {
     let content = Content::Event { payload: "\"x\"".into() };
     let event = Publication::new(MessageId::from_u128(now.into()), topic(), now, content);
     let event = Arc::new(event.accepted(now * 1_000_000).under(OPTIONS));
-    directory.publish(boxes, &event, |_| ()).expect("there is room").offset > 0
+    directory.publish(&boxes.mailboxes, &event, |_| ()).expect("there is room").offset > 0
 }
 
 #[test]
 fn an_event_that_nobody_listens_to_is_nowhere() {
-    let (directory, boxes) = (Directory::default(), Boxes::default());
+    let (directory, boxes) = (Directory::default(), Boxes::new());
     assert!(!is_heard(&directory, &boxes, 1_000));
     assert_eq!((directory.channels(), directory.kept(), directory.budget().bytes()), (0, 0, 0));
     join(&directory, &boxes, 1_000);
-    assert!(boxes.activated.borrow()[0].publications.is_empty());
+    assert!(boxes.replays()[0].publications.is_empty());
     assert!(is_heard(&directory, &boxes, 2_000));
     leave(&directory, &boxes, 0);
     assert!(!is_heard(&directory, &boxes, 3_000), "what the topic keeps is no listener");
     join(&directory, &boxes, 4_000);
-    let replay = &boxes.activated.borrow()[1];
+    let replay = &boxes.replays()[1];
     assert_eq!((replay.publications.len(), replay.last), (1, Some(MessageId::from_u128(2_000))));
-    assert_eq!(*boxes.delivered.borrow(), 1);
+    assert_eq!(boxes.delivered(), 1);
 }
 
 #[test]
 fn who_was_cut_off_counts_until_its_time_is_over() {
-    let (directory, boxes) = (Directory::default(), Boxes::default());
+    let (directory, boxes) = (Directory::default(), Boxes::new());
     join(&directory, &boxes, 0);
     leave(&directory, &boxes, 5_000);
     (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, 4_000));
     assert!(is_heard(&directory, &boxes, 4_999));
-    assert_eq!(*boxes.delivered.borrow(), 0, "there is nobody to give it to");
+    assert_eq!(boxes.delivered(), 0, "there is nobody to give it to");
     assert!(!is_heard(&directory, &boxes, 5_000));
     join(&directory, &boxes, 6_000);
-    assert_eq!(boxes.activated.borrow()[1].publications.len(), 1);
+    assert_eq!(boxes.replays()[1].publications.len(), 1);
     leave(&directory, &boxes, 0);
     (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, 70_000));
     assert_eq!((directory.channels(), directory.kept(), directory.budget().bytes()), (0, 0, 0));
@@ -120,7 +134,7 @@ fn who_was_cut_off_counts_until_its_time_is_over() {
 
 #[test]
 fn the_end_of_a_short_wait_does_not_cut_a_longer_one() {
-    let (directory, boxes) = (Directory::default(), Boxes::default());
+    let (directory, boxes) = (Directory::default(), Boxes::new());
     join(&directory, &boxes, 0);
     join(&directory, &boxes, 0);
     leave(&directory, &boxes, 9_000);
@@ -130,13 +144,14 @@ fn the_end_of_a_short_wait_does_not_cut_a_longer_one() {
 
 #[test]
 fn two_interfaces_may_call_a_channel_the_same() {
-    let (directory, boxes) = (Directory::default(), Boxes::default());
+    let (directory, boxes) = (Directory::default(), Boxes::new());
     join(&directory, &boxes, 0);
     let (event, payload) = ("e".into(), "1".into());
     let content = Content::Message { event, payload, sender: Sender::System };
     let message = Publication::new(MessageId::nil(), Channel::from("t"), 0, content);
-    let published = directory.publish(&boxes, &Arc::new(message), |_| ()).expect("there is room");
-    assert_eq!((published.audience.total(), *boxes.delivered.borrow()), (0, 0));
+    let published =
+        directory.publish(&boxes.mailboxes, &Arc::new(message), |_| ()).expect("there is room");
+    assert_eq!((published.audience.total(), boxes.delivered()), (0, 0));
 }
 
 #[test]
@@ -154,7 +169,7 @@ fn a_rate_holds_where_nobody_is_subscribed() {
 
 #[test]
 fn who_comes_back_is_waited_for_no_longer() {
-    let (directory, boxes) = (Directory::default(), Boxes::default());
+    let (directory, boxes) = (Directory::default(), Boxes::new());
     join(&directory, &boxes, 0);
     leave(&directory, &boxes, 9_000);
     join(&directory, &boxes, 1_000);
@@ -164,14 +179,16 @@ fn who_comes_back_is_waited_for_no_longer() {
 
 #[test]
 fn timestamps_do_not_run_back_within_a_topic() {
-    let (directory, boxes) = (Directory::default(), Boxes::default());
+    let (directory, boxes) = (Directory::default(), Boxes::new());
     join(&directory, &boxes, 0);
     let publish = |at| {
         let content = Content::Event { payload: "\"x\"".into() };
         let event = Publication::new(MessageId::nil(), topic(), at, content).under(OPTIONS);
-        directory.publish(&boxes, &Arc::new(event), |_| ()).map(|published| published.offset)
+        directory
+            .publish(&boxes.mailboxes, &Arc::new(event), |_| ())
+            .map(|published| published.offset)
     };
     assert_eq!((publish(5), publish(5), publish(7)), (Ok(1), Ok(2), Ok(3)));
-    assert_eq!((publish(6), publish(8)), (Err(Unplaced::Late), Ok(4)));
-    assert_eq!(*boxes.delivered.borrow(), 4);
+    assert_eq!((publish(6), publish(8)), (Err(Refused::Late), Ok(4)));
+    assert_eq!(boxes.delivered(), 4);
 }

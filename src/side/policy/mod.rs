@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use crate::mailbox::{Mail, Mailboxes};
 use crate::message::{Action, Permissions, Question, Verdict};
-use crate::router::{Mail, Router};
 use judge::Judge;
 
 /// Between two lines in the log about expressions that fail: anybody can make one fail as often as
@@ -20,7 +20,7 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the system gives no memory for the database.
-pub fn run(questions: &Receiver<Question>, router: &Router) -> Result<(), rusqlite::Error> {
+pub fn run(questions: &Receiver<Question>, mailboxes: &Mailboxes) -> Result<(), rusqlite::Error> {
     let judge = Judge::new()?;
     let mut log = Log::default();
     for question in questions {
@@ -28,9 +28,8 @@ pub fn run(questions: &Receiver<Question>, router: &Router) -> Result<(), rusqli
         if let Some(failure) = failure {
             log.warn(question.action, &failure);
         }
-        let mailbox = router.worker(question.worker);
-        mailbox.post(Mail::Verdict(Box::new(Verdict { question, judgement })));
-        mailbox.ring();
+        let mailbox = mailboxes.workers.of(question.worker);
+        mailbox.answer(Mail::Verdict(Box::new(Verdict { question, judgement })));
     }
     Ok(())
 }

@@ -8,13 +8,14 @@ use std::sync::{Arc, OnceLock};
 use fanfare::config::M2;
 use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES};
+use fanfare::mailbox::{Capacity, WorkerMailboxes};
 use fanfare::message::{
     Channel, ConnId, Content, FrameBytes, Group, Load, MessageId, Publication, ReplayWish,
     ResourceKind, Scope, Transport, WorkerId,
 };
 
-use super::boxes::{Boxes, Nowhere};
 use super::client::HEAD_BYTES;
+use super::start::Start;
 use super::store::{Store, Stored};
 use super::{NUMBERS, Planted, Terms};
 
@@ -136,9 +137,9 @@ impl Words {
     }
 }
 
-pub(super) struct Hub {
+pub(super) struct Hub<'s> {
     pub(super) directory: Directory,
-    pub(super) boxes: Boxes,
+    pub(super) start: &'s Start,
     /// Behind it only the writer writes; that others can look is for planted faults and for checks.
     pub(super) store: RefCell<Store>,
     pub(super) loads: RefCell<VecDeque<Load>>,
@@ -148,11 +149,11 @@ pub(super) struct Hub {
     pub(super) tally: RefCell<BTreeMap<&'static str, u64>>,
 }
 
-impl Hub {
-    pub(super) fn new(terms: Terms) -> Self {
+impl<'s> Hub<'s> {
+    pub(super) fn new(terms: Terms, start: &'s Start) -> Self {
         let mut hub = Self {
             directory: Directory::default(),
-            boxes: Boxes::new(terms.slots),
+            start,
             store: RefCell::default(),
             loads: RefCell::default(),
             words: Words::default(),
@@ -167,31 +168,37 @@ impl Hub {
     pub(super) fn restart(&mut self) {
         self.note_evicted();
         self.directory = Directory::default();
-        self.boxes = Boxes::new(self.terms.slots);
+        self.start = self.start.next();
         self.loads.borrow_mut().clear();
-        (0..self.ballast()).for_each(|number| self.add_ballast(number));
+        self.add_ballast();
     }
 
     fn ballast(&self) -> usize {
         if self.terms.has_ballast { BALLAST } else { 0 }
     }
 
-    /// Somebody is subscribed to something large that nobody else knows.
-    fn add_ballast(&self, number: usize) {
+    /// Somebody whose mail nobody reads is subscribed to large documents that nobody else knows.
+    fn add_ballast(&self) {
         static FRAME: OnceLock<FrameBytes> = OnceLock::new();
-        let frame = FRAME
-            .get_or_init(|| vec![0; BALLAST_BYTES - M2_RETAINED_OVERHEAD_BYTES].into())
-            .clone();
-        let channel = Channel::resource("ballast/p///", ResourceKind::KvStore, &number.to_string());
+        let frame =
+            FRAME.get_or_init(|| vec![0; BALLAST_BYTES - M2_RETAINED_OVERHEAD_BYTES].into());
+        let capacity = Capacity { publications: BALLAST, control: BALLAST };
+        let nowhere = WorkerMailboxes::new(1, capacity);
+        let (nowhere, _inboxes) = nowhere.expect("the system gives event descriptors");
         let connection = ConnId { worker: WorkerId(0), slot: u32::MAX, generation: 0 };
         let transport = Transport::WebSocket;
         let subscriber = Subscriber { connection, group: Group::M2, transport, member: None };
-        let joined = self.directory.join(&Nowhere, &join(&channel, &subscriber, None));
-        assert!(joined.is_ok(), "nowhere has room");
-        let content = Content::Document { audience: None, version: 1, exists: true, frame };
-        let publication = Arc::new(publication(channel, content));
-        let published = self.directory.publish(&Nowhere, &publication, |_| ());
-        assert_eq!(published.expect("nowhere has room").offset, 1);
+        for number in 0..self.ballast() {
+            let (kind, id) = (ResourceKind::KvStore, number.to_string());
+            let channel = Channel::resource("ballast/p///", kind, &id);
+            let joined = self.directory.join(&nowhere, &join(&channel, &subscriber, None));
+            assert!(joined.is_ok(), "there is a place for each");
+            let frame = frame.clone();
+            let content = Content::Document { audience: None, version: 1, exists: true, frame };
+            let publication = Arc::new(publication(channel, content));
+            let published = self.directory.publish(&nowhere, &publication, |_| ());
+            assert_eq!(published.expect("there is a place for each").offset, 1);
+        }
     }
 
     /// Nobody is subscribed any more: nothing is left.
@@ -201,7 +208,7 @@ impl Hub {
         assert_eq!(self.directory.kept(), 0, "nothing is left in the directory");
         let retained = self.directory.retained().bytes();
         assert_eq!(retained, self.ballast() * BALLAST_BYTES, "no document is left there");
-        assert!(self.boxes.are_empty() && self.loads.borrow().is_empty(), "no mail is left");
+        assert!(self.start.is_idle() && self.loads.borrow().is_empty(), "no mail is left");
     }
 
     fn note_evicted(&self) {

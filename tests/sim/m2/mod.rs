@@ -5,9 +5,9 @@
 //!
 //! Faults can be planted, and each is found.
 
-mod boxes;
 mod client;
 mod hub;
+mod start;
 mod store;
 mod worker;
 mod world;
@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use crate::WORKERS;
+use start::Start;
 use world::World;
 
 const CLIENTS: usize = 12;
@@ -113,7 +114,7 @@ enum Given {
 /// What a world goes by.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    /// Of each mailbox, of each kind.
+    /// Places of each mailbox, of each kind.
     slots: usize,
     notify_deletes: bool,
     /// So many clients do all that clients do.
@@ -327,7 +328,7 @@ fn search(
     let is_it = |wrong: &Wrong| rule.is_none_or(|rule| rule == wrong.rule);
     let found =
         runner.run(&(steps(pace), terms(pace, planted)), |(steps, terms)| {
-            match World::new(terms).run(&steps) {
+            match World::new(terms, &Start::new(terms.slots)).run(&steps) {
                 Err(wrong) if is_it(&wrong) => Err(TestCaseError::fail(wrong.to_string())),
                 _ => Ok(()),
             }
@@ -341,7 +342,7 @@ fn search(
     let mut at = 0;
     while at < steps.len() {
         let step = steps.remove(at);
-        match World::new(terms).run(&steps) {
+        match World::new(terms, &Start::new(terms.slots)).run(&steps) {
             Err(wrong) if is_it(&wrong) => at = 0,
             _ => {
                 steps.insert(at, step);
@@ -349,7 +350,7 @@ fn search(
             }
         }
     }
-    let wrong = World::new(terms).run(&steps).err();
+    let wrong = World::new(terms, &Start::new(terms.slots)).run(&steps).err();
     Some(Found { wrong, steps, terms })
 }
 
@@ -422,10 +423,10 @@ fn a_subscriber_is_answered_whose_first_document_went_stale_and_then_away() {
         Step::Subscribe { client: 4, number: 0 },
         Step::Turn { worker: 1, mail: 6 },
     ];
-    let done = World::new(terms).run(&steps);
+    let done = World::new(terms, &Start::new(terms.slots)).run(&steps);
     assert!(done.is_ok(), "{done:?}");
     let faulty = Terms { planted: Planted::UnansweredForgotten, ..terms };
-    let done = World::new(faulty).run(&steps);
+    let done = World::new(faulty, &Start::new(faulty.slots)).run(&steps);
     assert!(done.is_err_and(|wrong| wrong.rule == Rule::Answered), "these steps show the fault");
 }
 
@@ -459,7 +460,7 @@ fn a_subscriber_with_a_document_of_its_own_is_not_told_that_there_is_none() {
         Step::GoOn { steps: 3 },
         own,
     ];
-    let done = World::new(terms).run(&steps);
+    let done = World::new(terms, &Start::new(terms.slots)).run(&steps);
     assert!(done.is_ok(), "{done:?}");
 }
 
@@ -468,7 +469,8 @@ fn check_meets(pace: Pace, all: &[&str]) {
     let tally = RefCell::new(BTreeMap::new());
     let worlds = (steps(pace), terms(pace, Planted::Nothing));
     let done = runner(200).run(&worlds, |(steps, terms)| {
-        let mut world = World::new(terms);
+        let start = Start::new(terms.slots);
+        let mut world = World::new(terms, &start);
         let done = world.run(&steps);
         for (what, count) in world.hub.tally.take() {
             *tally.borrow_mut().entry(what).or_insert(0) += count;

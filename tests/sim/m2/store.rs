@@ -5,10 +5,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use fanfare::mailbox::{Loaded, Mail, Reservation, WorkerMailboxes};
 use fanfare::message::{Channel, Current, Found, Load, Publication};
 
 use super::Planted;
-use super::boxes::{Room, Within};
 use super::hub::{Hub, Resource, User};
 
 /// Documents written in one commit.
@@ -95,24 +95,27 @@ impl Store {
     }
 }
 
+/// A place for a publication at every worker.
+type Places<'s> = Reservation<'s, WorkerMailboxes>;
+
 #[derive(Default)]
-pub(super) struct Writer {
+pub(super) struct Writer<'s> {
     pub(super) writes: VecDeque<Write>,
-    doing: VecDeque<Doing>,
+    doing: VecDeque<Doing<'s>>,
     /// What was read and should have been told before anything else was written: a planted fault.
-    late: VecDeque<Doing>,
+    late: VecDeque<Doing<'s>>,
 }
 
 /// What it will do next, whatever others want.
-enum Doing {
-    FanOut(Stored, Room),
+enum Doing<'s> {
+    FanOut(Stored, Places<'s>),
     /// Where the store cannot be read, that is the answer.
     Read(Load, bool),
     Learn(Load, Option<Found<Arc<Publication>>>),
     Tell(Load, Option<Found<Arc<Publication>>>),
 }
 
-impl Writer {
+impl<'s> Writer<'s> {
     pub(super) fn is_idle(&self, hub: &Hub) -> bool {
         let is_done = self.doing.is_empty() && self.late.is_empty();
         is_done && self.writes.is_empty() && hub.loads.borrow().is_empty()
@@ -122,10 +125,7 @@ impl Writer {
     pub(super) fn go_on(&mut self, hub: &Hub) {
         match self.doing.pop_front().or_else(|| self.late.pop_front()) {
             None => {}
-            Some(Doing::FanOut(document, room)) => {
-                fan_out(hub, &document, &room);
-                hub.boxes.give_back(&room);
-            }
+            Some(Doing::FanOut(document, places)) => fan_out(hub, &document, places),
             Some(Doing::Read(load, is_readable)) => {
                 let found = is_readable.then(|| hub.store.borrow().load(&load));
                 let found = found.map(|found| found.map(|document| hub.publication(&document)));
@@ -139,7 +139,10 @@ impl Writer {
                 learn(hub, &load, found.as_ref());
                 self.doing.push_front(Doing::Tell(load, found));
             }
-            Some(Doing::Tell(load, found)) => hub.boxes.loaded(load, found),
+            Some(Doing::Tell(load, found)) => {
+                let mailbox = hub.start.mailboxes.of(load.connection.worker);
+                mailbox.answer(Mail::Loaded(Box::new(Loaded { load, found })));
+            }
         }
     }
 
@@ -154,38 +157,36 @@ impl Writer {
         }
     }
 
-    /// Commits what waits, as far as there is room for its fan-out, unless it is busy.
-    pub(super) fn commit(&mut self, hub: &Hub, now: u64) {
+    /// Commits what waits, as far as there are places for its fan-out, unless it is busy.
+    pub(super) fn commit(&mut self, hub: &Hub<'s>, now: u64) {
         if !self.doing.is_empty() || self.writes.is_empty() {
             return;
         }
-        let Some(first) = hub.boxes.room() else {
+        let mailboxes = &hub.start.mailboxes;
+        let Some(first) = mailboxes.reserve_all() else {
             hub.note("busy", 1);
             self.writes.pop_front();
             return;
         };
-        let mut rooms = vec![first];
-        while rooms.len() < BATCH_MAX.min(self.writes.len())
-            && let Some(room) = hub.boxes.room()
+        let mut all = vec![first];
+        while all.len() < BATCH_MAX.min(self.writes.len())
+            && let Some(places) = mailboxes.reserve_all()
         {
-            rooms.push(room);
+            all.push(places);
         }
-        for room in rooms {
+        for places in all {
             let write = self.writes.pop_front().expect("there are as many");
             let channel = hub.channel(write.resource);
             match hub.store.borrow_mut().write(channel, write, now) {
-                Ok(written) => self.doing.push_back(Doing::FanOut(written, room)),
-                Err(why) => {
-                    hub.note(why, 1);
-                    hub.boxes.give_back(&room);
-                }
+                Ok(written) => self.doing.push_back(Doing::FanOut(written, places)),
+                Err(why) => hub.note(why, 1),
             }
         }
     }
 }
 
 /// As [`fanfare::hub::Hub::publish_document`].
-fn fan_out(hub: &Hub, document: &Stored, room: &Room) {
+fn fan_out(hub: &Hub, document: &Stored, mut places: Places<'_>) {
     let publication = hub.publication(document);
     hub.note("written", 1);
     if document.bytes.is_none() && !hub.terms.notify_deletes {
@@ -194,7 +195,7 @@ fn fan_out(hub: &Hub, document: &Stored, room: &Room) {
         }
         return;
     }
-    let published = hub.directory.publish(&Within(&hub.boxes, room), &publication, |_| ());
+    let published = hub.directory.publish_reserved(&mut places, &publication);
     assert!(published.is_ok(), "there is room");
 }
 

@@ -6,18 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fanfare::engine::awaiting::{Answer, Awaiting, Beginning, Waiter, Wants};
+use fanfare::engine::compaction::Lost;
 use fanfare::engine::debts::Debts;
 use fanfare::engine::directory::{Leave, Subscriber};
 use fanfare::engine::index::{Counted, Index, NONE};
 use fanfare::engine::outbox::{Full, Outbox, Outgoing, Spares};
-use fanfare::engine::{Mailboxes, compaction::Lost};
 use fanfare::limits::{DEBTS_PAID_MAX, M2_OUTBOX_BYTES_MAX};
+use fanfare::mailbox::{Mail, Slot};
 use fanfare::message::{
     Activation, Channel, ConnId, Content, Current, Deactivation, Found, Group, Load, MessageId,
     PresenceMode, Publication, Transport, WorkerId,
 };
 
-use super::boxes::Mail;
 use super::client::{Client, Party};
 use super::hub::{Hub, Resource, User, Word, join};
 use super::{Planted, Wrong};
@@ -205,7 +205,7 @@ impl Worker {
         let already = self.index.counted(connection.first, channel);
         let subscriber = connection.subscriber();
         let wish = join(channel, &subscriber, already.map(|counted| counted.group));
-        if hub.directory.join(&hub.boxes, &wish).is_err() {
+        if hub.directory.join(&hub.start.mailboxes, &wish).is_err() {
             return hub.note("not joined", 1);
         }
         let counted = Counted { group: Group::M2, is_present: false };
@@ -220,12 +220,10 @@ impl Worker {
         } else {
             // What goes without saying is said behind the end that is on its way.
             let is_pending = self.index.is_pending(*first, &channel);
-            let has_room = is_pending && hub.boxes.reserve_control(self.id);
-            if has_room {
-                let (connection, channel) = (*id, channel.clone());
-                hub.boxes.deactivate(Deactivation { connection, channel, reply: None });
-            }
-            has_room
+            let place = hub.start.mailboxes.of(self.id).reserve(Slot::Control);
+            let place = place.filter(|_| is_pending);
+            let end = Deactivation { connection: *id, channel: channel.clone(), reply: None };
+            place.map(|place| place.post(Mail::Deactivate(Box::new(end)))).is_some()
         };
         if has_left {
             self.index.left(*first, &channel);
@@ -245,7 +243,7 @@ impl Worker {
             announcement: MessageId::nil(),
             now: 0,
         };
-        hub.directory.leave(&hub.boxes, &leave).is_ok()
+        hub.directory.leave(&hub.start.mailboxes, &leave).is_ok()
     }
 
     /// A connection ends, and another has its place: the same client's, or somebody else's.
@@ -291,12 +289,13 @@ impl Worker {
     /// A turn that takes so much of its mail.
     pub(super) fn turn(&mut self, hub: &Hub, mail: usize) -> Result<(), Wrong> {
         for _ in 0..mail {
-            let Some(mail) = hub.boxes.take(self.id.index()) else { break };
+            let Some(mail) = hub.start.take(self.id) else { break };
             match mail {
                 Mail::Deliver(delivery) => self.deliver(hub, &delivery.publication),
-                Mail::Activate(activation) => self.activate(hub, activation),
+                Mail::Activate(activation) => self.activate(hub, *activation),
                 Mail::Deactivate(deactivation) => self.deactivate(hub, &deactivation),
-                Mail::Loaded(load, found) => self.loaded(hub, &load, found),
+                Mail::Loaded(loaded) => self.loaded(hub, &loaded.load, loaded.found),
+                other => panic!("nobody sends this here: {other:?}"),
             }
         }
         for (channel, id) in std::mem::take(&mut self.leaving) {
@@ -471,9 +470,10 @@ impl Worker {
                 hub.note("asked in vain", 1);
                 continue;
             }
-            if !hub.boxes.reserve_control(self.id) {
+            let Some(place) = hub.start.mailboxes.of(self.id).reserve(Slot::Control) else {
                 return self.waiting.push_front(load);
-            }
+            };
+            place.promise();
             hub.loads.borrow_mut().push_back(load);
             self.under_way += 1;
         }

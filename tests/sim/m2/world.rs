@@ -1,8 +1,8 @@
 //! All of it: workers with their clients, the writer, and what happens to them.
 
-use super::boxes::Boxes;
 use super::client::{Client, Party};
 use super::hub::{Hub, Resource, User};
+use super::start::Start;
 use super::store::{Write, Writer};
 use super::worker::Worker;
 use super::{CLIENTS, Given, SCOPES, Step, Terms, Wrong};
@@ -13,10 +13,10 @@ const ROUNDS_MAX: usize = 10_000;
 /// Clients of each worker.
 const SLOTS: usize = CLIENTS / WORKERS;
 
-pub(super) struct World {
-    pub(super) hub: Hub,
+pub(super) struct World<'s> {
+    pub(super) hub: Hub<'s>,
     workers: Vec<Worker>,
-    writer: Writer,
+    writer: Writer<'s>,
     now: u64,
 }
 
@@ -25,8 +25,8 @@ pub(super) fn user(number: usize) -> User {
     ["u", "v"][number].into()
 }
 
-impl World {
-    pub(super) fn new(terms: Terms) -> Self {
+impl<'s> World<'s> {
+    pub(super) fn new(terms: Terms, start: &'s Start) -> Self {
         // Most are in one scope, where most is written.
         let party = |slot: usize| Party {
             scope: if slot == SLOTS - 1 { SCOPES - 1 } else { 0 },
@@ -35,7 +35,7 @@ impl World {
         let clients = || (0..SLOTS).map(|slot| Client::new(party(slot))).collect();
         let workers =
             (0..).take(WORKERS).map(|id| Worker::new(id, clients(), terms.reads)).collect();
-        Self { hub: Hub::new(terms), workers, writer: Writer::default(), now: 1_000 }
+        Self { hub: Hub::new(terms, start), workers, writer: Writer::default(), now: 1_000 }
     }
 
     /// Does all this, and looks whether everybody knows what the store has in the end.
@@ -124,7 +124,7 @@ impl World {
             writer.read(hub, true);
             writer.go_on(hub);
             let is_idle = writer.is_idle(hub) && workers.iter().all(Worker::is_idle);
-            if is_idle && Boxes::are_empty(&hub.boxes) {
+            if is_idle && hub.start.is_idle() {
                 return Ok(());
             }
         }

@@ -1,15 +1,20 @@
 //! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
-//! posted ([`Mail`] to a worker, [`Answer`] to an acceptor, [`Wish`] and [`Keep`] to the side,
+//! posted ([`Mail`] to a worker, [`Answered`] to an acceptor, [`Wish`] and [`Keep`] to the side,
 //! [`Query`] to the reader of history, [`Question`] to the policies).
 //!
-//! A slot is reserved before anything is decided and used afterwards, so posting cannot fail and
-//! nobody waits. Publications and control mail have credits of their own over one queue: one
-//! queue keeps their order, two credits keep a flood of publications from blocking joins.
+//! A sender [reserves](Reservation) a place before it decides anything and uses it afterwards:
+//! posting cannot fail and nobody waits. A reservation that is not used is released when it is
+//! dropped. One queue holds publications and control mail, so that they keep their order. Places
+//! for each are counted apart, so that a flood of publications cannot block joins.
 
+mod doorbell;
+mod inbox;
 mod mail;
-mod mailbox;
+mod questions;
 mod queue;
-mod room;
+mod reservation;
+mod ticket;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,25 +26,29 @@ use crate::limits::{
     HTTP_CONNECTIONS_MAX, LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX,
     READER_QUEUE_MAX, STORE_QUEUE_MAX,
 };
-use crate::message::{Load, Question, WorkerId};
+use crate::message::{Load, Question, Refused, WorkerId};
 
+pub use doorbell::Doorbell;
+use inbox::mailbox;
+pub use inbox::{Capacity, Inbox, Mailbox, Slot};
 pub use mail::{
-    Accepted, AcceptorId, Answer, AnswerBody, DocumentOutcome, Handover, HistoryAnswer,
-    HistoryRefusal, Loaded, Mail, Move, PermissionsOutcome, Poll, PollRefusal, PollRequest,
-    Purpose, Query, StoreChange, StoreOutcome, Ticket, Wish,
+    Accepted, Handover, Loaded, Mail, Move, Poll, PollRefusal, PollRequest, PollTicket, Polled,
+    Purpose,
 };
-pub use mailbox::{Depth, Doorbell, Inbox, Mailbox, Slot, mailbox};
+pub use questions::{Keep, Query, StoreChange, StoreRefusal, StoreResult, Wish, Write, Written};
 use queue::AskQueue;
-pub use queue::{Keep, Place, Weighed, Write, WriteQueue};
-pub use room::Room;
+pub use queue::{Weighed, WriteQueue};
+pub use reservation::{Bounded, Depth, Reservation};
+pub use ticket::{AcceptorId, Answer, Answered, Health, Inquiry, Pending, Ticket, Tickets};
+pub use workers::{WorkerMailboxes, WorkerSet};
 
 /// The sending ends of every mailbox in the node.
 #[derive(Debug)]
-pub struct Router {
-    /// By worker.
-    pub workers: Vec<Arc<Mailbox<Mail>>>,
+pub struct Mailboxes {
+    /// The workers'.
+    pub workers: WorkerMailboxes,
     /// By acceptor.
-    pub acceptors: Vec<Arc<Mailbox<Answer>>>,
+    pub acceptors: Vec<Arc<Mailbox<Answered>>>,
     /// The way into history.
     pub history: WriteQueue<Keep>,
     /// The way of documents into the store.
@@ -57,7 +66,7 @@ pub struct Inboxes {
     /// By worker.
     pub workers: Vec<Inbox<Mail>>,
     /// By acceptor.
-    pub acceptors: Vec<Inbox<Answer>>,
+    pub acceptors: Vec<Inbox<Answered>>,
     /// The side's.
     pub side: Receiver<Wish>,
     /// What is to be kept in history.
@@ -72,7 +81,7 @@ pub struct Inboxes {
     pub reader: Receiver<Query>,
 }
 
-impl Router {
+impl Mailboxes {
     /// Mailboxes for so many workers and acceptors; a worker's holds so many publications.
     ///
     /// # Errors
@@ -82,11 +91,11 @@ impl Router {
         acceptors: usize,
         publications: usize,
     ) -> std::io::Result<(Self, Inboxes)> {
-        let (worker_boxes, worker_inboxes) = (0..workers)
-            .map(|_| mailbox(publications, MAILBOX_CONTROL_MAX))
-            .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
+        let capacity = Capacity { publications, control: MAILBOX_CONTROL_MAX };
+        let (worker_boxes, worker_inboxes) = WorkerMailboxes::new(workers, capacity)?;
+        let capacity = Capacity { publications: 0, control: HTTP_CONNECTIONS_MAX };
         let (acceptor_boxes, acceptor_inboxes) = (0..acceptors)
-            .map(|_| mailbox(0, HTTP_CONNECTIONS_MAX))
+            .map(|_| mailbox(capacity))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = AskQueue::new(STORE_QUEUE_MAX);
         let (history, records) = WriteQueue::new(HISTORY_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX);
@@ -95,7 +104,7 @@ impl Router {
         let (policies, questions) = AskQueue::new(POLICY_QUEUE_MAX);
         let (reader, queries) = AskQueue::new(READER_QUEUE_MAX);
         let connections = (0..workers).map(|_| AtomicU32::new(0)).collect();
-        let router = Self {
+        let mailboxes = Self {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
             history,
@@ -116,55 +125,59 @@ impl Router {
             policies: questions,
             reader: queries,
         };
-        Ok((router, inboxes))
+        Ok((mailboxes, inboxes))
     }
 
-    /// Wakes every worker, whatever it waits for.
-    pub fn wake_workers(&self) {
-        self.workers.iter().for_each(|mailbox| mailbox.doorbell().strike());
+    /// Posts control mail to a worker and wakes it.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if the worker's mailbox has no place.
+    pub fn control(&self, worker: WorkerId, mail: Mail) -> Result<(), Refused> {
+        let place = self.workers.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
+        place.send(mail);
+        Ok(())
     }
 
-    /// The mailbox of a worker.
-    pub fn worker(&self, worker: WorkerId) -> &Mailbox<Mail> {
-        &self.workers[worker.index()]
-    }
-
-    /// Posts control mail to a worker and wakes it. False when its reserve is used up.
-    pub fn control(&self, worker: WorkerId, mail: Mail) -> bool {
-        let mailbox = self.worker(worker);
-        if !mailbox.reserve(Slot::Control) {
-            return false;
-        }
-        mailbox.post(mail);
-        mailbox.ring();
-        true
-    }
-
-    /// Asks something of the side. False when its queue is full.
-    pub fn wish(&self, wish: Wish) -> bool {
+    /// Asks something of the side.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if its queue is full.
+    pub fn wish(&self, wish: Wish) -> Result<(), Refused> {
         self.side.offer(wish)
     }
 
-    /// Asks the policies something; a [`Mail::Verdict`] answers, into a control slot that the
-    /// worker has reserved in its mailbox. False when their queue is full.
-    pub fn ask(&self, question: Question) -> bool {
-        self.policies.offer(question)
+    /// Asks the policies something. They post a [`Mail::Verdict`] into `answer`, which is a control
+    /// place of the worker that asks.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if their queue is full.
+    pub fn ask(
+        &self,
+        question: Question,
+        answer: Reservation<'_, Mailbox<Mail>>,
+    ) -> Result<(), Refused> {
+        self.policies.offer(question)?;
+        answer.promise();
+        Ok(())
     }
 
-    /// Asks for the current documents of a resource; [`Mail::Loaded`] answers, into a control slot
-    /// that the worker has reserved in its mailbox. A worker that has no more than
-    /// [`LOADS_PER_WORKER_MAX`] of them under way finds room.
-    pub fn load(&self, load: Load) -> bool {
-        self.loads.offer(load)
+    /// Asks the store for the current documents of a resource. The writer posts a [`Mail::Loaded`]
+    /// into `answer`, which is a control place of the worker that asks.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if the queue is full: it has [`LOADS_PER_WORKER_MAX`] places for
+    /// each worker.
+    pub fn load(&self, load: Load, answer: Reservation<'_, Mailbox<Mail>>) -> Result<(), Refused> {
+        self.loads.offer(load)?;
+        answer.promise();
+        Ok(())
     }
 
-    /// Room for a publication at every worker. `None` where a mailbox is full.
-    pub fn room(&self) -> Option<Room<'_>> {
-        Room::reserve(self)
-    }
-
-    /// Asks something of the reader of history. False when its queue is full.
-    pub fn query(&self, query: Query) -> bool {
+    /// Asks something of the reader of history.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if its queue is full.
+    pub fn query(&self, query: Query) -> Result<(), Refused> {
         self.reader.offer(query)
     }
 
@@ -187,11 +200,10 @@ impl Router {
         depths
     }
 
-    /// Posts an answer into the slot that its acceptor reserved when it asked.
-    pub fn answer(&self, acceptor: AcceptorId, answer: Answer) {
-        let mailbox = &self.acceptors[usize::from(acceptor.0)];
-        mailbox.post(answer);
-        mailbox.ring();
+    /// Answers a question of an acceptor, which reserved a place for the answer when it asked.
+    pub fn answer<T: Answer>(&self, ticket: Ticket<T>, answer: T) {
+        let (acceptor, answered) = ticket.answered(answer);
+        self.acceptors[usize::from(acceptor.0)].answer(answered);
     }
 
     /// The worker with the fewest connections, which now has one more.

@@ -1,0 +1,154 @@
+//! The queues of the cold threads. Those into the store let a publisher reserve a place first, so
+//! that whatever is fanned out has a place there. Those for questions refuse what finds no place.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::questions::{Keep, Write};
+use super::reservation::{Bounded, Credits, Depth, Reservation};
+use crate::message::Refused;
+
+/// What is bounded by its bytes, too.
+pub trait Weighed {
+    /// How many it has.
+    fn bytes(&self) -> usize;
+}
+
+impl Weighed for Keep {
+    fn bytes(&self) -> usize {
+        self.record.publication.content.bytes()
+    }
+}
+
+impl Weighed for Write {
+    fn bytes(&self) -> usize {
+        self.what.bytes()
+    }
+}
+
+/// The sending end of a queue into the store, which is bounded in number and in bytes.
+#[derive(Debug)]
+pub struct WriteQueue<T> {
+    queue: Sender<T>,
+    places: Credits,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl<T: Weighed> WriteQueue<T> {
+    /// Creates a queue of at most so many items, and so many bytes of them together.
+    pub(super) fn new(most: usize, bytes_max: usize) -> (Self, Receiver<T>) {
+        let (queue, receiver) = bounded(most);
+        let places = Credits::new(most);
+        (Self { queue, places, bytes: AtomicUsize::new(0), bytes_max }, receiver)
+    }
+
+    /// Reserves a place for an item of so many bytes. Returns `None` at the bounds; an empty queue
+    /// has a place for an item of any size.
+    pub fn reserve(&self, bytes: usize) -> Option<Reservation<'_, Self>> {
+        if !self.places.take() {
+            return None;
+        }
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let place = Reservation::new(self, bytes);
+        let has_room = before == 0 || before + bytes <= self.bytes_max;
+        has_room.then_some(place)
+    }
+
+    /// Reserves a place and uses it.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] at the bounds.
+    pub fn offer(&self, what: T) -> Result<(), Refused> {
+        self.reserve(what.bytes()).ok_or(Refused::Overloaded)?.post(what);
+        Ok(())
+    }
+
+    /// Releases the place of an item that the writer has taken out.
+    pub fn taken(&self, what: &T) {
+        self.release(what.bytes());
+    }
+
+    pub(super) fn depth(&self, queue: &'static str, slot: &'static str) -> Depth {
+        self.places.depth(queue, 0, slot)
+    }
+}
+
+impl<T> Bounded for WriteQueue<T> {
+    /// Bytes of the item.
+    type Place = usize;
+
+    fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.places.give();
+    }
+}
+
+impl<T> Reservation<'_, WriteQueue<T>> {
+    /// Puts the item into the queue.
+    pub fn post(self, what: T) {
+        let (queue, _) = self.consume();
+        // There is room for every place, and the writer outlives the publishers.
+        let _ = queue.queue.try_send(what);
+    }
+}
+
+/// The sending end of a bounded queue for what may be asked of a thread.
+#[derive(Debug)]
+pub(super) struct AskQueue<T> {
+    queue: Sender<T>,
+    /// The most that ever waited.
+    most: AtomicUsize,
+}
+
+impl<T> AskQueue<T> {
+    pub(super) fn new(most: usize) -> (Self, Receiver<T>) {
+        let (queue, receiver) = bounded(most);
+        (Self { queue, most: AtomicUsize::new(0) }, receiver)
+    }
+
+    /// Puts the item into the queue.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if the queue is full.
+    pub(super) fn offer(&self, what: T) -> Result<(), Refused> {
+        let taken = self.queue.try_send(what).map_err(|_| Refused::Overloaded);
+        self.most.fetch_max(self.queue.len(), Ordering::Relaxed);
+        taken
+    }
+
+    pub(super) fn depth(&self, queue: &'static str, slot: &'static str) -> Depth {
+        let (now, most) = (self.queue.len() as u64, self.most.load(Ordering::Relaxed) as u64);
+        Depth { queue, number: 0, slot, now, most }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Bytes(usize);
+
+    impl Weighed for Bytes {
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    #[test]
+    fn places_are_bounded_in_number_and_bytes_and_come_back() {
+        let (queue, receiver) = WriteQueue::new(5, 1_000);
+        let places: Vec<_> = (0..9).map_while(|_| queue.reserve(2)).collect();
+        assert_eq!(places.len(), 5);
+        assert_eq!(queue.offer(Bytes(2)), Err(Refused::Overloaded));
+        drop(places);
+
+        assert_eq!(queue.offer(Bytes(1_001)), Ok(()), "an empty queue has room for anything");
+        assert_eq!(queue.offer(Bytes(2)), Err(Refused::Overloaded));
+        queue.taken(&receiver.recv().unwrap());
+        let offered = [500, 500, 2].map(|bytes| queue.offer(Bytes(bytes)));
+        assert_eq!(offered, [Ok(()), Ok(()), Err(Refused::Overloaded)]);
+    }
+}
