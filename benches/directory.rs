@@ -63,8 +63,9 @@ fn hub(criterion: &mut Criterion<CpuTime>) {
         let input = || (Channel::from(CHANNEL), support::content());
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
             let publish = |(channel, content)| {
-                let (options, at, history) = (definition.options, AT, None);
-                hub.publish(Submission { channel, content, options, at, history }).is_ok()
+                let (options, now, history) = (definition.options, hub.clock.now(), None);
+                let id = message_id(now.wall, &mut rand::rng());
+                hub.publish(Submission { channel, content, options, id, now, history }).is_ok()
             };
             bencher.iter_custom(|times| publishing(times, &inboxes, input, publish));
         });
@@ -136,7 +137,7 @@ fn join(hub: &Hub, connection: ConnId, group: Group) {
         reply: None,
         comes_back: false,
         replay: ReplayWish::default(),
-        announcement: message_id(AT),
+        announcement: message_id(AT, &mut rand::rng()),
         now: AT,
         clock: 0,
     };

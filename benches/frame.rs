@@ -9,7 +9,6 @@
 mod support;
 
 use std::hint::black_box;
-use std::ops::ControlFlow;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfare::limits::MESSAGE_BYTES_MAX;
@@ -46,10 +45,10 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
         group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
             bencher.iter(|| {
                 buffer.copy_from_slice(black_box(&sent));
-                decoder.feed(&mut buffer, MESSAGE_BYTES_MAX, &mut |message| {
-                    assert!(matches!(message, Message::Text(text) if text.len() == bytes));
-                    ControlFlow::Continue(())
-                })
+                let mut at = 0;
+                let message = decoder.next(&mut buffer, &mut at, MESSAGE_BYTES_MAX);
+                assert!(matches!(message, Ok(Some(Message::Text(text))) if text.len() == bytes));
+                assert_eq!(decoder.next(&mut buffer, &mut at, MESSAGE_BYTES_MAX), Ok(None));
             });
         });
     }

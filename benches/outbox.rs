@@ -1,4 +1,4 @@
-//! Outboxes to sockets (`engine::outbox`, `worker::send`): where nearly all the time goes.
+//! Outboxes to sockets (`engine::outbox`, `runtime::sender`): where nearly all the time goes.
 //!
 //! A publication reaches 1,000 subscribers of one worker over loopback TCP, each a socket of its
 //! own, read by another thread. `push` is the pointer into each outbox; `fanfare` is that and the
@@ -22,7 +22,7 @@ use fanfare::engine::outbox::{Outbox, Outgoing, Spares};
 use fanfare::hub::encode;
 use fanfare::message::{Channel, FrameBytes, Group, Publication};
 use fanfare::metrics::Counters;
-use fanfare::worker::send::{Sent, send_waiting};
+use fanfare::runtime::sender::{Sent, send_waiting};
 use rustix::net::{SendFlags, send};
 
 use support::audience::Audience;

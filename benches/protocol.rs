@@ -38,7 +38,8 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
         });
     }
     let content = Content::Event { payload: json_string(PAYLOAD).into() };
-    let event = Publication::new(hub::message_id(AT), Channel::topic(TOPIC), AT, content);
+    let event =
+        Publication::new(hub::message_id(AT, &mut rand::rng()), Channel::topic(TOPIC), AT, content);
     group.bench_function(BenchmarkId::new("message", "Forge"), |bencher| {
         bencher.iter(|| protocol::encode(black_box(&event), Group::Forge));
     });
@@ -48,7 +49,12 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     });
     let member = Member { is_user: true, presence_id: "u1".into(), joined_at: AT };
     let content = Content::Joined(Arc::new(member));
-    let joined = Publication::new(hub::message_id(AT), Channel::from(CHANNEL), AT, content);
+    let joined = Publication::new(
+        hub::message_id(AT, &mut rand::rng()),
+        Channel::from(CHANNEL),
+        AT,
+        content,
+    );
     group.bench_function("presence", |bencher| {
         bencher.iter(|| protocol::encode(black_box(&joined), Group::InsforgeSdk));
     });

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use rand::Rng;
 
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
 use crate::engine::definitions::Definitions;
@@ -15,8 +16,8 @@ use crate::engine::policies::Policies;
 use crate::mailbox::{Keep, Loaded, Mail, Mailboxes, Reservation, Ticket, WorkerMailboxes};
 use crate::message::{
     Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Document, Durability, Found,
-    FrameBytes, Group, Load, MessageId, Millis, Nanos, PresenceMode, Publication, Record, Refused,
-    SlowConsumer,
+    FrameBytes, Group, Load, MessageId, Millis, Nanos, Now, PresenceMode, Publication, Record,
+    Refused, SlowConsumer,
 };
 use crate::metrics::Metrics;
 use crate::{protocol, wire};
@@ -128,6 +129,11 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// Reads both clocks.
+    pub fn now(&self) -> Now {
+        Now { nanos: self.nanos(), wall: self.wall() }
+    }
+
     /// Milliseconds since the node started: for deadlines.
     pub fn monotonic(&self) -> Millis {
         // The node's life in milliseconds fits.
@@ -162,8 +168,10 @@ pub struct Submission<'a> {
     pub content: Content,
     /// How the channel behaves.
     pub options: ChannelOptions,
-    /// Now, by the wall.
-    pub at: Millis,
+    /// The id that the publication gets.
+    pub id: MessageId,
+    /// Now.
+    pub now: Now,
     /// How it is kept in history, where it is.
     pub history: Option<ToKeep<'a>>,
 }
@@ -198,12 +206,11 @@ impl Hub {
         &self,
         submission: Submission<'_>,
     ) -> Result<(Arc<Publication>, Published), Refused> {
-        let Submission { channel, content, options, at, history: to_keep } = submission;
+        let Submission { channel, content, options, id, now, history: to_keep } = submission;
         let groups = self.directory.groups(&channel);
-        let accepted = self.clock.nanos();
         let is_recoverable = self.recovery.is_some() && channel.api() == Api::Insforge;
-        let publication = Publication::new(message_id(at), channel, at, content);
-        let publication = publication.accepted(accepted).under(options);
+        let publication = Publication::new(id, channel, now.wall, content);
+        let publication = publication.accepted(now.nanos).under(options);
         let publication = Arc::new(publication.recoverable(is_recoverable));
         for group in groups.iter() {
             publication.frame(group, encode);
@@ -234,13 +241,16 @@ impl Hub {
         &self,
         topic: Channel,
         payload: &str,
+        (id, now): (MessageId, Now),
     ) -> Result<Option<EventReceipt>, Refused> {
         // Frames are made before the lock that gives them their place, so that between them and it
         // another thread may have been faster with a later timestamp.
         for _ in 0..STAMPS_MAX {
             let content = Content::Event { payload: payload.into() };
-            let (channel, options, at) = (topic.clone(), self.forge.options(), self.stamp());
-            let submission = Submission { channel, content, options, at, history: None };
+            let (channel, options) = (topic.clone(), self.forge.options());
+            let at = self.stamp(now.wall);
+            let now = Now { wall: at, ..now };
+            let submission = Submission { channel, content, options, id, now, history: None };
             let (publication, published) = match self.publish(submission) {
                 Err(Refused::Late) => continue,
                 published => published?,
@@ -297,19 +307,17 @@ impl Hub {
     }
 
     /// Whether an installation may do one more thing, on Forge. If so, that is taken note of.
-    pub fn admit_installation(&self, installation: &str) -> bool {
+    pub fn admit_installation(&self, installation: &str, now: Now) -> bool {
         let rate = self.forge.rate_limit;
         if rate == 0 {
             return true;
         }
-        let now = self.clock.monotonic();
-        self.directory.admit(&Channel::installation(installation), rate, now)
+        self.directory.admit(&Channel::installation(installation), rate, now.monotonic())
     }
 
-    /// Milliseconds since the epoch, never less than it said before: what Forge events are stamped
-    /// with (contract F27).
-    fn stamp(&self) -> Millis {
-        let now = self.clock.wall();
+    /// The timestamp of a Forge event, in milliseconds since the epoch: `now`, but never less than
+    /// an earlier event's.
+    fn stamp(&self, now: Millis) -> Millis {
         now.max(self.stamped.fetch_max(now, Ordering::Relaxed))
     }
 }
@@ -324,9 +332,11 @@ pub fn encode(publication: &Publication, group: Group) -> FrameBytes {
     wire::frame::frame(wire::frame::Opcode::Text, &[text.as_bytes()]).into()
 }
 
-/// A message id that sorts by time (UUID version 7).
-pub fn message_id(at: Millis) -> MessageId {
-    uuid::Builder::from_unix_timestamp_millis(at, &rand::random()).into_uuid()
+/// Creates a message id that sorts by time (UUID version 7).
+pub fn message_id(at: Millis, random: &mut impl Rng) -> MessageId {
+    let mut bytes = [0; 10];
+    random.fill_bytes(&mut bytes);
+    uuid::Builder::from_unix_timestamp_millis(at, &bytes).into_uuid()
 }
 
 #[cfg(test)]

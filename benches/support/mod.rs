@@ -97,7 +97,7 @@ pub(crate) fn content() -> Content {
 /// The definition of a channel that is fanned out and not kept.
 pub(crate) fn ephemeral() -> Arc<ChannelDefinition> {
     Arc::new(ChannelDefinition {
-        id: hub::message_id(AT),
+        id: hub::message_id(AT, &mut rand::rng()),
         pattern: CHANNEL.into(),
         description: None,
         webhook_urls: None,
@@ -110,7 +110,7 @@ pub(crate) fn ephemeral() -> Arc<ChannelDefinition> {
 
 /// Such a message on [`CHANNEL`], without frames.
 pub(crate) fn publication() -> Publication {
-    Publication::new(hub::message_id(AT), Channel::from(CHANNEL), AT, content())
+    Publication::new(hub::message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content())
 }
 
 /// A client's text frame.

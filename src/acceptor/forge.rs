@@ -13,6 +13,7 @@ use crate::auth::bearer_token;
 use crate::auth::forge::{
     self as auth, Permission, ProxyAuthorization, Reach, Subject, Topic, Wanted,
 };
+use crate::hub::message_id;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::mailbox::Purpose;
 use crate::message::{Context, Millis};
@@ -161,7 +162,9 @@ fn publish(
     let topic = forge.topic(&scope);
     let topic = topic.map_err(|missing| ForgeError::not_allowed(missing.to_string()))?;
     tracing::debug!(what = permission.name(), %scope, topic = topic.as_str(), "a scope");
-    let receipt = hub.publish_event(topic, wanted.payload).map_err(|_| {
+    let at = hub.clock.now();
+    let stamp = (message_id(at.wall, &mut rand::rng()), at);
+    let receipt = hub.publish_event(topic, wanted.payload, stamp).map_err(|_| {
         acceptor.counters.refused_overloaded.add(1);
         ForgeError::overloaded()
     })?;
@@ -307,7 +310,7 @@ fn looks_signed(id: &str) -> bool {
 }
 
 fn admit(acceptor: &Acceptor, proof: &Proof) -> Result<(), ForgeError> {
-    if acceptor.hub.admit_installation(proof.installation()) {
+    if acceptor.hub.admit_installation(proof.installation(), acceptor.hub.clock.now()) {
         return Ok(());
     }
     acceptor.counters.refused_rate_limited.add(1);

@@ -7,10 +7,11 @@ use crate::api::history::check_clear;
 use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
-use crate::hub::{Submission, ToKeep};
+use crate::hub::{Submission, ToKeep, message_id};
 use crate::mailbox::{StoreChange, StoreRefusal, Ticket, Wish};
 use crate::message::{
-    Channel, ChannelChange, ChannelDefinition, Content, Durability, Permissions, Refused, Sender,
+    Channel, ChannelChange, ChannelDefinition, Content, Durability, Now, Permissions, Refused,
+    Sender,
 };
 use crate::wire::http::{Request, Response};
 
@@ -145,7 +146,8 @@ async fn publish(
             channel: Channel::from(&*wanted.channel),
             content,
             options: definition.options,
-            at: now,
+            id: message_id(now, &mut rand::rng()),
+            now: Now { wall: now, ..hub.clock.now() },
             history: (!definition.options.ephemeral).then_some(to_keep),
         });
         published.map_err(|refused| {

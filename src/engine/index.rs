@@ -5,6 +5,7 @@
 //! connection are linked, so that the connection itself keeps 4 bytes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::slots::Slots;
 use crate::message::{Channel, Group};
@@ -18,6 +19,8 @@ pub struct Index {
     channels: HashMap<Channel, u32>,
     lists: Slots<List>,
     subscriptions: Slots<Subscription>,
+    /// The connections of each user that may receive documents of its own, by their slots.
+    users: HashMap<Arc<str>, Vec<u32>>,
 }
 
 /// A connection in a list, and which of its subscriptions put it there.
@@ -197,6 +200,34 @@ impl Index {
             Some(list) => &self.list(*list).listeners[group.place()],
             None => &[],
         }
+    }
+
+    /// Who hears a channel, by group: one look-up for all groups.
+    pub fn audience(&self, channel: &Channel) -> impl Iterator<Item = (Group, &[Listener])> {
+        let list = self.channels.get(channel).map(|list| self.list(*list));
+        let groups = channel.groups().iter();
+        list.into_iter().flat_map(move |list| {
+            groups.clone().map(move |group| (*group, &*list.listeners[group.place()]))
+        })
+    }
+
+    /// A connection of a user is there.
+    pub fn user_came(&mut self, user: &Arc<str>, connection: u32) {
+        self.users.entry(user.clone()).or_default().push(connection);
+    }
+
+    /// A connection of a user is gone.
+    pub fn user_left(&mut self, user: &Arc<str>, connection: u32) {
+        let Some(connections) = self.users.get_mut(user) else { return };
+        connections.retain(|one| *one != connection);
+        if connections.is_empty() {
+            self.users.remove(user);
+        }
+    }
+
+    /// The connections of a user, by their slots.
+    pub fn of_user(&self, user: &str) -> &[u32] {
+        self.users.get(user).map_or(&[], Vec::as_slice)
     }
 
     /// Subscriptions of all connections.

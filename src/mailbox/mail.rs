@@ -7,7 +7,7 @@ use super::inbox::Slot;
 use super::ticket::{Health, Ticket};
 use crate::message::{
     Activation, App, ConnId, Context, Deactivation, Delivery, Found, Load, Party, Publication,
-    SessionId, SessionKey, Verdict,
+    SessionId, Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -21,8 +21,9 @@ pub enum Mail {
     Deactivate(Box<Deactivation>),
     /// A socket changes hands.
     Adopt(Box<Handover>),
-    /// A session goes on here, because what it comes back to is here.
-    Move(Box<Move>),
+    /// The next of the worker's arrivals is there: a socket, a poll or a session, none of which is a
+    /// noun that all threads know.
+    Arrive,
     /// The session of this connection hears its channels again from here on.
     Recover(ConnId),
     /// A long-polling request.
@@ -93,24 +94,6 @@ pub struct Handover {
     pub accept: Option<Accepted>,
     /// What it is for.
     pub purpose: Purpose,
-}
-
-/// A session that has not entered its namespace yet and goes on at another worker, which knows what
-/// its client wants to come back to.
-#[derive(Debug)]
-pub struct Move {
-    /// Its socket; none on long-polling.
-    pub socket: Option<OwnedFd>,
-    /// Bytes that were already read past the CONNECT packet.
-    pub leftover: Vec<u8>,
-    /// Under which its long-polling requests arrive.
-    pub key: SessionKey,
-    /// The long-polling request that waits for packets.
-    pub waiting: Option<PollTicket>,
-    /// The offer of a WebSocket to carry it was accepted.
-    pub is_upgrading: bool,
-    /// The data of its CONNECT packet.
-    pub auth: Box<str>,
 }
 
 /// The right to answer a long-polling request.

@@ -32,8 +32,7 @@ pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};
 pub use mail::{
-    Accepted, Handover, Loaded, Mail, Move, Poll, PollRefusal, PollRequest, PollTicket, Polled,
-    Purpose,
+    Accepted, Handover, Loaded, Mail, Poll, PollRefusal, PollRequest, PollTicket, Polled, Purpose,
 };
 pub use questions::{Keep, Query, StoreChange, StoreRefusal, StoreResult, Wish, Write, Written};
 use queue::AskQueue;

@@ -44,7 +44,7 @@ pub use policy::{
 };
 pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use refused::Refused;
-pub use time::iso_millis;
+pub use time::{Now, iso_millis};
 
 /// Milliseconds since the Unix epoch. Clocks are read at the edge and passed in.
 pub type Millis = u64;

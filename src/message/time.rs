@@ -1,9 +1,37 @@
-//! Dates as JSON shows them.
+//! Readings of the node's clocks, and dates as JSON shows them.
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use super::Millis;
+use super::{Millis, Nanos};
+
+/// One reading of both clocks of the node: the one that only runs forward, for deadlines and
+/// durations, and the wall's, for what people and tokens read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Nanoseconds since the node started.
+    pub nanos: Nanos,
+    /// Milliseconds since the epoch.
+    pub wall: Millis,
+}
+
+impl Now {
+    /// Milliseconds since the node started.
+    pub fn monotonic(self) -> Millis {
+        self.nanos / 1_000_000
+    }
+
+    /// Seconds since the epoch, as tokens count them.
+    pub fn wall_seconds(self) -> u64 {
+        self.wall / 1_000
+    }
+
+    /// When a moment of the wall's clock is, in milliseconds since the node started; now, if it has
+    /// passed.
+    pub fn until_wall(self, at: Millis) -> Millis {
+        self.monotonic().saturating_add(at.saturating_sub(self.wall))
+    }
+}
 
 /// ISO 8601 in UTC with milliseconds: `2026-04-25T17:00:00.123Z`, always 24 bytes.
 ///

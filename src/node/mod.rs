@@ -32,11 +32,11 @@ use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail, Mailboxes};
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
+use crate::runtime::driver::Driver;
+use crate::runtime::{Arrivals, Turns, Worker};
 use crate::side::store::{Reader, Store, StoreError};
 use crate::side::webhook::Settings;
 use crate::side::{self, Incoming, News, Writer};
-use crate::worker::Worker;
-use crate::worker::driver::Driver;
 use listen::listen_patiently;
 
 /// Threads of the side that count.
@@ -165,7 +165,8 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
         shutdown: OnceLock::new(),
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
-    let node = Node { hub, keys, webhooks, driver, listener };
+    let arrivals = Arc::new(Arrivals::new(config.workers));
+    let node = Node { hub, arrivals, keys, webhooks, driver, listener };
     node.start(store, reader, inboxes, &told)?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
@@ -250,6 +251,7 @@ fn raise_descriptor_limit() {
 /// What every thread is given a part of.
 struct Node {
     hub: Arc<Hub>,
+    arrivals: Arc<Arrivals>,
     keys: Arc<Keys>,
     webhooks: Settings,
     driver: Driver,
@@ -379,6 +381,7 @@ impl Node {
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
+        let arrivals = self.arrivals.clone();
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("worker-{}", id.0), told, move || {
             if hub.config.pin_threads {
@@ -391,9 +394,11 @@ impl Node {
                 }
                 let counters = hub.metrics.thread(id.index());
                 let auth = authenticators(keys, &hub.config);
-                let worker = Worker::new(id, hub, inbox, auth, counters)?;
+                let (random, now) = (rand::make_rng(), hub.clock.now());
+                let worker = Worker::new(id, (hub, arrivals), auth, counters, (random, now))?;
+                let turns = Turns::new(worker, inbox)?;
                 let _ = ready.send(Event::Ready);
-                worker.run().await;
+                turns.run().await;
                 Ok::<(), io::Error>(())
             });
             if let Err(error) = ended.flatten() {

@@ -1,7 +1,7 @@
 //! A client's byte stream, taken apart.
 
 use std::mem;
-use std::ops::ControlFlow;
+use std::ops::Range;
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -13,14 +13,13 @@ use super::{CLOSE_CODE_BYTES, CONTROL_BYTES_MAX, FrameError, Message, may_be_sen
 const HEADER_BYTES_MAX: usize = 14;
 
 /// Takes one client's byte stream apart. An idle one is as small as a pointer: only an incomplete
-/// frame, an unfinished message or what a break left over is kept, on the heap, and given back as
-/// soon as it was consumed.
+/// frame or an unfinished message is kept, on the heap, and freed as soon as it was consumed.
 #[derive(Default, Debug)]
 pub struct Decoder {
     kept: Option<Box<Kept>>,
 }
 
-/// What outlives a [`Decoder::feed`].
+/// What outlives a [`Decoder::next`].
 #[derive(Default, Debug)]
 struct Kept {
     /// The first bytes of a header, and how many of them came.
@@ -32,8 +31,8 @@ struct Kept {
     control: Vec<u8>,
     /// The message that began and did not end.
     message: Option<Partial>,
-    /// Left over when parsing was stopped.
-    backlog: Vec<u8>,
+    /// The message or control payload that was handed out last, until the next call.
+    handed_out: Vec<u8>,
 }
 
 /// A frame behind its header, checked.
@@ -56,91 +55,98 @@ struct Partial {
     checked: usize,
 }
 
+/// A complete message: what it is, and where its payload stands.
+struct Complete {
+    kind: CompleteKind,
+    payload: Payload,
+}
+
+#[derive(Clone, Copy)]
+enum CompleteKind {
+    Data { is_text: bool },
+    Control(Control),
+}
+
+enum Payload {
+    /// In the input.
+    Input(Range<usize>),
+    /// In [`Kept::handed_out`].
+    Kept,
+}
+
 impl Decoder {
-    /// Parses as many frames as `input`, together with what was kept, holds. Frames that are there
-    /// as a whole are unmasked in place and never copied; of others the bytes that came are kept.
+    /// Parses `input` from `at` on, together with what was kept, up to the end of the next message,
+    /// and moves `at` behind it. Returns `None` once the input is used up; what remains of an
+    /// incomplete frame is kept. Frames that lie in the input as a whole are unmasked in place and
+    /// never copied.
     ///
-    /// `message_bytes_max` bounds a message over all its fragments. A break from `on_message` stops
-    /// at once; what was not parsed is kept, and feeding on (nothing, or more) resumes there. That
-    /// costs a copy of the rest, so it is meant for connections that close or move.
+    /// `message_bytes_max` bounds a message over all its fragments. Between two messages nothing is
+    /// kept: a caller that stops there can go on with `input[at..]` in another decoder.
     ///
     /// # Errors
     ///
     /// Any breach of RFC 6455, after the messages before it were handed out. The connection must be
     /// closed with [`FrameError::close_code`]: the decoder has let go of its place in the stream.
-    pub fn feed(
-        &mut self,
-        input: &mut [u8],
+    pub fn next<'m>(
+        &'m mut self,
+        input: &'m mut [u8],
+        at: &mut usize,
         message_bytes_max: usize,
-        on_message: &mut impl FnMut(Message<'_>) -> ControlFlow<()>,
-    ) -> Result<(), FrameError> {
-        let result = self.feed_kept(input, message_bytes_max, on_message);
-        if result.is_err() || self.kept.as_ref().is_some_and(|kept| kept.is_spent()) {
+    ) -> Result<Option<Message<'m>>, FrameError> {
+        if let Some(kept) = &mut self.kept {
+            kept.handed_out = Vec::new();
+        }
+        let parsed = self.parse(input, at, message_bytes_max);
+        let is_spent = match &parsed {
+            Ok(Some(Complete { payload: Payload::Kept, .. })) => false,
+            Ok(_) => self.kept.as_ref().is_some_and(|kept| kept.is_spent()),
+            Err(_) => true,
+        };
+        if is_spent {
             self.kept = None;
         }
-        result
+        let Some(Complete { kind, payload }) = parsed? else { return Ok(None) };
+        let payload: &[u8] = match payload {
+            Payload::Input(range) => &input[range],
+            Payload::Kept => self.kept.as_ref().map_or(&[], |kept| &kept.handed_out),
+        };
+        let message = match kind {
+            CompleteKind::Data { is_text } => data_message(is_text, payload),
+            CompleteKind::Control(control) => control_message(control, payload),
+        };
+        message.map(Some)
     }
 
-    /// What was not parsed, for who goes on elsewhere. Right after a break between two messages, as
-    /// here, that is all there is.
-    pub fn into_rest(self) -> Vec<u8> {
-        self.kept.map(|kept| kept.backlog).unwrap_or_default()
-    }
-
-    fn feed_kept(
-        &mut self,
-        input: &mut [u8],
-        message_bytes_max: usize,
-        on_message: &mut impl FnMut(Message<'_>) -> ControlFlow<()>,
-    ) -> Result<(), FrameError> {
-        let mut backlog =
-            self.kept.as_mut().map(|kept| mem::take(&mut kept.backlog)).unwrap_or_default();
-        if backlog.is_empty() {
-            let parsed = self.parse(input, message_bytes_max, on_message)?;
-            if parsed < input.len() {
-                self.keep().backlog = input[parsed..].to_vec();
-            }
-            return Ok(());
-        }
-        backlog.extend_from_slice(input);
-        let parsed = self.parse(&mut backlog, message_bytes_max, on_message)?;
-        backlog.drain(..parsed);
-        self.keep().backlog = backlog;
-        Ok(())
-    }
-
-    /// Answers how much of `input` was parsed: all of it, unless `on_message` stopped it.
     fn parse(
         &mut self,
         input: &mut [u8],
+        at: &mut usize,
         message_bytes_max: usize,
-        on_message: &mut impl FnMut(Message<'_>) -> ControlFlow<()>,
-    ) -> Result<usize, FrameError> {
-        let mut at = 0;
-        while let Some(mut frame) = self.next_frame(input, &mut at, message_bytes_max)? {
-            let here = (input.len() - at).min(frame.length - frame.taken);
+    ) -> Result<Option<Complete>, FrameError> {
+        while let Some(mut frame) = self.next_frame(input, at, message_bytes_max)? {
+            let here = (input.len() - *at).min(frame.length - frame.taken);
             // A frame of which nothing came yet may still arrive in one piece.
             if here == 0 && frame.length > 0 {
                 self.keep().frame = Some(frame);
-                break;
+                return Ok(None);
             }
-            let payload = &mut input[at..at + here];
-            unmask(payload, frame.mask, frame.taken);
-            at += here;
-            let flow = match frame.opcode {
-                OpCode::Control(control) => self.control(control, frame, payload, on_message)?,
-                OpCode::Data(data) => self.data(data, frame, payload, on_message)?,
+            let place = *at..*at + here;
+            unmask(&mut input[place.clone()], frame.mask, frame.taken);
+            *at += here;
+            let complete = match frame.opcode {
+                OpCode::Control(control) => self.control(control, frame, input, place),
+                OpCode::Data(data) => self.data(data, frame, input, place)?,
             };
             frame.taken += here;
             if frame.taken < frame.length {
                 self.keep().frame = Some(frame);
-                break;
+                return Ok(None);
             }
-            if flow.is_break() {
-                break;
+            if complete.is_some() {
+                return Ok(complete);
             }
         }
-        Ok(at)
+        Ok(None)
     }
 
     /// The frame under way, or the next one once its header is complete; moves `at` behind it.
@@ -211,43 +217,47 @@ impl Decoder {
         &mut self,
         control: Control,
         frame: Frame,
-        payload: &[u8],
-        on_message: &mut impl FnMut(Message<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, FrameError> {
-        if payload.len() == frame.length {
-            return Ok(on_message(control_message(control, payload)?));
+        input: &[u8],
+        place: Range<usize>,
+    ) -> Option<Complete> {
+        let kind = CompleteKind::Control(control);
+        if place.len() == frame.length {
+            return Some(Complete { kind, payload: Payload::Input(place) });
         }
         let kept = self.keep();
-        kept.control.extend_from_slice(payload);
+        kept.control.extend_from_slice(&input[place]);
         if kept.control.len() < frame.length {
-            return Ok(ControlFlow::Continue(()));
+            return None;
         }
-        let payload = mem::take(&mut kept.control);
-        Ok(on_message(control_message(control, &payload)?))
+        kept.handed_out = mem::take(&mut kept.control);
+        Some(Complete { kind, payload: Payload::Kept })
     }
 
     fn data(
         &mut self,
         data: Data,
         frame: Frame,
-        payload: &[u8],
-        on_message: &mut impl FnMut(Message<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, FrameError> {
+        input: &[u8],
+        place: Range<usize>,
+    ) -> Result<Option<Complete>, FrameError> {
         let is_text = data == Data::Text;
-        if frame.is_final && data != Data::Continue && payload.len() == frame.length {
-            return Ok(on_message(data_message(is_text, payload)?));
+        if frame.is_final && data != Data::Continue && place.len() == frame.length {
+            let kind = CompleteKind::Data { is_text };
+            return Ok(Some(Complete { kind, payload: Payload::Input(place) }));
         }
-        let slot = &mut self.keep().message;
+        let kept = self.keep();
+        let slot = &mut kept.message;
         let message = slot.get_or_insert(Partial { is_text, data: Vec::new(), checked: 0 });
         let remaining = frame.length - frame.taken;
-        message.append(payload, frame.is_final.then_some(remaining))?;
-        if !frame.is_final || payload.len() < remaining {
-            return Ok(ControlFlow::Continue(()));
+        let is_last = frame.is_final && place.len() == remaining;
+        message.append(&input[place], frame.is_final.then_some(remaining))?;
+        if !is_last {
+            return Ok(None);
         }
-        let Some(message) = slot.take() else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        Ok(on_message(data_message(message.is_text, &message.data)?))
+        let Some(message) = slot.take() else { return Ok(None) };
+        kept.handed_out = message.data;
+        let kind = CompleteKind::Data { is_text: message.is_text };
+        Ok(Some(Complete { kind, payload: Payload::Kept }))
     }
 
     fn keep(&mut self) -> &mut Kept {
@@ -257,10 +267,7 @@ impl Decoder {
 
 impl Kept {
     fn is_spent(&self) -> bool {
-        self.head_len == 0
-            && self.frame.is_none()
-            && self.message.is_none()
-            && self.backlog.is_empty()
+        self.head_len == 0 && self.frame.is_none() && self.message.is_none()
     }
 }
 
@@ -405,35 +412,50 @@ mod tests {
     fn feed_pieces<'a>(decoder: &mut Decoder, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
         let mut seen = Vec::new();
         for piece in pieces {
-            let result = decoder.feed(&mut piece.to_vec(), MAX, &mut |message| {
+            let result = take_all(decoder, &mut piece.to_vec(), MAX, |message| {
                 seen.push(message.into());
-                ControlFlow::Continue(())
             });
             if result.is_err() {
                 return (seen, result);
             }
         }
         (seen, Ok(()))
+    }
+
+    fn take_all(
+        decoder: &mut Decoder,
+        input: &mut [u8],
+        bytes_max: usize,
+        mut on_message: impl FnMut(Message<'_>),
+    ) -> Result<(), FrameError> {
+        let mut at = 0;
+        while let Some(message) = decoder.next(input, &mut at, bytes_max)? {
+            on_message(message);
+        }
+        Ok(())
     }
 
     fn feed_whole(bytes: &[u8]) -> Outcome {
         feed_pieces(&mut Decoder::default(), [bytes].into_iter())
     }
 
-    /// Breaks at each message and resumes, with and without new bytes.
-    fn feed_with_breaks(bytes: &[u8], size: usize) -> Outcome {
-        let (mut decoder, mut seen) = (Decoder::default(), Vec::new());
-        let pieces = bytes.chunks(size).map(<[u8]>::to_vec);
-        for mut piece in pieces.chain(vec![Vec::new(); bytes.len()]) {
-            let result = decoder.feed(&mut piece, MAX, &mut |message| {
-                seen.push(message.into());
-                ControlFlow::Break(())
-            });
-            if result.is_err() {
-                return (seen, result);
+    /// Goes on in a new decoder behind each message, as a connection does that changes hands.
+    fn feed_to_heirs(bytes: &[u8]) -> Outcome {
+        let (mut bytes, mut at, mut seen) = (bytes.to_vec(), 0, Vec::new());
+        let mut decoder = Decoder::default();
+        loop {
+            match decoder.next(&mut bytes, &mut at, MAX) {
+                Ok(Some(message)) => {
+                    let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
+                    seen.push(message.into());
+                    if is_data {
+                        decoder = Decoder::default();
+                    }
+                }
+                Ok(None) => return (seen, Ok(())),
+                Err(error) => return (seen, Err(error)),
             }
         }
-        (seen, Ok(()))
     }
 
     #[test]
@@ -592,12 +614,7 @@ mod tests {
             assert!(decoder.kept.is_none(), "cut at {cut}");
         }
         let mut decoder = Decoder::default();
-        let stopped = decoder.feed(&mut bytes.clone(), MAX, &mut |_| ControlFlow::Break(()));
-        assert_eq!(stopped, Ok(()));
-        assert!(decoder.kept.is_some(), "the message after the ping is left over");
-        assert_eq!(decoder.feed(&mut [], MAX, &mut |_| ControlFlow::Break(())), Ok(()));
-        assert!(decoder.kept.is_none());
-        let failed = decoder.feed(&mut client(FINAL, b""), MAX, &mut |_| ControlFlow::Break(()));
+        let failed = take_all(&mut decoder, &mut client(FINAL, b""), MAX, |_| ());
         assert!(failed.is_err() && decoder.kept.is_none());
     }
 
@@ -618,12 +635,10 @@ mod tests {
         let frame = client(FINAL | TEXT, &data);
         let (mut decoder, mut heard, mut moves, mut place) = (Decoder::default(), 0, 0, 0);
         for piece in frame.chunks(97) {
-            decoder
-                .feed(&mut piece.to_vec(), data.len(), &mut |message| {
-                    heard += usize::from(message == Message::Text(str::from_utf8(&data).unwrap()));
-                    ControlFlow::Continue(())
-                })
-                .unwrap();
+            take_all(&mut decoder, &mut piece.to_vec(), data.len(), |message| {
+                heard += usize::from(message == Message::Text(str::from_utf8(&data).unwrap()));
+            })
+            .unwrap();
             let message = decoder.kept.as_ref().and_then(|kept| kept.message.as_ref());
             if let Some(capacity) = message.map(|message| message.data.capacity()) {
                 assert!(capacity <= data.len());
@@ -639,14 +654,12 @@ mod tests {
     fn a_whole_frame_is_unmasked_in_place() {
         let mut input = client(FINAL | BINARY, b"abc");
         let mut place = None;
-        Decoder::default()
-            .feed(&mut input, MAX, &mut |message| {
-                if let Message::Binary(bytes) = message {
-                    place = Some(bytes.as_ptr());
-                }
-                ControlFlow::Continue(())
-            })
-            .unwrap();
+        take_all(&mut Decoder::default(), &mut input, MAX, |message| {
+            if let Message::Binary(bytes) = message {
+                place = Some(bytes.as_ptr());
+            }
+        })
+        .unwrap();
         assert_eq!(place, Some(input[6..].as_ptr()));
     }
 
@@ -716,7 +729,7 @@ mod tests {
             prop_assert_eq!(&split, &whole);
             let single = feed_pieces(&mut Decoder::default(), bytes.chunks(1));
             prop_assert_eq!(&single, &whole);
-            prop_assert_eq!(&feed_with_breaks(&bytes, sizes[0]), &whole);
+            prop_assert_eq!(&feed_to_heirs(&bytes), &whole);
         }
 
         #[test]

@@ -44,11 +44,10 @@ pub(super) struct Poller {
     epoll: OwnedFd,
     timer: OwnedFd,
     events: Vec<epoll::Event>,
-    runtime: monoio::net::TcpStream,
 }
 
 impl Poller {
-    /// Wakes for `bell` too. To be made on the thread that uses it.
+    /// Creates a poller that `bell` wakes, too.
     pub(super) fn new(bell: &OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(
@@ -59,11 +58,12 @@ impl Poller {
         let wake = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, bell, epoll::EventData::new_u64(WAKE), wake)?;
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(WAKE), wake)?;
-        // The runtime can await sockets only. It never reads this one, so that it is none does
-        // not matter to it.
-        let stream = std::net::TcpStream::from(epoll.try_clone()?);
-        let runtime = monoio::net::TcpStream::from_std(stream)?;
-        Ok(Self { epoll, timer, events: Vec::with_capacity(EVENTS), runtime })
+        Ok(Self { epoll, timer, events: Vec::with_capacity(EVENTS) })
+    }
+
+    /// A descriptor that is readable while something is ready, for the runtime to await.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.epoll.try_clone()
     }
 
     /// Watches a socket from now on. Closing its last descriptor ends that.
@@ -91,12 +91,6 @@ impl Poller {
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         Ok(())
-    }
-
-    /// Sleeps until something is ready; other tasks of this thread run meanwhile.
-    pub(super) async fn wait(&self) {
-        // An error here means a broken ring: the next collect finds what there is.
-        let _ = self.runtime.readable(false).await;
     }
 
     /// Hands over what is ready now, without waiting. True when there may be more.

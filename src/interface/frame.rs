@@ -15,7 +15,7 @@ use crate::wire::frame::{Opcode, frame};
 /// once per worker and publication, not once per delivery, so that its cache line stays where it
 /// is however many workers deliver the same frame.
 #[derive(Clone, Debug)]
-pub(super) struct Frame(Rc<Shared>);
+pub struct Frame(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -28,8 +28,10 @@ struct Shared {
 enum What {
     /// Nothing that is accounted for, and nothing that may be left out.
     Own,
-    /// A share of a publication; which one, where its channel can do without it.
+    /// A share of a publication; the publication itself if its channel can do without it.
     Delivery(Option<Arc<Publication>>),
+    /// A share of a document: a later reading of it makes up for its loss.
+    State(Arc<Publication>),
     /// The notice that so many publications of a channel were lost.
     Gap(Box<(Channel, u64)>),
 }
@@ -38,6 +40,7 @@ impl What {
     fn of(publication: &Arc<Publication>) -> Self {
         match publication.options.slow_consumer {
             _ if !publication.content.is_published() => Self::Own,
+            _ if publication.content.is_state() => Self::State(publication.clone()),
             SlowConsumer::Close => Self::Delivery(None),
             SlowConsumer::DropOldest | SlowConsumer::Latest => {
                 Self::Delivery(Some(publication.clone()))
@@ -48,20 +51,20 @@ impl What {
 
 impl Frame {
     /// A publication's frame for a group, that many connections share.
-    pub(super) fn of(publication: &Arc<Publication>, group: Group) -> Self {
+    pub fn of(publication: &Arc<Publication>, group: Group) -> Self {
         let bytes = publication.frame(group, encode);
         Self(Rc::new(Shared { bytes, what: What::of(publication) }))
     }
 
     /// A Forge event that one subscription gets again, named by its request.
-    pub(super) fn replayed(publication: &Arc<Publication>, request: AckId) -> Self {
+    pub fn replayed(publication: &Arc<Publication>, request: AckId) -> Self {
         let text = protocol::replayed(publication, request);
         let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
         Self(Rc::new(Shared { bytes, what: What::of(publication) }))
     }
 
     /// That is for one connection alone.
-    pub(super) fn own(bytes: Vec<u8>) -> Self {
+    pub fn own(bytes: Vec<u8>) -> Self {
         Self(Rc::new(Shared { bytes: bytes.into(), what: What::Own }))
     }
 }
@@ -74,20 +77,25 @@ impl AsRef<[u8]> for Frame {
 
 impl Outgoing for Frame {
     fn is_delivery(&self) -> bool {
-        matches!(self.0.what, What::Delivery(_))
+        matches!(self.0.what, What::Delivery(_) | What::State(_))
     }
 
     fn expendable(&self) -> Option<&Publication> {
         match &self.0.what {
             What::Delivery(publication) => publication.as_deref(),
+            What::State(publication) => Some(publication),
             What::Own | What::Gap(_) => None,
         }
+    }
+
+    fn is_state(&self) -> bool {
+        matches!(self.0.what, What::State(_))
     }
 
     fn gap(&self) -> Option<(&Channel, u64)> {
         match &self.0.what {
             What::Gap(gap) => Some((&gap.0, gap.1)),
-            What::Own | What::Delivery(_) => None,
+            What::Own | What::Delivery(_) | What::State(_) => None,
         }
     }
 

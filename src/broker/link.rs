@@ -1,0 +1,142 @@
+//! The broker's part of a connection: its socket, its outbox, and the head of its subscriptions.
+//! Fan-out touches nothing else of a connection.
+
+use std::os::fd::OwnedFd;
+
+use crate::engine::debts::Debts;
+use crate::engine::index;
+use crate::engine::log::{Position, Sent};
+use crate::engine::outbox::Outbox;
+use crate::message::{MessageId, Publication, RecoveryKey};
+
+/// What fan-out and sending need of a connection. An idle one owns no memory besides.
+#[derive(Debug)]
+pub struct Link<F> {
+    /// The socket; `None` on long-polling.
+    pub socket: Option<OwnedFd>,
+    /// Head of the connection's subscriptions in the index.
+    pub subscriptions: u32,
+    /// How many of them the directory counts.
+    pub subscribed: u16,
+    /// Whether it stands in the list of connections to drain.
+    pub is_dirty: bool,
+    /// Whether the socket is full; the poller reports when it is writable.
+    pub is_blocked: bool,
+    /// Whether it stands in the list of sockets to read.
+    pub is_unread: bool,
+    /// Whether the peer has closed its side: the socket is read until its end.
+    pub has_ended: bool,
+    /// Whether the node stops and takes the connection out of its channels.
+    pub is_leaving: bool,
+    /// Whether the outbox overflowed: the connection is closed at the end of the step.
+    pub is_doomed: bool,
+    /// The tick of the timer wheel's live entry for the connection; 0 if there is none.
+    pub tick: u64,
+    /// Frames that the client has not taken.
+    pub outbox: Outbox<F>,
+    /// State that few connections have.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// State of a link that few connections have.
+#[derive(Debug, Default)]
+pub struct Rare {
+    /// Documents to be read again, because the client did not keep up when they were published.
+    pub stale: Debts,
+    /// How far a session that can be resumed has come.
+    pub resume: Option<ResumeState>,
+}
+
+/// How far a session that can be resumed has come.
+#[derive(Clone, Copy, Debug)]
+pub struct ResumeState {
+    /// Names the session.
+    pub key: RecoveryKey,
+    /// What its client was sent.
+    pub sent: Sent,
+    /// The version of the policies that let it into the first of its channels.
+    pub policies: Option<u64>,
+    /// Set while the client resumes and has not been told so.
+    pub resuming: Option<Gap>,
+}
+
+/// What a resuming client has missed.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// The first position of the log that it may have missed.
+    pub from: Position,
+    /// The end of the log when its connection was cut.
+    pub dropped: Position,
+}
+
+impl<F> Link<F> {
+    /// Creates the link of a connection that has nothing to send yet.
+    pub fn new(socket: Option<OwnedFd>) -> Self {
+        Self {
+            socket,
+            subscriptions: index::NONE,
+            subscribed: 0,
+            is_dirty: false,
+            is_blocked: false,
+            is_unread: false,
+            has_ended: false,
+            is_leaving: false,
+            is_doomed: false,
+            tick: 0,
+            outbox: Outbox::default(),
+            rare: None,
+        }
+    }
+
+    /// The state of a session that can be resumed.
+    pub fn resume(&self) -> Option<&ResumeState> {
+        self.rare.as_ref()?.resume.as_ref()
+    }
+
+    /// The state of a session that can be resumed, to be changed.
+    pub fn resume_mut(&mut self) -> Option<&mut ResumeState> {
+        self.rare.as_mut()?.resume.as_mut()
+    }
+
+    /// Makes the session one that can be resumed.
+    pub fn set_resume(&mut self, state: ResumeState) {
+        self.rare.get_or_insert_default().resume = Some(state);
+    }
+
+    /// Takes away the state by which the session could be resumed.
+    pub fn take_resume(&mut self) -> Option<ResumeState> {
+        let state = self.rare.as_mut()?.resume.take();
+        self.tidy();
+        state
+    }
+
+    /// Notes that a publication was put into the outbox, for a session that can be resumed.
+    pub fn mark_sent(&mut self, mark: (Position, MessageId)) {
+        if let Some(state) = self.resume_mut() {
+            state.sent.last = Some(mark);
+        }
+    }
+
+    /// Whether there are documents to be read again.
+    pub fn is_stale(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.stale.is_empty())
+    }
+
+    /// Whether this document, or an earlier version of it, is to be read again.
+    pub fn is_stale_in(&self, document: &Publication) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.stale.is_owed(document))
+    }
+
+    /// Changes which documents are to be read again.
+    pub fn with_stale<R>(&mut self, change: impl FnOnce(&mut Debts) -> R) -> R {
+        let result = change(&mut self.rare.get_or_insert_default().stale);
+        self.tidy();
+        result
+    }
+
+    fn tidy(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.stale.is_empty() && rare.resume.is_none()) {
+            self.rare = None;
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Joins and leaves of a worker's connections: counted in the directory and in the worker's own
+//! index at once, heard by the client when the mail about it comes up.
+
+use std::collections::VecDeque;
+
+use rand::rngs::StdRng;
+
+use super::link::Link;
+use crate::engine::directory::{Announced, Join, Leave, Subscriber};
+use crate::engine::index::{self, Counted, Index};
+use crate::hub::{Hub, message_id};
+use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
+use crate::mailbox::{Mail, Mailbox};
+use crate::message::{
+    AckId, Api, Channel, ChannelOptions, Deactivation, Millis, Now, PresenceMode, Refusal, Refused,
+    ReplayWish, WorkerId,
+};
+use crate::metrics::{Counter, Counters};
+
+/// How a client joins a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Joining {
+    /// How the channel behaves.
+    pub options: ChannelOptions,
+    /// The request that the activation answers.
+    pub reply: Option<AckId>,
+    /// Which earlier publications the client wants.
+    pub replay: ReplayWish,
+    /// Whether a client that joins again is given earlier publications once more.
+    pub replays_again: bool,
+    /// Whether it resumes a subscription that it had before its connection was cut.
+    pub comes_back: bool,
+}
+
+/// What became of a leave that was not refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// The connection was not subscribed: the caller answers at once.
+    Already,
+    /// The deactivation is in the worker's mailbox and answers in its place there.
+    Posted,
+}
+
+/// Leaves of connections that have ended and that found a mailbox full. They are tried again until
+/// they find room.
+#[derive(Debug, Default)]
+pub struct DeferredLeaves(VecDeque<Deferred>);
+
+#[derive(Debug)]
+struct Deferred {
+    channel: Channel,
+    subscriber: Subscriber,
+    lingers_until: Millis,
+}
+
+impl DeferredLeaves {
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A worker's joins and leaves: its index together with what they need beside it.
+pub struct Subscriptions<'a> {
+    /// Directory, definitions and mailboxes.
+    pub hub: &'a Hub,
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its index.
+    pub index: &'a mut Index,
+    /// Leaves that wait for room.
+    pub leaves: &'a mut DeferredLeaves,
+    /// Where ids of announcements come from.
+    pub random: &'a mut StdRng,
+    /// The worker's counters.
+    pub counters: &'a Counters,
+    /// Now.
+    pub now: Now,
+}
+
+impl Subscriptions<'_> {
+    /// Counts a subscriber in a channel and posts its activation.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManySubscriptions`], or [`Refusal::Overloaded`] if a mailbox has no room.
+    pub fn join<F>(
+        &mut self,
+        link: &mut Link<F>,
+        mut subscriber: Subscriber,
+        channel: &Channel,
+        joining: &Joining,
+    ) -> Result<(), Refusal> {
+        let &Joining { options, reply, comes_back, .. } = joining;
+        subscriber.member = subscriber.member.filter(|_| options.presence != PresenceMode::Off);
+        let already = self.index.counted(link.subscriptions, channel);
+        let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
+        let is_full = usize::from(link.subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX;
+        if already.is_none() && is_full {
+            return Err(Refusal::TooManySubscriptions);
+        }
+        let is_replayed = already.is_none() || joining.replays_again;
+        let replay = if is_replayed { joining.replay } else { ReplayWish::default() };
+        let wish = Join {
+            channel,
+            subscriber: &subscriber,
+            already: already.map(|counted| counted.group),
+            options,
+            reply,
+            comes_back,
+            replay,
+            announcement: message_id(self.now.wall, self.random),
+            now: self.now.wall,
+            clock: self.now.monotonic(),
+        };
+        let announced = self.hub.directory.join(&self.hub.mailboxes.workers, &wish)?;
+        self.count_suppressed(announced);
+        let counted = Counted { group: subscriber.group, is_present };
+        let slot = subscriber.connection.slot;
+        self.index.joined(slot, &mut link.subscriptions, channel, counted);
+        if already.is_none() {
+            link.subscribed += 1;
+            gauge(self.counters, channel.api()).add(1);
+        }
+        Ok(())
+    }
+
+    /// Uncounts a subscriber and posts its deactivation. The subscriber's group is taken from how
+    /// it is counted.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`], if a mailbox has no room.
+    pub fn leave<F>(
+        &mut self,
+        link: &mut Link<F>,
+        subscriber: &Subscriber,
+        channel: &Channel,
+        reply: Option<AckId>,
+    ) -> Result<Left, Refusal> {
+        let first = link.subscriptions;
+        let Some(counted) = self.index.counted(first, channel) else {
+            return self.leave_again(link, subscriber, channel, reply);
+        };
+        let leave = Leave {
+            channel,
+            subscriber: &counted_as(subscriber, counted),
+            lives_on: true,
+            presence: self.presence_of(channel),
+            lingers_until: 0,
+            reply,
+            announcement: message_id(self.now.wall, self.random),
+            now: self.now.wall,
+        };
+        let announced = self.hub.directory.leave(&self.hub.mailboxes.workers, &leave)?;
+        self.count_suppressed(announced);
+        self.index.left(first, channel);
+        link.subscribed -= 1;
+        gauge(self.counters, channel.api()).sub(1);
+        Ok(Left::Posted)
+    }
+
+    /// Answers an unsubscribe that changes nothing: behind an earlier one that is still in the
+    /// mailbox, so that acknowledgements keep their order.
+    fn leave_again<F>(
+        &mut self,
+        link: &Link<F>,
+        subscriber: &Subscriber,
+        channel: &Channel,
+        reply: Option<AckId>,
+    ) -> Result<Left, Refusal> {
+        let first = link.subscriptions;
+        if !self.index.is_pending(first, channel) {
+            return Ok(Left::Already);
+        }
+        let connection = subscriber.connection;
+        let deactivation = Deactivation { connection, channel: channel.clone(), reply };
+        self.hub.mailboxes.control(self.worker, Mail::Deactivate(Box::new(deactivation)))?;
+        self.index.left(first, channel);
+        Ok(Left::Posted)
+    }
+
+    /// Leaves every channel as a client does that goes on listening: what was published before
+    /// reaches it. False if a mailbox had no room; then it must be tried again.
+    pub fn leave_in_order<F>(&mut self, link: &mut Link<F>, subscriber: &Subscriber) -> bool {
+        let all = self.index.of(link.subscriptions);
+        let channels: Vec<Channel> = all.map(|(channel, _)| channel.clone()).collect();
+        channels.iter().all(|channel| self.leave(link, subscriber, channel, None).is_ok())
+    }
+
+    /// Leaves every channel, because the connection or its session ends. Until `lingers_until`, in
+    /// milliseconds since the node started, the client counts as a listener.
+    pub fn leave_all<F>(
+        &mut self,
+        link: &mut Link<F>,
+        subscriber: &Subscriber,
+        lingers_until: Millis,
+    ) {
+        let first = std::mem::replace(&mut link.subscriptions, index::NONE);
+        link.subscribed = 0;
+        let mut left = Vec::new();
+        self.index.forget(first, |channel, counted| {
+            let subscriber = counted_as(subscriber, counted);
+            left.push(Deferred { channel, subscriber, lingers_until });
+        });
+        for leave in left {
+            gauge(self.counters, leave.channel.api()).sub(1);
+            if self.leave_for_good(&leave).is_err() {
+                self.counters.leaves_postponed.add(1);
+                self.leaves.0.push_back(leave);
+            }
+        }
+    }
+
+    /// Tries leaves again that found a mailbox full, as many as fit into a turn.
+    pub fn retry_leaves(&mut self) {
+        for _ in 0..self.leaves.0.len().min(TURN_MAIL_MAX) {
+            let Some(leave) = self.leaves.0.pop_front() else { return };
+            if self.leave_for_good(&leave).is_err() {
+                self.leaves.0.push_back(leave);
+            }
+        }
+    }
+
+    /// Announcements of leaves take at most half of the mailboxes, so that a few connections with
+    /// thousands of channels do not close the node to publishers while they leave.
+    fn leave_for_good(&mut self, deferred: &Deferred) -> Result<(), Refused> {
+        if !self.hub.mailboxes.workers.iter().all(Mailbox::is_half_free) {
+            return Err(Refused::Overloaded);
+        }
+        let leave = Leave {
+            channel: &deferred.channel,
+            subscriber: &deferred.subscriber,
+            lives_on: false,
+            presence: self.presence_of(&deferred.channel),
+            lingers_until: deferred.lingers_until,
+            reply: None,
+            announcement: message_id(self.now.wall, self.random),
+            now: self.now.wall,
+        };
+        let announced = self.hub.directory.leave(&self.hub.mailboxes.workers, &leave)?;
+        self.count_suppressed(announced);
+        Ok(())
+    }
+
+    /// What a channel tells of presence by now; `None` if no definition governs it any more.
+    fn presence_of(&self, channel: &Channel) -> Option<PresenceMode> {
+        if channel.api() != Api::Insforge {
+            return Some(PresenceMode::Off);
+        }
+        let definitions = self.hub.definitions.load();
+        definitions.find(channel.as_str()).map(|definition| definition.options.presence)
+    }
+
+    fn count_suppressed(&self, announced: Announced) {
+        if announced == Announced::Suppressed {
+            self.counters.announcements_suppressed.add(1);
+        }
+    }
+}
+
+/// A subscriber as the directory counts it in one of its channels.
+fn counted_as(subscriber: &Subscriber, counted: Counted) -> Subscriber {
+    let member = subscriber.member.clone().filter(|_| counted.is_present);
+    Subscriber { group: counted.group, member, ..*subscriber }
+}
+
+/// The gauge that a subscription counts in.
+fn gauge(counters: &Counters, api: Api) -> &Counter {
+    match api {
+        Api::Insforge => &counters.subscriptions,
+        Api::Forge => &counters.forge_subscriptions,
+        Api::M2 => &counters.m2_subscriptions,
+    }
+}

@@ -1,0 +1,393 @@
+//! A client of InsForge Realtime that has entered, or is about to: who it is, and its commands,
+//! each checked, carried out and answered.
+//!
+//! A command may depend on a verdict of the policies that the worker does not know yet. Then it
+//! waits in the session's backlog, with everything that its client sends behind it.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use super::backlog::{Unfinished, Waiting};
+use crate::broker::subscriptions::{Joining, Left};
+use crate::engine::directory::Subscriber;
+use crate::engine::presence::MemberKey;
+use crate::hub::{Submission, ToKeep};
+use crate::interface::authorize::Standing;
+use crate::interface::context::Context;
+use crate::interface::frame::Frame;
+use crate::message::{
+    AckId, Action, Activation, Channel, Command, ConnId, Content, Credential, Durability, Group,
+    MessageId, Publication, Refusal, ReplayWish, Reply, Transport,
+};
+use crate::metrics::Counters;
+use crate::protocol::insforge::{self, Request};
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Names it to other clients. It is not derived from the session id, which is a secret.
+    pub(super) socket_key: [u8; 15],
+    /// Whether it was told that it has entered. A client that resumes is told when it hears its
+    /// channels again.
+    pub(super) has_entered: bool,
+    /// For whom it speaks; `None` before its CONNECT was accepted.
+    pub(super) credential: Option<Arc<Credential>>,
+    /// What it has sent and the node has not carried out.
+    pub(super) unfinished: Unfinished,
+}
+
+/// Returns a socket id as clients see it: 20 characters.
+pub(super) fn socket_id(key: [u8; 15]) -> String {
+    URL_SAFE_NO_PAD.encode(key)
+}
+
+impl Client {
+    /// Creates a client that has not entered.
+    pub(super) fn new(random: &mut StdRng) -> Self {
+        Self {
+            socket_key: random.random(),
+            has_entered: false,
+            credential: None,
+            unfinished: Unfinished::default(),
+        }
+    }
+
+    /// Its name towards other clients.
+    pub(super) fn socket_id(&self) -> String {
+        socket_id(self.socket_key)
+    }
+
+    /// As whom it subscribes; `None` if it has no credential.
+    pub(super) fn subscriber(
+        &self,
+        connection: ConnId,
+        group: Group,
+        transport: Transport,
+    ) -> Option<Subscriber> {
+        let Credential { id, is_user, .. } = &**self.credential.as_ref()?;
+        let id = if *is_user { id.clone() } else { self.socket_id().into() };
+        let member = Some(MemberKey { is_user: *is_user, id });
+        Some(Subscriber { connection, group, transport, member })
+    }
+
+    /// Leaves all channels and drops the commands that wait, because the client leaves or its
+    /// session ends.
+    pub(super) fn leave_all(&mut self, ctx: &mut Context<'_>) {
+        self.drop_backlog(ctx);
+        if let Some(subscriber) = self.any_subscriber(ctx) {
+            ctx.leave_all(&subscriber, 0);
+        }
+    }
+
+    /// Drops the commands that wait.
+    pub(super) fn drop_backlog(&mut self, ctx: &mut Context<'_>) {
+        let (commands, bytes) = self.unfinished.drop_backlog();
+        ctx.local.authorizer.left(commands, bytes);
+        ctx.local.counters.commands_waiting.sub(commands as u64);
+    }
+
+    /// The subscriber, where its group follows from how it is counted.
+    fn any_subscriber(&self, ctx: &Context<'_>) -> Option<Subscriber> {
+        self.subscriber(ctx.id, Group::InsforgeSdk, ctx.transport())
+    }
+}
+
+/// Which commands are carried out at once, and which wait.
+impl Client {
+    /// Carries a command out if the verdict of the policies on it is known and no other command
+    /// waits. Otherwise the command waits, or is refused if there is no room for it.
+    pub(super) fn execute(&mut self, ctx: &mut Context<'_>, request: Request, ack: Option<AckId>) {
+        ctx.local.authorizer.refresh();
+        if ctx.local.authorizer.is_idle() {
+            return self.carry_out(ctx, request, ack);
+        }
+        let waiting = Waiting { request, ack };
+        let standing = match self.unfinished.is_any_waiting() {
+            true => Standing::Asked,
+            false => self.judge(ctx, &waiting),
+        };
+        match standing {
+            Standing::Settled => self.carry_out(ctx, waiting.request, waiting.ack),
+            Standing::Asked => self.wait(ctx, waiting),
+            Standing::Overloaded => Self::refuse_waiting(ctx, &waiting),
+        }
+    }
+
+    /// Carries out the commands that wait, up to one whose verdict is not known. Returns false if
+    /// it must be called again, because the worker's mailbox has no room for what they may post.
+    pub(super) fn on_verdict(&mut self, ctx: &mut Context<'_>) -> bool {
+        while self.unfinished.is_any_waiting() {
+            if !ctx.has_room_for_commands() {
+                return false;
+            }
+            let Some(waiting) = self.unfinished.pop_front() else { return true };
+            ctx.local.authorizer.left(1, waiting.bytes());
+            ctx.local.counters.commands_waiting.sub(1);
+            ctx.local.authorizer.refresh();
+            match self.judge(ctx, &waiting) {
+                Standing::Settled => self.carry_out(ctx, waiting.request, waiting.ack),
+                Standing::Asked => {
+                    Self::count_waiting(ctx, &waiting);
+                    self.unfinished.push_front(waiting);
+                    return true;
+                }
+                Standing::Overloaded => Self::refuse_waiting(ctx, &waiting),
+            }
+        }
+        true
+    }
+
+    fn judge(&self, ctx: &mut Context<'_>, waiting: &Waiting) -> Standing {
+        let (Some((action, channel)), Some(credential)) = (waiting.judged(), &self.credential)
+        else {
+            return Standing::Settled;
+        };
+        // A publish that is refused whatever a policy says needs no verdict.
+        if action == Action::Publish && !ctx.is_subscribed(channel) {
+            return Standing::Settled;
+        }
+        ctx.judge(action, channel, credential)
+    }
+
+    fn wait(&mut self, ctx: &mut Context<'_>, waiting: Waiting) {
+        let bytes = waiting.bytes();
+        if !ctx.local.authorizer.has_room(bytes) || !self.unfinished.has_room(bytes) {
+            return Self::refuse_waiting(ctx, &waiting);
+        }
+        Self::count_waiting(ctx, &waiting);
+        self.unfinished.push_back(waiting);
+    }
+
+    fn count_waiting(ctx: &mut Context<'_>, waiting: &Waiting) {
+        ctx.local.authorizer.came(1, waiting.bytes());
+        ctx.local.counters.commands_waiting.add(1);
+    }
+
+    fn refuse_waiting(ctx: &mut Context<'_>, waiting: &Waiting) {
+        refuse(ctx, waiting.channel().cloned(), Refusal::Overloaded, waiting.ack);
+    }
+}
+
+/// Commands.
+impl Client {
+    /// Carries a command out and answers it: now, or when its activation or deactivation comes up.
+    fn carry_out(&mut self, ctx: &mut Context<'_>, request: Request, ack: Option<AckId>) {
+        let (channel, done) = match request {
+            Request::Command(Command::Subscribe { channel, group }) => {
+                let done = self.subscribe(ctx, &channel, group, ack);
+                (Some(channel), done)
+            }
+            Request::Command(Command::Unsubscribe { channel }) => {
+                let done = self.unsubscribe(ctx, &channel, ack);
+                (Some(channel), done)
+            }
+            Request::Command(Command::Publish { channel, event, payload }) => {
+                let result = self.publish(ctx, &channel, event, payload);
+                return published(ctx, channel, ack, result);
+            }
+            Request::Authenticate(auth) => (None, self.authenticate(ctx, &auth, ack)),
+            Request::Invalid(channel, refusal) => (channel, Err(refusal)),
+            Request::Unknown if ack.is_some() => (None, Err(Refusal::Invalid("Unknown event"))),
+            // The client waits for no answer, and the event is no command that failed: it is only
+            // counted.
+            Request::Unknown => return ctx.local.counters.refused_invalid.add(1),
+        };
+        if let Err(refusal) = done {
+            refuse(ctx, channel, refusal, ack);
+        }
+    }
+
+    /// Subscribes the client to a channel, if it may. [`Client::on_joined`] acknowledges it.
+    fn subscribe(
+        &mut self,
+        ctx: &mut Context<'_>,
+        channel: &Channel,
+        group: Group,
+        reply: Option<AckId>,
+    ) -> Result<(), Refusal> {
+        let definition = ctx.shared.definitions.load().find(channel.as_str()).cloned();
+        let Some(credential) = &self.credential else { return Ok(()) };
+        let definition = definition.ok_or(Refusal::SubscribeUnauthorized)?;
+        if !ctx.local.authorizer.allows(Action::Subscribe, channel, credential) {
+            return Err(Refusal::SubscribeUnauthorized);
+        }
+        if ctx.link.is_leaving {
+            return Err(Refusal::Overloaded);
+        }
+        note_permission(ctx);
+        let options = definition.options;
+        let replay = ReplayWish { seconds: options.replay_seconds, after: None };
+        let joining = Joining { options, reply, replay, replays_again: false, comes_back: false };
+        let subscriber = self.subscriber(ctx.id, group, ctx.transport());
+        subscriber.map_or(Ok(()), |subscriber| ctx.join(subscriber, channel, &joining))
+    }
+
+    /// Acknowledges a subscription, and sends what the channel kept for new subscribers. Returns
+    /// how many bytes of that there were.
+    pub(super) fn on_joined(ctx: &mut Context<'_>, activation: Activation) -> usize {
+        let Activation { channel, group, reply, presence, present, replay, .. } = activation;
+        let last = replay.last;
+        let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present, last };
+        answer(ctx, &subscribed, reply);
+        let publications = &replay.publications;
+        let frame_of = |publication: &Arc<Publication>| Frame::of(publication, group);
+        let replayed = ctx.replay(&channel, publications, usize::MAX, frame_of);
+        if let Some(last) = publications.last().filter(|_| replayed.is_any_given) {
+            note_replay(ctx, last);
+        }
+        replayed.bytes
+    }
+
+    fn publish(
+        &mut self,
+        ctx: &mut Context<'_>,
+        channel: &Channel,
+        event: Box<str>,
+        payload: Box<str>,
+    ) -> Result<MessageId, Refusal> {
+        let definition = ctx.shared.definitions.load().find(channel.as_str()).cloned();
+        let credential = self.credential.as_ref().ok_or(Refusal::PublishUnauthorized)?;
+        if ctx.link.is_leaving {
+            return Err(Refusal::Overloaded);
+        }
+        if !ctx.is_subscribed(channel) {
+            return Err(Refusal::NotSubscribed);
+        }
+        let definition = definition.ok_or(Refusal::PublishUnauthorized)?;
+        if !ctx.local.authorizer.allows(Action::Publish, channel, credential) {
+            return Err(Refusal::PublishUnauthorized);
+        }
+        let (options, now) = (definition.options, ctx.now);
+        if !ctx.shared.directory.admit(channel, options.rate_limit, now.monotonic()) {
+            return Err(Refusal::RateLimited);
+        }
+        let to_keep = ToKeep { definition: &definition, level: Durability::Memory, ticket: None };
+        let published = ctx.shared.publish(Submission {
+            id: ctx.message_id(),
+            channel: channel.clone(),
+            content: Content::Message { event, payload, sender: credential.sender() },
+            options,
+            now,
+            history: (!options.ephemeral).then_some(to_keep),
+        });
+        let (publication, _) = published?;
+        Ok(publication.id)
+    }
+
+    /// Unsubscribes the client from a channel. [`Client::on_left`] acknowledges it, unless the
+    /// client was not subscribed.
+    fn unsubscribe(
+        &mut self,
+        ctx: &mut Context<'_>,
+        channel: &Channel,
+        reply: Option<AckId>,
+    ) -> Result<(), Refusal> {
+        let Some(subscriber) = self.any_subscriber(ctx) else { return Ok(()) };
+        match ctx.leave(&subscriber, channel, reply)? {
+            Left::Already => answer(ctx, &Reply::Unsubscribed, reply),
+            Left::Posted => {}
+        }
+        Ok(())
+    }
+
+    /// Acknowledges the end of a subscription.
+    pub(super) fn on_left(ctx: &mut Context<'_>, reply: Option<AckId>) {
+        answer(ctx, &Reply::Unsubscribed, reply);
+    }
+
+    /// Replaces the client's credential by a newer one of the same identity. What the client may do
+    /// from now on is judged by the newer one.
+    fn authenticate(
+        &mut self,
+        ctx: &mut Context<'_>,
+        auth: &str,
+        ack: Option<AckId>,
+    ) -> Result<(), Refusal> {
+        let newer = ctx.local.auth.users.connect(auth, ctx.now.wall_seconds());
+        let newer = newer.map_err(|_| Refusal::Unauthenticated)?;
+        let is_same = |older: &Arc<Credential>| is_same_identity(&newer, older);
+        if !self.credential.as_ref().is_some_and(is_same) {
+            return Err(Refusal::OtherIdentity);
+        }
+        self.credential = Some(newer);
+        answer(ctx, &Reply::Authenticated, ack);
+        Ok(())
+    }
+}
+
+/// Answers a publish.
+fn published(
+    ctx: &mut Context<'_>,
+    channel: Channel,
+    ack: Option<AckId>,
+    result: Result<MessageId, Refusal>,
+) {
+    match result {
+        Ok(id) => {
+            ctx.local.counters.publications_socket.add(1);
+            answer(ctx, &Reply::Published(id), ack);
+        }
+        Err(refusal) => refuse(ctx, Some(channel), refusal, ack),
+    }
+}
+
+/// Counts a refusal and tells the client.
+pub(super) fn refuse(
+    ctx: &mut Context<'_>,
+    channel: Option<Channel>,
+    refusal: Refusal,
+    ack: Option<AckId>,
+) {
+    count_refusal(&ctx.local.counters, refusal);
+    answer(ctx, &Reply::Refused { channel, refusal }, ack);
+}
+
+/// Answers a command, unless there is nothing to say.
+fn answer(ctx: &mut Context<'_>, reply: &Reply, ack: Option<AckId>) {
+    if let Some(text) = insforge::reply(reply, ack) {
+        ctx.send_text(&text);
+    }
+}
+
+fn count_refusal(counters: &Counters, refusal: Refusal) {
+    let counter = match refusal {
+        Refusal::Overloaded => &counters.refused_overloaded,
+        Refusal::HistoryFull => &counters.refused_history_queue,
+        Refusal::Invalid(_) => &counters.refused_invalid,
+        Refusal::SubscribeUnauthorized
+        | Refusal::PublishUnauthorized
+        | Refusal::Unauthenticated
+        | Refusal::OtherIdentity
+        | Refusal::Expired => &counters.refused_unauthorized,
+        Refusal::NotSubscribed => &counters.refused_not_subscribed,
+        Refusal::TooManySubscriptions => &counters.refused_subscriptions,
+        Refusal::RateLimited => &counters.refused_rate_limited,
+    };
+    counter.add(1);
+}
+
+fn is_same_identity(one: &Credential, other: &Credential) -> bool {
+    (&one.id, one.is_user) == (&other.id, other.is_user)
+}
+
+/// Notes that policies let the client hear a channel, for a session that can be resumed.
+fn note_permission(ctx: &mut Context<'_>) {
+    let version = ctx.local.authorizer.judged_by();
+    if let Some(state) = ctx.link.resume_mut() {
+        state.policies.get_or_insert(version);
+    }
+}
+
+/// Notes the last publication that a channel had kept for the client, for a session that can be
+/// resumed.
+fn note_replay(ctx: &mut Context<'_>, last: &Publication) {
+    let (Some(detached), Some(state)) = (&ctx.local.detached, ctx.link.resume_mut()) else {
+        return;
+    };
+    state.sent.replayed = Some((detached.log.end(), last.id));
+    state.sent.last = state.sent.replayed;
+}

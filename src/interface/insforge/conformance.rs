@@ -1,0 +1,138 @@
+//! The application that public conformance suites of Socket.IO expect: namespaces that anyone may
+//! enter, and messages that come back.
+
+use rand::RngExt as _;
+
+use super::client::socket_id;
+use crate::interface::context::Context;
+use crate::interface::next::{Next, Reason};
+use crate::message::Millis;
+use crate::protocol::engineio::Timings;
+use crate::protocol::socketio::{self, Event, Packet, Pending};
+use crate::protocol::{Violation, conformance};
+use crate::wire::frame::{Opcode, frame};
+
+/// The Socket.IO side of a session of a conformance suite.
+#[derive(Debug)]
+pub(super) struct SocketIo {
+    /// A bit for each namespace of [`conformance::NAMESPACES`] that the client has entered.
+    namespaces: u8,
+    /// Until when the client must have entered one, while it is in none.
+    connect_by: Millis,
+    /// A binary packet that is incomplete.
+    pending: Option<Pending>,
+}
+
+/// The bit of a namespace; 0 if there is no such namespace.
+fn bit(namespace: &str) -> u8 {
+    let place = conformance::NAMESPACES.iter().position(|known| *known == namespace);
+    place.map_or(0, |place| 1 << place)
+}
+
+impl SocketIo {
+    /// Creates the side of a client that is in no namespace.
+    pub(super) fn new(now: Millis, timings: &Timings) -> Self {
+        Self { namespaces: 0, connect_by: now + timings.connect_timeout_ms, pending: None }
+    }
+
+    /// Acts on a packet.
+    ///
+    /// # Errors
+    /// If the client broke the protocol.
+    pub(super) fn on_packet(&mut self, ctx: &mut Context<'_>, data: &str) -> Result<(), Violation> {
+        if self.pending.is_some() {
+            return Err(Violation("text where an attachment was due"));
+        }
+        match socketio::decode(data)? {
+            Packet::Connect { namespace, auth } => return self.connect(ctx, namespace, auth),
+            Packet::Disconnect { namespace } if self.is_in(namespace) => {
+                self.namespaces &= !bit(namespace);
+                self.connect_by = ctx.now.monotonic() + ctx.shared.timings.connect_timeout_ms;
+            }
+            Packet::Disconnect { .. } => {}
+            Packet::Event(event) => return self.on_event(ctx, &event, &[]),
+            Packet::Incomplete(pending) => self.pending = Some(pending),
+            Packet::Ack { namespace } if self.is_in(namespace) => {}
+            Packet::Ack { .. } => return Err(Violation("an acknowledgement before CONNECT")),
+        }
+        Ok(())
+    }
+
+    /// Takes an attachment of a binary packet, and acts on the packet if that completes it.
+    ///
+    /// # Errors
+    /// If the client broke the protocol.
+    pub(super) fn on_attachment(
+        &mut self,
+        ctx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Result<(), Violation> {
+        let pending = self.pending.take();
+        let mut pending = pending.ok_or(Violation("binary that no packet announced"))?;
+        if pending.attach(data)? {
+            // Finds placeholders that name no attachment.
+            pending.inlined()?;
+            return self.on_event(ctx, &pending.event()?, pending.attachments());
+        }
+        self.pending = Some(pending);
+        Ok(())
+    }
+
+    /// Closes the connection if its client did not enter a namespace in time.
+    pub(super) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
+        match self.deadline() {
+            Some(connect_by) if ctx.now.monotonic() >= connect_by => {
+                Next::close(Reason::ConnectTimeout)
+            }
+            _ => Next::Stay,
+        }
+    }
+
+    /// When [`SocketIo::on_deadline`] must be called.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        (self.namespaces == 0).then_some(self.connect_by)
+    }
+
+    fn is_in(&self, namespace: &str) -> bool {
+        self.namespaces & bit(namespace) != 0
+    }
+
+    fn connect(
+        &mut self,
+        ctx: &mut Context<'_>,
+        namespace: &str,
+        auth: &str,
+    ) -> Result<(), Violation> {
+        if bit(namespace) == 0 {
+            ctx.send_text(&socketio::connect_error(namespace, "Invalid namespace"));
+            return Ok(());
+        }
+        if self.is_in(namespace) {
+            return Err(Violation("a second CONNECT"));
+        }
+        self.namespaces |= bit(namespace);
+        // A client has a name of its own in each namespace.
+        let socket_id = socket_id(ctx.local.random.random());
+        ctx.send_text(&socketio::connected(namespace, &socket_id));
+        ctx.send_text(&conformance::greeting(namespace, auth));
+        Ok(())
+    }
+
+    fn on_event(
+        &mut self,
+        ctx: &mut Context<'_>,
+        event: &Event<'_>,
+        attachments: &[Vec<u8>],
+    ) -> Result<(), Violation> {
+        if !self.is_in(event.namespace) {
+            return Err(Violation("an event before CONNECT"));
+        }
+        if let Some(answer) = conformance::answer(event, attachments.len()) {
+            ctx.send_text(&answer);
+            for attachment in attachments {
+                ctx.send(frame(Opcode::Binary, &[attachment]));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! InsForge Realtime: Socket.IO over Engine.IO, on WebSockets and long-polling. The applications of
+//! conformance suites run on the same layers.
+//!
+//! A [`Session`] is the Engine.IO part (`session.rs`), with the state of long-polling
+//! (`polling.rs`) while that is the transport. In it is the Socket.IO part (`realtime.rs`), and in
+//! that the client with its commands (`client.rs`).
+//!
+//! How a subscribe goes through the room: [`Session::on_text`] takes the Engine.IO packet apart,
+//! `Realtime::on_packet` the Socket.IO packet, and [`protocol::insforge`] reads the command.
+//! `Client::execute` asks for the verdict of the policies. A command whose verdict is not known
+//! waits in the backlog (`backlog.rs`) until [`Session::on_verdict`]. `Client::subscribe` has the
+//! broker count the connection ([`Context::join`]), which puts an activation into the worker's own
+//! mailbox. When that comes up, [`Session::on_joined`] acknowledges the command and sends what the
+//! channel had kept.
+//!
+//! A session whose connection is cut goes to the worker's [`detached`] sessions. A client that
+//! wants to go on with it is served by `resume.rs`. A [`Probe`] is a WebSocket that offers to carry
+//! a session on long-polling.
+//!
+//! [`protocol::insforge`]: crate::protocol::insforge
+//! [`Context::join`]: super::context::Context::join
+
+mod backlog;
+mod client;
+mod conformance;
+pub mod detached;
+mod polling;
+mod probe;
+mod realtime;
+mod resume;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use probe::Probe;
+pub use session::Session;

@@ -1,0 +1,117 @@
+//! Long-polling's side of a session: the request that waits for packets, and the WebSocket that
+//! offers to carry the session.
+
+use crate::engine::outbox::Gone;
+use crate::interface::context::Context;
+use crate::interface::next::{OfferStep, Offered};
+use crate::mailbox::{PollRefusal, PollTicket, Polled};
+use crate::message::ConnId;
+use crate::protocol::{Violation, engineio};
+use crate::wire::frame::{is_binary, payload};
+
+/// The state of a session whose transport is long-polling.
+#[derive(Debug, Default)]
+pub(super) struct Polling {
+    /// The request that waits for packets.
+    pub(super) waiting: Option<PollTicket>,
+    /// The WebSocket that offers to carry the session.
+    pub(super) probe: Option<ConnId>,
+    /// Whether the WebSocket's probe was answered: polls end at once, so that the client can stop
+    /// polling.
+    is_upgrading: bool,
+}
+
+impl Polling {
+    /// Keeps a poll until there are packets for it. Returns false if another poll waits already,
+    /// which is a protocol error: the new one is refused, and the session must end.
+    pub(super) fn keep(&mut self, ctx: &Context<'_>, waiting: PollTicket) -> bool {
+        if self.waiting.is_some() {
+            refuse(ctx, waiting);
+            return false;
+        }
+        self.waiting = Some(waiting);
+        true
+    }
+
+    /// Answers the poll that waits with the frames in the outbox. If there are none it is answered
+    /// only while the session is about to move to a WebSocket.
+    pub(super) fn release(&mut self, ctx: &mut Context<'_>) {
+        if ctx.link.outbox.is_empty() && !self.is_upgrading {
+            return;
+        }
+        let Some(waiting) = self.waiting.take() else {
+            return ctx.local.outboxes.relieve(ctx.link);
+        };
+        let mut payload = Vec::new();
+        let taken = take_packets(ctx, &mut payload);
+        if taken.frames == 0 {
+            payload.extend_from_slice(engineio::NOOP.as_bytes());
+        }
+        ctx.local.counters.frames_sent.add(taken.frames);
+        ctx.local.counters.delivered.add(taken.deliveries);
+        answer(ctx, waiting, Ok(Polled::Payload(payload)));
+    }
+
+    /// Answers the poll that waits, if there is one, with this packet alone.
+    pub(super) fn answer_with(&mut self, ctx: &Context<'_>, packet: &str) {
+        if let Some(waiting) = self.waiting.take() {
+            answer(ctx, waiting, Ok(Polled::Payload(packet.into())));
+        }
+    }
+
+    /// Takes a step of an upgrade. A session takes one offer at a time.
+    ///
+    /// # Errors
+    /// If another WebSocket has offered already, or the step is out of order.
+    pub(super) fn on_offer(
+        &mut self,
+        ctx: &mut Context<'_>,
+        probe: ConnId,
+        step: OfferStep,
+    ) -> Result<Offered, Violation> {
+        match step {
+            OfferStep::Open if self.probe.is_none() => {
+                self.probe = Some(probe);
+                Ok(Offered::Noted)
+            }
+            OfferStep::Open => Err(Violation("another WebSocket offers to carry the session")),
+            OfferStep::Probed => {
+                self.is_upgrading = true;
+                self.release(ctx);
+                Ok(Offered::Probed)
+            }
+            OfferStep::Upgrade if self.is_upgrading => Ok(Offered::TakeOver),
+            OfferStep::Upgrade => Err(Violation("neither probe nor upgrade")),
+        }
+    }
+
+    /// Notes that a WebSocket no longer offers to carry the session, which stays on long-polling.
+    pub(super) fn on_offer_withdrawn(&mut self, probe: ConnId) {
+        if self.probe == Some(probe) {
+            (self.probe, self.is_upgrading) = (None, false);
+        }
+    }
+}
+
+/// Moves all frames of the outbox into a payload.
+fn take_packets(ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Gone {
+    let mut taken = Gone::default();
+    while let Some(frame) = ctx.link.outbox.pop(&mut ctx.local.outboxes.spares) {
+        taken.count(&frame);
+        let bytes = frame.as_ref();
+        match is_binary(bytes) {
+            true => engineio::append_binary(out, payload(bytes)),
+            false => engineio::append_text(out, payload(bytes)),
+        }
+    }
+    taken
+}
+
+/// Answers a poll that does not fit the session.
+pub(super) fn refuse(ctx: &Context<'_>, waiting: PollTicket) {
+    answer(ctx, waiting, Err(PollRefusal::BadRequest));
+}
+
+fn answer(ctx: &Context<'_>, ticket: PollTicket, answer: Result<Polled, PollRefusal>) {
+    ctx.shared.mailboxes.answer(ticket, answer);
+}

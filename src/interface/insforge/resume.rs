@@ -1,0 +1,304 @@
+//! Resuming sessions (Socket.IO calls it connection state recovery): a client whose connection was
+//! cut gets its subscriptions back and what it missed, or enters as a new one.
+//!
+//! A client that resumes is counted in its channels again, each of which puts an activation into
+//! the worker's own mailbox. Behind all of them stands [`Mail::Recover`]: when it comes up, what
+//! the client missed is in the log up to this place, none of it is in the client's outbox, and from
+//! here on the client hears its channels as before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rand::RngExt as _;
+
+use super::client::Client;
+use super::detached::{Away, Found, Resuming};
+use crate::broker::link::{Gap, ResumeState};
+use crate::broker::subscriptions::Joining;
+use crate::engine::log::{Position, Sent};
+use crate::interface::context::{Context, Local};
+use crate::interface::next::Reason;
+use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
+use crate::mailbox::{Mail, Slot};
+use crate::message::{Channel, ConnId, Group, PresenceMode, Publication, ReplayWish};
+use crate::protocol::{insforge, socketio};
+
+/// Bytes that an interface puts around a publication, at most, on a channel whose name has an
+/// ordinary length.
+const ENVELOPE_BYTES: usize = 512;
+
+const UNKNOWN: &str = "its session is not known";
+const FOREIGN: &str = "its session is somebody else's";
+
+/// What came of a client's wish to resume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Resumed {
+    /// The client is counted in its channels again; [`recover`] answers its CONNECT.
+    Yes,
+    /// It cannot resume.
+    No,
+    /// The cut was not noticed yet: this older connection must be closed first.
+    Displaces(ConnId),
+}
+
+/// Tells a client that it has entered as a new one, and makes its session one that can be resumed
+/// if recovery is on.
+pub(super) fn welcome(client: &mut Client, ctx: &mut Context<'_>) {
+    let private_id = begin(ctx);
+    client.has_entered = true;
+    let socket_id = client.socket_id();
+    let text = match private_id {
+        Some(private_id) => socketio::connected_for_good(&socket_id, &private_id),
+        None => socketio::connected("/", &socket_id),
+    };
+    ctx.send_text(&text);
+}
+
+/// Begins a session that can be resumed. Returns the id by which its client names it then; `None`
+/// if recovery is off.
+fn begin(ctx: &mut Context<'_>) -> Option<String> {
+    let Local { worker, detached, random, .. } = &mut *ctx.local;
+    let (detached, worker) = (detached.as_mut()?, *worker);
+    let key = random.random();
+    ctx.link.set_resume(detached.begin(key, ctx.id));
+    Some(detached.private_id(key, worker))
+}
+
+/// Resumes a session, unless it still has a connection.
+pub(super) fn resume(client: &mut Client, ctx: &mut Context<'_>, resuming: &Resuming) -> Resumed {
+    let resumed = match find(ctx, resuming) {
+        Ok(Found::Here(old)) => return Resumed::Displaces(old),
+        Ok(found) => go_on(client, ctx, resuming, &found),
+        Err(why) => Err(why),
+    };
+    settle(ctx, resumed)
+}
+
+/// Resumes a session whose older connection was closed just now because it was this client's, if
+/// `is_theirs`.
+pub(super) fn resume_displaced(
+    client: &mut Client,
+    ctx: &mut Context<'_>,
+    resuming: &Resuming,
+    is_theirs: bool,
+) -> Resumed {
+    let found = if is_theirs { find(ctx, resuming) } else { Err(FOREIGN) };
+    let resumed = found.and_then(|found| go_on(client, ctx, resuming, &found));
+    settle(ctx, resumed)
+}
+
+fn settle(ctx: &Context<'_>, resumed: Result<(), &'static str>) -> Resumed {
+    match resumed {
+        Ok(()) => Resumed::Yes,
+        Err(why) => {
+            ctx.local.counters.not_recovered.add(1);
+            tracing::debug!(why, "a client is not recovered");
+            Resumed::No
+        }
+    }
+}
+
+fn find(ctx: &Context<'_>, resuming: &Resuming) -> Result<Found, &'static str> {
+    let id = &resuming.resume.id;
+    let detached = ctx.local.detached.as_ref().ok_or(UNKNOWN)?;
+    if !detached.is_from_here(id, ctx.local.worker) {
+        return Err("its session is another node's, or of an earlier start");
+    }
+    Ok(detached.find(&id.key, &resuming.credential))
+}
+
+fn go_on(
+    client: &mut Client,
+    ctx: &mut Context<'_>,
+    resuming: &Resuming,
+    found: &Found,
+) -> Result<(), &'static str> {
+    match found {
+        Found::Theirs => {}
+        Found::Foreign => return Err(FOREIGN),
+        Found::Nothing | Found::Here(_) => return Err(UNKNOWN),
+    }
+    let detached = ctx.local.detached.as_mut().ok_or(UNKNOWN)?;
+    let away = detached.returns(&resuming.resume.id.key).ok_or(UNKNOWN)?;
+    let joined = rejoin(client, ctx, resuming, &away);
+    for (channel, _) in &away.channels {
+        ctx.shared.directory.back(channel, ctx.local.worker);
+    }
+    joined
+}
+
+/// Counts a session in all of its channels again, or in none.
+fn rejoin(
+    client: &mut Client,
+    ctx: &mut Context<'_>,
+    resuming: &Resuming,
+    away: &Away,
+) -> Result<(), &'static str> {
+    let from = missed_from(ctx, resuming, away)?;
+    let mailbox = ctx.shared.mailboxes.workers.of(ctx.local.worker);
+    let place = mailbox.reserve(Slot::Control).ok_or("the worker's mailbox is full")?;
+    let own_key = std::mem::replace(&mut client.socket_key, away.socket_key);
+    client.credential = Some(resuming.credential.clone());
+    let mut channels = away.channels.iter();
+    if !channels.all(|(channel, group)| join_again(client, ctx, channel, *group)) {
+        client.leave_all(ctx);
+        client.socket_key = own_key;
+        return Err("a worker's mailbox is full");
+    }
+    let key = resuming.resume.id.key;
+    let resuming = Some(Gap { from, dropped: away.dropped });
+    ctx.link.set_resume(ResumeState { key, sent: away.sent, policies: away.policies, resuming });
+    if let Some(detached) = &mut ctx.local.detached {
+        detached.stays(key, ctx.id);
+    }
+    place.post(Mail::Recover(ctx.id));
+    Ok(())
+}
+
+/// Finds the first position of the log that a client may have missed, if what it missed is still
+/// there and the client may still hear all of its channels.
+fn missed_from(
+    ctx: &Context<'_>,
+    resuming: &Resuming,
+    away: &Away,
+) -> Result<Position, &'static str> {
+    let detached = ctx.local.detached.as_ref().ok_or(UNKNOWN)?;
+    let from = detached.log.resume_from(&away.sent, away.dropped, resuming.resume.offset);
+    let from = from.ok_or("what it missed is not known, or is no longer in the log")?;
+    let policies = ctx.shared.policies.load().version();
+    if away.policies.is_some_and(|version| version != policies) {
+        return Err("policies have changed meanwhile");
+    }
+    let definitions = ctx.shared.definitions.load();
+    if away.channels.iter().any(|(channel, _)| definitions.find(channel.as_str()).is_none()) {
+        return Err("a channel of it may not be used any more");
+    }
+    Ok(from)
+}
+
+/// Counts a client in a channel again. Returns false if a mailbox has no room, or no definition
+/// governs the channel any more.
+fn join_again(client: &Client, ctx: &mut Context<'_>, channel: &Channel, group: Group) -> bool {
+    let definition = ctx.shared.definitions.load().find(channel.as_str()).cloned();
+    let Some(definition) = definition else { return false };
+    let joining = Joining {
+        options: definition.options,
+        reply: None,
+        replay: ReplayWish::default(),
+        replays_again: false,
+        comes_back: true,
+    };
+    let subscriber = client.subscriber(ctx.id, group, ctx.transport());
+    subscriber.is_none_or(|subscriber| ctx.join(subscriber, channel, &joining).is_ok())
+}
+
+/// Tells a client that it has resumed its session, sends what it missed, and has it hear its
+/// channels from here on. If too much was missed, or it has just gone out of the log, the client
+/// enters as a new one.
+pub(super) fn recover(client: &mut Client, ctx: &mut Context<'_>) {
+    let Some(state) = ctx.link.resume_mut() else { return };
+    let Some(Gap { from, .. }) = state.resuming.take() else { return };
+    let (key, sent) = (state.key, state.sent);
+    let channels = ctx.channels();
+    let groups: HashMap<&Channel, Group> =
+        channels.iter().map(|(channel, group)| (channel, *group)).collect();
+    let Some(detached) = &ctx.local.detached else { return };
+    let missed = detached.log.missed(&key, from, |channel| groups.contains_key(channel));
+    if detached.log.start() > from || !fits(&missed) {
+        return begin_anew(client, ctx);
+    }
+    let private_id = detached.private_id(key, ctx.local.worker);
+    client.has_entered = true;
+    if let Some(state) = ctx.link.resume_mut() {
+        let last = missed.last().map(|(position, one)| (*position, one.id));
+        state.sent = Sent { last: last.or(sent.last), ..sent };
+    }
+    ctx.send_text(&socketio::connected_for_good(&client.socket_id(), &private_id));
+    for (_, publication) in &missed {
+        if let Some(group) = groups.get(&publication.channel) {
+            ctx.deliver(publication, *group);
+        }
+    }
+    for (channel, group) in &channels {
+        ctx.local.index.activate(ctx.link.subscriptions, channel, *group);
+        sync_presence(ctx, channel);
+    }
+    ctx.local.counters.recovered.add(1);
+    ctx.local.counters.recovered_publications.add(missed.len() as u64);
+}
+
+/// Whether an outbox would hold these publications with room to spare.
+fn fits(missed: &[(Position, Arc<Publication>)]) -> bool {
+    let bytes: usize = missed.iter().map(|(_, one)| one.content.bytes() + ENVELOPE_BYTES).sum();
+    missed.len() <= RECOVERY_PUBLICATIONS_MAX && bytes <= RECOVERY_BYTES_MAX
+}
+
+/// Sends who is present in a channel by now, in place of the joins and leaves that the client
+/// missed.
+fn sync_presence(ctx: &mut Context<'_>, channel: &Channel) {
+    let definitions = ctx.shared.definitions.load();
+    let definition = definitions.find(channel.as_str());
+    if !definition.is_some_and(|one| one.options.presence == PresenceMode::Full) {
+        return;
+    }
+    let Some((presence, present)) = ctx.shared.directory.present(channel) else { return };
+    let stamp = (ctx.message_id(), ctx.now.wall);
+    ctx.send_text(&insforge::presence_sync(channel, &presence, present, stamp));
+}
+
+fn begin_anew(client: &mut Client, ctx: &mut Context<'_>) {
+    forget(ctx);
+    client.leave_all(ctx);
+    ctx.local.counters.not_recovered.add(1);
+    tracing::debug!("a client is not recovered: what it missed does not fit, or has just gone");
+    client.socket_key = ctx.local.random.random();
+    welcome(client, ctx);
+}
+
+/// Forgets the session, because its client has left for good.
+pub(super) fn forget(ctx: &mut Context<'_>) {
+    let Some(state) = ctx.link.take_resume() else { return };
+    if let Some(detached) = &mut ctx.local.detached {
+        detached.forget(&state.key);
+    }
+}
+
+/// Keeps what is needed to resume a session whose connection ends, if its client may. The session
+/// must still be in its channels.
+pub(super) fn keep(client: &Client, ctx: &mut Context<'_>, reason: Reason) {
+    if !may_resume(reason) {
+        return forget(ctx);
+    }
+    let (state, credential) = (ctx.link.take_resume(), client.credential.clone());
+    let (Some(state), Some(credential)) = (state, credential) else { return };
+    let channels = ctx.channels();
+    let (directory, now) = (&ctx.shared.directory, ctx.now.monotonic());
+    for (channel, _) in &channels {
+        directory.away(channel, ctx.local.worker);
+    }
+    let Local { detached: Some(detached), worker, .. } = &mut *ctx.local else { return };
+    let away = Away {
+        socket_key: client.socket_key,
+        credential,
+        channels,
+        sent: state.sent,
+        dropped: state.resuming.map_or(detached.log.end(), |gap| gap.dropped),
+        policies: state.policies,
+        until: detached.until(now),
+    };
+    detached.leaves(state.key, away);
+    detached.expire(now, directory, *worker);
+}
+
+/// Whether the client of a connection that ended may resume its session. It may not if it left on
+/// purpose.
+fn may_resume(reason: Reason) -> bool {
+    match reason {
+        Reason::Client
+        | Reason::PingTimeout
+        | Reason::SlowConsumer
+        | Reason::Expired
+        | Reason::System => true,
+        Reason::ConnectTimeout | Reason::Protocol | Reason::Drain => false,
+    }
+}

@@ -1,0 +1,81 @@
+//! Reads of documents from the store: which clients of a worker wait for one, and which reads are
+//! under way.
+
+use std::collections::VecDeque;
+
+use crate::engine::awaiting::{Awaiting, Wants};
+use crate::hub::Hub;
+use crate::limits::{LOADS_OUTDATED_MAX, LOADS_PER_WORKER_MAX};
+use crate::mailbox::Slot;
+use crate::message::{Channel, ConnId, Load, Publication, WorkerId};
+
+pub use crate::engine::awaiting::Waiter;
+
+/// The reads that a worker's clients wait for. At most
+/// [`LOADS_PER_WORKER_MAX`] of them are under way at once.
+#[derive(Debug, Default)]
+pub struct PendingLoads {
+    awaiting: Awaiting,
+    /// Reads that wait until fewer are under way.
+    waiting: VecDeque<Load>,
+    under_way: usize,
+}
+
+impl PendingLoads {
+    /// Asks the store for what a client wants to know of a resource, as soon as there is room for
+    /// the answer.
+    pub fn begin(&mut self, shared: &Hub, connection: ConnId, resource: &Channel, wants: Wants) {
+        let Self { awaiting, waiting, .. } = self;
+        let Some(load) = awaiting.begin(resource, connection, wants) else { return };
+        waiting.push_back(load);
+        if waiting.len() > 2 * awaiting.len() + LOADS_OUTDATED_MAX {
+            waiting.retain(|load| awaiting.is_wanted(load));
+        }
+        self.ask(shared, connection.worker);
+    }
+
+    /// Puts as many questions to the store as may be under way.
+    pub fn ask(&mut self, shared: &Hub, worker: WorkerId) {
+        let mailbox = shared.mailboxes.workers.of(worker);
+        let Self { awaiting, waiting, under_way } = self;
+        while *under_way < LOADS_PER_WORKER_MAX
+            && let Some(load) = waiting.pop_front()
+        {
+            if !awaiting.is_wanted(&load) {
+                continue;
+            }
+            let Some(place) = mailbox.reserve(Slot::Control) else {
+                return waiting.push_front(load);
+            };
+            if shared.mailboxes.load(load, place).is_err() {
+                // The node stops: clients are told nothing any more.
+                return;
+            }
+            *under_way += 1;
+        }
+    }
+
+    /// Counts a read that was answered. Returns what its client waits for; `None` if it no longer
+    /// does.
+    pub fn answered(&mut self, load: &Load) -> Option<Waiter> {
+        self.under_way -= 1;
+        self.awaiting.take(load)
+    }
+
+    /// A document was put into the outboxes of all subscribers that it is for, but of those for
+    /// which it `is_stale`.
+    pub fn note_published(
+        &mut self,
+        publication: &Publication,
+        is_stale: impl FnMut(ConnId) -> bool,
+    ) {
+        if !self.awaiting.is_empty() {
+            self.awaiting.published(publication, is_stale);
+        }
+    }
+
+    /// A client has left a resource.
+    pub fn end(&mut self, resource: &Channel, connection: ConnId) {
+        self.awaiting.end(resource, connection);
+    }
+}

@@ -1,0 +1,247 @@
+//! A client of M2 Realtime: what it subscribes to, and how it learns what its documents are.
+//!
+//! A subscriber is counted in the directory first. If the directory knows the current document, the
+//! activation carries it; if not, the store is asked, and what is published meanwhile goes out at
+//! once ([`PendingLoads`](super::loads::PendingLoads)). A client that does not keep up is not sent
+//! documents: they are stale, and read again once it has taken what waits for it.
+
+use std::sync::Arc;
+
+use super::loads::Waiter;
+use crate::broker::subscriptions::Joining;
+use crate::config::M2 as Terms;
+use crate::engine::awaiting::{Answer, Beginning, Wants};
+use crate::engine::directory::Subscriber;
+use crate::hub::Hub;
+use crate::interface::context::Context;
+use crate::interface::heartbeat::beat;
+use crate::interface::next::{Close, End, Next, Reason};
+use crate::limits::DEBTS_PAID_MAX;
+use crate::message::{
+    Activation, Channel, ConnId, Found, Group, Load, Millis, Now, Party, Publication, Refusal,
+    ReplayWish, Transport,
+};
+use crate::protocol::engineio::{Heartbeat, Timings};
+use crate::protocol::m2::{self as wire, Fault, Request};
+use crate::wire::frame::{Opcode, frame};
+use crate::wire::json::Document;
+
+/// Close code of a client whose token has expired (RFC 6455 section 7.4.1: policy).
+const EXPIRED: u16 = 1008;
+
+/// A client, and on whose behalf it listens.
+#[derive(Debug)]
+pub struct Session {
+    party: Arc<Party>,
+    heartbeat: Heartbeat,
+}
+
+impl Session {
+    /// Creates the session of a client that connects now.
+    pub fn new(party: Arc<Party>, now: Now, timings: &Timings) -> Self {
+        Self { party, heartbeat: Heartbeat::new(now.monotonic(), timings) }
+    }
+
+    /// When the session must be told the time, in milliseconds since the node started.
+    pub(in crate::interface) fn deadline(&self, now: Now, shared: &Hub) -> Millis {
+        let due = self.heartbeat.due();
+        self.expires(now, shared).map_or(due, |expires| expires.min(due))
+    }
+
+    /// When the client's token expires, if that ends the connection.
+    fn expires(&self, now: Now, shared: &Hub) -> Option<Millis> {
+        let expires_s = self.party.expires_at.filter(|_| shared.config.auth.close_expired)?;
+        Some(now.until_wall(expires_s.saturating_mul(1_000)))
+    }
+
+    /// Enters the connection among those of its user.
+    pub(in crate::interface) fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
+        if let Some(user) = &self.party.user {
+            ctx.local.index.user_came(user, ctx.id.slot);
+        }
+        Next::Stay
+    }
+
+    /// The client answered a ping.
+    pub(in crate::interface) fn on_pong(&mut self, ctx: &mut Context<'_>) {
+        self.heartbeat.pong(ctx.now.monotonic(), &ctx.shared.timings);
+    }
+
+    /// Ends the connection if its token has expired, and pings the client if that is due.
+    pub(in crate::interface) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
+        if self.expires(ctx.now, ctx.shared).is_some_and(|at| at <= ctx.now.monotonic()) {
+            let (code, text) = (Some(EXPIRED), "the token has expired");
+            return Next::Close(Close { code, text, reason: Reason::Expired });
+        }
+        beat(&mut self.heartbeat, ctx, || frame(Opcode::Ping, &[]))
+    }
+
+    /// Acts on a message. A message that makes no sense is refused, and the client stays.
+    pub(in crate::interface) fn on_text(&mut self, ctx: &mut Context<'_>, text: &str) {
+        self.heartbeat.sign_of_life(ctx.now.monotonic(), &ctx.shared.timings);
+        let done = ctx.with_json(|ctx, scratch| match Document::from_text(text, scratch) {
+            Ok(document) => wire::read(&document).and_then(|request| self.carry_out(ctx, &request)),
+            Err(_) => Err(Fault::Message),
+        });
+        if let Err(fault) = done {
+            refuse(ctx, fault);
+        }
+    }
+
+    /// Refuses a binary message, which no client may send.
+    pub(in crate::interface) fn on_binary(&mut self, ctx: &mut Context<'_>) {
+        refuse(ctx, Fault::Message);
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<'_>, request: &Request<'_>) -> Result<(), Fault> {
+        let scope = &self.party.scope;
+        match *request {
+            Request::Subscribe(kind, name) => subscribe(ctx, &Channel::resource(scope, kind, name)),
+            Request::Unsubscribe(kind, name) => {
+                let resource = Channel::resource(scope, kind, name);
+                // Unsubscribing is not answered.
+                ctx.leave(&subscriber(ctx.id), &resource, None).map(|_| ()).map_err(fault)
+            }
+        }
+    }
+
+    /// A subscription begins: the client is told what the documents are, as far as that is known,
+    /// and the store is asked for the others. Returns how many bytes the client was sent.
+    pub(in crate::interface) fn on_joined(
+        &mut self,
+        ctx: &mut Context<'_>,
+        activation: Activation,
+    ) -> usize {
+        let Activation { channel: resource, current, .. } = activation;
+        let user = self.party.user.clone();
+        let Beginning { document, is_not_found, wants } = Beginning::of(&resource, current, user);
+        if is_not_found {
+            tell_not_found(ctx, &resource);
+        }
+        let mut bytes = 0;
+        let mut is_stale = false;
+        if let Some(document) = document {
+            bytes = ctx.deliver(&document, Group::M2);
+            is_stale = ctx.link.is_stale_in(&document);
+        }
+        match wants {
+            Some(wants) => {
+                let wants = if is_stale { wants.untold() } else { wants };
+                ctx.local.loads.begin(ctx.shared, ctx.id, &resource, wants);
+            }
+            None if is_stale => _ = remember_unanswered(ctx, &resource, 1),
+            None => {}
+        }
+        bytes
+    }
+
+    /// A subscription has ended.
+    pub(in crate::interface) fn on_left(&mut self, ctx: &mut Context<'_>, resource: &Channel) {
+        ctx.local.loads.end(resource, ctx.id);
+        if ctx.link.is_stale() {
+            ctx.link.with_stale(|stale| stale.end(resource));
+        }
+    }
+
+    /// The store has answered; `None` if it failed. Documents that are not newer than what the
+    /// client was sent are dropped. Returns how many bytes the client was sent.
+    pub(in crate::interface) fn on_loaded(
+        &mut self,
+        ctx: &mut Context<'_>,
+        (load, waiter): (&Load, &Waiter),
+        found: Option<Found<Arc<Publication>>>,
+    ) -> usize {
+        let Some(found) = found else {
+            // Stale documents are asked for again when something else was sent, a ping at the
+            // latest.
+            let debts = waiter.wants().debts(&load.resource);
+            ctx.link.with_stale(|stale| debts.for_each(|debt| stale.add(debt)));
+            // An error answers a subscribe, whatever else was sent since: not all is known.
+            let (times, unanswered) = waiter.wants().subscribes();
+            (0..unanswered.max(times.min(1))).for_each(|_| refuse(ctx, Fault::Unavailable));
+            return 0;
+        };
+        let tells_deletions = ctx.shared.m2.notify_deletes;
+        let Answer { documents, times, unanswered, is_not_found } =
+            waiter.answer(found, tells_deletions);
+        let (mut bytes, mut is_told) = (0, unanswered == 0);
+        for document in (0..times).flat_map(|_| &documents) {
+            bytes += ctx.deliver(document, Group::M2);
+            is_told |= !ctx.link.is_stale_in(document);
+        }
+        if !is_told && !remember_unanswered(ctx, &load.resource, unanswered) && is_not_found {
+            (0..unanswered).for_each(|_| tell_not_found(ctx, &load.resource));
+        }
+        bytes
+    }
+
+    /// The client has taken all its frames: asks the store for its stale documents, some at a time.
+    pub(in crate::interface) fn on_drained(&mut self, ctx: &mut Context<'_>) {
+        let debts = ctx.link.with_stale(|stale| stale.take(DEBTS_PAID_MAX));
+        for (debt, unanswered) in debts {
+            let wants = Wants::owed(&debt, unanswered, self.party.user.clone());
+            ctx.local.loads.begin(ctx.shared, ctx.id, &debt.resource, wants);
+        }
+    }
+
+    /// The connection is about to end.
+    pub(in crate::interface) fn on_end(&mut self, ctx: &mut Context<'_>) -> End {
+        if let Some(user) = &self.party.user {
+            ctx.local.index.user_left(user, ctx.id.slot);
+        }
+        End::default()
+    }
+}
+
+/// The connection as it subscribes.
+fn subscriber(connection: ConnId) -> Subscriber {
+    let (group, transport) = (Group::M2, Transport::WebSocket);
+    Subscriber { connection, group, transport, member: None }
+}
+
+fn subscribe(ctx: &mut Context<'_>, resource: &Channel) -> Result<(), Fault> {
+    let is_full = usize::from(ctx.link.subscribed) >= ctx.shared.m2.subscriptions;
+    if is_full && !ctx.link.is_leaving && !ctx.is_subscribed(resource) {
+        return Err(Fault::TooManySubscriptions);
+    }
+    let joining = Joining {
+        options: Terms::OPTIONS,
+        reply: None,
+        replay: ReplayWish::default(),
+        replays_again: false,
+        comes_back: false,
+    };
+    ctx.join(subscriber(ctx.id), resource, &joining).map_err(fault)
+}
+
+fn fault(refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::TooManySubscriptions => Fault::TooManySubscriptions,
+        // No other refusal concerns joining or leaving a resource.
+        _ => Fault::Overloaded,
+    }
+}
+
+/// Remembers subscribes that a stale document of the resource will answer when it is read again.
+/// Returns false if none of them is stale.
+fn remember_unanswered(ctx: &mut Context<'_>, resource: &Channel, times: u16) -> bool {
+    ctx.link.is_stale() && ctx.link.with_stale(|stale| stale.add_unanswered(resource, times))
+}
+
+fn tell_not_found(ctx: &mut Context<'_>, resource: &Channel) {
+    if let Some((kind, _)) = resource.resource_parts() {
+        ctx.send_text(&wire::not_found(kind));
+    }
+}
+
+fn refuse(ctx: &mut Context<'_>, fault: Fault) {
+    let counters = &ctx.local.counters;
+    let counter = match fault {
+        Fault::Message | Fault::IdTooLong => &counters.refused_invalid,
+        Fault::TooManySubscriptions => &counters.refused_subscriptions,
+        Fault::Overloaded | Fault::Unavailable => &counters.refused_overloaded,
+    };
+    counter.add(1);
+    tracing::debug!(?fault, "refusing a message of M2");
+    ctx.send_text(&wire::error(fault));
+}

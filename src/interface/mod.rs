@@ -1,0 +1,440 @@
+//! The seam: what the runtime knows of the interfaces.
+//!
+//! A [`Session`] is a value that lives in its connection's slot. The runtime hands it an event; the
+//! session calls what its [`Context`] offers, which answers at once, and returns [`Next`]: what
+//! only the runtime can do. A session holds no socket, clock, thread or source of randomness of its
+//! own.
+//!
+//! To add an interface: make a folder with its session and a variant in [`Session`]. This file and
+//! `encode.rs` are the only ones that match on which interface it is.
+
+pub mod authorize;
+pub mod context;
+pub mod forge;
+pub mod frame;
+pub mod heartbeat;
+pub mod insforge;
+pub mod m2;
+pub mod next;
+
+use std::sync::Arc;
+
+use crate::engine::directory::Subscriber;
+use crate::hub::Hub;
+use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::mailbox::PollTicket;
+use crate::message::{
+    AckId, Activation, Channel, ConnId, Credential, Found, Group, Load, Millis, Now, Publication,
+    SessionId, SessionKey, Transport,
+};
+use crate::metrics::{Counter, Counters};
+use crate::protocol::Violation;
+use crate::protocol::engineio::Part;
+use crate::wire::frame::{self as wire, Decoder, Message, Opcode};
+use context::Context;
+use insforge::detached::Resuming;
+use m2::loads::Waiter;
+use next::{Close, End, Next, OfferStep, Offered, Reason};
+
+/// What a connection is.
+#[derive(Debug)]
+pub enum Session {
+    /// An Engine.IO session of InsForge Realtime, or of a conformance application.
+    Insforge(insforge::Session),
+    /// A WebSocket that offers to carry a polling session of InsForge Realtime.
+    Probe(insforge::Probe),
+    /// A client of Forge Realtime.
+    Forge(forge::Session),
+    /// A client of M2 Realtime.
+    M2(m2::Session),
+    /// Echo of WebSocket messages, for conformance suites.
+    Echo,
+}
+
+/// Events.
+impl Session {
+    /// The connection is open, and its handshake is answered.
+    pub fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
+        match self {
+            Self::Insforge(session) => session.on_open(ctx),
+            Self::Probe(probe) => probe.on_open(),
+            Self::Forge(session) => session.on_open(ctx),
+            Self::M2(session) => session.on_open(ctx),
+            Self::Echo => Next::Stay,
+        }
+    }
+
+    /// Bytes came: takes messages out of `bytes`, from `at` on, until there is none left or one of
+    /// them asks for something. Then `at` stands behind that message.
+    pub fn on_bytes(
+        &mut self,
+        ctx: &mut Context<'_>,
+        decoder: &mut Decoder,
+        bytes: &mut [u8],
+        at: &mut usize,
+    ) -> Next {
+        let bytes_max = match self {
+            Self::Echo => ECHO_MESSAGE_BYTES_MAX,
+            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::M2(_) => MESSAGE_BYTES_MAX,
+        };
+        loop {
+            let next = match decoder.next(bytes, at, bytes_max) {
+                Ok(Some(message)) => self.on_message(ctx, message),
+                Ok(None) => return Next::Stay,
+                Err(error) => {
+                    tracing::debug!(%error, "closing a WebSocket that broke its protocol");
+                    let (code, reason) = (Some(error.close_code()), Reason::Protocol);
+                    return Next::Close(Close { code, text: "", reason });
+                }
+            };
+            if !next.is_stay() {
+                return next;
+            }
+        }
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_>, message: Message<'_>) -> Next {
+        match message {
+            Message::Ping(data) => {
+                ctx.send(wire::frame(Opcode::Pong, &[data]));
+                Next::Stay
+            }
+            Message::Pong(_) => {
+                self.on_pong(ctx);
+                Next::Stay
+            }
+            Message::Close(said) => {
+                if let Self::Forge(session) = self {
+                    session.on_peer_close();
+                }
+                let code = said.map(|(code, _)| code);
+                Next::Close(Close { code, text: "", reason: Reason::Client })
+            }
+            Message::Text(text) => self.on_text(ctx, text),
+            Message::Binary(data) => self.on_binary(ctx, data),
+        }
+    }
+
+    fn on_pong(&mut self, ctx: &mut Context<'_>) {
+        match self {
+            Self::Forge(session) => session.on_pong(ctx),
+            Self::M2(session) => session.on_pong(ctx),
+            Self::Insforge(_) | Self::Probe(_) | Self::Echo => {}
+        }
+    }
+
+    fn on_text(&mut self, ctx: &mut Context<'_>, text: &str) -> Next {
+        match self {
+            Self::Insforge(session) => check(session.on_text(ctx, text)),
+            Self::Probe(probe) => check(probe.on_text(text)),
+            Self::Forge(session) => {
+                session.on_text(ctx, text);
+                Next::Stay
+            }
+            Self::M2(session) => {
+                session.on_text(ctx, text);
+                Next::Stay
+            }
+            Self::Echo => {
+                ctx.send_text(text);
+                Next::Stay
+            }
+        }
+    }
+
+    fn on_binary(&mut self, ctx: &mut Context<'_>, data: &[u8]) -> Next {
+        match self {
+            Self::Insforge(session) => check(session.on_binary(ctx, data)),
+            Self::Probe(_) => check(Err(Violation("binary on a probe"))),
+            Self::Forge(session) => {
+                session.on_binary(ctx);
+                Next::Stay
+            }
+            Self::M2(session) => {
+                session.on_binary(ctx);
+                Next::Stay
+            }
+            Self::Echo => {
+                ctx.send(wire::frame(Opcode::Binary, &[data]));
+                Next::Stay
+            }
+        }
+    }
+
+    /// It is time for what [`Self::deadline`] announced.
+    pub fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
+        match self {
+            Self::Insforge(session) => session.on_deadline(ctx),
+            Self::Probe(probe) => probe.on_deadline(ctx),
+            Self::Forge(session) => session.on_deadline(ctx),
+            Self::M2(session) => session.on_deadline(ctx),
+            Self::Echo => Next::Stay,
+        }
+    }
+
+    /// A subscription begins: its activation has come up, and the index knows it. Returns how many
+    /// bytes the client was sent.
+    pub fn on_joined(&mut self, ctx: &mut Context<'_>, activation: Activation) -> usize {
+        match self {
+            Self::Insforge(session) => session.on_joined(ctx, activation),
+            Self::Forge(session) => session.on_joined(ctx, activation),
+            Self::M2(session) => session.on_joined(ctx, activation),
+            Self::Probe(_) | Self::Echo => 0,
+        }
+    }
+
+    /// A subscription has ended: its deactivation has come up, and the index knows it.
+    pub fn on_left(&mut self, ctx: &mut Context<'_>, channel: &Channel, reply: Option<AckId>) {
+        match self {
+            Self::Insforge(session) => session.on_left(ctx, channel, reply),
+            Self::Forge(session) => session.on_left(ctx, channel, reply),
+            Self::M2(session) => session.on_left(ctx, channel),
+            Self::Probe(_) | Self::Echo => {}
+        }
+    }
+
+    /// A verdict of the policies that a command waits for is known. Returns false if the session
+    /// must be called again, because the worker's mailbox has no room for what its commands post.
+    pub fn on_verdict(&mut self, ctx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Insforge(session) => session.on_verdict(ctx),
+            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => true,
+        }
+    }
+
+    /// The store has answered; `None` if it failed. Returns how many bytes the client was sent.
+    pub fn on_loaded(
+        &mut self,
+        ctx: &mut Context<'_>,
+        (load, waiter): (&Load, &Waiter),
+        found: Option<Found<Arc<Publication>>>,
+    ) -> usize {
+        match self {
+            Self::M2(session) => session.on_loaded(ctx, (load, waiter), found),
+            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::Echo => 0,
+        }
+    }
+
+    /// The client has taken all its frames, and there are documents to be read again.
+    pub fn on_drained(&mut self, ctx: &mut Context<'_>) {
+        if let Self::M2(session) = self {
+            session.on_drained(ctx);
+        }
+    }
+
+    /// The connection is about to end. The session is still in its channels.
+    pub fn on_end(&mut self, ctx: &mut Context<'_>, reason: Reason) -> End {
+        match self {
+            Self::Insforge(session) => session.on_end(ctx, reason),
+            Self::Probe(probe) => probe.on_end(),
+            Self::Forge(session) => session.on_end(ctx),
+            Self::M2(session) => session.on_end(ctx),
+            Self::Echo => End::default(),
+        }
+    }
+}
+
+/// Events of long-polling, and of sessions that move.
+impl Session {
+    /// The polling session, if it is one now.
+    pub fn polling(&mut self) -> Option<&mut insforge::Session> {
+        match self {
+            Self::Insforge(session) if session.is_polling() => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Forgets the probe that offers to carry this session, because the session goes to another
+    /// worker, and returns it.
+    pub fn forget_probe(&mut self) -> Option<ConnId> {
+        self.polling().and_then(insforge::Session::forget_probe)
+    }
+
+    /// Leaves long-polling, because the session goes on over a WebSocket. Returns the request that
+    /// waits for packets.
+    pub fn leave_polling(&mut self) -> Option<PollTicket> {
+        self.polling().and_then(insforge::Session::take_over)
+    }
+
+    /// A probe no longer offers to carry this session.
+    pub fn on_offer_withdrawn(&mut self, probe: ConnId) {
+        if let Some(session) = self.polling() {
+            session.on_offer_withdrawn(probe);
+        }
+    }
+
+    /// A polling client waits for packets.
+    pub fn on_poll(&mut self, ctx: &mut Context<'_>, ticket: PollTicket) -> Next {
+        match self {
+            Self::Insforge(session) => session.on_poll(ctx, ticket),
+            _ => Next::Stay,
+        }
+    }
+
+    /// A packet came in a request of a polling client.
+    ///
+    /// # Errors
+    /// If the client broke the protocol: its session must be closed.
+    pub fn on_packet(&mut self, ctx: &mut Context<'_>, part: Part<'_>) -> Result<Next, Violation> {
+        match self {
+            Self::Insforge(session) => session.on_packet(ctx, part),
+            _ => Ok(Next::Stay),
+        }
+    }
+
+    /// A connection without a socket has frames: the request that waits takes them.
+    pub fn on_output(&mut self, ctx: &mut Context<'_>) {
+        if let Self::Insforge(session) = self {
+            session.on_output(ctx);
+        }
+    }
+
+    /// The session has come from another worker, with the data of its client's CONNECT packet.
+    pub fn on_arrived(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
+        match self {
+            Self::Insforge(session) => session.on_arrived(ctx, auth),
+            _ => Next::Stay,
+        }
+    }
+
+    /// The session was to go to another worker, and its client has sent more packets behind its
+    /// CONNECT: the client is let in here, as a new one.
+    pub fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
+        match self {
+            Self::Insforge(session) => session.enter_anew(ctx, auth),
+            _ => Next::Stay,
+        }
+    }
+
+    /// The session could not move to another worker: its client is let in here, as a new one.
+    pub fn on_stayed(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
+        match self {
+            Self::Insforge(session) => session.on_stayed(ctx, auth),
+            _ => Next::Stay,
+        }
+    }
+
+    /// A WebSocket offers to carry this session, or goes on with that.
+    ///
+    /// # Errors
+    /// If this session takes no offer, or not this step of it: the probe must be closed.
+    pub fn on_offer(
+        &mut self,
+        ctx: &mut Context<'_>,
+        probe: ConnId,
+        step: OfferStep,
+    ) -> Result<Offered, Violation> {
+        match self {
+            Self::Insforge(session) => session.on_offer(ctx, probe, step),
+            _ => Err(Violation("the session is gone")),
+        }
+    }
+
+    /// The session that this probe offers to carry has accepted the probe's ping.
+    pub fn on_probed(&mut self, ctx: &mut Context<'_>) {
+        if let Self::Probe(probe) = self {
+            probe.on_probed(ctx);
+        }
+    }
+
+    /// The connection that a client's CONNECT displaces is closed, if `is_theirs`.
+    pub fn on_displaced(
+        &mut self,
+        ctx: &mut Context<'_>,
+        resuming: &Resuming,
+        is_theirs: bool,
+    ) -> Next {
+        match self {
+            Self::Insforge(session) => session.on_displaced(ctx, resuming, is_theirs),
+            _ => Next::Stay,
+        }
+    }
+
+    /// A client that resumes hears its channels again from here on.
+    pub fn on_resumed(&mut self, ctx: &mut Context<'_>) {
+        if let Self::Insforge(session) = self {
+            session.on_resumed(ctx);
+        }
+    }
+}
+
+/// What the runtime asks of a session without an event.
+impl Session {
+    /// When the session must be told the time, in milliseconds since the node started.
+    pub fn deadline(&self, now: Now, shared: &Hub) -> Option<Millis> {
+        match self {
+            Self::Insforge(session) => Some(session.deadline(now, shared)),
+            Self::Probe(probe) => Some(probe.until()),
+            Self::Forge(session) => Some(session.deadline(now)),
+            Self::M2(session) => Some(session.deadline(now, shared)),
+            Self::Echo => None,
+        }
+    }
+
+    /// As whom it subscribes; `None` before the client has said who it is. The group is the one of
+    /// the interface, or the first of them.
+    pub fn subscriber(&self, connection: ConnId) -> Option<Subscriber> {
+        let websocket = |group| {
+            Some(Subscriber { connection, group, transport: Transport::WebSocket, member: None })
+        };
+        match self {
+            Self::Insforge(session) => session.subscriber(connection),
+            Self::Forge(_) => websocket(Group::Forge),
+            Self::M2(_) => websocket(Group::M2),
+            Self::Probe(_) | Self::Echo => None,
+        }
+    }
+
+    /// The gauge of open connections that it counts in; `None` if it counts in none.
+    pub fn gauge<'c>(&self, counters: &'c Counters) -> Option<&'c Counter> {
+        match self {
+            Self::Insforge(session) => Some(session.gauge(counters)),
+            Self::Forge(_) => Some(&counters.forge_websockets),
+            Self::M2(_) => Some(&counters.m2_websockets),
+            Self::Probe(_) | Self::Echo => None,
+        }
+    }
+
+    /// Whether it speaks for this client.
+    pub fn holds(&self, credential: &Credential) -> bool {
+        matches!(self, Self::Insforge(session) if session.holds(credential))
+    }
+
+    /// The secret part of its id, if it has one.
+    pub fn key(&self) -> Option<&SessionKey> {
+        match self {
+            Self::Insforge(session) => Some(session.key()),
+            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => None,
+        }
+    }
+
+    /// Whether a stopping node may close the connection: a polling client has yet to fetch its
+    /// packets, or to come and be told.
+    pub fn may_end(&self, has_output: bool) -> bool {
+        match self {
+            Self::Insforge(session) => session.may_end(has_output),
+            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => true,
+        }
+    }
+
+    /// The session that it offers to carry, if it is a probe.
+    pub fn carries(&self) -> Option<SessionId> {
+        match self {
+            Self::Probe(probe) => Some(probe.session()),
+            _ => None,
+        }
+    }
+}
+
+/// The last frame of a connection that is closed.
+pub fn close_frame(close: &Close) -> Vec<u8> {
+    wire::close(close.code, close.text)
+}
+
+/// Closes the transport of a client that broke the protocol; the client may come again.
+fn check(handled: Result<Next, Violation>) -> Next {
+    handled.unwrap_or_else(|Violation(why)| {
+        tracing::debug!(why, "closing a connection that broke its protocol");
+        Next::close(Reason::Protocol)
+    })
+}

@@ -1,0 +1,176 @@
+//! One connection, and the table of all of a worker's.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use crate::broker::link::Link;
+use crate::engine::slots::Slots;
+use crate::hub::Hub;
+use crate::interface::Session;
+use crate::interface::frame::Frame;
+use crate::message::{ConnId, Millis, Now, SessionId, SessionKey, WorkerId};
+use crate::wire::frame::Decoder;
+
+/// A connection. An idle one owns no memory besides, but for what its session keeps.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Takes its bytes apart.
+    pub(super) decoder: Decoder,
+    /// The broker's part.
+    pub(super) link: Link<Frame>,
+    /// The session's part.
+    pub(super) state: State,
+}
+
+/// Whether a connection is open.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It has a session.
+    Open(Session),
+    /// The close frame is in the outbox or sent; the peer's side of the close is awaited.
+    Closing {
+        /// Until when, in milliseconds since the node started.
+        until: Millis,
+    },
+}
+
+impl Connection {
+    /// Creates a connection with nothing to send yet; without a socket it is on long-polling.
+    pub(super) fn new(socket: Option<OwnedFd>, state: State) -> Self {
+        Self { decoder: Decoder::default(), link: Link::new(socket), state }
+    }
+
+    /// Its session, if it is open.
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.state {
+            State::Open(session) => Some(session),
+            State::Closing { .. } => None,
+        }
+    }
+
+    /// Whether its close is under way.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. })
+    }
+
+    /// When it must be looked at again, in milliseconds since the node started.
+    pub(super) fn deadline(&self, now: Now, shared: &Hub) -> Option<Millis> {
+        match &self.state {
+            State::Open(session) => session.deadline(now, shared),
+            State::Closing { until } => Some(*until),
+        }
+    }
+}
+
+/// A worker's connections by slot.
+#[derive(Debug)]
+pub(super) struct Connections {
+    worker: WorkerId,
+    slots: Slots<Connection>,
+    generations: Vec<u32>,
+    /// Polling sessions that came from other workers: their requests bear another slot, so that
+    /// they are found by the secret part of their id alone.
+    by_key: HashMap<SessionKey, u32>,
+}
+
+impl Connections {
+    /// Creates the table of a worker.
+    pub(super) fn new(worker: WorkerId) -> Self {
+        Self { worker, slots: Slots::default(), generations: Vec::new(), by_key: HashMap::new() }
+    }
+
+    /// Takes a connection in.
+    pub(super) fn insert(&mut self, connection: Connection) -> ConnId {
+        let slot = self.slots.insert(connection);
+        if self.generations.len() <= slot as usize {
+            self.generations.resize(slot as usize + 1, 0);
+        }
+        self.id(slot)
+    }
+
+    /// Takes a connection out. Mail on its way to it finds nothing.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
+        let connection = self.slots.remove(slot)?;
+        self.renew(slot);
+        Some(connection)
+    }
+
+    /// Gives what is in a slot a new id, so that mail on its way to the old one finds nothing.
+    pub(super) fn renew(&mut self, slot: u32) {
+        self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
+    }
+
+    /// Makes a session known by the secret part of its id alone.
+    pub(super) fn find_by_key(&mut self, key: SessionKey, slot: u32) {
+        self.by_key.insert(key, slot);
+    }
+
+    /// Forgets a session that was known by the secret part of its id, if it was.
+    pub(super) fn forget_key(&mut self, key: &SessionKey) {
+        if !self.by_key.is_empty() {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// The slot of a session that is known by the secret part of its id.
+    pub(super) fn slot_by_key(&self, key: &SessionKey) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The ids of all connections.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ConnId> {
+        let taken =
+            (0u32..).zip(&self.generations).filter(|(slot, _)| self.slots.get(*slot).is_some());
+        taken.map(|(slot, _)| self.id(slot))
+    }
+
+    /// The connection in a slot.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(slot)
+    }
+
+    /// The connection of that id, unless it is gone.
+    pub(super) fn by_id(&mut self, id: ConnId) -> Option<&mut Connection> {
+        if self.generations.get(id.slot as usize) != Some(&id.generation) {
+            return None;
+        }
+        self.get_mut(id.slot)
+    }
+
+    /// The full id of what is in a slot now.
+    pub(super) fn id(&self, slot: u32) -> ConnId {
+        let generation = self.generations.get(slot as usize).copied().unwrap_or_default();
+        ConnId { worker: self.worker, slot, generation }
+    }
+
+    /// The connection of a session, unless it is gone or the secret part of the id is wrong.
+    pub(super) fn find(&mut self, session: &SessionId) -> Option<(ConnId, &mut Connection)> {
+        let id = self.id(session.slot);
+        let connection = self.get_mut(session.slot)?;
+        let answers = connection.session().is_some_and(|one| one.key() == Some(&session.key));
+        answers.then_some((id, connection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // The idle memory per connection stands or falls with this.
+        assert!(size_of::<Option<Connection>>() <= 144, "{}", size_of::<Option<Connection>>());
+    }
+
+    #[test]
+    fn a_reused_slot_is_another_connection() {
+        let mut connections = Connections::new(WorkerId(3));
+        let connection = || Connection::new(None, State::Open(Session::Echo));
+        let first = connections.insert(connection());
+        connections.remove(first.slot);
+        let second = connections.insert(connection());
+        assert_eq!(first.slot, second.slot);
+        assert!(connections.by_id(first).is_none());
+        assert!(connections.by_id(second).is_some());
+    }
+}

@@ -1,0 +1,106 @@
+//! The end of a node that is told to stop: connections are closed evenly over a while, in the way
+//! that makes stock clients come back: the transport ends, no Socket.IO disconnect is sent. They
+//! come back at the pace at which they were closed, so whichever node serves them next can keep up.
+//! Long-polling clients go first, all at once: most make a connection for each poll, and the
+//! listener is open no longer than it takes them to fetch what waits for them (`node/stop.rs`).
+
+use std::collections::VecDeque;
+
+use super::worker::Worker;
+use crate::engine::index;
+use crate::interface::next::{Close, Reason};
+use crate::limits::{SHUTDOWN_POLLS_MS, SHUTDOWN_STEP_MS};
+use crate::message::{ConnId, Millis};
+
+/// Close code of a server that goes away (RFC 6455 section 7.4.1).
+const GOING_AWAY: u16 = 1001;
+
+/// Which connections are still to be closed.
+#[derive(Debug)]
+pub(super) struct DrainProgress {
+    /// How many there were to be closed evenly when the node was told to stop.
+    all: u64,
+    /// Connections that are still in their channels.
+    waiting: VecDeque<ConnId>,
+    /// Connections that were taken out of them. What was published before that is in the mailbox,
+    /// in front of the mail that ends their subscriptions: only then have they heard everything
+    /// that was counted for them.
+    leaving: VecDeque<ConnId>,
+}
+
+/// Closes the connections that are due by now; once the time is over, all of them.
+pub(super) fn step(worker: &mut Worker) {
+    let Some(plan) = worker.shared.shutdown.get().copied() else { return };
+    let now = worker.now.monotonic();
+    let mut progress = worker.drain.take().unwrap_or_else(|| begin(worker));
+    let kept = match plan.due(now, progress.all) {
+        Some(due) => progress.all - due,
+        None => {
+            // Those that came meanwhile are among them.
+            progress.waiting = worker.connections.ids().collect();
+            0
+        }
+    };
+    take_out(worker, &mut progress, kept);
+    let is_late = now >= plan.began + SHUTDOWN_POLLS_MS;
+    for _ in 0..progress.leaving.len() {
+        let Some(id) = progress.leaving.pop_front() else { break };
+        if !let_go(worker, id, is_late) {
+            progress.leaving.push_back(id);
+        }
+    }
+    worker.drain = Some(progress);
+}
+
+/// Lists the connections to be closed: those on long-polling stand first, and beyond the number
+/// that is kept.
+fn begin(worker: &mut Worker) -> DrainProgress {
+    let ids: Vec<ConnId> = worker.connections.ids().collect();
+    let (polling, others): (Vec<ConnId>, Vec<ConnId>) = ids.into_iter().partition(|id| {
+        let connection = worker.connections.by_id(*id);
+        connection.is_some_and(|connection| connection.link.socket.is_none())
+    });
+    let all = others.len() as u64;
+    let waiting = polling.into_iter().chain(others).collect();
+    DrainProgress { all, waiting, leaving: VecDeque::new() }
+}
+
+/// When the next step is due, in milliseconds since the node started.
+pub(super) fn next(worker: &Worker) -> Option<Millis> {
+    worker.shared.shutdown.get().map(|_| worker.now.monotonic() + SHUTDOWN_STEP_MS)
+}
+
+/// Takes connections out of their channels until so many are left, or a mailbox has no room.
+fn take_out(worker: &mut Worker, progress: &mut DrainProgress, kept: u64) {
+    while progress.waiting.len() as u64 > kept {
+        let Some(id) = progress.waiting.pop_front() else { return };
+        let Some(connection) = worker.connections.by_id(id) else { continue };
+        if connection.is_closing() {
+            continue;
+        }
+        if !std::mem::replace(&mut connection.link.is_leaving, true) {
+            progress.leaving.push_back(id);
+        }
+        let has_left = worker.on(id.slot, |session, ctx, _| {
+            session.subscriber(ctx.id).is_none_or(|subscriber| ctx.leave_in_order(&subscriber))
+        });
+        if has_left == Some(false) {
+            return progress.waiting.push_front(id);
+        }
+    }
+}
+
+/// Closes a connection that has heard all it was to hear. False if it has not yet.
+fn let_go(worker: &mut Worker, id: ConnId, is_late: bool) -> bool {
+    let Some(connection) = worker.connections.by_id(id) else { return true };
+    if connection.link.subscriptions != index::NONE {
+        return false;
+    }
+    let has_output = !connection.link.outbox.is_empty();
+    let Some(session) = connection.session() else { return true };
+    if !is_late && !session.may_end(has_output) {
+        return false;
+    }
+    worker.close(id.slot, Close { code: Some(GOING_AWAY), text: "", reason: Reason::Drain });
+    true
+}

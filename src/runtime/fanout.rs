@@ -1,0 +1,141 @@
+//! A publication to the outboxes of its subscribers here, and the mail by which subscriptions begin
+//! and end.
+
+use std::sync::Arc;
+
+use super::connection::{Connection, Connections, State};
+use crate::engine::index::Listener;
+use crate::hub::Hub;
+use crate::interface::context::{Context, Local};
+use crate::interface::frame::Frame;
+use crate::message::{Activation, Content, Deactivation, Group, Millis, Now, Publication};
+
+/// Puts a publication into the outbox of every connection of this worker that hears its channel.
+/// Returns how many bytes one connection received, at most.
+pub(super) fn deliver(
+    connections: &mut Connections,
+    local: &mut Local,
+    publication: &Arc<Publication>,
+    now: Millis,
+) -> usize {
+    if let Content::Document { audience: Some(user), .. } = &publication.content {
+        return deliver_to_user(connections, local, publication, user);
+    }
+    let recoverable = local.detached.as_mut().filter(|_| publication.is_recoverable);
+    let mark = recoverable.map(|one| (one.log.heard(publication.clone(), now), publication.id));
+    let except = publication.except.filter(|id| *id == connections.id(id.slot));
+    let except = except.map(|id| id.slot);
+    let (mut shares, mut bytes) = (Shares::default(), 0);
+    let Local { index, outboxes, .. } = local;
+    for (group, listeners) in index.audience(&publication.channel) {
+        if listeners.is_empty() {
+            continue;
+        }
+        let frame = Frame::of(publication, group);
+        bytes = bytes.max(frame.as_ref().len());
+        for &Listener { connection: slot, .. } in listeners {
+            if Some(slot) == except {
+                continue;
+            }
+            let Some(connection) = connections.get_mut(slot) else { continue };
+            shares.count(outboxes.push(slot, &mut connection.link, frame.clone()));
+            if let Some(mark) = mark {
+                connection.link.mark_sent(mark);
+            }
+        }
+    }
+    if publication.content.is_published() {
+        shares.add_to(local);
+        note_published(connections, local, publication);
+    } else {
+        local.counters.announcements.add(shares.taken);
+    }
+    bytes
+}
+
+/// Puts a document that one user alone may receive into the outboxes of the user's connections here
+/// that hear the resource.
+fn deliver_to_user(
+    connections: &mut Connections,
+    local: &mut Local,
+    publication: &Arc<Publication>,
+    user: &str,
+) -> usize {
+    let frame = Frame::of(publication, Group::M2);
+    let mut shares = Shares::default();
+    let Local { index, outboxes, .. } = local;
+    for &slot in index.of_user(user) {
+        let Some(connection) = connections.get_mut(slot) else { continue };
+        if index.hears(connection.link.subscriptions, &publication.channel) {
+            shares.count(outboxes.push(slot, &mut connection.link, frame.clone()));
+        }
+    }
+    shares.add_to(local);
+    note_published(connections, local, publication);
+    frame.as_ref().len()
+}
+
+fn note_published(connections: &mut Connections, local: &mut Local, publication: &Publication) {
+    local.loads.note_published(publication, |id| {
+        connections.by_id(id).is_some_and(|connection| connection.link.is_stale_in(publication))
+    });
+}
+
+/// What became of the shares of a publication.
+#[derive(Default)]
+struct Shares {
+    taken: u64,
+    dropped: u64,
+}
+
+impl Shares {
+    fn count(&mut self, was_taken: bool) {
+        self.taken += u64::from(was_taken);
+        self.dropped += u64::from(!was_taken);
+    }
+
+    fn add_to(&self, local: &Local) {
+        local.counters.matched.add(self.taken + self.dropped);
+        local.counters.dropped_slow_consumer.add(self.dropped);
+    }
+}
+
+/// Lets a subscription begin: what is delivered from here on reaches the connection. Returns how
+/// many bytes its client was sent.
+pub(super) fn activate(
+    connections: &mut Connections,
+    (local, shared, now): (&mut Local, &Hub, Now),
+    activation: Activation,
+) -> usize {
+    // A resuming client hears its channels once it was given what it missed.
+    if activation.comes_back {
+        return 0;
+    }
+    let id = activation.connection;
+    let Some(Connection { link, state: State::Open(session), .. }) = connections.by_id(id) else {
+        return 0;
+    };
+    if let (Some(detached), Some(state), false) =
+        (&mut local.detached, link.resume(), activation.is_again)
+    {
+        detached.log.began(state.key, activation.channel.clone(), now.monotonic());
+    }
+    local.index.activate(link.subscriptions, &activation.channel, activation.group);
+    session.on_joined(&mut Context { id, now, link, local, shared }, activation)
+}
+
+/// Lets a subscription end: what was delivered up to here reached the connection.
+pub(super) fn deactivate(
+    connections: &mut Connections,
+    (local, shared, now): (&mut Local, &Hub, Now),
+    deactivation: &Deactivation,
+) {
+    let Deactivation { connection: id, channel, reply } = deactivation;
+    let Some(Connection { link, state, .. }) = connections.by_id(*id) else { return };
+    local.index.deactivate(&mut link.subscriptions, channel);
+    let State::Open(session) = state else { return };
+    if let (Some(detached), Some(state)) = (&mut local.detached, link.resume()) {
+        detached.log.ended(state.key, channel.clone(), now.monotonic());
+    }
+    session.on_left(&mut Context { id: *id, now, link, local, shared }, channel, *reply);
+}

@@ -1,0 +1,58 @@
+//! Sockets to bytes: what a ready connection sent is read into the loop's buffer and handed to its
+//! session.
+
+use std::collections::VecDeque;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::connection::Connections;
+use super::worker::Worker;
+use crate::interface::next::Reason;
+use crate::limits::READS_PER_TURN_MAX;
+
+/// Puts a socket on the list of those to read, once.
+pub(super) fn note_unread(
+    connections: &mut Connections,
+    unread: &mut VecDeque<u32>,
+    slot: u32,
+    ended: bool,
+) {
+    let Some(connection) = connections.get_mut(slot) else { return };
+    connection.link.has_ended |= ended;
+    if !connection.link.is_unread {
+        connection.link.is_unread = true;
+        unread.push_back(slot);
+    }
+}
+
+/// Reads what a socket has. True if it must be read again in the next turn, because it sent more
+/// than one turn takes.
+pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
+    for _ in 0..READS_PER_TURN_MAX {
+        let Some(connection) = worker.connections.get_mut(slot) else { return false };
+        let Some(socket) = &connection.link.socket else { return false };
+        let length = match recv(socket, &mut *scratch, RecvFlags::DONTWAIT) {
+            Ok((length, _)) if length > 0 => length,
+            Err(Errno::AGAIN) => return false,
+            Err(Errno::INTR) => continue,
+            Ok(_) | Err(_) => {
+                worker.remove(slot, Reason::Client);
+                return false;
+            }
+        };
+        let has_ended = connection.link.has_ended;
+        worker.local.counters.bytes_received.add(length as u64);
+        worker.now = worker.shared.clock.now();
+        if worker.receive(slot, &mut scratch[..length]) != Some(slot) {
+            // It is gone, or another session took the socket over: the poller reports what waits.
+            return false;
+        }
+        // A short read emptied the socket, and what comes later is announced again; only an end
+        // that was announced together with the bytes has still to be read.
+        if length < scratch.len() && !has_ended {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,114 @@
+//! Outboxes to sockets: vectored, non-blocking sends, one for each connection of the list of those
+//! with frames to send.
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
+
+use super::connection::Connections;
+use super::worker::Worker;
+use crate::engine::outbox::{Outbox, Outgoing, Spares};
+use crate::interface::context::Local;
+use crate::interface::next::Reason;
+use crate::limits::{TURN_DRAINS_MAX, VECTORED_FRAMES_MAX};
+use crate::metrics::Counters;
+
+/// Drains up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which they received
+/// something to send.
+pub(super) fn drain(worker: &mut Worker) {
+    for _ in 0..TURN_DRAINS_MAX {
+        let Some(slot) = worker.local.outboxes.next_dirty() else { return };
+        let id = worker.connections.id(slot);
+        let Some(connection) = worker.connections.get_mut(slot) else { continue };
+        let is_closing = connection.is_closing();
+        let link = &mut connection.link;
+        link.is_dirty = false;
+        let Some(socket) = &link.socket else {
+            worker.on(slot, |session, ctx, _| session.on_output(ctx));
+            continue;
+        };
+        let Local { outboxes, counters, .. } = &mut worker.local;
+        match send_waiting(socket, &mut link.outbox, &mut outboxes.spares, counters) {
+            // Our half of a closing socket is done once everything was sent. It fails only if the
+            // peer was faster, which is as good.
+            Sent::All if is_closing => drop(shutdown(socket, Shutdown::Write)),
+            Sent::All if link.is_stale() => outboxes.stale.push(id),
+            Sent::All => {}
+            Sent::Full => link.is_blocked = true,
+            Sent::Failed => worker.remove(slot, Reason::Client),
+        }
+    }
+}
+
+/// Lets sessions ask again for their stale documents, whose clients have taken all their frames.
+pub(super) fn reload_stale(worker: &mut Worker) {
+    for id in std::mem::take(&mut worker.local.outboxes.stale) {
+        if worker.connections.by_id(id).is_some() {
+            worker.on(id.slot, |session, ctx, _| session.on_drained(ctx));
+        }
+    }
+    worker.local.loads.ask(&worker.shared, worker.id);
+}
+
+/// A socket that was full is writable again.
+pub(super) fn unblock(connections: &mut Connections, local: &mut Local, slot: u32) {
+    let Some(connection) = connections.get_mut(slot) else { return };
+    if std::mem::take(&mut connection.link.is_blocked) {
+        local.outboxes.mark(slot, &mut connection.link);
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// Nothing waits any more.
+    All,
+    /// The kernel takes no more at the moment.
+    Full,
+    /// The connection is broken.
+    Failed,
+}
+
+/// Sends what waits until nothing does or the kernel takes no more.
+pub fn send_waiting<F: Outgoing>(
+    socket: &OwnedFd,
+    outbox: &mut Outbox<F>,
+    spares: &mut Spares<F>,
+    counters: &Counters,
+) -> Sent {
+    while !outbox.is_empty() {
+        let mut slices = [IoSlice::new(&[]); VECTORED_FRAMES_MAX];
+        let (mut count, mut offered) = (0, 0);
+        for (place, bytes) in slices.iter_mut().zip(outbox.slices()) {
+            *place = IoSlice::new(bytes);
+            (count, offered) = (count + 1, offered + bytes.len());
+        }
+        counters.sends.add(1);
+        let taken = match send_slices(socket, &slices[..count]) {
+            Ok(taken) => taken,
+            Err(Errno::AGAIN) => return Sent::Full,
+            Err(Errno::INTR) => continue,
+            Err(_) => return Sent::Failed,
+        };
+        counters.bytes_sent.add(taken as u64);
+        let finished = outbox.advance(taken, spares);
+        counters.frames_sent.add(finished.frames);
+        counters.delivered.add(finished.deliveries);
+        counters.frames_per_drain.record(finished.frames);
+        if taken < offered {
+            return Sent::Full;
+        }
+    }
+    Sent::All
+}
+
+fn send_slices(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match slices {
+        // The kernel's path for a single buffer is the shorter one, and the usual one.
+        [one] => send(socket, one, flags),
+        many => sendmsg(socket, many, &mut SendAncillaryBuffer::default(), flags),
+    }
+}
