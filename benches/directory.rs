@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use criterion::{BenchmarkId, Criterion};
+use fanfare::broker::definitions::Definitions;
+use fanfare::broker::directory::{Directory, Join, Subscriber};
+use fanfare::broker::presence::MemberKey;
 use fanfare::config::Config;
-use fanfare::engine::definitions::Definitions;
-use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::engine::invocations::Invocations;
-use fanfare::engine::presence::MemberKey;
-use fanfare::hub::{About, Clock, Hub, Submission, encode, message_id};
+use fanfare::hub::{About, Clock, Hub, Submission, message_id};
+use fanfare::interface::encode::encode;
 use fanfare::mailbox::{Inboxes, Mail, Mailboxes};
 use fanfare::message::{Channel, ChannelOptions, ConnId, Group, ReplayWish, Transport, WorkerId};
 use fanfare::metrics::Metrics;

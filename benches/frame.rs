@@ -11,8 +11,8 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use fanfare::codec::websocket::{Decoder, Message, Opcode, frame};
 use fanfare::limits::MESSAGE_BYTES_MAX;
-use fanfare::wire::frame::{Decoder, Message, Opcode, frame};
 
 use support::{CpuTime, masked};
 

@@ -9,7 +9,7 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Throughput};
-use fanfare::engine::index::{Counted, Index, NONE};
+use fanfare::broker::index::{Counted, Index, NONE};
 use fanfare::message::Channel;
 
 use support::CHANNEL;

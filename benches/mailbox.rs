@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use criterion::Criterion;
-use fanfare::hub::encode;
+use fanfare::interface::encode::encode;
 use fanfare::mailbox::{Inbox, Mail, Mailbox, Mailboxes, Slot};
 use fanfare::message::{Delivery, Group, SessionId, WorkerId};
 use rustix::event::{PollFd, PollFlags, poll};

@@ -18,8 +18,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, SamplingMode, Throughput};
-use fanfare::engine::outbox::{Outbox, Outgoing, Spares};
-use fanfare::hub::encode;
+use fanfare::broker::outbox::{Outbox, Spares};
+use fanfare::broker::outgoing::Outgoing;
+use fanfare::interface::encode::encode;
 use fanfare::message::{Channel, FrameBytes, Group, Publication};
 use fanfare::metrics::Counters;
 use fanfare::runtime::sender::{Sent, send_waiting};

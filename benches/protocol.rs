@@ -11,11 +11,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
+use fanfare::codec::json::{Document, Scratch};
 use fanfare::hub;
+use fanfare::interface::encode;
+use fanfare::interface::forge::wire as forge;
+use fanfare::interface::insforge::wire::Request;
+use fanfare::interface::insforge::{engineio, socketio, wire as insforge};
+use fanfare::interface::m2::wire as m2;
 use fanfare::message::{Channel, Command, Content, Group, Member, Publication};
-use fanfare::protocol::insforge::Request;
-use fanfare::protocol::{self, engineio, forge, insforge, m2, socketio};
-use fanfare::wire::json::{Document, Scratch};
 
 use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
 
@@ -34,14 +37,14 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     let message = support::publication();
     for &shape in Channel::from(CHANNEL).groups() {
         group.bench_function(BenchmarkId::new("message", format!("{shape:?}")), |bencher| {
-            bencher.iter(|| protocol::encode(black_box(&message), shape));
+            bencher.iter(|| encode::text(black_box(&message), shape));
         });
     }
     let content = Content::Event { payload: json_string(PAYLOAD).into() };
     let event =
         Publication::new(hub::message_id(AT, &mut rand::rng()), Channel::topic(TOPIC), AT, content);
     group.bench_function(BenchmarkId::new("message", "Forge"), |bencher| {
-        bencher.iter(|| protocol::encode(black_box(&event), Group::Forge));
+        bencher.iter(|| encode::text(black_box(&event), Group::Forge));
     });
     let document = support::document();
     group.bench_function(BenchmarkId::new("message", "M2"), |bencher| {
@@ -56,7 +59,7 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
         content,
     );
     group.bench_function("presence", |bencher| {
-        bencher.iter(|| protocol::encode(black_box(&joined), Group::InsforgeSdk));
+        bencher.iter(|| encode::text(black_box(&joined), Group::InsforgeSdk));
     });
     group.finish();
 }

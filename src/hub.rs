@@ -8,19 +8,20 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use rand::Rng;
 
+use crate::broker::definitions::Definitions;
+use crate::broker::directory::{Directory, Published};
+use crate::broker::policies::Policies;
+use crate::codec::websocket::{Opcode, frame};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
-use crate::engine::definitions::Definitions;
-use crate::engine::directory::{Directory, Published};
 use crate::engine::invocations::Invocations;
-use crate::engine::policies::Policies;
+use crate::interface::encode::encode;
+use crate::interface::m2::wire;
 use crate::mailbox::{Keep, Loaded, Mail, Mailboxes, Reservation, Ticket, WorkerMailboxes};
 use crate::message::{
     Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Document, Durability, Found,
-    FrameBytes, Group, Load, MessageId, Millis, Nanos, Now, PresenceMode, Publication, Record,
-    Refused, SlowConsumer,
+    Load, MessageId, Millis, Nanos, Now, PresenceMode, Publication, Record, Refused, SlowConsumer,
 };
 use crate::metrics::Metrics;
-use crate::{protocol, wire};
 
 /// What the hot threads share.
 #[derive(Debug)]
@@ -295,9 +296,9 @@ impl Hub {
 
     /// A document as it is fanned out, with its frame.
     fn document(&self, document: Document) -> Arc<Publication> {
-        let text = protocol::m2::document(&document);
+        let text = wire::document(&document);
         let Document { key, data, version, .. } = document;
-        let frame = wire::frame::frame(wire::frame::Opcode::Text, &[text.as_bytes()]).into();
+        let frame = frame(Opcode::Text, &[text.as_bytes()]).into();
         let (audience, exists) = (key.audience, data.is_some());
         let content = Content::Document { audience, version, exists, frame };
         // Nobody asks for its id: a document is named by its resource and its version.
@@ -320,16 +321,6 @@ impl Hub {
     fn stamp(&self, now: Millis) -> Millis {
         now.max(self.stamped.fetch_max(now, Ordering::Relaxed))
     }
-}
-
-/// The WebSocket frame of a publication for one group. Long-polling uses the same bytes past the
-/// frame header.
-pub fn encode(publication: &Publication, group: Group) -> FrameBytes {
-    if let Content::Document { frame, .. } = &publication.content {
-        return frame.clone();
-    }
-    let text = protocol::encode(publication, group);
-    wire::frame::frame(wire::frame::Opcode::Text, &[text.as_bytes()]).into()
 }
 
 /// Creates a message id that sorts by time (UUID version 7).

@@ -251,7 +251,9 @@
 pub mod acceptor;
 pub mod api;
 pub mod auth;
+pub mod background;
 pub mod broker;
+pub mod codec;
 pub mod config;
 pub mod engine;
 pub mod hub;
@@ -261,7 +263,4 @@ pub mod mailbox;
 pub mod message;
 pub mod metrics;
 pub mod node;
-pub mod protocol;
 pub mod runtime;
-pub mod side;
-pub mod wire;

@@ -5,13 +5,13 @@ use super::handover::upgrade;
 use super::http::{End, Http};
 use super::{Acceptor, Outcome, rest};
 use crate::api::ApiError;
+use crate::codec::http::{Method, Request, Response};
+use crate::interface::insforge::engineio::{RequestError, decode_id};
 use crate::mailbox::{Mail, Poll, PollRefusal, PollRequest, Polled, Purpose};
 use crate::message::{App, SessionId, WorkerId};
-use crate::protocol::engineio::{RequestError, decode_id};
-use crate::wire::http::{Method, Request, Response};
 
 /// The payload that ends a session.
-pub(super) const OVER: &[u8] = crate::protocol::engineio::CLOSE.as_bytes();
+pub(super) const OVER: &[u8] = crate::interface::insforge::engineio::CLOSE.as_bytes();
 
 /// Answers a request to an Engine.IO path.
 pub(super) async fn answer(

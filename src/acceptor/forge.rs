@@ -13,12 +13,12 @@ use crate::auth::bearer_token;
 use crate::auth::forge::{
     self as auth, Permission, ProxyAuthorization, Reach, Subject, Topic, Wanted,
 };
+use crate::codec::http::Request;
 use crate::hub::message_id;
+use crate::interface::forge::wire::SUBPROTOCOL;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::mailbox::Purpose;
 use crate::message::{Context, Millis};
-use crate::protocol::forge::SUBPROTOCOL;
-use crate::wire::http::Request;
 
 /// Answers a request to one of Forge's paths.
 pub(super) async fn answer(

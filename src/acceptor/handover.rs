@@ -7,9 +7,9 @@ use monoio::net::TcpStream;
 
 use super::http::Http;
 use super::{Acceptor, Outcome};
+use crate::codec::http::{Request, Response};
+use crate::codec::websocket::handshake;
 use crate::mailbox::{Accepted, Handover, Mail, Purpose};
-use crate::wire::handshake;
-use crate::wire::http::{Request, Response};
 
 /// Has a connection become a WebSocket, if its client keeps to the rules of that.
 pub(super) fn upgrade(request: &Request, purpose: Purpose, protocol: Option<String>) -> Outcome {

@@ -9,12 +9,12 @@ use monoio::net::TcpStream;
 use monoio::time::{timeout, timeout_at};
 
 use super::handover;
+use crate::codec::http::{
+    BodyDecoder, BodyKind, HttpError, Request, Response, continue_100, parse_head,
+};
 use crate::config;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::metrics::Counters;
-use crate::wire::http::{
-    BodyDecoder, BodyKind, HttpError, Request, Response, continue_100, parse_head,
-};
 
 /// Bytes asked for in one read. A buffer exists only while a request is being read.
 const READ_BYTES: usize = 8 * 1024;

@@ -10,11 +10,11 @@ use crate::api::m2::{self as api, Named, Route};
 use crate::api::messages::durability;
 use crate::api::{ApiError, Reply};
 use crate::auth::m2::{M2Error, Reader};
+use crate::codec::http::Request;
+use crate::interface::m2::handshake::{self, Said};
+use crate::interface::m2::wire::{document, title};
 use crate::mailbox::{Purpose, Query, StoreRefusal, Write, Written};
 use crate::message::{DocumentKey, DocumentWrite, Durability, Party, Scope};
-use crate::protocol::m2::handshake::{self, Said};
-use crate::protocol::m2::{document, title};
-use crate::wire::http::Request;
 
 /// Answers a request to one of M2's paths.
 pub(super) async fn answer(

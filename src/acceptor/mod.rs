@@ -22,6 +22,8 @@ use monoio::net::{TcpListener, TcpStream};
 
 use crate::api::{self, ApiError};
 use crate::auth::Authenticators;
+use crate::codec::http::{HttpError, Method, Request, Response};
+use crate::codec::json::Scratch;
 use crate::config;
 use crate::hub::Hub;
 use crate::limits::HTTP_CONNECTIONS_MAX;
@@ -31,8 +33,6 @@ use crate::mailbox::{
 };
 use crate::message::{App, Refused, SessionId};
 use crate::metrics::{Counter, Counters};
-use crate::wire::http::{HttpError, Method, Request, Response};
-use crate::wire::json::Scratch;
 use handover::hand_over;
 use health::Findings;
 use http::{End, Http};

@@ -7,13 +7,13 @@ use crate::api::history::check_clear;
 use crate::api::messages::{Publish, Receipt, durability};
 use crate::api::permissions;
 use crate::api::{ApiError, Reply, Route, route};
+use crate::codec::http::{Request, Response};
 use crate::hub::{Submission, ToKeep, message_id};
 use crate::mailbox::{StoreChange, StoreRefusal, Ticket, Wish};
 use crate::message::{
     Channel, ChannelChange, ChannelDefinition, Content, Durability, Now, Permissions, Refused,
     Sender,
 };
-use crate::wire::http::{Request, Response};
 
 /// Answers a request to the REST interface, or to nothing at all.
 pub(super) async fn answer(

@@ -7,10 +7,10 @@ use rustix::time::{ClockId, clock_gettime};
 use super::http::{End, Http};
 use super::{Acceptor, rest};
 use crate::api::ApiError;
+use crate::codec::http::{Request, Response};
 use crate::hub::Hub;
 use crate::mailbox::Depth;
 use crate::metrics::{Text, quoted};
-use crate::wire::http::{Request, Response};
 
 /// Answers a scrape, in the Prometheus text format.
 pub(super) async fn answer(

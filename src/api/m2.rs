@@ -9,12 +9,12 @@ use serde_json::value::RawValue;
 
 use super::fields::{self, Read};
 use super::{ApiError, Reply, dates};
+use crate::codec::http::{decode_segment_exactly, query_pairs};
 use crate::limits::M2_VERSION_AHEAD_MS_MAX;
 use crate::message::{
     Channel, DocumentKey, DocumentWrite, Durability, Millis, ResourceKind, Scope, iso_millis,
     m2_name_problem, resource_id_problem,
 };
-use crate::wire::http::{decode_segment_exactly, query_pairs};
 
 const RESOURCES: &str = "/api/realtime/resources/";
 /// Of a version that a writer gives.

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::dates;
 use super::fields::{self, Read};
+use crate::codec::http::query_pairs;
 use crate::message::Millis;
-use crate::wire::http::query_pairs;
 
 /// A query's values by key, decoded.
 pub(super) struct Query<'q> {

@@ -3,10 +3,10 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::engine::debts::Debts;
-use crate::engine::index;
-use crate::engine::log::{Position, Sent};
-use crate::engine::outbox::Outbox;
+use crate::broker::index;
+use crate::broker::outbox::Outbox;
+use crate::broker::resume_log::{Position, Sent};
+use crate::broker::stale::Debts;
 use crate::message::{MessageId, Publication, RecoveryKey};
 
 /// What fan-out and sending need of a connection. An idle one owns no memory besides.

@@ -1,5 +1,23 @@
-//! The worker's half of the broker: the link of each connection, the outboxes, joins and leaves.
+//! State and decisions: which connection hears which channel, in which order, and which frames wait
+//! for it. No I/O and no clock: time, ids and randomness are arguments.
+//!
+//! [`directory`], [`definitions`] and [`policies`] are shared by all threads. [`index`],
+//! [`outboxes`], [`subscriptions`] and [`resume_log`] belong to one worker each, and [`link`] is the
+//! part of each connection that they work on.
 
+pub mod bucket;
+pub mod definitions;
+pub mod directory;
+pub mod index;
 pub mod link;
+pub mod outbox;
 pub mod outboxes;
+pub mod outgoing;
+pub mod policies;
+pub mod presence;
+pub mod resume_log;
+pub mod retain;
+pub mod shedding;
+pub mod slab;
+pub mod stale;
 pub mod subscriptions;

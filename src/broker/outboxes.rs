@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 
 use super::link::Link;
-use crate::engine::compaction::Lost;
-use crate::engine::outbox::{Full, Outgoing, Spares};
+use crate::broker::outbox::{Full, Spares};
+use crate::broker::outgoing::Outgoing;
+use crate::broker::shedding::Lost;
 use crate::limits::M2_OUTBOX_BYTES_MAX;
 use crate::message::ConnId;
 

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use rand::rngs::StdRng;
 
 use super::link::Link;
-use crate::engine::directory::{Announced, Join, Leave, Subscriber};
-use crate::engine::index::{self, Counted, Index};
+use crate::broker::directory::{Announced, Join, Leave, Subscriber};
+use crate::broker::index::{self, Counted, Index};
 use crate::hub::{Hub, message_id};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::mailbox::{Mail, Mailbox};

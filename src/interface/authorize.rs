@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use crate::engine::policies::{Policies, Ruling};
+use crate::broker::policies::{Policies, Ruling};
 use crate::hub::Hub;
 use crate::limits::{VERDICTS_MAX, WORKER_COMMANDS_WAITING_BYTES_MAX};
 use crate::mailbox::Slot;

@@ -10,12 +10,14 @@ use super::frame::Frame;
 use super::insforge::detached::Detached;
 use super::m2::loads::PendingLoads;
 use crate::auth::Authenticators;
+use crate::broker::directory::Subscriber;
+use crate::broker::index::Index;
 use crate::broker::link::Link;
 use crate::broker::outboxes::Outboxes;
+use crate::broker::outgoing::Outgoing;
 use crate::broker::subscriptions::{DeferredLeaves, Joining, Left, Subscriptions};
-use crate::engine::directory::Subscriber;
-use crate::engine::index::Index;
-use crate::engine::outbox::Outgoing;
+use crate::codec::json::Scratch;
+use crate::codec::websocket::{Opcode, frame};
 use crate::hub::{Hub, message_id};
 use crate::limits::MAILBOX_CONTROL_MAX;
 use crate::mailbox::Slot;
@@ -24,8 +26,6 @@ use crate::message::{
     Refusal, Transport, WorkerId,
 };
 use crate::metrics::Counters;
-use crate::wire::frame::{Opcode, frame};
-use crate::wire::json::Scratch;
 
 /// One connection, and everything else that its session may use.
 pub struct Context<'a> {

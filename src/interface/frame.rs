@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::engine::outbox::Outgoing;
-use crate::hub::encode;
+use super::encode::{self, encode};
+use crate::broker::outgoing::Outgoing;
+use crate::codec::websocket::{Opcode, frame};
 use crate::message::{AckId, Channel, FrameBytes, Group, Publication, SlowConsumer};
-use crate::protocol;
-use crate::wire::frame::{Opcode, frame};
 
 /// Bytes on their way to one or many of this worker's connections.
 ///
@@ -58,7 +57,7 @@ impl Frame {
 
     /// A Forge event that one subscription gets again, named by its request.
     pub fn replayed(publication: &Arc<Publication>, request: AckId) -> Self {
-        let text = protocol::replayed(publication, request);
+        let text = encode::replayed(publication, request);
         let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
         Self(Rc::new(Shared { bytes, what: What::of(publication) }))
     }
@@ -100,7 +99,7 @@ impl Outgoing for Frame {
     }
 
     fn notice(channel: &Channel, count: u64) -> Self {
-        let text = protocol::gap(channel, count);
+        let text = encode::gap(channel, count);
         let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
         let what = What::Gap(Box::new((channel.clone(), count)));
         Self(Rc::new(Shared { bytes, what }))

@@ -10,6 +10,7 @@
 
 pub mod authorize;
 pub mod context;
+pub mod encode;
 pub mod forge;
 pub mod frame;
 pub mod heartbeat;
@@ -19,8 +20,11 @@ pub mod next;
 
 use std::sync::Arc;
 
-use crate::engine::directory::Subscriber;
+use crate::broker::directory::Subscriber;
+use crate::codec::websocket::{self as wire, Decoder, Message, Opcode};
 use crate::hub::Hub;
+use crate::interface::insforge::engineio::Part;
+use crate::interface::insforge::violation::Violation;
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::mailbox::PollTicket;
 use crate::message::{
@@ -28,9 +32,6 @@ use crate::message::{
     SessionId, SessionKey, Transport,
 };
 use crate::metrics::{Counter, Counters};
-use crate::protocol::Violation;
-use crate::protocol::engineio::Part;
-use crate::wire::frame::{self as wire, Decoder, Message, Opcode};
 use context::Context;
 use insforge::detached::Resuming;
 use m2::loads::Waiter;

@@ -21,12 +21,15 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::acceptor::{self, Acceptor};
 use crate::auth::{Authenticators, KeyError, Keys, m2};
+use crate::background::store::{Reader, Store, StoreError};
+use crate::background::webhook::Settings;
+use crate::background::{self, Incoming, News, Writer};
+use crate::broker::definitions::Definitions;
+use crate::broker::directory::Directory;
+use crate::broker::policies::Policies;
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{self, Config, ConfigError, Secret};
-use crate::engine::definitions::Definitions;
-use crate::engine::directory::Directory;
 use crate::engine::invocations::Invocations;
-use crate::engine::policies::Policies;
 use crate::hub::{About, Clock, Hub};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail, Mailboxes};
@@ -34,9 +37,6 @@ use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::runtime::driver::Driver;
 use crate::runtime::{Arrivals, Turns, Worker};
-use crate::side::store::{Reader, Store, StoreError};
-use crate::side::webhook::Settings;
-use crate::side::{self, Incoming, News, Writer};
 use listen::listen_patiently;
 
 /// Threads of the side that count.
@@ -288,12 +288,14 @@ impl Node {
         self.start_writer(store, incoming, told)?;
         let mailboxes = self.hub.mailboxes.clone();
         spawn("policies", told, move || {
-            if let Err(error) = side::policy::run(&inboxes.policies, &mailboxes) {
+            if let Err(error) = background::policy::run(&inboxes.policies, &mailboxes) {
                 tracing::error!(%error, "policies cannot be evaluated");
             }
         })?;
         let mailboxes = self.hub.mailboxes.clone();
-        spawn("reader", told, move || side::reader::run(reader, &inboxes.reader, &mailboxes))?;
+        spawn("reader", told, move || {
+            background::reader::run(reader, &inboxes.reader, &mailboxes);
+        })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.hub.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {

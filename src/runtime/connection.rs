@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use crate::broker::link::Link;
-use crate::engine::slots::Slots;
+use crate::broker::slab::Slab;
+use crate::codec::websocket::Decoder;
 use crate::hub::Hub;
 use crate::interface::Session;
 use crate::interface::frame::Frame;
 use crate::message::{ConnId, Millis, Now, SessionId, SessionKey, WorkerId};
-use crate::wire::frame::Decoder;
 
 /// A connection. An idle one owns no memory besides, but for what its session keeps.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Connection {
 #[derive(Debug)]
 pub(super) struct Connections {
     worker: WorkerId,
-    slots: Slots<Connection>,
+    slots: Slab<Connection>,
     generations: Vec<u32>,
     /// Polling sessions that came from other workers: their requests bear another slot, so that
     /// they are found by the secret part of their id alone.
@@ -76,7 +76,7 @@ pub(super) struct Connections {
 impl Connections {
     /// Creates the table of a worker.
     pub(super) fn new(worker: WorkerId) -> Self {
-        Self { worker, slots: Slots::default(), generations: Vec::new(), by_key: HashMap::new() }
+        Self { worker, slots: Slab::default(), generations: Vec::new(), by_key: HashMap::new() }
     }
 
     /// Takes a connection in.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::worker::Worker;
-use crate::engine::index;
+use crate::broker::index;
 use crate::interface::next::{Close, Reason};
 use crate::limits::{SHUTDOWN_POLLS_MS, SHUTDOWN_STEP_MS};
 use crate::message::{ConnId, Millis};

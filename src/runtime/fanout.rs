@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::connection::{Connection, Connections, State};
-use crate::engine::index::Listener;
+use crate::broker::index::Listener;
 use crate::hub::Hub;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;

@@ -4,13 +4,13 @@
 use super::connection::{Connection, State};
 use super::migrate;
 use super::worker::Worker;
+use crate::interface::insforge::engineio;
+use crate::interface::insforge::violation::Violation;
 use crate::interface::next::{Close, Next, Reason};
 use crate::interface::{Session, insforge};
 use crate::limits::POLLING_SESSIONS_MAX;
 use crate::mailbox::{Mail, Poll, PollRefusal, PollRequest, PollTicket, Polled, Slot};
 use crate::message::{App, ConnId, SessionId};
-use crate::protocol::Violation;
-use crate::protocol::engineio;
 
 /// Answers a request, or lets its session keep it until there is something to say.
 pub(super) fn on_poll(worker: &mut Worker, poll: Poll) {

@@ -9,7 +9,8 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutd
 
 use super::connection::Connections;
 use super::worker::Worker;
-use crate::engine::outbox::{Outbox, Outgoing, Spares};
+use crate::broker::outbox::{Outbox, Spares};
+use crate::broker::outgoing::Outgoing;
 use crate::interface::context::Local;
 use crate::interface::next::Reason;
 use crate::limits::{TURN_DRAINS_MAX, VECTORED_FRAMES_MAX};

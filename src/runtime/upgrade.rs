@@ -5,17 +5,17 @@ use std::os::fd::OwnedFd;
 use super::connection::{Connection, Connections, State};
 use super::migrate;
 use super::worker::Worker;
-use crate::engine::outbox::Outgoing;
+use crate::broker::outgoing::Outgoing;
+use crate::codec::http::Response;
+use crate::codec::websocket::handshake;
 use crate::interface::context::Local;
 use crate::interface::frame::Frame;
+use crate::interface::insforge::engineio::{self, RequestError};
 use crate::interface::next::{Close, OfferStep, Offered, Reason};
 use crate::interface::{Session, forge, insforge, m2};
 use crate::limits::CLOSE_LINGER_MS;
 use crate::mailbox::{Accepted, Handover, Mail, Polled, Purpose};
 use crate::message::{ConnId, SessionId};
-use crate::protocol::engineio::{self, RequestError};
-use crate::wire::handshake;
-use crate::wire::http::Response;
 
 /// How a probe ends whose offer was not accepted.
 const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };

@@ -15,6 +15,7 @@ use super::poller::Poller;
 use super::timer::{TICK, Wheel};
 use super::{fanout, migrate, pending, upgrade};
 use crate::auth::Authenticators;
+use crate::codec::websocket::Decoder;
 use crate::hub::Hub;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
@@ -24,7 +25,6 @@ use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS, TURN_MAIL_MAX, TURN_REA
 use crate::mailbox::{Loaded, Mail};
 use crate::message::{Nanos, Now, WorkerId};
 use crate::metrics::{Counter, Counters};
-use crate::wire::frame::Decoder;
 
 /// One worker. Lives on its own thread and never leaves it.
 pub struct Worker {

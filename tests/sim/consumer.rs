@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fanfare::engine::compaction::Lost;
-use fanfare::engine::outbox::{Full, Outbox, Outgoing, Spares};
+use fanfare::broker::outbox::{Full, Outbox, Spares};
+use fanfare::broker::outgoing::Outgoing;
+use fanfare::broker::shedding::Lost;
 use fanfare::message::{Channel, Content, Group, MessageId, Publication, SlowConsumer};
 
 use crate::number;

@@ -9,9 +9,9 @@ mod m2;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fanfare::engine::directory::{Directory, Join, Leave, Subscriber};
-use fanfare::engine::index::{Counted, Index, NONE};
-use fanfare::engine::presence::MemberKey;
+use fanfare::broker::directory::{Directory, Join, Leave, Subscriber};
+use fanfare::broker::index::{Counted, Index, NONE};
+use fanfare::broker::presence::MemberKey;
 use fanfare::limits::SWEEP_STEPS;
 use fanfare::mailbox::{Capacity, Inbox, Mail, Slot, WorkerMailboxes};
 use fanfare::message::{

@@ -18,8 +18,8 @@ pub use publish::Publish;
 pub use token::NewToken;
 
 use super::ApiError;
+use crate::codec::http::decode_segment;
 use crate::limits::INVOCATION_ID_BYTES_MAX;
-use crate::wire::http::decode_segment;
 
 /// A call of Forge Realtime, or of those who administer it.
 ///

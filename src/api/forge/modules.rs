@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
-use crate::wire::http::Response;
+use crate::codec::http::Response;
 
 /// One of the files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

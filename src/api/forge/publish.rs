@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::ForgeError;
 use crate::api::Reply;
 use crate::api::fields::{self, Read};
+use crate::codec::json::{Document, JsonError, Scratch, Text, Value};
+use crate::interface::forge::wire::{Selection, SelectionFault};
 use crate::message::{Entity, MessageId, Millis, forge_channel_problem};
-use crate::protocol::forge::{Selection, SelectionFault};
-use crate::wire::json::{Document, JsonError, Scratch, Text, Value};
 
 /// An event that a back end wants heard.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
+use super::wire::{self as wire, Fault, Request, Target};
 use crate::auth::forge::{Grant, Permission, Reach, Topic, Wanted};
+use crate::broker::directory::Subscriber;
 use crate::broker::subscriptions::{Joining, Left};
-use crate::engine::directory::Subscriber;
+use crate::codec::json::Document;
+use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
 use crate::interface::frame::Frame;
 use crate::interface::heartbeat::beat;
+use crate::interface::heartbeat::{Heartbeat, Timings};
 use crate::interface::next::{Close, End, Next, Reason};
 use crate::limits::{FORGE_CONNECT_MS, FORGE_GRACE_MS, FORGE_REPLAY_BYTES_MAX, FORGE_RETRY_MS};
 use crate::message::{
     AckId, Activation, Channel, ConnId, Context as Place, Group, Millis, Now, ReplayWish, Reply,
     Transport,
 };
-use crate::protocol::engineio::{Heartbeat, Timings};
-use crate::protocol::forge::{self as wire, Fault, Request, Target};
-use crate::wire::frame::{Opcode, frame};
-use crate::wire::json::Document;
 
 /// Close code of a client that has not proved its context, or whose proof has expired.
 const UNPROVED: u16 = 4401;

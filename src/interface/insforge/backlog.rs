@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 
+use super::socketio::Pending;
+use super::wire::Request;
 use crate::limits::{COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX};
 use crate::message::{AckId, Action, Channel, Command};
-use crate::protocol::insforge::Request;
-use crate::protocol::socketio::Pending;
 
 /// Both in one box, which an idle session does not have.
 #[derive(Debug, Default)]

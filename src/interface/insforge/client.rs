@@ -12,9 +12,10 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::backlog::{Unfinished, Waiting};
+use super::wire::{self, Request};
+use crate::broker::directory::Subscriber;
+use crate::broker::presence::MemberKey;
 use crate::broker::subscriptions::{Joining, Left};
-use crate::engine::directory::Subscriber;
-use crate::engine::presence::MemberKey;
 use crate::hub::{Submission, ToKeep};
 use crate::interface::authorize::Standing;
 use crate::interface::context::Context;
@@ -24,7 +25,6 @@ use crate::message::{
     MessageId, Publication, Refusal, ReplayWish, Reply, Transport,
 };
 use crate::metrics::Counters;
-use crate::protocol::insforge::{self, Request};
 
 /// A client.
 #[derive(Debug)]
@@ -348,7 +348,7 @@ pub(super) fn refuse(
 
 /// Answers a command, unless there is nothing to say.
 fn answer(ctx: &mut Context<'_>, reply: &Reply, ack: Option<AckId>) {
-    if let Some(text) = insforge::reply(reply, ack) {
+    if let Some(text) = wire::reply(reply, ack) {
         ctx.send_text(&text);
     }
 }

@@ -4,18 +4,19 @@
 use rand::RngExt as _;
 
 use super::client::socket_id;
+use super::socketio::{self, Event, Packet, Pending};
+use super::suite;
+use super::violation::Violation;
+use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
+use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
 use crate::message::Millis;
-use crate::protocol::engineio::Timings;
-use crate::protocol::socketio::{self, Event, Packet, Pending};
-use crate::protocol::{Violation, conformance};
-use crate::wire::frame::{Opcode, frame};
 
 /// The Socket.IO side of a session of a conformance suite.
 #[derive(Debug)]
 pub(super) struct SocketIo {
-    /// A bit for each namespace of [`conformance::NAMESPACES`] that the client has entered.
+    /// A bit for each namespace of [`suite::NAMESPACES`] that the client has entered.
     namespaces: u8,
     /// Until when the client must have entered one, while it is in none.
     connect_by: Millis,
@@ -25,7 +26,7 @@ pub(super) struct SocketIo {
 
 /// The bit of a namespace; 0 if there is no such namespace.
 fn bit(namespace: &str) -> u8 {
-    let place = conformance::NAMESPACES.iter().position(|known| *known == namespace);
+    let place = suite::NAMESPACES.iter().position(|known| *known == namespace);
     place.map_or(0, |place| 1 << place)
 }
 
@@ -114,7 +115,7 @@ impl SocketIo {
         // A client has a name of its own in each namespace.
         let socket_id = socket_id(ctx.local.random.random());
         ctx.send_text(&socketio::connected(namespace, &socket_id));
-        ctx.send_text(&conformance::greeting(namespace, auth));
+        ctx.send_text(&suite::greeting(namespace, auth));
         Ok(())
     }
 
@@ -127,7 +128,7 @@ impl SocketIo {
         if !self.is_in(event.namespace) {
             return Err(Violation("an event before CONNECT"));
         }
-        if let Some(answer) = conformance::answer(event, attachments.len()) {
+        if let Some(answer) = suite::answer(event, attachments.len()) {
             ctx.send_text(&answer);
             for attachment in attachments {
                 ctx.send(frame(Opcode::Binary, &[attachment]));

@@ -7,15 +7,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::recovery::{Resume, encode_id};
+use crate::broker::directory::Directory;
 use crate::broker::link::ResumeState;
+use crate::broker::resume_log::{Log, Position, Sent};
 use crate::config::Recovery;
-use crate::engine::directory::Directory;
-use crate::engine::log::{Log, Position, Sent};
 use crate::limits::{RECOVERABLE_CHANNELS_MAX, RECOVERABLE_MAX};
 use crate::message::{
     Channel, ConnId, Credential, Group, Millis, PrivateId, RecoveryKey, WorkerId,
 };
-use crate::protocol::recovery::{Resume, encode_id};
 
 /// A worker's sessions that can be resumed.
 #[derive(Debug)]

@@ -17,20 +17,26 @@
 //! wants to go on with it is served by `resume.rs`. A [`Probe`] is a WebSocket that offers to carry
 //! a session on long-polling.
 //!
-//! [`protocol::insforge`]: crate::protocol::insforge
+//! [`protocol::insforge`]: crate::interface::insforge::wire
 //! [`Context::join`]: super::context::Context::join
 
 mod backlog;
 mod client;
 mod conformance;
 pub mod detached;
+pub mod engineio;
 mod polling;
 mod probe;
 mod realtime;
+pub mod recovery;
 mod resume;
 mod session;
+pub mod socketio;
+mod suite;
 #[cfg(test)]
 mod tests;
+pub mod violation;
+pub mod wire;
 
 pub use probe::Probe;
 pub use session::Session;

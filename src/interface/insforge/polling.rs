@@ -1,13 +1,14 @@
 //! Long-polling's side of a session: the request that waits for packets, and the WebSocket that
 //! offers to carry the session.
 
-use crate::engine::outbox::Gone;
+use super::engineio;
+use super::violation::Violation;
+use crate::broker::outbox::Gone;
+use crate::codec::websocket::{is_binary, payload};
 use crate::interface::context::Context;
 use crate::interface::next::{OfferStep, Offered};
 use crate::mailbox::{PollRefusal, PollTicket, Polled};
 use crate::message::ConnId;
-use crate::protocol::{Violation, engineio};
-use crate::wire::frame::{is_binary, payload};
 
 /// The state of a session whose transport is long-polling.
 #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
 //! A WebSocket that offers to carry a session on long-polling. The session itself decides about
 //! each step.
 
+use super::engineio::{self, Packet};
+use super::violation::Violation;
 use crate::interface::context::Context;
 use crate::interface::next::{End, Next, OfferStep, Reason};
 use crate::message::{Millis, SessionId};
-use crate::protocol::Violation;
-use crate::protocol::engineio::{self, Packet};
 
 /// A WebSocket that offers to carry a session.
 #[derive(Debug)]

@@ -8,12 +8,13 @@ use rand::rngs::StdRng;
 use super::client::{self, Client};
 use super::detached::Resuming;
 use super::resume::{self, Resumed};
+use super::socketio::{self, Event, Packet};
+use super::violation::Violation;
+use super::{recovery, wire as insforge};
 use crate::interface::context::Context;
+use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
 use crate::message::{Credential, Millis, Now, Refusal};
-use crate::protocol::engineio::Timings;
-use crate::protocol::socketio::{self, Event, Packet};
-use crate::protocol::{self, Violation, insforge};
 
 /// The namespace of InsForge Realtime.
 const NAMESPACE: &str = "/";
@@ -137,7 +138,7 @@ impl Realtime {
     /// as a new one. A session of another worker is resumed there.
     pub(super) fn enter(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
         let resume = ctx.local.detached.as_ref().and_then(|detached| {
-            let resume = protocol::recovery::resume(auth)?;
+            let resume = recovery::resume(auth)?;
             let workers = ctx.shared.mailboxes.workers.len();
             Some((resume, detached.home(&resume.id, ctx.local.worker, workers)))
         });

@@ -13,15 +13,15 @@ use rand::RngExt as _;
 
 use super::client::Client;
 use super::detached::{Away, Found, Resuming};
+use super::{socketio, wire as insforge};
 use crate::broker::link::{Gap, ResumeState};
+use crate::broker::resume_log::{Position, Sent};
 use crate::broker::subscriptions::Joining;
-use crate::engine::log::{Position, Sent};
 use crate::interface::context::{Context, Local};
 use crate::interface::next::Reason;
 use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::mailbox::{Mail, Slot};
 use crate::message::{Channel, ConnId, Group, PresenceMode, Publication, ReplayWish};
-use crate::protocol::{insforge, socketio};
 
 /// Bytes that an interface puts around a publication, at most, on a channel whose name has an
 /// ordinary length.

@@ -8,13 +8,16 @@ use rand::rngs::StdRng;
 use super::client::Client;
 use super::conformance::SocketIo;
 use super::detached::{Resuming, is_same_client};
+use super::engineio::{self, Packet, Part};
 use super::polling::{self, Polling};
 use super::realtime::Realtime;
 use super::resume;
-use crate::engine::directory::Subscriber;
+use super::violation::Violation;
+use crate::broker::directory::Subscriber;
+use crate::codec::websocket::{Opcode, frame};
 use crate::hub::Hub;
 use crate::interface::context::Context;
-use crate::interface::heartbeat::beat;
+use crate::interface::heartbeat::{Heartbeat, Timings, beat};
 use crate::interface::next::{End, Next, OfferStep, Offered, Reason};
 use crate::mailbox::PollTicket;
 use crate::message::{
@@ -22,9 +25,6 @@ use crate::message::{
     Transport,
 };
 use crate::metrics::{Counter, Counters};
-use crate::protocol::Violation;
-use crate::protocol::engineio::{self, Heartbeat, Packet, Part, Timings};
-use crate::wire::frame::{Opcode, frame};
 
 /// An Engine.IO session.
 #[derive(Debug)]

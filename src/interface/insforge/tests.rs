@@ -12,16 +12,20 @@ use uuid::Uuid;
 
 use super::Session;
 use super::detached::Resuming;
+use super::engineio::decode_id;
+use super::violation::Violation;
 use crate::auth::{Authenticators, Keys, UserClaims, m2, sign_user};
+use crate::broker::definitions::Definitions;
+use crate::broker::directory::Directory;
 use crate::broker::link::Link;
+use crate::broker::policies::Policies;
+use crate::codec::websocket::payload;
 use crate::config::{Config, Recovery};
-use crate::engine::definitions::Definitions;
-use crate::engine::directory::Directory;
 use crate::engine::invocations::Invocations;
-use crate::engine::policies::Policies;
 use crate::hub::{About, Clock, Hub};
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
+use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, OfferStep, Offered, Reason};
 use crate::mailbox::{
     AcceptorId, Inboxes, Mail, Mailboxes, Pending, PollRefusal, PollTicket, Polled, Slot, Tickets,
@@ -31,9 +35,6 @@ use crate::message::{
     Permissions, Policy, PolicyCommand, Publication, Refused, SessionId, Verdict, WorkerId,
 };
 use crate::metrics::Metrics;
-use crate::protocol::Violation;
-use crate::protocol::engineio::{Timings, decode_id};
-use crate::wire::frame::payload;
 
 const SECRET: &str = "a secret that is long enough for the node to take it as one";
 const TIMINGS: Timings = Timings {

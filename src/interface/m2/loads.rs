@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::awaiting::{Awaiting, Wants};
+use super::waiters::{Awaiting, Wants};
 use crate::hub::Hub;
 use crate::limits::{LOADS_OUTDATED_MAX, LOADS_PER_WORKER_MAX};
 use crate::mailbox::Slot;
 use crate::message::{Channel, ConnId, Load, Publication, WorkerId};
 
-pub use crate::engine::awaiting::Waiter;
+pub use super::waiters::Waiter;
 
 /// The reads that a worker's clients wait for. At most
 /// [`LOADS_PER_WORKER_MAX`] of them are under way at once.

@@ -8,23 +8,23 @@
 use std::sync::Arc;
 
 use super::loads::Waiter;
+use super::waiters::{Answer, Beginning, Wants};
+use super::wire::{self as wire, Fault, Request};
+use crate::broker::directory::Subscriber;
 use crate::broker::subscriptions::Joining;
+use crate::codec::json::Document;
+use crate::codec::websocket::{Opcode, frame};
 use crate::config::M2 as Terms;
-use crate::engine::awaiting::{Answer, Beginning, Wants};
-use crate::engine::directory::Subscriber;
 use crate::hub::Hub;
 use crate::interface::context::Context;
 use crate::interface::heartbeat::beat;
+use crate::interface::heartbeat::{Heartbeat, Timings};
 use crate::interface::next::{Close, End, Next, Reason};
 use crate::limits::DEBTS_PAID_MAX;
 use crate::message::{
     Activation, Channel, ConnId, Found, Group, Load, Millis, Now, Party, Publication, Refusal,
     ReplayWish, Transport,
 };
-use crate::protocol::engineio::{Heartbeat, Timings};
-use crate::protocol::m2::{self as wire, Fault, Request};
-use crate::wire::frame::{Opcode, frame};
-use crate::wire::json::Document;
 
 /// Close code of a client whose token has expired (RFC 6455 section 7.4.1: policy).
 const EXPIRED: u16 = 1008;

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
+use fanfare::broker::directory::{Directory, Join, Subscriber};
 use fanfare::config::M2;
-use fanfare::engine::directory::{Directory, Join, Subscriber};
 use fanfare::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES};
 use fanfare::mailbox::{Capacity, WorkerMailboxes};
 use fanfare::message::{

@@ -5,12 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fanfare::engine::awaiting::{Answer, Awaiting, Beginning, Waiter, Wants};
-use fanfare::engine::compaction::Lost;
-use fanfare::engine::debts::Debts;
-use fanfare::engine::directory::{Leave, Subscriber};
-use fanfare::engine::index::{Counted, Index, NONE};
-use fanfare::engine::outbox::{Full, Outbox, Outgoing, Spares};
+use fanfare::broker::directory::{Leave, Subscriber};
+use fanfare::broker::index::{Counted, Index, NONE};
+use fanfare::broker::outbox::{Full, Outbox, Spares};
+use fanfare::broker::outgoing::Outgoing;
+use fanfare::broker::shedding::Lost;
+use fanfare::broker::stale::Debts;
+use fanfare::interface::m2::waiters::{Answer, Awaiting, Beginning, Waiter, Wants};
 use fanfare::limits::{DEBTS_PAID_MAX, M2_OUTBOX_BYTES_MAX};
 use fanfare::mailbox::{Mail, Slot};
 use fanfare::message::{

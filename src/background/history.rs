@@ -1,0 +1,91 @@
+//! The writer's part in history: what waits is committed together, and whoever waits for that is
+//! told how safe it is now.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::log_throttle::LogThrottle;
+use super::store::Store;
+use crate::limits::{COMMIT_EVERY_MS, HISTORY_BATCH_MAX};
+use crate::mailbox::{Keep, Mailboxes};
+use crate::message::{Durability, Record};
+use crate::metrics::Counters;
+
+/// What waits for history, and how its last commits went.
+#[derive(Debug)]
+pub(super) struct History {
+    pub(super) records: Receiver<Keep>,
+    pace: Pace,
+    complaints: LogThrottle,
+}
+
+/// How fast commits follow each other.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    committed: Option<Instant>,
+}
+
+impl Pace {
+    /// Lets a little time pass after the last commit, so that under load many share one.
+    pub(super) fn keep(&mut self) {
+        let every = Duration::from_millis(COMMIT_EVERY_MS);
+        if let Some(passed) = self.committed.map(|last| last.elapsed())
+            && passed < every
+        {
+            thread::sleep(every - passed);
+        }
+        self.committed = Some(Instant::now());
+    }
+}
+
+impl History {
+    pub(super) fn new(records: Receiver<Keep>) -> Self {
+        Self { records, pace: Pace::default(), complaints: LogThrottle::default() }
+    }
+
+    /// Keeps this publication and those that wait behind it. Answers what was taken, kept or not.
+    pub(super) fn keep(
+        &mut self,
+        first: Keep,
+        store: &mut Store,
+        mailboxes: &Mailboxes,
+        counters: &Counters,
+    ) -> Vec<Record> {
+        self.pace.keep();
+        let mut records = Vec::new();
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(keep) = next {
+            mailboxes.history.taken(&keep);
+            let Keep { record, level, ticket } = keep;
+            records.push(record);
+            waiting.push((level, ticket));
+            let has_room = records.len() < HISTORY_BATCH_MAX;
+            next = if has_room { self.records.try_recv().ok() } else { None };
+        }
+        let sync = waiting.iter().any(|(level, _)| *level == Durability::Synced);
+        let reached = match store.append(&records, sync) {
+            Ok(()) => {
+                counters.commits.add(1);
+                counters.kept.add(records.len() as u64);
+                // Whatever anybody in this batch asked for is reached.
+                Durability::Synced
+            }
+            Err(error) => {
+                counters.lost.add(records.len() as u64);
+                if let Some(lost) = self.complaints.add(records.len() as u64) {
+                    tracing::error!(%error, lost, "publications were delivered but are not in history");
+                }
+                Durability::Memory
+            }
+        };
+        for (level, ticket) in waiting {
+            if let Some(ticket) = ticket {
+                mailboxes.answer(ticket, level.min(reached));
+            }
+        }
+        records
+    }
+}

@@ -1,0 +1,75 @@
+//! Policies' expressions, evaluated on a thread of their own: what a question costs is nobody
+//! else's delay, neither a worker's nor the store's.
+
+mod evaluator;
+mod like;
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::mailbox::{Mail, Mailboxes};
+use crate::message::{Action, Permissions, Question, Verdict};
+use evaluator::Evaluator;
+
+/// Between two lines in the log about expressions that fail: anybody can make one fail as often as
+/// they like.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// Answers questions, one after the other, for as long as there is anybody to ask them.
+///
+/// # Errors
+/// When the system gives no memory for the database.
+pub fn run(questions: &Receiver<Question>, mailboxes: &Mailboxes) -> Result<(), rusqlite::Error> {
+    let judge = Evaluator::new()?;
+    let mut log = Log::default();
+    for question in questions {
+        let (judgement, failure) = judge.judge(&question);
+        if let Some(failure) = failure {
+            log.warn(question.action, &failure);
+        }
+        let mailbox = mailboxes.workers.of(question.worker);
+        mailbox.answer(Mail::Verdict(Box::new(Verdict { question, judgement })));
+    }
+    Ok(())
+}
+
+/// What is wrong with the expressions of these policies, if anything is: the first that the
+/// database refuses, named by its path, and the database's words.
+pub fn problem(permissions: &Permissions) -> Option<String> {
+    let judge = match Evaluator::new() {
+        Ok(judge) => judge,
+        Err(error) => return Some(error.to_string()),
+    };
+    for action in Action::ALL {
+        for (at, policy) in permissions.side(action).iter().enumerate() {
+            let expressions = [("using", &policy.using), ("withCheck", &policy.with_check)];
+            for (field, expression) in expressions {
+                let Some(expression) = expression else { continue };
+                if let Err(words) = judge.check(expression) {
+                    return Some(format!("{}.policies.{at}.{field}: {words}", action.name()));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Says what fails, but not each time.
+#[derive(Debug, Default)]
+struct Log {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Log {
+    fn warn(&mut self, action: Action, failure: &str) {
+        if self.said.is_some_and(|said| said.elapsed() < LOG_PAUSE) {
+            self.unsaid += 1;
+            return;
+        }
+        let (action, unsaid) = (action.name(), std::mem::take(&mut self.unsaid));
+        tracing::warn!(action, failure, unsaid, "a policy's expression fails and allows nothing");
+        self.said = Some(Instant::now());
+    }
+}

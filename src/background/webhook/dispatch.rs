@@ -1,0 +1,354 @@
+//! The thread of webhooks: which call has its turn, and what becomes of each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+
+use super::address::{self, Refusal};
+use super::attempt::{Caller, Verdict};
+use super::intake::{Handover, Loss, Parcel, Shared};
+use super::warnings::Warnings;
+use crate::limits::{
+    WEBHOOK_ATTEMPTS_MAX, WEBHOOK_CONCURRENT_MAX, WEBHOOK_TARGET_CONCURRENT_MAX,
+    WEBHOOK_TARGET_QUEUE_MAX,
+};
+use crate::message::{ChannelDefinition, MessageId};
+use crate::metrics::Counters;
+
+/// What stands in the log for the target where calls to all of them are concerned.
+const ALL_TARGETS: &str = "all";
+
+/// What all calls share.
+pub(super) struct Dispatch {
+    caller: Caller,
+    retry: Duration,
+    counters: Arc<Counters>,
+    shared: Arc<Shared>,
+    /// For how long the calls that were taken may go on, once the node stops.
+    stopping: watch::Receiver<Option<Duration>>,
+    targets: RefCell<HashMap<Rc<str>, Rc<Target>>>,
+    /// Rung when the last target is forgotten.
+    idle: Notify,
+    /// Places of calls under way, to any target.
+    places: Semaphore,
+    warnings: RefCell<Warnings>,
+}
+
+/// Scheme, host and port, for as long as there are calls for it.
+struct Target {
+    origin: Rc<str>,
+    /// Places of calls under way.
+    places: Semaphore,
+    /// Calls that are not settled.
+    calls: Cell<usize>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Delivered,
+    Refused,
+    Failed,
+    Dropped(Loss),
+}
+
+impl Dispatch {
+    pub(super) fn new(
+        caller: Caller,
+        retry: Duration,
+        counters: Arc<Counters>,
+        shared: Arc<Shared>,
+        stopping: watch::Receiver<Option<Duration>>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            caller,
+            retry,
+            counters,
+            shared,
+            stopping,
+            targets: RefCell::default(),
+            idle: Notify::new(),
+            places: Semaphore::new(WEBHOOK_CONCURRENT_MAX),
+            warnings: RefCell::default(),
+        })
+    }
+
+    /// Takes calls until the node stops, and then waits for those that it has.
+    pub(super) async fn run(self: Rc<Self>, mut taken: Receiver<Handover>) {
+        let mut stopping = self.stopping.clone();
+        loop {
+            // In no order of preference: neither a flood of calls nor one of losses keeps the
+            // others from being seen.
+            tokio::select! {
+                _ = stopping.changed() => break,
+                () = self.shared.lost.notified() => self.count_losses(),
+                handover = taken.recv() => match handover {
+                    Some(handover) => self.take(handover),
+                    None => break,
+                },
+            }
+        }
+        taken.close();
+        while let Some(handover) = taken.recv().await {
+            self.take(handover);
+        }
+        let within = stopping.borrow().unwrap_or_default();
+        let _ = timeout(within, self.settle_all()).await;
+        self.count_losses();
+    }
+
+    /// Calls that are not settled.
+    pub(super) fn calls(&self) -> usize {
+        self.targets.borrow().values().map(|target| target.calls.get()).sum()
+    }
+
+    async fn settle_all(&self) {
+        while !self.targets.borrow().is_empty() {
+            self.idle.notified().await;
+        }
+    }
+
+    /// Counts what was dropped by those who offered it: only this thread may count.
+    fn count_losses(&self) {
+        for (loss, calls) in self.shared.take_losses() {
+            self.count_loss(loss, calls);
+            if let Some(kept_back) = self.warnings.borrow_mut().due(ALL_TARGETS, Instant::now()) {
+                tracing::warn!(calls, reason = ?loss, kept_back, "webhook calls were dropped");
+            }
+        }
+    }
+
+    /// Sends a publication on its way to each URL.
+    fn take(self: &Rc<Self>, handover: Handover) {
+        let Handover { parcel, definition } = handover;
+        let urls = definition.webhook_urls.as_deref().unwrap_or_default();
+        self.counters.webhook_waiting.add(urls.len() as u64);
+        for (at, url) in urls.iter().enumerate() {
+            match self.admit(url, &definition) {
+                Ok(target) => {
+                    let (parcel, definition) = (parcel.clone(), definition.clone());
+                    let (dispatch, outcome) = (self.clone(), Outcome::Dropped(Loss::Stopped));
+                    let call = Pending { dispatch, parcel, definition, at, target, outcome };
+                    tokio::task::spawn_local(call.carry());
+                }
+                Err(outcome) => self.settle(parcel.publication().id, outcome),
+            }
+        }
+    }
+
+    /// The target of a URL, with one call more, unless the call ends before it begins.
+    fn admit(&self, url: &str, definition: &ChannelDefinition) -> Result<Rc<Target>, Outcome> {
+        let refused = |origin: &str, refusal: Refusal| {
+            self.warn(origin, definition, refusal);
+            Outcome::Refused
+        };
+        let url = address::parse(url).map_err(|refusal| refused("unknown", refusal))?;
+        let origin = address::origin(&url);
+        self.caller.check(&url).map_err(|refusal| refused(&origin, refusal))?;
+        let target = self.target(origin);
+        if target.calls.get() >= WEBHOOK_TARGET_QUEUE_MAX {
+            self.warn(&target.origin, definition, "as many calls wait for it as may");
+            return Err(Outcome::Dropped(Loss::Target));
+        }
+        target.calls.set(target.calls.get() + 1);
+        Ok(target)
+    }
+
+    fn target(&self, origin: String) -> Rc<Target> {
+        let mut targets = self.targets.borrow_mut();
+        if let Some(target) = targets.get(&*origin) {
+            return target.clone();
+        }
+        let target = Rc::new(Target {
+            origin: origin.into(),
+            places: Semaphore::new(WEBHOOK_TARGET_CONCURRENT_MAX),
+            calls: Cell::new(0),
+        });
+        targets.insert(target.origin.clone(), target.clone());
+        target
+    }
+
+    /// Takes a call off its target, and forgets a target that has none.
+    fn leave(&self, target: &Target) {
+        target.calls.set(target.calls.get() - 1);
+        if target.calls.get() > 0 {
+            return;
+        }
+        let mut targets = self.targets.borrow_mut();
+        targets.remove(&target.origin);
+        if targets.is_empty() {
+            self.idle.notify_one();
+        }
+    }
+
+    fn settle(&self, message: MessageId, outcome: Outcome) {
+        let counters = &self.counters;
+        match outcome {
+            Outcome::Delivered => counters.webhook_delivered.add(1),
+            Outcome::Refused => counters.webhook_refused.add(1),
+            Outcome::Failed => counters.webhook_failed.add(1),
+            Outcome::Dropped(loss) => self.count_loss(loss, 1),
+        }
+        counters.webhook_waiting.sub(1);
+        self.shared.room.give_calls_back(1);
+        self.shared.settle(message, matches!(outcome, Outcome::Delivered));
+    }
+
+    fn count_loss(&self, loss: Loss, calls: u64) {
+        let counters = &self.counters;
+        let by_reason = match loss {
+            Loss::Waiting => &counters.webhook_dropped_waiting,
+            Loss::Bytes => &counters.webhook_dropped_bytes,
+            Loss::Handover => &counters.webhook_dropped_handover,
+            Loss::Target => &counters.webhook_dropped_target_queue,
+            Loss::Stopped => &counters.webhook_dropped_stopped,
+        };
+        by_reason.add(calls);
+        counters.webhook_dropped.add(calls);
+    }
+
+    /// Says in the log what was wrong, unless it has just been told something about this target.
+    fn warn(&self, origin: &str, definition: &ChannelDefinition, reason: impl Display) {
+        let Some(kept_back) = self.warnings.borrow_mut().due(origin, Instant::now()) else {
+            return;
+        };
+        let pattern = &definition.pattern;
+        tracing::warn!(origin, pattern, %reason, kept_back, "a webhook call was not delivered");
+    }
+
+    /// Twice as long each time, give or take half, so that what failed together does not come
+    /// back together.
+    fn wait_after(&self, attempt: u32) -> Duration {
+        let doubled = self.retry * 2u32.saturating_pow(attempt - 1);
+        doubled.mul_f64(rand::random_range(0.5..1.5))
+    }
+}
+
+/// A call to one URL that is not settled. Where its way ends otherwise than by an outcome, it was
+/// dropped because the node stops.
+struct Pending {
+    dispatch: Rc<Dispatch>,
+    parcel: Arc<Parcel>,
+    definition: Arc<ChannelDefinition>,
+    /// Which of the definition's URLs: thousands may wait, and its text is there already.
+    at: usize,
+    target: Rc<Target>,
+    outcome: Outcome,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.dispatch.settle(self.parcel.publication().id, self.outcome);
+        self.dispatch.leave(&self.target);
+    }
+}
+
+impl Pending {
+    async fn carry(self) {
+        let mut stopping = self.dispatch.stopping.clone();
+        for attempt in 1..=WEBHOOK_ATTEMPTS_MAX {
+            let is_last = attempt == WEBHOOK_ATTEMPTS_MAX || stopping.borrow().is_some();
+            let (fault, after) = match self.attempt().await {
+                Verdict::Again(fault, after) if !is_last => (fault, after),
+                verdict => return self.end(verdict),
+            };
+            let wait = self.dispatch.wait_after(attempt).max(after.unwrap_or_default());
+            let origin = &*self.target.origin;
+            tracing::debug!(origin, attempt, %fault, ?wait, "a webhook call waits to be repeated");
+            // A node that stops waits no longer: what is between two attempts has its last.
+            let _ = timeout(wait, stopping.wait_for(Option::is_some)).await;
+        }
+    }
+
+    async fn attempt(&self) -> Verdict {
+        let dispatch = &self.dispatch;
+        let _turn = self.target.places.acquire().await.expect("nobody closes them");
+        let _place = dispatch.places.acquire().await.expect("nobody closes them");
+        let url = match address::parse(self.url()) {
+            Ok(url) => url,
+            Err(refusal) => return Verdict::Refused(refusal),
+        };
+        dispatch.counters.webhook_attempts.add(1);
+        // A request takes kilobytes; in a box they are not there while the call waits.
+        Box::pin(dispatch.caller.attempt(url, &self.parcel)).await
+    }
+
+    fn url(&self) -> &str {
+        self.definition.webhook_urls.as_ref().map_or("", |urls| &urls[self.at])
+    }
+
+    fn end(mut self, verdict: Verdict) {
+        self.outcome = match verdict {
+            Verdict::Delivered => Outcome::Delivered,
+            Verdict::Refused(refusal) => self.not_delivered(refusal, Outcome::Refused),
+            Verdict::Failed(fault) | Verdict::Again(fault, _) => {
+                self.not_delivered(fault, Outcome::Failed)
+            }
+        };
+    }
+
+    fn not_delivered(&self, reason: impl Display, outcome: Outcome) -> Outcome {
+        self.dispatch.warn(&self.target.origin, &self.definition, reason);
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::background::webhook::intake::Intake;
+    use crate::background::webhook::tests::{call, settings};
+
+    fn dispatch() -> Rc<Dispatch> {
+        let settings = settings();
+        let (_, shared, _) = Intake::new(|_| {});
+        let (_, stopping) = watch::channel(None);
+        let caller = Caller::new(&settings).unwrap();
+        Dispatch::new(caller, settings.retry, Arc::default(), shared, stopping)
+    }
+
+    #[test]
+    fn a_target_is_forgotten_with_its_last_call() {
+        let (dispatch, definition) = (dispatch(), call(&[]).definition);
+        let admit = |url| dispatch.admit(url, &definition).ok().unwrap();
+        let [one, same, other] = ["http://a/x", "http://u:p@A:80/y", "https://a/x"].map(admit);
+        assert!(Rc::ptr_eq(&one, &same) && !Rc::ptr_eq(&one, &other));
+        assert_eq!((dispatch.calls(), dispatch.targets.borrow().len()), (3, 2));
+        dispatch.leave(&one);
+        assert_eq!((dispatch.calls(), dispatch.targets.borrow().len()), (2, 2));
+        dispatch.leave(&same);
+        dispatch.leave(&other);
+        assert_eq!((dispatch.calls(), dispatch.targets.borrow().len()), (0, 0));
+    }
+
+    #[test]
+    fn waits_double_give_or_take_half() {
+        let dispatch = dispatch();
+        for attempt in 1..=4 {
+            let doubled = dispatch.retry * (1 << (attempt - 1));
+            let waits: Vec<_> = (0..100).map(|_| dispatch.wait_after(attempt)).collect();
+            assert!(waits.iter().all(|wait| (doubled / 2..doubled * 3 / 2).contains(wait)));
+            assert!(waits.iter().any(|wait| *wait != waits[0]));
+        }
+    }
+
+    #[test]
+    fn a_call_that_waits_is_small() {
+        let (dispatch, call) = (dispatch(), call(&["http://a/"]));
+        let (intake, _, mut taken) = Intake::new(|_| {});
+        intake.offer(call);
+        let Handover { parcel, definition } = taken.try_recv().unwrap();
+        let target = dispatch.admit("http://a/", &definition).ok().unwrap();
+        let outcome = Outcome::Dropped(Loss::Stopped);
+        let call = Pending { dispatch, parcel, definition, at: 0, target, outcome };
+        let bytes = size_of_val(&call.carry());
+        assert!(bytes <= 512, "{bytes} bytes, and there may be 65,536 of them");
+    }
+}

@@ -1,0 +1,345 @@
+//! A worker's own index: which of its connections hear which channel, by encoding group.
+//!
+//! Delivery walks one dense list per group. Every subscription knows its place in that list, so
+//! that leaving costs the same in a channel of ten and of ten thousand; and the subscriptions of a
+//! connection are linked, so that the connection itself keeps 4 bytes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::slab::Slab;
+use crate::message::{Channel, Group};
+
+/// Marks the end of a list.
+pub const NONE: u32 = u32::MAX;
+
+/// Channel to local subscribers.
+#[derive(Debug, Default)]
+pub struct Index {
+    channels: HashMap<Channel, u32>,
+    lists: Slab<List>,
+    subscriptions: Slab<Subscription>,
+    /// The connections of each user that may receive documents of its own, by their slots.
+    users: HashMap<Arc<str>, Vec<u32>>,
+}
+
+/// A connection in a list, and which of its subscriptions put it there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// The connection's slot at this worker.
+    pub connection: u32,
+    subscription: u32,
+}
+
+#[derive(Debug)]
+struct List {
+    channel: Channel,
+    subscriptions: u32,
+    /// By the groups' places.
+    listeners: [Vec<Listener>; Group::PER_API],
+}
+
+/// How the directory counts a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// In this group.
+    pub group: Group,
+    /// And among those who are present.
+    pub is_present: bool,
+}
+
+/// An optional [`Counted`] in one byte, so that a subscription keeps its 20: 0 is none, else the
+/// group counted from 1, and the highest bit for presence.
+#[derive(Clone, Copy, Debug, Default)]
+struct Packed(u8);
+
+impl Packed {
+    const PRESENT: u8 = 0x80;
+
+    fn get(self) -> Option<Counted> {
+        let group = usize::from(self.0 & !Self::PRESENT).checked_sub(1)?;
+        Some(Counted { group: Group::ALL[group], is_present: self.0 & Self::PRESENT != 0 })
+    }
+}
+
+impl From<Counted> for Packed {
+    fn from(counted: Counted) -> Self {
+        let group = counted.group as u8 + 1;
+        Self(if counted.is_present { group | Self::PRESENT } else { group })
+    }
+}
+
+const _: () = assert!(Group::COUNT < Packed::PRESENT as usize, "a group has seven bits");
+const _: () = assert!(size_of::<Subscription>() == 20, "there may be millions of them");
+
+/// One connection's interest in one channel.
+#[derive(Clone, Copy, Debug)]
+struct Subscription {
+    connection: u32,
+    list: u32,
+    /// The connection's next subscription.
+    next: u32,
+    /// Place in its list, [`NONE`] while it hears nothing.
+    position: u32,
+    /// Activations and deactivations still in the mailbox.
+    pending: u16,
+    /// The group of `position`.
+    heard: Group,
+    /// How the directory counts it, if it does.
+    counted: Packed,
+}
+
+impl Index {
+    /// Whether a connection hears a channel: its subscription was activated and has not ended.
+    pub fn hears(&self, first: u32, channel: &Channel) -> bool {
+        self.find(first, channel).is_some_and(|id| self.subscription(id).position != NONE)
+    }
+
+    /// How a connection is counted as subscribed.
+    pub fn counted(&self, first: u32, channel: &Channel) -> Option<Counted> {
+        self.find(first, channel).and_then(|id| self.subscription(id).counted.get())
+    }
+
+    /// Whether activations or deactivations of this subscription are on their way.
+    pub fn is_pending(&self, first: u32, channel: &Channel) -> bool {
+        self.find(first, channel).is_some_and(|id| self.subscription(id).pending > 0)
+    }
+
+    /// The directory counts the connection and has posted its activation. `first` is the head of
+    /// the connection's subscriptions.
+    pub fn joined(
+        &mut self,
+        connection: u32,
+        first: &mut u32,
+        channel: &Channel,
+        counted: Counted,
+    ) {
+        let id = match self.find(*first, channel) {
+            Some(id) => id,
+            None => self.insert(connection, first, channel),
+        };
+        let subscription = self.subscription_mut(id);
+        subscription.counted = counted.into();
+        subscription.pending += 1;
+    }
+
+    /// The directory no longer counts the connection and has posted its deactivation.
+    pub fn left(&mut self, first: u32, channel: &Channel) {
+        if let Some(id) = self.find(first, channel) {
+            let subscription = self.subscription_mut(id);
+            subscription.counted = Packed::default();
+            subscription.pending += 1;
+        }
+    }
+
+    /// The activation arrived: from here on the connection hears the channel.
+    pub fn activate(&mut self, first: u32, channel: &Channel, group: Group) {
+        let Some(id) = self.find(first, channel) else { return };
+        self.unlist(id);
+        let subscription = self.subscription_mut(id);
+        subscription.pending -= 1;
+        let listener = Listener { connection: subscription.connection, subscription: id };
+        let list = subscription.list;
+        let listeners = &mut self.list_mut(list).listeners[group.place()];
+        let position = place(listeners.len());
+        if listeners.is_empty() {
+            // Many channels have one listener here and never another one.
+            listeners.reserve_exact(1);
+        }
+        listeners.push(listener);
+        let subscription = self.subscription_mut(id);
+        (subscription.heard, subscription.position) = (group, position);
+    }
+
+    /// The deactivation arrived: from here on the connection hears nothing of the channel.
+    pub fn deactivate(&mut self, first: &mut u32, channel: &Channel) {
+        let Some(id) = self.find(*first, channel) else { return };
+        self.unlist(id);
+        let subscription = self.subscription_mut(id);
+        subscription.pending -= 1;
+        if subscription.pending == 0 && subscription.counted.get().is_none() {
+            self.unlink(first, id);
+            self.remove(id);
+        }
+    }
+
+    /// The connection is gone: forgets all of its subscriptions. Those that the directory still
+    /// counts are handed to `counted`.
+    pub fn forget(&mut self, first: u32, mut counted: impl FnMut(Channel, Counted)) {
+        let mut next = first;
+        while next != NONE {
+            let id = next;
+            let subscription = *self.subscription(id);
+            next = subscription.next;
+            if let Some(how) = subscription.counted.get() {
+                counted(self.list(subscription.list).channel.clone(), how);
+            }
+            self.unlist(id);
+            self.remove(id);
+        }
+    }
+
+    /// Every channel that the directory counts a connection in.
+    pub fn of(&self, first: u32) -> impl Iterator<Item = (&Channel, Counted)> {
+        let mut next = first;
+        std::iter::from_fn(move || {
+            while next != NONE {
+                let subscription = self.subscription(next);
+                next = subscription.next;
+                if let Some(how) = subscription.counted.get() {
+                    return Some((&self.list(subscription.list).channel, how));
+                }
+            }
+            None
+        })
+    }
+
+    /// Who hears a channel in a group.
+    pub fn listeners(&self, channel: &Channel, group: Group) -> &[Listener] {
+        match self.channels.get(channel) {
+            Some(list) => &self.list(*list).listeners[group.place()],
+            None => &[],
+        }
+    }
+
+    /// Who hears a channel, by group: one look-up for all groups.
+    pub fn audience(&self, channel: &Channel) -> impl Iterator<Item = (Group, &[Listener])> {
+        let list = self.channels.get(channel).map(|list| self.list(*list));
+        let groups = channel.groups().iter();
+        list.into_iter().flat_map(move |list| {
+            groups.clone().map(move |group| (*group, &*list.listeners[group.place()]))
+        })
+    }
+
+    /// A connection of a user is there.
+    pub fn user_came(&mut self, user: &Arc<str>, connection: u32) {
+        self.users.entry(user.clone()).or_default().push(connection);
+    }
+
+    /// A connection of a user is gone.
+    pub fn user_left(&mut self, user: &Arc<str>, connection: u32) {
+        let Some(connections) = self.users.get_mut(user) else { return };
+        connections.retain(|one| *one != connection);
+        if connections.is_empty() {
+            self.users.remove(user);
+        }
+    }
+
+    /// The connections of a user, by their slots.
+    pub fn of_user(&self, user: &str) -> &[u32] {
+        self.users.get(user).map_or(&[], Vec::as_slice)
+    }
+
+    /// Subscriptions of all connections.
+    pub fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Whether nobody is subscribed to anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn subscription(&self, id: u32) -> &Subscription {
+        self.subscriptions.get(id).expect("a chain or list holds ids in use only")
+    }
+
+    fn subscription_mut(&mut self, id: u32) -> &mut Subscription {
+        self.subscriptions.get_mut(id).expect("a chain or list holds ids in use only")
+    }
+
+    fn list(&self, id: u32) -> &List {
+        self.lists.get(id).expect("a list lives as long as subscriptions to it")
+    }
+
+    fn list_mut(&mut self, id: u32) -> &mut List {
+        self.lists.get_mut(id).expect("a list lives as long as subscriptions to it")
+    }
+
+    fn find(&self, first: u32, channel: &Channel) -> Option<u32> {
+        let list = *self.channels.get(channel)?;
+        let mut next = first;
+        while next != NONE {
+            let subscription = self.subscription(next);
+            if subscription.list == list {
+                return Some(next);
+            }
+            next = subscription.next;
+        }
+        None
+    }
+
+    fn insert(&mut self, connection: u32, first: &mut u32, channel: &Channel) -> u32 {
+        let list = match self.channels.get(channel) {
+            Some(list) => *list,
+            None => {
+                let empty = List {
+                    channel: channel.clone(),
+                    subscriptions: 0,
+                    listeners: Default::default(),
+                };
+                let list = self.lists.insert(empty);
+                self.channels.insert(channel.clone(), list);
+                list
+            }
+        };
+        self.list_mut(list).subscriptions += 1;
+        let id = self.subscriptions.insert(Subscription {
+            connection,
+            list,
+            next: *first,
+            position: NONE,
+            pending: 0,
+            heard: Group::InsforgeDocumented,
+            counted: Packed::default(),
+        });
+        *first = id;
+        id
+    }
+
+    /// Takes a subscription out of the list that it hears, if it hears one.
+    fn unlist(&mut self, id: u32) {
+        let Subscription { list, position, heard, .. } = *self.subscription(id);
+        if position == NONE {
+            return;
+        }
+        let listeners = &mut self.list_mut(list).listeners[heard.place()];
+        listeners.swap_remove(position as usize);
+        if let Some(moved) = listeners.get(position as usize).copied() {
+            self.subscription_mut(moved.subscription).position = position;
+        }
+        self.subscription_mut(id).position = NONE;
+    }
+
+    /// Takes a subscription out of its connection's chain.
+    fn unlink(&mut self, first: &mut u32, id: u32) {
+        let after = self.subscription(id).next;
+        if *first == id {
+            *first = after;
+            return;
+        }
+        let mut before = *first;
+        while self.subscription(before).next != id {
+            before = self.subscription(before).next;
+        }
+        self.subscription_mut(before).next = after;
+    }
+
+    fn remove(&mut self, id: u32) {
+        let Some(Subscription { list: list_id, .. }) = self.subscriptions.remove(id) else {
+            return;
+        };
+        let list = self.list_mut(list_id);
+        list.subscriptions -= 1;
+        if list.subscriptions == 0
+            && let Some(list) = self.lists.remove(list_id)
+        {
+            self.channels.remove(&list.channel);
+        }
+    }
+}
+
+/// Lists stay far below four thousand million entries: each is a connection of this worker.
+fn place(length: usize) -> u32 {
+    u32::try_from(length).expect("fewer subscriptions than connections times their bound")
+}

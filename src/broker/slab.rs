@@ -1,0 +1,86 @@
+//! Values under numbers that stay valid while the value does, and are reused afterwards.
+//!
+//! Values live in pages that never move: growing copies nothing and leaves no outgrown table
+//! behind, which with a doubling table was a third of an idle connection's memory.
+
+/// Values of one page.
+const PAGE: usize = 64;
+
+/// The table.
+#[derive(Debug)]
+pub struct Slab<T> {
+    pages: Vec<Box<[Option<T>]>>,
+    free: Vec<u32>,
+    used: usize,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { pages: Vec::new(), free: Vec::new(), used: 0 }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Takes a value in, under a number that nobody else has.
+    pub fn insert(&mut self, value: T) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| self.grow());
+        self.pages[slot as usize / PAGE][slot as usize % PAGE] = Some(value);
+        self.used += 1;
+        slot
+    }
+
+    /// Lets a value go.
+    pub fn remove(&mut self, slot: u32) -> Option<T> {
+        let value = self.pages.get_mut(slot as usize / PAGE)?[slot as usize % PAGE].take()?;
+        self.free.push(slot);
+        self.used -= 1;
+        Some(value)
+    }
+
+    /// The value of that number.
+    pub fn get(&self, slot: u32) -> Option<&T> {
+        self.pages.get(slot as usize / PAGE)?[slot as usize % PAGE].as_ref()
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.pages.get_mut(slot as usize / PAGE)?[slot as usize % PAGE].as_mut()
+    }
+
+    /// Values in the table.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Adds a page, and answers its first number.
+    fn grow(&mut self) -> u32 {
+        let first = self.pages.len() * PAGE;
+        let last = u32::try_from(first + PAGE - 1).expect("memory ends before the numbers do");
+        self.pages.push((0..PAGE).map(|_| None).collect());
+        let first = last + 1 - PAGE as u32;
+        self.free.extend((first + 1..=last).rev());
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_until_the_value_goes_and_are_dense() {
+        let mut slots = Slab::default();
+        let numbers: Vec<u32> = (0..200).map(|n| slots.insert(n)).collect();
+        assert_eq!(numbers, (0..200).collect::<Vec<u32>>());
+        assert_eq!(slots.remove(70), Some(70));
+        assert_eq!((slots.remove(70), slots.get(70), slots.len()), (None, None, 199));
+        assert_eq!(slots.insert(1_000), 70);
+        assert_eq!(slots.get_mut(70), Some(&mut 1_000));
+        assert_eq!(slots.get(100_000), None);
+    }
+}

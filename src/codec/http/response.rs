@@ -1,0 +1,242 @@
+//! Responses (RFC 9112 section 4).
+
+use std::borrow::Cow;
+use std::io::Write;
+
+/// The body of a response: owned, or part of the program.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Body(Cow<'static, [u8]>);
+
+impl Body {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Cow::Owned(bytes))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+/// An answer to one request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// The status code, 200 to 599.
+    pub status: u16,
+    /// Headers in the order of sending, without those that [`Response::write`] sets.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body.
+    pub body: Body,
+}
+
+impl Response {
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Body::default() }
+    }
+
+    /// An answer in JSON, encoded by the caller.
+    pub fn json(status: u16, json: impl Into<Body>) -> Self {
+        Self::with_type(status, "application/json; charset=utf-8", json)
+    }
+
+    /// An answer in plain text.
+    pub fn text(status: u16, text: impl Into<Body>) -> Self {
+        Self::with_type(status, "text/plain; charset=utf-8", text)
+    }
+
+    /// An answer of any media type.
+    pub fn with_type(status: u16, media_type: &'static str, body: impl Into<Body>) -> Self {
+        let mut response = Self::empty(status).header("Content-Type", media_type);
+        response.body = body.into();
+        response
+    }
+
+    /// Adds a header. Not for `Content-Length` and `Connection`, which [`Response::write`] sets.
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        debug_assert!(!name.eq_ignore_ascii_case("Content-Length"));
+        debug_assert!(!name.eq_ignore_ascii_case("Connection"));
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Appends the answer to `out`. `keep_alive` is for the caller to decide, from
+    /// [`Request::keep_alive`](super::Request::keep_alive) and its own wish; `head_only` is true
+    /// for a HEAD request and leaves the body away but not its length. Line breaks and other
+    /// control characters in header values become spaces.
+    pub fn write(&self, out: &mut Vec<u8>, keep_alive: bool, head_only: bool) {
+        let body = self.body.as_bytes();
+        // RFC 9110 section 8.6 forbids a length for the one, and for the other it would have to be
+        // that of the answer which is not sent.
+        let is_bodiless = matches!(self.status, 204 | 304);
+        out.reserve(RESERVED_BYTES + body.len());
+        push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
+        for (name, value) in &self.headers {
+            write_header(out, name, value);
+        }
+        if !is_bodiless {
+            push(out, format_args!("Content-Length: {}\r\n", body.len()));
+        }
+        // Whoever offers a protocol in `Upgrade` has to name it here (RFC 9110 section 7.8). To
+        // HTTP/1.1 keep-alive goes without saying, to HTTP/1.0 it does not.
+        let offers_upgrade = self.headers.iter().any(|(name, _)| *name == "Upgrade");
+        let connection = match (offers_upgrade, keep_alive) {
+            (false, true) => "Connection: keep-alive\r\n\r\n",
+            (false, false) => "Connection: close\r\n\r\n",
+            (true, true) => "Connection: upgrade, keep-alive\r\n\r\n",
+            (true, false) => "Connection: upgrade, close\r\n\r\n",
+        };
+        out.extend_from_slice(connection.as_bytes());
+        if !head_only && !is_bodiless {
+            out.extend_from_slice(body);
+        }
+    }
+}
+
+/// Room for a usual head, so that it does not grow a fresh buffer step by step.
+const RESERVED_BYTES: usize = 256;
+
+fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a vector takes every byte");
+}
+
+/// Appends one header line. What could end the line early becomes a space.
+pub(in crate::codec) fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
+    let harmless = |byte: u8| {
+        if byte.is_ascii_control() && byte != b'\t' { b' ' } else { byte }
+    };
+    out.extend(name.bytes().map(harmless));
+    out.extend_from_slice(b": ");
+    out.extend(value.bytes().map(harmless));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What allows a client that asked to send its body.
+pub fn continue_100() -> &'static [u8] {
+    b"HTTP/1.1 100 Continue\r\n\r\n"
+}
+
+/// The phrase beside a status code; empty for one that the node does not use.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(response: &Response, keep_alive: bool, head_only: bool) -> String {
+        let mut out = Vec::new();
+        response.write(&mut out, keep_alive, head_only);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn heads_and_bodies() {
+        let json = Response::json(201, r#"{"a":1}"#).header("Location", "/x".to_owned());
+        let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json; charset=utf-8\r\n\
+                    Location: /x\r\nContent-Length: 7\r\n";
+        let alive = format!("{head}Connection: keep-alive\r\n\r\n");
+        assert_eq!(written(&json, true, false), format!("{alive}{{\"a\":1}}"));
+        assert_eq!(written(&json, true, true), alive);
+        let close = format!("{head}Connection: close\r\n\r\n{{\"a\":1}}");
+        assert_eq!(written(&json, false, false), close);
+    }
+
+    #[test]
+    fn lengths() {
+        let empty = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        assert_eq!(written(&Response::empty(200), false, false), empty);
+        for status in [204, 304] {
+            let mut response = Response::empty(status);
+            response.body = "never sent".into();
+            let expected =
+                format!("HTTP/1.1 {status} {}\r\nConnection: close\r\n\r\n", reason(status));
+            assert_eq!(written(&response, false, false), expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_status_has_an_empty_phrase() {
+        assert!(written(&Response::empty(299), true, false).starts_with("HTTP/1.1 299 \r\n"));
+    }
+
+    #[test]
+    fn line_breaks_never_get_through() {
+        let response =
+            Response::empty(200).header("X", "a\r\nSet-Cookie: b\n\r\n\0\u{7f}\té".to_owned());
+        let text = written(&response, true, false);
+        let line = text.split("\r\n").nth(1);
+        assert_eq!(line, Some("X: a  Set-Cookie: b     \té"));
+        assert_eq!(text.split(['\r', '\n']).filter(|line| !line.is_empty()).count(), 4);
+        let mut out = Vec::new();
+        write_header(&mut out, "X\r\nY", "z");
+        assert_eq!(out, b"X  Y: z\r\n");
+    }
+
+    #[test]
+    fn whoever_offers_an_upgrade_says_so_in_connection() {
+        let response = Response::empty(426).header("Upgrade", "websocket");
+        assert!(written(&response, false, false).contains("\r\nConnection: upgrade, close\r\n"));
+    }
+
+    #[test]
+    fn answers_are_appended() {
+        let mut out = continue_100().to_vec();
+        Response::text(200, "a").write(&mut out, true, false);
+        assert!(out.starts_with(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"));
+        assert!(out.ends_with(b"\r\n\r\na"));
+    }
+}

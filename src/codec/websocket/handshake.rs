@@ -1,0 +1,202 @@
+//! The WebSocket opening handshake (RFC 6455 section 4.2).
+//!
+//! Extensions are never negotiated. Subprotocols are the caller's: it reads what is offered from
+//! the request and names its choice among the extra headers of [`response`].
+
+use thiserror::Error;
+use tungstenite::handshake::derive_accept_key;
+
+use crate::codec::http::{BodyKind, Method, Request, write_header};
+
+/// The protocol's version, the only one there is (RFC 6455 section 4.1).
+const VERSION: &str = "13";
+/// Characters of a key before its padding: 16 bytes in base64.
+const KEY_DIGITS: usize = 22;
+const KEY_PADDING: &[u8] = b"==";
+
+/// A handshake that may be answered with [`response`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accept(String);
+
+impl Accept {
+    /// The value for `Sec-WebSocket-Accept`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a request does not become a WebSocket. The client's fault in every case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum HandshakeError {
+    /// Only GET opens one.
+    #[error("A WebSocket is opened with GET")]
+    Method,
+    /// HTTP/1.0, or one of the two headers is missing.
+    #[error("A WebSocket needs HTTP/1.1 with Connection: upgrade and Upgrade: websocket")]
+    Upgrade,
+    /// The bytes behind the head must be frames.
+    #[error("A WebSocket handshake has no body")]
+    Body,
+    /// No version, or not 13.
+    #[error("The WebSocket version must be 13")]
+    Version,
+    /// Not exactly one key of 16 bytes in base64.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64, once")]
+    Key,
+}
+
+impl HandshakeError {
+    /// The status to answer with.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::Version => 426,
+            Self::Upgrade | Self::Body | Self::Key => 400,
+        }
+    }
+
+    /// Headers that this status requires (RFC 6455 section 4.4, RFC 9110 sections 15.5.6 and
+    /// 15.5.22).
+    pub fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Method => &[("Allow", "GET")],
+            Self::Version => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)],
+            Self::Upgrade | Self::Body | Self::Key => &[],
+        }
+    }
+}
+
+/// Checks a client's handshake.
+///
+/// # Errors
+///
+/// The first rule that it breaks.
+pub fn check(request: &Request) -> Result<Accept, HandshakeError> {
+    if request.method != Method::Get {
+        return Err(HandshakeError::Method);
+    }
+    if !request.upgrade {
+        return Err(HandshakeError::Upgrade);
+    }
+    if !matches!(request.body, BodyKind::None | BodyKind::Sized(0)) {
+        return Err(HandshakeError::Body);
+    }
+    if request.only_header("sec-websocket-version") != Ok(Some(VERSION)) {
+        return Err(HandshakeError::Version);
+    }
+    match request.only_header("sec-websocket-key") {
+        Ok(Some(key)) if is_key(key.as_bytes()) => Ok(Accept(derive_accept_key(key.as_bytes()))),
+        _ => Err(HandshakeError::Key),
+    }
+}
+
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.split_at_checked(KEY_DIGITS)
+        .is_some_and(|(digits, padding)| digits.iter().all(is_digit) && padding == KEY_PADDING)
+}
+
+/// The answer that makes the connection a WebSocket. Control characters in extra headers become
+/// spaces.
+pub fn response(accept: &str, extra_headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(RESPONSE_BYTES);
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    write_header(&mut out, "Upgrade", "websocket");
+    write_header(&mut out, "Connection", "Upgrade");
+    write_header(&mut out, "Sec-WebSocket-Accept", accept);
+    for (name, value) in extra_headers {
+        write_header(&mut out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Bytes of an answer without extra headers, rounded up.
+const RESPONSE_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::http::parse_head;
+
+    // The example of RFC 6455 section 1.3.
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn check_text(first: &str, lines: &str) -> Result<Accept, HandshakeError> {
+        let head = format!("{first}\r\nHost: a\r\n{lines}\r\n");
+        check(&parse_head(head.as_bytes()).unwrap().unwrap().0)
+    }
+
+    fn check_lines(lines: &str) -> Result<Accept, HandshakeError> {
+        let upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n";
+        check_text("GET /x HTTP/1.1", &format!("{upgrade}{lines}"))
+    }
+
+    fn version_and_key(version: &str, key: &str) -> String {
+        format!("Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\n")
+    }
+
+    #[test]
+    fn the_rfcs_example() {
+        let lines = version_and_key("13", KEY);
+        assert_eq!(check_lines(&lines).map(|accept| accept.0), Ok(ACCEPT.to_owned()));
+        let no_body = format!("Content-Length: 0\r\n{lines}");
+        assert_eq!(check_lines(&no_body).map(|accept| accept.0), Ok(ACCEPT.to_owned()));
+    }
+
+    #[test]
+    fn refusals() {
+        let good = version_and_key("13", KEY);
+        let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+        let post = check_text("POST / HTTP/1.1", &format!("{upgrade}{good}"));
+        assert_eq!(post, Err(HandshakeError::Method));
+        let old = check_text("GET / HTTP/1.0", &format!("{upgrade}{good}"));
+        assert_eq!(old, Err(HandshakeError::Upgrade));
+        let plain = check_text("GET / HTTP/1.1", &good);
+        assert_eq!(plain, Err(HandshakeError::Upgrade));
+        for body in ["Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"] {
+            assert_eq!(check_lines(&format!("{good}{body}")), Err(HandshakeError::Body));
+        }
+        for lines in [
+            version_and_key("8", KEY),
+            version_and_key("13, 8", KEY),
+            version_and_key("13\r\nSec-WebSocket-Version: 13", KEY),
+            format!("Sec-WebSocket-Key: {KEY}\r\n"),
+        ] {
+            assert_eq!(check_lines(&lines), Err(HandshakeError::Version), "{lines}");
+        }
+        for key in [
+            "",
+            "==",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZWQ=",
+            "dGhlIHNhbXBsZSBub25jZQ==AAAA",
+            "dGhlIHNhbXBsZSBub25j-Q==",
+            "dGhlIHNhbXBsZSBub25jé==",
+            "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        ] {
+            let lines = version_and_key("13", key);
+            assert_eq!(check_lines(&lines), Err(HandshakeError::Key), "{key}");
+        }
+        assert_eq!(check_lines("Sec-WebSocket-Version: 13\r\n"), Err(HandshakeError::Key));
+    }
+
+    #[test]
+    fn a_wrong_version_is_told_the_right_one() {
+        let error = HandshakeError::Version;
+        assert_eq!(error.status(), 426);
+        assert!(error.headers().contains(&("Sec-WebSocket-Version", "13")));
+    }
+
+    #[test]
+    fn the_answer() {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                    Connection: Upgrade\r\nSec-WebSocket-Accept: ";
+        assert_eq!(response(ACCEPT, &[]), format!("{head}{ACCEPT}\r\n\r\n").as_bytes());
+        let extra = [("Sec-WebSocket-Protocol", "a\r\nb"), ("X", "y")];
+        let expected = format!("{head}{ACCEPT}\r\nSec-WebSocket-Protocol: a  b\r\nX: y\r\n\r\n");
+        assert_eq!(response(ACCEPT, &extra), expected.as_bytes());
+    }
+}

@@ -1,0 +1,41 @@
+//! Frames of publications, for the subscribers of each encoding. With `mod.rs` this is the only file
+//! that matches on which interface it is.
+
+use super::forge::wire as forge;
+use super::insforge::wire as insforge;
+use crate::codec::websocket::{Opcode, frame};
+use crate::message::{AckId, Api, Channel, Content, FrameBytes, Group, Publication};
+
+/// Returns the WebSocket frame of a publication for one group. Long-polling uses the same bytes past
+/// the frame header.
+pub fn encode(publication: &Publication, group: Group) -> FrameBytes {
+    if let Content::Document { frame, .. } = &publication.content {
+        return frame.clone();
+    }
+    frame(Opcode::Text, &[text(publication, group).as_bytes()]).into()
+}
+
+/// Returns the text of a publication for one group of subscribers.
+pub fn text(publication: &Publication, group: Group) -> String {
+    match &publication.content {
+        Content::Event { payload } => forge::event(publication, payload, None),
+        _ => insforge::publication(publication, group),
+    }
+}
+
+/// Returns the text of a publication for a subscription that receives it again, by `request`.
+pub fn replayed(publication: &Publication, request: AckId) -> String {
+    match &publication.content {
+        Content::Event { payload } => forge::event(publication, payload, Some(request)),
+        _ => insforge::publication(publication, Group::InsforgeSdk),
+    }
+}
+
+/// Returns the text that tells a subscriber that it lost so many publications of a channel.
+pub fn gap(channel: &Channel, count: u64) -> String {
+    match channel.api() {
+        Api::Insforge => insforge::gap(channel, count),
+        Api::Forge => forge::gap(channel, Some(count)),
+        Api::M2 => unreachable!("a later document makes up for the lost ones"),
+    }
+}
