@@ -8,7 +8,6 @@
 
 mod support;
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,9 +17,9 @@ use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::{Directory, Join, Subscriber};
 use fanfare::broker::presence::MemberKey;
 use fanfare::config::Config;
-use fanfare::engine::invocations::Invocations;
 use fanfare::hub::{About, Clock, Hub, Submission, message_id};
 use fanfare::interface::encode::encode;
+use fanfare::interface::forge;
 use fanfare::mailbox::{Inboxes, Mail, Mailboxes};
 use fanfare::message::{Channel, ChannelOptions, ConnId, Group, ReplayWish, Transport, WorkerId};
 use fanfare::metrics::Metrics;
@@ -112,8 +111,7 @@ fn node(workers: usize) -> (Hub, Inboxes) {
         config: Arc::new(config),
         clock: Clock::new(),
         start: 0,
-        invocations: Invocations::default(),
-        stamped: AtomicU64::new(0),
+        events: forge::Shared::default(),
         about: About { driver: "none", driver_reason: String::new(), started: AT },
         shutdown: OnceLock::new(),
     };

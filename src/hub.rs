@@ -1,7 +1,6 @@
 //! What the hot threads share, and [`Hub::publish`]: the way of every publication, whoever sends
 //! it, from its content to the workers' mailboxes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,15 +10,13 @@ use rand::Rng;
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::{Directory, Published};
 use crate::broker::policies::Policies;
-use crate::codec::websocket::{Opcode, frame};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
-use crate::engine::invocations::Invocations;
 use crate::interface::encode::encode;
-use crate::interface::m2::wire;
-use crate::mailbox::{Keep, Loaded, Mail, Mailboxes, Reservation, Ticket, WorkerMailboxes};
+use crate::interface::forge;
+use crate::mailbox::{Keep, Mailboxes, Ticket};
 use crate::message::{
-    Api, Channel, ChannelDefinition, ChannelOptions, Content, Current, Document, Durability, Found,
-    Load, MessageId, Millis, Nanos, Now, PresenceMode, Publication, Record, Refused, SlowConsumer,
+    Api, Channel, ChannelDefinition, ChannelOptions, Content, Durability, MessageId, Millis, Nanos,
+    Now, Publication, Record, Refused,
 };
 use crate::metrics::Metrics;
 
@@ -51,10 +48,8 @@ pub struct Hub {
     pub clock: Clock,
     /// A random number that tells this start of the node from all others.
     pub start: u64,
-    /// The invocations that Forge apps may publish for, as they were registered.
-    pub invocations: Invocations,
-    /// The latest timestamp of an event.
-    pub stamped: AtomicU64,
+    /// What all threads share of Forge's events.
+    pub events: forge::Shared,
     /// What the node says of itself.
     pub about: About,
     /// Set once the node stops.
@@ -70,34 +65,6 @@ pub struct About {
     pub driver_reason: String,
     /// When the node started, by the wall.
     pub started: Millis,
-}
-
-/// Timestamps that an event is given one after the other, while other threads are faster; then it
-/// is refused. A second one is rare.
-const STAMPS_MAX: usize = 16;
-
-impl Forge {
-    /// Returns how topics behave.
-    pub fn options(&self) -> ChannelOptions {
-        ChannelOptions {
-            ephemeral: true,
-            presence: PresenceMode::Off,
-            slow_consumer: self.slow_consumer,
-            replay_seconds: self.replay_seconds,
-            rate_limit: 0,
-        }
-    }
-}
-
-impl M2 {
-    /// How resources behave (contract M21).
-    pub const OPTIONS: ChannelOptions = ChannelOptions {
-        ephemeral: true,
-        presence: PresenceMode::Off,
-        slow_consumer: SlowConsumer::Latest,
-        replay_seconds: 0,
-        rate_limit: 0,
-    };
 }
 
 /// How a node stops.
@@ -188,15 +155,6 @@ pub struct ToKeep<'a> {
     pub ticket: Option<Ticket<Durability>>,
 }
 
-/// A Forge event that was published.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EventReceipt {
-    /// Its id.
-    pub id: MessageId,
-    /// Its timestamp.
-    pub at: Millis,
-}
-
 impl Hub {
     /// Publishes: frames for the groups in use are made before any lock is taken, then the
     /// directory gives the publication its place, posts it, and has it kept in the same order.
@@ -232,94 +190,6 @@ impl Hub {
         };
         let published = self.directory.publish(&self.mailboxes.workers, &publication, keep)?;
         Ok((publication, published))
-    }
-
-    /// Publishes a Forge event, where anybody listens to its topic; else nothing happens.
-    ///
-    /// # Errors
-    /// [`Refused::Overloaded`], where a worker concerned has no room for it.
-    pub fn publish_event(
-        &self,
-        topic: Channel,
-        payload: &str,
-        (id, now): (MessageId, Now),
-    ) -> Result<Option<EventReceipt>, Refused> {
-        // Frames are made before the lock that gives them their place, so that between them and it
-        // another thread may have been faster with a later timestamp.
-        for _ in 0..STAMPS_MAX {
-            let content = Content::Event { payload: payload.into() };
-            let (channel, options) = (topic.clone(), self.forge.options());
-            let at = self.stamp(now.wall);
-            let now = Now { wall: at, ..now };
-            let submission = Submission { channel, content, options, id, now, history: None };
-            let (publication, published) = match self.publish(submission) {
-                Err(Refused::Late) => continue,
-                published => published?,
-            };
-            let receipt = EventReceipt { id: publication.id, at };
-            return Ok((published.offset > 0).then_some(receipt));
-        }
-        Err(Refused::Overloaded)
-    }
-
-    /// Fans out a document that was committed, for which there is a place at every worker.
-    pub fn publish_document(
-        &self,
-        document: Document,
-        mut places: Reservation<'_, WorkerMailboxes>,
-    ) {
-        let (is_deleted, is_shared) = (document.data.is_none(), document.key.audience.is_none());
-        let publication = self.document(document);
-        if is_deleted && !self.m2.notify_deletes {
-            if is_shared {
-                self.directory.forget(&publication.channel);
-            }
-            return;
-        }
-        // A document has a place at every worker, and no order of timestamps to keep.
-        let _ = self.directory.publish_reserved(&mut places, &publication);
-    }
-
-    /// Tells a subscriber's worker what the store has, and the directory as well: it need not be
-    /// asked for that again as long as somebody is subscribed. To be called between two commits,
-    /// by who writes documents.
-    pub fn answer_load(&self, load: Load, stored: Option<Found<Document>>) {
-        let found = stored.map(|stored| stored.map(|document| self.document(document)));
-        if let Some(Found { shared, .. }) = found.as_ref().filter(|_| load.shared) {
-            let shared = shared.as_ref().filter(|one| one.content.exists());
-            let current = shared.map_or(Current::Absent, |one| Current::Known(one.clone()));
-            self.directory.learn(&load.resource, &current);
-        }
-        let mailbox = self.mailboxes.workers.of(load.connection.worker);
-        mailbox.answer(Mail::Loaded(Box::new(Loaded { load, found })));
-    }
-
-    /// A document as it is fanned out, with its frame.
-    fn document(&self, document: Document) -> Arc<Publication> {
-        let text = wire::document(&document);
-        let Document { key, data, version, .. } = document;
-        let frame = frame(Opcode::Text, &[text.as_bytes()]).into();
-        let (audience, exists) = (key.audience, data.is_some());
-        let content = Content::Document { audience, version, exists, frame };
-        // Nobody asks for its id: a document is named by its resource and its version.
-        let publication =
-            Publication::new(MessageId::nil(), key.resource, self.clock.wall(), content);
-        Arc::new(publication.accepted(self.clock.nanos()).under(M2::OPTIONS))
-    }
-
-    /// Whether an installation may do one more thing, on Forge. If so, that is taken note of.
-    pub fn admit_installation(&self, installation: &str, now: Now) -> bool {
-        let rate = self.forge.rate_limit;
-        if rate == 0 {
-            return true;
-        }
-        self.directory.admit(&Channel::installation(installation), rate, now.monotonic())
-    }
-
-    /// The timestamp of a Forge event, in milliseconds since the epoch: `now`, but never less than
-    /// an earlier event's.
-    fn stamp(&self, now: Millis) -> Millis {
-        now.max(self.stamped.fetch_max(now, Ordering::Relaxed))
     }
 }
 

@@ -248,14 +248,11 @@
 //! - **A socket that is handed over is duplicated out of the runtime** (`acceptor/handover.rs`): an
 //!   operation that was given up may hold monoio's descriptor until its cancellation completes.
 
-pub mod acceptor;
-pub mod api;
 pub mod auth;
 pub mod background;
 pub mod broker;
 pub mod codec;
 pub mod config;
-pub mod engine;
 pub mod hub;
 pub mod interface;
 pub mod limits;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use fanfare::auth::forge::MintError;
+use fanfare::auth::MintError;
 use fanfare::config::{Arguments, Config, ConfigError, LogFormat, Place};
 use fanfare::node::{self, NodeError, Started};
 

@@ -40,7 +40,7 @@ impl Audience {
     /// The audience of a token, from its `aud`: a name, or a list of names (RFC 7519 section 4.1.3)
     /// of which the others are no concern of ours. A token for several purposes of ours is for
     /// none.
-    pub(super) fn of(aud: &Value) -> Option<Self> {
+    pub(crate) fn of(aud: &Value) -> Option<Self> {
         let Value::Array(names) = aud else { return Self::named(aud.as_str()?) };
         let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
         let mut found = names?.into_iter().filter_map(Self::named);
@@ -49,7 +49,7 @@ impl Audience {
     }
 
     /// Whether a token is for any of these purposes, whatever else its `aud` holds.
-    pub(super) fn is_named_in(aud: &Value) -> bool {
+    pub(crate) fn is_named_in(aud: &Value) -> bool {
         let is_ours = |name: &Value| name.as_str().and_then(Self::named).is_some();
         is_ours(aud) || aud.as_array().is_some_and(|names| names.iter().any(is_ours))
     }

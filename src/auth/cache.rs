@@ -11,7 +11,7 @@ pub(super) type TokenDigest = [u8; 32];
 /// A bounded map from tokens to what they prove. At the bound the oldest is forgotten, which costs
 /// its holder one more verification. Every operation takes constant time.
 #[derive(Debug)]
-pub(super) struct TokenCache<T> {
+pub(crate) struct TokenCache<T> {
     proofs: HashMap<TokenDigest, Proof<T>>,
     /// The keys of `proofs`, oldest first, each exactly once.
     ages: VecDeque<TokenDigest>,
@@ -20,11 +20,11 @@ pub(super) struct TokenCache<T> {
 
 /// What a token proves, and until when.
 #[derive(Debug)]
-pub(super) struct Proof<T> {
+pub(crate) struct Proof<T> {
     /// What it proves.
-    pub(super) of: T,
+    pub(crate) of: T,
     /// In seconds since the epoch; forever where absent.
-    pub(super) expires_at: Option<u64>,
+    pub(crate) expires_at: Option<u64>,
 }
 
 impl<T> Proof<T> {
@@ -35,7 +35,7 @@ impl<T> Proof<T> {
 
 impl<T> TokenCache<T> {
     /// Remembers at most `entries_max` tokens; nothing is allocated before the first.
-    pub(super) fn new(entries_max: usize) -> Self {
+    pub(crate) fn new(entries_max: usize) -> Self {
         Self { proofs: HashMap::new(), ages: VecDeque::new(), entries_max }
     }
 
@@ -64,7 +64,7 @@ impl<T> TokenCache<T> {
 
     /// What a token proves at `now_s`: remembered, or else judged by `prove`. One that is longer
     /// than [`TOKEN_BYTES_MAX`] is not looked at.
-    pub(super) fn proof<E>(
+    pub(crate) fn proof<E>(
         &mut self,
         token: &str,
         now_s: u64,

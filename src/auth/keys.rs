@@ -11,7 +11,7 @@ use super::{jwks, pem};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 
 /// What the API key begins with (contract section 1.1).
-pub(super) const API_KEY_PREFIX: &str = "ik_";
+pub(crate) const API_KEY_PREFIX: &str = "ik_";
 /// What the anon key begins with (contract section 1.1).
 pub(super) const ANON_KEY_PREFIX: &str = "anon_";
 
@@ -175,7 +175,7 @@ impl Keys {
     }
 
     /// Whether this is the API key.
-    pub(super) fn is_api_key(&self, candidate: &str) -> bool {
+    pub(crate) fn is_api_key(&self, candidate: &str) -> bool {
         self.api_key.matches(candidate)
     }
 
@@ -190,12 +190,12 @@ impl Keys {
     }
 
     /// The key of Forge's realtime tokens.
-    pub(super) fn channel_tokens(&self) -> &ChannelTokenKey {
+    pub(crate) fn channel_tokens(&self) -> &ChannelTokenKey {
         &self.channel_tokens
     }
 
     /// Begins the id of a Forge topic.
-    pub(super) fn topics(&self) -> Hmac<Sha256> {
+    pub(crate) fn topics(&self) -> Hmac<Sha256> {
         self.topics.clone()
     }
 
@@ -216,9 +216,9 @@ impl Keys {
 }
 
 /// The node's own key for Forge's realtime tokens (contract section 3.3), which nobody else signs.
-pub(super) struct ChannelTokenKey {
-    pub(super) signs: EncodingKey,
-    pub(super) verifies: DecodingKey,
+pub(crate) struct ChannelTokenKey {
+    pub(crate) signs: EncodingKey,
+    pub(crate) verifies: DecodingKey,
 }
 
 impl ChannelTokenKey {
@@ -258,17 +258,17 @@ pub(super) fn digest(text: &str) -> [u8; 32] {
 /// taken tells nothing about how much of a guess was right. A wrong length needs no hash: it is
 /// public.
 #[derive(Clone)]
-pub(super) struct SecretDigest {
+pub(crate) struct SecretDigest {
     bytes: usize,
     digest: [u8; 32],
 }
 
 impl SecretDigest {
-    pub(super) fn new(secret: &str) -> Self {
+    pub(crate) fn new(secret: &str) -> Self {
         Self { bytes: secret.len(), digest: digest(secret) }
     }
 
-    pub(super) fn matches(&self, candidate: &str) -> bool {
+    pub(crate) fn matches(&self, candidate: &str) -> bool {
         if candidate.len() != self.bytes {
             return false;
         }

@@ -11,25 +11,20 @@ use crate::limits::TOKEN_CACHE_MAX;
 use crate::message::{Credential, Role};
 
 mod audience;
-mod cache;
-pub mod forge;
-mod handshake;
+pub(crate) mod cache;
 mod jwks;
-mod keys;
-pub mod m2;
+pub(crate) mod keys;
 mod pem;
-mod token;
-mod value;
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub(crate) mod token;
+pub(crate) mod value;
 
 pub use audience::Audience;
 pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
-pub use token::{UserClaims, sign_user};
+pub use token::{MintError, UserClaims, sign_user};
 
 use cache::{Proof, TokenCache};
-use handshake::{Field, Handshake};
 
 /// Why a client may not connect: its own fault in every case. The text is what it is told in
 /// CONNECT_ERROR (contract section 1.1).
@@ -100,26 +95,6 @@ impl AdminError {
     }
 }
 
-/// What one thread decides by who somebody is, and from where.
-#[derive(Debug)]
-pub struct Authenticators {
-    /// Clients of InsForge, and administrators.
-    pub users: Authenticator,
-    /// Callers of Forge.
-    pub forge: forge::ForgeAuth,
-    /// Readers and writers of M2.
-    pub m2: m2::M2Auth,
-}
-
-impl Authenticators {
-    /// Starts with nothing remembered. Realtime tokens that are signed live so many seconds.
-    pub fn new(keys: Arc<Keys>, token_lifetime_s: u64, m2: m2::Terms) -> Self {
-        let forge = forge::ForgeAuth::new(keys.clone(), token_lifetime_s);
-        let m2 = m2::M2Auth::new(keys.clone(), m2);
-        Self { users: Authenticator::new(keys), forge, m2 }
-    }
-}
-
 /// Decides for one thread who a caller is, and remembers the tokens that it has verified.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -138,22 +113,6 @@ impl Authenticator {
             verified: TokenCache::new(TOKEN_CACHE_MAX),
             api: Arc::new(key_holder("api-key", Role::ProjectAdmin)),
             anonymous: Arc::new(key_holder("anonymous", Role::Anon)),
-        }
-    }
-
-    /// Judges the JSON of a Socket.IO CONNECT packet, which may be empty, at `now_s` seconds since
-    /// the epoch. `apiKey` alone decides where JavaScript would call it truthy; then the token.
-    pub fn connect(&mut self, auth_json: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
-        let handshake = Handshake::parse(auth_json).ok_or(AuthError::Nothing)?;
-        match &handshake.api_key {
-            Field::Falsy => {}
-            Field::Text(key) if self.keys.is_api_key(key) => return Ok(Arc::clone(&self.api)),
-            Field::Text(_) | Field::Other => return Err(AuthError::ApiKey),
-        }
-        match &handshake.token {
-            Field::Falsy => Err(AuthError::Nothing),
-            Field::Text(token) => self.token(token, now_s),
-            Field::Other => Err(AuthError::Token),
         }
     }
 
@@ -189,7 +148,13 @@ impl Authenticator {
         }
     }
 
-    fn token(&mut self, token: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
+    /// Authenticates the holder of the API key.
+    pub(crate) fn api_key(&self, key: &str) -> Result<Arc<Credential>, AuthError> {
+        if self.keys.is_api_key(key) { Ok(Arc::clone(&self.api)) } else { Err(AuthError::ApiKey) }
+    }
+
+    /// Authenticates the holder of a JWT or of the anon key, at `now_s` seconds since the epoch.
+    pub(crate) fn token(&mut self, token: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
         if !token.starts_with(keys::ANON_KEY_PREFIX) {
             return self.verify(token, now_s);
         }

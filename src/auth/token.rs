@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::keys::{KeyError, Keys};
 use super::value::Plain;
 use super::{Audience, AuthError};
-use crate::limits::JWT_SECRET_BYTES_MIN;
+use crate::limits::{JWT_SECRET_BYTES_MIN, PROOF_S_MAX};
 use crate::message::{Credential, Role};
 
 /// Seconds by which an issuer's clock may be ahead of ours before its fresh tokens are refused.
@@ -27,7 +27,7 @@ pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential,
 ///
 /// HS256 is checked with the secret and nothing else, so that no public key can ever serve as an
 /// HMAC secret. Every other algorithm is checked with the public keys that are pinned to it.
-pub(super) fn claims(keys: &Keys, token: &str) -> Option<Vec<u8>> {
+pub(crate) fn claims(keys: &Keys, token: &str) -> Option<Vec<u8>> {
     let jws = Jws::parse(token)?;
     let is_signed = match jws.algorithm {
         Algorithm::HS256 => jws.is_signed_by(keys.secret()),
@@ -39,19 +39,33 @@ pub(super) fn claims(keys: &Keys, token: &str) -> Option<Vec<u8>> {
 }
 
 /// Returns what a token says, in JSON, if it is signed with HS256 and this key.
-pub(super) fn claims_by(key: &DecodingKey, token: &str) -> Option<Vec<u8>> {
+pub(crate) fn claims_by(key: &DecodingKey, token: &str) -> Option<Vec<u8>> {
     let jws = Jws::parse(token)?;
     if jws.algorithm == Algorithm::HS256 && jws.is_signed_by(key) { jws.claims() } else { None }
 }
 
 /// Makes a token signed with HS256.
-pub(super) fn sign(key: &EncodingKey, claims: &impl Serialize) -> String {
+pub(crate) fn sign(key: &EncodingKey, claims: &impl Serialize) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, key)
         .expect("the key is a secret, and claims are members with names")
 }
 
+/// Why a token for trying things out is not made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MintError {
+    /// The secret is too short.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It would be valid for longer than [`PROOF_S_MAX`].
+    #[error("a context or invocation token may be valid for at most {PROOF_S_MAX} seconds")]
+    Lifetime,
+    /// The node would refuse it for another reason.
+    #[error("{0}")]
+    Claims(&'static str),
+}
+
 /// A token signed with HS256 and a secret that a node would accept.
-pub(super) fn sign_with_secret(secret: &str, claims: &impl Serialize) -> Result<String, KeyError> {
+pub(crate) fn sign_with_secret(secret: &str, claims: &impl Serialize) -> Result<String, KeyError> {
     if secret.len() < JWT_SECRET_BYTES_MIN {
         return Err(KeyError::SecretTooShort { bytes: secret.len() });
     }
@@ -60,7 +74,7 @@ pub(super) fn sign_with_secret(secret: &str, claims: &impl Serialize) -> Result<
 
 /// What is wrong with the dates of a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum DateError {
+pub(crate) enum DateError {
     /// One of them is no date.
     Malformed,
     /// `exp` has come.
@@ -71,7 +85,7 @@ pub(super) enum DateError {
 
 /// Checks `exp` and `nbf` at `now_s` seconds since the epoch. Returns the first whole second at
 /// which the token is no longer valid, where it names one.
-pub(super) fn expiry(
+pub(crate) fn expiry(
     exp: Option<&Plain>,
     nbf: Option<&Plain>,
     now_s: u64,
@@ -90,7 +104,7 @@ pub(super) fn expiry(
 }
 
 /// Reads a JSON object: serde would take an array for a structure, too.
-pub(super) fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     if !json.trim_ascii_start().starts_with(b"{") {
         return None;
     }
@@ -98,7 +112,7 @@ pub(super) fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
 }
 
 /// Keeps an explicit null apart from an absent claim: it is no date, and no list.
-pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 /// among themselves for the text of another value. Whoever chooses a part of what is signed could
 /// make it say something else with that.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) struct Plain(pub(super) Value);
+pub(crate) struct Plain(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {

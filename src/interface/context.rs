@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 
+use super::authenticators::Authenticators;
 use super::authorize::{Authorizer, Standing};
 use super::frame::Frame;
 use super::insforge::detached::Detached;
 use super::m2::loads::PendingLoads;
-use crate::auth::Authenticators;
 use crate::broker::directory::Subscriber;
 use crate::broker::index::Index;
 use crate::broker::link::Link;

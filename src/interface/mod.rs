@@ -8,30 +8,36 @@
 //! To add an interface: make a folder with its session and a variant in [`Session`]. This file and
 //! `encode.rs` are the only ones that match on which interface it is.
 
+pub mod authenticators;
 pub mod authorize;
 pub mod context;
 pub mod encode;
+pub mod entrance;
 pub mod forge;
 pub mod frame;
 pub mod heartbeat;
+pub mod http;
 pub mod insforge;
 pub mod m2;
 pub mod next;
+pub mod rest;
+mod websocket;
 
 use std::sync::Arc;
 
 use crate::broker::directory::Subscriber;
+use crate::codec::http::Response;
 use crate::codec::websocket::{self as wire, Decoder, Message, Opcode};
 use crate::hub::Hub;
 use crate::interface::insforge::engineio::Part;
 use crate::interface::insforge::violation::Violation;
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
-use crate::mailbox::PollTicket;
+use crate::mailbox::{PollTicket, Polled};
 use crate::message::{
     AckId, Activation, Channel, ConnId, Credential, Found, Group, Load, Millis, Now, Publication,
     SessionId, SessionKey, Transport,
 };
-use crate::metrics::{Counter, Counters};
+use crate::metrics::{Counter, Counters, Text};
 use context::Context;
 use insforge::detached::Resuming;
 use m2::loads::Waiter;
@@ -252,8 +258,8 @@ impl Session {
     }
 
     /// Leaves long-polling, because the session goes on over a WebSocket. Returns the request that
-    /// waits for packets.
-    pub fn leave_polling(&mut self) -> Option<PollTicket> {
+    /// waits for packets, and how it must be answered.
+    pub fn leave_polling(&mut self) -> Option<(PollTicket, Polled)> {
         self.polling().and_then(insforge::Session::take_over)
     }
 
@@ -262,6 +268,12 @@ impl Session {
         if let Some(session) = self.polling() {
             session.on_offer_withdrawn(probe);
         }
+    }
+
+    /// A polling session is open. Returns the answer to the request that opened it; `None` if this
+    /// is no polling session.
+    pub fn opening(&mut self, ctx: &mut Context<'_>) -> Option<Vec<u8>> {
+        self.polling().map(|session| session.opening(ctx).into_bytes())
     }
 
     /// A polling client waits for packets.
@@ -418,6 +430,22 @@ impl Session {
         }
     }
 
+    /// Returns the answer to the upgrade of a probe whose session is not there; `None` if it is no
+    /// probe.
+    pub fn refusal(&self) -> Option<Response> {
+        match self {
+            Self::Probe(probe) => Some(probe.refusal()),
+            _ => None,
+        }
+    }
+
+    /// Notes where the session is that it offers to carry, if it is a probe.
+    pub fn renamed(&mut self, session: SessionId) {
+        if let Self::Probe(probe) = self {
+            probe.renamed(session);
+        }
+    }
+
     /// The session that it offers to carry, if it is a probe.
     pub fn carries(&self) -> Option<SessionId> {
         match self {
@@ -425,6 +453,12 @@ impl Session {
             _ => None,
         }
     }
+}
+
+/// Renders what the interfaces keep besides channels, for `/metrics`.
+pub fn render_gauges(shared: &Hub, text: &mut Text) {
+    let help = "Invocations of Forge registered, those that expired meanwhile included.";
+    text.gauge("fanfare_invocations", help, shared.events.invocations.len());
 }
 
 /// The last frame of a connection that is closed.

@@ -31,9 +31,7 @@ use crate::message::{Load, Question, Refused, WorkerId};
 pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};
-pub use mail::{
-    Accepted, Handover, Loaded, Mail, Poll, PollRefusal, PollRequest, PollTicket, Polled, Purpose,
-};
+pub use mail::{Loaded, Mail, PollRefusal, PollTicket, Polled};
 pub use questions::{Keep, Query, StoreChange, StoreRefusal, StoreResult, Wish, Write, Written};
 use queue::AskQueue;
 pub use queue::{Weighed, WriteQueue};

@@ -4,10 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use fanfare::auth::forge::{NewPlace, NewProof, sign_proof};
-use fanfare::auth::m2::{NewToken, sign_token};
 use fanfare::auth::{Audience, UserClaims, sign_user};
 use fanfare::config::secrets;
+use fanfare::interface::forge::access::{NewPlace, NewProof, sign_proof};
+use fanfare::interface::m2::access::{NewToken, sign_token};
 use fanfare::node::NodeError;
 use serde_json::{Map, Value};
 

@@ -182,17 +182,6 @@ pub struct PrivateId {
     pub key: RecoveryKey,
 }
 
-/// What runs over an Engine.IO session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum App {
-    /// InsForge Realtime over Socket.IO.
-    Insforge,
-    /// The events that Socket.IO conformance suites expect.
-    SocketIoConformance,
-    /// Echo of message packets, as Engine.IO conformance suites expect.
-    EngineIoConformance,
-}
-
 /// Position of a publication in its channel: 1, 2, 3, … for as long as anybody is subscribed or
 /// something is kept for who will be.
 pub type Offset = u64;

@@ -7,7 +7,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -19,8 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::acceptor::{self, Acceptor};
-use crate::auth::{Authenticators, KeyError, Keys, m2};
+use crate::auth::{KeyError, Keys};
 use crate::background::store::{Reader, Store, StoreError};
 use crate::background::webhook::Settings;
 use crate::background::{self, Incoming, News, Writer};
@@ -29,12 +27,16 @@ use crate::broker::directory::Directory;
 use crate::broker::policies::Policies;
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{self, Config, ConfigError, Secret};
-use crate::engine::invocations::Invocations;
 use crate::hub::{About, Clock, Hub};
+use crate::interface::authenticators::Authenticators;
+use crate::interface::forge;
+use crate::interface::m2::access::Terms;
+use crate::interface::m2::documents;
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail, Mailboxes};
 use crate::message::WorkerId;
 use crate::metrics::Metrics;
+use crate::runtime::acceptor::{self, Acceptor};
 use crate::runtime::driver::Driver;
 use crate::runtime::{Arrivals, Turns, Worker};
 use listen::listen_patiently;
@@ -159,8 +161,7 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
         m2: config.m2.clone(),
         clock: Clock::new(),
         start: rand::random(),
-        invocations: Invocations::default(),
-        stamped: AtomicU64::new(0),
+        events: forge::Shared::default(),
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
@@ -325,9 +326,11 @@ impl Node {
                     let next = hub.definitions.load().replaced_by(all);
                     hub.definitions.store(Arc::new(next));
                 }
-                News::Document(document, places) => hub.publish_document(document, places),
+                News::Document(document, places) => {
+                    documents::publish_document(&hub, document, places, hub.clock.now());
+                }
                 News::Loaded(load, stored) => {
-                    hub.answer_load(load, stored);
+                    documents::answer_load(&hub, load, stored, hub.clock.now());
                 }
                 News::Permissions(all) => {
                     let next = hub.policies.load().replaced_by(all);
@@ -391,7 +394,8 @@ impl Node {
             }
             let ended = driver.block_on(async {
                 if let Some((answers, acceptor_id)) = inside {
-                    let acceptor = acceptor(AcceptorId(acceptor_id), &hub, keys.clone());
+                    let shared = (hub.clone(), arrivals.clone());
+                    let acceptor = acceptor(AcceptorId(acceptor_id), shared, keys.clone());
                     acceptor::run_beside(acceptor, listener, answers);
                 }
                 let counters = hub.metrics.thread(id.index());
@@ -415,10 +419,11 @@ impl Node {
         inbox: Inbox<Answered>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
+        let shared = (self.hub.clone(), self.arrivals.clone());
+        let (keys, driver) = (self.keys.clone(), self.driver.clone());
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("acceptor-{}", id.0), told, move || {
-            let acceptor = acceptor(id, &hub, keys);
+            let acceptor = acceptor(id, shared, keys);
             let ended = driver.block_on(async {
                 let _ = ready.send(Event::Ready);
                 acceptor::run(acceptor, listener, inbox).await;
@@ -430,15 +435,19 @@ impl Node {
     }
 }
 
-fn acceptor(id: AcceptorId, hub: &Arc<Hub>, keys: Arc<Keys>) -> Acceptor {
+fn acceptor(
+    id: AcceptorId,
+    (hub, arrivals): (Arc<Hub>, Arc<Arrivals>),
+    keys: Arc<Keys>,
+) -> Acceptor {
     let counters = hub.metrics.thread(hub.config.workers + usize::from(id.0));
     let auth = authenticators(keys, &hub.config);
-    Acceptor::new(id, hub.clone(), &hub.config, auth, counters)
+    Acceptor::new(id, (hub, arrivals), auth, counters, rand::make_rng())
 }
 
 fn authenticators(keys: Arc<Keys>, config: &Config) -> Authenticators {
     let config::M2 { require_auth, api_key, .. } = &config.m2;
-    let m2 = m2::Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
+    let m2 = Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
     Authenticators::new(keys, config.forge.token_lifetime_s, m2)
 }
 

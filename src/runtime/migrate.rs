@@ -5,14 +5,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 
-use super::arrivals::Arrival;
+use super::arrivals::{Arrival, Migrant, Newcomer};
 use super::connection::{Connection, State};
 use super::sender::{Sent, send_waiting};
 use super::upgrade;
 use super::worker::Worker;
 use crate::interface::next::{Close, Reason};
 use crate::limits::FORWARDS_MAX;
-use crate::mailbox::{Handover, Mail, Purpose, Slot};
+use crate::mailbox::Slot;
 use crate::message::{ConnId, Millis, SessionId, SessionKey, WorkerId};
 
 /// In the place of the slot in the id of a session that came from another worker: it is found by
@@ -86,9 +86,8 @@ pub(super) fn depart(
     }
     let (key, probe) = (session.key().copied(), session.forget_probe());
     let is_polling = socket.is_none();
-    let arrival = Arrival { socket, leftover: rest.to_vec(), session, auth: auth.into() };
-    worker.arrivals.push(to, arrival);
-    place.send(Mail::Arrive);
+    let migrant = Migrant { socket, leftover: rest.to_vec(), session, auth: auth.into() };
+    worker.arrivals.post(to, place, Arrival::Session(migrant));
     let key = key?;
     if is_polling {
         let until = until(worker);
@@ -129,7 +128,8 @@ fn take(worker: &mut Worker, slot: u32, to: WorkerId) -> Option<(Option<OwnedFd>
 /// Sends the WebSocket that offers to carry a session after it. If that cannot be done the offer
 /// ends, and the session stays on long-polling.
 fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
-    if worker.connections.by_id(probe).is_none() {
+    let found = worker.connections.by_id(probe);
+    if found.is_none_or(|connection| connection.is_closing()) {
         return;
     }
     let shared = worker.shared.clone();
@@ -139,14 +139,16 @@ fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
         let close = Close { code: None, text: "", reason: Reason::Protocol };
         return worker.close(probe.slot, close);
     };
-    let Some((Some(socket), _)) = take(worker, probe.slot, session.worker) else { return };
-    let (leftover, purpose) = (Vec::new(), Purpose::Probe(session));
-    place.send(Mail::Adopt(Box::new(Handover { socket, leftover, accept: None, purpose })));
+    let taken = take(worker, probe.slot, session.worker);
+    let Some((Some(socket), State::Open(mut offer))) = taken else { return };
+    offer.renamed(session);
+    let newcomer = Newcomer { socket, head: Vec::new(), leftover: Vec::new(), session: offer };
+    worker.arrivals.post(session.worker, place, Arrival::Socket(newcomer));
 }
 
 /// Goes on with a session that comes from another worker.
-pub(super) fn arrive(worker: &mut Worker, arrival: Arrival) {
-    let Arrival { socket, mut leftover, session, auth } = arrival;
+pub(super) fn arrive(worker: &mut Worker, migrant: Migrant) {
+    let Migrant { socket, mut leftover, session, auth } = migrant;
     if let Some(gauge) = session.gauge(&worker.local.counters) {
         gauge.add(1);
     }

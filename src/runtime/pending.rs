@@ -1,27 +1,86 @@
-//! Requests of long-polling clients, which acceptors forward: to the session here, or to the worker
-//! that it went to.
+//! Requests of long-polling clients: an acceptor forwards them to the worker of their session, and
+//! that worker to the one that the session went to.
 
+use super::arrivals::{Arrival, Arrivals, Asked};
 use super::connection::{Connection, State};
+use super::http_connection::{End, HttpConnection};
 use super::migrate;
 use super::worker::Worker;
-use crate::interface::insforge::engineio;
+use crate::interface::Session;
+use crate::interface::entrance::{packets, polled};
+use crate::interface::http::{HttpContext, Outcome, Poll};
 use crate::interface::insforge::violation::Violation;
 use crate::interface::next::{Close, Next, Reason};
-use crate::interface::{Session, insforge};
+use crate::interface::rest::Reply;
 use crate::limits::POLLING_SESSIONS_MAX;
-use crate::mailbox::{Mail, Poll, PollRefusal, PollRequest, PollTicket, Polled, Slot};
-use crate::message::{App, ConnId, SessionId};
+use crate::mailbox::{Mail, PollRefusal, PollTicket, Polled, Slot};
+use crate::message::{ConnId, Refused, SessionId};
+
+/// Asks the worker of a session, and waits for its answer as long as the client does. Returns the
+/// answer, and the session if the answer holds packets that are lost if the client does not take
+/// them.
+pub(super) async fn forward(
+    http: &HttpContext<'_>,
+    arrivals: &Arrivals,
+    connection: &mut HttpConnection,
+    (poll, body): (Poll<Session>, Vec<u8>),
+) -> Result<(Outcome, Option<SessionId>), End> {
+    let mailboxes = &http.shared.mailboxes;
+    let (session, takes_packets) = match &poll {
+        Poll::Open(_) => (None, false),
+        Poll::Get(session) => (Some(*session), true),
+        Poll::Post(session) => (Some(*session), false),
+    };
+    let worker = session.map_or_else(|| mailboxes.assign(), |session| session.worker);
+    let put = |ticket| {
+        let place = mailboxes.workers.of(worker).reserve(Slot::Control);
+        let place = place.ok_or(Refused::Overloaded)?;
+        arrivals.post(worker, place, Arrival::Poll(Asked { ticket, poll, body }));
+        Ok(())
+    };
+    let mut pending = match http.put(put, &http.counters.refused_overloaded) {
+        Ok(pending) => pending,
+        Err(error) => {
+            if session.is_none() {
+                mailboxes.unassign(worker);
+            }
+            return Ok((Reply::from(error).into(), None));
+        }
+    };
+    loop {
+        // The read itself stays outside: a read that is given up loses what it had read.
+        let answered = monoio::select! {
+            answer = &mut pending => Some(answer),
+            () = connection.sends_ahead() => None,
+        };
+        match answered {
+            Some(answer) => return Ok((polled(answer), session.filter(|_| takes_packets))),
+            None if connection.fill().await.is_ok() => {}
+            None => {
+                session.iter().for_each(|session| tell_gone(http, *session));
+                return Err(End::Gone);
+            }
+        }
+    }
+}
+
+/// Tells the worker of a session that its client went away with a request, or with packets on their
+/// way to it.
+pub(super) fn tell_gone(http: &HttpContext<'_>, session: SessionId) {
+    // If there is no room for it the session ends with its heartbeat instead.
+    let _ = http.shared.mailboxes.control(session.worker, Mail::PollGone(session));
+}
 
 /// Answers a request, or lets its session keep it until there is something to say.
-pub(super) fn on_poll(worker: &mut Worker, poll: Poll) {
-    let Some(Poll { ticket, request }) = pass_on(worker, poll) else { return };
-    let answer = match request {
-        PollRequest::Open(app) => match open(worker, app) {
-            Some(opening) => Ok(Polled::Payload(opening.into_bytes())),
+pub(super) fn on_poll(worker: &mut Worker, asked: Asked) {
+    let Some(Asked { ticket, poll, body }) = pass_on(worker, asked) else { return };
+    let answer = match poll {
+        Poll::Open(session) => match open(worker, session) {
+            Some(opening) => Ok(Polled::Payload(opening)),
             None => Err(PollRefusal::Overloaded),
         },
-        PollRequest::Get(session) => return get(worker, ticket, &session),
-        PollRequest::Post(session, body) => post(worker, &session, &body).map(|()| Polled::Taken),
+        Poll::Get(session) => return get(worker, ticket, &session),
+        Poll::Post(session) => post(worker, &session, &body).map(|()| Polled::Taken),
     };
     worker.shared.mailboxes.answer(ticket, answer);
 }
@@ -37,40 +96,34 @@ fn get(worker: &mut Worker, ticket: PollTicket, session: &SessionId) {
 }
 
 /// Hands a request on whose session went to another worker; else it is ours.
-fn pass_on(worker: &mut Worker, mut poll: Poll) -> Option<Poll> {
-    let (PollRequest::Get(session) | PollRequest::Post(session, _)) = &mut poll.request else {
-        return Some(poll);
-    };
+fn pass_on(worker: &mut Worker, mut asked: Asked) -> Option<Asked> {
+    let (Poll::Get(session) | Poll::Post(session)) = &mut asked.poll else { return Some(asked) };
     *session = migrate::locate(worker, *session);
     let there = session.worker;
     if there == worker.id {
-        return Some(poll);
+        return Some(asked);
     }
     let mailboxes = &worker.shared.mailboxes;
     match mailboxes.workers.of(there).reserve(Slot::Control) {
-        Some(place) => place.send(Mail::Poll(Box::new(poll))),
-        None => mailboxes.answer(poll.ticket, Err(PollRefusal::Overloaded)),
+        Some(place) => worker.arrivals.post(there, place, Arrival::Poll(asked)),
+        None => mailboxes.answer(asked.ticket, Err(PollRefusal::Overloaded)),
     }
     None
 }
 
-/// Opens a session on long-polling. `None` at [`POLLING_SESSIONS_MAX`].
-fn open(worker: &mut Worker, app: App) -> Option<String> {
-    let Worker { shared, local, now, .. } = worker;
-    let session = insforge::Session::polling(app, *now, &shared.timings, &mut local.random);
-    let gauge = session.gauge(&local.counters);
+/// Opens a session on long-polling, and returns the answer to its request. `None` at
+/// [`POLLING_SESSIONS_MAX`].
+fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
+    let Worker { shared, local, .. } = worker;
+    let gauge = session.gauge(&local.counters)?;
     if gauge.get() >= POLLING_SESSIONS_MAX {
         shared.mailboxes.unassign(worker.id);
         return None;
     }
     gauge.add(1);
     local.counters.opened.add(1);
-    let key = *session.key();
-    let state = State::Open(Session::Insforge(session));
-    let id = worker.connections.insert(Connection::new(None, state));
-    let session_id = SessionId { worker: worker.id, slot: id.slot, key };
-    worker.on(id.slot, |_, _, _| ());
-    Some(engineio::open(&session_id, true, &worker.shared.timings))
+    let id = worker.connections.insert(Connection::new(None, State::Open(session)));
+    worker.on(id.slot, |session, ctx, _| session.opening(ctx))?
 }
 
 /// The client of a request went away: it may have missed packets, so the session is over. Its
@@ -101,7 +154,7 @@ fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefu
 }
 
 fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), Violation> {
-    let mut parts = engineio::payload(body).peekable();
+    let mut parts = packets(body).peekable();
     while let Some(part) = parts.next() {
         // Looked up for each packet: the one before may have ended the session.
         let Some((ConnId { slot, .. }, _)) = worker.connections.find(id) else { return Ok(()) };

@@ -1,58 +1,77 @@
-//! Sockets that arrive from an acceptor, and the move of a session from long-polling to WebSocket.
+//! Sockets on their way from an acceptor to a worker, and the move of a session from long-polling to
+//! WebSocket.
 
 use std::os::fd::OwnedFd;
 
+use super::arrivals::{Arrival, Arrivals, Newcomer};
 use super::connection::{Connection, Connections, State};
+use super::http_connection::HttpConnection;
 use super::migrate;
 use super::worker::Worker;
 use crate::broker::outgoing::Outgoing;
 use crate::codec::http::Response;
-use crate::codec::websocket::handshake;
+use crate::interface::Session;
 use crate::interface::context::Local;
 use crate::interface::frame::Frame;
-use crate::interface::insforge::engineio::{self, RequestError};
+use crate::interface::http::{HttpContext, Upgrade};
 use crate::interface::next::{Close, OfferStep, Offered, Reason};
-use crate::interface::{Session, forge, insforge, m2};
 use crate::limits::CLOSE_LINGER_MS;
-use crate::mailbox::{Accepted, Handover, Mail, Polled, Purpose};
+use crate::mailbox::Slot;
 use crate::message::{ConnId, SessionId};
 
 /// How a probe ends whose offer was not accepted.
 const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };
 
-/// Takes a socket over: answers its handshake, and goes on with the bytes that came with it.
-pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
-    let Some(handover) = pass_on(worker, handover) else { return };
-    let Handover { socket, mut leftover, accept, purpose } = handover;
-    let Worker { shared, local, now, connections, .. } = worker;
-    let session = match purpose {
-        Purpose::EngineIo(app) => {
-            let random = &mut local.random;
-            Session::Insforge(insforge::Session::websocket(app, *now, &shared.timings, random))
-        }
-        Purpose::Forge(context) => {
-            let random = &mut local.random;
-            Session::Forge(forge::Session::new(context, *now, &shared.timings, random))
-        }
-        Purpose::M2(party) => Session::M2(m2::Session::new(party, *now, &shared.timings)),
-        Purpose::Probe(session) => {
-            if connections.find(&session).is_none() {
-                return refuse(worker, socket, RequestError::UnknownSession);
-            }
-            let until = now.monotonic() + shared.timings.upgrade_timeout_ms;
-            Session::Probe(insforge::Probe::new(session, until))
-        }
-        Purpose::Echo => Session::Echo,
+/// Gives the socket of a client that leaves HTTP to the worker that it belongs to.
+pub(super) fn hand_over(
+    http: &HttpContext<'_>,
+    arrivals: &Arrivals,
+    connection: HttpConnection,
+    upgrade: Upgrade<Session>,
+) {
+    let Upgrade { head: response, session, to } = upgrade;
+    let mailboxes = &http.shared.mailboxes;
+    let (socket, leftover) = match connection.into_socket() {
+        Ok(taken) => taken,
+        Err(error) => return tracing::warn!(%error, "an upgrade failed for want of descriptors"),
     };
+    let worker = match to {
+        Some(worker) => {
+            mailboxes.assign_to(worker);
+            worker
+        }
+        None => mailboxes.assign(),
+    };
+    let Some(place) = mailboxes.workers.of(worker).reserve(Slot::Control) else {
+        // The socket is closed: the client sees that and tries again.
+        mailboxes.unassign(worker);
+        return http.counters.refused_overloaded.add(1);
+    };
+    let mut head = Vec::new();
+    response.write(&mut head, true, false);
+    let newcomer = Newcomer { socket, head, leftover, session };
+    arrivals.post(worker, place, Arrival::Socket(newcomer));
+}
+
+/// Takes a socket over: sends the response to its request, and goes on with the bytes that came with
+/// it.
+pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) {
+    let Some(newcomer) = pass_on(worker, newcomer) else { return };
+    let Newcomer { socket, head, mut leftover, session } = newcomer;
+    let Worker { local, connections, .. } = worker;
+    if let Some(carried) = session.carries()
+        && connections.find(&carried).is_none()
+    {
+        return refuse(worker, socket, session.refusal());
+    }
     if let Some(gauge) = session.gauge(&local.counters) {
         gauge.add(1);
         local.counters.opened.add(1);
     }
     let Some(slot) = insert(worker, Some(socket), State::Open(session)) else { return };
     let next = worker.on(slot, |session, ctx, _| {
-        if let Some(Accepted { key, protocol }) = &accept {
-            let protocol = protocol.as_deref().map(|name| ("Sec-WebSocket-Protocol", name));
-            ctx.send(handshake::response(key, protocol.as_slice()));
+        if !head.is_empty() {
+            ctx.send(head);
         }
         session.on_open(ctx)
     });
@@ -62,19 +81,20 @@ pub(super) fn adopt(worker: &mut Worker, handover: Handover) {
 }
 
 /// Hands a socket on whose session went to another worker; else it is ours.
-fn pass_on(worker: &mut Worker, mut handover: Handover) -> Option<Handover> {
-    let Purpose::Probe(session) = handover.purpose else { return Some(handover) };
-    let located = migrate::locate(worker, session);
-    handover.purpose = Purpose::Probe(located);
-    if located.worker == worker.id {
-        return Some(handover);
+fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
+    let Some(carried) = newcomer.session.carries() else { return Some(newcomer) };
+    let located = migrate::locate(worker, carried);
+    newcomer.session.renamed(located);
+    let there = located.worker;
+    if there == worker.id {
+        return Some(newcomer);
     }
-    let router = &worker.shared.mailboxes;
-    router.unassign(worker.id);
-    router.assign_to(located.worker);
-    if router.control(located.worker, Mail::Adopt(Box::new(handover))).is_err() {
-        // The socket is closed with the mail; the session stays on long-polling.
-        router.unassign(located.worker);
+    let mailboxes = &worker.shared.mailboxes;
+    mailboxes.unassign(worker.id);
+    // Without a place the socket is closed; the session stays on long-polling.
+    if let Some(place) = mailboxes.workers.of(there).reserve(Slot::Control) {
+        mailboxes.assign_to(there);
+        worker.arrivals.post(there, place, Arrival::Socket(newcomer));
     }
     None
 }
@@ -94,11 +114,11 @@ pub(super) fn insert(worker: &mut Worker, socket: Option<OwnedFd>, state: State)
     Some(slot)
 }
 
-/// Answers an upgrade request with an error, as plain text, and closes.
-fn refuse(worker: &mut Worker, socket: OwnedFd, error: RequestError) {
+/// Refuses a socket, and closes it.
+fn refuse(worker: &mut Worker, socket: OwnedFd, response: Option<Response>) {
     let until = worker.now.monotonic() + CLOSE_LINGER_MS;
     let mut bytes = Vec::new();
-    Response::with_type(400, "text/html", error.message()).write(&mut bytes, false, false);
+    response.iter().for_each(|response| response.write(&mut bytes, false, false));
     if let Some(slot) = insert(worker, Some(socket), State::Closing { until })
         && let Some(connection) = worker.connections.get_mut(slot)
     {
@@ -165,8 +185,8 @@ fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
     for (channel, counted) in index.of(link.subscriptions) {
         shared.directory.upgrade(channel, worker.id, counted.group);
     }
-    if let Some(ticket) = polled {
-        shared.mailboxes.answer(ticket, Ok(Polled::Payload(engineio::NOOP.into())));
+    if let Some((ticket, answer)) = polled {
+        shared.mailboxes.answer(ticket, Ok(answer));
     }
     if let Some(Err(error)) = renamed {
         tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrival, Arrivals};
 use super::connection::{Connection, Connections, State};
 use super::drain::DrainProgress;
 use super::migrate::Forwards;
 use super::poller::Poller;
 use super::timer::{TICK, Wheel};
 use super::{fanout, migrate, pending, upgrade};
-use crate::auth::Authenticators;
 use crate::codec::websocket::Decoder;
 use crate::hub::Hub;
+use crate::interface::authenticators::Authenticators;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::interface::next::{Close, End, Next, Reason};
@@ -93,7 +93,6 @@ impl Worker {
             Mail::Deactivate(deactivation) => {
                 fanout::deactivate(connections, (local, shared, *now), &deactivation);
             }
-            Mail::Adopt(handover) => upgrade::adopt(self, *handover),
             Mail::Recover(id) => {
                 if connections.by_id(id).is_some() {
                     self.on(id.slot, |session, ctx, _| session.on_resumed(ctx));
@@ -101,16 +100,23 @@ impl Worker {
             }
             Mail::Arrive => {
                 if let Some(arrival) = self.arrivals.take(self.id) {
-                    migrate::arrive(self, arrival);
+                    self.arrive(arrival);
                 }
             }
-            Mail::Poll(poll) => pending::on_poll(self, *poll),
             Mail::PollGone(session) => pending::on_poll_gone(self, session),
             Mail::Loaded(loaded) => return self.take_loaded(*loaded),
             Mail::Verdict(verdict) => local.authorizer.learn(*verdict, &local.counters),
             Mail::Probe(ticket) => shared.mailboxes.answer(ticket, Ok(())),
         }
         0
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Socket(newcomer) => upgrade::adopt(self, newcomer),
+            Arrival::Poll(asked) => pending::on_poll(self, asked),
+            Arrival::Session(migrant) => migrate::arrive(self, migrant),
+        }
     }
 
     fn take_loaded(&mut self, loaded: Loaded) -> usize {

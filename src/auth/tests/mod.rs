@@ -14,14 +14,14 @@ use super::*;
 mod public_keys;
 mod tokens;
 
-pub(super) const NOW: u64 = 1_800_000_000;
-pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-pub(super) const RS_PEM: &str = include_str!("../testdata/rs256_a.pem");
-pub(super) const ES_PEM: &str = include_str!("../testdata/es256_a.pem");
-pub(super) const ED_PEM: &str = include_str!("../testdata/eddsa_a.pem");
+pub(crate) const NOW: u64 = 1_800_000_000;
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(crate) const RS_PEM: &str = include_str!("../testdata/rs256_a.pem");
+pub(crate) const ES_PEM: &str = include_str!("../testdata/es256_a.pem");
+pub(crate) const ED_PEM: &str = include_str!("../testdata/eddsa_a.pem");
 const JWKS: &str = include_str!("../testdata/jwks.json");
 
-pub(super) fn api_key() -> String {
+pub(crate) fn api_key() -> String {
     format!("ik_{}", "a1".repeat(32))
 }
 
@@ -29,7 +29,7 @@ fn anon_key() -> String {
     format!("anon_{}", "b2".repeat(32))
 }
 
-pub(super) fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     Keys::new(&api_key(), &anon_key(), SECRET).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn trusting(pems: &[&str]) -> Authenticator {
     Authenticator::new(Arc::new(keys))
 }
 
-pub(super) fn private_key(algorithm: Algorithm, which: char) -> EncodingKey {
+pub(crate) fn private_key(algorithm: Algorithm, which: char) -> EncodingKey {
     let pem = match (algorithm, which) {
         (Algorithm::RS256, 'a') => include_bytes!("../testdata/rs256_a.key").as_slice(),
         (Algorithm::RS256, _) => include_bytes!("../testdata/rs256_b.key"),
@@ -61,7 +61,7 @@ pub(super) fn private_key(algorithm: Algorithm, which: char) -> EncodingKey {
     }
 }
 
-pub(super) fn signed_with(
+pub(crate) fn signed_with(
     key: &EncodingKey,
     algorithm: Algorithm,
     header: &Value,
@@ -75,7 +75,7 @@ pub(super) fn signed_with(
 }
 
 /// A token of HS256 and the node's secret, with claims as written.
-pub(super) fn hs256(claims: &str) -> String {
+pub(crate) fn hs256(claims: &str) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     signed_with(&key, Algorithm::HS256, &json!({"alg": "HS256"}), claims)
 }

@@ -13,8 +13,6 @@ pub use head::{BodyKind, Method, Request, Unclear, parse_head};
 pub use response::{Body, Response, continue_100, reason};
 pub use target::{decode_segment, decode_segment_exactly, query_pairs};
 
-pub(super) use response::write_header;
-
 use thiserror::Error;
 
 /// Why a request is refused. The client's fault in every case; the connection closes after the

@@ -41,7 +41,7 @@ impl From<&'static str> for Body {
 /// An answer to one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
-    /// The status code, 200 to 599.
+    /// The status code: 101, or 200 to 599.
     pub status: u16,
     /// Headers in the order of sending, without those that [`Response::write`] sets.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
@@ -86,9 +86,9 @@ impl Response {
     /// control characters in header values become spaces.
     pub fn write(&self, out: &mut Vec<u8>, keep_alive: bool, head_only: bool) {
         let body = self.body.as_bytes();
-        // RFC 9110 section 8.6 forbids a length for the one, and for the other it would have to be
-        // that of the answer which is not sent.
-        let is_bodiless = matches!(self.status, 204 | 304);
+        // RFC 9110 section 8.6 forbids a length for 101 and 204, and for 304 it would have to be that
+        // of the answer which is not sent.
+        let is_bodiless = matches!(self.status, 101 | 204 | 304);
         out.reserve(RESERVED_BYTES + body.len());
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
         for (name, value) in &self.headers {
@@ -101,6 +101,7 @@ impl Response {
         // HTTP/1.1 keep-alive goes without saying, to HTTP/1.0 it does not.
         let offers_upgrade = self.headers.iter().any(|(name, _)| *name == "Upgrade");
         let connection = match (offers_upgrade, keep_alive) {
+            _ if self.status == 101 => "Connection: Upgrade\r\n\r\n",
             (false, true) => "Connection: keep-alive\r\n\r\n",
             (false, false) => "Connection: close\r\n\r\n",
             (true, true) => "Connection: upgrade, keep-alive\r\n\r\n",
@@ -121,7 +122,7 @@ fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// Appends one header line. What could end the line early becomes a space.
-pub(in crate::codec) fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
+fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     let harmless = |byte: u8| {
         if byte.is_ascii_control() && byte != b'\t' { b' ' } else { byte }
     };

@@ -1,12 +1,12 @@
 //! The WebSocket opening handshake (RFC 6455 section 4.2).
 //!
 //! Extensions are never negotiated. Subprotocols are the caller's: it reads what is offered from
-//! the request and names its choice among the extra headers of [`response`].
+//! the request and adds a header with its choice to [`response`].
 
 use thiserror::Error;
 use tungstenite::handshake::derive_accept_key;
 
-use crate::codec::http::{BodyKind, Method, Request, write_header};
+use crate::codec::http::{BodyKind, Method, Request, Response};
 
 /// The protocol's version, the only one there is (RFC 6455 section 4.1).
 const VERSION: &str = "13";
@@ -17,13 +17,6 @@ const KEY_PADDING: &[u8] = b"==";
 /// A handshake that may be answered with [`response`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Accept(String);
-
-impl Accept {
-    /// The value for `Sec-WebSocket-Accept`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// Why a request does not become a WebSocket. The client's fault in every case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -96,23 +89,11 @@ fn is_key(key: &[u8]) -> bool {
         .is_some_and(|(digits, padding)| digits.iter().all(is_digit) && padding == KEY_PADDING)
 }
 
-/// The answer that makes the connection a WebSocket. Control characters in extra headers become
-/// spaces.
-pub fn response(accept: &str, extra_headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(RESPONSE_BYTES);
-    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
-    write_header(&mut out, "Upgrade", "websocket");
-    write_header(&mut out, "Connection", "Upgrade");
-    write_header(&mut out, "Sec-WebSocket-Accept", accept);
-    for (name, value) in extra_headers {
-        write_header(&mut out, name, value);
-    }
-    out.extend_from_slice(b"\r\n");
-    out
+/// Returns the response that makes the connection a WebSocket.
+pub fn response(accept: Accept) -> Response {
+    let Accept(accept) = accept;
+    Response::empty(101).header("Upgrade", "websocket").header("Sec-WebSocket-Accept", accept)
 }
-
-/// Bytes of an answer without extra headers, rounded up.
-const RESPONSE_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -192,11 +173,18 @@ mod tests {
 
     #[test]
     fn the_answer() {
+        let written = |response: Response| {
+            let mut out = Vec::new();
+            response.write(&mut out, true, false);
+            String::from_utf8(out).unwrap()
+        };
+        let accepted = || response(Accept(ACCEPT.to_owned()));
         let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                    Connection: Upgrade\r\nSec-WebSocket-Accept: ";
-        assert_eq!(response(ACCEPT, &[]), format!("{head}{ACCEPT}\r\n\r\n").as_bytes());
-        let extra = [("Sec-WebSocket-Protocol", "a\r\nb"), ("X", "y")];
-        let expected = format!("{head}{ACCEPT}\r\nSec-WebSocket-Protocol: a  b\r\nX: y\r\n\r\n");
-        assert_eq!(response(ACCEPT, &extra), expected.as_bytes());
+                    Sec-WebSocket-Accept: ";
+        let end = "Connection: Upgrade\r\n\r\n";
+        assert_eq!(written(accepted()), format!("{head}{ACCEPT}\r\n{end}"));
+        let extra = accepted().header("Sec-WebSocket-Protocol", "a\r\nb").header("X", "y");
+        let expected = format!("{head}{ACCEPT}\r\nSec-WebSocket-Protocol: a  b\r\nX: y\r\n{end}");
+        assert_eq!(written(extra), expected);
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
+use super::access::{Asked, Denied, Grant, Origin, Permission, authorize};
+use super::publish::publish_event;
 use super::wire::{self as wire, Fault, Request, Target};
-use crate::auth::forge::{Grant, Permission, Reach, Topic, Wanted};
 use crate::broker::directory::Subscriber;
 use crate::broker::subscriptions::{Joining, Left};
 use crate::codec::json::Document;
@@ -198,33 +199,19 @@ impl Session {
         to: &Target<'_>,
         permission: Permission,
     ) -> Result<(Channel, Option<Grant>), Fault> {
-        let context = self.proved(ctx.now)?;
-        let (channel, installation) = (to.channel, &*context.installation);
-        let auth = &mut ctx.local.auth.forge;
-        let wanted = Wanted { channel, installation, permission };
-        let now_s = ctx.now.wall_seconds();
-        let grant = to.token.map(|token| auth.channel_token(token, &wanted, now_s)).transpose();
-        let grant = grant.map_err(Fault::Token)?;
-        if !ctx.shared.admit_installation(installation, ctx.now) {
-            return Err(Fault::RateLimited);
-        }
-        let terms = &ctx.shared.forge;
-        let may_listen = context.reads_global.unwrap_or(!terms.require_scopes);
-        if to.is_global && permission == Permission::Subscribe && !may_listen {
-            let why = "the context lacks the scope read:app-global-channel:realtime";
-            return Err(Fault::Unauthorized(why.to_owned()));
-        }
-        let overrides = to.overrides.as_deref();
-        let reach = Reach::chosen(permission, to.is_global, Some(&context), overrides);
-        let reach = reach.map_err(|error| Fault::PublishFailed(error.to_string()))?;
-        let claims = grant.as_ref().map(|grant| &*grant.claims);
-        let scope = Topic { installation, channel, reach, claims };
-        let topic = auth.topic(&scope).map_err(|missing| match permission {
-            Permission::Subscribe => Fault::Unauthorized(missing.to_string()),
-            Permission::Publish => Fault::PublishFailed(missing.to_string()),
-        })?;
-        tracing::debug!(what = permission.name(), %scope, topic = topic.as_str(), "a scope");
-        Ok((topic, grant))
+        let origin = Origin::Context(self.proved(ctx.now)?);
+        let Target { channel, is_global, token, ref overrides } = *to;
+        let overrides = overrides.as_deref();
+        let asked = Asked { permission, channel, is_global, token, overrides };
+        let auth = &ctx.local.auth.forge;
+        authorize((ctx.shared, auth), &origin, &asked, ctx.now).map_err(|denied| {
+            match (denied, permission) {
+                (Denied::Token(error), _) => Fault::Token(error),
+                (Denied::RateLimited, _) => Fault::RateLimited,
+                (denied, Permission::Subscribe) => Fault::Unauthorized(denied.to_string()),
+                (denied, Permission::Publish) => Fault::PublishFailed(denied.to_string()),
+            }
+        })
     }
 
     fn subscribe(
@@ -256,7 +243,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let (topic, _) = self.find_topic(ctx, to, Permission::Publish)?;
         let id = ctx.message_id();
-        let receipt = ctx.shared.publish_event(topic, payload, (id, ctx.now));
+        let receipt = publish_event(ctx.shared, &topic, payload, (id, ctx.now));
         let receipt = receipt.map_err(|_| Fault::Overloaded)?;
         let counters = &ctx.local.counters;
         let counter = match receipt {

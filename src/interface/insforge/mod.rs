@@ -13,6 +13,8 @@
 //! mailbox. When that comes up, [`Session::on_joined`] acknowledges the command and sends what the
 //! channel had kept.
 //!
+//! [`http`] serves Engine.IO's requests and [`rest`] those of back ends and administrators.
+//!
 //! A session whose connection is cut goes to the worker's [`detached`] sessions. A client that
 //! wants to go on with it is served by `resume.rs`. A [`Probe`] is a WebSocket that offers to carry
 //! a session on long-polling.
@@ -20,15 +22,18 @@
 //! [`protocol::insforge`]: crate::interface::insforge::wire
 //! [`Context::join`]: super::context::Context::join
 
+mod access;
 mod backlog;
 mod client;
 mod conformance;
 pub mod detached;
 pub mod engineio;
+pub mod http;
 mod polling;
 mod probe;
 mod realtime;
 pub mod recovery;
+pub mod rest;
 mod resume;
 mod session;
 pub mod socketio;
@@ -39,4 +44,4 @@ pub mod violation;
 pub mod wire;
 
 pub use probe::Probe;
-pub use session::Session;
+pub use session::{App, Session};

@@ -1,8 +1,10 @@
 //! A WebSocket that offers to carry a session on long-polling. The session itself decides about
 //! each step.
 
-use super::engineio::{self, Packet};
+use super::engineio::{self, Packet, RequestError};
+use super::http::refused_upgrade;
 use super::violation::Violation;
+use crate::codec::http::Response;
 use crate::interface::context::Context;
 use crate::interface::next::{End, Next, OfferStep, Reason};
 use crate::message::{Millis, SessionId};
@@ -33,6 +35,11 @@ impl Probe {
     /// Notes the id of the session after it has moved to another worker.
     pub fn renamed(&mut self, session: SessionId) {
         self.session = session;
+    }
+
+    /// Returns the answer to the upgrade if there is no such session.
+    pub fn refusal(&self) -> Response {
+        refused_upgrade(RequestError::UnknownSession)
     }
 
     /// The WebSocket is open: offers to carry the session.

@@ -19,12 +19,23 @@ use crate::hub::Hub;
 use crate::interface::context::Context;
 use crate::interface::heartbeat::{Heartbeat, Timings, beat};
 use crate::interface::next::{End, Next, OfferStep, Offered, Reason};
-use crate::mailbox::PollTicket;
+use crate::mailbox::{PollTicket, Polled};
 use crate::message::{
-    AckId, Activation, App, Channel, ConnId, Credential, Group, Millis, Now, SessionId, SessionKey,
+    AckId, Activation, Channel, ConnId, Credential, Group, Millis, Now, SessionId, SessionKey,
     Transport,
 };
 use crate::metrics::{Counter, Counters};
+
+/// What a session is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum App {
+    /// InsForge Realtime over Socket.IO.
+    Insforge,
+    /// The events that Socket.IO conformance suites expect.
+    SocketIoConformance,
+    /// Echo of message packets, as Engine.IO conformance suites expect.
+    EngineIoConformance,
+}
 
 /// An Engine.IO session.
 #[derive(Debug)]
@@ -77,8 +88,9 @@ impl Session {
     }
 
     /// Returns the payload that answers the request which opened a session on long-polling.
-    pub fn opening(&self, id: &SessionId, timings: &Timings) -> String {
-        engineio::open(id, true, timings)
+    pub(in crate::interface) fn opening(&self, ctx: &Context<'_>) -> String {
+        let id = SessionId { worker: ctx.local.worker, slot: ctx.id.slot, key: self.key };
+        engineio::open(&id, true, &ctx.shared.timings)
     }
 }
 
@@ -307,9 +319,10 @@ impl Session {
     }
 
     /// Ends long-polling because the session goes on over a WebSocket. Returns the poll that waits
-    /// and must be answered.
-    pub fn take_over(&mut self) -> Option<PollTicket> {
-        self.polling.take()?.waiting
+    /// and its answer.
+    pub fn take_over(&mut self) -> Option<(PollTicket, Polled)> {
+        let waiting = self.polling.take()?.waiting?;
+        Some((waiting, Polled::Payload(engineio::NOOP.into())))
     }
 
     /// Forgets the WebSocket that offers to carry the session, because the session moves to another

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -10,29 +9,31 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use super::Session;
 use super::detached::Resuming;
 use super::engineio::decode_id;
 use super::violation::Violation;
-use crate::auth::{Authenticators, Keys, UserClaims, m2, sign_user};
+use super::{App, Session};
+use crate::auth::{Keys, UserClaims, sign_user};
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
 use crate::broker::link::Link;
 use crate::broker::policies::Policies;
 use crate::codec::websocket::payload;
 use crate::config::{Config, Recovery};
-use crate::engine::invocations::Invocations;
 use crate::hub::{About, Clock, Hub};
+use crate::interface::authenticators::Authenticators;
 use crate::interface::context::{Context, Local};
+use crate::interface::forge;
 use crate::interface::frame::Frame;
 use crate::interface::heartbeat::Timings;
+use crate::interface::m2::access::Terms;
 use crate::interface::next::{Next, OfferStep, Offered, Reason};
 use crate::mailbox::{
     AcceptorId, Inboxes, Mail, Mailboxes, Pending, PollRefusal, PollTicket, Polled, Slot, Tickets,
 };
 use crate::message::{
-    Activation, App, ChannelDefinition, ChannelOptions, ConnId, Judgement, Millis, Now,
-    Permissions, Policy, PolicyCommand, Publication, Refused, SessionId, Verdict, WorkerId,
+    Activation, ChannelDefinition, ChannelOptions, ConnId, Judgement, Millis, Now, Permissions,
+    Policy, PolicyCommand, Publication, Refused, SessionId, Verdict, WorkerId,
 };
 use crate::metrics::Metrics;
 
@@ -104,13 +105,12 @@ impl Room {
             config: Arc::new(config),
             clock: Clock::new(),
             start: 7,
-            invocations: Invocations::default(),
-            stamped: AtomicU64::new(0),
+            events: forge::Shared::default(),
             about: About { driver: "none", driver_reason: String::new(), started: START },
             shutdown: OnceLock::new(),
         };
         let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET).unwrap());
-        let auth = Authenticators::new(keys, 60, m2::Terms::new(false, None));
+        let auth = Authenticators::new(keys, 60, Terms::new(false, None));
         let random = StdRng::seed_from_u64(1);
         let local = Local::new(WORKER, &shared, auth, shared.metrics.thread(0), random);
         let id = ConnId { worker: WORKER, slot: 0, generation: 0 };

@@ -1,6 +1,10 @@
-//! M2 Realtime: clients that subscribe to resources and receive their documents.
+//! M2 Realtime: clients that subscribe to resources and receive their documents, and back ends that
+//! write them.
 
+pub mod access;
+pub mod documents;
 pub mod handshake;
+pub mod http;
 pub mod loads;
 pub mod session;
 pub mod waiters;

@@ -185,7 +185,7 @@ impl<'s> Writer<'s> {
     }
 }
 
-/// As [`fanfare::hub::Hub::publish_document`].
+/// As [`fanfare::interface::m2::documents::publish_document`].
 fn fan_out(hub: &Hub, document: &Stored, mut places: Places<'_>) {
     let publication = hub.publication(document);
     hub.note("written", 1);
@@ -199,7 +199,7 @@ fn fan_out(hub: &Hub, document: &Stored, mut places: Places<'_>) {
     assert!(published.is_ok(), "there is room");
 }
 
-/// The first half of [`fanfare::hub::Hub::answer_load`].
+/// The first half of [`fanfare::interface::m2::documents::answer_load`].
 fn learn(hub: &Hub, load: &Load, found: Option<&Found<Arc<Publication>>>) {
     if let Some(Found { shared, .. }) = found.filter(|_| load.shared) {
         let shared = shared.as_ref().filter(|one| one.content.exists());

@@ -1,3 +1,0 @@
-//! What is left of the engine.
-
-pub mod invocations;

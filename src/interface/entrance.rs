@@ -1,0 +1,93 @@
+//! HTTP's side of the seam: which interface a request is for.
+
+use super::http::{self, HttpContext, Outcome};
+use super::rest::{ApiError, Reply};
+use super::websocket::upgrade;
+use super::{Session, forge, insforge, m2};
+use crate::codec::http::Request;
+use crate::interface::insforge::engineio::{self, Part};
+use crate::interface::insforge::violation::Violation;
+use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::mailbox::{PollRefusal, Polled};
+
+/// The path of the WebSocket that echoes messages, for conformance suites.
+const ECHO: &str = "/_test/echo";
+
+/// What the head of a request leads to.
+pub type Entrance = http::Entrance<Session, Call>;
+
+/// A request that is run once its body has been read.
+#[derive(Debug)]
+pub enum Call {
+    /// A call of InsForge Realtime, or of those who administer the node.
+    Insforge(insforge::rest::Route),
+    /// A call of Forge Realtime.
+    Forge(forge::http::Route),
+    /// A call of M2 Realtime.
+    M2(m2::http::Route),
+}
+
+/// Finds out what a request leads to. A path of no interface is refused.
+pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
+    let path = &*request.path;
+    let is_conformance = http.shared.config.conformance;
+    if let Some(app) = insforge::http::app(path, is_conformance) {
+        return insforge::http::entrance(http, request, app).map(Session::from, Call::Insforge);
+    }
+    if is_conformance && path == ECHO {
+        return upgrade(request, Session::Echo, None, None);
+    }
+    if m2::http::is_ours(path) {
+        return m2::http::entrance(http, request).map(Session::M2, Call::M2);
+    }
+    if forge::http::is_ours(path) {
+        return forge::http::entrance(http, request).map(Session::Forge, Call::Forge);
+    }
+    insforge::rest::entrance(request).map(Session::Insforge, Call::Insforge)
+}
+
+/// Whether clients ask for this path again and again to see the end of a node that stops.
+pub fn is_watched(path: &str) -> bool {
+    path == insforge::rest::HEALTH
+}
+
+/// Renders the answer to a long-polling client.
+pub fn polled(answer: Result<Polled, PollRefusal>) -> Outcome {
+    insforge::http::polled(answer)
+}
+
+/// Takes the packets out of what a long-polling client has sent.
+pub fn packets(body: &str) -> impl Iterator<Item = Result<Part<'_>, Violation>> {
+    engineio::payload(body)
+}
+
+impl Call {
+    /// Runs the call.
+    pub async fn run(self, http: &HttpContext<'_>, request: &Request, body: Vec<u8>) -> Outcome {
+        match self {
+            Self::Insforge(route) => insforge::rest::run(http, request, route, &body).await.into(),
+            Self::Forge(route) => forge::http::run(http, request, &route, &body).into(),
+            Self::M2(route) => m2::http::run(http, request, route, &body).await.into(),
+        }
+    }
+
+    /// Refuses the call because its body is longer than [`HTTP_BODY_BYTES_MAX`].
+    pub fn refuse_body(&self, http: &HttpContext<'_>, request: &Request) -> Outcome {
+        let reply = match self {
+            Self::Forge(route) => forge::http::refuse_body(http, request, route),
+            Self::Insforge(_) | Self::M2(_) => None,
+        };
+        reply
+            .unwrap_or_else(|| Reply::from(ApiError::payload_too_large(HTTP_BODY_BYTES_MAX)))
+            .into()
+    }
+}
+
+impl From<insforge::http::Opened> for Session {
+    fn from(opened: insforge::http::Opened) -> Self {
+        match opened {
+            insforge::http::Opened::Session(session) => Self::Insforge(session),
+            insforge::http::Opened::Probe(probe) => Self::Probe(probe),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Tokens for trying things out, signed with the node's secret: what a host signs with its own key.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::context::{ContextClaims, is_installation};
+use crate::auth::token::sign_with_secret;
+use crate::auth::{Audience, MintError};
+use crate::limits::PROOF_S_MAX;
+
+/// A context, invocation or service token to be made.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewProof<'a> {
+    /// Which of the three.
+    #[serde(rename = "aud", serialize_with = "name")]
+    pub audience: Audience,
+    /// When it is made, in seconds since the epoch.
+    #[serde(rename = "iat")]
+    pub issued_at: u64,
+    /// When it expires, in seconds since the epoch.
+    #[serde(rename = "exp")]
+    pub expires_at: u64,
+    /// The installation.
+    #[serde(rename = "installationId")]
+    pub installation: &'a str,
+    /// Where; nothing in a service token.
+    #[serde(flatten)]
+    pub place: Option<NewPlace<'a>>,
+}
+
+/// Where somebody is, for a token.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewPlace<'a> {
+    /// The key of the app's module.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_key: Option<&'a str>,
+    /// Its type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_type: Option<&'a str>,
+    /// The host's own key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_key: Option<&'a str>,
+    /// What is shown there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension: Option<&'a Map<String, Value>>,
+    /// Who is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub: Option<&'a str>,
+    /// What is allowed there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<&'a [String]>,
+    /// Whether a user interface is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ui: Option<bool>,
+}
+
+/// Makes a token signed with HS256 that the node accepts.
+pub fn sign_proof(secret: &str, new: &NewProof<'_>) -> Result<String, MintError> {
+    if !is_installation(new.installation) {
+        return Err(MintError::Claims(
+            "an installation's name has 1 to 512 bytes, no control characters among them",
+        ));
+    }
+    if new.place.is_some() {
+        if new.expires_at.saturating_sub(new.issued_at) > PROOF_S_MAX {
+            return Err(MintError::Lifetime);
+        }
+        let json = serde_json::to_vec(new).expect("claims are members with names");
+        ContextClaims::parse(&json)
+            .and_then(|claims| claims.into_context(new.expires_at))
+            .map_err(MintError::Claims)?;
+    }
+    Ok(sign_with_secret(secret, new)?)
+}
+
+fn name<S: serde::Serializer>(audience: &Audience, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(audience.name())
+}

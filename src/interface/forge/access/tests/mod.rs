@@ -1,0 +1,60 @@
+//! What Forge's tokens prove and open, on real keys and signatures.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::auth::tests::{
+    ED_PEM, ES_PEM, NOW, RS_PEM, SECRET, hs256, keys, private_key, signed_with,
+};
+use crate::auth::{Authenticator, MintError};
+use crate::interface::m2::access::{M2Auth, Terms};
+use crate::limits::TOKEN_BYTES_MAX;
+use crate::message::Entity;
+
+mod channel_tokens;
+mod minted;
+mod proofs;
+mod topics;
+
+const LIFETIME_S: u64 = 3_600;
+
+fn forge() -> ForgeAuth {
+    ForgeAuth::new(Arc::new(keys()), LIFETIME_S)
+}
+
+/// Trusts one issuer of each algorithm besides the node itself.
+fn trusting() -> Arc<Keys> {
+    let mut keys = keys();
+    for pem in [RS_PEM, ES_PEM, ED_PEM] {
+        assert_eq!(keys.add_pem(None, pem), Ok(1));
+    }
+    Arc::new(keys)
+}
+
+/// Signed by an issuer of that algorithm.
+fn issued(algorithm: Algorithm, claims: &Value) -> String {
+    let name = format!("{algorithm:?}");
+    let header = json!({ "alg": name });
+    signed_with(&private_key(algorithm, 'a'), algorithm, &header, &claims.to_string())
+}
+
+/// The members of the second object over those of the first.
+fn with(mut claims: Value, more: Value) -> Value {
+    let Value::Object(more) = more else { panic!("{more}") };
+    claims.as_object_mut().unwrap().extend(more);
+    claims
+}
+
+/// The least that a context token says.
+fn context_claims() -> Value {
+    json!({"aud": "realtime", "exp": NOW + 900, "installationId": "inst-1", "moduleKey": "panel"})
+}
+
+/// The context that these claims prove, besides the least.
+fn context_of(more: Value) -> Result<Arc<Context>, ProofError> {
+    forge().context(&hs256(&with(context_claims(), more).to_string()), NOW)
+}

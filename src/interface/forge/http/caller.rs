@@ -1,0 +1,103 @@
+//! Who calls, and where the call comes from: both stand in the headers of a request.
+
+use std::sync::Arc;
+
+use super::error::{ForgeError, ProxyError};
+use crate::auth::bearer_token;
+use crate::codec::http::Request;
+use crate::interface::forge::access::{Origin, ProxyAuthorization, Subject};
+use crate::interface::http::HttpContext;
+use crate::message::Context;
+
+/// Who calls.
+enum Caller {
+    /// A caller without a credential of its own.
+    Unknown,
+    /// An administrator of the node.
+    Admin,
+    /// The back end of an installation.
+    Service(Arc<str>),
+}
+
+/// Finds out where a call comes from, and whether its caller may call from there.
+pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin, ForgeError> {
+    let Ok(Some(header)) = request.only_header("forge-proxy-authorization") else {
+        let why = "the header `forge-proxy-authorization: Forge as=app,id=…` must be there, once";
+        return Err(ForgeError::headers(ProxyError::InvalidProxyAuthorization, why));
+    };
+    let said = ProxyAuthorization::parse(header).map_err(|error| {
+        ForgeError::headers(ProxyError::InvalidProxyAuthorization, error.to_string())
+    })?;
+    let caller = find_caller(http, request)?;
+    let origin = match said.subject {
+        Subject::Invocation(id) => Origin::Context(find_invocation(http, &caller, id)?),
+        Subject::Installation(_) if matches!(caller, Caller::Unknown) => {
+            let why = "`installationId` takes a credential of the caller";
+            return Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why));
+        }
+        Subject::Installation(installation) => Origin::Installation(installation.into()),
+    };
+    if matches!(&caller, Caller::Service(own) if **own != *origin.installation()) {
+        return Err(ForgeError::other_installation());
+    }
+    let (installation, path) = (origin.installation(), &request.path);
+    tracing::debug!(path, installation, as_user = ?said.as_user, account = said.account, "a call");
+    Ok(origin)
+}
+
+/// Finds out who calls. Each credential that is given must be good, whatever others come with it.
+fn find_caller(http: &HttpContext<'_>, request: &Request) -> Result<Caller, ForgeError> {
+    let invalid = |why: String| ForgeError::headers(ProxyError::InvalidCallerCredential, why);
+    let given = |name: &'static str| {
+        request.only_header(name).map_err(|error| invalid(format!("{name}: {error}")))
+    };
+    let (authorization, api_key) = (given("authorization")?, given("x-api-key")?);
+    let (auth, now_s) = (&mut *http.auth.borrow_mut(), http.now.wall_seconds());
+    if api_key.is_some() {
+        auth.users.admin(None, api_key, now_s).map_err(|error| invalid(error.to_string()))?;
+    }
+    let by_key = api_key.map(|_| Caller::Admin);
+    if authorization.is_none() {
+        return Ok(by_key.unwrap_or(Caller::Unknown));
+    }
+    if auth.users.admin(authorization, None, now_s).is_ok() {
+        return Ok(Caller::Admin);
+    }
+    let token = authorization.and_then(bearer_token);
+    let token = token.ok_or_else(|| invalid("neither the API key nor a token".to_owned()))?;
+    let service = auth.forge.service(token, now_s).map_err(|error| invalid(error.to_string()))?;
+    Ok(by_key.unwrap_or(Caller::Service(service)))
+}
+
+/// Finds the context of an invocation: signed in its id, or registered under it.
+fn find_invocation(
+    http: &HttpContext<'_>,
+    caller: &Caller,
+    id: &str,
+) -> Result<Arc<Context>, ForgeError> {
+    let unknown = |why: &str| ForgeError::headers(ProxyError::UnknownInvocation, why);
+    let signed = looks_signed(id).then(|| {
+        let forge = &mut http.auth.borrow_mut().forge;
+        forge.invocation(id, http.now.wall_seconds())
+    });
+    let why = match signed {
+        Some(Ok(context)) => return Ok(context),
+        Some(Err(error)) => error.to_string(),
+        None => "the invocation was not registered, or has expired".to_owned(),
+    };
+    let is_trusted = !matches!(caller, Caller::Unknown) || http.shared.config.trusts_callers();
+    if is_trusted {
+        let invocations = &http.shared.events.invocations;
+        return invocations.get(id, http.now.monotonic()).ok_or_else(|| unknown(&why));
+    }
+    if looks_signed(id) {
+        return Err(unknown(&why));
+    }
+    let why = "on this network a registered invocation takes a credential of the caller";
+    Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why))
+}
+
+/// Whether an id can be a token. That of a registered invocation can look the same.
+fn looks_signed(id: &str) -> bool {
+    id.split('.').count() == 3
+}

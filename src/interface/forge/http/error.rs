@@ -1,0 +1,291 @@
+//! Refusals of Forge's calls, in the shape that the call's success would have (decisions F2, F3).
+
+use serde::Serialize;
+
+use crate::interface::forge::access::ClaimsError;
+use crate::interface::rest::Reply;
+use crate::message::{OVERRIDES_PROBLEM, TokenError};
+
+/// What was called: a refusal takes its shape.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// To publish, on whatever channel.
+    Publish,
+    /// To have a realtime token signed.
+    Token,
+}
+
+/// What is wrong with the headers of a call. Forge's client throws what it reads in
+/// `forge-proxy-error`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyError {
+    /// `forge-proxy-authorization` is missing, or not as it must be.
+    InvalidProxyAuthorization,
+    /// No invocation has this id, or none any more.
+    UnknownInvocation,
+    /// Somebody must vouch for the caller.
+    CallerCredentialRequired,
+    /// What vouches for the caller is no good.
+    InvalidCallerCredential,
+}
+
+impl ProxyError {
+    /// For programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::InvalidProxyAuthorization => "INVALID_PROXY_AUTHORIZATION",
+            Self::UnknownInvocation => "UNKNOWN_INVOCATION",
+            Self::CallerCredentialRequired => "CALLER_CREDENTIAL_REQUIRED",
+            Self::InvalidCallerCredential => "INVALID_CALLER_CREDENTIAL",
+        }
+    }
+}
+
+/// Why a call was not done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForgeError {
+    kind: Kind,
+    /// For people, where the contract's message says too little.
+    detail: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Headers(ProxyError),
+    OtherInstallation,
+    Malformed,
+    Overrides,
+    Token(TokenError),
+    RateLimited,
+    NotAllowed,
+    TooLarge,
+    Overloaded,
+}
+
+impl ForgeError {
+    /// 401: nobody knows on whose behalf this is called.
+    pub fn headers(error: ProxyError, detail: impl Into<String>) -> Self {
+        Self::new(Kind::Headers(error), detail)
+    }
+
+    /// 403: the caller is the back end of another installation.
+    pub fn other_installation() -> Self {
+        Self::new(Kind::OtherInstallation, "The caller's credential is for another installation")
+    }
+
+    /// 400: the body is not what the call takes.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Malformed, detail)
+    }
+
+    /// 400: overrides that are no array of properties that there are.
+    pub fn overrides() -> Self {
+        Self { kind: Kind::Overrides, detail: None }
+    }
+
+    /// 429: the installation does more than it may.
+    pub fn rate_limited() -> Self {
+        Self { kind: Kind::RateLimited, detail: None }
+    }
+
+    /// 403: a publication on a channel of a context, by somebody who may not say that he is there.
+    pub fn not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(Kind::NotAllowed, detail)
+    }
+
+    /// 413: the payload or the whole body is longer than it may be.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(Kind::TooLarge, detail)
+    }
+
+    /// 503: a queue on the way is full, and nothing was done.
+    pub fn overloaded() -> Self {
+        let detail = "The node is overloaded and did not process the request";
+        Self::new(Kind::Overloaded, detail)
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self.kind {
+            Kind::Malformed | Kind::Overrides => 400,
+            Kind::Headers(_) | Kind::Token(TokenError::Invalid | TokenError::Expired) => 401,
+            Kind::Token(TokenError::ChannelMismatch | TokenError::MissingPermission) => 403,
+            Kind::OtherInstallation | Kind::NotAllowed => 403,
+            Kind::TooLarge => 413,
+            Kind::RateLimited => 429,
+            Kind::Overloaded => 503,
+        }
+    }
+
+    /// As the answer to a call.
+    pub fn reply(&self, call: Call) -> Reply {
+        let status = self.status();
+        let error =
+            ErrorBody { message: self.message(call), status, detail: self.detail.as_deref() };
+        let reply = match call {
+            Call::Publish => Reply::json(status, &NotPublished::because([error])),
+            Call::Token => Reply::json(status, &NotSigned::because([error])),
+        };
+        let proxy_error = match self.kind {
+            Kind::Headers(error) => Some(error.code()),
+            _ => None,
+        };
+        let retry_after_s = matches!(status, 429 | 503).then_some(1);
+        Reply { proxy_error, retry_after_s, ..reply }
+    }
+
+    fn message(&self, call: Call) -> String {
+        let message = match (self.kind, call) {
+            (Kind::Token(error), _) => return error.to_string(),
+            (Kind::Headers(_) | Kind::OtherInstallation, _) => "Unauthorized request",
+            (Kind::Overrides, _) => OVERRIDES_PROBLEM,
+            (Kind::RateLimited, _) => "RATE_LIMIT_EXCEEDED",
+            (_, Call::Publish) => "Error publishing event to channel",
+            (_, Call::Token) => "Error signing realtime token",
+        };
+        message.to_owned()
+    }
+
+    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: Some(detail.into()) }
+    }
+}
+
+/// A realtime token that opens nothing here.
+impl From<TokenError> for ForgeError {
+    fn from(error: TokenError) -> Self {
+        Self { kind: Kind::Token(error), detail: None }
+    }
+}
+
+/// Claims that cannot be signed.
+impl From<ClaimsError> for ForgeError {
+    fn from(error: ClaimsError) -> Self {
+        Self::malformed(error.to_string())
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    message: String,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+/// `null` is said in so many words: callers look at all three.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotPublished<'a> {
+    event_id: (),
+    event_timestamp: (),
+    errors: [ErrorBody<'a>; 1],
+}
+
+impl<'a> NotPublished<'a> {
+    fn because(errors: [ErrorBody<'a>; 1]) -> Self {
+        Self { event_id: (), event_timestamp: (), errors }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotSigned<'a> {
+    token: (),
+    expires_at: (),
+    errors: [ErrorBody<'a>; 1],
+}
+
+impl<'a> NotSigned<'a> {
+    fn because(errors: [ErrorBody<'a>; 1]) -> Self {
+        Self { token: (), expires_at: (), errors }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILED: &str = "Error publishing event to channel";
+    const NOT_SIGNED: &str = "Error signing realtime token";
+
+    #[test]
+    fn each_refusal_has_the_shape_of_its_call() {
+        let refusal = ForgeError::malformed("name: Required");
+        let (publish, token) = (refusal.reply(Call::Publish), refusal.reply(Call::Token));
+        assert_eq!(
+            publish.body,
+            r#"{"eventId":null,"eventTimestamp":null,"errors":[{"message":"#.to_owned()
+                + r#""Error publishing event to channel","status":400,"detail":"name: Required"}]}"#
+        );
+        assert_eq!(
+            token.body,
+            r#"{"token":null,"expiresAt":null,"errors":[{"message":"#.to_owned()
+                + r#""Error signing realtime token","status":400,"detail":"name: Required"}]}"#
+        );
+        assert_eq!((publish.status, token.status), (400, 400));
+        let bare = ForgeError::rate_limited().reply(Call::Token).body;
+        let errors = r#"[{"message":"RATE_LIMIT_EXCEEDED","status":429}]"#;
+        assert_eq!(bare, format!(r#"{{"token":null,"expiresAt":null,"errors":{errors}}}"#));
+    }
+
+    #[test]
+    fn each_refusal_has_its_status_and_message() {
+        let unauthorized = "Unauthorized request";
+        let invalid = "Realtime token validation failed: INVALID_TOKEN";
+        let expired = "Realtime token validation failed: TOKEN_EXPIRED";
+        let mismatch = "Realtime token validation failed: CHANNEL_NAME_MISMATCH";
+        let missing = "Realtime token validation failed: MISSING_PERMISSION";
+        let sentence = "Invalid value for contextOverrides. \
+                        Please provide an array of valid context properties.";
+        let limited = "RATE_LIMIT_EXCEEDED";
+        let headers = ForgeError::headers(ProxyError::UnknownInvocation, "x");
+        let table = [
+            (headers, 401, [unauthorized, unauthorized]),
+            (ForgeError::other_installation(), 403, [unauthorized, unauthorized]),
+            (ForgeError::malformed("x"), 400, [FAILED, NOT_SIGNED]),
+            (ForgeError::overrides(), 400, [sentence, sentence]),
+            (TokenError::Invalid.into(), 401, [invalid, invalid]),
+            (TokenError::Expired.into(), 401, [expired, expired]),
+            (TokenError::ChannelMismatch.into(), 403, [mismatch, mismatch]),
+            (TokenError::MissingPermission.into(), 403, [missing, missing]),
+            (ForgeError::rate_limited(), 429, [limited, limited]),
+            (ForgeError::not_allowed("x"), 403, [FAILED, NOT_SIGNED]),
+            (ForgeError::too_large("x"), 413, [FAILED, NOT_SIGNED]),
+            (ForgeError::overloaded(), 503, [FAILED, NOT_SIGNED]),
+            (ClaimsError::NotAnObject.into(), 400, [FAILED, NOT_SIGNED]),
+        ];
+        for (refusal, status, messages) in table {
+            for (call, message) in [Call::Publish, Call::Token].into_iter().zip(messages) {
+                let reply = refusal.reply(call);
+                let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+                let error = &body["errors"][0];
+                assert_eq!((reply.status, refusal.status()), (status, status), "{refusal:?}");
+                assert_eq!(
+                    (&error["message"], &error["status"]),
+                    (&message.into(), &status.into())
+                );
+                let again = (status == 429 || status == 503).then_some(1);
+                assert_eq!(reply.retry_after_s, again, "{refusal:?}");
+                assert_eq!(reply.proxy_error.is_some(), matches!(refusal.kind, Kind::Headers(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_headers_stands_in_a_header() {
+        let table = [
+            (ProxyError::InvalidProxyAuthorization, "INVALID_PROXY_AUTHORIZATION"),
+            (ProxyError::UnknownInvocation, "UNKNOWN_INVOCATION"),
+            (ProxyError::CallerCredentialRequired, "CALLER_CREDENTIAL_REQUIRED"),
+            (ProxyError::InvalidCallerCredential, "INVALID_CALLER_CREDENTIAL"),
+        ];
+        for (error, code) in table {
+            let reply = ForgeError::headers(error, "expected `Forge`").reply(Call::Publish);
+            assert_eq!((reply.status, reply.proxy_error), (401, Some(code)));
+            let detail = r#"{"message":"Unauthorized request","status":401,"detail":"#;
+            let errors = format!(r#""errors":[{detail}"expected `Forge`"}}]}}"#);
+            assert!(reply.body.ends_with(&errors), "{}", reply.body);
+        }
+    }
+}

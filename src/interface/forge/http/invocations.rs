@@ -1,0 +1,144 @@
+//! What a platform registers before it calls an app: `PUT /admin/v1/invocations/{id}` (contract
+//! section 3.3).
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::interface::forge::access::ContextClaims;
+use crate::interface::rest::fields::{self, Read};
+use crate::interface::rest::{ApiError, Reply};
+use crate::limits::{INVOCATION_BYTES_MAX, INVOCATION_TTL_S_MAX};
+use crate::message::Context;
+
+/// An invocation as it is to be registered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Registration {
+    /// Where it came from.
+    pub context: Context,
+    /// For how long its id is good, in seconds.
+    pub ttl_s: u32,
+}
+
+impl Registration {
+    /// Parses the body of the call, at `now_s` seconds since the epoch.
+    ///
+    /// # Errors
+    /// 400 with what is wrong, 413.
+    pub fn parse(body: &[u8], now_s: u64) -> Result<Self, ApiError> {
+        if body.len() > INVOCATION_BYTES_MAX {
+            return Err(ApiError::payload_too_large(INVOCATION_BYTES_MAX));
+        }
+        let [ui, ttl] = fields::object(body, &["ui", "ttlSeconds"])?;
+        let read = (
+            fields::required("ui", ui).and_then(|value| fields::flag("ui", value)),
+            fields::required("ttlSeconds", ttl).and_then(read_ttl),
+        );
+        let (Ok(_), Ok(ttl_s)) = read else {
+            return Err(fields::refuse([read.0.err(), read.1.err()]));
+        };
+        let claims = ContextClaims::parse(body);
+        let context = claims.and_then(|claims| claims.into_context(now_s + u64::from(ttl_s)));
+        Ok(Self { context: context.map_err(ApiError::invalid_input)?, ttl_s })
+    }
+}
+
+fn read_ttl(value: &RawValue) -> Read<u32> {
+    fields::integer("ttlSeconds", value, 1..=INVOCATION_TTL_S_MAX)
+}
+
+impl Reply {
+    /// 201: the id stands for this from now on.
+    pub fn invocation_registered(id: &str, context: &Context) -> Self {
+        let Context { installation, is_ui, expires_at, .. } = context;
+        let body =
+            Registered { id, installation_id: installation, ui: *is_ui, expires_at: *expires_at };
+        Self::json(201, &body)
+    }
+
+    /// 204: the id stands for nothing any more.
+    pub fn invocation_revoked() -> Self {
+        Self::of(204, String::new())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered<'a> {
+    id: &'a str,
+    installation_id: &'a str,
+    ui: bool,
+    expires_at: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Entity;
+
+    const NOW_S: u64 = 1_719_999_000;
+
+    fn refused(body: &str) -> String {
+        let refusal = Registration::parse(body.as_bytes(), NOW_S).unwrap_err();
+        assert_eq!((refusal.status(), refusal.code()), (400, "INVALID_INPUT"), "{body}");
+        refusal.to_string()
+    }
+
+    #[test]
+    fn a_registration_is_a_context() {
+        let body = r#"{"installationId":"inst-1","moduleKey":"panel","moduleType":"jira:issuePanel",
+            "extension":{"issue":{"id":"10001"},"user":1},"accountId":"alice","ui":false,
+            "ttlSeconds":900,"else":1}"#;
+        let Registration { context, ttl_s } = Registration::parse(body.as_bytes(), NOW_S).unwrap();
+        assert_eq!((&*context.installation, context.is_ui, ttl_s), ("inst-1", false, 900));
+        assert_eq!(context.account.as_deref(), Some("alice"));
+        assert_eq!(context.expires_at, NOW_S + 900);
+        assert_eq!(*context.entities, [(Entity::Issue, r#""10001""#.into())]);
+        let reply = Reply::invocation_registered("inv-1", &context);
+        assert_eq!(reply.status, 201);
+        let told = r#"{"id":"inv-1","installationId":"inst-1","ui":false,"expiresAt":1719999900}"#;
+        assert_eq!(reply.body, told);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_registration_is_told() {
+        let table = [
+            ("", "ui: Required, ttlSeconds: Required"),
+            ("[]", "Expected object, received array"),
+            (
+                r#"{"ui":1,"ttlSeconds":"5"}"#,
+                "ui: Expected boolean, received number, ttlSeconds: Expected number, received string",
+            ),
+            (
+                r#"{"ui":true,"ttlSeconds":0}"#,
+                "ttlSeconds: Number must be greater than or equal to 1",
+            ),
+            (
+                r#"{"ui":true,"ttlSeconds":901}"#,
+                "ttlSeconds: Number must be less than or equal to 900",
+            ),
+            (r#"{"ui":true,"ttlSeconds":1.5}"#, "ttlSeconds: Expected integer, received float"),
+            (
+                r#"{"ui":true,"ttlSeconds":5,"installationId":"i"}"#,
+                "one of moduleKey, moduleType and contextKey is needed",
+            ),
+            (
+                r#"{"ui":true,"ttlSeconds":5,"ui":true,"installationId":"i","moduleKey":"m"}"#,
+                "expected one JSON object that names nothing twice",
+            ),
+        ];
+        for (body, message) in table {
+            assert_eq!(refused(body), message, "{body}");
+        }
+        let nobody = refused(r#"{"ui":true,"ttlSeconds":5,"moduleKey":"m"}"#);
+        assert!(nobody.starts_with("installationId must be a string"), "{nobody}");
+        let long = format!(r#"{{"x":"{}"}}"#, "x".repeat(INVOCATION_BYTES_MAX));
+        let refusal = Registration::parse(long.as_bytes(), NOW_S).unwrap_err();
+        assert_eq!((refusal.status(), refusal.code()), (413, "PAYLOAD_TOO_LARGE"));
+    }
+
+    #[test]
+    fn a_revocation_says_nothing() {
+        let reply = Reply::invocation_revoked();
+        assert_eq!((reply.status, &*reply.body), (204, ""));
+    }
+}

@@ -1,0 +1,237 @@
+//! Forge Realtime over HTTP: the calls of back ends, the invocations that a platform registers, and
+//! the modules for clients.
+//!
+//! A call finds out who calls and from where, then reads the body. A publish is then authorized: by
+//! realtime token, rate, scope and topic, in this order. A refused call has the shape that its
+//! success would have: [`ForgeError::reply`].
+
+mod caller;
+mod error;
+mod invocations;
+mod publish;
+mod route;
+mod token;
+
+use std::sync::Arc;
+
+use super::Session;
+use super::access::{self, Asked, Denied, Permission, authorize};
+use super::publish::{admit_installation, publish_event};
+use crate::auth::bearer_token;
+use crate::codec::http::{Request, Response};
+use crate::interface::forge::wire::SUBPROTOCOL;
+use crate::interface::http::{Entrance, HttpContext};
+use crate::interface::rest::{ApiError, Reply};
+use crate::interface::websocket::upgrade;
+use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::message::{Context, Millis};
+use caller::prove;
+pub use error::{Call, ForgeError, ProxyError};
+pub use invocations::Registration;
+pub use publish::Publish;
+pub use route::{Route, is_ours, route};
+pub use token::NewToken;
+
+/// Finds out what a request to one of Forge's paths leads to.
+pub(in crate::interface) fn entrance(
+    http: &HttpContext<'_>,
+    request: &Request,
+) -> Entrance<Session, Route> {
+    match route(request.method.as_str(), &request.path) {
+        Ok(Route::Socket) => listen(http, request),
+        Ok(route) => Entrance::Call(route),
+        Err(error) => Entrance::refuse(error),
+    }
+}
+
+/// Refuses a call whose body is longer than [`HTTP_BODY_BYTES_MAX`], if that has a shape of its own.
+/// Who calls is checked before the body here, too.
+pub(in crate::interface) fn refuse_body(
+    http: &HttpContext<'_>,
+    request: &Request,
+    route: &Route,
+) -> Option<Reply> {
+    let call = match route {
+        Route::Publish | Route::PublishGlobal => Call::Publish,
+        Route::Token => Call::Token,
+        _ => return None,
+    };
+    let error = match prove(http, request) {
+        Ok(_) => {
+            let detail = format!("The request body is longer than {HTTP_BODY_BYTES_MAX} bytes");
+            ForgeError::too_large(detail)
+        }
+        Err(error) => error,
+    };
+    Some(error.reply(call))
+}
+
+/// Lets a connection become the WebSocket of a subscriber, who may prove its context at once.
+fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route> {
+    let (context, protocol) = match agree(http, request) {
+        Ok(agreed) if !http.is_stopping() => agreed,
+        Ok(_) => return Entrance::refuse(ApiError::stopping()),
+        Err(refusal) => return Entrance::refuse(refusal),
+    };
+    let timings = &http.shared.timings;
+    let session = Session::new(context, http.now, timings, &mut http.random.borrow_mut());
+    upgrade(request, session, protocol.map(str::to_owned), None)
+}
+
+/// Returns the context that a handshake proves, and the subprotocol that it agrees on.
+fn agree(
+    http: &HttpContext<'_>,
+    request: &Request,
+) -> Result<(Option<Arc<Context>>, Option<&'static str>), ApiError> {
+    let offered: Vec<_> = request.header_values("sec-websocket-protocol").collect();
+    let protocol = match offered.as_slice() {
+        [] => None,
+        offered if offered.iter().any(|header| offers_ours(header)) => Some(SUBPROTOCOL),
+        _ => {
+            let message = format!("The only subprotocol here is {SUBPROTOCOL}");
+            return Err(ApiError::http(400, message));
+        }
+    };
+    let authorization = request.only_header("authorization");
+    let authorization = authorization.map_err(|error| refused_context(&error.to_string()))?;
+    let Some(authorization) = authorization else { return Ok((None, protocol)) };
+    let forge = &mut http.auth.borrow_mut().forge;
+    let now_s = http.now.wall_seconds();
+    let proved = bearer_token(authorization).map(|token| forge.context(token, now_s));
+    match proved {
+        Some(Ok(context)) => Ok((Some(context), protocol)),
+        Some(Err(error)) => Err(refused_context(&error.to_string())),
+        None => Err(refused_context("expected `Bearer` and a context token")),
+    }
+}
+
+fn offers_ours(header: &str) -> bool {
+    header.split(',').any(|name| name.trim() == SUBPROTOCOL)
+}
+
+fn refused_context(why: &str) -> ApiError {
+    tracing::debug!(why, "refusing a context token");
+    ApiError::auth(401, "AUTH_UNAUTHORIZED", format!("Unauthorized request: {why}"), None)
+}
+
+/// Runs a call.
+pub(in crate::interface) fn run(
+    http: &HttpContext<'_>,
+    request: &Request,
+    route: &Route,
+    body: &[u8],
+) -> Response {
+    let reply = match route {
+        Route::Publish => publish(http, request, body, false),
+        Route::PublishGlobal => publish(http, request, body, true),
+        Route::Token => sign(http, request, body),
+        Route::Register(id) => {
+            register(http, request, id.as_deref(), body).unwrap_or_else(Reply::from)
+        }
+        Route::Revoke(id) => revoke(http, request, id.as_deref()).unwrap_or_else(Reply::from),
+        Route::Module(module) => return module.response(request.header("if-none-match")),
+        Route::Socket => unreachable!("it is no call"),
+    };
+    reply.into()
+}
+
+fn publish(http: &HttpContext<'_>, request: &Request, body: &[u8], is_global: bool) -> Reply {
+    let published = try_publish(http, request, body, is_global);
+    published.unwrap_or_else(|error| error.reply(Call::Publish))
+}
+
+fn try_publish(
+    http: &HttpContext<'_>,
+    request: &Request,
+    body: &[u8],
+    is_global: bool,
+) -> Result<Reply, ForgeError> {
+    let origin = prove(http, request)?;
+    let mut scratch = http.json.borrow_mut();
+    let payload_bytes_max = http.shared.forge.payload_bytes;
+    let wanted = Publish::parse(body, &mut scratch, is_global, payload_bytes_max)?;
+    let asked = Asked {
+        permission: Permission::Publish,
+        channel: wanted.channel,
+        is_global,
+        token: wanted.token,
+        overrides: wanted.overrides.as_deref(),
+    };
+    let auth = &http.auth.borrow().forge;
+    let (topic, _) = authorize((http.shared, auth), &origin, &asked, http.now)
+        .map_err(|denied| refused(http, denied))?;
+    let stamp = (http.message_id(), http.now);
+    let receipt = publish_event(http.shared, &topic, wanted.payload, stamp).map_err(|_| {
+        http.counters.refused_overloaded.add(1);
+        ForgeError::overloaded()
+    })?;
+    let counter = match receipt {
+        Some(_) => &http.counters.events_http,
+        None => &http.counters.events_unheard,
+    };
+    counter.add(1);
+    Ok(Reply::forge_published(receipt.map(|receipt| (receipt.id, receipt.at))))
+}
+
+/// Returns the error of a publish that is denied, and counts those that are above their rate.
+fn refused(http: &HttpContext<'_>, denied: Denied) -> ForgeError {
+    match denied {
+        Denied::Token(error) => error.into(),
+        Denied::RateLimited => rate_limited(http),
+        denied => ForgeError::not_allowed(denied.to_string()),
+    }
+}
+
+fn rate_limited(http: &HttpContext<'_>) -> ForgeError {
+    http.counters.refused_rate_limited.add(1);
+    ForgeError::rate_limited()
+}
+
+fn sign(http: &HttpContext<'_>, request: &Request, body: &[u8]) -> Reply {
+    try_sign(http, request, body).unwrap_or_else(|error| error.reply(Call::Token))
+}
+
+fn try_sign(http: &HttpContext<'_>, request: &Request, body: &[u8]) -> Result<Reply, ForgeError> {
+    let origin = prove(http, request)?;
+    let wanted = NewToken::parse(body)?;
+    let new = access::NewToken {
+        installation: origin.installation(),
+        channel: &wanted.channel,
+        claims: wanted.claims,
+        permissions: wanted.permissions.as_deref(),
+    };
+    // Faults of the claims are faults of the body, which is checked before the rate.
+    let signed = http.auth.borrow().forge.sign(&new, http.now.wall_seconds())?;
+    if !admit_installation(http.shared, origin.installation(), http.now) {
+        return Err(rate_limited(http));
+    }
+    Ok(Reply::forge_token(&signed))
+}
+
+/// Registers an invocation, or replaces it.
+fn register(
+    http: &HttpContext<'_>,
+    request: &Request,
+    id: Option<&str>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    http.check_admin(request)?;
+    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
+    let Registration { context, ttl_s } = Registration::parse(body, http.now.wall_seconds())?;
+    let (context, now) = (Arc::new(context), http.now.monotonic());
+    let until = now + Millis::from(ttl_s) * 1_000;
+    http.shared.events.invocations.put(id, context.clone(), until, now).map_err(|_| {
+        http.counters.refused_overloaded.add(1);
+        ApiError::invocations_full()
+    })?;
+    Ok(Reply::invocation_registered(id, &context))
+}
+
+fn revoke(http: &HttpContext<'_>, request: &Request, id: Option<&str>) -> Result<Reply, ApiError> {
+    http.check_admin(request)?;
+    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
+    match http.shared.events.invocations.remove(id, http.now.monotonic()) {
+        true => Ok(Reply::invocation_revoked()),
+        false => Err(ApiError::invocation_not_found()),
+    }
+}

@@ -1,0 +1,141 @@
+//! Engine.IO over HTTP: which requests open a session, which poll it, and which offer to carry it on
+//! a WebSocket.
+
+use super::engineio::{CLOSE, RequestError, decode_id};
+use super::rest::Route;
+use super::session::App;
+use super::{Probe, Session};
+use crate::codec::http::{Method, Request, Response};
+use crate::interface::http::{Entrance, HttpContext, Outcome, Poll};
+use crate::interface::rest::{ApiError, Reply};
+use crate::interface::websocket::upgrade;
+use crate::mailbox::{PollRefusal, Polled};
+use crate::message::{SessionId, WorkerId};
+
+/// What the client of an upgrade, or of a new polling session, speaks with.
+#[derive(Debug)]
+pub enum Opened {
+    /// A new session.
+    Session(Session),
+    /// A WebSocket that offers to carry a polling session.
+    Probe(Probe),
+}
+
+/// What a request asks for.
+enum Wanted {
+    Open,
+    OpenOnWebSocket,
+    Get(SessionId),
+    Post(SessionId),
+    Carry(SessionId),
+}
+
+/// Returns the application that sessions run which are opened under a path, if it is one of those.
+pub(in crate::interface) fn app(path: &str, is_conformance: bool) -> Option<App> {
+    match path {
+        "/socket.io/" | "/socket.io" if is_conformance => Some(App::SocketIoConformance),
+        "/socket.io/" | "/socket.io" => Some(App::Insforge),
+        "/engine.io/" | "/engine.io" if is_conformance => Some(App::EngineIoConformance),
+        _ => None,
+    }
+}
+
+/// Finds out what a request to an Engine.IO path leads to.
+pub(in crate::interface) fn entrance(
+    http: &HttpContext<'_>,
+    request: &Request,
+    app: App,
+) -> Entrance<Opened, Route> {
+    let (now, timings) = (http.now, &http.shared.timings);
+    let random = &mut *http.random.borrow_mut();
+    match wanted(http, request) {
+        Ok(Wanted::Open | Wanted::OpenOnWebSocket) if http.is_stopping() => {
+            Entrance::refuse(ApiError::stopping())
+        }
+        Ok(Wanted::Open) => {
+            let session = Session::polling(app, now, timings, random);
+            Entrance::Poll(Poll::Open(Opened::Session(session)))
+        }
+        Ok(Wanted::OpenOnWebSocket) => {
+            let session = Session::websocket(app, now, timings, random);
+            upgrade(request, Opened::Session(session), None, None)
+        }
+        Ok(Wanted::Get(session)) => Entrance::Poll(Poll::Get(session)),
+        Ok(Wanted::Post(session)) => Entrance::Poll(Poll::Post(session)),
+        Ok(Wanted::Carry(session)) => {
+            let probe = Probe::new(session, now.monotonic() + timings.upgrade_timeout_ms);
+            upgrade(request, Opened::Probe(probe), None, Some(session.worker))
+        }
+        Err(error) => Entrance::Refuse(refused(request, error)),
+    }
+}
+
+/// Checks a request as a stock server does, in its order.
+fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestError> {
+    let transport = request.query_value("transport");
+    let is_websocket = match transport.as_deref() {
+        Some("websocket") => true,
+        Some("polling") => false,
+        _ => return Err(RequestError::UnknownTransport),
+    };
+    if let Some(sid) = request.query_value("sid") {
+        let session = decode_id(&sid).filter(|session| is_here(http, session.worker));
+        let session = session.ok_or(RequestError::UnknownSession)?;
+        return match request.method {
+            Method::Get if is_websocket && request.upgrade => Ok(Wanted::Carry(session)),
+            Method::Get if !is_websocket => Ok(Wanted::Get(session)),
+            Method::Post if !is_websocket => Ok(Wanted::Post(session)),
+            _ => Err(RequestError::BadRequest),
+        };
+    }
+    if request.method != Method::Get {
+        return Err(RequestError::BadHandshakeMethod);
+    }
+    if is_websocket && !request.upgrade {
+        return Err(RequestError::BadRequest);
+    }
+    if request.query_value("EIO").as_deref() != Some("4") {
+        return Err(RequestError::UnsupportedVersion);
+    }
+    match is_websocket {
+        true => Ok(Wanted::OpenOnWebSocket),
+        false => Ok(Wanted::Open),
+    }
+}
+
+fn is_here(http: &HttpContext<'_>, worker: WorkerId) -> bool {
+    worker.index() < http.shared.mailboxes.workers.len()
+}
+
+/// Refuses a request: an upgrade in plain text, others in JSON.
+fn refused(request: &Request, error: RequestError) -> Response {
+    match request.upgrade {
+        true => refused_upgrade(error),
+        false => Response::json(400, error.json()),
+    }
+}
+
+/// Refuses an upgrade.
+pub(super) fn refused_upgrade(error: RequestError) -> Response {
+    Response::with_type(400, "text/html", error.message())
+}
+
+/// Renders the answer to a polling client. A client that was not told that its session is over has
+/// yet to come back.
+pub(in crate::interface) fn polled(answer: Result<Polled, PollRefusal>) -> Outcome {
+    let (response, is_unfinished) = match answer {
+        Ok(Polled::Payload(payload)) => {
+            let is_unfinished = payload != CLOSE.as_bytes();
+            (Response::with_type(200, "text/plain; charset=UTF-8", payload), is_unfinished)
+        }
+        Ok(Polled::Taken) => (Response::with_type(200, "text/html", "ok"), true),
+        Err(PollRefusal::UnknownSession) => {
+            return Response::json(400, RequestError::UnknownSession.json()).into();
+        }
+        Err(PollRefusal::BadRequest) => {
+            return Response::json(400, RequestError::BadRequest.json()).into();
+        }
+        Err(PollRefusal::Overloaded) => return Reply::from(ApiError::overloaded()).into(),
+    };
+    Outcome { response: response.header("Cache-Control", "no-store"), is_unfinished }
+}

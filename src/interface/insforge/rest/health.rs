@@ -1,0 +1,63 @@
+//! `GET /api/health`.
+
+use serde::Serialize;
+
+use crate::interface::http::NodeHealth;
+use crate::interface::rest::Reply;
+use crate::message::iso_millis;
+
+/// Renders how the node is. A node that has problems, or is about to stop, says so with 503, so that
+/// a load balancer leaves it out.
+pub(super) fn reply(health: &NodeHealth<'_>) -> Reply {
+    render(env!("CARGO_PKG_VERSION"), health)
+}
+
+fn render(version: &str, health: &NodeHealth<'_>) -> Reply {
+    let NodeHealth { now, is_stopping, problems } = *health;
+    let (status, word) = match (problems, is_stopping) {
+        ([], false) => (200, "ok"),
+        ([], true) => (503, "draining"),
+        _ => (503, "failing"),
+    };
+    let timestamp = iso_millis(now);
+    let health = Health { status: word, version, service: "fanfare", timestamp, problems };
+    Reply::json(status, &health)
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    version: &'a str,
+    service: &'static str,
+    timestamp: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    problems: &'a [String],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health(now: u64, is_stopping: bool, problems: &[String]) -> Reply {
+        render("1.2.3", &NodeHealth { now, is_stopping, problems })
+    }
+
+    #[test]
+    fn health_is_rendered() {
+        let reply = health(1_777_136_400_123, false, &[]);
+        assert_eq!(reply.status, 200);
+        let rest = r#""service":"fanfare","timestamp":"2026-04-25T17:00:00.123Z"}"#;
+        assert_eq!(reply.body, r#"{"status":"ok","version":"1.2.3","#.to_owned() + rest);
+    }
+
+    #[test]
+    fn a_node_that_should_be_left_alone_says_so() {
+        let stopping = health(0, true, &[]);
+        assert_eq!(stopping.status, 503);
+        assert!(stopping.body.starts_with(r#"{"status":"draining","#), "{}", stopping.body);
+        let failing = health(0, true, &["worker 1 is late".to_owned()]);
+        assert_eq!(failing.status, 503);
+        assert!(failing.body.starts_with(r#"{"status":"failing","#), "{}", failing.body);
+        assert!(failing.body.ends_with(r#""problems":["worker 1 is late"]}"#), "{}", failing.body);
+    }
+}

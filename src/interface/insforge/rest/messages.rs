@@ -1,0 +1,322 @@
+//! Publishing over REST (decision table: `POST /api/realtime/messages`).
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::hub::{Submission, ToKeep};
+use crate::interface::http::HttpContext;
+use crate::interface::rest::fields::{self, Read};
+use crate::interface::rest::{ApiError, Reply, durability};
+use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX};
+use crate::mailbox::Ticket;
+use crate::message::{
+    Audience, Channel, ChannelDefinition, Content, Durability, MessageId, Millis, Refused, Sender,
+    event_name_problem, iso_millis, payload_problem,
+};
+
+/// A publication that somebody wants made. Borrows from the request's body where it can.
+#[derive(Clone, Debug)]
+struct Publish<'a> {
+    /// The concrete name, 1 to [`CHANNEL_BYTES_MAX`] bytes.
+    pub channel: Cow<'a, str>,
+    /// 1 to [`EVENT_BYTES_MAX`] bytes, and none of the reserved names.
+    pub event: Cow<'a, str>,
+    /// Any JSON value, byte for byte as it was sent.
+    pub payload: &'a RawValue,
+}
+
+impl<'a> Publish<'a> {
+    /// Parses the body of `POST /api/realtime/messages`.
+    ///
+    /// # Errors
+    ///
+    /// 400 with the issues of all fields.
+    fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
+        let [channel, event, payload] = fields::object(body, &["channel", "event", "payload"])?;
+        let read = (
+            fields::required("channel", channel)
+                .and_then(|value| fields::nonempty("channel", value, CHANNEL_BYTES_MAX)),
+            fields::required("event", event).and_then(read_event),
+            fields::required("payload", payload).and_then(read_payload),
+        );
+        let (Ok(channel), Ok(event), Ok(payload)) = read else {
+            let (channel, event, payload) = read;
+            return Err(fields::refuse([channel.err(), event.err(), payload.err()]));
+        };
+        Ok(Self { channel, event, payload })
+    }
+}
+
+/// What a publisher is told: the publication is on its way, to whom, and how safe it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The publication.
+    pub id: MessageId,
+    /// When it was accepted.
+    pub at: Millis,
+    /// Whom it was posted to.
+    pub audience: Audience,
+    /// How safe it is.
+    pub level: Durability,
+}
+
+/// Publishes for a back end, which needs no subscription; the channel must be defined. A publisher
+/// of a publication that is to be stored is answered once it is stored.
+pub(super) async fn publish(
+    http: &HttpContext<'_>,
+    query: Option<&str>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    let level = durability(query)?;
+    let wanted = Publish::parse(body)?;
+    let definition = http.shared.definitions.load().find(&wanted.channel).cloned();
+    let definition = definition.ok_or_else(ApiError::channel_not_found)?;
+    let level = level_on(&definition, level)?;
+    let submit = |ticket: Option<Ticket<Durability>>| {
+        let to_keep = ToKeep { definition: &definition, level, ticket };
+        let published = http.shared.publish(Submission {
+            channel: Channel::from(&*wanted.channel),
+            content: Content::Message {
+                event: wanted.event.as_ref().into(),
+                payload: wanted.payload.get().into(),
+                sender: Sender::System,
+            },
+            options: definition.options,
+            id: http.message_id(),
+            now: http.now,
+            history: (!definition.options.ephemeral).then_some(to_keep),
+        });
+        published.map_err(|refused| {
+            match refused {
+                Refused::Overloaded | Refused::Late => http.counters.refused_overloaded.add(1),
+                Refused::HistoryFull => http.counters.refused_history_queue.add(1),
+            }
+            ApiError::overloaded()
+        })
+    };
+    let ((publication, published), pending) = match level {
+        Durability::Memory => (submit(None)?, None),
+        _ => {
+            let (done, pending) = http.inquiry()?.put(|ticket| submit(Some(ticket)))?;
+            (done, Some(pending))
+        }
+    };
+    http.counters.publications_http.add(1);
+    let reached = match pending {
+        None => Durability::Memory,
+        Some(pending) => pending.await,
+    };
+    let (id, audience) = (publication.id, published.audience);
+    let receipt = Receipt { id, at: http.now.wall, audience, level: reached };
+    Ok(if reached >= level { Reply::published(&receipt) } else { Reply::not_kept(&receipt) })
+}
+
+/// Returns how safe a publication must be: `stored` if the publisher does not say so and the channel
+/// has a history.
+fn level_on(
+    definition: &ChannelDefinition,
+    asked: Option<Durability>,
+) -> Result<Durability, ApiError> {
+    match (definition.options.ephemeral, asked) {
+        (true, None | Some(Durability::Memory)) => Ok(Durability::Memory),
+        (true, Some(_)) => Err(ApiError::invalid_input(
+            "durability: The channel is ephemeral and keeps nothing; only 'memory' can be reached",
+        )),
+        (false, asked) => Ok(asked.unwrap_or(Durability::Stored)),
+    }
+}
+
+impl Reply {
+    /// 201: what was asked for is so.
+    pub fn published(receipt: &Receipt) -> Self {
+        Self::json(201, &Published::from(receipt))
+    }
+
+    /// 500: it was delivered, but it is not as safe as it was to be. To publish it again would
+    /// deliver it twice, so the answer says plainly what is so.
+    pub fn not_kept(receipt: &Receipt) -> Self {
+        let body = NotKept {
+            error: "NOT_STORED",
+            message: "The publication was delivered, but history could not keep it",
+            status_code: 500,
+            next_actions: "Check the node's log for the cause; published again, it is heard twice",
+            delivered: true,
+            published: Published::from(receipt),
+        };
+        Self::json(500, &body)
+    }
+}
+
+impl From<&Receipt> for Published {
+    fn from(receipt: &Receipt) -> Self {
+        let Receipt { id, at, audience, level } = receipt;
+        Self {
+            message_id: id.to_string(),
+            timestamp: iso_millis(*at),
+            audience: AudienceJson {
+                total: audience.total(),
+                websocket: audience.websocket,
+                polling: audience.polling,
+            },
+            durability: level.name(),
+        }
+    }
+}
+
+fn read_event(value: &RawValue) -> Read<Cow<'_, str>> {
+    let event = fields::nonempty("event", value, EVENT_BYTES_MAX)?;
+    match event_name_problem(&event) {
+        None => Ok(event),
+        Some(problem) => Err(format!("event: {problem}")),
+    }
+}
+
+fn read_payload(value: &RawValue) -> Read<&RawValue> {
+    match payload_problem(value.get()) {
+        None => Ok(value),
+        Some(problem) => Err(format!("payload: {problem}")),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    message_id: String,
+    timestamp: String,
+    audience: AudienceJson,
+    durability: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotKept {
+    error: &'static str,
+    message: &'static str,
+    status_code: u16,
+    next_actions: &'static str,
+    delivered: bool,
+    #[serde(flatten)]
+    published: Published,
+}
+
+#[derive(Serialize)]
+struct AudienceJson {
+    total: u32,
+    websocket: u32,
+    polling: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        let refusal = Publish::parse(body.as_bytes()).unwrap_err();
+        assert_eq!((refusal.status(), refusal.code()), (400, "INVALID_INPUT"));
+        refusal.to_string()
+    }
+
+    #[test]
+    fn a_publication_is_read_without_copying() {
+        let body = br#"{"event":"moved","channel":"order:1","payload": {"b":1.0, "a":[ ]} }"#;
+        let publish = Publish::parse(body).unwrap();
+        assert!(matches!(publish.channel, Cow::Borrowed("order:1")));
+        assert!(matches!(publish.event, Cow::Borrowed("moved")));
+        assert_eq!(publish.payload.get(), r#"{"b":1.0, "a":[ ]}"#);
+    }
+
+    #[test]
+    fn any_json_value_is_a_payload() {
+        for payload in ["null", "0", "-1.5e300", "\"\\ud83d\\ude00\"", "[]", "false", "{\"a\":{}}"]
+        {
+            let body = format!(r#"{{"channel":"c","event":"e","payload":{payload}}}"#);
+            assert_eq!(Publish::parse(body.as_bytes()).unwrap().payload.get(), payload);
+        }
+    }
+
+    #[test]
+    fn names_are_unescaped() {
+        let body = br#"{"channel":"a\tb\u00e9","event":"\"e\"","payload":0}"#;
+        let publish = Publish::parse(body).unwrap();
+        assert_eq!((&*publish.channel, &*publish.event), ("a\tbé", "\"e\""));
+    }
+
+    #[test]
+    fn issues_are_named() {
+        let long = "x".repeat(CHANNEL_BYTES_MAX + 1);
+        let table = [
+            ("{}", "channel: Required, event: Required, payload: Required"),
+            (
+                r#"{"channel":"","event":"","payload":1}"#,
+                "channel: String must contain at least 1 character(s), \
+                 event: String must contain at least 1 character(s)",
+            ),
+            (r#"{"channel":"c","event":"e"}"#, "payload: Required"),
+            (
+                r#"{"channel":1,"event":{},"payload":1}"#,
+                "channel: Expected string, received number, \
+                 event: Expected string, received object",
+            ),
+            (
+                r#"{"channel":"c","event":"connect","payload":1}"#,
+                "event: Event name is reserved by Socket.IO",
+            ),
+            (
+                r#"{"channel":"c","event":"presence\u003ajoin","payload":1}"#,
+                "event: Event name is reserved for the server",
+            ),
+            (
+                &format!(r#"{{"channel":"{long}","event":"{long}","payload":1}}"#),
+                "channel: String must contain at most 512 byte(s), \
+                 event: String must contain at most 512 byte(s)",
+            ),
+        ];
+        for (body, message) in table {
+            assert_eq!(refused(body), message, "{body}");
+        }
+    }
+
+    fn receipt(level: Durability) -> Receipt {
+        let id = MessageId::from_u128(0x660e_8400_e29b_41d4_a716_4466_5544_0000);
+        Receipt {
+            id,
+            at: 1_777_136_400_123,
+            audience: Audience { websocket: 4, polling: 1 },
+            level,
+        }
+    }
+
+    const TOLD: &str = r#""messageId":"660e8400-e29b-41d4-a716-446655440000","timestamp":"2026-04-25T17:00:00.123Z","audience":{"total":5,"websocket":4,"polling":1}"#;
+
+    #[test]
+    fn audience_and_durability_are_told() {
+        let reply = Reply::published(&receipt(Durability::Stored));
+        assert_eq!(reply.status, 201);
+        assert_eq!(reply.body, format!(r#"{{{TOLD},"durability":"stored"}}"#));
+    }
+
+    #[test]
+    fn what_was_delivered_and_not_kept_is_no_success() {
+        let reply = Reply::not_kept(&receipt(Durability::Memory));
+        assert_eq!(reply.status, 500);
+        let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!(body["statusCode"], 500);
+        let end = format!(r#""delivered":true,{TOLD},"durability":"memory"}}"#);
+        assert!(reply.body.ends_with(&end), "{}", reply.body);
+    }
+
+    #[test]
+    fn levels_are_named_in_the_query() {
+        assert_eq!(durability(None), Ok(None));
+        assert_eq!(durability(Some("a=b")), Ok(None));
+        assert_eq!(durability(Some("a=b&durability=synced")), Ok(Some(Durability::Synced)));
+        assert_eq!(durability(Some("durability=mem%6Fry")), Ok(Some(Durability::Memory)));
+        let message = "durability: Invalid enum value. Expected 'memory' | 'stored' | 'synced'";
+        for query in ["durability=", "durability", "durability=Stored"] {
+            let refusal = durability(Some(query)).unwrap_err();
+            assert_eq!((refusal.status(), refusal.to_string().as_str()), (400, message));
+        }
+    }
+}

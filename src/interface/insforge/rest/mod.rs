@@ -1,0 +1,73 @@
+//! The REST interface: channels, messages, their history, permissions, and the health of the node.
+//!
+//! A call checks the credential first, then the body, and only then does what is asked.
+
+mod channels;
+mod health;
+mod history;
+mod messages;
+mod permissions;
+mod query;
+mod route;
+
+use crate::codec::http::Request;
+use crate::interface::http::{Entrance, HttpContext};
+use crate::interface::rest::{ApiError, Reply};
+use crate::message::ChannelChange;
+use channels::NewChannel;
+pub use route::{HEALTH, Route};
+
+/// Finds out what a request leads to that is for no other interface.
+pub(in crate::interface) fn entrance<S>(request: &Request) -> Entrance<S, Route> {
+    match route::route(request.method.as_str(), &request.path, request.query.as_deref()) {
+        Ok(Route::Health) => Entrance::Health(health::reply),
+        Ok(route) => Entrance::Call(route),
+        Err(error) => Entrance::refuse(error),
+    }
+}
+
+/// Runs a call.
+pub(in crate::interface) async fn run(
+    http: &HttpContext<'_>,
+    request: &Request,
+    route: Route,
+    body: &[u8],
+) -> Reply {
+    call(http, request, route, body).await.unwrap_or_else(Reply::from)
+}
+
+async fn call(
+    http: &HttpContext<'_>,
+    request: &Request,
+    route: Route,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    if route.needs_admin() {
+        http.check_admin(request)?;
+    }
+    let (shared, query) = (http.shared, request.query.as_deref());
+    match route {
+        Route::Health => unreachable!("it is no call"),
+        Route::ListChannels => Ok(Reply::channels(shared.definitions.load().all())),
+        Route::GetChannel(id) => {
+            let definitions = shared.definitions.load();
+            let found = id.and_then(|id| definitions.get(id));
+            found.map(|one| Reply::channel(one)).ok_or_else(ApiError::channel_not_found)
+        }
+        Route::CreateChannel => channels::create(http, NewChannel::parse(body)?).await,
+        Route::UpdateChannel(id) => channels::update(http, id, ChannelChange::parse(body)?).await,
+        Route::DeleteChannel(id) => channels::delete(http, id).await,
+        Route::GetPermissions => Ok(Reply::permissions(shared.policies.load().permissions())),
+        Route::SetPermissions => permissions::set(http, permissions::parse(body)?).await,
+        Route::Publish => messages::publish(http, query, body).await,
+        Route::ListMessages => history::messages(http, query).await,
+        Route::ClearMessages => history::clear(http, query).await,
+        Route::Stats => history::stats(http, query).await,
+        Route::GetConfig => history::config(http).await,
+        Route::UpdateConfig => history::set_config(http, body).await,
+        Route::Metadata => {
+            let permissions = Reply::permissions(shared.policies.load().permissions());
+            Ok(Reply::metadata(shared.definitions.load().all(), &permissions.body))
+        }
+    }
+}

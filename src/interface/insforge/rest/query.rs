@@ -1,0 +1,187 @@
+//! Reading the pairs of a query, with the words that the original's validator (zod 3) uses.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use uuid::Uuid;
+
+use crate::codec::http::query_pairs;
+use crate::interface::rest::dates;
+use crate::interface::rest::fields::{self, Read};
+use crate::message::Millis;
+
+/// A query's values by key, decoded.
+pub(super) struct Query<'q> {
+    pairs: Vec<(Cow<'q, str>, Cow<'q, str>)>,
+}
+
+/// A key's values.
+enum Value<'q> {
+    One(&'q str),
+    /// A repeated key is a list to the original, and a list is of no use anywhere.
+    List,
+}
+
+impl<'q> Query<'q> {
+    pub(super) fn new(query: Option<&'q str>) -> Self {
+        Self { pairs: query_pairs(query.unwrap_or_default()).collect() }
+    }
+
+    fn value(&self, key: &str) -> Option<Value<'_>> {
+        let mut values = self.pairs.iter().filter(|(name, _)| name == key);
+        let (_, value) = values.next()?;
+        Some(if values.next().is_some() { Value::List } else { Value::One(value) })
+    }
+
+    /// A text; an empty one is as good as none.
+    pub(super) fn text(&self, key: &str) -> Read<Option<&str>> {
+        Ok(self.any_text(key)?.filter(|text| !text.is_empty()))
+    }
+
+    fn any_text(&self, key: &str) -> Read<Option<&str>> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::One(text)) => Ok(Some(text)),
+            Some(Value::List) => Err(format!("{key}: Expected string, received array")),
+        }
+    }
+
+    /// An id in its hyphenated form.
+    pub(super) fn id(&self, key: &str) -> Read<Option<Uuid>> {
+        let Some(text) = self.any_text(key)? else { return Ok(None) };
+        let id = Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED_BYTES);
+        id.map(Some).ok_or_else(|| format!("{key}: Invalid uuid"))
+    }
+
+    /// A whole number within bounds, or what it is where it is not given.
+    pub(super) fn integer(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<u64>,
+        default: u64,
+    ) -> Read<u64> {
+        let number = match self.value(key) {
+            None => return Ok(default),
+            Some(Value::One(text)) => number(text),
+            Some(Value::List) => None,
+        };
+        let number = number.ok_or_else(|| format!("{key}: Expected number, received nan"))?;
+        fields::whole(key, number, bounds).map_err(|issues| issues.join(", "))
+    }
+
+    /// A time.
+    pub(super) fn date(&self, key: &str) -> Read<Option<Millis>> {
+        let date = match self.value(key) {
+            None => return Ok(None),
+            Some(Value::One(text)) => dates::millis(text),
+            Some(Value::List) => None,
+        };
+        date.map(Some).ok_or_else(|| format!("{key}: Invalid date"))
+    }
+}
+
+const HYPHENATED_BYTES: usize = 36;
+
+/// Returns the number that a text of decimal digits names, perhaps with a sign, a fraction or an
+/// exponent. An empty text is 0, as the original has it.
+fn number(text: &str) -> Option<f64> {
+    // Rust reads words besides: `inf`, `nan`.
+    let has_words = text.contains(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'));
+    match text {
+        "" => Some(0.0),
+        _ if has_words => None,
+        _ => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(text: &str) -> Read<u64> {
+        Query::new(Some(&format!("limit={text}"))).integer("limit", 1..=1_000, 100)
+    }
+
+    #[test]
+    fn numbers_are_read_in_decimal() {
+        let table = [
+            ("5", 5),
+            ("1000", 1_000),
+            ("1", 1),
+            ("%2B5", 5),
+            ("5.0", 5),
+            ("5.", 5),
+            ("1e2", 100),
+            (".5e1", 5),
+            ("007", 7),
+        ];
+        for (text, expected) in table {
+            assert_eq!(limit(text), Ok(expected), "{text}");
+        }
+        assert_eq!(Query::new(None).integer("limit", 1..=1_000, 100), Ok(100));
+    }
+
+    #[test]
+    fn numbers_that_will_not_do_are_named_with_every_issue() {
+        let least = "limit: Number must be greater than or equal to 1";
+        let most = "limit: Number must be less than or equal to 1000";
+        let whole = "limit: Expected integer, received float";
+        let none = "limit: Expected number, received nan";
+        let table = [
+            ("0", least.to_owned()),
+            ("", least.to_owned()),
+            ("-5", least.to_owned()),
+            ("1001", most.to_owned()),
+            ("1e300", most.to_owned()),
+            ("1.5", whole.to_owned()),
+            ("0.5", format!("{whole}, {least}")),
+            ("1e400", format!("{whole}, {most}")),
+            ("-1e400", format!("{whole}, {least}")),
+            ("abc", none.to_owned()),
+            ("inf", none.to_owned()),
+            ("Infinity", none.to_owned()),
+            ("NaN", none.to_owned()),
+            ("1_0", none.to_owned()),
+            ("0x10", none.to_owned()),
+            ("%205%09", none.to_owned()),
+            ("1%202", none.to_owned()),
+            ("5&limit=5", none.to_owned()),
+        ];
+        for (text, expected) in table {
+            assert_eq!(limit(text), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_and_texts_are_read() {
+        const ID: &str = "550E8400-e29b-41d4-a716-446655440000";
+        let id = |query: &str| Query::new(Some(query)).id("id");
+        assert_eq!(id(&format!("a&id={ID}")), Ok(Some(Uuid::try_parse(ID).unwrap())));
+        assert_eq!(id("a=1"), Ok(None));
+        let invalid = Err("id: Invalid uuid".to_owned());
+        for text in
+            ["", "x", "550e8400e29b41d4a716446655440000", "{550e8400-e29b-41d4-a716-446655440000}"]
+        {
+            assert_eq!(id(&format!("id={text}")), invalid, "{text}");
+        }
+        assert_eq!(id("id=1&id=2"), Err("id: Expected string, received array".to_owned()));
+        let query = Query::new(Some("a=%C3%BC+b&none=&c&d=1=2"));
+        assert_eq!(query.text("a"), Ok(Some("ü b")));
+        assert_eq!(query.text("none"), Ok(None));
+        assert_eq!(query.text("c"), Ok(None));
+        assert_eq!(query.text("d"), Ok(Some("1=2")));
+    }
+
+    #[test]
+    fn dates_are_read() {
+        let date = |query: &str| Query::new(Some(query)).date("since");
+        assert_eq!(date("since=2024-01-01T00:00:00Z"), Ok(Some(1_704_067_200_000)));
+        assert_eq!(date("since=2024-01-01T02:00:00+02:00"), Ok(Some(1_704_067_200_000)));
+        assert_eq!(date("since=2024-01-01T02:00:00%2B02:00"), Ok(Some(1_704_067_200_000)));
+        assert_eq!(date(""), Ok(None));
+        for text in ["", "x", "1704067200000", "2024-01-01&since=2024-01-01"] {
+            let invalid = Err("since: Invalid date".to_owned());
+            assert_eq!(date(&format!("since={text}")), invalid, "{text}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Which call of the REST interface a request line asks for.
+
+use uuid::Uuid;
+
+use crate::interface::rest::ApiError;
+
+/// The path of [`Route::Health`].
+pub const HEALTH: &str = "/api/health";
+
+/// A call of the REST interface.
+///
+/// An id of `None` stands for a path segment that is not a UUID. It names no channel, which is
+/// answered with 404, but only after credential and body were checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// `GET /api/realtime/channels`
+    ListChannels,
+    /// `POST /api/realtime/channels`
+    CreateChannel,
+    /// `GET /api/realtime/channels/{id}`
+    GetChannel(Option<Uuid>),
+    /// `PUT /api/realtime/channels/{id}`
+    UpdateChannel(Option<Uuid>),
+    /// `DELETE /api/realtime/channels/{id}`
+    DeleteChannel(Option<Uuid>),
+    /// `POST /api/realtime/messages`
+    Publish,
+    /// `GET /api/realtime/permissions`
+    GetPermissions,
+    /// `PUT /api/realtime/permissions`
+    SetPermissions,
+    /// `GET /api/realtime/messages`
+    ListMessages,
+    /// `DELETE /api/realtime/messages`
+    ClearMessages,
+    /// `GET /api/realtime/messages/stats`
+    Stats,
+    /// `GET /api/realtime/config`
+    GetConfig,
+    /// `PATCH /api/realtime/config`
+    UpdateConfig,
+    /// `GET /api/metadata/realtime`
+    Metadata,
+    /// `GET /api/health`
+    Health,
+}
+
+impl Route {
+    /// Whether the call is open to administrators only.
+    pub fn needs_admin(self) -> bool {
+        self != Self::Health
+    }
+}
+
+/// Returns the call that a request line asks for. `HEAD` is routed as `GET`; the runtime leaves out
+/// the body of the response. The query and one trailing slash of the path are ignored.
+///
+/// # Errors
+/// 404 for an unknown path, 405 with the methods to choose from for a known one.
+pub(super) fn route(method: &str, path: &str, query: Option<&str>) -> Result<Route, ApiError> {
+    let sent = path;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let asked = if method == "HEAD" { "GET" } else { method };
+    let (found, allow) = match path {
+        HEALTH => (by_method(asked, &[("GET", Route::Health)]), "GET, HEAD"),
+        "/api/metadata/realtime" => (by_method(asked, &[("GET", Route::Metadata)]), "GET, HEAD"),
+        "/api/realtime/permissions" => {
+            let routes = [("GET", Route::GetPermissions), ("PUT", Route::SetPermissions)];
+            (by_method(asked, &routes), "GET, HEAD, PUT")
+        }
+        "/api/realtime/messages" => {
+            let routes = [
+                ("GET", Route::ListMessages),
+                ("POST", Route::Publish),
+                ("DELETE", Route::ClearMessages),
+            ];
+            (by_method(asked, &routes), "GET, HEAD, POST, DELETE")
+        }
+        "/api/realtime/messages/stats" => (by_method(asked, &[("GET", Route::Stats)]), "GET, HEAD"),
+        "/api/realtime/config" => {
+            let routes = [("GET", Route::GetConfig), ("PATCH", Route::UpdateConfig)];
+            (by_method(asked, &routes), "GET, HEAD, PATCH")
+        }
+        "/api/realtime/channels" => {
+            let routes = [("GET", Route::ListChannels), ("POST", Route::CreateChannel)];
+            (by_method(asked, &routes), "GET, HEAD, POST")
+        }
+        _ => {
+            let id = channel_id(path).ok_or_else(|| not_found(sent, query))?;
+            let routes = [
+                ("GET", Route::GetChannel(id)),
+                ("PUT", Route::UpdateChannel(id)),
+                ("DELETE", Route::DeleteChannel(id)),
+            ];
+            (by_method(asked, &routes), "GET, HEAD, PUT, DELETE")
+        }
+    };
+    found.ok_or_else(|| ApiError::method_not_allowed(method, path, allow))
+}
+
+fn by_method(asked: &str, routes: &[(&str, Route)]) -> Option<Route> {
+    routes.iter().find(|(method, _)| *method == asked).map(|&(_, route)| route)
+}
+
+fn not_found(path: &str, query: Option<&str>) -> ApiError {
+    match query {
+        Some(query) => ApiError::endpoint_not_found(&format!("{path}?{query}")),
+        None => ApiError::endpoint_not_found(path),
+    }
+}
+
+/// Returns the id in the path of one channel: `None` if it is another path, `Some(None)` if the id
+/// is not a UUID.
+fn channel_id(path: &str) -> Option<Option<Uuid>> {
+    let id = path.strip_prefix("/api/realtime/channels/")?;
+    if id.is_empty() || id.contains('/') {
+        return None;
+    }
+    Some(Uuid::try_parse(id).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface::rest::Reply;
+
+    fn routed(method: &str, target: &str) -> Result<Route, ApiError> {
+        match target.split_once('?') {
+            Some((path, query)) => route(method, path, Some(query)),
+            None => route(method, target, None),
+        }
+    }
+
+    const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    #[test]
+    fn every_route_is_found() {
+        let id = Some(Uuid::try_parse(ID).unwrap());
+        let one = format!("/api/realtime/channels/{ID}");
+        let table = [
+            ("GET", "/api/realtime/channels", Route::ListChannels),
+            ("HEAD", "/api/realtime/channels", Route::ListChannels),
+            ("GET", "/api/realtime/channels/", Route::ListChannels),
+            ("GET", "/api/realtime/channels?page=2", Route::ListChannels),
+            ("GET", "/api/realtime/channels/?page=2", Route::ListChannels),
+            ("POST", "/api/realtime/channels", Route::CreateChannel),
+            ("GET", &one, Route::GetChannel(id)),
+            ("HEAD", &one, Route::GetChannel(id)),
+            ("PUT", &one, Route::UpdateChannel(id)),
+            ("DELETE", &one, Route::DeleteChannel(id)),
+            ("GET", "/api/realtime/channels/x", Route::GetChannel(None)),
+            ("PUT", "/api/realtime/channels/x", Route::UpdateChannel(None)),
+            ("POST", "/api/realtime/messages", Route::Publish),
+            ("GET", "/api/realtime/permissions", Route::GetPermissions),
+            ("PUT", "/api/realtime/permissions/", Route::SetPermissions),
+            ("GET", "/api/realtime/messages?limit=5", Route::ListMessages),
+            ("DELETE", "/api/realtime/messages", Route::ClearMessages),
+            ("GET", "/api/realtime/messages/stats?since=x", Route::Stats),
+            ("GET", "/api/realtime/config", Route::GetConfig),
+            ("PATCH", "/api/realtime/config", Route::UpdateConfig),
+            ("GET", "/api/metadata/realtime", Route::Metadata),
+            ("GET", "/api/health", Route::Health),
+            ("HEAD", "/api/health", Route::Health),
+        ];
+        for (method, path, expected) in table {
+            assert_eq!(routed(method, path).unwrap(), expected, "{method} {path}");
+            assert_eq!(expected.needs_admin(), path != "/api/health");
+        }
+    }
+
+    #[test]
+    fn another_method_is_answered_with_those_to_choose_from() {
+        let one = format!("/api/realtime/channels/{ID}");
+        let table = [
+            ("PUT", "/api/realtime/channels", "GET, HEAD, POST"),
+            ("POST", &one, "GET, HEAD, PUT, DELETE"),
+            ("DELETE", "/api/realtime/permissions", "GET, HEAD, PUT"),
+            ("PUT", "/api/realtime/messages", "GET, HEAD, POST, DELETE"),
+            ("POST", "/api/realtime/messages/stats", "GET, HEAD"),
+            ("PUT", "/api/realtime/config", "GET, HEAD, PATCH"),
+            ("POST", "/api/metadata/realtime", "GET, HEAD"),
+            ("POST", "/api/health", "GET, HEAD"),
+            ("get", "/api/health", "GET, HEAD"),
+        ];
+        for (method, path, allow) in table {
+            let reply = Reply::from(routed(method, path).unwrap_err());
+            assert_eq!((reply.status, reply.allow), (405, Some(allow)), "{method} {path}");
+            assert!(reply.body.contains(r#""error":"METHOD_NOT_ALLOWED""#), "{}", reply.body);
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_is_answered_as_documented() {
+        let reply = Reply::from(routed("GET", "/api/nothing?a=1").unwrap_err());
+        assert_eq!(reply.status, 404);
+        assert_eq!(
+            reply.body,
+            r#"{"error":"NOT_FOUND","message":"Endpoint /api/nothing?a=1 not found","#.to_owned()
+                + r#""statusCode":404,"nextActions":"#
+                + r#""Please check the API documentation for available endpoints"}"#
+        );
+        let others = ["", "/", "/api/realtime", "/api/realtime/channels/a/b", "/api/health/x"];
+        for path in others {
+            assert_eq!(routed("GET", path).unwrap_err().status(), 404, "{path}");
+        }
+    }
+}

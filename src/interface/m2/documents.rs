@@ -1,0 +1,69 @@
+//! Documents on their way from the store to subscribers. The thread that writes documents calls
+//! this between two commits.
+
+use std::sync::Arc;
+
+use super::wire;
+use crate::codec::websocket::{Opcode, frame};
+use crate::config::M2;
+use crate::hub::Hub;
+use crate::mailbox::{Loaded, Mail, Reservation, WorkerMailboxes};
+use crate::message::{
+    ChannelOptions, Content, Current, Document, Found, Load, MessageId, Now, PresenceMode,
+    Publication, SlowConsumer,
+};
+
+impl M2 {
+    /// How resources behave.
+    pub const OPTIONS: ChannelOptions = ChannelOptions {
+        ephemeral: true,
+        presence: PresenceMode::Off,
+        slow_consumer: SlowConsumer::Latest,
+        replay_seconds: 0,
+        rate_limit: 0,
+    };
+}
+
+/// Fans out a document that was committed. A place is reserved for it at every worker.
+pub fn publish_document(
+    shared: &Hub,
+    document: Document,
+    mut places: Reservation<'_, WorkerMailboxes>,
+    now: Now,
+) {
+    let (is_deleted, is_shared) = (document.data.is_none(), document.key.audience.is_none());
+    let publication = publication(document, now);
+    if is_deleted && !shared.m2.notify_deletes {
+        if is_shared {
+            shared.directory.forget(&publication.channel);
+        }
+        return;
+    }
+    // A document has a place at every worker, and no order of timestamps to keep.
+    let _ = shared.directory.publish_reserved(&mut places, &publication);
+}
+
+/// Sends a subscriber's worker what the store has, and lets the directory keep it: the store need
+/// not be asked for it again as long as the resource has subscribers.
+pub fn answer_load(shared: &Hub, load: Load, stored: Option<Found<Document>>, now: Now) {
+    let found = stored.map(|stored| stored.map(|document| publication(document, now)));
+    if let Some(Found { shared: common, .. }) = found.as_ref().filter(|_| load.shared) {
+        let common = common.as_ref().filter(|one| one.content.exists());
+        let current = common.map_or(Current::Absent, |one| Current::Known(one.clone()));
+        shared.directory.learn(&load.resource, &current);
+    }
+    let mailbox = shared.mailboxes.workers.of(load.connection.worker);
+    mailbox.answer(Mail::Loaded(Box::new(Loaded { load, found })));
+}
+
+/// Returns the publication of a document, with its frame.
+fn publication(document: Document, now: Now) -> Arc<Publication> {
+    let text = wire::document(&document);
+    let Document { key, data, version, .. } = document;
+    let frame = frame(Opcode::Text, &[text.as_bytes()]).into();
+    let (audience, exists) = (key.audience, data.is_some());
+    let content = Content::Document { audience, version, exists, frame };
+    // A document is named by its resource and its version, so that its id is never used.
+    let publication = Publication::new(MessageId::nil(), key.resource, now.wall, content);
+    Arc::new(publication.accepted(now.nanos).under(M2::OPTIONS))
+}

@@ -1,0 +1,288 @@
+//! Refusals of the REST interface, in the contract's one shape (section 2.1).
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::Reply;
+use crate::limits;
+use crate::mailbox::StoreRefusal;
+
+/// Why a request was not done: status, code for programs, words for people.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{message}")]
+pub struct ApiError {
+    status: u16,
+    error: &'static str,
+    message: String,
+    next_actions: Option<Cow<'static, str>>,
+    retry_after_s: Option<u32>,
+    allow: Option<&'static str>,
+}
+
+impl ApiError {
+    /// 404: no channel has the id, or no enabled one matches the name.
+    pub fn channel_not_found() -> Self {
+        Self::new(404, "NOT_FOUND", "Channel not found")
+    }
+
+    /// 404: there are no such resources.
+    pub fn unknown_resource_kind(kind: &str) -> Self {
+        let message = format!("There are no resources of the type {kind:?}");
+        Self::new(404, "NOT_FOUND", message).advise("Use kvStore, collection or liveConfig")
+    }
+
+    /// 404: the resource has no document; `title` is what its kind is called.
+    pub fn document_not_found(title: &str) -> Self {
+        Self::new(404, "NOT_FOUND", format!("{title} resource doesn't currently exist"))
+    }
+
+    /// 507: [`limits::DOCUMENTS_MAX`] documents exist.
+    pub fn documents_full() -> Self {
+        let message = format!("There are {} documents, the most allowed", limits::DOCUMENTS_MAX);
+        Self::new(507, "LIMIT_REACHED", message).advise("Delete documents that are no longer used")
+    }
+
+    /// 404: no invocation that is registered has the id.
+    pub fn invocation_not_found() -> Self {
+        Self::new(404, "NOT_FOUND", "Invocation not found")
+    }
+
+    /// 400: no invocation can have the id.
+    pub fn invalid_invocation_id() -> Self {
+        let bytes_max = limits::INVOCATION_ID_BYTES_MAX;
+        Self::invalid_input(format!(
+            "id: Expected 1 to {bytes_max} visible ASCII characters, and no comma among them"
+        ))
+    }
+
+    /// 503 with `Retry-After`: [`limits::INVOCATIONS_MAX`] are registered.
+    pub fn invocations_full() -> Self {
+        let count = limits::INVOCATIONS_MAX;
+        let message = format!("There are {count} invocations registered, the most allowed");
+        let refused = Self::new(503, "OVERLOADED", message);
+        Self { retry_after_s: Some(1), ..refused }
+            .advise("Register them for less time, or use signed invocation tokens")
+    }
+
+    /// 404: the path is none of ours. `url` is the request's path with its query.
+    pub fn endpoint_not_found(url: &str) -> Self {
+        Self::new(404, "NOT_FOUND", format!("Endpoint {url} not found"))
+            .advise("Please check the API documentation for available endpoints")
+    }
+
+    /// 405: the path is ours, the method is not among `allow`.
+    pub fn method_not_allowed(method: &str, path: &str, allow: &'static str) -> Self {
+        let message = format!("Method {method} is not allowed for {path}");
+        let refused = Self::new(405, "METHOD_NOT_ALLOWED", message);
+        Self { allow: Some(allow), ..refused }.advise(format!("Use one of: {allow}"))
+    }
+
+    /// 400: the body is JSON, but not what the call takes. `message` names fields and faults.
+    pub fn invalid_input(message: impl Into<String>) -> Self {
+        Self::new(400, "INVALID_INPUT", message)
+    }
+
+    /// 400: the body is no JSON. `message` is the parser's.
+    pub fn invalid_json(message: impl Into<String>) -> Self {
+        Self::new(400, "INVALID_INPUT", message)
+            .advise("Please ensure your request body contains valid JSON")
+    }
+
+    /// 409: another channel has this pattern.
+    pub fn duplicate_pattern(pattern: &str) -> Self {
+        let message = format!("A channel with the pattern \"{pattern}\" already exists");
+        Self::new(409, "DATABASE_DUPLICATE", message)
+            .advise("Choose another value for the field pattern, or update the existing channel")
+    }
+
+    /// 409: [`limits::DEFINITIONS_MAX`] channels exist.
+    pub fn definitions_full() -> Self {
+        let message = format!("There are {} channels, the most allowed", limits::DEFINITIONS_MAX);
+        Self::new(409, "LIMIT_REACHED", message)
+            .advise("Delete channels that are no longer used, or use patterns that cover several")
+    }
+
+    /// 413: the body is longer than `bytes_max`.
+    pub fn payload_too_large(bytes_max: usize) -> Self {
+        let message = format!("The request body is longer than {bytes_max} bytes");
+        Self::new(413, "PAYLOAD_TOO_LARGE", message)
+    }
+
+    /// 503 with `Retry-After`: a queue on the way is full, and nothing was done.
+    pub fn overloaded() -> Self {
+        let message = "The node is overloaded and did not process the request";
+        let refused = Self::new(503, "OVERLOADED", message);
+        Self { retry_after_s: Some(1), ..refused }.advise("Try again after a second")
+    }
+
+    /// 400: no message has the id that a page should begin at.
+    pub fn unknown_cursor() -> Self {
+        Self::invalid_input("before: Unknown message")
+            .advise("Begin again without a cursor; the message may have been removed")
+    }
+
+    /// 400: the page's payloads are longer than [`limits::HISTORY_PAGE_BYTES_MAX`] together.
+    pub fn page_too_long() -> Self {
+        let bytes_max = limits::HISTORY_PAGE_BYTES_MAX;
+        let message = format!("limit: The messages hold more than {bytes_max} bytes together");
+        Self::invalid_input(message).advise("Ask for fewer messages at a time")
+    }
+
+    /// 503: the question took longer than [`limits::QUERY_MS_MAX`], and would again.
+    pub fn too_slow() -> Self {
+        let message = format!("The query took more than {} ms", limits::QUERY_MS_MAX);
+        Self::new(503, "QUERY_TIMEOUT", message)
+            .advise("Go from page to page with before instead of offset, or ask for less")
+    }
+
+    /// 503 with `Retry-After`: the node takes nobody new, because it is about to stop.
+    pub fn stopping() -> Self {
+        let refused = Self::new(503, "DRAINING", "The node is stopping and takes no new clients");
+        Self { retry_after_s: Some(1), ..refused }.advise("Connect again")
+    }
+
+    /// 500: the store did not do what it was asked. What exactly went wrong is for the log.
+    pub fn store_failed() -> Self {
+        Self::new(500, "INTERNAL_ERROR", "The store could not complete the request")
+            .advise("Check the node's log for the cause")
+    }
+
+    /// A refusal of the credential.
+    pub fn auth(
+        status: u16,
+        error: &'static str,
+        message: String,
+        next_actions: Option<&'static str>,
+    ) -> Self {
+        let next_actions = next_actions.map(Cow::Borrowed);
+        Self { next_actions, ..Self::new(status, error, message) }
+    }
+
+    /// A request that is no sound HTTP, or one that the node does not speak.
+    pub fn http(status: u16, message: impl Into<String>) -> Self {
+        let error = match status {
+            404 => "NOT_FOUND",
+            405 => "METHOD_NOT_ALLOWED",
+            408 => "REQUEST_TIMEOUT",
+            413 => "PAYLOAD_TOO_LARGE",
+            431 => "HEADERS_TOO_LARGE",
+            503 => "OVERLOADED",
+            500.. => "INTERNAL_ERROR",
+            _ => "INVALID_INPUT",
+        };
+        Self::new(status, error, message)
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The code for programs, such as `INVALID_INPUT`.
+    pub fn code(&self) -> &'static str {
+        self.error
+    }
+
+    fn new(status: u16, error: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, error, message, next_actions: None, retry_after_s: None, allow: None }
+    }
+
+    fn advise(self, next_actions: impl Into<Cow<'static, str>>) -> Self {
+        Self { next_actions: Some(next_actions.into()), ..self }
+    }
+}
+
+/// The error of a request that the store refused.
+impl From<StoreRefusal> for ApiError {
+    fn from(refusal: StoreRefusal) -> Self {
+        match refusal {
+            StoreRefusal::Invalid(problem) => Self::invalid_input(problem),
+            StoreRefusal::NotFound => Self::channel_not_found(),
+            StoreRefusal::Duplicate(pattern) => Self::duplicate_pattern(&pattern),
+            StoreRefusal::Full => Self::definitions_full(),
+            StoreRefusal::UnknownMessage => Self::unknown_cursor(),
+            StoreRefusal::PageTooLong => Self::page_too_long(),
+            StoreRefusal::TooSlow => Self::too_slow(),
+            StoreRefusal::Busy => Self::overloaded(),
+            StoreRefusal::Failed => Self::store_failed(),
+        }
+    }
+}
+
+impl From<ApiError> for Reply {
+    fn from(refusal: ApiError) -> Self {
+        let body = ErrorBody {
+            error: refusal.error,
+            message: &refusal.message,
+            status_code: refusal.status,
+            next_actions: refusal.next_actions.as_deref(),
+        };
+        let reply = Self::json(refusal.status, &body);
+        Self { retry_after_s: refusal.retry_after_s, allow: refusal.allow, ..reply }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    error: &'static str,
+    message: &'a str,
+    status_code: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_actions: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_has_the_contracts_shape() {
+        let body = Reply::from(ApiError::channel_not_found()).body;
+        assert_eq!(body, r#"{"error":"NOT_FOUND","message":"Channel not found","statusCode":404}"#);
+        let refusal = ApiError::auth(401, "AUTH_UNAUTHORIZED", "Invalid token".into(), Some("x"));
+        assert_eq!(
+            Reply::from(refusal).body,
+            r#"{"error":"AUTH_UNAUTHORIZED","message":"Invalid token","statusCode":401,"#
+                .to_owned()
+                + r#""nextActions":"x"}"#
+        );
+    }
+
+    #[test]
+    fn what_the_caller_sent_is_escaped() {
+        let body = Reply::from(ApiError::endpoint_not_found("/\"\n\\")).body;
+        let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(parsed["message"], "Endpoint /\"\n\\ not found");
+    }
+
+    #[test]
+    fn each_refusal_has_its_status_and_code() {
+        let table = [
+            (ApiError::duplicate_pattern("a"), 409, "DATABASE_DUPLICATE"),
+            (ApiError::definitions_full(), 409, "LIMIT_REACHED"),
+            (ApiError::payload_too_large(5), 413, "PAYLOAD_TOO_LARGE"),
+            (ApiError::overloaded(), 503, "OVERLOADED"),
+            (ApiError::stopping(), 503, "DRAINING"),
+            (ApiError::invocation_not_found(), 404, "NOT_FOUND"),
+            (ApiError::invalid_invocation_id(), 400, "INVALID_INPUT"),
+            (ApiError::invocations_full(), 503, "OVERLOADED"),
+            (ApiError::unknown_cursor(), 400, "INVALID_INPUT"),
+            (ApiError::page_too_long(), 400, "INVALID_INPUT"),
+            (ApiError::too_slow(), 503, "QUERY_TIMEOUT"),
+            (ApiError::store_failed(), 500, "INTERNAL_ERROR"),
+            (ApiError::invalid_json("x"), 400, "INVALID_INPUT"),
+            (ApiError::http(431, "x"), 431, "HEADERS_TOO_LARGE"),
+            (ApiError::http(501, "x"), 501, "INTERNAL_ERROR"),
+            (ApiError::http(411, "x"), 411, "INVALID_INPUT"),
+        ];
+        for (refusal, status, code) in table {
+            assert_eq!((refusal.status(), refusal.code()), (status, code), "{refusal}");
+        }
+        assert_eq!(Reply::from(ApiError::overloaded()).retry_after_s, Some(1));
+        assert_eq!(Reply::from(ApiError::invocations_full()).retry_after_s, Some(1));
+    }
+}

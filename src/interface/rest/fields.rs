@@ -1,0 +1,442 @@
+//! Reading the fields of a JSON body, with the words that the original's validator (zod 3) uses.
+//!
+//! A reader returns the value or its issues as text, `<path>: <message>`; several are joined by
+//! `, `. [`refuse`] joins those of all fields, so that a caller learns every fault at once.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::ApiError;
+
+/// A field's value, or what is wrong with it.
+pub(in crate::interface) type Read<T> = Result<T, String>;
+
+/// The fields of an object, each as it was written, `None` where absent.
+type Fields<'a, const N: usize> = [Option<&'a RawValue>; N];
+
+/// Reads the fields of these names of a body that must be an object. Other fields are ignored; of a
+/// repeated one the last counts. An empty body is an empty object.
+pub(in crate::interface) fn object<'a, const N: usize>(
+    body: &'a [u8],
+    names: &[&str; N],
+) -> Result<Fields<'a, N>, ApiError> {
+    if body.is_empty() {
+        return Ok([None; N]);
+    }
+    let body = std::str::from_utf8(body).map_err(invalid)?;
+    if body.trim_ascii_start().starts_with('{') {
+        return members(body, names, |_| {}).map_err(invalid);
+    }
+    let other: &RawValue = serde_json::from_str(body).map_err(invalid)?;
+    Err(ApiError::invalid_input(mismatch("", "object", kind(other))))
+}
+
+/// Reads a body that must be there, as [`strict_object`] does.
+pub(in crate::interface) fn strict_body<'a, const N: usize>(
+    body: &'a [u8],
+    names: &[&str; N],
+) -> Result<Fields<'a, N>, ApiError> {
+    if body.is_empty() {
+        return Err(ApiError::invalid_input("Required"));
+    }
+    let value = serde_json::from_slice(body).map_err(invalid)?;
+    strict_object("", value, names).map_err(ApiError::invalid_input)
+}
+
+/// Reads the fields of an object that may have no others: if an absent field grants more, a
+/// misspelt name must not count as absent. Of a repeated field the last counts.
+pub(in crate::interface) fn strict_object<'a, const N: usize>(
+    path: &str,
+    value: &'a RawValue,
+    names: &[&str; N],
+) -> Read<Fields<'a, N>> {
+    if !value.get().starts_with('{') {
+        return Err(mismatch(path, "object", kind(value)));
+    }
+    let mut unknown = BTreeSet::new();
+    let fields = members(value.get(), names, |name| {
+        unknown.insert(name);
+    });
+    // Its form was looked at before; keys that are no Unicode fail here.
+    let fields = fields.map_err(|_| issue(path, "Keys must be valid Unicode"))?;
+    if unknown.is_empty() {
+        return Ok(fields);
+    }
+    let unknown: Vec<String> = unknown.into_iter().map(|name| format!("'{name}'")).collect();
+    Err(issue(path, &format!("Unrecognized key(s) in object: {}", unknown.join(", "))))
+}
+
+/// Returns the value of a field that must be there.
+pub(in crate::interface) fn required<'a>(
+    path: &str,
+    field: Option<&'a RawValue>,
+) -> Read<&'a RawValue> {
+    field.ok_or_else(|| missing(path))
+}
+
+/// Words the issue of a field that is not there.
+pub(in crate::interface) fn missing(path: &str) -> String {
+    issue(path, "Required")
+}
+
+/// Words the issue of a value of another kind than it must be.
+pub(in crate::interface) fn mismatch(path: &str, wanted: &str, received: &str) -> String {
+    issue(path, &format!("Expected {wanted}, received {received}"))
+}
+
+/// Reads a string of at most `bytes_max` bytes.
+pub(in crate::interface) fn text<'a>(
+    path: &str,
+    value: &'a RawValue,
+    bytes_max: usize,
+) -> Read<Cow<'a, str>> {
+    let quoted = value.get();
+    let Some(inner) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Err(mismatch(path, "string", kind(value)));
+    };
+    let text = if inner.contains('\\') {
+        // Escapes were only looked at for form so far; half of a surrogate pair fails here.
+        let text = serde_json::from_str(quoted);
+        Cow::Owned(text.map_err(|_| issue(path, "String must be valid Unicode"))?)
+    } else {
+        Cow::Borrowed(inner)
+    };
+    if text.len() > bytes_max {
+        return Err(issue(path, &format!("String must contain at most {bytes_max} byte(s)")));
+    }
+    Ok(text)
+}
+
+/// Reads a string as [`text`] does; an empty one is an issue.
+pub(in crate::interface) fn nonempty<'a>(
+    path: &str,
+    value: &'a RawValue,
+    bytes_max: usize,
+) -> Read<Cow<'a, str>> {
+    let text = text(path, value, bytes_max)?;
+    if text.is_empty() {
+        return Err(issue(path, "String must contain at least 1 character(s)"));
+    }
+    Ok(text)
+}
+
+/// Reads `true` or `false`.
+pub(in crate::interface) fn flag(path: &str, value: &RawValue) -> Read<bool> {
+    match value.get() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(mismatch(path, "boolean", kind(value))),
+    }
+}
+
+/// Reads a whole number within bounds.
+pub(in crate::interface) fn integer(
+    path: &str,
+    value: &RawValue,
+    bounds: RangeInclusive<u32>,
+) -> Read<u32> {
+    if kind(value) != "number" {
+        return Err(mismatch(path, "number", kind(value)));
+    }
+    let number: f64 = value.get().parse().unwrap_or(f64::INFINITY);
+    let (least, most) = bounds.into_inner();
+    match whole(path, number, least.into()..=most.into()) {
+        Ok(number) => Ok(number.try_into().expect("it is within bounds of 32 bits")),
+        Err(mut issues) => Err(issues.swap_remove(0)),
+    }
+}
+
+/// Returns a number that is whole and within bounds, or all issues of one that is not. `u64::MAX`
+/// as the upper bound stands for none: a number beyond it becomes it.
+pub(in crate::interface) fn whole(
+    path: &str,
+    number: f64,
+    bounds: RangeInclusive<u64>,
+) -> Result<u64, Vec<String>> {
+    let (least, most) = bounds.into_inner();
+    let mut issues = Vec::new();
+    // The fraction of infinity is no number.
+    if number.fract() != 0.0 {
+        issues.push(issue(path, "Expected integer, received float"));
+    }
+    if number < least as f64 {
+        issues.push(issue(path, &format!("Number must be greater than or equal to {least}")));
+    }
+    if most < u64::MAX && number > most as f64 {
+        issues.push(issue(path, &format!("Number must be less than or equal to {most}")));
+    }
+    if issues.is_empty() { Ok(number as u64) } else { Err(issues) }
+}
+
+/// Reads one of some names, and returns its place among them.
+pub(in crate::interface) fn choice(path: &str, value: &RawValue, names: &[&str]) -> Read<usize> {
+    let given = text(path, value, usize::MAX)?;
+    names.iter().position(|name| *name == given).ok_or_else(|| {
+        let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+        issue(path, &format!("Invalid enum value. Expected {}", quoted.join(" | ")))
+    })
+}
+
+/// Reads an array of at most `items_max` values. A longer one is one issue, whatever it holds.
+pub(in crate::interface) fn list<'a>(
+    path: &str,
+    value: &'a RawValue,
+    items_max: usize,
+) -> Read<Vec<&'a RawValue>> {
+    // The body was found sound before, so this fails only if the value is not an array.
+    let items: Vec<&RawValue> =
+        serde_json::from_str(value.get()).map_err(|_| mismatch(path, "array", kind(value)))?;
+    if items.len() > items_max {
+        return Err(issue(path, &format!("Array must contain at most {items_max} element(s)")));
+    }
+    Ok(items)
+}
+
+/// Reads an array as [`list`] does; an empty one is an issue.
+pub(in crate::interface) fn nonempty_list<'a>(
+    path: &str,
+    value: &'a RawValue,
+    items_max: usize,
+) -> Read<Vec<&'a RawValue>> {
+    let items = list(path, value, items_max)?;
+    if items.is_empty() {
+        return Err(issue(path, "Array must contain at least 1 element(s)"));
+    }
+    Ok(items)
+}
+
+/// Whether the value is `null`.
+pub(in crate::interface) fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// Makes the refusal that names all issues, in the order given.
+pub(in crate::interface) fn refuse<const N: usize>(issues: [Option<String>; N]) -> ApiError {
+    let issues: Vec<String> = issues.into_iter().flatten().collect();
+    ApiError::invalid_input(issues.join(", "))
+}
+
+/// Words a problem of the value at a path. The path of a whole body is empty.
+fn issue(path: &str, problem: &str) -> String {
+    if path.is_empty() { problem.to_owned() } else { format!("{path}: {problem}") }
+}
+
+fn invalid(fault: impl fmt::Display) -> ApiError {
+    ApiError::invalid_json(fault.to_string())
+}
+
+/// Names the kind of a value, in the words of JSON.
+fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'{') => "object",
+        Some(b'[') => "array",
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "boolean",
+        Some(b'n') => "null",
+        _ => "number",
+    }
+}
+
+/// Reads the members of these names of an object, and tells the names of all others.
+fn members<'a, const N: usize>(
+    json: &'a str,
+    names: &[&str; N],
+    other: impl FnMut(Cow<'a, str>),
+) -> serde_json::Result<Fields<'a, N>> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let fields = json.deserialize_map(Members { names, other })?;
+    json.end().map(|()| fields)
+}
+
+struct Members<'n, const N: usize, F> {
+    names: &'n [&'n str; N],
+    other: F,
+}
+
+/// A key, which is only copied if it has escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de, const N: usize, F: FnMut(Cow<'de, str>)> Visitor<'de> for Members<'_, N, F> {
+    type Value = Fields<'de, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = [None; N];
+        while let Some(Key(key)) = map.next_key()? {
+            if let Some(at) = self.names.iter().position(|name| *name == key) {
+                fields[at] = Some(map.next_value()?);
+            } else {
+                (self.other)(key);
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn get(body: &str) -> [Option<&str>; 2] {
+        object(body.as_bytes(), &["a", "b"]).unwrap().map(|field| field.map(RawValue::get))
+    }
+
+    #[test]
+    fn fields_are_found_as_they_were_written() {
+        assert_eq!(get(""), [None, None]);
+        assert_eq!(get(" {} "), [None, None]);
+        assert_eq!(get(r#"{"b": [1, 2.50] ,"c":{"a":1}}"#), [None, Some("[1, 2.50]")]);
+        assert_eq!(get(r#"{"\u0061":null,"b":"\u0061"}"#), [Some("null"), Some(r#""\u0061""#)]);
+        assert_eq!(get(r#"{"a":1,"a":2}"#), [Some("2"), None]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_named() {
+        let table = [
+            ("[]", "Expected object, received array"),
+            ("null", "Expected object, received null"),
+            (" \"x\"", "Expected object, received string"),
+            ("-1", "Expected object, received number"),
+            ("true", "Expected object, received boolean"),
+        ];
+        for (body, message) in table {
+            let refusal = object(body.as_bytes(), &["a"]).unwrap_err();
+            assert_eq!((refusal.status(), refusal.to_string().as_str()), (400, message));
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_with_advice() {
+        let bodies: [&[u8]; 9] = [
+            b" ",
+            b"{",
+            b"{\"a\":}",
+            b"{\"a\":1}}",
+            b"{\"a\":1,}",
+            b"[1",
+            b"tru",
+            b"{\"x\":\"\xff\"}",
+            b"{\"a\":\"\n\"}",
+        ];
+        for body in bodies {
+            let refusal = object(body, &["a"]).unwrap_err();
+            let reply = super::super::Reply::from(refusal);
+            assert_eq!(reply.status, 400);
+            assert!(reply.body.contains("contains valid JSON"), "{body:?}: {}", reply.body);
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(400_000), "]".repeat(400_000));
+        assert_eq!(get(&deep)[0].map(str::len), Some(800_000));
+    }
+
+    #[test]
+    fn texts_are_read() {
+        assert!(matches!(text("x", raw(r#""plain""#), 9), Ok(Cow::Borrowed("plain"))));
+        assert_eq!(text("x", raw(r#""q\"\u00fc\ud83d\ude00""#), 9).unwrap(), "q\"ü😀");
+        assert_eq!(text("x", raw(r#""""#), 0).unwrap(), "");
+        let issue = |json, max| text("x", raw(json), max).unwrap_err();
+        assert_eq!(issue(r#""\ud83d""#, 9), "x: String must be valid Unicode");
+        assert_eq!(issue(r#""üü""#, 3), "x: String must contain at most 3 byte(s)");
+        assert_eq!(issue("{}", 3), "x: Expected string, received object");
+        let empty = nonempty("x", raw(r#""""#), 9).unwrap_err();
+        assert_eq!(empty, "x: String must contain at least 1 character(s)");
+    }
+
+    #[test]
+    fn lists_and_flags_are_read() {
+        let items = list("x", raw(r#"[ 1 , "a" ]"#), 2).unwrap();
+        assert_eq!(items.iter().map(|item| item.get()).collect::<Vec<_>>(), ["1", "\"a\""]);
+        let long = list("x", raw("[1,2,3]"), 2).unwrap_err();
+        assert_eq!(long, "x: Array must contain at most 2 element(s)");
+        let none = list("x", raw("{}"), 2).unwrap_err();
+        assert_eq!(none, "x: Expected array, received object");
+        assert_eq!(flag("x", raw("true")), Ok(true));
+        assert_eq!(flag("x", raw("false")), Ok(false));
+        let none = flag("x", raw("0")).unwrap_err();
+        assert_eq!(none, "x: Expected boolean, received number");
+    }
+
+    #[test]
+    fn a_strict_object_has_no_other_fields() {
+        let read = |json| strict_object("x", raw(json), &["a", "b"]);
+        let found = read(r#"{"b":1,"\u0061":2,"b":3}"#).unwrap();
+        assert_eq!(found.map(|field| field.map(RawValue::get)), [Some("2"), Some("3")]);
+        let issue = |json| read(json).unwrap_err();
+        assert_eq!(issue(r#"{"c":1,"a":2,"d":3}"#), "x: Unrecognized key(s) in object: 'c', 'd'");
+        let sorted = issue(r#"{"c d":1,"c":2,"c":3}"#);
+        assert_eq!(sorted, "x: Unrecognized key(s) in object: 'c', 'c d'");
+        assert_eq!(issue("[]"), "x: Expected object, received array");
+        assert_eq!(issue(r#"{"\ud800":1}"#), "x: Keys must be valid Unicode");
+        let bare = strict_object("", raw("null"), &["a"]).unwrap_err();
+        assert_eq!(bare, "Expected object, received null");
+        let none = nonempty_list("x", raw("[]"), 2).unwrap_err();
+        assert_eq!(none, "x: Array must contain at least 1 element(s)");
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            let map = prop::collection::hash_map("[abc\"]{0,2}", inner.clone(), 0..4);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(Value::from),
+                map.prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let text = std::str::from_utf8(&body).unwrap_or("invalid");
+            let sound = serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object());
+            prop_assert_eq!(object(&body, &["a"]).is_ok(), sound || body.is_empty());
+        }
+
+        #[test]
+        fn near_json_is_read_if_it_is_json(
+            body in r#"\{("[ab\\]{0,2}"[:, ]?|[\[\]{}1.,: -]){0,9}\}"#,
+        ) {
+            let sound = serde_json::from_str::<&RawValue>(&body).is_ok();
+            prop_assert_eq!(object(body.as_bytes(), &["a"]).is_ok(), sound);
+        }
+
+        #[test]
+        fn any_json_gives_the_fields_that_a_full_parse_gives(value in json()) {
+            let body = serde_json::to_string_pretty(&value).unwrap();
+            let Value::Object(map) = value else {
+                prop_assert!(object(body.as_bytes(), &["a"]).is_err());
+                return Ok(());
+            };
+            for (name, found) in ["a", "b"].into_iter().zip(get(&body)) {
+                let found: Option<Value> = found.map(|raw| serde_json::from_str(raw).unwrap());
+                prop_assert_eq!(found.as_ref(), map.get(name));
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The acceptor role: accepts connections, serves HTTP on them, and hands over those that leave
+//! HTTP. Runs on threads of its own or inside the workers' threads; either way it meets the workers
+//! only through mailboxes.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use monoio::net::{TcpListener, TcpStream};
+use rand::rngs::StdRng;
+
+use super::arrivals::Arrivals;
+use super::health::Findings;
+use super::http_connection::{End, HttpConnection};
+use super::upgrade::hand_over;
+use super::{metrics, pending};
+use crate::codec::http::{HttpError, Method, Request, Response};
+use crate::codec::json::Scratch;
+use crate::hub::Hub;
+use crate::interface::Session;
+use crate::interface::authenticators::Authenticators;
+use crate::interface::entrance::{self, Entrance};
+use crate::interface::http::{EXPOSED_HEADERS, HttpContext, NodeHealth, Outcome, Upgrade};
+use crate::interface::rest::{ApiError, Reply};
+use crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::mailbox::{AcceptorId, Answered, Inbox, Slot, Tickets};
+use crate::message::SessionId;
+use crate::metrics::Counters;
+
+/// How long accepting pauses when descriptors or places have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What one acceptor's connections share.
+#[derive(Debug)]
+pub struct Acceptor {
+    shared: Arc<Hub>,
+    arrivals: Arc<Arrivals>,
+    auth: RefCell<Authenticators>,
+    /// Buffers for taking JSON apart.
+    json: RefCell<Scratch>,
+    random: RefCell<StdRng>,
+    counters: Arc<Counters>,
+    tickets: Tickets,
+    findings: Findings,
+    connections: Cell<usize>,
+}
+
+/// What becomes of a request.
+enum Answer {
+    /// It is answered. The response may hold packets of a session, which would be lost if the client
+    /// did not take it.
+    Respond(Outcome, Option<SessionId>),
+    /// It is answered, and the connection ends because the rest of the request is not read.
+    Last(Outcome),
+    /// The connection leaves HTTP.
+    Upgrade(Upgrade<Session>),
+}
+
+impl Acceptor {
+    /// Creates an acceptor without connections.
+    pub fn new(
+        id: AcceptorId,
+        (shared, arrivals): (Arc<Hub>, Arc<Arrivals>),
+        auth: Authenticators,
+        counters: Arc<Counters>,
+        random: StdRng,
+    ) -> Self {
+        Self {
+            tickets: Tickets::new(id, shared.mailboxes.acceptors[usize::from(id.0)].clone()),
+            shared,
+            arrivals,
+            auth: RefCell::new(auth),
+            json: RefCell::default(),
+            random: RefCell::new(random),
+            counters,
+            findings: Findings::default(),
+            connections: Cell::new(0),
+        }
+    }
+
+    /// What a handler may use, now.
+    fn context(&self) -> HttpContext<'_> {
+        HttpContext {
+            now: self.shared.clock.now(),
+            shared: &self.shared,
+            auth: &self.auth,
+            json: &self.json,
+            random: &self.random,
+            tickets: &self.tickets,
+            counters: &self.counters,
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared.shutdown.get().is_some()
+    }
+
+    fn may_accept(&self) -> bool {
+        self.connections.get() < HTTP_CONNECTIONS_MAX
+    }
+}
+
+/// Accepts until the node stops, as a task beside others of this thread.
+pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
+    monoio::spawn(run(acceptor, listener, inbox));
+}
+
+/// Accepts until the node stops, on the thread that serves. Returns only if the listener cannot be
+/// watched.
+pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
+    let acceptor = Rc::new(acceptor);
+    // epoll needs a listener that never blocks; io_uring would answer for such a one that nobody
+    // is there, instead of waiting.
+    let watched = listener.set_nonblocking(monoio::utils::is_legacy());
+    let watched = watched.and_then(|()| TcpListener::from_std(listener));
+    let listener = match watched {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the listener cannot be watched"),
+    };
+    monoio::spawn(settle_answers(acceptor.clone(), inbox));
+    loop {
+        let accepted = match acceptor.may_accept() {
+            true => listener.accept().await,
+            false => Err(io::ErrorKind::QuotaExceeded.into()),
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Without it a lone small frame may wait for the acknowledgement of the one before.
+                let _ = stream.set_nodelay(true);
+                acceptor.connections.set(acceptor.connections.get() + 1);
+                acceptor.counters.http_connections.add(1);
+                monoio::spawn(serve(acceptor.clone(), stream));
+            }
+            // The listener was shut down: no client comes any more, and those that are here are
+            // served on.
+            Err(_) if acceptor.is_stopping() => break,
+            Err(error) => {
+                tracing::debug!(%error, "accepting pauses");
+                acceptor.counters.accept_pauses.add(1);
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Hands the answers in the mailbox to the requests that wait for them.
+async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
+    let bell = inbox.mailbox().doorbell();
+    // Monoio awaits sockets only. It never reads this one, so it does not matter that it is none.
+    let awaitable = bell.descriptor().try_clone().map(std::net::TcpStream::from);
+    let awaitable = awaitable.and_then(TcpStream::from_std);
+    let awaitable = match awaitable {
+        Ok(awaitable) => awaitable,
+        Err(error) => return tracing::error!(%error, "an acceptor's mailbox cannot be watched"),
+    };
+    loop {
+        while let Some(answer) = inbox.take(|_| Slot::Control) {
+            acceptor.tickets.settle(answer);
+        }
+        if bell.sleep(|| inbox.is_empty()) {
+            let _ = awaitable.readable(false).await;
+            bell.silence();
+            bell.woke();
+        }
+    }
+}
+
+/// Serves one connection from its first request to its last.
+async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream) {
+    let times = acceptor.shared.config.http.clone();
+    let connection = HttpConnection::new(stream, times, acceptor.counters.clone());
+    serve_requests(&acceptor, connection).await;
+    acceptor.connections.set(acceptor.connections.get() - 1);
+    acceptor.counters.http_connections.sub(1);
+}
+
+async fn serve_requests(acceptor: &Acceptor, mut connection: HttpConnection) {
+    loop {
+        let request = match connection.head().await {
+            Ok(request) => request,
+            Err(end) => return refuse(acceptor, connection, None, end).await,
+        };
+        let under_way = UnderWay::new(acceptor);
+        let (outcome, packets_of) = match answer(acceptor, &mut connection, &request).await {
+            Ok(Answer::Respond(outcome, packets_of)) => (outcome, packets_of),
+            Ok(Answer::Last(outcome)) => {
+                return end(connection, allow_origin(outcome.response, &request)).await;
+            }
+            Ok(Answer::Upgrade(upgrade)) => {
+                let http = acceptor.context();
+                return hand_over(&http, &acceptor.arrivals, connection, upgrade);
+            }
+            Err(end) => return refuse(acceptor, connection, Some(&request), end).await,
+        };
+        let Outcome { response, is_unfinished } = outcome;
+        count_refusal(&acceptor.counters, response.status);
+        let response = allow_origin(response, &request);
+        let head_only = request.method == Method::Head;
+        let may_stay = !acceptor.is_stopping() || is_unfinished || is_watched(&request.path);
+        let keep_alive = request.keep_alive && may_stay;
+        if connection.respond(&response, keep_alive, head_only).await.is_err() {
+            if let Some(session) = packets_of {
+                pending::tell_gone(&acceptor.context(), session);
+            }
+            return;
+        }
+        drop(under_way);
+        if !keep_alive {
+            return connection.finish().await;
+        }
+    }
+}
+
+/// Whether clients of a stopping node come back for this path on a connection of theirs, since they
+/// get no new one, to see the end of the node.
+fn is_watched(path: &str) -> bool {
+    path == metrics::PATH || entrance::is_watched(path)
+}
+
+/// Counts a refusal by its status. One for want of room is counted where the room is missing.
+fn count_refusal(counters: &Counters, status: u16) {
+    match status {
+        401 | 403 => counters.refused_unauthorized.add(1),
+        429 => {}
+        400..500 => counters.refused_invalid.add(1),
+        _ => {}
+    }
+}
+
+/// Counts a request until it is answered, handed over or given up.
+struct UnderWay<'a>(&'a Acceptor);
+
+impl<'a> UnderWay<'a> {
+    fn new(acceptor: &'a Acceptor) -> Self {
+        acceptor.counters.http_requests.add(1);
+        acceptor.counters.http_under_way.add(1);
+        Self(acceptor)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.counters.http_under_way.sub(1);
+    }
+}
+
+/// Ends a connection without a sound request, and says why if that can be said.
+async fn refuse(
+    acceptor: &Acceptor,
+    connection: HttpConnection,
+    request: Option<&Request>,
+    end: End,
+) {
+    let error = match end {
+        End::Gone => return,
+        End::Slow(has_request) => {
+            acceptor.counters.http_timeouts.add(1);
+            if !has_request {
+                return;
+            }
+            ApiError::http(408, "The request did not arrive in time")
+        }
+        End::Broken(HttpError::BodyTooLong) => {
+            acceptor.counters.http_refused.add(1);
+            ApiError::payload_too_large(crate::limits::HTTP_BODY_BYTES_MAX)
+        }
+        End::Broken(error) => {
+            acceptor.counters.http_refused.add(1);
+            ApiError::http(error.status(), error.to_string())
+        }
+    };
+    let mut response = Response::from(Reply::from(error));
+    if let Some(request) = request {
+        response = allow_origin(response, request);
+    }
+    self::end(connection, response).await;
+}
+
+/// Sends the last response of a connection.
+async fn end(mut connection: HttpConnection, response: Response) {
+    if connection.respond(&response, false, false).await.is_ok() {
+        connection.finish().await;
+    }
+}
+
+/// Finds out what a request leads to, reads its body, and has it answered.
+async fn answer(
+    acceptor: &Acceptor,
+    connection: &mut HttpConnection,
+    request: &Request,
+) -> Result<Answer, End> {
+    if request.method == Method::Options {
+        connection.body(request).await?;
+        return Ok(Answer::Respond(preflight(request).into(), None));
+    }
+    if request.path == metrics::PATH {
+        connection.body(request).await?;
+        return Ok(Answer::Respond(metrics::answer(&acceptor.shared, request).into(), None));
+    }
+    // The clock is read again once the body is there, which may take long.
+    let outcome = match entrance::entrance(&acceptor.context(), request) {
+        Entrance::Upgrade(upgrade) => return Ok(Answer::Upgrade(upgrade)),
+        Entrance::Poll(poll) => {
+            let asked = (poll, connection.body(request).await?);
+            let http = acceptor.context();
+            let forwarded = pending::forward(&http, &acceptor.arrivals, connection, asked).await;
+            return forwarded.map(|(outcome, session)| Answer::Respond(outcome, session));
+        }
+        Entrance::Health(render) => {
+            connection.body(request).await?;
+            let http = acceptor.context();
+            let problems = &*acceptor.findings.problems(&http).await;
+            let (now, is_stopping) = (http.now.wall, http.is_stopping());
+            render(&NodeHealth { now, is_stopping, problems }).into()
+        }
+        Entrance::Call(call) => match connection.body(request).await {
+            Ok(body) => call.run(&acceptor.context(), request, body).await,
+            Err(End::Broken(HttpError::BodyTooLong)) => {
+                acceptor.counters.http_refused.add(1);
+                return Ok(Answer::Last(call.refuse_body(&acceptor.context(), request)));
+            }
+            Err(end) => return Err(end),
+        },
+        Entrance::Refuse(response) => {
+            connection.body(request).await?;
+            response.into()
+        }
+    };
+    Ok(Answer::Respond(outcome, None))
+}
+
+/// Answers a browser's question whether a page may send a request (CORS preflight).
+fn preflight(request: &Request) -> Response {
+    let mut response = Response::empty(204)
+        .header("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE");
+    if let Some(headers) = request.header("access-control-request-headers") {
+        response = response.header("Access-Control-Allow-Headers", headers.to_owned());
+    }
+    response.header("Vary", "Origin, Access-Control-Request-Headers")
+}
+
+/// Lets the page that sent the request read the response (CORS).
+fn allow_origin(response: Response, request: &Request) -> Response {
+    let response = match request.method {
+        Method::Options => response,
+        _ => response.header("Vary", "Origin"),
+    };
+    let Some(origin) = request.header("origin") else { return response };
+    response
+        .header("Access-Control-Allow-Origin", origin.to_owned())
+        .header("Access-Control-Allow-Credentials", "true")
+        .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
+}

@@ -1,0 +1,199 @@
+//! One HTTP connection: requests in, responses out, in order, within their times.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::TcpStream;
+use monoio::time::{timeout, timeout_at};
+
+use crate::codec::http::{
+    BodyDecoder, BodyKind, HttpError, Request, Response, continue_100, parse_head,
+};
+use crate::config;
+use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::metrics::Counters;
+
+/// Bytes asked for in one read. A buffer exists only while a request is being read.
+const READ_BYTES: usize = 8 * 1024;
+/// Bytes that a client may send ahead while its request waits for an answer; then it is not read
+/// until it was answered.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// A client's connection while it speaks HTTP.
+#[derive(Debug)]
+pub(super) struct HttpConnection {
+    stream: TcpStream,
+    /// Bytes that were read and not yet taken apart.
+    input: Vec<u8>,
+    times: config::Http,
+    counters: Arc<Counters>,
+}
+
+/// Why there is no request.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client left, or nothing more can be expected of it.
+    Gone,
+    /// The client was too slow. If true there is a request that can be answered with 408.
+    Slow(bool),
+    /// The client broke the rules of HTTP.
+    Broken(HttpError),
+}
+
+impl HttpConnection {
+    /// Serves a socket that was just accepted.
+    pub(super) fn new(stream: TcpStream, times: config::Http, counters: Arc<Counters>) -> Self {
+        Self { stream, input: Vec::new(), times, counters }
+    }
+
+    /// Reads the next request's head.
+    pub(super) async fn head(&mut self) -> Result<Request, End> {
+        if self.input.is_empty() {
+            // Without a buffer: a connection that is kept alive costs its task and no more.
+            let idle = Duration::from_millis(self.times.idle_timeout_ms);
+            match timeout(idle, self.stream.readable(false)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(End::Gone),
+                Err(_) => return Err(End::Slow(false)),
+            }
+        }
+        let deadline = Instant::now() + Duration::from_millis(self.times.head_timeout_ms);
+        loop {
+            if !self.input.is_empty()
+                && let Some((request, length)) = parse_head(&self.input).map_err(End::Broken)?
+            {
+                self.input.drain(..length);
+                return Ok(request);
+            }
+            self.read(deadline).await?;
+        }
+    }
+
+    /// Reads a request's body.
+    pub(super) async fn body(&mut self, request: &Request) -> Result<Vec<u8>, End> {
+        let mut body = Vec::new();
+        if request.body == BodyKind::None {
+            return Ok(body);
+        }
+        let mut decoder =
+            BodyDecoder::new(request.body, HTTP_BODY_BYTES_MAX).map_err(End::Broken)?;
+        let deadline = Instant::now() + Duration::from_millis(self.times.body_timeout_ms);
+        if request.expects_continue && self.input.is_empty() {
+            self.write(continue_100().to_vec()).await?;
+        }
+        loop {
+            let taken = decoder.feed(&self.input, &mut body).map_err(End::Broken)?;
+            self.input.drain(..taken);
+            if decoder.is_done() {
+                self.forget_spent_input();
+                return Ok(body);
+            }
+            self.read(deadline).await?;
+        }
+    }
+
+    /// Sends a response.
+    pub(super) async fn respond(
+        &mut self,
+        response: &Response,
+        keep_alive: bool,
+        head_only: bool,
+    ) -> Result<(), End> {
+        let mut out = Vec::new();
+        response.write(&mut out, keep_alive, head_only);
+        self.write(out).await
+    }
+
+    /// Resolves when the client sends something, or leaves, while its request waits for an answer;
+    /// never, once it has sent more ahead than is kept. May be given up at any time.
+    pub(super) async fn sends_ahead(&self) {
+        if self.input.len() >= AHEAD_BYTES_MAX || self.stream.readable(false).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends the connection after the last response: waits a moment for the client to close as well,
+    /// so that the response is not lost to a reset.
+    pub(super) async fn finish(mut self) {
+        use monoio::io::AsyncWriteRent;
+        let linger = Duration::from_millis(crate::limits::CLOSE_LINGER_MS);
+        let _ = timeout(linger, async {
+            let _ = self.stream.shutdown().await;
+            while self.fill().await.is_ok() {
+                self.input.clear();
+            }
+        })
+        .await;
+    }
+
+    /// Returns the socket, and the bytes that were read past the last request.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub(super) fn into_socket(mut self) -> io::Result<(OwnedFd, Vec<u8>)> {
+        // The buffer is freed where it was allocated, and what moves to another thread is small.
+        self.input.shrink_to_fit();
+        Ok((detach(self.stream)?, self.input))
+    }
+
+    async fn read(&mut self, deadline: Instant) -> Result<(), End> {
+        match timeout_at(deadline.into(), self.fill()).await {
+            Ok(read) => read,
+            Err(_) => Err(End::Slow(true)),
+        }
+    }
+
+    /// Reads once. Must not be given up before it ends, or what it read is lost.
+    pub(super) async fn fill(&mut self) -> Result<(), End> {
+        let (read, buffer) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
+        self.counters.http_bytes_received.add(read.as_ref().map_or(0, |length| *length as u64));
+        match read {
+            Ok(0) | Err(_) => Err(End::Gone),
+            Ok(_) if self.input.is_empty() => {
+                self.input = buffer;
+                Ok(())
+            }
+            Ok(_) => {
+                self.input.extend_from_slice(&buffer);
+                Ok(())
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: Vec<u8>) -> Result<(), End> {
+        let patience = Duration::from_millis(self.times.write_timeout_ms);
+        match timeout(patience, self.stream.write_all(bytes)).await {
+            Ok((Ok(length), _)) => {
+                self.counters.http_bytes_sent.add(length as u64);
+                Ok(())
+            }
+            Ok((Err(_), _)) => Err(End::Gone),
+            Err(_) => Err(End::Slow(false)),
+        }
+    }
+
+    fn forget_spent_input(&mut self) {
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+    }
+}
+
+/// Returns a descriptor of the stream's socket of which monoio knows nothing.
+///
+/// It is a duplicate, because an operation that was given up may still be in flight: until the
+/// kernel has cancelled it, it keeps monoio's descriptor open, and monoio refuses to part with that.
+/// Monoio closes its own when the last operation is over.
+///
+/// # Errors
+/// If the process has no descriptors left.
+fn detach(stream: TcpStream) -> io::Result<OwnedFd> {
+    // SAFETY: `stream` owns the descriptor and lives until the end of this function, and the
+    // borrow ends with the statement.
+    #[allow(unsafe_code, reason = "the runtime's stream lends its descriptor as a number only")]
+    let borrowed = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    borrowed.try_clone_to_owned()
+}

@@ -1,0 +1,113 @@
+//! `GET /metrics`: what the threads counted, and what can be seen from outside of them.
+
+use rustix::param::page_size;
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::codec::http::{Request, Response};
+use crate::hub::Hub;
+use crate::interface::render_gauges;
+use crate::interface::rest::{ApiError, Reply};
+use crate::mailbox::Depth;
+use crate::metrics::{Text, quoted};
+
+/// The path of the metrics.
+pub(super) const PATH: &str = "/metrics";
+
+/// Answers a scrape, in the Prometheus text format.
+pub(super) fn answer(hub: &Hub, request: &Request) -> Response {
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        let error = ApiError::method_not_allowed(request.method.as_str(), PATH, "GET, HEAD");
+        return Reply::from(error).into();
+    }
+    let mut text = Text::default();
+    hub.metrics.render(&mut text);
+    channels(hub, &mut text);
+    queues(hub, &mut text);
+    node(hub, &mut text);
+    process(hub, &mut text);
+    Response::with_type(200, "text/plain; version=0.0.4; charset=utf-8", text.into_string())
+}
+
+/// Renders how many channels there are, and how much they keep for later subscribers.
+fn channels(hub: &Hub, text: &mut Text) {
+    let directory = &hub.directory;
+    text.gauge("fanfare_channels", "Channels with subscribers.", directory.channels());
+    let help = "Channels without subscribers that keep something for a while.";
+    text.gauge("fanfare_channels_kept", help, directory.kept());
+    render_gauges(hub, text);
+    let help = "Bytes of publications kept for who subscribes later.";
+    text.gauge("fanfare_replay_bytes", help, directory.budget().bytes());
+    let help = "Publications that were kept and made room for others before their time.";
+    text.family("counter", "fanfare_replay_evicted_total", help);
+    text.sample("", directory.budget().evicted());
+    let help = "Bytes of the current documents of resources that somebody is subscribed to.";
+    text.gauge("fanfare_documents_retained_bytes", help, directory.retained().bytes());
+    let help = "Documents that there was no room for there, so that the store is asked each time.";
+    text.family("counter", "fanfare_documents_not_retained_total", help);
+    text.sample("", directory.retained().evicted());
+}
+
+/// Renders how much waits in each queue, and the most that ever did.
+fn queues(hub: &Hub, text: &mut Text) {
+    let depths = hub.mailboxes.depths();
+    let mut family = |suffix: &str, help: &str, read: fn(&Depth) -> u64| {
+        for depth in &depths {
+            let name = format!("fanfare_{}_{suffix}", depth.queue);
+            let labels = format!("number=\"{}\",slot=\"{}\"", depth.number, depth.slot);
+            text.family("gauge", &name, help);
+            text.sample(&labels, read(depth));
+        }
+    };
+    let help = "What waits in a queue between threads, or has its place reserved there.";
+    family("queue_depth", help, |depth| depth.now);
+    family("queue_depth_max", "The most that ever waited there at once.", |depth| depth.most);
+}
+
+/// Renders what the node is, and whether it stops.
+fn node(hub: &Hub, text: &mut Text) {
+    let about = &hub.about;
+    let driver = format!("driver={},reason={}", quoted(about.driver), quoted(&about.driver_reason));
+    text.family("gauge", "fanfare_driver_info", "The driver in use, and why it is.");
+    text.sample(&driver, 1);
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let build = format!(
+        "version={},profile={},target={}",
+        quoted(env!("CARGO_PKG_VERSION")),
+        quoted(profile),
+        quoted(std::env::consts::ARCH),
+    );
+    text.family("gauge", "fanfare_build_info", "What runs here.");
+    text.sample(&build, 1);
+    let workers = hub.mailboxes.workers.len() as u64;
+    text.gauge("fanfare_workers", "Worker threads.", workers);
+    let stopping = u64::from(hub.shutdown.get().is_some());
+    text.gauge("fanfare_draining", "Whether the node was told to stop.", stopping);
+}
+
+/// Renders what Prometheus expects of every process.
+fn process(hub: &Hub, text: &mut Text) {
+    let started = hub.about.started as f64 / 1e3;
+    let help = "When the node started, in seconds since the epoch.";
+    text.gauge("process_start_time_seconds", help, started);
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    let used = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
+    let help = "Processor time used, in seconds.";
+    text.family("counter", "process_cpu_seconds_total", help);
+    text.sample("", used);
+    if let Some(bytes) = resident_bytes() {
+        let help = "Memory in use, in bytes.";
+        text.gauge("process_resident_memory_bytes", help, bytes);
+    }
+    if let Some(most) = getrlimit(Resource::Nofile).current {
+        let help = "Descriptors the process may have: each connection is one.";
+        text.gauge("process_max_fds", help, most);
+    }
+}
+
+/// Reads the second figure of `/proc/self/statm`, for which the kernel touches no disk.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * page_size() as u64)
+}
