@@ -2,27 +2,26 @@
 //!
 //! `publish`: from the shard's lock to the last worker's bell, for a publication whose frames are
 //! made, with subscribers on no worker, one and two. Over how many workers an audience spreads is
-//! all that matters here, not its size. `hub`: the same with everything before it, as
-//! `Hub::publish` does it: id, frames of both groups, directory. The workers are awake, so no bell
+//! all that matters here, not its size. `broker`: the same with everything before it, as
+//! `Broker::publish` does it: id, frames of both groups, directory. The workers are awake, so no bell
 //! is rung (`mailbox` has that), and taking the mail out again is not in the figures.
 
 mod support;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use criterion::{BenchmarkId, Criterion};
 use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::{Directory, Join, Subscriber};
 use fanfare::broker::presence::MemberKey;
-use fanfare::config::Config;
-use fanfare::hub::{About, Clock, Hub, Submission, message_id};
+use fanfare::broker::publish::{Broker, Submission, message_id};
 use fanfare::interface::encode::encode;
-use fanfare::interface::forge;
 use fanfare::mailbox::{Inboxes, Mail, Mailboxes};
-use fanfare::message::{Channel, ChannelOptions, ConnId, Group, ReplayWish, Transport, WorkerId};
-use fanfare::metrics::Metrics;
+use fanfare::message::{
+    Channel, ChannelOptions, ConnId, Group, Now, ReplayWish, Transport, WorkerId,
+};
 
 use support::{AT, CHANNEL, CpuTime, cpu_time};
 
@@ -34,38 +33,44 @@ const BATCH: u64 = 1_024;
 fn main() {
     let mut criterion = support::by_cpu_time();
     publish(&mut criterion);
-    hub(&mut criterion);
+    broker(&mut criterion);
     criterion.final_summary();
 }
 
 fn publish(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("directory/publish");
     for workers in 0..=WORKERS {
-        let (hub, inboxes) = node(workers);
+        let (broker, inboxes) = node(workers);
         let publication = Arc::new(support::publication());
         for &shape in publication.channel.groups() {
             publication.frame(shape, encode);
         }
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
-            let publish =
-                |()| hub.directory.publish(&hub.mailboxes.workers, &publication, |_| ()).is_ok();
+            let publish = |()| {
+                broker.directory.publish(&broker.mailboxes.workers, &publication, |_| ()).is_ok()
+            };
             bencher.iter_custom(|times| publishing(times, &inboxes, || (), publish));
         });
     }
     group.finish();
 }
 
-fn hub(criterion: &mut Criterion<CpuTime>) {
+fn broker(criterion: &mut Criterion<CpuTime>) {
     let definition = support::ephemeral();
-    let mut group = criterion.benchmark_group("directory/hub");
+    let clock = Instant::now();
+    let mut group = criterion.benchmark_group("directory/broker");
     for workers in 0..=WORKERS {
-        let (hub, inboxes) = node(workers);
+        let (broker, inboxes) = node(workers);
         let input = || (Channel::from(CHANNEL), support::content());
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
             let publish = |(channel, content)| {
-                let (options, now, history) = (definition.options, hub.clock.now(), None);
+                let (options, history) = (definition.options, None);
+                let now = Now { nanos: clock.elapsed().as_nanos() as u64, wall: AT };
                 let id = message_id(now.wall, &mut rand::rng());
-                hub.publish(Submission { channel, content, options, id, now, history }).is_ok()
+                let is_recoverable = false;
+                let submission =
+                    Submission { channel, content, options, id, now, is_recoverable, history };
+                broker.publish(submission, encode).is_ok()
             };
             bencher.iter_custom(|times| publishing(times, &inboxes, input, publish));
         });
@@ -95,36 +100,24 @@ fn publishing<I>(
 }
 
 /// What the hot threads of a node share, with a subscriber of each group on so many workers.
-fn node(workers: usize) -> (Hub, Inboxes) {
+fn node(workers: usize) -> (Broker, Inboxes) {
     let (mailboxes, inboxes) = Mailboxes::new(WORKERS, 0, MAILBOX).expect("event descriptors");
-    let config = Config::defaults();
-    let hub = Hub {
+    let broker = Broker {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(Definitions::default()),
         policies: Arc::default(),
         mailboxes: Arc::new(mailboxes),
-        metrics: Metrics::new(WORKERS),
-        timings: config.engine_io,
-        recovery: None,
-        forge: config.forge,
-        m2: config.m2.clone(),
-        config: Arc::new(config),
-        clock: Clock::new(),
-        start: 0,
-        events: forge::Shared::default(),
-        about: About { driver: "none", driver_reason: String::new(), started: AT },
-        shutdown: OnceLock::new(),
     };
     for worker in (0u8..).map(WorkerId).take(workers) {
         for (slot, group) in (0..).zip(Channel::from(CHANNEL).groups()) {
-            join(&hub, ConnId { worker, slot, generation: 0 }, *group);
+            join(&broker, ConnId { worker, slot, generation: 0 }, *group);
         }
     }
     empty(&inboxes);
-    (hub, inboxes)
+    (broker, inboxes)
 }
 
-fn join(hub: &Hub, connection: ConnId, group: Group) {
+fn join(broker: &Broker, connection: ConnId, group: Group) {
     let id = format!("{}-{}", connection.worker.0, connection.slot);
     let member = Some(MemberKey { is_user: false, id: id.into() });
     let subscriber = Subscriber { connection, group, transport: Transport::WebSocket, member };
@@ -140,7 +133,7 @@ fn join(hub: &Hub, connection: ConnId, group: Group) {
         now: AT,
         clock: 0,
     };
-    hub.directory.join(&hub.mailboxes.workers, &join).expect("the mailboxes are empty");
+    broker.directory.join(&broker.mailboxes.workers, &join).expect("the mailboxes are empty");
 }
 
 fn empty(inboxes: &Inboxes) {

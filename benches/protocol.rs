@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
+use fanfare::broker::publish::message_id;
 use fanfare::codec::json::{Document, Scratch};
-use fanfare::hub;
 use fanfare::interface::encode;
 use fanfare::interface::forge::wire as forge;
 use fanfare::interface::insforge::wire::Request;
@@ -42,7 +42,7 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     }
     let content = Content::Event { payload: json_string(PAYLOAD).into() };
     let event =
-        Publication::new(hub::message_id(AT, &mut rand::rng()), Channel::topic(TOPIC), AT, content);
+        Publication::new(message_id(AT, &mut rand::rng()), Channel::topic(TOPIC), AT, content);
     group.bench_function(BenchmarkId::new("message", "Forge"), |bencher| {
         bencher.iter(|| encode::text(black_box(&event), Group::Forge));
     });
@@ -52,12 +52,8 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     });
     let member = Member { is_user: true, presence_id: "u1".into(), joined_at: AT };
     let content = Content::Joined(Arc::new(member));
-    let joined = Publication::new(
-        hub::message_id(AT, &mut rand::rng()),
-        Channel::from(CHANNEL),
-        AT,
-        content,
-    );
+    let joined =
+        Publication::new(message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content);
     group.bench_function("presence", |bencher| {
         bencher.iter(|| encode::text(black_box(&joined), Group::InsforgeSdk));
     });

@@ -253,7 +253,6 @@ pub mod background;
 pub mod broker;
 pub mod codec;
 pub mod config;
-pub mod hub;
 pub mod interface;
 pub mod limits;
 pub mod mailbox;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use fanfare::hub;
+use fanfare::broker::publish::message_id;
 use fanfare::message::{
     Channel, ChannelDefinition, ChannelOptions, Content, Document, DocumentKey, Publication, Sender,
 };
@@ -97,7 +97,7 @@ pub(crate) fn content() -> Content {
 /// The definition of a channel that is fanned out and not kept.
 pub(crate) fn ephemeral() -> Arc<ChannelDefinition> {
     Arc::new(ChannelDefinition {
-        id: hub::message_id(AT, &mut rand::rng()),
+        id: message_id(AT, &mut rand::rng()),
         pattern: CHANNEL.into(),
         description: None,
         webhook_urls: None,
@@ -110,7 +110,7 @@ pub(crate) fn ephemeral() -> Arc<ChannelDefinition> {
 
 /// Such a message on [`CHANNEL`], without frames.
 pub(crate) fn publication() -> Publication {
-    Publication::new(hub::message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content())
+    Publication::new(message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content())
 }
 
 /// A client's text frame.

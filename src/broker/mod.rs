@@ -15,6 +15,7 @@ pub mod outboxes;
 pub mod outgoing;
 pub mod policies;
 pub mod presence;
+pub mod publish;
 pub mod resume_log;
 pub mod retain;
 pub mod shedding;

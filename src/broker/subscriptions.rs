@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use rand::rngs::StdRng;
 
 use super::link::Link;
+use super::publish::{Broker, message_id};
 use crate::broker::directory::{Announced, Join, Leave, Subscriber};
 use crate::broker::index::{self, Counted, Index};
-use crate::hub::{Hub, message_id};
+
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
@@ -63,7 +64,7 @@ impl DeferredLeaves {
 /// A worker's joins and leaves: its index together with what they need beside it.
 pub struct Subscriptions<'a> {
     /// Directory, definitions and mailboxes.
-    pub hub: &'a Hub,
+    pub broker: &'a Broker,
     /// The worker.
     pub worker: WorkerId,
     /// Its index.
@@ -112,7 +113,7 @@ impl Subscriptions<'_> {
             now: self.now.wall,
             clock: self.now.monotonic(),
         };
-        let announced = self.hub.directory.join(&self.hub.mailboxes.workers, &wish)?;
+        let announced = self.broker.directory.join(&self.broker.mailboxes.workers, &wish)?;
         self.count_suppressed(announced);
         let counted = Counted { group: subscriber.group, is_present };
         let slot = subscriber.connection.slot;
@@ -150,7 +151,7 @@ impl Subscriptions<'_> {
             announcement: message_id(self.now.wall, self.random),
             now: self.now.wall,
         };
-        let announced = self.hub.directory.leave(&self.hub.mailboxes.workers, &leave)?;
+        let announced = self.broker.directory.leave(&self.broker.mailboxes.workers, &leave)?;
         self.count_suppressed(announced);
         self.index.left(first, channel);
         link.subscribed -= 1;
@@ -173,7 +174,7 @@ impl Subscriptions<'_> {
         }
         let connection = subscriber.connection;
         let deactivation = Deactivation { connection, channel: channel.clone(), reply };
-        self.hub.mailboxes.control(self.worker, Mail::Deactivate(Box::new(deactivation)))?;
+        self.broker.mailboxes.control(self.worker, Mail::Deactivate(Box::new(deactivation)))?;
         self.index.left(first, channel);
         Ok(Left::Posted)
     }
@@ -223,7 +224,7 @@ impl Subscriptions<'_> {
     /// Announcements of leaves take at most half of the mailboxes, so that a few connections with
     /// thousands of channels do not close the node to publishers while they leave.
     fn leave_for_good(&mut self, deferred: &Deferred) -> Result<(), Refused> {
-        if !self.hub.mailboxes.workers.iter().all(Mailbox::is_half_free) {
+        if !self.broker.mailboxes.workers.iter().all(Mailbox::is_half_free) {
             return Err(Refused::Overloaded);
         }
         let leave = Leave {
@@ -236,7 +237,7 @@ impl Subscriptions<'_> {
             announcement: message_id(self.now.wall, self.random),
             now: self.now.wall,
         };
-        let announced = self.hub.directory.leave(&self.hub.mailboxes.workers, &leave)?;
+        let announced = self.broker.directory.leave(&self.broker.mailboxes.workers, &leave)?;
         self.count_suppressed(announced);
         Ok(())
     }
@@ -246,7 +247,7 @@ impl Subscriptions<'_> {
         if channel.api() != Api::Insforge {
             return Some(PresenceMode::Off);
         }
-        let definitions = self.hub.definitions.load();
+        let definitions = self.broker.definitions.load();
         definitions.find(channel.as_str()).map(|definition| definition.options.presence)
     }
 

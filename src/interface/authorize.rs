@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 
 use crate::broker::policies::{Policies, Ruling};
-use crate::hub::Hub;
+use crate::interface::shared::Shared;
 use crate::limits::{VERDICTS_MAX, WORKER_COMMANDS_WAITING_BYTES_MAX};
 use crate::mailbox::Slot;
 use crate::message::{
@@ -114,7 +114,7 @@ impl Authorizer {
     /// connection is then reported by [`Self::next_ready`] once it is.
     pub fn judge(
         &mut self,
-        (shared, counters): (&Hub, &Counters),
+        (shared, counters): (&Shared, &Counters),
         connection: ConnId,
         (action, channel, credential): (Action, &Channel, &Arc<Credential>),
     ) -> Standing {
@@ -122,7 +122,7 @@ impl Authorizer {
             return Standing::Settled;
         };
         let expressions = expressions.clone();
-        let definitions = shared.definitions.load();
+        let definitions = shared.broker.definitions.load();
         self.hold_under(definitions.version());
         let key = Key { action, channel: channel.clone(), credential: credential.clone() };
         if self.known.contains_key(&key) {
@@ -220,9 +220,9 @@ impl Authorizer {
 }
 
 /// Puts a question, with a place reserved for its answer. False if there is no room for either.
-fn ask(shared: &Hub, question: Question) -> bool {
-    let place = shared.mailboxes.workers.of(question.worker).reserve(Slot::Control);
-    place.is_some_and(|place| shared.mailboxes.ask(question, place).is_ok())
+fn ask(shared: &Shared, question: Question) -> bool {
+    let place = shared.broker.mailboxes.workers.of(question.worker).reserve(Slot::Control);
+    place.is_some_and(|place| shared.broker.mailboxes.ask(question, place).is_ok())
 }
 
 impl Key {

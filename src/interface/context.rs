@@ -10,15 +10,16 @@ use super::authorize::{Authorizer, Standing};
 use super::frame::Frame;
 use super::insforge::detached::Detached;
 use super::m2::loads::PendingLoads;
+use super::shared::Shared;
 use crate::broker::directory::Subscriber;
 use crate::broker::index::Index;
 use crate::broker::link::Link;
 use crate::broker::outboxes::Outboxes;
 use crate::broker::outgoing::Outgoing;
+use crate::broker::publish::message_id;
 use crate::broker::subscriptions::{DeferredLeaves, Joining, Left, Subscriptions};
 use crate::codec::json::Scratch;
 use crate::codec::websocket::{Opcode, frame};
-use crate::hub::{Hub, message_id};
 use crate::limits::MAILBOX_CONTROL_MAX;
 use crate::mailbox::Slot;
 use crate::message::{
@@ -38,7 +39,7 @@ pub struct Context<'a> {
     /// What the worker's sessions share.
     pub local: &'a mut Local,
     /// What all threads share.
-    pub shared: &'a Hub,
+    pub shared: &'a Shared,
 }
 
 /// What the sessions of one worker share. It never leaves the worker's thread.
@@ -71,7 +72,7 @@ impl Local {
     /// Creates what the sessions of a worker share, with nothing in it.
     pub fn new(
         worker: WorkerId,
-        shared: &Hub,
+        shared: &Shared,
         auth: Authenticators,
         counters: Arc<Counters>,
         random: StdRng,
@@ -83,7 +84,7 @@ impl Local {
             leaves: DeferredLeaves::default(),
             auth,
             json: Scratch::default(),
-            authorizer: Authorizer::new(&shared.policies),
+            authorizer: Authorizer::new(&shared.broker.policies),
             random,
             counters,
             detached: shared.recovery.map(|terms| Box::new(Detached::new(terms, shared.start))),
@@ -92,9 +93,9 @@ impl Local {
     }
 
     /// The worker's joins and leaves.
-    pub fn subscriptions<'a>(&'a mut self, shared: &'a Hub, now: Now) -> Subscriptions<'a> {
+    pub fn subscriptions<'a>(&'a mut self, shared: &'a Shared, now: Now) -> Subscriptions<'a> {
         Subscriptions {
-            hub: shared,
+            broker: &shared.broker,
             worker: self.worker,
             index: &mut self.index,
             leaves: &mut self.leaves,
@@ -252,7 +253,7 @@ impl Context<'_> {
     /// Whether the worker's own mailbox has room for what commands may post into it. Each command
     /// may need a place there, and the next turn empties it.
     pub fn has_room_for_commands(&self) -> bool {
-        let mailbox = self.shared.mailboxes.workers.of(self.local.worker);
+        let mailbox = self.shared.broker.mailboxes.workers.of(self.local.worker);
         mailbox.free(Slot::Control) >= MAILBOX_CONTROL_MAX / 2
     }
 

@@ -11,7 +11,7 @@ use super::authenticators::Authenticators;
 use super::rest::{ApiError, Reply};
 use crate::codec::http::{Request, Response};
 use crate::codec::json::Scratch;
-use crate::hub::Hub;
+use crate::interface::shared::Shared;
 use crate::mailbox::{Answer, Inquiry, Pending, Query, Ticket, Tickets, Wish};
 use crate::message::{MessageId, Millis, Now, Refused, SessionId, WorkerId};
 use crate::metrics::{Counter, Counters};
@@ -122,8 +122,10 @@ impl From<Reply> for Outcome {
 pub struct HttpContext<'a> {
     /// Now, as it was read when the head of the request, or its body, had arrived.
     pub now: Now,
+    /// Whether the node stops.
+    pub is_stopping: bool,
     /// What all threads share.
-    pub shared: &'a Hub,
+    pub shared: &'a Shared,
     /// Verifies credentials.
     pub auth: &'a RefCell<Authenticators>,
     /// Buffers for taking JSON apart.
@@ -137,14 +139,9 @@ pub struct HttpContext<'a> {
 }
 
 impl<'a> HttpContext<'a> {
-    /// Whether the node stops.
-    pub fn is_stopping(&self) -> bool {
-        self.shared.shutdown.get().is_some()
-    }
-
     /// Creates a message id.
     pub(super) fn message_id(&self) -> MessageId {
-        crate::hub::message_id(self.now.wall, &mut *self.random.borrow_mut())
+        crate::broker::publish::message_id(self.now.wall, &mut *self.random.borrow_mut())
     }
 
     /// Prepares a question to another thread.
@@ -196,7 +193,7 @@ impl<'a> HttpContext<'a> {
         &self,
         wish: impl FnOnce(Ticket<T>) -> Wish,
     ) -> Result<T, ApiError> {
-        let put = |ticket| self.shared.mailboxes.wish(wish(ticket));
+        let put = |ticket| self.shared.broker.mailboxes.wish(wish(ticket));
         self.ask(put, &self.counters.refused_store_queue).await
     }
 
@@ -208,7 +205,7 @@ impl<'a> HttpContext<'a> {
         &self,
         query: impl FnOnce(Ticket<T>) -> Query,
     ) -> Result<T, ApiError> {
-        let put = |ticket| self.shared.mailboxes.query(query(ticket));
+        let put = |ticket| self.shared.broker.mailboxes.query(query(ticket));
         self.ask(put, &self.counters.refused_reader_queue).await
     }
 

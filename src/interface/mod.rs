@@ -21,6 +21,7 @@ pub mod insforge;
 pub mod m2;
 pub mod next;
 pub mod rest;
+pub mod shared;
 mod websocket;
 
 use std::sync::Arc;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use crate::broker::directory::Subscriber;
 use crate::codec::http::Response;
 use crate::codec::websocket::{self as wire, Decoder, Message, Opcode};
-use crate::hub::Hub;
 use crate::interface::insforge::engineio::Part;
 use crate::interface::insforge::violation::Violation;
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
@@ -42,6 +42,7 @@ use context::Context;
 use insforge::detached::Resuming;
 use m2::loads::Waiter;
 use next::{Close, End, Next, OfferStep, Offered, Reason};
+pub use shared::Shared;
 
 /// What a connection is.
 #[derive(Debug)]
@@ -374,7 +375,7 @@ impl Session {
 /// What the runtime asks of a session without an event.
 impl Session {
     /// When the session must be told the time, in milliseconds since the node started.
-    pub fn deadline(&self, now: Now, shared: &Hub) -> Option<Millis> {
+    pub fn deadline(&self, now: Now, shared: &Shared) -> Option<Millis> {
         match self {
             Self::Insforge(session) => Some(session.deadline(now, shared)),
             Self::Probe(probe) => Some(probe.until()),
@@ -456,7 +457,7 @@ impl Session {
 }
 
 /// Renders what the interfaces keep besides channels, for `/metrics`.
-pub fn render_gauges(shared: &Hub, text: &mut Text) {
+pub fn render_gauges(shared: &Shared, text: &mut Text) {
     let help = "Invocations of Forge registered, those that expired meanwhile included.";
     text.gauge("fanfare_invocations", help, shared.events.invocations.len());
 }

@@ -25,11 +25,11 @@ use crate::background::{self, Incoming, News, Writer};
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
 use crate::broker::policies::Policies;
+use crate::broker::publish::Broker;
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{self, Config, ConfigError, Secret};
-use crate::hub::{About, Clock, Hub};
+use crate::interface;
 use crate::interface::authenticators::Authenticators;
-use crate::interface::forge;
 use crate::interface::m2::access::Terms;
 use crate::interface::m2::documents;
 use crate::limits::JWT_SECRET_BYTES_MIN;
@@ -38,6 +38,7 @@ use crate::message::WorkerId;
 use crate::metrics::Metrics;
 use crate::runtime::acceptor::{self, Acceptor};
 use crate::runtime::driver::Driver;
+use crate::runtime::shared::{About, Clock, Shared};
 use crate::runtime::{Arrivals, Turns, Worker};
 use listen::listen_patiently;
 
@@ -148,20 +149,16 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
     let (mailboxes, inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications)?;
-    let hub = Arc::new(Hub {
+    let broker = Broker {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(definitions),
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         mailboxes: Arc::new(mailboxes),
+    };
+    let hub = Arc::new(Shared {
+        interfaces: interface::Shared::new(broker, config.clone(), rand::random()),
         metrics: Metrics::new(config.workers + acceptors + SIDE_THREADS),
-        config: config.clone(),
-        timings: config.engine_io,
-        recovery: config.recovery.is_on().then_some(config.recovery),
-        forge: config.forge,
-        m2: config.m2.clone(),
         clock: Clock::new(),
-        start: rand::random(),
-        events: forge::Shared::default(),
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
@@ -251,7 +248,7 @@ fn raise_descriptor_limit() {
 
 /// What every thread is given a part of.
 struct Node {
-    hub: Arc<Hub>,
+    hub: Arc<Shared>,
     arrivals: Arc<Arrivals>,
     keys: Arc<Keys>,
     webhooks: Settings,
@@ -287,18 +284,18 @@ impl Node {
             loads: inboxes.loads,
         };
         self.start_writer(store, incoming, told)?;
-        let mailboxes = self.hub.mailboxes.clone();
+        let mailboxes = self.hub.interfaces.broker.mailboxes.clone();
         spawn("policies", told, move || {
             if let Err(error) = background::policy::run(&inboxes.policies, &mailboxes) {
                 tracing::error!(%error, "policies cannot be evaluated");
             }
         })?;
-        let mailboxes = self.hub.mailboxes.clone();
+        let mailboxes = self.hub.interfaces.broker.mailboxes.clone();
         spawn("reader", told, move || {
             background::reader::run(reader, &inboxes.reader, &mailboxes);
         })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
-        let are_inside = self.hub.config.acceptor_threads == 0;
+        let are_inside = self.hub.interfaces.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
             let inside = if are_inside { acceptors.next() } else { None };
             self.start_worker(WorkerId(id), inbox, inside, told)?;
@@ -318,23 +315,28 @@ impl Node {
         let (hub, flushed) = (self.hub.clone(), told.clone());
         let hot = self.hot_threads();
         let counters = [0, 1].map(|thread| hub.metrics.thread(hot + thread));
-        let writer =
-            Writer::new(store, incoming, self.webhooks.clone(), hub.mailboxes.clone(), counters)?;
+        let writer = Writer::new(
+            store,
+            incoming,
+            self.webhooks.clone(),
+            hub.interfaces.broker.mailboxes.clone(),
+            counters,
+        )?;
         spawn("side", told, move || {
             let ended = writer.run(|news| match news {
                 News::Channels(all) => {
-                    let next = hub.definitions.load().replaced_by(all);
-                    hub.definitions.store(Arc::new(next));
+                    let next = hub.interfaces.broker.definitions.load().replaced_by(all);
+                    hub.interfaces.broker.definitions.store(Arc::new(next));
                 }
                 News::Document(document, places) => {
-                    documents::publish_document(&hub, document, places, hub.clock.now());
+                    documents::publish_document(&hub.interfaces, document, places, hub.clock.now());
                 }
                 News::Loaded(load, stored) => {
-                    documents::answer_load(&hub, load, stored, hub.clock.now());
+                    documents::answer_load(&hub.interfaces, load, stored, hub.clock.now());
                 }
                 News::Permissions(all) => {
-                    let next = hub.policies.load().replaced_by(all);
-                    hub.policies.store(Arc::new(next));
+                    let next = hub.interfaces.broker.policies.load().replaced_by(all);
+                    hub.interfaces.broker.policies.store(Arc::new(next));
                 }
             });
             let _ = flushed.send(Event::Flushed(ended));
@@ -343,7 +345,7 @@ impl Node {
 
     /// Sets of counters that the hot threads have; those of the side come after them.
     fn hot_threads(&self) -> usize {
-        self.hub.config.workers + self.hub.mailboxes.acceptors.len()
+        self.hub.interfaces.config.workers + self.hub.interfaces.broker.mailboxes.acceptors.len()
     }
 
     /// Waits for what its threads and the operator have to say, until the node ends. `serves` is
@@ -353,7 +355,8 @@ impl Node {
         events: &mpsc::Receiver<Event>,
         serves: impl FnOnce(),
     ) -> Result<(), NodeError> {
-        let mut unready = self.hub.config.workers + self.hub.config.acceptor_threads;
+        let mut unready =
+            self.hub.interfaces.config.workers + self.hub.interfaces.config.acceptor_threads;
         let mut serves = Some(serves);
         loop {
             // The caller holds a sender, so that receiving fails only with the process.
@@ -372,7 +375,10 @@ impl Node {
     }
 
     fn stop(&self, signal: &str, events: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
-        let (connections, window_ms) = (self.hub.mailboxes.connections(), self.hub.config.drain_ms);
+        let (connections, window_ms) = (
+            self.hub.interfaces.broker.mailboxes.connections(),
+            self.hub.interfaces.config.drain_ms,
+        );
         tracing::info!(signal, connections, window_ms, "draining; a second signal stops at once");
         stop::drain(&self.hub, &self.listener, window_ms, events)
     }
@@ -389,8 +395,8 @@ impl Node {
         let arrivals = self.arrivals.clone();
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("worker-{}", id.0), told, move || {
-            if hub.config.pin_threads {
-                pin(id.index(), hub.config.workers);
+            if hub.interfaces.config.pin_threads {
+                pin(id.index(), hub.interfaces.config.workers);
             }
             let ended = driver.block_on(async {
                 if let Some((answers, acceptor_id)) = inside {
@@ -399,7 +405,7 @@ impl Node {
                     acceptor::run_beside(acceptor, listener, answers);
                 }
                 let counters = hub.metrics.thread(id.index());
-                let auth = authenticators(keys, &hub.config);
+                let auth = authenticators(keys, &hub.interfaces.config);
                 let (random, now) = (rand::make_rng(), hub.clock.now());
                 let worker = Worker::new(id, (hub, arrivals), auth, counters, (random, now))?;
                 let turns = Turns::new(worker, inbox)?;
@@ -437,11 +443,11 @@ impl Node {
 
 fn acceptor(
     id: AcceptorId,
-    (hub, arrivals): (Arc<Hub>, Arc<Arrivals>),
+    (hub, arrivals): (Arc<Shared>, Arc<Arrivals>),
     keys: Arc<Keys>,
 ) -> Acceptor {
-    let counters = hub.metrics.thread(hub.config.workers + usize::from(id.0));
-    let auth = authenticators(keys, &hub.config);
+    let counters = hub.metrics.thread(hub.interfaces.config.workers + usize::from(id.0));
+    let auth = authenticators(keys, &hub.interfaces.config);
     Acceptor::new(id, (hub, arrivals), auth, counters, rand::make_rng())
 }
 

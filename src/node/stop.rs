@@ -13,10 +13,10 @@ use signal_hook::low_level::signal_name;
 
 use super::listen::stop_listening;
 use super::{Event, NodeError};
-use crate::hub::{Hub, Shutdown};
 use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_POLLS_MS};
 use crate::mailbox::Wish;
 use crate::message::Millis;
+use crate::runtime::shared::{Shared, Shutdown};
 
 /// Between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(5);
@@ -50,7 +50,7 @@ pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
 /// # Errors
 /// When a thread ends meanwhile, or the store cannot be flushed.
 pub(super) fn drain(
-    hub: &Hub,
+    hub: &Shared,
     listener: &TcpListener,
     window: Millis,
     events: &Receiver<Event>,
@@ -58,14 +58,14 @@ pub(super) fn drain(
     let start = Instant::now();
     // Nobody else sets it, so it is not set yet.
     let _ = hub.shutdown.set(Shutdown { began: hub.clock.monotonic(), window });
-    hub.mailboxes.workers.ring_all();
+    hub.interfaces.broker.mailboxes.workers.ring_all();
     // Who is on long-polling must connect once more to hear the last; nobody new is let in.
     let polls_end = start + Duration::from_millis(SHUTDOWN_POLLS_MS);
     wait_while(|| pollings(hub) > 0, polls_end, events)?;
     stop_listening(listener);
     let ends = start + Duration::from_millis(window + SHUTDOWN_GRACE_MS);
-    wait_while(|| hub.mailboxes.connections() + requests(hub) > 0, ends, events)?;
-    let (connections, requests) = (hub.mailboxes.connections(), requests(hub));
+    wait_while(|| hub.interfaces.broker.mailboxes.connections() + requests(hub) > 0, ends, events)?;
+    let (connections, requests) = (hub.interfaces.broker.mailboxes.connections(), requests(hub));
     if connections + requests > 0 {
         tracing::warn!(connections, requests, "some did not end in time and are cut off");
     }
@@ -90,9 +90,9 @@ fn wait_while(
     Ok(())
 }
 
-fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
+fn flush(hub: &Shared, events: &Receiver<Event>) -> Result<(), NodeError> {
     let ends = Instant::now() + Duration::from_millis(SHUTDOWN_FLUSH_MS);
-    while hub.mailboxes.wish(Wish::Stop).is_err() {
+    while hub.interfaces.broker.mailboxes.wish(Wish::Stop).is_err() {
         if Instant::now() > ends {
             return Err(NodeError::FlushTime);
         }
@@ -110,10 +110,10 @@ fn flush(hub: &Hub, events: &Receiver<Event>) -> Result<(), NodeError> {
     }
 }
 
-fn pollings(hub: &Hub) -> u64 {
+fn pollings(hub: &Shared) -> u64 {
     hub.metrics.sum(|one| &one.pollings) + hub.metrics.sum(|one| &one.conformance_pollings)
 }
 
-fn requests(hub: &Hub) -> u64 {
+fn requests(hub: &Shared) -> u64 {
     hub.metrics.sum(|counters| &counters.http_under_way)
 }

@@ -14,11 +14,11 @@ use rand::rngs::StdRng;
 use super::arrivals::Arrivals;
 use super::health::Findings;
 use super::http_connection::{End, HttpConnection};
+use super::shared::Shared;
 use super::upgrade::hand_over;
 use super::{metrics, pending};
 use crate::codec::http::{HttpError, Method, Request, Response};
 use crate::codec::json::Scratch;
-use crate::hub::Hub;
 use crate::interface::Session;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::entrance::{self, Entrance};
@@ -35,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// What one acceptor's connections share.
 #[derive(Debug)]
 pub struct Acceptor {
-    shared: Arc<Hub>,
+    shared: Arc<Shared>,
     arrivals: Arc<Arrivals>,
     auth: RefCell<Authenticators>,
     /// Buffers for taking JSON apart.
@@ -62,13 +62,16 @@ impl Acceptor {
     /// Creates an acceptor without connections.
     pub fn new(
         id: AcceptorId,
-        (shared, arrivals): (Arc<Hub>, Arc<Arrivals>),
+        (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
         auth: Authenticators,
         counters: Arc<Counters>,
         random: StdRng,
     ) -> Self {
         Self {
-            tickets: Tickets::new(id, shared.mailboxes.acceptors[usize::from(id.0)].clone()),
+            tickets: Tickets::new(
+                id,
+                shared.interfaces.broker.mailboxes.acceptors[usize::from(id.0)].clone(),
+            ),
             shared,
             arrivals,
             auth: RefCell::new(auth),
@@ -84,7 +87,8 @@ impl Acceptor {
     fn context(&self) -> HttpContext<'_> {
         HttpContext {
             now: self.shared.clock.now(),
-            shared: &self.shared,
+            is_stopping: self.is_stopping(),
+            shared: &self.shared.interfaces,
             auth: &self.auth,
             json: &self.json,
             random: &self.random,
@@ -170,7 +174,7 @@ async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
 
 /// Serves one connection from its first request to its last.
 async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream) {
-    let times = acceptor.shared.config.http.clone();
+    let times = acceptor.shared.interfaces.config.http.clone();
     let connection = HttpConnection::new(stream, times, acceptor.counters.clone());
     serve_requests(&acceptor, connection).await;
     acceptor.connections.set(acceptor.connections.get() - 1);
@@ -313,7 +317,7 @@ async fn answer(
             connection.body(request).await?;
             let http = acceptor.context();
             let problems = &*acceptor.findings.problems(&http).await;
-            let (now, is_stopping) = (http.now.wall, http.is_stopping());
+            let (now, is_stopping) = (http.now.wall, http.is_stopping);
             render(&NodeHealth { now, is_stopping, problems }).into()
         }
         Entrance::Call(call) => match connection.body(request).await {

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use crate::broker::link::Link;
 use crate::broker::slab::Slab;
 use crate::codec::websocket::Decoder;
-use crate::hub::Hub;
 use crate::interface::Session;
+use crate::interface::Shared;
 use crate::interface::frame::Frame;
 use crate::message::{ConnId, Millis, Now, SessionId, SessionKey, WorkerId};
 
@@ -54,7 +54,7 @@ impl Connection {
     }
 
     /// When it must be looked at again, in milliseconds since the node started.
-    pub(super) fn deadline(&self, now: Now, shared: &Hub) -> Option<Millis> {
+    pub(super) fn deadline(&self, now: Now, shared: &Shared) -> Option<Millis> {
         match &self.state {
             State::Open(session) => session.deadline(now, shared),
             State::Closing { until } => Some(*until),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::connection::{Connection, Connections, State};
 use crate::broker::index::Listener;
-use crate::hub::Hub;
+use crate::interface::Shared;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::message::{Activation, Content, Deactivation, Group, Millis, Now, Publication};
@@ -104,7 +104,7 @@ impl Shares {
 /// many bytes its client was sent.
 pub(super) fn activate(
     connections: &mut Connections,
-    (local, shared, now): (&mut Local, &Hub, Now),
+    (local, shared, now): (&mut Local, &Shared, Now),
     activation: Activation,
 ) -> usize {
     // A resuming client hears its channels once it was given what it missed.
@@ -127,7 +127,7 @@ pub(super) fn activate(
 /// Lets a subscription end: what was delivered up to here reached the connection.
 pub(super) fn deactivate(
     connections: &mut Connections,
-    (local, shared, now): (&mut Local, &Hub, Now),
+    (local, shared, now): (&mut Local, &Shared, Now),
     deactivation: &Deactivation,
 ) {
     let Deactivation { connection: id, channel, reply } = deactivation;

@@ -52,7 +52,7 @@ impl Findings {
 }
 
 async fn ask_all(http: &HttpContext<'_>) -> Vec<String> {
-    let mailboxes = &http.shared.mailboxes;
+    let mailboxes = &http.shared.broker.mailboxes;
     let mut asked = Vec::with_capacity(mailboxes.workers.len() + 1);
     for worker in (0u8..).map(WorkerId).take(mailboxes.workers.len()) {
         let put = |ticket| mailboxes.control(worker, Mail::Probe(ticket));

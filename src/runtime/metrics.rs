@@ -4,8 +4,8 @@ use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::shared::Shared;
 use crate::codec::http::{Request, Response};
-use crate::hub::Hub;
 use crate::interface::render_gauges;
 use crate::interface::rest::{ApiError, Reply};
 use crate::mailbox::Depth;
@@ -15,7 +15,7 @@ use crate::metrics::{Text, quoted};
 pub(super) const PATH: &str = "/metrics";
 
 /// Answers a scrape, in the Prometheus text format.
-pub(super) fn answer(hub: &Hub, request: &Request) -> Response {
+pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         let error = ApiError::method_not_allowed(request.method.as_str(), PATH, "GET, HEAD");
         return Reply::from(error).into();
@@ -30,12 +30,12 @@ pub(super) fn answer(hub: &Hub, request: &Request) -> Response {
 }
 
 /// Renders how many channels there are, and how much they keep for later subscribers.
-fn channels(hub: &Hub, text: &mut Text) {
-    let directory = &hub.directory;
+fn channels(hub: &Shared, text: &mut Text) {
+    let directory = &hub.interfaces.broker.directory;
     text.gauge("fanfare_channels", "Channels with subscribers.", directory.channels());
     let help = "Channels without subscribers that keep something for a while.";
     text.gauge("fanfare_channels_kept", help, directory.kept());
-    render_gauges(hub, text);
+    render_gauges(&hub.interfaces, text);
     let help = "Bytes of publications kept for who subscribes later.";
     text.gauge("fanfare_replay_bytes", help, directory.budget().bytes());
     let help = "Publications that were kept and made room for others before their time.";
@@ -49,8 +49,8 @@ fn channels(hub: &Hub, text: &mut Text) {
 }
 
 /// Renders how much waits in each queue, and the most that ever did.
-fn queues(hub: &Hub, text: &mut Text) {
-    let depths = hub.mailboxes.depths();
+fn queues(hub: &Shared, text: &mut Text) {
+    let depths = hub.interfaces.broker.mailboxes.depths();
     let mut family = |suffix: &str, help: &str, read: fn(&Depth) -> u64| {
         for depth in &depths {
             let name = format!("fanfare_{}_{suffix}", depth.queue);
@@ -65,7 +65,7 @@ fn queues(hub: &Hub, text: &mut Text) {
 }
 
 /// Renders what the node is, and whether it stops.
-fn node(hub: &Hub, text: &mut Text) {
+fn node(hub: &Shared, text: &mut Text) {
     let about = &hub.about;
     let driver = format!("driver={},reason={}", quoted(about.driver), quoted(&about.driver_reason));
     text.family("gauge", "fanfare_driver_info", "The driver in use, and why it is.");
@@ -79,14 +79,14 @@ fn node(hub: &Hub, text: &mut Text) {
     );
     text.family("gauge", "fanfare_build_info", "What runs here.");
     text.sample(&build, 1);
-    let workers = hub.mailboxes.workers.len() as u64;
+    let workers = hub.interfaces.broker.mailboxes.workers.len() as u64;
     text.gauge("fanfare_workers", "Worker threads.", workers);
     let stopping = u64::from(hub.shutdown.get().is_some());
     text.gauge("fanfare_draining", "Whether the node was told to stop.", stopping);
 }
 
 /// Renders what Prometheus expects of every process.
-fn process(hub: &Hub, text: &mut Text) {
+fn process(hub: &Shared, text: &mut Text) {
     let started = hub.about.started as f64 / 1e3;
     let help = "When the node started, in seconds since the epoch.";
     text.gauge("process_start_time_seconds", help, started);

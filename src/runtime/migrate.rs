@@ -74,7 +74,7 @@ pub(super) fn depart(
     rest: &[u8],
 ) -> Option<u32> {
     let shared = worker.shared.clone();
-    let mailbox = shared.mailboxes.workers.of(to);
+    let mailbox = shared.interfaces.broker.mailboxes.workers.of(to);
     let place = may_go(worker, slot).then(|| mailbox.reserve(Slot::Control)).flatten();
     let Some(place) = place else {
         let next = worker.on(slot, |session, ctx, _| session.on_stayed(ctx, auth));
@@ -120,8 +120,8 @@ fn take(worker: &mut Worker, slot: u32, to: WorkerId) -> Option<(Option<OwnedFd>
     if let Some(socket) = &link.socket {
         worker.poller.remove(socket);
     }
-    worker.shared.mailboxes.unassign(worker.id);
-    worker.shared.mailboxes.assign_to(to);
+    worker.shared.interfaces.broker.mailboxes.unassign(worker.id);
+    worker.shared.interfaces.broker.mailboxes.assign_to(to);
     Some((link.socket, state))
 }
 
@@ -133,7 +133,7 @@ fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
         return;
     }
     let shared = worker.shared.clone();
-    let mailbox = shared.mailboxes.workers.of(session.worker);
+    let mailbox = shared.interfaces.broker.mailboxes.workers.of(session.worker);
     let place = has_sent_all(worker, probe.slot).then(|| mailbox.reserve(Slot::Control)).flatten();
     let Some(place) = place else {
         let close = Close { code: None, text: "", reason: Reason::Protocol };
@@ -175,7 +175,7 @@ pub(super) fn locate(worker: &mut Worker, session: SessionId) -> SessionId {
 
 /// When the client of a session that is asked for now counts as gone, unless it asks again.
 fn until(worker: &Worker) -> Millis {
-    let timings = &worker.shared.timings;
+    let timings = &worker.shared.interfaces.timings;
     worker.now.monotonic() + 2 * (timings.ping_interval_ms + timings.ping_timeout_ms)
 }
 

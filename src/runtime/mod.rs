@@ -20,6 +20,7 @@ mod pending;
 mod poller;
 mod reader;
 pub mod sender;
+pub mod shared;
 mod timer;
 mod turn;
 mod upgrade;

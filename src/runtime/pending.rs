@@ -25,7 +25,7 @@ pub(super) async fn forward(
     connection: &mut HttpConnection,
     (poll, body): (Poll<Session>, Vec<u8>),
 ) -> Result<(Outcome, Option<SessionId>), End> {
-    let mailboxes = &http.shared.mailboxes;
+    let mailboxes = &http.shared.broker.mailboxes;
     let (session, takes_packets) = match &poll {
         Poll::Open(_) => (None, false),
         Poll::Get(session) => (Some(*session), true),
@@ -68,7 +68,7 @@ pub(super) async fn forward(
 /// way to it.
 pub(super) fn tell_gone(http: &HttpContext<'_>, session: SessionId) {
     // If there is no room for it the session ends with its heartbeat instead.
-    let _ = http.shared.mailboxes.control(session.worker, Mail::PollGone(session));
+    let _ = http.shared.broker.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
 /// Answers a request, or lets its session keep it until there is something to say.
@@ -82,13 +82,15 @@ pub(super) fn on_poll(worker: &mut Worker, asked: Asked) {
         Poll::Get(session) => return get(worker, ticket, &session),
         Poll::Post(session) => post(worker, &session, &body).map(|()| Polled::Taken),
     };
-    worker.shared.mailboxes.answer(ticket, answer);
+    worker.shared.interfaces.broker.mailboxes.answer(ticket, answer);
 }
 
 fn get(worker: &mut Worker, ticket: PollTicket, session: &SessionId) {
     let slot = match polling_slot(worker, session) {
         Ok(slot) => slot,
-        Err(refusal) => return worker.shared.mailboxes.answer(ticket, Err(refusal)),
+        Err(refusal) => {
+            return worker.shared.interfaces.broker.mailboxes.answer(ticket, Err(refusal));
+        }
     };
     if let Some(next) = worker.on(slot, |session, ctx, _| session.on_poll(ctx, ticket)) {
         worker.apply(slot, next, &[]);
@@ -103,7 +105,7 @@ fn pass_on(worker: &mut Worker, mut asked: Asked) -> Option<Asked> {
     if there == worker.id {
         return Some(asked);
     }
-    let mailboxes = &worker.shared.mailboxes;
+    let mailboxes = &worker.shared.interfaces.broker.mailboxes;
     match mailboxes.workers.of(there).reserve(Slot::Control) {
         Some(place) => worker.arrivals.post(there, place, Arrival::Poll(asked)),
         None => mailboxes.answer(asked.ticket, Err(PollRefusal::Overloaded)),
@@ -117,7 +119,7 @@ fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
     let Worker { shared, local, .. } = worker;
     let gauge = session.gauge(&local.counters)?;
     if gauge.get() >= POLLING_SESSIONS_MAX {
-        shared.mailboxes.unassign(worker.id);
+        shared.interfaces.broker.mailboxes.unassign(worker.id);
         return None;
     }
     gauge.add(1);
@@ -132,7 +134,7 @@ pub(super) fn on_poll_gone(worker: &mut Worker, id: SessionId) {
     let id = migrate::locate(worker, id);
     if id.worker != worker.id {
         // If there is no room for it the session ends with its heartbeat instead.
-        let _ = worker.shared.mailboxes.control(id.worker, Mail::PollGone(id));
+        let _ = worker.shared.interfaces.broker.mailboxes.control(id.worker, Mail::PollGone(id));
         return;
     }
     let Some((conn_id, connection)) = worker.connections.find(&id) else { return };

@@ -50,7 +50,7 @@ pub(super) fn reload_stale(worker: &mut Worker) {
             worker.on(id.slot, |session, ctx, _| session.on_drained(ctx));
         }
     }
-    worker.local.loads.ask(&worker.shared, worker.id);
+    worker.local.loads.ask(&worker.shared.interfaces, worker.id);
 }
 
 /// A socket that was full is writable again.

@@ -101,9 +101,9 @@ impl Turns {
         if worker.local.outboxes.is_idle() {
             take_mail(worker, &self.inbox);
         }
-        worker.local.subscriptions(&worker.shared, now).retry_leaves();
+        worker.local.subscriptions(&worker.shared.interfaces, now).retry_leaves();
         if let Some(detached) = &mut worker.local.detached {
-            detached.expire(now.monotonic(), &worker.shared.directory, worker.id);
+            detached.expire(now.monotonic(), &worker.shared.interfaces.broker.directory, worker.id);
         }
         let has_more = worker.resume_judged() | self.read_sockets();
         let worker = &mut self.worker;
@@ -202,7 +202,7 @@ impl Sweep {
         if worker.id != SWEEPER || self.due > now {
             return;
         }
-        worker.shared.directory.sweep(self.step, now);
+        worker.shared.interfaces.broker.directory.sweep(self.step, now);
         self.step += 1;
         self.due = now + SWEEP_MS;
     }

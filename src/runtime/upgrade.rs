@@ -30,7 +30,7 @@ pub(super) fn hand_over(
     upgrade: Upgrade<Session>,
 ) {
     let Upgrade { head: response, session, to } = upgrade;
-    let mailboxes = &http.shared.mailboxes;
+    let mailboxes = &http.shared.broker.mailboxes;
     let (socket, leftover) = match connection.into_socket() {
         Ok(taken) => taken,
         Err(error) => return tracing::warn!(%error, "an upgrade failed for want of descriptors"),
@@ -89,7 +89,7 @@ fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
     if there == worker.id {
         return Some(newcomer);
     }
-    let mailboxes = &worker.shared.mailboxes;
+    let mailboxes = &worker.shared.interfaces.broker.mailboxes;
     mailboxes.unassign(worker.id);
     // Without a place the socket is closed; the session stays on long-polling.
     if let Some(place) = mailboxes.workers.of(there).reserve(Slot::Control) {
@@ -110,7 +110,7 @@ pub(super) fn insert(worker: &mut Worker, socket: Option<OwnedFd>, state: State)
         worker.remove(slot, Reason::System);
         return None;
     }
-    worker.wheel.schedule(slot, connection, (worker.now, &worker.shared));
+    worker.wheel.schedule(slot, connection, (worker.now, &worker.shared.interfaces));
     Some(slot)
 }
 
@@ -159,7 +159,7 @@ pub(super) fn offer(
 /// now, behind the probe's own. Returns the session's slot.
 fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
     let offered = worker.connections.remove(probe)?;
-    worker.shared.mailboxes.unassign(worker.id);
+    worker.shared.interfaces.broker.mailboxes.unassign(worker.id);
     let Worker { connections, local, shared, poller, .. } = worker;
     let Connection { decoder, link, state: State::Open(session) } = connections.get_mut(slot)?
     else {
@@ -183,10 +183,10 @@ fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
     // The probe's slot may have been waiting to be drained; the session's must be instead.
     outboxes.mark(slot, link);
     for (channel, counted) in index.of(link.subscriptions) {
-        shared.directory.upgrade(channel, worker.id, counted.group);
+        shared.interfaces.broker.directory.upgrade(channel, worker.id, counted.group);
     }
     if let Some((ticket, answer)) = polled {
-        shared.mailboxes.answer(ticket, Ok(answer));
+        shared.interfaces.broker.mailboxes.answer(ticket, Ok(answer));
     }
     if let Some(Err(error)) = renamed {
         tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");

@@ -12,10 +12,11 @@ use super::connection::{Connection, Connections, State};
 use super::drain::DrainProgress;
 use super::migrate::Forwards;
 use super::poller::Poller;
+use super::shared::Shared;
 use super::timer::{TICK, Wheel};
 use super::{fanout, migrate, pending, upgrade};
 use crate::codec::websocket::Decoder;
-use crate::hub::Hub;
+use crate::interface;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
@@ -29,7 +30,7 @@ use crate::metrics::{Counter, Counters};
 /// One worker. Lives on its own thread and never leaves it.
 pub struct Worker {
     pub(super) id: WorkerId,
-    pub(super) shared: Arc<Hub>,
+    pub(super) shared: Arc<Shared>,
     pub(super) arrivals: Arc<Arrivals>,
     pub(super) connections: Connections,
     pub(super) local: Local,
@@ -54,13 +55,14 @@ impl Worker {
     /// If the system gives no epoll or timer descriptor.
     pub fn new(
         id: WorkerId,
-        (shared, arrivals): (Arc<Hub>, Arc<Arrivals>),
+        (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
         auth: Authenticators,
         counters: Arc<Counters>,
         (random, now): (StdRng, Now),
     ) -> io::Result<Self> {
-        let poller = Poller::new(shared.mailboxes.workers.of(id).doorbell().descriptor())?;
-        let local = Local::new(id, &shared, auth, counters, random);
+        let poller =
+            Poller::new(shared.interfaces.broker.mailboxes.workers.of(id).doorbell().descriptor())?;
+        let local = Local::new(id, &shared.interfaces, auth, counters, random);
         Ok(Self {
             id,
             shared,
@@ -88,10 +90,14 @@ impl Worker {
                 return fanout::deliver(connections, local, &delivery.publication, now.monotonic());
             }
             Mail::Activate(activation) => {
-                return fanout::activate(connections, (local, shared, *now), *activation);
+                return fanout::activate(
+                    connections,
+                    (local, &shared.interfaces, *now),
+                    *activation,
+                );
             }
             Mail::Deactivate(deactivation) => {
-                fanout::deactivate(connections, (local, shared, *now), &deactivation);
+                fanout::deactivate(connections, (local, &shared.interfaces, *now), &deactivation);
             }
             Mail::Recover(id) => {
                 if connections.by_id(id).is_some() {
@@ -106,7 +112,7 @@ impl Worker {
             Mail::PollGone(session) => pending::on_poll_gone(self, session),
             Mail::Loaded(loaded) => return self.take_loaded(*loaded),
             Mail::Verdict(verdict) => local.authorizer.learn(*verdict, &local.counters),
-            Mail::Probe(ticket) => shared.mailboxes.answer(ticket, Ok(())),
+            Mail::Probe(ticket) => shared.interfaces.broker.mailboxes.answer(ticket, Ok(())),
         }
         0
     }
@@ -139,7 +145,7 @@ impl Worker {
             // Nothing stale had to be sent, so that no drain of the outbox will report it.
             self.local.outboxes.stale.push(id);
         }
-        self.local.loads.ask(&self.shared, self.id);
+        self.local.loads.ask(&self.shared.interfaces, self.id);
         bytes
     }
 
@@ -172,8 +178,12 @@ impl Worker {
         let Connection { decoder, link, state: State::Open(session) } = connection else {
             return None;
         };
-        let result = event(session, &mut Context { id, now: *now, link, local, shared }, decoder);
-        self.wheel.schedule(slot, connection, (self.now, &self.shared));
+        let result = event(
+            session,
+            &mut Context { id, now: *now, link, local, shared: &shared.interfaces },
+            decoder,
+        );
+        self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
         Some(result)
     }
 
@@ -216,14 +226,14 @@ impl Worker {
         connection.state = State::Closing { until: self.now.monotonic() + linger };
         let frame = Frame::own(close_frame(&close));
         self.local.outboxes.push(slot, &mut connection.link, frame);
-        self.wheel.schedule(slot, connection, (self.now, &self.shared));
+        self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
     }
 
     /// Lets a connection go without another frame.
     pub(super) fn remove(&mut self, slot: u32, reason: Reason) {
         self.end(slot, reason);
         let Some(mut connection) = self.connections.remove(slot) else { return };
-        self.shared.mailboxes.unassign(self.id);
+        self.shared.interfaces.broker.mailboxes.unassign(self.id);
         let dropped = connection.link.outbox.clear(&mut self.local.outboxes.spares);
         let counters = &self.local.counters;
         let counter = match reason {
@@ -239,7 +249,7 @@ impl Worker {
         let Self { connections, local, shared, now, .. } = self;
         let Some(Connection { link, state, .. }) = connections.get_mut(slot) else { return };
         let State::Open(session) = state else { return };
-        let ctx = &mut Context { id, now: *now, link, local, shared };
+        let ctx = &mut Context { id, now: *now, link, local, shared: &shared.interfaces };
         let End { lingers_until, withdraw, close_too } = session.on_end(ctx, reason);
         if let Some(subscriber) = session.subscriber(id) {
             ctx.leave_all(&subscriber, lingers_until);
@@ -273,7 +283,7 @@ impl Worker {
                         self.remove(slot, Reason::Client);
                     }
                     State::Closing { .. } => {
-                        self.wheel.schedule(slot, connection, (self.now, &self.shared));
+                        self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
                     }
                     State::Open(_) => self.deadline(slot),
                 }
@@ -326,7 +336,7 @@ impl Wheel {
         &mut self,
         slot: u32,
         connection: &mut Connection,
-        (now, shared): (Now, &Hub),
+        (now, shared): (Now, &interface::Shared),
     ) {
         let Some(deadline) = connection.deadline(now, shared) else { return };
         if connection.link.tick == 0 || connection.link.tick > deadline.div_ceil(TICK) {

@@ -16,7 +16,7 @@ pub use session::Session;
 
 /// What all threads share of Forge's events.
 #[derive(Debug, Default)]
-pub struct Shared {
+pub struct Events {
     /// The invocations that apps may publish for, as a platform has registered them.
     pub invocations: Invocations,
     /// The latest timestamp of an event.

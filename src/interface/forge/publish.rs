@@ -3,9 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Shared;
+use super::Events;
+use crate::broker::publish::Submission;
 use crate::config::Forge;
-use crate::hub::{Hub, Submission};
+use crate::interface::shared::Shared;
 use crate::message::{
     Channel, ChannelOptions, Content, MessageId, Millis, Now, PresenceMode, Refused,
 };
@@ -42,7 +43,7 @@ impl Forge {
 /// # Errors
 /// [`Refused::Overloaded`] if a worker of a subscriber has no room for it.
 pub fn publish_event(
-    shared: &Hub,
+    shared: &Shared,
     topic: &Channel,
     payload: &str,
     (id, now): (MessageId, Now),
@@ -54,7 +55,8 @@ pub fn publish_event(
         let (channel, options) = (topic.clone(), shared.forge.options());
         let at = shared.events.stamp(now.wall);
         let now = Now { wall: at, ..now };
-        let submission = Submission { channel, content, options, id, now, history: None };
+        let submission =
+            Submission { channel, content, options, id, now, is_recoverable: false, history: None };
         let (publication, published) = match shared.publish(submission) {
             Err(Refused::Late) => continue,
             published => published?,
@@ -66,15 +68,15 @@ pub fn publish_event(
 }
 
 /// Whether an installation is below its rate. If it is, one more request is counted.
-pub fn admit_installation(shared: &Hub, installation: &str, now: Now) -> bool {
+pub fn admit_installation(shared: &Shared, installation: &str, now: Now) -> bool {
     let rate = shared.forge.rate_limit;
     if rate == 0 {
         return true;
     }
-    shared.directory.admit(&Channel::installation(installation), rate, now.monotonic())
+    shared.broker.directory.admit(&Channel::installation(installation), rate, now.monotonic())
 }
 
-impl Shared {
+impl Events {
     /// Returns the timestamp of an event, in milliseconds since the epoch: `now`, but never less
     /// than that of an earlier event.
     fn stamp(&self, now: Millis) -> Millis {

@@ -15,8 +15,8 @@ use super::backlog::{Unfinished, Waiting};
 use super::wire::{self, Request};
 use crate::broker::directory::Subscriber;
 use crate::broker::presence::MemberKey;
+use crate::broker::publish::{Submission, ToKeep};
 use crate::broker::subscriptions::{Joining, Left};
-use crate::hub::{Submission, ToKeep};
 use crate::interface::authorize::Standing;
 use crate::interface::context::Context;
 use crate::interface::frame::Frame;
@@ -209,7 +209,7 @@ impl Client {
         group: Group,
         reply: Option<AckId>,
     ) -> Result<(), Refusal> {
-        let definition = ctx.shared.definitions.load().find(channel.as_str()).cloned();
+        let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
         let Some(credential) = &self.credential else { return Ok(()) };
         let definition = definition.ok_or(Refusal::SubscribeUnauthorized)?;
         if !ctx.local.authorizer.allows(Action::Subscribe, channel, credential) {
@@ -249,7 +249,7 @@ impl Client {
         event: Box<str>,
         payload: Box<str>,
     ) -> Result<MessageId, Refusal> {
-        let definition = ctx.shared.definitions.load().find(channel.as_str()).cloned();
+        let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
         let credential = self.credential.as_ref().ok_or(Refusal::PublishUnauthorized)?;
         if ctx.link.is_leaving {
             return Err(Refusal::Overloaded);
@@ -262,7 +262,7 @@ impl Client {
             return Err(Refusal::PublishUnauthorized);
         }
         let (options, now) = (definition.options, ctx.now);
-        if !ctx.shared.directory.admit(channel, options.rate_limit, now.monotonic()) {
+        if !ctx.shared.broker.directory.admit(channel, options.rate_limit, now.monotonic()) {
             return Err(Refusal::RateLimited);
         }
         let to_keep = ToKeep { definition: &definition, level: Durability::Memory, ticket: None };
@@ -272,6 +272,7 @@ impl Client {
             content: Content::Message { event, payload, sender: credential.sender() },
             options,
             now,
+            is_recoverable: ctx.shared.recovery.is_some(),
             history: (!options.ephemeral).then_some(to_keep),
         });
         let (publication, _) = published?;

@@ -49,7 +49,7 @@ pub(in crate::interface) fn entrance(
     let (now, timings) = (http.now, &http.shared.timings);
     let random = &mut *http.random.borrow_mut();
     match wanted(http, request) {
-        Ok(Wanted::Open | Wanted::OpenOnWebSocket) if http.is_stopping() => {
+        Ok(Wanted::Open | Wanted::OpenOnWebSocket) if http.is_stopping => {
             Entrance::refuse(ApiError::stopping())
         }
         Ok(Wanted::Open) => {
@@ -104,7 +104,7 @@ fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestEr
 }
 
 fn is_here(http: &HttpContext<'_>, worker: WorkerId) -> bool {
-    worker.index() < http.shared.mailboxes.workers.len()
+    worker.index() < http.shared.broker.mailboxes.workers.len()
 }
 
 /// Refuses a request: an upgrade in plain text, others in JSON.

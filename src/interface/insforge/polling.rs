@@ -114,5 +114,5 @@ pub(super) fn refuse(ctx: &Context<'_>, waiting: PollTicket) {
 }
 
 fn answer(ctx: &Context<'_>, ticket: PollTicket, answer: Result<Polled, PollRefusal>) {
-    ctx.shared.mailboxes.answer(ticket, answer);
+    ctx.shared.broker.mailboxes.answer(ticket, answer);
 }

@@ -139,7 +139,7 @@ impl Realtime {
     pub(super) fn enter(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
         let resume = ctx.local.detached.as_ref().and_then(|detached| {
             let resume = recovery::resume(auth)?;
-            let workers = ctx.shared.mailboxes.workers.len();
+            let workers = ctx.shared.broker.mailboxes.workers.len();
             Some((resume, detached.home(&resume.id, ctx.local.worker, workers)))
         });
         if let Some((_, Some(to))) = resume {

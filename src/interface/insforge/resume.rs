@@ -122,7 +122,7 @@ fn go_on(
     let away = detached.returns(&resuming.resume.id.key).ok_or(UNKNOWN)?;
     let joined = rejoin(client, ctx, resuming, &away);
     for (channel, _) in &away.channels {
-        ctx.shared.directory.back(channel, ctx.local.worker);
+        ctx.shared.broker.directory.back(channel, ctx.local.worker);
     }
     joined
 }
@@ -135,7 +135,7 @@ fn rejoin(
     away: &Away,
 ) -> Result<(), &'static str> {
     let from = missed_from(ctx, resuming, away)?;
-    let mailbox = ctx.shared.mailboxes.workers.of(ctx.local.worker);
+    let mailbox = ctx.shared.broker.mailboxes.workers.of(ctx.local.worker);
     let place = mailbox.reserve(Slot::Control).ok_or("the worker's mailbox is full")?;
     let own_key = std::mem::replace(&mut client.socket_key, away.socket_key);
     client.credential = Some(resuming.credential.clone());
@@ -165,11 +165,11 @@ fn missed_from(
     let detached = ctx.local.detached.as_ref().ok_or(UNKNOWN)?;
     let from = detached.log.resume_from(&away.sent, away.dropped, resuming.resume.offset);
     let from = from.ok_or("what it missed is not known, or is no longer in the log")?;
-    let policies = ctx.shared.policies.load().version();
+    let policies = ctx.shared.broker.policies.load().version();
     if away.policies.is_some_and(|version| version != policies) {
         return Err("policies have changed meanwhile");
     }
-    let definitions = ctx.shared.definitions.load();
+    let definitions = ctx.shared.broker.definitions.load();
     if away.channels.iter().any(|(channel, _)| definitions.find(channel.as_str()).is_none()) {
         return Err("a channel of it may not be used any more");
     }
@@ -179,7 +179,7 @@ fn missed_from(
 /// Counts a client in a channel again. Returns false if a mailbox has no room, or no definition
 /// governs the channel any more.
 fn join_again(client: &Client, ctx: &mut Context<'_>, channel: &Channel, group: Group) -> bool {
-    let definition = ctx.shared.definitions.load().find(channel.as_str()).cloned();
+    let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
     let Some(definition) = definition else { return false };
     let joining = Joining {
         options: definition.options,
@@ -236,12 +236,12 @@ fn fits(missed: &[(Position, Arc<Publication>)]) -> bool {
 /// Sends who is present in a channel by now, in place of the joins and leaves that the client
 /// missed.
 fn sync_presence(ctx: &mut Context<'_>, channel: &Channel) {
-    let definitions = ctx.shared.definitions.load();
+    let definitions = ctx.shared.broker.definitions.load();
     let definition = definitions.find(channel.as_str());
     if !definition.is_some_and(|one| one.options.presence == PresenceMode::Full) {
         return;
     }
-    let Some((presence, present)) = ctx.shared.directory.present(channel) else { return };
+    let Some((presence, present)) = ctx.shared.broker.directory.present(channel) else { return };
     let stamp = (ctx.message_id(), ctx.now.wall);
     ctx.send_text(&insforge::presence_sync(channel, &presence, present, stamp));
 }
@@ -272,7 +272,7 @@ pub(super) fn keep(client: &Client, ctx: &mut Context<'_>, reason: Reason) {
     let (state, credential) = (ctx.link.take_resume(), client.credential.clone());
     let (Some(state), Some(credential)) = (state, credential) else { return };
     let channels = ctx.channels();
-    let (directory, now) = (&ctx.shared.directory, ctx.now.monotonic());
+    let (directory, now) = (&ctx.shared.broker.directory, ctx.now.monotonic());
     for (channel, _) in &channels {
         directory.away(channel, ctx.local.worker);
     }

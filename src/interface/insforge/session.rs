@@ -15,10 +15,10 @@ use super::resume;
 use super::violation::Violation;
 use crate::broker::directory::Subscriber;
 use crate::codec::websocket::{Opcode, frame};
-use crate::hub::Hub;
 use crate::interface::context::Context;
 use crate::interface::heartbeat::{Heartbeat, Timings, beat};
 use crate::interface::next::{End, Next, OfferStep, Offered, Reason};
+use crate::interface::shared::Shared;
 use crate::mailbox::{PollTicket, Polled};
 use crate::message::{
     AckId, Activation, Channel, ConnId, Credential, Group, Millis, Now, SessionId, SessionKey,
@@ -335,7 +335,7 @@ impl Session {
 /// Queries.
 impl Session {
     /// When [`Session::on_deadline`] must be called, in milliseconds since the node started.
-    pub fn deadline(&self, now: Now, shared: &Hub) -> Millis {
+    pub fn deadline(&self, now: Now, shared: &Shared) -> Millis {
         let over = match &self.over {
             Over::Realtime(realtime) => realtime.deadline(now, shared.config.auth.close_expired),
             Over::SocketIo(suite) => suite.deadline(),

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rand::SeedableRng as _;
@@ -18,16 +18,16 @@ use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
 use crate::broker::link::Link;
 use crate::broker::policies::Policies;
+use crate::broker::publish::Broker;
 use crate::codec::websocket::payload;
 use crate::config::{Config, Recovery};
-use crate::hub::{About, Clock, Hub};
 use crate::interface::authenticators::Authenticators;
 use crate::interface::context::{Context, Local};
-use crate::interface::forge;
 use crate::interface::frame::Frame;
 use crate::interface::heartbeat::Timings;
 use crate::interface::m2::access::Terms;
 use crate::interface::next::{Next, OfferStep, Offered, Reason};
+use crate::interface::shared::Shared;
 use crate::mailbox::{
     AcceptorId, Inboxes, Mail, Mailboxes, Pending, PollRefusal, PollTicket, Polled, Slot, Tickets,
 };
@@ -51,7 +51,7 @@ const CONNECT: &str = r#"40{"apiKey":"ik_key"}"#;
 
 /// A worker with one connection at a time, that takes its mail as the runtime does.
 struct Room {
-    shared: Hub,
+    shared: Shared,
     local: Local,
     inboxes: Inboxes,
     link: Link<Frame>,
@@ -91,28 +91,19 @@ impl Room {
         let options = ChannelOptions { ephemeral: true, ..ChannelOptions::default() };
         let mut config = Config::defaults();
         config.auth.close_expired = true;
+        config.engine_io = TIMINGS;
         config.recovery = Recovery { window_ms: 60_000, log_bytes: 1_000_000 };
-        let shared = Hub {
+        let broker = Broker {
             directory: Directory::default(),
             definitions: ArcSwap::from_pointee(Definitions::new(vec![definition("c*", options)])),
             policies: Arc::new(ArcSwap::from_pointee(Policies::new(permissions))),
             mailboxes: Arc::new(mailboxes),
-            metrics: Metrics::new(1),
-            timings: TIMINGS,
-            recovery: Some(config.recovery),
-            forge: config.forge,
-            m2: config.m2.clone(),
-            config: Arc::new(config),
-            clock: Clock::new(),
-            start: 7,
-            events: forge::Shared::default(),
-            about: About { driver: "none", driver_reason: String::new(), started: START },
-            shutdown: OnceLock::new(),
         };
+        let shared = Shared::new(broker, Arc::new(config), 7);
         let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET).unwrap());
         let auth = Authenticators::new(keys, 60, Terms::new(false, None));
         let random = StdRng::seed_from_u64(1);
-        let local = Local::new(WORKER, &shared, auth, shared.metrics.thread(0), random);
+        let local = Local::new(WORKER, &shared, auth, Metrics::new(1).thread(0), random);
         let id = ConnId { worker: WORKER, slot: 0, generation: 0 };
         let now = Now { nanos: 0, wall: START };
         Self { shared, local, inboxes, link: link(), id, now, tickets, polls }
@@ -333,7 +324,7 @@ fn a_client_that_leaves_the_namespace_may_enter_again() {
     room.pass(10);
     assert!(matches!(room.try_text(&mut session, "41").unwrap(), Next::Renew));
     assert!(room.try_text(&mut session, "41").unwrap().is_stay());
-    assert_eq!(room.shared.directory.channels(), 0);
+    assert_eq!(room.shared.broker.directory.channels(), 0);
     assert!(room.link.resume().is_none() && session.subscriber(room.id).is_none());
     let deadline = session.deadline(room.now, &room.shared);
     assert_eq!(deadline, TIMINGS.ping_interval_ms.min(10 + TIMINGS.connect_timeout_ms));
@@ -464,13 +455,13 @@ fn displace(room: &mut Room, session: &mut Session, resuming: &Resuming, is_thei
 fn a_session_that_cannot_be_resumed_is_begun_anew() {
     let mut room = Room::new();
     let (_, connect) = cut(&mut room, true);
-    let policies = room.shared.policies.load().replaced_by(Permissions::default());
-    room.shared.policies.store(Arc::new(policies));
+    let policies = room.shared.broker.policies.load().replaced_by(Permissions::default());
+    room.shared.broker.policies.store(Arc::new(policies));
     let mut session = room.reconnect();
     room.text(&mut session, &connect);
     assert_ne!(value(&room.sent()[0], "pid"), value(&connect, "pid"));
     assert_eq!(room.local.counters.not_recovered.get(), 1);
-    assert_eq!(room.shared.directory.channels(), 0);
+    assert_eq!(room.shared.broker.directory.channels(), 0);
 
     let mut stranger = room.reconnect();
     let auth = &connect[2..];
@@ -503,7 +494,7 @@ fn commands_wait_for_a_verdict_in_their_order() {
     assert_eq!(room.local.counters.commands_waiting.get(), 3);
     let question = room.inboxes.policies.try_recv().expect("the policies are asked");
     let verdict = Verdict { question, judgement: Judgement::Allowed };
-    room.shared.mailboxes.workers.of(WORKER).answer(Mail::Verdict(Box::new(verdict)));
+    room.shared.broker.mailboxes.workers.of(WORKER).answer(Mail::Verdict(Box::new(verdict)));
     room.take_mail(&mut session);
     let sent = room.sent();
     let starts = [r#"432[{"ok":true"#, r#"433[{"ok":false"#, r#"431[{"ok":true"#, "42["];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::wire;
 use crate::codec::websocket::{Opcode, frame};
 use crate::config::M2;
-use crate::hub::Hub;
+use crate::interface::shared::Shared;
 use crate::mailbox::{Loaded, Mail, Reservation, WorkerMailboxes};
 use crate::message::{
     ChannelOptions, Content, Current, Document, Found, Load, MessageId, Now, PresenceMode,
@@ -26,7 +26,7 @@ impl M2 {
 
 /// Fans out a document that was committed. A place is reserved for it at every worker.
 pub fn publish_document(
-    shared: &Hub,
+    shared: &Shared,
     document: Document,
     mut places: Reservation<'_, WorkerMailboxes>,
     now: Now,
@@ -35,24 +35,24 @@ pub fn publish_document(
     let publication = publication(document, now);
     if is_deleted && !shared.m2.notify_deletes {
         if is_shared {
-            shared.directory.forget(&publication.channel);
+            shared.broker.directory.forget(&publication.channel);
         }
         return;
     }
     // A document has a place at every worker, and no order of timestamps to keep.
-    let _ = shared.directory.publish_reserved(&mut places, &publication);
+    let _ = shared.broker.directory.publish_reserved(&mut places, &publication);
 }
 
 /// Sends a subscriber's worker what the store has, and lets the directory keep it: the store need
 /// not be asked for it again as long as the resource has subscribers.
-pub fn answer_load(shared: &Hub, load: Load, stored: Option<Found<Document>>, now: Now) {
+pub fn answer_load(shared: &Shared, load: Load, stored: Option<Found<Document>>, now: Now) {
     let found = stored.map(|stored| stored.map(|document| publication(document, now)));
     if let Some(Found { shared: common, .. }) = found.as_ref().filter(|_| load.shared) {
         let common = common.as_ref().filter(|one| one.content.exists());
         let current = common.map_or(Current::Absent, |one| Current::Known(one.clone()));
-        shared.directory.learn(&load.resource, &current);
+        shared.broker.directory.learn(&load.resource, &current);
     }
-    let mailbox = shared.mailboxes.workers.of(load.connection.worker);
+    let mailbox = shared.broker.mailboxes.workers.of(load.connection.worker);
     mailbox.answer(Mail::Loaded(Box::new(Loaded { load, found })));
 }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::waiters::{Awaiting, Wants};
-use crate::hub::Hub;
+use crate::interface::shared::Shared;
 use crate::limits::{LOADS_OUTDATED_MAX, LOADS_PER_WORKER_MAX};
 use crate::mailbox::Slot;
 use crate::message::{Channel, ConnId, Load, Publication, WorkerId};
@@ -24,7 +24,7 @@ pub struct PendingLoads {
 impl PendingLoads {
     /// Asks the store for what a client wants to know of a resource, as soon as there is room for
     /// the answer.
-    pub fn begin(&mut self, shared: &Hub, connection: ConnId, resource: &Channel, wants: Wants) {
+    pub fn begin(&mut self, shared: &Shared, connection: ConnId, resource: &Channel, wants: Wants) {
         let Self { awaiting, waiting, .. } = self;
         let Some(load) = awaiting.begin(resource, connection, wants) else { return };
         waiting.push_back(load);
@@ -35,8 +35,8 @@ impl PendingLoads {
     }
 
     /// Puts as many questions to the store as may be under way.
-    pub fn ask(&mut self, shared: &Hub, worker: WorkerId) {
-        let mailbox = shared.mailboxes.workers.of(worker);
+    pub fn ask(&mut self, shared: &Shared, worker: WorkerId) {
+        let mailbox = shared.broker.mailboxes.workers.of(worker);
         let Self { awaiting, waiting, under_way } = self;
         while *under_way < LOADS_PER_WORKER_MAX
             && let Some(load) = waiting.pop_front()
@@ -47,7 +47,7 @@ impl PendingLoads {
             let Some(place) = mailbox.reserve(Slot::Control) else {
                 return waiting.push_front(load);
             };
-            if shared.mailboxes.load(load, place).is_err() {
+            if shared.broker.mailboxes.load(load, place).is_err() {
                 // The node stops: clients are told nothing any more.
                 return;
             }

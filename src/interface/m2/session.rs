@@ -15,11 +15,11 @@ use crate::broker::subscriptions::Joining;
 use crate::codec::json::Document;
 use crate::codec::websocket::{Opcode, frame};
 use crate::config::M2 as Terms;
-use crate::hub::Hub;
 use crate::interface::context::Context;
 use crate::interface::heartbeat::beat;
 use crate::interface::heartbeat::{Heartbeat, Timings};
 use crate::interface::next::{Close, End, Next, Reason};
+use crate::interface::shared::Shared;
 use crate::limits::DEBTS_PAID_MAX;
 use crate::message::{
     Activation, Channel, ConnId, Found, Group, Load, Millis, Now, Party, Publication, Refusal,
@@ -43,13 +43,13 @@ impl Session {
     }
 
     /// When the session must be told the time, in milliseconds since the node started.
-    pub(in crate::interface) fn deadline(&self, now: Now, shared: &Hub) -> Millis {
+    pub(in crate::interface) fn deadline(&self, now: Now, shared: &Shared) -> Millis {
         let due = self.heartbeat.due();
         self.expires(now, shared).map_or(due, |expires| expires.min(due))
     }
 
     /// When the client's token expires, if that ends the connection.
-    fn expires(&self, now: Now, shared: &Hub) -> Option<Millis> {
+    fn expires(&self, now: Now, shared: &Shared) -> Option<Millis> {
         let expires_s = self.party.expires_at.filter(|_| shared.config.auth.close_expired)?;
         Some(now.until_wall(expires_s.saturating_mul(1_000)))
     }

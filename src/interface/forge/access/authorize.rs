@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::topic::{MissingEntity, NoInterface, Reach, Topic};
 use super::{ForgeAuth, Grant, Permission, Wanted};
-use crate::hub::Hub;
 use crate::interface::forge::publish::admit_installation;
+use crate::interface::shared::Shared;
 use crate::message::{Channel, Context, Entity, Now, TokenError};
 
 /// Where a caller acts from, once that is proved.
@@ -77,7 +77,7 @@ pub enum Denied {
 /// The first of the faults in the order of [`Denied`]. What a bad token asks for is not counted in
 /// the installation's rate.
 pub fn authorize(
-    (shared, auth): (&Hub, &ForgeAuth),
+    (shared, auth): (&Shared, &ForgeAuth),
     origin: &Origin,
     asked: &Asked<'_>,
     now: Now,

@@ -69,7 +69,7 @@ pub(in crate::interface) fn refuse_body(
 /// Lets a connection become the WebSocket of a subscriber, who may prove its context at once.
 fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route> {
     let (context, protocol) = match agree(http, request) {
-        Ok(agreed) if !http.is_stopping() => agreed,
+        Ok(agreed) if !http.is_stopping => agreed,
         Ok(_) => return Entrance::refuse(ApiError::stopping()),
         Err(refusal) => return Entrance::refuse(refusal),
     };

@@ -72,7 +72,7 @@ pub(super) async fn messages(
     }
     let found = http.query(|ticket| StoreQuery::Messages(ticket, query)).await?;
     let messages = answered(http, found)?;
-    let definitions = http.shared.definitions.load();
+    let definitions = http.shared.broker.definitions.load();
     Ok(Reply::messages(&messages, |id| definitions.get(id).is_some()))
 }
 
@@ -112,7 +112,7 @@ pub(super) async fn set_config(http: &HttpContext<'_>, body: &[u8]) -> Result<Re
 /// definition then. They need not be changed for that, so that removing a definition costs the same
 /// however many messages it has.
 fn is_gone(http: &HttpContext<'_>, channel_id: Option<Uuid>) -> bool {
-    channel_id.is_some_and(|id| http.shared.definitions.load().get(id).is_none())
+    channel_id.is_some_and(|id| http.shared.broker.definitions.load().get(id).is_none())
 }
 
 /// Renders a refusal about history, and counts those for want of room or time.

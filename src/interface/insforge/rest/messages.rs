@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::hub::{Submission, ToKeep};
+use crate::broker::publish::{Submission, ToKeep};
 use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, durability};
@@ -71,7 +71,7 @@ pub(super) async fn publish(
 ) -> Result<Reply, ApiError> {
     let level = durability(query)?;
     let wanted = Publish::parse(body)?;
-    let definition = http.shared.definitions.load().find(&wanted.channel).cloned();
+    let definition = http.shared.broker.definitions.load().find(&wanted.channel).cloned();
     let definition = definition.ok_or_else(ApiError::channel_not_found)?;
     let level = level_on(&definition, level)?;
     let submit = |ticket: Option<Ticket<Durability>>| {
@@ -86,6 +86,7 @@ pub(super) async fn publish(
             options: definition.options,
             id: http.message_id(),
             now: http.now,
+            is_recoverable: http.shared.recovery.is_some(),
             history: (!definition.options.ephemeral).then_some(to_keep),
         });
         published.map_err(|refused| {

@@ -48,16 +48,18 @@ async fn call(
     let (shared, query) = (http.shared, request.query.as_deref());
     match route {
         Route::Health => unreachable!("it is no call"),
-        Route::ListChannels => Ok(Reply::channels(shared.definitions.load().all())),
+        Route::ListChannels => Ok(Reply::channels(shared.broker.definitions.load().all())),
         Route::GetChannel(id) => {
-            let definitions = shared.definitions.load();
+            let definitions = shared.broker.definitions.load();
             let found = id.and_then(|id| definitions.get(id));
             found.map(|one| Reply::channel(one)).ok_or_else(ApiError::channel_not_found)
         }
         Route::CreateChannel => channels::create(http, NewChannel::parse(body)?).await,
         Route::UpdateChannel(id) => channels::update(http, id, ChannelChange::parse(body)?).await,
         Route::DeleteChannel(id) => channels::delete(http, id).await,
-        Route::GetPermissions => Ok(Reply::permissions(shared.policies.load().permissions())),
+        Route::GetPermissions => {
+            Ok(Reply::permissions(shared.broker.policies.load().permissions()))
+        }
         Route::SetPermissions => permissions::set(http, permissions::parse(body)?).await,
         Route::Publish => messages::publish(http, query, body).await,
         Route::ListMessages => history::messages(http, query).await,
@@ -66,8 +68,8 @@ async fn call(
         Route::GetConfig => history::config(http).await,
         Route::UpdateConfig => history::set_config(http, body).await,
         Route::Metadata => {
-            let permissions = Reply::permissions(shared.policies.load().permissions());
-            Ok(Reply::metadata(shared.definitions.load().all(), &permissions.body))
+            let permissions = Reply::permissions(shared.broker.policies.load().permissions());
+            Ok(Reply::metadata(shared.broker.definitions.load().all(), &permissions.body))
         }
     }
 }

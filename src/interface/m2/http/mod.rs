@@ -39,7 +39,7 @@ fn status(health: &NodeHealth<'_>) -> Reply {
 /// Lets a connection become the WebSocket of a subscriber.
 fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route> {
     let (party, subprotocol) = match agree(http, request) {
-        Ok(agreed) if !http.is_stopping() => agreed,
+        Ok(agreed) if !http.is_stopping => agreed,
         Ok(_) => return Entrance::refuse(ApiError::stopping()),
         Err(refusal) => return Entrance::refuse(refusal),
     };
@@ -176,7 +176,7 @@ async fn store(
     query: Option<&str>,
 ) -> Result<Reply, ApiError> {
     let level = durability(query)?.unwrap_or(Durability::Stored);
-    let put = |ticket| http.shared.mailboxes.documents.offer(Write { what, level, ticket });
+    let put = |ticket| http.shared.broker.mailboxes.documents.offer(Write { what, level, ticket });
     match http.ask(put, &http.counters.refused_store_queue).await? {
         Ok(Written::Done(version, level)) => Ok(Reply::document_written(version, level)),
         Ok(Written::Stale(current)) => Ok(Reply::document_stale(current)),
