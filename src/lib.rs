@@ -36,12 +36,13 @@
 //! ```
 //!
 //! The acceptor role runs inside the workers' threads unless `acceptor_threads` gives it its own.
-//! monoio drives both on io_uring, or on epoll where that is denied ([`worker::driver`]).
+//! monoio drives both on io_uring, or on epoll where that is denied ([`runtime::driver`]).
 //!
 //! # The way of a publication
 //!
-//! 1. Over HTTP: `acceptor/http.rs` reads the request, `acceptor/rest.rs` checks the credential
-//!    and parses it ([`api::messages`]). Over a socket: `worker/read.rs` takes frames apart
+//! 1. Over HTTP: `runtime/http_connection.rs` reads the request, [`interface::entrance`] finds the
+//!    interface that it is for, and that checks the credential and parses the body
+//!    ([`interface::insforge::rest`]). Over a socket: `worker/read.rs` takes frames apart
 //!    ([`wire::frame`]), `worker/session.rs` packets ([`protocol::engineio`],
 //!    [`protocol::socketio`]), and [`protocol::insforge`] makes a
 //!    [`Command`](message::Command) of it, which `worker/command.rs` checks.
@@ -105,7 +106,7 @@
 //! A resource of M2 is a channel, and its document a publication that the store has first. All of
 //! them pass through the one thread that writes (`side/documents.rs`): it reserves a place for a
 //! publication at every worker ([`mailbox::Reservation`]), commits what waits together, and only
-//! then has each fanned out ([`hub::Hub::publish_document`]) and its writer answered. So versions
+//! then has each fanned out ([`interface::m2::documents`]) and its writer answered. So versions
 //! are given in one place, and fan-out can neither fail nor come before its commit.
 //!
 //! As long as anybody is subscribed the directory knows the current document, under the lock of
@@ -123,9 +124,9 @@
 //! # Three interfaces, one engine
 //!
 //! A Forge topic is a channel like any other, named by a keyed hash of its scope
-//! ([`auth::forge`]), and so is an M2 resource, named by where it is: one look-up finds who hears
-//! a publication. The interfaces differ in `protocol` and `api` only, and in who may: `forge.rs`
-//! and `m2.rs` of `worker` and `acceptor` settle that. From the directory on everything is the
+//! ([`interface::forge::access`]), and so is an M2 resource, named by where it is: one look-up finds
+//! who hears a publication. The interfaces differ in `protocol` and in their folder of
+//! [`interface`], which decides who may do what. From the directory on everything is the
 //! same: mail, index, outbox, drain. An event's payload is a span of what its publisher sent
 //! ([`wire::json`]): a JSON string stays the text that it came as.
 //!
@@ -158,18 +159,18 @@
 //! | [`mailbox`] | mailboxes, doorbells, and all that may be posted | `message`, `limits` |
 //! | [`engine`] | state and decisions: directory, index, outbox, presence | also `mailbox` |
 //! | [`auth`], [`config`], [`metrics`] | credentials; settings; counters | `message`, `limits` |
-//! | [`api`] | the REST face: request to call, outcome to reply | also `auth`, `wire`, `protocol` |
-//! | [`hub`] | what the hot threads share, and `publish` | all above but `auth`, `api` |
-//! | [`acceptor`], [`worker`] | hot I/O | all above, not each other |
-//! | [`side`] | cold I/O | not `engine`, `protocol`, `api`, nor the hot two |
+//! | [`hub`] | what the hot threads share, and `publish` | all above but `auth` |
+//! | [`interface`] | one folder for each interface: sessions, calls, access | all above |
+//! | [`runtime`] | hot I/O: acceptors and workers | all above |
+//! | [`side`] | cold I/O | not `engine`, `protocol`, `interface`, `runtime` |
 //! | [`node`] | start order | everything |
 //!
 //! `tests/tidy.rs` fails the build where this is not so.
 //!
 //! # What will not be found
 //!
-//! - `wire`, `protocol`, `engine`, `auth` and `api` hold no socket, no clock and no thread: bytes,
-//!   commands and `now` come in; what must happen elsewhere is posted into a mailbox.
+//! - `wire`, `protocol`, `engine`, `auth` and `interface` hold no socket, no clock and no thread:
+//!   bytes, commands and `now` come in; what must happen elsewhere is posted into a mailbox.
 //! - `protocol` and `engine` do not know each other: they meet in `message`.
 //! - There is no lock on the hot path but the directory's shard, and under it no I/O, no encoding
 //!   and nothing that grows with the audience.
@@ -207,7 +208,8 @@
 //!   page for nearly every row where there are many definitions; tallies are written once for
 //!   thousands of rows, answer searches and statistics both, and are passed over or added up whole.
 //! - **A definition is not told to its messages when it goes**: whoever shows them looks whether
-//!   it is still there (`acceptor/history.rs`), so removing one costs the same however many it has.
+//!   it is still there (`interface/insforge/rest/history.rs`), so removing one costs the same
+//!   however many it has.
 //! - **Worker 0 sweeps** (`worker/replay.rs`): once a second it lets go of what a quarter of the
 //!   channels keep no longer. Channels with something to let go of stand in a list, so that this
 //!   costs nothing for all others.
@@ -231,8 +233,8 @@
 //!   for what came after that, and is told where the ring no longer reaches back so far.
 //! - **An installation's rate is a bucket in the directory**, under a name that no topic has: the
 //!   same lock, and swept out like everything there.
-//! - **Registered invocations are behind locks of their own** ([`engine::invocations`]), held for a
-//!   look into a map, and only on the way of a call that names one.
+//! - **Registered invocations are behind locks of their own** ([`interface::forge::invocations`]),
+//!   held for a look into a map, and only on the way of a call that names one.
 //! - **Topics and realtime tokens are keyed from the JWT secret**, under labels of their own: nodes
 //!   that share it agree, and nothing signed for one purpose passes for another.
 //! - **A user's own documents go through the channel of the resource**, and each worker finds the
@@ -245,7 +247,7 @@
 //!   resolved by a resolver of our own that leaves out what is not public, so that a name cannot
 //!   show one address to a check and another to the connection. What those who offer a call had to
 //!   drop is counted by the thread of webhooks, since every counter has one writer.
-//! - **A socket that is handed over is duplicated out of the runtime** (`acceptor/handover.rs`): an
+//! - **A socket that is handed over is duplicated out of monoio** (`runtime/http_connection.rs`): an
 //!   operation that was given up may hold monoio's descriptor until its cancellation completes.
 
 pub mod auth;

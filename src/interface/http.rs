@@ -1,7 +1,7 @@
 //! What the interfaces' handlers of HTTP use and return.
 //!
-//! [`Entrance`] is what the head of a request leads to. Handlers of calls are `async` functions that
-//! await nothing but the answers of other threads, so that they read from top to bottom.
+//! [`Entrance`] is what the head of a request leads to. Handlers of calls are `async` functions
+//! that await nothing but the answers of other threads, so that they read from top to bottom.
 
 use std::cell::RefCell;
 

@@ -17,8 +17,8 @@ pub enum Mail {
     Activate(Box<Activation>),
     /// A subscription ends here.
     Deactivate(Box<Deactivation>),
-    /// The next of the worker's arrivals is there: a socket, a poll or a session, none of which is a
-    /// noun that all threads know.
+    /// The next of the worker's arrivals is there: a socket, a poll or a session, none of which is
+    /// a noun that all threads know.
     Arrive,
     /// The session of this connection hears its channels again from here on.
     Recover(ConnId),

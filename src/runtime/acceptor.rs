@@ -49,8 +49,8 @@ pub struct Acceptor {
 
 /// What becomes of a request.
 enum Answer {
-    /// It is answered. The response may hold packets of a session, which would be lost if the client
-    /// did not take it.
+    /// It is answered. The response may hold packets of a session, which would be lost if the
+    /// client did not take it.
     Respond(Outcome, Option<SessionId>),
     /// It is answered, and the connection ends because the rest of the request is not read.
     Last(Outcome),
@@ -115,8 +115,8 @@ pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: In
 /// watched.
 pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
     let acceptor = Rc::new(acceptor);
-    // epoll needs a listener that never blocks; io_uring would answer for such a one that nobody
-    // is there, instead of waiting.
+    // epoll needs a listener that never blocks; with such a one io_uring would not wait for a
+    // client, but answer at once that there is none.
     let watched = listener.set_nonblocking(monoio::utils::is_legacy());
     let watched = watched.and_then(|()| TcpListener::from_std(listener));
     let listener = match watched {

@@ -21,8 +21,8 @@ enum Asked<'a> {
     Full(String),
 }
 
-/// What an acceptor found when it asked last. One round of questions is under way at a time, so that
-/// no queue is filled by it, however many clients want to know.
+/// What an acceptor found when it asked last. One round of questions is under way at a time, so
+/// that no queue is filled by it, however many clients want to know.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     is_asking: Cell<bool>,

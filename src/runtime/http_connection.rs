@@ -185,8 +185,8 @@ impl HttpConnection {
 /// Returns a descriptor of the stream's socket of which monoio knows nothing.
 ///
 /// It is a duplicate, because an operation that was given up may still be in flight: until the
-/// kernel has cancelled it, it keeps monoio's descriptor open, and monoio refuses to part with that.
-/// Monoio closes its own when the last operation is over.
+/// kernel has cancelled it, it keeps monoio's descriptor open, and monoio refuses to part with
+/// that. Monoio closes its own when the last operation is over.
 ///
 /// # Errors
 /// If the process has no descriptors left.

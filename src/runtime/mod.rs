@@ -21,6 +21,7 @@ mod poller;
 mod reader;
 pub mod sender;
 pub mod shared;
+mod steps;
 mod timer;
 mod turn;
 mod upgrade;

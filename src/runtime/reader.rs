@@ -8,7 +8,6 @@ use rustix::net::{RecvFlags, recv};
 
 use super::connection::Connections;
 use super::worker::Worker;
-use crate::interface::next::Reason;
 use crate::limits::READS_PER_TURN_MAX;
 
 /// Puts a socket on the list of those to read, once.
@@ -37,13 +36,13 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
             Err(Errno::AGAIN) => return false,
             Err(Errno::INTR) => continue,
             Ok(_) | Err(_) => {
-                worker.remove(slot, Reason::Client);
+                worker.ended(slot);
                 return false;
             }
         };
         let has_ended = connection.link.has_ended;
         worker.local.counters.bytes_received.add(length as u64);
-        worker.now = worker.shared.clock.now();
+        worker.at(worker.shared.clock.now());
         if worker.receive(slot, &mut scratch[..length]) != Some(slot) {
             // It is gone, or another session took the socket over: the poller reports what waits.
             return false;

@@ -14,11 +14,15 @@ use crate::broker::outgoing::Outgoing;
 use crate::interface::context::Local;
 use crate::interface::next::Reason;
 use crate::limits::{TURN_DRAINS_MAX, VECTORED_FRAMES_MAX};
+use crate::message::ConnId;
 use crate::metrics::Counters;
 
 /// Drains up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which they received
-/// something to send.
-pub(super) fn drain(worker: &mut Worker) {
+/// something to send. `transmit` offers bytes to a socket and returns how many it took.
+pub(super) fn drain(
+    worker: &mut Worker,
+    mut transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
+) {
     for _ in 0..TURN_DRAINS_MAX {
         let Some(slot) = worker.local.outboxes.next_dirty() else { return };
         let id = worker.connections.id(slot);
@@ -31,7 +35,8 @@ pub(super) fn drain(worker: &mut Worker) {
             continue;
         };
         let Local { outboxes, counters, .. } = &mut worker.local;
-        match send_waiting(socket, &mut link.outbox, &mut outboxes.spares, counters) {
+        let take = |slices: &[IoSlice<'_>]| transmit(id, socket, slices);
+        match send_to(take, &mut link.outbox, &mut outboxes.spares, counters) {
             // Our half of a closing socket is done once everything was sent. It fails only if the
             // peer was faster, which is as good.
             Sent::All if is_closing => drop(shutdown(socket, Shutdown::Write)),
@@ -79,6 +84,16 @@ pub fn send_waiting<F: Outgoing>(
     spares: &mut Spares<F>,
     counters: &Counters,
 ) -> Sent {
+    send_to(|slices| send_slices(socket, slices), outbox, spares, counters)
+}
+
+/// Does the same with whatever `take` offers the bytes to.
+fn send_to<F: Outgoing>(
+    mut take: impl FnMut(&[IoSlice<'_>]) -> Result<usize, Errno>,
+    outbox: &mut Outbox<F>,
+    spares: &mut Spares<F>,
+    counters: &Counters,
+) -> Sent {
     while !outbox.is_empty() {
         let mut slices = [IoSlice::new(&[]); VECTORED_FRAMES_MAX];
         let (mut count, mut offered) = (0, 0);
@@ -87,7 +102,7 @@ pub fn send_waiting<F: Outgoing>(
             (count, offered) = (count + 1, offered + bytes.len());
         }
         counters.sends.add(1);
-        let taken = match send_slices(socket, &slices[..count]) {
+        let taken = match take(&slices[..count]) {
             Ok(taken) => taken,
             Err(Errno::AGAIN) => return Sent::Full,
             Err(Errno::INTR) => continue,
@@ -105,7 +120,11 @@ pub fn send_waiting<F: Outgoing>(
     Sent::All
 }
 
-fn send_slices(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+/// Offers bytes to a socket without waiting. Returns how many it took.
+///
+/// # Errors
+/// [`Errno::AGAIN`] if it takes none at the moment; any other if the connection is broken.
+pub(super) fn send_slices(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     match slices {
         // The kernel's path for a single buffer is the shorter one, and the usual one.

@@ -94,26 +94,18 @@ impl Turns {
     fn turn(&mut self) -> bool {
         let worker = &mut self.worker;
         worker.local.counters.turns.add(1);
-        worker.now = worker.shared.clock.now();
-        let (began, now) = (worker.now.nanos, worker.now);
+        let now = worker.shared.clock.now();
+        worker.at(now);
         // A long drain is finished before new mail is taken: else outboxes would grow because this
         // worker is slow, and the mailbox is where that must show.
         if worker.local.outboxes.is_idle() {
             take_mail(worker, &self.inbox);
         }
-        worker.local.subscriptions(&worker.shared.interfaces, now).retry_leaves();
-        if let Some(detached) = &mut worker.local.detached {
-            detached.expire(now.monotonic(), &worker.shared.interfaces.broker.directory, worker.id);
-        }
-        let has_more = worker.resume_judged() | self.read_sockets();
+        let has_more = worker.catch_up() | self.read_sockets();
         let worker = &mut self.worker;
-        worker.run_timers();
         self.sweep.run(worker);
-        drain::step(worker);
-        worker.reap();
-        sender::drain(worker);
-        sender::reload_stale(worker);
-        measure(worker, began);
+        worker.end_turn(|_, socket, slices| sender::send_slices(socket, slices));
+        measure(worker, now.nanos);
         let is_idle = worker.local.outboxes.is_idle();
         has_more || !worker.unread.is_empty() || !is_idle || !self.inbox.is_empty()
     }
@@ -126,7 +118,7 @@ impl Turns {
         for event in ready.drain(..) {
             let Ready::Socket { slot, readable, ended, writable } = event else { continue };
             if writable {
-                sender::unblock(&mut worker.connections, &mut worker.local, slot);
+                worker.writable(slot);
             }
             if readable {
                 reader::note_unread(&mut worker.connections, &mut worker.unread, slot, ended);

@@ -1,5 +1,5 @@
-//! Sockets on their way from an acceptor to a worker, and the move of a session from long-polling to
-//! WebSocket.
+//! Sockets on their way from an acceptor to a worker, and the move of a session from long-polling
+//! to WebSocket.
 
 use std::os::fd::OwnedFd;
 
@@ -53,31 +53,31 @@ pub(super) fn hand_over(
     arrivals.post(worker, place, Arrival::Socket(newcomer));
 }
 
-/// Takes a socket over: sends the response to its request, and goes on with the bytes that came with
-/// it.
-pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) {
-    let Some(newcomer) = pass_on(worker, newcomer) else { return };
+/// Takes a socket over: sends the response to its request, and goes on with the bytes that came
+/// with it. Returns the slot that goes on with it, if any.
+pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<u32> {
+    let newcomer = pass_on(worker, newcomer)?;
     let Newcomer { socket, head, mut leftover, session } = newcomer;
     let Worker { local, connections, .. } = worker;
     if let Some(carried) = session.carries()
         && connections.find(&carried).is_none()
     {
-        return refuse(worker, socket, session.refusal());
+        refuse(worker, socket, session.refusal());
+        return None;
     }
     if let Some(gauge) = session.gauge(&local.counters) {
         gauge.add(1);
         local.counters.opened.add(1);
     }
-    let Some(slot) = insert(worker, Some(socket), State::Open(session)) else { return };
+    let slot = insert(worker, Some(socket), State::Open(session))?;
     let next = worker.on(slot, |session, ctx, _| {
         if !head.is_empty() {
             ctx.send(head);
         }
         session.on_open(ctx)
     });
-    if let Some(slot) = next.and_then(|next| worker.apply(slot, next, &[])) {
-        worker.receive(slot, &mut leftover);
-    }
+    let slot = worker.apply(slot, next?, &[])?;
+    worker.receive(slot, &mut leftover)
 }
 
 /// Hands a socket on whose session went to another worker; else it is ours.

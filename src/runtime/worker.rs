@@ -119,7 +119,9 @@ impl Worker {
 
     fn arrive(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Socket(newcomer) => upgrade::adopt(self, newcomer),
+            Arrival::Socket(newcomer) => {
+                upgrade::adopt(self, newcomer);
+            }
             Arrival::Poll(asked) => pending::on_poll(self, asked),
             Arrival::Session(migrant) => migrate::arrive(self, migrant),
         }

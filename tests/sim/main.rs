@@ -4,7 +4,9 @@
 //! what each subscriber must have heard.
 
 mod consumer;
+mod frames;
 mod m2;
+mod node;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -86,8 +86,8 @@ impl Response {
     /// control characters in header values become spaces.
     pub fn write(&self, out: &mut Vec<u8>, keep_alive: bool, head_only: bool) {
         let body = self.body.as_bytes();
-        // RFC 9110 section 8.6 forbids a length for 101 and 204, and for 304 it would have to be that
-        // of the answer which is not sent.
+        // RFC 9110 section 8.6 forbids a length for 101 and 204, and for 304 it would have to be
+        // that of the answer which is not sent.
         let is_bodiless = matches!(self.status, 101 | 204 | 304);
         out.reserve(RESERVED_BYTES + body.len());
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));

@@ -1,8 +1,7 @@
-//! The invocations that a platform has registered (contract section 3.3): the context of each by
-//! its id, until it expires.
+//! The invocations that a platform has registered: the context of each by its id, until it expires.
 //!
 //! Shared by all threads, in `SHARDS` maps behind short locks. A context is handed out by pointer.
-//! Who registers pays for what has expired, so nothing here needs a timer.
+//! Registering removes what has expired, so that no timer is needed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -70,14 +69,14 @@ impl Invocations {
         self.try_put(id, entry, now).map_err(|_| Full)
     }
 
-    /// The context that an id stands for.
+    /// Returns the context that an id stands for.
     pub fn get(&self, id: &str, now: Millis) -> Option<Arc<Context>> {
         let shard = self.shard(id);
         let entry = shard.entries.get(id).filter(|entry| entry.expires > now)?;
         Some(Arc::clone(&entry.context))
     }
 
-    /// Lets an id stand for nothing. False where that was so already.
+    /// Removes an invocation. False if there was none under this id.
     pub fn remove(&self, id: &str, now: Millis) -> bool {
         let mut shard = self.shard(id);
         let removed = shard.remove(id);
@@ -87,7 +86,8 @@ impl Invocations {
         removed.is_some_and(|entry| entry.expires > now)
     }
 
-    /// How many take room: those that are registered, and expired ones that nobody has come across.
+    /// Returns how many take room: those that are registered, and expired ones that were not
+    /// removed yet.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -97,7 +97,7 @@ impl Invocations {
         self.len() == 0
     }
 
-    /// The entry comes back where there is no room for one more.
+    /// Registers an entry. Returns it if there is no room for one more.
     fn try_put(&self, id: &str, entry: Entry, now: Millis) -> Result<(), Entry> {
         let mut shard = self.shard(id);
         self.forget_expired(&mut shard, now);

@@ -21,10 +21,10 @@ pub enum Module {
 }
 
 impl Module {
-    /// All of them.
+    /// All modules, in the order of their entity tags.
     pub const ALL: [Self; 4] = [Self::Client, Self::ClientTypes, Self::Server, Self::ServerTypes];
 
-    /// The name of the file.
+    /// Returns the name of the file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Client => "client.js",
@@ -34,12 +34,12 @@ impl Module {
         }
     }
 
-    /// The one of that name.
+    /// Finds the module of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|module| module.name() == name)
     }
 
-    /// The file, or 304 where the client has it already, as `If-None-Match` says.
+    /// Returns the file, or 304 if the client has it already, as `If-None-Match` says.
     pub fn response(self, if_none_match: Option<&str>) -> Response {
         let etag = &*ETAGS[self as usize];
         let response = match if_none_match {

@@ -1,5 +1,5 @@
-//! Engine.IO over HTTP: which requests open a session, which poll it, and which offer to carry it on
-//! a WebSocket.
+//! Engine.IO over HTTP: which requests open a session, which poll it, and which offer to carry it
+//! on a WebSocket.
 
 use super::engineio::{CLOSE, RequestError, decode_id};
 use super::rest::Route;

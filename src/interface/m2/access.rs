@@ -1,9 +1,8 @@
-//! Who may read and who may write M2's documents, by the headers of a request (contract decisions
-//! M4 and M20).
+//! Who may read and who may write M2's documents, by the headers of a request.
 //!
-//! Who reads shows a token of the organization, or a key. Who writes shows one that is more than a
-//! reader's: no reader becomes a writer by what a platform's tokens happen to say. All that is
-//! shown must be good, also where less would do.
+//! A reader presents a token of the organization, or a key. A writer presents a credential that is
+//! more than a reader's: no claim that a platform's tokens happen to have makes a reader a writer.
+//! Every credential that is presented must be good, even if one of them would do.
 
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use crate::message::{Role, m2_name_problem};
 #[cfg(test)]
 mod tests;
 
-/// What an operator may decide of this.
+/// What the operator has decided about readers.
 #[derive(Clone, Debug)]
 pub struct Terms {
     require_auth: bool,
@@ -29,40 +28,41 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whether readers must show anything, and a key of theirs that is good for nothing else.
+    /// Creates the terms: whether readers must present a credential, and a key that is good for
+    /// reading alone.
     pub fn new(require_auth: bool, api_key: Option<&str>) -> Self {
         Self { require_auth, api_key: api_key.map(SecretDigest::new) }
     }
 }
 
-/// Who reads.
+/// A reader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reader {
-    /// The user; none for a service, or where nobody is asked.
+    /// The user; `None` for a service, or if no credential is required.
     pub user: Option<Arc<str>>,
-    /// When its token expires, in seconds since the epoch; never, where absent.
+    /// When its token expires, in seconds since the epoch; `None` for never.
     pub expires_at: Option<u64>,
 }
 
 impl Reader {
-    /// Nobody in particular.
+    /// A reader without a user.
     const SERVICE: Self = Self { user: None, expires_at: None };
 }
 
-/// Why somebody may not: its own fault in every case. The text is for people, and repeats no
-/// credential.
+/// Why a caller may not read or write. It is the caller's fault in every case. The text is for
+/// people, and repeats no credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum M2Error {
-    /// It has not proved who it is.
+    /// The caller has not proved who it is.
     #[error("{0}")]
     Unauthorized(&'static str),
-    /// It has, and may not.
+    /// The caller is known, and may not.
     #[error("{0}")]
     Forbidden(&'static str),
 }
 
 impl M2Error {
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(self) -> u16 {
         match self {
             Self::Unauthorized(_) => 401,
@@ -70,7 +70,7 @@ impl M2Error {
         }
     }
 
-    /// The `error` code of the body.
+    /// Returns the `error` code of the body.
     pub fn error(self) -> &'static str {
         match self {
             Self::Unauthorized(_) => "AUTH_UNAUTHORIZED",
@@ -113,7 +113,7 @@ impl From<DateError> for M2Error {
     }
 }
 
-/// Decides for one thread who may read and write, and remembers the tokens that it has verified.
+/// Authenticates readers and writers for one thread, and remembers the tokens that it has verified.
 #[derive(Debug)]
 pub struct M2Auth {
     keys: Arc<Keys>,
@@ -122,16 +122,16 @@ pub struct M2Auth {
 }
 
 impl M2Auth {
-    /// Starts with nothing remembered. New keys need a new one.
+    /// Creates an authenticator that remembers nothing yet. New keys need a new one.
     pub fn new(keys: Arc<Keys>, terms: Terms) -> Self {
         Self { keys, terms, holders: TokenCache::new(TOKEN_CACHE_MAX) }
     }
 
-    /// Who wants to read documents of this organization with these headers, at `now_s` seconds
+    /// Authenticates a reader of this organization's documents by its headers, at `now_s` seconds
     /// since the epoch. With a key and a token it is the token's user.
     ///
     /// # Errors
-    /// It may not.
+    /// If the caller may not read.
     pub fn reader(
         &mut self,
         authorization: Option<&str>,
@@ -147,11 +147,11 @@ impl M2Auth {
         }
     }
 
-    /// Whether somebody may write documents of this organization with these headers, at `now_s`
-    /// seconds since the epoch. One credential that may is enough.
+    /// Authenticates a writer of this organization's documents by its headers, at `now_s` seconds
+    /// since the epoch. One credential of a writer is enough.
     ///
     /// # Errors
-    /// It may not.
+    /// If the caller may not write.
     pub fn writer(
         &mut self,
         authorization: Option<&str>,
@@ -203,7 +203,7 @@ impl M2Auth {
     }
 }
 
-/// What somebody has shown, all of it good.
+/// What a caller has presented, all of it good.
 struct Shown {
     holder: Option<Arc<Holder>>,
     /// In `x-api-key` and as the bearer.
@@ -220,11 +220,11 @@ impl Shown {
 enum Key {
     /// The node's.
     Api,
-    /// That of readers alone.
+    /// The key of readers.
     Readers,
 }
 
-/// Who holds a good token.
+/// The holder of a good token.
 #[derive(Debug)]
 struct Holder {
     kind: Kind,
@@ -236,7 +236,7 @@ struct Holder {
 enum Kind {
     /// A user, perhaps an administrator.
     User { id: Arc<str>, is_admin: bool },
-    /// Who writes, and does nothing else.
+    /// A back end that writes, and does nothing else.
     Writer,
 }
 
@@ -286,7 +286,7 @@ struct Claims {
     aud: Plain,
 }
 
-/// Who holds a token, and when it expires.
+/// Returns the holder of a token, and when the token expires.
 fn judge(keys: &Keys, token: &str, now_s: u64) -> Result<(Holder, Option<u64>), M2Error> {
     let claims = token::claims(keys, token).and_then(|json| token::object::<Claims>(&json));
     let claims = claims.ok_or(INVALID)?;
@@ -304,14 +304,14 @@ impl Claims {
     fn user(&self) -> Result<Kind, M2Error> {
         let id = if self.user_id.0.is_null() { &self.sub.0 } else { &self.user_id.0 };
         let id = name(id).ok_or(NO_USER)?;
-        // As everywhere else an administrator is somebody, and its role a name.
+        // As everywhere else an administrator has a subject, and its role is a name.
         let is_admin = name(&self.sub.0).is_some()
             && self.role.0.as_str().is_some_and(|role| Role::named(role) == Role::ProjectAdmin);
         Ok(Kind::User { id: id.into(), is_admin })
     }
 }
 
-/// What can be the name of somebody.
+/// Returns a text that can be the name of a user.
 fn name(value: &Value) -> Option<&str> {
     value.as_str().filter(|name| is_name(name))
 }
@@ -320,10 +320,10 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && m2_name_problem(name).is_none()
 }
 
-/// A token for trying things out: what a platform signs with its own key.
+/// A token for trying things out. In production a platform signs such tokens with its own key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NewToken<'a> {
-    /// Who reads with it; without a user it is a writer's.
+    /// The user that reads with it; `None` for a writer's token.
     pub user: Option<&'a str>,
     /// The organization.
     pub organization: &'a str,
@@ -336,7 +336,7 @@ pub struct NewToken<'a> {
 /// Makes a token signed with HS256 that the node accepts.
 ///
 /// # Errors
-/// The node would refuse it.
+/// If the node would refuse it.
 pub fn sign_token(secret: &str, new: &NewToken<'_>) -> Result<String, MintError> {
     #[derive(Serialize)]
     struct NewClaims<'a> {

@@ -74,6 +74,11 @@ impl PendingLoads {
         }
     }
 
+    /// Whether no client waits for a document and no read is under way.
+    pub fn is_empty(&self) -> bool {
+        self.awaiting.is_empty() && self.waiting.is_empty() && self.under_way == 0
+    }
+
     /// A client has left a resource.
     pub fn end(&mut self, resource: &Channel, connection: ConnId) {
         self.awaiting.end(resource, connection);

@@ -1,4 +1,4 @@
-//! Refusals of the REST interface, in the contract's one shape (section 2.1).
+//! Errors of REST calls, which all have one shape.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::Reply;
 use crate::limits;
 use crate::mailbox::StoreRefusal;
 
-/// Why a request was not done: status, code for programs, words for people.
+/// Why a request was not carried out: the status, a code for programs, a text for people.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{message}")]
 pub struct ApiError {
@@ -27,52 +27,13 @@ impl ApiError {
         Self::new(404, "NOT_FOUND", "Channel not found")
     }
 
-    /// 404: there are no such resources.
-    pub fn unknown_resource_kind(kind: &str) -> Self {
-        let message = format!("There are no resources of the type {kind:?}");
-        Self::new(404, "NOT_FOUND", message).advise("Use kvStore, collection or liveConfig")
-    }
-
-    /// 404: the resource has no document; `title` is what its kind is called.
-    pub fn document_not_found(title: &str) -> Self {
-        Self::new(404, "NOT_FOUND", format!("{title} resource doesn't currently exist"))
-    }
-
-    /// 507: [`limits::DOCUMENTS_MAX`] documents exist.
-    pub fn documents_full() -> Self {
-        let message = format!("There are {} documents, the most allowed", limits::DOCUMENTS_MAX);
-        Self::new(507, "LIMIT_REACHED", message).advise("Delete documents that are no longer used")
-    }
-
-    /// 404: no invocation that is registered has the id.
-    pub fn invocation_not_found() -> Self {
-        Self::new(404, "NOT_FOUND", "Invocation not found")
-    }
-
-    /// 400: no invocation can have the id.
-    pub fn invalid_invocation_id() -> Self {
-        let bytes_max = limits::INVOCATION_ID_BYTES_MAX;
-        Self::invalid_input(format!(
-            "id: Expected 1 to {bytes_max} visible ASCII characters, and no comma among them"
-        ))
-    }
-
-    /// 503 with `Retry-After`: [`limits::INVOCATIONS_MAX`] are registered.
-    pub fn invocations_full() -> Self {
-        let count = limits::INVOCATIONS_MAX;
-        let message = format!("There are {count} invocations registered, the most allowed");
-        let refused = Self::new(503, "OVERLOADED", message);
-        Self { retry_after_s: Some(1), ..refused }
-            .advise("Register them for less time, or use signed invocation tokens")
-    }
-
-    /// 404: the path is none of ours. `url` is the request's path with its query.
+    /// 404: the node has no such path. `url` is the request's path with its query.
     pub fn endpoint_not_found(url: &str) -> Self {
         Self::new(404, "NOT_FOUND", format!("Endpoint {url} not found"))
             .advise("Please check the API documentation for available endpoints")
     }
 
-    /// 405: the path is ours, the method is not among `allow`.
+    /// 405: the method is not among those of the path, `allow`.
     pub fn method_not_allowed(method: &str, path: &str, allow: &'static str) -> Self {
         let message = format!("Method {method} is not allowed for {path}");
         let refused = Self::new(405, "METHOD_NOT_ALLOWED", message);
@@ -84,7 +45,7 @@ impl ApiError {
         Self::new(400, "INVALID_INPUT", message)
     }
 
-    /// 400: the body is no JSON. `message` is the parser's.
+    /// 400: the body is not JSON. `message` is the parser's.
     pub fn invalid_json(message: impl Into<String>) -> Self {
         Self::new(400, "INVALID_INPUT", message)
             .advise("Please ensure your request body contains valid JSON")
@@ -113,8 +74,7 @@ impl ApiError {
     /// 503 with `Retry-After`: a queue on the way is full, and nothing was done.
     pub fn overloaded() -> Self {
         let message = "The node is overloaded and did not process the request";
-        let refused = Self::new(503, "OVERLOADED", message);
-        Self { retry_after_s: Some(1), ..refused }.advise("Try again after a second")
+        Self::new(503, "OVERLOADED", message).retry().advise("Try again after a second")
     }
 
     /// 400: no message has the id that a page should begin at.
@@ -130,26 +90,26 @@ impl ApiError {
         Self::invalid_input(message).advise("Ask for fewer messages at a time")
     }
 
-    /// 503: the question took longer than [`limits::QUERY_MS_MAX`], and would again.
+    /// 503: the query took longer than [`limits::QUERY_MS_MAX`], and would again.
     pub fn too_slow() -> Self {
         let message = format!("The query took more than {} ms", limits::QUERY_MS_MAX);
         Self::new(503, "QUERY_TIMEOUT", message)
             .advise("Go from page to page with before instead of offset, or ask for less")
     }
 
-    /// 503 with `Retry-After`: the node takes nobody new, because it is about to stop.
+    /// 503 with `Retry-After`: the node takes no new clients, because it is about to stop.
     pub fn stopping() -> Self {
-        let refused = Self::new(503, "DRAINING", "The node is stopping and takes no new clients");
-        Self { retry_after_s: Some(1), ..refused }.advise("Connect again")
+        let message = "The node is stopping and takes no new clients";
+        Self::new(503, "DRAINING", message).retry().advise("Connect again")
     }
 
-    /// 500: the store did not do what it was asked. What exactly went wrong is for the log.
+    /// 500: the store failed. The log says how.
     pub fn store_failed() -> Self {
         Self::new(500, "INTERNAL_ERROR", "The store could not complete the request")
             .advise("Check the node's log for the cause")
     }
 
-    /// A refusal of the credential.
+    /// Creates the error of a credential that is not good.
     pub fn auth(
         status: u16,
         error: &'static str,
@@ -160,7 +120,8 @@ impl ApiError {
         Self { next_actions, ..Self::new(status, error, message) }
     }
 
-    /// A request that is no sound HTTP, or one that the node does not speak.
+    /// Creates the error of a request that breaks HTTP's rules, or uses a part of HTTP that the
+    /// node does not support.
     pub fn http(status: u16, message: impl Into<String>) -> Self {
         let error = match status {
             404 => "NOT_FOUND",
@@ -175,22 +136,33 @@ impl ApiError {
         Self::new(status, error, message)
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The code for programs, such as `INVALID_INPUT`.
+    /// Returns the code for programs, such as `INVALID_INPUT`.
     pub fn code(&self) -> &'static str {
         self.error
     }
 
-    fn new(status: u16, error: &'static str, message: impl Into<String>) -> Self {
+    /// Creates an error with a text that says what is wrong.
+    pub(in crate::interface) fn new(
+        status: u16,
+        error: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         let message = message.into();
         Self { status, error, message, next_actions: None, retry_after_s: None, allow: None }
     }
 
-    fn advise(self, next_actions: impl Into<Cow<'static, str>>) -> Self {
+    /// Tells the client to try again after a second.
+    pub(in crate::interface) fn retry(self) -> Self {
+        Self { retry_after_s: Some(1), ..self }
+    }
+
+    /// Tells the client what to do about the error.
+    pub(in crate::interface) fn advise(self, next_actions: impl Into<Cow<'static, str>>) -> Self {
         Self { next_actions: Some(next_actions.into()), ..self }
     }
 }
@@ -240,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_has_the_contracts_shape() {
+    fn all_bodies_have_one_shape() {
         let body = Reply::from(ApiError::channel_not_found()).body;
         assert_eq!(body, r#"{"error":"NOT_FOUND","message":"Channel not found","statusCode":404}"#);
         let refusal = ApiError::auth(401, "AUTH_UNAUTHORIZED", "Invalid token".into(), Some("x"));
@@ -267,9 +239,6 @@ mod tests {
             (ApiError::payload_too_large(5), 413, "PAYLOAD_TOO_LARGE"),
             (ApiError::overloaded(), 503, "OVERLOADED"),
             (ApiError::stopping(), 503, "DRAINING"),
-            (ApiError::invocation_not_found(), 404, "NOT_FOUND"),
-            (ApiError::invalid_invocation_id(), 400, "INVALID_INPUT"),
-            (ApiError::invocations_full(), 503, "OVERLOADED"),
             (ApiError::unknown_cursor(), 400, "INVALID_INPUT"),
             (ApiError::page_too_long(), 400, "INVALID_INPUT"),
             (ApiError::too_slow(), 503, "QUERY_TIMEOUT"),
@@ -283,6 +252,5 @@ mod tests {
             assert_eq!((refusal.status(), refusal.code()), (status, code), "{refusal}");
         }
         assert_eq!(Reply::from(ApiError::overloaded()).retry_after_s, Some(1));
-        assert_eq!(Reply::from(ApiError::invocations_full()).retry_after_s, Some(1));
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the fields of a JSON body, with the words that the original's validator (zod 3) uses.
+//! Reading the fields of a JSON body. Issues have the words of InsForge's validator (zod 3).
 //!
 //! A reader returns the value or its issues as text, `<path>: <message>`; several are joined by
 //! `, `. [`refuse`] joins those of all fields, so that a caller learns every fault at once.
@@ -17,7 +17,7 @@ use super::ApiError;
 /// A field's value, or what is wrong with it.
 pub(in crate::interface) type Read<T> = Result<T, String>;
 
-/// The fields of an object, each as it was written, `None` where absent.
+/// The fields of an object, each as it was written; `None` if absent.
 type Fields<'a, const N: usize> = [Option<&'a RawValue>; N];
 
 /// Reads the fields of these names of a body that must be an object. Other fields are ignored; of a
@@ -63,7 +63,7 @@ pub(in crate::interface) fn strict_object<'a, const N: usize>(
     let fields = members(value.get(), names, |name| {
         unknown.insert(name);
     });
-    // Its form was looked at before; keys that are no Unicode fail here.
+    // Its form was checked before; keys that are not Unicode fail here.
     let fields = fields.map_err(|_| issue(path, "Keys must be valid Unicode"))?;
     if unknown.is_empty() {
         return Ok(fields);
@@ -80,12 +80,12 @@ pub(in crate::interface) fn required<'a>(
     field.ok_or_else(|| missing(path))
 }
 
-/// Words the issue of a field that is not there.
+/// Returns the issue of a field that is absent.
 pub(in crate::interface) fn missing(path: &str) -> String {
     issue(path, "Required")
 }
 
-/// Words the issue of a value of another kind than it must be.
+/// Returns the issue of a value of another kind than it must be.
 pub(in crate::interface) fn mismatch(path: &str, wanted: &str, received: &str) -> String {
     issue(path, &format!("Expected {wanted}, received {received}"))
 }
@@ -101,7 +101,7 @@ pub(in crate::interface) fn text<'a>(
         return Err(mismatch(path, "string", kind(value)));
     };
     let text = if inner.contains('\\') {
-        // Escapes were only looked at for form so far; half of a surrogate pair fails here.
+        // Only the form of escapes was checked so far; half of a surrogate pair fails here.
         let text = serde_json::from_str(quoted);
         Cow::Owned(text.map_err(|_| issue(path, "String must be valid Unicode"))?)
     } else {
@@ -161,7 +161,7 @@ pub(in crate::interface) fn whole(
 ) -> Result<u64, Vec<String>> {
     let (least, most) = bounds.into_inner();
     let mut issues = Vec::new();
-    // The fraction of infinity is no number.
+    // The fraction of infinity is not a number.
     if number.fract() != 0.0 {
         issues.push(issue(path, "Expected integer, received float"));
     }
@@ -216,13 +216,13 @@ pub(in crate::interface) fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// Makes the refusal that names all issues, in the order given.
+/// Returns the error that names all issues, in the order given.
 pub(in crate::interface) fn refuse<const N: usize>(issues: [Option<String>; N]) -> ApiError {
     let issues: Vec<String> = issues.into_iter().flatten().collect();
     ApiError::invalid_input(issues.join(", "))
 }
 
-/// Words a problem of the value at a path. The path of a whole body is empty.
+/// Returns the issue of the value at a path. The path of a whole body is empty.
 fn issue(path: &str, problem: &str) -> String {
     if path.is_empty() { problem.to_owned() } else { format!("{path}: {problem}") }
 }
@@ -231,7 +231,7 @@ fn invalid(fault: impl fmt::Display) -> ApiError {
     ApiError::invalid_json(fault.to_string())
 }
 
-/// Names the kind of a value, in the words of JSON.
+/// Returns the kind of a value, in the words of JSON.
 fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'{') => "object",
@@ -243,7 +243,7 @@ fn kind(value: &RawValue) -> &'static str {
     }
 }
 
-/// Reads the members of these names of an object, and tells the names of all others.
+/// Reads the members of these names of an object, and calls `other` with all other names.
 fn members<'a, const N: usize>(
     json: &'a str,
     names: &[&str; N],

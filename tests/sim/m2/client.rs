@@ -1,15 +1,15 @@
-//! A client: it takes bytes apart and holds every word against what it was told before.
+//! A client: it takes frames apart and holds every word against what it was told before.
 
 use std::collections::HashMap;
 
 use fanfare::limits::M2_REPEATS_MAX;
 
-use super::hub::{Resource, User, Word, Words};
+use super::resource::{Resource, User};
 use super::store::Store;
+use super::word::{Mark, Said, Word};
+use super::world::Common;
 use super::{Rule, Wrong};
-
-/// Bytes of a frame that say how long it is, and which word.
-pub(super) const HEAD_BYTES: usize = 8;
+use crate::frames::{PONG, Reader, TEXT};
 
 /// On whose behalf a client listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,10 +20,9 @@ pub(super) struct Party {
 
 pub(super) struct Client {
     pub(super) party: Party,
-    head: Vec<u8>,
-    /// The word whose frame is under way, and how much of it is missing.
-    word: usize,
-    missing: usize,
+    frames: Reader,
+    /// What it was told since the last mark about a resource that the next one names.
+    nameless: Vec<fn(Resource) -> Word>,
     views: HashMap<Resource, View>,
 }
 
@@ -57,7 +56,7 @@ struct Known {
 
 impl Client {
     pub(super) fn new(party: Party) -> Self {
-        Self { party, head: Vec::new(), word: 0, missing: 0, views: HashMap::new() }
+        Self { party, frames: Reader::default(), nameless: Vec::new(), views: HashMap::new() }
     }
 
     /// The same one on another connection: it remembers which versions it has seen.
@@ -73,29 +72,36 @@ impl Client {
     }
 
     /// Takes bytes from its socket.
-    pub(super) fn take(&mut self, words: &Words, mut bytes: &[u8]) -> Result<(), Wrong> {
-        while !bytes.is_empty() {
-            if self.missing == 0 {
-                let taken = bytes.len().min(HEAD_BYTES - self.head.len());
-                self.head.extend_from_slice(&bytes[..taken]);
-                bytes = &bytes[taken..];
-                if self.head.len() == HEAD_BYTES {
-                    (self.word, self.missing) = Words::head(&self.head);
-                    self.head.clear();
-                }
-                continue;
-            }
-            let taken = bytes.len().min(self.missing);
-            self.missing -= taken;
-            bytes = &bytes[taken..];
-            if self.missing == 0 {
-                self.hear(&words.word(self.word))?;
+    pub(super) fn take(&mut self, common: &Common<'_>, mut bytes: &[u8]) -> Result<(), Wrong> {
+        while let Some((opcode, payload)) = self.frames.next(&mut bytes) {
+            match opcode {
+                PONG => self.pass(common, Mark::read(&payload, self.party.scope))?,
+                TEXT => match Said::read(str::from_utf8(&payload).expect("it is text")) {
+                    Said::Document(document) => self.hear(common, &document)?,
+                    Said::Nameless(word) => self.nameless.push(word),
+                    Said::Refused => {}
+                },
+                other => panic!("nothing is sent in frames of kind {other}"),
             }
         }
         Ok(())
     }
 
-    fn hear(&mut self, word: &Word) -> Result<(), Wrong> {
+    fn pass(&mut self, common: &Common<'_>, mark: Mark) -> Result<(), Wrong> {
+        match mark {
+            Mark::Began { resource, is_again } => {
+                self.hear(common, &Word::Began { resource, is_again })
+            }
+            Mark::Ended(resource) => self.hear(common, &Word::Ended(resource)),
+            Mark::About(resource) => {
+                let words = std::mem::take(&mut self.nameless);
+                words.into_iter().try_for_each(|word| self.hear(common, &word(resource)))
+            }
+            Mark::Nudge => Ok(()),
+        }
+    }
+
+    fn hear(&mut self, common: &Common<'_>, word: &Word) -> Result<(), Wrong> {
         let resource = word.resource();
         let wrong = |rule, view: &View| Err(Wrong::new(rule, format!("{word:?} after {view:?}")));
         if resource.scope != self.party.scope {
@@ -113,6 +119,7 @@ impl Client {
             }
             _ if !view.is_subscribed => return wrong(Rule::Subscribed, view),
             Word::NotFound(_) => {
+                common.note("not found", 1);
                 (view.shared.now, view.personal.now) = (None, None);
                 view.not_found += 1;
                 view.unanswered = view.unanswered.saturating_sub(1);
@@ -131,8 +138,9 @@ impl Client {
                 };
                 let known = if audience.is_none() { &mut view.shared } else { &mut view.personal };
                 let rule = if is_theirs { known.hear(*version, *exists) } else { Err(Rule::Scope) };
-                if let Err(rule) = rule {
-                    return wrong(rule, view);
+                match rule {
+                    Err(rule) => return wrong(rule, view),
+                    Ok(is_again) => common.note("told again", is_again.into()),
                 }
                 view.unanswered = 0;
             }
@@ -140,22 +148,18 @@ impl Client {
         Ok(())
     }
 
-    /// All that there was to take is taken, and the subscriptions are these. What it was told last
-    /// is what the store has.
+    /// All that there was to take is taken, and it is subscribed to so many resources. What it was
+    /// told last is what the store has.
     pub(super) fn check(
         &self,
-        subscribed: &[Resource],
+        subscribed: usize,
         store: &Store,
         notify_deletes: bool,
     ) -> Result<(), Wrong> {
-        assert!(self.head.is_empty() && self.missing == 0, "the last frame is whole");
-        let thinks = self.views.iter().filter(|(_, view)| view.is_subscribed).count();
-        assert_eq!(thinks, subscribed.len(), "it was told where its subscriptions begin and end");
-        for resource in subscribed {
-            let view = &self.views[resource];
-            if view.is_excused {
-                continue;
-            }
+        assert!(self.frames.is_between_frames(), "the last frame is whole");
+        let thinks = || self.views.iter().filter(|(_, view)| view.is_subscribed);
+        assert_eq!(thinks().count(), subscribed, "it was told where each begins and ends");
+        for (resource, view) in thinks().filter(|(_, view)| !view.is_excused) {
             if view.unanswered > 0 {
                 return Err(Wrong::new(Rule::Answered, format!("{resource:?}: {view:?}")));
             }
@@ -192,15 +196,17 @@ impl View {
 }
 
 impl Known {
-    fn hear(&mut self, version: u64, exists: bool) -> Result<(), Rule> {
+    /// Returns whether it was told the same before.
+    fn hear(&mut self, version: u64, exists: bool) -> Result<bool, Rule> {
         if version < self.ever.max(self.told.unwrap_or_default()) {
             return Err(Rule::Forward);
         }
-        if self.told == Some(version) {
+        let is_again = self.told == Some(version);
+        if is_again {
             self.repeats = self.repeats.checked_sub(1).ok_or(Rule::Once)?;
         }
         (self.now, self.told, self.ever) = (Some((version, exists)), Some(version), version);
-        Ok(())
+        Ok(is_again)
     }
 
     /// Whether a client that knows this knows what the store has. Where deletions are not told, it

@@ -1,15 +1,16 @@
-//! M2 Realtime's part of the pure core, on its own: the directory, and several workers with their
-//! indexes, outboxes, debts, and those who wait for the store. Random writers and deleters meet
-//! subscribers that come, go, ask again and do not read, full mailboxes, a store that answers late,
-//! and restarts. A model of the store knows what each of them must have been told last.
+//! M2 Realtime: several workers with their connections, as they run in a node, without threads and
+//! sockets. Random writers and deleters meet subscribers that come, go, ask again and do not read,
+//! full mailboxes, a store that answers late, and restarts. A model of the store and of its one
+//! writer knows what each of them must have been told last.
 //!
-//! Faults can be planted, and each is found.
+//! Faults can be planted in what the model does, and between it and the workers, and each is found.
 
 mod client;
-mod hub;
+mod resource;
 mod start;
+mod station;
 mod store;
-mod worker;
+mod word;
 mod world;
 
 use std::cell::RefCell;
@@ -27,6 +28,8 @@ const CLIENTS: usize = 12;
 const SCOPES: usize = 4;
 /// Resources of each scope.
 const NUMBERS: usize = 75;
+/// The longest document.
+const BYTES_MAX: usize = 3_000_000;
 
 /// One thing that happens.
 #[derive(Clone)]
@@ -130,19 +133,19 @@ struct Terms {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Planted {
     Nothing,
-    /// A subscriber is told what the store had a while ago, whatever it was sent meanwhile.
+    /// A subscriber is told what the store had before its last write.
     SnapshotAfterUpdate,
     /// The store is read between a commit and its fan-out.
     LoadBeforeFanOut,
-    /// The store is read before the subscriber is counted.
+    /// The store is read when the client asks, and the worker is told later that it did.
     LostBetween,
-    /// What a client is owed is never paid.
+    /// Documents that are stale are forgotten as soon as their client has taken all its frames.
     DebtsForgotten,
-    /// A client that has unsubscribed is owed as before.
+    /// Documents of a subscription that has ended are stale as before.
     DebtsOutlive,
-    /// A document that is owed does not answer the subscribes that it should have answered before.
+    /// It is forgotten which subscribes a stale document has not answered.
     UnansweredForgotten,
-    /// Everybody who hears a resource is told of all its documents.
+    /// Every document is published for everybody.
     AudienceIgnored,
     /// Of a scope the organization counts alone.
     ScopeCut,
@@ -253,7 +256,7 @@ fn slow_step() -> impl Strategy<Value = Step> {
     let place = || (0..8usize, 0..3usize);
     let size = prop_oneof![
         4 => (1..5usize).prop_map(|times| (Some(300_000), times)),
-        1 => (1..8usize).prop_map(|times| (Some(3_000_000), times)),
+        1 => (1..8usize).prop_map(|times| (Some(BYTES_MAX), times)),
         1 => Just((Some(100), 1)),
         3 => Just((None, 1)),
     ];
@@ -328,7 +331,7 @@ fn search(
     let is_it = |wrong: &Wrong| rule.is_none_or(|rule| rule == wrong.rule);
     let found =
         runner.run(&(steps(pace), terms(pace, planted)), |(steps, terms)| {
-            match World::new(terms, &Start::new(terms.slots)).run(&steps) {
+            match World::new(terms, &Start::new(terms)).run(&steps) {
                 Err(wrong) if is_it(&wrong) => Err(TestCaseError::fail(wrong.to_string())),
                 _ => Ok(()),
             }
@@ -342,7 +345,7 @@ fn search(
     let mut at = 0;
     while at < steps.len() {
         let step = steps.remove(at);
-        match World::new(terms, &Start::new(terms.slots)).run(&steps) {
+        match World::new(terms, &Start::new(terms)).run(&steps) {
             Err(wrong) if is_it(&wrong) => at = 0,
             _ => {
                 steps.insert(at, step);
@@ -350,7 +353,7 @@ fn search(
             }
         }
     }
-    let wrong = World::new(terms, &Start::new(terms.slots)).run(&steps).err();
+    let wrong = World::new(terms, &Start::new(terms)).run(&steps).err();
     Some(Found { wrong, steps, terms })
 }
 
@@ -423,10 +426,10 @@ fn a_subscriber_is_answered_whose_first_document_went_stale_and_then_away() {
         Step::Subscribe { client: 4, number: 0 },
         Step::Turn { worker: 1, mail: 6 },
     ];
-    let done = World::new(terms, &Start::new(terms.slots)).run(&steps);
+    let done = World::new(terms, &Start::new(terms)).run(&steps);
     assert!(done.is_ok(), "{done:?}");
     let faulty = Terms { planted: Planted::UnansweredForgotten, ..terms };
-    let done = World::new(faulty, &Start::new(faulty.slots)).run(&steps);
+    let done = World::new(faulty, &Start::new(faulty)).run(&steps);
     assert!(done.is_err_and(|wrong| wrong.rule == Rule::Answered), "these steps show the fault");
 }
 
@@ -460,7 +463,7 @@ fn a_subscriber_with_a_document_of_its_own_is_not_told_that_there_is_none() {
         Step::GoOn { steps: 3 },
         own,
     ];
-    let done = World::new(terms, &Start::new(terms.slots)).run(&steps);
+    let done = World::new(terms, &Start::new(terms)).run(&steps);
     assert!(done.is_ok(), "{done:?}");
 }
 
@@ -469,10 +472,10 @@ fn check_meets(pace: Pace, all: &[&str]) {
     let tally = RefCell::new(BTreeMap::new());
     let worlds = (steps(pace), terms(pace, Planted::Nothing));
     let done = runner(200).run(&worlds, |(steps, terms)| {
-        let start = Start::new(terms.slots);
+        let start = Start::new(terms);
         let mut world = World::new(terms, &start);
         let done = world.run(&steps);
-        for (what, count) in world.hub.tally.take() {
+        for (what, count) in world.common.tally.take() {
             *tally.borrow_mut().entry(what).or_insert(0) += count;
         }
         done.map_err(|wrong| TestCaseError::fail(wrong.to_string()))

@@ -1,44 +1,94 @@
-//! One start of the node: the mailboxes that end with it, whatever is in them.
+//! One start of the node, which ends with all that waits in its mailboxes.
 
 use std::cell::OnceCell;
+use std::sync::{Arc, OnceLock};
 
-use fanfare::mailbox::{Capacity, Inbox, Mail, Slot, WorkerMailboxes};
-use fanfare::message::WorkerId;
+use fanfare::broker::directory::{Directory, Join, Subscriber};
+use fanfare::config::M2;
+use fanfare::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES};
+use fanfare::mailbox::{Capacity, WorkerMailboxes};
+use fanfare::message::{
+    Channel, ConnId, Content, FrameBytes, Group, MessageId, Publication, ReplayWish, ResourceKind,
+    Transport, WorkerId,
+};
 
-use crate::WORKERS;
+use super::Terms;
+use crate::node::Node;
+
+/// What leaves room for so many bytes in what the directory may know: so many documents, so large.
+const BALLAST_ROOM: usize = 400_000;
+const BALLAST: usize = 128;
+const BALLAST_BYTES: usize = (M2_RETAINED_BYTES_MAX - BALLAST_ROOM) / BALLAST;
+/// Resources that one connection may be subscribed to: all of them.
+const SUBSCRIPTIONS: usize = 1_000;
 
 pub(super) struct Start {
-    pub(super) mailboxes: WorkerMailboxes,
-    inboxes: Vec<Inbox<Mail>>,
-    /// Places of each mailbox, of each kind.
-    slots: usize,
+    pub(super) node: Node,
+    terms: Terms,
     next: OnceCell<Box<Self>>,
 }
 
 impl Start {
-    pub(super) fn new(slots: usize) -> Self {
-        let capacity = Capacity { publications: slots, control: slots };
-        let made = WorkerMailboxes::new(WORKERS, capacity);
-        let (mailboxes, inboxes) = made.expect("the system gives event descriptors");
-        Self { mailboxes, inboxes, slots, next: OnceCell::new() }
+    pub(super) fn new(terms: Terms) -> Self {
+        let node = Node::new(terms.slots, |config| {
+            config.m2.require_project = false;
+            config.m2.notify_deletes = terms.notify_deletes;
+            config.m2.subscriptions = SUBSCRIPTIONS;
+        });
+        if terms.has_ballast {
+            add_ballast(&node.hub.interfaces.broker.directory);
+        }
+        Self { node, terms, next: OnceCell::new() }
     }
 
     /// The start after this one.
     pub(super) fn next(&self) -> &Self {
-        self.next.get_or_init(|| Box::new(Self::new(self.slots)))
+        self.next.get_or_init(|| Box::new(Self::new(self.terms)))
     }
 
-    pub(super) fn take(&self, worker: WorkerId) -> Option<Mail> {
-        self.inboxes[worker.index()].take(Mail::slot)
+    /// Nobody is subscribed any more: nothing is left.
+    pub(super) fn check_empty(&self) {
+        let ballast = if self.terms.has_ballast { BALLAST } else { 0 };
+        let directory = &self.node.hub.interfaces.broker.directory;
+        assert_eq!(directory.channels(), ballast, "nobody is left in the directory");
+        assert_eq!(directory.kept(), 0, "nothing is left in the directory");
+        let retained = directory.retained().bytes();
+        assert_eq!(retained, ballast * BALLAST_BYTES, "no document is left there");
+        assert!(self.node.is_idle() && self.node.inboxes.loads.is_empty(), "no mail is left");
     }
+}
 
-    /// Whether no mail waits, and every place is free.
-    pub(super) fn is_idle(&self) -> bool {
-        let is_free = |inbox: &Inbox<Mail>| {
-            [Slot::Publication, Slot::Control]
-                .iter()
-                .all(|slot| inbox.mailbox().free(*slot) == self.slots)
+/// Somebody whose mail nobody reads is subscribed to large documents that nobody else knows.
+fn add_ballast(directory: &Directory) {
+    static FRAME: OnceLock<FrameBytes> = OnceLock::new();
+    let frame = FRAME.get_or_init(|| vec![0; BALLAST_BYTES - M2_RETAINED_OVERHEAD_BYTES].into());
+    let capacity = Capacity { publications: BALLAST, control: BALLAST };
+    let nowhere = WorkerMailboxes::new(1, capacity);
+    let (nowhere, _inboxes) = nowhere.expect("the system gives event descriptors");
+    let connection = ConnId { worker: WorkerId(0), slot: u32::MAX, generation: 0 };
+    let transport = Transport::WebSocket;
+    let subscriber = Subscriber { connection, group: Group::M2, transport, member: None };
+    for number in 0..BALLAST {
+        let (kind, id) = (ResourceKind::KvStore, number.to_string());
+        let channel = Channel::resource("ballast/p///", kind, &id);
+        let join = Join {
+            channel: &channel,
+            subscriber: &subscriber,
+            already: None,
+            options: M2::OPTIONS,
+            reply: None,
+            comes_back: false,
+            replay: ReplayWish::default(),
+            announcement: MessageId::nil(),
+            now: 0,
+            clock: 0,
         };
-        self.inboxes.iter().all(|inbox| inbox.is_empty() && is_free(inbox))
+        assert!(directory.join(&nowhere, &join).is_ok(), "there is a place for each");
+        let frame = frame.clone();
+        let content = Content::Document { audience: None, version: 1, exists: true, frame };
+        let publication = Publication::new(MessageId::nil(), channel, 0, content);
+        let publication = Arc::new(publication.under(M2::OPTIONS));
+        let published = directory.publish(&nowhere, &publication, |_| ());
+        assert_eq!(published.expect("there is a place for each").offset, 1);
     }
 }

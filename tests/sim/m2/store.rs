@@ -3,14 +3,18 @@
 //! another thread could do something.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-use fanfare::mailbox::{Loaded, Mail, Reservation, WorkerMailboxes};
-use fanfare::message::{Channel, Current, Found, Load, Publication};
+use fanfare::mailbox::{Reservation, WorkerMailboxes};
+use fanfare::message::{Channel, Document, DocumentKey, Found, Load, Now};
 
-use super::Planted;
-use super::hub::{Hub, Resource, User};
+use super::resource::{Resource, User};
+use super::world::Common;
+use super::{BYTES_MAX, Planted};
+use fanfare::interface::m2::documents::{answer_load, publish_document};
 
+/// No simulated document depends on when it is published.
+const NOW: Now = Now { nanos: 0, wall: 0 };
 /// Documents written in one commit.
 const BATCH_MAX: usize = 50;
 /// Deleted documents that are remembered.
@@ -25,7 +29,7 @@ pub(super) struct Stored {
     pub(super) resource: Resource,
     pub(super) audience: Option<User>,
     pub(super) version: u64,
-    /// How long its frame is; none once it is deleted.
+    /// How long its data is; none once it is deleted.
     pub(super) bytes: Option<usize>,
 }
 
@@ -39,9 +43,28 @@ pub(super) struct Write {
     pub(super) version: Option<u64>,
 }
 
+impl Stored {
+    /// As the node knows it. Its author's name says what it is to whoever is told of it.
+    fn document(&self, planted: Planted) -> Document {
+        static DATA: OnceLock<String> = OnceLock::new();
+        let &Self { resource, ref audience, version, bytes } = self;
+        let data = DATA.get_or_init(|| format!("\"{}\"", "x".repeat(BYTES_MAX)));
+        let user = audience.as_deref().unwrap_or_default();
+        let author = format!("{}/{}/{user}", resource.scope, resource.number);
+        Document {
+            key: DocumentKey { resource: resource.channel(planted), audience: audience.clone() },
+            user_id: Some(author.into()),
+            data: bytes.map(|bytes| [&data[..=bytes], "\""].concat().into()),
+            version,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Store {
     documents: HashMap<(Channel, Option<User>), Stored>,
+    /// The version of each before the latest, if it has one.
+    older: HashMap<(Channel, Option<User>), Stored>,
     /// The latest version of those that are not remembered.
     forgotten: u64,
 }
@@ -60,7 +83,9 @@ impl Store {
         }
         let version = given.unwrap_or(now.max(last + 1));
         let written = Stored { resource, audience, version, bytes };
-        self.documents.insert(key, written.clone());
+        if let Some(older) = self.documents.insert(key.clone(), written.clone()) {
+            self.older.insert(key, older);
+        }
         self.forget();
         Ok(written)
     }
@@ -81,10 +106,20 @@ impl Store {
         self.documents.get(&(channel.clone(), audience.cloned())).cloned()
     }
 
+    /// Reads the documents that somebody asks for.
     pub(super) fn load(&self, load: &Load) -> Found<Stored> {
         let shared = if load.shared { self.read(&load.resource, None) } else { None };
         let personal = load.user.as_ref().and_then(|user| self.read(&load.resource, Some(user)));
         Found { shared, personal }
+    }
+
+    /// The same with what they were before they were last written.
+    pub(super) fn load_older(&self, load: &Load) -> Found<Stored> {
+        let older = |now: Stored| {
+            let key = (load.resource.clone(), now.audience.clone());
+            self.older.get(&key).cloned().unwrap_or(now)
+        };
+        self.load(load).map(older)
     }
 
     /// The version of a document, or of those that are forgotten; and whether it is there.
@@ -102,8 +137,6 @@ type Places<'s> = Reservation<'s, WorkerMailboxes>;
 pub(super) struct Writer<'s> {
     pub(super) writes: VecDeque<Write>,
     doing: VecDeque<Doing<'s>>,
-    /// What was read and should have been told before anything else was written: a planted fault.
-    late: VecDeque<Doing<'s>>,
 }
 
 /// What it will do next, whatever others want.
@@ -111,60 +144,49 @@ enum Doing<'s> {
     FanOut(Stored, Places<'s>),
     /// Where the store cannot be read, that is the answer.
     Read(Load, bool),
-    Learn(Load, Option<Found<Arc<Publication>>>),
-    Tell(Load, Option<Found<Arc<Publication>>>),
+    Answer(Load, Option<Found<Stored>>),
 }
 
 impl<'s> Writer<'s> {
-    pub(super) fn is_idle(&self, hub: &Hub) -> bool {
-        let is_done = self.doing.is_empty() && self.late.is_empty();
-        is_done && self.writes.is_empty() && hub.loads.borrow().is_empty()
+    pub(super) fn is_idle(&self, common: &Common<'s>) -> bool {
+        let is_done = self.doing.is_empty() && self.writes.is_empty();
+        is_done && common.start.node.inboxes.loads.is_empty()
     }
 
     /// Does the next of what it has begun, if anything.
-    pub(super) fn go_on(&mut self, hub: &Hub) {
-        match self.doing.pop_front().or_else(|| self.late.pop_front()) {
+    pub(super) fn go_on(&mut self, common: &Common<'s>) {
+        let planted = common.terms.planted;
+        match self.doing.pop_front() {
             None => {}
-            Some(Doing::FanOut(document, places)) => fan_out(hub, &document, places),
+            Some(Doing::FanOut(written, places)) => fan_out(common, &written, places),
             Some(Doing::Read(load, is_readable)) => {
-                let found = is_readable.then(|| hub.store.borrow().load(&load));
-                let found = found.map(|found| found.map(|document| hub.publication(&document)));
-                let next = Doing::Learn(load, found);
-                match hub.terms.planted {
-                    Planted::SnapshotAfterUpdate => self.late.push_back(next),
-                    _ => self.doing.push_front(next),
-                }
+                let found = is_readable.then(|| common.load(&load));
+                self.doing.push_front(Doing::Answer(load, found));
             }
-            Some(Doing::Learn(load, found)) => {
-                learn(hub, &load, found.as_ref());
-                self.doing.push_front(Doing::Tell(load, found));
-            }
-            Some(Doing::Tell(load, found)) => {
-                let mailbox = hub.start.mailboxes.of(load.connection.worker);
-                mailbox.answer(Mail::Loaded(Box::new(Loaded { load, found })));
+            Some(Doing::Answer(load, found)) => {
+                let found = found.map(|found| found.map(|stored| stored.document(planted)));
+                answer_load(&common.start.node.hub.interfaces, load, found, NOW);
             }
         }
     }
 
     /// Begins to read what it is asked for, if it can, unless it is busy.
-    pub(super) fn read(&mut self, hub: &Hub, is_readable: bool) {
-        let is_between = self.doing.is_empty() || hub.terms.planted == Planted::LoadBeforeFanOut;
-        if is_between {
-            let mut loads = hub.loads.borrow_mut();
-            let count = loads.len().min(BATCH_MAX);
-            let reads = loads.drain(..count).rev().map(|load| Doing::Read(load, is_readable));
-            reads.for_each(|read| self.doing.push_front(read));
+    pub(super) fn read(&mut self, common: &Common<'s>, is_readable: bool) {
+        if self.doing.is_empty() || common.terms.planted == Planted::LoadBeforeFanOut {
+            let loads = common.start.node.inboxes.loads.try_iter().take(BATCH_MAX);
+            let reads: Vec<_> = loads.map(|load| Doing::Read(load, is_readable)).collect();
+            reads.into_iter().rev().for_each(|read| self.doing.push_front(read));
         }
     }
 
     /// Commits what waits, as far as there are places for its fan-out, unless it is busy.
-    pub(super) fn commit(&mut self, hub: &Hub<'s>, now: u64) {
+    pub(super) fn commit(&mut self, common: &Common<'s>, now: u64) {
         if !self.doing.is_empty() || self.writes.is_empty() {
             return;
         }
-        let mailboxes = &hub.start.mailboxes;
+        let mailboxes = &common.start.node.hub.interfaces.broker.mailboxes.workers;
         let Some(first) = mailboxes.reserve_all() else {
-            hub.note("busy", 1);
+            common.note("busy", 1);
             self.writes.pop_front();
             return;
         };
@@ -176,34 +198,21 @@ impl<'s> Writer<'s> {
         }
         for places in all {
             let write = self.writes.pop_front().expect("there are as many");
-            let channel = hub.channel(write.resource);
-            match hub.store.borrow_mut().write(channel, write, now) {
+            let channel = write.resource.channel(common.terms.planted);
+            match common.store.borrow_mut().write(channel, write, now) {
                 Ok(written) => self.doing.push_back(Doing::FanOut(written, places)),
-                Err(why) => hub.note(why, 1),
+                Err(why) => common.note(why, 1),
             }
         }
     }
 }
 
-/// As [`fanfare::interface::m2::documents::publish_document`].
-fn fan_out(hub: &Hub, document: &Stored, mut places: Places<'_>) {
-    let publication = hub.publication(document);
-    hub.note("written", 1);
-    if document.bytes.is_none() && !hub.terms.notify_deletes {
-        if document.audience.is_none() {
-            hub.directory.forget(&publication.channel);
-        }
-        return;
+fn fan_out(common: &Common<'_>, written: &Stored, places: Places<'_>) {
+    let planted = common.terms.planted;
+    let mut document = written.document(planted);
+    if planted == Planted::AudienceIgnored {
+        document.key.audience = None;
     }
-    let published = hub.directory.publish_reserved(&mut places, &publication);
-    assert!(published.is_ok(), "there is room");
-}
-
-/// The first half of [`fanfare::interface::m2::documents::answer_load`].
-fn learn(hub: &Hub, load: &Load, found: Option<&Found<Arc<Publication>>>) {
-    if let Some(Found { shared, .. }) = found.filter(|_| load.shared) {
-        let shared = shared.as_ref().filter(|one| one.content.exists());
-        let current = shared.map_or(Current::Absent, |one| Current::Known(one.clone()));
-        hub.directory.learn(&load.resource, &current);
-    }
+    common.note("written", 1);
+    publish_document(&common.start.node.hub.interfaces, document, places, NOW);
 }

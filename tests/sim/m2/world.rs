@@ -1,11 +1,16 @@
 //! All of it: workers with their clients, the writer, and what happens to them.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+use fanfare::message::{Channel, ConnId, Found, Load, Now, WorkerId};
+
 use super::client::{Client, Party};
-use super::hub::{Hub, Resource, User};
+use super::resource::{Resource, User};
 use super::start::Start;
-use super::store::{Write, Writer};
-use super::worker::Worker;
-use super::{CLIENTS, Given, SCOPES, Step, Terms, Wrong};
+use super::station::Station;
+use super::store::{Store, Stored, Write, Writer};
+use super::{CLIENTS, Given, Planted, SCOPES, Step, Terms, Wrong};
 use crate::WORKERS;
 
 /// Rounds after which nothing is under way any more, by far.
@@ -14,10 +19,44 @@ const ROUNDS_MAX: usize = 10_000;
 const SLOTS: usize = CLIENTS / WORKERS;
 
 pub(super) struct World<'s> {
-    pub(super) hub: Hub<'s>,
-    workers: Vec<Worker>,
+    pub(super) common: Common<'s>,
+    stations: Vec<Station>,
     writer: Writer<'s>,
+    /// Milliseconds, by both clocks.
     now: u64,
+}
+
+/// What all of it goes by.
+pub(super) struct Common<'s> {
+    pub(super) start: &'s Start,
+    /// Behind it only the writer writes; that others can look is for planted faults and for checks.
+    pub(super) store: RefCell<Store>,
+    /// What was read too early, a planted fault: the answers to the first question of each.
+    pub(super) early: RefCell<HashMap<(ConnId, Channel), Found<Stored>>>,
+    pub(super) terms: Terms,
+    /// What has happened, and how often.
+    pub(super) tally: RefCell<BTreeMap<&'static str, u64>>,
+}
+
+impl Common<'_> {
+    /// Something has happened so often.
+    pub(super) fn note(&self, what: &'static str, count: u64) {
+        *self.tally.borrow_mut().entry(what).or_default() += count;
+    }
+
+    /// Reads the documents that somebody asks for.
+    pub(super) fn load(&self, load: &Load) -> Found<Stored> {
+        let early = self.early.borrow_mut().remove(&(load.connection, load.resource.clone()));
+        early.unwrap_or_else(|| match self.terms.planted {
+            Planted::SnapshotAfterUpdate => self.store.borrow().load_older(load),
+            _ => self.store.borrow().load(load),
+        })
+    }
+}
+
+/// A reading of both clocks.
+pub(super) fn at(millis: u64) -> Now {
+    Now { nanos: millis * 1_000_000, wall: millis }
 }
 
 /// A user by number.
@@ -32,10 +71,18 @@ impl<'s> World<'s> {
             scope: if slot == SLOTS - 1 { SCOPES - 1 } else { 0 },
             user: [Some(0), None, Some(1), Some(0)][slot].map(user),
         };
+        let common = Common {
+            start,
+            store: RefCell::default(),
+            early: RefCell::default(),
+            terms,
+            tally: RefCell::default(),
+        };
+        let now = 1_000;
         let clients = || (0..SLOTS).map(|slot| Client::new(party(slot))).collect();
-        let workers =
-            (0..).take(WORKERS).map(|id| Worker::new(id, clients(), terms.reads)).collect();
-        Self { hub: Hub::new(terms, start), workers, writer: Writer::default(), now: 1_000 }
+        let ids = (0..).take(WORKERS).map(WorkerId);
+        let stations = ids.map(|id| Station::new(&common, id, clients(), at(now))).collect();
+        Self { common, stations, writer: Writer::default(), now }
     }
 
     /// Does all this, and looks whether everybody knows what the store has in the end.
@@ -44,35 +91,37 @@ impl<'s> World<'s> {
             self.step(step)?;
         }
         self.settle()?;
-        for worker in &self.workers {
-            worker.check(&self.hub)?;
+        for station in &mut self.stations {
+            station.check(&self.common)?;
         }
-        for worker in &mut self.workers {
-            (0..SLOTS).for_each(|slot| worker.reconnect(slot, None));
+        for station in &mut self.stations {
+            (0..SLOTS).for_each(|slot| station.reconnect(&self.common, slot, None));
         }
         self.settle()?;
-        self.workers.iter().for_each(Worker::check_empty);
-        self.hub.check_empty();
+        self.stations.iter().for_each(Station::check_empty);
+        self.common.start.check_empty();
+        self.note_evicted();
+        self.common.start.node.check_sums();
         Ok(())
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Wrong> {
-        let Self { hub, workers, writer, now } = self;
-        let crowd = hub.terms.crowd;
+        let Self { common, stations, writer, now } = self;
+        let crowd = common.terms.crowd;
         let place = |client: usize| (client % crowd % WORKERS, client % crowd / WORKERS);
         match *step {
             Step::Subscribe { client, number } => {
                 let (worker, slot) = place(client);
-                workers[worker].subscribe(hub, slot, number);
+                stations[worker].subscribe(common, slot, number);
             }
             Step::Unsubscribe { client, number } => {
                 let (worker, slot) = place(client);
-                workers[worker].unsubscribe(hub, slot, number);
+                stations[worker].unsubscribe(slot, number);
             }
             Step::Reconnect { client, party } => {
                 let party = party.map(|(scope, one)| Party { scope, user: one.map(user) });
                 let (worker, slot) = place(client);
-                workers[worker].reconnect(slot, party);
+                stations[worker].reconnect(common, slot, party);
             }
             Step::Write { resource, owner, bytes, version, times } => {
                 let resource = Resource { scope: resource.0, number: resource.1 };
@@ -86,13 +135,13 @@ impl<'s> World<'s> {
                 let write = Write { resource, audience: owner.map(user), bytes, version };
                 writer.writes.extend(std::iter::repeat_n(write, times));
             }
-            Step::Commit => writer.commit(hub, *now),
-            Step::Load { is_readable } => writer.read(hub, is_readable),
-            Step::GoOn { steps } => (0..steps).for_each(|_| writer.go_on(hub)),
-            Step::Turn { worker, mail } => workers[worker].turn(hub, mail)?,
+            Step::Commit => writer.commit(common, *now),
+            Step::Load { is_readable } => writer.read(common, is_readable),
+            Step::GoOn { steps } => (0..steps).for_each(|_| writer.go_on(common)),
+            Step::Turn { worker, mail } => stations[worker].turn(common, at(*now), mail)?,
             Step::Read { client, bytes } => {
                 let (worker, slot) = place(client);
-                workers[worker].read(slot, bytes);
+                stations[worker].read(slot, bytes);
             }
             Step::Pass { millis } => *now += millis,
             Step::Restart => self.restart(),
@@ -102,29 +151,38 @@ impl<'s> World<'s> {
 
     /// The node is killed and starts again: the store is all that is left. Its clients come back.
     fn restart(&mut self) {
-        self.hub.note("restart", 1);
-        self.hub.restart();
+        self.common.note("restart", 1);
+        self.note_evicted();
         self.writer = Writer::default();
-        self.workers = (0..)
-            .zip(&self.workers)
-            .map(|(id, worker)| Worker::new(id, worker.clients(), self.hub.terms.reads))
-            .collect();
+        self.common.start = self.common.start.next();
+        let Self { common, stations, now, .. } = self;
+        for station in stations {
+            *station = Station::new(common, station.id(), station.clients(), at(*now));
+        }
+    }
+
+    fn note_evicted(&self) {
+        let retained = self.common.start.node.hub.interfaces.broker.directory.retained();
+        self.common.note("not retained", retained.evicted());
     }
 
     /// Everybody takes everything, until nothing is under way.
     fn settle(&mut self) -> Result<(), Wrong> {
-        let Self { hub, workers, writer, now } = self;
+        let Self { common, stations, writer, now } = self;
+        let mut idle = 0;
         for _ in 0..ROUNDS_MAX {
-            for worker in &mut *workers {
-                (0..SLOTS).for_each(|slot| worker.read(slot, None));
-                worker.turn(hub, usize::MAX)?;
-                worker.ping(hub);
+            for station in &mut *stations {
+                (0..SLOTS).for_each(|slot| station.read(slot, None));
+                station.turn(common, at(*now), usize::MAX)?;
+                station.nudge();
             }
-            writer.commit(hub, *now);
-            writer.read(hub, true);
-            writer.go_on(hub);
-            let is_idle = writer.is_idle(hub) && workers.iter().all(Worker::is_idle);
-            if is_idle && hub.start.is_idle() {
+            writer.commit(common, *now);
+            writer.read(common, true);
+            writer.go_on(common);
+            let is_idle = writer.is_idle(common) && stations.iter_mut().all(Station::is_idle);
+            idle = if is_idle && common.start.node.is_idle() { idle + 1 } else { 0 };
+            // What found a mailbox full before others took their mail is tried once more.
+            if idle == 2 {
                 return Ok(());
             }
         }

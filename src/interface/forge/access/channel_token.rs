@@ -1,5 +1,5 @@
-//! Realtime tokens (contract sections 1.6 and 3.3): signed by the node for an app's back end, and
-//! given to who may subscribe to one channel or publish on it with the same claims.
+//! Realtime tokens. The node signs them for an app's back end, which gives them to clients that may
+//! subscribe to one channel, or publish on it, with the same claims.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -24,7 +24,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// As tokens and requests write it.
+    /// Returns the name that tokens and requests use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe",
@@ -32,7 +32,7 @@ impl Permission {
         }
     }
 
-    /// The one of that name.
+    /// Finds the permission of that name.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Subscribe, Self::Publish].into_iter().find(|permission| permission.name() == name)
     }
@@ -43,9 +43,9 @@ impl Permission {
 pub struct Wanted<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// The installation of whoever presents it.
+    /// The installation of the caller that presents it.
     pub installation: &'a str,
-    /// What is to be done.
+    /// What the caller wants to do.
     pub permission: Permission,
 }
 
@@ -67,7 +67,7 @@ pub struct NewToken<'a> {
     pub channel: &'a str,
     /// What subscriber and publisher must have in common: the JSON text of an object.
     pub claims: &'a str,
-    /// What it is for; everything where absent, nothing where empty.
+    /// What it permits; `None` for everything, an empty list for nothing.
     pub permissions: Option<&'a [Permission]>,
 }
 
@@ -83,10 +83,10 @@ pub struct Signed {
 /// Why claims cannot be signed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ClaimsError {
-    /// See [`CLAIMS_BYTES_MAX`].
+    /// They are longer than [`CLAIMS_BYTES_MAX`].
     #[error("claims must have at most {CLAIMS_BYTES_MAX} bytes of JSON")]
     TooLong,
-    /// No object, or no JSON at all, or with a number that no double comes near.
+    /// They are not an object, not JSON, or hold a number that no double comes near.
     #[error("claims must be a JSON object")]
     NotAnObject,
 }
@@ -125,7 +125,7 @@ struct Payload {
 #[derive(Deserialize)]
 struct PayloadChannel {
     name: Box<str>,
-    /// Read apart, so that they may lie as deep in each other as when they were signed.
+    /// Read separately, so that they may be nested as deep as when they were signed.
     claims: Box<RawValue>,
 }
 
@@ -151,7 +151,7 @@ pub(super) fn sign(
     Ok(Signed { token: token::sign(&key.signs, &payload), expires_at })
 }
 
-/// Judges a token. Of several faults the first in the order of [`TokenError`] is told.
+/// Verifies a token. Of several faults the first in the order of [`TokenError`] is returned.
 pub(super) fn verify(
     key: &ChannelTokenKey,
     token: &str,
@@ -187,7 +187,8 @@ fn read(key: &ChannelTokenKey, token: &str) -> Option<(Payload, Box<str>)> {
     Some((payload, claims.into()))
 }
 
-/// Numbers may be longer in canonical form (`1e20`), so both lengths are bounded.
+/// Returns claims in canonical form. Numbers may be longer in that form (`1e20`), so both lengths
+/// are bounded.
 fn canonical_claims(json: &str) -> Result<String, ClaimsError> {
     if json.len() > CLAIMS_BYTES_MAX {
         return Err(ClaimsError::TooLong);
@@ -201,7 +202,7 @@ fn canonical_claims(json: &str) -> Result<String, ClaimsError> {
     if claims.len() > CLAIMS_BYTES_MAX { Err(ClaimsError::TooLong) } else { Ok(claims) }
 }
 
-/// Each once, however often it was asked for.
+/// Returns the names of permissions, each once.
 fn names(permissions: &[Permission]) -> Vec<&'static str> {
     let mut permissions = permissions.to_vec();
     permissions.sort_unstable();

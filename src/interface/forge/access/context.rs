@@ -1,4 +1,4 @@
-//! Contexts, from what a host has signed or registered (contract sections 1.5 and 3.3).
+//! Contexts, from what a host has signed or registered.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -12,8 +12,8 @@ use crate::message::{Context, Entity};
 /// The scope without which a context that names its scopes may not hear global channels.
 const READS_GLOBAL: &str = "read:app-global-channel:realtime";
 
-/// What a host says about where somebody is: the claims of a context or invocation token, or the
-/// body of a registration. Members beyond these are no part of a context.
+/// What a host says about a place: the claims of a context or invocation token, or the body of a
+/// registration. Other members are no part of a context.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContextClaims {
@@ -36,8 +36,10 @@ impl ContextClaims {
         object(json).ok_or("expected one JSON object that names nothing twice")
     }
 
-    /// The context that this describes, good until `expires_at` seconds since the epoch. An error
-    /// says what is wrong with which member.
+    /// Returns the context that this describes, good until `expires_at` seconds since the epoch.
+    ///
+    /// # Errors
+    /// Which member is wrong, and why.
     pub fn into_context(self, expires_at: u64) -> Result<Context, &'static str> {
         let installation = installation(&self.installation_id)?;
         let module_key = text(self.module_key, "moduleKey must be a non-empty string")?;
@@ -66,7 +68,7 @@ impl ContextClaims {
     }
 }
 
-/// The name of an installation.
+/// Reads the name of an installation.
 pub(super) fn installation(Plain(value): &Plain) -> Result<Box<str>, &'static str> {
     let name = value.as_str().filter(|name| is_installation(name));
     name.map(Into::into)
@@ -75,7 +77,7 @@ pub(super) fn installation(Plain(value): &Plain) -> Result<Box<str>, &'static st
 
 const _: () = assert!(INSTALLATION_BYTES_MAX == 512, "the message above names the bound");
 
-/// Whether an installation may be called so.
+/// Whether an installation may have this name.
 pub(super) fn is_installation(name: &str) -> bool {
     (1..=INSTALLATION_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
 }
@@ -88,7 +90,8 @@ fn text(Plain(value): Plain, problem: &'static str) -> Result<Option<Box<str>>, 
     }
 }
 
-/// An explicit null is an error, since saying nothing of scopes may be allowed more.
+/// Whether these scopes let a context hear global channels. An explicit null is an error, because a
+/// context without scopes may be allowed more.
 fn reads_global(Plain(scopes): Plain) -> Result<bool, &'static str> {
     const PROBLEM: &str = "scopes must be an array of strings";
     let Value::Array(scopes) = scopes else { return Err(PROBLEM) };
@@ -96,7 +99,7 @@ fn reads_global(Plain(scopes): Plain) -> Result<bool, &'static str> {
     Ok(scopes.ok_or(PROBLEM)?.contains(&READS_GLOBAL))
 }
 
-/// Entities, each with the canonical JSON of its identity, as [`Context::entities`] has them.
+/// Reads entities, each with the canonical JSON of its identity, as [`Context::entities`] has them.
 type Entities = Box<[(Entity, Box<str>)]>;
 
 fn entities(Plain(extension): Plain) -> Result<Entities, &'static str> {
@@ -112,7 +115,7 @@ fn entities(Plain(extension): Plain) -> Result<Entities, &'static str> {
     Ok(found.collect())
 }
 
-/// What tells one entity from another: its id, where it has one.
+/// Returns what tells one entity from another: its id, if it has one.
 fn identity(value: &Value) -> &Value {
     value.get("id").filter(|id| !id.is_null()).unwrap_or(value)
 }
@@ -124,7 +127,7 @@ struct Place {
 }
 
 impl Place {
-    /// The members are written in their canonical order.
+    /// Returns the canonical JSON of the place. The members are written in their canonical order.
     fn canonical(&self, entities: &[(Entity, Box<str>)]) -> Box<str> {
         let mut out = String::from(r#"{"ctx":"#);
         push_entities(&mut out, entities.iter());

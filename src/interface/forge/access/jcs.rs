@@ -1,8 +1,8 @@
-//! Canonical JSON (RFC 8785): one text for each value, whoever wrote it.
+//! Canonical JSON (RFC 8785): one text for each value, however it was written.
 
 use serde_json::{Map, Number, Value};
 
-/// The canonical text of a value.
+/// Returns the canonical text of a value.
 pub(super) fn canonical(value: &Value) -> String {
     let mut out = String::new();
     push(&mut out, value);
@@ -14,7 +14,7 @@ pub(super) fn push_string(out: &mut String, text: &str) {
     out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
 }
 
-/// Its depth is bounded by the parser that made the value.
+/// Appends the canonical text of a value, whose depth the parser has bounded.
 fn push(out: &mut String, value: &Value) {
     match value {
         Value::Null => out.push_str("null"),
@@ -27,7 +27,8 @@ fn push(out: &mut String, value: &Value) {
     }
 }
 
-/// All numbers are doubles, so that `1` and `1.0` are one, and written as JavaScript writes them.
+/// Appends a number. All numbers are doubles, so that `1` and `1.0` are the same, and written as
+/// JavaScript writes them.
 fn push_number(out: &mut String, number: &Number) {
     let double = number.as_f64().expect("the parser takes no number that is not a finite double");
     out.push_str(ryu_js::Buffer::new().format_finite(double));
@@ -149,7 +150,7 @@ mod tests {
         }
         assert_eq!(of("18446744073709551615"), "18446744073709552000");
         assert_eq!(of("-9223372036854775807"), "-9223372036854776000");
-        // What no double is near is refused before it gets here.
+        // A number that no double comes near is refused before it gets here.
         for number in ["1e400", "-1e400", "1e309", "NaN", "Infinity"] {
             assert!(serde_json::from_str::<Value>(number).is_err(), "{number}");
         }

@@ -1,4 +1,5 @@
-//! Tokens for trying things out, signed with the node's secret: what a host signs with its own key.
+//! Tokens for trying things out, signed with the node's secret. In production a host signs such
+//! tokens with its own key.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -24,12 +25,12 @@ pub struct NewProof<'a> {
     /// The installation.
     #[serde(rename = "installationId")]
     pub installation: &'a str,
-    /// Where; nothing in a service token.
+    /// The place; `None` in a service token.
     #[serde(flatten)]
     pub place: Option<NewPlace<'a>>,
 }
 
-/// Where somebody is, for a token.
+/// A place, for a token.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewPlace<'a> {
@@ -45,7 +46,7 @@ pub struct NewPlace<'a> {
     /// What is shown there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<&'a Map<String, Value>>,
-    /// Who is there.
+    /// The user there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<&'a str>,
     /// What is allowed there.

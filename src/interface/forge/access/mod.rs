@@ -1,8 +1,7 @@
-//! Who speaks for which place in Forge Realtime, and which topic that makes (contract sections 1
-//! and 3).
+//! Who acts from which place in Forge Realtime, and which topic that makes.
 //!
-//! Only what somebody trusted has signed or registered ever forms a scope: a caller may select from
-//! its context, and assert nothing.
+//! Only what a trusted issuer has signed, or a platform has registered, forms a scope: a caller
+//! selects from its context and asserts nothing.
 
 use std::sync::Arc;
 
@@ -36,13 +35,13 @@ pub use topic::{MissingEntity, NoInterface, Reach, Topic};
 /// Seconds by which an issuer's clock may be ahead of ours before its longest tokens are refused.
 const LIFETIME_LEEWAY_S: u64 = 30;
 
-/// Why a token proves nothing. The text is for people who look for the reason.
+/// Why a token proves nothing. The text is for the people who look for the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProofError {
-    /// Malformed, or signed by nobody whom the node trusts.
+    /// The token is malformed, or no issuer that the node trusts has signed it.
     #[error("the token is malformed or its signature is not good")]
     Invalid,
-    /// A good token for something else, or for several things.
+    /// The token is good for another purpose, or for several.
     #[error("the token is for something else: its `aud` must be `{0}` here")]
     Audience(&'static str),
     /// `exp` has come.
@@ -51,10 +50,10 @@ pub enum ProofError {
     /// `nbf` has not come yet.
     #[error("the token is not valid yet")]
     Early,
-    /// It would be valid for longer than [`PROOF_S_MAX`].
+    /// The token would be valid for longer than [`PROOF_S_MAX`].
     #[error("the token would be valid for more than {PROOF_S_MAX} seconds")]
     Lifetime,
-    /// What is wrong with its other claims.
+    /// Another claim is wrong, as this text says.
     #[error("{0}")]
     Claims(&'static str),
 }
@@ -69,7 +68,7 @@ impl From<DateError> for ProofError {
     }
 }
 
-/// Decides for one thread what a token of Forge proves, and remembers those that it has verified.
+/// Verifies Forge's tokens for one thread, and remembers those that it has verified.
 #[derive(Debug)]
 pub struct ForgeAuth {
     keys: Arc<Keys>,
@@ -80,8 +79,8 @@ pub struct ForgeAuth {
 }
 
 impl ForgeAuth {
-    /// Starts with nothing remembered. Realtime tokens that it signs live `token_lifetime_s`
-    /// seconds. New keys need a new one.
+    /// Creates a verifier that remembers nothing yet. Realtime tokens that it signs are valid for
+    /// `token_lifetime_s` seconds. New keys need a new verifier.
     pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
         Self {
             keys,
@@ -92,21 +91,21 @@ impl ForgeAuth {
         }
     }
 
-    /// The context that a subscriber's token proves at `now_s` seconds since the epoch.
+    /// Returns the context that a subscriber's token proves at `now_s` seconds since the epoch.
     pub fn context(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
         self.contexts.proof(token, now_s, ProofError::Invalid, || {
             proved_context(&self.keys, token, Audience::Context, now_s)
         })
     }
 
-    /// The context that the token of an invocation proves.
+    /// Returns the context that the token of an invocation proves.
     pub fn invocation(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
         self.invocations.proof(token, now_s, ProofError::Invalid, || {
             proved_context(&self.keys, token, Audience::Invocation, now_s)
         })
     }
 
-    /// The installation whose back end a token proves.
+    /// Returns the installation whose back end a token proves.
     pub fn service(&mut self, token: &str, now_s: u64) -> Result<Arc<str>, ProofError> {
         self.services.proof(token, now_s, ProofError::Invalid, || {
             let (claims, expires_at) = proved(&self.keys, token, Audience::Service, now_s)?;
@@ -117,8 +116,8 @@ impl ForgeAuth {
         })
     }
 
-    /// What a realtime token gives to somebody who presents it. Of several faults the first in the
-    /// order of [`TokenError`] is told.
+    /// Returns what a realtime token gives to the caller that presents it. Of several faults the
+    /// first in the order of [`TokenError`] is returned.
     pub fn channel_token(
         &self,
         token: &str,
@@ -133,7 +132,7 @@ impl ForgeAuth {
         channel_token::sign(self.keys.channel_tokens(), new, self.token_lifetime_s, now_s)
     }
 
-    /// The channel of a topic: the same on all nodes with the same secret.
+    /// Returns the channel of a topic. It is the same on all nodes with the same secret.
     pub fn topic(&self, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
         topic::channel(&self.keys, topic)
     }
@@ -146,7 +145,7 @@ struct ServiceClaims {
     installation_id: Plain,
 }
 
-/// What every token says.
+/// The claims that every token has.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(default)]
@@ -173,7 +172,8 @@ fn proved_context(
     Ok(Proof { of: Arc::new(context), expires_at: Some(expires_at) })
 }
 
-/// The claims of a token that is for this and good at `now_s`, and when it expires.
+/// Returns the claims of a token that is for this audience and good at `now_s`, and when it
+/// expires.
 fn proved(
     keys: &Keys,
     token: &str,

@@ -1,4 +1,4 @@
-//! The header `forge-proxy-authorization` (contract section 1.4): on whose behalf a back end calls.
+//! The header `forge-proxy-authorization`: on whose behalf a back end calls.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use super::context::is_installation;
 /// What a back end says of its call. None of it is proved yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProxyAuthorization<'a> {
-    /// As whom, where it says so.
+    /// As whom it calls, if it says so.
     pub as_user: Option<As>,
     /// What it calls for.
     pub subject: Subject<'a>,
@@ -60,7 +60,7 @@ pub enum ProxyAuthorizationError {
 }
 
 impl<'a> ProxyAuthorization<'a> {
-    /// Reads the value of the header. Keys that are not known are passed over.
+    /// Reads the value of the header. Other keys are ignored.
     pub fn parse(header: &'a str) -> Result<Self, ProxyAuthorizationError> {
         let (scheme, list) = header
             .trim_matches(BLANKS)
@@ -86,7 +86,7 @@ impl<'a> ProxyAuthorization<'a> {
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// The values of the keys that are known.
+/// The values of the keys that have a meaning here.
 #[derive(Default)]
 struct Members<'a> {
     caller: Option<&'a str>,
@@ -116,7 +116,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// A value may hold further equals signs.
+/// Splits an element into key and value. The value may hold further equals signs.
 fn pair(element: &str) -> Option<(&str, &str)> {
     let (key, value) = element.trim_matches(BLANKS).split_once('=')?;
     let is_word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());

@@ -1,8 +1,8 @@
-//! Topics: what isolates the channels of Forge from each other (contract section 1.5).
+//! Topics, which isolate the channels of Forge from each other.
 //!
-//! Who publishes reaches who has subscribed with the same installation, family, channel, scope and
-//! claims, and nobody else. The tuple of the five, as canonical JSON, is hashed with a key of the
-//! node's own: nodes with one secret agree on a topic's id, and nobody can make one from outside.
+//! A publisher reaches the subscribers with the same installation, family, channel, scope and
+//! claims, and no others. The tuple of the five, as canonical JSON, is hashed with a key of the
+//! node's own: nodes with the same secret agree on a topic's id, and no caller can make one.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ use super::{Permission, jcs};
 use crate::auth::keys::Keys;
 use crate::message::{Channel, Context, Entity};
 
-/// Bytes of a topic's id before base64: nobody finds two tuples with the same.
+/// Bytes of a topic's id before base64: enough that no two tuples with the same id can be found.
 const ID_BYTES: usize = 16;
 
 /// What a subscriber hears and a publisher reaches.
 #[derive(Clone, Copy, Debug)]
 pub struct Topic<'a> {
-    /// Whose channel it is: the context's installation, where there is a context.
+    /// The installation that the channel belongs to: the context's, if there is a context.
     pub installation: &'a str,
     /// Its name.
     pub channel: &'a str,
-    /// From where it is heard.
+    /// From where the channel is heard.
     pub reach: Reach<'a>,
     /// The canonical claims of the token that was presented ([`Grant::claims`](super::Grant)); no
     /// token is not the same as one with empty claims.
@@ -45,11 +45,11 @@ pub enum Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// From where a caller means a channel. In its own context a caller may listen in any case, and
-    /// publish where a user interface is behind it.
+    /// Returns the reach that a caller means. In its own context a caller may subscribe in any
+    /// case, and publish if the context has a user interface.
     ///
     /// # Errors
-    /// [`NoInterface`], also where there is no context at all.
+    /// [`NoInterface`], also if there is no context.
     pub fn chosen(
         permission: Permission,
         is_global: bool,
@@ -65,7 +65,7 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// Somebody publishes in a context who is not there.
+/// A caller publishes in a context that has no user interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("Only a user interface publishes in its context")]
 pub struct NoInterface;
@@ -76,7 +76,7 @@ pub struct NoInterface;
 #[error("the context has no {}", .0.name())]
 pub struct MissingEntity(pub Entity);
 
-/// For whoever looks for the reason why two do not hear each other: what is compared.
+/// Shows what is compared, for people who ask why a subscriber does not hear a publisher.
 impl fmt::Display for Topic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match tuple(self) {
@@ -86,13 +86,13 @@ impl fmt::Display for Topic<'_> {
     }
 }
 
-/// The channel of a topic.
+/// Returns the channel of a topic.
 pub(super) fn channel(keys: &Keys, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
     let mac = keys.topics().chain_update(tuple(topic)?).finalize().into_bytes();
     Ok(Channel::topic(&URL_SAFE_NO_PAD.encode(&mac[..ID_BYTES])))
 }
 
-/// A canonical array is made of its canonical items, one after the other.
+/// Returns the five as a canonical array, which is made of its canonical items one after the other.
 fn tuple(topic: &Topic<'_>) -> Result<String, MissingEntity> {
     let mut out = String::from("[");
     jcs::push_string(&mut out, topic.installation);

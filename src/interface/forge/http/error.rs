@@ -1,4 +1,4 @@
-//! Refusals of Forge's calls, in the shape that the call's success would have (decisions F2, F3).
+//! Errors of Forge's calls. A refused call has the shape that its success would have.
 
 use serde::Serialize;
 
@@ -6,31 +6,31 @@ use crate::interface::forge::access::ClaimsError;
 use crate::interface::rest::Reply;
 use crate::message::{OVERRIDES_PROBLEM, TokenError};
 
-/// What was called: a refusal takes its shape.
+/// The call that is refused: the refusal takes its shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// To publish, on whatever channel.
+    /// To publish, on a global channel or another.
     Publish,
     /// To have a realtime token signed.
     Token,
 }
 
-/// What is wrong with the headers of a call. Forge's client throws what it reads in
-/// `forge-proxy-error`.
+/// What is wrong with the headers of a call. Forge's client throws an error with the code that it
+/// reads in `forge-proxy-error`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProxyError {
     /// `forge-proxy-authorization` is missing, or not as it must be.
     InvalidProxyAuthorization,
-    /// No invocation has this id, or none any more.
+    /// No invocation has this id, or it has expired.
     UnknownInvocation,
-    /// Somebody must vouch for the caller.
+    /// The call needs a credential of the caller.
     CallerCredentialRequired,
-    /// What vouches for the caller is no good.
+    /// The credential of the caller is not good.
     InvalidCallerCredential,
 }
 
 impl ProxyError {
-    /// For programs.
+    /// Returns the code for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::InvalidProxyAuthorization => "INVALID_PROXY_AUTHORIZATION",
@@ -45,7 +45,7 @@ impl ProxyError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ForgeError {
     kind: Kind,
-    /// For people, where the contract's message says too little.
+    /// A text for people, if the message says too little.
     detail: Option<String>,
 }
 
@@ -63,7 +63,7 @@ enum Kind {
 }
 
 impl ForgeError {
-    /// 401: nobody knows on whose behalf this is called.
+    /// 401: it is not proved on whose behalf this is called.
     pub fn headers(error: ProxyError, detail: impl Into<String>) -> Self {
         Self::new(Kind::Headers(error), detail)
     }
@@ -78,17 +78,17 @@ impl ForgeError {
         Self::new(Kind::Malformed, detail)
     }
 
-    /// 400: overrides that are no array of properties that there are.
+    /// 400: the overrides are not an array of properties of a context.
     pub fn overrides() -> Self {
         Self { kind: Kind::Overrides, detail: None }
     }
 
-    /// 429: the installation does more than it may.
+    /// 429: the installation is above its rate.
     pub fn rate_limited() -> Self {
         Self { kind: Kind::RateLimited, detail: None }
     }
 
-    /// 403: a publication on a channel of a context, by somebody who may not say that he is there.
+    /// 403: the caller may not publish on this channel of a context.
     pub fn not_allowed(detail: impl Into<String>) -> Self {
         Self::new(Kind::NotAllowed, detail)
     }
@@ -117,7 +117,7 @@ impl ForgeError {
         }
     }
 
-    /// As the answer to a call.
+    /// Renders the answer to a call.
     pub fn reply(&self, call: Call) -> Reply {
         let status = self.status();
         let error =
@@ -151,14 +151,14 @@ impl ForgeError {
     }
 }
 
-/// A realtime token that opens nothing here.
+/// The error of a realtime token that is not good for this call.
 impl From<TokenError> for ForgeError {
     fn from(error: TokenError) -> Self {
         Self { kind: Kind::Token(error), detail: None }
     }
 }
 
-/// Claims that cannot be signed.
+/// The error of claims that cannot be signed.
 impl From<ClaimsError> for ForgeError {
     fn from(error: ClaimsError) -> Self {
         Self::malformed(error.to_string())
@@ -173,7 +173,7 @@ struct ErrorBody<'a> {
     detail: Option<&'a str>,
 }
 
-/// `null` is said in so many words: callers look at all three.
+/// Absent values are sent as `null`, because callers look at all three members.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NotPublished<'a> {

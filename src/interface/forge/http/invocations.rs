@@ -1,5 +1,5 @@
-//! What a platform registers before it calls an app: `PUT /admin/v1/invocations/{id}` (contract
-//! section 3.3).
+//! The body and the reply of `PUT /admin/v1/invocations/{id}`, by which a platform registers an
+//! invocation before it calls an app.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -7,10 +7,12 @@ use serde_json::value::RawValue;
 use crate::interface::forge::access::ContextClaims;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
-use crate::limits::{INVOCATION_BYTES_MAX, INVOCATION_TTL_S_MAX};
+use crate::limits::{
+    INVOCATION_BYTES_MAX, INVOCATION_ID_BYTES_MAX, INVOCATION_TTL_S_MAX, INVOCATIONS_MAX,
+};
 use crate::message::Context;
 
-/// An invocation as it is to be registered.
+/// An invocation that is to be registered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registration {
     /// Where it came from.
@@ -47,7 +49,7 @@ fn read_ttl(value: &RawValue) -> Read<u32> {
 }
 
 impl Reply {
-    /// 201: the id stands for this from now on.
+    /// 201: the id stands for this context from now on.
     pub fn invocation_registered(id: &str, context: &Context) -> Self {
         let Context { installation, is_ui, expires_at, .. } = context;
         let body =
@@ -58,6 +60,30 @@ impl Reply {
     /// 204: the id stands for nothing any more.
     pub fn invocation_revoked() -> Self {
         Self::of(204, String::new())
+    }
+}
+
+impl ApiError {
+    /// 404: no registered invocation has the id.
+    pub(super) fn invocation_not_found() -> Self {
+        Self::new(404, "NOT_FOUND", "Invocation not found")
+    }
+
+    /// 400: no invocation can have the id.
+    pub(super) fn invalid_invocation_id() -> Self {
+        let bytes_max = INVOCATION_ID_BYTES_MAX;
+        Self::invalid_input(format!(
+            "id: Expected 1 to {bytes_max} visible ASCII characters, and no comma among them"
+        ))
+    }
+
+    /// 503 with `Retry-After`: [`INVOCATIONS_MAX`] are registered.
+    pub(super) fn invocations_full() -> Self {
+        let count = INVOCATIONS_MAX;
+        let message = format!("There are {count} invocations registered, the most allowed");
+        Self::new(503, "OVERLOADED", message)
+            .retry()
+            .advise("Register them for less time, or use signed invocation tokens")
     }
 }
 
@@ -140,5 +166,18 @@ mod tests {
     fn a_revocation_says_nothing() {
         let reply = Reply::invocation_revoked();
         assert_eq!((reply.status, &*reply.body), (204, ""));
+    }
+
+    #[test]
+    fn each_refusal_has_its_status_and_code() {
+        let table = [
+            (ApiError::invocation_not_found(), 404, "NOT_FOUND"),
+            (ApiError::invalid_invocation_id(), 400, "INVALID_INPUT"),
+            (ApiError::invocations_full(), 503, "OVERLOADED"),
+        ];
+        for (refusal, status, code) in table {
+            assert_eq!((refusal.status(), refusal.code()), (status, code), "{refusal}");
+        }
+        assert_eq!(Reply::from(ApiError::invocations_full()).retry_after_s, Some(1));
     }
 }

@@ -44,8 +44,8 @@ pub(in crate::interface) fn entrance(
     }
 }
 
-/// Refuses a call whose body is longer than [`HTTP_BODY_BYTES_MAX`], if that has a shape of its own.
-/// Who calls is checked before the body here, too.
+/// Refuses a call whose body is longer than [`HTTP_BODY_BYTES_MAX`], if that has a shape of its
+/// own. Who calls is checked before the body here, too.
 pub(in crate::interface) fn refuse_body(
     http: &HttpContext<'_>,
     request: &Request,

@@ -1,4 +1,4 @@
-//! Publishing: `POST /forge/realtime/v1/publish` and `…/publish/global` (contract section 1.2).
+//! The body of a publish, and its reply: `POST /forge/realtime/v1/publish` and `…/publish/global`.
 
 use serde::Serialize;
 
@@ -9,16 +9,16 @@ use crate::interface::rest::Reply;
 use crate::interface::rest::fields::{self, Read};
 use crate::message::{Entity, MessageId, Millis, forge_channel_problem};
 
-/// An event that a back end wants heard.
+/// An event that a back end publishes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Publish<'a> {
     /// The channel's name.
     pub channel: &'a str,
     /// A JSON string with its quotes, as it came.
     pub payload: &'a str,
-    /// The realtime token that selects claims, where one is given.
+    /// The realtime token that selects claims, if one is given.
     pub token: Option<&'a str>,
-    /// The entities that it selects for a scope, where it selects; never on global channels.
+    /// The entities that it selects for a scope, if it selects any; never on global channels.
     pub overrides: Option<Vec<Entity>>,
 }
 
@@ -26,7 +26,8 @@ impl<'a> Publish<'a> {
     /// Parses the body of a publish. The string of a payload has at most `payload_bytes_max` bytes.
     ///
     /// The parser is that of socket messages, because it keeps the escaped text of the payload,
-    /// which goes on as it came, and because its words tell callers what is not valid JSON.
+    /// which is published as it came, and because callers are told in its words what is not valid
+    /// JSON.
     ///
     /// # Errors
     /// 400 with the issues of name and payload, or else of the options; 413.
@@ -83,8 +84,7 @@ impl From<SelectionFault> for ForgeError {
 }
 
 impl Reply {
-    /// 200: the event is on its way, or `None` where nobody is subscribed to its topic, which is no
-    /// error (decisions F1 and F3).
+    /// 200: the event is on its way. `None` if its topic has no subscriber, which is not an error.
     pub fn forge_published(event: Option<(MessageId, Millis)>) -> Self {
         let body = Published {
             event_id: event.map(|(id, _)| id.to_string()),
@@ -95,7 +95,7 @@ impl Reply {
     }
 }
 
-/// `errors` is there and `null`: callers look at it unasked, and an empty list is true to
+/// `errors` is always there and `null`: callers look at it first, and an empty list is true to
 /// JavaScript.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,10 +5,10 @@ use crate::interface::forge::modules::Module;
 use crate::interface::rest::ApiError;
 use crate::limits::INVOCATION_ID_BYTES_MAX;
 
-/// A call of Forge Realtime, or of those who administer it.
+/// A call of Forge Realtime, or of its administrators.
 ///
-/// An id of `None` stands for a path segment that no invocation can have for an id, which is said
-/// only after the credential was looked at.
+/// An id of `None` stands for a path segment that cannot be the id of an invocation. It is refused
+/// after the credential was checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route {
     /// `POST /forge/realtime/v1/publish`
@@ -27,12 +27,13 @@ pub enum Route {
     Revoke(Option<Box<str>>),
 }
 
-/// Whether a path is looked up here, and not in [`super::route`].
+/// Whether a path belongs to Forge.
 pub fn is_ours(path: &str) -> bool {
     path.starts_with("/forge/") || path.starts_with("/admin/")
 }
 
-/// The call that a request line asks for, as [`super::route`] finds those of the other interface.
+/// Returns the call that a request line asks for. A query after `?` and one trailing slash are
+/// ignored.
 ///
 /// # Errors
 /// 404 for an unknown path, 405 with the methods to choose from for a known one.
@@ -44,7 +45,8 @@ pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
     route.ok_or_else(|| ApiError::method_not_allowed(method, path, allow))
 }
 
-/// The call, if the method fits the path, and the methods that do.
+/// Returns the call, `None` if the method does not fit the path, and the methods that do. `None`
+/// for an unknown path.
 fn find(method: &str, path: &str) -> Option<(Option<Route>, &'static str)> {
     let only = |wanted, route| Some(((method == wanted).then_some(route), wanted));
     if let Some(id) = path.strip_prefix("/admin/v1/invocations/") {
@@ -54,7 +56,7 @@ fn find(method: &str, path: &str) -> Option<(Option<Route>, &'static str)> {
         "publish" => only("POST", Route::Publish),
         "publish/global" => only("POST", Route::PublishGlobal),
         "token" => only("POST", Route::Token),
-        // Nobody upgrades with HEAD.
+        // No client upgrades with HEAD.
         "ws" => only("GET", Route::Socket),
         name => {
             let module = Route::Module(Module::named(name)?);
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_path_is_none_of_ours() {
+    fn an_unknown_path_is_not_found() {
         let paths = [
             "/forge/",
             "/forge/realtime/v1",

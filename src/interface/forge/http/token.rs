@@ -1,4 +1,4 @@
-//! Having a realtime token signed: `POST /forge/realtime/v1/token` (contract sections 1.2 and 1.6).
+//! Signing a realtime token: `POST /forge/realtime/v1/token`.
 
 use std::borrow::Cow;
 
@@ -19,9 +19,9 @@ const PERMISSIONS_MAX: usize = 16;
 pub struct NewToken<'a> {
     /// The name of the channel that it opens.
     pub channel: Cow<'a, str>,
-    /// JSON text of an object. How long it may be is for whoever signs it.
+    /// JSON text of an object. The signer bounds its length.
     pub claims: &'a str,
-    /// What it is for: everything where absent, nothing where empty.
+    /// What it permits; `None` for everything, an empty list for nothing.
     pub permissions: Option<Vec<Permission>>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> NewToken<'a> {
     }
 }
 
-/// What is wrong with a body, said of it before it was known whose it is.
+/// The error of a body that is not as it must be.
 impl From<ApiError> for ForgeError {
     fn from(error: ApiError) -> Self {
         Self::malformed(error.to_string())
@@ -74,7 +74,7 @@ fn read_permissions(value: &RawValue) -> Read<Vec<Permission>> {
 }
 
 impl Reply {
-    /// 200: here it is. There is no word of errors (decision F3).
+    /// 200 with the token. There is no member `errors`, as in Forge itself.
     pub fn forge_token(signed: &Signed) -> Self {
         let Signed { token, expires_at } = signed;
         Self::json(200, &SignedBody { token, expires_at: *expires_at })

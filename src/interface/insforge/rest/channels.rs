@@ -1,4 +1,4 @@
-//! Channel definitions over REST (contract section 2.2).
+//! Channel definitions over REST.
 
 use std::sync::Arc;
 
@@ -25,18 +25,18 @@ const DESCRIPTION_BYTES_MAX: usize = 4_096;
 /// Longest webhook URL, in bytes. A longer one is refused as `INVALID_INPUT`.
 const WEBHOOK_URL_BYTES_MAX: usize = 2_048;
 
-/// A channel that somebody wants made.
+/// A channel that is to be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct NewChannel {
-    /// Keeps to the pattern rule.
+    /// The pattern, which keeps to the rule of [`check_pattern`].
     pub pattern: String,
-    /// Never empty.
+    /// The description; never empty.
     pub description: Option<String>,
-    /// Each parses as a URL; kept as written.
+    /// The webhook URLs, each of which parses as a URL, as they were written.
     pub webhook_urls: Option<Vec<String>>,
-    /// True unless said otherwise.
+    /// Whether the channel is enabled: true unless the body says otherwise.
     pub enabled: bool,
-    /// How its channels are to behave.
+    /// The options of its channels.
     pub options: ChannelOptions,
 }
 
@@ -44,8 +44,7 @@ impl NewChannel {
     /// Parses the body of `POST /api/realtime/channels`.
     ///
     /// # Errors
-    ///
-    /// 400 with the issues of all fields; the pattern rule is looked at once these are sound.
+    /// 400 with the issues of all fields, or else with that of the pattern rule.
     pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let required = |pattern| fields::required("pattern", pattern).and_then(new_pattern);
         let (pattern, change) = read(body, required)?;
@@ -59,7 +58,7 @@ impl NewChannel {
         })
     }
 
-    /// The definition, made now under this id.
+    /// Returns the definition, created now under this id.
     fn into_definition(self, id: Uuid, now: Millis) -> ChannelDefinition {
         ChannelDefinition {
             id,
@@ -78,8 +77,7 @@ impl ChannelChange {
     /// Parses the body of `PUT /api/realtime/channels/{id}`.
     ///
     /// # Errors
-    ///
-    /// 400 with the issues of all fields; the pattern rule is looked at once these are sound.
+    /// 400 with the issues of all fields, or else with that of the pattern rule.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let (pattern, change) = read(body, |pattern| pattern.map(changed_pattern).transpose())?;
         if let Some(pattern) = &pattern {
@@ -89,7 +87,7 @@ impl ChannelChange {
     }
 }
 
-/// What a body says of a channel: of its pattern as `read_pattern` has it, and of all else.
+/// Reads what a body says of a channel: the pattern by `read_pattern`, and all other fields.
 fn read<'a, P>(
     body: &'a [u8],
     read_pattern: impl FnOnce(Option<&'a RawValue>) -> Read<P>,
@@ -158,12 +156,12 @@ impl Reply {
         Self::json(200, &ChannelJson::from(definition))
     }
 
-    /// 201 with the channel that was made.
+    /// 201 with the channel that was created.
     pub fn channel_created(definition: &ChannelDefinition) -> Self {
         Self::json(201, &ChannelJson::from(definition))
     }
 
-    /// 200 with channels in the order given, which the contract wants newest first.
+    /// 200 with channels in the order given, which clients expect to be the newest first.
     pub fn channels(definitions: &[Arc<ChannelDefinition>]) -> Self {
         let mut body = Vec::with_capacity(256 * definitions.len() + 2);
         serde_json::Serializer::new(&mut body)
@@ -193,7 +191,7 @@ const FIELDS: [&str; 9] = [
     "rateLimit",
 ];
 
-/// The options, as they stand behind the original's fields in [`FIELDS`]. `null` stands for an
+/// Reads the options, which stand behind InsForge's own fields in [`FIELDS`]. `null` stands for an
 /// option's default.
 fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
     let [ephemeral, presence, slow_consumer, replay_seconds, rate_limit] = options;
@@ -235,7 +233,7 @@ fn or_default<'a, T: Default>(
     }
 }
 
-/// The original has words of its own for an empty pattern, when a channel is made and only then.
+/// Reads the pattern of a new channel. InsForge has another text for an empty one than on a change.
 fn new_pattern(value: &RawValue) -> Read<String> {
     if value.get() == "\"\"" {
         return Err("pattern: Channel pattern is required".into());
@@ -264,8 +262,7 @@ fn read_webhook_urls(value: &RawValue) -> Read<Vec<String>> {
     if issues.is_empty() { Ok(urls) } else { Err(issues.join(", ")) }
 }
 
-/// Anything that parses as a URL will do here, as in the original; which targets are called is for
-/// whoever calls them to decide.
+/// Reads a text that parses as a URL. Which addresses are called is decided when they are called.
 fn read_url(path: &str, value: &RawValue) -> Read<String> {
     let text = fields::text(path, value, WEBHOOK_URL_BYTES_MAX)?;
     match Url::parse(&text) {
@@ -285,8 +282,8 @@ fn nullable<'a, T>(
     }
 }
 
-/// The original's rule, `^[a-zA-Z0-9-]+(:[a-zA-Z0-9%:-]+)*$`, with `_` and `.` allowed too, and
-/// `*` wherever `%` is. Its message stands alone there, without the field's name.
+/// Checks InsForge's rule, `^[a-zA-Z0-9-]+(:[a-zA-Z0-9%:-]+)*$`, with `_` and `.` allowed too, and
+/// `*` wherever `%` is. As there, the text of the error does not name the field.
 fn check_pattern(pattern: &str) -> Result<(), ApiError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let any = |c: char| plain(c) || matches!(c, ':' | '%' | '*');
@@ -313,7 +310,7 @@ struct ChannelJson<'a> {
     description: Option<&'a str>,
     webhook_urls: Option<&'a [String]>,
     enabled: bool,
-    // Options are shown where they are not the default: a channel without any looks as documented.
+    // An option is shown if it is not the default: a channel without options looks as InsForge's.
     #[serde(skip_serializing_if = "is_default")]
     ephemeral: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

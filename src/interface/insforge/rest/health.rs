@@ -6,8 +6,8 @@ use crate::interface::http::NodeHealth;
 use crate::interface::rest::Reply;
 use crate::message::iso_millis;
 
-/// Renders how the node is. A node that has problems, or is about to stop, says so with 503, so that
-/// a load balancer leaves it out.
+/// Renders how the node is. A node that has problems, or is about to stop, says so with 503, so
+/// that a load balancer leaves it out.
 pub(super) fn reply(health: &NodeHealth<'_>) -> Reply {
     render(env!("CARGO_PKG_VERSION"), health)
 }

@@ -1,4 +1,4 @@
-//! History over REST (contract sections 2.3, 2.4 and 2.6).
+//! History over REST: messages, statistics, and for how long messages are kept.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,14 +17,13 @@ use crate::message::{
     ChannelDefinition, MessageQuery, Millis, Stats, StatsQuery, StoredMessage, iso_millis,
 };
 
-/// Messages on a page where nobody says how many.
+/// Messages on a page if the query does not say how many.
 const LIMIT: u64 = 100;
 
 impl MessageQuery {
     /// Parses the query of `GET /api/realtime/messages`.
     ///
     /// # Errors
-    ///
     /// 400 with the issues of all keys.
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let query = Query::new(query);
@@ -50,7 +49,6 @@ impl StatsQuery {
     /// Parses the query of `GET /api/realtime/messages/stats`.
     ///
     /// # Errors
-    ///
     /// 400 with the issues of all keys.
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let query = Query::new(query);
@@ -61,7 +59,7 @@ impl StatsQuery {
     }
 }
 
-/// `GET /api/realtime/messages`
+/// Runs `GET /api/realtime/messages`.
 pub(super) async fn messages(
     http: &HttpContext<'_>,
     query: Option<&str>,
@@ -76,31 +74,31 @@ pub(super) async fn messages(
     Ok(Reply::messages(&messages, |id| definitions.get(id).is_some()))
 }
 
-/// `GET /api/realtime/messages/stats`
+/// Runs `GET /api/realtime/messages/stats`.
 pub(super) async fn stats(http: &HttpContext<'_>, query: Option<&str>) -> Result<Reply, ApiError> {
     let mut query = StatsQuery::parse(query)?;
     if is_gone(http, query.channel_id) {
-        // Nothing was published then, and what holds for all of history is still told.
+        // Nothing was published at that time; what holds for all of history is still told.
         query.since = Some(Millis::MAX);
     }
     let found = http.query(|ticket| StoreQuery::Stats(ticket, query)).await?;
     Ok(Reply::stats(&answered(http, found)?))
 }
 
-/// `DELETE /api/realtime/messages`
+/// Runs `DELETE /api/realtime/messages`.
 pub(super) async fn clear(http: &HttpContext<'_>, query: Option<&str>) -> Result<Reply, ApiError> {
     check_clear(query)?;
     let cleared = http.wish(Wish::Clear).await?;
     Ok(Reply::messages_cleared(answered(http, cleared)?))
 }
 
-/// `GET /api/realtime/config`
+/// Runs `GET /api/realtime/config`.
 pub(super) async fn config(http: &HttpContext<'_>) -> Result<Reply, ApiError> {
     let days = http.wish(Wish::Retention).await?;
     Ok(Reply::config(answered(http, days)?))
 }
 
-/// `PATCH /api/realtime/config`
+/// Runs `PATCH /api/realtime/config`.
 pub(super) async fn set_config(http: &HttpContext<'_>, body: &[u8]) -> Result<Reply, ApiError> {
     let days = parse_retention(body)?;
     let set = http.wish(|ticket| Wish::SetRetention(ticket, days)).await?;
@@ -131,7 +129,6 @@ fn answered<T>(http: &HttpContext<'_>, answer: StoreResult<T>) -> Result<T, ApiE
 /// `None` for ever.
 ///
 /// # Errors
-///
 /// 400 with what is wrong with the number.
 fn parse_retention(body: &[u8]) -> Result<Option<u32>, ApiError> {
     let [days] = fields::object(body, &["retentionDays"])?;
@@ -144,17 +141,16 @@ fn read_days(value: &RawValue) -> Read<Option<u32>> {
         return Ok(None);
     }
     let days = fields::integer("retentionDays", value, 1..=RETENTION_DAYS_MAX);
-    // The original has words of its own for what is not positive.
+    // InsForge has another text for a number that is not positive.
     let least = "Number must be greater than or equal to 1";
     days.map(Some).map_err(|issue| issue.replace(least, "Number must be greater than 0"))
 }
 
-/// Looks at the query of `DELETE /api/realtime/messages`, which removes everything: whoever means
-/// to remove a part must not find all of it gone.
+/// Checks that `DELETE /api/realtime/messages`, which removes everything, has no query: a caller
+/// that means to remove a part must not lose all.
 ///
 /// # Errors
-///
-/// 400 where there is any.
+/// 400 if there is a query.
 fn check_clear(query: Option<&str>) -> Result<(), ApiError> {
     match query {
         None | Some("") => Ok(()),
@@ -165,7 +161,8 @@ fn check_clear(query: Option<&str>) -> Result<(), ApiError> {
 }
 
 impl Reply {
-    /// 200 with a page of messages. A definition that is not `known` is gone, and is shown as none.
+    /// 200 with a page of messages. The definition of a message is shown if it is `known`, else as
+    /// `null`.
     pub fn messages(messages: &[StoredMessage], known: impl Fn(Uuid) -> bool) -> Self {
         let payloads: usize = messages.iter().map(|message| message.payload.len()).sum();
         let mut body = String::with_capacity(payloads + 512 * messages.len() + 2);
@@ -186,7 +183,7 @@ impl Reply {
             0 => 0.0,
             calls => stats.wh_delivered as f64 / calls as f64,
         };
-        // Written here, because 0 and 1 are to look as JavaScript writes them.
+        // Written here, because 0 and 1 must look as JavaScript writes them.
         let mut body = format!(
             "{{\"totalMessages\":{},\"whDeliveryRate\":{rate},\"topEvents\":[",
             stats.messages
@@ -230,7 +227,7 @@ impl Reply {
 
 const CONFIG_UPDATED: &str = r#"{"message":"Retention config updated successfully"}"#;
 
-/// The payload goes in as it was published, without being read once more.
+/// Appends a message. Its payload goes in as it was published, without being parsed again.
 fn write_message(body: &mut String, message: &StoredMessage, is_channel_known: bool) {
     let channel_id = is_channel_known.then(|| message.channel_id.to_string());
     let (sender_type, sender_id) = message.sender.parts();
@@ -254,7 +251,7 @@ fn write_message(body: &mut String, message: &StoredMessage, is_channel_known: b
     );
 }
 
-/// A text, or none, as JSON.
+/// A text, or `None`, as JSON.
 struct Json<'a, T>(&'a T);
 
 impl<T: Serialize> std::fmt::Display for Json<'_, T> {

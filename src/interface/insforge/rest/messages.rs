@@ -1,4 +1,4 @@
-//! Publishing over REST (decision table: `POST /api/realtime/messages`).
+//! Publishing over REST: `POST /api/realtime/messages`.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::message::{
     event_name_problem, iso_millis, payload_problem,
 };
 
-/// A publication that somebody wants made. Borrows from the request's body where it can.
+/// A publication that a back end asks for. It borrows from the request's body if it can.
 #[derive(Clone, Debug)]
 struct Publish<'a> {
     /// The concrete name, 1 to [`CHANNEL_BYTES_MAX`] bytes.
@@ -31,7 +31,6 @@ impl<'a> Publish<'a> {
     /// Parses the body of `POST /api/realtime/messages`.
     ///
     /// # Errors
-    ///
     /// 400 with the issues of all fields.
     fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
         let [channel, event, payload] = fields::object(body, &["channel", "event", "payload"])?;
@@ -49,14 +48,14 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// What a publisher is told: the publication is on its way, to whom, and how safe it is.
+/// What a publisher is told about its publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
-    /// The publication.
+    /// The publication's id.
     pub id: MessageId,
-    /// When it was accepted.
+    /// When it was accepted, in milliseconds since the epoch.
     pub at: Millis,
-    /// Whom it was posted to.
+    /// How many subscribers it was posted to.
     pub audience: Audience,
     /// How safe it is.
     pub level: Durability,
@@ -114,8 +113,8 @@ pub(super) async fn publish(
     Ok(if reached >= level { Reply::published(&receipt) } else { Reply::not_kept(&receipt) })
 }
 
-/// Returns how safe a publication must be: `stored` if the publisher does not say so and the channel
-/// has a history.
+/// Returns how safe a publication must be: `stored` if the publisher does not say so and the
+/// channel has a history.
 fn level_on(
     definition: &ChannelDefinition,
     asked: Option<Durability>,
@@ -130,13 +129,13 @@ fn level_on(
 }
 
 impl Reply {
-    /// 201: what was asked for is so.
+    /// 201: it is as safe as it had to be.
     pub fn published(receipt: &Receipt) -> Self {
         Self::json(201, &Published::from(receipt))
     }
 
-    /// 500: it was delivered, but it is not as safe as it was to be. To publish it again would
-    /// deliver it twice, so the answer says plainly what is so.
+    /// 500: it was delivered, but it is not as safe as it had to be. Publishing it again would
+    /// deliver it twice, so the reply says that it was delivered.
     pub fn not_kept(receipt: &Receipt) -> Self {
         let body = NotKept {
             error: "NOT_STORED",

@@ -1,4 +1,4 @@
-//! Policies over REST (contract section 2.5): the documented shape to read, and the same to set.
+//! Policies over REST: read and set in the same shape.
 
 use std::collections::HashSet;
 
@@ -14,12 +14,11 @@ use crate::limits::{
 use crate::mailbox::Wish;
 use crate::message::{Action, Permissions, Policy, PolicyCommand};
 
-/// Parses the body of `PUT /api/realtime/permissions`. A side that is left out has no policies;
-/// what is in a policy's expressions is for the database to judge.
+/// Parses the body of `PUT /api/realtime/permissions`. A side that is left out has no policies. The
+/// database checks the expressions of policies.
 ///
 /// # Errors
-///
-/// 400 with all issues. Unknown keys are among them: a misspelt condition would be none.
+/// 400 with all issues. Unknown keys are errors: a misspelt condition must not count as absent.
 pub(super) fn parse(body: &[u8]) -> Result<Permissions, ApiError> {
     let sides = fields::strict_body(body, &Action::ALL.map(Action::name))?;
     let mut permissions = Permissions::default();
@@ -41,7 +40,7 @@ pub(super) async fn set(
 }
 
 impl Reply {
-    /// 200 with all policies, in the order given, which the contract wants by name.
+    /// 200 with all policies in the order given, which clients expect to be by name.
     pub fn permissions(permissions: &Permissions) -> Self {
         let side = |action| SideJson {
             policies: permissions
@@ -98,7 +97,7 @@ fn read_policy(action: Action, path: &str, item: &RawValue) -> Read<Policy> {
         PolicyCommand::Insert => using.as_ref().map(|_| at("using")),
     };
     if let Some(unused) = unused {
-        // It would be kept, and never looked at.
+        // It would be kept, and never evaluated.
         return Err(format!("{unused}: Expected null for the command {}", command.name()));
     }
     Ok(Policy { name: name.into(), command, roles, using, with_check })
@@ -137,7 +136,7 @@ fn read_expression(path: &str, value: Option<&RawValue>) -> Read<Option<String>>
     Ok(Some(text.into_owned()))
 }
 
-/// The original's table that the policies of a side guard, as it is documented.
+/// Returns InsForge's table that the policies of a side guard.
 fn table(action: Action) -> &'static str {
     match action {
         Action::Subscribe => "realtime_channels",
@@ -184,7 +183,7 @@ impl<'a> PolicyJson<'a> {
 mod tests {
     use super::*;
 
-    /// As the public document shows it.
+    /// Renders a policy as InsForge's documentation shows it.
     const DOCUMENTED: &str = r#"{"subscribe":{"policies":[{"policyName":"allow_authenticated_subscribe","tableName":"realtime_channels","command":"SELECT","roles":["authenticated"],"using":"enabled = true","withCheck":null}]},"publish":{"policies":[{"policyName":"allow_authenticated_publish","tableName":"realtime_messages","command":"INSERT","roles":["authenticated"],"using":null,"withCheck":"true"}]}}"#;
 
     #[test]

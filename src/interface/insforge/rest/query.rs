@@ -1,4 +1,4 @@
-//! Reading the pairs of a query, with the words that the original's validator (zod 3) uses.
+//! Reading the pairs of a query. Issues have the words of InsForge's validator (zod 3).
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -18,7 +18,7 @@ pub(super) struct Query<'q> {
 /// A key's values.
 enum Value<'q> {
     One(&'q str),
-    /// A repeated key is a list to the original, and a list is of no use anywhere.
+    /// A repeated key is a list to InsForge, and no key takes a list.
     List,
 }
 
@@ -33,7 +33,7 @@ impl<'q> Query<'q> {
         Some(if values.next().is_some() { Value::List } else { Value::One(value) })
     }
 
-    /// A text; an empty one is as good as none.
+    /// Reads a text; `None` also for an empty one.
     pub(super) fn text(&self, key: &str) -> Read<Option<&str>> {
         Ok(self.any_text(key)?.filter(|text| !text.is_empty()))
     }
@@ -46,14 +46,14 @@ impl<'q> Query<'q> {
         }
     }
 
-    /// An id in its hyphenated form.
+    /// Reads an id in its hyphenated form.
     pub(super) fn id(&self, key: &str) -> Read<Option<Uuid>> {
         let Some(text) = self.any_text(key)? else { return Ok(None) };
         let id = Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED_BYTES);
         id.map(Some).ok_or_else(|| format!("{key}: Invalid uuid"))
     }
 
-    /// A whole number within bounds, or what it is where it is not given.
+    /// Reads a whole number within bounds; `default` if it is absent.
     pub(super) fn integer(
         &self,
         key: &str,
@@ -69,7 +69,7 @@ impl<'q> Query<'q> {
         fields::whole(key, number, bounds).map_err(|issues| issues.join(", "))
     }
 
-    /// A time.
+    /// Reads a date.
     pub(super) fn date(&self, key: &str) -> Read<Option<Millis>> {
         let date = match self.value(key) {
             None => return Ok(None),
@@ -83,9 +83,9 @@ impl<'q> Query<'q> {
 const HYPHENATED_BYTES: usize = 36;
 
 /// Returns the number that a text of decimal digits names, perhaps with a sign, a fraction or an
-/// exponent. An empty text is 0, as the original has it.
+/// exponent. An empty text is 0, as for InsForge.
 fn number(text: &str) -> Option<f64> {
-    // Rust reads words besides: `inf`, `nan`.
+    // Rust would read words as well: `inf`, `nan`.
     let has_words = text.contains(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'));
     match text {
         "" => Some(0.0),

@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use crate::codec::http::{decode_segment_exactly, query_pairs};
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, dates};
-use crate::limits::M2_VERSION_AHEAD_MS_MAX;
+use crate::limits::{DOCUMENTS_MAX, M2_VERSION_AHEAD_MS_MAX};
 use crate::message::{
     Channel, DocumentKey, DocumentWrite, Durability, Millis, ResourceKind, Scope, iso_millis,
     m2_name_problem, resource_id_problem,
 };
 
 const RESOURCES: &str = "/api/realtime/resources/";
-/// Of a version that a writer gives.
+/// An example of a version, for errors.
 const DATE: &str = "2026-04-25T17:00:00.123Z";
 
 /// A call of M2 Realtime.
@@ -42,15 +42,15 @@ pub struct Named {
     id: Box<str>,
 }
 
-/// Whether a path is looked up here, and not in [`super::route`].
+/// Whether a path belongs to M2.
 pub fn is_ours(path: &str) -> bool {
     matches!(path, "/api/realtime" | "/api/realtime/")
         || matches!(path, "/api/realtime/status" | "/api/realtime/status/")
         || path.starts_with(RESOURCES)
 }
 
-/// The call that a request line asks for. Everything behind the kind of a resource is its id,
-/// slashes included, once the percent-encoding is undone.
+/// Returns the call that a request line asks for. Everything behind the kind of a resource is its
+/// id, slashes included, once the percent-encoding is undone.
 ///
 /// # Errors
 /// 404 for an unknown path, 405 with the methods to choose from for a known one, 400 for an id
@@ -63,7 +63,7 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
             ("/api/realtime/status", _) => {
                 Err(ApiError::method_not_allowed(method, path, "GET, HEAD"))
             }
-            // Nobody upgrades with HEAD.
+            // No client upgrades with HEAD.
             (_, "GET") => Ok(Route::Socket),
             _ => Err(ApiError::method_not_allowed(method, path, "GET")),
         };
@@ -85,12 +85,12 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
 }
 
 impl Named {
-    /// The write that a body describes: `{userId?, audience?, data, version?}`. The query may say
-    /// how safe it is to be, and nothing else.
+    /// Reads the write that a body describes: `{userId?, audience?, data, version?}`. The query may
+    /// say how safe the document must be, and nothing else.
     ///
     /// # Errors
-    /// 400 with the issues of all fields. A name that is none is one: a document for one user must
-    /// not become everybody's by a misspelt word.
+    /// 400 with the issues of all fields. Unknown fields are errors: a misspelt `audience` must not
+    /// make a private document public.
     pub fn write(
         &self,
         scope: &Scope,
@@ -108,7 +108,7 @@ impl Named {
         self.settle(scope, said, Some(data.get()), now)
     }
 
-    /// The deletion that a body, or a query where there is no body, describes:
+    /// Reads the deletion that a body describes, or the query if there is no body:
     /// `{userId?, audience?, version?}`.
     ///
     /// # Errors
@@ -130,8 +130,8 @@ impl Named {
         self.settle(scope, &said.map_err(ApiError::invalid_input)?, None, now)
     }
 
-    /// The document that a query describes, `userId` and `audience`; of a reader, if it is one, who
-    /// need not name itself.
+    /// Returns the document that a query describes with `userId` and `audience`. A `reader` need
+    /// not name itself.
     ///
     /// # Errors
     /// As [`Named::write`].
@@ -170,7 +170,7 @@ const AUDIENCE: &str = "audience";
 const VERSION: &str = "version";
 const DURABILITY: &str = "durability";
 
-/// What a caller says beside the data.
+/// What a caller says besides the data.
 #[derive(Default)]
 struct Said<'a> {
     user_id: Option<Cow<'a, str>>,
@@ -179,7 +179,7 @@ struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// Of these names, which are all that a query may have.
+    /// Reads a query, which may have these names and no others.
     fn in_query(query: Option<&'a str>, names: &[&str]) -> Result<Self, ApiError> {
         let mut said = Self::default();
         let pairs = query_pairs(query.unwrap_or_default()).filter(|(name, _)| !name.is_empty());
@@ -227,7 +227,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Whether it is about a user's own document (decision M16).
+    /// Whether it is about a user's own document.
     fn is_personal(&self, resource: &Named) -> Read<bool> {
         let is_private = resource.kind.is_private(&resource.id);
         let is_personal = match (self.audience.as_deref(), is_private) {
@@ -263,7 +263,7 @@ impl<'a> Said<'a> {
 
 const _: () = assert!(M2_VERSION_AHEAD_MS_MAX == 24 * 3_600_000, "the message names the bound");
 
-/// `null` is how subscribers are told that a document was deleted.
+/// Refuses `null`, by which subscribers are told that a document was deleted.
 fn some_data(value: &RawValue) -> Read<&RawValue> {
     if fields::is_null(value) {
         return Err("data: Expected a value; to remove the document, use DELETE".to_owned());
@@ -283,7 +283,7 @@ impl Reply {
         Self::of(200, json)
     }
 
-    /// 409: the write came with a version that is not the latest, which is this one.
+    /// 409: the version of the write is not later than this one, the latest.
     pub fn document_stale(current: Millis) -> Self {
         let version = iso_millis(current);
         let body = Stale {
@@ -295,7 +295,7 @@ impl Reply {
         Self::json(409, &body)
     }
 
-    /// How M2 Realtime is; with 503 where it had better be left alone.
+    /// The state of the service: 200, or 503 if clients should go elsewhere.
     pub fn m2_status(is_stopping: bool, problems: &[String]) -> Self {
         let (code, status) = match (problems, is_stopping) {
             (_, true) => (503, "draining"),
@@ -303,6 +303,25 @@ impl Reply {
             _ => (503, "unavailable"),
         };
         Self::json(code, &Status { status, problems })
+    }
+}
+
+impl ApiError {
+    /// 404: there is no such kind of resources.
+    pub(super) fn unknown_resource_kind(kind: &str) -> Self {
+        let message = format!("There are no resources of the type {kind:?}");
+        Self::new(404, "NOT_FOUND", message).advise("Use kvStore, collection or liveConfig")
+    }
+
+    /// 404: the resource has no document. `title` is the name of its kind.
+    pub(super) fn document_not_found(title: &str) -> Self {
+        Self::new(404, "NOT_FOUND", format!("{title} resource doesn't currently exist"))
+    }
+
+    /// 507: [`DOCUMENTS_MAX`] documents exist.
+    pub(super) fn documents_full() -> Self {
+        let message = format!("There are {DOCUMENTS_MAX} documents, the most allowed");
+        Self::new(507, "LIMIT_REACHED", message).advise("Delete documents that are no longer used")
     }
 }
 

@@ -1,0 +1,71 @@
+//! Resources, under numbers; their channels, and their documents as the node knows them.
+
+use std::sync::Arc;
+
+use fanfare::message::{Channel, ResourceKind, Scope};
+
+use super::{NUMBERS, Planted};
+
+/// A user's id.
+pub(super) type User = Arc<str>;
+
+/// A resource: its scope and its number there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Resource {
+    pub(super) scope: usize,
+    pub(super) number: usize,
+}
+
+impl Resource {
+    /// The one that has a document for each user and none for everybody.
+    const PRIVATE: usize = 1;
+
+    pub(super) fn is_private(self) -> bool {
+        self.number == Self::PRIVATE
+    }
+
+    /// Its kind and its id, as clients say them.
+    pub(super) fn parts(self) -> (ResourceKind, String) {
+        let kind = ResourceKind::ALL[self.number % 3];
+        let id = if self.is_private() { "private".into() } else { (self.number / 3).to_string() };
+        (kind, id)
+    }
+
+    /// The one in that scope whose channel this is.
+    pub(super) fn of(channel: &Channel, scope: usize) -> Self {
+        let parts = channel.resource_parts().expect("it was made of them");
+        let mut all = (0..NUMBERS).map(|number| Self { scope, number });
+        let is_one = |one: &Self| {
+            let (kind, id) = one.parts();
+            (kind, id.as_str()) == parts
+        };
+        all.find(is_one).expect("there is no other")
+    }
+
+    pub(super) fn channel(self, planted: Planted) -> Channel {
+        let (kind, id) = self.parts();
+        Channel::resource(&scope(self.scope, planted), kind, &id)
+    }
+}
+
+/// What the channels of a scope begin with. No scope must be taken for another.
+pub(super) fn scope(number: usize, planted: Planted) -> String {
+    let scope = |organization: &str, project: &str, launch_context: &str, world: &str| Scope {
+        organization: organization.into(),
+        project: project.into(),
+        launch_context: launch_context.into(),
+        world: world.into(),
+    };
+    let scope = match number {
+        0 => scope("o", "p", "", ""),
+        1 => scope("o", "p", "", "w"),
+        2 => scope("o", "p", "w", ""),
+        _ => scope("o/p", "", "", ""),
+    };
+    match planted {
+        Planted::ScopeCut => {
+            Scope { organization: scope.organization, ..Scope::default() }.to_string()
+        }
+        _ => scope.to_string(),
+    }
+}

@@ -1,0 +1,376 @@
+//! A worker as it runs in a node, and its clients at the other ends of their connections: what they
+//! send, how much of what waits for them they take, and the mail that the worker is handed.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use fanfare::broker::stale::{Debt, Debts};
+use fanfare::interface::{Session, m2};
+use fanfare::limits::OUTBOX_BYTES_MAX;
+use fanfare::mailbox::Mail;
+use fanfare::message::{
+    Channel, ConnId, Content, Current, Load, Now, Party as ProvedParty, WorkerId,
+};
+use fanfare::runtime::Worker;
+use rustix::io::Errno;
+
+use super::client::{Client, Party};
+use super::resource::{Resource, scope};
+use super::word::Mark;
+use super::world::Common;
+use super::{Planted, Wrong};
+use crate::frames::{CLOSE, PING, TEXT, masked};
+
+pub(super) struct Station {
+    id: WorkerId,
+    worker: Worker,
+    seats: Vec<Seat>,
+    /// What clients read that have just come.
+    reads: Option<usize>,
+    /// Subscribes that the worker is not told of yet: a planted fault.
+    held_back: Vec<(ConnId, Vec<u8>)>,
+}
+
+/// A client and its connection.
+struct Seat {
+    id: ConnId,
+    /// Bytes that its socket takes; all that there are, if nothing is said.
+    window: Option<usize>,
+    client: Client,
+}
+
+/// How much waits for a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Level {
+    frames: usize,
+    bytes: usize,
+    is_stale: bool,
+}
+
+impl Station {
+    pub(super) fn new(common: &Common<'_>, id: WorkerId, clients: Vec<Client>, now: Now) -> Self {
+        let mut station = Self {
+            id,
+            worker: common.start.node.worker(id, now),
+            seats: Vec::new(),
+            reads: common.terms.reads,
+            held_back: Vec::new(),
+        };
+        for client in clients {
+            let seat = station.seat(common, client);
+            station.seats.push(seat);
+        }
+        station
+    }
+
+    pub(super) fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// The clients of all connections, as they come back.
+    pub(super) fn clients(&self) -> Vec<Client> {
+        self.seats.iter().map(|seat| seat.client.comes_back()).collect()
+    }
+
+    fn seat(&mut self, common: &Common<'_>, client: Client) -> Seat {
+        let Party { scope: number, user } = client.party.clone();
+        let scope = scope(number, common.terms.planted).into();
+        let party = Arc::new(ProvedParty { scope, user, expires_at: None });
+        let timings = &common.start.node.hub.interfaces.timings;
+        let session = Session::M2(m2::Session::new(party, Now::default(), timings));
+        let id = common.start.node.open(&mut self.worker, self.id, session);
+        Seat { id, window: self.reads, client }
+    }
+
+    /// A connection ends, and another has its place: the same client's, or somebody else's.
+    pub(super) fn reconnect(&mut self, common: &Common<'_>, slot: usize, party: Option<Party>) {
+        let Seat { id, ref client, .. } = self.seats[slot];
+        let client = match party {
+            Some(party) if party != client.party => {
+                self.send(id, CLOSE, &[]);
+                Client::new(party)
+            }
+            _ => client.comes_back(),
+        };
+        self.worker.ended(id.slot);
+        self.seats[slot] = self.seat(common, client);
+    }
+
+    /// A client sends a frame.
+    fn send(&mut self, id: ConnId, opcode: u8, payload: &[u8]) {
+        self.worker.receive(id.slot, &mut masked(opcode, payload));
+        self.worker.reap();
+    }
+
+    fn mark(&mut self, id: ConnId, mark: Mark) {
+        self.send(id, PING, &mark.payload());
+    }
+
+    fn request(&self, slot: usize, action: &str, number: usize) -> String {
+        let scope = self.seats[slot].client.party.scope;
+        let (kind, id) = Resource { scope, number }.parts();
+        let kind = kind.name();
+        format!(r#"{{"action":"{action}","resource":{{"type":"{kind}","id":"{id}"}}}}"#)
+    }
+
+    pub(super) fn subscribe(&mut self, common: &Common<'_>, slot: usize, number: usize) {
+        let request = self.request(slot, "subscribe", number);
+        let Seat { id, ref client, .. } = self.seats[slot];
+        if common.terms.planted == Planted::LostBetween {
+            let resource = Resource { scope: client.party.scope, number };
+            let (shared, user) = (!resource.is_private(), client.party.user.clone());
+            let resource = resource.channel(common.terms.planted);
+            let load = Load { connection: id, resource, question: 0, shared, user };
+            let found = common.store.borrow().load(&load);
+            common.early.borrow_mut().insert((id, load.resource), found);
+            return self.held_back.push((id, request.into_bytes()));
+        }
+        let before = common.start.node.waiting(self.id);
+        self.send(id, TEXT, request.as_bytes());
+        common.note("not joined", u64::from(common.start.node.waiting(self.id) == before));
+    }
+
+    pub(super) fn unsubscribe(&mut self, slot: usize, number: usize) {
+        let request = self.request(slot, "unsubscribe", number);
+        self.send(self.seats[slot].id, TEXT, request.as_bytes());
+    }
+
+    /// The client reads so many bytes more and no others; or all there are.
+    pub(super) fn read(&mut self, slot: usize, bytes: Option<usize>) {
+        let seat = &mut self.seats[slot];
+        seat.window = bytes.map(|bytes| seat.window.unwrap_or(0) + bytes);
+        if bytes != Some(0) {
+            self.worker.writable(seat.id.slot);
+        }
+    }
+
+    /// Clients for which documents are stale send something, so that they are sent something: what
+    /// could not be read is asked for again then.
+    pub(super) fn nudge(&mut self) {
+        for at in 0..self.seats.len() {
+            if self.level(at).is_stale {
+                self.mark(self.seats[at].id, Mark::Nudge);
+            }
+        }
+    }
+
+    /// A turn that takes so much of its mail.
+    pub(super) fn turn(&mut self, common: &Common<'_>, now: Now, mail: usize) -> Result<(), Wrong> {
+        self.worker.at(now);
+        for _ in 0..mail {
+            let Some(mail) = common.start.node.take(self.id) else { break };
+            self.take(common, mail);
+        }
+        self.worker.catch_up();
+        for (id, request) in std::mem::take(&mut self.held_back) {
+            if self.worker.link(id).is_some() {
+                self.send(id, TEXT, &request);
+            }
+        }
+        if common.terms.planted == Planted::DebtsForgotten {
+            self.forget_stale();
+        }
+        self.end_turn(common)
+    }
+
+    fn end_turn(&mut self, common: &Common<'_>) -> Result<(), Wrong> {
+        let loads = &common.start.node.inboxes.loads;
+        let before = loads.len();
+        let Self { worker, seats, .. } = self;
+        let mut wrong = Ok(());
+        worker.end_turn(|id, _, slices| {
+            let seat = seats.iter_mut().find(|seat| seat.id == id);
+            let seat = seat.expect("no other connection has anything to send");
+            seat.take(common, slices, &mut wrong)
+        });
+        common.note("paid", (loads.len() - before) as u64);
+        wrong
+    }
+
+    /// Hands the worker a piece of mail, between the marks that say to clients what it is.
+    fn take(&mut self, common: &Common<'_>, mail: Mail) {
+        let before = self.levels();
+        match mail {
+            Mail::Deliver(ref delivery) => {
+                let Content::Document { ref frame, .. } = delivery.publication.content else {
+                    panic!("nothing else is published here")
+                };
+                let bytes = frame.len();
+                self.worker.take(mail);
+                let is_full = |(before, after): (Level, Level)| {
+                    before.bytes + bytes > OUTBOX_BYTES_MAX && before != after
+                };
+                let all = before.iter().copied().zip(self.levels());
+                common.note("full", all.filter(|one| is_full(*one)).count() as u64);
+            }
+            Mail::Activate(ref activation) => {
+                let (id, is_again) = (activation.connection, activation.is_again);
+                let about = self.about(id, &activation.channel);
+                let known = match &activation.current {
+                    Current::Known(document) => Some(document.clone()),
+                    Current::Unknown | Current::Absent => None,
+                };
+                let is_absent = matches!(activation.current, Current::Absent);
+                if let Some(resource) = about {
+                    common.note("known to be absent", is_absent.into());
+                    common.note("known", known.is_some().into());
+                    self.mark(id, Mark::Began { resource, is_again });
+                }
+                self.worker.take(mail);
+                if let (Some(link), Some(document)) = (self.worker.link(id), known) {
+                    let is_stale = link.is_stale_in(&document);
+                    common.note("answered by what is owed", is_stale.into());
+                }
+                self.name(id, about);
+            }
+            Mail::Deactivate(ref deactivation) => {
+                let (id, channel) = (deactivation.connection, deactivation.channel.clone());
+                let about = self.about(id, &channel);
+                let stale = self.stale_of(common, id, &channel);
+                self.worker.take(mail);
+                if let Some(link) = self.worker.link(id).filter(|_| !stale.is_empty()) {
+                    link.with_stale(|all| stale.into_iter().for_each(|debt| all.add(debt)));
+                }
+                if let Some(resource) = about {
+                    self.mark(id, Mark::Ended(resource));
+                }
+            }
+            Mail::Loaded(ref loaded) => {
+                let (id, is_known) = (loaded.load.connection, loaded.found.is_some());
+                let about = self.about(id, &loaded.load.resource);
+                let is_told = self.worker.take(mail) > 0 || before != self.levels();
+                if is_known && about.is_some() {
+                    common.note(if is_told { "answer" } else { "outdated answer" }, 1);
+                }
+                self.name(id, about);
+            }
+            other => panic!("nobody sends this here: {other:?}"),
+        }
+        self.worker.reap();
+        for (before, after) in before.into_iter().zip(self.levels()) {
+            common.note("owed", u64::from(after.is_stale && !before.is_stale));
+            common.note("conflated", before.frames.saturating_sub(after.frames) as u64);
+        }
+        if common.terms.planted == Planted::UnansweredForgotten {
+            self.forget_unanswered();
+        }
+    }
+
+    /// What mail for a connection is about, unless the connection is gone.
+    fn about(&self, id: ConnId, channel: &Channel) -> Option<Resource> {
+        let seat = self.seats.iter().find(|seat| seat.id == id)?;
+        Some(Resource::of(channel, seat.client.party.scope))
+    }
+
+    /// Says what was told without a name, if anything was told.
+    fn name(&mut self, id: ConnId, about: Option<Resource>) {
+        if let Some(resource) = about
+            && self.worker.link(id).is_some_and(|link| !link.outbox.is_empty())
+        {
+            self.mark(id, Mark::About(resource));
+        }
+    }
+
+    fn level(&mut self, at: usize) -> Level {
+        let link = self.worker.link(self.seats[at].id).expect("no connection ends by itself");
+        let (frames, bytes) = (link.outbox.len(), link.outbox.bytes());
+        Level { frames, bytes, is_stale: link.is_stale() }
+    }
+
+    fn levels(&mut self) -> Vec<Level> {
+        (0..self.seats.len()).map(|at| self.level(at)).collect()
+    }
+
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.held_back.is_empty()
+            && self.levels().iter().all(|level| level.frames == 0 && !level.is_stale)
+    }
+
+    /// Everything was taken: each client knows what the store has.
+    pub(super) fn check(&mut self, common: &Common<'_>) -> Result<(), Wrong> {
+        for Seat { id, client, .. } in &self.seats {
+            let link = self.worker.link(*id).expect("no connection ends by itself");
+            let subscribed = link.subscribed.into();
+            client.check(subscribed, &common.store.borrow(), common.terms.notify_deletes)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody is subscribed any more: nothing is left.
+    pub(super) fn check_empty(&self) {
+        assert!(self.worker.is_vacant(), "nothing is left of those who are gone");
+    }
+}
+
+/// Planted faults.
+impl Station {
+    /// Documents that should be forgotten with a subscription, and are not.
+    fn stale_of(&mut self, common: &Common<'_>, id: ConnId, resource: &Channel) -> Vec<Debt> {
+        let is_planted = common.terms.planted == Planted::DebtsOutlive;
+        let Some(link) = self.worker.link(id).filter(|_| is_planted) else { return Vec::new() };
+        let stale = link.with_stale(|all| {
+            let stale = all.take(usize::MAX);
+            restore(all, &stale);
+            stale
+        });
+        let stale = stale.into_iter().map(|(debt, _)| debt);
+        stale.filter(|debt| debt.resource == *resource).collect()
+    }
+
+    /// Documents are forgotten that would be read again now.
+    fn forget_stale(&mut self) {
+        for Seat { id, window, .. } in &self.seats {
+            let link = self.worker.link(*id).expect("no connection ends by itself");
+            let is_taken = window.is_none_or(|window| window >= link.outbox.bytes());
+            if is_taken && link.is_stale() {
+                link.with_stale(|all| all.take(usize::MAX));
+            }
+        }
+    }
+
+    /// Of stale documents it is forgotten what they must answer.
+    fn forget_unanswered(&mut self) {
+        for Seat { id, .. } in &self.seats {
+            let link = self.worker.link(*id).expect("no connection ends by itself");
+            if link.is_stale() {
+                link.with_stale(|all| {
+                    let stale = all.take(usize::MAX);
+                    stale.into_iter().for_each(|(debt, _)| all.add(debt));
+                });
+            }
+        }
+    }
+}
+
+fn restore(all: &mut Debts, stale: &[(Debt, u16)]) {
+    for (debt, unanswered) in stale {
+        all.add(debt.clone());
+        all.add_unanswered(&debt.resource, *unanswered);
+    }
+}
+
+impl Seat {
+    /// The client's socket takes as much as it has room for.
+    fn take(
+        &mut self,
+        common: &Common<'_>,
+        slices: &[IoSlice<'_>],
+        wrong: &mut Result<(), Wrong>,
+    ) -> Result<usize, Errno> {
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        let all = self.window.unwrap_or(usize::MAX).min(offered);
+        if all == 0 {
+            return Err(Errno::AGAIN);
+        }
+        let mut left = all;
+        for slice in slices {
+            let taken = slice.len().min(left);
+            if let Err(found) = self.client.take(common, &slice[..taken]) {
+                *wrong = std::mem::replace(wrong, Ok(())).and(Err(found));
+            }
+            left -= taken;
+        }
+        self.window = self.window.map(|window| window - all);
+        Ok(all)
+    }
+}

@@ -1,0 +1,148 @@
+//! A node without threads: what its threads would share, and the mail that waits for its workers.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use fanfare::auth::Keys;
+use fanfare::broker::definitions::Definitions;
+use fanfare::broker::directory::Directory;
+use fanfare::broker::policies::Policies;
+use fanfare::broker::publish::Broker;
+use fanfare::config::{Config, EngineIo};
+use fanfare::interface::authenticators::Authenticators;
+use fanfare::interface::m2::access as m2;
+use fanfare::interface::{self, Session};
+use fanfare::limits::MAILBOX_CONTROL_MAX;
+use fanfare::mailbox::{Inboxes, Mail, Mailboxes, Slot};
+use fanfare::message::{ConnId, Now, Permissions, WorkerId};
+use fanfare::metrics::Metrics;
+use fanfare::runtime::shared::{About, Clock, Shared};
+use fanfare::runtime::{Arrivals, Worker};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use crate::WORKERS;
+
+/// The keys of a node.
+pub(crate) const API_KEY: &str = "ik_key";
+const ANON_KEY: &str = "anon_key";
+const SECRET: &str = "a secret that is long enough for the node to take it as one";
+
+/// Far longer than any simulation takes: clients need not answer pings.
+const FOREVER: u64 = 3_600_000;
+
+pub(crate) struct Node {
+    pub(crate) hub: Arc<Shared>,
+    pub(crate) inboxes: Inboxes,
+    arrivals: Arc<Arrivals>,
+    /// Places of each mailbox, of each kind.
+    places: usize,
+    workers_made: Cell<u64>,
+}
+
+impl Node {
+    /// Creates a node whose mailboxes have so many places of each kind. `set` changes how it
+    /// serves its clients.
+    pub(crate) fn new(places: usize, set: impl FnOnce(&mut Config)) -> Self {
+        let made = Mailboxes::new(WORKERS, 0, places);
+        let (mailboxes, inboxes) = made.expect("the system gives event descriptors");
+        for mailbox in mailboxes.workers.iter() {
+            for _ in places..MAILBOX_CONTROL_MAX {
+                // Nobody will ever use it.
+                mailbox.reserve(Slot::Control).expect("no place is taken yet").promise();
+            }
+        }
+        let broker = Broker {
+            directory: Directory::default(),
+            definitions: ArcSwap::from_pointee(Definitions::new(Vec::new())),
+            policies: Arc::new(ArcSwap::from_pointee(Policies::new(Permissions::default()))),
+            mailboxes: Arc::new(mailboxes),
+        };
+        let mut config = Config::defaults();
+        config.engine_io = EngineIo {
+            ping_interval_ms: FOREVER,
+            ping_timeout_ms: FOREVER,
+            connect_timeout_ms: FOREVER,
+            upgrade_timeout_ms: FOREVER,
+        };
+        set(&mut config);
+        let hub = Shared {
+            interfaces: interface::Shared::new(broker, Arc::new(config), 0),
+            metrics: Metrics::new(WORKERS),
+            clock: Clock::new(),
+            about: About { driver: "none", driver_reason: String::new(), started: 0 },
+            shutdown: OnceLock::new(),
+        };
+        Self {
+            hub: Arc::new(hub),
+            inboxes,
+            arrivals: Arc::new(Arrivals::new(WORKERS)),
+            places,
+            workers_made: Cell::new(0),
+        }
+    }
+
+    /// Creates a worker without connections.
+    pub(crate) fn worker(&self, id: WorkerId, now: Now) -> Worker {
+        let keys = Keys::new(API_KEY, ANON_KEY, SECRET).expect("these can be keys");
+        let auth = Authenticators::new(Arc::new(keys), 60, m2::Terms::new(false, None));
+        let counters = self.hub.metrics.thread(id.index());
+        let seed = self.workers_made.replace(self.workers_made.get() + 1);
+        let shared = (self.hub.clone(), self.arrivals.clone());
+        let random = StdRng::seed_from_u64(seed);
+        Worker::new(id, shared, auth, counters, (random, now)).expect("the system gives pollers")
+    }
+
+    /// Hands a worker a socket whose handshake is answered, and through which nothing will ever be
+    /// sent. Returns the id of the connection.
+    pub(crate) fn open(&self, worker: &mut Worker, id: WorkerId, session: Session) -> ConnId {
+        let (socket, _) = UnixStream::pair().expect("the system gives sockets");
+        self.hub.interfaces.broker.mailboxes.assign_to(id);
+        worker.open(OwnedFd::from(socket), session).expect("the system lets it be watched")
+    }
+
+    /// Takes the next piece of mail of a worker.
+    pub(crate) fn take(&self, worker: WorkerId) -> Option<Mail> {
+        self.inboxes.workers[worker.index()].take(Mail::slot)
+    }
+
+    /// Pieces of mail that wait for a worker.
+    pub(crate) fn waiting(&self, worker: WorkerId) -> usize {
+        self.inboxes.workers[worker.index()].len()
+    }
+
+    /// Whether no mail waits, and every place is free.
+    pub(crate) fn is_idle(&self) -> bool {
+        let slots = [Slot::Publication, Slot::Control];
+        self.inboxes.workers.iter().all(|inbox| {
+            inbox.is_empty() && slots.iter().all(|slot| inbox.mailbox().free(*slot) == self.places)
+        })
+    }
+
+    /// Checks the sums that hold whenever nothing is under way.
+    pub(crate) fn check_sums(&self) {
+        let metrics = &self.hub.metrics;
+        let settled = metrics.sum(|one| &one.delivered)
+            + metrics.sum(|one| &one.dropped_slow_consumer)
+            + metrics.sum(|one| &one.dropped_closed)
+            + metrics.sum(|one| &one.dropped_oldest)
+            + metrics.sum(|one| &one.dropped_replay)
+            + metrics.sum(|one| &one.conflated);
+        assert_eq!(metrics.sum(|one| &one.matched), settled, "what is matched is accounted for");
+        let ended = metrics.sum(|one| &one.closed_client)
+            + metrics.sum(|one| &one.closed_slow_consumer)
+            + metrics.sum(|one| &one.closed_expired);
+        let open = metrics.sum(|one| &one.websockets)
+            + metrics.sum(|one| &one.forge_websockets)
+            + metrics.sum(|one| &one.m2_websockets);
+        assert_eq!(metrics.sum(|one| &one.opened), open + ended, "what is opened ends once");
+        assert_eq!(
+            self.hub.interfaces.broker.mailboxes.connections(),
+            open,
+            "each is assigned to its worker"
+        );
+    }
+}
