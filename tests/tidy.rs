@@ -1,5 +1,7 @@
 //! The rules of this code base that a machine can check. What each is for stands at its message.
 
+#[path = "tidy/rooms.rs"]
+mod rooms;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -36,33 +38,41 @@ const TOP_LEVEL: [&str; 10] = [
     "tests",
 ];
 
-/// Pure bytes and pure state: no clock, no socket, no thread.
-const PURE: [&str; 5] = ["wire", "protocol", "engine", "auth", "api"];
+/// Rooms that are pure: bytes, state and decisions. They know no clock, no socket and no thread.
+const PURE: [&str; 4] = ["codec", "broker", "auth", "interface"];
 
-const HOT_IMPORTS: &[&str] = &[
-    "message", "limits", "wire", "protocol", "engine", "auth", "api", "config", "metrics",
-    "mailbox", "hub",
-];
-
-/// Which modules (the first folder or file under `src`) each may import, besides itself.
-const IMPORTS: [(&str, &[&str]); 14] = [
+/// Which rooms (the first folder or file under `src`) each may import, besides itself.
+const IMPORTS: [(&str, &[&str]); 11] = [
     ("message", &["limits"]),
-    ("hub", &["message", "limits", "wire", "protocol", "engine", "config", "metrics", "mailbox"]),
-    ("limits", &[]),
-    ("wire", &["limits"]),
-    ("protocol", &["message", "limits", "wire", "config"]),
-    ("engine", &["message", "limits", "mailbox"]),
-    ("auth", &["message", "limits"]),
+    ("limits", &["message"]),
+    ("codec", &["limits"]),
     ("config", &["message", "limits"]),
     ("metrics", &["message", "limits"]),
-    ("api", &["message", "limits", "auth", "wire", "protocol"]),
+    ("auth", &["message", "limits", "codec"]),
     ("mailbox", &["message", "limits", "metrics"]),
-    ("acceptor", HOT_IMPORTS),
-    ("worker", HOT_IMPORTS),
-    ("side", &["message", "limits", "wire", "config", "auth", "metrics", "mailbox"]),
+    ("broker", &["message", "limits", "metrics", "mailbox"]),
+    (
+        "interface",
+        &["message", "limits", "codec", "config", "metrics", "auth", "mailbox", "broker"],
+    ),
+    (
+        "runtime",
+        &[
+            "message",
+            "limits",
+            "codec",
+            "config",
+            "metrics",
+            "auth",
+            "mailbox",
+            "broker",
+            "interface",
+        ],
+    ),
+    ("background", &["message", "limits", "codec", "config", "metrics", "auth", "mailbox"]),
 ];
 /// `main` starts the node, loads its configuration and prints tokens.
-const MAIN_IMPORTS: &[&str] = &["config", "node", "auth"];
+const MAIN_IMPORTS: &[&str] = &["auth", "config", "interface", "node"];
 /// These two see everything: one declares the modules, the other starts and stops them.
 const UNRESTRICTED: [&str; 2] = ["lib", "node"];
 
@@ -70,16 +80,17 @@ const UNRESTRICTED: [&str; 2] = ["lib", "node"];
 const CONFINED: [(&str, &[&str]); 9] = [
     ("monoio", HOT_PATHS),
     ("io_uring", HOT_PATHS),
-    ("tokio", &["side/", "side.rs"]),
-    ("rusqlite", &["side/", "side.rs"]),
-    ("tokio_postgres", &["side/", "side.rs"]),
-    ("sqlx", &["side/", "side.rs"]),
-    ("async_nats", &["side/", "side.rs"]),
-    ("reqwest", &["side/", "side.rs"]),
+    ("tokio", COLD_PATHS),
+    ("rusqlite", COLD_PATHS),
+    ("tokio_postgres", COLD_PATHS),
+    ("sqlx", COLD_PATHS),
+    ("async_nats", COLD_PATHS),
+    ("reqwest", COLD_PATHS),
     ("mimalloc", &["main.rs"]),
 ];
-const HOT_PATHS: &[&str] = &["acceptor/", "worker/", "node/driver"];
-const UNSAFE_PATHS: [&str; 3] = ["wire/mask.rs", "worker/", "acceptor/"];
+const HOT_PATHS: &[&str] = &["runtime/"];
+const COLD_PATHS: &[&str] = &["background/"];
+const UNSAFE_PATHS: [&str; 2] = ["codec/websocket/mask.rs", "runtime/"];
 
 #[test]
 fn the_sources_are_tidy() {
@@ -96,9 +107,11 @@ fn the_sources_are_tidy() {
         check_unsafe,
         check_reasons,
         check_leftovers,
+        rooms::check_axis,
     ];
-    let violations: Vec<_> =
-        sources.iter().flat_map(|source| checks.iter().flat_map(|check| check(source))).collect();
+    let each = sources.iter().flat_map(|source| checks.iter().flat_map(|check| check(source)));
+    let mut violations: Vec<_> = each.collect();
+    violations.extend(rooms::check_circles(&sources));
     report(&violations);
 }
 
@@ -276,7 +289,7 @@ fn check_pure(source: &Source) -> Vec<Violation> {
         } else if path.starts_with(&["std", "net"]) {
             ("touches no socket", "take and give bytes")
         } else if path.starts_with(&["std", "thread"]) {
-            ("knows no threads", "leave waiting and running to `acceptor`, `worker` and `side`")
+            ("knows no threads", "leave waiting and running to `runtime` and `background`")
         } else {
             continue;
         };
@@ -391,47 +404,47 @@ mod tests {
     fn long_files_are_found_and_their_tests_do_not_count() {
         let long = "x();\n".repeat(FILE_LINES_MAX);
         let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "t();\n".repeat(500));
-        assert_eq!(lines(check_length, "engine/a.rs", &long), []);
-        assert_eq!(lines(check_length, "engine/a.rs", &format!("{long}{tests}")), []);
-        assert_eq!(lines(check_length, "engine/a.rs", &format!("{long}y();\n{tests}")), [1]);
-        assert_eq!(lines(check_length, "engine/a.rs", &format!("{tests}{long}y();\n")), [1]);
+        assert_eq!(lines(check_length, "broker/a.rs", &long), []);
+        assert_eq!(lines(check_length, "broker/a.rs", &format!("{long}{tests}")), []);
+        assert_eq!(lines(check_length, "broker/a.rs", &format!("{long}y();\n{tests}")), [1]);
+        assert_eq!(lines(check_length, "broker/a.rs", &format!("{tests}{long}y();\n")), [1]);
     }
 
     #[test]
     fn long_lines_are_found_and_strings_do_not_count() {
         let of = |length| "é".repeat(length);
         let text = format!("// {}\n// {}\n", of(97), of(98));
-        assert_eq!(lines(check_line_length, "engine/a.rs", &text), [2]);
+        assert_eq!(lines(check_line_length, "broker/a.rs", &text), [2]);
         let text = format!("let x = \"{}\";\nlet y = r#\"{}\"#; // {}\n", of(200), of(9), of(90));
-        assert_eq!(lines(check_line_length, "engine/a.rs", &text), [2]);
+        assert_eq!(lines(check_line_length, "broker/a.rs", &text), [2]);
     }
 
     #[test]
     fn imports_against_the_table_are_found() {
         let cases = [
-            ("protocol/a.rs", "use crate::engine::Directory;", true),
-            ("protocol/a.rs", "use crate::message::Channel;", false),
-            ("protocol/a.rs", "use crate::protocol::b;\nuse super::b;", false),
-            ("protocol/a.rs", "use crate::{limits::X, auth::{Frame, Mask}};", true),
-            ("protocol/a.rs", "fn f() { crate::auth::frame() }", true),
-            ("protocol/a.rs", "fn f() { let auth = self.crate_auth::<u8>(); }", false),
-            ("protocol/mod.rs", "use super::auth;", true),
-            ("protocol/a/b.rs", "use super::super::super::auth;", true),
-            ("protocol/a/b.rs", "use super::super::auth;", false),
-            ("protocol/a.rs", "// crate::auth\nconst X: &str = \"crate::auth\";", false),
-            ("protocol/a.rs", "#[cfg(test)]\nmod tests { use crate::auth::Frame; }", false),
-            ("acceptor/a.rs", "use crate::worker::Worker;", true),
-            ("worker/a.rs", "use crate::acceptor::Acceptor;", true),
-            ("worker/a.rs", "use crate::side::Store;", true),
-            ("worker/a.rs", "use crate::{engine, protocol, mailbox};", false),
-            ("side/a.rs", "use crate::mailbox::Mail;", false),
-            ("side/a.rs", "use crate::api::Route;", true),
+            ("broker/a.rs", "use crate::interface::Session;", true),
+            ("broker/a.rs", "use crate::message::Channel;", false),
+            ("broker/a.rs", "use crate::broker::b;\nuse super::b;", false),
+            ("broker/a.rs", "use crate::{limits::X, auth::{Frame, Mask}};", true),
+            ("broker/a.rs", "fn f() { crate::auth::frame() }", true),
+            ("broker/a.rs", "fn f() { let auth = self.crate_auth::<u8>(); }", false),
+            ("broker/mod.rs", "use super::auth;", true),
+            ("broker/a/b.rs", "use super::super::super::auth;", true),
+            ("broker/a/b.rs", "use super::super::auth;", false),
+            ("broker/a.rs", "// crate::auth\nconst X: &str = \"crate::auth\";", false),
+            ("broker/a.rs", "#[cfg(test)]\nmod tests { use crate::auth::Frame; }", false),
+            ("interface/a.rs", "use crate::runtime::Worker;", true),
+            ("mailbox/a.rs", "use crate::broker::X;", true),
+            ("runtime/a.rs", "use crate::background::Store;", true),
+            ("runtime/a.rs", "use crate::{broker, interface, mailbox};", false),
+            ("background/a.rs", "use crate::mailbox::Mail;", false),
+            ("background/a.rs", "use crate::interface::Route;", true),
             ("message.rs", "use crate::limits::X;", false),
-            ("message.rs", "use crate::engine::X;", true),
-            ("message.rs", "use super::engine;", true),
-            ("node/start.rs", "use crate::{side, worker};", false),
+            ("message.rs", "use crate::broker::X;", true),
+            ("message.rs", "use super::broker;", true),
+            ("node/start.rs", "use crate::{background, runtime};", false),
             ("main.rs", "use fanfare::{auth, config, node};", false),
-            ("main.rs", "fn main() { fanfare::worker::run() }", true),
+            ("main.rs", "fn main() { fanfare::runtime::run() }", true),
             ("helpers.rs", "", true),
         ];
         for (path, text, found) in cases {
@@ -442,17 +455,17 @@ mod tests {
     #[test]
     fn crates_out_of_place_are_found() {
         let cases = [
-            ("engine/a.rs", "use monoio::net::TcpStream;", true),
-            ("worker/a.rs", "use monoio::net::TcpStream;", false),
-            ("acceptor/mod.rs", "fn f() { monoio::spawn(x) }", false),
-            ("node/driver.rs", "use io_uring::IoUring;", false),
+            ("broker/a.rs", "use monoio::net::TcpStream;", true),
+            ("runtime/a.rs", "use monoio::net::TcpStream;", false),
+            ("runtime/mod.rs", "fn f() { monoio::spawn(x) }", false),
+            ("runtime/driver.rs", "use io_uring::IoUring;", false),
             ("node/threads.rs", "use io_uring::IoUring;", true),
-            ("worker/a.rs", "use tokio::sync::mpsc;", true),
-            ("worker/a.rs", "fn f() { ::tokio::spawn(x) }", true),
-            ("side/store/sqlite.rs", "use rusqlite::Connection;", false),
-            ("api/a.rs", "use rusqlite::{self, Connection};", true),
-            ("api/a.rs", "let x = self.tokio.x; // tokio::spawn", false),
-            ("api/a.rs", "let x = own::tokio::x();", false),
+            ("runtime/a.rs", "use tokio::sync::mpsc;", true),
+            ("runtime/a.rs", "fn f() { ::tokio::spawn(x) }", true),
+            ("background/store/sqlite.rs", "use rusqlite::Connection;", false),
+            ("interface/a.rs", "use rusqlite::{self, Connection};", true),
+            ("interface/a.rs", "let x = self.tokio.x; // tokio::spawn", false),
+            ("interface/a.rs", "let x = own::tokio::x();", false),
         ];
         for (path, text, found) in cases {
             assert_eq!(
@@ -466,14 +479,14 @@ mod tests {
     #[test]
     fn clocks_sockets_and_threads_in_the_pure_core_are_found() {
         let cases = [
-            ("engine/a.rs", "use std::time::Instant;", true),
-            ("engine/a.rs", "use std::{fmt, time::{Duration, SystemTime}};", true),
-            ("engine/a.rs", "let now = time::Instant::now();", true),
-            ("engine/a.rs", "use std::time::Duration;", false),
-            ("wire/a.rs", "use std::net::SocketAddr;", true),
+            ("broker/a.rs", "use std::time::Instant;", true),
+            ("broker/a.rs", "use std::{fmt, time::{Duration, SystemTime}};", true),
+            ("broker/a.rs", "let now = time::Instant::now();", true),
+            ("broker/a.rs", "use std::time::Duration;", false),
+            ("codec/a.rs", "use std::net::SocketAddr;", true),
             ("auth/a.rs", "fn f() { std::thread::sleep(x) }", true),
             ("auth/a.rs", "#[cfg(test)]\nmod tests { fn f() { std::thread::sleep(x) } }", false),
-            ("worker/a.rs", "use std::{thread, net, time::Instant};", false),
+            ("runtime/a.rs", "use std::{thread, net, time::Instant};", false),
         ];
         for (path, text, found) in cases {
             assert_eq!(!lines(check_pure, path, text).is_empty(), found, "{path}: {text}");
@@ -483,12 +496,12 @@ mod tests {
     #[test]
     fn unsafe_out_of_place_is_found() {
         let code = "fn f() {\n    unsafe { g() }\n}\n";
-        assert_eq!(lines(check_unsafe, "engine/a.rs", code), [2]);
-        assert_eq!(lines(check_unsafe, "wire/frame.rs", code), [2]);
-        assert_eq!(lines(check_unsafe, "wire/mask.rs", code), []);
-        assert_eq!(lines(check_unsafe, "worker/poller.rs", code), []);
-        assert_eq!(lines(check_unsafe, "engine/a.rs", "// unsafe\nlet x = \"unsafe\";"), []);
-        assert_eq!(lines(check_unsafe, "engine/a.rs", "#![deny(unsafe_code)]"), []);
+        assert_eq!(lines(check_unsafe, "broker/a.rs", code), [2]);
+        assert_eq!(lines(check_unsafe, "codec/websocket/mod.rs", code), [2]);
+        assert_eq!(lines(check_unsafe, "codec/websocket/mask.rs", code), []);
+        assert_eq!(lines(check_unsafe, "runtime/poller.rs", code), []);
+        assert_eq!(lines(check_unsafe, "broker/a.rs", "// unsafe\nlet x = \"unsafe\";"), []);
+        assert_eq!(lines(check_unsafe, "broker/a.rs", "#![deny(unsafe_code)]"), []);
     }
 
     #[test]

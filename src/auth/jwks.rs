@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::error::Category;
 
-use super::keys::{KeyError, PublicKey};
+use super::public_key::{KeyError, PublicKey};
 
 /// All keys of a set that can verify tokens, in order.
 pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {

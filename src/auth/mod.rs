@@ -1,9 +1,9 @@
-//! Who may connect, and who may administer: keys and tokens to a [`Credential`] or a refusal.
+//! Keys and tokens: who a caller is, and whether it administers the node.
 //!
-//! Pure: bytes and `now` in, verdict out. The caller reads the clock and the key files. [`Keys`] is
-//! what the node trusts, shared by all threads; [`Authenticator`] is one thread's view of it, with
-//! the tokens that the thread has already verified. [`forge`] is the same for Forge Realtime, and
-//! [`m2`] for M2.
+//! All of this is pure: the caller reads the clock and the key files. [`Keys`] is what the node
+//! trusts, shared by all threads. [`Authenticator`] is one thread's view of it, with the tokens
+//! that the thread has already verified. Interfaces whose tokens say more than who a user is verify
+//! them in their own rooms, with the parts that are here.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ pub(crate) mod cache;
 mod jwks;
 pub(crate) mod keys;
 mod pem;
+mod public_key;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod token;
@@ -27,7 +28,7 @@ pub use token::{MintError, UserClaims, sign_user};
 use cache::{Proof, TokenCache};
 
 /// Why a client may not connect: its own fault in every case. The text is what it is told in
-/// CONNECT_ERROR (contract section 1.1).
+/// CONNECT_ERROR.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AuthError {
     /// `apiKey` is given and is not the API key.
@@ -47,7 +48,7 @@ pub enum AuthError {
     Subject,
 }
 
-/// Why an HTTP request may not administer the node (contract section 2.1).
+/// Why an HTTP request may not administer the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AdminError {
     /// Neither key nor bearer token.

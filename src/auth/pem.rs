@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 
-use super::keys::{KeyError, PublicKey};
+use super::public_key::{KeyError, PublicKey};
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";

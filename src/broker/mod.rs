@@ -2,8 +2,8 @@
 //! for it. No I/O and no clock: time, ids and randomness are arguments.
 //!
 //! [`directory`], [`definitions`] and [`policies`] are shared by all threads. [`index`],
-//! [`outboxes`], [`subscriptions`] and [`resume_log`] belong to one worker each, and [`link`] is the
-//! part of each connection that they work on.
+//! [`outboxes`], [`subscriptions`] and [`resume_log`] belong to one worker each, and [`link`] is
+//! the part of each connection that they work on.
 
 pub mod bucket;
 pub mod definitions;

@@ -1,5 +1,5 @@
-//! The way of every publication, whichever interface it comes from: from its content to the workers'
-//! mailboxes.
+//! The way of every publication, whichever interface it comes from: from its content to the
+//! workers' mailboxes.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Bytes of the protocols that all interfaces share: WebSocket frames (RFC 6455), HTTP/1.1 (RFC 9110
-//! and 9112), JSON envelopes and base58, from the server's side.
+//! Bytes of the protocols that all interfaces share: WebSocket frames (RFC 6455), HTTP/1.1 (RFC
+//! 9110 and 9112), JSON envelopes and base58, from the server's side.
 //!
 //! Bytes go in, bytes and borrowed messages come out. Nothing here reads a socket, a clock or a
 //! thread, and nothing knows what a message means. Everything that arrives is foreign: each length

@@ -1,13 +1,13 @@
-//! Frames of publications, for the subscribers of each encoding. With `mod.rs` this is the only file
-//! that matches on which interface it is.
+//! Frames of publications, for the subscribers of each encoding. With `mod.rs` this is the only
+//! file that matches on which interface it is.
 
 use super::forge::wire as forge;
 use super::insforge::wire as insforge;
 use crate::codec::websocket::{Opcode, frame};
 use crate::message::{AckId, Api, Channel, Content, FrameBytes, Group, Publication};
 
-/// Returns the WebSocket frame of a publication for one group. Long-polling uses the same bytes past
-/// the frame header.
+/// Returns the WebSocket frame of a publication for one group. Long-polling uses the same bytes
+/// past the frame header.
 pub fn encode(publication: &Publication, group: Group) -> FrameBytes {
     if let Content::Document { frame, .. } = &publication.content {
         return frame.clone();

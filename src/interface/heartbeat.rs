@@ -43,9 +43,9 @@ enum Beat {
 /// What a look at the clock asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pulse {
-    /// Nothing yet.
+    /// Nothing is due.
     Steady,
-    /// Send [`PING`].
+    /// A ping is due.
     Ping,
     /// The client is gone.
     Dead,

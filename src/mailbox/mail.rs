@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::answers::{Health, PollRefusal, Polled};
 use super::inbox::Slot;
-use super::ticket::{Health, Ticket};
+use super::ticket::Ticket;
 use crate::message::{
     Activation, ConnId, Deactivation, Delivery, Found, Load, Publication, SessionId, Verdict,
 };
@@ -55,23 +56,3 @@ pub struct Loaded {
 
 /// The right to answer a long-polling request.
 pub type PollTicket = Ticket<Result<Polled, PollRefusal>>;
-
-/// What a long-polling request is answered, if nothing is wrong with it.
-#[derive(Debug)]
-pub enum Polled {
-    /// An Engine.IO payload for the client.
-    Payload(Vec<u8>),
-    /// The packets of a POST were taken.
-    Taken,
-}
-
-/// Why a long-polling request failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PollRefusal {
-    /// No such session.
-    UnknownSession,
-    /// The session exists, the request does not fit it.
-    BadRequest,
-    /// The worker has as many sessions as it may.
-    Overloaded,
-}

@@ -7,6 +7,7 @@
 //! dropped. One queue holds publications and control mail, so that they keep their order. Places
 //! for each are counted apart, so that a flood of publications cannot block joins.
 
+mod answers;
 mod doorbell;
 mod inbox;
 mod mail;
@@ -28,15 +29,16 @@ use crate::limits::{
 };
 use crate::message::{Load, Question, Refused, WorkerId};
 
+pub use answers::{Health, PollRefusal, Polled, StoreRefusal, StoreResult, Written};
 pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};
-pub use mail::{Loaded, Mail, PollRefusal, PollTicket, Polled};
-pub use questions::{Keep, Query, StoreChange, StoreRefusal, StoreResult, Wish, Write, Written};
+pub use mail::{Loaded, Mail, PollTicket};
+pub use questions::{Keep, Query, StoreChange, Wish, Write};
 use queue::AskQueue;
 pub use queue::{Weighed, WriteQueue};
 pub use reservation::{Bounded, Depth, Reservation};
-pub use ticket::{AcceptorId, Answer, Answered, Health, Inquiry, Pending, Ticket, Tickets};
+pub use ticket::{AcceptorId, Answer, Answered, Inquiry, Pending, Ticket, Tickets};
 pub use workers::{WorkerMailboxes, WorkerSet};
 
 /// The sending ends of every mailbox in the node.

@@ -2,14 +2,12 @@
 
 use uuid::Uuid;
 
-use super::ticket::{Health, Ticket};
+use super::answers::{Health, StoreResult, Written};
+use super::ticket::Ticket;
 use crate::message::{
     ChannelChange, ChannelDefinition, Document, DocumentKey, DocumentWrite, Durability,
     MessageQuery, Millis, Permissions, Record, Stats, StatsQuery, StoredMessage,
 };
-
-/// What the store answers.
-pub type StoreResult<T> = Result<T, StoreRefusal>;
 
 /// Everything that can be asked of the thread that writes.
 #[derive(Debug)]
@@ -74,36 +72,4 @@ pub struct Write {
     pub level: Durability,
     /// Answered with what became of it.
     pub ticket: Ticket<StoreResult<Written>>,
-}
-
-/// What became of a document that was to be written or deleted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Written {
-    /// It was written or deleted under this version, and is as safe as this.
-    Done(Millis, Durability),
-    /// Nothing was done: the version that the writer gave is not newer than this one, the latest.
-    Stale(Millis),
-}
-
-/// Why the store did not do what it was asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StoreRefusal {
-    /// The new definition or policy makes no sense, as these words say.
-    Invalid(String),
-    /// There is no definition of that id, or no document to delete.
-    NotFound,
-    /// Another definition has this pattern.
-    Duplicate(String),
-    /// The number of definitions, or of documents, is at its bound.
-    Full,
-    /// The page should begin at a message that is not there.
-    UnknownMessage,
-    /// The page would be longer than it may be.
-    PageTooLong,
-    /// The answer took too long to find.
-    TooSlow,
-    /// A worker or the store is busy; the same request may succeed a second later.
-    Busy,
-    /// The store failed; the log says how.
-    Failed,
 }

@@ -7,9 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::answers::{Health, PollRefusal, Polled, StoreResult, Written};
 use super::inbox::{Mailbox, Slot};
-use super::mail::{PollRefusal, Polled};
-use super::questions::{StoreResult, Written};
 use super::reservation::Reservation;
 use crate::message::{ChannelDefinition, Document, Durability, Permissions, Stats, StoredMessage};
 
@@ -101,9 +100,6 @@ answers! {
     Health(Health),
     Polled(Result<Polled, PollRefusal>),
 }
-
-/// Whether a thread does its work, or what keeps it from that.
-pub type Health = Result<(), &'static str>;
 
 /// The requests of one acceptor that wait for an answer.
 #[derive(Debug)]

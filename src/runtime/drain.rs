@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::worker::Worker;
+use super::worker::{DrainProgress, Worker};
 use crate::broker::index;
 use crate::interface::next::{Close, Reason};
 use crate::limits::{SHUTDOWN_POLLS_MS, SHUTDOWN_STEP_MS};
@@ -14,19 +14,6 @@ use crate::message::{ConnId, Millis};
 
 /// Close code of a server that goes away (RFC 6455 section 7.4.1).
 const GOING_AWAY: u16 = 1001;
-
-/// Which connections are still to be closed.
-#[derive(Debug)]
-pub(super) struct DrainProgress {
-    /// How many there were to be closed evenly when the node was told to stop.
-    all: u64,
-    /// Connections that are still in their channels.
-    waiting: VecDeque<ConnId>,
-    /// Connections that were taken out of them. What was published before that is in the mailbox,
-    /// in front of the mail that ends their subscriptions: only then have they heard everything
-    /// that was counted for them.
-    leaving: VecDeque<ConnId>,
-}
 
 /// Closes the connections that are due by now; once the time is over, all of them.
 pub(super) fn step(worker: &mut Worker) {

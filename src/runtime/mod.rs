@@ -7,11 +7,13 @@
 //! at once.
 
 pub mod acceptor;
+mod apply;
 mod arrivals;
 mod connection;
 mod drain;
 pub mod driver;
 mod fanout;
+mod forwards;
 mod health;
 mod http_connection;
 mod metrics;

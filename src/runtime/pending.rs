@@ -1,6 +1,7 @@
 //! Requests of long-polling clients: an acceptor forwards them to the worker of their session, and
 //! that worker to the one that the session went to.
 
+use super::apply::{apply, deadline};
 use super::arrivals::{Arrival, Arrivals, Asked};
 use super::connection::{Connection, State};
 use super::http_connection::{End, HttpConnection};
@@ -93,7 +94,7 @@ fn get(worker: &mut Worker, ticket: PollTicket, session: &SessionId) {
         }
     };
     if let Some(next) = worker.on(slot, |session, ctx, _| session.on_poll(ctx, ticket)) {
-        worker.apply(slot, next, &[]);
+        apply(worker, slot, next, &[]);
     }
 }
 
@@ -168,10 +169,10 @@ fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), V
             // answer to its CONNECT.
             Next::Migrate { auth, .. } if parts.peek().is_some() => {
                 let next = worker.on(slot, |session, ctx, _| session.enter_anew(ctx, &auth));
-                next.and_then(|next| worker.apply(slot, next, &[]));
+                next.and_then(|next| apply(worker, slot, next, &[]));
             }
             next => {
-                worker.apply(slot, next, &[]);
+                apply(worker, slot, next, &[]);
             }
         }
     }
@@ -182,7 +183,7 @@ fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), V
 /// that is over is over, however coarse the timer.
 fn polling_slot(worker: &mut Worker, id: &SessionId) -> Result<u32, PollRefusal> {
     let (conn_id, _) = worker.connections.find(id).ok_or(PollRefusal::UnknownSession)?;
-    worker.deadline(conn_id.slot);
+    deadline(worker, conn_id.slot);
     let connection = worker.connections.by_id(conn_id);
     let session = connection.and_then(Connection::session).ok_or(PollRefusal::UnknownSession)?;
     match session.polling() {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use super::apply::receive;
 use super::connection::Connections;
 use super::worker::Worker;
 use crate::limits::READS_PER_TURN_MAX;
@@ -43,7 +44,7 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
         let has_ended = connection.link.has_ended;
         worker.local.counters.bytes_received.add(length as u64);
         worker.at(worker.shared.clock.now());
-        if worker.receive(slot, &mut scratch[..length]) != Some(slot) {
+        if receive(worker, slot, &mut scratch[..length]) != Some(slot) {
             // It is gone, or another session took the socket over: the poller reports what waits.
             return false;
         }

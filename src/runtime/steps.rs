@@ -6,13 +6,17 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::arrivals::Newcomer;
+use super::apply::{begin, deadline, receive};
+use super::arrivals::{Arrival, Newcomer};
+use super::connection::State;
 use super::worker::Worker;
-use super::{drain, sender, upgrade};
+use super::{drain, fanout, migrate, pending, sender, upgrade};
 use crate::broker::link::Link;
 use crate::interface::Session;
 use crate::interface::frame::Frame;
 use crate::interface::next::Reason;
+use crate::limits::TURN_READS_MAX;
+use crate::mailbox::{Loaded, Mail};
 use crate::message::{ConnId, Now};
 
 impl Worker {
@@ -20,12 +24,134 @@ impl Worker {
     /// the system does not let the worker watch it.
     pub fn open(&mut self, socket: OwnedFd, session: Session) -> Option<ConnId> {
         let newcomer = Newcomer { socket, head: Vec::new(), leftover: Vec::new(), session };
-        upgrade::adopt(self, newcomer).map(|slot| self.connections.id(slot))
+        let begun = upgrade::adopt(self, newcomer)?;
+        begin(self, begun).map(|slot| self.connections.id(slot))
     }
 
     /// Sets the time of the events that follow.
     pub fn at(&mut self, now: Now) {
         self.now = now;
+    }
+
+    /// Acts on a piece of mail. Returns how many bytes one connection was sent because of it.
+    pub fn take(&mut self, mail: Mail) -> usize {
+        let Self { connections, local, shared, now, .. } = self;
+        match mail {
+            Mail::Deliver(delivery) => {
+                if delivery.publication.content.is_published() {
+                    self.undrained.push(delivery.publication.accepted);
+                }
+                return fanout::deliver(connections, local, &delivery.publication, now.monotonic());
+            }
+            Mail::Activate(activation) => {
+                return fanout::activate(
+                    connections,
+                    (local, &shared.interfaces, *now),
+                    *activation,
+                );
+            }
+            Mail::Deactivate(deactivation) => {
+                fanout::deactivate(connections, (local, &shared.interfaces, *now), &deactivation);
+            }
+            Mail::Recover(id) => {
+                if connections.by_id(id).is_some() {
+                    self.on(id.slot, |session, ctx, _| session.on_resumed(ctx));
+                }
+            }
+            Mail::Arrive => {
+                if let Some(arrival) = self.arrivals.take(self.id) {
+                    self.arrive(arrival);
+                }
+            }
+            Mail::PollGone(session) => pending::on_poll_gone(self, session),
+            Mail::Loaded(loaded) => return self.take_loaded(*loaded),
+            Mail::Verdict(verdict) => local.authorizer.learn(*verdict, &local.counters),
+            Mail::Probe(ticket) => shared.interfaces.broker.mailboxes.answer(ticket, Ok(())),
+        }
+        0
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Socket(newcomer) => {
+                let begun = upgrade::adopt(self, newcomer);
+                begun.and_then(|begun| begin(self, begun));
+            }
+            Arrival::Poll(asked) => pending::on_poll(self, asked),
+            Arrival::Session(migrant) => {
+                let begun = migrate::arrive(self, migrant);
+                begun.and_then(|begun| begin(self, begun));
+            }
+        }
+    }
+
+    fn take_loaded(&mut self, loaded: Loaded) -> usize {
+        let Loaded { load, found } = loaded;
+        let is_known = found.is_some();
+        let waiter = self.local.loads.answered(&load);
+        let id = load.connection;
+        let mut bytes = 0;
+        if self.connections.by_id(id).is_some() {
+            let sent = waiter.and_then(|waiter| {
+                self.on(id.slot, |session, ctx, _| session.on_loaded(ctx, (&load, &waiter), found))
+            });
+            bytes = sent.unwrap_or_default();
+        }
+        if is_known
+            && let Some(connection) = self.connections.by_id(id)
+            && connection.link.outbox.is_empty()
+            && connection.link.is_stale()
+        {
+            // Nothing stale had to be sent, so that no drain of the outbox will report it.
+            self.local.outboxes.stale.push(id);
+        }
+        self.local.loads.ask(&self.shared.interfaces, self.id);
+        bytes
+    }
+
+    /// Takes the bytes that came for a connection apart. Returns the slot that goes on with its
+    /// socket, if any.
+    pub fn receive(&mut self, slot: u32, bytes: &mut [u8]) -> Option<u32> {
+        receive(self, slot, bytes)
+    }
+
+    /// Tells every session the time whose deadline has come.
+    pub fn run_timers(&mut self) {
+        while let Some((tick, slots)) = self.wheel.due(self.now.monotonic()) {
+            for slot in slots {
+                let Some(connection) = self.connections.get_mut(slot) else { continue };
+                if connection.link.tick != tick {
+                    continue;
+                }
+                connection.link.tick = 0;
+                match connection.state {
+                    State::Closing { until } if until <= self.now.monotonic() => {
+                        self.remove(slot, Reason::Client);
+                    }
+                    State::Closing { .. } => {
+                        self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
+                    }
+                    State::Open(_) => deadline(self, slot),
+                }
+            }
+        }
+    }
+
+    /// Lets sessions go on whose verdicts are known. True if there are more of them.
+    pub fn resume_judged(&mut self) -> bool {
+        for _ in 0..self.local.authorizer.ready().min(TURN_READS_MAX) {
+            let Some(id) = self.local.authorizer.next_ready() else { break };
+            if self.connections.by_id(id).is_none() {
+                continue;
+            }
+            let is_done = self.on(id.slot, |session, ctx, _| session.on_verdict(ctx));
+            self.reap();
+            if is_done == Some(false) {
+                self.local.authorizer.not_ready(id);
+                break;
+            }
+        }
+        self.local.authorizer.ready() > 0
     }
 
     /// Goes on with what waited for room or for a verdict: leaves that found a mailbox full, and

@@ -4,10 +4,10 @@
 use std::os::fd::OwnedFd;
 
 use super::arrivals::{Arrival, Arrivals, Newcomer};
-use super::connection::{Connection, Connections, State};
+use super::connection::{Connection, State};
 use super::http_connection::HttpConnection;
 use super::migrate;
-use super::worker::Worker;
+use super::worker::{Begun, Worker};
 use crate::broker::outgoing::Outgoing;
 use crate::codec::http::Response;
 use crate::interface::Session;
@@ -17,7 +17,7 @@ use crate::interface::http::{HttpContext, Upgrade};
 use crate::interface::next::{Close, OfferStep, Offered, Reason};
 use crate::limits::CLOSE_LINGER_MS;
 use crate::mailbox::Slot;
-use crate::message::{ConnId, SessionId};
+use crate::message::SessionId;
 
 /// How a probe ends whose offer was not accepted.
 const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };
@@ -53,11 +53,10 @@ pub(super) fn hand_over(
     arrivals.post(worker, place, Arrival::Socket(newcomer));
 }
 
-/// Takes a socket over: sends the response to its request, and goes on with the bytes that came
-/// with it. Returns the slot that goes on with it, if any.
-pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<u32> {
+/// Takes a socket over, and sends the response to its request.
+pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<Begun> {
     let newcomer = pass_on(worker, newcomer)?;
-    let Newcomer { socket, head, mut leftover, session } = newcomer;
+    let Newcomer { socket, head, leftover, session } = newcomer;
     let Worker { local, connections, .. } = worker;
     if let Some(carried) = session.carries()
         && connections.find(&carried).is_none()
@@ -69,15 +68,14 @@ pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<u32> {
         gauge.add(1);
         local.counters.opened.add(1);
     }
-    let slot = insert(worker, Some(socket), State::Open(session))?;
+    let slot = worker.insert(Some(socket), State::Open(session))?;
     let next = worker.on(slot, |session, ctx, _| {
         if !head.is_empty() {
             ctx.send(head);
         }
         session.on_open(ctx)
     });
-    let slot = worker.apply(slot, next?, &[])?;
-    worker.receive(slot, &mut leftover)
+    Some(Begun { slot, next: next?, leftover })
 }
 
 /// Hands a socket on whose session went to another worker; else it is ours.
@@ -99,27 +97,12 @@ fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
     None
 }
 
-/// Takes a connection in and watches its socket, if it has one. `None` if the system does not let
-/// the worker watch it.
-pub(super) fn insert(worker: &mut Worker, socket: Option<OwnedFd>, state: State) -> Option<u32> {
-    let ConnId { slot, .. } = worker.connections.insert(Connection::new(socket, state));
-    let connection = worker.connections.get_mut(slot)?;
-    let socket = connection.link.socket.as_ref();
-    if let Some(Err(error)) = socket.map(|socket| worker.poller.add(socket, slot)) {
-        tracing::warn!(%error, "a new socket cannot be watched and is closed");
-        worker.remove(slot, Reason::System);
-        return None;
-    }
-    worker.wheel.schedule(slot, connection, (worker.now, &worker.shared.interfaces));
-    Some(slot)
-}
-
 /// Refuses a socket, and closes it.
 fn refuse(worker: &mut Worker, socket: OwnedFd, response: Option<Response>) {
     let until = worker.now.monotonic() + CLOSE_LINGER_MS;
     let mut bytes = Vec::new();
     response.iter().for_each(|response| response.write(&mut bytes, false, false));
-    if let Some(slot) = insert(worker, Some(socket), State::Closing { until })
+    if let Some(slot) = worker.insert(Some(socket), State::Closing { until })
         && let Some(connection) = worker.connections.get_mut(slot)
     {
         worker.local.outboxes.push(slot, &mut connection.link, Frame::own(bytes));
@@ -194,13 +177,4 @@ fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
         return None;
     }
     Some(slot)
-}
-
-/// A WebSocket no longer offers to carry a session: the session stays on long-polling.
-pub(super) fn withdraw(connections: &mut Connections, probe: ConnId, session: &SessionId) {
-    if let Some((_, connection)) = connections.find(session)
-        && let Some(session) = connection.session()
-    {
-        session.on_offer_withdrawn(probe);
-    }
 }

@@ -1,20 +1,20 @@
-//! A worker without its loop: connections, what their sessions share, and the events that the loop
-//! hands in. It reads no clock and awaits nothing, so that a simulation can run it.
+//! What a worker is: its connections, what their sessions share, and how a connection begins,
+//! handles an event and ends. It reads no clock and awaits nothing, so that a simulation can run
+//! it.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
 
-use super::arrivals::{Arrival, Arrivals};
+use super::arrivals::Arrivals;
 use super::connection::{Connection, Connections, State};
-use super::drain::DrainProgress;
-use super::migrate::Forwards;
+use super::forwards::Forwards;
 use super::poller::Poller;
 use super::shared::Shared;
 use super::timer::{TICK, Wheel};
-use super::{fanout, migrate, pending, upgrade};
 use crate::codec::websocket::Decoder;
 use crate::interface;
 use crate::interface::authenticators::Authenticators;
@@ -22,9 +22,8 @@ use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::interface::next::{Close, End, Next, Reason};
 use crate::interface::{Session, close_frame};
-use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS, TURN_MAIL_MAX, TURN_READS_MAX};
-use crate::mailbox::{Loaded, Mail};
-use crate::message::{Nanos, Now, WorkerId};
+use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS, TURN_MAIL_MAX};
+use crate::message::{ConnId, Nanos, Now, WorkerId};
 use crate::metrics::{Counter, Counters};
 
 /// One worker. Lives on its own thread and never leaves it.
@@ -46,6 +45,27 @@ pub struct Worker {
     pub(super) undrained: Vec<Nanos>,
     /// Which connections are still to be closed, once the node stops.
     pub(super) drain: Option<DrainProgress>,
+}
+
+/// Which connections are still to be closed.
+#[derive(Debug)]
+pub(super) struct DrainProgress {
+    /// How many there were to be closed evenly when the node was told to stop.
+    pub(super) all: u64,
+    /// Connections that are still in their channels.
+    pub(super) waiting: VecDeque<ConnId>,
+    /// Connections that were taken out of them. What was published before that is in the mailbox,
+    /// in front of the mail that ends their subscriptions: only then have they heard everything
+    /// that was counted for them.
+    pub(super) leaving: VecDeque<ConnId>,
+}
+
+/// A connection that has begun here: what its session asks for first, and the bytes that came with
+/// it.
+pub(super) struct Begun {
+    pub(super) slot: u32,
+    pub(super) next: Next,
+    pub(super) leftover: Vec<u8>,
 }
 
 impl Worker {
@@ -79,94 +99,6 @@ impl Worker {
         })
     }
 
-    /// Acts on a piece of mail. Returns how many bytes one connection was sent because of it.
-    pub fn take(&mut self, mail: Mail) -> usize {
-        let Self { connections, local, shared, now, .. } = self;
-        match mail {
-            Mail::Deliver(delivery) => {
-                if delivery.publication.content.is_published() {
-                    self.undrained.push(delivery.publication.accepted);
-                }
-                return fanout::deliver(connections, local, &delivery.publication, now.monotonic());
-            }
-            Mail::Activate(activation) => {
-                return fanout::activate(
-                    connections,
-                    (local, &shared.interfaces, *now),
-                    *activation,
-                );
-            }
-            Mail::Deactivate(deactivation) => {
-                fanout::deactivate(connections, (local, &shared.interfaces, *now), &deactivation);
-            }
-            Mail::Recover(id) => {
-                if connections.by_id(id).is_some() {
-                    self.on(id.slot, |session, ctx, _| session.on_resumed(ctx));
-                }
-            }
-            Mail::Arrive => {
-                if let Some(arrival) = self.arrivals.take(self.id) {
-                    self.arrive(arrival);
-                }
-            }
-            Mail::PollGone(session) => pending::on_poll_gone(self, session),
-            Mail::Loaded(loaded) => return self.take_loaded(*loaded),
-            Mail::Verdict(verdict) => local.authorizer.learn(*verdict, &local.counters),
-            Mail::Probe(ticket) => shared.interfaces.broker.mailboxes.answer(ticket, Ok(())),
-        }
-        0
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::Socket(newcomer) => {
-                upgrade::adopt(self, newcomer);
-            }
-            Arrival::Poll(asked) => pending::on_poll(self, asked),
-            Arrival::Session(migrant) => migrate::arrive(self, migrant),
-        }
-    }
-
-    fn take_loaded(&mut self, loaded: Loaded) -> usize {
-        let Loaded { load, found } = loaded;
-        let is_known = found.is_some();
-        let waiter = self.local.loads.answered(&load);
-        let id = load.connection;
-        let mut bytes = 0;
-        if self.connections.by_id(id).is_some() {
-            let sent = waiter.and_then(|waiter| {
-                self.on(id.slot, |session, ctx, _| session.on_loaded(ctx, (&load, &waiter), found))
-            });
-            bytes = sent.unwrap_or_default();
-        }
-        if is_known
-            && let Some(connection) = self.connections.by_id(id)
-            && connection.link.outbox.is_empty()
-            && connection.link.is_stale()
-        {
-            // Nothing stale had to be sent, so that no drain of the outbox will report it.
-            self.local.outboxes.stale.push(id);
-        }
-        self.local.loads.ask(&self.shared.interfaces, self.id);
-        bytes
-    }
-
-    /// Takes the bytes that came for a connection apart, until they are used up or the connection
-    /// is gone. Returns the slot that goes on with its socket, if any.
-    pub fn receive(&mut self, mut slot: u32, bytes: &mut [u8]) -> Option<u32> {
-        let mut at = 0;
-        loop {
-            let next = self
-                .on(slot, |session, ctx, decoder| session.on_bytes(ctx, decoder, bytes, &mut at));
-            match next {
-                Some(Next::Stay) => return Some(slot),
-                Some(next) => slot = self.apply(slot, next, &bytes[at..])?,
-                // The bytes of a connection that is being closed are discarded.
-                None => return self.connections.get_mut(slot).map(|_| slot),
-            }
-        }
-    }
-
     /// Runs an event of the session in a slot, and enters the deadline that follows from it.
     /// `None` if the connection is gone or being closed.
     pub(super) fn on<R>(
@@ -189,27 +121,19 @@ impl Worker {
         Some(result)
     }
 
-    /// Carries out what an event asked of the runtime. `rest` is what came behind the message that
-    /// asked. Returns the slot that goes on, if any.
-    pub(super) fn apply(&mut self, slot: u32, next: Next, rest: &[u8]) -> Option<u32> {
-        match next {
-            Next::Stay => {}
-            Next::Close(close) => self.close(slot, close),
-            Next::Renew => self.connections.renew(slot),
-            Next::Migrate { to, auth } => return migrate::depart(self, slot, (to, &auth), rest),
-            Next::Offer { session, step } => return upgrade::offer(self, slot, &session, step),
-            Next::Displace { old, resuming } => {
-                let held = self.connections.by_id(old).and_then(Connection::session);
-                let is_theirs = held.is_some_and(|one| one.holds(&resuming.credential));
-                if is_theirs {
-                    self.remove(old.slot, Reason::Client);
-                }
-                let next = self
-                    .on(slot, |session, ctx, _| session.on_displaced(ctx, &resuming, is_theirs));
-                return self.apply(slot, next?, rest);
-            }
+    /// Takes a connection in and watches its socket, if it has one. Returns its slot; `None` if the
+    /// system does not let the worker watch the socket.
+    pub(super) fn insert(&mut self, socket: Option<OwnedFd>, state: State) -> Option<u32> {
+        let ConnId { slot, .. } = self.connections.insert(Connection::new(socket, state));
+        let connection = self.connections.get_mut(slot)?;
+        let socket = connection.link.socket.as_ref();
+        if let Some(Err(error)) = socket.map(|socket| self.poller.add(socket, slot)) {
+            tracing::warn!(%error, "a new socket cannot be watched and is closed");
+            self.remove(slot, Reason::System);
+            return None;
         }
-        self.connections.get_mut(slot).map(|_| slot)
+        self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
+        Some(slot)
     }
 
     /// Sends a last frame and waits for the peer to close as well, so that what was sent is not
@@ -264,57 +188,13 @@ impl Worker {
         *state = State::Closing { until: now.monotonic() };
         key.iter().for_each(|key| connections.forget_key(key));
         if let Some(session) = withdraw {
-            upgrade::withdraw(connections, id, &session);
+            // The session that the probe offered to carry stays on long-polling.
+            let carried = connections.find(&session).and_then(|(_, carried)| carried.session());
+            carried.into_iter().for_each(|carried| carried.on_offer_withdrawn(id));
         }
         if let Some(probe) = close_too.filter(|probe| self.connections.by_id(*probe).is_some()) {
             self.close(probe.slot, Close { code: None, text: "", reason });
         }
-    }
-
-    /// Tells every session the time whose deadline has come.
-    pub fn run_timers(&mut self) {
-        while let Some((tick, slots)) = self.wheel.due(self.now.monotonic()) {
-            for slot in slots {
-                let Some(connection) = self.connections.get_mut(slot) else { continue };
-                if connection.link.tick != tick {
-                    continue;
-                }
-                connection.link.tick = 0;
-                match connection.state {
-                    State::Closing { until } if until <= self.now.monotonic() => {
-                        self.remove(slot, Reason::Client);
-                    }
-                    State::Closing { .. } => {
-                        self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
-                    }
-                    State::Open(_) => self.deadline(slot),
-                }
-            }
-        }
-    }
-
-    /// Tells a session the time.
-    pub(super) fn deadline(&mut self, slot: u32) {
-        if let Some(next) = self.on(slot, |session, ctx, _| session.on_deadline(ctx)) {
-            self.apply(slot, next, &[]);
-        }
-    }
-
-    /// Lets sessions go on whose verdicts are known. True if there are more of them.
-    pub fn resume_judged(&mut self) -> bool {
-        for _ in 0..self.local.authorizer.ready().min(TURN_READS_MAX) {
-            let Some(id) = self.local.authorizer.next_ready() else { break };
-            if self.connections.by_id(id).is_none() {
-                continue;
-            }
-            let is_done = self.on(id.slot, |session, ctx, _| session.on_verdict(ctx));
-            self.reap();
-            if is_done == Some(false) {
-                self.local.authorizer.not_ready(id);
-                break;
-            }
-        }
-        self.local.authorizer.ready() > 0
     }
 
     /// Closes the connections whose outbox overflowed, and counts what the others lost.

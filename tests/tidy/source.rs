@@ -86,10 +86,26 @@ impl Source {
 
     /// Without those in test modules.
     pub(crate) fn production_paths(&self) -> Vec<NamedPath> {
-        let in_tests = |line: usize| {
-            self.test_spans.iter().any(|&(from, to)| (from..=to).contains(&(line - 1)))
-        };
-        self.paths().into_iter().filter(|path| !in_tests(path.line)).collect()
+        self.paths().into_iter().filter(|path| !self.is_test_line(path.line)).collect()
+    }
+
+    /// The paths of production code, without those that a `pub use` hands on.
+    pub(crate) fn imports(&self) -> Vec<NamedPath> {
+        let mut rest = &tokens(&self.code())[..];
+        let mut kept = Vec::new();
+        while let Some(first) = rest.first() {
+            let length = reexport(rest).max(visibility(rest));
+            if length == 0 {
+                kept.push(first.clone());
+            }
+            rest = &rest[length.max(1)..];
+        }
+        named_paths(&kept).into_iter().filter(|path| !self.is_test_line(path.line)).collect()
+    }
+
+    /// Whether a line, counted from 1, stands in a test module.
+    pub(crate) fn is_test_line(&self, line: usize) -> bool {
+        self.test_spans.iter().any(|&(from, to)| (from..=to).contains(&(line - 1)))
     }
 
     /// The module of this crate that a path leads to, if it leads to one.
@@ -279,6 +295,7 @@ fn character(rest: &str) -> Option<usize> {
     inside[first.len_utf8()..].starts_with('\'').then(|| 2 + first.len_utf8())
 }
 
+#[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) line: usize,
     /// A word, `::`, or one other character.
@@ -364,6 +381,30 @@ fn take_group(
         at = if is_word(&tokens[at]) { take_path(tokens, at, prefix, paths) } else { at + 1 };
     }
     at + 1
+}
+
+/// How many tokens of a `pub(…)` stand at the beginning; 0 if none does.
+fn visibility(tokens: &[Token]) -> usize {
+    match tokens {
+        [first, open, ..] if first.text == "pub" && open.text == "(" => {
+            tokens.iter().position(|token| token.text == ")").map_or(0, |end| end + 1)
+        }
+        _ => 0,
+    }
+}
+
+/// How many tokens of a `pub use` stand at the beginning; 0 if none does.
+fn reexport(tokens: &[Token]) -> usize {
+    if tokens.first().is_none_or(|token| token.text != "pub") {
+        return 0;
+    }
+    // `pub(in a::b) use` has the most words before it.
+    let is_use = tokens.iter().take(8).take_while(|token| token.text != ";");
+    let end = tokens.iter().position(|token| matches!(token.text.as_str(), ";" | "fn" | "="));
+    match (is_use.into_iter().any(|token| token.text == "use"), end) {
+        (true, Some(end)) if tokens[end].text == ";" => end + 1,
+        _ => 0,
+    }
 }
 
 fn is_word(token: &Token) -> bool {

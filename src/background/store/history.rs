@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
+use super::integer::integer;
 use super::segments::{self, Delivered, Segment};
-use super::sqlite::integer;
 use crate::message::{Content, MessageId, Millis, Position, Record};
 
 /// The end of history. Everything else is in the file.

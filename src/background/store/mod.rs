@@ -7,6 +7,7 @@ mod documents;
 mod history;
 #[cfg(test)]
 mod history_tests;
+mod integer;
 mod policies;
 mod reader;
 mod segments;

@@ -8,8 +8,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::integer::integer;
 use super::segments::{self, Header, Segment, TOP, Tally};
-use super::sqlite::{BUSY_TIMEOUT, failed, integer, millis};
+use super::sqlite::{BUSY_TIMEOUT, failed, millis};
 use super::{documents, history};
 use crate::limits::{EVENTS_COUNTED_MAX, HISTORY_PAGE_BYTES_MAX, QUERY_MS_MAX, TOP_EVENTS_MAX};
 use crate::message::{

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::documents::Documents;
 use super::history::{self, History};
+use super::integer::integer;
 use crate::limits::DEFINITIONS_MAX;
 use crate::message::{
     ChannelDefinition, ChannelOptions, MessageId, Millis, Position, PresenceMode, Record,
@@ -534,11 +535,6 @@ pub(super) fn senseless(
 fn webhooks_text(channel: &ChannelDefinition) -> Option<String> {
     let urls = channel.webhook_urls.as_ref()?;
     Some(serde_json::to_string(urls).expect("strings serialize"))
-}
-
-/// SQLite's integers are signed; its largest is some 292 million years away.
-pub(super) fn integer(at: Millis) -> i64 {
-    i64::try_from(at).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

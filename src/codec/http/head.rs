@@ -5,31 +5,11 @@ use std::fmt;
 
 use httparse::Status;
 
+use super::method::Method;
 use super::{HttpError, target};
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= u16::MAX as usize, "places in a head are 16 bits");
-
-/// A request's method, as far as the node tells them apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Method {
-    /// GET.
-    Get,
-    /// HEAD: answered like GET, without the body.
-    Head,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// PATCH.
-    Patch,
-    /// DELETE.
-    Delete,
-    /// OPTIONS.
-    Options,
-    /// Any other.
-    Other,
-}
 
 /// How a request's body is delimited (RFC 9112 section 6.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -189,35 +169,6 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, HttpError> {
         upgrade: is_1_1 && framing.connection_upgrade && framing.websocket,
         headers: Headers::copy(head.headers),
     })
-}
-
-impl Method {
-    /// Its name as the request line has it, where the node knows it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-            Self::Other => "(unknown)",
-        }
-    }
-
-    fn named(name: &str) -> Self {
-        match name {
-            "GET" => Self::Get,
-            "HEAD" => Self::Head,
-            "POST" => Self::Post,
-            "PUT" => Self::Put,
-            "PATCH" => Self::Patch,
-            "DELETE" => Self::Delete,
-            "OPTIONS" => Self::Options,
-            _ => Self::Other,
-        }
-    }
 }
 
 /// What the headers say about the message and the connection.

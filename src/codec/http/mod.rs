@@ -5,11 +5,13 @@
 
 mod body;
 mod head;
+mod method;
 mod response;
 mod target;
 
 pub use body::BodyDecoder;
-pub use head::{BodyKind, Method, Request, Unclear, parse_head};
+pub use head::{BodyKind, Request, Unclear, parse_head};
+pub use method::Method;
 pub use response::{Body, Response, continue_100, reason};
 pub use target::{decode_segment, decode_segment_exactly, query_pairs};
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::HttpError;
-use super::head::Method;
+use super::method::Method;
 
 const SCHEMES: [&str; 4] = ["http://", "https://", "ws://", "wss://"];
 

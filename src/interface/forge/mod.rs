@@ -9,16 +9,5 @@ pub mod publish;
 pub mod session;
 pub mod wire;
 
-use std::sync::atomic::AtomicU64;
-
-use invocations::Invocations;
+pub use publish::Events;
 pub use session::Session;
-
-/// What all threads share of Forge's events.
-#[derive(Debug, Default)]
-pub struct Events {
-    /// The invocations that apps may publish for, as a platform has registered them.
-    pub invocations: Invocations,
-    /// The latest timestamp of an event.
-    stamped: AtomicU64,
-}

@@ -1,9 +1,9 @@
 //! Publishing events: an event has a timestamp that is never before that of an earlier one, and is
 //! published only if somebody listens to its topic.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Events;
+use super::invocations::Invocations;
 use crate::broker::publish::Submission;
 use crate::config::Forge;
 use crate::interface::shared::Shared;
@@ -14,6 +14,15 @@ use crate::message::{
 /// Timestamps that one event is given while other threads publish later ones before it; then it is
 /// refused. Already a second timestamp is rare.
 const STAMPS_MAX: usize = 16;
+
+/// What all threads share of Forge's events.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// The invocations that apps may publish for, as a platform has registered them.
+    pub invocations: Invocations,
+    /// The latest timestamp of an event.
+    stamped: AtomicU64,
+}
 
 /// An event that was published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,9 +2,9 @@
 //! on a WebSocket.
 
 use super::engineio::{CLOSE, RequestError, decode_id};
+use super::probe::{Probe, refused_upgrade};
 use super::rest::Route;
-use super::session::App;
-use super::{Probe, Session};
+use super::session::{App, Session};
 use crate::codec::http::{Method, Request, Response};
 use crate::interface::http::{Entrance, HttpContext, Outcome, Poll};
 use crate::interface::rest::{ApiError, Reply};
@@ -113,11 +113,6 @@ fn refused(request: &Request, error: RequestError) -> Response {
         true => refused_upgrade(error),
         false => Response::json(400, error.json()),
     }
-}
-
-/// Refuses an upgrade.
-pub(super) fn refused_upgrade(error: RequestError) -> Response {
-    Response::with_type(400, "text/html", error.message())
 }
 
 /// Renders the answer to a polling client. A client that was not told that its session is over has

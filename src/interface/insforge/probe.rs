@@ -2,7 +2,6 @@
 //! each step.
 
 use super::engineio::{self, Packet, RequestError};
-use super::http::refused_upgrade;
 use super::violation::Violation;
 use crate::codec::http::Response;
 use crate::interface::context::Context;
@@ -80,4 +79,9 @@ impl Probe {
     fn offer(&self, step: OfferStep) -> Next {
         Next::Offer { session: self.session, step }
     }
+}
+
+/// Refuses an upgrade.
+pub(super) fn refused_upgrade(error: RequestError) -> Response {
+    Response::with_type(400, "text/html", error.message())
 }

@@ -1,5 +1,5 @@
-//! M2 Realtime (contract sections 2 and 5): JSON text messages, one object each, over a plain
-//! WebSocket. [`handshake`] reads what a client says of itself before that.
+//! The messages of M2 Realtime: JSON text messages, one object each, over a plain
+//! WebSocket. [`handshake`](super::handshake) reads what a client says of itself before that.
 //!
 //! A client sends `{"action","resource":{"type","id"}}`, with `subscribe` or `unsubscribe` for the
 //! action and `kvStore`, `collection` or `liveConfig` for the type; members beyond these are passed

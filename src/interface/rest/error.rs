@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::Reply;
+use super::reply::Reply;
 use crate::limits;
 use crate::mailbox::StoreRefusal;
 

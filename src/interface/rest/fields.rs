@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::ApiError;
+use super::error::ApiError;
 
 /// A field's value, or what is wrong with it.
 pub(in crate::interface) type Read<T> = Result<T, String>;

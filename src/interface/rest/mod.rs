@@ -1,75 +1,11 @@
 //! Replies in JSON and the reading of JSON bodies, as the REST calls of all interfaces have them.
 
 pub(super) mod dates;
+mod durability;
 mod error;
 pub(super) mod fields;
+mod reply;
 
-use serde::Serialize;
-
+pub(super) use durability::durability;
 pub use error::ApiError;
-
-use crate::codec::http::Response;
-use crate::message::Durability;
-
-/// A reply: status, JSON body, and the headers that depend on the outcome.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body, JSON.
-    pub body: String,
-    /// Value of `Retry-After`, in seconds.
-    pub retry_after_s: Option<u32>,
-    /// Value of `Allow`, which a 405 must carry (RFC 9110 section 15.5.6).
-    pub allow: Option<&'static str>,
-    /// Value of `forge-proxy-error`: what is wrong with the headers of a Forge call.
-    pub proxy_error: Option<&'static str>,
-}
-
-impl Reply {
-    /// Creates a reply whose body is this value in JSON.
-    pub(in crate::interface) fn json(status: u16, body: &impl Serialize) -> Self {
-        let body = serde_json::to_string(body).expect("structs of strings and numbers serialize");
-        Self::of(status, body)
-    }
-
-    /// Creates a reply whose body is JSON already, or nothing.
-    pub(in crate::interface) fn of(status: u16, body: String) -> Self {
-        Self { status, body, retry_after_s: None, allow: None, proxy_error: None }
-    }
-}
-
-impl From<Reply> for Response {
-    fn from(reply: Reply) -> Self {
-        let mut response = match reply.status {
-            204 => Self::empty(204),
-            status => Self::json(status, reply.body),
-        };
-        if let Some(seconds) = reply.retry_after_s {
-            response = response.header("Retry-After", seconds.to_string());
-        }
-        if let Some(allow) = reply.allow {
-            response = response.header("Allow", allow);
-        }
-        if let Some(code) = reply.proxy_error {
-            response = response.header("forge-proxy-error", code);
-        }
-        response
-    }
-}
-
-/// Reads how safe a publication must be before its publisher is answered: `?durability=`. `None` if
-/// the query does not say so.
-///
-/// # Errors
-/// 400 if it names no level.
-pub(in crate::interface) fn durability(
-    query: Option<&str>,
-) -> Result<Option<Durability>, ApiError> {
-    let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let Some((_, name)) = pairs.find(|(key, _)| key == "durability") else { return Ok(None) };
-    Durability::named(&name).map(Some).ok_or_else(|| {
-        let names = Durability::ALL.map(|level| format!("'{}'", level.name())).join(" | ");
-        ApiError::invalid_input(format!("durability: Invalid enum value. Expected {names}"))
-    })
-}
+pub use reply::Reply;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::channel_token::{Grant, Permission, Wanted};
+use super::proof::ForgeAuth;
 use super::topic::{MissingEntity, NoInterface, Reach, Topic};
-use super::{ForgeAuth, Grant, Permission, Wanted};
 use crate::interface::forge::publish::admit_installation;
 use crate::interface::shared::Shared;
 use crate::message::{Channel, Context, Entity, Now, TokenError};

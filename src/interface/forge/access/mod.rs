@@ -3,22 +3,12 @@
 //! Only what a trusted issuer has signed, or a platform has registered, forms a scope: a caller
 //! selects from its context and asserts nothing.
 
-use std::sync::Arc;
-
-use serde::Deserialize;
-
-use crate::auth::cache::{Proof, TokenCache};
-use crate::auth::token::{self, DateError};
-use crate::auth::value::Plain;
-use crate::auth::{Audience, Keys};
-use crate::limits::{PROOF_S_MAX, TOKEN_CACHE_MAX};
-use crate::message::{Channel, Context, TokenError};
-
 mod authorize;
 mod channel_token;
 mod context;
 mod jcs;
 mod mint;
+mod proof;
 mod proxy;
 mod topic;
 
@@ -29,162 +19,6 @@ pub use authorize::{Asked, Denied, Origin, authorize};
 pub use channel_token::{ClaimsError, Grant, NewToken, Permission, Signed, Wanted};
 pub use context::ContextClaims;
 pub use mint::{NewPlace, NewProof, sign_proof};
+pub use proof::{ForgeAuth, ProofError};
 pub use proxy::{As, ProxyAuthorization, ProxyAuthorizationError, Subject};
 pub use topic::{MissingEntity, NoInterface, Reach, Topic};
-
-/// Seconds by which an issuer's clock may be ahead of ours before its longest tokens are refused.
-const LIFETIME_LEEWAY_S: u64 = 30;
-
-/// Why a token proves nothing. The text is for the people who look for the reason.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ProofError {
-    /// The token is malformed, or no issuer that the node trusts has signed it.
-    #[error("the token is malformed or its signature is not good")]
-    Invalid,
-    /// The token is good for another purpose, or for several.
-    #[error("the token is for something else: its `aud` must be `{0}` here")]
-    Audience(&'static str),
-    /// `exp` has come.
-    #[error("the token has expired")]
-    Expired,
-    /// `nbf` has not come yet.
-    #[error("the token is not valid yet")]
-    Early,
-    /// The token would be valid for longer than [`PROOF_S_MAX`].
-    #[error("the token would be valid for more than {PROOF_S_MAX} seconds")]
-    Lifetime,
-    /// Another claim is wrong, as this text says.
-    #[error("{0}")]
-    Claims(&'static str),
-}
-
-impl From<DateError> for ProofError {
-    fn from(error: DateError) -> Self {
-        match error {
-            DateError::Malformed => Self::Claims("exp and nbf must be numbers"),
-            DateError::Expired => Self::Expired,
-            DateError::Early => Self::Early,
-        }
-    }
-}
-
-/// Verifies Forge's tokens for one thread, and remembers those that it has verified.
-#[derive(Debug)]
-pub struct ForgeAuth {
-    keys: Arc<Keys>,
-    token_lifetime_s: u64,
-    contexts: TokenCache<Arc<Context>>,
-    invocations: TokenCache<Arc<Context>>,
-    services: TokenCache<Arc<str>>,
-}
-
-impl ForgeAuth {
-    /// Creates a verifier that remembers nothing yet. Realtime tokens that it signs are valid for
-    /// `token_lifetime_s` seconds. New keys need a new verifier.
-    pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
-        Self {
-            keys,
-            token_lifetime_s,
-            contexts: TokenCache::new(TOKEN_CACHE_MAX),
-            invocations: TokenCache::new(TOKEN_CACHE_MAX),
-            services: TokenCache::new(TOKEN_CACHE_MAX),
-        }
-    }
-
-    /// Returns the context that a subscriber's token proves at `now_s` seconds since the epoch.
-    pub fn context(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
-        self.contexts.proof(token, now_s, ProofError::Invalid, || {
-            proved_context(&self.keys, token, Audience::Context, now_s)
-        })
-    }
-
-    /// Returns the context that the token of an invocation proves.
-    pub fn invocation(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
-        self.invocations.proof(token, now_s, ProofError::Invalid, || {
-            proved_context(&self.keys, token, Audience::Invocation, now_s)
-        })
-    }
-
-    /// Returns the installation whose back end a token proves.
-    pub fn service(&mut self, token: &str, now_s: u64) -> Result<Arc<str>, ProofError> {
-        self.services.proof(token, now_s, ProofError::Invalid, || {
-            let (claims, expires_at) = proved(&self.keys, token, Audience::Service, now_s)?;
-            let claims: ServiceClaims = token::object(&claims).ok_or(ProofError::Invalid)?;
-            let installation =
-                context::installation(&claims.installation_id).map_err(ProofError::Claims)?;
-            Ok(Proof { of: installation.into(), expires_at: Some(expires_at) })
-        })
-    }
-
-    /// Returns what a realtime token gives to the caller that presents it. Of several faults the
-    /// first in the order of [`TokenError`] is returned.
-    pub fn channel_token(
-        &self,
-        token: &str,
-        wanted: &Wanted<'_>,
-        now_s: u64,
-    ) -> Result<Grant, TokenError> {
-        channel_token::verify(self.keys.channel_tokens(), token, wanted, now_s)
-    }
-
-    /// Signs a realtime token.
-    pub fn sign(&self, new: &NewToken<'_>, now_s: u64) -> Result<Signed, ClaimsError> {
-        channel_token::sign(self.keys.channel_tokens(), new, self.token_lifetime_s, now_s)
-    }
-
-    /// Returns the channel of a topic. It is the same on all nodes with the same secret.
-    pub fn topic(&self, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
-        topic::channel(&self.keys, topic)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceClaims {
-    #[serde(default)]
-    installation_id: Plain,
-}
-
-/// The claims that every token has.
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(default)]
-    aud: Plain,
-    #[serde(default)]
-    exp: Option<Plain>,
-    #[serde(default, deserialize_with = "token::present")]
-    nbf: Option<Plain>,
-}
-
-fn proved_context(
-    keys: &Keys,
-    token: &str,
-    audience: Audience,
-    now_s: u64,
-) -> Result<Proof<Arc<Context>>, ProofError> {
-    let (claims, expires_at) = proved(keys, token, audience, now_s)?;
-    if expires_at > now_s.saturating_add(PROOF_S_MAX + LIFETIME_LEEWAY_S) {
-        return Err(ProofError::Lifetime);
-    }
-    let context = ContextClaims::parse(&claims)
-        .and_then(|claims| claims.into_context(expires_at))
-        .map_err(ProofError::Claims)?;
-    Ok(Proof { of: Arc::new(context), expires_at: Some(expires_at) })
-}
-
-/// Returns the claims of a token that is for this audience and good at `now_s`, and when it
-/// expires.
-fn proved(
-    keys: &Keys,
-    token: &str,
-    audience: Audience,
-    now_s: u64,
-) -> Result<(Vec<u8>, u64), ProofError> {
-    let claims = token::claims(keys, token).ok_or(ProofError::Invalid)?;
-    let envelope: Envelope = token::object(&claims).ok_or(ProofError::Invalid)?;
-    if Audience::of(&envelope.aud.0) != Some(audience) {
-        return Err(ProofError::Audience(audience.name()));
-    }
-    let expires_at = token::expiry(envelope.exp.as_ref(), envelope.nbf.as_ref(), now_s)?;
-    Ok((claims, expires_at.ok_or(ProofError::Claims("exp is missing"))?))
-}

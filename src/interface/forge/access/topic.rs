@@ -10,8 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 
+use super::channel_token::Permission;
 use super::context::push_entities;
-use super::{Permission, jcs};
+use super::jcs;
 use crate::auth::keys::Keys;
 use crate::message::{Channel, Context, Entity};
 

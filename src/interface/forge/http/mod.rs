@@ -14,9 +14,9 @@ mod token;
 
 use std::sync::Arc;
 
-use super::Session;
 use super::access::{self, Asked, Denied, Permission, authorize};
 use super::publish::{admit_installation, publish_event};
+use super::session::Session;
 use crate::auth::bearer_token;
 use crate::codec::http::{Request, Response};
 use crate::interface::forge::wire::SUBPROTOCOL;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ForgeError;
+use super::error::ForgeError;
 use crate::codec::json::{Document, JsonError, Scratch, Text, Value};
 use crate::interface::forge::wire::{Selection, SelectionFault};
 use crate::interface::rest::Reply;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::ForgeError;
+use super::error::ForgeError;
 use crate::interface::forge::access::{Permission, Signed};
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};

@@ -7,12 +7,12 @@ mod route;
 
 use std::sync::Arc;
 
-use super::Session;
 use super::access::{M2Error, Reader};
+use super::handshake::{self, Said};
+use super::session::Session;
+use super::wire::{document, title};
 use crate::codec::http::Request;
 use crate::interface::http::{Entrance, HttpContext, NodeHealth};
-use crate::interface::m2::handshake::{self, Said};
-use crate::interface::m2::wire::{document, title};
 use crate::interface::rest::{ApiError, Reply, durability};
 use crate::interface::websocket::upgrade;
 use crate::mailbox::{Query, StoreRefusal, Write, Written};

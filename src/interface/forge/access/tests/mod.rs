@@ -1,5 +1,7 @@
 //! What Forge's tokens prove and open, on real keys and signatures.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
@@ -10,10 +12,10 @@ use super::*;
 use crate::auth::tests::{
     ED_PEM, ES_PEM, NOW, RS_PEM, SECRET, hs256, keys, private_key, signed_with,
 };
-use crate::auth::{Authenticator, MintError};
+use crate::auth::{Audience, Authenticator, Keys, MintError, token};
 use crate::interface::m2::access::{M2Auth, Terms};
 use crate::limits::TOKEN_BYTES_MAX;
-use crate::message::Entity;
+use crate::message::{Context, Entity, TokenError};
 
 mod channel_tokens;
 mod minted;
