@@ -16,7 +16,7 @@ use fanfare::interface::authenticators::Authenticators;
 use fanfare::interface::m2::access as m2;
 use fanfare::interface::{self, Session};
 use fanfare::limits::MAILBOX_CONTROL_MAX;
-use fanfare::mailbox::{Inboxes, Mail, Mailboxes, Slot};
+use fanfare::mailbox::{Inbox, Inboxes, Mail, Mailboxes, Slot};
 use fanfare::message::{ConnId, Now, Permissions, WorkerId};
 use fanfare::metrics::Metrics;
 use fanfare::runtime::shared::{About, Clock, Shared};
@@ -29,7 +29,7 @@ use crate::WORKERS;
 /// The keys of a node.
 pub(crate) const API_KEY: &str = "ik_key";
 const ANON_KEY: &str = "anon_key";
-const SECRET: &str = "a secret that is long enough for the node to take it as one";
+pub(crate) const SECRET: &str = "a secret that is long enough for the node to take it as one";
 
 /// Far longer than any simulation takes: clients need not answer pings.
 const FOREVER: u64 = 3_600_000;
@@ -116,10 +116,19 @@ impl Node {
 
     /// Whether no mail waits, and every place is free.
     pub(crate) fn is_idle(&self) -> bool {
-        let slots = [Slot::Publication, Slot::Control];
-        self.inboxes.workers.iter().all(|inbox| {
-            inbox.is_empty() && slots.iter().all(|slot| inbox.mailbox().free(*slot) == self.places)
-        })
+        self.inboxes.workers.iter().all(|inbox| inbox.is_empty() && self.taken(inbox) == 0)
+    }
+
+    /// Checks that places are used or released, and never kept.
+    pub(crate) fn check_places(&self) {
+        for inbox in &self.inboxes.workers {
+            assert_eq!(self.taken(inbox), inbox.len(), "a place is used or released, never kept");
+        }
+    }
+
+    fn taken(&self, inbox: &Inbox<Mail>) -> usize {
+        let free = |slot| inbox.mailbox().free(slot);
+        2 * self.places - free(Slot::Publication) - free(Slot::Control)
     }
 
     /// Checks the sums that hold whenever nothing is under way.

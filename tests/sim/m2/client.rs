@@ -1,4 +1,4 @@
-//! A client: it takes frames apart and holds every word against what it was told before.
+//! A client: it holds every word against what it was told before.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::store::Store;
 use super::word::{Mark, Said, Word};
 use super::world::Common;
 use super::{Rule, Wrong};
-use crate::frames::{PONG, Reader, TEXT};
+use crate::frames::{Frame, PONG, TEXT};
 
 /// On whose behalf a client listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,7 +20,6 @@ pub(super) struct Party {
 
 pub(super) struct Client {
     pub(super) party: Party,
-    frames: Reader,
     /// What it was told since the last mark about a resource that the next one names.
     nameless: Vec<fn(Resource) -> Word>,
     views: HashMap<Resource, View>,
@@ -56,7 +55,7 @@ struct Known {
 
 impl Client {
     pub(super) fn new(party: Party) -> Self {
-        Self { party, frames: Reader::default(), nameless: Vec::new(), views: HashMap::new() }
+        Self { party, nameless: Vec::new(), views: HashMap::new() }
     }
 
     /// The same one on another connection: it remembers which versions it has seen.
@@ -71,20 +70,24 @@ impl Client {
         Self { views, ..Self::new(self.party.clone()) }
     }
 
-    /// Takes bytes from its socket.
-    pub(super) fn take(&mut self, common: &Common<'_>, mut bytes: &[u8]) -> Result<(), Wrong> {
-        while let Some((opcode, payload)) = self.frames.next(&mut bytes) {
-            match opcode {
-                PONG => self.pass(common, Mark::read(&payload, self.party.scope))?,
-                TEXT => match Said::read(str::from_utf8(&payload).expect("it is text")) {
-                    Said::Document(document) => self.hear(common, &document)?,
-                    Said::Nameless(word) => self.nameless.push(word),
-                    Said::Refused => {}
-                },
-                other => panic!("nothing is sent in frames of kind {other}"),
-            }
+    /// Takes a frame.
+    pub(super) fn take(
+        &mut self,
+        common: &Common<'_>,
+        (opcode, payload): Frame,
+    ) -> Result<(), Wrong> {
+        match opcode {
+            PONG => self.pass(common, Mark::read(&payload, self.party.scope)),
+            TEXT => match Said::read(str::from_utf8(&payload).expect("it is text")) {
+                Said::Document(document) => self.hear(common, &document),
+                Said::Nameless(word) => {
+                    self.nameless.push(word);
+                    Ok(())
+                }
+                Said::Refused => Ok(()),
+            },
+            other => panic!("nothing is sent in frames of kind {other}"),
         }
-        Ok(())
     }
 
     fn pass(&mut self, common: &Common<'_>, mark: Mark) -> Result<(), Wrong> {
@@ -156,7 +159,6 @@ impl Client {
         store: &Store,
         notify_deletes: bool,
     ) -> Result<(), Wrong> {
-        assert!(self.frames.is_between_frames(), "the last frame is whole");
         let thinks = || self.views.iter().filter(|(_, view)| view.is_subscribed);
         assert_eq!(thinks().count(), subscribed, "it was told where each begins and ends");
         for (resource, view) in thinks().filter(|(_, view)| !view.is_excused) {

@@ -1,7 +1,6 @@
 //! A worker as it runs in a node, and its clients at the other ends of their connections: what they
 //! send, how much of what waits for them they take, and the mail that the worker is handed.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 
 use fanfare::broker::stale::{Debt, Debts};
@@ -12,14 +11,13 @@ use fanfare::message::{
     Channel, ConnId, Content, Current, Load, Now, Party as ProvedParty, WorkerId,
 };
 use fanfare::runtime::Worker;
-use rustix::io::Errno;
 
 use super::client::{Client, Party};
 use super::resource::{Resource, scope};
 use super::word::Mark;
 use super::world::Common;
 use super::{Planted, Wrong};
-use crate::frames::{CLOSE, PING, TEXT, masked};
+use crate::frames::{CLOSE, Line, PING, TEXT, masked};
 
 pub(super) struct Station {
     id: WorkerId,
@@ -33,9 +31,7 @@ pub(super) struct Station {
 
 /// A client and its connection.
 struct Seat {
-    id: ConnId,
-    /// Bytes that its socket takes; all that there are, if nothing is said.
-    window: Option<usize>,
+    line: Line,
     client: Client,
 }
 
@@ -79,12 +75,12 @@ impl Station {
         let timings = &common.start.node.hub.interfaces.timings;
         let session = Session::M2(m2::Session::new(party, Now::default(), timings));
         let id = common.start.node.open(&mut self.worker, self.id, session);
-        Seat { id, window: self.reads, client }
+        Seat { line: Line::new(id, self.reads), client }
     }
 
     /// A connection ends, and another has its place: the same client's, or somebody else's.
     pub(super) fn reconnect(&mut self, common: &Common<'_>, slot: usize, party: Option<Party>) {
-        let Seat { id, ref client, .. } = self.seats[slot];
+        let Seat { line: Line { id, .. }, ref client } = self.seats[slot];
         let client = match party {
             Some(party) if party != client.party => {
                 self.send(id, CLOSE, &[]);
@@ -115,7 +111,7 @@ impl Station {
 
     pub(super) fn subscribe(&mut self, common: &Common<'_>, slot: usize, number: usize) {
         let request = self.request(slot, "subscribe", number);
-        let Seat { id, ref client, .. } = self.seats[slot];
+        let Seat { line: Line { id, .. }, ref client } = self.seats[slot];
         if common.terms.planted == Planted::LostBetween {
             let resource = Resource { scope: client.party.scope, number };
             let (shared, user) = (!resource.is_private(), client.party.user.clone());
@@ -132,16 +128,12 @@ impl Station {
 
     pub(super) fn unsubscribe(&mut self, slot: usize, number: usize) {
         let request = self.request(slot, "unsubscribe", number);
-        self.send(self.seats[slot].id, TEXT, request.as_bytes());
+        self.send(self.seats[slot].line.id, TEXT, request.as_bytes());
     }
 
     /// The client reads so many bytes more and no others; or all there are.
     pub(super) fn read(&mut self, slot: usize, bytes: Option<usize>) {
-        let seat = &mut self.seats[slot];
-        seat.window = bytes.map(|bytes| seat.window.unwrap_or(0) + bytes);
-        if bytes != Some(0) {
-            self.worker.writable(seat.id.slot);
-        }
+        self.seats[slot].line.read(&mut self.worker, bytes);
     }
 
     /// Clients for which documents are stale send something, so that they are sent something: what
@@ -149,7 +141,7 @@ impl Station {
     pub(super) fn nudge(&mut self) {
         for at in 0..self.seats.len() {
             if self.level(at).is_stale {
-                self.mark(self.seats[at].id, Mark::Nudge);
+                self.mark(self.seats[at].line.id, Mark::Nudge);
             }
         }
     }
@@ -177,14 +169,14 @@ impl Station {
         let loads = &common.start.node.inboxes.loads;
         let before = loads.len();
         let Self { worker, seats, .. } = self;
-        let mut wrong = Ok(());
         worker.end_turn(|id, _, slices| {
-            let seat = seats.iter_mut().find(|seat| seat.id == id);
-            let seat = seat.expect("no other connection has anything to send");
-            seat.take(common, slices, &mut wrong)
+            let seat = seats.iter_mut().find(|seat| seat.line.id == id);
+            seat.expect("no other connection has anything to send").line.take(slices)
         });
         common.note("paid", (loads.len() - before) as u64);
-        wrong
+        seats.iter_mut().try_for_each(|Seat { line, client }| {
+            line.heard().into_iter().try_for_each(|frame| client.take(common, frame))
+        })
     }
 
     /// Hands the worker a piece of mail, between the marks that say to clients what it is.
@@ -258,7 +250,7 @@ impl Station {
 
     /// What mail for a connection is about, unless the connection is gone.
     fn about(&self, id: ConnId, channel: &Channel) -> Option<Resource> {
-        let seat = self.seats.iter().find(|seat| seat.id == id)?;
+        let seat = self.seats.iter().find(|seat| seat.line.id == id)?;
         Some(Resource::of(channel, seat.client.party.scope))
     }
 
@@ -272,7 +264,7 @@ impl Station {
     }
 
     fn level(&mut self, at: usize) -> Level {
-        let link = self.worker.link(self.seats[at].id).expect("no connection ends by itself");
+        let link = self.worker.link(self.seats[at].line.id).expect("no connection ends by itself");
         let (frames, bytes) = (link.outbox.len(), link.outbox.bytes());
         Level { frames, bytes, is_stale: link.is_stale() }
     }
@@ -288,8 +280,9 @@ impl Station {
 
     /// Everything was taken: each client knows what the store has.
     pub(super) fn check(&mut self, common: &Common<'_>) -> Result<(), Wrong> {
-        for Seat { id, client, .. } in &self.seats {
-            let link = self.worker.link(*id).expect("no connection ends by itself");
+        for Seat { line, client } in &self.seats {
+            let link = self.worker.link(line.id).expect("no connection ends by itself");
+            assert!(line.is_between_frames(), "the last frame is whole");
             let subscribed = link.subscribed.into();
             client.check(subscribed, &common.store.borrow(), common.terms.notify_deletes)?;
         }
@@ -319,10 +312,9 @@ impl Station {
 
     /// Documents are forgotten that would be read again now.
     fn forget_stale(&mut self) {
-        for Seat { id, window, .. } in &self.seats {
-            let link = self.worker.link(*id).expect("no connection ends by itself");
-            let is_taken = window.is_none_or(|window| window >= link.outbox.bytes());
-            if is_taken && link.is_stale() {
+        for Seat { line, .. } in &self.seats {
+            let link = self.worker.link(line.id).expect("no connection ends by itself");
+            if line.takes(link.outbox.bytes()) && link.is_stale() {
                 link.with_stale(|all| all.take(usize::MAX));
             }
         }
@@ -330,8 +322,8 @@ impl Station {
 
     /// Of stale documents it is forgotten what they must answer.
     fn forget_unanswered(&mut self) {
-        for Seat { id, .. } in &self.seats {
-            let link = self.worker.link(*id).expect("no connection ends by itself");
+        for Seat { line, .. } in &self.seats {
+            let link = self.worker.link(line.id).expect("no connection ends by itself");
             if link.is_stale() {
                 link.with_stale(|all| {
                     let stale = all.take(usize::MAX);
@@ -346,31 +338,5 @@ fn restore(all: &mut Debts, stale: &[(Debt, u16)]) {
     for (debt, unanswered) in stale {
         all.add(debt.clone());
         all.add_unanswered(&debt.resource, *unanswered);
-    }
-}
-
-impl Seat {
-    /// The client's socket takes as much as it has room for.
-    fn take(
-        &mut self,
-        common: &Common<'_>,
-        slices: &[IoSlice<'_>],
-        wrong: &mut Result<(), Wrong>,
-    ) -> Result<usize, Errno> {
-        let offered = slices.iter().map(|slice| slice.len()).sum();
-        let all = self.window.unwrap_or(usize::MAX).min(offered);
-        if all == 0 {
-            return Err(Errno::AGAIN);
-        }
-        let mut left = all;
-        for slice in slices {
-            let taken = slice.len().min(left);
-            if let Err(found) = self.client.take(common, &slice[..taken]) {
-                *wrong = std::mem::replace(wrong, Ok(())).and(Err(found));
-            }
-            left -= taken;
-        }
-        self.window = self.window.map(|window| window - all);
-        Ok(all)
     }
 }

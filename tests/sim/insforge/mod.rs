@@ -1,0 +1,298 @@
+//! InsForge Realtime: several workers with their connections, as they run in a node, without
+//! threads and sockets. Random publishers, joiners and leavers meet mailboxes that fill up, clients
+//! that do not read, and channels whose options change; a model that sees every call knows what
+//! each subscriber must have heard.
+
+mod channel;
+mod client;
+mod world;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use fanfare::mailbox::Mail;
+use fanfare::message::{ChannelOptions, Group, PresenceMode, SlowConsumer};
+use fanfare::metrics::{Counter, Counters};
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+
+use crate::WORKERS;
+use world::{World, number};
+
+const CONNECTIONS: usize = 4;
+const CHANNELS: usize = 2;
+
+/// A worker, and one of its connections.
+type Place = (usize, usize);
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A back end publishes, so many times.
+    Publish {
+        channel: usize,
+        event: usize,
+        is_large: bool,
+        times: usize,
+    },
+    /// A client publishes.
+    Say {
+        place: Place,
+        channel: usize,
+        event: usize,
+    },
+    Join {
+        place: Place,
+        channel: usize,
+        group: Group,
+    },
+    Leave {
+        place: Place,
+        channel: usize,
+    },
+    /// A client leaves the namespace, and enters it again.
+    Disconnect {
+        place: Place,
+    },
+    /// A connection ends, and the client says so or not.
+    Close {
+        place: Place,
+        is_said: bool,
+    },
+    /// An administrator changes how a channel behaves.
+    Define {
+        channel: usize,
+        options: ChannelOptions,
+    },
+    /// A client reads so many bytes more and no others, or all there are.
+    Read {
+        place: Place,
+        bytes: Option<usize>,
+    },
+    /// Time passes, and what is kept no longer may be swept out.
+    Pass {
+        millis: u64,
+        is_swept: bool,
+    },
+    /// A worker takes a turn, with so much of its mail.
+    Turn {
+        worker: usize,
+        mail: usize,
+    },
+}
+
+/// What a world goes by.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    /// Places of each mailbox, of each kind.
+    places: usize,
+    /// Bytes that a client reads that has just come; all there are, if nothing is said.
+    reads: Option<usize>,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = || (0..WORKERS, 0..CONNECTIONS);
+    let group = prop_oneof![Just(Group::InsforgeDocumented), Just(Group::InsforgeSdk)];
+    let bytes = prop_oneof![
+        3 => Just(Some(0)),
+        1 => (1..3_000usize).prop_map(Some),
+        1 => (3_000..6_000_000usize).prop_map(Some),
+        1 => Just(None),
+    ];
+    let size = prop_oneof![
+        24 => Just((false, 1)),
+        1 => (40..120usize).prop_map(|times| (false, times)),
+        1 => (1..10usize).prop_map(|times| (true, times)),
+    ];
+    prop_oneof![
+        12 => (0..CHANNELS, 0..3usize, size).prop_map(|(channel, event, (is_large, times))| {
+            Step::Publish { channel, event, is_large, times }
+        }),
+        4 => (place(), 0..CHANNELS, 0..3usize)
+            .prop_map(|(place, channel, event)| Step::Say { place, channel, event }),
+        8 => (place(), 0..CHANNELS, group)
+            .prop_map(|(place, channel, group)| Step::Join { place, channel, group }),
+        2 => (place(), 0..CHANNELS).prop_map(|(place, channel)| Step::Leave { place, channel }),
+        1 => place().prop_map(|place| Step::Disconnect { place }),
+        2 => (place(), any::<bool>())
+            .prop_map(|(place, is_said)| Step::Close { place, is_said }),
+        2 => (0..CHANNELS, options())
+            .prop_map(|(channel, options)| Step::Define { channel, options }),
+        3 => (place(), bytes).prop_map(|(place, bytes)| Step::Read { place, bytes }),
+        2 => (1..2_000u64, any::<bool>())
+            .prop_map(|(millis, is_swept)| Step::Pass { millis, is_swept }),
+        16 => (0..WORKERS, 1..6usize).prop_map(|(worker, mail)| Step::Turn { worker, mail }),
+    ]
+}
+
+/// Steps of a few clients that do not keep up with large publications.
+fn slow_step() -> impl Strategy<Value = Step> {
+    let place = || (0..WORKERS, 0..2usize);
+    let size = prop_oneof![
+        4 => Just((false, 1)),
+        1 => (40..120usize).prop_map(|times| (false, times)),
+        1 => (4..10usize).prop_map(|times| (true, times)),
+    ];
+    prop_oneof![
+        12 => (0..CHANNELS, 0..3usize, size).prop_map(|(channel, event, (is_large, times))| {
+            Step::Publish { channel, event, is_large, times }
+        }),
+        6 => (place(), 0..CHANNELS).prop_map(|(place, channel)| {
+            Step::Join { place, channel, group: Group::InsforgeSdk }
+        }),
+        1 => (place(), 0..CHANNELS).prop_map(|(place, channel)| Step::Leave { place, channel }),
+        2 => (0..CHANNELS, options())
+            .prop_map(|(channel, options)| Step::Define { channel, options }),
+        2 => (place(), 0..9_000_000usize)
+            .prop_map(|(place, bytes)| Step::Read { place, bytes: Some(bytes) }),
+        16 => (0..WORKERS, 10..100usize).prop_map(|(worker, mail)| Step::Turn { worker, mail }),
+    ]
+}
+
+/// How clients read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pace {
+    Mixed,
+    Slow,
+}
+
+fn steps(pace: Pace) -> BoxedStrategy<Vec<Step>> {
+    match pace {
+        Pace::Mixed => prop::collection::vec(step(), 1..300).boxed(),
+        Pace::Slow => prop::collection::vec(slow_step(), 1..80).boxed(),
+    }
+}
+
+fn options() -> impl Strategy<Value = ChannelOptions> {
+    let presence = prop::sample::select(PresenceMode::ALL.to_vec());
+    let verdict = prop::sample::select(SlowConsumer::ALL.to_vec());
+    (presence, verdict, 0..4u32).prop_map(|(presence, slow_consumer, replay_seconds)| {
+        ChannelOptions { presence, slow_consumer, replay_seconds, ..ChannelOptions::default() }
+    })
+}
+
+fn terms(pace: Pace) -> impl Strategy<Value = Terms> {
+    let places = match pace {
+        Pace::Mixed => 1..12usize,
+        Pace::Slow => 10..100,
+    };
+    let reads = prop_oneof![
+        if pace == Pace::Slow { 0 } else { 2 } => Just(None),
+        1 => Just(Some(0)),
+    ];
+    (places, reads).prop_map(|(places, reads)| Terms { places, reads })
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
+proptest! {
+    #![proptest_config(config(400))]
+
+    #[test]
+    fn each_subscriber_hears_one_order_from_its_acknowledgement_to_its_leave(
+        steps in steps(Pace::Mixed),
+        terms in terms(Pace::Mixed),
+    ) {
+        World::new(terms).run(&steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    #[test]
+    fn each_slow_subscriber_hears_one_order_or_is_told_of_gaps(
+        steps in steps(Pace::Slow),
+        terms in terms(Pace::Slow),
+    ) {
+        World::new(terms).run(&steps);
+    }
+}
+
+type Count = (&'static str, fn(&Counters) -> &Counter);
+
+/// Runs worlds of this kind, and looks whether all of these things have happened in them.
+fn check_meets(pace: Pace, cases: u32, counts: &[Count]) {
+    let tally = RefCell::new(BTreeMap::new());
+    // That does the same in each run.
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config(cases), rng);
+    let done = runner.run(&(steps(pace), terms(pace)), |(steps, terms)| {
+        let mut world = World::new(terms);
+        world.run(&steps);
+        for (what, count) in counts {
+            *tally.borrow_mut().entry(*what).or_insert(0) += world.node.hub.metrics.sum(count);
+        }
+        Ok(())
+    });
+    assert!(done.is_ok(), "{done:?}");
+    let tally = tally.into_inner();
+    assert!(tally.values().all(|count| *count >= 5), "{tally:#?}");
+}
+
+#[test]
+fn all_that_can_meet_meets() {
+    let counts: [Count; 4] = [
+        ("announced", |one| &one.announcements),
+        ("postponed", |one| &one.leaves_postponed),
+        ("refused", |one| &one.refused_overloaded),
+        ("replayed", |one| &one.replayed),
+    ];
+    check_meets(Pace::Mixed, 50, &counts);
+}
+
+#[test]
+fn all_that_can_meet_slow_clients_meets_them() {
+    let counts: [Count; 5] = [
+        ("closed", |one| &one.closed_slow_consumer),
+        ("conflated", |one| &one.conflated),
+        ("dropped", |one| &one.dropped_oldest),
+        ("gaps", |one| &one.gaps),
+        ("replayed in part", |one| &one.dropped_replay),
+    ];
+    check_meets(Pace::Slow, 50, &counts);
+}
+
+fn joined(slow_consumer: SlowConsumer) -> World {
+    let mut world = World::new(Terms { places: 8, reads: None });
+    let options = ChannelOptions { slow_consumer, ..ChannelOptions::default() };
+    world.define_as(0, options);
+    world.join(0, 0, 0, Group::InsforgeSdk);
+    world.publish(0, 0, false);
+    world
+}
+
+/// The check itself is not blind: a delivery that overtakes the activation before it is noticed.
+#[test]
+#[should_panic(expected = "left")]
+fn a_publication_that_overtakes_its_subscribers_acknowledgement_is_found() {
+    let mut world = joined(SlowConsumer::Close);
+    let [activation, delivery] = world.mail(0).try_into().expect("there are two");
+    world.take(0, delivery);
+    world.take(0, activation);
+    world.check();
+}
+
+/// Nor is it blind to losses that nobody is told of.
+#[test]
+#[should_panic(expected = "left: what is missing is told of")]
+fn a_publication_that_is_lost_in_silence_is_found() {
+    let mut world = joined(SlowConsumer::DropOldest);
+    let [activation, _lost] = world.mail(0).try_into().expect("there are two");
+    world.take(0, activation);
+    world.check();
+}
+
+/// Nor to publications that come twice.
+#[test]
+#[should_panic(expected = "left: unexpected")]
+fn a_publication_that_comes_twice_is_found() {
+    let mut world = joined(SlowConsumer::DropOldest);
+    let [activation, delivery] = world.mail(0).try_into().expect("there are two");
+    let Mail::Deliver(again) = &delivery else { panic!("it is a publication: {delivery:?}") };
+    let again = Mail::Deliver(again.clone());
+    [activation, delivery, again].into_iter().for_each(|mail| world.take(0, mail));
+    world.check();
+}

@@ -1,0 +1,546 @@
+//! Workers with their clients, whoever publishes, and what each client must hear of each call.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use fanfare::auth::{UserClaims, sign_user};
+use fanfare::broker::definitions::Definitions;
+use fanfare::broker::publish::Submission;
+use fanfare::interface::{Session, insforge};
+use fanfare::limits::SWEEP_STEPS;
+use fanfare::mailbox::Mail;
+use fanfare::message::{
+    Channel, ChannelDefinition, ChannelOptions, Content, Group, MessageId, Now, PresenceMode,
+    Sender, SlowConsumer, WorkerId,
+};
+use fanfare::runtime::Worker;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use uuid::Uuid;
+
+use super::channel::Room;
+use super::client::{Asked, Client, Command, Due, Seen};
+use super::{CHANNELS, CONNECTIONS, Step, Terms};
+use crate::WORKERS;
+use crate::frames::{Line, TEXT};
+use crate::node::{API_KEY, Node, SECRET};
+
+/// Rounds after which nothing is under way any more, by far.
+const ROUNDS_MAX: usize = 1_000;
+/// Eight of these fill an outbox.
+const LARGE_BYTES: usize = 2 * 1024 * 1024;
+
+pub(super) struct World {
+    pub(super) node: Node,
+    terms: Terms,
+    desks: Vec<Desk>,
+    rooms: [Room; CHANNELS],
+    /// Milliseconds, by both clocks.
+    now: u64,
+    published: u64,
+    asked: u64,
+    calls: u64,
+    /// Where the keys of sessions come from.
+    random: StdRng,
+    /// Whether any client has left before it took all that waited for it.
+    has_any_left: bool,
+}
+
+/// A worker and its clients.
+struct Desk {
+    id: WorkerId,
+    worker: Worker,
+    seats: Vec<Seat>,
+    /// Subscriptions of connections that have ended, which the directory may count still.
+    ghosts: HashMap<usize, usize>,
+}
+
+struct Seat {
+    line: Line,
+    client: Client,
+    /// The data of its CONNECT packet.
+    auth: String,
+    /// The channels that it is counted in, with the group that it asked for last.
+    counted: HashMap<usize, Group>,
+    /// Activations and deactivations on their way to it, by channel.
+    pending: HashMap<usize, usize>,
+}
+
+fn channel(number: usize) -> Channel {
+    Channel::from(format!("channel:{number}").as_str())
+}
+
+/// The number of a channel of that name.
+pub(super) fn number(channel: &str) -> usize {
+    channel["channel:".len()..].parse().expect("made by `channel`")
+}
+
+/// The payload of a publication.
+fn payload(number: u64, is_large: bool) -> String {
+    static FILL: OnceLock<String> = OnceLock::new();
+    let fill = FILL.get_or_init(|| "x".repeat(LARGE_BYTES));
+    let fill = if is_large { fill } else { "" };
+    format!(r#"{{"n":{number},"fill":"{fill}"}}"#)
+}
+
+fn definition(number: usize, options: ChannelOptions) -> ChannelDefinition {
+    ChannelDefinition {
+        id: Uuid::from_u128(number as u128),
+        pattern: format!("channel:{number}"),
+        description: None,
+        webhook_urls: None,
+        enabled: true,
+        options: ChannelOptions { ephemeral: true, ..options },
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+/// Two connections of a worker are one user, the others are whoever holds the API key.
+fn auth(worker: usize, slot: usize) -> String {
+    if slot >= 2 {
+        return format!(r#"{{"apiKey":"{API_KEY}"}}"#);
+    }
+    let sub = format!("user-{worker}");
+    let token = sign_user(SECRET, &UserClaims { sub: &sub, ..UserClaims::default() });
+    format!(r#"{{"token":"{}"}}"#, token.expect("the secret is long enough"))
+}
+
+impl World {
+    pub(super) fn new(terms: Terms) -> Self {
+        let node = Node::new(terms.places, |_| ());
+        let now = 1_000;
+        let desk = |id| Desk {
+            id,
+            worker: node.worker(id, at(now)),
+            seats: Vec::new(),
+            ghosts: HashMap::new(),
+        };
+        let desks = (0..).take(WORKERS).map(|id| desk(WorkerId(id))).collect();
+        let rooms = Default::default();
+        let (published, asked, calls, has_any_left) = (0, 0, 0, false);
+        let random = StdRng::seed_from_u64(0);
+        let mut world =
+            Self { node, terms, desks, rooms, now, published, asked, calls, random, has_any_left };
+        world.define();
+        for (worker, slot) in places() {
+            let seat = world.seat(worker, auth(worker, slot));
+            world.desks[worker].seats.push(seat);
+        }
+        world
+    }
+
+    /// Does all this, and looks whether everybody has heard what it should.
+    pub(super) fn run(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+            self.node.check_places();
+        }
+        self.check();
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Publish { channel, event, is_large, times } => {
+                (0..times).for_each(|_| self.publish(channel, event, is_large));
+            }
+            Step::Say { place: (worker, slot), channel, event } => {
+                self.say(worker, slot, channel, event);
+            }
+            Step::Join { place: (worker, slot), channel, group } => {
+                self.join(worker, slot, channel, group);
+            }
+            Step::Leave { place: (worker, slot), channel } => self.leave(worker, slot, channel),
+            Step::Disconnect { place: (worker, slot) } => self.disconnect(worker, slot),
+            Step::Close { place: (worker, slot), is_said } => self.close(worker, slot, is_said),
+            Step::Define { channel, options } => self.define_as(channel, options),
+            Step::Read { place: (worker, slot), bytes } => {
+                let Desk { worker, seats, .. } = &mut self.desks[worker];
+                seats[slot].line.read(worker, bytes);
+            }
+            Step::Pass { millis, is_swept } => self.pass(millis, is_swept),
+            Step::Turn { worker, mail } => self.turn(worker, mail),
+        }
+    }
+
+    /// An administrator changes how a channel behaves.
+    pub(super) fn define_as(&mut self, channel: usize, options: ChannelOptions) {
+        self.rooms[channel].options = options;
+        self.define();
+    }
+
+    fn define(&self) {
+        let options = self.rooms.iter().map(|room| room.options).enumerate();
+        let all = options.map(|(number, options)| definition(number, options)).collect();
+        let definitions = self.node.hub.interfaces.broker.definitions.load().replaced_by(all);
+        self.node.hub.interfaces.broker.definitions.store(Arc::<Definitions>::new(definitions));
+    }
+
+    fn pass(&mut self, millis: u64, is_swept: bool) {
+        self.now += millis;
+        if is_swept {
+            let directory = &self.node.hub.interfaces.broker.directory;
+            (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, self.now));
+            self.rooms.iter_mut().for_each(|room| room.sweep(self.now));
+        }
+    }
+}
+
+/// Publications.
+impl World {
+    /// A back end publishes.
+    pub(super) fn publish(&mut self, number: usize, event: usize, is_large: bool) {
+        self.published += 1;
+        let payload = payload(self.published, is_large);
+        let bytes = payload.len();
+        let content = Content::Message {
+            event: format!("e{event}").into(),
+            payload: payload.into(),
+            sender: Sender::System,
+        };
+        let before = self.waiting();
+        let published = self.node.hub.interfaces.publish(Submission {
+            channel: channel(number),
+            content,
+            options: self.rooms[number].options,
+            id: MessageId::from_u128(self.published.into()),
+            now: at(self.now),
+            is_recoverable: false,
+            history: None,
+        });
+        let Ok((_, published)) = published else {
+            return assert_eq!(before, self.waiting(), "refused whole");
+        };
+        let ghosts: usize = self.desks.iter().filter_map(|desk| desk.ghosts.get(&number)).sum();
+        let counted = self.accepted(number, bytes);
+        let audience = published.audience.total() as usize;
+        assert!((counted..=counted + ghosts).contains(&audience), "the audience is the truth");
+    }
+
+    /// Pieces of mail that wait, by worker.
+    fn waiting(&self) -> Vec<usize> {
+        self.desks.iter().map(|desk| self.node.waiting(desk.id)).collect()
+    }
+
+    /// A client publishes, on a channel that it is subscribed to.
+    fn say(&mut self, worker: usize, slot: usize, number: usize, event: usize) {
+        if !self.desks[worker].seats[slot].counted.contains_key(&number) {
+            return;
+        }
+        self.published += 1;
+        let payload = payload(self.published, false);
+        let bytes = payload.len();
+        let arguments = format!(r#""event":"e{event}","payload":{payload}"#);
+        if self.command(worker, slot, ("realtime:publish", number, &arguments), Command::Publish) {
+            self.accepted(number, bytes);
+        }
+        self.settle_call(None);
+    }
+
+    /// A publication is on its way to everybody who is counted. Returns how many that are.
+    fn accepted(&mut self, number: usize, bytes: usize) -> usize {
+        let room = &mut self.rooms[number];
+        room.keep(self.published, bytes, self.now);
+        let may_be_lost = room.options.slow_consumer != SlowConsumer::Close;
+        let (published, call) = (self.published, self.calls);
+        let seats = self.desks.iter_mut().flat_map(|desk| &mut desk.seats);
+        let mut counted = 0;
+        for Seat { client, counted: channels, .. } in seats {
+            let Some(group) = channels.get(&number) else { continue };
+            let seen = Seen::Heard(published, *group);
+            client.expect(number, Due { seen, may_be_lost, call });
+            counted += 1;
+        }
+        counted
+    }
+}
+
+/// What clients do.
+impl World {
+    /// A client sends a command. Returns whether it was accepted: then there is mail about it.
+    fn command(
+        &mut self,
+        worker: usize,
+        slot: usize,
+        (name, number, arguments): (&str, usize, &str),
+        what: Command,
+    ) -> bool {
+        self.asked += 1;
+        let ack = self.asked;
+        let comma = if arguments.is_empty() { "" } else { "," };
+        let argument = format!(r#"{{"channel":"channel:{number}"{comma}{arguments}}}"#);
+        let packet = format!(r#"42{ack}["{name}",{argument}]"#);
+        let Desk { id, worker, seats, .. } = &mut self.desks[worker];
+        let Seat { line, client, counted, pending, .. } = &mut seats[slot];
+        worker.at(at(self.now));
+        let before = self.node.waiting(*id);
+        line.send(worker, TEXT, packet.as_bytes());
+        // Whoever is not subscribed, and not about to be, is told so at once.
+        let is_idle =
+            !counted.contains_key(&number) && pending.get(&number).is_none_or(|n| *n == 0);
+        let is_accepted = match what {
+            Command::Unsubscribe(_) if is_idle => true,
+            _ => self.node.waiting(*id) > before,
+        };
+        client.asks(ack, Asked { what, is_accepted });
+        is_accepted
+    }
+
+    pub(super) fn join(&mut self, worker: usize, slot: usize, number: usize, group: Group) {
+        let name = match group {
+            Group::InsforgeDocumented => "REALTIME_SUBSCRIBE",
+            _ => "realtime:subscribe",
+        };
+        let what = Command::Subscribe(number);
+        let is_accepted = self.command(worker, slot, (name, number, ""), what);
+        let seat = &mut self.desks[worker].seats[slot];
+        if is_accepted {
+            let is_new = seat.counted.insert(number, group).is_none();
+            *seat.pending.entry(number).or_default() += 1;
+            self.meet(Some((worker, slot)));
+            let room = &self.rooms[number];
+            let (named, present) = room.present();
+            let subscribed = Seen::Subscribed { ack: self.asked, named, present };
+            let replay = if is_new { room.replay(self.now) } else { Vec::new() };
+            let replay = replay.into_iter().map(|one| (Seen::Heard(one, group), true));
+            let client = &mut self.desks[worker].seats[slot].client;
+            for (seen, may_be_lost) in [(subscribed, false)].into_iter().chain(replay) {
+                client.expect(number, Due { seen, may_be_lost, call: self.calls });
+            }
+        }
+        self.settle_call(None);
+    }
+
+    fn leave(&mut self, worker: usize, slot: usize, number: usize) {
+        let what = Command::Unsubscribe(number);
+        let name = ("realtime:unsubscribe", number, "");
+        let before = self.node.waiting(self.desks[worker].id);
+        if self.command(worker, slot, name, what) {
+            let is_posted = self.node.waiting(self.desks[worker].id) > before;
+            let seat = &mut self.desks[worker].seats[slot];
+            seat.counted.remove(&number);
+            *seat.pending.entry(number).or_default() += usize::from(is_posted);
+            let seen = Seen::Unsubscribed { ack: self.asked };
+            seat.client.expect(number, Due { seen, may_be_lost: false, call: self.calls });
+        }
+        self.settle_call(None);
+    }
+
+    /// A client leaves the namespace and enters it again, on the same connection.
+    fn disconnect(&mut self, worker: usize, slot: usize) {
+        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+        let Seat { line, client, auth, .. } = &mut seats[slot];
+        client.check_so_far();
+        self.has_any_left = true;
+        client.enters();
+        there.at(at(self.now));
+        line.send(there, TEXT, b"41");
+        line.id = there.ids().find(|id| id.slot == line.id.slot).expect("its connection stays");
+        let packet = format!("40{auth}");
+        line.send(there, TEXT, packet.as_bytes());
+        seats[slot].pending.clear();
+        self.uncount(worker, slot);
+        self.settle_call(None);
+    }
+
+    /// The connection goes away, and its client comes anew.
+    fn close(&mut self, worker: usize, slot: usize, is_said: bool) {
+        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+        let line = &seats[slot].line;
+        there.at(at(self.now));
+        if is_said {
+            line.send(there, TEXT, b"1");
+        }
+        there.ended(line.id.slot);
+        self.settle_call(None);
+    }
+
+    /// The client of a connection comes anew, or for the first time.
+    fn seat(&mut self, worker: usize, auth: String) -> Seat {
+        let Desk { id, worker, .. } = &mut self.desks[worker];
+        let (app, now) = (insforge::App::Insforge, at(self.now));
+        let timings = &self.node.hub.interfaces.timings;
+        let session = insforge::Session::websocket(app, now, timings, &mut self.random);
+        let connection = self.node.open(worker, *id, Session::Insforge(session));
+        let line = Line::new(connection, self.terms.reads);
+        line.send(worker, TEXT, format!("40{auth}").as_bytes());
+        let mut client = Client::default();
+        client.enters();
+        let (counted, pending) = (HashMap::new(), HashMap::new());
+        Seat { line, client, auth, counted, pending }
+    }
+
+    /// The subscriptions of a connection have ended, and the directory has been told so, or will.
+    fn uncount(&mut self, worker: usize, slot: usize) {
+        let Desk { seats, ghosts, .. } = &mut self.desks[worker];
+        for (number, _) in seats[slot].counted.drain() {
+            *ghosts.entry(number).or_default() += 1;
+        }
+    }
+}
+
+/// Turns.
+impl World {
+    fn turn(&mut self, worker: usize, mail: usize) {
+        for _ in 0..mail {
+            let Some(mail) = self.node.take(self.desks[worker].id) else { break };
+            self.take(worker, mail);
+        }
+        self.desks[worker].worker.catch_up();
+        self.settle_call(None);
+        let Desk { worker, seats, .. } = &mut self.desks[worker];
+        worker.end_turn(|id, _, slices| {
+            let seat = seats.iter_mut().find(|seat| seat.line.id == id);
+            seat.expect("no other connection has anything to send").line.take(slices)
+        });
+        for Seat { line, client, .. } in seats {
+            line.heard().into_iter().for_each(|frame| client.take(frame));
+        }
+        self.settle_call(None);
+    }
+
+    /// All mail of a worker.
+    pub(super) fn mail(&self, worker: usize) -> Vec<Mail> {
+        std::iter::from_fn(|| self.node.take(self.desks[worker].id)).collect()
+    }
+
+    /// A worker takes a piece of mail.
+    pub(super) fn take(&mut self, worker: usize, mail: Mail) {
+        let Desk { worker, seats, .. } = &mut self.desks[worker];
+        let about = match &mail {
+            Mail::Activate(about) => Some((about.connection, about.channel.clone())),
+            Mail::Deactivate(about) => Some((about.connection, about.channel.clone())),
+            _ => None,
+        };
+        if let Some((id, channel)) = about
+            && let Some(seat) = seats.iter_mut().find(|seat| seat.line.id == id)
+        {
+            let pending = seat.pending.get_mut(&number(channel.as_str()));
+            *pending.expect("it was posted") -= 1;
+        }
+        worker.at(at(self.now));
+        worker.take(mail);
+        self.settle_call(None);
+    }
+
+    /// Looks what has become of a call: connections that were too slow are closed, and the others
+    /// are told who has gone.
+    fn settle_call(&mut self, joining: Option<(usize, usize)>) {
+        self.desks.iter_mut().for_each(|desk| desk.worker.reap());
+        let mut gone = Vec::new();
+        for (worker, slot) in places() {
+            let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+            let Seat { line, counted, .. } = &seats[slot];
+            match there.link(line.id) {
+                Some(link) => {
+                    assert_eq!(usize::from(link.subscribed), counted.len(), "node and model agree");
+                }
+                None => gone.push((worker, slot)),
+            }
+        }
+        for (worker, slot) in &gone {
+            self.desks[*worker].seats[*slot].client.check_so_far();
+            self.has_any_left = true;
+            self.uncount(*worker, *slot);
+        }
+        self.meet(joining);
+        for (worker, slot) in gone {
+            let auth = std::mem::take(&mut self.desks[worker].seats[slot].auth);
+            self.desks[worker].seats[slot] = self.seat(worker, auth);
+        }
+        self.calls += 1;
+    }
+
+    /// Looks who is present by now. Everybody on the channel must be told who came or went, except
+    /// whoever came.
+    fn meet(&mut self, joining: Option<(usize, usize)>) {
+        for number in 0..CHANNELS {
+            let present = self.node.hub.interfaces.broker.directory.present(&channel(number));
+            let members = present.iter().flat_map(|(snapshot, _)| &*snapshot.members);
+            let members: BTreeSet<Box<str>> = members.map(|one| one.presence_id.clone()).collect();
+            let room = &mut self.rooms[number];
+            let before = std::mem::replace(&mut room.members, members.clone());
+            if room.options.presence != PresenceMode::Full {
+                continue;
+            }
+            let came = members.difference(&before).cloned().map(Seen::Came);
+            let went = before.difference(&members).cloned().map(Seen::Went);
+            let all: Vec<Seen> = came.chain(went).collect();
+            for ((worker, slot), seen) in
+                places().flat_map(|place| all.iter().map(move |seen| (place, seen)))
+            {
+                let seat = &mut self.desks[worker].seats[slot];
+                if joining != Some((worker, slot)) && seat.counted.contains_key(&number) {
+                    let due = Due { seen: seen.clone(), may_be_lost: false, call: self.calls };
+                    seat.client.expect(number, due);
+                }
+            }
+        }
+    }
+
+    /// Everybody takes everything, until nothing is under way.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            for (worker, slot) in places() {
+                let Desk { worker, seats, .. } = &mut self.desks[worker];
+                seats[slot].line.read(worker, None);
+            }
+            (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
+            if self.node.is_idle() && self.desks.iter_mut().all(Desk::is_idle) {
+                // Leaves that found a mailbox full before others took their mail.
+                (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
+                if self.node.is_idle() {
+                    return;
+                }
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// Everybody has seen exactly what the calls, in their order, promised.
+    pub(super) fn check(&mut self) {
+        self.settle();
+        let mut missing = 0;
+        for Seat { line, client, .. } in self.desks.iter().flat_map(|desk| &desk.seats) {
+            assert!(line.is_between_frames(), "the last frame is whole");
+            missing += client.check();
+        }
+        let metrics = &self.node.hub.metrics;
+        let lost = metrics.sum(|one| &one.dropped_oldest)
+            + metrics.sum(|one| &one.dropped_replay)
+            + metrics.sum(|one| &one.conflated);
+        assert!(self.has_any_left || missing == lost, "{lost} are lost and {missing} missing");
+        for (worker, slot) in places() {
+            self.close(worker, slot, false);
+        }
+        self.settle();
+        let is_vacant = |desk: &Desk| desk.worker.is_vacant();
+        assert!(self.desks.iter().all(is_vacant), "nothing is left of those who are gone");
+        let hub = self.node.hub.clone();
+        assert_eq!(
+            hub.interfaces.broker.directory.channels(),
+            0,
+            "nobody is left in the directory"
+        );
+        self.pass(10_000, true);
+        assert_eq!(hub.interfaces.broker.directory.kept(), 0, "nothing is left in the directory");
+        assert_eq!(hub.interfaces.broker.directory.budget().bytes(), 0);
+        self.node.check_sums();
+    }
+}
+
+impl Desk {
+    fn is_idle(&mut self) -> bool {
+        self.seats
+            .iter()
+            .all(|seat| self.worker.link(seat.line.id).is_some_and(|link| link.outbox.is_empty()))
+    }
+}
+
+fn places() -> impl Iterator<Item = (usize, usize)> {
+    (0..WORKERS).flat_map(|worker| (0..CONNECTIONS).map(move |slot| (worker, slot)))
+}
+
+fn at(millis: u64) -> Now {
+    Now { nanos: millis * 1_000_000, wall: millis }
+}
