@@ -70,9 +70,9 @@ struct Entry {
 struct Share {
     worker: WorkerId,
     /// By the groups' places.
-    websocket: [u32; Group::PER_API],
+    websocket: [u32; Group::PER_SPACE],
     /// The same.
-    polling: [u32; Group::PER_API],
+    polling: [u32; Group::PER_SPACE],
     /// Subscribers whose connection was cut and who may come back: they are in no audience, but
     /// the worker is given what they miss.
     away: u32,

@@ -36,7 +36,7 @@ struct List {
     channel: Channel,
     subscriptions: u32,
     /// By the groups' places.
-    listeners: [Vec<Listener>; Group::PER_API],
+    listeners: [Vec<Listener>; Group::PER_SPACE],
 }
 
 /// How the directory counts a subscription.

@@ -13,7 +13,7 @@ use crate::broker::index::{self, Counted, Index};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
-    AckId, Api, Channel, ChannelOptions, Deactivation, Millis, Now, PresenceMode, Refusal, Refused,
+    AckId, Space, Channel, ChannelOptions, Deactivation, Millis, Now, PresenceMode, Refusal, Refused,
     ReplayWish, WorkerId,
 };
 use crate::metrics::{Counter, Counters};
@@ -120,7 +120,7 @@ impl Subscriptions<'_> {
         self.index.joined(slot, &mut link.subscriptions, channel, counted);
         if already.is_none() {
             link.subscribed += 1;
-            gauge(self.counters, channel.api()).add(1);
+            gauge(self.counters, channel.space()).add(1);
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Subscriptions<'_> {
         self.count_suppressed(announced);
         self.index.left(first, channel);
         link.subscribed -= 1;
-        gauge(self.counters, channel.api()).sub(1);
+        gauge(self.counters, channel.space()).sub(1);
         Ok(Left::Posted)
     }
 
@@ -203,7 +203,7 @@ impl Subscriptions<'_> {
             left.push(Deferred { channel, subscriber, lingers_until });
         });
         for leave in left {
-            gauge(self.counters, leave.channel.api()).sub(1);
+            gauge(self.counters, leave.channel.space()).sub(1);
             if self.leave_for_good(&leave).is_err() {
                 self.counters.leaves_postponed.add(1);
                 self.leaves.0.push_back(leave);
@@ -244,7 +244,7 @@ impl Subscriptions<'_> {
 
     /// What a channel tells of presence by now; `None` if no definition governs it any more.
     fn presence_of(&self, channel: &Channel) -> Option<PresenceMode> {
-        if channel.api() != Api::Insforge {
+        if channel.space() != Space::Channels {
             return Some(PresenceMode::Off);
         }
         let definitions = self.broker.definitions.load();
@@ -265,10 +265,10 @@ fn counted_as(subscriber: &Subscriber, counted: Counted) -> Subscriber {
 }
 
 /// The gauge that a subscription counts in.
-fn gauge(counters: &Counters, api: Api) -> &Counter {
-    match api {
-        Api::Insforge => &counters.subscriptions,
-        Api::Forge => &counters.forge_subscriptions,
-        Api::M2 => &counters.m2_subscriptions,
+fn gauge(counters: &Counters, space: Space) -> &Counter {
+    match space {
+        Space::Channels => &counters.subscriptions,
+        Space::Topics => &counters.forge_subscriptions,
+        Space::Resources => &counters.m2_subscriptions,
     }
 }

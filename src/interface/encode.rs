@@ -4,7 +4,7 @@
 use super::forge::wire as forge;
 use super::insforge::wire as insforge;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Api, Channel, Content, FrameBytes, Group, Publication};
+use crate::message::{AckId, Space, Channel, Content, FrameBytes, Group, Publication};
 
 /// Returns the WebSocket frame of a publication for one group. Long-polling uses the same bytes
 /// past the frame header.
@@ -33,9 +33,9 @@ pub fn replayed(publication: &Publication, request: AckId) -> String {
 
 /// Returns the text that tells a subscriber that it lost so many publications of a channel.
 pub fn gap(channel: &Channel, count: u64) -> String {
-    match channel.api() {
-        Api::Insforge => insforge::gap(channel, count),
-        Api::Forge => forge::gap(channel, Some(count)),
-        Api::M2 => unreachable!("a later document makes up for the lost ones"),
+    match channel.space() {
+        Space::Channels => insforge::gap(channel, count),
+        Space::Topics => forge::gap(channel, Some(count)),
+        Space::Resources => unreachable!("a later document makes up for the lost ones"),
     }
 }

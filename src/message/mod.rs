@@ -52,43 +52,43 @@ pub type Millis = u64;
 /// Nanoseconds since the node started.
 pub type Nanos = u64;
 
-/// One of the public interfaces. Each has its own channels, whatever they are called.
+/// A namespace of channels: names in two of them never meet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Api {
-    /// InsForge Realtime.
-    Insforge,
-    /// Forge Realtime.
-    Forge,
-    /// M2 Realtime.
-    M2,
+pub enum Space {
+    /// Channels that administrators define by patterns.
+    Channels,
+    /// Topics, named by a keyed hash of their scope.
+    Topics,
+    /// Resources, named by where they are.
+    Resources,
 }
 
-/// A channel: its name, and the interface whose clients say it so.
+/// A channel: its name, and the space in which it has that name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel {
-    api: Api,
+    space: Space,
     name: Arc<str>,
 }
 
 impl Channel {
     /// The channel of a Forge topic, by the topic's id.
     pub fn topic(id: &str) -> Self {
-        Self { api: Api::Forge, name: id.into() }
+        Self { space: Space::Topics, name: id.into() }
     }
 
     /// What stands for an installation where its operations are limited. No topic's id has a colon.
     pub fn installation(id: &str) -> Self {
-        Self { api: Api::Forge, name: format!("installation:{id}").into() }
+        Self { space: Space::Topics, name: format!("installation:{id}").into() }
     }
 
     /// The channel of an M2 resource, in a [`Scope`] as its channels begin.
     pub fn resource(scope: &str, kind: ResourceKind, id: &str) -> Self {
-        Self { api: Api::M2, name: [scope, kind.name(), "/", id].concat().into() }
+        Self { space: Space::Resources, name: [scope, kind.name(), "/", id].concat().into() }
     }
 
     /// The channel of an M2 resource, by the name of the channel.
     pub fn resource_named(name: &str) -> Self {
-        Self { api: Api::M2, name: name.into() }
+        Self { space: Space::Resources, name: name.into() }
     }
 
     /// The kind and the id of the M2 resource whose channel it is.
@@ -99,8 +99,8 @@ impl Channel {
     }
 
     /// Whose it is.
-    pub fn api(&self) -> Api {
-        self.api
+    pub fn space(&self) -> Space {
+        self.space
     }
 
     /// The name: as clients say it (`order:123`), or the id of a topic.
@@ -110,10 +110,10 @@ impl Channel {
 
     /// The groups that its subscribers may be in.
     pub fn groups(&self) -> &'static [Group] {
-        match self.api {
-            Api::Insforge => &[Group::InsforgeDocumented, Group::InsforgeSdk],
-            Api::Forge => &[Group::Forge],
-            Api::M2 => &[Group::M2],
+        match self.space {
+            Space::Channels => &[Group::InsforgeDocumented, Group::InsforgeSdk],
+            Space::Topics => &[Group::Forge],
+            Space::Resources => &[Group::M2],
         }
     }
 }
@@ -121,7 +121,7 @@ impl Channel {
 /// A channel of InsForge Realtime.
 impl From<&str> for Channel {
     fn from(name: &str) -> Self {
-        Self { api: Api::Insforge, name: name.into() }
+        Self { space: Space::Channels, name: name.into() }
     }
 }
 
@@ -235,7 +235,7 @@ impl Group {
     pub const ALL: [Self; Self::COUNT] =
         [Self::InsforgeDocumented, Self::InsforgeSdk, Self::Forge, Self::M2];
     /// The most that one interface has.
-    pub const PER_API: usize = 2;
+    pub const PER_SPACE: usize = 2;
 
     /// As an index into tables of all groups.
     pub fn index(self) -> usize {

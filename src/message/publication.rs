@@ -103,7 +103,7 @@ pub struct Publication {
     /// The connection that is not told: the one whose own joining is announced.
     pub except: Option<ConnId>,
     /// By the groups' places.
-    frames: [OnceLock<FrameBytes>; Group::PER_API],
+    frames: [OnceLock<FrameBytes>; Group::PER_SPACE],
 }
 
 impl Publication {

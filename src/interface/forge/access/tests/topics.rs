@@ -12,7 +12,7 @@ fn context(more: Value) -> Context {
 
 fn id(topic: &Topic<'_>) -> String {
     let channel = forge().topic(topic).unwrap();
-    assert_eq!(channel.api(), crate::message::Api::Forge);
+    assert_eq!(channel.space(), crate::message::Space::Topics);
     channel.as_str().to_owned()
 }
 
