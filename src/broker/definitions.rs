@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_as_the_contract_says() {
+    fn patterns_match_as_documented() {
         let table = [
             ("orders", "orders", true),
             ("orders", "orders1", false),
@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// The contract's ordering, read off a scan of everything.
+    /// The documented ordering, read off a scan of everything.
     fn naive_find<'a>(all: &'a [ChannelDefinition], name: &str) -> Option<&'a ChannelDefinition> {
         let prefix = |pattern: &str| pattern.find(['*', '%']).unwrap_or(pattern.len());
         all.iter()

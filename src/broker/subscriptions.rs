@@ -13,8 +13,8 @@ use crate::broker::index::{self, Counted, Index};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
-    AckId, Space, Channel, ChannelOptions, Deactivation, Millis, Now, PresenceMode, Refusal, Refused,
-    ReplayWish, WorkerId,
+    AckId, Channel, ChannelOptions, Deactivation, Millis, Now, PresenceMode, Refusal, Refused,
+    ReplayWish, Space, WorkerId,
 };
 use crate::metrics::{Counter, Counters};
 

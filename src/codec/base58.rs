@@ -1,6 +1,5 @@
-//! Base58 in the alphabet of Bitcoin: how a browser's headers come in a subprotocol (contract
-//! section 2.4). A text is one large number, so decoding takes quadratic time; here it goes in
-//! steps of 64 bits.
+//! Base58 in the alphabet of Bitcoin: how a browser's headers come in a subprotocol. A text is one
+//! large number, so decoding takes quadratic time; here it goes in steps of 64 bits.
 
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 /// Digits that one step takes: the most whose number is sure to fit into 64 bits.

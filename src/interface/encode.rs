@@ -4,7 +4,7 @@
 use super::forge::wire as forge;
 use super::insforge::wire as insforge;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Space, Channel, Content, FrameBytes, Group, Publication};
+use crate::message::{AckId, Channel, Content, FrameBytes, Group, Publication, Space};
 
 /// Returns the WebSocket frame of a publication for one group. Long-polling uses the same bytes
 /// past the frame header.

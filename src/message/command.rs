@@ -124,7 +124,7 @@ pub enum Command {
     },
 }
 
-/// Why a command was not carried out, in the terms of the contract's error codes.
+/// Why a command was not carried out, in the terms of InsForge's error codes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The command's own fault; the text says what is wrong.

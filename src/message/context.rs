@@ -1,6 +1,6 @@
 //! Where a caller of Forge Realtime is, as somebody whom the node trusts has signed or registered.
 
-/// A property of a context that a caller may select to be its scope (contract section 1.5).
+/// A property of a context that a caller may select to be its scope.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Entity {
     /// Jira's `board`.

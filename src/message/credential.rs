@@ -69,7 +69,7 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// As clients and history are told: `senderType` and `senderId` (contract section 1.4).
+    /// As clients and history are told: `senderType` and `senderId`.
     pub fn parts(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::System => ("system", None),
@@ -80,12 +80,12 @@ impl Sender {
 
 impl Credential {
     /// The user whom policies are told of: the subject of a signed-in user, and of nobody else,
-    /// as in the original (contract section 3).
+    /// as in the original.
     pub fn user(&self) -> Option<&str> {
         (self.role == Role::Authenticated).then_some(&*self.id)
     }
 
-    /// How publications of this credential are signed (contract section 1.4).
+    /// How publications of this credential are signed.
     pub fn sender(&self) -> Sender {
         match self.role {
             Role::ProjectAdmin => Sender::System,

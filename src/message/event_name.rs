@@ -4,8 +4,8 @@ use crate::limits::EVENT_BYTES_MAX;
 
 /// What is wrong with an event name, or `None`. Holds for publishes over HTTP and over sockets.
 ///
-/// Names that `socket.io-client` keeps for itself make it close the connection (contract section
-/// 7.4), and names of the node's own events would let anybody forge these (decision table).
+/// Names that `socket.io-client` keeps for itself make it close the connection, and names of the
+/// node's own events would let anybody forge these.
 pub fn event_name_problem(name: &str) -> Option<&'static str> {
     match name {
         _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),

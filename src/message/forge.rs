@@ -1,5 +1,4 @@
-//! What callers of Forge Realtime may say, be it over HTTP or over sockets (contract section 4,
-//! decisions F7, F8 and F21).
+//! What callers of Forge Realtime may say, be it over HTTP or over sockets.
 
 use std::fmt;
 

@@ -1,5 +1,4 @@
-//! What M2 Realtime is about: documents, each the latest state of a resource (contract sections 2
-//! and 5).
+//! What M2 Realtime is about: documents, each the latest state of a resource.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ impl ResourceKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::KvStore, Self::Collection, Self::LiveConfig];
 
-    /// As clients write it in `type`; case matters (decision M13).
+    /// As clients write it in `type`; case matters.
     pub fn name(self) -> &'static str {
         match self {
             Self::KvStore => "kvStore",
@@ -36,14 +35,13 @@ impl ResourceKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether a resource has a document for each user and none for all (decision M16).
+    /// Whether a resource has a document for each user and none for all.
     pub fn is_private(self, id: &str) -> bool {
         self == Self::Collection && id == "private"
     }
 }
 
-/// What is wrong with the id of a resource, or `None`. Any other text is one, byte for byte
-/// (decision M5).
+/// What is wrong with the id of a resource, or `None`. Any other text is one, byte for byte.
 pub fn resource_id_problem(id: &str) -> Option<&'static str> {
     if id.is_empty() {
         return Some("the id of a resource must not be empty");
@@ -65,7 +63,7 @@ pub fn m2_name_problem(name: &str) -> Option<&'static str> {
 const _: () = assert!(M2_HEADER_BYTES_MAX == 255, "the message above names the bound");
 
 /// Where resources are. What is under one scope is not under any other: a parent's documents are
-/// not its children's (decision M18).
+/// not its children's.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Scope {
     /// Never empty.
@@ -124,7 +122,7 @@ pub struct Document {
     pub user_id: Option<Box<str>>,
     /// JSON text, unchanged; none once it is deleted.
     pub data: Option<Box<str>>,
-    /// When it was written, and later than the version before it (decision M14).
+    /// When it was written, and later than the version before it.
     pub version: Millis,
 }
 

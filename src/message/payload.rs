@@ -6,7 +6,7 @@ use crate::limits::SPREAD_BYTES_MAX;
 /// sockets.
 ///
 /// A payload that is a string or an array itself reaches SDK subscribers with an entry for each
-/// character or item (contract section 1.5), up to thirteen times its size; and half of a
+/// character or item, up to thirteen times its size; and half of a
 /// surrogate pair is a character to JavaScript only.
 pub fn payload_problem(payload: &str) -> Option<&'static str> {
     match payload.as_bytes().first() {

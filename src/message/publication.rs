@@ -53,8 +53,8 @@ impl Content {
         }
     }
 
-    /// Whether it is published only where somebody listens, and else is nowhere: events (contract
-    /// F16), and documents, which are in the store.
+    /// Whether it is published only where somebody listens, and else is nowhere: events, and
+    /// documents, which are in the store.
     pub fn needs_listener(&self) -> bool {
         matches!(self, Self::Event { .. } | Self::Document { .. })
     }
@@ -69,7 +69,7 @@ impl Content {
         matches!(self, Self::Document { exists: true, .. })
     }
 
-    /// Whether its channel's timestamps must not run back (contract F27). Documents have versions.
+    /// Whether its channel's timestamps must not run back. Documents have versions.
     pub fn is_stamped_in_order(&self) -> bool {
         matches!(self, Self::Event { .. })
     }

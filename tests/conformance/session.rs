@@ -173,7 +173,7 @@ pub(crate) fn open_packet(packet: &str) -> Value {
     open
 }
 
-/// An error as Engine.IO puts it on plain requests (contract section 7.4).
+/// An error as Engine.IO puts it on plain requests.
 pub(crate) fn assert_error(response: &Response, code: u32, message: &str) {
     assert_eq!(response.status, 400, "{response:?}");
     let content_type = response.header("content-type").unwrap_or_default();

@@ -143,7 +143,7 @@ fn nothing_to_go_by_is_said_to_be_nothing() {
 }
 
 #[test]
-fn messages_are_the_contracts() {
+fn messages_are_as_documented() {
     let told = |error: AuthError| error.to_string();
     assert_eq!(told(AuthError::ApiKey), "Invalid API key");
     assert_eq!(told(AuthError::AnonKey), "Invalid anon key");
@@ -153,7 +153,7 @@ fn messages_are_the_contracts() {
 }
 
 #[test]
-fn administration_follows_the_contracts_table() {
+fn administration_follows_the_documented_table() {
     let mut auth = authenticator();
     let (api_key, anon_key) = (api_key(), anon_key());
     let wrong_key = format!("ik_{}", "00".repeat(32));
@@ -191,7 +191,7 @@ fn administration_follows_the_contracts_table() {
 }
 
 #[test]
-fn admin_errors_fill_the_contracts_body() {
+fn admin_errors_fill_the_documented_body() {
     let body = |error: AdminError| {
         (error.status(), error.error(), error.to_string(), error.next_actions().unwrap_or("-"))
     };

@@ -3,7 +3,7 @@
 //! A thread of its own calls them; whoever publishes hands a [`Call`] over and goes on. Each URL of
 //! a definition gets an HTTP POST whose body is the payload, byte for byte, with the headers
 //! `Content-Type: application/json`, `X-InsForge-Event`, `X-InsForge-Channel` and
-//! `X-InsForge-Message-Id` (contract section 4), and `X-InsForge-Signature`:
+//! `X-InsForge-Message-Id`, and `X-InsForge-Signature`:
 //! `t=<seconds>,v1=<hex>`, where `<hex>` is the HMAC-SHA256 of `<seconds>.<body>` under the secret.
 //! A name that a header cannot carry, because it holds anything but visible ASCII and spaces
 //! between, is percent-encoded as UTF-8. A user and password in a URL are sent as basic

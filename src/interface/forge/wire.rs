@@ -1,4 +1,4 @@
-//! Forge Realtime for subscribers (contract section 3.1): JSON text messages, one object each, over
+//! Forge Realtime for subscribers: JSON text messages, one object each, over
 //! `GET /forge/realtime/v1/ws` with the subprotocol [`SUBPROTOCOL`].
 //!
 //! A client proves its context in the handshake (`Authorization: Bearer …`) or in its first
@@ -215,7 +215,7 @@ impl<'a> Selection<'a> {
     ///
     /// # Errors
     /// The first member that is not what it must be. `contextOverrides` of a global channel mean
-    /// nothing, and are not looked at (decision F10).
+    /// nothing, and are not looked at.
     pub fn read(options: Option<Value<'_, 'a>>, is_global: bool) -> Result<Self, SelectionFault> {
         let options = match options {
             None | Some(Value::Null) => return Ok(Self::default()),
@@ -225,7 +225,7 @@ impl<'a> Selection<'a> {
         let [token, names] = options.members(&["token", "contextOverrides"]);
         let token = match token {
             None | Some(Value::Null) => None,
-            // An empty one is none to Forge's client as well (decision F25).
+            // An empty one is none to Forge's client as well.
             Some(Value::Text(token)) => Some(token.value).filter(|token| !token.is_empty()),
             Some(other) => return Err(SelectionFault::Token(other.kind())),
         };

@@ -1,4 +1,4 @@
-//! Engine.IO, protocol 4, server side (contract sections 7.1 to 7.4): packets, payloads of
+//! Engine.IO, protocol 4, server side: packets, payloads of
 //! long-polling, the opening packet, session ids, heartbeat.
 
 use base64::Engine as _;
@@ -124,7 +124,7 @@ pub fn decode_id(text: &str) -> Option<SessionId> {
     Some(SessionId { worker: WorkerId(worker), slot: u32::from_be_bytes([s0, s1, s2, s3]), key })
 }
 
-/// Why a request is refused (contract section 7.4).
+/// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestError {
     /// Neither `polling` nor `websocket`.

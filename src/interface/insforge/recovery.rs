@@ -1,4 +1,4 @@
-//! Connection state recovery (contract section 7.7): how a client names the session that it had and
+//! Connection state recovery: how a client names the session that it had and
 //! what it received of it last.
 
 use std::borrow::Cow;

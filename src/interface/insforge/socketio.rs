@@ -1,4 +1,4 @@
-//! Socket.IO, protocol 5, server side (contract section 7.1): packets, and the collecting of
+//! Socket.IO, protocol 5, server side: packets, and the collecting of
 //! binary attachments. The text handled here is the data of an Engine.IO message packet; the text
 //! made here is the whole Engine.IO packet.
 
@@ -236,7 +236,7 @@ impl Pending {
     }
 
     /// The event's array with each attachment as JSON shows a Node buffer:
-    /// `{"type":"Buffer","data":[1,2]}` (contract section 1.5).
+    /// `{"type":"Buffer","data":[1,2]}`.
     ///
     /// # Errors
     /// A placeholder that names no attachment.

@@ -1,4 +1,4 @@
-//! InsForge Realtime over Socket.IO (contract sections 1 and 5): events to commands; replies,
+//! InsForge Realtime over Socket.IO: events to commands; replies,
 //! publications and presence to packets. Both event-name dialects and both message shapes.
 
 use std::borrow::Cow;
@@ -252,7 +252,7 @@ fn documented(publication: &Publication, payload: &str, sender: &Sender) -> Stri
     out
 }
 
-/// The payload's own keys, then `meta`: what the SDK reads (contract section 1.5).
+/// The payload's own keys, then `meta`: what the SDK reads.
 fn spread(publication: &Publication, payload: &str, sender: &Sender) -> String {
     let mut out = String::with_capacity(payload.len() + 250);
     out.push('{');

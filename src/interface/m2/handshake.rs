@@ -1,5 +1,5 @@
 //! What a client of M2 says of itself before its first message: where it is, and what proves that
-//! it may be there (contract sections 2.2 and 2.4).
+//! it may be there.
 //!
 //! It says so in headers, or, since a browser cannot send any, in one value of
 //! `Sec-WebSocket-Protocol`: lines of `name:value`, in base58. Nothing but names that are meant for

@@ -2,7 +2,7 @@
 //!
 //! A subscriber is counted first and the store is read afterwards, so that nothing falls between:
 //! what is published meanwhile reaches it at once, and of what the store says then only that is
-//! told which is newer than what was sent (contract M7). Every question has a number, so that an
+//! told which is newer than what was sent. Every question has a number, so that an
 //! answer that comes late is not taken for that to another question.
 
 use std::collections::HashMap;

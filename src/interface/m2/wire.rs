@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn warnings_and_errors_are_the_contracts() {
+    fn warnings_and_errors_are_as_documented() {
         let message = |title: &str| {
             format!(
                 "{title} resource doesn't currently exist, subscription was still made successfully"

@@ -1,7 +1,7 @@
 //! Engine.IO protocol 4 at `/engine.io/`, which echoes every message packet.
 //!
 //! Covers what the protocol's public suite covers (handshake, messages, heartbeat, close, upgrade)
-//! and what stock clients rely on beyond it: contract sections 7.2 to 7.6.
+//! and what stock clients rely on beyond it.
 
 mod heartbeat;
 mod polling;

@@ -1,4 +1,4 @@
-//! From long-polling to WebSocket without losing a message (contract section 7.2).
+//! From long-polling to WebSocket without losing a message.
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 //! for a credential, `auth` shows the CONNECT payload, `message` comes back as `message-back`, and
 //! `message-with-ack` is acknowledged with its arguments; in namespaces `/` and `/custom`.
 //!
-//! Covers what the protocol's public suite covers and the violations of contract section 7.4.
+//! Covers what the protocol's public suite covers and the violations that close a transport.
 
 mod connecting;
 mod messages;

@@ -1,4 +1,4 @@
-//! What closes the transport, with no word at the level of Socket.IO (contract section 7.4).
+//! What closes the transport, with no word at the level of Socket.IO.
 
 use std::time::Duration;
 

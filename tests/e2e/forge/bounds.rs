@@ -1,5 +1,4 @@
-//! What happens at the bounds: a mailbox that is full, and clients that do not read (contract section
-//! 3.1, decision F27).
+//! What happens at the bounds: a mailbox that is full, and clients that do not read.
 
 use std::net::Ipv4Addr;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Who calls, and for whom: credentials of callers on loopback and on networks, and contexts that say
-//! less than others (contract sections 1.4 and 3.3, decisions F24 and F26).
+//! Who calls, and for whom: credentials of callers on loopback and on networks, and contexts that
+//! say less than others.
 
 use std::process::Command;
 

@@ -1,5 +1,4 @@
-//! The calls of apps over HTTP: what they must look like, and what each fault is answered
-//! (contract sections 1.2 to 1.4, decisions F2, F3, F7, F10, F13, F19 to F23 and F25).
+//! The calls of apps over HTTP: what they must look like, and what each fault is answered.
 
 use serde_json::{Value, json};
 
@@ -9,7 +8,8 @@ use super::app::{
 };
 use crate::support::Node;
 
-/// Headers that say nothing, each with the values that it comes with; `ID` stands for an invocation.
+/// Headers that say nothing, each with the values that it comes with; `ID` stands for an
+/// invocation.
 const MALFORMED: [&[&str]; 36] = [
     &[],
     &[""],

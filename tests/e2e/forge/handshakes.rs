@@ -1,4 +1,4 @@
-//! How a connection begins: subprotocols, and credentials at the handshake (contract section 3.1).
+//! How a connection begins: subprotocols, and credentials at the handshake.
 
 use std::net::Ipv4Addr;
 

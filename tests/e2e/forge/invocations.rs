@@ -1,4 +1,4 @@
-//! Invocations that a platform registers before it calls an app (contract section 3.3).
+//! Invocations that a platform registers before it calls an app.
 
 use std::time::Duration;
 

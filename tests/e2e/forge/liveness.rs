@@ -1,4 +1,4 @@
-//! Clients that are silent, nodes that stop, and what is counted (contract sections 3.1 and 3.3).
+//! Clients that are silent, nodes that stop, and what is counted.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! What subscribers say on their sockets: every message is answered for what it is, and no message
-//! harms its connection or another one (contract section 3.1).
+//! harms its connection or another one.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,4 @@
-//! Realtime tokens, which the node signs: what they say, and in which order their faults are told
-//! (contract sections 1.3, 1.6 and 3.3).
+//! Realtime tokens, which the node signs: what they say, and in which order their faults are told.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Who hears whom: everybody in the table subscribes and publishes, and hears exactly those who
-//! stand in the same group (contract sections 1.5 and 4, F4 to F13).
+//! stand in the same group.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 //! Tokens that others sign: what makes a good one, and that each kind opens what it is for and
-//! nothing else (contract section 3.3).
+//! nothing else.
 
 use std::process::Command;
 

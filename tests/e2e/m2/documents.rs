@@ -1,5 +1,4 @@
-//! Documents over HTTP: written, looked at and deleted, each under a later version than before
-//! (contract decisions M11, M14 to M16, M20).
+//! Documents over HTTP: written, looked at and deleted, each under a later version than before.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! What a client says of itself before it is let in: in headers (contract sections 2.2 and 2.4,
-//! decisions M1 to M3).
+//! What a client says of itself before it is let in: in headers.
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,5 @@
 //! What clients say: all that makes sense is carried out, all else is answered, and nobody else
-//! notices (contract decisions M5, M9, M12, M13, M22).
+//! notices.
 
 use serde_json::{Value, json};
 

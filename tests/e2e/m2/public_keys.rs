@@ -1,4 +1,4 @@
-//! Tokens of readers that a platform signs with keys of its own (contract decision M4).
+//! Tokens of readers that a platform signs with keys of its own.
 
 use std::process::Command;
 

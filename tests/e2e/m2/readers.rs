@@ -1,4 +1,4 @@
-//! Who may subscribe (contract decision M4): everybody shows a good token of the organization, or a
+//! Who may subscribe: everybody shows a good token of the organization, or a
 //! key, or nothing where the node asks for nothing.
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Writes that make no sense, and calls that lead nowhere (contract decision M20).
+//! Writes that make no sense, and calls that lead nowhere.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
 //! Who hears whom: everybody in the table subscribes, documents are written in all places, and each
-//! hears exactly those of its own (contract decisions M16 and M18): at once, and as the state that
+//! hears exactly those of its own: at once, and as the state that
 //! is told to who comes later.
 
 use serde_json::{Value, json};

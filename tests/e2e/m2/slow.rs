@@ -1,5 +1,5 @@
 //! Clients that do not read for a while: of each document they end with the latest, nothing older
-//! comes behind it, and nobody else waits for them (contract decision M21).
+//! comes behind it, and nobody else waits for them.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What a client says of itself that cannot send headers: in a subprotocol (contract section 2.4).
+//! What a client says of itself that cannot send headers: in a subprotocol.
 
 use serde_json::json;
 
@@ -53,7 +53,7 @@ fn embedded(text: &str) -> Headers {
 }
 
 #[test]
-fn the_contracts_vectors_are_understood_and_echoed() {
+fn the_documented_vectors_are_understood_and_echoed() {
     let node = open();
     let mark = mark(&node, ["testOrg", "testProj", "", ""]);
     for vector in [

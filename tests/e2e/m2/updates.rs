@@ -1,5 +1,5 @@
 //! Nothing falls between the state that a subscriber is told and what is written from then on, and
-//! nothing older comes behind something newer (contract decision M7), whoever knows the state.
+//! nothing older comes behind something newer, whoever knows the state.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Who may write documents over HTTP (contract decision M20): not who may merely read, though that
+//! Who may write documents over HTTP: not who may merely read, though that
 //! one may look. And that no kind of token opens what another kind is for.
 
 use std::process::Command;

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn issues_are_worded_as_the_contract_words_them() {
+    fn issues_are_worded_as_documented() {
         let table = [
             ("{}", "pattern: Required"),
             ("", "pattern: Required"),
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_rendered_as_the_contract_shows_them() {
+    fn channels_are_rendered_as_documented() {
         let expected = r#"{"id":"550e8400-e29b-41d4-a716-446655440000","pattern":"order:%","#
             .to_owned()
             + r#""description":null,"webhookUrls":["https://example.com/webhook"],"#

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn issues_of_a_query_are_worded_as_the_contract_words_them() {
+    fn issues_of_a_query_are_worded_as_documented() {
         let table = [
             ("limit=0", "limit: Number must be greater than or equal to 1"),
             ("limit=1001", "limit: Number must be less than or equal to 1000"),

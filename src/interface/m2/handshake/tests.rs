@@ -1,4 +1,4 @@
-//! Every rule of contract section 2.4.
+//! Every rule of the handshake.
 
 use proptest::prelude::*;
 
@@ -52,7 +52,7 @@ fn assert_embedded(cases: &[(&str, [&str; 6])]) {
 }
 
 #[test]
-fn the_contracts_vectors() {
+fn the_documented_vectors() {
     let plain = ["testOrg", "testProj", "", "", "", ""];
     let with_token = ["testOrg", "testProj", "", "", "Bearer a.b.c", ""];
     let table = [

@@ -33,7 +33,7 @@ fn said(token: &str) -> Value {
 }
 
 #[test]
-fn a_signed_token_says_what_the_contract_says() {
+fn a_signed_token_says_what_is_documented() {
     let permissions = [Permission::Publish, Permission::Subscribe, Permission::Publish];
     let new = NewToken { permissions: Some(&permissions), ..asked(r#" { "b": 1.0, "a": "x" } "#) };
     let signed = forge().sign(&new, NOW).unwrap();
@@ -215,7 +215,7 @@ fn of_several_faults_the_first_is_told() {
 }
 
 #[test]
-fn errors_have_the_contracts_words() {
+fn errors_have_the_documented_words() {
     let told = [
         (TokenError::Invalid, "INVALID_TOKEN"),
         (TokenError::Expired, "TOKEN_EXPIRED"),
