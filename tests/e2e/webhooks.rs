@@ -168,12 +168,17 @@ fn check_call(call: &Call, payload: &Value) {
     assert!(call.is_signed(SECRET), "{call:?}");
 }
 
-/// Delivered, failed, refused and dropped.
+/// Waits until as many calls have ended as are expected, and compares how: delivered, failed,
+/// refused and dropped.
 fn check_outcomes(node: &Node, expected: [u64; 4]) {
-    let outcomes = ["delivered", "failed", "refused", "dropped"].map(|outcome| {
-        node.metric(&format!("fanfare_webhook_calls_total{{outcome=\"{outcome}\"}}"))
-    });
-    assert_eq!(outcomes, expected, "delivered, failed, refused, dropped");
+    let outcomes = || {
+        ["delivered", "failed", "refused", "dropped"].map(|outcome| {
+            node.metric(&format!("fanfare_webhook_calls_total{{outcome=\"{outcome}\"}}"))
+        })
+    };
+    let ended: u64 = expected.iter().sum();
+    wait_until("all calls have ended", || outcomes().iter().sum::<u64>() >= ended);
+    assert_eq!(outcomes(), expected, "delivered, failed, refused, dropped");
 }
 
 /// For each message in history, the webhooks that it was for and those that took it.
