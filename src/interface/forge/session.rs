@@ -153,8 +153,10 @@ impl Session {
                     return Err(Fault::Unauthorized(UNPROVED_YET.to_owned()));
                 }
                 let topic = Channel::topic(topic);
+                let left = ctx.leave(&subscriber(ctx.id), &topic, ack)?;
+                // Not before: a subscription that stays still ends with its token.
                 self.forget_ending(&topic);
-                if ctx.leave(&subscriber(ctx.id), &topic, ack)? == Left::Already {
+                if left == Left::Already {
                     reply(ctx, &Reply::Unsubscribed, ack);
                 }
                 Ok(())
