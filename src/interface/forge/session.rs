@@ -305,7 +305,10 @@ impl Session {
     ) {
         reply(ctx, &Reply::Unsubscribed, ack);
         let is_over = |one: &Ending| one.is_over && one.topic == *topic;
-        if self.endings().any(is_over) {
+        // An earlier end may come up in the meantime, and in front of the subscription that has
+        // ended with its token.
+        let is_last = !ctx.local.index.is_pending(ctx.link.subscriptions, topic);
+        if is_last && self.endings().any(is_over) {
             self.retain_endings(|one| !is_over(one));
             ctx.send_text(&wire::token_expired(topic));
         }
