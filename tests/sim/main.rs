@@ -2,9 +2,13 @@
 //! sockets: random clients, publishers and administrators meet mailboxes with few places, and a
 //! model knows what each client must have heard. A seed repeats a run.
 
+mod forge;
 mod frames;
 mod insforge;
 mod m2;
 mod node;
+mod ring;
+mod stream;
+mod tally;
 
 const WORKERS: usize = 3;

@@ -26,10 +26,14 @@ use rand::rngs::StdRng;
 
 use crate::WORKERS;
 
-/// The keys of a node.
 pub(crate) const API_KEY: &str = "ik_key";
 const ANON_KEY: &str = "anon_key";
 pub(crate) const SECRET: &str = "a secret that is long enough for the node to take it as one";
+
+/// Returns the keys of a node.
+pub(crate) fn keys() -> Arc<Keys> {
+    Arc::new(Keys::new(API_KEY, ANON_KEY, SECRET).expect("these can be keys"))
+}
 
 /// Far longer than any simulation takes: clients need not answer pings.
 const FOREVER: u64 = 3_600_000;
@@ -87,8 +91,7 @@ impl Node {
 
     /// Creates a worker without connections.
     pub(crate) fn worker(&self, id: WorkerId, now: Now) -> Worker {
-        let keys = Keys::new(API_KEY, ANON_KEY, SECRET).expect("these can be keys");
-        let auth = Authenticators::new(Arc::new(keys), 60, m2::Terms::new(false, None));
+        let auth = Authenticators::new(keys(), 60, m2::Terms::new(false, None));
         let counters = self.hub.metrics.thread(id.index());
         let seed = self.workers_made.replace(self.workers_made.get() + 1);
         let shared = (self.hub.clone(), self.arrivals.clone());

@@ -1,13 +1,14 @@
-//! A client of InsForge Realtime: it takes packets apart, and holds what it hears of each channel
-//! against what it should.
+//! A client of InsForge Realtime: it takes packets apart, and remembers which of its commands are
+//! not answered yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use fanfare::message::Group;
 use serde_json::Value;
 
 use super::number;
 use crate::frames::{Frame, TEXT};
+use crate::stream::{Heard, Streams};
 
 /// What a client hears of a channel, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,14 +30,18 @@ pub(super) enum Seen {
     Gap(u64),
 }
 
-/// What a client should hear.
-#[derive(Clone, Debug)]
-pub(super) struct Due {
-    pub(super) seen: Seen,
-    /// Whether a client that does not keep up may be told of a gap instead.
-    pub(super) may_be_lost: bool,
-    /// The call that caused it: in which order members went because of one call is not said.
-    pub(super) call: u64,
+impl Heard for Seen {
+    fn gap(&self) -> Option<u64> {
+        match self {
+            Self::Gap(count) => Some(*count),
+            _ => None,
+        }
+    }
+
+    /// In which order members have gone because of one call is not said.
+    fn is_unordered(&self) -> bool {
+        matches!(self, Self::Went(_))
+    }
 }
 
 /// A command that waits for its answer.
@@ -57,8 +62,7 @@ pub(super) enum Command {
 pub(super) struct Client {
     /// How often it has asked to enter and was not told yet that it has.
     entering: usize,
-    seen: HashMap<usize, Vec<Seen>>,
-    due: HashMap<usize, Vec<Due>>,
+    pub(super) streams: Streams<Seen>,
     asked: HashMap<u64, Asked>,
 }
 
@@ -71,11 +75,6 @@ impl Client {
     /// It has sent a command.
     pub(super) fn asks(&mut self, ack: u64, asked: Asked) {
         self.asked.insert(ack, asked);
-    }
-
-    /// It should hear this behind everything else of the channel.
-    pub(super) fn expect(&mut self, channel: usize, due: Due) {
-        self.due.entry(channel).or_default().push(due);
     }
 
     /// Takes a frame.
@@ -110,7 +109,7 @@ impl Client {
                 (channel, Seen::Subscribed { ack, named, present: count.unwrap_or(named) })
             }
         };
-        self.seen.entry(channel).or_default().push(seen);
+        self.streams.hear(channel, seen);
     }
 
     fn hear(&mut self, event: &Value) {
@@ -129,88 +128,14 @@ impl Client {
             _ => Seen::Heard(published(&body["payload"]), Group::InsforgeDocumented),
         };
         let channel = number(channel.strip_prefix("realtime:").unwrap_or(channel));
-        self.seen.entry(channel).or_default().push(seen);
+        self.streams.hear(channel, seen);
     }
 
-    /// It took all that waited: it has heard what it should, in order, each once, or it was told of
-    /// a gap, with the right count and no later than where the first of it is missing. Returns how
-    /// many publications are missing.
+    /// It took all that waited. Returns how many publications are missing.
     pub(super) fn check(&self) -> u64 {
         assert!(self.asked.is_empty(), "left: every command is answered: {:?}", self.asked);
-        let (none, mut all) = (Vec::new(), 0);
-        for (channel, due) in &self.due {
-            let seen = self.seen.get(channel).unwrap_or(&none);
-            let Heard { missing, told } = compare(seen, due);
-            assert_eq!(missing, told, "left: what is missing is told of: {seen:?}, {due:?}");
-            all += missing;
-        }
-        self.check_nothing_else();
-        all
+        self.streams.check()
     }
-
-    /// Its connection has ended: what it heard is how that begins.
-    pub(super) fn check_so_far(&self) {
-        for (channel, due) in &self.due {
-            let Some(seen) = self.seen.get(channel) else { continue };
-            let mut rest = due.iter().collect();
-            follow(seen, &mut rest);
-        }
-        self.check_nothing_else();
-    }
-
-    fn check_nothing_else(&self) {
-        let unexpected = self.seen.keys().find(|channel| !self.due.contains_key(channel));
-        assert_eq!(unexpected, None, "left: nothing else is heard");
-    }
-}
-
-/// How many publications were missing, and of how many of them it was told.
-struct Heard {
-    missing: u64,
-    told: u64,
-}
-
-fn compare(seen: &[Seen], due: &[Due]) -> Heard {
-    let mut rest = due.iter().collect();
-    let Heard { mut missing, told } = follow(seen, &mut rest);
-    missing += rest.into_iter().map(lost).sum::<u64>();
-    Heard { missing, told }
-}
-
-/// Follows what was seen through what was due, and leaves what is due behind that.
-fn follow(seen: &[Seen], rest: &mut VecDeque<&Due>) -> Heard {
-    let mut heard = Heard { missing: 0, told: 0 };
-    'seen: for one in seen {
-        if let Seen::Gap(count) = one {
-            heard.told += count;
-            continue;
-        }
-        while let Some(next) = rest.pop_front() {
-            if next.seen == *one {
-                continue 'seen;
-            }
-            if let Some(at) = rest.iter().position(|other| is_as_good(next, other, one)) {
-                rest[at] = next;
-                continue 'seen;
-            }
-            heard.missing += lost(next);
-            let Heard { missing, told } = heard;
-            assert!(missing <= told, "left: {missing} missing, {told} told of: {seen:?}");
-        }
-        panic!("left: unexpected: {one:?}, {seen:?}");
-    }
-    heard
-}
-
-/// Whether what was seen may stand in the place of the next that was due.
-fn is_as_good(next: &Due, other: &Due, seen: &Seen) -> bool {
-    let is_leave = |due: &Due| matches!(due.seen, Seen::Went(_));
-    other.seen == *seen && is_leave(next) && is_leave(other) && next.call == other.call
-}
-
-fn lost(due: &Due) -> u64 {
-    assert!(due.may_be_lost, "left out: {due:?}");
-    1
 }
 
 fn published(payload: &Value) -> u64 {

@@ -3,20 +3,19 @@
 //! that do not read, and channels whose options change; a model that sees every call knows what
 //! each subscriber must have heard.
 
-mod channel;
 mod client;
+mod room;
 mod world;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fanfare::mailbox::Mail;
 use fanfare::message::{ChannelOptions, Group, PresenceMode, SlowConsumer};
-use fanfare::metrics::{Counter, Counters};
+use fanfare::runtime::shared::Shared;
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use crate::WORKERS;
+use crate::tally::{Count, check_meets};
 use world::{World, number};
 
 const CONNECTIONS: usize = 4;
@@ -195,7 +194,7 @@ proptest! {
         steps in steps(Pace::Mixed),
         terms in terms(Pace::Mixed),
     ) {
-        World::new(terms).run(&steps);
+        run((steps, terms));
     }
 }
 
@@ -207,29 +206,15 @@ proptest! {
         steps in steps(Pace::Slow),
         terms in terms(Pace::Slow),
     ) {
-        World::new(terms).run(&steps);
+        run((steps, terms));
     }
 }
 
-type Count = (&'static str, fn(&Counters) -> &Counter);
-
-/// Runs worlds of this kind, and looks whether all of these things have happened in them.
-fn check_meets(pace: Pace, cases: u32, counts: &[Count]) {
-    let tally = RefCell::new(BTreeMap::new());
-    // That does the same in each run.
-    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let mut runner = TestRunner::new_with_rng(config(cases), rng);
-    let done = runner.run(&(steps(pace), terms(pace)), |(steps, terms)| {
-        let mut world = World::new(terms);
-        world.run(&steps);
-        for (what, count) in counts {
-            *tally.borrow_mut().entry(*what).or_insert(0) += world.node.hub.metrics.sum(count);
-        }
-        Ok(())
-    });
-    assert!(done.is_ok(), "{done:?}");
-    let tally = tally.into_inner();
-    assert!(tally.values().all(|count| *count >= 5), "{tally:#?}");
+/// Runs a world. Returns what its threads would share.
+fn run((steps, terms): (Vec<Step>, Terms)) -> Arc<Shared> {
+    let mut world = World::new(terms);
+    world.run(&steps);
+    world.node.hub.clone()
 }
 
 #[test]
@@ -240,7 +225,7 @@ fn all_that_can_meet_meets() {
         ("refused", |one| &one.refused_overloaded),
         ("replayed", |one| &one.replayed),
     ];
-    check_meets(Pace::Mixed, 50, &counts);
+    check_meets(50, (steps(Pace::Mixed), terms(Pace::Mixed)), run, &counts);
 }
 
 #[test]
@@ -252,7 +237,7 @@ fn all_that_can_meet_slow_clients_meets_them() {
         ("gaps", |one| &one.gaps),
         ("replayed in part", |one| &one.dropped_replay),
     ];
-    check_meets(Pace::Slow, 50, &counts);
+    check_meets(50, (steps(Pace::Slow), terms(Pace::Slow)), run, &counts);
 }
 
 fn joined(slow_consumer: SlowConsumer) -> World {

@@ -18,12 +18,13 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use super::channel::Room;
-use super::client::{Asked, Client, Command, Due, Seen};
+use super::client::{Asked, Client, Command, Seen};
+use super::room::Room;
 use super::{CHANNELS, CONNECTIONS, Step, Terms};
 use crate::WORKERS;
 use crate::frames::{Line, TEXT};
 use crate::node::{API_KEY, Node, SECRET};
+use crate::stream::Due;
 
 /// Rounds after which nothing is under way any more, by far.
 const ROUNDS_MAX: usize = 1_000;
@@ -181,7 +182,7 @@ impl World {
         if is_swept {
             let directory = &self.node.hub.interfaces.broker.directory;
             (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, self.now));
-            self.rooms.iter_mut().for_each(|room| room.sweep(self.now));
+            self.rooms.iter_mut().for_each(|room| room.ring.sweep(self.now));
         }
     }
 }
@@ -240,15 +241,16 @@ impl World {
     /// A publication is on its way to everybody who is counted. Returns how many that are.
     fn accepted(&mut self, number: usize, bytes: usize) -> usize {
         let room = &mut self.rooms[number];
-        room.keep(self.published, bytes, self.now);
-        let may_be_lost = room.options.slow_consumer != SlowConsumer::Close;
+        let options = room.options;
+        room.ring.push(self.published, bytes, self.now, options.replay_seconds);
+        let may_be_lost = options.slow_consumer != SlowConsumer::Close;
         let (published, call) = (self.published, self.calls);
         let seats = self.desks.iter_mut().flat_map(|desk| &mut desk.seats);
         let mut counted = 0;
         for Seat { client, counted: channels, .. } in seats {
             let Some(group) = channels.get(&number) else { continue };
-            let seen = Seen::Heard(published, *group);
-            client.expect(number, Due { seen, may_be_lost, call });
+            let heard = Seen::Heard(published, *group);
+            client.streams.expect(number, Due { heard, may_be_lost, call });
             counted += 1;
         }
         counted
@@ -301,11 +303,12 @@ impl World {
             let room = &self.rooms[number];
             let (named, present) = room.present();
             let subscribed = Seen::Subscribed { ack: self.asked, named, present };
-            let replay = if is_new { room.replay(self.now) } else { Vec::new() };
+            let seconds = if is_new { room.options.replay_seconds } else { 0 };
+            let replay = room.ring.replay(seconds, None, self.now);
             let replay = replay.into_iter().map(|one| (Seen::Heard(one, group), true));
             let client = &mut self.desks[worker].seats[slot].client;
-            for (seen, may_be_lost) in [(subscribed, false)].into_iter().chain(replay) {
-                client.expect(number, Due { seen, may_be_lost, call: self.calls });
+            for (heard, may_be_lost) in [(subscribed, false)].into_iter().chain(replay) {
+                client.streams.expect(number, Due { heard, may_be_lost, call: self.calls });
             }
         }
         self.settle_call(None);
@@ -320,8 +323,8 @@ impl World {
             let seat = &mut self.desks[worker].seats[slot];
             seat.counted.remove(&number);
             *seat.pending.entry(number).or_default() += usize::from(is_posted);
-            let seen = Seen::Unsubscribed { ack: self.asked };
-            seat.client.expect(number, Due { seen, may_be_lost: false, call: self.calls });
+            let heard = Seen::Unsubscribed { ack: self.asked };
+            seat.client.streams.expect(number, Due { heard, may_be_lost: false, call: self.calls });
         }
         self.settle_call(None);
     }
@@ -330,7 +333,7 @@ impl World {
     fn disconnect(&mut self, worker: usize, slot: usize) {
         let Desk { worker: there, seats, .. } = &mut self.desks[worker];
         let Seat { line, client, auth, .. } = &mut seats[slot];
-        client.check_so_far();
+        client.streams.check_so_far();
         self.has_any_left = true;
         client.enters();
         there.at(at(self.now));
@@ -439,7 +442,7 @@ impl World {
             }
         }
         for (worker, slot) in &gone {
-            self.desks[*worker].seats[*slot].client.check_so_far();
+            self.desks[*worker].seats[*slot].client.streams.check_so_far();
             self.has_any_left = true;
             self.uncount(*worker, *slot);
         }
@@ -471,8 +474,8 @@ impl World {
             {
                 let seat = &mut self.desks[worker].seats[slot];
                 if joining != Some((worker, slot)) && seat.counted.contains_key(&number) {
-                    let due = Due { seen: seen.clone(), may_be_lost: false, call: self.calls };
-                    seat.client.expect(number, due);
+                    let due = Due { heard: seen.clone(), may_be_lost: false, call: self.calls };
+                    seat.client.streams.expect(number, due);
                 }
             }
         }

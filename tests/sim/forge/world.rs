@@ -1,0 +1,576 @@
+//! Workers with their clients, whoever publishes, and what each client must hear of each call.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use fanfare::interface::forge::access::{ForgeAuth, NewToken, Reach, Topic};
+use fanfare::interface::forge::publish::publish_event;
+use fanfare::interface::{Session, forge};
+use fanfare::limits::SWEEP_STEPS;
+use fanfare::mailbox::Mail;
+use fanfare::message::{Channel, Context, MessageId, Now, SlowConsumer, WorkerId};
+use fanfare::runtime::Worker;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::client::{Asked, Client, Seen};
+use super::{CONNECTIONS, Replay, Step, TOPICS, Terms};
+use crate::WORKERS;
+use crate::frames::{CLOSE, Line, TEXT};
+use crate::node::{Node, keys};
+use crate::ring::Ring;
+use crate::stream::Due;
+
+/// Rounds after which nothing is under way any more, by far.
+const ROUNDS_MAX: usize = 1_000;
+/// Eight of these fill an outbox.
+const LARGE_BYTES: usize = 2 * 1024 * 1024;
+/// How long tokens live.
+const TOKEN_S: u64 = 2;
+/// Milliseconds within which a subscription ends whose token has expired, if there is room for that.
+const NOTICE_MS: u64 = 100;
+const INSTALLATION: &str = "installation";
+const PAYLOAD_BYTES_MAX: usize = 1_000;
+
+pub(super) struct World {
+    pub(super) node: Node,
+    terms: Terms,
+    /// Where the keys of clients come from.
+    random: StdRng,
+    auth: ForgeAuth,
+    context: Arc<Context>,
+    topics: [Channel; TOPICS],
+    ids: [String; TOPICS],
+    rings: [Ring; TOPICS],
+    /// Events that a back end published, by topic.
+    told: [Vec<u64>; TOPICS],
+    /// Until when a topic may have a listener that is not connected, at most.
+    lingers: [u64; TOPICS],
+    desks: Vec<Desk>,
+    /// Milliseconds, by both clocks.
+    now: u64,
+    published: u64,
+    asked: u64,
+    calls: u64,
+}
+
+/// A worker and its clients.
+struct Desk {
+    id: WorkerId,
+    worker: Worker,
+    seats: Vec<Seat>,
+    /// Topics of connections that have ended, which the directory may count still.
+    ghosts: [usize; TOPICS],
+}
+
+struct Seat {
+    line: Line,
+    client: Client,
+    /// The topics that it is counted in.
+    counted: [bool; TOPICS],
+    /// What is on its way to it, by topic.
+    pending: [VecDeque<Pending>; TOPICS],
+    /// Subscriptions that end with their token, in the order in which they were asked for.
+    endings: Vec<Ending>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pending {
+    Begins,
+    Ends,
+    /// It ends with its token.
+    Expires,
+}
+
+struct Ending {
+    topic: usize,
+    expires_at: u64,
+    is_over: bool,
+}
+
+/// The name of a topic's channel, and whether it takes a token to be there.
+fn channel(topic: usize) -> (&'static str, bool) {
+    (["a", "b"][topic / 2], topic % 2 == 1)
+}
+
+/// The payload of an event, as JSON.
+fn payload(number: u64, is_large: bool) -> String {
+    static FILL: OnceLock<String> = OnceLock::new();
+    let fill = FILL.get_or_init(|| "x".repeat(LARGE_BYTES));
+    format!(r#""{number}:{}""#, if is_large { fill } else { "" })
+}
+
+impl World {
+    pub(super) fn new(terms: Terms) -> Self {
+        let node = Node::new(terms.places, |config| {
+            config.forge.replay_seconds = terms.replay_seconds;
+            config.forge.linger_ms = terms.linger;
+            config.forge.rate_limit = 0;
+            config.forge.enforce_token_expiry = terms.enforces_expiry;
+            config.forge.payload_bytes = PAYLOAD_BYTES_MAX;
+            config.forge.slow_consumer = terms.slow_consumer;
+        });
+        let context = Context {
+            installation: INSTALLATION.into(),
+            account: None,
+            place: r#"{"ctx":{},"module":"m"}"#.into(),
+            entities: Box::default(),
+            reads_global: None,
+            is_ui: true,
+            expires_at: 1_000_000,
+        };
+        let auth = ForgeAuth::new(keys(), TOKEN_S);
+        let topic = |number: usize| {
+            let (channel, takes_token) = channel(number);
+            let claims = takes_token.then_some("{}");
+            let reach = Reach::Place(&context);
+            let topic = auth.topic(&Topic { installation: INSTALLATION, channel, reach, claims });
+            topic.expect("no entity is asked for")
+        };
+        let topics: [Channel; TOPICS] = std::array::from_fn(topic);
+        let now = 1_000;
+        let desk = |id| Desk {
+            id,
+            worker: node.worker(id, at(now)),
+            seats: Vec::new(),
+            ghosts: [0; TOPICS],
+        };
+        let desks = (0..).take(WORKERS).map(|id| desk(WorkerId(id))).collect();
+        let ids = topics.clone().map(|topic| topic.as_str().to_owned());
+        let mut world = Self {
+            node,
+            terms,
+            random: StdRng::seed_from_u64(0),
+            auth,
+            context: Arc::new(context),
+            topics,
+            ids,
+            rings: Default::default(),
+            told: Default::default(),
+            lingers: [0; TOPICS],
+            desks,
+            now,
+            published: 0,
+            asked: 0,
+            calls: 0,
+        };
+        for (worker, _) in places() {
+            let seat = world.seat(worker);
+            world.desks[worker].seats.push(seat);
+        }
+        world
+    }
+
+    /// Does all this, and looks whether everybody has heard what it should.
+    pub(super) fn run(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+            self.node.check_places();
+        }
+        self.check();
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Publish { topic, is_large, times } => {
+                (0..times).for_each(|_| self.publish(topic, is_large));
+            }
+            Step::Say { place: (worker, slot), topic } => self.say(worker, slot, topic),
+            Step::Subscribe { place: (worker, slot), topic, replay } => {
+                self.subscribe(worker, slot, topic, replay);
+            }
+            Step::Unsubscribe { place: (worker, slot), topic } => {
+                self.unsubscribe(worker, slot, topic);
+            }
+            Step::Close { place: (worker, slot), is_said } => self.close(worker, slot, is_said),
+            Step::Read { place: (worker, slot), bytes } => {
+                let Desk { worker, seats, .. } = &mut self.desks[worker];
+                seats[slot].line.read(worker, bytes);
+            }
+            Step::Pass { millis, is_swept } => self.pass(millis, is_swept),
+            Step::Turn { worker, mail } => self.turn(worker, mail),
+        }
+    }
+
+    fn pass(&mut self, millis: u64, is_swept: bool) {
+        self.now += millis;
+        if is_swept {
+            let directory = &self.node.hub.interfaces.broker.directory;
+            (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, self.now));
+            self.rings.iter_mut().for_each(|ring| ring.sweep(self.now));
+        }
+    }
+
+    /// The token by which a client may be in a topic, as a member of its request's options.
+    fn token(&self, topic: usize) -> String {
+        let (channel, takes_token) = channel(topic);
+        if !takes_token {
+            return String::new();
+        }
+        let installation = INSTALLATION;
+        let new = NewToken { installation, channel, claims: "{}", permissions: None };
+        let signed = self.auth.sign(&new, self.now / 1_000).expect("the claims are an object");
+        format!(r#","token":"{}""#, signed.token)
+    }
+}
+
+/// Events.
+impl World {
+    /// A back end publishes.
+    pub(super) fn publish(&mut self, topic: usize, is_large: bool) {
+        self.published += 1;
+        let payload = payload(self.published, is_large);
+        let id = MessageId::from_u128(self.published.into());
+        let before = self.waiting();
+        let channel = self.topics[topic].clone();
+        let shared = &self.node.hub.interfaces;
+        match publish_event(shared, &channel, &payload, (id, at(self.now))) {
+            Ok(Some(_)) => {
+                self.told[topic].push(self.published);
+                self.heard(topic, payload.len());
+            }
+            Ok(None) => self.unheard(topic),
+            Err(_) => assert_eq!(before, self.waiting(), "refused whole"),
+        }
+    }
+
+    /// A client publishes.
+    fn say(&mut self, worker: usize, slot: usize, topic: usize) {
+        self.published += 1;
+        self.asked += 1;
+        let (id, payload) = (self.asked, payload(self.published, false));
+        let ((channel, _), token) = (channel(topic), self.token(topic));
+        let request = format!(
+            r#"{{"type":"publish","id":{id},"channel":"{channel}","options":{{"x":0{token}}},"payload":{payload}}}"#
+        );
+        let counters = self.node.hub.metrics.thread(worker);
+        let (heard, unheard) = (counters.events_socket.get(), counters.events_unheard.get());
+        self.send(worker, slot, &request);
+        let (is_heard, is_unheard) =
+            (counters.events_socket.get() > heard, counters.events_unheard.get() > unheard);
+        let asked = match is_heard || is_unheard {
+            true => Asked::Publish { is_heard },
+            false => Asked::Refused,
+        };
+        self.desks[worker].seats[slot].client.asks(id, asked);
+        if is_heard {
+            self.heard(topic, payload.len());
+        } else if is_unheard {
+            self.unheard(topic);
+        }
+        self.settle_call();
+    }
+
+    /// An event is on its way to everybody who is counted.
+    fn heard(&mut self, topic: usize, bytes: usize) {
+        let may_linger = self.ghosts(topic) > 0 || self.now < self.lingers[topic];
+        assert!(self.counted(topic) > 0 || may_linger, "an event needs a listener");
+        if self.terms.replay_seconds > 0 {
+            self.rings[topic].push(self.published, bytes, self.now, self.terms.replay_seconds);
+        }
+        let may_be_lost = self.terms.slow_consumer != SlowConsumer::Close;
+        let (heard, call) = (Seen::Event(self.published), self.calls);
+        let seats = self.desks.iter_mut().flat_map(|desk| &mut desk.seats);
+        for Seat { client, .. } in seats.filter(|seat| seat.counted[topic]) {
+            client.streams.expect(topic, Due { heard: heard.clone(), may_be_lost, call });
+        }
+    }
+
+    fn unheard(&self, topic: usize) {
+        assert_eq!(self.counted(topic), 0, "whoever is counted is a listener");
+    }
+
+    fn counted(&self, topic: usize) -> usize {
+        let seats = self.desks.iter().flat_map(|desk| &desk.seats);
+        seats.filter(|seat| seat.counted[topic]).count()
+    }
+
+    fn ghosts(&self, topic: usize) -> usize {
+        self.desks.iter().map(|desk| desk.ghosts[topic]).sum()
+    }
+
+    /// Pieces of mail that wait, by worker.
+    fn waiting(&self) -> Vec<usize> {
+        self.desks.iter().map(|desk| self.node.waiting(desk.id)).collect()
+    }
+}
+
+/// What clients do.
+impl World {
+    fn send(&mut self, worker: usize, slot: usize, request: &str) {
+        let Desk { worker, seats, .. } = &mut self.desks[worker];
+        worker.at(at(self.now));
+        seats[slot].line.send(worker, TEXT, request.as_bytes());
+    }
+
+    pub(super) fn subscribe(&mut self, worker: usize, slot: usize, topic: usize, replay: Replay) {
+        self.asked += 1;
+        let (id, (channel, takes_token)) = (self.asked, channel(topic));
+        let token = self.token(topic);
+        let after = replay.after.and_then(|back| self.told[topic].iter().rev().nth(back).copied());
+        let named = after.map(|after| MessageId::from_u128(after.into()));
+        let named = named.map_or(String::new(), |named| format!(r#","after":"{named}""#));
+        let options = format!(r#"{{"replaySeconds":{}{named}{token}}}"#, replay.seconds);
+        let request = format!(
+            r#"{{"type":"subscribe","id":{id},"channel":"{channel}","options":{options}}}"#
+        );
+        let before = self.node.waiting(self.desks[worker].id);
+        self.send(worker, slot, &request);
+        let is_accepted = self.node.waiting(self.desks[worker].id) > before;
+        let (now, call) = (self.now, self.calls);
+        let Seat { client, counted, pending, endings, .. } = &mut self.desks[worker].seats[slot];
+        let asked = if is_accepted { Asked::Subscribe(topic) } else { Asked::Refused };
+        client.asks(id, asked);
+        if is_accepted {
+            counted[topic] = true;
+            pending[topic].push_back(Pending::Begins);
+            if takes_token && self.terms.enforces_expiry {
+                forget_ending(endings, client, topic);
+                let expires_at = now / 1_000 + TOKEN_S;
+                endings.push(Ending { topic, expires_at, is_over: false });
+            }
+            let ring = &self.rings[topic];
+            let seconds = replay.seconds.min(self.terms.replay_seconds);
+            let subscribed = Seen::Subscribed { id, keeps_any: !ring.is_empty() };
+            let is_missing = |after| seconds > 0 && ring.has_gap(after, now);
+            let missing = after.is_some_and(is_missing).then_some(Seen::Missing);
+            let told = [subscribed].into_iter().chain(missing).map(|heard| (heard, false));
+            let replayed = ring.replay(seconds, after, now).into_iter();
+            let replayed = replayed.map(|number| (Seen::Replayed { number, id }, true));
+            for (heard, may_be_lost) in told.chain(replayed) {
+                client.streams.expect(topic, Due { heard, may_be_lost, call });
+            }
+        }
+        self.settle_call();
+    }
+
+    fn unsubscribe(&mut self, worker: usize, slot: usize, topic: usize) {
+        self.asked += 1;
+        let id = self.asked;
+        let name = &self.ids[topic];
+        let request = format!(r#"{{"type":"unsubscribe","id":{id},"topic":"{name}"}}"#);
+        let before = self.node.waiting(self.desks[worker].id);
+        self.send(worker, slot, &request);
+        let is_posted = self.node.waiting(self.desks[worker].id) > before;
+        let Seat { client, counted, pending, endings, .. } = &mut self.desks[worker].seats[slot];
+        // Whoever is not subscribed, and not about to be, is told so at once.
+        if is_posted || !counted[topic] && pending[topic].is_empty() {
+            client.asks(id, Asked::Unsubscribe(topic));
+            forget_ending(endings, client, topic);
+            counted[topic] = false;
+            pending[topic].extend(is_posted.then_some(Pending::Ends));
+            let heard = Seen::Unsubscribed { id };
+            client.streams.expect(topic, Due { heard, may_be_lost: false, call: self.calls });
+        } else {
+            client.asks(id, Asked::Refused);
+        }
+        self.settle_call();
+    }
+
+    /// The connection goes away, and its client comes anew.
+    fn close(&mut self, worker: usize, slot: usize, is_said: bool) {
+        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+        let Seat { line, client, .. } = &seats[slot];
+        client.streams.check_so_far();
+        there.at(at(self.now));
+        if is_said {
+            line.send(there, CLOSE, &[]);
+        }
+        there.ended(line.id.slot);
+        self.settle_call();
+    }
+
+    fn seat(&mut self, worker: usize) -> Seat {
+        let Desk { id, worker, .. } = &mut self.desks[worker];
+        let (context, now) = (Some(self.context.clone()), at(self.now));
+        let timings = &self.node.hub.interfaces.timings;
+        let session = forge::Session::new(context, now, timings, &mut self.random);
+        let connection = self.node.open(worker, *id, Session::Forge(session));
+        Seat {
+            line: Line::new(connection, self.terms.reads),
+            client: Client::default(),
+            counted: [false; TOPICS],
+            pending: Default::default(),
+            endings: Vec::new(),
+        }
+    }
+}
+
+/// A subscription does not end with a token any more: with an earlier one, or at all. If it is
+/// about to end, its client is not told so.
+fn forget_ending(endings: &mut Vec<Ending>, client: &mut Client, topic: usize) {
+    for _ in endings.extract_if(.., |one| one.topic == topic).filter(|one| one.is_over) {
+        client.streams.expect_no_more(topic, &Seen::Expired);
+    }
+}
+
+/// Turns.
+impl World {
+    fn turn(&mut self, worker: usize, mail: usize) {
+        for _ in 0..mail {
+            let Some(mail) = self.node.take(self.desks[worker].id) else { break };
+            self.take(worker, mail);
+        }
+        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+        there.at(at(self.now));
+        there.catch_up();
+        there.end_turn(|id, _, slices| {
+            let seat = seats.iter_mut().find(|seat| seat.line.id == id);
+            seat.expect("no other connection has anything to send").line.take(slices)
+        });
+        for Seat { line, client, .. } in seats {
+            line.heard().into_iter().for_each(|frame| client.take(&self.ids, frame));
+        }
+        self.end_subscriptions(worker);
+        self.settle_call();
+    }
+
+    /// Looks which subscriptions have ended with their tokens.
+    fn end_subscriptions(&mut self, worker: usize) {
+        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+        for Seat { line, client, counted, pending, endings } in seats {
+            let Some(link) = there.link(line.id) else { continue };
+            let all = counted.iter().filter(|is_counted| **is_counted).count();
+            let ended = all - usize::from(link.subscribed);
+            let is_due = |one: &&mut Ending| !one.is_over && one.expires_at <= self.now / 1_000;
+            let mut due = endings.iter_mut().filter(is_due);
+            for _ in 0..ended {
+                let ending = due.next().expect("no other subscription ends by itself");
+                ending.is_over = true;
+                counted[ending.topic] = false;
+                pending[ending.topic].push_back(Pending::Expires);
+                let due = Due { heard: Seen::Expired, may_be_lost: false, call: self.calls };
+                client.streams.expect(ending.topic, due);
+            }
+        }
+    }
+
+    /// All mail of a worker.
+    pub(super) fn mail(&self, worker: usize) -> Vec<Mail> {
+        std::iter::from_fn(|| self.node.take(self.desks[worker].id)).collect()
+    }
+
+    /// A worker takes a piece of mail.
+    pub(super) fn take(&mut self, worker: usize, mail: Mail) {
+        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+        let about = match &mail {
+            Mail::Activate(about) => Some((about.connection, &about.channel)),
+            Mail::Deactivate(about) => Some((about.connection, &about.channel)),
+            _ => None,
+        };
+        if let Some((id, channel)) = about
+            && let Some(seat) = seats.iter_mut().find(|seat| seat.line.id == id)
+        {
+            let topic = self.topics.iter().position(|topic| topic == channel);
+            let topic = topic.expect("there is no other");
+            if seat.pending[topic].pop_front() == Some(Pending::Expires) {
+                seat.endings.retain(|one| one.topic != topic || !one.is_over);
+            }
+        }
+        there.at(at(self.now));
+        there.take(mail);
+        self.settle_call();
+    }
+
+    /// Looks what has become of a call: connections that were too slow are closed.
+    fn settle_call(&mut self) {
+        self.desks.iter_mut().for_each(|desk| desk.worker.reap());
+        for (worker, slot) in places() {
+            let Desk { worker: there, seats, ghosts, .. } = &mut self.desks[worker];
+            let Seat { line, client, counted, .. } = &seats[slot];
+            if let Some(link) = there.link(line.id) {
+                let all = counted.iter().filter(|is_counted| **is_counted).count();
+                assert_eq!(usize::from(link.subscribed), all, "node and model agree");
+                continue;
+            }
+            client.streams.check_so_far();
+            for topic in (0..TOPICS).filter(|topic| counted[*topic]) {
+                ghosts[topic] += 1;
+                let until = self.now + self.terms.linger;
+                self.lingers[topic] = self.lingers[topic].max(until);
+            }
+            self.desks[worker].seats[slot] = self.seat(worker);
+        }
+        self.calls += 1;
+    }
+
+    /// Everybody takes everything, until nothing is under way.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            for (worker, slot) in places() {
+                let Desk { worker, seats, .. } = &mut self.desks[worker];
+                seats[slot].line.read(worker, None);
+            }
+            (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
+            if self.node.is_idle() && self.desks.iter_mut().all(Desk::is_idle) {
+                // Leaves that found a mailbox full before others took their mail.
+                (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
+                if self.node.is_idle() && self.desks.iter_mut().all(Desk::is_idle) {
+                    return;
+                }
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// Everybody has seen exactly what the calls, in their order, promised.
+    pub(super) fn check(&mut self) {
+        self.settle();
+        self.check_clients();
+        self.pass(1_000 * TOKEN_S, false);
+        for _ in 0..CONNECTIONS * TOPICS {
+            // What finds no room is tried again, but not at once.
+            self.pass(NOTICE_MS, false);
+            self.settle();
+        }
+        self.check_clients();
+        let seats = self.desks.iter().flat_map(|desk| &desk.seats);
+        let is_ended = |seat: &Seat| seat.endings.is_empty();
+        assert!(seats.into_iter().all(is_ended), "no subscription outlives its token");
+        for (worker, slot) in places() {
+            self.close(worker, slot, false);
+        }
+        self.settle();
+        let is_vacant = |desk: &Desk| desk.worker.is_vacant();
+        assert!(self.desks.iter().all(is_vacant), "nothing is left of those who are gone");
+        let hub = self.node.hub.clone();
+        assert_eq!(
+            hub.interfaces.broker.directory.channels(),
+            0,
+            "nobody is left in the directory"
+        );
+        self.pass(10_000, true);
+        assert_eq!(hub.interfaces.broker.directory.kept(), 0, "nothing is left in the directory");
+        assert_eq!(hub.interfaces.broker.directory.budget().bytes(), 0);
+        self.node.check_sums();
+    }
+
+    fn check_clients(&self) {
+        for Seat { line, client, endings, counted, .. } in
+            self.desks.iter().flat_map(|desk| &desk.seats)
+        {
+            assert!(line.is_between_frames(), "the last frame is whole");
+            client.check();
+            let is_enforced = self.terms.enforces_expiry;
+            let ends = |topic: usize| endings.iter().any(|one| one.topic == topic);
+            let mut with_token = (0..TOPICS).filter(|topic| channel(*topic).1 && counted[*topic]);
+            assert!(with_token.all(|topic| !is_enforced || ends(topic)), "each has a token");
+        }
+    }
+}
+
+impl Desk {
+    fn is_idle(&mut self) -> bool {
+        self.seats
+            .iter()
+            .all(|seat| self.worker.link(seat.line.id).is_some_and(|link| link.outbox.is_empty()))
+    }
+}
+
+fn places() -> impl Iterator<Item = (usize, usize)> {
+    (0..WORKERS).flat_map(|worker| (0..CONNECTIONS).map(move |slot| (worker, slot)))
+}
+
+fn at(millis: u64) -> Now {
+    Now { nanos: millis * 1_000_000, wall: millis }
+}

@@ -1,0 +1,130 @@
+//! What a client hears of its channels, against what it should hear.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Debug;
+
+/// Something that a client hears of a channel.
+pub(crate) trait Heard: PartialEq + Debug {
+    /// How many publications were lost, if that is the news.
+    fn gap(&self) -> Option<u64>;
+
+    /// Whether it may change places with others of its kind that the same call caused.
+    fn is_unordered(&self) -> bool {
+        false
+    }
+}
+
+/// What a client should hear.
+#[derive(Debug)]
+pub(crate) struct Due<H> {
+    pub(crate) heard: H,
+    /// Whether a client that does not keep up may be told of a gap instead.
+    pub(crate) may_be_lost: bool,
+    /// The call that caused it.
+    pub(crate) call: u64,
+}
+
+/// What one client hears, and should hear, by channel and in order.
+#[derive(Debug)]
+pub(crate) struct Streams<H> {
+    heard: HashMap<usize, Vec<H>>,
+    due: HashMap<usize, Vec<Due<H>>>,
+}
+
+impl<H> Default for Streams<H> {
+    fn default() -> Self {
+        Self { heard: HashMap::new(), due: HashMap::new() }
+    }
+}
+
+impl<H: Heard> Streams<H> {
+    /// It hears this.
+    pub(crate) fn hear(&mut self, channel: usize, heard: H) {
+        self.heard.entry(channel).or_default().push(heard);
+    }
+
+    /// It should hear this, behind everything else of the channel.
+    pub(crate) fn expect(&mut self, channel: usize, due: Due<H>) {
+        self.due.entry(channel).or_default().push(due);
+    }
+
+    /// It should not hear the last of this, after all.
+    pub(crate) fn expect_no_more(&mut self, channel: usize, heard: &H) {
+        let due = self.due.get_mut(&channel).expect("it was expected");
+        let last = due.iter().rposition(|due| due.heard == *heard);
+        due.remove(last.expect("it was expected"));
+    }
+
+    /// It took all that waited: it has heard what it should, in order, each once, or it was told of
+    /// a gap, with the right count and no later than where the first of it is missing. Returns how
+    /// many publications are missing.
+    pub(crate) fn check(&self) -> u64 {
+        let (none, mut all) = (Vec::new(), 0);
+        for (channel, due) in &self.due {
+            let heard = self.heard.get(channel).unwrap_or(&none);
+            let mut rest = due.iter().collect();
+            let Gaps { mut missing, told } = follow(heard, &mut rest);
+            missing += rest.into_iter().map(lost).sum::<u64>();
+            assert_eq!(missing, told, "left: what is missing is told of: {heard:?}, {due:?}");
+            all += missing;
+        }
+        self.check_nothing_else();
+        all
+    }
+
+    /// Its connection has ended: what it heard is how that begins.
+    pub(crate) fn check_so_far(&self) {
+        for (channel, due) in &self.due {
+            let Some(heard) = self.heard.get(channel) else { continue };
+            follow(heard, &mut due.iter().collect());
+        }
+        self.check_nothing_else();
+    }
+
+    fn check_nothing_else(&self) {
+        let unexpected = self.heard.keys().find(|channel| !self.due.contains_key(channel));
+        assert_eq!(unexpected, None, "left: nothing else is heard");
+    }
+}
+
+/// How many publications were missing, and of how many of them a client was told.
+struct Gaps {
+    missing: u64,
+    told: u64,
+}
+
+/// Follows what was heard through what was due, and leaves what is due behind that.
+fn follow<H: Heard>(heard: &[H], rest: &mut VecDeque<&Due<H>>) -> Gaps {
+    let mut gaps = Gaps { missing: 0, told: 0 };
+    'heard: for one in heard {
+        if let Some(count) = one.gap() {
+            gaps.told += count;
+            continue;
+        }
+        while let Some(next) = rest.pop_front() {
+            if next.heard == *one {
+                continue 'heard;
+            }
+            if let Some(at) = rest.iter().position(|other| is_as_good(next, other, one)) {
+                rest[at] = next;
+                continue 'heard;
+            }
+            gaps.missing += lost(next);
+            let Gaps { missing, told } = gaps;
+            assert!(missing <= told, "left: {missing} missing, {told} told of: {heard:?}");
+        }
+        panic!("left: unexpected: {one:?}, {heard:?}");
+    }
+    gaps
+}
+
+/// Whether what was heard may stand in the place of the next that was due.
+fn is_as_good<H: Heard>(next: &Due<H>, other: &Due<H>, heard: &H) -> bool {
+    let are_unordered = next.heard.is_unordered() && other.heard.is_unordered();
+    other.heard == *heard && are_unordered && next.call == other.call
+}
+
+fn lost<H: Heard>(due: &Due<H>) -> u64 {
+    assert!(due.may_be_lost, "left out: {due:?}");
+    1
+}

@@ -1,0 +1,39 @@
+//! What happens in worlds, so that they are known to show all that they should.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use fanfare::metrics::{Counter, Counters};
+use fanfare::runtime::shared::Shared;
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+
+/// What is counted, under which name.
+pub(crate) type Count = (&'static str, fn(&Counters) -> &Counter);
+
+/// How often each must happen.
+const LEAST: u64 = 5;
+
+/// Runs so many worlds, the same in each run, and looks whether all of these things have happened
+/// in them.
+pub(crate) fn check_meets<T: Debug, H: AsRef<Shared>>(
+    cases: u32,
+    worlds: impl Strategy<Value = T>,
+    run: impl Fn(T) -> H,
+    counts: &[Count],
+) {
+    let tally = RefCell::new(BTreeMap::new());
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let done = TestRunner::new_with_rng(config, rng).run(&worlds, |world| {
+        let hub = run(world);
+        for (what, count) in counts {
+            *tally.borrow_mut().entry(*what).or_insert(0) += hub.as_ref().metrics.sum(count);
+        }
+        Ok(())
+    });
+    assert!(done.is_ok(), "{done:?}");
+    let tally = tally.into_inner();
+    assert!(tally.values().all(|count| *count >= LEAST), "{tally:#?}");
+}
