@@ -160,7 +160,7 @@ impl M2Auth {
         now_s: u64,
     ) -> Result<(), M2Error> {
         let shown = self.shown(authorization, api_key, now_s)?;
-        if shown.keys.contains(&Some(Key::Space)) {
+        if shown.keys.contains(&Some(Key::Api)) {
             return Ok(());
         }
         match shown.holder {
@@ -197,7 +197,7 @@ impl M2Auth {
     fn key(&self, candidate: &str) -> Option<Key> {
         let is_readers = |key: &SecretDigest| key.matches(candidate);
         if self.keys.is_api_key(candidate) {
-            return Some(Key::Space);
+            return Some(Key::Api);
         }
         self.terms.api_key.as_ref().is_some_and(is_readers).then_some(Key::Readers)
     }
@@ -219,7 +219,7 @@ impl Shown {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Key {
     /// The node's.
-    Space,
+    Api,
     /// The key of readers.
     Readers,
 }

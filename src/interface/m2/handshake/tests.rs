@@ -78,7 +78,7 @@ fn headers_come_in_two_spellings() {
         let lines = format!(
             "X-M2-Organization{suffix}: Org A\r\nx-m2-project{suffix}:p/1\r\n\
              X-M2-WORLD{suffix}: w\r\nx-m2-launch-context{suffix}: l\r\n\
-             Authorization: Bearer t\r\nX-Space-Key: k\r\n"
+             Authorization: Bearer t\r\nX-Api-Key: k\r\n"
         );
         let by_header = said(&lines).unwrap();
         assert_eq!((shown(&by_header), &by_header.subprotocol), (all, &None), "{lines}");
