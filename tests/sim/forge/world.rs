@@ -463,7 +463,9 @@ impl World {
         {
             let topic = self.topics.iter().position(|topic| topic == channel);
             let topic = topic.expect("there is no other");
-            if seat.pending[topic].pop_front() == Some(Pending::Expires) {
+            // An end that others follow is that of an earlier token, and was forgotten.
+            let is_end = seat.pending[topic].pop_front() == Some(Pending::Expires);
+            if is_end && seat.pending[topic].is_empty() {
                 seat.endings.retain(|one| one.topic != topic || !one.is_over);
             }
         }

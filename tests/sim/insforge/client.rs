@@ -84,14 +84,23 @@ impl Client {
         match text.as_bytes() {
             [b'0', ..] => {}
             [b'4', b'0', ..] => self.entering -= 1,
-            // What was on its way when it left: it no longer listens.
-            _ if self.entering > 0 => {}
+            _ if self.entering > 0 => self.overhear(text),
             [b'4', b'2', ..] => self.hear(&json(&text[2..])),
             [b'4', b'3', ..] => {
                 let (ack, answer) = text[2..].split_at(text[2..].find('[').expect("an array"));
                 self.answered(ack.parse().expect("its own number"), &json(answer)[0]);
             }
             _ => panic!("nobody says this: {text}"),
+        }
+    }
+
+    /// Takes what was on its way when it left. A notice of a loss stands in the place of the first
+    /// that was lost, which may be in front of the answer to its CONNECT.
+    fn overhear(&mut self, text: &str) {
+        if let Some(event) = text.strip_prefix(r#"42["realtime:error","#) {
+            let body = json(&format!("[{event}"))[0].take();
+            let channel = number(body["channel"].as_str().expect("every event has one"));
+            self.streams.told_before(channel, body["count"].as_u64().expect("their number"));
         }
     }
 
