@@ -16,7 +16,7 @@ use crate::interface::http::{Entrance, HttpContext, NodeHealth};
 use crate::interface::rest::{ApiError, Reply, durability};
 use crate::interface::websocket::upgrade;
 use crate::mailbox::{Query, StoreRefusal, Write, Written};
-use crate::message::{DocumentKey, DocumentWrite, Durability, Party, Scope};
+use crate::message::{DocumentKey, DocumentWrite, Durability, Millis, Party, Scope};
 pub use route::{Named, Route, is_ours, route};
 
 /// Finds out what a request to one of M2's paths leads to.
@@ -83,34 +83,12 @@ pub(in crate::interface) async fn run(
     body: &[u8],
 ) -> Reply {
     let replied = match route {
-        Route::Write(resource) => write(http, request, &resource, body).await,
-        Route::Delete(resource) => delete(http, request, &resource, body).await,
+        Route::Write(resource) => store(http, request, (&resource, body), Named::write).await,
+        Route::Delete(resource) => store(http, request, (&resource, body), Named::delete).await,
         Route::Look(resource) => look(http, request, &resource).await,
         Route::Socket | Route::Status => unreachable!("they are no calls"),
     };
     replied.unwrap_or_else(Reply::from)
-}
-
-async fn write(
-    http: &HttpContext<'_>,
-    request: &Request,
-    resource: &Named,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
-    let (scope, query) = (writers_scope(http, request)?, request.query.as_deref());
-    let write = resource.write(&scope, (query, body), http.now.wall)?;
-    store(http, resource, write, query).await
-}
-
-async fn delete(
-    http: &HttpContext<'_>,
-    request: &Request,
-    resource: &Named,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
-    let (scope, query) = (writers_scope(http, request)?, request.query.as_deref());
-    let write = resource.delete(&scope, (query, body), http.now.wall)?;
-    store(http, resource, write, query).await
 }
 
 async fn look(
@@ -168,13 +146,18 @@ fn writers_scope(http: &HttpContext<'_>, request: &Request) -> Result<Scope, Api
     Ok(said.scope)
 }
 
+/// Reads a write or a deletion, [`Named::write`] or [`Named::delete`].
+type Read = fn(&Named, &Scope, (Option<&str>, &[u8]), Millis) -> Result<DocumentWrite, ApiError>;
+
 /// Hands a write to the store and waits until the document is as safe as it is to be.
 async fn store(
     http: &HttpContext<'_>,
-    resource: &Named,
-    what: DocumentWrite,
-    query: Option<&str>,
+    request: &Request,
+    (resource, body): (&Named, &[u8]),
+    read: Read,
 ) -> Result<Reply, ApiError> {
+    let (scope, query) = (writers_scope(http, request)?, request.query.as_deref());
+    let what = read(resource, &scope, (query, body), http.now.wall)?;
     let level = durability(query)?.unwrap_or(Durability::Stored);
     let put = |ticket| http.shared.broker.mailboxes.documents.offer(Write { what, level, ticket });
     match http.ask(put, &http.counters.refused_store_queue).await? {
