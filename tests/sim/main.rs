@@ -10,5 +10,6 @@ mod node;
 mod ring;
 mod stream;
 mod tally;
+mod worlds;
 
 const WORKERS: usize = 3;

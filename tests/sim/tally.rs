@@ -9,6 +9,8 @@ use fanfare::runtime::shared::Shared;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
+use crate::worlds::config;
+
 /// What is counted, under which name.
 pub(crate) type Count = (&'static str, fn(&Counters) -> &Counter);
 
@@ -24,9 +26,8 @@ pub(crate) fn check_meets<T: Debug, H: AsRef<Shared>>(
     counts: &[Count],
 ) {
     let tally = RefCell::new(BTreeMap::new());
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let done = TestRunner::new_with_rng(config, rng).run(&worlds, |world| {
+    let done = TestRunner::new_with_rng(config(cases), rng).run(&worlds, |world| {
         let hub = run(world);
         for (what, count) in counts {
             *tally.borrow_mut().entry(*what).or_insert(0) += hub.as_ref().metrics.sum(count);

@@ -15,14 +15,12 @@ use proptest::prelude::*;
 
 use crate::WORKERS;
 use crate::tally::{Count, check_meets};
+use crate::worlds::{Pace, Place, config, reads};
 use world::World;
 
 const CONNECTIONS: usize = 3;
 /// Two channels, each of which is another for those who show a token.
 const TOPICS: usize = 4;
-
-/// A worker, and one of its connections.
-type Place = (usize, usize);
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -128,13 +126,6 @@ fn step(pace: Pace) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// How clients read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Pace {
-    Mixed,
-    Slow,
-}
-
 fn worlds(pace: Pace) -> impl Strategy<Value = (Vec<Step>, Terms)> {
     let steps = if pace == Pace::Slow { 1..60 } else { 1..200 };
     (prop::collection::vec(step(pace), steps), terms(pace))
@@ -148,15 +139,11 @@ fn run((steps, terms): (Vec<Step>, Terms)) -> Arc<Shared> {
 }
 
 fn terms(pace: Pace) -> impl Strategy<Value = Terms> {
-    let reads = prop_oneof![
-        if pace == Pace::Slow { 0 } else { 2 } => Just(None),
-        1 => Just(Some(0)),
-    ];
     let places = if pace == Pace::Slow { 10..60usize } else { 1..20 };
     // Events have no name by which a later one makes up for an earlier one.
     let slow_consumer = prop_oneof![Just(SlowConsumer::Close), Just(SlowConsumer::DropOldest)];
     let enforces_expiry = prop::bool::weighted(0.8);
-    (places, reads, 0..4u32, 0..2_000u64, slow_consumer, enforces_expiry).prop_map(
+    (places, reads(pace), 0..4u32, 0..2_000u64, slow_consumer, enforces_expiry).prop_map(
         |(places, reads, replay_seconds, linger, slow_consumer, enforces_expiry)| Terms {
             places,
             reads,
@@ -166,10 +153,6 @@ fn terms(pace: Pace) -> impl Strategy<Value = Terms> {
             enforces_expiry,
         },
     )
-}
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
 proptest! {

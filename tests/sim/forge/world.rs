@@ -1,14 +1,14 @@
 //! Workers with their clients, whoever publishes, and what each client must hear of each call.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use fanfare::interface::forge::access::{ForgeAuth, NewToken, Reach, Topic};
 use fanfare::interface::forge::publish::publish_event;
 use fanfare::interface::{Session, forge};
 use fanfare::limits::SWEEP_STEPS;
 use fanfare::mailbox::Mail;
-use fanfare::message::{Channel, Context, MessageId, Now, SlowConsumer, WorkerId};
+use fanfare::message::{Channel, Context, MessageId, SlowConsumer, WorkerId};
 use fanfare::runtime::Worker;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -20,11 +20,10 @@ use crate::frames::{CLOSE, Line, TEXT};
 use crate::node::{Node, keys};
 use crate::ring::Ring;
 use crate::stream::Due;
+use crate::worlds::{at, fill, places};
 
 /// Rounds after which nothing is under way any more, by far.
 const ROUNDS_MAX: usize = 1_000;
-/// Eight of these fill an outbox.
-const LARGE_BYTES: usize = 2 * 1024 * 1024;
 /// How long tokens live.
 const TOKEN_S: u64 = 2;
 /// Milliseconds within which a subscription ends whose token has expired, if there is room for that.
@@ -95,9 +94,7 @@ fn channel(topic: usize) -> (&'static str, bool) {
 
 /// The payload of an event, as JSON.
 fn payload(number: u64, is_large: bool) -> String {
-    static FILL: OnceLock<String> = OnceLock::new();
-    let fill = FILL.get_or_init(|| "x".repeat(LARGE_BYTES));
-    format!(r#""{number}:{}""#, if is_large { fill } else { "" })
+    format!(r#""{number}:{}""#, fill(is_large))
 }
 
 impl World {
@@ -154,7 +151,7 @@ impl World {
             asked: 0,
             calls: 0,
         };
-        for (worker, _) in places() {
+        for (worker, _) in places(CONNECTIONS) {
             let seat = world.seat(worker);
             world.desks[worker].seats.push(seat);
         }
@@ -477,7 +474,7 @@ impl World {
     /// Looks what has become of a call: connections that were too slow are closed.
     fn settle_call(&mut self) {
         self.desks.iter_mut().for_each(|desk| desk.worker.reap());
-        for (worker, slot) in places() {
+        for (worker, slot) in places(CONNECTIONS) {
             let Desk { worker: there, seats, ghosts, .. } = &mut self.desks[worker];
             let Seat { line, client, counted, .. } = &seats[slot];
             if let Some(link) = there.link(line.id) {
@@ -499,7 +496,7 @@ impl World {
     /// Everybody takes everything, until nothing is under way.
     fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            for (worker, slot) in places() {
+            for (worker, slot) in places(CONNECTIONS) {
                 let Desk { worker, seats, .. } = &mut self.desks[worker];
                 seats[slot].line.read(worker, None);
             }
@@ -529,7 +526,7 @@ impl World {
         let seats = self.desks.iter().flat_map(|desk| &desk.seats);
         let is_ended = |seat: &Seat| seat.endings.is_empty();
         assert!(seats.into_iter().all(is_ended), "no subscription outlives its token");
-        for (worker, slot) in places() {
+        for (worker, slot) in places(CONNECTIONS) {
             self.close(worker, slot, false);
         }
         self.settle();
@@ -567,12 +564,4 @@ impl Desk {
             .iter()
             .all(|seat| self.worker.link(seat.line.id).is_some_and(|link| link.outbox.is_empty()))
     }
-}
-
-fn places() -> impl Iterator<Item = (usize, usize)> {
-    (0..WORKERS).flat_map(|worker| (0..CONNECTIONS).map(move |slot| (worker, slot)))
-}
-
-fn at(millis: u64) -> Now {
-    Now { nanos: millis * 1_000_000, wall: millis }
 }

@@ -16,13 +16,11 @@ use proptest::prelude::*;
 
 use crate::WORKERS;
 use crate::tally::{Count, check_meets};
+use crate::worlds::{Pace, Place, config, reads};
 use world::{World, number};
 
 const CONNECTIONS: usize = 4;
 const CHANNELS: usize = 2;
-
-/// A worker, and one of its connections.
-type Place = (usize, usize);
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -148,13 +146,6 @@ fn slow_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// How clients read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Pace {
-    Mixed,
-    Slow,
-}
-
 fn steps(pace: Pace) -> BoxedStrategy<Vec<Step>> {
     match pace {
         Pace::Mixed => prop::collection::vec(step(), 1..300).boxed(),
@@ -175,15 +166,7 @@ fn terms(pace: Pace) -> impl Strategy<Value = Terms> {
         Pace::Mixed => 1..12usize,
         Pace::Slow => 10..100,
     };
-    let reads = prop_oneof![
-        if pace == Pace::Slow { 0 } else { 2 } => Just(None),
-        1 => Just(Some(0)),
-    ];
-    (places, reads).prop_map(|(places, reads)| Terms { places, reads })
-}
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+    (places, reads(pace)).prop_map(|(places, reads)| Terms { places, reads })
 }
 
 proptest! {

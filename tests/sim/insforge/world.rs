@@ -1,7 +1,7 @@
 //! Workers with their clients, whoever publishes, and what each client must hear of each call.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use fanfare::auth::{UserClaims, sign_user};
 use fanfare::broker::definitions::Definitions;
@@ -10,8 +10,8 @@ use fanfare::interface::{Session, insforge};
 use fanfare::limits::SWEEP_STEPS;
 use fanfare::mailbox::Mail;
 use fanfare::message::{
-    Channel, ChannelDefinition, ChannelOptions, Content, Group, MessageId, Now, PresenceMode,
-    Sender, SlowConsumer, WorkerId,
+    Channel, ChannelDefinition, ChannelOptions, Content, Group, MessageId, PresenceMode, Sender,
+    SlowConsumer, WorkerId,
 };
 use fanfare::runtime::Worker;
 use rand::SeedableRng as _;
@@ -25,11 +25,10 @@ use crate::WORKERS;
 use crate::frames::{Line, TEXT};
 use crate::node::{API_KEY, Node, SECRET};
 use crate::stream::Due;
+use crate::worlds::{at, fill, places};
 
 /// Rounds after which nothing is under way any more, by far.
 const ROUNDS_MAX: usize = 1_000;
-/// Eight of these fill an outbox.
-const LARGE_BYTES: usize = 2 * 1024 * 1024;
 
 pub(super) struct World {
     pub(super) node: Node,
@@ -78,9 +77,7 @@ pub(super) fn number(channel: &str) -> usize {
 
 /// The payload of a publication.
 fn payload(number: u64, is_large: bool) -> String {
-    static FILL: OnceLock<String> = OnceLock::new();
-    let fill = FILL.get_or_init(|| "x".repeat(LARGE_BYTES));
-    let fill = if is_large { fill } else { "" };
+    let fill = fill(is_large);
     format!(r#"{{"n":{number},"fill":"{fill}"}}"#)
 }
 
@@ -124,7 +121,7 @@ impl World {
         let mut world =
             Self { node, terms, desks, rooms, now, published, asked, calls, random, has_any_left };
         world.define();
-        for (worker, slot) in places() {
+        for (worker, slot) in places(CONNECTIONS) {
             let seat = world.seat(worker, auth(worker, slot));
             world.desks[worker].seats.push(seat);
         }
@@ -431,7 +428,7 @@ impl World {
     fn settle_call(&mut self, joining: Option<(usize, usize)>) {
         self.desks.iter_mut().for_each(|desk| desk.worker.reap());
         let mut gone = Vec::new();
-        for (worker, slot) in places() {
+        for (worker, slot) in places(CONNECTIONS) {
             let Desk { worker: there, seats, .. } = &mut self.desks[worker];
             let Seat { line, counted, .. } = &seats[slot];
             match there.link(line.id) {
@@ -470,7 +467,7 @@ impl World {
             let went = before.difference(&members).cloned().map(Seen::Went);
             let all: Vec<Seen> = came.chain(went).collect();
             for ((worker, slot), seen) in
-                places().flat_map(|place| all.iter().map(move |seen| (place, seen)))
+                places(CONNECTIONS).flat_map(|place| all.iter().map(move |seen| (place, seen)))
             {
                 let seat = &mut self.desks[worker].seats[slot];
                 if joining != Some((worker, slot)) && seat.counted.contains_key(&number) {
@@ -484,7 +481,7 @@ impl World {
     /// Everybody takes everything, until nothing is under way.
     fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            for (worker, slot) in places() {
+            for (worker, slot) in places(CONNECTIONS) {
                 let Desk { worker, seats, .. } = &mut self.desks[worker];
                 seats[slot].line.read(worker, None);
             }
@@ -513,7 +510,7 @@ impl World {
             + metrics.sum(|one| &one.dropped_replay)
             + metrics.sum(|one| &one.conflated);
         assert!(self.has_any_left || missing == lost, "{lost} are lost and {missing} missing");
-        for (worker, slot) in places() {
+        for (worker, slot) in places(CONNECTIONS) {
             self.close(worker, slot, false);
         }
         self.settle();
@@ -538,12 +535,4 @@ impl Desk {
             .iter()
             .all(|seat| self.worker.link(seat.line.id).is_some_and(|link| link.outbox.is_empty()))
     }
-}
-
-fn places() -> impl Iterator<Item = (usize, usize)> {
-    (0..WORKERS).flat_map(|worker| (0..CONNECTIONS).map(move |slot| (worker, slot)))
-}
-
-fn at(millis: u64) -> Now {
-    Now { nanos: millis * 1_000_000, wall: millis }
 }

@@ -21,6 +21,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use crate::WORKERS;
+use crate::worlds::Pace;
 use start::Start;
 use world::World;
 
@@ -282,13 +283,6 @@ fn slow_step() -> impl Strategy<Value = Step> {
         60 => (0..WORKERS, some()).prop_map(|(worker, mail)| Step::Turn { worker, mail }),
         15 => (0..8usize, bytes).prop_map(|(client, bytes)| Step::Read { client, bytes }),
     ]
-}
-
-/// How clients read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Pace {
-    Mixed,
-    Slow,
 }
 
 fn steps(pace: Pace) -> BoxedStrategy<Vec<Step>> {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use fanfare::message::{Channel, ConnId, Found, Load, Now, WorkerId};
+use fanfare::message::{Channel, ConnId, Found, Load, WorkerId};
 
 use super::client::{Client, Party};
 use super::resource::{Resource, User};
@@ -12,6 +12,7 @@ use super::station::Station;
 use super::store::{Store, Stored, Write, Writer};
 use super::{CLIENTS, Given, Planted, SCOPES, Step, Terms, Wrong};
 use crate::WORKERS;
+use crate::worlds::at;
 
 /// Rounds after which nothing is under way any more, by far.
 const ROUNDS_MAX: usize = 10_000;
@@ -55,10 +56,6 @@ impl Common<'_> {
 }
 
 /// A reading of both clocks.
-pub(super) fn at(millis: u64) -> Now {
-    Now { nanos: millis * 1_000_000, wall: millis }
-}
-
 /// A user by number.
 pub(super) fn user(number: usize) -> User {
     ["u", "v"][number].into()
