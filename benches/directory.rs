@@ -3,7 +3,7 @@
 //! `publish`: from the shard's lock to the last worker's bell, for a publication whose frames are
 //! made, with subscribers on no worker, one and two. Over how many workers an audience spreads is
 //! all that matters here, not its size. `broker`: the same with everything before it, as
-//! `Broker::publish` does it: id, frames of both groups, directory. The workers are awake, so no bell
+//! `Broker::publish` does it: id, frames of both encodings, directory. The workers are awake, so no bell
 //! is rung (`mailbox` has that), and taking the mail out again is not in the figures.
 
 mod support;
@@ -20,7 +20,7 @@ use fanfare::broker::publish::{Broker, Submission, message_id};
 use fanfare::interface::encode::encode;
 use fanfare::mailbox::{Inboxes, Mail, Mailboxes};
 use fanfare::message::{
-    Channel, ChannelOptions, ConnId, Group, Now, ReplayWish, Transport, WorkerId,
+    Channel, ChannelOptions, ConnId, Encoding, Now, ReplayWish, Transport, WorkerId,
 };
 
 use support::{AT, CHANNEL, CpuTime, cpu_time};
@@ -42,7 +42,7 @@ fn publish(criterion: &mut Criterion<CpuTime>) {
     for workers in 0..=WORKERS {
         let (broker, inboxes) = node(workers);
         let publication = Arc::new(support::publication());
-        for &shape in publication.channel.groups() {
+        for &shape in publication.channel.encodings() {
             publication.frame(shape, encode);
         }
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
@@ -109,18 +109,18 @@ fn node(workers: usize) -> (Broker, Inboxes) {
         mailboxes: Arc::new(mailboxes),
     };
     for worker in (0u8..).map(WorkerId).take(workers) {
-        for (slot, group) in (0..).zip(Channel::from(CHANNEL).groups()) {
-            join(&broker, ConnId { worker, slot, generation: 0 }, *group);
+        for (slot, encoding) in (0..).zip(Channel::from(CHANNEL).encodings()) {
+            join(&broker, ConnId { worker, slot, generation: 0 }, *encoding);
         }
     }
     empty(&inboxes);
     (broker, inboxes)
 }
 
-fn join(broker: &Broker, connection: ConnId, group: Group) {
+fn join(broker: &Broker, connection: ConnId, encoding: Encoding) {
     let id = format!("{}-{}", connection.worker.0, connection.slot);
     let member = Some(MemberKey { is_user: false, id: id.into() });
-    let subscriber = Subscriber { connection, group, transport: Transport::WebSocket, member };
+    let subscriber = Subscriber { connection, encoding, transport: Transport::WebSocket, member };
     let join = Join {
         channel: &Channel::from(CHANNEL),
         subscriber: &subscriber,

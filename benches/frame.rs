@@ -2,7 +2,7 @@
 //! and the last before a publication's frame is shared.
 //!
 //! `encode`: one server frame around a payload that is there, its allocation included. It is paid
-//! once per publication and group, not per subscriber. `decode`: one masked frame of a client, taken
+//! once per publication and encoding, not per subscriber. `decode`: one masked frame of a client, taken
 //! apart and unmasked in place; the copy of its bytes into the read buffer, which the kernel does in
 //! a node, is in the figure.
 

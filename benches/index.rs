@@ -1,6 +1,6 @@
 //! A worker's index (`engine::index`): who here hears a channel.
 //!
-//! One lookup in each group and a walk over all listeners, among ten thousand other channels. For a
+//! One lookup in each encoding and a walk over all listeners, among ten thousand other channels. For a
 //! channel with one subscriber that is the price of the lookups; with thousands it is the share of
 //! the index in every delivery (the reciprocal of the throughput).
 
@@ -32,14 +32,14 @@ fn main() {
 }
 
 fn walk(index: &Index, channel: &Channel) {
-    for &group in channel.groups() {
-        for listener in index.listeners(channel, group) {
+    for &encoding in channel.encodings() {
+        for listener in index.listeners(channel, encoding) {
             black_box(listener.connection);
         }
     }
 }
 
-/// The channel has so many subscribers, half of them in each group.
+/// The channel has so many subscribers, half of them in each encoding.
 fn index(subscribers: u32) -> Index {
     let mut index = Index::default();
     for connection in 0..OTHER_CHANNELS {
@@ -55,9 +55,9 @@ fn index(subscribers: u32) -> Index {
 fn subscribe(index: &mut Index, connection: u32, channel: &Channel) {
     // Nothing ends here, so nobody needs the head of a connection's subscriptions afterwards.
     let mut first = NONE;
-    let groups = channel.groups();
-    let group = groups[connection as usize % groups.len()];
-    let counted = Counted { group, is_present: true };
+    let encodings = channel.encodings();
+    let encoding = encodings[connection as usize % encodings.len()];
+    let counted = Counted { encoding, is_present: true };
     index.joined(connection, &mut first, channel, counted);
-    index.activate(first, channel, group);
+    index.activate(first, channel, encoding);
 }

@@ -14,7 +14,7 @@ use std::thread;
 use criterion::Criterion;
 use fanfare::interface::encode::encode;
 use fanfare::mailbox::{Inbox, Mail, Mailbox, Mailboxes, Slot};
-use fanfare::message::{Delivery, Group, SessionId, WorkerId};
+use fanfare::message::{Delivery, Encoding, SessionId, WorkerId};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use support::CpuTime;
@@ -70,7 +70,7 @@ fn round_trip(criterion: &mut Criterion) {
 
 fn delivery() -> Delivery {
     let publication = Arc::new(support::publication());
-    publication.frame(Group::InsforgeDocumented, encode);
+    publication.frame(Encoding::Documented, encode);
     Delivery { publication, offset: 1 }
 }
 

@@ -21,7 +21,7 @@ use criterion::{BenchmarkId, SamplingMode, Throughput};
 use fanfare::broker::outbox::{Outbox, Spares};
 use fanfare::broker::outgoing::Outgoing;
 use fanfare::interface::encode::encode;
-use fanfare::message::{Channel, FrameBytes, Group, Publication};
+use fanfare::message::{Channel, Encoding, FrameBytes, Publication};
 use fanfare::metrics::Counters;
 use fanfare::runtime::sender::{Sent, send_waiting};
 use rustix::net::{SendFlags, send};
@@ -63,7 +63,7 @@ impl Outgoing for Frame {
 fn main() {
     let mut criterion = support::by_cpu_time();
     let publication = Arc::new(support::publication());
-    let bytes = publication.frame(Group::InsforgeDocumented, encode);
+    let bytes = publication.frame(Encoding::Documented, encode);
     let mut worker = Worker::new(Frame(Rc::new((bytes, Some(publication)))));
     let mut group = criterion.benchmark_group("outbox");
     group.sampling_mode(SamplingMode::Flat);

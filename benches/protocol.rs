@@ -1,6 +1,6 @@
 //! Dialects (`protocol`): packets of clients to commands, publications to packets.
 //!
-//! `encode`: the text of one publication in the shape that a group reads; paid once per publication
+//! `encode`: the text of one publication in the shape that an encoding has; paid once per publication
 //! and group in use, before any lock. `decode`: one Engine.IO packet through all three layers to
 //! the command that it means; paid once per packet of a client. `Forge` and `M2` are the same for
 //! their events and documents, and for messages of their sockets.
@@ -15,10 +15,11 @@ use fanfare::broker::publish::message_id;
 use fanfare::codec::json::{Document, Scratch};
 use fanfare::interface::encode;
 use fanfare::interface::forge::wire as forge;
+use fanfare::interface::insforge::command::Command;
 use fanfare::interface::insforge::wire::Request;
 use fanfare::interface::insforge::{engineio, socketio, wire as insforge};
 use fanfare::interface::m2::wire as m2;
-use fanfare::message::{Channel, Command, Content, Group, Member, Publication};
+use fanfare::message::{Channel, Content, Encoding, Member, Publication};
 
 use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
 
@@ -35,7 +36,7 @@ fn main() {
 fn encode(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("protocol/encode");
     let message = support::publication();
-    for &shape in Channel::from(CHANNEL).groups() {
+    for &shape in Channel::from(CHANNEL).encodings() {
         group.bench_function(BenchmarkId::new("message", format!("{shape:?}")), |bencher| {
             bencher.iter(|| encode::text(black_box(&message), shape));
         });
@@ -44,7 +45,7 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     let event =
         Publication::new(message_id(AT, &mut rand::rng()), Channel::topic(TOPIC), AT, content);
     group.bench_function(BenchmarkId::new("message", "Forge"), |bencher| {
-        bencher.iter(|| encode::text(black_box(&event), Group::Forge));
+        bencher.iter(|| encode::text(black_box(&event), Encoding::Topic));
     });
     let document = support::document();
     group.bench_function(BenchmarkId::new("message", "M2"), |bencher| {
@@ -55,7 +56,7 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     let joined =
         Publication::new(message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content);
     group.bench_function("presence", |bencher| {
-        bencher.iter(|| encode::text(black_box(&joined), Group::InsforgeSdk));
+        bencher.iter(|| encode::text(black_box(&joined), Encoding::Sdk));
     });
     group.finish();
 }

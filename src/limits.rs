@@ -125,57 +125,19 @@ pub const SWEEP_STEPS: usize = 4;
 /// refused as `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 
-/// Bytes that may wait for one client of Forge while it is replayed to: its frames are its own, and
-/// a client that does not read can ask again and again. What there is no room for is told as a gap.
-pub const FORGE_REPLAY_BYTES_MAX: usize = 4 * REPLAY_BYTES_MAX;
-/// How long a client of Forge has to prove its context, in milliseconds; then it is closed (4401).
-pub const FORGE_CONNECT_MS: u64 = 5_000;
-/// How long a client of Forge stays connected whose context token has expired, in milliseconds;
-/// then it is closed (4401). It can do nothing meanwhile but bring a newer one.
-pub const FORGE_GRACE_MS: u64 = 5_000;
-/// Between two tries to end a subscription whose token has expired, in milliseconds, where a
-/// mailbox has no room for that.
-pub const FORGE_RETRY_MS: u64 = 10;
-
-/// Invocations of Forge that are registered at a time. At the bound those that have expired make
-/// room; where none has, the next one is refused with 503 and Retry-After.
-pub const INVOCATIONS_MAX: usize = 65_536;
-/// Longest description of one, in bytes, so that all of them are bounded. Beyond it 413.
-pub const INVOCATION_BYTES_MAX: usize = TOKEN_BYTES_MAX;
-/// Longest id of one, in bytes.
-pub const INVOCATION_ID_BYTES_MAX: usize = 255;
-/// Longest time for which one may be registered, in seconds.
-pub const INVOCATION_TTL_S_MAX: u32 = 900;
-/// Longest name of a Forge channel, in bytes. A longer one is refused with 400 or `INVALID_INPUT`.
-pub const FORGE_CHANNEL_BYTES_MAX: usize = 255;
-
-/// Longest id of an M2 resource, in bytes. A longer one is refused.
-pub const M2_RESOURCE_BYTES_MAX: usize = 512;
-/// Longest name of an organization, project, world, launch context or user of M2, in bytes. A
-/// longer one is refused with 400, or 401 where a token holds it.
-pub const M2_HEADER_BYTES_MAX: usize = 255;
-/// Longest value of a `Sec-WebSocket-Protocol` of M2 that is decoded, in bytes: decoding takes
-/// quadratic time. A longer one is passed over like any that is not ours.
-pub const M2_SUBPROTOCOL_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of current documents that the directory knows, of resources that somebody is subscribed
-/// to; frames and [`M2_RETAINED_OVERHEAD_BYTES`] are counted. What there is no room for is read
-/// from the store for each new subscriber, counted.
-pub const M2_RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a document that is known counts for besides its frame.
-pub const M2_RETAINED_OVERHEAD_BYTES: usize = 256;
-/// Questions to the store that wait in a worker though nobody waits for their answers any more,
-/// besides as many as there are whose answers are awaited. Beyond it they are dropped.
-pub const LOADS_OUTDATED_MAX: usize = 1_024;
-/// Times that one answer of the store is told to a client that has subscribed to the same resource
-/// again and again before it came. More often it is not told.
-pub const M2_REPEATS_MAX: u16 = 16;
-/// Documents that one client is owed and that the store is asked for at a time: the next are asked
-/// for when it has taken these.
-pub const DEBTS_PAID_MAX: usize = 4;
-/// Bytes that may wait for a client of M2 that takes nothing at the moment. A document beyond it is
-/// not queued but owed: once what waits is gone, it is read from the store as it is then. So a slow
-/// client is not closed, what waits for it is bounded, and its pings get through.
-pub const M2_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of retained values, over all channels with a subscriber that keep their last publication.
+/// Frames and [`RETAINED_OVERHEAD_BYTES`] are counted. A value that does not fit is read from the
+/// store for each new subscriber, which is counted.
+pub const RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a retained value counts for besides its frame.
+pub const RETAINED_OVERHEAD_BYTES: usize = 256;
+/// Subscribes of one client to the same resource that one answer of the store answers. Further ones
+/// receive no answer of their own.
+pub const REPEATED_SUBSCRIBES_MAX: u16 = 16;
+/// Bytes that may wait for a client that takes nothing at the moment before documents become stale:
+/// a further document is not queued, but read from the store when the client has taken what waits.
+/// So a slow client is not closed, what waits for it is bounded, and its pings get through.
+pub const STATE_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Writes of documents waiting for the store. At the bound a write is answered 503 with
 /// Retry-After and counted.
 pub const DOCUMENT_QUEUE_MAX: usize = 4_096;
@@ -196,9 +158,6 @@ pub const LOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Reads of the store for new subscribers that each worker may have under way. Beyond it they wait
 /// in the worker, no more than it has subscriptions.
 pub const LOADS_PER_WORKER_MAX: usize = 512;
-/// How far ahead of the node's clock a version may be that a writer gives, in milliseconds: beyond
-/// it the write is refused with 400, since every later one would have to be later still.
-pub const M2_VERSION_AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// Policies of one side. More are refused as `INVALID_INPUT`.
 pub const POLICIES_MAX: usize = 64;
@@ -246,16 +205,6 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
-
-/// Longest time for which a Forge context or invocation token may still be valid, in seconds. One
-/// that would be valid for longer is refused, and `fanfare token` makes none.
-pub const PROOF_S_MAX: u64 = 900;
-/// Longest name of a Forge installation, in bytes. A token, registration or header with a longer
-/// one is refused.
-pub const INSTALLATION_BYTES_MAX: usize = 512;
-/// Longest claims of a Forge realtime token, in bytes of JSON, as given and in canonical form.
-/// Longer ones are refused with 400.
-pub const CLAIMS_BYTES_MAX: usize = 4_096;
 
 /// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
 /// until one ends; the kernel's backlog holds the newcomers.
@@ -373,11 +322,6 @@ const _: () = assert!(
     REPLAY_BYTES_MAX >= MESSAGE_BYTES_MAX + REPLAY_OVERHEAD_BYTES
         && REPLAY_BYTES_MAX <= REPLAY_TOTAL_BYTES_MAX,
     "any publication can be kept"
-);
-const _: () = assert!(
-    (CLAIMS_BYTES_MAX + 2 * INSTALLATION_BYTES_MAX + 2 * CHANNEL_BYTES_MAX + 512) * 4 / 3
-        <= TOKEN_BYTES_MAX,
-    "every realtime token that is signed is short enough to be looked at"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(

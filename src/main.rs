@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use fanfare::auth::MintError;
+use fanfare::auth::SignError;
 use fanfare::config::{Arguments, Config, ConfigError, LogFormat, Place};
 use fanfare::node::{self, NodeError, Started};
 
@@ -111,7 +111,7 @@ enum Failure {
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
-    Token(#[from] MintError),
+    Token(#[from] SignError),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }

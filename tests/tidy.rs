@@ -108,6 +108,7 @@ fn the_sources_are_tidy() {
         check_reasons,
         check_leftovers,
         rooms::check_axis,
+        rooms::check_names,
     ];
     let each = sources.iter().flat_map(|source| checks.iter().flat_map(|check| check(source)));
     let mut violations: Vec<_> = each.collect();

@@ -136,7 +136,7 @@ pub(crate) fn raise_descriptor_limit() {
 
 /// A document of M2 that says the same.
 pub(crate) fn document() -> Document {
-    let resource = Channel::resource_named("bench/bench///kvStore/World:store:key");
+    let resource = Channel::resource("bench/bench///kvStore/World:store:key");
     let key = DocumentKey { resource, audience: None };
     Document { key, user_id: Some("user-1".into()), data: Some(PAYLOAD.into()), version: AT }
 }

@@ -2,55 +2,46 @@
 
 use serde_json::Value;
 
-/// The kinds of tokens that say more than who a user is, as their `aud` says.
+/// A purpose of tokens that the node reserves for itself, named by their `aud`. A token with such a
+/// purpose never says who a user is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Audience {
-    /// Proves where a subscriber of Forge is.
-    Context,
-    /// Proves where a publisher of Forge was invoked.
-    Invocation,
-    /// Proves that a caller is the back end of an installation of Forge.
-    Service,
-    /// Opens one channel of Forge with claims of its own; only the node itself signs it.
-    Channel,
-    /// Proves that a caller may write M2's documents of an organization.
-    M2Writer,
-}
+pub struct Audience(&'static str);
 
 impl Audience {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Context, Self::Invocation, Self::Service, Self::Channel, Self::M2Writer];
+    /// Creates the purpose that `aud` calls `name`.
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
 
-    /// As `aud` names it.
+    /// Returns the name that `aud` holds.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Context => "realtime",
-            Self::Invocation => "realtime-invocation",
-            Self::Service => "realtime-service",
-            Self::Channel => "realtime-channel",
-            Self::M2Writer => "m2-writer",
-        }
+        self.0
+    }
+}
+
+/// All purposes that one node reserves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserved(pub(super) &'static [Audience]);
+
+impl Reserved {
+    fn named(self, name: &str) -> Option<Audience> {
+        self.0.iter().copied().find(|audience| audience.0 == name)
     }
 
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|audience| audience.name() == name)
-    }
-
-    /// The audience of a token, from its `aud`: a name, or a list of names (RFC 7519 section 4.1.3)
-    /// of which the others are no concern of ours. A token for several purposes of ours is for
-    /// none.
-    pub(crate) fn of(aud: &Value) -> Option<Self> {
-        let Value::Array(names) = aud else { return Self::named(aud.as_str()?) };
+    /// Returns the reserved purpose of a token from its `aud`: a name, or a list of names (RFC 7519
+    /// section 4.1.3). Names that are not reserved are ignored. A token that names two reserved
+    /// purposes has none.
+    pub(super) fn of(self, aud: &Value) -> Option<Audience> {
+        let Value::Array(names) = aud else { return self.named(aud.as_str()?) };
         let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
-        let mut found = names?.into_iter().filter_map(Self::named);
+        let mut found = names?.into_iter().filter_map(|name| self.named(name));
         let first = found.next()?;
         found.all(|other| other == first).then_some(first)
     }
 
-    /// Whether a token is for any of these purposes, whatever else its `aud` holds.
-    pub(crate) fn is_named_in(aud: &Value) -> bool {
-        let is_ours = |name: &Value| name.as_str().and_then(Self::named).is_some();
-        is_ours(aud) || aud.as_array().is_some_and(|names| names.iter().any(is_ours))
+    /// Returns whether `aud` names a reserved purpose, whatever else it holds.
+    pub(super) fn is_named_in(self, aud: &Value) -> bool {
+        let is_reserved = |name: &Value| name.as_str().and_then(|name| self.named(name)).is_some();
+        is_reserved(aud) || aud.as_array().is_some_and(|names| names.iter().any(is_reserved))
     }
 }

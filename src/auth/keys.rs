@@ -3,9 +3,11 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::audience::{Audience, Reserved};
 use super::public_key::PublicKey;
 pub use super::public_key::{KeyError, PUBLIC_KEYS_MAX};
 use super::{jwks, pem};
@@ -22,14 +24,20 @@ pub struct Keys {
     api_key: SecretDigest,
     anon_key: SecretDigest,
     secret: DecodingKey,
-    channel_tokens: ChannelTokenKey,
-    topics: Hmac<Sha256>,
+    derives: Hmac<Sha256>,
+    reserved: Reserved,
     public: Vec<PublicKey>,
 }
 
 impl Keys {
-    /// Trusts the API key (`ik_…`), the anon key (`anon_…`) and the secret of HS256 tokens.
-    pub fn new(api_key: &str, anon_key: &str, jwt_secret: &str) -> Result<Self, KeyError> {
+    /// Trusts the API key (`ik_…`), the anon key (`anon_…`) and the secret of HS256 tokens. A token
+    /// whose `aud` names one of the `reserved` purposes is not a user's token.
+    pub fn new(
+        api_key: &str,
+        anon_key: &str,
+        jwt_secret: &str,
+        reserved: &'static [Audience],
+    ) -> Result<Self, KeyError> {
         if !api_key.starts_with(API_KEY_PREFIX) {
             return Err(KeyError::ApiKey);
         }
@@ -43,8 +51,8 @@ impl Keys {
             api_key: SecretDigest::new(api_key),
             anon_key: SecretDigest::new(anon_key),
             secret: DecodingKey::from_secret(jwt_secret.as_bytes()),
-            channel_tokens: ChannelTokenKey::new(&derived(jwt_secret, CHANNEL_TOKENS)),
-            topics: hmac(&derived(jwt_secret, TOPICS)),
+            derives: hmac(jwt_secret.as_bytes()),
+            reserved: Reserved(reserved),
             public: Vec::new(),
         })
     }
@@ -93,14 +101,24 @@ impl Keys {
         &self.secret
     }
 
-    /// The key of Forge's realtime tokens.
-    pub(crate) fn channel_tokens(&self) -> &ChannelTokenKey {
-        &self.channel_tokens
+    /// Returns a key for one purpose, derived from the secret of HS256 tokens. It is the same on
+    /// all nodes with the same secret. It reveals neither the secret nor keys for other purposes.
+    ///
+    /// `purpose` must contain a blank: what is signed with the secret itself is `header.claims`,
+    /// which never does, so that no token's signature is a derived key.
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        debug_assert!(purpose.contains(' '), "a purpose must not look like a token");
+        self.derives.clone().chain_update(purpose).finalize().into_bytes().into()
     }
 
-    /// Begins the id of a Forge topic.
-    pub(crate) fn topics(&self) -> Hmac<Sha256> {
-        self.topics.clone()
+    /// Returns the reserved purpose that `aud` names, if it names exactly one.
+    pub(crate) fn audience_of(&self, aud: &Value) -> Option<Audience> {
+        self.reserved.of(aud)
+    }
+
+    /// Returns whether `aud` names a reserved purpose, whatever else it holds.
+    pub(crate) fn reserves(&self, aud: &Value) -> bool {
+        self.reserved.is_named_in(aud)
     }
 
     /// The public keys that may have signed a token of this algorithm and `kid`: those with the
@@ -117,36 +135,6 @@ impl Keys {
             .filter(move |key| kid.is_none() || key.kid.as_deref() == wanted)
             .map(|key| &key.key)
     }
-}
-
-/// The node's own key for Forge's realtime tokens. No other issuer signs such tokens.
-pub(crate) struct ChannelTokenKey {
-    pub(crate) signs: EncodingKey,
-    pub(crate) verifies: DecodingKey,
-}
-
-impl ChannelTokenKey {
-    fn new(key: &[u8]) -> Self {
-        Self { signs: EncodingKey::from_secret(key), verifies: DecodingKey::from_secret(key) }
-    }
-}
-
-impl fmt::Debug for ChannelTokenKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[masked]")
-    }
-}
-
-/// What keys are derived for. What is signed with the secret itself is `header.claims`, in which no
-/// blank can be: no token's signature is ever one of these keys.
-const CHANNEL_TOKENS: &str = "fanfare forge: realtime tokens, 1";
-/// See [`CHANNEL_TOKENS`].
-const TOPICS: &str = "fanfare forge: topics, 1";
-
-/// A key for one purpose, equal on all nodes with one secret, that tells nothing of the secret or
-/// of the keys for other purposes.
-fn derived(secret: &str, purpose: &str) -> [u8; 32] {
-    hmac(secret.as_bytes()).chain_update(purpose).finalize().into_bytes().into()
 }
 
 fn hmac(key: &[u8]) -> Hmac<Sha256> {

@@ -23,7 +23,7 @@ pub(crate) mod value;
 
 pub use audience::Audience;
 pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
-pub use token::{MintError, UserClaims, sign_user};
+pub use token::{SignError, UserClaims, sign_user};
 
 use cache::{Proof, TokenCache};
 

@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::AuthError;
 use super::keys::{KeyError, Keys};
 use super::value::Plain;
-use super::{Audience, AuthError};
-use crate::limits::{JWT_SECRET_BYTES_MIN, PROOF_S_MAX};
+use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::{Credential, Role};
 
 /// Seconds by which an issuer's clock may be ahead of ours before its fresh tokens are refused.
@@ -20,7 +20,12 @@ const NOT_BEFORE_LEEWAY_S: u64 = 5;
 /// Judges a user's token at `now_s` seconds since the epoch. The caller bounds the token's length.
 pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential, AuthError> {
     let claims = claims(keys, token).and_then(|json| object::<Claims>(&json));
-    claims.ok_or(AuthError::Token)?.credential(now_s)
+    let claims = claims.ok_or(AuthError::Token)?;
+    // A token with a purpose of its own does not say who its holder is.
+    if keys.reserves(&claims.aud.0) {
+        return Err(AuthError::Token);
+    }
+    claims.credential(now_s)
 }
 
 /// Returns what a token says, in JSON, if one of the keys that the node trusts has signed it.
@@ -52,13 +57,10 @@ pub(crate) fn sign(key: &EncodingKey, claims: &impl Serialize) -> String {
 
 /// Why a token for trying things out is not made.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum MintError {
+pub enum SignError {
     /// The secret is too short.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// It would be valid for longer than [`PROOF_S_MAX`].
-    #[error("a context or invocation token may be valid for at most {PROOF_S_MAX} seconds")]
-    Lifetime,
     /// The node would refuse it for another reason.
     #[error("{0}")]
     Claims(&'static str),
@@ -205,10 +207,6 @@ struct Claims {
 
 impl Claims {
     fn credential(self, now_s: u64) -> Result<Credential, AuthError> {
-        // What proves where somebody is, or what it may do, does not say who somebody is.
-        if Audience::is_named_in(&self.aud.0) {
-            return Err(AuthError::Token);
-        }
         let expires_at =
             expiry(self.exp.as_ref(), self.nbf.as_ref(), now_s).map_err(|_| AuthError::Token)?;
         // A role of the wrong type must not fall back to one that is allowed something.

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
 use super::retain::{Budget, Ring, accepted};
-use crate::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES, SWEEP_STEPS};
+use crate::limits::{RETAINED_BYTES_MAX, RETAINED_OVERHEAD_BYTES, SWEEP_STEPS};
 use crate::mailbox::{Mail, Reservation, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
     AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Current, Deactivation,
-    Group, Groups, MessageId, Millis, Offset, PresenceMode, Publication, Refused, Replay,
+    Encoding, Encodings, MessageId, Millis, Offset, PresenceMode, Publication, Refused, Replay,
     ReplayWish, Snapshot, Transport, WorkerId,
 };
 
@@ -69,20 +69,20 @@ struct Entry {
 #[derive(Debug)]
 struct Share {
     worker: WorkerId,
-    /// By the groups' places.
-    websocket: [u32; Group::PER_SPACE],
+    /// By the encodings' places.
+    websocket: [u32; Encoding::PER_SPACE],
     /// The same.
-    polling: [u32; Group::PER_SPACE],
+    polling: [u32; Encoding::PER_SPACE],
     /// Subscribers whose connection was cut and who may come back: they are in no audience, but
     /// the worker is given what they miss.
     away: u32,
 }
 
 impl Share {
-    fn count(&mut self, group: Group, transport: Transport) -> &mut u32 {
+    fn count(&mut self, encoding: Encoding, transport: Transport) -> &mut u32 {
         match transport {
-            Transport::WebSocket => &mut self.websocket[group.place()],
-            Transport::Polling => &mut self.polling[group.place()],
+            Transport::WebSocket => &mut self.websocket[encoding.place()],
+            Transport::Polling => &mut self.polling[encoding.place()],
         }
     }
 
@@ -97,7 +97,7 @@ pub struct Subscriber {
     /// The connection.
     pub connection: ConnId,
     /// Its frames.
-    pub group: Group,
+    pub encoding: Encoding,
     /// Its transport.
     pub transport: Transport,
     /// As whom it is present, unless it does not count.
@@ -111,9 +111,9 @@ pub struct Join<'a> {
     pub channel: &'a Channel,
     /// Who.
     pub subscriber: &'a Subscriber,
-    /// The group under which the connection is subscribed already, where it is: then only its
+    /// The encoding under which the connection is subscribed already, where it is: then only its
     /// frames change and it is acknowledged again.
-    pub already: Option<Group>,
+    pub already: Option<Encoding>,
     /// How the channel behaves.
     pub options: ChannelOptions,
     /// Whom to acknowledge.
@@ -180,25 +180,25 @@ pub struct Published {
 impl Default for Directory {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        let retained = Budget::new(M2_RETAINED_BYTES_MAX);
+        let retained = Budget::new(RETAINED_BYTES_MAX);
         Self { shards, hasher: RandomState::new(), budget: Budget::default(), retained }
     }
 }
 
 impl Directory {
-    /// The groups in use on a channel: what is worth encoding before [`Directory::publish`].
+    /// The encodings in use on a channel: what is worth encoding before [`Directory::publish`].
     /// A hint; who subscribes afterwards is served all the same.
-    pub fn groups(&self, channel: &Channel) -> Groups {
+    pub fn encodings(&self, channel: &Channel) -> Encodings {
         let shard = self.shard(channel);
-        let mut groups = Groups::default();
+        let mut encodings = Encodings::default();
         for share in shard.get(channel).into_iter().flat_map(|entry| &entry.shares) {
-            for &group in channel.groups() {
-                if share.websocket[group.place()] + share.polling[group.place()] > 0 {
-                    groups.insert(group);
+            for &encoding in channel.encodings() {
+                if share.websocket[encoding.place()] + share.polling[encoding.place()] > 0 {
+                    encodings.insert(encoding);
                 }
             }
         }
-        groups
+        encodings
     }
 
     /// Whether a client may publish on a channel whose clients together may do so `rate` times a
@@ -324,7 +324,7 @@ impl Directory {
         place.post(Mail::Activate(Box::new(Activation {
             connection: subscriber.connection,
             channel: join.channel.clone(),
-            group: subscriber.group,
+            encoding: subscriber.encoding,
             reply: join.reply,
             is_again: join.already.is_some(),
             comes_back: join.comes_back,
@@ -342,10 +342,10 @@ impl Directory {
                     .except(subscriber.connection);
             posted = places.post(&Arc::new(event), entry.offset);
         }
-        if let Some(group) = join.already {
-            entry.uncount(worker, group, subscriber.transport);
+        if let Some(encoding) = join.already {
+            entry.uncount(worker, encoding, subscriber.transport);
         }
-        entry.count(worker, subscriber.group, subscriber.transport);
+        entry.count(worker, subscriber.encoding, subscriber.transport);
         drop(shard);
         posted.insert(worker);
         mailboxes.wake(posted);
@@ -399,7 +399,7 @@ impl Directory {
         if leave.lives_on {
             posted.insert(worker);
         }
-        entry.uncount(worker, subscriber.group, subscriber.transport);
+        entry.uncount(worker, subscriber.encoding, subscriber.transport);
         entry.lingers_until = entry.lingers_until.max(leave.lingers_until);
         self.let_go(&mut shard, leave.channel);
         drop(shard);
@@ -408,11 +408,11 @@ impl Directory {
     }
 
     /// A subscriber goes on over WebSocket instead of long-polling.
-    pub fn upgrade(&self, channel: &Channel, worker: WorkerId, group: Group) {
+    pub fn upgrade(&self, channel: &Channel, worker: WorkerId, encoding: Encoding) {
         let mut shard = self.shard(channel);
         if let Some(entry) = shard.get_mut(channel) {
-            entry.count(worker, group, Transport::WebSocket);
-            entry.uncount(worker, group, Transport::Polling);
+            entry.count(worker, encoding, Transport::WebSocket);
+            entry.uncount(worker, encoding, Transport::Polling);
         }
     }
 
@@ -616,8 +616,8 @@ impl Entry {
         audience
     }
 
-    fn count(&mut self, worker: WorkerId, group: Group, transport: Transport) {
-        *self.share(worker).count(group, transport) += 1;
+    fn count(&mut self, worker: WorkerId, encoding: Encoding, transport: Transport) {
+        *self.share(worker).count(encoding, transport) += 1;
     }
 
     /// A worker's share, made where it has none.
@@ -638,9 +638,9 @@ impl Entry {
         }
     }
 
-    fn uncount(&mut self, worker: WorkerId, group: Group, transport: Transport) {
+    fn uncount(&mut self, worker: WorkerId, encoding: Encoding, transport: Transport) {
         let Some(at) = self.shares.iter().position(|share| share.worker == worker) else { return };
-        let count = self.shares[at].count(group, transport);
+        let count = self.shares[at].count(encoding, transport);
         debug_assert!(*count > 0, "a subscriber is uncounted once");
         *count = count.saturating_sub(1);
         self.tidy(at);
@@ -650,7 +650,7 @@ impl Entry {
 /// Bytes that a document counts for that is known.
 fn weight(current: &Current) -> usize {
     match current {
-        Current::Known(publication) => M2_RETAINED_OVERHEAD_BYTES + publication.content.bytes(),
+        Current::Known(publication) => RETAINED_OVERHEAD_BYTES + publication.content.bytes(),
         Current::Unknown | Current::Absent => 0,
     }
 }

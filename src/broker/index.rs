@@ -1,6 +1,6 @@
-//! A worker's own index: which of its connections hear which channel, by encoding group.
+//! A worker's own index: which of its connections hear which channel, by encoding.
 //!
-//! Delivery walks one dense list per group. Every subscription knows its place in that list, so
+//! Delivery walks one dense list per encoding. Every subscription knows its place in that list, so
 //! that leaving costs the same in a channel of ten and of ten thousand; and the subscriptions of a
 //! connection are linked, so that the connection itself keeps 4 bytes.
 
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::slab::Slab;
-use crate::message::{Channel, Group};
+use crate::message::{Channel, Encoding};
 
 /// Marks the end of a list.
 pub const NONE: u32 = u32::MAX;
@@ -35,21 +35,21 @@ pub struct Listener {
 struct List {
     channel: Channel,
     subscriptions: u32,
-    /// By the groups' places.
-    listeners: [Vec<Listener>; Group::PER_SPACE],
+    /// By the encodings' places.
+    listeners: [Vec<Listener>; Encoding::PER_SPACE],
 }
 
 /// How the directory counts a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Counted {
-    /// In this group.
-    pub group: Group,
+    /// In this encoding.
+    pub encoding: Encoding,
     /// And among those who are present.
     pub is_present: bool,
 }
 
 /// An optional [`Counted`] in one byte, so that a subscription keeps its 20: 0 is none, else the
-/// group counted from 1, and the highest bit for presence.
+/// encoding counted from 1, and the highest bit for presence.
 #[derive(Clone, Copy, Debug, Default)]
 struct Packed(u8);
 
@@ -57,19 +57,19 @@ impl Packed {
     const PRESENT: u8 = 0x80;
 
     fn get(self) -> Option<Counted> {
-        let group = usize::from(self.0 & !Self::PRESENT).checked_sub(1)?;
-        Some(Counted { group: Group::ALL[group], is_present: self.0 & Self::PRESENT != 0 })
+        let encoding = usize::from(self.0 & !Self::PRESENT).checked_sub(1)?;
+        Some(Counted { encoding: Encoding::ALL[encoding], is_present: self.0 & Self::PRESENT != 0 })
     }
 }
 
 impl From<Counted> for Packed {
     fn from(counted: Counted) -> Self {
-        let group = counted.group as u8 + 1;
-        Self(if counted.is_present { group | Self::PRESENT } else { group })
+        let encoding = counted.encoding as u8 + 1;
+        Self(if counted.is_present { encoding | Self::PRESENT } else { encoding })
     }
 }
 
-const _: () = assert!(Group::COUNT < Packed::PRESENT as usize, "a group has seven bits");
+const _: () = assert!(Encoding::COUNT < Packed::PRESENT as usize, "an encoding has seven bits");
 const _: () = assert!(size_of::<Subscription>() == 20, "there may be millions of them");
 
 /// One connection's interest in one channel.
@@ -83,8 +83,8 @@ struct Subscription {
     position: u32,
     /// Activations and deactivations still in the mailbox.
     pending: u16,
-    /// The group of `position`.
-    heard: Group,
+    /// The encoding of `position`.
+    heard: Encoding,
     /// How the directory counts it, if it does.
     counted: Packed,
 }
@@ -133,14 +133,14 @@ impl Index {
     }
 
     /// The activation arrived: from here on the connection hears the channel.
-    pub fn activate(&mut self, first: u32, channel: &Channel, group: Group) {
+    pub fn activate(&mut self, first: u32, channel: &Channel, encoding: Encoding) {
         let Some(id) = self.find(first, channel) else { return };
         self.unlist(id);
         let subscription = self.subscription_mut(id);
         subscription.pending -= 1;
         let listener = Listener { connection: subscription.connection, subscription: id };
         let list = subscription.list;
-        let listeners = &mut self.list_mut(list).listeners[group.place()];
+        let listeners = &mut self.list_mut(list).listeners[encoding.place()];
         let position = place(listeners.len());
         if listeners.is_empty() {
             // Many channels have one listener here and never another one.
@@ -148,7 +148,7 @@ impl Index {
         }
         listeners.push(listener);
         let subscription = self.subscription_mut(id);
-        (subscription.heard, subscription.position) = (group, position);
+        (subscription.heard, subscription.position) = (encoding, position);
     }
 
     /// The deactivation arrived: from here on the connection hears nothing of the channel.
@@ -194,20 +194,20 @@ impl Index {
         })
     }
 
-    /// Who hears a channel in a group.
-    pub fn listeners(&self, channel: &Channel, group: Group) -> &[Listener] {
+    /// Who hears a channel in an encoding.
+    pub fn listeners(&self, channel: &Channel, encoding: Encoding) -> &[Listener] {
         match self.channels.get(channel) {
-            Some(list) => &self.list(*list).listeners[group.place()],
+            Some(list) => &self.list(*list).listeners[encoding.place()],
             None => &[],
         }
     }
 
-    /// Who hears a channel, by group: one look-up for all groups.
-    pub fn audience(&self, channel: &Channel) -> impl Iterator<Item = (Group, &[Listener])> {
+    /// Who hears a channel, by encoding: one look-up for all encodings.
+    pub fn audience(&self, channel: &Channel) -> impl Iterator<Item = (Encoding, &[Listener])> {
         let list = self.channels.get(channel).map(|list| self.list(*list));
-        let groups = channel.groups().iter();
+        let encodings = channel.encodings().iter();
         list.into_iter().flat_map(move |list| {
-            groups.clone().map(move |group| (*group, &*list.listeners[group.place()]))
+            encodings.clone().map(move |encoding| (*encoding, &*list.listeners[encoding.place()]))
         })
     }
 
@@ -290,7 +290,7 @@ impl Index {
             next: *first,
             position: NONE,
             pending: 0,
-            heard: Group::InsforgeDocumented,
+            heard: Encoding::Documented,
             counted: Packed::default(),
         });
         *first = id;

@@ -7,7 +7,7 @@ use super::link::Link;
 use crate::broker::outbox::{Full, Spares};
 use crate::broker::outgoing::Outgoing;
 use crate::broker::shedding::Lost;
-use crate::limits::M2_OUTBOX_BYTES_MAX;
+use crate::limits::STATE_OUTBOX_BYTES_MAX;
 use crate::message::ConnId;
 
 /// Connections that have frames to send, and what all outboxes of a worker share.
@@ -74,7 +74,7 @@ impl<F: Outgoing + Clone> Outboxes<F> {
     fn is_left_stale(link: &mut Link<F>, frame: &F) -> bool {
         let waits = link.outbox.bytes() + frame.as_ref().len();
         link.is_blocked
-            && waits > M2_OUTBOX_BYTES_MAX
+            && waits > STATE_OUTBOX_BYTES_MAX
             && !link.outbox.is_empty()
             && Self::mark_stale(link, frame)
     }

@@ -11,12 +11,13 @@ use super::directory::{Directory, Published};
 use super::policies::Policies;
 use crate::mailbox::{Keep, Mailboxes, Ticket};
 use crate::message::{
-    Channel, ChannelDefinition, ChannelOptions, Content, Durability, FrameBytes, Group, MessageId,
-    Millis, Now, Publication, Record, Refused,
+    Channel, ChannelDefinition, ChannelOptions, Content, Durability, Encoding, FrameBytes,
+    MessageId, Millis, Now, Publication, Record, Refused,
 };
 
-/// Makes the frame of a publication for one group. An interface's, so that the broker knows none.
-pub type Encode = fn(&Publication, Group) -> FrameBytes;
+/// Returns the frame of a publication in one encoding. The interfaces provide this function, so
+/// that the broker knows no protocol.
+pub type Encode = fn(&Publication, Encoding) -> FrameBytes;
 
 /// The node's half of the broker, shared by all threads.
 #[derive(Debug)]
@@ -63,8 +64,8 @@ pub struct ToKeep<'a> {
 }
 
 impl Broker {
-    /// Publishes: makes frames for the groups in use before it takes any lock, then the directory
-    /// gives the publication its place, posts it, and has it kept in the same order.
+    /// Publishes. The frames of the encodings in use are made before any lock is taken; then the
+    /// directory stamps the publication, posts it, and queues it for history in the same order.
     ///
     /// # Errors
     /// [`Refused`], if a worker concerned or history has no room for it. Then nothing was published
@@ -76,12 +77,12 @@ impl Broker {
     ) -> Result<(Arc<Publication>, Published), Refused> {
         let Submission { channel, content, options, id, now, is_recoverable, history: to_keep } =
             submission;
-        let groups = self.directory.groups(&channel);
+        let encodings = self.directory.encodings(&channel);
         let publication = Publication::new(id, channel, now.wall, content);
         let publication = publication.accepted(now.nanos).under(options);
         let publication = Arc::new(publication.recoverable(is_recoverable));
-        for group in groups.iter() {
-            publication.frame(group, encode);
+        for encoding in encodings.iter() {
+            publication.frame(encoding, encode);
         }
         let history = &self.mailboxes.history;
         let place = match to_keep {

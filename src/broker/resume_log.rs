@@ -13,7 +13,7 @@ pub type Position = u64;
 /// Bytes that an entry takes besides what its publisher gave, roughly: the publication's own, its
 /// place here, and the beginning of its frames.
 const ENTRY_BYTES: usize = 512;
-/// How often a publication's content is in memory: as it came, and in a frame for each group.
+/// How often a publication's content is in memory: as it came, and in a frame for each encoding.
 const COPIES: usize = 3;
 
 /// The log.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::limits::M2_REPEATS_MAX;
+use crate::limits::REPEATED_SUBSCRIBES_MAX;
 use crate::message::{Channel, Content, Publication};
 
 /// What one client is owed. Nothing takes no memory of its own; there is never more than the
@@ -23,7 +23,7 @@ struct Entry {
     /// Debts are numbered as they arise: the oldest are paid first.
     number: u64,
     /// How often the client has subscribed to the resource without receiving an answer, up to
-    /// [`M2_REPEATS_MAX`]. All of these wait for this document.
+    /// [`REPEATED_SUBSCRIBES_MAX`]. All of these wait for this document.
     unanswered: u16,
 }
 
@@ -73,7 +73,7 @@ impl Debts {
             debts.get_mut(&id)
         });
         let Some(entry) = entry else { return false };
-        entry.unanswered = entry.unanswered.saturating_add(times).min(M2_REPEATS_MAX);
+        entry.unanswered = entry.unanswered.saturating_add(times).min(REPEATED_SUBSCRIBES_MAX);
         true
     }
 
@@ -140,7 +140,7 @@ mod tests {
     use crate::message::Sender;
 
     fn document(id: &str, audience: Option<&str>) -> Publication {
-        let resource = Channel::resource_named(&format!("o/p///kvStore/{id}"));
+        let resource = Channel::resource(&format!("o/p///kvStore/{id}"));
         let audience = audience.map(Into::into);
         let content = Content::Document { audience, version: 1, exists: true, frame: [].into() };
         Publication::new(Uuid::nil(), resource, 0, content)
@@ -189,7 +189,7 @@ mod tests {
 
         assert!(debts.owe(&own) && debts.owe(&shared));
         assert!(debts.add_unanswered(&own.channel, u16::MAX));
-        assert_eq!(unanswered(&mut debts), [(true, 0), (false, M2_REPEATS_MAX)]);
+        assert_eq!(unanswered(&mut debts), [(true, 0), (false, REPEATED_SUBSCRIBES_MAX)]);
 
         assert!(debts.owe(&own) && debts.owe(&shared) && debts.add_unanswered(&own.channel, 1));
         debts.sent(&own);

@@ -104,7 +104,7 @@ impl Subscriptions<'_> {
         let wish = Join {
             channel,
             subscriber: &subscriber,
-            already: already.map(|counted| counted.group),
+            already: already.map(|counted| counted.encoding),
             options,
             reply,
             comes_back,
@@ -115,7 +115,7 @@ impl Subscriptions<'_> {
         };
         let announced = self.broker.directory.join(&self.broker.mailboxes.workers, &wish)?;
         self.count_suppressed(announced);
-        let counted = Counted { group: subscriber.group, is_present };
+        let counted = Counted { encoding: subscriber.encoding, is_present };
         let slot = subscriber.connection.slot;
         self.index.joined(slot, &mut link.subscriptions, channel, counted);
         if already.is_none() {
@@ -125,8 +125,8 @@ impl Subscriptions<'_> {
         Ok(())
     }
 
-    /// Uncounts a subscriber and posts its deactivation. The subscriber's group is taken from how
-    /// it is counted.
+    /// Uncounts a subscriber and posts its deactivation. The encoding is the one under which the
+    /// subscriber is counted, whatever `subscriber` says.
     ///
     /// # Errors
     /// [`Refusal::Overloaded`], if a mailbox has no room.
@@ -261,14 +261,14 @@ impl Subscriptions<'_> {
 /// A subscriber as the directory counts it in one of its channels.
 fn counted_as(subscriber: &Subscriber, counted: Counted) -> Subscriber {
     let member = subscriber.member.clone().filter(|_| counted.is_present);
-    Subscriber { group: counted.group, member, ..*subscriber }
+    Subscriber { encoding: counted.encoding, member, ..*subscriber }
 }
 
 /// The gauge that a subscription counts in.
 fn gauge(counters: &Counters, space: Space) -> &Counter {
     match space {
         Space::Channels => &counters.subscriptions,
-        Space::Topics => &counters.forge_subscriptions,
-        Space::Resources => &counters.m2_subscriptions,
+        Space::Topics => &counters.topic_subscriptions,
+        Space::Resources => &counters.resource_subscriptions,
     }
 }

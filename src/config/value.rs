@@ -21,7 +21,7 @@ const WORD_BYTES_MIN: usize = 32;
 /// A rate without a limit, which is 0.
 const RATE_OFF: &str = "off";
 /// The rate to which Forge itself limits an installation, in operations a second.
-const RATE_FORGE: (&str, u32) = ("forge", 50);
+const RATE_PRESET: (&str, u32) = ("forge", 50);
 
 /// What a value must be, besides of its key's type.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl Form {
             }
             Self::Switch => "`true` or `false`".to_owned(),
             Self::Rate => {
-                let (forge, _) = RATE_FORGE;
-                format!("`{RATE_OFF}`, `{forge}` or a whole number from 1 to {RATE_LIMIT_MAX}")
+                let (preset, _) = RATE_PRESET;
+                format!("`{RATE_OFF}`, `{preset}` or a whole number from 1 to {RATE_LIMIT_MAX}")
             }
             Self::Choice(names) => {
                 let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -97,7 +97,7 @@ impl Form {
             Self::Number(range) => raw.number().filter(|number| range.contains(number)),
             Self::Rate => match raw.text() {
                 Some(RATE_OFF) => Some(0),
-                Some(name) if name == RATE_FORGE.0 => Some(RATE_FORGE.1.into()),
+                Some(name) if name == RATE_PRESET.0 => Some(RATE_PRESET.1.into()),
                 _ => raw.number().filter(|rate| (1..=RATE_LIMIT_MAX.into()).contains(rate)),
             },
             _ => None,

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use super::forge::access::ForgeAuth;
-use super::m2::access::{M2Auth, Terms};
-use crate::auth::{Authenticator, Keys};
+use super::forge::access::{ForgeAuth, audience};
+use super::m2::access::{M2Auth, Terms, WRITERS};
+use crate::auth::{Audience, Authenticator, Keys};
+
+/// The purposes that tokens of the interfaces have. Every token with one of them in its `aud` is
+/// refused as a user's token, so the list must be complete.
+pub const AUDIENCES: [Audience; 5] =
+    [audience::CONTEXT, audience::INVOCATION, audience::SERVICE, audience::CHANNEL, WRITERS];
 
 /// One thread's view of the keys that the node trusts, with the tokens that it has verified.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use crate::codec::websocket::{Opcode, frame};
 use crate::limits::MAILBOX_CONTROL_MAX;
 use crate::mailbox::Slot;
 use crate::message::{
-    AckId, Action, Channel, ConnId, Credential, Group, MessageId, Millis, Now, Publication,
+    AckId, Action, Channel, ConnId, Credential, Encoding, MessageId, Millis, Now, Publication,
     Refusal, Transport, WorkerId,
 };
 use crate::metrics::Counters;
@@ -125,8 +125,8 @@ impl Context<'_> {
 
     /// Delivers a publication to this connection alone, counted as fan-out counts it. Returns how
     /// many bytes that was.
-    pub fn deliver(&mut self, publication: &Arc<Publication>, group: Group) -> usize {
-        let frame = Frame::of(publication, group);
+    pub fn deliver(&mut self, publication: &Arc<Publication>, encoding: Encoding) -> usize {
+        let frame = Frame::of(publication, encoding);
         let bytes = frame.as_ref().len();
         self.local.counters.matched.add(1);
         if !self.push(frame) {
@@ -232,10 +232,10 @@ impl Context<'_> {
         self.local.index.counted(self.link.subscriptions, channel).is_some()
     }
 
-    /// The channels that the connection is counted in, with its group in each.
-    pub fn channels(&self) -> Vec<(Channel, Group)> {
+    /// The channels that the connection is counted in, with its encoding in each.
+    pub fn channels(&self) -> Vec<(Channel, Encoding)> {
         let all = self.local.index.of(self.link.subscriptions);
-        all.map(|(channel, counted)| (channel.clone(), counted.group)).collect()
+        all.map(|(channel, counted)| (channel.clone(), counted.encoding)).collect()
     }
 
     /// Finds out whether the verdict of the policies on a command is known, and asks for it if it

@@ -4,22 +4,22 @@
 use super::forge::wire as forge;
 use super::insforge::wire as insforge;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Channel, Content, FrameBytes, Group, Publication, Space};
+use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Publication, Space};
 
-/// Returns the WebSocket frame of a publication for one group. Long-polling uses the same bytes
+/// Returns the WebSocket frame of a publication for one encoding. Long-polling uses the same bytes
 /// past the frame header.
-pub fn encode(publication: &Publication, group: Group) -> FrameBytes {
+pub fn encode(publication: &Publication, encoding: Encoding) -> FrameBytes {
     if let Content::Document { frame, .. } = &publication.content {
         return frame.clone();
     }
-    frame(Opcode::Text, &[text(publication, group).as_bytes()]).into()
+    frame(Opcode::Text, &[text(publication, encoding).as_bytes()]).into()
 }
 
-/// Returns the text of a publication for one group of subscribers.
-pub fn text(publication: &Publication, group: Group) -> String {
+/// Returns the text of a publication for one encoding of subscribers.
+pub fn text(publication: &Publication, encoding: Encoding) -> String {
     match &publication.content {
         Content::Event { payload } => forge::event(publication, payload, None),
-        _ => insforge::publication(publication, group),
+        _ => insforge::publication(publication, encoding),
     }
 }
 
@@ -27,7 +27,7 @@ pub fn text(publication: &Publication, group: Group) -> String {
 pub fn replayed(publication: &Publication, request: AckId) -> String {
     match &publication.content {
         Content::Event { payload } => forge::event(publication, payload, Some(request)),
-        _ => insforge::publication(publication, Group::InsforgeSdk),
+        _ => insforge::publication(publication, Encoding::Sdk),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::encode::{self, encode};
 use crate::broker::outgoing::Outgoing;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Channel, FrameBytes, Group, Publication, SlowConsumer};
+use crate::message::{AckId, Channel, Encoding, FrameBytes, Publication, SlowConsumer};
 
 /// Bytes on their way to one or many of this worker's connections.
 ///
@@ -49,9 +49,9 @@ impl What {
 }
 
 impl Frame {
-    /// A publication's frame for a group, that many connections share.
-    pub fn of(publication: &Arc<Publication>, group: Group) -> Self {
-        let bytes = publication.frame(group, encode);
+    /// A publication's frame for an encoding, that many connections share.
+    pub fn of(publication: &Arc<Publication>, encoding: Encoding) -> Self {
+        let bytes = publication.frame(encoding, encode);
         Self(Rc::new(Shared { bytes, what: What::of(publication) }))
     }
 

@@ -30,16 +30,16 @@ use crate::broker::directory::Subscriber;
 use crate::codec::http::Response;
 use crate::codec::websocket::{self as wire, Decoder, Message, Opcode};
 use crate::interface::insforge::engineio::Part;
-use crate::interface::insforge::violation::Violation;
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::mailbox::{PollTicket, Polled};
 use crate::message::{
-    AckId, Activation, Channel, ConnId, Credential, Found, Group, Load, Millis, Now, Publication,
-    SessionId, SessionKey, Transport,
+    AckId, Activation, Channel, ConnId, Credential, Encoding, Found, Load, Millis, Now,
+    Publication, SessionId, SessionKey, Transport,
 };
 use crate::metrics::{Counter, Counters, Text};
 use context::Context;
 use insforge::detached::Resuming;
+pub use insforge::violation::Violation;
 use m2::loads::Waiter;
 use next::{Close, End, Next, OfferStep, Offered, Reason};
 pub use shared::Shared;
@@ -385,16 +385,16 @@ impl Session {
         }
     }
 
-    /// As whom it subscribes; `None` before the client has said who it is. The group is the one of
-    /// the interface, or the first of them.
+    /// Returns the subscriber that the session is; `None` before the client has authenticated. Its
+    /// encoding is the first one of the interface.
     pub fn subscriber(&self, connection: ConnId) -> Option<Subscriber> {
-        let websocket = |group| {
-            Some(Subscriber { connection, group, transport: Transport::WebSocket, member: None })
+        let websocket = |encoding| {
+            Some(Subscriber { connection, encoding, transport: Transport::WebSocket, member: None })
         };
         match self {
             Self::Insforge(session) => session.subscriber(connection),
-            Self::Forge(_) => websocket(Group::Forge),
-            Self::M2(_) => websocket(Group::M2),
+            Self::Forge(_) => websocket(Encoding::Topic),
+            Self::M2(_) => websocket(Encoding::Resource),
             Self::Probe(_) | Self::Echo => None,
         }
     }
@@ -403,8 +403,8 @@ impl Session {
     pub fn gauge<'c>(&self, counters: &'c Counters) -> Option<&'c Counter> {
         match self {
             Self::Insforge(session) => Some(session.gauge(counters)),
-            Self::Forge(_) => Some(&counters.forge_websockets),
-            Self::M2(_) => Some(&counters.m2_websockets),
+            Self::Forge(_) => Some(&counters.topic_websockets),
+            Self::M2(_) => Some(&counters.resource_websockets),
             Self::Probe(_) | Self::Echo => None,
         }
     }

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use fanfare::auth::{Audience, UserClaims, sign_user};
 use fanfare::config::secrets;
-use fanfare::interface::forge::access::{NewPlace, NewProof, sign_proof};
+use fanfare::interface::forge::access::{NewPlace, NewProof, audience, sign_proof};
 use fanfare::interface::m2::access::{NewToken, sign_token};
 use fanfare::node::NodeError;
 use serde_json::{Map, Value};
@@ -152,9 +152,9 @@ pub(super) fn print(Token { kind }: Token) -> Result<(), Failure> {
     let token = match kind {
         Kind::User(identity) => user(identity, "authenticated")?,
         Kind::Admin(identity) => user(identity, "project_admin")?,
-        Kind::ForgeContext(context) => place(context, Audience::Context, None)?,
+        Kind::ForgeContext(context) => place(context, audience::CONTEXT, None)?,
         Kind::ForgeInvocation(Invocation { context, no_ui }) => {
-            place(context, Audience::Invocation, Some(!no_ui))?
+            place(context, audience::INVOCATION, Some(!no_ui))?
         }
         Kind::ForgeService(service) => back_end(service)?,
         Kind::M2(M2User { user, writer }) => m2(Some(&user), writer)?,
@@ -211,7 +211,7 @@ fn place(context: Context, audience: Audience, ui: Option<bool>) -> Result<Strin
 
 fn back_end(service: Service) -> Result<String, Failure> {
     let Service { installation, expires_in, node } = service;
-    proof(Audience::Service, &installation, None, (expires_in, node))
+    proof(audience::SERVICE, &installation, None, (expires_in, node))
 }
 
 fn proof(

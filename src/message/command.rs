@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Channel, ConnId, Group, Member, MessageId, Publication};
+use super::{Channel, ConnId, Encoding, Member, MessageId, Publication};
 
 /// A client's number for the acknowledgement that it waits for.
 pub type AckId = u64;
@@ -37,7 +37,7 @@ pub struct Activation {
     /// Where.
     pub channel: Channel,
     /// Which frames it gets from here on.
-    pub group: Group,
+    pub encoding: Encoding,
     /// Whom to acknowledge.
     pub reply: Option<AckId>,
     /// The connection was subscribed already, perhaps with other frames.
@@ -51,7 +51,7 @@ pub struct Activation {
     pub present: usize,
     /// What the channel kept of what the subscriber asked for.
     pub replay: Replay,
-    /// What the channel of an M2 resource knows of its document.
+    /// What the channel of a resource knows of its document.
     pub current: Current,
 }
 
@@ -98,33 +98,7 @@ pub struct Deactivation {
     pub reply: Option<AckId>,
 }
 
-/// What a client asks for, whatever its protocol.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Command {
-    /// Hear what is published on a channel, in the frames of a group.
-    Subscribe {
-        /// Where.
-        channel: Channel,
-        /// Which frames.
-        group: Group,
-    },
-    /// Hear no more of it.
-    Unsubscribe {
-        /// Where.
-        channel: Channel,
-    },
-    /// Tell everybody on a channel.
-    Publish {
-        /// Where.
-        channel: Channel,
-        /// Under which event name.
-        event: Box<str>,
-        /// JSON text.
-        payload: Box<str>,
-    },
-}
-
-/// Why a command was not carried out, in the terms of InsForge's error codes.
+/// Why a command was not carried out, whatever the interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The command's own fault; the text says what is wrong.

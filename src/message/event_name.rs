@@ -5,7 +5,7 @@ use crate::limits::EVENT_BYTES_MAX;
 /// What is wrong with an event name, or `None`. Holds for publishes over HTTP and over sockets.
 ///
 /// Names that `socket.io-client` keeps for itself make it close the connection, and names of the
-/// node's own events would let anybody forge these.
+/// node's own events would let a client fake these.
 pub fn event_name_problem(name: &str) -> Option<&'static str> {
     match name {
         _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),

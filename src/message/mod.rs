@@ -4,13 +4,11 @@
 //! be added without the engine noticing.
 
 mod command;
-mod context;
 mod credential;
 mod definition;
+mod document;
 mod event_name;
-mod forge;
 mod history;
-mod m2;
 mod payload;
 mod policy;
 mod publication;
@@ -23,21 +21,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use command::{
-    AckId, Activation, Command, Current, Deactivation, Refusal, Replay, ReplayWish, Reply, Snapshot,
+    AckId, Activation, Current, Deactivation, Refusal, Replay, ReplayWish, Reply, Snapshot,
 };
-pub use context::{Context, Entity};
 pub use credential::{Credential, Member, Role, Sender};
 pub use definition::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode,
     SlowConsumer,
 };
+pub use document::{Document, DocumentKey, DocumentWrite, Found, Load};
 pub use event_name::event_name_problem;
-pub use forge::{OVERRIDES_PROBLEM, TokenError, forge_channel_problem, overrides};
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
-pub use m2::{
-    Document, DocumentKey, DocumentWrite, Found, Load, Party, ResourceKind, Scope, m2_name_problem,
-    resource_id_problem,
-};
 pub use payload::payload_problem;
 pub use policy::{
     Action, Judgement, Permissions, Policy, PolicyCommand, Question, RuleVersions, Verdict,
@@ -71,54 +64,37 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// The channel of a Forge topic, by the topic's id.
+    /// Creates the channel of a topic from the topic's id.
     pub fn topic(id: &str) -> Self {
         Self { space: Space::Topics, name: id.into() }
     }
 
-    /// What stands for an installation where its operations are limited. No topic's id has a colon.
-    pub fn installation(id: &str) -> Self {
-        Self { space: Space::Topics, name: format!("installation:{id}").into() }
-    }
-
-    /// The channel of an M2 resource, in a [`Scope`] as its channels begin.
-    pub fn resource(scope: &str, kind: ResourceKind, id: &str) -> Self {
-        Self { space: Space::Resources, name: [scope, kind.name(), "/", id].concat().into() }
-    }
-
-    /// The channel of an M2 resource, by the name of the channel.
-    pub fn resource_named(name: &str) -> Self {
+    /// Creates the channel of a resource from the channel's name: its scope, its kind and its id.
+    pub fn resource(name: &str) -> Self {
         Self { space: Space::Resources, name: name.into() }
     }
 
-    /// The kind and the id of the M2 resource whose channel it is.
-    pub fn resource_parts(&self) -> Option<(ResourceKind, &str)> {
-        // Behind organization, project, launch context and world, none of which has a slash.
-        let mut parts = self.name.splitn(6, '/').skip(4);
-        Some((ResourceKind::named(parts.next()?)?, parts.next()?))
-    }
-
-    /// Whose it is.
+    /// Returns the namespace of the name.
     pub fn space(&self) -> Space {
         self.space
     }
 
-    /// The name: as clients say it (`order:123`), or the id of a topic.
+    /// Returns the name: as clients write it (`order:123`), or the id of a topic.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// The groups that its subscribers may be in.
-    pub fn groups(&self) -> &'static [Group] {
+    /// Returns the encodings that subscribers of the channel can ask for.
+    pub fn encodings(&self) -> &'static [Encoding] {
         match self.space {
-            Space::Channels => &[Group::InsforgeDocumented, Group::InsforgeSdk],
-            Space::Topics => &[Group::Forge],
-            Space::Resources => &[Group::M2],
+            Space::Channels => &[Encoding::Documented, Encoding::Sdk],
+            Space::Topics => &[Encoding::Topic],
+            Space::Resources => &[Encoding::Resource],
         }
     }
 }
 
-/// A channel of InsForge Realtime.
+/// Creates a channel that definitions allow.
 impl From<&str> for Channel {
     fn from(name: &str) -> Self {
         Self { space: Space::Channels, name: name.into() }
@@ -214,55 +190,55 @@ impl Audience {
     }
 }
 
-/// Subscribers whose frames are byte for byte the same: a publication is encoded once per group.
+/// A form of frames. Subscribers with the same encoding receive the same bytes, so that a
+/// publication is encoded once for each encoding in use.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
-pub enum Group {
-    /// InsForge as its public document shows it: `{channel,messageId,…,payload}`.
-    InsforgeDocumented,
-    /// InsForge as its SDK reads it: the payload's own keys plus `meta`.
-    InsforgeSdk,
-    /// Forge: `{type,topic,eventId,eventTimestamp,payload}`.
-    Forge,
-    /// M2: `{userId,resource,data,version}`.
-    M2,
+pub enum Encoding {
+    /// Messages as the public document shows them: `{channel,messageId,…,payload}`.
+    Documented,
+    /// Messages as the SDK reads them: the payload's own keys and `meta`.
+    Sdk,
+    /// Events of a topic: `{type,topic,eventId,eventTimestamp,payload}`.
+    Topic,
+    /// Documents of a resource: `{userId,resource,data,version}`.
+    Resource,
 }
 
-impl Group {
-    /// How many there are.
+impl Encoding {
+    /// The number of encodings.
     pub const COUNT: usize = 4;
-    /// All of them, in index order.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::InsforgeDocumented, Self::InsforgeSdk, Self::Forge, Self::M2];
-    /// The most that one interface has.
+    /// All encodings, in the order of [`Encoding::index`].
+    pub const ALL: [Self; Self::COUNT] = [Self::Documented, Self::Sdk, Self::Topic, Self::Resource];
+    /// The largest number of encodings that one [`Space`] has.
     pub const PER_SPACE: usize = 2;
 
-    /// As an index into tables of all groups.
+    /// Returns the index into tables of all encodings.
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// As an index into a channel's tables: its place among the groups of its interface.
+    /// Returns the index into the tables of one channel: the place among its space's encodings.
     pub fn place(self) -> usize {
         match self {
-            Self::InsforgeDocumented | Self::Forge | Self::M2 => 0,
-            Self::InsforgeSdk => 1,
+            Self::Documented | Self::Topic | Self::Resource => 0,
+            Self::Sdk => 1,
         }
     }
 }
 
-/// A set of [`Group`]s.
+/// A set of [`Encoding`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Groups(u8);
+pub struct Encodings(u8);
 
-impl Groups {
+impl Encodings {
     /// Adds one.
-    pub fn insert(&mut self, group: Group) {
-        self.0 |= 1 << group.index();
+    pub fn insert(&mut self, encoding: Encoding) {
+        self.0 |= 1 << encoding.index();
     }
 
     /// Those in the set.
-    pub fn iter(self) -> impl Iterator<Item = Group> {
-        Group::ALL.into_iter().filter(move |group| self.0 & (1 << group.index()) != 0)
+    pub fn iter(self) -> impl Iterator<Item = Encoding> {
+        Encoding::ALL.into_iter().filter(move |encoding| self.0 & (1 << encoding.index()) != 0)
     }
 }

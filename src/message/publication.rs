@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    Channel, ChannelOptions, ConnId, Group, Member, MessageId, Millis, Nanos, Offset, Sender,
+    Channel, ChannelOptions, ConnId, Encoding, Member, MessageId, Millis, Nanos, Offset, Sender,
 };
 
 /// What a publication says.
@@ -18,12 +18,12 @@ pub enum Content {
         /// Who sent it.
         sender: Sender,
     },
-    /// A Forge event. The payload is a JSON string, with its quotes, as it came.
+    /// An event of a topic. The payload is a JSON string, with its quotes, as it came.
     Event {
         /// JSON text of a string, unchanged.
         payload: Box<str>,
     },
-    /// The state of an M2 resource.
+    /// The state of a resource.
     Document {
         /// The only user who is told of it; everybody, where there is none.
         audience: Option<Arc<str>>,
@@ -102,8 +102,8 @@ pub struct Publication {
     pub is_recoverable: bool,
     /// The connection that is not told: the one whose own joining is announced.
     pub except: Option<ConnId>,
-    /// By the groups' places.
-    frames: [OnceLock<FrameBytes>; Group::PER_SPACE],
+    /// By the encodings' places.
+    frames: [OnceLock<FrameBytes>; Encoding::PER_SPACE],
 }
 
 impl Publication {
@@ -146,18 +146,18 @@ impl Publication {
         self
     }
 
-    /// The frame for `group`, made by `encode` where nobody has made it yet. Two threads that miss
-    /// it at once both encode and one result is kept: nobody waits for another's encoding.
+    /// Returns the frame in `encoding`, made by `encode` at the first call. Two threads that call
+    /// at once both encode, and one result is kept, so that no thread waits for another.
     pub fn frame(
         &self,
-        group: Group,
-        encode: impl FnOnce(&Self, Group) -> FrameBytes,
+        encoding: Encoding,
+        encode: impl FnOnce(&Self, Encoding) -> FrameBytes,
     ) -> FrameBytes {
-        let slot = &self.frames[group.place()];
+        let slot = &self.frames[encoding.place()];
         if let Some(frame) = slot.get() {
             return frame.clone();
         }
-        let frame = encode(self, group);
+        let frame = encode(self, encoding);
         // A loser of the race keeps its own copy: the bytes are the same.
         let _ = slot.set(frame.clone());
         frame

@@ -10,8 +10,8 @@ pub enum Refused {
     Overloaded,
     /// The queue into history has no place.
     HistoryFull,
-    /// The timestamps of the publication's channel must not run back, and another publication with
-    /// a later timestamp was faster: it needs a new timestamp. Only Forge's events have this order.
+    /// Another publication with a later timestamp was faster, and timestamps of this channel must
+    /// not run back: the publication needs a new timestamp. Only topics have this rule.
     Late,
 }
 

@@ -73,9 +73,9 @@ counters! {
             "Connections open at the moment.";
         pollings: "gauge" "fanfare_connections" "api=\"insforge\",transport=\"polling\""
             "Connections open at the moment.";
-        forge_websockets: "gauge" "fanfare_connections" "api=\"forge\",transport=\"websocket\""
+        topic_websockets: "gauge" "fanfare_connections" "api=\"forge\",transport=\"websocket\""
             "Connections open at the moment.";
-        m2_websockets: "gauge" "fanfare_connections" "api=\"m2\",transport=\"websocket\""
+        resource_websockets: "gauge" "fanfare_connections" "api=\"m2\",transport=\"websocket\""
             "Connections open at the moment.";
         conformance_websockets:
             "gauge" "fanfare_connections" "api=\"conformance\",transport=\"websocket\""
@@ -105,9 +105,9 @@ counters! {
             "Connections that ended, by reason.";
         subscriptions: "gauge" "fanfare_subscriptions" "api=\"insforge\""
             "Subscriptions at the moment.";
-        forge_subscriptions: "gauge" "fanfare_subscriptions" "api=\"forge\""
+        topic_subscriptions: "gauge" "fanfare_subscriptions" "api=\"forge\""
             "Subscriptions at the moment.";
-        m2_subscriptions: "gauge" "fanfare_subscriptions" "api=\"m2\""
+        resource_subscriptions: "gauge" "fanfare_subscriptions" "api=\"m2\""
             "Subscriptions at the moment.";
         publications_http:
             "counter" "fanfare_publications_total" "api=\"insforge\",source=\"http\""

@@ -29,7 +29,7 @@ use crate::broker::publish::Broker;
 use crate::config::secrets::{self, PublicKeysFile, Secrets};
 use crate::config::{self, Config, ConfigError, Secret};
 use crate::interface;
-use crate::interface::authenticators::Authenticators;
+use crate::interface::authenticators::{AUDIENCES, Authenticators};
 use crate::interface::m2::access::Terms;
 use crate::interface::m2::documents;
 use crate::limits::JWT_SECRET_BYTES_MIN;
@@ -207,7 +207,7 @@ fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
 /// Every mistake that would keep a node with this configuration from starting.
 pub fn check(config: &Config) -> Result<(), NodeError> {
     // Before the first start there are no secrets yet, and the files of keys ask for none.
-    let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN))?;
+    let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN), &AUDIENCES)?;
     Ok(ConfigError::all([secrets::inspect(config), trust_issuers(&mut keys, config)])?)
 }
 
@@ -217,6 +217,7 @@ fn keys(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
         secrets.api_key.expose(),
         secrets.anon_key.expose(),
         secrets.jwt_secret.expose(),
+        &AUDIENCES,
     )?;
     trust_issuers(&mut keys, config)?;
     Ok(keys)

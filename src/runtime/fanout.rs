@@ -8,7 +8,7 @@ use crate::broker::index::Listener;
 use crate::interface::Shared;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
-use crate::message::{Activation, Content, Deactivation, Group, Millis, Now, Publication};
+use crate::message::{Activation, Content, Deactivation, Encoding, Millis, Now, Publication};
 
 /// Puts a publication into the outbox of every connection of this worker that hears its channel.
 /// Returns how many bytes one connection received, at most.
@@ -27,11 +27,11 @@ pub(super) fn deliver(
     let except = except.map(|id| id.slot);
     let (mut shares, mut bytes) = (Shares::default(), 0);
     let Local { index, outboxes, .. } = local;
-    for (group, listeners) in index.audience(&publication.channel) {
+    for (encoding, listeners) in index.audience(&publication.channel) {
         if listeners.is_empty() {
             continue;
         }
-        let frame = Frame::of(publication, group);
+        let frame = Frame::of(publication, encoding);
         bytes = bytes.max(frame.as_ref().len());
         for &Listener { connection: slot, .. } in listeners {
             if Some(slot) == except {
@@ -61,7 +61,7 @@ fn deliver_to_user(
     publication: &Arc<Publication>,
     user: &str,
 ) -> usize {
-    let frame = Frame::of(publication, Group::M2);
+    let frame = Frame::of(publication, Encoding::Resource);
     let mut shares = Shares::default();
     let Local { index, outboxes, .. } = local;
     for &slot in index.of_user(user) {
@@ -120,7 +120,7 @@ pub(super) fn activate(
     {
         detached.log.began(state.key, activation.channel.clone(), now.monotonic());
     }
-    local.index.activate(link.subscriptions, &activation.channel, activation.group);
+    local.index.activate(link.subscriptions, &activation.channel, activation.encoding);
     session.on_joined(&mut Context { id, now, link, local, shared }, activation)
 }
 

@@ -166,7 +166,7 @@ fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
     // The probe's slot may have been waiting to be drained; the session's must be instead.
     outboxes.mark(slot, link);
     for (channel, counted) in index.of(link.subscriptions) {
-        shared.interfaces.broker.directory.upgrade(channel, worker.id, counted.group);
+        shared.interfaces.broker.directory.upgrade(channel, worker.id, counted.encoding);
     }
     if let Some((ticket, answer)) = polled {
         shared.interfaces.broker.mailboxes.answer(ticket, Ok(answer));

@@ -12,7 +12,7 @@ use fanfare::broker::directory::Directory;
 use fanfare::broker::policies::Policies;
 use fanfare::broker::publish::Broker;
 use fanfare::config::{Config, EngineIo};
-use fanfare::interface::authenticators::Authenticators;
+use fanfare::interface::authenticators::{AUDIENCES, Authenticators};
 use fanfare::interface::m2::access as m2;
 use fanfare::interface::{self, Session};
 use fanfare::limits::MAILBOX_CONTROL_MAX;
@@ -32,7 +32,7 @@ pub(crate) const SECRET: &str = "a secret that is long enough for the node to ta
 
 /// Returns the keys of a node.
 pub(crate) fn keys() -> Arc<Keys> {
-    Arc::new(Keys::new(API_KEY, ANON_KEY, SECRET).expect("these can be keys"))
+    Arc::new(Keys::new(API_KEY, ANON_KEY, SECRET, &AUDIENCES).expect("these can be keys"))
 }
 
 /// Far longer than any simulation takes: clients need not answer pings.
@@ -148,8 +148,8 @@ impl Node {
             + metrics.sum(|one| &one.closed_slow_consumer)
             + metrics.sum(|one| &one.closed_expired);
         let open = metrics.sum(|one| &one.websockets)
-            + metrics.sum(|one| &one.forge_websockets)
-            + metrics.sum(|one| &one.m2_websockets);
+            + metrics.sum(|one| &one.topic_websockets)
+            + metrics.sum(|one| &one.resource_websockets);
         assert_eq!(metrics.sum(|one| &one.opened), open + ended, "what is opened ends once");
         assert_eq!(
             self.hub.interfaces.broker.mailboxes.connections(),

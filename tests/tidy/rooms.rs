@@ -4,12 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Violation;
-use crate::source::{NamedPath, Source, tokens};
+use crate::source::{Kind, NamedPath, Source, tokens};
 
 /// Rooms of one interface each.
 pub(crate) const INTERFACES: [&str; 3] = ["insforge", "forge", "m2"];
 /// The files that may match on which interface it is.
 const SEAM: [&str; 3] = ["interface/mod.rs", "interface/encode.rs", "interface/entrance.rs"];
+
+/// The places outside `interface/` that may name an interface: they configure it, start it, label
+/// its metrics, sign its tokens or introduce it.
+const NAMES_PATHS: [&str; 6] =
+    ["config/", "metrics/mod.rs", "main/token.rs", "main.rs", "node/", "lib.rs"];
 
 /// The circles of files that import each other inside one room.
 pub(crate) fn check_circles(sources: &[Source]) -> Vec<Violation> {
@@ -137,9 +142,37 @@ pub(crate) fn check_axis(source: &Source) -> Vec<Violation> {
     lines.map(|line| source.violation(line, message.into())).collect()
 }
 
+/// Code and comments outside `interface/` that name an interface. Literals may: headers of
+/// webhooks, keys of the configuration and columns of the store have such names.
+pub(crate) fn check_names(source: &Source) -> Vec<Violation> {
+    if source.is_under(&["interface/"]) || source.is_under(&NAMES_PATHS) {
+        return Vec::new();
+    }
+    let bytes = source.text.bytes().zip(&source.kinds);
+    let kept = bytes.map(|(byte, kind)| if *kind == Kind::Text { b' ' } else { byte });
+    let text = String::from_utf8_lossy(&kept.collect::<Vec<u8>>()).to_lowercase();
+    let names_one = |line: &str| {
+        let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '-');
+        words.any(|word| INTERFACES.contains(&word))
+    };
+    let message = "interface name: outside interface/ only config, metrics, node, main and lib \
+                   name one; use the nouns of `message`";
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| names_one(line));
+    lines.map(|(line, _)| source.violation(line, message.into())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_interfaces_are_found_in_code_and_comments() {
+        let lines = |path: &str, text: &str| check_names(&Source::new(path, text)).len();
+        assert_eq!(lines("broker/a.rs", "const FORGE_BYTES_MAX: u32 = 1;\n// of M2\n"), 2);
+        assert_eq!(lines("broker/a.rs", "fn forget() { header(\"X-InsForge-Event\") }"), 0);
+        assert_eq!(lines("config/keys.rs", "struct Forge;"), 0);
+        assert_eq!(lines("interface/mod.rs", "mod forge;"), 0);
+    }
 
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
         let sources: Vec<_> = files.iter().map(|(path, text)| Source::new(*path, *text)).collect();

@@ -29,8 +29,13 @@ fn anon_key() -> String {
     format!("anon_{}", "b2".repeat(32))
 }
 
-pub(crate) fn keys() -> Keys {
-    Keys::new(&api_key(), &anon_key(), SECRET).unwrap()
+fn keys() -> Keys {
+    const RESERVED: [Audience; 1] = [Audience::new("reserved")];
+    keys_reserving(&RESERVED)
+}
+
+pub(crate) fn keys_reserving(audiences: &'static [Audience]) -> Keys {
+    Keys::new(&api_key(), &anon_key(), SECRET, audiences).unwrap()
 }
 
 fn authenticator() -> Authenticator {

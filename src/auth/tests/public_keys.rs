@@ -52,7 +52,7 @@ fn a_jwk_set_is_trusted_key_by_key() {
 
 #[test]
 fn broken_keys_are_explained() {
-    let new = |api: &str, anon: &str, secret: &str| Keys::new(api, anon, secret).unwrap_err();
+    let new = |api: &str, anon: &str, secret: &str| Keys::new(api, anon, secret, &[]).unwrap_err();
     assert_eq!(new("x", "anon_", SECRET).to_string(), "the API key must begin with `ik_`");
     assert_eq!(new("ik_", "x", SECRET).to_string(), "the anon key must begin with `anon_`");
     let short = "the JWT secret has 31 bytes; HS256 needs at least 32";

@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn key(id: &str, audience: Option<&str>) -> DocumentKey {
-        let resource = Channel::resource_named(&format!("o/p///kvStore/{id}"));
+        let resource = Channel::resource(&format!("o/p///kvStore/{id}"));
         DocumentKey { resource, audience: audience.map(Into::into) }
     }
 

@@ -59,7 +59,12 @@ fn topic() -> Channel {
 
 fn subscriber() -> Subscriber {
     let connection = ConnId { worker: WorkerId(0), slot: 0, generation: 0 };
-    Subscriber { connection, group: Group::Forge, transport: Transport::WebSocket, member: None }
+    Subscriber {
+        connection,
+        encoding: Encoding::Topic,
+        transport: Transport::WebSocket,
+        member: None,
+    }
 }
 
 fn join(directory: &Directory, boxes: &Boxes, clock: Millis) {
@@ -157,10 +162,10 @@ fn two_interfaces_may_call_a_channel_the_same() {
 #[test]
 fn a_rate_holds_where_nobody_is_subscribed() {
     let directory = Directory::default();
-    let installation = Channel::installation("inst-1");
+    let installation = Channel::topic("installation:inst-1");
     let granted = |now| (0..10).filter(|_| directory.admit(&installation, 5, now)).count();
     assert_eq!((granted(1_000), granted(1_000), granted(1_400)), (5, 0, 2));
-    assert!(directory.admit(&Channel::installation("inst-2"), 5, 1_400));
+    assert!(directory.admit(&Channel::topic("installation:inst-2"), 5, 1_400));
     (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, 2_000));
     assert_eq!(directory.kept(), 2, "their buckets are not full again");
     (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, 3_000));

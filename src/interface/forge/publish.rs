@@ -82,7 +82,9 @@ pub fn admit_installation(shared: &Shared, installation: &str, now: Now) -> bool
     if rate == 0 {
         return true;
     }
-    shared.broker.directory.admit(&Channel::installation(installation), rate, now.monotonic())
+    // No topic's id has a colon.
+    let bucket = Channel::topic(&format!("installation:{installation}"));
+    shared.broker.directory.admit(&bucket, rate, now.monotonic())
 }
 
 impl Events {

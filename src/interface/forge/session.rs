@@ -14,14 +14,14 @@ use crate::broker::subscriptions::{Joining, Left};
 use crate::codec::json::Document;
 use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
+use crate::interface::forge::limits::{CONNECT_MS, GRACE_MS, REPLAYED_BYTES_MAX, RETRY_MS};
+use crate::interface::forge::nouns::Context as Place;
 use crate::interface::frame::Frame;
 use crate::interface::heartbeat::beat;
 use crate::interface::heartbeat::{Heartbeat, Timings};
 use crate::interface::next::{Close, End, Next, Reason};
-use crate::limits::{FORGE_CONNECT_MS, FORGE_GRACE_MS, FORGE_REPLAY_BYTES_MAX, FORGE_RETRY_MS};
 use crate::message::{
-    AckId, Activation, Channel, ConnId, Context as Place, Group, Millis, Now, ReplayWish, Reply,
-    Transport,
+    AckId, Activation, Channel, ConnId, Encoding, Millis, Now, ReplayWish, Reply, Transport,
 };
 
 /// Close code of a client that has not proved its context, or whose proof has expired.
@@ -71,7 +71,7 @@ impl Session {
         Self {
             key,
             heartbeat: Heartbeat::new(now, timings),
-            connect_by: now + FORGE_CONNECT_MS,
+            connect_by: now + CONNECT_MS,
             context,
             has_left: false,
             ending: None,
@@ -81,11 +81,11 @@ impl Session {
     /// When the session must be told the time, in milliseconds since the node started.
     pub(in crate::interface) fn deadline(&self, now: Now) -> Millis {
         let Some(context) = &self.context else { return self.heartbeat.due().min(self.connect_by) };
-        let context = context.expires_at.saturating_mul(1_000).saturating_add(FORGE_GRACE_MS);
+        let context = context.expires_at.saturating_mul(1_000).saturating_add(GRACE_MS);
         let tokens = self.endings().filter(|one| !one.is_over);
         let expires = tokens.map(|one| one.expires_at * 1_000).chain([context]).min();
         // What could not be carried out for want of room is tried again, but not at once.
-        let left = expires.unwrap_or(context).saturating_sub(now.wall).max(FORGE_RETRY_MS);
+        let left = expires.unwrap_or(context).saturating_sub(now.wall).max(RETRY_MS);
         self.heartbeat.due().min(now.monotonic().saturating_add(left))
     }
 
@@ -275,7 +275,8 @@ impl Session {
         ctx: &mut Context<'_>,
         activation: Activation,
     ) -> usize {
-        let Activation { channel, group, reply: ack, presence, present, replay, .. } = activation;
+        let Activation { channel, encoding, reply: ack, presence, present, replay, .. } =
+            activation;
         let last = replay.last;
         reply(ctx, &Reply::Subscribed { channel: channel.clone(), presence, present, last }, ack);
         if replay.has_gap {
@@ -284,12 +285,12 @@ impl Session {
         }
         let given = match ack {
             Some(request) => {
-                ctx.replay(&channel, &replay.publications, FORGE_REPLAY_BYTES_MAX, |event| {
+                ctx.replay(&channel, &replay.publications, REPLAYED_BYTES_MAX, |event| {
                     Frame::replayed(event, request)
                 })
             }
             None => ctx.replay(&channel, &replay.publications, usize::MAX, |event| {
-                Frame::of(event, group)
+                Frame::of(event, encoding)
             }),
         };
         given.bytes
@@ -334,7 +335,7 @@ impl Session {
             None if now >= self.connect_by => {
                 ("no context was proved in time", Reason::ConnectTimeout)
             }
-            Some(context) if wall >= context.expires_at.saturating_mul(1_000) + FORGE_GRACE_MS => {
+            Some(context) if wall >= context.expires_at.saturating_mul(1_000) + GRACE_MS => {
                 ("the context token has expired", Reason::Expired)
             }
             _ => {
@@ -375,8 +376,8 @@ impl Session {
 
 /// The connection as it subscribes.
 fn subscriber(connection: ConnId) -> Subscriber {
-    let (group, transport) = (Group::Forge, Transport::WebSocket);
-    Subscriber { connection, group, transport, member: None }
+    let (encoding, transport) = (Encoding::Topic, Transport::WebSocket);
+    Subscriber { connection, encoding, transport, member: None }
 }
 
 fn reply(ctx: &mut Context<'_>, reply: &Reply, ack: Option<AckId>) {

@@ -2,7 +2,7 @@
 //! `GET /forge/realtime/v1/ws` with the subprotocol [`SUBPROTOCOL`].
 //!
 //! A client proves its context in the handshake (`Authorization: Bearer …`) or in its first
-//! message, within [`FORGE_CONNECT_MS`](crate::limits::FORGE_CONNECT_MS), and again before it
+//! message, within [`CONNECT_MS`](super::limits::CONNECT_MS), and again before it
 //! expires; who does not is closed with 4401. `id` is a whole number of the client's own, up to
 //! 2^53 - 1, and answers name it. Members that are not known are passed over.
 //!
@@ -31,10 +31,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::codec::json::push_json;
 use crate::codec::json::{Document, Object, Text, Value};
-use crate::message::{
-    AckId, Channel, Entity, MessageId, Millis, OVERRIDES_PROBLEM, Publication, Refusal, ReplayWish,
-    Reply, TokenError, forge_channel_problem, overrides,
+use crate::interface::forge::nouns::{
+    Entity, OVERRIDES_PROBLEM, TokenError, channel_problem, overrides,
 };
+use crate::message::{AckId, Channel, MessageId, Millis, Publication, Refusal, ReplayWish, Reply};
 
 /// The subprotocol that a client may ask for in its handshake.
 pub const SUBPROTOCOL: &str = "forge-realtime.v1";
@@ -178,7 +178,7 @@ fn read_target<'a>(object: Object<'_, 'a>) -> Result<Target<'a>, Fault> {
         return Err(Fault::Input("channel: Expected string"));
     };
     let channel = channel.value;
-    if let Some(problem) = forge_channel_problem(channel) {
+    if let Some(problem) = channel_problem(channel) {
         return Err(Fault::Channel(problem));
     }
     let is_global = match object.get("global") {

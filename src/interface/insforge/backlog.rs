@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 
 use super::socketio::Pending;
 use super::wire::Request;
+use crate::interface::insforge::command::Command;
 use crate::limits::{COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX};
-use crate::message::{AckId, Action, Channel, Command};
+use crate::message::{AckId, Action, Channel};
 
 /// Both in one box, which an idle session does not have.
 #[derive(Debug, Default)]

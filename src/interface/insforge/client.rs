@@ -20,8 +20,9 @@ use crate::broker::subscriptions::{Joining, Left};
 use crate::interface::authorize::Standing;
 use crate::interface::context::Context;
 use crate::interface::frame::Frame;
+use crate::interface::insforge::command::Command;
 use crate::message::{
-    AckId, Action, Activation, Channel, Command, ConnId, Content, Credential, Durability, Group,
+    AckId, Action, Activation, Channel, ConnId, Content, Credential, Durability, Encoding,
     MessageId, Publication, Refusal, ReplayWish, Reply, Transport,
 };
 use crate::metrics::Counters;
@@ -65,13 +66,13 @@ impl Client {
     pub(super) fn subscriber(
         &self,
         connection: ConnId,
-        group: Group,
+        encoding: Encoding,
         transport: Transport,
     ) -> Option<Subscriber> {
         let Credential { id, is_user, .. } = &**self.credential.as_ref()?;
         let id = if *is_user { id.clone() } else { self.socket_id().into() };
         let member = Some(MemberKey { is_user: *is_user, id });
-        Some(Subscriber { connection, group, transport, member })
+        Some(Subscriber { connection, encoding, transport, member })
     }
 
     /// Leaves all channels and drops the commands that wait, because the client leaves or its
@@ -90,9 +91,9 @@ impl Client {
         ctx.local.counters.commands_waiting.sub(commands as u64);
     }
 
-    /// The subscriber, where its group follows from how it is counted.
+    /// The subscriber, where its encoding follows from how it is counted.
     fn any_subscriber(&self, ctx: &Context<'_>) -> Option<Subscriber> {
-        self.subscriber(ctx.id, Group::InsforgeSdk, ctx.transport())
+        self.subscriber(ctx.id, Encoding::Sdk, ctx.transport())
     }
 }
 
@@ -177,8 +178,8 @@ impl Client {
     /// Carries a command out and answers it: now, or when its activation or deactivation comes up.
     fn carry_out(&mut self, ctx: &mut Context<'_>, request: Request, ack: Option<AckId>) {
         let (channel, done) = match request {
-            Request::Command(Command::Subscribe { channel, group }) => {
-                let done = self.subscribe(ctx, &channel, group, ack);
+            Request::Command(Command::Subscribe { channel, encoding }) => {
+                let done = self.subscribe(ctx, &channel, encoding, ack);
                 (Some(channel), done)
             }
             Request::Command(Command::Unsubscribe { channel }) => {
@@ -206,7 +207,7 @@ impl Client {
         &mut self,
         ctx: &mut Context<'_>,
         channel: &Channel,
-        group: Group,
+        encoding: Encoding,
         reply: Option<AckId>,
     ) -> Result<(), Refusal> {
         let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
@@ -222,19 +223,19 @@ impl Client {
         let options = definition.options;
         let replay = ReplayWish { seconds: options.replay_seconds, after: None };
         let joining = Joining { options, reply, replay, replays_again: false, comes_back: false };
-        let subscriber = self.subscriber(ctx.id, group, ctx.transport());
+        let subscriber = self.subscriber(ctx.id, encoding, ctx.transport());
         subscriber.map_or(Ok(()), |subscriber| ctx.join(subscriber, channel, &joining))
     }
 
     /// Acknowledges a subscription, and sends what the channel kept for new subscribers. Returns
     /// how many bytes of that there were.
     pub(super) fn on_joined(ctx: &mut Context<'_>, activation: Activation) -> usize {
-        let Activation { channel, group, reply, presence, present, replay, .. } = activation;
+        let Activation { channel, encoding, reply, presence, present, replay, .. } = activation;
         let last = replay.last;
         let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present, last };
         answer(ctx, &subscribed, reply);
         let publications = &replay.publications;
-        let frame_of = |publication: &Arc<Publication>| Frame::of(publication, group);
+        let frame_of = |publication: &Arc<Publication>| Frame::of(publication, encoding);
         let replayed = ctx.replay(&channel, publications, usize::MAX, frame_of);
         if let Some(last) = publications.last().filter(|_| replayed.is_any_given) {
             note_replay(ctx, last);

@@ -14,7 +14,7 @@ use crate::broker::resume_log::{Log, Position, Sent};
 use crate::config::Recovery;
 use crate::limits::{RECOVERABLE_CHANNELS_MAX, RECOVERABLE_MAX};
 use crate::message::{
-    Channel, ConnId, Credential, Group, Millis, PrivateId, RecoveryKey, WorkerId,
+    Channel, ConnId, Credential, Encoding, Millis, PrivateId, RecoveryKey, WorkerId,
 };
 
 /// A worker's sessions that can be resumed.
@@ -59,8 +59,8 @@ pub(super) struct Away {
     pub(super) socket_key: [u8; 15],
     /// Whose session it is.
     pub(super) credential: Arc<Credential>,
-    /// Its channels, with its group in each.
-    pub(super) channels: Vec<(Channel, Group)>,
+    /// Its channels, with its encoding in each.
+    pub(super) channels: Vec<(Channel, Encoding)>,
     /// What its client was sent.
     pub(super) sent: Sent,
     /// The end of the log when its connection was cut.
@@ -228,7 +228,7 @@ mod tests {
         Away {
             socket_key: [0; 15],
             credential: credential(id),
-            channels: vec![(Channel::from("a"), Group::InsforgeSdk)],
+            channels: vec![(Channel::from("a"), Encoding::Sdk)],
             sent: Sent { connected: 0, replayed: None, last: None },
             dropped: 0,
             policies: None,

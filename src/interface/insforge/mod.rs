@@ -25,6 +25,7 @@
 mod access;
 mod backlog;
 mod client;
+pub mod command;
 mod conformance;
 pub mod detached;
 pub mod engineio;

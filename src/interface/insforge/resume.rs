@@ -21,7 +21,7 @@ use crate::interface::context::{Context, Local};
 use crate::interface::next::Reason;
 use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::mailbox::{Mail, Slot};
-use crate::message::{Channel, ConnId, Group, PresenceMode, Publication, ReplayWish};
+use crate::message::{Channel, ConnId, Encoding, PresenceMode, Publication, ReplayWish};
 
 /// Bytes that an interface puts around a publication, at most, on a channel whose name has an
 /// ordinary length.
@@ -140,7 +140,7 @@ fn rejoin(
     let own_key = std::mem::replace(&mut client.socket_key, away.socket_key);
     client.credential = Some(resuming.credential.clone());
     let mut channels = away.channels.iter();
-    if !channels.all(|(channel, group)| join_again(client, ctx, channel, *group)) {
+    if !channels.all(|(channel, encoding)| join_again(client, ctx, channel, *encoding)) {
         client.leave_all(ctx);
         client.socket_key = own_key;
         return Err("a worker's mailbox is full");
@@ -178,7 +178,12 @@ fn missed_from(
 
 /// Counts a client in a channel again. Returns false if a mailbox has no room, or no definition
 /// governs the channel any more.
-fn join_again(client: &Client, ctx: &mut Context<'_>, channel: &Channel, group: Group) -> bool {
+fn join_again(
+    client: &Client,
+    ctx: &mut Context<'_>,
+    channel: &Channel,
+    encoding: Encoding,
+) -> bool {
     let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
     let Some(definition) = definition else { return false };
     let joining = Joining {
@@ -188,7 +193,7 @@ fn join_again(client: &Client, ctx: &mut Context<'_>, channel: &Channel, group: 
         replays_again: false,
         comes_back: true,
     };
-    let subscriber = client.subscriber(ctx.id, group, ctx.transport());
+    let subscriber = client.subscriber(ctx.id, encoding, ctx.transport());
     subscriber.is_none_or(|subscriber| ctx.join(subscriber, channel, &joining).is_ok())
 }
 
@@ -200,10 +205,10 @@ pub(super) fn recover(client: &mut Client, ctx: &mut Context<'_>) {
     let Some(Gap { from, .. }) = state.resuming.take() else { return };
     let (key, sent) = (state.key, state.sent);
     let channels = ctx.channels();
-    let groups: HashMap<&Channel, Group> =
-        channels.iter().map(|(channel, group)| (channel, *group)).collect();
+    let encodings: HashMap<&Channel, Encoding> =
+        channels.iter().map(|(channel, encoding)| (channel, *encoding)).collect();
     let Some(detached) = &ctx.local.detached else { return };
-    let missed = detached.log.missed(&key, from, |channel| groups.contains_key(channel));
+    let missed = detached.log.missed(&key, from, |channel| encodings.contains_key(channel));
     if detached.log.start() > from || !fits(&missed) {
         return begin_anew(client, ctx);
     }
@@ -215,12 +220,12 @@ pub(super) fn recover(client: &mut Client, ctx: &mut Context<'_>) {
     }
     ctx.send_text(&socketio::connected_for_good(&client.socket_id(), &private_id));
     for (_, publication) in &missed {
-        if let Some(group) = groups.get(&publication.channel) {
-            ctx.deliver(publication, *group);
+        if let Some(encoding) = encodings.get(&publication.channel) {
+            ctx.deliver(publication, *encoding);
         }
     }
-    for (channel, group) in &channels {
-        ctx.local.index.activate(ctx.link.subscriptions, channel, *group);
+    for (channel, encoding) in &channels {
+        ctx.local.index.activate(ctx.link.subscriptions, channel, *encoding);
         sync_presence(ctx, channel);
     }
     ctx.local.counters.recovered.add(1);

@@ -21,7 +21,7 @@ use crate::interface::next::{End, Next, OfferStep, Offered, Reason};
 use crate::interface::shared::Shared;
 use crate::mailbox::{PollTicket, Polled};
 use crate::message::{
-    AckId, Activation, Channel, ConnId, Credential, Group, Millis, Now, SessionId, SessionKey,
+    AckId, Activation, Channel, ConnId, Credential, Encoding, Millis, Now, SessionId, SessionKey,
     Transport,
 };
 use crate::metrics::{Counter, Counters};
@@ -355,11 +355,11 @@ impl Session {
         self.polling.is_some()
     }
 
-    /// As whom it subscribes; `None` before its client has entered. The group is any of the
+    /// As whom it subscribes; `None` before its client has entered. The encoding is any of the
     /// interface.
     pub fn subscriber(&self, connection: ConnId) -> Option<Subscriber> {
         let Over::Realtime(Realtime { client, .. }) = &self.over else { return None };
-        client.subscriber(connection, Group::InsforgeSdk, self.transport())
+        client.subscriber(connection, Encoding::Sdk, self.transport())
     }
 
     /// The gauge of open connections that it counts in.

@@ -21,7 +21,7 @@ use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
 use crate::codec::websocket::payload;
 use crate::config::{Config, Recovery};
-use crate::interface::authenticators::Authenticators;
+use crate::interface::authenticators::{AUDIENCES, Authenticators};
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::interface::heartbeat::Timings;
@@ -100,7 +100,7 @@ impl Room {
             mailboxes: Arc::new(mailboxes),
         };
         let shared = Shared::new(broker, Arc::new(config), 7);
-        let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET).unwrap());
+        let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET, &AUDIENCES).unwrap());
         let auth = Authenticators::new(keys, 60, Terms::new(false, None));
         let random = StdRng::seed_from_u64(1);
         let local = Local::new(WORKER, &shared, auth, Metrics::new(1).thread(0), random);
@@ -179,8 +179,8 @@ impl Room {
         if activation.connection != self.id || activation.comes_back {
             return;
         }
-        let (first, group) = (self.link.subscriptions, activation.group);
-        self.local.index.activate(first, &activation.channel, group);
+        let (first, encoding) = (self.link.subscriptions, activation.encoding);
+        self.local.index.activate(first, &activation.channel, encoding);
         session.on_joined(&mut self.ctx(), activation);
     }
 
@@ -191,10 +191,10 @@ impl Room {
         }
         let detached = self.local.detached.as_mut().expect("recovery is on");
         let position = detached.log.heard(publication.clone(), self.now.monotonic());
-        for &group in publication.channel.groups() {
-            let listeners = self.local.index.listeners(&publication.channel, group);
+        for &encoding in publication.channel.encodings() {
+            let listeners = self.local.index.listeners(&publication.channel, encoding);
             if listeners.iter().any(|listener| listener.connection == self.id.slot) {
-                self.ctx().deliver(publication, group);
+                self.ctx().deliver(publication, encoding);
                 self.link.mark_sent((position, publication.id));
             }
         }

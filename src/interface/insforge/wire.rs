@@ -9,10 +9,11 @@ use serde_json::value::RawValue;
 
 use super::socketio::{self, Event};
 use crate::codec::json::push_json;
+use crate::interface::insforge::command::Command;
 use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::{
-    AckId, Channel, Command, Content, Group, Member, MessageId, Millis, Publication, Refusal,
-    Reply, Sender, Snapshot, event_name_problem, iso_millis, payload_problem,
+    AckId, Channel, Content, Encoding, Member, MessageId, Millis, Publication, Refusal, Reply,
+    Sender, Snapshot, event_name_problem, iso_millis, payload_problem,
 };
 
 /// What an event from a client asks for.
@@ -49,10 +50,10 @@ fn given<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawVal
 pub fn request(event: &Event<'_>) -> Request {
     let parse: fn(&Argument<'_>, Channel) -> Result<Command, Refusal> = match &*event.name {
         "realtime:subscribe" => {
-            |_, channel| Ok(Command::Subscribe { channel, group: Group::InsforgeSdk })
+            |_, channel| Ok(Command::Subscribe { channel, encoding: Encoding::Sdk })
         }
         "REALTIME_SUBSCRIBE" => {
-            |_, channel| Ok(Command::Subscribe { channel, group: Group::InsforgeDocumented })
+            |_, channel| Ok(Command::Subscribe { channel, encoding: Encoding::Documented })
         }
         "realtime:unsubscribe" | "REALTIME_UNSUBSCRIBE" => {
             |_, channel| Ok(Command::Unsubscribe { channel })
@@ -216,11 +217,11 @@ fn member(member: &Member) -> String {
 
 /// The packet for a publication: the documented shape or the SDK's, or a presence event, which is
 /// the same for both.
-pub fn publication(publication: &Publication, group: Group) -> String {
+pub fn publication(publication: &Publication, encoding: Encoding) -> String {
     match &publication.content {
         Content::Message { event, payload, sender } => {
-            let mut body = match group {
-                Group::InsforgeDocumented => documented(publication, payload, sender),
+            let mut body = match encoding {
+                Encoding::Documented => documented(publication, payload, sender),
                 _ => spread(publication, payload, sender),
             };
             if publication.is_recoverable {
@@ -413,7 +414,7 @@ mod tests {
     }
 
     fn sdk(payload: &str) -> serde_json::Value {
-        let text = publication(&message(payload, Sender::System), Group::InsforgeSdk);
+        let text = publication(&message(payload, Sender::System), Encoding::Sdk);
         let packet: serde_json::Value = serde_json::from_str(&text[2..]).expect("valid JSON");
         packet[1].clone()
     }
@@ -422,11 +423,10 @@ mod tests {
     fn both_dialects_say_the_same_and_choose_the_shape() {
         let argument = Some(r#"{"channel":"a","extra":1}"#);
         let channel = Channel::from("a");
-        for (name, group) in [
-            ("realtime:subscribe", Group::InsforgeSdk),
-            ("REALTIME_SUBSCRIBE", Group::InsforgeDocumented),
-        ] {
-            let command = Command::Subscribe { channel: channel.clone(), group };
+        for (name, encoding) in
+            [("realtime:subscribe", Encoding::Sdk), ("REALTIME_SUBSCRIBE", Encoding::Documented)]
+        {
+            let command = Command::Subscribe { channel: channel.clone(), encoding };
             assert_eq!(request(&event(name, argument)), Request::Command(command));
         }
         for name in ["realtime:unsubscribe", "REALTIME_UNSUBSCRIBE"] {
@@ -482,7 +482,7 @@ mod tests {
     fn the_documented_shape() {
         let text = publication(
             &message(r#"{"a":1}"#, Sender::User(Some("u1".into()))),
-            Group::InsforgeDocumented,
+            Encoding::Documented,
         );
         assert_eq!(
             text,
@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn the_sdk_shape_with_its_order_of_keys() {
-        let text = publication(&message(r#"{"id":"123"}"#, Sender::System), Group::InsforgeSdk);
+        let text = publication(&message(r#"{"id":"123"}"#, Sender::System), Encoding::Sdk);
         assert_eq!(
             text,
             r#"42["e",{"id":"123","meta":{"channel":"realtime:order:1","senderType":"system","messageId":"00000000-0000-0000-0000-000000000000","timestamp":"2026-04-25T17:00:00.123Z"}}]"#
@@ -501,8 +501,7 @@ mod tests {
 
     #[test]
     fn keys_that_only_javascript_can_hold_are_kept() {
-        let text =
-            publication(&message(r#"{"a":1,"\ud800":2}"#, Sender::System), Group::InsforgeSdk);
+        let text = publication(&message(r#"{"a":1,"\ud800":2}"#, Sender::System), Encoding::Sdk);
         assert!(text.starts_with(r#"42["e",{"a":1,"\ud800":2,"meta":{"#), "{text}");
     }
 
@@ -516,7 +515,7 @@ mod tests {
         for scalar in ["5", "null", "true"] {
             assert_eq!(sdk(scalar).as_object().map(serde_json::Map::len), Some(1));
         }
-        let astral = publication(&message(r#""😀""#, Sender::System), Group::InsforgeSdk);
+        let astral = publication(&message(r#""😀""#, Sender::System), Encoding::Sdk);
         assert!(astral.contains(r#""0":"\ud83d","1":"\ude00""#), "{astral}");
     }
 
@@ -567,8 +566,8 @@ mod tests {
                 sender: Sender::User(Some(channel.as_str().into())),
             };
             let p = Publication::new(MessageId::nil(), Channel::from(&*channel), 0, content);
-            for group in Group::ALL {
-                let out = publication(&p, group);
+            for encoding in Encoding::ALL {
+                let out = publication(&p, encoding);
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&out[2..]).is_ok(), "{out}");
             }
         }

@@ -13,9 +13,11 @@ use crate::auth::cache::{Proof, TokenCache};
 use crate::auth::keys::{API_KEY_PREFIX, SecretDigest};
 use crate::auth::token::{self, DateError};
 use crate::auth::value::Plain;
-use crate::auth::{Audience, Keys, MintError, bearer_token};
-use crate::limits::{M2_HEADER_BYTES_MAX, TOKEN_CACHE_MAX};
-use crate::message::{Role, m2_name_problem};
+use crate::auth::{Audience, Keys, SignError, bearer_token};
+use crate::interface::m2::limits::NAME_BYTES_MAX;
+use crate::interface::m2::nouns::name_problem;
+use crate::limits::TOKEN_CACHE_MAX;
+use crate::message::Role;
 
 #[cfg(test)]
 mod tests;
@@ -96,12 +98,14 @@ const NO_ORGANIZATION: M2Error =
 const OTHER_ORGANIZATION: M2Error = M2Error::Forbidden(
     "the token's organization_id is another organization than that of x-m2-organization",
 );
+/// The purpose of tokens that write the documents of an organization.
+pub const WRITERS: Audience = Audience::new("m2-writer");
 const READS: M2Error = M2Error::Forbidden(
     "this credential only reads; write with the node's API key, or with the token of an \
      administrator or of a writer, whose aud is m2-writer",
 );
 
-const _: () = assert!(M2_HEADER_BYTES_MAX == 255, "a message above names the bound");
+const _: () = assert!(NAME_BYTES_MAX == 255, "a message above names the bound");
 
 impl From<DateError> for M2Error {
     fn from(error: DateError) -> Self {
@@ -290,8 +294,8 @@ struct Claims {
 fn judge(keys: &Keys, token: &str, now_s: u64) -> Result<(Holder, Option<u64>), M2Error> {
     let claims = token::claims(keys, token).and_then(|json| token::object::<Claims>(&json));
     let claims = claims.ok_or(INVALID)?;
-    let is_writers = Audience::of(&claims.aud.0) == Some(Audience::M2Writer);
-    if !is_writers && Audience::is_named_in(&claims.aud.0) {
+    let is_writers = keys.audience_of(&claims.aud.0) == Some(WRITERS);
+    if !is_writers && keys.reserves(&claims.aud.0) {
         return Err(OTHER_KIND);
     }
     let expires_at = token::expiry(claims.exp.as_ref(), claims.nbf.as_ref(), now_s)?;
@@ -317,7 +321,7 @@ fn name(value: &Value) -> Option<&str> {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && m2_name_problem(name).is_none()
+    !name.is_empty() && name_problem(name).is_none()
 }
 
 /// A token for trying things out. In production a platform signs such tokens with its own key.
@@ -337,7 +341,7 @@ pub struct NewToken<'a> {
 ///
 /// # Errors
 /// If the node would refuse it.
-pub fn sign_token(secret: &str, new: &NewToken<'_>) -> Result<String, MintError> {
+pub fn sign_token(secret: &str, new: &NewToken<'_>) -> Result<String, SignError> {
     #[derive(Serialize)]
     struct NewClaims<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,16 +354,16 @@ pub fn sign_token(secret: &str, new: &NewToken<'_>) -> Result<String, MintError>
     }
     let NewToken { user, organization, issued_at, expires_at } = *new;
     if !user.is_none_or(is_name) {
-        return Err(MintError::Claims(
+        return Err(SignError::Claims(
             "a user has 1 to 255 bytes, no control characters among them",
         ));
     }
     if !is_name(organization) {
-        return Err(MintError::Claims(
+        return Err(SignError::Claims(
             "an organization has 1 to 255 bytes, no control characters among them",
         ));
     }
-    let aud = if user.is_some() { None } else { Some(Audience::M2Writer.name()) };
+    let aud = if user.is_some() { None } else { Some(WRITERS.name()) };
     let claims = NewClaims {
         aud,
         iat: issued_at,

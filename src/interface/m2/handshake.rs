@@ -10,10 +10,10 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::limits::SUBPROTOCOL_BYTES_MAX;
 use crate::codec::base58;
 use crate::codec::http::{Request, Unclear};
-use crate::limits::M2_SUBPROTOCOL_BYTES_MAX;
-use crate::message::{Scope, m2_name_problem};
+use crate::interface::m2::nouns::{Scope, name_problem};
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +67,7 @@ pub enum HandshakeError {
     #[error(
         "Sec-WebSocket-Protocol: no value can be used; offer the base58 of lines of name:value, \
          with x-m2-organization and x-m2-project among the names, in at most \
-         {M2_SUBPROTOCOL_BYTES_MAX} bytes, or send these as headers"
+         {SUBPROTOCOL_BYTES_MAX} bytes, or send these as headers"
     )]
     Subprotocol,
     /// There is no organization.
@@ -186,7 +186,7 @@ impl Field {
         name: &'static str,
         value: &'a str,
     ) -> Result<Option<&'a str>, HandshakeError> {
-        let problem = if self.is_of_scope() { m2_name_problem(value) } else { None };
+        let problem = if self.is_of_scope() { name_problem(value) } else { None };
         match problem {
             Some(problem) => Err(HandshakeError::Value { name, problem }),
             None => Ok(Some(value).filter(|value| !value.is_empty())),
@@ -280,7 +280,7 @@ fn one_of<'a>(one: Option<&'a str>, other: Option<&'a str>) -> Option<Option<&'a
 /// The text in a subprotocol, if it is one of ours: every line of it a name and a value, and
 /// a name among them that may come in this way.
 fn decoded(subprotocol: &str) -> Option<String> {
-    if subprotocol.len() > M2_SUBPROTOCOL_BYTES_MAX {
+    if subprotocol.len() > SUBPROTOCOL_BYTES_MAX {
         return None;
     }
     let text = String::from_utf8(base58::decode(subprotocol)?).ok()?;

@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 
 use super::waiters::{Awaiting, Wants};
+use crate::interface::m2::limits::LOADS_OUTDATED_MAX;
 use crate::interface::shared::Shared;
-use crate::limits::{LOADS_OUTDATED_MAX, LOADS_PER_WORKER_MAX};
+use crate::limits::LOADS_PER_WORKER_MAX;
 use crate::mailbox::Slot;
 use crate::message::{Channel, ConnId, Load, Publication, WorkerId};
 

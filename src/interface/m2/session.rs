@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::loads::Waiter;
+use super::nouns::{channel_of, resource_of};
 use super::waiters::{Answer, Beginning, Wants};
 use super::wire::{self as wire, Fault, Request};
 use crate::broker::directory::Subscriber;
@@ -18,11 +19,12 @@ use crate::config::M2 as Terms;
 use crate::interface::context::Context;
 use crate::interface::heartbeat::beat;
 use crate::interface::heartbeat::{Heartbeat, Timings};
+use crate::interface::m2::limits::STALE_RELOADED_MAX;
+use crate::interface::m2::nouns::Party;
 use crate::interface::next::{Close, End, Next, Reason};
 use crate::interface::shared::Shared;
-use crate::limits::DEBTS_PAID_MAX;
 use crate::message::{
-    Activation, Channel, ConnId, Found, Group, Load, Millis, Now, Party, Publication, Refusal,
+    Activation, Channel, ConnId, Encoding, Found, Load, Millis, Now, Publication, Refusal,
     ReplayWish, Transport,
 };
 
@@ -96,9 +98,9 @@ impl Session {
     fn carry_out(&mut self, ctx: &mut Context<'_>, request: &Request<'_>) -> Result<(), Fault> {
         let scope = &self.party.scope;
         match *request {
-            Request::Subscribe(kind, name) => subscribe(ctx, &Channel::resource(scope, kind, name)),
+            Request::Subscribe(kind, name) => subscribe(ctx, &channel_of(scope, kind, name)),
             Request::Unsubscribe(kind, name) => {
-                let resource = Channel::resource(scope, kind, name);
+                let resource = channel_of(scope, kind, name);
                 // Unsubscribing is not answered.
                 ctx.leave(&subscriber(ctx.id), &resource, None).map(|_| ()).map_err(fault)
             }
@@ -121,7 +123,7 @@ impl Session {
         let mut bytes = 0;
         let mut is_stale = false;
         if let Some(document) = document {
-            bytes = ctx.deliver(&document, Group::M2);
+            bytes = ctx.deliver(&document, Encoding::Resource);
             is_stale = ctx.link.is_stale_in(&document);
         }
         match wants {
@@ -166,7 +168,7 @@ impl Session {
             waiter.answer(found, tells_deletions);
         let (mut bytes, mut is_told) = (0, unanswered == 0);
         for document in (0..times).flat_map(|_| &documents) {
-            bytes += ctx.deliver(document, Group::M2);
+            bytes += ctx.deliver(document, Encoding::Resource);
             is_told |= !ctx.link.is_stale_in(document);
         }
         if !is_told && !remember_unanswered(ctx, &load.resource, unanswered) && is_not_found {
@@ -177,7 +179,7 @@ impl Session {
 
     /// The client has taken all its frames: asks the store for its stale documents, some at a time.
     pub(in crate::interface) fn on_drained(&mut self, ctx: &mut Context<'_>) {
-        let debts = ctx.link.with_stale(|stale| stale.take(DEBTS_PAID_MAX));
+        let debts = ctx.link.with_stale(|stale| stale.take(STALE_RELOADED_MAX));
         for (debt, unanswered) in debts {
             let wants = Wants::owed(&debt, unanswered, self.party.user.clone());
             ctx.local.loads.begin(ctx.shared, ctx.id, &debt.resource, wants);
@@ -195,8 +197,8 @@ impl Session {
 
 /// The connection as it subscribes.
 fn subscriber(connection: ConnId) -> Subscriber {
-    let (group, transport) = (Group::M2, Transport::WebSocket);
-    Subscriber { connection, group, transport, member: None }
+    let (encoding, transport) = (Encoding::Resource, Transport::WebSocket);
+    Subscriber { connection, encoding, transport, member: None }
 }
 
 fn subscribe(ctx: &mut Context<'_>, resource: &Channel) -> Result<(), Fault> {
@@ -229,7 +231,7 @@ fn remember_unanswered(ctx: &mut Context<'_>, resource: &Channel, times: u16) ->
 }
 
 fn tell_not_found(ctx: &mut Context<'_>, resource: &Channel) {
-    if let Some((kind, _)) = resource.resource_parts() {
+    if let Some((kind, _)) = resource_of(resource) {
         ctx.send_text(&wire::not_found(kind));
     }
 }

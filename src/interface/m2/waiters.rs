@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use super::nouns::resource_of;
 use crate::broker::stale::Debt;
-use crate::limits::M2_REPEATS_MAX;
+use crate::limits::REPEATED_SUBSCRIBES_MAX;
 use crate::message::{Channel, ConnId, Content, Current, Found, Load, Millis, Publication};
 
 /// Those of one worker: each subscription at most once, however often it is asked for.
@@ -41,7 +42,7 @@ pub struct Wants {
     is_told: bool,
     /// What the client was told of before and is owed, as it is now.
     owed: Found<()>,
-    /// How often it has subscribed and not been told yet, up to [`M2_REPEATS_MAX`].
+    /// How often it has subscribed and not been told yet, up to [`REPEATED_SUBSCRIBES_MAX`].
     times: u16,
 }
 
@@ -172,7 +173,7 @@ impl Beginning {
 
 /// Whether a resource has no document for everybody.
 fn is_private(resource: &Channel) -> bool {
-    resource.resource_parts().is_some_and(|(kind, id)| kind.is_private(id))
+    resource_of(resource).is_some_and(|(kind, id)| kind.is_private(id))
 }
 
 /// A document and its version.
@@ -221,7 +222,7 @@ impl Wants {
         if later.times > 0 {
             // Who was told something since it subscribed is told again, and only for this time.
             let (_, unanswered) = self.subscribes();
-            self.times = (unanswered + later.times).min(M2_REPEATS_MAX);
+            self.times = (unanswered + later.times).min(REPEATED_SUBSCRIBES_MAX);
             self.is_told = later.is_told;
         }
         if later.owed == Found::default() {
@@ -275,7 +276,7 @@ mod tests {
     use crate::message::WorkerId;
 
     fn resource() -> Channel {
-        Channel::resource_named("o/p///kvStore/a")
+        Channel::resource("o/p///kvStore/a")
     }
 
     fn document(audience: Option<&str>, version: Millis, exists: bool) -> Arc<Publication> {
@@ -372,7 +373,7 @@ mod tests {
             let there = waiter.answer(found(Some((5, true)), None), false);
             assert_eq!((there.documents.len(), there.times), (1, 2));
         }
-        let private = Channel::resource_named("o/p///collection/private");
+        let private = Channel::resource("o/p///collection/private");
         let debt = Debt { resource: private.clone(), is_personal: true };
         let wants = Wants::owed(&debt, 1, Some("u".into()));
         let load = Awaiting::default().begin(&private, id(1), wants).expect("a question");
@@ -419,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_private_collection_is_nobodys_without_a_user() {
-        let private = Channel::resource_named("o/p///collection/private");
+        let private = Channel::resource("o/p///collection/private");
         let nobody = Beginning::of(&private, Current::Unknown, None);
         assert!(nobody.is_not_found && nobody.wants.is_none());
         let wants = Beginning::of(&private, Current::Unknown, Some("u".into())).wants.unwrap();
@@ -436,7 +437,7 @@ mod tests {
         }
         assert_eq!(awaiting.len(), 1);
         let answer = awaiting.take(&load).unwrap().answer(found(None, None), true);
-        assert!(answer.is_not_found && answer.times == M2_REPEATS_MAX);
+        assert!(answer.is_not_found && answer.times == REPEATED_SUBSCRIBES_MAX);
     }
 
     #[test]

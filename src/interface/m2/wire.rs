@@ -8,10 +8,12 @@
 //! deletion, with `null` for its data. A message that makes no sense is answered with an error, and
 //! the connection lives on.
 
+use super::limits::RESOURCE_BYTES_MAX;
+use super::nouns::resource_of;
 use crate::codec::json::push_json;
 use crate::codec::json::{Document, Value};
-use crate::limits::M2_RESOURCE_BYTES_MAX;
-use crate::message::{Document as State, ResourceKind, iso_millis};
+use crate::interface::m2::nouns::ResourceKind;
+use crate::message::{Document as State, iso_millis};
 
 /// What a client asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +54,7 @@ pub fn read<'a>(document: &Document<'a>) -> Result<Request<'a>, Fault> {
     let [kind, id] = resource.members(&["type", "id"]).map(|member| member?.as_text());
     let kind = kind.and_then(|kind| ResourceKind::named(kind.value)).ok_or(Fault::Message)?;
     let id = id.filter(|id| !id.value.is_empty()).ok_or(Fault::Message)?;
-    if id.value.len() > M2_RESOURCE_BYTES_MAX {
+    if id.value.len() > RESOURCE_BYTES_MAX {
         return Err(Fault::IdTooLong);
     }
     Ok(request(kind, id.value))
@@ -61,7 +63,7 @@ pub fn read<'a>(document: &Document<'a>) -> Result<Request<'a>, Fault> {
 /// A document, for everybody who is told of it.
 pub fn document(document: &State) -> String {
     let State { key, user_id, data, version } = document;
-    let (kind, id) = key.resource.resource_parts().expect("a document is that of a resource");
+    let (kind, id) = resource_of(&key.resource).expect("a document is that of a resource");
     let data = data.as_deref().unwrap_or("null");
     let mut out = String::with_capacity(data.len() + id.len() + DOCUMENT_BYTES);
     out.push_str(r#"{"userId":"#);
@@ -121,7 +123,8 @@ mod tests {
 
     use super::*;
     use crate::codec::json::Scratch;
-    use crate::message::{Channel, DocumentKey, Millis};
+    use crate::interface::m2::nouns::channel_of;
+    use crate::message::{DocumentKey, Millis};
 
     /// What a message is taken for; one that is no object is the caller's to refuse.
     fn understood(text: &str, check: impl FnOnce(Result<Request<'_>, Fault>)) {
@@ -220,7 +223,7 @@ mod tests {
     }
 
     fn state(id: &str, user: Option<&str>, data: Option<&str>, version: Millis) -> State {
-        let resource = Channel::resource("o/p///", ResourceKind::Collection, id);
+        let resource = channel_of("o/p///", ResourceKind::Collection, id);
         State {
             key: DocumentKey { resource, audience: None },
             user_id: user.map(Into::into),

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fanfare::interface::forge::access::{ForgeAuth, NewToken, Reach, Topic};
+use fanfare::interface::forge::nouns::Context;
 use fanfare::interface::forge::publish::publish_event;
 use fanfare::interface::{Session, forge};
 use fanfare::limits::SWEEP_STEPS;
 use fanfare::mailbox::Mail;
-use fanfare::message::{Channel, Context, MessageId, SlowConsumer, WorkerId};
+use fanfare::message::{Channel, MessageId, SlowConsumer, WorkerId};
 use fanfare::runtime::Worker;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use fanfare::message::Group;
+use fanfare::message::Encoding;
 use serde_json::Value;
 
 use super::number;
@@ -23,7 +23,7 @@ pub(super) enum Seen {
     Unsubscribed {
         ack: u64,
     },
-    Heard(u64, Group),
+    Heard(u64, Encoding),
     Came(Box<str>),
     Went(Box<str>),
     /// So many publications were lost.
@@ -133,8 +133,8 @@ impl Client {
             }
             "presence:join" => Seen::Came(member()),
             "presence:leave" => Seen::Went(member()),
-            _ if of_sdk.is_some() => Seen::Heard(published(body), Group::InsforgeSdk),
-            _ => Seen::Heard(published(&body["payload"]), Group::InsforgeDocumented),
+            _ if of_sdk.is_some() => Seen::Heard(published(body), Encoding::Sdk),
+            _ => Seen::Heard(published(&body["payload"]), Encoding::Documented),
         };
         let channel = number(channel.strip_prefix("realtime:").unwrap_or(channel));
         self.streams.hear(channel, seen);

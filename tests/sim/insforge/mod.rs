@@ -10,7 +10,7 @@ mod world;
 use std::sync::Arc;
 
 use fanfare::mailbox::Mail;
-use fanfare::message::{ChannelOptions, Group, PresenceMode, SlowConsumer};
+use fanfare::message::{ChannelOptions, Encoding, PresenceMode, SlowConsumer};
 use fanfare::runtime::shared::Shared;
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ enum Step {
     Join {
         place: Place,
         channel: usize,
-        group: Group,
+        encoding: Encoding,
     },
     Leave {
         place: Place,
@@ -89,7 +89,7 @@ struct Terms {
 
 fn step() -> impl Strategy<Value = Step> {
     let place = || (0..WORKERS, 0..CONNECTIONS);
-    let group = prop_oneof![Just(Group::InsforgeDocumented), Just(Group::InsforgeSdk)];
+    let encoding = prop_oneof![Just(Encoding::Documented), Just(Encoding::Sdk)];
     let bytes = prop_oneof![
         3 => Just(Some(0)),
         1 => (1..3_000usize).prop_map(Some),
@@ -107,8 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         4 => (place(), 0..CHANNELS, 0..3usize)
             .prop_map(|(place, channel, event)| Step::Say { place, channel, event }),
-        8 => (place(), 0..CHANNELS, group)
-            .prop_map(|(place, channel, group)| Step::Join { place, channel, group }),
+        8 => (place(), 0..CHANNELS, encoding)
+            .prop_map(|(place, channel, encoding)| Step::Join { place, channel, encoding }),
         2 => (place(), 0..CHANNELS).prop_map(|(place, channel)| Step::Leave { place, channel }),
         1 => place().prop_map(|place| Step::Disconnect { place }),
         2 => (place(), any::<bool>())
@@ -135,7 +135,7 @@ fn slow_step() -> impl Strategy<Value = Step> {
             Step::Publish { channel, event, is_large, times }
         }),
         6 => (place(), 0..CHANNELS).prop_map(|(place, channel)| {
-            Step::Join { place, channel, group: Group::InsforgeSdk }
+            Step::Join { place, channel, encoding: Encoding::Sdk }
         }),
         1 => (place(), 0..CHANNELS).prop_map(|(place, channel)| Step::Leave { place, channel }),
         2 => (0..CHANNELS, options())
@@ -227,7 +227,7 @@ fn joined(slow_consumer: SlowConsumer) -> World {
     let mut world = World::new(Terms { places: 8, reads: None });
     let options = ChannelOptions { slow_consumer, ..ChannelOptions::default() };
     world.define_as(0, options);
-    world.join(0, 0, 0, Group::InsforgeSdk);
+    world.join(0, 0, 0, Encoding::Sdk);
     world.publish(0, 0, false);
     world
 }

@@ -10,7 +10,7 @@ use fanfare::interface::{Session, insforge};
 use fanfare::limits::SWEEP_STEPS;
 use fanfare::mailbox::Mail;
 use fanfare::message::{
-    Channel, ChannelDefinition, ChannelOptions, Content, Group, MessageId, PresenceMode, Sender,
+    Channel, ChannelDefinition, ChannelOptions, Content, Encoding, MessageId, PresenceMode, Sender,
     SlowConsumer, WorkerId,
 };
 use fanfare::runtime::Worker;
@@ -60,8 +60,8 @@ struct Seat {
     client: Client,
     /// The data of its CONNECT packet.
     auth: String,
-    /// The channels that it is counted in, with the group that it asked for last.
-    counted: HashMap<usize, Group>,
+    /// The channels that it is counted in, with the encoding that it asked for last.
+    counted: HashMap<usize, Encoding>,
     /// Activations and deactivations on their way to it, by channel.
     pending: HashMap<usize, usize>,
 }
@@ -145,8 +145,8 @@ impl World {
             Step::Say { place: (worker, slot), channel, event } => {
                 self.say(worker, slot, channel, event);
             }
-            Step::Join { place: (worker, slot), channel, group } => {
-                self.join(worker, slot, channel, group);
+            Step::Join { place: (worker, slot), channel, encoding } => {
+                self.join(worker, slot, channel, encoding);
             }
             Step::Leave { place: (worker, slot), channel } => self.leave(worker, slot, channel),
             Step::Disconnect { place: (worker, slot) } => self.disconnect(worker, slot),
@@ -245,8 +245,8 @@ impl World {
         let seats = self.desks.iter_mut().flat_map(|desk| &mut desk.seats);
         let mut counted = 0;
         for Seat { client, counted: channels, .. } in seats {
-            let Some(group) = channels.get(&number) else { continue };
-            let heard = Seen::Heard(published, *group);
+            let Some(encoding) = channels.get(&number) else { continue };
+            let heard = Seen::Heard(published, *encoding);
             client.streams.expect(number, Due { heard, may_be_lost, call });
             counted += 1;
         }
@@ -285,16 +285,16 @@ impl World {
         is_accepted
     }
 
-    pub(super) fn join(&mut self, worker: usize, slot: usize, number: usize, group: Group) {
-        let name = match group {
-            Group::InsforgeDocumented => "REALTIME_SUBSCRIBE",
+    pub(super) fn join(&mut self, worker: usize, slot: usize, number: usize, encoding: Encoding) {
+        let name = match encoding {
+            Encoding::Documented => "REALTIME_SUBSCRIBE",
             _ => "realtime:subscribe",
         };
         let what = Command::Subscribe(number);
         let is_accepted = self.command(worker, slot, (name, number, ""), what);
         let seat = &mut self.desks[worker].seats[slot];
         if is_accepted {
-            let is_new = seat.counted.insert(number, group).is_none();
+            let is_new = seat.counted.insert(number, encoding).is_none();
             *seat.pending.entry(number).or_default() += 1;
             self.meet(Some((worker, slot)));
             let room = &self.rooms[number];
@@ -302,7 +302,7 @@ impl World {
             let subscribed = Seen::Subscribed { ack: self.asked, named, present };
             let seconds = if is_new { room.options.replay_seconds } else { 0 };
             let replay = room.ring.replay(seconds, None, self.now);
-            let replay = replay.into_iter().map(|one| (Seen::Heard(one, group), true));
+            let replay = replay.into_iter().map(|one| (Seen::Heard(one, encoding), true));
             let client = &mut self.desks[worker].seats[slot].client;
             for (heard, may_be_lost) in [(subscribed, false)].into_iter().chain(replay) {
                 client.streams.expect(number, Due { heard, may_be_lost, call: self.calls });

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fanfare::limits::M2_REPEATS_MAX;
+use fanfare::limits::REPEATED_SUBSCRIBES_MAX;
 
 use super::resource::{Resource, User};
 use super::store::Store;
@@ -193,7 +193,7 @@ impl View {
         }
         (self.is_subscribed, self.is_excused) = (true, false);
         self.asked += 1;
-        self.unanswered = (self.unanswered + 1).min(M2_REPEATS_MAX);
+        self.unanswered = (self.unanswered + 1).min(REPEATED_SUBSCRIBES_MAX);
     }
 }
 

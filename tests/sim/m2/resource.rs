@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fanfare::message::{Channel, ResourceKind, Scope};
+use fanfare::interface::m2::nouns::{ResourceKind, Scope, channel_of, resource_of};
+use fanfare::message::Channel;
 
 use super::{NUMBERS, Planted};
 
@@ -33,7 +34,7 @@ impl Resource {
 
     /// The one in that scope whose channel this is.
     pub(super) fn of(channel: &Channel, scope: usize) -> Self {
-        let parts = channel.resource_parts().expect("it was made of them");
+        let parts = resource_of(channel).expect("it was made of them");
         let mut all = (0..NUMBERS).map(|number| Self { scope, number });
         let is_one = |one: &Self| {
             let (kind, id) = one.parts();
@@ -44,7 +45,7 @@ impl Resource {
 
     pub(super) fn channel(self, planted: Planted) -> Channel {
         let (kind, id) = self.parts();
-        Channel::resource(&scope(self.scope, planted), kind, &id)
+        channel_of(&scope(self.scope, planted), kind, &id)
     }
 }
 

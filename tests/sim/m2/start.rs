@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use fanfare::broker::directory::{Directory, Join, Subscriber};
 use fanfare::config::M2;
-use fanfare::limits::{M2_RETAINED_BYTES_MAX, M2_RETAINED_OVERHEAD_BYTES};
+use fanfare::interface::m2::nouns::{ResourceKind, channel_of};
+use fanfare::limits::{RETAINED_BYTES_MAX, RETAINED_OVERHEAD_BYTES};
 use fanfare::mailbox::{Capacity, WorkerMailboxes};
 use fanfare::message::{
-    Channel, ConnId, Content, FrameBytes, Group, MessageId, Publication, ReplayWish, ResourceKind,
-    Transport, WorkerId,
+    ConnId, Content, Encoding, FrameBytes, MessageId, Publication, ReplayWish, Transport, WorkerId,
 };
 
 use super::Terms;
@@ -18,7 +18,7 @@ use crate::node::Node;
 /// What leaves room for so many bytes in what the directory may know: so many documents, so large.
 const BALLAST_ROOM: usize = 400_000;
 const BALLAST: usize = 128;
-const BALLAST_BYTES: usize = (M2_RETAINED_BYTES_MAX - BALLAST_ROOM) / BALLAST;
+const BALLAST_BYTES: usize = (RETAINED_BYTES_MAX - BALLAST_ROOM) / BALLAST;
 /// Resources that one connection may be subscribed to: all of them.
 const SUBSCRIPTIONS: usize = 1_000;
 
@@ -61,16 +61,17 @@ impl Start {
 /// Somebody whose mail nobody reads is subscribed to large documents that nobody else knows.
 fn add_ballast(directory: &Directory) {
     static FRAME: OnceLock<FrameBytes> = OnceLock::new();
-    let frame = FRAME.get_or_init(|| vec![0; BALLAST_BYTES - M2_RETAINED_OVERHEAD_BYTES].into());
+    let frame = FRAME.get_or_init(|| vec![0; BALLAST_BYTES - RETAINED_OVERHEAD_BYTES].into());
     let capacity = Capacity { publications: BALLAST, control: BALLAST };
     let nowhere = WorkerMailboxes::new(1, capacity);
     let (nowhere, _inboxes) = nowhere.expect("the system gives event descriptors");
     let connection = ConnId { worker: WorkerId(0), slot: u32::MAX, generation: 0 };
     let transport = Transport::WebSocket;
-    let subscriber = Subscriber { connection, group: Group::M2, transport, member: None };
+    let subscriber =
+        Subscriber { connection, encoding: Encoding::Resource, transport, member: None };
     for number in 0..BALLAST {
         let (kind, id) = (ResourceKind::KvStore, number.to_string());
-        let channel = Channel::resource("ballast/p///", kind, &id);
+        let channel = channel_of("ballast/p///", kind, &id);
         let join = Join {
             channel: &channel,
             subscriber: &subscriber,

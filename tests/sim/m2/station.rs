@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use fanfare::broker::stale::{Debt, Debts};
+use fanfare::interface::m2::nouns::Party as ProvedParty;
 use fanfare::interface::{Session, m2};
 use fanfare::limits::OUTBOX_BYTES_MAX;
 use fanfare::mailbox::Mail;
-use fanfare::message::{
-    Channel, ConnId, Content, Current, Load, Now, Party as ProvedParty, WorkerId,
-};
+use fanfare::message::{Channel, ConnId, Content, Current, Load, Now, WorkerId};
 use fanfare::runtime::Worker;
 
 use super::client::{Client, Party};

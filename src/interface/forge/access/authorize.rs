@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::channel_token::{Grant, Permission, Wanted};
 use super::proof::ForgeAuth;
 use super::topic::{MissingEntity, NoInterface, Reach, Topic};
+use crate::interface::forge::nouns::{Context, Entity, TokenError};
 use crate::interface::forge::publish::admit_installation;
 use crate::interface::shared::Shared;
-use crate::message::{Channel, Context, Entity, Now, TokenError};
+use crate::message::{Channel, Now};
 
 /// Where a caller acts from, once that is proved.
 #[derive(Clone, Debug)]

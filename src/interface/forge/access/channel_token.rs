@@ -1,18 +1,47 @@
 //! Realtime tokens. The node signs them for an app's back end, which gives them to clients that may
 //! subscribe to one channel, or publish on it, with the same claims.
 
+use std::fmt;
+use std::sync::Arc;
+
+use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::jcs;
-use crate::auth::Audience;
-use crate::auth::keys::ChannelTokenKey;
+use super::{audience, jcs};
+use crate::auth::Keys;
 use crate::auth::token;
 use crate::auth::value::Plain;
-use crate::limits::{CLAIMS_BYTES_MAX, TOKEN_BYTES_MAX};
-use crate::message::TokenError;
+use crate::interface::forge::limits::CLAIMS_BYTES_MAX;
+use crate::interface::forge::nouns::TokenError;
+use crate::limits::TOKEN_BYTES_MAX;
 
 const ISSUER: &str = "fanfare";
+
+/// What the key of realtime tokens is derived for.
+const PURPOSE: &str = "fanfare forge: realtime tokens, 1";
+
+/// The node's own key for realtime tokens. No other issuer signs such tokens.
+pub(super) struct ChannelTokenKey {
+    keys: Arc<Keys>,
+    pub(super) signs: EncodingKey,
+    verifies: DecodingKey,
+}
+
+impl ChannelTokenKey {
+    /// Derives the key, which is the same on all nodes with the same secret.
+    pub(super) fn new(keys: Arc<Keys>) -> Self {
+        let key = keys.derive(PURPOSE);
+        let (signs, verifies) = (EncodingKey::from_secret(&key), DecodingKey::from_secret(&key));
+        Self { keys, signs, verifies }
+    }
+}
+
+impl fmt::Debug for ChannelTokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[masked]")
+    }
+}
 
 /// What a token may be for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -141,7 +170,7 @@ pub(super) fn sign(
     let expires_at = now_s.saturating_add(lifetime_s);
     let payload = NewPayload {
         iss: ISSUER,
-        aud: Audience::Channel.name(),
+        aud: audience::CHANNEL.name(),
         iat: now_s,
         exp: expires_at,
         installation_id: new.installation,
@@ -180,7 +209,7 @@ fn read(key: &ChannelTokenKey, token: &str) -> Option<(Payload, Box<str>)> {
         return None;
     }
     let payload: Payload = token::object(&token::claims_by(&key.verifies, token)?)?;
-    if Audience::of(&payload.aud.0) != Some(Audience::Channel) {
+    if key.keys.audience_of(&payload.aud.0) != Some(audience::CHANNEL) {
         return None;
     }
     let claims = canonical_claims(payload.channel.claims.get()).ok()?;

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use super::jcs;
 use crate::auth::token::{object, present};
 use crate::auth::value::Plain;
-use crate::limits::INSTALLATION_BYTES_MAX;
-use crate::message::{Context, Entity};
+use crate::interface::forge::limits::INSTALLATION_BYTES_MAX;
+use crate::interface::forge::nouns::{Context, Entity};
 
 /// The scope without which a context that names its scopes may not hear global channels.
 const READS_GLOBAL: &str = "read:app-global-channel:realtime";

@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::channel_token::{self, ClaimsError, Grant, NewToken, Signed, Wanted};
+use super::audience;
+use super::channel_token::{self, ChannelTokenKey, ClaimsError, Grant, NewToken, Signed, Wanted};
 use super::context::{self, ContextClaims};
-use super::topic::{self, MissingEntity, Topic};
+use super::topic::{self, MissingEntity, Topic, TopicKey};
 use crate::auth::cache::{Proof, TokenCache};
 use crate::auth::token::{self, DateError};
 use crate::auth::value::Plain;
 use crate::auth::{Audience, Keys};
-use crate::limits::{PROOF_S_MAX, TOKEN_CACHE_MAX};
-use crate::message::{Channel, Context, TokenError};
+use crate::interface::forge::limits::PROOF_S_MAX;
+use crate::interface::forge::nouns::{Context, TokenError};
+use crate::limits::TOKEN_CACHE_MAX;
+use crate::message::Channel;
 
 /// Seconds by which an issuer's clock may be ahead of ours before its longest tokens are refused.
 const LIFETIME_LEEWAY_S: u64 = 30;
@@ -54,6 +57,8 @@ impl From<DateError> for ProofError {
 #[derive(Debug)]
 pub struct ForgeAuth {
     keys: Arc<Keys>,
+    channel_tokens: ChannelTokenKey,
+    topics: TopicKey,
     token_lifetime_s: u64,
     contexts: TokenCache<Arc<Context>>,
     invocations: TokenCache<Arc<Context>>,
@@ -65,6 +70,8 @@ impl ForgeAuth {
     /// `token_lifetime_s` seconds. New keys need a new verifier.
     pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
         Self {
+            channel_tokens: ChannelTokenKey::new(Arc::clone(&keys)),
+            topics: TopicKey::new(&keys),
             keys,
             token_lifetime_s,
             contexts: TokenCache::new(TOKEN_CACHE_MAX),
@@ -76,21 +83,21 @@ impl ForgeAuth {
     /// Returns the context that a subscriber's token proves at `now_s` seconds since the epoch.
     pub fn context(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
         self.contexts.proof(token, now_s, ProofError::Invalid, || {
-            proved_context(&self.keys, token, Audience::Context, now_s)
+            proved_context(&self.keys, token, audience::CONTEXT, now_s)
         })
     }
 
     /// Returns the context that the token of an invocation proves.
     pub fn invocation(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
         self.invocations.proof(token, now_s, ProofError::Invalid, || {
-            proved_context(&self.keys, token, Audience::Invocation, now_s)
+            proved_context(&self.keys, token, audience::INVOCATION, now_s)
         })
     }
 
     /// Returns the installation whose back end a token proves.
     pub fn service(&mut self, token: &str, now_s: u64) -> Result<Arc<str>, ProofError> {
         self.services.proof(token, now_s, ProofError::Invalid, || {
-            let (claims, expires_at) = proved(&self.keys, token, Audience::Service, now_s)?;
+            let (claims, expires_at) = proved(&self.keys, token, audience::SERVICE, now_s)?;
             let claims: ServiceClaims = token::object(&claims).ok_or(ProofError::Invalid)?;
             let installation =
                 context::installation(&claims.installation_id).map_err(ProofError::Claims)?;
@@ -106,17 +113,17 @@ impl ForgeAuth {
         wanted: &Wanted<'_>,
         now_s: u64,
     ) -> Result<Grant, TokenError> {
-        channel_token::verify(self.keys.channel_tokens(), token, wanted, now_s)
+        channel_token::verify(&self.channel_tokens, token, wanted, now_s)
     }
 
     /// Signs a realtime token.
     pub fn sign(&self, new: &NewToken<'_>, now_s: u64) -> Result<Signed, ClaimsError> {
-        channel_token::sign(self.keys.channel_tokens(), new, self.token_lifetime_s, now_s)
+        channel_token::sign(&self.channel_tokens, new, self.token_lifetime_s, now_s)
     }
 
     /// Returns the channel of a topic. It is the same on all nodes with the same secret.
     pub fn topic(&self, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
-        topic::channel(&self.keys, topic)
+        topic::channel(&self.topics, topic)
     }
 }
 
@@ -164,7 +171,7 @@ fn proved(
 ) -> Result<(Vec<u8>, u64), ProofError> {
     let claims = token::claims(keys, token).ok_or(ProofError::Invalid)?;
     let envelope: Envelope = token::object(&claims).ok_or(ProofError::Invalid)?;
-    if Audience::of(&envelope.aud.0) != Some(audience) {
+    if keys.audience_of(&envelope.aud.0) != Some(audience) {
         return Err(ProofError::Audience(audience.name()));
     }
     let expires_at = token::expiry(envelope.exp.as_ref(), envelope.nbf.as_ref(), now_s)?;

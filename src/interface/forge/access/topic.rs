@@ -8,13 +8,15 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::Mac as _;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 use super::channel_token::Permission;
 use super::context::push_entities;
 use super::jcs;
 use crate::auth::keys::Keys;
-use crate::message::{Channel, Context, Entity};
+use crate::interface::forge::nouns::{Context, Entity};
+use crate::message::Channel;
 
 /// Bytes of a topic's id before base64: enough that no two tuples with the same id can be found.
 const ID_BYTES: usize = 16;
@@ -87,9 +89,24 @@ impl fmt::Display for Topic<'_> {
     }
 }
 
+/// What the key of topics is derived for.
+const PURPOSE: &str = "fanfare forge: topics, 1";
+
+/// The key of topics' ids, which is the same on all nodes with the same secret.
+#[derive(Debug)]
+pub(super) struct TopicKey(Hmac<Sha256>);
+
+impl TopicKey {
+    /// Derives the key.
+    pub(super) fn new(keys: &Keys) -> Self {
+        let key = keys.derive(PURPOSE);
+        Self(Hmac::new_from_slice(&key).expect("HMAC takes a key of any length"))
+    }
+}
+
 /// Returns the channel of a topic.
-pub(super) fn channel(keys: &Keys, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
-    let mac = keys.topics().chain_update(tuple(topic)?).finalize().into_bytes();
+pub(super) fn channel(key: &TopicKey, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
+    let mac = key.0.clone().chain_update(tuple(topic)?).finalize().into_bytes();
     Ok(Channel::topic(&URL_SAFE_NO_PAD.encode(&mac[..ID_BYTES])))
 }
 

@@ -6,8 +6,8 @@ use super::error::{ForgeError, ProxyError};
 use crate::auth::bearer_token;
 use crate::codec::http::Request;
 use crate::interface::forge::access::{Origin, ProxyAuthorization, Subject};
+use crate::interface::forge::nouns::Context;
 use crate::interface::http::HttpContext;
-use crate::message::Context;
 
 /// Who calls.
 enum Caller {

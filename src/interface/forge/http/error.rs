@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::interface::forge::access::ClaimsError;
+use crate::interface::forge::nouns::{OVERRIDES_PROBLEM, TokenError};
 use crate::interface::rest::Reply;
-use crate::message::{OVERRIDES_PROBLEM, TokenError};
 
 /// The call that is refused: the refusal takes its shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,12 +5,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::interface::forge::access::ContextClaims;
-use crate::interface::rest::fields::{self, Read};
-use crate::interface::rest::{ApiError, Reply};
-use crate::limits::{
+use crate::interface::forge::limits::{
     INVOCATION_BYTES_MAX, INVOCATION_ID_BYTES_MAX, INVOCATION_TTL_S_MAX, INVOCATIONS_MAX,
 };
-use crate::message::Context;
+use crate::interface::forge::nouns::Context;
+use crate::interface::rest::fields::{self, Read};
+use crate::interface::rest::{ApiError, Reply};
 
 /// An invocation that is to be registered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,7 +99,7 @@ struct Registered<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Entity;
+    use crate::interface::forge::nouns::Entity;
 
     const NOW_S: u64 = 1_719_999_000;
 

@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use super::error::ForgeError;
 use crate::codec::json::{Document, JsonError, Scratch, Text, Value};
+use crate::interface::forge::nouns::{Entity, channel_problem};
 use crate::interface::forge::wire::{Selection, SelectionFault};
 use crate::interface::rest::Reply;
 use crate::interface::rest::fields::{self, Read};
-use crate::message::{Entity, MessageId, Millis, forge_channel_problem};
+use crate::message::{MessageId, Millis};
 
 /// An event that a back end publishes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +61,7 @@ fn text<'t, 'a>(path: &str, member: Option<Value<'t, 'a>>) -> Read<Text<'t, 'a>>
 }
 
 fn channel<'a>(name: Text<'_, 'a>) -> Read<&'a str> {
-    match forge_channel_problem(name.value) {
+    match channel_problem(name.value) {
         None => Ok(name.value),
         Some(problem) => Err(format!("name: {problem}")),
     }
@@ -112,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::interface::forge::http::Call;
-    use crate::message::OVERRIDES_PROBLEM;
+    use crate::interface::forge::nouns::OVERRIDES_PROBLEM;
 
     const MAX: usize = 64;
 

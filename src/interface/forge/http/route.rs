@@ -1,9 +1,9 @@
 //! Which call a request line of Forge Realtime asks for.
 
 use crate::codec::http::decode_segment;
+use crate::interface::forge::limits::INVOCATION_ID_BYTES_MAX;
 use crate::interface::forge::modules::Module;
 use crate::interface::rest::ApiError;
-use crate::limits::INVOCATION_ID_BYTES_MAX;
 
 /// A call of Forge Realtime, or of its administrators.
 ///

@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use super::error::ForgeError;
 use crate::interface::forge::access::{Permission, Signed};
+use crate::interface::forge::nouns::channel_problem;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
-use crate::message::forge_channel_problem;
 
 /// Permissions that a body may list; there are two.
 const PERMISSIONS_MAX: usize = 16;
@@ -55,7 +55,7 @@ impl From<ApiError> for ForgeError {
 
 fn read_channel(value: &RawValue) -> Read<Cow<'_, str>> {
     let name = fields::text("channelName", value, usize::MAX)?;
-    match forge_channel_problem(&name) {
+    match channel_problem(&name) {
         None => Ok(name),
         Some(problem) => Err(format!("channelName: {problem}")),
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codec::http::parse_head;
-use crate::limits::M2_HEADER_BYTES_MAX;
+use crate::interface::m2::limits::NAME_BYTES_MAX;
 
 /// Headers of a client that needs no subprotocol.
 const REAL: &str = "x-m2-organization: o\r\nx-m2-project: p\r\n";
@@ -145,7 +145,7 @@ fn a_subprotocol_does_not_contradict_itself() {
 
 #[test]
 fn names_of_places_have_bounds() {
-    let longest = "é".repeat(M2_HEADER_BYTES_MAX / 2) + "x";
+    let longest = "é".repeat(NAME_BYTES_MAX / 2) + "x";
     let beyond = format!("{longest}x");
     let too_long = "it has more than 255 bytes";
     let control = "it has control characters";
@@ -237,7 +237,7 @@ fn nothing_else_comes_in() {
 #[test]
 fn what_is_not_ours_is_not_accepted() {
     let too_long = base58(format!("{PLACE}authorization:{}", "t".repeat(6_000)));
-    assert!(too_long.len() > M2_SUBPROTOCOL_BYTES_MAX);
+    assert!(too_long.len() > SUBPROTOCOL_BYTES_MAX);
     for value in [
         "graphql-ws".to_owned(),
         "forge".to_owned(),
@@ -277,8 +277,8 @@ fn a_subprotocol_may_be_as_long_as_its_bound() {
     });
     let values: Vec<_> = texts.map(base58).collect();
     let of_length = |length| values.iter().find(|value| value.len() == length);
-    let longest = of_length(M2_SUBPROTOCOL_BYTES_MAX).unwrap();
-    let beyond = of_length(M2_SUBPROTOCOL_BYTES_MAX + 1).unwrap();
+    let longest = of_length(SUBPROTOCOL_BYTES_MAX).unwrap();
+    let beyond = of_length(SUBPROTOCOL_BYTES_MAX + 1).unwrap();
     assert!(said(offer(&[longest])).unwrap().subprotocol.is_some());
     assert_eq!(said(offer(&[beyond])), Err(HandshakeError::Subprotocol));
 }

@@ -13,10 +13,11 @@ use super::session::Session;
 use super::wire::{document, title};
 use crate::codec::http::Request;
 use crate::interface::http::{Entrance, HttpContext, NodeHealth};
+use crate::interface::m2::nouns::{Party, Scope};
 use crate::interface::rest::{ApiError, Reply, durability};
 use crate::interface::websocket::upgrade;
 use crate::mailbox::{Query, StoreRefusal, Write, Written};
-use crate::message::{DocumentKey, DocumentWrite, Durability, Millis, Party, Scope};
+use crate::message::{DocumentKey, DocumentWrite, Durability, Millis};
 pub use route::{Named, Route, is_ours, route};
 
 /// Finds out what a request to one of M2's paths leads to.

@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::codec::http::{decode_segment_exactly, query_pairs};
+use crate::interface::m2::limits::VERSION_AHEAD_MS_MAX;
+use crate::interface::m2::nouns::channel_of;
+use crate::interface::m2::nouns::{ResourceKind, Scope, name_problem, resource_id_problem};
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, dates};
-use crate::limits::{DOCUMENTS_MAX, M2_VERSION_AHEAD_MS_MAX};
-use crate::message::{
-    Channel, DocumentKey, DocumentWrite, Durability, Millis, ResourceKind, Scope, iso_millis,
-    m2_name_problem, resource_id_problem,
-};
+use crate::limits::DOCUMENTS_MAX;
+use crate::message::{DocumentKey, DocumentWrite, Durability, Millis, iso_millis};
 
 const RESOURCES: &str = "/api/realtime/resources/";
 /// An example of a version, for errors.
@@ -158,7 +158,7 @@ impl Named {
             let (user, is_personal, version) = read;
             return Err(fields::refuse([user.err(), is_personal.err(), version.err()]));
         };
-        let resource = Channel::resource(&scope.to_string(), self.kind, &self.id);
+        let resource = channel_of(&scope.to_string(), self.kind, &self.id);
         let audience = user.filter(|_| is_personal).map(Arc::from);
         let key = DocumentKey { resource, audience };
         Ok(DocumentWrite { key, user_id: user.map(Box::from), data: data.map(Box::from), version })
@@ -221,7 +221,7 @@ impl<'a> Said<'a> {
 
     fn user(&self) -> Read<Option<&str>> {
         let user = self.user_id.as_deref().filter(|user| !user.is_empty());
-        match user.and_then(m2_name_problem) {
+        match user.and_then(name_problem) {
             None => Ok(user),
             Some(problem) => Err(format!("userId: {problem}")),
         }
@@ -254,14 +254,14 @@ impl<'a> Said<'a> {
         let version = version.ok_or_else(|| {
             format!("version: Expected a date in UTC with milliseconds, like {DATE}")
         })?;
-        if version > now.saturating_add(M2_VERSION_AHEAD_MS_MAX) {
+        if version > now.saturating_add(VERSION_AHEAD_MS_MAX) {
             return Err("version: It is more than 24 hours ahead of the node's clock".to_owned());
         }
         Ok(Some(version))
     }
 }
 
-const _: () = assert!(M2_VERSION_AHEAD_MS_MAX == 24 * 3_600_000, "the message names the bound");
+const _: () = assert!(VERSION_AHEAD_MS_MAX == 24 * 3_600_000, "the message names the bound");
 
 /// Refuses `null`, by which subscribers are told that a document was deleted.
 fn some_data(value: &RawValue) -> Read<&RawValue> {

@@ -20,7 +20,7 @@ fn payload() -> Value {
 
 /// Signed with the node's own key for them.
 fn own(payload: &Value) -> String {
-    token::sign(&keys().channel_tokens().signs, payload)
+    token::sign(&ChannelTokenKey::new(trusting()).signs, payload)
 }
 
 fn verify(token: &str) -> Result<Grant, TokenError> {
@@ -110,7 +110,7 @@ fn what_is_no_token_of_this_installation_is_invalid() {
         format!("{good} "),
         hs256(&payload().to_string()),
         issued(Algorithm::EdDSA, &payload()),
-        token::sign(&keys().channel_tokens().signs, &json!([1])),
+        token::sign(&ChannelTokenKey::new(trusting()).signs, &json!([1])),
         altered(json!({"aud": "realtime"})),
         altered(json!({"aud": null})),
         altered(json!({"aud": ["realtime-channel", "realtime"]})),
@@ -148,8 +148,7 @@ fn what_is_no_token_of_this_installation_is_invalid() {
 fn the_algorithm_is_pinned() {
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
     let payload = payload().to_string();
-    let keys = keys();
-    let own = keys.channel_tokens();
+    let own = ChannelTokenKey::new(trusting());
     for alg in ["none", "hs256", "HS384", "HS512", "RS256"] {
         for key in [&own.signs, &key] {
             let token = signed_with(key, Algorithm::HS256, &json!({ "alg": alg }), &payload);

@@ -8,21 +8,27 @@ use jsonwebtoken::Algorithm;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::channel_token::ChannelTokenKey;
 use super::*;
 use crate::auth::tests::{
-    ED_PEM, ES_PEM, NOW, RS_PEM, SECRET, hs256, keys, private_key, signed_with,
+    ED_PEM, ES_PEM, NOW, RS_PEM, SECRET, hs256, keys_reserving, private_key, signed_with,
 };
-use crate::auth::{Audience, Authenticator, Keys, MintError, token};
+use crate::auth::{Audience, Authenticator, Keys, SignError, token};
+use crate::interface::authenticators::AUDIENCES;
+use crate::interface::forge::nouns::{Context, Entity, TokenError};
 use crate::interface::m2::access::{M2Auth, Terms};
 use crate::limits::TOKEN_BYTES_MAX;
-use crate::message::{Context, Entity, TokenError};
 
 mod channel_tokens;
-mod minted;
 mod proofs;
+mod signed;
 mod topics;
 
 const LIFETIME_S: u64 = 3_600;
+
+fn keys() -> Keys {
+    keys_reserving(&AUDIENCES)
+}
 
 fn forge() -> ForgeAuth {
     ForgeAuth::new(Arc::new(keys()), LIFETIME_S)

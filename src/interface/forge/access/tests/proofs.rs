@@ -225,7 +225,7 @@ fn no_kind_of_token_passes_for_another() {
             assert_eq!(taken(&keys, &token), expected, "{aud} {algorithm:?}");
         }
         // With the key of realtime tokens nothing but a realtime token is good.
-        let token = token::sign(&keys.channel_tokens().signs, &claims);
+        let token = token::sign(&ChannelTokenKey::new(Arc::clone(&keys)).signs, &claims);
         let expected = if aud == json!("realtime-channel") { "channel" } else { "" };
         assert_eq!(taken(&keys, &token), expected, "{aud}");
     }
@@ -271,7 +271,7 @@ fn only_the_keys_of_the_node_and_its_issuers_prove_anything() {
         assert_eq!(forge().context(&token, NOW), Err(ProofError::Invalid), "{algorithm:?}");
     }
     let good = hs256(&claims.to_string());
-    let other = Keys::new("ik_", "anon_", &SECRET.replace('0', "1")).unwrap();
+    let other = Keys::new("ik_", "anon_", &SECRET.replace('0', "1"), &AUDIENCES).unwrap();
     let mut other = ForgeAuth::new(Arc::new(other), LIFETIME_S);
     assert_eq!(other.context(&good, NOW), Err(ProofError::Invalid));
     let long = context_of(json!({"padding": "x".repeat(TOKEN_BYTES_MAX)}));

@@ -50,7 +50,7 @@ fn ids_are_what_they_were() {
 #[test]
 fn an_id_is_of_the_nodes_own_making() {
     let global = topic(Reach::Global, None);
-    let other = Keys::new("ik_", "anon_", &SECRET.replace('0', "1")).unwrap();
+    let other = Keys::new("ik_", "anon_", &SECRET.replace('0', "1"), &AUDIENCES).unwrap();
     let other = ForgeAuth::new(Arc::new(other), LIFETIME_S).topic(&global).unwrap();
     assert_ne!(other.as_str(), id(&global));
     assert_eq!(ForgeAuth::new(trusting(), 1).topic(&global), forge().topic(&global));

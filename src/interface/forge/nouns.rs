@@ -1,9 +1,86 @@
-//! What callers of Forge Realtime may say, be it over HTTP or over sockets.
+//! The words of Forge's room: where a caller is, what it may select, and why a token is refused.
 
 use std::fmt;
 
-use super::Entity;
-use crate::limits::FORGE_CHANNEL_BYTES_MAX;
+use super::limits::CHANNEL_BYTES_MAX;
+
+/// A property of a context that a caller may select to be its scope.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Entity {
+    /// Jira's `board`.
+    Board,
+    /// Confluence's `content`.
+    Content,
+    /// Jira's `issue`.
+    Issue,
+    /// Jira's `project`.
+    Project,
+    /// Bitbucket's `pullRequest`.
+    PullRequest,
+    /// Bitbucket's `repository`.
+    Repository,
+    /// Confluence's `space`.
+    Space,
+}
+
+impl Entity {
+    /// All of them, by name.
+    pub const ALL: [Self; 7] = [
+        Self::Board,
+        Self::Content,
+        Self::Issue,
+        Self::Project,
+        Self::PullRequest,
+        Self::Repository,
+        Self::Space,
+    ];
+
+    /// As contexts and overrides write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Board => "board",
+            Self::Content => "content",
+            Self::Issue => "issue",
+            Self::Project => "project",
+            Self::PullRequest => "pullRequest",
+            Self::Repository => "repository",
+            Self::Space => "space",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|entity| entity.name() == name)
+    }
+}
+
+/// A context that was proved. Nothing in it is asserted by the caller itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Context {
+    /// The installation of an app, which bounds everything.
+    pub installation: Box<str>,
+    /// On whose behalf, for audit only: users in one place share their channels.
+    pub account: Option<Box<str>>,
+    /// The scope that it has unless the caller selects another one: canonical JSON (RFC 8785) of
+    /// module, entities and the host's own key.
+    pub place: Box<str>,
+    /// The entities that it has, each with the canonical JSON of its identity, in the order of
+    /// [`Entity::ALL`].
+    pub entities: Box<[(Entity, Box<str>)]>,
+    /// Whether it may hear global channels, where its token says anything of scopes.
+    pub reads_global: Option<bool>,
+    /// Whether a user interface is behind it: others publish on global channels only.
+    pub is_ui: bool,
+    /// When its proof expires, in seconds since the epoch.
+    pub expires_at: u64,
+}
+
+impl Context {
+    /// Whether both are the same place of the same installation.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        (&self.installation, &self.place) == (&other.installation, &other.place)
+    }
+}
 
 /// What callers are told whose overrides are no array of properties that there are, in the words of
 /// Forge's own client.
@@ -11,17 +88,17 @@ pub const OVERRIDES_PROBLEM: &str =
     "Invalid value for contextOverrides. Please provide an array of valid context properties.";
 
 /// What is wrong with the name of a Forge channel, or `None`. Any other text is one, byte for byte.
-pub fn forge_channel_problem(name: &str) -> Option<&'static str> {
+pub fn channel_problem(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("String must contain at least 1 character(s)");
     }
-    if name.len() > FORGE_CHANNEL_BYTES_MAX {
+    if name.len() > CHANNEL_BYTES_MAX {
         return Some("String must contain at most 255 byte(s)");
     }
     name.contains(char::is_control).then_some("String must not contain control characters")
 }
 
-const _: () = assert!(FORGE_CHANNEL_BYTES_MAX == 255, "the message above names the bound");
+const _: () = assert!(CHANNEL_BYTES_MAX == 255, "the message above names the bound");
 
 /// The entities that overrides name, each once; an item is `None` where it is no string. `None`
 /// where one of them is no name of an entity ([`OVERRIDES_PROBLEM`]). No names at all are overrides
@@ -78,15 +155,15 @@ mod tests {
     fn a_channel_has_nearly_any_name() {
         let longest = "é".repeat(127) + "x";
         for name in ["a", " ", "a:b/*", "é😀", "\u{a0}", "\u{2028}", &longest] {
-            assert_eq!(forge_channel_problem(name), None, "{name:?}");
+            assert_eq!(channel_problem(name), None, "{name:?}");
         }
         let control = Some("String must not contain control characters");
         for name in ["a\n", "\0", "\u{7f}", "\u{85}"] {
-            assert_eq!(forge_channel_problem(name), control, "{name:?}");
+            assert_eq!(channel_problem(name), control, "{name:?}");
         }
-        assert_eq!(forge_channel_problem(""), Some("String must contain at least 1 character(s)"));
+        assert_eq!(channel_problem(""), Some("String must contain at least 1 character(s)"));
         let long = Some("String must contain at most 255 byte(s)");
-        assert_eq!(forge_channel_problem(&"é".repeat(128)), long);
+        assert_eq!(channel_problem(&"é".repeat(128)), long);
     }
 
     #[test]

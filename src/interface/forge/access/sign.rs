@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::context::{ContextClaims, is_installation};
 use crate::auth::token::sign_with_secret;
-use crate::auth::{Audience, MintError};
-use crate::limits::PROOF_S_MAX;
+use crate::auth::{Audience, SignError};
+use crate::interface::forge::limits::PROOF_S_MAX;
 
 /// A context, invocation or service token to be made.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -57,21 +57,25 @@ pub struct NewPlace<'a> {
     pub ui: Option<bool>,
 }
 
+const _: () = assert!(PROOF_S_MAX == 900, "the message below names the bound");
+
 /// Makes a token signed with HS256 that the node accepts.
-pub fn sign_proof(secret: &str, new: &NewProof<'_>) -> Result<String, MintError> {
+pub fn sign_proof(secret: &str, new: &NewProof<'_>) -> Result<String, SignError> {
     if !is_installation(new.installation) {
-        return Err(MintError::Claims(
+        return Err(SignError::Claims(
             "an installation's name has 1 to 512 bytes, no control characters among them",
         ));
     }
     if new.place.is_some() {
         if new.expires_at.saturating_sub(new.issued_at) > PROOF_S_MAX {
-            return Err(MintError::Lifetime);
+            return Err(SignError::Claims(
+                "a context or invocation token may be valid for at most 900 seconds",
+            ));
         }
         let json = serde_json::to_vec(new).expect("claims are members with names");
         ContextClaims::parse(&json)
             .and_then(|claims| claims.into_context(new.expires_at))
-            .map_err(MintError::Claims)?;
+            .map_err(SignError::Claims)?;
     }
     Ok(sign_with_secret(secret, new)?)
 }

@@ -1,0 +1,44 @@
+//! Every bound of Forge's room by name. What happens at a bound stands beside it.
+
+use crate::limits::{REPLAY_BYTES_MAX, TOKEN_BYTES_MAX};
+
+/// Longest name of a channel, in bytes. A longer one is refused with 400 or `INVALID_INPUT`.
+pub const CHANNEL_BYTES_MAX: usize = 255;
+/// Longest name of an installation, in bytes. A token, registration or header with a longer one is
+/// refused.
+pub const INSTALLATION_BYTES_MAX: usize = 512;
+/// Longest claims of a realtime token, in bytes of JSON, as given and in canonical form. Longer
+/// claims are refused with 400.
+pub const CLAIMS_BYTES_MAX: usize = 4_096;
+/// Longest time for which a context or invocation token may still be valid, in seconds. A token
+/// with a longer life is refused, and `fanfare token` does not sign one.
+pub const PROOF_S_MAX: u64 = 900;
+
+/// Time in which a client has to prove its context, in milliseconds. Then it is closed with 4401.
+pub const CONNECT_MS: u64 = 5_000;
+/// Time for which a client stays connected after its context token expired, in milliseconds. It can
+/// do nothing but send a newer token. Then it is closed with 4401.
+pub const GRACE_MS: u64 = 5_000;
+/// Time between two attempts to end a subscription whose token has expired, in milliseconds, if a
+/// mailbox has no room.
+pub const RETRY_MS: u64 = 10;
+/// Bytes of replayed frames that may wait for one client. The frames are the client's own, and a
+/// client that does not read could ask for them again and again. Events that do not fit are
+/// reported as a gap.
+pub const REPLAYED_BYTES_MAX: usize = 4 * REPLAY_BYTES_MAX;
+
+/// Registered invocations. At the bound the expired ones are removed; if none has expired, the new
+/// one is refused with 503 and `Retry-After`.
+pub const INVOCATIONS_MAX: usize = 65_536;
+/// Longest description of an invocation, in bytes. A longer one is refused with 413.
+pub const INVOCATION_BYTES_MAX: usize = TOKEN_BYTES_MAX;
+/// Longest id of an invocation, in bytes.
+pub const INVOCATION_ID_BYTES_MAX: usize = 255;
+/// Longest time for which an invocation may be registered, in seconds.
+pub const INVOCATION_TTL_S_MAX: u32 = 900;
+
+const _: () = assert!(
+    (CLAIMS_BYTES_MAX + 2 * INSTALLATION_BYTES_MAX + 4 * CHANNEL_BYTES_MAX + 512) * 4 / 3
+        <= TOKEN_BYTES_MAX,
+    "every realtime token that is signed is short enough to be verified"
+);
