@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bucket::Bucket;
 use super::presence::{MemberKey, Presence};
-use super::retain::{Budget, Ring, accepted};
-use crate::limits::{RETAINED_BYTES_MAX, RETAINED_OVERHEAD_BYTES, SWEEP_STEPS};
+use super::retain::{Budgets, Kept};
+use super::window::accepted;
+use crate::limits::SWEEP_STEPS;
 use crate::mailbox::{Mail, Reservation, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
-    AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Current, Deactivation,
-    Encoding, Encodings, MessageId, Millis, Offset, PresenceMode, Publication, Refused, Replay,
-    ReplayWish, Snapshot, Transport, WorkerId,
+    AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Deactivation, Encoding,
+    Encodings, MessageId, Millis, Offset, PresenceMode, Publication, Refused, ReplayWish, Retain,
+    Retained, Snapshot, Transport, WorkerId,
 };
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
@@ -30,9 +31,7 @@ const SHARDS: usize = 256;
 pub struct Directory {
     shards: Box<[Shard]>,
     hasher: RandomState,
-    budget: Budget,
-    /// Of the current documents that it knows.
-    retained: Budget,
+    budgets: Budgets,
 }
 
 /// A part of the channels.
@@ -53,10 +52,8 @@ struct Entry {
     presence_mode: PresenceMode,
     /// What its clients may still publish.
     bucket: Bucket,
-    /// What it keeps for who subscribes later.
-    ring: Option<Box<Ring>>,
-    /// The document that it has for everybody, as long as anybody is subscribed.
-    current: Current,
+    /// What it keeps for later subscribers.
+    kept: Kept,
     /// Until when somebody whose connection was lost counts as listening.
     lingers_until: Millis,
     /// The timestamp of its latest publication, where they must not run back.
@@ -180,8 +177,7 @@ pub struct Published {
 impl Default for Directory {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        let retained = Budget::new(RETAINED_BYTES_MAX);
-        Self { shards, hasher: RandomState::new(), budget: Budget::default(), retained }
+        Self { shards, hasher: RandomState::new(), budgets: Budgets::default() }
     }
 }
 
@@ -258,7 +254,7 @@ impl Directory {
         let entry = match shard.get_mut(&publication.channel) {
             Some(entry) => entry,
             None if publication.content.needs_listener() => return Ok(Published::default()),
-            None if publication.options.replay_seconds > 0 => {
+            None if matches!(publication.options.retain, Retain::Window { .. }) => {
                 shard.entry(publication.channel.clone()).or_default()
             }
             None => {
@@ -277,13 +273,8 @@ impl Directory {
         let places = reserve(&entry.shares).ok_or(Refused::Overloaded)?;
         entry.stamped = publication.at;
         entry.offset += 1;
-        if publication.options.replay_seconds > 0 || entry.ring.is_some() {
-            self.keep(publication, entry);
-        }
-        if let Content::Document { audience: None, exists, .. } = &publication.content {
-            let current =
-                if *exists { Current::Known(publication.clone()) } else { Current::Absent };
-            entry.retain(current, &self.retained);
+        if entry.kept.publish(publication, &self.budgets) {
+            self.watch(&publication.channel, entry);
         }
         let posted = places.post(publication, entry.offset);
         let published = Published { offset: entry.offset, audience: entry.audience() };
@@ -319,8 +310,7 @@ impl Directory {
         entry.presence_mode = mode;
         let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
         let (presence, present) = entry.view(mode);
-        let ring = entry.ring.as_ref();
-        let replay = ring.map_or_else(Replay::default, |ring| ring.replay(join.replay, join.clock));
+        let replay = entry.kept.replay(join.replay, join.clock);
         place.post(Mail::Activate(Box::new(Activation {
             connection: subscriber.connection,
             channel: join.channel.clone(),
@@ -331,7 +321,7 @@ impl Directory {
             presence,
             present,
             replay,
-            current: entry.current.clone(),
+            retained: entry.kept.value(),
         })));
         let mut posted = WorkerSet::default();
         let told = Announced::of(mode, newcomer.is_some(), announced);
@@ -437,21 +427,18 @@ impl Directory {
         self.let_go(&mut shard, channel);
     }
 
-    /// Takes note of the document that a resource has for everybody, where somebody is subscribed
-    /// and nothing is known yet: what is known was published, and is no older.
-    pub fn learn(&self, resource: &Channel, current: &Current) {
-        let mut shard = self.shard(resource);
-        if let Some(entry) = shard.get_mut(resource)
-            && matches!(entry.current, Current::Unknown)
-        {
-            entry.retain(current.clone(), &self.retained);
+    /// Retains a value that was read from the store, if the channel has a subscriber and no value
+    /// is known. A known value was published, and is as new or newer.
+    pub fn learn(&self, channel: &Channel, value: Retained) {
+        if let Some(entry) = self.shard(channel).get_mut(channel) {
+            entry.kept.learn(value, &self.budgets);
         }
     }
 
-    /// Takes note that a resource has no document for everybody any more, without telling anybody.
-    pub fn forget(&self, resource: &Channel) {
-        if let Some(entry) = self.shard(resource).get_mut(resource) {
-            entry.retain(Current::Absent, &self.retained);
+    /// Remembers that a channel has no value any more, without a publication.
+    pub fn forget(&self, channel: &Channel) {
+        if let Some(entry) = self.shard(channel).get_mut(channel) {
+            entry.kept.set(Retained::Absent, &self.budgets);
         }
     }
 
@@ -470,7 +457,7 @@ impl Directory {
             for channel in watched {
                 let mut entries = lock(&shard.entries);
                 let Some(entry) = entries.get_mut(&channel) else { continue };
-                if entry.still_keeps(now, &self.budget) {
+                if entry.still_keeps(now, &self.budgets) {
                     lock(&shard.watched).push(channel);
                     continue;
                 }
@@ -492,31 +479,14 @@ impl Directory {
         self.count(|entry| entry.shares.is_empty())
     }
 
-    /// What all channels keep for who subscribes later.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    /// The current documents that are known.
-    pub fn retained(&self) -> &Budget {
-        &self.retained
+    /// Returns the bytes that all channels keep for later subscribers.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     fn count(&self, is_one: impl Fn(&Entry) -> bool) -> usize {
         let count = |shard: &Shard| lock(&shard.entries).values().filter(|one| is_one(one)).count();
         self.shards.iter().map(count).sum()
-    }
-
-    /// Keeps a publication for who subscribes later; or nothing any more, where its channel has
-    /// come to want that.
-    #[cold]
-    fn keep(&self, publication: &Arc<Publication>, entry: &mut Entry) {
-        if publication.options.replay_seconds > 0 {
-            entry.ring.get_or_insert_default().push(publication, &self.budget);
-            self.watch(&publication.channel, entry);
-        } else if let Some(mut ring) = entry.ring.take() {
-            ring.clear(&self.budget);
-        }
     }
 
     /// Has a channel looked at when time has passed.
@@ -540,7 +510,7 @@ impl Directory {
 
     fn remove(&self, entries: &mut HashMap<Channel, Entry>, channel: &Channel) {
         if let Some(mut entry) = entries.remove(channel) {
-            entry.retain(Current::Unknown, &self.retained);
+            entry.kept.clear(&self.budgets);
         }
     }
 
@@ -575,17 +545,6 @@ impl Entry {
         }
     }
 
-    /// Knows this from here on of its document. Where there is no room for it, nothing is known.
-    fn retain(&mut self, current: Current, retained: &Budget) {
-        let before = std::mem::take(&mut self.current);
-        retained.give(weight(&before));
-        if retained.take(weight(&current)) {
-            self.current = current;
-        } else {
-            retained.count_evicted();
-        }
-    }
-
     /// Whether anybody listens, or is about to come back.
     fn is_listened_to(&self, now: Millis) -> bool {
         !self.shares.is_empty() || now < self.lingers_until
@@ -593,18 +552,19 @@ impl Entry {
 
     /// Whether nothing of it outlives its last subscriber.
     fn keeps_nothing(&self) -> bool {
-        self.ring.is_none() && self.bucket.is_new() && self.lingers_until == 0 && !self.is_watched
+        !self.kept.outlives_subscribers()
+            && self.bucket.is_new()
+            && self.lingers_until == 0
+            && !self.is_watched
     }
 
     /// Lets go of what is too old. Whether time has anything more to end: what is kept, or, where
     /// nobody is subscribed, what keeps clients from publishing faster by coming anew, or who may
     /// come back.
-    fn still_keeps(&mut self, now: Millis, budget: &Budget) -> bool {
-        if self.ring.as_mut().is_some_and(|ring| ring.expire(now, budget)) {
-            self.ring = None;
-        }
+    fn still_keeps(&mut self, now: Millis, budgets: &Budgets) -> bool {
+        self.kept.expire(now, budgets);
         let is_waited_for = !self.bucket.is_full(now) || now < self.lingers_until;
-        self.ring.is_some() || (self.shares.is_empty() && is_waited_for)
+        self.kept.outlives_subscribers() || (self.shares.is_empty() && is_waited_for)
     }
 
     fn audience(&self) -> Audience {
@@ -644,14 +604,6 @@ impl Entry {
         debug_assert!(*count > 0, "a subscriber is uncounted once");
         *count = count.saturating_sub(1);
         self.tidy(at);
-    }
-}
-
-/// Bytes that a document counts for that is known.
-fn weight(current: &Current) -> usize {
-    match current {
-        Current::Known(publication) => RETAINED_OVERHEAD_BYTES + publication.content.bytes(),
-        Current::Unknown | Current::Absent => 0,
     }
 }
 

@@ -6,6 +6,7 @@
 //! the part of each connection that they work on.
 
 pub mod bucket;
+pub mod budget;
 pub mod definitions;
 pub mod directory;
 pub mod index;
@@ -22,3 +23,4 @@ pub mod shedding;
 pub mod slab;
 pub mod stale;
 pub mod subscriptions;
+pub mod window;

@@ -1,282 +1,236 @@
-//! What a channel keeps of its latest publications, for who subscribes later.
+//! What a channel keeps of its publications for later subscribers: its last one, those of some
+//! seconds, or nothing.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::limits::{
-    REPLAY_BYTES_MAX, REPLAY_OVERHEAD_BYTES, REPLAY_PUBLICATIONS_MAX, REPLAY_TOTAL_BYTES_MAX,
-};
-use crate::message::{Content, Millis, Nanos, Publication, Replay, ReplayWish};
+use super::budget::Budget;
+use super::window::Window;
+use crate::limits::{REPLAY_TOTAL_BYTES_MAX, RETAINED_BYTES_MAX, RETAINED_OVERHEAD_BYTES};
+use crate::message::{Content, Millis, Publication, Replay, ReplayWish, Retain, Retained};
 
-const NANOS_PER_MILLI: Nanos = 1_000_000;
-
-/// What many hold together, and the most that it may be.
+/// The budgets of all channels of a node.
 #[derive(Debug)]
-pub struct Budget {
-    bytes: AtomicUsize,
-    evicted: AtomicU64,
-    bytes_max: usize,
+pub struct Budgets {
+    /// Of windows.
+    pub windows: Budget,
+    /// Of retained values.
+    pub values: Budget,
 }
 
-/// That of all rings of a node.
-impl Default for Budget {
+impl Default for Budgets {
     fn default() -> Self {
-        Self::new(REPLAY_TOTAL_BYTES_MAX)
+        Self {
+            windows: Budget::new(REPLAY_TOTAL_BYTES_MAX),
+            values: Budget::new(RETAINED_BYTES_MAX),
+        }
     }
 }
 
-impl Budget {
-    /// Of so many bytes, all of them free.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), evicted: AtomicU64::new(0), bytes_max }
-    }
-
-    /// Bytes that are held.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Publications that were let go before their time, because there was no room.
-    pub fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
-    }
-
-    /// One more was let go.
-    pub(super) fn count_evicted(&self) {
-        self.evicted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Takes so many, if there are.
-    pub(super) fn take(&self, bytes: usize) -> bool {
-        let more = |taken: usize| Some(taken + bytes).filter(|sum| *sum <= self.bytes_max);
-        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// Gives so many back.
-    pub(super) fn give(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// The latest publications of one channel, in order: all of them since the first that it holds.
-///
-/// Whoever drops one must have emptied it, so that the budget is right.
+/// What one channel keeps, as its [`Retain`] says. It must be cleared before it is dropped, so that
+/// the budgets are right.
 #[derive(Debug, Default)]
-pub struct Ring {
-    kept: VecDeque<Arc<Publication>>,
-    bytes: usize,
-    /// For how long the channel keeps them.
-    keep: Millis,
-    /// Until when something would have been kept that was let go of before its time.
-    missing_until: Millis,
+pub enum Kept {
+    /// Nothing. If the channel keeps its last publication, the value is not known.
+    #[default]
+    Nothing,
+    /// The last publication said that the channel has no value any more.
+    Absent,
+    /// The last publication.
+    Value(Arc<Publication>),
+    /// The publications of some seconds.
+    Window(Box<Window>),
 }
 
-impl Ring {
-    /// Keeps a publication, for as long as its channel says. The oldest make room for it.
-    pub fn push(&mut self, publication: &Arc<Publication>, budget: &Budget) {
-        self.keep = Millis::from(publication.options.replay_seconds) * 1_000;
-        self.expire(accepted(publication), budget);
-        let weight = weight(publication);
-        while self.kept.len() >= REPLAY_PUBLICATIONS_MAX || self.bytes + weight > REPLAY_BYTES_MAX {
-            if !self.evict(budget) {
-                break;
+impl Kept {
+    /// Keeps a publication if its channel wants that. Returns true if time will end what is kept.
+    pub fn publish(&mut self, publication: &Arc<Publication>, budgets: &Budgets) -> bool {
+        match publication.options.retain {
+            Retain::None => {
+                if !matches!(self, Self::Nothing) {
+                    self.clear(budgets);
+                }
+                false
+            }
+            Retain::Last => {
+                if let Content::Document { audience: None, exists, .. } = publication.content {
+                    self.set(Retained::of(publication, exists), budgets);
+                }
+                false
+            }
+            Retain::Window { .. } => {
+                self.window(budgets).push(publication, &budgets.windows);
+                true
             }
         }
-        while !budget.take(weight) {
-            if !self.evict(budget) {
-                self.missing_until = accepted(publication) + self.keep;
-                budget.count_evicted();
-                return;
-            }
-        }
-        self.bytes += weight;
-        self.kept.push_back(publication.clone());
     }
 
-    /// What somebody asks for who subscribes now.
+    /// Returns what a new subscriber asks for of the window.
     pub fn replay(&self, wish: ReplayWish, now: Millis) -> Replay {
-        let keep = Millis::from(wish.seconds) * 1_000;
-        let known = wish.after.map(|after| self.kept.iter().rposition(|one| one.id == after));
-        let old = self.kept.iter().take_while(|one| accepted(one) + keep <= now).count();
-        let start = old.max(known.flatten().map_or(0, |place| place + 1));
-        Replay {
-            publications: self.kept.range(start..).cloned().collect(),
-            has_gap: wish.seconds > 0 && known == Some(None) && now < self.missing_until,
-            last: self.kept.back().map(|one| one.id),
+        match self {
+            Self::Window(window) => window.replay(wish, now),
+            Self::Nothing | Self::Absent | Self::Value(_) => Replay::default(),
         }
     }
 
-    /// Lets go of what is older than the channel keeps it. True where nothing is left, and nothing
-    /// is missing either that would be there still.
-    pub fn expire(&mut self, now: Millis, budget: &Budget) -> bool {
-        while self.kept.front().is_some_and(|oldest| accepted(oldest) + self.keep <= now) {
-            self.let_go(budget);
+    /// Returns the retained value.
+    pub fn value(&self) -> Retained {
+        match self {
+            Self::Nothing | Self::Window(_) => Retained::Unknown,
+            Self::Absent => Retained::Absent,
+            Self::Value(publication) => Retained::Value(publication.clone()),
         }
-        self.kept.is_empty() && now >= self.missing_until
     }
 
-    /// Lets go of everything.
-    pub fn clear(&mut self, budget: &Budget) {
-        while self.let_go(budget) {}
+    /// Retains a value if none is known yet.
+    pub fn learn(&mut self, value: Retained, budgets: &Budgets) {
+        if matches!(self, Self::Nothing) {
+            self.set(value, budgets);
+        }
     }
 
-    /// Lets go of the oldest before its time. False where there is none.
-    fn evict(&mut self, budget: &Budget) -> bool {
-        let Some(oldest) = self.kept.front() else { return false };
-        self.missing_until = accepted(oldest) + self.keep;
-        budget.count_evicted();
-        self.let_go(budget)
+    /// Retains a value in place of everything that was kept. A value that exceeds the budget is not
+    /// retained, and becomes unknown.
+    pub fn set(&mut self, value: Retained, budgets: &Budgets) {
+        self.clear(budgets);
+        match value {
+            Retained::Unknown => {}
+            Retained::Absent => *self = Self::Absent,
+            Retained::Value(publication) if budgets.values.take(value_weight(&publication)) => {
+                *self = Self::Value(publication);
+            }
+            Retained::Value(_) => budgets.values.count_evicted(),
+        }
     }
 
-    fn let_go(&mut self, budget: &Budget) -> bool {
-        let Some(oldest) = self.kept.pop_front() else { return false };
-        let weight = weight(&oldest);
-        self.bytes -= weight;
-        budget.give(weight);
-        true
+    /// Drops expired publications.
+    pub fn expire(&mut self, now: Millis, budgets: &Budgets) {
+        if let Self::Window(window) = self
+            && window.expire(now, &budgets.windows)
+        {
+            *self = Self::Nothing;
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self, budgets: &Budgets) {
+        match std::mem::take(self) {
+            Self::Nothing | Self::Absent => {}
+            Self::Value(publication) => budgets.values.give(value_weight(&publication)),
+            Self::Window(mut window) => window.clear(&budgets.windows),
+        }
+    }
+
+    /// Returns whether the channel goes on keeping this without subscribers. A value is also in the
+    /// store, and is dropped with the last subscriber.
+    pub fn outlives_subscribers(&self) -> bool {
+        matches!(self, Self::Window(_))
+    }
+
+    fn window(&mut self, budgets: &Budgets) -> &mut Window {
+        if !matches!(self, Self::Window(_)) {
+            self.clear(budgets);
+            *self = Self::Window(Box::default());
+        }
+        let Self::Window(window) = self else { unreachable!("it was made one above") };
+        window
     }
 }
 
-/// When a publication was accepted, on the node's own clock.
-pub(super) fn accepted(publication: &Publication) -> Millis {
-    publication.accepted / NANOS_PER_MILLI
+impl Retained {
+    /// Returns the value of a channel whose last publication is this.
+    fn of(publication: &Arc<Publication>, exists: bool) -> Self {
+        if exists { Self::Value(publication.clone()) } else { Self::Absent }
+    }
 }
 
-/// Bytes that a publication counts for.
-fn weight(publication: &Publication) -> usize {
-    let payload = match &publication.content {
-        Content::Message { payload, .. } | Content::Event { payload } => payload.len(),
-        Content::Document { .. } | Content::Joined(_) | Content::Left(_) => 0,
-    };
-    REPLAY_OVERHEAD_BYTES + payload
+/// Bytes that a retained value counts for.
+fn value_weight(publication: &Publication) -> usize {
+    RETAINED_OVERHEAD_BYTES + publication.content.bytes()
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::message::{Channel, ChannelOptions, MessageId, Sender};
 
-    fn publication(number: u64, at: Millis, bytes: usize) -> Arc<Publication> {
-        let content = Content::Message {
-            event: "e".into(),
-            payload: "1".repeat(bytes).into(),
-            sender: Sender::System,
-        };
-        let id = MessageId::from_u128(number.into());
-        let options = ChannelOptions { replay_seconds: 10, ..ChannelOptions::default() };
-        let publication = Publication::new(id, Channel::from("c"), 0, content).under(options);
-        Arc::new(publication.accepted(at * NANOS_PER_MILLI))
+    fn under(retain: Retain, content: Content) -> Arc<Publication> {
+        let options = ChannelOptions { retain, ..ChannelOptions::default() };
+        let publication = Publication::new(MessageId::nil(), Channel::from("c"), 0, content);
+        Arc::new(publication.under(options))
     }
 
-    fn numbers(publications: &[Arc<Publication>]) -> Vec<u128> {
-        publications.iter().map(|one| one.id.as_u128()).collect()
+    fn message(retain: Retain) -> Arc<Publication> {
+        let (event, payload) = ("e".into(), "1".into());
+        under(retain, Content::Message { event, payload, sender: Sender::System })
     }
 
-    fn since(ring: &Ring, seconds: u32, now: Millis) -> Vec<Arc<Publication>> {
-        ring.replay(ReplayWish { seconds, after: None }, now).publications
+    fn document(audience: Option<&str>, version: Millis, exists: bool) -> Arc<Publication> {
+        let (audience, frame) = (audience.map(Into::into), [0; 10].into());
+        under(Retain::Last, Content::Document { audience, version, exists, frame })
     }
 
-    #[test]
-    fn what_came_after_a_known_one_is_all_there_or_its_absence_is_told() {
-        let (mut ring, budget) = (Ring::default(), Budget::default());
-        let after = |ring: &Ring, number, seconds, now| {
-            let after = Some(MessageId::from_u128(number));
-            let Replay { publications, has_gap, last } =
-                ring.replay(ReplayWish { seconds, after }, now);
-            (numbers(&publications), has_gap, last.map(|id| id.as_u128()))
-        };
-        assert_eq!(after(&ring, 7, 10, 0), (vec![], false, None));
-        (0..4).for_each(|number| ring.push(&publication(number, 1_000 * number, 1), &budget));
-        assert_eq!(after(&ring, 1, 10, 3_000), (vec![2, 3], false, Some(3)));
-        assert_eq!(after(&ring, 3, 10, 3_000), (vec![], false, Some(3)));
-        assert_eq!(after(&ring, 0, 2, 3_000), (vec![2, 3], false, Some(3)), "and not too old");
-        assert_eq!(after(&ring, 9, 10, 3_000), (vec![0, 1, 2, 3], false, Some(3)));
-        assert_eq!(after(&ring, 9, 0, 3_000), (vec![], false, Some(3)), "nothing was asked for");
-        ring.push(&publication(4, 3_000, REPLAY_BYTES_MAX - 2 * REPLAY_OVERHEAD_BYTES), &budget);
-        assert_eq!(after(&ring, 3, 10, 3_000), (vec![4], true, Some(4)), "it was let go of");
-        assert_eq!(after(&ring, 4, 10, 3_000), (vec![], false, Some(4)));
-        assert!(!after(&ring, 3, 10, 13_000).1, "its time is over in any case");
-    }
-
-    #[test]
-    fn what_is_younger_than_asked_for_is_there_in_order() {
-        let (mut ring, budget) = (Ring::default(), Budget::default());
-        for number in 0..5 {
-            ring.push(&publication(number, 1_000 * number, 1), &budget);
+    /// The version of the retained value; `None` if it is unknown, 0 if it is absent.
+    fn version(kept: &Kept) -> Option<Millis> {
+        match kept.value() {
+            Retained::Unknown => None,
+            Retained::Absent => Some(0),
+            Retained::Value(one) => match one.content {
+                Content::Document { version, .. } => Some(version),
+                _ => panic!("{one:?}"),
+            },
         }
-        assert_eq!(numbers(&since(&ring, 10, 4_000)), [0, 1, 2, 3, 4]);
-        assert_eq!(numbers(&since(&ring, 2, 4_000)), [3, 4], "two seconds ago is too long ago");
-        assert_eq!(numbers(&since(&ring, 2, 3_999)), [2, 3, 4]);
-        assert!(since(&ring, 0, 4_000).is_empty());
-        assert!(!ring.expire(11_000, &budget));
-        assert_eq!(numbers(&since(&ring, 100, 11_000)), [2, 3, 4], "it is gone for good");
-        assert!(ring.expire(14_000, &budget));
-        assert_eq!((budget.bytes(), budget.evicted()), (0, 0));
     }
 
     #[test]
-    fn the_oldest_make_room_in_a_channel() {
-        let (mut ring, budget) = (Ring::default(), Budget::default());
-        let all = REPLAY_PUBLICATIONS_MAX as u64 + 3;
-        (0..all).for_each(|number| ring.push(&publication(number, 0, 1), &budget));
-        assert_eq!(since(&ring, 10, 0).len(), REPLAY_PUBLICATIONS_MAX);
-        assert_eq!((numbers(&since(&ring, 10, 0))[0], budget.evicted()), (3, 3));
-        ring.push(&publication(all, 0, 700_000), &budget);
-        ring.push(&publication(all + 1, 0, 700_000), &budget);
-        assert_eq!(numbers(&since(&ring, 10, 0)), [u128::from(all) + 1]);
-        ring.clear(&budget);
-        assert_eq!(budget.bytes(), 0);
+    fn the_last_document_for_everybody_is_retained() {
+        let (mut kept, budgets) = (Kept::default(), Budgets::default());
+        assert_eq!(version(&kept), None);
+        assert!(!kept.publish(&document(None, 7, true), &budgets), "time does not end it");
+        assert!(!kept.publish(&document(Some("u"), 8, true), &budgets));
+        assert_eq!(version(&kept), Some(7), "a user's own document is not everybody's");
+        kept.learn(Retained::Absent, &budgets);
+        assert_eq!(version(&kept), Some(7), "what was published is newer than the store's answer");
+        assert_eq!(budgets.values.bytes(), RETAINED_OVERHEAD_BYTES + 10);
+        kept.publish(&document(None, 9, false), &budgets);
+        assert_eq!((version(&kept), budgets.values.bytes()), (Some(0), 0));
+        kept.clear(&budgets);
+        kept.learn(Retained::Value(document(None, 3, true)), &budgets);
+        assert_eq!(version(&kept), Some(3));
+        kept.clear(&budgets);
+        assert_eq!((version(&kept), budgets.values.bytes()), (None, 0));
     }
 
     #[test]
-    fn where_the_node_has_no_room_the_newest_goes_too() {
-        let (large, budget) = (publication(0, 0, 1_000_000), Budget::default());
-        let mut rings: Vec<Ring> = Vec::new();
-        while budget.evicted() == 0 {
-            let mut ring = Ring::default();
-            ring.push(&large, &budget);
-            rings.push(ring);
-        }
-        assert!(budget.bytes() <= REPLAY_TOTAL_BYTES_MAX);
-        assert!(budget.bytes() > REPLAY_TOTAL_BYTES_MAX - 1_000_000 - REPLAY_OVERHEAD_BYTES);
-        assert_eq!(budget.evicted(), 1);
-        assert!(since(rings.last().expect("there are some"), 10, 0).is_empty());
-        let first = &mut rings[0];
-        first.push(&publication(1, 0, 1_000_000), &budget);
-        assert_eq!(numbers(&since(first, 10, 0)), [1], "a channel has what it gives up itself");
-        rings.iter_mut().for_each(|ring| ring.clear(&budget));
-        assert_eq!(budget.bytes(), 0);
+    fn a_value_beyond_the_budget_is_unknown_and_counted() {
+        let bytes = RETAINED_OVERHEAD_BYTES + 10;
+        let budgets = Budgets { values: Budget::new(2 * bytes - 1), ..Budgets::default() };
+        let [mut first, mut second] = [Kept::default(), Kept::default()];
+        first.publish(&document(None, 1, true), &budgets);
+        second.publish(&document(None, 1, true), &budgets);
+        assert_eq!((version(&first), version(&second)), (Some(1), None));
+        assert_eq!((budgets.values.bytes(), budgets.values.evicted()), (bytes, 1));
+        first.publish(&document(None, 2, true), &budgets);
+        assert_eq!(version(&first), Some(2), "a value makes room for the next one");
     }
 
-    proptest! {
-        #[test]
-        fn it_holds_an_unbroken_run_up_to_the_newest_and_the_budget_is_right(
-            steps in prop::collection::vec((0..3_000_u64, 1..400_000_usize), 1..400),
-        ) {
-            let (mut ring, budget, mut now) = (Ring::default(), Budget::default(), 0);
-            let mut all = Vec::new();
-            for (number, (pause, bytes)) in (0..).zip(steps) {
-                now += pause;
-                ring.push(&publication(number, now, bytes), &budget);
-                all.push((number, now, bytes + REPLAY_OVERHEAD_BYTES));
-                let kept = since(&ring, 10, now);
-                let due: Vec<_> = all.iter().filter(|one| one.1 + 10_000 > now).collect();
-                let weights = due.iter().rev().scan(0, |sum, one| {
-                    *sum += one.2;
-                    Some(*sum)
-                });
-                let fit = weights.take_while(|sum| *sum <= REPLAY_BYTES_MAX).count();
-                let fit = fit.min(REPLAY_PUBLICATIONS_MAX);
-                let expected: Vec<_> =
-                    due[due.len() - fit..].iter().map(|one| u128::from(one.0)).collect();
-                prop_assert_eq!(numbers(&kept), expected);
-                prop_assert_eq!(budget.bytes(), ring.bytes);
-            }
-            ring.clear(&budget);
-            prop_assert_eq!((budget.bytes(), ring.bytes), (0, 0));
+    #[test]
+    fn a_changed_option_ends_what_was_kept() {
+        let window = Retain::Window { seconds: 9 };
+        for (before, after) in [
+            (message(window), message(Retain::None)),
+            (document(None, 1, true), message(Retain::None)),
+            (document(None, 1, true), message(window)),
+            (message(window), document(None, 1, true)),
+        ] {
+            let (mut kept, budgets) = (Kept::default(), Budgets::default());
+            kept.publish(&before, &budgets);
+            assert!(!matches!(kept, Kept::Nothing));
+            let is_ended_by_time = kept.publish(&after, &budgets);
+            assert_eq!(is_ended_by_time, after.options.retain == window);
+            assert_eq!(kept.outlives_subscribers(), is_ended_by_time);
+            assert_eq!(version(&kept).is_some(), after.options.retain == Retain::Last);
+            kept.clear(&budgets);
+            assert_eq!((budgets.windows.bytes(), budgets.values.bytes()), (0, 0));
         }
     }
 }

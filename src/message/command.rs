@@ -51,20 +51,22 @@ pub struct Activation {
     pub present: usize,
     /// What the channel kept of what the subscriber asked for.
     pub replay: Replay,
-    /// What the channel of a resource knows of its document.
-    pub current: Current,
+    /// The channel's retained value, if it keeps its last publication.
+    pub retained: Retained,
 }
 
-/// What is known of the document that a resource has for everybody.
+/// The retained value of a channel that keeps its last publication ([`Retain::Last`]).
+///
+/// [`Retain::Last`]: super::Retain::Last
 #[derive(Clone, Debug, Default)]
-pub enum Current {
-    /// Nothing: the store must be asked.
+pub enum Retained {
+    /// The directory does not know the value; the store does.
     #[default]
     Unknown,
-    /// There is none.
+    /// The channel has no value.
     Absent,
-    /// This is it.
-    Known(Arc<Publication>),
+    /// The value.
+    Value(Arc<Publication>),
 }
 
 /// What a channel kept for who subscribes: all of it is from before that moment.

@@ -34,12 +34,42 @@ pub struct ChannelOptions {
     pub presence: PresenceMode,
     /// What becomes of a subscriber that does not keep up.
     pub slow_consumer: SlowConsumer,
-    /// For how many seconds publications are kept for who subscribes later, at most
-    /// [`REPLAY_SECONDS_MAX`](crate::limits::REPLAY_SECONDS_MAX); 0 for not at all.
-    pub replay_seconds: u32,
+    /// What a channel keeps of its publications for later subscribers.
+    pub retain: Retain,
     /// Publications a second that the clients of one channel may make, all of them together, at
     /// most [`RATE_LIMIT_MAX`](crate::limits::RATE_LIMIT_MAX); 0 for as many as they like.
     pub rate_limit: u32,
+}
+
+/// What a channel keeps of its publications for later subscribers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Retain {
+    /// Nothing.
+    #[default]
+    None,
+    /// The last publication, as long as the channel has a subscriber. It is a copy of what the
+    /// store has, so that it may be missing.
+    Last,
+    /// The publications of the last seconds.
+    Window {
+        /// At least 1 and at most [`REPLAY_SECONDS_MAX`](crate::limits::REPLAY_SECONDS_MAX).
+        seconds: u32,
+    },
+}
+
+impl Retain {
+    /// Returns a window of so many seconds; `None` for 0 seconds.
+    pub fn window(seconds: u32) -> Self {
+        if seconds == 0 { Self::None } else { Self::Window { seconds } }
+    }
+
+    /// Returns the length of the window in seconds; 0 if there is no window.
+    pub fn seconds(self) -> u32 {
+        match self {
+            Self::Window { seconds } => seconds,
+            Self::None | Self::Last => 0,
+        }
+    }
 }
 
 /// What subscribers learn of each other.
@@ -113,8 +143,8 @@ pub struct OptionsChange {
     pub presence: Option<PresenceMode>,
     /// See [`ChannelOptions::slow_consumer`].
     pub slow_consumer: Option<SlowConsumer>,
-    /// See [`ChannelOptions::replay_seconds`].
-    pub replay_seconds: Option<u32>,
+    /// See [`ChannelOptions::retain`].
+    pub retain: Option<Retain>,
     /// See [`ChannelOptions::rate_limit`].
     pub rate_limit: Option<u32>,
 }
@@ -126,7 +156,7 @@ impl OptionsChange {
             ephemeral: self.ephemeral.unwrap_or(before.ephemeral),
             presence: self.presence.unwrap_or(before.presence),
             slow_consumer: self.slow_consumer.unwrap_or(before.slow_consumer),
-            replay_seconds: self.replay_seconds.unwrap_or(before.replay_seconds),
+            retain: self.retain.unwrap_or(before.retain),
             rate_limit: self.rate_limit.unwrap_or(before.rate_limit),
         }
     }

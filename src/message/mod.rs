@@ -21,11 +21,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use command::{
-    AckId, Activation, Current, Deactivation, Refusal, Replay, ReplayWish, Reply, Snapshot,
+    AckId, Activation, Deactivation, Refusal, Replay, ReplayWish, Reply, Retained, Snapshot,
 };
 pub use credential::{Credential, Member, Role, Sender};
 pub use definition::{
-    Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode,
+    Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode, Retain,
     SlowConsumer,
 };
 pub use document::{Document, DocumentKey, DocumentWrite, Found, Load};

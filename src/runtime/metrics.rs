@@ -37,15 +37,15 @@ fn channels(hub: &Shared, text: &mut Text) {
     text.gauge("fanfare_channels_kept", help, directory.kept());
     render_gauges(&hub.interfaces, text);
     let help = "Bytes of publications kept for who subscribes later.";
-    text.gauge("fanfare_replay_bytes", help, directory.budget().bytes());
+    text.gauge("fanfare_replay_bytes", help, directory.budgets().windows.bytes());
     let help = "Publications that were kept and made room for others before their time.";
     text.family("counter", "fanfare_replay_evicted_total", help);
-    text.sample("", directory.budget().evicted());
+    text.sample("", directory.budgets().windows.evicted());
     let help = "Bytes of the current documents of resources that somebody is subscribed to.";
-    text.gauge("fanfare_documents_retained_bytes", help, directory.retained().bytes());
+    text.gauge("fanfare_documents_retained_bytes", help, directory.budgets().values.bytes());
     let help = "Documents that there was no room for there, so that the store is asked each time.";
     text.family("counter", "fanfare_documents_not_retained_total", help);
-    text.sample("", directory.retained().evicted());
+    text.sample("", directory.budgets().values.evicted());
 }
 
 /// Renders how much waits in each queue, and the most that ever did.

@@ -7,9 +7,9 @@ mod frames;
 mod insforge;
 mod m2;
 mod node;
-mod ring;
 mod stream;
 mod tally;
+mod window;
 mod worlds;
 
 const WORKERS: usize = 3;

@@ -17,7 +17,7 @@ use super::history::{self, History};
 use super::integer::integer;
 use crate::limits::DEFINITIONS_MAX;
 use crate::message::{
-    ChannelDefinition, ChannelOptions, MessageId, Millis, Position, PresenceMode, Record,
+    ChannelDefinition, ChannelOptions, MessageId, Millis, Position, PresenceMode, Record, Retain,
     SlowConsumer,
 };
 
@@ -106,7 +106,7 @@ impl Store {
             channel.options.ephemeral,
             channel.options.presence.name(),
             channel.options.slow_consumer.name(),
-            channel.options.replay_seconds,
+            channel.options.retain.seconds(),
             channel.options.rate_limit,
             DEFINITIONS_MAX.cast_signed(),
         ];
@@ -138,7 +138,7 @@ impl Store {
             to.options.ephemeral,
             to.options.presence.name(),
             to.options.slow_consumer.name(),
-            to.options.replay_seconds,
+            to.options.retain.seconds(),
             to.options.rate_limit,
         ];
         let update = "UPDATE channels SET pattern = ?2, description = ?3, webhook_urls = ?4,
@@ -511,7 +511,7 @@ fn options(row: &Row<'_>) -> rusqlite::Result<ChannelOptions> {
         presence: PresenceMode::named(&presence).ok_or_else(|| unknown(8, &presence))?,
         slow_consumer: SlowConsumer::named(&slow_consumer)
             .ok_or_else(|| unknown(9, &slow_consumer))?,
-        replay_seconds: row.get(10)?,
+        retain: Retain::window(row.get(10)?),
         rate_limit: row.get(11)?,
     })
 }
@@ -565,7 +565,7 @@ mod tests {
                 ephemeral: false,
                 presence: PresenceMode::Off,
                 slow_consumer: SlowConsumer::Latest,
-                replay_seconds: 60,
+                retain: Retain::window(60),
                 rate_limit: 10,
             },
             created_at: 1_777_136_400_123,

@@ -4,7 +4,7 @@ use std::cell::{Cell, Ref, RefCell};
 
 use super::*;
 use crate::mailbox::{Capacity, Inbox};
-use crate::message::Sender;
+use crate::message::{Replay, Retain, Sender};
 
 /// A worker's mailbox, and what came out of it.
 struct Boxes {
@@ -49,7 +49,7 @@ const OPTIONS: ChannelOptions = ChannelOptions {
     ephemeral: true,
     presence: PresenceMode::Off,
     slow_consumer: crate::message::SlowConsumer::Close,
-    replay_seconds: 60,
+    retain: Retain::Window { seconds: 60 },
     rate_limit: 0,
 };
 
@@ -109,7 +109,10 @@ fn is_heard(directory: &Directory, boxes: &Boxes, now: Millis) -> bool {
 fn an_event_that_nobody_listens_to_is_nowhere() {
     let (directory, boxes) = (Directory::default(), Boxes::new());
     assert!(!is_heard(&directory, &boxes, 1_000));
-    assert_eq!((directory.channels(), directory.kept(), directory.budget().bytes()), (0, 0, 0));
+    assert_eq!(
+        (directory.channels(), directory.kept(), directory.budgets().windows.bytes()),
+        (0, 0, 0)
+    );
     join(&directory, &boxes, 1_000);
     assert!(boxes.replays()[0].publications.is_empty());
     assert!(is_heard(&directory, &boxes, 2_000));
@@ -134,7 +137,10 @@ fn who_was_cut_off_counts_until_its_time_is_over() {
     assert_eq!(boxes.replays()[1].publications.len(), 1);
     leave(&directory, &boxes, 0);
     (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, 70_000));
-    assert_eq!((directory.channels(), directory.kept(), directory.budget().bytes()), (0, 0, 0));
+    assert_eq!(
+        (directory.channels(), directory.kept(), directory.budgets().windows.bytes()),
+        (0, 0, 0)
+    );
 }
 
 #[test]

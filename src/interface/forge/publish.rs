@@ -8,7 +8,7 @@ use crate::broker::publish::Submission;
 use crate::config::Forge;
 use crate::interface::shared::Shared;
 use crate::message::{
-    Channel, ChannelOptions, Content, MessageId, Millis, Now, PresenceMode, Refused,
+    Channel, ChannelOptions, Content, MessageId, Millis, Now, PresenceMode, Refused, Retain,
 };
 
 /// Timestamps that one event is given while other threads publish later ones before it; then it is
@@ -40,7 +40,7 @@ impl Forge {
             ephemeral: true,
             presence: PresenceMode::Off,
             slow_consumer: self.slow_consumer,
-            replay_seconds: self.replay_seconds,
+            retain: Retain::window(self.replay_seconds),
             rate_limit: 0,
         }
     }

@@ -221,7 +221,7 @@ impl Client {
         }
         note_permission(ctx);
         let options = definition.options;
-        let replay = ReplayWish { seconds: options.replay_seconds, after: None };
+        let replay = ReplayWish { seconds: options.retain.seconds(), after: None };
         let joining = Joining { options, reply, replay, replays_again: false, comes_back: false };
         let subscriber = self.subscriber(ctx.id, encoding, ctx.transport());
         subscriber.map_or(Ok(()), |subscriber| ctx.join(subscriber, channel, &joining))

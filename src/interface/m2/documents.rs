@@ -9,8 +9,8 @@ use crate::config::M2;
 use crate::interface::shared::Shared;
 use crate::mailbox::{Loaded, Mail, Reservation, WorkerMailboxes};
 use crate::message::{
-    ChannelOptions, Content, Current, Document, Found, Load, MessageId, Now, PresenceMode,
-    Publication, SlowConsumer,
+    ChannelOptions, Content, Document, Found, Load, MessageId, Now, PresenceMode, Publication,
+    Retain, Retained, SlowConsumer,
 };
 
 impl M2 {
@@ -19,7 +19,7 @@ impl M2 {
         ephemeral: true,
         presence: PresenceMode::Off,
         slow_consumer: SlowConsumer::Latest,
-        replay_seconds: 0,
+        retain: Retain::Last,
         rate_limit: 0,
     };
 }
@@ -49,8 +49,8 @@ pub fn answer_load(shared: &Shared, load: Load, stored: Option<Found<Document>>,
     let found = stored.map(|stored| stored.map(|document| publication(document, now)));
     if let Some(Found { shared: common, .. }) = found.as_ref().filter(|_| load.shared) {
         let common = common.as_ref().filter(|one| one.content.exists());
-        let current = common.map_or(Current::Absent, |one| Current::Known(one.clone()));
-        shared.broker.directory.learn(&load.resource, &current);
+        let retained = common.map_or(Retained::Absent, |one| Retained::Value(one.clone()));
+        shared.broker.directory.learn(&load.resource, retained);
     }
     let mailbox = shared.broker.mailboxes.workers.of(load.connection.worker);
     mailbox.answer(Mail::Loaded(Box::new(Loaded { load, found })));

@@ -114,9 +114,9 @@ impl Session {
         ctx: &mut Context<'_>,
         activation: Activation,
     ) -> usize {
-        let Activation { channel: resource, current, .. } = activation;
+        let Activation { channel: resource, retained, .. } = activation;
         let user = self.party.user.clone();
-        let Beginning { document, is_not_found, wants } = Beginning::of(&resource, current, user);
+        let Beginning { document, is_not_found, wants } = Beginning::of(&resource, retained, user);
         if is_not_found {
             tell_not_found(ctx, &resource);
         }

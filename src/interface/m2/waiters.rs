@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::nouns::resource_of;
 use crate::broker::stale::Debt;
 use crate::limits::REPEATED_SUBSCRIBES_MAX;
-use crate::message::{Channel, ConnId, Content, Current, Found, Load, Millis, Publication};
+use crate::message::{Channel, ConnId, Content, Found, Load, Millis, Publication, Retained};
 
 /// Those of one worker: each subscription at most once, however often it is asked for.
 #[derive(Debug, Default)]
@@ -157,9 +157,9 @@ impl Awaiting {
 impl Beginning {
     /// Of a user's subscription to a resource of which the directory knows this. Nobody knows what
     /// a user's own document is but the store.
-    pub fn of(resource: &Channel, current: Current, user: Option<Arc<str>>) -> Self {
-        let shared = !is_private(resource) && matches!(current, Current::Unknown);
-        let (document, mut sent) = (known(current), Found::default());
+    pub fn of(resource: &Channel, retained: Retained, user: Option<Arc<str>>) -> Self {
+        let shared = !is_private(resource) && matches!(retained, Retained::Unknown);
+        let (document, mut sent) = (known(retained), Found::default());
         if let Some((version, _)) = &document {
             sent.shared = Some(*version);
         }
@@ -177,8 +177,8 @@ fn is_private(resource: &Channel) -> bool {
 }
 
 /// A document and its version.
-fn known(current: Current) -> Option<(Millis, Arc<Publication>)> {
-    let Current::Known(document) = current else { return None };
+fn known(retained: Retained) -> Option<(Millis, Arc<Publication>)> {
+    let Retained::Value(document) = retained else { return None };
     let Content::Document { version, .. } = document.content else { return None };
     Some((version, document))
 }
@@ -398,18 +398,18 @@ mod tests {
 
     #[test]
     fn what_the_directory_knows_is_told_at_once_and_the_rest_asked_for() {
-        let begin = |current: &Current, user: Option<&str>| {
+        let begin = |retained: &Retained, user: Option<&str>| {
             let Beginning { document, is_not_found, wants } =
-                Beginning::of(&resource(), current.clone(), user.map(Into::into));
+                Beginning::of(&resource(), retained.clone(), user.map(Into::into));
             let wants = wants.map(|wants| (wants.shared, wants.user.is_some(), wants.sent.shared));
             (document.is_some(), is_not_found, wants)
         };
-        let known = Current::Known(document(None, 7, true));
+        let known = Retained::Value(document(None, 7, true));
         let table = [
-            (&Current::Unknown, None, (false, false, Some((true, false, None)))),
-            (&Current::Unknown, Some("u"), (false, false, Some((true, true, None)))),
-            (&Current::Absent, None, (false, true, None)),
-            (&Current::Absent, Some("u"), (false, false, Some((false, true, None)))),
+            (&Retained::Unknown, None, (false, false, Some((true, false, None)))),
+            (&Retained::Unknown, Some("u"), (false, false, Some((true, true, None)))),
+            (&Retained::Absent, None, (false, true, None)),
+            (&Retained::Absent, Some("u"), (false, false, Some((false, true, None)))),
             (&known, None, (true, false, None)),
             (&known, Some("u"), (true, false, Some((false, true, Some(7))))),
         ];
@@ -421,9 +421,9 @@ mod tests {
     #[test]
     fn a_private_collection_is_nobodys_without_a_user() {
         let private = Channel::resource("o/p///collection/private");
-        let nobody = Beginning::of(&private, Current::Unknown, None);
+        let nobody = Beginning::of(&private, Retained::Unknown, None);
         assert!(nobody.is_not_found && nobody.wants.is_none());
-        let wants = Beginning::of(&private, Current::Unknown, Some("u".into())).wants.unwrap();
+        let wants = Beginning::of(&private, Retained::Unknown, Some("u".into())).wants.unwrap();
         let load = Awaiting::default().begin(&private, id(1), wants).unwrap();
         assert!(!load.shared && load.user.as_deref() == Some("u"));
     }

@@ -19,8 +19,8 @@ use super::{CONNECTIONS, Replay, Step, TOPICS, Terms};
 use crate::WORKERS;
 use crate::frames::{CLOSE, Line, TEXT};
 use crate::node::{Node, keys};
-use crate::ring::Ring;
 use crate::stream::Due;
+use crate::window::Window;
 use crate::worlds::{at, fill, places};
 
 /// Rounds after which nothing is under way any more, by far.
@@ -41,7 +41,7 @@ pub(super) struct World {
     context: Arc<Context>,
     topics: [Channel; TOPICS],
     ids: [String; TOPICS],
-    rings: [Ring; TOPICS],
+    windows: [Window; TOPICS],
     /// Events that a back end published, by topic.
     told: [Vec<u64>; TOPICS],
     /// Until when a topic may have a listener that is not connected, at most.
@@ -143,7 +143,7 @@ impl World {
             context: Arc::new(context),
             topics,
             ids,
-            rings: Default::default(),
+            windows: Default::default(),
             told: Default::default(),
             lingers: [0; TOPICS],
             desks,
@@ -195,7 +195,7 @@ impl World {
         if is_swept {
             let directory = &self.node.hub.interfaces.broker.directory;
             (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, self.now));
-            self.rings.iter_mut().for_each(|ring| ring.sweep(self.now));
+            self.windows.iter_mut().for_each(|window| window.sweep(self.now));
         }
     }
 
@@ -264,7 +264,7 @@ impl World {
         let may_linger = self.ghosts(topic) > 0 || self.now < self.lingers[topic];
         assert!(self.counted(topic) > 0 || may_linger, "an event needs a listener");
         if self.terms.replay_seconds > 0 {
-            self.rings[topic].push(self.published, bytes, self.now, self.terms.replay_seconds);
+            self.windows[topic].push(self.published, bytes, self.now, self.terms.replay_seconds);
         }
         let may_be_lost = self.terms.slow_consumer != SlowConsumer::Close;
         let (heard, call) = (Seen::Event(self.published), self.calls);
@@ -327,13 +327,13 @@ impl World {
                 let expires_at = now / 1_000 + TOKEN_S;
                 endings.push(Ending { topic, expires_at, is_over: false });
             }
-            let ring = &self.rings[topic];
+            let window = &self.windows[topic];
             let seconds = replay.seconds.min(self.terms.replay_seconds);
-            let subscribed = Seen::Subscribed { id, keeps_any: !ring.is_empty() };
-            let is_missing = |after| seconds > 0 && ring.has_gap(after, now);
+            let subscribed = Seen::Subscribed { id, keeps_any: !window.is_empty() };
+            let is_missing = |after| seconds > 0 && window.has_gap(after, now);
             let missing = after.is_some_and(is_missing).then_some(Seen::Missing);
             let told = [subscribed].into_iter().chain(missing).map(|heard| (heard, false));
-            let replayed = ring.replay(seconds, after, now).into_iter();
+            let replayed = window.replay(seconds, after, now).into_iter();
             let replayed = replayed.map(|number| (Seen::Replayed { number, id }, true));
             for (heard, may_be_lost) in told.chain(replayed) {
                 client.streams.expect(topic, Due { heard, may_be_lost, call });
@@ -541,7 +541,7 @@ impl World {
         );
         self.pass(10_000, true);
         assert_eq!(hub.interfaces.broker.directory.kept(), 0, "nothing is left in the directory");
-        assert_eq!(hub.interfaces.broker.directory.budget().bytes(), 0);
+        assert_eq!(hub.interfaces.broker.directory.budgets().windows.bytes(), 0);
         self.node.check_sums();
     }
 

@@ -10,7 +10,7 @@ mod world;
 use std::sync::Arc;
 
 use fanfare::mailbox::Mail;
-use fanfare::message::{ChannelOptions, Encoding, PresenceMode, SlowConsumer};
+use fanfare::message::{ChannelOptions, Encoding, PresenceMode, Retain, SlowConsumer};
 use fanfare::runtime::shared::Shared;
 use proptest::prelude::*;
 
@@ -156,8 +156,11 @@ fn steps(pace: Pace) -> BoxedStrategy<Vec<Step>> {
 fn options() -> impl Strategy<Value = ChannelOptions> {
     let presence = prop::sample::select(PresenceMode::ALL.to_vec());
     let verdict = prop::sample::select(SlowConsumer::ALL.to_vec());
-    (presence, verdict, 0..4u32).prop_map(|(presence, slow_consumer, replay_seconds)| {
-        ChannelOptions { presence, slow_consumer, replay_seconds, ..ChannelOptions::default() }
+    (presence, verdict, 0..4u32).prop_map(|(presence, slow_consumer, seconds)| ChannelOptions {
+        presence,
+        slow_consumer,
+        retain: Retain::window(seconds),
+        ..ChannelOptions::default()
     })
 }
 

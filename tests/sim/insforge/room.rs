@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use fanfare::message::{ChannelOptions, PresenceMode};
 
-use crate::ring::Ring;
+use crate::window::Window;
 
 #[derive(Default)]
 pub(super) struct Room {
     pub(super) options: ChannelOptions,
-    pub(super) ring: Ring,
+    pub(super) window: Window,
     pub(super) members: BTreeSet<Box<str>>,
 }
 

@@ -179,7 +179,7 @@ impl World {
         if is_swept {
             let directory = &self.node.hub.interfaces.broker.directory;
             (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, self.now));
-            self.rooms.iter_mut().for_each(|room| room.ring.sweep(self.now));
+            self.rooms.iter_mut().for_each(|room| room.window.sweep(self.now));
         }
     }
 }
@@ -239,7 +239,7 @@ impl World {
     fn accepted(&mut self, number: usize, bytes: usize) -> usize {
         let room = &mut self.rooms[number];
         let options = room.options;
-        room.ring.push(self.published, bytes, self.now, options.replay_seconds);
+        room.window.push(self.published, bytes, self.now, options.retain.seconds());
         let may_be_lost = options.slow_consumer != SlowConsumer::Close;
         let (published, call) = (self.published, self.calls);
         let seats = self.desks.iter_mut().flat_map(|desk| &mut desk.seats);
@@ -300,8 +300,8 @@ impl World {
             let room = &self.rooms[number];
             let (named, present) = room.present();
             let subscribed = Seen::Subscribed { ack: self.asked, named, present };
-            let seconds = if is_new { room.options.replay_seconds } else { 0 };
-            let replay = room.ring.replay(seconds, None, self.now);
+            let seconds = if is_new { room.options.retain.seconds() } else { 0 };
+            let replay = room.window.replay(seconds, None, self.now);
             let replay = replay.into_iter().map(|one| (Seen::Heard(one, encoding), true));
             let client = &mut self.desks[worker].seats[slot].client;
             for (heard, may_be_lost) in [(subscribed, false)].into_iter().chain(replay) {
@@ -524,7 +524,7 @@ impl World {
         );
         self.pass(10_000, true);
         assert_eq!(hub.interfaces.broker.directory.kept(), 0, "nothing is left in the directory");
-        assert_eq!(hub.interfaces.broker.directory.budget().bytes(), 0);
+        assert_eq!(hub.interfaces.broker.directory.budgets().windows.bytes(), 0);
         self.node.check_sums();
     }
 }

@@ -52,7 +52,7 @@ impl Start {
         let directory = &self.node.hub.interfaces.broker.directory;
         assert_eq!(directory.channels(), ballast, "nobody is left in the directory");
         assert_eq!(directory.kept(), 0, "nothing is left in the directory");
-        let retained = directory.retained().bytes();
+        let retained = directory.budgets().values.bytes();
         assert_eq!(retained, ballast * BALLAST_BYTES, "no document is left there");
         assert!(self.node.is_idle() && self.node.inboxes.loads.is_empty(), "no mail is left");
     }

@@ -8,7 +8,7 @@ use fanfare::interface::m2::nouns::Party as ProvedParty;
 use fanfare::interface::{Session, m2};
 use fanfare::limits::OUTBOX_BYTES_MAX;
 use fanfare::mailbox::Mail;
-use fanfare::message::{Channel, ConnId, Content, Current, Load, Now, WorkerId};
+use fanfare::message::{Channel, ConnId, Content, Load, Now, Retained, WorkerId};
 use fanfare::runtime::Worker;
 
 use super::client::{Client, Party};
@@ -197,11 +197,11 @@ impl Station {
             Mail::Activate(ref activation) => {
                 let (id, is_again) = (activation.connection, activation.is_again);
                 let about = self.about(id, &activation.channel);
-                let known = match &activation.current {
-                    Current::Known(document) => Some(document.clone()),
-                    Current::Unknown | Current::Absent => None,
+                let known = match &activation.retained {
+                    Retained::Value(document) => Some(document.clone()),
+                    Retained::Unknown | Retained::Absent => None,
                 };
-                let is_absent = matches!(activation.current, Current::Absent);
+                let is_absent = matches!(activation.retained, Retained::Absent);
                 if let Some(resource) = about {
                     common.note("known to be absent", is_absent.into());
                     common.note("known", known.is_some().into());

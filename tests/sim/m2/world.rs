@@ -159,7 +159,7 @@ impl<'s> World<'s> {
     }
 
     fn note_evicted(&self) {
-        let retained = self.common.start.node.hub.interfaces.broker.directory.retained();
+        let retained = &self.common.start.node.hub.interfaces.broker.directory.budgets().values;
         self.common.note("not retained", retained.evicted());
     }
 

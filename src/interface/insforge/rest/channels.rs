@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::mailbox::{StoreChange, Wish};
 use crate::message::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, Millis, OptionsChange, PresenceMode,
-    SlowConsumer, iso_millis,
+    Retain, SlowConsumer, iso_millis,
 };
 
 /// Longest description of a channel, in bytes. A longer one is refused as `INVALID_INPUT`.
@@ -194,7 +194,7 @@ const FIELDS: [&str; 9] = [
 /// Reads the options, which stand behind InsForge's own fields in [`FIELDS`]. `null` stands for an
 /// option's default.
 fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
-    let [ephemeral, presence, slow_consumer, replay_seconds, rate_limit] = options;
+    let [ephemeral, presence, slow_consumer, retain, rate_limit] = options;
     let read = (
         or_default(ephemeral, |value| fields::flag("ephemeral", value)),
         or_default(presence, |value| {
@@ -205,17 +205,17 @@ fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
             let names = SlowConsumer::ALL.map(SlowConsumer::name);
             fields::choice("slowConsumer", value, &names).map(|at| SlowConsumer::ALL[at])
         }),
-        or_default(replay_seconds, |value| {
-            fields::integer("replaySeconds", value, 0..=REPLAY_SECONDS_MAX)
+        or_default(retain, |value| {
+            fields::integer("replaySeconds", value, 0..=REPLAY_SECONDS_MAX).map(Retain::window)
         }),
         or_default(rate_limit, |value| fields::integer("rateLimit", value, 1..=RATE_LIMIT_MAX)),
     );
     match read {
-        (Ok(ephemeral), Ok(presence), Ok(slow_consumer), Ok(replay_seconds), Ok(rate_limit)) => {
-            Ok(OptionsChange { ephemeral, presence, slow_consumer, replay_seconds, rate_limit })
+        (Ok(ephemeral), Ok(presence), Ok(slow_consumer), Ok(retain), Ok(rate_limit)) => {
+            Ok(OptionsChange { ephemeral, presence, slow_consumer, retain, rate_limit })
         }
-        (ephemeral, presence, slow, replay, rate) => {
-            let issues = [ephemeral.err(), presence.err(), slow.err(), replay.err(), rate.err()];
+        (ephemeral, presence, slow, retain, rate) => {
+            let issues = [ephemeral.err(), presence.err(), slow.err(), retain.err(), rate.err()];
             let issues: Vec<String> = issues.into_iter().flatten().collect();
             Err(issues.join(", "))
         }
@@ -342,7 +342,7 @@ impl<'a> From<&'a ChannelDefinition> for ChannelJson<'a> {
             presence: (!is_default(&options.presence)).then(|| options.presence.name()),
             slow_consumer: (!is_default(&options.slow_consumer))
                 .then(|| options.slow_consumer.name()),
-            replay_seconds: options.replay_seconds,
+            replay_seconds: options.retain.seconds(),
             rate_limit: options.rate_limit,
             created_at: iso_millis(definition.created_at),
             updated_at: iso_millis(definition.updated_at),
@@ -441,7 +441,7 @@ mod tests {
             ephemeral: true,
             presence: PresenceMode::Count,
             slow_consumer: SlowConsumer::DropOldest,
-            replay_seconds: 30,
+            retain: Retain::window(30),
             rate_limit: 5,
         };
         assert_eq!(made(all).options, options);

@@ -3,7 +3,7 @@
 use fanfare::limits::{REPLAY_BYTES_MAX, REPLAY_OVERHEAD_BYTES, REPLAY_PUBLICATIONS_MAX};
 
 #[derive(Default)]
-pub(crate) struct Ring {
+pub(crate) struct Window {
     kept: Vec<Kept>,
     /// For how many milliseconds.
     keep: u64,
@@ -17,7 +17,7 @@ struct Kept {
     bytes: usize,
 }
 
-impl Ring {
+impl Window {
     /// A publication was accepted, which is to be kept for so many seconds.
     pub(crate) fn push(&mut self, number: u64, payload_bytes: usize, now: u64, seconds: u32) {
         self.keep = u64::from(seconds) * 1_000;
