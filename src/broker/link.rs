@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use crate::broker::index;
 use crate::broker::outbox::Outbox;
 use crate::broker::resume_log::{Position, Sent};
-use crate::broker::stale::Debts;
+use crate::broker::stale::StaleDocuments;
 use crate::message::{MessageId, Publication, RecoveryKey};
 
 /// What fan-out and sending need of a connection. An idle one owns no memory besides.
@@ -42,7 +42,7 @@ pub struct Link<F> {
 #[derive(Debug, Default)]
 pub struct Rare {
     /// Documents to be read again, because the client did not keep up when they were published.
-    pub stale: Debts,
+    pub stale: StaleDocuments,
     /// How far a session that can be resumed has come.
     pub resume: Option<ResumeState>,
 }
@@ -124,11 +124,11 @@ impl<F> Link<F> {
 
     /// Whether this document, or an earlier version of it, is to be read again.
     pub fn is_stale_in(&self, document: &Publication) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.stale.is_owed(document))
+        self.rare.as_ref().is_some_and(|rare| rare.stale.contains(document))
     }
 
     /// Changes which documents are to be read again.
-    pub fn with_stale<R>(&mut self, change: impl FnOnce(&mut Debts) -> R) -> R {
+    pub fn with_stale<R>(&mut self, change: impl FnOnce(&mut StaleDocuments) -> R) -> R {
         let result = change(&mut self.rare.get_or_insert_default().stale);
         self.tidy();
         result

@@ -82,7 +82,7 @@ impl<F: Outgoing + Clone> Outboxes<F> {
     /// Notes that a document is to be read again. False if the frame is not a document's.
     fn mark_stale(link: &mut Link<F>, frame: &F) -> bool {
         let Some(document) = frame.expendable().filter(|_| frame.is_state()) else { return false };
-        link.with_stale(|stale| stale.owe(document))
+        link.with_stale(|stale| stale.mark(document))
     }
 
     /// Puts a frame into a full outbox, in place of frames that their channels can do without.

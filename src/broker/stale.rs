@@ -9,18 +9,18 @@ use crate::message::{Channel, Content, Publication};
 /// What one client is owed. Nothing takes no memory of its own; there is never more than the
 /// documents that the client is subscribed to.
 #[derive(Debug, Default)]
-pub struct Debts(Option<Box<Owed>>);
+pub struct StaleDocuments(Option<Box<Entries>>);
 
 #[derive(Debug, Default)]
-struct Owed {
-    debts: HashMap<Debt, Entry>,
-    owed_ever: u64,
+struct Entries {
+    entries: HashMap<StaleDocument, Entry>,
+    marked_ever: u64,
 }
 
-/// What is kept of a debt.
+/// What is kept of a document.
 #[derive(Debug)]
 struct Entry {
-    /// Debts are numbered as they arise: the oldest are paid first.
+    /// StaleDocuments are numbered as they arise: the oldest are paid first.
     number: u64,
     /// How often the client has subscribed to the resource without receiving an answer, up to
     /// [`REPEATED_SUBSCRIBES_MAX`]. All of these wait for this document.
@@ -29,14 +29,14 @@ struct Entry {
 
 /// One document.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Debt {
+pub struct StaleDocument {
     /// Of this resource.
     pub resource: Channel,
     /// The client's own, and not the one for everybody.
     pub is_personal: bool,
 }
 
-impl Debt {
+impl StaleDocument {
     fn of(publication: &Publication) -> Option<Self> {
         let Content::Document { audience, .. } = &publication.content else { return None };
         Some(Self { resource: publication.channel.clone(), is_personal: audience.is_some() })
@@ -48,29 +48,29 @@ impl Debt {
     }
 }
 
-impl Debts {
+impl StaleDocuments {
     /// A document is not sent. False where it is none.
-    pub fn owe(&mut self, publication: &Publication) -> bool {
-        let debt = Debt::of(publication);
-        debt.map(|debt| self.add(debt)).is_some()
+    pub fn mark(&mut self, publication: &Publication) -> bool {
+        let document = StaleDocument::of(publication);
+        document.map(|document| self.insert(document)).is_some()
     }
 
     /// Something is owed, or still is.
-    pub fn add(&mut self, debt: Debt) {
+    pub fn insert(&mut self, document: StaleDocument) {
         let all = self.0.get_or_insert_default();
-        all.owed_ever += 1;
-        let entry = Entry { number: all.owed_ever, unanswered: 0 };
-        all.debts.entry(debt).or_insert(entry);
+        all.marked_ever += 1;
+        let entry = Entry { number: all.marked_ever, unanswered: 0 };
+        all.entries.entry(document).or_insert(entry);
     }
 
     /// Remembers so many subscribes which nothing that was sent has answered, until a document of
     /// the resource is. Returns false if no document of the resource is owed.
     pub fn add_unanswered(&mut self, resource: &Channel, times: u16) -> bool {
-        let debts = self.0.as_mut().map(|all| &mut all.debts);
-        let entry = debts.and_then(|debts| {
-            let mut ids = Debt::both(resource).into_iter();
-            let id = ids.find(|debt| debts.contains_key(debt))?;
-            debts.get_mut(&id)
+        let entries = self.0.as_mut().map(|all| &mut all.entries);
+        let entry = entries.and_then(|entries| {
+            let mut ids = StaleDocument::both(resource).into_iter();
+            let id = ids.find(|document| entries.contains_key(document))?;
+            entries.get_mut(&id)
         });
         let Some(entry) = entry else { return false };
         entry.unanswered = entry.unanswered.saturating_add(times).min(REPEATED_SUBSCRIBES_MAX);
@@ -78,20 +78,22 @@ impl Debts {
     }
 
     /// Whether this document, or an earlier version of it, is owed.
-    pub fn is_owed(&self, publication: &Publication) -> bool {
-        let debt = self.0.as_ref().and(Debt::of(publication));
-        debt.zip(self.0.as_ref()).is_some_and(|(debt, all)| all.debts.contains_key(&debt))
+    pub fn contains(&self, publication: &Publication) -> bool {
+        let document = self.0.as_ref().and(StaleDocument::of(publication));
+        document
+            .zip(self.0.as_ref())
+            .is_some_and(|(document, all)| all.entries.contains_key(&document))
     }
 
     /// A document is sent: an earlier version of it is owed no longer, and whoever has subscribed
     /// to its resource is answered.
     pub fn sent(&mut self, publication: &Publication) {
         let Some(all) = &mut self.0 else { return };
-        if let Some(paid) = Debt::of(publication) {
-            for debt in Debt::both(&paid.resource) {
-                if debt == paid {
-                    all.debts.remove(&debt);
-                } else if let Some(entry) = all.debts.get_mut(&debt) {
+        if let Some(paid) = StaleDocument::of(publication) {
+            for document in StaleDocument::both(&paid.resource) {
+                if document == paid {
+                    all.entries.remove(&document);
+                } else if let Some(entry) = all.entries.get_mut(&document) {
                     entry.unanswered = 0;
                 }
             }
@@ -102,26 +104,26 @@ impl Debts {
     /// A subscription ended: nothing of it is owed any more. Who subscribes anew is told anew.
     pub fn end(&mut self, resource: &Channel) {
         let Some(all) = &mut self.0 else { return };
-        all.debts.retain(|debt, _| debt.resource != *resource);
+        all.entries.retain(|document, _| document.resource != *resource);
         self.tidy();
     }
 
     /// Takes so many of the oldest out, to be paid; each with the number of subscribes that it
     /// answers.
-    pub fn take(&mut self, most: usize) -> Vec<(Debt, u16)> {
+    pub fn take(&mut self, most: usize) -> Vec<(StaleDocument, u16)> {
         let Some(all) = &mut self.0 else { return Vec::new() };
-        let mut numbers: Vec<u64> = all.debts.values().map(|entry| entry.number).collect();
+        let mut numbers: Vec<u64> = all.entries.values().map(|entry| entry.number).collect();
         numbers.sort_unstable();
         let first_left = numbers.get(most).copied().unwrap_or(u64::MAX);
-        let taken = all.debts.extract_if(|_, entry| entry.number < first_left);
+        let taken = all.entries.extract_if(|_, entry| entry.number < first_left);
         let mut taken: Vec<_> = taken.collect();
         taken.sort_unstable_by_key(|(_, entry)| entry.number);
         self.tidy();
-        taken.into_iter().map(|(debt, entry)| (debt, entry.unanswered)).collect()
+        taken.into_iter().map(|(document, entry)| (document, entry.unanswered)).collect()
     }
 
     fn tidy(&mut self) {
-        if self.0.as_ref().is_some_and(|all| all.debts.is_empty()) {
+        if self.0.as_ref().is_some_and(|all| all.entries.is_empty()) {
             self.0 = None;
         }
     }
@@ -148,68 +150,70 @@ mod tests {
 
     #[test]
     fn a_document_is_owed_once_and_until_it_is_sent() {
-        let mut debts = Debts::default();
+        let mut stale = StaleDocuments::default();
         for _ in 0..2 {
-            assert!(debts.owe(&document("a", None)) && debts.owe(&document("a", Some("u"))));
-            assert!(debts.owe(&document("b", None)));
+            assert!(stale.mark(&document("a", None)) && stale.mark(&document("a", Some("u"))));
+            assert!(stale.mark(&document("b", None)));
         }
-        debts.sent(&document("a", None));
-        debts.sent(&document("c", None));
-        let name = |(debt, _): &(Debt, u16)| (debt.resource.as_str().to_owned(), debt.is_personal);
-        let first: Vec<_> = debts.take(1).iter().map(name).collect();
+        stale.sent(&document("a", None));
+        stale.sent(&document("c", None));
+        let name = |(document, _): &(StaleDocument, u16)| {
+            (document.resource.as_str().to_owned(), document.is_personal)
+        };
+        let first: Vec<_> = stale.take(1).iter().map(name).collect();
         assert_eq!(first, [("o/p///kvStore/a".to_owned(), true)], "the oldest");
-        let rest: Vec<_> = debts.take(9).iter().map(name).collect();
+        let rest: Vec<_> = stale.take(9).iter().map(name).collect();
         assert_eq!(rest, [("o/p///kvStore/b".to_owned(), false)]);
-        assert!(debts.is_empty());
-        debts.owe(&document("a", None));
-        debts.sent(&document("a", None));
-        assert!(debts.is_empty(), "nothing takes no memory");
+        assert!(stale.is_empty());
+        stale.mark(&document("a", None));
+        stale.sent(&document("a", None));
+        assert!(stale.is_empty(), "nothing takes no memory");
     }
 
     /// What is owed, the oldest first: whether it is the user's own, and how many subscribes it
     /// answers.
-    fn unanswered(debts: &mut Debts) -> Vec<(bool, u16)> {
-        let one_by_one = std::iter::from_fn(|| debts.take(1).pop());
-        one_by_one.map(|(debt, unanswered)| (debt.is_personal, unanswered)).collect()
+    fn unanswered(stale: &mut StaleDocuments) -> Vec<(bool, u16)> {
+        let one_by_one = std::iter::from_fn(|| stale.take(1).pop());
+        one_by_one.map(|(document, unanswered)| (document.is_personal, unanswered)).collect()
     }
 
     #[test]
     fn a_subscribe_without_an_answer_is_remembered_until_a_document_is_sent() {
         let (shared, own, other) = (document("a", None), document("a", Some("u")), "b");
         let other = document(other, None);
-        let mut debts = Debts::default();
-        assert!(!debts.add_unanswered(&shared.channel, 1), "nothing is owed");
-        assert!(debts.owe(&own) && debts.owe(&other));
-        assert!(debts.is_owed(&own) && !debts.is_owed(&shared));
-        assert!(debts.add_unanswered(&own.channel, 1), "the other document will answer it");
-        assert!(debts.owe(&own) && debts.owe(&shared), "it is outdated once more");
-        assert!(debts.add_unanswered(&own.channel, 2));
-        debts.sent(&other);
-        assert_eq!(unanswered(&mut debts), [(true, 1), (false, 2)]);
+        let mut stale = StaleDocuments::default();
+        assert!(!stale.add_unanswered(&shared.channel, 1), "nothing is owed");
+        assert!(stale.mark(&own) && stale.mark(&other));
+        assert!(stale.contains(&own) && !stale.contains(&shared));
+        assert!(stale.add_unanswered(&own.channel, 1), "the other document will answer it");
+        assert!(stale.mark(&own) && stale.mark(&shared), "it is outdated once more");
+        assert!(stale.add_unanswered(&own.channel, 2));
+        stale.sent(&other);
+        assert_eq!(unanswered(&mut stale), [(true, 1), (false, 2)]);
 
-        assert!(debts.owe(&own) && debts.owe(&shared));
-        assert!(debts.add_unanswered(&own.channel, u16::MAX));
-        assert_eq!(unanswered(&mut debts), [(true, 0), (false, REPEATED_SUBSCRIBES_MAX)]);
+        assert!(stale.mark(&own) && stale.mark(&shared));
+        assert!(stale.add_unanswered(&own.channel, u16::MAX));
+        assert_eq!(unanswered(&mut stale), [(true, 0), (false, REPEATED_SUBSCRIBES_MAX)]);
 
-        assert!(debts.owe(&own) && debts.owe(&shared) && debts.add_unanswered(&own.channel, 1));
-        debts.sent(&own);
-        assert_eq!(unanswered(&mut debts), [(false, 0)], "one of them is an answer");
+        assert!(stale.mark(&own) && stale.mark(&shared) && stale.add_unanswered(&own.channel, 1));
+        stale.sent(&own);
+        assert_eq!(unanswered(&mut stale), [(false, 0)], "one of them is an answer");
 
-        assert!(debts.owe(&shared) && debts.add_unanswered(&own.channel, 1));
-        debts.end(&own.channel);
-        assert!(debts.owe(&shared));
-        assert_eq!(unanswered(&mut debts), [(false, 0)], "that subscription has ended");
+        assert!(stale.mark(&shared) && stale.add_unanswered(&own.channel, 1));
+        stale.end(&own.channel);
+        assert!(stale.mark(&shared));
+        assert_eq!(unanswered(&mut stale), [(false, 0)], "that subscription has ended");
     }
 
     #[test]
     fn who_unsubscribes_is_owed_nothing() {
-        let mut debts = Debts::default();
+        let mut stale = StaleDocuments::default();
         let all = [document("a", None), document("a", Some("u")), document("b", None)];
-        assert!(all.iter().all(|document| debts.owe(document)));
-        debts.end(&all[0].channel);
-        assert_eq!(debts.0.as_ref().map(|all| all.debts.len()), Some(1));
-        debts.end(&all[2].channel);
-        assert!(debts.is_empty(), "nothing takes no memory");
+        assert!(all.iter().all(|document| stale.mark(document)));
+        stale.end(&all[0].channel);
+        assert_eq!(stale.0.as_ref().map(|all| all.entries.len()), Some(1));
+        stale.end(&all[2].channel);
+        assert!(stale.is_empty(), "nothing takes no memory");
     }
 
     #[test]
@@ -217,6 +221,6 @@ mod tests {
         let content =
             Content::Message { event: "e".into(), payload: "1".into(), sender: Sender::System };
         let message = Publication::new(Uuid::nil(), Channel::from("c"), 0, content);
-        assert!(!Debts::default().owe(&message));
+        assert!(!StaleDocuments::default().mark(&message));
     }
 }

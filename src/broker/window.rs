@@ -207,7 +207,8 @@ mod tests {
         fn it_holds_an_unbroken_run_up_to_the_newest_and_the_budget_is_right(
             steps in prop::collection::vec((0..3_000_u64, 1..400_000_usize), 1..400),
         ) {
-            let (mut window, budget, mut now) = (Window::default(), Budget::new(REPLAY_TOTAL_BYTES_MAX), 0);
+            let (mut window, budget) = (Window::default(), Budget::new(REPLAY_TOTAL_BYTES_MAX));
+            let mut now = 0;
             let mut all = Vec::new();
             for (number, (pause, bytes)) in (0..).zip(steps) {
                 now += pause;

@@ -3,7 +3,6 @@
 //! Nothing here does anything. `protocol` and `engine` meet only in these types, so a protocol can
 //! be added without the engine noticing.
 
-mod command;
 mod credential;
 mod definition;
 mod document;
@@ -13,6 +12,8 @@ mod payload;
 mod policy;
 mod publication;
 mod refused;
+mod reply;
+mod subscription;
 mod time;
 
 use std::fmt;
@@ -20,9 +21,6 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use command::{
-    AckId, Activation, Deactivation, Refusal, Replay, ReplayWish, Reply, Retained, Snapshot,
-};
 pub use credential::{Credential, Member, Role, Sender};
 pub use definition::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode, Retain,
@@ -37,6 +35,8 @@ pub use policy::{
 };
 pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use refused::Refused;
+pub use reply::{Refusal, Reply};
+pub use subscription::{AckId, Activation, Deactivation, Replay, ReplayWish, Retained, Snapshot};
 pub use time::{Now, iso_millis};
 
 /// Milliseconds since the Unix epoch. Clocks are read at the edge and passed in.

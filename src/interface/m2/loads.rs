@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::waiters::{Awaiting, Wants};
+use super::waiters::{Waiters, Wants};
 use crate::interface::m2::limits::LOADS_OUTDATED_MAX;
 use crate::interface::shared::Shared;
 use crate::limits::LOADS_PER_WORKER_MAX;
@@ -16,7 +16,7 @@ pub use super::waiters::Waiter;
 /// [`LOADS_PER_WORKER_MAX`] of them are under way at once.
 #[derive(Debug, Default)]
 pub struct PendingLoads {
-    awaiting: Awaiting,
+    waiters: Waiters,
     /// Reads that wait until fewer are under way.
     waiting: VecDeque<Load>,
     under_way: usize,
@@ -26,11 +26,11 @@ impl PendingLoads {
     /// Asks the store for what a client wants to know of a resource, as soon as there is room for
     /// the answer.
     pub fn begin(&mut self, shared: &Shared, connection: ConnId, resource: &Channel, wants: Wants) {
-        let Self { awaiting, waiting, .. } = self;
-        let Some(load) = awaiting.begin(resource, connection, wants) else { return };
+        let Self { waiters, waiting, .. } = self;
+        let Some(load) = waiters.begin(resource, connection, wants) else { return };
         waiting.push_back(load);
-        if waiting.len() > 2 * awaiting.len() + LOADS_OUTDATED_MAX {
-            waiting.retain(|load| awaiting.is_wanted(load));
+        if waiting.len() > 2 * waiters.len() + LOADS_OUTDATED_MAX {
+            waiting.retain(|load| waiters.is_wanted(load));
         }
         self.ask(shared, connection.worker);
     }
@@ -38,11 +38,11 @@ impl PendingLoads {
     /// Puts as many questions to the store as may be under way.
     pub fn ask(&mut self, shared: &Shared, worker: WorkerId) {
         let mailbox = shared.broker.mailboxes.workers.of(worker);
-        let Self { awaiting, waiting, under_way } = self;
+        let Self { waiters, waiting, under_way } = self;
         while *under_way < LOADS_PER_WORKER_MAX
             && let Some(load) = waiting.pop_front()
         {
-            if !awaiting.is_wanted(&load) {
+            if !waiters.is_wanted(&load) {
                 continue;
             }
             let Some(place) = mailbox.reserve(Slot::Control) else {
@@ -60,7 +60,7 @@ impl PendingLoads {
     /// does.
     pub fn answered(&mut self, load: &Load) -> Option<Waiter> {
         self.under_way -= 1;
-        self.awaiting.take(load)
+        self.waiters.take(load)
     }
 
     /// A document was put into the outboxes of all subscribers that it is for, but of those for
@@ -70,18 +70,18 @@ impl PendingLoads {
         publication: &Publication,
         is_stale: impl FnMut(ConnId) -> bool,
     ) {
-        if !self.awaiting.is_empty() {
-            self.awaiting.published(publication, is_stale);
+        if !self.waiters.is_empty() {
+            self.waiters.published(publication, is_stale);
         }
     }
 
     /// Whether no client waits for a document and no read is under way.
     pub fn is_empty(&self) -> bool {
-        self.awaiting.is_empty() && self.waiting.is_empty() && self.under_way == 0
+        self.waiters.is_empty() && self.waiting.is_empty() && self.under_way == 0
     }
 
     /// A client has left a resource.
     pub fn end(&mut self, resource: &Channel, connection: ConnId) {
-        self.awaiting.end(resource, connection);
+        self.waiters.end(resource, connection);
     }
 }

@@ -156,8 +156,8 @@ impl Session {
         let Some(found) = found else {
             // Stale documents are asked for again when something else was sent, a ping at the
             // latest.
-            let debts = waiter.wants().debts(&load.resource);
-            ctx.link.with_stale(|stale| debts.for_each(|debt| stale.add(debt)));
+            let documents = waiter.wants().stale_documents(&load.resource);
+            ctx.link.with_stale(|stale| documents.for_each(|document| stale.insert(document)));
             // An error answers a subscribe, whatever else was sent since: not all is known.
             let (times, unanswered) = waiter.wants().subscribes();
             (0..unanswered.max(times.min(1))).for_each(|_| refuse(ctx, Fault::Unavailable));
@@ -179,10 +179,10 @@ impl Session {
 
     /// The client has taken all its frames: asks the store for its stale documents, some at a time.
     pub(in crate::interface) fn on_drained(&mut self, ctx: &mut Context<'_>) {
-        let debts = ctx.link.with_stale(|stale| stale.take(STALE_RELOADED_MAX));
-        for (debt, unanswered) in debts {
-            let wants = Wants::owed(&debt, unanswered, self.party.user.clone());
-            ctx.local.loads.begin(ctx.shared, ctx.id, &debt.resource, wants);
+        let stale = ctx.link.with_stale(|stale| stale.take(STALE_RELOADED_MAX));
+        for (document, unanswered) in stale {
+            let wants = Wants::reload(&document, unanswered, self.party.user.clone());
+            ctx.local.loads.begin(ctx.shared, ctx.id, &document.resource, wants);
         }
     }
 

@@ -10,13 +10,13 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::nouns::resource_of;
-use crate::broker::stale::Debt;
+use crate::broker::stale::StaleDocument;
 use crate::limits::REPEATED_SUBSCRIBES_MAX;
 use crate::message::{Channel, ConnId, Content, Found, Load, Millis, Publication, Retained};
 
 /// Those of one worker: each subscription at most once, however often it is asked for.
 #[derive(Debug, Default)]
-pub struct Awaiting {
+pub struct Waiters {
     resources: HashMap<Channel, HashMap<ConnId, Waiter>>,
     len: usize,
     questions: u64,
@@ -41,7 +41,7 @@ pub struct Wants {
     /// Whether a document was sent since the last subscribe, which answers it.
     is_told: bool,
     /// What the client was told of before and is owed, as it is now.
-    owed: Found<()>,
+    stale: Found<()>,
     /// How often it has subscribed and not been told yet, up to [`REPEATED_SUBSCRIBES_MAX`].
     times: u16,
 }
@@ -70,7 +70,7 @@ pub struct Answer {
     pub is_not_found: bool,
 }
 
-impl Awaiting {
+impl Waiters {
     /// Somebody waits from here on. Answers the question to the store, unless the answer that is on
     /// its way will do.
     pub fn begin(&mut self, resource: &Channel, connection: ConnId, wants: Wants) -> Option<Load> {
@@ -101,7 +101,7 @@ impl Awaiting {
     pub fn published(
         &mut self,
         publication: &Publication,
-        mut is_owed: impl FnMut(ConnId) -> bool,
+        mut is_stale: impl FnMut(ConnId) -> bool,
     ) {
         let Content::Document { audience, version, .. } = &publication.content else { return };
         let Some(waiters) = self.resources.get_mut(&publication.channel) else { return };
@@ -112,7 +112,7 @@ impl Awaiting {
                 Some(_) => continue,
             };
             *sent = (*sent).max(Some(*version));
-            wants.is_told |= !is_owed(*connection);
+            wants.is_told |= !is_stale(*connection);
         }
     }
 
@@ -164,7 +164,7 @@ impl Beginning {
             sent.shared = Some(*version);
         }
         let is_told = document.is_some();
-        let wants = Wants { shared, user, sent, is_told, owed: Found::default(), times: 1 };
+        let wants = Wants { shared, user, sent, is_told, stale: Found::default(), times: 1 };
         let wants = (shared || wants.user.is_some()).then_some(wants);
         let is_not_found = document.is_none() && wants.is_none();
         Self { document: document.map(|(_, document)| document), is_not_found, wants }
@@ -186,23 +186,26 @@ fn known(retained: Retained) -> Option<(Millis, Arc<Publication>)> {
 impl Wants {
     /// What a client that has taken what waited for it is owed. It has received no answer to so
     /// many subscribes: whether there is none depends on all documents, so all are asked for.
-    pub fn owed(debt: &Debt, unanswered: u16, user: Option<Arc<str>>) -> Self {
-        let is_personal = debt.is_personal;
-        let owed = match is_personal {
+    pub fn reload(document: &StaleDocument, unanswered: u16, user: Option<Arc<str>>) -> Self {
+        let is_personal = document.is_personal;
+        let stale = match is_personal {
             true => Found { personal: Some(()), shared: None },
             false => Found { personal: None, shared: Some(()) },
         };
-        let shared = !is_personal || unanswered > 0 && !is_private(&debt.resource);
+        let shared = !is_personal || unanswered > 0 && !is_private(&document.resource);
         let user = user.filter(|_| is_personal || unanswered > 0);
-        Self { shared, user, owed, times: unanswered, ..Self::default() }
+        Self { shared, user, stale, times: unanswered, ..Self::default() }
     }
 
-    /// The debts that it stands for.
-    pub fn debts(&self, resource: &Channel) -> impl Iterator<Item = Debt> + use<> {
-        let owed = [(self.owed.shared, false), (self.owed.personal, true)];
+    /// The stale that it stands for.
+    pub fn stale_documents(
+        &self,
+        resource: &Channel,
+    ) -> impl Iterator<Item = StaleDocument> + use<> {
+        let stale = [(self.stale.shared, false), (self.stale.personal, true)];
         let resource = resource.clone();
-        let owed = owed.into_iter().filter(|(owed, _)| owed.is_some());
-        owed.map(move |(_, is_personal)| Debt { resource: resource.clone(), is_personal })
+        let stale = stale.into_iter().filter(|(stale, _)| stale.is_some());
+        stale.map(move |(_, is_personal)| StaleDocument { resource: resource.clone(), is_personal })
     }
 
     /// Returns the same for a subscriber that is owed the known document instead of being sent it.
@@ -225,19 +228,19 @@ impl Wants {
             self.times = (unanswered + later.times).min(REPEATED_SUBSCRIBES_MAX);
             self.is_told = later.is_told;
         }
-        if later.owed == Found::default() {
+        if later.stale == Found::default() {
             self.sent = later.sent;
         }
-        if later.owed.shared.is_some() {
-            (self.owed.shared, self.sent.shared) = (Some(()), None);
+        if later.stale.shared.is_some() {
+            (self.stale.shared, self.sent.shared) = (Some(()), None);
         }
-        if later.owed.personal.is_some() {
-            (self.owed.personal, self.sent.personal) = (Some(()), None);
+        if later.stale.personal.is_some() {
+            (self.stale.personal, self.sent.personal) = (Some(()), None);
         }
         self.shared |= later.shared;
         self.user = later.user.or_else(|| self.user.take());
         // What is owed is read from the store once more: the answer may be from before it.
-        later.owed == Found::default() && before == (self.shared, self.user.is_some())
+        later.stale == Found::default() && before == (self.shared, self.user.is_some())
     }
 }
 
@@ -250,15 +253,15 @@ impl Waiter {
     /// What it is told, now that the store has said what there is. That a document was deleted is
     /// told to whom it is owed, where such is told at all.
     pub fn answer(&self, found: Found<Arc<Publication>>, tells_deletions: bool) -> Answer {
-        let Wants { sent, owed, .. } = &self.wants;
-        let news = |found: Option<Arc<Publication>>, sent: Option<Millis>, owed: Option<()>| {
+        let Wants { sent, stale, .. } = &self.wants;
+        let news = |found: Option<Arc<Publication>>, sent: Option<Millis>, stale: Option<()>| {
             let found = found?;
             let Content::Document { version, exists, .. } = found.content else { return None };
-            let is_told = exists || owed.is_some() && tells_deletions;
+            let is_told = exists || stale.is_some() && tells_deletions;
             (sent.is_none_or(|sent| sent < version) && is_told).then_some((version, found))
         };
-        let shared = news(found.shared, sent.shared, owed.shared);
-        let personal = news(found.personal, sent.personal, owed.personal);
+        let shared = news(found.shared, sent.shared, stale.shared);
+        let personal = news(found.personal, sent.personal, stale.personal);
         let mut documents: Vec<_> = shared.into_iter().chain(personal).collect();
         documents.sort_by_key(|(version, _)| *version);
         let documents: Vec<_> = documents.into_iter().map(|(_, document)| document).collect();
@@ -294,8 +297,8 @@ mod tests {
         Wants { shared: true, user, times: 1, ..Wants::default() }
     }
 
-    fn debt(is_personal: bool) -> Wants {
-        Wants::owed(&Debt { resource: resource(), is_personal }, 0, Some("u".into()))
+    fn reload(is_personal: bool) -> Wants {
+        Wants::reload(&StaleDocument { resource: resource(), is_personal }, 0, Some("u".into()))
     }
 
     /// What is told, by versions and how often; nothing, where it is that there is none.
@@ -321,9 +324,9 @@ mod tests {
 
     /// Somebody who waits alone for this.
     fn waiter(wants: Wants) -> Waiter {
-        let mut awaiting = Awaiting::default();
-        let load = awaiting.begin(&resource(), id(1), wants).expect("nobody has asked yet");
-        awaiting.take(&load).expect("it waits")
+        let mut waiters = Waiters::default();
+        let load = waiters.begin(&resource(), id(1), wants).expect("nobody has asked yet");
+        waiters.take(&load).expect("it waits")
     }
 
     #[test]
@@ -337,24 +340,24 @@ mod tests {
 
     #[test]
     fn who_is_owed_a_document_is_told_of_its_end_where_such_is_told() {
-        let owed = waiter(debt(false));
+        let stale = waiter(reload(false));
         let gone = || found(Some((5, false)), Some((3, false)));
-        assert_eq!(told(&owed, gone()), Some((vec![5], 1)));
-        assert!(owed.answer(gone(), false).documents.is_empty());
-        assert_eq!(told(&owed, found(None, None)), Some((vec![], 1)), "it did not subscribe");
-        let debts: Vec<_> = owed.wants().debts(&resource()).collect();
-        assert_eq!(debts, [Debt { resource: resource(), is_personal: false }]);
+        assert_eq!(told(&stale, gone()), Some((vec![5], 1)));
+        assert!(stale.answer(gone(), false).documents.is_empty());
+        assert_eq!(told(&stale, found(None, None)), Some((vec![], 1)), "it did not subscribe");
+        let stale: Vec<_> = stale.wants().stale_documents(&resource()).collect();
+        assert_eq!(stale, [StaleDocument { resource: resource(), is_personal: false }]);
     }
 
     #[test]
     fn an_owed_publication_does_not_answer_a_subscribe() {
-        let mut awaiting = Awaiting::default();
-        let load = awaiting.begin(&resource(), id(1), wants(None)).expect("a question");
-        assert_eq!(awaiting.begin(&resource(), id(1), wants(None)), None);
-        awaiting.published(&document(None, 7, true), |connection| connection == id(1));
-        let waiter = awaiting.take(&load).expect("it waits");
+        let mut waiters = Waiters::default();
+        let load = waiters.begin(&resource(), id(1), wants(None)).expect("a question");
+        assert_eq!(waiters.begin(&resource(), id(1), wants(None)), None);
+        waiters.published(&document(None, 7, true), |connection| connection == id(1));
+        let waiter = waiters.take(&load).expect("it waits");
         let answer = waiter.answer(found(Some((7, true)), None), false);
-        assert!(answer.documents.is_empty(), "it is owed");
+        assert!(answer.documents.is_empty(), "it is stale");
         assert_eq!((answer.unanswered, answer.is_not_found), (2, false));
     }
 
@@ -362,38 +365,38 @@ mod tests {
     fn an_unanswered_subscribe_asks_for_all_documents() {
         let table = [(false, None, true), (true, Some("u"), true), (false, Some("u"), true)];
         for (is_personal, user, shared) in table {
-            let debt = Debt { resource: resource(), is_personal };
-            let mut awaiting = Awaiting::default();
-            let wants = Wants::owed(&debt, 2, user.map(Into::into));
-            let load = awaiting.begin(&resource(), id(1), wants).expect("a question");
+            let document = StaleDocument { resource: resource(), is_personal };
+            let mut waiters = Waiters::default();
+            let wants = Wants::reload(&document, 2, user.map(Into::into));
+            let load = waiters.begin(&resource(), id(1), wants).expect("a question");
             assert_eq!((load.shared, load.user.as_deref()), (shared, user), "all is asked for");
-            let waiter = awaiting.take(&load).expect("it waits");
+            let waiter = waiters.take(&load).expect("it waits");
             let gone = waiter.answer(found(Some((5, false)), None), false);
             assert_eq!((gone.unanswered, gone.is_not_found), (2, true));
             let there = waiter.answer(found(Some((5, true)), None), false);
             assert_eq!((there.documents.len(), there.times), (1, 2));
         }
         let private = Channel::resource("o/p///collection/private");
-        let debt = Debt { resource: private.clone(), is_personal: true };
-        let wants = Wants::owed(&debt, 1, Some("u".into()));
-        let load = Awaiting::default().begin(&private, id(1), wants).expect("a question");
+        let document = StaleDocument { resource: private.clone(), is_personal: true };
+        let wants = Wants::reload(&document, 1, Some("u".into()));
+        let load = Waiters::default().begin(&private, id(1), wants).expect("a question");
         assert!(!load.shared && load.user.is_some());
     }
 
     #[test]
     fn what_was_sent_meanwhile_is_not_told_again_nor_what_is_older() {
-        let mut awaiting = Awaiting::default();
-        let first = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
-        let second = awaiting.begin(&resource(), id(2), wants(None)).expect("a question");
-        awaiting.published(&document(None, 7, true), |_| false);
-        awaiting.published(&document(Some("u"), 9, true), |_| false);
-        awaiting.published(&document(Some("other"), 99, true), |_| false);
-        let first = awaiting.take(&first).expect("it waits");
+        let mut waiters = Waiters::default();
+        let first = waiters.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
+        let second = waiters.begin(&resource(), id(2), wants(None)).expect("a question");
+        waiters.published(&document(None, 7, true), |_| false);
+        waiters.published(&document(Some("u"), 9, true), |_| false);
+        waiters.published(&document(Some("other"), 99, true), |_| false);
+        let first = waiters.take(&first).expect("it waits");
         assert_eq!(told(&first, found(Some((7, true)), Some((8, true)))), Some((vec![], 1)));
         assert_eq!(told(&first, found(Some((8, true)), None)), Some((vec![8], 1)));
-        let second = awaiting.take(&second).expect("it waits");
+        let second = waiters.take(&second).expect("it waits");
         assert_eq!(told(&second, found(Some((6, true)), None)), Some((vec![], 1)));
-        assert!(awaiting.is_empty() && awaiting.resources.is_empty());
+        assert!(waiters.is_empty() && waiters.resources.is_empty());
     }
 
     #[test]
@@ -424,69 +427,69 @@ mod tests {
         let nobody = Beginning::of(&private, Retained::Unknown, None);
         assert!(nobody.is_not_found && nobody.wants.is_none());
         let wants = Beginning::of(&private, Retained::Unknown, Some("u".into())).wants.unwrap();
-        let load = Awaiting::default().begin(&private, id(1), wants).unwrap();
+        let load = Waiters::default().begin(&private, id(1), wants).unwrap();
         assert!(!load.shared && load.user.as_deref() == Some("u"));
     }
 
     #[test]
     fn who_subscribes_again_is_told_as_often_by_one_answer() {
-        let mut awaiting = Awaiting::default();
-        let load = awaiting.begin(&resource(), id(1), wants(None)).expect("a question");
+        let mut waiters = Waiters::default();
+        let load = waiters.begin(&resource(), id(1), wants(None)).expect("a question");
         for _ in 0..100_000 {
-            assert_eq!(awaiting.begin(&resource(), id(1), wants(None)), None);
+            assert_eq!(waiters.begin(&resource(), id(1), wants(None)), None);
         }
-        assert_eq!(awaiting.len(), 1);
-        let answer = awaiting.take(&load).unwrap().answer(found(None, None), true);
+        assert_eq!(waiters.len(), 1);
+        let answer = waiters.take(&load).unwrap().answer(found(None, None), true);
         assert!(answer.is_not_found && answer.times == REPEATED_SUBSCRIBES_MAX);
     }
 
     #[test]
     fn who_was_told_and_subscribes_again_is_told_again_once() {
-        let mut awaiting = Awaiting::default();
+        let mut waiters = Waiters::default();
         let own = || Wants { shared: false, ..wants(Some("u")) };
-        let load = awaiting.begin(&resource(), id(1), own()).expect("a question");
-        awaiting.published(&document(Some("u"), 7, true), |_| false);
-        assert_eq!(awaiting.begin(&resource(), id(1), own()), None);
-        let waiter = awaiting.take(&load).expect("it waits");
+        let load = waiters.begin(&resource(), id(1), own()).expect("a question");
+        waiters.published(&document(Some("u"), 7, true), |_| false);
+        assert_eq!(waiters.begin(&resource(), id(1), own()), None);
+        let waiter = waiters.take(&load).expect("it waits");
         assert_eq!(told(&waiter, found(None, Some((7, true)))), Some((vec![7], 1)));
     }
 
     #[test]
     fn another_question_takes_the_place_of_one_that_asks_for_less() {
-        let mut awaiting = Awaiting::default();
+        let mut waiters = Waiters::default();
         let own = Wants { shared: false, ..wants(Some("u")) };
-        let less = awaiting.begin(&resource(), id(1), own).expect("a question");
-        let more = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("another one");
-        assert!(more.shared && more.user.is_some() && !awaiting.is_wanted(&less));
-        assert_eq!(awaiting.take(&less), None);
-        let waiter = awaiting.take(&more).expect("it waits");
+        let less = waiters.begin(&resource(), id(1), own).expect("a question");
+        let more = waiters.begin(&resource(), id(1), wants(Some("u"))).expect("another one");
+        assert!(more.shared && more.user.is_some() && !waiters.is_wanted(&less));
+        assert_eq!(waiters.take(&less), None);
+        let waiter = waiters.take(&more).expect("it waits");
         assert_eq!(told(&waiter, found(Some((1, true)), None)), Some((vec![1], 2)));
     }
 
     #[test]
     fn what_is_owed_is_asked_for_anew_though_it_counted_as_sent() {
-        let mut awaiting = Awaiting::default();
-        let first = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
-        awaiting.published(&document(None, 7, true), |_| false);
-        awaiting.published(&document(Some("u"), 7, true), |_| false);
-        let second = awaiting.begin(&resource(), id(1), debt(false)).expect("another one");
-        assert!(second.user.is_some() && !awaiting.is_wanted(&first));
-        let waiter = awaiting.take(&second).expect("it waits");
+        let mut waiters = Waiters::default();
+        let first = waiters.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
+        waiters.published(&document(None, 7, true), |_| false);
+        waiters.published(&document(Some("u"), 7, true), |_| false);
+        let second = waiters.begin(&resource(), id(1), reload(false)).expect("another one");
+        assert!(second.user.is_some() && !waiters.is_wanted(&first));
+        let waiter = waiters.take(&second).expect("it waits");
         let both = found(Some((7, true)), Some((7, true)));
         assert_eq!(told(&waiter, both), Some((vec![7], 1)), "the own one was sent");
     }
 
     #[test]
     fn an_answer_is_not_taken_for_that_to_the_next_subscription() {
-        let mut awaiting = Awaiting::default();
+        let mut waiters = Waiters::default();
         let own = Wants { shared: false, ..wants(Some("u")) };
-        let before = awaiting.begin(&resource(), id(1), own).expect("a question");
-        awaiting.end(&resource(), id(1));
-        assert!(awaiting.is_empty() && awaiting.resources.is_empty());
-        let next = awaiting.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
-        awaiting.published(&document(None, 7, true), |_| false);
-        assert_eq!(awaiting.take(&before), None);
-        let next = awaiting.take(&next).expect("it waits");
+        let before = waiters.begin(&resource(), id(1), own).expect("a question");
+        waiters.end(&resource(), id(1));
+        assert!(waiters.is_empty() && waiters.resources.is_empty());
+        let next = waiters.begin(&resource(), id(1), wants(Some("u"))).expect("a question");
+        waiters.published(&document(None, 7, true), |_| false);
+        assert_eq!(waiters.take(&before), None);
+        let next = waiters.take(&next).expect("it waits");
         assert!(next.wants.shared && next.wants.sent.shared == Some(7));
     }
 }

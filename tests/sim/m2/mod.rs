@@ -141,9 +141,9 @@ enum Planted {
     /// The store is read when the client asks, and the worker is told later that it did.
     LostBetween,
     /// Documents that are stale are forgotten as soon as their client has taken all its frames.
-    DebtsForgotten,
+    StaleForgotten,
     /// Documents of a subscription that has ended are stale as before.
-    DebtsOutlive,
+    StaleOutlives,
     /// It is forgotten which subscribes a stale document has not answered.
     UnansweredForgotten,
     /// Every document is published for everybody.
@@ -511,13 +511,13 @@ fn an_update_that_is_lost_before_the_subscription_is_found() {
 }
 
 #[test]
-fn debts_that_are_not_paid_are_found() {
-    check_found(Pace::Mixed, Planted::DebtsForgotten, Rule::LastWord);
+fn stale_documents_that_are_not_read_again_are_found() {
+    check_found(Pace::Mixed, Planted::StaleForgotten, Rule::LastWord);
 }
 
 #[test]
-fn debts_of_a_subscription_that_has_ended_are_found() {
-    check_found(Pace::Mixed, Planted::DebtsOutlive, Rule::Subscribed);
+fn stale_documents_of_an_ended_subscription_are_found() {
+    check_found(Pace::Mixed, Planted::StaleOutlives, Rule::Subscribed);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fanfare::broker::stale::{Debt, Debts};
+use fanfare::broker::stale::{StaleDocument, StaleDocuments};
 use fanfare::interface::m2::nouns::Party as ProvedParty;
 use fanfare::interface::{Session, m2};
 use fanfare::limits::OUTBOX_BYTES_MAX;
@@ -158,7 +158,7 @@ impl Station {
                 self.send(id, TEXT, &request);
             }
         }
-        if common.terms.planted == Planted::DebtsForgotten {
+        if common.terms.planted == Planted::StaleForgotten {
             self.forget_stale();
         }
         self.end_turn(common)
@@ -220,7 +220,9 @@ impl Station {
                 let stale = self.stale_of(common, id, &channel);
                 self.worker.take(mail);
                 if let Some(link) = self.worker.link(id).filter(|_| !stale.is_empty()) {
-                    link.with_stale(|all| stale.into_iter().for_each(|debt| all.add(debt)));
+                    link.with_stale(|all| {
+                        stale.into_iter().for_each(|document| all.insert(document));
+                    });
                 }
                 if let Some(resource) = about {
                     self.mark(id, Mark::Ended(resource));
@@ -297,16 +299,21 @@ impl Station {
 /// Planted faults.
 impl Station {
     /// Documents that should be forgotten with a subscription, and are not.
-    fn stale_of(&mut self, common: &Common<'_>, id: ConnId, resource: &Channel) -> Vec<Debt> {
-        let is_planted = common.terms.planted == Planted::DebtsOutlive;
+    fn stale_of(
+        &mut self,
+        common: &Common<'_>,
+        id: ConnId,
+        resource: &Channel,
+    ) -> Vec<StaleDocument> {
+        let is_planted = common.terms.planted == Planted::StaleOutlives;
         let Some(link) = self.worker.link(id).filter(|_| is_planted) else { return Vec::new() };
         let stale = link.with_stale(|all| {
             let stale = all.take(usize::MAX);
             restore(all, &stale);
             stale
         });
-        let stale = stale.into_iter().map(|(debt, _)| debt);
-        stale.filter(|debt| debt.resource == *resource).collect()
+        let stale = stale.into_iter().map(|(document, _)| document);
+        stale.filter(|document| document.resource == *resource).collect()
     }
 
     /// Documents are forgotten that would be read again now.
@@ -326,16 +333,16 @@ impl Station {
             if link.is_stale() {
                 link.with_stale(|all| {
                     let stale = all.take(usize::MAX);
-                    stale.into_iter().for_each(|(debt, _)| all.add(debt));
+                    stale.into_iter().for_each(|(document, _)| all.insert(document));
                 });
             }
         }
     }
 }
 
-fn restore(all: &mut Debts, stale: &[(Debt, u16)]) {
-    for (debt, unanswered) in stale {
-        all.add(debt.clone());
-        all.add_unanswered(&debt.resource, *unanswered);
+fn restore(all: &mut StaleDocuments, stale: &[(StaleDocument, u16)]) {
+    for (document, unanswered) in stale {
+        all.insert(document.clone());
+        all.add_unanswered(&document.resource, *unanswered);
     }
 }
