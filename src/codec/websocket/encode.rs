@@ -3,7 +3,7 @@
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::{CLOSE_CODE_BYTES, CONTROL_BYTES_MAX, may_be_sent, parse_header};
+use super::{CLOSE_CODE_BYTES, CONTROL_BYTES_MAX, header, may_be_sent};
 
 /// The kinds of frame that a server sends; it never fragments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ pub fn frame(opcode: Opcode, parts: &[&[u8]]) -> Vec<u8> {
 
 /// The payload of a frame that [`frame`] made: long-polling sends the same bytes without header.
 pub fn payload(frame: &[u8]) -> &[u8] {
-    match parse_header(frame) {
+    match header::parse(frame) {
         Ok(Some((_, _, header_bytes))) => &frame[header_bytes..],
         _ => &[],
     }

@@ -3,36 +3,22 @@
 mod decoder;
 mod encode;
 pub mod handshake;
+mod header;
 mod mask;
+mod message;
+mod partial;
 
 pub use decoder::Decoder;
 pub use encode::{Opcode, close, frame, is_binary, payload};
-
-use std::io::Cursor;
+pub use message::Message;
 
 use thiserror::Error;
-use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 /// Longest payload of a close, ping or pong frame, in bytes (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 /// Bytes that a close frame's code takes from its payload.
 const CLOSE_CODE_BYTES: usize = 2;
-
-/// What a client sent, put together from its fragments.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Message<'a> {
-    /// Text, valid as a whole.
-    Text(&'a str),
-    /// Bytes.
-    Binary(&'a [u8]),
-    /// To be answered by a pong of the same payload, [`CONTROL_BYTES_MAX`] bytes at most.
-    Ping(&'a [u8]),
-    /// An answer to a ping, or a one-sided sign of life.
-    Pong(&'a [u8]),
-    /// The client closes: its code, where it gave one, and its reason. The code may be sent back.
-    Close(Option<(u16, &'a str)>),
-}
 
 /// Why a client's bytes are refused. All of them are the client's fault and end the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -82,21 +68,6 @@ impl FrameError {
         };
         code.into()
     }
-}
-
-/// A complete header with the payload's length and its own, both in bytes.
-fn parse_header(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, FrameError> {
-    let mut cursor = Cursor::new(bytes);
-    // A reserved opcode is the only thing that the codec itself refuses.
-    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| FrameError::ReservedOpcode)?;
-    let Some((header, length)) = parsed else {
-        return Ok(None);
-    };
-    let header_bytes = header.len(length);
-    if cursor.position() != header_bytes as u64 {
-        return Err(FrameError::LengthEncoding);
-    }
-    Ok(Some((header, length, header_bytes)))
 }
 
 /// Whether a close code may stand in a frame (RFC 6455 section 7.4 and the IANA registry, where
