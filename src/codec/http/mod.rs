@@ -4,13 +4,16 @@
 //! codings), because that is what request smuggling lives from; tolerant elsewhere.
 
 mod body;
+mod framing;
 mod head;
+mod headers;
 mod method;
 mod response;
 mod target;
 
 pub use body::BodyDecoder;
-pub use head::{BodyKind, Request, Unclear, parse_head};
+pub use framing::BodyKind;
+pub use head::{Request, Unclear, parse_head};
 pub use method::Method;
 pub use response::{Body, Response, continue_100, reason};
 pub use target::{decode_segment, decode_segment_exactly, query_pairs};

@@ -1,0 +1,59 @@
+//! A head's headers, kept.
+
+use crate::limits::HTTP_HEAD_BYTES_MAX;
+
+const _: () = assert!(HTTP_HEAD_BYTES_MAX <= u16::MAX as usize, "places in a head are 16 bits");
+
+/// All headers in one text, so that a head costs two allocations however many there are.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Headers {
+    text: Box<str>,
+    places: Box<[Place]>,
+    /// The names of headers, in lower case, whose values are no UTF-8.
+    pub(super) unreadable: Box<[Box<str>]>,
+}
+
+/// Where a header's name, in lower case, ends in the text, and where its value behind it does.
+/// Each begins where the one before ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    name_end: u16,
+    value_end: u16,
+}
+
+impl Headers {
+    pub(super) fn copy(headers: &[httparse::Header<'_>]) -> Self {
+        let bytes = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
+        let mut text = String::with_capacity(bytes);
+        let mut places = Vec::with_capacity(headers.len());
+        let mut unreadable = Vec::new();
+        for header in headers {
+            let Ok(value) = str::from_utf8(header.value.trim_ascii()) else {
+                unreadable.push(header.name.to_ascii_lowercase().into());
+                continue;
+            };
+            let name_start = text.len();
+            text.push_str(header.name);
+            text[name_start..].make_ascii_lowercase();
+            let name_end = place(text.len());
+            text.push_str(value);
+            places.push(Place { name_end, value_end: place(text.len()) });
+        }
+        let (text, places) = (text.into_boxed_str(), places.into_boxed_slice());
+        Self { text, places, unreadable: unreadable.into_boxed_slice() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.places.iter().map(move |place| {
+            let (name_end, end) = (usize::from(place.name_end), usize::from(place.value_end));
+            let header = (&self.text[start..name_end], &self.text[name_end..end]);
+            start = end;
+            header
+        })
+    }
+}
+
+fn place(at: usize) -> u16 {
+    u16::try_from(at).expect("a head is bounded far below 64 KiB")
+}
