@@ -1,17 +1,18 @@
-//! Base58 in the alphabet of Bitcoin: how a browser's headers come in a subprotocol. A text is one
-//! large number, so decoding takes quadratic time; here it goes in steps of 64 bits.
+//! Base58 in Bitcoin's alphabet, in which a browser sends headers inside a subprotocol. A text is
+//! one large number, so decoding takes quadratic time; this decoder works in steps of 64 bits.
 
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-/// Digits that one step takes: the most whose number is sure to fit into 64 bits.
+/// Digits that one step takes: 58^10 fits into 64 bits, 58^11 does not.
 const STEP_DIGITS: usize = 10;
-/// For what is no digit.
+/// The entry in [`VALUES`] of a byte that is not a digit.
 const NONE: u8 = u8::MAX;
 const VALUES: [u8; 256] = values();
 
-/// The bytes that a text stands for, where it is base58. The caller bounds its length.
+/// Decodes a text, or returns `None` if a character is not a base58 digit. The caller bounds the
+/// text's length.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let zeros = text.bytes().take_while(|digit| *digit == ALPHABET[0]).count();
-    // The number so far, its lowest 64 bits first.
+    // The number decoded so far, its lowest 64 bits first.
     let mut limbs: Vec<u64> = Vec::with_capacity(text.len() / STEP_DIGITS + 1);
     for digits in text.as_bytes()[zeros..].chunks(STEP_DIGITS) {
         let (mut carry, mut scale) = (0_u64, 1_u64);
@@ -59,7 +60,7 @@ mod tests {
         assert_eq!(decode("z"), Some(vec![57]));
         assert_eq!(decode("21"), Some(vec![58]));
         assert_eq!(decode("2NEpo7TZRRrLZSi2U").as_deref(), Some(b"Hello World!".as_slice()));
-        // 58^10, the first number that takes two steps, and 2^64, the first of two limbs.
+        // 58^10 is the first number that takes two steps, 2^64 the first that takes two limbs.
         assert_eq!(decode("21111111111"), Some(vec![5, 250, 134, 36, 199, 251, 164, 0]));
         assert_eq!(decode("jpXCZedGfVR"), Some(vec![1, 0, 0, 0, 0, 0, 0, 0, 0]));
     }

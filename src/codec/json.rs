@@ -1,13 +1,13 @@
-//! JSON envelopes taken apart (RFC 8259): an object's members by name, unescaped for whoever
-//! decides by them, and as they came for whoever passes them on.
+//! A reader of JSON envelopes (RFC 8259). It finds an object's members by name and returns strings
+//! both unescaped, for decisions, and as they were sent, for delivery.
 //!
-//! The parser unescapes strings in place, so it works on a copy. Where it puts a string is where
-//! its first character was, which leads back to the original: a payload goes through byte for
-//! byte, escaped once by its sender and never again.
+//! The parser unescapes strings in place, so it works on a copy of the text. It leaves a string's
+//! first character at its place, and that place leads back to the original text. So a payload is
+//! delivered byte for byte as its publisher sent it, without being escaped again.
 //!
-//! What is refused goes beyond the grammar in four points: whatever is no object, half of a
-//! surrogate pair, numbers beyond the range of a 64-bit float, and values that lie in each other
-//! deeper than [`JSON_DEPTH_MAX`].
+//! Beyond the grammar, the reader refuses four things: values other than objects, half of a
+//! surrogate pair, numbers beyond the range of a 64-bit float, and values nested deeper than
+//! [`JSON_DEPTH_MAX`].
 
 use std::fmt;
 
@@ -19,9 +19,9 @@ mod error;
 
 pub use error::JsonError;
 
-/// What taking texts apart needs, used again for each of them. An object of a million bytes may
-/// take some thirty million for as long as it is looked at; of that a thread keeps its last copy,
-/// and no more than [`JSON_KEPT_BYTES_MAX`] and [`JSON_KEPT_NODES_MAX`] say.
+/// Memory that one thread reuses for each text. While an object of a million bytes is being read,
+/// it may take some thirty million bytes. After that the thread keeps at most
+/// [`JSON_KEPT_BYTES_MAX`] and [`JSON_KEPT_NODES_MAX`], and frees a longer copy at the next text.
 #[derive(Default)]
 pub struct Scratch {
     copy: Vec<u8>,
@@ -34,38 +34,38 @@ impl fmt::Debug for Scratch {
     }
 }
 
-/// Both are with a [`Document`] while there is one.
+/// The parser's memory. A [`Document`] borrows it and gives it back on drop.
 #[derive(Default)]
 struct Tools {
     buffers: Option<Buffers>,
     nodes: Vec<Node<'static>>,
 }
 
-/// A text taken apart: an object. What it gives out that lives for `'a` outlives it.
+/// A parsed text, which is an object. References with the lifetime `'a` outlive the document.
 pub struct Document<'a> {
     text: &'a str,
-    /// Where the copy begins in memory, to tell how far behind that a string is.
+    /// The copy's address, from which the offset of a string is computed.
     start: usize,
-    /// There until the document goes.
+    /// `None` only while the document is being dropped.
     buffers: Option<Buffers>,
     nodes: Vec<Node<'a>>,
     home: &'a mut Tools,
 }
 
 impl<'a> Document<'a> {
-    /// Takes bytes apart.
+    /// Parses bytes.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// [`JsonError`] if they are not an object in JSON and UTF-8.
     pub fn from_bytes(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Self, JsonError> {
         let text = simdutf8::basic::from_utf8(bytes).map_err(|_| JsonError::Utf8)?;
         Self::from_text(text, scratch)
     }
 
-    /// Takes a text apart.
+    /// Parses a text.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`JsonError`] if it is not an object in JSON.
     pub fn from_text(text: &'a str, scratch: &'a mut Scratch) -> Result<Self, JsonError> {
         let Scratch { copy, tools } = scratch;
         if copy.capacity() > JSON_KEPT_BYTES_MAX {
@@ -77,7 +77,7 @@ impl<'a> Document<'a> {
         let mut buffers = tools.buffers.take().unwrap_or_else(buffers);
         let mut tape = Tape(std::mem::take(&mut tools.nodes)).reset();
         let filled = fill_tape(copy, &mut buffers, &mut tape);
-        // From here on it takes the tools home when it goes, whatever is wrong with the text.
+        // Created before errors are returned, because its drop gives the tools back.
         let document = Self { text, start, buffers: Some(buffers), nodes: tape.0, home: tools };
         filled.map_err(|error| error::reason(&error))?;
         match document.object().whole() {
@@ -86,7 +86,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The object that it is.
+    /// Returns the object that the whole text is.
     pub fn object(&self) -> Object<'_, 'a> {
         Object { document: self, nodes: &self.nodes }
     }
@@ -116,13 +116,13 @@ impl fmt::Debug for Document<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Object<'t, 'a> {
     document: &'t Document<'a>,
-    /// Its own node, then keys and values in turn.
+    /// The object's own node, followed by keys and values in turn.
     nodes: &'t [Node<'a>],
 }
 
 impl<'t, 'a> Object<'t, 'a> {
-    /// The members of these names, `None` where there is none. Of several with one name the last
-    /// counts, as in JavaScript.
+    /// Returns the values of the members with these names, `None` for each absent member. If a name
+    /// is repeated, the last member counts, as in JavaScript.
     pub fn members<const N: usize>(self, names: &[&str; N]) -> [Option<Value<'t, 'a>>; N] {
         let mut found = [None; N];
         let mut rest = self.nodes.get(1..).unwrap_or_default();
@@ -136,7 +136,7 @@ impl<'t, 'a> Object<'t, 'a> {
         found
     }
 
-    /// The member of this name.
+    /// Returns the value of the member with this name; see [`Object::members`].
     pub fn get(self, name: &str) -> Option<Value<'t, 'a>> {
         let [value] = self.members(&[name]);
         value
@@ -151,7 +151,7 @@ impl<'t, 'a> Object<'t, 'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'t, 'a> {
     document: &'t Document<'a>,
-    /// Of the items that are still to come.
+    /// The nodes of the items that the iterator has not returned yet.
     nodes: &'t [Node<'a>],
 }
 
@@ -171,22 +171,22 @@ impl<'t, 'a> Iterator for Array<'t, 'a> {
 /// A value within a text.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'t, 'a> {
-    /// `null`
+    /// `null`.
     Null,
-    /// `true` or `false`
+    /// `true` or `false`.
     Bool(bool),
-    /// A number, as JavaScript has it: whole numbers are exact up to 2^53.
+    /// A number as in JavaScript: whole numbers are exact up to 2^53.
     Number(f64),
-    /// A string.
+    /// A string, unescaped and as it was sent.
     Text(Text<'t, 'a>),
-    /// An array.
+    /// An array, as an iterator over its items.
     Array(Array<'t, 'a>),
-    /// An object.
+    /// An object, whose members are found by name.
     Object(Object<'t, 'a>),
 }
 
 impl<'t, 'a> Value<'t, 'a> {
-    /// What it is, in the words of JSON, for people.
+    /// Returns JSON's word for this kind of value, for error texts.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -198,7 +198,7 @@ impl<'t, 'a> Value<'t, 'a> {
         }
     }
 
-    /// The string, where it is one.
+    /// Returns the string, or `None` if the value is not a string.
     pub fn as_text(self) -> Option<Text<'t, 'a>> {
         match self {
             Self::Text(text) => Some(text),
@@ -210,13 +210,13 @@ impl<'t, 'a> Value<'t, 'a> {
 /// A string within a text.
 #[derive(Clone, Copy)]
 pub struct Text<'t, 'a> {
-    /// What it says, unescaped.
+    /// The string, unescaped.
     pub value: &'a str,
     document: &'t Document<'a>,
 }
 
 impl<'a> Text<'_, 'a> {
-    /// How it was written: with its quotes, and every escape as it came.
+    /// Returns the string as it was sent, with its quotes and escapes.
     pub fn raw(self) -> &'a str {
         let quote = self.value.as_ptr().addr() - self.document.start - 1;
         let signs = self.document.signs();
@@ -232,13 +232,13 @@ impl fmt::Debug for Text<'_, '_> {
 }
 
 impl<'a> Document<'a> {
-    /// Where the signs of JSON stand and where its values begin. Of a string that is its first
-    /// quote, and the next is what stands behind it.
+    /// Returns the offsets of structural characters and of the beginnings of values, ascending. A
+    /// string has one offset, its opening quote, so the next offset is the first token after it.
     fn signs(&self) -> &[u32] {
         self.buffers.as_ref().map_or(&[], Buffers::structural_indexes)
     }
 
-    /// The value that these nodes are.
+    /// Returns the value that begins with the first of `nodes`.
     fn value<'t>(&'t self, nodes: &'t [Node<'a>]) -> Value<'t, 'a> {
         match nodes {
             [Node::String(value), ..] => Value::Text(Text { value, document: self }),
@@ -253,7 +253,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The nodes of the first value, and those behind it.
+/// Splits `nodes` after the first value.
 fn split<'t, 'a>(nodes: &'t [Node<'a>]) -> (&'t [Node<'a>], &'t [Node<'a>]) {
     let width = match nodes.first() {
         Some(Node::Object { count, .. } | Node::Array { count, .. }) => 1 + count,
@@ -267,9 +267,9 @@ fn buffers() -> Buffers {
     Buffers::with_max_depth(0, JSON_DEPTH_MAX)
 }
 
-/// Appends a JSON string.
+/// Appends `text` as a JSON string, with quotes and escapes.
 pub fn push_json(out: &mut String, text: &str) {
-    // Serializing a string into memory has no way to fail.
+    // Serializing a string into memory cannot fail.
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 

@@ -1,20 +1,21 @@
-//! Bytes of the protocols that all interfaces share: WebSocket frames (RFC 6455), HTTP/1.1 (RFC
-//! 9110 and 9112), JSON envelopes and base58, from the server's side.
+//! The server's side of the protocols that all interfaces share: WebSocket frames (RFC 6455),
+//! HTTP/1.1 (RFC 9110 and 9112), JSON envelopes and base58.
 //!
-//! Bytes go in, bytes and borrowed messages come out. Nothing here reads a socket, a clock or a
-//! thread, and nothing knows what a message means. Everything that arrives is foreign: each length
-//! is bounded, memory grows with the bytes that came and never with a length that was merely
-//! claimed, and whatever two parsers could understand differently is refused.
+//! The functions take bytes and return bytes and borrowed messages. This room uses no socket, clock
+//! or thread, and does not know what a message means. It trusts no input: each length is bounded,
+//! memory grows with the bytes received and never with a length that was only announced, and input
+//! that two parsers could read differently is refused.
 //!
-//! - [`websocket`] takes a client's frames apart, builds the server's, and turns a request into a
-//!   WebSocket;
+//! - [`websocket`] decodes a client's frames, builds the server's, and checks opening handshakes;
 //! - [`http`] reads request heads and bodies and writes responses;
-//! - [`json`] takes envelopes apart without touching what they carry.
+//! - [`json`] reads the members of an envelope and leaves the payload as it was sent;
+//! - [`base58`] decodes the headers that a browser sends in a subprotocol.
 //!
-//! The way of a new connection: [`http::parse_head`], then either [`http::BodyDecoder`] and a
-//! [`http::Response`], or [`websocket::handshake::check`], [`websocket::handshake::response`] and
-//! from there on a [`websocket::Decoder`]. Bytes that came behind a head or a body belong to what
-//! follows it.
+//! A new connection begins with [`http::parse_head`]. A plain request continues with
+//! [`http::BodyDecoder`] and an [`http::Response`]. An upgrade continues with
+//! [`websocket::handshake::check`], [`websocket::handshake::response`] and a
+//! [`websocket::Decoder`]. Bytes after a head or body belong to the next request, or to the
+//! WebSocket.
 
 pub mod base58;
 pub mod http;

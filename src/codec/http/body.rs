@@ -1,23 +1,24 @@
-//! Request bodies (RFC 9112 sections 6 and 7.1).
+//! The decoder of request bodies (RFC 9112 sections 6 and 7.1).
 
 use super::target::hex;
 use super::{BodyKind, HttpError};
 
-/// Hexadecimal digits in a chunk's size; as many as fit the counter.
+/// Most hexadecimal digits of a chunk's size: as many as fit into 64 bits.
 const SIZE_DIGITS_MAX: u8 = 16;
-/// Bytes of chunk extensions and trailers in one body, together. They are read and dropped; beyond
-/// the bound the request is refused with 400.
+/// Most bytes of chunk extensions and trailers in one body, together. The decoder drops them, and
+/// refuses the request with 400 beyond the bound.
 const IGNORED_BYTES_MAX: usize = 8 * 1024;
 
-/// Takes one request's body out of the byte stream.
+/// The decoder of one request's body, sized or chunked.
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
-    /// Bytes that the sized body or the chunk under way still lacks.
+    /// Bytes still missing from the sized body or from the current chunk. While a chunk's size is
+    /// being read, the size so far.
     left: u64,
-    /// Bytes that further chunks may bring.
+    /// Bytes that later chunks may still contain, together.
     room: u64,
-    /// Bytes that further extensions and trailers may take.
+    /// Bytes that later extensions and trailers may still take, together.
     ignorable: usize,
 }
 
@@ -25,9 +26,9 @@ pub struct BodyDecoder {
 enum State {
     /// Inside a sized body.
     Sized,
-    /// Inside a chunk's size, after so many digits.
+    /// Inside a chunk's size, after this number of digits.
     Size(u8),
-    /// In the space between a size and its extensions.
+    /// In the blanks between a chunk's size and its extensions.
     SizeSpace,
     /// Inside chunk extensions.
     Extension,
@@ -45,17 +46,17 @@ enum State {
     Trailer,
     /// Before the line feed behind a trailer.
     TrailerEnd,
-    /// Before the last line feed.
+    /// Before the line feed that ends the body.
     End,
     Done,
 }
 
 impl BodyDecoder {
-    /// A decoder for one body of at most `bytes_max` bytes.
+    /// Creates a decoder for one body of at most `bytes_max` bytes.
     ///
     /// # Errors
     ///
-    /// [`HttpError::BodyTooLong`] for a sized body beyond the maximum, before any of it is read.
+    /// [`HttpError::BodyTooLong`] if a sized body exceeds `bytes_max`, before any of it is read.
     pub fn new(kind: BodyKind, bytes_max: usize) -> Result<Self, HttpError> {
         let room = bytes_max as u64;
         let (state, left) = match kind {
@@ -67,12 +68,13 @@ impl BodyDecoder {
         Ok(Self { state, left, room, ignorable: IGNORED_BYTES_MAX })
     }
 
-    /// Appends what `input` holds of the body to `body` and answers how many bytes of `input` that
-    /// took. Bytes behind the body's end are not touched: they begin the next request.
+    /// Appends the part of the body that `input` holds to `body`, and returns the number of bytes
+    /// consumed. Bytes after the body's end are not consumed: they begin the next request.
     ///
     /// # Errors
     ///
-    /// A malformed chunk, or a body, extensions or trailers beyond their bounds.
+    /// [`HttpError::Malformed`] for a malformed chunk or too many extensions and trailers,
+    /// [`HttpError::BodyTooLong`] for a body beyond the maximum.
     pub fn feed(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, HttpError> {
         let mut at = 0;
         while at < input.len() && self.state != State::Done {
@@ -86,7 +88,7 @@ impl BodyDecoder {
         Ok(at)
     }
 
-    /// Whether the body is complete.
+    /// Returns whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -101,7 +103,7 @@ impl BodyDecoder {
         here
     }
 
-    /// One byte of what surrounds the chunks.
+    /// Returns the state after one byte that is not part of the body itself.
     fn step(&mut self, byte: u8) -> Result<State, HttpError> {
         match (self.state, byte) {
             (State::Size(1..) | State::SizeSpace | State::Extension, b'\r') => Ok(State::SizeEnd),
@@ -139,7 +141,7 @@ impl BodyDecoder {
         Ok(State::Chunk)
     }
 
-    /// Drops a byte, as long as there were not too many of them.
+    /// Counts one dropped byte and returns `state`, or fails beyond [`IGNORED_BYTES_MAX`].
     fn skip(&mut self, state: State) -> Result<State, HttpError> {
         self.ignorable = self
             .ignorable
@@ -149,7 +151,7 @@ impl BodyDecoder {
     }
 }
 
-/// What may stand in an extension or a trailer; above all no line feed alone.
+/// Returns whether a byte may be part of an extension or a trailer. A line feed may not.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
@@ -163,7 +165,7 @@ mod tests {
 
     type Outcome = Result<(Vec<u8>, usize, bool), HttpError>;
 
-    /// Body, bytes consumed and whether it is complete.
+    /// Returns the body, the bytes consumed and whether the body is complete.
     fn decode(kind: BodyKind, input: &[u8], size: usize) -> Outcome {
         let mut decoder = BodyDecoder::new(kind, MAX)?;
         let (mut body, mut consumed) = (Vec::new(), 0);

@@ -1,20 +1,20 @@
-//! What the headers of a request say about its message and its connection (RFC 9112 sections 6
-//! and 9).
+//! The headers that delimit a request's body and control its connection (RFC 9112 sections 6 and
+//! 9), and the rules for `Host` and `Expect`.
 
 use super::HttpError;
 
 /// How a request's body is delimited (RFC 9112 section 6.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyKind {
-    /// There is none.
+    /// The request has no body.
     None,
-    /// So many bytes.
+    /// The body has this number of bytes.
     Sized(u64),
-    /// In chunks.
+    /// The body comes in chunks (RFC 9112 section 7.1).
     Chunked,
 }
 
-/// What the headers say about the message and the connection.
+/// The values of the headers that this file reads.
 #[derive(Default)]
 pub(super) struct Framing {
     pub(super) hosts: usize,
@@ -69,7 +69,7 @@ impl Framing {
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), HttpError> {
-        // Twice the same would be harmless, but nothing that sends it deserves trust.
+        // RFC 9112 section 6.3 would allow equal values; a sender that repeats them is not trusted.
         if self.content_length.is_some()
             || value.is_empty()
             || !value.iter().all(u8::is_ascii_digit)
@@ -77,7 +77,7 @@ impl Framing {
             return Err(HttpError::Malformed("the Content-Length is invalid or sent twice"));
         }
         let length = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
-        // Digits alone fail to parse only where there are too many of them.
+        // Digits fail to parse only if the number exceeds 64 bits.
         self.content_length = Some(length.ok_or(HttpError::BodyTooLong)?);
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Framing {
     }
 }
 
-/// The members of a comma-separated list.
+/// Returns the members of a comma-separated list, without the blanks around them.
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }

@@ -1,4 +1,4 @@
-//! Request heads (RFC 9112 sections 2 to 6).
+//! The parser of request heads (RFC 9112 sections 2 to 6).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,39 +11,40 @@ use super::method::Method;
 use super::{HttpError, target};
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
-/// A request without its body.
+/// The head of a request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The method.
+    /// The method, which decides whether the target may be `*`.
     pub method: Method,
-    /// The target's path as it was sent, still percent-encoded; `*` for a server-wide OPTIONS.
+    /// The target's path, still percent-encoded; `*` for a server-wide OPTIONS.
     pub path: String,
-    /// What followed the first `?`, still percent-encoded.
+    /// The target's part after the first `?`, still percent-encoded; `None` without a `?`.
     pub query: Option<String>,
     /// 1 for HTTP/1.1, 0 for HTTP/1.0.
     pub minor_version: u8,
-    /// Whether the client would send another request on this connection.
+    /// Whether the connection may stay open for another request.
     pub keep_alive: bool,
-    /// The body that follows.
+    /// How the body that follows is delimited.
     pub body: BodyKind,
-    /// The client waits for [`continue_100`](super::continue_100) before it sends the body.
+    /// Whether the client waits for [`continue_100`](super::continue_100) before it sends the body.
     pub expects_continue: bool,
-    /// The client wants the connection to become a WebSocket.
+    /// Whether the client asks for the connection to become a WebSocket.
     pub upgrade: bool,
     headers: Headers,
 }
 
 impl Request {
-    /// The value of the first header called `name` (in lower case), without the space around it.
-    /// A value that is no UTF-8 counts as not sent.
+    /// Returns the value of the first header called `name` (in lower case), without the blanks
+    /// around it. Headers whose values are not UTF-8 count as not sent.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.header_values(name).next()
     }
 
-    /// The value of the header called `name` (in lower case), of which there must be no doubt.
+    /// Returns the value of the header called `name` (in lower case), or `None` without one. For
+    /// headers on which security depends.
     ///
     /// # Errors
-    /// [`Unclear`], where there is.
+    /// [`Unclear`] if the header is repeated or a value is not UTF-8.
     pub fn only_header(&self, name: &str) -> Result<Option<&str>, Unclear> {
         if self.headers.unreadable.iter().any(|unreadable| **unreadable == *name) {
             return Err(Unclear::NotUtf8);
@@ -55,29 +56,31 @@ impl Request {
         }
     }
 
-    /// The values of all headers called `name` (in lower case), in the order that they came in.
+    /// Returns the values of all headers called `name` (in lower case), in the request's order, and
+    /// leaves out values that are not UTF-8.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers.iter().filter(move |(header, _)| *header == name).map(|(_, value)| value)
     }
 
-    /// The decoded value of the first pair called `name` in the query, where `+` is a space.
+    /// Returns the decoded value of the first pair called `name` in the query. `+` stands for a
+    /// space.
     pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
         target::query_value(self.query.as_deref()?, name)
     }
 }
 
-/// A header does not say one thing.
+/// Why the value of a header is ambiguous.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unclear {
-    /// It comes more often than it may.
+    /// The request has the header more than once.
     #[error("Expected once")]
     Repeated,
-    /// Its value is no UTF-8.
+    /// The header's value is not UTF-8.
     #[error("Expected UTF-8")]
     NotUtf8,
 }
 
-/// Names neither query nor headers, which carry tokens.
+/// Leaves out query and headers, because they may contain tokens.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -88,12 +91,12 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Parses the head at the beginning of `buffer` and answers how many bytes it takes; `None` while
+/// Parses the head at the beginning of `buffer`. Returns it with its length in bytes, or `None` if
 /// it is incomplete.
 ///
 /// # Errors
 ///
-/// On the first breach that the bytes so far show, whether or not more would come.
+/// The first breach of the grammar or of a bound, which may be found before the head is complete.
 pub fn parse_head(buffer: &[u8]) -> Result<Option<(Request, usize)>, HttpError> {
     let window = &buffer[..buffer.len().min(HTTP_HEAD_BYTES_MAX)];
     let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
@@ -119,7 +122,8 @@ fn refusal(error: httparse::Error) -> HttpError {
     }
 }
 
-/// The parser also takes a line feed alone as a line's end; not everything in front of us does.
+/// Refuses lines that end with a line feed alone. httparse accepts them, but a proxy in front of
+/// the node may read them differently.
 fn check_line_ends(head: &[u8]) -> Result<(), HttpError> {
     let mut before = 0;
     for &byte in head {
@@ -151,7 +155,7 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, HttpError> {
         minor_version,
         keep_alive: !framing.close && (is_1_1 || framing.keep_alive),
         body,
-        // Nobody waits for leave to send nothing, and HTTP/1.0 does not know the answer.
+        // Without a body there is nothing to wait for, and HTTP/1.0 has no `100 Continue`.
         expects_continue: framing.expects_continue
             && is_1_1
             && !matches!(body, BodyKind::None | BodyKind::Sized(0)),

@@ -1,20 +1,21 @@
-//! A head's headers, kept.
+//! The headers of a request, copied out of the input buffer.
 
 use crate::limits::HTTP_HEAD_BYTES_MAX;
 
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= u16::MAX as usize, "places in a head are 16 bits");
 
-/// All headers in one text, so that a head costs two allocations however many there are.
+/// All headers in one text and one list of places. They cost two allocations, whatever their
+/// number; only headers whose values are not UTF-8 cost more.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Headers {
     text: Box<str>,
     places: Box<[Place]>,
-    /// The names of headers, in lower case, whose values are no UTF-8.
+    /// The names, in lower case, of the headers whose values are not UTF-8 and are not kept.
     pub(super) unreadable: Box<[Box<str>]>,
 }
 
-/// Where a header's name, in lower case, ends in the text, and where its value behind it does.
-/// Each begins where the one before ended.
+/// The offsets in the text at which a header's name, in lower case, and then its value end. Each
+/// begins at the end of the one before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     name_end: u16,

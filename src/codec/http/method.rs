@@ -1,28 +1,28 @@
 //! Request methods.
 
-/// A request's method, as far as the node tells them apart.
+/// A request's method, as far as the node distinguishes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
-    /// GET.
+    /// `GET`.
     Get,
-    /// HEAD: answered like GET, without the body.
+    /// `HEAD`, which is answered like `GET` but without the body.
     Head,
-    /// POST.
+    /// `POST`.
     Post,
-    /// PUT.
+    /// `PUT`.
     Put,
-    /// PATCH.
+    /// `PATCH`.
     Patch,
-    /// DELETE.
+    /// `DELETE`.
     Delete,
-    /// OPTIONS.
+    /// `OPTIONS`.
     Options,
-    /// Any other.
+    /// Any other method. Names are case-sensitive, so this includes `get`.
     Other,
 }
 
 impl Method {
-    /// Its name as the request line has it, where the node knows it.
+    /// Returns the name as the request line has it, or `(unknown)` for [`Method::Other`].
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",

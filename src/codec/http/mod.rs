@@ -1,7 +1,7 @@
-//! HTTP/1.1 from the server's side (RFC 9110, RFC 9112): request heads, request bodies, responses.
+//! The server's side of HTTP/1.1 (RFC 9110, RFC 9112): request heads, request bodies, responses.
 //!
-//! Strict where two readers of the same bytes could disagree (lengths, line ends, transfer
-//! codings), because that is what request smuggling lives from; tolerant elsewhere.
+//! The parser is strict about lengths, line ends and transfer codings, because request smuggling
+//! exploits every difference between two readers of the same bytes. It is tolerant elsewhere.
 
 mod body;
 mod framing;
@@ -20,35 +20,35 @@ pub use target::{decode_segment, decode_segment_exactly, query_pairs};
 
 use thiserror::Error;
 
-/// Why a request is refused. The client's fault in every case; the connection closes after the
-/// answer, because where the next request would begin is not known.
+/// Why a request is refused. The client is at fault in every case. The connection closes after the
+/// response, because the beginning of the next request is not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum HttpError {
-    /// Breaks the grammar, or could be read in two ways.
+    /// The request breaks the grammar, or can be read in two ways.
     #[error("Bad request: {0}")]
     Malformed(&'static str),
-    /// The body exceeds the maximum.
+    /// The body exceeds the caller's maximum, or its length exceeds 64 bits.
     #[error("The request body is too long")]
     BodyTooLong,
-    /// The request line alone exceeds the bound on heads.
+    /// The request line alone exceeds `HTTP_HEAD_BYTES_MAX`.
     #[error("The request target is too long")]
     TargetTooLong,
-    /// An expectation other than `100-continue`.
+    /// The request has an expectation other than `100-continue`.
     #[error("The expectation cannot be met")]
     Expectation,
     /// The head exceeds `HTTP_HEAD_BYTES_MAX` or `HTTP_HEADERS_MAX`.
     #[error("The request's headers are too many or too long")]
     HeadTooLong,
-    /// A transfer coding other than `chunked`, or more than one.
+    /// The body has a transfer coding other than `chunked`, or more than one.
     #[error("The transfer coding is not supported")]
     TransferCoding,
-    /// Neither HTTP/1.1 nor HTTP/1.0.
+    /// The version is neither HTTP/1.1 nor HTTP/1.0.
     #[error("The HTTP version is not supported")]
     Version,
 }
 
 impl HttpError {
-    /// The status to answer with.
+    /// Returns the status code of the response.
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed(_) => 400,

@@ -1,14 +1,14 @@
-//! Responses (RFC 9112 section 4).
+//! Responses and how they are written (RFC 9112 section 4).
 
 use std::borrow::Cow;
 use std::io::Write;
 
-/// The body of a response: owned, or part of the program.
+/// The body of a response: owned bytes, or bytes in the program's image.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Body(Cow<'static, [u8]>);
 
 impl Body {
-    /// Its bytes.
+    /// Returns the body's bytes, without any transfer coding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -38,41 +38,42 @@ impl From<&'static str> for Body {
     }
 }
 
-/// An answer to one request.
+/// A response to one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
     /// The status code: 101, or 200 to 599.
     pub status: u16,
     /// Headers in the order of sending, without those that [`Response::write`] sets.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// The body.
+    /// The body, which [`Response::write`] leaves out for 101, 204, 304 and HEAD requests.
     pub body: Body,
 }
 
 impl Response {
-    /// An answer without a body.
+    /// Creates a response without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Body::default() }
     }
 
-    /// An answer in JSON, encoded by the caller.
+    /// Creates a response with a JSON body, which the caller has encoded.
     pub fn json(status: u16, json: impl Into<Body>) -> Self {
         Self::with_type(status, "application/json; charset=utf-8", json)
     }
 
-    /// An answer in plain text.
+    /// Creates a response with a body of plain text in UTF-8.
     pub fn text(status: u16, text: impl Into<Body>) -> Self {
         Self::with_type(status, "text/plain; charset=utf-8", text)
     }
 
-    /// An answer of any media type.
+    /// Creates a response with a body of this media type.
     pub fn with_type(status: u16, media_type: &'static str, body: impl Into<Body>) -> Self {
         let mut response = Self::empty(status).header("Content-Type", media_type);
         response.body = body.into();
         response
     }
 
-    /// Adds a header. Not for `Content-Length` and `Connection`, which [`Response::write`] sets.
+    /// Adds a header. It must not be `Content-Length` or `Connection`, which [`Response::write`]
+    /// sets; debug builds panic on these two.
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!(!name.eq_ignore_ascii_case("Content-Length"));
         debug_assert!(!name.eq_ignore_ascii_case("Connection"));
@@ -80,14 +81,14 @@ impl Response {
         self
     }
 
-    /// Appends the answer to `out`. `keep_alive` is for the caller to decide, from
-    /// [`Request::keep_alive`](super::Request::keep_alive) and its own wish; `head_only` is true
-    /// for a HEAD request and leaves the body away but not its length. Line breaks and other
-    /// control characters in header values become spaces.
+    /// Appends the response to `out`. The caller decides `keep_alive` from
+    /// [`Request::keep_alive`](super::Request::keep_alive) and its own limits. `head_only` is for
+    /// HEAD requests: it leaves out the body but keeps its length. Control characters in headers,
+    /// line breaks among them, become spaces; tabs stay.
     pub fn write(&self, out: &mut Vec<u8>, keep_alive: bool, head_only: bool) {
         let body = self.body.as_bytes();
-        // RFC 9110 section 8.6 forbids a length for 101 and 204, and for 304 it would have to be
-        // that of the answer which is not sent.
+        // RFC 9110 section 8.6 forbids Content-Length for 101 and 204. For 304 it would have to be
+        // the length of the 200 response, which is not known here.
         let is_bodiless = matches!(self.status, 101 | 204 | 304);
         out.reserve(RESERVED_BYTES + body.len());
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
@@ -97,8 +98,8 @@ impl Response {
         if !is_bodiless {
             push(out, format_args!("Content-Length: {}\r\n", body.len()));
         }
-        // Whoever offers a protocol in `Upgrade` has to name it here (RFC 9110 section 7.8). To
-        // HTTP/1.1 keep-alive goes without saying, to HTTP/1.0 it does not.
+        // A response with an `Upgrade` header must list `upgrade` here (RFC 9110 section 7.8).
+        // `keep-alive` is the default of HTTP/1.1, but an HTTP/1.0 client needs to see it.
         let offers_upgrade = self.headers.iter().any(|(name, _)| *name == "Upgrade");
         let connection = match (offers_upgrade, keep_alive) {
             _ if self.status == 101 => "Connection: Upgrade\r\n\r\n",
@@ -114,14 +115,15 @@ impl Response {
     }
 }
 
-/// Room for a usual head, so that it does not grow a fresh buffer step by step.
+/// Bytes reserved for a head. Most heads fit, so a new buffer is not reallocated several times.
 const RESERVED_BYTES: usize = 256;
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes every byte");
 }
 
-/// Appends one header line. What could end the line early becomes a space.
+/// Appends one header line. Control characters other than tabs become spaces, because a line break
+/// would end the line early.
 fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     let harmless = |byte: u8| {
         if byte.is_ascii_control() && byte != b'\t' { b' ' } else { byte }
@@ -132,12 +134,12 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What allows a client that asked to send its body.
+/// Returns the interim response that lets a client with `Expect: 100-continue` send its body.
 pub fn continue_100() -> &'static [u8] {
     b"HTTP/1.1 100 Continue\r\n\r\n"
 }
 
-/// The phrase beside a status code; empty for one that the node does not use.
+/// Returns the reason phrase of a status code, or an empty text if the node does not use the code.
 pub fn reason(status: u16) -> &'static str {
     match status {
         101 => "Switching Protocols",

@@ -7,7 +7,8 @@ use super::method::Method;
 
 const SCHEMES: [&str; 4] = ["http://", "https://", "ws://", "wss://"];
 
-/// Path and query of a target in origin form, absolute form or, for OPTIONS only, asterisk form.
+/// Returns path and query of a target in origin form, absolute form or, for OPTIONS only, asterisk
+/// form.
 pub(super) fn parse(target: &str, method: Method) -> Result<(&str, Option<&str>), HttpError> {
     if target.contains('#') {
         return Err(HttpError::Malformed("the target has a fragment"));
@@ -23,7 +24,7 @@ pub(super) fn parse(target: &str, method: Method) -> Result<(&str, Option<&str>)
     Ok((if path.is_empty() { "/" } else { path }, query))
 }
 
-/// What follows the authority of an absolute form; it may be empty.
+/// Returns path and query of a target in absolute form; they may be empty.
 fn behind_authority(target: &str) -> Result<&str, HttpError> {
     let refusal = HttpError::Malformed("the target is neither a path nor an HTTP address");
     let after_scheme = SCHEMES.iter().find_map(|scheme| {
@@ -37,12 +38,13 @@ fn behind_authority(target: &str) -> Result<&str, HttpError> {
     }
 }
 
-/// The value of the first pair called `name` in a query, decoded.
+/// Returns the decoded value of the first pair called `name` in a query.
 pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query_pairs(query).find_map(|(key, value)| (key == name).then_some(value))
 }
 
-/// The names and values of a query, decoded, where `+` is a space. A name alone has an empty value.
+/// Returns the decoded names and values of a query. `+` stands for a space, and a name without `=`
+/// has an empty value.
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     query.split('&').map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -50,13 +52,14 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, s
     })
 }
 
-/// Undoes the percent-encoding of one path segment. An escape that is none stays as it is, bytes
-/// that are no UTF-8 become the replacement character.
+/// Undoes the percent-encoding of one path segment. Invalid escapes stay as they are, and bytes
+/// that are not UTF-8 become the replacement character U+FFFD.
 pub fn decode_segment(segment: &str) -> Cow<'_, str> {
     decode(segment, false)
 }
 
-/// The same, where bytes that are no UTF-8 are nothing.
+/// Undoes the percent-encoding of one path segment like [`decode_segment`], but returns `None` if
+/// the decoded bytes are not UTF-8.
 pub fn decode_segment_exactly(segment: &str) -> Option<Cow<'_, str>> {
     match decode_bytes(segment, false) {
         None => Some(Cow::Borrowed(segment)),
@@ -72,7 +75,7 @@ fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
     }
 }
 
-/// What a text stands for, where that is not the text itself.
+/// Decodes escapes and, on request, `+`; returns `None` if the text contains neither.
 fn decode_bytes(text: &str, plus_is_space: bool) -> Option<Vec<u8>> {
     let is_plain = |byte: u8| byte != b'%' && !(plus_is_space && byte == b'+');
     if text.bytes().all(is_plain) {
@@ -95,7 +98,7 @@ fn decode_bytes(text: &str, plus_is_space: bool) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// The value of a hexadecimal digit.
+/// Returns the value of a hexadecimal digit in either case, or `None` for any other byte.
 pub(super) fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),

@@ -1,35 +1,35 @@
-//! Why a text is not read.
+//! The errors of the JSON reader.
 
 use simd_json::ErrorType;
 use thiserror::Error;
 
 use crate::limits::JSON_DEPTH_MAX;
 
-/// Why a text is no object: its sender's fault. The words are for people.
+/// Why a text is not an accepted object; its sender is at fault. The messages are for people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum JsonError {
-    /// Nothing, or nothing but blanks.
+    /// The text is empty or consists of blanks.
     #[error("Expected an object, received nothing")]
     Empty,
-    /// Another kind of value.
+    /// The text is another kind of value, which the field names.
     #[error("Expected object, received {0}")]
     NotAnObject(&'static str),
-    /// Not UTF-8.
+    /// The bytes are not UTF-8.
     #[error("The text is not UTF-8")]
     Utf8,
-    /// An escape that is none, or half of a surrogate pair.
+    /// An escape is invalid, or is half of a surrogate pair.
     #[error("A string has an invalid escape, or half of a surrogate pair")]
     Escape,
-    /// A number that is none, or one beyond the range of a 64-bit float.
+    /// The number at this byte is malformed or beyond the range of a 64-bit float.
     #[error("Invalid number, or one out of range, at byte {0}")]
     Number(usize),
-    /// Values that lie in each other deeper than [`JSON_DEPTH_MAX`].
+    /// Values are nested deeper than [`JSON_DEPTH_MAX`].
     #[error("Values lie in each other deeper than {JSON_DEPTH_MAX}")]
     Depth,
-    /// An object or string without its end, or a control character in a string.
+    /// An object, an array or a string does not end, or a string contains a control character.
     #[error("Not valid JSON: it ends too early, or a string has a control character")]
     Unfinished,
-    /// Something else that JSON does not have, or something behind the object.
+    /// The text breaks JSON's grammar near this byte, or continues after the object.
     #[error("Not valid JSON near byte {0}")]
     Syntax(usize),
 }

@@ -1,4 +1,4 @@
-//! Objects as they are read, refused, and compared with another parser.
+//! Tests of example texts, and property tests against serde_json.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 
-/// The raw members of an object by the other parser, which only looks at the grammar.
+/// Returns an object's raw members as serde_json reads them, which checks only their grammar.
 fn members(text: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(text).ok()
 }
@@ -17,7 +17,7 @@ fn refused(text: impl AsRef<[u8]>) -> String {
     Document::from_bytes(text.as_ref(), &mut scratch).unwrap_err().to_string()
 }
 
-/// The string under `x`: what it says, and how it was written.
+/// Returns the string under `x`, unescaped and as it was written.
 fn x<'a>(text: &'a str, scratch: &'a mut Scratch) -> (&'a str, &'a str) {
     let document = Document::from_text(text, scratch).unwrap();
     let found = document.object().get("x").and_then(Value::as_text).unwrap();
@@ -60,7 +60,7 @@ fn strings_are_unescaped_and_stay_as_they_came() {
     ];
     let mut scratch = Scratch::default();
     for (raw, value) in table {
-        // Behind it stands an end, another member, or blanks first; before it the like.
+        // The string is surrounded by blanks, other members, or the object's end.
         for (before, behind) in [("", "}"), (" \n", "\t\r\n ,\"y\":\"\\n\"}"), ("", ",\"\":1}")] {
             let text = format!(r#"{{"\u0078":{before}{raw}{behind}"#);
             assert_eq!(x(&text, &mut scratch), (value, raw), "{text}");
@@ -165,7 +165,7 @@ fn memory_is_given_back_after_long_texts() {
     assert!(scratch.tools.buffers.is_some() && scratch.tools.nodes.capacity() > 0);
 }
 
-/// A string as JSON may write it, its escapes in all their forms, and longer than any step.
+/// Generates JSON strings with every form of escape, longer than any step of the parser.
 fn written() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "[ -!#-\\[\\]-~é€😀,:{}\\[\\]]{0,40}",
@@ -205,7 +205,7 @@ fn object() -> impl Strategy<Value = String> {
         .prop_map(|(before, members, end)| format!("{before}{{{}}}{end}", members.join(",")))
 }
 
-/// Holds one parser's reading of a text against the other's.
+/// Checks that this reader and serde_json agree on a text.
 fn check(text: &str, scratch: &mut Scratch) -> Result<(), TestCaseError> {
     let parsed = Document::from_text(text, scratch);
     let whole = serde_json::from_str::<serde_json::Value>(text);
@@ -220,7 +220,7 @@ fn check(text: &str, scratch: &mut Scratch) -> Result<(), TestCaseError> {
                 }
             }
         }
-        // The other looks no closer at what nobody asks for.
+        // serde_json's raw members are not checked in full, so its whole value decides.
         (Err(_), _) => prop_assert!(!whole.is_ok_and(|whole| whole.is_object()), "{}", text),
         (Ok(_), None) => prop_assert!(false, "accepted: {}", text),
     }

@@ -1,4 +1,4 @@
-//! A client's byte stream, taken apart.
+//! The decoder of a client's byte stream.
 
 use std::mem;
 use std::ops::Range;
@@ -11,44 +11,44 @@ use super::message::{control_message, data_message};
 use super::partial::Partial;
 use super::{CONTROL_BYTES_MAX, FrameError, Message, header};
 
-/// Longest header of a client's frame, in bytes: two, eight of length, four of mask.
+/// Longest header of a client's frame, in bytes: 2, then 8 of length and 4 of mask.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// Takes one client's byte stream apart. An idle one is as small as a pointer: only an incomplete
-/// frame or an unfinished message is kept, on the heap, and freed as soon as it was consumed.
+/// The decoder of one client's byte stream. An idle one is as small as a pointer: it keeps only an
+/// incomplete frame or an unfinished message, on the heap, and frees it once it is consumed.
 #[derive(Default, Debug)]
 pub struct Decoder {
     kept: Option<Box<Kept>>,
 }
 
-/// What outlives a [`Decoder::next`].
+/// The state between two calls of [`Decoder::next`].
 #[derive(Default, Debug)]
 struct Kept {
-    /// The first bytes of a header, and how many of them came.
+    /// The beginning of an incomplete header, `head_len` bytes.
     head: [u8; HEADER_BYTES_MAX],
     head_len: usize,
-    /// The frame whose payload is still arriving.
+    /// The frame whose payload has not arrived completely.
     frame: Option<Frame>,
-    /// What came of that frame's payload, if it is a control frame.
+    /// The part of that frame's payload that has arrived, if it is a control frame.
     control: Vec<u8>,
-    /// The message that began and did not end.
+    /// The message whose last fragment has not arrived completely.
     message: Option<Partial>,
-    /// The message or control payload that was handed out last, until the next call.
+    /// The payload that the last call returned a reference to. The next call frees it.
     handed_out: Vec<u8>,
 }
 
-/// A frame behind its header, checked.
+/// A frame whose header is complete and checked.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     opcode: OpCode,
     is_final: bool,
     mask: [u8; 4],
     length: usize,
-    /// Bytes of the payload that were taken in already.
+    /// Bytes of the payload that earlier input contained.
     taken: usize,
 }
 
-/// A complete message: what it is, and where its payload stands.
+/// The kind of a complete message or control frame, and the place of its payload.
 struct Complete {
     kind: CompleteKind,
     payload: Payload,
@@ -61,25 +61,26 @@ enum CompleteKind {
 }
 
 enum Payload {
-    /// In the input.
+    /// This range of the input.
     Input(Range<usize>),
-    /// In [`Kept::handed_out`].
+    /// [`Kept::handed_out`].
     Kept,
 }
 
 impl Decoder {
-    /// Parses `input` from `at` on, together with what was kept, up to the end of the next message,
-    /// and moves `at` behind it. Returns `None` once the input is used up; what remains of an
-    /// incomplete frame is kept. Frames that lie in the input as a whole are unmasked in place and
-    /// never copied.
+    /// Returns the next message or control frame from the kept state and `input[at..]`, and moves
+    /// `at` after it. Returns `None` when the input is used up, and keeps the beginning of an
+    /// incomplete frame. A message of one frame that `input` holds whole is unmasked in place and
+    /// not copied.
     ///
-    /// `message_bytes_max` bounds a message over all its fragments. Between two messages nothing is
-    /// kept: a caller that stops there can go on with `input[at..]` in another decoder.
+    /// `message_bytes_max` bounds a message over all its fragments. After a data message no stream
+    /// state is kept: the caller can continue with `input[at..]` in another decoder.
     ///
     /// # Errors
     ///
-    /// Any breach of RFC 6455, after the messages before it were handed out. The connection must be
-    /// closed with [`FrameError::close_code`]: the decoder has let go of its place in the stream.
+    /// The first breach of RFC 6455 or of `message_bytes_max`, after all messages before it. The
+    /// decoder then forgets its place in the stream, so the caller must close the connection with
+    /// [`FrameError::close_code`].
     pub fn next<'m>(
         &'m mut self,
         input: &'m mut [u8],
@@ -118,7 +119,7 @@ impl Decoder {
     ) -> Result<Option<Complete>, FrameError> {
         while let Some(mut frame) = self.next_frame(input, at, message_bytes_max)? {
             let here = (input.len() - *at).min(frame.length - frame.taken);
-            // A frame of which nothing came yet may still arrive in one piece.
+            // None of the payload has arrived, so it may still arrive in one piece.
             if here == 0 && frame.length > 0 {
                 self.keep().frame = Some(frame);
                 return Ok(None);
@@ -142,7 +143,8 @@ impl Decoder {
         Ok(None)
     }
 
-    /// The frame under way, or the next one once its header is complete; moves `at` behind it.
+    /// Returns the kept frame or the next one, and moves `at` after its header; `None` while the
+    /// header is incomplete.
     fn next_frame(
         &mut self,
         input: &[u8],
@@ -185,7 +187,7 @@ impl Decoder {
             let header = header::parse(&kept.head[..kept.head_len])?;
             return Ok(if let Some((header, length, bytes)) = header {
                 kept.head_len = 0;
-                // A header that was incomplete before ends in the new bytes.
+                // The kept bytes were not a complete header, so it ends in the new bytes.
                 *at += bytes - had;
                 Some((header, length))
             } else {

@@ -1,22 +1,22 @@
-//! The server's frames.
+//! The encoder of the server's frames.
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::{CLOSE_CODE_BYTES, CONTROL_BYTES_MAX, header, may_be_sent};
 
-/// The kinds of frame that a server sends; it never fragments.
+/// The kinds of frames that a server sends. It never fragments a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Opcode {
     /// A text message. The payload must be UTF-8.
     Text,
-    /// A binary message.
+    /// A binary message of any bytes.
     Binary,
-    /// A ping, at most [`CONTROL_BYTES_MAX`] bytes.
+    /// A ping with a payload of at most [`CONTROL_BYTES_MAX`] bytes.
     Ping,
-    /// A pong, at most [`CONTROL_BYTES_MAX`] bytes.
+    /// A pong with a payload of at most [`CONTROL_BYTES_MAX`] bytes.
     Pong,
-    /// A close; see [`close`].
+    /// A close with a code and a reason; [`close`] builds it.
     Close,
 }
 
@@ -32,8 +32,8 @@ impl From<Opcode> for OpCode {
     }
 }
 
-/// One server frame (not masked, not fragmented) around the payload's parts, in one allocation of
-/// exactly its size.
+/// Builds a server frame (not masked, not fragmented) around the joined parts of a payload, in one
+/// allocation of exactly its size.
 pub fn frame(opcode: Opcode, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let opcode = OpCode::from(opcode);
@@ -47,7 +47,7 @@ pub fn frame(opcode: Opcode, parts: &[&[u8]]) -> Vec<u8> {
     frame
 }
 
-/// The payload of a frame that [`frame`] made: long-polling sends the same bytes without header.
+/// Returns the payload of a frame that [`frame`] built. Long-polling sends it without the header.
 pub fn payload(frame: &[u8]) -> &[u8] {
     match header::parse(frame) {
         Ok(Some((_, _, header_bytes))) => &frame[header_bytes..],
@@ -55,13 +55,14 @@ pub fn payload(frame: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether a frame that [`frame`] made carries a binary message.
+/// Returns whether a frame that [`frame`] built carries a binary message.
 pub fn is_binary(frame: &[u8]) -> bool {
     frame.first().is_some_and(|first| first & 0x0f == u8::from(OpCode::Data(Data::Binary)))
 }
 
-/// A close frame. Without a code it has no payload; a reason is cut at a character so that it fits.
-/// A code that may not be sent (1005 for a connection that gave none, say) counts as no code.
+/// Builds a close frame. Without a code it has no payload. A reason that is too long is cut between
+/// two characters. A code that may not be sent, such as 1005 ("no code received"), counts as no
+/// code.
 pub fn close(code: Option<u16>, reason: &str) -> Vec<u8> {
     match code.filter(|code| may_be_sent(*code)) {
         None => frame(Opcode::Close, &[]),

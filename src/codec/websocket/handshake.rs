@@ -1,45 +1,45 @@
 //! The WebSocket opening handshake (RFC 6455 section 4.2).
 //!
-//! Extensions are never negotiated. Subprotocols are the caller's: it reads what is offered from
-//! the request and adds a header with its choice to [`response`].
+//! The node negotiates no extensions. Subprotocols are left to the caller, which reads the client's
+//! offers from the request and adds a header with its choice to the [`response`].
 
 use thiserror::Error;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::codec::http::{BodyKind, Method, Request, Response};
 
-/// The protocol's version, the only one there is (RFC 6455 section 4.1).
+/// The protocol's only version (RFC 6455 section 4.1).
 const VERSION: &str = "13";
-/// Characters of a key before its padding: 16 bytes in base64.
+/// Characters of a key before its padding: a key is 16 bytes in base64.
 const KEY_DIGITS: usize = 22;
 const KEY_PADDING: &[u8] = b"==";
 
-/// A handshake that may be answered with [`response`].
+/// The `Sec-WebSocket-Accept` of a checked handshake, for [`response`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Accept(String);
 
-/// Why a request does not become a WebSocket. The client's fault in every case.
+/// Why a request does not open a WebSocket. The client is at fault in every case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum HandshakeError {
-    /// Only GET opens one.
+    /// The method is not GET.
     #[error("A WebSocket is opened with GET")]
     Method,
-    /// HTTP/1.0, or one of the two headers is missing.
+    /// The request is HTTP/1.0, or lacks `Connection: upgrade` or `Upgrade: websocket`.
     #[error("A WebSocket needs HTTP/1.1 with Connection: upgrade and Upgrade: websocket")]
     Upgrade,
-    /// The bytes behind the head must be frames.
+    /// The request has a body, but the bytes after the head must be frames.
     #[error("A WebSocket handshake has no body")]
     Body,
-    /// No version, or not 13.
+    /// `Sec-WebSocket-Version` is missing, repeated or not 13.
     #[error("The WebSocket version must be 13")]
     Version,
-    /// Not exactly one key of 16 bytes in base64.
+    /// `Sec-WebSocket-Key` is missing, repeated or not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64, once")]
     Key,
 }
 
 impl HandshakeError {
-    /// The status to answer with.
+    /// Returns the status code of the response.
     pub fn status(self) -> u16 {
         match self {
             Self::Method => 405,
@@ -48,8 +48,8 @@ impl HandshakeError {
         }
     }
 
-    /// Headers that this status requires (RFC 6455 section 4.4, RFC 9110 sections 15.5.6 and
-    /// 15.5.22).
+    /// Returns the headers that this status code requires (RFC 6455 section 4.4, RFC 9110 sections
+    /// 15.5.6 and 15.5.22).
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Method => &[("Allow", "GET")],
@@ -59,11 +59,11 @@ impl HandshakeError {
     }
 }
 
-/// Checks a client's handshake.
+/// Checks a client's opening handshake.
 ///
 /// # Errors
 ///
-/// The first rule that it breaks.
+/// The first rule that the request breaks.
 pub fn check(request: &Request) -> Result<Accept, HandshakeError> {
     if request.method != Method::Get {
         return Err(HandshakeError::Method);
@@ -89,7 +89,7 @@ fn is_key(key: &[u8]) -> bool {
         .is_some_and(|(digits, padding)| digits.iter().all(is_digit) && padding == KEY_PADDING)
 }
 
-/// Returns the response that makes the connection a WebSocket.
+/// Returns the 101 response, after which the connection is a WebSocket.
 pub fn response(accept: Accept) -> Response {
     let Accept(accept) = accept;
     Response::empty(101).header("Upgrade", "websocket").header("Sec-WebSocket-Accept", accept)
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::codec::http::parse_head;
 
-    // The example of RFC 6455 section 1.3.
+    // The key and its answer are the example of RFC 6455 section 1.3.
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 

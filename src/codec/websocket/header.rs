@@ -1,4 +1,4 @@
-//! Headers of frames (RFC 6455 section 5.2): how they are read, and which rules they can break.
+//! The parser of frame headers (RFC 6455 section 5.2), and the check of a client's.
 
 use std::io::Cursor;
 
@@ -7,10 +7,11 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::{CONTROL_BYTES_MAX, FrameError};
 
-/// A complete header with the payload's length and its own, both in bytes.
+/// Returns a frame's header, the length of the payload and the length of the header, both in bytes;
+/// `None` if the header is incomplete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, FrameError> {
     let mut cursor = Cursor::new(bytes);
-    // A reserved opcode is the only thing that the codec itself refuses.
+    // tungstenite refuses reserved opcodes and nothing else.
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| FrameError::ReservedOpcode)?;
     let Some((header, length)) = parsed else {
         return Ok(None);
@@ -22,7 +23,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, F
     Ok(Some((header, length, header_bytes)))
 }
 
-/// All rules that a header can break but the bound on messages; answers its mask.
+/// Checks a client's header against every rule except the bound on messages. Returns its mask.
 pub(super) fn check(
     header: &FrameHeader,
     length: u64,

@@ -1,11 +1,11 @@
 //! Masking of client frames (RFC 6455 section 5.3).
 
-/// Bytes taken at once: two or more vector registers, depending on the machine.
+/// Bytes that one step of the loop unmasks: two vector registers of 128 bits.
 const LANE_BYTES: usize = 32;
 const MASK_BYTES: usize = 4;
 
-/// Removes (or applies, it is the same) `mask` in place. `offset` is the position of the first of
-/// `bytes` in its frame's payload, for payloads that arrive in pieces.
+/// Removes `mask` in place, or applies it, which is the same operation. `offset` is the position of
+/// `bytes` in the frame's payload, for payloads that arrive in pieces.
 pub(super) fn unmask(bytes: &mut [u8], mask: [u8; MASK_BYTES], offset: usize) {
     let mask: [u8; MASK_BYTES] = std::array::from_fn(|at| mask[(offset + at) % MASK_BYTES]);
     let wide: [u8; LANE_BYTES] = std::array::from_fn(|at| mask[at % MASK_BYTES]);
@@ -17,7 +17,7 @@ pub(super) fn unmask(bytes: &mut [u8], mask: [u8; MASK_BYTES], offset: usize) {
             *byte ^= mask;
         }
     }
-    // Most client messages are short, so what is left is worth doing by words.
+    // Most client messages are short, so the rest is unmasked by words before single bytes.
     let (words, rest) = rest.as_chunks_mut::<MASK_BYTES>();
     for word in words {
         *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();

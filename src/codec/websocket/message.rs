@@ -1,22 +1,23 @@
-//! Messages of clients, and what their payloads must be.
+//! A client's messages, and the checks of their payloads.
 
 use tungstenite::protocol::frame::coding::Control;
 
 use super::{CLOSE_CODE_BYTES, FrameError, may_be_sent};
 
-/// What a client sent, put together from its fragments.
+/// A complete message or control frame of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Message<'a> {
-    /// Text, valid as a whole.
+    /// A text message, joined from its fragments.
     Text(&'a str),
-    /// Bytes.
+    /// A binary message, joined from its fragments.
     Binary(&'a [u8]),
-    /// To be answered by a pong of the same payload, at most
+    /// A ping, which the server answers with a pong of the same payload. The payload has at most
     /// [`CONTROL_BYTES_MAX`](super::CONTROL_BYTES_MAX) bytes.
     Ping(&'a [u8]),
-    /// An answer to a ping, or a one-sided sign of life.
+    /// The answer to a ping, or an unsolicited heartbeat (RFC 6455 section 5.5.3).
     Pong(&'a [u8]),
-    /// The client closes: its code, where it gave one, and its reason. The code may be sent back.
+    /// A close with its code and reason, or `None` if its payload is empty. The server may send the
+    /// same code back.
     Close(Option<(u16, &'a str)>),
 }
 

@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 section 5): taking a client's apart, building the server's.
+//! WebSocket frames (RFC 6455 section 5): the decoder of a client's frames, the encoder of the
+//! server's, and the opening handshake.
 
 mod decoder;
 mod encode;
@@ -17,49 +18,50 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 /// Longest payload of a close, ping or pong frame, in bytes (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
-/// Bytes that a close frame's code takes from its payload.
+/// Length of the code at the beginning of a close frame's payload, in bytes.
 const CLOSE_CODE_BYTES: usize = 2;
 
-/// Why a client's bytes are refused. All of them are the client's fault and end the connection.
+/// Why a client's bytes are refused. The client is at fault in every case, and the connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum FrameError {
-    /// A client must mask everything (section 5.1).
+    /// A client must mask every frame (section 5.1).
     #[error("the frame is not masked")]
     Unmasked,
-    /// No extension was negotiated, so nobody may use their bits.
+    /// The node negotiates no extensions, so the bits reserved for them must be 0 (section 5.2).
     #[error("a reserved bit is set")]
     ReservedBits,
-    /// Opcodes 3 to 7 and 11 to 15 mean nothing.
+    /// Opcodes 3 to 7 and 11 to 15 are not defined (section 5.2).
     #[error("the opcode is reserved")]
     ReservedOpcode,
-    /// A length must be written as short as it can be (section 5.2).
+    /// A length must have the shortest possible encoding (section 5.2).
     #[error("the length is written longer than needed")]
     LengthEncoding,
-    /// A close, ping or pong above [`CONTROL_BYTES_MAX`].
+    /// The payload of a close, ping or pong exceeds [`CONTROL_BYTES_MAX`].
     #[error("the control frame is too long")]
     ControlTooLong,
-    /// A close, ping or pong in fragments.
+    /// A close, ping or pong must not be fragmented (section 5.5).
     #[error("the control frame is fragmented")]
     ControlFragmented,
-    /// There is no message to continue.
+    /// A continuation frame came without an unfinished message (section 5.4).
     #[error("a continuation without a message")]
     StrayContinuation,
-    /// Messages cannot be interleaved (section 5.4).
+    /// A new message began before the previous one ended (section 5.4).
     #[error("a new message before the last one ended")]
     InterruptedMessage,
-    /// A close frame of one byte, or with a code that may not be sent (section 7.4).
+    /// The close frame's payload has one byte, or a code that may not be sent (section 7.4).
     #[error("the close frame is malformed")]
     MalformedClose,
-    /// In a text message or a close reason.
+    /// A text message or the reason of a close frame is not UTF-8.
     #[error("the text is not UTF-8")]
     InvalidUtf8,
-    /// The message would exceed the maximum; found from the header, before its bytes arrive.
+    /// The message would exceed the caller's maximum. The frame's header shows it, before the
+    /// payload arrives.
     #[error("the message is too long")]
     MessageTooLong,
 }
 
 impl FrameError {
-    /// The code to close with (RFC 6455 section 7.4.1).
+    /// Returns the code for the server's close frame: 1007, 1009 or 1002 (RFC 6455 section 7.4.1).
     pub fn close_code(self) -> u16 {
         let code = match self {
             Self::InvalidUtf8 => CloseCode::Invalid,
@@ -70,8 +72,8 @@ impl FrameError {
     }
 }
 
-/// Whether a close code may stand in a frame (RFC 6455 section 7.4 and the IANA registry, where
-/// 1014, "bad gateway", came later than the codec's list).
+/// Returns whether a close frame may carry this code (RFC 6455 section 7.4 and the IANA registry).
+/// tungstenite's list lacks 1014, "bad gateway", which was registered later.
 fn may_be_sent(code: u16) -> bool {
     code == 1014 || CloseCode::from(code).is_allowed()
 }

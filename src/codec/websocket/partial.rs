@@ -1,13 +1,14 @@
-//! A message of which not all came.
+//! The buffer of a message that has not arrived completely.
 
 use super::FrameError;
 
-/// An unfinished message, unmasked.
+/// The part of a message that has arrived, unmasked.
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) is_text: bool,
     pub(super) data: Vec<u8>,
-    /// How far a text is known to be UTF-8; what follows is the beginning of one character at most.
+    /// Bytes of a text that are known to be UTF-8. The bytes after them are at most the beginning
+    /// of one character.
     checked: usize,
 }
 
@@ -16,7 +17,8 @@ impl Partial {
         Self { is_text, data: Vec::new(), checked: 0 }
     }
 
-    /// Takes in a piece. `remaining` is what the message lacks where its last frame is under way.
+    /// Appends a piece and checks it if the message is a text. `remaining` is the number of bytes
+    /// still missing, this piece included; `None` until the message's last frame.
     pub(super) fn append(
         &mut self,
         piece: &[u8],
@@ -24,8 +26,8 @@ impl Partial {
     ) -> Result<(), FrameError> {
         let length = self.data.len() + piece.len();
         if length > self.data.capacity() {
-            // Doubling keeps the copying linear, whatever the size of the pieces; a known end keeps
-            // the last doubling from taking twice the message.
+            // Doubling keeps the copying linear, whatever the size of the pieces. If the end is
+            // known, the last doubling stops there and does not take twice the message.
             let doubled = length.max(2 * self.data.capacity());
             let end = remaining.map_or(usize::MAX, |remaining| self.data.len() + remaining);
             self.data.reserve_exact(doubled.min(end) - self.data.len());
@@ -34,7 +36,7 @@ impl Partial {
         if self.is_text { self.check_text() } else { Ok(()) }
     }
 
-    /// Fails on the first piece that cannot be part of a text, however far the message's end is.
+    /// Fails at the first invalid byte, even if the message has not ended.
     fn check_text(&mut self) -> Result<(), FrameError> {
         match str::from_utf8(&self.data[self.checked..]) {
             Ok(_) => self.checked = self.data.len(),

@@ -1,4 +1,4 @@
-//! Heads by example, and any split of them.
+//! Tests of example heads, and property tests of incomplete and arbitrary ones.
 
 use super::*;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ fn request_of(head: &str) -> Request {
     parse(head).unwrap_or_else(|error| panic!("{head:?}: {error}")).expect("it is complete").0
 }
 
-/// A GET with these header lines behind its Host.
+/// Returns the head of a GET request with these header lines after its Host.
 fn get(lines: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")
 }
@@ -223,7 +223,7 @@ fn any_head() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whatever is said about a beginning must hold when more comes.
+/// Checks that each prefix of `bytes` is incomplete or gives the same result as all of them.
 fn check_prefixes(bytes: &[u8]) -> Result<(), TestCaseError> {
     let whole = parse_head(bytes);
     for end in 0..bytes.len() {

@@ -1,4 +1,4 @@
-//! Messages, breaches and memory, by example.
+//! Tests of example messages, breaches of the rules, and memory use.
 
 use super::*;
 
@@ -14,7 +14,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// A message that outlives its input.
+/// An owned copy of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Seen {
     Text(String),
@@ -39,7 +39,7 @@ impl From<Message<'_>> for Seen {
 
 type Outcome = (Vec<Seen>, Result<(), FrameError>);
 
-/// A client's frame; `first` is the header's first byte.
+/// Returns a client's masked frame. `first` is the header's first byte: the final bit and opcode.
 fn client(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -88,7 +88,7 @@ fn feed_whole(bytes: &[u8]) -> Outcome {
     feed_pieces(&mut Decoder::default(), [bytes].into_iter())
 }
 
-/// Goes on in a new decoder behind each message, as a connection does that changes hands.
+/// Continues with a new decoder after each data message, like a connection that migrates.
 fn feed_to_heirs(bytes: &[u8]) -> Outcome {
     let (mut bytes, mut at, mut seen) = (bytes.to_vec(), 0, Vec::new());
     let mut decoder = Decoder::default();
@@ -190,7 +190,7 @@ fn breaches_of_lengths() {
     let too_long = FrameError::MessageTooLong;
     check_breach(&long(MAX as u64 + 1), too_long, 1009);
     check_breach(&long(u64::MAX), too_long, 1009);
-    // The header of the last fragment is enough.
+    // The bound on messages is checked at the header of the last fragment, before its payload.
     let begun = client(BINARY, b"1234567890");
     let mut last = long(MAX as u64 - 9);
     last[0] = FINAL | CONTINUE;
@@ -277,7 +277,7 @@ fn a_claimed_length_takes_no_memory() {
     assert!(message.data.capacity() < 4_000, "{}", message.data.capacity());
 }
 
-/// Would not end within a test's patience if each piece moved all that came before it.
+/// Would take far too long if each piece moved all bytes before it.
 #[test]
 fn a_long_message_in_small_pieces_is_copied_a_bounded_number_of_times() {
     let data = vec![b'x'; 16 * 1024 * 1024];

@@ -1,4 +1,4 @@
-//! Streams of any frames, cut anywhere.
+//! Property tests of arbitrary streams, cut at arbitrary places.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,8 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A valid message, cut into fragments anywhere, with pings between them.
+/// Generates a valid message in arbitrary fragments with pings between them, and the messages that
+/// a decoder must return.
 fn fragmented() -> impl Strategy<Value = (Vec<u8>, Vec<Seen>)> {
     let cuts = prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..5);
     ("[ -~é€𝄞]{0,200}", any::<bool>(), cuts).prop_map(|(text, is_text, cuts)| {
