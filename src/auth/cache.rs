@@ -1,15 +1,16 @@
-//! Tokens that were verified, so that a token is verified once however often it comes back.
+//! A cache of verified tokens, so that a thread verifies a token only when it first sees it.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::keys;
 use crate::limits::TOKEN_BYTES_MAX;
 
-/// SHA-256 of a token: the token itself need not be kept, and cannot be read from a core dump.
+/// The SHA-256 of a token. The cache keeps it instead of the token, which therefore cannot be read
+/// from a core dump of the cache.
 pub(super) type TokenDigest = [u8; 32];
 
-/// A bounded map from tokens to what they prove. At the bound the oldest is forgotten, which costs
-/// its holder one more verification. Every operation takes constant time.
+/// A bounded map from tokens to what they prove. At the bound the oldest entry is dropped, and its
+/// token is verified again when it is next presented. Every operation takes constant time.
 #[derive(Debug)]
 pub(crate) struct TokenCache<T> {
     proofs: HashMap<TokenDigest, Proof<T>>,
@@ -18,12 +19,12 @@ pub(crate) struct TokenCache<T> {
     entries_max: usize,
 }
 
-/// What a token proves, and until when.
+/// The result of verifying a token, with its expiry.
 #[derive(Debug)]
 pub(crate) struct Proof<T> {
-    /// What it proves.
+    /// The facts that the token proves, for example a credential.
     pub(crate) of: T,
-    /// In seconds since the epoch; forever where absent.
+    /// The token's expiry in seconds since the epoch; `None` if it never expires.
     pub(crate) expires_at: Option<u64>,
 }
 
@@ -34,19 +35,20 @@ impl<T> Proof<T> {
 }
 
 impl<T> TokenCache<T> {
-    /// Remembers at most `entries_max` tokens; nothing is allocated before the first.
+    /// Creates a cache of at most `entries_max` tokens, which allocates nothing before the first.
     pub(crate) fn new(entries_max: usize) -> Self {
         Self { proofs: HashMap::new(), ages: VecDeque::new(), entries_max }
     }
 
-    /// What a token proves that has not expired at `now_s`.
+    /// Returns the facts that a cached token proves, or `None` if it is unknown or expired at
+    /// `now_s` seconds since the epoch.
     pub(super) fn get(&self, token: &TokenDigest, now_s: u64) -> Option<&T> {
         let proof = self.proofs.get(token).filter(|proof| !proof.is_expired(now_s))?;
         Some(&proof.of)
     }
 
-    /// Remembers a verified token. Two expired ones are forgotten for each that comes, if they are
-    /// the oldest, so that the cache shrinks to the live tokens without ever being searched.
+    /// Caches a verified token. Each insertion drops up to two of the oldest tokens if they have
+    /// expired, so the cache shrinks towards the valid tokens without being searched.
     pub(super) fn insert(&mut self, token: TokenDigest, proof: Proof<T>, now_s: u64) {
         for _ in 0..2 {
             if self.is_oldest_expired(now_s) {
@@ -62,8 +64,8 @@ impl<T> TokenCache<T> {
         debug_assert_eq!(self.ages.len(), self.proofs.len());
     }
 
-    /// What a token proves at `now_s`: remembered, or else judged by `prove`. One that is longer
-    /// than [`TOKEN_BYTES_MAX`] is not looked at.
+    /// Returns the facts that a token proves at `now_s` seconds since the epoch: from the cache, or
+    /// else from `prove`. Returns `too_long` if it is longer than [`TOKEN_BYTES_MAX`].
     pub(crate) fn proof<E>(
         &mut self,
         token: &str,

@@ -1,7 +1,7 @@
-//! JSON Web Key sets (RFC 7517) as token issuers publish them.
+//! The parser of JSON Web Key sets (RFC 7517), as token issuers publish them.
 //!
-//! The node reads them itself, because `jsonwebtoken::jwk` overlooks that a key is private, on
-//! another curve or of the wrong length, and cannot say which member of a key is at fault.
+//! The node parses them itself, because `jsonwebtoken::jwk` does not notice that a key is private,
+//! on another curve or of the wrong length, and does not report which member of a key is at fault.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,8 @@ use serde_json::error::Category;
 
 use super::public_key::{KeyError, PublicKey};
 
-/// All keys of a set that can verify tokens, in order.
+/// Returns all keys of a set that can verify tokens, in order. Passes over keys for other purposes,
+/// but fails on private, symmetric, malformed and ambiguous keys, and if no key is left.
 pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
     let set: Set = serde_json::from_str(json).map_err(|error| KeyError::Jwks(explained(&error)))?;
     let mut keys: Vec<PublicKey> = Vec::new();
@@ -39,13 +40,13 @@ pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
     Ok(keys)
 }
 
-/// Whether a token cannot say which of the two it means. Section 4.5 leaves it to a set's maker to
-/// keep ids apart; keys of different types may share one.
+/// Returns whether a token's `kid` cannot distinguish two keys. RFC 7517 section 4.5 asks issuers
+/// for distinct ids, but lets keys of different types share one.
 fn is_ambiguous(one: &PublicKey, other: &PublicKey) -> bool {
     one.kid.is_some() && one.kid == other.kid && one.algorithm() == other.algorithm()
 }
 
-/// The parser's own words, unless they would repeat what is in the file: that may be a secret.
+/// Returns the parser's message, or another one if it would quote the file, which may be secret.
 fn explained(error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Data => {
@@ -61,7 +62,7 @@ struct Set {
     keys: Vec<Value>,
 }
 
-/// The members that matter, of whatever type of key.
+/// The members of a key that the node reads, for all types of keys.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -74,15 +75,15 @@ struct Jwk {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
-    /// Only ever looked at to find that it is there: it is what makes a key private.
+    /// The private part of a key. The node only checks that it is absent.
     d: Option<Value>,
 }
 
 enum Verdict {
     Use(PublicKey),
-    /// Of no use here, which is the issuer's good right.
+    /// The key has another purpose, which a set may contain.
     Pass(&'static str),
-    /// A mistake of whoever made the file.
+    /// The key is a mistake in the file.
     Refuse(&'static str),
 }
 
@@ -110,7 +111,7 @@ impl Jwk {
             }
             _ => return Verdict::Pass("not an RSA, P-256 or Ed25519 key"),
         };
-        // A key says itself what it may be used for; PS256 with an RSA key is not RS256.
+        // A key may name its only algorithm: an RSA key for PS256 does not verify RS256.
         if self.alg.as_deref().is_some_and(|alg| alg.parse().ok() != Some(algorithm)) {
             return Verdict::Pass("its `alg` is not RS256, ES256 or EdDSA, or not for its type");
         }

@@ -1,9 +1,9 @@
-//! Keys and tokens: who a caller is, and whether it administers the node.
+//! Authentication of clients and administrators by keys and tokens.
 //!
-//! All of this is pure: the caller reads the clock and the key files. [`Keys`] is what the node
-//! trusts, shared by all threads. [`Authenticator`] is one thread's view of it, with the tokens
-//! that the thread has already verified. Interfaces whose tokens say more than who a user is verify
-//! them in their own rooms, with the parts that are here.
+//! This room is pure: the caller reads the clock and the key files. [`Keys`] holds the keys that
+//! the node trusts, and all threads share it. Each thread has an [`Authenticator`], which caches
+//! the tokens that the thread has verified. Interfaces whose tokens say more than a user's identity
+//! verify them in their own rooms, with functions of this room.
 
 use std::sync::Arc;
 
@@ -27,23 +27,24 @@ pub use token::{SignError, UserClaims, sign_user};
 
 use cache::{Proof, TokenCache};
 
-/// Why a client may not connect: its own fault in every case. The text is what it is told in
+/// Why a client may not connect. The client is at fault in every case and receives the text in
 /// CONNECT_ERROR.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AuthError {
-    /// `apiKey` is given and is not the API key.
+    /// `apiKey` is set and is not the API key.
     #[error("Invalid API key")]
     ApiKey,
-    /// The token looks like an anon key and is not the anon key.
+    /// The token begins with `anon_` and is not the anon key.
     #[error("Invalid anon key")]
     AnonKey,
-    /// Neither key nor token.
+    /// The client sent neither a key nor a token.
     #[error("No authentication provided")]
     Nothing,
-    /// Malformed, unsigned, wrongly signed, expired or not yet valid.
+    /// The token is malformed, unsigned, wrongly signed, expired or not yet valid, or is meant for
+    /// one of the purposes of [`Audience`].
     #[error("Invalid token")]
     Token,
-    /// A good token that does not say who its holder is.
+    /// The token is valid, but its `sub` is missing, empty or not a string.
     #[error("Invalid token subject")]
     Subject,
 }
@@ -51,22 +52,22 @@ pub enum AuthError {
 /// Why an HTTP request may not administer the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Neither key nor bearer token.
+    /// The request has neither a key nor a bearer token.
     #[error("No admin token provided")]
     Nothing,
-    /// A bearer token that does not verify.
+    /// The bearer token is not valid.
     #[error("Invalid token")]
     Token,
-    /// A good token of somebody who is no administrator.
+    /// The bearer token is valid, but its role is not `project_admin`.
     #[error("Admin access required")]
     NotAdmin,
-    /// Not the API key.
+    /// The key in the bearer token or in `X-API-Key` is not the API key.
     #[error("Invalid API key")]
     ApiKey,
 }
 
 impl AdminError {
-    /// The HTTP status.
+    /// Returns the status code of the response: 401 or 403.
     pub fn status(self) -> u16 {
         match self {
             Self::Nothing | Self::Token | Self::ApiKey => 401,
@@ -74,7 +75,7 @@ impl AdminError {
         }
     }
 
-    /// The `error` code of the body.
+    /// Returns the `error` code in the body of the response.
     pub fn error(self) -> &'static str {
         match self {
             Self::Nothing => "AUTH_INVALID_CREDENTIALS",
@@ -83,7 +84,7 @@ impl AdminError {
         }
     }
 
-    /// The `nextActions` of the body, where it has one.
+    /// Returns the `nextActions` in the body of the response, or `None` if the body has none.
     pub fn next_actions(self) -> Option<&'static str> {
         match self {
             Self::Nothing => Some("Check the token is valid or login to get a new token."),
@@ -96,7 +97,7 @@ impl AdminError {
     }
 }
 
-/// Decides for one thread who a caller is, and remembers the tokens that it has verified.
+/// One thread's authentication of callers, with a cache of the tokens that it has verified.
 #[derive(Debug)]
 pub struct Authenticator {
     keys: Arc<Keys>,
@@ -106,8 +107,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Starts with nothing remembered. New keys need a new authenticator, so that no token outlives
-    /// the key that signed it.
+    /// Creates an authenticator with an empty cache. New keys need a new authenticator, because the
+    /// cache would still accept tokens of the old keys.
     pub fn new(keys: Arc<Keys>) -> Self {
         Self {
             keys,
@@ -117,8 +118,8 @@ impl Authenticator {
         }
     }
 
-    /// Judges a JWT at `now_s` seconds since the epoch. The credential is shared by everybody who
-    /// presents the same token to this thread.
+    /// Verifies a JWT at `now_s` seconds since the epoch. All clients that present the same token
+    /// to this thread share one credential.
     pub fn verify(&mut self, token: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
         self.verified.proof(token, now_s, AuthError::Token, || {
             let credential = token::verify(&self.keys, token, now_s)?;
@@ -127,9 +128,9 @@ impl Authenticator {
         })
     }
 
-    /// Judges the `Authorization` and `X-API-Key` headers of an administrative request at `now_s`
-    /// seconds since the epoch. A bearer that begins with `ik_`, else a non-empty `X-API-Key`,
-    /// decides alone.
+    /// Checks the `Authorization` and `X-API-Key` headers of an administrative request at `now_s`
+    /// seconds since the epoch. A bearer token that begins with `ik_` decides alone, and without
+    /// one a non-empty `X-API-Key` does.
     pub fn admin(
         &mut self,
         authorization: Option<&str>,
@@ -149,12 +150,13 @@ impl Authenticator {
         }
     }
 
-    /// Authenticates the holder of the API key.
+    /// Authenticates a client that presents `key` as the API key.
     pub(crate) fn api_key(&self, key: &str) -> Result<Arc<Credential>, AuthError> {
         if self.keys.is_api_key(key) { Ok(Arc::clone(&self.api)) } else { Err(AuthError::ApiKey) }
     }
 
-    /// Authenticates the holder of a JWT or of the anon key, at `now_s` seconds since the epoch.
+    /// Authenticates a client that presents a JWT or the anon key, at `now_s` seconds since the
+    /// epoch.
     pub(crate) fn token(&mut self, token: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
         if !token.starts_with(keys::ANON_KEY_PREFIX) {
             return self.verify(token, now_s);
@@ -166,13 +168,14 @@ impl Authenticator {
     }
 }
 
-/// Key holders are nobody in particular: each of their connections is a member of its own.
+/// Returns the credential of a key. It is not a user's, so each connection with the key is a member
+/// of its own.
 fn key_holder(id: &str, role: Role) -> Credential {
     Credential { id: id.into(), email: None, role, is_user: false, expires_at: None }
 }
 
-/// The token of `Authorization: Bearer <token>` (RFC 6750 section 2.1); the scheme's case does not
-/// matter (RFC 9110 section 11.1). An empty token is none.
+/// Returns the token of `Authorization: Bearer <token>` (RFC 6750 section 2.1), or `None` for
+/// another scheme or an empty token. The scheme's case does not matter (RFC 9110 section 11.1).
 pub fn bearer_token(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim_start();

@@ -1,8 +1,8 @@
-//! Public keys in PEM (RFC 7468), as `openssl pkey -pubout` writes them.
+//! The parser of public keys in PEM (RFC 7468), as `openssl pkey -pubout` writes them.
 //!
-//! The key's type is read from the DER, never from its holder's word: that is what pins the
-//! algorithm. The node reads the blocks itself, because `jsonwebtoken` takes a key on any curve for
-//! one on P-256, reads one block of a bundle, and cannot say what is wrong with it or where.
+//! The key's type is read from the DER and decides the algorithm; no token can choose another one.
+//! The node parses the blocks itself for three reasons: `jsonwebtoken` takes a key on any curve for
+//! one on P-256, reads only one block of a bundle, and does not report which block is wrong.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,15 +14,15 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// What precedes the 64 bytes of an uncompressed point in the SubjectPublicKeyInfo of a P-256 key:
-/// id-ecPublicKey, prime256v1, bit string, and the 4 that says uncompressed (RFC 5480).
+/// The bytes before the 64 bytes of a point in the SubjectPublicKeyInfo of a P-256 key:
+/// id-ecPublicKey, prime256v1, bit string, and the 4 of an uncompressed point (RFC 5480).
 const P256_PREFIX: &[u8] =
     b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\
       \x03\x42\x00\x04";
-/// What precedes the 32 bytes of an Ed25519 key: id-Ed25519, bit string (RFC 8410).
+/// The bytes before the 32 bytes of an Ed25519 key: id-Ed25519, bit string (RFC 8410).
 const ED25519_PREFIX: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
-/// All keys of a bundle, in order. Text between the blocks is commentary.
+/// Returns all keys of a bundle, in order. Text between the blocks is ignored.
 pub(super) fn parse(text: &str) -> Result<Vec<PublicKey>, KeyError> {
     let mut keys = Vec::new();
     let mut lines = (1..).zip(text.lines().map(str::trim));
@@ -53,7 +53,7 @@ fn check_label(label: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The base64 of a block, up to and without its END line.
+/// Returns the base64 of a block, and consumes its END line.
 fn block_body<'a>(
     lines: impl Iterator<Item = (usize, &'a str)>,
     label: &str,

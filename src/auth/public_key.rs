@@ -1,4 +1,4 @@
-//! Public keys of token issuers, and why a key is not one of them.
+//! Public keys of token issuers, and the errors of keys that the node cannot trust.
 
 use std::ops::RangeInclusive;
 
@@ -6,57 +6,58 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 
 use crate::limits::JWT_SECRET_BYTES_MIN;
 
-/// Public keys that a node may trust. A token that names none is checked against each of its
-/// algorithm, so this bounds what a stranger's token can cost. More are refused at start.
+/// Most public keys that a node trusts. A token without `kid` is checked against every key of its
+/// algorithm, so this bounds the cost of a forged token. The node does not start with more.
 pub const PUBLIC_KEYS_MAX: usize = 32;
 
-/// Length of an RSA modulus in bytes: 2,048 to 8,192 bits, the least of RFC 7518 section 3.3 and
-/// the most that verification takes.
+/// Length of an RSA modulus in bytes: 2,048 to 8,192 bits. The minimum is that of RFC 7518 section
+/// 3.3, the maximum that of the cryptography library.
 const RSA_MODULUS_BYTES: RangeInclusive<usize> = 256..=1_024;
 
-/// Why a key cannot be trusted: the operator's fault, found at start. Texts never hold a key.
+/// Why a key of the configuration cannot be trusted. The operator is at fault. The texts never
+/// contain a key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Without its prefix it could never be recognised in an `Authorization` header.
+    /// The API key lacks the prefix that distinguishes it from a JWT in an `Authorization` header.
     #[error("the API key must begin with `ik_`")]
     ApiKey,
-    /// Without its prefix it could never be told from a JWT.
+    /// The anon key lacks the prefix that distinguishes it from a JWT.
     #[error("the anon key must begin with `anon_`")]
     AnonKey,
-    /// See [`JWT_SECRET_BYTES_MIN`].
+    /// The JWT secret is shorter than [`JWT_SECRET_BYTES_MIN`].
     #[error("the JWT secret has {bytes} bytes; HS256 needs at least {JWT_SECRET_BYTES_MIN}")]
     SecretTooShort {
-        /// Its length.
+        /// The secret's length in bytes.
         bytes: usize,
     },
-    /// One block of a PEM bundle.
+    /// A block of a PEM bundle is not a public key.
     #[error("line {line}: {reason}")]
     Pem {
-        /// Where the block begins, counted from 1.
+        /// The line of the block's BEGIN, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The block's fault, without its content.
         reason: &'static str,
     },
-    /// Text without a single PEM block.
+    /// The text has no PEM block.
     #[error("no PEM block found: expected `-----BEGIN PUBLIC KEY-----`")]
     PemEmpty,
-    /// Text that is not a JWK set (RFC 7517 section 5).
+    /// The text is not a JWK set (RFC 7517 section 5), or the set has no keys.
     #[error("not a JWK set: {0}")]
     Jwks(String),
-    /// One key of a JWK set.
+    /// A key of a JWK set is refused, or no key of the set can verify tokens.
     #[error("{name}: {reason}")]
     Jwk {
-        /// Its place in the set and its id, if it has one.
+        /// The key's index in the set, and its `kid` if it has one.
         name: String,
-        /// What is wrong with it.
+        /// The key's fault, without its content.
         reason: &'static str,
     },
-    /// See [`PUBLIC_KEYS_MAX`].
+    /// The node would trust more than [`PUBLIC_KEYS_MAX`] public keys.
     #[error("more than {PUBLIC_KEYS_MAX} public keys")]
     TooMany,
 }
 
-/// A token issuer's public key, good for one algorithm only.
+/// A token issuer's public key, which verifies one algorithm only.
 #[derive(Clone, Debug)]
 pub(super) struct PublicKey {
     pub(super) kid: Option<Box<str>>,
@@ -66,7 +67,7 @@ pub(super) struct PublicKey {
 }
 
 impl PublicKey {
-    /// An RSA key from its modulus and exponent, big-endian.
+    /// Creates an RSA key from its modulus and exponent, big-endian.
     pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, &'static str> {
         let modulus = without_leading_zeros(modulus);
         let exponent = without_leading_zeros(exponent);
@@ -80,7 +81,8 @@ impl PublicKey {
         Ok(Self { kid: None, algorithm: Algorithm::RS256, key })
     }
 
-    /// A P-256 key from the coordinates of its point.
+    /// Creates a P-256 key from the coordinates of its point, 32 bytes each. Does not check that
+    /// the point is on the curve.
     pub(super) fn p256(x: &[u8], y: &[u8]) -> Result<Self, &'static str> {
         if x.len() != 32 || y.len() != 32 {
             return Err("the coordinates of a P-256 point must have 32 bytes each");
@@ -89,7 +91,7 @@ impl PublicKey {
         Ok(Self { kid: None, algorithm: Algorithm::ES256, key })
     }
 
-    /// An Ed25519 key.
+    /// Creates an Ed25519 key from its 32 bytes.
     pub(super) fn ed25519(key: &[u8]) -> Result<Self, &'static str> {
         if key.len() != 32 {
             return Err("an Ed25519 key must have 32 bytes");
@@ -98,7 +100,6 @@ impl PublicKey {
         Ok(Self { kid: None, algorithm: Algorithm::EdDSA, key })
     }
 
-    /// What it verifies.
     pub(super) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

@@ -1,4 +1,5 @@
-//! JSON Web Tokens: compact JWS (RFC 7515 section 3.1) with the claims that matter here (RFC 7519).
+//! JSON Web Tokens: compact JWS (RFC 7515 section 3.1) with the claims that the node reads (RFC
+//! 7519).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,11 +14,11 @@ use super::value::Plain;
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::{Credential, Role};
 
-/// Seconds by which an issuer's clock may be ahead of ours before its fresh tokens are refused.
-/// Expiry gets no such grace: a token is worth nothing from the second that it names.
+/// Seconds by which an issuer's clock may be ahead of the node's before its new tokens are refused.
+/// Expiry has no such tolerance: a token is invalid from the second of its `exp`.
 const NOT_BEFORE_LEEWAY_S: u64 = 5;
 
-/// Judges a user's token at `now_s` seconds since the epoch. The caller bounds the token's length.
+/// Verifies a user's token at `now_s` seconds since the epoch. The caller bounds its length.
 pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential, AuthError> {
     let claims = claims(keys, token).and_then(|json| object::<Claims>(&json));
     let claims = claims.ok_or(AuthError::Token)?;
@@ -28,10 +29,10 @@ pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential,
     claims.credential(now_s)
 }
 
-/// Returns what a token says, in JSON, if one of the keys that the node trusts has signed it.
+/// Returns a token's claims, in JSON, if a key that the node trusts has signed it.
 ///
-/// HS256 is checked with the secret and nothing else, so that no public key can ever serve as an
-/// HMAC secret. Every other algorithm is checked with the public keys that are pinned to it.
+/// HS256 is checked with the secret only, so that no public key can serve as an HMAC secret. Every
+/// other algorithm is checked with the public keys that are pinned to it.
 pub(crate) fn claims(keys: &Keys, token: &str) -> Option<Vec<u8>> {
     let jws = Jws::parse(token)?;
     let is_signed = match jws.algorithm {
@@ -43,30 +44,31 @@ pub(crate) fn claims(keys: &Keys, token: &str) -> Option<Vec<u8>> {
     if is_signed { jws.claims() } else { None }
 }
 
-/// Returns what a token says, in JSON, if it is signed with HS256 and this key.
+/// Returns a token's claims, in JSON, if it is signed with HS256 and this key.
 pub(crate) fn claims_by(key: &DecodingKey, token: &str) -> Option<Vec<u8>> {
     let jws = Jws::parse(token)?;
     if jws.algorithm == Algorithm::HS256 && jws.is_signed_by(key) { jws.claims() } else { None }
 }
 
-/// Makes a token signed with HS256.
+/// Creates a token signed with HS256.
 pub(crate) fn sign(key: &EncodingKey, claims: &impl Serialize) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, key)
         .expect("the key is a secret, and claims are members with names")
 }
 
-/// Why a token for trying things out is not made.
+/// Why `fanfare token` does not create a token.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SignError {
-    /// The secret is too short.
+    /// The secret is too short for HS256.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The node would refuse it for another reason.
+    /// The node would refuse the token for this reason.
     #[error("{0}")]
     Claims(&'static str),
 }
 
-/// A token signed with HS256 and a secret that a node would accept.
+/// Creates a token signed with HS256, or fails if the secret is shorter than
+/// [`JWT_SECRET_BYTES_MIN`].
 pub(crate) fn sign_with_secret(secret: &str, claims: &impl Serialize) -> Result<String, KeyError> {
     if secret.len() < JWT_SECRET_BYTES_MIN {
         return Err(KeyError::SecretTooShort { bytes: secret.len() });
@@ -74,19 +76,19 @@ pub(crate) fn sign_with_secret(secret: &str, claims: &impl Serialize) -> Result<
     Ok(sign(&EncodingKey::from_secret(secret.as_bytes()), claims))
 }
 
-/// What is wrong with the dates of a token.
+/// Why the dates of a token are not acceptable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DateError {
-    /// One of them is no date.
+    /// `exp` or `nbf` is not a number.
     Malformed,
-    /// `exp` has come.
+    /// The token has expired: the time of `exp` has come.
     Expired,
-    /// `nbf` has not.
+    /// The token is not valid yet: `nbf` is more than [`NOT_BEFORE_LEEWAY_S`] ahead.
     Early,
 }
 
 /// Checks `exp` and `nbf` at `now_s` seconds since the epoch. Returns the first whole second at
-/// which the token is no longer valid, where it names one.
+/// which the token is no longer valid, or `None` without `exp`.
 pub(crate) fn expiry(
     exp: Option<&Plain>,
     nbf: Option<&Plain>,
@@ -105,7 +107,8 @@ pub(crate) fn expiry(
     Ok(expires_at)
 }
 
-/// Reads a JSON object: serde would take an array for a structure, too.
+/// Parses a JSON object, or returns `None`. Arrays are refused first, because serde would accept
+/// one as a structure.
 pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     if !json.trim_ascii_start().starts_with(b"{") {
         return None;
@@ -113,7 +116,8 @@ pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-/// Keeps an explicit null apart from an absent claim: it is no date, and no list.
+/// Deserializes a claim that is present, even if it is null. So an explicit null differs from an
+/// absent claim and is refused as a date or a list.
 pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -125,33 +129,33 @@ where
 /// The claims of a token that `fanfare token` makes.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct UserClaims<'a> {
-    /// Who the holder is.
+    /// The user's id, which the node refuses if it is empty.
     pub sub: &'a str,
-    /// `authenticated` where absent.
+    /// The user's role; `None` stands for `authenticated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'a str>,
-    /// The holder's e-mail address.
+    /// The user's e-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<&'a str>,
-    /// When it expires, in seconds since the epoch; never where absent.
+    /// The token's expiry in seconds since the epoch; `None` if it never expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<u64>,
 }
 
-/// Makes a user's token. Fails where the secret is too short for the node to accept.
+/// Creates a user's token, or fails if the secret is shorter than [`JWT_SECRET_BYTES_MIN`].
 pub fn sign_user(secret: &str, claims: &UserClaims<'_>) -> Result<String, KeyError> {
     sign_with_secret(secret, claims)
 }
 
-/// A compact JWS, taken apart but not verified.
+/// A compact JWS, parsed but not verified.
 ///
-/// The node takes it apart itself and leaves the signature to `jsonwebtoken`, because that crate's
-/// `decode` ignores `crit`, reads the clock, and reports some malformed claims as malformed JSON,
-/// although clients are told which of the two it is.
+/// The node parses it itself and uses `jsonwebtoken` only for signatures. That crate's `decode`
+/// ignores `crit`, reads the clock, and reports some malformed claims as malformed JSON, although
+/// clients receive different errors for the two.
 struct Jws<'a> {
     algorithm: Algorithm,
     kid: Option<String>,
-    /// What is signed: header and claims.
+    /// The signed part: header and claims, still encoded.
     message: &'a str,
     claims: &'a str,
     signature: &'a str,
@@ -171,7 +175,7 @@ impl<'a> Jws<'a> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         let JwsHeader { alg, kid, crit } = object(&URL_SAFE_NO_PAD.decode(header).ok()?)?;
-        // The node understands no extension, so one that must be understood is refused (RFC 7515,
+        // The node implements no extensions, so it must refuse a token with critical ones (RFC 7515
         // section 4.1.11).
         if crit.is_some() {
             return None;
@@ -209,7 +213,7 @@ impl Claims {
     fn credential(self, now_s: u64) -> Result<Credential, AuthError> {
         let expires_at =
             expiry(self.exp.as_ref(), self.nbf.as_ref(), now_s).map_err(|_| AuthError::Token)?;
-        // A role of the wrong type must not fall back to one that is allowed something.
+        // A role of the wrong type must not fall back to `authenticated`.
         let role = match self.role.0 {
             Value::Null => Role::Authenticated,
             Value::String(name) => Role::named(&name),
@@ -227,11 +231,12 @@ impl Claims {
     }
 }
 
-/// NumericDate may have a fraction (RFC 7519 section 2), `now` has none.
+/// Returns the first whole second that is not before `exp`, which may have a fraction (RFC 7519
+/// section 2).
 fn first_second_after(exp: &Value) -> Result<u64, DateError> {
     if let Some(seconds) = exp.as_u64() {
         return Ok(seconds);
     }
-    // Conversion saturates: what lies before the epoch has expired, what is huge never does.
+    // The conversion saturates: a date before the epoch has expired, a huge one never expires.
     exp.as_f64().map(|seconds| seconds.ceil() as u64).ok_or(DateError::Malformed)
 }

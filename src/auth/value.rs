@@ -1,15 +1,15 @@
-//! JSON values as they are written.
+//! JSON values whose keys are never interpreted.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// A value in which every key is a key.
+/// A JSON value in which every key is an ordinary key.
 ///
-/// serde_json's own [`Value`] takes an object whose first key is the one that its raw values use
-/// among themselves for the text of another value. Whoever chooses a part of what is signed could
-/// make it say something else with that.
+/// serde_json's own [`Value`] treats an object specially if its first key is the private name that
+/// serde_json uses for raw values: it parses the member's text as another value. A client that
+/// chooses a part of signed claims could change their meaning with it.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Plain(pub(crate) Value);
 

@@ -1,4 +1,4 @@
-//! Verdicts on real keys and tokens. The key pairs in `testdata` were made for these tests alone.
+//! Tests with real keys and tokens. The key pairs in `testdata` were made for these tests alone.
 
 use std::collections::HashSet;
 
@@ -79,7 +79,7 @@ pub(crate) fn signed_with(
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// A token of HS256 and the node's secret, with claims as written.
+/// Returns a token signed with HS256 and the node's secret. The claims are encoded as they are.
 pub(crate) fn hs256(claims: &str) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     signed_with(&key, Algorithm::HS256, &json!({"alg": "HS256"}), claims)
@@ -129,7 +129,7 @@ fn the_anon_key_connects_as_anonymous() {
     for token in ["anon_".to_owned(), anon_key() + "0", format!("anon_{}", "b3".repeat(32))] {
         assert_eq!(connect(&json!({"token": token})), Err(AuthError::AnonKey), "{token}");
     }
-    // The keys have one entrance each.
+    // Neither key is accepted in the other's place.
     assert_eq!(connect(&json!({"token": api_key()})), Err(AuthError::Token));
     assert_eq!(connect(&json!({"apiKey": anon_key()})), Err(AuthError::ApiKey));
 }

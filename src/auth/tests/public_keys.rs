@@ -1,4 +1,4 @@
-//! Which keys are trusted, and which of them is asked.
+//! Tests of which public keys the node trusts, and which of them it tries for a token.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn keys_without_an_id_serve_tokens_whose_id_no_key_has() {
     let mut auth = trusting(&[ES_PEM, RS_PEM]);
     let token = asymmetric(Algorithm::ES256, 'a', &json!({"alg": "ES256", "kid": "2024-11"}));
     assert!(auth.verify(&token, NOW).is_ok());
-    // The id of a key of another algorithm is nobody's.
+    // An id counts only among the keys of the token's algorithm.
     let mut keys = keys();
     keys.add_pem(Some("k"), RS_PEM).unwrap();
     keys.add_pem(None, ES_PEM).unwrap();
@@ -122,7 +122,7 @@ fn broken_jwk_sets_are_explained() {
     }
 }
 
-/// A block of PEM around these bytes.
+/// Returns a PEM block around these bytes.
 fn block(der: &[u8]) -> String {
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
@@ -136,7 +136,8 @@ fn a_key_on_another_curve_is_not_taken_for_one_that_is_known() {
     let p256 = [b"\x30\x59\x30\x13", &id_ec[..], prime256v1, b"\x03\x42\x00\x04", &point].concat();
     assert_eq!(keys().add_pem(None, &block(&p256)), Ok(1));
     let others = [
-        // secp256k1, whose points are as long; P-256 with a compressed point; Ed448; X25519.
+        // secp256k1, whose points have the same length; P-256 with a compressed point; Ed448;
+        // X25519.
         [b"\x30\x56\x30\x10", &id_ec[..], b"\x06\x05\x2b\x81\x04\x00\x0a\x03\x42\x00\x04", &point]
             .concat(),
         [b"\x30\x39\x30\x13", &id_ec[..], prime256v1, b"\x03\x22\x00\x02", &point[..32]].concat(),

@@ -1,4 +1,4 @@
-//! What a token must be to be believed.
+//! Tests of the tokens that the node accepts and refuses.
 
 use super::*;
 use crate::limits::TOKEN_BYTES_MAX;
@@ -29,7 +29,7 @@ fn a_token_without_a_subject_is_refused() {
     for claims in ["{}", r#"{"sub":""}"#, r#"{"sub":5}"#, r#"{"sub":null}"#, r#"{"sub":["u"]}"#] {
         assert_eq!(verify(&hs256(claims)), Err(AuthError::Subject), "{claims}");
     }
-    // An expired one is refused for that first.
+    // The expiry is checked before the subject.
     assert_eq!(verify(&hs256(r#"{"exp":1}"#)), Err(AuthError::Token));
 }
 
@@ -101,7 +101,7 @@ fn an_algorithm_that_no_key_is_pinned_to_is_refused() {
             assert_eq!(verify(&unsigned), Err(AuthError::Token), "{alg}");
         }
     }
-    // The right secret with the right hash, but longer: HS512 is not HS256.
+    // HS512 is not HS256, even with the right secret.
     let header = json!({"alg": "HS512"});
     let token = signed_with(&key, Algorithm::HS512, &header, r#"{"sub":"u"}"#);
     assert_eq!(verify(&token), Err(AuthError::Token));
@@ -132,7 +132,7 @@ fn headers_that_are_not_understood_are_refused() {
     }
 }
 
-/// A good token of HS256 and the node's secret around these two parts, as they are written.
+/// Returns a token with these encoded parts, correctly signed with HS256 and the node's secret.
 fn around(header: &str, claims: &str) -> String {
     let message = format!("{header}.{claims}");
     let signer = (DEFAULT_PROVIDER.signer_factory)(
@@ -159,7 +159,7 @@ fn a_header_says_once_what_is_read_of_it() {
         let token = around(&URL_SAFE_NO_PAD.encode(header), &claims);
         assert_eq!(verify(&token), Err(AuthError::Token), "{header}");
     }
-    // What is not read may be anything, and there twice.
+    // Parameters that the node does not read may have any value and may be repeated.
     let accepted = [
         r#" {"alg":"HS256"} "#,
         r#"{"alg":"HS256","kid":null}"#,
@@ -177,7 +177,7 @@ fn a_header_says_once_what_is_read_of_it() {
 
 #[test]
 fn the_parts_of_a_token_are_base64url_without_padding() {
-    // Both end with a group of two characters, of whose last one four bits must be zero.
+    // Both end with a group of two characters, the last of which has four bits that must be zero.
     let (header, claims) = (r#"{"alg":"HS256"}  "#, r#"{"sub":"???"}"#);
     let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
     assert!(header.ends_with('A') && claims.ends_with('Q') && claims.contains('_'), "{claims}");
@@ -194,7 +194,7 @@ fn the_parts_of_a_token_are_base64url_without_padding() {
     }
     let good = around(&header, &claims);
     let (message, signature) = good.rsplit_once('.').unwrap();
-    // The last character of 32 bytes has two bits to spare.
+    // The last character of 32 encoded bytes has two unused bits.
     let (start, last) = signature.split_at(signature.len() - 1);
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let next = alphabet.find(last).and_then(|at| alphabet.chars().nth(at + 1)).unwrap();
