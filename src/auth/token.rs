@@ -53,7 +53,7 @@ pub(crate) fn claims_by(key: &DecodingKey, token: &str) -> Option<Vec<u8>> {
 /// Creates a token signed with HS256.
 pub(crate) fn sign(key: &EncodingKey, claims: &impl Serialize) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, key)
-        .expect("the key is a secret, and claims are members with names")
+        .expect("the key is an HMAC secret, and claims serialize to an object")
 }
 
 /// Why `fanfare token` does not create a token.

@@ -2,7 +2,7 @@
 
 use crate::limits::HTTP_HEAD_BYTES_MAX;
 
-const _: () = assert!(HTTP_HEAD_BYTES_MAX <= u16::MAX as usize, "places in a head are 16 bits");
+const _: () = assert!(HTTP_HEAD_BYTES_MAX <= u16::MAX as usize, "offsets in a head have 16 bits");
 
 /// All headers in one text and one list of places. They cost two allocations, whatever their
 /// number; only headers whose values are not UTF-8 cost more.

@@ -119,7 +119,7 @@ impl Response {
 const RESERVED_BYTES: usize = 256;
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a vector takes every byte");
+    out.write_fmt(text).expect("writing to a vector cannot fail");
 }
 
 /// Appends one header line. Control characters other than tabs become spaces, because a line break

@@ -40,7 +40,7 @@ pub fn frame(opcode: Opcode, parts: &[&[u8]]) -> Vec<u8> {
     debug_assert!(matches!(opcode, OpCode::Data(_)) || length <= CONTROL_BYTES_MAX);
     let header = FrameHeader { opcode, ..FrameHeader::default() };
     let mut frame = Vec::with_capacity(header.len(length as u64) + length);
-    header.format(length as u64, &mut frame).expect("a vector takes every byte");
+    header.format(length as u64, &mut frame).expect("writing to a vector cannot fail");
     for part in parts {
         frame.extend_from_slice(part);
     }
