@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::integer::integer;
 use super::segments::{self, Delivered, Segment};
+use super::time::integer;
+use super::{Store, StoreError};
 use crate::message::{Content, MessageId, Millis, Position, Record};
 
 /// The end of history. Everything else is in the file.
@@ -20,16 +21,12 @@ impl History {
     }
 
     /// The position of what was appended last.
-    pub(super) fn newest(&self) -> Position {
+    fn newest(&self) -> Position {
         self.next - 1
     }
 
     /// Appends messages in their order, all or none.
-    pub(super) fn append(
-        &mut self,
-        connection: &mut Connection,
-        records: &[Record],
-    ) -> rusqlite::Result<()> {
+    fn append(&mut self, connection: &mut Connection, records: &[Record]) -> rusqlite::Result<()> {
         let transaction = begin(connection)?;
         let mut next = self.next;
         for record in records {
@@ -42,8 +39,80 @@ impl History {
     }
 }
 
+impl Store {
+    /// Appends messages to history in their order, all or none. With `sync` they, and all before
+    /// them, are on the disk when this returns. What is no message has no place in history and is
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was appended, and the same may be tried again.
+    pub fn append(&mut self, records: &[Record], sync: bool) -> Result<(), StoreError> {
+        let appended = self
+            .waiting_for_disk(sync, |store| store.history.append(&mut store.connection, records));
+        self.written(appended)
+    }
+
+    /// Adds to how many webhooks took each of these messages. A message that is gone is passed
+    /// over.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was counted.
+    pub fn count_delivered(&mut self, counts: &[(MessageId, u32)]) -> Result<(), StoreError> {
+        let counted = count_delivered(&mut self.connection, counts);
+        self.written(counted)
+    }
+
+    /// The position of the latest message that was ever appended.
+    pub fn newest(&self) -> Position {
+        self.history.newest()
+    }
+
+    /// Removes at most so many of the oldest messages up to a position, and says how many it was:
+    /// none, when it is done.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was removed.
+    pub fn clear_step(&mut self, up_to: Position, rows_max: u32) -> Result<u64, StoreError> {
+        let removed = clear(&mut self.connection, up_to, rows_max);
+        self.written(removed)
+    }
+
+    /// Removes at most so many messages from before a time, and says how many it was: none, when it
+    /// is done.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures; then nothing was removed.
+    pub fn retain_step(&mut self, before: Millis, rows_max: u32) -> Result<u64, StoreError> {
+        let removed = retain(&mut self.connection, before, rows_max);
+        self.written(removed)
+    }
+
+    /// For how many days messages are kept; `None` for ever.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn retention(&self) -> Result<Option<u32>, StoreError> {
+        retention(&self.connection).map_err(|fault| self.failed(fault))
+    }
+
+    /// From now on messages are kept for so many days; `None` for ever.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn set_retention(&mut self, days: Option<u32>) -> Result<(), StoreError> {
+        let set = set_retention(&self.connection, days);
+        self.written(set)
+    }
+}
+
 /// Adds to how many webhooks took each message. One that is gone is passed over.
-pub(super) fn count_delivered(
+fn count_delivered(
     connection: &mut Connection,
     counts: &[(MessageId, u32)],
 ) -> rusqlite::Result<()> {
@@ -64,11 +133,7 @@ pub(super) fn count_delivered(
 }
 
 /// Removes some of the oldest messages up to a position, and says how many.
-pub(super) fn clear(
-    connection: &mut Connection,
-    up_to: Position,
-    rows_max: u32,
-) -> rusqlite::Result<u64> {
+fn clear(connection: &mut Connection, up_to: Position, rows_max: u32) -> rusqlite::Result<u64> {
     let transaction = begin(connection)?;
     let oldest = "SELECT position FROM messages WHERE position <= ?1 ORDER BY position LIMIT ?2";
     let positions = positions(&transaction, oldest, params![up_to, rows_max])?;
@@ -76,11 +141,7 @@ pub(super) fn clear(
 }
 
 /// Removes some messages from before a time, and says how many.
-pub(super) fn retain(
-    connection: &mut Connection,
-    before: Millis,
-    rows_max: u32,
-) -> rusqlite::Result<u64> {
+fn retain(connection: &mut Connection, before: Millis, rows_max: u32) -> rusqlite::Result<u64> {
     let (before, transaction) = (integer(before), begin(connection)?);
     // Clocks are set back at times, so that older messages may stand behind younger ones: every
     // segment that begins early enough is looked at, wherever it is.
@@ -112,7 +173,7 @@ pub(super) fn retention(connection: &Connection) -> rusqlite::Result<Option<u32>
     connection.prepare_cached(query)?.query_row([], |row| row.get(0))
 }
 
-pub(super) fn set_retention(connection: &Connection, days: Option<u32>) -> rusqlite::Result<()> {
+fn set_retention(connection: &Connection, days: Option<u32>) -> rusqlite::Result<()> {
     let update = "UPDATE history_settings SET retention_days = ?1";
     connection.prepare_cached(update)?.execute([days])?;
     Ok(())

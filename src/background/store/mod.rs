@@ -3,15 +3,19 @@
 //! A store belongs to one thread and blocks it, and so does a reader, which looks at history beside
 //! the thread that writes; the hot threads reach both only through bounded queues.
 
+mod channels;
 mod documents;
+mod fault;
+mod file;
 mod history;
 #[cfg(test)]
 mod history_tests;
-mod integer;
 mod policies;
 mod reader;
+mod schema;
 mod segments;
 mod sqlite;
+mod time;
 
 use std::io;
 use std::path::PathBuf;

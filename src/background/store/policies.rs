@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 
-use super::sqlite::{senseless, unknown};
+use super::fault::{senseless, unknown};
 use super::{Store, StoreError};
 use crate::message::{Action, Permissions, Policy, PolicyCommand};
 

@@ -1,0 +1,60 @@
+//! The store's file: how it is made, recognized and opened.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::StoreError;
+use super::fault::failed;
+
+/// How long a statement waits for another process, such as a backup, to let go of the file.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Makes directory and file where missing. The standard library says more plainly than SQLite why
+/// it could not.
+pub(super) fn make(path: &Path) -> Result<(), StoreError> {
+    if let Some(directory) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|fault| StoreError::unusable(directory, &fault))?;
+    }
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(fault) if fault.kind() != ErrorKind::AlreadyExists => {
+            Err(StoreError::unusable(path, &fault))
+        }
+        // An existing file must not be opened here: closing it would drop the locks that another
+        // store of this process holds on it (POSIX locks belong to the process).
+        _ => Ok(()),
+    }
+}
+
+/// SQLite silently opens a file that it may not write for reading.
+pub(super) fn refuse_read_only(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    if connection.is_readonly("main").map_err(|fault| failed(path, fault))? {
+        return Err(StoreError::unusable(path, &ErrorKind::PermissionDenied.into()));
+    }
+    Ok(())
+}
+
+/// Says whether commits go to a log.
+pub(super) fn configure(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let journal: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    // With a write-ahead log, NORMAL cannot damage the file at a power cut; it may lose the
+    // last commits, as a node that restarts a moment earlier would have. Some network file
+    // systems deny the log, and the rollback journal is safe only with FULL.
+    let has_log = journal == "wal";
+    connection.pragma_update(None, "synchronous", if has_log { "NORMAL" } else { "FULL" })?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(has_log)
+}
+
+/// Which file a path names at the moment: its device and inode.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|found| (found.dev(), found.ino()))
+}
