@@ -7,10 +7,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 mod error;
 mod keys;
+pub mod public_keys;
 pub mod secrets;
 mod sources;
 mod value;
@@ -126,6 +127,11 @@ impl Config {
     /// Where the value of this key comes from.
     pub fn place(&self, key: &str) -> Place {
         self.places.get(key).cloned().unwrap_or(Place::Default)
+    }
+
+    /// Returns the error of a file or directory that a key names.
+    fn path_error(&self, key: &'static str, path: &Path, reason: String) -> ConfigError {
+        format!("{}: `{key}`: {}: {reason}", self.place(key), path.display()).into()
     }
 
     /// Sets a value and remembers its place; a value that cannot be leaves the one before it.

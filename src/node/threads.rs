@@ -1,0 +1,231 @@
+//! The threads of a node.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::Event;
+use crate::auth::Keys;
+use crate::background::store::{Reader, Store};
+use crate::background::webhook::Settings;
+use crate::background::{self, Incoming, News, Writer};
+use crate::config::{self, Config, Secret};
+use crate::interface::authenticators::Authenticators;
+use crate::interface::m2::access::Terms;
+use crate::interface::m2::documents;
+use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail};
+use crate::message::WorkerId;
+use crate::runtime::acceptor::{self, Acceptor};
+use crate::runtime::driver::Driver;
+use crate::runtime::shared::Shared;
+use crate::runtime::{Arrivals, Turns, Worker};
+
+/// Threads of the side that count.
+pub(super) const SIDE_THREADS: usize = 2;
+
+/// What every thread is given a part of.
+pub(super) struct Node {
+    pub(super) hub: Arc<Shared>,
+    pub(super) arrivals: Arc<Arrivals>,
+    pub(super) keys: Arc<Keys>,
+    pub(super) webhooks: Settings,
+    pub(super) driver: Driver,
+    pub(super) listener: TcpListener,
+}
+
+/// Says which thread ended, however it ended.
+struct Ending {
+    name: String,
+    told: mpsc::Sender<Event>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.told.send(Event::Ended(std::mem::take(&mut self.name)));
+    }
+}
+
+impl Node {
+    /// Starts all threads; each that ends is told.
+    pub(super) fn start(
+        &self,
+        store: Store,
+        reader: Reader,
+        inboxes: Inboxes,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        let incoming = Incoming {
+            wishes: inboxes.side,
+            records: inboxes.history,
+            writes: inboxes.documents,
+            loads: inboxes.loads,
+        };
+        self.start_writer(store, incoming, told)?;
+        let mailboxes = self.hub.interfaces.broker.mailboxes.clone();
+        spawn("policies", told, move || {
+            if let Err(error) = background::policy::run(&inboxes.policies, &mailboxes) {
+                tracing::error!(%error, "policies cannot be evaluated");
+            }
+        })?;
+        let mailboxes = self.hub.interfaces.broker.mailboxes.clone();
+        spawn("reader", told, move || {
+            background::reader::run(reader, &inboxes.reader, &mailboxes);
+        })?;
+        let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
+        let are_inside = self.hub.interfaces.config.acceptor_threads == 0;
+        for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
+            let inside = if are_inside { acceptors.next() } else { None };
+            self.start_worker(WorkerId(id), inbox, inside, told)?;
+        }
+        for (inbox, id) in acceptors {
+            self.start_acceptor(AcceptorId(id), inbox, told)?;
+        }
+        Ok(())
+    }
+
+    fn start_writer(
+        &self,
+        store: Store,
+        incoming: Incoming,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        let (hub, flushed) = (self.hub.clone(), told.clone());
+        let hot = self.hot_threads();
+        let counters = [0, 1].map(|thread| hub.metrics.thread(hot + thread));
+        let writer = Writer::new(
+            store,
+            incoming,
+            self.webhooks.clone(),
+            hub.interfaces.broker.mailboxes.clone(),
+            counters,
+        )?;
+        spawn("side", told, move || {
+            let ended = writer.run(|news| match news {
+                News::Channels(all) => {
+                    let next = hub.interfaces.broker.definitions.load().replaced_by(all);
+                    hub.interfaces.broker.definitions.store(Arc::new(next));
+                }
+                News::Document(document, places) => {
+                    documents::publish_document(&hub.interfaces, document, places, hub.clock.now());
+                }
+                News::Loaded(load, stored) => {
+                    documents::answer_load(&hub.interfaces, load, stored, hub.clock.now());
+                }
+                News::Permissions(all) => {
+                    let next = hub.interfaces.broker.policies.load().replaced_by(all);
+                    hub.interfaces.broker.policies.store(Arc::new(next));
+                }
+            });
+            let _ = flushed.send(Event::Flushed(ended));
+        })
+    }
+
+    /// Sets of counters that the hot threads have; those of the side come after them.
+    fn hot_threads(&self) -> usize {
+        self.hub.interfaces.config.workers + self.hub.interfaces.broker.mailboxes.acceptors.len()
+    }
+
+    /// A worker's thread, with an acceptor inside where there is one.
+    fn start_worker(
+        &self,
+        id: WorkerId,
+        inbox: Inbox<Mail>,
+        inside: Option<(Inbox<Answered>, u8)>,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
+        let arrivals = self.arrivals.clone();
+        let (listener, ready) = (self.listener.try_clone()?, told.clone());
+        spawn(&format!("worker-{}", id.0), told, move || {
+            if hub.interfaces.config.pin_threads {
+                pin(id.index(), hub.interfaces.config.workers);
+            }
+            let ended = driver.block_on(async {
+                if let Some((answers, acceptor_id)) = inside {
+                    let shared = (hub.clone(), arrivals.clone());
+                    let acceptor = acceptor(AcceptorId(acceptor_id), shared, keys.clone());
+                    acceptor::run_beside(acceptor, listener, answers);
+                }
+                let counters = hub.metrics.thread(id.index());
+                let auth = authenticators(keys, &hub.interfaces.config);
+                let (random, now) = (rand::make_rng(), hub.clock.now());
+                let worker = Worker::new(id, (hub, arrivals), auth, counters, (random, now))?;
+                let turns = Turns::new(worker, inbox)?;
+                let _ = ready.send(Event::Ready);
+                turns.run().await;
+                Ok::<(), io::Error>(())
+            });
+            if let Err(error) = ended.flatten() {
+                tracing::error!(%error, "a worker cannot run");
+            }
+        })
+    }
+
+    fn start_acceptor(
+        &self,
+        id: AcceptorId,
+        inbox: Inbox<Answered>,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        let shared = (self.hub.clone(), self.arrivals.clone());
+        let (keys, driver) = (self.keys.clone(), self.driver.clone());
+        let (listener, ready) = (self.listener.try_clone()?, told.clone());
+        spawn(&format!("acceptor-{}", id.0), told, move || {
+            let acceptor = acceptor(id, shared, keys);
+            let ended = driver.block_on(async {
+                let _ = ready.send(Event::Ready);
+                acceptor::run(acceptor, listener, inbox).await;
+            });
+            if let Err(error) = ended {
+                tracing::error!(%error, "an acceptor cannot run");
+            }
+        })
+    }
+}
+
+fn acceptor(
+    id: AcceptorId,
+    (hub, arrivals): (Arc<Shared>, Arc<Arrivals>),
+    keys: Arc<Keys>,
+) -> Acceptor {
+    let counters = hub.metrics.thread(hub.interfaces.config.workers + usize::from(id.0));
+    let auth = authenticators(keys, &hub.interfaces.config);
+    Acceptor::new(id, (hub, arrivals), auth, counters, rand::make_rng())
+}
+
+fn authenticators(keys: Arc<Keys>, config: &Config) -> Authenticators {
+    let config::M2 { require_auth, api_key, .. } = &config.m2;
+    let m2 = Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
+    Authenticators::new(keys, config.forge.token_lifetime_s, m2)
+}
+
+fn spawn(
+    name: &str,
+    told: &mpsc::Sender<Event>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let ending = Ending { name: name.to_owned(), told: told.clone() };
+    // The kernel shows 15 bytes of it: what tells threads apart must be among them.
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _ending = ending;
+        work();
+    })?;
+    Ok(())
+}
+
+/// Keeps this thread on a core of its own, where there are enough of them.
+fn pin(index: usize, workers: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if cores.len() < workers {
+        return;
+    }
+    let mut own = CpuSet::new();
+    own.set(cores[index]);
+    if let Err(error) = sched_setaffinity(None, &own) {
+        tracing::warn!(%error, "a worker cannot be kept on its core");
+    }
+}
