@@ -5,7 +5,8 @@ use super::{News, policy, refused};
 use crate::mailbox::{StoreChange, StoreRefusal, StoreResult};
 use crate::message::{ChannelDefinition, Millis, Permissions};
 
-/// Changes a channel definition. Returns the definition as it is, or was if it is deleted.
+/// Inserts, updates or deletes a channel definition, and announces all definitions. Returns the
+/// definition after the change, or the deleted one.
 pub(super) fn change(
     store: &Store,
     change: StoreChange,
@@ -41,7 +42,8 @@ fn apply(store: &Store, change: StoreChange) -> StoreResult<ChannelDefinition> {
     }
 }
 
-/// Replaces all policies, if each of them is sound. Returns the policies as they are then.
+/// Replaces all policies and announces them, if every expression is valid. Returns the policies as
+/// they are stored.
 pub(super) fn permit(
     store: &Store,
     permissions: Permissions,
@@ -52,7 +54,7 @@ pub(super) fn permit(
     }
     let replaced = store.replace_permissions(&permissions).and_then(|()| store.permissions());
     let permissions =
-        replaced.map_err(|error| refused(&error, "the store did not take new policies"))?;
+        replaced.map_err(|error| refused(&error, "new policies could not be stored"))?;
     let (subscribe, publish) = (permissions.subscribe.len(), permissions.publish.len());
     tracing::info!(subscribe, publish, "policies replaced");
     announce(News::Permissions(permissions.clone()));
@@ -72,11 +74,12 @@ fn find(store: &Store, id: uuid::Uuid) -> StoreResult<ChannelDefinition> {
     all.into_iter().find(|definition| definition.id == id).ok_or(StoreRefusal::NotFound)
 }
 
-/// A clock that was set back does not make an update older than what it updates.
+/// Returns the time of an update: `now`, or the time of the update before if the clock was set
+/// back.
 fn later(now: Millis, before: &ChannelDefinition) -> Millis {
     now.max(before.updated_at)
 }
 
 fn refusal(error: StoreError) -> StoreRefusal {
-    refused(&error, "the store did not take a change")
+    refused(&error, "a change of channels could not be stored")
 }

@@ -1,6 +1,6 @@
-//! The writer's part in documents: what waits is committed together, fanned out behind its commit,
-//! and answered. And what subscribers must be told is read between two commits, so that it lies
-//! exactly between what was published before and what will be.
+//! The writer's part in documents. Queued writes are committed together, fanned out after their
+//! commit, and answered. Documents for subscribers are read between two commits, so that each lies
+//! exactly between the publications before it and those after it.
 
 use crossbeam_channel::Receiver;
 
@@ -15,13 +15,13 @@ use crate::mailbox::{
 use crate::message::{Document, DocumentKey, Durability, Found, Load};
 use crate::metrics::Counters;
 
-/// Documents that wait to be written, and who waits for them to be read.
+/// The queues of writes and loads, and the pace of commits.
 #[derive(Debug)]
 pub(super) struct Documents {
     pub(super) writes: Receiver<Write>,
     pub(super) loads: Receiver<Load>,
     pace: Pace,
-    complaints: LogThrottle,
+    log_throttle: LogThrottle,
 }
 
 /// A place for a publication at every worker.
@@ -35,10 +35,11 @@ struct Batch<'r> {
 
 impl Documents {
     pub(super) fn new(writes: Receiver<Write>, loads: Receiver<Load>) -> Self {
-        Self { writes, loads, pace: Pace::default(), complaints: LogThrottle::default() }
+        Self { writes, loads, pace: Pace::default(), log_throttle: LogThrottle::default() }
     }
 
-    /// Writes this document and those that wait behind it.
+    /// Commits this write together with those queued behind it, fans them out and answers them.
+    /// Refuses it with `Busy` if a worker has no place for its fan-out.
     pub(super) fn write(
         &mut self,
         first: Write,
@@ -69,7 +70,8 @@ impl Documents {
         }
     }
 
-    /// What is committed next: nothing, where a worker has no place for its fan-out.
+    /// Collects at most [`DOCUMENT_BATCH_MAX`] writes, each with places for its fan-out. If a
+    /// worker has no place, answers the first write with `Busy` and returns `None`.
     fn gather<'r>(&self, first: Write, mailboxes: &'r Mailboxes) -> Option<Batch<'r>> {
         mailboxes.documents.taken(&first);
         let Some(places) = mailboxes.workers.reserve_all() else {
@@ -88,8 +90,8 @@ impl Documents {
         Some(batch)
     }
 
-    /// Reads the documents that this one, and those that wait behind it, ask for, until it has read
-    /// [`LOAD_BYTES_MAX`].
+    /// Reads the documents for this load and those queued behind it, until it has read
+    /// [`DOCUMENT_BATCH_MAX`] loads or [`LOAD_BYTES_MAX`] bytes.
     pub(super) fn load(
         &mut self,
         first: Load,
@@ -103,9 +105,9 @@ impl Documents {
             counters.documents_loaded.add(1);
             let found = read(&load, store);
             if let Err(error) = &found
-                && let Some(count) = self.complaints.add(1)
+                && let Some(count) = self.log_throttle.add(1)
             {
-                tracing::warn!(%error, count, "subscribers cannot be told of documents");
+                tracing::warn!(%error, count, "documents could not be read for subscribers");
             }
             let found = found.ok();
             (loads, bytes) = (loads + 1, bytes + found.as_ref().map_or(0, length));
@@ -116,13 +118,13 @@ impl Documents {
     }
 }
 
-/// Reads a document. Returns `None` if there is none, or it was deleted.
+/// Reads a document. Returns `None` if it does not exist or was deleted.
 pub(super) fn look(reader: &mut Reader, key: &DocumentKey) -> StoreResult<Option<Box<Document>>> {
     let found = reader.document(key).map_err(|error| refusal(&error))?;
     Ok(found.filter(|document| document.data.is_some()).map(Box::new))
 }
 
-/// Bytes of the data of documents.
+/// Returns how many bytes of data the documents hold.
 fn length(found: &Found<Document>) -> usize {
     let documents = found.shared.iter().chain(&found.personal);
     documents.map(|document| document.data.as_ref().map_or(0, |data| data.len())).sum()
@@ -141,7 +143,7 @@ fn read(load: &Load, store: &Store) -> Result<Found<Document>, StoreError> {
     Ok(Found { shared, personal })
 }
 
-/// Fans out what was committed, and says what its writer is told.
+/// Fans out the document if it was written. Returns the answer for its writer.
 fn settle(
     written: Written,
     (places, reached): (Places<'_>, Durability),
@@ -165,5 +167,5 @@ fn settle(
 }
 
 fn refusal(error: &StoreError) -> StoreRefusal {
-    refused(error, "the store did not take or give documents")
+    refused(error, "documents could not be read or written")
 }

@@ -1,5 +1,5 @@
-//! The writer's part in history: what waits is committed together, and whoever waits for that is
-//! told how safe it is now.
+//! The writer's part in history. Queued publications are committed together, and publishers that
+//! wait are answered with the durability that was reached.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,22 +13,23 @@ use crate::mailbox::{Keep, Mailboxes};
 use crate::message::{Durability, Record};
 use crate::metrics::Counters;
 
-/// What waits for history, and how its last commits went.
+/// The queue into history, and the pace of its commits.
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) records: Receiver<Keep>,
     pace: Pace,
-    complaints: LogThrottle,
+    log_throttle: LogThrottle,
 }
 
-/// How fast commits follow each other.
+/// The pace of commits.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     committed: Option<Instant>,
 }
 
 impl Pace {
-    /// Lets a little time pass after the last commit, so that under load many share one.
+    /// Sleeps until [`COMMIT_EVERY_MS`] have passed since the last commit, so that publications
+    /// under load share commits.
     pub(super) fn keep(&mut self) {
         let every = Duration::from_millis(COMMIT_EVERY_MS);
         if let Some(passed) = self.committed.map(|last| last.elapsed())
@@ -42,10 +43,11 @@ impl Pace {
 
 impl History {
     pub(super) fn new(records: Receiver<Keep>) -> Self {
-        Self { records, pace: Pace::default(), complaints: LogThrottle::default() }
+        Self { records, pace: Pace::default(), log_throttle: LogThrottle::default() }
     }
 
-    /// Keeps this publication and those that wait behind it. Answers what was taken, kept or not.
+    /// Commits this publication together with those queued behind it, and answers the publishers
+    /// that wait. Returns all records that were taken from the queue, even if the commit failed.
     pub(super) fn keep(
         &mut self,
         first: Keep,
@@ -70,12 +72,13 @@ impl History {
             Ok(()) => {
                 counters.commits.add(1);
                 counters.kept.add(records.len() as u64);
-                // Whatever anybody in this batch asked for is reached.
+                // `sync` follows the highest level in the batch, so every publisher's level is
+                // reached.
                 Durability::Synced
             }
             Err(error) => {
                 counters.lost.add(records.len() as u64);
-                if let Some(lost) = self.complaints.add(records.len() as u64) {
+                if let Some(lost) = self.log_throttle.add(records.len() as u64) {
                     tracing::error!(%error, lost, "publications were delivered but are not in history");
                 }
                 Durability::Memory

@@ -1,12 +1,12 @@
-//! What fails again and again is logged from time to time, with how often it was meanwhile: a log
-//! must not fill a disk that fails already.
+//! Limits the log lines about a failure that repeats: one line now and then that counts the
+//! failures since the last. A log must not fill a disk that is failing already.
 
 use std::time::{Duration, Instant};
 
-/// Between two lines of log about the same thing.
+/// Time between two log lines about failures of one kind.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Failures of one kind.
+/// Counts failures of one kind from one log line to the next.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle {
     said: Option<Instant>,
@@ -14,7 +14,8 @@ pub(super) struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// So many more. Answers how many there are to tell of, where it is time for that.
+    /// Counts `count` more failures. Returns how many there were since the last log line if the
+    /// next line is due, and `None` otherwise.
     pub(super) fn add(&mut self, count: u64) -> Option<u64> {
         self.count += count;
         if self.said.is_some_and(|said| said.elapsed() < EVERY) {
@@ -31,11 +32,11 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_others_together() {
-        let mut complaints = LogThrottle::default();
-        assert_eq!(complaints.add(3), Some(3));
-        assert_eq!(complaints.add(1), None);
-        assert_eq!(complaints.add(4), None);
-        complaints.said = Instant::now().checked_sub(EVERY);
-        assert_eq!(complaints.add(1), Some(6));
+        let mut throttle = LogThrottle::default();
+        assert_eq!(throttle.add(3), Some(3));
+        assert_eq!(throttle.add(1), None);
+        assert_eq!(throttle.add(4), None);
+        throttle.said = Instant::now().checked_sub(EVERY);
+        assert_eq!(throttle.add(1), Some(6));
     }
 }

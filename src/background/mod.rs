@@ -1,5 +1,6 @@
-//! Cold work, off the hot threads: the embedded store, webhooks, and policies' expressions. What is
-//! to be done comes through bounded queues that nobody waits on; answers go to whoever asked.
+//! Cold work, off the hot threads: the embedded store, webhooks, and policies' expressions. Work
+//! arrives through bounded queues and answers go back to the thread that asked; no hot thread waits
+//! for either.
 
 mod admin;
 mod documents;
@@ -20,21 +21,23 @@ use crate::message::{ChannelDefinition, Document, Found, Load, Millis, Permissio
 use store::StoreError;
 pub use writer::{Incoming, Writer};
 
-/// What has changed and holds from now on.
+/// What the writer announces: a change that is committed, or a document that a subscriber asked
+/// for.
 #[derive(Debug)]
 pub enum News<'r> {
-    /// These are all definitions.
+    /// All channel definitions, after one of them changed.
     Channels(Vec<ChannelDefinition>),
-    /// These are all policies.
+    /// All policies, after they were replaced.
     Permissions(Permissions),
-    /// This document was committed; every worker has a place for it.
+    /// A committed document, with a place for its fan-out at every worker.
     Document(Document, Reservation<'r, WorkerMailboxes>),
-    /// This is what a subscriber asked for, unless the store failed.
+    /// A subscriber's load with the documents that were found; `None` if the store failed.
     Loaded(Load, Option<Found<Document>>),
 }
 
-/// Says why the store did not do what it was asked, and logs what the caller can do nothing about:
-/// `hindered` names what an error that may pass has kept from being done.
+/// Converts an error of the store into the refusal that the caller receives. Logs errors that the
+/// caller can do nothing about. `hindered` is the log line of a temporary error: it names what was
+/// not done.
 fn refused(error: &StoreError, hindered: &'static str) -> StoreRefusal {
     match error {
         StoreError::Duplicate { pattern } => StoreRefusal::Duplicate(pattern.clone()),
@@ -42,7 +45,7 @@ fn refused(error: &StoreError, hindered: &'static str) -> StoreRefusal {
         StoreError::UnknownMessage { .. } => StoreRefusal::UnknownMessage,
         StoreError::PageTooLong => StoreRefusal::PageTooLong,
         StoreError::TooSlow => {
-            tracing::warn!(%error, "a question to history is given up");
+            tracing::warn!(%error, "a query of history took too long and was given up");
             StoreRefusal::TooSlow
         }
         error if error.is_temporary() => {
@@ -56,7 +59,7 @@ fn refused(error: &StoreError, hindered: &'static str) -> StoreRefusal {
     }
 }
 
-/// Milliseconds since the epoch.
+/// Returns the time in milliseconds since the Unix epoch.
 fn now() -> Millis {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX)

@@ -1,5 +1,5 @@
-//! The reader of the store: answers questions about history and documents on a thread of its own,
-//! so that none holds up what is to be stored, however long it takes.
+//! The thread of the reader: it answers queries about history and documents, so that a slow query
+//! does not delay the writer.
 
 use crossbeam_channel::Receiver;
 
@@ -7,7 +7,7 @@ use super::store::{Reader, StoreError};
 use super::{documents, refused};
 use crate::mailbox::{Mailboxes, Query, StoreRefusal};
 
-/// Answers one question after the other, for as long as anybody may ask.
+/// Answers queries, one after the other, until the queue is closed.
 pub fn run(mut reader: Reader, queries: &Receiver<Query>, mailboxes: &Mailboxes) {
     for query in queries {
         match query {
@@ -26,7 +26,7 @@ pub fn run(mut reader: Reader, queries: &Receiver<Query>, mailboxes: &Mailboxes)
     }
 }
 
-/// Says why history does not answer.
+/// Converts an error about history into the refusal that the caller receives.
 pub(super) fn refusal(error: &StoreError) -> StoreRefusal {
-    refused(error, "history cannot be looked at")
+    refused(error, "history could not be read or changed")
 }

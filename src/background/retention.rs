@@ -1,5 +1,5 @@
-//! What has to be removed from history, done in steps that are short beside what waits to be
-//! stored.
+//! Removes messages from history, on request or because they were kept long enough. Each step is
+//! short, so that the writer's other work goes on between steps.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,38 +14,39 @@ use crate::message::{Millis, Position};
 const DAY_MS: Millis = 24 * 60 * 60 * 1_000;
 const RETENTION_EVERY: Duration = Duration::from_millis(RETENTION_EVERY_MS);
 
-/// What is still to be removed.
+/// Removals that are to be done.
 #[derive(Debug, Default)]
 pub(super) struct RetentionTasks {
-    /// In the order in which they were asked for. Each is a request that waits at an acceptor, so
-    /// that there are no more than these have connections.
+    /// In the order of the requests. Each waits on an HTTP connection, and the bound on those is
+    /// the bound on these.
     clears: VecDeque<Clear>,
-    /// When to look for messages that were kept long enough; at once, where no time is given.
+    /// When to look next for messages that were kept long enough; `None` for at once.
     retention_due: Option<Instant>,
 }
 
-/// Somebody wants history emptied.
+/// A request to empty history.
 #[derive(Debug)]
 struct Clear {
-    /// Answered with how many messages were removed.
+    /// Answered with the number of removed messages.
     ticket: Ticket<StoreResult<u64>>,
-    /// Of everything up to here: what comes later stays.
+    /// The last position to remove; later messages stay.
     up_to: Position,
     removed: u64,
 }
 
 impl RetentionTasks {
-    /// History is to be emptied of all up to a position; who asked is told when it is.
+    /// Queues the removal of all messages up to a position. The ticket is answered once it is done.
     pub(super) fn clear(&mut self, ticket: Ticket<StoreResult<u64>>, up_to: Position) {
         self.clears.push_back(Clear { ticket, up_to, removed: 0 });
     }
 
-    /// How long messages are kept has changed.
+    /// Looks for messages that were kept long enough at the next step, because the limit has
+    /// changed.
     pub(super) fn look_at_retention(&mut self) {
         self.retention_due = None;
     }
 
-    /// Does one step, where there is any to do, and says for how long none will be.
+    /// Does the next step if one is due. Returns how long the caller may wait before the next call.
     pub(super) fn step(&mut self, store: &mut Store, mailboxes: &Mailboxes) -> Duration {
         if let Some(clear) = self.clears.pop_front() {
             self.continue_clearing(clear, store, mailboxes);
@@ -66,7 +67,7 @@ impl RetentionTasks {
         RETENTION_EVERY
     }
 
-    /// Tells everybody who waits that it will not be done.
+    /// Answers every waiting request with `Busy`, because the node stops.
     pub(super) fn abandon(self, mailboxes: &Mailboxes) {
         for Clear { ticket, .. } in self.clears {
             mailboxes.answer(ticket, Err(StoreRefusal::Busy));
@@ -89,7 +90,7 @@ impl RetentionTasks {
     }
 }
 
-/// Removes some messages that were kept long enough, and says how many.
+/// Removes messages that were kept long enough, at most [`REMOVED_ROWS_MAX`]. Returns their number.
 fn retain(store: &mut Store) -> Result<u64, StoreError> {
     let Some(days) = store.retention()? else { return Ok(0) };
     store.retain_step(now().saturating_sub(Millis::from(days) * DAY_MS), REMOVED_ROWS_MAX)
@@ -108,7 +109,7 @@ mod tests {
     };
 
     /// A store, and an acceptor that asks for its history to be cleared.
-    struct Side {
+    struct Bench {
         _directory: tempfile::TempDir,
         store: Store,
         mailboxes: Mailboxes,
@@ -116,12 +117,12 @@ mod tests {
         tickets: Tickets,
     }
 
-    fn side() -> Side {
+    fn bench() -> Bench {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("fanfare.db")).unwrap();
         let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1).unwrap();
         let tickets = Tickets::new(AcceptorId(0), mailboxes.acceptors[0].clone());
-        Side { _directory: directory, store, mailboxes, inboxes, tickets }
+        Bench { _directory: directory, store, mailboxes, inboxes, tickets }
     }
 
     fn append(store: &mut Store, ids: std::ops::Range<u128>, at: Millis) {
@@ -150,21 +151,21 @@ mod tests {
         store.append(&records, false).unwrap();
     }
 
-    /// Asks for history to be cleared of all that there is now.
+    /// Requests the removal of all messages that are in the store now.
     fn clear<'t>(
-        chores: &mut RetentionTasks,
+        tasks: &mut RetentionTasks,
         store: &mut Store,
         tickets: &'t Tickets,
     ) -> Pending<'t, StoreResult<u64>> {
         let inquiry = tickets.inquiry().expect("there is a place");
         let put = inquiry.put(|ticket| {
-            chores.clear(ticket, store.newest());
+            tasks.clear(ticket, store.newest());
             Ok::<(), StoreRefusal>(())
         });
         put.expect("it was taken").1
     }
 
-    impl Side {
+    impl Bench {
         fn answer(&self, pending: &mut Pending<'_, StoreResult<u64>>) -> Option<StoreResult<u64>> {
             if let Some(answered) = self.inboxes.acceptors[0].take(|_| Slot::Control) {
                 self.tickets.settle(answered);
@@ -175,47 +176,47 @@ mod tests {
 
     #[test]
     fn history_is_cleared_between_what_is_appended() {
-        let mut side = side();
+        let mut bench = bench();
         let step = u128::from(REMOVED_ROWS_MAX);
-        append(&mut side.store, 0..2 * step + 5, 0);
-        let mut chores = RetentionTasks::default();
-        let mut pending = clear(&mut chores, &mut side.store, &side.tickets);
+        append(&mut bench.store, 0..2 * step + 5, 0);
+        let mut tasks = RetentionTasks::default();
+        let mut pending = clear(&mut tasks, &mut bench.store, &bench.tickets);
         for at in 0..3 {
             let id = 10 * step + at;
-            append(&mut side.store, id..id + 1, 0);
-            assert_eq!(chores.step(&mut side.store, &side.mailboxes), Duration::ZERO);
-            assert!(side.answer(&mut pending).is_none());
+            append(&mut bench.store, id..id + 1, 0);
+            assert_eq!(tasks.step(&mut bench.store, &bench.mailboxes), Duration::ZERO);
+            assert!(bench.answer(&mut pending).is_none());
         }
-        chores.step(&mut side.store, &side.mailboxes);
-        assert_eq!(side.answer(&mut pending), Some(Ok(2 * u64::from(REMOVED_ROWS_MAX) + 5)));
+        tasks.step(&mut bench.store, &bench.mailboxes);
+        assert_eq!(bench.answer(&mut pending), Some(Ok(2 * u64::from(REMOVED_ROWS_MAX) + 5)));
         drop(pending);
-        assert_eq!(side.store.clear_step(side.store.newest(), 100).unwrap(), 3);
+        assert_eq!(bench.store.clear_step(bench.store.newest(), 100).unwrap(), 3);
     }
 
     #[test]
     fn who_waits_when_the_node_stops_is_told() {
-        let mut side = side();
-        append(&mut side.store, 0..5, 0);
-        let mut chores = RetentionTasks::default();
-        let mut pending = clear(&mut chores, &mut side.store, &side.tickets);
-        chores.step(&mut side.store, &side.mailboxes);
-        chores.abandon(&side.mailboxes);
-        assert_eq!(side.answer(&mut pending), Some(Err(StoreRefusal::Busy)));
+        let mut bench = bench();
+        append(&mut bench.store, 0..5, 0);
+        let mut tasks = RetentionTasks::default();
+        let mut pending = clear(&mut tasks, &mut bench.store, &bench.tickets);
+        tasks.step(&mut bench.store, &bench.mailboxes);
+        tasks.abandon(&bench.mailboxes);
+        assert_eq!(bench.answer(&mut pending), Some(Err(StoreRefusal::Busy)));
     }
 
     #[test]
     fn messages_go_when_they_were_kept_long_enough() {
-        let Side { _directory, mut store, mailboxes, .. } = side();
+        let Bench { _directory, mut store, mailboxes, .. } = bench();
         let now = now();
         append(&mut store, 0..3, now - 3 * DAY_MS);
         append(&mut store, 3..5, now - DAY_MS);
-        let mut chores = RetentionTasks::default();
-        assert_eq!(chores.step(&mut store, &mailboxes), RETENTION_EVERY);
+        let mut tasks = RetentionTasks::default();
+        assert_eq!(tasks.step(&mut store, &mailboxes), RETENTION_EVERY);
         store.set_retention(Some(2)).unwrap();
-        assert!(chores.step(&mut store, &mailboxes) > Duration::ZERO, "not yet looked at again");
-        chores.look_at_retention();
-        assert_eq!(chores.step(&mut store, &mailboxes), Duration::ZERO);
-        assert_eq!(chores.step(&mut store, &mailboxes), RETENTION_EVERY);
+        assert!(tasks.step(&mut store, &mailboxes) > Duration::ZERO, "not yet looked at again");
+        tasks.look_at_retention();
+        assert_eq!(tasks.step(&mut store, &mailboxes), Duration::ZERO);
+        assert_eq!(tasks.step(&mut store, &mailboxes), RETENTION_EVERY);
         assert_eq!(store.clear_step(store.newest(), 100).unwrap(), 2);
     }
 }

@@ -1,5 +1,5 @@
-//! The one thread that writes to the store: it keeps publications, carries wishes out, and has
-//! webhooks called.
+//! The writer: the one thread that writes to the store. It keeps publications, carries out requests
+//! and has webhooks called.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,34 +19,34 @@ use crate::mailbox::{Health, Keep, Mailboxes, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
 
-/// The one thread that writes to the store.
+/// The writer's state.
 pub struct Writer {
     store: Store,
     wishes: Receiver<Wish>,
     history: History,
     documents: Documents,
-    chores: RetentionTasks,
-    /// What was wrong with the store when somebody asked last.
+    retention: RetentionTasks,
+    /// The store's error at the last probe.
     ailment: Option<String>,
     calls: Calls,
     mailboxes: Arc<Mailboxes>,
     counters: Arc<Counters>,
 }
 
-/// What comes into a [`Writer`].
+/// The queues that a [`Writer`] takes its work from.
 #[derive(Debug)]
 pub struct Incoming {
-    /// What is asked of it.
+    /// Requests of administrators, probes, and the order to stop.
     pub wishes: Receiver<Wish>,
-    /// What it is to keep.
+    /// Publications to keep in history.
     pub records: Receiver<Keep>,
-    /// Documents that it is to write.
+    /// Documents to write.
     pub writes: Receiver<Write>,
-    /// Documents that it is to read.
+    /// Documents to read for subscribers.
     pub loads: Receiver<Load>,
 }
 
-/// Webhooks, and what they say.
+/// The thread of webhooks, and the messages that webhooks took.
 struct Calls {
     webhooks: Webhooks,
     settled: Receiver<MessageId>,
@@ -56,7 +56,7 @@ impl Calls {
     fn start(settings: Settings, counters: Arc<Counters>) -> io::Result<Self> {
         let (told, settled) = bounded(WEBHOOK_WAITING_MAX);
         let webhooks = Webhooks::start(settings, counters, move |call: Settled| {
-            // The writer takes them between two commits; it waits for no webhook.
+            // The writer takes these between two commits; it waits for no webhook.
             if call.delivered {
                 let _ = told.send(call.message);
             }
@@ -66,10 +66,10 @@ impl Calls {
 }
 
 impl Writer {
-    /// That calls webhooks as these settings say, with a thread and counters of their own.
+    /// Creates the writer and starts the thread of webhooks, which counts with `of_webhooks`.
     ///
     /// # Errors
-    /// When the system gives no thread, or no TLS.
+    /// If the system gives no thread, or TLS cannot be set up.
     pub fn new(
         store: Store,
         incoming: Incoming,
@@ -81,21 +81,32 @@ impl Writer {
         let calls = Calls::start(settings, of_webhooks)?;
         let history = History::new(records);
         let documents = Documents::new(writes, loads);
-        let chores = RetentionTasks::default();
+        let retention = RetentionTasks::default();
         let ailment = None;
-        Ok(Self { store, wishes, history, documents, chores, ailment, calls, mailboxes, counters })
+        Ok(Self {
+            store,
+            wishes,
+            history,
+            documents,
+            retention,
+            ailment,
+            calls,
+            mailboxes,
+            counters,
+        })
     }
 
-    /// Keeps publications and carries wishes out, one after the other, until it is told to stop.
-    /// `announce` is given the news of each change before it is answered, so that whoever was
-    /// answered finds it in force.
+    /// Keeps publications and carries out requests, one after the other, until [`Wish::Stop`].
+    /// `announce` receives each change before the change is answered, so that a caller with an
+    /// answer finds the change in force.
     ///
     /// # Errors
-    /// When what was stored cannot be flushed at the end.
+    /// If the store cannot be flushed at the end.
     pub fn run(mut self, announce: impl Fn(News<'_>)) -> Result<(), StoreError> {
         loop {
-            let idle = self.chores.step(&mut self.store, &self.mailboxes);
-            // Wishes are few, and somebody waits for each: they go before what is only to be kept.
+            let idle = self.retention.step(&mut self.store, &self.mailboxes);
+            // Requests are few and their callers wait, so they go before publications and
+            // documents.
             let wish = self.wishes.try_recv().ok().or_else(|| self.work_or_wait(idle, &announce));
             match wish {
                 Some(Wish::Stop) => break,
@@ -106,8 +117,8 @@ impl Writer {
         self.stop(&announce)
     }
 
-    /// Does what there is to do besides wishes, or waits for anything at all: for a while, or for a
-    /// wish.
+    /// Handles the next publication, write, load or delivered webhook call, waiting for at most
+    /// `patience`. Returns a request if one arrives in this time.
     fn work_or_wait(&mut self, patience: Duration, announce: &impl Fn(News<'_>)) -> Option<Wish> {
         select! {
             recv(self.history.records) -> keep => {
@@ -134,7 +145,7 @@ impl Writer {
                 }
                 None
             }
-            // Who wishes is gone only when the node is.
+            // Senders are gone only when the node is.
             recv(self.wishes) -> wish => Some(wish.unwrap_or(Wish::Stop)),
             default(patience) => None,
         }
@@ -150,13 +161,14 @@ impl Writer {
                 mailboxes.answer(ticket, admin::permit(store, permissions, announce));
             }
             Wish::Clear(ticket) => {
-                // What waits was published before; what comes meanwhile is not waited for.
+                // Queued publications are older than the request and are removed, too; later ones
+                // stay.
                 self.keep_waiting();
-                self.chores.clear(ticket, self.store.newest());
+                self.retention.clear(ticket, self.store.newest());
             }
             Wish::SetRetention(ticket, days) => {
                 let set = store.set_retention(days).map_err(|error| reader::refusal(&error));
-                self.chores.look_at_retention();
+                self.retention.look_at_retention();
                 mailboxes.answer(ticket, set.map(|()| days));
             }
             Wish::Retention(ticket) => {
@@ -167,12 +179,12 @@ impl Writer {
                 let health = self.probe();
                 self.mailboxes.answer(ticket, health);
             }
-            // The end is seen to by who takes wishes.
+            // `run` handles this.
             Wish::Stop => {}
         }
     }
 
-    /// Carries out what came before the end.
+    /// Writes what is still queued, refuses removals, stops the webhooks and flushes the store.
     fn stop(mut self, announce: &impl Fn(News<'_>)) -> Result<(), StoreError> {
         while let Ok(write) = self.documents.writes.try_recv() {
             self.write(write, announce);
@@ -180,14 +192,15 @@ impl Writer {
         while !self.history.records.is_empty() {
             self.keep_waiting();
         }
-        let Self { mut store, calls: Calls { webhooks, settled }, chores, mailboxes, .. } = self;
-        chores.abandon(&mailboxes);
+        let Self { mut store, calls: Calls { webhooks, settled }, retention, mailboxes, .. } = self;
+        retention.abandon(&mailboxes);
         webhooks.stop(Duration::from_millis(SHUTDOWN_WEBHOOKS_MS));
         count(&mut store, settled.try_iter());
         store.flush()
     }
 
-    /// Whether the store works. What is wrong is logged when it changes: anybody may ask.
+    /// Checks whether the store works. An error is logged only when it changes, because any client
+    /// may probe.
     fn probe(&mut self) -> Health {
         let ailment = self.store.probe().err().map(|error| (error.to_string(), error.ailment()));
         let told = ailment.as_ref().map(|(error, _)| error);
@@ -203,7 +216,7 @@ impl Writer {
         documents.write(first, store, (mailboxes, counters), announce);
     }
 
-    /// Keeps all that waits now.
+    /// Keeps the publications that are queued now.
     fn keep_waiting(&mut self) {
         let mut left = self.history.records.len();
         while left > 0
@@ -213,8 +226,8 @@ impl Writer {
         }
     }
 
-    /// Keeps a publication and those that wait behind it, and has their webhooks called. Answers
-    /// how many.
+    /// Keeps this publication and those queued behind it, and has their webhooks called. Returns
+    /// how many there were.
     fn keep(&mut self, first: Keep) -> usize {
         let records = self.history.keep(first, &mut self.store, &self.mailboxes, &self.counters);
         let count = records.len();
@@ -226,7 +239,7 @@ impl Writer {
         count
     }
 
-    /// Counts a webhook that took a message, and those that wait to be counted behind it.
+    /// Counts a webhook that took a message in history, and those queued behind it.
     fn count_delivered(&mut self, first: MessageId) {
         let more = self.calls.settled.try_iter().take(HISTORY_BATCH_MAX);
         count(&mut self.store, std::iter::once(first).chain(more));
@@ -238,6 +251,6 @@ fn count(store: &mut Store, delivered: impl Iterator<Item = MessageId>) {
     delivered.for_each(|message| *counts.entry(message).or_default() += 1);
     let counts: Vec<_> = counts.into_iter().collect();
     if let Err(error) = store.count_delivered(&counts) {
-        tracing::error!(%error, messages = counts.len(), "history misses who took these messages");
+        tracing::error!(%error, messages = counts.len(), "history does not count the webhooks that took these messages");
     }
 }

@@ -1,9 +1,9 @@
 //! Expressions of policies, evaluated by a database that holds nothing.
 //!
-//! An expression comes from an administrator and is asked about names that anybody may make up. It
-//! sees one row, the channel's, made of bound values, and five functions; the authorizer denies
-//! everything else while a statement is prepared. Without queries inside there is nothing to loop
-//! over, and steps, comparisons, depth and the length of values are bounded besides.
+//! Administrators write expressions, and clients choose the channel names that they are evaluated
+//! for. An expression sees one row, the channel's definition as bound values, and five functions.
+//! The authorizer denies everything else while a statement is prepared. Expressions without queries
+//! have no loops, and their steps, comparisons, depth and lengths of values are bounded as well.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,19 +22,19 @@ use crate::limits::{
 };
 use crate::message::{ChannelDefinition, Credential, Judgement, Question, iso_millis};
 
-/// The row that an expression sees; each `?` is bound, or `NULL`.
+/// The columns of the row that an expression sees; each is bound, or `NULL`.
 const COLUMNS: [&str; 7] =
     ["id", "pattern", "description", "webhook_urls", "enabled", "created_at", "updated_at"];
-/// Steps between two looks at how many there were.
+/// Steps of the database between two checks of their bound.
 const STEPS_PER_LOOK: u32 = 100;
-/// Queries in a statement that holds an expression without one: the statement itself, and its row.
+/// Queries in the statement around an expression: the statement itself, and its row.
 const QUERIES: usize = 2;
-/// What the database's words leave out.
+/// The reason for a refused query, which the database's message does not name.
 const QUERY: &str = "an expression cannot hold a query";
-/// Bytes of a statement around its expression, with room to spare.
+/// Bytes that a statement may have around its expression; generous.
 const FRAME_BYTES_MAX: usize = 1_024;
 
-/// Evaluates expressions.
+/// Evaluates expressions in a database of its own.
 #[derive(Debug)]
 pub(super) struct Evaluator {
     database: Connection,
@@ -42,7 +42,7 @@ pub(super) struct Evaluator {
     bounds: Arc<Bounds>,
 }
 
-/// Who asks, as the functions tell it.
+/// The channel and the client of the question at hand, for the functions.
 #[derive(Debug, Default)]
 struct Asker {
     channel: String,
@@ -51,7 +51,7 @@ struct Asker {
     email: Option<String>,
 }
 
-/// What the statement at hand has taken so far.
+/// Use of the bounds by the statement at hand. `comparisons` counts what is left.
 #[derive(Debug, Default)]
 struct Bounds {
     queries: AtomicUsize,
@@ -60,10 +60,10 @@ struct Bounds {
 }
 
 impl Evaluator {
-    /// With a database of its own.
+    /// Creates an evaluator.
     ///
     /// # Errors
-    /// When the system gives no memory for it.
+    /// If the system gives no memory for the database.
     pub(super) fn new() -> rusqlite::Result<Self> {
         let mut database = Connection::open_in_memory()?;
         let (asker, bounds) = (Arc::default(), Arc::default());
@@ -84,14 +84,14 @@ impl Evaluator {
         Ok(Self { database, asker, bounds })
     }
 
-    /// Whether a text is one expression that can be evaluated.
+    /// Checks whether a text is one expression that can be evaluated.
     ///
-    /// It must fit between parentheses, and between `WHEN` and `THEN`. What closes the former to
-    /// say something else has a parenthesis too many for the latter; a query or a list fits only
-    /// the former; a comment that does not end swallows what follows in either.
+    /// It must fit between parentheses, and between `WHEN` and `THEN`. A text that closes the
+    /// parenthesis early has one too many for `WHEN`. A query or a list fits only between
+    /// parentheses. A comment without an end swallows what follows in either place.
     ///
     /// # Errors
-    /// What the database says against it.
+    /// The database's message, or the reason of our own: a query or a parameter.
     pub(super) fn check(&self, expression: &str) -> Result<(), String> {
         if let Err(error) = self.prepare(expression) {
             let is_query = self.bounds.queries.load(Ordering::Relaxed) > QUERIES;
@@ -113,8 +113,8 @@ impl Evaluator {
         Ok(())
     }
 
-    /// Answers a question. Says besides why an expression could not be evaluated, if one could not:
-    /// then it allows nothing, whatever the others do.
+    /// Answers a question: one true expression allows. Also returns why an expression could not be
+    /// evaluated, if one could not; a failed expression allows nothing.
     pub(super) fn judge(&self, question: &Question) -> (Judgement, Option<String>) {
         *self.asker.lock().unwrap_or_else(PoisonError::into_inner) =
             Asker::new(question.channel.as_str(), &question.credential);
@@ -149,14 +149,14 @@ impl Evaluator {
 
     fn prepare(&self, expression: &str) -> rusqlite::Result<CachedStatement<'_>> {
         let row = COLUMNS.map(|column| format!("? AS {column}")).join(", ");
-        // A comment at the end of the expression ends with its line.
+        // The line feed ends a comment at the end of the expression.
         let statement =
             format!("SELECT (\n{expression}\n) IS TRUE FROM (SELECT {row}) AS realtime_channels");
         self.begin();
         self.database.prepare_cached(&statement)
     }
 
-    /// What is counted, is counted for one statement.
+    /// Resets the counts for the next statement.
     fn begin(&self) {
         self.bounds.queries.store(0, Ordering::Relaxed);
         self.bounds.looks.store(0, Ordering::Relaxed);
@@ -175,8 +175,8 @@ impl Asker {
     }
 }
 
-/// Bounds what a statement may say and make, and takes away what SQLite allows for the sake of its
-/// past: a misspelt name in double quotes would be a text.
+/// Bounds a statement's length, depth and values, and turns off a relic of SQLite that takes a
+/// misspelt name in double quotes for a text.
 fn confine(database: &Connection) -> rusqlite::Result<()> {
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -189,7 +189,7 @@ fn confine(database: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The row, the functions below, and nothing else.
+/// Allows the row and the functions below, and nothing else.
 fn authorize(bounds: &Bounds, asked: &AuthContext<'_>) -> Authorization {
     let is_allowed = match asked.action {
         AuthAction::Select => bounds.queries.fetch_add(1, Ordering::Relaxed) < QUERIES,
@@ -211,7 +211,7 @@ fn add_functions(database: &Connection, asker: &Arc<Mutex<Asker>>) -> rusqlite::
     ];
     for (name, tell) in functions {
         let asker = Arc::clone(asker);
-        // Not deterministic: the next question comes from somebody else.
+        // Not deterministic, because the next question may be another client's.
         database.create_scalar_function(name, 0, FunctionFlags::SQLITE_UTF8, move |_| {
             Ok(tell(&asker.lock().unwrap_or_else(PoisonError::into_inner)))
         })?;
@@ -219,7 +219,7 @@ fn add_functions(database: &Connection, asker: &Arc<Mutex<Asker>>) -> rusqlite::
     Ok(())
 }
 
-/// Puts our own function behind the operator, without and with `ESCAPE`.
+/// Replaces the operator `LIKE` by our own function, without and with `ESCAPE`.
 fn add_like(database: &Connection, bounds: &Arc<Bounds>) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     for arguments in [2, 3] {
@@ -230,14 +230,14 @@ fn add_like(database: &Connection, bounds: &Arc<Bounds>) -> rusqlite::Result<()>
     Ok(())
 }
 
-/// Nothing is like `NULL`, nor unlike it.
+/// Returns whether the text is like the pattern; `None` if either is `NULL`.
 fn call_like(bounds: &Bounds, context: &Context<'_>) -> rusqlite::Result<Option<bool>> {
     let (Some(pattern), Some(text)) = (text(context, 0)?, text(context, 1)?) else {
         return Ok(None);
     };
     let escape = match context.len() {
         2 => Some('\\'),
-        // An empty text is no character: nothing is taken its meaning.
+        // An empty text means that no character escapes.
         _ => match text_of_one(context)? {
             Some(escape) => escape,
             None => return Ok(None),
@@ -266,7 +266,7 @@ fn text_of_one(context: &Context<'_>) -> rusqlite::Result<Option<Option<char>>> 
     }
 }
 
-/// The database's words, without the statement that the expression was put into.
+/// Returns the database's message, without the statement around the expression.
 fn words(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),

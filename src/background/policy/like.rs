@@ -1,19 +1,19 @@
-//! `LIKE` as PostgreSQL has it: the case matters, `%` stands for any run of characters, `_` for
-//! one, and a backslash, or another character that `ESCAPE` names, takes both their meaning away.
+//! `LIKE` as in PostgreSQL: the case matters, `%` matches any run of characters and `_` one. A
+//! backslash, or another character that `ESCAPE` names, makes the character behind it literal.
 //!
-//! SQLite's own goes back to every `%` of a pattern, which a pattern of a few dozen characters
-//! makes last for hours. This one goes back to the latest alone, which finds the same, and says
-//! what it costs.
+//! SQLite's own backtracks to every `%` of a pattern, so that a pattern of a few dozen characters
+//! can run for hours. This one backtracks only to the latest `%`, which finds the same matches, and
+//! counts its comparisons.
 
 use thiserror::Error;
 
-/// Why there is no answer.
+/// Why a comparison has no result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub(super) enum LikeError {
-    /// The pattern's last character takes the meaning of one that is not there.
+    /// The pattern ends with the escape character, and no character is behind it.
     #[error("LIKE pattern must not end with escape character")]
     EndsWithEscape,
-    /// It would take too long.
+    /// The budget of comparisons is used up.
     #[error("LIKE compares too many characters")]
     TooMuch,
 }
@@ -21,18 +21,17 @@ pub(super) enum LikeError {
 /// A part of a pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    /// This character.
     Exactly(char),
     /// Any one character.
     One,
-    /// Any run of characters.
+    /// Any run of characters, also an empty one.
     Any,
 }
 
-/// Whether a text matches a pattern. Takes what it compares off `budget`.
+/// Returns whether a text matches a pattern. Each comparison takes one off `budget`.
 ///
 /// # Errors
-/// When the pattern makes no sense, or the budget is used up.
+/// If the pattern ends with the escape character, or the budget is used up.
 pub(super) fn like(
     pattern: &str,
     text: &str,
@@ -40,7 +39,7 @@ pub(super) fn like(
     budget: &mut usize,
 ) -> Result<bool, LikeError> {
     let pattern = parse(pattern, escape)?;
-    // Where the part behind the latest run lies, and what of the text it was tried on last.
+    // The place behind the latest `%`, and the rest of the text that was last tried there.
     let mut latest: Option<(usize, &str)> = None;
     let (mut at, mut rest) = (0, text);
     loop {
@@ -62,7 +61,7 @@ pub(super) fn like(
             (at, rest) = (at + 1, chars.as_str());
             continue;
         }
-        // The text's end fits nothing that a longer run could put in front of it.
+        // At the end of the text a longer run for `%` cannot help.
         let Some((behind, tried)) = latest.filter(|_| next.is_some()) else { return Ok(false) };
         let mut chars = tried.chars();
         chars.next();

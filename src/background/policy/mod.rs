@@ -1,5 +1,5 @@
-//! Policies' expressions, evaluated on a thread of their own: what a question costs is nobody
-//! else's delay, neither a worker's nor the store's.
+//! Policies' expressions, evaluated on a thread of their own, so that a slow one delays neither a
+//! worker nor the store.
 
 mod evaluator;
 mod like;
@@ -12,14 +12,14 @@ use crate::mailbox::{Mail, Mailboxes};
 use crate::message::{Action, Permissions, Question, Verdict};
 use evaluator::Evaluator;
 
-/// Between two lines in the log about expressions that fail: anybody can make one fail as often as
-/// they like.
+/// Time between two log lines about failing expressions, because any client can make one fail as
+/// often as it likes.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
-/// Answers questions, one after the other, for as long as there is anybody to ask them.
+/// Answers questions, one after the other, until the queue is closed.
 ///
 /// # Errors
-/// When the system gives no memory for the database.
+/// If the system gives no memory for the database.
 pub fn run(questions: &Receiver<Question>, mailboxes: &Mailboxes) -> Result<(), rusqlite::Error> {
     let judge = Evaluator::new()?;
     let mut log = Log::default();
@@ -34,8 +34,8 @@ pub fn run(questions: &Receiver<Question>, mailboxes: &Mailboxes) -> Result<(), 
     Ok(())
 }
 
-/// What is wrong with the expressions of these policies, if anything is: the first that the
-/// database refuses, named by its path, and the database's words.
+/// Returns what is wrong with the first expression that the database refuses: the expression's path
+/// and the database's message. `None` if all are valid.
 pub fn problem(permissions: &Permissions) -> Option<String> {
     let judge = match Evaluator::new() {
         Ok(judge) => judge,
@@ -55,7 +55,7 @@ pub fn problem(permissions: &Permissions) -> Option<String> {
     None
 }
 
-/// Says what fails, but not each time.
+/// Logs failing expressions, at most one every [`LOG_PAUSE`].
 #[derive(Debug, Default)]
 struct Log {
     said: Option<Instant>,

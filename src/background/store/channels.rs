@@ -10,11 +10,11 @@ use crate::limits::DEFINITIONS_MAX;
 use crate::message::{ChannelDefinition, ChannelOptions, PresenceMode, Retain, SlowConsumer};
 
 impl Store {
-    /// All channels, the oldest first.
+    /// Returns all channel definitions, the oldest first.
     ///
     /// # Errors
     ///
-    /// `Corrupt` where a row makes no sense; the database's own failures.
+    /// `Corrupt` if a row makes no sense; the database's own failures.
     pub fn channels(&self) -> Result<Vec<ChannelDefinition>, StoreError> {
         let query =
             "SELECT id, pattern, description, webhook_urls, enabled, created_at, updated_at,
@@ -26,11 +26,11 @@ impl Store {
         read().map_err(|fault| self.failed(fault))
     }
 
-    /// Keeps a new channel.
+    /// Inserts a new channel definition.
     ///
     /// # Errors
     ///
-    /// `Duplicate` where the pattern is taken, `Full` at [`DEFINITIONS_MAX`]; the database's own
+    /// `Duplicate` if the pattern is taken, `Full` at [`DEFINITIONS_MAX`]; the database's own
     /// failures.
     pub fn insert_channel(&self, channel: &ChannelDefinition) -> Result<(), StoreError> {
         let row = params![
@@ -48,7 +48,7 @@ impl Store {
             channel.options.rate_limit,
             DEFINITIONS_MAX.cast_signed(),
         ];
-        // One statement counts and inserts, so that nobody can come in between.
+        // One statement counts and inserts, so that no other insert comes in between.
         let insert = "INSERT INTO channels
                       SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
                       WHERE (SELECT count(*) FROM channels) < ?13";
@@ -59,12 +59,12 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces the channel with this id, except for its id and creation time. False where there
-    /// is none.
+    /// Replaces the definition with this id, except for its id and creation time. Returns false if
+    /// there is no such definition.
     ///
     /// # Errors
     ///
-    /// `Duplicate` where another channel has the pattern; the database's own failures.
+    /// `Duplicate` if another definition has the pattern; the database's own failures.
     pub fn update_channel(&self, id: Uuid, to: &ChannelDefinition) -> Result<bool, StoreError> {
         let row = params![
             id.to_string(),
@@ -86,7 +86,7 @@ impl Store {
         Ok(updated > 0)
     }
 
-    /// Forgets the channel with this id. False where there is none.
+    /// Deletes the definition with this id. Returns false if there is no such definition.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Documents in the store. Their versions are given here, by the only thread that writes them.
+//! Documents in the store. The only thread that writes them also gives them their versions.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use super::{Store, StoreError};
 use crate::limits::{DELETED_DOCUMENTS_FORGOTTEN, DELETED_DOCUMENTS_MAX, DOCUMENTS_MAX};
 use crate::message::{Document, DocumentKey, DocumentWrite, Millis};
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Written {
-    /// This is the document from now on.
+    /// The document as it is from now on.
     Done(Document),
-    /// The version that was given is not later than this one, which stays.
+    /// The version in the write is not later than this one, which stays.
     Stale(Millis),
-    /// There is nothing to delete.
+    /// There is no document to delete.
     Missing,
     /// There are as many documents as there may be.
     Full,
 }
 
-/// How many documents there are.
+/// The numbers of documents, and their bounds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Documents {
     live: u64,
@@ -54,7 +54,7 @@ impl Documents {
             Some((version, was_there)) => (version, was_there),
             None => (forgotten(connection)?, false),
         };
-        // Where nothing was ever written or forgotten, any time at all is later.
+        // If nothing was ever written or forgotten, any version is later.
         let is_first = before.is_none() && last == 0;
         if !is_first && write.version.is_some_and(|given| given <= last) {
             return Ok(Written::Stale(last));
@@ -86,8 +86,8 @@ impl Documents {
         }
     }
 
-    /// Forgets the deleted documents with the oldest versions. Whatever is made anew has a later
-    /// version than all of them.
+    /// Forgets the deleted documents with the oldest versions. A document that is created later
+    /// gets a later version than all of them.
     fn forget(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let oldest = "SELECT version FROM documents WHERE data IS NULL
                       ORDER BY version LIMIT 1 OFFSET ?1";
@@ -104,9 +104,9 @@ impl Documents {
 }
 
 impl Store {
-    /// Writes documents in their order, all or none: each is as its predecessors left it. Each gets
-    /// the time `now` for its version, or the next one behind the version before. With `sync` they,
-    /// and all before them, are on the disk when this returns.
+    /// Writes documents in their order, all or none; each write sees the effect of those before it.
+    /// A write without a version gets `now`, or the next one behind the version before if that is
+    /// later. With `sync` they, and all before them, are on the disk when this returns.
     ///
     /// # Errors
     ///
@@ -125,17 +125,17 @@ impl Store {
         Ok(written)
     }
 
-    /// A document, one that was deleted included.
+    /// Returns a document, even one that was deleted; `None` if the store does not know it.
     ///
     /// # Errors
     ///
-    /// `Corrupt` where a row makes no sense; the database's own failures.
+    /// `Corrupt` if a row makes no sense; the database's own failures.
     pub fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
         self.read(|connection| find(connection, key))
     }
 }
 
-/// A document, one that was deleted included.
+/// Returns a document, even one that was deleted; `None` if the store does not know it.
 pub(super) fn find(
     connection: &Connection,
     key: &DocumentKey,
@@ -151,7 +151,8 @@ pub(super) fn find(
     statement.query_row(params![key.resource.as_str(), audience(key)], read).optional()
 }
 
-/// The version of a document that is remembered, and whether it is there.
+/// Returns the version of a document that the store knows, and whether the document is there or was
+/// deleted.
 fn standing(
     connection: &Connection,
     key: &DocumentKey,
@@ -164,7 +165,7 @@ fn standing(
     Ok(found.optional()?.map(|(version, is_there)| (u64::try_from(version).unwrap_or(0), is_there)))
 }
 
-/// The latest version of those that are not remembered.
+/// Returns the latest version among forgotten documents; 0 if there are none.
 fn forgotten(connection: &Connection) -> rusqlite::Result<Millis> {
     let query = "SELECT version FROM forgotten_documents";
     let version = connection.prepare_cached(query)?.query_row([], |row| row.get::<_, i64>(0))?;
@@ -186,7 +187,7 @@ fn put(connection: &Connection, document: &Document) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// As rows have it.
+/// Returns the audience as rows hold it: empty if the document is for everybody.
 fn audience(key: &DocumentKey) -> &str {
     key.audience.as_ref().map_or("", Arc::as_ref)
 }

@@ -7,6 +7,7 @@ use rusqlite::types::Type;
 
 use super::StoreError;
 
+/// Converts an error of the database, and names the file.
 pub(super) fn failed(path: &Path, fault: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match fault.sqlite_error_code() {
@@ -39,10 +40,12 @@ fn is_senseless_row(fault: &rusqlite::Error) -> bool {
     )
 }
 
+/// Returns the error of a column with an unknown name in it.
 pub(super) fn unknown(column: usize, value: &str) -> rusqlite::Error {
     senseless(column, format!("{value:?} is no value of it"))
 }
 
+/// Returns the error of a column whose text makes no sense.
 pub(super) fn senseless(
     column: usize,
     fault: impl Into<Box<dyn std::error::Error + Send + Sync>>,

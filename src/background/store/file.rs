@@ -1,4 +1,4 @@
-//! The store's file: how it is made, recognized and opened.
+//! The store's file: how it is created, identified and set up.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
@@ -11,11 +11,11 @@ use rusqlite::Connection;
 use super::StoreError;
 use super::fault::failed;
 
-/// How long a statement waits for another process, such as a backup, to let go of the file.
+/// How long a statement waits for another process, such as a backup, to release the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Makes directory and file where missing. The standard library says more plainly than SQLite why
-/// it could not.
+/// Creates the directory and the file if they are missing. The errors of the standard library say
+/// more plainly than SQLite's why that is impossible.
 pub(super) fn make(path: &Path) -> Result<(), StoreError> {
     if let Some(directory) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -32,7 +32,7 @@ pub(super) fn make(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// SQLite silently opens a file that it may not write for reading.
+/// Refuses a file that cannot be written, because SQLite silently opens it for reading.
 pub(super) fn refuse_read_only(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     if connection.is_readonly("main").map_err(|fault| failed(path, fault))? {
         return Err(StoreError::unusable(path, &ErrorKind::PermissionDenied.into()));
@@ -40,21 +40,22 @@ pub(super) fn refuse_read_only(connection: &Connection, path: &Path) -> Result<(
     Ok(())
 }
 
-/// Says whether commits go to a log.
+/// Sets the connection up. Returns whether commits go to a write-ahead log.
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<bool> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let journal: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-    // With a write-ahead log, NORMAL cannot damage the file at a power cut; it may lose the
-    // last commits, as a node that restarts a moment earlier would have. Some network file
-    // systems deny the log, and the rollback journal is safe only with FULL.
+    // With a write-ahead log, NORMAL cannot damage the file at a power cut. It may lose the last
+    // commits, as if the node had stopped a moment earlier. Some network file systems deny the log,
+    // and the rollback journal is safe only with FULL.
     let has_log = journal == "wal";
     connection.pragma_update(None, "synchronous", if has_log { "NORMAL" } else { "FULL" })?;
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(has_log)
 }
 
-/// Which file a path names at the moment: its device and inode.
+/// Returns the device and inode of the file that the path names now; `None` if there is no such
+/// file.
 pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     path.metadata().ok().map(|found| (found.dev(), found.ino()))
 }

@@ -1,4 +1,4 @@
-//! Writing history: messages at its end, and removing old ones.
+//! Writes history: appends messages at its end and removes old ones.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
@@ -8,19 +8,19 @@ use super::time::integer;
 use super::{Store, StoreError};
 use crate::message::{Content, MessageId, Millis, Position, Record};
 
-/// The end of history. Everything else is in the file.
+/// The end of history: the position of the next message. Everything else is in the file.
 #[derive(Debug)]
 pub(super) struct History {
     next: Position,
 }
 
 impl History {
-    /// Of the history in this file.
+    /// Finds the end of the history in this file.
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
         Ok(Self { next: segments::end_of_history(connection)? })
     }
 
-    /// The position of what was appended last.
+    /// Returns the position of the message that was appended last.
     fn newest(&self) -> Position {
         self.next - 1
     }
@@ -41,8 +41,8 @@ impl History {
 
 impl Store {
     /// Appends messages to history in their order, all or none. With `sync` they, and all before
-    /// them, are on the disk when this returns. What is no message has no place in history and is
-    /// left out.
+    /// them, are on the disk when this returns. Records that are not messages have no place in
+    /// history and are left out.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Store {
         self.written(appended)
     }
 
-    /// Adds to how many webhooks took each of these messages. A message that is gone is passed
+    /// Adds to the numbers of webhooks that took these messages. A message that is gone is passed
     /// over.
     ///
     /// # Errors
@@ -64,13 +64,13 @@ impl Store {
         self.written(counted)
     }
 
-    /// The position of the latest message that was ever appended.
+    /// Returns the position of the latest message that was ever appended.
     pub fn newest(&self) -> Position {
         self.history.newest()
     }
 
-    /// Removes at most so many of the oldest messages up to a position, and says how many it was:
-    /// none, when it is done.
+    /// Removes at most `rows_max` of the oldest messages up to a position. Returns how many it
+    /// removed; 0 if there are no more.
     ///
     /// # Errors
     ///
@@ -80,8 +80,8 @@ impl Store {
         self.written(removed)
     }
 
-    /// Removes at most so many messages from before a time, and says how many it was: none, when it
-    /// is done.
+    /// Removes at most `rows_max` messages from before a time. Returns how many it removed; 0 if
+    /// there are no more.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Store {
         self.written(removed)
     }
 
-    /// For how many days messages are kept; `None` for ever.
+    /// Returns for how many days messages are kept; `None` for ever.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Store {
         retention(&self.connection).map_err(|fault| self.failed(fault))
     }
 
-    /// From now on messages are kept for so many days; `None` for ever.
+    /// Sets for how many days messages are kept; `None` for ever.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl Store {
     }
 }
 
-/// Adds to how many webhooks took each message. One that is gone is passed over.
+/// Adds to the number of webhooks that took each message. A message that is gone is passed over.
 fn count_delivered(
     connection: &mut Connection,
     counts: &[(MessageId, u32)],
@@ -132,7 +132,7 @@ fn count_delivered(
     transaction.commit()
 }
 
-/// Removes some of the oldest messages up to a position, and says how many.
+/// Removes at most `rows_max` of the oldest messages up to a position. Returns how many.
 fn clear(connection: &mut Connection, up_to: Position, rows_max: u32) -> rusqlite::Result<u64> {
     let transaction = begin(connection)?;
     let oldest = "SELECT position FROM messages WHERE position <= ?1 ORDER BY position LIMIT ?2";
@@ -140,11 +140,11 @@ fn clear(connection: &mut Connection, up_to: Position, rows_max: u32) -> rusqlit
     remove(transaction, &positions)
 }
 
-/// Removes some messages from before a time, and says how many.
+/// Removes at most `rows_max` messages from before a time. Returns how many.
 fn retain(connection: &mut Connection, before: Millis, rows_max: u32) -> rusqlite::Result<u64> {
     let (before, transaction) = (integer(before), begin(connection)?);
-    // Clocks are set back at times, so that older messages may stand behind younger ones: every
-    // segment that begins early enough is looked at, wherever it is.
+    // A clock that was set back puts older messages behind younger ones. So every segment that
+    // begins early enough is searched, wherever it is.
     let stale = "SELECT number FROM segments WHERE level = 0 AND first_at < ?1 LIMIT 1";
     while let Some(number) = first(&transaction, stale, before)? {
         let segment = Segment { level: 0, number };
@@ -153,7 +153,7 @@ fn retain(connection: &mut Connection, before: Millis, rows_max: u32) -> rusqlit
         let bounds = params![segment.first(), segment.end(), before, rows_max];
         let positions = positions(&transaction, old, bounds)?;
         if positions.len() < rows_max as usize {
-            // The rest of it is younger; the next look passes it over.
+            // The rest of the segment is younger; the next search passes it over.
             let update = "UPDATE segments SET first_at = ?2 WHERE level = 0 AND number = ?1";
             transaction.prepare_cached(update)?.execute(params![number, before])?;
         }
@@ -167,7 +167,7 @@ fn retain(connection: &mut Connection, before: Millis, rows_max: u32) -> rusqlit
     remove(transaction, &positions)
 }
 
-/// For how many days messages are kept; `None` for ever.
+/// Returns for how many days messages are kept; `None` for ever.
 pub(super) fn retention(connection: &Connection) -> rusqlite::Result<Option<u32>> {
     let query = "SELECT retention_days FROM history_settings";
     connection.prepare_cached(query)?.query_row([], |row| row.get(0))
@@ -179,12 +179,14 @@ fn set_retention(connection: &Connection, days: Option<u32>) -> rusqlite::Result
     Ok(())
 }
 
-/// Who writes takes its turn at once, and cannot find out half-way that another does.
+/// Begins a transaction that takes the write lock at once. A later lock could be denied half-way,
+/// because another process writes.
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-/// How many positions it took: none for what is no message, which has no place in history.
+/// Inserts a message at this position. Returns how many positions it took: 0 if the content is not
+/// a message, which has no place in history.
 fn insert(
     transaction: &Transaction<'_>,
     position: Position,

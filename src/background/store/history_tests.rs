@@ -1,4 +1,4 @@
-//! History, as its two sides see it together: the store that writes and the reader.
+//! History, as the store that writes it and the reader see it together.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Archive {
         self.expected.extend(records.iter().map(stored));
     }
 
-    /// Appends so many alike that a segment is complete.
+    /// Appends messages of one kind until a segment is complete.
     fn append_many(&mut self, count: usize, definition: u128, event: &'static str, at: Millis) {
         self.append((0..count).map(|_| (definition, event, at)));
     }
@@ -62,7 +62,7 @@ impl Archive {
         }
     }
 
-    /// Removes as many of the oldest.
+    /// Removes this many of the oldest messages.
     fn clear_oldest(&mut self, count: usize) {
         let up_to = self.store.newest();
         let removed = self.store.clear_step(up_to, u32::try_from(count).unwrap()).unwrap();
@@ -85,7 +85,7 @@ impl Archive {
         self.expected.retain(|message| message.created_at >= before);
     }
 
-    /// What a query should answer, found by looking at everything.
+    /// Returns what a query should find, by looking at every message.
     fn matching(&self, query: &MessageQuery) -> Vec<StoredMessage> {
         let newest_first = self.expected.iter().rev();
         let mut passed_cursor = query.before.is_none();
@@ -130,7 +130,7 @@ impl Archive {
         assert_eq!(self.reader.stats(query).unwrap(), self.counted(query), "{query:?}");
     }
 
-    /// Every filter, some offsets, and pages by cursor to the end.
+    /// Checks every filter, with some offsets and with pages by cursor to the end.
     fn check_all(&mut self) {
         for definition in [None, Some(1), Some(2), Some(9)] {
             for event in [None, Some("a"), Some("b"), Some("none")] {
@@ -188,7 +188,7 @@ fn record(number: u128, definition: u128, event: &str, at: Millis) -> Record {
     }
 }
 
-/// A definition with as many webhooks as its number says.
+/// Returns a definition with as many webhooks as its number says.
 fn defined(number: u128) -> ChannelDefinition {
     ChannelDefinition {
         id: Uuid::from_u128(number),
@@ -202,7 +202,7 @@ fn defined(number: u128) -> ChannelDefinition {
     }
 }
 
-/// What a record looks like in history.
+/// Returns a record as history should hold it.
 fn stored(record: &Record) -> StoredMessage {
     let publication = &*record.publication;
     let Content::Message { event, payload, sender } = &publication.content else {
@@ -237,7 +237,8 @@ fn messages_are_kept_as_they_were_published() {
 #[test]
 fn complete_segments_answer_as_rows_do() {
     let mut archive = Archive::new();
-    // Segments of one kind, of several, and sixteen of them, so that the next level is there too.
+    // Segments with messages of one kind and of several, and sixteen of them, so that there is one
+    // of the next level.
     archive.append_many(9_000, 1, "a", 1_000);
     archive.append(
         (0..9_000)
@@ -335,7 +336,7 @@ fn a_question_that_takes_too_long_is_given_up() {
 fn a_batch_is_appended_whole_or_not_at_all() {
     let mut archive = Archive::new();
     archive.append_many(4_090, 1, "a", 1_000);
-    // The last of it has an id that is taken.
+    // The id of its last message is taken.
     let mut batch: Vec<Record> = (5_000..5_100).map(|n| record(n, 1, "b", 1_000)).collect();
     batch.push(record(1, 1, "b", 1_000));
     archive.store.append(&batch, true).unwrap_err();

@@ -1,7 +1,8 @@
-//! What outlives the node: channel definitions, policies, and the history of messages.
+//! What outlives the node: channel definitions, policies, documents, and the history of messages.
 //!
-//! A store belongs to one thread and blocks it, and so does a reader, which looks at history beside
-//! the thread that writes; the hot threads reach both only through bounded queues.
+//! A [`Store`] belongs to one thread and blocks it. So does a [`Reader`], which reads history and
+//! documents beside the thread that writes them. The hot threads reach both only through bounded
+//! queues.
 
 mod channels;
 mod documents;
@@ -29,7 +30,7 @@ pub use documents::Written;
 pub use reader::Reader;
 pub use sqlite::Store;
 
-/// Why the store did not do what it was asked.
+/// Why the store refused or failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Another channel has this pattern.
@@ -38,30 +39,31 @@ pub enum StoreError {
         /// The pattern that is taken.
         pattern: String,
     },
-    /// The store keeps as many channels as it may.
+    /// The store holds as many channels as it may.
     #[error("the store keeps {channels_max} channels already, the most allowed")]
     Full {
         /// The bound.
         channels_max: usize,
     },
-    /// No message has the id that others were to be older than.
+    /// A query asks for messages older than one that does not exist.
     #[error("there is no message {id}")]
     UnknownMessage {
-        /// The id.
+        /// The id that the query names.
         id: MessageId,
     },
-    /// The page would be longer than it may be.
+    /// The page would be longer than [`HISTORY_PAGE_BYTES_MAX`].
     #[error("the messages hold more than {HISTORY_PAGE_BYTES_MAX} bytes of payloads together")]
     PageTooLong,
-    /// The question takes more than may be spent on it.
+    /// The query takes longer than [`QUERY_MS_MAX`], or finds more event names than are counted
+    /// ([`EVENTS_COUNTED_MAX`](crate::limits::EVENTS_COUNTED_MAX)).
     #[error("the question could not be answered within {QUERY_MS_MAX} ms")]
     TooSlow,
-    /// The directory or file cannot be made, opened or written.
+    /// The directory or file cannot be created, opened or written.
     #[error("cannot use the store at {}: {reason}", path.display())]
     Unusable {
-        /// The file, or the directory that it should lie in.
+        /// The file, or the directory that should hold it.
         path: PathBuf,
-        /// In whose way what is.
+        /// The reason, mostly in the words of the system.
         reason: String,
     },
     /// A later release wrote the file.
@@ -71,42 +73,42 @@ pub enum StoreError {
         path.display()
     )]
     Newer {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
-        /// Its schema version.
+        /// The file's schema version.
         found: i64,
-        /// The latest that this release can read.
+        /// The latest version that this release can read.
         known: i64,
     },
-    /// The file is damaged, or never was a store.
+    /// The file is damaged, or is not a store.
     #[error(
         "the file {} is no sound store ({reason}): restore it from a backup or move it away",
         path.display()
     )]
     Corrupt {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
-        /// What was found.
+        /// What is wrong with it.
         reason: String,
     },
-    /// Somebody else held the file's lock for too long.
+    /// Another process held the file's lock for too long.
     #[error("the store at {} is locked by another process", path.display())]
     Busy {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
     },
     /// The disk is full.
     #[error("no space is left for the store at {}", path.display())]
     DiskFull {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
     },
-    /// Anything else that the database reports.
+    /// Any other failure of the database.
     #[error("the store at {} failed: {source}", path.display())]
     Failed {
-        /// The file.
+        /// The store's file.
         path: PathBuf,
-        /// The database's words.
+        /// The database's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -114,16 +116,16 @@ pub enum StoreError {
 /// Who can do something about a [`StoreError`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Whoever made the request: it cannot be done as it stands.
+    /// The caller: the request cannot succeed as it stands.
     Caller,
-    /// Whoever runs the node: disk, permissions, release.
+    /// The operator, who sees to the disk, permissions and the release.
     Operator,
-    /// The node itself: it asked the database for something wrong.
+    /// The node: it gave the database a wrong statement.
     Node,
 }
 
 impl StoreError {
-    /// Whose fault it is.
+    /// Returns who can do something about the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Duplicate { .. }
@@ -136,12 +138,12 @@ impl StoreError {
         }
     }
 
-    /// Whether the same request may succeed later with nobody doing anything to the store.
+    /// Returns whether the same request may succeed later although nothing is done about the store.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::DiskFull { .. })
     }
 
-    /// What is wrong, for whoever may not know paths.
+    /// Returns what is wrong in words without paths, for callers that may not know them.
     pub fn ailment(&self) -> &'static str {
         match self {
             Self::Duplicate { .. }

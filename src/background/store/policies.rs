@@ -7,11 +7,11 @@ use super::{Store, StoreError};
 use crate::message::{Action, Permissions, Policy, PolicyCommand};
 
 impl Store {
-    /// All policies, by name.
+    /// Returns all policies, by name.
     ///
     /// # Errors
     ///
-    /// `Corrupt` where a row makes no sense; the database's own failures.
+    /// `Corrupt` if a row makes no sense; the database's own failures.
     pub fn permissions(&self) -> Result<Permissions, StoreError> {
         let query = "SELECT name, command, roles, using_expression, check_expression
                      FROM policies WHERE action = ?1 ORDER BY name";
@@ -26,7 +26,7 @@ impl Store {
         })
     }
 
-    /// Replaces all policies, or none. Names are unique on each side.
+    /// Replaces all policies, or none of them. Names are unique for each action.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Reading history and documents, beside the thread that writes it.
+//! Reads history and documents, beside the thread that writes them.
 
 mod count;
 mod search;
@@ -21,17 +21,18 @@ use crate::message::{
 use count::Count;
 use search::{Filter, Search, page, position};
 
-/// A second way into a store's file, for reading only. Each question sees the file as it was when
-/// it was asked, and writers go on meanwhile.
+/// A second connection to a store's file, for reading only. Each query sees the file as it was when
+/// the query began, and writers go on meanwhile.
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    /// Time for one query.
     patience: Duration,
 }
 
 impl Reader {
-    /// Opens a file that a [`Store`](super::Store) has made.
+    /// Opens a file that a [`Store`](super::Store) has created.
     ///
     /// # Errors
     /// The database's own failures.
@@ -47,7 +48,7 @@ impl Reader {
         Ok(Self { connection, path, patience: Duration::from_millis(QUERY_MS_MAX) })
     }
 
-    /// The messages that a query asks for, the newest first.
+    /// Returns the messages that a query asks for, the newest first.
     ///
     /// # Errors
     /// `UnknownMessage`, `PageTooLong`, `TooSlow`; the database's own failures.
@@ -68,7 +69,7 @@ impl Reader {
         })
     }
 
-    /// How many messages there are, and of what.
+    /// Counts messages, in total and by event name, and their webhook calls.
     ///
     /// # Errors
     /// `TooSlow`; the database's own failures.
@@ -84,7 +85,7 @@ impl Reader {
         })
     }
 
-    /// A document, one that was deleted included.
+    /// Returns a document, even one that was deleted; `None` if the store does not know it.
     ///
     /// # Errors
     /// The database's own failures.
@@ -92,7 +93,7 @@ impl Reader {
         self.ask(|connection, _| Ok(documents::find(connection, key)?))
     }
 
-    /// Puts one question to one state of the file.
+    /// Runs a query on one state of the file.
     fn ask<T>(
         &mut self,
         question: impl FnOnce(&Connection, Deadline) -> Result<T, Stop>,
@@ -111,7 +112,7 @@ impl Reader {
     }
 }
 
-/// Why there is no answer.
+/// Why a query ends without an answer.
 #[derive(Debug)]
 enum Stop {
     UnknownMessage(MessageId),
@@ -126,8 +127,8 @@ impl From<rusqlite::Error> for Stop {
     }
 }
 
-/// When a question is given up. Every statement reads one segment or less, so that it is enough to
-/// look between them.
+/// The time at which a query is given up. Every statement reads at most one segment, so that it is
+/// enough to check between statements.
 #[derive(Clone, Copy)]
 struct Deadline(Instant);
 
@@ -137,22 +138,22 @@ impl Deadline {
     }
 }
 
-/// The oldest message's position.
+/// Returns the position of the oldest message.
 fn oldest(connection: &Connection) -> rusqlite::Result<Option<Position>> {
     connection.query_row("SELECT min(position) FROM messages", [], |row| row.get(0))
 }
 
 #[cfg(test)]
 impl Reader {
-    /// Has no patience from now on.
+    /// Gives queries no time from now on.
     pub(super) fn give_up_at_once(&mut self) {
         self.patience = Duration::ZERO;
     }
 
-    /// All messages, as they are found after something happened in the middle of the question.
+    /// Returns all messages as a query finds them while `happening` runs in its middle.
     pub(super) fn during(&mut self, happening: impl FnOnce()) -> Vec<StoredMessage> {
         let asked = self.ask(|connection, deadline| {
-            // The state is the one of the first look.
+            // The transaction sees the state of its first read.
             let tail = segments::tail(connection)?;
             happening();
             let filter = Filter { channel_id: None, event_name: None };

@@ -7,8 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 use super::fault::failed;
 
-/// What makes a file of each schema version one of the next, beginning with an empty file. Released
-/// steps stay as they are.
+/// The steps from each schema version to the next, the first of them from an empty file. Steps that
+/// were released never change.
 pub(super) const SCHEMA: [&str; 5] = [
     include_str!("schema/1_channels.sql"),
     include_str!("schema/2_options.sql"),
@@ -19,7 +19,7 @@ pub(super) const SCHEMA: [&str; 5] = [
 /// The schema that this release writes, kept in the file's `user_version`.
 pub(super) const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
 
-/// Brings the file to this release.
+/// Brings the file to the schema of this release.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let path = || path.to_owned();
     match make_schema(connection).map_err(|fault| failed(&path(), fault))? {
@@ -32,8 +32,8 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
     }
 }
 
-/// Brings the file to the schema of this release, whole or not at all, and returns the version
-/// that is in the file now: another one where the file is not ours to change.
+/// Takes the steps that the file lacks, all or none. Returns the version that is in the file
+/// afterwards; it differs from ours if the file must not be changed.
 fn make_schema(connection: &mut Connection) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;

@@ -1,13 +1,13 @@
-//! How history is found again without an index over its rows.
+//! Finds messages without an index over the rows of history.
 //!
-//! Positions are cut into segments of a few thousand. Once a segment is complete it is tallied: for
-//! each definition and event name in it, how many messages there are and at which places. Sixteen
-//! segments make one of the next level, whose tallies are the sums. So whoever looks for something
-//! passes over what does not hold it, and whoever counts adds up few numbers.
+//! Positions are divided into segments of 4,096. Once a segment is complete it is tallied: for each
+//! definition and event name in it, how many messages there are and at which places. Sixteen
+//! segments form one of the next level, whose tallies are the sums. So a search passes over
+//! segments without matches, and a count adds up few numbers.
 //!
-//! An index per filter would be written to at another place for every row: with a thousand
+//! An index for each filter would be written at another place for every row: with a thousand
 //! definitions nearly every row of a batch costs a page of the log for each index. Appending a row
-//! took 54 µs with three of them and takes 9 µs with tallies, which are written once, in their
+//! took 54 µs with three indexes and takes 9 µs with tallies, which are written once, in their
 //! order, for a whole segment.
 
 use std::collections::BTreeMap;
@@ -18,13 +18,13 @@ use uuid::Uuid;
 use crate::limits::TALLIES_MERGED_MAX;
 use crate::message::Position;
 
-/// Positions in a segment of each level, as powers of two. A lowest one is what is read row by row
-/// where a question cuts through it, and what is tallied in one go, so that it must not be large.
+/// Positions in a segment of each level, as powers of two. A lowest segment must not be large,
+/// because a query that cuts through it reads it row by row, and it is tallied in one go.
 const LEVEL_BITS: [u32; TOP as usize + 1] = [12, 16, 20, 24];
 /// The highest level.
 pub(super) const TOP: u8 = 3;
 const BOTTOM_POSITIONS: usize = 1 << LEVEL_BITS[0];
-/// Bytes of a bit for each place of a lowest segment.
+/// Bytes of a bitmap with a bit for each place of a lowest segment.
 const BITMAP_BYTES: usize = BOTTOM_POSITIONS / 8;
 
 /// A run of positions that begins at a multiple of its length.
@@ -35,22 +35,22 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// The one of that level with this position.
+    /// Returns the segment of a level that holds this position.
     pub(super) fn holding(level: u8, position: Position) -> Self {
         Self { level, number: position >> bits(level) }
     }
 
-    /// Its first position.
+    /// Returns its first position.
     pub(super) fn first(self) -> Position {
         self.number << bits(self.level)
     }
 
-    /// The position behind its last.
+    /// Returns the position behind its last.
     pub(super) fn end(self) -> Position {
         (self.number + 1) << bits(self.level)
     }
 
-    /// The segments of the level below that it consists of; none at the lowest.
+    /// Returns the segments of the level below that it consists of; none at the lowest level.
     pub(super) fn parts(self) -> impl DoubleEndedIterator<Item = Self> {
         let numbers = match self.level.checked_sub(1) {
             Some(below) => self.first() >> bits(below)..self.end() >> bits(below),
@@ -72,7 +72,7 @@ fn bits(level: u8) -> u32 {
     LEVEL_BITS[usize::from(level)]
 }
 
-/// Messages and webhook calls: how many there are, or how many more or fewer.
+/// Numbers of messages and of webhook calls, or changes of these numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Tally {
     pub(super) messages: i64,
@@ -88,7 +88,7 @@ impl Tally {
     }
 }
 
-/// Webhooks that took a message, counted after it was appended.
+/// The number of webhooks that took a message, counted after the message was appended.
 #[derive(Clone, Debug)]
 pub(super) struct Delivered {
     pub(super) position: Position,
@@ -97,12 +97,12 @@ pub(super) struct Delivered {
     pub(super) count: u32,
 }
 
-/// The first position that no complete segment has. What is at or behind it is found row by row.
+/// Returns the position behind all complete segments. Messages from there on are found row by row.
 pub(super) fn tail(connection: &Connection) -> rusqlite::Result<Position> {
     end_of_level(connection, 0)
 }
 
-/// The first position behind everything that there ever was, as far as the file still knows.
+/// Returns the position behind all messages that there ever were, as far as the file still knows.
 pub(super) fn end_of_history(connection: &Connection) -> rusqlite::Result<Position> {
     let newest = "SELECT coalesce(max(position), 0) FROM messages";
     let mut end: Position = connection.query_row(newest, [], |row| row.get(0))?;
@@ -119,8 +119,8 @@ fn end_of_level(connection: &Connection, level: u8) -> rusqlite::Result<Position
     Ok(number.map_or(0, |number| Segment { level, number }.end()))
 }
 
-/// Tallies every segment that became complete when the next position moved. Complete segments have
-/// been tallied before, so that `from` lies in the first that was not.
+/// Tallies every segment that became complete when the next position moved from `from` to `to`.
+/// Those before are tallied already, so `from` lies in the first that was not complete.
 pub(super) fn complete(
     connection: &Connection,
     from: Position,
@@ -141,7 +141,7 @@ pub(super) fn complete(
     Ok(())
 }
 
-/// Adds to the tallies of complete segments. Where there are none, nothing is found to add to.
+/// Adds to the tallies of complete segments. Other segments have no tallies, and nothing is added.
 pub(super) fn count_delivered(
     connection: &Connection,
     delivered: &[Delivered],
@@ -164,10 +164,10 @@ pub(super) fn count_delivered(
     Ok(())
 }
 
-/// Takes note that the messages at these positions are gone. Complete segments that lose some lose
-/// their tallies: what is removed is the oldest, so that the rest of such a segment follows soon,
-/// and until then it is found row by row. Keeping tallies right instead cost ten times as much as
-/// removing the rows.
+/// Records that the messages at these positions are gone. Complete segments that lose messages lose
+/// their tallies, too: the oldest messages are removed first, so the rest of such a segment follows
+/// soon, and until then it is found row by row. Keeping tallies right instead cost ten times as
+/// much as removing the rows.
 pub(super) fn forget(connection: &Connection, removed: &[Position]) -> rusqlite::Result<()> {
     let delete = "DELETE FROM tallies WHERE level = ?1 AND segment = ?2";
     let update = "UPDATE segments SET is_tallied = FALSE, messages = messages - ?3
@@ -190,19 +190,19 @@ pub(super) fn forget(connection: &Connection, removed: &[Position]) -> rusqlite:
     Ok(())
 }
 
-/// What a segment of positions is known to hold.
+/// What is known of a complete segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) messages: i64,
-    /// In milliseconds since the epoch.
+    /// No message was published earlier, in milliseconds since the Unix epoch.
     pub(super) first_at: i64,
-    /// The same.
+    /// No message was published later, in the same unit.
     pub(super) last_at: i64,
-    /// Whether its tallies are there.
+    /// Whether the segment has its tallies.
     pub(super) is_tallied: bool,
 }
 
-/// `None` where it is not complete, or empty.
+/// Returns what is known of a segment; `None` if it is not complete, or empty.
 pub(super) fn header(
     connection: &Connection,
     segment: Segment,
@@ -221,7 +221,7 @@ pub(super) fn header(
     read.optional()
 }
 
-/// The positions that a tally's places stand for, ascending.
+/// Returns the positions that a tally's places stand for, ascending.
 pub(super) fn positions(segment: Segment, places: &[u8]) -> Vec<Position> {
     decode(places).into_iter().map(|place| segment.position(place)).collect()
 }
@@ -232,7 +232,7 @@ struct Held {
     places: Vec<u16>,
 }
 
-/// Makes the tallies of a lowest segment from its rows.
+/// Creates the tallies of a lowest segment from its rows.
 fn tally(connection: &Connection, segment: Segment) -> rusqlite::Result<()> {
     let mut all: BTreeMap<([u8; 16], Box<str>), Held> = BTreeMap::new();
     let (mut messages, mut first_at, mut last_at) = (0, i64::MAX, 0);
@@ -269,7 +269,8 @@ fn tally(connection: &Connection, segment: Segment) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Makes the tallies of a segment from those of its parts.
+/// Creates the tallies of a segment from those of its parts, if all parts have theirs and these are
+/// at most [`TALLIES_MERGED_MAX`].
 fn merge(connection: &Connection, segment: Segment) -> rusqlite::Result<()> {
     let (first, last) = bounds(segment);
     let below = segment.level - 1;
@@ -310,15 +311,15 @@ fn merge(connection: &Connection, segment: Segment) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The numbers of its first and last part.
+/// Returns the numbers of its first and last part.
 fn bounds(segment: Segment) -> (Position, Position) {
     let mut parts = segment.parts();
     let first = parts.next().expect("a segment above the lowest level has parts");
     (first.number, parts.next_back().map_or(first.number, |last| last.number))
 }
 
-/// A bit for each place of the segment, or a number of two bytes for each that is in: whichever is
-/// shorter. Bits are as many for every segment, and numbers are written only where they are fewer,
+/// Encodes places as a bit for each place of the segment, or as two bytes for each place in the
+/// list, whichever is shorter. All bitmaps have one length, and numbers are written only below it,
 /// so that the length tells them apart.
 fn encode(places: &[u16]) -> Vec<u8> {
     if 2 * places.len() < BITMAP_BYTES {

@@ -15,23 +15,24 @@ use super::file::{self, BUSY_TIMEOUT};
 use super::history::History;
 use super::schema::{self, SCHEMA_VERSION};
 
-/// An open store. Dropping it closes the file; what was reported done stays done.
+/// An open store. Dropping it closes the file; what was reported as written stays written.
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,
     path: PathBuf,
+    /// Device and inode at the start, to notice a file that was removed or replaced.
     identity: Option<(u64, u64)>,
     pub(super) history: History,
     pub(super) documents: Documents,
-    /// Commits are in a log, so that each may choose whether it waits for the disk.
+    /// Commits go to a write-ahead log, so that each can choose whether to wait for the disk.
     has_log: bool,
-    /// The last write failed, and not by its caller's fault.
+    /// The last write failed, and not because of its caller's mistake.
     is_ailing: Cell<bool>,
 }
 
 impl Store {
-    /// Opens the store in this file. File and directories are made where missing, for the node's
-    /// own user only, because webhook URLs may carry secrets.
+    /// Opens the store in this file. Creates the file and its directories if they are missing, for
+    /// the node's own user only, because webhook URLs may carry secrets.
     ///
     /// # Errors
     ///
@@ -52,8 +53,8 @@ impl Store {
         Ok(Self { connection, path, identity, history, documents, has_log, is_ailing })
     }
 
-    /// Does something whole or not at all. With `sync` it, and all before it, is on the disk when
-    /// this returns.
+    /// Runs `work` in a transaction. With `sync` its changes, and all before them, are on the disk
+    /// when this returns.
     pub(super) fn commit<T>(
         &mut self,
         sync: bool,
@@ -68,8 +69,8 @@ impl Store {
         self.written(committed)
     }
 
-    /// Does something whose commits wait for the disk, if that is wanted. Without a log every one
-    /// does.
+    /// Runs `work`, and with `sync` lets its commits wait for the disk. Without a log every commit
+    /// waits.
     pub(super) fn waiting_for_disk<T>(
         &mut self,
         sync: bool,
@@ -84,9 +85,9 @@ impl Store {
         done
     }
 
-    /// Whether the store works: its file is there, can be read, and where the last write failed,
-    /// written again. While all is well nothing is written, and a lock is not waited for, so that
-    /// it may be asked often.
+    /// Checks that the store works: its file is in place, can be read, and can be written again if
+    /// the last write failed. A store without failures is not written to and locks are not waited
+    /// for, so that frequent probes are cheap.
     ///
     /// # Errors
     ///
@@ -109,13 +110,13 @@ impl Store {
         Ok(())
     }
 
-    /// Brings everything from the write-ahead log into the file, and the file to the disk. Where
-    /// another process reads the file meanwhile, such as a backup, the log itself is brought to the
-    /// disk, and the next start goes on from there.
+    /// Brings everything from the write-ahead log into the file, and the file to the disk. If
+    /// another process, such as a backup, reads the file meanwhile, brings the log itself to the
+    /// disk; the next start goes on from there.
     ///
     /// # Errors
     ///
-    /// The database's own failures; what was reported done is in the log all the same.
+    /// The database's own failures; what was reported as written is in the log all the same.
     pub fn flush(&self) -> Result<(), StoreError> {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let flushed = self.at_once(|connection| {
@@ -128,7 +129,7 @@ impl Store {
         if !is_busy {
             return Ok(());
         }
-        tracing::warn!("another process uses the store: what is new stays in its log");
+        tracing::warn!("another process uses the store: new data stays in its log");
         let log = self.path.with_extension("db-wal");
         match File::open(&log).and_then(|log| log.sync_all()) {
             Err(fault) if fault.kind() != ErrorKind::NotFound => {
@@ -138,7 +139,7 @@ impl Store {
         }
     }
 
-    /// Does something without waiting for locks of others.
+    /// Runs `work` without waiting for the locks of other processes.
     fn at_once<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -149,6 +150,8 @@ impl Store {
         done
     }
 
+    /// Runs a statement, and records whether it failed. A constraint that is violated is the
+    /// caller's mistake.
     pub(super) fn execute(
         &self,
         statement: &str,
@@ -162,13 +165,14 @@ impl Store {
         written
     }
 
-    /// Takes note of how a write went that no caller can be to blame for.
+    /// Records whether a write failed, which cannot be its caller's mistake, and converts its
+    /// error.
     pub(super) fn written<T>(&self, written: rusqlite::Result<T>) -> Result<T, StoreError> {
         self.is_ailing.set(written.is_err());
         written.map_err(|fault| self.failed(fault))
     }
 
-    /// Does something whole or not at all.
+    /// Runs `work` in a transaction.
     pub(super) fn transact(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
@@ -183,7 +187,7 @@ impl Store {
         done.map_err(|fault| self.failed(fault))
     }
 
-    /// Reads something.
+    /// Runs a read, and converts its error.
     pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,

@@ -1,33 +1,33 @@
 //! Which addresses may be called: a webhook must not reach what only the node can reach.
 //!
-//! Whoever may define a channel chooses a URL, and the node that posts to it often stands inside a
-//! network, next to databases, admin pages and a cloud's metadata service.
+//! Users who may define channels choose the URLs, and the node that posts to them often stands
+//! inside a network, next to databases, admin pages and a cloud's metadata service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 use url::{Host, Url};
 
-/// Why a URL is not called, however often one tried.
+/// Why a URL is never called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub(super) enum Refusal {
-    /// A stored URL that is none any more.
+    /// The stored text is not a URL.
     #[error("it is not a URL")]
     Unreadable,
-    /// Anything but HTTP.
+    /// The scheme is neither `http` nor `https`.
     #[error("it is neither http nor https")]
     Scheme,
-    /// All addresses that it stands for are loopback, private, or special in another way.
+    /// Every address of the host is loopback, private, or special in another way.
     #[error("its address is not public")]
     Address,
 }
 
-/// A URL, in which spellings of IPv4 addresses such as `0x7f.1` are addresses.
+/// Parses a URL. Spellings of IPv4 addresses such as `0x7f.1` become addresses.
 pub(super) fn parse(url: &str) -> Result<Url, Refusal> {
     Url::parse(url).map_err(|_| Refusal::Unreadable)
 }
 
-/// Refuses what is not HTTP.
+/// Refuses schemes other than `http` and `https`.
 pub(super) fn check_scheme(url: &Url) -> Result<(), Refusal> {
     match url.scheme() {
         "http" | "https" => Ok(()),
@@ -35,13 +35,14 @@ pub(super) fn check_scheme(url: &Url) -> Result<(), Refusal> {
     }
 }
 
-/// Scheme, host and port: what the log may show of a URL, and what calls wait for together.
+/// Returns scheme, host and port: the part of a URL that the log may show, and the target whose
+/// calls wait for each other.
 pub(super) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// Refuses a URL whose host is an address that is not public. Names pass: the addresses that they
-/// stand for are looked at when they are resolved, and these are those that are connected to.
+/// Refuses a URL whose host is an address that is not public. Names pass, because their addresses
+/// are checked when they are resolved, and only checked addresses are connected to.
 pub(super) fn check_host(url: &Url) -> Result<(), Refusal> {
     let address: IpAddr = match url.host() {
         Some(Host::Domain(_)) => return Ok(()),
@@ -52,7 +53,7 @@ pub(super) fn check_host(url: &Url) -> Result<(), Refusal> {
     if is_public(address) { Ok(()) } else { Err(Refusal::Address) }
 }
 
-/// Whether anybody on the internet may be behind this address.
+/// Returns whether the address can belong to a host on the public internet.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -63,10 +64,10 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// A network: its first address and how many bits all of its addresses share.
+/// A network: its first address, and the number of leading bits that all of its addresses share.
 type Network<A> = (A, u32);
 
-/// From the registry of special-purpose addresses (RFC 6890), and what clouds add to it.
+/// Special-purpose networks of RFC 6890, and those that clouds add.
 const SPECIAL_V4: [Network<Ipv4Addr>; 16] = [
     // This host, on some systems a name of loopback.
     (Ipv4Addr::new(0, 0, 0, 0), 8),
@@ -96,10 +97,11 @@ const SPECIAL_V4: [Network<Ipv4Addr>; 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Outside of it nothing is public: loopback, unique local, link-local, site-local, multicast.
+/// The only public range. Loopback, unique local, link-local, site-local and multicast addresses
+/// are outside of it.
 const GLOBAL_UNICAST: Network<Ipv6Addr> = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What is special inside of [`GLOBAL_UNICAST`].
+/// Special-purpose networks inside [`GLOBAL_UNICAST`].
 const SPECIAL_V6: [Network<Ipv6Addr>; 3] = [
     // Protocol assignments: Teredo, benchmarks and hash identities among them.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
@@ -121,7 +123,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     is_in(GLOBAL_UNICAST) && !SPECIAL_V6.into_iter().any(is_in)
 }
 
-/// The IPv4 address that is meant by an IPv6 one: mapped, compatible, NAT64 or 6to4.
+/// Returns the IPv4 address inside a mapped, compatible, NAT64 or 6to4 address.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, _, _] => Some(Ipv4Addr::from_bits(address.to_bits() as u32)),

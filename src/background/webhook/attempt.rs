@@ -22,10 +22,10 @@ use crate::limits::{
     WEBHOOK_TARGET_CONCURRENT_MAX,
 };
 
-/// Characters of a cause that the log repeats.
+/// The longest cause that the log repeats, in characters.
 const CAUSE_CHARS_MAX: usize = 200;
 
-/// Calls webhooks.
+/// The HTTP client that calls webhooks.
 pub(super) struct Caller {
     client: Client,
     secret: Secret,
@@ -33,20 +33,20 @@ pub(super) struct Caller {
     allow_private: bool,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// Answered 2xx.
+    /// The target answered 2xx.
     Delivered,
     /// The URL may not be called.
     Refused(Refusal),
-    /// Calling again would change nothing.
+    /// A repetition would change nothing.
     Failed(Fault),
-    /// The fault may pass; whoever answered may have said in how long.
+    /// The fault may pass. The duration is the answer's `Retry-After`, if it has one.
     Again(Fault, Option<Duration>),
 }
 
-/// What was wrong, in words that hold nothing of a URL but perhaps its host.
+/// What was wrong, in words that show no part of the URL but perhaps its host.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub(super) enum Fault {
     #[error("it answered {0}")]
@@ -63,7 +63,7 @@ pub(super) enum Fault {
 
 impl Caller {
     /// # Errors
-    /// TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
         let Settings { ref secret, timeout, allow_private, .. } = *settings;
         let client = client(allow_private).build().or_else(|error| {
@@ -74,13 +74,13 @@ impl Caller {
         Ok(Self { client, secret: secret.clone(), timeout, allow_private })
     }
 
-    /// Whether this URL may be called, as far as can be told before its name is looked up.
+    /// Refuses a URL that may not be called, as far as can be told before its name is looked up.
     pub(super) fn check(&self, url: &Url) -> Result<(), Refusal> {
         address::check_scheme(url)?;
         if self.allow_private { Ok(()) } else { address::check_host(url) }
     }
 
-    /// Posts once.
+    /// Posts the publication once, and waits for the answer until the timeout.
     pub(super) async fn attempt(&self, url: Url, parcel: &Arc<Parcel>) -> Verdict {
         if let Err(refusal) = self.check(&url) {
             return Verdict::Refused(refusal);
@@ -92,7 +92,7 @@ impl Caller {
             Err(_) => return Verdict::Again(Fault::Timeout, None),
         };
         let verdict = answered(&response);
-        // What was answered holds, whatever becomes of the rest.
+        // The status counts, even if the body cannot be read.
         let _ = timeout_at(end, read_to_end(response)).await;
         verdict
     }
@@ -115,11 +115,11 @@ fn client(allow_private: bool) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(Resolver::new(allow_private))
-        // Neither a proxy nor whoever answers decides where a payload goes.
+        // Neither a proxy nor the answer may send the payload elsewhere.
         .no_proxy()
         .redirect(redirect::Policy::none())
         .referer(false)
-        // Attempts are counted here.
+        // The attempts of `dispatch` are the only ones.
         .retry(reqwest::retry::never())
         .pool_idle_timeout(Duration::from_millis(WEBHOOK_IDLE_MS))
         .pool_max_idle_per_host(WEBHOOK_TARGET_CONCURRENT_MAX)
@@ -142,7 +142,8 @@ fn retry_after(response: &Response) -> Option<Duration> {
     wished_wait(response.headers().get(RETRY_AFTER)?.to_str().ok()?)
 }
 
-/// Only the form in seconds is understood; a date is as good as nothing.
+/// Parses a `Retry-After` in seconds, of which at most [`WEBHOOK_RETRY_AFTER_S_MAX`] are waited.
+/// Returns `None` for a date.
 fn wished_wait(retry_after: &str) -> Option<Duration> {
     let seconds: u64 = retry_after.parse().ok()?;
     Some(Duration::from_secs(seconds.min(WEBHOOK_RETRY_AFTER_S_MAX)))
@@ -159,8 +160,8 @@ fn unanswered(error: &reqwest::Error) -> Verdict {
     }
 }
 
-/// Why there is no connection, as the system or TLS says it: everything above that repeats the URL.
-/// What a certificate says is a stranger's text, and is cut short and escaped.
+/// Returns why there is no connection, in the words of the system or of TLS: the errors around them
+/// repeat the URL. A certificate's words are a stranger's, so they are cut short and escaped.
 fn first_cause(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut cause = error.source();
@@ -171,7 +172,7 @@ fn first_cause(error: &reqwest::Error) -> String {
     text.chars().take(CAUSE_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
-/// What the resolver had to say, from inside the error of whoever asked it.
+/// Returns the resolver's refusal, if it is inside this error.
 fn refusal(error: &reqwest::Error) -> Option<Refusal> {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -183,8 +184,8 @@ fn refusal(error: &reqwest::Error) -> Option<Refusal> {
     None
 }
 
-/// A connection can be used again once the answer on it was read. What is longer than its bound is
-/// left unread, and the connection closed.
+/// Reads the body, so that the connection can be used again. A body longer than
+/// [`WEBHOOK_ANSWER_BYTES_MAX`] is left unread, which closes the connection.
 async fn read_to_end(mut response: Response) {
     if response.content_length().is_some_and(|length| length > WEBHOOK_ANSWER_BYTES_MAX as u64) {
         return;

@@ -1,4 +1,4 @@
-//! The thread of webhooks: which call has its turn, and what becomes of each.
+//! The thread of webhooks: it decides which call has its turn, and settles each.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,35 +22,35 @@ use crate::limits::{
 use crate::message::{ChannelDefinition, MessageId};
 use crate::metrics::Counters;
 
-/// What stands in the log for the target where calls to all of them are concerned.
+/// The log's name for the target if calls to all targets are concerned.
 const ALL_TARGETS: &str = "all";
 
-/// What all calls share.
+/// The state that all calls share.
 pub(super) struct Dispatch {
     caller: Caller,
     retry: Duration,
     counters: Arc<Counters>,
     shared: Arc<Shared>,
-    /// For how long the calls that were taken may go on, once the node stops.
+    /// Set when the node stops: for how long the calls that were taken may go on.
     stopping: watch::Receiver<Option<Duration>>,
     targets: RefCell<HashMap<Rc<str>, Rc<Target>>>,
-    /// Rung when the last target is forgotten.
+    /// Notified when the last target is forgotten.
     idle: Notify,
-    /// Places of calls under way, to any target.
+    /// Places for attempts under way, to all targets together.
     places: Semaphore,
     warnings: RefCell<Warnings>,
 }
 
-/// Scheme, host and port, for as long as there are calls for it.
+/// The calls to one scheme, host and port. It exists as long as there are any.
 struct Target {
     origin: Rc<str>,
-    /// Places of calls under way.
+    /// Places for attempts under way.
     places: Semaphore,
     /// Calls that are not settled.
     calls: Cell<usize>,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Copy)]
 enum Outcome {
     Delivered,
@@ -80,12 +80,12 @@ impl Dispatch {
         })
     }
 
-    /// Takes calls until the node stops, and then waits for those that it has.
+    /// Takes calls until the node stops, then waits for those that it has.
     pub(super) async fn run(self: Rc<Self>, mut taken: Receiver<Handover>) {
         let mut stopping = self.stopping.clone();
         loop {
-            // In no order of preference: neither a flood of calls nor one of losses keeps the
-            // others from being seen.
+            // `select!` chooses at random, so that neither a flood of calls nor one of losses keeps
+            // the others from being seen.
             tokio::select! {
                 _ = stopping.changed() => break,
                 () = self.shared.lost.notified() => self.count_losses(),
@@ -104,7 +104,7 @@ impl Dispatch {
         self.count_losses();
     }
 
-    /// Calls that are not settled.
+    /// Returns how many calls are not settled.
     pub(super) fn calls(&self) -> usize {
         self.targets.borrow().values().map(|target| target.calls.get()).sum()
     }
@@ -115,7 +115,7 @@ impl Dispatch {
         }
     }
 
-    /// Counts what was dropped by those who offered it: only this thread may count.
+    /// Counts the calls that offering threads dropped, because only this thread may count.
     fn count_losses(&self) {
         for (loss, calls) in self.shared.take_losses() {
             self.count_loss(loss, calls);
@@ -125,7 +125,7 @@ impl Dispatch {
         }
     }
 
-    /// Sends a publication on its way to each URL.
+    /// Starts a call to each URL of the definition.
     fn take(self: &Rc<Self>, handover: Handover) {
         let Handover { parcel, definition } = handover;
         let urls = definition.webhook_urls.as_deref().unwrap_or_default();
@@ -143,7 +143,7 @@ impl Dispatch {
         }
     }
 
-    /// The target of a URL, with one call more, unless the call ends before it begins.
+    /// Returns the URL's target, with one call more, or the end of a call that cannot begin.
     fn admit(&self, url: &str, definition: &ChannelDefinition) -> Result<Rc<Target>, Outcome> {
         let refused = |origin: &str, refusal: Refusal| {
             self.warn(origin, definition, refusal);
@@ -154,7 +154,7 @@ impl Dispatch {
         self.caller.check(&url).map_err(|refusal| refused(&origin, refusal))?;
         let target = self.target(origin);
         if target.calls.get() >= WEBHOOK_TARGET_QUEUE_MAX {
-            self.warn(&target.origin, definition, "as many calls wait for it as may");
+            self.warn(&target.origin, definition, "its bound on waiting calls is reached");
             return Err(Outcome::Dropped(Loss::Target));
         }
         target.calls.set(target.calls.get() + 1);
@@ -214,7 +214,7 @@ impl Dispatch {
         counters.webhook_dropped.add(calls);
     }
 
-    /// Says in the log what was wrong, unless it has just been told something about this target.
+    /// Logs why a call was not delivered, unless the target was in the log a moment ago.
     fn warn(&self, origin: &str, definition: &ChannelDefinition, reason: impl Display) {
         let Some(kept_back) = self.warnings.borrow_mut().due(origin, Instant::now()) else {
             return;
@@ -223,21 +223,22 @@ impl Dispatch {
         tracing::warn!(origin, pattern, %reason, kept_back, "a webhook call was not delivered");
     }
 
-    /// Twice as long each time, give or take half, so that what failed together does not come
-    /// back together.
+    /// Returns the wait after an attempt: twice as long each time, give or take half, so that calls
+    /// that failed together are not repeated together.
     fn wait_after(&self, attempt: u32) -> Duration {
         let doubled = self.retry * 2u32.saturating_pow(attempt - 1);
         doubled.mul_f64(rand::random_range(0.5..1.5))
     }
 }
 
-/// A call to one URL that is not settled. Where its way ends otherwise than by an outcome, it was
+/// A call to one URL that is not settled. If it is dropped before it has an outcome, it counts as
 /// dropped because the node stops.
 struct Pending {
     dispatch: Rc<Dispatch>,
     parcel: Arc<Parcel>,
     definition: Arc<ChannelDefinition>,
-    /// Which of the definition's URLs: thousands may wait, and its text is there already.
+    /// The index of the URL among the definition's: thousands of calls may wait, and the definition
+    /// holds the text already.
     at: usize,
     target: Rc<Target>,
     outcome: Outcome,
@@ -262,21 +263,21 @@ impl Pending {
             let wait = self.dispatch.wait_after(attempt).max(after.unwrap_or_default());
             let origin = &*self.target.origin;
             tracing::debug!(origin, attempt, %fault, ?wait, "a webhook call waits to be repeated");
-            // A node that stops waits no longer: what is between two attempts has its last.
+            // If the node stops, the wait ends and the next attempt is the last.
             let _ = timeout(wait, stopping.wait_for(Option::is_some)).await;
         }
     }
 
     async fn attempt(&self) -> Verdict {
         let dispatch = &self.dispatch;
-        let _turn = self.target.places.acquire().await.expect("nobody closes them");
-        let _place = dispatch.places.acquire().await.expect("nobody closes them");
+        let _turn = self.target.places.acquire().await.expect("the semaphores stay open");
+        let _place = dispatch.places.acquire().await.expect("the semaphores stay open");
         let url = match address::parse(self.url()) {
             Ok(url) => url,
             Err(refusal) => return Verdict::Refused(refusal),
         };
         dispatch.counters.webhook_attempts.add(1);
-        // A request takes kilobytes; in a box they are not there while the call waits.
+        // A request takes kilobytes. In a box it takes none while the call waits.
         Box::pin(dispatch.caller.attempt(url, &self.parcel)).await
     }
 

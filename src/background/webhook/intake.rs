@@ -11,19 +11,19 @@ use super::{Call, Settled};
 use crate::limits::{WEBHOOK_HANDOVER_MAX, WEBHOOK_WAITING_BYTES_MAX, WEBHOOK_WAITING_MAX};
 use crate::message::{ChannelDefinition, Content, MessageId, Publication};
 
-/// Takes calls, from any thread; copies of it are the same.
+/// Takes calls from any thread. Clones share one queue.
 #[derive(Clone)]
 pub struct Intake {
     shared: Arc<Shared>,
     handover: Sender<Handover>,
 }
 
-/// What those who offer and the thread of webhooks have in common.
+/// The state that offering threads and the thread of webhooks share.
 pub(super) struct Shared {
     pub(super) room: Arc<Room>,
-    /// Calls dropped by those who offered them, by [`Loss`], until the thread counts them.
+    /// Calls dropped by offering threads, by [`Loss`], until the thread of webhooks counts them.
     losses: [AtomicU64; Loss::ALL.len()],
-    /// Rung when there are some.
+    /// Notified when there are losses.
     pub(super) lost: Notify,
     settled: Box<dyn Fn(Settled) + Send + Sync>,
 }
@@ -34,22 +34,22 @@ pub(super) struct Handover {
     pub(super) definition: Arc<ChannelDefinition>,
 }
 
-/// A publication that holds its room until the last of its calls is settled.
+/// A publication that holds its bytes of the room until the last of its calls is settled.
 pub(super) struct Parcel {
     publication: Arc<Publication>,
     room: Arc<Room>,
 }
 
-/// Which bound a call met that was dropped.
+/// Why a call was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Loss {
-    /// As many calls wait as may.
+    /// The bound on calls that wait was reached.
     Waiting,
-    /// They keep as many bytes as they may.
+    /// The bound on bytes of calls that wait was reached.
     Bytes,
     /// The thread of webhooks does not keep up.
     Handover,
-    /// As many calls wait for this target as may.
+    /// The bound on calls that wait for the target was reached.
     Target,
     /// The node stops.
     Stopped,
@@ -60,7 +60,7 @@ impl Loss {
         [Self::Waiting, Self::Bytes, Self::Handover, Self::Target, Self::Stopped];
 }
 
-/// How much waits, and how much may.
+/// The calls that wait and their payloads' bytes, with their bounds.
 pub(super) struct Room {
     calls_max: usize,
     bytes_max: usize,
@@ -69,7 +69,8 @@ pub(super) struct Room {
 }
 
 impl Intake {
-    /// The way in, and its other end.
+    /// Creates the way in. Returns it with the shared state and the receiver, for the thread of
+    /// webhooks.
     pub(super) fn new(
         settled: impl Fn(Settled) + Send + Sync + 'static,
     ) -> (Self, Arc<Shared>, Receiver<Handover>) {
@@ -116,12 +117,12 @@ impl Intake {
 }
 
 impl Shared {
-    /// Tells whoever started the webhooks.
+    /// Reports the end of a call to the callback of [`Webhooks::start`](super::Webhooks::start).
     pub(super) fn settle(&self, message: MessageId, delivered: bool) {
         (self.settled)(Settled { message, delivered });
     }
 
-    /// What was dropped since the last time, for the one thread that counts.
+    /// Returns the losses since the last time, for the one thread that counts, and resets them.
     pub(super) fn take_losses(&self) -> impl Iterator<Item = (Loss, u64)> {
         Loss::ALL.into_iter().filter_map(|loss| {
             let count = self.losses[loss as usize].swap(0, Ordering::Relaxed);
@@ -143,7 +144,7 @@ impl Parcel {
         self.message().1.as_bytes()
     }
 
-    /// The payload, without a copy of it.
+    /// Returns the payload without copying it.
     pub(super) fn body(self: &Arc<Self>) -> Bytes {
         struct Payload(Arc<Parcel>);
         impl AsRef<[u8]> for Payload {
@@ -186,7 +187,8 @@ impl Room {
     }
 }
 
-/// Counts only: what is counted is handed over by a channel.
+/// Adds `more` unless the sum would exceed `max`. Relaxed ordering is enough, because calls are
+/// handed over by a channel.
 fn add_within(held: &AtomicUsize, more: usize, max: usize) -> Result<(), ()> {
     let sum = |held: usize| held.checked_add(more).filter(|sum| *sum <= max);
     held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).map(drop).map_err(drop)
@@ -199,10 +201,10 @@ mod tests {
     use super::*;
     use crate::background::webhook::tests::{call, call_with};
 
-    /// What was told of.
+    /// The ends of calls that were reported.
     type Told = Arc<Mutex<Vec<Settled>>>;
 
-    /// A way in with a given room, and its other end.
+    /// Returns a way in with this room, and its other end.
     fn intake(room: Room) -> (Intake, Arc<Shared>, Receiver<Handover>, Told) {
         let told = Told::default();
         let tell = told.clone();

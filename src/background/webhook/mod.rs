@@ -1,28 +1,27 @@
 //! Publications posted to the webhooks of their channel's definition.
 //!
-//! A thread of its own calls them; whoever publishes hands a [`Call`] over and goes on. Each URL of
-//! a definition gets an HTTP POST whose body is the payload, byte for byte, with the headers
-//! `Content-Type: application/json`, `X-InsForge-Event`, `X-InsForge-Channel` and
-//! `X-InsForge-Message-Id`, and `X-InsForge-Signature`:
-//! `t=<seconds>,v1=<hex>`, where `<hex>` is the HMAC-SHA256 of `<seconds>.<body>` under the secret.
-//! A name that a header cannot carry, because it holds anything but visible ASCII and spaces
-//! between, is percent-encoded as UTF-8. A user and password in a URL are sent as basic
-//! authentication.
+//! A thread of its own calls them; publishing threads hand a [`Call`] over and do not wait. Each
+//! URL of a definition gets an HTTP POST whose body is the payload, byte for byte, with the headers
+//! `Content-Type: application/json`, `X-InsForge-Event`, `X-InsForge-Channel`,
+//! `X-InsForge-Message-Id` and `X-InsForge-Signature: t=<seconds>,v1=<hex>`, where `<hex>` is the
+//! HMAC-SHA256 of `<seconds>.<body>` under the secret. The name of an event or a channel is
+//! percent-encoded as UTF-8 if a header cannot carry it, because it holds anything but visible
+//! ASCII and spaces between. A user and password in a URL are sent as basic authentication.
 //!
-//! - Any 2xx is success. Without an answer, and after 5xx, 429 and 408, a call is repeated, with
-//!   waits that double, and no sooner than the answer's `Retry-After` asks for; how often, says
-//!   [`WEBHOOK_ATTEMPTS_MAX`](crate::limits::WEBHOOK_ATTEMPTS_MAX). Every other answer is final;
-//!   redirects are not followed.
-//! - Unless it is allowed, nothing is called that is not public: addresses are checked for each
-//!   connection, those of names after they were resolved (`address.rs`, `resolve.rs`). Of the
-//!   addresses of a name, those that are public are connected to.
-//! - Calls to one target (scheme, host and port) wait for each other only: each target has places
-//!   and a bound of its own, far below those of all targets together, and a call between two
-//!   attempts holds no place. In which order a target is called is not promised.
-//! - What finds no room is dropped, counted by reason, and told.
+//! - Any 2xx is success. A call without an answer, or with 5xx, 429 or 408, is repeated until it
+//!   has had [`WEBHOOK_ATTEMPTS_MAX`](crate::limits::WEBHOOK_ATTEMPTS_MAX) attempts. The waits
+//!   between attempts double, and are at least as long as the answer's `Retry-After`. Every other
+//!   answer is final; redirects are not followed.
+//! - Unless private addresses are allowed, only public ones are called. Addresses are checked for
+//!   each connection, those of names after they were resolved (`address.rs`, `resolve.rs`). Of a
+//!   name's addresses, only the public ones are connected to.
+//! - Calls to one target (scheme, host and port) delay only each other: each target has places and
+//!   a bound of its own, far below those of all targets together, and a call between two attempts
+//!   holds no place. The order of calls to a target is not promised.
+//! - A call that finds no room is dropped, counted by reason, and reported as not delivered.
 //!
-//! A call is at least once while the node runs: a target that has taken a call but whose answer is
-//! lost gets it again, with the same message id. What waits is lost with the node.
+//! Calls are delivered at least once while the node runs: if the answer of a target is lost, it
+//! gets the call again, with the same message id. Calls that wait are lost when the node ends.
 
 mod address;
 mod attempt;
@@ -56,20 +55,20 @@ use intake::Handover;
 
 pub use intake::Intake;
 
-/// What is to be posted: a publication, to every webhook URL of the definition that governs its
-/// channel. Announcements of presence are posted to nobody.
+/// A publication, and the definition that governs its channel. It is posted to every webhook URL of
+/// the definition. Announcements of presence are not posted.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// What is posted.
+    /// The publication to post.
     pub publication: Arc<Publication>,
-    /// Where to.
+    /// The definition with the URLs.
     pub definition: Arc<ChannelDefinition>,
 }
 
-/// A call of one URL came to an end, one way or the other.
+/// The end of the call to one URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settled {
-    /// The publication.
+    /// The id of the publication.
     pub message: MessageId,
     /// Whether the URL answered 2xx.
     pub delivered: bool,
@@ -78,18 +77,18 @@ pub struct Settled {
 /// How webhooks are called.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What calls are signed with.
+    /// The secret that calls are signed with.
     pub secret: Secret,
-    /// For an answer, each time.
+    /// Time for an answer, in each attempt.
     pub timeout: Duration,
     /// Whether addresses that are not public may be called.
     pub allow_private: bool,
-    /// Between the first attempt and the second; each further wait is twice as long.
+    /// Wait between the first attempt and the second; each further wait is twice as long.
     pub retry: Duration,
 }
 
 impl Settings {
-    /// As configured, with the secret in effect.
+    /// Returns the settings that are configured, with the secret in effect.
     pub fn new(config: &config::Webhooks, secret: Secret) -> Self {
         Self {
             secret,
@@ -108,19 +107,19 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Starts the thread. `counters` are its own: nobody else may count with them. `settled` is
-    /// told of each URL of each call, once: on that thread, or on the one that offers what finds no
-    /// room; it must not block.
+    /// Starts the thread, which alone may count with `counters`. `settled` is called once for each
+    /// URL of each call: on that thread, or on the thread that offers a call without room. It must
+    /// not block.
     ///
     /// # Errors
-    /// No thread, or no TLS.
+    /// If the system gives no thread, or TLS cannot be set up.
     pub fn start(
         settings: Settings,
         counters: Arc<Counters>,
         settled: impl Fn(Settled) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let caller = Caller::new(&settings)?;
-        // Only lookups of names run beside the thread.
+        // Only name lookups run on further threads.
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(WEBHOOK_LOOKUPS_MAX)
@@ -135,20 +134,20 @@ impl Webhooks {
         Ok(Self { intake, stop, thread })
     }
 
-    /// Takes a call, from any thread. Never blocks and never waits: what finds no room is dropped
-    /// and counted, and `settled` is told so before this returns.
+    /// Takes a call, from any thread, without waiting. A call that finds no room is dropped and
+    /// counted, and `settled` is called for it before this returns.
     pub fn offer(&self, call: Call) {
         self.intake.offer(call);
     }
 
-    /// The way in alone, for those who have no part in starting and stopping.
+    /// Returns the way in alone, for threads that do not start or stop this one.
     pub fn intake(&self) -> Intake {
         self.intake.clone()
     }
 
-    /// Takes no more calls, lets those that were taken end for at most so long, and ends the
-    /// thread. A call that waits for its next attempt has it at once, and it is the last. What is
-    /// left then is dropped and counted, and the log told how much that was.
+    /// Takes no more calls, waits at most `within` for those that were taken, and ends the thread.
+    /// A call that waits for its next attempt gets it at once, as its last. Calls that are left
+    /// then are dropped, counted and logged.
     pub fn stop(self, within: Duration) {
         self.stop.send_replace(Some(within));
         if self.thread.join().is_err() {
@@ -157,18 +156,18 @@ impl Webhooks {
     }
 }
 
-/// The thread, from its first call to its last.
+/// Runs the thread, from its first call to its last.
 fn run(runtime: Runtime, dispatch: &Rc<Dispatch>, taken: Receiver<Handover>) {
     let calls = LocalSet::new();
     calls.block_on(&runtime, dispatch.clone().run(taken));
     let left = dispatch.calls();
     let entered = runtime.enter();
-    // Each call that is left counts itself.
+    // Each call that is dropped counts itself.
     drop(calls);
     drop(entered);
     if left > 0 {
         tracing::warn!(calls = left, "webhook calls were dropped, because the node stops");
     }
-    // A name may still be looked up, and that cannot be broken off.
+    // A lookup of a name may be under way, and cannot be cancelled.
     runtime.shutdown_background();
 }

@@ -1,7 +1,7 @@
-//! Names to addresses, with those left out that may not be called.
+//! Resolves names, and leaves out addresses that may not be called.
 //!
-//! A connection goes to what stands here and to nothing else, so that a name cannot show one
-//! address when it is checked and another when it is connected to.
+//! Connections go to the addresses that were checked here and to no others, so that a name cannot
+//! show one address when it is checked and another when it is connected to.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,27 +14,28 @@ use tokio::sync::watch;
 
 use super::address::{Refusal, is_public};
 
-/// Looks names up, each once at a time: the system's resolver cannot be told to give up, and calls
-/// to a name whose servers do not answer would come to occupy every thread that looks names up.
+/// Looks up names, with at most one lookup under way for each. The system's resolver cannot be told
+/// to give up, so calls to a name whose servers do not answer would otherwise occupy every lookup
+/// thread.
 pub(super) struct Resolver {
     allow_private: bool,
     under_way: Arc<UnderWay>,
 }
 
-/// A name could not be looked up.
+/// The error of a name that could not be looked up.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the name has no address")]
 struct NoAddress;
 
-/// All addresses of a name, public or not.
+/// The result of a lookup: all addresses of a name, public or not.
 type Answer = Result<Arc<[IpAddr]>, NoAddress>;
 
-/// Those who wait for a name's answer, by name.
+/// The lookups under way, by name; calls wait for the result on a receiver's clone.
 #[derive(Default)]
 struct UnderWay(Mutex<HashMap<Box<str>, watch::Receiver<Option<Answer>>>>);
 
 impl Resolver {
-    /// One that leaves out addresses that are not public, unless they are allowed.
+    /// Creates a resolver that leaves out addresses that are not public, unless they are allowed.
     pub(super) fn new(allow_private: bool) -> Self {
         Self { allow_private, under_way: Arc::default() }
     }
@@ -46,7 +47,7 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let found = under_way.look_up(name.as_str()).await?;
             let allowed = found.iter().filter(|address| allow_private || is_public(**address));
-            // The port is the URL's.
+            // The client takes the port from the URL.
             let allowed: Vec<_> = allowed.map(|address| SocketAddr::new(*address, 0)).collect();
             if allowed.is_empty() {
                 return Err(Refusal::Address.into());
@@ -61,13 +62,13 @@ impl UnderWay {
         let mut answer = self.join(name);
         match answer.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(answer)) => answer.clone(),
-            // The lookup ended without an answer, which it does only with the runtime.
+            // A lookup ends without a result only if the runtime ends.
             _ => Err(NoAddress),
         }
     }
 
-    /// Waits with the others for this name, or has it looked up. A lookup goes on when nobody
-    /// waits any more: whoever comes back finds it.
+    /// Joins the lookup of this name, or starts one. A lookup goes on even if no call waits any
+    /// more, and a repeated call finds it.
     fn join(self: &Arc<Self>, name: &str) -> watch::Receiver<Option<Answer>> {
         let mut names = self.names();
         if let Some(answer) = names.get(name) {
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_name_without_an_address_is_not_refused_for_good() {
-        // Too long for a label: the system says no without asking anybody.
+        // Too long for a label, so the system refuses it without a query.
         let failed = resolve(&Resolver::new(false), &"x".repeat(64));
         assert_eq!(failed, Err(NoAddress.to_string()));
     }

@@ -1,4 +1,4 @@
-//! What a receiver can check a call by, and what of a publication goes into its headers.
+//! The signature of a call, and names as values of headers.
 
 use std::fmt::Write as _;
 
@@ -8,9 +8,9 @@ use sha2::Sha256;
 
 use crate::config::Secret;
 
-/// `t=<seconds>,v1=<hex>`: the HMAC-SHA256 of `<seconds>.<body>` under the secret as it stands,
-/// prefix included. The time is signed, too, so that a receiver may refuse what was recorded and
-/// is sent again later.
+/// Returns `t=<seconds>,v1=<hex>`: the HMAC-SHA256 of `<seconds>.<body>` under the secret as it
+/// stands, prefix included. The time is signed, too, so that a receiver can refuse a call that was
+/// recorded and is sent again later.
 pub(super) fn signature(secret: &Secret, seconds: u64, body: &[u8]) -> HeaderValue {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
         .expect("HMAC takes keys of any length");
@@ -23,9 +23,10 @@ pub(super) fn signature(secret: &Secret, seconds: u64, body: &[u8]) -> HeaderVal
     HeaderValue::try_from(text).expect("digits and letters are a header's value")
 }
 
-/// A name as a header can carry it. Most names are as they stand. One with other characters than
-/// visible ASCII and spaces between them is percent-encoded as UTF-8: each byte that is not visible
-/// ASCII, and `%`. So is one that looks as if it were, so that nobody takes it for another name.
+/// Returns a name as a header can carry it. Most names stay as they are. A name with other
+/// characters than visible ASCII and spaces between them is percent-encoded as UTF-8: each byte
+/// that is not visible ASCII, and `%`. So is a name that looks percent-encoded, so that no receiver
+/// takes it for another name.
 pub(super) fn header_value(name: &str) -> HeaderValue {
     let is_plain =
         name.bytes().all(|byte| matches!(byte, b' '..=b'~')) && name.trim_matches(' ') == name;

@@ -1,4 +1,5 @@
-//! What the log hears of targets that fail: a line now and then, and never a path or a password.
+//! Limits the log lines about targets that fail: a line now and then for each, and never a path or
+//! a password.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use crate::limits::{WEBHOOK_WARNED_MAX, WEBHOOK_WARNING_MS};
 
 const QUIET: Duration = Duration::from_millis(WEBHOOK_WARNING_MS);
 
-/// Which targets the log has named lately.
+/// The targets that the log has named lately.
 #[derive(Default)]
 pub(super) struct Warnings {
     named: HashMap<Box<str>, Named>,
@@ -15,13 +16,13 @@ pub(super) struct Warnings {
 
 struct Named {
     at: Instant,
-    /// Warnings kept from the log since.
+    /// Warnings withheld since then.
     kept_back: u64,
 }
 
 impl Warnings {
-    /// How many warnings about this target the log has not heard since the last one, or `None`
-    /// where it is not to hear this one either.
+    /// Returns how many warnings about this target were withheld since the last one, or `None` if
+    /// this one is to be withheld, too.
     pub(super) fn due(&mut self, origin: &str, now: Instant) -> Option<u64> {
         let is_over = |named: &Named| now.duration_since(named.at) >= QUIET;
         if let Some(named) = self.named.get_mut(origin) {

@@ -201,7 +201,7 @@ fn what_takes_too_much_fails() {
         let (judgement, failure) = bench.judge(&asked);
         assert_eq!(judgement, Judgement::Failed, "{expression}");
         assert!(failure.as_ref().is_some_and(|found| found.contains(why)), "{failure:?}");
-        // It leaves nothing behind for the next.
+        // The next evaluation has its whole budget.
         assert_eq!(judge(&bench, "enabled"), Judgement::Allowed);
     }
     let deep = format!("{}true", "true OR ".repeat(505));

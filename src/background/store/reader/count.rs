@@ -10,11 +10,11 @@ use super::{Deadline, Stop, oldest};
 use crate::limits::{EVENTS_COUNTED_MAX, TOP_EVENTS_MAX};
 use crate::message::{Position, Stats};
 
-/// Adds up what there is, whole segments at a time where they are new enough as a whole.
+/// A count of messages. Segments all of whose messages are new enough are added as a whole.
 pub(super) struct Count<'q> {
     pub(super) connection: &'q Connection,
     pub(super) deadline: Deadline,
-    /// Where complete segments end.
+    /// The position behind all complete segments.
     pub(super) tail: Position,
     pub(super) since: i64,
     pub(super) channel_id: Option<Uuid>,

@@ -18,7 +18,7 @@ pub(super) fn position(
     query.query_row([id.as_bytes()], |row| row.get(0)).optional()
 }
 
-/// Which messages match.
+/// The condition that the messages of a page meet.
 #[derive(Clone, Copy)]
 pub(super) struct Filter<'q> {
     pub(super) channel_id: Option<Uuid>,
@@ -30,8 +30,8 @@ impl Filter<'_> {
         self.channel_id.is_none() && self.event_name.is_none()
     }
 
-    /// As the condition of a query that has the definition's id as parameter 3 and the event name
-    /// as parameter 4.
+    /// Returns it in SQL, with the definition's id as parameter 3 and the event name as parameter
+    /// 4.
     fn condition(self) -> &'static str {
         match (self.channel_id, self.event_name) {
             (None, None) => "?3 IS NULL AND ?4 IS NULL",
@@ -41,8 +41,9 @@ impl Filter<'_> {
         }
     }
 
-    /// The tallies, by the way that leads to what matches. Left to itself, SQLite reads all of a
-    /// segment's, which takes 0.2 ms where there are 3,000, and a search may pass over hundreds.
+    /// Returns the table of tallies, by the index that fits the filter. Left to itself, SQLite
+    /// reads all tallies of a segment, which takes 0.2 ms for 3,000, and a search may pass over
+    /// hundreds of segments.
     fn tallies(self) -> &'static str {
         match self.channel_id {
             None => "tallies INDEXED BY tallies_by_event",
@@ -50,22 +51,22 @@ impl Filter<'_> {
         }
     }
 
-    /// The id as it is stored.
+    /// Returns the definition's id as it is stored.
     fn channel_id(self) -> Option<[u8; 16]> {
         self.channel_id.map(Uuid::into_bytes)
     }
 }
 
-/// Looks for the positions of a page, the newest first, and passes over the segments that hold
-/// nothing of it.
+/// A search for the positions of a page, the newest first. It passes over segments that hold
+/// nothing of the page.
 pub(super) struct Search<'q> {
     pub(super) connection: &'q Connection,
     pub(super) deadline: Deadline,
     pub(super) filter: Filter<'q>,
-    /// Where complete segments end.
+    /// The position behind all complete segments.
     pub(super) tail: Position,
     pub(super) before: Position,
-    /// Matches that are still to be passed over.
+    /// Matches that are still to be skipped.
     pub(super) skip: u64,
     pub(super) limit: usize,
     pub(super) found: Vec<Position>,
@@ -88,8 +89,8 @@ impl Search<'_> {
             return Ok(());
         }
         self.deadline.check()?;
-        // Where nothing is to be skipped, taking what a lowest segment holds of it costs no more
-        // than finding out whether it holds any.
+        // If nothing is to be skipped, reading the matches of a lowest segment costs no more than
+        // finding out whether there are any.
         let is_taken = segment.level == 0 && self.skip == 0;
         if !is_taken && segment.end() <= self.tail && self.passes_over(segment)? {
             return Ok(());
@@ -103,10 +104,10 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Whether a complete segment need not be looked into: it holds nothing that matches, or all of
-    /// it is to be skipped.
+    /// Returns whether a complete segment need not be read: it holds no matches, or all of them are
+    /// to be skipped.
     fn passes_over(&mut self, segment: Segment) -> Result<bool, Stop> {
-        // Counting is dearer than looking whether there is any.
+        // Counting costs more than finding out whether there is a match.
         let can_skip = self.skip > 0 && segment.end() <= self.before;
         let matches = if self.filter.is_any() {
             segments::header(self.connection, segment)?.map_or(0, |header| header.messages)
@@ -126,7 +127,7 @@ impl Search<'_> {
             query.query_row(key, |row| row.get(0))?
         };
         if matches == 0 {
-            // Where there are no tallies, those of the parts say more.
+            // A segment without tallies is divided, because its parts may have theirs.
             return Ok(
                 segments::header(self.connection, segment)?.is_none_or(|header| header.is_tallied)
             );
@@ -138,7 +139,7 @@ impl Search<'_> {
         Ok(false)
     }
 
-    /// Takes what a complete segment of the lowest level holds.
+    /// Takes the matches of a complete segment of the lowest level.
     fn take(&mut self, segment: Segment) -> Result<(), Stop> {
         if self.filter.is_any() {
             return self.take_rows(segment.first(), segment.end().min(self.before));
@@ -166,7 +167,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Takes what a segment holds that has no tallies, because some of it was removed.
+    /// Takes the matches of a segment that lost its tallies, because some of its messages were
+    /// removed.
     fn take_untallied(&mut self, segment: Segment) -> Result<(), Stop> {
         match segments::header(self.connection, segment)? {
             Some(header) if !header.is_tallied => {
@@ -176,7 +178,7 @@ impl Search<'_> {
         }
     }
 
-    /// Takes what matches among the rows from one position to another.
+    /// Takes the matches from one position up to, but not including, another.
     fn take_rows(&mut self, from: Position, to: Position) -> Result<(), Stop> {
         let query = format!(
             "SELECT position FROM messages WHERE position >= ?1 AND position < ?2 AND {}

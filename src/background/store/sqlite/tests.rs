@@ -1,4 +1,4 @@
-//! The store's file: what is refused, found, told and kept.
+//! The store's file: how it is set up, probed, flushed, refused and migrated.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -98,7 +98,8 @@ fn a_directory_that_cannot_be_used_is_named() {
 fn a_read_only_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o500)).unwrap();
-    // Permissions do not bind root, for whom only a directory of the kernel's is read-only.
+    // Permissions do not bind root, so a directory of the kernel's takes the part of a read-only
+    // one.
     let bound = fs::write(directory.path().join("probe"), "").is_err();
     let read_only = if bound { directory.path() } else { Path::new("/proc/self") };
     let refused = refusal(&read_only.join("fanfare.db"));

@@ -1,4 +1,4 @@
-//! What happens where there is too much, and when the node stops.
+//! Calls beyond the bounds, and calls that are left when the node stops.
 
 use super::*;
 use crate::limits::{WEBHOOK_TARGET_CONCURRENT_MAX, WEBHOOK_TARGET_QUEUE_MAX};
@@ -93,7 +93,7 @@ fn who_stops_waits_no_longer_than_so() {
     assert_eq!(outcomes(&counters), [0, 0, 0, 16]);
     assert_eq!(counters.webhook_dropped_stopped.get(), 16);
     assert_eq!(told.try_iter().filter(|settled| !settled.delivered).count(), 16);
-    // Whoever does not know that nobody is there is told.
+    // A call that is offered after the end is reported as not delivered.
     intake.offer(call(&[&receiver.url()]));
     assert_eq!(told.try_iter().filter(|settled| !settled.delivered).count(), 1);
 }

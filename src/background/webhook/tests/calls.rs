@@ -1,4 +1,4 @@
-//! What a receiver gets.
+//! Calls as receivers see them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use sha2::Sha256;
 use super::receiver::Request;
 use super::*;
 
-/// Checks a signature as a receiver does, and gives the time that it names.
+/// Checks a signature as a receiver does. Returns its time in seconds.
 fn verified(request: &Request) -> u64 {
     let signature = request.header("x-insforge-signature");
     let (seconds, hex) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();

@@ -16,7 +16,7 @@ use crate::message::{ChannelOptions, Content, Sender};
 use crate::metrics::Counter;
 use receiver::{Answer, Receiver, unused_port};
 
-/// For what must happen; generous, since the machine may be busy.
+/// Time for what must happen; generous, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "whsec_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -45,7 +45,7 @@ fn named_call(channel: &str, event: &str, payload: &str, urls: &[&str]) -> Call 
     Call { publication: Arc::new(publication), definition: Arc::new(definition) }
 }
 
-/// Everything allowed, and waits short enough for a test.
+/// Returns settings that allow everything, with waits short enough for a test.
 pub(super) fn settings() -> Settings {
     Settings {
         secret: SECRET.into(),
@@ -55,7 +55,7 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-/// The thread under test, what it has counted, and what it tells.
+/// The thread under test, its counters, and what it reports.
 struct Bench {
     webhooks: Webhooks,
     counters: Arc<Counters>,
@@ -74,7 +74,7 @@ impl Bench {
         Self { webhooks, counters, told }
     }
 
-    /// Offers a call and waits for its end: whether it was delivered.
+    /// Offers a call and waits for its end. Returns whether it was delivered.
     fn carry(&self, call: Call) -> bool {
         let message = call.publication.id;
         self.webhooks.offer(call);
@@ -91,12 +91,12 @@ impl Bench {
         self.counters.webhook_attempts.get()
     }
 
-    /// Delivered, failed, refused and dropped.
+    /// Returns how many calls were delivered, failed, refused and dropped.
     fn outcomes(&self) -> [u64; 4] {
         outcomes(&self.counters)
     }
 
-    /// Stops the thread and gives back what it has counted, and what it tells.
+    /// Stops the thread. Returns its counters and what it reports.
     fn stop(self, within: Duration) -> (Arc<Counters>, mpsc::Receiver<Settled>) {
         self.webhooks.stop(within);
         assert_eq!(self.counters.webhook_waiting.get(), 0, "nothing waits for who is gone");
@@ -110,7 +110,7 @@ fn outcomes(counters: &Counters) -> [u64; 4] {
     [webhook_delivered, webhook_failed, webhook_refused, webhook_dropped].map(Counter::get)
 }
 
-/// Waits until something is so.
+/// Waits until the condition holds.
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {

@@ -1,4 +1,5 @@
-//! An HTTP server of the plainest kind, with a thread for each connection, that keeps what it gets.
+//! A plain HTTP server with a thread for each connection, which keeps the requests that it
+//! receives.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,26 +10,25 @@ use std::time::Duration;
 
 use super::PATIENCE;
 
-/// What a receiver does about a request.
+/// A receiver's reaction to a request.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// Answers with this status and no body.
     Status(u16),
-    /// The same, with one header more.
+    /// Answers with this status, one more header and no body.
     With(u16, &'static str),
-    /// Sends this, as it stands.
+    /// Sends this text as it stands.
     Raw(&'static str),
-    /// Sends this, and then more and more until it is cut off.
+    /// Sends this text, and then more and more until it is cut off.
     Endless(&'static str),
-    /// Answers 200 after a while.
+    /// Answers 200 after this time.
     Late(Duration),
-    /// Hangs up.
     HangUp,
-    /// Keeps the connection and says nothing.
+    /// Keeps the connection open and sends nothing.
     Silence,
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) line: String,
@@ -37,7 +37,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The value of a header that is there once.
+    /// Returns the value of a header that is there once.
     pub(super) fn header(&self, name: &str) -> &str {
         let mut found = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         let (_, value) = found.next().unwrap_or_else(|| panic!("no {name} in {self:?}"));
@@ -54,12 +54,12 @@ pub(super) struct Receiver {
     pub(super) port: u16,
     requests: mpsc::Receiver<Request>,
     connections: Arc<AtomicUsize>,
-    /// Connections that came to an end.
+    /// A message for each connection that has ended.
     ended: mpsc::Receiver<()>,
 }
 
 impl Receiver {
-    /// On a port of its own; `answer` is given how many requests came before.
+    /// Starts a receiver on a port of its own. `answer` receives the number of requests before.
     pub(super) fn start(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -84,7 +84,7 @@ impl Receiver {
         Self { port, requests, connections, ended }
     }
 
-    /// The same answer to everybody.
+    /// Starts a receiver that gives the same answer to every request.
     pub(super) fn always(answer: Answer) -> Self {
         Self::start(move |_| answer.clone())
     }
@@ -93,7 +93,7 @@ impl Receiver {
         format!("http://127.0.0.1:{}/hook?key=hunter2", self.port)
     }
 
-    /// The next request.
+    /// Waits for the next request.
     pub(super) fn request(&self) -> Request {
         self.requests.recv_timeout(PATIENCE).expect("a request comes")
     }
@@ -108,7 +108,7 @@ impl Receiver {
     }
 }
 
-/// A port on which nobody listens.
+/// Returns a port without a listener.
 pub(super) fn unused_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -149,7 +149,7 @@ fn write(mut stream: &TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes)
 }
 
-/// `None` at the end of the connection.
+/// Reads a request; `None` at the end of the connection.
 fn read(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;

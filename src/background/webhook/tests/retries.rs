@@ -1,4 +1,4 @@
-//! What is repeated, how often, and what is not.
+//! Which calls are repeated, and how often.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn nobody_there_is_a_failure_in_the_end() {
     let bench = Bench::new(settings());
     assert!(!bench.carry(call(&[&format!("http://127.0.0.1:{}/", unused_port())])));
     assert_eq!((bench.attempts(), bench.outcomes()), (5, [0, 1, 0, 0]));
-    // Too long for a label: the system says no without asking anybody.
+    // Too long for a label, so the system refuses it without a query.
     assert!(!bench.carry(call(&[&format!("http://{}/", "x".repeat(64))])));
     assert_eq!((bench.attempts(), bench.outcomes()), (10, [0, 2, 0, 0]));
 }
@@ -95,5 +95,6 @@ fn waits_double_and_obey_retry_after() {
     assert!(four >= 1_000 - CLOCKS, "{four} ms: the longer of both counts");
 }
 
-/// Milliseconds by which an arrival may be seen late, and the time to the next so much shorter.
+/// Milliseconds by which a receiver may notice a request late, so that the time to the next is
+/// shorter.
 const CLOCKS: u128 = 25;
