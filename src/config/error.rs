@@ -1,23 +1,23 @@
-//! What can be wrong with a configuration, said so that the operator finds the line.
+//! Mistakes in a configuration, worded so that the operator finds the line.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Characters of somebody's text that a message repeats.
+/// Characters of a given text that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
-/// How texts begin that are secrets wherever they stand: our keys, tokens, PEM blocks.
+/// Beginnings of texts that are secrets wherever they stand: our keys, tokens, PEM blocks.
 const SECRET_STARTS: [&str; 5] = ["ik_", "anon_", "whsec_", "eyJ", "-----BEGIN"];
 
-/// Where a value was given.
+/// The source of a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// Nowhere.
+    /// The default of its key.
     Default,
     /// A line of a file.
     File {
         /// The file as the operator named it.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
     },
     /// An environment variable.
@@ -43,17 +43,16 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why there is no valid configuration: all that is wrong, in the order in which it was given, a
-/// line each. The operator's fault in every case but a disk's, and not worth a second try without
-/// a change.
+/// Why there is no valid configuration: all mistakes in the order of their sources, a line each.
+/// The operator must change something before a second try, unless a disk failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
-    /// The exit code of a program that stops for this.
+    /// The exit code of a program that stops for this error.
     pub const EXIT_CODE: u8 = 2;
 
-    /// Good where everything is, and otherwise all that is not.
+    /// Joins the mistakes of several parts into one error; `Ok` if every part is.
     ///
     /// # Errors
     /// The mistakes of all parts.
@@ -85,7 +84,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What somebody wrote, cut short if it is long.
+/// Returns a given text for a message: cut short if it is long, masked if it begins like a secret.
 pub(super) fn start_of(text: &str) -> String {
     if SECRET_STARTS.iter().any(|start| text.starts_with(start)) {
         return "[masked]".to_owned();
@@ -95,7 +94,7 @@ pub(super) fn start_of(text: &str) -> String {
     format!("{start}{cut}")
 }
 
-/// A text with everything escaped that would leave its line or play with a terminal.
+/// Returns a text with everything escaped that would leave its line or control a terminal.
 pub(super) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

@@ -14,8 +14,8 @@ use crate::limits::{
 };
 use crate::message::SlowConsumer;
 
-/// From short enough for a test suite and too long for a busy loop, to an hour: longer timeouts
-/// are mistakes, or meant as no timeout at all.
+/// Bounds of timeouts, in milliseconds. The least is short enough for a test suite and too long for
+/// a busy loop. More than an hour is a mistake, or meant as no timeout at all.
 const TIMEOUT: Form = Form::Number(50..=3_600_000);
 const REPLAY_SECONDS: Form = Form::Number(0..=REPLAY_SECONDS_MAX as u64);
 /// Longest payload of Forge that can be configured, in bytes.
@@ -23,7 +23,7 @@ const PAYLOAD_BYTES_MAX: u64 = 900_000;
 
 const _: () = assert!(PAYLOAD_BYTES_MAX < MESSAGE_BYTES_MAX as u64, "the envelope has room");
 
-/// Makes the structs, their defaults and the keys from lines of
+/// Creates the structs, their defaults and the keys from lines of
 ///
 /// ```text
 /// /// The meaning, for people.
@@ -63,9 +63,10 @@ macro_rules! configuration {
                 $(#[doc = $about])+
                 pub $section: $Section,
             )+
-            /// Serve what other people's test suites need; only ever on a loopback address.
+            /// Whether the node serves what third-party test suites need, without authentication;
+            /// on a loopback address only.
             pub conformance: bool,
-            /// Where the values come from that are not defaults, by key.
+            /// The sources of the values that are not defaults, by key.
             pub(super) places: BTreeMap<&'static str, Place>,
         }
 
@@ -82,7 +83,7 @@ macro_rules! configuration {
         )+
 
         impl $All {
-            /// Returns the configuration of a node that was told nothing.
+            /// Returns the configuration in which every key has its default.
             pub fn defaults() -> Self {
                 Self {
                     $($top: default_value!($top_default).value(&$top_form),)+
@@ -95,7 +96,7 @@ macro_rules! configuration {
             }
         }
 
-        /// Every key, in the order in which people should read them.
+        /// Every key, in the order of the README's table.
         pub static KEYS: &[Key] = &[
             $(key! {
                 stringify!($top), concat!($all_env, stringify!($top)),
@@ -149,7 +150,7 @@ const fn capitals<const LENGTH: usize>(name: &str) -> [u8; LENGTH] {
 }
 
 configuration! {
-    /// Everything that an operator may decide, valid as it stands.
+    /// All settings of a node, validated.
     Config, "FANFARE_" {
         /// Address and port for all APIs.
         listen: SocketAddr = "127.0.0.1:7130", Form::Address;
@@ -184,7 +185,7 @@ configuration! {
         upgrade_timeout_ms: u64 = "10000", TIMEOUT;
     }
 
-    /// Patience with HTTP clients, in milliseconds.
+    /// Timeouts of HTTP clients, in milliseconds.
     http: Http, "FANFARE_HTTP_" {
         /// Time for a request's head.
         head_timeout_ms: u64 = "10000", TIMEOUT;
@@ -196,7 +197,7 @@ configuration! {
         write_timeout_ms: u64 = "30000", TIMEOUT;
     }
 
-    /// How clients may go on after their connection was cut.
+    /// Resumption of sessions whose connection was cut.
     #[derive(Copy)]
     recovery: Recovery, "FANFARE_RECOVERY_" {
         /// For how long a client may go on where it was after its connection was cut, in
@@ -206,8 +207,8 @@ configuration! {
         log_bytes: usize = "67108864", Form::Number(1024 * 1024..=64 * 1024 * 1024 * 1024);
     }
 
-    /// What the node trusts. Keys and secret that are not given come from the data directory: see
-    /// [`secrets::ensure`].
+    /// Keys that the node trusts, and its secret. Those that are not given come from the data
+    /// directory: see [`secrets::ensure`].
     auth: Auth, "FANFARE_" {
         /// Key of backends and administrators.
         api_key: Option<Secret> = Generated, Form::Key("ik_");
@@ -288,7 +289,7 @@ pub struct Key {
     pub name: &'static str,
     /// Its environment variable.
     pub env: &'static str,
-    /// What it decides, for people.
+    /// What it decides, as the README's table says it.
     pub meaning: &'static str,
     default: DefaultValue,
     form: Form,
@@ -298,12 +299,13 @@ pub struct Key {
 }
 
 impl Key {
-    /// Finds the key of this name.
+    /// Returns the key of this name; `None` if there is no such key.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         KEYS.iter().find(|key| key.name == name)
     }
 
-    /// Validates a value and puts it in its place, or says what it must be and is not.
+    /// Validates and sets a value. The error says what the value must be and, unless it is secret,
+    /// what it is.
     pub(super) fn set(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), String> {
         (self.set)(config, raw, &self.form).ok_or_else(|| {
             let expected = self.form.expected();
@@ -319,7 +321,7 @@ impl Key {
 #[derive(Debug)]
 enum DefaultValue {
     Text(&'static str),
-    /// As many as there are cores.
+    /// The number of cores, at most [`WORKERS_MAX`].
     Cores,
     /// Made at first start and kept in the data directory.
     Generated,
@@ -358,8 +360,8 @@ pub fn markdown_table() -> String {
 }
 
 impl Config {
-    /// Returns the configuration in effect as TOML: secrets masked, unset keys as comments, and
-    /// behind each value where it comes from.
+    /// Returns the configuration in effect as TOML, with secrets masked, unset keys as comments,
+    /// and the source of each value behind it.
     pub fn effective(&self) -> String {
         let mut text = String::new();
         if self.conformance {

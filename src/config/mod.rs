@@ -1,9 +1,9 @@
-//! Raw configuration to validated configuration.
+//! Reads the configuration from its sources and validates it.
 //!
-//! The rest of the program never meets an invalid value. What a key is called, what it means, its
-//! type, default and bounds stand once, in the table from which [`Config`], [`KEYS`] and the
-//! README's table are made. The command line wins over the environment, the environment over the
-//! file, the file over defaults.
+//! The rest of the program never meets an invalid value. The name of a key, its meaning, type,
+//! default and bounds stand once, in the table from which [`Config`], [`KEYS`] and the README's
+//! table are made. The command line wins over the environment, the environment over the file, and
+//! the file over the defaults.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -29,36 +29,37 @@ pub use keys::{
 use sources::Environment;
 use value::Raw;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
-    /// For people.
+    /// A line of text for people.
     Text,
-    /// A JSON object, for what collects logs.
+    /// A JSON object in a line, for programs that collect logs.
     Json,
 }
 
 impl Recovery {
-    /// Returns whether clients may go on after their connection was cut.
+    /// Returns whether sessions can be resumed after their connection was cut.
     pub fn is_on(&self) -> bool {
         self.window_ms > 0
     }
 }
 
 impl Forge {
-    /// Returns for how many milliseconds a subscriber whose connection was lost counts as present.
-    /// Never longer than events are kept: the subscriber must find them when it returns.
+    /// Returns for how many milliseconds a subscriber counts as present after its connection was
+    /// lost. It is never longer than events are kept, because the subscriber must find them when it
+    /// returns.
     pub fn linger(&self) -> Millis {
         self.linger_ms.min(u64::from(self.replay_seconds) * 1_000)
     }
 }
 
-/// A text that is never printed.
+/// A secret text, which `Debug` masks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// The text itself, for whoever must compare or show it.
+    /// Returns the text itself, for code that must compare or show it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -76,10 +77,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What the command line says about configuration.
+/// Settings from the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
-    /// The file to read; no file is read without it.
+    /// The file to read; without it no file is read.
     pub config: Option<PathBuf>,
     /// Overrides `listen`.
     pub listen: Option<OsString>,
@@ -87,17 +88,19 @@ pub struct Arguments {
     pub data_dir: Option<OsString>,
     /// Overrides `workers`.
     pub workers: Option<OsString>,
-    /// Has no other source: nobody should meet this by a forgotten line in a file.
+    /// Serves third-party test suites without authentication. It has no other source, because a
+    /// forgotten line in a file must not turn it on.
     pub conformance: bool,
 }
 
 impl Config {
-    /// Puts the configuration together from all its sources. `env` is the whole environment; only
-    /// variables that begin with `FANFARE_` are looked at, and each of those must be known.
+    /// Loads the configuration from all its sources. `env` is the whole environment. Variables that
+    /// begin with `FANFARE_` are read, and each must be known; only those that Kubernetes sets for
+    /// a service named `fanfare` are passed over, like all others.
     ///
     /// # Errors
     /// All mistakes: in the file from top to bottom, then in the environment by name, then on the
-    /// command line. What stands in files that values name is not looked at here.
+    /// command line. The content of files that values name is not checked here.
     pub fn load<N, V>(
         arguments: &Arguments,
         env: impl Iterator<Item = (N, V)>,
@@ -124,7 +127,7 @@ impl Config {
         self.forge.trust_network || self.listen.ip().is_loopback()
     }
 
-    /// Where the value of this key comes from.
+    /// Returns the source of this key's value.
     pub fn place(&self, key: &str) -> Place {
         self.places.get(key).cloned().unwrap_or(Place::Default)
     }
@@ -134,7 +137,7 @@ impl Config {
         format!("{}: `{key}`: {}: {reason}", self.place(key), path.display()).into()
     }
 
-    /// Sets a value and remembers its place; a value that cannot be leaves the one before it.
+    /// Sets a value and remembers its source. If the value is invalid, the one before it stays.
     fn give(&mut self, key: &'static Key, raw: Raw<'_>, place: Place) -> Result<(), String> {
         match key.set(self, raw) {
             Ok(()) => {
@@ -163,7 +166,8 @@ impl Config {
         mistakes
     }
 
-    /// What must be served on a loopback address only, and is not.
+    /// Returns the mistakes of a configuration that serves without authentication on an address
+    /// that is not loopback.
     fn exposures(&self) -> Vec<String> {
         let listen = self.listen;
         let mut mistakes = Vec::new();

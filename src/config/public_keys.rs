@@ -8,22 +8,22 @@ use super::{Config, ConfigError};
 /// A file of public keys that the configuration names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublicKeysFile {
-    /// The key that names it.
+    /// The configuration key that names it.
     pub name: &'static str,
-    /// The file.
+    /// Its path.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub text: String,
 }
 
 impl PublicKeysFile {
-    /// The error of a file whose content cannot be used.
+    /// Returns the error of a file whose content cannot be used.
     pub fn error(&self, config: &Config, reason: impl ToString) -> ConfigError {
         config.path_error(self.name, &self.path, reason.to_string())
     }
 }
 
-/// Reads `auth.public_keys_file`, where it is set.
+/// Reads `auth.public_keys_file`; `None` if it is not set.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -31,7 +31,7 @@ pub fn public_keys_file(config: &Config) -> Result<Option<PublicKeysFile>, Confi
     read_named(config, "auth.public_keys_file", config.auth.public_keys_file.as_deref())
 }
 
-/// Reads `auth.jwks_file`, where it is set.
+/// Reads `auth.jwks_file`; `None` if it is not set.
 ///
 /// # Errors
 /// A file that cannot be read.

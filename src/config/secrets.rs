@@ -1,6 +1,6 @@
-//! Secrets that nobody had to configure: made at first start, kept in the data directory.
+//! Secrets that are not configured: made at the first start and kept in the data directory.
 //!
-//! Start-up code: it reads and writes files, and nothing else here does.
+//! It runs at start only, because it waits for the disk.
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -17,12 +17,12 @@ use super::sources::{Document, open, read_open};
 use super::value::Raw;
 use super::{Config, ConfigError, Key, Secret};
 
-/// The file in the data directory.
+/// The name of the secrets' file in the data directory.
 const FILE_NAME: &str = "keys.toml";
-/// Random bytes of each secret; it is written as twice as many hexadecimal digits.
+/// Random bytes of each secret, which is written as twice as many hexadecimal digits.
 const SECRET_BYTES: usize = 32;
 
-/// Its keys, and those of the configuration that say the same.
+/// The keys of the file, and the configuration keys of the same meaning.
 const KEPT: [(&str, &str); 4] = [
     ("api_key", "auth.api_key"),
     ("anon_key", "auth.anon_key"),
@@ -33,32 +33,32 @@ const KEPT: [(&str, &str); 4] = [
 /// The secrets in effect.
 #[derive(Clone, Debug)]
 pub struct Secrets {
-    /// Of backends and administrators.
+    /// Key of backends and administrators.
     pub api_key: Secret,
-    /// Of clients that have no user.
+    /// Key of clients that have no user.
     pub anon_key: Secret,
-    /// Of HS256 tokens.
+    /// Secret of HS256 tokens.
     pub jwt_secret: Secret,
-    /// Of webhook calls.
+    /// Secret that webhook calls are signed with.
     pub webhook_secret: Secret,
-    /// Whether this start made the file.
+    /// Whether this start created the file.
     pub created: bool,
-    /// The file.
+    /// The secrets' file.
     pub path: PathBuf,
 }
 
-/// Where the secrets of a node with this data directory are kept.
+/// Returns the path of the secrets' file in a data directory.
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE_NAME)
 }
 
-/// Makes the data directory (mode 0700) if it is missing, and in it `keys.toml` (mode 0600) with
-/// random secrets; later starts read it. What is configured wins over the file; where everything
-/// is, the file is neither made nor read. A file from before webhooks were signed gets the secret
-/// that it lacks. Two nodes that start at once agree on one file.
+/// Creates the data directory (mode 0700) if it is missing, and in it `keys.toml` (mode 0600) with
+/// random secrets; later starts read it. Configured secrets win over the file. If all are
+/// configured, the file is neither created nor read. A file from before webhooks were signed gets
+/// the secret that it lacks. Two nodes that start at once agree on one file.
 ///
 /// # Errors
-/// A directory or file that cannot be made, and whatever is wrong with an existing file.
+/// A directory or file that cannot be created, and every mistake in an existing file.
 pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|error| {
         config.path_error("data_dir", data_dir, format!("cannot be created: {error}"))
@@ -73,7 +73,7 @@ pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> 
     Ok(Secrets { created, ..secrets })
 }
 
-/// Looks at what [`ensure`] would need and use, and changes nothing.
+/// Checks what [`ensure`] would need and use, and changes nothing.
 ///
 /// # Errors
 /// What [`ensure`] would fail for.
@@ -82,17 +82,17 @@ pub fn inspect(config: &Config) -> Result<(), ConfigError> {
     let is_there = inspect_directory(data_dir)
         .map_err(|reason| config.path_error("data_dir", data_dir, reason))?;
     let path = path(data_dir);
-    // A link to nowhere is there, too: nothing would be made in its place.
+    // A dangling link counts as a file, because nothing would be created in its place.
     if !is_there || are_all_configured(config) || fs::symlink_metadata(&path).is_err() {
         return Ok(());
     }
     complete(&read_kept(&path)?, config, path, inspect_addition).map(drop)
 }
 
-/// The secret of HS256 tokens, without making one.
+/// Returns the secret of HS256 tokens, without creating one.
 ///
 /// # Errors
-/// None is configured, and none was made yet or can be read.
+/// If no secret is configured, and the file is missing or cannot be used.
 pub fn jwt_secret(config: &Config) -> Result<Secret, ConfigError> {
     if let Some(secret) = &config.auth.jwt_secret {
         return Ok(secret.clone());
@@ -102,7 +102,7 @@ pub fn jwt_secret(config: &Config) -> Result<Secret, ConfigError> {
         let reason = "no keys are there yet; start the node first, or set FANFARE_JWT_SECRET";
         return Err(broken(&path, reason).into());
     }
-    // A token needs no webhooks.
+    // A token does not need the secret of webhooks.
     Ok(complete(&read_kept(&path)?, config, path, |_| Ok("".into()))?.jwt_secret)
 }
 
@@ -113,8 +113,8 @@ fn are_all_configured(config: &Config) -> bool {
         .all(|secret| secret.is_some())
 }
 
-/// Whether the data directory exists, or why it cannot be used or made: then it is up to the
-/// nearest directory above it that does exist.
+/// Returns whether the data directory exists, or why it cannot be used. If it does not exist, it is
+/// the nearest existing directory above it that decides whether it can be created.
 fn inspect_directory(data_dir: &Path) -> Result<bool, String> {
     for dir in data_dir.ancestors() {
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
@@ -133,15 +133,17 @@ fn inspect_directory(data_dir: &Path) -> Result<bool, String> {
     Ok(false)
 }
 
-/// Whether it was made. It appears under its name complete and on disk, or not at all, and an
-/// existing one is never touched: a link fails where a rename would replace it.
+/// Creates the file unless it exists, and returns whether it did. The file appears under its name
+/// complete and on disk, or not at all. An existing file is never touched, because a link fails
+/// where a rename would replace it.
 fn create_if_missing(data_dir: &Path, path: &Path) -> io::Result<bool> {
     if path.try_exists()? {
         return Ok(false);
     }
     let draft = data_dir.join(format!(".{FILE_NAME}.{}", random_hex()?));
     let linked = write_new(&draft).and_then(|()| fs::hard_link(&draft, path));
-    // The draft is scrap now, whatever happened; a leftover is as private as the file itself.
+    // The draft is not needed any more, whatever happened; a leftover is as private as the file
+    // itself.
     let _ = fs::remove_file(&draft);
     match linked {
         Ok(()) => File::open(data_dir)?.sync_all().map(|()| true),
@@ -165,8 +167,9 @@ fn write_new(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Writes the secret of webhooks behind what a file of an earlier release holds, in place, so that
-/// it keeps its owner, its mode and its links. Whoever comes second finds what the first has added.
+/// Appends the secret of webhooks to a file of an earlier release. The file is changed in place, so
+/// that it keeps its owner, its mode and its links. A second node waits for the lock and finds what
+/// the first has added.
 fn add_webhook_secret(path: &Path) -> Result<Secret, String> {
     let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(not_added)?;
     flock(&file, FlockOperation::LockExclusive).map_err(not_added)?;
@@ -180,7 +183,7 @@ fn add_webhook_secret(path: &Path) -> Result<Secret, String> {
     let line = format!("{end_of_last}webhook_secret = \"{secret}\"\n");
     let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|error| {
-        // Half of a line would be a mistake in the file.
+        // Half a line would make the file invalid.
         let _ = file.set_len(text.len() as u64);
         not_added(error)
     })?;
@@ -188,7 +191,7 @@ fn add_webhook_secret(path: &Path) -> Result<Secret, String> {
     Ok((*secret).into())
 }
 
-/// What [`add_webhook_secret`] would fail for, and no secret.
+/// Fails if [`add_webhook_secret`] would, and otherwise returns an empty secret.
 fn inspect_addition(path: &Path) -> Result<Secret, String> {
     access(path, Access::WRITE_OK).map_err(not_added)?;
     Ok("".into())
@@ -205,7 +208,7 @@ fn random_hex() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Returns what the file says, in its places in an otherwise empty configuration.
+/// Returns the secrets in the file, in their places in a default configuration.
 fn read_kept(path: &Path) -> Result<Config, ConfigError> {
     let text = read_private(path).map_err(|reason| broken(path, reason))?;
     parse_kept(path, &text)
@@ -230,8 +233,8 @@ fn parse_kept(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Ok(kept)
 }
 
-/// Returns what is configured, and the rest from the file at `path`. `add` makes the secret of
-/// webhooks, which files of earlier releases lack, once nothing else is wrong.
+/// Returns the configured secrets, and the others from the file at `path`. If nothing else is
+/// wrong, `add` makes the secret of webhooks, which files of earlier releases lack.
 fn complete(
     kept: &Config,
     config: &Config,
@@ -261,12 +264,13 @@ fn complete(
     Ok(Secrets { api_key, anon_key, jwt_secret, webhook_secret, created: false, path })
 }
 
-/// Says what is wrong with a file.
+/// Returns a mistake with the path of its file.
 fn broken(path: &Path, reason: impl Display) -> String {
     format!("{}: {reason}", path.display())
 }
 
-/// Reads a file that nobody but its owner may read. The open file is asked, not its name.
+/// Reads a file that only its owner may access. The mode of the open file counts, because its name
+/// may come to mean another file.
 fn read_private(path: &Path) -> Result<String, String> {
     let fail = |error: io::Error| format!("cannot be read: {error}");
     let file = open(path).map_err(fail)?;

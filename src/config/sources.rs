@@ -1,4 +1,4 @@
-//! The file and the environment: where values come from, and where exactly.
+//! Reads values, and the places where they stand, from the configuration file and the environment.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,12 +14,13 @@ use super::error::start_of;
 use super::value::Raw;
 use super::{Config, KEYS, Key, Place};
 
-/// What every variable of ours begins with.
+/// The prefix of the node's environment variables.
 const ENV_PREFIX: &str = "FANFARE_";
-/// Longest file read at start, in bytes. A longer one is refused: it is some other file.
+/// Longest file that is read at start, in bytes. A longer one is refused, because it must be some
+/// other file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Sets what a configuration file says, from top to bottom, and returns what is wrong in it.
+/// Sets the values of a configuration file, from top to bottom. Returns its mistakes.
 pub(super) fn apply_file(config: &mut Config, path: &Path) -> Vec<String> {
     let text = match read_text(path) {
         Ok(text) => text,
@@ -47,12 +48,12 @@ fn unknown(place: &Place, name: &str) -> String {
     format!("{place}: unknown key `{}`{nearest}", start_of(name))
 }
 
-/// Reads a file that an operator names, bounded and text, or says why that cannot be.
+/// Reads a text file of bounded length that the operator named, or says why it cannot be read.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
     read_open(open(path))
 }
 
-/// Opens a file, without waiting for whoever may be at the other end of what is none.
+/// Opens a file. Refuses pipes and sockets, because opening one may wait for its other end.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let kind = path.metadata()?.file_type();
     if kind.is_fifo() || kind.is_socket() {
@@ -61,7 +62,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// See [`read_text`].
+/// Reads a file that is open; see [`read_text`].
 pub(super) fn read_open(file: io::Result<File>) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
@@ -75,7 +76,7 @@ pub(super) fn read_open(file: io::Result<File>) -> Result<String, String> {
     })
 }
 
-/// A TOML file that remembers where its values stand.
+/// A TOML file, with the line of each value.
 pub(super) struct Document<'a> {
     path: &'a Path,
     text: &'a str,
@@ -83,8 +84,8 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// The parser's own report would quote the line, and with it perhaps a secret: only its
-    /// message is taken.
+    /// Parses the file. Only the message of the parser's report is taken, because the report quotes
+    /// the line, and with it perhaps a secret.
     pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, String> {
         let table = DeTable::parse(text).map_err(|error| {
             let line = line_at(text.as_bytes(), error.span().map_or(0, |span| span.start));
@@ -94,17 +95,17 @@ impl<'a> Document<'a> {
         Ok(Self { path, text, table: table.into_inner() })
     }
 
-    /// Its values with their names and lines, from top to bottom; tables are not entered.
+    /// Returns its values with their names and lines, from top to bottom; tables are not entered.
     pub(super) fn top(&self) -> Vec<(&str, usize, &DeValue<'a>)> {
         self.sorted(&self.table)
     }
 
-    /// A line of this file.
+    /// Returns the place of a line in this file.
     pub(super) fn place(&self, line: usize) -> Place {
         Place::File { path: self.path.to_owned(), line }
     }
 
-    /// Its values with their full names and lines, the known sections' among them.
+    /// Returns its values with their full names and lines. Known sections are entered.
     fn flat(&self) -> Vec<(String, usize, &DeValue<'a>)> {
         let mut values = Vec::new();
         for (name, line, value) in self.top() {
@@ -133,7 +134,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The variables that are ours.
+/// The environment variables of the node.
 pub(super) struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
@@ -147,7 +148,7 @@ impl Environment {
         Self(ours.map(|(name, value)| (name, value.into())).collect())
     }
 
-    /// Sets what they say, by name, and returns what is wrong with them.
+    /// Sets their values, by name. Returns their mistakes.
     pub(super) fn apply(&self, config: &mut Config) -> Vec<String> {
         let apply = |(name, value): (&String, &OsString)| {
             let Some(key) = KEYS.iter().find(|key| key.env == name) else {
@@ -161,8 +162,8 @@ impl Environment {
     }
 }
 
-/// Whether a variable is one of those that Kubernetes gives every container for a service named
-/// `fanfare`, unless it is told not to.
+/// Returns whether this is a variable that Kubernetes sets in every container for a service named
+/// `fanfare`, unless that is turned off.
 fn is_service_link(name: &str) -> bool {
     let port = name.strip_prefix("FANFARE_PORT_").unwrap_or_default();
     name.starts_with("FANFARE_SERVICE_")
@@ -179,11 +180,11 @@ fn line_at(text: &[u8], at: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// Asks for the known name that is most like a wrong one, unless it has next to nothing in common
-/// with it.
+/// Returns a question for the known name that is most like a wrong one, or nothing if they have too
+/// little in common.
 fn nearest(wrong: &str, known: impl Iterator<Item = &'static str>) -> String {
-    // A name at home in another section is more likely meant than one that is spelled like this,
-    // and a variable without the section before one with another section.
+    // The same name in another section is more likely meant than one that is spelled like this. So
+    // is a variable without the section that stands before it here.
     let nearest = known
         .map(|name| match wrong {
             _ if name.rsplit('.').next() == wrong.rsplit('.').next() => (1, name),
@@ -196,13 +197,13 @@ fn nearest(wrong: &str, known: impl Iterator<Item = &'static str>) -> String {
     nearest.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
-/// Whether a variable is another one with words before its own.
+/// Returns whether a variable is another one with words before its own.
 fn is_with_a_section(wrong: &str, name: &str) -> bool {
     let front = name.strip_prefix(ENV_PREFIX).and_then(|own| wrong.strip_suffix(own));
     front.is_some_and(|front| front.len() > ENV_PREFIX.len() && front.ends_with('_'))
 }
 
-/// Levenshtein's: insertions, deletions and replacements between two texts, in bytes.
+/// Returns the Levenshtein distance of two texts: insertions, deletions and replacements, in bytes.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.bytes().enumerate() {

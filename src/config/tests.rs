@@ -1,4 +1,4 @@
-//! Every way of being wrong, and what the operator reads.
+//! Mistakes in configurations, and what the operator reads.
 
 use std::collections::HashSet;
 use std::fs;
@@ -478,7 +478,7 @@ fn broken_arguments_are_explained() {
     assert_eq!(load(data_dir), Err(expected.into()));
 }
 
-/// Returns what `--conformance` is told on this address.
+/// Returns the error of `--conformance` on this address.
 fn refused(listen: &str) -> String {
     format!(
         "argument --conformance: serves without authentication and is refused on {listen}: listen \
@@ -500,7 +500,7 @@ fn conformance_is_for_loopback_addresses_only() {
         let error = load(listen).unwrap_err();
         assert_eq!(error.to_string(), refused(listen));
     }
-    // The address may come from elsewhere.
+    // The address may come from another source.
     let arguments = Arguments { conformance: true, ..Arguments::default() };
     assert!(Config::load(&arguments, pairs(&[("FANFARE_LISTEN", "0.0.0.0:1")])).is_err());
 }

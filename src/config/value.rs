@@ -18,19 +18,20 @@ use crate::message::SlowConsumer;
 const KEY_DIGITS: usize = 64;
 /// Shortest [`Form::Word`], in bytes.
 const WORD_BYTES_MIN: usize = 32;
-/// A rate without a limit, which is 0.
+/// The name of a rate without a limit, which is 0.
 const RATE_OFF: &str = "off";
-/// The rate to which Forge itself limits an installation, in operations a second.
+/// The name and value of the rate to which Forge itself limits an installation, in operations a
+/// second.
 const RATE_PRESET: (&str, u32) = ("forge", 50);
 
-/// What a value must be, besides of its key's type.
+/// The form that a value must have, besides its key's type.
 #[derive(Debug)]
 pub(super) enum Form {
     Address,
     Path,
     Number(RangeInclusive<u64>),
     Switch,
-    /// So many a second, by number or by name; 0 for no limit.
+    /// Operations a second, by number or by name; 0 for no limit.
     Rate,
     /// One of these names.
     Choice(&'static [&'static str]),
@@ -38,12 +39,12 @@ pub(super) enum Form {
     Key(&'static str),
     /// A secret: any text that is long enough for HS256.
     JwtSecret,
-    /// A secret: what a header can hold as it stands, long enough not to be guessed.
+    /// A secret: a text that a header can hold as it stands, long enough not to be guessed.
     Word,
 }
 
 impl Form {
-    /// What an error or the README says that a value must be.
+    /// Returns what an error or the README says that a value must be.
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Address => "an IP address and port, such as `127.0.0.1:7130`".to_owned(),
@@ -69,12 +70,12 @@ impl Form {
         }
     }
 
-    /// Whether an error must not repeat the value.
+    /// Returns whether an error must not repeat the value.
     pub(super) fn is_secret(&self) -> bool {
         matches!(self, Self::Key(_) | Self::JwtSecret | Self::Word)
     }
 
-    /// Whether a text is a secret of this form.
+    /// Returns whether a text is a secret of this form.
     pub(super) fn fits(&self, text: &str) -> bool {
         match self {
             Self::Key(prefix) => text.strip_prefix(prefix).is_some_and(|digits| {
@@ -108,7 +109,7 @@ impl Form {
 /// A value as its source gives it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Raw<'a> {
-    /// From the environment or the command line, which need not be text.
+    /// From the environment or the command line; it need not be UTF-8.
     Plain(&'a OsStr),
     /// From a file, whose values have types.
     Toml(&'a DeValue<'a>),
@@ -132,7 +133,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Shows people what was given, cut short if it is long.
+    /// Returns the value as a message shows it, cut short if it is long.
     pub(super) fn shown(self) -> String {
         match self {
             Self::Plain(text) => format!("\"{}\"", start_of(&text.to_string_lossy())),
@@ -184,7 +185,8 @@ impl Value for SocketAddr {
 }
 
 impl Value for PathBuf {
-    /// Refuses several lines: they are the content of a file where its path should stand.
+    /// Refuses control characters: several lines are the content of a file where its path should
+    /// stand.
     fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
         let path = match raw {
             Raw::Plain(path) => path,
@@ -261,7 +263,7 @@ macro_rules! choices {
 choices! {
     Level: [Self::ERROR, Self::WARN, Self::INFO, Self::DEBUG, Self::TRACE];
     LogFormat: [Self::Text, Self::Json];
-    // Events of Forge must not be conflated, so there is no third way.
+    // Events of Forge must not be conflated, so `SlowConsumer::Latest` is left out.
     SlowConsumer: [Self::Close, Self::DropOldest];
 }
 

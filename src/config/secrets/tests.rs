@@ -1,4 +1,4 @@
-//! The file of secrets: made, read, completed, inspected and refused.
+//! The secrets' file: how it is created, read, completed, inspected and refused.
 
 use std::collections::HashSet;
 use std::os::unix::fs::symlink;
@@ -105,7 +105,7 @@ fn starts_at_the_same_time_agree() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
 }
 
-/// What an earlier release wrote.
+/// Returns a file of a release that did not sign webhooks.
 fn unsigned() -> String {
     format!(
         "# Mine.\napi_key = 'ik_{}'\nanon_key = 'anon_{}'\njwt_secret = '{}'",
@@ -154,7 +154,7 @@ fn a_file_is_left_alone_where_the_secret_of_webhooks_is_configured() {
 fn a_file_that_appears_meanwhile_is_not_replaced() {
     let dir = kept("mine");
     let path = dir.path().join(FILE_NAME);
-    // A dangling link is a name that is taken although nothing seems to exist there.
+    // The name of a dangling link is taken, although no file seems to exist there.
     let link = dir.path().join("link");
     symlink(dir.path().join("nowhere"), &link).unwrap();
     assert!(!create_if_missing(dir.path(), &link).unwrap());
