@@ -1,4 +1,4 @@
-//! The `fanfare` program: arguments to configuration to a running node, and nothing else.
+//! The `fanfare` program: loads the configuration from the arguments and runs a node.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -17,11 +17,11 @@ use fanfare::node::{self, NodeError, Started};
 #[path = "main/token.rs"]
 mod token;
 
-/// Keys whose values nobody else should be able to read.
+/// Configuration keys whose values are secret.
 const SECRETS: [&str; 5] =
     ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret", "m2.api_key"];
 
-/// Small size classes, and memory that is given back after bursts.
+/// mimalloc has small size classes, and gives memory back after bursts.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -94,7 +94,7 @@ struct Settings {
     conformance: bool,
 }
 
-/// What every command needs to find its node.
+/// The options by which a command finds its node.
 #[derive(Args)]
 struct Whereabouts {
     /// Configuration file (TOML) [default: none]
@@ -105,7 +105,7 @@ struct Whereabouts {
     data_dir: Option<OsString>,
 }
 
-/// Why a command did not do what it is for.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -150,7 +150,7 @@ fn load(settings: Settings) -> Result<Config, ConfigError> {
 
 fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
     let config = Arc::new(load(settings)?);
-    // What start would stop at one by one, all at once.
+    // All mistakes are reported at once; the start itself would stop at the first.
     node::check(&config)?;
     log(&config);
     node::run(&config, |started| announce(&config, started))?;
@@ -168,7 +168,7 @@ fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-/// Starts the log, and begins it with what an operator may want to know or to change.
+/// Starts the log, with the settings and warnings about them first.
 fn log(config: &Config) {
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|wish| !wish.is_empty());
     let lines = tracing_subscriber::fmt()
@@ -200,7 +200,7 @@ fn log(config: &Config) {
     }
 }
 
-/// Where to point a client, and what to try first.
+/// Prints where the node serves, where its keys are, and what to try first.
 fn announce(config: &Config, started: &Started) {
     let auth = &config.auth;
     let configured = [&auth.api_key, &auth.anon_key, &auth.jwt_secret].map(Option::is_some);
@@ -224,11 +224,11 @@ fn announce(config: &Config, started: &Started) {
     } else if started.secrets.created && configured == [false, false, false] {
         out.push_str(&first_steps(started.address, &started.secrets.path));
     }
-    // Whoever started the node may not be listening to it; that is no reason to stop.
+    // Standard output may be closed; that is no reason to stop.
     let _ = print(&out);
 }
 
-/// Lines to paste into a shell, one after the other, in whatever directory it is.
+/// Returns commands to paste into a shell, one after the other, in any directory.
 fn first_steps(address: SocketAddr, keys: &Path) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -260,7 +260,7 @@ Publish, and see it arrive (`kill %1` ends the listener):
     )
 }
 
-/// A text as one word of a shell's command line.
+/// Returns a text as one word of a shell's command line.
 fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
     if text.chars().all(is_plain) {

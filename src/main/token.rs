@@ -134,7 +134,7 @@ struct M2User {
     writer: M2Writer,
 }
 
-/// What a user's token says, too.
+/// The options of all tokens of M2.
 #[derive(Args)]
 struct M2Writer {
     /// The organization
@@ -176,7 +176,7 @@ Exit codes: 0 good, 2 wrong usage or configuration, or no keys yet,
     )
 }
 
-/// The alternatives on a line of their own, so that it fits a screen.
+/// Returns the usage with the alternatives on a line of their own, so that it fits a screen.
 fn place_usage(kind: &str) -> String {
     format!(
         "fanfare token {kind} [OPTIONS] --installation <ID>\n    \
@@ -234,7 +234,7 @@ fn m2(user: Option<&str>, writer: M2Writer) -> Result<String, Failure> {
     Ok(sign_token(&secret(node)?, &new)?)
 }
 
-/// The secret of a node's tokens.
+/// Returns the secret of a node's tokens.
 fn secret(node: Whereabouts) -> Result<String, Failure> {
     let settings = Settings { place: node, listen: None, workers: None, conformance: false };
     Ok(secrets::jwt_secret(&load(settings)?)?.expose().to_owned())

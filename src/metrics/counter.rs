@@ -1,4 +1,4 @@
-//! What is counted with: one writer, any number of readers.
+//! Counters and histograms with one writer and any number of readers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,28 +12,28 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// Takes `n` off, for what comes and goes. Only the owning thread may call it.
+    /// Subtracts `n`, for amounts that also fall. Only the owning thread may call it.
     pub fn sub(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
     }
 
-    /// The count.
+    /// Returns the count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How often values of which size came, with one writer. Bucket `k` holds the values up to 2^k
-/// that no smaller one does, the last one all others: finding it takes one instruction.
+/// A histogram with one writer. Bucket `k` counts values up to 2^k that fit no smaller bucket, and
+/// the last bucket all others. Finding a value's bucket takes one instruction.
 #[derive(Debug)]
 pub struct Histogram<const BUCKETS: usize> {
     buckets: [Counter; BUCKETS],
     sum: Counter,
 }
 
-/// Of durations: microseconds in powers of two, up to 16.8 s and beyond.
+/// A histogram of durations: microseconds in powers of two, up to 16.8 s and beyond.
 pub type Durations = Histogram<26>;
-/// Of frames in one send, which are at most 64.
+/// A histogram of the frames in one send, which are at most 64.
 pub type Frames = Histogram<8>;
 
 impl<const BUCKETS: usize> Default for Histogram<BUCKETS> {
@@ -43,12 +43,12 @@ impl<const BUCKETS: usize> Default for Histogram<BUCKETS> {
 }
 
 impl<const BUCKETS: usize> Histogram<BUCKETS> {
-    /// Takes note of a value. Only the owning thread may call it.
+    /// Records a value. Only the owning thread may call it.
     pub fn record(&self, value: u64) {
         self.record_as(value, value);
     }
 
-    /// How often each bucket was met, and the sum of all values.
+    /// Returns the count of each bucket, and the sum of all values.
     pub fn read(&self) -> Reading {
         Reading { buckets: self.buckets.iter().map(Counter::get).collect(), sum: self.sum.get() }
     }
@@ -61,24 +61,24 @@ impl<const BUCKETS: usize> Histogram<BUCKETS> {
 }
 
 impl Durations {
-    /// Takes note of a duration in nanoseconds, which is how it is summed up. Only the owning
-    /// thread may call it.
+    /// Records a duration in nanoseconds. Buckets are in microseconds, the sum in nanoseconds. Only
+    /// the owning thread may call it.
     pub fn record_nanos(&self, nanos: u64) {
         self.record_as(nanos.div_ceil(1_000), nanos);
     }
 }
 
-/// What a histogram held when it was read.
+/// The content of a histogram when it was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reading {
-    /// Values by bucket, each counted in one.
+    /// Values by bucket; each value counts in one.
     pub buckets: Vec<u64>,
-    /// All values added up.
+    /// The sum of all values.
     pub sum: u64,
 }
 
 impl Reading {
-    /// Adds another thread's.
+    /// Adds the reading of another thread.
     pub fn add(&mut self, other: &Self) {
         for (sum, one) in self.buckets.iter_mut().zip(&other.buckets) {
             *sum = sum.wrapping_add(*one);

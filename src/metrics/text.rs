@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::counter::Reading;
 
-/// Metrics as text. Samples of one family stand together, under one heading.
+/// Metrics as text. The samples of a family stand together, under one heading.
 #[derive(Debug, Default)]
 pub struct Text {
     out: String,
@@ -12,7 +12,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// Begins a family, unless it has begun.
+    /// Begins a family, unless it is the current one.
     pub fn family(&mut self, kind: &str, name: &str, help: &str) {
         if name != self.family {
             name.clone_into(&mut self.family);
@@ -20,7 +20,7 @@ impl Text {
         }
     }
 
-    /// Adds a sample of the family, with labels as in `worker="0"`, or none.
+    /// Adds a sample of the family, with labels such as `worker="0"`, or without if they are empty.
     pub fn sample(&mut self, labels: &str, value: impl Display) {
         let name = &self.family;
         let _ = match labels {
@@ -35,8 +35,8 @@ impl Text {
         self.sample("", value);
     }
 
-    /// Adds a histogram, whose values are divided by `unit` to come out in the base unit: buckets
-    /// by `unit.0`, the sum by `unit.1`.
+    /// Adds a histogram in its base unit: the bounds of buckets are divided by `unit.0`, the sum by
+    /// `unit.1`.
     pub fn histogram(&mut self, name: &str, help: &str, unit: (f64, f64), reading: &Reading) {
         self.family("histogram", name, help);
         let mut count = 0u64;
@@ -52,13 +52,13 @@ impl Text {
         let _ = writeln!(self.out, "{name}_count {count}");
     }
 
-    /// What was written.
+    /// Returns the text.
     pub fn into_string(self) -> String {
         self.out
     }
 }
 
-/// A label's value, quoted: backslash, quote and line feed are escaped.
+/// Returns a label's value in quotes, with backslash, quote and line feed escaped.
 pub fn quoted(value: &str) -> String {
     let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{escaped}\"")

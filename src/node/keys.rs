@@ -8,17 +8,17 @@ use crate::config::{Config, ConfigError};
 use crate::interface::authenticators::AUDIENCES;
 use crate::limits::JWT_SECRET_BYTES_MIN;
 
-/// Looks at all that a start takes from the configuration, and changes nothing.
+/// Checks all that a start takes from the configuration, and changes nothing.
 ///
 /// # Errors
 /// Every mistake that would keep a node with this configuration from starting.
 pub fn check(config: &Config) -> Result<(), NodeError> {
-    // Before the first start there are no secrets yet, and the files of keys ask for none.
+    // Before the first start there are no secrets, and the files of public keys need none.
     let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN), &AUDIENCES)?;
     Ok(ConfigError::all([secrets::inspect(config), trust_issuers(&mut keys, config)])?)
 }
 
-/// Every key that the node trusts.
+/// Returns every key that the node trusts.
 pub(super) fn trusted(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
     let mut keys = Keys::new(
         secrets.api_key.expose(),
@@ -42,5 +42,5 @@ fn trust_issuers(keys: &mut Keys, config: &Config) -> Result<(), ConfigError> {
     ])
 }
 
-/// Trusts the keys of a text and says how many.
+/// Adds the keys in a text. Returns how many there are.
 type AddKeys = fn(&mut Keys, &str) -> Result<usize, KeyError>;

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 use rustix::net::{Shutdown, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections the kernel completes before they are accepted.
+/// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4_096;
 
-/// How long an address that is in use is tried again.
+/// How long the node tries to listen on an address that is in use.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
+/// Time between two tries.
 const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// Listens, and gives a predecessor that was killed the time to let go of the address: the kernel
-/// takes a ring with operations in flight apart after its process is gone, and until then the
-/// listener that they wait on is there.
+/// Listens, and gives a predecessor that was killed time to release the address: the kernel takes a
+/// ring with operations in flight apart after its process is gone, and until then keeps the
+/// listener that they wait on.
 pub(super) fn listen_patiently(address: SocketAddr) -> io::Result<TcpListener> {
     let since = Instant::now();
     loop {
@@ -43,8 +43,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Stops listening, whoever else holds the socket: every accept that waits on it fails, and the
-/// address is free for a successor.
+/// Stops listening, even if other threads hold the socket: every accept that waits on it fails, and
+/// the address is free for a successor.
 pub(super) fn stop_listening(listener: &TcpListener) {
     if let Err(error) = shutdown(listener, Shutdown::Both) {
         tracing::warn!(%error, "the listener cannot be closed before the node ends");

@@ -1,4 +1,4 @@
-//! Start and end of a node: secrets, store, mailboxes, threads, and back. Reads as a list.
+//! Starts and ends a node: secrets, store, mailboxes and threads, in this order.
 
 mod error;
 mod keys;
@@ -33,45 +33,45 @@ use crate::runtime::Arrivals;
 use crate::runtime::driver::Driver;
 use crate::runtime::shared::{About, Clock, Shared};
 use listen::listen_patiently;
-use threads::{Node, SIDE_THREADS};
+use threads::{BACKGROUND_THREADS, Node};
 
 pub use error::NodeError;
 pub use keys::check;
 
-/// What a node says about itself once it serves.
+/// What is known of a node once it serves.
 #[derive(Debug)]
 pub struct Started {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// On which driver.
+    /// The driver of its hot threads.
     pub driver: Driver,
-    /// With which secrets.
+    /// The secrets in effect.
     pub secrets: Secrets,
 }
 
-/// What the node's main thread is told.
+/// An event for the node's main thread.
 #[derive(Debug)]
 enum Event {
     /// A hot thread has all that it needs.
     Ready,
-    /// A thread ended, which none does by itself.
+    /// The thread of this name ended, which no thread does by itself.
     Ended(String),
-    /// The operator wants the node to stop, by this signal.
+    /// The operator stops the node by this signal.
     Signal(&'static str),
-    /// The side has stopped, as it was told.
+    /// The writer has ended, after it flushed the store.
     Flushed(Result<(), StoreError>),
 }
 
-/// Runs a node until SIGTERM or SIGINT stops it or a thread of it fails. `started` is called once
-/// it serves.
+/// Runs a node until SIGTERM or SIGINT stops it or one of its threads fails. `started` is called
+/// once the node serves.
 ///
 /// # Errors
-/// Whatever keeps it from starting, or ended it otherwise than by a signal.
+/// What kept the node from starting, or ended it otherwise than by a signal and in good order.
 pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
     let (told, events) = mpsc::channel();
     stop::watch_signals(told.clone())?;
     raise_descriptor_limit();
-    // Before anything is made: a start that fails for want of an address leaves nothing behind.
+    // The listener comes first, so that a start without an address leaves nothing behind.
     let listener = listen_patiently(config.listen)
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let secrets = secrets::ensure(&config.data_dir, config)?;
@@ -93,16 +93,16 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         mailboxes: Arc::new(mailboxes),
     };
-    let hub = Arc::new(Shared {
+    let shared = Arc::new(Shared {
         interfaces: interface::Shared::new(broker, config.clone(), rand::random()),
-        metrics: Metrics::new(config.workers + acceptors + SIDE_THREADS),
+        metrics: Metrics::new(config.workers + acceptors + BACKGROUND_THREADS),
         clock: Clock::new(),
         about: about(&driver),
         shutdown: OnceLock::new(),
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
     let arrivals = Arc::new(Arrivals::new(config.workers));
-    let node = Node { hub, arrivals, keys, webhooks, driver, listener };
+    let node = Node { shared, arrivals, keys, webhooks, driver, listener };
     node.start(store, reader, inboxes, &told)?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
@@ -123,9 +123,9 @@ fn about(driver: &Driver) -> About {
     }
 }
 
-/// Keeps the data directory to this process for as long as the descriptor lives.
+/// Locks the data directory for this process, for as long as the descriptor lives.
 fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
-    // Without waiting: what lies there under that name need not be a file.
+    // Without waiting, because the name may be that of a pipe.
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mode = Mode::RUSR | Mode::WUSR;
     let path = data_dir.join("lock");
@@ -139,7 +139,8 @@ fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
     })
 }
 
-/// Every connection is a descriptor: as many as the system lets this process have.
+/// Raises the limit on descriptors as far as the system lets this process, because every connection
+/// is one.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -149,18 +150,17 @@ fn raise_descriptor_limit() {
 }
 
 impl Node {
-    /// Waits for what its threads and the operator have to say, until the node ends. `serves` is
-    /// called once every hot thread has what it needs.
+    /// Handles events until the node ends. `serves` is called once every hot thread is ready.
     fn watch(
         &self,
         events: &mpsc::Receiver<Event>,
         serves: impl FnOnce(),
     ) -> Result<(), NodeError> {
         let mut unready =
-            self.hub.interfaces.config.workers + self.hub.interfaces.config.acceptor_threads;
+            self.shared.interfaces.config.workers + self.shared.interfaces.config.acceptor_threads;
         let mut serves = Some(serves);
         loop {
-            // The caller holds a sender, so that receiving fails only with the process.
+            // The caller holds a sender, so receiving does not fail.
             match events.recv().unwrap_or_else(|_| Event::Ended("of the node".to_owned())) {
                 Event::Ready => unready -= 1,
                 Event::Signal(signal) => return self.stop(signal, events),
@@ -177,10 +177,10 @@ impl Node {
 
     fn stop(&self, signal: &str, events: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
         let (connections, window_ms) = (
-            self.hub.interfaces.broker.mailboxes.connections(),
-            self.hub.interfaces.config.drain_ms,
+            self.shared.interfaces.broker.mailboxes.connections(),
+            self.shared.interfaces.config.drain_ms,
         );
         tracing::info!(signal, connections, window_ms, "draining; a second signal stops at once");
-        stop::drain(&self.hub, &self.listener, window_ms, events)
+        stop::drain(&self.shared, &self.listener, window_ms, events)
     }
 }

@@ -1,4 +1,5 @@
-//! How a node ends: told to by a signal, it lets everybody go and keeps what it was given.
+//! The end of a node: after a signal it closes all connections over some time, and keeps what it
+//! was given.
 
 use std::io;
 use std::net::TcpListener;
@@ -18,16 +19,16 @@ use crate::mailbox::Wish;
 use crate::message::Millis;
 use crate::runtime::shared::{Shared, Shutdown};
 
-/// Between two looks at what is left.
+/// Time between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(5);
 /// The exit status of a process that a signal ended is this and the signal's number.
 const ENDED_BY_SIGNAL: i32 = 128;
 
-/// Listens for the signals that stop a node: the first is told to `told`, a second ends the
-/// process at once.
+/// Handles the signals that stop a node: the first is sent to `told`, a second ends the process at
+/// once.
 ///
 /// # Errors
-/// When the system does not let the node handle them.
+/// If the system does not let the node handle them.
 pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -43,39 +44,49 @@ pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// Stops accepting, once nobody is left who needs a connection for each poll; has the workers let
-/// their connections go over `window` milliseconds, waits for the requests under way, and flushes
+/// Has the workers close their connections over `window` milliseconds, and stops accepting once no
+/// long-polling client needs further connections. Then waits for requests under way, and flushes
 /// the store.
 ///
 /// # Errors
-/// When a thread ends meanwhile, or the store cannot be flushed.
+/// If a thread ends meanwhile, or the store cannot be flushed.
 pub(super) fn drain(
-    hub: &Shared,
+    shared: &Shared,
     listener: &TcpListener,
     window: Millis,
     events: &Receiver<Event>,
 ) -> Result<(), NodeError> {
     let start = Instant::now();
-    // Nobody else sets it, so it is not set yet.
-    let _ = hub.shutdown.set(Shutdown { began: hub.clock.monotonic(), window });
-    hub.interfaces.broker.mailboxes.workers.ring_all();
-    // Who is on long-polling must connect once more to hear the last; nobody new is let in.
+    // Only this function sets it, so it is not set yet.
+    let _ = shared.shutdown.set(Shutdown { began: shared.clock.monotonic(), window });
+    shared.interfaces.broker.mailboxes.workers.ring_all();
+    // A long-polling client must connect once more to receive the last packets; new clients are
+    // refused.
     let polls_end = start + Duration::from_millis(SHUTDOWN_POLLS_MS);
-    wait_while(|| pollings(hub) > 0, polls_end, events)?;
+    wait_while(|| pollings(shared) > 0, polls_end, events)?;
     stop_listening(listener);
     let ends = start + Duration::from_millis(window + SHUTDOWN_GRACE_MS);
-    wait_while(|| hub.interfaces.broker.mailboxes.connections() + requests(hub) > 0, ends, events)?;
-    let (connections, requests) = (hub.interfaces.broker.mailboxes.connections(), requests(hub));
+    wait_while(
+        || shared.interfaces.broker.mailboxes.connections() + requests(shared) > 0,
+        ends,
+        events,
+    )?;
+    let (connections, requests) =
+        (shared.interfaces.broker.mailboxes.connections(), requests(shared));
     if connections + requests > 0 {
-        tracing::warn!(connections, requests, "some did not end in time and are cut off");
+        tracing::warn!(
+            connections,
+            requests,
+            "connections and requests that did not end in time are cut off"
+        );
     }
-    flush(hub, events)?;
+    flush(shared, events)?;
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(elapsed_ms, "stopped");
     Ok(())
 }
 
-/// Waits until something is no longer so, or until `ends`, as long as every thread lives.
+/// Waits as long as the condition holds and every thread lives, at most until `ends`.
 fn wait_while(
     is_so: impl Fn() -> bool,
     ends: Instant,
@@ -90,9 +101,9 @@ fn wait_while(
     Ok(())
 }
 
-fn flush(hub: &Shared, events: &Receiver<Event>) -> Result<(), NodeError> {
+fn flush(shared: &Shared, events: &Receiver<Event>) -> Result<(), NodeError> {
     let ends = Instant::now() + Duration::from_millis(SHUTDOWN_FLUSH_MS);
-    while hub.interfaces.broker.mailboxes.wish(Wish::Stop).is_err() {
+    while shared.interfaces.broker.mailboxes.wish(Wish::Stop).is_err() {
         if Instant::now() > ends {
             return Err(NodeError::FlushTime);
         }
@@ -110,10 +121,10 @@ fn flush(hub: &Shared, events: &Receiver<Event>) -> Result<(), NodeError> {
     }
 }
 
-fn pollings(hub: &Shared) -> u64 {
-    hub.metrics.sum(|one| &one.pollings) + hub.metrics.sum(|one| &one.conformance_pollings)
+fn pollings(shared: &Shared) -> u64 {
+    shared.metrics.sum(|one| &one.pollings) + shared.metrics.sum(|one| &one.conformance_pollings)
 }
 
-fn requests(hub: &Shared) -> u64 {
-    hub.metrics.sum(|counters| &counters.http_under_way)
+fn requests(shared: &Shared) -> u64 {
+    shared.metrics.sum(|counters| &counters.http_under_way)
 }

@@ -23,12 +23,12 @@ use crate::runtime::driver::Driver;
 use crate::runtime::shared::Shared;
 use crate::runtime::{Arrivals, Turns, Worker};
 
-/// Threads of the side that count.
-pub(super) const SIDE_THREADS: usize = 2;
+/// Background threads with counters of their own: the writer and the thread of webhooks.
+pub(super) const BACKGROUND_THREADS: usize = 2;
 
-/// What every thread is given a part of.
+/// The parts of a node that its threads share.
 pub(super) struct Node {
-    pub(super) hub: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) arrivals: Arc<Arrivals>,
     pub(super) keys: Arc<Keys>,
     pub(super) webhooks: Settings,
@@ -36,7 +36,7 @@ pub(super) struct Node {
     pub(super) listener: TcpListener,
 }
 
-/// Says which thread ended, however it ended.
+/// Reports the end of a thread when it is dropped, however the thread ended.
 struct Ending {
     name: String,
     told: mpsc::Sender<Event>,
@@ -49,7 +49,7 @@ impl Drop for Ending {
 }
 
 impl Node {
-    /// Starts all threads; each that ends is told.
+    /// Starts all threads. Each reports its end to `told`.
     pub(super) fn start(
         &self,
         store: Store,
@@ -64,18 +64,18 @@ impl Node {
             loads: inboxes.loads,
         };
         self.start_writer(store, incoming, told)?;
-        let mailboxes = self.hub.interfaces.broker.mailboxes.clone();
+        let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
         spawn("policies", told, move || {
             if let Err(error) = background::policy::run(&inboxes.policies, &mailboxes) {
                 tracing::error!(%error, "policies cannot be evaluated");
             }
         })?;
-        let mailboxes = self.hub.interfaces.broker.mailboxes.clone();
+        let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
         spawn("reader", told, move || {
             background::reader::run(reader, &inboxes.reader, &mailboxes);
         })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
-        let are_inside = self.hub.interfaces.config.acceptor_threads == 0;
+        let are_inside = self.shared.interfaces.config.acceptor_threads == 0;
         for (inbox, id) in inboxes.workers.into_iter().zip(0u8..) {
             let inside = if are_inside { acceptors.next() } else { None };
             self.start_worker(WorkerId(id), inbox, inside, told)?;
@@ -92,43 +92,49 @@ impl Node {
         incoming: Incoming,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let (hub, flushed) = (self.hub.clone(), told.clone());
+        let (shared, flushed) = (self.shared.clone(), told.clone());
         let hot = self.hot_threads();
-        let counters = [0, 1].map(|thread| hub.metrics.thread(hot + thread));
+        let counters = [0, 1].map(|thread| shared.metrics.thread(hot + thread));
         let writer = Writer::new(
             store,
             incoming,
             self.webhooks.clone(),
-            hub.interfaces.broker.mailboxes.clone(),
+            shared.interfaces.broker.mailboxes.clone(),
             counters,
         )?;
-        spawn("side", told, move || {
+        spawn("writer", told, move || {
             let ended = writer.run(|news| match news {
                 News::Channels(all) => {
-                    let next = hub.interfaces.broker.definitions.load().replaced_by(all);
-                    hub.interfaces.broker.definitions.store(Arc::new(next));
+                    let next = shared.interfaces.broker.definitions.load().replaced_by(all);
+                    shared.interfaces.broker.definitions.store(Arc::new(next));
                 }
                 News::Document(document, places) => {
-                    documents::publish_document(&hub.interfaces, document, places, hub.clock.now());
+                    documents::publish_document(
+                        &shared.interfaces,
+                        document,
+                        places,
+                        shared.clock.now(),
+                    );
                 }
                 News::Loaded(load, stored) => {
-                    documents::answer_load(&hub.interfaces, load, stored, hub.clock.now());
+                    documents::answer_load(&shared.interfaces, load, stored, shared.clock.now());
                 }
                 News::Permissions(all) => {
-                    let next = hub.interfaces.broker.policies.load().replaced_by(all);
-                    hub.interfaces.broker.policies.store(Arc::new(next));
+                    let next = shared.interfaces.broker.policies.load().replaced_by(all);
+                    shared.interfaces.broker.policies.store(Arc::new(next));
                 }
             });
             let _ = flushed.send(Event::Flushed(ended));
         })
     }
 
-    /// Sets of counters that the hot threads have; those of the side come after them.
+    /// Returns how many sets of counters the hot threads have; those of the background follow.
     fn hot_threads(&self) -> usize {
-        self.hub.interfaces.config.workers + self.hub.interfaces.broker.mailboxes.acceptors.len()
+        self.shared.interfaces.config.workers
+            + self.shared.interfaces.broker.mailboxes.acceptors.len()
     }
 
-    /// A worker's thread, with an acceptor inside where there is one.
+    /// Starts a worker's thread, with an acceptor inside it if `inside` is given.
     fn start_worker(
         &self,
         id: WorkerId,
@@ -136,23 +142,23 @@ impl Node {
         inside: Option<(Inbox<Answered>, u8)>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let (hub, keys, driver) = (self.hub.clone(), self.keys.clone(), self.driver.clone());
+        let (shared, keys, driver) = (self.shared.clone(), self.keys.clone(), self.driver.clone());
         let arrivals = self.arrivals.clone();
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("worker-{}", id.0), told, move || {
-            if hub.interfaces.config.pin_threads {
-                pin(id.index(), hub.interfaces.config.workers);
+            if shared.interfaces.config.pin_threads {
+                pin(id.index(), shared.interfaces.config.workers);
             }
             let ended = driver.block_on(async {
                 if let Some((answers, acceptor_id)) = inside {
-                    let shared = (hub.clone(), arrivals.clone());
-                    let acceptor = acceptor(AcceptorId(acceptor_id), shared, keys.clone());
+                    let all = (shared.clone(), arrivals.clone());
+                    let acceptor = acceptor(AcceptorId(acceptor_id), all, keys.clone());
                     acceptor::run_beside(acceptor, listener, answers);
                 }
-                let counters = hub.metrics.thread(id.index());
-                let auth = authenticators(keys, &hub.interfaces.config);
-                let (random, now) = (rand::make_rng(), hub.clock.now());
-                let worker = Worker::new(id, (hub, arrivals), auth, counters, (random, now))?;
+                let counters = shared.metrics.thread(id.index());
+                let auth = authenticators(keys, &shared.interfaces.config);
+                let (random, now) = (rand::make_rng(), shared.clock.now());
+                let worker = Worker::new(id, (shared, arrivals), auth, counters, (random, now))?;
                 let turns = Turns::new(worker, inbox)?;
                 let _ = ready.send(Event::Ready);
                 turns.run().await;
@@ -170,11 +176,11 @@ impl Node {
         inbox: Inbox<Answered>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let shared = (self.hub.clone(), self.arrivals.clone());
+        let all = (self.shared.clone(), self.arrivals.clone());
         let (keys, driver) = (self.keys.clone(), self.driver.clone());
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("acceptor-{}", id.0), told, move || {
-            let acceptor = acceptor(id, shared, keys);
+            let acceptor = acceptor(id, all, keys);
             let ended = driver.block_on(async {
                 let _ = ready.send(Event::Ready);
                 acceptor::run(acceptor, listener, inbox).await;
@@ -188,12 +194,12 @@ impl Node {
 
 fn acceptor(
     id: AcceptorId,
-    (hub, arrivals): (Arc<Shared>, Arc<Arrivals>),
+    (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
     keys: Arc<Keys>,
 ) -> Acceptor {
-    let counters = hub.metrics.thread(hub.interfaces.config.workers + usize::from(id.0));
-    let auth = authenticators(keys, &hub.interfaces.config);
-    Acceptor::new(id, (hub, arrivals), auth, counters, rand::make_rng())
+    let counters = shared.metrics.thread(shared.interfaces.config.workers + usize::from(id.0));
+    let auth = authenticators(keys, &shared.interfaces.config);
+    Acceptor::new(id, (shared, arrivals), auth, counters, rand::make_rng())
 }
 
 fn authenticators(keys: Arc<Keys>, config: &Config) -> Authenticators {
@@ -208,7 +214,7 @@ fn spawn(
     work: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let ending = Ending { name: name.to_owned(), told: told.clone() };
-    // The kernel shows 15 bytes of it: what tells threads apart must be among them.
+    // The kernel shows 15 bytes of the name, which must tell threads apart.
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _ending = ending;
         work();
@@ -216,7 +222,7 @@ fn spawn(
     Ok(())
 }
 
-/// Keeps this thread on a core of its own, where there are enough of them.
+/// Keeps this thread on a core of its own, if there are enough cores.
 fn pin(index: usize, workers: usize) {
     let Ok(allowed) = sched_getaffinity(None) else { return };
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
