@@ -13,43 +13,43 @@ use crate::tally::Tally;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Upgrading,
-    /// Waits for what this step of the script awaits.
+    /// The index of the step whose message the client awaits.
     Step(usize),
     Ready,
 }
 
-/// One connection and how far it has come.
+/// One connection and its progress through the script.
 pub(crate) struct Client {
     connection: Connection,
     stage: Stage,
-    /// What it has received.
+    /// The sequence numbers received so far.
     pub(crate) tally: Tally,
 }
 
 impl Client {
-    /// Begins to connect; the socket turns writable when that is decided.
+    /// Starts to connect. The socket becomes writable when the attempt has succeeded or failed.
     pub(crate) fn dial(server: SocketAddr, source: Option<SocketAddr>) -> Result<Self> {
         let connection = Connection::dial(Dial { server, source, receive_bytes: None })?;
         Ok(Self { connection, stage: Stage::Upgrading, tally: Tally::default() })
     }
 
-    /// Whether it waits for writability instead of readability.
+    /// Whether the client waits for writability instead of readability.
     pub(crate) fn is_dialling(&self) -> bool {
         self.connection.is_dialling()
     }
 
-    /// Whether it has said everything and only listens now.
+    /// Whether the client has finished the script and only listens now.
     pub(crate) fn is_ready(&self) -> bool {
         self.stage == Stage::Ready
     }
 
-    /// The connection is decided: asks for the upgrade.
+    /// Requests the upgrade once the socket is writable. Returns an error if the connection failed.
     pub(crate) fn begin(&mut self, script: &Script) -> Result<()> {
         self.connection.begin(&script.upgrade)
     }
 
-    /// Reads once into `scratch` and acts on all that is whole. An error means that the connection
-    /// is over.
+    /// Reads once into `scratch` and handles all complete messages. An error means that the
+    /// connection is over.
     pub(crate) fn read(
         &mut self,
         scratch: &mut [u8],
@@ -84,7 +84,8 @@ impl Client {
         heard: &mut Heard,
     ) -> Result<()> {
         match script.api.read(message.text) {
-            // The state that there is already is an answer, and of an earlier run.
+            // A state that existed before the subscribe answers it. It is of an earlier run, so it
+            // is not counted as an event.
             Packet::Event(_) if script.api.tells_states() && !self.is_ready() => {
                 self.advance(Word::Subscribed, script, heard)?;
             }
@@ -104,7 +105,7 @@ impl Client {
         Ok(())
     }
 
-    /// The next step of the script.
+    /// Moves to the next step and sends this step's answer; an error if `word` is not awaited.
     fn advance(&mut self, word: Word, script: &Script, heard: &mut Heard) -> Result<()> {
         let step = match self.stage {
             Stage::Step(at) => script.steps.get(at).filter(|step| step.awaited == word),
@@ -187,7 +188,7 @@ mod tests {
             pair
         }
 
-        /// A client of InsForge that was just let in.
+        /// Returns an InsForge client that has just connected.
         fn insforge(channel: Option<&str>) -> Self {
             let mut pair = Self::new(Api::InsForge, INSFORGE_AUTH, channel);
             pair.upgrade("0{}");
@@ -195,14 +196,14 @@ mod tests {
             pair
         }
 
-        /// A client of Forge that was just let in, and the request by which it came.
+        /// Returns a Forge client that has just connected, and its upgrade request.
         fn forge(channel: Option<&str>) -> (Self, String) {
             let mut pair = Self::new(Api::Forge, "e.y.J", channel);
             let request = pair.upgrade(FORGE_CONNECTED);
             (pair, request)
         }
 
-        /// The server sends these bytes and the client reads them.
+        /// Sends these bytes as the server and has the client read them.
         fn say(&mut self, bytes: &[u8]) -> Result<()> {
             self.server.write_all(bytes).unwrap();
             self.listen()
@@ -215,7 +216,7 @@ mod tests {
             self.client.read(&mut [0; 4096], &self.script, &mut self.heard)
         }
 
-        /// The next frame from the client, unmasked.
+        /// Returns the text of the next frame from the client, unmasked.
         fn hear(&mut self) -> String {
             let mut head = [0; 6];
             self.server.read_exact(&mut head).unwrap();
@@ -225,7 +226,8 @@ mod tests {
             String::from_utf8(text).unwrap()
         }
 
-        /// Takes the request, which is returned, and says this with the answer, as servers may.
+        /// Answers the upgrade request with `first` right behind the answer, as servers may, and
+        /// returns the request.
         fn upgrade(&mut self, first: &str) -> String {
             let mut request = [0; 2048];
             let count = self.server.read(&mut request).unwrap();

@@ -1,22 +1,22 @@
-//! The one clock of a run. Publisher and subscribers share a machine, so its readings compare.
+//! The one clock of a run. Publisher and subscribers share a machine, so their readings compare.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// CLOCK_MONOTONIC in nanoseconds.
+/// Returns CLOCK_MONOTONIC in nanoseconds.
 pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let part = |value: i64| u64::try_from(value).expect("this clock never runs below zero");
     part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }
 
-/// A duration in nanoseconds; beyond some 584 years it stays there.
+/// Returns a duration in nanoseconds; `u64::MAX` (584 years) if it is longer.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A time-out as the kernel takes it.
+/// Converts a time-out to the kernel's type.
 pub(crate) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),

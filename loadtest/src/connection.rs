@@ -21,53 +21,51 @@ enum Stage {
     Open,
 }
 
-/// One connection and how far it has come.
+/// One connection and its stage.
 pub(crate) struct Connection {
     socket: Socket,
     stage: Stage,
-    /// Bytes of a frame that has not fully arrived; empty, and without memory, as a rule.
+    /// Bytes of a frame that has not arrived completely. Usually empty and without an allocation.
     carry: Vec<u8>,
 }
 
-/// How a connection is made.
+/// Parameters of a connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Dial {
-    /// The server.
     pub(crate) server: SocketAddr,
-    /// Where from; `None` leaves it to the kernel.
+    /// The source address; `None` leaves the choice to the kernel.
     pub(crate) source: Option<SocketAddr>,
-    /// Room for what was not read yet; `None` leaves it to the kernel.
+    /// Size of the socket's receive buffer; `None` keeps the kernel's default.
     pub(crate) receive_bytes: Option<usize>,
 }
 
-/// What was read at once, and how much of that was taken.
+/// Bytes from one read, and how many of them have been handled.
 pub(crate) struct Received<'a> {
     bytes: Cow<'a, [u8]>,
     used: usize,
     read_ns: u64,
 }
 
-/// Something that is there.
+/// Something that arrived from the server.
 pub(crate) enum Arrival<'a> {
-    /// The answer to the upgrade: messages may be sent.
+    /// The answer to the upgrade. From now on messages may be sent.
     Open,
-    /// A message.
     Message(Message<'a>),
 }
 
-/// A message that is there.
+/// A message from the server.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
-    /// What it says.
+    /// The payload.
     pub(crate) text: &'a [u8],
-    /// Its length on the wire.
+    /// Length on the wire, including the header.
     pub(crate) frame_bytes: usize,
-    /// When it was read.
+    /// Time of the read, in ns of CLOCK_MONOTONIC.
     pub(crate) read_ns: u64,
 }
 
 impl Connection {
-    /// Begins to connect; the socket turns writable when that is decided.
+    /// Starts to connect. The socket becomes writable when the attempt has succeeded or failed.
     pub(crate) fn dial(dial: Dial) -> Result<Self> {
         let Dial { server, source, receive_bytes } = dial;
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
@@ -85,12 +83,12 @@ impl Connection {
         }
     }
 
-    /// Whether it waits for writability instead of readability.
+    /// Whether the connection waits for writability instead of readability.
     pub(crate) fn is_dialling(&self) -> bool {
         self.stage == Stage::Dialling
     }
 
-    /// The connection is decided: asks for the upgrade.
+    /// Requests the upgrade once the socket is writable. Returns an error if the connection failed.
     pub(crate) fn begin(&mut self, upgrade: &Upgrade) -> Result<()> {
         if let Some(error) = self.socket.take_error()? {
             return Err(error).context("cannot connect");
@@ -99,8 +97,8 @@ impl Connection {
         self.send(upgrade.request.as_bytes())
     }
 
-    /// Reads once into `scratch`; `None` when nothing is there. An error means that the connection
-    /// is over, as with all that follows.
+    /// Reads once into `scratch`. Returns `None` if there is nothing to read. Here and in the other
+    /// methods, an error means that the connection is over.
     pub(crate) fn receive<'a>(&mut self, scratch: &'a mut [u8]) -> Result<Option<Received<'a>>> {
         let count = match rustix::net::recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => bail!("the server closed the connection"),
@@ -118,7 +116,7 @@ impl Connection {
         Ok(Some(Received { bytes: Cow::Owned(bytes), used: 0, read_ns }))
     }
 
-    /// The next of what was received, once it is whole. Pings are answered on the way.
+    /// Returns the next arrival, or `None` if the rest is incomplete. Answers pings on the way.
     pub(crate) fn next<'a>(
         &mut self,
         received: &'a mut Received<'_>,
@@ -153,7 +151,7 @@ impl Connection {
         Ok(None)
     }
 
-    /// Keeps what was not taken for when the rest of it has come.
+    /// Keeps the bytes that were not handled until the rest of their frame arrives.
     pub(crate) fn keep(&mut self, received: Received<'_>) {
         let Received { bytes, used, .. } = received;
         match bytes {
@@ -166,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// Sends a message.
+    /// Sends a text message.
     pub(crate) fn say(&self, text: &[u8], heard: &mut Heard) -> Result<()> {
         heard.write(text, wire::write_text);
         self.send(&heard.frame)
@@ -175,12 +173,12 @@ impl Connection {
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = rustix::net::send(&self.socket, bytes, flags).context("cannot send")?;
-        // A client says little at a time: a full socket means a server that reads none.
+        // A client sends little at a time, so a full socket means that the server does not read.
         ensure!(sent == bytes.len(), "the server does not read what clients send");
         Ok(())
     }
 
-    /// Bytes of what has not fully arrived.
+    /// Returns how many bytes of an incomplete frame are kept.
     #[cfg(test)]
     pub(crate) fn carried(&self) -> usize {
         self.carry.len()

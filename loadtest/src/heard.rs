@@ -1,4 +1,4 @@
-//! What clients heard, and how threads and processes add it up.
+//! What clients received, and how threads and processes add it up.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -7,34 +7,33 @@ use serde::{Deserialize, Serialize};
 use crate::lengths::FrameLengths;
 use crate::stamp::Reader;
 
-/// Latencies are kept from 1 µs to 10 minutes with three significant digits.
+/// Latencies are recorded from 1 µs to 10 minutes with three significant digits.
 const LATENCY_NS: (u64, u64) = (1_000, 600_000_000_000);
 
-/// What all clients of one thread heard, added up.
+/// What all clients of one thread received, added up.
 pub(crate) struct Heard {
-    /// From a publication's due time to its reading, in ns, for those due in the measured window.
+    /// Time from a publication's due time to its reading, in ns. Only publications that were due in
+    /// the measured window count.
     pub(crate) latency: Histogram<u64>,
-    /// Publications received, repeats not counted.
+    /// Publications received, without repeats.
     pub(crate) received: u64,
-    /// The frames of those.
+    /// Lengths of the frames of those publications.
     pub(crate) frames: FrameLengths,
     /// Heartbeats answered.
     pub(crate) pings: u64,
-    /// Events that carry no stamp: presence, for the most part.
+    /// Events without a stamp: mostly presence.
     pub(crate) other_events: u64,
-    /// The first complaint of the server and how many there were.
+    /// The first complaint of the server, and the number of complaints.
     pub(crate) errors: (Option<String>, u64),
-    /// Publications due before this are checked but not timed.
+    /// Publications that were due before this time are checked but not timed.
     pub(crate) measure_from_ns: u64,
-    /// Finds the stamps.
     pub(crate) reader: Reader,
     mask: u32,
-    /// Where clients put together what they say.
+    /// Buffer in which clients assemble the frame that they send.
     pub(crate) frame: Vec<u8>,
 }
 
 impl Heard {
-    /// Nothing yet.
     pub(crate) fn new() -> Self {
         Self {
             latency: histogram(),
@@ -50,7 +49,8 @@ impl Heard {
         }
     }
 
-    /// As another process can take it: the histogram as its buckets that are not empty.
+    /// Returns a form that can be sent to another process. It holds only the histogram's non-empty
+    /// buckets.
     pub(crate) fn digest(&self) -> Digest {
         let buckets = self.latency.iter_recorded();
         Digest {
@@ -63,8 +63,8 @@ impl Heard {
         }
     }
 
-    /// Adds what another process heard. Histograms have the same buckets everywhere, so nothing is
-    /// lost on the way.
+    /// Adds the counts of another process. Nothing is lost, because all histograms have the same
+    /// buckets.
     pub(crate) fn add_digest(&mut self, digest: Digest) -> Result<()> {
         let mut other = Self { received: digest.received, pings: digest.pings, ..Self::new() };
         for (value, count) in digest.latency {
@@ -76,7 +76,7 @@ impl Heard {
         self.add(other)
     }
 
-    /// Adds another thread's.
+    /// Adds the counts of another thread.
     pub(crate) fn add(&mut self, other: Self) -> Result<()> {
         self.latency.add(other.latency)?;
         self.received += other.received;
@@ -88,13 +88,13 @@ impl Heard {
         Ok(())
     }
 
-    /// Counts a complaint of the server.
+    /// Counts a complaint and keeps the first.
     pub(crate) fn complain(&mut self, complaint: &[u8]) {
         self.errors.1 += 1;
         self.errors.0.get_or_insert_with(|| String::from_utf8_lossy(complaint).into_owned());
     }
 
-    /// Puts together the next frame that a client sends.
+    /// Assembles the next frame in `frame`, with a new mask.
     pub(crate) fn write(&mut self, payload: &[u8], write: fn(&mut Vec<u8>, &[u8], [u8; 4])) {
         let mask = self.next_mask();
         self.frame.clear();
@@ -102,7 +102,7 @@ impl Heard {
     }
 
     fn next_mask(&mut self) -> [u8; 4] {
-        // Xorshift: no secrecy is needed, only bytes that a server cannot skip unmasking.
+        // Xorshift. A mask needs no secrecy here; it only has to make the server unmask.
         self.mask ^= self.mask << 13;
         self.mask ^= self.mask >> 17;
         self.mask ^= self.mask << 5;
@@ -110,13 +110,13 @@ impl Heard {
     }
 }
 
-/// For latencies.
+/// Returns an empty histogram for latencies.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, 3)
         .expect("these bounds are constants that the histogram accepts")
 }
 
-/// What the clients of one process heard, for another to add up.
+/// What the clients of one process received, in a form that can be sent to another.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Digest {
     latency: Vec<(u64, u64)>,

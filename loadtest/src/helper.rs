@@ -1,7 +1,7 @@
-//! Further processes of this same program, which take their job and orders as JSON lines from
-//! stdin and tell their news as JSON lines on stdout.
+//! Further processes of this program. A helper receives its job and its orders as JSON lines on
+//! stdin and sends its reports as JSON lines on stdout.
 //!
-//! The end of its stdin sends a helper home, whether this process is done or dead.
+//! A helper ends when its stdin ends: when this process is done with it, or has died.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -13,33 +13,33 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How long a helper may take to end by itself.
+/// How long a helper may take to end by itself before it is killed.
 const FAREWELL: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// The process itself; it is sent home and waited for when dropped.
+/// The process. Dropping this waits for its end.
 pub(crate) struct Helper {
     name: String,
     child: Child,
 }
 
-/// The way to it. Dropping this sends it home.
+/// The helper's stdin. Dropping this makes the helper end.
 pub(crate) struct Orders(ChildStdin);
 
-/// The way back.
+/// The helper's stdout.
 pub(crate) struct News {
     name: String,
     lines: BufReader<ChildStdout>,
 }
 
 impl Helper {
-    /// Starts the hidden `subcommand` with its job. `role` names it where something goes wrong.
+    /// Starts the hidden `subcommand` and sends it its job. Error messages name the process `role`.
     pub(crate) fn start(
         role: &str,
         subcommand: &str,
         job: &impl Serialize,
     ) -> Result<(Self, Orders, News)> {
-        // The running image, even where the file was replaced since.
+        // This is the running image, even if the file was replaced since.
         let mut child = Command::new("/proc/self/exe")
             .arg0(env!("CARGO_PKG_NAME"))
             .arg(subcommand)
@@ -56,14 +56,13 @@ impl Helper {
         Ok((helper, orders, News { name, lines: BufReader::new(stdout) }))
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it at once.
+    /// Kills the process.
     pub(crate) fn kill(&mut self) {
-        // It fails for a process that has ended already, which is as good.
+        // This fails if the process has ended already, which is fine.
         let _ = self.child.kill();
     }
 }
@@ -84,7 +83,7 @@ impl Drop for Helper {
 }
 
 impl Orders {
-    /// Says one thing.
+    /// Sends one order.
     pub(crate) fn say(&mut self, order: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(order)? + "\n";
         Ok(self.0.write_all(line.as_bytes())?)
@@ -92,7 +91,8 @@ impl Orders {
 }
 
 impl News {
-    /// Waits for the next of its news. Its end is an error, since a helper ends last of all.
+    /// Waits for the next report. The end of the stream is an error, because a helper only ends
+    /// after its stdin has ended.
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
         let read = self.lines.read_line(&mut line);
@@ -104,7 +104,8 @@ impl News {
     }
 }
 
-/// Tells the process that started this one. It is for one thread, so that lines stay whole.
+/// Sends a report to the process that started this one. Only one thread may call this, because
+/// lines must not mix.
 pub(crate) fn tell(news: &impl Serialize) -> Result<()> {
     let line = serde_json::to_string(news)? + "\n";
     let mut stdout = std::io::stdout().lock();

@@ -1,5 +1,5 @@
-//! An HTTP/1.1 client that is just enough: one keep-alive connection, requests that may be sent
-//! before earlier ones are answered, bodies by length or in chunks.
+//! A minimal HTTP/1.1 client: one keep-alive connection, pipelined requests, and bodies by length
+//! or in chunks.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::target::Target;
 
 const HEADERS_MAX: usize = 64;
-/// Longest response that is waited for; the answers here are a few hundred bytes.
+/// Longest response that is accepted; responses here have a few hundred bytes.
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long an answer may take before the server counts as dead.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,21 +19,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server's answer.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Response {
-    /// The status code.
     pub(crate) status: u16,
-    /// The body, as it came.
     pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    /// The body for a person to read, cut where it gets long.
+    /// Returns the first 300 characters of the body, for error messages.
     pub(crate) fn excerpt(&self) -> String {
         String::from_utf8_lossy(&self.body).chars().take(300).collect()
     }
 }
 
-/// A request head, complete with its blank line. `call` is a method and a path, `headers` are one
-/// or more lines, and `body_bytes` is the length of what follows.
+/// Returns a request head including its blank line. `call` is a method and a path, `headers` are
+/// one or more lines, and `body_bytes` is the length of the body that follows.
 pub(crate) fn head(target: &Target, call: &str, headers: &str, body_bytes: usize) -> String {
     format!(
         "{call} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n\
@@ -58,16 +56,15 @@ pub(crate) fn ask(target: &Target, request: &str) -> Result<Response> {
     }
 }
 
-/// A connection for requests that do not wait for the answers to earlier ones.
+/// A connection for pipelined requests.
 pub(crate) struct Pipe {
     stream: TcpStream,
-    /// Requests, or the rest of one, that the socket has not taken yet.
+    /// Requests, or the rest of one, that the socket has not accepted yet.
     outbox: Vec<u8>,
     inbox: Inbox,
 }
 
 impl Pipe {
-    /// A new one.
     pub(crate) fn connect(target: &Target) -> Result<Self> {
         let stream = TcpStream::connect(target.address).context("cannot connect to publish")?;
         stream.set_nodelay(true)?;
@@ -75,13 +72,13 @@ impl Pipe {
         Ok(Self { stream, outbox: Vec::new(), inbox: Inbox::default() })
     }
 
-    /// Adds a request, or a part of one, to what is sent next.
+    /// Queues a request, or a part of one, for the next `exchange`.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.outbox.extend_from_slice(bytes);
     }
 
-    /// Sends what the socket takes and reads what is there; false when the connection is gone.
-    /// Answers that came before that can still be taken.
+    /// Sends as much as the socket accepts and reads what has arrived. Returns false if the
+    /// connection is closed; answers that arrived before can still be taken.
     pub(crate) fn exchange(&mut self) -> Result<bool> {
         while !self.outbox.is_empty() {
             match self.stream.write(&self.outbox) {
@@ -96,12 +93,12 @@ impl Pipe {
         })
     }
 
-    /// The next answer, once it is whole.
+    /// Returns the next answer, or `None` if it is incomplete.
     pub(crate) fn take(&mut self) -> Result<Option<Response>> {
         self.inbox.take()
     }
 
-    /// What it waits for.
+    /// Returns the readiness that the connection waits for.
     pub(crate) fn poll(&self) -> PollFd<'_> {
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, !self.outbox.is_empty());
@@ -109,8 +106,8 @@ impl Pipe {
     }
 }
 
-/// Sorts the error of a non-blocking call: true when it only means "later", false when the
-/// connection is gone.
+/// Classifies the error of a non-blocking call. Returns true if the call can be repeated later, and
+/// false if the connection is closed.
 fn no_news(error: &std::io::Error) -> Result<bool> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(true),
@@ -119,13 +116,13 @@ fn no_news(error: &std::io::Error) -> Result<bool> {
     }
 }
 
-/// Bytes that were read and do not make a whole response yet.
+/// Bytes received that do not form a complete response yet.
 #[derive(Default)]
 struct Inbox(Vec<u8>);
 
 impl Inbox {
-    /// Reads once. False at the end of the stream; a non-blocking stream with nothing to read is
-    /// no end.
+    /// Reads once. Returns false at the end of the stream. If a non-blocking stream has nothing to
+    /// read, that is an error of kind `WouldBlock`.
     fn fill(&mut self, stream: &mut TcpStream) -> Result<bool> {
         let mut scratch = [0; 16 * 1024];
         match stream.read(&mut scratch) {
@@ -138,7 +135,7 @@ impl Inbox {
         }
     }
 
-    /// The next response, once it is whole.
+    /// Returns the next response, or `None` if it is incomplete.
     fn take(&mut self) -> Result<Option<Response>> {
         let parsed = read_response(&self.0)?;
         let Some((response, used)) = parsed else {
@@ -150,7 +147,7 @@ impl Inbox {
     }
 }
 
-/// The response at the start of `bytes` with its length; `None` while it is incomplete.
+/// Returns the response at the start of `bytes` and its length, or `None` if it is incomplete.
 fn read_response(bytes: &[u8]) -> Result<Option<(Response, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
@@ -182,7 +179,8 @@ fn framing(headers: &[httparse::Header<'_>]) -> Result<Framing> {
         ensure!(coding.eq_ignore_ascii_case("chunked"), "unknown transfer coding {coding}");
         return Ok(Framing::Chunked);
     }
-    // Bodies that end with the connection cannot be told from cut ones, so they are not taken.
+    // If a body ends with the connection, a truncated one looks complete, so such bodies are
+    // errors.
     let length = value("content-length")?.context("a response without a length")?;
     Ok(Framing::Length(length.parse().context("a bad Content-Length")?))
 }
@@ -219,7 +217,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Reads one request: its head, and its body.
+    /// Reads one request and returns its head and its body.
     pub(crate) fn read_whole_request(stream: &mut BufReader<TcpStream>) -> (String, Value) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {

@@ -1,11 +1,11 @@
-//! How long delivered frames were.
+//! Lengths of delivered frames.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Frames counted by their length on the wire, header included. Those of a run have few lengths, as
-/// a rule one, so that they are counted exactly.
+/// Number of frames by length on the wire, header included. A run has few different lengths,
+/// usually one, so the counts are exact.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FrameLengths(BTreeMap<usize, u64>);
 
@@ -15,14 +15,15 @@ impl FrameLengths {
         *self.0.entry(frame_bytes).or_default() += 1;
     }
 
-    /// Adds what others counted.
+    /// Adds the counts of another process or thread.
     pub(crate) fn add(&mut self, other: &Self) {
         for (frame_bytes, count) in &other.0 {
             *self.0.entry(*frame_bytes).or_default() += count;
         }
     }
 
-    /// The length that half of the frames do not exceed; `None` of no frames.
+    /// Returns the smallest length that at least half of the frames do not exceed; `None` if there
+    /// are no frames.
     pub(crate) fn median(&self) -> Option<usize> {
         let half = self.0.values().sum::<u64>().div_ceil(2);
         let mut seen = 0;

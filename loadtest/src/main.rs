@@ -1,5 +1,5 @@
-//! A load tester that shares no code with the server it drives: a mistake in one cannot hide a
-//! mistake in the other.
+//! A load tester that shares no code with the server under test, so that a mistake in one cannot
+//! hide a mistake in the other.
 
 mod api;
 mod args;
@@ -59,8 +59,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Clients of other scenarios may be spread over processes, but the floor is one, and so are those
-/// who watch documents.
+/// Exits with a usage error if one process cannot hold so many connections. The floor server and
+/// the clients of `documents` are not spread over processes.
 fn ensure_one_process_holds(connections: usize) {
     let fits = descriptors::available();
     if connections > fits {

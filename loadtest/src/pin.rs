@@ -1,4 +1,4 @@
-//! Which processor runs what: a comparison needs both servers on the same one.
+//! Pins processes to processors: a comparison needs both servers on the same one.
 
 use std::fs;
 
@@ -6,16 +6,16 @@ use anyhow::{Context, Result};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Places for the server and for this process.
+/// The processors of the server and of this process.
 pub(crate) struct Placement {
     server: Option<usize>,
-    /// Where this process could run before it was pinned.
+    /// The processors that this process was allowed before it was pinned.
     home: CpuSet,
 }
 
 impl Placement {
-    /// Pins this process, which must have but one thread yet: those to come inherit it, and so do
-    /// processes that it starts.
+    /// Pins this process. It must still have only one thread: later threads and processes inherit
+    /// the setting.
     pub(crate) fn take(server: Option<usize>, client: Option<usize>) -> Result<Self> {
         let home = sched_getaffinity(None)?;
         if let Some(cpu) = client {
@@ -24,12 +24,13 @@ impl Placement {
         Ok(Self { server, home })
     }
 
-    /// Pins all threads of a server that was there before, where that was asked for.
+    /// Pins all threads of a server that was already running, if a processor was given.
     pub(crate) fn pin_node(&self, pid: u32) -> Result<()> {
         self.server.map_or(Ok(()), |cpu| pin(pid, &only(cpu)).with_context(|| no_place(cpu)))
     }
 
-    /// Pins a server that this process started, or gives it back the freedom to run anywhere.
+    /// Pins a server that this process started, or lets it run on all of this process's former
+    /// processors if none was given.
     pub(crate) fn pin_floor(&self, pid: u32) -> Result<()> {
         pin(pid, &self.server.map_or(self.home, only)).context("cannot place the floor")
     }

@@ -1,4 +1,4 @@
-//! What a process cost: processor time and memory, as `/proc` tells it.
+//! Processor time and memory of a process, read from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,24 +6,24 @@ use std::ops::{Add, Sub};
 
 use anyhow::{Context, Result};
 
-/// Processor time in microseconds. The kernel counts in ticks, as a rule of 10 ms.
+/// Processor time in microseconds. The kernel counts in ticks, usually of 10 ms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Cpu {
-    /// In the program.
+    /// Time in the program.
     pub(crate) user_us: u64,
-    /// In the kernel on its behalf.
+    /// Time in the kernel on behalf of the program.
     pub(crate) system_us: u64,
-    /// Both together in nanoseconds, from the scheduler; `None` where it does not tell.
+    /// Sum of both in nanoseconds, from the scheduler; `None` if the scheduler does not provide it.
     pub(crate) run_ns: Option<u64>,
 }
 
 impl Cpu {
-    /// Both together, as exactly as they are known.
+    /// Returns the sum of both, from the scheduler if possible.
     pub(crate) fn total_ns(self) -> u64 {
         self.run_ns.unwrap_or((self.user_us + self.system_us) * 1_000)
     }
 
-    /// Where the total comes from.
+    /// Returns the name of the file that the total was read from.
     pub(crate) fn source(self) -> &'static str {
         if self.run_ns.is_some() { "schedstat" } else { "stat" }
     }
@@ -54,18 +54,18 @@ impl Sub for Cpu {
     }
 }
 
-/// The processor time of a process and of its living threads, at one moment or over a window.
+/// The processor time of a process and of its living threads, up to a moment or within a window.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
-    /// The whole process. Ticks include threads that have ended; the scheduler's nanoseconds are
-    /// known only where none has.
+    /// The whole process. Ticks include threads that have ended. The scheduler's nanoseconds are
+    /// known only if no thread has ended in the window.
     pub(crate) process: Cpu,
-    /// Each thread's name and share, by thread id.
+    /// Name and processor time of each thread, by thread id.
     pub(crate) threads: BTreeMap<u32, (String, Cpu)>,
 }
 
 impl Usage {
-    /// Up to now.
+    /// Reads the processor time of a process up to now.
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut process = read_stat(&format!("/proc/{pid}/stat"))?.1;
         let mut threads = BTreeMap::new();
@@ -75,7 +75,7 @@ impl Usage {
             let Some(id) = name.to_str().and_then(|id| id.parse().ok()) else {
                 continue;
             };
-            // A thread may end between the listing and the reading.
+            // A thread may end after it was listed.
             let Ok((name, mut cpu)) = read_stat(&format!("/proc/{pid}/task/{id}/stat")) else {
                 continue;
             };
@@ -87,7 +87,7 @@ impl Usage {
         Ok(Self { process, threads })
     }
 
-    /// Of several processes together.
+    /// Returns the sum over several processes.
     pub(crate) fn of_all(pids: impl IntoIterator<Item = u32>) -> Result<Self> {
         let nothing = Cpu { run_ns: Some(0), ..Cpu::default() };
         let mut all = Self { process: nothing, threads: BTreeMap::new() };
@@ -99,7 +99,7 @@ impl Usage {
         Ok(all)
     }
 
-    /// What was added since `earlier`; threads that did nothing are left out.
+    /// Returns the increase since `earlier`; threads without an increase are left out.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let added = |(id, (name, cpu)): (&u32, &(String, Cpu))| {
             let nothing = Cpu { run_ns: Some(0), ..Cpu::default() };
@@ -109,26 +109,25 @@ impl Usage {
         };
         let mut process = self.process - earlier.process;
         if earlier.threads.keys().any(|id| !self.threads.contains_key(id)) {
-            // What that thread did in the window went with it.
+            // The nanoseconds that this thread used within the window are lost.
             process.run_ns = None;
         }
         Self { process, threads: self.threads.iter().filter_map(added).collect() }
     }
 }
 
-/// Memory of a process, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Memory {
     /// Resident pages (VmRSS).
     pub(crate) rss: u64,
-    /// Resident pages, shared ones in proportion; `None` where we may not look.
+    /// Resident pages, shared ones in proportion (Pss); `None` if reading is denied.
     pub(crate) pss: Option<u64>,
-    /// Pages that are its alone and written to; `None` where we may not look.
+    /// Resident pages that are private and modified; `None` if reading is denied.
     pub(crate) private_dirty: Option<u64>,
 }
 
 impl Memory {
-    /// Now.
+    /// Reads the present memory of a process.
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let status = read(&format!("/proc/{pid}/status"))?;
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -149,9 +148,9 @@ fn read_stat(path: &str) -> Result<(String, Cpu)> {
     parse_stat(&read(path)?, tick_us).with_context(|| format!("{path} is not as expected"))
 }
 
-/// Name, utime and stime (fields 2, 14 and 15 of proc_pid_stat(5)).
+/// Returns the name and the times utime and stime (fields 2, 14 and 15 of proc_pid_stat(5)).
 fn parse_stat(stat: &str, tick_us: u64) -> Option<(String, Cpu)> {
-    // The name may hold spaces and brackets; the last closing bracket ends it.
+    // The name may contain spaces and brackets, so the last closing bracket ends it.
     let (before, after) = stat.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;
     let mut times = after.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
@@ -160,12 +159,12 @@ fn parse_stat(stat: &str, tick_us: u64) -> Option<(String, Cpu)> {
     Some((name.to_owned(), cpu))
 }
 
-/// The time that a thread has run, which is the first figure of its schedstat.
+/// Returns the time that a thread has run, in ns: the first figure of its schedstat.
 fn read_run_ns(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// The value of a line like `VmRSS:    1234 kB`, in bytes.
+/// Returns the value of a line like `VmRSS:    1234 kB`, in bytes.
 fn kib_field(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
@@ -213,7 +212,7 @@ mod tests {
         let pid = std::process::id();
         let before = Usage::of(pid).unwrap();
         let start = std::time::Instant::now();
-        // Ticks may be spread over a loaded machine, so the work ends when it has been noticed.
+        // A loaded machine may count ticks late, so the loop works until they show.
         loop {
             std::hint::black_box((0..1_000_000_u64).fold(0, u64::wrapping_add));
             let used = Usage::of(pid).unwrap().since(&before);

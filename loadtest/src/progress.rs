@@ -1,26 +1,26 @@
-//! One line on stderr that says how far the run is.
+//! One line on stderr that shows the progress of the run.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// How often the line is renewed on a terminal.
+/// How often the line is replaced on a terminal.
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
-/// How often a line is added where there is no terminal.
+/// How often a line is added if stderr is not a terminal.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The line and when it was last shown.
+/// The kind of output and the time of the last line.
 pub(crate) struct Progress {
     terminal: bool,
     shown: Option<Instant>,
 }
 
 impl Progress {
-    /// Nothing shown yet.
     pub(crate) fn new() -> Self {
         Self { terminal: stderr().is_terminal(), shown: None }
     }
 
-    /// Shows the line when it is time to. It is only for people, so it may fail to be written.
+    /// Shows the line if the interval has passed. Write errors are ignored, because nothing depends
+    /// on it.
     pub(crate) fn show(&mut self, line: impl FnOnce() -> String) {
         let interval = if self.terminal { TERMINAL_INTERVAL } else { LOG_INTERVAL };
         if self.shown.is_some_and(|shown| shown.elapsed() < interval) {

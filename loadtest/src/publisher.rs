@@ -1,9 +1,9 @@
-//! The open-loop publisher: each publication has its due time, and no answer is waited for before
-//! the next is sent.
+//! The open-loop publisher: each publication is sent at its due time, whether or not earlier ones
+//! have been answered.
 //!
-//! One connection carries all of them, so that the order in which the server gets them is the
-//! order of their numbers. A publication that goes out late keeps its due time in its stamp: a
-//! stall of the server shows in the latencies instead of thinning out the load.
+//! One connection carries all publications, so the server receives them in the order of their
+//! numbers. A publication that is sent late keeps its due time in its stamp: a stall of the server
+//! shows in the latencies instead of thinning out the load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,54 +20,52 @@ use crate::stamp::{Stamp, Template};
 use crate::tally::Outcome;
 use crate::target::Target;
 
-/// Without an answer for so long, the server counts as stuck.
+/// After this time without an answer, the server counts as stuck.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// What is published when.
+/// Content and timing of the publications.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Schedule {
-    /// The channel.
     pub(crate) channel: String,
-    /// The event's name, in an API that has names of events.
+    /// The event's name; only InsForge has one.
     pub(crate) event: String,
     /// Size of the payload in bytes.
     pub(crate) payload_bytes: usize,
     /// Publications per second.
     pub(crate) rate: f64,
-    /// How many in all.
+    /// Number of publications in all.
     pub(crate) publications: u64,
 }
 
 impl Schedule {
-    /// When publication `sequence` of a run that starts at `start_ns` is due.
+    /// Returns when publication `sequence` is due in a run that starts at `start_ns`.
     pub(crate) fn due_ns(&self, start_ns: u64, sequence: u64) -> u64 {
         start_ns + nanos(Duration::from_secs_f64(sequence as f64 / self.rate))
     }
 }
 
-/// How it reaches the server.
+/// The server, the credentials and the schedule of a publisher.
 pub(crate) struct Plan {
-    /// The server.
     pub(crate) target: Target,
-    /// The API, and the credential.
+    /// The API and the credentials.
     pub(crate) access: Access,
-    /// What is published when.
     pub(crate) schedule: Schedule,
-    /// Publications that may wait for their answer at once; 1 for servers that cannot pipeline.
+    /// Unanswered publications that are allowed at once; 1 for servers that do not support
+    /// pipelining.
     pub(crate) unanswered_max: u64,
 }
 
-/// What became of it.
+/// The result of publishing.
 pub(crate) struct Published {
-    /// The outcome of publication 0, 1, 2, …
+    /// The outcomes by sequence number.
     pub(crate) outcomes: Vec<Outcome>,
-    /// The longest that one was sent after its due time, in ns.
+    /// The longest delay of a publication after its due time, in ns.
     pub(crate) late_ns_max: u64,
 }
 
-/// Publishes all, the first at `start_ns`, or until `stop` is set. An error when the server answers
-/// with anything but 2xx and 503, or not at all.
+/// Publishes everything, the first publication at `start_ns`. Returns an error if `stop` is set, or
+/// if the server answers with anything but 2xx and 503, or does not answer.
 pub(crate) fn publish(plan: &Plan, start_ns: u64, stop: &AtomicBool) -> Result<Published> {
     let mut line = Line::new(plan, start_ns)?;
     loop {
@@ -90,12 +88,13 @@ struct Line<'a> {
     start_ns: u64,
     template: Template,
     pipe: Pipe,
-    /// The next publication to send. Answers come in order, so those between the number of
-    /// outcomes and this one are unanswered.
+    /// The number of the next publication to send. Answers come in order, so the publications from
+    /// `outcomes.len()` to this one are unanswered.
     next: u64,
     outcomes: Vec<Outcome>,
     late_ns_max: u64,
-    /// When the server last answered, or last had nothing to answer.
+    /// The later of two times: of the last answer, and of the last send while nothing was
+    /// unanswered.
     heard_ns: u64,
 }
 
@@ -139,7 +138,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Takes the answers that are there.
+    /// Takes the answers that have arrived.
     fn collect(&mut self) -> Result<()> {
         while let Some(response) = self.pipe.take()? {
             let outcome = judge(self.plan.access.api, &response, self.outcomes.len())?;
@@ -149,7 +148,7 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    /// The answers under way are lost with the connection; the run goes on with a new one.
+    /// Reconnects. The publications without an answer stay unanswered.
     fn reconnect(&mut self) -> Result<()> {
         let answered = self.outcomes.len() + usize::try_from(self.unanswered())?;
         self.outcomes.resize(answered, Outcome::Unanswered);
@@ -235,7 +234,7 @@ mod tests {
         let server = thread::spawn(move || {
             let mut stream = BufReader::new(listener.accept().unwrap().0);
             let numbers: Vec<u64> = (0..8).map(|_| read_request(&mut stream)).collect();
-            // No answer was given until here, and the publisher sent all eight nevertheless.
+            // The publisher sent all eight although none of them was answered.
             for number in 0..8 {
                 let status = if number == 3 { "503 Busy" } else { "201 Created" };
                 let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
@@ -291,7 +290,8 @@ mod tests {
         server.join().unwrap();
     }
 
-    /// Publishes once in Forge, and is answered this.
+    /// Publishes once in Forge, with this as the body of the server's answer. Returns the result
+    /// and the request.
     fn publish_in_forge(answer: &str) -> (Result<Published>, String, Value) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let plan = Plan { access: access(Api::Forge, "inv-1"), ..plan(&listener, 1) };

@@ -1,34 +1,34 @@
-//! The mark that every publication carries: its sequence number and when it was meant to be sent.
+//! The stamp of a publication: its sequence number and its due time.
 //!
-//! All fields have a fixed width, so that a publication is made by overwriting digits in a
-//! template, and a subscriber finds it with one byte search instead of parsing JSON. A stamp
-//! begins the string value of a member, and holds nothing that JSON escapes: it reads the same in
-//! a payload that is an object and in one that is a string.
+//! All fields have a fixed width: a publication is made by overwriting digits in a template, and a
+//! subscriber finds the stamp with one byte search instead of parsing JSON. A stamp begins the
+//! string value of a member and contains nothing that JSON escapes, so it looks the same in a
+//! payload that is an object and in one that is a string.
 
 use memchr::memmem::Finder;
 
-/// What a stamp begins with, after what stands before any string value of a member. Inside a
-/// string the quote would be escaped, so that no name or other text can be taken for it.
+/// The bytes before the digits, beginning at the end of a member's name. Inside a string JSON would
+/// escape the quote, so no name or other text can be mistaken for a mark.
 const MARK: &str = r#":"@"#;
 const SIGN: &str = "@";
 const SEQUENCE_DIGITS: usize = 10;
 const TIME_DIGITS: usize = 19;
 const DIGITS_BYTES: usize = SEQUENCE_DIGITS + 1 + TIME_DIGITS;
 
-/// The length of a stamp.
+/// The length of a stamp in bytes.
 pub(crate) const STAMP_BYTES: usize = SIGN.len() + DIGITS_BYTES;
 
-/// What one publication says about itself.
+/// Number and due time of one publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
-    /// Position in the run, counted from 0 and without holes.
+    /// Position in the run, counted from 0 without gaps.
     pub(crate) sequence: u64,
-    /// When it was due, in ns of CLOCK_MONOTONIC; a publisher that is late does not move it.
+    /// The due time in ns of CLOCK_MONOTONIC, even if the publication was sent late.
     pub(crate) due_ns: u64,
 }
 
 impl Stamp {
-    /// The one that a member's value begins with.
+    /// Returns the stamp that a member's value begins with, or `None`.
     pub(crate) fn of(value: &str) -> Option<Self> {
         Self::read(value.as_bytes().strip_prefix(SIGN.as_bytes())?.get(..DIGITS_BYTES)?)
     }
@@ -53,39 +53,39 @@ impl Stamp {
 pub(crate) struct Reader(Finder<'static>);
 
 impl Reader {
-    /// A reader; building one costs more than using it.
+    /// Creates a reader. This costs more than a search, so readers are kept.
     pub(crate) fn new() -> Self {
         Self(Finder::new(MARK))
     }
 
-    /// The first stamp in `event`, if it has one.
+    /// Returns the first stamp in `event`, or `None`.
     pub(crate) fn find(&self, event: &[u8]) -> Option<Stamp> {
         let start = self.0.find(event)? + MARK.len();
         Stamp::read(event.get(start..start + DIGITS_BYTES)?)
     }
 }
 
-/// Text that holds one payload, to be stamped again and again.
+/// Text with a stamp whose digits can be overwritten.
 pub(crate) struct Template {
     text: Vec<u8>,
     digits_at: usize,
 }
 
 impl Template {
-    /// Puts a stamp between `before`, which has to end where a member's string value begins, and
-    /// `after`.
+    /// Puts a stamp between `before` and `after`; `before` must end with the quote that opens a
+    /// member's string value.
     pub(crate) fn new(before: &str, after: &str) -> Self {
         let head = format!("{before}{SIGN}");
         let text = format!("{head}{:0SEQUENCE_DIGITS$}:{:0TIME_DIGITS$}{after}", 0, 0);
         Self { text: text.into_bytes(), digits_at: head.len() }
     }
 
-    /// The text with the stamp that it has now.
+    /// Returns the text with its present stamp.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// The text with this stamp in it.
+    /// Writes this stamp into the text and returns the text.
     pub(crate) fn stamped(&mut self, stamp: Stamp) -> &[u8] {
         stamp.write(&mut self.text[self.digits_at..self.digits_at + DIGITS_BYTES]);
         &self.text

@@ -1,4 +1,4 @@
-//! Figures for people: rows of named values, and how quantities read.
+//! Output for people: rows of named values, and the format of quantities.
 
 use std::fmt::Write;
 
@@ -6,12 +6,12 @@ use crate::procfs::Memory;
 
 /// Rows of named values under a title.
 pub(crate) struct Table {
-    /// What has been written so far.
+    /// The text so far.
     pub(crate) text: String,
 }
 
 impl Table {
-    /// Only the title.
+    /// Creates a table that has only a title.
     pub(crate) fn new(title: String) -> Self {
         Self { text: title }
     }
@@ -25,13 +25,13 @@ impl Table {
         self.text.truncate(self.text.trim_end().len());
     }
 
-    /// Adds a row that holds a text.
+    /// Adds a row with one text.
     pub(crate) fn line(&mut self, title: &str, text: &str) {
         let _ = write!(self.text, "\n  {title:<16} {text}");
     }
 }
 
-/// A row of memory figures.
+/// Returns the cells of a row with memory figures.
 pub(crate) fn memory_cells(memory: Memory) -> [(&'static str, String); 3] {
     let mib = |bytes: Option<u64>| {
         bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} MiB", bytes as f64 / 1048576.0))
@@ -43,27 +43,27 @@ pub(crate) fn memory_cells(memory: Memory) -> [(&'static str, String); 3] {
     ]
 }
 
-/// A quotient that may be unknown.
+/// Formats bytes; `-` if unknown.
 pub(crate) fn bytes(count: Option<f64>) -> String {
     count.map_or_else(|| "-".to_owned(), |count| format!("{count:.0} B"))
 }
 
-/// Nanoseconds as microseconds, which may be unknown.
+/// Formats nanoseconds as microseconds; `-` if unknown.
 pub(crate) fn micros(ns: Option<f64>) -> String {
     ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.3} µs", ns / 1e3))
 }
 
-/// Nanoseconds, which may be unknown.
+/// Formats nanoseconds; `-` if unknown.
 pub(crate) fn nanos(ns: Option<f64>) -> String {
     ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.3} ns"))
 }
 
-/// Nanoseconds as milliseconds.
+/// Formats nanoseconds as milliseconds.
 pub(crate) fn millis(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)
 }
 
-/// 1234567 as `1,234,567`.
+/// Formats 1234567 as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);

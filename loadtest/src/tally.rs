@@ -1,12 +1,12 @@
-//! What reached one subscriber, and how that compares with what was published.
+//! Compares the publications that reached each subscriber with those that were published.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// The sequence numbers that one subscriber has seen.
+/// The sequence numbers that one subscriber has received.
 ///
-/// Publications are expected in order, so only the holes are kept: none while all is well.
+/// Publications usually arrive in order, so only the gaps are stored.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     next: u64,
@@ -16,7 +16,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Notes an arrival; false when this publication had arrived before.
+    /// Records an arrival. Returns false if this publication had arrived before.
     pub(crate) fn note(&mut self, sequence: u64) -> bool {
         if sequence < self.next {
             return self.note_late(sequence);
@@ -45,22 +45,22 @@ impl Tally {
 /// How the server answered a publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// 2xx: every subscriber must get it, once.
+    /// 2xx: every subscriber must receive the publication once.
     Accepted,
-    /// 503: nobody may get it.
+    /// 503: no subscriber may receive it.
     Refused,
-    /// The answer never came: subscribers may or may not get it.
+    /// No answer came: subscribers may or may not receive it.
     Unanswered,
 }
 
-/// How many publications up to each sequence number had which outcome.
+/// For each sequence number, how many publications before it were accepted, and how many refused.
 pub(crate) struct Outcomes {
     accepted_before: Vec<u64>,
     refused_before: Vec<u64>,
 }
 
 impl Outcomes {
-    /// Adds up the outcomes of publications 0, 1, 2, …
+    /// Adds up the outcomes, which are in the order of sequence numbers.
     pub(crate) fn new(outcomes: &[Outcome]) -> Self {
         let running = |wanted: Outcome| {
             let mut sum = 0;
@@ -76,17 +76,17 @@ impl Outcomes {
         }
     }
 
-    /// Publications in all.
+    /// Returns the number of all publications.
     pub(crate) fn sent(&self) -> u64 {
         self.accepted_before.len() as u64 - 1
     }
 
-    /// Those that the server took.
+    /// Returns the number of publications that the server accepted.
     pub(crate) fn accepted(&self) -> u64 {
         *self.accepted_before.last().expect("it starts with the zero before the first")
     }
 
-    /// Those that the server refused with 503.
+    /// Returns the number of publications that the server refused with 503.
     pub(crate) fn refused(&self) -> u64 {
         *self.refused_before.last().expect("it starts with the zero before the first")
     }
@@ -101,9 +101,10 @@ pub(crate) struct Deliveries {
     pub(crate) received: u64,
     /// Accepted publications that never arrived.
     pub(crate) lost: u64,
-    /// Those in whose place a later one arrived, where only the newest state counts.
+    /// Accepted publications that were skipped in favour of a later state. Only counted if the API
+    /// delivers states.
     pub(crate) conflated: u64,
-    /// Arrivals after the first of the same publication.
+    /// Arrivals after the first one of the same publication.
     pub(crate) duplicated: u64,
     /// Publications that arrived after a later one.
     pub(crate) reordered: u64,
@@ -112,8 +113,8 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Adds one subscriber's. Where publications are `states`, one may stand for those before it,
-    /// but none for the last.
+    /// Adds one subscriber. If publications are `states`, a later one may replace earlier ones, but
+    /// the last one must arrive.
     pub(crate) fn add(&mut self, tally: &Tally, outcomes: &Outcomes, states: bool) {
         let end = outcomes.sent();
         let tail = tally.next.min(end)..end;
@@ -209,7 +210,7 @@ mod tests {
 
     #[test]
     fn holes_agree_with_a_plain_list_whatever_the_order() {
-        // A small generator is enough to walk many orders with repeats.
+        // A simple generator suffices to try many orders with repeats.
         let mut state = 7_u64;
         for _ in 0..500 {
             let mut plain = [0_u64; 32];

@@ -6,22 +6,21 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Source addresses that clients are spread over: each has some 28,000 ports of its own.
+/// Number of source addresses that clients are spread over. Each has about 28,000 ports of its own.
 const SOURCES: u32 = 9;
 
-/// Where the server listens.
+/// The address of the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Target {
-    /// Its socket address.
     pub(crate) address: SocketAddr,
-    /// The same as the `Host` header says it.
+    /// The address as the `Host` header contains it.
     pub(crate) authority: String,
 }
 
 impl Target {
-    /// The source address of client `number`; `None` leaves it to the kernel, since IPv6 has but
-    /// one loopback address.
+    /// Returns the source address of client `number`, or `None` for IPv6, which has only one
+    /// loopback address: then the kernel chooses.
     pub(crate) fn source(&self, number: usize) -> Option<SocketAddr> {
         let turn = u32::try_from(number % SOURCES as usize).expect("a remainder of nine");
         let first = u32::from(Ipv4Addr::LOCALHOST);

@@ -1,29 +1,29 @@
-//! How a connection becomes a WebSocket (RFC 6455 section 4), seen from the client.
+//! The upgrade of a connection to WebSocket (RFC 6455 section 4), as the client performs it.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::target::Target;
 
-/// The example key of RFC 6455 section 1.3 and the answer it must get: a server that computes the
-/// answer gets this one right, so no hash is needed here.
+/// The example key of RFC 6455 section 1.3. A server that computes the answer gets this one right,
+/// so the client needs no hash function.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// What the server must answer to the key.
+/// The answer that a server must compute from the key.
 pub(crate) const KEY_ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const HEADERS_MAX: usize = 64;
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// What is asked for.
+/// An upgrade request and what its answer must contain.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Upgrade {
-    /// The request.
+    /// The text of the request.
     pub(crate) request: String,
-    /// The subprotocol that it offers, which the answer has to name.
+    /// The subprotocol that the request offers and the answer must name.
     subprotocol: Option<String>,
 }
 
 impl Upgrade {
-    /// The request for a path, with these headers added to what every upgrade needs.
+    /// Builds the request for a path, with these headers besides those that every upgrade needs.
     pub(crate) fn new(
         target: &Target,
         path: &str,
@@ -41,7 +41,7 @@ impl Upgrade {
         Self { request, subprotocol: subprotocol.map(str::to_owned) }
     }
 
-    /// Checks the answer and says how long it is; `None` while it is incomplete.
+    /// Checks the answer and returns the length of its head, or `None` if it is incomplete.
     pub(crate) fn read_answer(&self, bytes: &[u8]) -> Result<Option<usize>> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut head = httparse::Response::new(&mut headers);
@@ -58,8 +58,8 @@ impl Upgrade {
         };
         let accepted = values("sec-websocket-accept").contains(&KEY_ANSWER.as_bytes());
         ensure!(accepted, "the upgrade lacks the right Sec-WebSocket-Accept");
-        // Browsers give a connection up for any other, and it may hold a credential: it is not
-        // shown.
+        // A browser closes the connection if the answer names another subprotocol. The error does
+        // not show the offer, because it may contain a credential.
         match (&self.subprotocol, values("sec-websocket-protocol").as_slice()) {
             (None, []) => {}
             (Some(offer), [chosen]) if *chosen == offer.as_bytes() => {}
@@ -70,7 +70,7 @@ impl Upgrade {
     }
 }
 
-/// The subprotocol that a request offers, where it does.
+/// Returns the subprotocol that a request offers, or `None`.
 pub(crate) fn offered(request: &[u8]) -> Result<Option<&str>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);

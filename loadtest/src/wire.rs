@@ -1,8 +1,8 @@
-//! The client's side of the wire: WebSocket frames (RFC 6455 section 5).
+//! WebSocket frames (RFC 6455 section 5) as a client reads and writes them.
 
 use anyhow::{Result, bail, ensure};
 
-/// Longest frame a server may send us. Beyond it the connection counts as broken.
+/// Longest frame that a server may send. A longer one is an error.
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const FIN: u8 = 0x80;
@@ -15,16 +15,16 @@ const MASKED: u8 = 0x80;
 pub(crate) enum Frame<'a> {
     /// A message of the API.
     Text(&'a [u8]),
-    /// A WebSocket ping, which is owed a pong with the same bytes.
+    /// A ping, which must be answered by a pong with the same payload.
     Ping(&'a [u8]),
-    /// The server closes, with its code where it gave one.
+    /// The server's close frame, with its code if it contains one.
     Close(Option<u16>),
-    /// Binary messages and pongs, which mean nothing here.
+    /// A binary message or a pong, which the client ignores.
     Other,
 }
 
-/// Reads the frame at the start of `bytes` and says how long it is; `None` while it is incomplete.
-/// An error when the server breaks the protocol or fragments, which these servers never do.
+/// Returns the frame at the start of `bytes` and its length, or `None` if it is incomplete. An
+/// error if the server breaks the protocol or fragments a message, which these servers never do.
 pub(crate) fn read_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     let &[first, second, ..] = bytes else {
         return Ok(None);

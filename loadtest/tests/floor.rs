@@ -1,4 +1,4 @@
-//! The program as it is run, against the floor, which needs no node.
+//! Runs the program against the floor, which needs no node.
 
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_loadtest");
 
-/// A run of 50 publications for 50 subscribers, or until it is ended.
+/// Returns a command with 50 publications for 50 subscribers.
 fn floor(extra: &[&str]) -> Command {
     run("1", extra)
 }
@@ -27,7 +27,7 @@ fn run(seconds: &str, extra: &[&str]) -> Command {
     command
 }
 
-/// A run that does not outlive its test.
+/// A run that is killed when its test ends.
 struct Running(Option<Child>);
 
 impl Running {
@@ -50,7 +50,7 @@ impl Drop for Running {
     }
 }
 
-/// The line of JSON, which is the last of the output.
+/// Returns the line of JSON, which is the last line of the output.
 fn result(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -67,7 +67,7 @@ fn assert_all_arrived(result: &Value) {
     for defect in ["lost", "duplicated", "reordered", "despite_refusal"] {
         assert_eq!(deliveries[defect], 0, "{defect}");
     }
-    // The warm-up's ten publications are counted, but not timed.
+    // The warm-up's ten publications are delivered, but not timed.
     assert_eq!(result["latency_ns"]["count"], 2_000);
     assert!(result["latency_ns"]["p50"].as_u64() > Some(0));
     assert!(result["window"]["server"]["total_ns"].as_u64() > Some(0));
@@ -92,7 +92,7 @@ fn clients_of_forge_get_everything_too() {
     let result = result(&floor(&["--api", "forge", "--payload-bytes", "300"]).output().unwrap());
     assert_all_arrived(&result);
     assert_eq!(result["api"], "forge");
-    // A head of four bytes, what stands around a payload, and that.
+    // A frame has a header of 4 bytes, 144 bytes around the payload, and the payload.
     assert_eq!(result["frame_bytes"], 4 + 144 + 300);
 }
 
@@ -106,7 +106,7 @@ fn clients_of_m2_get_everything_too() {
 
 #[test]
 fn clients_that_read_slowly_get_everything_in_the_end() {
-    // 24 MB for each, which is more than the buffers of a connection take.
+    // Each client receives 24 MB, more than the buffers of a connection hold.
     let mut command = Command::new(BINARY);
     command.args(["floor", "-n", "5", "--rate", "40", "--warmup", "0", "--seconds", "1"]);
     command.args(["--payload-bytes", "600000", "--lazy-ms", "20"]);
@@ -126,7 +126,7 @@ fn a_broken_threshold_is_exit_code_1_and_wrong_usage_2() {
 
 #[test]
 fn a_client_process_that_dies_is_a_fault_and_ends_the_run_soon() {
-    // While clients connect, and in the middle of publishing.
+    // The first time is while clients connect, the second while publishing.
     for after_ms in [0, 2_000] {
         let run = endless_floor();
         let clients = await_helper(&run, "clients");
@@ -165,7 +165,7 @@ fn helpers_end_with_the_process_that_started_them() {
     }
 }
 
-/// The pid of a child of `run` that was started with this subcommand.
+/// Returns the pid of the child of `run` that was started with this subcommand.
 fn await_helper(run: &Running, subcommand: &str) -> String {
     let start = Instant::now();
     let children = format!("/proc/{0}/task/{0}/children", run.id());
@@ -183,7 +183,7 @@ fn await_helper(run: &Running, subcommand: &str) -> String {
     }
 }
 
-/// A zombie has ended, even if nobody has asked for its exit code yet.
+/// A zombie has ended, even if its parent has not read its exit code yet.
 fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))

@@ -1,4 +1,4 @@
-//! Help as a person gets it.
+//! Checks the output of `--help`.
 
 use std::process::Command;
 

@@ -1,9 +1,10 @@
-//! Base58 with Bitcoin's alphabet: what browsers can say beyond a URL has to pass for the name of a
-//! subprotocol.
+//! Base58 with Bitcoin's alphabet. Browsers cannot set headers, so M2's clients send them encoded
+//! as the name of a subprotocol.
 
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// The text as base58. It takes time by the square of the length, and is made once in a run.
+/// Returns the text as base58. The time grows with the square of the length, but this runs once per
+/// run.
 pub(super) fn encode(text: &str) -> String {
     // Least significant digit first.
     let mut digits: Vec<u8> = Vec::new();

@@ -13,19 +13,19 @@ use crate::upgrade::Upgrade;
 
 const PATH: &str = "/forge/realtime/v1/ws";
 const SUBPROTOCOL: &str = "forge-realtime.v1";
-/// How an event begins. One that begins in another way is read too, only not as fast.
+/// The usual start of an event. An event that begins differently is recognized too, only slower.
 const EVENT: &[u8] = br#"{"type":"event","#;
 
 /// The floor's first message.
 pub(super) const GREETING: &str =
     r#"{"type":"connected","connectionId":"floor","expiresAt":4102444800}"#;
 
-/// Ids and times differ from publication to publication at a node, but never in length.
+/// Ids and times of a node differ from publication to publication, but have the same length.
 const TOPIC: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 const EVENT_ID: &str = "00000000-0000-7000-8000-000000000000";
 const EVENT_TIMESTAMP: &str = "1000000000000";
 
-/// As much of a message as tells what it is.
+/// The members by which a message is recognized.
 #[derive(Deserialize)]
 struct Message {
     #[serde(rename = "type")]
@@ -33,14 +33,15 @@ struct Message {
     id: Option<u64>,
 }
 
-/// As much of the answer to a publication as tells whether anybody is subscribed.
+/// The member of an answer that is null if nobody is subscribed.
 #[derive(Deserialize)]
 struct Published {
     #[serde(rename = "eventId")]
     event_id: Option<String>,
 }
 
-/// Clients present their token at the handshake and are greeted then.
+/// Returns the script of a client. The client sends its token in the upgrade request, and the
+/// server then greets it.
 pub(super) fn script(
     target: &Target,
     context_token: Option<&str>,
@@ -61,19 +62,19 @@ pub(super) fn script(
     })
 }
 
-/// The request of a publication.
+/// Returns the request of a publication, to be stamped.
 pub(super) fn request(target: &Target, invocation: &str, schedule: &Schedule) -> Result<Template> {
     let invocation = header_value(invocation, "invocation")?;
     ensure!(!invocation.contains(','), "an invocation holds no comma");
     let before = format!(r#"{{"name":{},"payload":"#, Value::from(schedule.channel.as_str()));
-    // The quotes of the payload, and the bracket that ends the body.
+    // The three bytes are the quotes of the payload and the closing brace of the body.
     let body_bytes = before.len() + schedule.payload_bytes + 3;
     let credential = format!("forge-proxy-authorization: Forge as=app,id={invocation}");
     let head = http::head(target, "POST /forge/realtime/v1/publish", &credential, body_bytes);
     payload(&format!("{head}{before}"), schedule.payload_bytes, "}")
 }
 
-/// Sorts a message.
+/// Classifies a message from the server.
 pub(super) fn read(text: &[u8]) -> Packet<'_> {
     if text.starts_with(EVENT) {
         return Packet::Event(text);
@@ -89,19 +90,20 @@ pub(super) fn read(text: &[u8]) -> Packet<'_> {
     }
 }
 
-/// A success without an id: there is nobody with the context of the invocation.
+/// Whether a successful answer contains no event id: then no subscriber has the invocation's
+/// context.
 pub(super) fn reached_nobody(answer: &[u8]) -> bool {
     serde_json::from_slice::<Published>(answer).is_ok_and(|answer| answer.event_id.is_none())
 }
 
-/// A publication as a node delivers it.
+/// Returns a publication as a node delivers it.
 pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
     let event = format!(r#"{{"type":"event","topic":"{TOPIC}","eventId":"{EVENT_ID}","#);
     let event = format!(r#"{event}"eventTimestamp":"{EVENT_TIMESTAMP}","payload":"#);
     payload(&event, schedule.payload_bytes, "}")
 }
 
-/// What the floor says to a client's message.
+/// Returns the floor's answer to a message; `None` if it needs none.
 pub(super) fn reply(text: &[u8]) -> Option<Reply> {
     let message: Message = serde_json::from_slice(text).ok()?;
     if message.kind != "subscribe" {
@@ -116,8 +118,8 @@ pub(super) fn reply(text: &[u8]) -> Option<Reply> {
     Some(Reply { text: subscribed.to_string(), subscribes: true })
 }
 
-/// A payload of `payload_bytes` bytes between `before` and `after`: a string, whose quotes are not
-/// counted, and in which nothing has to be escaped.
+/// Returns a payload between `before` and `after`: a string of `payload_bytes` bytes without its
+/// quotes, in which nothing has to be escaped.
 fn payload(before: &str, payload_bytes: usize, after: &str) -> Result<Template> {
     let padding = payload_bytes.checked_sub(STAMP_BYTES);
     let padding = padding.with_context(|| format!("less than {STAMP_BYTES} bytes"))?;
@@ -175,7 +177,7 @@ mod tests {
             assert!(request(&target(), bad, &schedule(64)).is_err(), "{bad}");
         }
         assert!(script(&target(), Some(""), None).is_err());
-        // A shell's $(…) takes the end of a line away, a file keeps it.
+        // A shell's `$(…)` removes a final newline, but reading a file keeps it.
         assert!(script(&target(), Some("e.y.J\n"), None).is_ok());
     }
 

@@ -15,7 +15,7 @@ const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 /// The answer to a heartbeat.
 const PONG_PACKET: &[u8] = b"3";
 
-/// The floor's first packet. It sends no heartbeats: clients answer them, but need none.
+/// The floor's first packet. The floor sends no heartbeats, and clients do not require them.
 pub(super) const GREETING: &str = concat!(
     r#"0{"sid":"floor","upgrades":[],"pingInterval":3600000,"pingTimeout":20000,"#,
     r#""maxPayload":1000000}"#
@@ -23,11 +23,11 @@ pub(super) const GREETING: &str = concat!(
 const CONNECTED: &str = r#"40{"sid":"floor"}"#;
 const SUBSCRIBED: &str = r#"[{"ok":true,"presence":{"members":[]}}]"#;
 
-/// Ids and times differ from publication to publication at a node, but never in length.
+/// Ids and times of a node differ from publication to publication, but have the same length.
 const MESSAGE_ID: &str = "00000000-0000-7000-8000-000000000000";
 const TIMESTAMP: &str = "2000-01-01T00:00:00.000Z";
 
-/// `auth` is the CONNECT payload.
+/// Returns the script of a client. `auth` is the payload of its CONNECT packet.
 pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>) -> Script {
     let connect = format!("40{}", auth.unwrap_or_default());
     let subscribe = |channel| json!(["realtime:subscribe", { "channel": channel }]);
@@ -45,7 +45,7 @@ pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>)
     }
 }
 
-/// Makes the channel's definition, or finds it made.
+/// Creates the channel's definition, unless it exists.
 pub(super) fn ensure_channel(target: &Target, channel: &str, api_key: &str) -> Result<()> {
     let body = json!({ "pattern": channel, "description": "load test" }).to_string();
     let head = http::head(target, "POST /api/realtime/channels", &credential(api_key), body.len());
@@ -56,7 +56,7 @@ pub(super) fn ensure_channel(target: &Target, channel: &str, api_key: &str) -> R
     }
 }
 
-/// The request of a publication.
+/// Returns the request of a publication, to be stamped.
 pub(super) fn request(target: &Target, api_key: &str, schedule: &Schedule) -> Result<Template> {
     let before = format!(
         r#"{{"channel":{},"event":{},"payload":"#,
@@ -69,7 +69,7 @@ pub(super) fn request(target: &Target, api_key: &str, schedule: &Schedule) -> Re
     payload(&format!("{head}{before}"), schedule.payload_bytes, "", "}")
 }
 
-/// Sorts an Engine.IO packet.
+/// Classifies an Engine.IO packet from the server.
 pub(super) fn read(text: &[u8]) -> Packet<'_> {
     match text {
         [b'0', ..] => Packet::Word(Word::Open),
@@ -86,8 +86,8 @@ pub(super) fn read(text: &[u8]) -> Packet<'_> {
     }
 }
 
-/// A publication as a node delivers it to those who subscribed as our clients do: only the id and
-/// the time are made up.
+/// Returns a publication as a node delivers it to subscribers like these clients. Only the id and
+/// the time are invented.
 pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
     let channel = Value::from(format!("realtime:{}", schedule.channel));
     let meta = format!(
@@ -98,7 +98,7 @@ pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
     payload(&before, schedule.payload_bytes, &meta, "]")
 }
 
-/// What the floor says to a client's packet.
+/// Returns the floor's answer to a packet; `None` if it needs none.
 pub(super) fn reply(text: &[u8]) -> Option<Reply> {
     if text.starts_with(b"40") {
         return Some(Reply { text: CONNECTED.to_owned(), subscribes: false });
@@ -112,7 +112,8 @@ fn credential(api_key: &str) -> String {
     format!("Authorization: Bearer {api_key}")
 }
 
-/// The JSON array of an acknowledgement's arguments. Only a positive one subscribes.
+/// Classifies an acknowledgement by its arguments, a JSON array. It is a refusal unless `ok` is
+/// true.
 fn read_acknowledgement(arguments: &[u8]) -> Packet<'_> {
     let answer = serde_json::from_slice::<Value>(arguments).unwrap_or_default();
     match answer[0]["ok"] == true {
@@ -131,7 +132,7 @@ mod tests {
     use crate::stamp::{Reader, Stamp};
 
     /// What a node delivered for the payload below, published on `load:1` and subscribed to with
-    /// `realtime:subscribe`; only the stamp was put in later.
+    /// `realtime:subscribe`. Only the stamp was inserted later.
     const DELIVERED: &str = concat!(
         r#"42["load",{"t":"@0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx","meta":"#,
         r#"{"channel":"realtime:load:1","senderType":"system","#,

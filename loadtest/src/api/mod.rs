@@ -1,6 +1,5 @@
-//! The realtime APIs of a node. What differs between them is here, one file each: what a client
-//! says, how what it hears is read, the request of a publication, and what the floor says where it
-//! stands in for a node.
+//! The realtime APIs of a node, one file each: the messages of a client, the classification of
+//! messages from the server, the request of a publication, and the answers of the floor.
 
 mod base58;
 mod forge;
@@ -21,100 +20,97 @@ use crate::stamp::Template;
 use crate::target::Target;
 use crate::upgrade::Upgrade;
 
-/// One of them.
+/// A realtime API.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Api {
-    /// Socket.IO, and REST.
+    /// Socket.IO for clients, REST for publishers.
     #[value(name = "insforge")]
     InsForge,
-    /// JSON over WebSocket, and HTTP with an invocation.
+    /// JSON over WebSocket for clients, HTTP with an invocation for publishers.
     Forge,
-    /// Documents over WebSocket, and HTTP that writes them.
+    /// Documents over WebSocket for clients, HTTP requests that write them.
     M2,
 }
 
-/// How a server is approached: in which API, and with which credentials. They have no `Debug`, so
-/// that they get into no message.
+/// The API and the credentials of clients and publishers. It has no `Debug`, so that credentials do
+/// not get into messages.
 #[derive(Clone)]
 pub(crate) struct Access {
-    /// The API.
     pub(crate) api: Api,
-    /// What clients present: a CONNECT payload, a context token, or a JWT or key.
+    /// The clients' credential: a CONNECT payload, a context token, or a JWT or key.
     pub(crate) client: Option<String>,
-    /// What publishers present: an API key, an invocation, or a JWT.
+    /// The publishers' credential: an API key, an invocation, or a JWT.
     pub(crate) publisher: Option<String>,
-    /// In M2, where resources are.
+    /// M2: organization and project of the resources.
     pub(crate) scope: Scope,
 }
 
-/// What every client says and waits for, in this order.
+/// The messages of a client and those that it waits for, in order.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Script {
-    /// The API.
     pub(crate) api: Api,
-    /// How it comes.
+    /// The upgrade request.
     pub(crate) upgrade: Upgrade,
-    /// What it says first, where the server says nothing before.
+    /// The first message, if the client and not the server speaks first.
     pub(crate) opening: Option<String>,
-    /// What follows; a client that has done them all only listens.
+    /// The steps that follow. A client that has finished them only listens.
     pub(crate) steps: Vec<Step>,
 }
 
-/// One thing to wait for, and what is said then.
+/// One message to wait for and the answer to it.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Step {
-    /// What the server has to say.
+    /// The message from the server.
     pub(crate) awaited: Word,
-    /// What the client says to it.
+    /// The client's answer, if any.
     pub(crate) answer: Option<String>,
 }
 
-/// What a server says to a client that is on its way to listen.
+/// A message from a server to a client that has not finished its script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Word {
     /// The transport is ready.
     Open,
-    /// The credential is taken.
+    /// The credential is accepted.
     Connected,
     /// Publications follow.
     Subscribed,
 }
 
-/// A message from a server.
+/// A message from a server, classified.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Packet<'a> {
-    /// What a step waits for.
+    /// A message that a step may wait for.
     Word(Word),
-    /// An event, with a stamp if it is one of our publications.
+    /// An event; with a stamp if it is one of our publications.
     Event(&'a [u8]),
-    /// Something went wrong, which the connection outlives.
+    /// An error that does not end the connection.
     Complaint(&'a [u8]),
-    /// A heartbeat, which is owed this answer.
+    /// A heartbeat and the answer that it requires.
     Heartbeat(&'static [u8]),
-    /// What the client asked for is refused, for this reason.
+    /// The refusal of a request, with its reason.
     Refused(&'a [u8]),
     /// The server ends the session.
     Closed,
-    /// Anything else, which a client may ignore.
+    /// Any other message, which the client ignores.
     Other,
 }
 
-/// What the floor answers to a client.
+/// The floor's answer to a client.
 pub(crate) struct Reply {
-    /// The message.
     pub(crate) text: String,
-    /// Whether publications follow.
+    /// Whether the client receives publications from now on.
     pub(crate) subscribes: bool,
 }
 
 impl Access {
-    /// Without credentials, for the floor.
+    /// Returns access without credentials, as for the floor.
     pub(crate) fn anonymous(api: Api) -> Self {
         Self { api, client: None, publisher: None, scope: Scope::default() }
     }
 
-    /// The script of clients, which only connect where there is no channel.
+    /// Returns the script of a client. Without a channel it only connects.
     pub(crate) fn script(&self, target: &Target, channel: Option<&str>) -> Result<Script> {
         let client = self.client.as_deref();
         match self.api {
@@ -124,8 +120,8 @@ impl Access {
         }
     }
 
-    /// Makes the server take subscribers on this channel, where it does not by itself. Without a
-    /// publisher's credential that is somebody else's work.
+    /// Makes sure that the server accepts subscribers on this channel. In InsForge that needs the
+    /// publisher's credential; without it, the channel must exist already.
     pub(crate) fn prepare(&self, target: &Target, channel: &str) -> Result<()> {
         match (self.api, &self.publisher) {
             (Api::InsForge, Some(api_key)) => insforge::ensure_channel(target, channel, api_key),
@@ -134,7 +130,7 @@ impl Access {
         }
     }
 
-    /// The request of a publication, to be stamped.
+    /// Returns the request of a publication, to be stamped.
     pub(crate) fn request(&self, target: &Target, schedule: &Schedule) -> Result<Template> {
         let publisher = self.publisher.as_deref().context("no credential to publish with")?;
         match self.api {
@@ -150,7 +146,7 @@ impl Access {
 }
 
 impl Api {
-    /// Sorts a message from the server.
+    /// Classifies a message from the server.
     pub(crate) fn read(self, text: &[u8]) -> Packet<'_> {
         match self {
             Self::InsForge => insforge::read(text),
@@ -167,13 +163,13 @@ impl Api {
         }
     }
 
-    /// Whether clients hear the state of something: the one that there is when they subscribe, and
-    /// later only the newest, where they do not keep up.
+    /// Whether clients receive states: the present one when they subscribe, and later only the
+    /// newest one if they do not keep up.
     pub(crate) fn tells_states(self) -> bool {
         self == Self::M2
     }
 
-    /// A publication as subscribers get it, for the floor to stamp.
+    /// Returns a publication as subscribers receive it, for the floor to stamp.
     pub(crate) fn delivered(self, schedule: &Schedule) -> Result<Template> {
         match self {
             Self::InsForge => insforge::delivered(schedule),
@@ -182,7 +178,7 @@ impl Api {
         }
     }
 
-    /// What the floor says first.
+    /// Returns the floor's first message, if the server speaks first.
     pub(crate) fn greeting(self) -> Option<&'static str> {
         match self {
             Self::InsForge => Some(insforge::GREETING),
@@ -191,7 +187,7 @@ impl Api {
         }
     }
 
-    /// What the floor says to a message.
+    /// Returns the floor's answer to a message; `None` if it needs none.
     pub(crate) fn reply(self, text: &[u8]) -> Option<Reply> {
         match self {
             Self::InsForge => insforge::reply(text),
@@ -211,7 +207,7 @@ impl fmt::Display for Api {
     }
 }
 
-/// Neither may a credential end its header, nor may what is wrong with it be shown.
+/// Checks that a credential cannot end its header. The error does not show the credential.
 fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
     let credential = credential.trim();
     ensure!(!credential.is_empty(), "the {name} is empty");

@@ -1,20 +1,20 @@
-//! Payloads that are JSON objects: a stamp, and padding up to the size that was asked for.
+//! Payloads that are JSON objects: a stamp, and padding up to the requested size.
 
 use anyhow::{Context, Result};
 
 use crate::stamp::{STAMP_BYTES, Template};
 
-/// Around the stamp, and after the padding.
+/// The text before the stamp, between the stamp and the padding, and after the padding.
 const HEAD: &str = r#"{"t":""#;
 const MIDDLE: &str = r#"","pad":""#;
 const TAIL: &str = r#"""#;
 
-/// The smallest one that holds a stamp.
+/// The size of the smallest payload that has room for a stamp, in bytes.
 pub(crate) const PAYLOAD_BYTES_MIN: usize =
     HEAD.len() + STAMP_BYTES + MIDDLE.len() + TAIL.len() + 1;
 
-/// A payload object of `payload_bytes` bytes between `before` and `after`. The `members` are added
-/// to the object and come on top of its size.
+/// Returns a payload object of `payload_bytes` bytes between `before` and `after`. The `members`
+/// are appended to the object and do not count in its size.
 pub(super) fn payload(
     before: &str,
     payload_bytes: usize,

@@ -1,4 +1,4 @@
-//! `documents`.
+//! Arguments of `documents`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ Example:
   loadtest documents --m2-token e… --m2-writer ik_… --resources 100000 --clients 10000 \\
       --subscriptions 20 --rate 2000 --seconds 60 --server-pid $(pidof fanfare)";
 
-/// `documents`.
+/// Arguments of `documents`.
 #[derive(Args)]
 pub(crate) struct DocumentsArguments {
     /// The server; loopback only
@@ -56,7 +56,7 @@ pub(crate) struct DocumentsArguments {
     pub(crate) max_cpu_us_per_delivery: Option<f64>,
 }
 
-/// Who watches what.
+/// The clients and their subscriptions.
 #[derive(Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct WatcherArguments {
@@ -83,7 +83,7 @@ pub(crate) struct WatcherArguments {
     lazy_ms: u64,
 }
 
-/// What is written.
+/// Rate and size of the writes, and when they are timed.
 #[derive(Args)]
 #[command(next_help_heading = "Load")]
 pub(crate) struct WritingArguments {
@@ -106,32 +106,33 @@ pub(crate) struct WritingArguments {
 }
 
 impl DocumentsArguments {
-    /// Connections of all kinds.
+    /// Returns the number of connections of clients and writers.
     pub(crate) fn descriptors(&self) -> usize {
         self.watchers.clients + self.writers
     }
 
-    /// Writes in all.
+    /// Returns the number of all writes.
     pub(crate) fn writes(&self) -> u64 {
         let seconds = (self.writing.warmup + self.writing.seconds).as_secs_f64();
-        // Both factors are bounded, far below where a float loses whole numbers.
+        // Both factors are bounded, so that the product is far below where a float loses whole
+        // numbers.
         ((seconds * self.writing.rate).round() as u64).max(1)
     }
 }
 
 impl WatcherArguments {
-    /// Which documents there are: a client cannot watch more of them.
+    /// Returns the documents of the run. A client cannot watch more of them than there are.
     pub(crate) fn field(&self) -> Field {
         let subscriptions = self.subscriptions.min(self.resources);
         Field { seed: self.seed, resources: self.resources, subscriptions }
     }
 
-    /// Clients that read now and then only.
+    /// Returns the number of clients that read only now and then.
     pub(crate) fn slow(&self) -> usize {
         self.slow.min(self.clients)
     }
 
-    /// Pause between two looks at the sockets.
+    /// Returns the pause between two looks at the sockets.
     pub(crate) fn lazy(&self) -> Duration {
         Duration::from_millis(self.lazy_ms)
     }

@@ -49,11 +49,12 @@ Example:
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100, disable_help_flag = true)]
 pub(crate) struct Arguments {
-    // Who reads that it is there has found it: it would only take lines from each command's screen.
+    // Hidden, because a reader of the help has found the option already: it would only lengthen
+    // each command's screen.
     /// Print help
     #[arg(long, short, global = true, action = ArgAction::Help, hide = true)]
     help: Option<bool>,
-    /// What to do.
+    /// The scenario to run.
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
 }
@@ -84,7 +85,7 @@ pub(crate) enum Scenario {
     FloorServer,
 }
 
-/// `fanout`.
+/// Arguments of `fanout`.
 #[derive(Args)]
 pub(crate) struct FanoutArguments {
     #[command(flatten)]
@@ -108,7 +109,7 @@ pub(crate) struct FanoutArguments {
     pub(crate) max_cpu_us_per_delivery: Option<f64>,
 }
 
-/// `floor`.
+/// Arguments of `floor`.
 #[derive(Args)]
 pub(crate) struct FloorArguments {
     #[command(flatten)]
@@ -125,7 +126,7 @@ pub(crate) struct FloorArguments {
     pub(crate) max_cpu_us_per_delivery: Option<f64>,
 }
 
-/// `compare`.
+/// Arguments of `compare`.
 #[derive(Args)]
 pub(crate) struct CompareArguments {
     #[command(flatten)]
@@ -152,7 +153,7 @@ pub(crate) struct CompareArguments {
     pub(crate) max_ratio: Option<f64>,
 }
 
-/// `idle`.
+/// Arguments of `idle`.
 #[derive(Args)]
 pub(crate) struct IdleArguments {
     #[command(flatten)]
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn help_shows_no_credential_of_the_environment() {
-        // Their values would stand in the list of options otherwise.
+        // If the values were not hidden, clap would add them to the list of options.
         let command = Arguments::command();
         let shown = command.get_subcommands().flat_map(clap::Command::get_arguments);
         let shown: Vec<_> = shown.filter(|argument| argument.get_env().is_some()).collect();

@@ -13,7 +13,7 @@ use crate::descriptors;
 use crate::publisher::Schedule;
 use crate::target::Target;
 
-/// Where the server is, and as whom clients come.
+/// The server, and the credentials of clients.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArguments {
@@ -23,8 +23,8 @@ pub(crate) struct ServerArguments {
     /// InsForge: a user's JWT or the anon key, for clients
     #[arg(long, value_name = "TOKEN", visible_alias = "anon-key")]
     token: Option<String>,
-    // Its variable is not called after the node, which refuses to start among variables of its own
-    // that it does not know.
+    // The name of the variable does not begin with the node's name, because the node refuses to
+    // start if a variable of its own is unknown to it.
     /// Forge: the clients' context token
     #[arg(long, value_name = "JWT", env = "LOADTEST_CONTEXT_TOKEN", hide_env_values = true)]
     #[arg(required_if_eq("api", "forge"))]
@@ -33,7 +33,7 @@ pub(crate) struct ServerArguments {
     pub(crate) reader: ReaderArguments,
 }
 
-/// As whom clients of M2 come.
+/// Credential and scope of M2's clients.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ReaderArguments {
@@ -46,8 +46,8 @@ pub(crate) struct ReaderArguments {
 }
 
 impl ServerArguments {
-    /// In InsForge, clients without a token of their own come with the API key: tokens share a
-    /// field of the CONNECT payload, the API key has its own.
+    /// Returns access for clients. In InsForge, clients without a token send the API key, which has
+    /// its own field in the CONNECT payload.
     pub(crate) fn access(&self, api: Api, api_key: Option<&str>) -> Access {
         let (client, publisher) = match api {
             Api::InsForge => {
@@ -62,7 +62,7 @@ impl ServerArguments {
     }
 }
 
-/// How publications get to the server.
+/// The credentials of publishers, and pipelining.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct PublishArguments {
@@ -85,7 +85,7 @@ pub(crate) struct PublishArguments {
 }
 
 impl PublishArguments {
-    /// As clients and publishers come to this server.
+    /// Returns access for clients and publishers.
     pub(crate) fn access(&self, server: &ServerArguments, api: Api) -> Access {
         let access = server.access(api, self.api_key.as_deref());
         match api {
@@ -127,7 +127,7 @@ pub(crate) struct CrowdArguments {
 }
 
 impl CrowdArguments {
-    /// The clients, who follow this script.
+    /// Returns the crowd of clients, which follow this script.
     pub(crate) fn crowd(&self, target: &Target, script: Script) -> Crowd {
         Crowd {
             target: target.clone(),
@@ -143,7 +143,7 @@ impl CrowdArguments {
     }
 }
 
-/// What is published.
+/// Rate and size of the publications.
 #[derive(Args)]
 #[command(next_help_heading = "Load")]
 pub(crate) struct LoadArguments {
@@ -162,7 +162,7 @@ pub(crate) struct LoadArguments {
 }
 
 impl LoadArguments {
-    /// What is published when, for this crowd.
+    /// Returns the schedule of publications for this crowd.
     pub(crate) fn schedule(&self, crowd: &CrowdArguments) -> Schedule {
         let seconds = (self.warmup + crowd.seconds).as_secs_f64();
         Schedule {
@@ -170,14 +170,14 @@ impl LoadArguments {
             event: self.event.clone(),
             payload_bytes: self.payload_bytes,
             rate: self.rate,
-            // Both factors are bounded by the arguments, far below where a float loses whole
-            // numbers.
+            // Both factors are bounded by the arguments, so that the product is far below where a
+            // float loses whole numbers.
             publications: ((seconds * self.rate).round() as u64).max(1),
         }
     }
 }
 
-/// Which processors do the work.
+/// The processors of the server and of this process.
 #[derive(Args)]
 #[command(next_help_heading = "Measuring")]
 pub(crate) struct PlaceArguments {

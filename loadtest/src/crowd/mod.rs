@@ -1,4 +1,4 @@
-//! Many subscribers on few threads, and in as many processes as the limit of descriptors asks for.
+//! Many subscribers on few threads, and in as many processes as the limit of descriptors requires.
 
 mod process;
 mod pulse;
@@ -18,44 +18,42 @@ use crate::heard::Heard;
 use crate::tally::Tally;
 use crate::target::Target;
 
-/// Connections that may be on their way at once, over all threads: below any server's backlog.
+/// Connections that may be under way at once, over all threads. It is below the backlog of any
+/// server.
 pub(crate) const UNDERWAY_MAX: usize = 128;
 
-/// Who shall come, and how.
+/// Parameters of the subscribers.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Crowd {
-    /// The server.
     pub(crate) target: Target,
-    /// What each client says.
+    /// The messages of each client.
     pub(crate) script: Script,
     /// Number of clients.
     pub(crate) size: usize,
-    /// The number of the first: numbers choose source addresses.
+    /// Number of the first client. A client's number determines its source address.
     pub(crate) first: usize,
     /// Number of clients that one process may hold.
     pub(crate) size_per_process: usize,
     /// Number of threads that the clients of a process are spread over.
     pub(crate) threads: usize,
-    /// New connections per second; `None` for as fast as they are taken.
+    /// New connections per second; `None` for as fast as the server accepts them.
     pub(crate) connect_rate: Option<f64>,
-    /// Connections that may be on their way at once.
+    /// Connections that may be under way at once.
     pub(crate) underway_max: usize,
-    /// Pause between two looks at the sockets, which spares a shared processor at the cost of
+    /// Pause between two looks at the sockets. It saves time of a shared processor, but adds to the
     /// measured latency.
     pub(crate) lazy: Duration,
 }
 
-/// What the crowd brought home.
+/// The results of all clients.
 pub(crate) struct Gathered {
-    /// Latencies and counts.
     pub(crate) heard: Heard,
     /// One tally per client.
     pub(crate) tallies: Vec<Tally>,
 }
 
 impl Crowd {
-    /// Connects everybody, lets `conduct` do its work meanwhile, and sends everybody home when it
-    /// returns.
+    /// Connects all clients, runs `conduct` meanwhile, and ends the clients when it returns.
     pub(crate) fn gather<T>(
         &self,
         pulse: &Pulse,
@@ -86,7 +84,7 @@ impl Crowd {
         })
     }
 
-    /// The same crowd in parts of nearly the same size, each small enough for a process.
+    /// Splits the crowd into parts of nearly equal size, each small enough for one process.
     fn shares(&self) -> Vec<Self> {
         let count = self.size.div_ceil(self.size_per_process);
         let mut first = self.first;

@@ -1,4 +1,4 @@
-//! A crowd in several processes: the side of the one that conducts, and the side of the others.
+//! A crowd in several processes: the conducting process and its helpers.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -14,24 +14,25 @@ use crate::heard::{Digest, Heard};
 use crate::helper::{Helper, News, tell};
 use crate::tally::Tally;
 
-/// Between two reports of a process; what it received is known with this delay.
+/// Time between two reports of a process. Its counts are known with this delay.
 const REPORT_INTERVAL: Duration = Duration::from_millis(5);
-/// How long a process that was sent home may take to hand over what it has.
+/// How long a process may take to send its results after it was told to end.
 const RESULT_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What a process with clients says.
+/// A message from a process that holds clients.
 #[derive(Serialize, Deserialize)]
 enum Report {
-    /// Its counts have changed.
+    /// The counts have changed.
     Counts(Counts),
-    /// Why its first connection failed.
+    /// The error of its first failed connection.
     Failure(String),
-    /// What its clients brought home, equal tallies counted together. The last thing it says.
+    /// The results of its clients, each distinct tally with its number of clients. This is the last
+    /// message.
     Result(Digest, Vec<(Tally, usize)>),
 }
 
-/// Starts a process per share, lets `conduct` do its work, and adds up what they bring home.
+/// Starts a process per share, runs `conduct`, and adds up the results.
 pub(super) fn gather<T>(
     shares: &[Crowd],
     pulse: &Pulse,
@@ -72,17 +73,17 @@ pub(super) fn gather<T>(
     })
 }
 
-/// Runs the share of a crowd that another process hands over.
+/// Runs the share of a crowd that the parent process sends.
 pub(crate) fn serve() -> Result<()> {
     rustix::thread::set_name(c"clients")?;
     let mut job = String::new();
     std::io::stdin().read_line(&mut job)?;
     let crowd: Crowd = serde_json::from_str(&job).context("no job came")?;
     let (sender, orders) = channel();
-    // It ends with the process at the latest: nothing waits for it.
+    // This thread ends with the process at the latest, so it is not joined.
     thread::Builder::new().name("orders".to_owned()).spawn(move || {
         let dues = std::io::stdin().lines().map_while(|line| line.ok()?.parse::<u64>().ok());
-        // Nobody listens any more once this process is about to end.
+        // The receiver is gone when this process is about to end.
         let _ = dues.map(|due_ns| sender.send(due_ns)).find(Result::is_err);
     })?;
     let pulse = Pulse::default();
@@ -94,7 +95,7 @@ pub(crate) fn serve() -> Result<()> {
     tell(&Report::Result(gathered.heard.digest(), tallies.into_iter().collect()))
 }
 
-/// Takes in what one process says until its result.
+/// Takes in the reports of one process until its result.
 fn follow(mut news: News, pulse: &Pulse) -> Result<(Digest, Vec<(Tally, usize)>)> {
     let mut before = Counts::default();
     loop {
@@ -109,7 +110,7 @@ fn follow(mut news: News, pulse: &Pulse) -> Result<(Digest, Vec<(Tally, usize)>)
     }
 }
 
-/// Waits for the results; processes that keep theirs too long are ended, which ends their news.
+/// Waits for the results. Kills all processes if one takes too long, which ends their reports.
 fn await_all<T>(followers: &[ScopedJoinHandle<'_, T>], helpers: &mut [Helper]) {
     let start = Instant::now();
     while !followers.iter().all(ScopedJoinHandle::is_finished) {
@@ -121,7 +122,7 @@ fn await_all<T>(followers: &[ScopedJoinHandle<'_, T>], helpers: &mut [Helper]) {
     }
 }
 
-/// Does what it is told until the orders end, and reports meanwhile.
+/// Applies orders until they end, and reports changes meanwhile.
 fn obey(pulse: &Pulse, orders: &Receiver<u64>) -> Result<()> {
     let mut before = Counts::default();
     let mut failed = false;

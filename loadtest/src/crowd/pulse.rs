@@ -1,4 +1,4 @@
-//! What those who hold the clients and the one who conducts them tell each other.
+//! The state that the holders of the clients and the conductor of the run share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::helper::Orders;
 use crate::progress::Progress;
 
-/// Without any connection becoming ready for so long, the server counts as stuck.
+/// If no connection becomes ready for this time, the server counts as stuck.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The state of the whole crowd, wherever its clients are.
+/// The state of the whole crowd, over all threads and processes.
 #[derive(Default)]
 pub(crate) struct Pulse {
     pub(super) ready: AtomicUsize,
@@ -38,8 +38,8 @@ pub(super) struct Counts {
 }
 
 impl Pulse {
-    /// Waits until all `size` clients are ready. The first connection that fails ends it, since
-    /// what follows would not be the run that was asked for.
+    /// Waits until all `size` clients are ready. Returns an error if a connection fails, because
+    /// the run would no longer be the requested one.
     pub(crate) fn wait_until_ready(&self, size: usize, progress: &mut Progress) -> Result<()> {
         let mut before = 0;
         let mut since = Instant::now();
@@ -62,36 +62,38 @@ impl Pulse {
         }
     }
 
-    /// Publications due from `due_ns` on are timed.
+    /// Has publications timed that are due from `due_ns` on.
     pub(crate) fn measure_from(&self, due_ns: u64) {
         self.measure_from_ns.store(due_ns, Ordering::Relaxed);
         for orders in self.orders().iter_mut() {
-            // A process that cannot be told has ended, which its news say better.
+            // This fails if the process has ended, which its report stream shows with a better
+            // error.
             let _ = orders.say(&due_ns);
         }
     }
 
-    /// Publications received by all clients so far, repeats not counted.
+    /// Returns how many publications all clients have received, without repeats.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Connections that ended before they should.
+    /// Returns how many connections ended too early.
     pub(crate) fn lost(&self) -> usize {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Why the first of them ended.
+    /// Returns the error of the first of them.
     pub(crate) fn first_failure(&self) -> Option<&str> {
         self.first_failure.get().map(String::as_str)
     }
 
-    /// Set once a whole thread or process of clients has ended: the run is worth nothing then.
+    /// The flag that is set once a whole thread or process of clients has ended, or the run is
+    /// aborted. The run is worthless then.
     pub(crate) fn broken(&self) -> &AtomicBool {
         &self.broken
     }
 
-    /// An error once that has happened, which says why.
+    /// Returns an error with the reason if a thread or process of clients has ended.
     pub(crate) fn ensure_whole(&self) -> Result<()> {
         match self.breakdown.get() {
             Some(failure) => bail!("the clients broke down: {failure}"),
@@ -99,44 +101,43 @@ impl Pulse {
         }
     }
 
-    /// The processes that the clients are in.
+    /// Returns the ids of the processes that hold clients, this one included.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
         let helpers = self.pids.get().into_iter().flatten().copied();
         std::iter::once(std::process::id()).chain(helpers)
     }
 
-    /// Further processes have come, which are told what happens through `orders`.
+    /// Adds helper processes, which receive what happens through `orders`.
     pub(super) fn joined_by(&self, pids: Vec<u32>, orders: Vec<Orders>) {
         self.pids.set(pids).expect("the processes of a crowd come once and all together");
         *self.orders() = orders;
     }
 
-    /// Sends everybody home.
+    /// Makes all clients stop, in all processes.
     pub(super) fn dismiss(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.orders().clear();
     }
 
-    /// A connection is lost.
+    /// Counts a lost connection.
     pub(super) fn fail(&self, error: &anyhow::Error) {
         self.lost.fetch_add(1, Ordering::Relaxed);
         self.note_failure(format!("{error:#}"));
     }
 
-    /// All connections of a thread or process are lost.
+    /// Records that all connections of a thread or process are lost.
     pub(super) fn break_down(&self, error: &anyhow::Error) {
         let _ = self.breakdown.set(format!("{error:#}"));
         self.broken.store(true, Ordering::Relaxed);
         self.fail(error);
     }
 
-    /// Notes why connections failed.
+    /// Records why a connection failed.
     pub(super) fn note_failure(&self, failure: String) {
-        // Only the first is kept: the others mostly follow from it.
+        // Only the first reason is kept: the later failures mostly follow from it.
         let _ = self.first_failure.set(failure);
     }
 
-    /// The counts now.
     pub(super) fn counts(&self) -> Counts {
         Counts {
             ready: self.ready.load(Ordering::Relaxed),
@@ -145,7 +146,7 @@ impl Pulse {
         }
     }
 
-    /// Adds what another process counted since it said `before`.
+    /// Adds what another process has counted between its reports `before` and `now`.
     pub(super) fn advance(&self, before: Counts, now: Counts) {
         self.ready.fetch_add(now.ready - before.ready, Ordering::Relaxed);
         self.lost.fetch_add(now.lost - before.lost, Ordering::Relaxed);
@@ -157,7 +158,8 @@ impl Pulse {
     }
 }
 
-/// Sends everybody home when dropped, even by a panic: they would be waited for otherwise.
+/// Ends all clients when dropped, even by a panic: otherwise their threads would be waited for
+/// forever.
 pub(super) struct Dismissal<'a>(pub(super) &'a Pulse);
 
 impl Drop for Dismissal<'_> {

@@ -18,17 +18,17 @@ use crate::tally::Tally;
 
 const EVENTS_MAX: usize = 1_024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// How long an idle thread sleeps before it looks whether it shall stop.
+/// How long an idle thread sleeps before it checks whether it must stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
 /// One thread's share of the crowd.
 pub(super) struct Loop<'a> {
     crowd: &'a Crowd,
     pulse: &'a Pulse,
-    /// This thread serves the clients whose number leaves this remainder by the thread count.
+    /// This thread serves the clients whose number modulo the thread count is this.
     number: usize,
     epoll: OwnedFd,
-    /// In order of dialling; `None` once lost.
+    /// In order of dialling; `None` after the loss of the connection.
     clients: Vec<Option<Client>>,
     share: usize,
     underway: usize,
@@ -40,7 +40,7 @@ pub(super) struct Loop<'a> {
 }
 
 impl<'a> Loop<'a> {
-    /// Nobody is there yet.
+    /// Creates the loop without any client yet.
     pub(super) fn new(crowd: &'a Crowd, pulse: &'a Pulse, number: usize) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("no epoll");
         let epoll = epoll.inspect_err(|error| pulse.break_down(error))?;
@@ -62,7 +62,7 @@ impl<'a> Loop<'a> {
         })
     }
 
-    /// Connects everybody and listens until all are sent home.
+    /// Connects its clients and serves them until the crowd is dismissed.
     pub(super) fn run(mut self) -> Result<Gathered> {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
         let mut scratch = vec![0; READ_BUFFER_BYTES];
@@ -145,7 +145,7 @@ impl<'a> Loop<'a> {
         if let Err(error) = outcome {
             self.pulse.fail(&error);
             self.underway -= usize::from(!was_ready);
-            // Dropping the socket closes it, which takes it out of the epoll set.
+            // Dropping the socket closes it, which removes it from the epoll set.
             self.lost.extend(self.clients[at].take().map(|client| client.tally));
             return;
         }

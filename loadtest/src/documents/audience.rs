@@ -1,4 +1,4 @@
-//! All clients: one thread, one epoll loop, one read per event.
+//! The clients of `documents`: one thread, one epoll loop, one read per event.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -22,42 +22,41 @@ use crate::upgrade::Upgrade;
 
 const EVENTS_MAX: usize = 1_024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// How long an idle thread sleeps before it looks what it shall do.
+/// How long an idle thread sleeps before it checks its signals.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
-/// Between two looks of a slow client at its socket, and the room for what came meanwhile: the
-/// kernel would hide for long that somebody does not read.
+/// Time between two reads of a slow client, and the size of its receive buffer: with the kernel's
+/// default buffer, the server would notice a slow reader only much later.
 const SLOW_INTERVAL: Duration = Duration::from_secs(2);
 const SLOW_RECEIVE_BYTES: usize = 4_096;
 
-/// Who shall come, and how.
+/// Parameters of the clients.
 pub(crate) struct Audience {
-    /// The server.
     pub(crate) target: Target,
-    /// How they come.
+    /// The clients' upgrade request.
     pub(crate) upgrade: Upgrade,
-    /// What they watch.
+    /// The documents of the run and who watches which.
     pub(crate) field: Field,
-    /// How many they are.
+    /// Number of clients.
     pub(crate) size: usize,
-    /// How many of them read now and then only.
+    /// Number of clients that read only now and then.
     pub(crate) slow: usize,
     /// Pause between two looks at the sockets.
     pub(crate) lazy: Duration,
 }
 
-/// What they brought home.
+/// The results of all clients.
 pub(crate) struct Seen {
     /// Latencies and counts.
     pub(crate) heard: Heard,
-    /// What they should not have heard, and what they found.
+    /// What clients found at their subscribes, and the deliveries that were wrong.
     pub(crate) counts: Counts,
-    /// What they know of their documents, client by client.
+    /// The last known state of each watched document, client by client.
     pub(super) watches: Vec<Watch>,
 }
 
 impl Audience {
-    /// Has everybody come, subscribe and listen, as the signals have it. Writes of this run are due
-    /// after `since_ns`.
+    /// Connects all clients and has them subscribe and listen as the signals say. All writes of
+    /// this run are due after `since_ns`.
     pub(crate) fn attend(&self, signals: &Signals, since_ns: u64) -> Result<Seen> {
         let hall = Hall::new(self, signals, since_ns);
         hall.and_then(Hall::run).inspect_err(|error| signals.fail(error))
@@ -68,13 +67,13 @@ struct Hall<'a> {
     audience: &'a Audience,
     signals: &'a Signals,
     epoll: OwnedFd,
-    /// In order of dialling; `None` once lost.
+    /// In order of dialling; `None` after the loss of the connection.
     watchers: Vec<Option<Watcher>>,
-    /// Clients that were asked to subscribe.
+    /// Number of clients that were made to subscribe.
     subscribed: usize,
-    /// Clients that are on their way to being connected, or to having subscribed.
+    /// Number of clients that are connecting or subscribing.
     underway: usize,
-    /// When slow clients look next; `None` while they are like the others.
+    /// When slow clients read next; `None` while they read like the others.
     slow_due_ns: Option<u64>,
     hearing: Hearing,
     reported: u64,
@@ -158,7 +157,7 @@ impl<'a> Hall<'a> {
         Ok(watcher)
     }
 
-    /// Has clients subscribe, a few at a time, once all are there.
+    /// Has clients subscribe, up to `UNDERWAY_MAX` at a time, once all are connected.
     fn subscribe_due(&mut self) {
         let all_there = self.signals.connected.load(Ordering::Relaxed) == self.audience.size;
         if !all_there || !self.signals.subscribe.load(Ordering::Relaxed) {
@@ -177,7 +176,7 @@ impl<'a> Hall<'a> {
         }
     }
 
-    /// A slow client's socket is looked at once, and then not before the next time.
+    /// Lets slow clients read once per interval, or like the others if the signals say so.
     fn pace_slow(&mut self) -> Result<()> {
         if !self.signals.slow.load(Ordering::Relaxed) {
             let was_slow = self.slow_due_ns.take().is_some();
@@ -229,10 +228,10 @@ impl<'a> Hall<'a> {
         }
     }
 
-    /// A connection is over. What it has seen counts nevertheless.
+    /// Removes a lost connection. What it has received still counts.
     fn lose(&mut self, at: usize, error: &anyhow::Error) {
         self.signals.fail(error);
-        // Dropping the socket closes it, which takes it out of the epoll set.
+        // Dropping the socket closes it, which removes it from the epoll set.
         if let Some(watcher) = self.watchers[at].take() {
             let waits = at < self.subscribed && !watcher.is_listening();
             self.underway -= usize::from(waits || !watcher.is_connected());

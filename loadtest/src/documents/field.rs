@@ -1,14 +1,14 @@
-//! Which documents there are, who watches which, and whose turn it is to be written.
+//! The documents of a run, the clients that watch each, and the order of the writes.
 //!
-//! All of it follows from a seed, so that whoever watches a document and whoever writes one agree
-//! without telling each other, and a run can be repeated.
+//! All of this follows from a seed, so that clients and writers agree without exchanging messages,
+//! and a run can be repeated.
 
 use crate::api::m2::Resource;
 
 const ID_PREFIX: &str = "load:";
 const ID_DIGITS: usize = 7;
 
-/// Which draws follow from the same seed and yet have nothing to do with each other.
+/// Draws for different purposes are independent of each other, although the seed is the same.
 #[derive(Clone, Copy)]
 enum Purpose {
     Watching = 1,
@@ -18,19 +18,19 @@ enum Purpose {
 /// The documents of a run, numbered from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Field {
-    /// What everything follows from.
+    /// The seed of all draws.
     pub(crate) seed: u64,
-    /// How many there are.
+    /// Number of documents.
     pub(crate) resources: u32,
-    /// How many each client watches: at most all.
+    /// Number of documents that each client watches; at most all.
     pub(crate) subscriptions: u32,
 }
 
 impl Field {
-    /// What a client watches, in order and each once.
+    /// Returns the documents that a client watches, in ascending order and each once.
     pub(super) fn watched(&self, client: usize) -> Vec<u32> {
         let mut watched = Vec::with_capacity(self.subscriptions as usize);
-        // Floyd's way: it draws no more often than there are places, however many there are.
+        // Floyd's algorithm needs one draw per subscription, however many documents there are.
         for last in self.resources - self.subscriptions..self.resources {
             let turn = (client as u64) << 32 | u64::from(last);
             let drawn = self.draw(Purpose::Watching, turn, last + 1);
@@ -42,12 +42,12 @@ impl Field {
         watched
     }
 
-    /// What a write is for.
+    /// Returns the document of a write.
     pub(super) fn written(&self, sequence: u64) -> u32 {
         self.draw(Purpose::Writing, sequence, self.resources)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     fn draw(&self, purpose: Purpose, turn: u64, end: u32) -> u32 {
         let random = mixed(mixed(mixed(self.seed) ^ purpose as u64) ^ turn);
         let drawn = (u128::from(random) * u128::from(end)) >> 64;
@@ -55,23 +55,23 @@ impl Field {
     }
 }
 
-/// The id of a document. Its type follows from the number.
+/// Returns the id of a document.
 pub(super) fn id(number: u32) -> String {
     format!("{ID_PREFIX}{number:0ID_DIGITS$}")
 }
 
-/// The document of that number, which has this id.
+/// Returns the document of this number, whose id is `id`. Its type follows from the number.
 pub(super) fn resource(number: u32, id: &str) -> Resource<'_> {
     Resource::of_turn(number as usize, id)
 }
 
-/// The number of a document, if it is one.
+/// Returns the number of a document, or `None` if it is not one of this tool.
 pub(super) fn number(named: Resource<'_>) -> Option<u32> {
     let number = named.id.strip_prefix(ID_PREFIX)?.parse().ok()?;
     (resource(number, named.id) == named).then_some(number)
 }
 
-/// Splitmix64's last step: every bit of the result depends on every bit of the number.
+/// The last step of Splitmix64: every bit of the result depends on every bit of the number.
 fn mixed(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -92,7 +92,7 @@ mod tests {
             assert!(watched.len() == 20 && watched.is_sorted_by(|one, next| one < next));
             watched.iter().for_each(|number| watchers[*number as usize] += 1);
         }
-        // Each has 100, give or take what chance does: a standard deviation is 10.
+        // The expected count is 100 and the standard deviation 10.
         assert!(watchers.iter().all(|count| (50..150).contains(count)), "{watchers:?}");
         assert_ne!(field.watched(1), Field { seed: 2, ..field }.watched(1));
         let all = Field { resources: 20, ..field };

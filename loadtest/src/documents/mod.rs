@@ -1,5 +1,5 @@
-//! Many documents, each watched by few: clients hold what they have seen last of each, and in the
-//! end that must be what was written last.
+//! Many documents, each watched by few clients. Clients remember the last state of each document,
+//! which in the end must be the one that was written last.
 
 mod audience;
 mod field;

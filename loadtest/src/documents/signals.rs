@@ -1,4 +1,4 @@
-//! What the thread of the clients and the one who conducts them tell each other.
+//! The state that the clients' thread and the conductor of the run share.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,18 +9,18 @@ use anyhow::{Result, bail};
 
 use crate::progress::Progress;
 
-/// Without any client getting further for so long, the server counts as stuck.
+/// If no client makes progress for this time, the server counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How far all clients are, and what they shall do.
+/// Counts of the clients, and orders to them.
 #[derive(Default)]
 pub(crate) struct Signals {
     pub(super) connected: AtomicUsize,
     pub(super) listening: AtomicUsize,
     pub(super) lost: AtomicUsize,
     pub(super) received: AtomicU64,
-    /// Writes due from then on are timed.
+    /// Writes that are due from this time on are timed.
     pub(super) measure_from_ns: AtomicU64,
     pub(super) subscribe: AtomicBool,
     pub(super) slow: AtomicBool,
@@ -28,7 +28,8 @@ pub(crate) struct Signals {
     first_failure: OnceLock<String>,
 }
 
-/// Sends everybody home when dropped, even by a panic: they would be waited for otherwise.
+/// Ends all clients when dropped, even by a panic: otherwise their thread would be waited for
+/// forever.
 pub(crate) struct Dismissal<'a>(&'a Signals);
 
 impl Drop for Dismissal<'_> {
@@ -38,12 +39,12 @@ impl Drop for Dismissal<'_> {
 }
 
 impl Signals {
-    /// Before anybody has come.
+    /// Returns signals for clients that do not exist yet.
     pub(crate) fn new() -> Self {
         Self { measure_from_ns: AtomicU64::new(u64::MAX), ..Self::default() }
     }
 
-    /// Sends everybody home when it is dropped.
+    /// Returns a guard that ends all clients when it is dropped.
     pub(crate) fn dismissal(&self) -> Dismissal<'_> {
         Dismissal(self)
     }
@@ -53,50 +54,52 @@ impl Signals {
         self.await_all("connected", &self.connected, size, progress)
     }
 
-    /// Has the clients subscribe, and waits until all `size` were told what there is.
+    /// Has the clients subscribe, and waits until all `size` have received the present state of
+    /// their documents.
     pub(crate) fn subscribe(&self, size: usize, progress: &mut Progress) -> Result<()> {
         self.subscribe.store(true, Ordering::Relaxed);
         self.await_all("subscribed", &self.listening, size, progress)
     }
 
-    /// Writes due from then on are timed.
+    /// Has writes timed that are due from `due_ns` on.
     pub(crate) fn measure_from(&self, due_ns: u64) {
         self.measure_from_ns.store(due_ns, Ordering::Relaxed);
     }
 
-    /// Has slow clients read now and then only, or as the others do.
+    /// Makes slow clients read only now and then, or like the others.
     pub(crate) fn slow(&self, slow: bool) {
         self.slow.store(slow, Ordering::Relaxed);
     }
 
-    /// Updates received so far.
+    /// Returns how many updates all clients have received.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Connections that ended before they should.
+    /// Returns how many connections ended too early.
     pub(crate) fn lost(&self) -> usize {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Why the first of them ended.
+    /// Returns the error of the first of them.
     pub(crate) fn first_failure(&self) -> Option<&str> {
         self.first_failure.get().map(String::as_str)
     }
 
-    /// Sends everybody home.
+    /// Makes all clients stop.
     pub(crate) fn dismiss(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// A connection is lost. Only the first reason is kept: the others mostly follow from it.
+    /// Counts a lost connection. Only the first reason is kept: the later failures mostly follow
+    /// from it.
     pub(super) fn fail(&self, error: &anyhow::Error) {
         self.lost.fetch_add(1, Ordering::Relaxed);
         let _ = self.first_failure.set(format!("{error:#}"));
     }
 
-    /// The first connection that fails ends it, since what follows would not be the run that was
-    /// asked for.
+    /// Waits until `count` reaches `size`. Returns an error if a connection fails, because the run
+    /// would no longer be the requested one.
     fn await_all(
         &self,
         what: &str,

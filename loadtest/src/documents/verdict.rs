@@ -1,4 +1,4 @@
-//! What clients have seen, and how that compares with what was written.
+//! Compares the documents that clients received with those that were written.
 
 use std::ops::Range;
 
@@ -11,22 +11,22 @@ use crate::documents::writer::{Outcome, Writes};
 /// The updates of all clients, added up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Verdict {
-    /// Writes that were kept, each counted once per client that watches its document.
+    /// Kept writes, each counted once per client that watches its document.
     pub(crate) expected: u64,
     /// Updates that arrived.
     pub(crate) received: u64,
-    /// Writes in whose place a later one arrived.
+    /// Kept writes that were skipped in favour of a later one.
     pub(crate) conflated: u64,
-    /// Documents of which a client does not know the last write in the end.
+    /// Documents whose last write a client does not know in the end, counted per client.
     pub(crate) lost: u64,
-    /// Documents that ended, at a client, with a write that was refused.
+    /// Documents whose last known state is a refused write, counted per client.
     pub(crate) despite_refusal: u64,
-    /// Writes of one document that were given the same version.
+    /// Writes that have the same version as another write of the same document.
     pub(crate) same_version: u64,
 }
 
 impl Verdict {
-    /// Judges what was seen.
+    /// Compares what the clients have seen with the writes.
     pub(crate) fn of(field: Field, writes: &Writes, seen: &Seen) -> Self {
         Self::judged(field, &writes.outcomes, &seen.watches)
     }
@@ -43,7 +43,8 @@ impl Verdict {
         let before = kept.partition_point(|write| write.version <= watch.found);
         let expected = (kept.len() - before) as u64;
         let outcome = watch.write.and_then(|write| outcomes.get(usize::try_from(write).ok()?));
-        // One that nobody was sure of may have been kept as the last of all.
+        // A later version is also right if it came from a write whose outcome is unknown, since the
+        // server may have kept that write last.
         let is_last = kept.last().is_none_or(|last| {
             let same = watch.version == last.version && watch.write == Some(last.sequence);
             same || (watch.version > last.version && outcome == Some(&Outcome::Unknown))
@@ -57,7 +58,7 @@ impl Verdict {
     }
 }
 
-/// A write that was kept.
+/// A write that the server kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Kept {
     resource: u32,
@@ -65,7 +66,7 @@ struct Kept {
     sequence: u64,
 }
 
-/// All of them, by document and version.
+/// All kept writes, sorted by document and version.
 struct History(Vec<Kept>);
 
 impl History {
@@ -101,7 +102,7 @@ impl History {
 mod tests {
     use super::*;
 
-    /// All writes are for the one document that there is.
+    /// A field with only one document, which all writes are for.
     const ONE: Field = Field { seed: 1, resources: 1, subscriptions: 1 };
 
     fn version(second: u32) -> Version {
@@ -124,7 +125,8 @@ mod tests {
     fn who_knows_the_last_write_has_lost_nothing() {
         let all = judged(&kept(&[1, 2, 3]), watch(3, 2, 3));
         assert_eq!(all, Verdict { expected: 3, received: 3, ..Verdict::default() });
-        // Connections do not keep the order of writes: that of versions is what counts.
+        // The connections do not preserve the order of writes, so only the order of versions
+        // counts.
         let last = judged(&kept(&[1, 3, 2]), watch(3, 1, 1));
         assert_eq!(last, Verdict { expected: 3, received: 1, conflated: 2, ..Verdict::default() });
         assert_eq!(judged(&[], Watch::default()), Verdict::default());

@@ -1,4 +1,4 @@
-//! One client: it subscribes to its documents and remembers what it saw last of each.
+//! One client: it subscribes to its documents and remembers the last state of each.
 
 use std::cmp::Ordering;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,43 +12,45 @@ use crate::documents::field::{self, Field};
 use crate::heard::Heard;
 use crate::upgrade::Upgrade;
 
-/// Subscribes that may wait for their answer: a page that opens sends all of its own at once.
+/// Subscribes that may wait for their answers. A page that opens sends all of its subscribes at
+/// once.
 const UNANSWERED_MAX: usize = 64;
 
-/// What a client knows of one document.
+/// A client's knowledge of one document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Watch {
-    /// Which.
+    /// The number of the document.
     pub(super) resource: u32,
-    /// The newest version seen; zero before the first.
+    /// The newest version received; zero before the first.
     pub(super) version: Version,
-    /// The write of this run that made it, if one did.
+    /// The write of this run that made this version; `None` if it was not of this run.
     pub(super) write: Option<u64>,
-    /// The version that there was at the subscribe; zero if none.
+    /// The version at the time of the subscribe; zero if the document did not exist.
     pub(super) found: Version,
-    /// Newer versions seen since.
+    /// Number of newer versions received since.
     pub(super) updates: u32,
 }
 
-/// What clients heard that they should not have, and what they found when they came.
+/// Answers to the subscribes, and deliveries that were wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Counts {
-    /// Documents that were there when they were subscribed to.
+    /// Documents that existed at their subscribe.
     pub(crate) found: u64,
-    /// Warnings that there is none.
+    /// Warnings that a document does not exist.
     pub(crate) warned: u64,
-    /// The same version again.
+    /// Deliveries of the version that the client had received last.
     pub(crate) duplicated: u64,
-    /// A version older than one seen before.
+    /// Deliveries of an older version than the last one.
     pub(crate) reordered: u64,
-    /// A document that the client does not watch, or with the data of another.
+    /// Deliveries of a document that the client does not watch, or with the data of another
+    /// document.
     pub(crate) misrouted: u64,
 }
 
-/// What all clients hear, added up, and what tells them whether it is right.
+/// What all clients receive, added up, and what is needed to check it.
 pub(super) struct Hearing {
     pub(super) field: Field,
-    /// Writes of this run are due after it.
+    /// All writes of this run are due after this time.
     pub(super) since_ns: u64,
     pub(super) heard: Heard,
     pub(super) counts: Counts,
@@ -58,23 +60,24 @@ pub(super) struct Hearing {
 enum Stage {
     Connecting,
     Connected,
-    /// So many subscribes were sent, and so many answered.
+    /// The number of subscribes sent, and the number answered.
     Subscribing(usize, usize),
     Listening,
 }
 
-/// One connection and what came over it.
+/// One connection and the documents that it watches.
 pub(super) struct Watcher {
     connection: Connection,
     stage: Stage,
-    /// A slow one reads late by intention, which would say nothing of the server.
+    /// Whether its latencies count. A slow client is late by intention, which says nothing of the
+    /// server.
     timed: bool,
-    /// In the order of their numbers.
+    /// In ascending order of the documents' numbers.
     pub(super) watches: Vec<Watch>,
 }
 
 impl Watcher {
-    /// Begins to connect; the socket turns writable when that is decided.
+    /// Starts to connect. The socket becomes writable when the attempt has succeeded or failed.
     pub(super) fn dial(dial: Dial, watched: Vec<u32>, timed: bool) -> Result<Self> {
         let watch = |resource| Watch { resource, ..Watch::default() };
         Ok(Self {
@@ -85,35 +88,35 @@ impl Watcher {
         })
     }
 
-    /// Whether it waits for writability instead of readability.
+    /// Whether the client waits for writability instead of readability.
     pub(super) fn is_dialling(&self) -> bool {
         self.connection.is_dialling()
     }
 
-    /// Whether it may subscribe.
+    /// Whether the upgrade is done, so that the client may subscribe.
     pub(super) fn is_connected(&self) -> bool {
         self.stage != Stage::Connecting
     }
 
-    /// Whether it was told of all documents.
+    /// Whether all subscribes were answered.
     pub(super) fn is_listening(&self) -> bool {
         self.stage == Stage::Listening
     }
 
-    /// The connection is decided: asks for the upgrade.
+    /// Requests the upgrade once the socket is writable. Returns an error if the connection failed.
     pub(super) fn begin(&mut self, upgrade: &Upgrade) -> Result<()> {
         self.connection.begin(upgrade)
     }
 
-    /// Asks for its documents.
+    /// Sends the first subscribes.
     pub(super) fn subscribe(&mut self, hearing: &mut Hearing) -> Result<()> {
         let first = self.watches.len().min(UNANSWERED_MAX);
         self.stage = Stage::Subscribing(first, 0);
         (0..first).try_for_each(|at| self.ask(at, hearing))
     }
 
-    /// Reads once into `scratch` and acts on all that is whole. An error means that the connection
-    /// is over.
+    /// Reads once into `scratch` and handles all complete messages. An error means that the
+    /// connection is over.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
@@ -142,7 +145,7 @@ impl Watcher {
                 hearing.counts.warned += 1;
                 self.on_answer(hearing)
             }
-            // It does not say which of the subscribes it is about.
+            // The refusal does not say which subscribe it is about.
             Packet::Refused(reason) if !self.is_listening() => {
                 bail!("a subscribe was refused: {}", String::from_utf8_lossy(reason))
             }
@@ -160,7 +163,7 @@ impl Watcher {
         hearing: &mut Hearing,
     ) -> Result<()> {
         let Hearing { field, since_ns, heard, counts } = hearing;
-        // What an earlier run left behind was written by another draw, or by another program.
+        // A document of an earlier run was written by another draw, or by another program.
         let stamp = document.stamp().filter(|stamp| stamp.due_ns >= *since_ns);
         let number = field::number(document.resource())
             .filter(|number| stamp.is_none_or(|stamp| field.written(stamp.sequence) == *number));
@@ -182,8 +185,8 @@ impl Watcher {
         }
         watch.version = version;
         watch.write = stamp.map(|stamp| stamp.sequence);
-        // Where documents are written while clients subscribe, the first that one hears of a
-        // document may have followed a warning: it then stands for those before it.
+        // If documents are written while clients subscribe, the first state of a document may
+        // follow a warning. It then answers the subscribe and stands for the states before it.
         if first && !self.is_listening() {
             self.watches[place].found = version;
             counts.found += 1;
@@ -200,7 +203,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// One subscribe is answered: the next follows.
+    /// Counts the answer to a subscribe and sends the next one.
     fn on_answer(&mut self, hearing: &mut Hearing) -> Result<()> {
         let Stage::Subscribing(asked, answered) = self.stage else {
             return Ok(());
@@ -257,7 +260,7 @@ mod tests {
     }
 
     impl Pair {
-        /// One that is connected.
+        /// Returns a client that is connected.
         fn new() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let server = listener.local_addr().unwrap();
@@ -281,7 +284,7 @@ mod tests {
             pair
         }
 
-        /// One that was told that nothing is there.
+        /// Returns a client that was warned for each of its documents.
         fn listening() -> Self {
             let mut pair = Self::new();
             pair.watcher.subscribe(&mut pair.hearing).unwrap();
@@ -296,7 +299,7 @@ mod tests {
             self.say_bytes(&[&head, text.as_bytes()].concat())
         }
 
-        /// The server sends these bytes and the client reads them.
+        /// Sends these bytes as the server and has the client read them.
         fn say_bytes(&mut self, bytes: &[u8]) -> Result<()> {
             self.server.write_all(bytes).unwrap();
             let mut fds = [PollFd::new(&self.watcher, PollFlags::IN)];
@@ -305,7 +308,7 @@ mod tests {
             self.watcher.read(&mut [0; 4_096], &self.upgrade, &mut self.hearing)
         }
 
-        /// The next message from the client.
+        /// Returns the next message from the client.
         fn hear(&mut self) -> Value {
             let mut head = [0; 6];
             self.server.read_exact(&mut head).unwrap();
@@ -321,7 +324,7 @@ mod tests {
         }
     }
 
-    /// A write of this document.
+    /// Returns the number of a write of this document.
     fn write_of(number: u32) -> u64 {
         (0..).find(|sequence| FIELD.written(*sequence) == number).unwrap()
     }
@@ -344,7 +347,7 @@ mod tests {
             assert_eq!(wish["resource"]["id"], field::id(number));
         }
         pair.say(WARNING).unwrap();
-        // An earlier run may have had other turns.
+        // In an earlier run, a write of this number may have been for another document.
         let left_behind = document(FIELD.watched(0)[1], 0, 1, 7);
         pair.say(&left_behind).unwrap();
         assert!(!pair.watcher.is_listening());
@@ -386,7 +389,7 @@ mod tests {
         let other = (0..FIELD.resources).find(|number| !watched.contains(number)).unwrap();
         pair.say(&document(other, write_of(other), now_ns(), 5)).unwrap();
         assert_eq!(pair.counts(), (0, 0, 0, 1));
-        // The right name with what was written to another.
+        // The name is right, but the data was written to another document.
         pair.say(&document(watched[0], write_of(other), now_ns(), 5)).unwrap();
         assert_eq!(pair.counts(), (0, 0, 0, 2));
         assert_eq!(pair.watcher.watches[0].updates, 0);

@@ -1,6 +1,6 @@
-//! Whoever writes: each write has its due time, and no answer is waited for before the next is
-//! sent. They are spread over connections, since a node answers each when it is kept, and those of
-//! one connection in their order.
+//! The writer: each write is sent at its due time, whether or not earlier ones have been answered.
+//! The writes are spread over connections, because a node answers a write only when it is kept, and
+//! answers those of one connection in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -20,66 +20,65 @@ use crate::http::{Pipe, Response};
 use crate::stamp::{Stamp, Template};
 use crate::target::Target;
 
-/// Without an answer for so long, the server counts as stuck.
+/// After this time without an answer, the server counts as stuck.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// What is written when, and how it gets to the server.
+/// Content and timing of the writes.
 pub(crate) struct Plan {
-    /// The server.
     pub(crate) target: Target,
-    /// Whose documents they are.
+    /// Organization and project of the documents.
     pub(crate) scope: Scope,
-    /// Who writes.
+    /// The credential of the writer.
     pub(crate) writer: String,
-    /// Which document is written in which turn.
+    /// The documents, and the order in which they are written.
     pub(crate) field: Field,
     /// Size of a document's data in bytes.
     pub(crate) payload_bytes: usize,
     /// Writes per second.
     pub(crate) rate: f64,
-    /// How many in all.
+    /// Number of writes in all.
     pub(crate) writes: u64,
-    /// Connections that they are spread over.
+    /// Number of connections that the writes are spread over.
     pub(crate) connections: usize,
-    /// Writes that may wait for their answer on each.
+    /// Unanswered writes that are allowed at once on each connection.
     pub(crate) unanswered_max: usize,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// It was kept, as this version.
+    /// The server kept the write, as this version.
     Version(Version),
-    /// 503: nobody may hear of it.
+    /// 503: no client may receive it.
     Refused,
-    /// Another failure of the server, or no answer: it may have been kept or not.
+    /// Another 5xx, or no answer: the server may have kept it or not.
     Unknown,
 }
 
-/// What became of all.
+/// The outcomes of all writes.
 pub(crate) struct Writes {
-    /// Write 0, 1, 2, …
+    /// In the order of the writes.
     pub(super) outcomes: Vec<Outcome>,
-    /// From due time to answer, in ns, for those due in the measured window.
+    /// Time from due time to answer, in ns. Only writes that were due in the measured window count.
     pub(crate) latency: Histogram<u64>,
-    /// Answers that were not 2xx, by status.
+    /// Number of answers other than 2xx, by status.
     pub(crate) failures: BTreeMap<u16, u64>,
-    /// Writes without an answer, since their connection broke.
+    /// Writes without an answer, because their connection broke.
     pub(crate) unanswered: u64,
-    /// The longest that one was sent after its due time, in ns.
+    /// The longest delay of a write after its due time, in ns.
     pub(crate) late_ns_max: u64,
 }
 
 impl Plan {
-    /// When write `sequence` of a run that starts at `start_ns` is due.
+    /// Returns when write `sequence` is due in a run that starts at `start_ns`.
     pub(crate) fn due_ns(&self, start_ns: u64, sequence: u64) -> u64 {
         start_ns + nanos(Duration::from_secs_f64(sequence as f64 / self.rate))
     }
 }
 
 impl Writes {
-    /// None.
+    /// Returns the outcome of no writes.
     pub(crate) fn nothing() -> Self {
         Self {
             outcomes: Vec::new(),
@@ -90,20 +89,20 @@ impl Writes {
         }
     }
 
-    /// How many there were.
+    /// Returns the number of all writes.
     pub(crate) fn sent(&self) -> u64 {
         self.outcomes.len() as u64
     }
 
-    /// How many were kept.
+    /// Returns the number of writes that the server kept.
     pub(crate) fn accepted(&self) -> u64 {
         let kept = self.outcomes.iter().filter(|one| matches!(one, Outcome::Version(_)));
         kept.count() as u64
     }
 }
 
-/// Writes everything, the first at `start_ns`, or until all are sent home. An error when the server
-/// answers that a request is wrong, or does not answer.
+/// Writes everything, the first write at `start_ns`. Returns an error if the clients are dismissed,
+/// if the server answers with another status than 2xx and 5xx, or if it does not answer.
 pub(crate) fn write(plan: &Plan, start_ns: u64, signals: &Signals) -> Result<Writes> {
     let mut desk = Desk::new(plan, start_ns)?;
     loop {
@@ -117,12 +116,12 @@ pub(crate) fn write(plan: &Plan, start_ns: u64, signals: &Signals) -> Result<Wri
     }
 }
 
-/// One connection and what was sent on it.
+/// One connection and its unanswered writes.
 struct Lane {
     pipe: Pipe,
-    /// The number and the due time of writes without an answer, in their order.
+    /// Number and due time of the unanswered writes, in order.
     unanswered: VecDeque<(u64, u64)>,
-    /// Whether there is something to send or to read.
+    /// Whether the connection may have something to send or to read.
     ready: bool,
 }
 
@@ -133,7 +132,8 @@ struct Desk<'a> {
     lanes: Vec<Lane>,
     next: u64,
     writes: Writes,
-    /// When the server last answered, or last had nothing to answer.
+    /// The later of two times: of the last answer, and of the last send while nothing was
+    /// unanswered.
     heard_ns: u64,
 }
 
@@ -157,8 +157,8 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// The connection that the next write goes to: one that waits for the fewest answers, while it
-    /// may wait for more.
+    /// Returns the connection for the next write: the one with the fewest unanswered writes, or
+    /// `None` if all have reached `unanswered_max`.
     fn lane(&self) -> Option<usize> {
         let waiting = |at: &usize| self.lanes[*at].unanswered.len();
         let least = (0..self.lanes.len()).min_by_key(waiting)?;
@@ -194,7 +194,7 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// Waits until something is to be done.
+    /// Waits until a write is due or a connection is ready.
     fn wait(&mut self) -> Result<()> {
         let now_ns = now_ns();
         let silent = Duration::from_nanos(now_ns.saturating_sub(self.heard_ns));
@@ -221,7 +221,7 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// Sends what waits and takes the answers that are there.
+    /// Sends what is queued on ready connections and takes their answers.
     fn collect(&mut self, measure_from_ns: u64) -> Result<()> {
         for at in 0..self.lanes.len() {
             if !std::mem::take(&mut self.lanes[at].ready) {
@@ -258,7 +258,7 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// The answers under way are lost with the connection; the run goes on with a new one.
+    /// Reconnects. The writes without an answer stay unanswered.
     fn reconnect(&mut self, at: usize) -> Result<()> {
         let lane = &mut self.lanes[at];
         self.writes.unanswered += lane.unanswered.len() as u64;
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Signals by which all writes are timed.
+    /// Returns signals with which all writes are timed.
     fn signals() -> Signals {
         let signals = Signals::new();
         signals.measure_from(0);
@@ -302,7 +302,7 @@ mod tests {
         format!("2024-01-30T15:50:35.{millisecond:03}Z")
     }
 
-    /// Reads a write, which must be for the document whose turn it is, and returns its number.
+    /// Reads a write, checks that it is for the document whose turn it is, and returns its number.
     fn read_write(stream: &mut BufReader<TcpStream>, field: Field) -> u64 {
         let (head, body) = read_whole_request(stream);
         let stamp = body["data"]["t"].as_str().and_then(Stamp::of).unwrap();
@@ -338,7 +338,7 @@ mod tests {
             let mut lanes = [0, 1].map(|_| BufReader::new(listener.accept().unwrap().0));
             let read =
                 lanes.each_mut().map(|lane| [read_write(lane, field), read_write(lane, field)]);
-            // None was answered until here.
+            // No write was answered before this point.
             for (number, lane) in (0..).zip(&mut lanes) {
                 answer(lane, 200, &kept(number));
                 answer(lane, if number == 0 { 503 } else { 500 }, "");
@@ -382,7 +382,7 @@ mod tests {
         dismissed.dismiss();
         assert!(write(&plan, now_ns(), &dismissed).is_err());
         let server = thread::spawn(move || {
-            // Of the connections, two are those that nobody used.
+            // Two of the connections are not used.
             let mut lanes = [0; 4].map(|_| BufReader::new(listener.accept().unwrap().0));
             read_write(&mut lanes[2], field);
             answer(&mut lanes[2], 403, "no writer");

@@ -1,4 +1,4 @@
-//! The bytes that a subscriber gets: as many, and of the same shape, as a node delivers.
+//! The frames that the floor sends: of the same length and shape as a node's.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use crate::api::Api;
 use crate::publisher::Schedule;
 use crate::stamp::{Stamp, Template};
 
-/// One frame, to be stamped for each publication.
+/// A frame whose stamp is overwritten for each publication.
 pub(super) struct PublicationFrame {
     template: Template,
     frame: Vec<u8>,
@@ -14,7 +14,7 @@ pub(super) struct PublicationFrame {
 }
 
 impl PublicationFrame {
-    /// The frame of all publications of this schedule.
+    /// Builds the frame for the publications of this schedule.
     pub(super) fn new(api: Api, schedule: &Schedule) -> Result<Self> {
         let mut template = api.delivered(schedule)?;
         let text = template.stamped(Stamp { sequence: 0, due_ns: 0 });
@@ -25,14 +25,14 @@ impl PublicationFrame {
         Ok(Self { template, frame, head_bytes })
     }
 
-    /// The frame with this stamp in it.
+    /// Writes this stamp into the frame and returns the frame.
     pub(super) fn stamped(&mut self, stamp: Stamp) -> &[u8] {
         self.frame[self.head_bytes..].copy_from_slice(self.template.stamped(stamp));
         &self.frame
     }
 }
 
-/// A text frame as servers send it: whole and not masked.
+/// Returns a text frame as servers send it: unfragmented and unmasked.
 pub(super) fn text_frame(text: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(10 + text.len());
     write_head(&mut frame, text.len());

@@ -1,5 +1,5 @@
-//! The floor: a server that does nothing but what every server must do for a delivery. It runs in a
-//! process of its own, so that its cost is read as any server's.
+//! The floor: a server that does only what every server must do for a delivery. It runs in a
+//! process of its own, so that its cost is measured in the same way as a node's.
 
 mod frame;
 mod server;
@@ -19,40 +19,38 @@ use crate::target::Target;
 
 const JOB_BYTES_MAX: usize = 64 * 1024;
 
-/// What the floor shall do.
+/// The job of a floor process.
 #[derive(Serialize, Deserialize)]
 struct Job {
-    /// In which API.
     api: Api,
-    /// What is published when.
     schedule: Schedule,
 }
 
-/// What the floor says.
+/// A message from the floor process.
 #[derive(Serialize, Deserialize)]
 enum Word {
-    /// Clients may come.
+    /// Clients may connect to this address.
     Listening(SocketAddr),
-    /// All publications were handed to the sockets.
+    /// All publications were handed to the sockets or queued for them.
     Published {
-        /// The longest that one was sent after its due time, in ns.
+        /// The longest delay of a publication after its due time, in ns.
         late_ns_max: u64,
     },
 }
 
 /// A running floor.
 pub(crate) struct Floor {
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) target: Target,
     schedule: Schedule,
-    // Dropped before the process, which waits for the end of its orders.
+    // Declared, and so dropped, before the process, which ends when its orders end.
     orders: Orders,
     news: News,
     helper: Helper,
 }
 
 impl Floor {
-    /// Starts one that will publish by this schedule.
+    /// Starts a floor that will publish by this schedule.
     pub(crate) fn start(api: Api, schedule: Schedule) -> Result<Self> {
         let job = Job { api, schedule };
         let (helper, orders, mut news) = Helper::start("floor", "floor-server", &job)?;
@@ -63,12 +61,12 @@ impl Floor {
         Ok(Self { target, schedule: job.schedule, orders, news, helper })
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.helper.pid()
     }
 
-    /// Has it publish everything, the first at `start_ns`.
+    /// Orders the floor to publish everything, the first publication at `start_ns`, and waits for
+    /// the end.
     pub(crate) fn publish(&mut self, start_ns: u64) -> Result<Published> {
         self.orders.say(&start_ns).context("the floor takes no orders")?;
         let Word::Published { late_ns_max } = self.news.next()? else {
@@ -79,10 +77,11 @@ impl Floor {
     }
 }
 
-/// Is the floor.
+/// Runs the floor in this process.
 pub(crate) fn serve() -> Result<()> {
     rustix::thread::set_name(c"floor")?;
-    // Read byte by byte and past the buffer of std, which would hide orders from epoll.
+    // Reading byte by byte without std's buffer leaves later orders in the pipe, where epoll sees
+    // them.
     let mut job = Vec::new();
     let mut byte = [0];
     while rustix::io::read(std::io::stdin(), &mut byte)? == 1 && byte != [b'\n'] {

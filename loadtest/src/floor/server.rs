@@ -1,8 +1,8 @@
-//! The least program that can do the work: one thread that hands the same bytes to one socket
+//! The smallest program that can do the work: one thread that hands the same bytes to one socket
 //! after the other.
 //!
-//! It takes no publications over HTTP, has no heartbeats, no channels and no limits per client.
-//! What a server needs more processor time for than this, it needs for those.
+//! It has no publications over HTTP, no heartbeats, no channels and no limits per client. A server
+//! that needs more processor time than this needs it for those.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -24,22 +24,23 @@ use crate::publisher::Schedule;
 use crate::stamp::Stamp;
 
 const EVENTS_MAX: usize = 1_024;
-/// Marks of the two descriptors that are no sessions, which are marked by their index.
+/// Epoll data of the two descriptors that are not sessions. The epoll data of a session is its
+/// index.
 const LISTENER: u64 = u64::MAX;
 const ORDERS: u64 = u64::MAX - 1;
-/// Bytes that clients may leave behind in all, before the run counts as failed.
+/// Bytes that may be queued for all clients together; beyond it the run counts as failed.
 const BACKLOG_BYTES_MAX: usize = 1 << 30;
 
-/// The server and all who came.
+/// The server and its clients.
 pub(super) struct Server {
     epoll: OwnedFd,
     listener: TcpListener,
-    /// In order of arrival; `None` once gone.
+    /// In order of arrival; `None` after the end of the connection.
     sessions: Vec<Option<Session>>,
     api: Api,
     schedule: Schedule,
     frame: PublicationFrame,
-    /// When the first publication is due, once that is known.
+    /// When the first publication is due; `None` before the order to start.
     start_ns: Option<u64>,
     next: u64,
     late_ns_max: u64,
@@ -47,7 +48,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Listens on a port of its own.
+    /// Listens on a free loopback port.
     pub(super) fn new(job: Job) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -95,8 +96,8 @@ impl Server {
         }
     }
 
-    /// Waits until something is to be done. A wait of epoll itself may be rounded up to whole
-    /// milliseconds, which would make publications late.
+    /// Waits until there is something to do. This uses poll because the time-out of epoll may be
+    /// rounded up to whole milliseconds, which would delay publications.
     fn await_turn(&self) -> Result<()> {
         let wait = self.wait().map(timespec);
         let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
@@ -106,14 +107,16 @@ impl Server {
         }
     }
 
-    /// Time until the next publication is due; `None` when there is none.
+    /// Returns the time until the next publication is due; `None` if none is left or the start is
+    /// unknown.
     fn wait(&self) -> Option<Duration> {
         let start_ns = self.start_ns.filter(|_| self.next < self.schedule.publications)?;
         let due_ns = self.schedule.due_ns(start_ns, self.next);
         Some(Duration::from_nanos(due_ns.saturating_sub(now_ns())))
     }
 
-    /// Publishes once if it is time to. One that is late is sent at the next turn of the loop.
+    /// Sends the next publication if it is due. A second overdue one waits for the next turn of the
+    /// loop.
     fn publish_due(&mut self) -> Result<()> {
         let due = self.start_ns.filter(|_| self.next < self.schedule.publications);
         let Some(start_ns) = due else {
@@ -135,7 +138,7 @@ impl Server {
             match session.send(frame) {
                 Ok(true) => {}
                 Ok(false) => lagging.push(at),
-                // Dropping it closes the socket; the other side counts what it missed.
+                // Dropping the session closes the socket; the client counts what it misses.
                 Err(_) => *place = None,
             }
         }
@@ -146,7 +149,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for room in these sockets.
+    /// Watches these sockets for writability and checks the total backlog.
     fn watch(&mut self, lagging: &[usize]) -> Result<()> {
         for at in lagging {
             let interest = EventFlags::IN | EventFlags::OUT;
@@ -205,7 +208,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes an order: when to start. False when they have ended.
+    /// Reads the order that contains the start time. Returns false at the end of the orders.
     fn on_orders(&mut self) -> Result<bool> {
         let mut line = [0; 64];
         let count = rustix::io::read(std::io::stdin(), &mut line)?;

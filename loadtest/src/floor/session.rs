@@ -1,4 +1,4 @@
-//! One client at the floor: as much of WebSocket and of the API as lets it subscribe.
+//! One client of the floor: just enough of WebSocket and of the API for a subscribe.
 
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,21 +13,20 @@ use crate::upgrade::{self, KEY_ANSWER};
 
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
-/// A connection and what it still has to get.
+/// A connection and its unsent bytes.
 pub(super) struct Session {
     stream: TcpStream,
     api: Api,
     upgraded: bool,
-    /// Whether publications go to it.
+    /// Whether the client receives publications.
     pub(super) subscribed: bool,
-    /// Bytes that make no whole request yet.
+    /// Bytes that do not form a complete request or frame yet.
     inbox: Vec<u8>,
-    /// Bytes that the socket has not taken; empty as a rule.
+    /// Bytes that the socket has not accepted; usually empty.
     backlog: Vec<u8>,
 }
 
 impl Session {
-    /// A connection that was just accepted.
     pub(super) fn new(stream: TcpStream, api: Api) -> Self {
         Self {
             stream,
@@ -57,7 +56,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends, or keeps what the socket does not take. False when something was kept.
+    /// Sends, and queues what the socket does not accept. Returns false if anything was queued.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<bool> {
         if !self.backlog.is_empty() {
             self.backlog.extend_from_slice(bytes);
@@ -68,7 +67,7 @@ impl Session {
         Ok(sent == bytes.len())
     }
 
-    /// Sends of what was kept as much as the socket takes.
+    /// Sends as much of the backlog as the socket accepts.
     pub(super) fn flush(&mut self) -> Result<()> {
         let sent = self.send_now(&self.backlog)?;
         self.backlog.drain(..sent);
@@ -78,7 +77,7 @@ impl Session {
         Ok(())
     }
 
-    /// Bytes kept.
+    /// Returns how many bytes are queued.
     pub(super) fn backlog_bytes(&self) -> usize {
         self.backlog.len()
     }
@@ -126,8 +125,9 @@ impl AsFd for Session {
     }
 }
 
-/// The text of the masked frame at the start of `bytes`, and the frame's length; `None` while it is
-/// incomplete. Longer frames than a client of this program sends are errors, and so is a close.
+/// Returns the text of the masked frame at the start of `bytes` and the frame's length, or `None`
+/// if it is incomplete. Close frames and frames longer than those that this program's clients send
+/// are errors.
 fn read_masked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
     let &[first, second, ..] = bytes else {
         return Ok(None);
@@ -184,7 +184,7 @@ mod tests {
         let mut session = Session::new(listener.accept().unwrap().0, Api::InsForge);
         let mut sent = Vec::new();
         let mut kept = 0;
-        // The client reads nothing: buffers fill up, and after that a little more is said.
+        // The client does not read, so the buffers fill up; after that, a little more is sent.
         for number in 0_u32.. {
             let frame: Vec<u8> = (number..number + 10_000).flat_map(u32::to_be_bytes).collect();
             kept += u32::from(!session.send(&frame).unwrap());

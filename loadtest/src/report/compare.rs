@@ -1,4 +1,4 @@
-//! What `compare` found.
+//! The report of `compare`.
 
 use serde_json::{Value, json};
 
@@ -6,23 +6,21 @@ use crate::lengths::FrameLengths;
 use crate::report::{Asked, FanoutReport, Thresholds};
 use crate::table::{Table, bytes, micros, millis};
 
-/// A run of the node and one of the floor, right after one another.
+/// A run of the node and a run of the floor, one right after the other.
 pub(crate) struct Pair {
-    /// Whether the node's was the first.
+    /// Whether the node ran first.
     pub(crate) node_first: bool,
-    /// The node's run.
     pub(crate) node: FanoutReport,
-    /// The floor's run.
     pub(crate) floor: FanoutReport,
 }
 
 impl Pair {
-    /// The node's cost per delivery over the floor's; none where one of them is unknown.
+    /// Returns the node's cost per delivery divided by the floor's; `None` if one is unknown.
     fn ratio(&self) -> Option<f64> {
         Some(self.node.costs.server_cost_ns()? / self.floor.costs.server_cost_ns()?)
     }
 
-    /// For people, under [`CompareReport::head`].
+    /// Returns the line for people, whose columns are those of [`CompareReport::head`].
     pub(crate) fn line(&self, number: usize) -> String {
         let ratio = self.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
         let p99 = |report: &FanoutReport| millis(report.latency.value_at_quantile(0.99));
@@ -62,14 +60,14 @@ impl Pair {
 pub(crate) struct CompareReport {
     /// The arguments.
     pub(crate) asked: Asked,
-    /// Processors of server and clients, where they were pinned.
+    /// Processors of server and clients, if they were pinned.
     pub(crate) processors: (Option<usize>, Option<usize>),
     /// All pairs, in the order in which they ran.
     pub(crate) pairs: Vec<Pair>,
 }
 
 impl CompareReport {
-    /// The title and the head of the lines of the pairs.
+    /// Returns the title and the heading of the pairs' lines.
     pub(crate) fn head(asked: &Asked, pairs: usize) -> String {
         let columns = format!(
             "  {:>4}  {:<5}  {:>10}  {:>10}  {:>6}  {:>12}  {:>12}",
@@ -78,7 +76,7 @@ impl CompareReport {
         format!("compare on {asked}, {pairs} pairs\n{columns}")
     }
 
-    /// For people, below the pairs.
+    /// Returns the table for people, which stands below the pairs' lines.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new("CPU per delivery".to_owned());
         let ratio = |ratio: f64| format!("{ratio:.3}");
@@ -93,7 +91,7 @@ impl CompareReport {
         table.text
     }
 
-    /// For machines, on one line.
+    /// Returns the result for machines, to be printed on one line.
     pub(crate) fn json(&self) -> Value {
         let (server_cpu, client_cpu) = self.processors;
         let mut result = json!({
@@ -109,7 +107,8 @@ impl CompareReport {
         result
     }
 
-    /// What is wrong with it: nothing when every run was good and the median ratio is kept.
+    /// Returns the faults. There are none if every run was good and the median ratio is at most
+    /// `ratio_max`.
     pub(crate) fn faults(&self, ratio_max: Option<f64>) -> Vec<String> {
         let mut faults = Vec::new();
         for (number, pair) in self.pairs.iter().enumerate() {
@@ -141,7 +140,7 @@ impl CompareReport {
             .collect()
     }
 
-    /// The median length of the frames of one side.
+    /// Returns the median frame length of one side.
     fn frame(&self, side: impl Fn(&Pair) -> &FanoutReport) -> String {
         let mut frames = FrameLengths::default();
         self.pairs.iter().for_each(|pair| frames.add(&side(pair).costs.frames));
@@ -157,7 +156,7 @@ impl CompareReport {
     }
 }
 
-/// Where figures lie.
+/// Median, quartiles and extremes of a set of figures.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Spread {
     min: f64,
@@ -168,7 +167,8 @@ struct Spread {
 }
 
 impl Spread {
-    /// `None` of nothing. Between two figures, a quantile lies where a straight line has it.
+    /// Returns `None` if there are no figures. Between two figures, quantiles are interpolated
+    /// linearly.
     fn of(figures: &[f64]) -> Option<Self> {
         let mut sorted = figures.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);

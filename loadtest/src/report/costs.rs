@@ -1,4 +1,4 @@
-//! What deliveries cost the server and the clients.
+//! Processor time of server and clients per delivery.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -12,26 +12,25 @@ use crate::table::{Table, bytes, grouped, memory_cells, micros, nanos};
 pub(crate) struct Window {
     /// Its length in ns.
     pub(crate) wall_ns: u64,
-    /// Deliveries in it.
+    /// Number of deliveries in the window.
     pub(crate) deliveries: u64,
-    /// What the server used, where its process is known.
+    /// Processor time of the server, if its process is known.
     pub(crate) server: Option<Usage>,
-    /// What the processes of the clients used.
+    /// Processor time of the processes that held the clients.
     pub(crate) client: Usage,
 }
 
-/// All deliveries of the measured window.
+/// The cost of all deliveries of the measured window.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Costs {
-    /// The frames that they came in.
+    /// Lengths of the delivered frames.
     pub(crate) frames: FrameLengths,
-    /// The window.
     pub(crate) window: Window,
-    /// Processes that the clients were in.
+    /// Number of processes that held the clients.
     pub(crate) client_processes: usize,
 }
 
-/// What a run must keep.
+/// Limits that a run must not exceed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Thresholds {
     /// 99th percentile of latency, in ms.
@@ -41,7 +40,7 @@ pub(crate) struct Thresholds {
 }
 
 impl Thresholds {
-    /// Those that were not kept.
+    /// Returns the faults: the limits that were exceeded.
     pub(super) fn faults(self, latency: &Histogram<u64>, costs: &Costs) -> Vec<String> {
         let mut faults = Vec::new();
         let p99_ms = latency.value_at_quantile(0.99) as f64 / 1e6;
@@ -62,30 +61,31 @@ impl Thresholds {
 }
 
 impl Costs {
-    /// Nanoseconds of the server's processor time per delivery. None at all means that another
-    /// process was watched, or that the window was too short for the kernel's clock.
+    /// Returns the server's processor time per delivery, in ns. `None` also if it is zero: then the
+    /// wrong process was measured, or the window was too short for the kernel's clock.
     pub(super) fn server_cost_ns(&self) -> Option<f64> {
         let server = self.window.server.as_ref()?;
         self.per_delivery_ns(server.process).filter(|cpu_ns| *cpu_ns > 0.0)
     }
 
-    /// Where the server's processor time was read.
+    /// Returns the name of the file that the server's processor time was read from.
     pub(super) fn cpu_source(&self) -> Option<&'static str> {
         self.window.server.as_ref().map(|server| server.process.source())
     }
 
-    /// Nanoseconds of processor time per delivery in the window.
+    /// Returns the processor time per delivery in the window, in ns.
     fn per_delivery_ns(&self, cpu: Cpu) -> Option<f64> {
         let deliveries = self.window.deliveries;
         (deliveries > 0).then(|| cpu.total_ns() as f64 / deliveries as f64)
     }
 
-    /// The same per byte of a frame, so that APIs whose frames differ can be compared.
+    /// Returns the processor time per byte of a frame, in ns, by which APIs with different frames
+    /// can be compared.
     fn per_byte_ns(&self, cpu: Cpu) -> Option<f64> {
         Some(self.per_delivery_ns(cpu)? / self.frames.median()? as f64)
     }
 
-    /// Adds what a delivery cost whom, and the server's memory.
+    /// Adds rows for the processor time per delivery and for the server's memory.
     pub(super) fn rows(&self, table: &mut Table, memory: Option<Memory>) {
         table.row("frame", [("median", bytes(self.frames.median().map(|bytes| bytes as f64)))]);
         if let Some(server) = &self.window.server {
@@ -121,7 +121,7 @@ impl Costs {
         );
     }
 
-    /// Adds them to a result.
+    /// Adds the costs to a JSON result.
     pub(super) fn put_into(&self, result: &mut Value) {
         let Self { frames, window, client_processes } = self;
         result["frame_bytes"] = json!(frames.median());
@@ -134,7 +134,7 @@ impl Costs {
         result["client_processes"] = json!(client_processes);
     }
 
-    /// Deliveries per second of the window.
+    /// Returns the deliveries per second of the window.
     pub(super) fn deliveries_per_second(&self) -> u64 {
         (u128::from(self.window.deliveries) * 1_000_000_000
             / u128::from(self.window.wall_ns.max(1)))

@@ -1,4 +1,4 @@
-//! What `documents` found.
+//! The report of `documents`.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -9,66 +9,65 @@ use crate::report::costs::{Costs, Thresholds};
 use crate::report::{Losses, latency_cells, latency_json, loss_rows, memory_json};
 use crate::table::{Table, bytes, grouped, memory_cells, millis};
 
-/// What was asked for, in the words of the arguments.
+/// The parameters of the run, named as in the arguments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
-    /// Which documents, and how many of them each client watches.
+    /// Number of documents, subscriptions per client, and seed.
     pub(crate) field: Field,
-    /// Clients.
+    /// Number of clients.
     pub(crate) clients: usize,
-    /// Those of them that were slow.
+    /// Number of clients that were slow.
     pub(crate) slow: usize,
-    /// Whether they came as browsers do.
+    /// Whether clients connected as browsers do.
     pub(crate) browser: bool,
     /// Writes per second.
     pub(crate) rate: f64,
-    /// Size of a document's data.
+    /// Size of a document's data, in bytes.
     pub(crate) payload_bytes: usize,
-    /// Length of the measured window.
+    /// Length of the measured window, in s.
     pub(crate) seconds: f64,
     /// Whether documents were written while clients subscribed.
     pub(crate) write_early: bool,
 }
 
-/// The server's memory, step by step.
+/// The server's memory at four moments.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Steps {
     /// Before the first connection.
     pub(crate) before: Memory,
-    /// With all connections, none of which has subscribed.
+    /// With all clients connected and none subscribed.
     pub(crate) connected: Memory,
-    /// When all have subscribed.
+    /// With all clients subscribed.
     pub(crate) subscribed: Memory,
-    /// In the end.
+    /// After the last delivery.
     pub(crate) after: Memory,
 }
 
 /// The result of `documents`.
 pub(crate) struct DocumentsReport {
-    /// The arguments.
     pub(crate) asked: Asked,
-    /// How long it took until all were subscribed, in ns.
+    /// How long it took until all clients had subscribed, in ns.
     pub(crate) subscribing_ns: u64,
-    /// The writers' side.
+    /// The outcomes of the writes.
     pub(crate) writes: Writes,
-    /// What clients found and should not have heard.
+    /// Answers to the subscribes, and deliveries that were wrong.
     pub(crate) counts: Counts,
-    /// The clients' side.
+    /// The deliveries compared with the writes.
     pub(crate) verdict: Verdict,
-    /// Due time to reading, in ns.
+    /// Time from a write's due time to the reading of its update, in ns.
     pub(crate) latency: Histogram<u64>,
-    /// What deliveries cost.
+    /// The cost of the deliveries.
     pub(crate) costs: Costs,
-    /// The server's memory, where its process is known.
+    /// The server's memory, if its process is known.
     pub(crate) memory: Option<Steps>,
-    /// Connections lost on the way.
+    /// Connections lost during the run.
     pub(crate) losses: Losses,
-    /// The first complaint of the server and how many came.
+    /// The first complaint of the server, and the number of complaints.
     pub(crate) errors: (Option<String>, u64),
 }
 
 impl DocumentsReport {
-    /// For people.
+    /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new(self.title());
         table.row(
@@ -92,7 +91,7 @@ impl DocumentsReport {
         table.text
     }
 
-    /// For machines, on one line.
+    /// Returns the result for machines, to be printed on one line.
     pub(crate) fn json(&self) -> Value {
         let Self { asked, writes, counts, verdict, .. } = self;
         let mut result = json!({
@@ -141,7 +140,7 @@ impl DocumentsReport {
         result
     }
 
-    /// What is wrong with it: nothing when the run is good.
+    /// Returns the faults. There are none if the run was good.
     pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { counts, verdict, .. } = self;
         let mut faults = Vec::new();

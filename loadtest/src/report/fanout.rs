@@ -1,4 +1,4 @@
-//! What `fanout` and `floor` found.
+//! The report of `fanout` and `floor`.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -9,45 +9,44 @@ use crate::report::{Asked, Losses, latency_cells, latency_json, loss_rows, memor
 use crate::table::{Table, grouped, millis};
 use crate::tally::Deliveries;
 
-/// The publisher's side.
+/// Counts of the publisher.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Publications {
-    /// Sent, warm-up included.
+    /// Publications sent, including those of the warm-up.
     pub(crate) sent: u64,
-    /// Answered 2xx.
+    /// Publications answered 2xx.
     pub(crate) accepted: u64,
-    /// Answered 503.
+    /// Publications answered 503.
     pub(crate) refused: u64,
-    /// Not answered, since their connection broke.
+    /// Publications without an answer, because their connection broke.
     pub(crate) unanswered: u64,
-    /// The longest that one was sent after its due time, in ns.
+    /// The longest delay of a publication after its due time, in ns.
     pub(crate) late_ns_max: u64,
 }
 
 /// The result of `fanout` or `floor`.
 pub(crate) struct FanoutReport {
-    /// Which of them.
+    /// The name of the command.
     pub(crate) scenario: &'static str,
-    /// The arguments.
     pub(crate) asked: Asked,
-    /// The publisher's side.
+    /// Counts of the publisher.
     pub(crate) publications: Publications,
-    /// The subscribers' side.
+    /// Counts of the subscribers.
     pub(crate) deliveries: Deliveries,
-    /// Due time to reading, in ns.
+    /// Time from a publication's due time to its reading, in ns.
     pub(crate) latency: Histogram<u64>,
-    /// What they cost.
+    /// The cost of the deliveries.
     pub(crate) costs: Costs,
-    /// The server's memory at the end, where its process is known.
+    /// The server's memory at the end, if its process is known.
     pub(crate) memory: Option<Memory>,
-    /// Connections lost on the way.
+    /// Connections lost during the run.
     pub(crate) losses: Losses,
-    /// The first complaint of the server and how many came.
+    /// The first complaint of the server, and the number of complaints.
     pub(crate) errors: (Option<String>, u64),
 }
 
 impl FanoutReport {
-    /// For people.
+    /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
         let Self { asked, publications, deliveries, .. } = self;
         let mut table = Table::new(format!("{} on {asked}", self.scenario));
@@ -85,7 +84,7 @@ impl FanoutReport {
         table.text
     }
 
-    /// For machines, on one line.
+    /// Returns the result for machines, to be printed on one line.
     pub(crate) fn json(&self) -> Value {
         let Self { publications, deliveries, .. } = self;
         let mut result = json!({
@@ -116,7 +115,7 @@ impl FanoutReport {
         result
     }
 
-    /// What is wrong with it: nothing when the run is good.
+    /// Returns the faults. There are none if the run was good.
     pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
         let mut faults = Vec::new();

@@ -1,4 +1,4 @@
-//! What `idle` found.
+//! The report of `idle`.
 
 use serde_json::{Value, json};
 
@@ -9,30 +9,29 @@ use crate::table::{Table, bytes, grouped, memory_cells};
 
 /// The result of `idle`.
 pub(crate) struct IdleReport {
-    /// The API.
     pub(crate) api: Api,
-    /// Connections held.
+    /// Number of connections.
     pub(crate) connections: usize,
-    /// Whether each is subscribed.
+    /// Whether each connection was subscribed to the channel.
     pub(crate) subscribed: bool,
-    /// How long they were held.
+    /// How long the connections were held, in s.
     pub(crate) seconds: f64,
-    /// The server before the first connection.
+    /// The server's memory before the first connection.
     pub(crate) before: Memory,
-    /// The server when the last was ready.
+    /// The server's memory when the last connection was ready.
     pub(crate) connected: Memory,
-    /// The server after all have been idle.
+    /// The server's memory at the end.
     pub(crate) after: Memory,
-    /// Processes that the clients were in.
+    /// Number of processes that held the clients.
     pub(crate) client_processes: usize,
-    /// Heartbeats answered.
+    /// Number of heartbeats that clients answered.
     pub(crate) pings: u64,
-    /// Connections lost on the way.
+    /// Connections lost during the run.
     pub(crate) losses: Losses,
 }
 
 impl IdleReport {
-    /// For people.
+    /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
         let what = if self.subscribed { "subscribed" } else { "connected" };
         let connections = grouped(self.connections as u64);
@@ -55,7 +54,7 @@ impl IdleReport {
         table.text
     }
 
-    /// For machines, on one line.
+    /// Returns the result for machines, to be printed on one line.
     pub(crate) fn json(&self) -> Value {
         json!({
             "scenario": "idle",
@@ -77,8 +76,8 @@ impl IdleReport {
         })
     }
 
-    /// What is wrong with it: nothing when every connection stayed, and took no more resident
-    /// memory than it may.
+    /// Returns the faults. There are none if every connection stayed and took at most `bytes_max`
+    /// of resident memory.
     pub(crate) fn faults(&self, bytes_max: Option<f64>) -> Vec<String> {
         let mut faults = Vec::new();
         let lost = self.losses.connections;
@@ -92,7 +91,7 @@ impl IdleReport {
         faults
     }
 
-    /// Bytes that each connection added.
+    /// Returns the bytes that each connection added; `None` if the figure is unknown.
     fn per_connection(&self, field: impl Fn(&Memory) -> Option<u64>) -> Option<f64> {
         let added = field(&self.after)? as f64 - field(&self.before)? as f64;
         Some(added / self.connections as f64)

@@ -1,7 +1,7 @@
-//! What a run found, as a value: how it reads as a table, as JSON, and whether it is good enough.
+//! The results of a run: its table for people, its JSON for machines, and its faults.
 //!
-//! Reports hold counts and the histogram itself, never a percentile or a quotient; those are
-//! derived when shown.
+//! Reports hold counts and the histogram itself; percentiles and quotients are computed when a
+//! report is shown.
 
 mod compare;
 mod costs;
@@ -23,25 +23,23 @@ use crate::api::Api;
 use crate::procfs::Memory;
 use crate::table::{Table, grouped, millis};
 
-/// What was asked for, in the words of the arguments.
+/// The parameters of the run, named as in the arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    /// The API.
     pub(crate) api: Api,
-    /// The channel.
     pub(crate) channel: String,
-    /// Subscribers.
+    /// Number of subscribers.
     pub(crate) subscribers: usize,
     /// Publications per second.
     pub(crate) rate: f64,
-    /// Size of the payload.
+    /// Size of the payload, in bytes.
     pub(crate) payload_bytes: usize,
-    /// Length of the measured window.
+    /// Length of the measured window, in s.
     pub(crate) seconds: f64,
 }
 
 impl Asked {
-    /// Adds the arguments to a result.
+    /// Adds the parameters to a JSON result.
     fn put_into(&self, result: &mut Value) {
         result["api"] = json!(self.api);
         result["channel"] = self.channel.as_str().into();
@@ -62,12 +60,12 @@ impl fmt::Display for Asked {
     }
 }
 
-/// Connections that should have stayed.
+/// Connections that ended too early.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Losses {
-    /// How many went.
+    /// Number of lost connections.
     pub(crate) connections: usize,
-    /// Why the first went.
+    /// Why the first connection was lost.
     pub(crate) first: Option<String>,
 }
 
@@ -78,7 +76,7 @@ fn loss_rows(table: &mut Table, losses: &Losses) {
     }
 }
 
-/// How long something took, in ns.
+/// Returns the cells of a row with percentiles. The histogram is in ns.
 fn latency_cells(latency: &Histogram<u64>) -> [(&'static str, String); 5] {
     let at = |quantile| millis(latency.value_at_quantile(quantile));
     [

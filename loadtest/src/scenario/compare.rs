@@ -1,4 +1,4 @@
-//! `compare`: a node and the floor in turn, under the same load.
+//! `compare`: runs of a node and of the floor in turn, under the same load.
 
 use std::thread;
 
@@ -11,7 +11,7 @@ use crate::report::{Asked, CompareReport, FanoutReport, Pair};
 use crate::scenario::fanout::Node;
 use crate::scenario::{floor, print, say};
 
-/// Runs all pairs, prints the report and returns what is wrong with it.
+/// Measures all pairs, prints the report and returns the faults.
 pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
     let processors = (arguments.place.server_cpu, arguments.place.client_cpu);
     let place = Placement::take(processors.0, processors.1)?;
@@ -24,7 +24,8 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
         if number > 0 {
             thread::sleep(arguments.settle);
         }
-        // Who runs first may find the machine in another state than who runs second.
+        // The order alternates, because the first run of a pair may find the machine in another
+        // state than the second.
         let pair = measure(arguments, &place, number % 2 == 0)?;
         say(&pair.line(number + 1));
         pairs.push(pair);

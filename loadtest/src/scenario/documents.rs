@@ -1,4 +1,4 @@
-//! `documents`: many documents are written at a fixed rate, and clients watch some of them each.
+//! `documents`: many documents are written at a fixed rate, and each client watches some of them.
 
 use std::thread;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use crate::report::{Costs, DocumentsAsked, DocumentsReport, Losses, Steps, Thres
 use crate::scenario::print;
 use crate::scenario::sample::Sample;
 
-/// Quiet time before memory is read: what a server holds only for a moment is not counted.
+/// Pause before memory is read, so that what a server holds only for a moment does not count.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Time from the decision to start until the first write is due.
 const LEAD: Duration = Duration::from_millis(100);
-/// How long it must be quiet after the last answer before nothing more is waited for: nobody knows
-/// how many updates will come. And how long that may take.
+/// How long it must be quiet after the last answer, and how long to wait for that at most. The
+/// number of updates is not known in advance, because states are conflated.
 const QUIET: Duration = Duration::from_secs(1);
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// Between two looks at the writer, which needs none: they only cost processor time.
+/// Time between two checks whether the writer is done, which only cost processor time.
 const WRITER_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs it, prints the report and returns what is wrong with it.
+/// Runs the scenario, prints the report and returns the faults.
 pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Vec<String>> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     if let Some(pid) = arguments.server_pid {
@@ -117,7 +117,7 @@ struct Conductor<'a> {
     signals: &'a Signals,
 }
 
-/// What the conductor saw.
+/// Results of the conductor.
 struct Conducted {
     subscribing_ns: u64,
     writes: Writes,
@@ -126,17 +126,17 @@ struct Conducted {
     losses: Losses,
 }
 
-/// What was found out until everybody listened.
+/// Results up to the moment when all clients had subscribed.
 struct Gathered {
     subscribing_ns: u64,
     memory: Option<Memory>,
 }
 
-/// What was found out while documents were written.
+/// Results of the writing.
 struct Writing {
     gathered: Gathered,
     writes: Writes,
-    /// When the measured window began.
+    /// The counters at the start of the measured window.
     begin: Sample,
 }
 
@@ -171,7 +171,7 @@ impl Conductor<'_> {
         })
     }
 
-    /// Has everybody subscribe.
+    /// Has all clients subscribe and reads the server's memory afterwards.
     fn gather(&self, progress: &mut Progress) -> Result<Gathered> {
         let start_ns = now_ns();
         self.signals.subscribe(self.arguments.watchers.clients, progress)?;
@@ -180,7 +180,7 @@ impl Conductor<'_> {
         Ok(Gathered { subscribing_ns, memory: self.memory()? })
     }
 
-    /// Writes everything. Those who are not gathered yet are gathered meanwhile.
+    /// Writes everything. If the clients have not subscribed yet, they subscribe meanwhile.
     fn write(&self, gathered: Option<Gathered>, progress: &mut Progress) -> Result<Writing> {
         let start_ns = now_ns() + nanos(LEAD);
         if gathered.is_some() {
@@ -193,7 +193,7 @@ impl Conductor<'_> {
             let gathered = self.await_window(gathered, start_ns, progress);
             let begin = self.sample();
             if gathered.is_err() || begin.is_err() {
-                // Nothing of what follows would count, so that nobody has to wait for it.
+                // The run is worthless, so nothing of it is waited for.
                 self.signals.dismiss();
             }
             while !writer.is_finished() {
@@ -205,7 +205,7 @@ impl Conductor<'_> {
         })
     }
 
-    /// Waits until the measured window begins.
+    /// Waits until the measured window begins. Has clients subscribe first if they have not yet.
     fn await_window(
         &self,
         gathered: Option<Gathered>,
@@ -232,7 +232,7 @@ impl Conductor<'_> {
         format!("documents: second {elapsed} of {all:.0}, {received} delivered, {lost} lost")
     }
 
-    /// Waits until nothing arrives any more; says when the last delivery was seen.
+    /// Waits until nothing has arrived for `QUIET`. Returns when the last delivery was seen.
     fn await_stragglers(&self, progress: &mut Progress) -> u64 {
         let start_ns = now_ns();
         let mut received = self.signals.received();

@@ -1,4 +1,4 @@
-//! `fanout`: publications at a fixed rate on one channel of a node, heard by many.
+//! `fanout`: publications at a fixed rate on one channel of a node with many subscribers.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::report::{FanoutReport, Thresholds};
 use crate::scenario::print;
 use crate::scenario::run::{Publisher, Run};
 
-/// Runs it, prints the report and returns what is wrong with it.
+/// Runs the scenario, prints the report and returns the faults.
 pub(crate) fn run(arguments: &FanoutArguments) -> Result<Vec<String>> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     if let Some(pid) = arguments.server_pid {
@@ -29,18 +29,18 @@ pub(crate) fn run(arguments: &FanoutArguments) -> Result<Vec<String>> {
     }))
 }
 
-/// A node to publish at.
+/// The node under test.
 pub(super) struct Node<'a> {
-    /// Where it is.
+    /// Its address and the credentials of clients.
     pub(super) server: &'a ServerArguments,
-    /// How to publish.
+    /// The credentials of publishers.
     pub(super) publish: &'a PublishArguments,
-    /// Its process, where that is known.
+    /// Its process id, if known.
     pub(super) pid: Option<u32>,
 }
 
 impl Node<'_> {
-    /// One run.
+    /// Measures one run.
     pub(super) fn measure(
         &self,
         crowd: &CrowdArguments,

@@ -1,4 +1,4 @@
-//! `floor`: the same as `fanout`, against the least server that can do the work.
+//! `floor`: the same as `fanout`, against the smallest server that can do the work.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::report::{FanoutReport, Thresholds};
 use crate::scenario::print;
 use crate::scenario::run::{Publisher, Run};
 
-/// Runs it, prints the report and returns what is wrong with it.
+/// Runs the scenario, prints the report and returns the faults.
 pub(crate) fn run(arguments: &FloorArguments) -> Result<Vec<String>> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let report = measure(&arguments.crowd, &arguments.load, &place)?;
@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &FloorArguments) -> Result<Vec<String>> {
     }))
 }
 
-/// One run with a floor of its own.
+/// Measures one run with a floor process of its own.
 pub(super) fn measure(
     crowd: &CrowdArguments,
     load: &LoadArguments,

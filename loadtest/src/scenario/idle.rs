@@ -1,4 +1,4 @@
-//! `idle`: connections that do nothing but answer heartbeats, and what each costs the server.
+//! `idle`: connections that only answer heartbeats, and what each costs the server.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +14,11 @@ use crate::scenario::print;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs it, prints the report and returns what is wrong with it.
+/// Runs the scenario, prints the report and returns the faults.
 pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
     let (server, common) = (&arguments.server, &arguments.crowd);
-    // The first request is answered before memory is read, so that it counts to nobody.
+    // A first request is answered before memory is read, so that its memory counts for no
+    // connection.
     let access = server.access(common.api, arguments.api_key.as_deref());
     let channel = arguments.subscribe.then_some(common.channel.as_str());
     channel.map_or(Ok(()), |channel| access.prepare(&server.url, channel))?;

@@ -1,4 +1,4 @@
-//! The scenarios, one file each, and what they share.
+//! The scenarios, one file each, and their output.
 
 pub(crate) mod compare;
 pub(crate) mod documents;
@@ -12,12 +12,13 @@ use std::io::Write as _;
 
 use serde_json::Value;
 
-/// Prints a line. Whoever read the output may have gone; the exit code still tells the outcome.
+/// Prints a line. Write errors are ignored: a reader may have closed the pipe, and the exit code
+/// still shows the outcome.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Prints the result: for people first, for machines last.
+/// Prints the table for people, then the line of JSON for machines.
 fn print(table: &str, json: &Value) {
     say(&format!("{table}\n{json}"));
 }

@@ -1,4 +1,4 @@
-//! A measured run: a crowd that listens, somebody who publishes, and the costs of it.
+//! A measured run: subscribers, a publisher, and the cost of the deliveries.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -17,48 +17,48 @@ use crate::report::{Asked, Costs, FanoutReport, Losses, Publications, Window};
 use crate::scenario::sample::Sample;
 use crate::tally::{Deliveries, Outcomes};
 
-/// Quiet time after the last subscribe, for the presence events of the crowd's arrival.
+/// Pause after the last subscribe, in which presence events of the subscribes arrive.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Time from the decision to start until the first publication is due: all processes with clients
-/// must have heard from when on they shall measure.
+/// Time from the decision to start until the first publication is due. Within it, all processes
+/// with clients receive the start of the measured window.
 const LEAD: Duration = Duration::from_millis(100);
-/// How long stragglers are waited for after the last publication was due.
+/// How long to wait for late deliveries after the last publication was due.
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long it must be quiet before nothing more is waited for, where a state may stand for others
-/// and nobody knows how many will come.
+/// The same for APIs that deliver states: how long it must be quiet. The number of deliveries is
+/// not known in advance, because a state may replace earlier ones.
 const STATES_PATIENCE: Duration = Duration::from_secs(1);
-/// Time after the last expected delivery in which repeats may still show.
+/// Time after the last expected delivery in which repeats may still arrive.
 const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
-/// Between two looks at the publisher, which needs none: they only cost processor time.
+/// Time between two checks whether the publisher is done, which only cost processor time.
 const PUBLISHER_INTERVAL: Duration = Duration::from_millis(50);
 const STRAGGLER_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What shall happen.
+/// Parameters of a run.
 pub(super) struct Run {
     /// The command's name.
     pub(super) scenario: &'static str,
-    /// Who listens.
+    /// The subscribers.
     pub(super) crowd: Crowd,
-    /// What is published when.
+    /// Content and timing of the publications.
     pub(super) schedule: Schedule,
-    /// Publishing before the measured window.
+    /// Time of publishing before the measured window.
     pub(super) warmup: Duration,
     /// Length of the measured window.
     pub(super) seconds: Duration,
-    /// The process to measure, where it is known.
+    /// The process to measure, if known.
     pub(super) server_pid: Option<u32>,
 }
 
-/// Who publishes.
+/// The publisher of a run.
 pub(super) enum Publisher<'a> {
-    /// This process, to a node.
+    /// This process publishes to a node.
     Http(&'a Plan),
-    /// The floor itself.
+    /// The floor publishes.
     Floor(&'a mut Floor),
 }
 
 impl Run {
-    /// Runs it.
+    /// Runs it and returns the report.
     pub(super) fn measure(&self, publisher: Publisher<'_>) -> Result<FanoutReport> {
         let pulse = Pulse::default();
         let conductor = Conductor { run: self, pulse: &pulse };
@@ -113,7 +113,8 @@ impl Publisher<'_> {
         }
     }
 
-    /// The process to end where there is nobody left to publish to.
+    /// Returns the process to kill if the run is aborted while it publishes; `None` if this process
+    /// does.
     fn own_pid(&self) -> Option<u32> {
         match self {
             Self::Http(_) => None,
@@ -127,7 +128,7 @@ struct Conductor<'a> {
     pulse: &'a Pulse,
 }
 
-/// What the conductor saw while the crowd listened.
+/// What the conductor measured.
 struct Conducted {
     published: Published,
     window: Window,
@@ -166,7 +167,8 @@ impl Conductor<'_> {
         })
     }
 
-    /// Publishes everything; returns also what had been used when the measured window began.
+    /// Publishes everything. Returns the outcome and a sample from the start of the measured
+    /// window.
     fn publish(
         &self,
         publisher: Publisher<'_>,
@@ -183,7 +185,7 @@ impl Conductor<'_> {
             thread::sleep(Duration::from_nanos(warmup_ns));
             let before = self.sample();
             while !publisher.is_finished() {
-                // Nothing of what follows would count, so that nobody has to wait for it.
+                // The run is worthless, so nothing of it is waited for.
                 if before.is_err() || self.pulse.ensure_whole().is_err() {
                     self.pulse.broken().store(true, Ordering::Relaxed);
                     own_pid.map_or(Ok(()), end)?;
@@ -206,7 +208,8 @@ impl Conductor<'_> {
         format!("{scenario}: second {elapsed} of {all:.0}, {received} delivered, {lost} lost")
     }
 
-    /// Waits until everything has arrived or `until_ns`; says when the last delivery was seen.
+    /// Waits until everything has arrived, but not longer than until `until_ns`. Returns when the
+    /// last delivery was seen.
     fn await_stragglers(&self, published: &Published, until_ns: u64) -> u64 {
         let accepted = Outcomes::new(&published.outcomes).accepted();
         let expected = accepted * self.run.crowd.size as u64;

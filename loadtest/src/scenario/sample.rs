@@ -1,4 +1,4 @@
-//! What was delivered and used up to a moment.
+//! Counters of deliveries and of used processor time.
 
 use anyhow::Result;
 
@@ -15,7 +15,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Now, with so many deliveries.
+    /// Reads the processor time now and stores it with this number of deliveries.
     pub(super) fn take(
         received: u64,
         server_pid: Option<u32>,
@@ -29,12 +29,12 @@ impl Sample {
         })
     }
 
-    /// The same, for a moment since which nothing came.
+    /// Changes the time of the sample to that of the last delivery.
     pub(super) fn dated(self, at_ns: u64) -> Self {
         Self { at_ns, ..self }
     }
 
-    /// What came and was used since `before`.
+    /// Returns the differences to the sample `before`.
     pub(super) fn since(&self, before: &Self) -> Window {
         let server = self.server.as_ref().zip(before.server.as_ref());
         Window {

@@ -1,4 +1,4 @@
-//! What a document says of itself, to those who watch it and to whoever wrote it.
+//! Resource, stamp and version of a document, from a frame or from the answer to a write.
 
 use std::str::FromStr;
 
@@ -8,11 +8,11 @@ use serde::Deserialize;
 use crate::api::m2::Resource;
 use crate::stamp::Stamp;
 
-/// A version, whose digits may be others.
+/// The format of a version; digits may be any others.
 const VERSION_FORM: &str = "0000-00-00T00:00:00.000Z";
 
-/// As much of a document as says what it is. Nothing of ours has to be escaped, so all of it can
-/// stay where it was read.
+/// The members of a document that are checked. Our documents contain nothing that JSON escapes, so
+/// all of it can be borrowed.
 #[derive(Deserialize, Debug)]
 pub(crate) struct Document<'a> {
     #[serde(borrow)]
@@ -34,40 +34,38 @@ struct Data<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// The document in a frame.
+    /// Reads the document in a frame.
     pub(crate) fn read(text: &'a [u8]) -> Result<Self> {
         serde_json::from_slice(text).context("a document that nobody wrote")
     }
 
-    /// Whose it is.
     pub(crate) fn resource(&self) -> Resource<'a> {
         Resource { kind: self.resource.kind, id: self.resource.id }
     }
 
-    /// What its data says of itself.
+    /// Returns the stamp in its data, if it has one.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         self.data.as_ref()?.t.and_then(Stamp::of)
     }
 
-    /// Its version.
     pub(crate) fn version(&self) -> Result<Version> {
         self.version.parse()
     }
 }
 
-/// What the answer to a write says.
+/// The member of the answer to a write that is read.
 #[derive(Deserialize)]
 struct Answer<'a> {
     version: &'a str,
 }
 
-/// The version that the answer to a write names.
+/// Returns the version in the answer to a write.
 pub(crate) fn written_version(answer: &[u8]) -> Result<Version> {
     let answer: Answer<'_> = serde_json::from_slice(answer).context("an answer with no version")?;
     answer.version.parse()
 }
 
-/// A time, to the millisecond, of which a later one is greater.
+/// A time to the millisecond, as a number that grows with it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct Version(u64);
 
@@ -91,7 +89,7 @@ impl FromStr for Version {
 mod tests {
     use super::*;
 
-    /// As a node tells a write of `{"t":…,"pad":…}`.
+    /// The update that a node sends for a write of `{"t":…,"pad":…}`.
     const DELIVERED: &str = concat!(
         r#"{"userId":null,"resource":{"type":"kvStore","id":"load:1"},"data":"#,
         r#"{"t":"@0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx"},"#,

@@ -22,25 +22,23 @@ const STATUS_PATH: &str = "/api/realtime/status";
 const RESOURCES_PATH: &str = "/api/realtime/resources";
 const KINDS: [&str; 3] = ["kvStore", "collection", "liveConfig"];
 
-/// How a document and a warning begin. One that begins in another way is read too, only not as
-/// fast.
+/// The usual starts of a document and of a warning. One that begins differently is recognized too,
+/// only slower.
 const DOCUMENT: &[u8] = br#"{"userId":"#;
 const WARNING: &[u8] = br#"{"warning":"#;
 
-/// What the floor says of a document that there is not.
+/// The floor's answer to a subscribe: a document that does not exist.
 const NOT_FOUND: &str = concat!(
     r#"{"warning":"resource_not_found","message":"KVStore resource doesn't currently exist, "#,
     r#"subscription was still made successfully"}"#
 );
-/// Versions differ from document to document at a node, but never in length.
+/// Versions of a node differ from document to document, but have the same length.
 const VERSION: &str = "2000-01-01T00:00:00.000Z";
 
-/// Where resources are.
+/// Organization and project of resources.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Scope {
-    /// The organization.
     organization: String,
-    /// Its project.
     project: String,
 }
 
@@ -50,7 +48,7 @@ impl Default for Scope {
     }
 }
 
-/// As `ORGANIZATION/PROJECT`.
+/// Parses `ORGANIZATION/PROJECT`.
 impl FromStr for Scope {
     type Err = Error;
 
@@ -67,39 +65,37 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Something that has a document.
+/// The type and the id of a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Resource<'a> {
-    /// Its type.
     pub(crate) kind: &'a str,
-    /// Its id.
     pub(crate) id: &'a str,
 }
 
 impl<'a> Resource<'a> {
-    /// A channel's: `TYPE/ID`, and an item of the key-value store where it names no type.
+    /// Returns the resource of a channel `TYPE/ID`. A channel without a type is an item of the
+    /// key-value store.
     fn of_channel(channel: &'a str) -> Self {
         let parts = channel.split_once('/').filter(|(kind, _)| KINDS.contains(kind));
         let (kind, id) = parts.unwrap_or((KINDS[0], channel));
         Self { kind, id }
     }
 
-    /// One of all types in turn.
+    /// Returns a resource whose type is the next one in each turn.
     pub(crate) fn of_turn(turn: usize, id: &'a str) -> Self {
         Self { kind: KINDS[turn % KINDS.len()], id }
     }
 
-    /// What a client says to hear of it.
+    /// Returns the message by which a client subscribes to it.
     pub(crate) fn subscribe(self) -> String {
         let Self { kind, id } = self;
         json!({ "action": "subscribe", "resource": { "type": kind, "id": id } }).to_string()
     }
 }
 
-/// How somebody comes to a node: on whose behalf, and with which credential.
+/// Scope and credential of a client or a writer.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
-    /// Whose resources it is about.
     pub(crate) scope: &'a Scope,
     /// A JWT or an API key.
     pub(crate) credential: Option<&'a str>,
@@ -117,7 +113,7 @@ impl Caller<'_> {
         Ok(names.into_iter().chain(bearer.map(|bearer| ("authorization", bearer))).collect())
     }
 
-    /// How a client comes: with headers, or as from a browser, which cannot set any.
+    /// Returns the upgrade request: with headers, or as from a browser, which cannot set headers.
     pub(crate) fn upgrade(&self, target: &Target, browser: bool) -> Result<Upgrade> {
         let headers = self.headers()?;
         if browser {
@@ -130,7 +126,7 @@ impl Caller<'_> {
         Ok(Upgrade::new(target, PATH, None, &headers))
     }
 
-    /// The head of the request that writes a document, whose body has this length.
+    /// Returns the head of the request that writes a document, for a body of this length.
     pub(crate) fn put_head(
         &self,
         target: &Target,
@@ -146,12 +142,12 @@ impl Caller<'_> {
     }
 }
 
-/// The body of a request that writes a document with `payload_bytes` bytes of data.
+/// Returns the body of a request that writes a document with `payload_bytes` bytes of data.
 pub(crate) fn put_body(payload_bytes: usize) -> Result<Template> {
     payload(r#"{"data":"#, payload_bytes, "", "}")
 }
 
-/// Asks how the node is, so that no connection pays for its first answer.
+/// Requests the node's status, so that the memory of a first answer counts for no connection.
 pub(crate) fn ensure_ready(target: &Target) -> Result<()> {
     let accept = "Accept: application/json";
     let answer = http::ask(target, &http::head(target, &format!("GET {STATUS_PATH}"), accept, 0))?;
@@ -160,7 +156,8 @@ pub(crate) fn ensure_ready(target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// A client is told what there is as soon as it asks: nothing comes before that.
+/// Returns the script of a client. The client speaks first, and the node answers a subscribe with
+/// the present state.
 pub(super) fn script(
     target: &Target,
     caller: Caller<'_>,
@@ -176,7 +173,7 @@ pub(super) fn script(
     })
 }
 
-/// The request of a publication.
+/// Returns the request of a publication, to be stamped.
 pub(super) fn request(
     target: &Target,
     caller: Caller<'_>,
@@ -187,7 +184,7 @@ pub(super) fn request(
     payload(&format!("{head}{{\"data\":"), schedule.payload_bytes, "", "}")
 }
 
-/// Sorts a message.
+/// Classifies a message from the server.
 pub(super) fn read(text: &[u8]) -> Packet<'_> {
     if text.starts_with(DOCUMENT) {
         return Packet::Event(text);
@@ -205,7 +202,7 @@ pub(super) fn read(text: &[u8]) -> Packet<'_> {
     }
 }
 
-/// A publication as a node delivers it.
+/// Returns a publication as a node delivers it.
 pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
     let Resource { kind, id } = Resource::of_channel(&schedule.channel);
     let id = Value::from(id);
@@ -213,14 +210,14 @@ pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
     payload(&before, schedule.payload_bytes, "", &format!(r#","version":"{VERSION}"}}"#))
 }
 
-/// What the floor says to a client's message.
+/// Returns the floor's answer to a message; `None` if it needs none.
 pub(super) fn reply(text: &[u8]) -> Option<Reply> {
     let message: Value = serde_json::from_slice(text).ok()?;
     let subscribes = message["action"] == "subscribe";
     subscribes.then(|| Reply { text: NOT_FOUND.to_owned(), subscribes })
 }
 
-/// What may not stand in a path as it is, or would end it, is written by its bytes.
+/// Encodes the bytes that a path segment may not contain or that would end it.
 fn percent_encoded(id: &str) -> String {
     let encoded = id.bytes().map(|byte| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
@@ -236,8 +233,8 @@ mod tests {
     use super::*;
     use crate::stamp::{Reader, Stamp};
 
-    /// What a node delivered for the payload below, written to `kvStore/load:1`; only the stamp and
-    /// the version were put in later.
+    /// What a node delivered for the payload below, written to `kvStore/load:1`. Only the stamp and
+    /// the version were inserted later.
     const DELIVERED: &str = concat!(
         r#"{"userId":null,"resource":{"type":"kvStore","id":"load:1"},"data":"#,
         r#"{"t":"@0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx"},"#,
