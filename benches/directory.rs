@@ -1,10 +1,11 @@
-//! The directory (`engine::directory`): a publication gets its place in the channel and is posted.
+//! The directory (`broker::directory`): a publication receives its offset and is posted to the
+//! workers.
 //!
-//! `publish`: from the shard's lock to the last worker's bell, for a publication whose frames are
-//! made, with subscribers on no worker, one and two. Over how many workers an audience spreads is
-//! all that matters here, not its size. `broker`: the same with everything before it, as
-//! `Broker::publish` does it: id, frames of both encodings, directory. The workers are awake, so no bell
-//! is rung (`mailbox` has that), and taking the mail out again is not in the figures.
+//! `publish` runs from the shard's lock to the last worker's bell, for a publication whose frames
+//! exist, with subscribers on no worker, one and two. Only the number of workers matters here, not
+//! that of subscribers. `broker` includes everything before that, as `Broker::publish` does it: id,
+//! frames of both encodings, directory. The workers are awake, so no bell is rung (`mailbox`
+//! measures that). Emptying the mailboxes is not measured.
 
 mod support;
 
@@ -26,7 +27,7 @@ use fanfare::message::{
 use support::{AT, CHANNEL, CpuTime, cpu_time};
 
 const WORKERS: usize = 2;
-/// Places for publications in a mailbox, and what is published before they are emptied.
+/// Places for publications in a mailbox, and the number of publications between two emptyings.
 const MAILBOX: usize = 4_096;
 const BATCH: u64 = 1_024;
 
@@ -78,7 +79,8 @@ fn broker(criterion: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// The time that so many publications take, without what goes in and the emptying of mailboxes.
+/// Returns the time of `times` publications, without preparing the input and emptying the
+/// mailboxes.
 fn publishing<I>(
     times: u64,
     inboxes: &Inboxes,
@@ -99,7 +101,7 @@ fn publishing<I>(
     spent
 }
 
-/// What the hot threads of a node share, with a subscriber of each group on so many workers.
+/// Returns a node's shared state with one subscriber of each encoding on each of so many workers.
 fn node(workers: usize) -> (Broker, Inboxes) {
     let (mailboxes, inboxes) = Mailboxes::new(WORKERS, 0, MAILBOX).expect("event descriptors");
     let broker = Broker {

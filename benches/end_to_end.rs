@@ -1,14 +1,15 @@
-//! From a publish to a subscriber, through a real node: the product's binary on loopback.
+//! Latency from a publish to the subscribers, through a real node: the product's binary on
+//! loopback.
 //!
-//! Every figure runs from before the first byte of the publish is written to when the last
-//! subscriber's frame was read; the next publish follows when the answer to this one is there, so
-//! the node is idle each time and what is measured is latency, not throughput. `http` publishes
-//! over one HTTP connection that is kept open, `socket` over the WebSocket of the subscriber itself.
-//! `document` writes one of M2 Realtime over HTTP: it is committed before it is fanned out.
-//! Publisher and subscribers are one thread on the machine of the node, so the clients' own system
-//! calls are in the figures: with a thousand subscribers, a thousand reads.
+//! Every figure runs from before the first byte of the publish is written until the last
+//! subscriber's frame is read. The next publish follows the answer to this one, so the node is idle
+//! each time: this measures latency, not throughput. `http` publishes over one HTTP connection that
+//! is kept open, `socket` over the WebSocket of the subscriber itself. `document` writes an M2
+//! document over HTTP, which is committed before it is fanned out. Publisher and subscribers are
+//! one thread on the machine of the node, so the clients' own system calls count: with a thousand
+//! subscribers, a thousand reads.
 //!
-//! Criterion tells means; the quantiles of the single publishes, warm-up included, follow at the
+//! Criterion reports means. The quantiles of the single publishes, warm-up included, follow at the
 //! end.
 
 #[path = "../tests/support/mod.rs"]
@@ -29,11 +30,11 @@ use node::{API_KEY, Node};
 use support::audience::Audience;
 use support::{EVENT, PAYLOAD, masked};
 
-/// Where the documents are.
+/// The headers that name the documents' organization and project.
 const M2_SCOPE: [(&str, &str); 2] = [("x-m2-organization", "bench"), ("x-m2-project", "bench")];
-/// Longer than any run: then no heartbeat comes between the publications.
+/// Longer than any run, so that no heartbeat comes between the publications.
 const PING_INTERVAL_MS: &str = "3600000";
-/// Longer than elsewhere: a publish to a thousand takes milliseconds.
+/// Longer than in other benches, because a publish to a thousand subscribers takes milliseconds.
 const MEASURED: Duration = Duration::from_secs(10);
 
 fn main() {
@@ -55,9 +56,9 @@ fn main() {
     }
 }
 
-/// One figure; answers the quantiles, where it was not filtered out.
+/// Measures one figure and returns its quantiles; `None` if a filter excluded it.
 fn measure(criterion: &mut Criterion, name: &str, set: impl Fn() -> Scene) -> Option<String> {
-    // Criterion calls for each of its samples again; and not at all where a filter leaves this out.
+    // Criterion calls the closure once per sample, or never if a filter excludes the figure.
     let mut scene = None;
     let mut samples = Vec::new();
     let mut group = criterion.benchmark_group("end_to_end");
@@ -89,9 +90,9 @@ struct Scene {
     subscribers: Audience,
     publisher: TcpStream,
     request: Vec<u8>,
-    /// Whether the publisher is answered.
+    /// Whether the publisher receives an answer.
     is_http: bool,
-    /// What all subscribers together read of one publication.
+    /// Bytes that all subscribers together read for one publication.
     bytes: usize,
 }
 
@@ -131,7 +132,7 @@ impl Scene {
         Self::begin(vec![subscriber], publisher, request, false)
     }
 
-    /// Publishes once and looks at what comes, so that afterwards counting bytes is enough.
+    /// Publishes once and checks the frames, so that later only their bytes need counting.
     fn begin(
         subscribers: Vec<WebSocket<TcpStream>>,
         publisher: TcpStream,
@@ -153,7 +154,7 @@ impl Scene {
         scene
     }
 
-    /// The time until everybody has it.
+    /// Publishes and returns the time until all subscribers have read the frame.
     fn publish(&mut self) -> Duration {
         let start = Instant::now();
         self.ask();
@@ -186,7 +187,7 @@ impl Scene {
     }
 }
 
-/// Whether an answer to a publish is complete; it must be a success.
+/// Whether the answer to a publish is complete. Panics if it is not a success.
 fn is_whole(answer: &[u8]) -> bool {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
@@ -198,8 +199,8 @@ fn is_whole(answer: &[u8]) -> bool {
     answer.len() == head_bytes + length.unwrap_or(0)
 }
 
-/// A connection that hears the channel, in the documented shape. All of them are one user's, so
-/// that nobody's coming and going is announced.
+/// Returns a connection that subscribed to the channel with the documented event names. All
+/// connections belong to one user, so that no presence is announced.
 fn subscribe(port: u16, channel: &str) -> WebSocket<TcpStream> {
     let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
     let (mut socket, _) = tungstenite::client(url, connect(port)).expect("the node upgrades");
@@ -213,7 +214,7 @@ fn subscribe(port: u16, channel: &str) -> WebSocket<TcpStream> {
     socket
 }
 
-/// A connection that hears an M2 resource.
+/// Returns a connection that subscribed to an M2 resource.
 fn subscribe_to(port: u16, id: &str) -> WebSocket<TcpStream> {
     let url = format!("ws://127.0.0.1:{port}/api/realtime/");
     let mut request = url.into_client_request().expect("it is an address");

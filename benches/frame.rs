@@ -1,10 +1,10 @@
-//! Bytes to messages and back (`wire::frame`): the first thing that happens to what a client sends
-//! and the last before a publication's frame is shared.
+//! WebSocket frames (`codec::websocket`): the first step for the bytes of a client, and the last
+//! before a publication's frame is shared.
 //!
-//! `encode`: one server frame around a payload that is there, its allocation included. It is paid
-//! once per publication and encoding, not per subscriber. `decode`: one masked frame of a client, taken
-//! apart and unmasked in place; the copy of its bytes into the read buffer, which the kernel does in
-//! a node, is in the figure.
+//! `encode` makes one server frame around a payload, including its allocation. It happens once per
+//! publication and encoding, not per subscriber. `decode` parses and unmasks one frame of a client
+//! in place. It includes a copy of the frame's bytes into the read buffer, which the kernel does in
+//! a node.
 
 mod support;
 

@@ -1,7 +1,7 @@
-//! A worker's index (`engine::index`): who here hears a channel.
+//! A worker's index (`broker::index`): the subscribers of a channel among its connections.
 //!
-//! One lookup in each encoding and a walk over all listeners, among ten thousand other channels. For a
-//! channel with one subscriber that is the price of the lookups; with thousands it is the share of
+//! One lookup in each encoding and a walk over all subscribers, among ten thousand other channels.
+//! With one subscriber the figure is the price of the lookups; with thousands it is the share of
 //! the index in every delivery (the reciprocal of the throughput).
 
 mod support;
@@ -39,7 +39,8 @@ fn walk(index: &Index, channel: &Channel) {
     }
 }
 
-/// The channel has so many subscribers, half of them in each encoding.
+/// Returns an index in which the channel has `subscribers` subscribers, half of them in each
+/// encoding.
 fn index(subscribers: u32) -> Index {
     let mut index = Index::default();
     for connection in 0..OTHER_CHANNELS {
@@ -53,7 +54,7 @@ fn index(subscribers: u32) -> Index {
 }
 
 fn subscribe(index: &mut Index, connection: u32, channel: &Channel) {
-    // Nothing ends here, so nobody needs the head of a connection's subscriptions afterwards.
+    // No subscription ends here, so the head of a connection's subscriptions need not be kept.
     let mut first = NONE;
     let encodings = channel.encodings();
     let encoding = encodings[connection as usize % encodings.len()];

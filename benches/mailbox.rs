@@ -1,9 +1,9 @@
-//! Mailboxes (`mailbox`): the hand-off from whoever publishes to the worker.
+//! Mailboxes (`mailbox`): the hand-off from a publishing thread to the worker.
 //!
-//! `one thread`: a place reserved, mail posted, the bell of somebody awake, the mail taken: what a
-//! publication pays for each worker while that is busy. `round trip`: the same between two threads
-//! that both sleep in between, there and back, so twice: ring the bell, wake the thread that
-//! waits for it. This is what a lone publication waits for before its worker moves.
+//! `one thread`: a place is reserved, mail posted, the bell of an awake thread rung, the mail
+//! taken: the price of a publication for each worker that is busy. `round trip`: the same between
+//! two threads that both sleep in between, there and back, so twice: ring the bell, wake the
+//! waiting thread. This is the delay of a lone publication before its worker moves.
 
 mod support;
 
@@ -61,7 +61,7 @@ fn round_trip(criterion: &mut Criterion) {
             next(&here)
         });
     });
-    // Whatever is no delivery ends the echo.
+    // Any mail but a delivery ends the echo thread.
     let goodbye = SessionId { worker: THERE, slot: 0, key: [0; _] };
     let sent = mailboxes.control(THERE, Mail::PollGone(goodbye));
     sent.expect("there is room for control mail");
@@ -79,7 +79,7 @@ fn post(mailbox: &Mailbox<Mail>, mail: Mail) {
     place.expect("one piece is under way at a time").send(mail);
 }
 
-/// The next piece of mail, slept for if none is there.
+/// Returns the next piece of mail, and sleeps until there is one.
 fn next(inbox: &Inbox<Mail>) -> Mail {
     let bell = inbox.mailbox().doorbell();
     loop {

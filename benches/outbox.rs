@@ -1,11 +1,12 @@
-//! Outboxes to sockets (`engine::outbox`, `runtime::sender`): where nearly all the time goes.
+//! Outboxes to sockets (`broker::outbox`, `runtime::sender`): this takes nearly all the time of a
+//! delivery.
 //!
-//! A publication reaches 1,000 subscribers of one worker over loopback TCP, each a socket of its
-//! own, read by another thread. `push` is the pointer into each outbox; `fanfare` is that and the
-//! worker's own drain, with one frame waiting for each subscriber or eight, which then go out in
-//! one vectored send; `bare send` is the floor: one `send` of the same bytes from one buffer, and
-//! nothing else. Divided by deliveries (the reciprocal of the throughput), eight against one
-//! shows what coalescing saves, and `fanfare` against `bare send` what the product adds.
+//! A publication reaches 1,000 subscribers of one worker over loopback TCP, each with a socket of
+//! its own, read by another thread. `push` puts the pointer into each outbox. `fanfare` is that and
+//! the worker's own drain, with one frame for each subscriber or with eight, which then go out in
+//! one vectored send. `bare send` is the floor: only one `send` of the same bytes from one buffer.
+//! Divided by deliveries (the reciprocal of the throughput), eight against one shows what
+//! coalescing saves, and `fanfare` against `bare send` what the product adds.
 
 mod support;
 
@@ -32,7 +33,8 @@ use support::cpu_time;
 const SUBSCRIBERS: usize = 1_000;
 const COALESCED: usize = 8;
 
-/// As a worker holds it: one pointer, counted without atomics, to the bytes and the publication.
+/// A frame as a worker holds it: one pointer, counted without atomics, to the bytes and the
+/// publication.
 #[derive(Clone, Debug)]
 struct Frame(Rc<(FrameBytes, Option<Arc<Publication>>)>);
 
@@ -84,7 +86,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What of a worker takes part: outboxes, sockets, and nothing around them.
+/// The measured parts of a worker: outboxes and sockets.
 struct Worker {
     frame: Frame,
     outboxes: Vec<Outbox<Frame>>,
@@ -150,7 +152,7 @@ impl Worker {
     }
 }
 
-/// The thread that reads what the subscribers get. It ends when their sockets are closed.
+/// The thread that reads the subscribers' ends. It ends when all sockets are closed.
 struct Reader {
     read: Arc<AtomicU64>,
     expected: u64,
@@ -158,7 +160,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Returns when every subscriber has read so many bytes more, so that no socket ever fills.
+    /// Waits until every subscriber has read `bytes` more, so that no socket ever fills.
     fn wait_for(&mut self, bytes: usize) {
         self.expected += (SUBSCRIBERS * bytes) as u64;
         while self.read.load(Ordering::Acquire) < self.expected {
@@ -168,7 +170,7 @@ impl Reader {
     }
 }
 
-/// The worker's ends of so many connections, and who reads the other ends.
+/// Returns the worker's ends of the connections, and the reader of the other ends.
 fn connect() -> (Vec<OwnedFd>, Reader) {
     support::raise_descriptor_limit();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");

@@ -1,9 +1,9 @@
-//! Dialects (`protocol`): packets of clients to commands, publications to packets.
+//! Wire formats (`interface`): packets of clients to commands, publications to packets.
 //!
-//! `encode`: the text of one publication in the shape that an encoding has; paid once per publication
-//! and group in use, before any lock. `decode`: one Engine.IO packet through all three layers to
-//! the command that it means; paid once per packet of a client. `Forge` and `M2` are the same for
-//! their events and documents, and for messages of their sockets.
+//! `encode` makes the text of one publication in one encoding. It happens once per publication and
+//! encoding in use, before any lock. `decode` parses one Engine.IO packet through all three layers
+//! to its command. It happens once per packet of a client. `Forge` and `M2` are the same for their
+//! events and documents, and for messages of their sockets.
 
 mod support;
 
@@ -23,7 +23,7 @@ use fanfare::message::{Channel, Content, Encoding, Member, Publication};
 
 use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
 
-/// As long as the ids of topics are.
+/// A topic id of the usual length.
 const TOPIC: &str = "Qm3AAAAAAAAAAAAAAAAAAA";
 
 fn main() {
@@ -102,12 +102,12 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// A text as a publisher puts it into JSON.
+/// Returns a text as a JSON string.
 fn json_string(text: &str) -> String {
     serde_json::to_string(text).expect("text is JSON")
 }
 
-/// As a worker's session reads a packet.
+/// Parses a packet as a worker's session does.
 fn command(packet: &str) -> Command {
     let Ok(engineio::Packet::Message(data)) = engineio::decode(packet) else {
         panic!("not a message: {packet}")

@@ -7,12 +7,12 @@ use std::os::fd::OwnedFd;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
-/// How long nothing may come before that counts as a hang, in seconds.
+/// Silence after which a bench counts as hung, in seconds.
 const PATIENCE: i64 = 30;
-/// Above all that one socket has waiting in any bench.
+/// More than one socket holds at once in any bench.
 const READ_BYTES: usize = 64 * 1_024;
 
-/// The receiving ends.
+/// The receiving ends of all connections.
 pub(crate) struct Audience {
     sockets: Vec<TcpStream>,
     open: usize,
@@ -33,13 +33,13 @@ impl Audience {
         Self { sockets, open, epoll, events, scratch: vec![0; READ_BYTES] }
     }
 
-    /// Sockets that the other side has not closed.
+    /// Returns how many sockets the other side has not closed.
     pub(crate) fn open(&self) -> usize {
         self.open
     }
 
-    /// Waits until something comes and reads it. Answers how many bytes came; none where a socket
-    /// was closed or nothing came for long.
+    /// Waits for readable sockets, reads each once, and returns how many bytes came. Zero means
+    /// that only ends of sockets came, or that nothing came within `PATIENCE`.
     pub(crate) fn hear(&mut self) -> usize {
         let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
         self.events.clear();

@@ -1,4 +1,4 @@
-//! What the benches have in common: what they measure by and for how long, and what is published.
+//! What the benches share: measurements, their duration, and the publication.
 #![allow(dead_code, reason = "each bench uses its own part of this")]
 
 use std::sync::Arc;
@@ -19,26 +19,27 @@ pub(crate) mod audience;
 
 pub(crate) const CHANNEL: &str = "order:123";
 pub(crate) const EVENT: &str = "UPDATE";
-/// What a backend says of one row; with what the dialects put around it, a frame of some 200 bytes.
+/// A backend's message about one row. With the interface's envelope, it makes a frame of about 200
+/// bytes.
 pub(crate) const PAYLOAD: &str = r#"{"orderId":"123","status":"shipped"}"#;
 /// 2026-04-25, in milliseconds since the epoch.
 pub(crate) const AT: u64 = 1_777_136_400_123;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// For steps that one thread does alone: its CPU time. Other work on the machine takes the thread
-/// off its core now and then, which in CPU time does not show.
+/// Measures steps that one thread does alone by its CPU time. Other work on the machine interrupts
+/// the thread now and then, which CPU time does not show.
 pub(crate) fn by_cpu_time() -> Criterion<CpuTime> {
     configured(Criterion::default().with_measurement(CpuTime))
 }
 
-/// For what threads and processes do together: waiting counts, so what the clock on the wall says.
+/// Measures by wall-clock time, for steps of several threads or processes, in which waiting counts.
 pub(crate) fn by_wall_clock() -> Criterion {
     configured(Criterion::default())
 }
 
-/// Five seconds for each figure, so that all of them together take a few minutes. Fifty samples
-/// instead of a hundred are longer ones, which other work on the machine disturbs less.
+/// Each figure takes five seconds, so that all of them together take a few minutes. Fifty samples
+/// instead of a hundred are longer, so that other work on the machine disturbs them less.
 fn configured<M: Measurement + 'static>(criterion: Criterion<M>) -> Criterion<M> {
     criterion
         .without_plots()
@@ -49,7 +50,7 @@ fn configured<M: Measurement + 'static>(criterion: Criterion<M>) -> Criterion<M>
         .configure_from_args()
 }
 
-/// The CPU time that this thread has used so far, the kernel's work for it included.
+/// Returns the CPU time that this thread has used so far, including the kernel's work for it.
 pub(crate) fn cpu_time() -> Duration {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(tv_sec).expect("time that was used is not negative");
@@ -57,7 +58,7 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
 }
 
-/// [`cpu_time`] for criterion.
+/// [`cpu_time`] as a measurement of criterion.
 pub(crate) struct CpuTime;
 
 impl Measurement for CpuTime {
@@ -89,12 +90,12 @@ impl Measurement for CpuTime {
     }
 }
 
-/// A message of a backend.
+/// Returns a message of a backend.
 pub(crate) fn content() -> Content {
     Content::Message { event: EVENT.into(), payload: PAYLOAD.into(), sender: Sender::System }
 }
 
-/// The definition of a channel that is fanned out and not kept.
+/// Returns the definition of a channel whose publications are not stored.
 pub(crate) fn ephemeral() -> Arc<ChannelDefinition> {
     Arc::new(ChannelDefinition {
         id: message_id(AT, &mut rand::rng()),
@@ -108,12 +109,12 @@ pub(crate) fn ephemeral() -> Arc<ChannelDefinition> {
     })
 }
 
-/// Such a message on [`CHANNEL`], without frames.
+/// Returns that message as a publication on [`CHANNEL`], without frames.
 pub(crate) fn publication() -> Publication {
     Publication::new(message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content())
 }
 
-/// A client's text frame.
+/// Returns a client's text frame.
 pub(crate) fn masked(text: &str) -> Vec<u8> {
     let (opcode, mask) = (OpCode::Data(Data::Text), Some(MASK));
     let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
@@ -123,18 +124,18 @@ pub(crate) fn masked(text: &str) -> Vec<u8> {
     frame
 }
 
-/// The length of the server's frame around a text.
+/// Returns the length of the server's frame around a text.
 pub(crate) fn server_frame_bytes(text: &str) -> usize {
     FrameHeader::default().len(text.len() as u64) + text.len()
 }
 
-/// For benches with thousands of sockets: as many descriptors as the system lets the process have.
+/// Raises the limit of descriptors to the maximum, for benches with thousands of sockets.
 pub(crate) fn raise_descriptor_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("within the maximum");
 }
 
-/// A document of M2 that says the same.
+/// Returns an M2 document with the same payload.
 pub(crate) fn document() -> Document {
     let resource = Channel::resource("bench/bench///kvStore/World:store:key");
     let key = DocumentKey { resource, audience: None };

@@ -1,4 +1,4 @@
-//! Disks of a test's own, which may fill up and break.
+//! File systems of a test's own, which may fill up and break.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -8,23 +8,23 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// Set where a test has its mounts to itself.
+/// The variable is set if a test runs in a mount namespace of its own.
 const INSIDE: &str = "FANFARE_TEST_OWN_MOUNTS";
-/// Leaves out, where it is set, what needs mounts.
+/// If this variable is set, tests that need mounts are skipped.
 const WITHOUT: &str = "FANFARE_TEST_WITHOUT_MOUNTS";
 
-/// What a test mounts.
+/// The kind of file system that a test mounts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// Memory: anybody may, in a name space of users of their own.
+    /// In memory. Every user may mount it in a user namespace.
     Memory,
-    /// A file system in a file, which only root may.
+    /// In a file. Only root may mount it.
     Image,
 }
 
-/// Whether this test has its mounts to itself, so that nobody else sees them and they go with it,
-/// whatever becomes of it. Where it has not, it is run again so that it has, which must go well,
-/// and there is nothing left to do.
+/// Returns true if this test runs in a mount namespace of its own: then other processes do not see
+/// its mounts, and the mounts end with the test. Otherwise runs the test again in such a namespace,
+/// panics if that fails, and returns false: the caller has nothing left to do.
 pub(crate) fn has_own_mounts(test: &str, needs: Needs) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -40,7 +40,7 @@ pub(crate) fn has_own_mounts(test: &str, needs: Needs) -> bool {
     };
     let program = std::env::current_exe().expect("the test is a file");
     let mut command = Command::new(own[0]);
-    // What makes file systems is not on everybody's path.
+    // Programs that make file systems may be outside of the user's path.
     let path = std::env::var("PATH").unwrap_or_default() + ":/sbin:/usr/sbin";
     command.args(&own[1..]).args(["env", &format!("{INSIDE}=1"), &format!("PATH={path}")]);
     command.arg(program);
@@ -56,7 +56,7 @@ pub(crate) fn has_own_mounts(test: &str, needs: Needs) -> bool {
     false
 }
 
-/// A file system, mounted. Dropped, it is gone; a node on it must be dropped before.
+/// A mounted file system, which is removed on drop. A node on it must be dropped before.
 pub(crate) struct Disk {
     image: Option<PathBuf>,
     point: PathBuf,
@@ -64,14 +64,14 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// In memory, of that size.
+    /// Mounts a file system in memory, of this size.
     pub(crate) fn in_memory(size: &str) -> Self {
         let disk = Self::nowhere();
         run("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "test"], &disk.point);
         disk
     }
 
-    /// In a file, of that size.
+    /// Mounts a file system in a file, of this many bytes.
     pub(crate) fn in_image(size: u64) -> Self {
         let mut disk = Self::nowhere();
         let image = disk.point.with_file_name("image");
@@ -83,12 +83,12 @@ impl Disk {
         disk
     }
 
-    /// Where it is.
+    /// Returns the mount point.
     pub(crate) fn path(&self) -> &Path {
         &self.point
     }
 
-    /// Takes all the room that is left, to the last byte, until [`Self::make_room`].
+    /// Takes all the free space, to the last byte, until [`Self::make_room`].
     pub(crate) fn fill(&self) {
         let mut filler = File::create(self.filler()).expect("a name takes no room");
         for size in [64 * 1024, 1] {
@@ -106,18 +106,19 @@ impl Disk {
         fs::remove_file(self.filler()).expect("it was filled");
     }
 
-    /// From now on a file cannot be written, by those who have it open neither; or it can again.
+    /// Forbids writing to a file, also through open descriptors, or allows it again.
     pub(crate) fn seal(&self, file: &str, is_sealed: bool) {
         run("chattr", &[if is_sealed { "+i" } else { "-i" }], &self.point.join(file));
     }
 
-    /// Fails as this kind of file system does once it has met an error: nothing can be written any
-    /// more, and what has not been brought to the disk never will be.
+    /// Makes the file system fail as ext4 does after an error: nothing can be written any more, and
+    /// data that was not synced is lost.
     pub(crate) fn fail(&self) {
         run("mount", &["-o", "remount,abort"], &self.point);
     }
 
-    /// Unmounts and mounts it, as it is found after a loss of power. Nobody may use it.
+    /// Unmounts and mounts the file system, which gives the state after a loss of power. No process
+    /// may use it.
     pub(crate) fn mount_again(&self) {
         run("umount", &["--quiet"], &self.point);
         self.mount();
@@ -142,7 +143,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Where a test fails, somebody may still use it.
+        // If a test fails, a node may still use it.
         let _ = Command::new("umount").arg("--lazy").arg(&self.point).status();
     }
 }

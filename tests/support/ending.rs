@@ -1,4 +1,4 @@
-//! How nodes end when they are told to, and how they come back.
+//! Stopping nodes and starting them again.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,23 +13,22 @@ use super::{Node, wait_until};
 const POLL: Duration = Duration::from_millis(2);
 
 impl Node {
-    /// Sends the node a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = self.pid().try_into().ok().and_then(Pid::from_raw);
         let pid = pid.expect("the id of a process is a positive number");
         kill_process(pid, signal).expect("a child that was not waited for can be signalled");
     }
 
-    /// Tells the node to stop, and waits until it lets nobody in any more.
+    /// Sends the node this signal and waits until it accepts no new connections.
     pub(crate) fn begin_to_stop(&self, signal: Signal) {
         self.signal(signal);
         wait_until("connections are refused", || !self.lets_in());
     }
 
-    /// Whether the node takes new connections.
+    /// Whether the node accepts new connections.
     pub(crate) fn lets_in(&self) -> bool {
         match TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())) {
-            // One that waited to be accepted when the listener was closed is reset.
+            // The listener was closed while this connection waited to be accepted.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => false,
             Err(error) => panic!("connecting to the node: {error}"),
@@ -37,7 +36,7 @@ impl Node {
         }
     }
 
-    /// Waits for the node's end; panics when it takes longer than `limit`.
+    /// Waits for the node's end and returns its status. Panics if it takes longer than `limit`.
     pub(crate) fn exit_status(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
@@ -51,13 +50,13 @@ impl Node {
         }
     }
 
-    /// Whether the process is there.
+    /// Whether the process still runs.
     pub(crate) fn runs(&mut self) -> bool {
         let status = self.process.child.try_wait();
         status.expect("the node is a child of this process").is_none()
     }
 
-    /// Starts a node that has ended again, on its data and on the port that is given.
+    /// Starts a node that has ended again, with its data, on this port.
     pub(crate) fn start_again(&mut self, port: u16) {
         self.process = self.launch.start(port);
     }

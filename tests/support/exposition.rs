@@ -1,17 +1,17 @@
-//! A strict reader of the Prometheus text format, version 0.0.4, which shares nothing with the
-//! node's writing of it.
+//! A strict parser of the Prometheus text format, version 0.0.4. It shares no code with the node's
+//! writer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
 
-/// Everything that a scrape said.
+/// All metrics of a scrape.
 #[derive(Debug)]
 pub(crate) struct Exposition {
     families: Vec<Family>,
 }
 
-/// What stands under one heading.
+/// A metric family: the samples under one heading.
 #[derive(Debug)]
 pub(crate) struct Family {
     pub(crate) name: String,
@@ -19,7 +19,7 @@ pub(crate) struct Family {
     pub(crate) samples: Vec<Sample>,
 }
 
-/// One line.
+/// One line of a scrape.
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) name: String,
@@ -28,7 +28,7 @@ pub(crate) struct Sample {
 }
 
 impl Node {
-    /// What the node counts now; panics where it does not say so in the format.
+    /// Reads the node's metrics. Panics if they break the format.
     pub(crate) fn scrape(&self) -> Exposition {
         let response = self.request("GET", "/metrics", &[], b"");
         assert_eq!(response.status, 200, "GET /metrics");
@@ -40,7 +40,7 @@ impl Node {
 }
 
 impl Exposition {
-    /// Reads all of it, or says what is wrong.
+    /// Parses a scrape. The error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut families: Vec<Family> = Vec::new();
         let body = text.strip_suffix('\n').ok_or("the last line has no end")?;
@@ -70,18 +70,19 @@ impl Exposition {
         Ok(Self { families })
     }
 
-    /// All families, in their order.
+    /// Returns all families in the order of the scrape.
     pub(crate) fn families(&self) -> &[Family] {
         &self.families
     }
 
-    /// The family of that name.
+    /// Returns the family of this name. Panics if there is none.
     pub(crate) fn family(&self, name: &str) -> &Family {
         let found = self.families.iter().find(|family| family.name == name);
         found.unwrap_or_else(|| panic!("no family {name}"))
     }
 
-    /// The one sample of that name with all these labels and no others.
+    /// Returns the value of the sample with this name and exactly these labels. Panics if there is
+    /// none.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         let is_wanted = |sample: &&Sample| sample.name == name && sample.labels == labels;
@@ -89,19 +90,19 @@ impl Exposition {
         found.unwrap_or_else(|| panic!("no sample {name} {labels:?}")).value
     }
 
-    /// The same where it has no labels.
+    /// Returns the value of the sample with this name and no labels.
     pub(crate) fn plain(&self, name: &str) -> f64 {
         self.value(name, &[])
     }
 
-    /// All samples of a family added up.
+    /// Returns the sum of all samples of a family.
     pub(crate) fn sum(&self, family: &str) -> f64 {
         self.family(family).samples.iter().map(|sample| sample.value).sum()
     }
 }
 
 impl Family {
-    /// Whether a sample of that name belongs here.
+    /// Whether a sample of this name belongs to this family.
     fn admits(&self, sample: &str) -> bool {
         match (self.kind.as_str(), sample.strip_prefix(&self.name)) {
             ("histogram", Some(rest)) => matches!(rest, "_bucket" | "_sum" | "_count"),
@@ -128,7 +129,7 @@ impl Family {
         }
     }
 
-    /// Each label set but for `le` is a histogram of its own.
+    /// Checks the histograms. Each set of labels without `le` is one.
     fn check_histograms(&self) -> Result<(), String> {
         let mut sets: BTreeMap<_, Vec<(f64, f64)>> = BTreeMap::new();
         let (mut sums, mut counts) = (BTreeMap::new(), BTreeMap::new());
@@ -171,7 +172,7 @@ fn heading(rest: &str, helped: Option<String>) -> Result<Family, String> {
     Ok(Family { name: name.into(), kind: kind.into(), samples: Vec::new() })
 }
 
-/// `name value` or `name{label="value",...} value`.
+/// Parses `name value` or `name{label="value",...} value`.
 fn sample(line: &str) -> Option<Sample> {
     let end = line.find(['{', ' '])?;
     let (name, rest) = line.split_at(end);
@@ -183,7 +184,7 @@ fn sample(line: &str) -> Option<Sample> {
     is_name(name, true).then(|| Sample { name: name.into(), labels, value })
 }
 
-/// Labels up to and with the brace that ends them, and what follows.
+/// Parses labels up to the closing brace, and returns them and the rest.
 fn labels(mut rest: &str) -> Option<(BTreeMap<String, String>, &str)> {
     let mut labels = BTreeMap::new();
     loop {
@@ -199,7 +200,7 @@ fn labels(mut rest: &str) -> Option<(BTreeMap<String, String>, &str)> {
     }
 }
 
-/// A label's value up to the quote that ends it, and what follows.
+/// Parses a label's value up to the closing quote, and returns it and the rest.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = quoted.char_indices();
@@ -217,7 +218,7 @@ fn unquote(quoted: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Rust reads more than the format allows, such as `infinity`.
+/// Parses a number. Rust accepts more than the format, such as `infinity`, which is rejected here.
 fn number(text: &str) -> Option<f64> {
     let is_special = matches!(text, "+Inf" | "-Inf" | "NaN");
     let is_plain = text.chars().all(|char| char.is_ascii_digit() || "+-.eE".contains(char));

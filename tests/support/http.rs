@@ -1,4 +1,4 @@
-//! A small blocking HTTP client that shares nothing with the node's own reading of HTTP.
+//! A small blocking HTTP client, which shares no code with the node's parser.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -8,17 +8,17 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was answered.
+/// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// In their order; names as they were sent.
+    /// In the order in which they were sent, with names unchanged.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    /// The first header of that name, in any case.
+    /// Returns the first header of this name, in any case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -26,19 +26,19 @@ impl Response {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The body, which must be text.
+    /// Returns the body. Panics if it is not text.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
     }
 
-    /// The body, which must be JSON.
+    /// Returns the body as JSON. Panics if it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{}: no JSON ({error}): {}", self.status, self.text()))
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own and returns the answer.
 pub(crate) fn request(
     port: u16,
     method: &str,
@@ -74,7 +74,7 @@ fn exchange(port: u16, request: &[u8]) -> std::io::Result<Response> {
     Ok(decode(&bytes))
 }
 
-/// The whole connection is one answer, because the request asked for its close.
+/// Parses all bytes of a connection as one answer: the request asked for its close.
 fn decode(bytes: &[u8]) -> Response {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(bytes)));

@@ -1,4 +1,4 @@
-//! History as it stands in a node's database, read beside the node by a connection of its own.
+//! History in a node's database, read through a connection of the test's own.
 
 use std::path::Path;
 
@@ -16,13 +16,13 @@ pub(crate) struct Kept {
     pub(crate) channel: String,
     pub(crate) event: String,
     pub(crate) payload: Value,
-    /// Webhooks that it was for, and those that took it.
+    /// Number of webhooks to call, and of successful calls.
     pub(crate) wh_audience: u32,
     pub(crate) wh_delivered: u32,
 }
 
 impl Node {
-    /// All of history, in its order; the node may be running or not.
+    /// Returns all of history in order. The node may be running or not.
     pub(crate) fn history(&self) -> Vec<Kept> {
         let database = self.open_database();
         let query = "SELECT position, id, channel_name, event_name, payload, wh_audience,
@@ -44,7 +44,7 @@ impl Node {
         rows.map(|row| row.expect("every row is whole")).collect()
     }
 
-    /// Whether the database finds nothing wrong with itself; panics with what it finds.
+    /// Runs SQLite's integrity check. Panics if it finds anything.
     pub(crate) fn check_database(&self) {
         let database = self.open_database();
         let check = "PRAGMA integrity_check";
@@ -52,7 +52,8 @@ impl Node {
         assert_eq!(found, "ok", "{check}");
     }
 
-    /// For writing, too: who begins a transaction keeps the node from writing.
+    /// Opens the database for writing, too: a transaction on this connection keeps the node from
+    /// writing.
     pub(crate) fn share_database(&self) -> Connection {
         Connection::open(database(self.data_dir())).expect("it can be shared")
     }
@@ -63,7 +64,7 @@ impl Node {
     }
 }
 
-/// Publishes over HTTP at a level of durability; the node's default, where it is empty.
+/// Publishes over HTTP with a level of durability; empty for the node's default.
 pub(crate) fn publish_at(
     port: u16,
     level: &str,
@@ -74,13 +75,13 @@ pub(crate) fn publish_at(
     http::request(port, "POST", &target_at(level), &[("x-api-key", API_KEY)], body.as_bytes())
 }
 
-/// Where to publish at that level.
+/// Returns the target of a publish with this level.
 pub(crate) fn target_at(level: &str) -> String {
     let query = if level.is_empty() { String::new() } else { format!("?durability={level}") };
     format!("/api/realtime/messages{query}")
 }
 
-/// The id that an answer to a publish names.
+/// Returns the message id in the answer to a publish.
 pub(crate) fn message_id(answer: &Value) -> Uuid {
     let id = answer["messageId"].as_str().unwrap_or_else(|| panic!("no message id in {answer}"));
     Uuid::try_parse(id).expect("an id is a UUID")

@@ -1,5 +1,5 @@
-//! A real node for the tests: the product's own binary on a port of its own, with a data directory
-//! that goes when the node does.
+//! A real node for the tests: the product's own binary on a free port, with a data directory that
+//! is removed with the node.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::fmt::Write as _;
@@ -30,54 +30,54 @@ pub(crate) use http::Response;
 /// The administrator's key: `ik_` and 64 hexadecimal digits.
 pub(crate) const API_KEY: &str =
     "ik_00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-/// What clients without a user present: `anon_` and 64 hexadecimal digits.
+/// The key of clients without a user: `anon_` and 64 hexadecimal digits.
 pub(crate) const ANON_KEY: &str =
     "anon_ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
-/// What HS256 tokens are signed with: these 64 characters as they stand.
+/// The secret of HS256 tokens: these 64 characters, not decoded.
 pub(crate) const JWT_SECRET: &str =
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Generous, because many nodes may start side by side on a loaded machine.
+/// Long, because many nodes may start side by side on a loaded machine.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long something may take that must happen; generous for the same reason.
+/// How long an expected event may take; long for the same reason.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks whether it has.
+/// Time between two checks for it.
 const LOOK: Duration = Duration::from_millis(5);
-/// An hour, in seconds: clients take tokens near their end for expired ones.
+/// An hour, in seconds. Clients treat tokens near their end as expired.
 const TOKEN_LIFE: u64 = 3_600;
 
-/// A running node. Dropped, it is killed; when the test failed, its output is shown.
+/// A running node, which is killed on drop. If the test failed, its output is shown.
 pub(crate) struct Node {
     launch: Launch,
     process: Process,
 }
 
 impl Node {
-    /// A node with its defaults.
+    /// Starts a node with default settings.
     pub(crate) fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// A node whose command `configure` adds arguments and environment to, at every start.
+    /// Starts a node. `configure` adds arguments and environment to its command, at every start.
     pub(crate) fn with(configure: impl Fn(&mut Command) + Send + Sync + 'static) -> Self {
         let wished = std::env::var_os("FANFARE_TEST_DENY_URING").is_some_and(|wish| wish == "1");
         Self::launch(Launch::new(configure, wished))
     }
 
-    /// A node with more in its environment.
+    /// Starts a node with these variables in its environment.
     pub(crate) fn with_env(envs: &'static [(&str, &str)]) -> Self {
         Self::with(|command| {
             command.envs(envs.iter().copied());
         })
     }
 
-    /// A node that the kernel denies io_uring to. Every node is one while the environment has
-    /// `FANFARE_TEST_DENY_URING=1`.
+    /// Starts a node that the kernel denies io_uring. With `FANFARE_TEST_DENY_URING=1` in the
+    /// environment, [`Self::with`] does so for every node.
     pub(crate) fn without_uring() -> Self {
         Self::launch(Launch::new(|_| {}, true))
     }
 
-    /// A node that listens on all of the machine's addresses, loopback among them.
+    /// Starts a node that listens on all addresses of the machine, loopback included.
     pub(crate) fn on_all_addresses(
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
     ) -> Self {
@@ -89,7 +89,7 @@ impl Node {
         Self { launch, process }
     }
 
-    /// The same, in a data directory that the test made and takes away.
+    /// Starts a node in a data directory that belongs to the test.
     pub(crate) fn in_directory(
         data_dir: &Path,
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
@@ -101,7 +101,7 @@ impl Node {
         })
     }
 
-    /// Kills the node, with no chance to tidy up.
+    /// Kills the node with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
@@ -112,32 +112,31 @@ impl Node {
         self.start_again(self.port());
     }
 
-    /// Where clients point to.
+    /// Returns the base URL for clients.
     pub(crate) fn url(&self) -> String {
         format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.port())
     }
 
-    /// The port it listens on, on loopback.
+    /// Returns the port that the node listens on.
     pub(crate) fn port(&self) -> u16 {
         self.process.port
     }
 
-    /// The id of its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
     }
 
-    /// Where it keeps its data.
+    /// Returns the node's data directory.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.launch.data_dir
     }
 
-    /// All that it has said so far, on both streams, a line each.
+    /// Returns all lines that the node has written so far, to stdout and stderr.
     pub(crate) fn output(&self) -> String {
         self.launch.output.text()
     }
 
-    /// One HTTP request on a connection of its own.
+    /// Sends one HTTP request on a connection of its own.
     pub(crate) fn request(
         &self,
         method: &str,
@@ -148,7 +147,7 @@ impl Node {
         http::request(self.port(), method, path, headers, body)
     }
 
-    /// A request as administrator; [`Value::Null`] sends no body. Answers status and JSON.
+    /// Sends a request as administrator and returns status and JSON. [`Value::Null`] sends no body.
     pub(crate) fn admin(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let bearer = format!("Bearer {API_KEY}");
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
@@ -157,7 +156,7 @@ impl Node {
         (response.status, response.json())
     }
 
-    /// Defines a channel and answers its definition.
+    /// Defines a channel and returns its definition.
     pub(crate) fn create_channel(&self, pattern: &str) -> Value {
         let (status, body) =
             self.admin("POST", "/api/realtime/channels", &json!({ "pattern": pattern }));
@@ -165,7 +164,7 @@ impl Node {
         body
     }
 
-    /// Publishes over HTTP and answers the receipt.
+    /// Publishes over HTTP and returns the answer.
     pub(crate) fn publish(&self, channel: &str, event: &str, payload: &Value) -> Value {
         let publication = json!({ "channel": channel, "event": event, "payload": payload });
         let (status, body) = self.admin("POST", "/api/realtime/messages", &publication);
@@ -173,7 +172,7 @@ impl Node {
         body
     }
 
-    /// A metric's value now, summed over its label sets.
+    /// Returns a metric's present value, summed over its label sets.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let response = self.request("GET", "/metrics", &[], b"");
         assert_eq!(response.status, 200, "GET /metrics");
@@ -191,28 +190,28 @@ impl Drop for Node {
     }
 }
 
-/// A token for a signed-in user, good for an hour.
+/// Returns a token of a signed-in user that is valid for an hour.
 pub(crate) fn user_token(sub: &str) -> String {
     sign(&json!({ "sub": sub, "role": "authenticated", "exp": an_hour_from_now() }))
 }
 
-/// A token with any claims.
+/// Returns a token with these claims.
 pub(crate) fn sign(claims: &impl Serialize) -> String {
     let key = jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes());
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).expect("claims are JSON")
 }
 
-/// For `exp`: seconds since the epoch.
+/// Returns the `exp` of a token that is valid for an hour, in seconds since the epoch.
 pub(crate) fn an_hour_from_now() -> u64 {
     jsonwebtoken::get_current_timestamp() + TOKEN_LIFE
 }
 
-/// A file of this repository.
+/// Returns the path of a file in this repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Waits until something is so; panics when it takes too long.
+/// Waits until `is_so` returns true. Panics if it takes too long.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
@@ -221,13 +220,13 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// How to start the node, again and again.
+/// The parameters of a node, from which it can be started again.
 struct Launch {
     configure: Box<dyn Fn(&mut Command) + Send + Sync>,
     deny_uring: bool,
     listen: Ipv4Addr,
     data_dir: PathBuf,
-    /// Goes with the node, where the directory is its own.
+    /// The directory, if it belongs to the node and is removed with it.
     own: Option<TempDir>,
     output: Output,
 }
@@ -245,7 +244,7 @@ impl Launch {
         }
     }
 
-    /// Starts a process and waits until it listens; port 0 lets the kernel choose one.
+    /// Starts a process and waits until it listens. With port 0, the kernel chooses the port.
     fn start(&self, port: u16) -> Process {
         let mut child = self.command(port).spawn().expect("the node's binary starts");
         let (line_sender, lines) = mpsc::channel();
@@ -264,7 +263,7 @@ impl Launch {
         let mut command = self.binary();
         command.args(["serve", "--listen", &format!("{}:{port}", self.listen)]);
         command.arg("--data-dir").arg(&self.data_dir);
-        // The node refuses variables that it does not know, and those that steer the tests are such.
+        // The node refuses unknown variables of its prefix, such as those that control the tests.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FANFARE_") {
                 command.env_remove(name);
@@ -278,7 +277,7 @@ impl Launch {
         command
     }
 
-    /// The product's binary, behind the filter where io_uring is to be denied.
+    /// Returns the product's binary, under the seccomp filter if io_uring is denied.
     fn binary(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_fanfare");
         if !self.deny_uring {
@@ -290,7 +289,7 @@ impl Launch {
     }
 }
 
-/// One life of the node.
+/// One process of the node.
 struct Process {
     child: Child,
     port: u16,
@@ -298,7 +297,7 @@ struct Process {
 
 impl Process {
     fn kill(&mut self) {
-        // Both fail only where the process has ended and been waited for: nothing is left to do.
+        // Both fail only if the process has ended and was waited for: then nothing is left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -310,7 +309,8 @@ impl Drop for Process {
     }
 }
 
-/// Reads lines until one says where the node listens; `None` when it ends or takes too long.
+/// Returns the port in the line that says where the node listens; `None` if the node ends or takes
+/// too long.
 fn listening_port(lines: &Receiver<String>) -> Option<u16> {
     loop {
         let line = lines.recv_timeout(START_PATIENCE).ok()?;
@@ -323,25 +323,25 @@ fn listening_port(lines: &Receiver<String>) -> Option<u16> {
     }
 }
 
-/// What a process says, kept for the message of a failed test.
+/// The output of a process, kept for the message of a failed test.
 #[derive(Clone, Default)]
 pub(crate) struct Output(Arc<Mutex<Vec<String>>>);
 
 impl Output {
-    /// Reads a stream to its end on a thread, so that the process never waits for a reader.
+    /// Reads a stream to its end on a thread, so that the process never blocks on a full pipe.
     pub(crate) fn drain(&self, stream: impl Read + Send + 'static, lines: Option<Sender<String>>) {
         let output = self.clone();
         thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 output.push(line.clone());
-                // Nobody waits for lines any more once the process is known to run.
+                // The receiver is gone once the process is known to run.
                 let _ = lines.as_ref().map(|lines| lines.send(line));
             }
         });
     }
 
-    /// Everything so far, a line each.
+    /// Returns all lines so far.
     pub(crate) fn text(&self) -> String {
         let lines = self.0.lock().expect("no reader panics while it holds the lock");
         lines.iter().fold(String::new(), |mut text, line| {
@@ -355,7 +355,7 @@ impl Output {
     }
 }
 
-/// Adds up a metric's samples in the Prometheus text format; `None` when it has none.
+/// Returns the sum of a metric's samples in the Prometheus text format; `None` if it has none.
 fn sum_samples(text: &str, name: &str) -> Option<u64> {
     let samples = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;

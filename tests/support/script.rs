@@ -1,4 +1,4 @@
-//! Programs in other languages that drive a node with clients that know nothing of it.
+//! Programs in JavaScript and Python that drive a node with independent clients.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,8 +11,8 @@ use super::{ANON_KEY, API_KEY, JWT_SECRET, Node, Output, repository};
 const POLL: Duration = Duration::from_millis(10);
 
 impl Node {
-    /// Runs a program of `tests/clients` to its end; panics with its output when it fails or is
-    /// not done within `limit`. Answers what it said.
+    /// Runs a program of `tests/clients` to its end and returns its output. Panics if it fails or
+    /// takes longer than `limit`.
     pub(crate) fn run_script(
         &self,
         program: &str,
@@ -23,7 +23,7 @@ impl Node {
         self.spawn_script(program, args, envs).succeed(limit)
     }
 
-    /// Starts a program of `tests/clients` that the test has something to say to.
+    /// Starts a program of `tests/clients` that the test controls through its stdin and stdout.
     pub(crate) fn spawn_script(
         &self,
         program: &str,
@@ -34,7 +34,7 @@ impl Node {
     }
 }
 
-/// A running program. Dropped, it is killed.
+/// A running program, which is killed on drop.
 pub(crate) struct Script {
     name: String,
     child: Child,
@@ -61,7 +61,7 @@ impl Script {
         Self { name: [&[program], args].concat().join(" "), child, lines, output }
     }
 
-    /// The next line of its standard output.
+    /// Returns the next line of its standard output. Panics after `limit`.
     pub(crate) fn next_line(&self, limit: Duration) -> String {
         match self.lines.recv_timeout(limit) {
             Ok(line) => line,
@@ -70,13 +70,13 @@ impl Script {
         }
     }
 
-    /// Waits for a certain line of its standard output, and takes those before it.
+    /// Reads lines of its standard output up to and including this one.
     pub(crate) fn wait_for(&self, line: &str, limit: Duration) {
         let end = Instant::now() + limit;
         while self.next_line(end.saturating_duration_since(Instant::now())) != line {}
     }
 
-    /// Ends its input and waits until it has ended, which it must do well. Answers what it said.
+    /// Closes its stdin, waits until it has ended with success, and returns its output.
     pub(crate) fn succeed(mut self, limit: Duration) -> String {
         drop(self.child.stdin.take());
         match self.wait(limit) {
@@ -97,7 +97,7 @@ impl Script {
         }
     }
 
-    /// What it said. The readers are a moment behind a process that has just ended.
+    /// Returns its output. The readers may be a moment behind a process that has just ended.
     fn text(&self) -> String {
         while self.lines.recv_timeout(Duration::from_secs(1)).is_ok() {}
         self.output.text()
@@ -110,7 +110,7 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
-        // Both fail only where the process has ended and been waited for: nothing is left to do.
+        // Both fail only if the process has ended and was waited for: then nothing is left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

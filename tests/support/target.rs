@@ -1,4 +1,4 @@
-//! A webhook's target: an HTTP server of the plainest kind, with a thread for each connection.
+//! A target of webhooks: a minimal HTTP server with a thread for each connection.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -11,30 +11,29 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// How long a call that must come may take: the last of five comes after 22 s.
+/// How long an expected call may take: the last of five attempts comes after 22 s.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What a target does about a call.
+/// How a target answers a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reaction {
-    /// Answers with this status.
     Status(u16),
-    /// Sends whoever calls elsewhere.
+    /// Redirects the caller to this URL.
     Elsewhere(&'static str),
-    /// Answers 200 after so long.
+    /// Answers 200 after this time.
     Late(Duration),
-    /// Answers 200 once it is allowed to.
+    /// Answers 200 after [`Target::allow`].
     Held,
 }
 
-/// A call as it came.
+/// A received call.
 #[derive(Debug)]
 pub(crate) struct Call {
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-/// It serves for as long as the test's process does.
+/// The server, which runs until the test's process ends.
 pub(crate) struct Target {
     port: u16,
     calls: Receiver<Call>,
@@ -42,7 +41,7 @@ pub(crate) struct Target {
     allow: Sender<()>,
 }
 
-/// What its connections share.
+/// The state that all connections share.
 struct Manner {
     react: Box<dyn Fn(usize) -> Reaction + Send + Sync>,
     came: AtomicUsize,
@@ -50,7 +49,7 @@ struct Manner {
 }
 
 impl Target {
-    /// On a port of its own; `react` is given how many calls came before.
+    /// Starts a server on a free port. `react` receives the number of earlier calls.
     pub(crate) fn start(react: impl Fn(usize) -> Reaction + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
         let port = listener.local_addr().expect("it has one").port();
@@ -69,7 +68,7 @@ impl Target {
         Self { port, calls, connections, allow }
     }
 
-    /// The same reaction to every call.
+    /// Starts a server that reacts to every call in the same way.
     pub(crate) fn always(reaction: Reaction) -> Self {
         Self::start(move |_| reaction)
     }
@@ -78,34 +77,34 @@ impl Target {
         self.port
     }
 
-    /// A URL of which the log may show no more than the host.
+    /// Returns a URL with a secret: the log may show only its host.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hook?key=hunter2", self.port)
     }
 
-    /// The next call.
+    /// Waits for the next call.
     pub(crate) fn next(&self) -> Call {
         self.calls.recv_timeout(PATIENCE).expect("a call comes")
     }
 
-    /// Whether a call waits to be looked at.
+    /// Whether an unread call has arrived. Discards it.
     pub(crate) fn has_more(&self) -> bool {
         self.calls.try_recv().is_ok()
     }
 
-    /// Connections that came so far.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Has a call answered that is held.
+    /// Lets one held call be answered.
     pub(crate) fn allow(&self) {
         self.allow.send(()).expect("it serves on");
     }
 }
 
 impl Call {
-    /// The value of a header that is there once.
+    /// Returns the value of a header that must occur exactly once.
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut found = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         let (_, value) = found.next().unwrap_or_else(|| panic!("no {name} in {self:?}"));
@@ -113,7 +112,7 @@ impl Call {
         value
     }
 
-    /// Whether it was signed with this secret, body and time, and the time is now.
+    /// Whether body and time are signed with this secret, and the time is less than a minute ago.
     pub(crate) fn is_signed(&self, secret: &str) -> bool {
         let signature = self.header("x-insforge-signature");
         let parts = signature.strip_prefix("t=").and_then(|rest| rest.split_once(",v1="));
@@ -129,7 +128,7 @@ impl Call {
     }
 }
 
-/// A port on which nobody listens.
+/// Returns a port on which no server listens.
 pub(crate) fn unused_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
     listener.local_addr().expect("it has one").port()
@@ -139,7 +138,7 @@ fn serve(mut stream: &TcpStream, manner: &Manner, told: &Sender<Call>) {
     let mut reader = BufReader::new(stream);
     while let Some(call) = read(&mut reader) {
         let reaction = (manner.react)(manner.came.fetch_add(1, Ordering::SeqCst));
-        // Once the test has ended nobody listens any more.
+        // The receiver is gone once the test has ended.
         let _ = told.send(call);
         let (status, header) = match reaction {
             Reaction::Status(status) => (status, String::new()),
@@ -164,7 +163,7 @@ fn serve(mut stream: &TcpStream, manner: &Manner, told: &Sender<Call>) {
     }
 }
 
-/// `None` at the end of the connection.
+/// Reads a call; `None` at the end of the connection.
 fn read(reader: &mut BufReader<&TcpStream>) -> Option<Call> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;

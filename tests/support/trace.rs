@@ -1,4 +1,4 @@
-//! What a node asks of the disk, as strace sees it.
+//! A node's writes and syncs of files, recorded by strace.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,45 +11,45 @@ use tempfile::NamedTempFile;
 
 use super::Node;
 
-/// How long strace may take to let go.
+/// How long strace may take to detach.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Microseconds since the epoch.
 pub(crate) type Micros = u64;
 
-/// Watches a running node. Dropped, it lets go.
+/// An strace of a running node, which detaches on drop.
 pub(crate) struct Trace {
     strace: Child,
     lines: NamedTempFile,
 }
 
-/// A call that had to do with a file.
+/// A system call on a file.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskCall {
-    /// As the kernel names it.
+    /// The name of the system call.
     pub(crate) name: String,
-    /// The file's name, without its folder.
+    /// The file's name without its folder.
     pub(crate) file: String,
     pub(crate) began: Micros,
     pub(crate) ended: Micros,
 }
 
 impl DiskCall {
-    /// Whether it brings a file to the disk.
+    /// Whether the call syncs the file to the disk.
     pub(crate) fn is_sync(&self) -> bool {
         matches!(self.name.as_str(), "fsync" | "fdatasync")
     }
 }
 
-/// By the clock that strace reads.
+/// Returns the time by the clock that strace uses.
 pub(crate) fn now() -> Micros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     u64::try_from(since.as_micros()).expect("it is before the year 500000")
 }
 
 impl Trace {
-    /// Begins to watch all of the node's threads; panics where the system does not allow it.
+    /// Starts to trace all threads of the node. Panics if the system does not allow it.
     pub(crate) fn attach(node: &Node) -> Self {
         let lines = NamedTempFile::new().expect("a file of the test");
         let mut command = Command::new("strace");
@@ -67,7 +67,7 @@ impl Trace {
         trace
     }
 
-    /// Lets the node go, and says what it did.
+    /// Detaches and returns the calls that were traced.
     pub(crate) fn end(mut self) -> Vec<DiskCall> {
         self.let_go();
         let text = fs::read_to_string(self.lines.path()).expect("strace writes text");
@@ -88,14 +88,14 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        // Both fail only where it has ended: the kernel lets go of what it watched.
+        // Both fail only if strace has ended; the kernel has then detached it.
         let _ = self.strace.kill();
         let _ = self.strace.wait();
     }
 }
 
-/// Each thread's calls come in their order; one that took a while may stand on two lines, with those
-/// of other threads between.
+/// Parses the output of strace. Each thread's calls are in order. A long call may be split into two
+/// lines, with lines of other threads between them.
 fn calls(text: &str) -> Vec<DiskCall> {
     let mut unfinished = HashMap::new();
     let mut calls = Vec::new();
@@ -119,20 +119,20 @@ fn calls(text: &str) -> Vec<DiskCall> {
     calls
 }
 
-/// `12</data/fanfare.db-wal>` begins the arguments.
+/// Returns the file name from arguments that begin like `12</data/fanfare.db-wal>`.
 fn file(arguments: &str, line: &str) -> String {
     let path = arguments.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     let (path, _) = path.unwrap_or_else(|| panic!("no file in {line}"));
     path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
-/// `<0.000123>` ends the line.
+/// Returns the duration from a line that ends like `<0.000123>`.
 fn duration(line: &str) -> Micros {
     let seconds = line.strip_suffix('>').and_then(|line| line.rsplit_once('<'));
     micros(seconds.unwrap_or_else(|| panic!("no duration in {line}")).1)
 }
 
-/// Seconds with six digits behind the point.
+/// Parses seconds with six decimal places.
 fn micros(seconds: &str) -> Micros {
     seconds.replace('.', "").parse().unwrap_or_else(|_| panic!("no time: {seconds}"))
 }
