@@ -1,4 +1,4 @@
-// A headless Chromium, driven by its DevTools protocol over a pipe: there is no port to find, and
+// A headless Chromium, controlled through its DevTools protocol over a pipe: no port is needed, and
 // it ends with the program that holds the other end.
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { assert, sleep, within } from './harness.mjs';
 const FLAGS = [
   '--headless=new',
   '--remote-debugging-pipe',
-  // In containers there is no sandbox to be had, no GPU, and little shared memory.
+  // Containers offer no sandbox, no GPU and little shared memory.
   '--no-sandbox',
   '--disable-gpu',
   '--disable-dev-shm-usage',
@@ -18,7 +18,7 @@ const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
 ];
-// Its first start on a loaded machine takes a while, and so does whatever it does there.
+// On a loaded machine its first start takes long, and so does each command.
 const START_MS = 60_000;
 const PAGE_MS = 40_000;
 
@@ -32,7 +32,7 @@ export class Chromium {
     browser.profile = await mkdtemp(path.join(tmpdir(), 'chromium-'));
     const flags = [...FLAGS, `--user-data-dir=${browser.profile}`, 'about:blank'];
     const stdio = ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'];
-    // What it keeps besides its profile goes there too.
+    // It also writes files outside of its profile: these variables move them there.
     const env = { ...process.env, HOME: browser.profile, XDG_CONFIG_HOME: browser.profile };
     browser.process = spawn('chromium', flags, { stdio, env });
     browser.#listen();
@@ -40,7 +40,10 @@ export class Chromium {
     return browser;
   }
 
-  /** One command; without a session it is for the browser itself. */
+  /**
+   * Sends one command and returns its result. Without `sessionId` the command is for the browser
+   * itself.
+   */
   ask(method, params = {}, { sessionId, ms } = {}) {
     this.#lastId += 1;
     const id = this.#lastId;
@@ -49,7 +52,7 @@ export class Chromium {
     return within(`${method} by Chromium`, answer, ms);
   }
 
-  /** A tab of its own. */
+  /** Opens a new tab. */
   async open(url) {
     const { targetId } = await this.ask('Target.createTarget', { url });
     const flat = { targetId, flatten: true };
@@ -61,7 +64,7 @@ export class Chromium {
     const ended = new Promise((resolve) => this.process.once('exit', resolve));
     this.process.kill();
     await within('the end of Chromium', ended).finally(() => this.process.kill('SIGKILL'));
-    // Its children may still be writing there for a moment.
+    // Child processes may still write there for a moment.
     await rm(this.profile, { recursive: true, force: true, maxRetries: 20 });
   }
 
@@ -69,7 +72,7 @@ export class Chromium {
     this.process.stderr.on('data', (text) => (this.#said += text));
     this.process.on('error', (error) => this.#fail(error));
     this.process.on('exit', () => this.#fail(new Error(`Chromium has ended:\n${this.#said}`)));
-    // Its end is told above, with what it said.
+    // The `exit` handler above reports the end, with the output.
     this.process.stdio[3].on('error', () => {});
     let text = '';
     this.process.stdio[4].setEncoding('utf8').on('data', (chunk) => {
@@ -99,7 +102,7 @@ class Page {
     this.sessionId = sessionId;
   }
 
-  /** The value of an expression in the page, which may be a promise. */
+  /** Returns the value of an expression in the page. If it is a promise, waits for it. */
   async evaluate(expression) {
     const params = { expression, awaitPromise: true, returnByValue: true };
     const options = { sessionId: this.sessionId, ms: PAGE_MS };

@@ -1,5 +1,5 @@
-// A live connection gives newer credentials, and is closed when its token expires, where the node is
-// told to: `credential.mjs refresh` on any node, `credential.mjs expire` on one that closes.
+// Connections that send newer credentials, or whose token expires: `credential.mjs refresh` on any
+// node, `credential.mjs expire` on a node that closes connections whose token has expired.
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
 import { apiKey, ask, assert, token, url } from './harness.mjs';
@@ -33,7 +33,7 @@ const cases = {
     await refused({}, 'REALTIME_UNAUTHORIZED');
     await refused('text', 'INVALID_INPUT');
 
-    // What it may do is judged by the newest: here a role that nobody knows.
+    // The newest token decides what the client may do. Here its role is unknown to the node.
     const heard = harness.collect(socket, 'note');
     assert.equal((await ask(socket, 'realtime:publish', { channel, event: 'note', payload: {} })).ok, true);
     await harness.until('it hears itself', () => heard.length === 1);

@@ -1,9 +1,9 @@
-// Clients that a node lets go and its successor takes over:
-// `drain.mjs CHANNEL COUNT TRANSPORT...`, so many clients, the transports in turn (`default` is
-// what the client does unasked). Publishes all the while, except where nobody listens. Says
-// `ready` when all are subscribed and on the transport they are to stay on, and ends when all of
-// them are subscribed anew and have heard the event `after`. Its last line is JSON: when each lost
-// its connection, in milliseconds since the epoch, and for what reason.
+// Clients that are sent away by a stopping node and reconnect to its successor: `drain.mjs CHANNEL
+// COUNT TRANSPORT...` starts COUNT clients with the transports in turn (`default` is the client's
+// own choice). Publishes all the while and ignores failures while no node runs. Prints `ready` when
+// all clients are subscribed and on their final transport. Ends when all have subscribed again and
+// have received the event `after`. Its last line is JSON: when each client lost its connection, in
+// milliseconds since the epoch, and for what reason.
 import http from 'node:http';
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
@@ -17,7 +17,7 @@ function connect(number) {
   const options = transport === 'default' ? {} : { transports: [transport] };
   const socket = io(url, { auth: { token: anonKey }, forceNew: true, ...options });
   const client = { transport, socket, subscriptions: 0, losses: [], notes: [], hasHeardAfter: false };
-  // As the documentation of stock clients advises: subscribe whenever it connects.
+  // The documentation of stock clients advises to subscribe on each connect.
   socket.on('connect', async () => {
     const answer = await ask(socket, 'REALTIME_SUBSCRIBE', { channel });
     assert.equal(answer.ok, true, JSON.stringify(answer));
@@ -34,7 +34,7 @@ function isSettled({ transport, socket, subscriptions }) {
   return subscriptions === 1 && socket.io.engine.transport.name === due;
 }
 
-/** The status of an answer, or nothing where nobody listens or the node ends. */
+/** Returns the status of an answer, or null if no node listens or the node ends meanwhile. */
 function post(agent, body) {
   const headers = { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' };
   return new Promise((resolve) => {
@@ -47,8 +47,8 @@ function post(agent, body) {
   });
 }
 
-// By hand, because the `fetch` of Node 20 may stay silent for ever when its connection is reset
-// before the request was written.
+// Without `fetch`, because that of Node 20 may hang forever if its connection is reset before the
+// request was written.
 async function publish(isOver) {
   const agent = new http.Agent({ keepAlive: true });
   for (let number = 0; !isOver(); number += 1) {

@@ -1,5 +1,5 @@
-// What the Forge programs share: signed contexts, invocations, the modules that the node serves,
-// and publishing by plain HTTP.
+// Shared by the Forge programs: signed contexts, invocations, the modules that the node serves, and
+// publishing over plain HTTP.
 import { createHmac, randomUUID } from 'node:crypto';
 import http from 'node:http';
 import WebSocket from 'ws';
@@ -9,7 +9,7 @@ const API = '/forge/realtime/v1';
 
 export const seconds = (from) => Math.floor(Date.now() / 1000) + from;
 
-/** A page of one installation that no other case has used. */
+/** Returns the context of a page in an installation that no other case uses. */
 export function freshContext(more = {}) {
   return {
     installationId: `inst-${randomUUID()}`,
@@ -20,8 +20,8 @@ export function freshContext(more = {}) {
 }
 
 /**
- * A realtime token as the node signs it, with the key that it derives for them: those that it hands
- * out itself live for a minute at least, which no test is to wait for.
+ * Returns a realtime token, signed with the key that the node derives for them. The node's own
+ * tokens live for at least a minute, which is too long for a test to wait.
  */
 export function channelToken(context, name, claims, lifetime) {
   const key = createHmac('sha256', jwtSecret).update('fanfare forge: realtime tokens, 1').digest();
@@ -35,12 +35,12 @@ export function contextToken(context, lifetime = 600) {
   return token({ aud: 'realtime', sub: 'account-1', exp: seconds(lifetime), ...context });
 }
 
-/** Somebody who publishes from that page: an id that needs no registration. */
+/** Returns a signed invocation of that page, which needs no registration. */
 export function invocationToken(context, more = {}) {
   return token({ aud: 'realtime-invocation', exp: seconds(600), ...context, ...more });
 }
 
-/** The same, registered with the node under an id that is answered. */
+/** Registers an invocation of that page with the node and returns its id. */
 export async function register(context, { id = randomUUID(), ui = true } = {}) {
   const response = await fetch(`${url}/admin/v1/invocations/${id}`, {
     method: 'PUT',
@@ -51,14 +51,14 @@ export async function register(context, { id = randomUUID(), ui = true } = {}) {
   return id;
 }
 
-/** A module as the node serves it. */
+/** Returns the text of a module that the node serves. */
 export async function served(name) {
   const response = await fetch(url + API + name);
   assert.equal(response.status, 200, name);
   return response.text();
 }
 
-/** The specifier of such a module, so that what the node serves is what is tested. */
+/** Returns a specifier to import that module by, so that the served text is what is tested. */
 export async function specifier(name) {
   return dataUrl(await served(name));
 }
@@ -74,8 +74,9 @@ export async function importServed(name) {
 const { createRealtime } = await importServed('/client.js');
 
 /**
- * A client whose frames, connections and states can be looked at. It is given up with the program,
- * or before with its `close`. Frames that it `loses` do not arrive, as if the connection had gone.
+ * Creates a client that records its frames, connections and states. It lives until the program ends
+ * or its `close` is called. Frames for which `loses` returns true do not arrive, as if the
+ * connection had been lost.
  */
 export function connect(context, { at = url, ...options } = {}) {
   const client = { states: [], sent: [], received: [], sockets: [], tokens: 0, loses: () => false };
@@ -118,7 +119,7 @@ export function connect(context, { at = url, ...options } = {}) {
   });
 }
 
-/** Subscribes and collects: payloads in `heard`, errors in `errors`. */
+/** Subscribes and collects payloads in `heard` and errors in `errors`. */
 export async function listen(client, channel, options, { globally = false } = {}) {
   const ear = { heard: [], errors: [] };
   const hear = (payload, error) => (error ? ear.errors.push(error) : ear.heard.push(payload));
@@ -129,25 +130,25 @@ export async function listen(client, channel, options, { globally = false } = {}
 
 export async function hears(ear, payloads) {
   const what = `${payloads.length} payloads are heard`;
-  // What is missing is told best by the comparison.
+  // The comparison shows best what is missing.
   await until(what, () => ear.heard.length >= payloads.length).catch(() => {});
   assert.deepEqual(ear.heard, payloads);
 }
 
-/** What a result says, without what is only for people. */
+/** Returns a result without `detail`, whose text is only for people. */
 export function told({ errors, ...result }) {
   return { ...result, errors: errors.map(({ detail, ...error }) => error) };
 }
 
-/** Why a promise was not kept. */
+/** Returns the error of a promise that must be rejected. */
 export function rejection(promise) {
   const refused = promise.then(() => assert.fail('it was not refused'), (error) => error);
   return within('a refusal', refused);
 }
 
 /**
- * A publisher by plain HTTP: not by `fetch`, which in Node 20 may stay silent for ever when its
- * connection is reset before the request was written.
+ * A publisher over plain HTTP. It does not use `fetch`, because that of Node 20 may hang forever if
+ * its connection is reset before the request was written.
  */
 export class Publisher {
   #agent = new http.Agent({ keepAlive: true });
@@ -160,7 +161,7 @@ export class Publisher {
     };
   }
 
-  /** The answer, status included; null where the node is not there or goes meanwhile. */
+  /** Returns the answer with its status, or null if no node listens or the node ends meanwhile. */
   post(path, body) {
     const answer = new Promise((resolve) => {
       const options = { method: 'POST', headers: this.headers, agent: this.#agent };
@@ -174,7 +175,9 @@ export class Publisher {
     return within(`the answer to ${path}`, answer);
   }
 
-  /** Publishes a payload as the SDK does, and answers the event's id or null. */
+  /**
+   * Publishes a payload as the SDK does. Returns the event's id, or null if nobody is subscribed.
+   */
   async publish(name, payload, options, path = '/publish') {
     const answer = await this.post(path, { name, payload: JSON.stringify(payload), options });
     assert.equal(answer?.status, 200, JSON.stringify(answer));
@@ -193,10 +196,10 @@ export class Publisher {
   }
 }
 
-/** Less than a node keeps of one topic: a client that missed so many gets them all. */
+/** Less than a node keeps of one topic: a client that missed this many events receives them all. */
 export const MISSED_MOST = 200;
 
-/** Waits until nobody is subscribed: an event is answered as not made. */
+/** Waits until nobody is subscribed: then the answer to a publish contains no event id. */
 export async function leftAlone(publisher, channel) {
   const leave = async () => {
     while (await publisher.publish(channel, 'is anybody there?')) await sleep(5);
@@ -205,14 +208,14 @@ export async function leftAlone(publisher, channel) {
 }
 
 /**
- * Publishes numbers one after the other until it is stopped. `counted` are those that were answered
- * with an event, which is the promise that somebody hears them.
+ * Publishes increasing numbers until it is stopped. `counted` are those whose answer contained an
+ * event id, which promises that a subscriber receives them.
  */
 export class Ticker {
   counted = [];
-  /** Those without an answer, because the node went meanwhile. */
+  /** Numbers without an answer, because the node ended meanwhile. */
   unknown = new Set();
-  /** It waits where it has counted so many. */
+  /** The ticker pauses when it has counted this many. */
   most = Infinity;
   #isOver = false;
 
@@ -225,7 +228,7 @@ export class Ticker {
     await this.done;
   }
 
-  /** All that was counted is there, once and in order, and nothing that was answered otherwise. */
+  /** Checks that all counted numbers arrived once and in order, and no others but unknown ones. */
   check(heard) {
     assert.deepEqual(heard.filter((number) => !this.unknown.has(number)), this.counted);
     const numbers = heard.map(Number);
@@ -236,7 +239,7 @@ export class Ticker {
     for (let number = 0; !this.#isOver; number += 1) {
       const payload = JSON.stringify(String(number));
       const answer = await publisher.post('/publish', { ...event, payload });
-      // A node that stops or is overloaded says so.
+      // A node that stops or is overloaded answers 503.
       const isTaken = answer === null || answer.status === 200 || answer.status === 503;
       assert.ok(isTaken, JSON.stringify(answer));
       if (answer === null) this.unknown.add(String(number));

@@ -1,4 +1,4 @@
-// The module for subscribers in two tabs of a real browser, each with a way of its own to the node.
+// The module for subscribers in two tabs of a real browser. Each tab has its own proxy to the node.
 import * as harness from './harness.mjs';
 import { assert, until } from './harness.mjs';
 import * as forge from './forge.mjs';
@@ -6,7 +6,7 @@ import { isConnected, withTabs } from './forge_tabs.mjs';
 import { Proxy } from './proxy.mjs';
 
 const CHANNEL = 'my-channel';
-// A browser takes its time where many programs run.
+// A browser is slow on a loaded machine.
 const SECONDS = 85;
 
 async function twoTabs(work) {

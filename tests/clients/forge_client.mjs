@@ -1,4 +1,4 @@
-// The module for subscribers, as the node serves it, in Node with the package `ws`.
+// The module for subscribers, as the node serves it, in Node.js with the package `ws`.
 import * as harness from './harness.mjs';
 import { assert, token, until, within } from './harness.mjs';
 import * as forge from './forge.mjs';
@@ -7,7 +7,7 @@ import { Publisher, connect, freshContext, hears, listen, told } from './forge.m
 const CHANNEL = 'my-channel';
 const { Bitbucket, Confluence, Jira, createRealtime } = await forge.importServed('/client.js');
 
-/** Everybody of a page: a client that listens, and one who publishes over HTTP. */
+/** Returns a page with a listening client and a publisher over HTTP. */
 async function page(options) {
   const context = freshContext();
   const [client, publisher] = [connect(context), new Publisher(context)];
@@ -32,7 +32,7 @@ await harness.runCases({
       assert.equal(typeof answer.eventId, 'string');
       assert.match(answer.eventTimestamp, /^\d{13}$/);
     }
-    // What is no text and no object is handed over as it was sent.
+    // Text that is not the JSON of a string, object or array is passed on as it was sent.
     const arrived = [{ a: 1 }, [1, 2], 'text', '5', 'plain', '5', 'true', 'null', '', '{"a":', 'é\n'];
     await hears(ear, [...arrived, ...objects]);
     assert.deepEqual(ear.errors, []);
@@ -56,7 +56,7 @@ await harness.runCases({
     await publisher.publish(CHANNEL, 'scoped, by HTTP');
     await publisher.publishGlobal(CHANNEL, 'global, by HTTP');
     await client.publish(CHANNEL, 'scoped');
-    // Overrides mean nothing globally, where the page has no such property either.
+    // Global publishing ignores overrides, even if the page does not have the property.
     await client.publishGlobal(CHANNEL, 'global', { contextOverrides: [Jira.Board] });
     const stranger = new Publisher(freshContext());
     assert.equal(await stranger.publishGlobal(CHANNEL, 'of another installation'), null);
@@ -112,7 +112,8 @@ await harness.runCases({
       const { errors } = await here.publish(CHANNEL, 'x', { contextOverrides });
       assert.match(errors[0].message, sentence);
     }
-    // What this page does not have would be the same nothing for all pages.
+    // A page may not use properties that it lacks: the scope would be equal for all pages without
+    // them.
     const contextOverrides = [Confluence.Space, Bitbucket.Repository];
     const refused = await forge.rejection(here.subscribe(CHANNEL, () => {}, { contextOverrides }));
     assert.equal(refused.message, 'Unauthorized request');
@@ -173,7 +174,7 @@ await harness.runCases({
 
   async what_is_said_for_people_reaches_them() {
     const { client } = await page();
-    // Said in the node's place, so that it is known to the letter.
+    // Sent by the test in place of the node, so that the exact text is known.
     const detail = 'the token ended at noon';
     const error = { message: `${TOKEN_FAILED}TOKEN_EXPIRED`, code: 'TOKEN_EXPIRED', detail };
     client.loses = ({ id, type }) => {
@@ -200,7 +201,7 @@ await harness.runCases({
     const warnings = [];
     const silenced = console.warn;
     console.warn = (text) => warnings.push(text);
-    // Nobody listens there.
+    // No server listens there.
     const at = 'http://127.0.0.1:1';
     const [alone, told] = [connect(freshContext(), { at, onStateChange: undefined }), connect(freshContext(), { at })];
     for (const client of [alone, told]) client.subscribe(CHANNEL, () => {}).catch(() => {});
@@ -235,7 +236,7 @@ await harness.runCases({
     const [ends, failures] = [[], []];
     const client = connect(context, {
       getContextToken() {
-        // Whoever cannot sign for a moment is asked again.
+        // If signing fails once, the function is called again.
         if (ends.length === 1 && failures.length === 0) {
           failures.push(new Error('not now'));
           throw failures[0];
@@ -245,7 +246,7 @@ await harness.runCases({
       },
     });
     const ear = await listen(client, CHANNEL);
-    // By then the node would have closed the connection, had it not got the next token.
+    // By then the node would have closed the connection if it had not received a newer token.
     const overdue = () => Date.now() > ends[0] + 7_000;
     await until('the first token is long over', () => overdue() && ends.length > 2);
     await client.publish(CHANNEL, 'still there');
@@ -291,7 +292,7 @@ await harness.runCases({
     const isThere = () => client.answers('subscribed').length === 2;
     await until('the subscription moved', isThere);
     await there.publish(CHANNEL, 'in the second');
-    // What was said there before is not for one who subscribed elsewhere.
+    // Publications before the client moved to this context are not for it.
     await hears(ear, ['in the first', 'in the second']);
     await hears(witness, ['before it came', 'in the second']);
   },
@@ -373,7 +374,7 @@ await harness.runCases({
     const payloads = Array.from({ length: 200 }, (_, number) => ({ number }));
     for (const payload of payloads) await publisher.publish(CHANNEL, payload);
     await hears(ear, payloads);
-    // As from a node that does not know what this client has heard.
+    // As from a node that does not know what this client has received.
     const [socket] = client.sockets;
     for (const event of client.answers('event')) socket.onmessage({ data: JSON.stringify(event) });
     await publisher.publish(CHANNEL, 'next');

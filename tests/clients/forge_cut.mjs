@@ -1,5 +1,5 @@
-// What the module for subscribers does when its connection is cut. The node takes a subscriber that
-// it lost for present for a while, or does not notice at all.
+// The module for subscribers when its connection is cut. The node either notices the loss and
+// counts the subscriber as present for a while, or does not notice it.
 import * as harness from './harness.mjs';
 import { assert, until, within } from './harness.mjs';
 import * as forge from './forge.mjs';
@@ -8,7 +8,7 @@ import { Proxy } from './proxy.mjs';
 
 const CHANNEL = 'my-channel';
 
-/** A page with a subscriber, whose way to the node can be cut, and a publisher. */
+/** Returns a page with a publisher and a subscriber behind a proxy that can cut its connection. */
 async function cuttablePage(subscription, { context = freshContext(), ...options } = {}) {
   const proxy = await Proxy.to(harness.url);
   const [client, publisher] = [connect(context, { at: proxy.url, ...options }), new Publisher(context)];
@@ -17,7 +17,7 @@ async function cuttablePage(subscription, { context = freshContext(), ...options
 
 const lost = (client) => until('the client knows', () => client.state() !== 'connected');
 
-/** Cuts and mends at once: the client comes back by itself. */
+/** Cuts the connection and mends it at once; the client reconnects by itself. */
 async function reconnect({ client, proxy }) {
   const count = client.states.filter(([state]) => state === 'connected').length;
   proxy.cut({ isNoticed: true });
@@ -26,7 +26,10 @@ async function reconnect({ client, proxy }) {
   await client.comesBack(count);
 }
 
-/** Nothing that was answered as published is missing, nothing comes twice, the order is kept. */
+/**
+ * Checks that a cut loses no publication that was answered with an id, repeats none, and keeps
+ * their order.
+ */
 async function checkCut(isNoticed) {
   const everything = await cuttablePage();
   const { client, proxy, publisher, ear } = everything;
@@ -50,7 +53,10 @@ async function checkCut(isNoticed) {
   proxy.close();
 }
 
-/** More is missed than a node keeps of one topic: what is kept is heard, and that there was more. */
+/**
+ * Checks that a client that missed more than the node keeps of a topic receives what is kept, and a
+ * `GAP` error.
+ */
 async function checkGap({ client, proxy, publisher, ear }) {
   const before = ear.heard.length;
   proxy.cut({ isNoticed: false });
@@ -71,7 +77,10 @@ async function checkGap({ client, proxy, publisher, ear }) {
   proxy.close();
 }
 
-/** Tells a page whose tokens became bad so, once for every time, and brings it back in the end. */
+/**
+ * Checks that a page with bad tokens gets one error for each absence, and reconnects with a good
+ * one.
+ */
 async function checkRefused(everything, bad, check) {
   const { context, proxy, publisher, ear, tokens } = everything;
   for (const absence of [1, 2]) {
@@ -80,7 +89,7 @@ async function checkRefused(everything, bad, check) {
     await lost(everything.client);
     proxy.mend();
     await until('it is told', () => ear.errors.length === absence);
-    // The second time attempts are far between already.
+    // The second time, attempts are far apart already.
     await until('it tries on', () => tokens.tries > 4);
     assert.equal(ear.errors.length, absence);
     const { message, code, detail } = ear.errors.at(-1);
@@ -94,7 +103,7 @@ async function checkRefused(everything, bad, check) {
   proxy.close();
 }
 
-/** Such a page, whose context tokens are `tokens.next()` of what is answered. */
+/** Returns a cuttable page whose context tokens come from `tokens.next()`. */
 async function pageWithTokens() {
   const context = freshContext();
   const tokens = { tries: 0, next: () => forge.contextToken(context) };
@@ -185,7 +194,8 @@ await harness.runCases({
     await listen(connect(context), CHANNEL);
     for (const number of [1, 2, 3]) await publisher.publish(CHANNEL, { number });
     const client = connect(context, { at: proxy.url });
-    // The connection goes as soon as the subscription is there, before anything is replayed.
+    // The test cuts the connection right after the subscription, before any event of the replay
+    // arrives.
     const heard = [];
     await client.publish('another', 'x');
     const [socket] = client.sockets;

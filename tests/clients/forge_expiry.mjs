@@ -1,4 +1,4 @@
-// Subscriptions that end with their realtime token, on a node that is told to end them.
+// Subscriptions that end with their realtime token, on a node that is configured to end them.
 import * as harness from './harness.mjs';
 import { assert, until } from './harness.mjs';
 import * as forge from './forge.mjs';
@@ -40,7 +40,7 @@ await harness.runCases({
     await publisher.publish(CHANNEL, 'for all');
     await hears(open, ['for all']);
     assert.deepEqual(ear.heard, ['in time']);
-    // Whoever has another token subscribes anew.
+    // A client with another token may subscribe again.
     const again = await listen(client, CHANNEL, { token: long });
     await publisher.publish(CHANNEL, 'again', { token: long });
     await hears(again, ['again']);

@@ -1,5 +1,5 @@
-// What the module for subscribers says when it comes back too late for a node that keeps events for
-// a second only.
+// The module for subscribers when it reconnects too late, to a node that keeps events for only a
+// second.
 import * as harness from './harness.mjs';
 import { assert, sleep, until } from './harness.mjs';
 import { Publisher, connect, freshContext, hears, listen } from './forge.mjs';
@@ -35,8 +35,8 @@ await harness.runCases({
     const [ear, witness] = [await listen(client, CHANNEL), await listen(connect(context), CHANNEL)];
     await publisher.publish(CHANNEL, 'before');
     await hears(ear, ['before']);
-    // The first time it comes back for so short that the replay does not arrive; the second time
-    // is too late, though not so long after the first.
+    // The first time, its replay does not arrive before the next cut. The second time is too late,
+    // though not long after the first.
     client.loses = ({ replay }) => replay !== undefined;
     for (const [times, absenceMs] of [[1, 0], [2, 900]]) {
       proxy.cut({ isNoticed: true });

@@ -1,4 +1,4 @@
-// Both modules at a node that allows an installation very little.
+// Both modules on a node with low limits for each installation.
 import * as harness from './harness.mjs';
 import { assert, sleep, until } from './harness.mjs';
 import * as forge from './forge.mjs';
@@ -9,7 +9,7 @@ const CHANNEL = 'my-channel';
 const EXCEEDED = 'RATE_LIMIT_EXCEEDED';
 const PATIENCE_MS = 50_000;
 
-/** Publishes until it is refused. */
+/** Publishes until the node refuses, and returns that result. */
 async function refusal(publish) {
   let result = {};
   await until('it is refused', () => {
@@ -39,7 +39,7 @@ await harness.runCases({
     const channels = Array.from({ length: 12 }, (_, number) => `channel ${number}`);
     const ears = [];
     for (const channel of channels) {
-      // What is new is refused, and whoever asked tries again.
+      // New subscriptions are refused at the limit, so the test tries again.
       let ear = null;
       while (!ear) ear = await listen(client, channel).catch(() => sleep(100));
       ears.push(ear);

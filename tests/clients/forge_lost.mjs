@@ -1,11 +1,11 @@
-// Subscribers whose node dies without a word. Says `ready` when they hear; the node is killed and
-// started again then. What it kept for who was cut off is gone with it: each is told so, once.
+// Subscribers of a node that is killed and started again after this program has printed `ready`.
+// The events that it kept for absent subscribers are lost, so each subscriber gets one `GAP` error.
 import * as harness from './harness.mjs';
 import { assert, until } from './harness.mjs';
 import * as forge from './forge.mjs';
 
 const CHANNEL = 'my-channel';
-// A node needs its time to start where many programs run.
+// A node starts slowly on a loaded machine.
 const RESTART_MS = 60_000;
 
 await harness.run(85, async () => {
@@ -25,7 +25,7 @@ await harness.run(85, async () => {
   for (const ear of ears.slice(0, 2)) await forge.hears(ear, ['before', 'after']);
   for (const { errors } of ears) assert.deepEqual(errors.map(({ code }) => code), ['GAP']);
 
-  // It is the same node after that, which has kept everything.
+  // This time the node does not restart, so it still has all events.
   const times = client.states.filter(([state]) => state === 'connected').length;
   client.sockets.at(-1).terminate();
   await client.comesBack(times);

@@ -1,17 +1,17 @@
-// Subscribers that outlive the node, one in Node and two in tabs of a browser, each alone on a page
-// of its own. Says `ready` when all hear what is published without a pause; the node is stopped and
-// started again then. They come back by themselves: nothing that was answered with an event is
-// missing, and nothing comes twice.
+// Subscribers that outlive the node, one in Node.js and two in tabs of a browser, each alone on a
+// page of its own. Prints `ready` when all receive a steady flow of publications; then the test
+// stops the node and starts it again. The clients reconnect by themselves. No publication that was
+// answered with an event id may be missing or come twice.
 import * as harness from './harness.mjs';
 import { assert, until, url, within } from './harness.mjs';
 import * as forge from './forge.mjs';
 import { isConnected, withTabs } from './forge_tabs.mjs';
 
 const CHANNEL = 'my-channel';
-// A node that stops has its time for it.
+// A node takes a while to stop.
 const RESTART_MS = 60_000;
 
-/** What a subscriber in Node and one in a tab have in common for this program. */
+/** Returns an interface to a subscriber in Node.js that `inTab` offers for one in a tab, too. */
 async function inNode(context) {
   const client = forge.connect(context);
   const { heard, errors } = await forge.listen(client, CHANNEL);

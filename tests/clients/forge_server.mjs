@@ -1,5 +1,4 @@
-// The module for resolvers, as the node serves it, and the examples that are printed in the
-// documentation of the original.
+// The module for resolvers, as the node serves it, and the examples in Atlassian's documentation.
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
@@ -15,7 +14,7 @@ const CHANNEL = 'my-channel';
 const NOBODY = { eventId: null, eventTimestamp: null };
 const TOKEN_FAILED = 'Realtime token validation failed: ';
 
-// One instance for a whole program: examples and cases import the same text.
+// One instance for the whole program: examples and cases import the same text.
 const SERVER = await forge.specifier('/server.js');
 const server = await import(SERVER);
 const { Jira, configure, publish, publishGlobal, signRealtimeToken, withInvocation } = server;
@@ -32,7 +31,7 @@ function checkPublished(result) {
   assert.match(result.eventTimestamp, /^\d{13}$/);
 }
 
-/** A page with a subscriber, and whoever acts for it from now on. */
+/** Returns a page with a subscriber, and configures the module with an invocation of that page. */
 async function page({ globally, ...options } = {}) {
   const context = freshContext();
   configure({ invocation: await forge.register(context) });
@@ -42,7 +41,7 @@ async function page({ globally, ...options } = {}) {
 
 const thrown = (action) => forge.rejection(Promise.resolve().then(action));
 
-/** Something between this program and the node that answers in its own way. */
+/** Starts a server in place of the node that gives this answer to all requests. */
 async function answering(status, headers, body) {
   const between = http.createServer((_, response) => response.writeHead(status, headers).end(body));
   await new Promise((resolve) => between.listen(0, '127.0.0.1', resolve));
@@ -51,17 +50,20 @@ async function answering(status, headers, body) {
 
 const document = (name) => readFile(new URL(`documents/${name}.txt`, import.meta.url), 'utf8');
 
-/** Replaces what must stand there exactly once. */
+/** Replaces text that must occur exactly once. */
 function replace(text, from, to) {
   assert.equal(text.split(from).length, 2, `once in the example: ${from}`);
   return text.replace(from, () => to);
 }
 
-/** An example with its imports as a bundler would resolve them, and what is wrong in it repaired. */
+/**
+ * Returns a documented example, with its imports resolved as by a bundler and its mistakes
+ * repaired.
+ */
 async function example(name, repairs) {
   const path = createRequire(import.meta.url).resolve('@forge/resolver');
-  // Forge bundles an app, and bundlers unwrap the default export of what was not written as a
-  // module; Node itself leaves it wrapped.
+  // Forge bundles an app, and bundlers unwrap the default export of a CommonJS module. Node.js
+  // itself does not.
   const resolver = `import wrapped from '${pathToFileURL(path)}';\nconst Resolver = wrapped.default;`;
   let text = await document(name);
   for (const [from, to] of repairs) text = replace(text, from, to);
@@ -70,7 +72,7 @@ async function example(name, repairs) {
   return (functionKey) => handler({ call: { functionKey, payload: {} }, context: {} });
 }
 
-/** Runs a printed curl command, with the place of the node put in. Answers status and body. */
+/** Runs a documented curl command with the node's address inserted. Returns status and body. */
 async function curl(name, repairs = []) {
   let command = replace(await document(name), '{FORGE_EGRESS_PROXY_URL}', url);
   for (const [from, to] of repairs) command = replace(command, from, to);
@@ -143,7 +145,7 @@ await harness.runCases({
   },
 
   async a_flawed_token_is_refused_without_a_request() {
-    // Nobody listens there: a request would throw.
+    // No server listens there, so a request would throw.
     configure({ url: 'http://127.0.0.1:1', invocation: 'any' });
     const claims = { exp: forge.seconds(60), channel: { name: CHANNEL } };
     const flawed = [
@@ -169,7 +171,7 @@ await harness.runCases({
     const forged = token({ aud: 'realtime-channel', ...claims }, { secret: 'not the secret' });
     const result = await publish(CHANNEL, 'x', { token: forged });
     assert.deepEqual(told(result), failed(`${TOKEN_FAILED}INVALID_TOKEN`, 401));
-    // Signed for this very channel, and for another installation.
+    // The token is signed for this channel but for another installation.
     const { token: elsewhere } = await signRealtimeToken(CHANNEL, {});
     configure({ invocation: invocationToken(freshContext()) });
     const there = await publish(CHANNEL, 'x', { token: elsewhere });
@@ -269,7 +271,7 @@ await harness.runCases({
   async the_printed_resolver_publishes() {
     const context = freshContext();
     const ear = await listen(connect(context), 'my-example-channel');
-    // As printed it declares `payload` twice, which no engine takes.
+    // The documented example declares `payload` twice, which is a syntax error.
     const call = await example('forge_publish', [['({ payload, context })', '({ context })']]);
     const answer = await withInvocation(await forge.register(context), () =>
       call('publishRealtimeEvent'),
@@ -287,7 +289,7 @@ await harness.runCases({
     const { token } = await sign();
     const ear = await listen(connect(context), 'my-test-channel', { token });
     const open = await listen(connect(context), 'my-test-channel');
-    // As printed it forgets to wait for the token.
+    // The documented example does not await the token.
     const call = await example('forge_token', [
       ['({ payload, context }) =>', 'async ({ payload, context }) =>'],
       ['} = signRealtimeToken(', '} = await signRealtimeToken('],

@@ -5,7 +5,7 @@ import { assert } from './harness.mjs';
 import { Chromium } from './chromium.mjs';
 import * as forge from './forge.mjs';
 
-/** Serves the page, and signs for it whatever context its address names. */
+/** Serves the page, and signs any context that is named in its address. */
 async function startHost() {
   const page = await readFile(new URL('forge_page.html', import.meta.url));
   const server = http.createServer((request, response) => {
@@ -20,8 +20,8 @@ async function startHost() {
 }
 
 /**
- * Opens a tab for each `{ node, channel, context }`, each subscribed, and hands them to `work`.
- * Nothing may go wrong in them that is not looked for.
+ * Opens a tab for each `{ node, channel, context }`, subscribes each, and passes them to `work`.
+ * Fails if a tab has errors afterwards that `work` did not take out.
  */
 export async function withTabs(wishes, work) {
   const [address, browser] = [await startHost(), await Chromium.start()];
@@ -40,7 +40,7 @@ export async function withTabs(wishes, work) {
   }
 }
 
-/** A condition in a page: it has been connected so many times, and is. */
+/** Returns a condition for a page: it has connected at least this many times, and is connected. */
 export const isConnected = (times) => {
   const count = `states.filter((state) => state === 'connected').length`;
   return `${count} >= ${times} && states.at(-1) === 'connected'`;

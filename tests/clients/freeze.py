@@ -1,7 +1,7 @@
-"""Holds one thread of a process still: `freeze.py PID THREAD`.
+"""Stops one thread of a process: `freeze.py PID THREAD`, where THREAD is the thread's name.
 
-Says `frozen` once the thread stands still, and lets it go when standard input ends; so does the
-kernel, whatever becomes of this program. Says `denied` where the system does not allow it.
+Prints `frozen` once the thread has stopped, and lets it continue when stdin ends. If this program
+dies, the kernel lets the thread continue. Prints `denied` if the system does not allow tracing.
 """
 
 import ctypes

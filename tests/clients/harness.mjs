@@ -1,11 +1,11 @@
-// What the programs share: where the node is, how to administer it, how to wait, how to end.
+// Shared by all programs: the node's address, administration, waiting and exit codes.
 import assert from 'node:assert/strict';
 import { createHmac, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export { assert, sleep };
 
-// Long enough for a loaded machine, short enough to end before the caller gives up on the program.
+// Long enough for a loaded machine, and short enough to end before the calling test gives up.
 const PATIENCE_MS = 30_000;
 
 function required(name) {
@@ -24,7 +24,7 @@ export const jwtSecret = required('FANFARE_JWT_SECRET');
 
 const base64url = (value) => Buffer.from(value).toString('base64url');
 
-/** A token signed here by hand, so that the node's own idea of one is not what tests it. */
+/** Returns a token that is signed here by hand, independently of the node's code. */
 export function token(claims, { secret = jwtSecret, alg = 'HS256' } = {}) {
   const head = base64url(JSON.stringify({ alg, typ: 'JWT' }));
   const body = base64url(JSON.stringify(claims));
@@ -33,14 +33,14 @@ export function token(claims, { secret = jwtSecret, alg = 'HS256' } = {}) {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
-/** An hour ahead: the SDK takes a token that ends within a minute for an expired one. */
+/** An hour ahead, because the SDK treats a token that ends within a minute as expired. */
 export const inAnHour = () => Math.floor(Date.now() / 1000) + 3600;
 
 export function userToken(sub, more = {}) {
   return token({ sub, role: 'authenticated', exp: inAnHour(), ...more });
 }
 
-/** A name that no other case has used: cases may run side by side on one node. */
+/** Returns a name that no other case uses, because cases may run side by side on one node. */
 export const freshChannel = (prefix = 'room') => `${prefix}:${randomUUID()}`;
 export const freshUser = () => randomUUID();
 
@@ -55,7 +55,7 @@ async function admin(method, path, body) {
 
 export async function createChannel(pattern) {
   const { status, body } = await admin('POST', '/api/realtime/channels', { pattern });
-  // A case that runs once per transport finds the pattern that its first round made.
+  // A case that runs once per transport finds the pattern of its first run.
   const defined = status === 201 || status === 409;
   assert.ok(defined, `create ${pattern}: ${status} ${JSON.stringify(body)}`);
 }
@@ -67,7 +67,7 @@ export async function publish(channel, event, payload) {
   return body;
 }
 
-/** Waits for a promise; when it takes too long, says what did not happen. */
+/** Waits for a promise. If it takes too long, the error names `what`. */
 export async function within(what, promise, ms = PATIENCE_MS) {
   const late = new AbortController();
   const limit = sleep(ms, null, { signal: late.signal }).then(
@@ -90,26 +90,26 @@ export async function until(what, condition, ms = PATIENCE_MS) {
   }
 }
 
-/** The first argument of the next `event`; the event is not awaited before this call. */
+/** Returns the first argument of the next `event` after this call. */
 export function next(emitter, event) {
   const heard = new Promise((resolve) => emitter.once(event, resolve));
   return within(`event ${event}`, heard);
 }
 
-/** Everything that `event` brings from now on. */
+/** Returns a list to which every message of `event` from now on is added. */
 export function collect(emitter, event) {
   const heard = [];
   emitter.on(event, (message) => heard.push(message));
   return heard;
 }
 
-/** Emits with an acknowledgement and waits for it. */
+/** Emits with an acknowledgement and returns its argument. */
 export function ask(socket, event, ...args) {
   const answer = new Promise((resolve) => socket.emit(event, ...args, resolve));
   return within(`the acknowledgement of ${event}`, answer);
 }
 
-/** Runs a program to its end: 0 when it came through, 1 with the reason when not. */
+/** Runs a program to its end. Exits with 0 on success, and with 1 and the error otherwise. */
 export async function run(seconds, main) {
   const limit = setTimeout(() => {
     console.error(`not done after ${seconds} s`);
@@ -122,13 +122,13 @@ export async function run(seconds, main) {
     console.error(error);
     process.exit(1);
   }
-  // Clients keep timers and sockets open; the program is done all the same.
+  // Clients keep timers and sockets open, so the program must exit explicitly.
   process.exit(0);
 }
 
 /**
- * Runs the cases named on the command line, each once per transport in FANFARE_TRANSPORTS.
- * Without a name it lists them, one a line.
+ * Runs the cases that are named on the command line, each once per transport in FANFARE_TRANSPORTS.
+ * Without a name it lists all cases, one per line.
  */
 export function runCases(cases, seconds = 60) {
   return run(seconds, async () => {
@@ -144,7 +144,7 @@ export function runCases(cases, seconds = 60) {
   });
 }
 
-/** What to add to a client's options: nothing for the default, otherwise `transports`. */
+/** Returns a client's option `transports` for each choice; an empty object for the default. */
 function transportsFromEnvironment() {
   const named = process.env.FANFARE_TRANSPORTS ?? 'default';
   return named
@@ -152,5 +152,5 @@ function transportsFromEnvironment() {
     .map((name) => (name === 'default' ? {} : { transports: [name] }));
 }
 
-/** The transports option for a program that runs with one choice. */
+/** The option `transports` for a program that runs with only one choice. */
 export const transports = transportsFromEnvironment()[0];

@@ -1,6 +1,7 @@
-// Subscribers for a test to publish to: `listen.mjs CHANNEL TRANSPORT...`, one client a transport.
-// Says `ready` when all are subscribed and then, one JSON array a line, what each of them hears:
-// its transport, the event, the message. Leaves when standard input ends.
+// Subscribers for a test to publish to: `listen.mjs CHANNEL TRANSPORT...` starts one client per
+// transport. Prints `ready` when all are subscribed, and then a line of JSON for each event: an
+// array of the client's transport, the event's name and the message. Disconnects all clients and
+// ends when its stdin ends.
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
 import { anonKey, ask, assert, next, url } from './harness.mjs';
@@ -10,7 +11,7 @@ const [channel, ...transports] = process.argv.slice(2);
 async function listen(transport) {
   const socket = io(url, { auth: { token: anonKey }, forceNew: true, transports: [transport] });
   socket.onAny((event, message) => {
-    // Of the others that this program starts it need not tell.
+    // Presence events of this program's own clients are not printed.
     if (!event.startsWith('presence:')) console.log(JSON.stringify([transport, event, message]));
   });
   await next(socket, 'connect');
@@ -26,6 +27,6 @@ await harness.run(60, async () => {
   process.stdin.resume();
   await new Promise((resolve) => process.stdin.once('end', resolve));
   for (const socket of sockets) socket.disconnect();
-  // By polling a goodbye takes requests; they are done when this program has nothing left to do.
+  // A disconnect by polling takes requests. They are done when this program has nothing left to do.
   await new Promise((resolve) => process.once('beforeExit', resolve));
 });

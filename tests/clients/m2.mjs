@@ -1,16 +1,16 @@
-// What the programs for M2 share: the public page's examples, what writes documents, and what any
-// client goes through that keeps to that page.
+// Shared by the M2 programs: the examples of M2's public page, writing documents, and the exchanges
+// that work for every client that follows that page.
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { apiKey, assert, inAnHour, token, url } from './harness.mjs';
 
-/** An example of the page, as it is printed there. */
+/** Returns an example of the page, verbatim. */
 const printed = (name) => readFile(new URL(`documents/m2_${name}.txt`, import.meta.url), 'utf8');
-/** The same without line breaks and blanks that mean nothing. */
+/** Returns an example of JSON without insignificant white space. */
 const compact = async (name) => JSON.stringify(JSON.parse(await printed(name)));
 
 export const socketUrl = `${url.replace('http', 'ws')}/api/realtime/`;
-/** The place of the page's example, as it is printed there. */
+/** The headers in the page's example, verbatim. */
 export const printedHeaders = (await printed('headers')).trim();
 export const place = { 'x-m2-organization': 'testOrg', 'x-m2-project': 'testProj' };
 
@@ -19,7 +19,7 @@ export const bearer = (user) => {
   return `Bearer ${token(claims)}`;
 };
 
-/** How headers are written that are to be encoded. */
+/** Returns headers in the format that is encoded as a subprotocol. */
 export const lines = (headers) =>
   Object.entries(headers)
     .map(([name, value]) => `${name}:${value}`)
@@ -27,7 +27,7 @@ export const lines = (headers) =>
 
 const ALPHABET = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
 
-/** Of a text that begins with no zero byte. */
+/** Returns a text as base58. The text must not begin with a zero byte. */
 export function base58(text) {
   let number = BigInt(`0x${Buffer.from(text).toString('hex')}`);
   let digits = '';
@@ -44,14 +44,14 @@ async function call(method, { type, id }, body) {
   return answer.version;
 }
 
-/** Writes a document, and answers its version. */
+/** Writes a document and returns its version. */
 export const put = (resource, data, more = {}) => call('PUT', resource, { ...more, data });
 export const remove = (resource) => call('DELETE', resource, {});
 
 const frame = (userId, resource, data, version) =>
   JSON.stringify({ userId, resource, data, version });
 
-/** Whether nothing more comes but what is written from here on. */
+/** Checks that the client receives nothing but the answers to what happens here. */
 async function hearsNothingElse(client) {
   const resource = { type: 'kvStore', id: randomUUID() };
   client.say(JSON.stringify({ action: 'subscribe', resource }));
@@ -60,7 +60,7 @@ async function hearsNothingElse(client) {
   assert.equal(await client.hear(), frame(null, resource, 'that is all', version));
 }
 
-/** The page's messages, for a client of the page's place that says texts and hears them. */
+/** Runs through the page's messages with a client in the page's organization and project. */
 export async function goesThroughThePage(client) {
   const warning = await printed('warning');
   const titles = { kvstore: 'KVStore', collection: 'Collection', liveconfig: 'LiveConfig' };
@@ -95,7 +95,7 @@ export async function goesThroughThePage(client) {
   }
 }
 
-/** The page's answer, for a client on behalf of the page's user. */
+/** Checks the page's `success` example with a client of the page's user. */
 export async function hearsItsOwn(client) {
   const { userId, resource, data } = JSON.parse(await printed('success'));
   const subscribe = JSON.stringify({ action: 'subscribe', resource });

@@ -1,4 +1,4 @@
-// A page in a real browser, which can say where it is and who it is in a subprotocol alone.
+// A page in a real browser, which can send its scope and credential only as a subprotocol.
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
 import * as harness from './harness.mjs';
@@ -6,7 +6,7 @@ import { assert } from './harness.mjs';
 import { Chromium } from './chromium.mjs';
 import * as m2 from './m2.mjs';
 
-// A browser takes its time where many programs run.
+// A browser is slow on a loaded machine.
 const SECONDS = 85;
 
 async function startHost() {
@@ -30,7 +30,7 @@ async function withPage(work) {
   }
 }
 
-/** The page's client, which offers the base58 of texts between other subprotocols. */
+/** Connects the page's client with these subprotocols, which are JavaScript expressions. */
 async function connect(page, offers) {
   await page.evaluate(`{
     globalThis.client = new Client(${JSON.stringify(m2.socketUrl)}, ${offers});
@@ -63,7 +63,7 @@ await harness.runCases({
   async a_user_hears_its_own_as_printed() {
     await withPage(async (page) => {
       const headers = m2.lines({ ...m2.place, authorization: m2.bearer('fakeUserId') });
-      // Of several that are offered it is the first that can be used.
+      // The node takes the first usable one of several offers.
       const others = [`'graphql-ws'`, encoded('no headers'), encoded(headers), encoded('x-m2-a:b')];
       const client = await connect(page, `[${others}]`);
       assert.equal(client.state, 'open');

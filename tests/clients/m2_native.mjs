@@ -1,10 +1,10 @@
-// A client that can send headers, and says where it is in them or as a browser does.
+// A client that can set headers. It sends its scope in headers, or as a subprotocol like a browser.
 import WebSocket from 'ws';
 import * as harness from './harness.mjs';
 import { assert, within } from './harness.mjs';
 import * as m2 from './m2.mjs';
 
-/** A connection, and all that was heard on it and not asked for yet. */
+/** A connection and its unread messages. */
 class Client {
   #heard = [];
   #wakes = [];

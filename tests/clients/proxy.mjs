@@ -1,11 +1,11 @@
-// A way to a node that a test can cut: TCP, byte for byte, until it is told to lose connections.
+// A TCP proxy to a node, which passes bytes unchanged until a test makes it lose connections.
 import net from 'node:net';
 
 export class Proxy {
   #pairs = new Set();
   #isOpen = true;
 
-  /** Listens on a port of its own, on loopback. */
+  /** Listens on a free loopback port. */
   static async to(url) {
     const proxy = new Proxy();
     const { hostname, port } = new URL(url);
@@ -16,9 +16,9 @@ export class Proxy {
   }
 
   /**
-   * Loses every connection, and lets nobody through until it is mended. The client is told by a
-   * reset; the node is told so only when it `isNoticed`, and otherwise goes on writing to a
-   * connection that nobody reads.
+   * Loses every connection and refuses new ones until it is mended. The client gets a reset. The
+   * node gets one only if `isNoticed`, and otherwise goes on writing to a connection that no client
+   * reads.
    */
   cut({ isNoticed }) {
     this.#isOpen = false;
@@ -31,7 +31,7 @@ export class Proxy {
     }
   }
 
-  /** Nothing passes any more on the connections that there are, and neither side is told. */
+  /** Stops passing bytes on all present connections, without telling either side. */
   freeze() {
     for (const { near, far } of this.#pairs) {
       near.unpipe(far).pause();
@@ -43,7 +43,7 @@ export class Proxy {
     this.#isOpen = true;
   }
 
-  /** How many connections lead through it to the node, lost ones included that it holds on to. */
+  /** The number of open connections to the node, including lost ones that it has not noticed. */
   get size() {
     return [...this.#pairs].filter(({ far }) => !far.destroyed).length;
   }
@@ -68,7 +68,7 @@ export class Proxy {
       socket.on('error', () => {});
     }
     near.pipe(pair.far).pipe(near);
-    // An end that comes without a goodbye reaches the other side in the same way.
+    // The loss of one side is passed on to the other.
     pair.far.on('close', () => {
       near.destroy();
       this.#pairs.delete(pair);

@@ -105,7 +105,7 @@ def a_client_subscribes_publishes_and_receives():
         "timestamp": receipt["timestamp"],
     }, meta
 
-    # Binary arguments take packets of another kind; what arrives is JSON.
+    # Binary arguments are sent as binary packets, but arrive as JSON.
     publication["payload"] = {"blob": b"\x00\xff"}
     client.emit("REALTIME_PUBLISH", publication)
     message = inbox.wait("note", 2)

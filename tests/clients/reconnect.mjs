@@ -1,5 +1,5 @@
-// Clients that outlive the node: they come back by themselves when it does, and subscribe again.
-// Says `ready` on standard output when all are subscribed; the node is killed and started then.
+// Clients that outlive the node: they reconnect by themselves and subscribe again. Prints `ready`
+// when all are subscribed; then the test kills the node and starts it again.
 import { createClient } from '@insforge/sdk';
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
@@ -7,7 +7,7 @@ import { anonKey, ask, assert, collect, publish, url } from './harness.mjs';
 
 const CHANNEL = harness.freshChannel('reconnect');
 
-/** A stock client that does what its documentation advises: subscribes whenever it connects. */
+/** A stock client that subscribes on each connect, as its documentation advises. */
 function stockClient(name, options) {
   const auth = { token: harness.userToken(harness.freshUser()) };
   const socket = io(url, { auth, forceNew: true, reconnectionDelay: 100, ...options });
@@ -21,7 +21,7 @@ function stockClient(name, options) {
   return client;
 }
 
-/** The SDK remembers its channels itself. */
+/** A client of the SDK, which subscribes to its channels again by itself. */
 async function sdkClient() {
   const { realtime } = createClient({ baseUrl: url, anonKey });
   const client = { name: 'SDK', subscriptions: 0, lost: 0, heard: [] };
@@ -45,7 +45,7 @@ await harness.run(90, async () => {
     stockClient('polling only', { transports: ['polling'] }),
     await sdkClient(),
   ];
-  // The SDK waits up to five seconds between its attempts.
+  // The patience is long because the SDK waits up to five seconds between its attempts.
   const all = async (what, condition) => {
     const lagging = () => clients.filter((client) => !condition(client));
     const done = () => lagging().length === 0;

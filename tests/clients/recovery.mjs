@@ -1,6 +1,7 @@
-// Stock clients behind a proxy that cuts their connections with resets, again and again, while
-// others publish. Says `ready` when all are subscribed, `cut` when all cuts are made and the clients
-// are back, and at the end a line of JSON for each client: what it heard, channel by channel.
+// Stock clients behind a proxy that cuts their connections with resets, again and again, while the
+// test publishes. Prints `ready` when all are subscribed, `cut` when all cuts are made and the
+// clients are back, and at the end a line of JSON for each client: the events that it received in
+// each channel.
 //
 //   recovery.mjs <cuts> <milliseconds away> <channels, comma-separated> <transports of each client>
 import net from 'node:net';
@@ -15,7 +16,7 @@ const [cuts, away, channels] = [
 ];
 const FIRST_CUT_WITHOUT_EVENTS = process.env.FIRST_CUT_WITHOUT_EVENTS === '1';
 
-/** Passes bytes on, until it resets all of its connections, and refuses new ones while closed. */
+/** Passes bytes on. A cut resets all connections and refuses new ones for some time. */
 class Proxy {
   #pairs = new Set();
   #isOpen = true;
@@ -74,10 +75,13 @@ async function client(transports) {
   return state;
 }
 
-/** Some are cut while they come back, which must not matter. */
+/**
+ * Cuts a client and waits until it is back. Every third cut is followed by another one while the
+ * client reconnects.
+ */
 async function cutAndComeBack(state, number) {
   const before = state.recovered.length;
-  // Between two polls there is nothing to cut.
+  // Between two polls there is no connection to cut.
   do {
     await state.proxy.cut(away);
     await sleep(1);

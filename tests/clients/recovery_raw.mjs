@@ -1,9 +1,9 @@
-// A client of bare packets that is cut at chosen moments, and says what it received.
+// A client of bare packets that is cut at chosen moments, and compares what it received.
 import { createRequire } from 'node:module';
 import * as harness from './harness.mjs';
 import { assert, publish, sleep, url } from './harness.mjs';
 
-// The stock client's own WebSocket.
+// The WebSocket implementation of the stock client.
 const require = createRequire(import.meta.url);
 const besideClient = [require.resolve('engine.io-client')];
 const WebSocket = require(require.resolve('ws', { paths: besideClient }));
@@ -40,8 +40,10 @@ class Client {
     await harness.until(`${name} is answered`, () => this.acks > acks);
   }
 
-  /** What it is sent from here on does not reach it, as far as it is concerned; it sees that the
-   * node has acted on what it said. */
+  /**
+   * Ignores all events from now on, as if they had not arrived. Acknowledgements are still counted,
+   * which show that the node has handled a request.
+   */
   stopReading() {
     this.take = (text) => {
       if (text.startsWith('43')) this.acks += 1;
@@ -57,7 +59,7 @@ class Client {
   async comeBack() {
     const next = await new Client().connect({ pid: this.welcome.pid, offset: this.offset });
     assert.equal(next.welcome.pid, this.welcome.pid, 'it is recovered');
-    // The answer comes behind all that it missed.
+    // The answer comes after all events that the client missed.
     await next.ask('REALTIME_SUBSCRIBE');
     return next;
   }
@@ -76,7 +78,7 @@ async function oneWhoReceivedZero() {
 }
 
 const cases = {
-  /** Subscribing again begins nothing anew. */
+  /** A second subscribe does not reset what the client is known to have received. */
   async again() {
     const client = await oneWhoReceivedZero();
     await say(2);
@@ -86,7 +88,9 @@ const cases = {
     assert.deepEqual((await client.comeBack()).numbers, [1, 2, 3]);
   },
 
-  /** What came while it heard the channel is missed, whatever it did afterwards. */
+  /**
+   * Events that came while the client was subscribed are recovered, even if it unsubscribed later.
+   */
   async between() {
     const client = await oneWhoReceivedZero();
     await client.ask('REALTIME_UNSUBSCRIBE');

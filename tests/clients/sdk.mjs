@@ -1,4 +1,4 @@
-// The InsForge SDK, unchanged. It connects by WebSocket only and speaks the `realtime:` dialect.
+// The unchanged InsForge SDK. It connects by WebSocket only and uses the `realtime:` events.
 import { createClient } from '@insforge/sdk';
 import * as harness from './harness.mjs';
 import { anonKey, assert, collect, publish, url } from './harness.mjs';
@@ -32,7 +32,7 @@ async function rejection(realtime) {
   return error.message;
 }
 
-/** Publishes through the SDK and checks what comes back: the payload's keys, then `meta`. */
+/** Publishes through the SDK and checks the message: the payload's keys, then `meta`. */
 async function publishAndHear(realtime, name, sender) {
   const echo = harness.next(realtime, 'status_changed');
   await realtime.publish(name, 'status_changed', { id: 7, status: 'shipped' });
@@ -124,7 +124,8 @@ await harness.runCases({
     await subscribe(realtime, kept);
     const heard = collect(realtime, 'note');
     realtime.unsubscribe(left);
-    // The node takes a connection's events in order: this answer comes after the unsubscribe.
+    // The node handles the events of a connection in order, so this answer comes after the
+    // unsubscribe.
     await subscribe(realtime, await channel());
     await publish(left, 'note', { from: 'left' });
     await publish(kept, 'note', { from: 'kept' });
@@ -139,7 +140,7 @@ await harness.runCases({
     for (const name of names) await subscribe(realtime, name);
     const before = realtime.socketId;
     const lost = harness.next(realtime, 'disconnect');
-    // The SDK offers no way to drop only the transport; its socket does.
+    // The SDK has no method that drops only the transport, but its socket has.
     realtime.socket.io.engine.close();
     await lost;
     const subscribed = () => realtime.getSubscribedChannels().length === 2;

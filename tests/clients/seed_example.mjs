@@ -1,7 +1,7 @@
-// The JavaScript example of the public document, run against a node. Its statements stand here as
-// the document has them, with two exceptions: URL and token, and the transports that the caller
-// chose (none: the example's own). The last two, unsubscribe and disconnect, wait until the others
-// have been seen to work: run at once they would undo the subscription before anything arrives.
+// The JavaScript example of the public document, run against a node. Its statements are copied from
+// the document with two exceptions: URL and token, and the transports that the caller chose (none:
+// the example's own). The last two, unsubscribe and disconnect, wait until the others have been
+// checked, because run at once they would undo the subscription before anything arrives.
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
 import { assert, publish, url } from './harness.mjs';
@@ -10,7 +10,7 @@ await harness.run(60, async () => {
   const user = harness.freshUser();
   await harness.createChannel('orders');
 
-  // The example's only way of telling what it got is the console.
+  // The example shows its results only on the console.
   const said = [];
   const saying = (log) => (...words) => {
     said.push(words);
@@ -31,7 +31,7 @@ await harness.run(60, async () => {
     ...harness.transports
   });
 
-  // Not in the example: it publishes an event that it has no listener for.
+  // Not in the example, which publishes an event without a listener for it.
   const published = harness.next(socket, 'order.created');
   const left = harness.next(socket, 'disconnect');
 

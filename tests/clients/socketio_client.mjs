@@ -1,4 +1,4 @@
-// The stock Socket.IO client and both dialects: what is answered, refused, delivered.
+// The stock Socket.IO client with both sets of event names: answers, refusals and deliveries.
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
 import { anonKey, apiKey, ask, assert, collect, next, publish, url } from './harness.mjs';
@@ -15,7 +15,7 @@ const SDK = {
 };
 const DIALECTS = [DOCUMENTED, SDK];
 
-// Names that would break a client or forge what only the node says.
+// Names that would break a client, or that only the node may send.
 const RESERVED_EVENTS = [
   'connect',
   'connect_error',
@@ -88,7 +88,7 @@ await harness.runCases({
       assert.equal(message.messageId ?? message.meta.messageId, messageId);
 
       assert.deepEqual(await ask(socket, dialect.unsubscribe, { channel: name }), { ok: true });
-      // Once more: leaving where one is not is no error.
+      // Leaving a channel without a subscription is not an error.
       assert.deepEqual(await ask(socket, dialect.unsubscribe, { channel: name }), { ok: true });
     }
   },
@@ -117,7 +117,7 @@ await harness.runCases({
     await subscribe(socket, sdk, SDK);
     const payload = { orderId: '123', items: [1, { deep: true }], note: 'grüß dich 🔔' };
 
-    // The name that publishes does not matter, the one that subscribed does.
+    // The name of the publish does not matter, only that of the subscribe.
     for (const { publish: verb } of DIALECTS) {
       const heardDocumented = next(socket, 'changed');
       await ask(socket, verb, { channel: documented, event: 'changed', payload });
@@ -231,7 +231,7 @@ await harness.runCases({
   async a_wrong_api_key_is_refused(transports) {
     const wrong = `ik_${'0'.repeat(64)}`;
     assert.equal(await refusal(transports, { apiKey: wrong }), 'Invalid API key');
-    // A good token does not help: the key alone decides.
+    // A valid token does not help: if there is an API key, it alone decides.
     const token = harness.userToken(harness.freshUser());
     assert.equal(await refusal(transports, { apiKey: wrong, token }), 'Invalid API key');
   },
@@ -399,7 +399,7 @@ await harness.runCases({
       const answer = await ask(socket, SDK.publish, { channel: name, event, payload: {} });
       assertInvalid(answer.error);
     }
-    // Events that the node does not know are nobody's fault.
+    // The node ignores unknown events.
     socket.emit('unheard of', 1, 2, 3);
     await subscribe(socket, name);
     assert.equal(socket.id, id);
@@ -435,7 +435,7 @@ await harness.runCases({
     socket.compress(true).emit(SDK.publish, publication('compressed'));
     socket.compress(false).emit(SDK.publish, publication('plain'));
     await socket.timeout(10_000).emitWithAck(SDK.publish, publication('timed'));
-    // A volatile event may be dropped by the client itself while its transport is busy.
+    // The client itself may drop a volatile event while its transport is busy.
     const volatile = () => {
       socket.volatile.emit(SDK.publish, publication('volatile'));
       return heard.some((message) => message.payload === 'volatile');

@@ -1,21 +1,22 @@
-// Fresh clients with default transports upgrade from long-polling to WebSocket while their channel
-// is being published to. One watcher's record of the channel is the measure: what a client hears
-// between its subscription and its end must be a gapless run of that record, and the record itself
-// must hold what each publisher sent, in order.
+// Fresh clients with default transports upgrade from long-polling to WebSocket during a flow of
+// publications. They are compared with the record of one watcher: what a client receives between
+// its subscription and its end must be a gapless part of that record, and the record must contain
+// everything that each publisher sent, in order.
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
 import { anonKey, apiKey, ask, assert, next, sleep, url } from './harness.mjs';
 
 const COUNT = Number(process.env.COUNT ?? 1000);
 const AT_ONCE = Number(process.env.AT_ONCE ?? 8);
-// Publications a client still wants to hear by WebSocket before it leaves.
+// Publications that a client waits for on WebSocket before it leaves.
 const AFTER_UPGRADE = 3;
 const PACE_MS = 1;
-// The socket's publisher sends so many at once: packets share requests, frames share sends.
+// The socket's publisher sends this many at once, so that packets share requests and frames share
+// sends.
 const BURST = 4;
 const CHANNEL = harness.freshChannel('upgrade');
 
-/** Publishers number what they send; `sent[from]` is the last number that left. */
+/** Publishers number what they send; `sent[from]` is the last number sent. */
 const sent = { http: 0, socket: 0 };
 let publishing = true;
 
@@ -44,7 +45,10 @@ function open(auth, options) {
   return io(url, { auth, forceNew: true, reconnection: false, ...options });
 }
 
-/** `subscribed` runs at the acknowledgement itself: what a promise continues comes later. */
+/**
+ * `subscribed` runs during the acknowledgement itself; the continuation of a promise would run
+ * later.
+ */
 async function subscribe(socket, subscribed = () => {}) {
   const acknowledged = new Promise((resolve) => {
     socket.emit('REALTIME_SUBSCRIBE', { channel: CHANNEL }, (answer) => {
@@ -56,7 +60,7 @@ async function subscribe(socket, subscribed = () => {}) {
   assert.equal(answer.ok, true, JSON.stringify(answer));
 }
 
-/** Records the channel and its members as one connection that never changes sees them. */
+/** Records the channel and its members from one connection that does not change. */
 async function watch() {
   const socket = open({ apiKey }, { transports: ['websocket'] });
   await next(socket, 'connect');
@@ -73,12 +77,12 @@ async function watch() {
   return { socket, record };
 }
 
-/** One client's life; resolves with what it heard and what it had to hear. */
+/** Runs one client to its end. Returns what it received and what it had to receive. */
 async function live(index) {
   const socket = open({ token: anonKey });
   const heard = [];
   const latest = { http: 0, socket: 0 };
-  // The least that it has to hear: what leaves once it is subscribed.
+  // The first numbers that it must receive: those sent after its subscribe was acknowledged.
   let first = null;
   socket.on('tick', ({ messageId, payload }) => {
     assert.ok(first, `client ${index} hears the channel before it is subscribed`);
@@ -86,11 +90,11 @@ async function live(index) {
     latest[payload.from] = payload.n;
   });
   let upgraded = false;
-  // The first probe starts as soon as the transport is open, so the listener must be there by then.
+  // The first probe starts as soon as the transport is open, so the listener is added before.
   socket.io.on('open', () => socket.io.engine.once('upgrade', () => (upgraded = true)));
   await next(socket, 'connect');
   const { id } = socket;
-  // Some subscribe at once, others in the middle of the probe or after it.
+  // Some clients subscribe at once, others during the probe or after it.
   await sleep((index % 5) * 2);
   await subscribe(socket, () => (first = { http: sent.http + 1, socket: sent.socket + 1 }));
   await harness.until(`client ${index} is upgraded`, () => upgraded);
@@ -132,7 +136,7 @@ function checkLife({ heard, place }, life) {
 
 async function checkPresence({ joins, leaves }, lives) {
   await harness.until('all clients have left', () => leaves.size >= lives.length);
-  // Time for a second join or leave, if there is one.
+  // A second join or leave would arrive within this time.
   await sleep(500);
   for (const [what, counts] of Object.entries({ joins, leaves })) {
     assert.equal(counts.size, lives.length, what);
@@ -156,7 +160,7 @@ await harness.run(Number(process.env.SECONDS ?? 300), async () => {
     }
   };
   const lanes = Promise.all(Array.from({ length: AT_ONCE }, lane));
-  // Publishers only end when told to, or when they fail.
+  // The publishers end only when `publishing` is false, or when they fail.
   await Promise.race([lanes, publishers]);
   publishing = false;
   await publishers;

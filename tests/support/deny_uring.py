@@ -19,7 +19,7 @@ PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 SECCOMP_RET_ALLOW = 0x7FFF0000
 SECCOMP_RET_ERRNO = 0x00050000
-# The numbers are the same on every architecture that Linux gained io_uring on.
+# These numbers are the same on every architecture.
 IO_URING_SETUP, IO_URING_REGISTER = 425, 427
 
 # Classic BPF, include/uapi/linux/bpf_common.h.
@@ -48,7 +48,7 @@ PROGRAM = b"".join(
 
 
 class Filter(ctypes.Structure):
-    """struct sock_fprog: how many instructions, and where they are."""
+    """struct sock_fprog: the number of instructions and their address."""
 
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
@@ -67,7 +67,7 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     program = Filter(len(PROGRAM) // 8, PROGRAM)
-    # Without privileges a filter may only be set by a process that can gain none.
+    # An unprivileged process may set a filter only if it gives up gaining privileges.
     prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
     prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(program))
     os.execvp(sys.argv[1], sys.argv[1:])
