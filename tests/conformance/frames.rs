@@ -1,4 +1,4 @@
-//! A WebSocket client that can break every rule of RFC 6455, and holds the node to all of them.
+//! A WebSocket client that can break every rule of RFC 6455, and checks that the node follows them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// The key and its answer that RFC 6455 section 1.3 works out as its example.
+/// The example key of RFC 6455 section 1.3, whose answer is given there.
 const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const SAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A frame as this client sends it.
+/// A frame from the client.
 #[derive(Clone)]
 pub(crate) struct Frame {
     opcode: u8,
@@ -26,22 +26,22 @@ pub(crate) struct Frame {
     payload: Vec<u8>,
 }
 
-/// What the node says, messages put together.
+/// A message or another event from the node; fragments are joined.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
-    /// Code and reason; no code where the frame was empty.
+    /// Code and reason of a close frame; no code if the frame was empty.
     Close(Option<u16>, String),
-    /// The connection is over.
+    /// The end of the connection.
     End,
-    /// Nothing in the time given.
+    /// Nothing arrived in the given time.
     Nothing,
 }
 
-/// One connection.
+/// A connection to the node.
 pub(crate) struct Peer {
     pub(crate) tcp: Tcp,
     /// Opcode and bytes so far of a message that the node sends in fragments.
@@ -54,19 +54,19 @@ impl Frame {
         Self { opcode, fin: true, rsv: 0, mask, payload: payload.into() }
     }
 
-    /// A close frame with a code and a reason, whether they are legal or not.
+    /// Returns a close frame with a code and a reason, legal or not.
     pub(crate) fn close(code: u16, reason: impl AsRef<[u8]>) -> Self {
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_ref());
         Self::new(CLOSE, payload)
     }
 
-    /// More frames of the same message follow.
+    /// Clears the FIN bit: more frames of the same message follow.
     pub(crate) fn unfinished(self) -> Self {
         Self { fin: false, ..self }
     }
 
-    /// With the three reserved bits, of which RSV1 counts 4.
+    /// Sets the three reserved bits; RSV1 has the value 4.
     pub(crate) fn rsv(self, rsv: u8) -> Self {
         Self { rsv, ..self }
     }
@@ -86,7 +86,7 @@ impl Frame {
         bytes
     }
 
-    /// The header alone, for a payload of `length` bytes that may never come.
+    /// Returns only the header, for a payload of `length` bytes that may never come.
     pub(crate) fn header(&self, length: u64) -> Vec<u8> {
         let mut bytes = vec![u8::from(self.fin) << 7 | self.rsv << 4 | self.opcode];
         let masked = u8::from(self.mask.is_some()) << 7;
@@ -106,7 +106,7 @@ impl Frame {
     }
 }
 
-/// A message in fragments of at most `size` bytes.
+/// Returns a message in fragments of at most `size` bytes.
 pub(crate) fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
     let count = payload.len().div_ceil(size).max(1);
     let mut bytes = Vec::with_capacity(payload.len() + count * 14);
@@ -120,7 +120,7 @@ pub(crate) fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
 }
 
 impl Peer {
-    /// Opens a WebSocket, and checks the handshake's answer.
+    /// Opens a WebSocket and checks the node's answer.
     pub(crate) fn open(addr: SocketAddr, path: &str) -> Self {
         match Self::try_open(addr, path) {
             Ok(peer) => peer,
@@ -128,7 +128,7 @@ impl Peer {
         }
     }
 
-    /// Asks for a WebSocket; an answer other than 101 is handed back.
+    /// Requests a WebSocket. Returns the answer as the error if it is not 101.
     pub(crate) fn try_open(addr: SocketAddr, path: &str) -> Result<Self, Response> {
         let mut tcp = Tcp::connect(addr);
         tcp.send(upgrade(path));
@@ -155,18 +155,19 @@ impl Peer {
         self.send(&Frame::new(TEXT, text))
     }
 
-    /// Several texts in one write, as far as the socket takes it.
+    /// Sends several texts in one write. Returns false if the node has closed the connection.
     pub(crate) fn say_at_once<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) -> bool {
         let frames = texts.into_iter().map(|text| Frame::new(TEXT, text).bytes());
         self.tcp.send(frames.collect::<Vec<_>>().concat())
     }
 
-    /// The next thing heard.
+    /// Returns the next message or event.
     pub(crate) fn hear(&mut self) -> Heard {
         self.hear_within(PATIENCE)
     }
 
-    /// The next thing heard in that time. A frame that a server may not send is a panic.
+    /// Returns the next message or event within `wait`. Panics at a frame that a server may not
+    /// send.
     pub(crate) fn hear_within(&mut self, wait: Duration) -> Heard {
         let deadline = Instant::now() + wait;
         loop {
@@ -180,7 +181,7 @@ impl Peer {
     }
 
     fn frame(&mut self, deadline: Instant) -> Option<(bool, u8, Vec<u8>)> {
-        // The header is taken whole or not at all, so that being late loses nothing.
+        // A frame is taken whole or not at all, so a time-out loses nothing.
         while self.frame_length().is_none_or(|length| self.tcp.unread().len() < length) {
             let more = self.tcp.unread().len() + 1;
             if !self.tcp.has(more, deadline) {
@@ -193,7 +194,8 @@ impl Peer {
         Some((frame[0] & 0x80 != 0, frame[0] & 0x0f, payload))
     }
 
-    /// Length of the first unread frame with its header, once its header is there.
+    /// Returns the length of the first unread frame, header included; `None` if its header is
+    /// incomplete.
     fn frame_length(&self) -> Option<usize> {
         let unread = self.tcp.unread();
         let [first, second] = *unread.first_chunk()?;
@@ -244,7 +246,7 @@ impl Peer {
 }
 
 impl Heard {
-    /// The text of a text message; anything else is a panic.
+    /// Returns the text of a text message. Panics at anything else.
     pub(crate) fn text(self) -> String {
         match self {
             Self::Text(text) => text,
@@ -252,7 +254,7 @@ impl Heard {
         }
     }
 
-    /// Whether the connection, or the right to use it, is over.
+    /// Whether a close frame came or the connection ended.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self, Self::Close(..) | Self::End)
     }
@@ -260,7 +262,7 @@ impl Heard {
 
 impl std::fmt::Debug for Heard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Messages run to 16 MiB; a failure shows how one begins.
+        // Messages have up to 16 MiB, so a failure shows only the start.
         let show = |bytes: &[u8]| {
             let start = bytes[..bytes.len().min(80)].escape_ascii();
             format!("({} bytes) {start}", bytes.len())
@@ -277,7 +279,7 @@ impl std::fmt::Debug for Heard {
     }
 }
 
-/// A request for a WebSocket.
+/// Returns the upgrade request for a WebSocket.
 pub(crate) fn upgrade(path: &str) -> Vec<u8> {
     let line = format!("GET {path} HTTP/1.1");
     let key = format!("Sec-WebSocket-Key: {SAMPLE_KEY}");

@@ -1,4 +1,4 @@
-//! The nodes under test: one of each kind, shared by the tests that run at the same time.
+//! The nodes under test: one of each kind, shared by tests that run at the same time.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,19 +9,19 @@ use std::thread::JoinHandle;
 
 use crate::support::Node;
 
-/// Milliseconds within which the plain node wants a request's head.
+/// Milliseconds in which the plain node expects a request's head.
 pub(crate) const HEAD_TIMEOUT_MS: u64 = 2_000;
-/// Milliseconds within which the plain node wants a request's body.
+/// Milliseconds in which the plain node expects a request's body.
 pub(crate) const BODY_TIMEOUT_MS: u64 = 5_000;
-/// Milliseconds for which the plain node keeps a connection that asks nothing.
+/// Milliseconds for which the plain node keeps a connection without requests.
 pub(crate) const IDLE_TIMEOUT_MS: u64 = 8_000;
-/// Milliseconds for which the calm node lets a probed WebSocket wait.
+/// Milliseconds for which the calm node keeps a WebSocket that has sent its probe and no upgrade.
 pub(crate) const UPGRADE_TIMEOUT_MS: u64 = 3_000;
 /// Milliseconds between two pings of the brisk node.
 pub(crate) const PING_INTERVAL_MS: u64 = 300;
-/// Milliseconds within which the brisk node wants a pong. Tests on a busy machine answer in time.
+/// Milliseconds in which the brisk node expects a pong. Long enough for tests on a busy machine.
 pub(crate) const PING_TIMEOUT_MS: u64 = 3_000;
-/// Milliseconds within which the brisk node wants a CONNECT.
+/// Milliseconds in which the brisk node expects a CONNECT.
 pub(crate) const CONNECT_TIMEOUT_MS: u64 = 3_000;
 
 static BRISK: Shared = Shared::new(|command| {
@@ -38,17 +38,18 @@ static CALM: Shared = Shared::new(|command| {
 
 static PLAIN: Shared = Shared::new(configure_plain);
 
-/// In conformance mode, with frequent heartbeats.
+/// Returns the address of a node in conformance mode with frequent heartbeats.
 pub(crate) fn brisk() -> SocketAddr {
     BRISK.address()
 }
 
-/// In conformance mode, with heartbeats that no test outlasts.
+/// Returns the address of a node in conformance mode whose heartbeats are rarer than tests are
+/// long.
 pub(crate) fn calm() -> SocketAddr {
     CALM.address()
 }
 
-/// As it is meant to run, but impatient with slow requests.
+/// Returns the address of a node in normal mode with short time-outs for requests.
 pub(crate) fn plain() -> SocketAddr {
     PLAIN.address()
 }
@@ -60,12 +61,13 @@ pub(crate) fn configure_plain(command: &mut Command) {
 }
 
 thread_local! {
-    /// Every test runs on a thread of its own, and keeps its nodes until that thread ends.
+    /// The nodes that the test on this thread uses. Every test runs on a thread of its own and
+    /// keeps them until the thread ends.
     static KEPT: RefCell<Vec<Arc<Running>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A node that starts when a test needs it and ends with the last test that does: a static would
-/// never be dropped, and leave its process behind.
+/// A node that starts when a test needs it and ends with the last test that uses it. A node in a
+/// static would never be dropped, and its process would stay.
 struct Shared {
     configure: fn(&mut Command),
     running: Mutex<Weak<Running>>,
@@ -77,7 +79,8 @@ impl Shared {
     }
 
     fn address(&'static self) -> SocketAddr {
-        // A start that failed must fail the next test for its own reason, not for the lock's.
+        // The lock may be poisoned by a failed start, but the next test must fail for its own
+        // reason.
         let mut shared = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let running = shared.upgrade().unwrap_or_else(|| {
             let running = Arc::new(Running::start(self.configure));
@@ -94,7 +97,7 @@ impl Shared {
     }
 }
 
-/// A node on a thread that does nothing but own it, since tests come and go on any thread.
+/// A node and the thread that owns it. Test threads only come and go.
 struct Running {
     port: u16,
     owner: Option<(Sender<()>, JoinHandle<()>)>,
@@ -107,7 +110,7 @@ impl Running {
         let owner = std::thread::spawn(move || {
             let node = Node::with(configure);
             port_sender.send(node.port()).expect("its first user waits for it");
-            // Nothing is ever sent: this ends when the sender is dropped.
+            // Nothing is ever sent: this returns when the sender is dropped.
             let _ = stopped.recv();
         });
         let port = port.recv().expect("the node starts");
@@ -119,7 +122,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some((stop, owner)) = self.owner.take() {
             drop(stop);
-            // A node that cannot be stopped has panicked on its own thread and said why.
+            // If the node could not be stopped, its thread has panicked with the reason.
             let _ = owner.join();
         }
     }

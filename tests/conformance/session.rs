@@ -1,4 +1,4 @@
-//! Engine.IO sessions as a client keeps them, over long-polling and over WebSocket.
+//! Engine.IO sessions of a client, over long-polling and over WebSocket.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,26 +8,26 @@ use serde_json::Value;
 use crate::frames::{Heard, Peer};
 use crate::tcp::{PATIENCE, Response, Tcp, call, request};
 
-/// How long to look for something that should not come, or for something to have taken effect.
+/// How long to wait for something that must not come, or for an effect.
 pub(crate) const MOMENT: Duration = Duration::from_millis(150);
 /// Separates the packets of a long-polling payload.
 pub(crate) const SEPARATOR: char = '\x1e';
 
-/// Where a node serves Engine.IO.
+/// The address and path at which a node serves Engine.IO.
 #[derive(Clone, Copy)]
 pub(crate) struct Endpoint {
     pub(crate) addr: SocketAddr,
     pub(crate) path: &'static str,
 }
 
-/// A session on long-polling. Every request goes over a connection of its own unless told.
+/// A session on long-polling. Each request has a connection of its own unless the test passes one.
 pub(crate) struct Polling {
     endpoint: Endpoint,
     pub(crate) sid: String,
 }
 
 impl Endpoint {
-    /// The target of a request, after `EIO=4`.
+    /// Returns the target of a request with `query` after `EIO=4`.
     pub(crate) fn target(&self, query: &str) -> String {
         format!("{}?EIO=4&{query}", self.path)
     }
@@ -40,7 +40,7 @@ impl Endpoint {
         Polling { endpoint: self, sid }
     }
 
-    /// A session on WebSocket from the start, its open packet read.
+    /// Opens a session on WebSocket and reads its open packet.
     pub(crate) fn open_websocket(self) -> Peer {
         let mut peer = Peer::open(self.addr, &self.target("transport=websocket"));
         open_packet(&peer.hear().text());
@@ -66,7 +66,7 @@ impl Polling {
         self.start_poll().response()
     }
 
-    /// A poll whose answer is read later.
+    /// Sends a poll and returns its connection, so that the answer can be read later.
     pub(crate) fn start_poll(&self) -> Tcp {
         self.start(self.get())
     }
@@ -75,25 +75,25 @@ impl Polling {
         self.start(self.post_of(payload)).response()
     }
 
-    /// Posts, and gives the answer if there is one.
+    /// Posts a payload. Returns the answer, or `None` if the connection ends without one.
     pub(crate) fn post_anyhow(&self, payload: &str) -> Option<Response> {
         self.start(self.post_of(payload)).try_response("POST", PATIENCE)
     }
 
-    /// Posts what the node should object to: a 400 or, as other servers do, no answer at all.
+    /// Posts a payload that must be refused with 400 or, as other servers do, without an answer.
     pub(crate) fn post_refused(&self, payload: &str) {
         if let Some(response) = self.post_anyhow(payload) {
             assert_eq!(response.status, 400, "{payload:?}: {response:?}");
         }
     }
 
-    /// Posts something that must be accepted.
+    /// Posts a payload that must be accepted.
     pub(crate) fn post_ok(&self, payload: &str) {
         let response = self.post(payload);
         assert_eq!((response.status, response.text()), (200, "ok"), "{payload:?}");
     }
 
-    /// The packets of the next poll that has any besides no-ops.
+    /// Polls until there are packets other than no-ops, and returns those.
     pub(crate) fn packets(&self) -> Vec<String> {
         loop {
             let response = self.poll();
@@ -106,7 +106,7 @@ impl Polling {
         }
     }
 
-    /// Packets up to the given number, over as many polls as it takes.
+    /// Polls until there are at least `count` packets, and returns them.
     pub(crate) fn packets_to(&self, count: usize) -> Vec<String> {
         let mut packets = Vec::new();
         while packets.len() < count {
@@ -115,23 +115,23 @@ impl Polling {
         packets
     }
 
-    /// A WebSocket beside the session, to which it may be upgraded.
+    /// Opens a WebSocket to which the session may be upgraded.
     pub(crate) fn second_socket(&self) -> Peer {
         Peer::open(self.endpoint.addr, &self.target("websocket"))
     }
 
-    /// Whether the session answers to a message.
+    /// Posts a message and checks that it is echoed.
     pub(crate) fn assert_echoes(&self, message: &str) {
         self.post_ok(message);
         assert_eq!(self.packets(), [message]);
     }
 
-    /// The session is over, and its id unknown.
+    /// Checks that the session's id is unknown.
     pub(crate) fn assert_closed(&self) {
         assert_error(&self.poll(), 1, "Session ID unknown");
     }
 
-    /// Waits until the session is over. What is posted meanwhile asks nothing of it.
+    /// Waits until the session has ended. Meanwhile it posts no-ops.
     pub(crate) fn wait_until_closed(&self) {
         let end = Instant::now() + PATIENCE;
         while self.post_anyhow("6").is_some_and(|response| response.status == 200) {
@@ -141,7 +141,7 @@ impl Polling {
         self.assert_closed();
     }
 
-    /// Whether the session ends: at once, or after one more poll that says so.
+    /// Whether the session ends within `wait`: at once, or after one more poll with a close packet.
     pub(crate) fn ends_within(&self, wait: Duration) -> bool {
         let Some(response) = self.start_poll().try_response("GET", wait) else {
             return false;
@@ -159,7 +159,7 @@ impl Polling {
     }
 }
 
-/// The handshake's data; every part that does not depend on the transport is checked.
+/// Parses an open packet and checks all members that do not depend on the transport.
 pub(crate) fn open_packet(packet: &str) -> Value {
     let json = packet.strip_prefix('0').expect("the first packet is `open`");
     let open: Value = serde_json::from_str(json).expect("its data is JSON");
@@ -173,7 +173,7 @@ pub(crate) fn open_packet(packet: &str) -> Value {
     open
 }
 
-/// An error as Engine.IO puts it on plain requests.
+/// Checks an error of Engine.IO in answer to a plain request.
 pub(crate) fn assert_error(response: &Response, code: u32, message: &str) {
     assert_eq!(response.status, 400, "{response:?}");
     let content_type = response.header("content-type").unwrap_or_default();
@@ -181,7 +181,7 @@ pub(crate) fn assert_error(response: &Response, code: u32, message: &str) {
     assert_eq!(response.json(), serde_json::json!({"code": code, "message": message}));
 }
 
-/// The next packet that is no ping; pings are answered.
+/// Returns the next packet other than a ping, and answers pings.
 pub(crate) fn hear_packet(peer: &mut Peer) -> Heard {
     loop {
         match peer.hear() {
@@ -191,7 +191,8 @@ pub(crate) fn hear_packet(peer: &mut Peer) -> Heard {
     }
 }
 
-/// Whether the node closes the connection, politely or not; pings are answered meanwhile.
+/// Whether the node closes the connection, with or without a close frame. Answers pings meanwhile.
+/// The error is what came instead.
 pub(crate) fn closes_within(peer: &mut Peer, wait: Duration) -> Result<(), Heard> {
     let deadline = Instant::now() + wait;
     loop {
@@ -203,7 +204,7 @@ pub(crate) fn closes_within(peer: &mut Peer, wait: Duration) -> Result<(), Heard
     }
 }
 
-/// The node closes the connection, and says nothing more.
+/// Checks that the node closes the connection and sends nothing else.
 pub(crate) fn assert_closes(peer: &mut Peer, why: &str) {
     if let Err(heard) = closes_within(peer, PATIENCE) {
         panic!("{why} must close the connection, heard {heard:?}");

@@ -1,21 +1,20 @@
-//! One TCP connection, byte by byte, and as much HTTP/1.1 as it takes to read an answer.
+//! One TCP connection, byte by byte, and enough of HTTP/1.1 to read an answer.
 //!
-//! Deliberately ignorant of what is legal: the suites need to send what no client library would.
+//! It does not check what it sends, because the suites need to send what no client library would.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long an answer that must come may take; generous, for machines that are busy.
+/// How long an expected answer may take; long, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A connection and the bytes read from it that nobody has asked for yet.
+/// A connection and its unread bytes.
 pub(crate) struct Tcp {
     stream: TcpStream,
     unread: Vec<u8>,
 }
 
-/// An HTTP answer.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -23,7 +22,7 @@ pub(crate) struct Response {
     body: Vec<u8>,
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 enum Fill {
     Bytes,
@@ -36,15 +35,16 @@ impl Tcp {
         Self::over(TcpStream::connect(addr).expect("the node accepts connections"))
     }
 
-    /// Over a connection that was made.
+    /// Wraps an open connection.
     pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
-        // A peer that stopped reading must fail the test instead of hanging it.
+        // If the peer stops reading, the test must fail instead of hanging.
         stream.set_write_timeout(Some(6 * PATIENCE)).expect("the timeout is not zero");
         Self { stream, unread: Vec::new() }
     }
 
-    /// Sends everything; false when the peer has closed meanwhile, which many tests provoke.
+    /// Sends everything. Returns false if the peer has closed the connection, which many tests
+    /// provoke.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         match self.stream.write_all(bytes.as_ref()) {
             Ok(()) => true,
@@ -53,22 +53,24 @@ impl Tcp {
         }
     }
 
-    /// Sends in writes of at most `chop` bytes.
+    /// Sends in writes of at most `chop` bytes. Returns false if the peer has closed the
+    /// connection.
     pub(crate) fn send_chopped(&mut self, bytes: &[u8], chop: usize) -> bool {
         bytes.chunks(chop).all(|chunk| self.send(chunk))
     }
 
-    /// Says that nothing more will be sent; the answer can still be read.
+    /// Shuts down the sending side. The answer can still be read.
     pub(crate) fn finish(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// The next `count` bytes, or `None` when the peer ends or `deadline` passes before that.
+    /// Takes the next `count` bytes; `None` if the connection ends or `deadline` passes before
+    /// that.
     pub(crate) fn take(&mut self, count: usize, deadline: Instant) -> Option<Vec<u8>> {
         self.has(count, deadline).then(|| self.unread.drain(..count).collect())
     }
 
-    /// Whether `count` bytes can be taken before the peer ends or `deadline` passes.
+    /// Whether `count` bytes can be taken before the connection ends or `deadline` passes.
     pub(crate) fn has(&mut self, count: usize, deadline: Instant) -> bool {
         while self.unread.len() < count {
             if self.fill(deadline) != Fill::Bytes {
@@ -78,12 +80,12 @@ impl Tcp {
         true
     }
 
-    /// Bytes that have been read and not taken.
+    /// Returns the bytes that were read and not taken.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.unread
     }
 
-    /// Whether the peer ends the connection in time; whatever it still sends is thrown away.
+    /// Whether the peer ends the connection within `wait`. Discards what it still sends.
     pub(crate) fn ends_within(&mut self, wait: Duration) -> bool {
         let deadline = Instant::now() + wait;
         loop {
@@ -96,22 +98,24 @@ impl Tcp {
         }
     }
 
-    /// Whether nothing comes, not even an end, for that long.
+    /// Whether neither bytes nor the end of the connection arrive within `wait`.
     pub(crate) fn is_silent_for(&mut self, wait: Duration) -> bool {
         self.unread.is_empty() && self.fill(Instant::now() + wait) == Fill::Late
     }
 
-    /// The next answer. Panics when the peer ends, is late, or sends no HTTP.
+    /// Returns the next answer. Panics if the connection ends, the answer is late, or it is not
+    /// HTTP.
     pub(crate) fn response(&mut self) -> Response {
         self.response_to("GET")
     }
 
-    /// The next answer, to a request with this method: the answer to HEAD has no body.
+    /// Returns the next answer, to a request with this method: an answer to HEAD has no body.
     pub(crate) fn response_to(&mut self, method: &str) -> Response {
         self.try_response(method, PATIENCE).expect("an answer comes before the connection ends")
     }
 
-    /// The next answer, or `None` when the connection ends or time passes before it is whole.
+    /// Returns the next answer; `None` if the connection ends or `wait` passes before it is
+    /// complete.
     pub(crate) fn try_response(&mut self, method: &str, wait: Duration) -> Option<Response> {
         let deadline = Instant::now() + wait;
         let head = self.take_line_block(deadline)?;
@@ -122,7 +126,7 @@ impl Tcp {
         Some(response)
     }
 
-    /// Up to and with the empty line that ends a head.
+    /// Takes a head up to and including its empty line.
     fn take_line_block(&mut self, deadline: Instant) -> Option<String> {
         loop {
             let end = self.unread.windows(4).position(|window| window == b"\r\n\r\n");
@@ -184,7 +188,8 @@ impl Tcp {
                     return Fill::Bytes;
                 }
                 Err(error) if is_end(error.kind()) => return Fill::End,
-                // The kernel may wake a little early: the deadline above decides.
+                // The kernel may wake this thread a little early; the check of the deadline above
+                // decides.
                 Err(error) if is_pause(error.kind()) => {}
                 Err(error) => panic!("reading from the node: {error}"),
             }
@@ -193,7 +198,7 @@ impl Tcp {
 }
 
 impl Response {
-    /// The first header of that name, in lower case.
+    /// Returns the first header of this name, which must be in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -222,7 +227,7 @@ impl Response {
     }
 }
 
-/// A request with a body of known length; `head` holds the request line and headers, a line each.
+/// Returns a request with a body of known length. `head` holds the request line and the headers.
 pub(crate) fn request(head: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut bytes = head.join("\r\n").into_bytes();
@@ -235,7 +240,7 @@ pub(crate) fn request(head: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// Sends a request over a connection of its own.
+/// Sends a request on a connection of its own and returns the answer.
 pub(crate) fn call(addr: SocketAddr, head: &[&str], body: impl AsRef<[u8]>) -> Response {
     let mut tcp = Tcp::connect(addr);
     tcp.send(request(head, body));

@@ -1,4 +1,4 @@
-//! Pings, and what becomes of sessions that do not answer them.
+//! Pings, and the end of sessions that do not answer them.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::session::{Polling, assert_error};
 
 const PING_INTERVAL: Duration = Duration::from_millis(PING_INTERVAL_MS);
 const PING_TIMEOUT: Duration = Duration::from_millis(PING_TIMEOUT_MS);
-/// What timers may be early by: they are read in whole ticks.
+/// How early a timer may fire, because the node reads its clock in whole ticks.
 const SLACK: Duration = Duration::from_millis(60);
-/// What a busy machine may be late by.
+/// How late an event may be on a busy machine.
 const LATE: Duration = Duration::from_secs(8);
 
-/// Polls, and answers no ping, until the session is over.
+/// Polls without answering pings, and checks that the session ends.
 fn assert_ends(session: &Polling) {
     let end = Instant::now() + PING_INTERVAL + PING_TIMEOUT + LATE;
     loop {
@@ -29,7 +29,8 @@ fn assert_ends(session: &Polling) {
 
 #[test]
 fn polling_clients_are_pinged() {
-    // Taken before the pong that starts the interval, so that a stall of this test adds to it.
+    // Measured from before the pong that starts the interval, so that a stall of this test only
+    // adds to it.
     let mut start = Instant::now();
     let session = brisk().open_polling();
     for round in 0..3 {

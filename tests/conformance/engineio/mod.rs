@@ -1,7 +1,7 @@
 //! Engine.IO protocol 4 at `/engine.io/`, which echoes every message packet.
 //!
-//! Covers what the protocol's public suite covers (handshake, messages, heartbeat, close, upgrade)
-//! and what stock clients rely on beyond it.
+//! Covers the cases of the protocol's public suite (handshake, messages, heartbeat, close, upgrade)
+//! and what stock clients rely on besides.
 
 mod heartbeat;
 mod polling;
@@ -15,12 +15,12 @@ use crate::node::{self, PING_INTERVAL_MS, PING_TIMEOUT_MS};
 use crate::session::{Endpoint, assert_error, open_packet};
 use crate::tcp::{Response, call};
 
-/// Heartbeats of 25 s, which no test outlasts.
+/// The node with heartbeats of 25 s, which are rarer than tests are long.
 fn calm() -> Endpoint {
     Endpoint { addr: node::calm(), path: "/engine.io/" }
 }
 
-/// Pings every 300 ms.
+/// The node with pings every 300 ms.
 fn brisk() -> Endpoint {
     Endpoint { addr: node::brisk(), path: "/engine.io/" }
 }

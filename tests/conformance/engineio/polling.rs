@@ -1,4 +1,4 @@
-//! Messages over long-polling, and everything that ends a session there.
+//! Messages over long-polling, and what ends a session there.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::session::{Endpoint, MOMENT};
 use crate::support::Node;
 use crate::tcp::{PATIENCE, Tcp, call, request};
 
-/// Longest payload that a client may post (`maxPayload` of the handshake).
+/// Longest payload that a client may post (`maxPayload` in the open packet).
 const PAYLOAD_BYTES_MAX: usize = 1_000_000;
 
 #[test]
@@ -80,7 +80,7 @@ fn packets_that_are_none_close_the_session() {
         "4good\x1e",
         "7",
         "9",
-        // Pings come from the server alone.
+        // Only the server may send pings.
         "2",
         "2probe",
     ];
@@ -175,7 +175,7 @@ fn a_second_post_is_refused_or_waits_its_turn() {
     std::thread::sleep(MOMENT);
     let second = session.post("4from the second");
     first.send(rest);
-    // A node that takes a POST up only when all of it is there never sees two at once.
+    // A node that handles a POST only when it is complete never has two at once.
     if second.status == 200 {
         assert_eq!(first.response().text(), "ok");
         assert_eq!(session.packets_to(2), ["4from the second", "4from the first"]);
@@ -197,7 +197,7 @@ fn a_storm_of_posts_loses_nothing_that_was_accepted() {
         let posts: Vec<_> = (0..16).map(post).collect();
         posts.into_iter().filter_map(|post| post.join().expect("no panic")).collect()
     });
-    // A refusal is for overlapping, and takes the session with it.
+    // A POST is only refused because of an overlap, which also ends the session.
     if accepted.len() < 16 {
         return session.assert_closed();
     }

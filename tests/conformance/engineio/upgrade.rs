@@ -1,4 +1,4 @@
-//! From long-polling to WebSocket without losing a message.
+//! Upgrades from long-polling to WebSocket, which must not lose a message.
 
 use std::time::{Duration, Instant};
 
@@ -119,7 +119,7 @@ fn a_further_socket_during_the_probe_is_closed_and_disturbs_nothing() {
     assert_eq!(peer.hear(), heard("4still here"));
 }
 
-/// With an HTTP error, or by closing what was opened.
+/// Checks that a second WebSocket is refused with an HTTP error, or closed after opening.
 fn assert_second_is_refused(session: &Polling) {
     let target = session.target("websocket");
     match Peer::try_open(calm().addr, &target) {
@@ -145,7 +145,7 @@ fn a_socket_that_leaves_during_the_probe_is_forgotten_and_polling_goes_on() {
     drop(probe(&session));
     std::thread::sleep(MOMENT);
     session.assert_echoes("4still polling");
-    // The way is free for another attempt.
+    // Another attempt is possible.
     upgraded(&session);
 }
 

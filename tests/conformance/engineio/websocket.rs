@@ -1,4 +1,4 @@
-//! Messages over WebSocket, and everything that ends a session there.
+//! Messages over WebSocket, and what ends a session there.
 
 use super::calm;
 use crate::frames::{BINARY, Frame, Heard, PING, TEXT, fragments};
@@ -45,7 +45,7 @@ fn messages_have_a_bound() {
 
 #[test]
 fn packets_that_are_none_close_the_connection() {
-    // Pings come from the server alone, and a probe is for sockets that are not yet in use.
+    // Only the server may send pings, and only a socket that is not in use may send a probe.
     for packet in ["abc", "", "7", "9", "2", "2probe"] {
         let mut peer = calm().open_websocket();
         peer.say(packet);

@@ -1,15 +1,15 @@
-//! Bytes that are no request, or more than one way to read the same request. Each is refused, and
-//! ends its connection: nobody knows where the next request would begin.
+//! Bytes that are not a request, or that can be read as different requests. Each is refused and
+//! ends its connection, because the start of the next request is unknown.
 
 use super::{authorization, define, health};
 use crate::node;
 use crate::tcp::{PATIENCE, Tcp};
 
-/// Longest head that a node reads.
+/// Longest head that a node accepts.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Sends `bytes` and then a request in order. The first must be refused with one of `statuses`, and
-/// the second must not be answered, for whoever smuggles hides it in the first.
+/// Sends `bytes` and then a correct request. The first must be refused with one of `statuses`. The
+/// second must not be answered, because it may have been smuggled inside the first.
 fn refused(bytes: impl AsRef<[u8]>, statuses: &[u16]) -> Result<(), String> {
     let mut tcp = Tcp::connect(node::plain());
     tcp.send(bytes);
@@ -27,7 +27,7 @@ fn refused(bytes: impl AsRef<[u8]>, statuses: &[u16]) -> Result<(), String> {
     }
 }
 
-/// Fails with every case that was not refused as it should be.
+/// Fails with a list of all cases that were not refused properly.
 fn all_refused<'a>(cases: impl IntoIterator<Item = (&'a [u8], &'a [u16])>) {
     let wrong: Vec<_> = cases
         .into_iter()
@@ -56,7 +56,7 @@ fn request_lines_that_are_none() {
         (b"G@T\x01 / HTTP/1.1\r\nHost: x\r\n\r\n", &[400]),
         (b"GET /\x01 HTTP/1.1\r\nHost: x\r\n\r\n", &[400]),
         (b"GET /\rx HTTP/1.1\r\nHost: x\r\n\r\n", &[400, 505]),
-        // The preface of HTTP/2, and the beginning of TLS.
+        // The preface of HTTP/2, and the start of TLS.
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", &[400]),
     ];
@@ -165,9 +165,9 @@ fn heads_within_the_bounds_are_read() {
         format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"),
         format!("GET /x HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"),
         format!("GET /x HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
-        // An empty line too many is forgiven (RFC 9112 section 2.2).
+        // One empty line before a request is ignored (RFC 9112 section 2.2).
         "\r\nGET /x HTTP/1.1\r\nHost: x\r\n\r\n".into(),
-        // Names in any case, and space or none around values.
+        // Names may have any case, and values may have white space around them or not.
         "GET /x HTTP/1.1\r\nhOST:x\r\nCONTENT-length:  0\t\r\n\r\n".into(),
     ];
     let mut tcp = Tcp::connect(node::plain());
@@ -182,7 +182,7 @@ fn a_request_hidden_in_a_body_is_not_seen() {
     let hidden = "DELETE /api/health HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut tcp = Tcp::connect(node::plain());
     let length = format!("Content-Length: {}", hidden.len());
-    // A body where none is expected belongs to its request all the same.
+    // A body belongs to its request even if the method does not use one.
     let get = format!("GET /api/health HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n{hidden}");
     tcp.send(get.repeat(2));
     tcp.send(define(&[&length]) + hidden);
@@ -205,7 +205,7 @@ fn handshakes_that_are_none() {
         tcp.send(lines.join("\r\n") + "\r\n\r\n");
         tcp.response().status
     };
-    // Every header is needed; and these values will not do.
+    // Every header is necessary, and these values are wrong.
     let without = (1..5).map(|line| (line, String::from("X: y")));
     let wrong = [
         (0, HANDSHAKE[0].replace("GET", "POST")),
@@ -225,7 +225,7 @@ fn handshakes_that_are_none() {
 
 #[test]
 fn a_bad_request_leaves_the_credential_unread() {
-    // Nothing of what a refused head says may take effect, even when all of it is there.
+    // A refused head must have no effect, even if its body is complete.
     let head = format!(
         "POST /api/realtime/channels HTTP/1.1\r\nHost: x\r\n{}\r\nContent-Length: 31\r\n\
          Transfer-Encoding: chunked\r\n\r\n{{\"pattern\":\"http-was-smuggled-x\"}}",

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over bare TCP, against a node as it is meant to run (RFC 9110, RFC 9112).
+//! HTTP/1.1 over bare TCP, on a node in normal mode (RFC 9110, RFC 9112).
 
 mod malformed;
 mod slow;
@@ -16,7 +16,7 @@ fn authorization() -> String {
     format!("Authorization: Bearer {API_KEY}")
 }
 
-/// A request to define a channel; the body is sent or withheld by the caller.
+/// Returns the head of a request to define a channel; the caller decides about the body.
 fn define(extra: &[&str]) -> String {
     let mut head = vec!["POST /api/realtime/channels HTTP/1.1", "Host: node"];
     let authorization = authorization();
@@ -33,7 +33,7 @@ fn health() -> Vec<u8> {
     request(&["GET /api/health HTTP/1.1"], "")
 }
 
-/// An error as every route puts it: code, words for people, and the status once more.
+/// Checks an error in the format of all routes: code, message and status.
 fn assert_refusal(response: &Response, status: u16, error: &str) {
     assert_eq!(response.status, status, "{response:?}");
     let body = response.json();
@@ -92,7 +92,7 @@ fn head_is_answered_without_a_body() {
     let get = tcp.response();
     assert_eq!((head.status, get.status), (200, 200));
     assert_eq!(head.header("content-type"), get.header("content-type"));
-    // It may leave the length out, but not lie about it (RFC 9110 section 9.3.2).
+    // The length may be left out, but not be wrong (RFC 9110 section 9.3.2).
     let length = head.header("content-length");
     assert!(length.is_none() || length == get.header("content-length"), "{length:?}");
     assert_eq!(get.json()["status"], "ok");
@@ -103,7 +103,8 @@ fn requests_of_one_connection_are_answered_in_order() {
     let mut tcp = Tcp::connect(node::plain());
     let path = |at| format!("/nothing/{at}");
     let requests = (0..50).map(|at| match at % 3 {
-        // What takes longer, because the store is asked, must not be overtaken.
+        // This request takes longer than the others, because the node asks the store, and must not
+        // be overtaken.
         0 => [define(&["Content-Length: 2"]).as_bytes(), b"{}"].concat(),
         1 => health(),
         _ => request(&[&format!("GET {} HTTP/1.1", path(at))], ""),
@@ -192,7 +193,7 @@ fn bodies_have_a_bound() {
     }
     assert_eq!(chunked.response().status, 413);
 
-    // At the bound the body is read, and refused for what it says.
+    // A body of the longest length is read, and refused for its content.
     let mut longest = Tcp::connect(node::plain());
     let length = format!("Content-Length: {BODY_BYTES_MAX}");
     longest.send(define(&[&length]) + &"x".repeat(BODY_BYTES_MAX));
@@ -201,7 +202,7 @@ fn bodies_have_a_bound() {
 
 #[test]
 fn connections_last_as_long_as_both_sides_wish() {
-    // Version, what the client says about the connection, and whether it may ask again.
+    // The version, the client's `Connection` header, and whether another request is possible.
     let cases = [
         ("1.1", "", true),
         ("1.1", "Connection: keep-alive\r\n", true),
@@ -219,7 +220,7 @@ fn connections_last_as_long_as_both_sides_wish() {
             tcp.send(health());
             assert_eq!(tcp.response().status, 200);
         } else {
-            // HTTP/1.0 closes unless told otherwise; under 1.1 it must be announced.
+            // HTTP/1.0 closes by default; with 1.1 the node must announce it.
             let announced = response.header("connection").is_some_and(|value| value == "close");
             assert!(announced || version == "1.0");
             assert!(tcp.ends_within(crate::tcp::PATIENCE));

@@ -1,4 +1,4 @@
-//! Clients that take their time, and thousands that never say what they came for.
+//! Slow clients, and thousands of connections without a request.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,16 @@ use crate::tcp::{PATIENCE, Tcp};
 const HEAD_TIMEOUT: Duration = Duration::from_millis(HEAD_TIMEOUT_MS);
 const BODY_TIMEOUT: Duration = Duration::from_millis(BODY_TIMEOUT_MS);
 const IDLE_TIMEOUT: Duration = Duration::from_millis(IDLE_TIMEOUT_MS);
-/// What a busy machine may be late by.
+/// How late an event may be on a busy machine.
 const LATE: Duration = Duration::from_secs(8);
 
-/// Connections that never ask anything, at the same time.
+/// Number of simultaneous connections without a request.
 const HALF_OPEN: usize = 2_000;
-/// Descriptors that a node may have more than at its start, when all is over.
+/// How many more descriptors than at its start a node may have in the end.
 const DESCRIPTORS_SLACK: usize = 16;
 
-/// Waits for the end; an answer on the way must be 408.
+/// Checks that the node ends the connection after `timeout`. If it answers before, the answer must
+/// be 408.
 fn assert_given_up(tcp: &mut Tcp, since: Instant, timeout: Duration) {
     if let Some(response) = tcp.try_response("GET", PATIENCE) {
         assert_eq!(response.status, 408);
@@ -70,7 +71,7 @@ fn a_body_that_comes_in_time_is_waited_for() {
     let body = definition("http-slow-body");
     let mut tcp = Tcp::connect(node::plain());
     tcp.send(define(&[&format!("Content-Length: {}", body.len())]));
-    // Longer than a head may take, for the head has come.
+    // Longer than the limit for a head, which no longer counts: the head is complete.
     for part in body.as_bytes().chunks(body.len().div_ceil(4)) {
         assert!(tcp.is_silent_for(BODY_TIMEOUT / 8));
         tcp.send(part);
@@ -84,7 +85,7 @@ fn a_connection_that_asks_nothing_more_is_ended() {
     tcp.send(health());
     assert_eq!(tcp.response().status, 200);
     let since = Instant::now();
-    // Longer than a head may take: it has not begun.
+    // Longer than the limit for a head, which does not count yet: no byte of one has come.
     assert!(tcp.is_silent_for(HEAD_TIMEOUT + HEAD_TIMEOUT / 2));
     tcp.send(health());
     assert_eq!(tcp.response().status, 200);
@@ -137,11 +138,11 @@ fn thousands_of_half_open_connections_stop_nobody_and_leave_nothing() {
     for tcp in &mut half_open {
         assert!(tcp.ends_within(PATIENCE), "every one of them is ended");
     }
-    // On a connection of its own: the idle one was ended with the others.
+    // On a new connection, because the idle one was ended with the others.
     let mut client = Tcp::connect(addr);
     client.send(health());
     assert_eq!(client.response().status, 200);
-    // The clients' ends are still open: it is the node that must have let go.
+    // The clients' ends are still open, so the node must have closed its ends.
     let since = Instant::now();
     while descriptors(node.pid()) > before + DESCRIPTORS_SLACK {
         assert!(since.elapsed() < PATIENCE, "{} descriptors stay open", descriptors(node.pid()));
@@ -154,7 +155,7 @@ fn descriptors(pid: u32) -> usize {
     open.count()
 }
 
-/// Lets this process, and the node that it starts, open as many as the system allows.
+/// Raises the limit of descriptors for this process and its node as far as the system allows.
 fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let enough = HALF_OPEN as u64 + 500;

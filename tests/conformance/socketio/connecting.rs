@@ -123,7 +123,7 @@ fn leaving_one_namespace_leaves_the_other_alone() {
         peer.say(packet);
     }
     assert_eq!(peer.hear(), heard(r#"42["message-back","to the main namespace"]"#));
-    // The comma is as good as none.
+    // The comma after the namespace is optional.
     connect(&mut peer, "/custom,", "");
     peer.say("41/custom,");
     assert_echoes(&mut peer, "hello");
@@ -168,7 +168,7 @@ fn a_client_that_closes_is_answered() {
     assert!(matches!(peer.hear(), Heard::Close(Some(1000), _)));
 }
 
-/// On the node as it is meant to run, where leaving a namespace ends subscriptions.
+/// Runs on a node in normal mode, where leaving a namespace ends subscriptions.
 #[test]
 fn what_follows_a_leave_on_the_same_connection_is_read_to_its_end() {
     const ROUNDS: usize = 3_000;

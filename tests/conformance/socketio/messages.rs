@@ -5,7 +5,7 @@ use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use super::{assert_echoes, calm, connect, connected, heard};
 use crate::frames::{BINARY, Frame, Heard, Peer, fragments};
 
-/// What is sent, and what must come back: a text packet each, and the same attachments.
+/// Packets to send and packets to expect: each one text packet and the same attachments.
 struct Exchange {
     sent: &'static str,
     back: &'static str,
@@ -26,7 +26,7 @@ const EXCHANGES: [Exchange; 14] = [
     plain(r#"420["message-with-ack"]"#, "430[]"),
     plain(r#"42456["message-with-ack",1,"2",{"3":[false]}]"#, r#"43456[1,"2",{"3":[false]}]"#),
     plain(r#"42/custom,7["message-with-ack","x"]"#, r#"43/custom,7["x"]"#),
-    // An event that nobody listens to is no mistake.
+    // An event without a listener is not an error.
     plain(r#"42["nobody listens",1]"#, ""),
     Exchange {
         sent: r#"452-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#,
@@ -98,7 +98,7 @@ fn ten_attachments_are_accepted_in_their_order() {
     for num in 0..10 {
         peer.send(&Frame::new(BINARY, [num; 3]));
     }
-    // Whether the echo is numbered anew or as it came, each placeholder leads to its bytes.
+    // The echo may number its attachments anew or not, but each placeholder must lead to its bytes.
     let packet = peer.hear().text();
     let json = packet.strip_prefix("4510-").expect("ten attachments come back");
     let event: Vec<serde_json::Value> = serde_json::from_str(json).expect("an array");

@@ -1,8 +1,8 @@
-//! Socket.IO protocol 5 at `/socket.io/`, as a node in conformance mode serves it: nobody is asked
-//! for a credential, `auth` shows the CONNECT payload, `message` comes back as `message-back`, and
-//! `message-with-ack` is acknowledged with its arguments; in namespaces `/` and `/custom`.
+//! Socket.IO protocol 5 at `/socket.io/`, on a node in conformance mode: it requires no credential,
+//! `auth` returns the CONNECT payload, `message` is returned as `message-back`, and
+//! `message-with-ack` is acknowledged with its arguments. The namespaces are `/` and `/custom`.
 //!
-//! Covers what the protocol's public suite covers and the violations that close a transport.
+//! Covers the cases of the protocol's public suite and the violations that close a transport.
 
 mod connecting;
 mod messages;
@@ -15,12 +15,12 @@ use crate::frames::{Heard, Peer};
 use crate::node;
 use crate::session::{Endpoint, hear_packet};
 
-/// Heartbeats and a wait for CONNECT that no test outlasts.
+/// The node whose heartbeats and wait for CONNECT are longer than tests.
 fn calm() -> Endpoint {
     Endpoint { addr: node::calm(), path: "/socket.io/" }
 }
 
-/// Heartbeats of 300 ms, and a second for CONNECT.
+/// The node with pings every 300 ms that waits three seconds for CONNECT.
 fn brisk() -> Endpoint {
     Endpoint { addr: node::brisk(), path: "/socket.io/" }
 }
@@ -29,7 +29,7 @@ fn heard(text: &str) -> Heard {
     Heard::Text(text.into())
 }
 
-/// Connects to a namespace (`""` or `/custom,`), and gives the socket id.
+/// Connects to a namespace (`""` or `/custom,`) and returns the socket id.
 fn connect(peer: &mut Peer, namespace: &str, payload: &str) -> String {
     peer.say(&format!("40{namespace}{payload}"));
     let connected = hear_packet(peer).text();
@@ -44,14 +44,14 @@ fn connect(peer: &mut Peer, namespace: &str, payload: &str) -> String {
     data["sid"].as_str().expect("the sid is a string").to_owned()
 }
 
-/// A WebSocket connected to the main namespace.
+/// Returns a WebSocket that is connected to the main namespace.
 fn connected() -> Peer {
     let mut peer = calm().open_websocket();
     connect(&mut peer, "", "");
     peer
 }
 
-/// The connection is alive and in order.
+/// Sends a message and checks that it comes back.
 fn assert_echoes(peer: &mut Peer, text: &str) {
     peer.say(&format!(r#"42["message","{text}"]"#));
     assert_eq!(hear_packet(peer), heard(&format!(r#"42["message-back","{text}"]"#)));

@@ -1,7 +1,8 @@
-//! Packets that are nearly right, and bytes that are not packets at all: whatever they do to their
-//! own connection, the node lives.
+//! Packets that are nearly right, and bytes that are not packets at all. They may end their own
+//! connection, but never the node.
 //!
-//! Every run plays the same soup; `CONFORMANCE_SEED` cooks another, and a failure names its seed.
+//! Every run sends the same data. `CONFORMANCE_SEED` selects other data, and each run prints its
+//! seed.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -15,7 +16,7 @@ const SEED: u64 = 7130;
 const CONNECTIONS: usize = 150;
 const PACKETS_PER_CONNECTION: usize = 12;
 
-/// What the packets are made from.
+/// Valid packets, which are then altered.
 const SEEDLINGS: [&str; 18] = [
     "40",
     r#"40{"token":"x"}"#,
@@ -37,7 +38,7 @@ const SEEDLINGS: [&str; 18] = [
     "5",
 ];
 
-/// Characters that mean something to one parser or another.
+/// Characters with a meaning for one of the parsers.
 const SPICES: [&str; 20] = [
     "\0",
     "\x1e",
@@ -77,7 +78,7 @@ impl Cook {
         self.rng.random_range(0..end)
     }
 
-    /// A packet with a few characters lost, doubled or added.
+    /// Returns a packet with a few characters removed, doubled or added.
     fn packet(&mut self) -> String {
         let mut packet = SEEDLINGS[self.below(SEEDLINGS.len())].to_owned();
         for _ in 0..self.below(4) {
@@ -98,7 +99,7 @@ impl Cook {
         (0..count).map(|_| self.rng.random()).collect()
     }
 
-    /// What goes over a WebSocket: mostly frames, now and then no frame at all.
+    /// Returns bytes for a WebSocket: usually frames, sometimes bytes that are not a frame.
     fn frames(&mut self) -> Vec<u8> {
         match self.below(10) {
             0 => self.bytes(40),
@@ -111,7 +112,7 @@ impl Cook {
     }
 }
 
-/// The node answers, and serves a new client as ever.
+/// Checks that the node answers, and serves a new client.
 fn assert_well(endpoint: Endpoint) {
     let health = call(endpoint.addr, &["GET /api/health HTTP/1.1"], "");
     assert_eq!((health.status, &health.json()["status"]), (200, &"ok".into()));
@@ -124,7 +125,7 @@ fn pour(mut peer: Peer, cook: &mut Cook) {
             return;
         }
     }
-    // Half of the connections leave without looking at what they were told.
+    // Half of the connections end without reading the answers.
     if cook.below(2) == 0 {
         peer.send(&Frame::close(1000, ""));
         peer.tcp.finish();

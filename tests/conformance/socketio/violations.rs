@@ -1,4 +1,4 @@
-//! What closes the transport, with no word at the level of Socket.IO.
+//! Packets for which the node closes the transport, without an error packet of Socket.IO.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use super::{calm, connected};
 use crate::frames::{BINARY, Frame, Peer};
 use crate::session::{assert_closes, closes_within};
 
-/// Packets that a connection to the main namespace does not survive.
+/// Packets that end a connection to the main namespace.
 const PACKETS: [&str; 41] = [
-    // No type, or none that exists.
+    // No type, or an unknown one.
     "4",
     "4abc",
     "47",
     "48[]",
     "49",
-    // A second CONNECT, and CONNECT with something that is no object.
+    // A second CONNECT, or CONNECT with a payload that is not an object.
     "40",
     "40{}",
     "40[]",
     r#"40"token""#,
     "40{bad",
-    // Events that are no array, or begin with no name.
+    // Events that are not an array, or do not begin with a name.
     "42",
     "42{}",
     r#"42"message""#,
@@ -35,23 +35,23 @@ const PACKETS: [&str; 41] = [
     r#"42["message"]]"#,
     "42[message]",
     "42[\"line\nbreak\"]",
-    // Names that are the library's own.
+    // Names that the library reserves.
     r#"42["connect"]"#,
     r#"42["connect_error"]"#,
     r#"42["disconnect"]"#,
     r#"42["disconnecting"]"#,
     r#"42["newListener"]"#,
     r#"42["removeListener"]"#,
-    // Ids that are no numbers.
+    // Ids that are not numbers.
     r#"42abc["message-with-ack",1,"2",{"3":[false]}]"#,
     r#"42-1["message-with-ack"]"#,
-    // Acknowledgements that are no array.
+    // Acknowledgements that are not an array.
     "430{}",
     "430",
-    // Namespaces that are not connected to.
+    // Namespaces without a connection.
     r#"42/custom,["message"]"#,
     r#"42/random,["message"]"#,
-    // Attachments: no count, no dash, not a number, too many.
+    // Attachments: without a count, without a dash, not a number, too many.
     r#"45["message"]"#,
     r#"45-["message"]"#,
     r#"451["message"]"#,
@@ -60,10 +60,10 @@ const PACKETS: [&str; 41] = [
     r#"4599999999999999999999-["message"]"#,
 ];
 
-/// How long a connection may stay open after what should close it.
+/// How long a connection may stay open after a violation.
 const PROMPTLY: Duration = Duration::from_secs(5);
 
-/// Tries every packet, and fails with all that were survived.
+/// Tries every packet, and fails with a list of those that did not end the connection.
 fn each_closes(packets: &[&str], survives: impl Fn(&str) -> Option<String>) {
     let survived: Vec<_> = packets.iter().filter_map(|packet| survives(packet)).collect();
     assert!(survived.is_empty(), "these did not close it:\n{}", survived.join("\n"));
@@ -86,7 +86,7 @@ fn packets_that_break_the_rules_close_a_polling_session() {
         let session = calm().open_polling();
         session.post_ok("40");
         session.packets_to(2);
-        // The node may refuse the packet, or take it and then close.
+        // The node may refuse the packet, or accept it and then close the session.
         let answer = session.post_anyhow(packet);
         (!session.ends_within(PROMPTLY)).then(|| format!("{packet}, answered {answer:?}"))
     });

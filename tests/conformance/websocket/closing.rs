@@ -1,4 +1,4 @@
-//! Case 7: how a connection is closed, well and badly.
+//! Case 7: closing a connection, correctly and incorrectly.
 
 use super::{Case, End, Step, letters, play, text};
 use crate::frames::{CLOSE, CONTINUATION, Frame, Heard, PING, TEXT};
@@ -27,7 +27,7 @@ fn case_7_1_nothing_counts_after_a_close() {
         closed("7.1.3", [normal(), ping()].concat(), NORMAL),
         closed("7.1.4", [normal(), text("Hello")].concat(), NORMAL),
         closed("7.1.5", [part, normal(), rest].concat(), NORMAL),
-        // Whether what was not yet sent back goes before the close is left open by the RFC.
+        // The RFC does not say whether outstanding echoes are sent before the close.
         Case::new(
             "7.1.6",
             vec![

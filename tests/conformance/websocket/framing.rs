@@ -23,7 +23,7 @@ fn ping() -> Vec<u8> {
     Frame::new(PING, "").bytes()
 }
 
-/// A frame that begins a text message, or goes on with it, and does not end it.
+/// Returns an unfinished frame that begins or continues a text message.
 fn part(opcode: u8, payload: &str) -> Vec<u8> {
     Frame::new(opcode, payload).unfinished().bytes()
 }
@@ -84,7 +84,7 @@ fn case_2_pings_are_answered_and_pongs_are_not() {
 
 #[test]
 fn case_3_reserved_bits_fail_the_connection() {
-    // A good message, then one with reserved bits set, then a ping that must find nobody.
+    // A good message, then one with reserved bits, then a ping that must not be answered.
     let after_good = |rsv| [text(HELLO), Frame::new(TEXT, HELLO).rsv(rsv).bytes(), ping()];
     let framewise = after_good(3).map(Step::Send);
     let mut steps = Vec::from(framewise);
@@ -145,7 +145,7 @@ fn case_5_control_frames_are_whole_and_fragments_join() {
 
 #[test]
 fn case_5_continuations_of_nothing_fail_the_connection() {
-    // A continuation, ended or not, with nothing before it, and then a good message.
+    // A continuation, final or not, without a message before it, and then a good message.
     let ended = [last("nothing before"), text(HELLO)];
     let open = [part(CONTINUATION, "nothing before"), text(HELLO)];
     let in_frames = |id, frames: &[Vec<u8>]| {

@@ -6,12 +6,13 @@ use crate::node;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-/// Longest message that the echo takes.
+/// Longest message that the echo accepts.
 const MESSAGE_BYTES_MAX: usize = 16 * MIB;
 
 const KINDS: [u8; 2] = [TEXT, BINARY];
 
-/// The same sizes for text under one number and for binary under the next.
+/// Returns cases with the same sizes, for text under the number `first` and for binary under the
+/// next.
 fn for_both(first: u8, sizes: &[usize], case: impl Fn(String, u8, usize) -> Case) {
     play((first..).zip(KINDS).flat_map(|(number, opcode)| {
         let case = &case;
@@ -74,10 +75,10 @@ fn a_thousand_messages_at_once_come_back_in_order() {
 
 #[test]
 fn messages_beyond_16_mib_are_refused_with_1009() {
-    // The length alone convicts: the payload need not be sent.
+    // The header alone breaks the limit, so the payload is not sent.
     let announced = Frame::new(BINARY, []).header(MESSAGE_BYTES_MAX as u64 + 1);
     let absurd = Frame::new(TEXT, []).header(u64::MAX >> 1);
-    // Fragments are each within bounds; together they are one octet too long.
+    // Each fragment is within the limit; together they exceed it by one octet.
     let first = Frame::new(BINARY, vec![7; 10 * MIB]).unfinished().bytes();
     let second = Frame::new(CONTINUATION, []).header(6 * MIB as u64 + 1);
     play([
@@ -89,7 +90,7 @@ fn messages_beyond_16_mib_are_refused_with_1009() {
 
 #[test]
 fn a_length_with_its_top_bit_set_is_refused() {
-    // RFC 6455 section 5.2 wants the bit to be 0; calling it too long is as true.
+    // RFC 6455 section 5.2 requires the highest bit to be 0; "too long" is also a correct reason.
     let sent = Frame::new(TEXT, []).header(u64::MAX);
     play([Case::new("top bit", vec![Step::Send(sent)], End::Closed(&[1002, 1009]))]);
 }

@@ -1,10 +1,10 @@
-//! WebSocket on `/_test/echo`, in tables: what is sent, what must be heard, how it ends.
+//! WebSocket on `/_test/echo`, as tables of what is sent, what must be received, and the end.
 //!
-//! A case carries the number that the Autobahn test suite gives the same behaviour. Where that
-//! suite accepts more than one outcome, so do we only if the RFC leaves the choice open: text that
-//! is not UTF-8 may be refused at its first bad octet or at the message's end (6.4), and a close
-//! code that nobody defined may be refused or answered (7.13). A failed connection must say why
-//! in a close frame; dropping it silently is not accepted.
+//! A case has the number that the Autobahn test suite gives the same behaviour. If that suite
+//! accepts several outcomes, these tests do so only if the RFC leaves the choice open: text that is
+//! not UTF-8 may be refused at its first bad octet or at the end of the message (6.4), and an
+//! undefined close code may be refused or answered (7.13). If the node fails a connection, it must
+//! send a close frame with the reason; dropping the connection silently is not accepted.
 
 mod closing;
 mod framing;
@@ -20,7 +20,7 @@ const ECHO: &str = "/_test/echo";
 /// How long the node may take to end the TCP connection after the closing handshake.
 const GOODBYE: Duration = Duration::from_secs(10);
 
-/// One connection's worth of behaviour.
+/// The behaviour that is expected on one connection.
 struct Case {
     id: String,
     steps: Vec<Step>,
@@ -28,27 +28,27 @@ struct Case {
 }
 
 enum Step {
-    /// In one write.
+    /// Sends in one write.
     Send(Vec<u8>),
-    /// In writes of at most that many bytes.
+    /// Sends in writes of at most so many bytes.
     Chop(Vec<u8>, usize),
-    /// This comes next.
+    /// Expects this next.
     Hear(Heard),
-    /// This may come next, or not at all.
+    /// Accepts this next, but does not require it.
     MayHear(Heard),
-    /// Nothing comes for that long.
+    /// Expects nothing for this time.
     Quiet(Duration),
-    /// Whatever comes stays unread for that long.
+    /// Waits for this time without reading.
     Wait(Duration),
 }
 
 enum End {
-    /// We close with 1000, and the node answers in kind.
+    /// The client closes with 1000, and the node answers with the same code.
     Clean,
     /// The node fails the connection with this code.
     Fails(u16),
-    /// Our close frame is among the steps; the node's carries one of these codes, where 1005
-    /// stands for none (RFC 6455 section 7.1.5).
+    /// The client's close frame is among the steps. The node's has one of these codes, where 1005
+    /// means none (RFC 6455 section 7.1.5).
     Closed(&'static [u16]),
 }
 
@@ -57,18 +57,19 @@ impl Case {
         Self { id: id.into(), steps, end }
     }
 
-    /// Frames go out in one write, these things come back, and we part as friends.
+    /// Sends frames in one write, expects these messages, and then closes cleanly.
     fn echo(id: impl Into<String>, sent: Vec<u8>, heard: Vec<Heard>) -> Self {
         let hear = heard.into_iter().map(Step::Hear);
         Self::new(id, [Step::Send(sent)].into_iter().chain(hear).collect(), End::Clean)
     }
 
-    /// Frames go out in one write, these things come back, and the node fails the connection.
+    /// Sends frames in one write, expects these messages, and then that the node fails the
+    /// connection.
     fn fails(id: impl Into<String>, sent: Vec<u8>, heard: Vec<Heard>, code: u16) -> Self {
         Self { end: End::Fails(code), ..Self::echo(id, sent, heard) }
     }
 
-    /// The same, octet by octet.
+    /// Returns the same case with writes of one octet.
     fn octetwise(self) -> Self {
         self.chopped(1)
     }
@@ -84,7 +85,7 @@ impl Case {
 
     fn play(&self) -> Result<(), String> {
         let mut peer = Peer::open(node::brisk(), ECHO);
-        // Heard while something optional was waited for, and not it.
+        // A message that arrived in place of an optional one.
         let mut ahead = None;
         for step in &self.steps {
             self.step(&mut peer, step, &mut ahead)?;
@@ -113,7 +114,7 @@ impl Case {
 
     fn step(&self, peer: &mut Peer, step: &Step, ahead: &mut Option<Heard>) -> Result<(), String> {
         match step {
-            // A failed connection need not take the rest of what breaks it.
+            // If the node fails the connection, it need not read the rest.
             Step::Send(bytes) => drop(peer.tcp.send(bytes)),
             Step::Chop(bytes, chop) => drop(peer.tcp.send_chopped(bytes, *chop)),
             Step::Hear(expected) => {
@@ -138,11 +139,11 @@ impl Case {
     }
 }
 
-/// Plays every case, and fails with all that went wrong.
+/// Runs all cases, and fails with a list of those that went wrong.
 fn play(cases: impl IntoIterator<Item = Case>) {
     let mut wrong = Vec::new();
     for case in cases {
-        // Shown only when the test fails: says which case a panic belongs to, and what it took.
+        // Shown only if the test fails: names the case of a panic, and the times.
         let start = Instant::now();
         print!("case {}", case.id);
         if let Err(reason) = case.play() {
@@ -157,17 +158,17 @@ fn text(payload: &str) -> Vec<u8> {
     Frame::new(TEXT, payload).bytes()
 }
 
-/// Letters that depend on their place, so that octets lost or moved are seen.
+/// Returns letters that depend on their position, so that lost or moved octets are noticed.
 fn letters(length: usize) -> String {
     (0..length).map(|at| char::from(b'a' + ((at + at / 1021) % 26) as u8)).collect()
 }
 
-/// Octets that depend on their place.
+/// Returns octets that depend on their position.
 fn octets(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at.wrapping_mul(31) ^ (at >> 8)) as u8).collect()
 }
 
-/// A message of that length, in letters for text and octets for binary, and its echo.
+/// Returns a message of this length, letters for text and octets for binary, and its echo.
 fn message(opcode: u8, length: usize) -> (Vec<u8>, Heard) {
     if opcode == BINARY {
         let payload = octets(length);

@@ -1,20 +1,20 @@
-//! Case 6: text is UTF-8, however it is cut.
+//! Case 6: text must be UTF-8, however it is split.
 //!
-//! The tables are made from the definition (RFC 3629): boundaries of each length, code points that
-//! do not exist, and octets that can stand nowhere.
+//! The tables follow the definition (RFC 3629): boundaries of each length, code points that do not
+//! exist, and octets that are never valid.
 
 use std::time::Duration;
 
 use super::{Case, End, Step, play};
 use crate::frames::{CONTINUATION, Frame, Heard, TEXT, fragments};
 
-/// Greek for "cosmos", of code points two and three octets long.
+/// Greek for "cosmos", with code points of two and three octets.
 const COSMOS: &str = "κόσμε";
 const MIXED: &str = "Grüße-µ@ßöäüàá-日本-🎺!!";
 
-/// Valid, then octet 12 makes it wrong, then valid again.
+/// Valid text, a surrogate, which is invalid from its second octet on, and valid text again.
 const SURROGATE: [&[u8]; 3] = [COSMOS.as_bytes(), b"\xed\xa0\x80", b"edited"];
-/// The same with a code point beyond the last, U+110000; wrong from octet 13 on.
+/// The same with U+110000, beyond the last code point, also invalid from its second octet on.
 const BEYOND: [&[u8]; 3] = [COSMOS.as_bytes(), b"\xf4\x90\x80\x80", b"edited"];
 
 const PAUSE: Duration = Duration::from_millis(150);
@@ -62,7 +62,7 @@ fn case_6_3_invalid_text_cut_anywhere() {
 fn case_6_4_invalid_text_in_three_parts() {
     let payload = BEYOND.concat();
     let at_sequence = [BEYOND[0], BEYOND[1], BEYOND[2]];
-    // Between the octet that may begin a character and the one with which it cannot go on.
+    // Splits between an octet that may begin a character and the one that makes it invalid.
     let split = COSMOS.len() + 1;
     let at_octet = [&payload[..split], &payload[split..=split], &payload[split + 1..]];
     let frames = |[first, second, third]: [&[u8]; 3]| {
@@ -72,14 +72,14 @@ fn case_6_4_invalid_text_in_three_parts() {
             Frame::new(CONTINUATION, third).bytes(),
         ]
     };
-    // The same octets as parts of one frame, each in a write of its own.
+    // The same octets as parts of one frame, each in its own write.
     let chops = |[first, second, _]: [&[u8]; 3]| {
         let bytes = Frame::new(TEXT, payload.clone()).bytes();
         let header = bytes.len() - payload.len();
         let (one, two) = (header + first.len(), header + first.len() + second.len());
         [bytes[..one].to_vec(), bytes[one..two].to_vec(), bytes[two..].to_vec()]
     };
-    // The node may fail the connection at the second part or at the third, not at the first.
+    // The node may fail the connection at the second part or at the third, but not at the first.
     let case = |id, [first, second, third]: [Vec<u8>; 3]| {
         let steps = vec![
             Step::Send(first),
@@ -114,10 +114,10 @@ fn case_6_5_to_6_23_every_table_of_octets() {
     }));
 }
 
-/// Tables in which every row is valid; the others say what they hold by what std's decoder says.
+/// Tables in which all rows are valid. For the others, std's decoder decides row by row.
 const VALID: [u8; 5] = [5, 7, 9, 22, 23];
 
-/// The tables by the number they have as a case.
+/// Returns the tables with their case numbers.
 fn tables() -> Vec<(u8, Vec<Vec<u8>>)> {
     let around = ["\u{24}", "\u{a2}", "\u{20ac}", "\u{24b62}"];
     let mut some: Vec<_> = around.map(|c| format!("hello{c}world").into_bytes()).to_vec();
@@ -168,8 +168,8 @@ fn tables() -> Vec<(u8, Vec<Vec<u8>>)> {
 
 const SURROGATES: [u32; 7] = [0xd800, 0xdb7f, 0xdb80, 0xdbff, 0xdc00, 0xdf80, 0xdfff];
 
-/// A number in the UTF-8 scheme as first designed, which reached six octets and 31 bits; more
-/// octets than it needs make it overlong.
+/// Encodes a number in the original scheme of UTF-8, which reached six octets and 31 bits. More
+/// octets than necessary make the sequence overlong.
 fn sequence(length: u32, value: u32) -> Vec<u8> {
     let lead = !(0xff_u8 >> length);
     let mut octets: Vec<_> =
@@ -182,7 +182,7 @@ fn characters<const N: usize>(list: [char; N]) -> Vec<Vec<u8>> {
     list.map(|character| character.to_string().into_bytes()).to_vec()
 }
 
-/// Continuation octets with nothing to continue: one to six of them, and one of each.
+/// Returns continuation octets without a start: one to six of them, and all 64 in one row.
 fn stray_continuations() -> Vec<Vec<u8>> {
     let mut rows = vec![vec![0x80], vec![0xbf]];
     rows.extend((2..=6).map(|count| [0x80, 0xbf].into_iter().cycle().take(count).collect()));
@@ -190,7 +190,7 @@ fn stray_continuations() -> Vec<Vec<u8>> {
     rows
 }
 
-/// Octets that begin a sequence, each followed by a space, by the length they announce.
+/// Returns start octets, each followed by a space, by the length that they announce.
 fn lonely_starts() -> Vec<Vec<u8>> {
     let ranges = [0xc0..=0xdf, 0xe0..=0xef, 0xf0..=0xf7, 0xf8..=0xfb, 0xfc..=0xfd];
     ranges.map(|range| range.flat_map(|start: u8| [start, b' ']).collect()).to_vec()
@@ -202,7 +202,7 @@ fn surrogate_pairs() -> Vec<Vec<u8>> {
     high.iter().flat_map(|&high| low.map(|low| pair(high, low))).collect()
 }
 
-/// The last two code points of every plane: never characters, and valid all the same.
+/// Returns the last two code points of every plane, which are not characters but valid.
 fn non_characters() -> Vec<Vec<u8>> {
     let last_two = (0..=16).flat_map(|plane| [plane << 16 | 0xfffe, plane << 16 | 0xffff]);
     last_two
@@ -219,7 +219,8 @@ fn the_tables_hold_what_their_definitions_say() {
     for (number, rows) in tables() {
         let valid = rows.iter().filter(|row| std::str::from_utf8(row).is_ok()).count();
         let expected = match number {
-            // Prefixes of a word end between letters five times; table 11 ends in one too many.
+            // Five prefixes of the word end between letters, and the last row of table 11 is not
+            // valid.
             6 => 5,
             11 => 4,
             _ if VALID.contains(&number) => rows.len(),
