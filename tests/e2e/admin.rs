@@ -1,4 +1,4 @@
-//! Who may administer the node, and what anybody may ask it.
+//! Which credentials may administer the node, and which requests need none.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn a_bad_token_is_refused() {
     let refusal =
         json!({ "error": "AUTH_UNAUTHORIZED", "message": "Invalid token", "statusCode": 401 });
     let expired = support::sign(&json!({ "sub": "ada", "role": "project_admin", "exp": 1 }));
-    // The anon key is no administrator's, and no token either.
+    // The anon key is neither an administrator's key nor a token.
     for token in ["nonsense", &expired, ANON_KEY] {
         let bearer = format!("Bearer {token}");
         assert_eq!(ask(&node, &[("Authorization", &bearer)]), (401, refusal.clone()), "{token}");
@@ -127,7 +127,7 @@ fn an_unknown_route_is_named() {
     assert_eq!((status, body), (404, not_found));
 }
 
-/// Lists the channels, of which there are none, with these headers.
+/// Lists the channels, of which there are none, with these headers. Returns status and body.
 fn ask(node: &Node, headers: &[(&str, &str)]) -> (u16, Value) {
     let response = node.request("GET", "/api/realtime/channels", headers, b"");
     (response.status, response.json())
@@ -138,7 +138,7 @@ fn token(role: &str) -> String {
     support::sign(&json!({ "sub": sub, "role": role, "exp": support::an_hour_from_now() }))
 }
 
-/// Tokens of an issuer whose public keys the node is given, one key for each algorithm.
+/// The node gets one public key of the issuer for each algorithm.
 #[test]
 fn tokens_of_a_trusted_issuer_are_let_in() {
     let keys = support::repository("src/auth/testdata");

@@ -1,11 +1,12 @@
-//! Programs in `tests/clients` that are lists of cases: what each does and expects is told there.
+//! Tests that run the cases of programs in `tests/clients`, which say what each case does and
+//! expects.
 
 use std::time::Duration;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
-/// One test per case of a program, each on a node of its own, and one that no case is forgotten
-/// here.
+/// Defines one test per case of a program, each with a node of its own, and a test that no case of
+/// the program is missing here.
 macro_rules! cases {
     ($program:literal, $node:path, $envs:expr, [$($case:ident),* $(,)?]) => {
         $(

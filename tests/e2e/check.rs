@@ -1,5 +1,5 @@
-//! What is wrong with a configuration, as the operator reads it: `fanfare check` names it and
-//! changes nothing, and `fanfare serve` does not start for the same reasons.
+//! Faults of a configuration as the operator sees them: `fanfare check` names them and changes
+//! nothing, and `fanfare serve` does not start for the same reasons.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node};
 
-/// In everything that is a secret in these cases, and so in no message.
+/// Part of every secret in these cases, so that no message may contain it.
 const SECRET: &str = "hunter2";
 
 const RS_PEM: &str = include_str!("../../src/auth/testdata/rs256_a.pem");
@@ -24,10 +24,11 @@ const JWKS: &str = include_str!("../../src/auth/testdata/jwks.json");
 const ED_JWK: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"k",
     "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
-/// What a node is given, and the lines that it says; each begins as it stands here.
+/// The input of a node and the expected lines of its output. An expected line may be only the start
+/// of the actual one.
 #[derive(Default)]
 struct Case {
-    /// Names and contents; `keys.toml` lies in the data directory.
+    /// Names and contents. `keys.toml` is written into the data directory.
     files: Vec<(&'static str, Vec<u8>)>,
     env: Vec<(&'static str, &'static str)>,
     args: Vec<&'static str>,
@@ -55,7 +56,7 @@ impl Case {
         self
     }
 
-    /// A directory with the files, which the program is run in.
+    /// Creates a directory with the files, in which the program runs.
     fn set_up(&self) -> TempDir {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for (name, content) in &self.files {
@@ -75,7 +76,7 @@ impl Case {
     }
 }
 
-/// Runs the program to its end, which is near unless it serves against all expectations.
+/// Runs the program to its end. A node that serves by mistake is killed.
 fn run(args: &[&str], env: &[(&str, &str)], dir: &Path) -> Output {
     let mut command = Command::new("timeout");
     command.args(["60", env!("CARGO_BIN_EXE_fanfare")]).args(args).current_dir(dir);
@@ -87,32 +88,32 @@ fn run(args: &[&str], env: &[(&str, &str)], dir: &Path) -> Output {
     command.envs(env.iter().copied()).output().expect("the binary runs")
 }
 
-/// In the file `f.toml`.
+/// Returns a case with the file `f.toml`.
 fn toml(text: &str) -> Case {
     Case::default().file("f.toml", text).args(&["--config", "f.toml"])
 }
 
-/// In `keys.toml`.
+/// Returns a case with the file `keys.toml`.
 fn kept(text: impl Into<Vec<u8>>) -> Case {
     Case::default().file("fanfare-data/keys.toml", text)
 }
 
-/// In the environment.
+/// Returns a case with one environment variable.
 fn env(name: &'static str, value: &'static str) -> Case {
     Case::default().env(name, value)
 }
 
-/// On the command line.
+/// Returns a case with these arguments.
 fn args(args: &[&'static str]) -> Case {
     Case::default().args(args)
 }
 
-/// In a file that `f.toml` names.
+/// Returns a case with a PEM file that `f.toml` names.
 fn pem(text: impl Into<Vec<u8>>) -> Case {
     toml("[auth]\npublic_keys_file = 'k.pem'").file("k.pem", text)
 }
 
-/// In a file that the environment names.
+/// Returns a case with a JWKS file that the environment names.
 fn jwks(text: impl Into<Vec<u8>>) -> Case {
     env("FANFARE_JWKS_FILE", "set.json").file("set.json", text)
 }
@@ -121,7 +122,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("the program speaks UTF-8")
 }
 
-/// Every path below a directory, with what is in it.
+/// Returns every path below a directory with the file's content.
 fn listing(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("the directory can be read") {
@@ -421,7 +422,7 @@ fn good_configurations_are_printed_with_their_sources() {
         "api_key = '{API_KEY}'\nanon_key = '{ANON_KEY}'\njwt_secret = '{JWT_SECRET}{SECRET}'\n"
     );
     let long_secret = "hunter2 is not long enough by itself";
-    // `says` is what is on standard output here.
+    // Here `says` is compared with the standard output.
     let cases = [
         Case::default().says(&[
             "listen = \"127.0.0.1:7130\"  # default",

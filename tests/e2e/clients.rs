@@ -1,4 +1,4 @@
-//! Stock clients, unchanged. What each case does and expects is in `tests/clients`.
+//! Unchanged stock clients. The programs in `tests/clients` say what each case does and expects.
 
 use crate::cases::{LIMIT, cases};
 use crate::support::Node;
@@ -41,7 +41,7 @@ mod socketio_client {
 mod sdk {
     use super::*;
 
-    // The SDK has one transport, WebSocket.
+    // The SDK has only one transport, WebSocket.
     cases! { "sdk.mjs", Node::start, &[], [
         hears_itself_with_the_anon_key,
         hears_itself_with_a_user_token,

@@ -1,4 +1,4 @@
-//! Newer credentials on live connections, and tokens that expire.
+//! Newer credentials on open connections, and expiring tokens.
 
 use std::time::Duration;
 

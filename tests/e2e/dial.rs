@@ -1,4 +1,4 @@
-//! WebSocket handshakes with headers of one's own, and what comes then.
+//! WebSocket handshakes with chosen headers, and the messages that follow.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tungstenite::error::ProtocolError;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
-/// Makes a connection to the node a WebSocket, whose reads give up after a while; or answers the
-/// status and the body of the refusal.
+/// Upgrades a connection to the node; its reads have a time-out. The error is the status and the
+/// body of the refusal.
 pub(crate) fn dial<'h>(
     stream: TcpStream,
     path: &str,
@@ -35,8 +35,8 @@ pub(crate) fn dial<'h>(
     }
 }
 
-/// What comes next, if that is a text: nothing for anything else, such as a ping; or the code with
-/// which the node closed.
+/// Returns the next message if it is a text; `None` for others, such as a ping. The error is the
+/// code with which the node closed.
 pub(crate) fn read_text(
     websocket: &mut WebSocket<TcpStream>,
 ) -> Result<Option<String>, Option<u16>> {

@@ -1,4 +1,4 @@
-//! Disks that fill up, refuse to be written, and break, under a node that goes on fanning out.
+//! Disks that fill up, refuse writes, or break, below a node that must go on fanning out.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::support::{ANON_KEY, Node, wait_until};
 const CHANNEL: &str = "kept";
 const EPHEMERAL: &str = "passing";
 const TICK: &str = "tick";
-/// Publications that meet a disk that takes none.
+/// Number of publications that the disk must fail to store.
 const LOST: usize = 50;
-/// And those before them for which the log has room all the same.
+/// Number of publications before those for which the log may still have room.
 const FITTING_MAX: usize = 500;
-/// A line of the log about those that are lost comes so seldom.
+/// Interval at which the log repeats the line about lost publications.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
 #[test]
@@ -35,7 +35,8 @@ fn a_full_disk_does_no_harm_where_the_log_cannot_be_brought_into_the_file() {
     if !has_own_mounts(test, Needs::Memory) {
         return;
     }
-    // The log is emptied once it has 4 MB; what it has then is room on a disk that has none left.
+    // SQLite empties its log once it has 4 MB. The log keeps its file size, so it has room even on
+    // a full disk.
     fill_and_make_room("16m", 250);
 }
 
@@ -50,7 +51,7 @@ fn fill_and_make_room(size: &str, publications: usize) {
     ledger.publish_in_vain(&node, "no space is left for it");
     check_complaints(&node, began, "no space is left for the store");
 
-    // A node can be started there, knows all that was stored, and fans out.
+    // A node can be started on a full disk, knows everything that was stored, and fans out.
     node.restart();
     ledger.check(&node);
     ledger.publish_in_vain(&node, "no space is left for it");
@@ -97,17 +98,17 @@ fn a_disk_that_cannot_be_written_costs_history_and_what_was_synced_outlives_it()
     assert!(ledger.kept.starts_with(&found), "and of what came then, the beginning");
 }
 
-/// What was published, and what was answered.
+/// The publications and their answers.
 #[derive(Default)]
 struct Ledger {
-    /// Answered as stored or synced.
+    /// Publications that were answered as stored or synced.
     kept: Vec<Uuid>,
-    /// Publications that the disk may not have taken.
+    /// Number of publications that the disk may have failed to store.
     tried: usize,
 }
 
 impl Ledger {
-    /// Everything is kept as it was to be.
+    /// Publishes `count` times and checks that each answer has the requested level.
     fn publish_well(&mut self, node: &Node, level: &str, count: usize) {
         let mut witness = Witness::subscribe(node);
         for number in 0..count {
@@ -121,7 +122,8 @@ impl Ledger {
         self.check(node);
     }
 
-    /// Publishes until enough was not kept: all of it is heard all the same, and its publisher told.
+    /// Publishes until `LOST` publications were not stored. All are delivered, and the answers say
+    /// which were not stored.
     fn publish_in_vain(&mut self, node: &Node, ailment: &str) {
         let mut witness = Witness::subscribe(node);
         let lost_before = node.metric("fanfare_history_lost_total");
@@ -135,7 +137,7 @@ impl Ledger {
         assert_eq!(lost, LOST as u64, "the disk takes no more");
         let receipt = node.publish(EPHEMERAL, TICK, &json!({}));
         assert_eq!(receipt["durability"], "memory");
-        // What health writes is small, and the log may have room for a little of it.
+        // The write of a health check is small, so the log may have room for some of them.
         let ailing = (503, json!([format!("the store does not work: {ailment}")]));
         wait_until("health says so", || {
             lost += u64::from(!self.publish(node, &mut witness));
@@ -145,7 +147,7 @@ impl Ledger {
         self.check(node);
     }
 
-    /// Whether it is kept. It is heard in any case.
+    /// Publishes and checks that the publication is delivered. Returns whether it was stored.
     fn publish(&mut self, node: &Node, witness: &mut Witness) -> bool {
         self.tried += 1;
         let level = if self.tried.is_multiple_of(2) { "stored" } else { "synced" };
@@ -164,14 +166,14 @@ impl Ledger {
         false
     }
 
-    /// History is what was answered as kept, and nothing else.
+    /// Checks that history contains exactly the publications that were answered as kept.
     fn check(&self, node: &Node) {
         node.check_database();
         assert_eq!(ids(node), self.kept);
     }
 }
 
-/// Who hears everything, in the order of the answers.
+/// A subscriber that expects every publication, in the order of the answers.
 struct Witness(Socket);
 
 impl Witness {
@@ -185,7 +187,7 @@ impl Witness {
         loop {
             match self.0.hear() {
                 Heard::Event(event) if event.is_named(TICK) => return assert_eq!(event.id, id),
-                // The last witness is seen to leave.
+                // For example, the leave of the witness before this one.
                 Heard::Event(_) => {}
                 heard => panic!("unexpected: {heard:?}"),
             }
@@ -193,7 +195,8 @@ impl Witness {
     }
 }
 
-/// The log says that publications are lost and why, at once, and then only from time to time.
+/// Checks that the log says at once that publications are lost and why, and then only repeats it at
+/// intervals.
 fn check_complaints(node: &Node, since: Instant, why: &str) {
     let complains = |line: &&str| line.contains("are not in history") && line.contains(why);
     wait_until("the log says so", || node.output().lines().any(|line| complains(&line)));
@@ -203,19 +206,19 @@ fn check_complaints(node: &Node, since: Instant, why: &str) {
 }
 
 fn define(node: &Node) {
-    // Without presence: else a new witness hears of the leave of the one before.
+    // Without presence, a new witness does not receive the leave of the one before.
     let kept = json!({ "pattern": CHANNEL, "presence": "off" });
     assert_eq!(node.admin("POST", "/api/realtime/channels", &kept).0, 201);
     let ephemeral = json!({ "pattern": EPHEMERAL, "ephemeral": true });
     assert_eq!(node.admin("POST", "/api/realtime/channels", &ephemeral).0, 201);
 }
 
-/// Several of the database's pages, as most of what is published is not.
+/// Returns a payload that fills several pages of the database, unlike most payloads.
 fn payload(number: usize) -> Value {
     json!({ "number": number, "fill": "x".repeat(20_000) })
 }
 
-/// Its status, and the problems that it names.
+/// Returns the status and the problems of a health check.
 fn health(node: &Node) -> (u16, Value) {
     let response = node.request("GET", "/api/health", &[], b"");
     (response.status, response.json()["problems"].clone())

@@ -1,5 +1,5 @@
-//! The public document's REST examples, one after the other: each answers as it is printed there,
-//! ids and dates aside.
+//! The REST examples of the public document, one after the other. Each answer must be as printed,
+//! except for ids and dates.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ const CHANNELS: &str = "/api/realtime/channels";
 const MESSAGES: &str = "/api/realtime/messages";
 const NO_SUCH_ID: &str = "550e8400-e29b-41d4-a716-446655440002";
 
-/// A request as the examples make it: the key as a bearer.
+/// Sends a request like those of the examples, with the key as a bearer token.
 fn call(node: &Node, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
     let bearer = format!("Bearer {API_KEY}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
@@ -18,7 +18,7 @@ fn call(node: &Node, method: &str, path: &str, body: Option<&str>) -> (u16, Valu
     (response.status, response.json())
 }
 
-/// Replaces what differs from run to run by what is printed, after a look at its form.
+/// Replaces ids and dates by the printed ones after checking their format.
 fn as_printed(mut shown: Value, printed: &Value) -> Value {
     if let (Value::Array(items), Value::Array(printed)) = (&mut shown, printed) {
         for (item, printed) in items.iter_mut().zip(printed) {
@@ -66,7 +66,7 @@ fn chat_channel() -> Value {
     })
 }
 
-/// Makes a channel that the document shows.
+/// Creates a channel of the document and returns its id.
 fn make(node: &Node, printed: &Value) -> String {
     let keys = ["pattern", "description", "webhookUrls"];
     let body =
@@ -82,7 +82,7 @@ fn list_all_channels_and_get_one() {
     let order = make(&node, &order_channel());
     make(&node, &chat_channel());
     let (status, shown) = call(&node, "GET", CHANNELS, None);
-    // The newest comes first; the document does not say which of its two is.
+    // The newest channel comes first; the document does not say which of its two is newer.
     let mut shown = shown;
     shown.as_array_mut().expect("a list").sort_by_key(|one| one["pattern"] != "order:*");
     let printed = json!([order_channel(), chat_channel()]);
@@ -137,7 +137,7 @@ fn list_messages() {
     assert_eq!(call(&node, "POST", MESSAGES, Some(body)).0, 201);
     let path = format!("{MESSAGES}?channelId={id}&limit=50");
     let (status, shown) = call(&node, "GET", &path, None);
-    // As printed, but for who sent it and who was there: a backend did, and nobody was.
+    // As printed, except for sender and audience: a backend published, and there was no subscriber.
     let printed = json!([{
         "id": "660e8400-e29b-41d4-a716-446655440000",
         "eventName": "order.created",

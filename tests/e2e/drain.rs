@@ -1,5 +1,5 @@
-//! The end of a node that is told to stop: who is connected goes elsewhere, what was accepted is
-//! kept, what is under way is finished.
+//! Stopping a node: connections are closed evenly, accepted writes are kept, and requests under way
+//! are finished.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -20,22 +20,22 @@ const CHANNELS: &str = "/api/realtime/channels";
 const PUBLISH: &str = "REALTIME_PUBLISH";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Stock clients that are let go, and over how many milliseconds.
+/// Number of stock clients, and the time over which they are disconnected, in milliseconds.
 const CLIENTS: usize = 150;
 const WINDOW_MS: u64 = 6_000;
-/// How far behind its pace a node may be on a machine that is busy.
+/// How far a node on a busy machine may be behind its schedule.
 const LAG: Duration = Duration::from_millis(2_500);
-/// How long a node waits for requests once its connections were told: `SHUTDOWN_GRACE_MS`.
+/// How long a node waits for requests after its connections were told: `SHUTDOWN_GRACE_MS`.
 const GRACE: Duration = Duration::from_secs(5);
-/// Far less than the time that a node has by default to let its connections go.
+/// Much less than the default time for closing connections.
 const AT_ONCE: Duration = Duration::from_secs(5);
-/// How much later than it should something may happen on a machine that is busy.
+/// How late an event may be on a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// How one client lost its connection.
+/// The loss of one client's connection.
 #[derive(Debug, Deserialize)]
 struct Loss {
-    /// In milliseconds since the epoch.
+    /// Milliseconds since the epoch.
     at: u64,
     reason: String,
     transport: String,
@@ -96,13 +96,13 @@ fn stock_clients_on_long_polling_come_back() {
 fn what_was_answered_as_created_is_there_after_a_restart() {
     let mut node = draining_over(4_000);
     let port = node.port();
-    // The last of them are let go at the end of the time, and the node waits for that.
+    // The last of these is closed at the end of the window, so the node keeps running until then.
     let kept = [(); 16].map(|()| Socket::connect(port, ANON_KEY));
     let mut created = BTreeSet::new();
     let mut create = |tcp: &mut Tcp, pattern: String| {
         tcp.send(creation(&pattern));
         let answer = tcp.try_response("POST", tcp::PATIENCE)?;
-        // At the very end the store is being flushed and takes nothing more, which is said.
+        // At the very end the store is being flushed. It then refuses writes, with 503.
         if answer.status == 503 {
             return None;
         }
@@ -197,7 +197,7 @@ fn what_waits_for_a_poll_is_fetched_before_the_session_ends() {
     wait_until("it waits for all", || node.metric("fanfare_deliveries_queued") == POLLERS as u64);
 
     node.signal(Signal::TERM);
-    // They would have been let go by then, if nothing waited for them.
+    // The connections would be closed by then if the node did not wait for the requests.
     thread::sleep(Duration::from_millis(500));
     for poller in &mut pollers {
         poller.hear(1);
@@ -212,8 +212,8 @@ fn what_was_acknowledged_before_the_end_reaches_everybody() {
     }
 }
 
-/// One worker takes everybody out of the channel in one step, so whatever was acknowledged was
-/// counted for everybody.
+/// Checks that no acknowledged publication is lost. One worker removes all subscribers from the
+/// channel in one step, so an acknowledged publication counts all of them.
 fn check_acknowledged_is_heard(delay: Duration) {
     const SUBSCRIBERS: usize = 30;
     const PUBLICATIONS: usize = 2_000;
@@ -282,7 +282,7 @@ fn long_polling_clients_hear_all_that_was_counted_for_them() {
 fn a_node_with_nothing_to_do_stops_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut node = Node::start();
-        // Kept alive, with no request under way.
+        // A keep-alive connection without a request.
         let mut idle = connect(node.port());
         idle.send(tcp::request(&["GET /api/health HTTP/1.1"], ""));
         assert_eq!(idle.response().status, 200);
@@ -307,7 +307,7 @@ fn a_second_signal_ends_the_node_at_once() {
     }
 }
 
-/// Counts how many were let go, as the node has it.
+/// Reads how many connections the node has closed because of the drain.
 struct Watch {
     tcp: Tcp,
 }
@@ -315,13 +315,14 @@ struct Watch {
 impl Watch {
     fn new(port: u16) -> Self {
         let mut watch = Self { tcp: connect(port) };
-        // Answered, so accepted: nobody is once the node stops.
+        // The answer shows that this connection was accepted before the node stops, after which
+        // none is.
         assert_eq!(watch.closed(), 0.0);
         watch
     }
 
-    /// Looks at the third, the half and so on of the window: never before their time, and not long
-    /// after it, as many as are due must have been let go.
+    /// Checks at a third, a half, two thirds and five sixths of the window that the number of
+    /// closed connections is as scheduled: none too early, and none later than `LAG`.
     fn look(mut self, began: Instant) {
         let due = |passed: Duration| CLIENTS as f64 * passed.as_millis() as f64 / WINDOW_MS as f64;
         for number in 2..6 {
@@ -342,17 +343,18 @@ impl Watch {
     }
 }
 
-/// Nobody loses the connection before its time, which is in milliseconds since the signal.
+/// Checks that no client loses its connection too early. `moments` are milliseconds since the
+/// signal.
 fn check_pace(mut moments: Vec<u64>) {
     moments.sort_unstable();
     for (lost, moment) in (1..).zip(&moments) {
-        // The clock of this test and that of the node need not change in the same moment.
+        // The clocks of this test and of the node need not tick at the same moment.
         let most = CLIENTS as u64 * (moment + 20) / WINDOW_MS + firsts();
         assert!(lost <= most, "{lost} after {moment} ms, where {most} are due");
     }
 }
 
-/// Each worker lets its first client go at once.
+/// Returns how many connections may be closed at once: one by each worker.
 fn firsts() -> u64 {
     thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
 }
@@ -363,20 +365,20 @@ fn draining_over(window_ms: u64) -> Node {
     })
 }
 
-/// Stops a node for which nothing is under way that takes long.
+/// Stops a node that has no long requests under way.
 fn stop(node: &mut Node) {
     node.signal(Signal::TERM);
     assert_eq!(node.exit_status(PATIENCE).code(), Some(0));
 }
 
-/// Waits until the node has read the heads of so many requests that it has not answered.
+/// Waits until the node has read the heads of at least `count` requests that it has not answered.
 fn wait_for_requests(node: &Node, count: usize) {
-    // The one that asks for it is one as well.
+    // The request for the metrics counts, too.
     let is_reached = || node.metric("fanfare_http_requests") > count as u64;
     wait_until("the node knows of the request", is_reached);
 }
 
-/// How clients lost their connections; none of them in a way that stock clients take for good.
+/// Parses how clients lost their connections, and checks that stock clients reconnect after each.
 fn losses(line: &str) -> Vec<Loss> {
     let losses: Vec<Loss> = serde_json::from_str(line).expect("it is a list of losses");
     for loss in &losses {
@@ -390,7 +392,7 @@ fn connect(port: u16) -> Tcp {
     Tcp::connect((Ipv4Addr::LOCALHOST, port).into())
 }
 
-/// How many publications a client hears before it is let go.
+/// Returns how many publications a client receives before it is disconnected.
 fn ticks_to_the_end(socket: &mut Socket) -> usize {
     let mut ticks = 0;
     loop {
@@ -402,7 +404,7 @@ fn ticks_to_the_end(socket: &mut Socket) -> usize {
     }
 }
 
-/// The same over long-polling, until the session is said to be over.
+/// Returns how many publications a polling client receives before its session ends.
 fn polls_to_the_end(poller: &mut Poller, port: u16) -> usize {
     let tick = format!("42[\"{TICK}\"");
     let mut ticks = 0;
@@ -416,7 +418,7 @@ fn polls_to_the_end(poller: &mut Poller, port: u16) -> usize {
     }
 }
 
-/// A request that publishes.
+/// Returns a request that publishes.
 fn publication() -> Vec<u8> {
     let authorization = format!("Authorization: Bearer {API_KEY}");
     let head =
@@ -425,13 +427,13 @@ fn publication() -> Vec<u8> {
     tcp::request(&head, body.to_string())
 }
 
-/// For how many the answer to a publication says that it was counted.
+/// Returns the audience in the answer to a publication, for one transport.
 fn audience(answer: &tcp::Response, transport: &str) -> usize {
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["audience"][transport].as_u64().expect("it is a number") as usize
 }
 
-/// A request that defines a channel.
+/// Returns a request that defines a channel.
 fn creation(pattern: &str) -> Vec<u8> {
     let authorization = format!("Authorization: Bearer {API_KEY}");
     let head =
@@ -439,7 +441,7 @@ fn creation(pattern: &str) -> Vec<u8> {
     tcp::request(&head, json!({ "pattern": pattern }).to_string())
 }
 
-/// All channels that are defined.
+/// Returns the patterns of all channels.
 fn patterns(node: &Node) -> BTreeSet<String> {
     let (status, listed) = node.admin("GET", CHANNELS, &Value::Null);
     assert_eq!(status, 200);

@@ -1,4 +1,4 @@
-//! Which kernel interface carries the sockets, and that the node says so.
+//! The kernel interface for sockets, io_uring or epoll, and the node's report of it.
 
 use crate::support::Node;
 

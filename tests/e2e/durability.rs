@@ -1,4 +1,4 @@
-//! How safe a publication is when its publisher is answered.
+//! Levels of durability: what has happened to a publication when it is answered.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -16,23 +16,23 @@ use crate::support::{API_KEY, Node, Response, user_token, wait_until};
 use crate::tcp::{self, Tcp};
 use crate::witness::{END, Witness};
 
-/// How long an answer may take that waits for the disk: others may be busy with it.
+/// How long an answer that waits for the disk may take, which other processes may use, too.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CHANNEL: &str = "crowd";
 const BULK: &str = "bulk";
 const TICK: &str = "tick";
-/// The database's log, which commits go to.
+/// The database's write-ahead log, to which commits are written.
 const LOG: &str = "fanfare.db-wal";
 
-/// Bytes of payloads that fill what history's queue may hold, the larger ones first, so that in the
+/// Payload sizes that fill history's queue, in bytes. The larger ones come first, so that in the
 /// end there is no room for the smallest.
 const FILLINGS: [usize; 4] = [900_000, 30_000, 1_000, 40];
-/// Of one size, so many always find out whether there is no room.
+/// So many publications of one size find out whether there is no room left.
 const FILLINGS_MAX: usize = 120;
-/// The writer empties the queue every two seconds, when it has given up what it took before; on a
-/// busy machine that may be too early.
+/// The writer gives up a batch every two seconds and then empties the queue; on a busy machine that
+/// may happen while the queue is filled.
 const ATTEMPTS_MAX: usize = 30;
-/// Publishes that find no room.
+/// Number of publications that find no room.
 const REFUSALS: usize = 20;
 
 #[test]
@@ -83,7 +83,7 @@ fn synced_is_on_the_disk_before_it_is_answered_and_stored_does_not_wait_for_that
         ["stored", "stored", "synced", "synced", "stored", "synced", "stored", "stored", "synced"];
     let node = Node::start();
     node.create_channel(CHANNEL);
-    // The first commit to a new log brings its beginning to the disk, at any level.
+    // The first commit to a new log syncs its header, at any level.
     node.publish(CHANNEL, TICK, &json!({}));
     let trace = Trace::attach(&node);
     let mut asked = Vec::new();
@@ -120,7 +120,8 @@ fn what_finds_no_room_on_its_way_into_history_is_refused_whole() {
         let store = |_| scope.spawn(move || publish_at(port, "stored", (CHANNEL, TICK), &json!(0)));
         let (told, first) = mpsc::channel();
         scope.spawn(move || told.send(publish_at(port, "stored", (CHANNEL, TICK), &json!(0))));
-        // The writer waits for the lock with the first, and the others wait behind it.
+        // The writer waits for the database's lock with the first publication, and the others wait
+        // in the queue.
         let waiting: Vec<_> = (0..4).map(store).collect();
         let mut answers = Answers::default();
         fill(port, &mut answers);
@@ -141,13 +142,13 @@ fn what_finds_no_room_on_its_way_into_history_is_refused_whole() {
     answers.check(&node, &heard.iter().map(|event| event.id).collect());
 }
 
-/// What publishers were told.
+/// The answers to the publishers.
 #[derive(Debug, Default)]
 struct Answers {
-    /// By channel.
+    /// Channel and id of each accepted publication.
     accepted: Vec<(&'static str, Uuid)>,
     stored: Vec<Uuid>,
-    /// Delivered, and not kept.
+    /// Publications that were delivered but not stored.
     lost: Vec<Uuid>,
     refused: usize,
 }
@@ -176,7 +177,7 @@ impl Answers {
         self.accepted.push((channel, message_id(body)));
     }
 
-    /// History, counters and who listens agree with the answers.
+    /// Checks that history, counters and the received publications agree with the answers.
     fn check(&self, node: &Node, heard: &BTreeSet<Uuid>) {
         let accepted: BTreeSet<_> = self.accepted.iter().map(|(_, id)| *id).collect();
         let settled = || {
@@ -202,8 +203,8 @@ impl Answers {
     }
 }
 
-/// Publishes on one connection, without waiting for history, until there is no room in its queue
-/// for anything.
+/// Publishes on one connection, without waiting for history, until its queue has no room for any
+/// size.
 fn fill(port: u16, answers: &mut Answers) {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
     let credential = format!("X-API-Key: {API_KEY}");

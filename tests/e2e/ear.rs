@@ -1,4 +1,4 @@
-//! Clients that count: publications they hear, or bytes.
+//! Clients that count the publications or bytes that they receive.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
@@ -14,40 +14,40 @@ use crate::socket::{Heard, SUBSCRIBE, Socket};
 use crate::support::wait_until;
 use crate::tcp::{self, PATIENCE, Response, Tcp};
 
-/// The channel that they subscribe to.
+/// The channel that these clients subscribe to.
 pub(crate) const CHANNEL: &str = "crowd";
-/// The event that counts.
+/// The name of the event that they count.
 pub(crate) const TICK: &str = "tick";
 
-/// A client that counts what it hears.
+/// A client that counts publications.
 pub(crate) struct Ear {
     pub(crate) socket: Socket,
-    /// Its own end of the connection, where it has one.
+    /// A clone of its TCP connection; `None` if it is not on WebSocket.
     stream: Option<TcpStream>,
     heard: usize,
 }
 
 impl Ear {
-    /// Subscribed.
+    /// Connects over WebSocket and subscribes.
     pub(crate) fn over_websocket(port: u16, token: &str) -> Self {
         let stream = TcpStream::connect(loopback(port)).expect("the node accepts connections");
         let own = stream.try_clone().expect("there are descriptors");
         Self { stream: Some(own), ..Self::new(Socket::over(stream, token)) }
     }
 
-    /// One on each transport, subscribed.
+    /// Connects and subscribes one client on each transport.
     pub(crate) fn on_each_transport(port: u16, token: &str) -> [Self; 2] {
         let polling = Self::new(Socket::connect_polling(port, token));
         [Self::over_websocket(port, token), polling]
     }
 
-    /// Subscribed.
+    /// Subscribes with a socket that is connected.
     pub(crate) fn new(mut socket: Socket) -> Self {
         socket.subscribe(CHANNEL);
         Self { socket, stream: None, heard: 0 }
     }
 
-    /// The answer to a command.
+    /// Sends a command and returns its answer.
     pub(crate) fn ask(&mut self, event: &str, argument: &Value) -> Value {
         let asked = self.socket.ask(event, argument);
         self.socket.flush();
@@ -59,7 +59,8 @@ impl Ear {
         }
     }
 
-    /// Listens until it has heard so many publications in all, and not one more.
+    /// Waits until it has received `total` publications since its start, and checks that there are
+    /// no more.
     pub(crate) fn hear(&mut self, total: usize) {
         while self.heard < total {
             let heard = self.socket.hear();
@@ -75,20 +76,20 @@ impl Ear {
         }
     }
 
-    /// Sends bytes as they are.
+    /// Sends these bytes unchanged.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let stream = self.stream.as_mut().expect("it is a WebSocket");
         stream.write_all(bytes).expect("the node reads");
     }
 
-    /// Breaks the connection off.
+    /// Resets the connection.
     pub(crate) fn reset(self) {
         let stream = self.stream.as_ref().expect("it is a WebSocket");
         SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("it can be set");
     }
 }
 
-/// A long-polling client that polls when it is told to.
+/// A long-polling client that polls only when the test asks for it.
 pub(crate) struct Poller {
     tcp: Tcp,
     target: String,
@@ -96,7 +97,7 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    /// Opens a session and goes no further.
+    /// Opens a session without connecting to the namespace.
     pub(crate) fn open(port: u16) -> Self {
         let target = "/socket.io/?EIO=4&transport=polling".to_owned();
         let mut poller = Self { tcp: Tcp::connect(loopback(port)), target, heard: 0 };
@@ -118,7 +119,8 @@ impl Poller {
         poller
     }
 
-    /// Polls until it has heard so many publications in all, and not one more.
+    /// Polls until it has received `total` publications since its start, and checks that there are
+    /// no more.
     pub(crate) fn hear(&mut self, total: usize) {
         while self.heard < total {
             let tick = format!("42[\"{TICK}\"");
@@ -127,22 +129,22 @@ impl Poller {
         assert_eq!(self.heard, total);
     }
 
-    /// Goes on over a connection of its own, as clients do that keep none.
+    /// Continues on a new connection, as clients without keep-alive do.
     pub(crate) fn reconnect(&mut self, port: u16) {
         self.tcp = Tcp::connect(loopback(port));
     }
 
-    /// Begins a poll.
+    /// Starts a poll.
     pub(crate) fn ask(&mut self) {
         self.tcp.send(tcp::request(&[&format!("GET {} HTTP/1.1", self.target)], ""));
     }
 
-    /// What the poll came to.
+    /// Returns the answer to the poll.
     pub(crate) fn answer(&mut self) -> Response {
         self.tcp.response()
     }
 
-    /// The packets that the next poll brings.
+    /// Polls and returns the packets.
     pub(crate) fn poll(&mut self) -> Vec<String> {
         self.ask();
         let answer = self.answer();
@@ -156,14 +158,14 @@ impl Poller {
     }
 }
 
-/// A connection that counts its bytes.
+/// A connection that counts the bytes of each direction.
 #[derive(Debug)]
 pub(crate) struct Counted {
     stream: TcpStream,
     traffic: Rc<Traffic>,
 }
 
-/// Bytes so far.
+/// Number of bytes so far.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) read: Cell<u64>,
@@ -190,7 +192,7 @@ impl Write for Counted {
     }
 }
 
-/// A WebSocket on which nothing has been said yet.
+/// Opens a WebSocket and returns it with its byte counts.
 pub(crate) fn open_websocket(port: u16) -> (WebSocket<Counted>, Rc<Traffic>) {
     let stream = TcpStream::connect(loopback(port)).expect("the node accepts connections");
     stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");

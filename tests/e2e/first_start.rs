@@ -1,4 +1,4 @@
-//! What a node says when it starts: every line that it asks to be pasted does what it promises.
+//! The output of a node at its start: every line that it offers to paste must work.
 
 use std::io::Write as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -13,7 +13,7 @@ use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, Output, repository, us
 const PATIENCE: Duration = Duration::from_secs(60);
 const SECRET_VARIABLES: [&str; 3] = ["FANFARE_API_KEY", "FANFARE_ANON_KEY", "FANFARE_JWT_SECRET"];
 
-/// A node that makes its own secrets.
+/// Starts a node that creates its own secrets.
 fn newcomers_node() -> Node {
     Node::with(|command| {
         for name in SECRET_VARIABLES {
@@ -22,7 +22,8 @@ fn newcomers_node() -> Node {
     })
 }
 
-/// The fixture waits for the first line alone; the rest comes a moment later.
+/// Waits for the expected text. The fixture only waits for the first line; the rest follows a
+/// moment later.
 fn output_with(node: &Node, expected: &str) -> String {
     let start = Instant::now();
     while !node.output().contains(expected) && start.elapsed() < PATIENCE {
@@ -33,7 +34,7 @@ fn output_with(node: &Node, expected: &str) -> String {
     output
 }
 
-/// A shell that lines are pasted into. Dropped, it ends the listener first.
+/// A shell that lines are pasted into. On drop, it first ends the background job.
 struct Shell {
     child: Child,
     stdin: ChildStdin,
@@ -43,7 +44,7 @@ struct Shell {
 
 impl Shell {
     fn open() -> Self {
-        // There the stock client is installed.
+        // The stock client is installed in this directory.
         let mut command = Command::new("bash");
         command.current_dir(repository("tests/clients"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -75,7 +76,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // Each fails only where there is nothing left to end.
+        // Both fail only if nothing is left to end.
         let _ = writeln!(self.stdin, "kill %1; exit");
         let _ = self.child.wait();
     }
@@ -129,7 +130,7 @@ fn secrets_and_payloads_are_in_no_log_line() {
     Socket::connect(node.port(), ANON_KEY).subscribe("orders");
     Socket::connect_polling(node.port(), &user_token("hunter2")).subscribe("orders");
     let output = output_with(&node, "\"message\":\"starting\"");
-    // What is said to people stands on standard output.
+    // Output for people is written to stdout.
     let is_said = |line: &&str| line.starts_with("  ") || line.starts_with("fanfare ");
     let mut log = output.lines().filter(|line| !line.is_empty() && !is_said(line));
     assert!(log.all(|line| serde_json::from_str::<Value>(line).is_ok()), "{output}");

@@ -1,4 +1,5 @@
-//! `GET /api/health`: well only where everybody answers, and otherwise who does not.
+//! `GET /api/health`: "ok" only if the store and all workers answer; otherwise it names those that
+//! do not.
 
 use std::net::Ipv4Addr;
 use std::thread;
@@ -43,13 +44,14 @@ fn a_store_that_somebody_else_has_locked_is_named() {
         assert_eq!((status, &health["status"]), (503, &json!("failing")));
         assert_eq!(problems(&health).len(), 1, "{health}");
         assert!(problems(&health)[0].starts_with("the store "), "{health}");
-        // Whoever needs no store is served.
+        // A publish that does not need the store is accepted.
         let note = json!({ "channel": "before", "event": "note", "payload": {} });
         let unkept = "/api/realtime/messages?durability=memory";
         assert_eq!(node.admin("POST", unkept, &note).0, 201);
 
         store.execute_batch("COMMIT").expect("it can be let go");
-        // The wish waits for the store a while, and is refused then: the machine may be slow.
+        // The request waits for the store for a while and is then refused, which may happen on a
+        // slow machine.
         let created = created.join().expect("it is answered");
         assert!(created == 201 || created == 503, "{created}");
     });
@@ -84,7 +86,7 @@ fn a_node_that_stops_says_so_to_whoever_is_connected() {
     let node = Node::with(|command| {
         command.env("FANFARE_DRAIN_MS", "20000");
     });
-    // The last of them are let go at the end of the time, and the node waits for that.
+    // The last of these is closed at the end of the window, so the node keeps running until then.
     let _kept = [(); 8].map(|()| Socket::connect(node.port(), ANON_KEY));
     let connect = || Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
     let (mut asking, mut counting) = (connect(), connect());
@@ -102,7 +104,8 @@ fn a_node_that_stops_says_so_to_whoever_is_connected() {
     assert!(health.get("problems").is_none(), "{health}");
     let metrics = ask(&mut counting, "/metrics");
     assert!(metrics.text().contains("\nfanfare_draining 1\n"));
-    // Who watches cannot connect again, and so is kept; everybody else is sent away.
+    // A monitoring client could not connect again, so its connection is kept; all others are
+    // closed.
     for answer in [answer, metrics] {
         assert_eq!(answer.header("connection"), Some("keep-alive"));
     }

@@ -1,4 +1,4 @@
-//! History over REST: what was published, counted, kept for a time, and removed.
+//! History over REST: listing, counting, retention and removal.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,18 +14,19 @@ const CHANNELS: &str = "/api/realtime/channels";
 const CONFIG: &str = "/api/realtime/config";
 const MESSAGES: &str = "/api/realtime/messages";
 const STATS: &str = "/api/realtime/messages/stats";
-/// Who publish at the same time, and how much each of them without waiting for answers.
+/// Number of concurrent publishers, and of publications that each sends before it waits for
+/// answers.
 const PUBLISHERS: usize = 3;
 const PIPELINED: usize = 32;
-/// No message.
+/// The numbers of an empty result.
 const NOTHING: [u64; 0] = [];
 
-/// A node with two definitions and what was published under each.
+/// A node with two definitions, and the messages published under each.
 struct Archive {
     node: Node,
     orders: String,
     chat: String,
-    /// The ids of the messages, the newest first.
+    /// Ids of the messages, newest first.
     ids: Vec<String>,
 }
 
@@ -49,7 +50,7 @@ impl Archive {
         Self { node, orders, chat, ids }
     }
 
-    /// The numbers of the messages that a query finds, in the order given.
+    /// Returns the numbers of the messages that a query returns, in the given order.
     fn numbers(&self, query: &str) -> Vec<u64> {
         let (status, page) = get(&self.node, &format!("{MESSAGES}?{query}"));
         assert_eq!(status, 200, "{query}: {page}");
@@ -170,7 +171,7 @@ fn history_is_cleared() {
     assert_eq!(archive.numbers(""), [7]);
 }
 
-/// Whoever empties history, or asks for health, is answered while others never cease to publish.
+/// Requests to empty history and for health are answered although publications never stop.
 #[test]
 fn history_is_emptied_while_publications_keep_coming() {
     let node = Node::start();

@@ -1,4 +1,4 @@
-//! What a node that is killed owes its publishers, and one that is told to stop.
+//! Kept promises of a node that is killed, or told to stop, while it answers publishers.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -19,11 +19,11 @@ use crate::support::{ANON_KEY, API_KEY, Node};
 use crate::tcp::{self, Response, Tcp};
 
 const CHANNELS: [&str; 3] = ["orders", "chat", "ticks"];
-/// The node is killed so often; more, where the environment says so.
+/// How often the node is killed, unless `FANFARE_TEST_KILLS` says otherwise.
 const KILLS: &str = "5";
-/// How long the disk may take: others may be busy with it.
+/// How long the disk may take, which other processes may use, too.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two publications of somebody who waits for nothing.
+/// Pause between two publications of a publisher that does not wait for the store.
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[test]
@@ -38,7 +38,8 @@ fn what_was_answered_as_stored_outlives_a_kill() {
     for kill in 0..kills {
         let port = node.port();
         let heard = live(port, &mut publishers, |life| {
-            // As soon as somebody was answered: what was answered too early is lost then.
+            // Kills right after an answer: a publication that was answered too early would be lost
+            // now.
             life.wait_for(40 + 23 * kill);
             life.is_over.store(true, Ordering::Relaxed);
             node.kill();
@@ -49,7 +50,7 @@ fn what_was_answered_as_stored_outlives_a_kill() {
         check(&history, &publishers);
         check_order(&history[before..], &heard);
         before = history.len();
-        // It goes on where it was.
+        // The node continues as before.
         let receipt = node.publish(CHANNELS[0], "after", &json!(kill));
         assert_eq!(receipt["durability"], "stored");
         before += 1;
@@ -79,15 +80,15 @@ fn a_node_that_stops_keeps_all_that_it_answered() {
     }
 }
 
-/// Publishes on one channel, at one level.
+/// Publishes on one channel with one level of durability.
 struct Publisher {
     number: u64,
     channel: &'static str,
     level: &'static str,
-    /// Publications that it asks for without waiting for their answers.
+    /// Number of publications that it sends before it waits for their answers.
     breath: u64,
     asked: u64,
-    /// Its numbers and the ids that they were given.
+    /// Numbers of the answered publications with their ids.
     answered: Vec<(u64, Uuid)>,
     refused: HashSet<u64>,
 }
@@ -95,13 +96,14 @@ struct Publisher {
 /// One life of the node.
 #[derive(Default)]
 struct Life {
-    /// Publications that were answered and are to be kept, as far as anybody counts.
+    /// Number of answered publications that must be kept.
     answered: AtomicUsize,
     is_over: AtomicBool,
 }
 
 impl Life {
-    /// Waits until so many publications were answered. Without a pause, so as to be there first.
+    /// Waits until so many publications were answered. It spins, in order to act right after the
+    /// answer.
     fn wait_for(&self, enough: usize) {
         let end = Instant::now() + PATIENCE;
         while self.answered.load(Ordering::Relaxed) < enough {
@@ -119,7 +121,7 @@ fn node() -> Node {
     node
 }
 
-/// Everybody publishes until the node is ended by `end`. Answers what was heard on each channel.
+/// Runs all publishers until `end` has ended the node. Returns what was received on each channel.
 fn live(
     port: u16,
     publishers: &mut [Publisher],
@@ -144,14 +146,14 @@ fn live(
     })
 }
 
-/// All publications that are heard before the end.
+/// Returns all publications that are received before the connection ends.
 fn listen(mut socket: Socket) -> Vec<Uuid> {
     let mut ids = Vec::new();
     let mut end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         match socket.look() {
             Heard::Event(event) if event.is_named(TICK) => ids.push(event.id),
-            // While the disk is busy nobody publishes.
+            // No publications come while the disk is busy.
             Heard::Nothing => continue,
             Heard::End => return ids,
             heard => panic!("unexpected: {heard:?}"),
@@ -175,14 +177,14 @@ impl Publisher {
         }
     }
 
-    /// Publishes until the connection ends, which it must not while the node lives.
+    /// Publishes until the connection ends, which must not happen while the node lives.
     fn publish(&mut self, port: u16, life: &Life) {
         let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
         while self.publish_breath(&mut tcp, life) {}
         assert!(life.is_over.load(Ordering::Relaxed), "the node answers while it lives");
     }
 
-    /// False at the end of the connection.
+    /// Publishes `breath` times and reads the answers. Returns false if the connection has ended.
     fn publish_breath(&mut self, tcp: &mut Tcp, life: &Life) -> bool {
         let numbers = self.asked..self.asked + self.breath;
         self.asked = numbers.end;
@@ -202,7 +204,7 @@ impl Publisher {
     fn settle(&mut self, number: u64, answer: &Response, life: &Life) {
         let body = answer.json();
         if answer.status == 503 {
-            // Who does not wait for the disk may find that there is no room for more.
+            // Only a publisher that does not wait for the disk may find history's queue full.
             assert_eq!((self.level, &body["error"]), ("memory", &json!("OVERLOADED")));
             self.refused.insert(number);
             return;
@@ -226,8 +228,8 @@ impl Publisher {
     }
 }
 
-/// History holds what was answered as stored, once and under its id, nothing that nobody asked for,
-/// and everything in its publisher's own order.
+/// Checks that history contains everything that was answered as stored or synced, once and with its
+/// id, nothing that was refused or not asked for, and each publisher's messages in order.
 fn check(history: &[Kept], publishers: &[Publisher]) {
     let mut kept = HashMap::new();
     let mut last = HashMap::new();
@@ -251,8 +253,8 @@ fn check(history: &[Kept], publishers: &[Publisher]) {
     }
 }
 
-/// What a life of the node left in history is what was heard in it, up to where the one or the
-/// other ended.
+/// Checks that history and the subscribers have the same order, up to the point where one of them
+/// ends.
 fn check_order(history: &[Kept], heard: &HashMap<&'static str, Vec<Uuid>>) {
     for (channel, heard) in heard {
         let kept = history.iter().filter(|message| message.channel == *channel);

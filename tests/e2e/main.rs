@@ -1,4 +1,4 @@
-//! The real binary, driven from outside: by stock clients and over HTTP.
+//! Tests of the real binary from outside, with stock clients and over HTTP.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,5 @@
-//! Somebody who subscribes, publishes, unsubscribes and comes again, and writes down what it heard
-//! when.
+//! A client that subscribes, publishes, unsubscribes and returns, and records what it received
+//! during each stay.
 
 use std::collections::HashMap;
 use std::thread;
@@ -15,11 +15,12 @@ use crate::support::ANON_KEY;
 const UNSUBSCRIBE: &str = "REALTIME_UNSUBSCRIBE";
 const PUBLISH: &str = "REALTIME_PUBLISH";
 
-/// Tries of one command that the node may refuse, a pause after each; far more than it takes.
+/// Number of attempts of a command that the node may refuse, with a pause after each; many more
+/// than needed.
 const TRIES_MAX: usize = 2_000;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// One client.
+/// One client and its record.
 pub(crate) struct Member {
     port: u16,
     channel: &'static str,
@@ -27,12 +28,12 @@ pub(crate) struct Member {
     socket: Socket,
     asked: HashMap<u64, Asked>,
     stay: Option<Vec<Uuid>>,
-    /// What was published since the subscription was asked for.
+    /// Ids of its own publications since it asked for the subscription.
     own: Vec<Uuid>,
     pub(crate) report: Report,
 }
 
-/// What an answer is waited for to.
+/// A command whose answer has not come.
 #[derive(Debug)]
 enum Asked {
     Subscribe,
@@ -41,7 +42,7 @@ enum Asked {
 }
 
 impl Member {
-    /// A member on WebSocket, present as itself or as a user.
+    /// Connects a member over WebSocket, present as the user of the token or as itself.
     pub(crate) fn connect(port: u16, channel: &'static str, token: &str, publisher: u64) -> Self {
         let socket = Socket::connect(port, token);
         Self {
@@ -56,13 +57,13 @@ impl Member {
         }
     }
 
-    /// Goes on over long-polling, as somebody new.
+    /// Continues as a new connection over long-polling.
     pub(crate) fn over_polling(mut self) -> Self {
         self.socket = Socket::connect_polling(self.port, &self.token);
         self
     }
 
-    /// Subscribes and publishes in one breath: it must hear what it published.
+    /// Subscribes and publishes without waiting in between. It must receive its own publication.
     pub(crate) fn enter(&mut self) {
         for _ in 0..TRIES_MAX {
             self.ask(SUBSCRIBE, Asked::Subscribe);
@@ -75,8 +76,8 @@ impl Member {
         panic!("subscribing is refused for ever");
     }
 
-    /// Publishes so often without waiting, and then waits for all answers. Says how many were
-    /// refusals.
+    /// Publishes `count` times without waiting, and then waits for all answers. Returns how many
+    /// were refusals.
     pub(crate) fn publish(&mut self, count: usize) -> usize {
         let refused = self.report.ledger.refused.len();
         for _ in 0..count {
@@ -86,7 +87,7 @@ impl Member {
         self.report.ledger.refused.len() - refused
     }
 
-    /// Listens until it has heard so many more events, but no longer than `wait`.
+    /// Waits until it has received `count` more events, but no longer than `wait`.
     pub(crate) fn listen(&mut self, count: usize, wait: Duration) {
         let deadline = Instant::now() + wait;
         let enough = self.heard().saturating_add(count);
@@ -96,7 +97,8 @@ impl Member {
         }
     }
 
-    /// Publishes and unsubscribes in one breath, and hears nothing afterwards.
+    /// Publishes and unsubscribes without waiting in between, and checks that nothing comes
+    /// afterwards.
     pub(crate) fn leave(&mut self) {
         for _ in 0..TRIES_MAX {
             self.ask_to_publish();
@@ -110,13 +112,13 @@ impl Member {
         panic!("unsubscribing is refused for ever");
     }
 
-    /// Is gone without a word, and comes again as somebody new.
+    /// Drops the connection without unsubscribing, and connects again.
     pub(crate) fn vanish(&mut self) {
         self.end_stay(false);
         self.socket = Socket::connect(self.port, &self.token);
     }
 
-    /// Leaves the namespace, subscribed as it is, and enters again over the same connection.
+    /// Leaves the namespace while subscribed, and enters it again on the same connection.
     pub(crate) fn reenter(&mut self) {
         self.socket.exit();
         self.socket.enter(&self.token);
@@ -144,7 +146,7 @@ impl Member {
         self.asked.insert(ack, Asked::Publish(number));
     }
 
-    /// Sends what was asked, and hears all that comes until everything is answered.
+    /// Sends the prepared commands, and receives events until all are answered.
     fn settle(&mut self) {
         self.socket.flush();
         while !self.asked.is_empty() {
@@ -153,7 +155,7 @@ impl Member {
         }
     }
 
-    /// One more answer, that comes behind all that may still have been on its way.
+    /// Waits for one more answer, which comes behind everything that may still have been under way.
     fn hear_nothing(&mut self) {
         thread::sleep(PAUSE);
         self.ask(UNSUBSCRIBE, Asked::Unsubscribe);
@@ -203,7 +205,7 @@ impl Member {
         let code = answer["error"]["code"].as_str().expect("a refusal has a code");
         match (code, asked) {
             ("OVERLOADED", _) => self.report.overloads += 1,
-            // Asked for in one breath with a subscription that was refused.
+            // Sent together with a subscribe that was refused.
             ("REALTIME_NOT_SUBSCRIBED", Asked::Publish(_)) if self.stay.is_none() => {}
             _ => panic!("{asked:?} is answered {answer}"),
         }

@@ -1,4 +1,4 @@
-//! What `GET /metrics` counts is what clients saw.
+//! The counts of `GET /metrics` agree with what clients saw.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ const MESSAGES: &str = "/api/realtime/messages";
 const CHANNELS: &str = "/api/realtime/channels";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A masked close frame with code 1000, under a mask of zeros.
+/// A masked close frame with code 1000. The mask is zero.
 const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8];
-/// A masked text frame that holds a packet of no known type.
+/// A masked text frame with a packet of an unknown type.
 const NONSENSE: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'9'];
 
 const OPENED: &str = "fanfare_connections_opened_total";
@@ -194,14 +194,14 @@ fn bytes_and_frames_are_those_that_a_client_read_and_wrote() {
         websocket.send(Message::text(said)).expect("the node takes it");
         read_until(&mut websocket, answered);
     }
-    // Larger than what is read at once, on either side.
+    // Larger than one read, on either side.
     let bulk = "x".repeat(300_000);
     node.publish(CHANNEL, "bulk", &json!({ "fill": bulk }));
     read_until(&mut websocket, "42[\"bulk\"");
     let publication =
         json!([PUBLISH, { "channel": CHANNEL, "event": TICK, "payload": { "fill": bulk } }]);
     websocket.send(Message::text(format!("421{publication}"))).expect("the node takes it");
-    // Its own publication and the acknowledgement come in no certain order.
+    // Its own publication and the acknowledgement may come in either order.
     read_until(&mut websocket, "4");
     read_until(&mut websocket, "4");
 
@@ -209,7 +209,7 @@ fn bytes_and_frames_are_those_that_a_client_read_and_wrote() {
         let over = [("over", "websocket")];
         now.is("fanfare_bytes_sent_total", &over, traffic.read.get());
         now.is("fanfare_bytes_received_total", &over, traffic.written.get() - handshake);
-        // The answer that opens the WebSocket is sent like a frame, and counted as one.
+        // The answer to the upgrade is sent like a frame and counted as one.
         now.is("fanfare_frames_sent_total", &[], frames + 1);
         now.is("fanfare_frames_per_drain_sum", &[], frames + 1);
     });
@@ -251,7 +251,7 @@ fn each_publication_is_timed_once_on_each_worker_that_has_subscribers() {
     assert!(now.plain("fanfare_frames_per_drain_count") <= now.plain("fanfare_sends_total"));
 }
 
-/// Nine subscribers: four on WebSocket, three on long-polling, and a stock client on either.
+/// Nine subscribers: five on WebSocket and four on long-polling, including a stock client on each.
 struct Crowd {
     stock: Script,
     ears: [Ear; 4],
@@ -259,7 +259,7 @@ struct Crowd {
     pollers: [Poller; 2],
 }
 
-/// Those who are left.
+/// The connections that are left.
 struct Rest {
     stock: Script,
     ears: [Ear; 3],
@@ -280,7 +280,7 @@ impl Crowd {
         }
     }
 
-    /// Everybody hears twenty, half of them from subscribers.
+    /// All subscribers receive 20 publications, half of which come from subscribers.
     fn hear_each_other(&mut self, node: &Node) {
         for _ in 0..10 {
             let receipt = node.publish(CHANNEL, TICK, &json!({}));
@@ -296,7 +296,7 @@ impl Crowd {
         (0..2 * 20).for_each(|_| _ = self.stock.next_line(PATIENCE));
     }
 
-    /// Three more: one is not subscribed any more, and two do not poll.
+    /// Publishes three more times, while one subscriber has unsubscribed and two do not poll.
     fn hear_without_pollers(&mut self, node: &Node) {
         let unsubscribed = self.ears[1].ask(UNSUBSCRIBE, &json!({ "channel": CHANNEL }));
         assert_eq!(unsubscribed, json!({ "ok": true }));
@@ -308,7 +308,8 @@ impl Crowd {
         (0..2 * 3).for_each(|_| _ = self.stock.next_line(PATIENCE));
     }
 
-    /// Five leave, each in its own way; what waited for one of them is lost.
+    /// Ends five connections, each in another way. The publications that wait for one of them are
+    /// lost.
     fn leave_in_many_ways(self) -> Rest {
         let [first, mut closing, breaking, mut violating] = self.ears;
         closing.send(&CLOSE);
@@ -327,7 +328,8 @@ impl Crowd {
 }
 
 impl Rest {
-    /// All but one, whom nobody misses before its heartbeat does.
+    /// Ends all connections but that of the talker, whose loss the node notices only at its
+    /// heartbeat.
     fn leave(self) -> Ear {
         self.stock.succeed(PATIENCE);
         drop(self.ears);
@@ -335,7 +337,7 @@ impl Rest {
     }
 }
 
-/// What a node counts at one moment, and where that is not what it should be.
+/// The counts of a node at one moment, and those that are wrong.
 struct Now {
     scrape: Exposition,
     wrong: Vec<String>,
@@ -367,8 +369,8 @@ impl Now {
     }
 }
 
-/// Workers count on their own time, and learn of a closed socket on theirs: all of it must be right
-/// at one moment, and still be a moment later.
+/// Checks the counts until they are right. Workers count in their own time and notice closed
+/// sockets late, so all counts must be right at one moment, and still be a moment later.
 fn settle(node: &Node, check: impl Fn(&mut Now)) {
     let look = || {
         let mut now = Now { scrape: node.scrape(), wrong: Vec::new() };

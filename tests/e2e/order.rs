@@ -1,5 +1,5 @@
-//! One order for all: whoever hears a channel hears a part of the same order, which begins with its
-//! acknowledgement and ends with its leave.
+//! One order for all subscribers: each receives an unbroken part of the same order, which begins
+//! with its acknowledgement and ends with its leave.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
@@ -14,12 +14,12 @@ use crate::witness::{END, Order, Witness};
 
 const CHANNEL: &str = "race";
 const WORKERS: usize = 2;
-/// On each worker, as new connections go to the one that has fewest.
+/// About 40 on each worker, because new connections go to the worker with the fewest.
 const CHURNERS: u64 = 40 * WORKERS as u64;
-/// How long they come and go, and how often at most.
+/// How long they come and go, and how many times at most.
 const CHURN: Duration = Duration::from_secs(3);
 const ROUNDS_MAX: u64 = 100;
-/// Far longer than somebody who is subscribed hears nothing while publishers publish.
+/// Much longer than a subscriber can be without events while publishers publish.
 const QUIET_MAX: Duration = Duration::from_secs(5);
 
 #[test]
@@ -51,13 +51,13 @@ fn all_hear_one_order_from_their_acknowledgement_to_their_leave() {
     assert!(publications > 100, "{publications} publications");
 }
 
-/// Lets everybody do what they do; what they say of it.
+/// Runs all participants and returns their reports.
 fn run<'scope>(
     scope: &'scope Scope<'scope, '_>,
     port: u16,
     is_over: &'scope AtomicBool,
 ) -> Vec<Report> {
-    // Publishers end when this is dropped.
+    // The publishers end when this is dropped.
     let ending = Ending(is_over);
     let callers = (0..3).map(|number| scope.spawn(move || call(port, number, is_over)));
     let callers: Vec<_> = callers.collect();
@@ -73,7 +73,7 @@ fn run<'scope>(
     reports
 }
 
-/// Says that it is over when it is dropped, which a failure does too.
+/// Sets the flag when it is dropped, also if the test fails.
 pub(crate) struct Ending<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ending<'_> {
@@ -82,7 +82,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Publishes over HTTP: alone, and several in one breath.
+/// Publishes over HTTP, one at a time or several without waiting.
 fn call(port: u16, number: u64, is_over: &AtomicBool) -> Report {
     let mut caller = Caller::new(port, CHANNEL, number);
     for round in 0.. {
@@ -95,7 +95,7 @@ fn call(port: u16, number: u64, is_over: &AtomicBool) -> Report {
     caller.report
 }
 
-/// Publishes from a socket, which hears all of it.
+/// Publishes from a subscribed socket, which receives everything.
 fn speak(port: u16, number: u64, is_over: &AtomicBool) -> Report {
     let mut member = Member::connect(port, CHANNEL, ANON_KEY, number);
     member.enter();
@@ -110,8 +110,9 @@ fn speak(port: u16, number: u64, is_over: &AtomicBool) -> Report {
     member.report
 }
 
-/// Comes and goes, each in its own manner. Half of them are one user, whose coming and leaving are
-/// announced once; of the others each is announced, which tells the exact place.
+/// Subscribes and leaves again and again, in different ways. Half of the clients are the same user,
+/// whose coming and leaving are announced once. Those of the others are announced each time, which
+/// shows their exact place in the order.
 fn churn(port: u16, number: u64) -> Report {
     let token = if number.is_multiple_of(2) { ANON_KEY.into() } else { user_token("crew") };
     let mut member = Member::connect(port, CHANNEL, &token, number);
@@ -141,7 +142,7 @@ fn churn(port: u16, number: u64) -> Report {
     member.report
 }
 
-/// Comes and goes on long-polling.
+/// Subscribes and leaves on long-polling.
 fn poll(port: u16, number: u64) -> Report {
     let mut member = Member::connect(port, CHANNEL, ANON_KEY, number).over_polling();
     let end = Instant::now() + CHURN;
@@ -156,7 +157,7 @@ fn poll(port: u16, number: u64) -> Report {
     member.report
 }
 
-/// What a thread came to; its failure is this one's.
+/// Returns the result of a thread. If the thread panicked, panics with the same message.
 pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -1,5 +1,5 @@
-//! What happens at the bounds: a mailbox that is full, a client that does not read, a worker that
-//! never rests.
+//! Behaviour at the limits: a full mailbox, a client that does not read, a worker that is never
+//! idle.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -22,31 +22,31 @@ use crate::tcp::PATIENCE;
 use crate::witness::{END, Order, Witness};
 
 const CHANNEL: &str = "crowd";
-/// Publications that a worker's mailbox has room for.
+/// Number of publications for which a worker's mailbox has room.
 const MAILBOX: &str = "8";
-/// Publications in one breath: far more than that.
+/// Number of publications sent without waiting, many more than the mailbox holds.
 const BREATH: usize = 40;
-/// Subscribers of each of the crowd's two threads.
+/// Number of subscribers on each of the crowd's two threads.
 const CROWD: usize = 100;
-/// Publications and refusals after which it has been enough, or this much time.
+/// The test ends after so many publications and refusals, or after this time.
 const PUBLICATIONS: u64 = 2_000;
 const REFUSALS: u64 = 400;
 const PUSH: Duration = Duration::from_secs(5);
-/// Publications that are enough in any case: they would all fit into one outbox.
+/// The test ends in any case after so many publications, which would all fit into one outbox.
 const PUBLICATIONS_MAX: u64 = 6_000;
 
-/// Bytes of a publication that soon fill an outbox.
+/// Bytes of a publication; a few fill an outbox.
 const BULK: usize = 64 * 1024;
-/// Publications of that size that fill every buffer on the way to a client, and its outbox.
+/// Number of such publications that fill all buffers on the way to a client, and its outbox.
 const BULKS_MAX: usize = 1_000;
-/// Bytes of the receive buffer of a client that does not read.
+/// Size of the receive buffer of a client that does not read, in bytes.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 const READERS: usize = 6;
 
-/// Clients that keep a worker busy, and the requests that it must serve meanwhile.
+/// Number of clients that keep a worker busy, and of requests that it must serve meanwhile.
 const BUSY: u64 = 12;
 const REQUESTS: usize = 4;
-/// How long they go on where those are not served.
+/// How long they keep it busy if the requests are not served.
 const BUSY_MAX: Duration = Duration::from_secs(25);
 
 #[test]
@@ -134,9 +134,9 @@ fn busy_sockets_leave_http_its_turn_on_epoll() {
     }));
 }
 
-/// Asks over HTTP while the only worker never comes to rest.
+/// Sends requests over HTTP while the only worker is never idle.
 fn serve_http_beside_busy_sockets(node: &Node) {
-    // Without history: its writer would compete for the few cores there are.
+    // Without history, because its writer would compete for the few cores.
     let busy = json!({ "pattern": CHANNEL, "ephemeral": true });
     assert_eq!(node.admin("POST", "/api/realtime/channels", &busy).0, 201);
     let connect = |number| {
@@ -169,7 +169,7 @@ fn serve_http_beside_busy_sockets(node: &Node) {
     });
 }
 
-/// Subscribers that do nothing but read.
+/// Subscribers that only read.
 struct Crowd {
     sockets: Vec<Socket>,
     heard: Vec<Vec<Uuid>>,
@@ -187,7 +187,7 @@ impl Crowd {
         Self { sockets, heard: vec![Vec::new(); CROWD] }
     }
 
-    /// Reads whatever comes, each up to and with [`END`].
+    /// Reads until each subscriber has received [`END`].
     fn listen(&mut self) {
         let mut listening: Vec<_> = (0..CROWD).collect();
         while !listening.is_empty() {
@@ -197,7 +197,7 @@ impl Crowd {
         }
     }
 
-    /// Those of `listening` for whom there is something to read.
+    /// Returns those of `listening` whose sockets are readable.
     fn wait(&self, listening: &[usize]) -> Vec<usize> {
         let patience = Timespec::try_from(PATIENCE).expect("it is a few seconds");
         let watch = |place: &usize| PollFd::new(&self.sockets[*place], PollFlags::IN);
@@ -208,7 +208,7 @@ impl Crowd {
         all.filter(|(_, one)| !one.revents().is_empty()).map(|(place, _)| *place).collect()
     }
 
-    /// Reads what is there. True when that was the end.
+    /// Reads what has arrived. Returns whether [`END`] was part of it.
     fn hear(&mut self, place: usize) -> bool {
         loop {
             match self.sockets[place].look() {
@@ -225,7 +225,7 @@ impl Crowd {
     }
 }
 
-/// Many who publish as fast as they can.
+/// Publishers that publish as fast as they can.
 struct Push {
     start: Instant,
     accepted: AtomicU64,
@@ -239,7 +239,7 @@ impl Push {
         Self { start: Instant::now(), accepted, over_http, on_sockets }
     }
 
-    /// Publishes over HTTP and on sockets, while others come and go; what all of them say of it.
+    /// Publishes over HTTP and on sockets while others come and go. Returns all reports.
     fn run<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, port: u16) -> Vec<Report> {
         let callers = (0..4).map(|number| scope.spawn(move || self.call(port, number)));
         let callers: Vec<_> = callers.collect();
@@ -250,7 +250,7 @@ impl Push {
         callers.into_iter().chain(speakers).chain(churners).map(join).collect()
     }
 
-    /// Publications refused over HTTP and on sockets so far.
+    /// Returns how many publications were refused over HTTP and on sockets.
     fn refused(&self) -> [u64; 2] {
         [&self.over_http, &self.on_sockets].map(|count| count.load(Ordering::Relaxed))
     }
@@ -303,7 +303,7 @@ impl Push {
     }
 }
 
-/// Publishes the last event, as soon as it is accepted. Answers how often it was refused.
+/// Publishes the last event until it is accepted. Returns how often it was refused.
 fn publish_end(node: &Node) -> u64 {
     let publication = json!({ "channel": CHANNEL, "event": END, "payload": null });
     let mut refused = 0;
@@ -316,7 +316,7 @@ fn publish_end(node: &Node) -> u64 {
     refused
 }
 
-/// Publishes, and has all of them hear it, so that nobody falls behind.
+/// Publishes and waits until all readers have received it, so that none falls behind.
 fn tell_all(node: &Node, readers: &mut [Witness], fill: &str) -> (Uuid, Value) {
     let receipt = node.publish(CHANNEL, TICK, &json!({ "fill": fill }));
     let id = receipt["messageId"].as_str().expect("an id is text");
@@ -327,7 +327,7 @@ fn tell_all(node: &Node, readers: &mut [Witness], fill: &str) -> (Uuid, Value) {
     (id, receipt["audience"].clone())
 }
 
-/// All that comes before the connection ends.
+/// Returns the publications that come before the connection ends.
 fn hear_to_the_end(socket: &mut Socket) -> Vec<Uuid> {
     let mut ids = Vec::new();
     loop {
@@ -339,12 +339,12 @@ fn hear_to_the_end(socket: &mut Socket) -> Vec<Uuid> {
     }
 }
 
-/// A connection whose client can take little at a time.
+/// Returns a connection whose client has a small receive buffer.
 pub(crate) fn narrow(port: u16) -> TcpStream {
     try_narrow(port).expect("it is accepted")
 }
 
-/// The same, if the node is there.
+/// The same, or an error if the node does not listen.
 pub(crate) fn try_narrow(port: u16) -> io::Result<TcpStream> {
     let stream = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)?;
     stream.set_recv_buffer_size(RECEIVE_BUFFER)?;

@@ -1,4 +1,4 @@
-//! Policies: who may subscribe and publish, and from when on.
+//! Policies: which clients may subscribe and publish, and when a change takes effect.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::support::{ANON_KEY, Node, an_hour_from_now, sign};
 const PERMISSIONS: &str = "/api/realtime/permissions";
 const UNSUBSCRIBE: &str = "REALTIME_UNSUBSCRIBE";
 const PUBLISH: &str = "REALTIME_PUBLISH";
-/// How often rules change under the same connections.
+/// How often policies change while the same connections stay.
 const CHANGES: usize = 20;
 
-/// Somebody whom policies are about.
+/// A client with a role and perhaps a user and an email address.
 struct Who {
     role: &'static str,
     user: Option<&'static str>,
@@ -39,10 +39,10 @@ impl Who {
     }
 }
 
-/// Whether somebody may do something on a channel.
+/// Returns whether the client is allowed to use the channel.
 type Rule = fn(&Who, &str) -> bool;
 
-/// Roles and an expression, and by which rule they let somebody in.
+/// Roles and expression of a policy, and the rule that it must implement.
 const TABLE: [(&[&str], Option<&str>, Rule); 14] = [
     (&["public"], None, |who, _| who.role != "moderator"),
     (&["public"], Some("enabled = true"), |who, _| who.role != "moderator"),
@@ -85,7 +85,7 @@ fn roles_channels_and_expressions_decide_who_subscribes() {
 #[test]
 fn roles_channels_and_expressions_decide_who_publishes() {
     let node = Node::start();
-    // A role that the node does not know subscribes where a policy lets it.
+    // A client whose role is unknown to the node may subscribe if a policy allows it.
     let roles = json!(["public", "moderator"]);
     let subscribe = json!([{ "policyName": "all", "roles": roles }]);
     set(&node, &json!({ "subscribe": { "policies": subscribe } }));
@@ -95,7 +95,7 @@ fn roles_channels_and_expressions_decide_who_publishes() {
     });
 }
 
-/// Goes through the table, twice each: once asked for, once known.
+/// Tests each row of the table twice: first when the answer is not cached, then when it is.
 fn decide(
     node: &Node,
     side: &str,
@@ -306,7 +306,7 @@ fn a_line_of_waiting_commands_is_bounded() {
     assert_eq!(node.metric("fanfare_refusals_total"), overloads as u64);
     assert_eq!(node.metric("fanfare_subscriptions"), (COMMANDS - overloads) as u64);
     assert_eq!(node.metric("fanfare_commands_waiting"), 0);
-    // The connection goes on as any other.
+    // The connection continues like any other.
     socket.subscribe("chat:again");
 }
 
@@ -321,7 +321,7 @@ fn waiting_commands_go_with_their_connection() {
             gone.ask(SUBSCRIBE, &json!({ "channel": format!("chat:{round}:{at}") }));
         }
         if round % 2 == 0 {
-            // Leaves the namespace in the same breath, and enters again under the same slot.
+            // Leaves the namespace without waiting, and enters again with the same slot.
             gone.exit();
             gone.enter(ANON_KEY);
             while !matches!(gone.hear(), Heard::Connected(_)) {}
@@ -390,14 +390,14 @@ fn message(channel: &str) -> Value {
     json!({ "channel": channel, "event": "note", "payload": {} })
 }
 
-/// One command, and its answer.
+/// Sends one command and returns its answer.
 fn ask(socket: &mut Socket, event: &str, argument: &Value) -> Value {
     let number = socket.ask(event, argument);
     let mut answers = settle(socket, 1, &mut Vec::new());
     answers.remove(&number).expect("the one answer is to the one question")
 }
 
-/// Sends what was asked, and hears all until so many answers have come.
+/// Sends the prepared commands and collects events until `count` answers have come.
 fn settle(socket: &mut Socket, count: usize, heard: &mut Vec<uuid::Uuid>) -> HashMap<u64, Value> {
     socket.flush();
     let mut answers = HashMap::new();

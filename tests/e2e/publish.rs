@@ -87,14 +87,14 @@ fn a_name_that_no_enabled_channel_matches_is_not_found() {
     }
 }
 
-/// As in `2024-01-15T10:30:00.000Z`.
+/// Checks the format of `2024-01-15T10:30:00.000Z`.
 fn assert_iso_millis(time: &Value) {
     let text = time.as_str().unwrap_or_default();
     let shape = text.replace(|c: char| c.is_ascii_digit(), "0");
     assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{time}");
 }
 
-/// Workers count on their own time, and learn of a closed socket on theirs.
+/// Waits for a count. Workers count in their own time and notice closed sockets late.
 fn wait_for_metric(node: &Node, name: &str, expected: u64) {
     let end = Instant::now() + PATIENCE;
     while node.metric(name) != expected {

@@ -1,4 +1,4 @@
-//! What publishers did and what they were told, and the one that publishes over HTTP.
+//! Records of publishers and their answers, and a publisher over HTTP.
 
 use std::net::Ipv4Addr;
 
@@ -8,35 +8,35 @@ use uuid::Uuid;
 use crate::support::API_KEY;
 use crate::tcp::{self, Response, Tcp};
 
-/// The event that publishers publish.
+/// The name of the events that are published.
 pub(crate) const TICK: &str = "tick";
 
-/// Everything that one publisher wanted published, by its own count.
+/// All publications of one publisher, by its own numbers.
 pub(crate) struct Ledger {
     publisher: u64,
     asked: u64,
-    /// Numbers and the ids that they were given, in the order of the answers.
+    /// Numbers and ids of accepted publications, in the order of the answers.
     pub(crate) accepted: Vec<(u64, Uuid)>,
     pub(crate) refused: Vec<u64>,
 }
 
-/// What somebody who took part did and saw.
+/// The record of one participant.
 pub(crate) struct Report {
     pub(crate) ledger: Ledger,
     pub(crate) stays: Vec<Stay>,
-    /// Commands that were refused because the node was overloaded.
+    /// Number of commands that were refused because of overload.
     pub(crate) overloads: u64,
 }
 
 /// One subscription, from its acknowledgement to its end.
 #[derive(Debug)]
 pub(crate) struct Stay {
-    /// Under which name coming and leaving were announced, if they were.
+    /// The name under which coming and leaving were announced; `None` if they were not.
     pub(crate) announced: Option<String>,
     pub(crate) heard: Vec<Uuid>,
-    /// What it published itself from before its first moment to its last.
+    /// Its own publications from before its subscribe was acknowledged until its end.
     pub(crate) own: Vec<Uuid>,
-    /// Whether its end was acknowledged; else it was broken off.
+    /// Whether the unsubscribe was acknowledged, and not just the connection dropped.
     pub(crate) is_whole: bool,
 }
 
@@ -49,7 +49,7 @@ impl Ledger {
         self.publisher
     }
 
-    /// The next number, and the argument of the command that publishes it.
+    /// Returns the next number, and the argument of the command that publishes it.
     pub(crate) fn next(&mut self, channel: &str) -> (u64, Value) {
         let number = self.asked;
         self.asked += 1;
@@ -64,7 +64,7 @@ impl Report {
     }
 }
 
-/// Publishes over HTTP, on one connection that stays open.
+/// Publishes over HTTP on one connection that stays open.
 pub(crate) struct Caller {
     tcp: Tcp,
     channel: &'static str,
@@ -79,8 +79,8 @@ impl Caller {
         Self { tcp, channel, authorization, report: Report::new(publisher) }
     }
 
-    /// Publishes so often without waiting, and then takes the answers, one for each. Says how many
-    /// were refusals.
+    /// Publishes `count` times without waiting, and then reads all answers. Returns how many were
+    /// refusals.
     pub(crate) fn publish(&mut self, count: usize) -> usize {
         let refused = self.report.ledger.refused.len();
         let head = [

@@ -1,4 +1,4 @@
-//! Clients whose connection is cut, and who come back to what they missed.
+//! Clients whose connection is cut, and that recover the events that they missed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 use crate::order::Ending;
 use crate::support::{Node, wait_until};
 
-/// Each of them is cut so often; more, where the environment says so.
+/// How often each client is cut, unless `FANFARE_TEST_CUTS` says otherwise.
 const CUTS: &str = "25";
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How much longer all of them may take for each cut.
+/// Additional time for each cut.
 const PATIENCE_EACH: Duration = Duration::from_secs(5);
 const CHANNELS: [&str; 3] = ["a:1", "a:2", "b"];
 
 fn node(window_ms: u64) -> Node {
     let node = Node::with(move |command| {
         command.env("FANFARE_RECOVERY_WINDOW_MS", window_ms.to_string());
-        // A stock client that is cut in the middle of its move to a WebSocket notices with the
-        // heartbeat only: it has stopped polling by then.
+        // If a stock client is cut during its upgrade to WebSocket, it has stopped polling and
+        // notices the cut only by the heartbeat.
         command.env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "1000");
         command.env("FANFARE_ENGINE_IO_PING_TIMEOUT_MS", "1000");
-        // Says why somebody is not recovered.
+        // At this level, the log says why a client is not recovered.
         command.env("FANFARE_LOG", "debug");
         command.args(["--workers", "2"]);
     });
@@ -32,7 +32,7 @@ fn node(window_ms: u64) -> Node {
     node
 }
 
-/// Publishes numbers on all channels until told to stop, then the end. Answers how many.
+/// Publishes numbers on all channels until told to stop, and then the end. Returns how many.
 fn publish(node: &Node, is_over: &AtomicBool) -> u64 {
     let mut last = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -48,7 +48,8 @@ fn publish(node: &Node, is_over: &AtomicBool) -> u64 {
     last
 }
 
-/// Cuts clients while others publish. Answers how much was published, and what each client says.
+/// Cuts clients while the test publishes. Returns how many numbers were published, and each
+/// client's record.
 fn cut(node: &Node, args: &[&str], envs: &[(&str, &str)]) -> (u64, Vec<Value>) {
     let clients = node.spawn_script("recovery.mjs", args, envs);
     clients.wait_for("ready", PATIENCE);

@@ -1,4 +1,4 @@
-//! What outlives a killed node: its channels, and the clients that come back.
+//! Channels and clients that outlive a killed node.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn channels_survive() {
     node.restart();
     assert_ne!(node.pid(), pid);
 
-    // The newest comes first.
+    // The newest channel comes first.
     let (status, listed) = node.admin("GET", CHANNELS, &Value::Null);
     assert_eq!((status, listed), (200, json!([changed, kept])));
     assert_eq!(node.admin("GET", &path_of(&kept), &Value::Null), (200, kept));

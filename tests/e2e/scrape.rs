@@ -1,4 +1,4 @@
-//! `GET /metrics` as scrapers read it.
+//! `GET /metrics` as monitoring systems use it.
 
 use serde_json::json;
 
@@ -87,7 +87,8 @@ fn metrics_are_read_and_nothing_else() {
     let refused = node.request("POST", "/metrics", &[], b"{}");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
     let mut tcp = Tcp::connect(loopback(node.port()));
-    // On one connection: a body behind the answer to HEAD would be taken for the next answer.
+    // Both use one connection, on which a body in the answer to HEAD would be taken for the next
+    // answer.
     for method in ["HEAD", "GET"] {
         tcp.send(tcp::request(&[&format!("{method} /metrics HTTP/1.1")], ""));
         let answer = tcp.response_to(method);

@@ -1,4 +1,4 @@
-//! A Socket.IO client that shows every packet in its turn, over WebSocket or long-polling.
+//! A Socket.IO client that returns every packet in order, over WebSocket or long-polling.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use crate::tcp::{self, PATIENCE, Tcp};
 
-/// The event that subscribes, and asks for the documented shape of messages.
+/// The event that subscribes for messages in the documented encoding.
 pub(crate) const SUBSCRIBE: &str = "REALTIME_SUBSCRIBE";
-/// How long a look at a socket may take that has nothing to say.
+/// How long `look` waits if nothing arrives.
 const LOOK: Duration = Duration::from_millis(100);
 /// Separates the packets of a long-polling payload.
 const SEPARATOR: char = '\x1e';
@@ -28,26 +28,26 @@ pub(crate) struct Socket {
     asked: u64,
 }
 
-/// What a client is told.
+/// A packet or another event from the node.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// Something was published, or somebody came or left.
+    /// A publication or a presence announcement.
     Event(Event),
-    /// What went wrong, if it was no answer.
+    /// An error that is not the answer to a command.
     Error(Value),
-    /// The answer to what was asked under that number.
+    /// The answer to the command with this number.
     Ack(u64, Value),
-    /// The namespace was entered, under that name.
+    /// The connection to the namespace, with the socket's id.
     Connected(String),
-    /// The transport is open, for the session of that name.
+    /// The open packet of the transport, with the session's id.
     Opened(String),
-    /// Nothing waits.
+    /// Nothing has arrived.
     Nothing,
-    /// The connection is over.
+    /// The connection has ended.
     End,
 }
 
-/// A publication or an announcement of presence, as it was sent.
+/// A publication or a presence announcement, as it was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) id: Uuid,
@@ -61,7 +61,7 @@ impl Socket {
         Self::over(stream, token)
     }
 
-    /// Connects over WebSocket on a connection that was made to the node.
+    /// Connects over WebSocket on an open TCP connection.
     pub(crate) fn over(stream: TcpStream, token: &str) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
@@ -73,7 +73,7 @@ impl Socket {
         Self::enter_over(Line::WebSocket(Box::new(websocket)), token)
     }
 
-    /// Connects over long-polling, and stays there.
+    /// Connects over long-polling and does not upgrade.
     pub(crate) fn connect_polling(port: u16, token: &str) -> Self {
         Self::enter_over(Line::Polling(Box::new(Polling::open(port))), token)
     }
@@ -91,29 +91,29 @@ impl Socket {
         socket
     }
 
-    /// Asks to enter the main namespace; [`Heard::Connected`] follows.
+    /// Sends a CONNECT for the main namespace; [`Heard::Connected`] follows.
     pub(crate) fn enter(&mut self, token: &str) {
         self.line.queue(format!("40{}", json!({ "token": token })));
         self.flush();
     }
 
-    /// Leaves the main namespace.
+    /// Disconnects from the main namespace.
     pub(crate) fn exit(&mut self) {
         self.line.queue("41".into());
         self.flush();
     }
 
-    /// The name of this socket, under which it is present if it is nobody's in particular.
+    /// Returns the socket's id, under which an anonymous client is present.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Different for sockets that live on different workers: the beginning of a session's name.
+    /// Returns the start of the session's id, which differs between workers.
     pub(crate) fn home(&self) -> &str {
         &self.session[..2]
     }
 
-    /// Subscribes, for the documented shape of messages, where nobody refuses it.
+    /// Subscribes for messages in the documented encoding. Panics if that is refused.
     pub(crate) fn subscribe(&mut self, channel: &str) {
         let asked = self.ask(SUBSCRIBE, &json!({ "channel": channel }));
         self.flush();
@@ -123,7 +123,7 @@ impl Socket {
         }
     }
 
-    /// Prepares an event that wants an answer. What was prepared goes out together.
+    /// Prepares a command and returns its number. Prepared commands are sent together by `flush`.
     pub(crate) fn ask(&mut self, event: &str, argument: &Value) -> u64 {
         let number = self.asked;
         self.asked += 1;
@@ -131,12 +131,12 @@ impl Socket {
         number
     }
 
-    /// Sends what was prepared.
+    /// Sends the prepared commands.
     pub(crate) fn flush(&mut self) {
         self.line.flush();
     }
 
-    /// The next thing heard, which must come in time.
+    /// Returns the next packet. Panics if none comes in time.
     pub(crate) fn hear(&mut self) -> Heard {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -148,7 +148,7 @@ impl Socket {
         panic!("the node says nothing for {PATIENCE:?}");
     }
 
-    /// The next thing heard, or nothing. Heartbeats are answered on the way.
+    /// Returns the next packet, or [`Heard::Nothing`]. Answers heartbeats on the way.
     pub(crate) fn look(&mut self) -> Heard {
         loop {
             match self.line.next() {
@@ -164,7 +164,7 @@ impl Socket {
         }
     }
 
-    /// From now on a look takes no time where nothing waits.
+    /// From now on `look` does not wait.
     pub(crate) fn never_wait(&mut self) {
         self.websocket().set_nonblocking(true).expect("the mode of a socket can be set");
     }
@@ -215,7 +215,7 @@ impl Heard {
 }
 
 impl Event {
-    /// Its name and its argument.
+    /// Parses the event's name and argument.
     pub(crate) fn parts(&self) -> (String, Value) {
         serde_json::from_str(&self.text.as_str()[2..]).expect("an event has a name and an argument")
     }
@@ -227,7 +227,7 @@ impl Event {
     }
 }
 
-/// Found without parsing, because tests hear hundreds of thousands.
+/// Finds the message id without parsing, because tests receive hundreds of thousands of events.
 fn message_id(event: &str) -> Uuid {
     const KEY: &str = "\"messageId\":\"";
     let at = event.find(KEY).unwrap_or_else(|| panic!("no message id in {event}")) + KEY.len();
@@ -238,7 +238,7 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Carries packets.
+/// The transport.
 enum Line {
     WebSocket(Box<WebSocket<TcpStream>>),
     Polling(Box<Polling>),
@@ -253,7 +253,7 @@ enum Next {
 impl Line {
     fn queue(&mut self, packet: String) {
         match self {
-            // It keeps what is written until the flush, up to a size that no test reaches.
+            // The library buffers writes until the flush, up to a size that no test reaches.
             Self::WebSocket(websocket) => {
                 websocket.write(Message::text(packet)).expect("the node takes what it is sent");
             }
@@ -301,7 +301,7 @@ fn next_message(websocket: &mut WebSocket<TcpStream>) -> Next {
     }
 }
 
-/// Long-polling, with a connection for each direction.
+/// Long-polling with one connection for polls and one for posts.
 struct Polling {
     target: String,
     get: Tcp,

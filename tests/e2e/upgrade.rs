@@ -1,10 +1,10 @@
-//! Fresh clients that change from long-polling to WebSocket under load.
+//! Fresh clients that upgrade from long-polling to WebSocket under load.
 
 use std::time::Duration;
 
 use crate::support::Node;
 
-/// How many clients upgrade, unless `FANFARE_TEST_UPGRADES` says otherwise.
+/// Number of clients that upgrade, unless `FANFARE_TEST_UPGRADES` says otherwise.
 const UPGRADES: &str = "1000";
 
 #[test]

@@ -1,5 +1,5 @@
-//! Webhooks of a real node: who is called, what history and metrics say of it, and whom a target
-//! that is dead holds up.
+//! Webhooks of a real node: the calls, their traces in history and metrics, and the effect of a
+//! target that does not answer.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::support::{ANON_KEY, Node, wait_until};
 
 const CHANNELS: &str = "/api/realtime/channels";
 const SECRET: &str = "whsec_00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-/// The fifth attempt at a target comes at the latest 22.5 s after the first.
+/// The fifth attempt comes at most 22.5 s after the first.
 const GIVEN_UP: Duration = Duration::from_secs(60);
 const PUBLICATIONS: usize = 30;
-/// Calls under way to one target: `WEBHOOK_TARGET_CONCURRENT_MAX`.
+/// Simultaneous calls to one target: `WEBHOOK_TARGET_CONCURRENT_MAX`.
 const CONCURRENT: u64 = 8;
 
 #[test]
@@ -43,7 +43,7 @@ fn history_and_metrics_say_what_each_target_did() {
         std::thread::sleep(Duration::from_millis(50));
     }
     check_outcomes(&node, [2, 2, 0, 0]);
-    // One by one: slow, shaky, refusing, astray.
+    // The attempts of each target: slow, shaky, refusing, astray.
     assert_eq!(node.metric("fanfare_webhook_attempts_total"), 1 + 3 + 5 + 1);
     assert!(!slow.has_more() && !shaky.has_more() && !astray.has_more());
     wait_until("history says who took it", || delivered(&node) == [(4, 2)]);
@@ -71,7 +71,7 @@ fn a_target_that_does_not_answer_delays_nobody_else() {
     assert_eq!(node.metric("fanfare_webhook_attempts_total"), all + CONCURRENT);
     wait_until("history says who took it", || delivered(&node) == vec![(2, 1); PUBLICATIONS]);
 
-    // It comes back to life, and misses nothing.
+    // The target answers again, and all its calls are delivered.
     (0..PUBLICATIONS).for_each(|_| dead.allow());
     wait_until("nobody is waited for", || node.metric("fanfare_webhook_waiting") == 0);
     check_outcomes(&node, [2 * all, 0, 0, 0]);
@@ -100,7 +100,8 @@ fn what_is_not_public_is_not_called_unless_that_is_allowed() {
 fn a_node_that_stops_lets_calls_end() {
     let mut node = node(true);
     let held = Target::always(Reaction::Held);
-    // Its second call would come half a second later or more; whoever stops does not wait for it.
+    // A second attempt normally comes at least half a second later; a node that stops does not wait
+    // for that time.
     let shaky = Target::start(|before| Reaction::Status(if before == 0 { 503 } else { 200 }));
     define(&node, CHANNEL, &[&held.url(), &shaky.url()]);
     node.publish(CHANNEL, TICK, &json!({}));
@@ -139,7 +140,7 @@ fn an_ephemeral_channel_has_no_webhooks() {
         let found = node.admin("GET", &path(definition), &Value::Null);
         assert_eq!(found, (200, definition.clone()), "it is as it was");
     }
-    // Who takes the one away may have the other.
+    // A change that removes the one may set the other.
     let change = json!({ "ephemeral": true, "webhookUrls": null });
     let (status, changed) = node.admin("PUT", &path(&calling), &change);
     assert_eq!((status, &changed["ephemeral"]), (200, &json!(true)), "{changed}");
@@ -168,7 +169,7 @@ fn check_call(call: &Call, payload: &Value) {
     assert!(call.is_signed(SECRET), "{call:?}");
 }
 
-/// Waits until as many calls have ended as are expected, and compares how: delivered, failed,
+/// Waits until all expected calls have ended, and compares their outcomes: delivered, failed,
 /// refused and dropped.
 fn check_outcomes(node: &Node, expected: [u64; 4]) {
     let outcomes = || {
@@ -181,7 +182,7 @@ fn check_outcomes(node: &Node, expected: [u64; 4]) {
     assert_eq!(outcomes(), expected, "delivered, failed, refused, dropped");
 }
 
-/// For each message in history, the webhooks that it was for and those that took it.
+/// Returns, for each message in history, its number of webhooks and of successful calls.
 fn delivered(node: &Node) -> Vec<(u32, u32)> {
     let history = node.history();
     history.iter().map(|message| (message.wh_audience, message.wh_delivered)).collect()

@@ -1,4 +1,4 @@
-//! Who hears everything, and what must be true of everybody else by it.
+//! A subscriber that receives everything, and checks of all other clients against its record.
 
 use std::collections::HashMap;
 
@@ -7,21 +7,21 @@ use uuid::Uuid;
 use crate::publisher::{Ledger, Report, Stay, TICK};
 use crate::socket::{Event, Heard, Socket};
 
-/// The event that is published last.
+/// The name of the event that is published last.
 pub(crate) const END: &str = "end";
 
-/// A subscriber that is there before the others and after them.
+/// A subscriber that is there before all others and until the end.
 pub(crate) struct Witness {
     socket: Socket,
 }
 
-/// A channel's one order.
+/// The order of events on a channel.
 pub(crate) struct Order {
     ids: Vec<Uuid>,
     places: HashMap<Uuid, usize>,
-    /// By publisher and its own number.
+    /// Ids by publisher and the publisher's own number.
     made: HashMap<(u64, u64), Uuid>,
-    /// Where members came and left, by name.
+    /// Places at which members came and left, by name.
     came: HashMap<String, Vec<usize>>,
     left: HashMap<String, Vec<usize>>,
 }
@@ -33,12 +33,12 @@ impl Witness {
         Self { socket }
     }
 
-    /// Different for witnesses on different workers.
+    /// Returns a text that differs between witnesses on different workers.
     pub(crate) fn home(&self) -> &str {
         self.socket.home()
     }
 
-    /// The next event, and nothing else.
+    /// Returns the next event. Panics at anything else.
     pub(crate) fn next(&mut self) -> Event {
         match self.socket.hear() {
             Heard::Event(event) => event,
@@ -46,7 +46,7 @@ impl Witness {
         }
     }
 
-    /// Everything up to and with [`END`].
+    /// Returns all events up to and including [`END`].
     pub(crate) fn listen(&mut self) -> Vec<Event> {
         let mut events = vec![self.next()];
         while !events.last().is_some_and(|event| event.is_named(END)) {
@@ -57,7 +57,8 @@ impl Witness {
 }
 
 impl Order {
-    /// As a witness heard it: nothing twice, and every publisher's own numbers rising.
+    /// Returns the order of these events. Checks that none comes twice and that each publisher's
+    /// numbers rise.
     pub(crate) fn of(events: &[Event]) -> Self {
         let ids = events.iter().map(|event| event.id).collect();
         let mut order = Self {
@@ -92,13 +93,13 @@ impl Order {
         &self.ids
     }
 
-    /// Publications in it, without the last.
+    /// Returns the number of publications without the last.
     pub(crate) fn publications(&self) -> usize {
         self.made.len()
     }
 
-    /// All that was accepted is in it under its own id, nothing that was refused, nothing else.
-    /// And whoever was subscribed heard all of it that was from its first moment to its last.
+    /// Checks that the order contains exactly the accepted publications, with the ids that the
+    /// publishers received, and that each stay is an unbroken part of it.
     pub(crate) fn check(&self, reports: &[Report]) {
         let accepted: HashMap<_, _> =
             reports.iter().flat_map(|report| keyed(&report.ledger)).collect();
@@ -119,7 +120,8 @@ impl Order {
         }
     }
 
-    /// Who was subscribed before the first publication and to the end heard all of it.
+    /// Checks a client that was subscribed from before the first publication to the end: it must
+    /// have received everything.
     pub(crate) fn check_rest(&self, heard: &[Uuid]) {
         let first = self.made.values().map(|id| self.places[id]).min();
         let from = self.ids.len().checked_sub(heard.len());
@@ -130,7 +132,7 @@ impl Order {
         assert_eq!(self.check_run(heard, from), Some(self.ids.len()));
     }
 
-    /// `nth` counts the stays under one name, from 0.
+    /// Checks the stay that is number `nth`, from 0, under its name.
     fn check_stay(&self, stay: &Stay, nth: usize) {
         let nth_of = |places: &HashMap<String, Vec<usize>>| {
             Some(*places.get(stay.announced.as_ref()?)?.get(nth)?)
@@ -152,8 +154,8 @@ impl Order {
         }
     }
 
-    /// What was heard is an unbroken part of the order: from that place on if it is known. Answers
-    /// the place behind.
+    /// Checks that the received events are an unbroken part of the order, from the place `from` on
+    /// if it is known. Returns the place behind them.
     fn check_run(&self, heard: &[Uuid], from: Option<usize>) -> Option<usize> {
         let first = || Some(self.places[heard.first()?]);
         let from = from.or_else(first)?;
