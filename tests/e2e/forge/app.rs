@@ -1,81 +1,81 @@
-//! An app that calls Forge's endpoints, and the places it calls from.
+//! An app that calls Forge's endpoints, and the contexts of its calls.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{Node, Response, an_hour_from_now, sign};
 
-/// What is published and what is signed, and where.
+/// The endpoints for publishing and for signing tokens.
 pub(crate) const ENDPOINTS: [&str; 3] = ["publish", "publish/global", "token"];
-/// The header that says for whom an app calls.
+/// The header with the invocation or installation that an app calls for.
 pub(crate) const PROXY: &str = "forge-proxy-authorization";
-/// What a caller is told that nobody knows, or whom nobody lets in.
+/// The message for callers without valid credentials or rights.
 pub(crate) const UNAUTHORIZED: &str = "Unauthorized request";
-/// What a caller is told whose overrides are none.
+/// The message for invalid `contextOverrides`.
 pub(crate) const OVERRIDES: &str =
     "Invalid value for contextOverrides. Please provide an array of valid context properties.";
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// It was done.
+    /// The call succeeded.
     Done,
-    /// It was refused.
+    /// The call was refused.
     Refused {
         status: u16,
         message: String,
-        /// What `forge-proxy-error` says, where it is there.
+        /// The value of `forge-proxy-error`; `None` if the header is missing.
         code: Option<String>,
     },
 }
 
-/// Of tokens that prove a context, which may live for 15 minutes.
+/// Returns an `exp` for tokens that prove a context, which may live for 15 minutes.
 pub(crate) fn soon() -> u64 {
     an_hour_from_now() - 3_600 + 600
 }
 
-/// The claims of a context token for a panel on an issue.
+/// Returns the claims of a context token for a panel on an issue.
 pub(crate) fn on_issue(installation: &str, module: &str, issue: &str) -> Value {
     let extension = json!({ "issue": { "id": issue }, "project": { "id": "10000" } });
     context(json!({ "installationId": installation, "moduleKey": module, "extension": extension }))
 }
 
-/// The place of most tests.
+/// Returns the claims of the context that most tests use.
 pub(crate) fn place() -> Value {
     on_issue("inst-1", "panel", "10001")
 }
 
-/// The claims of a context token.
+/// Adds the claims that every context token needs.
 pub(crate) fn context(mut claims: Value) -> Value {
     claims["aud"] = json!("realtime");
     claims["exp"] = json!(soon());
     claims
 }
 
-/// The header of a call for an invocation from the same place.
+/// Returns the value of the header for an invocation from this context.
 pub(crate) fn invocation(claims: &Value) -> String {
     format!("Forge as=app,id={}", invocation_token(claims))
 }
 
-/// The same, without what is around it.
+/// Returns the invocation token itself.
 pub(crate) fn invocation_token(claims: &Value) -> String {
     let mut claims = claims.clone();
     claims["aud"] = json!("realtime-invocation");
     sign(&claims)
 }
 
-/// A token of the back end of an installation.
+/// Returns a service token of the back end of an installation.
 pub(crate) fn service_token(installation: &str) -> String {
     let exp = an_hour_from_now();
     sign(&json!({ "aud": "realtime-service", "installationId": installation, "exp": exp }))
 }
 
-/// A call to one of the endpoints.
+/// Calls an endpoint with a JSON body.
 pub(crate) fn call(node: &Node, endpoint: &str, authorization: &str, body: &Value) -> Response {
     raw_call(node, endpoint, &[(PROXY, authorization)], body.to_string())
 }
 
-/// The same, with any headers and any body.
+/// Calls an endpoint with any headers and any body.
 pub(crate) fn raw_call(
     node: &Node,
     endpoint: &str,
@@ -85,7 +85,7 @@ pub(crate) fn raw_call(
     node.request("POST", &format!("/forge/realtime/v1/{endpoint}"), headers, body.as_ref())
 }
 
-/// A body that an endpoint takes.
+/// Returns a valid body for an endpoint.
 pub(crate) fn good_body(endpoint: &str) -> Value {
     match endpoint {
         "token" => json!({ "channelName": "room", "claims": { "a": 1 } }),
@@ -93,14 +93,14 @@ pub(crate) fn good_body(endpoint: &str) -> Value {
     }
 }
 
-/// Publishes, where nobody refuses it. Answers the result.
+/// Publishes and returns the result. Panics if that is refused.
 pub(crate) fn publish(node: &Node, endpoint: &str, authorization: &str, body: &Value) -> Value {
     let response = call(node, endpoint, authorization, body);
     assert_eq!(response.status, 200, "{}", response.text());
     response.json()
 }
 
-/// Has a realtime token signed.
+/// Has the node sign a realtime token and returns it.
 pub(crate) fn realtime_token(node: &Node, place: &Value, channel: &str, claims: &Value) -> String {
     let body = json!({ "channelName": channel, "claims": claims });
     let response = call(node, "token", &invocation(place), &body);
@@ -108,7 +108,7 @@ pub(crate) fn realtime_token(node: &Node, place: &Value, channel: &str, claims: 
     response.json()["token"].as_str().expect("a token is text").to_owned()
 }
 
-/// What an endpoint says where the fault has no message of its own.
+/// Returns an endpoint's message for faults that have none of their own.
 pub(crate) fn failure(endpoint: &str) -> &'static str {
     match endpoint {
         "token" => "Error signing realtime token",
@@ -116,17 +116,17 @@ pub(crate) fn failure(endpoint: &str) -> &'static str {
     }
 }
 
-/// A refusal of what is called.
+/// Returns the refusal of a request for its content.
 pub(crate) fn refused(status: u16, message: &str) -> Outcome {
     Outcome::Refused { status, message: message.to_owned(), code: None }
 }
 
-/// A refusal of the caller, by the code in `forge-proxy-error`.
+/// Returns the refusal of a caller, with its code in `forge-proxy-error`.
 pub(crate) fn refused_at_head(code: &str) -> Outcome {
     Outcome::Refused { status: 401, message: UNAUTHORIZED.to_owned(), code: Some(code.to_owned()) }
 }
 
-/// What came of a call to an endpoint. Panics where the answer has not the shape for that.
+/// Parses the answer of an endpoint. Panics if it does not have the format of its result.
 pub(crate) fn outcome(endpoint: &str, response: &Response) -> Outcome {
     let (status, body) = (response.status, response.json());
     let media_type = response.header("content-type").and_then(|kind| kind.split(';').next());
@@ -180,7 +180,7 @@ fn check_result(endpoint: &str, body: &Value) {
     }
 }
 
-/// The names of an object's members, in alphabetical order.
+/// Returns the names of an object's members in alphabetical order.
 pub(crate) fn keys(object: &Value) -> Vec<String> {
     let members = object.as_object().unwrap_or_else(|| panic!("no object: {object}"));
     let mut names: Vec<String> = members.keys().cloned().collect();

@@ -1,4 +1,4 @@
-//! What happens at the bounds: a mailbox that is full, and clients that do not read.
+//! Behaviour at the limits: a full mailbox, and clients that do not read.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::overload::narrow;
 use crate::support::{Node, sign, wait_until};
 use crate::tcp::{Tcp, request};
 
-/// Bytes of an event that soon fill an outbox, and so many of them that they fill it.
+/// Bytes of an event, and the number of events that fill an outbox.
 const BULK: usize = 200 * 1024;
 const BULKS: usize = 160;
 
@@ -22,8 +22,8 @@ fn with(envs: &'static [(&str, &str)]) -> Node {
     })
 }
 
-/// A client that reads and one that does not, and events that fill the outbox of the latter, which
-/// are told with their numbers.
+/// Publishes numbered events until the outbox of a client that does not read is full. Returns a
+/// client that reads, and that one.
 fn fill(node: &Node) -> (Listener, Listener) {
     let mut reader = Listener::connect(node, &place());
     let mut idle = Listener::dial_over(narrow(node.port()), &[]).expect("it is let in");
@@ -64,7 +64,7 @@ fn who_does_not_read_loses_the_oldest_events_and_is_told_so() {
     }
     assert!(heard.is_sorted_by(|one, next| one < next), "{heard:?}");
     assert!(heard.len() < BULKS && !gaps.is_empty(), "{} {gaps:?}", heard.len());
-    // Each notice stands where something is missing, and something is missing nowhere else.
+    // There is a notice in every place where events are missing, and in no other.
     let missing = |at: usize| heard[at] != at.checked_sub(1).map_or(0, |before| heard[before] + 1);
     let holes: Vec<_> = (0..heard.len()).filter(|at| missing(*at)).collect();
     assert_eq!(gaps, holes, "{heard:?}");
@@ -103,7 +103,8 @@ fn who_does_not_read_is_closed_where_nothing_else_was_wished() {
     assert_eq!(matched, delivered + now.sum("fanfare_deliveries_dropped_total"));
 }
 
-/// Requests that wait for a node while it is held are read in one turn, and there is room for one.
+/// While the node is stopped, requests accumulate and are then read in one turn. The mailbox has
+/// room for only one.
 #[test]
 fn what_a_mailbox_has_no_room_for_is_refused_whole() {
     const CALLERS: usize = 20;

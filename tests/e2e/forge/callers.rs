@@ -1,5 +1,4 @@
-//! Who calls, and for whom: credentials of callers on loopback and on networks, and contexts that
-//! say less than others.
+//! The credentials of callers on loopback and on networks, and contexts with few claims.
 
 use std::process::Command;
 
@@ -18,7 +17,7 @@ fn with(command: &mut Command, envs: &[(&str, &str)]) {
     command.envs(envs.iter().copied());
 }
 
-/// Registers an invocation from the usual place, for as long as may be.
+/// Registers an invocation from the usual context for the longest time.
 fn register(node: &Node, id: &str) {
     let mut body = place();
     (body["ui"], body["ttlSeconds"]) = (json!(true), json!(900));
@@ -26,14 +25,14 @@ fn register(node: &Node, id: &str) {
     assert_eq!(status, 201, "{answer}");
 }
 
-/// What a caller brings besides the header that says for whom it calls, and what that is worth.
+/// The value of the headers that a caller sends besides [`PROXY`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Worth {
     Nothing,
     Bad,
-    /// Good for the usual installation.
+    /// Valid for the usual installation.
     Good,
-    /// Good for another one.
+    /// Valid for another installation.
     Elsewhere,
 }
 
@@ -66,7 +65,7 @@ fn callers() -> Vec<(Headers, Worth)> {
         (vec![("authorization", String::new())], Worth::Bad),
         (vec![("authorization", API_KEY.to_owned())], Worth::Bad),
         (vec![("authorization", format!("Basic {API_KEY}"))], Worth::Bad),
-        // One that is bad is refused beside one that is good.
+        // An invalid credential is refused even beside a valid one.
         (vec![bearer(API_KEY), key(&wrong_key)], Worth::Bad),
         (vec![bearer("nonsense"), key(API_KEY)], Worth::Bad),
         (vec![bearer(&own), key(&wrong_key)], Worth::Bad),
@@ -76,7 +75,7 @@ fn callers() -> Vec<(Headers, Worth)> {
     ]
 }
 
-/// What a call on somebody's behalf comes to, by what its caller brings.
+/// Returns the expected result of a call, by its subject and its caller's credential.
 fn expected(subject: &str, endpoint: &str, worth: Worth, is_open: bool) -> Outcome {
     let is_installation = subject.starts_with("installationId=");
     let takes_credential = is_installation || (is_open && subject == "id=registered");
@@ -84,13 +83,13 @@ fn expected(subject: &str, endpoint: &str, worth: Worth, is_open: bool) -> Outco
         Worth::Bad => refused_at_head("INVALID_CALLER_CREDENTIAL"),
         Worth::Nothing if takes_credential => refused_at_head("CALLER_CREDENTIAL_REQUIRED"),
         Worth::Elsewhere => refused(403, UNAUTHORIZED),
-        // It is no place of anybody's, so nothing is published there.
+        // An installation alone has no context, so nothing can be published within one.
         _ if is_installation && endpoint == "publish" => refused(403, failure(endpoint)),
         _ => Outcome::Done,
     }
 }
 
-/// Calls on behalf of everybody, by everybody.
+/// Makes the call of every caller for every subject to every endpoint.
 fn check_callers(node: &Node, is_open: bool) {
     register(node, "registered");
     let signed = format!("id={}", invocation_token(&place()));
@@ -118,7 +117,7 @@ fn on_loopback_an_id_is_enough_and_an_installation_is_not() {
 fn on_a_network_a_registered_id_takes_a_credential_of_the_caller() {
     let node = Node::on_all_addresses(|_| {});
     check_callers(&node, true);
-    // Nor is it told there which ids are registered.
+    // Without a credential, the answer does not reveal whether an id is registered.
     let response = call(&node, "publish", "Forge id=nobody", &good_body("publish"));
     assert_eq!(outcome("publish", &response), refused_at_head("CALLER_CREDENTIAL_REQUIRED"));
     let response = call(&node, "publish", "Forge id=a.b.c", &good_body("publish"));
@@ -216,7 +215,7 @@ fn global_channels_are_for_those_whose_scopes_say_so() {
                 let error = json!({ "message": UNAUTHORIZED, "code": "UNAUTHORIZED" });
                 assert_eq!(answer["error"], error, "{scopes:?}: {answer}");
             }
-            // The scope is for nothing else.
+            // The scope affects only global subscriptions.
             listener.subscribe("room", &json!({}));
             for endpoint in ["publish", "publish/global"] {
                 let body = good_body(endpoint);

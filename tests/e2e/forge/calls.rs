@@ -1,4 +1,4 @@
-//! The calls of apps over HTTP: what they must look like, and what each fault is answered.
+//! HTTP calls of apps: valid and invalid requests, and the answer to each fault.
 
 use serde_json::{Value, json};
 
@@ -8,8 +8,7 @@ use super::app::{
 };
 use crate::support::Node;
 
-/// Headers that say nothing, each with the values that it comes with; `ID` stands for an
-/// invocation.
+/// Sets of values of an invalid header; `ID` stands for an invocation.
 const MALFORMED: [&[&str]; 36] = [
     &[],
     &[""],
@@ -49,7 +48,7 @@ const MALFORMED: [&[&str]; 36] = [
     &["Forge as=app,id=ID", "Forge as=app,id=ID"],
 ];
 
-/// Other ways to write the same header.
+/// Other valid forms of the header.
 const WELL_FORMED: [&str; 11] = [
     "Forge id=ID",
     "Forge as=app,id=ID",
@@ -64,7 +63,7 @@ const WELL_FORMED: [&str; 11] = [
     "Forge as=app,id=ID,traceId=1,else=a=b",
 ];
 
-/// Bodies of which nothing can be published.
+/// Bodies that are not an event.
 const NO_EVENTS: [&str; 44] = [
     "",
     " ",
@@ -112,7 +111,7 @@ const NO_EVENTS: [&str; 44] = [
     r#"{"name":"a","payload":"p","options":{"token":["a.b.c"]}}"#,
 ];
 
-/// Bodies of which an event is published.
+/// Bodies that are an event.
 const EVENTS: [&str; 14] = [
     r#"{"name":"a","payload":"p"}"#,
     r#"{"name":"a","payload":""}"#,
@@ -130,7 +129,7 @@ const EVENTS: [&str; 14] = [
     r#"{"name":"a","payload":"p","x":[1,null,{"name":7}],"n":123456789012345678901234567890}"#,
 ];
 
-/// What is not an array of properties that there are.
+/// Invalid values of `contextOverrides`.
 const NO_OVERRIDES: [&str; 11] = [
     "null",
     "true",
@@ -145,7 +144,7 @@ const NO_OVERRIDES: [&str; 11] = [
     "[null]",
 ];
 
-/// Bodies that no token can be made of.
+/// Bodies that are not a request for a token.
 const NO_TOKENS: [&str; 24] = [
     "",
     "null",
@@ -173,7 +172,7 @@ const NO_TOKENS: [&str; 24] = [
     r#"{"channelName":"a","claims":{},"permissions":[7]}"#,
 ];
 
-/// Bodies that a token is made of.
+/// Bodies that are a request for a token.
 const TOKENS: [&str; 7] = [
     r#"{"channelName":"a","claims":{}}"#,
     r#"{"channelName":" a:b/*","claims":{"a":[1,{"b":null}],"c":"é"}}"#,
@@ -184,7 +183,7 @@ const TOKENS: [&str; 7] = [
     r#"{"channelName":"a","claims":{"n":1e300,"m":123456789012345678901234567890}}"#,
 ];
 
-/// What comes of a body, on behalf of somebody who may do everything.
+/// Calls with this body on behalf of a context with all rights, and returns the result.
 fn outcome_of(node: &Node, endpoint: &str, body: impl AsRef<[u8]>) -> Outcome {
     let authorization = invocation(&place());
     outcome(endpoint, &raw_call(node, endpoint, &[(PROXY, &authorization)], body))
@@ -277,7 +276,7 @@ fn a_payload_has_as_many_bytes_as_it_may() {
             ("x".repeat(most + 1), false),
             ("é".repeat(most / 2), true),
             ("é".repeat(most / 2) + "x", false),
-            // An escape counts for what it says.
+            // An escape counts as the bytes that it stands for.
             (r"\n".repeat(most), true),
             (r"\n".repeat(most) + "x", false),
             (r"\ud83d\ude00".repeat(most / 4) + "x", false),
@@ -306,7 +305,7 @@ fn a_body_has_a_million_bytes_at_most() {
         assert_eq!(outcome_of(&node, endpoint, padded(1_000_000)), Outcome::Done, "{endpoint}");
         let expected = refused(413, failure(endpoint));
         assert_eq!(outcome_of(&node, endpoint, padded(1_000_001)), expected, "{endpoint}");
-        // Who calls is looked at first.
+        // The caller is checked before the size.
         let headers = [(PROXY, "Forge as=app")];
         let response = raw_call(&node, endpoint, &headers, padded(1_000_001));
         let expected = refused_at_head("INVALID_PROXY_AUTHORIZATION");
@@ -314,7 +313,7 @@ fn a_body_has_a_million_bytes_at_most() {
     }
 }
 
-/// Faults in their order, each with those that it hides.
+/// Tests faults in the order of their checks, each together with later ones.
 #[test]
 fn of_several_faults_the_first_is_told() {
     let node = Node::start();
@@ -355,8 +354,8 @@ fn of_several_faults_the_first_is_told() {
     }
 }
 
-/// A fault that comes before the rate is told in any case and does not count; one that comes behind
-/// it is told only while the rate allows that.
+/// A fault that is found before the rate check is always reported and does not count. A fault that
+/// is found after it is reported only while the rate allows the call.
 #[test]
 fn faults_of_the_body_come_before_the_rate_and_those_of_the_place_behind_it() {
     let node = Node::with_env(&[("FANFARE_FORGE_RATE_LIMIT", "1")]);

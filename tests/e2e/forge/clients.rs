@@ -1,4 +1,4 @@
-//! The modules that a node serves for Forge apps, in Node and in a real browser.
+//! The modules that a node serves for Forge apps, in Node.js and in a real browser.
 
 use rustix::process::Signal;
 
@@ -135,22 +135,22 @@ fn subscribers_are_told_of_a_node_that_died() {
     subscribers.succeed(LIMIT);
 }
 
-/// A node that takes those it lost for present, for longer than any cut in these tests lasts.
+/// Returns a node that counts lost subscribers as present for longer than any cut in these tests.
 fn lingering() -> Node {
     Node::with_env(&[("FANFARE_FORGE_LINGER_MS", "60000")])
 }
 
-/// A node that keeps events for a second.
+/// Returns a node that keeps events for a second.
 fn forgetful() -> Node {
     Node::with_env(&[("FANFARE_FORGE_REPLAY_SECONDS", "1")])
 }
 
-/// A node that ends subscriptions with their realtime token.
+/// Returns a node that ends subscriptions when their realtime token expires.
 fn enforcing() -> Node {
     Node::with_env(&[("FANFARE_FORGE_ENFORCE_TOKEN_EXPIRY", "true")])
 }
 
-/// A node that allows an installation two operations a second.
+/// Returns a node that allows two operations a second for each installation.
 fn limiting() -> Node {
     Node::with_env(&[("FANFARE_FORGE_RATE_LIMIT", "2")])
 }

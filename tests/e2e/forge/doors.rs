@@ -1,4 +1,5 @@
-//! Where tokens are presented, each in the place of the first installation, and whether they pass.
+//! Checks whether tokens are accepted, in each place that takes one. The context is the first
+//! installation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,18 +12,18 @@ use super::app::{
 use super::listener::Listener;
 use crate::support::Node;
 
-/// Over HTTP and on sockets.
+/// The message for invalid realtime tokens, over HTTP and on sockets.
 const INVALID: &str = "Realtime token validation failed: INVALID_TOKEN";
 
-/// Where everybody is.
-/// What a token says, whoever signed it.
+/// Returns the claims of a token without checking its signature.
 pub(crate) fn claims_of(token: &str) -> Value {
     let claims = token.split('.').nth(1).expect("a token has three parts");
     let claims = URL_SAFE_NO_PAD.decode(claims).expect("they are base64");
     serde_json::from_slice(&claims).expect("they are JSON")
 }
 
-/// Whether a handshake with this token is let in, and so is its first message; both must agree.
+/// Whether a token is accepted as context token, at the handshake and in a first message. Both must
+/// agree.
 pub(crate) fn proves_context(node: &Node, token: &str) -> bool {
     let bearer = format!("Bearer {token}");
     let at_once = match Listener::dial_with(node.port(), &[("authorization", &bearer)]) {
@@ -46,7 +47,7 @@ pub(crate) fn proves_context(node: &Node, token: &str) -> bool {
     is_proved
 }
 
-/// Whether it stands for an invocation in the header of a call.
+/// Whether a token is accepted as an invocation in the header of a call.
 pub(crate) fn proves_invocation(node: &Node, token: &str) -> bool {
     let response = call(node, "publish", &format!("Forge id={token}"), &good_body("publish"));
     let outcome = outcome("publish", &response);
@@ -54,7 +55,7 @@ pub(crate) fn proves_invocation(node: &Node, token: &str) -> bool {
     outcome == Outcome::Done
 }
 
-/// Whether a header lets its caller speak for the first installation.
+/// Whether a header lets its sender call for the first installation.
 pub(crate) fn vouches(node: &Node, (name, value): (&str, &str)) -> bool {
     let headers = [(PROXY, "Forge as=app,installationId=inst-1"), (name, value)];
     let response = raw_call(node, "publish/global", &headers, good_body("publish").to_string());
@@ -63,7 +64,7 @@ pub(crate) fn vouches(node: &Node, (name, value): (&str, &str)) -> bool {
     outcome == Outcome::Done
 }
 
-/// Whether it is taken for a realtime token of the channel, over HTTP.
+/// Whether a token is accepted as realtime token of the channel over HTTP.
 pub(crate) fn narrows_publish(node: &Node, token: &str) -> bool {
     let body = json!({ "name": "room", "payload": "x", "options": { "token": token } });
     let outcome = outcome("publish", &call(node, "publish", &invocation(&place()), &body));
@@ -71,7 +72,8 @@ pub(crate) fn narrows_publish(node: &Node, token: &str) -> bool {
     outcome == Outcome::Done
 }
 
-/// The same on a socket, to hear and to publish; both must agree.
+/// Whether a token is accepted as realtime token on a socket, for a subscribe and a publish. Both
+/// must agree.
 pub(crate) fn narrows_sockets(node: &Node, token: &str) -> bool {
     let done = ["subscribe", "publish"].map(|what| {
         let mut listener = Listener::connect(node, &place());
@@ -88,7 +90,7 @@ pub(crate) fn narrows_sockets(node: &Node, token: &str) -> bool {
     done[0]
 }
 
-/// Whether InsForge's sockets let the holder in.
+/// Whether a token lets a client connect to InsForge.
 pub(crate) fn enters_insforge(node: &Node, token: &str) -> bool {
     let request = |method: &str, sid: &str, body: &str| {
         let path = format!("/socket.io/?EIO=4&transport=polling{sid}");
@@ -105,7 +107,7 @@ pub(crate) fn enters_insforge(node: &Node, token: &str) -> bool {
     answer.starts_with("40")
 }
 
-/// Whether its holder may administer the node, of either interface; all must agree.
+/// Whether a token lets its holder administer the node, through either interface. All must agree.
 pub(crate) fn administers(node: &Node, token: &str) -> bool {
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str())];

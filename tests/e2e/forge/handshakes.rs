@@ -1,4 +1,4 @@
-//! How a connection begins: subprotocols, and credentials at the handshake.
+//! The handshake: subprotocols and credentials.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use crate::support::{Node, sign};
 use crate::tcp::{Response, Tcp, request};
 
 const PROTOCOL: &str = "sec-websocket-protocol";
-/// What a client asks with that wants a WebSocket.
+/// The request line and headers of an upgrade.
 const UPGRADE: [&str; 5] = [
     "GET /forge/realtime/v1/ws HTTP/1.1",
     "Connection: Upgrade",
@@ -19,7 +19,7 @@ const UPGRADE: [&str; 5] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// What a handshake with further lines is answered.
+/// Returns the answer to a handshake with these additional lines.
 fn handshake(node: &Node, lines: &[&str]) -> Response {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
     tcp.send(request(&[&UPGRADE, lines].concat(), ""));
@@ -117,7 +117,7 @@ fn who_is_known_from_the_handshake_is_welcomed_at_once() {
         let body = json!({ "name": "room", "payload": "x" });
         publish(&node, "publish", &invocation(&place()), &body);
         assert_eq!(listener.hear()["topic"], topic);
-        // It may renew its proof as others do, and is still called the same.
+        // A client may renew its proof as others do, and keeps its connection id.
         let answer = listener.ask(json!({ "type": "connect", "contextToken": sign(&place()) }));
         assert_eq!(
             (&answer["type"], &answer["connectionId"]),

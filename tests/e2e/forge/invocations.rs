@@ -1,4 +1,4 @@
-//! Invocations that a platform registers before it calls an app.
+//! Invocations, which a platform registers before it calls an app.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
     ANON_KEY, API_KEY, Node, Response, an_hour_from_now, sign, user_token, wait_until,
 };
 
-/// What cannot be registered.
+/// Bodies that are refused.
 const NO_REGISTRATIONS: [&str; 22] = [
     "",
     "null",
@@ -39,7 +39,7 @@ const NO_REGISTRATIONS: [&str; 22] = [
     r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":5,"accountId":7}"#,
 ];
 
-/// What can be.
+/// Bodies that are accepted.
 const REGISTRATIONS: [&str; 6] = [
     r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":1}"#,
     r#"{"installationId":"i","moduleType":"t","ui":false,"ttlSeconds":900}"#,
@@ -49,7 +49,7 @@ const REGISTRATIONS: [&str; 6] = [
     r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":9,"else":{"a":[null]}}"#,
 ];
 
-/// Segments of a path, and the ids that they are for.
+/// Path segments and the ids that they encode.
 const IDS: [(&str, &str); 8] = [
     ("inv-1", "inv-1"),
     ("A", "A"),
@@ -61,7 +61,7 @@ const IDS: [(&str, &str); 8] = [
     ("run.2024.07", "run.2024.07"),
 ];
 
-/// From the usual place, as changed.
+/// Returns a registration from the usual context with this change.
 fn registration(change: Value) -> Value {
     let mut body = place();
     (body["ui"], body["ttlSeconds"]) = (json!(true), json!(60));
@@ -89,7 +89,7 @@ fn use_it(node: &Node, id: &str) -> Outcome {
     outcome("publish", &response)
 }
 
-/// Panics where an answer is not this refusal, in the shape of the administrator's interface.
+/// Checks that an answer is this refusal, in the format of the administrator's interface.
 fn check_refusal(response: &Response, status: u16, case: &str) {
     assert_eq!(response.status, status, "{case}: {}", response.text());
     let body = response.json();
@@ -137,7 +137,7 @@ fn an_invocation_is_where_it_was_registered_last() {
     let told = register(&node, "inv-1", json!({ "ui": false }));
     assert_eq!(told["ui"], false);
     assert_eq!(use_it(&node, "inv-1"), refused(403, "Error publishing event to channel"));
-    // Somewhere else in the same installation.
+    // Another module of the same installation.
     register(&node, "inv-1", json!({ "moduleKey": "other" }));
     let result = publish(&node, "publish", "Forge id=inv-1", &good_body("publish"));
     assert!(result["eventId"].is_null(), "{result}");
@@ -190,7 +190,7 @@ fn invocations_are_registered_by_administrators() {
             assert_eq!(request("DELETE", "inv-1", "").status, 204, "{headers:?}");
             continue;
         }
-        // Nobody else learns what is wrong with the rest.
+        // Without credentials, other faults are not reported.
         for (method, id, body) in
             [("PUT", "inv-1", body.as_str()), ("PUT", "a,b", "{"), ("DELETE", "inv-1", "")]
         {
@@ -213,7 +213,7 @@ fn what_is_registered_is_a_place_or_is_told_that_it_is_none() {
         assert_eq!(admin(&node, "PUT", "inv-1", body).status, 201, "{body}");
     }
     let body = registration(json!({})).to_string();
-    // They could not stand in the header, or are too long for any use.
+    // Ids that could not stand in the header, or are too long.
     let long = "x".repeat(2_000);
     for id in ["a,b", "a%2Cb", "%20", "a%20b", "%00", "a%0Ab", "%7F", "%C3%A9", &long] {
         for method in ["PUT", "DELETE"] {

@@ -1,4 +1,4 @@
-//! What time does to a client of Forge: contexts and realtime tokens expire, and rates are limited.
+//! Effects of time on Forge's clients: contexts and realtime tokens expire, and rates are limited.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,7 +69,8 @@ fn a_subscription_ends_with_its_token_where_the_node_is_told_so() {
     });
 }
 
-/// Tokens are good for ten seconds, of which up to one is lost to counting whole ones.
+/// Lets two realtime tokens of one topic expire. `ends` says whether the node ends the subscription
+/// then. The tokens live for ten seconds, of which rounding takes up to one.
 fn outlive_a_token(node: &Node, ends: bool) {
     let mut listener = Listener::connect(node, &place());
     let token = || realtime_token(node, &place(), "room", &json!({ "a": 1 }));

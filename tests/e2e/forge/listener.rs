@@ -1,4 +1,4 @@
-//! A client of Forge's WebSocket that shows every message in its turn.
+//! A client of Forge's WebSocket that returns every message in order.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,28 +11,27 @@ use crate::dial::{dial, read_text};
 use crate::support::{Node, sign};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a look may take where nothing is expected.
+/// How long to wait for messages that are not expected.
 const LOOK: Duration = Duration::from_millis(150);
 
-/// A connection.
 pub(crate) struct Listener {
     websocket: WebSocket<TcpStream>,
     asked: u64,
 }
 
 impl Listener {
-    /// That has not said anything yet.
+    /// Connects without sending a message.
     pub(crate) fn dial(port: u16) -> Self {
         Self::dial_with(port, &[]).unwrap_or_else(|error| panic!("the node upgrades: {error}"))
     }
 
-    /// The same, with headers of its own; or what it was answered instead.
+    /// Connects with these headers. The error is the refusal.
     pub(crate) fn dial_with(port: u16, headers: &[(&'static str, &str)]) -> Result<Self, String> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node accepts");
         Self::dial_over(stream, headers)
     }
 
-    /// The same, on a connection that was made to the node.
+    /// Upgrades an open TCP connection with these headers. The error is the refusal.
     pub(crate) fn dial_over(
         stream: TcpStream,
         headers: &[(&'static str, &str)],
@@ -42,20 +41,20 @@ impl Listener {
         Ok(Self { websocket, asked: 0 })
     }
 
-    /// That has proved its context.
+    /// Connects and proves a context with these claims.
     pub(crate) fn connect(node: &Node, claims: &Value) -> Self {
         let mut listener = Self::dial(node.port());
         listener.prove(&sign(claims));
         listener
     }
 
-    /// Proves its context, where nobody refuses that.
+    /// Proves its context with this token. Panics if that is refused.
     pub(crate) fn prove(&mut self, token: &str) {
         let answer = self.ask(json!({ "type": "connect", "contextToken": token }));
         assert_eq!(answer["type"], "connected", "{answer}");
     }
 
-    /// Says something under the next id. Answers the id.
+    /// Sends a message with the next id, and returns the id.
     pub(crate) fn say(&mut self, mut message: Value) -> u64 {
         self.asked += 1;
         message["id"] = json!(self.asked);
@@ -63,17 +62,17 @@ impl Listener {
         self.asked
     }
 
-    /// Says something as it is.
+    /// Sends this text.
     pub(crate) fn say_text(&mut self, text: &str) {
         self.websocket.send(Message::text(text)).expect("the node takes it");
     }
 
-    /// The same, as a binary message.
+    /// Sends a binary message.
     pub(crate) fn say_binary(&mut self, bytes: &[u8]) {
         self.websocket.send(Message::binary(bytes.to_vec())).expect("the node takes it");
     }
 
-    /// Says something and leaves in the same breath. Answers the bytes that come then, to the end.
+    /// Sends a message and closes at once. Returns all bytes that come before the end.
     pub(crate) fn say_and_leave(mut self, message: &Value) -> Vec<u8> {
         self.websocket.write(Message::text(message.to_string())).expect("there is room");
         self.websocket.write(Message::Close(None)).expect("there is room");
@@ -83,13 +82,13 @@ impl Listener {
         bytes
     }
 
-    /// Says that it leaves, and waits until the node does as well.
+    /// Sends a close frame and waits for the node's.
     pub(crate) fn leave(mut self) {
         self.websocket.close(None).expect("the node takes it");
         while self.hear_text().is_ok() {}
     }
 
-    /// Asks, and waits for what comes next, which must be the answer.
+    /// Sends a message and returns the next one, which must be its answer.
     pub(crate) fn ask(&mut self, message: Value) -> Value {
         let id = self.say(message);
         let answer = self.hear();
@@ -97,14 +96,14 @@ impl Listener {
         answer
     }
 
-    /// Subscribes, where nobody refuses it. Answers the topic.
+    /// Subscribes and returns the topic. Panics if that is refused.
     pub(crate) fn subscribe(&mut self, channel: &str, more: &Value) -> String {
         let answer = self.try_subscribe(channel, more);
         assert_eq!(answer["type"], "subscribed", "{answer}");
         answer["topic"].as_str().expect("a topic has an id").to_owned()
     }
 
-    /// Subscribes. Answers the answer.
+    /// Subscribes and returns the answer.
     pub(crate) fn try_subscribe(&mut self, channel: &str, more: &Value) -> Value {
         let mut message = json!({ "type": "subscribe", "channel": channel });
         let more = more.as_object().into_iter().flatten();
@@ -112,7 +111,7 @@ impl Listener {
         self.ask(message)
     }
 
-    /// What comes next; of errors without what they say for people.
+    /// Returns the next message, without an error's `detail`.
     pub(crate) fn hear(&mut self) -> Value {
         let text = self.hear_text().unwrap_or_else(|end| panic!("the connection ended: {end:?}"));
         let mut message: Value =
@@ -124,7 +123,7 @@ impl Listener {
         message
     }
 
-    /// The text that comes next, or the code with which the node closed.
+    /// Returns the next text. The error is the code with which the node closed.
     pub(crate) fn hear_text(&mut self) -> Result<String, Option<u16>> {
         loop {
             if let Some(text) = read_text(&mut self.websocket)? {
@@ -133,7 +132,7 @@ impl Listener {
         }
     }
 
-    /// Answers pings for so long, in which nothing else may come. Answers how many there were.
+    /// Answers pings for this time and returns their number. Panics at other messages.
     pub(crate) fn answer_pings(&mut self, time: Duration) -> usize {
         let (end, mut pings) = (Instant::now() + time, 0);
         self.websocket.get_ref().set_read_timeout(Some(LOOK)).expect("it is not zero");
@@ -148,7 +147,7 @@ impl Listener {
         pings
     }
 
-    /// Panics where anything comes for a moment.
+    /// Panics if a message comes within `LOOK`.
     pub(crate) fn hear_nothing(&mut self) {
         self.websocket.get_ref().set_read_timeout(Some(LOOK)).expect("it is not zero");
         match self.websocket.read() {

@@ -1,4 +1,4 @@
-//! Clients that are silent, nodes that stop, and what is counted.
+//! Silent clients, stopping nodes, and counts.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn who_answers_pings_stays_and_who_does_not_is_closed() {
     ]);
     let mut lively = Listener::connect(&node, &place());
     lively.subscribe("room", &json!({}));
-    // It answers no ping while nobody reads.
+    // It does not answer pings while nothing reads from it.
     let mut silent = Listener::connect(&node, &place());
     silent.subscribe("room", &json!({}));
     let pings = lively.answer_pings(Duration::from_millis(2_500));
@@ -67,7 +67,7 @@ fn at_rest_every_count_is_what_clients_saw() {
     tell(3);
     let mut listeners: Vec<_> = (0..4).map(|_| Listener::connect(&node, &place())).collect();
     for (at, listener) in listeners.iter_mut().enumerate() {
-        // The last one listens elsewhere.
+        // The last client subscribes to the global channel instead.
         listener.subscribe("room", &json!({ "global": at == 3 }));
     }
     tell(5);
@@ -127,8 +127,8 @@ fn are_delivered(now: &Exposition, delivered: f64) -> bool {
         && now.plain("fanfare_deliveries_queued") == 0.0
 }
 
-/// Workers count on their own time, and learn of a closed socket on theirs: all of it must be right
-/// at one moment, and still be a moment later.
+/// Checks counts until they are right. Workers count in their own time and notice closed sockets
+/// late, so all must be right at one moment, and still be a moment later.
 fn settle(node: &Node, is_so: impl Fn(&Exposition) -> bool) {
     wait_until("every count is right", || is_so(&node.scrape()));
     let now = node.scrape();

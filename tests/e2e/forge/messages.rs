@@ -1,5 +1,5 @@
-//! What subscribers say on their sockets: every message is answered for what it is, and no message
-//! harms its connection or another one.
+//! Messages on Forge's sockets: each is answered properly, and none harms its own connection or
+//! another one.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::{Node, sign};
 /// The largest id.
 const ID_MAX: u64 = (1 << 53) - 1;
 
-/// What makes no sense, and the id under which that is answered, where there is one.
+/// Invalid messages, and the id in the answer, if any.
 const NONSENSE: [(&str, Option<u64>); 40] = [
     ("", None),
     (" ", None),
@@ -54,7 +54,7 @@ const NONSENSE: [(&str, Option<u64>); 40] = [
     (r#"{"action":"subscribe","id":7,"channel":"a"}"#, Some(7)),
 ];
 
-/// What asks for something that there is not. Each is said as it is, under an id.
+/// Members of messages with invalid input. The test adds an id.
 const NO_INPUT: [&str; 43] = [
     r#""type":"connect""#,
     r#""type":"connect","contextToken":null"#,
@@ -101,7 +101,7 @@ const NO_INPUT: [&str; 43] = [
     r#""type":"unsubscribe","topic":7"#,
 ];
 
-/// What is not an array of properties that there are.
+/// Invalid values of `contextOverrides`.
 const NO_OVERRIDES: [&str; 8] = [
     "null",
     "true",
@@ -121,7 +121,7 @@ fn error(id: Option<u64>, message: &str, code: &str) -> Value {
     error
 }
 
-/// Two that have nothing to do with each other, but for a channel to which both are subscribed.
+/// Two clients that share only a subscription.
 struct Two {
     node: Node,
     speaker: Listener,
@@ -139,13 +139,13 @@ impl Two {
         Self { node, speaker, bystander }
     }
 
-    /// Says something, and that it is answered so.
+    /// Sends a text and checks its answer.
     fn check(&mut self, text: &str, expected: &Value) {
         self.speaker.say_text(text);
         assert_eq!(self.speaker.hear(), *expected, "{text}");
     }
 
-    /// That it is refused for what it asks for, in whatever words.
+    /// Sends a text and checks that it is refused as invalid input, whatever the message.
     fn check_input(&mut self, text: &str) {
         self.speaker.say_text(text);
         let answer = self.speaker.hear();
@@ -154,7 +154,7 @@ impl Two {
         assert!(!message.is_empty(), "{text}: {answer}");
     }
 
-    /// That both hear an event, and heard nothing before.
+    /// Checks that the next message to both clients is an event.
     fn still_hear(&mut self) {
         let body = json!({ "name": "room", "payload": "still here" });
         let result = publish(&self.node, "publish", &invocation(&place()), &body);
@@ -169,7 +169,7 @@ fn nonsense_is_answered_and_harms_nobody() {
     let mut two = Two::new();
     for (text, id) in NONSENSE {
         two.check(text, &error(id, "Invalid message format", "INVALID_MESSAGE"));
-        // The connection is as it was.
+        // The connection is unchanged.
         let unsubscribed = json!({ "type": "unsubscribed", "id": 8 });
         two.check(r#"{"type":"unsubscribe","id":8,"topic":"none"}"#, &unsubscribed);
     }
@@ -197,7 +197,7 @@ fn what_there_is_not_is_answered_and_harms_nobody() {
             let said =
                 format!(r#"{{"type":"{kind}","id":7,"channel":"a","payload":"p",{options}}}"#);
             two.check(&said, &error(Some(7), OVERRIDES, "INVALID_INPUT"));
-            // There they mean nothing.
+            // A global request ignores overrides.
             let global = said.replacen('{', r#"{"global":true,"#, 1);
             two.speaker.say_text(&global);
             let answer = two.speaker.hear();

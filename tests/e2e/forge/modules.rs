@@ -53,7 +53,8 @@ fn modules_are_read_and_nothing_else() {
             let response = node.request(method, &path(name), &[], b"{}");
             assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")));
         }
-        // On one connection: a body behind the answer to HEAD would be taken for the next answer.
+        // Both use one connection, on which a body in the answer to HEAD would be taken for the
+        // next answer.
         let mut tcp = tcp::Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
         let mut lengths = Vec::new();
         for method in ["HEAD", "GET"] {

@@ -1,5 +1,5 @@
-//! Events, and their payloads on their way: what a publisher wrote between its quotes is what subscribers read there,
-//! byte for byte, in frames that are the same for all of them.
+//! Events and their payloads: the text between a publisher's quotes arrives byte for byte, in the
+//! same frame for all subscribers.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::app::{
 use super::listener::Listener;
 use crate::support::Node;
 
-/// Strings as JSON may write them.
+/// Strings in various notations of JSON.
 const PAYLOADS: [&str; 20] = [
     r#""""#,
     r#""x""#,
@@ -35,7 +35,7 @@ const PAYLOADS: [&str; 20] = [
     r#""\u007b\"token\":\"a.b.c\"\u007d""#,
 ];
 
-/// Blanks and members around a payload; a later member of the same name counts.
+/// White space and members around a payload. Of members with the same name, the last one counts.
 const BODIES: [&str; 4] = [
     r#"{"name":"room","channel":"room","payload":PAYLOAD}"#,
     "{\n\t\"payload\" : \r\n PAYLOAD \t , \"channel\":\"room\", \"name\" : \"room\" }",
@@ -49,7 +49,7 @@ struct Event<'a> {
     payload: &'a RawValue,
 }
 
-/// What both hear, which must be the same.
+/// Returns the next text of both listeners, which must be the same.
 fn hear(listeners: &mut [Listener; 2]) -> String {
     let [one, other] = listeners.each_mut().map(Listener::hear_text);
     assert_eq!(one, other, "frames are the same for everybody");

@@ -1,4 +1,5 @@
-//! Realtime tokens, which the node signs: what they say, and in which order their faults are told.
+//! Realtime tokens, which the node signs: their claims, and the order in which their faults are
+//! reported.
 
 use std::process::Command;
 use std::time::Duration;
@@ -50,7 +51,7 @@ fn a_realtime_token_says_what_was_asked_for() {
 fn of_several_faults_of_a_realtime_token_the_first_is_told() {
     let short = living_for("1");
     let node = Node::start();
-    // Nodes with one secret know each other's tokens.
+    // Nodes with the same secret accept each other's tokens.
     let signed = |node: &Node, installation: &str, channel: &str| {
         let header = invocation(&on_issue(installation, "panel", "10001"));
         let body = json!({ "channelName": channel, "claims": {}, "permissions": [] });

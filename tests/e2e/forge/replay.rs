@@ -1,4 +1,4 @@
-//! What was before a subscription, and what a lost connection misses.
+//! Replay of events before a subscription, and after a lost connection.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::app::{invocation, place, publish};
 use super::listener::Listener;
 use crate::support::{Node, wait_until};
 
-/// Publishes. Answers the id of the event, if there is one.
+/// Publishes and returns the event's id; `None` if nobody is subscribed.
 fn tell(node: &Node, payload: &str) -> Option<String> {
     let body = json!({ "name": "room", "payload": payload });
     let result = publish(node, "publish", &invocation(&place()), &body);

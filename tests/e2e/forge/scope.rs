@@ -1,5 +1,5 @@
-//! Who hears whom: everybody in the table subscribes and publishes, and hears exactly those who
-//! stand in the same group.
+//! Separation of channels: every party in the table subscribes and publishes, and must receive
+//! exactly the publications of its own group.
 
 use serde_json::{Value, json};
 
@@ -7,21 +7,21 @@ use super::app::{context, invocation, on_issue, publish, realtime_token};
 use super::listener::Listener;
 use crate::support::{Node, sign};
 
-/// Somebody who subscribes and publishes.
+/// A subscriber and publisher.
 struct Party {
     name: &'static str,
-    /// Who is in the same one hears each other, and nobody else does.
+    /// Parties receive each other's publications if they have the same group, and only then.
     group: &'static str,
     /// The claims of its context.
     place: Value,
     channel: &'static str,
     is_global: bool,
-    /// The claims of its realtime token, where it has one.
+    /// The claims of its realtime token; `None` if it uses none.
     claims: Option<Value>,
     overrides: Option<Value>,
 }
 
-/// A panel on issue 10001 of the first installation, on `room`.
+/// Returns a party with a panel on issue 10001 of the first installation, on `room`.
 fn party(group: &'static str, name: &'static str) -> Party {
     let place = on_issue("inst-1", "panel", "10001");
     let (channel, is_global, claims, overrides) = ("room", false, None, None);
@@ -72,7 +72,7 @@ impl Party {
         listener
     }
 
-    /// Answers whether anybody listens.
+    /// Publishes and returns whether there is a subscriber.
     fn publish(&self, node: &Node, payload: &str) -> bool {
         let endpoint = if self.is_global { "publish/global" } else { "publish" };
         let body =

@@ -1,5 +1,5 @@
-//! Tokens that others sign: what makes a good one, and that each kind opens what it is for and
-//! nothing else.
+//! Tokens that others sign: what makes them valid, and that each kind is accepted only for its own
+//! purpose.
 
 use std::process::Command;
 
@@ -27,7 +27,7 @@ fn now() -> u64 {
     an_hour_from_now() - 3_600
 }
 
-/// Signs under a header that may say something else than is true.
+/// Signs a token whose header may name another algorithm than the real one.
 fn sign_as(said: &str, algorithm: Algorithm, key: &EncodingKey, claims: &Value) -> String {
     let header = json!({ "alg": said, "typ": "JWT" }).to_string();
     let message = [header, claims.to_string()].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
@@ -39,7 +39,7 @@ fn secret() -> EncodingKey {
     EncodingKey::from_secret(JWT_SECRET.as_bytes())
 }
 
-/// A place where something is presented, what passes there, and whether something does.
+/// A place that takes a token, the kinds that it accepts, and a function that tries one there.
 type Door = (&'static str, &'static [&'static str], Passes);
 type Passes = fn(&Node, &str) -> bool;
 
@@ -59,7 +59,7 @@ const DOORS: [Door; 8] = [
 #[test]
 fn each_kind_of_token_opens_what_it_is_for() {
     let node = Node::start();
-    // All that any kind needs, so that nothing but the kind tells them apart.
+    // All claims that any kind needs, so that only the audience distinguishes the kinds.
     let everything = |more: Value| {
         let mut claims = json!({
             "iss": "fanfare", "iat": now(), "exp": soon(), "sub": "alice", "ui": true,
@@ -92,7 +92,7 @@ fn each_kind_of_token_opens_what_it_is_for() {
     }
 }
 
-/// What a change of a good token's claims makes of it; `null` takes a claim away.
+/// Returns changes of a valid token's claims, and whether it stays valid. `null` removes a claim.
 fn changes() -> Vec<(Value, bool)> {
     vec![
         (json!({}), true),

@@ -1,36 +1,37 @@
-//! A back end that writes documents, and where it and its subscribers are.
+//! A back end that writes documents, and the organizations and projects of documents and
+//! subscribers.
 
 use serde_json::{Value, json};
 
 use crate::support::{API_KEY, Node, Response, an_hour_from_now, sign};
 use crate::tcp;
 
-/// Headers, or what a subprotocol embeds for them.
+/// Headers, or lines that a subprotocol embeds in their place.
 pub(crate) type Headers = Vec<(&'static str, String)>;
 
-/// The organization of most tests, and its project.
+/// The organization that most tests use, and its project.
 pub(crate) const ORGANIZATION: &str = "testOrg";
 pub(crate) const PROJECT: &str = "testProj";
-/// What a message that makes no sense is answered with.
+/// The answer to an invalid message.
 pub(crate) const INVALID: &str = r#"{"error":"Invalid message format"}"#;
 
-/// In that project.
+/// Returns the headers of that project.
 pub(crate) fn place() -> Headers {
     place_of(ORGANIZATION, PROJECT)
 }
 
-/// In another.
+/// Returns the headers of this project.
 pub(crate) fn place_of(organization: &str, project: &str) -> Headers {
     vec![("x-m2-organization", organization.into()), ("x-m2-project", project.into())]
 }
 
-/// There on behalf of nobody in particular.
+/// Adds the credential of a service.
 pub(crate) fn service(mut place: Headers) -> Headers {
     place.push(("x-api-key", API_KEY.into()));
     place
 }
 
-/// There on behalf of a user.
+/// Adds the credential of a user.
 pub(crate) fn user(mut place: Headers, name: &str) -> Headers {
     let organization = value(&place, "x-m2-organization");
     let claims = json!({ "user_id": name, "organization_id": organization });
@@ -38,7 +39,7 @@ pub(crate) fn user(mut place: Headers, name: &str) -> Headers {
     place
 }
 
-/// The value of a token that is good for an hour.
+/// Returns the value of a header with a token that is valid for an hour.
 pub(crate) fn bearer(mut claims: Value) -> String {
     if claims.get("exp").is_none() {
         claims["exp"] = json!(an_hour_from_now());
@@ -51,12 +52,12 @@ fn value(headers: &Headers, name: &str) -> String {
     found.map(|(_, value)| value.clone()).expect("the header is there")
 }
 
-/// Where a resource is over HTTP; its id is put there as it is.
+/// Returns the path of a resource. The id is not encoded.
 pub(crate) fn path(kind: &str, id: &str) -> String {
     format!("/api/realtime/resources/{kind}/{id}")
 }
 
-/// A call with these headers. A body of nothing is none.
+/// Sends a request with these headers. An empty `body` means none.
 pub(crate) fn call(
     node: &Node,
     (method, path): (&str, &str),
@@ -67,12 +68,12 @@ pub(crate) fn call(
     node.request(method, path, &headers, body.as_bytes())
 }
 
-/// Writes a document as a back end of the place. Answers its version.
+/// Writes a document as a back end and returns its version.
 pub(crate) fn put(node: &Node, place: &Headers, resource: (&str, &str), body: &Value) -> String {
     put_text(node, place, resource, &body.to_string())
 }
 
-/// The same with a body that is text already.
+/// Writes a document with this text as body, and returns its version.
 pub(crate) fn put_text(
     node: &Node,
     place: &Headers,
@@ -83,7 +84,7 @@ pub(crate) fn put_text(
     written(&call(node, ("PUT", &path), &service(place.clone()), body))
 }
 
-/// A request that writes a document as a back end of the place, for a connection that is kept.
+/// Returns a request that writes a document as a back end, for a connection that is kept.
 pub(crate) fn write_request(
     place: &Headers,
     (kind, id): (&str, &str),
@@ -98,13 +99,13 @@ pub(crate) fn write_request(
     tcp::request(&head, json!({ "data": data }).to_string())
 }
 
-/// Deletes a document. Answers the version of that.
+/// Deletes a document and returns the version of the deletion.
 pub(crate) fn delete(node: &Node, place: &Headers, (kind, id): (&str, &str), body: &str) -> String {
     let path = path(kind, id);
     written(&call(node, ("DELETE", &path), &service(place.clone()), body))
 }
 
-/// The version of what was written.
+/// Returns the version in the answer to a write.
 pub(crate) fn written(response: &Response) -> String {
     assert_eq!(response.status, 200, "{}", response.text());
     let answer = response.json();
@@ -114,13 +115,13 @@ pub(crate) fn written(response: &Response) -> String {
     version
 }
 
-/// Whether it is a date to the millisecond, in UTC.
+/// Whether a text is a date in UTC with milliseconds.
 pub(crate) fn is_version(text: &str) -> bool {
     let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     shape == "0000-00-00T00:00:00.000Z"
 }
 
-/// A document as it is told, byte for byte.
+/// Returns the frame in which subscribers receive a document, byte for byte.
 pub(crate) fn frame(
     user: Option<&str>,
     (kind, id): (&str, &str),
@@ -132,7 +133,7 @@ pub(crate) fn frame(
     format!(r#"{{"userId":{user},"resource":{resource},"data":{data},"version":"{version}"}}"#)
 }
 
-/// The warning that a resource has no document.
+/// Returns the warning that a resource has no document.
 pub(crate) fn warning(kind: &str) -> String {
     let title = match kind {
         "kvStore" => "KVStore",

@@ -1,4 +1,4 @@
-//! Clients that know nothing of the node go through the public page's examples, byte for byte.
+//! Independent clients run through the public page's examples, byte for byte.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ mod browser {
     ] }
 }
 
-/// A node that asks nobody who it is, as the page's examples do not say it.
+/// Returns a node that requires no credential, since the page's examples have none.
 fn open() -> Node {
     Node::with_env(&[("FANFARE_M2_REQUIRE_AUTH", "false")])
 }
@@ -39,7 +39,7 @@ fn printed(name: &str) -> String {
     fs::read_to_string(path).expect("the example is there")
 }
 
-/// Without line breaks and blanks that mean nothing.
+/// Returns an example of JSON without insignificant white space.
 fn compact(name: &str) -> String {
     printed(name).lines().collect::<String>().replace("\": ", "\":")
 }

@@ -1,5 +1,5 @@
-//! What is written is told byte for byte: at once, to who comes later, over HTTP, and after a
-//! restart; and to everybody in the same frame.
+//! Data is delivered byte for byte as it was written: at once, to later subscribers, over HTTP, and
+//! after a restart. All subscribers receive the same frame.
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::tcp::{PATIENCE, Tcp};
 
 const KEY: (&str, &str) = ("kvStore", "World:kvstoreClient:testKey");
 
-/// Data that somebody who reads and writes JSON again would change.
+/// Data that would change if it were parsed and written again.
 const DATA: [&str; 26] = [
     "1e400",
     "-1E+400",
@@ -59,7 +59,7 @@ fn data_is_not_touched() {
     for (id, data) in ids.iter().zip(DATA) {
         let resource = ("liveConfig", id.as_str());
         listener.subscribe_early(resource.0, resource.1);
-        // What is around it does not count.
+        // White space around the data is not part of it.
         let body = format!("{{ \"data\" :\t{data} \r\n, \"userId\" : \"\\u00e9\" }}\n");
         let version = put_text(&node, &place(), resource, &body);
         let expected = frame(Some("é"), resource, data, &version);
@@ -116,7 +116,7 @@ fn documents_and_their_versions_outlive_a_restart() {
     }
 }
 
-/// A WebSocket without a library between: frames are looked at as they come.
+/// A WebSocket without a library, in order to see frames as they come.
 struct Raw(Tcp);
 
 impl Raw {
@@ -128,14 +128,14 @@ impl Raw {
         Self(tcp)
     }
 
-    /// Under a mask of zeros.
+    /// Sends a text frame with a mask of zero.
     fn say(&mut self, text: &str) {
         let length = u8::try_from(text.len()).expect("it is short");
         assert!(length < 126);
         self.0.send([&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat());
     }
 
-    /// The next frame, header and all.
+    /// Returns the next frame, including its header.
     fn frame(&mut self) -> Vec<u8> {
         let mut take = |count| self.0.take(count, Instant::now() + PATIENCE).expect("it comes");
         let mut frame = take(2);
@@ -191,7 +191,7 @@ fn who_subscribes_again_is_told_again_and_hears_once() {
             assert_eq!(listener.subscribe(KEY.0, KEY.1), expected, "the state comes again");
         }
     }
-    // The same where nobody was subscribed for a while and the store is asked.
+    // The same after all have unsubscribed, when the state comes from the store.
     listener.unsubscribe(KEY.0, KEY.1);
     other.unsubscribe(KEY.0, KEY.1);
     let expected = get(&node, KEY);

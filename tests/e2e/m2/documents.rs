@@ -1,4 +1,4 @@
-//! Documents over HTTP: written, looked at and deleted, each under a later version than before.
+//! Documents over HTTP: written, read and deleted, each time with a later version.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const KEY: (&str, &str) = ("kvStore", "World:kvstoreClient:testKey");
 const PRIVATE: (&str, &str) = ("collection", "private");
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
-/// A call to a resource of the place by a back end.
+/// Sends a request about a resource as a back end.
 pub(crate) fn at(
     method: &str,
     (kind, id): (&str, &str),
@@ -28,14 +28,14 @@ pub(crate) fn at(
     call(node, (method, &path), &service(place()), body)
 }
 
-/// So many milliseconds from now.
+/// Returns the date that is so many milliseconds ahead.
 pub(crate) fn date(ahead_ms: i64) -> String {
     let now = jiff::Timestamp::now().as_millisecond();
     let date = jiff::Timestamp::from_millisecond(now + ahead_ms).expect("it is a date");
     format!("{date:.3}")
 }
 
-/// What is wrong, as it is told.
+/// Checks status and code of a refusal, and returns its message.
 pub(crate) fn refusal(response: &Response, status: u16, error: &str) -> String {
     let body = response.json();
     let message = body["message"].as_str().unwrap_or_default().to_owned();
@@ -76,7 +76,7 @@ fn a_document_is_written_looked_at_and_deleted() {
     }
 }
 
-/// What HEAD is answered: the status, and how long the body would be.
+/// Returns status and `Content-Length` of the answer to HEAD.
 fn head(node: &Node) -> (u16, Option<usize>) {
     let target = format!("HEAD {} HTTP/1.1", path(KEY.0, KEY.1));
     let key = format!("x-api-key: {API_KEY}");
@@ -96,7 +96,7 @@ fn versions_rise_whatever_their_writers_say() {
     listener.subscribe_early(KEY.0, KEY.1);
     let mut versions: Vec<String> =
         (0..50).map(|number| put(&node, &place(), KEY, &json!({ "data": number }))).collect();
-    // Of their own, too, if they are later: even ahead of the clock.
+    // Writers may give versions that are later than the last, even ahead of the clock.
     for version in [date(1_000), date(23 * HOUR_MS)] {
         let body = json!({ "data": 1, "version": version });
         assert_eq!(put(&node, &place(), KEY, &body), version);
@@ -137,7 +137,7 @@ fn a_write_that_comes_late_is_dropped_and_told_so() {
     }
     assert_eq!(at("GET", KEY, "", "", &node).text(), kept);
     assert_eq!(node.metric("fanfare_documents_stale_total"), 9);
-    // A deletion's version counts, too, and so it goes on.
+    // The version of a deletion counts as well.
     let gone = date(-5_000);
     let deletion = json!({ "version": gone }).to_string();
     assert_eq!(delete(&node, &place(), KEY, &deletion), gone);
@@ -200,7 +200,7 @@ fn a_user_has_documents_of_its_own_beside_the_shared_one() {
     let mut told = vec![listener.subscribe(KEY.0, KEY.1), listener.hear()];
     told.sort();
     assert_eq!(told, [get(query), get("")], "both are told");
-    // Each is deleted on its own, by a query or by a body.
+    // Each of the two documents is deleted alone, by a query or by a body.
     let deleted = written(&at("DELETE", KEY, query, "", &node));
     assert_eq!(listener.hear(), frame(Some("u v"), KEY, "null", &deleted));
     assert_eq!(at("GET", KEY, query, "", &node).status, 404);

@@ -1,5 +1,4 @@
-//! How the service is, and what happens where it is not well: a node that stops, a store that does
-//! not work, a worker that is busy.
+//! The status of the service, and failures: a stopping node, a broken store, a busy worker.
 
 use std::net::Ipv4Addr;
 use std::thread;
@@ -59,7 +58,8 @@ fn a_store_that_somebody_else_has_locked_is_named() {
         let problems = told["problems"].as_array().expect("they are a list");
         assert!(problems[0].as_str().is_some_and(|one| one.starts_with("the store ")), "{told}");
         store.execute_batch("COMMIT").expect("it can be let go");
-        // It waits for the store a while, and is refused then: the machine may be slow.
+        // The request waits for the store for a while and is then refused, which may happen on a
+        // slow machine.
         let late = join(late);
         match late.status {
             503 => assert_eq!(late.header("retry-after"), Some("1"), "{}", late.text()),
@@ -150,7 +150,7 @@ fn a_node_that_stops_lets_everybody_go_and_keeps_what_it_answered() {
     assert!(again.subscribe(KEY.0, KEY.1).contains(found["version"].as_str().expect("it is text")));
 }
 
-/// Versions of all that is heard, and the code at the end.
+/// Returns the versions that are received, and the close code.
 fn hear_to_the_end(mut listener: Listener) -> (Vec<String>, Option<u16>) {
     let mut versions = Vec::new();
     loop {
@@ -164,13 +164,13 @@ fn hear_to_the_end(mut listener: Listener) -> (Vec<String>, Option<u16>) {
     }
 }
 
-/// Versions of all that was answered as written.
+/// Writes until the end, and returns the versions that were answered.
 fn write_to_the_end(tcp: &mut Tcp) -> Vec<String> {
     let mut versions = Vec::new();
     for number in 0.. {
         let sent = tcp.send(write_request(&place(), KEY, "", &json!(number)));
         let Some(answer) = sent.then(|| tcp.try_response("PUT", PATIENCE)).flatten() else { break };
-        // At the very end the store is being flushed and takes nothing more, which is said.
+        // At the very end the store is being flushed. It then refuses writes, with 503.
         if answer.status == 503 {
             break;
         }

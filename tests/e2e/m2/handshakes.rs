@@ -1,4 +1,4 @@
-//! What a client says of itself before it is let in: in headers.
+//! Handshakes with scope and credential in headers.
 
 use std::net::Ipv4Addr;
 
@@ -8,15 +8,15 @@ use super::app::{call, path, place};
 use crate::support::{API_KEY, Node};
 use crate::tcp::{Response, Tcp, request};
 
-/// Headers of a client that needs no more.
+/// The headers that every client must send.
 const PLACE: &str = "x-m2-organization: o\r\nx-m2-project: p";
 
-/// A node that asks nobody who it is.
+/// Returns a node that requires no credential.
 pub(crate) fn open() -> Node {
     Node::with_env(&[("FANFARE_M2_REQUIRE_AUTH", "false")])
 }
 
-/// What a client is answered that asks for a WebSocket with these header lines.
+/// Returns the answer to a WebSocket handshake with these header lines.
 pub(crate) fn shake(node: &Node, lines: &str) -> Response {
     shake_at(node, "/api/realtime/", lines)
 }
@@ -27,7 +27,7 @@ fn shake_at(node: &Node, path: &str, lines: &str) -> Response {
     tcp.response()
 }
 
-/// Asks for a WebSocket with these header lines.
+/// Returns a request for a WebSocket with these header lines.
 pub(crate) fn upgrade(path: &str, lines: &str) -> Vec<u8> {
     let target = format!("GET {path} HTTP/1.1");
     let upgrade = [
@@ -42,7 +42,7 @@ pub(crate) fn upgrade(path: &str, lines: &str) -> Vec<u8> {
     request(&head, "")
 }
 
-/// What a client is told that makes a mistake; nothing, where it is let in.
+/// Returns the message of a refusal with 400; `None` if the client is accepted.
 pub(crate) fn mistake(response: &Response) -> Option<String> {
     if response.status == 101 {
         return None;
@@ -54,14 +54,15 @@ pub(crate) fn mistake(response: &Response) -> Option<String> {
     Some(message)
 }
 
-/// Each of these is let in, or told of what it must look at.
+/// Tries each set of lines, which must be accepted, or refused with a message that begins like
+/// this.
 fn check(node: &Node, table: &[(&str, Option<&str>)]) {
     for (lines, expected) in table {
         let told = mistake(&shake(node, lines));
         assert_eq!(told.is_none(), expected.is_none(), "{lines:?}: {told:?}");
         let named = told.unwrap_or_default();
         assert!(named.starts_with(expected.unwrap_or_default()), "{lines:?}: {named}");
-        // Over HTTP the same holds, whoever calls.
+        // The same holds over HTTP.
         let headers = lines.split("\r\n").filter_map(|line| line.split_once(':'));
         let headers: Vec<_> = headers.chain([("x-api-key", API_KEY)]).collect();
         let response = node.request("GET", &path("kvStore", "k"), &headers, b"");

@@ -1,4 +1,4 @@
-//! What a node that is killed owes those who wrote documents, and those who heard of them.
+//! Kept promises of a node that is killed while documents are written and subscribed to.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -14,29 +14,29 @@ use crate::order::{Ending, join};
 use crate::support::Node;
 use crate::tcp::Tcp;
 
-/// The node is killed so often.
+/// How often the node is killed.
 const KILLS: usize = 2;
-/// Who writes; each resource has two of them.
+/// Number of writers; two for each resource.
 const WRITERS: usize = 8;
 const RESOURCES: usize = WRITERS / 2;
-/// How long the disk may take: others may be busy with it.
+/// How long the disk may take, which other processes may use, too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The latest that is known of each resource: its version, and its data where that is known.
+/// The latest known version of each resource, and its data if known.
 type Latest = HashMap<String, (String, Option<Value>)>;
 
 fn id(number: usize) -> String {
     format!("doc:{}", number % RESOURCES)
 }
 
-/// The current document as it is shown.
+/// Returns the document as the node returns it now.
 fn look(node: &Node, id: &str) -> Value {
     let response = call(node, ("GET", &path("kvStore", id)), &service(place()), "");
     assert_eq!(response.status, 200, "{id}: {}", response.text());
     response.json()
 }
 
-/// Takes what is later.
+/// Records a version if it is later than the known one.
 fn note(latest: &mut Latest, id: &str, version: &str, data: Option<&Value>) {
     let known = latest.entry(id.to_owned()).or_default();
     if known.0.as_str() < version {
@@ -82,10 +82,10 @@ struct Life {
     is_over: AtomicBool,
 }
 
-/// Id, version and data of all that was answered; id and version of all that was heard.
+/// Id, version and data of all answered writes; id and version of all received documents.
 type Told = (Vec<(String, String, Value)>, Vec<(String, String)>);
 
-/// Everybody writes until so many writes were answered and the node is killed in their midst.
+/// Runs all writers and listeners, and kills the node after `enough` answers.
 fn live(node: &mut Node, enough: usize) -> Told {
     let life = Life::default();
     let mut listener = Listener::connect(node, &service(place()));
@@ -104,7 +104,7 @@ fn live(node: &mut Node, enough: usize) -> Told {
             assert!(Instant::now() < end, "fewer than {enough} are answered");
             thread::yield_now();
         }
-        // As soon as somebody was answered: what was answered too early is lost then.
+        // Kills right after an answer: a write that was answered too early would be lost now.
         life.is_over.store(true, Ordering::Relaxed);
         node.kill();
         let written = writers.into_iter().flat_map(join).collect();
@@ -112,7 +112,7 @@ fn live(node: &mut Node, enough: usize) -> Told {
     })
 }
 
-/// All that is heard before the end, of each resource in the order of its versions.
+/// Returns all received documents. Checks that the versions of each resource rise.
 fn listen(mut listener: Listener) -> Vec<(String, String)> {
     let mut heard = Vec::new();
     let mut last: HashMap<String, String> = HashMap::new();
@@ -127,7 +127,7 @@ fn listen(mut listener: Listener) -> Vec<(String, String)> {
     heard
 }
 
-/// Writes until the connection ends. Every second one of a resource waits for the disk.
+/// Writes until the connection ends. Every second write of a resource waits for the disk.
 fn write(port: u16, writer: usize, life: &Life) -> Vec<(String, String, Value)> {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
     let (id, query) = (id(writer), if writer < RESOURCES { "" } else { "?durability=synced" });

@@ -1,4 +1,4 @@
-//! A client of M2 that shows every message in its turn.
+//! A client of M2 that returns every message in order.
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
@@ -12,24 +12,23 @@ use crate::support::Node;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A connection.
 pub(crate) struct Listener {
     websocket: WebSocket<TcpStream>,
 }
 
 impl Listener {
-    /// That is let in.
+    /// Connects with these headers. Panics if that is refused.
     pub(crate) fn connect(node: &Node, headers: &Headers) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port()));
         Self::over(stream.expect("the node accepts"), headers)
     }
 
-    /// The same, on a connection that was made to the node.
+    /// Connects with these headers on an open TCP connection.
     pub(crate) fn over(stream: TcpStream, headers: &Headers) -> Self {
         Self::try_over(stream, headers).unwrap_or_else(|refusal| panic!("let in: {refusal}"))
     }
 
-    /// The same, or the status and the body of the refusal.
+    /// Connects with these headers. The error is the status and the body of the refusal.
     pub(crate) fn try_connect(node: &Node, headers: &Headers) -> Result<Self, String> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port()));
         Self::try_over(stream.expect("the node accepts"), headers)
@@ -40,48 +39,48 @@ impl Listener {
         dial(stream, "/api/realtime/", headers, PATIENCE).map(|websocket| Self { websocket })
     }
 
-    /// Says something as it is.
+    /// Sends this text.
     pub(crate) fn say(&mut self, text: &str) {
         self.websocket.send(Message::text(text)).expect("the node takes it");
     }
 
-    /// The same, as a binary message.
+    /// Sends a binary message.
     pub(crate) fn say_binary(&mut self, bytes: &[u8]) {
         self.websocket.send(Message::binary(bytes.to_vec())).expect("the node takes it");
     }
 
-    /// Subscribes. Answers the first message of the reply.
+    /// Subscribes and returns the first message of the answer.
     pub(crate) fn subscribe(&mut self, kind: &str, id: &str) -> String {
         self.say(&message("subscribe", kind, id));
         self.hear()
     }
 
-    /// Subscribes to what does not exist.
+    /// Subscribes to a document that does not exist.
     pub(crate) fn subscribe_early(&mut self, kind: &str, id: &str) {
         assert_eq!(self.subscribe(kind, id), warning(kind));
     }
 
-    /// Unsubscribes, and waits until that is so.
+    /// Unsubscribes, and waits until that has taken effect.
     pub(crate) fn unsubscribe(&mut self, kind: &str, id: &str) {
         self.say(&message("unsubscribe", kind, id));
         self.is_answered();
     }
 
-    /// What was said before has been acted on, and nothing came meanwhile.
+    /// Checks that the node has handled all earlier messages and has sent nothing else meanwhile.
     pub(crate) fn is_answered(&mut self) {
         self.say("nonsense");
         assert_eq!(self.hear(), INVALID);
     }
 
-    /// The text that comes next.
+    /// Returns the next text.
     pub(crate) fn hear(&mut self) -> String {
         self.hear_or_end().unwrap_or_else(|end| panic!("the connection ended: {end:?}"))
     }
 
-    /// The text that comes next, or the code with which the node closed.
+    /// Returns the next text. The error is the code with which the node closed.
     pub(crate) fn hear_or_end(&mut self) -> Result<String, Option<u16>> {
         let end = Instant::now() + PATIENCE;
-        // Pings come even where nothing else does.
+        // Pings come even if nothing else does.
         while Instant::now() < end {
             if let Some(text) = read_text(&mut self.websocket)? {
                 return Ok(text);
@@ -91,7 +90,7 @@ impl Listener {
     }
 }
 
-/// What a client says that subscribes or unsubscribes.
+/// Returns the message that subscribes or unsubscribes.
 pub(crate) fn message(action: &str, kind: &str, id: &str) -> String {
     json!({ "action": action, "resource": { "type": kind, "id": id } }).to_string()
 }

@@ -1,5 +1,5 @@
-//! What clients say: all that makes sense is carried out, all else is answered, and nobody else
-//! notices.
+//! Messages of clients: valid ones are carried out, others are answered, and other clients notice
+//! nothing.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn subscribe_to(resource: &Value) -> String {
     json!({ "action": "subscribe", "resource": resource }).to_string()
 }
 
-/// All that is no message.
+/// Returns texts that are not valid messages.
 fn nonsense() -> Vec<String> {
     let action = |action: Value| {
         json!({ "action": action, "resource": { "type": "kvStore", "id": "k" } }).to_string()
@@ -41,7 +41,7 @@ fn nonsense() -> Vec<String> {
         r#"{"action":"subscribe","resource":{"type":"kvStore","id":"\ud800"}}"#,
         "{\"action\":\"subscribe\",\"resource\":{\"type\":\"kvStore\",\"id\":\"a\nb\"}}",
         r#"{"Action":"subscribe","Resource":{"type":"kvStore","id":"k"}}"#,
-        // An earlier form of the same with everything at the top.
+        // An earlier format, with all members at the top level.
         r#"{"action":"subscribe","type":"kvStore","id":"k"}"#,
     ]
     .map(str::to_owned)
@@ -167,7 +167,7 @@ fn who_unsubscribes_hears_nothing_more_and_is_told_nothing() {
         listener.subscribe_early(kind, id);
     }
     listener.unsubscribe(first.0, first.1);
-    // What nobody knows, and what is not subscribed to any more.
+    // A resource that does not exist, and one that is no longer subscribed to.
     for (kind, id) in [first, ("kvStore", "nothing"), ("liveConfig", "public")] {
         listener.unsubscribe(kind, id);
     }

@@ -1,5 +1,5 @@
-//! What happens at the bound of a worker's mailbox: a write is refused whole, before it is done,
-//! and what is done is heard by everybody.
+//! A full mailbox of a worker: a write is refused as a whole before it is done, and every write
+//! that is done reaches all subscribers.
 
 use std::net::Ipv4Addr;
 use std::thread;
@@ -16,10 +16,11 @@ use crate::tcp::Tcp;
 const KEY: (&str, &str) = ("kvStore", "k");
 const OVERLOADED: &str = "fanfare_refusals_total{reason=\"overloaded\"}";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Writers, each of a resource of its own, and how many writes they ask for in one breath.
+/// Number of writers, each with a resource of its own, and of writes that they send without
+/// waiting.
 const WRITERS: usize = 4;
 const BREATH: usize = 100;
-/// Listeners to all of that.
+/// Number of subscribers of all resources.
 const LISTENERS: usize = 6;
 
 fn start() -> Node {
@@ -32,7 +33,7 @@ fn start() -> Node {
 #[test]
 fn where_a_worker_has_no_room_a_write_is_refused_whole() {
     let node = start();
-    // One on each worker: new ones go to the worker that has fewest.
+    // One on each worker, because new connections go to the worker with the fewest.
     let mut listeners = [(); 2].map(|()| Listener::connect(&node, &service(place())));
     for listener in &mut listeners {
         listener.subscribe_early(KEY.0, KEY.1);
@@ -107,7 +108,7 @@ fn who_hears_hears_what_was_done_and_nothing_else() {
     assert!(node.metric(OVERLOADED) >= refused as u64, "{refused}");
 }
 
-/// Everything but the end, as id, data and version.
+/// Returns everything but the end, as id, data and version.
 fn hear_to_the_end(mut listener: Listener) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
@@ -121,7 +122,7 @@ fn hear_to_the_end(mut listener: Listener) -> Vec<String> {
     }
 }
 
-/// What was done, in the same form, and how many writes were refused.
+/// Returns the accepted writes in the same form, and the number of refused ones.
 fn write(port: u16, id: &str) -> (Vec<String>, usize) {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
     let requests =

@@ -1,4 +1,4 @@
-//! Tokens of readers that a platform signs with keys of its own.
+//! Tokens of readers that a platform signs with its own keys.
 
 use std::process::Command;
 
@@ -41,7 +41,7 @@ fn public_keys_of_each_kind_do() {
         assert_eq!(reads_as(&node, &sign(Header::new(*algorithm), own)), "u", "{name}");
         let forged = sign(Header::new(*algorithm), strange);
         assert_eq!(shown(&node, &[("authorization", &forged)]), 401, "{name}");
-        // The node's own secret goes on to do.
+        // Tokens that are signed with the node's secret stay valid.
         assert_eq!(reads_as(&node, &bearer(claims.clone())), "u", "{name}");
     }
     let node = with("FANFARE_JWKS_FILE", "jwks.json");

@@ -1,5 +1,5 @@
-//! Who may subscribe: everybody shows a good token of the organization, or a
-//! key, or nothing where the node asks for nothing.
+//! Who may subscribe: clients with a valid token of the organization or with a key, or all clients
+//! if the node requires no credential.
 
 use std::process::Command;
 use std::thread;
@@ -14,10 +14,10 @@ use super::listener::Listener;
 use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, an_hour_from_now, user_token};
 
 const OWN: (&str, &str) = ("collection", "private");
-/// The key of services that only read: any text of 32 bytes.
+/// The key of services that may only read: any text of 32 bytes.
 const READERS_KEY: &str = "0123456789-readers-0123456789-ab";
 
-/// What a client is answered that shows this.
+/// Returns the status of the answer to a handshake with these credentials.
 pub(crate) fn shown(node: &Node, credentials: &[(&'static str, &str)]) -> u16 {
     let mut headers = place();
     headers.extend(credentials.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -27,7 +27,8 @@ pub(crate) fn shown(node: &Node, credentials: &[(&'static str, &str)]) -> u16 {
     }
 }
 
-/// The status of a refusal, which has the node's shape and repeats no credential.
+/// Returns the status of a refusal, after checking that it has the node's format and repeats no
+/// credential.
 fn refused(refusal: &str, credentials: &[(&'static str, &str)]) -> u16 {
     let (status, body) = refusal.split_once(' ').expect("a status and a body");
     let status: u16 = status.parse().expect("a status is a number");
@@ -40,7 +41,7 @@ fn refused(refusal: &str, credentials: &[(&'static str, &str)]) -> u16 {
     status
 }
 
-/// Whose documents a token opens: of each of these there is one.
+/// Returns the user whose own documents a token gives access to. Each of the users here has one.
 pub(crate) fn reads_as(node: &Node, authorization: &str) -> String {
     let mut headers = place();
     headers.push(("authorization", authorization.to_owned()));
@@ -75,7 +76,7 @@ fn a_token_names_its_user_and_its_organization() {
     for (claims, expected) in table {
         assert_eq!(reads_as(&node, &of(claims.clone())), expected, "{claims}");
     }
-    // Not every platform writes the scheme alike.
+    // Some platforms write the scheme in lower case.
     let lower = of(json!({ "user_id": "bob" })).replace("Bearer", "bearer");
     assert_eq!(reads_as(&node, &lower), "bob");
 }
@@ -230,7 +231,7 @@ fn only_on_loopback_nobody_is_asked() {
 
 #[test]
 fn a_connection_ends_with_its_token_where_the_node_is_told_so() {
-    // Of the last second a part is lost to counting whole ones.
+    // Up to a second is lost to rounding.
     const LIFE: Duration = Duration::from_secs(6);
     let strict = Node::with_env(&[("FANFARE_CLOSE_EXPIRED", "true")]);
     let lenient = Node::start();
@@ -250,7 +251,7 @@ fn a_connection_ends_with_its_token_where_the_node_is_told_so() {
     }
     assert_eq!(ends.hear_or_end(), Err(Some(1008)));
     assert!(began.elapsed() >= LIFE - Duration::from_millis(1_100), "not before its time");
-    // The lenient node's clock has passed the same moment by then.
+    // The lenient node's clock has also passed that moment by then.
     thread::sleep(LIFE.saturating_sub(began.elapsed()));
     for (node, listener) in [(&strict, &mut longer), (&lenient, &mut stays)] {
         let version = put(node, &place(), OWN, &json!({ "userId": "u", "data": 1 }));

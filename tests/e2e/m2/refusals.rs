@@ -1,4 +1,4 @@
-//! Writes that make no sense, and calls that lead nowhere.
+//! Invalid writes, and requests to paths that do not exist.
 
 use serde_json::json;
 
@@ -57,7 +57,7 @@ fn a_write_that_makes_no_sense_is_told_why_and_not_done() {
         b"{\"data\":\"\xff\"}",
     );
     refusal(&not_text, 400, "INVALID_INPUT");
-    // What is said in the wrong place, or is misspelt, must not count as left out.
+    // A parameter in the wrong place or misspelt must not count as left out.
     for query in ["?durability=forever", "?durabilty=synced", "?userId=u", "?version=x"] {
         refusal(&at("PUT", KEY, query, r#"{"data":1}"#, &node), 400, "INVALID_INPUT");
     }
@@ -102,7 +102,7 @@ fn paths_and_methods_are_known_or_refused() {
     }
     let long = "x".repeat(513);
     refusal(&at("PUT", ("kvStore", &long), "", r#"{"data":1}"#, &node), 400, "INVALID_INPUT");
-    // Everything behind the type is the id.
+    // The rest of the path behind the type is the id.
     for (raw, id) in [("a/b%20c//d/", "a/b c//d/"), ("%2F%3F%25", "/?%"), ("..%2f..", "../..")] {
         let version = put(&node, &place(), ("kvStore", raw), &json!({ "data": 1 }));
         let found = at("GET", ("kvStore", raw), "?", "", &node);

@@ -1,6 +1,5 @@
-//! Who hears whom: everybody in the table subscribes, documents are written in all places, and each
-//! hears exactly those of its own: at once, and as the state that
-//! is told to who comes later.
+//! Separation of documents: every spot in the table subscribes, documents are written in all spots,
+//! and each must receive exactly its own documents, at once and as the state for later subscribers.
 
 use serde_json::{Value, json};
 
@@ -8,20 +7,20 @@ use super::app::{Headers, frame, put, service, user};
 use super::listener::{Listener, message};
 use crate::support::Node;
 
-/// A place where documents are written and somebody subscribes.
+/// A place where a document is written and a client subscribes.
 #[derive(Clone)]
 struct Spot {
     name: &'static str,
-    /// Organization, project, launch context, world.
+    /// Organization, project, launch context and world.
     place: [&'static str; 4],
     resource: (&'static str, &'static str),
-    /// On whose behalf somebody listens there.
+    /// The subscribed user; `None` for a service.
     user: Option<&'static str>,
-    /// Whether the document is that user's own.
+    /// Whether the document is for this user only.
     is_own: bool,
 }
 
-/// A shared document of the first place, and nobody in particular.
+/// Returns a spot with a shared document of the first place, and a service as subscriber.
 fn spot(name: &'static str) -> Spot {
     let (place, resource) = (["o", "p", "", ""], ("kvStore", "a"));
     Spot { name, place, resource, user: None, is_own: false }
@@ -66,7 +65,7 @@ impl Spot {
         }
     }
 
-    /// Writes the document of this spot. Answers what is told of it.
+    /// Writes the document of this spot, and returns the frame that subscribers receive.
     fn write(&self, node: &Node, what: &str) -> String {
         let body = self.body(what);
         let (kind, id) = self.resource;
@@ -76,14 +75,14 @@ impl Spot {
         frame(user, self.resource, &body["data"].to_string(), &version)
     }
 
-    /// Whether it is the same document that is written there.
+    /// Whether both spots write the same document.
     fn is_of_the_same(&self, other: &Self) -> bool {
         let audience = |spot: &Self| spot.user.filter(|_| spot.is_own);
         let is_there = self.place == other.place && self.resource == other.resource;
         is_there && audience(self) == audience(other)
     }
 
-    /// Whether who listens here hears of what is written there.
+    /// Whether the subscriber of this spot receives the document of the other.
     fn hears(&self, other: &Self) -> bool {
         let is_same = self.place == other.place && self.resource == other.resource;
         is_same && (!other.is_own || self.user == other.user)
@@ -129,7 +128,7 @@ fn spots() -> Vec<Spot> {
     ]
 }
 
-/// Where a place without a project is one.
+/// Starts a node that does not require a project.
 fn start() -> Node {
     Node::with_env(&[("FANFARE_M2_REQUIRE_PROJECT", "false")])
 }
@@ -157,7 +156,8 @@ fn everybody_hears_exactly_those_of_its_place() {
     assert!(spots.len() * spots.len() > 900, "pairs");
 }
 
-/// What is known where somebody is subscribed, and what the store knows, keeps to the places alike.
+/// Tests both sources of states: documents that the node caches because of a subscriber, and the
+/// store.
 #[test]
 fn who_comes_later_is_told_exactly_those_of_its_place() {
     let (mut node, spots) = (start(), spots());
@@ -173,7 +173,7 @@ fn who_comes_later_is_told_exactly_those_of_its_place() {
     for spot in &spots {
         spot.write(&node, "an earlier one");
     }
-    // Of one document the later of two spots counts.
+    // Two spots may write the same document: then the later write counts.
     let mut current: Vec<(&Spot, String)> = Vec::new();
     for spot in &spots {
         current.retain(|(other, _)| !spot.is_of_the_same(other));
@@ -195,7 +195,7 @@ fn check_states(node: &Node, spots: &[Spot], current: &[(&Spot, String)]) {
         told.sort();
         expected.sort();
         assert_eq!(told, expected, "what {} is told", spot.name);
-        // The store answers in order.
+        // The store answers in order, so a wrong state would come before this.
         listener.subscribe_early("kvStore", "nothing is there");
     }
 }

@@ -1,10 +1,10 @@
-//! Credentials are nowhere to be read: not in the log, and not in what a client is told.
+//! Credentials must not appear in the log or in messages to clients.
 
 use super::handshakes::shake;
 use super::subprotocols::{PLACE, base58, offer, user_of};
 use crate::support::{API_KEY, Node, wait_until};
 
-/// At the most talkative level, and whether it is let in or not.
+/// At the most verbose level, with accepted and refused credentials.
 #[test]
 fn no_credential_is_ever_logged_or_told() {
     let node = Node::with_env(&[("FANFARE_LOG", "trace")]);

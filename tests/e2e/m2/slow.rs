@@ -1,5 +1,5 @@
-//! Clients that do not read for a while: of each document they end with the latest, nothing older
-//! comes behind it, and nobody else waits for them.
+//! Clients that do not read for a while: they end with the latest state of each document, receive
+//! nothing older after it, and delay no other client.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,29 +11,30 @@ use crate::options::settled;
 use crate::overload::narrow;
 use crate::support::{Node, wait_until};
 
-/// Resources, each with a document for everybody and one of the user's own.
+/// Number of resources, each with a shared document and one of the user's own.
 const RESOURCES: usize = 10;
-/// Writes of each of these: some 15 MB, more than all buffers on the way to a client hold.
+/// Number of writes of each document: about 15 MB, more than all buffers on the way to a client
+/// hold.
 const ROUNDS: usize = 15;
 /// Bytes of a document.
 const BULK: usize = 50 * 1024;
 const USER: &str = "slow";
 const MATCHED: &str = "fanfare_deliveries_matched_total";
 
-/// Names a document: the id of its resource, and whether it is the user's own.
+/// A document: the id of its resource, and whether it is the user's own.
 type Name = (String, bool);
 
 /// A client that does not read, and two that do.
 struct Scene {
     node: Node,
     idle: Listener,
-    /// Hears the same as the idle one.
+    /// A client of the same user, which reads.
     same: Listener,
-    /// Hears what is for everybody.
+    /// A client that receives only the shared documents.
     other: Listener,
-    /// What is told of the latest of each document.
+    /// The latest frame of each document.
     latest: HashMap<Name, String>,
-    /// Deliveries that were due.
+    /// Number of deliveries to all three clients, had all of them read.
     due: u64,
 }
 
@@ -46,7 +47,7 @@ impl Scene {
         Self::with(&[])
     }
 
-    /// On a node with these variables.
+    /// Sets up the scene on a node with these variables.
     fn with(variables: &'static [(&str, &str)]) -> Self {
         let node = Node::with(|command| {
             command.args(["--workers", "2"]).envs(variables.iter().copied());
@@ -61,7 +62,7 @@ impl Scene {
         scene
     }
 
-    /// Writes a document, or deletes it. Who reads hears it at once.
+    /// Writes or deletes a document. The clients that read must receive it at once.
     fn write(&mut self, name: &Name, data: Option<Value>) {
         let (id, is_own) = name;
         let (resource, author) = (("liveConfig", id.as_str()), is_own.then_some(USER));
@@ -95,7 +96,8 @@ impl Scene {
         }
     }
 
-    /// The idle one reads until it knows the latest of all. Answers what it was told.
+    /// Has the idle client read until it knows the latest state of all documents. Returns the
+    /// frames.
     fn read_again(&mut self) -> Vec<String> {
         let mut versions: HashMap<Name, String> = HashMap::new();
         let (mut left, mut told) = (self.latest.len(), Vec::new());
@@ -110,7 +112,7 @@ impl Scene {
         told
     }
 
-    /// Nothing more comes to anybody but this.
+    /// Writes one more document, and checks that all clients receive only that.
     fn check_rest(&mut self) {
         let name = (id(0), false);
         self.write(&name, Some(json!("the end")));
@@ -132,7 +134,7 @@ fn name_and_version(text: &str) -> (Name, String) {
 fn who_does_not_read_ends_with_the_latest_of_each() {
     let mut scene = Scene::new();
     scene.write_rounds(ROUNDS);
-    // One is gone at the end, and one is there again.
+    // One document is deleted in the end, and another one deleted and written again.
     scene.write(&(id(1), false), None);
     scene.write(&(id(2), true), None);
     scene.write(&(id(2), true), Some(json!("again")));
@@ -147,7 +149,8 @@ fn who_does_not_read_ends_with_the_latest_of_each() {
     assert_eq!(sums.sum("fanfare_deliveries_dropped_total"), 0.0);
     assert_eq!(sums.sum("fanfare_connections_closed_total"), 0.0);
     assert!(plain(MATCHED) >= scene.due as f64, "{} of {}", plain(MATCHED), scene.due);
-    // All that two of the three were due was delivered, and what the third was told.
+    // The clients that read received all that was due to them, and the third the frames that it was
+    // sent.
     let to_others = scene.due as usize - all - 1;
     assert_eq!(plain("fanfare_deliveries_total") as usize, to_others + told + 1);
 }
@@ -181,7 +184,7 @@ fn who_is_owed_a_document_that_went_in_silence_is_not_told_either() {
 fn a_stale_subscription_to_a_silently_deleted_document_is_answered() {
     let mut scene = Scene::with(&[("FANFARE_M2_NOTIFY_DELETES", "false")]);
     let late = ("kvStore", "late");
-    // The node knows the document, because somebody is subscribed to it.
+    // The node caches the document, because there is a subscriber.
     scene.other.subscribe_early(late.0, late.1);
     let data = json!("x".repeat(2 * BULK));
     let version = put(&scene.node, &place(), late, &json!({ "data": data }));
@@ -190,7 +193,7 @@ fn a_stale_subscription_to_a_silently_deleted_document_is_answered() {
     for _ in 0..2 {
         scene.idle.say(&message("subscribe", late.0, late.1));
     }
-    // Its own messages are read, and answered when it reads.
+    // The node reads the client's messages, and answers when the client reads.
     scene.idle.say("nonsense");
     let invalid = "fanfare_refusals_total{reason=\"invalid\"}";
     wait_until("they are read", || scene.node.metric(invalid) == 1);
@@ -212,7 +215,7 @@ fn a_stale_subscription_to_a_silently_deleted_document_is_answered() {
 fn who_unsubscribes_meanwhile_is_owed_nothing() {
     let mut scene = Scene::new();
     scene.write_rounds(ROUNDS);
-    // Its own messages are read, and answered when it reads.
+    // The node reads the client's messages, and answers when the client reads.
     let gone = [id(3), id(4)];
     for id in &gone {
         scene.idle.say(&message("unsubscribe", "liveConfig", id));

@@ -1,4 +1,4 @@
-//! What a client says of itself that cannot send headers: in a subprotocol.
+//! Handshakes with scope and credential in a subprotocol, for clients that cannot set headers.
 
 use serde_json::json;
 
@@ -8,25 +8,25 @@ use super::listener::Listener;
 use crate::support::{API_KEY, Node};
 
 const PROTOCOL: &str = "sec-websocket-protocol";
-/// What a client says that is in a project.
+/// The lines that a client in a project embeds.
 pub(crate) const PLACE: &str = "x-m2-organization:o\nx-m2-project:p";
-/// Headers that say the same.
+/// The same as headers.
 const REAL: &str = "x-m2-organization: o\r\nx-m2-project: p\r\n";
-/// What is asked for there.
+/// The resource that the clients subscribe to.
 const WHERE: (&str, &str) = ("kvStore", "where");
 const NOTHING_USED: &str = "Sec-WebSocket-Protocol: no value can be used";
 
-/// As a browser encodes it.
+/// Returns a text as base58.
 pub(crate) fn base58(text: impl AsRef<[u8]>) -> String {
     bs58::encode(text).into_string()
 }
 
-/// A header that offers subprotocols.
+/// Returns a header that offers subprotocols.
 pub(crate) fn offer(values: &[&str]) -> String {
     format!("Sec-WebSocket-Protocol: {}\r\n", values.join(", "))
 }
 
-/// Organization, project, launch context and world; those that are empty are not there.
+/// Organization, project, launch context and world; empty ones are left out.
 type Place<'a> = [&'a str; 4];
 
 fn headers(place: Place<'_>) -> Headers {
@@ -35,14 +35,14 @@ fn headers(place: Place<'_>) -> Headers {
     there.map(|(name, value)| (name, value.to_owned())).collect()
 }
 
-/// Puts a document there that says where it is. Answers what is told of it.
+/// Writes a document that contains its place, and returns its frame.
 fn mark(node: &Node, place: Place<'_>) -> String {
     let data = json!(place.join("|"));
     let version = put(node, &headers(place), WHERE, &json!({ "data": data }));
     frame(None, WHERE, &data.to_string(), &version)
 }
 
-/// Whether a client with these headers is let in where that document is.
+/// Checks that a client with these headers is accepted in the place of that document.
 fn is_there(node: &Node, headers: &Headers, mark: &str) {
     let mut listener = Listener::connect(node, headers);
     assert_eq!(listener.subscribe(WHERE.0, WHERE.1), mark, "{headers:?}");
@@ -64,7 +64,7 @@ fn the_documented_vectors_are_understood_and_echoed() {
         let response = shake(&node, &offer(&[vector]));
         assert_eq!((response.status, response.header(PROTOCOL)), (101, Some(vector)));
     }
-    // Its token is none.
+    // Its token is not valid.
     let with_token = "2JxPx9MYL3j6vyPGBGwgpTSmtyUebhDisBM7h2F2vFLTEesD2R9PRqz4X8gyGDtTrpMVFfR5d4VX\
                       L5q4DDXUXHnfpg3eYNX4PFeWKnpnVf8PMC";
     let response = shake(&node, &offer(&[with_token]));
@@ -97,13 +97,13 @@ fn a_text_is_split_where_its_maker_meant_it() {
         ("x-m2-world:w x-m2-launch-context:l x-m2-project:p x-m2-organization:o", &all),
         (&key, &plain),
         ("x-m2-organization:o host:x x-m2-project:p", &strange),
-        // A value begins behind the first colon.
+        // A value begins after the first colon, even if it contains others.
         ("x-m2-organization:https://o:1/\nx-m2-project::p:", &odd),
-        // Only what nothing better is there for separates.
+        // A blank separates lines only if there is no better separator.
         ("x-m2-organization:o x-m2-world:w\nx-m2-project:p", &blank),
         (r"x-m2-organization:o x-m2-world:w\nx-m2-project:p", &blank),
         ("x-m2-organization:o\\nx-m2-world:w\nx-m2-project:p", &literal),
-        // Empty ones are absent, and the same twice is no contradiction.
+        // Empty values count as absent, and a repeated equal value is not a contradiction.
         ("x-m2-organization:o\nx-m2-project:p\nx-m2-world:\nx-m2-launch-context:", &plain),
         ("x-m2-organization:o\nx-m2-organization-id:o\nX-M2-Project:p\nx-m2-project:p", &plain),
     ];
@@ -143,12 +143,12 @@ fn nothing_comes_in_but_what_is_meant_for_it() {
     }
 }
 
-/// The credential of a user of an organization.
+/// Returns the credential of a user of an organization.
 pub(crate) fn user_of(organization: &str) -> String {
     bearer(json!({ "user_id": "u", "organization_id": organization }))
 }
 
-/// Values that are not ours.
+/// Returns subprotocols that are not M2's.
 fn strangers() -> Vec<String> {
     let too_long = base58(format!("{PLACE}\nauthorization:{}", "t".repeat(6_000)));
     assert!(too_long.len() > 8 * 1024 && too_long.len() < 12 * 1024);
@@ -204,7 +204,7 @@ fn the_first_that_can_be_used_is_taken_and_echoed_exactly() {
         let expected = (101, echoed.map(String::as_str));
         assert_eq!((response.status, response.header(PROTOCOL)), expected, "{lines}");
     }
-    // It is ours, whatever is wrong with it: those behind it are not looked at.
+    // The first offer is M2's, so it is used whatever is wrong with it, and later ones are ignored.
     let told = mistake(&shake(&node, &offer(&[&other, &a]))).expect("it is refused");
     assert!(told.starts_with("x-m2-organization is missing"), "{told}");
 }
@@ -252,7 +252,7 @@ fn a_real_header_counts_before_an_embedded_one() {
     is_there(&node, &with(text(bad), &keys), &real);
     let inner = format!("\nx-m2-launch-context:l\nx-m2-world:w\nx-api-key:{API_KEY}");
     is_there(&node, &with(text(&inner), &[]), &mixed);
-    // An empty one is none.
+    // An empty header counts as absent.
     let none = [("authorization", ""), ("x-m2-world", ""), ("x-m2-project-id", "")];
     is_there(&node, &with(text(&inner), &none), &mixed);
     let wrong = with(text(&format!("\nauthorization:{token}")), &[("authorization", "Bearer x")]);

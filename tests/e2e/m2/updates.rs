@@ -1,5 +1,5 @@
-//! Nothing falls between the state that a subscriber is told and what is written from then on, and
-//! nothing older comes behind something newer, whoever knows the state.
+//! No update is lost between a subscriber's initial state and the updates that follow, and no older
+//! one comes after a newer one, whether the state comes from the cache or from the store.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,15 +13,15 @@ use crate::order::join;
 use crate::support::Node;
 use crate::tcp::{PATIENCE, Tcp};
 
-/// Subscribers that come and go while documents are written.
+/// Number of subscribers that come and go while documents are written.
 const CHURNERS: usize = 6;
-/// Writes of each document.
+/// Number of writes of each document.
 const WRITES: usize = 400;
-/// What is heard before somebody goes again.
+/// Number of updates after which a subscriber leaves.
 const STAY: usize = 3;
 const USER: &str = "u";
 const PRIVATE: (&str, &str) = ("collection", "private");
-/// What nobody ever writes.
+/// A resource that is never written.
 const OTHER: (&str, &str) = ("liveConfig", "other");
 
 /// All versions of a document, in the order in which they were given.
@@ -30,7 +30,7 @@ struct Written {
 }
 
 impl Written {
-    /// What was heard is an unbroken part of it.
+    /// Checks that the received versions are an unbroken part of these.
     fn check(&self, heard: &[String]) {
         let Some(first) = heard.first() else { return };
         let from = self.versions.iter().position(|version| version == first);
@@ -40,7 +40,7 @@ impl Written {
     }
 }
 
-/// Writes a document so often, and counts that.
+/// Writes a document `WRITES` times and counts the writes in `done`.
 fn write(port: u16, resource: (&str, &str), done: &AtomicUsize) -> Written {
     let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, port).into());
     let mut versions = Vec::new();
@@ -60,8 +60,8 @@ fn version(text: &str) -> String {
     document["version"].as_str().unwrap_or_else(|| panic!("a document: {text}")).to_owned()
 }
 
-/// Subscribes and goes again, on one connection or on new ones, until all is written. What was
-/// heard in each stay.
+/// Subscribes and leaves, on one connection or on new ones, until all is written. Returns the
+/// versions that were received in each stay.
 fn come_and_go(
     node: &Node,
     (headers, (kind, id)): (&Headers, (&str, &str)),
@@ -76,7 +76,7 @@ fn come_and_go(
         let mut heard = Vec::new();
         while heard.len() < STAY && !is_over() {
             let text = listener.hear();
-            // Who was there first finds nothing yet.
+            // The first subscribers get a warning, because there is no document yet.
             if !(heard.is_empty() && text == warning(kind)) {
                 heard.push(version(&text));
             }
@@ -91,7 +91,8 @@ fn come_and_go(
     stays
 }
 
-/// What is heard until an unsubscribe has taken effect: a subscription behind it has by then, too.
+/// Returns what is received until an unsubscribe has taken effect, which is when a later subscribe
+/// is answered.
 fn rest(listener: &mut Listener, kind: &str) -> Vec<String> {
     listener.say(&message("subscribe", OTHER.0, OTHER.1));
     let mut heard = Vec::new();
@@ -106,7 +107,7 @@ fn rest(listener: &mut Listener, kind: &str) -> Vec<String> {
     }
 }
 
-/// Everybody comes and goes while somebody writes. Answers what was written.
+/// Runs all subscribers during the writes, and returns the writes.
 fn race(
     node: &Node,
     (headers, resource): (&Headers, (&str, &str)),
@@ -160,8 +161,7 @@ fn who_comes_where_nobody_was_misses_nothing() {
     }
 }
 
-/// A user's own documents are asked of the store each time, and are fanned out in a way of their
-/// own.
+/// A user's own documents are always read from the store, and have their own fan-out.
 #[test]
 fn a_user_that_comes_misses_nothing_of_its_own() {
     let (node, headers, resource) = (on_two_workers(), user(place(), USER), PRIVATE);

@@ -1,5 +1,6 @@
-//! Who may write documents over HTTP: not who may merely read, though that
-//! one may look. And that no kind of token opens what another kind is for.
+//! Who may write documents over HTTP: callers with a writing credential, but not those that may
+//! only read, although those may look at documents. Also checks that each kind of token is accepted
+//! only for its own purpose.
 
 use std::process::Command;
 
@@ -16,7 +17,7 @@ use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, an_hour_from_now, sign
 
 const READERS_KEY: &str = "0123456789-readers-0123456789-ab";
 
-/// The status of all writes, which must agree, of somebody who shows this in the organization.
+/// Returns the status of all writes in the organization with these credentials. All must agree.
 fn calls_in(node: &Node, organization: &str, credentials: &[(&'static str, &str)]) -> u16 {
     let mut headers = place_of(organization, "p");
     headers.extend(credentials.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -68,7 +69,7 @@ fn a_key_an_administrator_and_a_writer_may_and_no_reader() {
         (&[("authorization", &admin())], 200),
         (&[("authorization", &writer(json!({})))], 200),
         (&[("authorization", &writer(json!({}))), ("x-api-key", API_KEY)], 200),
-        // Whoever has one that may is not kept from it by one that only reads.
+        // A reading credential does not invalidate a writing one beside it.
         (&[("authorization", &reader), ("x-api-key", API_KEY)], 200),
         (&[("authorization", &writer(json!({}))), ("x-api-key", READERS_KEY)], 200),
         (&[], 401),
@@ -123,7 +124,7 @@ fn who_writes_is_asked_where_readers_are_not() {
     assert_eq!(calls(&node, &[]), 401);
     assert_eq!(calls(&node, &[("authorization", &reader)]), 403);
     assert_eq!(calls(&node, &[("x-api-key", API_KEY)]), 200);
-    // What nobody asked for was not done.
+    // The refused requests had no effect.
     let version = put(&node, &place(), ("kvStore", "k"), &json!({ "data": "kept" }));
     for (method, body) in [("PUT", r#"{"data":2}"#), ("DELETE", "")] {
         assert_eq!(call(&node, (method, &path("kvStore", "k")), &place(), body).status, 401);
@@ -132,7 +133,7 @@ fn who_writes_is_asked_where_readers_are_not() {
     assert!(listener.subscribe("kvStore", "k").contains(&version));
 }
 
-/// The status of looking at a document that is there, by who shows this.
+/// Returns the status of reading an existing document with these credentials.
 fn look(node: &Node, resource: (&str, &str), credentials: &[(&'static str, &str)]) -> u16 {
     let mut headers = place();
     headers.extend(credentials.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -188,7 +189,8 @@ fn who_reads_may_look_at_what_it_would_hear_of() {
     assert_eq!(look(&lenient, ("collection", "private?userId=u"), &[]), 403);
 }
 
-/// Whether a token of the organization opens a socket, and whether it writes.
+/// Whether a token of the organization opens a socket. Checks that it does not let its holder
+/// write.
 fn reads(node: &Node, token: &str) -> bool {
     let mut headers = place();
     headers.push(("authorization", format!("Bearer {token}")));
@@ -202,7 +204,7 @@ fn writes(node: &Node, token: &str) -> bool {
 #[test]
 fn each_kind_of_token_opens_what_it_is_for() {
     let node = Node::start();
-    // All that any kind needs, so that nothing but the kind tells them apart.
+    // All claims that any kind needs, so that only the audience distinguishes the kinds.
     let everything = |aud: Value| {
         let mut claims = json!({
             "exp": an_hour_from_now() - 3_000, "sub": "u", "user_id": "u", "role": "authenticated",

@@ -1,4 +1,4 @@
-//! Who writes documents, and knows what they are.
+//! A back end that writes documents and reads their states.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use super::{Dice, FEW, Key, PATIENCE, Resource, SCOPES, Shared, USERS, credential};
 use crate::tcp::{self, Response, Tcp};
 
-/// Between two tries to reach a node that is not there.
+/// Pause between two attempts to connect to a node that does not listen.
 const RETRY: Duration = Duration::from_millis(20);
-/// Long ago.
+/// A date far in the past.
 const STALE: &str = "2001-02-03T04:05:06.789Z";
 
 pub(crate) struct BackEnd {
     port: u16,
     tcp: Option<Tcp>,
     dice: Dice,
-    /// The latest version of each document that it was answered with.
+    /// The latest version of each document that an answer has named.
     versions: HashMap<Key, String>,
     written: usize,
 }
@@ -31,7 +31,7 @@ impl BackEnd {
         Self { port, tcp: None, dice, versions: HashMap::new(), written: 0 }
     }
 
-    /// Writes and deletes until it is enough, whatever becomes of the node meanwhile.
+    /// Writes and deletes until `is_enough` is set, even if the node ends meanwhile.
     pub(crate) fn live(mut self, shared: &Shared) {
         while !shared.is_enough.load(Ordering::Relaxed) {
             let scope = self.dice.one_of(&SCOPES);
@@ -44,7 +44,7 @@ impl BackEnd {
                 3 => {
                     let stale = json!({ "version": STALE });
                     let answer = self.try_put(key, &json!("stale"), stale);
-                    // The first of a document may be as old as it likes.
+                    // The first write of a document may have any version.
                     answer.filter(|answer| answer.status != 200)
                 }
                 _ => {
@@ -59,7 +59,7 @@ impl BackEnd {
 
     fn data(&mut self, (resource, owner): Key) -> Value {
         self.written += 1;
-        // What many hear is large now and then, so that some do not keep up.
+        // Documents with many subscribers are sometimes large, so that some clients do not keep up.
         let fill = match self.dice.below(if resource.number < FEW { 14 } else { 10 }) {
             0..5 => 10,
             5..9 => self.dice.below(10_000),
@@ -69,7 +69,7 @@ impl BackEnd {
         json!({ "owner": owner, "written": written, "fill": "x".repeat(fill) })
     }
 
-    /// The answer to a write is as it must be.
+    /// Checks the answer to a write and records its version.
     fn settle(&mut self, key: Key, answer: Option<Response>, shared: &Shared) {
         let Some(answer) = answer else { return };
         match answer.status {
@@ -81,13 +81,13 @@ impl BackEnd {
                 let latest = all.entry(key).or_default();
                 *latest = version.max(std::mem::take(latest));
             }
-            // It is not there, it is stale, or the node is full or stopping.
+            // There is no document, the version is stale, or the node is full or stopping.
             404 | 409 | 503 => {}
             _ => panic!("{key:?}: {answer:?}"),
         }
     }
 
-    /// Writes a document, which nothing keeps from being written.
+    /// Writes a document. Panics if that is refused.
     pub(crate) fn put(&mut self, key: Key, data: &Value) {
         let answer = self.try_put(key, data, json!({})).expect("the node answers");
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -106,7 +106,7 @@ impl BackEnd {
         self.call("DELETE", key, "")
     }
 
-    /// What a document is; nothing, where there is none.
+    /// Reads a document; `None` if it does not exist.
     fn look(&mut self, key: Key) -> Option<(String, Value)> {
         let answer = self.call("GET", key, "").expect("the node answers");
         if answer.status == 404 {
@@ -118,7 +118,7 @@ impl BackEnd {
         Some((version, document["data"].take()))
     }
 
-    /// What the documents are.
+    /// Reads the documents with these keys.
     pub(crate) fn look_at(
         &mut self,
         keys: impl Iterator<Item = Key>,
@@ -126,7 +126,7 @@ impl BackEnd {
         keys.filter_map(|key| Some((key, self.look(key)?))).collect()
     }
 
-    /// What all of them are.
+    /// Reads all documents.
     pub(crate) fn look_at_all(&mut self) -> HashMap<Key, (String, Value)> {
         let owners = || [None].into_iter().chain(USERS.map(Some));
         let keys =
@@ -134,7 +134,7 @@ impl BackEnd {
         self.look_at(keys.filter(|(resource, owner)| owner.is_some() || !resource.is_private()))
     }
 
-    /// Calls the node; nothing, where it goes away meanwhile.
+    /// Sends a request to the node; `None` if the node ends meanwhile.
     fn call(&mut self, method: &str, (resource, owner): Key, body: &str) -> Option<Response> {
         let mut path = format!("/api/realtime/resources/{}/{}", resource.kind, resource.id());
         if let Some(owner) = owner.filter(|_| method != "PUT") {
@@ -156,7 +156,7 @@ impl BackEnd {
     }
 }
 
-/// Waits for the node to be there.
+/// Connects, and waits until the node listens.
 fn connect(port: u16) -> Tcp {
     let end = Instant::now() + PATIENCE;
     loop {

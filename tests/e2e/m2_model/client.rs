@@ -1,4 +1,4 @@
-//! A client that holds every word against what it was told before.
+//! A client that checks every message against what it has received before.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
@@ -15,36 +15,38 @@ use tungstenite::{Error, Message, WebSocket};
 use super::{Dice, Key, PATIENCE, Resource, SCOPES, Scope, Shared, credential};
 use crate::overload::try_narrow;
 
-/// Between two tries to reach a node that is not there.
+/// Pause between two attempts to connect to a node that does not listen.
 const RETRY: Duration = Duration::from_millis(20);
-/// How long one look at the socket takes.
+/// How long `look` waits for a message.
 const LOOK: Duration = Duration::from_millis(10);
-/// Resources that a client is subscribed to at most.
+/// Most resources that a client subscribes to.
 const WISHES_MAX: usize = 45;
-/// Until all that was written has come, once nothing is written any more.
+/// How long it may take until all documents have arrived after the last write.
 const CONVERGENCE: Duration = Duration::from_secs(40);
-/// What comes for what there is none of, and what is said of this kind for nothing else.
+/// The warning for a kind that the test never writes. It serves as a fence: it comes after all
+/// answers to earlier messages.
 const FENCE: &str = "LiveConfig resource doesn't currently exist, subscription was still made \
                      successfully";
-/// Subscriptions that are asked for again in the end, each by itself.
+/// Number of subscriptions that are repeated one by one in the end.
 const ASKED_AGAIN: usize = 5;
 
 pub(crate) struct Client {
     port: u16,
     scope: Scope,
     user: Option<&'static str>,
-    /// It reads little at a time, and at times nothing.
+    /// Whether it reads slowly and sometimes pauses.
     is_slow: bool,
     dice: Dice,
     websocket: WebSocket<TcpStream>,
-    /// What it wants to be subscribed to, whatever becomes of its connection.
+    /// The resources that it wants to be subscribed to, also after a reconnect.
     wishes: HashSet<Resource>,
-    /// What it has unsubscribed from, and the fence behind which nothing of it may come.
+    /// Resources that it has unsubscribed from, with the number of the fence after which no
+    /// document of them may come.
     ending: HashMap<Resource, usize>,
-    /// What it has asked for again before the end had come: of a document that went between the two
-    /// it was told neither that nor that there is none.
+    /// Resources that it subscribed to again before the unsubscribe took effect. If a document was
+    /// deleted in between, the client received neither the deletion nor a warning.
     blurred: HashSet<Resource>,
-    /// What it has asked for on this connection.
+    /// Resources that it has subscribed to on this connection.
     asked: HashSet<Resource>,
     fences: usize,
     passed: usize,
@@ -52,20 +54,20 @@ pub(crate) struct Client {
     words: usize,
 }
 
-/// What it knows of a document.
+/// A client's knowledge of a document.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// Version and data; null, once it was deleted.
+    /// Version and data; null data after a deletion.
     now: Option<(String, Value)>,
-    /// The latest version that it was ever told of.
+    /// The latest version that it has ever received.
     ever: String,
-    /// It was told on this connection.
+    /// Whether it was received on this connection.
     is_told: bool,
-    /// How often it may be told the same again, because it has asked again.
+    /// How often the same version may come again, because the client subscribed again.
     repeats: usize,
 }
 
-/// The connection has ended.
+/// The error that means the end of the connection.
 struct Ended;
 
 impl Client {
@@ -76,7 +78,7 @@ impl Client {
         Self { is_slow, dice, ..Self::of(websocket, scope, user) }
     }
 
-    /// Over a connection that was made to the node.
+    /// Creates a client on an open TCP connection.
     pub(crate) fn over(stream: TcpStream, scope: Scope, user: Option<&'static str>) -> Self {
         Self::of(upgrade(stream, scope, user).expect("the node upgrades"), scope, user)
     }
@@ -101,7 +103,8 @@ impl Client {
         }
     }
 
-    /// Comes, goes, asks and listens until it is told what the documents are, and knows it by then.
+    /// Acts at random until the truth is known. Then checks that it converges to it, and that
+    /// repeated subscribes are answered with it.
     pub(crate) fn live(mut self, shared: &Shared) {
         while shared.truth.get().is_none() {
             let before = self.words;
@@ -168,15 +171,15 @@ impl Client {
         self.ending.insert(resource, fence);
     }
 
-    /// Asks for what there is none of: the answer comes behind all that was under way. Answers the
-    /// number of the fence.
+    /// Subscribes to a fence, whose answer comes after everything that was under way. Returns the
+    /// fence's number.
     fn fence(&mut self) -> usize {
         self.say("subscribe", "liveConfig", "fence");
         self.fences += 1;
         self.fences
     }
 
-    /// Waits until all is done that it has asked for.
+    /// Waits until all earlier messages have been handled.
     pub(crate) fn pass_fence(&mut self) {
         let fence = self.fence();
         let end = Instant::now() + PATIENCE;
@@ -186,13 +189,13 @@ impl Client {
         }
     }
 
-    /// What cannot be said is noticed when nothing is heard.
+    /// Sends a message. Failures are ignored, because the next read notices them.
     fn say(&mut self, action: &str, kind: &str, id: &str) {
         let message = json!({ "action": action, "resource": { "type": kind, "id": id } });
         let _ = self.websocket.send(Message::text(message.to_string()));
     }
 
-    /// Comes back and asks for all that it wants. What it knows may not be so any more.
+    /// Reconnects and subscribes to all wishes again. Known documents may have changed meanwhile.
     fn reconnect(&mut self) {
         self.websocket = dial(self.port, self.scope, self.user, self.is_slow);
         for known in self.known.values_mut() {
@@ -207,7 +210,7 @@ impl Client {
         wishes.into_iter().for_each(|wish| self.subscribe(wish));
     }
 
-    /// Hears what comes within a moment, if anything.
+    /// Handles the messages that come within `LOOK`.
     fn look(&mut self) -> Result<(), Ended> {
         match self.websocket.read() {
             Ok(Message::Text(text)) => self.hear(&text),
@@ -238,7 +241,8 @@ impl Client {
             return;
         }
         if word["error"] == "Overloaded" {
-            // The node stops: this connection ends soon. Else what was refused is missed in the end.
+            // The node stops and will end this connection soon. If it does not, the refused
+            // subscription is missed in the end.
             return;
         }
         assert!(word.get("error").is_none() && word.get("resource").is_some(), "{text:.200}");
@@ -269,7 +273,7 @@ impl Client {
         *known = Known { now, ever, is_told: true, repeats: known.repeats };
     }
 
-    /// Hears until it knows what the documents are that it wants to know of.
+    /// Reads until it knows the true state of all documents of its wishes.
     pub(crate) fn converge(&mut self, truth: &HashMap<Key, (String, Value)>) {
         let end = Instant::now() + CONVERGENCE;
         loop {
@@ -284,7 +288,7 @@ impl Client {
         }
     }
 
-    /// A document of which it knows something else than what is true.
+    /// Returns a document whose known state differs from the truth.
     fn differing(&self, truth: &HashMap<Key, (String, Value)>) -> Option<String> {
         self.wishes.iter().find_map(|resource| {
             let mine = self.user.map(Some);
@@ -307,7 +311,7 @@ impl Client {
         })
     }
 
-    /// Asks for some of what it wants again, one at a time, and is answered each time.
+    /// Repeats some of its subscribes, one at a time, and checks each answer.
     fn ask_again(&mut self, truth: &HashMap<Key, (String, Value)>) {
         for _ in 0..ASKED_AGAIN {
             let Some(wish) = self.some_wish() else { return };
@@ -325,7 +329,7 @@ impl Client {
     }
 }
 
-/// Waits for the node to be there and to upgrade.
+/// Connects and upgrades, and waits until the node listens.
 fn dial(port: u16, scope: Scope, user: Option<&str>, is_slow: bool) -> WebSocket<TcpStream> {
     let end = Instant::now() + PATIENCE;
     loop {

@@ -1,9 +1,9 @@
-//! Documents as their subscribers see them, while back ends write and delete them, clients come,
-//! go, ask again and do not read, and the node is killed and told to stop: each ends with what the
-//! node says that the documents are.
+//! Random test of M2 Realtime: back ends write and delete documents, clients come, go, subscribe
+//! again and pause their reading, and the node is killed and stopped. In the end, each client must
+//! know the states that the node returns over HTTP.
 //!
-//! Every run plays by the same dice; `FANFARE_TEST_SEED` rolls others, and a failure names its seed.
-//! What the threads make of them differs, all the same.
+//! Every run uses the same random numbers. `FANFARE_TEST_SEED` selects others, and a failure shows
+//! its seed. The interleaving of threads differs from run to run nevertheless.
 
 mod back_end;
 mod client;
@@ -28,27 +28,27 @@ use client::Client;
 const SEED: u64 = 7_042;
 const CLIENTS: usize = 44;
 const BACK_ENDS: usize = 4;
-/// Of the users, none of whom is also a possibility.
+/// The users. A client may also be a service, without a user.
 const USERS: [&str; 3] = ["u", "v", "w"];
-/// Resources of each kind in each scope.
+/// Number of resources of each kind in each scope.
 const IDS: usize = 50;
-/// Of these so many are in everybody's mouth.
+/// The number of these that are used most.
 const FEW: usize = 4;
-/// How long each life of the node is.
+/// Duration of each life of the node.
 const LIVES: [Duration; 3] =
     [Duration::from_secs(5), Duration::from_secs(5), Duration::from_secs(4)];
 const CONFLATED: &str = "fanfare_deliveries_conflated_total";
-/// The node's own exit, and the test's threads, on a machine that is busy.
+/// How long the node and the test's threads may take to end on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where resources are: project and world of the one organization.
+/// The scope of resources: project and world in the one organization.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Scope {
     project: &'static str,
     world: Option<&'static str>,
 }
 
-/// None of them is any other's.
+/// The scopes have no resource in common.
 const SCOPES: [Scope; 3] = [
     Scope { project: "p", world: None },
     Scope { project: "p", world: Some("w") },
@@ -63,7 +63,8 @@ impl Scope {
     }
 }
 
-/// A resource. Live configuration there is none of: clients ask for it to know how far they are.
+/// A resource. Documents of the kind `liveConfig` are never written: clients subscribe to them in
+/// order to find out which messages the node has handled.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Resource {
     scope: Scope,
@@ -101,10 +102,10 @@ impl Resource {
     }
 }
 
-/// A document: a resource's, for everybody or for one user.
+/// A document: that of a resource for everybody or for one user.
 type Key = (Resource, Option<&'static str>);
 
-/// What rolls.
+/// A source of random numbers.
 pub(crate) struct Dice(StdRng);
 
 impl Dice {
@@ -136,16 +137,16 @@ impl Dice {
     }
 }
 
-/// What all have in common.
+/// The state that all threads share.
 #[derive(Default)]
 pub(crate) struct Shared {
-    /// Back ends have written enough.
+    /// Set when the back ends have written enough.
     is_enough: AtomicBool,
-    /// Words that clients were told.
+    /// Number of messages that clients have received.
     words: AtomicUsize,
-    /// What the documents are, once nobody writes any more; not those that there are none of.
+    /// The existing documents after the last write.
     truth: OnceLock<HashMap<Key, (String, Value)>>,
-    /// The latest version of each that a back end was answered with.
+    /// The latest version of each document that an answer has named.
     answered: Mutex<HashMap<Key, String>>,
 }
 
@@ -181,8 +182,9 @@ fn every_subscriber_ends_with_what_the_documents_are() {
     });
 }
 
-/// The node's lives, each but the last ended in its own way. The last one lasts until somebody did
-/// not keep up, clients were told a lot and much was written, however slow the machine is.
+/// Runs the node's lives, each of which ends in another way. The last one lasts until a client has
+/// not kept up, clients have received many messages and many documents were written, so that slow
+/// machines do the same work.
 fn live(node: &mut Node, shared: &Shared) {
     let (port, mut conflated) = (node.port(), 0);
     for (life, time) in LIVES.into_iter().enumerate() {
@@ -204,7 +206,7 @@ fn live(node: &mut Node, shared: &Shared) {
     wait_until("much is written", || shared.answered().len() > 100);
 }
 
-/// Nothing that a back end was told is written has been lost or overtaken by what is older.
+/// Checks that no answered write was lost or replaced by an older one.
 fn check_answered(truth: &HashMap<Key, (String, Value)>, shared: &Shared) {
     let answered = shared.answered();
     for (key, (version, _)) in truth {
@@ -213,20 +215,20 @@ fn check_answered(truth: &HashMap<Key, (String, Value)>, shared: &Shared) {
     }
 }
 
-/// Clients whose sockets were full read on: they are told what they were not sent although nothing
-/// else happens at the node.
+/// Clients whose sockets were full read on: they receive the updates that they missed although
+/// nothing else happens on the node.
 #[test]
 fn who_reads_on_is_told_at_once_what_it_missed() {
     const BULK: usize = 256 * 1024;
     const WRITES: usize = 60;
     let node = Node::with(|command| {
-        // Nor does the node ping anybody meanwhile.
+        // The node sends no pings meanwhile either.
         command.args(["--workers", "2"]).env("FANFARE_ENGINE_IO_PING_INTERVAL_MS", "300000");
     });
     let scope = SCOPES[0];
     let resources: Vec<_> =
         (1..=6).map(|number| Resource { scope, kind: "kvStore", number }).collect();
-    // One on each worker, as new connections go to the one that has fewest.
+    // One on each worker, because new connections go to the worker with the fewest.
     let mut clients = [(); 2].map(|()| Client::over(narrow(node.port()), scope, None));
     for client in &mut clients {
         resources.iter().for_each(|resource| client.subscribe(*resource));
@@ -243,7 +245,7 @@ fn who_reads_on_is_told_at_once_what_it_missed() {
     clients.iter_mut().for_each(|client| client.converge(&truth));
 }
 
-/// What proves that a client is that user, or a service.
+/// Returns the credential of a user, or of a service.
 fn credential(user: Option<&str>) -> (&'static str, String) {
     match user {
         None => ("x-api-key", API_KEY.to_owned()),

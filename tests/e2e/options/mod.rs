@@ -1,4 +1,4 @@
-//! Options of channels: each does what it says, and a change of it holds at once.
+//! Options of channels: each has its effect, and a change takes effect at once.
 
 mod presence;
 mod rate;
@@ -17,17 +17,17 @@ use crate::support::exposition::Exposition;
 const UNSUBSCRIBE: &str = "REALTIME_UNSUBSCRIBE";
 const PUBLISH: &str = "REALTIME_PUBLISH";
 
-/// A client that keeps what it hears besides answers, in order.
+/// A client that keeps what it receives besides answers, in order.
 struct Client {
     socket: Socket,
     heard: Vec<Told>,
 }
 
-/// What a client is told of a channel.
+/// A message about a channel.
 #[derive(Debug)]
 enum Told {
     Event(Event),
-    /// So many publications of this channel were lost.
+    /// The channel and the number of its lost publications.
     Gap(String, u64),
 }
 
@@ -40,7 +40,7 @@ impl Client {
         Self::new(Socket::connect(node.port(), token))
     }
 
-    /// The answer to a command.
+    /// Sends a command and returns its answer.
     fn ask(&mut self, event: &str, argument: &Value) -> Value {
         let asked = self.socket.ask(event, argument);
         self.socket.flush();
@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// Subscribes, and answers who is said to be there.
+    /// Subscribes and returns the presence in the answer.
     fn subscribe(&mut self, channel: &str) -> Value {
         let answer = self.ask(SUBSCRIBE, &json!({ "channel": channel }));
         assert_eq!(answer["ok"], true, "{answer}");
@@ -64,14 +64,14 @@ impl Client {
         assert_eq!(answer, json!({ "ok": true }));
     }
 
-    /// Hears one thing more that is no answer.
+    /// Waits for one more message that is not an answer.
     fn listen(&mut self) {
         let heard = self.socket.hear();
         self.note(heard);
     }
 
-    /// All that was heard so far and not asked for before. What is on its way to the client stands
-    /// in front of the answer that this waits for.
+    /// Returns everything received since the last call. It waits for an answer, behind everything
+    /// that was under way to the client.
     fn hear(&mut self) -> Vec<Told> {
         self.ask(UNSUBSCRIBE, &json!({ "channel": "nobody:knows:it" }));
         std::mem::take(&mut self.heard)
@@ -100,7 +100,7 @@ impl Told {
     }
 }
 
-/// The ids of what was published, and for each channel how many were lost.
+/// Returns the ids of publications, and the number of lost ones for each channel.
 fn ids_and_gaps(told: &[Told]) -> (Vec<Uuid>, HashMap<String, u64>) {
     let ids = told.iter().filter_map(|one| Some(one.event()?.id)).collect();
     let mut gaps = HashMap::new();
@@ -112,12 +112,12 @@ fn ids_and_gaps(told: &[Told]) -> (Vec<Uuid>, HashMap<String, u64>) {
     (ids, gaps)
 }
 
-/// The names of what was heard.
+/// Returns the names of the events.
 fn names(told: &[Told]) -> Vec<String> {
     told.iter().filter_map(Told::event).map(|event| event.parts().0).collect()
 }
 
-/// Defines a channel with options. Answers its id.
+/// Defines a channel with options and returns its id.
 fn define(node: &Node, definition: &Value) -> String {
     let (status, body) = node.admin("POST", "/api/realtime/channels", definition);
     assert_eq!(status, 201, "{definition}: {body}");
@@ -130,14 +130,14 @@ fn redefine(node: &Node, id: &str, change: &Value) {
     assert_eq!(status, 200, "{change}: {body}");
 }
 
-/// Publishes over HTTP. Answers the id.
+/// Publishes over HTTP and returns the id.
 fn publish(node: &Node, channel: &str, event: &str, payload: &Value) -> Uuid {
     let receipt = node.publish(channel, event, payload);
     let id = receipt["messageId"].as_str().expect("an id is text");
     Uuid::try_parse(id).expect("an id is a UUID")
 }
 
-/// Waits until nothing is under way, and every delivery that was due is accounted for.
+/// Waits until no delivery is queued and every matched delivery is accounted for.
 pub(crate) fn settled(node: &Node) -> Exposition {
     let mut last = node.scrape();
     crate::support::wait_until("every delivery is accounted for", || {

@@ -1,4 +1,4 @@
-//! `presence`: what subscribers learn of each other.
+//! `presence`: what subscribers learn about each other.
 
 use serde_json::json;
 
@@ -87,7 +87,7 @@ fn a_leave_is_announced_as_the_channel_wants_it_then() {
     let counted = watcher.subscribe(CHANNEL);
     assert_eq!(counted, json!({ "members": [], "count": 1, "truncated": true }));
 
-    // Gone for good: what counts is how it was when somebody joined last.
+    // After the definition is deleted, the option at the time of the last join counts.
     other.subscribe(CHANNEL);
     let (status, _) = node.admin("DELETE", &format!("/api/realtime/channels/{id}"), &json!(null));
     assert_eq!(status, 200);

@@ -1,4 +1,4 @@
-//! `rateLimit`: how often the clients of a channel may publish.
+//! `rateLimit`: how often clients may publish on a channel.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::socket::Heard;
 use crate::support::{Node, user_token};
 
 const RATE: u64 = 20;
-/// Publications in one breath.
+/// Number of publications sent without waiting.
 const BREATH: usize = 60;
 
-/// Publishes so often in one breath. Answers how often it was let.
+/// Publishes `BREATH` times without waiting, and returns how many were accepted.
 fn publish(client: &mut Client, channel: &str) -> u64 {
     let publication = json!({ "channel": channel, "event": "tick", "payload": 1 });
     let asked = [(); BREATH].map(|()| client.socket.ask(PUBLISH, &publication));
@@ -32,7 +32,7 @@ fn publish(client: &mut Client, channel: &str) -> u64 {
     accepted
 }
 
-/// What a bucket lets through, at most, from that moment on.
+/// Returns the most publications that the bucket allows between that moment and now.
 fn most(since: Instant) -> u64 {
     RATE + (since.elapsed().as_secs_f64() * RATE as f64) as u64 + 1
 }
@@ -55,7 +55,7 @@ fn the_clients_of_a_channel_together_are_held_to_its_rate() {
     assert_eq!(node.metric("fanfare_refusals_total{reason=\"rate_limited\"}"), refused);
     assert_eq!(node.metric("fanfare_publications_total"), accepted, "nobody heard the others");
 
-    // Each channel by itself; and whoever publishes over HTTP is trusted.
+    // Each channel has its own limit, and publishing over HTTP has none.
     assert!(publish(&mut clients[0], "talk:2") >= RATE);
     for _ in 0..2 * RATE {
         node.publish("talk:1", "tick", &json!(1));

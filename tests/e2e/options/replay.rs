@@ -1,4 +1,4 @@
-//! `replaySeconds`: what was published before somebody subscribed.
+//! `replaySeconds`: publications from before a subscribe.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -52,7 +52,7 @@ fn who_comes_later_hears_what_was_before_and_then_what_comes() {
     assert_eq!(ids(&first.hear()), [live]);
     first.unsubscribe(CHANNEL);
 
-    // Nobody is there now; what was kept stays, in either shape and over either transport.
+    // Nobody is subscribed now, but the window stays, in both encodings and on both transports.
     let all = [&early[..], &[live]].concat();
     let mut second = Client::new(Socket::connect_polling(node.port(), &token));
     second.ask(SDK_SUBSCRIBE, &json!({ "channel": CHANNEL }));
@@ -146,7 +146,7 @@ fn a_replay_for_which_there_is_no_room_is_cut_and_says_so() {
             (0..EACH).map(|number| publish(&node, &name, "tick", &payload(number))).collect(),
         );
     }
-    // All of it waits at once: a client on long-polling fetches when it likes.
+    // All of it is queued at once, because a client on long-polling decides when to fetch.
     let mut client = Client::new(Socket::connect_polling(node.port(), &user_token("ada")));
     let argument = |channel| json!({ "channel": format!("news:{channel}") });
     for channel in 0..CHANNELS {

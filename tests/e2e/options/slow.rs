@@ -9,13 +9,13 @@ use crate::socket::{Heard, Socket};
 use crate::support::{Node, user_token, wait_until};
 
 const CHANNEL: &str = "feed";
-/// Bytes of a publication that soon fill an outbox.
+/// Bytes of a publication; a few fill an outbox.
 const BULK: usize = 64 * 1024;
-/// Publications of that size that fill every buffer on the way to a client, and its outbox.
+/// Number of such publications that fill all buffers on the way to a client, and its outbox.
 const BULKS: usize = 600;
 const MATCHED: &str = "fanfare_deliveries_matched_total";
 
-/// A client on either transport that does not read, and one that does.
+/// Two clients that do not read, one on each transport, and one that reads.
 struct Scene {
     node: Node,
     idle: [Client; 2],
@@ -38,7 +38,7 @@ impl Scene {
         scene
     }
 
-    /// Publishes so often, under two event names in turn; the reader hears each.
+    /// Publishes `count` times with two event names in turn. The reader must receive each.
     fn publish(&mut self, count: usize, bytes: usize) -> Vec<Uuid> {
         let payload = json!({ "fill": "x".repeat(bytes) });
         let tell = |number: usize| {
@@ -52,8 +52,8 @@ impl Scene {
         ids
     }
 
-    /// The idle ones read again: each publication was heard, in order, or lost and told of. What
-    /// both lost.
+    /// Has the idle clients read again. Each publication must be received in order or counted as
+    /// lost. Returns the messages and the number of losses of both clients.
     fn read_again(&mut self, all: &[Uuid]) -> [(Vec<Told>, u64); 2] {
         let due = 3 * all.len() as u64;
         wait_until("all is matched", || self.node.metric(MATCHED) == due);
@@ -79,7 +79,7 @@ fn who_loses_the_oldest_is_told_how_many() {
     let lost: u64 = told.iter().map(|one| one.1).sum();
     assert!(told.iter().all(|one| one.1 > 0), "both lost some");
     for (told, lost) in &told {
-        // The notice stands where the loss is: before it is what came first, behind it the rest.
+        // The notice stands in the place of the loss, between the older and the newer publications.
         let gap = told.iter().position(|one| matches!(one, Told::Gap(..))).expect("there is one");
         let before = told[..gap].len();
         let after = told[gap + 1].event().expect("a publication follows").id;
@@ -106,7 +106,7 @@ fn who_wants_the_latest_gets_little_else() {
     let all = scene.publish(BULKS, BULK / 2);
     let told = scene.read_again(&all);
     for (place, (told, lost)) in told.iter().enumerate() {
-        // A socket's buffers take some megabytes before it is full.
+        // A socket's buffers hold some megabytes before it is full.
         let kept = told.len();
         assert!(*lost > 0 && (place == 0 || kept < 140), "{lost} lost, {kept} kept");
         let last = told.iter().rev().filter_map(Told::event).take(2);
@@ -143,7 +143,7 @@ fn who_is_closed_has_heard_all_up_to_then() {
 #[test]
 fn who_keeps_up_loses_nothing_of_the_latest() {
     let mut scene = Scene::new("latest");
-    // Many in one breath: they wait for the end of a turn, and for nothing else.
+    // Many publications at once, whose deliveries wait only for the end of the worker's turn.
     let mut speaker = Client::connect(&scene.node, &user_token("speaker"));
     speaker.subscribe(CHANNEL);
     for _ in 0..200 {
