@@ -190,7 +190,7 @@ fn invocations_are_registered_by_administrators() {
             assert_eq!(request("DELETE", "inv-1", "").status, 204, "{headers:?}");
             continue;
         }
-        // Without credentials, other faults are not reported.
+        // Without a valid credential, other faults are not reported.
         for (method, id, body) in
             [("PUT", "inv-1", body.as_str()), ("PUT", "a,b", "{"), ("DELETE", "inv-1", "")]
         {

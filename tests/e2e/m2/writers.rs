@@ -189,8 +189,7 @@ fn who_reads_may_look_at_what_it_would_hear_of() {
     assert_eq!(look(&lenient, ("collection", "private?userId=u"), &[]), 403);
 }
 
-/// Whether a token of the organization opens a socket. Checks that it does not let its holder
-/// write.
+/// Whether a token of the organization opens a socket.
 fn reads(node: &Node, token: &str) -> bool {
     let mut headers = place();
     headers.push(("authorization", format!("Bearer {token}")));
