@@ -101,7 +101,7 @@ fn publishing<I>(
     spent
 }
 
-/// Returns a node's shared state with one subscriber of each encoding on each of so many workers.
+/// Returns a node's shared state with one subscriber of each encoding on each of this many workers.
 fn node(workers: usize) -> (Broker, Inboxes) {
     let (mailboxes, inboxes) = Mailboxes::new(WORKERS, 0, MAILBOX).expect("event descriptors");
     let broker = Broker {

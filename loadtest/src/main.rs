@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Exits with a usage error if one process cannot hold so many connections. The floor server and
+/// Exits with a usage error if one process cannot hold this many connections. The floor server and
 /// the clients of `documents` are not spread over processes.
 fn ensure_one_process_holds(connections: usize) {
     let fits = descriptors::available();

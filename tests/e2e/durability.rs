@@ -27,7 +27,7 @@ const LOG: &str = "fanfare.db-wal";
 /// Payload sizes that fill history's queue, in bytes. The larger ones come first, so that in the
 /// end there is no room for the smallest.
 const FILLINGS: [usize; 4] = [900_000, 30_000, 1_000, 40];
-/// So many publications of one size find out whether there is no room left.
+/// This many publications of one size find out whether there is no room left.
 const FILLINGS_MAX: usize = 120;
 /// The writer gives up a batch every two seconds and then empties the queue; on a busy machine that
 /// may happen while the queue is filled.

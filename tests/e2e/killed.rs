@@ -102,7 +102,7 @@ struct Life {
 }
 
 impl Life {
-    /// Waits until so many publications were answered. It spins, in order to act right after the
+    /// Waits until `enough` publications were answered. It spins, in order to act right after the
     /// answer.
     fn wait_for(&self, enough: usize) {
         let end = Instant::now() + PATIENCE;

@@ -28,11 +28,11 @@ const MAILBOX: &str = "8";
 const BREATH: usize = 40;
 /// Number of subscribers on each of the crowd's two threads.
 const CROWD: usize = 100;
-/// The test ends after so many publications and refusals, or after this time.
+/// The test ends after this many publications and refusals, or after this time.
 const PUBLICATIONS: u64 = 2_000;
 const REFUSALS: u64 = 400;
 const PUSH: Duration = Duration::from_secs(5);
-/// The test ends in any case after so many publications, which would all fit into one outbox.
+/// The test ends in any case after this many publications, which would all fit into one outbox.
 const PUBLICATIONS_MAX: u64 = 6_000;
 
 /// Bytes of a publication; a few fill an outbox.

@@ -30,7 +30,7 @@ struct Case {
 enum Step {
     /// Sends in one write.
     Send(Vec<u8>),
-    /// Sends in writes of at most so many bytes.
+    /// Sends in writes of at most this many bytes.
     Chop(Vec<u8>, usize),
     /// Expects this next.
     Hear(Heard),

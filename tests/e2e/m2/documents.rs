@@ -28,7 +28,7 @@ pub(crate) fn at(
     call(node, (method, &path), &service(place()), body)
 }
 
-/// Returns the date that is so many milliseconds ahead.
+/// Returns the date `ahead_ms` milliseconds from now.
 pub(crate) fn date(ahead_ms: i64) -> String {
     let now = jiff::Timestamp::now().as_millisecond();
     let date = jiff::Timestamp::from_millisecond(now + ahead_ms).expect("it is a date");
