@@ -158,17 +158,17 @@ configuration! {
         data_dir: PathBuf = "./fanfare-data", Form::Path;
         /// Worker threads.
         workers: usize = Cores, Form::Number(1..=WORKERS_MAX as u64);
-        /// Threads of their own for accepting and HTTP; 0: the workers do it.
+        /// Threads that only accept connections and serve HTTP; with 0 the workers do it.
         acceptor_threads: usize = "0", Form::Number(0..=64);
         /// Publications that may wait for one worker; beyond it publishes are refused.
         mailbox_publications: usize = "4096", Form::Number(1..=65_536);
         /// Keep each worker on a core of its own.
         pin_threads: bool = "true", Form::Switch;
-        /// What is logged, to standard error.
+        /// Least level that is logged, to standard error.
         log: Level = "info", Form::Choice(&["error", "warn", "info", "debug", "trace"]);
-        /// Lines for people, or a JSON object each.
+        /// Format of log lines: text for people, or a JSON object in each line.
         log_format: LogFormat = "text", Form::Choice(&["text", "json"]);
-        /// Time over which a node that is told to stop spreads the closes of its connections.
+        /// Time over which a node that stops closes its connections.
         drain_ms: u64 = "10000", Form::Number(0..=3_600_000);
     }
 
@@ -200,19 +200,18 @@ configuration! {
     /// Resumption of sessions whose connection was cut.
     #[derive(Copy)]
     recovery: Recovery, "FANFARE_RECOVERY_" {
-        /// For how long a client may go on where it was after its connection was cut, in
-        /// milliseconds; 0 for never.
+        /// For how long after its connection was cut a client can resume; 0 switches recovery off.
         window_ms: u64 = "0", Form::Number(0..=3_600_000);
-        /// Memory of each worker for what such clients may have missed.
+        /// Memory of each worker for what such clients may have missed, in bytes.
         log_bytes: usize = "67108864", Form::Number(1024 * 1024..=64 * 1024 * 1024 * 1024);
     }
 
     /// Keys that the node trusts, and its secret. Those that are not given come from the data
     /// directory: see [`secrets::ensure`].
     auth: Auth, "FANFARE_" {
-        /// Key of backends and administrators.
+        /// Key of back ends and administrators.
         api_key: Option<Secret> = Generated, Form::Key("ik_");
-        /// Key of clients that have no user.
+        /// Key of InsForge clients without a user.
         anon_key: Option<Secret> = Generated, Form::Key("anon_");
         /// Secret of HS256 tokens.
         jwt_secret: Option<Secret> = Generated, Form::JwtSecret;
@@ -220,8 +219,7 @@ configuration! {
         public_keys_file: Option<PathBuf> = Unset, Form::Path;
         /// JWK set with public keys of token issuers (RS256, ES256, EdDSA).
         jwks_file: Option<PathBuf> = Unset, Form::Path;
-        /// Whether a client is closed when its token expires, unless it has given a newer one by
-        /// then.
+        /// Whether a client is closed when its token expires, unless it has sent a newer one.
         close_expired: bool = "false", Form::Switch;
     }
 
@@ -230,54 +228,53 @@ configuration! {
     webhooks: Webhooks, "FANFARE_WEBHOOKS_" {
         /// Secret that webhook calls are signed with.
         secret: Option<Secret> = Generated, Form::Key("whsec_");
-        /// Time for a webhook to answer, each time that it is called.
+        /// Time for a webhook to answer, for each attempt.
         timeout_ms: u64 = "10000", TIMEOUT;
-        /// Call webhooks on loopback, private and other addresses that are not public, too.
+        /// Whether webhooks are called also on loopback, private and other addresses that are not
+        /// public.
         allow_private: bool = "false", Form::Switch;
     }
 
     /// How Forge Realtime is served.
     #[derive(Copy)]
     forge: Forge, "FANFARE_FORGE_" {
-        /// For how many seconds an event of Forge is kept for who subscribes later; 0 for not at
-        /// all.
+        /// For how many seconds an event is kept for later subscribers; 0 keeps none.
         replay_seconds: u32 = "60", REPLAY_SECONDS;
-        /// For how long a Forge subscriber whose connection was lost still counts as present, so
-        /// that events are answered with an id and kept for its return.
+        /// For how long a subscriber whose connection was lost counts as present, so that events
+        /// are answered with an id and kept for it; never longer than `forge.replay_seconds`.
         linger_ms: u64 = "0", Form::Number(0..=600_000);
-        /// Operations a second (subscribe, publish and sign together) that one Forge installation
-        /// may do; `forge` for the 50 of Forge itself.
+        /// Operations per second (subscribe, publish and sign together) of one installation;
+        /// `forge` stands for the 50 of Forge itself.
         rate_limit: u32 = "off", Form::Rate;
-        /// For how many seconds a realtime token of Forge is good.
+        /// Lifetime of the realtime tokens that the node signs.
         token_lifetime_s: u64 = "3600", Form::Number(1..=86_400);
-        /// Whether a Forge subscription ends when its realtime token expires, rather than being
-        /// checked when it is made.
+        /// Whether a subscription ends when its realtime token expires. Otherwise the token is
+        /// checked only when the client subscribes.
         enforce_token_expiry: bool = "false", Form::Switch;
-        /// Longest payload of a Forge event, in bytes of the unescaped string.
+        /// Longest payload of an event, in bytes of the unescaped string.
         payload_bytes: usize = "262144", Form::Number(1_024..=PAYLOAD_BYTES_MAX);
-        /// Whether a context token must name the scope `read:app-global-channel:realtime` for
-        /// global channels of Forge, rather than only if it names scopes at all.
+        /// Whether a context token must name the scope `read:app-global-channel:realtime` to
+        /// subscribe to global channels. Otherwise this holds only for tokens with `scopes`.
         require_scopes: bool = "false", Form::Switch;
-        /// What becomes of a Forge subscriber whose outbox is full: it is closed, or loses its
-        /// oldest events and is told so.
+        /// What happens to a subscriber whose outbox is full: it is closed, or it loses its oldest
+        /// events and receives a notice.
         slow_consumer: SlowConsumer = "close", Form::Choice(&["close", "drop_oldest"]);
-        /// Take the id of a registered invocation for proof enough also where the node listens on
-        /// an address that is not loopback.
+        /// Whether the id of a registered invocation needs no credential, even if the node listens
+        /// on an address that is not loopback.
         trust_network: bool = "false", Form::Switch;
     }
 
     /// How M2 Realtime is served.
     m2: M2, "FANFARE_M2_" {
-        /// Whether readers of M2 must prove who they are; where they need not, `listen` must be a
-        /// loopback address.
+        /// Whether readers must authenticate. If not, `listen` must be a loopback address.
         require_auth: bool = "true", Form::Switch;
-        /// Key of services that read M2's documents, of every organization, and write none.
+        /// Key of services that read documents of every organization and write none.
         api_key: Option<Secret> = Unset, Form::Word;
-        /// Whether clients and writers of M2 must name a project besides the organization.
+        /// Whether clients and writers must name a project besides the organization.
         require_project: bool = "true", Form::Switch;
-        /// Whether subscribers of M2 are told when a document is deleted.
+        /// Whether subscribers receive deletions.
         notify_deletes: bool = "true", Form::Switch;
-        /// Resources that one connection of M2 may be subscribed to.
+        /// Resources that one connection may be subscribed to.
         subscriptions: usize = "1000", Form::Number(1..=SUBSCRIPTIONS_PER_CONNECTION_MAX as u64);
     }
 }
@@ -343,9 +340,10 @@ impl DefaultValue {
     }
 }
 
-/// Returns the README's table: one row for each key.
+/// Returns the table of `src/config/README.md`: one row for each key.
 pub fn markdown_table() -> String {
-    let mut table = "| key | environment | default | meaning |\n|---|---|---|---|\n".to_owned();
+    let mut table = "| key | environment | default | must be | meaning |\n".to_owned();
+    table += "|---|---|---|---|---|\n";
     for Key { name, env, meaning, default, form, .. } in KEYS {
         let default = match default {
             DefaultValue::Text(text) => format!("`{text}`"),
@@ -354,7 +352,7 @@ pub fn markdown_table() -> String {
             DefaultValue::Unset => "none".to_owned(),
         };
         let expected = form.expected();
-        table += &format!("| `{name}` | `{env}` | {default} | {meaning} Must be {expected}. |\n");
+        table += &format!("| `{name}` | `{env}` | {default} | {expected} | {meaning} |\n");
     }
     table
 }

@@ -1,9 +1,10 @@
-//! Reads the configuration from its sources and validates it.
+#![doc = include_str!("README.md")]
 //!
-//! The rest of the program never meets an invalid value. The name of a key, its meaning, type,
-//! default and bounds stand once, in the table from which [`Config`], [`KEYS`] and the README's
-//! table are made. The command line wins over the environment, the environment over the file, and
-//! the file over the defaults.
+//! # The code
+//!
+//! This module turns raw configuration into a validated [`Config`]. The rest of the program never
+//! meets an invalid value. The name of a key, its meaning, type, default and bounds stand once, in
+//! `keys.rs`. [`Config`], [`KEYS`] and the table above are made from that.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

@@ -551,10 +551,10 @@ fn the_table_of_keys_holds_together() {
 fn the_readme_table_has_a_row_for_each_key() {
     let table = markdown_table();
     assert_eq!(table.lines().count(), KEYS.len() + 2);
-    assert!(table.lines().all(|line| line.matches('|').count() == 5));
+    assert!(table.lines().all(|line| line.matches('|').count() == 6));
     assert!(table.contains(
-        "| `workers` | `FANFARE_WORKERS` | one per core | Worker threads. Must be a whole number \
-         from 1 to 250. |\n"
+        "| `workers` | `FANFARE_WORKERS` | one per core | a whole number from 1 to 250 | Worker \
+         threads. |\n"
     ));
     assert!(table.contains("| `auth.api_key` | `FANFARE_API_KEY` | made at first start |"));
 }
@@ -591,6 +591,47 @@ proptest! {
 
 #[test]
 fn the_readme_has_the_table_of_keys() {
-    let readme = include_str!("../../README.md");
-    assert!(readme.contains(&markdown_table()), "put this into the README:\n{}", markdown_table());
+    let readme = include_str!("README.md");
+    let table = markdown_table();
+    assert!(readme.contains(&table), "put this into src/config/README.md:\n{table}");
+}
+
+/// Whether a line of the example is a setting: explanations have a space behind the `#`.
+fn is_setting(line: &str) -> bool {
+    line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+/// Returns the example with every key set.
+fn example_with_every_key_set() -> String {
+    let lines = include_str!("example.toml").lines();
+    let set = lines.map(|line| line.strip_prefix('#').filter(|_| is_setting(line)).unwrap_or(line));
+    // Secrets have placeholders, which a node refuses.
+    let text = set.collect::<Vec<_>>().join("\n").replace("_…", &format!("_{}", "0".repeat(64)));
+    let secret = "x".repeat(32);
+    text.replace("at least 32 bytes", &secret).replace("at least 32 characters", &secret)
+}
+
+#[test]
+fn the_example_changes_nothing_as_it_stands() {
+    let config = Files::new().load(include_str!("example.toml"), &[]).unwrap();
+    assert_eq!(config.effective(), from_env(&[]).unwrap().effective());
+}
+
+#[test]
+fn the_example_names_every_key_with_its_default() {
+    let config = Files::new().load(example_with_every_key_set(), &[]).unwrap();
+    let names = KEYS.iter().map(|key| key.name);
+    let unnamed: Vec<_> = names.filter(|name| config.place(name) == Place::Default).collect();
+    assert!(unnamed.is_empty(), "put these into src/config/example.toml: {unnamed:?}");
+    let values = |config: &Config| {
+        let effective = config.effective();
+        let lines = effective.lines().filter_map(|line| line.split_once("  # "));
+        lines.map(|(value, _)| value.to_owned()).collect::<HashSet<_>>()
+    };
+    let example = values(&config);
+    let defaults = values(&from_env(&[]).unwrap());
+    let missing: Vec<_> = defaults.difference(&example).collect();
+    // How many workers there are follows from the machine.
+    let others: Vec<_> = missing.iter().filter(|line| !line.starts_with("workers = ")).collect();
+    assert!(others.is_empty(), "src/config/example.toml has other values than {others:?}");
 }
