@@ -1,5 +1,9 @@
-//! InsForge Realtime: Socket.IO over Engine.IO, on WebSockets and long-polling. The applications of
-//! conformance suites run on the same layers.
+#![doc = include_str!("README.md")]
+//!
+//! # The code
+//!
+//! Socket.IO over Engine.IO, on WebSockets and long-polling. The applications of conformance suites
+//! run on the same layers.
 //!
 //! A [`Session`] is the Engine.IO part (`session.rs`), with the state of long-polling
 //! (`polling.rs`) while that is the transport. In it is the Socket.IO part (`realtime.rs`), and in
