@@ -1,5 +1,4 @@
-//! Forge Realtime: clients that hear and publish events in the scope that they have proved, and
-//! back ends that publish and have realtime tokens signed.
+#![doc = include_str!("README.md")]
 
 pub mod access;
 pub mod http;
