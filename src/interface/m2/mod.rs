@@ -1,5 +1,4 @@
-//! M2 Realtime: clients that subscribe to resources and receive their documents, and back ends that
-//! write them.
+#![doc = include_str!("README.md")]
 
 pub mod access;
 pub mod documents;
