@@ -1,4 +1,8 @@
-//! Starts and ends a node: secrets, store, mailboxes and threads, in this order.
+#![doc = include_str!("README.md")]
+//!
+//! # The code
+//!
+//! [`run`] starts and ends a node: secrets, store, mailboxes and threads, in this order.
 
 mod error;
 mod keys;
