@@ -1,4 +1,6 @@
-//! What outlives the node: channel definitions, policies, documents, and the history of messages.
+#![doc = include_str!("README.md")]
+//!
+//! # The code
 //!
 //! A [`Store`] belongs to one thread and blocks it. So does a [`Reader`], which reads history and
 //! documents beside the thread that writes them. The hot threads reach both only through bounded
