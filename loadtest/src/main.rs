@@ -1,5 +1,4 @@
-//! A load tester that shares no code with the server under test, so that a mistake in one cannot
-//! hide a mistake in the other.
+#![doc = include_str!("../README.md")]
 
 mod api;
 mod args;
