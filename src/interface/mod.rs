@@ -20,7 +20,9 @@ pub mod http;
 pub mod insforge;
 pub mod m2;
 pub mod next;
+mod polling;
 pub mod rest;
+mod resuming;
 pub mod shared;
 mod websocket;
 
@@ -28,21 +30,19 @@ use std::sync::Arc;
 
 use crate::broker::directory::Subscriber;
 use crate::codec::http::Response;
-use crate::codec::websocket::{self as wire, Decoder, Message, Opcode};
-use crate::interface::insforge::engineio::Part;
+use crate::codec::websocket::{self as wire, Opcode};
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
-use crate::mailbox::{PollTicket, Polled};
 use crate::message::{
     AckId, Activation, Channel, ConnId, Credential, Encoding, Found, Load, Millis, Now,
     Publication, SessionId, SessionKey, Transport,
 };
 use crate::metrics::{Counter, Counters, Text};
 use context::Context;
-use insforge::detached::Resuming;
 pub use insforge::violation::Violation;
 use m2::loads::Waiter;
-use next::{Close, End, Next, OfferStep, Offered, Reason};
+use next::{End, Next, Reason};
 pub use shared::Shared;
+pub use websocket::close_frame;
 
 /// What a connection is.
 #[derive(Debug)]
@@ -72,54 +72,16 @@ impl Session {
         }
     }
 
-    /// Bytes came: takes messages out of `bytes`, from `at` on, until there is none left or one of
-    /// them asks for something. Then `at` stands behind that message.
-    pub fn on_bytes(
-        &mut self,
-        ctx: &mut Context<'_>,
-        decoder: &mut Decoder,
-        bytes: &mut [u8],
-        at: &mut usize,
-    ) -> Next {
-        let bytes_max = match self {
+    fn message_bytes_max(&self) -> usize {
+        match self {
             Self::Echo => ECHO_MESSAGE_BYTES_MAX,
             Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::M2(_) => MESSAGE_BYTES_MAX,
-        };
-        loop {
-            let next = match decoder.next(bytes, at, bytes_max) {
-                Ok(Some(message)) => self.on_message(ctx, message),
-                Ok(None) => return Next::Stay,
-                Err(error) => {
-                    tracing::debug!(%error, "closing a WebSocket that broke its protocol");
-                    let (code, reason) = (Some(error.close_code()), Reason::Protocol);
-                    return Next::Close(Close { code, text: "", reason });
-                }
-            };
-            if !next.is_stay() {
-                return next;
-            }
         }
     }
 
-    fn on_message(&mut self, ctx: &mut Context<'_>, message: Message<'_>) -> Next {
-        match message {
-            Message::Ping(data) => {
-                ctx.send(wire::frame(Opcode::Pong, &[data]));
-                Next::Stay
-            }
-            Message::Pong(_) => {
-                self.on_pong(ctx);
-                Next::Stay
-            }
-            Message::Close(said) => {
-                if let Self::Forge(session) = self {
-                    session.on_peer_close();
-                }
-                let code = said.map(|(code, _)| code);
-                Next::Close(Close { code, text: "", reason: Reason::Client })
-            }
-            Message::Text(text) => self.on_text(ctx, text),
-            Message::Binary(data) => self.on_binary(ctx, data),
+    fn on_peer_close(&mut self) {
+        if let Self::Forge(session) = self {
+            session.on_peer_close();
         }
     }
 
@@ -242,136 +204,6 @@ impl Session {
     }
 }
 
-/// Events of long-polling, and of sessions that move.
-impl Session {
-    /// The polling session, if it is one now.
-    pub fn polling(&mut self) -> Option<&mut insforge::Session> {
-        match self {
-            Self::Insforge(session) if session.is_polling() => Some(session),
-            _ => None,
-        }
-    }
-
-    /// Forgets the probe that offers to carry this session, because the session goes to another
-    /// worker, and returns it.
-    pub fn forget_probe(&mut self) -> Option<ConnId> {
-        self.polling().and_then(insforge::Session::forget_probe)
-    }
-
-    /// Leaves long-polling, because the session goes on over a WebSocket. Returns the request that
-    /// waits for packets, and how it must be answered.
-    pub fn leave_polling(&mut self) -> Option<(PollTicket, Polled)> {
-        self.polling().and_then(insforge::Session::take_over)
-    }
-
-    /// A probe no longer offers to carry this session.
-    pub fn on_offer_withdrawn(&mut self, probe: ConnId) {
-        if let Some(session) = self.polling() {
-            session.on_offer_withdrawn(probe);
-        }
-    }
-
-    /// A polling session is open. Returns the answer to the request that opened it; `None` if this
-    /// is no polling session.
-    pub fn opening(&mut self, ctx: &mut Context<'_>) -> Option<Vec<u8>> {
-        self.polling().map(|session| session.opening(ctx).into_bytes())
-    }
-
-    /// A polling client waits for packets.
-    pub fn on_poll(&mut self, ctx: &mut Context<'_>, ticket: PollTicket) -> Next {
-        match self {
-            Self::Insforge(session) => session.on_poll(ctx, ticket),
-            _ => Next::Stay,
-        }
-    }
-
-    /// A packet came in a request of a polling client.
-    ///
-    /// # Errors
-    /// If the client broke the protocol: its session must be closed.
-    pub fn on_packet(&mut self, ctx: &mut Context<'_>, part: Part<'_>) -> Result<Next, Violation> {
-        match self {
-            Self::Insforge(session) => session.on_packet(ctx, part),
-            _ => Ok(Next::Stay),
-        }
-    }
-
-    /// A connection without a socket has frames: the request that waits takes them.
-    pub fn on_output(&mut self, ctx: &mut Context<'_>) {
-        if let Self::Insforge(session) = self {
-            session.on_output(ctx);
-        }
-    }
-
-    /// The session has come from another worker, with the data of its client's CONNECT packet.
-    pub fn on_arrived(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
-        match self {
-            Self::Insforge(session) => session.on_arrived(ctx, auth),
-            _ => Next::Stay,
-        }
-    }
-
-    /// The session was to go to another worker, and its client has sent more packets behind its
-    /// CONNECT: the client is let in here, as a new one.
-    pub fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
-        match self {
-            Self::Insforge(session) => session.enter_anew(ctx, auth),
-            _ => Next::Stay,
-        }
-    }
-
-    /// The session could not move to another worker: its client is let in here, as a new one.
-    pub fn on_stayed(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
-        match self {
-            Self::Insforge(session) => session.on_stayed(ctx, auth),
-            _ => Next::Stay,
-        }
-    }
-
-    /// A WebSocket offers to carry this session, or goes on with that.
-    ///
-    /// # Errors
-    /// If this session takes no offer, or not this step of it: the probe must be closed.
-    pub fn on_offer(
-        &mut self,
-        ctx: &mut Context<'_>,
-        probe: ConnId,
-        step: OfferStep,
-    ) -> Result<Offered, Violation> {
-        match self {
-            Self::Insforge(session) => session.on_offer(ctx, probe, step),
-            _ => Err(Violation("the session is gone")),
-        }
-    }
-
-    /// The session that this probe offers to carry has accepted the probe's ping.
-    pub fn on_probed(&mut self, ctx: &mut Context<'_>) {
-        if let Self::Probe(probe) = self {
-            probe.on_probed(ctx);
-        }
-    }
-
-    /// The connection that a client's CONNECT displaces is closed, if `is_theirs`.
-    pub fn on_displaced(
-        &mut self,
-        ctx: &mut Context<'_>,
-        resuming: &Resuming,
-        is_theirs: bool,
-    ) -> Next {
-        match self {
-            Self::Insforge(session) => session.on_displaced(ctx, resuming, is_theirs),
-            _ => Next::Stay,
-        }
-    }
-
-    /// A client that resumes hears its channels again from here on.
-    pub fn on_resumed(&mut self, ctx: &mut Context<'_>) {
-        if let Self::Insforge(session) = self {
-            session.on_resumed(ctx);
-        }
-    }
-}
-
 /// What the runtime asks of a session without an event.
 impl Session {
     /// When the session must be told the time, in milliseconds since the node started.
@@ -440,17 +272,26 @@ impl Session {
         }
     }
 
-    /// Notes where the session is that it offers to carry, if it is a probe.
-    pub fn renamed(&mut self, session: SessionId) {
-        if let Self::Probe(probe) = self {
-            probe.renamed(session);
-        }
-    }
-
     /// The session that it offers to carry, if it is a probe.
     pub fn carries(&self) -> Option<SessionId> {
         match self {
             Self::Probe(probe) => Some(probe.session()),
+            _ => None,
+        }
+    }
+
+    /// The Engine.IO session, if this is one.
+    fn engineio(&mut self) -> Option<&mut insforge::Session> {
+        match self {
+            Self::Insforge(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The probe, if this is one.
+    fn probe(&mut self) -> Option<&mut insforge::Probe> {
+        match self {
+            Self::Probe(probe) => Some(probe),
             _ => None,
         }
     }
@@ -460,11 +301,6 @@ impl Session {
 pub fn render_gauges(shared: &Shared, text: &mut Text) {
     let help = "Invocations of Forge registered, those that expired meanwhile included.";
     text.gauge("fanfare_invocations", help, shared.events.invocations.len());
-}
-
-/// The last frame of a connection that is closed.
-pub fn close_frame(close: &Close) -> Vec<u8> {
-    wire::close(close.code, close.text)
 }
 
 /// Closes the transport of a client that broke the protocol; the client may come again.

@@ -1,8 +1,11 @@
 //! The handshake that makes a connection a WebSocket, for all interfaces.
 
+use super::Session;
+use super::context::Context;
 use super::http::{Entrance, Upgrade};
+use super::next::{Close, Next, Reason};
 use crate::codec::http::{Request, Response};
-use crate::codec::websocket::handshake;
+use crate::codec::websocket::{self as wire, Decoder, Message, Opcode, handshake};
 use crate::message::WorkerId;
 
 /// Lets a connection become a WebSocket if its client keeps to the rules of the handshake.
@@ -29,4 +32,57 @@ pub(super) fn upgrade<S, C>(
             Entrance::Refuse(response)
         }
     }
+}
+
+impl Session {
+    /// Bytes came: takes messages out of `bytes`, from `at` on, until there is none left or one of
+    /// them asks for something. Then `at` stands behind that message.
+    pub fn on_bytes(
+        &mut self,
+        ctx: &mut Context<'_>,
+        decoder: &mut Decoder,
+        bytes: &mut [u8],
+        at: &mut usize,
+    ) -> Next {
+        let bytes_max = self.message_bytes_max();
+        loop {
+            let next = match decoder.next(bytes, at, bytes_max) {
+                Ok(Some(message)) => self.on_message(ctx, message),
+                Ok(None) => return Next::Stay,
+                Err(error) => {
+                    tracing::debug!(%error, "closing a WebSocket that broke its protocol");
+                    let (code, reason) = (Some(error.close_code()), Reason::Protocol);
+                    return Next::Close(Close { code, text: "", reason });
+                }
+            };
+            if !next.is_stay() {
+                return next;
+            }
+        }
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_>, message: Message<'_>) -> Next {
+        match message {
+            Message::Ping(data) => {
+                ctx.send(wire::frame(Opcode::Pong, &[data]));
+                Next::Stay
+            }
+            Message::Pong(_) => {
+                self.on_pong(ctx);
+                Next::Stay
+            }
+            Message::Close(said) => {
+                self.on_peer_close();
+                let code = said.map(|(code, _)| code);
+                Next::Close(Close { code, text: "", reason: Reason::Client })
+            }
+            Message::Text(text) => self.on_text(ctx, text),
+            Message::Binary(data) => self.on_binary(ctx, data),
+        }
+    }
+}
+
+/// The last frame of a connection that is closed.
+pub fn close_frame(close: &Close) -> Vec<u8> {
+    wire::close(close.code, close.text)
 }
