@@ -14,16 +14,16 @@ use rand::rngs::StdRng;
 use super::arrivals::Arrivals;
 use super::health::Findings;
 use super::http_connection::{End, HttpConnection};
+use super::responses::{allow_origin, count_refusal, end, preflight, refuse};
 use super::shared::Shared;
 use super::upgrade::hand_over;
 use super::{metrics, pending};
-use crate::codec::http::{HttpError, Method, Request, Response};
+use crate::codec::http::{HttpError, Method, Request};
 use crate::codec::json::Scratch;
 use crate::interface::Session;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::entrance::{self, Entrance};
-use crate::interface::http::{EXPOSED_HEADERS, HttpContext, NodeHealth, Outcome, Upgrade};
-use crate::interface::rest::{ApiError, Reply};
+use crate::interface::http::{HttpContext, NodeHealth, Outcome, Upgrade};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Slot, Tickets};
 use crate::message::SessionId;
@@ -185,7 +185,7 @@ async fn serve_requests(acceptor: &Acceptor, mut connection: HttpConnection) {
     loop {
         let request = match connection.head().await {
             Ok(request) => request,
-            Err(end) => return refuse(acceptor, connection, None, end).await,
+            Err(end) => return refuse(&acceptor.counters, connection, None, end).await,
         };
         let under_way = UnderWay::new(acceptor);
         let (outcome, packets_of) = match answer(acceptor, &mut connection, &request).await {
@@ -197,7 +197,7 @@ async fn serve_requests(acceptor: &Acceptor, mut connection: HttpConnection) {
                 let http = acceptor.context();
                 return hand_over(&http, &acceptor.arrivals, connection, upgrade);
             }
-            Err(end) => return refuse(acceptor, connection, Some(&request), end).await,
+            Err(end) => return refuse(&acceptor.counters, connection, Some(&request), end).await,
         };
         let Outcome { response, is_unfinished } = outcome;
         count_refusal(&acceptor.counters, response.status);
@@ -224,16 +224,6 @@ fn is_watched(path: &str) -> bool {
     path == metrics::PATH || entrance::is_watched(path)
 }
 
-/// Counts a refusal by its status. One for want of room is counted where the room is missing.
-fn count_refusal(counters: &Counters, status: u16) {
-    match status {
-        401 | 403 => counters.refused_unauthorized.add(1),
-        429 => {}
-        400..500 => counters.refused_invalid.add(1),
-        _ => {}
-    }
-}
-
 /// Counts a request until it is answered, handed over or given up.
 struct UnderWay<'a>(&'a Acceptor);
 
@@ -248,45 +238,6 @@ impl<'a> UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.counters.http_under_way.sub(1);
-    }
-}
-
-/// Ends a connection without a sound request, and says why if that can be said.
-async fn refuse(
-    acceptor: &Acceptor,
-    connection: HttpConnection,
-    request: Option<&Request>,
-    end: End,
-) {
-    let error = match end {
-        End::Gone => return,
-        End::Slow(has_request) => {
-            acceptor.counters.http_timeouts.add(1);
-            if !has_request {
-                return;
-            }
-            ApiError::http(408, "The request did not arrive in time")
-        }
-        End::Broken(HttpError::BodyTooLong) => {
-            acceptor.counters.http_refused.add(1);
-            ApiError::payload_too_large(crate::limits::HTTP_BODY_BYTES_MAX)
-        }
-        End::Broken(error) => {
-            acceptor.counters.http_refused.add(1);
-            ApiError::http(error.status(), error.to_string())
-        }
-    };
-    let mut response = Response::from(Reply::from(error));
-    if let Some(request) = request {
-        response = allow_origin(response, request);
-    }
-    self::end(connection, response).await;
-}
-
-/// Sends the last response of a connection.
-async fn end(mut connection: HttpConnection, response: Response) {
-    if connection.respond(&response, false, false).await.is_ok() {
-        connection.finish().await;
     }
 }
 
@@ -334,27 +285,4 @@ async fn answer(
         }
     };
     Ok(Answer::Respond(outcome, None))
-}
-
-/// Answers a browser's question whether a page may send a request (CORS preflight).
-fn preflight(request: &Request) -> Response {
-    let mut response = Response::empty(204)
-        .header("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE");
-    if let Some(headers) = request.header("access-control-request-headers") {
-        response = response.header("Access-Control-Allow-Headers", headers.to_owned());
-    }
-    response.header("Vary", "Origin, Access-Control-Request-Headers")
-}
-
-/// Lets the page that sent the request read the response (CORS).
-fn allow_origin(response: Response, request: &Request) -> Response {
-    let response = match request.method {
-        Method::Options => response,
-        _ => response.header("Vary", "Origin"),
-    };
-    let Some(origin) = request.header("origin") else { return response };
-    response
-        .header("Access-Control-Allow-Origin", origin.to_owned())
-        .header("Access-Control-Allow-Credentials", "true")
-        .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
 }

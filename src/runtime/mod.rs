@@ -21,6 +21,7 @@ mod migrate;
 mod pending;
 mod poller;
 mod reader;
+mod responses;
 pub mod sender;
 pub mod shared;
 mod steps;

@@ -1,0 +1,81 @@
+//! Responses that do not depend on the interface: refusals of requests that could not be read, and
+//! the headers with which browsers let pages of other origins read responses (CORS).
+
+use super::http_connection::{End, HttpConnection};
+use crate::codec::http::{HttpError, Method, Request, Response};
+use crate::interface::http::EXPOSED_HEADERS;
+use crate::interface::rest::{ApiError, Reply};
+use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::metrics::Counters;
+
+/// Ends a connection without a sound request, and says why if that can be said.
+pub(super) async fn refuse(
+    counters: &Counters,
+    connection: HttpConnection,
+    request: Option<&Request>,
+    end: End,
+) {
+    let error = match end {
+        End::Gone => return,
+        End::Slow(has_request) => {
+            counters.http_timeouts.add(1);
+            if !has_request {
+                return;
+            }
+            ApiError::http(408, "The request did not arrive in time")
+        }
+        End::Broken(HttpError::BodyTooLong) => {
+            counters.http_refused.add(1);
+            ApiError::payload_too_large(HTTP_BODY_BYTES_MAX)
+        }
+        End::Broken(error) => {
+            counters.http_refused.add(1);
+            ApiError::http(error.status(), error.to_string())
+        }
+    };
+    let mut response = Response::from(Reply::from(error));
+    if let Some(request) = request {
+        response = allow_origin(response, request);
+    }
+    self::end(connection, response).await;
+}
+
+/// Sends the last response of a connection.
+pub(super) async fn end(mut connection: HttpConnection, response: Response) {
+    if connection.respond(&response, false, false).await.is_ok() {
+        connection.finish().await;
+    }
+}
+
+/// Counts a refusal by its status. One for want of room is counted where the room is missing.
+pub(super) fn count_refusal(counters: &Counters, status: u16) {
+    match status {
+        401 | 403 => counters.refused_unauthorized.add(1),
+        429 => {}
+        400..500 => counters.refused_invalid.add(1),
+        _ => {}
+    }
+}
+
+/// Answers a browser's question whether a page may send a request (CORS preflight).
+pub(super) fn preflight(request: &Request) -> Response {
+    let mut response = Response::empty(204)
+        .header("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE");
+    if let Some(headers) = request.header("access-control-request-headers") {
+        response = response.header("Access-Control-Allow-Headers", headers.to_owned());
+    }
+    response.header("Vary", "Origin, Access-Control-Request-Headers")
+}
+
+/// Lets the page that sent the request read the response (CORS).
+pub(super) fn allow_origin(response: Response, request: &Request) -> Response {
+    let response = match request.method {
+        Method::Options => response,
+        _ => response.header("Vary", "Origin"),
+    };
+    let Some(origin) = request.header("origin") else { return response };
+    response
+        .header("Access-Control-Allow-Origin", origin.to_owned())
+        .header("Access-Control-Allow-Credentials", "true")
+        .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
+}
