@@ -1,9 +1,9 @@
-//! A worker's cache of what policies say.
+//! A worker's cache of the policies' verdicts.
 //!
-//! If what policies say depends on an expression, the verdict is remembered for as long as neither
-//! a policy nor a definition changes. If it is not known, the thread that evaluates expressions is
-//! asked, once for all connections of the worker that want to know the same; meanwhile their
-//! commands wait in a backlog of the session's own.
+//! A verdict that depends on an expression is cached until a policy or a definition changes. If a
+//! verdict is not in the cache, the worker asks the thread that evaluates expressions, once for all
+//! of its connections that need the same verdict. Until the answer arrives, their commands wait in
+//! the backlogs of their sessions.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -20,25 +20,26 @@ use crate::message::{
 };
 use crate::metrics::Counters;
 
-/// What a worker knows of policies, and which connections wait to know more.
+/// The verdicts that a worker knows, and the connections that wait for others.
 #[derive(Debug)]
 pub struct Authorizer {
     newest: Cache<Arc<ArcSwap<Policies>>, Arc<Policies>>,
-    /// What the command at hand is judged by, however often others replace it meanwhile.
+    /// The policies that the current command is judged by. They stay the same until
+    /// [`Self::refresh`], even if an administrator replaces the policies meanwhile.
     policies: Arc<Policies>,
-    /// The rules under which everything in `known` holds.
+    /// The versions of the rules under which all of `known` was found.
     versions: RuleVersions,
     known: HashMap<Key, bool>,
-    /// Questions under way, and the connections that wait for each.
+    /// The connections that wait for each question under way.
     asked: HashMap<Key, Vec<ConnId>>,
-    /// Connections whose question was answered.
+    /// Connections whose question was answered, and whose sessions have not been called yet.
     ready: VecDeque<ConnId>,
-    /// Commands that wait, of all connections, and their bytes.
+    /// How many commands wait, in the backlogs of all connections.
     waiting: usize,
     waiting_bytes: usize,
 }
 
-/// What a verdict is about. Credentials that no expression can tell apart are the same.
+/// What a verdict is about. Credentials that no expression can tell apart are equal.
 #[derive(Clone, Debug)]
 struct Key {
     action: Action,
@@ -46,19 +47,19 @@ struct Key {
     credential: Arc<Credential>,
 }
 
-/// How policies stand to a command.
+/// Whether a command can be judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// All that can be asked about it is known.
+    /// Every verdict that the command needs is known.
     Settled,
-    /// A verdict is under way.
+    /// The question was put, and the answer is awaited.
     Asked,
-    /// There was no room for the question.
+    /// The queue or the worker's mailbox had no room for the question.
     Overloaded,
 }
 
 impl Authorizer {
-    /// Creates one that knows nothing yet.
+    /// Creates an authorizer without verdicts.
     pub fn new(policies: &Arc<ArcSwap<Policies>>) -> Self {
         let mut newest = Cache::new(Arc::clone(policies));
         let policies = Arc::clone(newest.load());
@@ -74,7 +75,8 @@ impl Authorizer {
         }
     }
 
-    /// Whether a command that was let through may be carried out.
+    /// Returns whether the policies allow a command for which [`Self::judge`] returned
+    /// [`Standing::Settled`]. Without a known verdict the command is denied.
     pub fn allows(&self, action: Action, channel: &Channel, credential: &Arc<Credential>) -> bool {
         match self.policies.decide(action, &credential.role) {
             Ruling::Allowed => true,
@@ -87,12 +89,12 @@ impl Authorizer {
         }
     }
 
-    /// The version of the policies that the command at hand is judged by.
+    /// Returns the version of the policies that the current command is judged by.
     pub fn judged_by(&self) -> u64 {
         self.policies.version()
     }
 
-    /// Goes by the policies that are in force now.
+    /// Judges the commands that follow by the newest policies.
     pub fn refresh(&mut self) {
         let newest = self.newest.load();
         if !Arc::ptr_eq(newest, &self.policies) {
@@ -100,18 +102,20 @@ impl Authorizer {
         }
     }
 
-    /// Whether no policy has a say and no command waits that could be overtaken.
+    /// Returns whether there are no policies and no command waits. Then a command needs no verdict
+    /// and overtakes none.
     pub fn is_idle(&self) -> bool {
         self.policies.are_none() && self.waiting == 0
     }
 
-    /// Whether commands may be judged without asking: no policy's expression decides them.
+    /// Returns whether a command of this kind needs no verdict, because no expression decides about
+    /// it.
     pub fn is_settled(&self, action: Action, credential: &Credential) -> bool {
         !matches!(self.policies.decide(action, &credential.role), Ruling::Ask(_))
     }
 
-    /// Finds out whether the verdict on a command is known, and asks for it if it is not. The
-    /// connection is then reported by [`Self::next_ready`] once it is.
+    /// Looks a command's verdict up, and puts the question if the verdict is not known. Once the
+    /// answer arrives, [`Self::next_ready`] returns the connection.
     pub fn judge(
         &mut self,
         (shared, counters): (&Shared, &Counters),
@@ -150,7 +154,7 @@ impl Authorizer {
         Standing::Asked
     }
 
-    /// Takes note of a verdict.
+    /// Enters and counts a verdict that has arrived.
     pub fn learn(&mut self, verdict: Verdict, counters: &Counters) {
         let Verdict { question, judgement } = verdict;
         let counter = match judgement {
@@ -162,39 +166,40 @@ impl Authorizer {
         self.enter(question, judgement == Judgement::Allowed);
     }
 
-    /// How many connections wait to be told that their verdict is known.
+    /// Returns how many connections have a verdict that their sessions have not received yet.
     pub fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// The next connection whose verdict is known.
+    /// Takes the next connection whose verdict is known.
     pub fn next_ready(&mut self) -> Option<ConnId> {
         self.ready.pop_front()
     }
 
-    /// Puts a connection back that could not go on yet.
+    /// Puts a connection back to the front, because its commands found no room in the mailbox.
     pub fn not_ready(&mut self, connection: ConnId) {
         self.ready.push_front(connection);
     }
 
-    /// Whether so many more bytes of commands may wait at this worker.
+    /// Returns whether this worker's backlogs may hold `bytes` more.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.waiting_bytes + bytes <= WORKER_COMMANDS_WAITING_BYTES_MAX
     }
 
-    /// Counts commands that began to wait.
+    /// Adds commands that were put into a backlog, and their bytes.
     pub fn came(&mut self, commands: usize, bytes: usize) {
         self.waiting += commands;
         self.waiting_bytes += bytes;
     }
 
-    /// Uncounts commands that no longer wait.
+    /// Subtracts commands that left a backlog, and their bytes.
     pub fn left(&mut self, commands: usize, bytes: usize) {
         self.waiting -= commands;
         self.waiting_bytes -= bytes;
     }
 
-    /// Forgets what was known under other rules than those in force.
+    /// Clears the verdicts if the policies or definitions are no longer those under which they were
+    /// found.
     fn hold_under(&mut self, definitions: u64) {
         let versions = RuleVersions { policies: self.policies.version(), definitions };
         if self.versions != versions {
@@ -203,8 +208,8 @@ impl Authorizer {
         }
     }
 
-    /// Remembers an answer, unless the question was put under other rules: then the connections
-    /// that waited ask again.
+    /// Enters an answer and makes the connections that waited for it ready. An answer under other
+    /// rules than the present ones is dropped: then those connections ask again.
     fn enter(&mut self, question: Question, is_allowed: bool) {
         let Question { action, channel, credential, .. } = question;
         let key = Key { action, channel, credential };
@@ -219,14 +224,15 @@ impl Authorizer {
     }
 }
 
-/// Puts a question, with a place reserved for its answer. False if there is no room for either.
+/// Reserves a place for the answer and puts the question. Returns false if there is no room for one
+/// of them.
 fn ask(shared: &Shared, question: Question) -> bool {
     let place = shared.broker.mailboxes.workers.of(question.worker).reserve(Slot::Control);
     place.is_some_and(|place| shared.broker.mailboxes.ask(question, place).is_ok())
 }
 
 impl Key {
-    /// All that an expression can see of it.
+    /// Returns everything that an expression can see.
     fn parts(&self) -> (Action, &str, &str, Option<&str>, Option<&str>) {
         let who = &self.credential;
         (self.action, self.channel.as_str(), who.role.name(), who.user(), who.email.as_deref())

@@ -1,5 +1,5 @@
 //! What a session may use while it handles an event: its own link, what the sessions of its worker
-//! share, and what all threads share. Every call answers at once.
+//! share, and what all threads share. Every call returns without waiting.
 
 use std::sync::Arc;
 
@@ -28,48 +28,48 @@ use crate::message::{
 };
 use crate::metrics::Counters;
 
-/// One connection, and everything else that its session may use.
+/// One connection, and what its session may use besides.
 pub struct Context<'a> {
-    /// The connection's id.
+    /// The id of the connection.
     pub id: ConnId,
-    /// Now, as it was read for this event.
+    /// The time of the event.
     pub now: Now,
     /// The broker's part of the connection.
     pub link: &'a mut Link<Frame>,
-    /// What the worker's sessions share.
+    /// What the sessions of this worker share.
     pub local: &'a mut Local,
     /// What all threads share.
     pub shared: &'a Shared,
 }
 
-/// What the sessions of one worker share. It never leaves the worker's thread.
+/// What the sessions of one worker share. It stays on the worker's thread.
 pub struct Local {
-    /// The worker.
+    /// The id of the worker.
     pub worker: WorkerId,
-    /// Which of its connections hear which channel.
+    /// The subscribers among the worker's connections, by channel.
     pub index: Index,
-    /// All outboxes.
+    /// The list of connections with frames to send, and what all outboxes of the worker share.
     pub outboxes: Outboxes<Frame>,
-    /// Leaves that wait for room in a mailbox.
+    /// Leaves of ended connections that wait for room in a mailbox.
     pub leaves: DeferredLeaves,
-    /// Verifies credentials.
+    /// What the worker verifies credentials with.
     pub auth: Authenticators,
-    /// Buffers for taking JSON apart; use [`Context::with_json`].
+    /// Buffers for decoding JSON; use [`Context::with_json`].
     pub json: Scratch,
-    /// What policies say.
+    /// The worker's cache of the policies' verdicts.
     pub authorizer: Authorizer,
-    /// The only source of randomness, so that a seed repeats a run.
+    /// The worker's only source of randomness, so that a simulation repeats a run from its seed.
     pub random: StdRng,
     /// The worker's counters.
     pub counters: Arc<Counters>,
     /// Sessions that can be resumed; `None` if recovery is off.
     pub detached: Option<Box<Detached>>,
-    /// Reads of documents that are under way.
+    /// Reads of documents that wait for the store.
     pub loads: PendingLoads,
 }
 
 impl Local {
-    /// Creates what the sessions of a worker share, with nothing in it.
+    /// Creates the state that a worker's sessions share, empty.
     pub fn new(
         worker: WorkerId,
         shared: &Shared,
@@ -92,7 +92,7 @@ impl Local {
         }
     }
 
-    /// The worker's joins and leaves.
+    /// Returns what joins and leaves of the worker need.
     pub fn subscriptions<'a>(&'a mut self, shared: &'a Shared, now: Now) -> Subscriptions<'a> {
         Subscriptions {
             broker: &shared.broker,
@@ -107,24 +107,24 @@ impl Local {
 }
 
 impl Context<'_> {
-    /// Puts bytes for this connection alone into its outbox.
+    /// Puts bytes that are for this connection alone into its outbox.
     pub fn send(&mut self, bytes: Vec<u8>) {
         self.push(Frame::own(bytes));
     }
 
-    /// Puts a WebSocket frame with text for this connection alone into its outbox.
+    /// Puts a WebSocket text frame that is for this connection alone into its outbox.
     pub fn send_text(&mut self, text: &str) {
         self.send(frame(Opcode::Text, &[text.as_bytes()]));
     }
 
-    /// Puts a frame into the connection's outbox. Returns false if the connection cannot take it
-    /// and will be closed.
+    /// Puts a frame into the connection's outbox. Returns false if the connection is too slow to
+    /// take it and will be closed.
     pub fn push(&mut self, frame: Frame) -> bool {
         self.local.outboxes.push(self.id.slot, self.link, frame)
     }
 
-    /// Delivers a publication to this connection alone, counted as fan-out counts it. Returns how
-    /// many bytes that was.
+    /// Delivers a publication to this connection alone, and counts it as fan-out does. Returns the
+    /// number of bytes of its frame.
     pub fn deliver(&mut self, publication: &Arc<Publication>, encoding: Encoding) -> usize {
         let frame = Frame::of(publication, encoding);
         let bytes = frame.as_ref().len();
@@ -135,13 +135,12 @@ impl Context<'_> {
         bytes
     }
 
-    /// Puts what a channel kept into the outbox, behind the acknowledgement and before everything
-    /// that is live. `frame_of` makes the frame of each publication. Returns how many bytes that
-    /// was, and whether any publication went in.
+    /// Puts retained publications of a channel into the outbox, after the acknowledgement and
+    /// before live publications. `frame_of` makes the frame of each publication.
     ///
-    /// A replay fills at most half of an outbox, because live publications need room as well, and
-    /// at most `bytes_max` bytes with what waits already. If that is too little the subscriber gets
-    /// the newest, after a notice of how many it did not get.
+    /// A replay fills at most half of the outbox, because live publications need room as well, and
+    /// stops when the outbox holds `bytes_max` bytes. If not all publications fit, the subscriber
+    /// receives the newest ones, after a notice of how many were left out.
     pub fn replay(
         &mut self,
         channel: &Channel,
@@ -179,12 +178,13 @@ impl Context<'_> {
         Replayed { bytes, is_any_given }
     }
 
-    /// Counts the connection in a channel. It hears the channel, and its client is answered, when
-    /// the activation comes up in the worker's mailbox.
+    /// Counts the connection as a subscriber of a channel and posts the activation to the worker's
+    /// own mailbox. When the worker takes the activation, the subscription begins and the client
+    /// receives its answer.
     ///
     /// # Errors
-    /// [`Refusal::TooManySubscriptions`], or [`Refusal::Overloaded`] if the node stops or a mailbox
-    /// has no room.
+    /// [`Refusal::TooManySubscriptions`]; [`Refusal::Overloaded`] if the node is stopping or a
+    /// mailbox has no room.
     pub fn join(
         &mut self,
         subscriber: Subscriber,
@@ -198,11 +198,11 @@ impl Context<'_> {
         subscriptions.join(self.link, subscriber, channel, joining)
     }
 
-    /// Uncounts the connection in a channel. It hears no more of the channel, and its client is
-    /// answered, when the deactivation comes up.
+    /// Stops counting the connection as a subscriber of a channel and posts the deactivation. When
+    /// the worker takes the deactivation, the subscription ends and `reply` is acknowledged.
     ///
     /// # Errors
-    /// [`Refusal::Overloaded`], if a mailbox has no room.
+    /// [`Refusal::Overloaded`] if a mailbox has no room.
     pub fn leave(
         &mut self,
         subscriber: &Subscriber,
@@ -213,33 +213,34 @@ impl Context<'_> {
         subscriptions.leave(self.link, subscriber, channel, reply)
     }
 
-    /// Leaves all channels because the session ends. A leave that finds no room is tried again
-    /// later.
+    /// Leaves all channels because the session ends. Leaves for which a mailbox has no room are
+    /// retried later. Until `lingers_until`, in milliseconds since the node started, the client
+    /// counts as a listener; 0 if it does not.
     pub fn leave_all(&mut self, subscriber: &Subscriber, lingers_until: Millis) {
         let mut subscriptions = self.local.subscriptions(self.shared, self.now);
         subscriptions.leave_all(self.link, subscriber, lingers_until);
     }
 
-    /// Leaves all channels as a client does that goes on listening. False if a mailbox had no room;
-    /// then it must be tried again.
+    /// Leaves all channels while the client goes on receiving what was published before. Returns
+    /// false if a mailbox had no room; the caller must try again.
     pub fn leave_in_order(&mut self, subscriber: &Subscriber) -> bool {
         let mut subscriptions = self.local.subscriptions(self.shared, self.now);
         subscriptions.leave_in_order(self.link, subscriber)
     }
 
-    /// Whether the connection is counted as subscribed to a channel.
+    /// Returns whether the connection is counted as a subscriber of a channel.
     pub fn is_subscribed(&self, channel: &Channel) -> bool {
         self.local.index.counted(self.link.subscriptions, channel).is_some()
     }
 
-    /// The channels that the connection is counted in, with its encoding in each.
+    /// Returns the channels that the connection is counted in, with its encoding in each.
     pub fn channels(&self) -> Vec<(Channel, Encoding)> {
         let all = self.local.index.of(self.link.subscriptions);
         all.map(|(channel, counted)| (channel.clone(), counted.encoding)).collect()
     }
 
-    /// Finds out whether the verdict of the policies on a command is known, and asks for it if it
-    /// is not.
+    /// Looks up the policies' verdict on a command of this connection, and puts the question if it
+    /// is not known.
     pub fn judge(
         &mut self,
         action: Action,
@@ -250,14 +251,14 @@ impl Context<'_> {
         authorizer.judge((self.shared, counters), self.id, (action, channel, credential))
     }
 
-    /// Whether the worker's own mailbox has room for what commands may post into it. Each command
-    /// may need a place there, and the next turn empties it.
+    /// Returns whether at least half of the worker's own mailbox is free. Each command may need a
+    /// place in it, and the next turn empties it.
     pub fn has_room_for_commands(&self) -> bool {
         let mailbox = self.shared.broker.mailboxes.workers.of(self.local.worker);
         mailbox.free(Slot::Control) >= MAILBOX_CONTROL_MAX / 2
     }
 
-    /// Lets `take` use the worker's buffers for JSON beside the context.
+    /// Calls `take` with the worker's JSON buffers beside the context.
     pub fn with_json<R>(&mut self, take: impl FnOnce(&mut Self, &mut Scratch) -> R) -> R {
         let mut scratch = std::mem::take(&mut self.local.json);
         let result = take(self, &mut scratch);
@@ -265,12 +266,13 @@ impl Context<'_> {
         result
     }
 
-    /// Creates a message id.
+    /// Creates a message id from the time of the event and the worker's randomness.
     pub fn message_id(&mut self) -> MessageId {
         message_id(self.now.wall, &mut self.local.random)
     }
 
-    /// How the connection's bytes travel.
+    /// Returns [`Transport::WebSocket`] if the connection has a socket, else
+    /// [`Transport::Polling`].
     pub fn transport(&self) -> Transport {
         match self.link.socket {
             Some(_) => Transport::WebSocket,
@@ -279,11 +281,11 @@ impl Context<'_> {
     }
 }
 
-/// What came of a replay.
+/// What a replay has put into the outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Replayed {
-    /// Bytes that were put into the outbox.
+    /// Bytes of the publications' frames.
     pub bytes: usize,
-    /// Whether any publication was.
+    /// Whether there was room for any publication.
     pub is_any_given: bool,
 }

@@ -1,13 +1,12 @@
-//! Frames of publications, for the subscribers of each encoding. With `mod.rs` this is the only
-//! file that matches on which interface it is.
+//! Frames of publications for the subscribers of each encoding.
 
 use super::forge::wire as forge;
 use super::insforge::wire as insforge;
 use crate::codec::websocket::{Opcode, frame};
 use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Publication, Space};
 
-/// Returns the WebSocket frame of a publication for one encoding. Long-polling uses the same bytes
-/// past the frame header.
+/// Returns the WebSocket frame of a publication for one encoding. Long-polling sends the same bytes
+/// without the frame header.
 pub fn encode(publication: &Publication, encoding: Encoding) -> FrameBytes {
     if let Content::Document { frame, .. } = &publication.content {
         return frame.clone();
@@ -15,7 +14,7 @@ pub fn encode(publication: &Publication, encoding: Encoding) -> FrameBytes {
     frame(Opcode::Text, &[text(publication, encoding).as_bytes()]).into()
 }
 
-/// Returns the text of a publication for one encoding of subscribers.
+/// Returns the text that the frame of a publication holds for one encoding.
 pub fn text(publication: &Publication, encoding: Encoding) -> String {
     match &publication.content {
         Content::Event { payload } => forge::event(publication, payload, None),
@@ -23,7 +22,8 @@ pub fn text(publication: &Publication, encoding: Encoding) -> String {
     }
 }
 
-/// Returns the text of a publication for a subscription that receives it again, by `request`.
+/// Returns the text of a publication that a subscription receives again. `request` is the subscribe
+/// that asked for it.
 pub fn replayed(publication: &Publication, request: AckId) -> String {
     match &publication.content {
         Content::Event { payload } => forge::event(publication, payload, Some(request)),
@@ -31,7 +31,7 @@ pub fn replayed(publication: &Publication, request: AckId) -> String {
     }
 }
 
-/// Returns the text that tells a subscriber that it lost so many publications of a channel.
+/// Returns the notice that a subscriber lost `count` publications of a channel.
 pub fn gap(channel: &Channel, count: u64) -> String {
     match channel.space() {
         Space::Channels => insforge::gap(channel, count),

@@ -1,4 +1,4 @@
-//! HTTP's side of the seam: which interface a request is for.
+//! The seam for HTTP: finds the interface that a request is for and runs its calls.
 
 use super::http::{self, HttpContext, Outcome};
 use super::rest::{ApiError, Reply};
@@ -13,13 +13,13 @@ use crate::mailbox::{PollRefusal, Polled};
 /// The path of the WebSocket that echoes messages, for conformance suites.
 const ECHO: &str = "/_test/echo";
 
-/// What the head of a request leads to.
+/// What the head of a request leads to, for any interface.
 pub type Entrance = http::Entrance<Session, Call>;
 
-/// A request that is run once its body has been read.
+/// A call that runs once the request's body has been read.
 #[derive(Debug)]
 pub enum Call {
-    /// A call of InsForge Realtime, or of those who administer the node.
+    /// A call of InsForge Realtime, or of an administrator.
     Insforge(insforge::rest::Route),
     /// A call of Forge Realtime.
     Forge(forge::http::Route),
@@ -27,7 +27,7 @@ pub enum Call {
     M2(m2::http::Route),
 }
 
-/// Finds out what a request leads to. A path of no interface is refused.
+/// Returns what a request leads to. Paths that no interface has are refused with 404.
 pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     let path = &*request.path;
     let is_conformance = http.shared.config.conformance;
@@ -46,23 +46,23 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     insforge::rest::entrance(request).map(Session::Insforge, Call::Insforge)
 }
 
-/// Whether clients ask for this path again and again to see the end of a node that stops.
+/// Returns whether clients poll this path to watch a stopping node until its end.
 pub fn is_watched(path: &str) -> bool {
     path == insforge::rest::HEALTH
 }
 
-/// Renders the answer to a long-polling client.
+/// Returns the outcome of a long-polling request from its worker's answer.
 pub fn polled(answer: Result<Polled, PollRefusal>) -> Outcome {
     insforge::http::polled(answer)
 }
 
-/// Takes the packets out of what a long-polling client has sent.
+/// Splits the body of a long-polling request into packets.
 pub fn packets(body: &str) -> impl Iterator<Item = Result<Part<'_>, Violation>> {
     engineio::payload(body)
 }
 
 impl Call {
-    /// Runs the call.
+    /// Runs the call and returns its outcome.
     pub async fn run(self, http: &HttpContext<'_>, request: &Request, body: Vec<u8>) -> Outcome {
         match self {
             Self::Insforge(route) => insforge::rest::run(http, request, route, &body).await.into(),
@@ -71,7 +71,7 @@ impl Call {
         }
     }
 
-    /// Refuses the call because its body is longer than [`HTTP_BODY_BYTES_MAX`].
+    /// Returns the refusal of a call whose body is longer than [`HTTP_BODY_BYTES_MAX`].
     pub fn refuse_body(&self, http: &HttpContext<'_>, request: &Request) -> Outcome {
         let reply = match self {
             Self::Forge(route) => forge::http::refuse_body(http, request, route),

@@ -1,4 +1,4 @@
-//! What waits in the outboxes of a worker.
+//! The frames that a worker's outboxes hold.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use crate::broker::outgoing::Outgoing;
 use crate::codec::websocket::{Opcode, frame};
 use crate::message::{AckId, Channel, Encoding, FrameBytes, Publication, SlowConsumer};
 
-/// Bytes on their way to one or many of this worker's connections.
+/// Bytes for one or many of this worker's connections.
 ///
-/// The worker counts its own pointers to a shared frame: the atomic count behind them is touched
-/// once per worker and publication, not once per delivery, so that its cache line stays where it
-/// is however many workers deliver the same frame.
+/// The worker counts its pointers to a shared frame with an [`Rc`]. It touches the atomic count of
+/// the bytes once per publication instead of once per delivery. Otherwise the cache line of that
+/// count would move between all workers that deliver the same frame.
 #[derive(Clone, Debug)]
 pub struct Frame(Rc<Shared>);
 
@@ -22,16 +22,16 @@ struct Shared {
     what: What,
 }
 
-/// What the bytes are, as far as outboxes are concerned.
+/// What outboxes need to know of a frame.
 #[derive(Debug)]
 enum What {
-    /// Nothing that is accounted for, and nothing that may be left out.
+    /// A frame that is neither counted as a delivery nor ever left out.
     Own,
-    /// A share of a publication; the publication itself if its channel can do without it.
+    /// A delivery. It holds the publication if the channel permits leaving publications out.
     Delivery(Option<Arc<Publication>>),
-    /// A share of a document: a later reading of it makes up for its loss.
+    /// A delivery of a document. It may be left out, because the document can be read again later.
     State(Arc<Publication>),
-    /// The notice that so many publications of a channel were lost.
+    /// A notice that a number of a channel's publications were lost.
     Gap(Box<(Channel, u64)>),
 }
 
@@ -49,20 +49,21 @@ impl What {
 }
 
 impl Frame {
-    /// A publication's frame for an encoding, that many connections share.
+    /// Returns the frame of a publication for one encoding. Many connections share its bytes.
     pub fn of(publication: &Arc<Publication>, encoding: Encoding) -> Self {
         let bytes = publication.frame(encoding, encode);
         Self(Rc::new(Shared { bytes, what: What::of(publication) }))
     }
 
-    /// A Forge event that one subscription gets again, named by its request.
+    /// Creates the frame of a Forge event that one subscription receives again; `request` is its
+    /// subscribe.
     pub fn replayed(publication: &Arc<Publication>, request: AckId) -> Self {
         let text = encode::replayed(publication, request);
         let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
         Self(Rc::new(Shared { bytes, what: What::of(publication) }))
     }
 
-    /// That is for one connection alone.
+    /// Creates a frame for one connection alone.
     pub fn own(bytes: Vec<u8>) -> Self {
         Self(Rc::new(Shared { bytes: bytes.into(), what: What::Own }))
     }

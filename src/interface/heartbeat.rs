@@ -1,13 +1,12 @@
-//! Whether clients are still there: a ping when it is due, and the end of a connection whose client
-//! does not answer.
+//! Pings clients when it is time, and ends the connections of clients that do not answer.
 
 use super::context::Context;
 use super::next::{Next, Reason};
 pub use crate::config::EngineIo as Timings;
 use crate::message::Millis;
 
-/// Pings the client if that is due, or ends the connection because an earlier ping was not
-/// answered. `ping` makes the bytes.
+/// Pings the client if it is time, or ends the connection if an earlier ping was not answered in
+/// time. `ping` makes the bytes of a ping.
 pub(super) fn beat(
     heartbeat: &mut Heartbeat,
     ctx: &mut Context<'_>,
@@ -22,8 +21,8 @@ pub(super) fn beat(
     }
 }
 
-/// A session's heartbeat. Deadlines follow from deadlines, not from when they were noticed, so a
-/// late look at the clock does not shift them.
+/// A session's heartbeat. The deadline of a pong is computed from when its ping was due, not from
+/// when the session looked at the clock, so that a late look does not shift it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
     due: Millis,
@@ -32,37 +31,37 @@ pub struct Heartbeat {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Beat {
-    /// The next ping goes out when due.
+    /// The next ping is sent at `due`.
     Resting,
-    /// A pong must come before due.
+    /// A ping was sent, and its pong must arrive before `due`.
     Asked,
-    /// The same, and another packet has already won it time.
+    /// The same, but another packet has put `due` off once already.
     Extended,
 }
 
-/// What a look at the clock asks for.
+/// What is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pulse {
-    /// Nothing is due.
+    /// Nothing.
     Steady,
-    /// A ping is due.
+    /// A ping must be sent.
     Ping,
-    /// The client is gone.
+    /// The client did not answer in time.
     Dead,
 }
 
 impl Heartbeat {
-    /// Creates the heartbeat of a session that opens now.
+    /// Creates the heartbeat of a session that opens now; the first ping is due after an interval.
     pub fn new(now: Millis, timings: &Timings) -> Self {
         Self { due: now + timings.ping_interval_ms, state: Beat::Resting }
     }
 
-    /// When to look again, at the latest.
+    /// Returns when [`Self::beat`] must be called, in milliseconds since the node started.
     pub fn due(&self) -> Millis {
         self.due
     }
 
-    /// Looks at the clock. To be repeated until steady.
+    /// Returns what is due now. The caller repeats the call until it returns [`Pulse::Steady`].
     pub fn beat(&mut self, now: Millis, timings: &Timings) -> Pulse {
         if now < self.due {
             return Pulse::Steady;
@@ -75,14 +74,14 @@ impl Heartbeat {
         Pulse::Ping
     }
 
-    /// A pong came. One that nobody asked for changes nothing.
+    /// Handles a pong. A pong without a ping changes nothing.
     pub fn pong(&mut self, now: Millis, timings: &Timings) {
         if self.state != Beat::Resting {
             *self = Self::new(now, timings);
         }
     }
 
-    /// Some other packet came: a sign of life that wins the pong some time, once.
+    /// Handles any other packet. It puts the deadline of the pong off, but only once for each ping.
     pub fn sign_of_life(&mut self, now: Millis, timings: &Timings) {
         if self.state == Beat::Asked {
             self.state = Beat::Extended;

@@ -1,7 +1,7 @@
-//! What the interfaces' handlers of HTTP use and return.
+//! What the interfaces' HTTP handlers use and return.
 //!
-//! [`Entrance`] is what the head of a request leads to. Handlers of calls are `async` functions
-//! that await nothing but the answers of other threads, so that they read from top to bottom.
+//! [`Entrance`] is what the head of a request leads to. Calls are `async` functions that await
+//! nothing but answers of other threads.
 
 use std::cell::RefCell;
 
@@ -16,71 +16,70 @@ use crate::mailbox::{Answer, Inquiry, Pending, Query, Ticket, Tickets, Wish};
 use crate::message::{MessageId, Millis, Now, Refused, SessionId, WorkerId};
 use crate::metrics::{Counter, Counters};
 
-/// Headers of responses that pages of other origins may read, besides those that they always may.
+/// Response headers that pages of other origins may read, besides those that browsers always allow.
 pub const EXPOSED_HEADERS: &str =
     "Content-Range, Preference-Applied, Retry-After, forge-proxy-error";
 
-/// What the head of a request leads to. `S` is what the client's session becomes, `C` the calls of
-/// an interface.
+/// What the head of a request leads to. `S` is the type of sessions and `C` that of calls.
 #[derive(Debug)]
 pub enum Entrance<S, C> {
-    /// The connection leaves HTTP.
+    /// The connection becomes a WebSocket.
     Upgrade(Upgrade<S>),
-    /// The request goes to the worker of a long-polling session.
+    /// The request is forwarded to the worker of a long-polling session.
     Poll(Poll<S>),
-    /// The client wants to know how the node is; this function renders it.
+    /// The request asks for the health of the node; this function renders it.
     Health(fn(&NodeHealth<'_>) -> Reply),
-    /// The request is run once its body has been read.
+    /// The call runs once the request's body has been read.
     Call(C),
-    /// The request is answered at once. Its body is read first and discarded.
+    /// The request is refused with this response, after its body was read and discarded.
     Refuse(Response),
 }
 
-/// A connection that leaves HTTP.
+/// A connection that becomes a WebSocket.
 #[derive(Debug)]
 pub struct Upgrade<S> {
-    /// The response to the request.
+    /// The response that completes the handshake.
     pub head: Response,
-    /// What speaks with the client from here on.
+    /// The session of the new WebSocket.
     pub session: S,
-    /// The worker that it belongs to; `None` if any of them will do.
+    /// The worker that must take the session; `None` if any worker may.
     pub to: Option<WorkerId>,
 }
 
-/// What a request of a long-polling client asks for.
+/// What a long-polling request asks for.
 #[derive(Debug)]
 pub enum Poll<S> {
-    /// A new session, which is this.
+    /// To open this new session.
     Open(S),
-    /// Packets for this session.
+    /// To receive the packets that wait in this session.
     Get(SessionId),
-    /// To take the packets in the body for this session.
+    /// To handle the packets in the body, for this session.
     Post(SessionId),
 }
 
-/// How the node is, as the runtime found out.
+/// The health of the node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeHealth<'a> {
     /// When the client asked, in milliseconds since the epoch.
     pub now: Millis,
-    /// Whether the node stops.
+    /// Whether the node is stopping.
     pub is_stopping: bool,
-    /// A text for each thread that does not do its work.
+    /// One text for each thread that does not do its work.
     pub problems: &'a [String],
 }
 
-/// What becomes of a request.
+/// The result of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// The response.
     pub response: Response,
-    /// Whether the client has yet to come back although the node stops: to be told that its session
-    /// is over.
+    /// Whether the client must send another request on this connection although the node is
+    /// stopping, to learn that its session has ended.
     pub is_unfinished: bool,
 }
 
 impl<S, C> Entrance<S, C> {
-    /// Makes the entrance of all interfaces out of that of one interface.
+    /// Converts an interface's entrance to that of all interfaces.
     pub(super) fn map<T, D>(
         self,
         session: impl FnOnce(S) -> T,
@@ -99,7 +98,7 @@ impl<S, C> Entrance<S, C> {
         }
     }
 
-    /// Refuses the request in JSON.
+    /// Returns the refusal of a request with an error in JSON.
     pub(super) fn refuse(error: ApiError) -> Self {
         Self::Refuse(Reply::from(error).into())
     }
@@ -117,37 +116,36 @@ impl From<Reply> for Outcome {
     }
 }
 
-/// What a handler may use. It holds `auth`, `json` and `random` borrowed only between two awaits.
+/// What a handler may use. It borrows `auth`, `json` and `random` only between two awaits.
 #[derive(Clone, Copy)]
 pub struct HttpContext<'a> {
-    /// Now, as it was read when the head of the request, or its body, had arrived.
+    /// The time at which the head of the request, or its body, had arrived.
     pub now: Now,
-    /// Whether the node stops.
+    /// Whether the node is stopping.
     pub is_stopping: bool,
     /// What all threads share.
     pub shared: &'a Shared,
-    /// Verifies credentials.
+    /// What the thread verifies credentials with.
     pub auth: &'a RefCell<Authenticators>,
-    /// Buffers for taking JSON apart.
+    /// Buffers for decoding JSON.
     pub json: &'a RefCell<Scratch>,
-    /// The source of randomness.
+    /// The thread's source of randomness.
     pub random: &'a RefCell<StdRng>,
-    /// The questions that wait for an answer.
+    /// The questions to other threads whose answers are awaited.
     pub tickets: &'a Tickets,
     /// The thread's counters.
     pub counters: &'a Counters,
 }
 
 impl<'a> HttpContext<'a> {
-    /// Creates a message id.
     pub(super) fn message_id(&self) -> MessageId {
         crate::broker::publish::message_id(self.now.wall, &mut *self.random.borrow_mut())
     }
 
-    /// Prepares a question to another thread.
+    /// Reserves a place in this thread's mailbox for the answer to a question.
     ///
     /// # Errors
-    /// 503 if the mailbox has no place for another answer, which is counted.
+    /// 503 if the mailbox has no room, which is counted.
     pub fn inquiry<T: Answer>(&self) -> Result<Inquiry<'a, T>, ApiError> {
         self.tickets.inquiry().ok_or_else(|| {
             self.counters.refused_overloaded.add(1);
@@ -155,11 +153,11 @@ impl<'a> HttpContext<'a> {
         })
     }
 
-    /// Puts a question to another thread. The answer is to be awaited.
+    /// Puts a question to another thread. The caller awaits the returned answer.
     ///
     /// # Errors
-    /// Those of [`HttpContext::inquiry`], and 503 if the queue of the other thread is full, which
-    /// is counted in `refused`.
+    /// Those of [`HttpContext::inquiry`], and 503 if the other thread's queue is full, which is
+    /// counted in `refused`.
     pub fn put<T: Answer>(
         &self,
         put: impl FnOnce(Ticket<T>) -> Result<(), Refused>,
@@ -173,7 +171,7 @@ impl<'a> HttpContext<'a> {
         Ok(pending)
     }
 
-    /// Puts a question to another thread and waits for the answer.
+    /// Puts a question to another thread and awaits the answer.
     ///
     /// # Errors
     /// Those of [`HttpContext::put`].
@@ -185,7 +183,7 @@ impl<'a> HttpContext<'a> {
         Ok(self.put(put, refused)?.await)
     }
 
-    /// Asks something of the thread that writes to the store and waits for the answer.
+    /// Asks the thread that writes to the store and awaits the answer.
     ///
     /// # Errors
     /// Those of [`HttpContext::put`].
@@ -197,7 +195,7 @@ impl<'a> HttpContext<'a> {
         self.ask(put, &self.counters.refused_store_queue).await
     }
 
-    /// Asks something of the thread that reads from the store and waits for the answer.
+    /// Asks the thread that reads from the store and awaits the answer.
     ///
     /// # Errors
     /// Those of [`HttpContext::put`].
@@ -212,7 +210,7 @@ impl<'a> HttpContext<'a> {
     /// Checks that a request comes from an administrator.
     ///
     /// # Errors
-    /// 401 or 403.
+    /// 401 if the credential is missing or invalid, 403 if it is not an administrator's.
     pub(super) fn check_admin(&self, request: &Request) -> Result<(), ApiError> {
         let users = &mut self.auth.borrow_mut().users;
         let (authorization, api_key) =

@@ -1,12 +1,33 @@
 //! The seam: what the runtime knows of the interfaces.
 //!
-//! A [`Session`] is a value that lives in its connection's slot. The runtime hands it an event; the
-//! session calls what its [`Context`] offers, which answers at once, and returns [`Next`]: what
-//! only the runtime can do. A session holds no socket, clock, thread or source of randomness of its
-//! own.
+//! A [`Session`] is the value behind one connection. The runtime calls it with an event. While it
+//! handles the event, the session calls what its [`Context`] offers, which answers at once. It
+//! returns [`Next`], which asks for what only the runtime can do. A session holds no socket, clock,
+//! thread or source of randomness of its own.
 //!
-//! To add an interface: make a folder with its session and a variant in [`Session`]. This file and
-//! `encode.rs` are the only ones that match on which interface it is.
+//! - `mod.rs`: [`Session`], its events, and the questions that the runtime asks it between events.
+//! - `entrance.rs`: finds the interface that an HTTP request is for, and runs its calls.
+//! - `http.rs`: what the interfaces' HTTP handlers use and return.
+//! - `websocket.rs`: the handshake and the messages of WebSockets.
+//! - `polling.rs`: the events of long-polling and of its upgrade to a WebSocket.
+//! - `resuming.rs`: the events of a client that resumes an earlier session.
+//! - `context.rs`: what a session may use while it handles an event.
+//! - `shared.rs`: what the sessions and calls of all threads share.
+//! - `next.rs`: what an event may ask of the runtime.
+//! - `authenticators.rs`: what one thread verifies credentials with.
+//! - `authorize.rs`: a worker's cache of the policies' verdicts.
+//! - `heartbeat.rs`: pings, and the end of connections whose clients do not answer.
+//! - `encode.rs`: the bytes of a publication for each encoding.
+//! - `frame.rs`: what outboxes hold.
+//! - `rest/`: bodies, replies, errors and dates of REST calls.
+//! - `insforge/`, `forge/`, `m2/`: the interfaces, a folder each.
+//!
+//! A subscribe comes in through [`Session::on_bytes`], or through [`Session::on_packet`] on
+//! long-polling. The interface's session reads it and calls [`Context::join`]. Once the worker has
+//! taken the activation out of its mailbox, it calls [`Session::on_joined`].
+//!
+//! To add an interface, make a folder with its session and add a variant to [`Session`]. Only this
+//! file, `encode.rs` and `entrance.rs` match on which interface a session belongs to.
 
 pub mod authenticators;
 pub mod authorize;
@@ -44,24 +65,26 @@ use next::{End, Next, Reason};
 pub use shared::Shared;
 pub use websocket::close_frame;
 
-/// What a connection is.
+/// The session behind a connection of any interface.
 #[derive(Debug)]
 pub enum Session {
-    /// An Engine.IO session of InsForge Realtime, or of a conformance application.
+    /// An Engine.IO session of InsForge Realtime, or of an application that conformance suites
+    /// test.
     Insforge(insforge::Session),
-    /// A WebSocket that offers to carry a polling session of InsForge Realtime.
+    /// A WebSocket that offers to carry a long-polling session of InsForge Realtime.
     Probe(insforge::Probe),
-    /// A client of Forge Realtime.
+    /// A session of Forge Realtime.
     Forge(forge::Session),
-    /// A client of M2 Realtime.
+    /// A session of M2 Realtime.
     M2(m2::Session),
-    /// Echo of WebSocket messages, for conformance suites.
+    /// A WebSocket that returns each message to its client, for conformance suites.
     Echo,
 }
 
-/// Events.
+/// Events of all interfaces.
 impl Session {
-    /// The connection is open, and its handshake is answered.
+    /// Starts the session. Its WebSocket is open, and the response to the handshake is in the
+    /// outbox or sent already.
     pub fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
         match self {
             Self::Insforge(session) => session.on_open(ctx),
@@ -131,7 +154,8 @@ impl Session {
         }
     }
 
-    /// It is time for what [`Self::deadline`] announced.
+    /// Does what is due: pings the client, or closes the connection. Does nothing before
+    /// [`Self::deadline`].
     pub fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         match self {
             Self::Insforge(session) => session.on_deadline(ctx),
@@ -142,8 +166,9 @@ impl Session {
         }
     }
 
-    /// A subscription begins: its activation has come up, and the index knows it. Returns how many
-    /// bytes the client was sent.
+    /// Begins a subscription. The worker has taken its activation out of the mailbox, and from now
+    /// on the index delivers to the connection. Returns the number of bytes that were sent to the
+    /// client.
     pub fn on_joined(&mut self, ctx: &mut Context<'_>, activation: Activation) -> usize {
         match self {
             Self::Insforge(session) => session.on_joined(ctx, activation),
@@ -153,7 +178,8 @@ impl Session {
         }
     }
 
-    /// A subscription has ended: its deactivation has come up, and the index knows it.
+    /// Ends a subscription. The worker has taken its deactivation out of the mailbox, and the index
+    /// no longer delivers to the connection. `reply` is the request to acknowledge.
     pub fn on_left(&mut self, ctx: &mut Context<'_>, channel: &Channel, reply: Option<AckId>) {
         match self {
             Self::Insforge(session) => session.on_left(ctx, channel, reply),
@@ -163,8 +189,9 @@ impl Session {
         }
     }
 
-    /// A verdict of the policies that a command waits for is known. Returns false if the session
-    /// must be called again, because the worker's mailbox has no room for what its commands post.
+    /// Runs commands of the backlog, because a verdict that one of them waited for is known.
+    /// Returns false if the runtime must call again later, because the worker's mailbox has no room
+    /// for what the commands post.
     pub fn on_verdict(&mut self, ctx: &mut Context<'_>) -> bool {
         match self {
             Self::Insforge(session) => session.on_verdict(ctx),
@@ -172,7 +199,8 @@ impl Session {
         }
     }
 
-    /// The store has answered; `None` if it failed. Returns how many bytes the client was sent.
+    /// Takes what the store found for a read of this session; `found` is `None` if the store
+    /// failed. Returns the number of bytes that were sent to the client.
     pub fn on_loaded(
         &mut self,
         ctx: &mut Context<'_>,
@@ -185,14 +213,15 @@ impl Session {
         }
     }
 
-    /// The client has taken all its frames, and there are documents to be read again.
+    /// Reads stale documents again. The client has taken all its frames.
     pub fn on_drained(&mut self, ctx: &mut Context<'_>) {
         if let Self::M2(session) = self {
             session.on_drained(ctx);
         }
     }
 
-    /// The connection is about to end. The session is still in its channels.
+    /// Ends the session because its connection is about to end. The session must still be in its
+    /// channels.
     pub fn on_end(&mut self, ctx: &mut Context<'_>, reason: Reason) -> End {
         match self {
             Self::Insforge(session) => session.on_end(ctx, reason),
@@ -204,9 +233,10 @@ impl Session {
     }
 }
 
-/// What the runtime asks of a session without an event.
+/// Questions of the runtime between events.
 impl Session {
-    /// When the session must be told the time, in milliseconds since the node started.
+    /// Returns when [`Self::on_deadline`] must be called, in milliseconds since the node started;
+    /// `None` if never.
     pub fn deadline(&self, now: Now, shared: &Shared) -> Option<Millis> {
         match self {
             Self::Insforge(session) => Some(session.deadline(now, shared)),
@@ -217,7 +247,7 @@ impl Session {
         }
     }
 
-    /// Returns the subscriber that the session is; `None` before the client has authenticated. Its
+    /// Returns this session as a subscriber; `None` before the client has authenticated. The
     /// encoding is the first one of the interface.
     pub fn subscriber(&self, connection: ConnId) -> Option<Subscriber> {
         let websocket = |encoding| {
@@ -231,7 +261,7 @@ impl Session {
         }
     }
 
-    /// The gauge of open connections that it counts in; `None` if it counts in none.
+    /// Returns the gauge that counts this connection while it is open. Probes and echoes have none.
     pub fn gauge<'c>(&self, counters: &'c Counters) -> Option<&'c Counter> {
         match self {
             Self::Insforge(session) => Some(session.gauge(counters)),
@@ -241,12 +271,12 @@ impl Session {
         }
     }
 
-    /// Whether it speaks for this client.
+    /// Returns whether the session's client authenticated as this same client.
     pub fn holds(&self, credential: &Credential) -> bool {
         matches!(self, Self::Insforge(session) if session.holds(credential))
     }
 
-    /// The secret part of its id, if it has one.
+    /// Returns the secret part of the session's id; only sessions of Engine.IO have one.
     pub fn key(&self) -> Option<&SessionKey> {
         match self {
             Self::Insforge(session) => Some(session.key()),
@@ -254,8 +284,9 @@ impl Session {
         }
     }
 
-    /// Whether a stopping node may close the connection: a polling client has yet to fetch its
-    /// packets, or to come and be told.
+    /// Returns whether a stopping node may close the connection now. `has_output` says whether
+    /// frames wait in the outbox. On long-polling, the client must have fetched its packets, and a
+    /// poll must be waiting that can receive the end of the session.
     pub fn may_end(&self, has_output: bool) -> bool {
         match self {
             Self::Insforge(session) => session.may_end(has_output),
@@ -263,8 +294,8 @@ impl Session {
         }
     }
 
-    /// Returns the answer to the upgrade of a probe whose session is not there; `None` if it is no
-    /// probe.
+    /// Returns the response to the upgrade of a probe whose session does not exist; `None` if this
+    /// is not a probe.
     pub fn refusal(&self) -> Option<Response> {
         match self {
             Self::Probe(probe) => Some(probe.refusal()),
@@ -272,7 +303,7 @@ impl Session {
         }
     }
 
-    /// The session that it offers to carry, if it is a probe.
+    /// Returns the session that this probe offers to carry; `None` if this is not a probe.
     pub fn carries(&self) -> Option<SessionId> {
         match self {
             Self::Probe(probe) => Some(probe.session()),
@@ -280,7 +311,6 @@ impl Session {
         }
     }
 
-    /// The Engine.IO session, if this is one.
     fn engineio(&mut self) -> Option<&mut insforge::Session> {
         match self {
             Self::Insforge(session) => Some(session),
@@ -288,7 +318,6 @@ impl Session {
         }
     }
 
-    /// The probe, if this is one.
     fn probe(&mut self) -> Option<&mut insforge::Probe> {
         match self {
             Self::Probe(probe) => Some(probe),
@@ -297,13 +326,14 @@ impl Session {
     }
 }
 
-/// Renders what the interfaces keep besides channels, for `/metrics`.
+/// Renders the gauges of what interfaces keep besides channels, for `/metrics`.
 pub fn render_gauges(shared: &Shared, text: &mut Text) {
     let help = "Invocations of Forge registered, those that expired meanwhile included.";
     text.gauge("fanfare_invocations", help, shared.events.invocations.len());
 }
 
-/// Closes the transport of a client that broke the protocol; the client may come again.
+/// Returns what a handler asks for. If the client broke the protocol, that is to close the
+/// connection; the client may connect again.
 fn check(handled: Result<Next, Violation>) -> Next {
     handled.unwrap_or_else(|Violation(why)| {
         tracing::debug!(why, "closing a connection that broke its protocol");

@@ -1,69 +1,66 @@
-//! What a session asks of the runtime for its own connection, as the value that an event returns.
+//! What a session asks of the runtime for its own connection. An event returns it.
 //!
-//! Everything else a session does itself, by calls that answer at once
-//! ([`Context`](super::context::Context)).
+//! A session does everything else itself, by calling its [`Context`](super::context::Context).
 
 use crate::message::{ConnId, Millis, SessionId, WorkerId};
 
 use super::insforge::detached::Resuming;
 
-/// What an event asks of the runtime for its connection. Anything but [`Next::Stay`] is the last
-/// thing that the event does.
+/// What an event asks of the runtime for its connection. After anything but [`Next::Stay`], the
+/// event does nothing more.
 #[derive(Debug)]
 #[must_use = "the runtime must carry it out"]
 pub enum Next {
-    /// Nothing: the connection goes on as it is.
+    /// Nothing. The connection goes on as it is.
     Stay,
     /// Ends the connection.
     Close(Close),
-    /// Gives the connection a new id, so that mail on its way to the old one finds nothing.
+    /// Gives the connection a new id, so that mail to the old id is ignored.
     Renew,
-    /// Moves the session to another worker, which knows the session that its client wants to
-    /// resume.
+    /// Moves the session to the worker that keeps the session which the client wants to resume.
     Migrate {
-        /// Where to.
+        /// The other worker.
         to: WorkerId,
-        /// The data of the client's CONNECT packet, which is answered there.
+        /// The data of the client's CONNECT packet, which the other worker answers.
         auth: Box<str>,
     },
-    /// Takes a step of an upgrade from long-polling, for the session that this probe offers to
-    /// carry.
+    /// Takes a step in upgrading a long-polling session to the WebSocket of this probe.
     Offer {
-        /// The session.
+        /// The long-polling session.
         session: SessionId,
-        /// Which step.
+        /// The step.
         step: OfferStep,
     },
-    /// Closes an older connection of the session that the client resumes, whose cut was not
-    /// noticed, and goes on with the resuming then.
+    /// Closes an older connection of the session that the client wants to resume, because the node
+    /// has not noticed that it was cut. Then resuming goes on.
     Displace {
         /// The older connection.
         old: ConnId,
-        /// What the client asked for.
+        /// What the client wants to resume.
         resuming: Box<Resuming>,
     },
 }
 
 impl Next {
-    /// Ends the connection without a status code.
+    /// Returns the request to end the connection with a close frame that has no status code.
     pub fn close(reason: Reason) -> Self {
         Self::Close(Close { code: None, text: "", reason })
     }
 
-    /// Whether the connection goes on as it is.
+    /// Returns whether nothing is asked.
     pub fn is_stay(&self) -> bool {
         matches!(self, Self::Stay)
     }
 }
 
-/// How a connection ends.
+/// How to end a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Close {
-    /// The status code of the WebSocket's close frame; a frame without one if there is none.
+    /// The status code of the close frame; `None` for a frame without a code.
     pub code: Option<u16>,
-    /// The text beside the code.
+    /// The reason text of the close frame.
     pub text: &'static str,
-    /// Why, as metrics count it.
+    /// The reason, for metrics.
     pub reason: Reason,
 }
 
@@ -72,52 +69,52 @@ pub struct Close {
 pub enum OfferStep {
     /// The probe's WebSocket is open.
     Open,
-    /// The client sent the ping `probe` on it.
+    /// The client sent the ping with the text `probe` on it.
     Probed,
     /// The client sent the packet that completes the upgrade.
     Upgrade,
 }
 
-/// What a polling session made of a step of an offer that it accepted.
+/// What a long-polling session answers to a step of an upgrade that it accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Offered {
-    /// The offer stands.
+    /// Nothing more is to be done in this step.
     Noted,
-    /// The probe may answer its client's ping.
+    /// The probe must answer its client's ping.
     Probed,
-    /// The session goes on over the probe's socket.
+    /// The session takes the probe's socket over.
     TakeOver,
 }
 
-/// What remains to be done when a session has ended.
+/// What the runtime must do when a session has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct End {
-    /// Until when the client counts as a listener of its channels, in milliseconds since the node
-    /// started; 0 for no longer.
+    /// Until when the client still counts as a listener of its channels, in milliseconds since the
+    /// node started; 0 if it does not.
     pub lingers_until: Millis,
-    /// The session whose offer ends with this probe.
+    /// The session that this probe offered to carry and whose offer ends.
     pub withdraw: Option<SessionId>,
-    /// The probe that offered to carry this session.
+    /// The probe that offered to carry this session. It is closed as well.
     pub close_too: Option<ConnId>,
 }
 
 /// Why a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// Its client left, or vanished.
+    /// The client left, or its connection failed.
     Client,
-    /// Its client did not answer a ping.
+    /// The client did not answer a ping.
     PingTimeout,
-    /// Its client did not enter a namespace, or prove its context, in time.
+    /// The client did not enter a namespace, or send its context, in time.
     ConnectTimeout,
-    /// Its client broke the protocol.
+    /// The client broke the protocol.
     Protocol,
-    /// Its outbox overflowed.
+    /// The outbox overflowed.
     SlowConsumer,
-    /// Its token expired.
+    /// The token expired.
     Expired,
-    /// The node stops.
+    /// The node is stopping.
     Drain,
-    /// The system did not let the node watch its socket.
+    /// The system refused to report when the socket is ready.
     System,
 }

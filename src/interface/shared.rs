@@ -12,29 +12,31 @@ use crate::message::{Publication, Refused};
 /// What the sessions and calls of all threads share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Order, audience and rules of all channels, and the mailboxes.
+    /// The broker: channels, their subscribers and rules, and the mailboxes of all threads.
     pub broker: Broker,
-    /// The configuration.
+    /// The whole configuration.
     pub config: Arc<Config>,
-    /// Its section on Engine.IO.
+    /// The configuration of Engine.IO.
     pub timings: EngineIo,
-    /// Its section on recovery; `None` if clients may not recover.
+    /// The configuration of recovery; `None` if recovery is off.
     pub recovery: Option<Recovery>,
-    /// Its section on Forge.
+    /// The configuration of Forge.
     pub forge: Forge,
-    /// Its section on M2.
+    /// The configuration of M2.
     pub m2: M2,
-    /// A random number that tells this start of the node from all others.
+    /// A random number that identifies this start of the node.
     pub start: u64,
-    /// What all threads share of Forge's events.
+    /// What all threads share for Forge events.
     pub events: forge::Events,
 }
 
 impl Shared {
-    /// Publishes, with frames as the interfaces make them.
+    /// Publishes on a channel. Interfaces make the frames. Returns the publication, and how the
+    /// directory accepted it.
     ///
     /// # Errors
-    /// [`Refused`], if a worker concerned or history has no room for it.
+    /// [`Refused`] if the history's queue, or the mailbox of a worker with subscribers, has no
+    /// room.
     pub fn publish(
         &self,
         submission: Submission<'_>,
@@ -42,7 +44,8 @@ impl Shared {
         self.broker.publish(submission, encode)
     }
 
-    /// Gathers what the sessions and calls of a node with this configuration share.
+    /// Creates the state that the sessions and calls of a node with this configuration share.
+    /// `start` identifies this start of the node.
     pub fn new(broker: Broker, config: Arc<Config>, start: u64) -> Self {
         Self {
             broker,

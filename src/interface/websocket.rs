@@ -1,4 +1,5 @@
-//! The handshake that makes a connection a WebSocket, for all interfaces.
+//! The handshake that turns an HTTP connection into a WebSocket, and the messages on it, for all
+//! interfaces.
 
 use super::Session;
 use super::context::Context;
@@ -8,8 +9,9 @@ use crate::codec::http::{Request, Response};
 use crate::codec::websocket::{self as wire, Decoder, Message, Opcode, handshake};
 use crate::message::WorkerId;
 
-/// Lets a connection become a WebSocket if its client keeps to the rules of the handshake.
-/// `protocol` is the subprotocol that the interface has agreed on with the client.
+/// Returns the upgrade to a WebSocket, or a refusal if the request breaks the rules of the
+/// handshake. `protocol` is the subprotocol that the interface and the client have agreed on; `to`
+/// is the worker that must take the session, `None` if any worker may.
 pub(super) fn upgrade<S, C>(
     request: &Request,
     session: S,
@@ -35,8 +37,9 @@ pub(super) fn upgrade<S, C>(
 }
 
 impl Session {
-    /// Bytes came: takes messages out of `bytes`, from `at` on, until there is none left or one of
-    /// them asks for something. Then `at` stands behind that message.
+    /// Decodes messages from `bytes[*at..]` and handles each. Stops when the bytes are used up, or
+    /// after a message that returns anything but [`Next::Stay`]; then `at` is the end of that
+    /// message.
     pub fn on_bytes(
         &mut self,
         ctx: &mut Context<'_>,
@@ -82,7 +85,7 @@ impl Session {
     }
 }
 
-/// The last frame of a connection that is closed.
+/// Returns the close frame, which is the last frame of a connection.
 pub fn close_frame(close: &Close) -> Vec<u8> {
     wire::close(close.code, close.text)
 }

@@ -6,9 +6,10 @@ use jiff::tz::Offset;
 
 use crate::message::Millis;
 
-/// Returns the time that a text names: `2026-04-25`, or `2026-04-25T17:00:00` with `Z`, an offset
-/// or neither, which is UTC. Seconds and their fraction may be absent. A time before the epoch
-/// becomes the epoch, because there is nothing from before.
+/// Returns the time that a text names, such as `2026-04-25` or `2026-04-25T17:00:00`, followed by
+/// `Z`, an offset or neither, which means UTC. Seconds and their fraction may be absent. A time
+/// before the epoch becomes the epoch, because no publication is older. Returns `None` if the text
+/// is not such a date.
 pub(in crate::interface) fn millis(text: &str) -> Option<Millis> {
     let text = text.trim();
     let (date, time) = text.split_at_checked("2026-04-25T".len()).unwrap_or((text, ""));
@@ -23,8 +24,8 @@ pub(in crate::interface) fn millis(text: &str) -> Option<Millis> {
     Some(at.as_millisecond().try_into().unwrap_or(0))
 }
 
-/// Whether hyphens and colons stand where they must, and no name of a zone follows. The library
-/// would also read `20260425`, an hour without minutes, and `[Europe/Berlin]`.
+/// Returns whether hyphens and colons are at their places and no zone name follows. The library
+/// would also accept `20260425`, an hour without minutes, and `[Europe/Berlin]`.
 fn is_plain(date: &str, time: &str) -> bool {
     let is = |text: &str, at: usize, sign: u8| text.as_bytes().get(at) == Some(&sign);
     let is_time = time.is_empty() || (is(time, 2, b':') && !time.contains('['));

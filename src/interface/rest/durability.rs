@@ -1,12 +1,13 @@
-//! `?durability=`: how safe a publication must be before its publisher is answered.
+//! The query parameter `durability`: how safely a publication must be stored before its publisher
+//! receives the answer.
 
 use super::error::ApiError;
 use crate::message::Durability;
 
-/// Reads the level that a query asks for; `None` if it does not ask for one.
+/// Returns the level that a query asks for; `None` if it has no such parameter.
 ///
 /// # Errors
-/// 400 if it names no level.
+/// 400 if no level has this name.
 pub(in crate::interface) fn durability(
     query: Option<&str>,
 ) -> Result<Option<Durability>, ApiError> {

@@ -1,4 +1,4 @@
-//! Errors of REST calls, which all have one shape.
+//! Errors of REST calls. All have the same shape.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::reply::Reply;
 use crate::limits;
 use crate::mailbox::StoreRefusal;
 
-/// Why a request was not carried out: the status, a code for programs, a text for people.
+/// Why a request was refused: an HTTP status, a code for programs and a message for people.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{message}")]
 pub struct ApiError {
@@ -22,94 +22,97 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// 404: no channel has the id, or no enabled one matches the name.
+    /// 404: no channel definition has the id, or no enabled one matches the name.
     pub fn channel_not_found() -> Self {
         Self::new(404, "NOT_FOUND", "Channel not found")
     }
 
-    /// 404: the node has no such path. `url` is the request's path with its query.
+    /// 404: no call has this path. `url` is the request's path with its query.
     pub fn endpoint_not_found(url: &str) -> Self {
         Self::new(404, "NOT_FOUND", format!("Endpoint {url} not found"))
             .advise("Please check the API documentation for available endpoints")
     }
 
-    /// 405: the method is not among those of the path, `allow`.
+    /// 405: the path does not take this method. `allow` lists those that it takes.
     pub fn method_not_allowed(method: &str, path: &str, allow: &'static str) -> Self {
         let message = format!("Method {method} is not allowed for {path}");
         let refused = Self::new(405, "METHOD_NOT_ALLOWED", message);
         Self { allow: Some(allow), ..refused }.advise(format!("Use one of: {allow}"))
     }
 
-    /// 400: the body is JSON, but not what the call takes. `message` names fields and faults.
+    /// 400: the body is JSON but not what the call expects. `message` names the fields and what is
+    /// wrong.
     pub fn invalid_input(message: impl Into<String>) -> Self {
         Self::new(400, "INVALID_INPUT", message)
     }
 
-    /// 400: the body is not JSON. `message` is the parser's.
+    /// 400: the body is not JSON. `message` is the parser's text.
     pub fn invalid_json(message: impl Into<String>) -> Self {
         Self::new(400, "INVALID_INPUT", message)
             .advise("Please ensure your request body contains valid JSON")
     }
 
-    /// 409: another channel has this pattern.
+    /// 409: another channel definition has this pattern.
     pub fn duplicate_pattern(pattern: &str) -> Self {
         let message = format!("A channel with the pattern \"{pattern}\" already exists");
         Self::new(409, "DATABASE_DUPLICATE", message)
             .advise("Choose another value for the field pattern, or update the existing channel")
     }
 
-    /// 409: [`limits::DEFINITIONS_MAX`] channels exist.
+    /// 409: there are [`limits::DEFINITIONS_MAX`] channel definitions already.
     pub fn definitions_full() -> Self {
         let message = format!("There are {} channels, the most allowed", limits::DEFINITIONS_MAX);
         Self::new(409, "LIMIT_REACHED", message)
             .advise("Delete channels that are no longer used, or use patterns that cover several")
     }
 
-    /// 413: the body is longer than `bytes_max`.
+    /// 413: the body is longer than the call permits, which is `bytes_max`.
     pub fn payload_too_large(bytes_max: usize) -> Self {
         let message = format!("The request body is longer than {bytes_max} bytes");
         Self::new(413, "PAYLOAD_TOO_LARGE", message)
     }
 
-    /// 503 with `Retry-After`: a queue on the way is full, and nothing was done.
+    /// 503 with `Retry-After`: a queue that the request needs is full. The request has changed
+    /// nothing.
     pub fn overloaded() -> Self {
         let message = "The node is overloaded and did not process the request";
         Self::new(503, "OVERLOADED", message).retry().advise("Try again after a second")
     }
 
-    /// 400: no message has the id that a page should begin at.
+    /// 400: no message has the id at which the page should begin.
     pub fn unknown_cursor() -> Self {
         Self::invalid_input("before: Unknown message")
             .advise("Begin again without a cursor; the message may have been removed")
     }
 
-    /// 400: the page's payloads are longer than [`limits::HISTORY_PAGE_BYTES_MAX`] together.
+    /// 400: the payloads of the page have more than [`limits::HISTORY_PAGE_BYTES_MAX`] bytes
+    /// together.
     pub fn page_too_long() -> Self {
         let bytes_max = limits::HISTORY_PAGE_BYTES_MAX;
         let message = format!("limit: The messages hold more than {bytes_max} bytes together");
         Self::invalid_input(message).advise("Ask for fewer messages at a time")
     }
 
-    /// 503: the query took longer than [`limits::QUERY_MS_MAX`], and would again.
+    /// 503: the query took longer than [`limits::QUERY_MS_MAX`]. Trying again would not help.
     pub fn too_slow() -> Self {
         let message = format!("The query took more than {} ms", limits::QUERY_MS_MAX);
         Self::new(503, "QUERY_TIMEOUT", message)
             .advise("Go from page to page with before instead of offset, or ask for less")
     }
 
-    /// 503 with `Retry-After`: the node takes no new clients, because it is about to stop.
+    /// 503 with `Retry-After`: the node accepts no new clients, because it is about to stop.
     pub fn stopping() -> Self {
         let message = "The node is stopping and takes no new clients";
         Self::new(503, "DRAINING", message).retry().advise("Connect again")
     }
 
-    /// 500: the store failed. The log says how.
+    /// 500: the store failed. The log has the cause.
     pub fn store_failed() -> Self {
         Self::new(500, "INTERNAL_ERROR", "The store could not complete the request")
             .advise("Check the node's log for the cause")
     }
 
-    /// Creates the error of a credential that is not good.
+    /// Creates the error of a credential that was refused.
     pub fn auth(
         status: u16,
         error: &'static str,
@@ -120,8 +123,8 @@ impl ApiError {
         Self { next_actions, ..Self::new(status, error, message) }
     }
 
-    /// Creates the error of a request that breaks HTTP's rules, or uses a part of HTTP that the
-    /// node does not support.
+    /// Creates the error of a request that breaks the rules of HTTP, or uses a part of HTTP that
+    /// the node does not support.
     pub fn http(status: u16, message: impl Into<String>) -> Self {
         let error = match status {
             404 => "NOT_FOUND",
@@ -141,12 +144,12 @@ impl ApiError {
         self.status
     }
 
-    /// Returns the code for programs, such as `INVALID_INPUT`.
+    /// Returns the code for programs, for example `INVALID_INPUT`.
     pub fn code(&self) -> &'static str {
         self.error
     }
 
-    /// Creates an error with a text that says what is wrong.
+    /// Creates an error without advice. `message` says what is wrong.
     pub(in crate::interface) fn new(
         status: u16,
         error: &'static str,
@@ -156,18 +159,18 @@ impl ApiError {
         Self { status, error, message, next_actions: None, retry_after_s: None, allow: None }
     }
 
-    /// Tells the client to try again after a second.
+    /// Adds `Retry-After: 1`: the client should try again after a second.
     pub(in crate::interface) fn retry(self) -> Self {
         Self { retry_after_s: Some(1), ..self }
     }
 
-    /// Tells the client what to do about the error.
+    /// Adds advice about what to do.
     pub(in crate::interface) fn advise(self, next_actions: impl Into<Cow<'static, str>>) -> Self {
         Self { next_actions: Some(next_actions.into()), ..self }
     }
 }
 
-/// The error of a request that the store refused.
+/// Converts the store's reason for a refusal.
 impl From<StoreRefusal> for ApiError {
     fn from(refusal: StoreRefusal) -> Self {
         match refusal {

@@ -1,7 +1,8 @@
-//! Reading the fields of a JSON body. Issues have the words of InsForge's validator (zod 3).
+//! Reads fields of JSON bodies. Issues are worded like those of InsForge's validator, zod 3.
 //!
-//! A reader returns the value or its issues as text, `<path>: <message>`; several are joined by
-//! `, `. [`refuse`] joins those of all fields, so that a caller learns every fault at once.
+//! A reader returns the value, or issues as a text of the form `<path>: <message>`; several are
+//! joined by `, `. [`refuse`] joins the issues of all fields, so that the caller learns of every
+//! fault at once.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,14 +15,14 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 
-/// A field's value, or what is wrong with it.
+/// A field's value, or its issues.
 pub(in crate::interface) type Read<T> = Result<T, String>;
 
-/// The fields of an object, each as it was written; `None` if absent.
+/// The fields of an object as raw JSON, in the order of the requested names; `None` if absent.
 type Fields<'a, const N: usize> = [Option<&'a RawValue>; N];
 
-/// Reads the fields of these names of a body that must be an object. Other fields are ignored; of a
-/// repeated one the last counts. An empty body is an empty object.
+/// Reads the named fields of a body, which must be an object. Other fields are ignored. If a field
+/// is repeated, its last value counts. An empty body counts as an empty object.
 pub(in crate::interface) fn object<'a, const N: usize>(
     body: &'a [u8],
     names: &[&str; N],
@@ -37,7 +38,7 @@ pub(in crate::interface) fn object<'a, const N: usize>(
     Err(ApiError::invalid_input(mismatch("", "object", kind(other))))
 }
 
-/// Reads a body that must be there, as [`strict_object`] does.
+/// Reads the named fields of a body as [`strict_object`] does. An empty body is an error.
 pub(in crate::interface) fn strict_body<'a, const N: usize>(
     body: &'a [u8],
     names: &[&str; N],
@@ -49,8 +50,9 @@ pub(in crate::interface) fn strict_body<'a, const N: usize>(
     strict_object("", value, names).map_err(ApiError::invalid_input)
 }
 
-/// Reads the fields of an object that may have no others: if an absent field grants more, a
-/// misspelt name must not count as absent. Of a repeated field the last counts.
+/// Reads the named fields of an object. Unknown fields are an issue, because an absent field may
+/// grant more than a present one, and a misspelt name must not count as absent. If a field is
+/// repeated, its last value counts.
 pub(in crate::interface) fn strict_object<'a, const N: usize>(
     path: &str,
     value: &'a RawValue,
@@ -63,7 +65,7 @@ pub(in crate::interface) fn strict_object<'a, const N: usize>(
     let fields = members(value.get(), names, |name| {
         unknown.insert(name);
     });
-    // Its form was checked before; keys that are not Unicode fail here.
+    // The syntax was checked before; keys that are not valid Unicode fail here.
     let fields = fields.map_err(|_| issue(path, "Keys must be valid Unicode"))?;
     if unknown.is_empty() {
         return Ok(fields);
@@ -72,7 +74,7 @@ pub(in crate::interface) fn strict_object<'a, const N: usize>(
     Err(issue(path, &format!("Unrecognized key(s) in object: {}", unknown.join(", "))))
 }
 
-/// Returns the value of a field that must be there.
+/// Returns the value of a required field.
 pub(in crate::interface) fn required<'a>(
     path: &str,
     field: Option<&'a RawValue>,
@@ -80,12 +82,12 @@ pub(in crate::interface) fn required<'a>(
     field.ok_or_else(|| missing(path))
 }
 
-/// Returns the issue of a field that is absent.
+/// Returns the issue of a required field that is absent.
 pub(in crate::interface) fn missing(path: &str) -> String {
     issue(path, "Required")
 }
 
-/// Returns the issue of a value of another kind than it must be.
+/// Returns the issue of a value of the wrong kind.
 pub(in crate::interface) fn mismatch(path: &str, wanted: &str, received: &str) -> String {
     issue(path, &format!("Expected {wanted}, received {received}"))
 }
@@ -101,7 +103,7 @@ pub(in crate::interface) fn text<'a>(
         return Err(mismatch(path, "string", kind(value)));
     };
     let text = if inner.contains('\\') {
-        // Only the form of escapes was checked so far; half of a surrogate pair fails here.
+        // Only the syntax of escapes was checked before; half of a surrogate pair fails here.
         let text = serde_json::from_str(quoted);
         Cow::Owned(text.map_err(|_| issue(path, "String must be valid Unicode"))?)
     } else {
@@ -113,7 +115,7 @@ pub(in crate::interface) fn text<'a>(
     Ok(text)
 }
 
-/// Reads a string as [`text`] does; an empty one is an issue.
+/// Reads a string as [`text`] does. An empty string is an issue.
 pub(in crate::interface) fn nonempty<'a>(
     path: &str,
     value: &'a RawValue,
@@ -135,7 +137,7 @@ pub(in crate::interface) fn flag(path: &str, value: &RawValue) -> Read<bool> {
     }
 }
 
-/// Reads a whole number within bounds.
+/// Reads an integer within bounds.
 pub(in crate::interface) fn integer(
     path: &str,
     value: &RawValue,
@@ -152,8 +154,8 @@ pub(in crate::interface) fn integer(
     }
 }
 
-/// Returns a number that is whole and within bounds, or all issues of one that is not. `u64::MAX`
-/// as the upper bound stands for none: a number beyond it becomes it.
+/// Returns an integer within bounds, or all issues of the number. If the upper bound is `u64::MAX`,
+/// there is none, and a larger number becomes `u64::MAX`.
 pub(in crate::interface) fn whole(
     path: &str,
     number: f64,
@@ -161,7 +163,7 @@ pub(in crate::interface) fn whole(
 ) -> Result<u64, Vec<String>> {
     let (least, most) = bounds.into_inner();
     let mut issues = Vec::new();
-    // The fraction of infinity is not a number.
+    // The fraction of infinity is NaN, so infinity fails here.
     if number.fract() != 0.0 {
         issues.push(issue(path, "Expected integer, received float"));
     }
@@ -174,7 +176,7 @@ pub(in crate::interface) fn whole(
     if issues.is_empty() { Ok(number as u64) } else { Err(issues) }
 }
 
-/// Reads one of some names, and returns its place among them.
+/// Reads a string that must be one of `names`, and returns its position among them.
 pub(in crate::interface) fn choice(path: &str, value: &RawValue, names: &[&str]) -> Read<usize> {
     let given = text(path, value, usize::MAX)?;
     names.iter().position(|name| *name == given).ok_or_else(|| {
@@ -183,13 +185,14 @@ pub(in crate::interface) fn choice(path: &str, value: &RawValue, names: &[&str])
     })
 }
 
-/// Reads an array of at most `items_max` values. A longer one is one issue, whatever it holds.
+/// Reads an array of at most `items_max` values. A longer array is one issue, and its values are
+/// not checked.
 pub(in crate::interface) fn list<'a>(
     path: &str,
     value: &'a RawValue,
     items_max: usize,
 ) -> Read<Vec<&'a RawValue>> {
-    // The body was found sound before, so this fails only if the value is not an array.
+    // The body's syntax was checked before, so this fails only if the value is not an array.
     let items: Vec<&RawValue> =
         serde_json::from_str(value.get()).map_err(|_| mismatch(path, "array", kind(value)))?;
     if items.len() > items_max {
@@ -198,7 +201,7 @@ pub(in crate::interface) fn list<'a>(
     Ok(items)
 }
 
-/// Reads an array as [`list`] does; an empty one is an issue.
+/// Reads an array as [`list`] does. An empty array is an issue.
 pub(in crate::interface) fn nonempty_list<'a>(
     path: &str,
     value: &'a RawValue,
@@ -211,18 +214,18 @@ pub(in crate::interface) fn nonempty_list<'a>(
     Ok(items)
 }
 
-/// Whether the value is `null`.
+/// Returns whether the value is `null`.
 pub(in crate::interface) fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// Returns the error that names all issues, in the order given.
+/// Returns the error that lists all issues in the given order.
 pub(in crate::interface) fn refuse<const N: usize>(issues: [Option<String>; N]) -> ApiError {
     let issues: Vec<String> = issues.into_iter().flatten().collect();
     ApiError::invalid_input(issues.join(", "))
 }
 
-/// Returns the issue of the value at a path. The path of a whole body is empty.
+/// Returns an issue of the value at `path`, which is empty for the whole body.
 fn issue(path: &str, problem: &str) -> String {
     if path.is_empty() { problem.to_owned() } else { format!("{path}: {problem}") }
 }
@@ -231,7 +234,7 @@ fn invalid(fault: impl fmt::Display) -> ApiError {
     ApiError::invalid_json(fault.to_string())
 }
 
-/// Returns the kind of a value, in the words of JSON.
+/// Returns the JSON type of a value.
 fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'{') => "object",
@@ -243,7 +246,7 @@ fn kind(value: &RawValue) -> &'static str {
     }
 }
 
-/// Reads the members of these names of an object, and calls `other` with all other names.
+/// Reads the named members of an object, and calls `other` with each other name.
 fn members<'a, const N: usize>(
     json: &'a str,
     names: &[&str; N],
@@ -259,7 +262,7 @@ struct Members<'n, const N: usize, F> {
     other: F,
 }
 
-/// A key, which is only copied if it has escapes.
+/// An object's key. It is copied only if it has escapes.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -1,4 +1,10 @@
-//! Replies in JSON and the reading of JSON bodies, as the REST calls of all interfaces have them.
+//! What the REST calls of all interfaces share.
+//!
+//! - `fields.rs`: reads the fields of JSON bodies.
+//! - `reply.rs`: a reply in JSON and the headers that depend on it.
+//! - `error.rs`: the errors of calls.
+//! - `dates.rs`: reads dates in queries.
+//! - `durability.rs`: reads the query parameter `durability`.
 
 pub(super) mod dates;
 mod durability;

@@ -1,32 +1,33 @@
-//! Replies in JSON, and the headers that go with them.
+//! Replies in JSON with the headers that depend on them.
 
 use serde::Serialize;
 
 use crate::codec::http::Response;
 
-/// A reply: status, JSON body, and the headers that depend on the outcome.
+/// A reply in JSON, with the headers that depend on its status.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The body, JSON.
+    /// The body in JSON; empty with status 204.
     pub body: String,
-    /// Value of `Retry-After`, in seconds.
+    /// The value of `Retry-After`, in seconds.
     pub retry_after_s: Option<u32>,
-    /// Value of `Allow`, which a 405 must carry (RFC 9110 section 15.5.6).
+    /// The value of `Allow`, which a 405 must have (RFC 9110 section 15.5.6).
     pub allow: Option<&'static str>,
-    /// Value of `forge-proxy-error`: what is wrong with the headers of a Forge call.
+    /// The value of `forge-proxy-error`, which names what is wrong with the headers of a Forge
+    /// call.
     pub proxy_error: Option<&'static str>,
 }
 
 impl Reply {
-    /// Creates a reply whose body is this value in JSON.
+    /// Creates a reply with a value that is serialized to JSON.
     pub(in crate::interface) fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_string(body).expect("structs of strings and numbers serialize");
         Self::of(status, body)
     }
 
-    /// Creates a reply whose body is JSON already, or nothing.
+    /// Creates a reply with a body that is JSON already, or empty.
     pub(in crate::interface) fn of(status: u16, body: String) -> Self {
         Self { status, body, retry_after_s: None, allow: None, proxy_error: None }
     }
