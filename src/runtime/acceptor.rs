@@ -1,6 +1,6 @@
 //! The acceptor role: accepts connections, serves HTTP on them, and hands over those that leave
-//! HTTP. Runs on threads of its own or inside the workers' threads; either way it meets the workers
-//! only through mailboxes.
+//! HTTP. It runs on threads of its own or inside the workers' threads. In both cases it reaches
+//! workers only through mailboxes.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -29,16 +29,16 @@ use crate::mailbox::{AcceptorId, Answered, Inbox, Slot, Tickets};
 use crate::message::SessionId;
 use crate::metrics::Counters;
 
-/// How long accepting pauses when descriptors or places have run out.
+/// How long accepting pauses if descriptors or places have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// What one acceptor's connections share.
+/// What the connections of one acceptor share.
 #[derive(Debug)]
 pub struct Acceptor {
     shared: Arc<Shared>,
     arrivals: Arc<Arrivals>,
     auth: RefCell<Authenticators>,
-    /// Buffers for taking JSON apart.
+    /// Buffers for decoding JSON.
     json: RefCell<Scratch>,
     random: RefCell<StdRng>,
     counters: Arc<Counters>,
@@ -47,14 +47,14 @@ pub struct Acceptor {
     connections: Cell<usize>,
 }
 
-/// What becomes of a request.
+/// What follows from a request.
 enum Answer {
-    /// It is answered. The response may hold packets of a session, which would be lost if the
-    /// client did not take it.
+    /// A response. It may hold packets of this session, which are lost if the client does not
+    /// receive it.
     Respond(Outcome, Option<SessionId>),
-    /// It is answered, and the connection ends because the rest of the request is not read.
+    /// A response after which the connection ends, because the rest of the request is not read.
     Last(Outcome),
-    /// The connection leaves HTTP.
+    /// The connection becomes a WebSocket.
     Upgrade(Upgrade<Session>),
 }
 
@@ -83,7 +83,7 @@ impl Acceptor {
         }
     }
 
-    /// What a handler may use, now.
+    /// Returns what a handler may use, with the present time.
     fn context(&self) -> HttpContext<'_> {
         HttpContext {
             now: self.shared.clock.now(),
@@ -106,17 +106,17 @@ impl Acceptor {
     }
 }
 
-/// Accepts until the node stops, as a task beside others of this thread.
+/// Accepts connections until the node stops, as a task beside others of this thread.
 pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
     monoio::spawn(run(acceptor, listener, inbox));
 }
 
-/// Accepts until the node stops, on the thread that serves. Returns only if the listener cannot be
-/// watched.
+/// Accepts connections until the node stops, on the thread that serves them. Then it waits forever,
+/// because tasks of this thread go on serving. Returns only if the listener cannot be watched.
 pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
     let acceptor = Rc::new(acceptor);
-    // epoll needs a listener that never blocks; with such a one io_uring would not wait for a
-    // client, but answer at once that there is none.
+    // epoll needs a non-blocking listener. On such a listener io_uring would not wait for a client,
+    // but fail at once with `EAGAIN`.
     let watched = listener.set_nonblocking(monoio::utils::is_legacy());
     let watched = watched.and_then(|()| TcpListener::from_std(listener));
     let listener = match watched {
@@ -131,14 +131,15 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
         };
         match accepted {
             Ok((stream, _)) => {
-                // Without it a lone small frame may wait for the acknowledgement of the one before.
+                // Without this, a lone small frame may wait for the acknowledgement of the frame
+                // before it.
                 let _ = stream.set_nodelay(true);
                 acceptor.connections.set(acceptor.connections.get() + 1);
                 acceptor.counters.http_connections.add(1);
                 monoio::spawn(serve(acceptor.clone(), stream));
             }
-            // The listener was shut down: no client comes any more, and those that are here are
-            // served on.
+            // The listener was shut down: no new connection comes, and the present ones are still
+            // served.
             Err(_) if acceptor.is_stopping() => break,
             Err(error) => {
                 tracing::debug!(%error, "accepting pauses");
@@ -150,10 +151,10 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
     std::future::pending::<()>().await;
 }
 
-/// Hands the answers in the mailbox to the requests that wait for them.
+/// Hands answers from the mailbox to the requests that wait for them.
 async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
     let bell = inbox.mailbox().doorbell();
-    // Monoio awaits sockets only. It never reads this one, so it does not matter that it is none.
+    // Monoio awaits sockets only. It never reads this descriptor, so it need not be a socket.
     let awaitable = bell.descriptor().try_clone().map(std::net::TcpStream::from);
     let awaitable = awaitable.and_then(TcpStream::from_std);
     let awaitable = match awaitable {
@@ -172,7 +173,7 @@ async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
     }
 }
 
-/// Serves one connection from its first request to its last.
+/// Serves a connection until it ends or leaves HTTP.
 async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream) {
     let times = acceptor.shared.interfaces.config.http.clone();
     let connection = HttpConnection::new(stream, times, acceptor.counters.clone());
@@ -218,13 +219,13 @@ async fn serve_requests(acceptor: &Acceptor, mut connection: HttpConnection) {
     }
 }
 
-/// Whether clients of a stopping node come back for this path on a connection of theirs, since they
-/// get no new one, to see the end of the node.
+/// Returns whether this is a path that clients watch until the end of the node. Their connections
+/// are kept while the node is stopping, because it accepts no new ones.
 fn is_watched(path: &str) -> bool {
     path == metrics::PATH || entrance::is_watched(path)
 }
 
-/// Counts a request until it is answered, handed over or given up.
+/// Counts a request as under way until it is answered, handed over or abandoned.
 struct UnderWay<'a>(&'a Acceptor);
 
 impl<'a> UnderWay<'a> {
@@ -241,7 +242,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Finds out what a request leads to, reads its body, and has it answered.
+/// Finds out what a request leads to, reads its body and produces the response.
 async fn answer(
     acceptor: &Acceptor,
     connection: &mut HttpConnection,
@@ -255,7 +256,8 @@ async fn answer(
         connection.body(request).await?;
         return Ok(Answer::Respond(metrics::answer(&acceptor.shared, request).into(), None));
     }
-    // The clock is read again once the body is there, which may take long.
+    // The context, and with it the time, is made anew after the body, which may take long to
+    // arrive.
     let outcome = match entrance::entrance(&acceptor.context(), request) {
         Entrance::Upgrade(upgrade) => return Ok(Answer::Upgrade(upgrade)),
         Entrance::Poll(poll) => {

@@ -1,12 +1,12 @@
-//! What an event asked of the runtime, carried out, and the bytes of a connection, taken apart.
+//! Hands the bytes of a connection to its session, and carries out what events ask of the runtime.
 
 use super::connection::Connection;
 use super::worker::{Begun, Worker};
 use super::{migrate, upgrade};
 use crate::interface::next::{Next, Reason};
 
-/// Takes the bytes that came for a connection apart, until they are used up or the connection is
-/// gone. Returns the slot that goes on with its socket, if any.
+/// Hands received bytes to the connection's session until they are used up or the connection has
+/// ended. Returns the slot that now owns the socket; `None` if the connection has ended.
 pub(super) fn receive(worker: &mut Worker, mut slot: u32, bytes: &mut [u8]) -> Option<u32> {
     let mut at = 0;
     loop {
@@ -15,28 +15,30 @@ pub(super) fn receive(worker: &mut Worker, mut slot: u32, bytes: &mut [u8]) -> O
         match next {
             Some(Next::Stay) => return Some(slot),
             Some(next) => slot = apply(worker, slot, next, &bytes[at..])?,
-            // The bytes of a connection that is being closed are discarded.
+            // If the connection is being closed, its bytes are discarded.
             None => return worker.connections.get_mut(slot).map(|_| slot),
         }
     }
 }
 
-/// Goes on with a connection that has begun here. Returns the slot that goes on, if any.
+/// Carries out what a new connection's session asks for first, then handles the bytes that came
+/// with it. Returns the slot that now owns the socket; `None` if the connection has ended.
 pub(super) fn begin(worker: &mut Worker, begun: Begun) -> Option<u32> {
     let Begun { slot, next, mut leftover } = begun;
     let slot = apply(worker, slot, next, &[])?;
     receive(worker, slot, &mut leftover)
 }
 
-/// Tells a session the time.
+/// Calls a session's `on_deadline` and carries out what it asks for.
 pub(super) fn deadline(worker: &mut Worker, slot: u32) {
     if let Some(next) = worker.on(slot, |session, ctx, _| session.on_deadline(ctx)) {
         apply(worker, slot, next, &[]);
     }
 }
 
-/// Carries out what an event asked of the runtime. `rest` is what came behind the message that
-/// asked. Returns the slot that goes on, if any.
+/// Carries out what an event asked of the runtime. `rest` are the bytes after the message that
+/// caused the event. Returns the slot that now owns the socket; `None` if the connection has ended
+/// or moved.
 pub(super) fn apply(worker: &mut Worker, slot: u32, next: Next, rest: &[u8]) -> Option<u32> {
     match next {
         Next::Stay => {}

@@ -1,4 +1,4 @@
-//! One connection, and the table of all of a worker's.
+//! A connection, and a worker's table of connections.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -11,36 +11,36 @@ use crate::interface::Shared;
 use crate::interface::frame::Frame;
 use crate::message::{ConnId, Millis, Now, SessionId, SessionKey, WorkerId};
 
-/// A connection. An idle one owns no memory besides, but for what its session keeps.
+/// A connection. If it is idle, it owns no memory elsewhere except what its session keeps.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Takes its bytes apart.
+    /// The decoder of WebSocket messages.
     pub(super) decoder: Decoder,
-    /// The broker's part.
+    /// The broker's part of the connection.
     pub(super) link: Link<Frame>,
-    /// The session's part.
+    /// The session, or the state of closing.
     pub(super) state: State,
 }
 
 /// Whether a connection is open.
 #[derive(Debug)]
 pub(super) enum State {
-    /// It has a session.
+    /// The connection is open.
     Open(Session),
-    /// The close frame is in the outbox or sent; the peer's side of the close is awaited.
+    /// The close frame is in the outbox or sent. The peer has not closed its side yet.
     Closing {
-        /// Until when, in milliseconds since the node started.
+        /// When the worker stops waiting for the peer, in milliseconds since the node started.
         until: Millis,
     },
 }
 
 impl Connection {
-    /// Creates a connection with nothing to send yet; without a socket it is on long-polling.
+    /// Creates a connection with nothing to send. Without a socket it is on long-polling.
     pub(super) fn new(socket: Option<OwnedFd>, state: State) -> Self {
         Self { decoder: Decoder::default(), link: Link::new(socket), state }
     }
 
-    /// Its session, if it is open.
+    /// Returns the session; `None` if the connection is being closed.
     pub(super) fn session(&mut self) -> Option<&mut Session> {
         match &mut self.state {
             State::Open(session) => Some(session),
@@ -48,12 +48,12 @@ impl Connection {
         }
     }
 
-    /// Whether its close is under way.
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
     }
 
-    /// When it must be looked at again, in milliseconds since the node started.
+    /// Returns when the connection has something to do, in milliseconds since the node started;
+    /// `None` if never.
     pub(super) fn deadline(&self, now: Now, shared: &Shared) -> Option<Millis> {
         match &self.state {
             State::Open(session) => session.deadline(now, shared),
@@ -68,18 +68,18 @@ pub(super) struct Connections {
     worker: WorkerId,
     slots: Slab<Connection>,
     generations: Vec<u32>,
-    /// Polling sessions that came from other workers: their requests bear another slot, so that
-    /// they are found by the secret part of their id alone.
+    /// Slots of long-polling sessions that moved here from other workers. The session id in their
+    /// requests names a slot of the former worker, so they are found by the secret part of the id.
     by_key: HashMap<SessionKey, u32>,
 }
 
 impl Connections {
-    /// Creates the table of a worker.
+    /// Creates an empty table.
     pub(super) fn new(worker: WorkerId) -> Self {
         Self { worker, slots: Slab::default(), generations: Vec::new(), by_key: HashMap::new() }
     }
 
-    /// Takes a connection in.
+    /// Adds a connection and returns its id.
     pub(super) fn insert(&mut self, connection: Connection) -> ConnId {
         let slot = self.slots.insert(connection);
         if self.generations.len() <= slot as usize {
@@ -88,48 +88,47 @@ impl Connections {
         self.id(slot)
     }
 
-    /// Takes a connection out. Mail on its way to it finds nothing.
+    /// Removes a connection. Mail to its id is ignored from now on.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
         let connection = self.slots.remove(slot)?;
         self.renew(slot);
         Some(connection)
     }
 
-    /// Gives what is in a slot a new id, so that mail on its way to the old one finds nothing.
+    /// Gives the connection in a slot a new id. Mail to the old id is ignored from now on.
     pub(super) fn renew(&mut self, slot: u32) {
         self.generations[slot as usize] = self.generations[slot as usize].wrapping_add(1);
     }
 
-    /// Makes a session known by the secret part of its id alone.
+    /// Lets a session be found by the secret part of its id alone.
     pub(super) fn find_by_key(&mut self, key: SessionKey, slot: u32) {
         self.by_key.insert(key, slot);
     }
 
-    /// Forgets a session that was known by the secret part of its id, if it was.
+    /// Forgets that a session is found by the secret part of its id, if it is.
     pub(super) fn forget_key(&mut self, key: &SessionKey) {
         if !self.by_key.is_empty() {
             self.by_key.remove(key);
         }
     }
 
-    /// The slot of a session that is known by the secret part of its id.
+    /// Returns the slot of a session that [`Self::find_by_key`] was called for.
     pub(super) fn slot_by_key(&self, key: &SessionKey) -> Option<u32> {
         self.by_key.get(key).copied()
     }
 
-    /// The ids of all connections.
+    /// Returns the ids of all connections.
     pub(super) fn ids(&self) -> impl Iterator<Item = ConnId> {
         let taken =
             (0u32..).zip(&self.generations).filter(|(slot, _)| self.slots.get(*slot).is_some());
         taken.map(|(slot, _)| self.id(slot))
     }
 
-    /// The connection in a slot.
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
         self.slots.get_mut(slot)
     }
 
-    /// The connection of that id, unless it is gone.
+    /// Returns the connection with this id; `None` if it has ended.
     pub(super) fn by_id(&mut self, id: ConnId) -> Option<&mut Connection> {
         if self.generations.get(id.slot as usize) != Some(&id.generation) {
             return None;
@@ -137,13 +136,14 @@ impl Connections {
         self.get_mut(id.slot)
     }
 
-    /// The full id of what is in a slot now.
+    /// Returns the id of the connection that is in a slot now.
     pub(super) fn id(&self, slot: u32) -> ConnId {
         let generation = self.generations.get(slot as usize).copied().unwrap_or_default();
         ConnId { worker: self.worker, slot, generation }
     }
 
-    /// The connection of a session, unless it is gone or the secret part of the id is wrong.
+    /// Finds the connection of a session; `None` if it has ended or the secret part of the id is
+    /// wrong.
     pub(super) fn find(&mut self, session: &SessionId) -> Option<(ConnId, &mut Connection)> {
         let id = self.id(session.slot);
         let connection = self.get_mut(session.slot)?;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        // The idle memory per connection stands or falls with this.
+        // The memory of idle connections depends on this.
         assert!(size_of::<Option<Connection>>() <= 144, "{}", size_of::<Option<Connection>>());
     }
 

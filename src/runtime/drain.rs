@@ -1,8 +1,8 @@
-//! The end of a node that is told to stop: connections are closed evenly over a while, in the way
-//! that makes stock clients come back: the transport ends, no Socket.IO disconnect is sent. They
-//! come back at the pace at which they were closed, so whichever node serves them next can keep up.
-//! Long-polling clients go first, all at once: most make a connection for each poll, and the
-//! listener is open no longer than it takes them to fetch what waits for them (`node/stop.rs`).
+//! Closes the connections of a stopping node, evenly over a while. Only the transport is closed,
+//! without a Socket.IO disconnect, so that stock clients reconnect. They do so at the pace at which
+//! they were closed, so that the nodes that serve them next can keep up. Long-polling clients are
+//! closed first and all at once: most of them make a connection for each poll, and the listener
+//! stays open only until they have fetched their packets (`node/stop.rs`).
 
 use std::collections::VecDeque;
 
@@ -12,10 +12,10 @@ use crate::interface::next::{Close, Reason};
 use crate::limits::{SHUTDOWN_POLLS_MS, SHUTDOWN_STEP_MS};
 use crate::message::{ConnId, Millis};
 
-/// Close code of a server that goes away (RFC 6455 section 7.4.1).
+/// The close code of a server that goes away (RFC 6455 section 7.4.1).
 const GOING_AWAY: u16 = 1001;
 
-/// Closes the connections that are due by now; once the time is over, all of them.
+/// Closes the connections that are due by now, and all of them once the time is over.
 pub(super) fn step(worker: &mut Worker) {
     let Some(plan) = worker.shared.shutdown.get().copied() else { return };
     let now = worker.now.monotonic();
@@ -23,7 +23,7 @@ pub(super) fn step(worker: &mut Worker) {
     let kept = match plan.due(now, progress.all) {
         Some(due) => progress.all - due,
         None => {
-            // Those that came meanwhile are among them.
+            // The list is made anew, so that connections that arrived meanwhile are in it.
             progress.waiting = worker.connections.ids().collect();
             0
         }
@@ -39,8 +39,8 @@ pub(super) fn step(worker: &mut Worker) {
     worker.drain = Some(progress);
 }
 
-/// Lists the connections to be closed: those on long-polling stand first, and beyond the number
-/// that is kept.
+/// Lists the connections to be closed. Those on long-polling come first and do not count in `all`,
+/// so that they are due at once.
 fn begin(worker: &mut Worker) -> DrainProgress {
     let ids: Vec<ConnId> = worker.connections.ids().collect();
     let (polling, others): (Vec<ConnId>, Vec<ConnId>) = ids.into_iter().partition(|id| {
@@ -52,12 +52,13 @@ fn begin(worker: &mut Worker) -> DrainProgress {
     DrainProgress { all, waiting, leaving: VecDeque::new() }
 }
 
-/// When the next step is due, in milliseconds since the node started.
+/// Returns when the next step is due, in milliseconds since the node started; `None` if the node is
+/// not stopping.
 pub(super) fn next(worker: &Worker) -> Option<Millis> {
     worker.shared.shutdown.get().map(|_| worker.now.monotonic() + SHUTDOWN_STEP_MS)
 }
 
-/// Takes connections out of their channels until so many are left, or a mailbox has no room.
+/// Makes connections leave their channels until `kept` are left, or until a mailbox has no room.
 fn take_out(worker: &mut Worker, progress: &mut DrainProgress, kept: u64) {
     while progress.waiting.len() as u64 > kept {
         let Some(id) = progress.waiting.pop_front() else { return };
@@ -77,7 +78,8 @@ fn take_out(worker: &mut Worker, progress: &mut DrainProgress, kept: u64) {
     }
 }
 
-/// Closes a connection that has heard all it was to hear. False if it has not yet.
+/// Closes a connection once it has left all its channels and its session may end. If `is_late`, the
+/// session is not asked. Returns false if the connection must be looked at again.
 fn let_go(worker: &mut Worker, id: ConnId, is_late: bool) -> bool {
     let Some(connection) = worker.connections.by_id(id) else { return true };
     if connection.link.subscriptions != index::NONE {

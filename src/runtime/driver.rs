@@ -1,26 +1,27 @@
-//! Which driver the hot threads run on, decided once for all of them.
+//! Chooses the I/O driver of the hot threads, once for all of them.
 
 use std::future::Future;
 use std::io;
 
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-/// Completions the kernel may report before they are looked at; more wait in its backlog.
+/// How many completions the kernel may report before the thread looks at them. It keeps more in a
+/// backlog.
 const COMPLETIONS: u32 = 8_192;
 
-/// The verdict.
+/// An I/O driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// io_uring with the flags for one thread per ring.
+    /// io_uring with the flags for rings that only one thread uses.
     IoUring,
-    /// io_uring on a kernel that does not know those flags (before 6.1).
+    /// io_uring without those flags, on kernels before 6.1.
     IoUringPlain,
-    /// epoll, and why.
+    /// epoll, with the reason why it is not io_uring.
     Epoll(String),
 }
 
 impl Driver {
-    /// Tries what the kernel, or what confines this process, allows.
+    /// Returns the best driver that the kernel, or a container's confinement, permits.
     pub fn choose() -> Self {
         let forced = std::env::var("MONOIO_FORCE_LEGACY_DRIVER").unwrap_or_default();
         if matches!(forced.to_ascii_lowercase().as_str(), "1" | "true" | "yes") {
@@ -38,7 +39,7 @@ impl Driver {
         }
     }
 
-    /// Its name.
+    /// Returns `io_uring` or `epoll`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::IoUring | Self::IoUringPlain => "io_uring",
@@ -46,7 +47,7 @@ impl Driver {
         }
     }
 
-    /// Why it is that one, where it is second choice.
+    /// Returns why a better driver is not used; empty if there is no better one.
     pub fn reason(&self) -> &str {
         match self {
             Self::IoUring => "",
@@ -55,7 +56,7 @@ impl Driver {
         }
     }
 
-    /// Its name, and where it is second choice the reason.
+    /// Returns the name, and the reason in parentheses if there is one.
     pub fn describe(&self) -> String {
         match self.reason() {
             "" => self.name().to_owned(),
@@ -66,7 +67,8 @@ impl Driver {
     /// Runs a future on this thread, with a runtime of its own.
     ///
     /// # Errors
-    /// When the runtime cannot be made, most often for want of locked memory or descriptors.
+    /// If the runtime cannot be created, most often because locked memory or descriptors have run
+    /// out.
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
         let ring = match self {
             Self::IoUring => tuned(),

@@ -1,5 +1,5 @@
-//! A publication to the outboxes of its subscribers here, and the mail by which subscriptions begin
-//! and end.
+//! Puts publications into the outboxes of a worker's subscribers, and handles the mail that begins
+//! and ends subscriptions.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::message::{Activation, Content, Deactivation, Encoding, Millis, Now, Publication};
 
-/// Puts a publication into the outbox of every connection of this worker that hears its channel.
-/// Returns how many bytes one connection received, at most.
+/// Puts a publication into the outboxes of this worker's subscribers of its channel. Returns the
+/// size of the largest frame, in bytes.
 pub(super) fn deliver(
     connections: &mut Connections,
     local: &mut Local,
@@ -53,8 +53,8 @@ pub(super) fn deliver(
     bytes
 }
 
-/// Puts a document that one user alone may receive into the outboxes of the user's connections here
-/// that hear the resource.
+/// Puts a document that only one user may receive into the outboxes of that user's subscribed
+/// connections. Returns the size of its frame, in bytes.
 fn deliver_to_user(
     connections: &mut Connections,
     local: &mut Local,
@@ -81,7 +81,7 @@ fn note_published(connections: &mut Connections, local: &mut Local, publication:
     });
 }
 
-/// What became of the shares of a publication.
+/// How many outboxes took a publication.
 #[derive(Default)]
 struct Shares {
     taken: u64,
@@ -100,14 +100,14 @@ impl Shares {
     }
 }
 
-/// Lets a subscription begin: what is delivered from here on reaches the connection. Returns how
-/// many bytes its client was sent.
+/// Begins a subscription: the connection receives what is published from now on. Returns the number
+/// of bytes that were sent to its client.
 pub(super) fn activate(
     connections: &mut Connections,
     (local, shared, now): (&mut Local, &Shared, Now),
     activation: Activation,
 ) -> usize {
-    // A resuming client hears its channels once it was given what it missed.
+    // A resuming client's subscriptions begin later, once it was sent what it missed.
     if activation.comes_back {
         return 0;
     }
@@ -124,7 +124,7 @@ pub(super) fn activate(
     session.on_joined(&mut Context { id, now, link, local, shared }, activation)
 }
 
-/// Lets a subscription end: what was delivered up to here reached the connection.
+/// Ends a subscription: the connection has received what was published up to now.
 pub(super) fn deactivate(
     connections: &mut Connections,
     (local, shared, now): (&mut Local, &Shared, Now),

@@ -1,55 +1,56 @@
-//! Where requests of long-polling sessions are passed on to that went on at other workers.
+//! The sessions that left this worker and whose long-polling requests it passes on.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::limits::FORWARDS_MAX;
 use crate::message::{Millis, SessionId, SessionKey, WorkerId};
 
-/// In the place of the slot in the id of a session that came from another worker: it is found by
-/// the secret part of its id.
+/// The slot in the id of a session that came from another worker. Such a session is found by the
+/// secret part of its id alone.
 pub(super) const BY_KEY: u32 = u32::MAX;
 
-/// Where requests of long-polling sessions are passed on to that were here.
+/// The workers to which requests of long-polling sessions are passed on.
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
     to: HashMap<SessionKey, Forward>,
-    /// When to look at each again.
+    /// When to check each of them again, in milliseconds since the node started.
     order: VecDeque<(Millis, SessionKey)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Forward {
     worker: WorkerId,
-    /// When its client counts as gone, unless it asks again.
+    /// When the session's client counts as gone unless it sends another request.
     until: Millis,
 }
 
 impl Forwards {
-    /// Whether there are as many as there may be.
+    /// Returns whether there are [`FORWARDS_MAX`] of them.
     pub(super) fn is_full(&self) -> bool {
         self.to.len() >= FORWARDS_MAX
     }
 
-    /// Returns the id of a session where it is now; `None` if its requests are not passed on.
+    /// Returns the id of a session at its present worker; `None` if its requests are not passed on.
     pub(super) fn find(&self, session: &SessionId) -> Option<SessionId> {
         let Forward { worker, .. } = *self.to.get(&session.key)?;
         Some(SessionId { worker, slot: BY_KEY, key: session.key })
     }
 
-    /// Passes the requests of a session on until then, in milliseconds since the node started.
+    /// Begins to pass on the requests of a session, until `until` in milliseconds since the node
+    /// started.
     pub(super) fn add(&mut self, key: SessionKey, worker: WorkerId, until: Millis) {
         self.to.insert(key, Forward { worker, until });
         self.order.push_back((until, key));
     }
 
-    /// Notes that the client of a session still asks.
+    /// Extends the time of a session whose client sent another request.
     pub(super) fn renew(&mut self, key: &SessionKey, until: Millis) {
         if let Some(forward) = self.to.get_mut(key) {
             forward.until = until;
         }
     }
 
-    /// Forgets the sessions whose clients have stopped asking.
+    /// Removes the sessions whose clients have sent no request in time.
     pub(super) fn expire(&mut self, now: Millis) {
         while let Some((at, key)) = self.order.front().copied()
             && at <= now

@@ -1,4 +1,4 @@
-//! The health of the node: asks every thread that others depend on, and names those that fail.
+//! Asks every worker and the store's writer whether they do their work, for the health of the node.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use crate::limits::HEALTH_PATIENCE_MS;
 use crate::mailbox::{Health, Mail, Pending, Ticket, Wish};
 use crate::message::{Refused, WorkerId};
 
-/// Between two looks at whether the questions of another request are answered.
+/// The pause between two checks whether the round of another request has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A thread that is asked.
+/// A question to a thread.
 enum Asked<'a> {
-    /// Its answer is awaited.
+    /// The thread's name, and its answer, which is awaited.
     Waiting(String, Pending<'a, Health>),
-    /// There was no room for the question.
+    /// The problem, because there was no room for the question.
     Full(String),
 }
 
-/// What an acceptor found when it asked last. One round of questions is under way at a time, so
-/// that no queue is filled by it, however many clients want to know.
+/// The findings of an acceptor's last round of questions. Only one round is under way at a time, so
+/// that queues do not fill up however many clients ask.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     is_asking: Cell<bool>,
@@ -30,14 +30,15 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Returns a text for each thread that does not do its work: every worker and the writer of the
-    /// store must answer within [`HEALTH_PATIENCE_MS`]. If a round of questions is under way, waits
-    /// for what that finds.
+    /// Returns a text for each thread that does not do its work: every worker and the store's
+    /// writer must answer within [`HEALTH_PATIENCE_MS`]. If a round of questions is under way,
+    /// waits for its findings.
     pub(super) async fn problems(&self, http: &HttpContext<'_>) -> Vec<String> {
         if !self.is_asking.replace(true) {
-            // This future is never dropped half-way: a client that leaves is noticed afterwards.
+            // This future always completes: the node notices only afterwards that a client has
+            // left.
             let problems = ask_all(http).await;
-            // Logged once for each state of things, because anybody may ask.
+            // Logged only if the problems have changed, because anybody may ask.
             if !problems.is_empty() && *self.problems.borrow() != problems {
                 tracing::warn!(?problems, "the node is not healthy");
             }

@@ -1,4 +1,4 @@
-//! One HTTP connection: requests in, responses out, in order, within their times.
+//! One HTTP connection: reads requests and sends responses, in order and with timeouts.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -16,43 +16,44 @@ use crate::config;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::metrics::Counters;
 
-/// Bytes asked for in one read. A buffer exists only while a request is being read.
+/// How many bytes one read asks for. The buffer exists only while a request is being read.
 const READ_BYTES: usize = 8 * 1024;
-/// Bytes that a client may send ahead while its request waits for an answer; then it is not read
-/// until it was answered.
+/// How many bytes a client may send ahead while its request is being answered. After that the
+/// connection is not read until the response is sent.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// A client's connection while it speaks HTTP.
+/// A client's connection that speaks HTTP.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
     stream: TcpStream,
-    /// Bytes that were read and not yet taken apart.
+    /// Bytes that were read and not decoded yet.
     input: Vec<u8>,
     times: config::Http,
     counters: Arc<Counters>,
 }
 
-/// Why there is no request.
+/// Why a request could not be read, or a response not be sent.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The client left, or nothing more can be expected of it.
+    /// The client left, or its connection failed.
     Gone,
-    /// The client was too slow. If true there is a request that can be answered with 408.
+    /// The client was too slow. If true, it has begun a request, which can be answered with 408.
     Slow(bool),
     /// The client broke the rules of HTTP.
     Broken(HttpError),
 }
 
 impl HttpConnection {
-    /// Serves a socket that was just accepted.
+    /// Creates the connection of a socket that was just accepted.
     pub(super) fn new(stream: TcpStream, times: config::Http, counters: Arc<Counters>) -> Self {
         Self { stream, input: Vec::new(), times, counters }
     }
 
-    /// Reads the next request's head.
+    /// Reads the head of the next request.
     pub(super) async fn head(&mut self) -> Result<Request, End> {
         if self.input.is_empty() {
-            // Without a buffer: a connection that is kept alive costs its task and no more.
+            // Waits without a buffer, so that a connection that is kept alive costs no more than
+            // its task.
             let idle = Duration::from_millis(self.times.idle_timeout_ms);
             match timeout(idle, self.stream.readable(false)).await {
                 Ok(Ok(())) => {}
@@ -72,7 +73,7 @@ impl HttpConnection {
         }
     }
 
-    /// Reads a request's body.
+    /// Reads the body of a request.
     pub(super) async fn body(&mut self, request: &Request) -> Result<Vec<u8>, End> {
         let mut body = Vec::new();
         if request.body == BodyKind::None {
@@ -95,7 +96,7 @@ impl HttpConnection {
         }
     }
 
-    /// Sends a response.
+    /// Sends a response, without its body if `head_only`.
     pub(super) async fn respond(
         &mut self,
         response: &Response,
@@ -107,16 +108,18 @@ impl HttpConnection {
         self.write(out).await
     }
 
-    /// Resolves when the client sends something, or leaves, while its request waits for an answer;
-    /// never, once it has sent more ahead than is kept. May be given up at any time.
+    /// Resolves when the client sends something or leaves while its request is being answered.
+    /// Never resolves if the client has sent [`AHEAD_BYTES_MAX`] bytes ahead. The future may be
+    /// dropped at any time.
     pub(super) async fn sends_ahead(&self) {
         if self.input.len() >= AHEAD_BYTES_MAX || self.stream.readable(false).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Ends the connection after the last response: waits a moment for the client to close as well,
-    /// so that the response is not lost to a reset.
+    /// Closes the connection after the last response. Waits
+    /// [`CLOSE_LINGER_MS`](crate::limits::CLOSE_LINGER_MS) at most for the client to close as well,
+    /// so that a reset does not destroy the response.
     pub(super) async fn finish(mut self) {
         use monoio::io::AsyncWriteRent;
         let linger = Duration::from_millis(crate::limits::CLOSE_LINGER_MS);
@@ -129,12 +132,13 @@ impl HttpConnection {
         .await;
     }
 
-    /// Returns the socket, and the bytes that were read past the last request.
+    /// Returns the socket, and the bytes that were read after the last request.
     ///
     /// # Errors
     /// If the process has no descriptors left.
     pub(super) fn into_socket(mut self) -> io::Result<(OwnedFd, Vec<u8>)> {
-        // The buffer is freed where it was allocated, and what moves to another thread is small.
+        // The buffer is shrunk here, by the thread that allocated it, so that what moves to another
+        // thread is small.
         self.input.shrink_to_fit();
         Ok((detach(self.stream)?, self.input))
     }
@@ -146,7 +150,8 @@ impl HttpConnection {
         }
     }
 
-    /// Reads once. Must not be given up before it ends, or what it read is lost.
+    /// Reads once. The future must not be dropped before it completes, because the bytes that it
+    /// has read would be lost.
     pub(super) async fn fill(&mut self) -> Result<(), End> {
         let (read, buffer) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
         self.counters.http_bytes_received.add(read.as_ref().map_or(0, |length| *length as u64));
@@ -182,11 +187,11 @@ impl HttpConnection {
     }
 }
 
-/// Returns a descriptor of the stream's socket of which monoio knows nothing.
+/// Returns a descriptor of the stream's socket that monoio does not know.
 ///
-/// It is a duplicate, because an operation that was given up may still be in flight: until the
-/// kernel has cancelled it, it keeps monoio's descriptor open, and monoio refuses to part with
-/// that. Monoio closes its own when the last operation is over.
+/// It is a duplicate, because an operation that was abandoned may still be in flight. Until the
+/// kernel has cancelled that operation, it holds monoio's descriptor open, and monoio does not give
+/// the descriptor away. Monoio closes it when the last operation has ended.
 ///
 /// # Errors
 /// If the process has no descriptors left.

@@ -1,4 +1,4 @@
-//! `GET /metrics`: what the threads counted, and what can be seen from outside of them.
+//! `GET /metrics`: the counters of all threads, and what can be read from queues and the process.
 
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
@@ -14,7 +14,7 @@ use crate::metrics::{Text, quoted};
 /// The path of the metrics.
 pub(super) const PATH: &str = "/metrics";
 
-/// Answers a scrape, in the Prometheus text format.
+/// Returns the response to a scrape, in the Prometheus text format.
 pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         let error = ApiError::method_not_allowed(request.method.as_str(), PATH, "GET, HEAD");
@@ -29,7 +29,7 @@ pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
     Response::with_type(200, "text/plain; version=0.0.4; charset=utf-8", text.into_string())
 }
 
-/// Renders how many channels there are, and how much they keep for later subscribers.
+/// Renders the number of channels, and how much they retain for later subscribers.
 fn channels(hub: &Shared, text: &mut Text) {
     let directory = &hub.interfaces.broker.directory;
     text.gauge("fanfare_channels", "Channels with subscribers.", directory.channels());
@@ -48,7 +48,7 @@ fn channels(hub: &Shared, text: &mut Text) {
     text.sample("", directory.budgets().values.evicted());
 }
 
-/// Renders how much waits in each queue, and the most that ever did.
+/// Renders the depth of each queue between threads, and its highest depth so far.
 fn queues(hub: &Shared, text: &mut Text) {
     let depths = hub.interfaces.broker.mailboxes.depths();
     let mut family = |suffix: &str, help: &str, read: fn(&Depth) -> u64| {
@@ -64,7 +64,7 @@ fn queues(hub: &Shared, text: &mut Text) {
     family("queue_depth_max", "The most that ever waited there at once.", |depth| depth.most);
 }
 
-/// Renders what the node is, and whether it stops.
+/// Renders the node's driver, build, workers and whether it is stopping.
 fn node(hub: &Shared, text: &mut Text) {
     let about = &hub.about;
     let driver = format!("driver={},reason={}", quoted(about.driver), quoted(&about.driver_reason));
@@ -85,7 +85,7 @@ fn node(hub: &Shared, text: &mut Text) {
     text.gauge("fanfare_draining", "Whether the node was told to stop.", stopping);
 }
 
-/// Renders what Prometheus expects of every process.
+/// Renders the metrics that Prometheus expects of every process.
 fn process(hub: &Shared, text: &mut Text) {
     let started = hub.about.started as f64 / 1e3;
     let help = "When the node started, in seconds since the epoch.";
@@ -105,7 +105,8 @@ fn process(hub: &Shared, text: &mut Text) {
     }
 }
 
-/// Reads the second figure of `/proc/self/statm`, for which the kernel touches no disk.
+/// Returns the memory in use, from the second figure of `/proc/self/statm`, for which the kernel
+/// reads no disk.
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;

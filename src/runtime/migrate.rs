@@ -1,6 +1,6 @@
-//! Sessions that change workers: a client that wants to resume a session that another worker knows
-//! is brought there before its CONNECT is answered. Its socket goes; on long-polling its requests
-//! go on arriving here, where its session id says, and are passed on.
+//! Moves sessions between workers: if a client wants to resume a session that another worker keeps,
+//! it is brought there before its CONNECT is answered. Its socket moves with it. On long-polling
+//! its requests still arrive here, because its session id names this worker, and are passed on.
 
 use std::os::fd::OwnedFd;
 
@@ -13,9 +13,9 @@ use crate::interface::next::{Close, Next, Reason};
 use crate::mailbox::Slot;
 use crate::message::{ConnId, Millis, SessionId, WorkerId};
 
-/// Lets the session in a slot go on at another worker, with what came behind its CONNECT. If it
-/// cannot, its client is let in here as a new one. Returns what the session asks for then; `None`
-/// if it is gone.
+/// Moves the session in a slot to the worker `to`, with the data of its CONNECT packet and the
+/// bytes that followed the packet. If it cannot move, its client enters here as a new one. Returns
+/// what the session asks for in that case; `None` if it has moved or ended.
 pub(super) fn depart(
     worker: &mut Worker,
     slot: u32,
@@ -48,12 +48,12 @@ pub(super) fn depart(
     None
 }
 
-/// Whether nothing holds a session here.
+/// Returns whether a session can move: requests can be passed on, and its frames have been sent.
 fn may_go(worker: &mut Worker, slot: u32) -> bool {
     !worker.forwards.is_full() && has_sent_all(worker, slot)
 }
 
-/// Sends what waits, so that nothing of it has to move.
+/// Sends the frames in the outbox, and returns whether none is left that would have to move.
 fn has_sent_all(worker: &mut Worker, slot: u32) -> bool {
     let Some(connection) = worker.connections.get_mut(slot) else { return false };
     let link = &mut connection.link;
@@ -62,7 +62,7 @@ fn has_sent_all(worker: &mut Worker, slot: u32) -> bool {
     send_waiting(socket, &mut link.outbox, spares, &worker.local.counters) == Sent::All
 }
 
-/// Takes a connection out of this worker, on its way to another.
+/// Removes a connection from this worker and counts it at the worker `to`.
 fn take(worker: &mut Worker, slot: u32, to: WorkerId) -> Option<(Option<OwnedFd>, State)> {
     let Connection { link, state, .. } = worker.connections.remove(slot)?;
     if let Some(socket) = &link.socket {
@@ -73,8 +73,8 @@ fn take(worker: &mut Worker, slot: u32, to: WorkerId) -> Option<(Option<OwnedFd>
     Some((link.socket, state))
 }
 
-/// Sends the WebSocket that offers to carry a session after it. If that cannot be done the offer
-/// ends, and the session stays on long-polling.
+/// Moves the WebSocket that offers to carry a session to that session's new worker. If it cannot
+/// move, the offer ends, and the session stays on long-polling.
 fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
     let found = worker.connections.by_id(probe);
     if found.is_none_or(|connection| connection.is_closing()) {
@@ -94,7 +94,8 @@ fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
     worker.arrivals.post(session.worker, place, Arrival::Socket(newcomer));
 }
 
-/// Goes on with a session that comes from another worker.
+/// Takes in a session that comes from another worker. Returns what it asks for first; `None` if its
+/// connection could not be watched or has ended.
 pub(super) fn arrive(worker: &mut Worker, migrant: Migrant) -> Option<Begun> {
     let Migrant { socket, leftover, session, auth } = migrant;
     if let Some(gauge) = session.gauge(&worker.local.counters) {
@@ -107,7 +108,7 @@ pub(super) fn arrive(worker: &mut Worker, migrant: Migrant) -> Option<Begun> {
     Some(Begun { slot, next, leftover })
 }
 
-/// Returns the id of a session as this worker knows it, or of the worker that it went to.
+/// Returns the present id of a session: with its slot here, or with the worker that it moved to.
 pub(super) fn locate(worker: &mut Worker, session: SessionId) -> SessionId {
     if session.slot == BY_KEY {
         let slot = worker.connections.slot_by_key(&session.key).unwrap_or(BY_KEY);
@@ -119,7 +120,8 @@ pub(super) fn locate(worker: &mut Worker, session: SessionId) -> SessionId {
     there
 }
 
-/// When the client of a session that is asked for now counts as gone, unless it asks again.
+/// Returns when a session's client counts as gone if it sends no request from now on, in
+/// milliseconds since the node started.
 fn until(worker: &Worker) -> Millis {
     let timings = &worker.shared.interfaces.timings;
     worker.now.monotonic() + 2 * (timings.ping_interval_ms + timings.ping_timeout_ms)

@@ -1,10 +1,49 @@
-//! Hot I/O: acceptors, which serve HTTP, and workers. Each worker has one thread, its connections,
-//! and the turn that they all live by.
+//! Hot I/O: acceptors, which serve HTTP, and workers, which serve WebSockets and long-polling
+//! sessions. Each worker has one thread and connections of its own.
 //!
-//! mail → local index → outboxes → sockets: a turn takes what waits in the mailbox, reads
-//! the sockets that are ready, looks at the clock, and then drains every connection that has
-//! frames to send, once. Under load many frames are drained together; a lone publication goes out
-//! at once.
+//! A worker works in turns. A turn takes mail from the mailbox, reads the sockets that are ready,
+//! looks at the clock, and then sends to each connection that has frames, once. Under load many
+//! frames are sent together; a lone publication is sent at once.
+//!
+//! Acceptors:
+//!
+//! - `acceptor.rs`: accepts connections and serves requests on them.
+//! - `http_connection.rs`: reads the requests and sends the responses of one connection.
+//! - `responses.rs`: refusals of requests that could not be read, and CORS.
+//! - `health.rs`: asks all threads whether they do their work.
+//! - `metrics.rs`: answers `GET /metrics`.
+//!
+//! From acceptors to workers, and between workers:
+//!
+//! - `arrivals.rs`: sockets, long-polling requests and sessions on their way to a worker.
+//! - `upgrade.rs`: hands over sockets that leave HTTP, and moves sessions from polling to
+//!   WebSocket.
+//! - `pending.rs`: forwards and answers long-polling requests.
+//! - `migrate.rs`: moves sessions to the worker that keeps what their clients want to resume.
+//! - `forwards.rs`: the sessions whose long-polling requests a worker passes on.
+//!
+//! Workers:
+//!
+//! - `turn.rs`: the loop of turns.
+//! - `steps.rs`: the steps of a turn, which a simulation can call as well.
+//! - `worker.rs`: the worker, and how a connection begins, handles an event and ends.
+//! - `connection.rs`: a connection, and a worker's table of them.
+//! - `poller.rs`: reports which sockets are ready.
+//! - `reader.rs`: reads bytes from sockets.
+//! - `apply.rs`: hands bytes to sessions and carries out what they ask for.
+//! - `fanout.rs`: puts publications into outboxes, and begins and ends subscriptions.
+//! - `sender.rs`: sends outboxes to sockets.
+//! - `timer.rs`: the deadlines of connections.
+//! - `drain.rs`: closes the connections of a stopping node.
+//!
+//! For both:
+//!
+//! - `shared.rs`: what the hot threads share, the clocks among it.
+//! - `driver.rs`: chooses io_uring or epoll.
+//!
+//! A subscribe passes through `reader.rs` and `apply.rs` to its session, which posts an activation.
+//! `steps.rs` takes the activation from the mailbox, `fanout.rs` begins the subscription and tells
+//! the session, and `sender.rs` sends the acknowledgement.
 
 pub mod acceptor;
 mod apply;

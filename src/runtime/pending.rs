@@ -1,5 +1,5 @@
-//! Requests of long-polling clients: an acceptor forwards them to the worker of their session, and
-//! that worker to the one that the session went to.
+//! Requests of long-polling clients. An acceptor forwards them to the worker of their session. If
+//! the session has moved, that worker passes them on to its new one.
 
 use super::apply::{apply, deadline};
 use super::arrivals::{Arrival, Arrivals, Asked};
@@ -17,9 +17,9 @@ use crate::limits::POLLING_SESSIONS_MAX;
 use crate::mailbox::{Mail, PollRefusal, PollTicket, Polled, Slot};
 use crate::message::{ConnId, Refused, SessionId};
 
-/// Asks the worker of a session, and waits for its answer as long as the client does. Returns the
-/// answer, and the session if the answer holds packets that are lost if the client does not take
-/// them.
+/// Forwards a request to the worker of its session, and waits for the answer until the client
+/// leaves. Returns the outcome. If the outcome may hold packets, which are lost if the client does
+/// not receive them, also returns their session.
 pub(super) async fn forward(
     http: &HttpContext<'_>,
     arrivals: &Arrivals,
@@ -49,7 +49,7 @@ pub(super) async fn forward(
         }
     };
     loop {
-        // The read itself stays outside: a read that is given up loses what it had read.
+        // The read is outside of `select!`, because a read that is dropped loses its bytes.
         let answered = monoio::select! {
             answer = &mut pending => Some(answer),
             () = connection.sends_ahead() => None,
@@ -65,14 +65,14 @@ pub(super) async fn forward(
     }
 }
 
-/// Tells the worker of a session that its client went away with a request, or with packets on their
-/// way to it.
+/// Tells the worker of a session that the client left before it received the answer to a request,
+/// and with it perhaps packets.
 pub(super) fn tell_gone(http: &HttpContext<'_>, session: SessionId) {
-    // If there is no room for it the session ends with its heartbeat instead.
+    // If the mailbox has no room, the session ends later, because its heartbeat fails.
     let _ = http.shared.broker.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
-/// Answers a request, or lets its session keep it until there is something to say.
+/// Answers a request, or lets its session keep it until there are packets.
 pub(super) fn on_poll(worker: &mut Worker, asked: Asked) {
     let Some(Asked { ticket, poll, body }) = pass_on(worker, asked) else { return };
     let answer = match poll {
@@ -98,7 +98,7 @@ fn get(worker: &mut Worker, ticket: PollTicket, session: &SessionId) {
     }
 }
 
-/// Hands a request on whose session went to another worker; else it is ours.
+/// Passes a request on if its session has moved to another worker. Otherwise returns it.
 fn pass_on(worker: &mut Worker, mut asked: Asked) -> Option<Asked> {
     let (Poll::Get(session) | Poll::Post(session)) = &mut asked.poll else { return Some(asked) };
     *session = migrate::locate(worker, *session);
@@ -114,8 +114,8 @@ fn pass_on(worker: &mut Worker, mut asked: Asked) -> Option<Asked> {
     None
 }
 
-/// Opens a session on long-polling, and returns the answer to its request. `None` at
-/// [`POLLING_SESSIONS_MAX`].
+/// Opens a long-polling session and returns the answer to its request; `None` if there are
+/// [`POLLING_SESSIONS_MAX`] already.
 fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
     let Worker { shared, local, .. } = worker;
     let gauge = session.gauge(&local.counters)?;
@@ -129,12 +129,12 @@ fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
     worker.on(id.slot, |session, ctx, _| session.opening(ctx))?
 }
 
-/// The client of a request went away: it may have missed packets, so the session is over. Its
-/// request is answered all the same, because every request's answer has a place reserved.
+/// Ends a session because the client of one of its requests left, and may have missed packets. The
+/// request is still answered, because each request has a place reserved for its answer.
 pub(super) fn on_poll_gone(worker: &mut Worker, id: SessionId) {
     let id = migrate::locate(worker, id);
     if id.worker != worker.id {
-        // If there is no room for it the session ends with its heartbeat instead.
+        // If the mailbox has no room, the session ends later, because its heartbeat fails.
         let _ = worker.shared.interfaces.broker.mailboxes.control(id.worker, Mail::PollGone(id));
         return;
     }
@@ -159,13 +159,13 @@ fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefu
 fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), Violation> {
     let mut parts = packets(body).peekable();
     while let Some(part) = parts.next() {
-        // Looked up for each packet: the one before may have ended the session.
+        // The session is looked up for each packet, because the packet before may have ended it.
         let Some((ConnId { slot, .. }, _)) = worker.connections.find(id) else { return Ok(()) };
         let part = part?;
         let next = worker.on(slot, |session, ctx, _| session.on_packet(ctx, part));
         let Some(next) = next.transpose()? else { return Ok(()) };
         match next {
-            // What follows would have to follow the session; no client sends that before the
+            // The packets that follow would have to move as well. No client sends any before the
             // answer to its CONNECT.
             Next::Migrate { auth, .. } if parts.peek().is_some() => {
                 let next = worker.on(slot, |session, ctx, _| session.enter_anew(ctx, &auth));
@@ -179,8 +179,9 @@ fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), V
     Ok(())
 }
 
-/// The slot of a session that is on long-polling now. It is told the time first, so that a session
-/// that is over is over, however coarse the timer.
+/// Returns the slot of a session whose transport is long-polling now. Calls its `on_deadline`
+/// first, so that a session whose time is over has ended even if the coarse timer has not fired
+/// yet.
 fn polling_slot(worker: &mut Worker, id: &SessionId) -> Result<u32, PollRefusal> {
     let (conn_id, _) = worker.connections.find(id).ok_or(PollRefusal::UnknownSession)?;
     deadline(worker, conn_id.slot);

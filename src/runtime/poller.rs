@@ -1,9 +1,10 @@
-//! Readiness of all sockets of one worker: one epoll descriptor, which the runtime awaits.
+//! Reports which sockets of a worker are ready. There is one epoll descriptor, which the runtime
+//! awaits.
 //!
-//! Sockets are registered once, edge-triggered, for both directions: an idle connection costs the
-//! process nothing here, and a full socket needs no further system call to be told when it drains.
-//! The seam is this file: another way of learning readiness (a ring with multishot receives)
-//! would offer the same functions.
+//! Sockets are registered once, edge-triggered, for both directions. So an idle connection costs
+//! nothing here, and no system call is needed to learn that a full socket is writable again.
+//! Another way of learning readiness, such as a ring with multishot receives, would replace this
+//! file with the same functions.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,30 +17,29 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// What became ready.
+/// What is ready.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ready {
-    /// Somebody rang, or it is time.
+    /// The mailbox's doorbell rang, or the timer fired.
     Wake,
     /// A connection's socket.
     Socket {
-        /// The connection's slot.
         slot: u32,
-        /// Bytes, or the end of them, can be read.
+        /// Bytes can be read, or their end.
         readable: bool,
-        /// The peer has closed its side, or the connection failed: read until the end.
+        /// The peer has closed its side, or the connection failed. The socket must be read until
+        /// its end.
         ended: bool,
-        /// Bytes can be sent.
         writable: bool,
     },
 }
 
-/// Marks the events that are not sockets; no slot reaches it.
+/// The data of events that are not a socket's. No slot reaches this number.
 const WAKE: u64 = u64::MAX;
-/// Events taken from the kernel in one call.
+/// How many events one call takes from the kernel.
 const EVENTS: usize = 512;
 
-/// The epoll descriptor and what belongs to it.
+/// The epoll descriptor, and the timer that is registered with it.
 pub(super) struct Poller {
     epoll: OwnedFd,
     timer: OwnedFd,
@@ -47,42 +47,42 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    /// Creates a poller that `bell` wakes, too.
+    /// Creates a poller that the doorbell `bell` wakes as well.
     pub(super) fn new(bell: &OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
         )?;
-        // Edge-triggered, so that neither has to be read to fall silent again.
+        // Edge-triggered, so that neither must be read before it can be reported again.
         let wake = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, bell, epoll::EventData::new_u64(WAKE), wake)?;
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(WAKE), wake)?;
         Ok(Self { epoll, timer, events: Vec::with_capacity(EVENTS) })
     }
 
-    /// A descriptor that is readable while something is ready, for the runtime to await.
+    /// Returns a descriptor that is readable while something is ready. The runtime awaits it.
     pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.epoll.try_clone()
     }
 
-    /// Watches a socket from now on. Closing its last descriptor ends that.
+    /// Watches a socket, until its last descriptor is closed.
     pub(super) fn add(&self, socket: impl AsFd, slot: u32) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(u64::from(slot)), FLAGS)?)
     }
 
-    /// Watches a socket no longer: it goes to another worker.
+    /// Stops watching a socket, because it moves to another worker.
     pub(super) fn remove(&self, socket: impl AsFd) {
-        // It fails only for what is not watched.
+        // This fails only if the socket is not watched.
         let _ = epoll::delete(&self.epoll, socket);
     }
 
-    /// Reports a watched socket under another slot.
+    /// Changes the slot under which a watched socket is reported.
     pub(super) fn rename(&self, socket: impl AsFd, slot: u32) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(u64::from(slot)), FLAGS)?)
     }
 
-    /// Wakes the worker in `delay`, instead of whenever it was told before.
+    /// Sets the timer to wake the worker once after `delay`, instead of when it was set to before.
     pub(super) fn wake_in(&self, delay: Duration) -> io::Result<()> {
         let value = Timespec {
             tv_sec: i64::try_from(delay.as_secs()).unwrap_or(i64::MAX),
@@ -93,7 +93,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Hands over what is ready now, without waiting. True when there may be more.
+    /// Calls `ready` for each event without waiting. Returns true if there may be more.
     pub(super) fn collect(&mut self, mut ready: impl FnMut(Ready)) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         self.events.clear();

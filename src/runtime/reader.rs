@@ -1,5 +1,5 @@
-//! Sockets to bytes: what a ready connection sent is read into the loop's buffer and handed to its
-//! session.
+//! Reads the bytes that ready sockets have received, into the buffer of the turn, and hands them to
+//! their sessions.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use super::connection::Connections;
 use super::worker::Worker;
 use crate::limits::READS_PER_TURN_MAX;
 
-/// Puts a socket on the list of those to read, once.
+/// Puts a socket into the list of sockets to read, unless it is there already.
 pub(super) fn note_unread(
     connections: &mut Connections,
     unread: &mut VecDeque<u32>,
@@ -26,8 +26,8 @@ pub(super) fn note_unread(
     }
 }
 
-/// Reads what a socket has. True if it must be read again in the next turn, because it sent more
-/// than one turn takes.
+/// Reads a socket and hands the bytes to its session. Returns true if the socket must be read again
+/// in the next turn, because it has received more than one turn reads.
 pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
     for _ in 0..READS_PER_TURN_MAX {
         let Some(connection) = worker.connections.get_mut(slot) else { return false };
@@ -45,11 +45,12 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
         worker.local.counters.bytes_received.add(length as u64);
         worker.at(worker.shared.clock.now());
         if receive(worker, slot, &mut scratch[..length]) != Some(slot) {
-            // It is gone, or another session took the socket over: the poller reports what waits.
+            // The connection has ended, or another session has taken the socket over. In the latter
+            // case the poller reports what is still to be read.
             return false;
         }
-        // A short read emptied the socket, and what comes later is announced again; only an end
-        // that was announced together with the bytes has still to be read.
+        // A short read has emptied the socket, and later bytes are announced again. Only an end
+        // that was announced together with the bytes must still be read.
         if length < scratch.len() && !has_ended {
             return false;
         }

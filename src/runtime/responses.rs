@@ -8,7 +8,8 @@ use crate::interface::rest::{ApiError, Reply};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::metrics::Counters;
 
-/// Ends a connection without a sound request, and says why if that can be said.
+/// Ends a connection whose next request could not be read. Sends the reason if the client can be
+/// answered.
 pub(super) async fn refuse(
     counters: &Counters,
     connection: HttpConnection,
@@ -40,14 +41,14 @@ pub(super) async fn refuse(
     self::end(connection, response).await;
 }
 
-/// Sends the last response of a connection.
+/// Sends the last response of a connection and closes it.
 pub(super) async fn end(mut connection: HttpConnection, response: Response) {
     if connection.respond(&response, false, false).await.is_ok() {
         connection.finish().await;
     }
 }
 
-/// Counts a refusal by its status. One for want of room is counted where the room is missing.
+/// Counts a refusal by its status. 429 and 503 are counted where the limit was reached.
 pub(super) fn count_refusal(counters: &Counters, status: u16) {
     match status {
         401 | 403 => counters.refused_unauthorized.add(1),
@@ -57,7 +58,7 @@ pub(super) fn count_refusal(counters: &Counters, status: u16) {
     }
 }
 
-/// Answers a browser's question whether a page may send a request (CORS preflight).
+/// Answers a CORS preflight, in which a browser asks whether a page may send a request.
 pub(super) fn preflight(request: &Request) -> Response {
     let mut response = Response::empty(204)
         .header("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE");
@@ -67,7 +68,7 @@ pub(super) fn preflight(request: &Request) -> Response {
     response.header("Vary", "Origin, Access-Control-Request-Headers")
 }
 
-/// Lets the page that sent the request read the response (CORS).
+/// Adds the CORS headers that let the page which sent the request read the response.
 pub(super) fn allow_origin(response: Response, request: &Request) -> Response {
     let response = match request.method {
         Method::Options => response,

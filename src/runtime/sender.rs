@@ -1,5 +1,5 @@
-//! Outboxes to sockets: vectored, non-blocking sends, one for each connection of the list of those
-//! with frames to send.
+//! Sends the outboxes of connections with frames to send: vectored, non-blocking, one send for each
+//! connection.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -17,8 +17,9 @@ use crate::limits::{TURN_DRAINS_MAX, VECTORED_FRAMES_MAX};
 use crate::message::ConnId;
 use crate::metrics::Counters;
 
-/// Drains up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which they received
-/// something to send. `transmit` offers bytes to a socket and returns how many it took.
+/// Sends the outboxes of up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which
+/// they received their first frame. `transmit` offers bytes to a socket and returns how many it
+/// took.
 pub(super) fn drain(
     worker: &mut Worker,
     mut transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
@@ -37,8 +38,8 @@ pub(super) fn drain(
         let Local { outboxes, counters, .. } = &mut worker.local;
         let take = |slices: &[IoSlice<'_>]| transmit(id, socket, slices);
         match send_to(take, &mut link.outbox, &mut outboxes.spares, counters) {
-            // Our half of a closing socket is done once everything was sent. It fails only if the
-            // peer was faster, which is as good.
+            // Once everything was sent, this side of a closing socket is shut down. That fails only
+            // if the peer was faster, which is no problem.
             Sent::All if is_closing => drop(shutdown(socket, Shutdown::Write)),
             Sent::All if link.is_stale() => outboxes.stale.push(id),
             Sent::All => {}
@@ -48,7 +49,8 @@ pub(super) fn drain(
     }
 }
 
-/// Lets sessions ask again for their stale documents, whose clients have taken all their frames.
+/// Calls the sessions whose clients have taken all their frames and have stale documents to be read
+/// again.
 pub(super) fn reload_stale(worker: &mut Worker) {
     for id in std::mem::take(&mut worker.local.outboxes.stale) {
         if worker.connections.by_id(id).is_some() {
@@ -58,7 +60,7 @@ pub(super) fn reload_stale(worker: &mut Worker) {
     worker.local.loads.ask(&worker.shared.interfaces, worker.id);
 }
 
-/// A socket that was full is writable again.
+/// Notes that a socket which was full is writable again.
 pub(super) fn unblock(connections: &mut Connections, local: &mut Local, slot: u32) {
     let Some(connection) = connections.get_mut(slot) else { return };
     if std::mem::take(&mut connection.link.is_blocked) {
@@ -66,18 +68,18 @@ pub(super) fn unblock(connections: &mut Connections, local: &mut Local, slot: u3
     }
 }
 
-/// What came of it.
+/// The result of sending an outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
-    /// Nothing waits any more.
+    /// The outbox is empty.
     All,
-    /// The kernel takes no more at the moment.
+    /// The kernel takes no more bytes at the moment.
     Full,
-    /// The connection is broken.
+    /// The connection has failed.
     Failed,
 }
 
-/// Sends what waits until nothing does or the kernel takes no more.
+/// Sends an outbox until it is empty or the kernel takes no more.
 pub fn send_waiting<F: Outgoing>(
     socket: &OwnedFd,
     outbox: &mut Outbox<F>,
@@ -87,7 +89,7 @@ pub fn send_waiting<F: Outgoing>(
     send_to(|slices| send_slices(socket, slices), outbox, spares, counters)
 }
 
-/// Does the same with whatever `take` offers the bytes to.
+/// Offers an outbox's frames to `take` until the outbox is empty or `take` takes no more.
 fn send_to<F: Outgoing>(
     mut take: impl FnMut(&[IoSlice<'_>]) -> Result<usize, Errno>,
     outbox: &mut Outbox<F>,
@@ -123,11 +125,11 @@ fn send_to<F: Outgoing>(
 /// Offers bytes to a socket without waiting. Returns how many it took.
 ///
 /// # Errors
-/// [`Errno::AGAIN`] if it takes none at the moment; any other if the connection is broken.
+/// [`Errno::AGAIN`] if the socket takes none at the moment; any other if the connection has failed.
 pub(super) fn send_slices(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     match slices {
-        // The kernel's path for a single buffer is the shorter one, and the usual one.
+        // A single buffer is the usual case, for which the kernel has a shorter path.
         [one] => send(socket, one, flags),
         many => sendmsg(socket, many, &mut SendAncillaryBuffer::default(), flags),
     }

@@ -1,5 +1,5 @@
-//! What the hot threads share besides what their sessions share: clocks, counters, and how the node
-//! stops.
+//! What the hot threads share besides what their sessions share: clocks, counters, and the order to
+//! stop.
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -11,48 +11,48 @@ use crate::metrics::Metrics;
 /// What the hot threads share.
 #[derive(Debug)]
 pub struct Shared {
-    /// What their sessions and calls share.
+    /// What sessions and calls share.
     pub interfaces: interface::Shared,
     /// The counters of all threads.
     pub metrics: Metrics,
-    /// The clocks.
+    /// The node's clocks.
     pub clock: Clock,
-    /// What the node says of itself.
+    /// What the node reports about itself.
     pub about: About,
-    /// Set once the node stops.
+    /// Set when the node begins to stop.
     pub shutdown: OnceLock<Shutdown>,
 }
 
-/// What a node says of itself in its metrics.
+/// What a node reports about itself in its metrics.
 #[derive(Clone, Debug)]
 pub struct About {
     /// `io_uring` or `epoll`.
     pub driver: &'static str,
-    /// Why it is that one, where it is second choice.
+    /// Why a better driver is not used; empty if there is no better one.
     pub driver_reason: String,
-    /// When the node started, by the wall.
+    /// When the node started, in milliseconds since the epoch.
     pub started: Millis,
 }
 
 /// How a node stops.
 #[derive(Clone, Copy, Debug)]
 pub struct Shutdown {
-    /// Since when, on the node's own clock.
+    /// When it began, in milliseconds since the node started.
     pub began: Millis,
-    /// Over how many milliseconds connections are closed.
+    /// For how many milliseconds connections are closed evenly.
     pub window: Millis,
 }
 
 impl Shutdown {
-    /// How many of `all` connections should be closed by now, the first of them at once; none to
-    /// say, when the time is over: then there should be none left.
+    /// Returns how many of `all` connections should be closed by now, the first one at once. `None`
+    /// if the window is over and every connection should be closed.
     pub fn due(&self, now: Millis, all: u64) -> Option<u64> {
         let passed = now.saturating_sub(self.began);
         (passed < self.window).then(|| all.min(1 + all * passed / self.window))
     }
 }
 
-/// Both of the node's clocks, read at the edge and passed in everywhere else.
+/// The node's clocks. The runtime reads them and passes the time to everything else.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -69,19 +69,19 @@ impl Clock {
         Now { nanos: self.nanos(), wall: self.wall() }
     }
 
-    /// Milliseconds since the node started: for deadlines.
+    /// Returns the milliseconds since the node started, for deadlines.
     pub fn monotonic(&self) -> Millis {
-        // The node's life in milliseconds fits.
+        // 64 bits hold the milliseconds of any node's life.
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    /// Nanoseconds since the node started: for how long things take.
+    /// Returns the nanoseconds since the node started, for durations.
     pub fn nanos(&self) -> Nanos {
-        // Five centuries fit.
+        // 64 bits hold five centuries.
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
     }
 
-    /// Milliseconds since the epoch: for what people and tokens read.
+    /// Returns the milliseconds since the epoch, for people and tokens.
     pub fn wall(&self) -> Millis {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(Millis::MAX)

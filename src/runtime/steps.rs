@@ -1,5 +1,5 @@
-//! The steps of a turn, beside the events that [`Worker`] takes: the loop calls them, or a
-//! simulation in its place. They read no clock, and send nothing themselves.
+//! The steps of a turn. The loop calls them, or a simulation does in its place. They read no clock
+//! and send nothing themselves.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -20,8 +20,8 @@ use crate::mailbox::{Loaded, Mail};
 use crate::message::{ConnId, Now};
 
 impl Worker {
-    /// Takes a socket over whose handshake is answered. Returns the id of its connection; `None` if
-    /// the system does not let the worker watch it.
+    /// Takes over a socket whose handshake has been answered. Returns the id of its connection;
+    /// `None` if the system refuses to watch the socket, or the connection has ended already.
     pub fn open(&mut self, socket: OwnedFd, session: Session) -> Option<ConnId> {
         let newcomer = Newcomer { socket, head: Vec::new(), leftover: Vec::new(), session };
         let begun = upgrade::adopt(self, newcomer)?;
@@ -33,7 +33,8 @@ impl Worker {
         self.now = now;
     }
 
-    /// Acts on a piece of mail. Returns how many bytes one connection was sent because of it.
+    /// Handles one piece of mail. Returns how many bytes one connection was sent because of it, at
+    /// most.
     pub fn take(&mut self, mail: Mail) -> usize {
         let Self { connections, local, shared, now, .. } = self;
         match mail {
@@ -102,20 +103,21 @@ impl Worker {
             && connection.link.outbox.is_empty()
             && connection.link.is_stale()
         {
-            // Nothing stale had to be sent, so that no drain of the outbox will report it.
+            // The outbox is empty, so that no drain of it will report the stale documents.
             self.local.outboxes.stale.push(id);
         }
         self.local.loads.ask(&self.shared.interfaces, self.id);
         bytes
     }
 
-    /// Takes the bytes that came for a connection apart. Returns the slot that goes on with its
-    /// socket, if any.
+    /// Hands received bytes to the connection's session. Returns the slot that now owns the socket;
+    /// `None` if the connection has ended.
     pub fn receive(&mut self, slot: u32, bytes: &mut [u8]) -> Option<u32> {
         receive(self, slot, bytes)
     }
 
-    /// Tells every session the time whose deadline has come.
+    /// Calls `on_deadline` of every session whose deadline has come, and removes connections that
+    /// have waited long enough for their peers to close.
     pub fn run_timers(&mut self) {
         while let Some((tick, slots)) = self.wheel.due(self.now.monotonic()) {
             for slot in slots {
@@ -137,7 +139,8 @@ impl Worker {
         }
     }
 
-    /// Lets sessions go on whose verdicts are known. True if there are more of them.
+    /// Calls the sessions whose verdicts are known, so that they run their backlogs. Returns true
+    /// if more sessions are to be called.
     pub fn resume_judged(&mut self) -> bool {
         for _ in 0..self.local.authorizer.ready().min(TURN_READS_MAX) {
             let Some(id) = self.local.authorizer.next_ready() else { break };
@@ -154,9 +157,8 @@ impl Worker {
         self.local.authorizer.ready() > 0
     }
 
-    /// Goes on with what waited for room or for a verdict: leaves that found a mailbox full, and
-    /// commands. Forgets the sessions that can no longer be resumed. Returns true if there is more
-    /// to do at once.
+    /// Retries leaves that found a mailbox full, discards detached sessions whose time is over, and
+    /// runs backlogs whose verdicts are known. Returns true if there is more to do at once.
     pub fn catch_up(&mut self) -> bool {
         let now = self.now;
         self.local.subscriptions(&self.shared.interfaces, now).retry_leaves();
@@ -166,18 +168,18 @@ impl Worker {
         self.resume_judged()
     }
 
-    /// The socket of a connection has ended, or has failed: lets the connection go.
+    /// Removes a connection whose socket has ended or failed.
     pub fn ended(&mut self, slot: u32) {
         self.remove(slot, Reason::Client);
     }
 
-    /// A socket that was full takes bytes again.
+    /// Notes that a socket which was full takes bytes again.
     pub fn writable(&mut self, slot: u32) {
         sender::unblock(&mut self.connections, &mut self.local, slot);
     }
 
-    /// Ends a turn: tells sessions the time, closes what is due, and sends what waits. `transmit`
-    /// offers bytes to the socket of a connection and returns how many it took.
+    /// Ends a turn: handles deadlines, closes connections that are due, and sends outboxes.
+    /// `transmit` offers bytes to the socket of a connection and returns how many it took.
     pub fn end_turn(
         &mut self,
         transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
@@ -189,18 +191,18 @@ impl Worker {
         sender::reload_stale(self);
     }
 
-    /// The ids of all connections, those included that are being closed.
+    /// Returns the ids of all connections, including those that are being closed.
     pub fn ids(&self) -> impl Iterator<Item = ConnId> {
         self.connections.ids()
     }
 
-    /// The broker's part of a connection; `None` if it is gone.
+    /// Returns the broker's part of a connection; `None` if the connection has ended.
     pub fn link(&mut self, id: ConnId) -> Option<&mut Link<Frame>> {
         Some(&mut self.connections.by_id(id)?.link)
     }
 
-    /// Whether nothing is left of connections that have ended, and nothing waits for the store: no
-    /// subscription, no leave to be tried again, no read of a document.
+    /// Returns whether ended connections have left nothing behind and nothing waits for the store:
+    /// no subscription, no leave to be retried and no read of a document.
     pub fn is_vacant(&self) -> bool {
         let local = &self.local;
         local.index.is_empty() && local.leaves.is_empty() && local.loads.is_empty()

@@ -1,37 +1,37 @@
-//! A coarse timer wheel: deadlines of all connections of a worker, one live entry for each.
+//! A coarse timer wheel with the deadlines of a worker's connections. Each connection has one live
+//! entry.
 //!
-//! Entries are never removed: a connection remembers the tick of its live entry, and an entry that
-//! comes up at another tick is stale.
+//! Entries are not removed when a deadline changes. A connection remembers the tick of its live
+//! entry; its entries at other ticks are ignored.
 
 use crate::message::Millis;
 
-/// Length of a tick, in milliseconds: how late a deadline may be noticed.
+/// The length of a tick in milliseconds: a deadline is noticed at most this late.
 pub(super) const TICK: Millis = 16;
-/// Ticks on the wheel: 65 seconds, so that a default heartbeat never wraps.
+/// The number of ticks on the wheel. They cover 65 seconds, which is more than a default heartbeat.
 const SLOTS: usize = 4_096;
 
-/// Names one entry; 0 is none.
+/// The number of a tick, counted since the node started. 0 stands for no entry.
 pub(super) type Tick = u64;
 
-/// The wheel.
 #[derive(Debug)]
 pub(super) struct Wheel {
     slots: Vec<Vec<u32>>,
-    /// A bit per slot that holds anything.
+    /// A bit for each slot of the wheel, set if the slot has entries.
     filled: [u64; SLOTS / 64],
-    /// The next tick to be looked at.
+    /// The next tick to handle.
     current: Tick,
 }
 
 impl Wheel {
-    /// Whose first tick is now.
+    /// Creates an empty wheel whose first tick is the one after `now`.
     pub(super) fn new(now: Millis) -> Self {
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
         Self { slots, filled: [0; SLOTS / 64], current: now / TICK + 1 }
     }
 
-    /// Enters a deadline for a connection's slot. A deadline beyond the wheel's end comes up there,
-    /// and must then be entered again.
+    /// Enters a deadline for a connection's slot and returns its tick. A deadline beyond the
+    /// wheel's end is entered at the end, and must be entered again when that comes.
     pub(super) fn enter(&mut self, slot: u32, deadline: Millis) -> Tick {
         let last = self.current + SLOTS as Tick - 1;
         let tick = deadline.div_ceil(TICK).clamp(self.current, last);
@@ -41,11 +41,12 @@ impl Wheel {
         tick
     }
 
-    /// Takes the entries of the next tick that is due, if any: the tick and its slots.
+    /// Takes the entries of the next tick that is due: the tick and the connections' slots. `None`
+    /// if no entry is due.
     pub(super) fn due(&mut self, now: Millis) -> Option<(Tick, Vec<u32>)> {
         while self.current * TICK <= now {
             let tick = self.current;
-            // Skips empty ticks a word at a time: after a long sleep there are many.
+            // Skips empty ticks a word at a time, because there are many after a long sleep.
             let place = place(tick);
             if self.filled[place / 64] >> (place % 64) == 0 {
                 self.current = (tick + (64 - place as Tick % 64)).min(now / TICK + 1);
@@ -60,7 +61,8 @@ impl Wheel {
         None
     }
 
-    /// When the next entry is due.
+    /// Returns when the next entry is due, in milliseconds since the node started; `None` if there
+    /// is no entry.
     pub(super) fn next(&self) -> Option<Millis> {
         let start = place(self.current);
         (0..=SLOTS / 64)

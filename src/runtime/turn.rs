@@ -1,5 +1,5 @@
-//! The turn of a worker, and the loop that takes turns: the only part that reads the clock and
-//! awaits.
+//! The turn of a worker, and the loop of turns. Of a worker's files, only this one awaits, and only
+//! this one and `reader.rs` read the clock.
 
 use std::io;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::limits::{
 use crate::mailbox::{Inbox, Mail, Slot};
 use crate::message::{Millis, Nanos, WorkerId};
 
-/// The worker that sweeps out what channels keep no longer: one is enough.
+/// The worker that drops what channels need not retain any longer. One is enough.
 const SWEEPER: WorkerId = WorkerId(0);
 
-/// A worker that takes turns.
+/// A worker with what its turns need.
 pub struct Turns {
     worker: Worker,
     inbox: Inbox<Mail>,
     sweep: Sweep,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
-    /// What the poller's timer is set to.
+    /// The deadline that the poller's timer is set to.
     armed: Option<Millis>,
-    /// The poller as the runtime awaits it.
+    /// The poller's descriptor, as the runtime awaits it.
     poll: monoio::net::TcpStream,
 }
 
-/// How far the sweeping is.
+/// When the next sweep is due, and which part of the channels it takes.
 #[derive(Debug, Default)]
 struct Sweep {
     due: Millis,
@@ -38,13 +38,13 @@ struct Sweep {
 }
 
 impl Turns {
-    /// Prepares the turns of a worker. To be called on the worker's own thread.
+    /// Prepares the turns of a worker. Must be called on the worker's own thread.
     ///
     /// # Errors
     /// If the runtime cannot await the worker's poller.
     pub fn new(worker: Worker, inbox: Inbox<Mail>) -> io::Result<Self> {
-        // The runtime can await sockets only. It never reads this one, so it does not matter that
-        // it is an epoll descriptor.
+        // The runtime awaits sockets only. It never reads this one, so that it may be an epoll
+        // descriptor.
         let stream = std::net::TcpStream::from(worker.poller.descriptor()?);
         let poll = monoio::net::TcpStream::from_std(stream)?;
         Ok(Self {
@@ -58,7 +58,7 @@ impl Turns {
         })
     }
 
-    /// Takes turns for ever.
+    /// Runs turns forever.
     pub async fn run(mut self) {
         loop {
             let has_more = self.turn();
@@ -68,9 +68,9 @@ impl Turns {
             let mailbox = self.inbox.mailbox().clone();
             let bell = mailbox.doorbell();
             if has_more {
-                // Waiting for a bell that rings already lets the other tasks of this thread run.
-                // The epoll driver would find it rung without letting go of the thread; its
-                // shortest real wait is a tick of its timer.
+                // Other tasks of this thread run while this one waits. On io_uring it waits for a
+                // bell that rings already. The epoll driver would find it rung without giving up
+                // the thread; the shortest wait that gives it up is a tick of its timer.
                 if monoio::utils::is_legacy() {
                     monoio::time::sleep(Duration::from_millis(1)).await;
                 } else {
@@ -84,20 +84,20 @@ impl Turns {
         }
     }
 
-    /// Sleeps until something is ready; other tasks of this thread run meanwhile.
+    /// Waits until something is ready. Other tasks of this thread run meanwhile.
     async fn wait(&self) {
-        // An error here means a broken ring: the next collect finds what there is.
+        // An error means that the ring is broken. The next `collect` still finds what is ready.
         let _ = self.poll.readable(false).await;
     }
 
-    /// One turn. True if there is more to do at once.
+    /// Runs one turn. Returns true if there is more to do at once.
     fn turn(&mut self) -> bool {
         let worker = &mut self.worker;
         worker.local.counters.turns.add(1);
         let now = worker.shared.clock.now();
         worker.at(now);
-        // A long drain is finished before new mail is taken: else outboxes would grow because this
-        // worker is slow, and the mailbox is where that must show.
+        // New mail is taken only when all outboxes were sent. Otherwise outboxes would grow because
+        // this worker is slow, but its mailbox is where that must show.
         if worker.local.outboxes.is_idle() {
             take_mail(worker, &self.inbox);
         }
@@ -110,7 +110,7 @@ impl Turns {
         has_more || !worker.unread.is_empty() || !is_idle || !self.inbox.is_empty()
     }
 
-    /// Reads what is ready. True if the kernel may have more to report.
+    /// Reads the sockets that are ready. Returns true if the kernel may have more events.
     fn read_sockets(&mut self) -> bool {
         let worker = &mut self.worker;
         let mut ready = std::mem::take(&mut self.ready);
@@ -126,7 +126,8 @@ impl Turns {
         }
         self.ready = ready;
         for _ in 0..worker.unread.len().min(TURN_READS_MAX) {
-            // Every command read may need a place in the own mailbox, which is emptied next turn.
+            // Each command that is read may need a place in this worker's mailbox, which the next
+            // turn empties.
             if self.inbox.mailbox().free(Slot::Control) < MAILBOX_CONTROL_MAX / 2 {
                 break;
             }
@@ -156,8 +157,9 @@ impl Turns {
         }
         self.armed = next;
         let Some(next) = next else { return Ok(()) };
-        // The clock counts whole milliseconds passed: without one more the timer could fire within
-        // the millisecond before the deadline, find nothing due, and not be set again.
+        // The clock rounds down to milliseconds. Without one more, the timer could fire within the
+        // millisecond before the deadline. The worker would then find nothing due and not set the
+        // timer again.
         let delay = next.saturating_sub(worker.shared.clock.monotonic()) + 1;
         worker.poller.wake_in(Duration::from_millis(delay))
     }
@@ -188,7 +190,7 @@ fn measure(worker: &mut Worker, began: Nanos) {
 }
 
 impl Sweep {
-    /// Sweeps, if this is the worker that does it and it is time.
+    /// Sweeps if this is the sweeping worker and a sweep is due.
     fn run(&mut self, worker: &Worker) {
         let now = worker.now.monotonic();
         if worker.id != SWEEPER || self.due > now {

@@ -1,5 +1,4 @@
-//! Sockets on their way from an acceptor to a worker, and the move of a session from long-polling
-//! to WebSocket.
+//! Hands sockets from acceptors to workers, and moves sessions from long-polling to WebSocket.
 
 use std::os::fd::OwnedFd;
 
@@ -19,10 +18,10 @@ use crate::limits::CLOSE_LINGER_MS;
 use crate::mailbox::Slot;
 use crate::message::SessionId;
 
-/// How a probe ends whose offer was not accepted.
+/// How a probe is closed if its offer is not accepted.
 const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };
 
-/// Gives the socket of a client that leaves HTTP to the worker that it belongs to.
+/// Gives the socket of a connection that leaves HTTP to its worker.
 pub(super) fn hand_over(
     http: &HttpContext<'_>,
     arrivals: &Arrivals,
@@ -43,7 +42,7 @@ pub(super) fn hand_over(
         None => mailboxes.assign(),
     };
     let Some(place) = mailboxes.workers.of(worker).reserve(Slot::Control) else {
-        // The socket is closed: the client sees that and tries again.
+        // The socket is closed. Its client notices and tries again.
         mailboxes.unassign(worker);
         return http.counters.refused_overloaded.add(1);
     };
@@ -53,7 +52,8 @@ pub(super) fn hand_over(
     arrivals.post(worker, place, Arrival::Socket(newcomer));
 }
 
-/// Takes a socket over, and sends the response to its request.
+/// Takes over a socket and sends the response to its handshake. Returns what its session asks for
+/// first; `None` if the socket was passed on, refused or cannot be watched.
 pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<Begun> {
     let newcomer = pass_on(worker, newcomer)?;
     let Newcomer { socket, head, leftover, session } = newcomer;
@@ -78,7 +78,8 @@ pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<Begun> {
     Some(Begun { slot, next: next?, leftover })
 }
 
-/// Hands a socket on whose session went to another worker; else it is ours.
+/// Passes a probe's socket on if the session that it offers to carry has moved to another worker.
+/// Otherwise returns it.
 fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
     let Some(carried) = newcomer.session.carries() else { return Some(newcomer) };
     let located = migrate::locate(worker, carried);
@@ -89,7 +90,7 @@ fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
     }
     let mailboxes = &worker.shared.interfaces.broker.mailboxes;
     mailboxes.unassign(worker.id);
-    // Without a place the socket is closed; the session stays on long-polling.
+    // Without a place the socket is closed, and the session stays on long-polling.
     if let Some(place) = mailboxes.workers.of(there).reserve(Slot::Control) {
         mailboxes.assign_to(there);
         worker.arrivals.post(there, place, Arrival::Socket(newcomer));
@@ -97,7 +98,7 @@ fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
     None
 }
 
-/// Refuses a socket, and closes it.
+/// Sends a response to a socket and closes it.
 fn refuse(worker: &mut Worker, socket: OwnedFd, response: Option<Response>) {
     let until = worker.now.monotonic() + CLOSE_LINGER_MS;
     let mut bytes = Vec::new();
@@ -109,8 +110,8 @@ fn refuse(worker: &mut Worker, socket: OwnedFd, response: Option<Response>) {
     }
 }
 
-/// Takes a step of the offer that the probe in a slot makes. Returns the slot that goes on with the
-/// probe's socket.
+/// Takes a step of the offer that the probe in a slot makes. Returns the slot that now owns the
+/// probe's socket; `None` if that connection has ended.
 pub(super) fn offer(
     worker: &mut Worker,
     slot: u32,
@@ -138,8 +139,8 @@ pub(super) fn offer(
     Some(slot)
 }
 
-/// Lets a session go on over the probe's socket. Frames that waited for a poll wait for the socket
-/// now, behind the probe's own. Returns the session's slot.
+/// Moves a session from long-polling to the probe's socket. Its frames are put behind the probe's
+/// own. Returns the session's slot; `None` if its connection has ended.
 fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
     let offered = worker.connections.remove(probe)?;
     worker.shared.interfaces.broker.mailboxes.unassign(worker.id);
@@ -163,7 +164,8 @@ fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
             counters.dropped_slow_consumer.add(1);
         }
     }
-    // The probe's slot may have been waiting to be drained; the session's must be instead.
+    // The probe's slot may be in the list of connections to drain; the session's must be there
+    // instead.
     outboxes.mark(slot, link);
     for (channel, counted) in index.of(link.subscriptions) {
         shared.interfaces.broker.directory.upgrade(channel, worker.id, counted.encoding);

@@ -1,6 +1,5 @@
-//! What a worker is: its connections, what their sessions share, and how a connection begins,
-//! handles an event and ends. It reads no clock and awaits nothing, so that a simulation can run
-//! it.
+//! A worker: its connections, what their sessions share, and how a connection begins, handles an
+//! event and ends. It reads no clock and awaits nothing, so that a simulation can run it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +25,7 @@ use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS, TURN_MAIL_MAX};
 use crate::message::{ConnId, Nanos, Now, WorkerId};
 use crate::metrics::{Counter, Counters};
 
-/// One worker. Lives on its own thread and never leaves it.
+/// One worker. It stays on its own thread.
 pub struct Worker {
     pub(super) id: WorkerId,
     pub(super) shared: Arc<Shared>,
@@ -35,33 +34,32 @@ pub struct Worker {
     pub(super) local: Local,
     pub(super) poller: Poller,
     pub(super) wheel: Wheel,
-    /// Long-polling sessions that went on at other workers.
+    /// Long-polling sessions that moved to other workers.
     pub(super) forwards: Forwards,
-    /// Slots of sockets to read.
+    /// The slots of sockets to read.
     pub(super) unread: VecDeque<u32>,
-    /// Now, as it was read for the event at hand.
+    /// The time of the current event.
     pub(super) now: Now,
-    /// When the publications were accepted that the next drain carries.
+    /// When the publications were accepted whose frames may still wait in outboxes.
     pub(super) undrained: Vec<Nanos>,
-    /// Which connections are still to be closed, once the node stops.
+    /// The connections still to be closed; set once the node stops.
     pub(super) drain: Option<DrainProgress>,
 }
 
-/// Which connections are still to be closed.
+/// The connections that a stopping node has still to close.
 #[derive(Debug)]
 pub(super) struct DrainProgress {
-    /// How many there were to be closed evenly when the node was told to stop.
+    /// How many connections, without those on long-polling, there were when the node began to stop.
     pub(super) all: u64,
-    /// Connections that are still in their channels.
+    /// Connections that have not begun to leave their channels.
     pub(super) waiting: VecDeque<ConnId>,
-    /// Connections that were taken out of them. What was published before that is in the mailbox,
-    /// in front of the mail that ends their subscriptions: only then have they heard everything
-    /// that was counted for them.
+    /// Connections that have begun to leave. Each is closed when its last subscription has ended,
+    /// because only then it has received everything that was counted for it.
     pub(super) leaving: VecDeque<ConnId>,
 }
 
-/// A connection that has begun here: what its session asks for first, and the bytes that came with
-/// it.
+/// A connection that has begun at this worker, with what its session asks for first and the bytes
+/// that came with its socket.
 pub(super) struct Begun {
     pub(super) slot: u32,
     pub(super) next: Next,
@@ -69,10 +67,10 @@ pub(super) struct Begun {
 }
 
 impl Worker {
-    /// Creates a worker without connections, which is woken by the doorbell of its mailbox.
+    /// Creates a worker without connections. The doorbell of its mailbox wakes it.
     ///
     /// # Errors
-    /// If the system gives no epoll or timer descriptor.
+    /// If the system provides no epoll or timer descriptor.
     pub fn new(
         id: WorkerId,
         (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
@@ -99,8 +97,8 @@ impl Worker {
         })
     }
 
-    /// Runs an event of the session in a slot, and enters the deadline that follows from it.
-    /// `None` if the connection is gone or being closed.
+    /// Calls the session in a slot with an event, and enters its new deadline into the wheel.
+    /// `None` if the connection has ended or is being closed.
     pub(super) fn on<R>(
         &mut self,
         slot: u32,
@@ -121,8 +119,8 @@ impl Worker {
         Some(result)
     }
 
-    /// Takes a connection in and watches its socket, if it has one. Returns its slot; `None` if the
-    /// system does not let the worker watch the socket.
+    /// Adds a connection and watches its socket, if it has one. Returns its slot; `None` if the
+    /// system refuses to watch the socket.
     pub(super) fn insert(&mut self, socket: Option<OwnedFd>, state: State) -> Option<u32> {
         let ConnId { slot, .. } = self.connections.insert(Connection::new(socket, state));
         let connection = self.connections.get_mut(slot)?;
@@ -136,8 +134,9 @@ impl Worker {
         Some(slot)
     }
 
-    /// Sends a last frame and waits for the peer to close as well, so that what was sent is not
-    /// lost to a reset. The session ends at once. A connection without a socket is gone at once.
+    /// Ends the session and sends a close frame. The connection then waits for the peer to close as
+    /// well, so that a reset does not destroy what was sent. A connection without a socket is
+    /// removed at once.
     pub(super) fn close(&mut self, slot: u32, close: Close) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if connection.link.socket.is_none() {
@@ -155,7 +154,7 @@ impl Worker {
         self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
     }
 
-    /// Lets a connection go without another frame.
+    /// Ends the session and removes the connection without a close frame.
     pub(super) fn remove(&mut self, slot: u32, reason: Reason) {
         self.end(slot, reason);
         let Some(mut connection) = self.connections.remove(slot) else { return };
@@ -169,7 +168,7 @@ impl Worker {
         counter.add(dropped.deliveries);
     }
 
-    /// Ends the session of a connection: it leaves its channels and is uncounted.
+    /// Ends the session of a connection: it leaves its channels and no longer counts as open.
     fn end(&mut self, slot: u32, reason: Reason) {
         let id = self.connections.id(slot);
         let Self { connections, local, shared, now, .. } = self;
@@ -197,7 +196,7 @@ impl Worker {
         }
     }
 
-    /// Closes the connections whose outbox overflowed, and counts what the others lost.
+    /// Removes the connections whose outbox overflowed, and counts what other outboxes left out.
     pub fn reap(&mut self) {
         if let Some(lost) = self.local.outboxes.take_lost() {
             self.local.counters.dropped_oldest.add(lost.oldest);
@@ -213,7 +212,7 @@ impl Worker {
 }
 
 impl Wheel {
-    /// Enters a connection's next deadline, unless an earlier one is there.
+    /// Enters a connection's next deadline, unless it has an earlier entry.
     pub(super) fn schedule(
         &mut self,
         slot: u32,
@@ -227,7 +226,7 @@ impl Wheel {
     }
 }
 
-/// The counter of connections that were closed for a reason.
+/// Returns the counter of connections that were closed for this reason.
 fn closed(counters: &Counters, reason: Reason) -> &Counter {
     match reason {
         Reason::Client => &counters.closed_client,
