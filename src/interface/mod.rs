@@ -336,7 +336,7 @@ pub fn render_gauges(shared: &Shared, text: &mut Text) {
 /// connection; the client may connect again.
 fn check(handled: Result<Next, Violation>) -> Next {
     handled.unwrap_or_else(|Violation(why)| {
-        tracing::debug!(why, "closing a connection that broke its protocol");
+        tracing::debug!(why, "closing a connection because its client broke the protocol");
         Next::close(Reason::Protocol)
     })
 }

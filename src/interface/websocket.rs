@@ -53,7 +53,7 @@ impl Session {
                 Ok(Some(message)) => self.on_message(ctx, message),
                 Ok(None) => return Next::Stay,
                 Err(error) => {
-                    tracing::debug!(%error, "closing a WebSocket that broke its protocol");
+                    tracing::debug!(%error, "closing a WebSocket because its client broke the protocol");
                     let (code, reason) = (Some(error.close_code()), Reason::Protocol);
                     return Next::Close(Close { code, text: "", reason });
                 }

@@ -151,7 +151,7 @@ fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefu
         Err(_) => Err(Violation("payload is not UTF-8")),
     };
     let Err(Violation(why)) = handled else { return Ok(()) };
-    tracing::debug!(why, "closing a session that broke its protocol");
+    tracing::debug!(why, "closing a session because its client broke the protocol");
     worker.close(slot, Close { code: None, text: "", reason: Reason::Protocol });
     Err(PollRefusal::BadRequest)
 }

@@ -32,7 +32,9 @@ pub(super) fn hand_over(
     let mailboxes = &http.shared.broker.mailboxes;
     let (socket, leftover) = match connection.into_socket() {
         Ok(taken) => taken,
-        Err(error) => return tracing::warn!(%error, "an upgrade failed for want of descriptors"),
+        Err(error) => {
+            return tracing::warn!(%error, "an upgrade failed because the process has no descriptors left");
+        }
     };
     let worker = match to {
         Some(worker) => {
@@ -131,7 +133,10 @@ pub(super) fn offer(
         }
         Some((carried, Ok(Offered::TakeOver))) => return take_over(worker, slot, carried),
         Some((_, Err(violation))) => {
-            tracing::debug!(why = violation.0, "closing a connection that broke its protocol");
+            tracing::debug!(
+                why = violation.0,
+                "closing a connection because its client broke the protocol"
+            );
             worker.close(slot, REFUSED);
         }
         None => worker.close(slot, REFUSED),

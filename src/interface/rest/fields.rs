@@ -149,7 +149,7 @@ pub(in crate::interface) fn integer(
     let number: f64 = value.get().parse().unwrap_or(f64::INFINITY);
     let (least, most) = bounds.into_inner();
     match whole(path, number, least.into()..=most.into()) {
-        Ok(number) => Ok(number.try_into().expect("it is within bounds of 32 bits")),
+        Ok(number) => Ok(number.try_into().expect("the bounds fit into 32 bits")),
         Err(mut issues) => Err(issues.swap_remove(0)),
     }
 }
