@@ -1,0 +1,86 @@
+//! Events: their name and arguments.
+
+use std::borrow::Cow;
+
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::interface::insforge::violation::Violation;
+use crate::message::AckId;
+
+/// Event names that mean something to Socket.IO itself; they never travel as events.
+pub const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// An event with its arguments.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event<'a> {
+    /// Where.
+    pub namespace: &'a str,
+    /// The acknowledgement that the client waits for.
+    pub ack: Option<AckId>,
+    /// Its name.
+    pub name: Cow<'a, str>,
+    /// The first argument, JSON text.
+    pub first: Option<&'a str>,
+    /// All arguments, JSON texts with commas between.
+    pub arguments: &'a str,
+}
+
+pub(super) fn event<'a>(
+    namespace: &'a str,
+    ack: Option<AckId>,
+    data: &'a str,
+) -> Result<Event<'a>, Violation> {
+    let mut json = serde_json::Deserializer::from_str(data);
+    let head = json.deserialize_seq(HeadVisitor).map_err(|_| Violation("event is not an array"))?;
+    json.end().map_err(|_| Violation("text after the event"))?;
+    let name: Cow<'a, str> = match head.name.get() {
+        text if text.starts_with('"') => {
+            serde_json::from_str::<Text<'a>>(text).map_err(|_| Violation("bad event name"))?.0
+        }
+        text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => Cow::Borrowed(text),
+        _ => return Err(Violation("event name is not a string")),
+    };
+    if RESERVED_EVENTS.contains(&&*name) {
+        return Err(Violation("reserved event name"));
+    }
+    let first = head.first.map(RawValue::get);
+    let arguments = match first {
+        // The first argument is a part of `data`, and only the closing bracket follows the last.
+        Some(first) => {
+            let start = first.as_ptr().addr() - data.as_ptr().addr();
+            data[start..].trim_end().strip_suffix(']').unwrap_or_default()
+        }
+        None => "",
+    };
+    Ok(Event { namespace, ack, name, first, arguments })
+}
+
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The name and first argument of an event; the other arguments are checked and left where they
+/// are, so that a packet of half a million of them costs no memory.
+struct Head<'a> {
+    name: &'a RawValue,
+    first: Option<&'a RawValue>,
+}
+
+struct HeadVisitor;
+
+impl<'de> Visitor<'de> for HeadVisitor {
+    type Value = Head<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array that begins with an event name")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Head<'de>, A::Error> {
+        let missing = || serde::de::Error::invalid_length(0, &"an event name");
+        let name = items.next_element::<&RawValue>()?.ok_or_else(missing)?;
+        let first = items.next_element::<&RawValue>()?;
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Head { name, first })
+    }
+}

@@ -1,0 +1,141 @@
+//! Answers to commands, and the notice of lost publications.
+
+use std::fmt::Write as _;
+
+use super::presence::push_presence;
+use crate::codec::json::push_json;
+use crate::interface::insforge::socketio;
+use crate::message::{AckId, Channel, Refusal, Reply};
+
+/// The answer to a command, if there is anything to say: an acknowledgement where the client waits
+/// for one, else `realtime:error` for a refusal, else nothing.
+pub fn reply(reply: &Reply, ack: Option<AckId>) -> Option<String> {
+    let mut out = String::with_capacity(128);
+    match (reply, ack) {
+        (Reply::Refused { channel, refusal }, Some(ack)) => {
+            out.push_str(r#"{"ok":false"#);
+            push_channel(&mut out, channel.as_ref());
+            out.push_str(r#","error":{"#);
+            push_refusal(&mut out, *refusal);
+            out.push_str("}}");
+            Some(socketio::ack_text("/", ack, &out))
+        }
+        (Reply::Refused { channel, refusal }, None) => {
+            out.push('{');
+            push_refusal(&mut out, *refusal);
+            push_channel(&mut out, channel.as_ref());
+            out.push('}');
+            Some(socketio::event_text("/", "realtime:error", &out))
+        }
+        (_, None) => None,
+        (Reply::Subscribed { channel, presence, present, .. }, Some(ack)) => {
+            out.push_str(r#"{"ok":true"#);
+            push_channel(&mut out, Some(channel));
+            out.push(',');
+            push_presence(&mut out, presence, *present);
+            out.push('}');
+            Some(socketio::ack_text("/", ack, &out))
+        }
+        (Reply::Authenticated, Some(ack)) => Some(socketio::ack_text("/", ack, r#"{"ok":true}"#)),
+        (Reply::Unsubscribed, Some(ack)) => Some(socketio::ack_text("/", ack, r#"{"ok":true}"#)),
+        (Reply::Published(id), Some(ack)) => {
+            let _ = write!(out, r#"{{"ok":true,"messageId":"{id}"}}"#);
+            Some(socketio::ack_text("/", ack, &out))
+        }
+    }
+}
+
+fn push_channel(out: &mut String, channel: Option<&Channel>) {
+    if let Some(channel) = channel {
+        out.push_str(r#","channel":"#);
+        push_json(out, channel.as_str());
+    }
+}
+
+fn push_refusal(out: &mut String, refusal: Refusal) {
+    let (code, message) = match refusal {
+        Refusal::Invalid(message) => ("INVALID_INPUT", message),
+        Refusal::SubscribeUnauthorized => {
+            ("REALTIME_UNAUTHORIZED", "Not authorized to subscribe to this channel")
+        }
+        Refusal::PublishUnauthorized => {
+            ("REALTIME_UNAUTHORIZED", "Not authorized to publish to this channel")
+        }
+        Refusal::NotSubscribed => {
+            ("REALTIME_NOT_SUBSCRIBED", "Must subscribe to channel before publishing messages")
+        }
+        Refusal::Unauthenticated => {
+            ("REALTIME_UNAUTHORIZED", "Invalid credential; the one before stays in force")
+        }
+        Refusal::OtherIdentity => {
+            ("REALTIME_UNAUTHORIZED", "The credential is somebody else's; connect again with it")
+        }
+        Refusal::Expired => ("TOKEN_EXPIRED", "The token has expired; connect again with another"),
+        Refusal::Overloaded | Refusal::HistoryFull => {
+            ("OVERLOADED", "The node is overloaded, try again in a second")
+        }
+        Refusal::TooManySubscriptions => (
+            "TOO_MANY_SUBSCRIPTIONS",
+            "This connection is subscribed to as many channels as it may",
+        ),
+        Refusal::RateLimited => {
+            ("RATE_LIMITED", "Clients publish on this channel more often than they may")
+        }
+    };
+    let _ = write!(out, r#""code":"{code}","message":"{message}""#);
+}
+
+/// The event that tells a subscriber that it lost so many publications of a channel.
+pub fn gap(channel: &Channel, count: u64) -> String {
+    let mut out = String::with_capacity(200);
+    let message = "This connection did not keep up and lost publications of the channel";
+    let _ = write!(out, r#"{{"code":"REALTIME_GAP","message":"{message}""#);
+    push_channel(&mut out, Some(channel));
+    let _ = write!(out, r#","count":{count}}}"#);
+    socketio::event_text("/", "realtime:error", &out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::message::{Member, Snapshot};
+
+    #[test]
+    fn a_gap_names_channel_and_count() {
+        let text = gap(&Channel::from("a\"b"), 12);
+        let packet: serde_json::Value = serde_json::from_str(&text[2..]).expect("valid JSON");
+        assert_eq!(packet[0], "realtime:error");
+        let told = ["code", "channel", "count"].map(|key| packet[1][key].clone());
+        assert_eq!(serde_json::json!(told), serde_json::json!(["REALTIME_GAP", "a\"b", 12]));
+        assert!(packet[1]["message"].is_string());
+    }
+
+    #[test]
+    fn replies() {
+        let refused =
+            Reply::Refused { channel: Some(Channel::from("c")), refusal: Refusal::NotSubscribed };
+        assert!(reply(&refused, None).expect("an event").starts_with(r#"42["realtime:error",{"#));
+        assert!(
+            reply(&refused, Some(3))
+                .expect("an ack")
+                .starts_with(r#"433[{"ok":false,"channel":"c","error":{"code":"REALTIME_NOT"#)
+        );
+        assert_eq!(reply(&Reply::Unsubscribed, None), None);
+        let member = Member { is_user: true, presence_id: "u".into(), joined_at: 0 };
+        let presence = Arc::new(Snapshot::new(vec![Arc::new(member)]));
+        let whole = Reply::Subscribed {
+            channel: "c".into(),
+            presence: presence.clone(),
+            present: 1,
+            last: None,
+        };
+        assert_eq!(
+            reply(&whole, Some(0)).expect("an ack"),
+            r#"430[{"ok":true,"channel":"c","presence":{"members":[{"type":"user","presenceId":"u","joinedAt":"1970-01-01T00:00:00.000Z"}]}}]"#
+        );
+        let cut = Reply::Subscribed { channel: "c".into(), presence, present: 9, last: None };
+        assert!(reply(&cut, Some(0)).expect("an ack").contains(r#"],"count":9,"truncated":true}"#));
+    }
+}

@@ -1,0 +1,183 @@
+//! The events of a client, read as commands.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::interface::insforge::command::Command;
+use crate::interface::insforge::socketio::Event;
+use crate::limits::CHANNEL_BYTES_MAX;
+use crate::message::{Channel, Encoding, Refusal, event_name_problem, payload_problem};
+
+/// What an event from a client asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// A command.
+    Command(Command),
+    /// A newer credential, as JSON.
+    Authenticate(Box<str>),
+    /// A command by name, but not by its argument.
+    Invalid(Option<Channel>, Refusal),
+    /// Not an event of this API.
+    Unknown,
+}
+
+/// The argument of all commands; keys that a command does not use are ignored.
+#[derive(Deserialize)]
+struct Argument<'a> {
+    #[serde(borrow, default, deserialize_with = "given")]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    event: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    payload: Option<&'a RawValue>,
+}
+
+/// A key that is there, be its value `null`: null is a payload like any other.
+fn given<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(json).map(Some)
+}
+
+/// Reads an event. `REALTIME_…` and `realtime:…` mean the same, and for a subscription they choose
+/// the shape of what is delivered.
+pub fn request(event: &Event<'_>) -> Request {
+    let parse: fn(&Argument<'_>, Channel) -> Result<Command, Refusal> = match &*event.name {
+        "realtime:subscribe" => {
+            |_, channel| Ok(Command::Subscribe { channel, encoding: Encoding::Sdk })
+        }
+        "REALTIME_SUBSCRIBE" => {
+            |_, channel| Ok(Command::Subscribe { channel, encoding: Encoding::Documented })
+        }
+        "realtime:unsubscribe" | "REALTIME_UNSUBSCRIBE" => {
+            |_, channel| Ok(Command::Unsubscribe { channel })
+        }
+        "realtime:publish" | "REALTIME_PUBLISH" => publish,
+        "realtime:auth" | "REALTIME_AUTH" => return authenticate(event.first),
+        _ => return Request::Unknown,
+    };
+    let Some(argument) = event.first.filter(|first| first.starts_with('{')) else {
+        return Request::Invalid(None, Refusal::Invalid("Expected an object with a channel"));
+    };
+    let Ok(argument) = serde_json::from_str::<Argument<'_>>(argument) else {
+        return Request::Invalid(None, Refusal::Invalid("Expected every key once"));
+    };
+    let channel = match channel(argument.channel) {
+        Ok(channel) => channel,
+        Err(refusal) => return Request::Invalid(None, refusal),
+    };
+    match parse(&argument, channel.clone()) {
+        Ok(command) => Request::Command(command),
+        Err(refusal) => Request::Invalid(Some(channel), refusal),
+    }
+}
+
+fn authenticate(argument: Option<&str>) -> Request {
+    match argument {
+        Some(argument) if argument.starts_with('{') => Request::Authenticate(argument.into()),
+        _ => Request::Invalid(None, Refusal::Invalid("Expected an object with a token")),
+    }
+}
+
+fn channel(raw: Option<&RawValue>) -> Result<Channel, Refusal> {
+    let raw = raw.ok_or(Refusal::Invalid("channel: Required"))?;
+    let name: Cow<'_, str> = text(raw).ok_or(Refusal::Invalid("channel: Expected string"))?;
+    if name.is_empty() {
+        return Err(Refusal::Invalid("channel: String must contain at least 1 character(s)"));
+    }
+    if name.len() > CHANNEL_BYTES_MAX {
+        return Err(Refusal::Invalid("channel: longer than 512 bytes"));
+    }
+    Ok(Channel::from(&*name))
+}
+
+fn publish(argument: &Argument<'_>, channel: Channel) -> Result<Command, Refusal> {
+    let raw = argument.event.ok_or(Refusal::Invalid("event: Required"))?;
+    let event = text(raw).ok_or(Refusal::Invalid("event: Expected string"))?;
+    if event.is_empty() {
+        return Err(Refusal::Invalid("event: String must contain at least 1 character(s)"));
+    }
+    if let Some(problem) = event_name_problem(&event) {
+        return Err(Refusal::Invalid(problem));
+    }
+    let payload = argument.payload.ok_or(Refusal::Invalid("payload: Required"))?;
+    if let Some(problem) = payload_problem(payload.get()) {
+        return Err(Refusal::Invalid(problem));
+    }
+    Ok(Command::Publish { channel, event: event.into(), payload: payload.get().into() })
+}
+
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event<'a>(name: &'a str, first: Option<&'a str>) -> Event<'a> {
+        let arguments = first.unwrap_or_default();
+        Event { namespace: "/", ack: None, name: name.into(), first, arguments }
+    }
+
+    #[test]
+    fn both_dialects_say_the_same_and_choose_the_shape() {
+        let argument = Some(r#"{"channel":"a","extra":1}"#);
+        let channel = Channel::from("a");
+        for (name, encoding) in
+            [("realtime:subscribe", Encoding::Sdk), ("REALTIME_SUBSCRIBE", Encoding::Documented)]
+        {
+            let command = Command::Subscribe { channel: channel.clone(), encoding };
+            assert_eq!(request(&event(name, argument)), Request::Command(command));
+        }
+        for name in ["realtime:unsubscribe", "REALTIME_UNSUBSCRIBE"] {
+            let command = Command::Unsubscribe { channel: channel.clone() };
+            assert_eq!(request(&event(name, argument)), Request::Command(command));
+        }
+        for name in ["realtime:publish", "REALTIME_PUBLISH"] {
+            let argument = r#"{"channel":"a","event":"x","payload":{"n": 1e400}}"#;
+            let command = Command::Publish {
+                channel: channel.clone(),
+                event: "x".into(),
+                payload: r#"{"n": 1e400}"#.into(),
+            };
+            assert_eq!(request(&event(name, Some(argument))), Request::Command(command));
+        }
+        assert_eq!(request(&event("chat", argument)), Request::Unknown);
+    }
+
+    #[test]
+    fn null_is_a_payload() {
+        let argument = r#"{"channel":"a","event":"x","payload":null}"#;
+        let command =
+            Command::Publish { channel: "a".into(), event: "x".into(), payload: "null".into() };
+        assert_eq!(request(&event("realtime:publish", Some(argument))), Request::Command(command));
+    }
+
+    #[test]
+    fn malformed_arguments_are_refused_not_fatal() {
+        for argument in [
+            None,
+            Some("null"),
+            Some("5"),
+            Some("[]"),
+            Some("{}"),
+            Some(r#"{"channel":5}"#),
+            Some(r#"{"channel":null}"#),
+            Some(r#"{"channel":""}"#),
+            Some(r#"{"channel":"a","channel":"b"}"#),
+            Some(r#"{"channel":"a"}"#),
+            Some(r#"{"channel":"a","event":5,"payload":1}"#),
+            Some(r#"{"channel":"a","event":"x"}"#),
+            Some(r#"{"channel":"a","event":"disconnect","payload":1}"#),
+            Some(r#"{"channel":"a","event":"presence:join","payload":1}"#),
+        ] {
+            let got = request(&event("realtime:publish", argument));
+            let Request::Invalid(_, Refusal::Invalid(_)) = got else {
+                panic!("{argument:?}: {got:?}")
+            };
+        }
+    }
+}
