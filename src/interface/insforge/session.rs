@@ -1,5 +1,8 @@
 //! Engine.IO sessions: what a packet means, on whichever transport it came, and what time brings.
 
+mod long_polling;
+mod resuming;
+
 use std::sync::Arc;
 
 use rand::RngExt as _;
@@ -7,9 +10,9 @@ use rand::rngs::StdRng;
 
 use super::client::Client;
 use super::conformance::SocketIo;
-use super::detached::{Resuming, is_same_client};
-use super::engineio::{self, Packet, Part};
-use super::polling::{self, Polling};
+use super::detached::is_same_client;
+use super::engineio::{self, Packet};
+use super::polling::Polling;
 use super::realtime::Realtime;
 use super::resume;
 use super::violation::Violation;
@@ -17,9 +20,8 @@ use crate::broker::directory::Subscriber;
 use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
 use crate::interface::heartbeat::{Heartbeat, Timings, beat};
-use crate::interface::next::{End, Next, OfferStep, Offered, Reason};
+use crate::interface::next::{End, Next, Reason};
 use crate::interface::shared::Shared;
-use crate::mailbox::{PollTicket, Polled};
 use crate::message::{
     AckId, Activation, Channel, ConnId, Credential, Encoding, Millis, Now, SessionId, SessionKey,
     Transport,
@@ -197,138 +199,6 @@ impl Session {
             polling.answer_with(ctx, engineio::CLOSE);
         }
         End { lingers_until: 0, withdraw: None, close_too }
-    }
-}
-
-/// Events of a client that resumes or moves.
-impl Session {
-    /// The session has come from another worker to this one, which knows the session that its
-    /// client wants to resume. It starts afresh, under its old id, with the data of the client's
-    /// CONNECT packet.
-    pub fn on_arrived(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
-        let (now, timings) = (ctx.now.monotonic(), &ctx.shared.timings);
-        self.heartbeat = Heartbeat::new(now, timings);
-        self.over = Over::new(App::Insforge, now, timings, &mut ctx.local.random);
-        let next = match self.realtime() {
-            Some(realtime) => realtime.enter(ctx, auth),
-            None => Next::Stay,
-        };
-        self.on_output(ctx);
-        next
-    }
-
-    /// The session cannot go to the worker that knows the session which its client wants to resume:
-    /// the client enters here as a new one, and counts as not recovered.
-    pub fn on_stayed(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
-        ctx.local.counters.not_recovered.add(1);
-        tracing::debug!("a client is not recovered: it cannot be brought to where its session is");
-        self.enter_anew(ctx, auth)
-    }
-
-    /// The client of a session that was to go to another worker enters here as a new one, because
-    /// it has sent more packets behind its CONNECT.
-    pub fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
-        if let Some(realtime) = self.realtime() {
-            realtime.enter_anew(ctx, auth);
-        }
-        Next::Stay
-    }
-
-    /// The older connection that a resuming client displaces is closed, if `is_theirs`.
-    pub fn on_displaced(
-        &mut self,
-        ctx: &mut Context<'_>,
-        resuming: &Resuming,
-        is_theirs: bool,
-    ) -> Next {
-        if let Some(realtime) = self.realtime() {
-            realtime.on_displaced(ctx, resuming, is_theirs);
-        }
-        Next::Stay
-    }
-
-    /// A client that resumes hears its channels again from here on.
-    pub fn on_resumed(&mut self, ctx: &mut Context<'_>) {
-        if let Some(realtime) = self.realtime() {
-            resume::recover(&mut realtime.client, ctx);
-        }
-    }
-}
-
-/// Events of long-polling. The caller has looked at the session's deadline before each of them.
-impl Session {
-    /// A poll came: answers it, or keeps it until there are packets. A second poll while one waits
-    /// is refused and ends the session, for both. A poll that comes after an upgrade is refused.
-    pub fn on_poll(&mut self, ctx: &mut Context<'_>, waiting: PollTicket) -> Next {
-        let Some(polling) = &mut self.polling else {
-            polling::refuse(ctx, waiting);
-            return Next::Stay;
-        };
-        if !polling.keep(ctx, waiting) {
-            return Next::close(Reason::Protocol);
-        }
-        polling.release(ctx);
-        Next::Stay
-    }
-
-    /// Acts on one packet of a POST.
-    ///
-    /// # Errors
-    /// If the client broke the protocol.
-    pub fn on_packet(&mut self, ctx: &mut Context<'_>, part: Part<'_>) -> Result<Next, Violation> {
-        match part {
-            Part::Text(text) => self.on_text(ctx, text),
-            Part::Binary(data) => self.on_binary(ctx, &data),
-        }
-    }
-
-    /// The client of a poll went away. It may have missed packets, so its session ends.
-    pub fn on_poll_gone(&mut self) -> Next {
-        match self.polling {
-            Some(_) => Next::close(Reason::Client),
-            None => Next::Stay,
-        }
-    }
-
-    /// The session may have frames to send: answers the poll that waits.
-    pub fn on_output(&mut self, ctx: &mut Context<'_>) {
-        if let Some(polling) = &mut self.polling {
-            polling.release(ctx);
-        }
-    }
-
-    /// A WebSocket offers to carry the session, or goes on with that.
-    ///
-    /// # Errors
-    /// If the session takes no offer, or not this step of it: the WebSocket must be closed.
-    pub fn on_offer(
-        &mut self,
-        ctx: &mut Context<'_>,
-        probe: ConnId,
-        step: OfferStep,
-    ) -> Result<Offered, Violation> {
-        let polling = self.polling.as_mut().ok_or(Violation("the session has moved already"))?;
-        polling.on_offer(ctx, probe, step)
-    }
-
-    /// A WebSocket no longer offers to carry the session.
-    pub fn on_offer_withdrawn(&mut self, probe: ConnId) {
-        if let Some(polling) = &mut self.polling {
-            polling.on_offer_withdrawn(probe);
-        }
-    }
-
-    /// Ends long-polling because the session goes on over a WebSocket. Returns the poll that waits
-    /// and its answer.
-    pub fn take_over(&mut self) -> Option<(PollTicket, Polled)> {
-        let waiting = self.polling.take()?.waiting?;
-        Some((waiting, Polled::Payload(engineio::NOOP.into())))
-    }
-
-    /// Forgets the WebSocket that offers to carry the session, because the session moves to another
-    /// worker, and returns it. What the session has accepted of the offer stands.
-    pub fn forget_probe(&mut self) -> Option<ConnId> {
-        self.polling.as_mut()?.probe.take()
     }
 }
 
