@@ -1,0 +1,235 @@
+//! Bodies of calls that create and change channels.
+
+use serde_json::value::RawValue;
+use url::Url;
+use uuid::Uuid;
+
+use crate::interface::rest::ApiError;
+use crate::interface::rest::fields::{self, Read};
+use crate::limits::{
+    CHANNEL_BYTES_MAX, RATE_LIMIT_MAX, REPLAY_SECONDS_MAX, WEBHOOKS_PER_DEFINITION_MAX,
+};
+use crate::message::{
+    Change, ChannelChange, ChannelDefinition, ChannelOptions, Millis, OptionsChange, PresenceMode,
+    Retain, SlowConsumer,
+};
+
+/// Longest description of a channel, in bytes. A longer one is refused as `INVALID_INPUT`.
+pub(super) const DESCRIPTION_BYTES_MAX: usize = 4_096;
+/// Longest webhook URL, in bytes. A longer one is refused as `INVALID_INPUT`.
+pub(super) const WEBHOOK_URL_BYTES_MAX: usize = 2_048;
+
+const FIELDS: [&str; 9] = [
+    "pattern",
+    "description",
+    "webhookUrls",
+    "enabled",
+    "ephemeral",
+    "presence",
+    "slowConsumer",
+    "replaySeconds",
+    "rateLimit",
+];
+
+/// A channel that is to be created.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::interface::insforge::rest) struct NewChannel {
+    /// The pattern, which keeps to the rule of [`check_pattern`].
+    pub pattern: String,
+    /// The description; never empty.
+    pub description: Option<String>,
+    /// The webhook URLs, each of which parses as a URL, as they were written.
+    pub webhook_urls: Option<Vec<String>>,
+    /// Whether the channel is enabled: true unless the body says otherwise.
+    pub enabled: bool,
+    /// The options of its channels.
+    pub options: ChannelOptions,
+}
+
+impl NewChannel {
+    /// Parses the body of `POST /api/realtime/channels`.
+    ///
+    /// # Errors
+    /// 400 with the issues of all fields, or else with that of the pattern rule.
+    pub(in crate::interface::insforge::rest) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let required = |pattern| fields::required("pattern", pattern).and_then(new_pattern);
+        let (pattern, change) = read(body, required)?;
+        check_pattern(&pattern)?;
+        Ok(Self {
+            pattern,
+            description: change.description.or(None).filter(|text| !text.is_empty()),
+            webhook_urls: change.webhook_urls.or(None),
+            enabled: change.enabled.unwrap_or(true),
+            options: change.options.apply(ChannelOptions::default()),
+        })
+    }
+
+    /// Returns the definition, created now under this id.
+    pub(super) fn into_definition(self, id: Uuid, now: Millis) -> ChannelDefinition {
+        ChannelDefinition {
+            id,
+            pattern: self.pattern,
+            description: self.description,
+            webhook_urls: self.webhook_urls,
+            enabled: self.enabled,
+            options: self.options,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+impl ChannelChange {
+    /// Parses the body of `PUT /api/realtime/channels/{id}`.
+    ///
+    /// # Errors
+    /// 400 with the issues of all fields, or else with that of the pattern rule.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let (pattern, change) = read(body, |pattern| pattern.map(changed_pattern).transpose())?;
+        if let Some(pattern) = &pattern {
+            check_pattern(pattern)?;
+        }
+        Ok(Self { pattern, ..change })
+    }
+}
+
+/// Reads what a body says of a channel: the pattern by `read_pattern`, and all other fields.
+fn read<'a, P>(
+    body: &'a [u8],
+    read_pattern: impl FnOnce(Option<&'a RawValue>) -> Read<P>,
+) -> Result<(P, ChannelChange), ApiError> {
+    let [pattern, description, webhook_urls, enabled, options @ ..] =
+        fields::object(body, &FIELDS)?;
+    let read = (
+        read_pattern(pattern),
+        nullable(description, read_description),
+        nullable(webhook_urls, read_webhook_urls),
+        enabled.map(|value| fields::flag("enabled", value)).transpose(),
+        read_options(options),
+    );
+    match read {
+        (Ok(pattern), Ok(description), Ok(webhook_urls), Ok(enabled), Ok(options)) => {
+            let change =
+                ChannelChange { pattern: None, description, webhook_urls, enabled, options };
+            Ok((pattern, change))
+        }
+        (pattern, description, urls, enabled, options) => Err(fields::refuse([
+            pattern.err(),
+            description.err(),
+            urls.err(),
+            enabled.err(),
+            options.err(),
+        ])),
+    }
+}
+
+/// Reads the options, which stand behind InsForge's own fields in [`FIELDS`]. `null` stands for an
+/// option's default.
+fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
+    let [ephemeral, presence, slow_consumer, retain, rate_limit] = options;
+    let read = (
+        or_default(ephemeral, |value| fields::flag("ephemeral", value)),
+        or_default(presence, |value| {
+            let names = PresenceMode::ALL.map(PresenceMode::name);
+            fields::choice("presence", value, &names).map(|at| PresenceMode::ALL[at])
+        }),
+        or_default(slow_consumer, |value| {
+            let names = SlowConsumer::ALL.map(SlowConsumer::name);
+            fields::choice("slowConsumer", value, &names).map(|at| SlowConsumer::ALL[at])
+        }),
+        or_default(retain, |value| {
+            fields::integer("replaySeconds", value, 0..=REPLAY_SECONDS_MAX).map(Retain::window)
+        }),
+        or_default(rate_limit, |value| fields::integer("rateLimit", value, 1..=RATE_LIMIT_MAX)),
+    );
+    match read {
+        (Ok(ephemeral), Ok(presence), Ok(slow_consumer), Ok(retain), Ok(rate_limit)) => {
+            Ok(OptionsChange { ephemeral, presence, slow_consumer, retain, rate_limit })
+        }
+        (ephemeral, presence, slow, retain, rate) => {
+            let issues = [ephemeral.err(), presence.err(), slow.err(), retain.err(), rate.err()];
+            let issues: Vec<String> = issues.into_iter().flatten().collect();
+            Err(issues.join(", "))
+        }
+    }
+}
+
+fn or_default<'a, T: Default>(
+    field: Option<&'a RawValue>,
+    read: impl FnOnce(&'a RawValue) -> Read<T>,
+) -> Read<Option<T>> {
+    match field {
+        None => Ok(None),
+        Some(value) if fields::is_null(value) => Ok(Some(T::default())),
+        Some(value) => read(value).map(Some),
+    }
+}
+
+/// Reads the pattern of a new channel. InsForge has another text for an empty one than on a change.
+fn new_pattern(value: &RawValue) -> Read<String> {
+    if value.get() == "\"\"" {
+        return Err("pattern: Channel pattern is required".into());
+    }
+    changed_pattern(value)
+}
+
+fn changed_pattern(value: &RawValue) -> Read<String> {
+    fields::nonempty("pattern", value, CHANNEL_BYTES_MAX).map(Into::into)
+}
+
+fn read_description(value: &RawValue) -> Read<String> {
+    fields::text("description", value, DESCRIPTION_BYTES_MAX).map(Into::into)
+}
+
+fn read_webhook_urls(value: &RawValue) -> Read<Vec<String>> {
+    let items = fields::list("webhookUrls", value, WEBHOOKS_PER_DEFINITION_MAX)?;
+    let mut urls = Vec::with_capacity(items.len());
+    let mut issues = Vec::new();
+    for (at, item) in items.into_iter().enumerate() {
+        match read_url(&format!("webhookUrls.{at}"), item) {
+            Ok(url) => urls.push(url),
+            Err(issue) => issues.push(issue),
+        }
+    }
+    if issues.is_empty() { Ok(urls) } else { Err(issues.join(", ")) }
+}
+
+/// Reads a text that parses as a URL. Which addresses are called is decided when they are called.
+fn read_url(path: &str, value: &RawValue) -> Read<String> {
+    let text = fields::text(path, value, WEBHOOK_URL_BYTES_MAX)?;
+    match Url::parse(&text) {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err(format!("{path}: Invalid url")),
+    }
+}
+
+fn nullable<'a, T>(
+    field: Option<&'a RawValue>,
+    read: impl FnOnce(&'a RawValue) -> Read<T>,
+) -> Read<Change<T>> {
+    match field {
+        None => Ok(Change::Unchanged),
+        Some(value) if fields::is_null(value) => Ok(Change::Cleared),
+        Some(value) => read(value).map(Change::Set),
+    }
+}
+
+/// Checks InsForge's rule, `^[a-zA-Z0-9-]+(:[a-zA-Z0-9%:-]+)*$`, with `_` and `.` allowed too, and
+/// `*` wherever `%` is. As there, the text of the error does not name the field.
+fn check_pattern(pattern: &str) -> Result<(), ApiError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let any = |c: char| plain(c) || matches!(c, ':' | '%' | '*');
+    let (first, rest) = match pattern.split_once(':') {
+        None => (pattern, None),
+        Some((first, rest)) => (first, Some(rest)),
+    };
+    let first_is_sound = !first.is_empty() && first.chars().all(plain);
+    let rest_is_sound = rest.is_none_or(|rest| !rest.is_empty() && rest.chars().all(any));
+    if first_is_sound && rest_is_sound {
+        return Ok(());
+    }
+    Err(ApiError::invalid_input(
+        "Invalid channel pattern. Use alphanumeric characters, hyphens, underscores, dots and \
+         colons, and * or % for wildcards after the first colon.",
+    ))
+}
