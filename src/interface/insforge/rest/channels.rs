@@ -1,4 +1,4 @@
-//! Channel definitions over REST.
+//! REST calls that create, change and delete channel definitions.
 
 mod body;
 mod reply;
@@ -14,14 +14,14 @@ use crate::mailbox::{StoreChange, Wish};
 use crate::message::{ChannelChange, ChannelDefinition};
 pub(super) use body::NewChannel;
 
-/// Creates a channel.
+/// Creates a channel definition. Runs `POST /api/realtime/channels`.
 pub(super) async fn create(http: &HttpContext<'_>, new: NewChannel) -> Result<Reply, ApiError> {
     let id = uuid::Builder::from_random_bytes(http.random.borrow_mut().random()).into_uuid();
     let definition = new.into_definition(id, http.now.wall);
     store(http, StoreChange::Insert(definition), Reply::channel_created).await
 }
 
-/// Changes a channel.
+/// Changes a channel definition. Runs `PUT /api/realtime/channels/{id}`.
 pub(super) async fn update(
     http: &HttpContext<'_>,
     id: Option<Uuid>,
@@ -31,13 +31,13 @@ pub(super) async fn update(
     store(http, StoreChange::Update(id, change, http.now.wall), Reply::channel).await
 }
 
-/// Deletes a channel.
+/// Deletes a channel definition. Runs `DELETE /api/realtime/channels/{id}`.
 pub(super) async fn delete(http: &HttpContext<'_>, id: Option<Uuid>) -> Result<Reply, ApiError> {
     let id = id.ok_or_else(ApiError::channel_not_found)?;
     store(http, StoreChange::Delete(id), |_| Reply::channel_deleted()).await
 }
 
-/// Has the store make a change, and renders the definition that it answers with.
+/// Asks the store for a change, and renders the definition with which it answers.
 async fn store(
     http: &HttpContext<'_>,
     change: StoreChange,

@@ -1,4 +1,4 @@
-//! `GET /api/health`.
+//! Renders the reply to `GET /api/health`.
 
 use serde::Serialize;
 
@@ -6,8 +6,8 @@ use crate::interface::http::NodeHealth;
 use crate::interface::rest::Reply;
 use crate::message::iso_millis;
 
-/// Renders how the node is. A node that has problems, or is about to stop, says so with 503, so
-/// that a load balancer leaves it out.
+/// Renders the health of the node. The status is 503 if the node has problems or is stopping, which
+/// makes a load balancer stop sending clients to it.
 pub(super) fn reply(health: &NodeHealth<'_>) -> Reply {
     render(env!("CARGO_PKG_VERSION"), health)
 }

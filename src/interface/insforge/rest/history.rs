@@ -1,4 +1,4 @@
-//! History over REST: messages, statistics, and for how long messages are kept.
+//! REST calls for history: messages, statistics, and the time for which messages are kept.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::message::{
     ChannelDefinition, MessageQuery, Millis, Stats, StatsQuery, StoredMessage, iso_millis,
 };
 
-/// Messages on a page if the query does not say how many.
+/// The number of messages on a page if the query has no `limit`.
 const LIMIT: u64 = 100;
 
 impl MessageQuery {
@@ -78,7 +78,7 @@ pub(super) async fn messages(
 pub(super) async fn stats(http: &HttpContext<'_>, query: Option<&str>) -> Result<Reply, ApiError> {
     let mut query = StatsQuery::parse(query)?;
     if is_gone(http, query.channel_id) {
-        // Nothing was published at that time; what holds for all of history is still told.
+        // No message is that new, so nothing is counted; the retention time is still returned.
         query.since = Some(Millis::MAX);
     }
     let found = http.query(|ticket| StoreQuery::Stats(ticket, query)).await?;
@@ -106,14 +106,14 @@ pub(super) async fn set_config(http: &HttpContext<'_>, body: &[u8]) -> Result<Re
     Ok(Reply::config_updated())
 }
 
-/// Whether the definition of this id was removed, or never was. Its messages count as those of no
-/// definition then. They need not be changed for that, so that removing a definition costs the same
-/// however many messages it has.
+/// Returns whether the query names a definition that does not exist (any more). The messages of a
+/// deleted definition keep its id in the store, but no query may find them by it. So a deletion
+/// costs the same for any number of messages.
 fn is_gone(http: &HttpContext<'_>, channel_id: Option<Uuid>) -> bool {
     channel_id.is_some_and(|id| http.shared.broker.definitions.load().get(id).is_none())
 }
 
-/// Renders a refusal about history, and counts those for want of room or time.
+/// Turns a refusal of the store into an error, and counts those for lack of room or time.
 fn answered<T>(http: &HttpContext<'_>, answer: StoreResult<T>) -> Result<T, ApiError> {
     answer.map_err(|refusal| {
         match refusal {
@@ -125,11 +125,11 @@ fn answered<T>(http: &HttpContext<'_>, answer: StoreResult<T>) -> Result<T, ApiE
     })
 }
 
-/// Parses the body of `PATCH /api/realtime/config`: for how many days messages are to be kept,
-/// `None` for ever.
+/// Parses the body of `PATCH /api/realtime/config`. Returns the number of days for which messages
+/// are kept; `None` for ever.
 ///
 /// # Errors
-/// 400 with what is wrong with the number.
+/// 400 with the issue of the number.
 fn parse_retention(body: &[u8]) -> Result<Option<u32>, ApiError> {
     let [days] = fields::object(body, &["retentionDays"])?;
     let days = fields::required("retentionDays", days).and_then(read_days);
@@ -141,13 +141,13 @@ fn read_days(value: &RawValue) -> Read<Option<u32>> {
         return Ok(None);
     }
     let days = fields::integer("retentionDays", value, 1..=RETENTION_DAYS_MAX);
-    // InsForge has another text for a number that is not positive.
+    // InsForge has its own text for a number that is not positive.
     let least = "Number must be greater than or equal to 1";
     days.map(Some).map_err(|issue| issue.replace(least, "Number must be greater than 0"))
 }
 
-/// Checks that `DELETE /api/realtime/messages`, which removes everything, has no query: a caller
-/// that means to remove a part must not lose all.
+/// Checks that `DELETE /api/realtime/messages`, which removes all messages, has no query: a caller
+/// that tries to remove only some of them must not lose all.
 ///
 /// # Errors
 /// 400 if there is a query.
@@ -161,8 +161,8 @@ fn check_clear(query: Option<&str>) -> Result<(), ApiError> {
 }
 
 impl Reply {
-    /// 200 with a page of messages. The definition of a message is shown if it is `known`, else as
-    /// `null`.
+    /// Returns 200 with a page of messages. The id of a message's definition is shown if that is
+    /// `known`, otherwise as `null`.
     pub fn messages(messages: &[StoredMessage], known: impl Fn(Uuid) -> bool) -> Self {
         let payloads: usize = messages.iter().map(|message| message.payload.len()).sum();
         let mut body = String::with_capacity(payloads + 512 * messages.len() + 2);
@@ -177,13 +177,14 @@ impl Reply {
         Self::ok(body)
     }
 
-    /// 200 with the statistics.
+    /// Returns 200 with the statistics.
     pub fn stats(stats: &Stats) -> Self {
         let rate = match stats.wh_audience {
             0 => 0.0,
             calls => stats.wh_delivered as f64 / calls as f64,
         };
-        // Written here, because 0 and 1 must look as JavaScript writes them.
+        // Formatted by hand, because the rates 0 and 1 must be written as in JavaScript, without a
+        // fraction.
         let mut body = format!(
             "{{\"totalMessages\":{},\"whDeliveryRate\":{rate},\"topEvents\":[",
             stats.messages
@@ -199,22 +200,22 @@ impl Reply {
         Self::ok(body)
     }
 
-    /// 200: so many messages were removed.
+    /// Returns 200 with the number of messages removed.
     pub fn messages_cleared(deleted: u64) -> Self {
         Self::ok(format!("{{\"deleted\":{deleted}}}"))
     }
 
-    /// 200 with the settings of history.
+    /// Returns 200 with the settings of history. `None` means that messages are kept for ever.
     pub fn config(retention_days: Option<u32>) -> Self {
         Self::ok(format!("{{\"retentionDays\":{}}}", days(retention_days)))
     }
 
-    /// 200: the settings are in force.
+    /// Returns 200 with the message that the settings were changed.
     pub fn config_updated() -> Self {
         Self::ok(CONFIG_UPDATED.to_owned())
     }
 
-    /// 200 with all that is set up: channels, and permissions in their own JSON.
+    /// Returns 200 with all definitions and the permissions, which are given as JSON.
     pub fn metadata(definitions: &[Arc<ChannelDefinition>], permissions_json: &str) -> Self {
         let channels = Self::channels(definitions).body;
         Self::ok(format!("{{\"channels\":{channels},\"permissions\":{permissions_json}}}"))
@@ -227,7 +228,7 @@ impl Reply {
 
 const CONFIG_UPDATED: &str = r#"{"message":"Retention config updated successfully"}"#;
 
-/// Appends a message. Its payload goes in as it was published, without being parsed again.
+/// Appends a message as JSON. Its payload is copied as it was published and not parsed again.
 fn write_message(body: &mut String, message: &StoredMessage, is_channel_known: bool) {
     let channel_id = is_channel_known.then(|| message.channel_id.to_string());
     let (sender_type, sender_id) = message.sender.parts();
@@ -251,7 +252,7 @@ fn write_message(body: &mut String, message: &StoredMessage, is_channel_known: b
     );
 }
 
-/// A text, or `None`, as JSON.
+/// A value that is displayed as JSON.
 struct Json<'a, T>(&'a T);
 
 impl<T: Serialize> std::fmt::Display for Json<'_, T> {

@@ -1,4 +1,4 @@
-//! Publishing over REST: `POST /api/realtime/messages`.
+//! The REST call that publishes: `POST /api/realtime/messages`.
 
 use std::borrow::Cow;
 
@@ -16,14 +16,14 @@ use crate::message::{
     event_name_problem, iso_millis, payload_problem,
 };
 
-/// A publication that a back end asks for. It borrows from the request's body if it can.
+/// A publication from a back end. It borrows from the request's body, except texts with escapes.
 #[derive(Clone, Debug)]
 struct Publish<'a> {
-    /// The concrete name, 1 to [`CHANNEL_BYTES_MAX`] bytes.
+    /// The channel's name, 1 to [`CHANNEL_BYTES_MAX`] bytes.
     pub channel: Cow<'a, str>,
-    /// 1 to [`EVENT_BYTES_MAX`] bytes, and none of the reserved names.
+    /// The event name, 1 to [`EVENT_BYTES_MAX`] bytes and not reserved.
     pub event: Cow<'a, str>,
-    /// Any JSON value, byte for byte as it was sent.
+    /// The payload: any JSON value, byte for byte as it was sent.
     pub payload: &'a RawValue,
 }
 
@@ -48,21 +48,22 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// What a publisher is told about its publication.
+/// The data about a publication that its publisher receives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
     /// The publication's id.
     pub id: MessageId,
     /// When it was accepted, in milliseconds since the epoch.
     pub at: Millis,
-    /// How many subscribers it was posted to.
+    /// The number of subscribers that it was posted to.
     pub audience: Audience,
-    /// How safe it is.
+    /// The level of durability that it has reached.
     pub level: Durability,
 }
 
-/// Publishes for a back end, which needs no subscription; the channel must be defined. A publisher
-/// of a publication that is to be stored is answered once it is stored.
+/// Publishes for a back end, which needs no subscription. A definition must govern the channel. For
+/// a durability above `memory`, the publisher is answered after the store has reached that level or
+/// failed to.
 pub(super) async fn publish(
     http: &HttpContext<'_>,
     query: Option<&str>,
@@ -113,8 +114,11 @@ pub(super) async fn publish(
     Ok(if reached >= level { Reply::published(&receipt) } else { Reply::not_kept(&receipt) })
 }
 
-/// Returns how safe a publication must be: `stored` if the publisher does not say so and the
-/// channel has a history.
+/// Returns the durability that a publication must reach. By default that is `stored`, or `memory`
+/// if the channel is ephemeral.
+///
+/// # Errors
+/// 400 if the publisher asks for more than `memory` on an ephemeral channel.
 fn level_on(
     definition: &ChannelDefinition,
     asked: Option<Durability>,
@@ -129,13 +133,13 @@ fn level_on(
 }
 
 impl Reply {
-    /// 201: it is as safe as it had to be.
+    /// Returns 201: the publication has reached its durability.
     pub fn published(receipt: &Receipt) -> Self {
         Self::json(201, &Published::from(receipt))
     }
 
-    /// 500: it was delivered, but it is not as safe as it had to be. Publishing it again would
-    /// deliver it twice, so the reply says that it was delivered.
+    /// Returns 500: the publication was delivered, but it has not reached its durability. The reply
+    /// says that it was delivered, because a second attempt would deliver it twice.
     pub fn not_kept(receipt: &Receipt) -> Self {
         let body = NotKept {
             error: "NOT_STORED",

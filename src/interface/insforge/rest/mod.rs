@@ -1,6 +1,7 @@
-//! The REST interface: channels, messages, their history, permissions, and the health of the node.
+//! The REST calls of InsForge Realtime: channel definitions, messages, history, permissions, and
+//! the health of the node.
 //!
-//! A call checks the credential first, then the body, and only then does what is asked.
+//! Each call checks the credential first, then the body, and only then acts.
 
 mod channels;
 mod health;
@@ -17,7 +18,7 @@ use crate::message::ChannelChange;
 use channels::NewChannel;
 pub use route::{HEALTH, Route};
 
-/// Finds out what a request leads to that is for no other interface.
+/// Decides how a request is served that belongs to no other interface.
 pub(in crate::interface) fn entrance<S>(request: &Request) -> Entrance<S, Route> {
     match route::route(request.method.as_str(), &request.path, request.query.as_deref()) {
         Ok(Route::Health) => Entrance::Health(health::reply),
@@ -26,7 +27,7 @@ pub(in crate::interface) fn entrance<S>(request: &Request) -> Entrance<S, Route>
     }
 }
 
-/// Runs a call.
+/// Runs a call and returns the reply, which may be an error.
 pub(in crate::interface) async fn run(
     http: &HttpContext<'_>,
     request: &Request,

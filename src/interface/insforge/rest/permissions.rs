@@ -1,4 +1,4 @@
-//! Policies over REST: read and set in the same shape.
+//! REST calls that read and set policies, in the same JSON shape.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::mailbox::Wish;
 use crate::message::{Action, Permissions, Policy, PolicyCommand};
 
 /// Parses the body of `PUT /api/realtime/permissions`. A side that is left out has no policies. The
-/// database checks the expressions of policies.
+/// expressions of policies are checked later, before the store replaces the policies.
 ///
 /// # Errors
 /// 400 with all issues. Unknown keys are errors: a misspelt condition must not count as absent.
@@ -40,7 +40,7 @@ pub(super) async fn set(
 }
 
 impl Reply {
-    /// 200 with all policies in the order given, which clients expect to be by name.
+    /// Returns 200 with all policies in the given order. Callers expect them sorted by name.
     pub fn permissions(permissions: &Permissions) -> Self {
         let side = |action| SideJson {
             policies: permissions
@@ -97,7 +97,7 @@ fn read_policy(action: Action, path: &str, item: &RawValue) -> Read<Policy> {
         PolicyCommand::Insert => using.as_ref().map(|_| at("using")),
     };
     if let Some(unused) = unused {
-        // It would be kept, and never evaluated.
+        // The expression would be stored but never evaluated.
         return Err(format!("{unused}: Expected null for the command {}", command.name()));
     }
     Ok(Policy { name: name.into(), command, roles, using, with_check })
@@ -136,7 +136,7 @@ fn read_expression(path: &str, value: Option<&RawValue>) -> Read<Option<String>>
     Ok(Some(text.into_owned()))
 }
 
-/// Returns InsForge's table that the policies of a side guard.
+/// Returns the name of InsForge's table that the policies of a side protect.
 fn table(action: Action) -> &'static str {
     match action {
         Action::Subscribe => "realtime_channels",
@@ -183,7 +183,7 @@ impl<'a> PolicyJson<'a> {
 mod tests {
     use super::*;
 
-    /// Renders a policy as InsForge's documentation shows it.
+    /// Policies in the JSON shape of InsForge's documentation.
     const DOCUMENTED: &str = r#"{"subscribe":{"policies":[{"policyName":"allow_authenticated_subscribe","tableName":"realtime_channels","command":"SELECT","roles":["authenticated"],"using":"enabled = true","withCheck":null}]},"publish":{"policies":[{"policyName":"allow_authenticated_publish","tableName":"realtime_messages","command":"INSERT","roles":["authenticated"],"using":null,"withCheck":"true"}]}}"#;
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reading the pairs of a query. Issues have the words of InsForge's validator (zod 3).
+//! Reads the keys of a query string. Issues are worded as by InsForge's validator (zod 3).
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -10,15 +10,15 @@ use crate::interface::rest::dates;
 use crate::interface::rest::fields::{self, Read};
 use crate::message::Millis;
 
-/// A query's values by key, decoded.
+/// The decoded keys and values of a query string.
 pub(super) struct Query<'q> {
     pairs: Vec<(Cow<'q, str>, Cow<'q, str>)>,
 }
 
-/// A key's values.
+/// The value of a key.
 enum Value<'q> {
     One(&'q str),
-    /// A repeated key is a list to InsForge, and no key takes a list.
+    /// A repeated key. InsForge reads it as a list, and no key accepts a list.
     List,
 }
 
@@ -33,7 +33,7 @@ impl<'q> Query<'q> {
         Some(if values.next().is_some() { Value::List } else { Value::One(value) })
     }
 
-    /// Reads a text; `None` also for an empty one.
+    /// Reads a text. Returns `None` if the key is absent or the text is empty.
     pub(super) fn text(&self, key: &str) -> Read<Option<&str>> {
         Ok(self.any_text(key)?.filter(|text| !text.is_empty()))
     }
@@ -46,14 +46,14 @@ impl<'q> Query<'q> {
         }
     }
 
-    /// Reads an id in its hyphenated form.
+    /// Reads an id, which must have the hyphenated form. Returns `None` if the key is absent.
     pub(super) fn id(&self, key: &str) -> Read<Option<Uuid>> {
         let Some(text) = self.any_text(key)? else { return Ok(None) };
         let id = Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED_BYTES);
         id.map(Some).ok_or_else(|| format!("{key}: Invalid uuid"))
     }
 
-    /// Reads a whole number within bounds; `default` if it is absent.
+    /// Reads a whole number within `bounds`. Returns `default` if the key is absent.
     pub(super) fn integer(
         &self,
         key: &str,
@@ -69,7 +69,7 @@ impl<'q> Query<'q> {
         fields::whole(key, number, bounds).map_err(|issues| issues.join(", "))
     }
 
-    /// Reads a date.
+    /// Reads a date, in milliseconds since the epoch. Returns `None` if the key is absent.
     pub(super) fn date(&self, key: &str) -> Read<Option<Millis>> {
         let date = match self.value(key) {
             None => return Ok(None),
@@ -82,10 +82,10 @@ impl<'q> Query<'q> {
 
 const HYPHENATED_BYTES: usize = 36;
 
-/// Returns the number that a text of decimal digits names, perhaps with a sign, a fraction or an
-/// exponent. An empty text is 0, as for InsForge.
+/// Parses a decimal number, which may have a sign, a fraction and an exponent. An empty text is 0,
+/// as in InsForge.
 fn number(text: &str) -> Option<f64> {
-    // Rust would read words as well: `inf`, `nan`.
+    // Rust's parser also accepts words such as `inf` and `nan`.
     let has_words = text.contains(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'));
     match text {
         "" => Some(0.0),

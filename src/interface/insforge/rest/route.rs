@@ -1,4 +1,4 @@
-//! Which call of the REST interface a request line asks for.
+//! Finds the REST call for a request line.
 
 use uuid::Uuid;
 
@@ -7,10 +7,10 @@ use crate::interface::rest::ApiError;
 /// The path of [`Route::Health`].
 pub const HEALTH: &str = "/api/health";
 
-/// A call of the REST interface.
+/// A REST call.
 ///
-/// An id of `None` stands for a path segment that is not a UUID. It names no channel, which is
-/// answered with 404, but only after credential and body were checked.
+/// An id of `None` is a path segment that is not a UUID. No channel definition has it, so the call
+/// is answered with 404, but only after credential and body were checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
     /// `GET /api/realtime/channels`
@@ -46,17 +46,17 @@ pub enum Route {
 }
 
 impl Route {
-    /// Whether the call is open to administrators only.
+    /// Returns whether only administrators may make the call.
     pub fn needs_admin(self) -> bool {
         self != Self::Health
     }
 }
 
-/// Returns the call that a request line asks for. `HEAD` is routed as `GET`; the runtime leaves out
-/// the body of the response. The query and one trailing slash of the path are ignored.
+/// Returns the call for a request line. `HEAD` is routed as `GET`, and the runtime leaves out the
+/// body of the response. The query and one trailing slash of the path do not matter.
 ///
 /// # Errors
-/// 404 for an unknown path, 405 with the methods to choose from for a known one.
+/// 404 if the path is unknown; 405 with the allowed methods if the path has no such method.
 pub(super) fn route(method: &str, path: &str, query: Option<&str>) -> Result<Route, ApiError> {
     let sent = path;
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -109,8 +109,8 @@ fn not_found(path: &str, query: Option<&str>) -> ApiError {
     }
 }
 
-/// Returns the id in the path of one channel: `None` if it is another path, `Some(None)` if the id
-/// is not a UUID.
+/// Returns the id in the path of a channel definition; `None` if the path has another form,
+/// `Some(None)` if the id is not a UUID.
 fn channel_id(path: &str) -> Option<Option<Uuid>> {
     let id = path.strip_prefix("/api/realtime/channels/")?;
     if id.is_empty() || id.contains('/') {

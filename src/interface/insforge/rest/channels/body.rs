@@ -1,4 +1,4 @@
-//! Bodies of calls that create and change channels.
+//! Reads the bodies of calls that create and change channel definitions.
 
 use serde_json::value::RawValue;
 use url::Url;
@@ -31,18 +31,18 @@ const FIELDS: [&str; 9] = [
     "rateLimit",
 ];
 
-/// A channel that is to be created.
+/// A channel definition that is to be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::interface::insforge::rest) struct NewChannel {
-    /// The pattern, which keeps to the rule of [`check_pattern`].
+    /// The pattern, which [`check_pattern`] has accepted.
     pub pattern: String,
-    /// The description; never empty.
+    /// The description; `None` if it is absent, `null` or empty.
     pub description: Option<String>,
-    /// The webhook URLs, each of which parses as a URL, as they were written.
+    /// The webhook URLs as they were written. Each parses as a URL.
     pub webhook_urls: Option<Vec<String>>,
-    /// Whether the channel is enabled: true unless the body says otherwise.
+    /// Whether the definition is enabled: true unless the body says otherwise.
     pub enabled: bool,
-    /// The options of its channels.
+    /// The options of the definition's channels.
     pub options: ChannelOptions,
 }
 
@@ -50,7 +50,7 @@ impl NewChannel {
     /// Parses the body of `POST /api/realtime/channels`.
     ///
     /// # Errors
-    /// 400 with the issues of all fields, or else with that of the pattern rule.
+    /// 400 with the issues of all fields. If there are none, 400 if the pattern breaks its rule.
     pub(in crate::interface::insforge::rest) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let required = |pattern| fields::required("pattern", pattern).and_then(new_pattern);
         let (pattern, change) = read(body, required)?;
@@ -64,7 +64,7 @@ impl NewChannel {
         })
     }
 
-    /// Returns the definition, created now under this id.
+    /// Returns the definition with this id, created at `now`.
     pub(super) fn into_definition(self, id: Uuid, now: Millis) -> ChannelDefinition {
         ChannelDefinition {
             id,
@@ -83,7 +83,7 @@ impl ChannelChange {
     /// Parses the body of `PUT /api/realtime/channels/{id}`.
     ///
     /// # Errors
-    /// 400 with the issues of all fields, or else with that of the pattern rule.
+    /// 400 with the issues of all fields. If there are none, 400 if the pattern breaks its rule.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let (pattern, change) = read(body, |pattern| pattern.map(changed_pattern).transpose())?;
         if let Some(pattern) = &pattern {
@@ -93,7 +93,7 @@ impl ChannelChange {
     }
 }
 
-/// Reads what a body says of a channel: the pattern by `read_pattern`, and all other fields.
+/// Reads a body: the pattern with `read_pattern`, and all other fields as a change.
 fn read<'a, P>(
     body: &'a [u8],
     read_pattern: impl FnOnce(Option<&'a RawValue>) -> Read<P>,
@@ -123,8 +123,8 @@ fn read<'a, P>(
     }
 }
 
-/// Reads the options, which stand behind InsForge's own fields in [`FIELDS`]. `null` stands for an
-/// option's default.
+/// Reads the options: the last five of [`FIELDS`], which InsForge does not have. `null` sets an
+/// option to its default.
 fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
     let [ephemeral, presence, slow_consumer, retain, rate_limit] = options;
     let read = (
@@ -154,6 +154,7 @@ fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
     }
 }
 
+/// Reads an option: `None` if the field is absent, the default for `null`.
 fn or_default<'a, T: Default>(
     field: Option<&'a RawValue>,
     read: impl FnOnce(&'a RawValue) -> Read<T>,
@@ -165,7 +166,8 @@ fn or_default<'a, T: Default>(
     }
 }
 
-/// Reads the pattern of a new channel. InsForge has another text for an empty one than on a change.
+/// Reads the pattern of a new definition. Its error text for an empty pattern differs from that of
+/// a change, as in InsForge.
 fn new_pattern(value: &RawValue) -> Read<String> {
     if value.get() == "\"\"" {
         return Err("pattern: Channel pattern is required".into());
@@ -194,7 +196,7 @@ fn read_webhook_urls(value: &RawValue) -> Read<Vec<String>> {
     if issues.is_empty() { Ok(urls) } else { Err(issues.join(", ")) }
 }
 
-/// Reads a text that parses as a URL. Which addresses are called is decided when they are called.
+/// Reads a text that parses as a URL. The address is checked only when the webhook is called.
 fn read_url(path: &str, value: &RawValue) -> Read<String> {
     let text = fields::text(path, value, WEBHOOK_URL_BYTES_MAX)?;
     match Url::parse(&text) {
@@ -203,6 +205,7 @@ fn read_url(path: &str, value: &RawValue) -> Read<String> {
     }
 }
 
+/// Reads a field that `null` clears and that stays unchanged if it is absent.
 fn nullable<'a, T>(
     field: Option<&'a RawValue>,
     read: impl FnOnce(&'a RawValue) -> Read<T>,
@@ -214,8 +217,8 @@ fn nullable<'a, T>(
     }
 }
 
-/// Checks InsForge's rule, `^[a-zA-Z0-9-]+(:[a-zA-Z0-9%:-]+)*$`, with `_` and `.` allowed too, and
-/// `*` wherever `%` is. As there, the text of the error does not name the field.
+/// Checks InsForge's rule, `^[a-zA-Z0-9-]+(:[a-zA-Z0-9%:-]+)*$`, extended: `_` and `.` are allowed
+/// too, and `*` wherever `%` is. As in InsForge, the error text does not name the field.
 fn check_pattern(pattern: &str) -> Result<(), ApiError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let any = |c: char| plain(c) || matches!(c, ':' | '%' | '*');

@@ -1,4 +1,4 @@
-//! Replies that show channels.
+//! Replies that show channel definitions.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::interface::rest::Reply;
 use crate::message::{ChannelDefinition, iso_millis};
 
 impl Reply {
-    /// 200 with one channel: read or updated.
+    /// Returns 200 with one definition, which was read or updated.
     pub fn channel(definition: &ChannelDefinition) -> Self {
         Self::json(200, &ChannelJson::from(definition))
     }
 
-    /// 201 with the channel that was created.
+    /// Returns 201 with the definition that was created.
     pub fn channel_created(definition: &ChannelDefinition) -> Self {
         Self::json(201, &ChannelJson::from(definition))
     }
 
-    /// 200 with channels in the order given, which clients expect to be the newest first.
+    /// Returns 200 with definitions in the given order. Callers expect the newest first.
     pub fn channels(definitions: &[Arc<ChannelDefinition>]) -> Self {
         let mut body = Vec::with_capacity(256 * definitions.len() + 2);
         serde_json::Serializer::new(&mut body)
@@ -28,7 +28,7 @@ impl Reply {
         Self::of(200, body)
     }
 
-    /// 200: the channel is gone.
+    /// Returns 200 with the message that the channel was deleted.
     pub fn channel_deleted() -> Self {
         Self::of(200, DELETED.into())
     }
@@ -44,7 +44,8 @@ struct ChannelJson<'a> {
     description: Option<&'a str>,
     webhook_urls: Option<&'a [String]>,
     enabled: bool,
-    // An option is shown if it is not the default: a channel without options looks as InsForge's.
+    // An option is left out if it has its default, so a definition without options looks like
+    // InsForge's.
     #[serde(skip_serializing_if = "is_default")]
     ephemeral: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

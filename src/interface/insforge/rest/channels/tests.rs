@@ -1,4 +1,4 @@
-//! Channels, read from bodies and shown in replies.
+//! Tests of reading channel definitions from bodies and of showing them in replies.
 
 use std::sync::Arc;
 

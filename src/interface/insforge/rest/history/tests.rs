@@ -1,4 +1,4 @@
-//! Queries of history, and replies that show it.
+//! Tests of reading queries of history and of showing it in replies.
 
 use serde_json::{Value, json};
 
