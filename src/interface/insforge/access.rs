@@ -1,7 +1,7 @@
-//! Who a client of InsForge Realtime is, by the JSON of its Socket.IO CONNECT packet.
+//! Authentication of a client by the JSON of its Socket.IO CONNECT packet.
 //!
-//! Anybody can send that packet, and it may be as long as a message. Members that are not needed
-//! are skipped and not built.
+//! The packet comes from a client that is not authenticated yet, and it may be as long as a
+//! message. The parser therefore skips members that it does not need, without allocating them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use crate::message::Credential;
 
 impl Authenticator {
     /// Authenticates a client by the JSON of its Socket.IO CONNECT packet, which may be empty, at
-    /// `now_s` seconds since the epoch. An `apiKey` that is true to JavaScript decides alone, else
-    /// the `token` does.
+    /// `now_s` seconds since the epoch. If `apiKey` is truthy in JavaScript, it alone decides;
+    /// otherwise the `token` does.
     ///
     /// # Errors
-    /// What the client is told in CONNECT_ERROR.
+    /// If the packet has neither or the one that decides is invalid. The text of the error is the
+    /// message of `CONNECT_ERROR`.
     pub fn connect(&mut self, auth_json: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
         let handshake = Handshake::parse(auth_json).ok_or(AuthError::Nothing)?;
         match &handshake.api_key {
@@ -33,7 +34,7 @@ impl Authenticator {
     }
 }
 
-/// A member as JavaScript's truthiness sees it.
+/// The value of a member, by its truthiness in JavaScript.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 enum Field {
     /// Absent, null, false, 0 or the empty string.
@@ -41,22 +42,20 @@ enum Field {
     Falsy,
     /// A non-empty string.
     Text(String),
-    /// Anything else that is true.
+    /// Any other truthy value.
     Other,
 }
 
-/// The members of the packet that concern authentication. Of members with the same name the last
-/// one counts, as in JavaScript.
+/// The members of the packet that authentication uses. If a name is repeated, its last member
+/// counts, as in JavaScript.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Handshake {
-    /// `apiKey`.
     api_key: Field,
-    /// `token`.
     token: Field,
 }
 
 impl Handshake {
-    /// Reads one JSON object; `None` for any other text.
+    /// Parses the text of one JSON object. Returns `None` for any other text.
     fn parse(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }

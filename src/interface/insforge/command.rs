@@ -1,29 +1,29 @@
-//! What clients of InsForge ask for on their sockets.
+//! The commands of clients of InsForge Realtime.
 
 use crate::message::{Channel, Encoding};
 
-/// What a client asks for, whatever its protocol.
+/// A command of a client, in either dialect of event names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// Hear what is published on a channel, in the frames of an encoding.
+    /// Subscribes the client to a channel.
     Subscribe {
-        /// Where.
+        /// The channel to subscribe to.
         channel: Channel,
-        /// Which frames.
+        /// The encoding of the publications that the client will receive.
         encoding: Encoding,
     },
-    /// Hear no more of it.
+    /// Ends the client's subscription to a channel.
     Unsubscribe {
-        /// Where.
+        /// The channel to leave.
         channel: Channel,
     },
-    /// Tell everybody on a channel.
+    /// Publishes on a channel, which requires a subscription.
     Publish {
-        /// Where.
+        /// The channel to publish on.
         channel: Channel,
-        /// Under which event name.
+        /// The event name: not empty and not reserved.
         event: Box<str>,
-        /// JSON text.
+        /// The payload, as JSON text.
         payload: Box<str>,
     },
 }

@@ -1,5 +1,5 @@
-//! The application that public conformance suites of Socket.IO expect: namespaces that anyone may
-//! enter, and messages that come back.
+//! The application that public conformance suites of Socket.IO expect: every client may enter its
+//! namespaces, and it sends messages back.
 
 use rand::RngExt as _;
 
@@ -13,30 +13,31 @@ use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
 use crate::message::Millis;
 
-/// The Socket.IO side of a session of a conformance suite.
+/// The Socket.IO layer of a session that a conformance suite opened.
 #[derive(Debug)]
 pub(super) struct SocketIo {
     /// A bit for each namespace of [`suite::NAMESPACES`] that the client has entered.
     namespaces: u8,
-    /// Until when the client must have entered one, while it is in none.
+    /// The deadline for entering a namespace, in milliseconds since the node started. It applies
+    /// while the client is in no namespace.
     connect_by: Millis,
-    /// A binary packet that is incomplete.
+    /// A binary packet whose attachments have not all arrived.
     pending: Option<Pending>,
 }
 
-/// The bit of a namespace; 0 if there is no such namespace.
+/// Returns the bit of a namespace; 0 if there is no such namespace.
 fn bit(namespace: &str) -> u8 {
     let place = suite::NAMESPACES.iter().position(|known| *known == namespace);
     place.map_or(0, |place| 1 << place)
 }
 
 impl SocketIo {
-    /// Creates the side of a client that is in no namespace.
+    /// Creates the layer for a client that is in no namespace.
     pub(super) fn new(now: Millis, timings: &Timings) -> Self {
         Self { namespaces: 0, connect_by: now + timings.connect_timeout_ms, pending: None }
     }
 
-    /// Acts on a packet.
+    /// Handles the data of a message packet.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -59,7 +60,7 @@ impl SocketIo {
         Ok(())
     }
 
-    /// Takes an attachment of a binary packet, and acts on the packet if that completes it.
+    /// Adds an attachment to the incomplete binary packet, and handles the packet once complete.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -71,7 +72,7 @@ impl SocketIo {
         let pending = self.pending.take();
         let mut pending = pending.ok_or(Violation("binary that no packet announced"))?;
         if pending.attach(data)? {
-            // Finds placeholders that name no attachment.
+            // Fails if a placeholder names no attachment.
             pending.inlined()?;
             return self.on_event(ctx, &pending.event()?, pending.attachments());
         }
@@ -79,7 +80,7 @@ impl SocketIo {
         Ok(())
     }
 
-    /// Closes the connection if its client did not enter a namespace in time.
+    /// Closes the connection if its client is in no namespace and the deadline has passed.
     pub(super) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         match self.deadline() {
             Some(connect_by) if ctx.now.monotonic() >= connect_by => {
@@ -89,7 +90,8 @@ impl SocketIo {
         }
     }
 
-    /// When [`SocketIo::on_deadline`] must be called.
+    /// Returns when [`SocketIo::on_deadline`] must be called, in milliseconds since the node
+    /// started; `None` while the client is in a namespace.
     pub(super) fn deadline(&self) -> Option<Millis> {
         (self.namespaces == 0).then_some(self.connect_by)
     }
@@ -112,7 +114,7 @@ impl SocketIo {
             return Err(Violation("a second CONNECT"));
         }
         self.namespaces |= bit(namespace);
-        // A client has a name of its own in each namespace.
+        // A client has a separate socket id in each namespace.
         let socket_id = socket_id(ctx.local.random.random());
         ctx.send_text(&socketio::connected(namespace, &socket_id));
         ctx.send_text(&suite::greeting(namespace, auth));

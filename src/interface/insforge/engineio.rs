@@ -1,5 +1,5 @@
-//! Engine.IO, protocol 4, server side: packets, payloads of
-//! long-polling, the opening packet, session ids, heartbeat.
+//! Engine.IO, protocol 4, server side: packets, payloads of long-polling, the opening packet,
+//! session ids and refused requests.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -9,39 +9,39 @@ use crate::config::EngineIo as Timings;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::{SessionId, WorkerId};
 
-/// Separates the packets of a payload.
+/// The separator between the packets of a payload.
 const SEPARATOR: u8 = 0x1e;
 
-/// The packet that a server sends to ask for a sign of life.
+/// The ping packet of the server, which a client answers with a pong.
 pub const PING: &str = "2";
-/// The answer to a probe.
+/// The answer to a client's ping `probe` on a WebSocket that offers to carry a session.
 pub const PROBE_ANSWER: &str = "3probe";
-/// Ends a poll without saying anything.
+/// The packet that ends a poll and has no content.
 pub const NOOP: &str = "6";
-/// Ends a session on long-polling.
+/// The packet that tells a client on long-polling that its session has ended.
 pub const CLOSE: &str = "1";
 
 /// A text packet from a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Packet<'a> {
-    /// `1`: the client leaves.
+    /// `1`: the client ends the session.
     Close,
-    /// `2…`: only a probe may send it.
+    /// `2…`: a ping with its data. Clients send it only to probe a WebSocket.
     Ping(&'a str),
-    /// `3`.
+    /// `3`: the answer to a ping of the server.
     Pong,
-    /// `4…`: for the application.
+    /// `4…`: data for the application.
     Message(&'a str),
-    /// `5`: go on over this WebSocket.
+    /// `5`: the client moves its session to this WebSocket.
     Upgrade,
-    /// `6`.
+    /// `6`: no content.
     Noop,
 }
 
-/// Reads a text packet.
+/// Decodes a text packet.
 ///
 /// # Errors
-/// An empty packet or a type that clients do not send.
+/// If the packet is empty or has a type that clients do not send.
 pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
     let (kind, data) = match text.as_bytes() {
         [kind, ..] if kind.is_ascii() => (kind, &text[1..]),
@@ -61,13 +61,13 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
 /// One packet of a long-polling payload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Part<'a> {
-    /// A text packet, its type included.
+    /// A text packet, including its type.
     Text(&'a str),
     /// A binary message.
     Binary(Vec<u8>),
 }
 
-/// The packets of a payload, in order.
+/// Returns the packets of a payload, in order. An item is an error if its base64 is invalid.
 pub fn payload(body: &str) -> impl Iterator<Item = Result<Part<'_>, Violation>> {
     body.split(char::from(SEPARATOR)).map(|packet| match packet.strip_prefix('b') {
         Some(encoded) => STANDARD
@@ -97,7 +97,7 @@ fn separate(payload: &mut Vec<u8>) {
     }
 }
 
-/// The opening packet. `upgrades` says whether the session may move to WebSocket.
+/// Returns the opening packet. `upgrades` says whether the session may move to a WebSocket.
 pub fn open(session: &SessionId, upgrades: bool, timings: &Timings) -> String {
     let upgrades = if upgrades { r#"["websocket"]"# } else { "[]" };
     format!(
@@ -108,7 +108,7 @@ pub fn open(session: &SessionId, upgrades: bool, timings: &Timings) -> String {
     )
 }
 
-/// A session id as clients see it: 20 characters.
+/// Returns a session id as clients see it: 20 characters.
 pub fn encode_id(session: &SessionId) -> String {
     let mut bytes = [0; 15];
     bytes[0] = session.worker.0;
@@ -117,30 +117,30 @@ pub fn encode_id(session: &SessionId) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Reads a session id. `None` for what this node cannot have given out.
+/// Decodes a session id. Returns `None` for a text that [`encode_id`] cannot have returned.
 pub fn decode_id(text: &str) -> Option<SessionId> {
     let bytes: [u8; 15] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
     let [worker, s0, s1, s2, s3, 0, key @ ..] = bytes else { return None };
     Some(SessionId { worker: WorkerId(worker), slot: u32::from_be_bytes([s0, s1, s2, s3]), key })
 }
 
-/// Why a request is refused.
+/// The reason why an Engine.IO request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestError {
-    /// Neither `polling` nor `websocket`.
+    /// The `transport` is neither `polling` nor `websocket`.
     UnknownTransport,
-    /// No such session.
+    /// No session has this id.
     UnknownSession,
-    /// A session opens with GET.
+    /// The request opens a session and its method is not GET.
     BadHandshakeMethod,
-    /// The request does not fit the session or itself.
+    /// The request contradicts itself, or its session cannot serve it.
     BadRequest,
     /// `EIO` is not 4.
     UnsupportedVersion,
 }
 
 impl RequestError {
-    /// The text for people and for upgrade requests.
+    /// Returns the message for people, which is also the body of a refused upgrade.
     pub fn message(self) -> &'static str {
         match self {
             Self::UnknownTransport => "Transport unknown",
@@ -151,7 +151,7 @@ impl RequestError {
         }
     }
 
-    /// The body of the answer to a polling request.
+    /// Returns the body of the answer to a refused polling request, with Engine.IO's code.
     pub fn json(self) -> String {
         let code = match self {
             Self::UnknownTransport => 0,

@@ -1,5 +1,4 @@
-//! Engine.IO over HTTP: which requests open a session, which poll it, and which offer to carry it
-//! on a WebSocket.
+//! Engine.IO over HTTP: requests that open a session, poll it, or offer to carry it on a WebSocket.
 
 use super::engineio::{CLOSE, RequestError, decode_id};
 use super::probe::{Probe, refused_upgrade};
@@ -12,7 +11,7 @@ use crate::interface::websocket::upgrade;
 use crate::mailbox::{PollRefusal, Polled};
 use crate::message::{SessionId, WorkerId};
 
-/// What the client of an upgrade, or of a new polling session, speaks with.
+/// The session of a client that upgrades to a WebSocket or opens a session on long-polling.
 #[derive(Debug)]
 pub enum Opened {
     /// A new session.
@@ -21,7 +20,7 @@ pub enum Opened {
     Probe(Probe),
 }
 
-/// What a request asks for.
+/// The purpose of a valid request.
 enum Wanted {
     Open,
     OpenOnWebSocket,
@@ -30,7 +29,8 @@ enum Wanted {
     Carry(SessionId),
 }
 
-/// Returns the application that sessions run which are opened under a path, if it is one of those.
+/// Returns the application of sessions that are opened under this path; `None` if the path is not
+/// one of Engine.IO's. `is_conformance` selects the applications of conformance suites.
 pub(in crate::interface) fn app(path: &str, is_conformance: bool) -> Option<App> {
     match path {
         "/socket.io/" | "/socket.io" if is_conformance => Some(App::SocketIoConformance),
@@ -40,7 +40,7 @@ pub(in crate::interface) fn app(path: &str, is_conformance: bool) -> Option<App>
     }
 }
 
-/// Finds out what a request to an Engine.IO path leads to.
+/// Decides, by the head of a request to an Engine.IO path, how the request is served.
 pub(in crate::interface) fn entrance(
     http: &HttpContext<'_>,
     request: &Request,
@@ -70,7 +70,7 @@ pub(in crate::interface) fn entrance(
     }
 }
 
-/// Checks a request as a stock server does, in its order.
+/// Checks a request in the order in which the stock Engine.IO server does.
 fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestError> {
     let transport = request.query_value("transport");
     let is_websocket = match transport.as_deref() {
@@ -107,7 +107,7 @@ fn is_here(http: &HttpContext<'_>, worker: WorkerId) -> bool {
     worker.index() < http.shared.broker.mailboxes.workers.len()
 }
 
-/// Refuses a request: an upgrade in plain text, others in JSON.
+/// Returns the refusal of a request: an upgrade gets plain text, other requests get JSON.
 fn refused(request: &Request, error: RequestError) -> Response {
     match request.upgrade {
         true => refused_upgrade(error),
@@ -115,8 +115,8 @@ fn refused(request: &Request, error: RequestError) -> Response {
     }
 }
 
-/// Renders the answer to a polling client. A client that was not told that its session is over has
-/// yet to come back.
+/// Renders the answer to a polling request. If the session goes on, the outcome is unfinished: a
+/// stopping node must still answer the client's next request.
 pub(in crate::interface) fn polled(answer: Result<Polled, PollRefusal>) -> Outcome {
     let (response, is_unfinished) = match answer {
         Ok(Polled::Payload(payload)) => {

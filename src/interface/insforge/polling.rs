@@ -1,5 +1,5 @@
-//! Long-polling's side of a session: the request that waits for packets, and the WebSocket that
-//! offers to carry the session.
+//! The long-polling state of a session: the waiting poll, and the WebSocket that offers to carry
+//! the session.
 
 use super::engineio;
 use super::violation::Violation;
@@ -13,18 +13,18 @@ use crate::message::ConnId;
 /// The state of a session whose transport is long-polling.
 #[derive(Debug, Default)]
 pub(super) struct Polling {
-    /// The request that waits for packets.
+    /// The poll that waits for packets.
     pub(super) waiting: Option<PollTicket>,
     /// The WebSocket that offers to carry the session.
     pub(super) probe: Option<ConnId>,
-    /// Whether the WebSocket's probe was answered: polls end at once, so that the client can stop
-    /// polling.
+    /// Whether the session has accepted the WebSocket's probe. Then polls are answered at once,
+    /// because the client has to stop polling before it upgrades.
     is_upgrading: bool,
 }
 
 impl Polling {
-    /// Keeps a poll until there are packets for it. Returns false if another poll waits already,
-    /// which is a protocol error: the new one is refused, and the session must end.
+    /// Stores a poll until packets arrive for it. Returns false if another poll waits already. That
+    /// breaks the protocol: the new poll is refused, and the caller must end the session.
     pub(super) fn keep(&mut self, ctx: &Context<'_>, waiting: PollTicket) -> bool {
         if self.waiting.is_some() {
             refuse(ctx, waiting);
@@ -34,8 +34,9 @@ impl Polling {
         true
     }
 
-    /// Answers the poll that waits with the frames in the outbox. If there are none it is answered
-    /// only while the session is about to move to a WebSocket.
+    /// Answers the waiting poll with the frames in the outbox. With an empty outbox, the poll is
+    /// answered only while the session is about to move to a WebSocket. If no poll waits, outdated
+    /// publications are removed from a crowded outbox.
     pub(super) fn release(&mut self, ctx: &mut Context<'_>) {
         if ctx.link.outbox.is_empty() && !self.is_upgrading {
             return;
@@ -53,17 +54,17 @@ impl Polling {
         answer(ctx, waiting, Ok(Polled::Payload(payload)));
     }
 
-    /// Answers the poll that waits, if there is one, with this packet alone.
+    /// Answers the waiting poll, if there is one, with this packet alone.
     pub(super) fn answer_with(&mut self, ctx: &Context<'_>, packet: &str) {
         if let Some(waiting) = self.waiting.take() {
             answer(ctx, waiting, Ok(Polled::Payload(packet.into())));
         }
     }
 
-    /// Takes a step of an upgrade. A session takes one offer at a time.
+    /// Handles a step of an upgrade. A session has one offer at a time.
     ///
     /// # Errors
-    /// If another WebSocket has offered already, or the step is out of order.
+    /// If another WebSocket has an offer already, or the upgrade comes before the probe.
     pub(super) fn on_offer(
         &mut self,
         ctx: &mut Context<'_>,
@@ -86,7 +87,7 @@ impl Polling {
         }
     }
 
-    /// Notes that a WebSocket no longer offers to carry the session, which stays on long-polling.
+    /// Ends the offer of a WebSocket. The session stays on long-polling.
     pub(super) fn on_offer_withdrawn(&mut self, probe: ConnId) {
         if self.probe == Some(probe) {
             (self.probe, self.is_upgrading) = (None, false);
@@ -94,7 +95,7 @@ impl Polling {
     }
 }
 
-/// Moves all frames of the outbox into a payload.
+/// Moves all frames of the outbox into a payload. Returns the counts of what was moved.
 fn take_packets(ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Gone {
     let mut taken = Gone::default();
     while let Some(frame) = ctx.link.outbox.pop(&mut ctx.local.outboxes.spares) {
@@ -108,7 +109,7 @@ fn take_packets(ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Gone {
     taken
 }
 
-/// Answers a poll that does not fit the session.
+/// Refuses a poll that the session cannot serve.
 pub(super) fn refuse(ctx: &Context<'_>, waiting: PollTicket) {
     answer(ctx, waiting, Err(PollRefusal::BadRequest));
 }

@@ -1,5 +1,5 @@
-//! A WebSocket that offers to carry a session on long-polling. The session itself decides about
-//! each step.
+//! A WebSocket that offers to carry a session that is on long-polling. The session decides whether
+//! it accepts each step.
 
 use super::engineio::{self, Packet, RequestError};
 use super::violation::Violation;
@@ -8,7 +8,7 @@ use crate::interface::context::Context;
 use crate::interface::next::{End, Next, OfferStep, Reason};
 use crate::message::{Millis, SessionId};
 
-/// A WebSocket that offers to carry a session.
+/// A WebSocket that offers to carry a session, until a deadline.
 #[derive(Debug)]
 pub struct Probe {
     session: SessionId,
@@ -16,40 +16,41 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Creates an offer that ends at `until`, in milliseconds since the node started.
+    /// Creates an offer to carry `session` that ends at `until`, in milliseconds since the node
+    /// started.
     pub fn new(session: SessionId, until: Millis) -> Self {
         Self { session, until }
     }
 
-    /// When the offer ends, in milliseconds since the node started.
+    /// Returns when the offer ends, in milliseconds since the node started.
     pub fn until(&self) -> Millis {
         self.until
     }
 
-    /// The session that it offers to carry.
+    /// Returns the id of the session that the WebSocket offers to carry.
     pub fn session(&self) -> SessionId {
         self.session
     }
 
-    /// Notes the id of the session after it has moved to another worker.
+    /// Records the new id of the session after it has moved to another worker.
     pub fn renamed(&mut self, session: SessionId) {
         self.session = session;
     }
 
-    /// Returns the answer to the upgrade if there is no such session.
+    /// Returns the answer to the upgrade request if the session does not exist.
     pub fn refusal(&self) -> Response {
         refused_upgrade(RequestError::UnknownSession)
     }
 
-    /// The WebSocket is open: offers to carry the session.
+    /// Handles the opening of the WebSocket: makes the offer.
     pub fn on_open(&mut self) -> Next {
         self.offer(OfferStep::Open)
     }
 
-    /// Acts on a packet.
+    /// Handles a packet.
     ///
     /// # Errors
-    /// If it is neither the probe nor the upgrade. The session goes on as it was.
+    /// If the packet is neither the probe nor the upgrade. The session is not affected.
     pub fn on_text(&mut self, text: &str) -> Result<Next, Violation> {
         match engineio::decode(text)? {
             Packet::Ping("probe") => Ok(self.offer(OfferStep::Probed)),
@@ -58,12 +59,12 @@ impl Probe {
         }
     }
 
-    /// The session has accepted the probe: answers it.
+    /// Answers the client's probe, which the session has accepted.
     pub fn on_probed(&mut self, ctx: &mut Context<'_>) {
         ctx.send_text(engineio::PROBE_ANSWER);
     }
 
-    /// Closes the WebSocket once the offer has ended.
+    /// Closes the WebSocket if the time of the offer has passed.
     pub fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         match self.until <= ctx.now.monotonic() {
             true => Next::close(Reason::Client),
@@ -71,7 +72,7 @@ impl Probe {
         }
     }
 
-    /// The WebSocket ends, and its offer with it.
+    /// Handles the end of the WebSocket: withdraws the offer.
     pub fn on_end(&mut self) -> End {
         End { withdraw: Some(self.session), ..End::default() }
     }
@@ -81,7 +82,7 @@ impl Probe {
     }
 }
 
-/// Refuses an upgrade.
+/// Returns the refusal of an upgrade request, in plain text.
 pub(super) fn refused_upgrade(error: RequestError) -> Response {
     Response::with_type(400, "text/html", error.message())
 }

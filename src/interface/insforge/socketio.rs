@@ -1,6 +1,7 @@
-//! Socket.IO, protocol 5, server side: packets, and the collecting of
-//! binary attachments. The text handled here is the data of an Engine.IO message packet; the text
-//! made here is the whole Engine.IO packet.
+//! Socket.IO, protocol 5, server side: packets, and the collection of binary attachments.
+//!
+//! Functions that read take the data of an Engine.IO message packet. Functions that write return
+//! the whole Engine.IO packet.
 
 mod event;
 mod packet;

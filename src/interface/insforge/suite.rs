@@ -1,17 +1,18 @@
-//! What the public Socket.IO conformance suite expects of an application (DESIGN section 3): every
-//! message comes back.
+//! The application that the public Socket.IO conformance suite expects: it sends every message
+//! back.
 
 use super::socketio::{Event, ack_text, event_text, with_attachments};
 
-/// Namespaces that exist in conformance mode.
+/// The namespaces that exist in conformance mode.
 pub(super) const NAMESPACES: [&str; 2] = ["/", "/custom"];
 
-/// The event that follows a CONNECT: its own payload.
+/// Returns the event that follows an accepted CONNECT and repeats its payload.
 pub(super) fn greeting(namespace: &str, auth: &str) -> String {
     event_text(namespace, "auth", if auth.is_empty() { "{}" } else { auth })
 }
 
-/// The packet that answers an event; `attachments` binary frames follow it.
+/// Returns the packet that answers an event, before `attachments` binary packets; `None` if the
+/// suite expects no answer.
 pub(super) fn answer(event: &Event<'_>, attachments: usize) -> Option<String> {
     let text = match (&*event.name, event.ack) {
         ("message", _) => event_text(event.namespace, "message-back", event.arguments),

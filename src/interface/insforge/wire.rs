@@ -1,5 +1,5 @@
-//! InsForge Realtime over Socket.IO: events to commands; replies,
-//! publications and presence to packets. Both event-name dialects and both message shapes.
+//! InsForge Realtime over Socket.IO: reads events as commands, and writes replies, publications and
+//! presence as packets. It knows both dialects of event names and both message shapes.
 
 mod presence;
 mod publication;
@@ -15,6 +15,7 @@ pub use publication::publication;
 pub use reply::{gap, reply};
 pub use request::{Request, request};
 
+/// Appends the last two members of a `meta` object, and its closing brace.
 fn push_meta_end(out: &mut String, id: MessageId, at: Millis) {
     let at = iso_millis(at);
     let _ = write!(out, r#","messageId":"{id}","timestamp":"{at}"}}"#);

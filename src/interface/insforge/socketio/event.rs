@@ -1,4 +1,4 @@
-//! Events: their name and arguments.
+//! Events of clients: name and arguments.
 
 use std::borrow::Cow;
 
@@ -8,25 +8,29 @@ use serde_json::value::RawValue;
 use crate::interface::insforge::violation::Violation;
 use crate::message::AckId;
 
-/// Event names that mean something to Socket.IO itself; they never travel as events.
+/// Event names that Socket.IO reserves for itself. No event may have one of them.
 pub const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// An event with its arguments.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Event<'a> {
-    /// Where.
+    /// The namespace that the event is sent to.
     pub namespace: &'a str,
-    /// The acknowledgement that the client waits for.
+    /// The id of the acknowledgement that the client requests; `None` if it requests none.
     pub ack: Option<AckId>,
-    /// Its name.
+    /// The event's name. A name that is a number is its JSON text.
     pub name: Cow<'a, str>,
-    /// The first argument, JSON text.
+    /// The first argument, as JSON text.
     pub first: Option<&'a str>,
-    /// All arguments, JSON texts with commas between.
+    /// All arguments, as JSON texts separated by commas; empty if there are none.
     pub arguments: &'a str,
 }
 
+/// Parses an event from `data`, the JSON array of its name and arguments.
+///
+/// # Errors
+/// If `data` is not such an array, or the name is reserved.
 pub(super) fn event<'a>(
     namespace: &'a str,
     ack: Option<AckId>,
@@ -47,7 +51,7 @@ pub(super) fn event<'a>(
     }
     let first = head.first.map(RawValue::get);
     let arguments = match first {
-        // The first argument is a part of `data`, and only the closing bracket follows the last.
+        // `first` is a slice of `data`, and only the closing bracket follows the last argument.
         Some(first) => {
             let start = first.as_ptr().addr() - data.as_ptr().addr();
             data[start..].trim_end().strip_suffix(']').unwrap_or_default()
@@ -60,8 +64,8 @@ pub(super) fn event<'a>(
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The name and first argument of an event; the other arguments are checked and left where they
-/// are, so that a packet of half a million of them costs no memory.
+/// The name and the first argument of an event. The other arguments are only checked, because a
+/// packet can hold half a million of them and their copies would take memory.
 struct Head<'a> {
     name: &'a RawValue,
     first: Option<&'a RawValue>,

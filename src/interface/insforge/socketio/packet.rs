@@ -11,34 +11,34 @@ use crate::message::AckId;
 /// A packet from a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Packet<'a> {
-    /// Enter a namespace; `auth` is a JSON object, or empty.
+    /// The client enters a namespace.
     Connect {
-        /// Which.
+        /// The namespace to enter.
         namespace: &'a str,
-        /// JSON text.
+        /// The credential and other data of the client: the text of a JSON object, or empty.
         auth: &'a str,
     },
-    /// Leave a namespace.
+    /// The client leaves a namespace.
     Disconnect {
-        /// Which.
+        /// The namespace to leave.
         namespace: &'a str,
     },
-    /// An event, complete.
+    /// An event without attachments.
     Event(Event<'a>),
-    /// An event whose attachments follow.
+    /// An event whose attachments follow in binary packets.
     Incomplete(Pending),
-    /// The answer to an event of ours. The node asks for none.
+    /// An acknowledgement of an event of the server. The node never requests one.
     Ack {
-        /// Where.
+        /// The namespace of the acknowledged event.
         namespace: &'a str,
     },
 }
 
-/// Reads the data of a message packet.
+/// Decodes the data of a message packet.
 ///
 /// # Errors
-/// Whatever a stock server closes the transport for: an unknown type, a wrong attachment count,
-/// JSON that does not parse, an event that is no array or has a reserved name.
+/// In the cases in which a stock server closes the transport: an unknown type, a wrong attachment
+/// count, invalid JSON, an event that is not an array or has a reserved name.
 pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
     let kind = *text.as_bytes().first().ok_or(Violation("empty Socket.IO packet"))?;
     if !kind.is_ascii_digit() {
@@ -61,12 +61,13 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
             event(namespace, ack, data)?;
             Ok(Packet::Incomplete(Pending::new(namespace, ack, data, attachments)))
         }
-        // The node never asks a client for an acknowledgement, so none with attachments is due.
+        // The node never requests an acknowledgement, so one with attachments is an error.
         b'6' => Err(Violation("acknowledgement of nothing")),
         _ => Err(Violation("unknown or malformed Socket.IO packet")),
     }
 }
 
+/// Splits the number of attachments from the rest of a packet.
 fn attachment_count(text: &str) -> Result<(usize, &str), Violation> {
     let (count, rest) = text.split_once('-').ok_or(Violation("attachment count is missing"))?;
     match count.parse::<usize>() {
@@ -76,6 +77,7 @@ fn attachment_count(text: &str) -> Result<(usize, &str), Violation> {
     }
 }
 
+/// Splits the namespace from the rest of a packet. Without one, the packet is for `/`.
 fn namespace(text: &str) -> (&str, &str) {
     if !text.starts_with('/') {
         return ("/", text);
@@ -83,6 +85,7 @@ fn namespace(text: &str) -> (&str, &str) {
     text.split_once(',').unwrap_or((text, ""))
 }
 
+/// Splits the acknowledgement id, if there is one, from the rest of a packet.
 fn ack_id(text: &str) -> Result<(Option<AckId>, &str), Violation> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 0 {

@@ -1,11 +1,11 @@
-//! Events that wait for their attachments.
+//! Events with binary attachments.
 
 use super::event::{Event, event};
 use crate::interface::insforge::violation::Violation;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::AckId;
 
-/// An event that waits for its attachments.
+/// An event whose attachments arrive in the packets behind it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pending {
     namespace: Box<str>,
@@ -17,7 +17,8 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Creates it without its attachments, of which there are `missing`.
+    /// Creates an event that waits for `missing` attachments. `data` is the JSON array of its name
+    /// and arguments.
     pub(super) fn new(namespace: &str, ack: Option<AckId>, data: &str, missing: usize) -> Self {
         Self {
             namespace: namespace.into(),
@@ -29,10 +30,10 @@ impl Pending {
         }
     }
 
-    /// Takes the next attachment. True when it was the last.
+    /// Adds the next attachment. Returns true if it was the last.
     ///
     /// # Errors
-    /// When text and attachments together exceed [`MESSAGE_BYTES_MAX`].
+    /// If text and attachments together exceed [`MESSAGE_BYTES_MAX`].
     pub fn attach(&mut self, attachment: &[u8]) -> Result<bool, Violation> {
         self.bytes += attachment.len();
         if self.bytes > MESSAGE_BYTES_MAX {
@@ -43,24 +44,24 @@ impl Pending {
         Ok(self.missing == 0)
     }
 
-    /// The event, its arguments with placeholders where the attachments belong.
+    /// Returns the event. Its arguments have placeholders in place of the attachments.
     ///
     /// # Errors
-    /// None that [`decode`] or [`Pending::inlined`] does not find.
+    /// If the event is malformed. [`decode`](super::decode) has excluded that.
     pub fn event(&self) -> Result<Event<'_>, Violation> {
         event(&self.namespace, self.ack, &self.data)
     }
 
-    /// What came.
+    /// Returns the attachments that have arrived, in order.
     pub fn attachments(&self) -> &[Vec<u8>] {
         &self.attachments
     }
 
-    /// The event's array with each attachment as JSON shows a Node buffer:
-    /// `{"type":"Buffer","data":[1,2]}`.
+    /// Returns the event with each placeholder replaced by its attachment, in the JSON form of a
+    /// Node.js buffer: `{"type":"Buffer","data":[1,2]}`.
     ///
     /// # Errors
-    /// A placeholder that names no attachment.
+    /// If a placeholder names no attachment.
     pub fn inlined(&self) -> Result<Inlined, Violation> {
         let mut data: serde_json::Value =
             serde_json::from_str(&self.data).map_err(|_| Violation("event is not JSON"))?;
@@ -70,7 +71,7 @@ impl Pending {
     }
 }
 
-/// A binary event as plain JSON.
+/// An event whose attachments are part of its JSON.
 #[derive(Debug)]
 pub struct Inlined {
     namespace: Box<str>,
@@ -79,15 +80,16 @@ pub struct Inlined {
 }
 
 impl Inlined {
-    /// The event.
+    /// Returns the event.
     ///
     /// # Errors
-    /// None that was not found before.
+    /// If the event is malformed. [`decode`](super::decode) has excluded that.
     pub fn event(&self) -> Result<Event<'_>, Violation> {
         event(&self.namespace, self.ack, &self.data)
     }
 }
 
+/// Replaces the placeholders in `value` by the attachments that they name.
 fn inline(value: &mut serde_json::Value, attachments: &[Vec<u8>]) -> Result<(), Violation> {
     use serde_json::Value;
     match value {

@@ -1,4 +1,4 @@
-//! Packets of Socket.IO, read and written.
+//! Tests of reading and writing Socket.IO packets.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Presence: in acknowledgements and in events.
+//! Writes presence, in acknowledgements and in events.
 
 use std::fmt::Write as _;
 
@@ -7,6 +7,7 @@ use crate::codec::json::push_json;
 use crate::interface::insforge::socketio;
 use crate::message::{Channel, Member, MessageId, Millis, Publication, Snapshot, iso_millis};
 
+/// Returns a member of a channel as a JSON object.
 fn member(member: &Member) -> String {
     let kind = if member.is_user { "user" } else { "anonymous" };
     let mut out = format!(r#"{{"type":"{kind}","presenceId":"#);
@@ -15,6 +16,7 @@ fn member(member: &Member) -> String {
     out
 }
 
+/// Returns the packet that tells subscribers that a member has joined or left.
 pub(super) fn presence_event(publication: &Publication, name: &str, who: &Member) -> String {
     let mut out = format!(r#"{{"member":{},"meta":{{"channel":"#, member(who));
     push_json(&mut out, publication.channel.as_str());
@@ -24,8 +26,9 @@ pub(super) fn presence_event(publication: &Publication, name: &str, who: &Member
     socketio::event_text("/", name, &out)
 }
 
-/// Who is there, for a client that comes back after a cut: in the place of the joins and leaves
-/// that it missed.
+/// Returns the `presence:sync` packet with the present members of a channel, for a client that has
+/// resumed its session. It replaces the joins and leaves that the client missed. `present` is the
+/// number of members, which may exceed those in the snapshot.
 pub fn presence_sync(
     channel: &Channel,
     presence: &Snapshot,
@@ -42,6 +45,8 @@ pub fn presence_sync(
     socketio::event_text("/", "presence:sync", &out)
 }
 
+/// Appends the `presence` key of an object: the members of the snapshot, and the number of all
+/// members if the snapshot does not hold all.
 pub(super) fn push_presence(out: &mut String, presence: &Snapshot, present: usize) {
     let members = presence.json(|members| {
         let members: Vec<String> = members.iter().map(|m| member(m)).collect();

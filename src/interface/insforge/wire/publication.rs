@@ -1,4 +1,4 @@
-//! Publications, in both shapes.
+//! Writes publications, in both message shapes.
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,8 @@ use crate::codec::json::push_json;
 use crate::interface::insforge::socketio;
 use crate::message::{Content, Encoding, Publication, Sender};
 
-/// The packet for a publication: the documented shape or the SDK's, or a presence event, which is
-/// the same for both.
+/// Returns the packet for a publication: a message in the documented shape or the SDK's, or a
+/// presence event, which is the same in both encodings.
 pub fn publication(publication: &Publication, encoding: Encoding) -> String {
     match &publication.content {
         Content::Message { event, payload, sender } => {
@@ -19,7 +19,8 @@ pub fn publication(publication: &Publication, encoding: Encoding) -> String {
                 _ => spread(publication, payload, sender),
             };
             if publication.is_recoverable {
-                // The client keeps it as its place in what it has received (section 7.7).
+                // The stock client remembers this last argument as its offset and sends it when it
+                // connects again (connection state recovery).
                 let _ = write!(body, r#","{}""#, publication.id);
             }
             socketio::event_text("/", event, &body)
@@ -32,7 +33,8 @@ pub fn publication(publication: &Publication, encoding: Encoding) -> String {
     }
 }
 
-/// `{channel,messageId,senderType,senderId,payload}`: the public document's message.
+/// Returns a message as the public documentation shows it:
+/// `{channel,messageId,senderType,senderId,payload}`.
 fn documented(publication: &Publication, payload: &str, sender: &Sender) -> String {
     let mut out = String::with_capacity(payload.len() + 200);
     out.push_str(r#"{"channel":"#);
@@ -47,7 +49,7 @@ fn documented(publication: &Publication, payload: &str, sender: &Sender) -> Stri
     out
 }
 
-/// The payload's own keys, then `meta`: what the SDK reads.
+/// Returns a message as the SDK reads it: the payload's own keys, then `meta`.
 fn spread(publication: &Publication, payload: &str, sender: &Sender) -> String {
     let mut out = String::with_capacity(payload.len() + 250);
     out.push('{');

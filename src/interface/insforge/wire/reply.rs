@@ -1,4 +1,4 @@
-//! Answers to commands, and the notice of lost publications.
+//! Writes answers to commands, and gap notices.
 
 use std::fmt::Write as _;
 
@@ -7,8 +7,9 @@ use crate::codec::json::push_json;
 use crate::interface::insforge::socketio;
 use crate::message::{AckId, Channel, Refusal, Reply};
 
-/// The answer to a command, if there is anything to say: an acknowledgement where the client waits
-/// for one, else `realtime:error` for a refusal, else nothing.
+/// Returns the packet that answers a command: an acknowledgement if the client requested one,
+/// otherwise a `realtime:error` event for a refusal. Returns `None` for a success without a
+/// requested acknowledgement.
 pub fn reply(reply: &Reply, ack: Option<AckId>) -> Option<String> {
     let mut out = String::with_capacity(128);
     match (reply, ack) {
@@ -85,7 +86,8 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
     let _ = write!(out, r#""code":"{code}","message":"{message}""#);
 }
 
-/// The event that tells a subscriber that it lost so many publications of a channel.
+/// Returns the gap notice: the event that tells a subscriber that it lost `count` publications of a
+/// channel.
 pub fn gap(channel: &Channel, count: u64) -> String {
     let mut out = String::with_capacity(200);
     let message = "This connection did not keep up and lost publications of the channel";

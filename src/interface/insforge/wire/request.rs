@@ -1,4 +1,4 @@
-//! The events of a client, read as commands.
+//! Reads the events of clients as commands.
 
 use std::borrow::Cow;
 
@@ -10,20 +10,20 @@ use crate::interface::insforge::socketio::Event;
 use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::{Channel, Encoding, Refusal, event_name_problem, payload_problem};
 
-/// What an event from a client asks for.
+/// An event of a client, read as a command of InsForge Realtime.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// A command.
+    /// A valid command.
     Command(Command),
-    /// A newer credential, as JSON.
+    /// A newer credential, as the text of a JSON object.
     Authenticate(Box<str>),
-    /// A command by name, but not by its argument.
+    /// A command with an invalid argument: its channel, if that is valid, and the refusal.
     Invalid(Option<Channel>, Refusal),
-    /// Not an event of this API.
+    /// An event whose name is not a command's.
     Unknown,
 }
 
-/// The argument of all commands; keys that a command does not use are ignored.
+/// The argument of all commands. Keys that a command does not use are ignored.
 #[derive(Deserialize)]
 struct Argument<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
@@ -34,13 +34,14 @@ struct Argument<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// A key that is there, be its value `null`: null is a payload like any other.
+/// Reads the value of a key that is present as `Some`, even if it is `null`, because `null` is a
+/// valid payload.
 fn given<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(json).map(Some)
 }
 
-/// Reads an event. `REALTIME_…` and `realtime:…` mean the same, and for a subscription they choose
-/// the shape of what is delivered.
+/// Reads an event as a command. Event names in `REALTIME_…` and `realtime:…` form are equivalent,
+/// but the form used to subscribe selects the shape of the delivered messages.
 pub fn request(event: &Event<'_>) -> Request {
     let parse: fn(&Argument<'_>, Channel) -> Result<Command, Refusal> = match &*event.name {
         "realtime:subscribe" => {
@@ -107,6 +108,7 @@ fn publish(argument: &Argument<'_>, channel: Channel) -> Result<Command, Refusal
     Ok(Command::Publish { channel, event: event.into(), payload: payload.get().into() })
 }
 
+/// Returns the string that a JSON text holds; `None` if it is another value.
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -1,4 +1,4 @@
-//! The entries of a payload, as JavaScript spreads them.
+//! Writes the entries of a payload as JavaScript spreads them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::codec::json::push_json;
 
-/// The payload's entries as `{...payload}` has them in JavaScript: an object's keys but `meta`, an
-/// array's places, a string's UTF-16 units, nothing of anything else.
+/// Appends the payload's entries as `{...payload}` has them in JavaScript, without a `meta` key:
+/// an object's keys, an array's items, a string's UTF-16 units. Other values have no entries.
 pub(super) fn push_spread(out: &mut String, payload: &str) {
     match payload.as_bytes().first() {
         Some(b'{') => push_object(out, payload),
@@ -42,8 +42,9 @@ fn comma(place: usize) -> &'static str {
 fn push_object(out: &mut String, payload: &str) {
     let entries = match serde_json::from_str::<Entries<'_>>(payload) {
         Ok(Entries(entries)) if entries.iter().any(|(key, _)| key == "meta") => entries,
-        // Between the braces it is already what is wanted: the common case copies once. So do keys
-        // that only JavaScript can hold: there the last of two equal keys counts, which is ours.
+        // In the common case, the text between the braces is copied at once. The same happens if a
+        // key cannot be parsed, because it holds half of a surrogate pair. If such an object has a
+        // `meta` key too, ours comes later and therefore counts in JavaScript.
         _ => return out.push_str(payload[1..payload.len() - 1].trim()),
     };
     let kept = entries.iter().filter(|(key, _)| key != "meta");
@@ -54,7 +55,7 @@ fn push_object(out: &mut String, payload: &str) {
     }
 }
 
-/// An object's entries in their order, duplicates and all.
+/// The entries of an object, in their order and with duplicates.
 struct Entries<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
