@@ -1,6 +1,6 @@
-//! What a client has sent and the node has not carried out: commands that wait for a verdict of the
-//! policies, and a binary packet whose attachments are still to come. Few sessions have either, and
-//! no idle one.
+//! A client's unfinished input: commands that wait for a verdict of the policies, and a binary
+//! packet whose attachments have not all arrived. Few sessions have either, and idle sessions have
+//! neither.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::interface::insforge::command::Command;
 use crate::limits::{COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX};
 use crate::message::{AckId, Action, Channel};
 
-/// Both in one box, which an idle session does not have.
+/// Both kinds of unfinished input, in one box that is freed when it is empty.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished(Option<Box<Parts>>);
 
@@ -20,68 +20,68 @@ struct Parts {
     backlog: Backlog,
 }
 
-/// Commands of one session that wait, in their order.
+/// The waiting commands of one session, in the order in which they arrived, with their bytes.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     commands: VecDeque<Waiting>,
     bytes: usize,
 }
 
-/// A command that waits.
+/// A waiting command.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// The command.
     pub(super) request: Request,
-    /// The acknowledgement that its client waits for.
+    /// The id of the acknowledgement that the client requested; `None` if it requested none.
     pub(super) ack: Option<AckId>,
 }
 
 impl Unfinished {
-    /// Whether a binary packet is incomplete.
+    /// Returns whether attachments of a binary packet are missing.
     pub(super) fn is_pending(&self) -> bool {
         self.0.as_ref().is_some_and(|parts| parts.pending.is_some())
     }
 
-    /// Takes the incomplete binary packet, if there is one.
+    /// Removes the incomplete binary packet and returns it, if there is one.
     pub(super) fn take_pending(&mut self) -> Option<Pending> {
         let pending = self.0.as_mut()?.pending.take();
         self.tidy();
         pending
     }
 
-    /// Keeps a binary packet until it is complete.
+    /// Stores an incomplete binary packet.
     pub(super) fn keep_pending(&mut self, pending: Pending) {
         self.0.get_or_insert_default().pending = Some(pending);
     }
 
-    /// Whether commands wait.
+    /// Returns whether any command waits.
     pub(super) fn is_any_waiting(&self) -> bool {
         self.0.as_ref().is_some_and(|parts| !parts.backlog.commands.is_empty())
     }
 
-    /// Whether one more command of so many bytes may wait.
+    /// Returns whether one more command, of `bytes` bytes, stays within [`COMMANDS_WAITING_MAX`]
+    /// and [`COMMANDS_WAITING_BYTES_MAX`].
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.0.as_ref().is_none_or(|parts| parts.backlog.has_room(bytes))
     }
 
-    /// Puts a command behind the others.
+    /// Appends a command. The caller has checked [`Unfinished::has_room`].
     pub(super) fn push_back(&mut self, waiting: Waiting) {
         self.0.get_or_insert_default().backlog.push_back(waiting);
     }
 
-    /// Puts the first command back that was taken.
+    /// Puts a command that [`Unfinished::pop_front`] returned back to the front.
     pub(super) fn push_front(&mut self, waiting: Waiting) {
         self.0.get_or_insert_default().backlog.push_front(waiting);
     }
 
-    /// Takes the first command.
+    /// Removes the oldest command and returns it.
     pub(super) fn pop_front(&mut self) -> Option<Waiting> {
         let waiting = self.0.as_mut()?.backlog.pop_front();
         self.tidy();
         waiting
     }
 
-    /// Drops all commands. Returns how many that were, and their bytes.
+    /// Drops all commands. Returns their number and their bytes.
     pub(super) fn drop_backlog(&mut self) -> (usize, usize) {
         let Some(parts) = &mut self.0 else { return (0, 0) };
         let Backlog { commands, bytes } = std::mem::take(&mut parts.backlog);
@@ -121,7 +121,7 @@ impl Backlog {
 }
 
 impl Waiting {
-    /// The channel that the command names; `None` if it names none.
+    /// Returns the channel that the command names; `None` if it has no channel.
     pub(super) fn channel(&self) -> Option<&Channel> {
         match &self.request {
             Request::Command(
@@ -134,7 +134,8 @@ impl Waiting {
         }
     }
 
-    /// What policies are asked about it; `None` if they have no say.
+    /// Returns the action and the channel that policies judge; `None` if the command does not
+    /// depend on policies.
     pub(super) fn judged(&self) -> Option<(Action, &Channel)> {
         match &self.request {
             Request::Command(Command::Subscribe { channel, .. }) => {
@@ -145,7 +146,7 @@ impl Waiting {
         }
     }
 
-    /// Bytes that it takes while it waits.
+    /// Returns the memory that the command takes while it waits, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let said = match &self.request {
             Request::Command(Command::Publish { event, payload, .. }) => {

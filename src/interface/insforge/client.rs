@@ -1,8 +1,8 @@
-//! A client of InsForge Realtime that has entered, or is about to: who it is, and its commands,
-//! each checked, carried out and answered.
+//! A client of InsForge Realtime: its identity and its commands, which are checked, run and
+//! answered here.
 //!
-//! A command may depend on a verdict of the policies that the worker does not know yet. Then it
-//! waits in the session's backlog, with everything that its client sends behind it.
+//! A command may depend on a verdict of the policies that the worker does not know yet. Then the
+//! command waits in the session's backlog, and all later commands of the client wait behind it.
 
 use std::sync::Arc;
 
@@ -27,27 +27,28 @@ use crate::message::{
 };
 use crate::metrics::Counters;
 
-/// A client.
+/// The client of a session, from before its CONNECT until the session ends.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// Names it to other clients. It is not derived from the session id, which is a secret.
+    /// The key of the socket id, which other clients may learn. It is not derived from the session
+    /// id, because that is a secret.
     pub(super) socket_key: [u8; 15],
-    /// Whether it was told that it has entered. A client that resumes is told when it hears its
-    /// channels again.
+    /// Whether the node has answered the client's CONNECT with success. A resuming client is
+    /// answered when its subscriptions are active again.
     pub(super) has_entered: bool,
-    /// For whom it speaks; `None` before its CONNECT was accepted.
+    /// The client's verified credential; `None` before its CONNECT is accepted.
     pub(super) credential: Option<Arc<Credential>>,
-    /// What it has sent and the node has not carried out.
+    /// The input that the node has received and not yet handled.
     pub(super) unfinished: Unfinished,
 }
 
-/// Returns a socket id as clients see it: 20 characters.
+/// Returns the socket id for a key, as clients see it: 20 characters.
 pub(super) fn socket_id(key: [u8; 15]) -> String {
     URL_SAFE_NO_PAD.encode(key)
 }
 
 impl Client {
-    /// Creates a client that has not entered.
+    /// Creates a client that has not sent its CONNECT.
     pub(super) fn new(random: &mut StdRng) -> Self {
         Self {
             socket_key: random.random(),
@@ -57,12 +58,13 @@ impl Client {
         }
     }
 
-    /// Its name towards other clients.
+    /// Returns the id that names the client to other clients.
     pub(super) fn socket_id(&self) -> String {
         socket_id(self.socket_key)
     }
 
-    /// As whom it subscribes; `None` if it has no credential.
+    /// Returns the client as the broker counts it in a channel; `None` if it has no credential. All
+    /// connections of a user are one member of presence, each other connection is its own.
     pub(super) fn subscriber(
         &self,
         connection: ConnId,
@@ -75,8 +77,8 @@ impl Client {
         Some(Subscriber { connection, encoding, transport, member })
     }
 
-    /// Leaves all channels and drops the commands that wait, because the client leaves or its
-    /// session ends.
+    /// Leaves all channels and drops the waiting commands, because the client left the namespace or
+    /// could not resume its session.
     pub(super) fn leave_all(&mut self, ctx: &mut Context<'_>) {
         self.drop_backlog(ctx);
         if let Some(subscriber) = self.any_subscriber(ctx) {
@@ -84,23 +86,24 @@ impl Client {
         }
     }
 
-    /// Drops the commands that wait.
+    /// Drops the waiting commands and takes them out of the worker's counts.
     pub(super) fn drop_backlog(&mut self, ctx: &mut Context<'_>) {
         let (commands, bytes) = self.unfinished.drop_backlog();
         ctx.local.authorizer.left(commands, bytes);
         ctx.local.counters.commands_waiting.sub(commands as u64);
     }
 
-    /// The subscriber, where its encoding follows from how it is counted.
+    /// Returns the subscriber for a leave. Its encoding is arbitrary, because the broker knows
+    /// which encoding each of the connection's subscriptions has.
     fn any_subscriber(&self, ctx: &Context<'_>) -> Option<Subscriber> {
         self.subscriber(ctx.id, Encoding::Sdk, ctx.transport())
     }
 }
 
-/// Which commands are carried out at once, and which wait.
+/// Running commands at once, or letting them wait for a verdict.
 impl Client {
-    /// Carries a command out if the verdict of the policies on it is known and no other command
-    /// waits. Otherwise the command waits, or is refused if there is no room for it.
+    /// Runs a command if the policies' verdict on it is known and no earlier command waits.
+    /// Otherwise the command waits, or is refused if the backlog is full.
     pub(super) fn execute(&mut self, ctx: &mut Context<'_>, request: Request, ack: Option<AckId>) {
         ctx.local.authorizer.refresh();
         if ctx.local.authorizer.is_idle() {
@@ -118,8 +121,9 @@ impl Client {
         }
     }
 
-    /// Carries out the commands that wait, up to one whose verdict is not known. Returns false if
-    /// it must be called again, because the worker's mailbox has no room for what they may post.
+    /// Runs the waiting commands in order, up to the first whose verdict is not known. Returns
+    /// false if the worker's mailbox has no room for the mail that commands may post; the caller
+    /// must call again then.
     pub(super) fn on_verdict(&mut self, ctx: &mut Context<'_>) -> bool {
         while self.unfinished.is_any_waiting() {
             if !ctx.has_room_for_commands() {
@@ -147,7 +151,7 @@ impl Client {
         else {
             return Standing::Settled;
         };
-        // A publish that is refused whatever a policy says needs no verdict.
+        // A publish without a subscription is refused anyway, so it needs no verdict.
         if action == Action::Publish && !ctx.is_subscribed(channel) {
             return Standing::Settled;
         }
@@ -175,7 +179,8 @@ impl Client {
 
 /// Commands.
 impl Client {
-    /// Carries a command out and answers it: now, or when its activation or deactivation comes up.
+    /// Runs a command. It is answered at once, or when the worker takes the activation or
+    /// deactivation that it posts.
     fn carry_out(&mut self, ctx: &mut Context<'_>, request: Request, ack: Option<AckId>) {
         let (channel, done) = match request {
             Request::Command(Command::Subscribe { channel, encoding }) => {
@@ -193,8 +198,8 @@ impl Client {
             Request::Authenticate(auth) => (None, self.authenticate(ctx, &auth, ack)),
             Request::Invalid(channel, refusal) => (channel, Err(refusal)),
             Request::Unknown if ack.is_some() => (None, Err(Refusal::Invalid("Unknown event"))),
-            // The client waits for no answer, and the event is no command that failed: it is only
-            // counted.
+            // The client requested no acknowledgement, and the event is not a command that could
+            // fail: it is only counted.
             Request::Unknown => return ctx.local.counters.refused_invalid.add(1),
         };
         if let Err(refusal) = done {
@@ -202,7 +207,8 @@ impl Client {
         }
     }
 
-    /// Subscribes the client to a channel, if it may. [`Client::on_joined`] acknowledges it.
+    /// Subscribes the client to a channel if a definition and the policies allow it.
+    /// [`Client::on_joined`] acknowledges the command.
     fn subscribe(
         &mut self,
         ctx: &mut Context<'_>,
@@ -227,8 +233,8 @@ impl Client {
         subscriber.map_or(Ok(()), |subscriber| ctx.join(subscriber, channel, &joining))
     }
 
-    /// Acknowledges a subscription, and sends what the channel kept for new subscribers. Returns
-    /// how many bytes of that there were.
+    /// Acknowledges a subscription and sends the channel's retained publications. Returns the bytes
+    /// of the publications sent.
     pub(super) fn on_joined(ctx: &mut Context<'_>, activation: Activation) -> usize {
         let Activation { channel, encoding, reply, presence, present, replay, .. } = activation;
         let last = replay.last;
@@ -280,8 +286,8 @@ impl Client {
         Ok(publication.id)
     }
 
-    /// Unsubscribes the client from a channel. [`Client::on_left`] acknowledges it, unless the
-    /// client was not subscribed.
+    /// Unsubscribes the client from a channel. [`Client::on_left`] acknowledges the command; if the
+    /// client was not subscribed, it is acknowledged at once.
     fn unsubscribe(
         &mut self,
         ctx: &mut Context<'_>,
@@ -296,13 +302,16 @@ impl Client {
         Ok(())
     }
 
-    /// Acknowledges the end of a subscription.
+    /// Acknowledges an unsubscribe command.
     pub(super) fn on_left(ctx: &mut Context<'_>, reply: Option<AckId>) {
         answer(ctx, &Reply::Unsubscribed, reply);
     }
 
-    /// Replaces the client's credential by a newer one of the same identity. What the client may do
-    /// from now on is judged by the newer one.
+    /// Replaces the client's credential by a newer one of the same identity, by which all later
+    /// commands are judged.
+    ///
+    /// # Errors
+    /// If the newer credential is invalid or belongs to another identity. The older one stays.
     fn authenticate(
         &mut self,
         ctx: &mut Context<'_>,
@@ -321,7 +330,7 @@ impl Client {
     }
 }
 
-/// Answers a publish.
+/// Answers a publish command, and counts the publication if it was accepted.
 fn published(
     ctx: &mut Context<'_>,
     channel: Channel,
@@ -337,7 +346,7 @@ fn published(
     }
 }
 
-/// Counts a refusal and tells the client.
+/// Counts a refusal and answers the client with it.
 pub(super) fn refuse(
     ctx: &mut Context<'_>,
     channel: Option<Channel>,
@@ -348,7 +357,7 @@ pub(super) fn refuse(
     answer(ctx, &Reply::Refused { channel, refusal }, ack);
 }
 
-/// Answers a command, unless there is nothing to say.
+/// Sends the answer to a command. A success without a requested acknowledgement has no answer.
 fn answer(ctx: &mut Context<'_>, reply: &Reply, ack: Option<AckId>) {
     if let Some(text) = wire::reply(reply, ack) {
         ctx.send_text(&text);
@@ -376,7 +385,8 @@ fn is_same_identity(one: &Credential, other: &Credential) -> bool {
     (&one.id, one.is_user) == (&other.id, other.is_user)
 }
 
-/// Notes that policies let the client hear a channel, for a session that can be resumed.
+/// Records the version of the policies that allowed the session's first subscription, if the
+/// session can be resumed: it can be resumed only while that version is in force.
 fn note_permission(ctx: &mut Context<'_>) {
     let version = ctx.local.authorizer.judged_by();
     if let Some(state) = ctx.link.resume_mut() {
@@ -384,7 +394,7 @@ fn note_permission(ctx: &mut Context<'_>) {
     }
 }
 
-/// Notes the last publication that a channel had kept for the client, for a session that can be
+/// Records the last retained publication that was sent to the client, if the session can be
 /// resumed.
 fn note_replay(ctx: &mut Context<'_>, last: &Publication) {
     let (Some(detached), Some(state)) = (&ctx.local.detached, ctx.link.resume_mut()) else {

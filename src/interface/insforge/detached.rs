@@ -1,8 +1,8 @@
-//! Sessions that can be resumed (Socket.IO calls it connection state recovery), and the log of what
-//! they may have missed.
+//! Sessions that can be resumed (Socket.IO calls this connection state recovery), and the resume
+//! log, which holds the publications that they may have missed.
 //!
-//! While a session has no connection, the directory goes on giving its worker what is published on
-//! its channels, and the worker's log has all of it in one order.
+//! While a session is detached, the directory goes on posting the publications of its channels to
+//! its worker, and the worker enters all of them into its resume log in one order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,71 +21,72 @@ use crate::message::{
 #[derive(Debug)]
 pub struct Detached {
     terms: Recovery,
-    /// Tells this start of the node from all others.
+    /// A value that identifies this start of the node.
     start: u64,
-    /// What the worker took from its mailbox lately.
+    /// The resume log: what the worker took from its mailbox lately.
     pub log: Log,
     places: HashMap<RecoveryKey, Place>,
-    /// Sessions without a connection, in the order in which they are discarded. Some of them have
-    /// been resumed since.
+    /// Detached sessions with the time at which each is discarded, in milliseconds since the node
+    /// started, in that order. An entry stays here after its session was resumed.
     away: VecDeque<(Millis, RecoveryKey)>,
-    /// How many sessions have no connection, and in how many channels they are together.
+    /// The number of detached sessions, and of the channels of all of them together.
     sessions_away: usize,
     channels_away: usize,
 }
 
-/// What a client that wants to go on with an earlier session has shown.
+/// The verified request of a client to resume an earlier session.
 #[derive(Debug)]
 pub struct Resuming {
-    /// The session, and what the client received of it last.
+    /// The session, and the last publication that the client received.
     pub resume: Resume,
-    /// The client's credential, verified.
+    /// The credential in the request, verified.
     pub credential: Arc<Credential>,
 }
 
-/// Where a session is.
+/// The state of a session that can be resumed.
 #[derive(Debug)]
 enum Place {
-    /// It has this connection, as far as the worker knows.
+    /// It has this connection. The connection may have been cut without the worker's notice.
     Here(ConnId),
-    /// It has none.
+    /// It is detached.
     Away(Box<Away>),
 }
 
-/// What is kept of a session whose connection was cut.
+/// A detached session: the state that is needed to resume it.
 #[derive(Debug)]
 pub(super) struct Away {
-    /// Names the session to other clients.
+    /// The key of the client's socket id.
     pub(super) socket_key: [u8; 15],
-    /// Whose session it is.
+    /// The credential of the client that the session belongs to.
     pub(super) credential: Arc<Credential>,
-    /// Its channels, with its encoding in each.
+    /// The channels that it is subscribed to, with the encoding of each subscription.
     pub(super) channels: Vec<(Channel, Encoding)>,
-    /// What its client was sent.
+    /// The last publications that were sent to its client.
     pub(super) sent: Sent,
-    /// The end of the log when its connection was cut.
+    /// The end of the resume log when its connection ended.
     pub(super) dropped: Position,
     /// See [`ResumeState::policies`].
     pub(super) policies: Option<u64>,
-    /// When it is discarded.
+    /// When it is discarded, in milliseconds since the node started.
     pub(super) until: Millis,
 }
 
-/// What a worker knows of a session that a client wants to resume.
+/// The result of [`Detached::find`] for a client that wants to resume a session.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The worker does not have it.
+    /// The worker does not know the session.
     Nothing,
-    /// It still has this connection.
+    /// The session still has this connection.
     Here(ConnId),
-    /// It has no connection, and is this client's.
+    /// The session is detached and belongs to the client.
     Theirs,
-    /// It has no connection, and is another client's.
+    /// The session is detached and belongs to another client.
     Foreign,
 }
 
 impl Detached {
-    /// Creates it without sessions and with an empty log.
+    /// Creates a worker's state, without sessions and with an empty log. `start` identifies the
+    /// start of the node.
     pub fn new(terms: Recovery, start: u64) -> Self {
         Self {
             terms,
@@ -98,8 +99,9 @@ impl Detached {
         }
     }
 
-    /// Discards sessions whose time to be resumed has passed, the oldest of those that are too
-    /// many, and what is too old in the log.
+    /// Discards detached sessions whose time has passed, then the oldest while there are more than
+    /// [`RECOVERABLE_MAX`] sessions or [`RECOVERABLE_CHANNELS_MAX`] channels, and drops expired
+    /// entries of the log.
     pub fn expire(&mut self, now: Millis, directory: &Directory, worker: WorkerId) {
         loop {
             self.log.trim(now);
@@ -108,7 +110,7 @@ impl Detached {
                 return;
             }
             self.away.pop_front();
-            // It may have been resumed, and cut again since.
+            // The session may have been resumed since, and even detached again with a later time.
             let is_due = |place: &Place| matches!(place, Place::Away(away) if away.until == until);
             if !self.places.get(&key).is_some_and(is_due) {
                 continue;
@@ -121,37 +123,39 @@ impl Detached {
         }
     }
 
-    /// When the next session is discarded; `None` if there is none without a connection.
+    /// Returns the time of the next call to [`Detached::expire`], in milliseconds since the node
+    /// started; `None` if no entry waits.
     pub fn next(&self) -> Option<Millis> {
         self.away.front().map(|(until, _)| *until)
     }
 
-    /// The worker that a client must be moved to because it wants to resume a session of that one;
-    /// `None` if it must not. There are `workers` of them, and the client is at `here`.
+    /// Returns the worker that holds the session `id`, if the client must move there to resume it.
+    /// Returns `None` if the client, which is at worker `here`, must stay: the session is held
+    /// there, or is from another start of the node, or names none of the `workers` workers.
     pub(super) fn home(&self, id: &PrivateId, here: WorkerId, workers: usize) -> Option<WorkerId> {
         let is_ours = id.start == self.start;
         let is_known = id.worker.index() < workers;
         (is_ours && is_known && id.worker != here).then_some(id.worker)
     }
 
-    /// Whether a private id was given out by this worker since the node's start.
+    /// Returns whether this worker, `here`, created a private id since the node started.
     pub(super) fn is_from_here(&self, id: &PrivateId, here: WorkerId) -> bool {
         id.start == self.start && id.worker == here
     }
 
-    /// Begins a session with this connection, at the end of the log.
+    /// Begins a session that has this connection, at the end of the log.
     pub(super) fn begin(&mut self, key: RecoveryKey, connection: ConnId) -> ResumeState {
         let sent = Sent { connected: self.log.end(), replayed: None, last: None };
         self.stays(key, connection);
         ResumeState { key, sent, policies: None, resuming: None }
     }
 
-    /// The id by which a client names one of this worker's sessions later.
+    /// Returns the id by which the client can ask to resume the session later.
     pub(super) fn private_id(&self, key: RecoveryKey, here: WorkerId) -> String {
         encode_id(&PrivateId { worker: here, start: self.start, key })
     }
 
-    /// Looks for the session that a client wants to resume.
+    /// Looks up the session that a client with this credential wants to resume.
     pub(super) fn find(&self, key: &RecoveryKey, credential: &Credential) -> Found {
         match self.places.get(key) {
             None => Found::Nothing,
@@ -163,12 +167,12 @@ impl Detached {
         }
     }
 
-    /// Notes that a session has this connection.
+    /// Records that a session has this connection.
     pub(super) fn stays(&mut self, key: RecoveryKey, connection: ConnId) {
         self.places.insert(key, Place::Here(connection));
     }
 
-    /// Notes that a session has no connection from now on.
+    /// Adds a detached session.
     pub(super) fn leaves(&mut self, key: RecoveryKey, away: Away) {
         self.sessions_away += 1;
         self.channels_away += away.channels.len();
@@ -176,7 +180,8 @@ impl Detached {
         self.places.insert(key, Place::Away(Box::new(away)));
     }
 
-    /// Takes a session out that has no connection. `None` if there is no such session.
+    /// Removes a detached session and returns it. If the session is not detached, this returns
+    /// `None` and forgets the session.
     pub(super) fn returns(&mut self, key: &RecoveryKey) -> Option<Box<Away>> {
         let Some(Place::Away(away)) = self.places.remove(key) else { return None };
         self.sessions_away -= 1;
@@ -184,24 +189,24 @@ impl Detached {
         Some(away)
     }
 
-    /// Forgets a session that has a connection and cannot be resumed.
+    /// Forgets a session that has a connection, because it can no longer be resumed.
     pub(super) fn forget(&mut self, key: &RecoveryKey) {
         self.places.remove(key);
     }
 
-    /// When a session that is cut now is discarded.
+    /// Returns when a session that is detached at `now` is discarded.
     pub(super) fn until(&self, now: Millis) -> Millis {
         now + self.terms.window_ms
     }
 
-    /// Whether more sessions have no connection than may.
+    /// Returns whether the detached sessions exceed a bound.
     fn is_full(&self) -> bool {
         self.sessions_away > RECOVERABLE_MAX || self.channels_away > RECOVERABLE_CHANNELS_MAX
     }
 }
 
-/// Whether two credentials are the same client's. A session is its client's alone. When the token
-/// expires makes no difference: that concerns the new connection only.
+/// Returns whether two credentials belong to the same client, which alone may resume its session.
+/// The expiry of the token is not compared, because it concerns only the new connection.
 pub(super) fn is_same_client(one: &Credential, other: &Credential) -> bool {
     (&one.id, &one.email, &one.role, one.is_user)
         == (&other.id, &other.email, &other.role, other.is_user)

@@ -2,28 +2,27 @@
 //!
 //! # The code
 //!
-//! Socket.IO over Engine.IO, on WebSockets and long-polling. The applications of conformance suites
-//! run on the same layers.
+//! Socket.IO over Engine.IO, on WebSockets and long-polling, and the REST calls of back ends and
+//! administrators. The applications of public conformance suites use the same layers.
 //!
-//! A [`Session`] is the Engine.IO part (`session.rs`), with the state of long-polling
-//! (`polling.rs`) while that is the transport. In it is the Socket.IO part (`realtime.rs`), and in
-//! that the client with its commands (`client.rs`).
+//! A [`Session`] handles Engine.IO (`session.rs`). While its transport is long-polling, it holds
+//! that transport's state (`polling.rs`). Inside it, `realtime.rs` handles Socket.IO, and inside
+//! that, `client.rs` holds the client and runs its commands.
 //!
-//! How a subscribe goes through the room: [`Session::on_text`] takes the Engine.IO packet apart,
-//! `Realtime::on_packet` the Socket.IO packet, and [`protocol::insforge`] reads the command.
+//! A subscribe command takes these steps: [`Session::on_text`] decodes the Engine.IO packet,
+//! `Realtime::on_packet` decodes the Socket.IO packet, and [`wire::request`] reads the command.
 //! `Client::execute` asks for the verdict of the policies. A command whose verdict is not known
 //! waits in the backlog (`backlog.rs`) until [`Session::on_verdict`]. `Client::subscribe` has the
-//! broker count the connection ([`Context::join`]), which puts an activation into the worker's own
-//! mailbox. When that comes up, [`Session::on_joined`] acknowledges the command and sends what the
-//! channel had kept.
+//! broker count the connection ([`Context::join`]), which posts an activation into the worker's own
+//! mailbox. When the worker takes that mail, [`Session::on_joined`] acknowledges the command and
+//! sends the channel's retained publications.
 //!
-//! [`http`] serves Engine.IO's requests and [`rest`] those of back ends and administrators.
+//! [`http`] serves Engine.IO's requests, and [`rest`] the calls of back ends and administrators.
 //!
-//! A session whose connection is cut goes to the worker's [`detached`] sessions. A client that
-//! wants to go on with it is served by `resume.rs`. A [`Probe`] is a WebSocket that offers to carry
-//! a session on long-polling.
+//! A session whose connection is cut becomes one of the worker's [`detached`] sessions. `resume.rs`
+//! lets a client resume such a session. A [`Probe`] is a WebSocket that offers to carry a session
+//! that is on long-polling.
 //!
-//! [`protocol::insforge`]: crate::interface::insforge::wire
 //! [`Context::join`]: super::context::Context::join
 
 mod access;

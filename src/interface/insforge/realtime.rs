@@ -1,5 +1,5 @@
-//! Socket.IO under InsForge Realtime: the one namespace that there is, entering and leaving it, and
-//! events.
+//! The Socket.IO layer of InsForge Realtime: its only namespace, how clients enter and leave it,
+//! and their events.
 
 use std::sync::Arc;
 
@@ -16,25 +16,25 @@ use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
 use crate::message::{Credential, Millis, Now, Refusal};
 
-/// The namespace of InsForge Realtime.
+/// The only namespace of InsForge Realtime.
 const NAMESPACE: &str = "/";
 
-/// The Socket.IO side of a session.
+/// The Socket.IO layer of a session.
 #[derive(Debug)]
 pub(super) struct Realtime {
-    /// Its client.
     pub(super) client: Client,
-    /// Until when the client must have entered, while it has not.
+    /// The deadline for entering the namespace, in milliseconds since the node started. It applies
+    /// while the client has not entered.
     connect_by: Millis,
 }
 
 impl Realtime {
-    /// Creates the side of a client that is to enter.
+    /// Creates the layer for a client that has not sent its CONNECT.
     pub(super) fn new(now: Millis, timings: &Timings, random: &mut StdRng) -> Self {
         Self { client: Client::new(random), connect_by: now + timings.connect_timeout_ms }
     }
 
-    /// Acts on a packet.
+    /// Handles the data of a message packet.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -57,7 +57,7 @@ impl Realtime {
         Ok(Next::Stay)
     }
 
-    /// Takes an attachment of a binary packet, and acts on the packet if that completes it.
+    /// Adds an attachment to the incomplete binary packet, and handles the packet once complete.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -75,7 +75,8 @@ impl Realtime {
         Ok(())
     }
 
-    /// Closes the connection if its client did not enter in time or its token has expired.
+    /// Closes the connection if its client did not enter in time, or if its token has expired and
+    /// the configuration closes such connections.
     pub(super) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         let now = ctx.now;
         if !self.client.has_entered && now.monotonic() >= self.connect_by {
@@ -90,7 +91,9 @@ impl Realtime {
         Next::Stay
     }
 
-    /// When [`Realtime::on_deadline`] must be called, in milliseconds since the node started.
+    /// Returns when [`Realtime::on_deadline`] must be called, in milliseconds since the node
+    /// started; `None` if the client has entered and no expiry is enforced. `close_expired` says
+    /// whether the expiry of the token is enforced.
     pub(super) fn deadline(&self, now: Now, close_expired: bool) -> Option<Millis> {
         let connect_by = (!self.client.has_entered).then_some(self.connect_by);
         let expires = self.expires(now).filter(|_| close_expired);
@@ -127,15 +130,15 @@ impl Realtime {
             ctx.send_text(&socketio::connect_error(namespace, "Invalid namespace"));
             return Ok(Next::Stay);
         }
-        // A client that resumes has entered, too, though it is not told yet.
+        // A resuming client has a credential, although its CONNECT is not answered yet.
         if self.client.has_entered || self.client.credential.is_some() {
             return Err(Violation("a second CONNECT"));
         }
         Ok(self.enter(ctx, auth))
     }
 
-    /// Lets a client in if its credential is good: back to the session that it wants to resume, or
-    /// as a new one. A session of another worker is resumed there.
+    /// Handles a CONNECT. A client with a valid credential resumes the session that it names, or
+    /// begins a new one. If another worker holds that session, the connection moves there.
     pub(super) fn enter(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
         let resume = ctx.local.detached.as_ref().and_then(|detached| {
             let resume = recovery::resume(auth)?;
@@ -161,15 +164,17 @@ impl Realtime {
         Next::Stay
     }
 
-    /// Lets a client in as a new one if its credential is good, whatever it wants to resume.
+    /// Begins a new session if the client's credential is valid, even if the client wants to resume
+    /// an earlier one.
     pub(super) fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) {
         if let Some(credential) = admit(ctx, auth) {
             self.welcome(ctx, credential);
         }
     }
 
-    /// Goes on with a client that resumes, now that its session's older connection is closed, or
-    /// was not its own.
+    /// Continues to resume a session, after the runtime has checked the session's older connection.
+    /// `is_theirs` says that it belonged to the same client and was closed; otherwise the client
+    /// begins a new session.
     pub(super) fn on_displaced(
         &mut self,
         ctx: &mut Context<'_>,
@@ -187,8 +192,8 @@ impl Realtime {
         resume::welcome(&mut self.client, ctx);
     }
 
-    /// The client leaves the namespace. Its transport stays, if it enters again within the time
-    /// that a new session has for it.
+    /// Handles a client that leaves the namespace. Its connection stays open if it enters again
+    /// within the time limit that applies to new sessions.
     fn disconnect(&mut self, ctx: &mut Context<'_>, namespace: &str) -> Next {
         if !self.is_in(namespace) {
             return Next::Stay;
@@ -198,8 +203,8 @@ impl Realtime {
         resume::forget(ctx);
         self.client.leave_all(ctx);
         self.client.credential = None;
-        // Activations of the channels that were just left may still be in the mailbox. They must
-        // not meet subscriptions that the client makes when it enters again.
+        // The mailbox may still hold activations of the channels that were just left. They must not
+        // activate subscriptions that the client makes after it enters again.
         Next::Renew
     }
 }

@@ -1,5 +1,5 @@
-//! Connection state recovery: how a client names the session that it had and
-//! what it received of it last.
+//! Connection state recovery: how a client names its earlier session and the last publication that
+//! it received.
 
 use std::borrow::Cow;
 
@@ -9,17 +9,17 @@ use serde::Deserialize;
 
 use crate::message::{MessageId, PrivateId, WorkerId};
 
-/// What a client wants to go on with.
+/// A client's request to resume a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Resume {
-    /// Its session.
+    /// The id of the session.
     pub id: PrivateId,
-    /// The last publication that it received; `None` where it received none.
+    /// The last publication that the client received; `None` if it received none.
     pub offset: Option<MessageId>,
 }
 
-/// Reads the wish from the data of a CONNECT packet. `None` where there is none, or none that this
-/// node could have given cause to.
+/// Reads a request to resume a session from the data of a CONNECT packet. Returns `None` if there
+/// is none, or if its ids do not have the form of this node's ids.
 pub fn resume(auth: &str) -> Option<Resume> {
     #[derive(Deserialize)]
     struct Auth<'a> {
@@ -33,7 +33,7 @@ pub fn resume(auth: &str) -> Option<Resume> {
     Some(Resume { id: decode_id(&auth.pid)?, offset })
 }
 
-/// The id as its client sees it: 32 characters.
+/// Returns the id as its client sees it: 32 characters.
 pub fn encode_id(id: &PrivateId) -> String {
     let mut bytes = [0; 24];
     bytes[0] = id.worker.0;

@@ -1,10 +1,10 @@
-//! Resuming sessions (Socket.IO calls it connection state recovery): a client whose connection was
-//! cut gets its subscriptions back and what it missed, or enters as a new one.
+//! Resuming sessions (Socket.IO calls this connection state recovery): a client whose connection
+//! was cut gets back its subscriptions and the publications that it missed, or begins anew.
 //!
-//! A client that resumes is counted in its channels again, each of which puts an activation into
-//! the worker's own mailbox. Behind all of them stands [`Mail::Recover`]: when it comes up, what
-//! the client missed is in the log up to this place, none of it is in the client's outbox, and from
-//! here on the client hears its channels as before.
+//! A resuming client is counted in its channels again, and each channel posts an activation into
+//! the worker's own mailbox. [`Mail::Recover`] is posted behind all of them. When the worker takes
+//! it, the log holds all that the client missed, and none of that is in the client's outbox. From
+//! then on the client's subscriptions are active again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,26 +23,26 @@ use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::mailbox::{Mail, Slot};
 use crate::message::{Channel, ConnId, Encoding, PresenceMode, Publication, ReplayWish};
 
-/// Bytes that an interface puts around a publication, at most, on a channel whose name has an
-/// ordinary length.
+/// An estimate of the bytes of a publication's frame besides its content. It is an upper bound if
+/// the channel's name has an ordinary length.
 const ENVELOPE_BYTES: usize = 512;
 
 const UNKNOWN: &str = "its session is not known";
 const FOREIGN: &str = "its session is somebody else's";
 
-/// What came of a client's wish to resume.
+/// The result of an attempt to resume a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Resumed {
     /// The client is counted in its channels again; [`recover`] answers its CONNECT.
     Yes,
-    /// It cannot resume.
+    /// The session cannot be resumed.
     No,
-    /// The cut was not noticed yet: this older connection must be closed first.
+    /// The session still has this older connection, which must be closed first.
     Displaces(ConnId),
 }
 
-/// Tells a client that it has entered as a new one, and makes its session one that can be resumed
-/// if recovery is on.
+/// Tells a client that it has entered with a new session. If recovery is on, the session can be
+/// resumed later.
 pub(super) fn welcome(client: &mut Client, ctx: &mut Context<'_>) {
     let private_id = begin(ctx);
     client.has_entered = true;
@@ -54,8 +54,8 @@ pub(super) fn welcome(client: &mut Client, ctx: &mut Context<'_>) {
     ctx.send_text(&text);
 }
 
-/// Begins a session that can be resumed. Returns the id by which its client names it then; `None`
-/// if recovery is off.
+/// Begins a session that can be resumed. Returns the id by which the client can ask to resume it;
+/// `None` if recovery is off.
 fn begin(ctx: &mut Context<'_>) -> Option<String> {
     let Local { worker, detached, random, .. } = &mut *ctx.local;
     let (detached, worker) = (detached.as_mut()?, *worker);
@@ -64,7 +64,7 @@ fn begin(ctx: &mut Context<'_>) -> Option<String> {
     Some(detached.private_id(key, worker))
 }
 
-/// Resumes a session, unless it still has a connection.
+/// Resumes the session that the client named, unless it still has a connection.
 pub(super) fn resume(client: &mut Client, ctx: &mut Context<'_>, resuming: &Resuming) -> Resumed {
     let resumed = match find(ctx, resuming) {
         Ok(Found::Here(old)) => return Resumed::Displaces(old),
@@ -74,8 +74,8 @@ pub(super) fn resume(client: &mut Client, ctx: &mut Context<'_>, resuming: &Resu
     settle(ctx, resumed)
 }
 
-/// Resumes a session whose older connection was closed just now because it was this client's, if
-/// `is_theirs`.
+/// Resumes a session that still had a connection. If `is_theirs`, that connection belonged to the
+/// same client and was closed just now; otherwise the session cannot be resumed.
 pub(super) fn resume_displaced(
     client: &mut Client,
     ctx: &mut Context<'_>,
@@ -127,7 +127,10 @@ fn go_on(
     joined
 }
 
-/// Counts a session in all of its channels again, or in none.
+/// Counts the client in all channels of its session again, or in none of them.
+///
+/// # Errors
+/// The reason why the session cannot be resumed, for the log.
 fn rejoin(
     client: &mut Client,
     ctx: &mut Context<'_>,
@@ -155,8 +158,11 @@ fn rejoin(
     Ok(())
 }
 
-/// Finds the first position of the log that a client may have missed, if what it missed is still
-/// there and the client may still hear all of its channels.
+/// Returns the first position of the log that the client may have missed.
+///
+/// # Errors
+/// If that position is unknown or has left the log, if policies have changed, or if a channel of
+/// the session is no longer governed by a definition.
 fn missed_from(
     ctx: &Context<'_>,
     resuming: &Resuming,
@@ -176,8 +182,8 @@ fn missed_from(
     Ok(from)
 }
 
-/// Counts a client in a channel again. Returns false if a mailbox has no room, or no definition
-/// governs the channel any more.
+/// Counts the client in a channel again. Returns false if the broker refuses the join, or if no
+/// definition governs the channel any more.
 fn join_again(
     client: &Client,
     ctx: &mut Context<'_>,
@@ -197,9 +203,9 @@ fn join_again(
     subscriber.is_none_or(|subscriber| ctx.join(subscriber, channel, &joining).is_ok())
 }
 
-/// Tells a client that it has resumed its session, sends what it missed, and has it hear its
-/// channels from here on. If too much was missed, or it has just gone out of the log, the client
-/// enters as a new one.
+/// Completes the resuming of a session: answers the client's CONNECT, sends the publications that
+/// it missed, and activates its subscriptions. If it missed too many, or they have left the log in
+/// the meantime, the client begins a new session instead.
 pub(super) fn recover(client: &mut Client, ctx: &mut Context<'_>) {
     let Some(state) = ctx.link.resume_mut() else { return };
     let Some(Gap { from, .. }) = state.resuming.take() else { return };
@@ -232,14 +238,15 @@ pub(super) fn recover(client: &mut Client, ctx: &mut Context<'_>) {
     ctx.local.counters.recovered_publications.add(missed.len() as u64);
 }
 
-/// Whether an outbox would hold these publications with room to spare.
+/// Returns whether these publications stay within [`RECOVERY_PUBLICATIONS_MAX`] and
+/// [`RECOVERY_BYTES_MAX`], which leave room in the outbox for live publications.
 fn fits(missed: &[(Position, Arc<Publication>)]) -> bool {
     let bytes: usize = missed.iter().map(|(_, one)| one.content.bytes() + ENVELOPE_BYTES).sum();
     missed.len() <= RECOVERY_PUBLICATIONS_MAX && bytes <= RECOVERY_BYTES_MAX
 }
 
-/// Sends who is present in a channel by now, in place of the joins and leaves that the client
-/// missed.
+/// Sends the present members of a channel, in place of the joins and leaves that the client missed.
+/// Does nothing unless the channel's presence mode is `full`.
 fn sync_presence(ctx: &mut Context<'_>, channel: &Channel) {
     let definitions = ctx.shared.broker.definitions.load();
     let definition = definitions.find(channel.as_str());
@@ -251,6 +258,7 @@ fn sync_presence(ctx: &mut Context<'_>, channel: &Channel) {
     ctx.send_text(&insforge::presence_sync(channel, &presence, present, stamp));
 }
 
+/// Begins a new session for a client whose earlier session cannot be recovered after all.
 fn begin_anew(client: &mut Client, ctx: &mut Context<'_>) {
     forget(ctx);
     client.leave_all(ctx);
@@ -260,7 +268,7 @@ fn begin_anew(client: &mut Client, ctx: &mut Context<'_>) {
     welcome(client, ctx);
 }
 
-/// Forgets the session, because its client has left for good.
+/// Makes the session one that cannot be resumed.
 pub(super) fn forget(ctx: &mut Context<'_>) {
     let Some(state) = ctx.link.take_resume() else { return };
     if let Some(detached) = &mut ctx.local.detached {
@@ -268,8 +276,8 @@ pub(super) fn forget(ctx: &mut Context<'_>) {
     }
 }
 
-/// Keeps what is needed to resume a session whose connection ends, if its client may. The session
-/// must still be in its channels.
+/// Detaches a session whose connection ends, if `reason` allows the client to resume it. The caller
+/// must not have left the session's channels yet.
 pub(super) fn keep(client: &Client, ctx: &mut Context<'_>, reason: Reason) {
     if !may_resume(reason) {
         return forget(ctx);
@@ -295,8 +303,9 @@ pub(super) fn keep(client: &Client, ctx: &mut Context<'_>, reason: Reason) {
     detached.expire(now, directory, *worker);
 }
 
-/// Whether the client of a connection that ended may resume its session. It may not if it left on
-/// purpose.
+/// Returns whether a client may resume its session after its connection ended for this reason. A
+/// client that never entered or broke the protocol may not, and neither may one that a stopping
+/// node closes.
 fn may_resume(reason: Reason) -> bool {
     match reason {
         Reason::Client

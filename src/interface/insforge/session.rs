@@ -1,4 +1,4 @@
-//! Engine.IO sessions: what a packet means, on whichever transport it came, and what time brings.
+//! Engine.IO sessions: handling of packets, on either transport, and of deadlines.
 
 mod long_polling;
 mod resuming;
@@ -28,36 +28,34 @@ use crate::message::{
 };
 use crate::metrics::{Counter, Counters};
 
-/// What a session is opened for.
+/// The application that a session runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum App {
     /// InsForge Realtime over Socket.IO.
     Insforge,
-    /// The events that Socket.IO conformance suites expect.
+    /// The application of Socket.IO conformance suites.
     SocketIoConformance,
-    /// Echo of message packets, as Engine.IO conformance suites expect.
+    /// An echo of messages, as Engine.IO conformance suites expect it.
     EngineIoConformance,
 }
 
 /// An Engine.IO session.
 #[derive(Debug)]
 pub struct Session {
-    /// The secret part of its id.
+    /// The secret part of the session id.
     key: SessionKey,
     heartbeat: Heartbeat,
-    /// The state of long-polling, while that is the transport.
+    /// The state of long-polling; `None` on a WebSocket.
     polling: Option<Box<Polling>>,
     over: Over,
 }
 
-/// What runs over a session.
+/// The state of the application that a session runs.
 #[derive(Debug)]
 enum Over {
-    /// InsForge Realtime.
     Realtime(Realtime),
-    /// The application of Socket.IO conformance suites.
     SocketIo(Box<SocketIo>),
-    /// Echo of messages, as Engine.IO conformance suites expect.
+    /// The echo, which has no state.
     EngineIo,
 }
 
@@ -89,7 +87,7 @@ impl Session {
         Self { polling: Some(Box::default()), ..session }
     }
 
-    /// Returns the payload that answers the request which opened a session on long-polling.
+    /// Returns the payload that answers the request that opened a session on long-polling.
     pub(in crate::interface) fn opening(&self, ctx: &Context<'_>) -> String {
         let id = SessionId { worker: ctx.local.worker, slot: ctx.id.slot, key: self.key };
         engineio::open(&id, true, &ctx.shared.timings)
@@ -98,7 +96,7 @@ impl Session {
 
 /// Events.
 impl Session {
-    /// The session's WebSocket is open: sends the opening packet.
+    /// Handles the opening of the session's WebSocket: sends the opening packet.
     pub fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
         let (worker, slot) = (ctx.local.worker, ctx.id.slot);
         let id = SessionId { worker, slot, key: self.key };
@@ -106,7 +104,7 @@ impl Session {
         Next::Stay
     }
 
-    /// Acts on a text packet.
+    /// Handles a text packet.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -141,7 +139,7 @@ impl Session {
         Ok(Next::Stay)
     }
 
-    /// Acts on a binary message.
+    /// Handles a binary message.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -155,8 +153,8 @@ impl Session {
         Ok(Next::Stay)
     }
 
-    /// It is time for what [`Session::deadline`] announced: closes the connection, or pings its
-    /// client.
+    /// Closes the connection if a deadline of the client has passed, or pings the client if that is
+    /// due. The caller calls this at the time that [`Session::deadline`] returned.
     pub fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         let next = match &mut self.over {
             Over::Realtime(realtime) => realtime.on_deadline(ctx),
@@ -171,24 +169,27 @@ impl Session {
         }
     }
 
-    /// A subscription begins. Returns how many bytes of what the channel had kept were sent.
+    /// Handles the activation of a subscription: acknowledges it and sends the channel's retained
+    /// publications. Returns the bytes of the publications sent.
     pub fn on_joined(&mut self, ctx: &mut Context<'_>, activation: Activation) -> usize {
         Client::on_joined(ctx, activation)
     }
 
-    /// A subscription has ended.
+    /// Handles the end of a subscription: acknowledges the unsubscribe command.
     pub fn on_left(&mut self, ctx: &mut Context<'_>, _channel: &Channel, reply: Option<AckId>) {
         Client::on_left(ctx, reply);
     }
 
-    /// A verdict of the policies that a command waits for is known. Returns false if it must be
-    /// called again, because the worker's mailbox has no room for what commands post.
+    /// Runs the waiting commands, because a verdict that one of them waited for is known. Returns
+    /// false if the worker's mailbox has no room for the mail that commands may post; the caller
+    /// must call again then.
     pub fn on_verdict(&mut self, ctx: &mut Context<'_>) -> bool {
         self.realtime().is_none_or(|realtime| realtime.client.on_verdict(ctx))
     }
 
-    /// The connection is about to end: keeps what is needed to resume the session, and tells the
-    /// client if a poll waits. The session must still be in its channels.
+    /// Handles the end of the connection: detaches the session if the client may resume it, drops
+    /// waiting commands, and tells a waiting poll that the session has ended. The caller must not
+    /// have left the session's channels yet.
     pub fn on_end(&mut self, ctx: &mut Context<'_>, reason: Reason) -> End {
         if let Over::Realtime(realtime) = &mut self.over {
             resume::keep(&realtime.client, ctx, reason);
@@ -204,7 +205,7 @@ impl Session {
 
 /// Queries.
 impl Session {
-    /// When [`Session::on_deadline`] must be called, in milliseconds since the node started.
+    /// Returns the time for [`Session::on_deadline`], in milliseconds since the node started.
     pub fn deadline(&self, now: Now, shared: &Shared) -> Millis {
         let over = match &self.over {
             Over::Realtime(realtime) => realtime.deadline(now, shared.config.auth.close_expired),
@@ -215,24 +216,24 @@ impl Session {
         over.map_or(due, |over| over.min(due))
     }
 
-    /// The secret part of its id.
+    /// Returns the secret part of the session id.
     pub fn key(&self) -> &SessionKey {
         &self.key
     }
 
-    /// Whether its transport is long-polling.
+    /// Returns whether the session's transport is long-polling.
     pub fn is_polling(&self) -> bool {
         self.polling.is_some()
     }
 
-    /// As whom it subscribes; `None` before its client has entered. The encoding is any of the
-    /// interface.
+    /// Returns the client as the broker counts it in a channel; `None` before its CONNECT is
+    /// accepted, and for conformance suites. The encoding is arbitrary.
     pub fn subscriber(&self, connection: ConnId) -> Option<Subscriber> {
         let Over::Realtime(Realtime { client, .. }) = &self.over else { return None };
         client.subscriber(connection, Encoding::Sdk, self.transport())
     }
 
-    /// The gauge of open connections that it counts in.
+    /// Returns the gauge of open connections that counts this session.
     pub fn gauge<'c>(&self, counters: &'c Counters) -> &'c Counter {
         match (&self.over, self.transport()) {
             (Over::Realtime(_), Transport::WebSocket) => &counters.websockets,
@@ -242,15 +243,16 @@ impl Session {
         }
     }
 
-    /// Whether it speaks for this client.
+    /// Returns whether the session belongs to the client with this credential.
     pub fn holds(&self, credential: &Credential) -> bool {
         let Over::Realtime(Realtime { client, .. }) = &self.over else { return false };
         let is_same = |held: &Arc<Credential>| is_same_client(held, credential);
         client.credential.as_ref().is_some_and(is_same)
     }
 
-    /// Whether a stopping node may close the connection. On long-polling its client must have
-    /// fetched its packets, and a poll must wait for the news.
+    /// Returns whether a stopping node may close the connection. On long-polling, the client must
+    /// have fetched all packets (`has_output` is false), and a poll must wait that can tell the
+    /// client about the end.
     pub fn may_end(&self, has_output: bool) -> bool {
         self.polling.as_ref().is_none_or(|polling| !has_output && polling.waiting.is_some())
     }
@@ -276,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_session_is_small() {
-        // The idle memory per connection stands or falls with this.
+        // The memory of an idle connection depends on it.
         assert_eq!(size_of::<Session>(), 80);
     }
 }

@@ -1,4 +1,4 @@
-//! Events of long-polling.
+//! Events of a session on long-polling.
 
 use super::Session;
 use crate::interface::context::Context;
@@ -9,10 +9,10 @@ use crate::interface::next::{Next, OfferStep, Offered, Reason};
 use crate::mailbox::{PollTicket, Polled};
 use crate::message::ConnId;
 
-/// Events of long-polling. The caller has looked at the session's deadline before each of them.
+/// Events of long-polling. The caller handles the session's deadline before each of them.
 impl Session {
-    /// A poll came: answers it, or keeps it until there are packets. A second poll while one waits
-    /// is refused and ends the session, for both. A poll that comes after an upgrade is refused.
+    /// Answers a poll, or keeps it until packets arrive. A second poll while one waits is refused
+    /// and ends the session. A poll that arrives after an upgrade is refused.
     pub fn on_poll(&mut self, ctx: &mut Context<'_>, waiting: PollTicket) -> Next {
         let Some(polling) = &mut self.polling else {
             polling::refuse(ctx, waiting);
@@ -25,7 +25,7 @@ impl Session {
         Next::Stay
     }
 
-    /// Acts on one packet of a POST.
+    /// Handles one packet of a POST.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -36,7 +36,8 @@ impl Session {
         }
     }
 
-    /// The client of a poll went away. It may have missed packets, so its session ends.
+    /// Ends the session because the connection of a poll was closed. The client may have missed
+    /// packets.
     pub fn on_poll_gone(&mut self) -> Next {
         match self.polling {
             Some(_) => Next::close(Reason::Client),
@@ -44,17 +45,17 @@ impl Session {
         }
     }
 
-    /// The session may have frames to send: answers the poll that waits.
+    /// Answers the waiting poll if the outbox has frames.
     pub fn on_output(&mut self, ctx: &mut Context<'_>) {
         if let Some(polling) = &mut self.polling {
             polling.release(ctx);
         }
     }
 
-    /// A WebSocket offers to carry the session, or goes on with that.
+    /// Handles a step of a WebSocket's offer to carry the session.
     ///
     /// # Errors
-    /// If the session takes no offer, or not this step of it: the WebSocket must be closed.
+    /// If the session does not accept the offer or the step. The caller must close the WebSocket.
     pub fn on_offer(
         &mut self,
         ctx: &mut Context<'_>,
@@ -65,22 +66,22 @@ impl Session {
         polling.on_offer(ctx, probe, step)
     }
 
-    /// A WebSocket no longer offers to carry the session.
+    /// Ends the offer of a WebSocket.
     pub fn on_offer_withdrawn(&mut self, probe: ConnId) {
         if let Some(polling) = &mut self.polling {
             polling.on_offer_withdrawn(probe);
         }
     }
 
-    /// Ends long-polling because the session goes on over a WebSocket. Returns the poll that waits
-    /// and its answer.
+    /// Ends long-polling because the session moves to a WebSocket. Returns the waiting poll, if
+    /// there is one, and the answer to it.
     pub fn take_over(&mut self) -> Option<(PollTicket, Polled)> {
         let waiting = self.polling.take()?.waiting?;
         Some((waiting, Polled::Payload(engineio::NOOP.into())))
     }
 
-    /// Forgets the WebSocket that offers to carry the session, because the session moves to another
-    /// worker, and returns it. What the session has accepted of the offer stands.
+    /// Removes and returns the WebSocket that offers to carry the session, because the session
+    /// moves to another worker. The steps that the session has accepted remain accepted.
     pub fn forget_probe(&mut self) -> Option<ConnId> {
         self.polling.as_mut()?.probe.take()
     }

@@ -1,4 +1,4 @@
-//! Events of a client that resumes or moves.
+//! Events of a client that resumes a session or moves to another worker for that.
 
 use super::{App, Over, Session};
 use crate::interface::context::Context;
@@ -8,9 +8,9 @@ use crate::interface::insforge::resume;
 use crate::interface::next::Next;
 
 impl Session {
-    /// The session has come from another worker to this one, which knows the session that its
-    /// client wants to resume. It starts afresh, under its old id, with the data of the client's
-    /// CONNECT packet.
+    /// Handles the arrival of the session from another worker, because this worker holds the
+    /// session that the client wants to resume. The session keeps its id, resets its state, and
+    /// handles the client's CONNECT, whose data is `auth`.
     pub fn on_arrived(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
         let (now, timings) = (ctx.now.monotonic(), &ctx.shared.timings);
         self.heartbeat = Heartbeat::new(now, timings);
@@ -23,16 +23,17 @@ impl Session {
         next
     }
 
-    /// The session cannot go to the worker that knows the session which its client wants to resume:
-    /// the client enters here as a new one, and counts as not recovered.
+    /// Handles a failed move to the worker that holds the session that the client wants to resume:
+    /// the client begins a new session here, and is counted as not recovered.
     pub fn on_stayed(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
         ctx.local.counters.not_recovered.add(1);
         tracing::debug!("a client is not recovered: it cannot be brought to where its session is");
         self.enter_anew(ctx, auth)
     }
 
-    /// The client of a session that was to go to another worker enters here as a new one, because
-    /// it has sent more packets behind its CONNECT.
+    /// Begins a new session for a client whose CONNECT, with the data `auth`, asks to resume a
+    /// session of another worker. The connection does not move if the client has sent more packets
+    /// behind its CONNECT.
     pub fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
         if let Some(realtime) = self.realtime() {
             realtime.enter_anew(ctx, auth);
@@ -40,7 +41,8 @@ impl Session {
         Next::Stay
     }
 
-    /// The older connection that a resuming client displaces is closed, if `is_theirs`.
+    /// Continues to resume a session whose older connection was checked. `is_theirs` says that it
+    /// belonged to the same client and was closed.
     pub fn on_displaced(
         &mut self,
         ctx: &mut Context<'_>,
@@ -53,7 +55,8 @@ impl Session {
         Next::Stay
     }
 
-    /// A client that resumes hears its channels again from here on.
+    /// Completes the resuming of a session: sends the missed publications and activates the
+    /// subscriptions.
     pub fn on_resumed(&mut self, ctx: &mut Context<'_>) {
         if let Some(realtime) = self.realtime() {
             resume::recover(&mut realtime.client, ctx);

@@ -1,4 +1,4 @@
-//! Commands: checked, carried out, answered, and kept waiting.
+//! Tests of commands: checks, answers, and waiting for a verdict.
 
 use super::*;
 

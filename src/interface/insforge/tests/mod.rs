@@ -1,4 +1,4 @@
-//! Sessions as values, on a real broker with real mailboxes.
+//! Tests of sessions without sockets, on a real broker with real mailboxes.
 
 mod commands;
 mod polling;
@@ -50,11 +50,11 @@ const TIMINGS: Timings = Timings {
     upgrade_timeout_ms: 10_000,
 };
 const WORKER: WorkerId = WorkerId(0);
-/// When the tests begin, in milliseconds since the epoch.
+/// The time at which the tests begin, in milliseconds since the epoch.
 const START: Millis = 1_777_136_400_000;
 const CONNECT: &str = r#"40{"apiKey":"ik_key"}"#;
 
-/// A worker with one connection at a time, that takes its mail as the runtime does.
+/// A worker that has one connection at a time and takes its mail as the runtime does.
 struct Room {
     shared: Shared,
     local: Local,
@@ -123,7 +123,7 @@ impl Room {
         Session::polling(App::Insforge, self.now, &TIMINGS, &mut self.local.random)
     }
 
-    /// Gives the room another connection.
+    /// Replaces the connection by a new one and returns its session.
     fn reconnect(&mut self) -> Session {
         self.id.slot += 1;
         self.link = link();
@@ -144,12 +144,12 @@ impl Room {
         session.on_text(&mut self.ctx(), text)
     }
 
-    /// Has the session act on a packet that asks for nothing.
+    /// Has the session handle a packet, and checks that the connection goes on as it is.
     fn text(&mut self, session: &mut Session, text: &str) {
         assert!(self.try_text(session, text).unwrap().is_stay(), "{text}");
     }
 
-    /// Takes the packets out of the outbox.
+    /// Removes all packets from the outbox and returns their data.
     fn sent(&mut self) -> Vec<String> {
         let mut sent = Vec::new();
         while let Some(frame) = self.link.outbox.pop(&mut self.local.outboxes.spares) {
@@ -158,7 +158,7 @@ impl Room {
         sent
     }
 
-    /// Takes the mail, for this connection and for the log.
+    /// Handles all mail of the worker: for this connection, and for the resume log.
     fn take_mail(&mut self, session: &mut Session) {
         while let Some(mail) = self.inboxes.workers[0].take(Mail::slot) {
             match mail {
@@ -189,7 +189,8 @@ impl Room {
         session.on_joined(&mut self.ctx(), activation);
     }
 
-    /// Fans a publication out; announcements of presence are left out.
+    /// Delivers a publication to the connection, if it subscribes to the channel. Presence events
+    /// are ignored.
     fn deliver(&mut self, publication: &Arc<Publication>) {
         if !publication.is_recoverable {
             return;
@@ -214,7 +215,7 @@ impl Room {
         }
     }
 
-    /// A ticket of the acceptor's, whose answer [`Room::answers`] finds under `number`.
+    /// Creates a ticket of the acceptor. [`Room::answers`] returns its answer with `number`.
     fn ticket(&mut self, number: u32) -> PollTicket {
         let inquiry = self.tickets.inquiry().expect("there are places");
         let (ticket, pending) = inquiry.put(Ok::<_, Refused>).expect("it is taken");
@@ -239,7 +240,8 @@ impl Room {
     }
 }
 
-/// The data of a CONNECT packet with the token of a user, and what `more` adds.
+/// Returns a CONNECT packet with the token of a user. `more` is appended to the JSON object's
+/// members.
 fn user(name: &str, expires_s: u64, more: &str) -> String {
     let claims =
         UserClaims { sub: name, email: None, role: Some("authenticated"), exp: Some(expires_s) };
@@ -247,14 +249,14 @@ fn user(name: &str, expires_s: u64, more: &str) -> String {
     format!(r#"40{{"token":"{token}"{more}}}"#)
 }
 
-/// When tokens of the tests expire, in seconds since the epoch.
+/// The expiry of the tests' tokens, in seconds since the epoch.
 const LATER: u64 = START / 1_000 + 3_600;
 
 fn is_closed(next: &Next, reason: Reason) -> bool {
     matches!(next, Next::Close(close) if close.reason == reason && close.code.is_none())
 }
 
-/// A value between quotes that stands behind `key` in a packet.
+/// Returns the string value of `key` in a packet.
 fn value<'a>(packet: &'a str, key: &str) -> &'a str {
     let (_, rest) = packet.split_once(&format!(r#""{key}":""#)).expect("it is there");
     rest.split_once('"').expect("it ends").0

@@ -1,4 +1,4 @@
-//! Sessions on long-polling.
+//! Tests of sessions on long-polling.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! Clients that were cut.
+//! Tests of resuming sessions.
 
 use super::*;
 
-/// A client subscribes to `c`, is cut, and misses a publication. Returns its old session and its
-/// CONNECT packet.
+/// Lets a client subscribe to `c`, and ends its connection if `is_noticed`. Returns its session,
+/// and the CONNECT packet with which it asks to resume that.
 fn cut(room: &mut Room, is_noticed: bool) -> (Session, String) {
     let mut session = room.session();
     room.text(&mut session, &user("alice", LATER, ""));

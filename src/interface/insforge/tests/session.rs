@@ -1,4 +1,4 @@
-//! What opens, moves and ends a session.
+//! Tests of packets and deadlines that open, renew or end a session.
 
 use super::*;
 
