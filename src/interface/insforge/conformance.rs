@@ -43,7 +43,7 @@ impl SocketIo {
     /// If the client broke the protocol.
     pub(super) fn on_packet(&mut self, ctx: &mut Context<'_>, data: &str) -> Result<(), Violation> {
         if self.pending.is_some() {
-            return Err(Violation("text where an attachment was due"));
+            return Err(Violation("a text packet instead of an attachment"));
         }
         match socketio::decode(data)? {
             Packet::Connect { namespace, auth } => return self.connect(ctx, namespace, auth),
@@ -70,7 +70,7 @@ impl SocketIo {
         data: &[u8],
     ) -> Result<(), Violation> {
         let pending = self.pending.take();
-        let mut pending = pending.ok_or(Violation("binary that no packet announced"))?;
+        let mut pending = pending.ok_or(Violation("a binary packet that no event announced"))?;
         if pending.attach(data)? {
             // Fails if a placeholder names no attachment.
             pending.inlined()?;

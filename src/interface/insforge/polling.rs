@@ -83,7 +83,7 @@ impl Polling {
                 Ok(Offered::Probed)
             }
             OfferStep::Upgrade if self.is_upgrading => Ok(Offered::TakeOver),
-            OfferStep::Upgrade => Err(Violation("neither probe nor upgrade")),
+            OfferStep::Upgrade => Err(Violation("an upgrade before the probe")),
         }
     }
 

@@ -55,7 +55,7 @@ impl Probe {
         match engineio::decode(text)? {
             Packet::Ping("probe") => Ok(self.offer(OfferStep::Probed)),
             Packet::Upgrade => Ok(self.offer(OfferStep::Upgrade)),
-            _ => Err(Violation("neither probe nor upgrade")),
+            _ => Err(Violation("a packet that is neither probe nor upgrade")),
         }
     }
 

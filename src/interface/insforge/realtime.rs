@@ -44,7 +44,7 @@ impl Realtime {
         data: &str,
     ) -> Result<Next, Violation> {
         if self.client.unfinished.is_pending() {
-            return Err(Violation("text where an attachment was due"));
+            return Err(Violation("a text packet instead of an attachment"));
         }
         match socketio::decode(data)? {
             Packet::Connect { namespace, auth } => return self.connect(ctx, namespace, auth),
@@ -67,7 +67,7 @@ impl Realtime {
         data: &[u8],
     ) -> Result<(), Violation> {
         let pending = self.client.unfinished.take_pending();
-        let mut pending = pending.ok_or(Violation("binary that no packet announced"))?;
+        let mut pending = pending.ok_or(Violation("a binary packet that no event announced"))?;
         if pending.attach(data)? {
             return self.on_event(ctx, &pending.inlined()?.event()?);
         }

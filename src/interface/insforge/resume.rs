@@ -28,7 +28,7 @@ use crate::message::{Channel, ConnId, Encoding, PresenceMode, Publication, Repla
 const ENVELOPE_BYTES: usize = 512;
 
 const UNKNOWN: &str = "its session is not known";
-const FOREIGN: &str = "its session is somebody else's";
+const FOREIGN: &str = "its session belongs to another client";
 
 /// The result of an attempt to resume a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +102,7 @@ fn find(ctx: &Context<'_>, resuming: &Resuming) -> Result<Found, &'static str> {
     let id = &resuming.resume.id;
     let detached = ctx.local.detached.as_ref().ok_or(UNKNOWN)?;
     if !detached.is_from_here(id, ctx.local.worker) {
-        return Err("its session is another node's, or of an earlier start");
+        return Err("its session is from another node or an earlier start");
     }
     Ok(detached.find(&id.key, &resuming.credential))
 }
@@ -173,11 +173,11 @@ fn missed_from(
     let from = from.ok_or("what it missed is not known, or is no longer in the log")?;
     let policies = ctx.shared.broker.policies.load().version();
     if away.policies.is_some_and(|version| version != policies) {
-        return Err("policies have changed meanwhile");
+        return Err("policies have changed since");
     }
     let definitions = ctx.shared.broker.definitions.load();
     if away.channels.iter().any(|(channel, _)| definitions.find(channel.as_str()).is_none()) {
-        return Err("a channel of it may not be used any more");
+        return Err("no definition governs one of its channels any more");
     }
     Ok(from)
 }
@@ -263,7 +263,7 @@ fn begin_anew(client: &mut Client, ctx: &mut Context<'_>) {
     forget(ctx);
     client.leave_all(ctx);
     ctx.local.counters.not_recovered.add(1);
-    tracing::debug!("a client is not recovered: what it missed does not fit, or has just gone");
+    tracing::debug!("a client is not recovered: it missed too much, or that has just left the log");
     client.socket_key = ctx.local.random.random();
     welcome(client, ctx);
 }

@@ -126,7 +126,7 @@ impl Session {
             }
             Packet::Pong | Packet::Noop => Ok(Next::Stay),
             Packet::Ping(_) => Err(Violation("a client does not ping")),
-            Packet::Upgrade => Err(Violation("nothing to upgrade")),
+            Packet::Upgrade => Err(Violation("an upgrade on a transport that no probe tested")),
         }
     }
 

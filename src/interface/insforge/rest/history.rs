@@ -40,7 +40,7 @@ impl MessageQuery {
                 [channel_id.err(), event_name.err(), limit.err(), offset.err(), before.err()];
             return Err(fields::refuse(issues));
         };
-        let limit = u32::try_from(limit).expect("the bound above fits");
+        let limit = u32::try_from(limit).expect("the bound above fits into 32 bits");
         Ok(Self { channel_id, event_name: event_name.map(Into::into), limit, offset, before })
     }
 }
@@ -266,7 +266,7 @@ fn days(retention: Option<u32>) -> String {
 }
 
 fn put(body: &mut String, text: std::fmt::Arguments<'_>) {
-    body.write_fmt(text).expect("texts serialize, and memory takes them");
+    body.write_fmt(text).expect("strings serialize, and writing to a String succeeds");
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ async fn call(
     }
     let (shared, query) = (http.shared, request.query.as_deref());
     match route {
-        Route::Health => unreachable!("it is no call"),
+        Route::Health => unreachable!("health is not a call"),
         Route::ListChannels => Ok(Reply::channels(shared.broker.definitions.load().all())),
         Route::GetChannel(id) => {
             let definitions = shared.broker.definitions.load();

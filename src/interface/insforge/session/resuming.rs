@@ -27,7 +27,7 @@ impl Session {
     /// the client begins a new session here, and is counted as not recovered.
     pub fn on_stayed(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
         ctx.local.counters.not_recovered.add(1);
-        tracing::debug!("a client is not recovered: it cannot be brought to where its session is");
+        tracing::debug!("a client is not recovered: it cannot move to the worker of its session");
         self.enter_anew(ctx, auth)
     }
 

@@ -62,7 +62,7 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
             Ok(Packet::Incomplete(Pending::new(namespace, ack, data, attachments)))
         }
         // The node never requests an acknowledgement, so one with attachments is an error.
-        b'6' => Err(Violation("acknowledgement of nothing")),
+        b'6' => Err(Violation("an acknowledgement that was not requested")),
         _ => Err(Violation("unknown or malformed Socket.IO packet")),
     }
 }
