@@ -6,21 +6,25 @@
 //! one piece per worker concerned, so that every worker sees the channel's events in one order.
 //! Places are reserved first; if one is missing nothing happens at all.
 
+mod entry;
+mod membership;
+mod requests;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bucket::Bucket;
-use super::presence::{MemberKey, Presence};
-use super::retain::{Budgets, Kept};
+use super::retain::Budgets;
 use super::window::accepted;
 use crate::limits::SWEEP_STEPS;
-use crate::mailbox::{Mail, Reservation, Slot, WorkerMailboxes, WorkerSet};
+use crate::mailbox::{Reservation, WorkerMailboxes};
 use crate::message::{
-    AckId, Activation, Audience, Channel, ChannelOptions, ConnId, Content, Deactivation, Encoding,
-    Encodings, MessageId, Millis, Offset, PresenceMode, Publication, Refused, ReplayWish, Retain,
-    Retained, Snapshot, Transport, WorkerId,
+    Audience, Channel, Encodings, Millis, PresenceMode, Publication, Refused, Retain, Retained,
+    Snapshot,
 };
+
+use entry::{Entry, Share, workers};
+pub use requests::{Announced, Join, Leave, Published, Subscriber};
 
 /// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
 /// publish in a hundred even if they did nothing else.
@@ -42,138 +46,6 @@ struct Shard {
     watched: Mutex<Vec<Channel>>,
 }
 
-/// One channel.
-#[derive(Debug, Default)]
-struct Entry {
-    offset: Offset,
-    shares: Vec<Share>,
-    presence: Presence,
-    /// What the last join went by, for leaves after the definition is gone.
-    presence_mode: PresenceMode,
-    /// What its clients may still publish.
-    bucket: Bucket,
-    /// What it keeps for later subscribers.
-    kept: Kept,
-    /// Until when somebody whose connection was lost counts as listening.
-    lingers_until: Millis,
-    /// The timestamp of its latest publication, where they must not run back.
-    stamped: Millis,
-    /// Whether it stands in its shard's list of those.
-    is_watched: bool,
-}
-
-/// A worker's part of a channel's audience.
-#[derive(Debug)]
-struct Share {
-    worker: WorkerId,
-    /// By the encodings' places.
-    websocket: [u32; Encoding::PER_SPACE],
-    /// The same.
-    polling: [u32; Encoding::PER_SPACE],
-    /// Subscribers whose connection was cut and who may come back: they are in no audience, but
-    /// the worker is given what they miss.
-    away: u32,
-}
-
-impl Share {
-    fn count(&mut self, encoding: Encoding, transport: Transport) -> &mut u32 {
-        match transport {
-            Transport::WebSocket => &mut self.websocket[encoding.place()],
-            Transport::Polling => &mut self.polling[encoding.place()],
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.away == 0 && self.websocket.iter().chain(&self.polling).all(|count| *count == 0)
-    }
-}
-
-/// A connection in a channel, as the directory counts it.
-#[derive(Clone, Debug)]
-pub struct Subscriber {
-    /// The connection.
-    pub connection: ConnId,
-    /// Its frames.
-    pub encoding: Encoding,
-    /// Its transport.
-    pub transport: Transport,
-    /// As whom it is present, unless it does not count.
-    pub member: Option<MemberKey>,
-}
-
-/// A wish to subscribe.
-#[derive(Debug)]
-pub struct Join<'a> {
-    /// Where.
-    pub channel: &'a Channel,
-    /// Who.
-    pub subscriber: &'a Subscriber,
-    /// The encoding under which the connection is subscribed already, where it is: then only its
-    /// frames change and it is acknowledged again.
-    pub already: Option<Encoding>,
-    /// How the channel behaves.
-    pub options: ChannelOptions,
-    /// Whom to acknowledge.
-    pub reply: Option<AckId>,
-    /// Whether it comes back to a subscription that it had before its connection was cut.
-    pub comes_back: bool,
-    /// What it asks for of what was before.
-    pub replay: ReplayWish,
-    /// The id of the announcement that may follow.
-    pub announcement: MessageId,
-    /// Now.
-    pub now: Millis,
-    /// Now, on the clock by which publications are accepted.
-    pub clock: Millis,
-}
-
-/// A wish to hear no more.
-#[derive(Debug)]
-pub struct Leave<'a> {
-    /// Where.
-    pub channel: &'a Channel,
-    /// Who.
-    pub subscriber: &'a Subscriber,
-    /// Whether the connection lives on, and so must be told where its subscription ended.
-    pub lives_on: bool,
-    /// What the channel tells of presence; none where no definition governs it any more.
-    pub presence: Option<PresenceMode>,
-    /// Until when it counts as somebody who listens, on the clock by which publications are
-    /// accepted; 0 for no longer.
-    pub lingers_until: Millis,
-    /// Whom to acknowledge.
-    pub reply: Option<AckId>,
-    /// The id of the announcement that may follow.
-    pub announcement: MessageId,
-    /// Now.
-    pub now: Millis,
-}
-
-/// What the others in the channel were told of a join or leave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Announced {
-    /// What there was to tell, or nothing because no member came or went.
-    Yes,
-    /// Nothing, because too many are present for announcements.
-    Suppressed,
-}
-
-impl Announced {
-    fn of(mode: PresenceMode, member_changed: bool, announced: bool) -> Self {
-        let is_due = mode == PresenceMode::Full && member_changed;
-        if is_due && !announced { Self::Suppressed } else { Self::Yes }
-    }
-}
-
-/// What became of a publication.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Published {
-    /// Its place in the channel; 0 where nobody is subscribed and nothing is kept.
-    pub offset: Offset,
-    /// Whom it was posted to.
-    pub audience: Audience,
-}
-
 impl Default for Directory {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
@@ -185,16 +57,7 @@ impl Directory {
     /// The encodings in use on a channel: what is worth encoding before [`Directory::publish`].
     /// A hint; who subscribes afterwards is served all the same.
     pub fn encodings(&self, channel: &Channel) -> Encodings {
-        let shard = self.shard(channel);
-        let mut encodings = Encodings::default();
-        for share in shard.get(channel).into_iter().flat_map(|entry| &entry.shares) {
-            for &encoding in channel.encodings() {
-                if share.websocket[encoding.place()] + share.polling[encoding.place()] > 0 {
-                    encodings.insert(encoding);
-                }
-            }
-        }
-        encodings
+        self.shard(channel).get(channel).map(|entry| entry.encodings(channel)).unwrap_or_default()
     }
 
     /// Whether a client may publish on a channel whose clients together may do so `rate` times a
@@ -282,149 +145,6 @@ impl Directory {
         drop(shard);
         mailboxes.wake(posted);
         Ok(published)
-    }
-
-    /// Counts a subscriber and posts its activation, and the announcement if it is a new member.
-    /// What is published from here on reaches it; nothing from before does.
-    ///
-    /// # Errors
-    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed.
-    pub fn join(&self, mailboxes: &WorkerMailboxes, join: &Join<'_>) -> Result<Announced, Refused> {
-        let subscriber = join.subscriber;
-        let worker = subscriber.connection.worker;
-        let mut shard = self.shard(join.channel);
-        let place = mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
-        let entry = shard.entry(join.channel.clone()).or_default();
-        // Who was waited for is taken to be this one.
-        entry.lingers_until = 0;
-        let mode = join.options.presence;
-        // Who is subscribed already stays present as it was.
-        let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());
-        let announced = mode == PresenceMode::Full
-            && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
-        let announcing = match announced {
-            // An entry without shares needs no places, so the entry that stays here is not empty.
-            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
-            false => None,
-        };
-        entry.presence_mode = mode;
-        let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
-        let (presence, present) = entry.view(mode);
-        let replay = entry.kept.replay(join.replay, join.clock);
-        place.post(Mail::Activate(Box::new(Activation {
-            connection: subscriber.connection,
-            channel: join.channel.clone(),
-            encoding: subscriber.encoding,
-            reply: join.reply,
-            is_again: join.already.is_some(),
-            comes_back: join.comes_back,
-            presence,
-            present,
-            replay,
-            retained: entry.kept.value(),
-        })));
-        let mut posted = WorkerSet::default();
-        let told = Announced::of(mode, newcomer.is_some(), announced);
-        if let (Some(member), Some(places)) = (newcomer, announcing) {
-            let content = Content::Joined(member);
-            let event =
-                Publication::new(join.announcement, join.channel.clone(), join.now, content)
-                    .except(subscriber.connection);
-            posted = places.post(&Arc::new(event), entry.offset);
-        }
-        if let Some(encoding) = join.already {
-            entry.uncount(worker, encoding, subscriber.transport);
-        }
-        entry.count(worker, subscriber.encoding, subscriber.transport);
-        drop(shard);
-        posted.insert(worker);
-        mailboxes.wake(posted);
-        Ok(told)
-    }
-
-    /// Uncounts a subscriber, tells those who stay, and posts the end of its subscription.
-    ///
-    /// # Errors
-    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed, and the caller
-    /// must come again.
-    pub fn leave(
-        &self,
-        mailboxes: &WorkerMailboxes,
-        leave: &Leave<'_>,
-    ) -> Result<Announced, Refused> {
-        let subscriber = leave.subscriber;
-        let worker = subscriber.connection.worker;
-        let mut shard = self.shard(leave.channel);
-        let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
-        let place = match leave.lives_on {
-            true => Some(mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?),
-            false => None,
-        };
-        let mode = leave.presence.unwrap_or(entry.presence_mode);
-        let member = subscriber.member.as_ref();
-        let announced = mode == PresenceMode::Full
-            && member.is_some_and(|member| entry.presence.would_announce_leave(member));
-        let announcing = match announced {
-            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
-            false => None,
-        };
-        if let Some(place) = place {
-            // Before the announcement: who leaves is not told that it left.
-            place.post(Mail::Deactivate(Box::new(Deactivation {
-                connection: subscriber.connection,
-                channel: leave.channel.clone(),
-                reply: leave.reply,
-            })));
-        }
-        let mut posted = WorkerSet::default();
-        let gone = member.and_then(|member| entry.presence.leave(member));
-        let told = Announced::of(mode, gone.is_some(), announced);
-        if let (Some(member), Some(places)) = (gone, announcing) {
-            let content = Content::Left(member);
-            let event =
-                Publication::new(leave.announcement, leave.channel.clone(), leave.now, content)
-                    .except(subscriber.connection);
-            posted = places.post(&Arc::new(event), entry.offset);
-        }
-        if leave.lives_on {
-            posted.insert(worker);
-        }
-        entry.uncount(worker, subscriber.encoding, subscriber.transport);
-        entry.lingers_until = entry.lingers_until.max(leave.lingers_until);
-        self.let_go(&mut shard, leave.channel);
-        drop(shard);
-        mailboxes.wake(posted);
-        Ok(told)
-    }
-
-    /// A subscriber goes on over WebSocket instead of long-polling.
-    pub fn upgrade(&self, channel: &Channel, worker: WorkerId, encoding: Encoding) {
-        let mut shard = self.shard(channel);
-        if let Some(entry) = shard.get_mut(channel) {
-            entry.count(worker, encoding, Transport::WebSocket);
-            entry.uncount(worker, encoding, Transport::Polling);
-        }
-    }
-
-    /// A subscriber's connection was cut, and it may come back: its worker goes on being given what
-    /// is published, whether it has other subscribers or not. To be called while the subscriber is
-    /// still counted, so that nothing falls between.
-    pub fn away(&self, channel: &Channel, worker: WorkerId) {
-        let mut shard = self.shard(channel);
-        let entry = shard.entry(channel.clone()).or_default();
-        entry.share(worker).away += 1;
-    }
-
-    /// The same subscriber is back, or is waited for no longer.
-    pub fn back(&self, channel: &Channel, worker: WorkerId) {
-        let mut shard = self.shard(channel);
-        let Some(entry) = shard.get_mut(channel) else { return };
-        let Some(at) = entry.shares.iter().position(|share| share.worker == worker) else { return };
-        let away = &mut entry.shares[at].away;
-        debug_assert!(*away > 0, "who comes back was away");
-        *away = away.saturating_sub(1);
-        entry.tidy(at);
-        self.let_go(&mut shard, channel);
     }
 
     /// Retains a value that was read from the store, if the channel has a subscriber and no value
@@ -528,83 +248,6 @@ impl Directory {
 fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     // A thread that panicked under the lock ends the node; until then the counts are still right.
     part.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The workers that have a part of a channel's audience.
-fn workers(shares: &[Share]) -> impl Iterator<Item = WorkerId> {
-    shares.iter().map(|share| share.worker)
-}
-
-impl Entry {
-    /// Who is there and how many, as a subscriber is told.
-    fn view(&mut self, mode: PresenceMode) -> (Arc<Snapshot>, usize) {
-        match mode {
-            PresenceMode::Full => (self.presence.snapshot(), self.presence.count()),
-            PresenceMode::Count => (Arc::default(), self.presence.count()),
-            PresenceMode::Off => (Arc::default(), 0),
-        }
-    }
-
-    /// Whether anybody listens, or is about to come back.
-    fn is_listened_to(&self, now: Millis) -> bool {
-        !self.shares.is_empty() || now < self.lingers_until
-    }
-
-    /// Whether nothing of it outlives its last subscriber.
-    fn keeps_nothing(&self) -> bool {
-        !self.kept.outlives_subscribers()
-            && self.bucket.is_new()
-            && self.lingers_until == 0
-            && !self.is_watched
-    }
-
-    /// Lets go of what is too old. Whether time has anything more to end: what is kept, or, where
-    /// nobody is subscribed, what keeps clients from publishing faster by coming anew, or who may
-    /// come back.
-    fn still_keeps(&mut self, now: Millis, budgets: &Budgets) -> bool {
-        self.kept.expire(now, budgets);
-        let is_waited_for = !self.bucket.is_full(now) || now < self.lingers_until;
-        self.kept.outlives_subscribers() || (self.shares.is_empty() && is_waited_for)
-    }
-
-    fn audience(&self) -> Audience {
-        let mut audience = Audience::default();
-        for share in &self.shares {
-            audience.websocket += share.websocket.iter().sum::<u32>();
-            audience.polling += share.polling.iter().sum::<u32>();
-        }
-        audience
-    }
-
-    fn count(&mut self, worker: WorkerId, encoding: Encoding, transport: Transport) {
-        *self.share(worker).count(encoding, transport) += 1;
-    }
-
-    /// A worker's share, made where it has none.
-    fn share(&mut self, worker: WorkerId) -> &mut Share {
-        let at = self.shares.iter().position(|share| share.worker == worker).unwrap_or_else(|| {
-            // Most channels have one share, or two: no room for others that may come.
-            self.shares.reserve_exact(1);
-            self.shares.push(Share { worker, websocket: [0; _], polling: [0; _], away: 0 });
-            self.shares.len() - 1
-        });
-        &mut self.shares[at]
-    }
-
-    /// Removes a share that nobody needs any more.
-    fn tidy(&mut self, at: usize) {
-        if self.shares[at].is_empty() {
-            self.shares.swap_remove(at);
-        }
-    }
-
-    fn uncount(&mut self, worker: WorkerId, encoding: Encoding, transport: Transport) {
-        let Some(at) = self.shares.iter().position(|share| share.worker == worker) else { return };
-        let count = self.shares[at].count(encoding, transport);
-        debug_assert!(*count > 0, "a subscriber is uncounted once");
-        *count = count.saturating_sub(1);
-        self.tidy(at);
-    }
 }
 
 #[cfg(test)]

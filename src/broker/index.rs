@@ -4,11 +4,16 @@
 //! that leaving costs the same in a channel of ten and of ten thousand; and the subscriptions of a
 //! connection are linked, so that the connection itself keeps 4 bytes.
 
+mod subscription;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::slab::Slab;
 use crate::message::{Channel, Encoding};
+
+pub use subscription::{Counted, Listener};
+use subscription::{Packed, Subscription};
 
 /// Marks the end of a list.
 pub const NONE: u32 = u32::MAX;
@@ -23,70 +28,12 @@ pub struct Index {
     users: HashMap<Arc<str>, Vec<u32>>,
 }
 
-/// A connection in a list, and which of its subscriptions put it there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Listener {
-    /// The connection's slot at this worker.
-    pub connection: u32,
-    subscription: u32,
-}
-
 #[derive(Debug)]
 struct List {
     channel: Channel,
     subscriptions: u32,
     /// By the encodings' places.
     listeners: [Vec<Listener>; Encoding::PER_SPACE],
-}
-
-/// How the directory counts a subscription.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Counted {
-    /// In this encoding.
-    pub encoding: Encoding,
-    /// And among those who are present.
-    pub is_present: bool,
-}
-
-/// An optional [`Counted`] in one byte, so that a subscription keeps its 20: 0 is none, else the
-/// encoding counted from 1, and the highest bit for presence.
-#[derive(Clone, Copy, Debug, Default)]
-struct Packed(u8);
-
-impl Packed {
-    const PRESENT: u8 = 0x80;
-
-    fn get(self) -> Option<Counted> {
-        let encoding = usize::from(self.0 & !Self::PRESENT).checked_sub(1)?;
-        Some(Counted { encoding: Encoding::ALL[encoding], is_present: self.0 & Self::PRESENT != 0 })
-    }
-}
-
-impl From<Counted> for Packed {
-    fn from(counted: Counted) -> Self {
-        let encoding = counted.encoding as u8 + 1;
-        Self(if counted.is_present { encoding | Self::PRESENT } else { encoding })
-    }
-}
-
-const _: () = assert!(Encoding::COUNT < Packed::PRESENT as usize, "an encoding has seven bits");
-const _: () = assert!(size_of::<Subscription>() == 20, "there may be millions of them");
-
-/// One connection's interest in one channel.
-#[derive(Clone, Copy, Debug)]
-struct Subscription {
-    connection: u32,
-    list: u32,
-    /// The connection's next subscription.
-    next: u32,
-    /// Place in its list, [`NONE`] while it hears nothing.
-    position: u32,
-    /// Activations and deactivations still in the mailbox.
-    pending: u16,
-    /// The encoding of `position`.
-    heard: Encoding,
-    /// How the directory counts it, if it does.
-    counted: Packed,
 }
 
 impl Index {

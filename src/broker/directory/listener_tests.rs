@@ -3,8 +3,11 @@
 use std::cell::{Cell, Ref, RefCell};
 
 use super::*;
-use crate::mailbox::{Capacity, Inbox};
-use crate::message::{Replay, Retain, Sender};
+use crate::mailbox::{Capacity, Inbox, Mail};
+use crate::message::{
+    ChannelOptions, ConnId, Content, Encoding, MessageId, Replay, ReplayWish, Sender, Transport,
+    WorkerId,
+};
 
 /// A worker's mailbox, and what came out of it.
 struct Boxes {

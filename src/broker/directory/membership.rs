@@ -1,0 +1,154 @@
+//! How subscribers are counted and uncounted.
+
+use std::sync::Arc;
+
+use super::Directory;
+use super::entry::workers;
+use super::requests::{Announced, Join, Leave};
+use crate::mailbox::{Mail, Slot, WorkerMailboxes, WorkerSet};
+use crate::message::{
+    Activation, Channel, Content, Deactivation, Encoding, PresenceMode, Publication, Refused,
+    Transport, WorkerId,
+};
+
+impl Directory {
+    /// Counts a subscriber and posts its activation, and the announcement if it is a new member.
+    /// What is published from here on reaches it; nothing from before does.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed.
+    pub fn join(&self, mailboxes: &WorkerMailboxes, join: &Join<'_>) -> Result<Announced, Refused> {
+        let subscriber = join.subscriber;
+        let worker = subscriber.connection.worker;
+        let mut shard = self.shard(join.channel);
+        let place = mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
+        let entry = shard.entry(join.channel.clone()).or_default();
+        // Who was waited for is taken to be this one.
+        entry.lingers_until = 0;
+        let mode = join.options.presence;
+        // Who is subscribed already stays present as it was.
+        let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());
+        let announced = mode == PresenceMode::Full
+            && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
+        let announcing = match announced {
+            // An entry without shares needs no places, so the entry that stays here is not empty.
+            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
+            false => None,
+        };
+        entry.presence_mode = mode;
+        let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
+        let (presence, present) = entry.view(mode);
+        let replay = entry.kept.replay(join.replay, join.clock);
+        place.post(Mail::Activate(Box::new(Activation {
+            connection: subscriber.connection,
+            channel: join.channel.clone(),
+            encoding: subscriber.encoding,
+            reply: join.reply,
+            is_again: join.already.is_some(),
+            comes_back: join.comes_back,
+            presence,
+            present,
+            replay,
+            retained: entry.kept.value(),
+        })));
+        let mut posted = WorkerSet::default();
+        let told = Announced::of(mode, newcomer.is_some(), announced);
+        if let (Some(member), Some(places)) = (newcomer, announcing) {
+            let content = Content::Joined(member);
+            let event =
+                Publication::new(join.announcement, join.channel.clone(), join.now, content)
+                    .except(subscriber.connection);
+            posted = places.post(&Arc::new(event), entry.offset);
+        }
+        if let Some(encoding) = join.already {
+            entry.uncount(worker, encoding, subscriber.transport);
+        }
+        entry.count(worker, subscriber.encoding, subscriber.transport);
+        drop(shard);
+        posted.insert(worker);
+        mailboxes.wake(posted);
+        Ok(told)
+    }
+
+    /// Uncounts a subscriber, tells those who stay, and posts the end of its subscription.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed, and the caller
+    /// must come again.
+    pub fn leave(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        leave: &Leave<'_>,
+    ) -> Result<Announced, Refused> {
+        let subscriber = leave.subscriber;
+        let worker = subscriber.connection.worker;
+        let mut shard = self.shard(leave.channel);
+        let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
+        let place = match leave.lives_on {
+            true => Some(mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?),
+            false => None,
+        };
+        let mode = leave.presence.unwrap_or(entry.presence_mode);
+        let member = subscriber.member.as_ref();
+        let announced = mode == PresenceMode::Full
+            && member.is_some_and(|member| entry.presence.would_announce_leave(member));
+        let announcing = match announced {
+            true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
+            false => None,
+        };
+        if let Some(place) = place {
+            // Before the announcement: who leaves is not told that it left.
+            place.post(Mail::Deactivate(Box::new(Deactivation {
+                connection: subscriber.connection,
+                channel: leave.channel.clone(),
+                reply: leave.reply,
+            })));
+        }
+        let mut posted = WorkerSet::default();
+        let gone = member.and_then(|member| entry.presence.leave(member));
+        let told = Announced::of(mode, gone.is_some(), announced);
+        if let (Some(member), Some(places)) = (gone, announcing) {
+            let content = Content::Left(member);
+            let event =
+                Publication::new(leave.announcement, leave.channel.clone(), leave.now, content)
+                    .except(subscriber.connection);
+            posted = places.post(&Arc::new(event), entry.offset);
+        }
+        if leave.lives_on {
+            posted.insert(worker);
+        }
+        entry.uncount(worker, subscriber.encoding, subscriber.transport);
+        entry.lingers_until = entry.lingers_until.max(leave.lingers_until);
+        self.let_go(&mut shard, leave.channel);
+        drop(shard);
+        mailboxes.wake(posted);
+        Ok(told)
+    }
+
+    /// A subscriber goes on over WebSocket instead of long-polling.
+    pub fn upgrade(&self, channel: &Channel, worker: WorkerId, encoding: Encoding) {
+        let mut shard = self.shard(channel);
+        if let Some(entry) = shard.get_mut(channel) {
+            entry.count(worker, encoding, Transport::WebSocket);
+            entry.uncount(worker, encoding, Transport::Polling);
+        }
+    }
+
+    /// A subscriber's connection was cut, and it may come back: its worker goes on being given what
+    /// is published, whether it has other subscribers or not. To be called while the subscriber is
+    /// still counted, so that nothing falls between.
+    pub fn away(&self, channel: &Channel, worker: WorkerId) {
+        let mut shard = self.shard(channel);
+        let entry = shard.entry(channel.clone()).or_default();
+        entry.count_away(worker);
+    }
+
+    /// The same subscriber is back, or is waited for no longer.
+    pub fn back(&self, channel: &Channel, worker: WorkerId) {
+        let mut shard = self.shard(channel);
+        let Some(entry) = shard.get_mut(channel) else { return };
+        if entry.uncount_away(worker) {
+            self.let_go(&mut shard, channel);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! One subscription, as the index keeps it.
+
+use crate::message::Encoding;
+
+/// A connection in a list, and which of its subscriptions put it there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// The connection's slot at this worker.
+    pub connection: u32,
+    pub(super) subscription: u32,
+}
+
+/// How the directory counts a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// In this encoding.
+    pub encoding: Encoding,
+    /// And among those who are present.
+    pub is_present: bool,
+}
+
+/// An optional [`Counted`] in one byte, so that a subscription keeps its 20: 0 is none, else the
+/// encoding counted from 1, and the highest bit for presence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Packed(u8);
+
+impl Packed {
+    const PRESENT: u8 = 0x80;
+
+    pub(super) fn get(self) -> Option<Counted> {
+        let encoding = usize::from(self.0 & !Self::PRESENT).checked_sub(1)?;
+        Some(Counted { encoding: Encoding::ALL[encoding], is_present: self.0 & Self::PRESENT != 0 })
+    }
+}
+
+impl From<Counted> for Packed {
+    fn from(counted: Counted) -> Self {
+        let encoding = counted.encoding as u8 + 1;
+        Self(if counted.is_present { encoding | Self::PRESENT } else { encoding })
+    }
+}
+
+const _: () = assert!(Encoding::COUNT < Packed::PRESENT as usize, "an encoding has seven bits");
+const _: () = assert!(size_of::<Subscription>() == 20, "there may be millions of them");
+
+/// One connection's interest in one channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscription {
+    pub(super) connection: u32,
+    pub(super) list: u32,
+    /// The connection's next subscription.
+    pub(super) next: u32,
+    /// Place in its list, [`NONE`](super::NONE) while it hears nothing.
+    pub(super) position: u32,
+    /// Activations and deactivations still in the mailbox.
+    pub(super) pending: u16,
+    /// The encoding of `position`.
+    pub(super) heard: Encoding,
+    /// How the directory counts it, if it does.
+    pub(super) counted: Packed,
+}
