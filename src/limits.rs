@@ -1,91 +1,93 @@
-//! Every bound of the node by name, except those that only the values of a configuration key have:
-//! they stand with the key, in `config::keys`. What happens at a bound stands beside it.
+//! The bounds of the node. Each comment says what happens at the bound. Bounds that only the values
+//! of a configuration key have stand with the key, in `config::keys`.
 
-/// Worker threads a node may have: a worker's number must fit a session id's first byte.
+/// Worker threads of a node: a worker's number must fit into the first byte of a session id.
 pub const WORKERS_MAX: usize = 250;
 
-/// Places kept apart in each mailbox for control mail (joins, hand-overs, polls). At the bound the
-/// wish is refused with `OVERLOADED` and counted.
+/// Places of a worker's mailbox that are reserved for control mail (joins, arrivals, polls). At the
+/// bound a request is refused with `OVERLOADED` and counted.
 pub const MAILBOX_CONTROL_MAX: usize = 4_096;
-/// Mail taken in one turn before the connections that it touched are drained.
+/// Pieces of mail that a worker takes in one turn before it drains the connections concerned.
 pub const TURN_MAIL_MAX: usize = 256;
-/// Bytes of frames after which a turn takes no more mail, so that a turn cannot fill the outbox of
-/// a connection that keeps up.
+/// Bytes of frames after which a turn takes no more mail, so that one turn cannot fill the outbox
+/// of a connection that keeps up.
 pub const TURN_BYTES_MAX: usize = 1024 * 1024;
-/// Sockets read in one turn; the rest is read in the next.
+/// Sockets that a worker reads in one turn. The others are read in the next turn.
 pub const TURN_READS_MAX: usize = 256;
-/// Connections drained before the worker looks at its sockets again.
+/// Connections that a worker drains before it looks at its sockets again.
 pub const TURN_DRAINS_MAX: usize = 1_024;
-/// Frames in one vectored send; the kernel takes at most 1,024.
+/// Frames in one vectored send. The kernel takes at most 1,024.
 pub const VECTORED_FRAMES_MAX: usize = 64;
 
-/// Bytes read from a socket in one call: the worker's own scratch buffer.
+/// Bytes that one call reads from a socket: the size of a worker's read buffer.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// Longest message a client may send, in bytes (Engine.IO `maxPayload`). Beyond it a WebSocket is
-/// closed with 1009 and a POST is answered 413.
+/// Longest message of a client, in bytes (Engine.IO `maxPayload`). A longer one closes a WebSocket
+/// with 1009; a longer POST is answered 413.
 pub const MESSAGE_BYTES_MAX: usize = 1_000_000;
 /// Longest message on the conformance echo, in bytes.
 pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Binary attachments of one Socket.IO packet; more closes the connection.
+/// Binary attachments of one Socket.IO packet. A packet with more closes the connection.
 pub const ATTACHMENTS_MAX: usize = 10;
 
-/// Long-polling sessions of one worker, which cost a client one request each. At the bound a new
-/// one is answered 503 with Retry-After and counted.
+/// Long-polling sessions of one worker, each of which costs a client one request. At the bound a
+/// new session is answered 503 with Retry-After and counted.
 pub const POLLING_SESSIONS_MAX: u64 = 65_536;
 
-/// Bytes that may wait for one connection. Beyond it publications are dropped whose channels want
-/// that, and where these are too few the connection is closed as a slow consumer. Frames are
-/// shared, so what waits for many connections is in memory once.
+/// Bytes of one connection's outbox. At the bound, publications of channels that allow it are
+/// dropped; if that does not free enough, the connection is closed as a slow consumer. Frames are
+/// shared: one that is in many outboxes is in memory once.
 pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Frames that may wait for one connection. Beyond it the same.
+/// Frames of one connection's outbox. The same happens at the bound.
 pub const OUTBOX_FRAMES_MAX: usize = 8_192;
-/// The part of an outbox, one of so many, that must be free after publications were dropped from
-/// it; where it is not, the connection is closed as a slow consumer.
-pub const OUTBOX_ROOM_MIN: usize = 16;
-/// Frames that may wait for a connection that takes nothing before outdated ones are looked for;
-/// after that, whenever what waits has doubled.
+/// One in this many parts of an outbox must be free after publications were dropped from it;
+/// otherwise the connection is closed as a slow consumer.
+pub const OUTBOX_FREE_DIVISOR: usize = 16;
+/// Frames in the outbox of a connection that takes nothing at which outdated ones are looked for;
+/// after that, each time the number of frames has doubled.
 pub const LATEST_FRAMES_MAX: usize = 64;
-/// Channels that one connection may be subscribed to. Beyond it a subscribe is refused.
+/// Channels that one connection may be subscribed to. At the bound a subscribe is refused.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 
-/// How long a closing WebSocket waits for its peer's side of the close, in milliseconds; then the
-/// socket is closed whatever the peer does.
+/// How long a closing WebSocket waits for the peer to close its side, in milliseconds. Then the
+/// socket is closed.
 pub const CLOSE_LINGER_MS: u64 = 2_000;
-/// Reads of one socket in one turn; a client that sends faster waits for the next.
+/// Reads of one socket in one turn. What a faster client sends is read in the next turn.
 pub const READS_PER_TURN_MAX: usize = 4;
-/// Publications that a client which comes back may have missed. Who has missed more is told that it
-/// was not recovered: its outbox must hold them all, with room for what comes behind.
+/// Publications that a resuming client may have missed. A client that missed more is not recovered,
+/// because its outbox must hold all of them and still have space for later ones.
 pub const RECOVERY_PUBLICATIONS_MAX: usize = OUTBOX_FRAMES_MAX / 4 * 3;
-/// The same, in bytes.
+/// Bytes of these publications. The same happens at the bound.
 pub const RECOVERY_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 4 * 3;
-/// Sessions of one worker whose connection was cut and who may come back. Beyond it the one that
-/// has been away for longest is given up: it is told that it was not recovered.
+/// Detached sessions of one worker. Beyond the bound the one that was detached first is discarded,
+/// and its client is not recovered.
 pub const RECOVERABLE_MAX: usize = 65_536;
-/// Channels of all of these together; the same happens at the bound. Each costs some 60 bytes, and
-/// what it costs to know the channel.
+/// Channels of all detached sessions of one worker together. The same happens beyond the bound.
+/// Each costs some 60 bytes, and the directory's entry of the channel.
 pub const RECOVERABLE_CHANNELS_MAX: usize = 262_144;
-/// Long-polling sessions that went on at another worker and whose requests are passed on there.
-/// Beyond it a client that would have to be passed on is told that it was not recovered.
+/// Long-polling sessions that migrated to another worker, so that their requests are passed on to
+/// it. At the bound a client whose session would have to migrate is not recovered.
 pub const FORWARDS_MAX: usize = 16_384;
-/// Leaves of closed connections that wait for room in a mailbox are tried again after so many
-/// milliseconds. There are never more than the worker has subscriptions.
+/// Time until the leaves of closed connections that found a full mailbox are tried again, in
+/// milliseconds. There are never more of them than the worker had subscriptions.
 pub const LEAVE_RETRY_MS: u64 = 10;
 
-/// Between two steps of closing connections, in milliseconds, when the node stops.
+/// Time between two steps in which a stopping node closes connections, in milliseconds.
 pub const SHUTDOWN_STEP_MS: u64 = 10;
-/// How long a connection that a stopping node closes has to take what waits for it and to close its
+/// How long a connection that a stopping node closes has to take its queued frames and to close its
 /// own side, in milliseconds.
 pub const SHUTDOWN_LINGER_MS: u64 = 4_000;
-/// How long the clients of a stopping node that are on long-polling may still connect, to fetch
-/// what waits for them and to be told, in milliseconds; then it is dropped and counted.
+/// How long clients on long-polling may still send requests to a stopping node, to fetch their
+/// queued frames and the notice of the end, in milliseconds. Then the frames are dropped and
+/// counted.
 pub const SHUTDOWN_POLLS_MS: u64 = 2_000;
-/// How long a stopping node waits, once every connection was told, for requests that are under way
-/// and for clients to close their side, in milliseconds; then it stops without them and says so.
+/// How long a stopping node that has closed all connections waits for requests that are under way
+/// and for clients to close their side, in milliseconds. Then it stops without them and logs that.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
-/// How long a stopping node lets webhook calls go on, in milliseconds; what is left then is dropped
-/// and counted.
+/// How long a stopping node lets webhook calls go on, in milliseconds. Then the rest is dropped and
+/// counted.
 pub const SHUTDOWN_WEBHOOKS_MS: u64 = 5_000;
-/// How long a stopping node waits for the store to be flushed, in milliseconds; then it fails.
+/// How long a stopping node waits for the store to be flushed, in milliseconds. Then it exits with
+/// an error.
 pub const SHUTDOWN_FLUSH_MS: u64 = 30_000;
 /// How long a thread may take to answer before `GET /api/health` calls it stuck, in milliseconds.
 pub const HEALTH_PATIENCE_MS: u64 = 1_000;
@@ -94,35 +96,37 @@ pub const HEALTH_PATIENCE_MS: u64 = 1_000;
 pub const CHANNEL_BYTES_MAX: usize = 512;
 /// Longest event name, in bytes. A longer one is refused as `INVALID_INPUT`.
 pub const EVENT_BYTES_MAX: usize = 512;
-/// Longest payload that is a string or an array itself, in bytes. Spread over keys, as the SDK
-/// reads it, each character or item becomes an entry. A longer one is refused as `INVALID_INPUT`.
+/// Longest payload that is itself a string or an array, in bytes. For the SDK its characters or
+/// items are spread over keys, so that each becomes an entry. A longer one is refused as
+/// `INVALID_INPUT`.
 pub const SPREAD_BYTES_MAX: usize = 64 * 1024;
-/// Channel definitions a node keeps. At the bound a new one is refused with 409 and counted.
+/// Channel definitions of a node. At the bound a new one is refused with 409 and counted.
 pub const DEFINITIONS_MAX: usize = 10_000;
 /// Webhook URLs of one definition.
 pub const WEBHOOKS_PER_DEFINITION_MAX: usize = 32;
 
-/// Longest time for which a channel keeps publications for who subscribes later, in seconds. More
-/// is refused as `INVALID_INPUT`.
-pub const REPLAY_SECONDS_MAX: u32 = 3_600;
-/// Publications that one channel keeps for who subscribes later. At the bound the oldest goes,
-/// counted.
-pub const REPLAY_PUBLICATIONS_MAX: usize = 256;
-/// Bytes that one channel keeps for that, by payload and [`REPLAY_OVERHEAD_BYTES`]. At the bound
-/// the oldest go, counted.
-pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes that all channels of the node keep for that. At the bound the oldest of the channel go on
-/// which something is published, counted. Payloads count; with their frames they take twice that.
-pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a kept publication counts for besides its payload, so that many small ones, and channels
-/// with one each, are bounded too.
-pub const REPLAY_OVERHEAD_BYTES: usize = 512;
-/// How often channels are looked at that nobody hears and that keep something, in milliseconds.
-pub const SWEEP_MS: u64 = 1_000;
-/// In how many steps the whole directory is looked through for them.
-pub const SWEEP_STEPS: usize = 4;
-/// Highest rate that a channel's clients can be limited to, in publications a second. More is
+/// Longest window of a channel's publications for later subscribers, in seconds. A longer one is
 /// refused as `INVALID_INPUT`.
+pub const REPLAY_SECONDS_MAX: u32 = 3_600;
+/// Publications in one channel's window. At the bound the oldest one is dropped and counted.
+pub const REPLAY_PUBLICATIONS_MAX: usize = 256;
+/// Bytes of one channel's window: payloads, and [`REPLAY_OVERHEAD_BYTES`] for each publication. At
+/// the bound the oldest publications are dropped and counted.
+pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the windows of all channels. At the bound a publication displaces the oldest ones of
+/// its own channel, which is counted. Only payloads are counted; with their frames they take twice
+/// that.
+pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a publication in a window counts for besides its payload, so that many small ones, and
+/// channels with one each, are bounded too.
+pub const REPLAY_OVERHEAD_BYTES: usize = 512;
+/// Time between two sweeps of channels that keep something although they have no subscriber, in
+/// milliseconds.
+pub const SWEEP_MS: u64 = 1_000;
+/// Sweeps that it takes to look through the whole directory.
+pub const SWEEP_STEPS: usize = 4;
+/// Highest rate limit of a channel's clients, in publications a second. A higher one is refused as
+/// `INVALID_INPUT`.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 
 /// Bytes of retained values, over all channels with a subscriber that keep their last publication.
@@ -134,32 +138,33 @@ pub const RETAINED_OVERHEAD_BYTES: usize = 256;
 /// Subscribes of one client to the same resource that one answer of the store answers. Further ones
 /// receive no answer of their own.
 pub const REPEATED_SUBSCRIBES_MAX: u16 = 16;
-/// Bytes that may wait for a client that takes nothing at the moment before documents become stale:
-/// a further document is not queued, but read from the store when the client has taken what waits.
-/// So a slow client is not closed, what waits for it is bounded, and its pings get through.
+/// Bytes in the outbox of a client that takes nothing at the moment beyond which documents become
+/// stale: a further document is not queued, but read from the store once the client has taken its
+/// queued frames. So a slow client is not closed, its outbox is bounded, and its pings get through.
 pub const STATE_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-/// Writes of documents waiting for the store. At the bound a write is answered 503 with
+/// Writes of documents in the queue to the store. At the bound a write is answered 503 with
 /// Retry-After and counted.
 pub const DOCUMENT_QUEUE_MAX: usize = 4_096;
-/// Bytes of them; the same happens at the bound.
+/// Bytes of these writes. The same happens at the bound.
 pub const DOCUMENT_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Documents written in one commit; the rest is written in the next.
+/// Documents written in one commit. The rest is written in the next.
 pub const DOCUMENT_BATCH_MAX: usize = 512;
-/// Documents that are kept. At the bound a new one is refused with 507 and counted.
+/// Documents in the store. At the bound a new one is refused with 507 and counted.
 pub const DOCUMENTS_MAX: u64 = 10_000_000;
-/// Deleted documents whose last version is remembered, so that one that is made again has a later
-/// one. Beyond it the oldest are forgotten, and all that is new is later than they were.
+/// Deleted documents whose last version is remembered, so that a document that is created again
+/// gets a later version. Beyond the bound the oldest are forgotten; every new document gets a later
+/// version than the forgotten ones.
 pub const DELETED_DOCUMENTS_MAX: u64 = 1_000_000;
-/// So many at a time.
+/// Deleted documents that are forgotten at a time.
 pub const DELETED_DOCUMENTS_FORGOTTEN: u64 = 1_000;
-/// Bytes of documents that are read for subscribers in one go, so that those to be written never
-/// wait long; one document may be longer.
+/// Bytes of documents that are read for subscribers in one go, so that writes never wait long. A
+/// single document may be longer.
 pub const LOAD_BYTES_MAX: usize = 1024 * 1024;
-/// Reads of the store for new subscribers that each worker may have under way. Beyond it they wait
-/// in the worker, no more than it has subscriptions.
+/// Pending loads of one worker. Further ones wait in the worker, which has no more of them than
+/// subscriptions.
 pub const LOADS_PER_WORKER_MAX: usize = 512;
 
-/// Policies of one side. More are refused as `INVALID_INPUT`.
+/// Policies of one action. More are refused as `INVALID_INPUT`.
 pub const POLICIES_MAX: usize = 64;
 /// Roles that one policy names. More are refused as `INVALID_INPUT`.
 pub const POLICY_ROLES_MAX: usize = 32;
@@ -168,137 +173,140 @@ pub const POLICY_ROLES_MAX: usize = 32;
 pub const POLICY_NAME_BYTES_MAX: usize = 128;
 /// Longest expression of a policy, in bytes. A longer one is refused as `INVALID_INPUT`.
 pub const POLICY_EXPRESSION_BYTES_MAX: usize = 4_096;
-/// How deep the parts of an expression may lie in each other; a chain of `OR` is as deep as it is
-/// long. A deeper one is refused as `INVALID_INPUT`.
+/// How deep the parts of an expression may be nested; a chain of `OR` is as deep as it is long. A
+/// deeper expression is refused as `INVALID_INPUT`.
 pub const POLICY_DEPTH_MAX: i32 = 500;
-/// Steps of the database's machine that one expression may take. Beyond it the expression has
-/// failed and allows nothing, which is logged and counted.
+/// Steps of SQLite's virtual machine that one expression may take. Beyond the bound the expression
+/// fails and allows nothing, which is logged and counted.
 pub const POLICY_STEPS_MAX: u32 = 4_000;
-/// Characters that the `LIKE`s of one expression may compare. Beyond it the expression has failed.
-/// The longest pattern that an expression can hold takes half of it on the longest channel name.
+/// Characters that the `LIKE`s of one expression may compare. Beyond the bound the expression
+/// fails. The longest pattern that an expression can hold takes half of it on the longest channel
+/// name.
 pub const POLICY_COMPARISONS_MAX: usize = 4_000_000;
-/// Longest value that an expression may see or make, in bytes: more than any field of a channel.
-/// Beyond it the expression has failed.
+/// Longest value that an expression may see or make, in bytes: more than any field of a channel
+/// has. Beyond the bound the expression fails.
 pub const POLICY_VALUE_BYTES_MAX: i32 = 256 * 1024;
-/// Questions waiting for the thread that evaluates policies. At the bound a command that needs an
-/// answer is refused with `OVERLOADED` and counted.
+/// Questions in the queue to the thread that evaluates policies. At the bound a command that needs
+/// an answer is refused with `OVERLOADED` and counted.
 pub const POLICY_QUEUE_MAX: usize = 768;
-/// Verdicts that each worker remembers. At the bound it forgets them all and asks again.
+/// Verdicts that each worker remembers. At the bound it forgets all of them and asks again.
 pub const VERDICTS_MAX: usize = 16_384;
-/// Commands of one connection that wait behind a verdict. At the bound further ones are refused
-/// with `OVERLOADED` and counted.
+/// Commands in the backlog of one connection. At the bound further ones are refused with
+/// `OVERLOADED` and counted.
 pub const COMMANDS_WAITING_MAX: usize = 64;
-/// Bytes of those commands: room for the longest message. The same at the bound.
+/// Bytes of one connection's backlog, which can hold the longest message. The same happens at the
+/// bound.
 pub const COMMANDS_WAITING_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of the commands of all of one worker's connections that wait behind verdicts. The same at
-/// the bound.
+/// Bytes of the backlogs of all connections of one worker. The same happens at the bound.
 pub const WORKER_COMMANDS_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Members a presence snapshot names, and up to which joins and leaves are announced. Beyond it
-/// the snapshot is cut and says so, and announcements stop, counted.
+/// Members that a presence snapshot names, and up to which joins and leaves are announced. Beyond
+/// the bound the snapshot is cut and says so; announcements stop, which is counted.
 pub const PRESENCE_MEMBERS_MAX: usize = 256;
 
-/// Verified tokens each thread remembers. At the bound the oldest is forgotten.
+/// Verified tokens in each cache of a thread. At the bound the oldest is forgotten.
 pub const TOKEN_CACHE_MAX: usize = 65_536;
-/// Longest token looked at, in bytes; a longer one is refused unread.
+/// Longest token that is read, in bytes. A longer one is refused unread.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
 
 /// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
-/// until one ends; the kernel's backlog holds the newcomers.
+/// until one ends; the kernel's backlog holds new ones.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
-/// Longest HTTP request head, in bytes: request line and headers. Beyond it 431.
+/// Longest head of an HTTP request (request line and headers), in bytes. A longer one is answered
+/// 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Headers of one request. Beyond it 431.
+/// Headers of one request. A request with more is answered 431.
 pub const HTTP_HEADERS_MAX: usize = 64;
-/// Longest HTTP request body, in bytes. Beyond it 413.
+/// Longest body of an HTTP request, in bytes. A longer one is answered 413.
 pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
-/// How deep the values of a JSON envelope (`wire::json`) may lie in each other. A deeper one is
-/// refused as malformed.
+/// How deep the values of a JSON envelope (`codec::json`) may be nested. A deeper one is refused as
+/// malformed.
 pub const JSON_DEPTH_MAX: usize = 128;
-/// Longest JSON envelope, in bytes, for the next of which a thread keeps its memory.
+/// Longest JSON envelope, in bytes, whose memory a thread keeps for the next one.
 pub const JSON_KEPT_BYTES_MAX: usize = 128 * 1024;
-/// Values and signs of one that it keeps memory for, some 24 bytes each.
+/// Values and signs of one envelope whose memory a thread keeps for the next one; each takes some
+/// 24 bytes.
 pub const JSON_KEPT_NODES_MAX: usize = 4_096;
 
-/// Times that a webhook is called for one publication; then the call is given up and counted.
+/// Attempts of one webhook call. Then the call is given up and counted.
 pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
-/// Between the first attempt of a webhook call and the second, in milliseconds, give or take half
-/// of it. Each further wait is twice as long.
+/// Time between the first attempt of a webhook call and the second, in milliseconds, give or take
+/// half of it. Each further wait is twice as long.
 pub const WEBHOOK_RETRY_MS: u64 = 1_000;
-/// Longest `Retry-After` that is obeyed, in seconds; a longer one counts as this.
+/// Longest `Retry-After` that is obeyed, in seconds. A longer one counts as this.
 pub const WEBHOOK_RETRY_AFTER_S_MAX: u64 = 60;
-/// Calls taken for one target (scheme, host and port) and not settled yet: waiting, under way, and
-/// between two attempts. At the bound a new one is dropped and counted.
+/// Unsettled calls for one target (scheme, host and port): queued, under way, or between two
+/// attempts. At the bound a new one is dropped and counted.
 pub const WEBHOOK_TARGET_QUEUE_MAX: usize = 1_024;
-/// Calls under way to one target; the others wait for their turn.
+/// Calls under way to one target. The others wait for their turn.
 pub const WEBHOOK_TARGET_CONCURRENT_MAX: usize = 8;
-/// Calls under way to all targets, each with a descriptor; the others wait for their turn. Only
-/// more targets than this divided by the bound before, all without an answer, slow down others.
+/// Calls under way to all targets, each with a descriptor. The others wait for their turn. A target
+/// slows others down only if more targets than this divided by [`WEBHOOK_TARGET_CONCURRENT_MAX`] do
+/// not answer.
 pub const WEBHOOK_CONCURRENT_MAX: usize = 1_024;
-/// Webhook calls taken and not settled yet, over all targets. At the bound a new one is dropped
-/// and counted.
+/// Unsettled webhook calls for all targets. At the bound a new one is dropped and counted.
 pub const WEBHOOK_WAITING_MAX: usize = 65_536;
-/// Bytes of payload that webhook calls keep, over all targets; what goes to several URLs counts
-/// once. At the bound a new call is dropped and counted.
+/// Bytes of payload that unsettled webhook calls hold. A payload for several URLs counts once. At
+/// the bound a new call is dropped and counted.
 pub const WEBHOOK_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Publications on their way to the thread of webhooks. At the bound a new one is dropped and
+/// Publications in the queue to the thread of webhooks. At the bound a new one is dropped and
 /// counted.
 pub const WEBHOOK_HANDOVER_MAX: usize = 4_096;
-/// Names of webhook targets that are looked up at once, each on a thread; the others wait.
+/// Names of webhook targets that are looked up at once, each on a thread. The others wait.
 pub const WEBHOOK_LOOKUPS_MAX: usize = 32;
-/// Bytes of a webhook's answer that are read, so that its connection can be used again. A longer
-/// answer costs its connection.
+/// Bytes of a webhook's answer that are read so that its connection can be used again. After a
+/// longer answer the connection is closed.
 pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long an idle connection to a webhook is kept, in milliseconds.
 pub const WEBHOOK_IDLE_MS: u64 = 15_000;
-/// Between two lines in the log about the same webhook target, in milliseconds.
+/// Time between two log lines about the same webhook target, in milliseconds.
 pub const WEBHOOK_WARNING_MS: u64 = 60_000;
-/// Webhook targets that the log may name within that time; the others are only counted.
+/// Webhook targets that the log may name within [`WEBHOOK_WARNING_MS`]. The others are only
+/// counted.
 pub const WEBHOOK_WARNED_MAX: usize = 1_024;
 
-/// Requests waiting for the store. At the bound the request is answered 503 with Retry-After.
+/// Requests in the queue to the store. At the bound a request is answered 503 with Retry-After.
 pub const STORE_QUEUE_MAX: usize = 1_024;
-/// Questions waiting for the reader of history. At the bound the request is answered 503 with
+/// Queries in the queue to the reader of history. At the bound a request is answered 503 with
 /// Retry-After and counted.
 pub const READER_QUEUE_MAX: usize = 256;
 
 /// Messages in one page of history. A request for more is refused as `INVALID_INPUT`.
 pub const HISTORY_PAGE_MESSAGES_MAX: u32 = 1_000;
 /// Bytes of payloads in one page of history. A page with more is refused as `INVALID_INPUT`, with
-/// the advice to ask for fewer.
+/// the advice to ask for fewer messages.
 pub const HISTORY_PAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// How long one question to history may take, in milliseconds. Beyond it it is given up, and the
-/// caller is advised to ask for less.
+/// How long one query of history may take, in milliseconds. Then it is given up, and the caller is
+/// advised to ask for less.
 pub const QUERY_MS_MAX: u64 = 2_000;
 /// Event names that the statistics name.
 pub const TOP_EVENTS_MAX: usize = 10;
-/// Event names that are counted apart for one answer. Beyond it the question is given up as one
-/// that takes too long.
+/// Different event names that are counted for one answer. Beyond the bound the query is given up as
+/// one that takes too long.
 pub const EVENTS_COUNTED_MAX: usize = 200_000;
-/// Longest time for which history can be told to be kept, in days. More is refused as
-/// `INVALID_INPUT`.
+/// Longest retention of messages, in days. A longer one is refused as `INVALID_INPUT`.
 pub const RETENTION_DAYS_MAX: u32 = 36_500;
-/// Time between two looks for messages that are older than they are kept, in milliseconds.
+/// Time between two searches for messages beyond their retention, in milliseconds.
 pub const RETENTION_EVERY_MS: u64 = 60_000;
-/// Messages removed from history in one go, so that those to be stored never wait long.
+/// Messages removed from history in one go, so that new ones never wait long to be stored.
 pub const REMOVED_ROWS_MAX: u32 = 1_000;
-/// Tallies that are added up to make those of a larger segment of history. Where there would be
-/// more, because hardly two messages share an event name, the larger segment goes without.
+/// Tallies that are added up to make those of a larger segment of history. If there are more,
+/// because hardly two messages share an event name, the larger segment is not tallied.
 pub const TALLIES_MERGED_MAX: u32 = 65_536;
 
-/// Publications waiting to be kept in history. At the bound a publish is refused whole
-/// (`OVERLOADED`, 503 with Retry-After) and counted.
+/// Publications in the queue to history. At the bound a publish is refused whole (`OVERLOADED`, 503
+/// with Retry-After) and counted.
 pub const HISTORY_QUEUE_MAX: usize = 65_536;
-/// Bytes of their event names and payloads; the same happens at the bound.
+/// Bytes of their event names and payloads. The same happens at the bound.
 pub const HISTORY_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Publications kept in one commit; the rest is kept in the next.
+/// Publications stored in one commit. The rest is stored in the next.
 pub const HISTORY_BATCH_MAX: usize = 1_024;
-/// Shortest time between two commits, in milliseconds. A lone publication is committed at once;
-/// under load this is how long others are waited for, since a commit costs as much as ten rows.
+/// Shortest time between two commits, in milliseconds. A lone publication is committed at once.
+/// Under load the writer waits this long for others, because a commit costs as much as ten rows.
 pub const COMMIT_EVERY_MS: u64 = 2;
 
 const _: () = assert!(
@@ -315,8 +323,8 @@ const _: () = assert!(
     "no pattern is too long for a channel's name"
 );
 const _: () = assert!(
-    OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN >= MESSAGE_BYTES_MAX,
-    "the room that is made takes nearly any frame"
+    OUTBOX_BYTES_MAX / OUTBOX_FREE_DIVISOR >= MESSAGE_BYTES_MAX,
+    "what shedding frees is enough for nearly any frame"
 );
 const _: () = assert!(
     REPLAY_BYTES_MAX >= MESSAGE_BYTES_MAX + REPLAY_OVERHEAD_BYTES
@@ -327,7 +335,7 @@ const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(
     WEBHOOK_WAITING_MAX >= WEBHOOKS_PER_DEFINITION_MAX
         && WEBHOOK_WAITING_BYTES_MAX >= MESSAGE_BYTES_MAX,
-    "a publication for all webhooks of a definition finds room when nothing waits"
+    "a publication for all webhooks of a definition fits if no call is unsettled"
 );
 const _: () = assert!(
     WEBHOOK_CONCURRENT_MAX >= 16 * WEBHOOK_TARGET_CONCURRENT_MAX,
@@ -336,5 +344,5 @@ const _: () = assert!(
 const _: () = assert!(SHUTDOWN_FLUSH_MS > 2 * SHUTDOWN_WEBHOOKS_MS, "the store comes after them");
 const _: () = assert!(
     SHUTDOWN_GRACE_MS > SHUTDOWN_LINGER_MS && SHUTDOWN_GRACE_MS > SHUTDOWN_POLLS_MS,
-    "who is told last that a node stops has as long to close as anybody else"
+    "the client that learns last that the node stops has as long to close as the others"
 );

@@ -1,28 +1,28 @@
-//! How often something may happen in a second.
+//! Rate limits.
 
 use crate::message::Millis;
 
-/// Thousandths of one time that it happens.
+/// One event, in thousandths.
 const ONE: u64 = 1_000;
-/// After so long without any a bucket is full again, whatever its rate.
+/// A bucket is full again after this time without an event, whatever its rate.
 const FULL_AFTER_MS: Millis = 1_000;
 
-/// A token bucket that holds what may happen in one second and is refilled smoothly. A new one is
-/// full. The rate comes with each question, so that a change of it holds at once.
+/// A token bucket with the tokens of one second, refilled smoothly. A new one is full. The rate is
+/// an argument of each call, so that a change of it holds at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
-    /// What is missing from the bucket, in thousandths.
+    /// Tokens that were missing at `at`, in thousandths.
     spent: u64,
-    /// When that was so.
+    /// The time of the last call.
     at: Millis,
 }
 
 impl Bucket {
-    /// Whether it may happen once more at `rate` a second. If so, that is taken note of.
+    /// Takes a token at a rate of `rate` tokens a second. Returns false if there is none.
     pub fn take(&mut self, rate: u32, now: Millis) -> bool {
         let capacity = u64::from(rate.max(1)) * ONE;
         let refilled = now.saturating_sub(self.at).saturating_mul(u64::from(rate));
-        // Threads read the clock one after another: time never runs back here.
+        // Threads read the clock one after another; time must not run back here.
         self.at = self.at.max(now);
         self.spent = self.spent.min(capacity).saturating_sub(refilled);
         let is_granted = self.spent + ONE <= capacity;
@@ -32,12 +32,12 @@ impl Bucket {
         is_granted
     }
 
-    /// Whether nothing was ever taken.
+    /// Returns whether the bucket was never asked for a token.
     pub fn is_new(&self) -> bool {
         self.at == 0 && self.spent == 0
     }
 
-    /// Whether it is full again, so that it may as well be a new one.
+    /// Returns whether the bucket is full again, so that a new one may take its place.
     pub fn is_full(&self, now: Millis) -> bool {
         now.saturating_sub(self.at) >= FULL_AFTER_MS
     }
@@ -81,8 +81,8 @@ mod tests {
     }
 
     proptest! {
-        /// Said without a bucket: since whichever moment, no more than what that while allows and
-        /// one second's worth.
+        /// Checks the same without a bucket: from any moment on, no more is granted than one
+        /// second's worth and what the rate allows since then.
         #[test]
         fn it_is_refused_exactly_when_there_would_be_too_much(
             rate in 1..50_u32,

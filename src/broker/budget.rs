@@ -1,8 +1,8 @@
-//! Bytes that many channels keep together.
+//! A bound on the bytes that many channels keep together.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// A count of bytes with a bound. Threads share it.
+/// A count of bytes with a bound, shared by threads.
 #[derive(Debug)]
 pub struct Budget {
     bytes: AtomicUsize,
@@ -21,12 +21,13 @@ impl Budget {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of publications that were dropped early because the budget was exhausted.
+    /// Returns the number of publications that were dropped early or not kept at all, at the bounds
+    /// of a channel or of this budget.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// Counts a publication that was dropped early.
+    /// Counts a publication that was dropped early or not kept.
     pub(super) fn count_evicted(&self) {
         self.evicted.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Which channel definition governs a name.
+//! Finds the definition that governs a channel.
 //!
 //! A set of definitions never changes: an administrator's change makes a new set, which replaces
 //! the old one whole, so that readers need no lock and always see one consistent set.
@@ -22,17 +22,17 @@ pub struct Definitions {
     by_pattern: HashMap<Box<str>, Arc<ChannelDefinition>>,
     /// Enabled definitions with wildcards by literal prefix, the oldest first.
     by_prefix: HashMap<Box<[u8]>, Vec<Wildcard>>,
-    /// The distinct lengths of those prefixes in bytes, the longest first.
+    /// The distinct lengths of these prefixes in bytes, the longest first.
     prefix_lengths: Vec<usize>,
 }
 
 impl Definitions {
-    /// The first set of a node, with version 1.
+    /// Creates the first set of a node, with version 1.
     pub fn new(definitions: Vec<ChannelDefinition>) -> Self {
         Self::default().replaced_by(definitions)
     }
 
-    /// The set that follows this one, with the next version.
+    /// Creates the set that follows this one, with the next version.
     pub fn replaced_by(&self, definitions: Vec<ChannelDefinition>) -> Self {
         let mut oldest_first: Vec<_> = definitions.into_iter().map(Arc::new).collect();
         oldest_first.sort_unstable_by_key(|definition| (definition.created_at, definition.id));
@@ -48,17 +48,18 @@ impl Definitions {
         next
     }
 
-    /// Counts the node's sets. What was concluded under another version may no longer hold.
+    /// Returns the version of the set. What was concluded under another version may no longer hold.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The enabled definition that governs a concrete channel name: the one whose pattern equals
-    /// it, otherwise of those that match the one with the longest literal prefix (bytes before the
-    /// first wildcard), otherwise the oldest (creation time, then id).
+    /// Returns the enabled definition that governs a channel name: the one whose pattern equals the
+    /// name; otherwise, of those that match, the one with the longest literal prefix (bytes before
+    /// the first wildcard); otherwise the oldest (creation time, then id).
     ///
-    /// One hash look-up for the name and one per distinct prefix length; only definitions that
-    /// share a prefix with the name are tried, each in time linear in the name's length.
+    /// This takes one hash look-up for the name and one for each distinct prefix length. Only
+    /// definitions that share a prefix with the name are tried, each in time linear in the name's
+    /// length.
     pub fn find(&self, channel: &str) -> Option<&Arc<ChannelDefinition>> {
         if let Some(definition) = self.by_pattern.get(channel) {
             return Some(definition);
@@ -72,17 +73,18 @@ impl Definitions {
             .map(|wildcard| &wildcard.definition)
     }
 
-    /// The definition with this id, enabled or not.
+    /// Returns the definition with this id, enabled or not.
     pub fn get(&self, id: Uuid) -> Option<&Arc<ChannelDefinition>> {
         self.by_id.get(&id)
     }
 
-    /// All definitions, enabled or not, the newest first by creation time.
+    /// Returns all definitions, enabled or not, the newest first by creation time.
     pub fn all(&self) -> &[Arc<ChannelDefinition>] {
         &self.newest_first
     }
 
-    /// Must be called oldest first: what is already indexed under a pattern or prefix has priority.
+    /// Adds a definition to the indexes. Must be called with the oldest first, because a definition
+    /// that is already indexed under a pattern or prefix has priority.
     fn index(&mut self, definition: &Arc<ChannelDefinition>) {
         self.by_id.insert(definition.id, Arc::clone(definition));
         if !definition.enabled {
@@ -97,18 +99,18 @@ impl Definitions {
     }
 }
 
-/// A definition whose pattern holds wildcards, cut at them.
+/// A definition whose pattern has wildcards, cut at them.
 #[derive(Debug)]
 struct Wildcard {
     prefix_bytes: usize,
-    /// What must occur between prefix and suffix, in this order.
+    /// Literals that must occur between prefix and suffix, in this order.
     middles: Vec<memmem::Finder<'static>>,
     suffix: Box<[u8]>,
     definition: Arc<ChannelDefinition>,
 }
 
 impl Wildcard {
-    /// The literal prefix and the rest, or `None` where the pattern holds no wildcard.
+    /// Returns the literal prefix and the rest; `None` if the pattern has no wildcard.
     fn parse(definition: &Arc<ChannelDefinition>) -> Option<(Box<[u8]>, Self)> {
         let is_wildcard = |c| c == '*' || c == '%';
         let (prefix, rest) = definition.pattern.split_once(is_wildcard)?;
@@ -127,10 +129,10 @@ impl Wildcard {
         Some((prefix.as_bytes().into(), wildcard))
     }
 
-    /// Whether a name that is known to begin with the prefix matches.
+    /// Returns whether a name matches that is known to begin with the prefix.
     ///
-    /// Taking each middle at its left-most place leaves the most room for those that follow, so
-    /// nothing is ever tried twice.
+    /// Taking each middle at its left-most place leaves the most space for the next ones, so that
+    /// nothing is tried twice.
     fn matches(&self, name: &[u8]) -> bool {
         let Some(mut rest) = name[self.prefix_bytes..].strip_suffix(&*self.suffix) else {
             return false;

@@ -1,10 +1,10 @@
-//! The channel directory: shared by all threads, it decides a channel's order and knows how many
-//! subscribers each worker has.
+//! The channel directory, shared by all threads: it decides the order of a channel's events and
+//! counts the subscribers of each worker.
 //!
-//! A channel lives in one of `SHARDS` maps behind a short lock. Under the lock there is no I/O,
-//! no encoding and no work that grows with the audience: offsets are stamped and mail is posted,
-//! one piece per worker concerned, so that every worker sees the channel's events in one order.
-//! Places are reserved first; if one is missing nothing happens at all.
+//! A channel is in one of `SHARDS` maps behind a short lock. Under the lock there is no I/O, no
+//! encoding and no work that grows with the audience: offsets are stamped and mail is posted, one
+//! piece for each worker concerned, so that every worker sees the channel's events in one order.
+//! Places in mailboxes are reserved first; if one is missing, nothing happens.
 
 mod entry;
 mod membership;
@@ -26,11 +26,11 @@ use crate::message::{
 use entry::{Entry, Share, workers};
 pub use requests::{Announced, Join, Leave, Published, Subscriber};
 
-/// Locks that channels are spread over. With 256, two of 64 threads meet on one in about one
-/// publish in a hundred even if they did nothing else.
+/// Maps that channels are spread over. With 256, two of 64 threads that do nothing but publish
+/// contend for one in about one publish in a hundred.
 const SHARDS: usize = 256;
 
-/// All channels that have subscribers, or keep something for those who come.
+/// All channels that have subscribers or keep something for later ones.
 #[derive(Debug)]
 pub struct Directory {
     shards: Box<[Shard]>,
@@ -42,7 +42,7 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct Shard {
     entries: Mutex<HashMap<Channel, Entry>>,
-    /// Channels with something that time alone ends, each once. Locked after `entries`.
+    /// Channels from which a sweep may have to drop something, each once. Locked after `entries`.
     watched: Mutex<Vec<Channel>>,
 }
 
@@ -54,14 +54,15 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// The encodings in use on a channel: what is worth encoding before [`Directory::publish`].
-    /// A hint; who subscribes afterwards is served all the same.
+    /// Returns the encodings in use on a channel: those in which to encode before
+    /// [`Directory::publish`]. The answer is a hint: a subscriber that joins meanwhile receives the
+    /// publication, too.
     pub fn encodings(&self, channel: &Channel) -> Encodings {
         self.shard(channel).get(channel).map(|entry| entry.encodings(channel)).unwrap_or_default()
     }
 
-    /// Whether a client may publish on a channel whose clients together may do so `rate` times a
-    /// second, 0 for as often as they like. If so, that is taken note of.
+    /// Decides whether a client may publish on a channel whose clients together may publish `rate`
+    /// times a second; 0 is no limit. If so, counts the publish.
     pub fn admit(&self, channel: &Channel, rate: u32, now: Millis) -> bool {
         if rate == 0 {
             return true;
@@ -74,12 +75,12 @@ impl Directory {
         entry.bucket.take(rate, now)
     }
 
-    /// Gives a publication its place and posts it to every worker that has subscribers. `then`
-    /// is called under the channel's lock once that is done, so in the channel's order; it must be
-    /// quick. A publication that needs a listener and has none is nowhere afterwards.
+    /// Gives a publication its offset and posts it to every worker that has subscribers. Then calls
+    /// `then` under the channel's lock, so in the channel's order; it must be quick. A publication
+    /// that needs a listener is dropped, without a call of `then`, if there is none.
     ///
     /// # Errors
-    /// [`Refused`]: nobody gets it and no offset is used.
+    /// [`Refused`]: no subscriber receives it and no offset is used.
     pub fn publish(
         &self,
         mailboxes: &WorkerMailboxes,
@@ -90,11 +91,11 @@ impl Directory {
         self.publish_with(mailboxes, publication, reserve, then)
     }
 
-    /// Publishes with places that were reserved before, at every worker: those that the publication
+    /// Publishes with places that were reserved before at every worker. Those that the publication
     /// does not need stay in `places`.
     ///
     /// # Errors
-    /// [`Refused::Late`]: nobody gets it and no offset is used.
+    /// [`Refused::Late`]: no subscriber receives it and no offset is used.
     pub fn publish_reserved(
         &self,
         places: &mut Reservation<'_, WorkerMailboxes>,
@@ -105,7 +106,7 @@ impl Directory {
         self.publish_with(mailboxes, publication, reserve, |_| ())
     }
 
-    /// Publishes with the places that `reserve` answers for the channel's shares, under its lock.
+    /// Publishes with the places that `reserve` returns for the channel's shares, under its lock.
     fn publish_with<'m>(
         &self,
         mailboxes: &'m WorkerMailboxes,
@@ -147,32 +148,34 @@ impl Directory {
         Ok(published)
     }
 
-    /// Retains a value that was read from the store, if the channel has a subscriber and no value
-    /// is known. A known value was published, and is as new or newer.
+    /// Retains a value that was read from the store, if the directory has the channel and its value
+    /// is unknown. A known value was published, so it is as new or newer.
     pub fn learn(&self, channel: &Channel, value: Retained) {
         if let Some(entry) = self.shard(channel).get_mut(channel) {
             entry.kept.learn(value, &self.budgets);
         }
     }
 
-    /// Remembers that a channel has no value any more, without a publication.
+    /// Notes that a channel has no value any more, without a publication.
     pub fn forget(&self, channel: &Channel) {
         if let Some(entry) = self.shard(channel).get_mut(channel) {
             entry.kept.set(Retained::Absent, &self.budgets);
         }
     }
 
-    /// Who is there, and how many, where anybody is.
+    /// Returns the members of a channel and their number; `None` if the directory has no such
+    /// channel.
     pub fn present(&self, channel: &Channel) -> Option<(Arc<Snapshot>, usize)> {
         let mut shard = self.shard(channel);
         Some(shard.get_mut(channel)?.view(PresenceMode::Full))
     }
 
-    /// Lets go of what channels keep no longer, and of those that have nobody and nothing left. A
-    /// call looks at one in [`SWEEP_STEPS`] channels: others with each `step`.
+    /// Drops expired publications, and channels that have no subscriber and keep nothing. A call
+    /// covers one in [`SWEEP_STEPS`] shards, so that as many calls with consecutive values of
+    /// `step` cover all.
     pub fn sweep(&self, step: usize, now: Millis) {
         for shard in self.shards.iter().skip(step % SWEEP_STEPS).step_by(SWEEP_STEPS) {
-            // Outside of the loop, whose head would hold the lock to its end.
+            // Taken before the loop, whose head would hold the lock to the loop's end.
             let watched = std::mem::take(&mut *lock(&shard.watched));
             for channel in watched {
                 let mut entries = lock(&shard.entries);
@@ -189,12 +192,12 @@ impl Directory {
         }
     }
 
-    /// Channels that have subscribers, or some who are away.
+    /// Returns the number of channels with subscribers or detached sessions.
     pub fn channels(&self) -> usize {
         self.count(|entry| !entry.shares.is_empty())
     }
 
-    /// Channels that have none, and something that is kept for a while.
+    /// Returns the number of channels without either, which keep something for a while.
     pub fn kept(&self) -> usize {
         self.count(|entry| entry.shares.is_empty())
     }
@@ -209,14 +212,14 @@ impl Directory {
         self.shards.iter().map(count).sum()
     }
 
-    /// Has a channel looked at when time has passed.
+    /// Makes the next sweeps look at a channel.
     fn watch(&self, channel: &Channel, entry: &mut Entry) {
         if !std::mem::replace(&mut entry.is_watched, true) {
             lock(&self.home(channel).watched).push(channel.clone());
         }
     }
 
-    /// Forgets a channel that has nobody; what it keeps is kept a while longer.
+    /// Removes a channel that has no subscriber, or lets sweeps do so once it keeps nothing more.
     fn let_go(&self, entries: &mut HashMap<Channel, Entry>, channel: &Channel) {
         let Some(entry) = entries.get_mut(channel).filter(|entry| entry.shares.is_empty()) else {
             return;
@@ -240,13 +243,13 @@ impl Directory {
 
     fn home(&self, channel: &Channel) -> &Shard {
         let hash = self.hasher.hash_one(channel);
-        // The low bits: SHARDS is far below what usize holds.
+        // The low bits, of which SHARDS needs eight.
         &self.shards[hash as usize % SHARDS]
     }
 }
 
 fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A thread that panicked under the lock ends the node; until then the counts are still right.
+    // A thread that panics under the lock ends the node; until then the counts are still right.
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,8 +1,8 @@
 //! A worker's own index: which of its connections hear which channel, by encoding.
 //!
-//! Delivery walks one dense list per encoding. Every subscription knows its place in that list, so
-//! that leaving costs the same in a channel of ten and of ten thousand; and the subscriptions of a
-//! connection are linked, so that the connection itself keeps 4 bytes.
+//! Fan-out walks one dense list for each encoding. Every subscription knows its place in that list,
+//! so that leaving costs the same in a channel of ten and of ten thousand. The subscriptions of a
+//! connection form a chain, so that the connection itself keeps 4 bytes.
 
 mod subscription;
 
@@ -15,16 +15,16 @@ use crate::message::{Channel, Encoding};
 pub use subscription::{Counted, Listener};
 use subscription::{Packed, Subscription};
 
-/// Marks the end of a list.
+/// Marks the end of a chain.
 pub const NONE: u32 = u32::MAX;
 
-/// Channel to local subscribers.
+/// The subscriptions of a worker's connections, by channel and by connection.
 #[derive(Debug, Default)]
 pub struct Index {
     channels: HashMap<Channel, u32>,
     lists: Slab<List>,
     subscriptions: Slab<Subscription>,
-    /// The connections of each user that may receive documents of its own, by their slots.
+    /// The slots of each user's connections that may receive the user's own documents.
     users: HashMap<Arc<str>, Vec<u32>>,
 }
 
@@ -32,28 +32,30 @@ pub struct Index {
 struct List {
     channel: Channel,
     subscriptions: u32,
-    /// By the encodings' places.
+    /// By [`Encoding::place`].
     listeners: [Vec<Listener>; Encoding::PER_SPACE],
 }
 
 impl Index {
-    /// Whether a connection hears a channel: its subscription was activated and has not ended.
+    /// Returns whether a connection hears a channel: its subscription was activated and has not
+    /// ended.
     pub fn hears(&self, first: u32, channel: &Channel) -> bool {
         self.find(first, channel).is_some_and(|id| self.subscription(id).position != NONE)
     }
 
-    /// How a connection is counted as subscribed.
+    /// Returns how the directory counts a connection in a channel; `None` if it does not.
     pub fn counted(&self, first: u32, channel: &Channel) -> Option<Counted> {
         self.find(first, channel).and_then(|id| self.subscription(id).counted.get())
     }
 
-    /// Whether activations or deactivations of this subscription are on their way.
+    /// Returns whether an activation or a deactivation of this subscription is still in the
+    /// mailbox.
     pub fn is_pending(&self, first: u32, channel: &Channel) -> bool {
         self.find(first, channel).is_some_and(|id| self.subscription(id).pending > 0)
     }
 
-    /// The directory counts the connection and has posted its activation. `first` is the head of
-    /// the connection's subscriptions.
+    /// Notes that the directory counts the connection and has posted its activation. `first` is the
+    /// head of the connection's subscriptions.
     pub fn joined(
         &mut self,
         connection: u32,
@@ -70,7 +72,7 @@ impl Index {
         subscription.pending += 1;
     }
 
-    /// The directory no longer counts the connection and has posted its deactivation.
+    /// Notes that the directory no longer counts the connection and has posted its deactivation.
     pub fn left(&mut self, first: u32, channel: &Channel) {
         if let Some(id) = self.find(first, channel) {
             let subscription = self.subscription_mut(id);
@@ -79,7 +81,7 @@ impl Index {
         }
     }
 
-    /// The activation arrived: from here on the connection hears the channel.
+    /// Handles an activation: the connection hears the channel from here on.
     pub fn activate(&mut self, first: u32, channel: &Channel, encoding: Encoding) {
         let Some(id) = self.find(first, channel) else { return };
         self.unlist(id);
@@ -90,7 +92,7 @@ impl Index {
         let listeners = &mut self.list_mut(list).listeners[encoding.place()];
         let position = place(listeners.len());
         if listeners.is_empty() {
-            // Many channels have one listener here and never another one.
+            // Many channels have one listener here and never a second one.
             listeners.reserve_exact(1);
         }
         listeners.push(listener);
@@ -98,7 +100,7 @@ impl Index {
         (subscription.heard, subscription.position) = (encoding, position);
     }
 
-    /// The deactivation arrived: from here on the connection hears nothing of the channel.
+    /// Handles a deactivation: the connection hears nothing on the channel from here on.
     pub fn deactivate(&mut self, first: &mut u32, channel: &Channel) {
         let Some(id) = self.find(*first, channel) else { return };
         self.unlist(id);
@@ -110,8 +112,8 @@ impl Index {
         }
     }
 
-    /// The connection is gone: forgets all of its subscriptions. Those that the directory still
-    /// counts are handed to `counted`.
+    /// Removes all subscriptions of a connection that is gone. Calls `counted` with each that the
+    /// directory still counts.
     pub fn forget(&mut self, first: u32, mut counted: impl FnMut(Channel, Counted)) {
         let mut next = first;
         while next != NONE {
@@ -126,7 +128,7 @@ impl Index {
         }
     }
 
-    /// Every channel that the directory counts a connection in.
+    /// Iterates over the channels in which the directory counts a connection.
     pub fn of(&self, first: u32) -> impl Iterator<Item = (&Channel, Counted)> {
         let mut next = first;
         std::iter::from_fn(move || {
@@ -141,7 +143,7 @@ impl Index {
         })
     }
 
-    /// Who hears a channel in an encoding.
+    /// Returns the connections that hear a channel in an encoding.
     pub fn listeners(&self, channel: &Channel, encoding: Encoding) -> &[Listener] {
         match self.channels.get(channel) {
             Some(list) => &self.list(*list).listeners[encoding.place()],
@@ -149,7 +151,8 @@ impl Index {
         }
     }
 
-    /// Who hears a channel, by encoding: one look-up for all encodings.
+    /// Returns the connections that hear a channel, by encoding, with one look-up for all
+    /// encodings.
     pub fn audience(&self, channel: &Channel) -> impl Iterator<Item = (Encoding, &[Listener])> {
         let list = self.channels.get(channel).map(|list| self.list(*list));
         let encodings = channel.encodings().iter();
@@ -158,12 +161,12 @@ impl Index {
         })
     }
 
-    /// A connection of a user is there.
+    /// Adds a connection of a user.
     pub fn user_came(&mut self, user: &Arc<str>, connection: u32) {
         self.users.entry(user.clone()).or_default().push(connection);
     }
 
-    /// A connection of a user is gone.
+    /// Removes a connection of a user.
     pub fn user_left(&mut self, user: &Arc<str>, connection: u32) {
         let Some(connections) = self.users.get_mut(user) else { return };
         connections.retain(|one| *one != connection);
@@ -172,17 +175,17 @@ impl Index {
         }
     }
 
-    /// The connections of a user, by their slots.
+    /// Returns the slots of a user's connections.
     pub fn of_user(&self, user: &str) -> &[u32] {
         self.users.get(user).map_or(&[], Vec::as_slice)
     }
 
-    /// Subscriptions of all connections.
+    /// Returns the number of subscriptions of all connections.
     pub fn len(&self) -> usize {
         self.subscriptions.len()
     }
 
-    /// Whether nobody is subscribed to anything.
+    /// Returns whether no connection has a subscription.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -244,7 +247,7 @@ impl Index {
         id
     }
 
-    /// Takes a subscription out of the list that it hears, if it hears one.
+    /// Removes a subscription from the list of listeners, if it is there.
     fn unlist(&mut self, id: u32) {
         let Subscription { list, position, heard, .. } = *self.subscription(id);
         if position == NONE {
@@ -258,7 +261,7 @@ impl Index {
         self.subscription_mut(id).position = NONE;
     }
 
-    /// Takes a subscription out of its connection's chain.
+    /// Removes a subscription from its connection's chain.
     fn unlink(&mut self, first: &mut u32, id: u32) {
         let after = self.subscription(id).next;
         if *first == id {
@@ -286,7 +289,8 @@ impl Index {
     }
 }
 
-/// Lists stay far below four thousand million entries: each is a connection of this worker.
+/// Converts the length of a list. Lists have far fewer than 2³² entries, because each entry is a
+/// connection of this worker.
 fn place(length: usize) -> u32 {
-    u32::try_from(length).expect("fewer subscriptions than connections times their bound")
+    u32::try_from(length).expect("a list has fewer than 2^32 listeners")
 }

@@ -9,20 +9,21 @@ use crate::broker::resume_log::{Position, Sent};
 use crate::broker::stale::StaleDocuments;
 use crate::message::{MessageId, Publication, RecoveryKey};
 
-/// What fan-out and sending need of a connection. An idle one owns no memory besides.
+/// What fan-out and sending need of a connection. The link of an idle connection owns no memory
+/// besides its own.
 #[derive(Debug)]
 pub struct Link<F> {
     /// The socket; `None` on long-polling.
     pub socket: Option<OwnedFd>,
     /// Head of the connection's subscriptions in the index.
     pub subscriptions: u32,
-    /// How many of them the directory counts.
+    /// Number of them that the directory counts.
     pub subscribed: u16,
-    /// Whether it stands in the list of connections to drain.
+    /// Whether the connection is in the list of connections to drain.
     pub is_dirty: bool,
     /// Whether the socket is full; the poller reports when it is writable.
     pub is_blocked: bool,
-    /// Whether it stands in the list of sockets to read.
+    /// Whether the connection is in the list of sockets to read.
     pub is_unread: bool,
     /// Whether the peer has closed its side: the socket is read until its end.
     pub has_ended: bool,
@@ -43,7 +44,7 @@ pub struct Link<F> {
 pub struct Rare {
     /// Documents to be read again, because the client did not keep up when they were published.
     pub stale: StaleDocuments,
-    /// How far a session that can be resumed has come.
+    /// The resume state, if the session can be resumed.
     pub resume: Option<ResumeState>,
 }
 
@@ -54,9 +55,9 @@ pub struct ResumeState {
     pub key: RecoveryKey,
     /// What its client was sent.
     pub sent: Sent,
-    /// The version of the policies that let it into the first of its channels.
+    /// The version of the policies that let the session into the first of its channels.
     pub policies: Option<u64>,
-    /// Set while the client resumes and has not been told so.
+    /// Set while the client resumes, until it is recovered.
     pub resuming: Option<Gap>,
 }
 
@@ -88,12 +89,12 @@ impl<F> Link<F> {
         }
     }
 
-    /// The state of a session that can be resumed.
+    /// Returns the resume state; `None` if the session cannot be resumed.
     pub fn resume(&self) -> Option<&ResumeState> {
         self.rare.as_ref()?.resume.as_ref()
     }
 
-    /// The state of a session that can be resumed, to be changed.
+    /// Returns the resume state, to be changed.
     pub fn resume_mut(&mut self) -> Option<&mut ResumeState> {
         self.rare.as_mut()?.resume.as_mut()
     }
@@ -103,31 +104,31 @@ impl<F> Link<F> {
         self.rare.get_or_insert_default().resume = Some(state);
     }
 
-    /// Takes away the state by which the session could be resumed.
+    /// Removes and returns the resume state, so that the session cannot be resumed any more.
     pub fn take_resume(&mut self) -> Option<ResumeState> {
         let state = self.rare.as_mut()?.resume.take();
         self.tidy();
         state
     }
 
-    /// Notes that a publication was put into the outbox, for a session that can be resumed.
+    /// Notes that a publication was put into the outbox, if the session can be resumed.
     pub fn mark_sent(&mut self, mark: (Position, MessageId)) {
         if let Some(state) = self.resume_mut() {
             state.sent.last = Some(mark);
         }
     }
 
-    /// Whether there are documents to be read again.
+    /// Returns whether the client has stale documents.
     pub fn is_stale(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| !rare.stale.is_empty())
     }
 
-    /// Whether this document, or an earlier version of it, is to be read again.
+    /// Returns whether this document, or an earlier version of it, is stale.
     pub fn is_stale_in(&self, document: &Publication) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.stale.contains(document))
     }
 
-    /// Changes which documents are to be read again.
+    /// Changes which documents are stale, and returns the result of `change`.
     pub fn with_stale<R>(&mut self, change: impl FnOnce(&mut StaleDocuments) -> R) -> R {
         let result = change(&mut self.rare.get_or_insert_default().stale);
         self.tidy();

@@ -1,5 +1,5 @@
-//! State and decisions: which connection hears which channel, in which order, and which frames wait
-//! for it. No I/O and no clock: time, ids and randomness are arguments.
+//! State and decisions: which subscriber receives which publication in which order, and which
+//! frames are queued for it. No I/O and no clock: time, ids and randomness are arguments.
 //!
 //! [`directory`], [`definitions`] and [`policies`] are shared by all threads. [`index`],
 //! [`outboxes`], [`subscriptions`] and [`resume_log`] belong to one worker each, and [`link`] is

@@ -1,4 +1,4 @@
-//! All outboxes of a worker: frames go in here, and connections with frames to send stand in one
+//! All outboxes of a worker: frames are added here, and connections with frames to send are in one
 //! list until the turn drains them.
 
 use std::collections::VecDeque;
@@ -10,17 +10,17 @@ use crate::broker::shedding::Lost;
 use crate::limits::STATE_OUTBOX_BYTES_MAX;
 use crate::message::ConnId;
 
-/// Connections that have frames to send, and what all outboxes of a worker share.
+/// Connections that have frames to send, and the state that all outboxes of a worker share.
 #[derive(Debug)]
 pub struct Outboxes<F> {
     dirty: VecDeque<u32>,
     /// Connections whose outbox overflowed.
     doomed: Vec<u32>,
-    /// What outboxes lost and is not counted yet.
+    /// Losses that are not counted in the metrics yet.
     lost: Lost,
     /// Queues for the next outboxes that need one.
     pub spares: Spares<F>,
-    /// Connections that have taken all their frames and have documents to be read again.
+    /// Connections that have taken all their frames and have stale documents.
     pub stale: Vec<ConnId>,
 }
 
@@ -49,7 +49,7 @@ impl<F: Outgoing + Clone> Outboxes<F> {
         }
         let reload = link.is_stale().then(|| frame.clone());
         if let Err(Full(frame)) = link.outbox.push(frame, &mut self.spares)
-            && let Err(frame) = self.push_into_room(link, frame)
+            && let Err(frame) = self.shed_and_push(link, frame)
         {
             if Self::mark_stale(link, &frame) {
                 self.lost.conflated += 1;
@@ -69,8 +69,9 @@ impl<F: Outgoing + Clone> Outboxes<F> {
         true
     }
 
-    /// Decides whether a document is better read again when the client has taken its frames, as it
-    /// is then, because so much waits in the outbox.
+    /// Decides whether to leave a document stale, because the connection takes nothing at the
+    /// moment and much is in its outbox. The document is read again when the client has taken its
+    /// frames.
     fn is_left_stale(link: &mut Link<F>, frame: &F) -> bool {
         let waits = link.outbox.bytes() + frame.as_ref().len();
         link.is_blocked
@@ -79,7 +80,7 @@ impl<F: Outgoing + Clone> Outboxes<F> {
             && Self::mark_stale(link, frame)
     }
 
-    /// Notes that a document is to be read again. False if the frame is not a document's.
+    /// Marks a document as stale. Returns false if the frame is not a document's.
     fn mark_stale(link: &mut Link<F>, frame: &F) -> bool {
         let Some(document) = frame.expendable().filter(|_| frame.is_state()) else { return false };
         link.with_stale(|stale| stale.mark(document))
@@ -87,14 +88,14 @@ impl<F: Outgoing + Clone> Outboxes<F> {
 
     /// Puts a frame into a full outbox, in place of frames that their channels can do without.
     #[cold]
-    fn push_into_room(&mut self, link: &mut Link<F>, frame: F) -> Result<(), F> {
-        let Some(lost) = link.outbox.make_room(&frame) else { return Err(frame) };
+    fn shed_and_push(&mut self, link: &mut Link<F>, frame: F) -> Result<(), F> {
+        let Some(lost) = link.outbox.shed(&frame) else { return Err(frame) };
         self.lost.add(lost);
         link.outbox.push(frame, &mut self.spares).map_err(|Full(frame)| frame)
     }
 
-    /// Takes outdated publications out of the outbox of a connection that takes nothing at the
-    /// moment, once many frames wait there.
+    /// Drops outdated publications from the outbox of a connection that takes nothing at the
+    /// moment, once the outbox is crowded.
     pub fn relieve(&mut self, link: &mut Link<F>) {
         if link.outbox.is_crowded() {
             self.lost.add(link.outbox.conflate());
@@ -109,22 +110,22 @@ impl<F: Outgoing + Clone> Outboxes<F> {
         }
     }
 
-    /// The next connection to be drained.
+    /// Returns the next connection to drain.
     pub fn next_dirty(&mut self) -> Option<u32> {
         self.dirty.pop_front()
     }
 
-    /// The next connection whose outbox overflowed.
+    /// Returns the next connection whose outbox overflowed.
     pub fn next_doomed(&mut self) -> Option<u32> {
         self.doomed.pop()
     }
 
-    /// What outboxes lost since the last call.
+    /// Returns what the outboxes lost since the last call; `None` if that is nothing.
     pub fn take_lost(&mut self) -> Option<Lost> {
         (self.lost != Lost::default()).then(|| std::mem::take(&mut self.lost))
     }
 
-    /// Whether no connection waits to be drained.
+    /// Returns whether no connection has to be drained.
     pub fn is_idle(&self) -> bool {
         self.dirty.is_empty()
     }

@@ -1,19 +1,22 @@
-//! What an outbox asks of the frames that it holds.
+//! What an outbox must know of its frames.
 
 use crate::message::{Channel, Publication};
 
-/// What an outbox holds.
+/// A frame in an outbox.
 pub trait Outgoing: AsRef<[u8]> {
-    /// Whether it is a subscriber's share of a publication, which is accounted for one by one.
+    /// Returns whether the frame is a delivery: one subscriber's share of a publication. Deliveries
+    /// are accounted for one by one.
     fn is_delivery(&self) -> bool;
-    /// The publication, where its channel would rather lose it than its subscriber.
+    /// Returns the publication, if its channel allows the frame to be dropped when the subscriber
+    /// does not keep up.
     fn expendable(&self) -> Option<&Publication>;
-    /// Whether it is the state of something, so that a later reading of it makes up for its loss.
+    /// Returns whether the frame is the state of something, so that a later read makes up for its
+    /// loss.
     fn is_state(&self) -> bool {
         false
     }
-    /// Of which channel publications were lost and how many, where it is the notice of that.
+    /// Returns the channel and the number of lost publications, if the frame is a gap notice.
     fn gap(&self) -> Option<(&Channel, u64)>;
-    /// The notice that so many publications of a channel were lost.
+    /// Creates the gap notice of `count` lost publications of a channel.
     fn notice(channel: &Channel, count: u64) -> Self;
 }

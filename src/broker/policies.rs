@@ -1,14 +1,14 @@
-//! What policies say of a role: yes, no, or that it depends.
+//! What policies say of a role: it may, it may not, or that depends on expressions.
 //!
-//! As with definitions, a set of policies never changes and is replaced whole. Each is cut by role
-//! when it is made, so that the question of every command is one look-up.
+//! As with definitions, a set of policies never changes and is replaced whole. It is divided by
+//! role when it is made, so that each command takes one look-up.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::message::{Action, Permissions, Policy, Role};
 
-/// The role in a policy that stands for every role that the node knows.
+/// The name in a policy that stands for every role that the node knows.
 const PUBLIC: &str = "public";
 
 /// All policies of the node at one moment.
@@ -16,22 +16,22 @@ const PUBLIC: &str = "public";
 pub struct Policies {
     version: u64,
     permissions: Permissions,
-    /// By action; none where the side is open.
+    /// By action; `None` for an action without policies.
     sides: [Option<Side>; 2],
 }
 
 /// What policies say of a role that wants to do something.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ruling {
-    /// It may.
+    /// The role may.
     Allowed,
-    /// It may not.
+    /// The role may not.
     Denied,
-    /// It may where one of these expressions is true.
+    /// The role may if one of these expressions is true.
     Ask(Arc<[Box<str>]>),
 }
 
-/// The policies of one side.
+/// The policies of one action.
 #[derive(Debug)]
 struct Side {
     by_role: HashMap<Box<str>, Ruling>,
@@ -40,12 +40,12 @@ struct Side {
 }
 
 impl Policies {
-    /// The first set of a node, with version 1.
+    /// Creates the first set of a node, with version 1.
     pub fn new(permissions: Permissions) -> Self {
         Self::default().replaced_by(permissions)
     }
 
-    /// The set that follows this one, with the next version.
+    /// Creates the set that follows this one, with the next version.
     pub fn replaced_by(&self, mut permissions: Permissions) -> Self {
         for action in Action::ALL {
             permissions.side_mut(action).sort_by(|one, other| one.name.cmp(&other.name));
@@ -54,23 +54,23 @@ impl Policies {
         Self { version: self.version + 1, permissions, sides }
     }
 
-    /// Counts the node's sets. What was concluded under another version may no longer hold.
+    /// Returns the version of the set. What was concluded under another version may no longer hold.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The policies themselves, by name.
+    /// Returns the policies themselves, by name.
     pub fn permissions(&self) -> &Permissions {
         &self.permissions
     }
 
-    /// Whether there are none at all.
+    /// Returns whether neither action has a policy.
     pub fn are_none(&self) -> bool {
         self.sides.iter().all(Option::is_none)
     }
 
-    /// What they say of a role. Without policies on that side every role that the node knows may;
-    /// an administrator may whatever they say.
+    /// Returns what the policies say of a role. An action without policies is allowed to every role
+    /// that the node knows. Administrators may do everything, whatever the policies say.
     pub fn decide(&self, action: Action, role: &Role) -> &Ruling {
         if *role == Role::ProjectAdmin {
             return &Ruling::Allowed;
@@ -108,7 +108,8 @@ impl Side {
     }
 }
 
-/// What the policies say together that name one of certain roles: one of them is enough.
+/// Combines the policies that name one of certain roles: one policy that allows the action is
+/// enough.
 fn ruling(action: Action, policies: &[Policy], is_theirs: impl Fn(&str) -> bool) -> Ruling {
     let mut expressions: Vec<Box<str>> = Vec::new();
     for policy in policies {

@@ -1,4 +1,4 @@
-//! Who is present in a channel, counted across the connections of one user.
+//! The members of a channel, each counted across the connections of one user.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use crate::limits::PRESENCE_MEMBERS_MAX;
 use crate::message::{Member, Millis, Snapshot};
 
-/// Who somebody is, as far as presence is concerned.
+/// Identifies a member.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct MemberKey {
     /// True for a user, who may have many connections.
     pub is_user: bool,
-    /// The user's id, or the socket id of a connection that stands for itself.
+    /// The user's id, or the socket id of a connection that is a member of its own.
     pub id: Box<str>,
 }
 
-/// The members of one channel. One without members takes no memory of its own.
+/// The members of one channel. Without members it owns no memory.
 #[derive(Debug, Default)]
 pub struct Presence(Option<Box<Members>>);
 
@@ -34,20 +34,20 @@ struct Presents {
 }
 
 impl Presence {
-    /// Whether a join of `key` would make a new member that must be announced.
+    /// Returns whether a join of `key` would add a member that must be announced.
     pub fn would_announce_join(&self, key: &MemberKey) -> bool {
         let is_known = |all: &Members| all.by_key.contains_key(key);
         self.count() < PRESENCE_MEMBERS_MAX && !self.0.as_deref().is_some_and(is_known)
     }
 
-    /// Whether a leave of `key` would end a membership that must be announced.
+    /// Returns whether a leave of `key` would remove a member, and that must be announced.
     pub fn would_announce_leave(&self, key: &MemberKey) -> bool {
         let presents = self.0.as_ref().and_then(|all| all.by_key.get(key));
         self.count() <= PRESENCE_MEMBERS_MAX
             && presents.is_some_and(|presents| presents.connections == 1)
     }
 
-    /// Counts a connection. The member, if it is new.
+    /// Counts a connection. Returns the member if it is new.
     pub fn join(&mut self, key: &MemberKey, now: Millis) -> Option<Arc<Member>> {
         let all = self.0.get_or_insert_default();
         if let Some(presents) = all.by_key.get_mut(key) {
@@ -65,7 +65,7 @@ impl Presence {
         Some(member)
     }
 
-    /// Uncounts a connection. The member, if that was its last.
+    /// Uncounts a connection. Returns the member if that was its last connection.
     pub fn leave(&mut self, key: &MemberKey) -> Option<Arc<Member>> {
         let all = self.0.as_mut()?;
         let presents = all.by_key.get_mut(key)?;
@@ -83,12 +83,12 @@ impl Presence {
         member
     }
 
-    /// Members at the moment.
+    /// Returns the number of members.
     pub fn count(&self) -> usize {
         self.0.as_ref().map_or(0, |all| all.by_age.len())
     }
 
-    /// The first [`PRESENCE_MEMBERS_MAX`] members, shared until one of them changes.
+    /// Returns the first [`PRESENCE_MEMBERS_MAX`] members, shared until one of them changes.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
         let Some(all) = &mut self.0 else { return Arc::default() };
         let by_age = &all.by_age;

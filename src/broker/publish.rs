@@ -1,5 +1,5 @@
-//! The way of every publication, whichever interface it comes from: from its content to the
-//! workers' mailboxes.
+//! The way of every publication, from whichever interface: from its content to the workers'
+//! mailboxes.
 
 use std::sync::Arc;
 
@@ -15,61 +15,61 @@ use crate::message::{
     MessageId, Millis, Now, Publication, Record, Refused,
 };
 
-/// Returns the frame of a publication in one encoding. The interfaces provide this function, so
-/// that the broker knows no protocol.
+/// Returns the frame of a publication in one encoding. The interfaces provide this function,
+/// because the broker knows no protocol.
 pub type Encode = fn(&Publication, Encoding) -> FrameBytes;
 
-/// The node's half of the broker, shared by all threads.
+/// The part of the broker that all threads share.
 #[derive(Debug)]
 pub struct Broker {
-    /// Order and audience of every channel.
+    /// The order and the audience of every channel.
     pub directory: Directory,
-    /// Which channels there may be. Replaced whole by the background and read without waiting, so
-    /// that a change holds on every thread from the moment that it is answered.
+    /// The definitions of allowed channels. The background replaces them whole and readers take no
+    /// lock, so that a change holds on every thread when its request is answered.
     pub definitions: ArcSwap<Definitions>,
-    /// Who may subscribe and publish. Replaced whole as the definitions are.
+    /// The policies of who may subscribe and publish. Replaced whole, like the definitions.
     pub policies: Arc<ArcSwap<Policies>>,
     /// The mailboxes of all threads.
     pub mailboxes: Arc<Mailboxes>,
 }
 
-/// A publication before it has its place.
+/// A publication before it has its offset.
 #[derive(Debug)]
 pub struct Submission<'a> {
     /// The channel.
     pub channel: Channel,
-    /// What it says.
+    /// The content.
     pub content: Content,
-    /// How the channel behaves.
+    /// The channel's options.
     pub options: ChannelOptions,
-    /// The id that it gets.
+    /// The publication's id.
     pub id: MessageId,
-    /// Now.
+    /// The time.
     pub now: Now,
-    /// Whether its frames name it, for clients that may resume after a cut.
+    /// Whether its frames carry its id, for clients that may resume after a cut.
     pub is_recoverable: bool,
-    /// How it is kept in history; `None` if it is not.
+    /// How history keeps it; `None` if it does not.
     pub history: Option<ToKeep<'a>>,
 }
 
-/// How a publication is to be kept in history.
+/// How history is to keep a publication.
 #[derive(Debug)]
 pub struct ToKeep<'a> {
     /// The definition that governs the channel.
     pub definition: &'a Arc<ChannelDefinition>,
     /// How safe it must be before its publisher is answered.
     pub level: Durability,
-    /// Answered then; `None` if the level is reached at once.
+    /// The right to answer the publisher then; `None` if the level is reached at once.
     pub ticket: Option<Ticket<Durability>>,
 }
 
 impl Broker {
-    /// Publishes. The frames of the encodings in use are made before any lock is taken; then the
+    /// Publishes. The frames of the encodings in use are made before any lock is taken. Then the
     /// directory stamps the publication, posts it, and queues it for history in the same order.
     ///
     /// # Errors
-    /// [`Refused`], if a worker concerned or history has no room for it. Then nothing was published
-    /// and nothing is kept.
+    /// [`Refused`], if a mailbox or the queue to history has no free place, or if the timestamp is
+    /// late. Then nothing was published and nothing is kept.
     pub fn publish(
         &self,
         submission: Submission<'_>,

@@ -1,28 +1,29 @@
-//! What one worker heard lately, in the order in which it took it from its mailbox: what a client
-//! missed while its connection was cut is read from here. Bounded in time and bytes; whoever needs
-//! what was there before is told that it is gone.
+//! The publications that one worker took from its mailbox lately, in that order. What a client
+//! missed while its connection was cut is read from here. The log is bounded in time and bytes; a
+//! client that missed older publications is not recovered.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::message::{Channel, MessageId, Millis, Publication, RecoveryKey};
 
-/// A place in the log: counts everything that was ever entered.
+/// A place in the log: the number of entries before it since the log was created.
 pub type Position = u64;
 
-/// Bytes that an entry takes besides what its publisher gave, roughly: the publication's own, its
-/// place here, and the beginning of its frames.
+/// Bytes that an entry takes besides the content, roughly: the publication itself, its entry, and
+/// the beginnings of its frames.
 const ENTRY_BYTES: usize = 512;
-/// How often a publication's content is in memory: as it came, and in a frame for each encoding.
+/// Copies of a publication's content in memory: as it was published, and in a frame of each
+/// encoding.
 const COPIES: usize = 3;
 
-/// The log.
+/// A worker's resume log.
 #[derive(Debug)]
 pub struct Log {
     entries: VecDeque<Entry>,
     /// The position of the first entry.
     start: Position,
-    places: HashMap<MessageId, Position>,
+    positions: HashMap<MessageId, Position>,
     bytes: usize,
     bytes_max: usize,
     window: Millis,
@@ -36,7 +37,7 @@ struct Entry {
 
 #[derive(Debug)]
 enum What {
-    /// For everybody who hears its channel.
+    /// A publication, which all subscribers of its channel received.
     Heard(Arc<Publication>),
     /// A session hears a channel from here on.
     Began(RecoveryKey, Channel),
@@ -44,49 +45,52 @@ enum What {
     Ended(RecoveryKey, Channel),
 }
 
-/// What a session was sent, as far as it is known.
+/// What a session was sent, as far as the worker knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
-    /// Where it connected.
+    /// The end of the log when the session connected.
     pub connected: Position,
-    /// What a channel had kept for it, the last time that there was anything: the end of the log
-    /// then, and the last publication of it. That is from before, and so has no place of its own.
+    /// The last replay that contained a publication: the end of the log at that time, and the last
+    /// publication of the replay. Replayed publications are older than the log's end and have no
+    /// place of their own in it.
     pub replayed: Option<(Position, MessageId)>,
-    /// The last publication that was put into its outbox, and where the log was then.
+    /// The last publication that was put into the session's outbox, and the end of the log at that
+    /// time.
     pub last: Option<(Position, MessageId)>,
 }
 
 impl Log {
-    /// A log that keeps what is no older than `window`, and no more than so many bytes of it.
+    /// Creates a log of entries that are at most `window` milliseconds old and have at most
+    /// `bytes_max` bytes together.
     pub fn new(window: Millis, bytes_max: usize) -> Self {
         Self {
             entries: VecDeque::new(),
             start: 0,
-            places: HashMap::new(),
+            positions: HashMap::new(),
             bytes: 0,
             bytes_max,
             window,
         }
     }
 
-    /// The position of the oldest entry.
+    /// Returns the position of the oldest entry.
     pub fn start(&self) -> Position {
         self.start
     }
 
-    /// The position that the next entry gets.
+    /// Returns the position of the next entry.
     pub fn end(&self) -> Position {
         self.start + self.entries.len() as u64
     }
 
-    /// Bytes in it, roughly.
+    /// Returns the bytes of the entries, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Enters a publication that everybody who hears its channel was given now.
+    /// Enters a publication that all subscribers of its channel received now.
     pub fn heard(&mut self, publication: Arc<Publication>, now: Millis) -> Position {
-        self.places.insert(publication.id, self.end());
+        self.positions.insert(publication.id, self.end());
         self.enter(What::Heard(publication), now)
     }
 
@@ -100,7 +104,7 @@ impl Log {
         self.enter(What::Ended(session, channel), now);
     }
 
-    /// Lets go of what is too old.
+    /// Drops entries that are too old, and the oldest ones beyond the bound in bytes.
     pub fn trim(&mut self, now: Millis) {
         while let Some(first) = self.entries.front() {
             let is_old = first.at.saturating_add(self.window) < now;
@@ -111,9 +115,9 @@ impl Log {
         }
     }
 
-    /// From where on a session has missed something that was cut at `dropped` and says that
-    /// `offset` is the last publication it received. `None` where that cannot be said, or what
-    /// followed is no longer here.
+    /// Returns the position from which on a session has missed publications. Its connection was cut
+    /// at `dropped`, and its client names `offset` as the last publication that it received. `None`
+    /// if the position is unknown or no longer in the log.
     pub fn resume_from(
         &self,
         sent: &Sent,
@@ -121,8 +125,8 @@ impl Log {
         offset: Option<MessageId>,
     ) -> Option<Position> {
         let from = match (offset, sent.last) {
-            // Nothing was sent to it, so what it missed comes after the cut. An offset that it
-            // names all the same is of a session that it had before.
+            // Nothing was sent to the session, so it missed what came after the cut. If the client
+            // names an offset, that is of an earlier session.
             (_, None) => dropped,
             (Some(offset), Some((_, last))) if offset == last => dropped,
             (offset, Some(_)) => self.after(sent, offset)?,
@@ -130,27 +134,28 @@ impl Log {
         (from >= self.start).then_some(from)
     }
 
-    /// Behind what a session received last, where it has not received all that it was sent.
+    /// Returns the position behind the last publication that a session received, if it has not
+    /// received all that it was sent.
     fn after(&self, sent: &Sent, offset: Option<MessageId>) -> Option<Position> {
-        let place = offset.and_then(|offset| self.places.get(&offset).copied());
+        let place = offset.and_then(|offset| self.positions.get(&offset).copied());
         if let Some((position, last)) = sent.replayed {
             return match place {
                 _ if offset == Some(last) => Some(position),
                 Some(place) if place >= position => Some(place + 1),
-                // It may have received a part of what was replayed; which one, nobody knows.
+                // It may have received a part of the replay, and which part is unknown.
                 _ => None,
             };
         }
         match (offset, place) {
             (None, _) => Some(sent.connected),
-            // It is of a session that it had before: of this one it has received nothing.
+            // The offset may be of an earlier session. Then this session has received nothing.
             (Some(_), Some(place)) => Some((place + 1).max(sent.connected)),
             (Some(_), None) => None,
         }
     }
 
-    /// What a session has missed from a position on, in order, of the channels that it hears now,
-    /// which `hears` names: what came there while it heard them.
+    /// Returns the publications that a session missed from a position on, in order: those on
+    /// channels for which `hears` is true, published while the session was subscribed.
     pub fn missed(
         &self,
         session: &RecoveryKey,
@@ -179,8 +184,8 @@ impl Log {
         missed
     }
 
-    /// Whether a session heard a channel at a position, for each that it began or ceased to hear
-    /// later.
+    /// Returns whether a session heard a channel at a position, for each channel that it began or
+    /// ceased to hear later.
     fn heard_at(&self, session: &RecoveryKey, from: Position) -> HashMap<&Channel, bool> {
         let mut heard = HashMap::new();
         for (_, what) in self.since(from) {
@@ -198,7 +203,7 @@ impl Log {
     }
 
     fn since(&self, from: Position) -> impl Iterator<Item = (Position, &What)> {
-        // What lies before the start is gone; beyond the end there is nothing.
+        // Entries before the start are gone, and there are none beyond the end.
         let skipped = usize::try_from(from.saturating_sub(self.start)).unwrap_or(usize::MAX);
         (self.start..).zip(&self.entries).skip(skipped).map(|(at, entry)| (at, &entry.what))
     }
@@ -215,7 +220,7 @@ impl Log {
         let Some(Entry { what, .. }) = self.entries.pop_front() else { return };
         self.bytes -= bytes(&what);
         if let What::Heard(publication) = &what {
-            self.places.remove(&publication.id);
+            self.positions.remove(&publication.id);
         }
         self.start += 1;
     }

@@ -1,5 +1,5 @@
-//! What a channel keeps of its publications for later subscribers: its last one, those of some
-//! seconds, or nothing.
+//! What a channel keeps of its publications for later subscribers: nothing, the last one, or those
+//! of some seconds.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::message::{Content, Millis, Publication, Replay, ReplayWish, Retain, R
 /// The budgets of all channels of a node.
 #[derive(Debug)]
 pub struct Budgets {
-    /// Of windows.
+    /// The bytes of windows.
     pub windows: Budget,
-    /// Of retained values.
+    /// The bytes of retained values.
     pub values: Budget,
 }
 
@@ -30,10 +30,10 @@ impl Default for Budgets {
 /// the budgets are right.
 #[derive(Debug, Default)]
 pub enum Kept {
-    /// Nothing. If the channel keeps its last publication, the value is not known.
+    /// Nothing. If the channel keeps its last publication, the value is unknown.
     #[default]
     Nothing,
-    /// The last publication said that the channel has no value any more.
+    /// The channel has no value: its last publication was a deletion.
     Absent,
     /// The last publication.
     Value(Arc<Publication>),
@@ -42,7 +42,7 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// Keeps a publication if its channel wants that. Returns true if time will end what is kept.
+    /// Keeps a publication if the options of its channel say so. Returns true if it will expire.
     pub fn publish(&mut self, publication: &Arc<Publication>, budgets: &Budgets) -> bool {
         match publication.options.retain {
             Retain::None => {
@@ -64,7 +64,7 @@ impl Kept {
         }
     }
 
-    /// Returns what a new subscriber asks for of the window.
+    /// Returns the publications of the window that a new subscriber asks for.
     pub fn replay(&self, wish: ReplayWish, now: Millis) -> Replay {
         match self {
             Self::Window(window) => window.replay(wish, now),
@@ -81,7 +81,7 @@ impl Kept {
         }
     }
 
-    /// Retains a value if none is known yet.
+    /// Retains a value if it is unknown.
     pub fn learn(&mut self, value: Retained, budgets: &Budgets) {
         if matches!(self, Self::Nothing) {
             self.set(value, budgets);
@@ -131,19 +131,19 @@ impl Kept {
             self.clear(budgets);
             *self = Self::Window(Box::default());
         }
-        let Self::Window(window) = self else { unreachable!("it was made one above") };
+        let Self::Window(window) = self else { unreachable!("it was made a window above") };
         window
     }
 }
 
 impl Retained {
-    /// Returns the value of a channel whose last publication is this.
+    /// Returns the value of a channel whose last publication is this one.
     fn of(publication: &Arc<Publication>, exists: bool) -> Self {
         if exists { Self::Value(publication.clone()) } else { Self::Absent }
     }
 }
 
-/// Bytes that a retained value counts for.
+/// Returns the bytes that a retained value counts for.
 fn value_weight(publication: &Publication) -> usize {
     RETAINED_OVERHEAD_BYTES + publication.content.bytes()
 }
@@ -169,7 +169,7 @@ mod tests {
         under(Retain::Last, Content::Document { audience, version, exists, frame })
     }
 
-    /// The version of the retained value; `None` if it is unknown, 0 if it is absent.
+    /// Returns the version of the retained value; `None` if it is unknown, 0 if it is absent.
     fn version(kept: &Kept) -> Option<Millis> {
         match kept.value() {
             Retained::Unknown => None,

@@ -1,8 +1,8 @@
-//! What leaves an outbox whose consumer does not keep up, and what the consumer is told instead.
+//! Shedding: which publications a full outbox leaves out, and the gap notices that it has instead.
 //!
-//! Each publication goes by its own channel: of some the oldest may go, of some all but the latest
-//! of each event, of most nothing. Where something went a notice says so, once for each channel,
-//! in the place of the first that was lost.
+//! The option of each publication's channel decides: on some channels the oldest may be left out,
+//! on some all but the latest of each event name, on most none. A gap notice for each channel
+//! concerned is in the place of the first publication that was left out.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -10,19 +10,19 @@ use super::outgoing::Outgoing;
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX};
 use crate::message::{Channel, Content, SlowConsumer};
 
-/// What became of deliveries that a consumer did not take in time.
+/// Deliveries that were left out because their consumer did not keep up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Lost {
-    /// Deliveries that went because they were the oldest.
+    /// Deliveries that were left out because they were the oldest.
     pub oldest: u64,
-    /// Deliveries that went because later ones say the same.
+    /// Deliveries that were left out because later ones replaced them.
     pub conflated: u64,
-    /// Notices that were put in, not counting those that are said in one with an earlier one.
+    /// New gap notices. A notice that takes the place of an earlier one is not counted.
     pub notices: u64,
 }
 
 impl Lost {
-    /// Takes another loss in.
+    /// Adds another loss.
     pub fn add(&mut self, other: Self) {
         self.oldest += other.oldest;
         self.conflated += other.conflated;
@@ -30,9 +30,10 @@ impl Lost {
     }
 }
 
-/// Which of an outbox's waiting frames go.
+/// The decision which frames of an outbox to leave out.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct Plan {
+    /// By place in the outbox.
     goes: Vec<bool>,
     lost: Lost,
     /// Frames and bytes that stay.
@@ -40,8 +41,8 @@ pub(super) struct Verdict {
     bytes: usize,
 }
 
-impl Verdict {
-    /// Nothing goes yet. `first` stays in any case.
+impl Plan {
+    /// Creates a plan that leaves out nothing. `first` is counted, and stays in any case.
     pub(super) fn new<F: Outgoing>(first: Option<&F>, waiting: &VecDeque<F>) -> Self {
         let all = first.into_iter().chain(waiting);
         Self {
@@ -52,7 +53,7 @@ impl Verdict {
         }
     }
 
-    /// All that something later makes outdated goes; `incoming` is the latest of all.
+    /// Leaves out what a later frame makes outdated. `incoming` is later than all of them.
     pub(super) fn conflate<F: Outgoing>(&mut self, waiting: &VecDeque<F>, incoming: Option<&F>) {
         let mut said: HashSet<_> = incoming.and_then(subject).into_iter().collect();
         for (place, frame) in waiting.iter().enumerate().rev() {
@@ -63,7 +64,8 @@ impl Verdict {
         }
     }
 
-    /// The oldest go, until half of an outbox is free or none is left that may.
+    /// Leaves out the oldest frames until half of an outbox is free, or no frame is left that may
+    /// be left out.
     pub(super) fn drop_oldest<F: Outgoing>(&mut self, waiting: &VecDeque<F>) {
         for (place, frame) in waiting.iter().enumerate() {
             if self.frames <= OUTBOX_FRAMES_MAX / 2 && self.bytes <= OUTBOX_BYTES_MAX / 2 {
@@ -84,12 +86,12 @@ impl Verdict {
         self.bytes -= frame.as_ref().len();
     }
 
-    /// Frames and bytes that stay.
+    /// Returns the frames and bytes that stay.
     pub(super) fn stays(&self) -> (usize, usize) {
         (self.frames, self.bytes)
     }
 
-    /// Frames and bytes of the notices that are put in, at most.
+    /// Returns the frames and bytes of the new gap notices, at most.
     pub(super) fn notices<F: Outgoing>(&self, waiting: &VecDeque<F>) -> (usize, usize) {
         let gone = waiting.iter().zip(&self.goes).filter(|(_, goes)| **goes);
         let told = gone.filter_map(|(frame, _)| frame.expendable());
@@ -99,14 +101,15 @@ impl Verdict {
         (channels.len(), channels.iter().map(bytes).sum())
     }
 
-    /// What waits once all this is carried out, notices in their places.
+    /// Returns the frames that stay, with gap notices in their places.
     pub(super) fn carry_out<F: Outgoing>(mut self, waiting: VecDeque<F>) -> (VecDeque<F>, Lost) {
         let mut stays = Vec::with_capacity(waiting.len());
         let mut notices: HashMap<Channel, Notice> = HashMap::new();
         for (frame, goes) in waiting.into_iter().zip(self.goes) {
             let (channel, count, was_said) = match (frame.gap(), frame.expendable()) {
                 (Some((channel, count)), _) => (channel.clone(), count, true),
-                // The latest document says all that the ones before it did.
+                // A document that is left out needs no notice, because a later version says
+                // everything.
                 (None, Some(publication)) if goes && publication.content.is_state() => continue,
                 (None, Some(publication)) if goes => (publication.channel.clone(), 1, false),
                 _ => {
@@ -129,15 +132,15 @@ impl Verdict {
     }
 }
 
-/// What a channel's consumer is to be told.
+/// The gap notice of one channel.
 struct Notice {
     place: usize,
     count: u64,
-    /// Whether a part of it waits as a notice already.
+    /// Whether it takes the place of an earlier notice.
     was_said: bool,
 }
 
-/// What a publication is about, where a later one about the same makes it outdated.
+/// Returns what a publication is about, if a later one about the same makes it outdated.
 fn subject<F: Outgoing>(frame: &F) -> Option<(&str, &str)> {
     let publication = frame.expendable()?;
     if publication.options.slow_consumer != SlowConsumer::Latest {

@@ -1,12 +1,12 @@
-//! Documents that a client was not sent, because it did not keep up: it is told what they are once
-//! it has taken what waits for it.
+//! Stale documents: those that a client was not sent because it did not keep up. They are read
+//! again once the client has taken its queued frames.
 
 use std::collections::HashMap;
 
 use crate::limits::REPEATED_SUBSCRIBES_MAX;
 use crate::message::{Channel, Content, Publication};
 
-/// What one client is owed. Nothing takes no memory of its own; there is never more than the
+/// The stale documents of one client. Without any it owns no memory; there are never more than the
 /// documents that the client is subscribed to.
 #[derive(Debug, Default)]
 pub struct StaleDocuments(Option<Box<Entries>>);
@@ -17,22 +17,21 @@ struct Entries {
     marked_ever: u64,
 }
 
-/// What is kept of a document.
 #[derive(Debug)]
 struct Entry {
-    /// StaleDocuments are numbered as they arise: the oldest are paid first.
+    /// Entries are numbered as they are added, so that the oldest are read first.
     number: u64,
-    /// How often the client has subscribed to the resource without receiving an answer, up to
-    /// [`REPEATED_SUBSCRIBES_MAX`]. All of these wait for this document.
+    /// Subscribes of the client to the resource that are still without an answer, up to
+    /// [`REPEATED_SUBSCRIBES_MAX`]. This document answers all of them.
     unanswered: u16,
 }
 
-/// One document.
+/// Names a stale document.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct StaleDocument {
-    /// Of this resource.
+    /// The channel of the resource.
     pub resource: Channel,
-    /// The client's own, and not the one for everybody.
+    /// True for the client's own document, false for the document for everybody.
     pub is_personal: bool,
 }
 
@@ -42,20 +41,20 @@ impl StaleDocument {
         Some(Self { resource: publication.channel.clone(), is_personal: audience.is_some() })
     }
 
-    /// All that can be owed of a resource.
+    /// Returns both documents of a resource.
     fn both(resource: &Channel) -> [Self; 2] {
         [false, true].map(|is_personal| Self { resource: resource.clone(), is_personal })
     }
 }
 
 impl StaleDocuments {
-    /// A document is not sent. False where it is none.
+    /// Marks a document as stale. Returns false if the publication is not a document.
     pub fn mark(&mut self, publication: &Publication) -> bool {
         let document = StaleDocument::of(publication);
         document.map(|document| self.insert(document)).is_some()
     }
 
-    /// Something is owed, or still is.
+    /// Adds a document, unless it is stale already.
     pub fn insert(&mut self, document: StaleDocument) {
         let all = self.0.get_or_insert_default();
         all.marked_ever += 1;
@@ -63,8 +62,8 @@ impl StaleDocuments {
         all.entries.entry(document).or_insert(entry);
     }
 
-    /// Remembers so many subscribes which nothing that was sent has answered, until a document of
-    /// the resource is. Returns false if no document of the resource is owed.
+    /// Counts subscribes to a resource that no frame has answered, until a document of the resource
+    /// is sent. Returns false if no document of the resource is stale.
     pub fn add_unanswered(&mut self, resource: &Channel, times: u16) -> bool {
         let entries = self.0.as_mut().map(|all| &mut all.entries);
         let entry = entries.and_then(|entries| {
@@ -77,7 +76,7 @@ impl StaleDocuments {
         true
     }
 
-    /// Whether this document, or an earlier version of it, is owed.
+    /// Returns whether this document, or an earlier version of it, is stale.
     pub fn contains(&self, publication: &Publication) -> bool {
         let document = self.0.as_ref().and(StaleDocument::of(publication));
         document
@@ -85,13 +84,13 @@ impl StaleDocuments {
             .is_some_and(|(document, all)| all.entries.contains_key(&document))
     }
 
-    /// A document is sent: an earlier version of it is owed no longer, and whoever has subscribed
-    /// to its resource is answered.
+    /// Notes that a document is sent: it is not stale any more, and the subscribes to its resource
+    /// are answered.
     pub fn sent(&mut self, publication: &Publication) {
         let Some(all) = &mut self.0 else { return };
-        if let Some(paid) = StaleDocument::of(publication) {
-            for document in StaleDocument::both(&paid.resource) {
-                if document == paid {
+        if let Some(sent) = StaleDocument::of(publication) {
+            for document in StaleDocument::both(&sent.resource) {
+                if document == sent {
                     all.entries.remove(&document);
                 } else if let Some(entry) = all.entries.get_mut(&document) {
                     entry.unanswered = 0;
@@ -101,15 +100,16 @@ impl StaleDocuments {
         self.tidy();
     }
 
-    /// A subscription ended: nothing of it is owed any more. Who subscribes anew is told anew.
+    /// Forgets the documents of a resource whose subscription ended. A new subscribe gets a new
+    /// answer.
     pub fn end(&mut self, resource: &Channel) {
         let Some(all) = &mut self.0 else { return };
         all.entries.retain(|document, _| document.resource != *resource);
         self.tidy();
     }
 
-    /// Takes so many of the oldest out, to be paid; each with the number of subscribes that it
-    /// answers.
+    /// Removes and returns the oldest documents, at most `most`, each with the number of subscribes
+    /// that it answers.
     pub fn take(&mut self, most: usize) -> Vec<(StaleDocument, u16)> {
         let Some(all) = &mut self.0 else { return Vec::new() };
         let mut numbers: Vec<u64> = all.entries.values().map(|entry| entry.number).collect();
@@ -128,7 +128,7 @@ impl StaleDocuments {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether no document is stale.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_owed_once_and_until_it_is_sent() {
+    fn a_document_is_stale_once_and_until_it_is_sent() {
         let mut stale = StaleDocuments::default();
         for _ in 0..2 {
             assert!(stale.mark(&document("a", None)) && stale.mark(&document("a", Some("u"))));
@@ -170,8 +170,8 @@ mod tests {
         assert!(stale.is_empty(), "nothing takes no memory");
     }
 
-    /// What is owed, the oldest first: whether it is the user's own, and how many subscribes it
-    /// answers.
+    /// Returns the stale documents, the oldest first: whether each is the user's own, and how many
+    /// subscribes it answers.
     fn unanswered(stale: &mut StaleDocuments) -> Vec<(bool, u16)> {
         let one_by_one = std::iter::from_fn(|| stale.take(1).pop());
         one_by_one.map(|(document, unanswered)| (document.is_personal, unanswered)).collect()
@@ -182,11 +182,11 @@ mod tests {
         let (shared, own, other) = (document("a", None), document("a", Some("u")), "b");
         let other = document(other, None);
         let mut stale = StaleDocuments::default();
-        assert!(!stale.add_unanswered(&shared.channel, 1), "nothing is owed");
+        assert!(!stale.add_unanswered(&shared.channel, 1), "no document is stale");
         assert!(stale.mark(&own) && stale.mark(&other));
         assert!(stale.contains(&own) && !stale.contains(&shared));
         assert!(stale.add_unanswered(&own.channel, 1), "the other document will answer it");
-        assert!(stale.mark(&own) && stale.mark(&shared), "it is outdated once more");
+        assert!(stale.mark(&own) && stale.mark(&shared), "it is stale once more");
         assert!(stale.add_unanswered(&own.channel, 2));
         stale.sent(&other);
         assert_eq!(unanswered(&mut stale), [(true, 1), (false, 2)]);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_unsubscribes_is_owed_nothing() {
+    fn an_unsubscribe_ends_stale_documents() {
         let mut stale = StaleDocuments::default();
         let all = [document("a", None), document("a", Some("u")), document("b", None)];
         assert!(all.iter().all(|document| stale.mark(document)));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_can_be_owed() {
+    fn only_documents_become_stale() {
         let content =
             Content::Message { event: "e".into(), payload: "1".into(), sender: Sender::System };
         let message = Publication::new(Uuid::nil(), Channel::from("c"), 0, content);

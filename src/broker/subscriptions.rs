@@ -1,5 +1,5 @@
-//! Joins and leaves of a worker's connections: counted in the directory and in the worker's own
-//! index at once, heard by the client when the mail about it comes up.
+//! Joins and leaves of a worker's connections. Directory and index count them at once; the client's
+//! subscription begins or ends when the worker takes the mail about it.
 
 use std::collections::VecDeque;
 
@@ -21,29 +21,29 @@ use crate::metrics::{Counter, Counters};
 /// How a client joins a channel.
 #[derive(Clone, Copy, Debug)]
 pub struct Joining {
-    /// How the channel behaves.
+    /// The channel's options.
     pub options: ChannelOptions,
-    /// The request that the activation answers.
+    /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,
-    /// Which earlier publications the client wants.
+    /// Which earlier publications the client asks for.
     pub replay: ReplayWish,
-    /// Whether a client that joins again is given earlier publications once more.
+    /// Whether a client that is subscribed already receives earlier publications once more.
     pub replays_again: bool,
     /// Whether it resumes a subscription that it had before its connection was cut.
     pub comes_back: bool,
 }
 
-/// What became of a leave that was not refused.
+/// The result of a leave that was not refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Left {
     /// The connection was not subscribed: the caller answers at once.
     Already,
-    /// The deactivation is in the worker's mailbox and answers in its place there.
+    /// The deactivation is in the worker's mailbox; the answer follows when the worker takes it.
     Posted,
 }
 
-/// Leaves of connections that have ended and that found a mailbox full. They are tried again until
-/// they find room.
+/// Leaves of closed connections that found a mailbox full. They are tried again until they find
+/// places.
 #[derive(Debug, Default)]
 pub struct DeferredLeaves(VecDeque<Deferred>);
 
@@ -55,27 +55,27 @@ struct Deferred {
 }
 
 impl DeferredLeaves {
-    /// Whether none waits.
+    /// Returns whether there are no such leaves.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A worker's joins and leaves: its index together with what they need beside it.
+/// Joins and leaves of one worker, with all that they need.
 pub struct Subscriptions<'a> {
     /// Directory, definitions and mailboxes.
     pub broker: &'a Broker,
     /// The worker.
     pub worker: WorkerId,
-    /// Its index.
+    /// The worker's index.
     pub index: &'a mut Index,
-    /// Leaves that wait for room.
+    /// Leaves to be tried again.
     pub leaves: &'a mut DeferredLeaves,
-    /// Where ids of announcements come from.
+    /// The source of randomness for the ids of announcements.
     pub random: &'a mut StdRng,
     /// The worker's counters.
     pub counters: &'a Counters,
-    /// Now.
+    /// The time.
     pub now: Now,
 }
 
@@ -83,7 +83,8 @@ impl Subscriptions<'_> {
     /// Counts a subscriber in a channel and posts its activation.
     ///
     /// # Errors
-    /// [`Refusal::TooManySubscriptions`], or [`Refusal::Overloaded`] if a mailbox has no room.
+    /// [`Refusal::TooManySubscriptions`], or [`Refusal::Overloaded`] if a mailbox has no free
+    /// place.
     pub fn join<F>(
         &mut self,
         link: &mut Link<F>,
@@ -129,7 +130,7 @@ impl Subscriptions<'_> {
     /// subscriber is counted, whatever `subscriber` says.
     ///
     /// # Errors
-    /// [`Refusal::Overloaded`], if a mailbox has no room.
+    /// [`Refusal::Overloaded`] if a mailbox has no free place.
     pub fn leave<F>(
         &mut self,
         link: &mut Link<F>,
@@ -159,8 +160,8 @@ impl Subscriptions<'_> {
         Ok(Left::Posted)
     }
 
-    /// Answers an unsubscribe that changes nothing: behind an earlier one that is still in the
-    /// mailbox, so that acknowledgements keep their order.
+    /// Answers an unsubscribe that changes nothing. If an earlier one is still in the mailbox the
+    /// answer follows behind it, so that acknowledgements keep their order.
     fn leave_again<F>(
         &mut self,
         link: &Link<F>,
@@ -179,8 +180,9 @@ impl Subscriptions<'_> {
         Ok(Left::Posted)
     }
 
-    /// Leaves every channel as a client does that goes on listening: what was published before
-    /// reaches it. False if a mailbox had no room; then it must be tried again.
+    /// Leaves every channel in the way of an unsubscribe: the client still receives what was
+    /// published before. Returns false if a mailbox had no free place; then the caller must try
+    /// again.
     pub fn leave_in_order<F>(&mut self, link: &mut Link<F>, subscriber: &Subscriber) -> bool {
         let all = self.index.of(link.subscriptions);
         let channels: Vec<Channel> = all.map(|(channel, _)| channel.clone()).collect();
@@ -188,7 +190,7 @@ impl Subscriptions<'_> {
     }
 
     /// Leaves every channel, because the connection or its session ends. Until `lingers_until`, in
-    /// milliseconds since the node started, the client counts as a listener.
+    /// milliseconds since the node started, the client still counts as a listener.
     pub fn leave_all<F>(
         &mut self,
         link: &mut Link<F>,
@@ -211,7 +213,7 @@ impl Subscriptions<'_> {
         }
     }
 
-    /// Tries leaves again that found a mailbox full, as many as fit into a turn.
+    /// Tries again leaves that found a mailbox full, at most as many as a turn takes mail.
     pub fn retry_leaves(&mut self) {
         for _ in 0..self.leaves.0.len().min(TURN_MAIL_MAX) {
             let Some(leave) = self.leaves.0.pop_front() else { return };
@@ -221,8 +223,8 @@ impl Subscriptions<'_> {
         }
     }
 
-    /// Announcements of leaves take at most half of the mailboxes, so that a few connections with
-    /// thousands of channels do not close the node to publishers while they leave.
+    /// Leaves a channel. Announcements of leaves take at most half of the mailboxes, so that a few
+    /// connections with thousands of channels do not shut out publishers while they leave.
     fn leave_for_good(&mut self, deferred: &Deferred) -> Result<(), Refused> {
         if !self.broker.mailboxes.workers.iter().all(Mailbox::is_half_free) {
             return Err(Refused::Overloaded);
@@ -242,7 +244,7 @@ impl Subscriptions<'_> {
         Ok(())
     }
 
-    /// What a channel tells of presence by now; `None` if no definition governs it any more.
+    /// Returns the channel's presence mode; `None` if no definition governs the channel any more.
     fn presence_of(&self, channel: &Channel) -> Option<PresenceMode> {
         if channel.space() != Space::Channels {
             return Some(PresenceMode::Off);
@@ -258,13 +260,13 @@ impl Subscriptions<'_> {
     }
 }
 
-/// A subscriber as the directory counts it in one of its channels.
+/// Returns the subscriber as the directory counts it in one of its channels.
 fn counted_as(subscriber: &Subscriber, counted: Counted) -> Subscriber {
     let member = subscriber.member.clone().filter(|_| counted.is_present);
     Subscriber { encoding: counted.encoding, member, ..*subscriber }
 }
 
-/// The gauge that a subscription counts in.
+/// Returns the gauge of subscriptions in a namespace.
 fn gauge(counters: &Counters, space: Space) -> &Counter {
     match space {
         Space::Channels => &counters.subscriptions,

@@ -1,4 +1,4 @@
-//! The publications of a channel's last seconds.
+//! The window of a channel: its publications of the last seconds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,21 +9,22 @@ use crate::message::{Content, Millis, Nanos, Publication, Replay, ReplayWish};
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
-/// The latest publications of one channel, in order: all of them since the first that it holds.
+/// The latest publications of one channel, in order and without a hole.
 ///
-/// Whoever drops one must have emptied it, so that the budget is right.
+/// A window must be cleared before it is dropped, so that the budget is right.
 #[derive(Debug, Default)]
 pub struct Window {
     kept: VecDeque<Arc<Publication>>,
     bytes: usize,
-    /// For how long the channel keeps them.
+    /// How long the channel keeps a publication.
     keep: Millis,
-    /// Until when something would have been kept that was let go of before its time.
+    /// When the last publication that was dropped early would have expired.
     missing_until: Millis,
 }
 
 impl Window {
-    /// Keeps a publication, for as long as its channel says. The oldest make room for it.
+    /// Adds a publication, which the channel keeps as long as its options say. The oldest ones are
+    /// dropped if it does not fit otherwise.
     pub fn push(&mut self, publication: &Arc<Publication>, budget: &Budget) {
         self.keep = Millis::from(publication.options.retain.seconds()) * 1_000;
         self.expire(accepted(publication), budget);
@@ -44,7 +45,7 @@ impl Window {
         self.kept.push_back(publication.clone());
     }
 
-    /// What somebody asks for who subscribes now.
+    /// Returns the publications that a new subscriber asks for.
     pub fn replay(&self, wish: ReplayWish, now: Millis) -> Replay {
         let keep = Millis::from(wish.seconds) * 1_000;
         let known = wish.after.map(|after| self.kept.iter().rposition(|one| one.id == after));
@@ -57,8 +58,8 @@ impl Window {
         }
     }
 
-    /// Lets go of what is older than the channel keeps it. True where nothing is left, and nothing
-    /// is missing either that would be there still.
+    /// Drops expired publications. Returns whether the window is empty, and every publication that
+    /// was dropped early would have expired, too.
     pub fn expire(&mut self, now: Millis, budget: &Budget) -> bool {
         while self.kept.front().is_some_and(|oldest| accepted(oldest) + self.keep <= now) {
             self.let_go(budget);
@@ -66,12 +67,12 @@ impl Window {
         self.kept.is_empty() && now >= self.missing_until
     }
 
-    /// Lets go of everything.
+    /// Drops all publications.
     pub fn clear(&mut self, budget: &Budget) {
         while self.let_go(budget) {}
     }
 
-    /// Lets go of the oldest before its time. False where there is none.
+    /// Drops the oldest publication early. Returns false if there is none.
     fn evict(&mut self, budget: &Budget) -> bool {
         let Some(oldest) = self.kept.front() else { return false };
         self.missing_until = accepted(oldest) + self.keep;
@@ -79,6 +80,7 @@ impl Window {
         self.let_go(budget)
     }
 
+    /// Drops the oldest publication. Returns false if there is none.
     fn let_go(&mut self, budget: &Budget) -> bool {
         let Some(oldest) = self.kept.pop_front() else { return false };
         let weight = weight(&oldest);
@@ -88,12 +90,12 @@ impl Window {
     }
 }
 
-/// When a publication was accepted, on the node's own clock.
+/// Returns when a publication was accepted, in milliseconds since the node started.
 pub(super) fn accepted(publication: &Publication) -> Millis {
     publication.accepted / NANOS_PER_MILLI
 }
 
-/// Bytes that a publication counts for.
+/// Returns the bytes that a publication counts for.
 fn weight(publication: &Publication) -> usize {
     let payload = match &publication.content {
         Content::Message { payload, .. } | Content::Event { payload } => payload.len(),

@@ -22,7 +22,8 @@ fn matches(pattern: &str, name: &str) -> bool {
     Definitions::new(vec![definition(1, pattern)]).find(name).is_some()
 }
 
-/// The pattern that governs the name, of definitions as old as their place says.
+/// Returns the pattern that governs the name. The definitions' ages are in the order of `patterns`,
+/// the oldest first.
 fn governing<'a>(patterns: &[&'a str], name: &str) -> Option<&'a str> {
     let made = |(at, pattern): (usize, &&str)| {
         let mut definition = definition(at as u128, pattern);
@@ -139,7 +140,7 @@ fn naive(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// The documented ordering, read off a scan of everything.
+/// The documented order, by a scan of all definitions.
 fn naive_find<'a>(all: &'a [ChannelDefinition], name: &str) -> Option<&'a ChannelDefinition> {
     let prefix = |pattern: &str| pattern.find(['*', '%']).unwrap_or(pattern.len());
     all.iter()

@@ -1,4 +1,4 @@
-//! What the directory keeps of one channel, and whom it counts there.
+//! The directory's entry of one channel, with the counts of its subscribers.
 
 use std::sync::Arc;
 
@@ -16,31 +16,30 @@ pub(super) struct Entry {
     pub(super) offset: Offset,
     pub(super) shares: Vec<Share>,
     pub(super) presence: Presence,
-    /// What the last join went by, for leaves after the definition is gone.
+    /// The mode of the last join. A leave uses it if the definition was removed meanwhile.
     pub(super) presence_mode: PresenceMode,
-    /// What its clients may still publish.
+    /// The rate limit of the channel's clients.
     pub(super) bucket: Bucket,
-    /// What it keeps for later subscribers.
+    /// What the channel keeps for later subscribers.
     pub(super) kept: Kept,
-    /// Until when somebody whose connection was lost counts as listening.
+    /// When a client whose connection was lost stops counting as a listener.
     pub(super) lingers_until: Millis,
-    /// The timestamp of its latest publication, where they must not run back.
+    /// The timestamp of the latest publication. On topics timestamps must not run back.
     pub(super) stamped: Millis,
-    /// Whether it stands in its shard's list of those.
+    /// Whether the channel is in its shard's `watched`.
     pub(super) is_watched: bool,
 }
 
-/// A worker's part of a channel's audience.
+/// One worker's part of a channel's audience.
 #[derive(Debug)]
 pub(super) struct Share {
     worker: WorkerId,
-    /// By the encodings' places.
+    /// Subscribers on WebSocket, by [`Encoding::place`].
     websocket: [u32; Encoding::PER_SPACE],
-    /// The same.
+    /// Subscribers on long-polling, by [`Encoding::place`].
     polling: [u32; Encoding::PER_SPACE],
-    /// Subscribers whose connection was cut and who may come back: they are in no audience, but
-    /// the worker is given what they miss.
-    away: u32,
+    /// Detached sessions. They are in no audience, but the worker receives what they miss.
+    detached: u32,
 }
 
 impl Share {
@@ -52,12 +51,12 @@ impl Share {
     }
 
     fn is_empty(&self) -> bool {
-        self.away == 0 && self.websocket.iter().chain(&self.polling).all(|count| *count == 0)
+        self.detached == 0 && self.websocket.iter().chain(&self.polling).all(|count| *count == 0)
     }
 }
 
 impl Entry {
-    /// Who is there and how many, as a subscriber is told.
+    /// Returns the members and their number, as far as this mode shows them to a subscriber.
     pub(super) fn view(&mut self, mode: PresenceMode) -> (Arc<Snapshot>, usize) {
         match mode {
             PresenceMode::Full => (self.presence.snapshot(), self.presence.count()),
@@ -66,12 +65,12 @@ impl Entry {
         }
     }
 
-    /// Whether anybody listens, or is about to come back.
+    /// Returns whether the channel has a subscriber, a detached session or a lingering listener.
     pub(super) fn is_listened_to(&self, now: Millis) -> bool {
         !self.shares.is_empty() || now < self.lingers_until
     }
 
-    /// Whether nothing of it outlives its last subscriber.
+    /// Returns whether the entry can be removed with its last subscriber.
     pub(super) fn keeps_nothing(&self) -> bool {
         !self.kept.outlives_subscribers()
             && self.bucket.is_new()
@@ -79,16 +78,17 @@ impl Entry {
             && !self.is_watched
     }
 
-    /// Lets go of what is too old. Whether time has anything more to end: what is kept, or, where
-    /// nobody is subscribed, what keeps clients from publishing faster by coming anew, or who may
-    /// come back.
+    /// Drops expired publications. Returns whether later sweeps have more to do: the window is not
+    /// empty, or the channel has no subscriber and its bucket is not full or a listener lingers. A
+    /// bucket that was dropped early would let a client publish faster by leaving and joining
+    /// again.
     pub(super) fn still_keeps(&mut self, now: Millis, budgets: &Budgets) -> bool {
         self.kept.expire(now, budgets);
-        let is_waited_for = !self.bucket.is_full(now) || now < self.lingers_until;
-        self.kept.outlives_subscribers() || (self.shares.is_empty() && is_waited_for)
+        let is_needed = !self.bucket.is_full(now) || now < self.lingers_until;
+        self.kept.outlives_subscribers() || (self.shares.is_empty() && is_needed)
     }
 
-    /// The encodings that have subscribers.
+    /// Returns the encodings that have subscribers.
     pub(super) fn encodings(&self, channel: &Channel) -> Encodings {
         let mut encodings = Encodings::default();
         for share in &self.shares {
@@ -110,19 +110,19 @@ impl Entry {
         audience
     }
 
-    /// Counts a subscriber that is away.
-    pub(super) fn count_away(&mut self, worker: WorkerId) {
-        self.share(worker).away += 1;
+    /// Counts a detached session.
+    pub(super) fn count_detached(&mut self, worker: WorkerId) {
+        self.share(worker).detached += 1;
     }
 
-    /// Uncounts a subscriber that was away. False if the worker has no share.
-    pub(super) fn uncount_away(&mut self, worker: WorkerId) -> bool {
+    /// Uncounts a detached session. Returns false if the worker has no share.
+    pub(super) fn uncount_detached(&mut self, worker: WorkerId) -> bool {
         let Some(at) = self.shares.iter().position(|share| share.worker == worker) else {
             return false;
         };
-        let away = &mut self.shares[at].away;
-        debug_assert!(*away > 0, "who comes back was away");
-        *away = away.saturating_sub(1);
+        let detached = &mut self.shares[at].detached;
+        debug_assert!(*detached > 0, "a session is uncounted once");
+        *detached = detached.saturating_sub(1);
         self.tidy(at);
         true
     }
@@ -131,18 +131,18 @@ impl Entry {
         *self.share(worker).count(encoding, transport) += 1;
     }
 
-    /// A worker's share, made where it has none.
+    /// Returns a worker's share, which is created if there is none.
     fn share(&mut self, worker: WorkerId) -> &mut Share {
         let at = self.shares.iter().position(|share| share.worker == worker).unwrap_or_else(|| {
-            // Most channels have one share, or two: no room for others that may come.
+            // Most channels have one share, or two: no capacity for more.
             self.shares.reserve_exact(1);
-            self.shares.push(Share { worker, websocket: [0; _], polling: [0; _], away: 0 });
+            self.shares.push(Share { worker, websocket: [0; _], polling: [0; _], detached: 0 });
             self.shares.len() - 1
         });
         &mut self.shares[at]
     }
 
-    /// Removes a share that nobody needs any more.
+    /// Removes a share that counts nothing.
     fn tidy(&mut self, at: usize) {
         if self.shares[at].is_empty() {
             self.shares.swap_remove(at);
@@ -158,7 +158,7 @@ impl Entry {
     }
 }
 
-/// The workers that have a part of a channel's audience.
+/// Returns the workers of the shares.
 pub(super) fn workers(shares: &[Share]) -> impl Iterator<Item = WorkerId> {
     shares.iter().map(|share| share.worker)
 }

@@ -1,4 +1,4 @@
-//! Publications that need a listener, and who counts as one.
+//! Publications that need a listener, and which clients count as one.
 
 use std::cell::{Cell, Ref, RefCell};
 
@@ -9,7 +9,7 @@ use crate::message::{
     WorkerId,
 };
 
-/// A worker's mailbox, and what came out of it.
+/// A worker's mailbox, and what was taken out of it.
 struct Boxes {
     mailboxes: WorkerMailboxes,
     inbox: Inbox<Mail>,
@@ -41,7 +41,7 @@ impl Boxes {
         self.delivered.get()
     }
 
-    /// Returns what subscribers were given of what was before, by the number of their join.
+    /// Returns the replay of each join so far, in order.
     fn replays(&self) -> Ref<'_, Vec<Replay>> {
         self.take();
         self.activated.borrow()
@@ -100,7 +100,7 @@ fn leave(directory: &Directory, boxes: &Boxes, lingers_until: Millis) {
     directory.leave(&boxes.mailboxes, &leave).expect("there is room");
 }
 
-/// Whether anybody listened to an event at that time.
+/// Publishes an event at `now`. Returns whether the topic had a listener.
 fn is_heard(directory: &Directory, boxes: &Boxes, now: Millis) -> bool {
     let content = Content::Event { payload: "\"x\"".into() };
     let event = Publication::new(MessageId::from_u128(now.into()), topic(), now, content);

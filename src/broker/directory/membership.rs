@@ -1,4 +1,4 @@
-//! How subscribers are counted and uncounted.
+//! Joins and leaves: how subscribers and detached sessions are counted.
 
 use std::sync::Arc;
 
@@ -12,26 +12,27 @@ use crate::message::{
 };
 
 impl Directory {
-    /// Counts a subscriber and posts its activation, and the announcement if it is a new member.
-    /// What is published from here on reaches it; nothing from before does.
+    /// Counts a subscriber and posts its activation, and an announcement if it is a new member. The
+    /// subscriber receives what is published from here on, and nothing from before.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed.
+    /// [`Refused::Overloaded`] if a mailbox has no free place. Then nothing changed.
     pub fn join(&self, mailboxes: &WorkerMailboxes, join: &Join<'_>) -> Result<Announced, Refused> {
         let subscriber = join.subscriber;
         let worker = subscriber.connection.worker;
         let mut shard = self.shard(join.channel);
         let place = mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
         let entry = shard.entry(join.channel.clone()).or_default();
-        // Who was waited for is taken to be this one.
+        // The listener that lingered is assumed to be this one.
         entry.lingers_until = 0;
         let mode = join.options.presence;
-        // Who is subscribed already stays present as it was.
+        // A subscriber that joins again stays the member that it was.
         let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());
         let announced = mode == PresenceMode::Full
             && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
         let announcing = match announced {
-            // An entry without shares needs no places, so the entry that stays here is not empty.
+            // Without shares this needs no place and cannot fail, so that no empty entry stays
+            // here.
             true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
             false => None,
         };
@@ -70,11 +71,12 @@ impl Directory {
         Ok(told)
     }
 
-    /// Uncounts a subscriber, tells those who stay, and posts the end of its subscription.
+    /// Uncounts a subscriber, announces that if a member left, and posts the end of its
+    /// subscription.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] if a mailbox concerned has no place: nothing changed, and the caller
-    /// must come again.
+    /// [`Refused::Overloaded`] if a mailbox has no free place. Then nothing changed, and the caller
+    /// must try again.
     pub fn leave(
         &self,
         mailboxes: &WorkerMailboxes,
@@ -97,7 +99,7 @@ impl Directory {
             false => None,
         };
         if let Some(place) = place {
-            // Before the announcement: who leaves is not told that it left.
+            // Before the announcement, so that the leaving connection does not receive it.
             place.post(Mail::Deactivate(Box::new(Deactivation {
                 connection: subscriber.connection,
                 channel: leave.channel.clone(),
@@ -125,7 +127,7 @@ impl Directory {
         Ok(told)
     }
 
-    /// A subscriber goes on over WebSocket instead of long-polling.
+    /// Counts a subscriber under WebSocket instead of long-polling.
     pub fn upgrade(&self, channel: &Channel, worker: WorkerId, encoding: Encoding) {
         let mut shard = self.shard(channel);
         if let Some(entry) = shard.get_mut(channel) {
@@ -134,20 +136,20 @@ impl Directory {
         }
     }
 
-    /// A subscriber's connection was cut, and it may come back: its worker goes on being given what
-    /// is published, whether it has other subscribers or not. To be called while the subscriber is
-    /// still counted, so that nothing falls between.
+    /// Counts a detached session, so that its worker goes on receiving what is published on the
+    /// channel, with other subscribers or without. Must be called while the subscriber is still
+    /// counted, so that no publication is missed in between.
     pub fn away(&self, channel: &Channel, worker: WorkerId) {
         let mut shard = self.shard(channel);
         let entry = shard.entry(channel.clone()).or_default();
-        entry.count_away(worker);
+        entry.count_detached(worker);
     }
 
-    /// The same subscriber is back, or is waited for no longer.
+    /// Uncounts a detached session that was resumed or discarded.
     pub fn back(&self, channel: &Channel, worker: WorkerId) {
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return };
-        if entry.uncount_away(worker) {
+        if entry.uncount_detached(worker) {
             self.let_go(&mut shard, channel);
         }
     }

@@ -11,68 +11,70 @@ use crate::message::{
 pub struct Subscriber {
     /// The connection.
     pub connection: ConnId,
-    /// Its frames.
+    /// The encoding of its frames.
     pub encoding: Encoding,
     /// Its transport.
     pub transport: Transport,
-    /// As whom it is present, unless it does not count.
+    /// The member that it belongs to; `None` if it does not count for presence.
     pub member: Option<MemberKey>,
 }
 
-/// A wish to subscribe.
+/// A request to subscribe.
 #[derive(Debug)]
 pub struct Join<'a> {
-    /// Where.
+    /// The channel.
     pub channel: &'a Channel,
-    /// Who.
+    /// The subscriber.
     pub subscriber: &'a Subscriber,
-    /// The encoding under which the connection is subscribed already, where it is: then only its
-    /// frames change and it is acknowledged again.
+    /// The encoding under which the connection is already subscribed, if it is. Then only its
+    /// encoding changes, and it is acknowledged again.
     pub already: Option<Encoding>,
-    /// How the channel behaves.
+    /// The channel's options.
     pub options: ChannelOptions,
-    /// Whom to acknowledge.
+    /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,
-    /// Whether it comes back to a subscription that it had before its connection was cut.
+    /// Whether the client resumes a subscription that it had before its connection was cut.
     pub comes_back: bool,
-    /// What it asks for of what was before.
+    /// Which earlier publications the client asks for.
     pub replay: ReplayWish,
-    /// The id of the announcement that may follow.
+    /// The id of the announcement, if the join is announced.
     pub announcement: MessageId,
-    /// Now.
+    /// The time, in milliseconds since the epoch.
     pub now: Millis,
-    /// Now, on the clock by which publications are accepted.
+    /// The time, in milliseconds since the node started: the clock of [`Publication::accepted`].
+    ///
+    /// [`Publication::accepted`]: crate::message::Publication::accepted
     pub clock: Millis,
 }
 
-/// A wish to hear no more.
+/// A request to end a subscription.
 #[derive(Debug)]
 pub struct Leave<'a> {
-    /// Where.
+    /// The channel.
     pub channel: &'a Channel,
-    /// Who.
+    /// The subscriber.
     pub subscriber: &'a Subscriber,
-    /// Whether the connection lives on, and so must be told where its subscription ended.
+    /// Whether the connection stays open, so that it must learn where its subscription ended.
     pub lives_on: bool,
-    /// What the channel tells of presence; none where no definition governs it any more.
+    /// The channel's presence mode; `None` if no definition governs the channel any more.
     pub presence: Option<PresenceMode>,
-    /// Until when it counts as somebody who listens, on the clock by which publications are
-    /// accepted; 0 for no longer.
+    /// Until when the client still counts as a listener, in milliseconds since the node started; 0
+    /// if it does not.
     pub lingers_until: Millis,
-    /// Whom to acknowledge.
+    /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,
-    /// The id of the announcement that may follow.
+    /// The id of the announcement, if the leave is announced.
     pub announcement: MessageId,
-    /// Now.
+    /// The time, in milliseconds since the epoch.
     pub now: Millis,
 }
 
-/// What the others in the channel were told of a join or leave.
+/// Whether a join or leave was announced to the channel's other subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Announced {
-    /// What there was to tell, or nothing because no member came or went.
+    /// It was announced, or it did not have to be.
     Yes,
-    /// Nothing, because too many are present for announcements.
+    /// It was not announced, because the channel has too many members for announcements.
     Suppressed,
 }
 
@@ -83,11 +85,12 @@ impl Announced {
     }
 }
 
-/// What became of a publication.
+/// The result of a publish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Published {
-    /// Its place in the channel; 0 where nobody is subscribed and nothing is kept.
+    /// The publication's place in the channel; 0 if it has none, because the channel has neither
+    /// subscribers nor anything to keep, or because the listener that it needs is missing.
     pub offset: Offset,
-    /// Whom it was posted to.
+    /// The number of subscribers that it was posted to.
     pub audience: Audience,
 }

@@ -2,7 +2,7 @@
 
 use crate::message::Encoding;
 
-/// A connection in a list, and which of its subscriptions put it there.
+/// A connection in a list of listeners, and the subscription that put it there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listener {
     /// The connection's slot at this worker.
@@ -13,14 +13,14 @@ pub struct Listener {
 /// How the directory counts a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Counted {
-    /// In this encoding.
+    /// The encoding that it counts in.
     pub encoding: Encoding,
-    /// And among those who are present.
+    /// Whether it counts for presence.
     pub is_present: bool,
 }
 
-/// An optional [`Counted`] in one byte, so that a subscription keeps its 20: 0 is none, else the
-/// encoding counted from 1, and the highest bit for presence.
+/// An optional [`Counted`] in one byte, so that a subscription has only 20: 0 is `None`; otherwise
+/// the lower bits are the encoding, counted from 1, and the highest bit is presence.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Packed(u8);
 
@@ -43,18 +43,18 @@ impl From<Counted> for Packed {
 const _: () = assert!(Encoding::COUNT < Packed::PRESENT as usize, "an encoding has seven bits");
 const _: () = assert!(size_of::<Subscription>() == 20, "there may be millions of them");
 
-/// One connection's interest in one channel.
+/// One connection's subscription to one channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscription {
     pub(super) connection: u32,
     pub(super) list: u32,
     /// The connection's next subscription.
     pub(super) next: u32,
-    /// Place in its list, [`NONE`](super::NONE) while it hears nothing.
+    /// Place in the list of listeners, or [`NONE`](super::NONE) while it is not active.
     pub(super) position: u32,
     /// Activations and deactivations still in the mailbox.
     pub(super) pending: u16,
-    /// The encoding of `position`.
+    /// The encoding of the list that `position` is in.
     pub(super) heard: Encoding,
     /// How the directory counts it, if it does.
     pub(super) counted: Packed,

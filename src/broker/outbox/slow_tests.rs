@@ -1,4 +1,4 @@
-//! Consumers that do not keep up, and what the channels of their publications want then.
+//! Consumers that do not keep up, and what the options of their channels demand then.
 
 mod consumer;
 
@@ -30,7 +30,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..250)
 }
 
-/// What many channels lose is told by as many notices, and they take room as well.
+/// The gap notices of many channels take space in the outbox themselves.
 #[test]
 fn room_for_a_frame_is_not_taken_by_the_notices_of_what_made_it() {
     const CHANNELS: u64 = 400;
@@ -41,7 +41,7 @@ fn room_for_a_frame_is_not_taken_by_the_notices_of_what_made_it() {
             push(delivery(round * CHANNELS + channel, &format!("l{channel}"), "e", 1));
         }
     }
-    let least = OUTBOX_BYTES_MAX / OUTBOX_ROOM_MIN;
+    let least = OUTBOX_BYTES_MAX / OUTBOX_FREE_DIVISOR;
     let mut left = OUTBOX_BYTES_MAX - least - CHANNELS as usize;
     while left > 0 {
         let length = left.min(BYTES.len());
@@ -49,10 +49,10 @@ fn room_for_a_frame_is_not_taken_by_the_notices_of_what_made_it() {
         left -= length;
     }
     let before = outbox.len();
-    // The least that must be free is free once the older half is gone; with its notices it is not.
-    assert_eq!(outbox.make_room(&own(1, BYTES.len())), None);
+    // The least that must be free is free once the older half is gone, but not with its notices.
+    assert_eq!(outbox.shed(&own(1, BYTES.len())), None);
     assert_eq!(outbox.len(), before);
-    let lost = outbox.make_room(&own(1, 1)).expect("a short one has room besides");
+    let lost = outbox.shed(&own(1, 1)).expect("a short one has room besides");
     assert_eq!((lost.conflated, lost.notices), (CHANNELS, CHANNELS));
     assert!(outbox.push(own(1, 1), &mut spares).is_ok());
 }
@@ -111,7 +111,7 @@ fn what_comes_makes_the_same_outdated() {
 #[test]
 fn an_outbox_full_of_what_must_stay_is_full() {
     let mut consumer = Consumer::default();
-    let least = OUTBOX_FRAMES_MAX / OUTBOX_ROOM_MIN;
+    let least = OUTBOX_FRAMES_MAX / OUTBOX_FREE_DIVISOR;
     for number in 0..OUTBOX_FRAMES_MAX as u64 {
         let channel = if number < least as u64 { "o" } else { "c" };
         consumer.push(delivery(number, channel, "e", 100));
@@ -139,7 +139,7 @@ fn a_frame_that_is_on_its_way_stays() {
     assert_eq!(consumer.lost, Lost { oldest: 0, conflated: 1, notices: 1 });
     assert_eq!(consumer.waiting()[0].number(), Some(0));
     consumer.check();
-    // The notice is on its way too now: the next loss is told of by one more.
+    // The notice is partly sent now, so the next loss has a notice of its own.
     consumer.take(1_000);
     consumer.push(delivery(3, "l", "e", 1_000));
     consumer.push(delivery(4, "l", "e", 1_000));

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{Channel, Publication};
 
-/// Bytes that are a delivery where the first of them is even.
+/// A frame, which is a delivery if its first byte is even.
 #[derive(Debug, PartialEq)]
 struct Bytes(Vec<u8>);
 
@@ -39,7 +39,7 @@ fn refuses_at_the_bound_of_bytes_and_stays_as_it_was() {
     outbox.push(Bytes(vec![0; OUTBOX_BYTES_MAX]), &mut spares).expect("the first always fits");
     let refused = outbox.push(Bytes(vec![1]), &mut spares);
     assert_eq!(refused, Err(Full(Bytes(vec![1]))));
-    assert_eq!(outbox.make_room(&Bytes(vec![1])), None, "nothing may go");
+    assert_eq!(outbox.shed(&Bytes(vec![1])), None, "nothing may go");
     assert_eq!(outbox.len(), 1);
 }
 

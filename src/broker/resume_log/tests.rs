@@ -6,7 +6,7 @@ use crate::message::{Content, Sender};
 
 const ME: RecoveryKey = [7; 15];
 const OTHER: RecoveryKey = [8; 15];
-const ROOMY: usize = usize::MAX;
+const UNBOUNDED: usize = usize::MAX;
 
 fn id(number: u128) -> MessageId {
     Uuid::from_u128(number)
@@ -24,7 +24,7 @@ fn numbers(missed: &[(Position, Arc<Publication>)]) -> Vec<u128> {
 
 #[test]
 fn what_follows_the_offset_is_missed_on_channels_that_are_heard() {
-    let mut log = Log::new(1_000, ROOMY);
+    let mut log = Log::new(1_000, UNBOUNDED);
     for (number, channel) in [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "b")] {
         log.heard(publication(number, channel), 0);
     }
@@ -32,13 +32,13 @@ fn what_follows_the_offset_is_missed_on_channels_that_are_heard() {
     let from = log.resume_from(&sent, 4, Some(id(1))).expect("it is here");
     let missed = log.missed(&ME, from, |channel| channel.as_str() != "c");
     assert_eq!(numbers(&missed), [2, 3, 5]);
-    // What was sent last needs not be in the log any more.
+    // The publication that was sent last need not be in the log any more.
     assert_eq!(log.resume_from(&sent, 4, Some(id(3))), Some(4));
 }
 
 #[test]
 fn who_received_nothing_resumes_where_it_connected_or_was_cut() {
-    let mut log = Log::new(1_000, ROOMY);
+    let mut log = Log::new(1_000, UNBOUNDED);
     (1..=4).for_each(|number| {
         log.heard(publication(number, "a"), 0);
     });
@@ -50,7 +50,7 @@ fn who_received_nothing_resumes_where_it_connected_or_was_cut() {
 
 #[test]
 fn an_offset_of_an_earlier_session_is_as_good_as_none() {
-    let mut log = Log::new(1_000, ROOMY);
+    let mut log = Log::new(1_000, UNBOUNDED);
     log.heard(publication(1, "a"), 0);
     log.heard(publication(2, "a"), 0);
     let nothing = Sent { connected: 1, replayed: None, last: None };
@@ -62,7 +62,7 @@ fn an_offset_of_an_earlier_session_is_as_good_as_none() {
 
 #[test]
 fn what_is_unknown_or_gone_is_said_to_be() {
-    let mut log = Log::new(10, ROOMY);
+    let mut log = Log::new(10, UNBOUNDED);
     log.heard(publication(1, "a"), 0);
     log.heard(publication(2, "a"), 20);
     assert_eq!(log.start(), 1);
@@ -76,7 +76,7 @@ fn what_is_unknown_or_gone_is_said_to_be() {
 
 #[test]
 fn nothing_from_before_a_subscription_is_missed() {
-    let mut log = Log::new(1_000, ROOMY);
+    let mut log = Log::new(1_000, UNBOUNDED);
     log.heard(publication(1, "a"), 0);
     log.heard(publication(2, "b"), 0);
     log.began(OTHER, Channel::from("b"), 0);
@@ -89,7 +89,7 @@ fn nothing_from_before_a_subscription_is_missed() {
 
 #[test]
 fn who_ceased_to_hear_a_channel_for_a_while_misses_nothing_of_that() {
-    let mut log = Log::new(1_000, ROOMY);
+    let mut log = Log::new(1_000, UNBOUNDED);
     log.heard(publication(1, "a"), 0);
     log.ended(ME, Channel::from("a"), 0);
     log.heard(publication(2, "a"), 0);
@@ -101,7 +101,7 @@ fn who_ceased_to_hear_a_channel_for_a_while_misses_nothing_of_that() {
 
 #[test]
 fn who_was_given_what_a_channel_kept_goes_on_behind_it_or_not_at_all() {
-    let mut log = Log::new(1_000, ROOMY);
+    let mut log = Log::new(1_000, UNBOUNDED);
     (1..=2).for_each(|number| {
         log.heard(publication(number, "b"), 0);
     });
@@ -127,7 +127,7 @@ fn bytes_are_bounded() {
         log.heard(publication(number, "a"), 0);
     });
     assert!(log.bytes() <= 10 * ENTRY_BYTES && log.end() == 100 && log.start() > 89);
-    assert_eq!(log.places.len() as u64, log.end() - log.start());
+    assert_eq!(log.positions.len() as u64, log.end() - log.start());
 }
 
 proptest! {
@@ -140,7 +140,7 @@ proptest! {
     ) {
         let names = ["a", "b", "c", "d"];
         let cut = cut.min(channels.len());
-        let mut log = Log::new(1_000, ROOMY);
+        let mut log = Log::new(1_000, UNBOUNDED);
         let mut sent = Sent { connected: 0, replayed: None, last: None };
         let mut heard: Vec<(usize, MessageId)> = Vec::new();
         let mut dropped = 0;

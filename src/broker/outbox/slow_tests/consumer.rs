@@ -10,7 +10,7 @@ use crate::message::{
     Channel, ChannelOptions, Content, MessageId, Publication, Sender, SlowConsumer,
 };
 
-/// Every frame's bytes are a part of these.
+/// The bytes of every frame are a part of these.
 pub(super) static BYTES: [u8; 1_000_000] = [7; 1_000_000];
 const NOTICE_BYTES: usize = 150;
 
@@ -22,9 +22,9 @@ pub(super) struct Item {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// An answer, by its number.
+    /// An answer, with its number.
     Own(u64),
-    /// A publication, whose id is its number, and whether it may go.
+    /// A publication, whose id is its number, and whether it may be dropped.
     Delivery(Arc<Publication>, bool),
     Gap(Channel, u64),
 }
@@ -57,7 +57,7 @@ impl Outgoing for Item {
 }
 
 impl Item {
-    /// Its number, unless it is a notice.
+    /// Returns the number of the item; `None` for a gap notice.
     pub(super) fn number(&self) -> Option<u64> {
         match &self.what {
             What::Own(number) => Some(*number),
@@ -66,31 +66,33 @@ impl Item {
         }
     }
 
-    fn verdict(&self) -> SlowConsumer {
+    fn slow_consumer(&self) -> SlowConsumer {
         let publication = self.expendable();
         publication.map_or(SlowConsumer::Close, |one| one.options.slow_consumer)
     }
 
     fn subject(&self) -> Option<(Channel, Box<str>)> {
-        let publication = self.expendable().filter(|_| self.verdict() == SlowConsumer::Latest)?;
+        let publication =
+            self.expendable().filter(|_| self.slow_consumer() == SlowConsumer::Latest)?;
         let Content::Message { event, .. } = &publication.content else { return None };
         Some((publication.channel.clone(), event.clone()))
     }
 }
 
-/// Names say what becomes of slow consumers.
+/// Creates a publication. The first letter of the channel's name selects the option for slow
+/// consumers.
 pub(super) fn delivery(number: u64, channel: &str, event: &str, length: usize) -> Item {
-    let verdict = match &channel[..1] {
+    let slow_consumer = match &channel[..1] {
         "o" => SlowConsumer::DropOldest,
         "l" => SlowConsumer::Latest,
         _ => SlowConsumer::Close,
     };
     let content =
         Content::Message { event: event.into(), payload: "1".into(), sender: Sender::System };
-    let options = ChannelOptions { slow_consumer: verdict, ..ChannelOptions::default() };
+    let options = ChannelOptions { slow_consumer, ..ChannelOptions::default() };
     let id = MessageId::from_u128(number.into());
     let publication = Publication::new(id, Channel::from(channel), 0, content).under(options);
-    let what = What::Delivery(Arc::new(publication), verdict != SlowConsumer::Close);
+    let what = What::Delivery(Arc::new(publication), slow_consumer != SlowConsumer::Close);
     Item { length, what }
 }
 
@@ -98,17 +100,18 @@ pub(super) fn own(number: u64, length: usize) -> Item {
     Item { length, what: What::Own(number) }
 }
 
-/// An outbox, and an account of what came and went.
+/// An outbox, and an account of the frames that were added and removed.
 #[derive(Default)]
 pub(super) struct Consumer {
     pub(super) outbox: Outbox<Item>,
     pub(super) spares: Spares<Item>,
-    /// Publications that were put in, that were taken, and that a notice told of, by channel.
+    /// Publications by channel: added to the outbox, taken by the kernel, and counted in sent
+    /// notices.
     pushed: HashMap<Channel, u64>,
     taken: HashMap<Channel, u64>,
     told: HashMap<Channel, u64>,
     pub(super) lost: Lost,
-    /// The first that was lost, where a notice of it waits.
+    /// The first lost publication of each channel that has a notice in the outbox.
     first_lost: HashMap<Channel, u64>,
     pub(super) is_closed: bool,
 }
@@ -125,7 +128,7 @@ impl Consumer {
         }
         let Err(Full(item)) = self.outbox.push(item, &mut self.spares) else { return };
         let before = self.waiting();
-        let Some(lost) = self.outbox.make_room(&item) else {
+        let Some(lost) = self.outbox.shed(&item) else {
             assert_eq!(format!("{before:?}"), format!("{:?}", self.waiting()), "unchanged");
             self.is_closed = true;
             return;
@@ -142,7 +145,7 @@ impl Consumer {
         self.check_loss(&before, lost, None);
     }
 
-    /// The kernel takes so many bytes.
+    /// Removes bytes as if the kernel had taken them.
     pub(super) fn take(&mut self, bytes: usize) {
         let (before, was_on_its_way) = (self.waiting(), self.outbox.is_partly_sent());
         let all = before.iter().map(|item| item.length).sum::<usize>();
@@ -163,7 +166,7 @@ impl Consumer {
                 }
             }
         }
-        // A notice of which a part is out is told, whatever follows.
+        // A notice that was sent in part cannot be changed any more.
         if self.outbox.is_partly_sent()
             && (gone.frames > 0 || !was_on_its_way)
             && let Some((channel, _)) = self.waiting()[0].gap()
@@ -172,7 +175,7 @@ impl Consumer {
         }
     }
 
-    /// What was taken out, by what waited before.
+    /// Checks what was dropped, given what was in the outbox before.
     fn check_loss(&mut self, before: &[Item], lost: Lost, incoming: Option<&Item>) {
         let after = self.waiting();
         let fixed = usize::from(self.outbox.is_partly_sent());
@@ -184,17 +187,18 @@ impl Consumer {
             .iter()
             .filter(|item| item.number().is_some_and(|number| !stays.contains(&number)))
             .collect();
-        let gone_by = |verdict| gone.iter().filter(|item| item.verdict() == verdict).count() as u64;
+        let gone_by =
+            |choice| gone.iter().filter(|item| item.slow_consumer() == choice).count() as u64;
         assert_eq!(gone_by(SlowConsumer::DropOldest), lost.oldest);
         assert_eq!(gone_by(SlowConsumer::Latest), lost.conflated);
         assert_eq!(gone_by(SlowConsumer::Close), 0, "it must not go");
         self.lost.add(lost);
 
-        // Of what may go the oldest go first, and only the latest of a subject stays.
+        // The oldest are dropped first, and of a subject only the latest stays.
         let oldest_left =
-            after[fixed..].iter().find(|one| one.verdict() == SlowConsumer::DropOldest);
+            after[fixed..].iter().find(|one| one.slow_consumer() == SlowConsumer::DropOldest);
         for item in &gone {
-            if item.verdict() == SlowConsumer::DropOldest {
+            if item.slow_consumer() == SlowConsumer::DropOldest {
                 assert!(oldest_left.is_none_or(|left| item.number() < left.number()));
             }
         }
@@ -202,7 +206,7 @@ impl Consumer {
         for subject in subjects() {
             assert_eq!(subjects().filter(|other| *other == subject).count(), 1, "{subject:?}");
         }
-        for item in gone.iter().filter(|item| item.verdict() == SlowConsumer::Latest) {
+        for item in gone.iter().filter(|item| item.slow_consumer() == SlowConsumer::Latest) {
             let mut later = after[fixed..].iter().chain(incoming);
             let is_said_later =
                 later.any(|one| one.subject() == item.subject() && one.number() > item.number());
@@ -221,7 +225,7 @@ impl Consumer {
         self.check_places(&after[fixed..]);
     }
 
-    /// A notice stands where the first of the lost stood, and there is one for a channel.
+    /// Checks that each channel has one notice at most, in the place of its first lost publication.
     fn check_places(&self, waiting: &[Item]) {
         for (place, item) in waiting.iter().enumerate() {
             let Some((channel, _)) = item.gap() else { continue };
@@ -233,7 +237,7 @@ impl Consumer {
         }
     }
 
-    /// What must hold whenever nothing is under way.
+    /// Checks that nothing is lost without a notice, and that the order and the counts are right.
     pub(super) fn check(&self) {
         let waiting = self.waiting();
         let numbers: Vec<u64> = waiting.iter().filter_map(Item::number).collect();
@@ -263,7 +267,7 @@ impl Consumer {
     }
 }
 
-/// Notices by channel; there is one for each.
+/// Returns the counts of the notices by channel, each of which has one notice at most.
 fn told(waiting: &[Item]) -> HashMap<Channel, u64> {
     let mut told = HashMap::new();
     for (channel, count) in waiting.iter().filter_map(Item::gap) {
