@@ -1,22 +1,23 @@
-//! Who clients are.
+//! The client's identity and role.
 
 use super::Millis;
 
-/// What a client may do, from its token.
+/// A client's role, from its token or key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Holder of the API key or an admin token.
+    /// The role of the API key and of admin tokens.
     ProjectAdmin,
-    /// A signed-in user.
+    /// A signed-in user's role.
     Authenticated,
-    /// Holder of the anon key.
+    /// The role of the anon key.
     Anon,
-    /// A role the node does not know: may connect, may do what a policy names it for.
+    /// A role that the node does not know. Its holders may connect, and may do only what a policy
+    /// allows this role.
     Unknown(Box<str>),
 }
 
 impl Role {
-    /// The role that a token's `role` claim names.
+    /// Returns the role of a token's `role` claim.
     pub fn named(name: &str) -> Self {
         match name {
             "project_admin" => Self::ProjectAdmin,
@@ -26,7 +27,7 @@ impl Role {
         }
     }
 
-    /// As tokens and policies name it.
+    /// Returns the name in tokens and policies.
     pub fn name(&self) -> &str {
         match self {
             Self::ProjectAdmin => "project_admin",
@@ -36,40 +37,40 @@ impl Role {
         }
     }
 
-    /// Whether subscribe and publish are open to it while no policy says otherwise.
+    /// Returns whether the role may subscribe and publish while no policy says otherwise.
     pub fn is_known(&self) -> bool {
         !matches!(self, Self::Unknown(_))
     }
 }
 
-/// Who a connection speaks for, settled when it connects. Shared by all connections that present
-/// the same token.
+/// The identity and the role of a client, fixed when it connects. All connections that present the
+/// same token share one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credential {
     /// `api-key`, `anonymous`, or the token's subject.
     pub id: Box<str>,
-    /// The token's e-mail address, where it has one.
+    /// The token's e-mail address; `None` if it has none.
     pub email: Option<Box<str>>,
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// True for token holders, who are one member however many connections they have; false for
-    /// key holders, of whom each connection is a member of its own.
+    /// True for a token: its holder is one member of a channel, with any number of connections.
+    /// False for a key: each connection is a member of its own.
     pub is_user: bool,
-    /// When the token expires, in seconds since the epoch; `None` for keys.
+    /// The expiry of the token, in seconds since the epoch; `None` for keys.
     pub expires_at: Option<u64>,
 }
 
-/// Who sent a publication, as subscribers are told.
+/// The sender of a publication, as subscribers see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Sender {
-    /// The backend: HTTP publishes, API keys, admin tokens.
+    /// The backend: publishes over HTTP, API keys and admin tokens.
     System,
-    /// A client, with its id where its role is `authenticated`.
+    /// A client, with its id if its role is `authenticated`.
     User(Option<Box<str>>),
 }
 
 impl Sender {
-    /// As clients and history are told: `senderType` and `senderId`.
+    /// Returns the values of `senderType` and `senderId`, as clients and history show them.
     pub fn parts(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::System => ("system", None),
@@ -79,13 +80,13 @@ impl Sender {
 }
 
 impl Credential {
-    /// The user whom policies are told of: the subject of a signed-in user, and of nobody else,
-    /// as in the original.
+    /// Returns the user id that policies see: the subject of a signed-in user; `None` for every
+    /// other role, as in the original.
     pub fn user(&self) -> Option<&str> {
         (self.role == Role::Authenticated).then_some(&*self.id)
     }
 
-    /// How publications of this credential are signed.
+    /// Returns the sender of this credential's publications.
     pub fn sender(&self) -> Sender {
         match self.role {
             Role::ProjectAdmin => Sender::System,
@@ -94,13 +95,13 @@ impl Credential {
     }
 }
 
-/// Someone present in a channel.
+/// A member of a channel: a client that is present there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
     /// True for a signed-in user, false for an anonymous connection.
     pub is_user: bool,
     /// The user's id, or the socket id of an anonymous connection.
     pub presence_id: Box<str>,
-    /// When the first of its connections joined.
+    /// When the first of the member's connections joined.
     pub joined_at: Millis,
 }

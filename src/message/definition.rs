@@ -1,43 +1,44 @@
-//! Channel definitions and how they change.
+//! Channel definitions and changes to them.
 
 use uuid::Uuid;
 
 use super::Millis;
 
-/// A channel definition, as administrators keep it: names that match its pattern may be used.
+/// A channel definition, which administrators keep: channels whose names match its pattern may be
+/// used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChannelDefinition {
-    /// Its id.
+    /// The id, by which administrators change the definition.
     pub id: Uuid,
-    /// A name, or a pattern in which `*` and `%` stand for any run of characters.
+    /// A name, or a pattern in which `*` and `%` each match any run of characters.
     pub pattern: String,
-    /// For people.
+    /// Free text for administrators.
     pub description: Option<String>,
-    /// Where publications are posted.
+    /// The URLs to which publications are posted.
     pub webhook_urls: Option<Vec<String>>,
-    /// A disabled definition matches nothing.
+    /// A disabled definition matches no name.
     pub enabled: bool,
-    /// How its channels behave.
+    /// The behaviour of its channels.
     pub options: ChannelOptions,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Millis,
-    /// When it was last changed.
+    /// The time of its last change.
     pub updated_at: Millis,
 }
 
-/// How the channels of a definition behave. The default is what the original does.
+/// The behaviour of a definition's channels. The default is that of the original.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ChannelOptions {
-    /// Publications are fanned out and nothing else: no history, no webhooks.
+    /// Publications are only fanned out: they reach neither history nor webhooks.
     pub ephemeral: bool,
-    /// What subscribers learn of each other.
+    /// What subscribers learn about each other.
     pub presence: PresenceMode,
-    /// What becomes of a subscriber that does not keep up.
+    /// What happens to a subscriber that does not keep up.
     pub slow_consumer: SlowConsumer,
     /// What a channel keeps of its publications for later subscribers.
     pub retain: Retain,
-    /// Publications a second that the clients of one channel may make, all of them together, at
-    /// most [`RATE_LIMIT_MAX`](crate::limits::RATE_LIMIT_MAX); 0 for as many as they like.
+    /// Publications a second of all clients of one channel together, at most
+    /// [`RATE_LIMIT_MAX`](crate::limits::RATE_LIMIT_MAX); 0 for no limit.
     pub rate_limit: u32,
 }
 
@@ -47,8 +48,8 @@ pub enum Retain {
     /// Nothing.
     #[default]
     None,
-    /// The last publication, as long as the channel has a subscriber. It is a copy of what the
-    /// store has, so that it may be missing.
+    /// The last publication, while the channel has a subscriber. It is a copy of what the store
+    /// has, so it may be missing.
     Last,
     /// The publications of the last seconds.
     Window {
@@ -58,7 +59,7 @@ pub enum Retain {
 }
 
 impl Retain {
-    /// Returns a window of so many seconds; `None` for 0 seconds.
+    /// Returns a window of this length, or [`Retain::None`] for 0 seconds.
     pub fn window(seconds: u32) -> Self {
         if seconds == 0 { Self::None } else { Self::Window { seconds } }
     }
@@ -72,23 +73,23 @@ impl Retain {
     }
 }
 
-/// What subscribers learn of each other.
+/// What subscribers learn about each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum PresenceMode {
-    /// Who is there, who joins and who leaves.
+    /// The members when they subscribe, and each later join and leave.
     #[default]
     Full,
-    /// How many are there, when they subscribe.
+    /// The number of members when they subscribe.
     Count,
     /// Nothing.
     Off,
 }
 
 impl PresenceMode {
-    /// All of them.
+    /// Every mode.
     pub const ALL: [Self; 3] = [Self::Full, Self::Count, Self::Off];
 
-    /// As the interface and the store write it.
+    /// Returns the mode's name in requests and in the store.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -97,29 +98,30 @@ impl PresenceMode {
         }
     }
 
-    /// The one of that name.
+    /// Returns the mode of a name; `None` if there is no such mode.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
 }
 
-/// What becomes of a subscriber whose outbox is at its bound.
+/// What happens to a subscriber whose outbox is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SlowConsumer {
-    /// It is closed, and may come again.
+    /// Its connection is closed. It may connect again.
     #[default]
     Close,
-    /// It loses the channel's oldest publications that wait, and is told so.
+    /// The channel's oldest queued publications are dropped, and a gap notice is sent.
     DropOldest,
-    /// Of the channel's publications that wait it gets the latest of each event name.
+    /// Of the channel's queued publications only the latest of each event name is sent, with a gap
+    /// notice.
     Latest,
 }
 
 impl SlowConsumer {
-    /// All of them.
+    /// Every choice.
     pub const ALL: [Self; 3] = [Self::Close, Self::DropOldest, Self::Latest];
 
-    /// As the interface and the store write it.
+    /// Returns the choice's name in requests and in the store.
     pub fn name(self) -> &'static str {
         match self {
             Self::Close => "close",
@@ -128,13 +130,13 @@ impl SlowConsumer {
         }
     }
 
-    /// The one of that name.
+    /// Returns the choice of a name; `None` if there is no such choice.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|verdict| verdict.name() == name)
+        Self::ALL.into_iter().find(|choice| choice.name() == name)
     }
 }
 
-/// What an update says of the options: those that are not mentioned stay as they are.
+/// An update of [`ChannelOptions`]. `None` leaves an option as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OptionsChange {
     /// See [`ChannelOptions::ephemeral`].
@@ -150,7 +152,7 @@ pub struct OptionsChange {
 }
 
 impl OptionsChange {
-    /// The options after the change.
+    /// Returns the options after the change.
     pub fn apply(self, before: ChannelOptions) -> ChannelOptions {
         ChannelOptions {
             ephemeral: self.ephemeral.unwrap_or(before.ephemeral),
@@ -162,19 +164,19 @@ impl OptionsChange {
     }
 }
 
-/// What an update says of a field that may be without a value.
+/// An update of an optional field.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change<T> {
-    /// The field was not mentioned.
+    /// The update does not name the field.
     Unchanged,
-    /// It was `null`.
+    /// The update sets the field to `null`.
     Cleared,
-    /// It has a new value.
+    /// The update sets the field to this value.
     Set(T),
 }
 
 impl<T> Change<T> {
-    /// The field after the change.
+    /// Returns the field after the change.
     pub fn or(self, before: Option<T>) -> Option<T> {
         match self {
             Self::Unchanged => before,
@@ -184,23 +186,24 @@ impl<T> Change<T> {
     }
 }
 
-/// A change to a channel. One without any field is legal, and still counts as an update.
+/// An update of a definition. An update without any field is legal, and also sets the time of the
+/// last change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChannelChange {
-    /// The new pattern, `None` to keep it.
+    /// The new pattern; `None` keeps it.
     pub pattern: Option<String>,
-    /// What becomes of the description.
+    /// The change of the description.
     pub description: Change<String>,
-    /// What becomes of the webhook URLs.
+    /// The change of the webhook URLs.
     pub webhook_urls: Change<Vec<String>>,
-    /// Whether it is to be enabled, `None` to keep it.
+    /// Whether the definition becomes enabled or disabled; `None` keeps it.
     pub enabled: Option<bool>,
-    /// What becomes of the options.
+    /// The change of the options.
     pub options: OptionsChange,
 }
 
 impl ChannelDefinition {
-    /// What contradicts itself in it, if anything does.
+    /// Returns what is contradictory in the definition; `None` if nothing is.
     pub fn problem(&self) -> Option<&'static str> {
         let calls = self.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty());
         (self.options.ephemeral && calls).then_some(EPHEMERAL_CALLS)
@@ -211,7 +214,7 @@ const EPHEMERAL_CALLS: &str =
     "webhookUrls: An ephemeral channel calls no webhooks; leave one of the two out";
 
 impl ChannelChange {
-    /// The definition after the change, made now.
+    /// Returns the definition after the change, with `now` as the time of its last change.
     pub fn apply(self, before: &ChannelDefinition, now: Millis) -> ChannelDefinition {
         ChannelDefinition {
             id: before.id,

@@ -4,43 +4,45 @@ use std::sync::Arc;
 
 use super::{Channel, ConnId, Millis};
 
-/// Names a document: its resource, and whose it is.
+/// Names a document.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DocumentKey {
     /// The channel of the resource.
     pub resource: Channel,
-    /// The only user who is told of it; everybody, where there is none.
+    /// The only user who may receive it; `None` for the document for everybody.
     pub audience: Option<Arc<str>>,
 }
 
 /// The state of a resource.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Document {
-    /// Which.
+    /// The document's name.
     pub key: DocumentKey,
-    /// Its owner or author, as the writer says.
+    /// Its owner or author, as the writer named them.
     pub user_id: Option<Box<str>>,
-    /// JSON text, unchanged; none once it is deleted.
+    /// JSON text, unchanged; `None` if the document was deleted.
     pub data: Option<Box<str>>,
-    /// When it was written, and later than the version before it.
+    /// The version: the one that the writer gave, or else the time of the write. It is later than
+    /// the version before it.
     pub version: Millis,
 }
 
-/// A document is to be written, or deleted.
+/// A request to write or to delete a document.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DocumentWrite {
-    /// Which.
+    /// The document's name.
     pub key: DocumentKey,
-    /// Its owner or author.
+    /// The document's owner or author.
     pub user_id: Option<Box<str>>,
-    /// JSON text; none to delete it.
+    /// JSON text; `None` deletes the document.
     pub data: Option<Box<str>>,
-    /// Its version, where the writer gives one: then it is dropped unless it is the latest.
+    /// The version that the writer gave: the write is dropped unless it is later than the stored
+    /// one. `None` makes the store choose the version.
     pub version: Option<Millis>,
 }
 
 impl DocumentWrite {
-    /// Bytes that it holds.
+    /// Returns the bytes of its texts.
     pub fn bytes(&self) -> usize {
         let audience = self.key.audience.as_ref().map_or(0, |user| user.len());
         let said = [&self.user_id, &self.data].map(|text| text.as_ref().map_or(0, |it| it.len()));
@@ -48,17 +50,17 @@ impl DocumentWrite {
     }
 }
 
-/// The documents of a resource that a subscriber is told of. Of each, what the store remembers: one
-/// that was deleted, too.
+/// The documents of a resource that one subscriber may receive, as far as the store remembers them.
+/// Deleted ones are included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found<T> {
-    /// The one for everybody.
+    /// The document for everybody.
     pub shared: Option<T>,
-    /// The user's own.
+    /// The user's own document.
     pub personal: Option<T>,
 }
 
-/// Nothing, whatever it would be.
+/// Neither document. (A derived implementation would ask for `T: Default`.)
 impl<T> Default for Found<T> {
     fn default() -> Self {
         Self { shared: None, personal: None }
@@ -66,23 +68,23 @@ impl<T> Default for Found<T> {
 }
 
 impl<T> Found<T> {
-    /// The same in another form.
+    /// Converts both documents.
     pub fn map<U>(self, form: impl Fn(T) -> U) -> Found<U> {
         Found { shared: self.shared.map(&form), personal: self.personal.map(&form) }
     }
 }
 
-/// The current documents of a resource are to be read for a subscriber.
+/// A request to read the current documents of a resource for a subscriber.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Load {
-    /// Who subscribed.
+    /// The subscriber.
     pub connection: ConnId,
-    /// To what.
+    /// The channel of the resource.
     pub resource: Channel,
-    /// Tells this question from others of the same worker.
+    /// Tells this load from other loads of the same worker.
     pub question: u64,
-    /// Whether the document for everybody is wanted.
+    /// Whether to read the document for everybody.
     pub shared: bool,
-    /// Whose own document is wanted.
+    /// The user whose own document to read; `None` to read no such document.
     pub user: Option<Arc<str>>,
 }

@@ -1,11 +1,12 @@
-//! Event names that nobody may publish under.
+//! Event names that are not allowed in a publish.
 
 use crate::limits::EVENT_BYTES_MAX;
 
-/// What is wrong with an event name, or `None`. Holds for publishes over HTTP and over sockets.
+/// Returns what is wrong with an event name, or `None`. The same rules hold for publishes over HTTP
+/// and over sockets.
 ///
-/// Names that `socket.io-client` keeps for itself make it close the connection, and names of the
-/// node's own events would let a client fake these.
+/// Names that `socket.io-client` reserves would make it close the connection, and with names of the
+/// node's own events a client could imitate these.
 pub fn event_name_problem(name: &str) -> Option<&'static str> {
     match name {
         _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),

@@ -1,4 +1,4 @@
-//! What becomes of a publication besides being heard.
+//! Publications on their way into history, stored messages, and queries of them.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{Audience, ChannelDefinition, MessageId, Millis, Publication, Sender};
 
-/// Place of a message in the history of all channels: higher is later. Signed, as databases are.
+/// The place of a message in the history of all channels: a higher one is later. Signed, because
+/// databases use signed integers.
 pub type Position = i64;
 
 /// How safe a publication is.
@@ -21,10 +22,10 @@ pub enum Durability {
 }
 
 impl Durability {
-    /// All of them, the least safe first.
+    /// Every level, the least safe first.
     pub const ALL: [Self; 3] = [Self::Memory, Self::Stored, Self::Synced];
 
-    /// As the interface writes it.
+    /// Returns the level's name in requests and answers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -33,7 +34,7 @@ impl Durability {
         }
     }
 
-    /// The one of that name.
+    /// Returns the level of a name; `None` if there is no such level.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.name() == name)
     }
@@ -42,76 +43,76 @@ impl Durability {
 /// A publication on its way into history.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What was published.
+    /// The publication.
     pub publication: Arc<Publication>,
     /// The definition that governed its channel.
     pub definition: Arc<ChannelDefinition>,
-    /// Whom it was posted to.
+    /// The number of subscribers that it was posted to.
     pub audience: Audience,
 }
 
-/// Which messages are wanted, of all that match the newest first.
+/// A query of messages, the newest first. Every condition must hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MessageQuery {
-    /// Those of this definition's channels.
+    /// Only messages under this definition.
     pub channel_id: Option<Uuid>,
-    /// Those of this event name.
+    /// Only messages with this event name.
     pub event_name: Option<Box<str>>,
-    /// At most so many, and at most
+    /// The most messages to return, at most
     /// [`HISTORY_PAGE_MESSAGES_MAX`](crate::limits::HISTORY_PAGE_MESSAGES_MAX).
     pub limit: u32,
-    /// Without so many of the newest.
+    /// The number of newest matches to skip.
     pub offset: u64,
-    /// Those older than this message.
+    /// Only messages older than this one.
     pub before: Option<MessageId>,
 }
 
-/// Which messages are counted.
+/// A query that counts messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StatsQuery {
-    /// Those of this definition's channels.
+    /// Only messages under this definition.
     pub channel_id: Option<Uuid>,
-    /// Those published at this time or later.
+    /// Only messages published at this time or later.
     pub since: Option<Millis>,
 }
 
 /// A message in history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredMessage {
-    /// Its id.
+    /// The publication's id.
     pub id: MessageId,
-    /// Under which event name.
+    /// The event name.
     pub event_name: Box<str>,
-    /// Under which definition, which may be gone since.
+    /// The definition that governed the channel. It may have been deleted since.
     pub channel_id: Uuid,
-    /// Where.
+    /// The channel's name.
     pub channel_name: Box<str>,
     /// JSON text, as it was published.
     pub payload: Box<str>,
-    /// By whom.
+    /// The publisher.
     pub sender: Sender,
-    /// Subscribers that it was posted to.
+    /// The number of subscribers that it was posted to.
     pub ws_audience: u32,
-    /// Webhooks that it was for.
+    /// The number of webhooks that it was meant for.
     pub wh_audience: u32,
-    /// Webhooks that took it.
+    /// The number of webhooks that accepted it.
     pub wh_delivered: u32,
-    /// When it was published.
+    /// The time of publication.
     pub created_at: Millis,
 }
 
-/// Messages, counted.
+/// Counts of messages.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// How many.
+    /// The number of messages.
     pub messages: u64,
-    /// Webhooks that they were for.
+    /// The number of webhook calls that they were meant for.
     pub wh_audience: u64,
-    /// Webhooks that took them.
+    /// The number of these calls that were accepted.
     pub wh_delivered: u64,
-    /// The most frequent event names and how often each is there: the most frequent first, equal
-    /// ones by name. At most [`TOP_EVENTS_MAX`](crate::limits::TOP_EVENTS_MAX).
+    /// The most frequent event names with their numbers of messages, the most frequent first and
+    /// equal ones by name. At most [`TOP_EVENTS_MAX`](crate::limits::TOP_EVENTS_MAX).
     pub top_events: Vec<(Box<str>, u64)>,
-    /// For how many days messages are kept; `None` for ever.
+    /// The retention of messages in days; `None` if they are kept for ever.
     pub retention_days: Option<u32>,
 }

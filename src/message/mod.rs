@@ -1,7 +1,8 @@
-//! The vocabulary: what the threads, the protocols and the engine say to each other.
+//! The nouns that all threads and rooms share: channels, publications, commands, replies,
+//! documents.
 //!
-//! Nothing here does anything. `protocol` and `engine` meet only in these types, so a protocol can
-//! be added without the engine noticing.
+//! No type here acts. The interfaces and the broker meet only in these types, so that an interface
+//! can be added without a change to the broker.
 
 mod credential;
 mod definition;
@@ -39,24 +40,25 @@ pub use reply::{Refusal, Reply};
 pub use subscription::{AckId, Activation, Deactivation, Replay, ReplayWish, Retained, Snapshot};
 pub use time::{Now, iso_millis};
 
-/// Milliseconds since the Unix epoch. Clocks are read at the edge and passed in.
+/// Milliseconds, since the Unix epoch or since the node started. Clocks are read by the runtime and
+/// passed in.
 pub type Millis = u64;
 
 /// Nanoseconds since the node started.
 pub type Nanos = u64;
 
-/// A namespace of channels: names in two of them never meet.
+/// A namespace of channels. Equal names in two namespaces are different channels.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Space {
     /// Channels that administrators define by patterns.
     Channels,
     /// Topics, named by a keyed hash of their scope.
     Topics,
-    /// Resources, named by where they are.
+    /// Resources, named by their scope, kind and id.
     Resources,
 }
 
-/// A channel: its name, and the space in which it has that name.
+/// A channel: its name, and the namespace of that name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel {
     space: Space,
@@ -112,57 +114,59 @@ impl fmt::Debug for Channel {
 pub struct WorkerId(pub u8);
 
 impl WorkerId {
-    /// As an index into per-worker tables.
+    /// Returns the index into tables with an entry for each worker.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// One connection: where it lives, and which of the slot's lives it is.
+/// Names a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ConnId {
     /// The worker that owns it.
     pub worker: WorkerId,
     /// Its place in the worker's table.
     pub slot: u32,
-    /// Counts the slot's reuse, so that late mail for a closed connection finds nobody.
+    /// Counts the reuses of the slot, so that late mail for a closed connection does not reach the
+    /// next one.
     pub generation: u32,
 }
 
 /// The secret part of an Engine.IO session id: 72 random bits.
 pub type SessionKey = [u8; 9];
 
-/// Names an Engine.IO session to its client: where it lives, and the proof of knowing it.
+/// Names an Engine.IO session to its client. Knowing it proves that a request belongs to the
+/// session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionId {
     /// The worker that owns the session.
     pub worker: WorkerId,
     /// Its place in the worker's table.
     pub slot: u32,
-    /// What nobody can guess.
+    /// The secret part.
     pub key: SessionKey,
 }
 
 /// The secret part of a private session id.
 pub type RecoveryKey = [u8; 15];
 
-/// Names a session to its client beyond its connection (Socket.IO's `pid`): which worker knows what
-/// it has missed, since which start of the node, and the proof of having been it.
+/// Names a session to its client beyond the life of a connection (Socket.IO's `pid`). Knowing it
+/// proves that the client had the session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PrivateId {
-    /// The worker whose log it is.
+    /// The worker whose resume log holds what the client missed.
     pub worker: WorkerId,
     /// Tells this start of the node from all others.
     pub start: u64,
-    /// What nobody can guess.
+    /// The secret part.
     pub key: RecoveryKey,
 }
 
-/// Position of a publication in its channel: 1, 2, 3, … for as long as anybody is subscribed or
-/// something is kept for who will be.
+/// The place of a publication in its channel: 1, 2, 3, … while the channel has a subscriber or
+/// keeps something for later ones.
 pub type Offset = u64;
 
-/// Names one publication everywhere: acks, frames, history.
+/// Names one publication in acknowledgements, in frames and in history.
 pub type MessageId = Uuid;
 
 /// How bytes reach a client.
@@ -174,7 +178,7 @@ pub enum Transport {
     WebSocket,
 }
 
-/// Subscribers that a publication matched, by transport.
+/// The number of subscribers that a publication was posted to, by transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Audience {
     /// Subscribers on WebSocket.
@@ -184,7 +188,7 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// All of them.
+    /// Returns the number of subscribers on any transport.
     pub fn total(self) -> u32 {
         self.websocket + self.polling
     }
@@ -195,7 +199,7 @@ impl Audience {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Encoding {
-    /// Messages as the public document shows them: `{channel,messageId,…,payload}`.
+    /// Messages as the public documentation shows them: `{channel,messageId,…,payload}`.
     Documented,
     /// Messages as the SDK reads them: the payload's own keys and `meta`.
     Sdk,
@@ -232,12 +236,12 @@ impl Encoding {
 pub struct Encodings(u8);
 
 impl Encodings {
-    /// Adds one.
+    /// Adds an encoding.
     pub fn insert(&mut self, encoding: Encoding) {
         self.0 |= 1 << encoding.index();
     }
 
-    /// Those in the set.
+    /// Iterates over the encodings in the set.
     pub fn iter(self) -> impl Iterator<Item = Encoding> {
         Encoding::ALL.into_iter().filter(move |encoding| self.0 & (1 << encoding.index()) != 0)
     }

@@ -1,13 +1,13 @@
-//! Payloads that nobody may publish.
+//! Payloads that are not allowed in a publish.
 
 use crate::limits::SPREAD_BYTES_MAX;
 
-/// What is wrong with a payload (JSON text), or `None`. Holds for publishes over HTTP and over
-/// sockets.
+/// Returns what is wrong with a payload (JSON text), or `None`. The same rules hold for publishes
+/// over HTTP and over sockets.
 ///
-/// A payload that is a string or an array itself reaches SDK subscribers with an entry for each
-/// character or item, up to thirteen times its size; and half of a
-/// surrogate pair is a character to JavaScript only.
+/// A payload that is itself a string or an array reaches SDK subscribers with an entry for each
+/// character or item, up to thirteen times its size. Half of a surrogate pair is a character in
+/// JavaScript, but not in Unicode.
 pub fn payload_problem(payload: &str) -> Option<&'static str> {
     match payload.as_bytes().first() {
         Some(b'"' | b'[') if payload.len() > SPREAD_BYTES_MAX => Some(TOO_LONG),

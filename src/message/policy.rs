@@ -1,23 +1,23 @@
-//! Who may subscribe and publish, beyond what roles may by themselves.
+//! Policies: rules of who may subscribe and publish, beyond what roles may by themselves.
 
 use std::sync::Arc;
 
 use super::{Channel, ChannelDefinition, Credential, WorkerId};
 
-/// What policies are about.
+/// What a policy allows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
-    /// Hearing a channel.
+    /// Subscribing to a channel.
     Subscribe,
-    /// Speaking on it.
+    /// Publishing on a channel.
     Publish,
 }
 
 impl Action {
-    /// Both of them, in index order.
+    /// Both actions, in the order of their values.
     pub const ALL: [Self; 2] = [Self::Subscribe, Self::Publish];
 
-    /// As the interface and the store name it.
+    /// Returns the action's name in requests and in the store.
     pub fn name(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe",
@@ -25,7 +25,7 @@ impl Action {
         }
     }
 
-    /// The command on the original's tables that a policy for it names, unless it names all.
+    /// Returns the command on the original's tables that stands for the action.
     pub fn command(self) -> PolicyCommand {
         match self {
             Self::Subscribe => PolicyCommand::Select,
@@ -34,7 +34,7 @@ impl Action {
     }
 }
 
-/// Which command a policy is for, in the terms of the database that the original keeps them in.
+/// The command that a policy is for, in terms of the database in which the original keeps policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PolicyCommand {
     /// Every command.
@@ -46,10 +46,10 @@ pub enum PolicyCommand {
 }
 
 impl PolicyCommand {
-    /// All of them.
+    /// Every choice.
     pub const ALL: [Self; 3] = [Self::All, Self::Select, Self::Insert];
 
-    /// As the interface and the store write it.
+    /// Returns the command's name in requests and in the store.
     pub fn name(self) -> &'static str {
         match self {
             Self::All => "ALL",
@@ -58,31 +58,31 @@ impl PolicyCommand {
         }
     }
 
-    /// The one of that name.
+    /// Returns the command of a name; `None` if there is no such command.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|command| command.name() == name)
     }
 }
 
-/// One policy: holders of its roles may, where its expression is true.
+/// A policy: allows its roles an action if its expression is true.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// Unique on its side.
+    /// The name, unique among the policies of one action.
     pub name: String,
-    /// What it is for.
+    /// The command that it is for.
     pub command: PolicyCommand,
-    /// Whom it is for.
+    /// The roles that it is for.
     pub roles: Vec<String>,
-    /// The condition of subscribing; none is always true.
+    /// The condition of subscribing; `None` is always true.
     pub using: Option<String>,
-    /// The condition of publishing; none is always true.
+    /// The condition of publishing; `None` is always true.
     pub with_check: Option<String>,
 }
 
 impl Policy {
-    /// The expression that decides an action; none is always true. A policy for every command
-    /// that has no condition of writing takes the one of reading for it, as in the database that
-    /// the original keeps policies in.
+    /// Returns the expression that decides about an action; `None` is always true. If a policy for
+    /// every command has no `with_check`, publishing needs `using`, as in the database in which the
+    /// original keeps policies.
     pub fn condition(&self, action: Action) -> Option<&str> {
         let condition = match (action, self.command) {
             (Action::Subscribe, _) => self.using.as_ref(),
@@ -95,17 +95,17 @@ impl Policy {
     }
 }
 
-/// All policies of a node. No policy on a side leaves that side to every role that the node knows.
+/// All policies of a node. While an action has no policy, every role that the node knows may do it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Permissions {
-    /// For subscribing, by name.
+    /// The policies of subscribing, by name.
     pub subscribe: Vec<Policy>,
-    /// For publishing, by name.
+    /// The policies of publishing, by name.
     pub publish: Vec<Policy>,
 }
 
 impl Permissions {
-    /// The policies of one side.
+    /// Returns the policies of an action.
     pub fn side(&self, action: Action) -> &[Policy] {
         match action {
             Action::Subscribe => &self.subscribe,
@@ -113,7 +113,7 @@ impl Permissions {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the policies of an action, to be changed.
     pub fn side_mut(&mut self, action: Action) -> &mut Vec<Policy> {
         match action {
             Action::Subscribe => &mut self.subscribe,
@@ -122,42 +122,43 @@ impl Permissions {
     }
 }
 
-/// Which policies and definitions a verdict was made under: under others it may be another one.
+/// The versions of policies and definitions under which a verdict was made. Under others the
+/// verdict may differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RuleVersions {
-    /// Of the policies.
+    /// The version of the policies.
     pub policies: u64,
-    /// Of the channel definitions.
+    /// The version of the channel definitions.
     pub definitions: u64,
 }
 
-/// Whether expressions let somebody do something somewhere.
+/// A question to the policies: whether an expression allows a client an action on a channel.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Who wants to know.
+    /// The worker that receives the verdict.
     pub worker: WorkerId,
-    /// What is to be done.
+    /// The action.
     pub action: Action,
-    /// Where.
+    /// The channel.
     pub channel: Channel,
-    /// By whom.
+    /// The client's credential.
     pub credential: Arc<Credential>,
-    /// What governs the channel.
+    /// The definition that governs the channel.
     pub definition: Arc<ChannelDefinition>,
-    /// One of them must be true.
+    /// The expressions, one of which must be true.
     pub expressions: Arc<[Box<str>]>,
-    /// Under which rules.
+    /// The versions of policies and definitions that the question is about.
     pub versions: RuleVersions,
 }
 
-/// What came of a [`Question`].
+/// The result of a [`Question`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Judgement {
     /// An expression is true.
     Allowed,
-    /// None is.
+    /// No expression is true.
     Denied,
-    /// None is, and at least one could not be evaluated.
+    /// No expression is true, and at least one could not be evaluated.
     Failed,
 }
 
@@ -166,6 +167,6 @@ pub enum Judgement {
 pub struct Verdict {
     /// The question.
     pub question: Question,
-    /// What came of it.
+    /// The result.
     pub judgement: Judgement,
 }

@@ -1,4 +1,4 @@
-//! What is published.
+//! Publications, their content, and their frames.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,44 +6,44 @@ use super::{
     Channel, ChannelOptions, ConnId, Encoding, Member, MessageId, Millis, Nanos, Offset, Sender,
 };
 
-/// What a publication says.
+/// The content of a publication.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content {
-    /// A message under an event name. The payload is the JSON text as it came.
+    /// A message under an event name.
     Message {
-        /// Event name.
+        /// The event name.
         event: Box<str>,
         /// JSON text, unchanged.
         payload: Box<str>,
-        /// Who sent it.
+        /// The publisher.
         sender: Sender,
     },
-    /// An event of a topic. The payload is a JSON string, with its quotes, as it came.
+    /// An event of a topic.
     Event {
-        /// JSON text of a string, unchanged.
+        /// JSON text of a string with its quotes, unchanged.
         payload: Box<str>,
     },
     /// The state of a resource.
     Document {
-        /// The only user who is told of it; everybody, where there is none.
+        /// The only user who may receive it; `None` for everybody.
         audience: Option<Arc<str>>,
-        /// Its version.
+        /// The version of the document.
         version: Millis,
-        /// Whether it is there; else it was deleted.
+        /// False if the document was deleted.
         exists: bool,
-        /// What subscribers are told, made by the only thread that writes documents. It is the
-        /// frame itself, so that a current document is in memory once.
+        /// The frame that subscribers receive, made by the only thread that writes documents.
+        /// Keeping the frame itself means that a current document is in memory once.
         frame: FrameBytes,
     },
-    /// A member appeared.
+    /// A new member of the channel.
     Joined(Arc<Member>),
-    /// A member's last connection left.
+    /// A member whose last connection has left.
     Left(Arc<Member>),
 }
 
 impl Content {
-    /// Bytes of what a publisher gave: event name and payload, or a document with its frame. 0 for
-    /// the node's own events.
+    /// Returns the bytes that the publisher gave: event name and payload, or a document's frame. 0
+    /// for the node's own events.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Message { event, payload, .. } => event.len() + payload.len(),
@@ -53,61 +53,65 @@ impl Content {
         }
     }
 
-    /// Whether it is published only where somebody listens, and else is nowhere: events, and
-    /// documents, which are in the store.
+    /// Returns whether it is published only if the channel has a subscriber: events, which are
+    /// dropped otherwise, and documents, which are in the store.
     pub fn needs_listener(&self) -> bool {
         matches!(self, Self::Event { .. } | Self::Document { .. })
     }
 
-    /// Whether it is the state of something, so that a later one makes up for it.
+    /// Returns whether it is the state of something, so that a later publication makes up for its
+    /// loss.
     pub fn is_state(&self) -> bool {
         matches!(self, Self::Document { .. })
     }
 
-    /// Whether it is a document that is there: not deleted.
+    /// Returns whether it is a document that was not deleted.
     pub fn exists(&self) -> bool {
         matches!(self, Self::Document { exists: true, .. })
     }
 
-    /// Whether its channel's timestamps must not run back. Documents have versions.
+    /// Returns whether the timestamps of its channel must not run back. Documents have versions
+    /// instead.
     pub fn is_stamped_in_order(&self) -> bool {
         matches!(self, Self::Event { .. })
     }
 
-    /// Whether a publisher said it, and its subscribers' shares are accounted for one by one.
+    /// Returns whether it comes from a publisher, so that its deliveries are accounted for one by
+    /// one.
     pub fn is_published(&self) -> bool {
         !matches!(self, Self::Joined(_) | Self::Left(_))
     }
 }
 
-/// A frame's bytes, shared by everybody who gets them.
+/// The bytes of a frame, shared by all its receivers.
 pub type FrameBytes = Arc<[u8]>;
 
-/// One thing that all subscribers of a channel must learn, with its frames.
+/// A publication, with its frames.
 #[derive(Debug)]
 pub struct Publication {
-    /// Its id.
+    /// The id, by which acknowledgements, frames and history name it.
     pub id: MessageId,
-    /// Where it goes.
+    /// The channel on which it is published.
     pub channel: Channel,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     pub at: Millis,
-    /// When it was accepted, on the node's own clock; 0 where nobody asks.
+    /// The time at which it was accepted, in nanoseconds since the node started; 0 if that was not
+    /// set.
     pub accepted: Nanos,
-    /// What it says.
+    /// The content.
     pub content: Content,
-    /// How its channel behaved when it was accepted.
+    /// The options of its channel when it was accepted.
     pub options: ChannelOptions,
-    /// Whether its frames name it, for clients that may come back after a cut.
+    /// Whether its frames carry its id, for clients that may resume after a cut.
     pub is_recoverable: bool,
-    /// The connection that is not told: the one whose own joining is announced.
+    /// The connection that does not receive it: the one whose own join or leave it announces.
     pub except: Option<ConnId>,
-    /// By the encodings' places.
+    /// One frame for each encoding, by [`Encoding::place`].
     frames: [OnceLock<FrameBytes>; Encoding::PER_SPACE],
 }
 
 impl Publication {
-    /// A publication without frames yet.
+    /// Creates a publication without frames.
     pub fn new(id: MessageId, channel: Channel, at: Millis, content: Content) -> Self {
         Self {
             id,
@@ -122,32 +126,32 @@ impl Publication {
         }
     }
 
-    /// The same, accepted at this time of the node's own clock.
+    /// Sets the time at which it was accepted, in nanoseconds since the node started.
     pub fn accepted(mut self, accepted: Nanos) -> Self {
         self.accepted = accepted;
         self
     }
 
-    /// The same, on a channel that behaves like this.
+    /// Sets the options of its channel.
     pub fn under(mut self, options: ChannelOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// The same, named in its frames or not.
+    /// Sets whether its frames carry its id.
     pub fn recoverable(mut self, is_recoverable: bool) -> Self {
         self.is_recoverable = is_recoverable;
         self
     }
 
-    /// The same, kept from one connection.
+    /// Sets the connection that does not receive it.
     pub fn except(mut self, connection: ConnId) -> Self {
         self.except = Some(connection);
         self
     }
 
-    /// Returns the frame in `encoding`, made by `encode` at the first call. Two threads that call
-    /// at once both encode, and one result is kept, so that no thread waits for another.
+    /// Returns the frame in `encoding`, made by `encode` at the first call. If two threads call at
+    /// once both encode and one result is kept, so that no thread waits for another.
     pub fn frame(
         &self,
         encoding: Encoding,
@@ -158,18 +162,18 @@ impl Publication {
             return frame.clone();
         }
         let frame = encode(self, encoding);
-        // A loser of the race keeps its own copy: the bytes are the same.
+        // If another thread was faster, its frame has the same bytes as this one.
         let _ = slot.set(frame.clone());
         frame
     }
 }
 
-/// A publication with its place in the channel, on its way to one worker's subscribers.
+/// A publication with its offset, on its way to the subscribers of one worker.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// What is delivered.
+    /// The publication.
     pub publication: Arc<Publication>,
-    /// Its place in the channel; announcements of presence share the place of the publication
+    /// Its place in the channel. Announcements of presence have the offset of the publication
     /// before them.
     pub offset: Offset,
 }

@@ -1,17 +1,17 @@
-//! What full queues and the directory answer.
+//! Refusals by full queues and by the directory.
 
 use super::Refusal;
 
-/// Why a queue or the directory did nothing of what it was asked: nobody receives anything, nothing
-/// is kept. The same request may succeed later.
+/// Why a queue or the directory refused a request. Then no subscriber receives anything, and
+/// nothing is kept. The same request may succeed later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// A mailbox or a queue concerned has no place.
+    /// The mailbox or the queue has no free place.
     Overloaded,
-    /// The queue into history has no place.
+    /// The queue to history has no free place.
     HistoryFull,
-    /// Another publication with a later timestamp was faster, and timestamps of this channel must
-    /// not run back: the publication needs a new timestamp. Only topics have this rule.
+    /// A publication with a later timestamp was faster, and timestamps of this channel must not run
+    /// back: the publication needs a new timestamp. Only topics have this rule.
     Late,
 }
 

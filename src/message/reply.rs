@@ -1,61 +1,61 @@
-//! Answers to what clients ask for.
+//! Replies to clients' commands.
 
 use std::sync::Arc;
 
 use super::{Channel, MessageId, Snapshot};
 
-/// Why a command was not carried out, whatever the interface.
+/// Why a command was refused, in every interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// The command's own fault; the text says what is wrong.
+    /// The command is invalid; the text says why.
     Invalid(&'static str),
-    /// No enabled definition, or a role that may not: subscribing.
+    /// No enabled definition matches the channel, or the client's role may not subscribe.
     SubscribeUnauthorized,
-    /// No enabled definition, or a role that may not: publishing.
+    /// No enabled definition matches the channel, or the client's role may not publish.
     PublishUnauthorized,
-    /// A newer credential is not valid.
+    /// A newer credential of the client is not valid.
     Unauthenticated,
-    /// A newer credential is not that of whom the connection speaks for.
+    /// A newer credential names another identity than the connection's.
     OtherIdentity,
-    /// The token has expired, and with it the connection ends.
+    /// The token has expired; the connection is closed.
     Expired,
-    /// Publishing takes a subscription.
+    /// The client published on a channel that it is not subscribed to.
     NotSubscribed,
-    /// The node has no room at the moment; the same command may work a second later.
+    /// The node is overloaded. The same command may succeed a second later.
     Overloaded,
-    /// History has no room at the moment; the same command may work a second later.
+    /// The queue to history is full. The same command may succeed a second later.
     HistoryFull,
-    /// The connection's subscriptions are at their bound.
+    /// The connection has as many subscriptions as it may.
     TooManySubscriptions,
-    /// The channel's clients together publish more often than its definition lets them.
+    /// The channel's clients together publish more often than its definition allows.
     RateLimited,
 }
 
-/// The answer to a command.
+/// The reply to a command.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// Subscribed, with who is there.
+    /// The client is subscribed.
     Subscribed {
-        /// Where.
+        /// The channel.
         channel: Channel,
-        /// Who, perhaps cut.
+        /// The members of the channel, cut at the bound.
         presence: Arc<Snapshot>,
-        /// How many.
+        /// The number of members, counted even if the snapshot is cut.
         present: usize,
         /// The newest publication that the channel keeps.
         last: Option<MessageId>,
     },
-    /// A newer credential is in force.
+    /// The newer credential is in force.
     Authenticated,
-    /// Unsubscribed.
+    /// The client is not subscribed any more.
     Unsubscribed,
-    /// Published under this id.
+    /// The publication was accepted under this id.
     Published(MessageId),
-    /// Not carried out.
+    /// The command was not carried out.
     Refused {
-        /// The channel that the command named, where it named one.
+        /// The channel that the command named; `None` if it named none.
         channel: Option<Channel>,
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
 }

@@ -1,55 +1,55 @@
-//! How a subscription begins and ends, and what a new subscriber receives.
+//! Beginnings and ends of subscriptions, and what a new subscriber receives.
 
 use std::sync::{Arc, OnceLock};
 
 use super::{Channel, ConnId, Encoding, Member, MessageId, Publication};
 
-/// A client's number for the acknowledgement that it waits for.
+/// The number by which a client recognises the acknowledgement of its command.
 pub type AckId = u64;
 
-/// Members of a channel as a subscriber is told, shared by all who are told the same.
+/// The members of a channel at one moment, shared by all subscribers that receive the same list.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// In order of first joining, cut at
+    /// The members in order of first joining, cut at
     /// [`PRESENCE_MEMBERS_MAX`](crate::limits::PRESENCE_MEMBERS_MAX).
     pub members: Vec<Arc<Member>>,
     json: OnceLock<Box<str>>,
 }
 
 impl Snapshot {
-    /// Of these members.
+    /// Creates a snapshot without its JSON.
     pub fn new(members: Vec<Arc<Member>>) -> Self {
         Self { members, json: OnceLock::new() }
     }
 
-    /// The members as JSON, made once by `encode`.
+    /// Returns the members as JSON, made by `encode` at the first call.
     pub fn json(&self, encode: impl FnOnce(&[Arc<Member>]) -> String) -> &str {
         self.json.get_or_init(|| encode(&self.members).into())
     }
 }
 
-/// A subscription becomes real: posted to its own worker, so that it takes its place among the
-/// publications of the channel.
+/// The beginning of a subscription. It is posted to the subscriber's worker, so that it has its
+/// place among the publications of the channel.
 #[derive(Debug)]
 pub struct Activation {
-    /// Whose.
+    /// The subscriber.
     pub connection: ConnId,
-    /// Where.
+    /// The channel.
     pub channel: Channel,
-    /// Which frames it gets from here on.
+    /// The encoding of the frames that the subscriber receives from here on.
     pub encoding: Encoding,
-    /// Whom to acknowledge.
+    /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,
-    /// The connection was subscribed already, perhaps with other frames.
+    /// Whether the connection was subscribed already, perhaps in another encoding.
     pub is_again: bool,
-    /// The subscription was there before the connection was cut; it hears the channel again once
-    /// it has been given what it missed.
+    /// Whether the subscription existed before the connection was cut. Then the subscriber hears
+    /// the channel again once it has received what it missed.
     pub comes_back: bool,
-    /// Who was there at that moment.
+    /// The members of the channel at that moment.
     pub presence: Arc<Snapshot>,
-    /// How many were there, counted even where the snapshot is cut.
+    /// The number of members, counted even if the snapshot is cut.
     pub present: usize,
-    /// What the channel kept of what the subscriber asked for.
+    /// The publications of the channel's window that the subscriber asked for.
     pub replay: Replay,
     /// The channel's retained value, if it keeps its last publication.
     pub retained: Retained,
@@ -69,33 +69,34 @@ pub enum Retained {
     Value(Arc<Publication>),
 }
 
-/// What a channel kept for who subscribes: all of it is from before that moment.
+/// What a channel's window holds for a new subscriber. All of it was published before the
+/// subscriber joined.
 #[derive(Debug, Default)]
 pub struct Replay {
-    /// What was asked for, the oldest first.
+    /// The requested publications, the oldest first.
     pub publications: Vec<Arc<Publication>>,
-    /// Whether some of it may be missing, because it was let go of before its time.
+    /// Whether some of them may be missing because they were dropped early.
     pub has_gap: bool,
-    /// The newest publication that the channel keeps, asked for or not.
+    /// The newest publication in the window, requested or not.
     pub last: Option<MessageId>,
 }
 
-/// What a subscriber asks for of what was before it.
+/// Which earlier publications a subscriber asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReplayWish {
-    /// Of so many last seconds; 0 for nothing.
+    /// Those of this many last seconds; 0 for none.
     pub seconds: u32,
-    /// Only what came after this one, as long as the channel still has it.
+    /// Only those after this one, if the channel still has it.
     pub after: Option<MessageId>,
 }
 
-/// A subscription ends, at this place among the publications of the channel.
+/// The end of a subscription, at this place among the publications of the channel.
 #[derive(Debug)]
 pub struct Deactivation {
-    /// Whose.
+    /// The subscriber.
     pub connection: ConnId,
-    /// Where.
+    /// The channel.
     pub channel: Channel,
-    /// Whom to acknowledge.
+    /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,
 }

@@ -1,12 +1,12 @@
-//! Readings of the node's clocks, and dates as JSON shows them.
+//! Readings of the node's clocks, and dates in JSON.
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
 use super::{Millis, Nanos};
 
-/// One reading of both clocks of the node: the one that only runs forward, for deadlines and
-/// durations, and the wall's, for what people and tokens read.
+/// One reading of both clocks of the node: the monotonic clock for deadlines and durations, and the
+/// wall clock for people and tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
     /// Nanoseconds since the node started.
@@ -16,31 +16,32 @@ pub struct Now {
 }
 
 impl Now {
-    /// Milliseconds since the node started.
+    /// Returns milliseconds since the node started.
     pub fn monotonic(self) -> Millis {
         self.nanos / 1_000_000
     }
 
-    /// Seconds since the epoch, as tokens count them.
+    /// Returns seconds since the epoch, the unit of tokens.
     pub fn wall_seconds(self) -> u64 {
         self.wall / 1_000
     }
 
-    /// When a moment of the wall's clock is, in milliseconds since the node started; now, if it has
-    /// passed.
+    /// Converts a moment of the wall clock into milliseconds since the node started. A moment that
+    /// has passed becomes the present one.
     pub fn until_wall(self, at: Millis) -> Millis {
         self.monotonic().saturating_add(at.saturating_sub(self.wall))
     }
 }
 
-/// ISO 8601 in UTC with milliseconds: `2026-04-25T17:00:00.123Z`, always 24 bytes.
+/// Formats a time as ISO 8601 in UTC with milliseconds: `2026-04-25T17:00:00.123Z`, always 24
+/// bytes.
 ///
-/// Beyond the year 9999 it stays at that year's last moment that the calendar can name.
+/// Times after the year 9999 become the last moment of that year that the calendar can name.
 pub fn iso_millis(ms: Millis) -> String {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
-    // This runs once per publication: the calendar is the library's, the digits are written here
-    // (some 50 ns together; its formatter takes more than twice as long).
+    // This runs once per publication. The library computes the date and this function writes the
+    // digits: some 50 ns together. The library's formatter takes more than twice as long.
     let at = Offset::UTC.to_datetime(at);
     let mut text = *b"0000-00-00T00:00:00.000Z";
     write_digits(&mut text[0..4], at.year().unsigned_abs());
@@ -53,7 +54,7 @@ pub fn iso_millis(ms: Millis) -> String {
     str::from_utf8(&text).expect("digits and punctuation are ASCII").to_owned()
 }
 
-/// Fills the place with the number's last digits.
+/// Fills `place` with the last digits of the number.
 fn write_digits(place: &mut [u8], number: u16) {
     let mut rest = number;
     for digit in place.iter_mut().rev() {
