@@ -1,37 +1,37 @@
-//! What questions between threads are answered.
+//! Answers to questions between threads.
 
 use crate::message::{Durability, Millis};
 
-/// Whether a thread does its work, or what keeps it from that.
+/// Whether a thread does its work; the error says what keeps it from that.
 pub type Health = Result<(), &'static str>;
 
-/// What a long-polling request is answered, if nothing is wrong with it.
+/// The answer to a valid long-polling request.
 #[derive(Debug)]
 pub enum Polled {
     /// An Engine.IO payload for the client.
     Payload(Vec<u8>),
-    /// The packets of a POST were taken.
+    /// The packets of a POST were accepted.
     Taken,
 }
 
 /// Why a long-polling request failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PollRefusal {
-    /// No such session.
+    /// There is no such session.
     UnknownSession,
-    /// The session exists, the request does not fit it.
+    /// The session exists, but the request does not fit it.
     BadRequest,
     /// The worker has as many sessions as it may.
     Overloaded,
 }
 
-/// What the store answers.
+/// An answer of the store.
 pub type StoreResult<T> = Result<T, StoreRefusal>;
 
-/// What became of a document that was to be written or deleted.
+/// The result of a write or a deletion of a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Written {
-    /// It was written or deleted under this version, and is as safe as this.
+    /// The document was written or deleted under this version, and is as safe as this level.
     Done(Millis, Durability),
     /// Nothing was done: the version that the writer gave is not newer than this one, the latest.
     Stale(Millis),
@@ -40,17 +40,17 @@ pub enum Written {
 /// Why the store did not do what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreRefusal {
-    /// The new definition or policy makes no sense, as these words say.
+    /// The new definition or policy is invalid, for this reason.
     Invalid(String),
-    /// There is no definition of that id, or no document to delete.
+    /// There is no definition with that id, or no document to delete.
     NotFound,
     /// Another definition has this pattern.
     Duplicate(String),
     /// The number of definitions, or of documents, is at its bound.
     Full,
-    /// The page should begin at a message that is not there.
+    /// The page should have messages older than one that does not exist.
     UnknownMessage,
-    /// The page would be longer than it may be.
+    /// The page would have more bytes than allowed.
     PageTooLong,
     /// The answer took too long to find.
     TooSlow,

@@ -1,11 +1,11 @@
-//! What wakes the thread behind a mailbox.
+//! Doorbells, which wake the threads behind mailboxes.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes the thread that owns a mailbox. While that thread is awake, nobody pays for a system call.
+/// Wakes the thread that owns a mailbox. While that thread is awake, a sender makes no system call.
 #[derive(Debug)]
 pub struct Doorbell {
     event: OwnedFd,
@@ -20,7 +20,8 @@ impl Doorbell {
 
     /// Rings if the owner sleeps. Must be called after posting.
     pub fn wake(&self) {
-        // Pairs with the fence in `sleep`: either the owner sees the mail or this sees it asleep.
+        // Pairs with the fence in `sleep`: either the owner sees the mail, or this thread sees that
+        // the owner sleeps.
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
             self.ring();
@@ -33,7 +34,7 @@ impl Doorbell {
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
-    /// Announces that the owner is about to sleep. Returns false if mail has come meanwhile: then
+    /// Announces that the owner is about to sleep. Returns false if mail has come meanwhile; then
     /// the owner must not sleep.
     pub fn sleep(&self, is_empty: impl FnOnce() -> bool) -> bool {
         self.sleeping.store(true, Ordering::Relaxed);
@@ -52,11 +53,11 @@ impl Doorbell {
 
     /// Makes the descriptor unreadable again, for an owner whose wait does not do so by itself.
     pub fn silence(&self) {
-        // A bell that nobody has rung has nothing to read, which is as good.
+        // Without a ring the read fails because there is nothing to read, which is fine.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
     }
 
-    /// The descriptor, which becomes readable when the bell is rung.
+    /// Returns the descriptor, which becomes readable when the bell is rung.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.event
     }

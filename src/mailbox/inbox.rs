@@ -7,16 +7,16 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::doorbell::Doorbell;
 use super::reservation::{Bounded, Credits, Depth, Reservation};
 
-/// Which of a mailbox's places a piece of mail uses.
+/// The kind of place that a piece of mail uses in a mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Slot {
     /// Publications and announcements of presence.
     Publication,
-    /// Everything else.
+    /// All other mail.
     Control,
 }
 
-/// A bounded queue to one thread, from all others and from itself.
+/// The sending end of a bounded queue to one thread, for all threads including that one.
 #[derive(Debug)]
 pub struct Mailbox<M> {
     queue: Sender<M>,
@@ -32,7 +32,7 @@ pub struct Inbox<M> {
     mailbox: Arc<Mailbox<M>>,
 }
 
-/// How many pieces of mail of each kind a mailbox holds.
+/// The numbers of places of a mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Capacity {
     /// Places for publications.
@@ -82,7 +82,7 @@ impl<M> Mailbox<M> {
         self.credits(slot).free()
     }
 
-    /// Whether more than half of the places for publications are free.
+    /// Returns whether more than half of the places for publications are free.
     pub fn is_half_free(&self) -> bool {
         2 * self.free(Slot::Publication) > self.publications.all()
     }
@@ -95,10 +95,10 @@ impl<M> Mailbox<M> {
         self.credits(slot).depth(queue, number, name)
     }
 
-    /// Puts mail into the queue, for which its sender has a place.
+    /// Puts mail into the queue. The sender must have a place for it.
     pub(super) fn put(&self, mail: M) {
-        // The queue has room for every place, and the owner outlives the senders except when the
-        // whole node stops; then mail for it means nothing any more.
+        // The queue has capacity for every place, and the owner outlives the senders except when
+        // the whole node stops. Then its mail is of no use any more.
         let _ = self.queue.try_send(mail);
     }
 
@@ -107,7 +107,7 @@ impl<M> Mailbox<M> {
         self.doorbell.wake();
     }
 
-    /// The bell itself, for its owner.
+    /// Returns the bell, for the owner.
     pub fn doorbell(&self) -> &Doorbell {
         &self.doorbell
     }
@@ -143,24 +143,24 @@ impl<M> Reservation<'_, Mailbox<M>> {
 }
 
 impl<M> Inbox<M> {
-    /// Takes the next piece of mail. Its place is free again once `slot_of` has named it.
+    /// Takes the next piece of mail, and releases its place, whose kind `slot_of` returns.
     pub fn take(&self, slot_of: impl FnOnce(&M) -> Slot) -> Option<M> {
         let mail = self.queue.try_recv().ok()?;
         self.mailbox.release(slot_of(&mail));
         Some(mail)
     }
 
-    /// Whether no mail waits.
+    /// Returns whether no mail is queued.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Returns how many pieces of mail wait.
+    /// Returns how many pieces of mail are queued.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// The sending end.
+    /// Returns the sending end.
     pub fn mailbox(&self) -> &Arc<Mailbox<M>> {
         &self.mailbox
     }

@@ -18,23 +18,23 @@ pub enum Mail {
     Activate(Box<Activation>),
     /// A subscription ends here.
     Deactivate(Box<Deactivation>),
-    /// The next of the worker's arrivals is there: a socket, a poll or a session, none of which is
-    /// a noun that all threads know.
+    /// The next of the worker's arrivals is ready: a socket, a poll or a session. The arrival
+    /// itself is elsewhere, because mail holds only nouns that all threads know.
     Arrive,
-    /// The session of this connection hears its channels again from here on.
+    /// The session of this connection is resumed: it hears its channels again from here on.
     Recover(ConnId),
-    /// The client of a long-polling request of this session went away.
+    /// The client of a long-polling request of this session has gone away.
     PollGone(SessionId),
-    /// The store was asked for the current documents of a resource.
+    /// The store's answer to a [`Load`].
     Loaded(Box<Loaded>),
-    /// Policies were asked whether somebody may do something.
+    /// The policies' answer to a question.
     Verdict(Box<Verdict>),
     /// Asks whether this worker still takes its mail.
     Probe(Ticket<Health>),
 }
 
 impl Mail {
-    /// The kind of slot it stands in.
+    /// Returns the kind of place that this mail uses.
     pub fn slot(&self) -> Slot {
         match self {
             Self::Deliver(_) => Slot::Publication,
@@ -43,14 +43,13 @@ impl Mail {
     }
 }
 
-/// The current documents of a resource, as the store has them behind all that was published before
-/// this mail and before all that comes after it.
+/// The current documents of a resource: with all changes that were published before this mail, and
+/// none that come after it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What was asked for.
+    /// The request.
     pub load: Load,
-    /// The documents; deleted ones, too, as far as they are remembered. None where the store
-    /// failed.
+    /// The documents, including deleted ones that the store remembers; `None` if the store failed.
     pub found: Option<Found<Arc<Publication>>>,
 }
 

@@ -1,10 +1,10 @@
-//! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be
-//! posted ([`Mail`] to a worker, [`Answered`] to an acceptor, [`Wish`] and [`Keep`] to the side,
-//! [`Query`] to the reader of history, [`Question`] to the policies).
+//! Where threads meet: bounded mailboxes with doorbells, and the closed lists of what may be posted
+//! ([`Mail`] to a worker, [`Answered`] to an acceptor, [`Wish`], [`Keep`], [`Write`] and [`Load`]
+//! to the writer of the store, [`Query`] to its reader, [`Question`] to the policies).
 //!
-//! A sender [reserves](Reservation) a place before it decides anything and uses it afterwards:
-//! posting cannot fail and nobody waits. A reservation that is not used is released when it is
-//! dropped. One queue holds publications and control mail, so that they keep their order. Places
+//! A sender [reserves](Reservation) a place before it decides anything and uses it afterwards, so
+//! that posting cannot fail and no thread waits. A reservation that is not used is released when it
+//! is dropped. One queue holds publications and control mail, so that they keep their order. Places
 //! for each are counted apart, so that a flood of publications cannot block joins.
 
 mod answers;
@@ -41,16 +41,16 @@ pub use reservation::{Bounded, Depth, Reservation};
 pub use ticket::{AcceptorId, Answer, Answered, Inquiry, Pending, Ticket, Tickets};
 pub use workers::{WorkerMailboxes, WorkerSet};
 
-/// The sending ends of every mailbox in the node.
+/// The sending ends of all mailboxes and queues of the node.
 #[derive(Debug)]
 pub struct Mailboxes {
-    /// The workers'.
+    /// The mailboxes of the workers.
     pub workers: WorkerMailboxes,
-    /// By acceptor.
+    /// The mailboxes of the acceptors, by number.
     pub acceptors: Vec<Arc<Mailbox<Answered>>>,
-    /// The way into history.
+    /// The queue of publications to history.
     pub history: WriteQueue<Keep>,
-    /// The way of documents into the store.
+    /// The queue of documents to the store.
     pub documents: WriteQueue<Write>,
     side: AskQueue<Wish>,
     policies: AskQueue<Question>,
@@ -62,29 +62,30 @@ pub struct Mailboxes {
 /// The receiving ends, handed to their threads at start.
 #[derive(Debug)]
 pub struct Inboxes {
-    /// By worker.
+    /// The inboxes of the workers, by number.
     pub workers: Vec<Inbox<Mail>>,
-    /// By acceptor.
+    /// The inboxes of the acceptors, by number.
     pub acceptors: Vec<Inbox<Answered>>,
-    /// The side's.
+    /// Requests to the writer of the store.
     pub side: Receiver<Wish>,
-    /// What is to be kept in history.
+    /// Publications to be kept in history.
     pub history: Receiver<Keep>,
-    /// Documents that are to be written.
+    /// Documents to be written.
     pub documents: Receiver<Write>,
-    /// Documents that are to be read for subscribers.
+    /// Reads of documents for subscribers.
     pub loads: Receiver<Load>,
-    /// The policies'.
+    /// Questions to the policies.
     pub policies: Receiver<Question>,
-    /// The reader's.
+    /// Queries to the reader of the store.
     pub reader: Receiver<Query>,
 }
 
 impl Mailboxes {
-    /// Mailboxes for so many workers and acceptors; a worker's holds so many publications.
+    /// Creates the mailboxes of these numbers of workers and acceptors. A worker's mailbox has
+    /// `publications` places for publications.
     ///
     /// # Errors
-    /// When the system gives no event descriptors.
+    /// If the system gives no event descriptors.
     pub fn new(
         workers: usize,
         acceptors: usize,
@@ -130,14 +131,14 @@ impl Mailboxes {
     /// Posts control mail to a worker and wakes it.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] if the worker's mailbox has no place.
+    /// [`Refused::Overloaded`] if the worker's mailbox has no free place.
     pub fn control(&self, worker: WorkerId, mail: Mail) -> Result<(), Refused> {
         let place = self.workers.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
         place.send(mail);
         Ok(())
     }
 
-    /// Asks something of the side.
+    /// Posts a request to the writer of the store.
     ///
     /// # Errors
     /// [`Refused::Overloaded`] if its queue is full.
@@ -145,11 +146,11 @@ impl Mailboxes {
         self.side.offer(wish)
     }
 
-    /// Asks the policies something. They post a [`Mail::Verdict`] into `answer`, which is a control
-    /// place of the worker that asks.
+    /// Asks the policies. The thread that evaluates them posts a [`Mail::Verdict`] into `answer`,
+    /// which is a control place of the worker that asks.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] if their queue is full.
+    /// [`Refused::Overloaded`] if its queue is full.
     pub fn ask(
         &self,
         question: Question,
@@ -172,7 +173,7 @@ impl Mailboxes {
         Ok(())
     }
 
-    /// Asks something of the reader of history.
+    /// Posts a query to the reader of the store.
     ///
     /// # Errors
     /// [`Refused::Overloaded`] if its queue is full.
@@ -180,7 +181,7 @@ impl Mailboxes {
         self.reader.offer(query)
     }
 
-    /// How full every queue is.
+    /// Returns how full every queue is.
     pub fn depths(&self) -> Vec<Depth> {
         let mut depths = Vec::new();
         for (number, mailbox) in self.workers.iter().enumerate() {
@@ -205,7 +206,7 @@ impl Mailboxes {
         self.acceptors[usize::from(acceptor.0)].answer(answered);
     }
 
-    /// The worker with the fewest connections, which now has one more.
+    /// Counts a connection at the worker that has the fewest, and returns that worker.
     pub fn assign(&self) -> WorkerId {
         let least = self
             .connections
@@ -217,17 +218,17 @@ impl Mailboxes {
         WorkerId(u8::try_from(least).expect("WORKERS_MAX is below 256"))
     }
 
-    /// A worker that is given has one connection more.
+    /// Counts a connection at a worker.
     pub fn assign_to(&self, worker: WorkerId) {
         self.connections[worker.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection of that worker is gone, or never came.
+    /// Uncounts a connection that is gone or never reached its worker.
     pub fn unassign(&self, worker: WorkerId) {
         self.connections[worker.index()].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Connections of all workers, those on their way included.
+    /// Returns the connections of all workers, including those that have not arrived there yet.
     pub fn connections(&self) -> u64 {
         self.connections.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
     }

@@ -1,4 +1,4 @@
-//! The closed lists of what the threads of the store are asked, and what they answer.
+//! The closed lists of what may be asked of the threads of the store.
 
 use uuid::Uuid;
 
@@ -9,23 +9,23 @@ use crate::message::{
     MessageQuery, Millis, Permissions, Record, Stats, StatsQuery, StoredMessage,
 };
 
-/// Everything that can be asked of the thread that writes.
+/// Requests to the thread that writes.
 #[derive(Debug)]
 pub enum Wish {
-    /// A change of a channel definition; the answer is the definition as it is, or was if it is
-    /// deleted.
+    /// Changes a channel definition. The answer is the definition after the change, or the deleted
+    /// one.
     Change(Ticket<StoreResult<Box<ChannelDefinition>>>, StoreChange),
-    /// Other policies, instead of all there are; the answer is the policies as they are now.
+    /// Replaces all policies. The answer is the policies after that.
     Permit(Ticket<StoreResult<Permissions>>, Permissions),
-    /// History is emptied of what is there now; the answer is how many messages were removed.
+    /// Removes all messages that are in history now. The answer is their number.
     Clear(Ticket<StoreResult<u64>>),
-    /// Messages are kept for so many days from now on, `None` for ever; the answer repeats it.
+    /// Sets how many days messages are kept; `None` is for ever. The answer repeats it.
     SetRetention(Ticket<StoreResult<Option<u32>>>, Option<u32>),
-    /// The answer is for how many days messages are kept, `None` for ever.
+    /// Asks for how many days messages are kept. The answer is `None` for ever.
     Retention(Ticket<StoreResult<Option<u32>>>),
-    /// Whether the store works.
+    /// Asks whether the store works.
     Probe(Ticket<Health>),
-    /// The end: the writer carries out all earlier wishes and flushes them to the disk; it ignores
+    /// Ends the writer: it carries out all earlier requests, flushes them to the disk, and ignores
     /// later ones.
     Stop,
 }
@@ -33,43 +33,44 @@ pub enum Wish {
 /// Changes to channel definitions.
 #[derive(Debug)]
 pub enum StoreChange {
-    /// A new definition.
+    /// Adds a definition.
     Insert(ChannelDefinition),
-    /// The definition of that id is changed, at that time.
+    /// Changes the definition with that id, at that time.
     Update(Uuid, ChannelChange, Millis),
-    /// The definition of that id is deleted.
+    /// Deletes the definition with that id.
     Delete(Uuid),
 }
 
-/// Everything that can be asked of the thread that reads.
+/// Queries to the thread that reads.
 #[derive(Debug)]
 pub enum Query {
-    /// A page of messages, the newest first.
+    /// Asks for a page of messages, the newest first.
     Messages(Ticket<StoreResult<Vec<StoredMessage>>>, MessageQuery),
-    /// How many messages there are.
+    /// Asks for counts of messages.
     Stats(Ticket<StoreResult<Stats>>, StatsQuery),
-    /// A document; `None` if there is none, or it was deleted.
+    /// Asks for a document. The answer is `None` if it does not exist or was deleted.
     Document(Ticket<StoreResult<Option<Box<Document>>>>, DocumentKey),
 }
 
-/// A publication that is to be kept.
+/// A publication to be kept in history.
 #[derive(Debug)]
 pub struct Keep {
     /// The publication, and what history keeps beside it.
     pub record: Record,
     /// How safe it must be before its publisher is answered.
     pub level: Durability,
-    /// Answered with how safe it is; `None` if the publisher does not wait.
+    /// The right to answer the publisher with how safe it is; `None` if the publisher does not
+    /// wait.
     pub ticket: Option<Ticket<Durability>>,
 }
 
-/// A document that is to be written.
+/// A document to be written.
 #[derive(Debug)]
 pub struct Write {
     /// The document.
     pub what: DocumentWrite,
     /// How safe it must be before its writer is answered.
     pub level: Durability,
-    /// Answered with what became of it.
+    /// The right to answer the writer with the result.
     pub ticket: Ticket<StoreResult<Written>>,
 }

@@ -1,5 +1,6 @@
-//! The queues of the cold threads. Those into the store let a publisher reserve a place first, so
-//! that whatever is fanned out has a place there. Those for questions refuse what finds no place.
+//! The queues of the background threads. In those to the store a publisher reserves a place first,
+//! so that everything that is fanned out has a place there. Those for questions refuse what finds
+//! no place.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,9 +10,9 @@ use super::questions::{Keep, Write};
 use super::reservation::{Bounded, Credits, Depth, Reservation};
 use crate::message::Refused;
 
-/// What is bounded by its bytes, too.
+/// An item that is bounded by its bytes, too.
 pub trait Weighed {
-    /// How many it has.
+    /// Returns the number of its bytes.
     fn bytes(&self) -> usize;
 }
 
@@ -27,7 +28,7 @@ impl Weighed for Write {
     }
 }
 
-/// The sending end of a queue into the store, which is bounded in number and in bytes.
+/// The sending end of a queue to the store, which is bounded in number and in bytes.
 #[derive(Debug)]
 pub struct WriteQueue<T> {
     queue: Sender<T>,
@@ -37,14 +38,14 @@ pub struct WriteQueue<T> {
 }
 
 impl<T: Weighed> WriteQueue<T> {
-    /// Creates a queue of at most so many items, and so many bytes of them together.
+    /// Creates a queue of at most `most` items, which have at most `bytes_max` bytes together.
     pub(super) fn new(most: usize, bytes_max: usize) -> (Self, Receiver<T>) {
         let (queue, receiver) = bounded(most);
         let places = Credits::new(most);
         (Self { queue, places, bytes: AtomicUsize::new(0), bytes_max }, receiver)
     }
 
-    /// Reserves a place for an item of so many bytes. Returns `None` at the bounds; an empty queue
+    /// Reserves a place for an item of `bytes` bytes. Returns `None` at the bounds; an empty queue
     /// has a place for an item of any size.
     pub fn reserve(&self, bytes: usize) -> Option<Reservation<'_, Self>> {
         if !self.places.take() {
@@ -52,8 +53,8 @@ impl<T: Weighed> WriteQueue<T> {
         }
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let place = Reservation::new(self, bytes);
-        let has_room = before == 0 || before + bytes <= self.bytes_max;
-        has_room.then_some(place)
+        let fits = before == 0 || before + bytes <= self.bytes_max;
+        fits.then_some(place)
     }
 
     /// Reserves a place and uses it.
@@ -89,16 +90,16 @@ impl<T> Reservation<'_, WriteQueue<T>> {
     /// Puts the item into the queue.
     pub fn post(self, what: T) {
         let (queue, _) = self.consume();
-        // There is room for every place, and the writer outlives the publishers.
+        // The queue has capacity for every place, and the writer outlives the publishers.
         let _ = queue.queue.try_send(what);
     }
 }
 
-/// The sending end of a bounded queue for what may be asked of a thread.
+/// The sending end of a bounded queue of questions to a thread.
 #[derive(Debug)]
 pub(super) struct AskQueue<T> {
     queue: Sender<T>,
-    /// The most that ever waited.
+    /// The largest number of queued items so far.
     most: AtomicUsize,
 }
 

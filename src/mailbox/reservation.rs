@@ -1,11 +1,11 @@
-//! Places in bounded queues, set aside before anybody knows whether they will be needed.
+//! Places in bounded queues, reserved before it is known whether they will be needed.
 
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A queue, or several queues, in which places can be reserved.
 pub trait Bounded {
-    /// What names the places of one reservation.
+    /// Names the places of one reservation.
     type Place: Copy;
 
     /// Makes reserved places free again.
@@ -21,18 +21,18 @@ pub struct Reservation<'q, Q: Bounded> {
 }
 
 impl<'q, Q: Bounded> Reservation<'q, Q> {
-    /// A reservation of places that the caller has taken in `queue`.
+    /// Creates a reservation of places that the caller has taken in `queue`.
     pub(super) fn new(queue: &'q Q, place: Q::Place) -> Self {
         Self { queue, place }
     }
 
-    /// Returns the queue in which the places are.
+    /// Returns the queue that the places are in.
     pub fn queue(&self) -> &'q Q {
         self.queue
     }
 
-    /// Ends the reservation and leaves its places taken: whoever takes an item out of the queue
-    /// releases the item's place.
+    /// Ends the reservation and leaves its places taken. The thread that takes the item out of the
+    /// queue releases the item's place.
     pub(super) fn consume(self) -> (&'q Q, Q::Place) {
         let parts = (self.queue, self.place);
         mem::forget(self);
@@ -50,8 +50,8 @@ impl<Q: Bounded> Drop for Reservation<'_, Q> {
 #[derive(Debug)]
 pub(super) struct Credits {
     free: AtomicUsize,
-    /// The least that was ever free. Written only when there is a new least, so that taking a place
-    /// costs one more read of the same cache line.
+    /// The smallest number of free places so far. Written only if there is a new smallest, so that
+    /// taking a place costs one more read of the same cache line.
     least: AtomicUsize,
     all: usize,
 }
@@ -93,7 +93,7 @@ impl Credits {
     }
 }
 
-/// How full a queue is, as its metrics show it.
+/// How full a queue is, for its metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Depth {
     /// The role of the thread that owns the queue, or what the queue holds.
@@ -104,6 +104,6 @@ pub struct Depth {
     pub slot: &'static str,
     /// Places that are used or reserved.
     pub now: u64,
-    /// The most that ever were.
+    /// The largest number of such places so far.
     pub most: u64,
 }

@@ -12,7 +12,7 @@ use super::inbox::{Mailbox, Slot};
 use super::reservation::Reservation;
 use crate::message::{ChannelDefinition, Document, Durability, Permissions, Stats, StoredMessage};
 
-/// An HTTP-serving role, counted from 0.
+/// A thread's role that serves HTTP, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AcceptorId(pub u8);
 
@@ -22,7 +22,7 @@ pub struct AcceptorId(pub u8);
 /// given up its request meanwhile.
 ///
 /// [`Mailboxes::answer`]: super::Mailboxes::answer
-#[must_use = "whoever waits for the answer waits until it comes"]
+#[must_use = "the request waits until its ticket is used"]
 #[derive(PartialEq, Eq, Debug)]
 pub struct Ticket<T> {
     acceptor: AcceptorId,
@@ -30,7 +30,7 @@ pub struct Ticket<T> {
     answer: PhantomData<fn(T)>,
 }
 
-/// A place in an acceptor's table, and which of the place's requests is meant.
+/// A place in an acceptor's table, and the request in that place that is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Name {
     place: u32,
@@ -51,10 +51,10 @@ pub struct Answered {
     body: Body,
 }
 
-/// What an acceptor can be answered.
+/// The type of an answer to an acceptor's question.
 pub trait Answer: Travels {}
 
-/// Goes through an acceptor's mailbox, which holds answers to all kinds of questions.
+/// Conversion into the body of an acceptor's mail, which holds answers of all types.
 pub trait Travels: Sized {
     fn into_body(self) -> Body;
     /// Returns `None` if the body holds another type.
@@ -122,7 +122,7 @@ struct Place {
     waker: Option<Waker>,
 }
 
-/// A question that has yet to be put. The place of its answer is reserved; dropping the inquiry
+/// A question that is still to be put. The place of its answer is reserved; dropping the inquiry
 /// releases it.
 #[derive(Debug)]
 pub struct Inquiry<'t, T> {
@@ -130,8 +130,8 @@ pub struct Inquiry<'t, T> {
     place: Reservation<'t, Mailbox<Answered>>,
 }
 
-/// A question that was put: a future of its answer. Dropping it gives up; the answer is discarded
-/// when it comes.
+/// A question that was put: a future of its answer. Dropping it gives up the question; the answer
+/// is discarded when it comes.
 #[derive(Debug)]
 pub struct Pending<'t, T> {
     tickets: &'t Tickets,
@@ -145,7 +145,7 @@ impl Tickets {
         Self { acceptor, mailbox, table: RefCell::default() }
     }
 
-    /// Prepares a question. Returns `None` if the mailbox has no place for another answer.
+    /// Prepares a question. Returns `None` if the mailbox has no free place for another answer.
     pub fn inquiry<T: Answer>(&self) -> Option<Inquiry<'_, T>> {
         let place = self.mailbox.reserve(Slot::Control)?;
         let name = self.table.borrow_mut().issue();
@@ -153,7 +153,8 @@ impl Tickets {
         Some(Inquiry { pending, place })
     }
 
-    /// Gives an answer to the request that waits for it. Discards it if the request was given up.
+    /// Gives an answer to the request that waits for it. Discards the answer if the request was
+    /// given up.
     pub fn settle(&self, answered: Answered) {
         let mut table = self.table.borrow_mut();
         let Some(place) = table.places.get_mut(answered.name.place as usize) else { return };
@@ -183,7 +184,7 @@ impl Table {
 
 impl<'t, T: Answer> Inquiry<'t, T> {
     /// Puts the question: `put` passes the ticket to the thread that is to answer. Returns what
-    /// `put` returns.
+    /// `put` returns, and the future of the answer.
     ///
     /// # Errors
     /// Those of `put`. Then the question was not put, and no answer comes.

@@ -32,7 +32,7 @@ impl WorkerSet {
     fn for_each(self, mut each: impl FnMut(WorkerId)) {
         for (word, mut bits) in (0u8..).zip(self.0) {
             while bits != 0 {
-                // A bit's place is below 64.
+                // The number of trailing zeros is below 64.
                 let bit = u8::try_from(bits.trailing_zeros()).unwrap_or(0);
                 each(WorkerId(word * 64 + bit));
                 bits &= bits - 1;
@@ -46,7 +46,7 @@ impl WorkerSet {
 pub struct WorkerMailboxes(Vec<Arc<Mailbox<Mail>>>);
 
 impl WorkerMailboxes {
-    /// Creates mailboxes of that capacity for so many workers.
+    /// Creates mailboxes of that capacity for `workers` workers.
     ///
     /// # Errors
     /// If the system gives no event descriptors.
@@ -72,8 +72,8 @@ impl WorkerMailboxes {
         self.0.iter().map(Arc::as_ref)
     }
 
-    /// Reserves a place for a publication at each of these workers, which must be different ones.
-    /// Returns `None` if any of them has none free; then none is reserved.
+    /// Reserves a place for a publication at each of these workers, which must all be different.
+    /// Returns `None` if one of them has no free place; then none is reserved.
     pub fn reserve(
         &self,
         workers: impl Iterator<Item = WorkerId>,
@@ -91,7 +91,7 @@ impl WorkerMailboxes {
     /// Reserves a place for a publication at every worker. A document is committed between this and
     /// its fan-out, so that the fan-out cannot fail.
     pub fn reserve_all(&self) -> Option<Reservation<'_, Self>> {
-        // WORKERS_MAX is 256 at most, so that every number has a worker's id.
+        // WORKERS_MAX is 256 at most, so that u8 holds every worker's number.
         self.reserve((0..=u8::MAX).map(WorkerId).take(self.0.len()))
     }
 
@@ -100,7 +100,7 @@ impl WorkerMailboxes {
         workers.for_each(|worker| self.of(worker).wake());
     }
 
-    /// Wakes every worker, whatever it waits for.
+    /// Ends the wait of every worker, whether it sleeps already or not.
     pub fn ring_all(&self) {
         self.0.iter().for_each(|mailbox| mailbox.doorbell().ring());
     }
@@ -115,7 +115,7 @@ impl Bounded for WorkerMailboxes {
 }
 
 impl Reservation<'_, WorkerMailboxes> {
-    /// Splits off the places at these workers, for all of which there must be one.
+    /// Splits off the places at these workers. The reservation must have a place at each of them.
     pub fn split(&mut self, workers: impl Iterator<Item = WorkerId>) -> Self {
         let mut split = Reservation::new(self.queue(), WorkerSet::default());
         for worker in workers {
@@ -126,7 +126,7 @@ impl Reservation<'_, WorkerMailboxes> {
         split
     }
 
-    /// Posts a publication, which has that offset, to all workers of the reservation. Returns whom
+    /// Posts a publication with its offset to all workers of the reservation. Returns the workers
     /// to [wake](WorkerMailboxes::wake) once no lock is held.
     #[must_use = "the workers must be woken"]
     pub fn post(self, publication: &Arc<Publication>, offset: Offset) -> WorkerSet {

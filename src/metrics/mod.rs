@@ -1,10 +1,10 @@
-//! Plain counters, one set per thread, added up when somebody asks.
+//! Plain counters, one set for each thread, added up when they are read.
 //!
-//! A thread only ever writes its own set, so a count is a load and a store: no locked instruction
-//! and no cache line that moves between cores.
+//! A thread writes its own set only, so a count takes a load and a store: no locked instruction and
+//! no cache line that moves between cores.
 //!
 //! Two sums hold whenever nothing is under way: connections opened = open + closed by reason, and
-//! deliveries matched = delivered + dropped by reason + queued.
+//! deliveries matched = delivered + dropped by reason + conflated + queued.
 
 mod counter;
 mod text;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 pub use counter::{Counter, Durations, Frames, Histogram, Reading};
 pub use text::{Text, quoted};
 
-/// How a histogram's values become base units: those of the buckets, and of the sum.
+/// The divisors that turn a histogram's values into base units: for the buckets, and for the sum.
 type Unit = (f64, f64);
 /// Microseconds and nanoseconds to seconds.
 const SECONDS: Unit = (1e6, 1e9);
-/// A number of things.
+/// Numbers without a unit.
 const ONE: Unit = (1.0, 1.0);
 
 macro_rules! counters {
@@ -39,7 +39,7 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// Every count, in the order of listing.
+            /// Returns every count, in the order of the list.
             fn counts(&self) -> Vec<Count> {
                 vec![$(Count {
                     kind: $kind,
@@ -50,7 +50,7 @@ macro_rules! counters {
                 },)*]
             }
 
-            /// Every histogram, in the order of listing.
+            /// Returns every histogram, in the order of the list.
             fn histograms(&self) -> Vec<(&'static str, &'static str, Unit, Reading)> {
                 vec![$(($hist_name, $hist_help, $unit, self.$hist.read()),)*]
             }
@@ -58,7 +58,7 @@ macro_rules! counters {
     };
 }
 
-/// A count as it is shown.
+/// A count with its names for output.
 struct Count {
     kind: &'static str,
     name: &'static str,
@@ -261,30 +261,30 @@ counters! {
     }
 }
 
-/// Every thread's counts.
+/// The counts of all threads.
 #[derive(Debug, Default)]
 pub struct Metrics {
     threads: Vec<Arc<Counters>>,
 }
 
 impl Metrics {
-    /// Sets for so many threads.
+    /// Creates a set for each of `threads` threads.
     pub fn new(threads: usize) -> Self {
         Self { threads: (0..threads).map(|_| Arc::default()).collect() }
     }
 
-    /// A thread's own set.
+    /// Returns a thread's own set.
     pub fn thread(&self, index: usize) -> Arc<Counters> {
         self.threads[index].clone()
     }
 
-    /// One count of all threads.
+    /// Returns the sum of one count over all threads.
     pub fn sum(&self, count: impl Fn(&Counters) -> &Counter) -> u64 {
-        // Threads count ups and downs apart; together they are right.
+        // Threads count ups and downs apart, so that one thread's count may have wrapped below 0.
         self.threads.iter().fold(0, |sum, thread| sum.wrapping_add(count(thread).get()))
     }
 
-    /// Writes all of them.
+    /// Writes all metrics.
     pub fn render(&self, text: &mut Text) {
         let none = Counters::default();
         let (mut counts, mut histograms) = (none.counts(), none.histograms());
@@ -306,8 +306,8 @@ impl Metrics {
         }
     }
 
-    /// What is matched and neither delivered, dropped nor conflated waits in an outbox. Threads
-    /// count on while they are read, so what seems less than nothing is nothing.
+    /// Returns the deliveries that are in an outbox: matched, and neither delivered, dropped nor
+    /// conflated. Threads count while they are read, so a negative difference becomes 0.
     fn queued(&self) -> u64 {
         let settled = self.sum(|one| &one.delivered)
             + self.sum(|one| &one.dropped_slow_consumer)
