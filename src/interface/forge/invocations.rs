@@ -8,8 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::interface::forge::limits::INVOCATIONS_MAX;
-use crate::interface::forge::nouns::Context;
+use super::limits::INVOCATIONS_MAX;
+use super::nouns::Context;
 use crate::message::Millis;
 
 /// Locks that ids are spread over. An id is looked up once for each publish of a back end, for

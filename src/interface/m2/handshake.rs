@@ -11,9 +11,9 @@ use std::fmt;
 use thiserror::Error;
 
 use super::limits::SUBPROTOCOL_BYTES_MAX;
+use super::nouns::{Scope, name_problem};
 use crate::codec::base58;
 use crate::codec::http::{Request, Unclear};
-use crate::interface::m2::nouns::{Scope, name_problem};
 
 #[cfg(test)]
 mod tests;

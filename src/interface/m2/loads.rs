@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
+use super::limits::LOADS_OUTDATED_MAX;
 use super::waiters::{Waiters, Wants};
-use crate::interface::m2::limits::LOADS_OUTDATED_MAX;
 use crate::interface::shared::Shared;
 use crate::limits::LOADS_PER_WORKER_MAX;
 use crate::mailbox::Slot;

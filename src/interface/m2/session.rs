@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
+use super::limits::STALE_RELOADED_MAX;
 use super::loads::Waiter;
-use super::nouns::{channel_of, resource_of};
+use super::nouns::{Party, channel_of, resource_of};
 use super::waiters::{Answer, Beginning, Wants};
-use super::wire::{self as wire, Fault, Request};
+use super::wire::{self, Fault, Request};
 use crate::broker::directory::Subscriber;
 use crate::broker::subscriptions::Joining;
 use crate::codec::json::Document;
@@ -19,8 +20,6 @@ use crate::config::M2 as Terms;
 use crate::interface::context::Context;
 use crate::interface::heartbeat::beat;
 use crate::interface::heartbeat::{Heartbeat, Timings};
-use crate::interface::m2::limits::STALE_RELOADED_MAX;
-use crate::interface::m2::nouns::Party;
 use crate::interface::next::{Close, End, Next, Reason};
 use crate::interface::shared::Shared;
 use crate::message::{

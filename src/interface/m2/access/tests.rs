@@ -4,11 +4,12 @@ use jsonwebtoken::Algorithm;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::error::{NO_ORGANIZATION, NO_USER, OTHER_KIND, OTHER_ORGANIZATION};
 use super::*;
 use crate::auth::tests::{
     ED_PEM, ES_PEM, NOW, RS_PEM, SECRET, api_key, hs256, keys_reserving, private_key, signed_with,
 };
-use crate::auth::{Authenticator, KeyError};
+use crate::auth::{Authenticator, KeyError, SignError};
 use crate::interface::authenticators::AUDIENCES;
 use crate::limits::TOKEN_BYTES_MAX;
 

@@ -3,7 +3,11 @@
 //!
 //! A call about a document checks the headers, then the credential, then query and body.
 
+mod named;
+mod reply;
 mod route;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -18,7 +22,8 @@ use crate::interface::rest::{ApiError, Reply, durability};
 use crate::interface::websocket::upgrade;
 use crate::mailbox::{Query, StoreRefusal, Write, Written};
 use crate::message::{DocumentKey, DocumentWrite, Durability, Millis};
-pub use route::{Named, Route, is_ours, route};
+pub use named::Named;
+pub use route::{Route, is_ours, route};
 
 /// Finds out what a request to one of M2's paths leads to.
 pub(in crate::interface) fn entrance(

@@ -22,6 +22,7 @@ use crate::limits::TOKEN_BYTES_MAX;
 mod channel_tokens;
 mod proofs;
 mod signed;
+mod topic_tuples;
 mod topics;
 
 const LIFETIME_S: u64 = 3_600;

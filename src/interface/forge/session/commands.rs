@@ -1,0 +1,142 @@
+//! What a client may ask for: it proves its context, subscribes, publishes and unsubscribes.
+
+use std::sync::Arc;
+
+use super::{Session, reply, subscriber};
+use crate::broker::subscriptions::{Joining, Left};
+use crate::interface::context::Context;
+use crate::interface::forge::access::{Asked, Denied, Grant, Origin, Permission, authorize};
+use crate::interface::forge::nouns::Context as Place;
+use crate::interface::forge::publish::publish_event;
+use crate::interface::forge::wire::{self, Fault, Request, Target};
+use crate::message::{AckId, Channel, Now, ReplayWish, Reply};
+
+/// The refusal of a client that has not begun by proving its context.
+const UNPROVED_YET: &str = "connect with a context token first";
+
+impl Session {
+    pub(super) fn carry_out(
+        &mut self,
+        ctx: &mut Context<'_>,
+        ack: Option<AckId>,
+        request: Request<'_, '_>,
+    ) -> Result<(), Fault> {
+        match request {
+            Request::Connect(token) => self.connect(ctx, ack, token),
+            Request::Subscribe { to, replay } => self.subscribe(ctx, ack, &to, replay),
+            Request::Publish { to, payload } => {
+                if payload.value.len() > ctx.shared.forge.payload_bytes {
+                    return Err(Fault::PayloadTooLarge);
+                }
+                self.publish(ctx, ack, &to, payload.raw())
+            }
+            Request::Unsubscribe(topic) => {
+                if self.context.is_none() {
+                    return Err(Fault::Unauthorized(UNPROVED_YET.to_owned()));
+                }
+                let topic = Channel::topic(topic);
+                let left = ctx.leave(&subscriber(ctx.id), &topic, ack)?;
+                // Not before: a subscription that stays still ends with its token.
+                self.endings.forget(&topic);
+                if left == Left::Already {
+                    reply(ctx, &Reply::Unsubscribed, ack);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Proves a context, or renews the proof of the same one.
+    fn connect(
+        &mut self,
+        ctx: &mut Context<'_>,
+        ack: Option<AckId>,
+        token: &str,
+    ) -> Result<(), Fault> {
+        let newer = ctx.local.auth.forge.context(token, ctx.now.wall_seconds());
+        let newer = newer.map_err(|error| {
+            tracing::debug!(%error, "refusing a context token");
+            Fault::Unauthorized(error.to_string())
+        })?;
+        if self.context.as_ref().is_some_and(|older| !older.is_same_place(&newer)) {
+            return Err(Fault::OtherContext);
+        }
+        self.context = Some(newer);
+        self.welcome(ctx, ack);
+        Ok(())
+    }
+
+    /// The client's context, as long as its proof holds.
+    fn proved(&self, now: Now) -> Result<Arc<Place>, Fault> {
+        let context = self.context.clone();
+        let context = context.ok_or_else(|| Fault::Unauthorized(UNPROVED_YET.to_owned()))?;
+        if now.wall_seconds() >= context.expires_at {
+            return Err(Fault::Unauthorized("the context token has expired".to_owned()));
+        }
+        Ok(context)
+    }
+
+    /// Finds the topic that the client means, if it may do there what it wants to.
+    fn find_topic(
+        &self,
+        ctx: &mut Context<'_>,
+        to: &Target<'_>,
+        permission: Permission,
+    ) -> Result<(Channel, Option<Grant>), Fault> {
+        let origin = Origin::Context(self.proved(ctx.now)?);
+        let Target { channel, is_global, token, ref overrides } = *to;
+        let overrides = overrides.as_deref();
+        let asked = Asked { permission, channel, is_global, token, overrides };
+        let auth = &ctx.local.auth.forge;
+        authorize((ctx.shared, auth), &origin, &asked, ctx.now).map_err(|denied| {
+            match (denied, permission) {
+                (Denied::Token(error), _) => Fault::Token(error),
+                (Denied::RateLimited, _) => Fault::RateLimited,
+                (denied, Permission::Subscribe) => Fault::Unauthorized(denied.to_string()),
+                (denied, Permission::Publish) => Fault::PublishFailed(denied.to_string()),
+            }
+        })
+    }
+
+    fn subscribe(
+        &mut self,
+        ctx: &mut Context<'_>,
+        reply: Option<AckId>,
+        to: &Target<'_>,
+        replay: ReplayWish,
+    ) -> Result<(), Fault> {
+        let (topic, grant) = self.find_topic(ctx, to, Permission::Subscribe)?;
+        let terms = &ctx.shared.forge;
+        let (options, enforce_expiry) = (terms.options(), terms.enforce_token_expiry);
+        let replay = ReplayWish { seconds: replay.seconds.min(terms.replay_seconds), ..replay };
+        // A client of Forge says which events it wants, each time.
+        let joining = Joining { options, reply, replay, replays_again: true, comes_back: false };
+        ctx.join(subscriber(ctx.id), &topic, &joining)?;
+        if let Some(grant) = grant.filter(|_| enforce_expiry) {
+            self.endings.note(topic, grant.expires_at);
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        ctx: &mut Context<'_>,
+        ack: Option<AckId>,
+        to: &Target<'_>,
+        payload: &str,
+    ) -> Result<(), Fault> {
+        let (topic, _) = self.find_topic(ctx, to, Permission::Publish)?;
+        let id = ctx.message_id();
+        let receipt = publish_event(ctx.shared, &topic, payload, (id, ctx.now));
+        let receipt = receipt.map_err(|_| Fault::Overloaded)?;
+        let counters = &ctx.local.counters;
+        let counter = match receipt {
+            Some(_) => &counters.events_socket,
+            None => &counters.events_unheard,
+        };
+        counter.add(1);
+        let receipt = receipt.map(|receipt| (receipt.id, receipt.at));
+        ctx.send_text(&wire::published(ack, receipt));
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Writes the messages that clients receive.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::Fault;
+use crate::codec::json::push_json;
+use crate::interface::forge::nouns::TokenError;
+use crate::message::{AckId, Channel, MessageId, Millis, Publication, Reply};
+
+/// The answer to a request that the engine has carried out.
+pub fn reply(reply: &Reply, id: Option<AckId>) -> Option<String> {
+    match reply {
+        Reply::Subscribed { channel, last, .. } => {
+            let mut out = begin("subscribed", id);
+            out.push_str(r#","topic":"#);
+            push_json(&mut out, channel.as_str());
+            let _ = match last {
+                Some(last) => write!(out, r#","last":"{last}"}}"#),
+                None => write!(out, r#","last":null}}"#),
+            };
+            Some(out)
+        }
+        Reply::Unsubscribed => id.map(|id| begin("unsubscribed", Some(id)) + "}"),
+        Reply::Refused { refusal, .. } => Some(error(id, &Fault::from(*refusal))),
+        Reply::Authenticated | Reply::Published(_) => None,
+    }
+}
+
+/// The client's context is proved until then, in seconds since the epoch. The node, by this start
+/// of it, keeps events for so many seconds for who misses them.
+pub fn connected(
+    id: Option<AckId>,
+    key: [u8; 9],
+    expires_at: u64,
+    (node, replay_seconds): (u64, u32),
+) -> String {
+    let name = URL_SAFE_NO_PAD.encode(key);
+    let mut out = begin("connected", id);
+    let _ = write!(out, r#","connectionId":"{name}","expiresAt":{expires_at}"#);
+    let _ = write!(out, r#","replaySeconds":{replay_seconds},"node":"{node:016x}"}}"#);
+    out
+}
+
+/// The event was published, or nobody listens.
+pub fn published(id: Option<AckId>, event: Option<(MessageId, Millis)>) -> String {
+    let mut out = begin("published", id);
+    let _ = match event {
+        Some((event, at)) => write!(out, r#","eventId":"{event}","eventTimestamp":"{at}"}}"#),
+        None => write!(out, r#","eventId":null,"eventTimestamp":null}}"#),
+    };
+    out
+}
+
+/// A request was not carried out.
+pub fn error(id: Option<AckId>, fault: &Fault) -> String {
+    let mut out = begin("error", id);
+    let made;
+    let (message, code) = match fault {
+        Fault::Message => ("Invalid message format", "INVALID_MESSAGE"),
+        Fault::Input(problem) => (*problem, "INVALID_INPUT"),
+        Fault::Channel(problem) => {
+            made = format!("channel: {problem}");
+            (made.as_str(), "INVALID_INPUT")
+        }
+        Fault::Unauthorized(_) => ("Unauthorized request", "UNAUTHORIZED"),
+        Fault::OtherContext => ("Unauthorized request", "CONTEXT_MISMATCH"),
+        Fault::Token(error) => {
+            made = error.to_string();
+            (made.as_str(), error.code())
+        }
+        Fault::PublishFailed(_) => ("Error publishing event to channel", "PUBLISH_FAILED"),
+        Fault::PayloadTooLarge => ("The payload is too long", "PAYLOAD_TOO_LARGE"),
+        Fault::RateLimited => ("RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"),
+        Fault::Overloaded => ("The node is overloaded; try again in a second", "OVERLOADED"),
+        Fault::TooManySubscriptions => {
+            ("This connection has as many subscriptions as it may", "TOO_MANY_SUBSCRIPTIONS")
+        }
+    };
+    let detail = match fault {
+        Fault::Unauthorized(detail) | Fault::PublishFailed(detail) => Some(detail.as_str()),
+        Fault::OtherContext => Some("The token is for another place; connect anew for that"),
+        _ => None,
+    };
+    push_error(&mut out, message, code, detail);
+    out
+}
+
+/// An event, for everybody who hears its topic; or for one subscription that asked for what was
+/// before it, named by the id of its request.
+pub fn event(publication: &Publication, payload: &str, replay: Option<AckId>) -> String {
+    let mut out = String::with_capacity(payload.len() + EVENT_BYTES);
+    out.push_str(r#"{"type":"event","topic":"#);
+    push_json(&mut out, publication.channel.as_str());
+    if let Some(id) = replay {
+        let _ = write!(out, r#","replay":{id}"#);
+    }
+    let (id, at) = (publication.id, publication.at);
+    let _ = write!(out, r#","eventId":"{id}","eventTimestamp":"{at}","payload":{payload}}}"#);
+    out
+}
+
+/// Bytes of an event besides its payload, at most.
+pub(super) const EVENT_BYTES: usize = 200;
+
+/// The news that a subscription lost events: so many, where that is known.
+pub fn gap(topic: &Channel, count: Option<u64>) -> String {
+    match count {
+        Some(count) => subscription_error(topic, &format!("{count} events were lost"), "GAP"),
+        None => subscription_error(topic, "Events may have been lost", "GAP"),
+    }
+}
+
+/// The news that a subscription has ended with its token.
+pub fn token_expired(topic: &Channel) -> String {
+    let error = TokenError::Expired;
+    subscription_error(topic, &error.to_string(), error.code())
+}
+
+fn subscription_error(topic: &Channel, message: &str, code: &str) -> String {
+    let mut out = begin("subscription_error", None);
+    out.push_str(r#","topic":"#);
+    push_json(&mut out, topic.as_str());
+    push_error(&mut out, message, code, None);
+    out
+}
+
+fn begin(kind: &str, id: Option<AckId>) -> String {
+    let mut out = format!(r#"{{"type":"{kind}""#);
+    if let Some(id) = id {
+        let _ = write!(out, r#","id":{id}"#);
+    }
+    out
+}
+
+fn push_error(out: &mut String, message: &str, code: &str, detail: Option<&str>) {
+    out.push_str(r#","error":{"message":"#);
+    push_json(out, message);
+    let _ = write!(out, r#","code":"{code}""#);
+    if let Some(detail) = detail {
+        out.push_str(r#","detail":"#);
+        push_json(out, detail);
+    }
+    out.push_str("}}");
+}

@@ -1,0 +1,132 @@
+//! Reads the messages of clients.
+
+use super::{Fault, Selection};
+use crate::codec::json::{Document, Object, Text, Value};
+use crate::interface::forge::nouns::{Entity, channel_problem};
+use crate::message::{AckId, MessageId, ReplayWish};
+
+/// Largest id of a request: the largest integer that every JSON reader takes for itself.
+const ID_MAX: f64 = 9_007_199_254_740_991.0;
+
+/// What a client says, and under which id.
+#[derive(Debug)]
+pub struct Said<'t, 'a> {
+    /// The id to answer under, where one could be read.
+    pub id: Option<AckId>,
+    /// What it asks for, or what is wrong with that.
+    pub request: Result<Request<'t, 'a>, Fault>,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+pub enum Request<'t, 'a> {
+    /// To be who its context token says, or to go on being so.
+    Connect(&'a str),
+    /// To hear a channel.
+    Subscribe {
+        /// Which.
+        to: Target<'a>,
+        /// With what was before.
+        replay: ReplayWish,
+    },
+    /// To have an event heard.
+    Publish {
+        /// Where.
+        to: Target<'a>,
+        /// The payload.
+        payload: Text<'t, 'a>,
+    },
+    /// To hear a topic no longer.
+    Unsubscribe(&'a str),
+}
+
+/// The channel that a client means, as it says so.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// Its name.
+    pub channel: &'a str,
+    /// Whether it is the global one of that name.
+    pub is_global: bool,
+    /// The realtime token that narrows it.
+    pub token: Option<&'a str>,
+    /// What is to be the scope instead of the whole context.
+    pub overrides: Option<Vec<Entity>>,
+}
+
+/// Reads a message.
+pub fn read<'t, 'a>(document: &'t Document<'a>) -> Said<'t, 'a> {
+    let object = document.object();
+    match object.get("id").and_then(read_id) {
+        Some(id) => Said { id: Some(id), request: read_request(object) },
+        None => Said { id: None, request: Err(Fault::Message) },
+    }
+}
+
+fn read_id(value: Value<'_, '_>) -> Option<AckId> {
+    let Value::Number(number) = value else { return None };
+    let is_id = number.fract() == 0.0 && (0.0..=ID_MAX).contains(&number);
+    is_id.then_some(number as AckId)
+}
+
+fn read_request<'t, 'a>(object: Object<'t, 'a>) -> Result<Request<'t, 'a>, Fault> {
+    let Some(Value::Text(kind)) = object.get("type") else { return Err(Fault::Message) };
+    match kind.value {
+        "connect" => match object.get("contextToken") {
+            Some(Value::Text(token)) => Ok(Request::Connect(token.value)),
+            _ => Err(Fault::Input("contextToken: Expected string")),
+        },
+        "subscribe" => {
+            let to = read_target(object)?;
+            Ok(Request::Subscribe { to, replay: read_replay(object)? })
+        }
+        "publish" => match object.get("payload") {
+            Some(Value::Text(payload)) => {
+                Ok(Request::Publish { to: read_target(object)?, payload })
+            }
+            _ => Err(Fault::Input("payload: Expected string")),
+        },
+        "unsubscribe" => match object.get("topic") {
+            Some(Value::Text(topic)) => Ok(Request::Unsubscribe(topic.value)),
+            _ => Err(Fault::Input("topic: Expected string")),
+        },
+        _ => Err(Fault::Message),
+    }
+}
+
+fn read_target<'a>(object: Object<'_, 'a>) -> Result<Target<'a>, Fault> {
+    let Some(Value::Text(channel)) = object.get("channel") else {
+        return Err(Fault::Input("channel: Expected string"));
+    };
+    let channel = channel.value;
+    if let Some(problem) = channel_problem(channel) {
+        return Err(Fault::Channel(problem));
+    }
+    let is_global = match object.get("global") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(is_global)) => is_global,
+        Some(_) => return Err(Fault::Input("global: Expected boolean")),
+    };
+    let Selection { token, overrides } = Selection::read(object.get("options"), is_global)?;
+    Ok(Target { channel, is_global, token, overrides })
+}
+
+fn read_replay(object: Object<'_, '_>) -> Result<ReplayWish, Fault> {
+    let Some(Value::Object(options)) = object.get("options") else {
+        return Ok(ReplayWish::default());
+    };
+    let seconds = match options.get("replaySeconds") {
+        None | Some(Value::Null) => 0,
+        // More than the node keeps is as good as all of it.
+        Some(Value::Number(seconds)) if seconds >= 0.0 => seconds.ceil() as u32,
+        Some(_) => return Err(Fault::Input("replaySeconds: Expected a number, 0 or more")),
+    };
+    let after = match options.get("after") {
+        None | Some(Value::Null) => None,
+        Some(Value::Text(id)) => {
+            let id = MessageId::try_parse(id.value);
+            Some(id.map_err(|_| Fault::Input("after: Expected the id of an event"))?)
+        }
+        Some(_) => return Err(Fault::Input("after: Expected string")),
+    };
+    Ok(ReplayWish { seconds, after })
+}

@@ -1,0 +1,69 @@
+//! Why a caller may not read or write.
+
+use crate::auth::token::DateError;
+use crate::interface::m2::limits::NAME_BYTES_MAX;
+
+/// Why a caller may not read or write. It is the caller's fault in every case. The text is for
+/// people, and repeats no credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum M2Error {
+    /// The caller has not proved who it is.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The caller is known, and may not.
+    #[error("{0}")]
+    Forbidden(&'static str),
+}
+
+impl M2Error {
+    /// Returns the HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Unauthorized(_) => 401,
+            Self::Forbidden(_) => 403,
+        }
+    }
+
+    /// Returns the `error` code of the body.
+    pub fn error(self) -> &'static str {
+        match self {
+            Self::Unauthorized(_) => "AUTH_UNAUTHORIZED",
+            Self::Forbidden(_) => "FORBIDDEN",
+        }
+    }
+}
+
+pub(super) const NOTHING: M2Error = M2Error::Unauthorized(
+    "there is no credential; send Authorization: Bearer and a token, or x-api-key",
+);
+pub(super) const SCHEME: M2Error =
+    M2Error::Unauthorized("Authorization must be Bearer and a token");
+pub(super) const API_KEY: M2Error = M2Error::Unauthorized("the API key is not a good one");
+pub(super) const INVALID: M2Error =
+    M2Error::Unauthorized("the token is malformed or its signature is not good");
+pub(super) const OTHER_KIND: M2Error =
+    M2Error::Unauthorized("the token is for something else, as its aud says");
+pub(super) const NO_USER: M2Error = M2Error::Unauthorized(
+    "the token must have a user_id, or a sub, of 1 to 255 bytes without control characters",
+);
+pub(super) const NO_ORGANIZATION: M2Error =
+    M2Error::Forbidden("the token names no organization; it must have an organization_id");
+pub(super) const OTHER_ORGANIZATION: M2Error = M2Error::Forbidden(
+    "the token's organization_id is another organization than that of x-m2-organization",
+);
+pub(super) const READS: M2Error = M2Error::Forbidden(
+    "this credential only reads; write with the node's API key, or with the token of an \
+     administrator or of a writer, whose aud is m2-writer",
+);
+
+const _: () = assert!(NAME_BYTES_MAX == 255, "a message above names the bound");
+
+impl From<DateError> for M2Error {
+    fn from(error: DateError) -> Self {
+        Self::Unauthorized(match error {
+            DateError::Malformed => "the token's exp and nbf must be numbers",
+            DateError::Expired => "the token has expired",
+            DateError::Early => "the token is not valid yet",
+        })
+    }
+}

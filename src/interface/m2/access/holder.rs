@@ -1,0 +1,114 @@
+//! The holders of tokens, as the claims say.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::{INVALID, NO_ORGANIZATION, NO_USER, OTHER_KIND, OTHER_ORGANIZATION, READS};
+use super::{M2Error, Reader, WRITERS};
+use crate::auth::Keys;
+use crate::auth::token;
+use crate::auth::value::Plain;
+use crate::interface::m2::nouns::name_problem;
+use crate::message::Role;
+
+/// The holder of a good token.
+#[derive(Debug)]
+pub(super) struct Holder {
+    kind: Kind,
+    organization: Option<Box<str>>,
+    expires_at: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A user, perhaps an administrator.
+    User { id: Arc<str>, is_admin: bool },
+    /// A back end that writes, and does nothing else.
+    Writer,
+}
+
+impl Holder {
+    pub(super) fn reader(&self, organization: &str) -> Result<Reader, M2Error> {
+        match &self.kind {
+            Kind::Writer => Err(OTHER_KIND),
+            Kind::User { id, .. } => {
+                self.is_of(organization)?;
+                Ok(Reader { user: Some(Arc::clone(id)), expires_at: self.expires_at })
+            }
+        }
+    }
+
+    pub(super) fn writes(&self, organization: &str) -> Result<(), M2Error> {
+        match self.kind {
+            Kind::Writer => self.is_of(organization),
+            Kind::User { is_admin: true, .. } => Ok(()),
+            Kind::User { .. } => Err(READS),
+        }
+    }
+
+    fn is_of(&self, organization: &str) -> Result<(), M2Error> {
+        match &self.organization {
+            Some(own) if **own == *organization => Ok(()),
+            Some(_) => Err(OTHER_ORGANIZATION),
+            None => Err(NO_ORGANIZATION),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    user_id: Plain,
+    #[serde(default)]
+    sub: Plain,
+    #[serde(default)]
+    organization_id: Plain,
+    #[serde(default)]
+    role: Plain,
+    #[serde(default, deserialize_with = "token::present")]
+    exp: Option<Plain>,
+    #[serde(default, deserialize_with = "token::present")]
+    nbf: Option<Plain>,
+    #[serde(default)]
+    aud: Plain,
+}
+
+/// Returns the holder of a token, and when the token expires.
+pub(super) fn judge(
+    keys: &Keys,
+    token: &str,
+    now_s: u64,
+) -> Result<(Holder, Option<u64>), M2Error> {
+    let claims = token::claims(keys, token).and_then(|json| token::object::<Claims>(&json));
+    let claims = claims.ok_or(INVALID)?;
+    let is_writers = keys.audience_of(&claims.aud.0) == Some(WRITERS);
+    if !is_writers && keys.reserves(&claims.aud.0) {
+        return Err(OTHER_KIND);
+    }
+    let expires_at = token::expiry(claims.exp.as_ref(), claims.nbf.as_ref(), now_s)?;
+    let kind = if is_writers { Kind::Writer } else { claims.user()? };
+    let organization = claims.organization_id.0.as_str().map(Into::into);
+    Ok((Holder { kind, organization, expires_at }, expires_at))
+}
+
+impl Claims {
+    fn user(&self) -> Result<Kind, M2Error> {
+        let id = if self.user_id.0.is_null() { &self.sub.0 } else { &self.user_id.0 };
+        let id = name(id).ok_or(NO_USER)?;
+        // As everywhere else an administrator has a subject, and its role is a name.
+        let is_admin = name(&self.sub.0).is_some()
+            && self.role.0.as_str().is_some_and(|role| Role::named(role) == Role::ProjectAdmin);
+        Ok(Kind::User { id: id.into(), is_admin })
+    }
+}
+
+/// Returns a text that can be the name of a user.
+fn name(value: &Value) -> Option<&str> {
+    value.as_str().filter(|name| is_name(name))
+}
+
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name_problem(name).is_none()
+}
