@@ -1,7 +1,7 @@
-//! The invocations that a platform has registered: the context of each by its id, until it expires.
+//! The invocations that a platform has registered: each id has a context until it expires.
 //!
-//! Shared by all threads, in `SHARDS` maps behind short locks. A context is handed out by pointer.
-//! Registering removes what has expired, so that no timer is needed.
+//! All threads share them, in `SHARDS` maps with a lock each. Contexts are returned by pointer.
+//! Registering an invocation removes expired ones, so no timer is needed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -12,27 +12,27 @@ use super::limits::INVOCATIONS_MAX;
 use super::nouns::Context;
 use crate::message::Millis;
 
-/// Locks that ids are spread over. An id is looked up once for each publish of a back end, for
-/// less than a microsecond.
+/// Locks that the ids are spread over. Each publish of a back end looks up one id, which takes less
+/// than a microsecond.
 const SHARDS: usize = 64;
 
-/// All invocations that are registered. Times are on one clock that never runs back.
+/// The registered invocations. Times are in milliseconds on the monotonic clock.
 #[derive(Debug)]
 pub struct Invocations {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    /// Entries of all shards, and those that are just being made.
+    /// Entries of all shards, and reservations for entries that are about to be inserted.
     count: AtomicUsize,
 }
 
-/// [`INVOCATIONS_MAX`] are registered and none has expired: nothing was done.
+/// The refusal of an invocation: [`INVOCATIONS_MAX`] are registered and none has expired.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashMap<Arc<str>, Entry>,
-    /// The same by when they expire, so that no look is needed at those that do not.
+    /// The ids in order of expiry, so that removing expired entries visits no others.
     expiries: BTreeSet<(Millis, Arc<str>)>,
 }
 
@@ -50,11 +50,11 @@ impl Default for Invocations {
 }
 
 impl Invocations {
-    /// Registers a context under an id until `expires`, in the place of what the id stood for
-    /// before.
+    /// Registers a context under an id until `expires`. It replaces an earlier context of the same
+    /// id.
     ///
     /// # Errors
-    /// There is no room, even without those that have expired.
+    /// [`Full`] if there is no room even after all expired entries were removed.
     pub fn put(
         &self,
         id: &str,
@@ -70,14 +70,14 @@ impl Invocations {
         self.try_put(id, entry, now).map_err(|_| Full)
     }
 
-    /// Returns the context that an id stands for.
+    /// Returns the context of an id; `None` if the id is unknown or has expired.
     pub fn get(&self, id: &str, now: Millis) -> Option<Arc<Context>> {
         let shard = self.shard(id);
         let entry = shard.entries.get(id).filter(|entry| entry.expires > now)?;
         Some(Arc::clone(&entry.context))
     }
 
-    /// Removes an invocation. False if there was none under this id.
+    /// Removes an invocation. Returns false if the id is unknown or has expired.
     pub fn remove(&self, id: &str, now: Millis) -> bool {
         let mut shard = self.shard(id);
         let removed = shard.remove(id);
@@ -87,18 +87,17 @@ impl Invocations {
         removed.is_some_and(|entry| entry.expires > now)
     }
 
-    /// Returns how many take room: those that are registered, and expired ones that were not
-    /// removed yet.
+    /// Returns the number of entries, including expired ones that were not removed yet.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether none takes room.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Registers an entry. Returns it if there is no room for one more.
+    /// Registers an entry, or returns it if there is no room for one more.
     fn try_put(&self, id: &str, entry: Entry, now: Millis) -> Result<(), Entry> {
         let mut shard = self.shard(id);
         self.forget_expired(&mut shard, now);
@@ -132,7 +131,7 @@ impl Invocations {
     }
 }
 
-/// A thread that panicked under the lock left whole entries behind.
+/// Locks a shard, even if a thread has panicked under the lock: its entries are consistent.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -276,7 +275,7 @@ mod tests {
                 }
                 prop_assert!(invocations.len() >= model.len());
             }
-            // All that is left expires, and somebody comes across each of them.
+            // All remaining entries have expired by then, and removing an id removes its entry.
             let end = now + 100;
             for id in 0..6_u8 {
                 prop_assert!(!invocations.remove(&id.to_string(), end));

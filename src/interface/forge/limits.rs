@@ -1,4 +1,4 @@
-//! Every bound of Forge's room by name. What happens at a bound stands beside it.
+//! The bounds of Forge's room, each with what happens if it is exceeded.
 
 use crate::limits::{REPLAY_BYTES_MAX, TOKEN_BYTES_MAX};
 
@@ -14,17 +14,18 @@ pub const CLAIMS_BYTES_MAX: usize = 4_096;
 /// with a longer life is refused, and `fanfare token` does not sign one.
 pub const PROOF_S_MAX: u64 = 900;
 
-/// Time in which a client has to prove its context, in milliseconds. Then it is closed with 4401.
+/// Time in which a client must prove its context, in milliseconds. After it the connection is
+/// closed with 4401.
 pub const CONNECT_MS: u64 = 5_000;
-/// Time for which a client stays connected after its context token expired, in milliseconds. It can
-/// do nothing but send a newer token. Then it is closed with 4401.
+/// Time for which a connection stays open after its context token has expired, in milliseconds. The
+/// client can only send a newer token. After it the connection is closed with 4401.
 pub const GRACE_MS: u64 = 5_000;
 /// Time between two attempts to end a subscription whose token has expired, in milliseconds, if a
 /// mailbox has no room.
 pub const RETRY_MS: u64 = 10;
-/// Bytes of replayed frames that may wait for one client. The frames are the client's own, and a
-/// client that does not read could ask for them again and again. Events that do not fit are
-/// reported as a gap.
+/// Bytes of replayed frames that may wait for one client. Replayed frames are not shared with other
+/// clients, so a client that does not read could fill memory with repeated requests. Events that do
+/// not fit are reported as a gap.
 pub const REPLAYED_BYTES_MAX: usize = 4 * REPLAY_BYTES_MAX;
 
 /// Registered invocations. At the bound the expired ones are removed; if none has expired, the new
@@ -32,9 +33,10 @@ pub const REPLAYED_BYTES_MAX: usize = 4 * REPLAY_BYTES_MAX;
 pub const INVOCATIONS_MAX: usize = 65_536;
 /// Longest description of an invocation, in bytes. A longer one is refused with 413.
 pub const INVOCATION_BYTES_MAX: usize = TOKEN_BYTES_MAX;
-/// Longest id of an invocation, in bytes.
+/// Longest id of an invocation, in bytes. A longer one is refused with 400.
 pub const INVOCATION_ID_BYTES_MAX: usize = 255;
-/// Longest time for which an invocation may be registered, in seconds.
+/// Longest time for which an invocation may be registered, in seconds. A longer time is refused
+/// with 400.
 pub const INVOCATION_TTL_S_MAX: u32 = 900;
 
 const _: () = assert!(

@@ -1,4 +1,4 @@
-//! The modules for clients, as files of JavaScript and TypeScript that the node serves.
+//! The client modules: files of JavaScript and TypeScript that the node serves.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -7,21 +7,21 @@ use sha2::{Digest, Sha256};
 
 use crate::codec::http::Response;
 
-/// One of the files.
+/// A file that the node serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Module {
-    /// `client.js`, for front ends: it subscribes, and it publishes.
+    /// `client.js`, which front ends import to subscribe and publish.
     Client,
-    /// `client.d.ts`, its types.
+    /// `client.d.ts`, the types of `client.js`.
     ClientTypes,
-    /// `server.js`, for back ends: it publishes and has tokens signed.
+    /// `server.js`, which back ends import to publish and to request realtime tokens.
     Server,
-    /// `server.d.ts`, its types.
+    /// `server.d.ts`, the types of `server.js`.
     ServerTypes,
 }
 
 impl Module {
-    /// All modules, in the order of their entity tags.
+    /// All modules, in the order of the variants and of `ETAGS`.
     pub const ALL: [Self; 4] = [Self::Client, Self::ClientTypes, Self::Server, Self::ServerTypes];
 
     /// Returns the name of the file.
@@ -34,12 +34,12 @@ impl Module {
         }
     }
 
-    /// Finds the module of that name.
+    /// Returns the module of that file name; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|module| module.name() == name)
     }
 
-    /// Returns the file, or 304 if the client has it already, as `If-None-Match` says.
+    /// Returns the file, or an empty 304 if `If-None-Match` names its current version.
     pub fn response(self, if_none_match: Option<&str>) -> Response {
         let etag = &*ETAGS[self as usize];
         let response = match if_none_match {
@@ -66,10 +66,10 @@ impl Module {
     }
 }
 
-/// Bytes of a hash that tell one version of a file from all others.
+/// Bytes of the SHA-256 hash in an entity tag: enough to tell all versions of a file apart.
 const ETAG_BYTES: usize = 16;
 
-/// By the modules' order.
+/// The entity tags, in the order of [`Module::ALL`].
 static ETAGS: LazyLock<[String; 4]> = LazyLock::new(|| Module::ALL.map(etag));
 
 fn etag(module: Module) -> String {
@@ -81,8 +81,8 @@ fn etag(module: Module) -> String {
     etag
 }
 
-/// Whether a list of entity tags has this one, weak or not (RFC 9110 section 13.1.2). None of ours
-/// has a comma in it.
+/// Returns whether a list of entity tags has this one, weak or not (RFC 9110 section 13.1.2).
+/// Splitting at commas is right for the node's own tags, which have none.
 fn is_among(list: &str, etag: &str) -> bool {
     let mut tags = list.split(',').map(str::trim);
     tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)

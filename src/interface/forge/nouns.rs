@@ -1,10 +1,11 @@
-//! The words of Forge's room: where a caller is, what it may select, and why a token is refused.
+//! The nouns of Forge's room: contexts, their entities, names of channels, and errors of realtime
+//! tokens.
 
 use std::fmt;
 
 use super::limits::CHANNEL_BYTES_MAX;
 
-/// A property of a context that a caller may select to be its scope.
+/// A kind of object that a context can name, and that a caller may select for its scope.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Entity {
     /// Jira's `board`.
@@ -24,7 +25,7 @@ pub enum Entity {
 }
 
 impl Entity {
-    /// All of them, by name.
+    /// All entities, in alphabetical order of their names.
     pub const ALL: [Self; 7] = [
         Self::Board,
         Self::Content,
@@ -35,7 +36,7 @@ impl Entity {
         Self::Space,
     ];
 
-    /// As contexts and overrides write it.
+    /// Returns the name that contexts and overrides use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Board => "board",
@@ -48,46 +49,49 @@ impl Entity {
         }
     }
 
-    /// The one of that name.
+    /// Returns the entity of that name; `None` if there is none. Case matters.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|entity| entity.name() == name)
     }
 }
 
-/// A context that was proved. Nothing in it is asserted by the caller itself.
+/// A proved context: a trusted issuer has signed it, or a platform has registered it. Nothing in it
+/// is the caller's own assertion.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Context {
-    /// The installation of an app, which bounds everything.
+    /// The installation of the app. No channel reaches beyond it.
     pub installation: Box<str>,
-    /// On whose behalf, for audit only: users in one place share their channels.
+    /// The user's account, for audit only: all users in one place share its channels.
     pub account: Option<Box<str>>,
-    /// The scope that it has unless the caller selects another one: canonical JSON (RFC 8785) of
-    /// module, entities and the host's own key.
+    /// The default scope, unless the caller selects entities: canonical JSON (RFC 8785) of module,
+    /// entities and the host's own key.
     pub place: Box<str>,
-    /// The entities that it has, each with the canonical JSON of its identity, in the order of
+    /// The entities in the context, each with the canonical JSON of its identity, in the order of
     /// [`Entity::ALL`].
     pub entities: Box<[(Entity, Box<str>)]>,
-    /// Whether it may hear global channels, where its token says anything of scopes.
+    /// Whether it may subscribe to global channels; `None` if its token has no `scopes`.
     pub reads_global: Option<bool>,
-    /// Whether a user interface is behind it: others publish on global channels only.
+    /// Whether the context has a user interface. Without one, callers publish on global channels
+    /// only.
     pub is_ui: bool,
-    /// When its proof expires, in seconds since the epoch.
+    /// When the proof expires, in seconds since the epoch.
     pub expires_at: u64,
 }
 
 impl Context {
-    /// Whether both are the same place of the same installation.
+    /// Returns whether both contexts have the same place in the same installation.
     pub fn is_same_place(&self, other: &Self) -> bool {
         (&self.installation, &self.place) == (&other.installation, &other.place)
     }
 }
 
-/// What callers are told whose overrides are no array of properties that there are, in the words of
-/// Forge's own client.
+/// The error for overrides that are not an array of known names, in the words of Forge's own
+/// client.
 pub const OVERRIDES_PROBLEM: &str =
     "Invalid value for contextOverrides. Please provide an array of valid context properties.";
 
-/// What is wrong with the name of a Forge channel, or `None`. Any other text is one, byte for byte.
+/// Returns what is wrong with the name of a Forge channel; `None` if it is valid. Names are
+/// compared byte for byte.
 pub fn channel_problem(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("String must contain at least 1 character(s)");
@@ -100,9 +104,9 @@ pub fn channel_problem(name: &str) -> Option<&'static str> {
 
 const _: () = assert!(CHANNEL_BYTES_MAX == 255, "the message above names the bound");
 
-/// The entities that overrides name, each once; an item is `None` where it is no string. `None`
-/// where one of them is no name of an entity ([`OVERRIDES_PROBLEM`]). No names at all are overrides
-/// too, and not the same as none being given.
+/// Returns the entities that overrides name, without repetitions. A name is `None` if it is not a
+/// string. The result is `None` if a name is not that of an entity ([`OVERRIDES_PROBLEM`]). An
+/// empty list is a valid override and differs from absent overrides.
 pub fn overrides<'n>(names: impl IntoIterator<Item = Option<&'n str>>) -> Option<Vec<Entity>> {
     let mut entities = Vec::new();
     for name in names {
@@ -114,21 +118,22 @@ pub fn overrides<'n>(names: impl IntoIterator<Item = Option<&'n str>>) -> Option
     Some(entities)
 }
 
-/// Why a realtime token gives nothing. Its text is what callers are told, whatever the interface.
+/// Why a realtime token is refused. Callers receive the text over HTTP and over WebSockets. If
+/// several reasons apply, the first in this order is reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TokenError {
-    /// It is no realtime token of this installation.
+    /// The token is malformed, is not signed by this node's key, or is for another installation.
     Invalid,
-    /// It was one.
+    /// The token has expired.
     Expired,
-    /// It is for another channel.
+    /// The token is for another channel.
     ChannelMismatch,
-    /// It is for something else on this channel.
+    /// The token does not permit this action on the channel.
     MissingPermission,
 }
 
 impl TokenError {
-    /// As callers are told.
+    /// Returns the code that callers receive.
     pub fn code(self) -> &'static str {
         match self {
             Self::Invalid => "INVALID_TOKEN",

@@ -1,5 +1,5 @@
-//! Publishing events: an event has a timestamp that is never before that of an earlier one, and is
-//! published only if somebody listens to its topic.
+//! Publishing events. The timestamp of an event is never before that of an earlier event. An event
+//! is published only if its topic has subscribers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,14 +11,14 @@ use crate::message::{
     Channel, ChannelOptions, Content, MessageId, Millis, Now, PresenceMode, Refused, Retain,
 };
 
-/// Timestamps that one event is given while other threads publish later ones before it; then it is
-/// refused. Already a second timestamp is rare.
+/// Attempts to publish an event while other threads publish events with later timestamps first.
+/// After these the event is refused. A second attempt is rare already.
 const STAMPS_MAX: usize = 16;
 
-/// What all threads share of Forge's events.
+/// The state of Forge's events that all threads share.
 #[derive(Debug, Default)]
 pub struct Events {
-    /// The invocations that apps may publish for, as a platform has registered them.
+    /// The invocations that a platform has registered, for which apps may publish.
     pub invocations: Invocations,
     /// The latest timestamp of an event.
     stamped: AtomicU64,
@@ -27,14 +27,14 @@ pub struct Events {
 /// An event that was published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EventReceipt {
-    /// Its id.
+    /// The id.
     pub id: MessageId,
-    /// Its timestamp, in milliseconds since the epoch.
+    /// The timestamp, in milliseconds since the epoch.
     pub at: Millis,
 }
 
 impl Forge {
-    /// Returns how topics behave.
+    /// Returns the options of all topics.
     pub fn options(&self) -> ChannelOptions {
         ChannelOptions {
             ephemeral: true,
@@ -46,19 +46,18 @@ impl Forge {
     }
 }
 
-/// Publishes an event. Returns `None` if nobody is subscribed to its topic; then nothing was
-/// published.
+/// Publishes an event. Returns `None`, and publishes nothing, if the topic has no subscribers.
 ///
 /// # Errors
-/// [`Refused::Overloaded`] if a worker of a subscriber has no room for it.
+/// [`Refused::Overloaded`] if the mailbox of a subscriber's worker is full.
 pub fn publish_event(
     shared: &Shared,
     topic: &Channel,
     payload: &str,
     (id, now): (MessageId, Now),
 ) -> Result<Option<EventReceipt>, Refused> {
-    // Frames are made before the lock that gives them their place. Until then another thread may
-    // have published an event with a later timestamp.
+    // Frames are made before the lock of the topic is taken. Meanwhile another thread may publish
+    // an event with a later timestamp.
     for _ in 0..STAMPS_MAX {
         let content = Content::Event { payload: payload.into() };
         let (channel, options) = (topic.clone(), shared.forge.options());
@@ -76,13 +75,13 @@ pub fn publish_event(
     Err(Refused::Overloaded)
 }
 
-/// Whether an installation is below its rate. If it is, one more request is counted.
+/// Returns whether an installation is below its rate. If it is, counts one more request.
 pub fn admit_installation(shared: &Shared, installation: &str, now: Now) -> bool {
     let rate = shared.forge.rate_limit;
     if rate == 0 {
         return true;
     }
-    // No topic's id has a colon.
+    // No topic has this id, because the ids of topics have no colon.
     let bucket = Channel::topic(&format!("installation:{installation}"));
     shared.broker.directory.admit(&bucket, rate, now.monotonic())
 }

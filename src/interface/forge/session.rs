@@ -1,5 +1,5 @@
-//! A client of Forge Realtime on its WebSocket: it proves its context, subscribes and publishes in
-//! the scope of that context, and loses subscriptions whose tokens expire.
+//! The session of a Forge client on its WebSocket. The client proves its context, then subscribes
+//! and publishes in the scope of that context. A subscription ends when its token expires.
 
 mod commands;
 mod endings;
@@ -26,24 +26,24 @@ use endings::Endings;
 /// Close code of a client that has not proved its context, or whose proof has expired.
 const UNPROVED: u16 = 4401;
 
-/// A client, and what it has proved.
+/// The session of one client.
 #[derive(Debug)]
 pub struct Session {
-    /// Names the client.
+    /// The random name of the connection, which `connected` tells the client.
     key: [u8; 9],
     heartbeat: Heartbeat,
-    /// Until when it must have proved its context.
+    /// Until when the client must prove its context, in milliseconds since the node started.
     connect_by: Millis,
-    /// The context that it has proved.
+    /// The proved context; `None` until the client has proved one.
     context: Option<Arc<Place>>,
-    /// Whether it said that it leaves, so that its channels do not wait for it to come back.
+    /// Whether the client has sent a close frame. Then its topics do not wait for it to return.
     has_left: bool,
     endings: Endings,
 }
 
 impl Session {
-    /// Creates the session of a client that connects now, with the context that it has proved in
-    /// its handshake, if it did so there.
+    /// Creates the session of a client that connects now. `context` is the one that the handshake
+    /// has proved, if any.
     pub fn new(
         context: Option<Arc<Place>>,
         now: Now,
@@ -63,41 +63,41 @@ impl Session {
         }
     }
 
-    /// When the session must be told the time, in milliseconds since the node started.
+    /// Returns when [`Self::on_deadline`] is due next, in milliseconds since the node started.
     pub(in crate::interface) fn deadline(&self, now: Now) -> Millis {
         let Some(context) = &self.context else { return self.heartbeat.due().min(self.connect_by) };
         let context = context.expires_at.saturating_mul(1_000).saturating_add(GRACE_MS);
         let token = self.endings.next_s().map(|expires_s| expires_s * 1_000);
         let expires = token.map_or(context, |token| token.min(context));
-        // What could not be carried out for want of room is tried again, but not at once.
+        // A leave that found no room in a mailbox is tried again, but not at once.
         let left = expires.saturating_sub(now.wall).max(RETRY_MS);
         self.heartbeat.due().min(now.monotonic().saturating_add(left))
     }
 
-    /// Welcomes a client that has proved its context in its handshake.
+    /// Sends `connected` to a client that has proved its context in its handshake.
     pub(in crate::interface) fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
         self.welcome(ctx, None);
         Next::Stay
     }
 
-    /// Tells the client that its context is proved.
+    /// Sends `connected`, if the client has proved a context.
     fn welcome(&self, ctx: &mut Context<'_>, ack: Option<AckId>) {
         let Some(context) = &self.context else { return };
         let node = (ctx.shared.start, ctx.shared.forge.replay_seconds);
         ctx.send_text(&wire::connected(ack, self.key, context.expires_at, node));
     }
 
-    /// The client said that it leaves.
+    /// Notes that the client has sent a close frame.
     pub(in crate::interface) fn on_peer_close(&mut self) {
         self.has_left = true;
     }
 
-    /// The client answered a ping.
+    /// Notes that the client has answered a ping.
     pub(in crate::interface) fn on_pong(&mut self, ctx: &mut Context<'_>) {
         self.heartbeat.pong(ctx.now.monotonic(), &ctx.shared.timings);
     }
 
-    /// Acts on a message. A message that makes no sense is refused, and the client stays.
+    /// Carries out a message. A refused message is answered and does not end the connection.
     pub(in crate::interface) fn on_text(&mut self, ctx: &mut Context<'_>, text: &str) {
         self.heartbeat.sign_of_life(ctx.now.monotonic(), &ctx.shared.timings);
         ctx.with_json(|ctx, scratch| match Document::from_text(text, scratch) {
@@ -113,12 +113,13 @@ impl Session {
         });
     }
 
-    /// Refuses a binary message, which no client may send.
+    /// Refuses a binary message: all messages of the protocol are text.
     pub(in crate::interface) fn on_binary(&mut self, ctx: &mut Context<'_>) {
         refuse(ctx, None, &Fault::Message);
     }
 
-    /// A subscription begins: the client is answered, and given the events that it asked for.
+    /// Answers a subscribe whose subscription has begun, and replays the events that the client
+    /// asked for. Returns how many bytes of events were queued.
     pub(in crate::interface) fn on_joined(
         &mut self,
         ctx: &mut Context<'_>,
@@ -145,8 +146,8 @@ impl Session {
         given.bytes
     }
 
-    /// A subscription has ended. If that was because of its token, the client is told so behind the
-    /// last event.
+    /// Answers an unsubscribe whose subscription has ended. If the subscription ended with its
+    /// token, the client receives `TOKEN_EXPIRED` behind the last event.
     pub(in crate::interface) fn on_left(
         &mut self,
         ctx: &mut Context<'_>,
@@ -154,7 +155,7 @@ impl Session {
         ack: Option<AckId>,
     ) {
         reply(ctx, &Reply::Unsubscribed, ack);
-        // An earlier end may come up in the meantime, and in front of the subscription that has
+        // The end of an earlier subscription to this topic may come up before that of the one that
         // ended with its token.
         let is_last = !ctx.local.index.is_pending(ctx.link.subscriptions, topic);
         if is_last && self.endings.remove_left(topic) {
@@ -162,7 +163,8 @@ impl Session {
         }
     }
 
-    /// Ends what has expired, and pings the client if that is due.
+    /// Closes the connection if its proof is late or has expired. Otherwise ends the subscriptions
+    /// whose tokens have expired, and pings the client if a ping is due.
     pub(in crate::interface) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         let (now, wall) = (ctx.now.monotonic(), ctx.now.wall);
         let (text, reason) = match &self.context {
@@ -180,7 +182,8 @@ impl Session {
         Next::Close(Close { code: Some(UNPROVED), text, reason })
     }
 
-    /// Leaves the topics whose tokens have expired. If a mailbox has no room that is tried again.
+    /// Leaves the topics whose tokens have expired. If a mailbox has no room, the next deadline
+    /// tries again.
     fn end_subscriptions(&mut self, ctx: &mut Context<'_>) {
         for topic in self.endings.due(ctx.now.wall_seconds()) {
             if ctx.leave(&subscriber(ctx.id), &topic, None).is_err() {
@@ -190,15 +193,15 @@ impl Session {
         }
     }
 
-    /// The connection is about to end. Unless the client said that it leaves, it counts as a
-    /// listener for a while, because it may come back.
+    /// Returns for how long the ended connection still counts as a subscriber: the client may
+    /// reconnect, unless it has sent a close frame.
     pub(in crate::interface) fn on_end(&mut self, ctx: &mut Context<'_>) -> End {
         let linger = ctx.now.monotonic() + ctx.shared.forge.linger();
         End { lingers_until: if self.has_left { 0 } else { linger }, ..End::default() }
     }
 }
 
-/// The connection as it subscribes.
+/// Returns the connection as a subscriber of topics.
 fn subscriber(connection: ConnId) -> Subscriber {
     let (encoding, transport) = (Encoding::Topic, Transport::WebSocket);
     Subscriber { connection, encoding, transport, member: None }

@@ -1,28 +1,31 @@
-//! Forge Realtime for subscribers: JSON text messages, one object each, over
-//! `GET /forge/realtime/v1/ws` with the subprotocol [`SUBPROTOCOL`].
+//! The messages between the node and clients of Forge Realtime: JSON text messages, one object
+//! each, over `GET /forge/realtime/v1/ws` with the subprotocol [`SUBPROTOCOL`].
 //!
-//! A client proves its context in the handshake (`Authorization: Bearer …`) or in its first
-//! message, within [`CONNECT_MS`](super::limits::CONNECT_MS), and again before it
-//! expires; who does not is closed with 4401. `id` is a whole number of the client's own, up to
-//! 2^53 - 1, and answers name it. Members that are not known are passed over.
+//! A client proves its context in the handshake (`Authorization: Bearer …`) or with `connect`,
+//! within [`CONNECT_MS`](super::limits::CONNECT_MS), and again before the proof expires. Otherwise
+//! the node closes the connection with 4401. Each request has an `id`, a whole number from 0 to
+//! 2^53 - 1 that the client chooses; the answer repeats it. Unknown members are ignored.
 //!
-//! - `connect` with `contextToken` is answered with `connected`, `connectionId`, `expiresAt` and
-//!   `replaySeconds`, for how long events are kept: who was away for longer may have missed some;
-//!   and `node`, which tells one start of the node from others: what was kept before is gone. A
-//!   later `connect` must be of the same place.
-//! - `subscribe` with `channel`, and perhaps `global` and `options`, with `subscribed`, `topic` and
-//!   `last`, the newest event that is kept.
-//! - `publish` with `channel` and `payload`, and perhaps `global` and `options`, with `published`,
-//!   `eventId` and `eventTimestamp`, both `null` where nobody listens.
-//! - `unsubscribe` with `topic`, with `unsubscribed`.
+//! - `connect` has `contextToken`. Its answer, `connected`, has `connectionId`, `expiresAt`, `node`
+//!   and `replaySeconds`. The node keeps events for `replaySeconds`: a client that was away for
+//!   longer may have missed some. `node` changes if the node starts again, and then the events of
+//!   the earlier start are gone. A later `connect` must prove the same place.
+//! - `subscribe` has `channel`, and optionally `global` and `options`. Its answer, `subscribed`,
+//!   has `topic` and `last`, the id of the newest retained event, or `null`.
+//! - `publish` has `channel` and `payload`, and optionally `global` and `options`. Its answer,
+//!   `published`, has `eventId` and `eventTimestamp`. Both are `null` if the topic has no
+//!   subscribers.
+//! - `unsubscribe` has `topic`. Its answer is `unsubscribed`.
 //!
-//! `options` are `token` and `contextOverrides`, and for a subscription `replaySeconds` with
-//! `after`, an event's id: what came later than that is replayed, or all that is younger where it
-//! is not kept any more. What was refused is answered with `error: {message, code, detail?}`.
+//! `options` has `token` and `contextOverrides`. For a subscription it also has `replaySeconds` and
+//! `after`, the id of an event. The node replays the retained events of the last `replaySeconds`;
+//! if the event `after` is still retained, only later ones. A refused request is answered with
+//! `error: {message, code, detail?}`.
 //!
-//! Unasked come `event` (`topic`, `eventId`, `eventTimestamp`, `payload`, and `replay` with the id
-//! of the request where it is from before) and `subscription_error`, with the code `GAP` where
-//! events are missing, or `TOKEN_EXPIRED` where the subscription has ended with its token.
+//! Without a request the node sends `event` and `subscription_error`. An `event` has `topic`,
+//! `eventId`, `eventTimestamp` and `payload`; if it is replayed, `replay` is the id of the request.
+//! A `subscription_error` has the code `GAP` if events are missing, or `TOKEN_EXPIRED` if the
+//! subscription has ended with its token.
 
 mod fault;
 mod messages;

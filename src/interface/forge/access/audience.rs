@@ -1,12 +1,12 @@
-//! The purposes of Forge's tokens, as their `aud` names them.
+//! The audiences of Forge's tokens: each value of `aud` has one purpose.
 
 use crate::auth::Audience;
 
-/// Proves where a subscriber is.
+/// Context tokens, which prove the context of a subscriber.
 pub const CONTEXT: Audience = Audience::new("realtime");
-/// Proves where a publisher was invoked.
+/// Invocation tokens, which prove the context in which a back end was invoked.
 pub const INVOCATION: Audience = Audience::new("realtime-invocation");
-/// Proves that a caller is the back end of an installation.
+/// Service tokens, which prove that a caller is the back end of an installation.
 pub const SERVICE: Audience = Audience::new("realtime-service");
-/// Opens one channel with claims of its own. Only the node itself signs such tokens.
+/// Realtime tokens, which give access to one channel with certain claims. Only nodes sign them.
 pub const CHANNEL: Audience = Audience::new("realtime-channel");

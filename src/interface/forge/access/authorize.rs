@@ -1,4 +1,4 @@
-//! The decision which topic a caller may hear or publish on: one for HTTP and for WebSockets.
+//! Decides on which topic a caller may subscribe or publish, for HTTP and for WebSockets.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::interface::forge::publish::admit_installation;
 use crate::interface::shared::Shared;
 use crate::message::{Channel, Now};
 
-/// Where a caller acts from, once that is proved.
+/// The proved origin of a request.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// From this context.
+    /// A context.
     Context(Arc<Context>),
-    /// From an installation, outside of any context.
+    /// An installation, without a context.
     Installation(Box<str>),
 }
 
 impl Origin {
-    /// The installation that is proved.
+    /// Returns the proved installation.
     pub fn installation(&self) -> &str {
         match self {
             Self::Context(context) => &context.installation,
@@ -28,7 +28,7 @@ impl Origin {
         }
     }
 
-    /// The context that is proved, if any is.
+    /// Returns the proved context; `None` if only the installation is proved.
     pub fn context(&self) -> Option<&Context> {
         match self {
             Self::Context(context) => Some(context),
@@ -37,47 +37,47 @@ impl Origin {
     }
 }
 
-/// What a caller wants to do with a channel.
+/// A request to subscribe or to publish.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// To subscribe, or to publish.
+    /// The permission that the request needs.
     pub permission: Permission,
-    /// The channel's name.
+    /// The name of the channel.
     pub channel: &'a str,
-    /// Whether the global channel of that name is meant.
+    /// Whether the request is for the global channel of that name.
     pub is_global: bool,
-    /// The realtime token that narrows the channel.
+    /// The realtime token whose claims narrow the topic.
     pub token: Option<&'a str>,
-    /// The entities that take the place of the whole context.
+    /// The entities that replace the default scope; `None` for the default scope.
     pub overrides: Option<&'a [Entity]>,
 }
 
-/// Why a caller may not do what it wants to.
+/// Why a request is denied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Denied {
-    /// The realtime token is not good for this.
+    /// The realtime token is refused.
     #[error(transparent)]
     Token(TokenError),
     /// The installation is above its rate.
     #[error("the installation is above its rate")]
     RateLimited,
-    /// The context may not hear global channels.
+    /// The context may not subscribe to global channels.
     #[error("the context lacks the scope read:app-global-channel:realtime")]
     Scope,
-    /// Only a context with a user interface may publish in it.
+    /// The context of a publish has no user interface, or there is no context.
     #[error(transparent)]
     NoInterface(NoInterface),
-    /// The context has no such entity.
+    /// The context lacks a selected entity.
     #[error(transparent)]
     MissingEntity(MissingEntity),
 }
 
-/// Finds the topic that a caller means, if the caller may do there what it wants to. Returns what
-/// the realtime token gives as well, if there is one.
+/// Returns the topic of a request that is allowed, and the grant of the realtime token, if the
+/// request has one.
 ///
 /// # Errors
-/// The first of the faults in the order of [`Denied`]. What a bad token asks for is not counted in
-/// the installation's rate.
+/// The first applicable error in the order of [`Denied`]. A request with a refused token does not
+/// count towards the installation's rate.
 pub fn authorize(
     (shared, auth): (&Shared, &ForgeAuth),
     origin: &Origin,

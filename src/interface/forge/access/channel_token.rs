@@ -1,5 +1,6 @@
-//! Realtime tokens. The node signs them for an app's back end, which gives them to clients that may
-//! subscribe to one channel, or publish on it, with the same claims.
+//! Realtime tokens. A node signs them for an app's back end, which passes them to clients. A token
+//! permits subscribing to one channel or publishing on it; subscriber and publisher must have equal
+//! claims.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ use crate::limits::TOKEN_BYTES_MAX;
 
 const ISSUER: &str = "fanfare";
 
-/// What the key of realtime tokens is derived for.
+/// The purpose for which the key of realtime tokens is derived from the node's secret.
 const PURPOSE: &str = "fanfare forge: realtime tokens, 1";
 
-/// The node's own key for realtime tokens. No other issuer signs such tokens.
+/// The node's key for realtime tokens. No other issuer can sign them.
 pub(super) struct ChannelTokenKey {
     keys: Arc<Keys>,
     pub(super) signs: EncodingKey,
@@ -29,7 +30,7 @@ pub(super) struct ChannelTokenKey {
 }
 
 impl ChannelTokenKey {
-    /// Derives the key, which is the same on all nodes with the same secret.
+    /// Derives the key from the node's secret, so nodes with the same secret have the same key.
     pub(super) fn new(keys: Arc<Keys>) -> Self {
         let key = keys.derive(PURPOSE);
         let (signs, verifies) = (EncodingKey::from_secret(&key), DecodingKey::from_secret(&key));
@@ -43,12 +44,12 @@ impl fmt::Debug for ChannelTokenKey {
     }
 }
 
-/// What a token may be for.
+/// What a realtime token may permit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Permission {
-    /// To subscribe to the channel.
+    /// Subscribing to the channel.
     Subscribe,
-    /// To publish on it.
+    /// Publishing on the channel.
     Publish,
 }
 
@@ -61,66 +62,66 @@ impl Permission {
         }
     }
 
-    /// Finds the permission of that name.
+    /// Returns the permission of that name; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Subscribe, Self::Publish].into_iter().find(|permission| permission.name() == name)
     }
 }
 
-/// What a token is presented for.
+/// The request that a token is presented for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wanted<'a> {
-    /// The channel.
+    /// The name of the channel.
     pub channel: &'a str,
-    /// The installation of the caller that presents it.
+    /// The installation of the caller.
     pub installation: &'a str,
-    /// What the caller wants to do.
+    /// The permission that the request needs.
     pub permission: Permission,
 }
 
-/// What a good token gives.
+/// What a verified token grants.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
-    /// Its claims, as canonical JSON: part of the topic.
+    /// The claims as canonical JSON, which are part of the topic.
     pub claims: Box<str>,
-    /// When it expires, in seconds since the epoch.
+    /// When the token expires, in seconds since the epoch.
     pub expires_at: u64,
 }
 
-/// A token to be signed.
+/// The content of a token to sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NewToken<'a> {
-    /// The installation of the back end that asks for it.
+    /// The installation of the back end that requests the token.
     pub installation: &'a str,
-    /// The channel that it opens; the caller has checked the name.
+    /// The name of the channel, which must be valid.
     pub channel: &'a str,
-    /// What subscriber and publisher must have in common: the JSON text of an object.
+    /// The claims that subscriber and publisher must have in common: the JSON text of an object.
     pub claims: &'a str,
-    /// What it permits; `None` for everything, an empty list for nothing.
+    /// The permissions; `None` for all, an empty list for none.
     pub permissions: Option<&'a [Permission]>,
 }
 
-/// A token that was signed.
+/// A signed token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Signed {
-    /// The token.
+    /// The token, a JWT.
     pub token: String,
-    /// When it expires, in seconds since the epoch.
+    /// When the token expires, in seconds since the epoch.
     pub expires_at: u64,
 }
 
 /// Why claims cannot be signed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ClaimsError {
-    /// They are longer than [`CLAIMS_BYTES_MAX`].
+    /// The claims are longer than [`CLAIMS_BYTES_MAX`], as given or in canonical form.
     #[error("claims must have at most {CLAIMS_BYTES_MAX} bytes of JSON")]
     TooLong,
-    /// They are not an object, not JSON, or hold a number that no double comes near.
+    /// The claims are not a JSON object, or contain a number beyond the range of a double.
     #[error("claims must be a JSON object")]
     NotAnObject,
 }
 
-/// Claims as the payload holds them.
+/// The payload of a token to sign.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NewPayload<'a> {
@@ -154,11 +155,12 @@ struct Payload {
 #[derive(Deserialize)]
 struct PayloadChannel {
     name: Box<str>,
-    /// Read separately, so that they may be nested as deep as when they were signed.
+    /// Parsed separately, because nested in the payload they would exceed the depth that was
+    /// allowed when they were signed.
     claims: Box<RawValue>,
 }
 
-/// Signs a token that is good for `lifetime_s` seconds.
+/// Signs a token that is valid for `lifetime_s` seconds.
 pub(super) fn sign(
     key: &ChannelTokenKey,
     new: &NewToken<'_>,
@@ -180,7 +182,7 @@ pub(super) fn sign(
     Ok(Signed { token: token::sign(&key.signs, &payload), expires_at })
 }
 
-/// Verifies a token. Of several faults the first in the order of [`TokenError`] is returned.
+/// Verifies a token. If several errors apply, the first in the order of [`TokenError`] is returned.
 pub(super) fn verify(
     key: &ChannelTokenKey,
     token: &str,
@@ -216,8 +218,8 @@ fn read(key: &ChannelTokenKey, token: &str) -> Option<(Payload, Box<str>)> {
     Some((payload, claims.into()))
 }
 
-/// Returns claims in canonical form. Numbers may be longer in that form (`1e20`), so both lengths
-/// are bounded.
+/// Returns claims in canonical form. Both the given and the canonical length are bounded, because
+/// numbers can be longer in canonical form (`1e20`).
 fn canonical_claims(json: &str) -> Result<String, ClaimsError> {
     if json.len() > CLAIMS_BYTES_MAX {
         return Err(ClaimsError::TooLong);
@@ -231,7 +233,7 @@ fn canonical_claims(json: &str) -> Result<String, ClaimsError> {
     if claims.len() > CLAIMS_BYTES_MAX { Err(ClaimsError::TooLong) } else { Ok(claims) }
 }
 
-/// Returns the names of permissions, each once.
+/// Returns the names of permissions, sorted and without repetitions.
 fn names(permissions: &[Permission]) -> Vec<&'static str> {
     let mut permissions = permissions.to_vec();
     permissions.sort_unstable();

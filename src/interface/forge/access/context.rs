@@ -1,4 +1,4 @@
-//! Contexts, from what a host has signed or registered.
+//! Parses contexts from the claims of tokens and from registrations.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,11 +9,11 @@ use crate::auth::value::Plain;
 use crate::interface::forge::limits::INSTALLATION_BYTES_MAX;
 use crate::interface::forge::nouns::{Context, Entity};
 
-/// The scope without which a context that names its scopes may not hear global channels.
+/// The scope that allows subscribing to global channels, for contexts that list their scopes.
 const READS_GLOBAL: &str = "read:app-global-channel:realtime";
 
-/// What a host says about a place: the claims of a context or invocation token, or the body of a
-/// registration. Other members are no part of a context.
+/// A host's description of a context: the claims of a context or invocation token, or the body of a
+/// registration. Other members are ignored.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContextClaims {
@@ -31,15 +31,18 @@ pub struct ContextClaims {
 }
 
 impl ContextClaims {
-    /// Reads one JSON object.
+    /// Parses one JSON object.
+    ///
+    /// # Errors
+    /// A text for the caller if this is not one JSON object, or if a member occurs twice.
     pub fn parse(json: &[u8]) -> Result<Self, &'static str> {
         object(json).ok_or("expected one JSON object that names nothing twice")
     }
 
-    /// Returns the context that this describes, good until `expires_at` seconds since the epoch.
+    /// Returns the described context, valid until `expires_at` seconds since the epoch.
     ///
     /// # Errors
-    /// Which member is wrong, and why.
+    /// A text for the caller that says which member is not valid, and why.
     pub fn into_context(self, expires_at: u64) -> Result<Context, &'static str> {
         let installation = installation(&self.installation_id)?;
         let module_key = text(self.module_key, "moduleKey must be a non-empty string")?;
@@ -68,7 +71,7 @@ impl ContextClaims {
     }
 }
 
-/// Reads the name of an installation.
+/// Parses the name of an installation.
 pub(super) fn installation(Plain(value): &Plain) -> Result<Box<str>, &'static str> {
     let name = value.as_str().filter(|name| is_installation(name));
     name.map(Into::into)
@@ -77,7 +80,7 @@ pub(super) fn installation(Plain(value): &Plain) -> Result<Box<str>, &'static st
 
 const _: () = assert!(INSTALLATION_BYTES_MAX == 512, "the message above names the bound");
 
-/// Whether an installation may have this name.
+/// Returns whether a text is a valid name of an installation.
 pub(super) fn is_installation(name: &str) -> bool {
     (1..=INSTALLATION_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
 }
@@ -90,8 +93,8 @@ fn text(Plain(value): Plain, problem: &'static str) -> Result<Option<Box<str>>, 
     }
 }
 
-/// Whether these scopes let a context hear global channels. An explicit null is an error, because a
-/// context without scopes may be allowed more.
+/// Returns whether these scopes allow subscribing to global channels. An explicit null is an error,
+/// because the operator may allow more to contexts without scopes.
 fn reads_global(Plain(scopes): Plain) -> Result<bool, &'static str> {
     const PROBLEM: &str = "scopes must be an array of strings";
     let Value::Array(scopes) = scopes else { return Err(PROBLEM) };
@@ -99,7 +102,7 @@ fn reads_global(Plain(scopes): Plain) -> Result<bool, &'static str> {
     Ok(scopes.ok_or(PROBLEM)?.contains(&READS_GLOBAL))
 }
 
-/// Reads entities, each with the canonical JSON of its identity, as [`Context::entities`] has them.
+/// Entities with the canonical JSON of their identities, as in [`Context::entities`].
 type Entities = Box<[(Entity, Box<str>)]>;
 
 fn entities(Plain(extension): Plain) -> Result<Entities, &'static str> {
@@ -115,7 +118,7 @@ fn entities(Plain(extension): Plain) -> Result<Entities, &'static str> {
     Ok(found.collect())
 }
 
-/// Returns what tells one entity from another: its id, if it has one.
+/// Returns the part of an entity that identifies it: its id, or the whole value if it has none.
 fn identity(value: &Value) -> &Value {
     value.get("id").filter(|id| !id.is_null()).unwrap_or(value)
 }
@@ -127,7 +130,7 @@ struct Place {
 }
 
 impl Place {
-    /// Returns the canonical JSON of the place. The members are written in their canonical order.
+    /// Returns the canonical JSON of the place, by writing the members in canonical order.
     fn canonical(&self, entities: &[(Entity, Box<str>)]) -> Box<str> {
         let mut out = String::from(r#"{"ctx":"#);
         push_entities(&mut out, entities.iter());
@@ -147,8 +150,8 @@ impl Place {
     }
 }
 
-/// Appends an object of entities and their identities. They come in the order of [`Entity::ALL`],
-/// which is the canonical one.
+/// Appends a JSON object of entities and their identities. The entities must be in the order of
+/// [`Entity::ALL`], which is the canonical order.
 pub(super) fn push_entities<'a>(
     out: &mut String,
     entities: impl Iterator<Item = &'a (Entity, Box<str>)>,

@@ -1,4 +1,4 @@
-//! Canonical JSON (RFC 8785): one text for each value, however it was written.
+//! Canonical JSON (RFC 8785): equal values have the same text, however they were written.
 
 use serde_json::{Map, Number, Value};
 
@@ -9,12 +9,13 @@ pub(super) fn canonical(value: &Value) -> String {
     out
 }
 
-/// Appends the canonical text of a string, which is the one that serde writes.
+/// Appends the canonical text of a string, which is what `serde_json` writes.
 pub(super) fn push_string(out: &mut String, text: &str) {
     out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
 }
 
-/// Appends the canonical text of a value, whose depth the parser has bounded.
+/// Appends the canonical text of a value. The recursion is bounded, because the parser bounds
+/// depth.
 fn push(out: &mut String, value: &Value) {
     match value {
         Value::Null => out.push_str("null"),
@@ -27,8 +28,7 @@ fn push(out: &mut String, value: &Value) {
     }
 }
 
-/// Appends a number. All numbers are doubles, so that `1` and `1.0` are the same, and written as
-/// JavaScript writes them.
+/// Appends a number as JavaScript writes it. All numbers are doubles, so `1` and `1.0` are equal.
 fn push_number(out: &mut String, number: &Number) {
     let double = number.as_f64().expect("the parser takes no number that is not a finite double");
     out.push_str(ryu_js::Buffer::new().format_finite(double));
@@ -47,7 +47,8 @@ fn push_array(out: &mut String, items: &[Value]) {
 
 fn push_object(out: &mut String, members: &Map<String, Value>) {
     let mut members: Vec<_> = members.iter().collect();
-    // As JavaScript compares strings, which differs from UTF-8 beyond the basic plane.
+    // By UTF-16 units, as JavaScript compares strings. Beyond the basic plane UTF-8 sorts
+    // differently.
     members.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
     out.push('{');
     for (index, (name, value)) in members.into_iter().enumerate() {
@@ -71,7 +72,7 @@ mod tests {
         canonical(&serde_json::from_str(json).unwrap())
     }
 
-    /// RFC 8785 sections 3.2.2 and 3.2.3.
+    /// The samples of RFC 8785, sections 3.2.2 and 3.2.3.
     #[test]
     fn the_standards_samples() {
         let given = r#"{
@@ -96,7 +97,7 @@ mod tests {
         assert_eq!(of(given), expected);
     }
 
-    /// RFC 8785 appendix B: doubles, bit by bit.
+    /// The doubles of RFC 8785, appendix B, by their bits.
     #[test]
     fn the_standards_numbers() {
         let numbers = [
@@ -150,7 +151,7 @@ mod tests {
         }
         assert_eq!(of("18446744073709551615"), "18446744073709552000");
         assert_eq!(of("-9223372036854775807"), "-9223372036854776000");
-        // A number that no double comes near is refused before it gets here.
+        // The parser refuses a number that is beyond the range of a double.
         for number in ["1e400", "-1e400", "1e309", "NaN", "Infinity"] {
             assert!(serde_json::from_str::<Value>(number).is_err(), "{number}");
         }

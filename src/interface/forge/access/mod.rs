@@ -1,7 +1,8 @@
-//! Who acts from which place in Forge Realtime, and which topic that makes.
+//! Access of Forge Realtime: verifies tokens, derives contexts from them, and finds the topic that
+//! a caller may subscribe to or publish on.
 //!
-//! Only what a trusted issuer has signed, or a platform has registered, forms a scope: a caller
-//! selects from its context and asserts nothing.
+//! A scope consists only of what a trusted issuer has signed or a platform has registered. A caller
+//! selects from its context and asserts nothing itself.
 
 pub mod audience;
 mod authorize;

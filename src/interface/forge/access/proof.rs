@@ -1,4 +1,4 @@
-//! What the tokens of Forge prove.
+//! Verifies the tokens of Forge and returns what they prove.
 
 use std::sync::Arc;
 
@@ -17,28 +17,29 @@ use crate::interface::forge::nouns::{Context, TokenError};
 use crate::limits::TOKEN_CACHE_MAX;
 use crate::message::Channel;
 
-/// Seconds by which an issuer's clock may be ahead of ours before its longest tokens are refused.
+/// Seconds by which an issuer's clock may be ahead of the node's before the longest tokens of that
+/// issuer are refused.
 const LIFETIME_LEEWAY_S: u64 = 30;
 
-/// Why a token proves nothing. The text is for the people who look for the reason.
+/// Why a token is refused. The text is a detail for people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProofError {
-    /// The token is malformed, or no issuer that the node trusts has signed it.
+    /// The token is malformed, or no trusted issuer has signed it.
     #[error("the token is malformed or its signature is not good")]
     Invalid,
-    /// The token is good for another purpose, or for several.
+    /// The token is for another purpose than this `aud`, or for several.
     #[error("the token is for something else: its `aud` must be `{0}` here")]
     Audience(&'static str),
-    /// `exp` has come.
+    /// The time in `exp` has been reached.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` has not come yet.
+    /// The time in `nbf` has not been reached.
     #[error("the token is not valid yet")]
     Early,
     /// The token would be valid for longer than [`PROOF_S_MAX`].
     #[error("the token would be valid for more than {PROOF_S_MAX} seconds")]
     Lifetime,
-    /// Another claim is wrong, as this text says.
+    /// A claim is missing or not valid, as this text says.
     #[error("{0}")]
     Claims(&'static str),
 }
@@ -53,7 +54,7 @@ impl From<DateError> for ProofError {
     }
 }
 
-/// Verifies Forge's tokens for one thread, and remembers those that it has verified.
+/// The verifier of Forge's tokens on one thread. It caches the proofs of verified tokens.
 #[derive(Debug)]
 pub struct ForgeAuth {
     keys: Arc<Keys>,
@@ -66,8 +67,8 @@ pub struct ForgeAuth {
 }
 
 impl ForgeAuth {
-    /// Creates a verifier that remembers nothing yet. Realtime tokens that it signs are valid for
-    /// `token_lifetime_s` seconds. New keys need a new verifier.
+    /// Creates a verifier with empty caches. Realtime tokens that it signs are valid for
+    /// `token_lifetime_s` seconds. If the keys change, a new verifier is needed.
     pub fn new(keys: Arc<Keys>, token_lifetime_s: u64) -> Self {
         Self {
             channel_tokens: ChannelTokenKey::new(Arc::clone(&keys)),
@@ -80,21 +81,22 @@ impl ForgeAuth {
         }
     }
 
-    /// Returns the context that a subscriber's token proves at `now_s` seconds since the epoch.
+    /// Returns the context that a context token proves at `now_s` seconds since the epoch.
     pub fn context(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
         self.contexts.proof(token, now_s, ProofError::Invalid, || {
             proved_context(&self.keys, token, audience::CONTEXT, now_s)
         })
     }
 
-    /// Returns the context that the token of an invocation proves.
+    /// Returns the context that an invocation token proves at `now_s` seconds since the epoch.
     pub fn invocation(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
         self.invocations.proof(token, now_s, ProofError::Invalid, || {
             proved_context(&self.keys, token, audience::INVOCATION, now_s)
         })
     }
 
-    /// Returns the installation whose back end a token proves.
+    /// Returns the installation that a service token is for, at `now_s` seconds since the epoch.
+    /// Its holder is the back end of that installation.
     pub fn service(&mut self, token: &str, now_s: u64) -> Result<Arc<str>, ProofError> {
         self.services.proof(token, now_s, ProofError::Invalid, || {
             let (claims, expires_at) = proved(&self.keys, token, audience::SERVICE, now_s)?;
@@ -105,8 +107,10 @@ impl ForgeAuth {
         })
     }
 
-    /// Returns what a realtime token gives to the caller that presents it. Of several faults the
-    /// first in the order of [`TokenError`] is returned.
+    /// Verifies a realtime token at `now_s` seconds since the epoch.
+    ///
+    /// # Errors
+    /// The first applicable error in the order of [`TokenError`].
     pub fn channel_token(
         &self,
         token: &str,
@@ -116,12 +120,18 @@ impl ForgeAuth {
         channel_token::verify(&self.channel_tokens, token, wanted, now_s)
     }
 
-    /// Signs a realtime token.
+    /// Signs a realtime token at `now_s` seconds since the epoch.
+    ///
+    /// # Errors
+    /// [`ClaimsError`] if the claims cannot be signed.
     pub fn sign(&self, new: &NewToken<'_>, now_s: u64) -> Result<Signed, ClaimsError> {
         channel_token::sign(&self.channel_tokens, new, self.token_lifetime_s, now_s)
     }
 
-    /// Returns the channel of a topic. It is the same on all nodes with the same secret.
+    /// Returns the channel of a topic, which is the same on all nodes with the same secret.
+    ///
+    /// # Errors
+    /// [`MissingEntity`] if the context lacks a selected entity.
     pub fn topic(&self, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
         topic::channel(&self.topics, topic)
     }
@@ -134,7 +144,7 @@ struct ServiceClaims {
     installation_id: Plain,
 }
 
-/// The claims that every token has.
+/// The claims that context, invocation and service tokens have in common.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(default)]
@@ -161,8 +171,8 @@ fn proved_context(
     Ok(Proof { of: Arc::new(context), expires_at: Some(expires_at) })
 }
 
-/// Returns the claims of a token that is for this audience and good at `now_s`, and when it
-/// expires.
+/// Verifies that a token is for this audience and valid at `now_s` seconds since the epoch. Returns
+/// its claims, and when it expires.
 fn proved(
     keys: &Keys,
     token: &str,

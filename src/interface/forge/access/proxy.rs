@@ -1,21 +1,22 @@
-//! The header `forge-proxy-authorization`: on whose behalf a back end calls.
+//! Parses the header `forge-proxy-authorization`, by which a back end says for which invocation or
+//! installation it calls.
 
 use std::collections::HashSet;
 
 use super::context::is_installation;
 
-/// What a back end says of its call. None of it is proved yet.
+/// The parsed header. Nothing in it is proved yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProxyAuthorization<'a> {
-    /// As whom it calls, if it says so.
+    /// Whether the back end calls as a user or as the app; `None` if the header does not say.
     pub as_user: Option<As>,
-    /// What it calls for.
+    /// The invocation or the installation that the back end calls for.
     pub subject: Subject<'a>,
-    /// The user's account, which it may name only if it calls as a user.
+    /// The user's account, allowed only with [`As::User`].
     pub account: Option<&'a str>,
 }
 
-/// As whom a back end calls. For audit only.
+/// The identity that a back end calls as, for audit only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum As {
     /// A user.
@@ -24,43 +25,43 @@ pub enum As {
     App,
 }
 
-/// What a back end calls for.
+/// The invocation or the installation that a back end calls for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject<'a> {
-    /// An invocation: the id of a registered one, or a token.
+    /// The id of a registered invocation, or an invocation token.
     Invocation(&'a str),
-    /// An installation, from outside of any invocation.
+    /// The name of an installation, without an invocation.
     Installation(&'a str),
 }
 
-/// What is wrong with the header.
+/// Why the header is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProxyAuthorizationError {
-    /// It does not begin with `Forge` and a blank.
+    /// The header does not begin with `Forge` and a blank.
     #[error("expected `Forge` and a list of `key=value`")]
     Scheme,
-    /// An element is not a key and a value, both of visible ASCII and neither of them empty.
+    /// An element is not a key and a value, both non-empty and of visible ASCII characters.
     #[error("expected `key=value`, separated by commas; a key or a value is empty or missing")]
     Element,
-    /// A key comes twice.
+    /// A key occurs twice.
     #[error("a key comes twice")]
     Duplicate,
-    /// `as` is something else.
+    /// `as` is neither `user` nor `app`.
     #[error("`as` must be `user` or `app`")]
     As,
-    /// Neither is there, or both are.
+    /// The header has neither `id` nor `installationId`, or both.
     #[error("expected either `id` or `installationId`")]
     Subject,
-    /// The name is too long.
+    /// The name of the installation is too long.
     #[error("`installationId` is too long")]
     Installation,
-    /// `accountId` without `as=user`.
+    /// The header has `accountId` without `as=user`.
     #[error("`accountId` needs `as=user`")]
     Account,
 }
 
 impl<'a> ProxyAuthorization<'a> {
-    /// Reads the value of the header. Other keys are ignored.
+    /// Parses the value of the header. Unknown keys are ignored.
     pub fn parse(header: &'a str) -> Result<Self, ProxyAuthorizationError> {
         let (scheme, list) = header
             .trim_matches(BLANKS)
@@ -86,7 +87,7 @@ impl<'a> ProxyAuthorization<'a> {
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// The values of the keys that have a meaning here.
+/// The values of the known keys.
 #[derive(Default)]
 struct Members<'a> {
     caller: Option<&'a str>,
@@ -116,7 +117,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Splits an element into key and value. The value may hold further equals signs.
+/// Splits an element into key and value. The value may contain further equals signs.
 fn pair(element: &str) -> Option<(&str, &str)> {
     let (key, value) = element.trim_matches(BLANKS).split_once('=')?;
     let is_word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());

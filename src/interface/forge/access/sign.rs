@@ -1,5 +1,5 @@
-//! Tokens for trying things out, signed with the node's secret. In production a host signs such
-//! tokens with its own key.
+//! Signs context, invocation and service tokens with the node's secret, for trying things out. In
+//! production a host signs such tokens with its own key.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,57 +9,60 @@ use crate::auth::token::sign_with_secret;
 use crate::auth::{Audience, SignError};
 use crate::interface::forge::limits::PROOF_S_MAX;
 
-/// A context, invocation or service token to be made.
+/// The claims of a context, invocation or service token to sign.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewProof<'a> {
-    /// Which of the three.
+    /// The kind of the token.
     #[serde(rename = "aud", serialize_with = "name")]
     pub audience: Audience,
-    /// When it is made, in seconds since the epoch.
+    /// When the token is signed, in seconds since the epoch.
     #[serde(rename = "iat")]
     pub issued_at: u64,
-    /// When it expires, in seconds since the epoch.
+    /// When the token expires, in seconds since the epoch.
     #[serde(rename = "exp")]
     pub expires_at: u64,
-    /// The installation.
+    /// The installation that the token is for.
     #[serde(rename = "installationId")]
     pub installation: &'a str,
-    /// The place; `None` in a service token.
+    /// The place; `None` for a service token.
     #[serde(flatten)]
     pub place: Option<NewPlace<'a>>,
 }
 
-/// A place, for a token.
+/// The claims of a token that describe a place. Absent ones are left out.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewPlace<'a> {
     /// The key of the app's module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_key: Option<&'a str>,
-    /// Its type.
+    /// The type of the app's module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_type: Option<&'a str>,
-    /// The host's own key.
+    /// The host's own key of the place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_key: Option<&'a str>,
-    /// What is shown there.
+    /// The entities of the place, by their names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<&'a Map<String, Value>>,
-    /// The user there.
+    /// The user's account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<&'a str>,
-    /// What is allowed there.
+    /// The scopes of the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<&'a [String]>,
-    /// Whether a user interface is there.
+    /// Whether the context has a user interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ui: Option<bool>,
 }
 
 const _: () = assert!(PROOF_S_MAX == 900, "the message below names the bound");
 
-/// Makes a token signed with HS256 that the node accepts.
+/// Signs a token with HS256.
+///
+/// # Errors
+/// [`SignError`] if the node would refuse the token, or if the secret is too short.
 pub fn sign_proof(secret: &str, new: &NewProof<'_>) -> Result<String, SignError> {
     if !is_installation(new.installation) {
         return Err(SignError::Claims(

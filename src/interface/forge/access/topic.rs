@@ -1,8 +1,9 @@
 //! Topics, which isolate the channels of Forge from each other.
 //!
-//! A publisher reaches the subscribers with the same installation, family, channel, scope and
-//! claims, and no others. The tuple of the five, as canonical JSON, is hashed with a key of the
-//! node's own: nodes with the same secret agree on a topic's id, and no caller can make one.
+//! A publisher reaches exactly the subscribers with the same installation, family (global or
+//! context), channel, scope and claims. The id of a topic is a keyed hash of these five as
+//! canonical JSON. The key is derived from the node's secret, so nodes with the same secret agree
+//! on an id and no caller can compute one.
 
 use std::fmt;
 
@@ -18,41 +19,43 @@ use crate::auth::keys::Keys;
 use crate::interface::forge::nouns::{Context, Entity};
 use crate::message::Channel;
 
-/// Bytes of a topic's id before base64: enough that no two tuples with the same id can be found.
+/// Bytes of a topic's id before base64: enough that finding two tuples with the same id is
+/// infeasible.
 const ID_BYTES: usize = 16;
 
-/// What a subscriber hears and a publisher reaches.
+/// The five properties that a subscriber and a publisher must have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Topic<'a> {
-    /// The installation that the channel belongs to: the context's, if there is a context.
+    /// The installation of the channel; equal to that of the context, if there is one.
     pub installation: &'a str,
-    /// Its name.
+    /// The name of the channel.
     pub channel: &'a str,
-    /// From where the channel is heard.
+    /// The family and the scope.
     pub reach: Reach<'a>,
-    /// The canonical claims of the token that was presented ([`Grant::claims`](super::Grant)); no
-    /// token is not the same as one with empty claims.
+    /// The canonical claims of the presented realtime token ([`Grant::claims`](super::Grant));
+    /// `None` if there is no token, which differs from a token with empty claims.
     pub claims: Option<&'a str>,
 }
 
-/// From where a channel is heard.
+/// The family of a channel, global or context, and its scope in a context.
 #[derive(Clone, Copy, Debug)]
 pub enum Reach<'a> {
-    /// From everywhere in the installation. No such channel ever meets one of the others.
+    /// The whole installation. A global channel never has the topic of a context's channel.
     Global,
-    /// From the same place.
+    /// The place of this context.
     Place(&'a Context),
-    /// From every place with the same of these entities. Their order does not matter, nor whether
-    /// one is named twice; none is a reach of its own.
+    /// All places whose contexts have the same identities for these entities. Order and repetition
+    /// do not matter. An empty selection is a scope of its own.
     Entities(&'a Context, &'a [Entity]),
 }
 
 impl<'a> Reach<'a> {
-    /// Returns the reach that a caller means. In its own context a caller may subscribe in any
-    /// case, and publish if the context has a user interface.
+    /// Returns the reach that a request selects. A caller may always subscribe in its own context,
+    /// and publish there if the context has a user interface.
     ///
     /// # Errors
-    /// [`NoInterface`], also if there is no context.
+    /// [`NoInterface`] if the context has no user interface and the caller publishes, or if there
+    /// is no context.
     pub fn chosen(
         permission: Permission,
         is_global: bool,
@@ -68,18 +71,19 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// A caller publishes in a context that has no user interface.
+/// The error of a caller that publishes in a context without a user interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("Only a user interface publishes in its context")]
 pub struct NoInterface;
 
-/// A context lacks an entity that was selected. All contexts without it would meet if its absence
-/// counted as a value.
+/// The error of a caller that selects an entity which its context lacks. If absence counted as a
+/// value, all contexts without the entity would share a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the context has no {}", .0.name())]
 pub struct MissingEntity(pub Entity);
 
-/// Shows what is compared, for people who ask why a subscriber does not hear a publisher.
+/// Shows the canonical tuple, so that an operator can find out why a subscriber does not receive an
+/// event.
 impl fmt::Display for Topic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match tuple(self) {
@@ -89,28 +93,32 @@ impl fmt::Display for Topic<'_> {
     }
 }
 
-/// What the key of topics is derived for.
+/// The purpose for which the key of topics is derived from the node's secret.
 const PURPOSE: &str = "fanfare forge: topics, 1";
 
-/// The key of topics' ids, which is the same on all nodes with the same secret.
+/// The key that topics' ids are hashed with, the same on all nodes with the same secret.
 #[derive(Debug)]
 pub(super) struct TopicKey(Hmac<Sha256>);
 
 impl TopicKey {
-    /// Derives the key.
+    /// Derives the key from the node's secret.
     pub(super) fn new(keys: &Keys) -> Self {
         let key = keys.derive(PURPOSE);
         Self(Hmac::new_from_slice(&key).expect("HMAC takes a key of any length"))
     }
 }
 
-/// Returns the channel of a topic.
+/// Returns the channel whose name is the topic's id.
+///
+/// # Errors
+/// [`MissingEntity`] if the context lacks a selected entity.
 pub(super) fn channel(key: &TopicKey, topic: &Topic<'_>) -> Result<Channel, MissingEntity> {
     let mac = key.0.clone().chain_update(tuple(topic)?).finalize().into_bytes();
     Ok(Channel::topic(&URL_SAFE_NO_PAD.encode(&mac[..ID_BYTES])))
 }
 
-/// Returns the five as a canonical array, which is made of its canonical items one after the other.
+/// Returns the five properties as a canonical JSON array. Its items are canonical, so it is made by
+/// joining them.
 fn tuple(topic: &Topic<'_>) -> Result<String, MissingEntity> {
     let mut out = String::from("[");
     jcs::push_string(&mut out, topic.installation);

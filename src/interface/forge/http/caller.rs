@@ -1,4 +1,4 @@
-//! Who calls, and where the call comes from: both stand in the headers of a request.
+//! Proves the caller and the origin of a call by its headers.
 
 use std::sync::Arc;
 
@@ -9,17 +9,21 @@ use crate::interface::forge::access::{Origin, ProxyAuthorization, Subject};
 use crate::interface::forge::nouns::Context;
 use crate::interface::http::HttpContext;
 
-/// Who calls.
+/// The caller, as its credential proves.
 enum Caller {
-    /// A caller without a credential of its own.
+    /// A caller without a credential.
     Unknown,
     /// An administrator of the node.
     Admin,
-    /// The back end of an installation.
+    /// The back end of this installation.
     Service(Arc<str>),
 }
 
-/// Finds out where a call comes from, and whether its caller may call from there.
+/// Returns the proved origin of a call.
+///
+/// # Errors
+/// 401 if a header does not prove the origin or the caller, 403 if the caller is the back end of
+/// another installation.
 pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin, ForgeError> {
     let Ok(Some(header)) = request.only_header("forge-proxy-authorization") else {
         let why = "the header `forge-proxy-authorization: Forge as=app,id=…` must be there, once";
@@ -45,7 +49,7 @@ pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin,
     Ok(origin)
 }
 
-/// Finds out who calls. Each credential that is given must be good, whatever others come with it.
+/// Authenticates the caller. Each presented credential must be valid, even if another would do.
 fn find_caller(http: &HttpContext<'_>, request: &Request) -> Result<Caller, ForgeError> {
     let invalid = |why: String| ForgeError::headers(ProxyError::InvalidCallerCredential, why);
     let given = |name: &'static str| {
@@ -69,7 +73,8 @@ fn find_caller(http: &HttpContext<'_>, request: &Request) -> Result<Caller, Forg
     Ok(by_key.unwrap_or(Caller::Service(service)))
 }
 
-/// Finds the context of an invocation: signed in its id, or registered under it.
+/// Returns the context of an invocation. The id is an invocation token, or that of a registered
+/// invocation, which needs a credential of the caller unless the network is trusted.
 fn find_invocation(
     http: &HttpContext<'_>,
     caller: &Caller,
@@ -97,7 +102,7 @@ fn find_invocation(
     Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why))
 }
 
-/// Whether an id can be a token. That of a registered invocation can look the same.
+/// Returns whether an id looks like a token. The id of a registered invocation can look so, too.
 fn looks_signed(id: &str) -> bool {
     id.split('.').count() == 3
 }

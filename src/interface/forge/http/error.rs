@@ -1,4 +1,4 @@
-//! Errors of Forge's calls. A refused call has the shape that its success would have.
+//! Errors of Forge's calls. Their bodies have the same members as those of successful calls.
 
 use serde::Serialize;
 
@@ -6,31 +6,31 @@ use crate::interface::forge::access::ClaimsError;
 use crate::interface::forge::nouns::{OVERRIDES_PROBLEM, TokenError};
 use crate::interface::rest::Reply;
 
-/// The call that is refused: the refusal takes its shape.
+/// The refused call, which determines the members of the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// To publish, on a global channel or another.
+    /// A publish, on a global channel or in a context.
     Publish,
-    /// To have a realtime token signed.
+    /// A request for a realtime token.
     Token,
 }
 
-/// What is wrong with the headers of a call. Forge's client throws an error with the code that it
-/// reads in `forge-proxy-error`.
+/// Why the headers of a call are refused. The answer has the code in `forge-proxy-error`, and
+/// Forge's client throws an error with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProxyError {
-    /// `forge-proxy-authorization` is missing, or not as it must be.
+    /// `forge-proxy-authorization` is missing, repeated or malformed.
     InvalidProxyAuthorization,
-    /// No invocation has this id, or it has expired.
+    /// The invocation is unknown or has expired, or its token is refused.
     UnknownInvocation,
-    /// The call needs a credential of the caller.
+    /// The call needs a credential of the caller and has none.
     CallerCredentialRequired,
-    /// The credential of the caller is not good.
+    /// The credential of the caller is refused.
     InvalidCallerCredential,
 }
 
 impl ProxyError {
-    /// Returns the code for programs.
+    /// Returns the code that programs read.
     pub fn code(self) -> &'static str {
         match self {
             Self::InvalidProxyAuthorization => "INVALID_PROXY_AUTHORIZATION",
@@ -41,11 +41,11 @@ impl ProxyError {
     }
 }
 
-/// Why a call was not done.
+/// Why a call is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ForgeError {
     kind: Kind,
-    /// A text for people, if the message says too little.
+    /// A text for people, if there is more to say than the message does.
     detail: Option<String>,
 }
 
@@ -63,7 +63,7 @@ enum Kind {
 }
 
 impl ForgeError {
-    /// 401: it is not proved on whose behalf this is called.
+    /// 401: the headers do not prove the origin of the call or its caller.
     pub fn headers(error: ProxyError, detail: impl Into<String>) -> Self {
         Self::new(Kind::Headers(error), detail)
     }
@@ -73,12 +73,12 @@ impl ForgeError {
         Self::new(Kind::OtherInstallation, "The caller's credential is for another installation")
     }
 
-    /// 400: the body is not what the call takes.
+    /// 400: the body is not valid; `detail` says why.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(Kind::Malformed, detail)
     }
 
-    /// 400: the overrides are not an array of properties of a context.
+    /// 400: the overrides are not an array of names of entities.
     pub fn overrides() -> Self {
         Self { kind: Kind::Overrides, detail: None }
     }
@@ -88,23 +88,23 @@ impl ForgeError {
         Self { kind: Kind::RateLimited, detail: None }
     }
 
-    /// 403: the caller may not publish on this channel of a context.
+    /// 403: the caller may not publish on this channel; `detail` says why.
     pub fn not_allowed(detail: impl Into<String>) -> Self {
         Self::new(Kind::NotAllowed, detail)
     }
 
-    /// 413: the payload or the whole body is longer than it may be.
+    /// 413: the payload or the whole body is too long.
     pub fn too_large(detail: impl Into<String>) -> Self {
         Self::new(Kind::TooLarge, detail)
     }
 
-    /// 503: a queue on the way is full, and nothing was done.
+    /// 503: a mailbox is full. Nothing was published.
     pub fn overloaded() -> Self {
         let detail = "The node is overloaded and did not process the request";
         Self::new(Kind::Overloaded, detail)
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         match self.kind {
             Kind::Malformed | Kind::Overrides => 400,
@@ -117,7 +117,7 @@ impl ForgeError {
         }
     }
 
-    /// Renders the answer to a call.
+    /// Returns the answer to a call that was refused with this error.
     pub fn reply(&self, call: Call) -> Reply {
         let status = self.status();
         let error =
@@ -151,14 +151,14 @@ impl ForgeError {
     }
 }
 
-/// The error of a realtime token that is not good for this call.
+/// 401 or 403: the realtime token is refused.
 impl From<TokenError> for ForgeError {
     fn from(error: TokenError) -> Self {
         Self { kind: Kind::Token(error), detail: None }
     }
 }
 
-/// The error of claims that cannot be signed.
+/// 400: the claims cannot be signed.
 impl From<ClaimsError> for ForgeError {
     fn from(error: ClaimsError) -> Self {
         Self::malformed(error.to_string())
@@ -173,7 +173,7 @@ struct ErrorBody<'a> {
     detail: Option<&'a str>,
 }
 
-/// Absent values are sent as `null`, because callers look at all three members.
+/// The body of a refused publish. Absent values are `null`, because callers read all three members.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NotPublished<'a> {

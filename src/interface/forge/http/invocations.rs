@@ -1,5 +1,5 @@
-//! The body and the reply of `PUT /admin/v1/invocations/{id}`, by which a platform registers an
-//! invocation before it calls an app.
+//! The body and the replies of `PUT` and `DELETE /admin/v1/invocations/{id}`. A platform registers
+//! an invocation before it calls an app, and may revoke it.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,12 +12,12 @@ use crate::interface::forge::nouns::Context;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
 
-/// An invocation that is to be registered.
+/// The parsed body: an invocation to register.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registration {
-    /// Where it came from.
+    /// The context that the app was invoked in.
     pub context: Context,
-    /// For how long its id is good, in seconds.
+    /// For how long the id is valid, in seconds.
     pub ttl_s: u32,
 }
 
@@ -25,7 +25,7 @@ impl Registration {
     /// Parses the body of the call, at `now_s` seconds since the epoch.
     ///
     /// # Errors
-    /// 400 with what is wrong, 413.
+    /// 400 if the body is not valid, 413 if it is longer than [`INVOCATION_BYTES_MAX`].
     pub fn parse(body: &[u8], now_s: u64) -> Result<Self, ApiError> {
         if body.len() > INVOCATION_BYTES_MAX {
             return Err(ApiError::payload_too_large(INVOCATION_BYTES_MAX));
@@ -49,7 +49,7 @@ fn read_ttl(value: &RawValue) -> Read<u32> {
 }
 
 impl Reply {
-    /// 201: the id stands for this context from now on.
+    /// 201: the invocation is registered under the id.
     pub fn invocation_registered(id: &str, context: &Context) -> Self {
         let Context { installation, is_ui, expires_at, .. } = context;
         let body =
@@ -57,19 +57,19 @@ impl Reply {
         Self::json(201, &body)
     }
 
-    /// 204: the id stands for nothing any more.
+    /// 204: the invocation is revoked.
     pub fn invocation_revoked() -> Self {
         Self::of(204, String::new())
     }
 }
 
 impl ApiError {
-    /// 404: no registered invocation has the id.
+    /// 404: no invocation is registered under the id.
     pub(super) fn invocation_not_found() -> Self {
         Self::new(404, "NOT_FOUND", "Invocation not found")
     }
 
-    /// 400: no invocation can have the id.
+    /// 400: the id is not valid.
     pub(super) fn invalid_invocation_id() -> Self {
         let bytes_max = INVOCATION_ID_BYTES_MAX;
         Self::invalid_input(format!(
@@ -77,7 +77,7 @@ impl ApiError {
         ))
     }
 
-    /// 503 with `Retry-After`: [`INVOCATIONS_MAX`] are registered.
+    /// 503 with `Retry-After`: [`INVOCATIONS_MAX`] invocations are registered.
     pub(super) fn invocations_full() -> Self {
         let count = INVOCATIONS_MAX;
         let message = format!("There are {count} invocations registered, the most allowed");

@@ -1,9 +1,9 @@
-//! Forge Realtime over HTTP: the calls of back ends, the invocations that a platform registers, and
-//! the modules for clients.
+//! Forge Realtime over HTTP: the calls of back ends, the registration of invocations, and the
+//! client modules.
 //!
-//! A call finds out who calls and from where, then reads the body. A publish is then authorized: by
-//! realtime token, rate, scope and topic, in this order. A refused call has the shape that its
-//! success would have: [`ForgeError::reply`].
+//! A call first proves its caller and origin, then parses the body. A publish is then authorized by
+//! realtime token, rate, scope and topic, in this order. The answer to a refused call has the same
+//! members as a successful answer: [`ForgeError::reply`].
 
 mod caller;
 mod error;
@@ -33,7 +33,7 @@ pub use publish::Publish;
 pub use route::{Route, is_ours, route};
 pub use token::NewToken;
 
-/// Finds out what a request to one of Forge's paths leads to.
+/// Returns what a request to one of Forge's paths leads to.
 pub(in crate::interface) fn entrance(
     http: &HttpContext<'_>,
     request: &Request,
@@ -45,8 +45,8 @@ pub(in crate::interface) fn entrance(
     }
 }
 
-/// Refuses a call whose body is longer than [`HTTP_BODY_BYTES_MAX`], if that has a shape of its
-/// own. Who calls is checked before the body here, too.
+/// Returns the refusal of a call whose body is longer than [`HTTP_BODY_BYTES_MAX`]; `None` if the
+/// route has no refusal of its own. The caller is checked first, as in a call with a shorter body.
 pub(in crate::interface) fn refuse_body(
     http: &HttpContext<'_>,
     request: &Request,
@@ -67,7 +67,7 @@ pub(in crate::interface) fn refuse_body(
     Some(error.reply(call))
 }
 
-/// Lets a connection become the WebSocket of a subscriber, who may prove its context at once.
+/// Upgrades a connection to the WebSocket of a subscriber. The handshake may prove its context.
 fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route> {
     let (context, protocol) = match agree(http, request) {
         Ok(agreed) if !http.is_stopping => agreed,
@@ -79,7 +79,10 @@ fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route>
     upgrade(request, session, protocol.map(str::to_owned), None)
 }
 
-/// Returns the context that a handshake proves, and the subprotocol that it agrees on.
+/// Returns the context that a handshake proves and the agreed subprotocol. Both are optional.
+///
+/// # Errors
+/// 400 if the handshake offers only foreign subprotocols, 401 if its context token is refused.
 fn agree(
     http: &HttpContext<'_>,
     request: &Request,
@@ -174,7 +177,7 @@ fn try_publish(
     Ok(Reply::forge_published(receipt.map(|receipt| (receipt.id, receipt.at))))
 }
 
-/// Returns the error of a publish that is denied, and counts those that are above their rate.
+/// Returns the error of a denied publish. Counts it if the installation is above its rate.
 fn refused(http: &HttpContext<'_>, denied: Denied) -> ForgeError {
     match denied {
         Denied::Token(error) => error.into(),
@@ -201,7 +204,7 @@ fn try_sign(http: &HttpContext<'_>, request: &Request, body: &[u8]) -> Result<Re
         claims: wanted.claims,
         permissions: wanted.permissions.as_deref(),
     };
-    // Faults of the claims are faults of the body, which is checked before the rate.
+    // Claims are part of the body, which is checked before the rate.
     let signed = http.auth.borrow().forge.sign(&new, http.now.wall_seconds())?;
     if !admit_installation(http.shared, origin.installation(), http.now) {
         return Err(rate_limited(http));
@@ -209,7 +212,7 @@ fn try_sign(http: &HttpContext<'_>, request: &Request, body: &[u8]) -> Result<Re
     Ok(Reply::forge_token(&signed))
 }
 
-/// Registers an invocation, or replaces it.
+/// Registers an invocation, or replaces the one of the same id.
 fn register(
     http: &HttpContext<'_>,
     request: &Request,

@@ -1,4 +1,4 @@
-//! The body of a publish, and its reply: `POST /forge/realtime/v1/publish` and `…/publish/global`.
+//! The body and the reply of `POST /forge/realtime/v1/publish` and `…/publish/global`.
 
 use serde::Serialize;
 
@@ -10,28 +10,28 @@ use crate::interface::rest::Reply;
 use crate::interface::rest::fields::{self, Read};
 use crate::message::{MessageId, Millis};
 
-/// An event that a back end publishes.
+/// The parsed body: an event that a back end publishes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Publish<'a> {
-    /// The channel's name.
+    /// The name of the channel, which is valid.
     pub channel: &'a str,
-    /// A JSON string with its quotes, as it came.
+    /// The payload: a JSON string with quotes and escapes, as the caller sent it.
     pub payload: &'a str,
-    /// The realtime token that selects claims, if one is given.
+    /// The realtime token whose claims narrow the topic, if there is one.
     pub token: Option<&'a str>,
-    /// The entities that it selects for a scope, if it selects any; never on global channels.
+    /// The entities that replace the default scope; always `None` for a global channel.
     pub overrides: Option<Vec<Entity>>,
 }
 
 impl<'a> Publish<'a> {
-    /// Parses the body of a publish. The string of a payload has at most `payload_bytes_max` bytes.
+    /// Parses the body of a publish. The payload may have `payload_bytes_max` bytes, unescaped.
     ///
-    /// The parser is that of socket messages, because it keeps the escaped text of the payload,
-    /// which is published as it came, and because callers are told in its words what is not valid
-    /// JSON.
+    /// The parser is the one of WebSocket messages, because it keeps the escaped text of the
+    /// payload, which is published unchanged. Its errors say what is not valid JSON.
     ///
     /// # Errors
-    /// 400 with the issues of name and payload, or else of the options; 413.
+    /// 400 with all issues of name and payload, or else with the first one of the options; 413 if
+    /// the payload is too long.
     pub fn parse(
         body: &'a [u8],
         scratch: &'a mut Scratch,
@@ -54,7 +54,7 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// Reads a member that must be there and be a string.
+/// Parses a required string.
 fn text<'t, 'a>(path: &str, member: Option<Value<'t, 'a>>) -> Read<Text<'t, 'a>> {
     let value = member.ok_or_else(|| fields::missing(path))?;
     value.as_text().ok_or_else(|| fields::mismatch(path, "string", value.kind()))
@@ -85,7 +85,8 @@ impl From<SelectionFault> for ForgeError {
 }
 
 impl Reply {
-    /// 200: the event is on its way. `None` if its topic has no subscriber, which is not an error.
+    /// 200 with id and timestamp of the event; `None` if its topic has no subscribers, which is not
+    /// an error.
     pub fn forge_published(event: Option<(MessageId, Millis)>) -> Self {
         let body = Published {
             event_id: event.map(|(id, _)| id.to_string()),
@@ -96,8 +97,8 @@ impl Reply {
     }
 }
 
-/// `errors` is always there and `null`: callers look at it first, and an empty list is true to
-/// JavaScript.
+/// The body of a successful publish. `errors` is always `null`, not an empty list, because callers
+/// test it first and JavaScript takes an empty list for true.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Published {
@@ -122,7 +123,7 @@ mod tests {
         Publish::parse(body.as_bytes(), scratch, false, MAX).unwrap()
     }
 
-    /// Status, message and detail of a refusal, by the answer that a caller gets.
+    /// Returns status, message and detail of the answer to a refused body.
     fn refused(body: impl AsRef<[u8]>, is_global: bool) -> (u16, String, String) {
         let mut scratch = Scratch::default();
         let refusal = Publish::parse(body.as_ref(), &mut scratch, is_global, MAX).unwrap_err();

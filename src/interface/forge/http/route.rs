@@ -1,14 +1,14 @@
-//! Which call a request line of Forge Realtime asks for.
+//! Finds the call that a request line of Forge Realtime asks for.
 
 use crate::codec::http::decode_segment;
 use crate::interface::forge::limits::INVOCATION_ID_BYTES_MAX;
 use crate::interface::forge::modules::Module;
 use crate::interface::rest::ApiError;
 
-/// A call of Forge Realtime, or of its administrators.
+/// A call of Forge Realtime.
 ///
-/// An id of `None` stands for a path segment that cannot be the id of an invocation. It is refused
-/// after the credential was checked.
+/// An id is `None` if the path segment is not a valid id of an invocation. The call refuses it
+/// after checking the credential.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route {
     /// `POST /forge/realtime/v1/publish`
@@ -27,7 +27,7 @@ pub enum Route {
     Revoke(Option<Box<str>>),
 }
 
-/// Whether a path belongs to Forge.
+/// Returns whether a path belongs to Forge.
 pub fn is_ours(path: &str) -> bool {
     path.starts_with("/forge/") || path.starts_with("/admin/")
 }
@@ -36,7 +36,7 @@ pub fn is_ours(path: &str) -> bool {
 /// ignored.
 ///
 /// # Errors
-/// 404 for an unknown path, 405 with the methods to choose from for a known one.
+/// 404 for an unknown path, 405 with the allowed methods for another method.
 pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
     let path = target.split_once('?').map_or(target, |(path, _query)| path);
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -45,8 +45,8 @@ pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
     route.ok_or_else(|| ApiError::method_not_allowed(method, path, allow))
 }
 
-/// Returns the call, `None` if the method does not fit the path, and the methods that do. `None`
-/// for an unknown path.
+/// Returns the call and the allowed methods of a path. The call is `None` for another method; the
+/// result is `None` for an unknown path.
 fn find(method: &str, path: &str) -> Option<(Option<Route>, &'static str)> {
     let only = |wanted, route| Some(((method == wanted).then_some(route), wanted));
     if let Some(id) = path.strip_prefix("/admin/v1/invocations/") {
@@ -81,7 +81,8 @@ fn invocation(method: &str, segment: &str) -> Option<(Option<Route>, &'static st
     Some((route, "PUT, DELETE"))
 }
 
-/// Whether an id can stand in `forge-proxy-authorization`.
+/// Returns whether an id can be written in `forge-proxy-authorization`, whose elements are
+/// separated by commas.
 fn is_invocation_id(id: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b',';
     (1..=INVOCATION_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(is_plain)

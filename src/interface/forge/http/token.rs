@@ -1,4 +1,4 @@
-//! Signing a realtime token: `POST /forge/realtime/v1/token`.
+//! The body and the reply of `POST /forge/realtime/v1/token`, which signs a realtime token.
 
 use std::borrow::Cow;
 
@@ -11,17 +11,17 @@ use crate::interface::forge::nouns::channel_problem;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
 
-/// Permissions that a body may list; there are two.
+/// Permissions that a body may list. There are two; repetitions are allowed.
 const PERMISSIONS_MAX: usize = 16;
 
-/// A token that a back end wants signed.
+/// The parsed body: the realtime token that a back end requests.
 #[derive(Clone, Debug)]
 pub struct NewToken<'a> {
-    /// The name of the channel that it opens.
+    /// The name of the channel, which is valid.
     pub channel: Cow<'a, str>,
-    /// JSON text of an object. The signer bounds its length.
+    /// The claims: the JSON text of an object. Signing bounds its length.
     pub claims: &'a str,
-    /// What it permits; `None` for everything, an empty list for nothing.
+    /// The permissions; `None` for all, an empty list for none.
     pub permissions: Option<Vec<Permission>>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> NewToken<'a> {
     /// Parses the body of the call.
     ///
     /// # Errors
-    /// 400 with the issues of all fields.
+    /// 400 with the issues of all members.
     pub fn parse(body: &'a [u8]) -> Result<Self, ForgeError> {
         let names = ["channelName", "claims", "permissions"];
         let [channel, claims, permissions] = fields::object(body, &names)?;
@@ -46,7 +46,7 @@ impl<'a> NewToken<'a> {
     }
 }
 
-/// The error of a body that is not as it must be.
+/// 400: the body is not valid.
 impl From<ApiError> for ForgeError {
     fn from(error: ApiError) -> Self {
         Self::malformed(error.to_string())
@@ -74,7 +74,7 @@ fn read_permissions(value: &RawValue) -> Read<Vec<Permission>> {
 }
 
 impl Reply {
-    /// 200 with the token. There is no member `errors`, as in Forge itself.
+    /// 200 with the token. As in Forge itself, there is no member `errors`.
     pub fn forge_token(signed: &Signed) -> Self {
         let Signed { token, expires_at } = signed;
         Self::json(200, &SignedBody { token, expires_at: *expires_at })

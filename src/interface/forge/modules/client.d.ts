@@ -16,7 +16,7 @@ export declare enum Bitbucket {
   Repository = 'repository',
 }
 
-/** A member of the lists above, or its plain name. */
+/** A member of the enums above, or its string value. */
 export type ProductContext =
   | Jira
   | Confluence
@@ -24,38 +24,39 @@ export type ProductContext =
   | `${Jira | Confluence | Bitbucket}`;
 
 /**
- * A realtime token, or how to have one signed. The resolver signs it (`signRealtimeToken` of
- * `server.js`). A function is asked anew for every use and every reconnect; a text is no good any
- * more once it has expired, and then the subscription ends with the next reconnect.
+ * A realtime token, or a function that returns one. The resolver requests it with
+ * `signRealtimeToken` of `server.js`. A function is called for every use and every reconnect. A
+ * string is not renewed: once the token has expired, the subscription ends at the next reconnect.
  */
 export type Token = string | (() => string | Promise<string>);
 
 export interface PublishOptions {
-  /** Only subscriptions with a token of equal claims hear the event. */
+  /** Only subscriptions with a token of equal claims receive the event. */
   token?: Token;
-  /** Replaces the default scope by these properties of the signed context. Not for global ones. */
+  /** Replaces the default scope by these entities of the signed context. Ignored if global. */
   contextOverrides?: readonly ProductContext[];
 }
 
 export interface SubscriptionOptions extends PublishOptions {
-  /** Hears first what was said so many seconds before, as far as the node keeps it. */
+  /** Replays the events of this many seconds before the subscribe, if the node still has them. */
   replaySeconds?: number;
 }
 
 export interface RealtimeError extends Error {
   /**
-   * As the node has it (`UNAUTHORIZED`, `INVALID_TOKEN`, `TOKEN_EXPIRED`, …). `GAP`, to a callback:
-   * events were missed for good, and the subscription goes on. Of this module itself: `CLOSED`,
-   * `NOT_CONNECTED` (not sent, so not published) and `UNKNOWN` (sent, and no answer came).
+   * The node's code (`UNAUTHORIZED`, `INVALID_TOKEN`, `TOKEN_EXPIRED`, …), or this module's:
+   * `CLOSED`, `NOT_CONNECTED` (not sent, so not published), `UNKNOWN` (sent but not answered),
+   * `TIMEOUT` and `CONNECTION_LOST`. A callback that receives `GAP` has missed events for good, and
+   * its subscription continues.
    */
   code?: string;
-  /** For people, and not to be relied on: what exactly is wrong. */
+  /** The exact reason, for people. The text may change. */
   detail?: string;
-  /** The code of the WebSocket's close frame, where that is what ended the connection. */
+  /** The code of the WebSocket's close frame, if one ended the connection. */
   closeCode?: number;
 }
 
-/** Both null and no `errors` when nobody is subscribed. */
+/** `eventId` and `eventTimestamp` are null without `errors` if there are no subscribers. */
 export interface PublishResult {
   eventId: string | null;
   /** Milliseconds since the epoch. */
@@ -64,15 +65,15 @@ export interface PublishResult {
 }
 
 export interface Subscription {
-  /** Resolves when the node takes this subscriber for gone. */
+  /** Unsubscribes, and resolves when the node no longer counts this subscriber. */
   unsubscribe(): Promise<void>;
 }
 
 /**
- * Called with each payload in order. With `undefined` and an error when events were missed (`GAP`),
- * when nothing comes because there is no good context token any more (`UNAUTHORIZED`, once per
- * absence: the client goes on trying), or when the subscription has ended because it could not be
- * had again.
+ * Called with each payload, in order. Called with `undefined` and an error if events were missed
+ * (`GAP`), if no events arrive because there is no valid context token (`UNAUTHORIZED`, once until
+ * the subscription is established again; the client keeps trying), or if the subscription has ended
+ * because it could not be renewed.
  */
 export type EventCallback<Payload extends object = Record<string, unknown>> = (
   payload: string | Payload | undefined,
@@ -80,40 +81,44 @@ export type EventCallback<Payload extends object = Record<string, unknown>> = (
 ) => unknown;
 
 export type ConnectionState =
-  /** No connection, because nothing is asked for. */
+  /** There is no connection, because there are no subscriptions or publications. */
   | 'idle'
   | 'connecting'
   | 'connected'
-  /** The connection was lost, or not had; the next attempt follows shortly. */
+  /** The connection was lost or could not be made. The next attempt follows shortly. */
   | 'waiting'
   | 'closed';
 
 export interface RealtimeOptions {
-  /** Where the node is: `http://host:7130`, or with https, ws or wss. */
+  /** The URL of the node: `http://host:7130`, or with https, ws or wss. */
   url: string | URL;
   /**
-   * Answers a context token, which the host signs for the page that this runs in: a fresh one every
-   * time. Called for every connection, and again in good time before the token expires. Where it
-   * fails or the node refuses what it answers, subscriptions and publications that wait for a first
-   * connection fail with that, and callbacks that heard something before are told `UNAUTHORIZED`.
+   * Returns a context token, which the host signs for the page that runs this code: a new one each
+   * time. Called for every connection, and again before the token expires. If it fails, or if the
+   * node refuses the token, new subscriptions and waiting publications fail with that error. The
+   * callbacks of established subscriptions receive `UNAUTHORIZED`: at once if the node refuses the
+   * token, after several attempts if the function fails.
    */
   getContextToken(): string | Promise<string>;
   /**
-   * After how many milliseconds of silence the node is asked whether it is there; 40000 unless told
-   * otherwise. What gives no answer within ten seconds is taken for a lost connection.
+   * The milliseconds of silence after which the client probes the node; 40000 by default. If the
+   * node does not answer within ten seconds, the connection counts as lost.
    */
   silenceMs?: number;
-  /** For Node.js before 22, which has none: the class of the package `ws`, or any like it. */
+  /** For Node.js before 22, which has no WebSocket: the class of the package `ws`, for example. */
   WebSocket?: new (url: string, protocols: string[]) => any;
   /**
-   * Told of every change, with the error that led to it where there is one. Without it the console
-   * is warned when there is no connection to be had.
+   * Called on every change of state, with the error that caused it, if any. Without this callback
+   * the module writes a warning to the console if it cannot connect.
    */
   onStateChange?(state: ConnectionState, error?: RealtimeError): void;
 }
 
 export interface Realtime {
-  /** Rejects where the node refuses. A lost connection is waited for. */
+  /**
+   * Rejects if the node refuses the subscription or there is no valid context token. Without a
+   * connection it waits for the next one.
+   */
   subscribe<Payload extends object = Record<string, unknown>>(
     channel: string,
     callback: EventCallback<Payload>,
@@ -125,8 +130,9 @@ export interface Realtime {
     options?: SubscriptionOptions,
   ): Promise<Subscription>;
   /**
-   * Says in `errors` what went wrong. Without a connection it waits for the next one, half a minute
-   * at most. It never sends twice: whoever gets `UNKNOWN` decides.
+   * Resolves with `errors` if the event was not published. Without a connection it waits up to 30
+   * seconds for the next one. It never sends twice: after `UNKNOWN` the caller decides whether to
+   * publish again.
    */
   publish(
     channel: string,
@@ -138,7 +144,7 @@ export interface Realtime {
     payload: string | object,
     options?: PublishOptions,
   ): Promise<PublishResult>;
-  /** Ends everything: the client cannot be used again. */
+  /** Ends all subscriptions and the connection. The client cannot be used again. */
   close(): void;
 }
 

@@ -5,32 +5,34 @@
 //     const realtime = createRealtime({ url, getContextToken: async () => '…' });
 //     const subscription = await realtime.subscribe('my-channel', (payload, error) => { … });
 //
-// A lost connection is replaced and what was missed meanwhile is replayed. Three classes share the
-// work: `Client` knows what is wanted, `Link` is one connection, `Subscription` knows what one
-// callback has heard. Every type and option is explained in `client.d.ts`.
+// A lost connection is replaced, and missed events are replayed. Three classes share the work:
+// `Client` holds subscriptions and publications over all connections, `Link` is one connection, and
+// `Subscription` knows which events its callback has received. `client.d.ts` explains every type
+// and option.
 
 const SUBPROTOCOL = 'forge-realtime.v1';
 const PATH = '/forge/realtime/v1/ws';
 
-// The first try to come back is quick, because most connections are lost one at a time; later ones
-// are not, because a node that starts again is asked by all its clients at once.
+// The first attempt to reconnect is quick, because most connections are lost one at a time. Later
+// attempts are slower, because all clients of a restarted node reconnect at once.
 const RETRY_FIRST_MS = 200;
 const RETRY_MOST_MS = 10_000;
-// A connection that lasted for less does not make the next attempt a first one.
+// A connection that lasted for less does not reset the count of failed attempts.
 const SETTLED_MS = 5_000;
 const ANSWER_MS = 10_000;
 const UNSENT_MS = 30_000;
-// With the time for an answer this is less than a node keeps events for replay by default.
+// Together with ANSWER_MS this is less than the time for which a node keeps events by default.
 const SILENCE_MS = 40_000;
-// Asked for after a reconnect, where the last event heard says from where; a node clamps it.
+// Sent after a reconnect together with the last received event. The node lowers it to its bound.
 const REPLAY_SECONDS_MOST = 3_600;
-// No event has it: whoever has heard none says so, and is told when the first ones are gone.
+// The id of no event. A subscription that has received no event sends it, so that the node reports
+// a gap if the first events are gone.
 const NO_EVENT = '00000000-0000-0000-0000-000000000000';
-// More than a node keeps of one topic, so that whatever it repeats is recognised.
+// More events than a node keeps of one topic, so that every repeated event is recognised.
 const EVENT_IDS_MOST = 1_024;
-// So many attempts in a row are worth a word to people, and fewer are everyday life.
+// Failed attempts in a row after which the module warns. Fewer are normal.
 const FAILURES_TOLD = 3;
-// How a node says that it stops, once what it had to send is sent.
+// The close code of a node that stops after it has sent everything.
 const GOING_AWAY = 1001;
 
 const NO_WEBSOCKET =
@@ -41,7 +43,7 @@ export const Jira = Object.freeze({ Board: 'board', Issue: 'issue', Project: 'pr
 export const Confluence = Object.freeze({ Content: 'content', Space: 'space' });
 export const Bitbucket = Object.freeze({ PullRequest: 'pullRequest', Repository: 'repository' });
 
-/** Connects when it is asked for something. */
+/** Returns a client, which connects at the first subscription or publication. */
 export function createRealtime(options) {
   const client = new Client(options);
   return {
@@ -53,10 +55,10 @@ export function createRealtime(options) {
   };
 }
 
-/** What is wanted, over however many connections it takes. */
+/** The subscriptions and publications of one client, over all its connections. */
 class Client {
   subscriptions = new Set();
-  /** Publications that there was no connection for. */
+  /** Publications that wait for a connection. */
   unsent = new Set();
   link = null;
   retry = null;
@@ -92,7 +94,7 @@ class Client {
     await this.link?.leave(subscription);
   }
 
-  /** Ends a subscription that cannot be had: who waits for it is told, or else its callback. */
+  /** Ends a refused subscription: rejects a new one, tells the callback of an established one. */
   refuse(subscription, error) {
     if (!this.subscriptions.delete(subscription)) return;
     subscription.isOver = true;
@@ -100,10 +102,10 @@ class Client {
     else subscription.reject(error);
   }
 
-  /** Returns what went wrong, as the package does that it is shaped like. */
+  /** Resolves with `errors` instead of rejecting, as `@forge/bridge` does. */
   async publish(global, channel, payload, options) {
     const frame = { type: 'publish', global, channel, payload: JSON.stringify(payload) };
-    // Awaited only where it has to be: publications leave in the order of the calls.
+    // Without `await` for a string, so that publications are sent in the order of the calls.
     const token = isFunction(options?.token) ? await options.token() : options?.token;
     frame.options = wireOptions(frame, token, options);
     return new Promise((resolve) => {
@@ -114,7 +116,7 @@ class Client {
     });
   }
 
-  /** Keeps a publication for the next connection, but not until nobody expects it any more. */
+  /** Keeps a publication for the next connection, for at most UNSENT_MS. */
   postpone(publication) {
     publication.timer = setTimeout(() => {
       this.unsent.delete(publication);
@@ -136,7 +138,7 @@ class Client {
     this.isClosed = true;
     clearTimeout(this.retry);
     this.refuseNew(closedError());
-    // Said before the connection ends, it is a farewell: otherwise a node may take them for cut off.
+    // Unsubscribes before the connection ends. Otherwise the node keeps them for a reconnect.
     for (const subscription of this.subscriptions) this.unsubscribe(subscription);
     this.link?.end(closedError());
     this.tell('closed');
@@ -176,16 +178,16 @@ class Client {
     this.tell('waiting', error);
   }
 
-  /** There is no good context token, for now. */
+  /** Handles the lack of a valid context token. */
   refused(error) {
     this.refuseNew(error);
-    // Whoever is offline gets no token either, and mostly has one again at the next attempt.
+    // An offline client has no token either, and usually gets one at the next attempt.
     if (error.code !== 'UNAUTHORIZED' && this.failures < FAILURES_TOLD) return;
     for (const subscription of this.subscriptions) subscription.tellUnauthorized(error);
     if (this.subscriptions.size > 0) this.warn(error);
   }
 
-  /** Nothing new can be had; what was had before may come back once there is a better context. */
+  /** Refuses new subscriptions and all publications. Established subscriptions may recover. */
   refuseNew(error) {
     for (const subscription of this.subscriptions) {
       if (!subscription.isEstablished) this.refuse(subscription, error);
@@ -197,7 +199,7 @@ class Client {
     if (this.onStateChange) call(this.onStateChange, state, error);
   }
 
-  /** Once until a connection has lasted, where nobody else is told. */
+  /** Warns on the console, once until a connection lasts, if there is no `onStateChange`. */
   warn({ message, detail }) {
     if (this.onStateChange || this.isWarned) return;
     this.isWarned = true;
@@ -213,15 +215,15 @@ class Link {
   readyAt = 0;
   heardAt = 0;
   lastId = 0;
-  /** For how long the node keeps events. */
+  /** For how many milliseconds the node keeps events. */
   keptMs = Infinity;
-  /** Which start of which node this leads to. */
+  /** Names the start of the node at the other end. */
   node = undefined;
-  /** What awaits an answer, by the id of the request. */
+  /** Requests that wait for an answer, by id. */
   asked = new Map();
-  /** Topics that the node sends here: who listens, and who waits for the node to end it. */
+  /** Subscribed topics by id: their subscriptions, and calls that wait for the unsubscribe. */
   topics = new Map();
-  /** How many subscribe requests await an answer. */
+  /** Number of subscribe requests that wait for an answer. */
   subscribing = 0;
   timers = {};
 
@@ -272,7 +274,7 @@ class Link {
     this.end(error);
   }
 
-  /** In good time before the context token ends; where the clock is wrong, now and then. */
+  /** Schedules a refresh before the context token expires; every 30 s if the clock says it has. */
   refreshBefore(expiresAt) {
     const left = expiresAt * 1_000 - Date.now();
     const due = left > 0 ? Math.max(left - Math.min(60_000, left / 4), 1_000) : 30_000;
@@ -284,19 +286,19 @@ class Link {
       const contextToken = await this.client.getContextToken();
       if (this.isOver) return;
       this.ask({ type: 'connect', contextToken }, (error, connected) => {
-        // What belongs to another context takes another connection.
+        // Another context needs another connection.
         if (error?.code === 'CONTEXT_MISMATCH') this.end(error);
         else if (!this.isOver) this.refreshBefore(connected?.expiresAt ?? expiresAt);
       });
     } catch {
-      // The connection stays for as long as the node takes the old one.
+      // The connection stays open for as long as the node accepts the old token.
       if (!this.isOver) this.refreshBefore(expiresAt);
     }
   }
 
   /**
-   * Scripts do not see the node's pings, so after a silence they ask for a sign of life: for an end
-   * of what there is not, because any answer will do.
+   * Probes the node after a silence, because scripts do not see the node's pings. Unsubscribes from
+   * a topic that does not exist, because any answer will do.
    */
   probe() {
     const left = this.client.silenceMs - (Date.now() - this.heardAt);
@@ -305,7 +307,7 @@ class Link {
     this.timers.silence = setTimeout(() => this.probe(), due);
   }
 
-  /** Sends a request and calls `done(error, answer)` once: at the latest when the link ends. */
+  /** Sends a request. Calls `done(error, answer)` once, at the latest when the link ends. */
   ask(frame, done) {
     this.lastId += 1;
     const late = () => this.end(failure('The node does not answer', 'TIMEOUT'));
@@ -326,7 +328,7 @@ class Link {
     else request.done(null, frame);
   }
 
-  /** Asks the node for a subscription; what is replayed for this request goes to this one only. */
+  /** Subscribes. Events replayed for this request go to this subscription only. */
   async establish(subscription) {
     const { global, channel, options } = subscription;
     let token = options?.token;
@@ -351,7 +353,7 @@ class Link {
     } else {
       const { topic } = subscribed;
       if (!this.topics.has(topic)) this.topics.set(topic, { listeners: new Set(), farewells: [] });
-      // Who has left meanwhile leaves a topic without listeners, which is given back next.
+      // If the subscription has ended meanwhile, `release` leaves a topic without listeners.
       if (!subscription.isOver) {
         this.topics.get(topic).listeners.add(subscription);
         subscription.established(subscribed, this);
@@ -360,7 +362,7 @@ class Link {
     this.release();
   }
 
-  /** What was had before is worth some patience; what is new is better refused at once. */
+  /** Retries an established subscription after a temporary error. Otherwise refuses it. */
   notEstablished(subscription, error, isForNow) {
     if (!isForNow || !subscription.isEstablished) return this.client.refuse(subscription, error);
     subscription.attempts += 1;
@@ -382,7 +384,7 @@ class Link {
         subscription.tell(failureOf(frame));
         continue;
       }
-      // The node has ended the subscription; another token brings it back.
+      // The node has ended the subscription. A function can return a new token for it.
       listeners.delete(subscription);
       subscription.lost(this.heardAt);
       if (isFunction(subscription.options?.token)) this.establish(subscription);
@@ -391,7 +393,7 @@ class Link {
     this.release();
   }
 
-  /** Resolves when the node sends nothing more for this subscription's sake. */
+  /** Resolves when the node sends nothing more for this subscription. */
   leave(subscription) {
     const { listeners, farewells } = this.topics.get(subscription.topic) ?? {};
     if (!listeners?.delete(subscription) || listeners.size > 0) return undefined;
@@ -402,8 +404,8 @@ class Link {
   }
 
   /**
-   * Gives back the topics that nobody here listens to. While a subscribe is under way it waits,
-   * because only the answer says whether that one shares such a topic.
+   * Unsubscribes from topics without listeners. Does nothing while a subscribe is under way,
+   * because only its answer says whether it shares such a topic.
    */
   release() {
     if (this.subscribing > 0 || this.isOver) return;
@@ -416,13 +418,13 @@ class Link {
     }
   }
 
-  /** Once, for whatever reason comes first; it does not wait for the other side's goodbye. */
+  /** Ends the link, once, with the first error. Does not wait for the node's close frame. */
   end(error) {
     if (this.isOver) return;
     this.isOver = true;
     for (const timer of Object.values(this.timers)) clearTimeout(timer);
     if (this.socket) {
-      // To some implementations it is an error to close a socket that is still opening.
+      // Some implementations report an error if a socket is closed while it opens.
       Object.assign(this.socket, { onopen: null, onmessage: null, onclose: null, onerror() {} });
       this.socket.close();
     }
@@ -438,22 +440,22 @@ class Link {
   }
 }
 
-/** One callback, and what it has heard. */
+/** One callback, and the events that it has received. */
 class Subscription {
   isEstablished = false;
   isOver = false;
   attempts = 0;
   topic = null;
-  /** The request that the replay of the moment answers. */
+  /** The id of the latest subscribe request, which the events of its replay carry. */
   request = null;
-  /** The newest event that is not to be heard (again); null where there was none. */
+  /** The id of the newest event before those still to be received; null if there is none. */
   position = null;
-  /** Up to when nothing is missing, where it has been lost since. */
+  /** The time up to which no event is missing. */
   heardUntil = 0;
-  /** The newest event of a replay that is still to come; null once all is there. */
+  /** The id of the last event of a replay that is under way; null if it is complete. */
   awaited = null;
   establishedAt = 0;
-  /** The node that was lost without a farewell, and with it what it may have kept. */
+  /** The start of the node whose connection was lost without GOING_AWAY. */
   lostNode = undefined;
   isToldUnauthorized = false;
   eventIds = new Set();
@@ -463,7 +465,7 @@ class Subscription {
     this.replaySeconds = wish.options?.replaySeconds || 0;
   }
 
-  /** What to ask for so that all since its beginning is heard, and nothing older. */
+  /** Returns the options that replay all events since the subscription began, and no older ones. */
   replay() {
     const seconds = this.replaySeconds;
     if (!this.isEstablished) {
@@ -472,7 +474,7 @@ class Subscription {
     }
     if (this.position) return { replaySeconds: REPLAY_SECONDS_MOST, after: this.position };
     if (!seconds) return { replaySeconds: REPLAY_SECONDS_MOST, after: NO_EVENT };
-    // Nothing was heard of a replay so far: the same span, and the time since it was asked for.
+    // No event was received so far: asks for the same span and the time since the first request.
     const since = Math.ceil((Date.now() - this.askedAt) / 1_000);
     return { replaySeconds: Math.min(seconds + since, REPLAY_SECONDS_MOST), after: NO_EVENT };
   }
@@ -481,7 +483,7 @@ class Subscription {
     const now = Date.now();
     if (this.isEstablished) this.resume(node, now - keptMs);
     else this.heardUntil = now - Math.min(this.replaySeconds * 1_000, keptMs);
-    // Another context or other claims: what was said there before is not for this one.
+    // The context or the claims have changed: events before that are not for this subscription.
     const isElsewhere = this.isEstablished && topic !== this.topic;
     if (isElsewhere) Object.assign(this, { request: null, replaySeconds: 0 });
     if (isElsewhere || (!this.isEstablished && !this.replaySeconds)) this.position = last;
@@ -496,7 +498,7 @@ class Subscription {
     this.resolve();
   }
 
-  /** Tells what no replay can bring back: what was let go of, or was kept by a node that is gone. */
+  /** Reports a gap if the node no longer has the missed events, or if it has started again. */
   resume(node, keptSince) {
     const isAnother = this.lostNode !== undefined && this.lostNode !== node;
     const isLate = this.heardUntil < keptSince;
@@ -505,8 +507,9 @@ class Subscription {
   }
 
   /**
-   * The connection ends on which something came last at that time. A replay that did not come whole
-   * leaves things as they were before it; after a while it is whole, whatever was to come of it.
+   * Notes that the connection, which last received a message at `heardAt`, has ended. Nothing is
+   * missing until then, unless a replay was incomplete. After SETTLED_MS a replay counts as
+   * complete.
    */
   lost(heardAt) {
     const isWhole = this.awaited === null || heardAt - this.establishedAt >= SETTLED_MS;
@@ -514,7 +517,7 @@ class Subscription {
   }
 
   hear({ eventId, payload, replay }) {
-    // What is new comes after all that is replayed.
+    // Live events follow the replayed ones.
     if (replay === undefined || eventId === this.awaited) this.awaited = null;
     if (this.isOver || this.eventIds.has(eventId)) return;
     this.position = eventId;
@@ -524,7 +527,7 @@ class Subscription {
     call(this.callback, delivered(payload));
   }
 
-  /** Says once per absence why nothing comes, to who would wait in vain otherwise. */
+  /** Tells the callback why no events arrive, once until the subscription is established again. */
   tellUnauthorized({ message, code, detail }) {
     if (this.isToldUnauthorized) return;
     this.isToldUnauthorized = true;
@@ -538,7 +541,7 @@ class Subscription {
   }
 }
 
-/** Anywhere up to a bound that doubles, so that many who were lost together come back apart. */
+/** Returns a random delay below a bound that doubles, so that clients reconnect spread out. */
 function backOff(attempts) {
   return Math.random() * Math.min(RETRY_FIRST_MS * 2 ** attempts, RETRY_MOST_MS);
 }
@@ -559,7 +562,7 @@ function isTemporary({ code }) {
   return code === 'OVERLOADED' || code === 'RATE_LIMIT_EXCEEDED';
 }
 
-/** Calls what was handed in; when that fails, nothing here is to blame or to suffer. */
+/** Calls a callback of the application. Reports its errors and does not pass them on. */
 function call(callback, ...args) {
   const report = globalThis.reportError ?? console.error;
   try {
@@ -570,7 +573,7 @@ function call(callback, ...args) {
   }
 }
 
-/** No overrides is not the same as an empty list; globally there is nothing to override. */
+/** An empty list of overrides is sent, because it differs from none. Global channels have none. */
 function wireOptions({ global }, token, options) {
   const overrides = global ? undefined : options?.contextOverrides;
   return { ...(token && { token }), ...(overrides && { contextOverrides: overrides }) };
@@ -587,7 +590,7 @@ function publishResult(error, published) {
   return { eventId, eventTimestamp, errors: [{ message, code, ...(detail && { detail }) }] };
 }
 
-/** Some publishers send JSON and some plain text: what is no object and no string is plain text. */
+/** Parses JSON that is an object or a string. Returns any other payload as plain text. */
 function delivered(payload) {
   const value = parse(payload);
   return typeof value === 'string' || (value && typeof value === 'object') ? value : payload;

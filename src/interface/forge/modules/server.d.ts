@@ -16,7 +16,7 @@ export declare enum Bitbucket {
   Repository = 'repository',
 }
 
-/** A member of the lists above, or its plain name. */
+/** A member of the enums above, or its string value. */
 export type ProductContext =
   | Jira
   | Confluence
@@ -24,26 +24,26 @@ export type ProductContext =
   | `${Jira | Confluence | Bitbucket}`;
 
 /**
- * A realtime token, as `signRealtimeToken` answers it: always the text itself. Pages may also hand
- * a function to `client.js`, because they hold subscriptions for longer than a token lives.
+ * A realtime token, as `signRealtimeToken` returns it: always a string. Pages may also pass a
+ * function to `client.js`, because their subscriptions last longer than a token.
  */
 export type Token = string;
 
 export interface PublishOptions {
-  /** Only subscriptions with a token of equal claims hear the event. */
+  /** Only subscriptions with a token of equal claims receive the event. */
   token?: Token | null;
-  /** Replaces the default scope by these properties of the invocation's own context. */
+  /** Replaces the default scope by these entities of the invocation's context. */
   contextOverrides?: readonly ProductContext[];
 }
 
 export interface RealtimeError {
   message: string;
   status?: number;
-  /** For people, and not to be relied on. */
+  /** The exact reason, for people. The text may change. */
   detail?: string;
 }
 
-/** Both null and no `errors` when nobody is subscribed. */
+/** `eventId` and `eventTimestamp` are null without `errors` if there are no subscribers. */
 export interface PublishResult {
   eventId: string | null;
   /** Milliseconds since the epoch. */
@@ -61,36 +61,36 @@ export interface TokenResult {
 export type TokenPermission = 'subscribe' | 'publish';
 
 /**
- * The id of an invocation, registered or a signed one. An installation does for global events and
- * for signing tokens where no user interface is involved; it needs `authorization`.
+ * The id of a registered invocation, or an invocation token. An installation is enough for global
+ * events and for signing tokens outside of an invocation; it needs `authorization`.
  */
 export type Invocation = string | { installationId: string };
 
 export interface Configuration {
-  /** Where the node is; else the environment's FORGE_EGRESS_PROXY_URL, else 127.0.0.1:7130. */
+  /** The node's URL. Default: the variable FORGE_EGRESS_PROXY_URL, or http://127.0.0.1:7130. */
   url?: string;
-  /** Used where no `withInvocation` is around the call. */
+  /** The invocation of calls outside of `withInvocation`. */
   invocation?: Invocation;
   /** The header `Authorization` of every request, for example `Bearer ik_…`. */
   authorization?: string;
 }
 
-/** Thrown where the node refuses the invocation or the credential, not what is asked for. */
+/** Thrown if the node refuses the invocation or the credential. */
 export declare class ProxyRequestError extends Error {
   status: number;
   /**
-   * Why: `INVALID_PROXY_AUTHORIZATION` (no invocation, or a malformed one), `UNKNOWN_INVOCATION`
+   * `INVALID_PROXY_AUTHORIZATION` (no invocation, or a malformed one), `UNKNOWN_INVOCATION`
    * (unknown, expired or badly signed), `CALLER_CREDENTIAL_REQUIRED` (`authorization` is needed) or
-   * `INVALID_CALLER_CREDENTIAL` (the given one is no good).
+   * `INVALID_CALLER_CREDENTIAL` (`authorization` is not valid).
    */
   errorCode: string;
-  /** The cause in the node's words, for people and not to be relied on. */
+  /** The exact reason, for people. The text may change. */
   detail?: string;
 }
 
 export declare function configure(configuration?: Configuration): void;
 
-/** Runs `callback`, and all that it starts, on behalf of this invocation. */
+/** Runs `callback`, and everything that it starts, on behalf of this invocation. */
 export declare function withInvocation<Result>(
   invocation: Invocation,
   callback: () => Result,

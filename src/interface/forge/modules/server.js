@@ -1,12 +1,12 @@
-// Forge Realtime for resolvers in Node: `publish`, `publishGlobal` and `signRealtimeToken` with the
-// signatures and results of `@forge/realtime`, over the REST endpoints of a Fanfare node. Needs
-// nothing but Node (18 or newer).
+// Forge Realtime for resolvers in Node.js: `publish`, `publishGlobal` and `signRealtimeToken` with
+// the signatures and results of `@forge/realtime`, over the REST endpoints of a Fanfare node. Needs
+// only Node.js 18 or newer.
 //
 //     import { publish, withInvocation } from './server.js';
 //
 //     await withInvocation(request.headers['x-forge-invocation-id'], () => handler(call));
 //
-// Within `withInvocation`, code that was written for `@forge/realtime` changes its import only.
+// Within `withInvocation`, code written for `@forge/realtime` only has to change its import.
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 const DEFAULT_URL = 'http://127.0.0.1:7130';
@@ -19,7 +19,7 @@ const SIGNING_FAILED = 'Error signing realtime token';
 const INVALID_OVERRIDES =
   'Invalid value for contextOverrides. Please provide an array of valid context properties.';
 
-// The `fetch` of Node 20 may stay silent for ever when a kept connection is reset at a bad moment.
+// The `fetch` of Node.js 20 may never settle if a kept-alive connection is reset.
 const PATIENCE_MS = 30_000;
 
 export const Jira = Object.freeze({ Board: 'board', Issue: 'issue', Project: 'project' });
@@ -29,7 +29,7 @@ export const Bitbucket = Object.freeze({
   Repository: 'repository',
 });
 
-/** The node did not take the invocation or the credential: nothing that another call would mend. */
+/** The node has refused the invocation or the credential. Another call would be refused, too. */
 export class ProxyRequestError extends Error {
   constructor(status, errorCode, detail) {
     super(`Forge platform failed to process runtime HTTP request - ${status} - ${errorCode}`);
@@ -44,8 +44,8 @@ const invocations = new AsyncLocalStorage();
 const settings = {};
 
 /**
- * Says where the node is and on whose behalf to speak where `withInvocation` does not say it.
- * What is not named stays as it is.
+ * Sets the URL of the node, the invocation of calls outside of `withInvocation`, and the header
+ * `Authorization`. Settings that are not given stay as they are.
  */
 export function configure({ url, invocation, authorization } = {}) {
   for (const [name, value] of Object.entries({ url, invocation, authorization })) {
@@ -53,26 +53,26 @@ export function configure({ url, invocation, authorization } = {}) {
   }
 }
 
-/** Runs `callback`, and all that it starts, on behalf of this invocation. Answers its result. */
+/** Runs `callback` and everything that it starts for this invocation, and returns its result. */
 export function withInvocation(invocation, callback) {
   return invocations.run(invocation, callback);
 }
 
-/** Publishes to those who subscribed with the same context. */
+/** Publishes to the subscribers with the same context. */
 export async function publish(channel, payload, options) {
   const { token, contextOverrides } = options || {};
   if (contextOverrides && !Array.isArray(contextOverrides)) throw new Error(INVALID_OVERRIDES);
-  // An empty list is a scope of its own and not the default one, so it is sent.
+  // An empty list is sent, because it selects a scope that differs from the default one.
   const overrides = contextOverrides ? { contextOverrides } : {};
   return publishTo(PUBLISH, { channel, payload, token, overrides });
 }
 
-/** Publishes to everybody in the installation who subscribed globally: overrides mean nothing. */
+/** Publishes to all global subscribers in the installation. Ignores `contextOverrides`. */
 export async function publishGlobal(channel, payload, options) {
   return publishTo(PUBLISH_GLOBAL, { channel, payload, token: options?.token });
 }
 
-/** Signs claims that publisher and subscriber have to share, beside the channel and its context. */
+/** Requests a token for claims that publisher and subscriber must share, besides the context. */
 export async function signRealtimeToken(channel, claims, permissions) {
   const failed = (errors) => ({ token: null, expiresAt: null, errors });
   const { body, errors } = await post(TOKEN, { channelName: channel, claims, permissions });
@@ -94,7 +94,7 @@ async function publishTo(path, { channel, payload, token, overrides }) {
   return { eventId: body.eventId, eventTimestamp: body.eventTimestamp };
 }
 
-/** What the node would refuse a token for, as far as it can be seen without the key. */
+/** Returns why the node would refuse a token, or null if that cannot be seen without the key. */
 function flawOf(token, channel) {
   const claims = claimsOf(token);
   if (!claims?.channel) return 'INVALID_TOKEN';
@@ -114,7 +114,7 @@ function claimsOf(token) {
   }
 }
 
-/** Answers the body of a success, or the list of errors. Throws where the header was refused. */
+/** Returns the body of a success, or a list of errors. Throws if the node refuses the headers. */
 async function post(path, body) {
   const headers = {
     accept: 'application/json',
@@ -135,7 +135,7 @@ async function post(path, body) {
   return { body: answer, errors: errorsOf(response, answer) };
 }
 
-/** Those of the node say more than a status line does, so they come first. */
+/** Returns the node's errors, because they say more than the status line; null after a success. */
 function errorsOf({ status, statusText }, answer) {
   if (Array.isArray(answer?.errors) && answer.errors.length > 0) return answer.errors;
   if (status === 200) return null;

@@ -1,4 +1,4 @@
-//! What a client may ask for: it proves its context, subscribes, publishes and unsubscribes.
+//! The requests of a client: it proves its context, subscribes, publishes and unsubscribes.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::interface::forge::publish::publish_event;
 use crate::interface::forge::wire::{self, Fault, Request, Target};
 use crate::message::{AckId, Channel, Now, ReplayWish, Reply};
 
-/// The refusal of a client that has not begun by proving its context.
+/// The error for a client that has not proved its context yet.
 const UNPROVED_YET: &str = "connect with a context token first";
 
 impl Session {
@@ -36,7 +36,8 @@ impl Session {
                 }
                 let topic = Channel::topic(topic);
                 let left = ctx.leave(&subscriber(ctx.id), &topic, ack)?;
-                // Not before: a subscription that stays still ends with its token.
+                // Only now, because after a refused leave the subscription still ends with its
+                // token.
                 self.endings.forget(&topic);
                 if left == Left::Already {
                     reply(ctx, &Reply::Unsubscribed, ack);
@@ -66,7 +67,10 @@ impl Session {
         Ok(())
     }
 
-    /// The client's context, as long as its proof holds.
+    /// Returns the proved context.
+    ///
+    /// # Errors
+    /// [`Fault::Unauthorized`] if the client has proved no context, or the proof has expired.
     fn proved(&self, now: Now) -> Result<Arc<Place>, Fault> {
         let context = self.context.clone();
         let context = context.ok_or_else(|| Fault::Unauthorized(UNPROVED_YET.to_owned()))?;
@@ -76,7 +80,8 @@ impl Session {
         Ok(context)
     }
 
-    /// Finds the topic that the client means, if it may do there what it wants to.
+    /// Finds the topic that a request means, and checks that the client may subscribe or publish
+    /// there. The grant is that of the realtime token, if the request has one.
     fn find_topic(
         &self,
         ctx: &mut Context<'_>,
@@ -109,7 +114,7 @@ impl Session {
         let terms = &ctx.shared.forge;
         let (options, enforce_expiry) = (terms.options(), terms.enforce_token_expiry);
         let replay = ReplayWish { seconds: replay.seconds.min(terms.replay_seconds), ..replay };
-        // A client of Forge says which events it wants, each time.
+        // Each subscribe of a Forge client says which events it wants replayed.
         let joining = Joining { options, reply, replay, replays_again: true, comes_back: false };
         ctx.join(subscriber(ctx.id), &topic, &joining)?;
         if let Some(grant) = grant.filter(|_| enforce_expiry) {

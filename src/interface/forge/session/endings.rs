@@ -2,8 +2,7 @@
 
 use crate::message::Channel;
 
-/// The subscriptions of one client that end with their tokens. A client that has none pays for one
-/// pointer.
+/// The subscriptions of one client that end with their tokens. An empty set takes one pointer.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
     #[expect(clippy::box_collection, reason = "it saves 16 bytes of every connection")]
@@ -21,24 +20,25 @@ struct Ending {
 }
 
 impl Endings {
-    /// Notes when a subscription ends. A newer token replaces the older one of the same topic.
+    /// Notes that a subscription ends at `expires_at` seconds since the epoch. It replaces an
+    /// earlier note for the same topic.
     pub(super) fn note(&mut self, topic: Channel, expires_at: u64) {
         self.forget(&topic);
         let ending = Ending { topic, expires_at, is_left: false };
         self.all.get_or_insert_default().push(ending);
     }
 
-    /// Forgets a subscription that no longer ends with its token.
+    /// Forgets a subscription, because the client has left it.
     pub(super) fn forget(&mut self, topic: &Channel) {
         self.retain(|one| one.topic != *topic);
     }
 
-    /// Returns when the next token expires, in seconds since the epoch; `None` if none will.
+    /// Returns when the next subscription ends, in seconds since the epoch; `None` if none will.
     pub(super) fn next_s(&self) -> Option<u64> {
         self.iter().filter(|one| !one.is_left).map(|one| one.expires_at).min()
     }
 
-    /// Returns the topics whose tokens have expired and that the session has not left yet.
+    /// Returns the topics that the session has to leave because their tokens have expired.
     pub(super) fn due(&self, now_s: u64) -> Vec<Channel> {
         let due = self.iter().filter(|one| !one.is_left && one.expires_at <= now_s);
         due.map(|one| one.topic.clone()).collect()
@@ -51,7 +51,7 @@ impl Endings {
     }
 
     /// Removes a subscription that the session has left because its token has expired. Returns
-    /// false if there is no such subscription.
+    /// false if the session has not left this topic for that reason.
     pub(super) fn remove_left(&mut self, topic: &Channel) -> bool {
         let is_left = |one: &Ending| one.is_left && one.topic == *topic;
         let found = self.iter().any(is_left);

@@ -1,38 +1,39 @@
-//! Why a message of a client is not carried out.
+//! Reasons to refuse a message.
 
 use super::SelectionFault;
 use crate::interface::forge::nouns::{OVERRIDES_PROBLEM, TokenError};
 use crate::message::Refusal;
 
-/// Why a message is not carried out.
+/// Why the node refuses a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// It makes no sense.
+    /// The message is not a JSON object with an `id` and a known `type`.
     Message,
-    /// It asks for something that there is not; the text says what.
+    /// A member is missing or has the wrong type; the text says which.
     Input(&'static str),
-    /// No channel can have this name, for this reason.
+    /// The name of the channel is not valid, for this reason.
     Channel(&'static str),
-    /// The client has not proved that it may; the text says what is wrong with its proof.
+    /// The client has not proved its context, or the context does not allow this; the text says
+    /// why.
     Unauthorized(String),
-    /// A newer context token is that of another place.
+    /// The newer context token is for another place than the first one.
     OtherContext,
-    /// A realtime token is no good, for this reason.
+    /// The realtime token is refused, for this reason.
     Token(TokenError),
-    /// The event cannot be published from this context; the text says why.
+    /// The client may not publish on this channel from its context; the text says why.
     PublishFailed(String),
-    /// The payload is longer than it may be.
+    /// The payload is longer than the configured bound.
     PayloadTooLarge,
-    /// The installation does too much.
+    /// The installation is above its rate.
     RateLimited,
-    /// The node has no room at the moment.
+    /// A queue of the node is full.
     Overloaded,
-    /// The connection's subscriptions are at their bound.
+    /// The connection has as many subscriptions as it may have.
     TooManySubscriptions,
 }
 
 impl From<Refusal> for Fault {
-    /// Of those refusals that subscribing and unsubscribing know.
+    /// Converts the refusals that subscribing and unsubscribing can return.
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::TooManySubscriptions => Self::TooManySubscriptions,

@@ -1,4 +1,4 @@
-//! Writes the messages that clients receive.
+//! Writes the messages that clients receive. An `id` is that of the answered request.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,8 @@ use crate::codec::json::push_json;
 use crate::interface::forge::nouns::TokenError;
 use crate::message::{AckId, Channel, MessageId, Millis, Publication, Reply};
 
-/// The answer to a request that the engine has carried out.
+/// Returns the answer to a subscribe or an unsubscribe that the broker has carried out or refused.
+/// `None` for an unsubscribe without an id, and for replies of other interfaces.
 pub fn reply(reply: &Reply, id: Option<AckId>) -> Option<String> {
     match reply {
         Reply::Subscribed { channel, last, .. } => {
@@ -29,8 +30,8 @@ pub fn reply(reply: &Reply, id: Option<AckId>) -> Option<String> {
     }
 }
 
-/// The client's context is proved until then, in seconds since the epoch. The node, by this start
-/// of it, keeps events for so many seconds for who misses them.
+/// Returns the answer to a `connect`. `expires_at` is when the proof expires, in seconds since the
+/// epoch. `node` names this start of the node, which keeps events for `replay_seconds`.
 pub fn connected(
     id: Option<AckId>,
     key: [u8; 9],
@@ -44,7 +45,8 @@ pub fn connected(
     out
 }
 
-/// The event was published, or nobody listens.
+/// Returns the answer to a `publish`, with the event's id and timestamp in milliseconds since the
+/// epoch; `None` if the topic has no subscribers.
 pub fn published(id: Option<AckId>, event: Option<(MessageId, Millis)>) -> String {
     let mut out = begin("published", id);
     let _ = match event {
@@ -54,7 +56,7 @@ pub fn published(id: Option<AckId>, event: Option<(MessageId, Millis)>) -> Strin
     out
 }
 
-/// A request was not carried out.
+/// Returns the answer to a refused request.
 pub fn error(id: Option<AckId>, fault: &Fault) -> String {
     let mut out = begin("error", id);
     let made;
@@ -88,8 +90,8 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
     out
 }
 
-/// An event, for everybody who hears its topic; or for one subscription that asked for what was
-/// before it, named by the id of its request.
+/// Returns an event with a payload in JSON. `replay` is the id of the subscribe whose replay the
+/// event is part of; `None` for a live event, which is the same for all subscribers of the topic.
 pub fn event(publication: &Publication, payload: &str, replay: Option<AckId>) -> String {
     let mut out = String::with_capacity(payload.len() + EVENT_BYTES);
     out.push_str(r#"{"type":"event","topic":"#);
@@ -102,10 +104,10 @@ pub fn event(publication: &Publication, payload: &str, replay: Option<AckId>) ->
     out
 }
 
-/// Bytes of an event besides its payload, at most.
+/// Bytes of an event besides its payload, at most, so that writing one allocates once.
 pub(super) const EVENT_BYTES: usize = 200;
 
-/// The news that a subscription lost events: so many, where that is known.
+/// Returns the notice that a subscription lost events; `count` is `None` if the number is unknown.
 pub fn gap(topic: &Channel, count: Option<u64>) -> String {
     match count {
         Some(count) => subscription_error(topic, &format!("{count} events were lost"), "GAP"),
@@ -113,7 +115,7 @@ pub fn gap(topic: &Channel, count: Option<u64>) -> String {
     }
 }
 
-/// The news that a subscription has ended with its token.
+/// Returns the notice that a subscription has ended because its token has expired.
 pub fn token_expired(topic: &Channel) -> String {
     let error = TokenError::Expired;
     subscription_error(topic, &error.to_string(), error.code())

@@ -1,59 +1,59 @@
-//! Reads the messages of clients.
+//! Parses the messages of clients.
 
 use super::{Fault, Selection};
 use crate::codec::json::{Document, Object, Text, Value};
 use crate::interface::forge::nouns::{Entity, channel_problem};
 use crate::message::{AckId, MessageId, ReplayWish};
 
-/// Largest id of a request: the largest integer that every JSON reader takes for itself.
+/// Largest id of a request: 2^53 - 1, the largest integer that a double holds exactly.
 const ID_MAX: f64 = 9_007_199_254_740_991.0;
 
-/// What a client says, and under which id.
+/// A parsed message.
 #[derive(Debug)]
 pub struct Said<'t, 'a> {
-    /// The id to answer under, where one could be read.
+    /// The id of the request, which the answer repeats; `None` if it is missing or not valid.
     pub id: Option<AckId>,
-    /// What it asks for, or what is wrong with that.
+    /// The request, or why it is refused.
     pub request: Result<Request<'t, 'a>, Fault>,
 }
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug)]
 pub enum Request<'t, 'a> {
-    /// To be who its context token says, or to go on being so.
+    /// Proves a context with this context token, or renews the proof.
     Connect(&'a str),
-    /// To hear a channel.
+    /// Subscribes to a channel.
     Subscribe {
-        /// Which.
+        /// The channel.
         to: Target<'a>,
-        /// With what was before.
+        /// The earlier events that the client wants.
         replay: ReplayWish,
     },
-    /// To have an event heard.
+    /// Publishes an event.
     Publish {
-        /// Where.
+        /// The channel.
         to: Target<'a>,
-        /// The payload.
+        /// The payload, a JSON string.
         payload: Text<'t, 'a>,
     },
-    /// To hear a topic no longer.
+    /// Unsubscribes from the topic with this id.
     Unsubscribe(&'a str),
 }
 
-/// The channel that a client means, as it says so.
+/// The channel of a request, as the client describes it.
 #[derive(Debug)]
 pub struct Target<'a> {
-    /// Its name.
+    /// The name, which is valid.
     pub channel: &'a str,
-    /// Whether it is the global one of that name.
+    /// Whether the client means the global channel of that name.
     pub is_global: bool,
-    /// The realtime token that narrows it.
+    /// The realtime token whose claims narrow the topic.
     pub token: Option<&'a str>,
-    /// What is to be the scope instead of the whole context.
+    /// The entities that replace the default scope; `None` for the default scope.
     pub overrides: Option<Vec<Entity>>,
 }
 
-/// Reads a message.
+/// Parses a message.
 pub fn read<'t, 'a>(document: &'t Document<'a>) -> Said<'t, 'a> {
     let object = document.object();
     match object.get("id").and_then(read_id) {
@@ -116,7 +116,7 @@ fn read_replay(object: Object<'_, '_>) -> Result<ReplayWish, Fault> {
     };
     let seconds = match options.get("replaySeconds") {
         None | Some(Value::Null) => 0,
-        // More than the node keeps is as good as all of it.
+        // The cast saturates. The session lowers the value to what the node keeps.
         Some(Value::Number(seconds)) if seconds >= 0.0 => seconds.ceil() as u32,
         Some(_) => return Err(Fault::Input("replaySeconds: Expected a number, 0 or more")),
     };

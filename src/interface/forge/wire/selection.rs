@@ -1,34 +1,34 @@
-//! Reads the `options` of a request.
+//! The `options` of a request: which subscribers of a channel an event reaches.
 
 use crate::codec::json::Value;
 use crate::interface::forge::nouns::{Entity, overrides};
 
-/// What `options` select on a channel, over HTTP as over a socket.
+/// The realtime token and the scope that `options` select, over HTTP and over WebSockets.
 #[derive(Debug, Default)]
 pub struct Selection<'a> {
     /// The realtime token whose claims narrow the topic.
     pub token: Option<&'a str>,
-    /// What is to be the scope instead of the whole context; never on a global channel.
+    /// The entities that replace the default scope; always `None` for a global channel.
     pub overrides: Option<Vec<Entity>>,
 }
 
-/// The member that is not what it must be. Each interface has words of its own for it.
+/// The member that is not valid. HTTP and WebSockets have error texts of their own for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SelectionFault {
-    /// `options`, which is a value of this kind and no object.
+    /// `options` is not an object but a value of this kind.
     Options(&'static str),
-    /// `token`, which is a value of this kind and no string.
+    /// `token` is not a string but a value of this kind.
     Token(&'static str),
-    /// `contextOverrides`, which is no array of names of entities.
+    /// `contextOverrides` is not an array of names of entities.
     Overrides,
 }
 
 impl<'a> Selection<'a> {
-    /// Reads the member `options`, which may be absent or null.
+    /// Parses the member `options`, which may be absent or null. `contextOverrides` of a global
+    /// channel are ignored.
     ///
     /// # Errors
-    /// The first member that is not what it must be. `contextOverrides` of a global channel mean
-    /// nothing, and are not looked at.
+    /// The first member that is not valid.
     pub fn read(options: Option<Value<'_, 'a>>, is_global: bool) -> Result<Self, SelectionFault> {
         let options = match options {
             None | Some(Value::Null) => return Ok(Self::default()),
@@ -38,7 +38,7 @@ impl<'a> Selection<'a> {
         let [token, names] = options.members(&["token", "contextOverrides"]);
         let token = match token {
             None | Some(Value::Null) => None,
-            // An empty one is none to Forge's client as well.
+            // Forge's client ignores an empty token, too.
             Some(Value::Text(token)) => Some(token.value).filter(|token| !token.is_empty()),
             Some(other) => return Err(SelectionFault::Token(other.kind())),
         };

@@ -1,4 +1,4 @@
-//! The messages of Forge Realtime, read and written.
+//! Messages of Forge Realtime: how they are parsed and written.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::message::{Channel, Content, MessageId, Publication, ReplayWish, Reply
 
 const EVENT: &str = "0190163d-8694-7000-8000-000000000001";
 
-/// What a message is taken for, in words.
+/// Returns a description of a parsed message.
 fn understood(text: &str) -> String {
     let mut scratch = Scratch::default();
     let Ok(document) = Document::from_text(text, &mut scratch) else {

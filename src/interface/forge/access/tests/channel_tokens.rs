@@ -1,4 +1,4 @@
-//! Realtime tokens: what is signed, and what a token must be to give anything.
+//! Realtime tokens: the content of signed tokens, and which tokens are accepted.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn asked(claims: &str) -> NewToken<'_> {
     NewToken { installation: "inst-1", channel: "ch", claims, permissions: None }
 }
 
-/// The payload of a good token, as the node signs it.
+/// Returns the payload of a valid token, as the node signs it.
 fn payload() -> Value {
     json!({
         "iss": "fanfare", "aud": "realtime-channel", "iat": NOW, "exp": NOW + 60,
@@ -18,7 +18,7 @@ fn payload() -> Value {
     })
 }
 
-/// Signed with the node's own key for them.
+/// Returns a token that is signed with the node's key for realtime tokens.
 fn own(payload: &Value) -> String {
     token::sign(&ChannelTokenKey::new(trusting()).signs, payload)
 }
@@ -139,7 +139,7 @@ fn what_is_no_token_of_this_installation_is_invalid() {
     for token in invalid {
         assert_eq!(verify(&token), Err(TokenError::Invalid), "{token}");
     }
-    // What a later version may say besides is no concern of this one.
+    // Permissions and members that a later version may add are ignored.
     let later = altered(json!({"permissions": ["publish", "listen"], "x": 1}));
     assert!(verify(&later).is_ok());
 }
@@ -162,7 +162,7 @@ fn the_algorithm_is_pinned() {
     assert!(verify(&signed_with(&own.signs, Algorithm::HS256, &header, &payload)).is_ok());
 }
 
-/// One way to violate each check, in the order of the checks; the first six are all `Invalid`.
+/// The error of each violated check, in the order of the checks; the first five are all `Invalid`.
 const FAULTS: [TokenError; 8] = [
     TokenError::Invalid,
     TokenError::Invalid,
@@ -249,7 +249,7 @@ fn claims_are_an_object_of_at_most_four_kibibytes() {
     assert_eq!((of(4_096).len(), sign(&of(4_096))), (4_096, Ok(())));
     assert_eq!(sign(&of(4_097)), Err(ClaimsError::TooLong));
     assert_eq!(sign(&format!("{:<4097}", "{}")), Err(ClaimsError::TooLong), "blanks count");
-    // Longer in canonical form than as given.
+    // These numbers are longer in canonical form than as given.
     let numbers = format!(r#"{{"a":[{}1]}}"#, "1e20,".repeat(400));
     assert!(numbers.len() < 4_096);
     assert_eq!(sign(&numbers), Err(ClaimsError::TooLong));
@@ -261,7 +261,7 @@ fn whatever_is_signed_is_accepted_again() {
     let deepest = (1..200).rev().find(|depth| forge().sign(&asked(&deep(*depth)), NOW).is_ok());
     let deepest = deepest.unwrap();
     assert!(deepest > 100, "{deepest}");
-    // The longest of everything, and all of it escaped in JSON.
+    // All values have their greatest length, and all characters of the names are escaped in JSON.
     let (channel, installation) = ("\"".repeat(512), "\\".repeat(512));
     let longest = format!(r#"{{"a":"{}"}}"#, "x".repeat(4_096 - 8));
     for claims in [&deep(deepest), &longest, r#"{"a":{"b":"\u0000\n€😀\"\\"},"":-0}"#] {
@@ -304,8 +304,8 @@ proptest! {
     }
 }
 
-/// The key by which serde_json's raw values know each other: to a reader that honours it, its text
-/// is the value.
+/// A claim may have the key that `serde_json` marks raw values with. A parser that honoured the key
+/// would take its text for the value.
 #[test]
 fn no_key_of_claims_stands_for_something_else() {
     let forge = forge();

@@ -1,4 +1,4 @@
-//! What Forge's tokens prove and open, on real keys and signatures.
+//! Tests of Forge's tokens with real keys and signatures, and of the topics that they lead to.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn forge() -> ForgeAuth {
     ForgeAuth::new(Arc::new(keys()), LIFETIME_S)
 }
 
-/// Trusts one issuer of each algorithm besides the node itself.
+/// Returns keys that trust one issuer of each algorithm, besides the node itself.
 fn trusting() -> Arc<Keys> {
     let mut keys = keys();
     for pem in [RS_PEM, ES_PEM, ED_PEM] {
@@ -44,26 +44,26 @@ fn trusting() -> Arc<Keys> {
     Arc::new(keys)
 }
 
-/// Signed by an issuer of that algorithm.
+/// Returns a token that the trusted issuer with that algorithm has signed.
 fn issued(algorithm: Algorithm, claims: &Value) -> String {
     let name = format!("{algorithm:?}");
     let header = json!({ "alg": name });
     signed_with(&private_key(algorithm, 'a'), algorithm, &header, &claims.to_string())
 }
 
-/// The members of the second object over those of the first.
+/// Returns the first object with the members of the second, which replace those of the same name.
 fn with(mut claims: Value, more: Value) -> Value {
     let Value::Object(more) = more else { panic!("{more}") };
     claims.as_object_mut().unwrap().extend(more);
     claims
 }
 
-/// The least that a context token says.
+/// Returns the required claims of a context token.
 fn context_claims() -> Value {
     json!({"aud": "realtime", "exp": NOW + 900, "installationId": "inst-1", "moduleKey": "panel"})
 }
 
-/// The context that these claims prove, besides the least.
+/// Returns the context that a token with the required claims and these claims proves.
 fn context_of(more: Value) -> Result<Arc<Context>, ProofError> {
     forge().context(&hs256(&with(context_claims(), more).to_string()), NOW)
 }

@@ -1,4 +1,4 @@
-//! Contexts, invocations and back ends.
+//! Context, invocation and service tokens: what they prove, and which tokens are accepted.
 
 use super::*;
 
@@ -163,7 +163,7 @@ fn dates_are_kept() {
     assert_eq!(nbf(json!(NOW + 6)), Err(ProofError::Early));
     assert_eq!(nbf(json!(null)), Err(ProofError::Claims("exp and nbf must be numbers")));
 
-    // A back end's token may live as long as its host likes.
+    // The lifetime of a service token has no bound.
     let service = json!({"aud": "realtime-service", "installationId": "i", "exp": NOW + 1_000_000});
     assert_eq!(forge().service(&hs256(&service.to_string()), NOW).as_deref(), Ok("i"));
     let forever = json!({"aud": "realtime-service", "installationId": "i"});
@@ -174,15 +174,16 @@ fn dates_are_kept() {
     assert!(matches!(verdict, Err(ProofError::Claims(_))), "{verdict:?}");
 }
 
-/// Everything that any kind of token needs, so that nothing but its kind decides.
+/// Returns the claims that all kinds of tokens need, so that only `aud` decides who accepts a
+/// token.
 fn claims_of_every_kind() -> Value {
     let channel = json!({"name": "ch", "claims": {}});
     let user = json!({"sub": "u", "role": "project_admin", "organization_id": "o"});
     with(with(context_claims(), user), json!({"ui": true, "channel": channel}))
 }
 
-/// Which of the places take a token: user, administrator, context, invocation, service, channel,
-/// and M2's readers and writers.
+/// Returns the purposes for which a token is accepted: user, administrator, context, invocation,
+/// service, channel, and M2's readers and writers.
 fn taken(keys: &Arc<Keys>, token: &str) -> String {
     let mut users = Authenticator::new(Arc::clone(keys));
     let mut forge = ForgeAuth::new(Arc::clone(keys), LIFETIME_S);
@@ -224,7 +225,8 @@ fn no_kind_of_token_passes_for_another() {
             let token = issued(algorithm, &claims);
             assert_eq!(taken(&keys, &token), expected, "{aud} {algorithm:?}");
         }
-        // With the key of realtime tokens nothing but a realtime token is good.
+        // If the key of realtime tokens has signed a token, it is accepted only as a realtime
+        // token.
         let token = token::sign(&ChannelTokenKey::new(Arc::clone(&keys)).signs, &claims);
         let expected = if aud == json!("realtime-channel") { "channel" } else { "" };
         assert_eq!(taken(&keys, &token), expected, "{aud}");

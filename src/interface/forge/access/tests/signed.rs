@@ -1,4 +1,4 @@
-//! Tokens for trying things out are good where they are meant to be.
+//! Tokens signed for trying things out: the node accepts each kind for its purpose.
 
 use super::*;
 

@@ -4,7 +4,7 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 
-/// A topic before anything was made canonical, compared member by member.
+/// The five properties of a topic before they are made canonical, compared member by member.
 #[derive(Clone, PartialEq, Debug)]
 struct Tuple {
     installation: &'static str,
@@ -26,7 +26,7 @@ enum Module {
     Kind(&'static str),
 }
 
-/// A value whose numbers are all doubles.
+/// A JSON value whose numbers are all doubles.
 #[derive(Clone, PartialEq, Debug)]
 enum Sample {
     Null,
@@ -34,11 +34,11 @@ enum Sample {
     Number(f64),
     Text(&'static str),
     Array(Vec<Sample>),
-    /// In the order of the names, each once.
+    /// The members, in the order of their names, which differ.
     Object(Vec<(&'static str, Sample)>),
 }
 
-/// What would collide if members were joined, or written without quotes or escapes.
+/// Texts that would collide if members were joined, or written without quotes or escapes.
 const TEXTS: [&str; 12] = [
     "a",
     "b",
@@ -84,7 +84,7 @@ fn object(value: impl Strategy<Value = Sample> + Clone) -> impl Strategy<Value =
         .prop_map(Sample::Object)
 }
 
-/// What identifies an entity: no object with an id, and not null.
+/// Generates the identity of an entity: neither null nor an object with an id.
 fn identity() -> impl Strategy<Value = Sample> {
     prop_oneof![
         select(&["1", "2"][..]).prop_map(Sample::Text),
@@ -121,8 +121,7 @@ fn tuple() -> impl Strategy<Value = Tuple> {
     })
 }
 
-/// JSON as somebody may write it who knows nothing of canonical JSON: members from the last to the
-/// first, blanks, escapes, exponents.
+/// Appends JSON that is far from canonical: members in reverse order, blanks, escapes, exponents.
 fn spelled(value: &Sample, out: &mut String) {
     match value {
         Sample::Null => out.push_str(" null "),
@@ -158,7 +157,7 @@ fn spell_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// JSON as most write it.
+/// Returns a value in the usual form.
 fn plain(value: &Sample) -> Value {
     match value {
         Sample::Null => Value::Null,
@@ -175,7 +174,8 @@ fn plain(value: &Sample) -> Value {
     }
 }
 
-/// The id of a topic whose context and claims were signed and verified on the way.
+/// Returns the id of a topic, after signing and verifying its context and claims. `spells` writes
+/// them in JSON that is far from canonical.
 fn made(tuple: &Tuple, spells: bool) -> String {
     let json = |value: &Sample| {
         let mut out = String::new();

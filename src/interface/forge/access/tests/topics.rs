@@ -1,4 +1,4 @@
-//! Who hears whom.
+//! Topics: which publishers reach which subscribers.
 
 use std::collections::HashSet;
 
@@ -18,8 +18,8 @@ fn topic<'a>(reach: Reach<'a>, claims: Option<&'a str>) -> Topic<'a> {
     Topic { installation: "inst-1", channel: "ch", reach, claims }
 }
 
-/// The ids were computed with Python's `hmac` from the tuples as they stand here: nodes of all
-/// versions must agree on them.
+/// Python's `hmac` computed these ids from the tuples in the comments. They must not change,
+/// because nodes of all versions must agree on them.
 #[test]
 fn ids_are_what_they_were() {
     let context = context(json!({"extension": {"issue": {"id": "10001"}, "project": {"id": 7}}}));
@@ -138,7 +138,7 @@ fn no_token_is_not_a_token_without_claims() {
 
 #[test]
 fn nothing_meets_that_would_meet_if_it_were_joined() {
-    // Each pair is the same text where members are joined by what stands between them.
+    // The members of each pair would be the same text if they were joined by this separator.
     for by in [":", ",", "/", "|", "\",\"", "\",\"global\",\"", "\\\",\\\"", ""] {
         let (longer, shorter) = (format!("a{by}b"), format!("b{by}c"));
         let ids = [("a", &*shorter), (&*longer, "c")].map(|(installation, channel)| {
