@@ -1,8 +1,8 @@
-//! Who may read and who may write M2's documents, by the headers of a request.
+//! Decides by the headers of a request whether a caller may read or write M2's documents.
 //!
-//! A reader presents a token of the organization, or a key. A writer presents a credential that is
-//! more than a reader's: no claim that a platform's tokens happen to have makes a reader a writer.
-//! Every credential that is presented must be good, even if one of them would do.
+//! A reader presents a token of the organization, or a key. A writer presents the node's API key,
+//! an administrator's token, or a token with the audience of writers; no other claim of a reader's
+//! token makes its holder a writer. All presented credentials must be valid, even if one would do.
 
 mod error;
 mod holder;
@@ -21,10 +21,10 @@ use error::{API_KEY, INVALID, NOTHING, READS, SCHEME};
 use holder::{Holder, judge};
 pub use sign::{NewToken, sign_token};
 
-/// The purpose of tokens that write the documents of an organization.
+/// The audience of tokens that permit writing the documents of an organization.
 pub const WRITERS: Audience = Audience::new("m2-writer");
 
-/// What the operator has decided about readers.
+/// The operator's settings for readers.
 #[derive(Clone, Debug)]
 pub struct Terms {
     require_auth: bool,
@@ -32,28 +32,29 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Creates the terms: whether readers must present a credential, and a key that is good for
-    /// reading alone.
+    /// Creates the settings: whether readers must present a credential, and a key that permits only
+    /// reading, if there is one.
     pub fn new(require_auth: bool, api_key: Option<&str>) -> Self {
         Self { require_auth, api_key: api_key.map(SecretDigest::new) }
     }
 }
 
-/// A reader.
+/// A caller that may read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reader {
-    /// The user; `None` for a service, or if no credential is required.
+    /// The user; `None` for the holder of a key, or if no credential is required and none is
+    /// presented.
     pub user: Option<Arc<str>>,
-    /// When its token expires, in seconds since the epoch; `None` for never.
+    /// When the token expires, in seconds since the epoch; `None` for never.
     pub expires_at: Option<u64>,
 }
 
 impl Reader {
-    /// A reader without a user.
+    /// The reader without a user.
     const SERVICE: Self = Self { user: None, expires_at: None };
 }
 
-/// Authenticates readers and writers for one thread, and remembers the tokens that it has verified.
+/// The authenticator of readers and writers on one thread. It caches verified tokens.
 #[derive(Debug)]
 pub struct M2Auth {
     keys: Arc<Keys>,
@@ -62,16 +63,17 @@ pub struct M2Auth {
 }
 
 impl M2Auth {
-    /// Creates an authenticator that remembers nothing yet. New keys need a new one.
+    /// Creates an authenticator with an empty cache. If the keys change, a new one is needed.
     pub fn new(keys: Arc<Keys>, terms: Terms) -> Self {
         Self { keys, terms, holders: TokenCache::new(TOKEN_CACHE_MAX) }
     }
 
-    /// Authenticates a reader of this organization's documents by its headers, at `now_s` seconds
-    /// since the epoch. With a key and a token it is the token's user.
+    /// Authenticates a reader of an organization's documents by the values of `Authorization` and
+    /// `x-api-key`, at `now_s` seconds since the epoch. If both a key and a token are presented,
+    /// the reader is the token's user.
     ///
     /// # Errors
-    /// If the caller may not read.
+    /// [`M2Error`] if the caller may not read.
     pub fn reader(
         &mut self,
         authorization: Option<&str>,
@@ -87,11 +89,12 @@ impl M2Auth {
         }
     }
 
-    /// Authenticates a writer of this organization's documents by its headers, at `now_s` seconds
-    /// since the epoch. One credential of a writer is enough.
+    /// Authenticates a writer of an organization's documents by the values of `Authorization` and
+    /// `x-api-key`, at `now_s` seconds since the epoch. One credential that permits writing is
+    /// enough.
     ///
     /// # Errors
-    /// If the caller may not write.
+    /// [`M2Error`] if the caller may not write.
     pub fn writer(
         &mut self,
         authorization: Option<&str>,
@@ -143,10 +146,10 @@ impl M2Auth {
     }
 }
 
-/// What a caller has presented, all of it good.
+/// The credentials that a caller has presented, all of them valid.
 struct Shown {
     holder: Option<Arc<Holder>>,
-    /// In `x-api-key` and as the bearer.
+    /// The keys in `x-api-key` and in `Authorization`.
     keys: [Option<Key>; 2],
 }
 
@@ -158,8 +161,8 @@ impl Shown {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Key {
-    /// The node's.
+    /// The API key of the node.
     Api,
-    /// The key of readers.
+    /// The key that permits only reading.
     Readers,
 }

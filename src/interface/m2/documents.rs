@@ -1,5 +1,5 @@
-//! Documents on their way from the store to subscribers. The thread that writes documents calls
-//! this between two commits.
+//! Sends documents from the store to subscribers. The thread that writes documents calls these
+//! functions between two commits.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::message::{
 };
 
 impl M2 {
-    /// How resources behave.
+    /// The options of all resources.
     pub const OPTIONS: ChannelOptions = ChannelOptions {
         ephemeral: true,
         presence: PresenceMode::Off,
@@ -24,7 +24,8 @@ impl M2 {
     };
 }
 
-/// Fans out a document that was committed. A place is reserved for it at every worker.
+/// Fans out a committed document, or a deletion. `places` has a place for it at every worker. If
+/// subscribers are not notified of deletions, the directory forgets a deleted shared document.
 pub fn publish_document(
     shared: &Shared,
     document: Document,
@@ -39,12 +40,13 @@ pub fn publish_document(
         }
         return;
     }
-    // A document has a place at every worker, and no order of timestamps to keep.
+    // Cannot be refused: all places are reserved, and documents need no order of timestamps.
     let _ = shared.broker.directory.publish_reserved(&mut places, &publication);
 }
 
-/// Sends a subscriber's worker what the store has, and lets the directory keep it: the store need
-/// not be asked for it again as long as the resource has subscribers.
+/// Sends the stored documents to the subscriber's worker; `stored` is `None` if the read failed.
+/// The directory retains the shared document, so that the store is not asked for it again while the
+/// resource has subscribers.
 pub fn answer_load(shared: &Shared, load: Load, stored: Option<Found<Document>>, now: Now) {
     let found = stored.map(|stored| stored.map(|document| publication(document, now)));
     if let Some(Found { shared: common, .. }) = found.as_ref().filter(|_| load.shared) {
@@ -63,7 +65,7 @@ fn publication(document: Document, now: Now) -> Arc<Publication> {
     let frame = frame(Opcode::Text, &[text.as_bytes()]).into();
     let (audience, exists) = (key.audience, data.is_some());
     let content = Content::Document { audience, version, exists, frame };
-    // A document is named by its resource and its version, so that its id is never used.
+    // Resource and version identify a document, so its id is never used.
     let publication = Publication::new(MessageId::nil(), key.resource, now.wall, content);
     Arc::new(publication.accepted(now.nanos).under(M2::OPTIONS))
 }

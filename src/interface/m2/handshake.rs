@@ -1,10 +1,9 @@
-//! What a client of M2 says of itself before its first message: where it is, and what proves that
-//! it may be there.
+//! Parses the handshake of an M2 client: its scope and its credentials.
 //!
-//! It says so in headers, or, since a browser cannot send any, in one value of
-//! `Sec-WebSocket-Protocol`: lines of `name:value`, in base58. Nothing but names that are meant for
-//! this can come in there, and what comes in a real header counts before it: a load balancer may
-//! have set that.
+//! A client sends both in headers. A browser cannot send headers, so it offers a subprotocol
+//! instead: lines of `name:value` in base58, as one value of `Sec-WebSocket-Protocol`. Only the
+//! names of this handshake are taken from a subprotocol. A real header takes precedence over it,
+//! because a load balancer may have set the header.
 
 use std::fmt;
 
@@ -19,67 +18,66 @@ use crate::codec::http::{Request, Unclear};
 mod tests;
 
 const SUBPROTOCOL: &str = "sec-websocket-protocol";
-/// What all names begin with that say where a client is.
+/// The prefix of the headers that describe the scope.
 const PREFIX: &str = "x-m2-";
 
-/// What a client or a caller says of itself. None of it is proved yet.
+/// The scope and the credentials in a handshake or a call. Nothing is proved yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Said {
-    /// Where it is.
+    /// The scope.
     pub scope: Scope,
-    /// `Authorization`, never empty.
+    /// The value of `Authorization`; never empty.
     pub authorization: Option<String>,
-    /// `x-api-key`, never empty.
+    /// The value of `x-api-key`; never empty.
     pub api_key: Option<String>,
-    /// The subprotocol that was accepted: the answer must repeat it exactly. It may hold a
-    /// credential.
+    /// The accepted subprotocol, which the answer must repeat exactly. It may contain a credential.
     pub subprotocol: Option<String>,
 }
 
-/// Shows nothing that may be a credential.
+/// Shows only the scope, because everything else may be a credential.
 impl fmt::Debug for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Said").field("scope", &self.scope).finish_non_exhaustive()
     }
 }
 
-/// Why a request is answered with 400. The words are for people, and repeat no value.
+/// Why a request is answered with 400. The text is for people, and repeats no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum HandshakeError {
-    /// A header is repeated.
+    /// This header occurs more than once.
     #[error("{0} is there more than once; send it once")]
     Repeated(&'static str),
-    /// A header has one value in one spelling, and another in the other.
+    /// This header has different values in its two spellings.
     #[error("{0} and {0}-id have different values; send one of them")]
     Spellings(&'static str),
-    /// A subprotocol gives a name two values.
+    /// A subprotocol gives this name two values.
     #[error("Sec-WebSocket-Protocol: {0} has two values there; give it one, in one spelling")]
     Contradiction(&'static str),
-    /// A value is none that there can be.
+    /// A value is not valid.
     #[error("{name} cannot be used: {problem}")]
     Value {
         /// The header.
         name: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         problem: &'static str,
     },
-    /// Subprotocols were offered, none of them is ours, and no header says where the client is.
+    /// The client offers only foreign subprotocols, and no header describes the scope.
     #[error(
         "Sec-WebSocket-Protocol: no value can be used; offer the base58 of lines of name:value, \
          with x-m2-organization and x-m2-project among the names, in at most \
          {SUBPROTOCOL_BYTES_MAX} bytes, or send these as headers"
     )]
     Subprotocol,
-    /// There is no organization.
+    /// The organization is missing.
     #[error(
         "x-m2-organization is missing; send it, or x-m2-organization-id, with a value; a browser \
          sends it in base58, as its subprotocol"
     )]
     Organization,
-    /// There is no project, and there must be one.
+    /// The project is missing, and the configuration requires one.
     #[error("x-m2-project is missing; send it, or x-m2-project-id, with a value")]
     Project,
-    /// There is no project, and this is within one.
+    /// The project is missing, although this header names a part of one.
     #[error("{0} is within a project; send x-m2-project, too")]
     ProjectOf(&'static str),
 }
@@ -93,10 +91,10 @@ impl HandshakeError {
     }
 }
 
-/// Reads what a client says that wants a WebSocket.
+/// Parses the handshake of a WebSocket.
 ///
 /// # Errors
-/// What is wrong with it.
+/// [`HandshakeError`] for a scope or a header that is not valid.
 pub fn of_socket(request: &Request, require_project: bool) -> Result<Said, HandshakeError> {
     let real = Fields::of_headers(request)?;
     let offered = || {
@@ -113,15 +111,15 @@ pub fn of_socket(request: &Request, require_project: bool) -> Result<Said, Hands
     real.into_said(None, require_project)
 }
 
-/// Reads what a caller of HTTP says: in headers.
+/// Parses the headers of an HTTP call.
 ///
 /// # Errors
-/// What is wrong with it.
+/// [`HandshakeError`] for a scope or a header that is not valid.
 pub fn of_call(request: &Request, require_project: bool) -> Result<Said, HandshakeError> {
     Fields::of_headers(request)?.into_said(None, require_project)
 }
 
-/// What may be said, in the order of [`Field::ALL`].
+/// The fields of a handshake, in the order of [`Field::ALL`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Field {
     Organization,
@@ -153,8 +151,8 @@ impl Field {
         }
     }
 
-    /// Its name in the other spelling, where it is one of the scope. The page on realtime has the
-    /// shorter one, all other pages have this.
+    /// Returns the second spelling of a name of the scope. M2's page on realtime has the first one,
+    /// all its other pages have this one.
     fn other_name(self) -> Option<&'static str> {
         match self {
             Self::Organization => Some("x-m2-organization-id"),
@@ -169,8 +167,7 @@ impl Field {
         std::iter::once(self.name()).chain(self.other_name())
     }
 
-    /// The one of that name, in either spelling and whatever its case; and the name as it is
-    /// written here.
+    /// Returns the field of that name, in either spelling and any case, and the name in lower case.
     fn named(name: &str) -> Option<(Self, &'static str)> {
         let names = Self::ALL.into_iter().flat_map(|it| it.names().map(move |known| (it, known)));
         names.into_iter().find(|(_, known)| known.eq_ignore_ascii_case(name))
@@ -180,7 +177,7 @@ impl Field {
         self.other_name().is_some()
     }
 
-    /// What was given under a name of it, if it can be that; an empty value is none.
+    /// Checks a value that was given under a name of the field. Returns `None` for an empty value.
     fn value<'a>(
         self,
         name: &'static str,
@@ -194,7 +191,7 @@ impl Field {
     }
 }
 
-/// The values of all fields, in the order of [`Field::ALL`]; none of them is empty.
+/// The values of all fields, in the order of [`Field::ALL`]. No value is empty.
 #[derive(Default)]
 struct Fields<'a>([Option<&'a str>; Field::ALL.len()]);
 
@@ -213,7 +210,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// Of a text that [`decoded`] has let through.
+    /// Parses the text of a subprotocol that [`decoded`] has accepted.
     fn of_text(text: &'a str) -> Result<Self, HandshakeError> {
         let mut fields = Self::default();
         for (name, value) in lines(text).into_iter().filter_map(pair) {
@@ -225,7 +222,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// These, and of others those that are not among them.
+    /// Returns these values, and those of `others` for fields that have no value here.
     fn or(self, others: Self) -> Self {
         let mut values = self.0;
         for (value, other) in values.iter_mut().zip(others.0) {
@@ -272,13 +269,13 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What two say who must not say different things.
+/// Merges two optional values; `None` if both are set and differ.
 fn one_of<'a>(one: Option<&'a str>, other: Option<&'a str>) -> Option<Option<&'a str>> {
     (one.is_none() || other.is_none() || one == other).then_some(one.or(other))
 }
 
-/// The text in a subprotocol, if it is one of ours: every line of it a name and a value, and
-/// a name among them that may come in this way.
+/// Decodes a subprotocol. Returns its text if each line is a name and a value, and at least one
+/// name is of this handshake; `None` for a foreign subprotocol or one that is too long.
 fn decoded(subprotocol: &str) -> Option<String> {
     if subprotocol.len() > SUBPROTOCOL_BYTES_MAX {
         return None;
@@ -292,14 +289,14 @@ fn decoded(subprotocol: &str) -> Option<String> {
     has_ours.then_some(text)
 }
 
-/// Whether a name may come in a subprotocol, known or not.
+/// Returns whether a name is one of this handshake: a known name, or any name with the prefix.
 fn is_ours(name: &str) -> bool {
     let prefix = name.get(..PREFIX.len());
     Field::named(name).is_some() || prefix.is_some_and(|it| it.eq_ignore_ascii_case(PREFIX))
 }
 
-/// The lines of a text that are not blank. Where it has no newline, who made it may have written
-/// one as `\n`, or have copied the documentation's example, which shows blanks.
+/// Returns the lines of a text that are not blank. A text without a newline may have been written
+/// with `\n` instead, or copied from M2's documentation, whose example shows blanks.
 fn lines(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = if text.contains('\n') {
         text.lines().collect()
@@ -311,7 +308,7 @@ fn lines(text: &str) -> Vec<&str> {
     lines.into_iter().map(str::trim_ascii).filter(|line| !line.is_empty()).collect()
 }
 
-/// Splits at blanks before names that may come in this way.
+/// Splits a text at each blank before a name of this handshake.
 fn split_before_names(text: &str) -> Vec<&str> {
     let begins_name = |at: &usize| {
         let is_blank = matches!(text.as_bytes()[*at], b' ' | b'\t');
@@ -327,14 +324,14 @@ fn split_before_names(text: &str) -> Vec<&str> {
     parts
 }
 
-/// The name and the value of a line, if it has both and the name can be that of a header.
+/// Splits a line into name and value; `None` without a colon, or if no header can have that name.
 fn pair(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once(':')?;
     let (name, value) = (name.trim_ascii(), value.trim_ascii());
     (!name.is_empty() && name.bytes().all(is_name_byte)).then_some((name, value))
 }
 
-/// See RFC 9110, section 5.6.2.
+/// Returns whether a byte may be part of a header's name (RFC 9110, section 5.6.2).
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

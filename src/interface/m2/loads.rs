@@ -1,5 +1,5 @@
-//! Reads of documents from the store: which clients of a worker wait for one, and which reads are
-//! under way.
+//! Reads of documents from the store, for one worker: which subscriptions wait for documents, and
+//! which reads are queued or under way.
 
 use std::collections::VecDeque;
 
@@ -12,19 +12,19 @@ use crate::message::{Channel, ConnId, Load, Publication, WorkerId};
 
 pub use super::waiters::Waiter;
 
-/// The reads that a worker's clients wait for. At most
-/// [`LOADS_PER_WORKER_MAX`] of them are under way at once.
+/// The reads that a worker's subscriptions wait for. At most [`LOADS_PER_WORKER_MAX`] of them are
+/// under way at once.
 #[derive(Debug, Default)]
 pub struct PendingLoads {
     waiters: Waiters,
-    /// Reads that wait until fewer are under way.
+    /// Queued reads, which wait until fewer are under way.
     waiting: VecDeque<Load>,
     under_way: usize,
 }
 
 impl PendingLoads {
-    /// Asks the store for what a client wants to know of a resource, as soon as there is room for
-    /// the answer.
+    /// Queues a read of the documents that a subscription wants, unless a read that serves it is
+    /// pending, and asks the store as far as there is room.
     pub fn begin(&mut self, shared: &Shared, connection: ConnId, resource: &Channel, wants: Wants) {
         let Self { waiters, waiting, .. } = self;
         let Some(load) = waiters.begin(resource, connection, wants) else { return };
@@ -35,7 +35,8 @@ impl PendingLoads {
         self.ask(shared, connection.worker);
     }
 
-    /// Puts as many questions to the store as may be under way.
+    /// Asks the store for queued reads, until as many are under way as may be or the mailbox has no
+    /// room for another answer.
     pub fn ask(&mut self, shared: &Shared, worker: WorkerId) {
         let mailbox = shared.broker.mailboxes.workers.of(worker);
         let Self { waiters, waiting, under_way } = self;
@@ -49,21 +50,21 @@ impl PendingLoads {
                 return waiting.push_front(load);
             };
             if shared.broker.mailboxes.load(load, place).is_err() {
-                // The node stops: clients are told nothing any more.
+                // The node stops, and clients receive no more documents.
                 return;
             }
             *under_way += 1;
         }
     }
 
-    /// Counts a read that was answered. Returns what its client waits for; `None` if it no longer
-    /// does.
+    /// Counts an answered read. Returns the subscription that waits for it; `None` if it has ended
+    /// or has asked again.
     pub fn answered(&mut self, load: &Load) -> Option<Waiter> {
         self.under_way -= 1;
         self.waiters.take(load)
     }
 
-    /// A document was put into the outboxes of all subscribers that it is for, but of those for
+    /// Notes that a document was put into the outboxes of all its subscribers, except those for
     /// which it `is_stale`.
     pub fn note_published(
         &mut self,
@@ -75,12 +76,12 @@ impl PendingLoads {
         }
     }
 
-    /// Whether no client waits for a document and no read is under way.
+    /// Returns whether no subscription waits and no read is queued or under way.
     pub fn is_empty(&self) -> bool {
         self.waiters.is_empty() && self.waiting.is_empty() && self.under_way == 0
     }
 
-    /// A client has left a resource.
+    /// Forgets the subscription of a client that has left a resource.
     pub fn end(&mut self, resource: &Channel, connection: ConnId) {
         self.waiters.end(resource, connection);
     }

@@ -1,4 +1,4 @@
-//! The words of M2's room: resources, the scopes that they are in, and the parties that listen.
+//! The nouns of M2's room: resources, their scopes, and the parties that subscribe.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::limits::{NAME_BYTES_MAX, RESOURCE_BYTES_MAX};
 use crate::message::Channel;
 
-/// The kinds of resources.
+/// The kind of a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ResourceKind {
     /// An item of the key-value store.
@@ -18,10 +18,10 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::KvStore, Self::Collection, Self::LiveConfig];
 
-    /// As clients write it in `type`; case matters.
+    /// Returns the name that clients write in `type`.
     pub fn name(self) -> &'static str {
         match self {
             Self::KvStore => "kvStore",
@@ -30,18 +30,19 @@ impl ResourceKind {
         }
     }
 
-    /// The one of that name.
+    /// Returns the kind of that name; `None` if there is none. Case matters.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether a resource has a document for each user and none for all.
+    /// Returns whether the resource with this id has a document for each user, and no shared one.
     pub fn is_private(self, id: &str) -> bool {
         self == Self::Collection && id == "private"
     }
 }
 
-/// What is wrong with the id of a resource, or `None`. Any other text is one, byte for byte.
+/// Returns what is wrong with the id of a resource; `None` if it is valid. Ids are compared byte
+/// for byte.
 pub fn resource_id_problem(id: &str) -> Option<&'static str> {
     if id.is_empty() {
         return Some("the id of a resource must not be empty");
@@ -51,8 +52,8 @@ pub fn resource_id_problem(id: &str) -> Option<&'static str> {
 
 const _: () = assert!(RESOURCE_BYTES_MAX == 512, "the message above names the bound");
 
-/// What is wrong with the name of an organization, project, world or launch context, or of a user,
-/// or `None`.
+/// Returns what is wrong with the name of an organization, project, world, launch context or user;
+/// `None` if it is valid or empty.
 pub fn name_problem(name: &str) -> Option<&'static str> {
     if name.len() > NAME_BYTES_MAX {
         return Some("it has more than 255 bytes");
@@ -62,21 +63,22 @@ pub fn name_problem(name: &str) -> Option<&'static str> {
 
 const _: () = assert!(NAME_BYTES_MAX == 255, "the message above names the bound");
 
-/// Where resources are. What is under one scope is not under any other: a parent's documents are
-/// not its children's.
+/// The scope of resources. Each resource is in one scope: a project does not inherit the documents
+/// of its organization.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Scope {
-    /// Never empty.
+    /// The organization; never empty.
     pub organization: Box<str>,
-    /// Empty where there is none.
+    /// The project; empty if there is none.
     pub project: Box<str>,
-    /// Empty where there is none.
+    /// The launch context; empty if there is none.
     pub launch_context: Box<str>,
-    /// Empty where there is none.
+    /// The world; empty if there is none.
     pub world: Box<str>,
 }
 
-/// What the channels of a scope's resources begin with. No two scopes have the same.
+/// Writes the prefix of the scope's channels, which is unique: names are escaped and end with a
+/// slash.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in [&self.organization, &self.project, &self.launch_context, &self.world] {
@@ -93,25 +95,26 @@ impl fmt::Display for Scope {
     }
 }
 
-/// On whose behalf a connection listens.
+/// The user and the scope of a subscriber.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Party {
-    /// A [`Scope`], as its channels begin.
+    /// The [`Scope`], written as the prefix of its channels.
     pub scope: Box<str>,
-    /// The user; none for a service, or where nobody is asked.
+    /// The user; `None` for a service, or for a client without a token if none is required.
     pub user: Option<Arc<str>>,
-    /// When its token expires, in seconds since the epoch.
+    /// When the token expires, in seconds since the epoch; `None` for never.
     pub expires_at: Option<u64>,
 }
 
-/// Returns the channel of a resource in a [`Scope`] that is written as its channels begin.
+/// Returns the channel of a resource. `scope` is a [`Scope`], written as the prefix of its
+/// channels.
 pub fn channel_of(scope: &str, kind: ResourceKind, id: &str) -> Channel {
     Channel::resource(&[scope, kind.name(), "/", id].concat())
 }
 
 /// Returns the kind and the id of the resource whose channel this is; `None` for other channels.
 pub fn resource_of(channel: &Channel) -> Option<(ResourceKind, &str)> {
-    // Behind organization, project, launch context and world, none of which has a slash.
+    // Behind organization, project, launch context and world, whose slashes are escaped.
     let mut parts = channel.as_str().splitn(6, '/').skip(4);
     Some((ResourceKind::named(parts.next()?)?, parts.next()?))
 }

@@ -1,9 +1,9 @@
-//! A client of M2 Realtime: what it subscribes to, and how it learns what its documents are.
+//! The session of an M2 client: its subscriptions, and how it receives their documents.
 //!
 //! A subscriber is counted in the directory first. If the directory knows the current document, the
-//! activation carries it; if not, the store is asked, and what is published meanwhile goes out at
-//! once ([`PendingLoads`](super::loads::PendingLoads)). A client that does not keep up is not sent
-//! documents: they are stale, and read again once it has taken what waits for it.
+//! activation carries it. If not, the store is asked, and documents published meanwhile are sent at
+//! once ([`PendingLoads`](super::loads::PendingLoads)). If a client does not keep up, its documents
+//! become stale instead of being sent, and are read again once it has taken its frames.
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ use crate::message::{
     ReplayWish, Transport,
 };
 
-/// Close code of a client whose token has expired (RFC 6455 section 7.4.1: policy).
+/// Close code of a client whose token has expired (RFC 6455 section 7.4.1: policy violation).
 const EXPIRED: u16 = 1008;
 
-/// A client, and on whose behalf it listens.
+/// The session of one client.
 #[derive(Debug)]
 pub struct Session {
     party: Arc<Party>,
@@ -43,19 +43,20 @@ impl Session {
         Self { party, heartbeat: Heartbeat::new(now.monotonic(), timings) }
     }
 
-    /// When the session must be told the time, in milliseconds since the node started.
+    /// Returns when [`Self::on_deadline`] is due next, in milliseconds since the node started.
     pub(in crate::interface) fn deadline(&self, now: Now, shared: &Shared) -> Millis {
         let due = self.heartbeat.due();
         self.expires(now, shared).map_or(due, |expires| expires.min(due))
     }
 
-    /// When the client's token expires, if that ends the connection.
+    /// Returns when the token ends the connection, in milliseconds since the node started; `None`
+    /// if it does not.
     fn expires(&self, now: Now, shared: &Shared) -> Option<Millis> {
         let expires_s = self.party.expires_at.filter(|_| shared.config.auth.close_expired)?;
         Some(now.until_wall(expires_s.saturating_mul(1_000)))
     }
 
-    /// Enters the connection among those of its user.
+    /// Adds the connection to those of its user, which receive the user's own documents.
     pub(in crate::interface) fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
         if let Some(user) = &self.party.user {
             ctx.local.index.user_came(user, ctx.id.slot);
@@ -63,12 +64,12 @@ impl Session {
         Next::Stay
     }
 
-    /// The client answered a ping.
+    /// Notes that the client has answered a ping.
     pub(in crate::interface) fn on_pong(&mut self, ctx: &mut Context<'_>) {
         self.heartbeat.pong(ctx.now.monotonic(), &ctx.shared.timings);
     }
 
-    /// Ends the connection if its token has expired, and pings the client if that is due.
+    /// Closes the connection if its token has expired. Otherwise pings the client if a ping is due.
     pub(in crate::interface) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         if self.expires(ctx.now, ctx.shared).is_some_and(|at| at <= ctx.now.monotonic()) {
             let (code, text) = (Some(EXPIRED), "the token has expired");
@@ -77,7 +78,7 @@ impl Session {
         beat(&mut self.heartbeat, ctx, || frame(Opcode::Ping, &[]))
     }
 
-    /// Acts on a message. A message that makes no sense is refused, and the client stays.
+    /// Carries out a message. A refused message is answered and does not end the connection.
     pub(in crate::interface) fn on_text(&mut self, ctx: &mut Context<'_>, text: &str) {
         self.heartbeat.sign_of_life(ctx.now.monotonic(), &ctx.shared.timings);
         let done = ctx.with_json(|ctx, scratch| match Document::from_text(text, scratch) {
@@ -89,7 +90,7 @@ impl Session {
         }
     }
 
-    /// Refuses a binary message, which no client may send.
+    /// Refuses a binary message: all messages of the protocol are text.
     pub(in crate::interface) fn on_binary(&mut self, ctx: &mut Context<'_>) {
         refuse(ctx, Fault::Message);
     }
@@ -100,14 +101,14 @@ impl Session {
             Request::Subscribe(kind, name) => subscribe(ctx, &channel_of(scope, kind, name)),
             Request::Unsubscribe(kind, name) => {
                 let resource = channel_of(scope, kind, name);
-                // Unsubscribing is not answered.
+                // An unsubscribe is not answered.
                 ctx.leave(&subscriber(ctx.id), &resource, None).map(|_| ()).map_err(fault)
             }
         }
     }
 
-    /// A subscription begins: the client is told what the documents are, as far as that is known,
-    /// and the store is asked for the others. Returns how many bytes the client was sent.
+    /// Begins a subscription: sends the client the documents that are known and asks the store for
+    /// the others. Returns how many bytes of documents were queued.
     pub(in crate::interface) fn on_joined(
         &mut self,
         ctx: &mut Context<'_>,
@@ -136,7 +137,7 @@ impl Session {
         bytes
     }
 
-    /// A subscription has ended.
+    /// Forgets pending reads and stale documents of a subscription that has ended.
     pub(in crate::interface) fn on_left(&mut self, ctx: &mut Context<'_>, resource: &Channel) {
         ctx.local.loads.end(resource, ctx.id);
         if ctx.link.is_stale() {
@@ -144,8 +145,9 @@ impl Session {
         }
     }
 
-    /// The store has answered; `None` if it failed. Documents that are not newer than what the
-    /// client was sent are dropped. Returns how many bytes the client was sent.
+    /// Sends the client the documents that the store has found; `found` is `None` if the read
+    /// failed. Skips documents that are not newer than those already sent. Returns how many bytes
+    /// of documents were queued.
     pub(in crate::interface) fn on_loaded(
         &mut self,
         ctx: &mut Context<'_>,
@@ -153,11 +155,11 @@ impl Session {
         found: Option<Found<Arc<Publication>>>,
     ) -> usize {
         let Some(found) = found else {
-            // Stale documents are asked for again when something else was sent, a ping at the
-            // latest.
+            // Stale documents are read again after the next frame was sent, a ping at the latest.
             let documents = waiter.wants().stale_documents(&load.resource);
             ctx.link.with_stale(|stale| documents.for_each(|document| stale.insert(document)));
-            // An error answers a subscribe, whatever else was sent since: not all is known.
+            // Each unanswered subscribe receives an error. If documents have answered all of them,
+            // one error says that not all documents are known.
             let (times, unanswered) = waiter.wants().subscribes();
             (0..unanswered.max(times.min(1))).for_each(|_| refuse(ctx, Fault::Unavailable));
             return 0;
@@ -176,7 +178,8 @@ impl Session {
         bytes
     }
 
-    /// The client has taken all its frames: asks the store for its stale documents, some at a time.
+    /// Asks the store for stale documents, [`STALE_RELOADED_MAX`] at a time, once the client has
+    /// taken all its frames.
     pub(in crate::interface) fn on_drained(&mut self, ctx: &mut Context<'_>) {
         let stale = ctx.link.with_stale(|stale| stale.take(STALE_RELOADED_MAX));
         for (document, unanswered) in stale {
@@ -185,7 +188,7 @@ impl Session {
         }
     }
 
-    /// The connection is about to end.
+    /// Removes the ending connection from those of its user.
     pub(in crate::interface) fn on_end(&mut self, ctx: &mut Context<'_>) -> End {
         if let Some(user) = &self.party.user {
             ctx.local.index.user_left(user, ctx.id.slot);
@@ -194,7 +197,7 @@ impl Session {
     }
 }
 
-/// The connection as it subscribes.
+/// Returns the connection as a subscriber of resources.
 fn subscriber(connection: ConnId) -> Subscriber {
     let (encoding, transport) = (Encoding::Resource, Transport::WebSocket);
     Subscriber { connection, encoding, transport, member: None }
@@ -218,13 +221,13 @@ fn subscribe(ctx: &mut Context<'_>, resource: &Channel) -> Result<(), Fault> {
 fn fault(refusal: Refusal) -> Fault {
     match refusal {
         Refusal::TooManySubscriptions => Fault::TooManySubscriptions,
-        // No other refusal concerns joining or leaving a resource.
+        // Joining and leaving a resource return only one other refusal, `Overloaded`.
         _ => Fault::Overloaded,
     }
 }
 
-/// Remembers subscribes that a stale document of the resource will answer when it is read again.
-/// Returns false if none of them is stale.
+/// Notes that a stale document of the resource will answer `times` subscribes when it is read
+/// again. Returns false if no document of the resource is stale.
 fn remember_unanswered(ctx: &mut Context<'_>, resource: &Channel, times: u16) -> bool {
     ctx.link.is_stale() && ctx.link.with_stale(|stale| stale.add_unanswered(resource, times))
 }

@@ -1,9 +1,9 @@
-//! Who waits for the store to say what the documents of a resource are.
+//! Subscriptions that wait until the store has said what the documents of their resources are.
 //!
-//! A subscriber is counted first and the store is read afterwards, so that nothing falls between:
-//! what is published meanwhile reaches it at once, and of what the store says then only that is
-//! told which is newer than what was sent. Every question has a number, so that an
-//! answer that comes late is not taken for that to another question.
+//! A subscriber is counted first and the store is asked afterwards, so that no document is missed.
+//! A document that is published meanwhile reaches the subscriber at once, and of the store's answer
+//! it receives only documents that are newer than those. Every question to the store has a number,
+//! so that a late answer is not taken for that to another question.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,7 +17,8 @@ use crate::message::{Channel, ConnId, Content, Found, Load, Millis, Publication,
 #[cfg(test)]
 mod tests;
 
-/// Those of one worker: each subscription at most once, however often it is asked for.
+/// The waiting subscriptions of one worker. A subscription waits at most once, however often its
+/// client has subscribed.
 #[derive(Debug, Default)]
 pub struct Waiters {
     resources: HashMap<Channel, HashMap<ConnId, Waiter>>,
@@ -25,57 +26,57 @@ pub struct Waiters {
     questions: u64,
 }
 
-/// A subscription that waits.
+/// A waiting subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Waiter {
     question: u64,
     wants: Wants,
 }
 
-/// What somebody waits for.
+/// The documents that a subscription waits for, and the subscribes that they answer.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wants {
-    /// Whether that is the document for everybody.
+    /// Whether the shared document is wanted.
     shared: bool,
-    /// Whose own document it is.
+    /// The user whose own document is wanted; `None` if none is.
     user: Option<Arc<str>>,
-    /// Versions that were sent already or are owed. Only newer ones are told.
+    /// The versions that were sent already or are stale. Only newer ones are sent.
     sent: Found<Millis>,
-    /// Whether a document was sent since the last subscribe, which answers it.
+    /// Whether a document was sent since the last subscribe. It has answered that subscribe.
     is_told: bool,
-    /// What the client was told of before and is owed, as it is now.
+    /// The stale documents that are read again.
     stale: Found<()>,
-    /// How often it has subscribed and not been told yet, up to [`REPEATED_SUBSCRIBES_MAX`].
+    /// Number of subscribes that wait for the store, up to [`REPEATED_SUBSCRIBES_MAX`].
     times: u16,
 }
 
-/// How a subscription begins.
+/// What a client receives when its subscription begins, and what the store is asked for.
 #[derive(Debug, Default)]
 pub struct Beginning {
-    /// This document is sent at once.
+    /// The known shared document, which is sent at once.
     pub document: Option<Arc<Publication>>,
-    /// There is none, and that is all.
+    /// Whether it is certain that there is no document.
     pub is_not_found: bool,
-    /// What the store is asked for.
+    /// The documents that the store is asked for; `None` if all are known.
     pub wants: Option<Wants>,
 }
 
-/// What a subscriber is told.
+/// What a subscriber receives after the store has answered.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// These documents, in the order of their versions.
+    /// The documents, in the order of their versions.
     pub documents: Vec<Arc<Publication>>,
-    /// So many times: once for each time that it has subscribed.
+    /// How often the documents are sent: once for each subscribe, and at least once.
     pub times: u16,
-    /// Subscribes that nothing sent before has answered.
+    /// Number of subscribes that no earlier document has answered.
     pub unanswered: u16,
-    /// Whether there is no document, unless one is owed.
+    /// Whether there is no document, unless one is stale.
     pub is_not_found: bool,
 }
 
 impl Waiters {
-    /// Somebody waits from here on. Answers the question to the store, unless the answer that is on
-    /// its way will do.
+    /// Adds a waiting subscription, or more wants to it. Returns the question to the store; `None`
+    /// if the answer to the earlier question will serve.
     pub fn begin(&mut self, resource: &Channel, connection: ConnId, wants: Wants) -> Option<Load> {
         let question = self.questions;
         let place = self.resources.entry(resource.clone()).or_default().entry(connection);
@@ -99,8 +100,8 @@ impl Waiters {
         Some(Load { connection, resource: resource.clone(), question, shared, user })
     }
 
-    /// A document was published, and sent to everybody who is subscribed and may know of it but to
-    /// those connections that are owed it.
+    /// Notes that a document was published and sent to its subscribers, except those for which it
+    /// `is_stale`.
     pub fn published(
         &mut self,
         publication: &Publication,
@@ -119,7 +120,7 @@ impl Waiters {
         }
     }
 
-    /// A subscription ended: nobody waits for it.
+    /// Removes a subscription that has ended or was answered.
     pub fn end(&mut self, resource: &Channel, connection: ConnId) {
         let Some(waiters) = self.resources.get_mut(resource) else { return };
         self.len -= usize::from(waiters.remove(&connection).is_some());
@@ -128,15 +129,15 @@ impl Waiters {
         }
     }
 
-    /// Whom the answer to a question is for; nobody, where its subscription has ended or something
-    /// else was asked for it.
+    /// Removes and returns the subscription that waits for the answer to this question; `None` if
+    /// it has ended or has asked another question.
     pub fn take(&mut self, load: &Load) -> Option<Waiter> {
         let waiter = self.waiter(load)?.clone();
         self.end(&load.resource, load.connection);
         Some(waiter)
     }
 
-    /// Whether anybody waits for the answer to a question.
+    /// Returns whether a subscription waits for the answer to this question.
     pub fn is_wanted(&self, load: &Load) -> bool {
         self.waiter(load).is_some()
     }
@@ -146,20 +147,20 @@ impl Waiters {
         waiter.filter(|waiter| waiter.question == load.question)
     }
 
-    /// How many wait.
+    /// Returns the number of waiting subscriptions.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nobody does.
+    /// Returns whether no subscription waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
 impl Beginning {
-    /// Of a user's subscription to a resource of which the directory knows this. Nobody knows what
-    /// a user's own document is but the store.
+    /// Returns how a user's subscription begins, if the directory knows `retained` of the resource.
+    /// Only the store knows the user's own document.
     pub fn of(resource: &Channel, retained: Retained, user: Option<Arc<str>>) -> Self {
         let shared = !is_private(resource) && matches!(retained, Retained::Unknown);
         let (document, mut sent) = (known(retained), Found::default());
@@ -174,12 +175,12 @@ impl Beginning {
     }
 }
 
-/// Whether a resource has no document for everybody.
+/// Returns whether a resource has no shared document.
 fn is_private(resource: &Channel) -> bool {
     resource_of(resource).is_some_and(|(kind, id)| kind.is_private(id))
 }
 
-/// A document and its version.
+/// Returns the retained document and its version.
 fn known(retained: Retained) -> Option<(Millis, Arc<Publication>)> {
     let Retained::Value(document) = retained else { return None };
     let Content::Document { version, .. } = document.content else { return None };
@@ -187,8 +188,9 @@ fn known(retained: Retained) -> Option<(Millis, Arc<Publication>)> {
 }
 
 impl Wants {
-    /// What a client that has taken what waited for it is owed. It has received no answer to so
-    /// many subscribes: whether there is none depends on all documents, so all are asked for.
+    /// Returns the wants of a client that has taken its frames and has a stale document. If
+    /// `unanswered` subscribes have had no answer, all documents of the resource are wanted,
+    /// because the answer may be that there are none.
     pub fn reload(document: &StaleDocument, unanswered: u16, user: Option<Arc<str>>) -> Self {
         let is_personal = document.is_personal;
         let stale = match is_personal {
@@ -200,7 +202,7 @@ impl Wants {
         Self { shared, user, stale, times: unanswered, ..Self::default() }
     }
 
-    /// The stale that it stands for.
+    /// Returns the stale documents that are read again.
     pub fn stale_documents(
         &self,
         resource: &Channel,
@@ -211,22 +213,24 @@ impl Wants {
         stale.map(move |(_, is_personal)| StaleDocument { resource: resource.clone(), is_personal })
     }
 
-    /// Returns the same for a subscriber that is owed the known document instead of being sent it.
+    /// Returns the same wants for a subscriber that was not sent the known document, which is
+    /// stale.
     #[must_use]
     pub fn untold(self) -> Self {
         Self { is_told: false, ..self }
     }
 
-    /// Counts the subscribes that wait for the store, and those of them that nothing has answered.
+    /// Returns the number of subscribes that wait for the store, and how many of them no document
+    /// has answered.
     pub fn subscribes(&self) -> (u16, u16) {
         (self.times, if self.is_told { 0 } else { self.times })
     }
 
-    /// Takes in what is wanted later. True where nothing more is wanted of the store than before.
+    /// Adds later wants. Returns true if the question that is under way still serves all wants.
     fn join(&mut self, later: Self) -> bool {
         let before = (self.shared, self.user.is_some());
         if later.times > 0 {
-            // Who was told something since it subscribed is told again, and only for this time.
+            // Subscribes that a document has answered do not count again; the new ones do.
             let (_, unanswered) = self.subscribes();
             self.times = (unanswered + later.times).min(REPEATED_SUBSCRIBES_MAX);
             self.is_told = later.is_told;
@@ -242,19 +246,19 @@ impl Wants {
         }
         self.shared |= later.shared;
         self.user = later.user.or_else(|| self.user.take());
-        // What is owed is read from the store once more: the answer may be from before it.
+        // A stale document needs another read: the answer under way may be older than it.
         later.stale == Found::default() && before == (self.shared, self.user.is_some())
     }
 }
 
 impl Waiter {
-    /// What it waits for.
+    /// Returns what the subscription waits for.
     pub fn wants(&self) -> &Wants {
         &self.wants
     }
 
-    /// What it is told, now that the store has said what there is. That a document was deleted is
-    /// told to whom it is owed, where such is told at all.
+    /// Returns what the subscriber receives, given what the store has found. It receives a deletion
+    /// only if the document was stale and `tells_deletions` is set.
     pub fn answer(&self, found: Found<Arc<Publication>>, tells_deletions: bool) -> Answer {
         let Wants { sent, stale, .. } = &self.wants;
         let news = |found: Option<Arc<Publication>>, sent: Option<Millis>, stale: Option<()>| {

@@ -1,12 +1,13 @@
-//! The messages of M2 Realtime: JSON text messages, one object each, over a plain
-//! WebSocket. [`handshake`](super::handshake) reads what a client says of itself before that.
+//! The messages of M2 Realtime: JSON text messages, one object each, over a plain WebSocket.
+//! [`handshake`](super::handshake) reads the headers and the subprotocol of the handshake before
+//! that.
 //!
-//! A client sends `{"action","resource":{"type","id"}}`, with `subscribe` or `unsubscribe` for the
-//! action and `kvStore`, `collection` or `liveConfig` for the type; members beyond these are passed
-//! over. A subscribe is answered with the current document of the resource, or with the warning
-//! that there is none; an unsubscribe with nothing. Every update is a document, and so is a
-//! deletion, with `null` for its data. A message that makes no sense is answered with an error, and
-//! the connection lives on.
+//! A client sends `{"action","resource":{"type","id"}}`. The action is `subscribe` or
+//! `unsubscribe`; the type is `kvStore`, `collection` or `liveConfig`; other members are ignored. A
+//! subscribe is answered with the current documents of the resource, or with a warning if there are
+//! none. An unsubscribe is not answered. Each update is sent as a document; a deletion is a
+//! document whose data is `null`. A refused message is answered with an error and does not end the
+//! connection.
 
 use super::limits::RESOURCE_BYTES_MAX;
 use super::nouns::{ResourceKind, resource_of};
@@ -16,31 +17,31 @@ use crate::message::{Document as State, iso_millis};
 #[cfg(test)]
 mod tests;
 
-/// What a client asks for.
+/// A parsed message: an action with the kind and the id of a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
-    /// To hear of a resource, and its state now.
+    /// Subscribes to a resource and asks for its current documents.
     Subscribe(ResourceKind, &'a str),
-    /// To hear of it no longer.
+    /// Unsubscribes from a resource.
     Unsubscribe(ResourceKind, &'a str),
 }
 
-/// Why a message is not carried out.
+/// Why the node refuses a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// It makes no sense.
+    /// The message is malformed, or its action or type is unknown.
     Message,
-    /// The resource's id is longer than it may be.
+    /// The id of the resource is longer than [`RESOURCE_BYTES_MAX`].
     IdTooLong,
-    /// The connection's subscriptions are at their bound.
+    /// The connection has as many subscriptions as it may have.
     TooManySubscriptions,
-    /// The node has no room at the moment.
+    /// A queue of the node is full.
     Overloaded,
-    /// The state of the resource could not be read.
+    /// The documents of the resource could not be read from the store.
     Unavailable,
 }
 
-/// Reads a message.
+/// Parses a message.
 ///
 /// # Errors
 /// [`Fault::Message`] or [`Fault::IdTooLong`].
@@ -61,7 +62,7 @@ pub fn read<'a>(document: &Document<'a>) -> Result<Request<'a>, Fault> {
     Ok(request(kind, id.value))
 }
 
-/// A document, for everybody who is told of it.
+/// Returns the message with a document, which is the same for all its subscribers.
 pub fn document(document: &State) -> String {
     let State { key, user_id, data, version } = document;
     let (kind, id) = resource_of(&key.resource).expect("a document is that of a resource");
@@ -84,10 +85,11 @@ pub fn document(document: &State) -> String {
     out
 }
 
-/// Bytes of a document besides its data and its id, with a user of usual length.
+/// Bytes of a document besides data and id, if the user has a usual length. More cost a
+/// reallocation.
 const DOCUMENT_BYTES: usize = 160;
 
-/// The warning that a resource has no document. It names none, as in the original.
+/// Returns the warning that a resource has no document. As in the original, it does not say which.
 pub fn not_found(kind: ResourceKind) -> String {
     let title = title(kind);
     format!(
@@ -96,7 +98,7 @@ pub fn not_found(kind: ResourceKind) -> String {
     )
 }
 
-/// What people call a kind of resource.
+/// Returns the name of a kind of resource for people.
 pub fn title(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::KvStore => "KVStore",
@@ -105,7 +107,7 @@ pub fn title(kind: ResourceKind) -> &'static str {
     }
 }
 
-/// A message was not carried out.
+/// Returns the answer to a refused message.
 pub fn error(fault: Fault) -> String {
     let error = match fault {
         Fault::Message => "Invalid message format",

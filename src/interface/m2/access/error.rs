@@ -1,16 +1,15 @@
-//! Why a caller may not read or write.
+//! Errors of callers that may not read or write documents.
 
 use crate::auth::token::DateError;
 use crate::interface::m2::limits::NAME_BYTES_MAX;
 
-/// Why a caller may not read or write. It is the caller's fault in every case. The text is for
-/// people, and repeats no credential.
+/// Why a caller may not read or write. The text is for people, and repeats no credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum M2Error {
-    /// The caller has not proved who it is.
+    /// The caller has no valid credential, or not all of them are valid.
     #[error("{0}")]
     Unauthorized(&'static str),
-    /// The caller is known, and may not.
+    /// The credential is valid and does not permit this.
     #[error("{0}")]
     Forbidden(&'static str),
 }

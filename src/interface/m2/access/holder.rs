@@ -1,4 +1,4 @@
-//! The holders of tokens, as the claims say.
+//! The holders of tokens, as their claims describe them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::auth::value::Plain;
 use crate::interface::m2::nouns::name_problem;
 use crate::message::Role;
 
-/// The holder of a good token.
+/// The holder of a valid token.
 #[derive(Debug)]
 pub(super) struct Holder {
     kind: Kind,
@@ -23,9 +23,9 @@ pub(super) struct Holder {
 
 #[derive(Debug)]
 enum Kind {
-    /// A user, perhaps an administrator.
+    /// A user, who reads, and also writes if it is an administrator.
     User { id: Arc<str>, is_admin: bool },
-    /// A back end that writes, and does nothing else.
+    /// A back end that may write and not read.
     Writer,
 }
 
@@ -75,7 +75,7 @@ struct Claims {
     aud: Plain,
 }
 
-/// Returns the holder of a token, and when the token expires.
+/// Verifies a token. Returns its holder, and when it expires in seconds since the epoch.
 pub(super) fn judge(
     keys: &Keys,
     token: &str,
@@ -97,14 +97,14 @@ impl Claims {
     fn user(&self) -> Result<Kind, M2Error> {
         let id = if self.user_id.0.is_null() { &self.sub.0 } else { &self.user_id.0 };
         let id = name(id).ok_or(NO_USER)?;
-        // As everywhere else an administrator has a subject, and its role is a name.
+        // As in all interfaces, an administrator has a subject, and its role is a string.
         let is_admin = name(&self.sub.0).is_some()
             && self.role.0.as_str().is_some_and(|role| Role::named(role) == Role::ProjectAdmin);
         Ok(Kind::User { id: id.into(), is_admin })
     }
 }
 
-/// Returns a text that can be the name of a user.
+/// Returns the name of a user; `None` if the value is not a valid name.
 fn name(value: &Value) -> Option<&str> {
     value.as_str().filter(|name| is_name(name))
 }

@@ -1,4 +1,5 @@
-//! Tokens for trying things out.
+//! Signs tokens of readers and writers with the node's secret, for trying things out. In production
+//! a platform signs such tokens with its own key.
 
 use serde::Serialize;
 
@@ -6,23 +7,23 @@ use super::WRITERS;
 use super::holder::is_name;
 use crate::auth::{SignError, token};
 
-/// A token for trying things out. In production a platform signs such tokens with its own key.
+/// The claims of a token to sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NewToken<'a> {
-    /// The user that reads with it; `None` for a writer's token.
+    /// The user of a reader's token; `None` for a writer's token.
     pub user: Option<&'a str>,
-    /// The organization.
+    /// The organization whose documents the token is for.
     pub organization: &'a str,
-    /// When it is made, in seconds since the epoch.
+    /// When the token is signed, in seconds since the epoch.
     pub issued_at: u64,
-    /// When it expires, in seconds since the epoch.
+    /// When the token expires, in seconds since the epoch.
     pub expires_at: u64,
 }
 
-/// Makes a token signed with HS256 that the node accepts.
+/// Signs a token with HS256.
 ///
 /// # Errors
-/// If the node would refuse it.
+/// [`SignError`] if the node would refuse the token, or if the secret is too short.
 pub fn sign_token(secret: &str, new: &NewToken<'_>) -> Result<String, SignError> {
     #[derive(Serialize)]
     struct NewClaims<'a> {

@@ -1,4 +1,4 @@
-//! Who reads and who writes, on real keys and signatures.
+//! Tests of readers and writers with real keys and signatures.
 
 use jsonwebtoken::Algorithm;
 use proptest::prelude::*;
@@ -24,7 +24,8 @@ fn auth() -> M2Auth {
     M2Auth::new(Arc::new(keys()), Terms::new(true, Some(READERS_KEY)))
 }
 
-/// The members of the second object over those of the least that a reader's token says.
+/// Returns the required claims of a reader's token with these claims, which replace those of the
+/// same name.
 fn claims(more: Value) -> Value {
     let mut claims = json!({"user_id": "u1", "organization_id": ORGANIZATION, "exp": NOW + 60});
     let Value::Object(more) = more else { panic!("{more}") };
@@ -40,7 +41,7 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// Of a writer, without a user.
+/// Returns a writer's token with these claims and without a user.
 fn writers(more: Value) -> String {
     let mut claims = claims(json!({"aud": "m2-writer"}));
     let Value::Object(more) = more else { panic!("{more}") };
@@ -88,7 +89,7 @@ fn a_token_says_who_reads() {
         (json!({"organization_id": ""}), Err(OTHER_ORGANIZATION)),
         (json!({"organization_id": null}), Err(NO_ORGANIZATION)),
         (json!({"organization_id": [ORGANIZATION]}), Err(NO_ORGANIZATION)),
-        // Who it is comes before where it may be.
+        // The user is checked before the organization.
         (json!({"user_id": "", "organization_id": "Org/2"}), Err(NO_USER)),
     ];
     for (more, expected) in cases {
@@ -226,13 +227,13 @@ fn who_writes_is_more_than_a_reader() {
         (bearer(&token(json!({"organization_id": null}))), None, Err(READS)),
         (bearer(&token(json!({"role": "Project_admin"}))), None, Err(READS)),
         (bearer(&token(json!({"role": ["project_admin"]}))), None, Err(READS)),
-        // An administrator has a subject, as everywhere.
+        // An administrator needs a subject, as in all interfaces.
         (bearer(&token(json!({"role": "project_admin"}))), None, Err(READS)),
         (bearer(&admin(json!({"sub": ""}))), None, Err(NO_USER)),
         (bearer(READERS_KEY), None, Err(READS)),
         (bearer("ik_x"), None, Err(API_KEY)),
         ("Basic x".into(), None, Err(SCHEME)),
-        // One that may is enough, as long as the other is good.
+        // One credential that permits writing is enough if the other is valid.
         (bearer(&token(json!({}))), Some(&*api), Ok(())),
         (bearer(READERS_KEY), Some(&*api), Ok(())),
         (bearer(&writers(json!({"organization_id": "Org/2"}))), Some(&*api), Ok(())),
@@ -292,7 +293,7 @@ fn minted_tokens_are_good() {
     let reader = sign_token(SECRET, &new(Some("u1"), ORGANIZATION)).unwrap();
     assert_eq!(reads(&reader), user("u1", Some(NOW + 60)));
     assert_eq!(writes(&reader), Err(READS));
-    // It is nobody's token of InsForge.
+    // InsForge does not accept it for a user's token.
     let mut users = Authenticator::new(Arc::new(keys()));
     assert!(users.verify(&reader, NOW).is_err());
     let writer = sign_token(SECRET, &new(None, ORGANIZATION)).unwrap();
@@ -349,7 +350,7 @@ proptest! {
         claims in r#"\{("(user_id|sub|organization_id|exp|aud|role)":[-0-9eE."a-z\[\]{}]{0,12},?){0,4}\}"#,
     ) {
         let token = hs256(&claims);
-        // Nobody of these is an administrator, and none of them names this organization.
+        // None of these claims has an administrator or names this organization.
         prop_assert!(reads(&token).is_err());
         prop_assert!(writes(&token).is_err());
     }

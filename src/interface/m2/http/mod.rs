@@ -1,7 +1,7 @@
-//! M2 Realtime over HTTP: handshakes of subscribers, the documents that back ends write, delete and
-//! read, and the state of the service, for which anybody may ask.
+//! M2 Realtime over HTTP: handshakes of subscribers, calls that write, delete and read documents,
+//! and the state of the service, which needs no credential.
 //!
-//! A call about a document checks the headers, then the credential, then query and body.
+//! A call about a document checks headers first, then the credential, then query and body.
 
 mod named;
 mod reply;
@@ -25,7 +25,7 @@ use crate::message::{DocumentKey, DocumentWrite, Durability, Millis};
 pub use named::Named;
 pub use route::{Route, is_ours, route};
 
-/// Finds out what a request to one of M2's paths leads to.
+/// Returns what a request to one of M2's paths leads to.
 pub(in crate::interface) fn entrance(
     http: &HttpContext<'_>,
     request: &Request,
@@ -42,7 +42,7 @@ fn status(health: &NodeHealth<'_>) -> Reply {
     Reply::m2_status(health.is_stopping, health.problems)
 }
 
-/// Lets a connection become the WebSocket of a subscriber.
+/// Upgrades a connection to the WebSocket of a subscriber.
 fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route> {
     let (party, subprotocol) = match agree(http, request) {
         Ok(agreed) if !http.is_stopping => agreed,
@@ -53,7 +53,7 @@ fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route>
     upgrade(request, session, subprotocol, None)
 }
 
-/// Returns on whose behalf a client subscribes, and the subprotocol that is agreed on.
+/// Authenticates the client of a handshake. Returns its party, and the agreed subprotocol, if any.
 fn agree(http: &HttpContext<'_>, request: &Request) -> Result<(Party, Option<String>), ApiError> {
     let said = handshake::of_socket(request, http.shared.m2.require_project);
     let said = said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
@@ -111,14 +111,14 @@ async fn look(
     }
 }
 
-/// Returns what the headers of a call say.
+/// Parses the headers of a call.
 fn said(http: &HttpContext<'_>, request: &Request) -> Result<Said, ApiError> {
     let said = handshake::of_call(request, http.shared.m2.require_project);
     said.map_err(|error| ApiError::invalid_input(error.to_string()))
 }
 
-/// Returns the document that a caller asks for. A writer may read any, a reader those that it would
-/// hear of as a subscriber.
+/// Returns the key of the document that a caller asks for, if the caller may read it. A writer may
+/// read all documents, a reader those that it would receive as a subscriber.
 fn readable(
     http: &HttpContext<'_>,
     request: &Request,
@@ -130,8 +130,8 @@ fn readable(
         Ok(()) => return resource.look(&said.scope, query, None),
         Err(error) => error,
     };
-    // A caller that is known in another organization is told why it may not write, because it is no
-    // reader either.
+    // The holder of a valid writer's token of another organization is not a reader either. It
+    // receives the more specific error, that of the writer.
     let reader = reader(http, &said).map_err(|error| match (writer, error) {
         (M2Error::Forbidden(_), M2Error::Unauthorized(_)) => refusal(writer),
         _ => refusal(error),
@@ -145,17 +145,17 @@ fn readable(
     Ok(key)
 }
 
-/// Returns the scope that a caller writes in, if it may write there.
+/// Returns the scope of a call, if its caller may write there.
 fn writers_scope(http: &HttpContext<'_>, request: &Request) -> Result<Scope, ApiError> {
     let said = said(http, request)?;
     writer(http, &said).map_err(refusal)?;
     Ok(said.scope)
 }
 
-/// Reads a write or a deletion, [`Named::write`] or [`Named::delete`].
+/// [`Named::write`] or [`Named::delete`], which parse a write or a deletion.
 type Read = fn(&Named, &Scope, (Option<&str>, &[u8]), Millis) -> Result<DocumentWrite, ApiError>;
 
-/// Hands a write to the store and waits until the document is as safe as it is to be.
+/// Passes a write or a deletion to the store, and waits until it has the requested durability.
 async fn store(
     http: &HttpContext<'_>,
     request: &Request,
@@ -173,7 +173,7 @@ async fn store(
     }
 }
 
-/// Returns the error of a request that the store refused.
+/// Returns the error of a call that the store has refused. Counts it if the store is full.
 fn refused(http: &HttpContext<'_>, resource: &Named, refusal: StoreRefusal) -> ApiError {
     match refusal {
         StoreRefusal::NotFound => ApiError::document_not_found(title(resource.kind)),

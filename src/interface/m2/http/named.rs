@@ -1,4 +1,4 @@
-//! What the query and the body of a call say of the document that its path names.
+//! Parses the query and the body of a call about a document.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, dates};
 use crate::message::{DocumentKey, DocumentWrite, Millis, iso_millis};
 
-/// An example of a version, for errors.
+/// An example of a version, for error texts.
 const DATE: &str = "2026-04-25T17:00:00.123Z";
 
-/// A resource, as a path names it.
+/// The resource that a path names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Named {
-    /// Its kind.
+    /// The kind of the resource.
     pub kind: ResourceKind,
     pub(super) id: Box<str>,
 }
 
 impl Named {
-    /// Reads the write that a body describes: `{userId?, audience?, data, version?}`. The query may
-    /// say how safe the document must be, and nothing else.
+    /// Parses a write from its body, `{userId?, audience?, data, version?}`. The query may have
+    /// `durability` and nothing else.
     ///
     /// # Errors
-    /// 400 with the issues of all fields. Unknown fields are errors: a misspelt `audience` must not
-    /// make a private document public.
+    /// 400 with the issues of all members. Unknown members are errors: a misspelt `audience` must
+    /// not make a private document public.
     pub fn write(
         &self,
         scope: &Scope,
@@ -47,8 +47,8 @@ impl Named {
         self.settle(scope, said, Some(data.get()), now)
     }
 
-    /// Reads the deletion that a body describes, or the query if there is no body:
-    /// `{userId?, audience?, version?}`.
+    /// Parses a deletion from its body, `{userId?, audience?, version?}`, or from the query if
+    /// there is no body.
     ///
     /// # Errors
     /// As [`Named::write`].
@@ -69,8 +69,8 @@ impl Named {
         self.settle(scope, &said.map_err(ApiError::invalid_input)?, None, now)
     }
 
-    /// Returns the document that a query describes with `userId` and `audience`. A `reader` need
-    /// not name itself.
+    /// Returns the key of the document that a query describes with `userId` and `audience`.
+    /// `userId` is the `reader` by default.
     ///
     /// # Errors
     /// As [`Named::write`].
@@ -109,7 +109,7 @@ const AUDIENCE: &str = "audience";
 const VERSION: &str = "version";
 const DURABILITY: &str = "durability";
 
-/// What a caller says besides the data.
+/// The members of a body, or of a query, besides the data. They are not checked yet.
 #[derive(Default)]
 struct Said<'a> {
     user_id: Option<Cow<'a, str>>,
@@ -118,7 +118,7 @@ struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// Reads a query, which may have these names and no others.
+    /// Parses a query, which may have only these names.
     fn in_query(query: Option<&'a str>, names: &[&str]) -> Result<Self, ApiError> {
         let mut said = Self::default();
         let pairs = query_pairs(query.unwrap_or_default()).filter(|(name, _)| !name.is_empty());
@@ -166,7 +166,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Whether it is about a user's own document.
+    /// Returns whether the call is about a user's own document. This needs a user.
     fn is_personal(&self, resource: &Named) -> Read<bool> {
         let is_private = resource.kind.is_private(&resource.id);
         let is_personal = match (self.audience.as_deref(), is_private) {
@@ -202,7 +202,7 @@ impl<'a> Said<'a> {
 
 const _: () = assert!(VERSION_AHEAD_MS_MAX == 24 * 3_600_000, "the message names the bound");
 
-/// Refuses `null`, by which subscribers are told that a document was deleted.
+/// Refuses `null`, because `null` means to subscribers that the document was deleted.
 fn some_data(value: &RawValue) -> Read<&RawValue> {
     if fields::is_null(value) {
         return Err("data: Expected a value; to remove the document, use DELETE".to_owned());

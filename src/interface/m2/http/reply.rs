@@ -1,4 +1,4 @@
-//! The replies of M2's calls.
+//! Replies and errors of M2's calls.
 
 use serde::Serialize;
 
@@ -7,18 +7,18 @@ use crate::limits::DOCUMENTS_MAX;
 use crate::message::{Durability, Millis, iso_millis};
 
 impl Reply {
-    /// 200: a document was written or deleted under this version, and is as safe as this.
+    /// 200: the document was written or deleted, with this version and durability.
     pub fn document_written(version: Millis, durability: Durability) -> Self {
         let (version, durability) = (iso_millis(version), durability.name());
         Self::json(200, &Written { version, durability })
     }
 
-    /// 200: this is the document, in JSON.
+    /// 200 with a document in JSON.
     pub fn document(json: String) -> Self {
         Self::of(200, json)
     }
 
-    /// 409: the version of the write is not later than this one, the latest.
+    /// 409: the version of the write is not later than `current`, the latest one.
     pub fn document_stale(current: Millis) -> Self {
         let version = iso_millis(current);
         let body = Stale {
@@ -30,7 +30,7 @@ impl Reply {
         Self::json(409, &body)
     }
 
-    /// The state of the service: 200, or 503 if clients should go elsewhere.
+    /// The state of the service: 200, or 503 if clients should use another node.
     pub fn m2_status(is_stopping: bool, problems: &[String]) -> Self {
         let (code, status) = match (problems, is_stopping) {
             (_, true) => (503, "draining"),
@@ -42,7 +42,7 @@ impl Reply {
 }
 
 impl ApiError {
-    /// 404: there is no such kind of resources.
+    /// 404: no kind of resource has this name.
     pub(super) fn unknown_resource_kind(kind: &str) -> Self {
         let message = format!("There are no resources of the type {kind:?}");
         Self::new(404, "NOT_FOUND", message).advise("Use kvStore, collection or liveConfig")
@@ -53,7 +53,7 @@ impl ApiError {
         Self::new(404, "NOT_FOUND", format!("{title} resource doesn't currently exist"))
     }
 
-    /// 507: [`DOCUMENTS_MAX`] documents exist.
+    /// 507: the store has [`DOCUMENTS_MAX`] documents.
     pub(super) fn documents_full() -> Self {
         let message = format!("There are {DOCUMENTS_MAX} documents, the most allowed");
         Self::new(507, "LIMIT_REACHED", message).advise("Delete documents that are no longer used")

@@ -1,4 +1,4 @@
-//! Which call a request line of M2 Realtime asks for.
+//! Finds the call that a request line of M2 Realtime asks for.
 
 use super::named::Named;
 use crate::codec::http::decode_segment_exactly;
@@ -10,31 +10,31 @@ const RESOURCES: &str = "/api/realtime/resources/";
 /// A call of M2 Realtime.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// `GET /api/realtime/`, a WebSocket.
+    /// `GET /api/realtime/`, which upgrades to a WebSocket
     Socket,
     /// `GET /api/realtime/status`
     Status,
     /// `PUT /api/realtime/resources/{type}/{id}`
     Write(Named),
-    /// `DELETE` of the same.
+    /// `DELETE /api/realtime/resources/{type}/{id}`
     Delete(Named),
-    /// `GET` of the same.
+    /// `GET /api/realtime/resources/{type}/{id}`
     Look(Named),
 }
 
-/// Whether a path belongs to M2.
+/// Returns whether a path belongs to M2.
 pub fn is_ours(path: &str) -> bool {
     matches!(path, "/api/realtime" | "/api/realtime/")
         || matches!(path, "/api/realtime/status" | "/api/realtime/status/")
         || path.starts_with(RESOURCES)
 }
 
-/// Returns the call that a request line asks for. Everything behind the kind of a resource is its
-/// id, slashes included, once the percent-encoding is undone.
+/// Returns the call that a request line asks for. The path behind the kind of a resource is its id,
+/// percent-decoded, including slashes.
 ///
 /// # Errors
-/// 404 for an unknown path, 405 with the methods to choose from for a known one, 400 for an id
-/// that no resource can have.
+/// 404 for an unknown path, 405 with the allowed methods for another method, 400 for an id that is
+/// not valid.
 pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
     let asked = if method == "HEAD" { "GET" } else { method };
     let Some(resource) = path.strip_prefix(RESOURCES) else {

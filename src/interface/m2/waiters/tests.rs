@@ -28,7 +28,8 @@ fn reload(is_personal: bool) -> Wants {
     Wants::reload(&StaleDocument { resource: resource(), is_personal }, 0, Some("u".into()))
 }
 
-/// What is told, by versions and how often; nothing, where it is that there is none.
+/// Returns the versions that a subscriber receives and how often; `None` for the answer that there
+/// is no document.
 fn told(waiter: &Waiter, found: Found<Arc<Publication>>) -> Option<(Vec<Millis>, u16)> {
     let Answer { documents, is_not_found, times, .. } = waiter.answer(found, true);
     let version = |one: &Arc<Publication>| match one.content {
@@ -49,7 +50,7 @@ fn found(
     }
 }
 
-/// Somebody who waits alone for this.
+/// Returns a waiting subscription with these wants.
 fn waiter(wants: Wants) -> Waiter {
     let mut waiters = Waiters::default();
     let load = waiters.begin(&resource(), id(1), wants).expect("nobody has asked yet");

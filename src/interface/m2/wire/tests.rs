@@ -1,4 +1,4 @@
-//! The messages of M2 Realtime, read and written.
+//! Messages of M2 Realtime: how they are parsed and written.
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -8,7 +8,7 @@ use crate::codec::json::Scratch;
 use crate::interface::m2::nouns::channel_of;
 use crate::message::{DocumentKey, Millis};
 
-/// What a message is taken for; one that is no object is the caller's to refuse.
+/// Parses a message and checks the result. A text that is not an object is an error of the message.
 fn understood(text: &str, check: impl FnOnce(Result<Request<'_>, Fault>)) {
     let mut scratch = Scratch::default();
     match Document::from_text(text, &mut scratch) {
@@ -77,7 +77,7 @@ fn what_makes_no_sense_is_refused() {
         subscribe(r#"{"type":"kvStore","id":""}"#),
         subscribe(r#"{"type":"kvStore","id":7}"#),
         subscribe(r#"{"type":"kvStore","id":null}"#),
-        // As it is printed on the original's page, with the quotes of a word processor.
+        // As printed in M2's documentation, with typographic quotes.
         subscribe("{\"type\": “liveConfig\",\"id\": “game\"}"),
     ] {
         understood(&text, |request| assert_eq!(request, Err(Fault::Message), "{text}"));

@@ -1,4 +1,4 @@
-//! What a client says in headers.
+//! Scope and credentials in headers.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Every rule of the handshake.
+//! The rules of the handshake.
 
 use super::*;
 use crate::codec::http::parse_head;
@@ -7,9 +7,9 @@ use crate::interface::m2::limits::NAME_BYTES_MAX;
 mod headers;
 mod subprotocol;
 
-/// Headers of a client that needs no subprotocol.
+/// Headers of a complete scope.
 const REAL: &str = "x-m2-organization: o\r\nx-m2-project: p\r\n";
-/// What it would say in one.
+/// Lines of a complete scope for a subprotocol.
 const PLACE: &str = "x-m2-organization:o\nx-m2-project:p\n";
 
 fn request(lines: impl AsRef<[u8]>) -> Request {
@@ -18,7 +18,7 @@ fn request(lines: impl AsRef<[u8]>) -> Request {
     parse_head(&head).unwrap().expect("it is complete").0
 }
 
-/// What a client says with these header lines.
+/// Parses the handshake of a WebSocket with these header lines.
 fn said(lines: impl AsRef<[u8]>) -> Result<Said, HandshakeError> {
     of_socket(&request(lines), true)
 }
@@ -31,12 +31,12 @@ fn base58(text: impl AsRef<[u8]>) -> String {
     bs58::encode(text).into_string()
 }
 
-/// What a client says that offers this text.
+/// Parses the handshake of a client that offers this text as a subprotocol.
 fn embedded(text: &str) -> Result<Said, HandshakeError> {
     said(offer(&[&base58(text)]))
 }
 
-/// Organization, project, launch context, world, and the two credentials.
+/// Returns organization, project, launch context, world, and the two credentials; empty if absent.
 fn shown(said: &Said) -> [&str; 6] {
     let Scope { organization, project, launch_context, world } = &said.scope;
     let [authorization, api_key] =

@@ -1,4 +1,4 @@
-//! What a client says in a subprotocol.
+//! Scope and credentials in a subprotocol.
 
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn a_subprotocol_does_not_contradict_itself() {
         assert!(twice(value).is_ok() && twice("").is_ok(), "{name}");
         assert_eq!(twice("x"), Err(HandshakeError::Contradiction(name)));
     }
-    // It stays an error where a real header says it, and where another value would do.
+    // It is an error even if real headers have the scope, or if a later value is valid.
     let torn = base58("x-m2-organization:o\nx-m2-organization:x");
     let good = base58(PLACE);
     let error = Err(HandshakeError::Contradiction("x-m2-organization"));
@@ -42,7 +42,7 @@ fn a_text_is_split_where_its_maker_meant_it() {
             "authorization:Bearer a.b.c x-m2-organization:o\tx-m2-project:p",
             ["o", "p", "", "", "Bearer a.b.c", ""],
         ),
-        // Only what nothing better is there for separates.
+        // `\n` separates only in a text without newlines, a blank only in one without either.
         (
             "x-m2-organization:o x-m2-world:w\nx-m2-project:p",
             ["o x-m2-world:w", "p", "", "", "", ""],
@@ -128,7 +128,8 @@ fn what_is_not_ours_is_not_accepted() {
 
 #[test]
 fn a_subprotocol_may_be_as_long_as_its_bound() {
-    // A blank line in front makes a smaller number of as many bytes.
+    // A leading newline makes a smaller number of the same length, so that both lengths in base58
+    // occur.
     let texts = (5_952..5_956).flat_map(|length| {
         ["", "\n"].map(|start| format!("{start}{}x-api-key:{}", PLACE, "k".repeat(length)))
     });
@@ -164,14 +165,14 @@ fn who_offers_nothing_needs_nothing() {
         assert_eq!(said(format!("{REAL}{lines}")), expected, "{lines}");
         assert_eq!(said(&lines), Err(HandshakeError::Organization), "{lines}");
     }
-    // What nobody can use is of no interest where headers say where the client is.
+    // A foreign subprotocol is ignored if headers have a part of the scope.
     let lines = format!("x-m2-project: p\r\n{}", offer(&["chat"]));
     assert_eq!(said(&lines), Err(HandshakeError::Organization));
     let lines = format!("x-m2-organization:\r\n{}", offer(&["chat"]));
     assert_eq!(said(&lines), Err(HandshakeError::Subprotocol));
 }
 
-/// Pairs of a name in any case and a value, with how they are joined.
+/// Generates fields, each with a name in any case and a value, and the separator of their lines.
 fn any_text() -> impl Strategy<Value = (Vec<(Field, String, String)>, &'static str)> {
     let field = prop::sample::select(Field::ALL.to_vec());
     let line = (field, any::<bool>(), any::<bool>(), "[!-~é]([ -~é]{0,20}[!-~é])?");
