@@ -65,7 +65,8 @@ pub fn read<'a>(document: &Document<'a>) -> Result<Request<'a>, Fault> {
 /// Returns the message with a document, which is the same for all its subscribers.
 pub fn document(document: &State) -> String {
     let State { key, user_id, data, version } = document;
-    let (kind, id) = resource_of(&key.resource).expect("a document is that of a resource");
+    let (kind, id) =
+        resource_of(&key.resource).expect("the channel of a document is that of a resource");
     let data = data.as_deref().unwrap_or("null");
     let mut out = String::with_capacity(data.len() + id.len() + DOCUMENT_BYTES);
     out.push_str(r#"{"userId":"#);

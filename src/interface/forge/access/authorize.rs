@@ -102,6 +102,6 @@ pub fn authorize(
     let claims = grant.as_ref().map(|grant| &*grant.claims);
     let scope = Topic { installation, channel, reach, claims };
     let topic = auth.topic(&scope).map_err(Denied::MissingEntity)?;
-    tracing::debug!(what = permission.name(), %scope, topic = topic.as_str(), "a scope");
+    tracing::debug!(what = permission.name(), %scope, topic = topic.as_str(), "topic selected");
     Ok((topic, grant))
 }

@@ -30,7 +30,7 @@ fn push(out: &mut String, value: &Value) {
 
 /// Appends a number as JavaScript writes it. All numbers are doubles, so `1` and `1.0` are equal.
 fn push_number(out: &mut String, number: &Number) {
-    let double = number.as_f64().expect("the parser takes no number that is not a finite double");
+    let double = number.as_f64().expect("the parser refuses numbers that are not finite doubles");
     out.push_str(ryu_js::Buffer::new().format_finite(double));
 }
 

@@ -75,7 +75,7 @@ pub fn sign_proof(secret: &str, new: &NewProof<'_>) -> Result<String, SignError>
                 "a context or invocation token may be valid for at most 900 seconds",
             ));
         }
-        let json = serde_json::to_vec(new).expect("claims are members with names");
+        let json = serde_json::to_vec(new).expect("claims serialize to an object");
         ContextClaims::parse(&json)
             .and_then(|claims| claims.into_context(new.expires_at))
             .map_err(SignError::Claims)?;

@@ -45,7 +45,7 @@ pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin,
         return Err(ForgeError::other_installation());
     }
     let (installation, path) = (origin.installation(), &request.path);
-    tracing::debug!(path, installation, as_user = ?said.as_user, account = said.account, "a call");
+    tracing::debug!(path, installation, as_user = ?said.as_user, account = said.account, "origin proved");
     Ok(origin)
 }
 

@@ -134,7 +134,7 @@ pub(in crate::interface) fn run(
         }
         Route::Revoke(id) => revoke(http, request, id.as_deref()).unwrap_or_else(Reply::from),
         Route::Module(module) => return module.response(request.header("if-none-match")),
-        Route::Socket => unreachable!("it is no call"),
+        Route::Socket => unreachable!("the entrance upgrades it"),
     };
     reply.into()
 }

@@ -92,7 +92,7 @@ pub(in crate::interface) async fn run(
         Route::Write(resource) => store(http, request, (&resource, body), Named::write).await,
         Route::Delete(resource) => store(http, request, (&resource, body), Named::delete).await,
         Route::Look(resource) => look(http, request, &resource).await,
-        Route::Socket | Route::Status => unreachable!("they are no calls"),
+        Route::Socket | Route::Status => unreachable!("the entrance answers them"),
     };
     replied.unwrap_or_else(Reply::from)
 }
