@@ -4,6 +4,7 @@
 //! each subscriber must have heard.
 
 mod client;
+mod resume;
 mod room;
 mod world;
 

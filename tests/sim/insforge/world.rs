@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use fanfare::auth::{UserClaims, sign_user};
 use fanfare::broker::definitions::Definitions;
+use fanfare::broker::directory::Published;
 use fanfare::broker::publish::Submission;
-use fanfare::interface::{Session, insforge};
+use fanfare::interface::{Session, Shared, insforge};
 use fanfare::limits::SWEEP_STEPS;
 use fanfare::mailbox::Mail;
 use fanfare::message::{
-    Channel, ChannelDefinition, ChannelOptions, Content, Encoding, MessageId, PresenceMode, Sender,
-    SlowConsumer, WorkerId,
+    Channel, ChannelDefinition, ChannelOptions, Content, Encoding, MessageId, Now, PresenceMode,
+    Refused, Sender, SlowConsumer, WorkerId,
 };
 use fanfare::runtime::Worker;
 use rand::SeedableRng as _;
@@ -94,6 +95,36 @@ fn definition(number: usize, options: ChannelOptions) -> ChannelDefinition {
     }
 }
 
+/// Replaces the definitions of all channels, which have these options from now on.
+pub(super) fn define(shared: &Shared, options: [ChannelOptions; CHANNELS]) {
+    let all = options.into_iter().enumerate();
+    let all = all.map(|(number, options)| definition(number, options)).collect();
+    let definitions = shared.broker.definitions.load().replaced_by(all);
+    shared.broker.definitions.store(Arc::<Definitions>::new(definitions));
+}
+
+/// Publishes on a channel as a back end does: an event and its payload, under this number.
+pub(super) fn publish(
+    shared: &Shared,
+    number: u64,
+    (to, event, payload): (usize, &str, String),
+    options: ChannelOptions,
+    now: Now,
+) -> Result<Published, Refused> {
+    let content =
+        Content::Message { event: event.into(), payload: payload.into(), sender: Sender::System };
+    let published = shared.publish(Submission {
+        channel: channel(to),
+        content,
+        options,
+        id: MessageId::from_u128(number.into()),
+        now,
+        is_recoverable: shared.recovery.is_some(),
+        history: None,
+    });
+    published.map(|(_, published)| published)
+}
+
 /// Two connections of a worker are one user, the others are whoever holds the API key.
 fn auth(worker: usize, slot: usize) -> String {
     if slot >= 2 {
@@ -168,10 +199,8 @@ impl World {
     }
 
     fn define(&self) {
-        let options = self.rooms.iter().map(|room| room.options).enumerate();
-        let all = options.map(|(number, options)| definition(number, options)).collect();
-        let definitions = self.node.hub.interfaces.broker.definitions.load().replaced_by(all);
-        self.node.hub.interfaces.broker.definitions.store(Arc::<Definitions>::new(definitions));
+        let options = std::array::from_fn(|number| self.rooms[number].options);
+        define(&self.node.hub.interfaces, options);
     }
 
     fn pass(&mut self, millis: u64, is_swept: bool) {
@@ -191,22 +220,11 @@ impl World {
         self.published += 1;
         let payload = payload(self.published, is_large);
         let bytes = payload.len();
-        let content = Content::Message {
-            event: format!("e{event}").into(),
-            payload: payload.into(),
-            sender: Sender::System,
-        };
-        let before = self.waiting();
-        let published = self.node.hub.interfaces.publish(Submission {
-            channel: channel(number),
-            content,
-            options: self.rooms[number].options,
-            id: MessageId::from_u128(self.published.into()),
-            now: at(self.now),
-            is_recoverable: false,
-            history: None,
-        });
-        let Ok((_, published)) = published else {
+        let (before, options) = (self.waiting(), self.rooms[number].options);
+        let event = (number, ["e0", "e1", "e2"][event], payload);
+        let shared = &self.node.hub.interfaces;
+        let published = publish(shared, self.published, event, options, at(self.now));
+        let Ok(published) = published else {
             return assert_eq!(before, self.waiting(), "refused whole");
         };
         let ghosts: usize = self.desks.iter().filter_map(|desk| desk.ghosts.get(&number)).sum();

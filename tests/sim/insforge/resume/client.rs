@@ -1,0 +1,118 @@
+//! A client of InsForge Realtime that resumes its session: it remembers what names the session, and
+//! the last publication that it received.
+
+use fanfare::message::ConnId;
+use serde_json::Value;
+
+use super::super::{CHANNELS, number};
+use crate::frames::{Frame, Line, TEXT};
+use crate::node::API_KEY;
+
+#[derive(Default)]
+pub(super) struct Client {
+    /// Its worker and its connection, if it has one.
+    pub(super) line: Option<(usize, Line)>,
+    /// Whether its last CONNECT was answered.
+    pub(super) has_entered: bool,
+    /// The private id of its session, and the offset of the last publication that it received.
+    pid: Option<String>,
+    offset: Option<String>,
+    pub(super) streams: [Stream; CHANNELS],
+}
+
+/// What a client hears of a channel.
+#[derive(Default, Debug)]
+pub(super) struct Stream {
+    /// Whether a subscribe was accepted, and whether the client has received the answer.
+    pub(super) is_joined: bool,
+    is_answered: bool,
+    /// Whether it resumed before it received the answer: the publications before its subscribe may
+    /// come then, too.
+    may_begin_earlier: bool,
+    pub(super) heard: Vec<u64>,
+    pub(super) due: Vec<u64>,
+}
+
+impl Client {
+    /// Returns the CONNECT packet by which it enters, or goes on with its session.
+    pub(super) fn connect(&self) -> String {
+        let member = |name: &str, value: &Option<String>| {
+            value.as_ref().map_or(String::new(), |value| format!(r#","{name}":"{value}""#))
+        };
+        let (pid, offset) = (member("pid", &self.pid), member("offset", &self.offset));
+        format!(r#"40{{"apiKey":"{API_KEY}"{pid}{offset}}}"#)
+    }
+
+    /// Whether it has this connection of a worker.
+    pub(super) fn is_at(&self, worker: usize, id: ConnId) -> bool {
+        self.line.as_ref().is_some_and(|(at, line)| *at == worker && line.id == id)
+    }
+
+    /// Takes what has come.
+    pub(super) fn read(&mut self) {
+        let Some((_, line)) = &mut self.line else { return };
+        line.heard().into_iter().for_each(|frame| self.take(frame));
+    }
+
+    fn take(&mut self, (opcode, payload): Frame) {
+        assert_eq!(opcode, TEXT, "nothing else is sent");
+        let text = str::from_utf8(&payload).expect("it is text");
+        let json = |text: &str| serde_json::from_str(text).expect("it is JSON");
+        match text.as_bytes() {
+            [b'0', ..] => {}
+            [b'4', b'0', ..] => self.enter(&json(&text[2..])),
+            [b'4', b'2', ..] => self.hear(&json(&text[2..])),
+            [b'4', b'3', channel, ..] => {
+                let answer: Value = json(&text[3..]);
+                let stream = &mut self.streams[usize::from(channel - b'0')];
+                stream.is_answered |= answer[0]["ok"] == true;
+            }
+            _ => panic!("nobody says this: {text}"),
+        }
+    }
+
+    fn enter(&mut self, answer: &Value) {
+        let pid = answer["pid"].as_str().expect("it can be resumed").to_owned();
+        if self.pid.as_ref() == Some(&pid) {
+            self.streams.iter_mut().for_each(Stream::resume);
+        } else {
+            // The session is a new one, which has no subscriptions.
+            self.streams.iter().for_each(Stream::check_so_far);
+            (self.streams, self.offset) = Default::default();
+        }
+        (self.pid, self.has_entered) = (Some(pid), true);
+    }
+
+    fn hear(&mut self, event: &Value) {
+        assert!(self.has_entered, "nothing comes in front of the answer to CONNECT");
+        if event[0].as_str().is_some_and(|name| name.starts_with("presence:")) {
+            return;
+        }
+        let channel = event[1]["meta"]["channel"].as_str().expect("every event has one");
+        let published = event[1]["n"].as_u64().expect("its number");
+        let channel = channel.strip_prefix("realtime:").expect("it is written so");
+        self.streams[number(channel)].heard.push(published);
+        self.offset = event[2].as_str().map(str::to_owned);
+        assert!(self.offset.is_some(), "every publication has an offset");
+    }
+}
+
+impl Stream {
+    fn resume(&mut self) {
+        self.may_begin_earlier |= self.is_joined && !self.is_answered;
+    }
+
+    fn check_so_far(&self) {
+        let Self { heard, .. } = self;
+        assert!(heard.is_sorted_by(|one, next| one < next), "each once, in order: {heard:?}");
+    }
+
+    /// Checks that its client has received everything.
+    pub(super) fn check(&self) {
+        self.check_so_far();
+        let Self { heard, due, may_begin_earlier, .. } = self;
+        let is_early = |one: &u64| due.first().is_none_or(|due| one < due);
+        let early = if *may_begin_earlier { heard.partition_point(is_early) } else { 0 };
+        assert_eq!(heard[early..], *due, "all of it is heard, and nothing else");
+    }
+}

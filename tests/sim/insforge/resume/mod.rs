@@ -1,0 +1,179 @@
+//! Clients of InsForge Realtime that are cut and resume their sessions: at the worker that knows
+//! the session, or at another one, from which they are brought there. A client that resumes has
+//! heard each publication once and in order, those included that came while it was cut.
+
+mod client;
+mod world;
+
+use std::sync::Arc;
+
+use fanfare::mailbox::Mail;
+use fanfare::runtime::shared::Shared;
+use proptest::prelude::*;
+
+use super::CHANNELS;
+use crate::WORKERS;
+use crate::tally::{Count, check_meets};
+use crate::worlds::config;
+use world::World;
+
+const CLIENTS: usize = 5;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    Publish {
+        channel: usize,
+        times: usize,
+    },
+    Join {
+        client: usize,
+        channel: usize,
+    },
+    /// A connection ends, with all that is on its way, and its worker notices or not.
+    Cut {
+        client: usize,
+        is_noticed: bool,
+    },
+    /// A client without a connection comes, and wants to go on with its session.
+    Connect {
+        client: usize,
+        worker: usize,
+    },
+    /// A client takes what has come.
+    Read {
+        client: usize,
+    },
+    Pass {
+        millis: u64,
+    },
+    /// A worker takes a turn, with so much of its mail.
+    Turn {
+        worker: usize,
+        mail: usize,
+    },
+}
+
+/// What a world goes by.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    /// Places of each mailbox, of each kind.
+    places: usize,
+    /// For how many milliseconds a session can be resumed.
+    window: u64,
+}
+
+/// Steps of which so many in about fifty publish.
+fn step(publishes: u32) -> impl Strategy<Value = Step> {
+    let times = prop_oneof![6 => Just(1), 1 => 2..60usize];
+    prop_oneof![
+        publishes => (0..CHANNELS, times)
+            .prop_map(|(channel, times)| Step::Publish { channel, times }),
+        6 => (0..CLIENTS, 0..CHANNELS)
+            .prop_map(|(client, channel)| Step::Join { client, channel }),
+        4 => (0..CLIENTS, any::<bool>())
+            .prop_map(|(client, is_noticed)| Step::Cut { client, is_noticed }),
+        8 => (0..CLIENTS, 0..WORKERS)
+            .prop_map(|(client, worker)| Step::Connect { client, worker }),
+        10 => (0..CLIENTS).prop_map(|client| Step::Read { client }),
+        2 => (1..300u64).prop_map(|millis| Step::Pass { millis }),
+        16 => (0..WORKERS, 0..12usize).prop_map(|(worker, mail)| Step::Turn { worker, mail }),
+    ]
+}
+
+fn worlds() -> impl Strategy<Value = (Vec<Step>, Terms)> {
+    let places = prop_oneof![2..6usize, 6..40usize];
+    let terms = (places, 100..2_000u64).prop_map(|(places, window)| Terms { places, window });
+    let steps = |publishes| prop::collection::vec(step(publishes), 1..250);
+    (prop_oneof![steps(10), steps(2)], terms)
+}
+
+/// Runs a world. Returns what its threads would share.
+fn run((steps, terms): (Vec<Step>, Terms)) -> Arc<Shared> {
+    let mut world = World::new(terms);
+    world.run(&steps);
+    world.node.hub.clone()
+}
+
+proptest! {
+    #![proptest_config(config(400))]
+
+    #[test]
+    fn each_client_that_resumes_hears_what_it_missed(world in worlds()) {
+        run(world);
+    }
+}
+
+#[test]
+fn all_that_can_meet_meets() {
+    let counts: [Count; 4] = [
+        ("recovered", |one| &one.recovered),
+        ("recovered publications", |one| &one.recovered_publications),
+        ("not recovered", |one| &one.not_recovered),
+        ("refused", |one| &one.refused_overloaded),
+    ];
+    check_meets(50, worlds(), run, &counts);
+}
+
+const CLIENT: usize = 0;
+const CHANNEL: usize = 0;
+const PUBLISH: Step = Step::Publish { channel: CHANNEL, times: 1 };
+
+/// A world whose client 0 is subscribed to channel 0 at worker 0, and has received a publication.
+fn subscribed() -> World {
+    let mut world = World::new(Terms { places: 8, window: 1_000 });
+    let (client, channel, turn) = (CLIENT, CHANNEL, Step::Turn { worker: 0, mail: 8 });
+    let entered = [Step::Connect { client, worker: 0 }, turn.clone(), Step::Read { client }];
+    let subscribed = [Step::Join { client, channel }, PUBLISH, turn, Step::Read { client }];
+    entered.iter().chain(&subscribed).for_each(|step| world.step(step));
+    world
+}
+
+#[test]
+fn a_client_resumes_at_the_worker_that_knows_its_session() {
+    let mut world = subscribed();
+    let cut = [PUBLISH, Step::Cut { client: CLIENT, is_noticed: false }, PUBLISH];
+    let back = [Step::Connect { client: CLIENT, worker: 1 }, PUBLISH];
+    world.run(&[&cut[..], &back].concat());
+    assert_eq!(world.node.hub.metrics.sum(|one| &one.recovered), 1);
+    assert_eq!(world.clients[CLIENT].streams[CHANNEL].heard, [1, 2, 3, 4]);
+}
+
+/// Has the client be cut, miss a publication, and come back to its worker. Returns the mail of that.
+fn resuming(world: &mut World) -> Vec<Mail> {
+    let cut = [Step::Cut { client: CLIENT, is_noticed: true }, PUBLISH];
+    cut.iter().for_each(|step| world.step(step));
+    world.step(&Step::Connect { client: CLIENT, worker: 0 });
+    world.mail(0)
+}
+
+/// Returns mail that delivers the missed publication.
+fn missed(mail: &[Mail]) -> Mail {
+    let missed = mail.iter().find_map(|mail| match mail {
+        Mail::Deliver(one) if one.publication.is_recoverable => Some(one.clone()),
+        _ => None,
+    });
+    Mail::Deliver(missed.expect("it was published"))
+}
+
+/// The check itself is not blind to a publication that the log lacks.
+#[test]
+#[should_panic(expected = "all of it is heard")]
+fn a_missed_publication_that_is_not_in_the_log_is_found() {
+    let mut world = subscribed();
+    let mut mail = resuming(&mut world);
+    mail.retain(|mail| !matches!(mail, Mail::Deliver(one) if one.publication.is_recoverable));
+    mail.into_iter().for_each(|mail| world.take(0, mail));
+    world.check();
+}
+
+/// Nor is it blind to a publication that comes from the log and from the mailbox.
+#[test]
+#[should_panic(expected = "each once, in order")]
+fn a_missed_publication_that_comes_twice_is_found() {
+    let mut world = subscribed();
+    let mut mail = resuming(&mut world);
+    mail.push(missed(&mail));
+    mail.into_iter().for_each(|mail| world.take(0, mail));
+    world.check();
+}

@@ -1,0 +1,244 @@
+//! Workers, and clients that are cut and come back to any of them.
+
+use std::collections::VecDeque;
+
+use fanfare::config::Recovery;
+use fanfare::interface::{Session, insforge};
+use fanfare::mailbox::Mail;
+use fanfare::message::{ChannelOptions, ConnId, WorkerId};
+use fanfare::runtime::Worker;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::super::CHANNELS;
+use super::super::world::{define, publish};
+use super::client::{Client, Stream};
+use super::{CLIENTS, Step, Terms};
+use crate::WORKERS;
+use crate::frames::{Line, TEXT};
+use crate::node::Node;
+use crate::worlds::at;
+
+/// Rounds after which nothing is under way any more, by far.
+const ROUNDS_MAX: usize = 1_000;
+/// What the log of a worker holds: not all that is published in a long world.
+const LOG_BYTES: usize = 100_000;
+
+pub(super) struct World {
+    pub(super) node: Node,
+    terms: Terms,
+    workers: Vec<Worker>,
+    pub(super) clients: Vec<Client>,
+    /// Clients whose sessions are on their way to a worker, in order.
+    moving: [VecDeque<usize>; WORKERS],
+    /// Connections whose end their workers have not noticed.
+    unnoticed: Vec<(usize, ConnId)>,
+    published: u64,
+    /// Milliseconds, by both clocks.
+    now: u64,
+    /// Where the keys of sessions come from.
+    random: StdRng,
+}
+
+impl World {
+    pub(super) fn new(terms: Terms) -> Self {
+        let recovery = Recovery { window_ms: terms.window, log_bytes: LOG_BYTES };
+        let node = Node::new(terms.places, |config| config.recovery = recovery);
+        define(&node.hub.interfaces, [ChannelOptions::default(); CHANNELS]);
+        let now = 1_000;
+        let workers = (0..WORKERS).map(|worker| node.worker(id(worker), at(now))).collect();
+        let clients = (0..CLIENTS).map(|_| Client::default()).collect();
+        let (moving, unnoticed, published) = (Default::default(), Vec::new(), 0);
+        let random = StdRng::seed_from_u64(0);
+        Self { node, terms, workers, clients, moving, unnoticed, published, now, random }
+    }
+
+    /// Does all this, and checks that every client has heard what it should.
+    pub(super) fn run(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+            self.node.check_places();
+        }
+        self.check();
+    }
+
+    pub(super) fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Publish { channel, times } => (0..times).for_each(|_| self.publish(channel)),
+            Step::Join { client, channel } => self.join(client, channel),
+            Step::Cut { client, is_noticed } => self.cut(client, is_noticed),
+            Step::Connect { client, worker } => self.connect(client, worker),
+            Step::Read { client } => self.clients[client].read(),
+            Step::Pass { millis } => self.now += millis,
+            Step::Turn { worker, mail } => self.turn(worker, mail),
+        }
+    }
+
+    fn publish(&mut self, channel: usize) {
+        self.published += 1;
+        let payload = format!(r#"{{"n":{}}}"#, self.published);
+        let (now, options) = (at(self.now), ChannelOptions::default());
+        let event = (channel, "e", payload);
+        if publish(&self.node.hub.interfaces, self.published, event, options, now).is_err() {
+            return;
+        }
+        let streams = self.clients.iter_mut().map(|client| &mut client.streams[channel]);
+        for Stream { due, .. } in streams.filter(|stream| stream.is_joined) {
+            due.push(self.published);
+        }
+    }
+
+    fn join(&mut self, client: usize, channel: usize) {
+        let Client { line, has_entered: true, streams, .. } = &mut self.clients[client] else {
+            return;
+        };
+        let Some((worker, line)) = line else { return };
+        let before = self.node.waiting(id(*worker));
+        let packet =
+            format!(r#"42{channel}["realtime:subscribe",{{"channel":"channel:{channel}"}}]"#);
+        line.send(&mut self.workers[*worker], TEXT, packet.as_bytes());
+        streams[channel].is_joined |= self.node.waiting(id(*worker)) > before;
+    }
+}
+
+/// Connections.
+impl World {
+    /// A connection ends, with all that is on its way.
+    fn cut(&mut self, client: usize, is_noticed: bool) {
+        let client = &mut self.clients[client];
+        client.has_entered = false;
+        let Some((worker, line)) = client.line.take() else { return };
+        match is_noticed {
+            true => self.notice(worker, line.id),
+            false => self.unnoticed.push((worker, line.id)),
+        }
+    }
+
+    /// A worker notices that a connection has ended, unless that is on its way to another worker.
+    fn notice(&mut self, worker: usize, id: ConnId) {
+        if self.workers[worker].link(id).is_some() {
+            self.workers[worker].ended(id.slot);
+        }
+    }
+
+    fn connect(&mut self, client: usize, worker: usize) {
+        let is_moving = self.moving.iter().any(|moving| moving.contains(&client));
+        if self.clients[client].line.is_some() || is_moving {
+            return;
+        }
+        let there = &mut self.workers[worker];
+        there.at(at(self.now));
+        let (app, timings) = (insforge::App::Insforge, &self.node.hub.interfaces.timings);
+        let session = insforge::Session::websocket(app, at(self.now), timings, &mut self.random);
+        let connection = self.node.open(there, id(worker), Session::Insforge(session));
+        let connect = self.clients[client].connect();
+        self.clients[client].line = Some((worker, Line::new(connection, None)));
+        // What waits for a client must be sent before its session can go to another worker.
+        self.turn(worker, 0);
+        let before = self.waiting();
+        let Some((_, line)) = &self.clients[client].line else { return };
+        line.send(&mut self.workers[worker], TEXT, connect.as_bytes());
+        self.workers[worker].reap();
+        if self.workers[worker].link(connection).is_none() {
+            let home = self.waiting().iter().zip(&before).position(|(now, before)| now > before);
+            self.moving[home.expect("its session has left for another worker")].push_back(client);
+        }
+    }
+
+    /// Pieces of mail that wait, by worker.
+    fn waiting(&self) -> [usize; WORKERS] {
+        std::array::from_fn(|worker| self.node.waiting(id(worker)))
+    }
+}
+
+/// Turns.
+impl World {
+    fn turn(&mut self, worker: usize, mail: usize) {
+        self.workers[worker].at(at(self.now));
+        for _ in 0..mail {
+            let Some(mail) = self.node.take(id(worker)) else { break };
+            self.take(worker, mail);
+        }
+        self.workers[worker].catch_up();
+        let Self { workers, clients, .. } = self;
+        workers[worker].end_turn(|id, _, slices| {
+            match clients.iter_mut().find(|client| client.is_at(worker, id)) {
+                Some(Client { line: Some((_, line)), .. }) => line.take(slices),
+                // A connection whose end was not noticed.
+                _ => Ok(slices.iter().map(|slice| slice.len()).sum()),
+            }
+        });
+    }
+
+    /// All mail of a worker.
+    pub(super) fn mail(&self, worker: usize) -> Vec<Mail> {
+        std::iter::from_fn(|| self.node.take(id(worker))).collect()
+    }
+
+    /// A worker takes a piece of mail.
+    pub(super) fn take(&mut self, worker: usize, mail: Mail) {
+        let is_arrival = matches!(mail, Mail::Arrive);
+        let there = &mut self.workers[worker];
+        let before: Vec<ConnId> = there.ids().collect();
+        there.take(mail);
+        there.reap();
+        if is_arrival {
+            let new = there.ids().find(|id| !before.contains(id));
+            self.arrived(worker, new.expect("a session keeps its socket"));
+        }
+    }
+
+    fn arrived(&mut self, worker: usize, id: ConnId) {
+        let client = self.moving[worker].pop_front().expect("nobody else arrives");
+        match &mut self.clients[client].line {
+            Some((at, line)) => (*at, line.id) = (worker, id),
+            // It was cut on its way.
+            None => self.workers[worker].ended(id.slot),
+        }
+    }
+
+    fn settle(&mut self) {
+        let mut idle = 0;
+        for _ in 0..ROUNDS_MAX {
+            (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
+            self.clients.iter_mut().for_each(Client::read);
+            idle = if self.node.is_idle() { idle + 1 } else { 0 };
+            // What found a mailbox full before others took their mail is tried once more.
+            if idle == 2 {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// All clients come back, and have heard what was published while they were subscribed.
+    pub(super) fn check(&mut self) {
+        self.settle();
+        for client in 0..CLIENTS {
+            self.connect(client, client % WORKERS);
+        }
+        self.settle();
+        for Client { line, has_entered, streams, .. } in &self.clients {
+            assert!(has_entered, "every CONNECT is answered");
+            streams.iter().for_each(Stream::check);
+            let (worker, line) = line.as_ref().expect("each has a connection");
+            let link = self.workers[*worker].link(line.id).expect("its worker has it, too");
+            let joined = streams.iter().filter(|stream| stream.is_joined).count();
+            assert_eq!(usize::from(link.subscribed), joined, "node and model agree");
+        }
+        (0..CLIENTS).for_each(|client| self.cut(client, true));
+        let unnoticed = std::mem::take(&mut self.unnoticed);
+        unnoticed.into_iter().for_each(|(worker, id)| self.notice(worker, id));
+        self.now += self.terms.window + 1;
+        self.settle();
+        let is_vacant = self.workers.iter().all(Worker::is_vacant);
+        assert!(is_vacant, "nothing is left of those who are gone");
+        let directory = &self.node.hub.interfaces.broker.directory;
+        assert_eq!(directory.channels(), 0, "no session is waited for");
+        self.node.check_sums();
+    }
+}
+
+fn id(worker: usize) -> WorkerId {
+    WorkerId(u8::try_from(worker).expect("there are few"))
+}
