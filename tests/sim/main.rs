@@ -9,6 +9,7 @@ mod m2;
 mod node;
 mod stream;
 mod tally;
+mod turns;
 mod window;
 mod worlds;
 

@@ -15,7 +15,7 @@ use fanfare::config::{Config, EngineIo};
 use fanfare::interface::authenticators::{AUDIENCES, Authenticators};
 use fanfare::interface::m2::access as m2;
 use fanfare::interface::{self, Session};
-use fanfare::limits::MAILBOX_CONTROL_MAX;
+use fanfare::limits::{MAILBOX_CONTROL_MAX, SWEEP_STEPS};
 use fanfare::mailbox::{Inbox, Inboxes, Mail, Mailboxes, Slot};
 use fanfare::message::{ConnId, Now, Permissions, WorkerId};
 use fanfare::metrics::Metrics;
@@ -115,6 +115,23 @@ impl Node {
     /// Pieces of mail that wait for a worker.
     pub(crate) fn waiting(&self, worker: WorkerId) -> usize {
         self.inboxes.workers[worker.index()].len()
+    }
+
+    /// Pieces of mail that wait, by worker.
+    pub(crate) fn all_waiting(&self) -> Vec<usize> {
+        self.inboxes.workers.iter().map(Inbox::len).collect()
+    }
+
+    /// Takes all mail of a worker.
+    pub(crate) fn mail(&self, worker: usize) -> Vec<Mail> {
+        let inbox = &self.inboxes.workers[worker];
+        std::iter::from_fn(|| inbox.take(Mail::slot)).collect()
+    }
+
+    /// Sweeps out what channels keep no longer.
+    pub(crate) fn sweep(&self, now: u64) {
+        let directory = &self.hub.interfaces.broker.directory;
+        (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, now));
     }
 
     /// Whether no mail waits, and every place is free.

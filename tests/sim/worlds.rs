@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use crate::WORKERS;
 
+/// Rounds after which nothing is under way any more, by far.
+const ROUNDS_MAX: usize = 10_000;
 /// Eight of these fill an outbox.
 const LARGE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -26,6 +28,16 @@ pub(crate) fn reads(pace: Pace) -> impl Strategy<Value = Option<usize>> {
     prop_oneof![
         if pace == Pace::Slow { 0 } else { 2 } => Just(None),
         1 => Just(Some(0)),
+    ]
+}
+
+/// Bytes that a client reads of what waits for it, and no others; all there are, if nothing is said.
+pub(crate) fn reads_more() -> impl Strategy<Value = Option<usize>> {
+    prop_oneof![
+        3 => Just(Some(0)),
+        1 => (1..3_000usize).prop_map(Some),
+        1 => (3_000..6_000_000usize).prop_map(Some),
+        1 => Just(None),
     ]
 }
 
@@ -48,4 +60,17 @@ pub(crate) fn at(millis: u64) -> Now {
 pub(crate) fn fill(is_large: bool) -> &'static str {
     static FILL: OnceLock<String> = OnceLock::new();
     if is_large { FILL.get_or_init(|| "x".repeat(LARGE_BYTES)) } else { "" }
+}
+
+/// Takes rounds until nothing is under way any more, which `round` returns.
+pub(crate) fn come_to_rest<E>(mut round: impl FnMut() -> Result<bool, E>) -> Result<(), E> {
+    let mut idle = 0;
+    for _ in 0..ROUNDS_MAX {
+        idle = if round()? { idle + 1 } else { 0 };
+        // What found a mailbox full before others took their mail is tried once more.
+        if idle == 2 {
+            return Ok(());
+        }
+    }
+    panic!("it does not come to rest");
 }

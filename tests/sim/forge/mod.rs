@@ -15,7 +15,8 @@ use proptest::prelude::*;
 
 use crate::WORKERS;
 use crate::tally::{Count, check_meets};
-use crate::worlds::{Pace, Place, config, reads};
+use crate::turns::Turns as _;
+use crate::worlds::{Pace, Place, config, reads, reads_more};
 use world::World;
 
 const CONNECTIONS: usize = 3;
@@ -97,12 +98,6 @@ fn step(pace: Pace) -> impl Strategy<Value = Step> {
     };
     let place = || (0..WORKERS, 0..crowd);
     let topic = move || if pace == Pace::Slow { 0..2usize } else { 0..TOPICS };
-    let bytes = prop_oneof![
-        3 => Just(Some(0)),
-        1 => (1..3_000usize).prop_map(Some),
-        1 => (3_000..6_000_000usize).prop_map(Some),
-        1 => Just(None),
-    ];
     let size = prop_oneof![
         20 => Just((false, 1)),
         1 => (40..120usize).prop_map(|times| (false, times)),
@@ -119,7 +114,7 @@ fn step(pace: Pace) -> impl Strategy<Value = Step> {
         4 => (place(), topic()).prop_map(|(place, topic)| Step::Unsubscribe { place, topic }),
         1 => (place(), any::<bool>())
             .prop_map(|(place, is_said)| Step::Close { place, is_said }),
-        3 => (place(), bytes).prop_map(|(place, bytes)| Step::Read { place, bytes }),
+        3 => (place(), reads_more()).prop_map(|(place, bytes)| Step::Read { place, bytes }),
         3 => (1..1_500u64, any::<bool>())
             .prop_map(|(millis, is_swept)| Step::Pass { millis, is_swept }),
         16 => (0..WORKERS, 0..8usize).prop_map(|(worker, mail)| Step::Turn { worker, mail }),
@@ -241,7 +236,7 @@ fn subscribed() -> World {
 #[should_panic(expected = "left: what is missing is told of")]
 fn an_event_that_is_lost_in_silence_is_found() {
     let mut world = subscribed();
-    let [activation, _lost] = world.mail(0).try_into().expect("there are two");
+    let [activation, _lost] = world.node.mail(0).try_into().expect("there are two");
     world.take(0, activation);
     world.check();
 }
@@ -250,7 +245,7 @@ fn an_event_that_is_lost_in_silence_is_found() {
 #[should_panic(expected = "left: unexpected")]
 fn an_event_that_comes_twice_is_found() {
     let mut world = subscribed();
-    let [activation, delivery] = world.mail(0).try_into().expect("there are two");
+    let [activation, delivery] = world.node.mail(0).try_into().expect("there are two");
     let Mail::Deliver(again) = &delivery else { panic!("it is an event: {delivery:?}") };
     let again = Mail::Deliver(again.clone());
     [activation, delivery, again].into_iter().for_each(|mail| world.take(0, mail));

@@ -7,24 +7,19 @@ use fanfare::interface::forge::access::{ForgeAuth, NewToken, Reach, Topic};
 use fanfare::interface::forge::nouns::Context;
 use fanfare::interface::forge::publish::publish_event;
 use fanfare::interface::{Session, forge};
-use fanfare::limits::SWEEP_STEPS;
-use fanfare::mailbox::Mail;
-use fanfare::message::{Channel, MessageId, SlowConsumer, WorkerId};
-use fanfare::runtime::Worker;
+use fanfare::message::{Channel, MessageId, SlowConsumer};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::client::{Asked, Client, Seen};
 use super::{CONNECTIONS, Replay, Step, TOPICS, Terms};
-use crate::WORKERS;
 use crate::frames::{CLOSE, Line, TEXT};
 use crate::node::{Node, keys};
 use crate::stream::Due;
+use crate::turns::{Desk, Seat as Seated, Stage, Turns, desks, ghosts};
 use crate::window::Window;
-use crate::worlds::{at, fill, places};
+use crate::worlds::{Place, at, fill, places};
 
-/// Rounds after which nothing is under way any more, by far.
-const ROUNDS_MAX: usize = 1_000;
 /// How long tokens live.
 const TOKEN_S: u64 = 2;
 /// Milliseconds within which a subscription ends whose token has expired, if there is room for that.
@@ -46,7 +41,7 @@ pub(super) struct World {
     told: [Vec<u64>; TOPICS],
     /// Until when a topic may have a listener that is not connected, at most.
     lingers: [u64; TOPICS],
-    desks: Vec<Desk>,
+    desks: Vec<Desk<Seat>>,
     /// Milliseconds, by both clocks.
     now: u64,
     published: u64,
@@ -54,16 +49,7 @@ pub(super) struct World {
     calls: u64,
 }
 
-/// A worker and its clients.
-struct Desk {
-    id: WorkerId,
-    worker: Worker,
-    seats: Vec<Seat>,
-    /// Topics of connections that have ended, which the directory may count still.
-    ghosts: [usize; TOPICS],
-}
-
-struct Seat {
+pub(super) struct Seat {
     line: Line,
     client: Client,
     /// The topics that it is counted in.
@@ -98,6 +84,12 @@ fn payload(number: u64, is_large: bool) -> String {
     format!(r#""{number}:{}""#, fill(is_large))
 }
 
+impl Seated for Seat {
+    fn line(&mut self) -> &mut Line {
+        &mut self.line
+    }
+}
+
 impl World {
     pub(super) fn new(terms: Terms) -> Self {
         let node = Node::new(terms.places, |config| {
@@ -127,13 +119,7 @@ impl World {
         };
         let topics: [Channel; TOPICS] = std::array::from_fn(topic);
         let now = 1_000;
-        let desk = |id| Desk {
-            id,
-            worker: node.worker(id, at(now)),
-            seats: Vec::new(),
-            ghosts: [0; TOPICS],
-        };
-        let desks = (0..).take(WORKERS).map(|id| desk(WorkerId(id))).collect();
+        let desks = desks(&node, now);
         let ids = topics.clone().map(|topic| topic.as_str().to_owned());
         let mut world = Self {
             node,
@@ -180,22 +166,10 @@ impl World {
             Step::Unsubscribe { place: (worker, slot), topic } => {
                 self.unsubscribe(worker, slot, topic);
             }
-            Step::Close { place: (worker, slot), is_said } => self.close(worker, slot, is_said),
-            Step::Read { place: (worker, slot), bytes } => {
-                let Desk { worker, seats, .. } = &mut self.desks[worker];
-                seats[slot].line.read(worker, bytes);
-            }
+            Step::Close { place, is_said } => self.close(place, is_said),
+            Step::Read { place, bytes } => self.read(place, bytes),
             Step::Pass { millis, is_swept } => self.pass(millis, is_swept),
             Step::Turn { worker, mail } => self.turn(worker, mail),
-        }
-    }
-
-    fn pass(&mut self, millis: u64, is_swept: bool) {
-        self.now += millis;
-        if is_swept {
-            let directory = &self.node.hub.interfaces.broker.directory;
-            (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, self.now));
-            self.windows.iter_mut().for_each(|window| window.sweep(self.now));
         }
     }
 
@@ -219,7 +193,7 @@ impl World {
         self.published += 1;
         let payload = payload(self.published, is_large);
         let id = MessageId::from_u128(self.published.into());
-        let before = self.waiting();
+        let before = self.node.all_waiting();
         let channel = self.topics[topic].clone();
         let shared = &self.node.hub.interfaces;
         match publish_event(shared, &channel, &payload, (id, at(self.now))) {
@@ -228,7 +202,7 @@ impl World {
                 self.heard(topic, payload.len());
             }
             Ok(None) => self.unheard(topic),
-            Err(_) => assert_eq!(before, self.waiting(), "refused whole"),
+            Err(_) => assert_eq!(before, self.node.all_waiting(), "refused whole"),
         }
     }
 
@@ -261,7 +235,7 @@ impl World {
 
     /// An event is on its way to everybody who is counted.
     fn heard(&mut self, topic: usize, bytes: usize) {
-        let may_linger = self.ghosts(topic) > 0 || self.now < self.lingers[topic];
+        let may_linger = ghosts(&self.desks, topic) > 0 || self.now < self.lingers[topic];
         assert!(self.counted(topic) > 0 || may_linger, "an event needs a listener");
         if self.terms.replay_seconds > 0 {
             self.windows[topic].push(self.published, bytes, self.now, self.terms.replay_seconds);
@@ -281,15 +255,6 @@ impl World {
     fn counted(&self, topic: usize) -> usize {
         let seats = self.desks.iter().flat_map(|desk| &desk.seats);
         seats.filter(|seat| seat.counted[topic]).count()
-    }
-
-    fn ghosts(&self, topic: usize) -> usize {
-        self.desks.iter().map(|desk| desk.ghosts[topic]).sum()
-    }
-
-    /// Pieces of mail that wait, by worker.
-    fn waiting(&self) -> Vec<usize> {
-        self.desks.iter().map(|desk| self.node.waiting(desk.id)).collect()
     }
 }
 
@@ -365,19 +330,6 @@ impl World {
         self.settle_call();
     }
 
-    /// The connection goes away, and its client comes anew.
-    fn close(&mut self, worker: usize, slot: usize, is_said: bool) {
-        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
-        let Seat { line, client, .. } = &seats[slot];
-        client.streams.check_so_far();
-        there.at(at(self.now));
-        if is_said {
-            line.send(there, CLOSE, &[]);
-        }
-        there.ended(line.id.slot);
-        self.settle_call();
-    }
-
     fn seat(&mut self, worker: usize) -> Seat {
         let Desk { id, worker, .. } = &mut self.desks[worker];
         let (context, now) = (Some(self.context.clone()), at(self.now));
@@ -403,26 +355,62 @@ fn forget_ending(endings: &mut Vec<Ending>, client: &mut Client, topic: usize) {
 }
 
 /// Turns.
-impl World {
-    fn turn(&mut self, worker: usize, mail: usize) {
-        for _ in 0..mail {
-            let Some(mail) = self.node.take(self.desks[worker].id) else { break };
-            self.take(worker, mail);
+impl Turns for World {
+    type Seat = Seat;
+
+    const GOODBYE: (u8, &'static [u8]) = (CLOSE, &[]);
+
+    fn stage(&mut self) -> Stage<'_, Seat> {
+        Stage { node: &self.node, desks: &mut self.desks, now: &mut self.now }
+    }
+
+    fn windows(&mut self) -> impl Iterator<Item = &mut Window> {
+        self.windows.iter_mut()
+    }
+
+    fn comes_up(&mut self, (worker, slot): Place, channel: &Channel) {
+        let topic = self.topics.iter().position(|topic| topic == channel);
+        let topic = topic.expect("there is no other");
+        let Seat { pending, endings, .. } = &mut self.desks[worker].seats[slot];
+        // An end that others follow is that of an earlier token, and was forgotten.
+        let is_end = pending[topic].pop_front() == Some(Pending::Expires);
+        if is_end && pending[topic].is_empty() {
+            endings.retain(|one| one.topic != topic || !one.is_over);
         }
-        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
-        there.at(at(self.now));
-        there.catch_up();
-        there.end_turn(|id, _, slices| {
-            let seat = seats.iter_mut().find(|seat| seat.line.id == id);
-            seat.expect("no other connection has anything to send").line.take(slices)
-        });
-        for Seat { line, client, .. } in seats {
+    }
+
+    fn hear(&mut self, worker: usize) {
+        for Seat { line, client, .. } in &mut self.desks[worker].seats {
             line.heard().into_iter().for_each(|frame| client.take(&self.ids, frame));
         }
         self.end_subscriptions(worker);
-        self.settle_call();
     }
 
+    /// Connections that were too slow are closed.
+    fn settle_call(&mut self) {
+        self.desks.iter_mut().for_each(|desk| desk.worker.reap());
+        for (worker, slot) in places(CONNECTIONS) {
+            let Desk { worker: there, seats, .. } = &mut self.desks[worker];
+            let Seat { line, client, counted, .. } = &seats[slot];
+            if let Some(link) = there.link(line.id) {
+                let all = counted.iter().filter(|is_counted| **is_counted).count();
+                assert_eq!(usize::from(link.subscribed), all, "node and model agree");
+                continue;
+            }
+            client.streams.check_so_far();
+            let counted = *counted;
+            for topic in (0..TOPICS).filter(|topic| counted[*topic]) {
+                self.desks[worker].haunt(topic);
+                let until = self.now + self.terms.linger;
+                self.lingers[topic] = self.lingers[topic].max(until);
+            }
+            self.desks[worker].seats[slot] = self.seat(worker);
+        }
+        self.calls += 1;
+    }
+}
+
+impl World {
     /// Looks which subscriptions have ended with their tokens.
     fn end_subscriptions(&mut self, worker: usize) {
         let Desk { worker: there, seats, .. } = &mut self.desks[worker];
@@ -443,76 +431,6 @@ impl World {
         }
     }
 
-    /// All mail of a worker.
-    pub(super) fn mail(&self, worker: usize) -> Vec<Mail> {
-        std::iter::from_fn(|| self.node.take(self.desks[worker].id)).collect()
-    }
-
-    /// A worker takes a piece of mail.
-    pub(super) fn take(&mut self, worker: usize, mail: Mail) {
-        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
-        let about = match &mail {
-            Mail::Activate(about) => Some((about.connection, &about.channel)),
-            Mail::Deactivate(about) => Some((about.connection, &about.channel)),
-            _ => None,
-        };
-        if let Some((id, channel)) = about
-            && let Some(seat) = seats.iter_mut().find(|seat| seat.line.id == id)
-        {
-            let topic = self.topics.iter().position(|topic| topic == channel);
-            let topic = topic.expect("there is no other");
-            // An end that others follow is that of an earlier token, and was forgotten.
-            let is_end = seat.pending[topic].pop_front() == Some(Pending::Expires);
-            if is_end && seat.pending[topic].is_empty() {
-                seat.endings.retain(|one| one.topic != topic || !one.is_over);
-            }
-        }
-        there.at(at(self.now));
-        there.take(mail);
-        self.settle_call();
-    }
-
-    /// Looks what has become of a call: connections that were too slow are closed.
-    fn settle_call(&mut self) {
-        self.desks.iter_mut().for_each(|desk| desk.worker.reap());
-        for (worker, slot) in places(CONNECTIONS) {
-            let Desk { worker: there, seats, ghosts, .. } = &mut self.desks[worker];
-            let Seat { line, client, counted, .. } = &seats[slot];
-            if let Some(link) = there.link(line.id) {
-                let all = counted.iter().filter(|is_counted| **is_counted).count();
-                assert_eq!(usize::from(link.subscribed), all, "node and model agree");
-                continue;
-            }
-            client.streams.check_so_far();
-            for topic in (0..TOPICS).filter(|topic| counted[*topic]) {
-                ghosts[topic] += 1;
-                let until = self.now + self.terms.linger;
-                self.lingers[topic] = self.lingers[topic].max(until);
-            }
-            self.desks[worker].seats[slot] = self.seat(worker);
-        }
-        self.calls += 1;
-    }
-
-    /// Everybody takes everything, until nothing is under way.
-    fn settle(&mut self) {
-        for _ in 0..ROUNDS_MAX {
-            for (worker, slot) in places(CONNECTIONS) {
-                let Desk { worker, seats, .. } = &mut self.desks[worker];
-                seats[slot].line.read(worker, None);
-            }
-            (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
-            if self.node.is_idle() && self.desks.iter_mut().all(Desk::is_idle) {
-                // Leaves that found a mailbox full before others took their mail.
-                (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
-                if self.node.is_idle() && self.desks.iter_mut().all(Desk::is_idle) {
-                    return;
-                }
-            }
-        }
-        panic!("it does not come to rest");
-    }
-
     /// Everybody has seen exactly what the calls, in their order, promised.
     pub(super) fn check(&mut self) {
         self.settle();
@@ -527,22 +445,7 @@ impl World {
         let seats = self.desks.iter().flat_map(|desk| &desk.seats);
         let is_ended = |seat: &Seat| seat.endings.is_empty();
         assert!(seats.into_iter().all(is_ended), "no subscription outlives its token");
-        for (worker, slot) in places(CONNECTIONS) {
-            self.close(worker, slot, false);
-        }
-        self.settle();
-        let is_vacant = |desk: &Desk| desk.worker.is_vacant();
-        assert!(self.desks.iter().all(is_vacant), "nothing is left of those who are gone");
-        let hub = self.node.hub.clone();
-        assert_eq!(
-            hub.interfaces.broker.directory.channels(),
-            0,
-            "nobody is left in the directory"
-        );
-        self.pass(10_000, true);
-        assert_eq!(hub.interfaces.broker.directory.kept(), 0, "nothing is left in the directory");
-        assert_eq!(hub.interfaces.broker.directory.budgets().windows.bytes(), 0);
-        self.node.check_sums();
+        self.check_end();
     }
 
     fn check_clients(&self) {
@@ -556,13 +459,5 @@ impl World {
             let mut with_token = (0..TOPICS).filter(|topic| channel(*topic).1 && counted[*topic]);
             assert!(with_token.all(|topic| !is_enforced || ends(topic)), "each has a token");
         }
-    }
-}
-
-impl Desk {
-    fn is_idle(&mut self) -> bool {
-        self.seats
-            .iter()
-            .all(|seat| self.worker.link(seat.line.id).is_some_and(|link| link.outbox.is_empty()))
     }
 }

@@ -17,7 +17,8 @@ use proptest::prelude::*;
 
 use crate::WORKERS;
 use crate::tally::{Count, check_meets};
-use crate::worlds::{Pace, Place, config, reads};
+use crate::turns::Turns as _;
+use crate::worlds::{Pace, Place, config, reads, reads_more};
 use world::{World, number};
 
 const CONNECTIONS: usize = 4;
@@ -91,12 +92,6 @@ struct Terms {
 fn step() -> impl Strategy<Value = Step> {
     let place = || (0..WORKERS, 0..CONNECTIONS);
     let encoding = prop_oneof![Just(Encoding::Documented), Just(Encoding::Sdk)];
-    let bytes = prop_oneof![
-        3 => Just(Some(0)),
-        1 => (1..3_000usize).prop_map(Some),
-        1 => (3_000..6_000_000usize).prop_map(Some),
-        1 => Just(None),
-    ];
     let size = prop_oneof![
         24 => Just((false, 1)),
         1 => (40..120usize).prop_map(|times| (false, times)),
@@ -116,7 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(place, is_said)| Step::Close { place, is_said }),
         2 => (0..CHANNELS, options())
             .prop_map(|(channel, options)| Step::Define { channel, options }),
-        3 => (place(), bytes).prop_map(|(place, bytes)| Step::Read { place, bytes }),
+        3 => (place(), reads_more()).prop_map(|(place, bytes)| Step::Read { place, bytes }),
         2 => (1..2_000u64, any::<bool>())
             .prop_map(|(millis, is_swept)| Step::Pass { millis, is_swept }),
         16 => (0..WORKERS, 1..6usize).prop_map(|(worker, mail)| Step::Turn { worker, mail }),
@@ -241,7 +236,7 @@ fn joined(slow_consumer: SlowConsumer) -> World {
 #[should_panic(expected = "left")]
 fn a_publication_that_overtakes_its_subscribers_acknowledgement_is_found() {
     let mut world = joined(SlowConsumer::Close);
-    let [activation, delivery] = world.mail(0).try_into().expect("there are two");
+    let [activation, delivery] = world.node.mail(0).try_into().expect("there are two");
     world.take(0, delivery);
     world.take(0, activation);
     world.check();
@@ -252,7 +247,7 @@ fn a_publication_that_overtakes_its_subscribers_acknowledgement_is_found() {
 #[should_panic(expected = "left: what is missing is told of")]
 fn a_publication_that_is_lost_in_silence_is_found() {
     let mut world = joined(SlowConsumer::DropOldest);
-    let [activation, _lost] = world.mail(0).try_into().expect("there are two");
+    let [activation, _lost] = world.node.mail(0).try_into().expect("there are two");
     world.take(0, activation);
     world.check();
 }
@@ -262,7 +257,7 @@ fn a_publication_that_is_lost_in_silence_is_found() {
 #[should_panic(expected = "left: unexpected")]
 fn a_publication_that_comes_twice_is_found() {
     let mut world = joined(SlowConsumer::DropOldest);
-    let [activation, delivery] = world.mail(0).try_into().expect("there are two");
+    let [activation, delivery] = world.node.mail(0).try_into().expect("there are two");
     let Mail::Deliver(again) = &delivery else { panic!("it is a publication: {delivery:?}") };
     let again = Mail::Deliver(again.clone());
     [activation, delivery, again].into_iter().for_each(|mail| world.take(0, mail));

@@ -8,13 +8,10 @@ use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::Published;
 use fanfare::broker::publish::Submission;
 use fanfare::interface::{Session, Shared, insforge};
-use fanfare::limits::SWEEP_STEPS;
-use fanfare::mailbox::Mail;
 use fanfare::message::{
     Channel, ChannelDefinition, ChannelOptions, Content, Encoding, MessageId, Now, PresenceMode,
-    Refused, Sender, SlowConsumer, WorkerId,
+    Refused, Sender, SlowConsumer,
 };
-use fanfare::runtime::Worker;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
@@ -22,19 +19,17 @@ use uuid::Uuid;
 use super::client::{Asked, Client, Command, Seen};
 use super::room::Room;
 use super::{CHANNELS, CONNECTIONS, Step, Terms};
-use crate::WORKERS;
 use crate::frames::{Line, TEXT};
 use crate::node::{API_KEY, Node, SECRET};
 use crate::stream::Due;
-use crate::worlds::{at, fill, places};
-
-/// Rounds after which nothing is under way any more, by far.
-const ROUNDS_MAX: usize = 1_000;
+use crate::turns::{Desk, Seat as Seated, Stage, Turns, desks, ghosts};
+use crate::window::Window;
+use crate::worlds::{Place, at, fill, places};
 
 pub(super) struct World {
     pub(super) node: Node,
     terms: Terms,
-    desks: Vec<Desk>,
+    desks: Vec<Desk<Seat>>,
     rooms: [Room; CHANNELS],
     /// Milliseconds, by both clocks.
     now: u64,
@@ -47,16 +42,7 @@ pub(super) struct World {
     has_any_left: bool,
 }
 
-/// A worker and its clients.
-struct Desk {
-    id: WorkerId,
-    worker: Worker,
-    seats: Vec<Seat>,
-    /// Subscriptions of connections that have ended, which the directory may count still.
-    ghosts: HashMap<usize, usize>,
-}
-
-struct Seat {
+pub(super) struct Seat {
     line: Line,
     client: Client,
     /// The data of its CONNECT packet.
@@ -135,17 +121,17 @@ fn auth(worker: usize, slot: usize) -> String {
     format!(r#"{{"token":"{}"}}"#, token.expect("the secret is long enough"))
 }
 
+impl Seated for Seat {
+    fn line(&mut self) -> &mut Line {
+        &mut self.line
+    }
+}
+
 impl World {
     pub(super) fn new(terms: Terms) -> Self {
         let node = Node::new(terms.places, |_| ());
         let now = 1_000;
-        let desk = |id| Desk {
-            id,
-            worker: node.worker(id, at(now)),
-            seats: Vec::new(),
-            ghosts: HashMap::new(),
-        };
-        let desks = (0..).take(WORKERS).map(|id| desk(WorkerId(id))).collect();
+        let desks = desks(&node, now);
         let rooms = Default::default();
         let (published, asked, calls, has_any_left) = (0, 0, 0, false);
         let random = StdRng::seed_from_u64(0);
@@ -181,12 +167,9 @@ impl World {
             }
             Step::Leave { place: (worker, slot), channel } => self.leave(worker, slot, channel),
             Step::Disconnect { place: (worker, slot) } => self.disconnect(worker, slot),
-            Step::Close { place: (worker, slot), is_said } => self.close(worker, slot, is_said),
+            Step::Close { place, is_said } => self.close(place, is_said),
             Step::Define { channel, options } => self.define_as(channel, options),
-            Step::Read { place: (worker, slot), bytes } => {
-                let Desk { worker, seats, .. } = &mut self.desks[worker];
-                seats[slot].line.read(worker, bytes);
-            }
+            Step::Read { place, bytes } => self.read(place, bytes),
             Step::Pass { millis, is_swept } => self.pass(millis, is_swept),
             Step::Turn { worker, mail } => self.turn(worker, mail),
         }
@@ -202,15 +185,6 @@ impl World {
         let options = std::array::from_fn(|number| self.rooms[number].options);
         define(&self.node.hub.interfaces, options);
     }
-
-    fn pass(&mut self, millis: u64, is_swept: bool) {
-        self.now += millis;
-        if is_swept {
-            let directory = &self.node.hub.interfaces.broker.directory;
-            (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, self.now));
-            self.rooms.iter_mut().for_each(|room| room.window.sweep(self.now));
-        }
-    }
 }
 
 /// Publications.
@@ -220,22 +194,17 @@ impl World {
         self.published += 1;
         let payload = payload(self.published, is_large);
         let bytes = payload.len();
-        let (before, options) = (self.waiting(), self.rooms[number].options);
+        let (before, options) = (self.node.all_waiting(), self.rooms[number].options);
         let event = (number, ["e0", "e1", "e2"][event], payload);
         let shared = &self.node.hub.interfaces;
         let published = publish(shared, self.published, event, options, at(self.now));
         let Ok(published) = published else {
-            return assert_eq!(before, self.waiting(), "refused whole");
+            return assert_eq!(before, self.node.all_waiting(), "refused whole");
         };
-        let ghosts: usize = self.desks.iter().filter_map(|desk| desk.ghosts.get(&number)).sum();
+        let ghosts = ghosts(&self.desks, number);
         let counted = self.accepted(number, bytes);
         let audience = published.audience.total() as usize;
         assert!((counted..=counted + ghosts).contains(&audience), "the audience is the truth");
-    }
-
-    /// Pieces of mail that wait, by worker.
-    fn waiting(&self) -> Vec<usize> {
-        self.desks.iter().map(|desk| self.node.waiting(desk.id)).collect()
     }
 
     /// A client publishes, on a channel that it is subscribed to.
@@ -250,7 +219,7 @@ impl World {
         if self.command(worker, slot, ("realtime:publish", number, &arguments), Command::Publish) {
             self.accepted(number, bytes);
         }
-        self.settle_call(None);
+        self.settle_call();
     }
 
     /// A publication is on its way to everybody who is counted. Returns how many that are.
@@ -326,7 +295,7 @@ impl World {
                 client.streams.expect(number, Due { heard, may_be_lost, call: self.calls });
             }
         }
-        self.settle_call(None);
+        self.settle_call();
     }
 
     fn leave(&mut self, worker: usize, slot: usize, number: usize) {
@@ -341,7 +310,7 @@ impl World {
             let heard = Seen::Unsubscribed { ack: self.asked };
             seat.client.streams.expect(number, Due { heard, may_be_lost: false, call: self.calls });
         }
-        self.settle_call(None);
+        self.settle_call();
     }
 
     /// A client leaves the namespace and enters it again, on the same connection.
@@ -358,19 +327,7 @@ impl World {
         line.send(there, TEXT, packet.as_bytes());
         seats[slot].pending.clear();
         self.uncount(worker, slot);
-        self.settle_call(None);
-    }
-
-    /// The connection goes away, and its client comes anew.
-    fn close(&mut self, worker: usize, slot: usize, is_said: bool) {
-        let Desk { worker: there, seats, .. } = &mut self.desks[worker];
-        let line = &seats[slot].line;
-        there.at(at(self.now));
-        if is_said {
-            line.send(there, TEXT, b"1");
-        }
-        there.ended(line.id.slot);
-        self.settle_call(None);
+        self.settle_call();
     }
 
     /// The client of a connection comes anew, or for the first time.
@@ -390,60 +347,40 @@ impl World {
 
     /// The subscriptions of a connection have ended, and the directory has been told so, or will.
     fn uncount(&mut self, worker: usize, slot: usize) {
-        let Desk { seats, ghosts, .. } = &mut self.desks[worker];
-        for (number, _) in seats[slot].counted.drain() {
-            *ghosts.entry(number).or_default() += 1;
+        let desk = &mut self.desks[worker];
+        for (number, _) in std::mem::take(&mut desk.seats[slot].counted) {
+            desk.haunt(number);
         }
     }
 }
 
 /// Turns.
-impl World {
-    fn turn(&mut self, worker: usize, mail: usize) {
-        for _ in 0..mail {
-            let Some(mail) = self.node.take(self.desks[worker].id) else { break };
-            self.take(worker, mail);
-        }
-        self.desks[worker].worker.catch_up();
-        self.settle_call(None);
-        let Desk { worker, seats, .. } = &mut self.desks[worker];
-        worker.end_turn(|id, _, slices| {
-            let seat = seats.iter_mut().find(|seat| seat.line.id == id);
-            seat.expect("no other connection has anything to send").line.take(slices)
-        });
-        for Seat { line, client, .. } in seats {
+impl Turns for World {
+    type Seat = Seat;
+
+    const GOODBYE: (u8, &'static [u8]) = (TEXT, b"1");
+
+    fn stage(&mut self) -> Stage<'_, Seat> {
+        Stage { node: &self.node, desks: &mut self.desks, now: &mut self.now }
+    }
+
+    fn windows(&mut self) -> impl Iterator<Item = &mut Window> {
+        self.rooms.iter_mut().map(|room| &mut room.window)
+    }
+
+    fn comes_up(&mut self, (worker, slot): Place, channel: &Channel) {
+        let Seat { pending, .. } = &mut self.desks[worker].seats[slot];
+        *pending.get_mut(&number(channel.as_str())).expect("it was posted") -= 1;
+    }
+
+    fn hear(&mut self, worker: usize) {
+        for Seat { line, client, .. } in &mut self.desks[worker].seats {
             line.heard().into_iter().for_each(|frame| client.take(frame));
         }
-        self.settle_call(None);
     }
 
-    /// All mail of a worker.
-    pub(super) fn mail(&self, worker: usize) -> Vec<Mail> {
-        std::iter::from_fn(|| self.node.take(self.desks[worker].id)).collect()
-    }
-
-    /// A worker takes a piece of mail.
-    pub(super) fn take(&mut self, worker: usize, mail: Mail) {
-        let Desk { worker, seats, .. } = &mut self.desks[worker];
-        let about = match &mail {
-            Mail::Activate(about) => Some((about.connection, about.channel.clone())),
-            Mail::Deactivate(about) => Some((about.connection, about.channel.clone())),
-            _ => None,
-        };
-        if let Some((id, channel)) = about
-            && let Some(seat) = seats.iter_mut().find(|seat| seat.line.id == id)
-        {
-            let pending = seat.pending.get_mut(&number(channel.as_str()));
-            *pending.expect("it was posted") -= 1;
-        }
-        worker.at(at(self.now));
-        worker.take(mail);
-        self.settle_call(None);
-    }
-
-    /// Looks what has become of a call: connections that were too slow are closed, and the others
-    /// are told who has gone.
-    fn settle_call(&mut self, joining: Option<(usize, usize)>) {
+    /// Connections that were too slow are closed, and the others are told who has gone.
+    fn settle_call(&mut self) {
         self.desks.iter_mut().for_each(|desk| desk.worker.reap());
         let mut gone = Vec::new();
         for (worker, slot) in places(CONNECTIONS) {
@@ -461,14 +398,16 @@ impl World {
             self.has_any_left = true;
             self.uncount(*worker, *slot);
         }
-        self.meet(joining);
+        self.meet(None);
         for (worker, slot) in gone {
             let auth = std::mem::take(&mut self.desks[worker].seats[slot].auth);
             self.desks[worker].seats[slot] = self.seat(worker, auth);
         }
         self.calls += 1;
     }
+}
 
+impl World {
     /// Looks who is present by now. Everybody on the channel must be told who came or went, except
     /// whoever came.
     fn meet(&mut self, joining: Option<(usize, usize)>) {
@@ -496,25 +435,6 @@ impl World {
         }
     }
 
-    /// Everybody takes everything, until nothing is under way.
-    fn settle(&mut self) {
-        for _ in 0..ROUNDS_MAX {
-            for (worker, slot) in places(CONNECTIONS) {
-                let Desk { worker, seats, .. } = &mut self.desks[worker];
-                seats[slot].line.read(worker, None);
-            }
-            (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
-            if self.node.is_idle() && self.desks.iter_mut().all(Desk::is_idle) {
-                // Leaves that found a mailbox full before others took their mail.
-                (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
-                if self.node.is_idle() {
-                    return;
-                }
-            }
-        }
-        panic!("it does not come to rest");
-    }
-
     /// Everybody has seen exactly what the calls, in their order, promised.
     pub(super) fn check(&mut self) {
         self.settle();
@@ -528,29 +448,6 @@ impl World {
             + metrics.sum(|one| &one.dropped_replay)
             + metrics.sum(|one| &one.conflated);
         assert!(self.has_any_left || missing == lost, "{lost} are lost and {missing} missing");
-        for (worker, slot) in places(CONNECTIONS) {
-            self.close(worker, slot, false);
-        }
-        self.settle();
-        let is_vacant = |desk: &Desk| desk.worker.is_vacant();
-        assert!(self.desks.iter().all(is_vacant), "nothing is left of those who are gone");
-        let hub = self.node.hub.clone();
-        assert_eq!(
-            hub.interfaces.broker.directory.channels(),
-            0,
-            "nobody is left in the directory"
-        );
-        self.pass(10_000, true);
-        assert_eq!(hub.interfaces.broker.directory.kept(), 0, "nothing is left in the directory");
-        assert_eq!(hub.interfaces.broker.directory.budgets().windows.bytes(), 0);
-        self.node.check_sums();
-    }
-}
-
-impl Desk {
-    fn is_idle(&mut self) -> bool {
-        self.seats
-            .iter()
-            .all(|seat| self.worker.link(seat.line.id).is_some_and(|link| link.outbox.is_empty()))
+        self.check_end();
     }
 }

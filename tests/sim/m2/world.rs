@@ -12,10 +12,8 @@ use super::station::Station;
 use super::store::{Store, Stored, Write, Writer};
 use super::{CLIENTS, Given, Planted, SCOPES, Step, Terms, Wrong};
 use crate::WORKERS;
-use crate::worlds::at;
+use crate::worlds::{at, come_to_rest};
 
-/// Rounds after which nothing is under way any more, by far.
-const ROUNDS_MAX: usize = 10_000;
 /// Clients of each worker.
 const SLOTS: usize = CLIENTS / WORKERS;
 
@@ -55,7 +53,6 @@ impl Common<'_> {
     }
 }
 
-/// A reading of both clocks.
 /// A user by number.
 pub(super) fn user(number: usize) -> User {
     ["u", "v"][number].into()
@@ -166,8 +163,7 @@ impl<'s> World<'s> {
     /// Everybody takes everything, until nothing is under way.
     fn settle(&mut self) -> Result<(), Wrong> {
         let Self { common, stations, writer, now } = self;
-        let mut idle = 0;
-        for _ in 0..ROUNDS_MAX {
+        come_to_rest(|| {
             for station in &mut *stations {
                 (0..SLOTS).for_each(|slot| station.read(slot, None));
                 station.turn(common, at(*now), usize::MAX)?;
@@ -177,12 +173,7 @@ impl<'s> World<'s> {
             writer.read(common, true);
             writer.go_on(common);
             let is_idle = writer.is_idle(common) && stations.iter_mut().all(Station::is_idle);
-            idle = if is_idle && common.start.node.is_idle() { idle + 1 } else { 0 };
-            // What found a mailbox full before others took their mail is tried once more.
-            if idle == 2 {
-                return Ok(());
-            }
-        }
-        panic!("it does not come to rest");
+            Ok(is_idle && common.start.node.is_idle())
+        })
     }
 }

@@ -144,7 +144,7 @@ fn resuming(world: &mut World) -> Vec<Mail> {
     let cut = [Step::Cut { client: CLIENT, is_noticed: true }, PUBLISH];
     cut.iter().for_each(|step| world.step(step));
     world.step(&Step::Connect { client: CLIENT, worker: 0 });
-    world.mail(0)
+    world.node.mail(0)
 }
 
 /// Returns mail that delivers the missed publication.

@@ -1,6 +1,7 @@
 //! Workers, and clients that are cut and come back to any of them.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use fanfare::config::Recovery;
 use fanfare::interface::{Session, insforge};
@@ -17,10 +18,8 @@ use super::{CLIENTS, Step, Terms};
 use crate::WORKERS;
 use crate::frames::{Line, TEXT};
 use crate::node::Node;
-use crate::worlds::at;
+use crate::worlds::{at, come_to_rest};
 
-/// Rounds after which nothing is under way any more, by far.
-const ROUNDS_MAX: usize = 1_000;
 /// What the log of a worker holds: not all that is published in a long world.
 const LOG_BYTES: usize = 100_000;
 
@@ -135,19 +134,15 @@ impl World {
         self.clients[client].line = Some((worker, Line::new(connection, None)));
         // What waits for a client must be sent before its session can go to another worker.
         self.turn(worker, 0);
-        let before = self.waiting();
+        let before = self.node.all_waiting();
         let Some((_, line)) = &self.clients[client].line else { return };
         line.send(&mut self.workers[worker], TEXT, connect.as_bytes());
         self.workers[worker].reap();
         if self.workers[worker].link(connection).is_none() {
-            let home = self.waiting().iter().zip(&before).position(|(now, before)| now > before);
+            let home =
+                self.node.all_waiting().iter().zip(&before).position(|(now, before)| now > before);
             self.moving[home.expect("its session has left for another worker")].push_back(client);
         }
-    }
-
-    /// Pieces of mail that wait, by worker.
-    fn waiting(&self) -> [usize; WORKERS] {
-        std::array::from_fn(|worker| self.node.waiting(id(worker)))
     }
 }
 
@@ -168,11 +163,6 @@ impl World {
                 _ => Ok(slices.iter().map(|slice| slice.len()).sum()),
             }
         });
-    }
-
-    /// All mail of a worker.
-    pub(super) fn mail(&self, worker: usize) -> Vec<Mail> {
-        std::iter::from_fn(|| self.node.take(id(worker))).collect()
     }
 
     /// A worker takes a piece of mail.
@@ -198,17 +188,11 @@ impl World {
     }
 
     fn settle(&mut self) {
-        let mut idle = 0;
-        for _ in 0..ROUNDS_MAX {
+        let Ok(()) = come_to_rest(|| {
             (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
             self.clients.iter_mut().for_each(Client::read);
-            idle = if self.node.is_idle() { idle + 1 } else { 0 };
-            // What found a mailbox full before others took their mail is tried once more.
-            if idle == 2 {
-                return;
-            }
-        }
-        panic!("it does not come to rest");
+            Ok::<_, Infallible>(self.node.is_idle())
+        });
     }
 
     /// All clients come back, and have heard what was published while they were subscribed.

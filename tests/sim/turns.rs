@@ -1,0 +1,196 @@
+//! Workers whose clients keep their places, and the turns that the workers take: the same for every
+//! interface. A client whose connection has ended comes anew, in the same place.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use fanfare::mailbox::Mail;
+use fanfare::message::{Channel, WorkerId};
+use fanfare::runtime::Worker;
+
+use crate::WORKERS;
+use crate::frames::Line;
+use crate::node::Node;
+use crate::window::Window;
+use crate::worlds::{Place, at, come_to_rest};
+
+/// A client, its end of its connection, and what a model knows of it.
+pub(crate) trait Seat {
+    fn line(&mut self) -> &mut Line;
+}
+
+/// A worker and its clients.
+pub(crate) struct Desk<S> {
+    pub(crate) id: WorkerId,
+    pub(crate) worker: Worker,
+    pub(crate) seats: Vec<S>,
+    /// Subscriptions of connections that have ended, by channel: the directory may count them
+    /// still.
+    ghosts: HashMap<usize, usize>,
+}
+
+/// What every world has.
+pub(crate) struct Stage<'w, S> {
+    pub(crate) node: &'w Node,
+    pub(crate) desks: &'w mut [Desk<S>],
+    /// Milliseconds, by both clocks.
+    pub(crate) now: &'w mut u64,
+}
+
+/// Returns workers without clients.
+pub(crate) fn desks<S>(node: &Node, now: u64) -> Vec<Desk<S>> {
+    let desk = |id| {
+        let worker = node.worker(id, at(now));
+        Desk { id, worker, seats: Vec::new(), ghosts: HashMap::new() }
+    };
+    (0..).take(WORKERS).map(|id| desk(WorkerId(id))).collect()
+}
+
+/// Counts the subscriptions to a channel of connections that have ended.
+pub(crate) fn ghosts<S>(desks: &[Desk<S>], channel: usize) -> usize {
+    desks.iter().filter_map(|desk| desk.ghosts.get(&channel)).sum()
+}
+
+impl<S: Seat> Desk<S> {
+    /// Notes that a connection has ended that was subscribed to a channel.
+    pub(crate) fn haunt(&mut self, channel: usize) {
+        *self.ghosts.entry(channel).or_default() += 1;
+    }
+
+    /// Whether nothing waits for any client.
+    fn is_idle(&mut self) -> bool {
+        let Self { worker, seats, .. } = self;
+        seats
+            .iter_mut()
+            .all(|seat| worker.link(seat.line().id).is_some_and(|link| link.outbox.is_empty()))
+    }
+
+    /// Ends a turn: clients get what waits for them, as far as they read.
+    fn end_turn(&mut self) {
+        let Self { worker, seats, .. } = self;
+        worker.end_turn(|id, _, slices| {
+            let line = seats.iter_mut().map(Seat::line).find(|line| line.id == id);
+            line.expect("no other connection has anything to send").take(slices)
+        });
+    }
+}
+
+/// A world of workers that take turns.
+pub(crate) trait Turns {
+    type Seat: Seat;
+
+    /// The frame by which a client says that it goes: its opcode and payload.
+    const GOODBYE: (u8, &'static [u8]);
+
+    fn stage(&mut self) -> Stage<'_, Self::Seat>;
+
+    /// What channels keep, as far as it is known.
+    fn windows(&mut self) -> impl Iterator<Item = &mut Window>;
+
+    /// The mail by which a client's subscription begins or ends comes up.
+    fn comes_up(&mut self, place: Place, channel: &Channel);
+
+    /// The clients of a worker take what has come.
+    fn hear(&mut self, worker: usize);
+
+    /// Looks what has become of a call.
+    fn settle_call(&mut self);
+
+    fn places(&mut self) -> Vec<Place> {
+        let desks = self.stage().desks.iter().enumerate();
+        desks.flat_map(|(at, desk)| (0..desk.seats.len()).map(move |slot| (at, slot))).collect()
+    }
+
+    /// Time passes, and what is kept no longer may be swept out.
+    fn pass(&mut self, millis: u64, is_swept: bool) {
+        let Stage { node, now, .. } = self.stage();
+        *now += millis;
+        let now = *now;
+        if is_swept {
+            node.sweep(now);
+            self.windows().for_each(|window| window.sweep(now));
+        }
+    }
+
+    /// A client reads so many bytes more and no others, or all there are.
+    fn read(&mut self, (worker, slot): Place, bytes: Option<usize>) {
+        let Desk { worker, seats, .. } = &mut self.stage().desks[worker];
+        seats[slot].line().read(worker, bytes);
+    }
+
+    /// A connection ends, and the client says so or not.
+    fn close(&mut self, (worker, slot): Place, is_said: bool) {
+        let Stage { desks, now, .. } = self.stage();
+        let Desk { worker, seats, .. } = &mut desks[worker];
+        worker.at(at(*now));
+        let line = seats[slot].line();
+        if is_said {
+            let (opcode, payload) = Self::GOODBYE;
+            line.send(worker, opcode, payload);
+        }
+        worker.ended(line.id.slot);
+        self.settle_call();
+    }
+
+    /// A worker takes a turn, with so much of its mail.
+    fn turn(&mut self, worker: usize, mail: usize) {
+        for _ in 0..mail {
+            let Stage { node, desks, .. } = self.stage();
+            let Some(mail) = node.take(desks[worker].id) else { break };
+            self.take(worker, mail);
+        }
+        let Stage { desks, now, .. } = self.stage();
+        desks[worker].worker.at(at(*now));
+        desks[worker].worker.catch_up();
+        self.settle_call();
+        self.stage().desks[worker].end_turn();
+        self.hear(worker);
+        self.settle_call();
+    }
+
+    /// A worker takes a piece of mail.
+    fn take(&mut self, worker: usize, mail: Mail) {
+        let about = match &mail {
+            Mail::Activate(about) => Some((about.connection, about.channel.clone())),
+            Mail::Deactivate(about) => Some((about.connection, about.channel.clone())),
+            _ => None,
+        };
+        if let Some((id, channel)) = about {
+            let seats = &mut self.stage().desks[worker].seats;
+            let slot = seats.iter_mut().position(|seat| seat.line().id == id);
+            slot.into_iter().for_each(|slot| self.comes_up((worker, slot), &channel));
+        }
+        let Stage { desks, now, .. } = self.stage();
+        desks[worker].worker.at(at(*now));
+        desks[worker].worker.take(mail);
+        self.settle_call();
+    }
+
+    /// Everybody takes everything, until nothing is under way.
+    fn settle(&mut self) {
+        let places = self.places();
+        let Ok(()) = come_to_rest(|| {
+            places.iter().for_each(|place| self.read(*place, None));
+            (0..WORKERS).for_each(|worker| self.turn(worker, usize::MAX));
+            let Stage { node, desks, .. } = self.stage();
+            Ok::<_, Infallible>(node.is_idle() && desks.iter_mut().all(Desk::is_idle))
+        });
+    }
+
+    /// All connections end, and nothing is left of them.
+    fn check_end(&mut self) {
+        self.places().into_iter().for_each(|place| self.close(place, false));
+        self.settle();
+        let Stage { node, desks, .. } = self.stage();
+        let is_vacant = desks.iter().all(|desk| desk.worker.is_vacant());
+        assert!(is_vacant, "nothing is left of those who are gone");
+        let channels = node.hub.interfaces.broker.directory.channels();
+        assert_eq!(channels, 0, "nobody is left in the directory");
+        self.pass(10_000, true);
+        let Stage { node, .. } = self.stage();
+        let directory = &node.hub.interfaces.broker.directory;
+        assert_eq!(directory.kept(), 0, "nothing is left in the directory");
+        assert_eq!(directory.budgets().windows.bytes(), 0);
+        node.check_sums();
+    }
+}
