@@ -10,6 +10,9 @@ use crate::interface::insforge::violation::Violation;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::mailbox::{PollRefusal, Polled};
 
+#[cfg(test)]
+mod tests;
+
 /// The path of the WebSocket that echoes messages, for conformance suites.
 const ECHO: &str = "/_test/echo";
 
