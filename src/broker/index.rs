@@ -130,16 +130,25 @@ impl Index {
 
     /// Iterates over the channels in which the directory counts a connection.
     pub fn of(&self, first: u32) -> impl Iterator<Item = (&Channel, Counted)> {
+        self.subscriptions(first)
+            .filter_map(|one| one.counted.get().map(|how| (&self.list(one.list).channel, how)))
+    }
+
+    /// Every channel that a connection begins to hear, or ceases to, by mail that is still in the
+    /// mailbox; and whether it begins.
+    pub fn unsettled(&self, first: u32) -> impl Iterator<Item = (&Channel, bool)> {
+        self.subscriptions(first).filter_map(|one| {
+            let (hears, will_hear) = (one.position != NONE, one.counted.get().is_some());
+            (hears != will_hear).then(|| (&self.list(one.list).channel, will_hear))
+        })
+    }
+
+    fn subscriptions(&self, first: u32) -> impl Iterator<Item = &Subscription> {
         let mut next = first;
         std::iter::from_fn(move || {
-            while next != NONE {
-                let subscription = self.subscription(next);
-                next = subscription.next;
-                if let Some(how) = subscription.counted.get() {
-                    return Some((&self.list(subscription.list).channel, how));
-                }
-            }
-            None
+            let subscription = (next != NONE).then(|| self.subscription(next))?;
+            next = subscription.next;
+            Some(subscription)
         })
     }
 

@@ -289,7 +289,16 @@ pub(super) fn keep(client: &Client, ctx: &mut Context<'_>, reason: Reason) {
     for (channel, _) in &channels {
         directory.away(channel, ctx.local.worker);
     }
-    let Local { detached: Some(detached), worker, .. } = &mut *ctx.local else { return };
+    let Local { detached: Some(detached), index, worker, .. } = &mut *ctx.local else { return };
+    if state.resuming.is_none() {
+        // The mail that begins and ends these subscriptions will find no connection.
+        for (channel, begins) in index.unsettled(ctx.link.subscriptions) {
+            match begins {
+                true => detached.log.began(state.key, channel.clone(), now),
+                false => detached.log.ended(state.key, channel.clone(), now),
+            }
+        }
+    }
     let away = Away {
         socket_key: client.socket_key,
         credential,

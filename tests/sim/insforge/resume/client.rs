@@ -1,10 +1,13 @@
 //! A client of InsForge Realtime that resumes its session: it remembers what names the session, and
 //! the last publication that it received.
 
+use std::collections::HashMap;
+
 use fanfare::message::ConnId;
 use serde_json::Value;
 
 use super::super::{CHANNELS, number};
+use super::stream::Stream;
 use crate::frames::{Frame, Line, TEXT};
 use crate::node::API_KEY;
 
@@ -18,19 +21,8 @@ pub(super) struct Client {
     pid: Option<String>,
     offset: Option<String>,
     pub(super) streams: [Stream; CHANNELS],
-}
-
-/// What a client hears of a channel.
-#[derive(Default, Debug)]
-pub(super) struct Stream {
-    /// Whether a subscribe was accepted, and whether the client has received the answer.
-    pub(super) is_joined: bool,
-    is_answered: bool,
-    /// Whether it resumed before it received the answer: the publications before its subscribe may
-    /// come then, too.
-    may_begin_earlier: bool,
-    pub(super) heard: Vec<u64>,
-    pub(super) due: Vec<u64>,
+    /// The channels that it has asked to join or leave, by the acknowledgements that are to come.
+    asked: HashMap<u64, usize>,
 }
 
 impl Client {
@@ -41,6 +33,19 @@ impl Client {
         };
         let (pid, offset) = (member("pid", &self.pid), member("offset", &self.offset));
         format!(r#"40{{"apiKey":"{API_KEY}"{pid}{offset}}}"#)
+    }
+
+    /// It has asked to join or leave a channel, and there is mail about it.
+    pub(super) fn asks(&mut self, ack: u64, channel: usize) {
+        self.asked.insert(ack, channel);
+    }
+
+    /// Its connection ends, with all that is on its way.
+    pub(super) fn cut(&mut self) -> Option<(usize, Line)> {
+        self.has_entered = false;
+        self.asked.clear();
+        self.streams.iter_mut().for_each(Stream::cut);
+        self.line.take()
     }
 
     /// Whether it has this connection of a worker.
@@ -62,10 +67,13 @@ impl Client {
             [b'0', ..] => {}
             [b'4', b'0', ..] => self.enter(&json(&text[2..])),
             [b'4', b'2', ..] => self.hear(&json(&text[2..])),
-            [b'4', b'3', channel, ..] => {
-                let answer: Value = json(&text[3..]);
-                let stream = &mut self.streams[usize::from(channel - b'0')];
-                stream.is_answered |= answer[0]["ok"] == true;
+            [b'4', b'3', ..] => {
+                let (ack, _) = text[2..].split_at(text[2..].find('[').expect("an array"));
+                let ack = ack.parse().expect("its own number");
+                // The others were refused, or changed nothing.
+                if let Some(channel) = self.asked.remove(&ack) {
+                    self.streams[channel].answered(ack);
+                }
             }
             _ => panic!("nobody says this: {text}"),
         }
@@ -73,9 +81,7 @@ impl Client {
 
     fn enter(&mut self, answer: &Value) {
         let pid = answer["pid"].as_str().expect("it can be resumed").to_owned();
-        if self.pid.as_ref() == Some(&pid) {
-            self.streams.iter_mut().for_each(Stream::resume);
-        } else {
+        if self.pid.as_ref() != Some(&pid) {
             // The session is a new one, which has no subscriptions.
             self.streams.iter().for_each(Stream::check_so_far);
             (self.streams, self.offset) = Default::default();
@@ -91,28 +97,8 @@ impl Client {
         let channel = event[1]["meta"]["channel"].as_str().expect("every event has one");
         let published = event[1]["n"].as_u64().expect("its number");
         let channel = channel.strip_prefix("realtime:").expect("it is written so");
-        self.streams[number(channel)].heard.push(published);
+        self.streams[number(channel)].hear(published);
         self.offset = event[2].as_str().map(str::to_owned);
         assert!(self.offset.is_some(), "every publication has an offset");
-    }
-}
-
-impl Stream {
-    fn resume(&mut self) {
-        self.may_begin_earlier |= self.is_joined && !self.is_answered;
-    }
-
-    fn check_so_far(&self) {
-        let Self { heard, .. } = self;
-        assert!(heard.is_sorted_by(|one, next| one < next), "each once, in order: {heard:?}");
-    }
-
-    /// Checks that its client has received everything.
-    pub(super) fn check(&self) {
-        self.check_so_far();
-        let Self { heard, due, may_begin_earlier, .. } = self;
-        let is_early = |one: &u64| due.first().is_none_or(|due| one < due);
-        let early = if *may_begin_earlier { heard.partition_point(is_early) } else { 0 };
-        assert_eq!(heard[early..], *due, "all of it is heard, and nothing else");
     }
 }

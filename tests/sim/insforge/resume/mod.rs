@@ -3,6 +3,7 @@
 //! heard each publication once and in order, those included that came while it was cut.
 
 mod client;
+mod stream;
 mod world;
 
 use std::sync::Arc;
@@ -26,9 +27,11 @@ enum Step {
         channel: usize,
         times: usize,
     },
-    Join {
+    /// A client joins or leaves a channel.
+    Command {
         client: usize,
         channel: usize,
+        command: Command,
     },
     /// A connection ends, with all that is on its way, and its worker notices or not.
     Cut {
@@ -54,6 +57,12 @@ enum Step {
     },
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Command {
+    Join,
+    Leave,
+}
+
 /// What a world goes by.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
@@ -65,12 +74,13 @@ struct Terms {
 
 /// Steps of which so many in about fifty publish.
 fn step(publishes: u32) -> impl Strategy<Value = Step> {
+    let command = prop_oneof![3 => Just(Command::Join), 1 => Just(Command::Leave)];
     let times = prop_oneof![6 => Just(1), 1 => 2..60usize];
     prop_oneof![
         publishes => (0..CHANNELS, times)
             .prop_map(|(channel, times)| Step::Publish { channel, times }),
-        6 => (0..CLIENTS, 0..CHANNELS)
-            .prop_map(|(client, channel)| Step::Join { client, channel }),
+        8 => (0..CLIENTS, 0..CHANNELS, command)
+            .prop_map(|(client, channel, command)| Step::Command { client, channel, command }),
         4 => (0..CLIENTS, any::<bool>())
             .prop_map(|(client, is_noticed)| Step::Cut { client, is_noticed }),
         8 => (0..CLIENTS, 0..WORKERS)
@@ -123,8 +133,9 @@ const PUBLISH: Step = Step::Publish { channel: CHANNEL, times: 1 };
 fn subscribed() -> World {
     let mut world = World::new(Terms { places: 8, window: 1_000 });
     let (client, channel, turn) = (CLIENT, CHANNEL, Step::Turn { worker: 0, mail: 8 });
+    let join = Step::Command { client, channel, command: Command::Join };
     let entered = [Step::Connect { client, worker: 0 }, turn.clone(), Step::Read { client }];
-    let subscribed = [Step::Join { client, channel }, PUBLISH, turn, Step::Read { client }];
+    let subscribed = [join, PUBLISH, turn, Step::Read { client }];
     entered.iter().chain(&subscribed).for_each(|step| world.step(step));
     world
 }
@@ -137,6 +148,40 @@ fn a_client_resumes_at_the_worker_that_knows_its_session() {
     world.run(&[&cut[..], &back].concat());
     assert_eq!(world.node.hub.metrics.sum(|one| &one.recovered), 1);
     assert_eq!(world.clients[CLIENT].streams[CHANNEL].heard, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_client_that_was_cut_while_it_joined_a_channel_again_hears_what_came_after_that() {
+    let (client, channel) = (CLIENT, CHANNEL);
+    let turn = || Step::Turn { worker: 0, mail: 8 };
+    let command = |command| Step::Command { client, channel, command };
+    let left = [PUBLISH, turn(), command(Command::Leave), turn()];
+    // The activation is still in the mailbox when the connection ends.
+    let cut = [command(Command::Join), Step::Cut { client, is_noticed: true }, PUBLISH];
+    let mut world = subscribed();
+    world.run(&[&left[..], &cut].concat());
+    assert_eq!(world.node.hub.metrics.sum(|one| &one.recovered), 1);
+    assert_eq!(world.clients[CLIENT].streams[CHANNEL].heard, [1, 2, 3]);
+}
+
+#[test]
+fn a_client_that_was_cut_while_it_left_a_channel_hears_nothing_of_what_came_after_that() {
+    let (client, other, channel) = (CLIENT, CLIENT + 1, CHANNEL);
+    let turn = || Step::Turn { worker: 0, mail: 8 };
+    let read = || Step::Read { client };
+    let command = |client, command| Step::Command { client, channel, command };
+    let connect = |client| [Step::Connect { client, worker: 0 }, turn(), Step::Read { client }];
+    let cut = || Step::Cut { client, is_noticed: true };
+    let joined = [command(other, Command::Join), command(client, Command::Join), turn(), read()];
+    // The deactivation is still in the mailbox when the connection ends. What is published then is
+    // for the other client.
+    let left = [command(client, Command::Leave), cut(), PUBLISH, turn()];
+    let again = [command(client, Command::Join), turn(), read(), PUBLISH, turn(), cut()];
+    let [client, other] = [connect(client), connect(other)];
+    let mut world = World::new(Terms { places: 20, window: 1_000 });
+    world.run(&[&other[..], &client, &joined, &left, &client, &again].concat());
+    assert_eq!(world.node.hub.metrics.sum(|one| &one.recovered), 2);
+    assert_eq!(world.clients[CLIENT].streams[CHANNEL].heard, [2]);
 }
 
 /// Has the client be cut, miss a publication, and come back to its worker. Returns the mail of that.

@@ -13,8 +13,9 @@ use rand::rngs::StdRng;
 
 use super::super::CHANNELS;
 use super::super::world::{define, publish};
-use super::client::{Client, Stream};
-use super::{CLIENTS, Step, Terms};
+use super::client::Client;
+use super::stream::Stream;
+use super::{CLIENTS, Command, Step, Terms};
 use crate::WORKERS;
 use crate::frames::{Line, TEXT};
 use crate::node::Node;
@@ -33,6 +34,7 @@ pub(super) struct World {
     /// Connections whose end their workers have not noticed.
     unnoticed: Vec<(usize, ConnId)>,
     published: u64,
+    asked: u64,
     /// Milliseconds, by both clocks.
     now: u64,
     /// Where the keys of sessions come from.
@@ -47,9 +49,10 @@ impl World {
         let now = 1_000;
         let workers = (0..WORKERS).map(|worker| node.worker(id(worker), at(now))).collect();
         let clients = (0..CLIENTS).map(|_| Client::default()).collect();
-        let (moving, unnoticed, published) = (Default::default(), Vec::new(), 0);
+        let (moving, unnoticed) = (Default::default(), Vec::new());
+        let (published, asked) = (0, 0);
         let random = StdRng::seed_from_u64(0);
-        Self { node, terms, workers, clients, moving, unnoticed, published, now, random }
+        Self { node, terms, workers, clients, moving, unnoticed, published, asked, now, random }
     }
 
     /// Does all this, and checks that every client has heard what it should.
@@ -64,7 +67,7 @@ impl World {
     pub(super) fn step(&mut self, step: &Step) {
         match *step {
             Step::Publish { channel, times } => (0..times).for_each(|_| self.publish(channel)),
-            Step::Join { client, channel } => self.join(client, channel),
+            Step::Command { client, channel, command } => self.command(client, channel, command),
             Step::Cut { client, is_noticed } => self.cut(client, is_noticed),
             Step::Connect { client, worker } => self.connect(client, worker),
             Step::Read { client } => self.clients[client].read(),
@@ -81,22 +84,36 @@ impl World {
         if publish(&self.node.hub.interfaces, self.published, event, options, now).is_err() {
             return;
         }
-        let streams = self.clients.iter_mut().map(|client| &mut client.streams[channel]);
-        for Stream { due, .. } in streams.filter(|stream| stream.is_joined) {
-            due.push(self.published);
+        for Client { streams, .. } in &mut self.clients {
+            streams[channel].publish(self.published);
         }
     }
 
-    fn join(&mut self, client: usize, channel: usize) {
-        let Client { line, has_entered: true, streams, .. } = &mut self.clients[client] else {
+    /// A client joins or leaves a channel.
+    fn command(&mut self, client: usize, channel: usize, command: Command) {
+        let Client { line: Some((worker, line)), has_entered: true, .. } = &self.clients[client]
+        else {
             return;
         };
-        let Some((worker, line)) = line else { return };
-        let before = self.node.waiting(id(*worker));
-        let packet =
-            format!(r#"42{channel}["realtime:subscribe",{{"channel":"channel:{channel}"}}]"#);
+        self.asked += 1;
+        let (ack, id) = (self.asked, id(*worker));
+        let name = match command {
+            Command::Join => "realtime:subscribe",
+            Command::Leave => "realtime:unsubscribe",
+        };
+        let packet = format!(r#"42{ack}["{name}",{{"channel":"channel:{channel}"}}]"#);
+        let before = self.node.waiting(id);
         line.send(&mut self.workers[*worker], TEXT, packet.as_bytes());
-        streams[channel].is_joined |= self.node.waiting(id(*worker)) > before;
+        if self.node.waiting(id) == before {
+            // It was refused, or there was nothing to leave.
+            return;
+        }
+        let client = &mut self.clients[client];
+        client.asks(ack, channel);
+        match command {
+            Command::Join => client.streams[channel].joins(ack, self.published),
+            Command::Leave => client.streams[channel].leaves(ack, self.published),
+        }
     }
 }
 
@@ -104,9 +121,7 @@ impl World {
 impl World {
     /// A connection ends, with all that is on its way.
     fn cut(&mut self, client: usize, is_noticed: bool) {
-        let client = &mut self.clients[client];
-        client.has_entered = false;
-        let Some((worker, line)) = client.line.take() else { return };
+        let Some((worker, line)) = self.clients[client].cut() else { return };
         match is_noticed {
             true => self.notice(worker, line.id),
             false => self.unnoticed.push((worker, line.id)),
