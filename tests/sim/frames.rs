@@ -1,5 +1,4 @@
-//! The client's end of a connection, and WebSocket frames as a client makes and reads them
-//! (RFC 6455 section 5.2).
+//! The client's end of a connection: it writes and reads WebSocket frames (RFC 6455 section 5.2).
 
 use std::io::IoSlice;
 
@@ -7,7 +6,8 @@ use fanfare::message::ConnId;
 use fanfare::runtime::Worker;
 use rustix::io::Errno;
 
-/// The opcode of a frame and its payload; only both ends of a long one.
+/// The opcode of a frame and its payload. Of a payload with more than 2 * [`KEPT`] bytes only the
+/// beginning and the end are kept.
 pub(crate) type Frame = (u8, Vec<u8>);
 
 pub(crate) const TEXT: u8 = 0x1;
@@ -15,12 +15,12 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xa;
 
-/// The key of every frame: there is no proxy here to be misled.
+/// The masking key of every frame. It is constant, because no proxy reads these frames.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-/// Bytes of a long payload that are kept of its beginning, and as many of its end.
+/// How many bytes of a long payload's beginning are kept, and how many of its end.
 const KEPT: usize = 1_024;
 
-/// Makes a client's frame.
+/// Returns a frame as a client sends it.
 pub(crate) fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let length = payload.len();
     let mut frame = vec![0x80 | opcode];
@@ -34,17 +34,18 @@ pub(crate) fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Takes the frames of a server apart, whose bytes come in pieces.
+/// Parser of a server's frames, whose bytes arrive in pieces.
 #[derive(Default)]
 pub(crate) struct Reader {
     header: Vec<u8>,
-    /// Bytes of the payload that have come.
+    /// How many bytes of the payload have arrived.
     at: usize,
     kept: Vec<u8>,
 }
 
 impl Reader {
-    /// Takes bytes off the front of `bytes` until a frame is complete.
+    /// Consumes bytes from the front of `bytes` until a frame is complete. Returns `None` if the
+    /// bytes end before that.
     pub(crate) fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
         let length = loop {
             if let Some(length) = self.length() {
@@ -68,7 +69,7 @@ impl Reader {
         Some((header[0] & 0xf, kept))
     }
 
-    /// The length of the payload, once the header is complete.
+    /// Returns the length of the payload; `None` if the header is not complete.
     fn length(&self) -> Option<usize> {
         match (self.header.get(1)?, self.header.get(2..)?) {
             (127, length) => {
@@ -80,11 +81,11 @@ impl Reader {
     }
 }
 
-/// A client's end of a connection: how much of what waits for it it takes, and what it got.
+/// A client's end of a connection: how many bytes it still reads, and the frames that it received.
 pub(crate) struct Line {
-    /// The connection's id at its worker.
+    /// The id of the connection.
     pub(crate) id: ConnId,
-    /// Bytes that the client takes; all that there are, if nothing is said.
+    /// How many bytes the client still reads; `None` if it reads all.
     window: Option<usize>,
     reader: Reader,
     heard: Vec<Frame>,
@@ -95,12 +96,12 @@ impl Line {
         Self { id, window, reader: Reader::default(), heard: Vec::new() }
     }
 
-    /// The client sends a frame.
+    /// Sends a frame from the client to its worker.
     pub(crate) fn send(&self, worker: &mut Worker, opcode: u8, payload: &[u8]) {
         worker.receive(self.id.slot, &mut masked(opcode, payload));
     }
 
-    /// The client takes so many bytes more and no others; or all there are.
+    /// Lets the client read `bytes` more bytes; `None` lets it read all.
     pub(crate) fn read(&mut self, worker: &mut Worker, bytes: Option<usize>) {
         self.window = bytes.map(|bytes| self.window.unwrap_or(0) + bytes);
         if bytes != Some(0) {
@@ -108,12 +109,15 @@ impl Line {
         }
     }
 
-    /// Whether the client takes so many bytes.
+    /// Returns whether the client still reads at least `bytes` bytes.
     pub(crate) fn takes(&self, bytes: usize) -> bool {
         self.window.is_none_or(|window| window >= bytes)
     }
 
-    /// Takes what is offered, as far as the window is open.
+    /// Reads offered bytes up to the window, and returns their number.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the client reads nothing.
     pub(crate) fn take(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let offered = slices.iter().map(|slice| slice.len()).sum();
         let all = self.window.unwrap_or(usize::MAX).min(offered);
@@ -130,12 +134,12 @@ impl Line {
         Ok(all)
     }
 
-    /// Returns the frames that came since the last call.
+    /// Returns the frames that were completed since the last call.
     pub(crate) fn heard(&mut self) -> Vec<Frame> {
         std::mem::take(&mut self.heard)
     }
 
-    /// Whether the last frame that came is complete.
+    /// Returns whether the last frame is complete.
     pub(crate) fn is_between_frames(&self) -> bool {
         self.reader.header.is_empty()
     }

@@ -1,6 +1,6 @@
-//! Workers with their connections and sessions as they run in a node, without threads, clocks and
-//! sockets: random clients, publishers and administrators meet mailboxes with few places, and a
-//! model knows what each client must have heard. A seed repeats a run.
+//! Simulation of a node's workers with their connections and sessions, without threads, clocks and
+//! sockets. Random clients, publishers and administrators use mailboxes with few places, and a
+//! model predicts what each client receives. A seed repeats a run.
 
 mod forge;
 mod frames;

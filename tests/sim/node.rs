@@ -1,4 +1,4 @@
-//! A node without threads: what its threads would share, and the mail that waits for its workers.
+//! A node without threads: the state that its threads would share, and its workers' mailboxes.
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -30,32 +30,32 @@ pub(crate) const API_KEY: &str = "ik_key";
 const ANON_KEY: &str = "anon_key";
 pub(crate) const SECRET: &str = "a secret that is long enough for the node to take it as one";
 
-/// Returns the keys of a node.
+/// Returns the keys that every simulated node has.
 pub(crate) fn keys() -> Arc<Keys> {
     Arc::new(Keys::new(API_KEY, ANON_KEY, SECRET, &AUDIENCES).expect("these can be keys"))
 }
 
-/// Far longer than any simulation takes: clients need not answer pings.
+/// Milliseconds: more than the clock of any simulation advances, so clients need not answer pings.
 const FOREVER: u64 = 3_600_000;
 
 pub(crate) struct Node {
     pub(crate) hub: Arc<Shared>,
     pub(crate) inboxes: Inboxes,
     arrivals: Arc<Arrivals>,
-    /// Places of each mailbox, of each kind.
+    /// Places of each kind in each mailbox.
     places: usize,
     workers_made: Cell<u64>,
 }
 
 impl Node {
-    /// Creates a node whose mailboxes have so many places of each kind. `set` changes how it
-    /// serves its clients.
+    /// Creates a node whose mailboxes have `places` places of each kind. `set` changes its
+    /// configuration.
     pub(crate) fn new(places: usize, set: impl FnOnce(&mut Config)) -> Self {
         let made = Mailboxes::new(WORKERS, 0, places);
         let (mailboxes, inboxes) = made.expect("the system gives event descriptors");
         for mailbox in mailboxes.workers.iter() {
             for _ in places..MAILBOX_CONTROL_MAX {
-                // Nobody will ever use it.
+                // The place is never used or released, so that only `places` remain.
                 mailbox.reserve(Slot::Control).expect("no place is taken yet").promise();
             }
         }
@@ -89,7 +89,7 @@ impl Node {
         }
     }
 
-    /// Creates a worker without connections.
+    /// Creates a worker without connections. Each worker of the node draws other random numbers.
     pub(crate) fn worker(&self, id: WorkerId, now: Now) -> Worker {
         let auth = Authenticators::new(keys(), 60, m2::Terms::new(false, None));
         let counters = self.hub.metrics.thread(id.index());
@@ -99,47 +99,47 @@ impl Node {
         Worker::new(id, shared, auth, counters, (random, now)).expect("the system gives pollers")
     }
 
-    /// Hands a worker a socket whose handshake is answered, and through which nothing will ever be
-    /// sent. Returns the id of the connection.
+    /// Opens a connection at a worker, as after the handshake, and returns its id. Its socket
+    /// never carries bytes.
     pub(crate) fn open(&self, worker: &mut Worker, id: WorkerId, session: Session) -> ConnId {
         let (socket, _) = UnixStream::pair().expect("the system gives sockets");
         self.hub.interfaces.broker.mailboxes.assign_to(id);
         worker.open(OwnedFd::from(socket), session).expect("the system lets it be watched")
     }
 
-    /// Takes the next piece of mail of a worker.
+    /// Takes the next piece of a worker's mail.
     pub(crate) fn take(&self, worker: WorkerId) -> Option<Mail> {
         self.inboxes.workers[worker.index()].take(Mail::slot)
     }
 
-    /// Pieces of mail that wait for a worker.
+    /// Returns how many pieces of mail are in a worker's mailbox.
     pub(crate) fn waiting(&self, worker: WorkerId) -> usize {
         self.inboxes.workers[worker.index()].len()
     }
 
-    /// Pieces of mail that wait, by worker.
+    /// Returns how many pieces of mail are in each worker's mailbox.
     pub(crate) fn all_waiting(&self) -> Vec<usize> {
         self.inboxes.workers.iter().map(Inbox::len).collect()
     }
 
-    /// Takes all mail of a worker.
+    /// Takes all of a worker's mail.
     pub(crate) fn mail(&self, worker: usize) -> Vec<Mail> {
         let inbox = &self.inboxes.workers[worker];
         std::iter::from_fn(|| inbox.take(Mail::slot)).collect()
     }
 
-    /// Sweeps out what channels keep no longer.
+    /// Drops expired publications and channels from the directory.
     pub(crate) fn sweep(&self, now: u64) {
         let directory = &self.hub.interfaces.broker.directory;
         (0..SWEEP_STEPS).for_each(|step| directory.sweep(step, now));
     }
 
-    /// Whether no mail waits, and every place is free.
+    /// Returns whether the workers' mailboxes are empty and all their places free.
     pub(crate) fn is_idle(&self) -> bool {
         self.inboxes.workers.iter().all(|inbox| inbox.is_empty() && self.taken(inbox) == 0)
     }
 
-    /// Checks that places are used or released, and never kept.
+    /// Checks that each place that is taken holds a piece of mail.
     pub(crate) fn check_places(&self) {
         for inbox in &self.inboxes.workers {
             assert_eq!(self.taken(inbox), inbox.len(), "a place is used or released, never kept");
@@ -151,7 +151,7 @@ impl Node {
         2 * self.places - free(Slot::Publication) - free(Slot::Control)
     }
 
-    /// Checks the sums that hold whenever nothing is under way.
+    /// Checks sums of counters that must hold while no mail and no frame is queued.
     pub(crate) fn check_sums(&self) {
         let metrics = &self.hub.metrics;
         let settled = metrics.sum(|one| &one.delivered)

@@ -1,35 +1,36 @@
-//! What a client hears of its channels, against what it should hear.
+//! Compares what a client hears of its channels with what it should hear.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 
-/// Something that a client hears of a channel.
+/// A message that a client receives about a channel.
 pub(crate) trait Heard: PartialEq + Debug {
-    /// How many publications were lost, if that is the news.
+    /// Returns the count of a gap notice; `None` for other messages.
     fn gap(&self) -> Option<u64>;
 
-    /// Whether it may change places with others of its kind that the same call caused.
+    /// Returns whether it may change places with other such messages that the same call caused.
     fn is_unordered(&self) -> bool {
         false
     }
 }
 
-/// What a client should hear.
+/// A message that a client should hear.
 #[derive(Debug)]
 pub(crate) struct Due<H> {
     pub(crate) heard: H,
-    /// Whether a client that does not keep up may be told of a gap instead.
+    /// Whether a client that does not keep up may receive a gap notice instead.
     pub(crate) may_be_lost: bool,
-    /// The call that caused it.
+    /// The number of the call that caused it.
     pub(crate) call: u64,
 }
 
-/// What one client hears, and should hear, by channel and in order.
+/// The messages that one client heard and those that it should hear, by channel and in order.
 #[derive(Debug)]
 pub(crate) struct Streams<H> {
     heard: HashMap<usize, Vec<H>>,
     due: HashMap<usize, Vec<Due<H>>>,
-    /// How many losses it was told of before it could hear anything: some of them, or none.
+    /// Losses counted by gap notices that came before the client entered. Some of the publications
+    /// may have been due to it.
     told_before: HashMap<usize, u64>,
 }
 
@@ -40,31 +41,31 @@ impl<H> Default for Streams<H> {
 }
 
 impl<H: Heard> Streams<H> {
-    /// It hears this.
+    /// Records what the client heard.
     pub(crate) fn hear(&mut self, channel: usize, heard: H) {
         self.heard.entry(channel).or_default().push(heard);
     }
 
-    /// It is told of so many losses, some of which may be from before it should hear anything.
+    /// Records a gap notice from before the client entered. Not all that it counts need be due.
     pub(crate) fn told_before(&mut self, channel: usize, count: u64) {
         *self.told_before.entry(channel).or_default() += count;
     }
 
-    /// It should hear this, behind everything else of the channel.
+    /// Adds what the client should hear, behind everything else of the channel.
     pub(crate) fn expect(&mut self, channel: usize, due: Due<H>) {
         self.due.entry(channel).or_default().push(due);
     }
 
-    /// It should not hear the last of this, after all.
+    /// Removes the last expectation of this message.
     pub(crate) fn expect_no_more(&mut self, channel: usize, heard: &H) {
         let due = self.due.get_mut(&channel).expect("it was expected");
         let last = due.iter().rposition(|due| due.heard == *heard);
         due.remove(last.expect("it was expected"));
     }
 
-    /// It took all that waited: it has heard what it should, in order, each once, or it was told of
-    /// a gap, with the right count and no later than where the first of it is missing. Returns how
-    /// many publications are missing.
+    /// Checks a client that has taken all its frames: it has heard each message once and in order,
+    /// or gap notices with the right count no later than where the first publication is missing.
+    /// Returns how many publications are missing.
     pub(crate) fn check(&self) -> u64 {
         let (none, mut all) = (Vec::new(), 0);
         for (channel, due) in &self.due {
@@ -81,7 +82,7 @@ impl<H: Heard> Streams<H> {
         all
     }
 
-    /// Its connection has ended: what it heard is how that begins.
+    /// Checks a client whose connection has ended: it has heard a beginning of what it should.
     pub(crate) fn check_so_far(&self) {
         for (channel, due) in &self.due {
             let Some(heard) = self.heard.get(channel) else { continue };
@@ -97,14 +98,14 @@ impl<H: Heard> Streams<H> {
     }
 }
 
-/// How many publications were missing, and of how many of them a client was told.
+/// How many publications were missing, and how many of them gap notices counted.
 struct Gaps {
     missing: u64,
     told: u64,
 }
 
-/// Follows what was heard through what was due, and leaves what is due behind that. Of `before`
-/// losses the client was told before.
+/// Removes from `rest` what is due up to the last message heard. Earlier gap notices counted
+/// `before` losses.
 fn follow<H: Heard>(heard: &[H], rest: &mut VecDeque<&Due<H>>, before: u64) -> Gaps {
     let mut gaps = Gaps { missing: 0, told: 0 };
     'heard: for one in heard {
@@ -130,7 +131,7 @@ fn follow<H: Heard>(heard: &[H], rest: &mut VecDeque<&Due<H>>, before: u64) -> G
     gaps
 }
 
-/// Whether what was heard may stand in the place of the next that was due.
+/// Returns whether `heard`, which is due as `other`, may come in the place of `next`.
 fn is_as_good<H: Heard>(next: &Due<H>, other: &Due<H>, heard: &H) -> bool {
     let are_unordered = next.heard.is_unordered() && other.heard.is_unordered();
     other.heard == *heard && are_unordered && next.call == other.call

@@ -1,4 +1,4 @@
-//! What happens in worlds, so that they are known to show all that they should.
+//! Counts what happens in the simulated worlds, to prove that they cover the rare cases.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use crate::worlds::config;
 
-/// What is counted, under which name.
+/// The name of a count, and the counter that is summed for it.
 pub(crate) type Count = (&'static str, fn(&Counters) -> &Counter);
 
-/// How often each must happen.
+/// The least sum of each count over all worlds.
 const LEAST: u64 = 5;
 
-/// Runs so many worlds, the same in each run, and looks whether all of these things have happened
-/// in them.
+/// Runs `cases` worlds, the same in each run. Panics if the sum of a count over all of them is less
+/// than [`LEAST`].
 pub(crate) fn check_meets<T: Debug, H: AsRef<Shared>>(
     cases: u32,
     worlds: impl Strategy<Value = T>,

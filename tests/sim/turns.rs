@@ -1,5 +1,5 @@
-//! Workers whose clients keep their places, and the turns that the workers take: the same for every
-//! interface. A client whose connection has ended comes anew, in the same place.
+//! Workers with their clients, and the turns that they take, for the worlds of several interfaces.
+//! A client whose connection has ended connects again, in the same place.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::window::Window;
 use crate::worlds::{Place, at, come_to_rest};
 
-/// A client, its end of its connection, and what a model knows of it.
+/// A client with its end of the connection, and the model of it.
 pub(crate) trait Seat {
     fn line(&mut self) -> &mut Line;
 }
@@ -24,12 +24,12 @@ pub(crate) struct Desk<S> {
     pub(crate) id: WorkerId,
     pub(crate) worker: Worker,
     pub(crate) seats: Vec<S>,
-    /// Subscriptions of connections that have ended, by channel: the directory may count them
-    /// still.
+    /// Subscriptions of connections that have ended, by channel: the directory may still count
+    /// them.
     ghosts: HashMap<usize, usize>,
 }
 
-/// What every world has.
+/// The parts that every world has.
 pub(crate) struct Stage<'w, S> {
     pub(crate) node: &'w Node,
     pub(crate) desks: &'w mut [Desk<S>],
@@ -46,18 +46,18 @@ pub(crate) fn desks<S>(node: &Node, now: u64) -> Vec<Desk<S>> {
     (0..).take(WORKERS).map(|id| desk(WorkerId(id))).collect()
 }
 
-/// Counts the subscriptions to a channel of connections that have ended.
+/// Returns how many subscriptions to a channel belong to connections that have ended.
 pub(crate) fn ghosts<S>(desks: &[Desk<S>], channel: usize) -> usize {
     desks.iter().filter_map(|desk| desk.ghosts.get(&channel)).sum()
 }
 
 impl<S: Seat> Desk<S> {
-    /// Notes that a connection has ended that was subscribed to a channel.
+    /// Notes that a connection with a subscription to this channel has ended.
     pub(crate) fn haunt(&mut self, channel: usize) {
         *self.ghosts.entry(channel).or_default() += 1;
     }
 
-    /// Whether nothing waits for any client.
+    /// Returns whether the outboxes of all clients are empty.
     fn is_idle(&mut self) -> bool {
         let Self { worker, seats, .. } = self;
         seats
@@ -65,7 +65,7 @@ impl<S: Seat> Desk<S> {
             .all(|seat| worker.link(seat.line().id).is_some_and(|link| link.outbox.is_empty()))
     }
 
-    /// Ends a turn: clients get what waits for them, as far as they read.
+    /// Ends a turn: each client reads frames from its outbox, up to its window.
     fn end_turn(&mut self) {
         let Self { worker, seats, .. } = self;
         worker.end_turn(|id, _, slices| {
@@ -79,21 +79,21 @@ impl<S: Seat> Desk<S> {
 pub(crate) trait Turns {
     type Seat: Seat;
 
-    /// The frame by which a client says that it goes: its opcode and payload.
+    /// The frame by which a client ends its connection: opcode and payload.
     const GOODBYE: (u8, &'static [u8]);
 
     fn stage(&mut self) -> Stage<'_, Self::Seat>;
 
-    /// What channels keep, as far as it is known.
+    /// Returns the models of the channels' windows.
     fn windows(&mut self) -> impl Iterator<Item = &mut Window>;
 
-    /// The mail by which a client's subscription begins or ends comes up.
+    /// Notes that the worker takes mail by which a client's subscription begins or ends.
     fn comes_up(&mut self, place: Place, channel: &Channel);
 
-    /// The clients of a worker take what has come.
+    /// Lets the clients of a worker handle the frames that they received.
     fn hear(&mut self, worker: usize);
 
-    /// Looks what has become of a call.
+    /// Brings the model up to date after a call.
     fn settle_call(&mut self);
 
     fn places(&mut self) -> Vec<Place> {
@@ -101,7 +101,7 @@ pub(crate) trait Turns {
         desks.flat_map(|(at, desk)| (0..desk.seats.len()).map(move |slot| (at, slot))).collect()
     }
 
-    /// Time passes, and what is kept no longer may be swept out.
+    /// Advances the clock, and drops expired publications if `is_swept`.
     fn pass(&mut self, millis: u64, is_swept: bool) {
         let Stage { node, now, .. } = self.stage();
         *now += millis;
@@ -112,13 +112,13 @@ pub(crate) trait Turns {
         }
     }
 
-    /// A client reads so many bytes more and no others, or all there are.
+    /// Lets a client read `bytes` more bytes; `None` lets it read all.
     fn read(&mut self, (worker, slot): Place, bytes: Option<usize>) {
         let Desk { worker, seats, .. } = &mut self.stage().desks[worker];
         seats[slot].line().read(worker, bytes);
     }
 
-    /// A connection ends, and the client says so or not.
+    /// Ends a connection. If `is_said`, the client sends its goodbye first.
     fn close(&mut self, (worker, slot): Place, is_said: bool) {
         let Stage { desks, now, .. } = self.stage();
         let Desk { worker, seats, .. } = &mut desks[worker];
@@ -132,7 +132,7 @@ pub(crate) trait Turns {
         self.settle_call();
     }
 
-    /// A worker takes a turn, with so much of its mail.
+    /// Runs a turn of a worker, which takes at most `mail` pieces of mail.
     fn turn(&mut self, worker: usize, mail: usize) {
         for _ in 0..mail {
             let Stage { node, desks, .. } = self.stage();
@@ -148,7 +148,7 @@ pub(crate) trait Turns {
         self.settle_call();
     }
 
-    /// A worker takes a piece of mail.
+    /// Hands a worker a piece of mail.
     fn take(&mut self, worker: usize, mail: Mail) {
         let about = match &mail {
             Mail::Activate(about) => Some((about.connection, about.channel.clone())),
@@ -166,7 +166,7 @@ pub(crate) trait Turns {
         self.settle_call();
     }
 
-    /// Everybody takes everything, until nothing is under way.
+    /// Lets all clients read all and all workers take their mail, until nothing is under way.
     fn settle(&mut self) {
         let places = self.places();
         let Ok(()) = come_to_rest(|| {
@@ -177,7 +177,7 @@ pub(crate) trait Turns {
         });
     }
 
-    /// All connections end, and nothing is left of them.
+    /// Ends all connections, and checks that nothing is left of them.
     fn check_end(&mut self) {
         self.places().into_iter().for_each(|place| self.close(place, false));
         self.settle();

@@ -1,13 +1,13 @@
-//! What a channel keeps for new subscribers, as far as can be known without looking at it.
+//! The model of a channel's window, which never reads the node's own.
 
 use fanfare::limits::{REPLAY_BYTES_MAX, REPLAY_OVERHEAD_BYTES, REPLAY_PUBLICATIONS_MAX};
 
 #[derive(Default)]
 pub(crate) struct Window {
     kept: Vec<Kept>,
-    /// For how many milliseconds.
+    /// How many milliseconds a publication is kept.
     keep: u64,
-    /// Until when something would have been kept that had to make room.
+    /// When the last publication that was dropped for want of room would have expired.
     missing_until: u64,
 }
 
@@ -18,7 +18,7 @@ struct Kept {
 }
 
 impl Window {
-    /// A publication was accepted, which is to be kept for so many seconds.
+    /// Adds an accepted publication, and keeps publications for `seconds` seconds from now on.
     pub(crate) fn push(&mut self, number: u64, payload_bytes: usize, now: u64, seconds: u32) {
         self.keep = u64::from(seconds) * 1_000;
         self.sweep(now);
@@ -36,14 +36,13 @@ impl Window {
         self.kept.push(Kept { number, at: now, bytes });
     }
 
-    /// What is kept no longer may be swept out.
+    /// Drops expired publications.
     pub(crate) fn sweep(&mut self, now: u64) {
         let keep = self.keep;
         self.kept.retain(|one| one.at + keep > now);
     }
 
-    /// What somebody hears who wants the publications of so many seconds, or those of them that
-    /// came after this one.
+    /// Returns the publications of the last `seconds` seconds, without those up to `after`.
     pub(crate) fn replay(&self, seconds: u32, after: Option<u64>, now: u64) -> Vec<u64> {
         let keep = u64::from(seconds) * 1_000;
         let young = self.kept.iter().skip_while(|one| one.at + keep <= now);
@@ -53,7 +52,7 @@ impl Window {
         young[known.map_or(0, |known| (known + 1).saturating_sub(old))..].to_vec()
     }
 
-    /// Whether something may be missing behind that one.
+    /// Returns whether a publication behind `after` may be missing.
     pub(crate) fn has_gap(&self, after: u64, now: u64) -> bool {
         now < self.missing_until && self.kept.iter().all(|one| one.number != after)
     }

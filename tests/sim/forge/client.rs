@@ -1,5 +1,4 @@
-//! A client of Forge Realtime: it reads messages, and remembers which of its requests are not
-//! answered yet.
+//! A client of Forge Realtime. It parses messages, and remembers its unanswered requests.
 
 use std::collections::HashMap;
 
@@ -9,29 +8,29 @@ use super::TOPICS;
 use crate::frames::{Frame, TEXT};
 use crate::stream::{Heard, Streams};
 
-/// What a client hears of a topic, in order.
+/// A message about a topic, as the client receives it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
-    /// It is subscribed: the answer to this request. Whether anything is kept is said, too.
+    /// The answer to a subscribe, which tells whether the topic's window holds an event.
     Subscribed {
         id: u64,
         keeps_any: bool,
     },
-    /// It is not, any more.
+    /// The answer to an unsubscribe.
     Unsubscribed {
         id: u64,
     },
     Event(u64),
-    /// An event from before this request.
+    /// An event from before the subscribe `id`.
     Replayed {
         number: u64,
         id: u64,
     },
-    /// So many events were lost.
+    /// A gap notice that counts lost events.
     Gap(u64),
-    /// Events may be missing of what it asked for.
+    /// A gap notice without a count: the requested replay may lack events.
     Missing,
-    /// The subscription has ended with its token.
+    /// The notice that the subscription has ended with its token.
     Expired,
 }
 
@@ -44,16 +43,16 @@ impl Heard for Seen {
     }
 }
 
-/// A request that waits for its answer.
+/// A request without an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Asked {
     Subscribe(usize),
     Unsubscribe(usize),
-    /// It is published, if anybody listens.
+    /// The answer has an event id if `is_heard`.
     Publish {
         is_heard: bool,
     },
-    /// There was no room for it.
+    /// The node refused it, because a mailbox was full.
     Refused,
 }
 
@@ -64,12 +63,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// It has sent a request.
+    /// Notes that the client has sent a request.
     pub(super) fn asks(&mut self, id: u64, asked: Asked) {
         self.asked.insert(id, asked);
     }
 
-    /// Takes a frame. The topics have these ids.
+    /// Handles a frame. `topics` are the ids of the topics.
     pub(super) fn take(&mut self, topics: &[String; TOPICS], (opcode, payload): Frame) {
         assert_eq!(opcode, TEXT, "nothing else is sent");
         let text = str::from_utf8(&payload).expect("it is text");
@@ -116,14 +115,14 @@ impl Client {
         }
     }
 
-    /// It took all that waited.
+    /// Checks a client that has taken all its frames.
     pub(super) fn check(&self) {
         assert!(self.asked.is_empty(), "left: every request is answered: {:?}", self.asked);
         self.streams.check();
     }
 }
 
-/// Why a subscription lacks something.
+/// Returns what a subscription error reports.
 fn lost(error: &Value) -> Seen {
     let message = error["message"].as_str().expect("it says what is wrong");
     match error["code"].as_str() {

@@ -1,7 +1,6 @@
-//! Forge Realtime: several workers with their connections, as they run in a node, without threads
-//! and sockets. Clients of one place subscribe, with tokens that expire and without, ask for what
-//! was before, publish, go and come back; a model that sees every call knows what each must have
-//! heard.
+//! Simulation of Forge Realtime. Clients in one context subscribe with and without tokens that
+//! expire, request replay, publish, disconnect and connect again. A model that sees every call
+//! predicts what each of them hears.
 
 mod client;
 mod world;
@@ -20,19 +19,19 @@ use crate::worlds::{Pace, Place, config, reads, reads_more};
 use world::World;
 
 const CONNECTIONS: usize = 3;
-/// Two channels, each of which is another for those who show a token.
+/// Two channels, each of which is one topic with a token and another one without.
 const TOPICS: usize = 4;
 
-/// One thing that happens.
+/// A step of a simulation.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A back end publishes, so many times.
+    /// A back end publishes `times` events.
     Publish {
         topic: usize,
         is_large: bool,
         times: usize,
     },
-    /// A client publishes.
+    /// A client publishes an event.
     Say {
         place: Place,
         topic: usize,
@@ -46,48 +45,48 @@ enum Step {
         place: Place,
         topic: usize,
     },
-    /// A connection ends, and the client says so or not.
+    /// A connection ends. If `is_said`, the client sends a close frame first.
     Close {
         place: Place,
         is_said: bool,
     },
-    /// A client reads so many bytes more and no others, or all there are.
+    /// A client reads `bytes` more bytes, or all if it is `None`.
     Read {
         place: Place,
         bytes: Option<usize>,
     },
-    /// Time passes, and what is kept no longer may be swept out.
+    /// The clock advances. If `is_swept`, expired events are dropped.
     Pass {
         millis: u64,
         is_swept: bool,
     },
-    /// A worker takes a turn, with so much of its mail.
+    /// A worker takes a turn with at most `mail` pieces of its mail.
     Turn {
         worker: usize,
         mail: usize,
     },
 }
 
-/// What a subscriber asks for of what was before.
+/// The replay that a subscriber requests.
 #[derive(Clone, Copy, Default, Debug)]
 struct Replay {
     seconds: u32,
-    /// The event that it knows, counted from the latest.
+    /// The event that it received last, counted back from the latest one.
     after: Option<usize>,
 }
 
-/// What a world goes by.
+/// The parameters of a world.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    /// Places of each mailbox, of each kind.
+    /// Places of each kind in each mailbox.
     places: usize,
-    /// Bytes that a client reads that has just come; all there are, if nothing is said.
+    /// How many bytes a new client reads; `None` if it reads all.
     reads: Option<usize>,
     replay_seconds: u32,
-    /// For how many milliseconds a client that was cut counts as listening.
+    /// How many milliseconds a subscriber whose connection was lost counts as present.
     linger: u64,
     slow_consumer: SlowConsumer,
-    /// Whether a subscription ends with its token.
+    /// Whether a subscription ends when its token expires.
     enforces_expiry: bool,
 }
 
@@ -126,7 +125,7 @@ fn worlds(pace: Pace) -> impl Strategy<Value = (Vec<Step>, Terms)> {
     (prop::collection::vec(step(pace), steps), terms(pace))
 }
 
-/// Runs a world. Returns what its threads would share.
+/// Runs a world, and returns the state that its threads would share.
 fn run((steps, terms): (Vec<Step>, Terms)) -> Arc<Shared> {
     let mut world = World::new(terms);
     world.run(&steps);
@@ -135,7 +134,7 @@ fn run((steps, terms): (Vec<Step>, Terms)) -> Arc<Shared> {
 
 fn terms(pace: Pace) -> impl Strategy<Value = Terms> {
     let places = if pace == Pace::Slow { 10..60usize } else { 1..20 };
-    // Events have no name by which a later one makes up for an earlier one.
+    // No conflation: events have no name, so no event replaces an earlier one.
     let slow_consumer = prop_oneof![Just(SlowConsumer::Close), Just(SlowConsumer::DropOldest)];
     let enforces_expiry = prop::bool::weighted(0.8);
     (places, reads(pace), 0..4u32, 0..2_000u64, slow_consumer, enforces_expiry).prop_map(
@@ -203,13 +202,13 @@ fn world(places: usize) -> World {
     })
 }
 
-/// A topic that takes a token.
+/// A topic that requires a token.
 const WITH_TOKEN: usize = 1;
 
 #[test]
 fn a_subscription_that_could_not_be_left_ends_with_its_token() {
     let subscribe = Step::Subscribe { place: (0, 0), topic: WITH_TOKEN, replay: Replay::default() };
-    // There is no room for the end of the subscription in front of its beginning.
+    // While the activation waits, the mailbox has no place for the deactivation.
     world(1).run(&[subscribe, Step::Unsubscribe { place: (0, 0), topic: WITH_TOKEN }]);
 }
 
@@ -218,7 +217,7 @@ fn a_subscriber_whose_tokens_expire_one_after_the_other_is_told_of_the_last_end(
     let subscribe = Step::Subscribe { place: (0, 0), topic: WITH_TOKEN, replay: Replay::default() };
     let expire = [
         Step::Pass { millis: 2_100, is_swept: false },
-        // In front of which all mail waits.
+        // The turn takes no mail, so that the subscription ends before its mail is taken.
         Step::Turn { worker: 0, mail: 0 },
     ];
     let twice = [[subscribe.clone()].as_slice(), &expire, &[subscribe], &expire].concat();

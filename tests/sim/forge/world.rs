@@ -1,4 +1,4 @@
-//! Workers with their clients, whoever publishes, and what each client must hear of each call.
+//! Workers with their clients and publishers, and the model of what each client hears.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::turns::{Desk, Seat as Seated, Stage, Turns, desks, ghosts};
 use crate::window::Window;
 use crate::worlds::{Place, at, fill, places};
 
-/// How long tokens live.
+/// Seconds from a token's issue to its expiry.
 const TOKEN_S: u64 = 2;
-/// Milliseconds within which a subscription ends whose token has expired, if there is room for that.
+/// Milliseconds within which a subscription with an expired token ends if mailboxes have places.
 const NOTICE_MS: u64 = 100;
 const INSTALLATION: &str = "installation";
 const PAYLOAD_BYTES_MAX: usize = 1_000;
@@ -30,16 +30,16 @@ const PAYLOAD_BYTES_MAX: usize = 1_000;
 pub(super) struct World {
     pub(super) node: Node,
     terms: Terms,
-    /// Where the keys of clients come from.
+    /// The source of the keys of sessions.
     random: StdRng,
     auth: ForgeAuth,
     context: Arc<Context>,
     topics: [Channel; TOPICS],
     ids: [String; TOPICS],
     windows: [Window; TOPICS],
-    /// Events that a back end published, by topic.
+    /// The events that back ends published, by topic.
     told: [Vec<u64>; TOPICS],
-    /// Until when a topic may have a listener that is not connected, at most.
+    /// The latest time at which a topic may have a subscriber that is not connected.
     lingers: [u64; TOPICS],
     desks: Vec<Desk<Seat>>,
     /// Milliseconds, by both clocks.
@@ -52,11 +52,11 @@ pub(super) struct World {
 pub(super) struct Seat {
     line: Line,
     client: Client,
-    /// The topics that it is counted in.
+    /// The topics whose audience includes the client.
     counted: [bool; TOPICS],
-    /// What is on its way to it, by topic.
+    /// Changes of its subscriptions whose mail is in the mailbox, by topic.
     pending: [VecDeque<Pending>; TOPICS],
-    /// Subscriptions that end with their token, in the order in which they were asked for.
+    /// Subscriptions that end with their token, in the order of their subscribes.
     endings: Vec<Ending>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Seat {
 enum Pending {
     Begins,
     Ends,
-    /// It ends with its token.
+    /// The subscription ends with its token.
     Expires,
 }
 
@@ -74,12 +74,12 @@ struct Ending {
     is_over: bool,
 }
 
-/// The name of a topic's channel, and whether it takes a token to be there.
+/// Returns the name of a topic's channel, and whether the topic requires a token.
 fn channel(topic: usize) -> (&'static str, bool) {
     (["a", "b"][topic / 2], topic % 2 == 1)
 }
 
-/// The payload of an event, as JSON.
+/// Returns the payload of an event, as JSON text.
 fn payload(number: u64, is_large: bool) -> String {
     format!(r#""{number}:{}""#, fill(is_large))
 }
@@ -145,7 +145,7 @@ impl World {
         world
     }
 
-    /// Does all this, and looks whether everybody has heard what it should.
+    /// Runs these steps, and checks that each client has heard what it should.
     pub(super) fn run(&mut self, steps: &[Step]) {
         for step in steps {
             self.step(step);
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// The token by which a client may be in a topic, as a member of its request's options.
+    /// Returns a token for a topic, as a member of a request's options; empty if it requires none.
     fn token(&self, topic: usize) -> String {
         let (channel, takes_token) = channel(topic);
         if !takes_token {
@@ -188,7 +188,7 @@ impl World {
 
 /// Events.
 impl World {
-    /// A back end publishes.
+    /// Publishes an event as a back end.
     pub(super) fn publish(&mut self, topic: usize, is_large: bool) {
         self.published += 1;
         let payload = payload(self.published, is_large);
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// A client publishes.
+    /// Publishes an event as a client.
     fn say(&mut self, worker: usize, slot: usize, topic: usize) {
         self.published += 1;
         self.asked += 1;
@@ -233,7 +233,7 @@ impl World {
         self.settle_call();
     }
 
-    /// An event is on its way to everybody who is counted.
+    /// Expects the event that was just published at all clients in the topic's audience.
     fn heard(&mut self, topic: usize, bytes: usize) {
         let may_linger = ghosts(&self.desks, topic) > 0 || self.now < self.lingers[topic];
         assert!(self.counted(topic) > 0 || may_linger, "an event needs a listener");
@@ -258,7 +258,7 @@ impl World {
     }
 }
 
-/// What clients do.
+/// Requests of clients.
 impl World {
     fn send(&mut self, worker: usize, slot: usize, request: &str) {
         let Desk { worker, seats, .. } = &mut self.desks[worker];
@@ -316,7 +316,7 @@ impl World {
         self.send(worker, slot, &request);
         let is_posted = self.node.waiting(self.desks[worker].id) > before;
         let Seat { client, counted, pending, endings, .. } = &mut self.desks[worker].seats[slot];
-        // Whoever is not subscribed, and not about to be, is told so at once.
+        // If no subscription exists or is under way, the answer needs no mail.
         if is_posted || !counted[topic] && pending[topic].is_empty() {
             client.asks(id, Asked::Unsubscribe(topic));
             forget_ending(endings, client, topic);
@@ -346,15 +346,14 @@ impl World {
     }
 }
 
-/// A subscription does not end with a token any more: with an earlier one, or at all. If it is
-/// about to end, its client is not told so.
+/// Forgets that a subscription ends with its token, because a subscribe brings another token or an
+/// unsubscribe ends it. If the end is under way, its client is not notified.
 fn forget_ending(endings: &mut Vec<Ending>, client: &mut Client, topic: usize) {
     for _ in endings.extract_if(.., |one| one.topic == topic).filter(|one| one.is_over) {
         client.streams.expect_no_more(topic, &Seen::Expired);
     }
 }
 
-/// Turns.
 impl Turns for World {
     type Seat = Seat;
 
@@ -372,7 +371,7 @@ impl Turns for World {
         let topic = self.topics.iter().position(|topic| topic == channel);
         let topic = topic.expect("there is no other");
         let Seat { pending, endings, .. } = &mut self.desks[worker].seats[slot];
-        // An end that others follow is that of an earlier token, and was forgotten.
+        // An end with later mail behind it belongs to an earlier token, and was forgotten.
         let is_end = pending[topic].pop_front() == Some(Pending::Expires);
         if is_end && pending[topic].is_empty() {
             endings.retain(|one| one.topic != topic || !one.is_over);
@@ -386,7 +385,7 @@ impl Turns for World {
         self.end_subscriptions(worker);
     }
 
-    /// Connections that were too slow are closed.
+    /// Replaces the connections that have ended.
     fn settle_call(&mut self) {
         self.desks.iter_mut().for_each(|desk| desk.worker.reap());
         for (worker, slot) in places(CONNECTIONS) {
@@ -411,7 +410,7 @@ impl Turns for World {
 }
 
 impl World {
-    /// Looks which subscriptions have ended with their tokens.
+    /// Finds the subscriptions that the worker has ended because their tokens expired.
     fn end_subscriptions(&mut self, worker: usize) {
         let Desk { worker: there, seats, .. } = &mut self.desks[worker];
         for Seat { line, client, counted, pending, endings } in seats {
@@ -431,13 +430,13 @@ impl World {
         }
     }
 
-    /// Everybody has seen exactly what the calls, in their order, promised.
+    /// Comes to rest, and checks that each client has heard exactly what the calls promised.
     pub(super) fn check(&mut self) {
         self.settle();
         self.check_clients();
         self.pass(1_000 * TOKEN_S, false);
         for _ in 0..CONNECTIONS * TOPICS {
-            // What finds no room is tried again, but not at once.
+            // An end that finds no place is tried again later.
             self.pass(NOTICE_MS, false);
             self.settle();
         }

@@ -1,5 +1,4 @@
-//! A client of InsForge Realtime: it takes packets apart, and remembers which of its commands are
-//! not answered yet.
+//! A client of InsForge Realtime. It parses packets, and remembers its unanswered commands.
 
 use std::collections::HashMap;
 
@@ -10,23 +9,23 @@ use super::number;
 use crate::frames::{Frame, TEXT};
 use crate::stream::{Heard, Streams};
 
-/// What a client hears of a channel, in order.
+/// A message about a channel, as the client receives it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
-    /// It is subscribed: the answer to this command, with so many members by name, of so many.
+    /// The answer to a subscribe, which names `named` of the channel's `present` members.
     Subscribed {
         ack: u64,
         named: usize,
         present: usize,
     },
-    /// It is not, any more.
+    /// The answer to an unsubscribe.
     Unsubscribed {
         ack: u64,
     },
     Heard(u64, Encoding),
     Came(Box<str>),
     Went(Box<str>),
-    /// So many publications were lost.
+    /// A gap notice that counts lost publications.
     Gap(u64),
 }
 
@@ -38,13 +37,13 @@ impl Heard for Seen {
         }
     }
 
-    /// In which order members have gone because of one call is not said.
+    /// If one call makes several members leave, the order of their announcements is not defined.
     fn is_unordered(&self) -> bool {
         matches!(self, Self::Went(_))
     }
 }
 
-/// A command that waits for its answer.
+/// A command without an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Asked {
     pub(super) what: Command,
@@ -60,24 +59,24 @@ pub(super) enum Command {
 
 #[derive(Default)]
 pub(super) struct Client {
-    /// How often it has asked to enter and was not told yet that it has.
+    /// How many of its CONNECT packets are not answered.
     entering: usize,
     pub(super) streams: Streams<Seen>,
     asked: HashMap<u64, Asked>,
 }
 
 impl Client {
-    /// The same one, or another, asks to enter.
+    /// Resets the client, because it has sent a CONNECT packet.
     pub(super) fn enters(&mut self) {
         *self = Self { entering: self.entering + 1, ..Self::default() };
     }
 
-    /// It has sent a command.
+    /// Notes that the client has sent a command.
     pub(super) fn asks(&mut self, ack: u64, asked: Asked) {
         self.asked.insert(ack, asked);
     }
 
-    /// Takes a frame.
+    /// Handles a frame.
     pub(super) fn take(&mut self, (opcode, payload): Frame) {
         assert_eq!(opcode, TEXT, "nothing else is sent");
         let text = str::from_utf8(&payload).expect("it is text");
@@ -94,8 +93,8 @@ impl Client {
         }
     }
 
-    /// Takes what was on its way when it left. A notice of a loss stands in the place of the first
-    /// that was lost, which may be in front of the answer to its CONNECT.
+    /// Handles an event in front of the answer to the CONNECT packet. A gap notice takes the place
+    /// of the first lost publication, so it may count some that are due after that answer.
     fn overhear(&mut self, text: &str) {
         if let Some(event) = text.strip_prefix(r#"42["realtime:error","#) {
             let body = json(&format!("[{event}"))[0].take();
@@ -140,7 +139,7 @@ impl Client {
         self.streams.hear(channel, seen);
     }
 
-    /// It took all that waited. Returns how many publications are missing.
+    /// Checks a client that has taken all its frames. Returns how many publications are missing.
     pub(super) fn check(&self) -> u64 {
         assert!(self.asked.is_empty(), "left: every command is answered: {:?}", self.asked);
         self.streams.check()

@@ -1,7 +1,6 @@
-//! InsForge Realtime: several workers with their connections, as they run in a node, without
-//! threads and sockets. Random publishers, joiners and leavers meet mailboxes that fill up, clients
-//! that do not read, and channels whose options change; a model that sees every call knows what
-//! each subscriber must have heard.
+//! Simulation of InsForge Realtime. Clients join, leave and publish at random, while mailboxes fill
+//! up, clients stop reading and options of channels change. A model that sees every call predicts
+//! what each subscriber hears.
 
 mod client;
 mod resume;
@@ -24,17 +23,17 @@ use world::{World, number};
 const CONNECTIONS: usize = 4;
 const CHANNELS: usize = 2;
 
-/// One thing that happens.
+/// A step of a simulation.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A back end publishes, so many times.
+    /// A back end publishes `times` messages.
     Publish {
         channel: usize,
         event: usize,
         is_large: bool,
         times: usize,
     },
-    /// A client publishes.
+    /// A client publishes a message.
     Say {
         place: Place,
         channel: usize,
@@ -49,43 +48,43 @@ enum Step {
         place: Place,
         channel: usize,
     },
-    /// A client leaves the namespace, and enters it again.
+    /// A client leaves the namespace and enters it again, on the same connection.
     Disconnect {
         place: Place,
     },
-    /// A connection ends, and the client says so or not.
+    /// A connection ends. If `is_said`, the client sends a close packet first.
     Close {
         place: Place,
         is_said: bool,
     },
-    /// An administrator changes how a channel behaves.
+    /// An administrator changes the options of a channel.
     Define {
         channel: usize,
         options: ChannelOptions,
     },
-    /// A client reads so many bytes more and no others, or all there are.
+    /// A client reads `bytes` more bytes, or all if it is `None`.
     Read {
         place: Place,
         bytes: Option<usize>,
     },
-    /// Time passes, and what is kept no longer may be swept out.
+    /// The clock advances. If `is_swept`, expired publications are dropped.
     Pass {
         millis: u64,
         is_swept: bool,
     },
-    /// A worker takes a turn, with so much of its mail.
+    /// A worker takes a turn with at most `mail` pieces of its mail.
     Turn {
         worker: usize,
         mail: usize,
     },
 }
 
-/// What a world goes by.
+/// The parameters of a world.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    /// Places of each mailbox, of each kind.
+    /// Places of each kind in each mailbox.
     places: usize,
-    /// Bytes that a client reads that has just come; all there are, if nothing is said.
+    /// How many bytes a new client reads; `None` if it reads all.
     reads: Option<usize>,
 }
 
@@ -118,7 +117,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Steps of a few clients that do not keep up with large publications.
+/// Generates steps of a few clients that do not keep up with large publications.
 fn slow_step() -> impl Strategy<Value = Step> {
     let place = || (0..WORKERS, 0..2usize);
     let size = prop_oneof![
@@ -192,7 +191,7 @@ proptest! {
     }
 }
 
-/// Runs a world. Returns what its threads would share.
+/// Runs a world, and returns the state that its threads would share.
 fn run((steps, terms): (Vec<Step>, Terms)) -> Arc<Shared> {
     let mut world = World::new(terms);
     world.run(&steps);
@@ -231,7 +230,7 @@ fn joined(slow_consumer: SlowConsumer) -> World {
     world
 }
 
-/// The check itself is not blind: a delivery that overtakes the activation before it is noticed.
+/// The check fails if a delivery overtakes the activation in front of it.
 #[test]
 #[should_panic(expected = "left")]
 fn a_publication_that_overtakes_its_subscribers_acknowledgement_is_found() {
@@ -242,7 +241,7 @@ fn a_publication_that_overtakes_its_subscribers_acknowledgement_is_found() {
     world.check();
 }
 
-/// Nor is it blind to losses that nobody is told of.
+/// The check fails if a publication is lost without a gap notice.
 #[test]
 #[should_panic(expected = "left: what is missing is told of")]
 fn a_publication_that_is_lost_in_silence_is_found() {
@@ -252,7 +251,7 @@ fn a_publication_that_is_lost_in_silence_is_found() {
     world.check();
 }
 
-/// Nor to publications that come twice.
+/// The check fails if a publication comes twice.
 #[test]
 #[should_panic(expected = "left: unexpected")]
 fn a_publication_that_comes_twice_is_found() {

@@ -1,5 +1,4 @@
-//! What is known of a channel without looking at the node: how it behaves, what it keeps, and who
-//! is there.
+//! The model of a channel, which never reads the node's own: options, window and members.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +14,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// How many members a new subscriber is told of by name, and how many there are.
+    /// Returns how many members a new subscriber receives by name, and the number of members that
+    /// it receives.
     pub(super) fn present(&self) -> (usize, usize) {
         let present = self.members.len();
         match self.options.presence {

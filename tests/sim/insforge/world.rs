@@ -1,4 +1,4 @@
-//! Workers with their clients, whoever publishes, and what each client must hear of each call.
+//! Workers with their clients and publishers, and the model of what each client hears.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -36,20 +36,20 @@ pub(super) struct World {
     published: u64,
     asked: u64,
     calls: u64,
-    /// Where the keys of sessions come from.
+    /// The source of the keys of sessions.
     random: StdRng,
-    /// Whether any client has left before it took all that waited for it.
+    /// Whether a connection or a stay in the namespace has ended, perhaps with unread frames.
     has_any_left: bool,
 }
 
 pub(super) struct Seat {
     line: Line,
     client: Client,
-    /// The data of its CONNECT packet.
+    /// The data of the client's CONNECT packet.
     auth: String,
-    /// The channels that it is counted in, with the encoding that it asked for last.
+    /// The channels whose audience includes the client, with the encoding of its last subscribe.
     counted: HashMap<usize, Encoding>,
-    /// Activations and deactivations on their way to it, by channel.
+    /// How many activations and deactivations of it are in the mailbox, by channel.
     pending: HashMap<usize, usize>,
 }
 
@@ -57,12 +57,12 @@ fn channel(number: usize) -> Channel {
     Channel::from(format!("channel:{number}").as_str())
 }
 
-/// The number of a channel of that name.
+/// Returns the number of the channel with this name.
 pub(super) fn number(channel: &str) -> usize {
     channel["channel:".len()..].parse().expect("made by `channel`")
 }
 
-/// The payload of a publication.
+/// Returns the payload of a publication, as JSON text.
 fn payload(number: u64, is_large: bool) -> String {
     let fill = fill(is_large);
     format!(r#"{{"n":{number},"fill":"{fill}"}}"#)
@@ -81,7 +81,7 @@ fn definition(number: usize, options: ChannelOptions) -> ChannelDefinition {
     }
 }
 
-/// Replaces the definitions of all channels, which have these options from now on.
+/// Replaces the definitions of all channels by definitions with these options.
 pub(super) fn define(shared: &Shared, options: [ChannelOptions; CHANNELS]) {
     let all = options.into_iter().enumerate();
     let all = all.map(|(number, options)| definition(number, options)).collect();
@@ -89,7 +89,7 @@ pub(super) fn define(shared: &Shared, options: [ChannelOptions; CHANNELS]) {
     shared.broker.definitions.store(Arc::<Definitions>::new(definitions));
 }
 
-/// Publishes on a channel as a back end does: an event and its payload, under this number.
+/// Publishes an event with its payload on a channel, as a back end does.
 pub(super) fn publish(
     shared: &Shared,
     number: u64,
@@ -111,7 +111,8 @@ pub(super) fn publish(
     published.map(|(_, published)| published)
 }
 
-/// Two connections of a worker are one user, the others are whoever holds the API key.
+/// Returns the CONNECT data of a client. Two clients of a worker share a user, the others have the
+/// API key.
 fn auth(worker: usize, slot: usize) -> String {
     if slot >= 2 {
         return format!(r#"{{"apiKey":"{API_KEY}"}}"#);
@@ -145,7 +146,7 @@ impl World {
         world
     }
 
-    /// Does all this, and looks whether everybody has heard what it should.
+    /// Runs these steps, and checks that each client has heard what it should.
     pub(super) fn run(&mut self, steps: &[Step]) {
         for step in steps {
             self.step(step);
@@ -175,7 +176,7 @@ impl World {
         }
     }
 
-    /// An administrator changes how a channel behaves.
+    /// Changes the options of a channel as an administrator.
     pub(super) fn define_as(&mut self, channel: usize, options: ChannelOptions) {
         self.rooms[channel].options = options;
         self.define();
@@ -189,7 +190,7 @@ impl World {
 
 /// Publications.
 impl World {
-    /// A back end publishes.
+    /// Publishes a message as a back end.
     pub(super) fn publish(&mut self, number: usize, event: usize, is_large: bool) {
         self.published += 1;
         let payload = payload(self.published, is_large);
@@ -207,7 +208,7 @@ impl World {
         assert!((counted..=counted + ghosts).contains(&audience), "the audience is the truth");
     }
 
-    /// A client publishes, on a channel that it is subscribed to.
+    /// Publishes a message as a client, if it is subscribed to the channel.
     fn say(&mut self, worker: usize, slot: usize, number: usize, event: usize) {
         if !self.desks[worker].seats[slot].counted.contains_key(&number) {
             return;
@@ -222,7 +223,8 @@ impl World {
         self.settle_call();
     }
 
-    /// A publication is on its way to everybody who is counted. Returns how many that are.
+    /// Expects the publication that was just accepted at all clients in the channel's audience.
+    /// Returns their number.
     fn accepted(&mut self, number: usize, bytes: usize) -> usize {
         let room = &mut self.rooms[number];
         let options = room.options;
@@ -241,9 +243,10 @@ impl World {
     }
 }
 
-/// What clients do.
+/// Commands of clients.
 impl World {
-    /// A client sends a command. Returns whether it was accepted: then there is mail about it.
+    /// Sends a command as a client, and returns whether it was accepted. An accepted command posts
+    /// mail, except an unsubscribe without a subscription.
     fn command(
         &mut self,
         worker: usize,
@@ -261,7 +264,7 @@ impl World {
         worker.at(at(self.now));
         let before = self.node.waiting(*id);
         line.send(worker, TEXT, packet.as_bytes());
-        // Whoever is not subscribed, and not about to be, is told so at once.
+        // If no subscription exists or is under way, the answer needs no mail.
         let is_idle =
             !counted.contains_key(&number) && pending.get(&number).is_none_or(|n| *n == 0);
         let is_accepted = match what {
@@ -313,7 +316,7 @@ impl World {
         self.settle_call();
     }
 
-    /// A client leaves the namespace and enters it again, on the same connection.
+    /// Lets a client leave the namespace and enter it again, on the same connection.
     fn disconnect(&mut self, worker: usize, slot: usize) {
         let Desk { worker: there, seats, .. } = &mut self.desks[worker];
         let Seat { line, client, auth, .. } = &mut seats[slot];
@@ -330,7 +333,7 @@ impl World {
         self.settle_call();
     }
 
-    /// The client of a connection comes anew, or for the first time.
+    /// Connects a new client, with this data in its CONNECT packet.
     fn seat(&mut self, worker: usize, auth: String) -> Seat {
         let Desk { id, worker, .. } = &mut self.desks[worker];
         let (app, now) = (insforge::App::Insforge, at(self.now));
@@ -345,7 +348,8 @@ impl World {
         Seat { line, client, auth, counted, pending }
     }
 
-    /// The subscriptions of a connection have ended, and the directory has been told so, or will.
+    /// Moves the subscriptions of an ended session to the ghosts, because the directory may still
+    /// count them.
     fn uncount(&mut self, worker: usize, slot: usize) {
         let desk = &mut self.desks[worker];
         for (number, _) in std::mem::take(&mut desk.seats[slot].counted) {
@@ -354,7 +358,6 @@ impl World {
     }
 }
 
-/// Turns.
 impl Turns for World {
     type Seat = Seat;
 
@@ -379,7 +382,7 @@ impl Turns for World {
         }
     }
 
-    /// Connections that were too slow are closed, and the others are told who has gone.
+    /// Replaces the connections that have ended, and expects the announcements of their members.
     fn settle_call(&mut self) {
         self.desks.iter_mut().for_each(|desk| desk.worker.reap());
         let mut gone = Vec::new();
@@ -408,8 +411,8 @@ impl Turns for World {
 }
 
 impl World {
-    /// Looks who is present by now. Everybody on the channel must be told who came or went, except
-    /// whoever came.
+    /// Compares the members with those of the last call. All subscribers except the joining client
+    /// expect announcements of the members that came or went.
     fn meet(&mut self, joining: Option<(usize, usize)>) {
         for number in 0..CHANNELS {
             let present = self.node.hub.interfaces.broker.directory.present(&channel(number));
@@ -435,7 +438,7 @@ impl World {
         }
     }
 
-    /// Everybody has seen exactly what the calls, in their order, promised.
+    /// Comes to rest, and checks that each client has heard exactly what the calls promised.
     pub(super) fn check(&mut self) {
         self.settle();
         let mut missing = 0;

@@ -1,4 +1,4 @@
-//! A client: it holds every word against what it was told before.
+//! A client, which compares each message with those before it.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::world::Common;
 use super::{Rule, Wrong};
 use crate::frames::{Frame, PONG, TEXT};
 
-/// On whose behalf a client listens.
+/// The scope and the user that a client is connected for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Party {
     pub(super) scope: usize,
@@ -20,7 +20,7 @@ pub(super) struct Party {
 
 pub(super) struct Client {
     pub(super) party: Party,
-    /// What it was told since the last mark about a resource that the next one names.
+    /// The warnings and errors since the last mark, which the next mark assigns to a resource.
     nameless: Vec<fn(Resource) -> Word>,
     views: HashMap<Resource, View>,
 }
@@ -29,12 +29,13 @@ pub(super) struct Client {
 #[derive(Clone, Debug, Default)]
 struct View {
     is_subscribed: bool,
-    /// How often it has subscribed, and how often it was told that there is no document.
+    /// How often the client has subscribed.
     asked: u32,
+    /// How often it received the warning that there is no document.
     not_found: u32,
-    /// Subscribes that nothing has answered. A document answers all before it.
+    /// Subscribes without an answer. A document answers all subscribes before it.
     unanswered: u16,
-    /// It was told that the store could not be read: it would have to subscribe again.
+    /// Whether the client was told that the store could not be read. It may subscribe again.
     is_excused: bool,
     shared: Known,
     personal: Known,
@@ -43,13 +44,13 @@ struct View {
 /// What a client knows of a document.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// What it is: its version, and whether it is there.
+    /// The version that the client knows, and whether the document exists.
     now: Option<(u64, bool)>,
-    /// The latest version that it was told of since its subscription began.
+    /// The latest version that it received since its subscription began.
     told: Option<u64>,
-    /// The latest version that it was ever told of.
+    /// The latest version that it ever received.
     ever: u64,
-    /// How often it may be told the same again, because it asked again.
+    /// How often it may receive the same version again, because it has subscribed again.
     repeats: u32,
 }
 
@@ -58,7 +59,7 @@ impl Client {
         Self { party, nameless: Vec::new(), views: HashMap::new() }
     }
 
-    /// The same one on another connection: it remembers which versions it has seen.
+    /// Returns the same client on another connection. It remembers which versions it has received.
     pub(super) fn comes_back(&self) -> Self {
         let ever = |known: &Known| Known { ever: known.ever, ..Known::default() };
         let again = |view: &View| View {
@@ -70,7 +71,7 @@ impl Client {
         Self { views, ..Self::new(self.party.clone()) }
     }
 
-    /// Takes a frame.
+    /// Handles a frame.
     pub(super) fn take(
         &mut self,
         common: &Common<'_>,
@@ -151,8 +152,8 @@ impl Client {
         Ok(())
     }
 
-    /// All that there was to take is taken, and it is subscribed to so many resources. What it was
-    /// told last is what the store has.
+    /// Checks a client that has taken all its frames and has `subscribed` subscriptions: it must
+    /// know what the store has.
     pub(super) fn check(
         &self,
         subscribed: usize,
@@ -198,7 +199,7 @@ impl View {
 }
 
 impl Known {
-    /// Returns whether it was told the same before.
+    /// Records a version, and returns whether the client has received it before.
     fn hear(&mut self, version: u64, exists: bool) -> Result<bool, Rule> {
         if version < self.ever.max(self.told.unwrap_or_default()) {
             return Err(Rule::Forward);
@@ -211,8 +212,8 @@ impl Known {
         Ok(is_again)
     }
 
-    /// Whether a client that knows this knows what the store has. Where deletions are not told, it
-    /// may think that a document is there which is not.
+    /// Returns whether this agrees with the store. If clients are not notified of deletions, they
+    /// may take a deleted document for an existing one.
     fn agrees(&self, (version, exists): (u64, bool), notify_deletes: bool) -> bool {
         match self.now {
             Some((known, true)) if exists => known == version,

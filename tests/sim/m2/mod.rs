@@ -1,9 +1,8 @@
-//! M2 Realtime: several workers with their connections, as they run in a node, without threads and
-//! sockets. Random writers and deleters meet subscribers that come, go, ask again and do not read,
-//! full mailboxes, a store that answers late, and restarts. A model of the store and of its one
-//! writer knows what each of them must have been told last.
+//! Simulation of M2 Realtime. Documents are written and deleted at random, while clients connect,
+//! disconnect, subscribe again and stop reading, mailboxes fill up, the store answers late and the
+//! node restarts. A model of the store and of its only writer predicts what each client must know.
 //!
-//! Faults can be planted in what the model does, and between it and the workers, and each is found.
+//! Tests plant faults in the model, and between the model and the workers. Each must be found.
 
 mod client;
 mod resource;
@@ -29,10 +28,10 @@ const CLIENTS: usize = 12;
 const SCOPES: usize = 4;
 /// Resources of each scope.
 const NUMBERS: usize = 75;
-/// The longest document.
+/// The length of the longest document's data.
 const BYTES_MAX: usize = 3_000_000;
 
-/// One thing that happens.
+/// A step of a simulation.
 #[derive(Clone)]
 enum Step {
     Subscribe {
@@ -43,13 +42,13 @@ enum Step {
         client: usize,
         number: usize,
     },
-    /// A client comes anew, as the same or on behalf of another scope and user.
+    /// A client connects again, for the same party or for another scope and user.
     Reconnect {
         client: usize,
         party: Option<(usize, Option<usize>)>,
     },
-    /// A back end writes, or deletes where there are no bytes, for everybody or for one user; so
-    /// many times.
+    /// A back end writes a document `times` times, or deletes it if `bytes` is `None`. It is a
+    /// shared document if `owner` is `None`.
     Write {
         resource: (usize, usize),
         owner: Option<usize>,
@@ -57,22 +56,22 @@ enum Step {
         version: Given,
         times: usize,
     },
-    /// The writer commits what waits, unless it has something else under way.
+    /// The writer commits waiting writes, unless it has other work under way.
     Commit,
-    /// The writer begins to answer who waits for the store, unless it has.
+    /// The writer begins to answer queued loads, unless it has other work under way.
     Load {
         is_readable: bool,
     },
-    /// The writer takes so many steps of what it has under way: fan-out, or answers.
+    /// The writer takes `steps` steps of its work under way: fan-out or answers.
     GoOn {
         steps: usize,
     },
-    /// A worker takes a turn, with so much of its mail.
+    /// A worker takes a turn with at most `mail` pieces of its mail.
     Turn {
         worker: usize,
         mail: usize,
     },
-    /// A client reads so many bytes more and no others, or all there are.
+    /// A client reads `bytes` more bytes, or all if it is `None`.
     Read {
         client: usize,
         bytes: Option<usize>,
@@ -83,7 +82,7 @@ enum Step {
     Restart,
 }
 
-/// On one line, whatever is asked for: there are many.
+/// Writes one line, also for `{:#?}`, because a failed test lists many steps.
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,7 +106,7 @@ impl fmt::Debug for Step {
     }
 }
 
-/// The version that a writer gives: so many milliseconds from now.
+/// The version that a writer gives, in milliseconds behind or ahead of now.
 #[derive(Clone, Copy, Debug)]
 enum Given {
     None,
@@ -115,61 +114,61 @@ enum Given {
     Ahead(u64),
 }
 
-/// What a world goes by.
+/// The parameters of a world.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    /// Places of each mailbox, of each kind.
+    /// Places of each kind in each mailbox.
     slots: usize,
     notify_deletes: bool,
-    /// So many clients do all that clients do.
+    /// The number of clients that take part in steps.
     crowd: usize,
-    /// Bytes that a client reads that has just come; all there are, where nothing is said.
+    /// How many bytes a new client reads; `None` if it reads all.
     reads: Option<usize>,
-    /// The directory has little room for documents.
+    /// Whether ballast leaves the directory little room for documents.
     has_ballast: bool,
     planted: Planted,
 }
 
-/// What is done wrong on purpose.
+/// A fault that the model makes on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Planted {
     Nothing,
-    /// A subscriber is told what the store had before its last write.
+    /// A subscriber receives the version before the last write.
     SnapshotAfterUpdate,
     /// The store is read between a commit and its fan-out.
     LoadBeforeFanOut,
-    /// The store is read when the client asks, and the worker is told later that it did.
+    /// The store is read when the client subscribes, but the worker receives the subscribe later.
     LostBetween,
-    /// Documents that are stale are forgotten as soon as their client has taken all its frames.
+    /// Stale documents are forgotten as soon as their client can take all its frames.
     StaleForgotten,
-    /// Documents of a subscription that has ended are stale as before.
+    /// Stale documents are kept after their subscription has ended.
     StaleOutlives,
-    /// It is forgotten which subscribes a stale document has not answered.
+    /// Stale documents lose the count of the subscribes that they must answer.
     UnansweredForgotten,
-    /// Every document is published for everybody.
+    /// Every document is published as a shared one.
     AudienceIgnored,
-    /// Of a scope the organization counts alone.
+    /// Scopes of the same organization are taken for the same scope.
     ScopeCut,
 }
 
-/// What must hold.
+/// A property of what a client receives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// Nobody is told of anything outside of its scope, nor of another user's document.
+    /// Each document is in the client's scope, and none is another user's own.
     Scope,
-    /// Nor of what it is not subscribed to.
+    /// Each message is about a resource that the client is subscribed to.
     Subscribed,
-    /// Versions never go back.
+    /// The version of a document never goes back.
     Forward,
-    /// No version is told twice to who has not asked again.
+    /// No version comes twice, unless the client has subscribed again.
     Once,
-    /// Every subscribe is answered, and none is told twice that there is no document.
+    /// Every subscribe is answered, and at most once by the warning that there is no document.
     Answered,
-    /// The last that everybody was told is what the store has.
+    /// The last version that each client received is that of the store.
     LastWord,
 }
 
-/// A rule was broken.
+/// A broken rule, and the text that shows it.
 #[derive(Debug)]
 struct Wrong {
     rule: Rule,
@@ -188,7 +187,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Mostly the first few, so that things meet there.
+/// Generates numbers of resources: mostly the first few, so that steps concern the same ones.
 fn number() -> impl Strategy<Value = usize> {
     prop_oneof![9 => 0..3usize, 1 => 0..NUMBERS]
 }
@@ -197,7 +196,7 @@ fn scope() -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(0), 1 => 0..SCOPES]
 }
 
-/// Mostly few, so that others come between.
+/// Generates lengths of turns: mostly short, so that other steps come between.
 fn some() -> impl Strategy<Value = usize> {
     prop_oneof![2 => 1..6usize, 1 => 6..100usize]
 }
@@ -252,7 +251,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Steps of clients that do not keep up with a few large documents.
+/// Generates steps of clients that do not keep up with a few large documents.
 fn slow_step() -> impl Strategy<Value = Step> {
     let place = || (0..8usize, 0..3usize);
     let size = prop_oneof![
@@ -314,8 +313,8 @@ fn terms(pace: Pace, planted: Planted) -> impl Strategy<Value = Terms> {
     })
 }
 
-/// Runs as many worlds as there are cases, or until one of them breaks this rule, or any; what had
-/// to happen for it, and no more.
+/// Runs the runner's number of worlds, or until one breaks `rule`, or any rule if it is `None`.
+/// Returns that world with the steps that the fault needs; `None` if no world breaks the rule.
 fn search(
     runner: &mut TestRunner,
     pace: Pace,
@@ -335,7 +334,8 @@ fn search(
         Err(TestError::Fail(_, failed)) => failed,
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     };
-    // Whatever can be left out is: also what could not be as long as something else was there.
+    // Remove each step that the fault does not need, and begin anew after each removal, because an
+    // earlier step may have become unnecessary.
     let mut at = 0;
     while at < steps.len() {
         let step = steps.remove(at);
@@ -351,11 +351,11 @@ fn search(
     Some(Found { wrong, steps, terms })
 }
 
-/// A world in which a rule is broken.
+/// A world that breaks a rule.
 #[derive(Debug)]
 #[allow(dead_code, reason = "it is for people to read")]
 struct Found {
-    /// None, where the world itself fails.
+    /// The broken rule; `None` if the shortened world breaks none.
     wrong: Option<Wrong>,
     steps: Vec<Step>,
     terms: Terms,
@@ -365,13 +365,13 @@ fn config(cases: u32) -> Config {
     Config { failure_persistence: None, max_shrink_iters: 1_024, ..Config::with_cases(cases) }
 }
 
-/// That does the same in each run.
+/// Returns a runner that generates the same worlds in each run.
 fn runner(cases: u32) -> TestRunner {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     TestRunner::new_with_rng(config(cases), rng)
 }
 
-/// A planted fault breaks this rule, and what is shown for it is short.
+/// Checks that a planted fault breaks this rule, and that at most 24 steps show it.
 fn check_found(pace: Pace, planted: Planted, rule: Rule) {
     let found = search(&mut runner(2_000), pace, planted, Some(rule));
     let Some(found) = found else { panic!("{planted:?} is not found") };
@@ -390,7 +390,7 @@ fn each_slow_subscriber_ends_with_what_the_store_has() {
     assert!(found.is_none(), "{found:#?}");
 }
 
-/// A write to a resource of the first scope, for everybody; a deletion where there are no bytes.
+/// Returns the step that writes a shared document in scope 0, or deletes it if `bytes` is `None`.
 fn write_to(number: usize, bytes: Option<usize>, times: usize) -> Step {
     Step::Write { resource: (0, number), owner: None, bytes, version: Given::None, times }
 }
@@ -461,7 +461,8 @@ fn a_subscriber_with_a_document_of_its_own_is_not_told_that_there_is_none() {
     assert!(done.is_ok(), "{done:?}");
 }
 
-/// Runs worlds of this kind, and looks whether all of these things have happened in them.
+/// Runs 200 worlds, the same in each run. Panics if one of these things happens fewer than 20 times
+/// in all of them.
 fn check_meets(pace: Pace, all: &[&str]) {
     let tally = RefCell::new(BTreeMap::new());
     let worlds = (steps(pace), terms(pace, Planted::Nothing));

@@ -1,4 +1,4 @@
-//! Resources, under numbers; their channels, and their documents as the node knows them.
+//! The numbered resources of the model, with their kinds, ids and channels.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{NUMBERS, Planted};
 /// A user's id.
 pub(super) type User = Arc<str>;
 
-/// A resource: its scope and its number there.
+/// A resource, named by its scope and its number in the scope.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Resource {
     pub(super) scope: usize,
@@ -18,21 +18,21 @@ pub(super) struct Resource {
 }
 
 impl Resource {
-    /// The one that has a document for each user and none for everybody.
+    /// The number of the resource that has a document for each user, and no shared one.
     const PRIVATE: usize = 1;
 
     pub(super) fn is_private(self) -> bool {
         self.number == Self::PRIVATE
     }
 
-    /// Its kind and its id, as clients say them.
+    /// Returns the kind and the id by which clients name the resource.
     pub(super) fn parts(self) -> (ResourceKind, String) {
         let kind = ResourceKind::ALL[self.number % 3];
         let id = if self.is_private() { "private".into() } else { (self.number / 3).to_string() };
         (kind, id)
     }
 
-    /// The one in that scope whose channel this is.
+    /// Returns the resource of this channel in a scope.
     pub(super) fn of(channel: &Channel, scope: usize) -> Self {
         let parts = resource_of(channel).expect("it was made of them");
         let mut all = (0..NUMBERS).map(|number| Self { scope, number });
@@ -49,7 +49,8 @@ impl Resource {
     }
 }
 
-/// What the channels of a scope begin with. No scope must be taken for another.
+/// Returns the prefix of a scope's channels. The scopes are alike, so that a node that confuses
+/// them is found.
 pub(super) fn scope(number: usize, planted: Planted) -> String {
     let scope = |organization: &str, project: &str, launch_context: &str, world: &str| Scope {
         organization: organization.into(),

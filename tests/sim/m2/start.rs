@@ -1,4 +1,4 @@
-//! One start of the node, which ends with all that waits in its mailboxes.
+//! One run of the node. A restart loses the mail in its mailboxes.
 
 use std::cell::OnceCell;
 use std::sync::{Arc, OnceLock};
@@ -15,11 +15,11 @@ use fanfare::message::{
 use super::Terms;
 use crate::node::Node;
 
-/// What leaves room for so many bytes in what the directory may know: so many documents, so large.
+/// Bytes that the ballast leaves free in the directory's budget for documents.
 const BALLAST_ROOM: usize = 400_000;
 const BALLAST: usize = 128;
 const BALLAST_BYTES: usize = (RETAINED_BYTES_MAX - BALLAST_ROOM) / BALLAST;
-/// Resources that one connection may be subscribed to: all of them.
+/// The limit of a connection's subscriptions, which is more than there are resources.
 const SUBSCRIPTIONS: usize = 1_000;
 
 pub(super) struct Start {
@@ -41,12 +41,12 @@ impl Start {
         Self { node, terms, next: OnceCell::new() }
     }
 
-    /// The start after this one.
+    /// Returns the next run of the node.
     pub(super) fn next(&self) -> &Self {
         self.next.get_or_init(|| Box::new(Self::new(self.terms)))
     }
 
-    /// Nobody is subscribed any more: nothing is left.
+    /// Checks that nothing is left in the node after the last subscription has ended.
     pub(super) fn check_empty(&self) {
         let ballast = if self.terms.has_ballast { BALLAST } else { 0 };
         let directory = &self.node.hub.interfaces.broker.directory;
@@ -58,7 +58,8 @@ impl Start {
     }
 }
 
-/// Somebody whose mail nobody reads is subscribed to large documents that nobody else knows.
+/// Fills the directory with large documents, which a subscriber outside of the model keeps there.
+/// Its mail goes to a mailbox that is dropped.
 fn add_ballast(directory: &Directory) {
     static FRAME: OnceLock<FrameBytes> = OnceLock::new();
     let frame = FRAME.get_or_init(|| vec![0; BALLAST_BYTES - RETAINED_OVERHEAD_BYTES].into());

@@ -1,5 +1,4 @@
-//! A worker as it runs in a node, and its clients at the other ends of their connections: what they
-//! send, how much of what waits for them they take, and the mail that the worker is handed.
+//! A worker as it runs in a node, with its clients at the other ends of their connections.
 
 use std::sync::Arc;
 
@@ -22,9 +21,9 @@ pub(super) struct Station {
     id: WorkerId,
     worker: Worker,
     seats: Vec<Seat>,
-    /// What clients read that have just come.
+    /// How many bytes a new client reads; `None` if it reads all.
     reads: Option<usize>,
-    /// Subscribes that the worker is not told of yet: a planted fault.
+    /// Subscribes that a planted fault withholds from the worker until its next turn.
     held_back: Vec<(ConnId, Vec<u8>)>,
 }
 
@@ -34,7 +33,7 @@ struct Seat {
     client: Client,
 }
 
-/// How much waits for a client.
+/// The level of a client's outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Level {
     frames: usize,
@@ -62,7 +61,7 @@ impl Station {
         self.id
     }
 
-    /// The clients of all connections, as they come back.
+    /// Returns the clients of all connections, as they are when they connect again.
     pub(super) fn clients(&self) -> Vec<Client> {
         self.seats.iter().map(|seat| seat.client.comes_back()).collect()
     }
@@ -77,7 +76,7 @@ impl Station {
         Seat { line: Line::new(id, self.reads), client }
     }
 
-    /// A connection ends, and another has its place: the same client's, or somebody else's.
+    /// Replaces a connection by another one of the same client, or by that of another party.
     pub(super) fn reconnect(&mut self, common: &Common<'_>, slot: usize, party: Option<Party>) {
         let Seat { line: Line { id, .. }, ref client } = self.seats[slot];
         let client = match party {
@@ -91,7 +90,7 @@ impl Station {
         self.seats[slot] = self.seat(common, client);
     }
 
-    /// A client sends a frame.
+    /// Sends a frame from a client to the worker.
     fn send(&mut self, id: ConnId, opcode: u8, payload: &[u8]) {
         self.worker.receive(id.slot, &mut masked(opcode, payload));
         self.worker.reap();
@@ -130,13 +129,13 @@ impl Station {
         self.send(self.seats[slot].line.id, TEXT, request.as_bytes());
     }
 
-    /// The client reads so many bytes more and no others; or all there are.
+    /// Lets a client read `bytes` more bytes; `None` lets it read all.
     pub(super) fn read(&mut self, slot: usize, bytes: Option<usize>) {
         self.seats[slot].line.read(&mut self.worker, bytes);
     }
 
-    /// Clients for which documents are stale send something, so that they are sent something: what
-    /// could not be read is asked for again then.
+    /// Sends a ping from each client with stale documents. The worker answers it, and then requests
+    /// again the documents that the store could not read.
     pub(super) fn nudge(&mut self) {
         for at in 0..self.seats.len() {
             if self.level(at).is_stale {
@@ -145,7 +144,7 @@ impl Station {
         }
     }
 
-    /// A turn that takes so much of its mail.
+    /// Runs a turn of the worker, which takes at most `mail` pieces of mail.
     pub(super) fn turn(&mut self, common: &Common<'_>, now: Now, mail: usize) -> Result<(), Wrong> {
         self.worker.at(now);
         for _ in 0..mail {
@@ -178,7 +177,7 @@ impl Station {
         })
     }
 
-    /// Hands the worker a piece of mail, between the marks that say to clients what it is.
+    /// Hands the worker a piece of mail, between the marks that tell clients what it is about.
     fn take(&mut self, common: &Common<'_>, mail: Mail) {
         let before = self.levels();
         match mail {
@@ -249,13 +248,13 @@ impl Station {
         }
     }
 
-    /// What mail for a connection is about, unless the connection is gone.
+    /// Returns the resource of a connection's mail; `None` if the connection has ended.
     fn about(&self, id: ConnId, channel: &Channel) -> Option<Resource> {
         let seat = self.seats.iter().find(|seat| seat.line.id == id)?;
         Some(Resource::of(channel, seat.client.party.scope))
     }
 
-    /// Says what was told without a name, if anything was told.
+    /// Sends a mark that names the resource of warnings and errors, if the outbox has any frame.
     fn name(&mut self, id: ConnId, about: Option<Resource>) {
         if let Some(resource) = about
             && self.worker.link(id).is_some_and(|link| !link.outbox.is_empty())
@@ -279,7 +278,7 @@ impl Station {
             && self.levels().iter().all(|level| level.frames == 0 && !level.is_stale)
     }
 
-    /// Everything was taken: each client knows what the store has.
+    /// Checks that each client knows what the store has, after all frames were taken.
     pub(super) fn check(&mut self, common: &Common<'_>) -> Result<(), Wrong> {
         for Seat { line, client } in &self.seats {
             let link = self.worker.link(line.id).expect("no connection ends by itself");
@@ -290,7 +289,7 @@ impl Station {
         Ok(())
     }
 
-    /// Nobody is subscribed any more: nothing is left.
+    /// Checks that the worker keeps nothing of connections that have ended.
     pub(super) fn check_empty(&self) {
         assert!(self.worker.is_vacant(), "nothing is left of those who are gone");
     }
@@ -298,7 +297,8 @@ impl Station {
 
 /// Planted faults.
 impl Station {
-    /// Documents that should be forgotten with a subscription, and are not.
+    /// Returns the stale documents of a subscription that outlive it as a planted fault; empty
+    /// without the fault.
     fn stale_of(
         &mut self,
         common: &Common<'_>,
@@ -316,7 +316,7 @@ impl Station {
         stale.filter(|document| document.resource == *resource).collect()
     }
 
-    /// Documents are forgotten that would be read again now.
+    /// Forgets the stale documents that would be read again now.
     fn forget_stale(&mut self) {
         for Seat { line, .. } in &self.seats {
             let link = self.worker.link(line.id).expect("no connection ends by itself");
@@ -326,7 +326,7 @@ impl Station {
         }
     }
 
-    /// Of stale documents it is forgotten what they must answer.
+    /// Forgets which subscribes the stale documents must answer.
     fn forget_unanswered(&mut self) {
         for Seat { line, .. } in &self.seats {
             let link = self.worker.link(line.id).expect("no connection ends by itself");

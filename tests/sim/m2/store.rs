@@ -1,6 +1,6 @@
-//! The store, and the only thread that writes to it: it gives versions, commits what waits together,
-//! fans it out, and reads between two commits. Its work is cut into the smallest steps between which
-//! another thread could do something.
+//! The model of the store and of the only thread that writes to it. The writer assigns versions,
+//! commits waiting writes together, fans them out, and reads between two commits. Its work is cut
+//! into steps, between which other threads may run.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::OnceLock;
@@ -15,36 +15,37 @@ use fanfare::interface::m2::documents::{answer_load, publish_document};
 
 /// No simulated document depends on when it is published.
 const NOW: Now = Now { nanos: 0, wall: 0 };
-/// Documents written in one commit.
+/// The most documents in one commit.
 const BATCH_MAX: usize = 50;
-/// Deleted documents that are remembered.
+/// The most deleted documents that are remembered.
 const DELETED_MAX: usize = 6;
-/// And forgotten at a time.
+/// How many deleted documents are forgotten at a time.
 const DELETED_FORGOTTEN: usize = 3;
 
-/// A document, or what is remembered of it.
+/// A document, or the record of a deleted one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stored {
-    /// As whoever wrote it named it.
+    /// The resource that the writer named.
     pub(super) resource: Resource,
     pub(super) audience: Option<User>,
     pub(super) version: u64,
-    /// How long its data is; none once it is deleted.
+    /// The length of the data; `None` if the document is deleted.
     pub(super) bytes: Option<usize>,
 }
 
-/// A document is to be written, or deleted.
+/// A request to write a document, or to delete it.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub(super) resource: Resource,
     pub(super) audience: Option<User>,
     pub(super) bytes: Option<usize>,
-    /// A version that the writer gives.
+    /// The version that the writer gives; `None` if the store assigns one.
     pub(super) version: Option<u64>,
 }
 
 impl Stored {
-    /// As the node knows it. Its author's name says what it is to whoever is told of it.
+    /// Returns the document as the node gets it. The author's id tells clients of the model which
+    /// document they receive.
     fn document(&self, planted: Planted) -> Document {
         static DATA: OnceLock<String> = OnceLock::new();
         let &Self { resource, ref audience, version, bytes } = self;
@@ -63,9 +64,9 @@ impl Stored {
 #[derive(Default)]
 pub(super) struct Store {
     documents: HashMap<(Channel, Option<User>), Stored>,
-    /// The version of each before the latest, if it has one.
+    /// The previous version of each document that has one.
     older: HashMap<(Channel, Option<User>), Stored>,
-    /// The latest version of those that are not remembered.
+    /// The latest version among forgotten documents.
     forgotten: u64,
 }
 
@@ -90,7 +91,7 @@ impl Store {
         Ok(written)
     }
 
-    /// Forgets the deleted documents with the oldest versions, where there are too many.
+    /// Forgets the deleted documents with the oldest versions if there are too many.
     fn forget(&mut self) {
         let deleted = self.documents.values().filter(|one| one.bytes.is_none());
         let mut versions: Vec<_> = deleted.map(|one| one.version).collect();
@@ -106,14 +107,14 @@ impl Store {
         self.documents.get(&(channel.clone(), audience.cloned())).cloned()
     }
 
-    /// Reads the documents that somebody asks for.
+    /// Reads the documents that a subscriber requests.
     pub(super) fn load(&self, load: &Load) -> Found<Stored> {
         let shared = if load.shared { self.read(&load.resource, None) } else { None };
         let personal = load.user.as_ref().and_then(|user| self.read(&load.resource, Some(user)));
         Found { shared, personal }
     }
 
-    /// The same with what they were before they were last written.
+    /// Reads the previous versions of the documents that a subscriber requests.
     pub(super) fn load_older(&self, load: &Load) -> Found<Stored> {
         let older = |now: Stored| {
             let key = (load.resource.clone(), now.audience.clone());
@@ -122,7 +123,8 @@ impl Store {
         self.load(load).map(older)
     }
 
-    /// The version of a document, or of those that are forgotten; and whether it is there.
+    /// Returns the version of a document and whether it exists. A document without a record has the
+    /// latest forgotten version.
     pub(super) fn stands(&self, resource: Resource, audience: Option<&User>) -> (u64, bool) {
         let mut all = self.documents.values();
         let one = all.find(|one| one.resource == resource && one.audience.as_ref() == audience);
@@ -130,7 +132,7 @@ impl Store {
     }
 }
 
-/// A place for a publication at every worker.
+/// A reserved place for a publication at every worker.
 type Places<'s> = Reservation<'s, WorkerMailboxes>;
 
 #[derive(Default)]
@@ -139,10 +141,10 @@ pub(super) struct Writer<'s> {
     doing: VecDeque<Doing<'s>>,
 }
 
-/// What it will do next, whatever others want.
+/// A step that the writer takes before it accepts new work.
 enum Doing<'s> {
     FanOut(Stored, Places<'s>),
-    /// Where the store cannot be read, that is the answer.
+    /// Read a load; the flag is false if the read fails.
     Read(Load, bool),
     Answer(Load, Option<Found<Stored>>),
 }
@@ -153,7 +155,7 @@ impl<'s> Writer<'s> {
         is_done && common.start.node.inboxes.loads.is_empty()
     }
 
-    /// Does the next of what it has begun, if anything.
+    /// Takes the next step of the work that it has begun, if there is one.
     pub(super) fn go_on(&mut self, common: &Common<'s>) {
         let planted = common.terms.planted;
         match self.doing.pop_front() {
@@ -170,7 +172,8 @@ impl<'s> Writer<'s> {
         }
     }
 
-    /// Begins to read what it is asked for, if it can, unless it is busy.
+    /// Begins to answer queued loads, unless the writer is busy. The reads fail if the store is not
+    /// readable.
     pub(super) fn read(&mut self, common: &Common<'s>, is_readable: bool) {
         if self.doing.is_empty() || common.terms.planted == Planted::LoadBeforeFanOut {
             let loads = common.start.node.inboxes.loads.try_iter().take(BATCH_MAX);
@@ -179,7 +182,7 @@ impl<'s> Writer<'s> {
         }
     }
 
-    /// Commits what waits, as far as there are places for its fan-out, unless it is busy.
+    /// Commits waiting writes for whose fan-out there are places, unless the writer is busy.
     pub(super) fn commit(&mut self, common: &Common<'s>, now: u64) {
         if !self.doing.is_empty() || self.writes.is_empty() {
             return;

@@ -1,15 +1,15 @@
-//! What a client is told, in messages of M2 and in marks between them.
+//! What a client hears: messages of M2, and marks between them.
 //!
-//! The messages do not say which subscription they belong to, nor what a warning or an error is
-//! about. Marks say so: pings that the client sends right before or behind an event, whose pongs
-//! stand among its frames where the event does.
+//! The messages do not name the subscription that they belong to, nor the resource of a warning or
+//! an error. Marks do: the client sends a ping right before or after an event, and the pong has the
+//! place of the event among its frames.
 
 use serde_json::Value;
 
 use super::NUMBERS;
 use super::resource::{Resource, User};
 
-/// What a client is told.
+/// A piece of news for a client.
 #[derive(Clone, Debug)]
 pub(super) enum Word {
     Document {
@@ -20,7 +20,7 @@ pub(super) enum Word {
     },
     NotFound(Resource),
     Unavailable(Resource),
-    /// A subscription begins, or is asked for again.
+    /// A subscription begins, or is requested again.
     Began {
         resource: Resource,
         is_again: bool,
@@ -44,14 +44,15 @@ impl Word {
 /// A message of M2.
 pub(super) enum Said {
     Document(Word),
-    /// Something about a resource which the next mark names.
+    /// A warning or an error about the resource that the next mark names.
     Nameless(fn(Resource) -> Word),
-    /// A request was not carried out.
+    /// The error that a request was refused.
     Refused,
 }
 
 impl Said {
-    /// Reads a message. The middle of a long one may be missing: its data goes on and on.
+    /// Parses a message. The middle of a long one may be missing, because its data is one repeated
+    /// character.
     pub(super) fn read(text: &str) -> Self {
         let message: Value = serde_json::from_str(text).expect("it is JSON");
         match (message["warning"].as_str(), message["error"].as_str()) {
@@ -64,7 +65,7 @@ impl Said {
     }
 }
 
-/// Reads a document: its author's name says what it is.
+/// Returns a document, which the author's id of the message names.
 fn document(message: &Value) -> Word {
     let author = message["userId"].as_str().expect("every document has an author");
     let mut parts = author.split('/');
@@ -81,7 +82,7 @@ fn document(message: &Value) -> Word {
     Word::Document { resource, audience, version, exists: !message["data"].is_null() }
 }
 
-/// What stands between messages.
+/// A mark between messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
     Began {
@@ -89,14 +90,14 @@ pub(super) enum Mark {
         is_again: bool,
     },
     Ended(Resource),
-    /// What was said and named no resource was about this one.
+    /// The nameless messages since the last such mark are about this resource.
     About(Resource),
-    /// There is nothing to say.
+    /// A mark without news.
     Nudge,
 }
 
 impl Mark {
-    /// The payload of a ping.
+    /// Returns the payload of the mark's ping.
     pub(super) fn payload(self) -> [u8; 2] {
         let (kind, resource) = match self {
             Self::Began { resource, is_again: false } => (b'b', resource),
@@ -108,7 +109,7 @@ impl Mark {
         [kind, u8::try_from(resource.number).expect("there are few")]
     }
 
-    /// Reads the payload of a pong, for a client in this scope.
+    /// Parses the payload of a pong, for a client in this scope.
     pub(super) fn read(payload: &[u8], scope: usize) -> Self {
         let &[kind, number] = payload else { panic!("no mark is like this: {payload:?}") };
         let resource = Resource { scope, number: number.into() };

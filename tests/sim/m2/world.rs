@@ -1,4 +1,4 @@
-//! All of it: workers with their clients, the writer, and what happens to them.
+//! A world of M2: stations, the writer, and the steps that change them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -25,25 +25,25 @@ pub(super) struct World<'s> {
     now: u64,
 }
 
-/// What all of it goes by.
+/// State that stations and the writer share.
 pub(super) struct Common<'s> {
     pub(super) start: &'s Start,
-    /// Behind it only the writer writes; that others can look is for planted faults and for checks.
+    /// The store. Only the writer changes it; planted faults and checks read it, too.
     pub(super) store: RefCell<Store>,
-    /// What was read too early, a planted fault: the answers to the first question of each.
+    /// Answers that a planted fault has read too early, each for the first load of a subscribe.
     pub(super) early: RefCell<HashMap<(ConnId, Channel), Found<Stored>>>,
     pub(super) terms: Terms,
-    /// What has happened, and how often.
+    /// The number of times that each named thing has happened.
     pub(super) tally: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Common<'_> {
-    /// Something has happened so often.
+    /// Counts that `what` has happened `count` times.
     pub(super) fn note(&self, what: &'static str, count: u64) {
         *self.tally.borrow_mut().entry(what).or_default() += count;
     }
 
-    /// Reads the documents that somebody asks for.
+    /// Reads the documents that a subscriber requests, or wrong ones if a fault is planted.
     pub(super) fn load(&self, load: &Load) -> Found<Stored> {
         let early = self.early.borrow_mut().remove(&(load.connection, load.resource.clone()));
         early.unwrap_or_else(|| match self.terms.planted {
@@ -53,14 +53,14 @@ impl Common<'_> {
     }
 }
 
-/// A user by number.
+/// Returns the user with this number, 0 or 1.
 pub(super) fn user(number: usize) -> User {
     ["u", "v"][number].into()
 }
 
 impl<'s> World<'s> {
     pub(super) fn new(terms: Terms, start: &'s Start) -> Self {
-        // Most are in one scope, where most is written.
+        // Most clients are in scope 0, for which most documents are written.
         let party = |slot: usize| Party {
             scope: if slot == SLOTS - 1 { SCOPES - 1 } else { 0 },
             user: [Some(0), None, Some(1), Some(0)][slot].map(user),
@@ -79,7 +79,7 @@ impl<'s> World<'s> {
         Self { common, stations, writer: Writer::default(), now }
     }
 
-    /// Does all this, and looks whether everybody knows what the store has in the end.
+    /// Runs these steps, and checks that each client knows what the store has in the end.
     pub(super) fn run(&mut self, steps: &[Step]) -> Result<(), Wrong> {
         for step in steps {
             self.step(step)?;
@@ -119,7 +119,7 @@ impl<'s> World<'s> {
             }
             Step::Write { resource, owner, bytes, version, times } => {
                 let resource = Resource { scope: resource.0, number: resource.1 };
-                // What is private is somebody's own, whatever its writer says.
+                // A private document always has an owner: the first user if the step names none.
                 let owner = owner.or(resource.is_private().then_some(0));
                 let version = match version {
                     Given::None => None,
@@ -143,7 +143,7 @@ impl<'s> World<'s> {
         Ok(())
     }
 
-    /// The node is killed and starts again: the store is all that is left. Its clients come back.
+    /// Kills the node and starts it again. Only the store survives, and the clients connect again.
     fn restart(&mut self) {
         self.common.note("restart", 1);
         self.note_evicted();
@@ -160,7 +160,7 @@ impl<'s> World<'s> {
         self.common.note("not retained", retained.evicted());
     }
 
-    /// Everybody takes everything, until nothing is under way.
+    /// Lets all clients, workers and the writer go on until nothing is under way.
     fn settle(&mut self) -> Result<(), Wrong> {
         let Self { common, stations, writer, now } = self;
         come_to_rest(|| {

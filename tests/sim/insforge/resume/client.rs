@@ -1,5 +1,5 @@
-//! A client of InsForge Realtime that resumes its session: it remembers what names the session, and
-//! the last publication that it received.
+//! A client of InsForge Realtime that resumes its session. It remembers the private id of the
+//! session and the offset of the last publication that it received.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,21 @@ use crate::node::API_KEY;
 
 #[derive(Default)]
 pub(super) struct Client {
-    /// Its worker and its connection, if it has one.
+    /// The number of its worker, and its connection; `None` while it has no connection.
     pub(super) line: Option<(usize, Line)>,
-    /// Whether its last CONNECT was answered.
+    /// Whether its last CONNECT packet was answered.
     pub(super) has_entered: bool,
-    /// The private id of its session, and the offset of the last publication that it received.
+    /// The private id of its session; `None` before the first answer to a CONNECT packet.
     pid: Option<String>,
+    /// The offset of the last publication that it received.
     offset: Option<String>,
     pub(super) streams: [Stream; CHANNELS],
-    /// The channels that it has asked to join or leave, by the acknowledgements that are to come.
+    /// The channels of its unanswered commands, by the ids of their acknowledgements.
     asked: HashMap<u64, usize>,
 }
 
 impl Client {
-    /// Returns the CONNECT packet by which it enters, or goes on with its session.
+    /// Returns the CONNECT packet with which it enters, or resumes its session if it has one.
     pub(super) fn connect(&self) -> String {
         let member = |name: &str, value: &Option<String>| {
             value.as_ref().map_or(String::new(), |value| format!(r#","{name}":"{value}""#))
@@ -35,12 +36,12 @@ impl Client {
         format!(r#"40{{"apiKey":"{API_KEY}"{pid}{offset}}}"#)
     }
 
-    /// It has asked to join or leave a channel, and there is mail about it.
+    /// Notes that the client has sent a command, for which mail was posted.
     pub(super) fn asks(&mut self, ack: u64, channel: usize) {
         self.asked.insert(ack, channel);
     }
 
-    /// Its connection ends, with all that is on its way.
+    /// Ends the connection, and loses the frames on it. Returns the connection and its worker.
     pub(super) fn cut(&mut self) -> Option<(usize, Line)> {
         self.has_entered = false;
         self.asked.clear();
@@ -48,12 +49,12 @@ impl Client {
         self.line.take()
     }
 
-    /// Whether it has this connection of a worker.
+    /// Returns whether the client has this connection of a worker.
     pub(super) fn is_at(&self, worker: usize, id: ConnId) -> bool {
         self.line.as_ref().is_some_and(|(at, line)| *at == worker && line.id == id)
     }
 
-    /// Takes what has come.
+    /// Handles the frames that have arrived.
     pub(super) fn read(&mut self) {
         let Some((_, line)) = &mut self.line else { return };
         line.heard().into_iter().for_each(|frame| self.take(frame));
@@ -70,7 +71,7 @@ impl Client {
             [b'4', b'3', ..] => {
                 let (ack, _) = text[2..].split_at(text[2..].find('[').expect("an array"));
                 let ack = ack.parse().expect("its own number");
-                // The others were refused, or changed nothing.
+                // Other commands were refused, or changed nothing.
                 if let Some(channel) = self.asked.remove(&ack) {
                     self.streams[channel].answered(ack);
                 }
@@ -82,7 +83,7 @@ impl Client {
     fn enter(&mut self, answer: &Value) {
         let pid = answer["pid"].as_str().expect("it can be resumed").to_owned();
         if self.pid.as_ref() != Some(&pid) {
-            // The session is a new one, which has no subscriptions.
+            // This is a new session, which has no subscriptions.
             self.streams.iter().for_each(Stream::check_so_far);
             (self.streams, self.offset) = Default::default();
         }

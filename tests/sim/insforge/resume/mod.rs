@@ -1,6 +1,6 @@
-//! Clients of InsForge Realtime that are cut and resume their sessions: at the worker that knows
-//! the session, or at another one, from which they are brought there. A client that resumes has
-//! heard each publication once and in order, those included that came while it was cut.
+//! Simulation of clients of InsForge Realtime that lose their connections and resume their
+//! sessions: at the session's worker, or at another one, which forwards them. A client that resumes
+//! hears each publication once and in order, also those of the time without a connection.
 
 mod client;
 mod stream;
@@ -20,7 +20,7 @@ use world::World;
 
 const CLIENTS: usize = 5;
 
-/// One thing that happens.
+/// A step of a simulation.
 #[derive(Clone, Debug)]
 enum Step {
     Publish {
@@ -33,24 +33,24 @@ enum Step {
         channel: usize,
         command: Command,
     },
-    /// A connection ends, with all that is on its way, and its worker notices or not.
+    /// A connection ends, and the frames on it are lost. Its worker notices only if `is_noticed`.
     Cut {
         client: usize,
         is_noticed: bool,
     },
-    /// A client without a connection comes, and wants to go on with its session.
+    /// A client without a connection connects, and resumes its session if it has one.
     Connect {
         client: usize,
         worker: usize,
     },
-    /// A client takes what has come.
+    /// A client handles the frames that have arrived.
     Read {
         client: usize,
     },
     Pass {
         millis: u64,
     },
-    /// A worker takes a turn, with so much of its mail.
+    /// A worker takes a turn with at most `mail` pieces of its mail.
     Turn {
         worker: usize,
         mail: usize,
@@ -63,16 +63,16 @@ enum Command {
     Leave,
 }
 
-/// What a world goes by.
+/// The parameters of a world.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    /// Places of each mailbox, of each kind.
+    /// Places of each kind in each mailbox.
     places: usize,
-    /// For how many milliseconds a session can be resumed.
+    /// How many milliseconds a session can be resumed.
     window: u64,
 }
 
-/// Steps of which so many in about fifty publish.
+/// Generates steps. The weight of publishing is `publishes`, that of all other steps 48.
 fn step(publishes: u32) -> impl Strategy<Value = Step> {
     let command = prop_oneof![3 => Just(Command::Join), 1 => Just(Command::Leave)];
     let times = prop_oneof![6 => Just(1), 1 => 2..60usize];
@@ -98,7 +98,7 @@ fn worlds() -> impl Strategy<Value = (Vec<Step>, Terms)> {
     (prop_oneof![steps(10), steps(2)], terms)
 }
 
-/// Runs a world. Returns what its threads would share.
+/// Runs a world, and returns the state that its threads would share.
 fn run((steps, terms): (Vec<Step>, Terms)) -> Arc<Shared> {
     let mut world = World::new(terms);
     world.run(&steps);
@@ -129,7 +129,8 @@ const CLIENT: usize = 0;
 const CHANNEL: usize = 0;
 const PUBLISH: Step = Step::Publish { channel: CHANNEL, times: 1 };
 
-/// A world whose client 0 is subscribed to channel 0 at worker 0, and has received a publication.
+/// Returns a world whose client 0 is subscribed to channel 0 at worker 0 and has received a
+/// publication.
 fn subscribed() -> World {
     let mut world = World::new(Terms { places: 8, window: 1_000 });
     let (client, channel, turn) = (CLIENT, CHANNEL, Step::Turn { worker: 0, mail: 8 });
@@ -173,8 +174,8 @@ fn a_client_that_was_cut_while_it_left_a_channel_hears_nothing_of_what_came_afte
     let connect = |client| [Step::Connect { client, worker: 0 }, turn(), Step::Read { client }];
     let cut = || Step::Cut { client, is_noticed: true };
     let joined = [command(other, Command::Join), command(client, Command::Join), turn(), read()];
-    // The deactivation is still in the mailbox when the connection ends. What is published then is
-    // for the other client.
+    // The deactivation is still in the mailbox when the connection ends. The publication after that
+    // is for the other client.
     let left = [command(client, Command::Leave), cut(), PUBLISH, turn()];
     let again = [command(client, Command::Join), turn(), read(), PUBLISH, turn(), cut()];
     let [client, other] = [connect(client), connect(other)];
@@ -184,7 +185,8 @@ fn a_client_that_was_cut_while_it_left_a_channel_hears_nothing_of_what_came_afte
     assert_eq!(world.clients[CLIENT].streams[CHANNEL].heard, [2]);
 }
 
-/// Has the client be cut, miss a publication, and come back to its worker. Returns the mail of that.
+/// Cuts the client, publishes, and connects the client to its worker again. Returns the mail that
+/// this posted.
 fn resuming(world: &mut World) -> Vec<Mail> {
     let cut = [Step::Cut { client: CLIENT, is_noticed: true }, PUBLISH];
     cut.iter().for_each(|step| world.step(step));
@@ -192,7 +194,7 @@ fn resuming(world: &mut World) -> Vec<Mail> {
     world.node.mail(0)
 }
 
-/// Returns mail that delivers the missed publication.
+/// Returns a copy of the mail that delivers the missed publication.
 fn missed(mail: &[Mail]) -> Mail {
     let missed = mail.iter().find_map(|mail| match mail {
         Mail::Deliver(one) if one.publication.is_recoverable => Some(one.clone()),
@@ -201,7 +203,7 @@ fn missed(mail: &[Mail]) -> Mail {
     Mail::Deliver(missed.expect("it was published"))
 }
 
-/// The check itself is not blind to a publication that the log lacks.
+/// The check fails if the log lacks a publication.
 #[test]
 #[should_panic(expected = "all of it is heard")]
 fn a_missed_publication_that_is_not_in_the_log_is_found() {
@@ -212,7 +214,7 @@ fn a_missed_publication_that_is_not_in_the_log_is_found() {
     world.check();
 }
 
-/// Nor is it blind to a publication that comes from the log and from the mailbox.
+/// The check fails if a publication comes from the log and from the mailbox.
 #[test]
 #[should_panic(expected = "each once, in order")]
 fn a_missed_publication_that_comes_twice_is_found() {

@@ -1,42 +1,43 @@
-//! What a client that resumes hears of a channel, against what it should hear.
+//! Compares what a resuming client hears of a channel with what it should hear.
 
 use std::ops::RangeInclusive;
 
-/// Publications are numbered in the order in which they were accepted.
+/// The publications that a client heard and those that it should hear. They are numbered in the
+/// order in which they were accepted.
 #[derive(Default, Debug)]
 pub(super) struct Stream {
     pub(super) is_joined: bool,
     pub(super) heard: Vec<u64>,
     due: Vec<Due>,
-    /// The subscribe by which it was joined, if that is not answered, and what was published before
-    /// it since the last unsubscribe that was answered.
+    /// The subscribe that joined the channel, until it is answered, and the publications between
+    /// the last answered unsubscribe and it.
     joining: Option<(u64, RangeInclusive<u64>)>,
-    /// The last unsubscribe, if that is not answered.
+    /// The last unsubscribe, until it is answered.
     leaving: Option<Leaving>,
-    /// The last publication before the last unsubscribe that was answered.
+    /// The last publication before the last answered unsubscribe.
     left_at: u64,
-    /// Publications that its client may hear: those before a subscribe whose answer was lost.
+    /// Publications that the client may hear: those before a subscribe whose answer was lost.
     early: Vec<RangeInclusive<u64>>,
 }
 
 #[derive(Debug)]
 struct Due {
     number: u64,
-    /// Whether its client has left the channel since, and was cut before that was answered.
+    /// Whether the client has left the channel since, and was cut before the answer.
     may_be_lost: bool,
 }
 
 #[derive(Debug)]
 struct Leaving {
     ack: u64,
-    /// How much was due before it.
+    /// How many publications were due before it.
     due: usize,
     /// The last publication before it.
     published: u64,
 }
 
 impl Stream {
-    /// A subscribe was accepted, after that many publications.
+    /// Notes that a subscribe was accepted after `published` publications.
     pub(super) fn joins(&mut self, ack: u64, published: u64) {
         if !self.is_joined {
             self.is_joined = true;
@@ -44,13 +45,13 @@ impl Stream {
         }
     }
 
-    /// An unsubscribe was accepted, after that many publications.
+    /// Notes that an unsubscribe was accepted after `published` publications.
     pub(super) fn leaves(&mut self, ack: u64, published: u64) {
         self.is_joined = false;
         self.leaving = Some(Leaving { ack, due: self.due.len(), published });
     }
 
-    /// The client has received an answer.
+    /// Notes that the client has received an answer.
     pub(super) fn answered(&mut self, ack: u64) {
         self.joining.take_if(|(joining, _)| *joining == ack);
         if let Some(Leaving { published, .. }) = self.leaving.take_if(|one| one.ack == ack) {
@@ -58,7 +59,7 @@ impl Stream {
         }
     }
 
-    /// Its connection ends.
+    /// Notes that the connection has ended.
     pub(super) fn cut(&mut self) {
         let last = self.heard.last().copied().unwrap_or_default();
         let left = self.leaving.take().map_or(0, |one| one.due);
@@ -66,7 +67,7 @@ impl Stream {
         self.early.extend(self.joining.take().map(|(_, early)| early));
     }
 
-    /// A publication was accepted.
+    /// Notes that a publication was accepted.
     pub(super) fn publish(&mut self, number: u64) {
         if self.is_joined {
             self.due.push(Due { number, may_be_lost: false });
@@ -82,7 +83,7 @@ impl Stream {
         assert!(heard.is_sorted_by(|one, next| one < next), "each once, in order: {heard:?}");
     }
 
-    /// Checks that its client has received everything.
+    /// Checks that the client has heard all that is due, and nothing else.
     pub(super) fn check(&self) {
         self.check_so_far();
         let missing = |due: &&Due| !due.may_be_lost && !self.heard.contains(&due.number);

@@ -1,4 +1,4 @@
-//! Workers, and clients that are cut and come back to any of them.
+//! Workers, and clients that lose their connections and connect again to any worker.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use crate::frames::{Line, TEXT};
 use crate::node::Node;
 use crate::worlds::{at, come_to_rest};
 
-/// What the log of a worker holds: not all that is published in a long world.
+/// The size of a worker's resume log. A long world publishes more.
 const LOG_BYTES: usize = 100_000;
 
 pub(super) struct World {
@@ -29,15 +29,15 @@ pub(super) struct World {
     terms: Terms,
     workers: Vec<Worker>,
     pub(super) clients: Vec<Client>,
-    /// Clients whose sessions are on their way to a worker, in order.
+    /// The clients whose sessions are in a worker's mailbox, in order, by worker.
     moving: [VecDeque<usize>; WORKERS],
-    /// Connections whose end their workers have not noticed.
+    /// Ended connections whose workers have not noticed it, each with its worker.
     unnoticed: Vec<(usize, ConnId)>,
     published: u64,
     asked: u64,
     /// Milliseconds, by both clocks.
     now: u64,
-    /// Where the keys of sessions come from.
+    /// The source of the keys of sessions.
     random: StdRng,
 }
 
@@ -55,7 +55,7 @@ impl World {
         Self { node, terms, workers, clients, moving, unnoticed, published, asked, now, random }
     }
 
-    /// Does all this, and checks that every client has heard what it should.
+    /// Runs these steps, and checks that each client has heard what it should.
     pub(super) fn run(&mut self, steps: &[Step]) {
         for step in steps {
             self.step(step);
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// A client joins or leaves a channel.
+    /// Lets a client with a session join or leave a channel.
     fn command(&mut self, client: usize, channel: usize, command: Command) {
         let Client { line: Some((worker, line)), has_entered: true, .. } = &self.clients[client]
         else {
@@ -105,7 +105,7 @@ impl World {
         let before = self.node.waiting(id);
         line.send(&mut self.workers[*worker], TEXT, packet.as_bytes());
         if self.node.waiting(id) == before {
-            // It was refused, or there was nothing to leave.
+            // The command was refused, or there was nothing to leave.
             return;
         }
         let client = &mut self.clients[client];
@@ -119,7 +119,7 @@ impl World {
 
 /// Connections.
 impl World {
-    /// A connection ends, with all that is on its way.
+    /// Ends a connection, and loses the frames on it.
     fn cut(&mut self, client: usize, is_noticed: bool) {
         let Some((worker, line)) = self.clients[client].cut() else { return };
         match is_noticed {
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// A worker notices that a connection has ended, unless that is on its way to another worker.
+    /// Lets a worker notice that a connection has ended, unless it is migrating to another worker.
     fn notice(&mut self, worker: usize, id: ConnId) {
         if self.workers[worker].link(id).is_some() {
             self.workers[worker].ended(id.slot);
@@ -147,7 +147,7 @@ impl World {
         let connection = self.node.open(there, id(worker), Session::Insforge(session));
         let connect = self.clients[client].connect();
         self.clients[client].line = Some((worker, Line::new(connection, None)));
-        // What waits for a client must be sent before its session can go to another worker.
+        // The outbox must be empty before the session can migrate to another worker.
         self.turn(worker, 0);
         let before = self.node.all_waiting();
         let Some((_, line)) = &self.clients[client].line else { return };
@@ -174,13 +174,13 @@ impl World {
         workers[worker].end_turn(|id, _, slices| {
             match clients.iter_mut().find(|client| client.is_at(worker, id)) {
                 Some(Client { line: Some((_, line)), .. }) => line.take(slices),
-                // A connection whose end was not noticed.
+                // A connection whose end the worker has not noticed.
                 _ => Ok(slices.iter().map(|slice| slice.len()).sum()),
             }
         });
     }
 
-    /// A worker takes a piece of mail.
+    /// Hands a worker a piece of mail.
     pub(super) fn take(&mut self, worker: usize, mail: Mail) {
         let is_arrival = matches!(mail, Mail::Arrive);
         let there = &mut self.workers[worker];
@@ -197,7 +197,7 @@ impl World {
         let client = self.moving[worker].pop_front().expect("nobody else arrives");
         match &mut self.clients[client].line {
             Some((at, line)) => (*at, line.id) = (worker, id),
-            // It was cut on its way.
+            // The client was cut while the session migrated.
             None => self.workers[worker].ended(id.slot),
         }
     }
@@ -210,7 +210,8 @@ impl World {
         });
     }
 
-    /// All clients come back, and have heard what was published while they were subscribed.
+    /// Connects all clients, and checks that they have heard what was published while they were
+    /// subscribed.
     pub(super) fn check(&mut self) {
         self.settle();
         for client in 0..CLIENTS {
