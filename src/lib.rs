@@ -116,9 +116,10 @@
 //!
 //! # The way of a subscribe
 //!
-//! 1. The session reads the command (InsForge: `session.rs`, `realtime.rs`, `client.rs` of its
-//!    room) and asks for the verdict of the policies ([`interface::authorize`]). If the verdict is
-//!    not known, the command waits in the session's backlog.
+//! 1. The session (`interface/insforge/session.rs`, `interface/insforge/realtime.rs` and
+//!    `interface/insforge/client.rs`) reads the command and asks for the verdict of the policies
+//!    ([`interface::authorize`]). If the verdict is not known, the command waits in the session's
+//!    backlog.
 //! 2. [`interface::context::Context::join`] counts the subscriber in directory and index
 //!    ([`broker::subscriptions`]) and posts an [`Activate`](mailbox::Mail::Activate) into the
 //!    worker's own mailbox, under the same lock.
@@ -131,12 +132,11 @@
 //!
 //! # Where another interface goes
 //!
-//! Make a folder under `interface/` with its `wire.rs` (bytes), `session.rs` (a value with
-//! `on_open`, `on_text`, `on_joined` and the other events of [`interface::Session`]) and `http`
-//! (its entrance, which looks at the head of a request, and its calls). Add a variant to
-//! [`interface::Session`] and to [`interface::entrance::Call`], its frames to
-//! [`interface::encode`], its encodings to [`message::Encoding`], and its counters to [`metrics`].
-//! Nothing else names it: `runtime`, `broker` and `mailbox` stay as they are.
+//! Make a folder under `interface/` with modules `wire` (bytes), `session` (a value with `on_open`,
+//! `on_text`, `on_joined` and the other events of [`interface::Session`]) and `http` (its entrance,
+//! which looks at the head of a request, and its calls). Add a variant to [`interface::Session`] and
+//! to [`interface::entrance::Call`], its frames to [`interface::encode`], its encodings to
+//! [`message::Encoding`], and its counters to [`metrics`]. Nothing else names it: `runtime`, `broker` and `mailbox` stay as they are.
 //!
 //! # Sessions and the runtime
 //!

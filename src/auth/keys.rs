@@ -70,7 +70,7 @@ impl Keys {
     }
 
     /// Trusts the keys of a JWK set (RFC 7517) that are for signatures and of a kind known here;
-    /// others are passed over, as section 5 asks, as long as one is left. Private and symmetric
+    /// others are passed over, as its section 5 asks, as long as one is left. Private and symmetric
     /// keys are errors: they do not belong in such a file. Returns how many keys are trusted now
     /// that were not before; at an error none of them is.
     pub fn add_jwks(&mut self, json: &str) -> Result<usize, KeyError> {
@@ -121,9 +121,9 @@ impl Keys {
         self.reserved.is_named_in(aud)
     }
 
-    /// The public keys that may have signed a token of this algorithm and `kid`: those with the
-    /// token's `kid`, or, if there is none, those without any; all, for a token without `kid`. No
-    /// key is pinned to an algorithm that the node does not know.
+    /// Returns the public keys of this algorithm that may have signed a token with this `kid`: the
+    /// keys with the same `kid` or, if no key has it, those without a `kid`. For a token without a
+    /// `kid`, returns all keys of the algorithm.
     pub(super) fn candidates<'a>(
         &'a self,
         algorithm: Algorithm,

@@ -18,7 +18,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Takes a token at a rate of `rate` tokens a second. Returns false if there is none.
+    /// Takes a token at a rate of `rate` tokens a second. Returns false if no token is left.
     pub fn take(&mut self, rate: u32, now: Millis) -> bool {
         let capacity = u64::from(rate.max(1)) * ONE;
         let refilled = now.saturating_sub(self.at).saturating_mul(u64::from(rate));

@@ -77,7 +77,7 @@ impl Directory {
 
     /// Gives a publication its offset and posts it to every worker that has subscribers. Then calls
     /// `then` under the channel's lock, so in the channel's order; it must be quick. A publication
-    /// that needs a listener is dropped, without a call of `then`, if there is none.
+    /// that needs a listener is dropped, without a call of `then`, if the channel has no listener.
     ///
     /// # Errors
     /// [`Refused`]: no subscriber receives it and no offset is used.

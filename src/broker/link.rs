@@ -31,7 +31,7 @@ pub struct Link<F> {
     pub is_leaving: bool,
     /// Whether the outbox overflowed: the connection is closed at the end of the step.
     pub is_doomed: bool,
-    /// The tick of the timer wheel's live entry for the connection; 0 if there is none.
+    /// The tick of the timer wheel's live entry for the connection; 0 if it has no entry.
     pub tick: u64,
     /// Frames that the client has not taken.
     pub outbox: Outbox<F>,

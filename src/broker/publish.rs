@@ -36,9 +36,9 @@ pub struct Broker {
 /// A publication before it has its offset.
 #[derive(Debug)]
 pub struct Submission<'a> {
-    /// The channel.
+    /// The channel to publish on.
     pub channel: Channel,
-    /// The content.
+    /// The message, event or document.
     pub content: Content,
     /// The channel's options.
     pub options: ChannelOptions,

@@ -203,7 +203,7 @@ impl Log {
     }
 
     fn since(&self, from: Position) -> impl Iterator<Item = (Position, &What)> {
-        // Entries before the start are gone, and there are none beyond the end.
+        // Entries before the start are gone, and no entry is beyond the end.
         let skipped = usize::try_from(from.saturating_sub(self.start)).unwrap_or(usize::MAX);
         (self.start..).zip(&self.entries).skip(skipped).map(|(at, entry)| (at, &entry.what))
     }

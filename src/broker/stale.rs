@@ -31,7 +31,7 @@ struct Entry {
 pub struct StaleDocument {
     /// The channel of the resource.
     pub resource: Channel,
-    /// True for the client's own document, false for the document for everybody.
+    /// True for the client's own document, false for the shared document.
     pub is_personal: bool,
 }
 

@@ -65,7 +65,7 @@ impl DeferredLeaves {
 pub struct Subscriptions<'a> {
     /// Directory, definitions and mailboxes.
     pub broker: &'a Broker,
-    /// The worker.
+    /// The id of the worker whose connections join and leave.
     pub worker: WorkerId,
     /// The worker's index.
     pub index: &'a mut Index,

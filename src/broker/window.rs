@@ -72,7 +72,7 @@ impl Window {
         while self.let_go(budget) {}
     }
 
-    /// Drops the oldest publication early. Returns false if there is none.
+    /// Drops the oldest publication before it expires. Returns false if the window is empty.
     fn evict(&mut self, budget: &Budget) -> bool {
         let Some(oldest) = self.kept.front() else { return false };
         self.missing_until = accepted(oldest) + self.keep;
@@ -80,7 +80,7 @@ impl Window {
         self.let_go(budget)
     }
 
-    /// Drops the oldest publication. Returns false if there is none.
+    /// Drops the oldest publication. Returns false if the window is empty.
     fn let_go(&mut self, budget: &Budget) -> bool {
         let Some(oldest) = self.kept.pop_front() else { return false };
         let weight = weight(&oldest);

@@ -10,9 +10,9 @@ use super::{Config, ConfigError};
 pub struct PublicKeysFile {
     /// The configuration key that names it.
     pub name: &'static str,
-    /// Its path.
+    /// The path of the file, for error texts.
     pub path: PathBuf,
-    /// Its content.
+    /// The content of the file.
     pub text: String,
 }
 

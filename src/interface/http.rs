@@ -71,7 +71,7 @@ pub struct NodeHealth<'a> {
 /// The result of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
-    /// The response.
+    /// The response to send.
     pub response: Response,
     /// Whether the client must send another request on this connection although the node is
     /// stopping, to learn that its session has ended.

@@ -28,7 +28,7 @@ pub enum Next {
     Offer {
         /// The long-polling session.
         session: SessionId,
-        /// The step.
+        /// The step to take.
         step: OfferStep,
     },
     /// Closes an older connection of the session that the client wants to resume, because the node

@@ -127,7 +127,7 @@ struct Service {
 
 #[derive(Args)]
 struct M2User {
-    /// The user
+    /// The user that the token is for
     #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
     user: String,
     #[command(flatten)]
@@ -137,7 +137,7 @@ struct M2User {
 /// The options of all tokens of M2.
 #[derive(Args)]
 struct M2Writer {
-    /// The organization
+    /// The organization that the token is for
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     organization: String,
     /// Seconds until it expires

@@ -51,7 +51,7 @@ pub struct Credential {
     pub id: Box<str>,
     /// The token's e-mail address; `None` if it has none.
     pub email: Option<Box<str>>,
-    /// The role.
+    /// The role that the key or the token gives.
     pub role: Role,
     /// True for a token: its holder is one member of a channel, with any number of connections.
     /// False for a key: each connection is a member of its own.

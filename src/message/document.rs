@@ -9,7 +9,7 @@ use super::{Channel, ConnId, Millis};
 pub struct DocumentKey {
     /// The channel of the resource.
     pub resource: Channel,
-    /// The only user who may receive it; `None` for the document for everybody.
+    /// The only user who may receive it; `None` for the shared document.
     pub audience: Option<Arc<str>>,
 }
 
@@ -54,7 +54,7 @@ impl DocumentWrite {
 /// Deleted ones are included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found<T> {
-    /// The document for everybody.
+    /// The shared document, which every user may receive.
     pub shared: Option<T>,
     /// The user's own document.
     pub personal: Option<T>,
@@ -83,7 +83,7 @@ pub struct Load {
     pub resource: Channel,
     /// Tells this load from other loads of the same worker.
     pub question: u64,
-    /// Whether to read the document for everybody.
+    /// Whether to read the shared document.
     pub shared: bool,
     /// The user whose own document to read; `None` to read no such document.
     pub user: Option<Arc<str>>,

@@ -43,7 +43,7 @@ impl Durability {
 /// A publication on its way into history.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// The publication.
+    /// The publication to keep.
     pub publication: Arc<Publication>,
     /// The definition that governed its channel.
     pub definition: Arc<ChannelDefinition>,
@@ -81,11 +81,11 @@ pub struct StatsQuery {
 pub struct StoredMessage {
     /// The publication's id.
     pub id: MessageId,
-    /// The event name.
+    /// The event name that the publisher chose.
     pub event_name: Box<str>,
     /// The definition that governed the channel. It may have been deleted since.
     pub channel_id: Uuid,
-    /// The channel's name.
+    /// The name of the channel that it was published on.
     pub channel_name: Box<str>,
     /// JSON text, as it was published.
     pub payload: Box<str>,

@@ -137,9 +137,9 @@ pub struct RuleVersions {
 pub struct Question {
     /// The worker that receives the verdict.
     pub worker: WorkerId,
-    /// The action.
+    /// The action that the client attempts.
     pub action: Action,
-    /// The channel.
+    /// The channel that the action is on.
     pub channel: Channel,
     /// The client's credential.
     pub credential: Arc<Credential>,
@@ -165,7 +165,7 @@ pub enum Judgement {
 /// The answer to a question.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// The question.
+    /// The question that it answers.
     pub question: Question,
     /// The result.
     pub judgement: Judgement,

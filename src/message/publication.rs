@@ -25,7 +25,7 @@ pub enum Content {
     },
     /// The state of a resource.
     Document {
-        /// The only user who may receive it; `None` for everybody.
+        /// The only user who may receive it; `None` if every subscriber may.
         audience: Option<Arc<str>>,
         /// The version of the document.
         version: Millis,
@@ -98,7 +98,7 @@ pub struct Publication {
     /// The time at which it was accepted, in nanoseconds since the node started; 0 if that was not
     /// set.
     pub accepted: Nanos,
-    /// The content.
+    /// The message, event, document or announcement.
     pub content: Content,
     /// The options of its channel when it was accepted.
     pub options: ChannelOptions,
@@ -171,7 +171,7 @@ impl Publication {
 /// A publication with its offset, on its way to the subscribers of one worker.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The publication.
+    /// The publication to deliver.
     pub publication: Arc<Publication>,
     /// Its place in the channel. Announcements of presence have the offset of the publication
     /// before them.

@@ -36,7 +36,7 @@ pub enum Refusal {
 pub enum Reply {
     /// The client is subscribed.
     Subscribed {
-        /// The channel.
+        /// The channel that the client is subscribed to.
         channel: Channel,
         /// The members of the channel, cut at the bound.
         presence: Arc<Snapshot>,

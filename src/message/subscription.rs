@@ -34,7 +34,7 @@ impl Snapshot {
 pub struct Activation {
     /// The subscriber.
     pub connection: ConnId,
-    /// The channel.
+    /// The channel that it subscribes to.
     pub channel: Channel,
     /// The encoding of the frames that the subscriber receives from here on.
     pub encoding: Encoding,
@@ -65,7 +65,7 @@ pub enum Retained {
     Unknown,
     /// The channel has no value.
     Absent,
-    /// The value.
+    /// The last publication.
     Value(Arc<Publication>),
 }
 
@@ -95,7 +95,7 @@ pub struct ReplayWish {
 pub struct Deactivation {
     /// The subscriber.
     pub connection: ConnId,
-    /// The channel.
+    /// The channel that it leaves.
     pub channel: Channel,
     /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,

@@ -127,7 +127,7 @@ fn an_unknown_route_is_named() {
     assert_eq!((status, body), (404, not_found));
 }
 
-/// Lists the channels, of which there are none, with these headers. Returns status and body.
+/// Lists the channels of a node without channels, with these headers. Returns status and body.
 fn ask(node: &Node, headers: &[(&str, &str)]) -> (u16, Value) {
     let response = node.request("GET", "/api/realtime/channels", headers, b"");
     (response.status, response.json())

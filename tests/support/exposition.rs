@@ -75,14 +75,14 @@ impl Exposition {
         &self.families
     }
 
-    /// Returns the family of this name. Panics if there is none.
+    /// Returns the family of this name. Panics if the scrape has no such family.
     pub(crate) fn family(&self, name: &str) -> &Family {
         let found = self.families.iter().find(|family| family.name == name);
         found.unwrap_or_else(|| panic!("no family {name}"))
     }
 
-    /// Returns the value of the sample with this name and exactly these labels. Panics if there is
-    /// none.
+    /// Returns the value of the sample with this name and exactly these labels. Panics if the
+    /// scrape has no such sample.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         let is_wanted = |sample: &&Sample| sample.name == name && sample.labels == labels;

@@ -33,7 +33,7 @@ struct Message {
     id: Option<u64>,
 }
 
-/// The member of an answer that is null if nobody is subscribed.
+/// An answer to a publication, whose member `eventId` is null if the topic has no subscriber.
 #[derive(Deserialize)]
 struct Published {
     #[serde(rename = "eventId")]

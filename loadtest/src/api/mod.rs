@@ -155,7 +155,7 @@ impl Api {
         }
     }
 
-    /// Whether the answer to a publication says that nobody is subscribed.
+    /// Returns whether the answer to a publication says that the channel has no subscriber.
     pub(crate) fn reached_nobody(self, answer: &[u8]) -> bool {
         match self {
             Self::InsForge | Self::M2 => false,

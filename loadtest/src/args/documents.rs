@@ -18,7 +18,6 @@ Example:
   loadtest documents --m2-token e… --m2-writer ik_… --resources 100000 --clients 10000 \\
       --subscriptions 20 --rate 2000 --seconds 60 --server-pid $(pidof fanfare)";
 
-/// Arguments of `documents`.
 #[derive(Args)]
 pub(crate) struct DocumentsArguments {
     /// The server; loopback only

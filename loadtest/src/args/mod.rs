@@ -59,7 +59,6 @@ pub(crate) struct Arguments {
     pub(crate) scenario: Scenario,
 }
 
-/// The scenarios.
 #[derive(Subcommand)]
 pub(crate) enum Scenario {
     /// Publish at a fixed rate to many subscribers: loss, order, latency, cost per delivery
@@ -85,7 +84,6 @@ pub(crate) enum Scenario {
     FloorServer,
 }
 
-/// Arguments of `fanout`.
 #[derive(Args)]
 pub(crate) struct FanoutArguments {
     #[command(flatten)]
@@ -109,7 +107,6 @@ pub(crate) struct FanoutArguments {
     pub(crate) max_cpu_us_per_delivery: Option<f64>,
 }
 
-/// Arguments of `floor`.
 #[derive(Args)]
 pub(crate) struct FloorArguments {
     #[command(flatten)]
@@ -126,7 +123,6 @@ pub(crate) struct FloorArguments {
     pub(crate) max_cpu_us_per_delivery: Option<f64>,
 }
 
-/// Arguments of `compare`.
 #[derive(Args)]
 pub(crate) struct CompareArguments {
     #[command(flatten)]
@@ -153,7 +149,6 @@ pub(crate) struct CompareArguments {
     pub(crate) max_ratio: Option<f64>,
 }
 
-/// Arguments of `idle`.
 #[derive(Args)]
 pub(crate) struct IdleArguments {
     #[command(flatten)]

@@ -103,7 +103,7 @@ pub(crate) struct CrowdArguments {
     /// What clients speak: insforge, forge or m2
     #[arg(long, value_enum, default_value = "insforge", hide_possible_values = true)]
     pub(crate) api: Api,
-    /// Channel of nobody else; in M2, TYPE/ID
+    /// Channel that no other client uses; in M2, TYPE/ID
     #[arg(long, default_value = "load:1")]
     pub(crate) channel: String,
     /// Number of clients
@@ -184,7 +184,7 @@ pub(crate) struct PlaceArguments {
     /// Processor for all threads of the server
     #[arg(long, value_name = "CPU", value_parser = processor)]
     pub(crate) server_cpu: Option<usize>,
-    /// Processor for the clients and whoever publishes
+    /// Processor for the clients and the publishers
     #[arg(long, value_name = "CPU", value_parser = processor)]
     pub(crate) client_cpu: Option<usize>,
 }

@@ -107,8 +107,7 @@ impl CompareReport {
         result
     }
 
-    /// Returns the faults. There are none if every run was good and the median ratio is at most
-    /// `ratio_max`.
+    /// Returns the faults; empty if every run was good and the median ratio is at most `ratio_max`.
     pub(crate) fn faults(&self, ratio_max: Option<f64>) -> Vec<String> {
         let mut faults = Vec::new();
         for (number, pair) in self.pairs.iter().enumerate() {

@@ -140,7 +140,7 @@ impl DocumentsReport {
         result
     }
 
-    /// Returns the faults. There are none if the run was good.
+    /// Returns the faults; empty if the run was good.
     pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { counts, verdict, .. } = self;
         let mut faults = Vec::new();

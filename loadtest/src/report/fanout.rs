@@ -115,7 +115,7 @@ impl FanoutReport {
         result
     }
 
-    /// Returns the faults. There are none if the run was good.
+    /// Returns the faults; empty if the run was good.
     pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
         let mut faults = Vec::new();

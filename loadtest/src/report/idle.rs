@@ -76,8 +76,8 @@ impl IdleReport {
         })
     }
 
-    /// Returns the faults. There are none if every connection stayed and took at most `bytes_max`
-    /// of resident memory.
+    /// Returns the faults; empty if every connection stayed and took at most `bytes_max` bytes of
+    /// resident memory.
     pub(crate) fn faults(&self, bytes_max: Option<f64>) -> Vec<String> {
         let mut faults = Vec::new();
         let lost = self.losses.connections;

@@ -165,7 +165,7 @@ fn standing(
     Ok(found.optional()?.map(|(version, is_there)| (u64::try_from(version).unwrap_or(0), is_there)))
 }
 
-/// Returns the latest version among forgotten documents; 0 if there are none.
+/// Returns the latest version among forgotten documents; 0 if no document was forgotten.
 fn forgotten(connection: &Connection) -> rusqlite::Result<Millis> {
     let query = "SELECT version FROM forgotten_documents";
     let version = connection.prepare_cached(query)?.query_row([], |row| row.get::<_, i64>(0))?;
@@ -187,7 +187,7 @@ fn put(connection: &Connection, document: &Document) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Returns the audience as rows hold it: empty if the document is for everybody.
+/// Returns the audience as rows hold it: empty for a shared document.
 fn audience(key: &DocumentKey) -> &str {
     key.audience.as_ref().map_or("", Arc::as_ref)
 }

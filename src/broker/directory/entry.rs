@@ -131,7 +131,7 @@ impl Entry {
         *self.share(worker).count(encoding, transport) += 1;
     }
 
-    /// Returns a worker's share, which is created if there is none.
+    /// Returns a worker's share, which is created if the worker has none.
     fn share(&mut self, worker: WorkerId) -> &mut Share {
         let at = self.shares.iter().position(|share| share.worker == worker).unwrap_or_else(|| {
             // Most channels have one share, or two: no capacity for more.

@@ -9,11 +9,11 @@ use crate::message::{
 /// A connection in a channel, as the directory counts it.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
-    /// The connection.
+    /// The connection that receives the publications.
     pub connection: ConnId,
     /// The encoding of its frames.
     pub encoding: Encoding,
-    /// Its transport.
+    /// The transport of the connection, by which the directory counts it.
     pub transport: Transport,
     /// The member that it belongs to; `None` if it does not count for presence.
     pub member: Option<MemberKey>,
@@ -22,9 +22,9 @@ pub struct Subscriber {
 /// A request to subscribe.
 #[derive(Debug)]
 pub struct Join<'a> {
-    /// The channel.
+    /// The channel to join.
     pub channel: &'a Channel,
-    /// The subscriber.
+    /// The subscriber that joins.
     pub subscriber: &'a Subscriber,
     /// The encoding under which the connection is already subscribed, if it is. Then only its
     /// encoding changes, and it is acknowledged again.
@@ -50,9 +50,9 @@ pub struct Join<'a> {
 /// A request to end a subscription.
 #[derive(Debug)]
 pub struct Leave<'a> {
-    /// The channel.
+    /// The channel to leave.
     pub channel: &'a Channel,
-    /// The subscriber.
+    /// The subscriber that leaves.
     pub subscriber: &'a Subscriber,
     /// Whether the connection stays open, so that it must learn where its subscription ended.
     pub lives_on: bool,

@@ -24,31 +24,33 @@ const CLOSE_CODE_BYTES: usize = 2;
 /// Why a client's bytes are refused. The client is at fault in every case, and the connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum FrameError {
-    /// A client must mask every frame (section 5.1).
+    /// A client must mask every frame (RFC 6455 section 5.1).
     #[error("the frame is not masked")]
     Unmasked,
-    /// The node negotiates no extensions, so the bits reserved for them must be 0 (section 5.2).
+    /// The node negotiates no extensions, so the bits reserved for them must be 0 (RFC 6455 section
+    /// 5.2).
     #[error("a reserved bit is set")]
     ReservedBits,
-    /// Opcodes 3 to 7 and 11 to 15 are not defined (section 5.2).
+    /// Opcodes 3 to 7 and 11 to 15 are not defined (RFC 6455 section 5.2).
     #[error("the opcode is reserved")]
     ReservedOpcode,
-    /// A length must have the shortest possible encoding (section 5.2).
+    /// A length must have the shortest possible encoding (RFC 6455 section 5.2).
     #[error("the length is written longer than needed")]
     LengthEncoding,
     /// The payload of a close, ping or pong exceeds [`CONTROL_BYTES_MAX`].
     #[error("the control frame is too long")]
     ControlTooLong,
-    /// A close, ping or pong must not be fragmented (section 5.5).
+    /// A close, ping or pong must not be fragmented (RFC 6455 section 5.5).
     #[error("the control frame is fragmented")]
     ControlFragmented,
-    /// A continuation frame came without an unfinished message (section 5.4).
+    /// A continuation frame came without an unfinished message (RFC 6455 section 5.4).
     #[error("a continuation without a message")]
     StrayContinuation,
-    /// A new message began before the previous one ended (section 5.4).
+    /// A new message began before the previous one ended (RFC 6455 section 5.4).
     #[error("a new message before the last one ended")]
     InterruptedMessage,
-    /// The close frame's payload has one byte, or a code that may not be sent (section 7.4).
+    /// The close frame's payload has one byte, or a code that may not be sent (RFC 6455 section
+    /// 7.4).
     #[error("the close frame is malformed")]
     MalformedClose,
     /// A text message or the reason of a close frame is not UTF-8.

@@ -34,7 +34,7 @@ impl Module {
         }
     }
 
-    /// Returns the module of that file name; `None` if there is none.
+    /// Returns the module of that file name; `None` for other names.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|module| module.name() == name)
     }

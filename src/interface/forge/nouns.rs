@@ -49,7 +49,7 @@ impl Entity {
         }
     }
 
-    /// Returns the entity of that name; `None` if there is none. Case matters.
+    /// Returns the entity of that name; `None` for other names. Case matters.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|entity| entity.name() == name)
     }

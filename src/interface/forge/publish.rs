@@ -27,7 +27,7 @@ pub struct Events {
 /// An event that was published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EventReceipt {
-    /// The id.
+    /// The id by which frames and the answer name the event.
     pub id: MessageId,
     /// The timestamp, in milliseconds since the epoch.
     pub at: Millis,

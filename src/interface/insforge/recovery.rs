@@ -18,8 +18,8 @@ pub struct Resume {
     pub offset: Option<MessageId>,
 }
 
-/// Reads a request to resume a session from the data of a CONNECT packet. Returns `None` if there
-/// is none, or if its ids do not have the form of this node's ids.
+/// Reads a request to resume a session from the data of a CONNECT packet. Returns `None` if the
+/// data has no such request, or if its ids do not have the form of this node's ids.
 pub fn resume(auth: &str) -> Option<Resume> {
     #[derive(Deserialize)]
     struct Auth<'a> {

@@ -24,7 +24,7 @@ const PREFIX: &str = "x-m2-";
 /// The scope and the credentials in a handshake or a call. Nothing is proved yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Said {
-    /// The scope.
+    /// The scope that the client asks for.
     pub scope: Scope,
     /// The value of `Authorization`; never empty.
     pub authorization: Option<String>,

@@ -30,7 +30,7 @@ impl ResourceKind {
         }
     }
 
-    /// Returns the kind of that name; `None` if there is none. Case matters.
+    /// Returns the kind of that name; `None` for other names. Case matters.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -69,11 +69,11 @@ const _: () = assert!(NAME_BYTES_MAX == 255, "the message above names the bound"
 pub struct Scope {
     /// The organization; never empty.
     pub organization: Box<str>,
-    /// The project; empty if there is none.
+    /// The project; empty if the scope has none.
     pub project: Box<str>,
-    /// The launch context; empty if there is none.
+    /// The launch context; empty if the scope has none.
     pub launch_context: Box<str>,
-    /// The world; empty if there is none.
+    /// The world; empty if the scope has none.
     pub world: Box<str>,
 }
 

@@ -190,7 +190,7 @@ fn known(retained: Retained) -> Option<(Millis, Arc<Publication>)> {
 impl Wants {
     /// Returns the wants of a client that has taken its frames and has a stale document. If
     /// `unanswered` subscribes have had no answer, all documents of the resource are wanted,
-    /// because the answer may be that there are none.
+    /// because the answer may be that the resource has no document.
     pub fn reload(document: &StaleDocument, unanswered: u16, user: Option<Arc<str>>) -> Self {
         let is_personal = document.is_personal;
         let stale = match is_personal {

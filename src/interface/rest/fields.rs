@@ -154,8 +154,8 @@ pub(in crate::interface) fn integer(
     }
 }
 
-/// Returns an integer within bounds, or all issues of the number. If the upper bound is `u64::MAX`,
-/// there is none, and a larger number becomes `u64::MAX`.
+/// Returns an integer within bounds, or all issues of the number. An upper bound of `u64::MAX` is
+/// no bound: a larger number becomes `u64::MAX`.
 pub(in crate::interface) fn whole(
     path: &str,
     number: f64,

@@ -6,7 +6,7 @@ use super::app::{invocation, place, publish};
 use super::listener::Listener;
 use crate::support::{Node, wait_until};
 
-/// Publishes and returns the event's id; `None` if nobody is subscribed.
+/// Publishes an event and returns its id; `None` if the topic has no subscriber.
 fn tell(node: &Node, payload: &str) -> Option<String> {
     let body = json!({ "name": "room", "payload": payload });
     let result = publish(node, "publish", &invocation(&place()), &body);

@@ -102,7 +102,7 @@ impl Resource {
     }
 }
 
-/// A document: that of a resource for everybody or for one user.
+/// Names a document: a resource, and the user whose own document it is; `None` for the shared one.
 type Key = (Resource, Option<&'static str>);
 
 /// A source of random numbers.

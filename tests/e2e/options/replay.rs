@@ -52,7 +52,7 @@ fn who_comes_later_hears_what_was_before_and_then_what_comes() {
     assert_eq!(ids(&first.hear()), [live]);
     first.unsubscribe(CHANNEL);
 
-    // Nobody is subscribed now, but the window stays, in both encodings and on both transports.
+    // The channel has no subscriber now, but keeps its window, for both encodings and transports.
     let all = [&early[..], &[live]].concat();
     let mut second = Client::new(Socket::connect_polling(node.port(), &token));
     second.ask(SDK_SUBSCRIBE, &json!({ "channel": CHANNEL }));

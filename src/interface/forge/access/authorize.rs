@@ -13,7 +13,7 @@ use crate::message::{Channel, Now};
 /// The proved origin of a request.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// A context.
+    /// A context, which names its installation.
     Context(Arc<Context>),
     /// An installation, without a context.
     Installation(Box<str>),

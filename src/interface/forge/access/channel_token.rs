@@ -62,7 +62,7 @@ impl Permission {
         }
     }
 
-    /// Returns the permission of that name; `None` if there is none.
+    /// Returns the permission of that name; `None` for other names.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Subscribe, Self::Publish].into_iter().find(|permission| permission.name() == name)
     }

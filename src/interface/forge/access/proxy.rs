@@ -19,7 +19,7 @@ pub struct ProxyAuthorization<'a> {
 /// The identity that a back end calls as, for audit only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum As {
-    /// A user.
+    /// A user of the app.
     User,
     /// The app itself.
     App,

@@ -23,7 +23,7 @@ pub struct Event<'a> {
     pub name: Cow<'a, str>,
     /// The first argument, as JSON text.
     pub first: Option<&'a str>,
-    /// All arguments, as JSON texts separated by commas; empty if there are none.
+    /// All arguments, as JSON texts separated by commas; empty if the event has none.
     pub arguments: &'a str,
 }
 

@@ -50,7 +50,7 @@ impl NewChannel {
     /// Parses the body of `POST /api/realtime/channels`.
     ///
     /// # Errors
-    /// 400 with the issues of all fields. If there are none, 400 if the pattern breaks its rule.
+    /// 400 with the issues of all fields. If they have none, 400 if the pattern breaks its rule.
     pub(in crate::interface::insforge::rest) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let required = |pattern| fields::required("pattern", pattern).and_then(new_pattern);
         let (pattern, change) = read(body, required)?;
@@ -83,7 +83,7 @@ impl ChannelChange {
     /// Parses the body of `PUT /api/realtime/channels/{id}`.
     ///
     /// # Errors
-    /// 400 with the issues of all fields. If there are none, 400 if the pattern breaks its rule.
+    /// 400 with the issues of all fields. If they have none, 400 if the pattern breaks its rule.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let (pattern, change) = read(body, |pattern| pattern.map(changed_pattern).transpose())?;
         if let Some(pattern) = &pattern {
