@@ -1,14 +1,16 @@
 //! Rules of rooms: the files of a room import each other in one direction, and only the seam
-//! matches on which interface it is.
+//! matches on the interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Violation;
-use crate::source::{Kind, NamedPath, Source, tokens};
+use crate::lexer::Kind;
+use crate::paths::{NamedPath, tokens};
+use crate::source::Source;
 
-/// Rooms of one interface each.
+/// The rooms that hold one interface each.
 pub(crate) const INTERFACES: [&str; 3] = ["insforge", "forge", "m2"];
-/// The files that may match on which interface it is.
+/// The files that may match on the interface.
 const SEAM: [&str; 3] = ["interface/mod.rs", "interface/encode.rs", "interface/entrance.rs"];
 
 /// The places outside `interface/` that may name an interface: they configure it, start it, label
@@ -16,7 +18,7 @@ const SEAM: [&str; 3] = ["interface/mod.rs", "interface/encode.rs", "interface/e
 const NAMES_PATHS: [&str; 6] =
     ["config/", "metrics/mod.rs", "main/token.rs", "main.rs", "node/", "lib.rs"];
 
-/// The circles of files that import each other inside one room.
+/// Finds circles of files that import each other inside one room.
 pub(crate) fn check_circles(sources: &[Source]) -> Vec<Violation> {
     let edges = edges(sources);
     let mut violations = Vec::new();
@@ -35,7 +37,7 @@ pub(crate) fn check_circles(sources: &[Source]) -> Vec<Violation> {
     violations
 }
 
-/// A shortest way from a file back to itself.
+/// Returns a shortest circle of imports through a file.
 fn circle<'a>(
     edges: &BTreeMap<&'a str, BTreeSet<&'a str>>,
     start: &'a str,
@@ -60,9 +62,9 @@ fn circle<'a>(
     None
 }
 
-/// For each file, the other files of its room whose items its production code names. What a
-/// `pub use` hands on is not an import. A folder's `mod.rs`, or the file of the folder's name, stands
-/// for the folder, so that its files may name what it holds.
+/// Returns for each file the other files of its room whose items its production code names. A
+/// `pub use` is not an import. A folder's `mod.rs`, or the file of the folder's name, stands for
+/// the folder, so that the folder's files may name its items.
 fn edges(sources: &[Source]) -> BTreeMap<&str, BTreeSet<&str>> {
     let files: BTreeMap<Vec<&str>, &str> =
         sources.iter().map(|source| (module_path(&source.path), source.path.as_str())).collect();
@@ -82,7 +84,7 @@ fn edges(sources: &[Source]) -> BTreeMap<&str, BTreeSet<&str>> {
     edges
 }
 
-/// The room of a file: an interface's own folder, or the first folder under `src`.
+/// Returns the room of a file: an interface's own folder, or the first folder under `src`.
 pub(crate) fn room(path: &str) -> &str {
     let mut parts = path.split('/');
     match (parts.next(), parts.next()) {
@@ -92,14 +94,14 @@ pub(crate) fn room(path: &str) -> &str {
     }
 }
 
-/// The names of the modules that lead to a file.
+/// Returns the names of the modules that lead to a file.
 fn module_path(path: &str) -> Vec<&str> {
     let path = path.trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
     path.split('/').filter(|part| *part != "lib").collect()
 }
 
-/// The file that holds what a path names.
+/// Returns the file that holds the item of a path.
 fn resolve<'a>(
     source: &Source,
     path: &NamedPath,
@@ -124,7 +126,7 @@ fn resolve<'a>(
     (!is_bare || length > base.len()).then_some(file)
 }
 
-/// Production code outside the seam that matches on which interface it is.
+/// Finds production code outside the seam that matches on the interface.
 pub(crate) fn check_axis(source: &Source) -> Vec<Violation> {
     if source.is_test || SEAM.contains(&source.path.as_str()) {
         return Vec::new();
@@ -142,8 +144,8 @@ pub(crate) fn check_axis(source: &Source) -> Vec<Violation> {
     lines.map(|line| source.violation(line, message.into())).collect()
 }
 
-/// Code and comments outside `interface/` that name an interface. Literals may: headers of
-/// webhooks, keys of the configuration and columns of the store have such names.
+/// Finds code and comments outside `interface/` that name an interface. Literals may name one,
+/// because headers of webhooks, keys of the configuration and columns of the store have such names.
 pub(crate) fn check_names(source: &Source) -> Vec<Violation> {
     if source.is_under(&["interface/"]) || source.is_under(&NAMES_PATHS) {
         return Vec::new();

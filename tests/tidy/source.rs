@@ -1,43 +1,25 @@
-//! Rust source as the rules see it: code told from comments and literals, tests from production,
-//! and every path that is named. Not a parser, and exact enough for sources that rustfmt wrote.
+//! Rust source as the rules see it: code, comments and literals, tests and production code. This is
+//! no parser, but exact enough for sources that rustfmt wrote.
 
-/// One file under `src`, and what its text is made of.
+use crate::lexer::{Kind, kinds};
+use crate::paths::{NamedPath, named_paths, reexport, tokens, visibility};
+
+/// A source file, with the kind of each byte.
 pub(crate) struct Source {
-    /// Under `src`, with `/` between folders.
+    /// The path below `src`; of other files the path below the root of the repository.
     pub(crate) path: String,
     pub(crate) text: String,
-    /// What each byte belongs to.
+    /// The kind of each byte of the text.
     pub(crate) kinds: Vec<Kind>,
-    /// First and last lines of its test modules, counted from 0.
+    /// The first and the last line of each test module, counted from 0.
     pub(crate) test_spans: Vec<(usize, usize)>,
-    /// The file itself is a test module.
+    /// Whether the whole file is a test module.
     pub(crate) is_test: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    Code,
-    Comment,
-    /// Inside a string or character literal.
-    Text,
-}
-
-/// A path as code names it, from its first segment on.
-pub(crate) struct NamedPath {
-    pub(crate) line: usize,
-    pub(crate) segments: Vec<String>,
-}
-
-impl NamedPath {
-    pub(crate) fn starts_with(&self, segments: &[&str]) -> bool {
-        self.segments.len() >= segments.len()
-            && self.segments.iter().zip(segments).all(|(own, other)| own == other)
-    }
-}
-
 impl Source {
-    /// Takes all files under `src`, each with its path there and its text, and finds out which of
-    /// them are test modules.
+    /// Creates the sources of files under `src`, each a path and a text, and finds those that are
+    /// test modules.
     pub(crate) fn all(files: impl Iterator<Item = (String, String)>) -> Vec<Self> {
         let mut sources: Vec<_> = files.map(|(path, text)| Self::new(path, text)).collect();
         let tests: Vec<_> = sources.iter().flat_map(Self::test_files).collect();
@@ -59,7 +41,7 @@ impl Source {
         source
     }
 
-    /// The first folder or file under `src`.
+    /// Returns the first folder or file under `src`.
     pub(crate) fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or_default();
         first.trim_end_matches(".rs")
@@ -69,7 +51,7 @@ impl Source {
         places.iter().any(|place| self.path.starts_with(place))
     }
 
-    /// The text with comments and the insides of literals blanked, byte for byte.
+    /// Returns the text with blanks for comments and the insides of literals, byte for byte.
     pub(crate) fn code(&self) -> String {
         let bytes = self.text.bytes().zip(&self.kinds);
         let blanked = bytes.map(|(byte, kind)| match (byte, kind) {
@@ -84,12 +66,12 @@ impl Source {
         named_paths(&tokens(&self.code()))
     }
 
-    /// Without those in test modules.
+    /// Returns the paths that production code names.
     pub(crate) fn production_paths(&self) -> Vec<NamedPath> {
         self.paths().into_iter().filter(|path| !self.is_test_line(path.line)).collect()
     }
 
-    /// The paths of production code, without those that a `pub use` hands on.
+    /// Returns the paths that production code names, except in `pub use`.
     pub(crate) fn imports(&self) -> Vec<NamedPath> {
         let mut rest = &tokens(&self.code())[..];
         let mut kept = Vec::new();
@@ -103,19 +85,19 @@ impl Source {
         named_paths(&kept).into_iter().filter(|path| !self.is_test_line(path.line)).collect()
     }
 
-    /// Whether a line, counted from 1, stands in a test module.
+    /// Returns whether a line, counted from 1, is in a test module.
     pub(crate) fn is_test_line(&self, line: usize) -> bool {
         self.test_spans.iter().any(|&(from, to)| (from..=to).contains(&(line - 1)))
     }
 
-    /// The module of this crate that a path leads to, if it leads to one.
+    /// Returns the module of this crate that a path leads to; `None` for paths to other crates.
     pub(crate) fn own_module(&self, path: &NamedPath) -> Option<String> {
         let first = path.segments.first()?.as_str();
         if first == "crate" || first == "fanfare" {
             return path.segments.get(1).cloned();
         }
         let supers = path.segments.iter().take_while(|segment| *segment == "super").count();
-        // `src/a.rs` and `src/a/mod.rs` are one step below the crate, `src/a/b.rs` two.
+        // `src/<a>.rs` and `src/<a>/mod.rs` are one step below the crate, `src/<a>/<b>.rs` two.
         let folders = self.path.matches('/').count();
         let depth = if self.path.ends_with("/mod.rs") { folders } else { folders + 1 };
         (supers > 0 && supers == depth).then(|| path.segments.get(supers).cloned())?
@@ -135,7 +117,7 @@ impl Source {
             .collect()
     }
 
-    /// Paths, without ending, of test modules that this file declares and others hold.
+    /// Returns the paths, without `.rs`, of test modules that this file declares without a body.
     fn test_files(&self) -> Vec<String> {
         let folder = match self.path.rsplit_once('/') {
             Some((folder, "mod.rs")) => format!("{folder}/"),
@@ -154,7 +136,8 @@ impl Source {
     }
 }
 
-/// Places of `#[cfg(test)] mod` in `code`, each with the code from the module's name on.
+/// Returns the places of `#[cfg(test)] mod` in `code`, each with the code from the module's name
+/// on.
 fn test_modules(code: &str) -> impl Iterator<Item = (usize, &str)> {
     code.match_indices("#[cfg(test)]").filter_map(|(start, attribute)| {
         let rest = code[start + attribute.len()..].trim_start();
@@ -164,12 +147,12 @@ fn test_modules(code: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Counted from 1.
+/// Returns the line of a byte, counted from 1.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// Where the bracket closes that was open before `code`; its end when it never does.
+/// Returns the place of the bracket that closes one before `code`; the end if there is no such one.
 pub(crate) fn closing(code: &str, open: char, close: char) -> usize {
     let mut depth = 1;
     for (at, c) in code.char_indices() {
@@ -183,232 +166,6 @@ pub(crate) fn closing(code: &str, open: char, close: char) -> usize {
         }
     }
     code.len()
-}
-
-/// What each byte of Rust source belongs to. Delimiters of literals count as code.
-fn kinds(text: &str) -> Vec<Kind> {
-    let bytes = text.as_bytes();
-    let mut kinds = Vec::with_capacity(bytes.len());
-    while kinds.len() < bytes.len() {
-        let at = kinds.len();
-        let rest = &text[at..];
-        let (kind, length) = piece(rest, text[..at].chars().next_back());
-        if kind == Kind::Text {
-            let (before, inside) = literal(rest, length);
-            kinds.resize(at + before, Kind::Code);
-            kinds.resize(at + before + inside, Kind::Text);
-            kinds.resize(at + length, Kind::Code);
-        } else {
-            kinds.resize(at + length, kind);
-        }
-    }
-    kinds
-}
-
-/// The kind and length of what begins here; for a literal both are those of all of it.
-fn piece(rest: &str, before: Option<char>) -> (Kind, usize) {
-    let first = rest.chars().next().unwrap_or_default();
-    if rest.starts_with("//") {
-        return (Kind::Comment, rest.find('\n').unwrap_or(rest.len()));
-    }
-    if rest.starts_with("/*") {
-        return (Kind::Comment, block_comment(rest));
-    }
-    let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    if let Some(length) = raw_string(rest).filter(|_| !in_word) {
-        return (Kind::Text, length);
-    }
-    match first {
-        '"' => (Kind::Text, 1 + quoted(&rest[1..], '"')),
-        '\'' => match character(rest) {
-            Some(length) => (Kind::Text, length),
-            // A lifetime.
-            None => (Kind::Code, 1),
-        },
-        _ => (Kind::Code, first.len_utf8()),
-    }
-}
-
-/// How many bytes of a literal come before its inside, and how many that has.
-fn literal(rest: &str, length: usize) -> (usize, usize) {
-    let quote = rest.find(['"', '\'']).unwrap_or(0);
-    let hashes = rest[..quote].matches('#').count();
-    let closing = 1 + hashes;
-    (quote + 1, length.saturating_sub(quote + 1 + closing))
-}
-
-fn block_comment(rest: &str) -> usize {
-    let mut depth = 0;
-    let mut at = 0;
-    while at < rest.len() {
-        let here = &rest.as_bytes()[at..];
-        if here.starts_with(b"/*") {
-            depth += 1;
-            at += 2;
-        } else if here.starts_with(b"*/") {
-            depth -= 1;
-            at += 2;
-        } else {
-            at += 1;
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
-    rest.len()
-}
-
-/// The length of a raw string, if one begins here.
-fn raw_string(rest: &str) -> Option<usize> {
-    let prefix = ["r", "br", "cr"].into_iter().find(|prefix| {
-        let rest = rest.strip_prefix(prefix).map(|rest| rest.trim_start_matches('#'));
-        rest.is_some_and(|rest| rest.starts_with('"'))
-    })?;
-    let hashes = rest[prefix.len()..].chars().take_while(|c| *c == '#').count();
-    let open = prefix.len() + hashes + 1;
-    let end = format!("\"{}", "#".repeat(hashes));
-    let inside = rest[open..].find(&end).unwrap_or(rest.len() - open);
-    Some((open + inside + end.len()).min(rest.len()))
-}
-
-/// Bytes up to and with the closing quote.
-fn quoted(rest: &str, quote: char) -> usize {
-    let mut escaped = false;
-    for (at, c) in rest.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            c if c == quote => return at + 1,
-            _ => {}
-        }
-    }
-    rest.len()
-}
-
-/// The length of a character literal, if one begins here and not a lifetime.
-fn character(rest: &str) -> Option<usize> {
-    let inside = &rest[1..];
-    if inside.starts_with('\\') {
-        return Some(1 + quoted(inside, '\''));
-    }
-    let first = inside.chars().next()?;
-    inside[first.len_utf8()..].starts_with('\'').then(|| 2 + first.len_utf8())
-}
-
-#[derive(Clone)]
-pub(crate) struct Token {
-    pub(crate) line: usize,
-    /// A word, `::`, or one other character.
-    pub(crate) text: String,
-}
-
-pub(crate) fn tokens(code: &str) -> Vec<Token> {
-    let mut tokens: Vec<Token> = Vec::new();
-    let mut line = 1;
-    let mut rest = code;
-    while let Some(first) = rest.chars().next() {
-        let in_word = |c: char| c.is_alphanumeric() || c == '_';
-        let length = match first {
-            c if in_word(c) => rest.find(|c| !in_word(c)).unwrap_or(rest.len()),
-            ':' if rest.starts_with("::") => 2,
-            c => c.len_utf8(),
-        };
-        if first == '\n' {
-            line += 1;
-        }
-        if !first.is_whitespace() {
-            tokens.push(Token { line, text: rest[..length].to_owned() });
-        }
-        rest = &rest[length..];
-    }
-    tokens
-}
-
-/// Every path that the code names, groups of imports taken apart.
-fn named_paths(tokens: &[Token]) -> Vec<NamedPath> {
-    let mut paths = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let goes_on = at > 0 && matches!(tokens[at - 1].text.as_str(), "." | "::");
-        // A leading `::` names a crate, as in `::monoio::time`.
-        let is_global = goes_on
-            && tokens[at - 1].text == "::"
-            && (at < 2 || !(is_word(&tokens[at - 2]) || tokens[at - 2].text == ">"));
-        if is_word(&tokens[at]) && (!goes_on || is_global) {
-            at = take_path(tokens, at, &[], &mut paths);
-        } else {
-            at += 1;
-        }
-    }
-    paths
-}
-
-/// Takes the path that begins at `at`, behind `prefix`; answers where it ends.
-fn take_path(
-    tokens: &[Token],
-    mut at: usize,
-    prefix: &[String],
-    paths: &mut Vec<NamedPath>,
-) -> usize {
-    let line = tokens[at].line;
-    let mut segments = prefix.to_vec();
-    loop {
-        segments.push(tokens[at].text.clone());
-        at += 1;
-        if tokens.get(at).is_none_or(|token| token.text != "::") {
-            break;
-        }
-        match tokens.get(at + 1) {
-            Some(token) if is_word(token) => at += 1,
-            Some(token) if token.text == "{" => {
-                return take_group(tokens, at + 2, &segments, paths);
-            }
-            // A glob, or type arguments: the path so far is what counts.
-            _ => break,
-        }
-    }
-    paths.push(NamedPath { line, segments });
-    at
-}
-
-fn take_group(
-    tokens: &[Token],
-    mut at: usize,
-    prefix: &[String],
-    paths: &mut Vec<NamedPath>,
-) -> usize {
-    while at < tokens.len() && tokens[at].text != "}" {
-        at = if is_word(&tokens[at]) { take_path(tokens, at, prefix, paths) } else { at + 1 };
-    }
-    at + 1
-}
-
-/// How many tokens of a `pub(…)` stand at the beginning; 0 if none does.
-fn visibility(tokens: &[Token]) -> usize {
-    match tokens {
-        [first, open, ..] if first.text == "pub" && open.text == "(" => {
-            tokens.iter().position(|token| token.text == ")").map_or(0, |end| end + 1)
-        }
-        _ => 0,
-    }
-}
-
-/// How many tokens of a `pub use` stand at the beginning; 0 if none does.
-fn reexport(tokens: &[Token]) -> usize {
-    if tokens.first().is_none_or(|token| token.text != "pub") {
-        return 0;
-    }
-    // `pub(in a::b) use` has the most words before it.
-    let is_use = tokens.iter().take(8).take_while(|token| token.text != ";");
-    let end = tokens.iter().position(|token| matches!(token.text.as_str(), ";" | "fn" | "="));
-    match (is_use.into_iter().any(|token| token.text == "use"), end) {
-        (true, Some(end)) if tokens[end].text == ";" => end + 1,
-        _ => 0,
-    }
-}
-
-fn is_word(token: &Token) -> bool {
-    token.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
 #[cfg(test)]
