@@ -134,9 +134,10 @@
 //!
 //! Make a folder under `interface/` with modules `wire` (bytes), `session` (a value with `on_open`,
 //! `on_text`, `on_joined` and the other events of [`interface::Session`]) and `http` (its entrance,
-//! which looks at the head of a request, and its calls). Add a variant to [`interface::Session`] and
-//! to [`interface::entrance::Call`], its frames to [`interface::encode`], its encodings to
-//! [`message::Encoding`], and its counters to [`metrics`]. Nothing else names it: `runtime`, `broker` and `mailbox` stay as they are.
+//! which looks at the head of a request, and its calls). Add a variant to [`interface::Session`]
+//! and to [`interface::entrance::Call`], its frames to [`interface::encode`], its encodings to
+//! [`message::Encoding`], and its counters to [`metrics`]. Nothing else names it: `runtime`,
+//! `broker` and `mailbox` stay as they are.
 //!
 //! # Sessions and the runtime
 //!

@@ -9,6 +9,8 @@ mod lexer;
 mod lints;
 #[path = "tidy/paths.rs"]
 mod paths;
+#[path = "tidy/prose.rs"]
+mod prose;
 #[path = "tidy/rooms.rs"]
 mod rooms;
 #[path = "tidy/sizes.rs"]
@@ -55,10 +57,26 @@ fn the_sources_are_tidy() {
         lints::check_leftovers,
         rooms::check_axis,
         rooms::check_names,
+        prose::check_words,
     ];
     let each = sources.iter().flat_map(|source| checks.iter().flat_map(|check| check(source)));
     let mut violations: Vec<_> = each.collect();
     violations.extend(rooms::check_circles(&sources));
+    report(&violations);
+}
+
+#[test]
+fn the_comments_say_something() {
+    let files = repository_files();
+    let held = prose::Held::of(&files);
+    let sources = files.iter().filter(|path| path.ends_with(".rs"));
+    let mut violations = Vec::new();
+    for path in sources {
+        let Some(text) = read(path) else { continue };
+        let source = Source::new(path, text);
+        violations.extend(prose::check_repeats(&source));
+        violations.extend(prose::check_citations(&source, &held));
+    }
     report(&violations);
 }
 

@@ -152,7 +152,7 @@ pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// Returns the place of the bracket that closes one before `code`; the end if there is no such one.
+/// Returns the place of the bracket that closes one before `code`; the end if it stays open.
 pub(crate) fn closing(code: &str, open: char, close: char) -> usize {
     let mut depth = 1;
     for (at, c) in code.char_indices() {
