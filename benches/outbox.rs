@@ -57,7 +57,7 @@ impl Outgoing for Frame {
         None
     }
 
-    fn notice(_: &Channel, _: u64) -> Self {
+    fn notice(&self, _: &Channel, _: u64) -> Self {
         unreachable!("the outboxes stay far below their bounds")
     }
 }

@@ -17,6 +17,7 @@ pub trait Outgoing: AsRef<[u8]> {
     }
     /// Returns the channel and the number of lost publications, if the frame is a gap notice.
     fn gap(&self) -> Option<(&Channel, u64)>;
-    /// Creates the gap notice of `count` lost publications of a channel.
-    fn notice(channel: &Channel, count: u64) -> Self;
+    /// Creates the gap notice of `count` lost publications of a channel, in the encoding of this
+    /// frame, which is one of them or an earlier notice.
+    fn notice(&self, channel: &Channel, count: u64) -> Self;
 }

@@ -94,17 +94,17 @@ impl Plan {
     /// Returns the frames and bytes of the new gap notices, at most.
     pub(super) fn notices<F: Outgoing>(&self, waiting: &VecDeque<F>) -> (usize, usize) {
         let gone = waiting.iter().zip(&self.goes).filter(|(_, goes)| **goes);
-        let told = gone.filter_map(|(frame, _)| frame.expendable());
-        let told = told.filter(|publication| !publication.content.is_state());
-        let channels: HashSet<&Channel> = told.map(|publication| &publication.channel).collect();
-        let bytes = |channel: &&Channel| F::notice(channel, u64::MAX).as_ref().len();
-        (channels.len(), channels.iter().map(bytes).sum())
+        let lost = gone.filter_map(|(frame, _)| Some((&frame.expendable()?.channel, frame)));
+        let told: HashMap<&Channel, &F> = lost.filter(|(_, frame)| !frame.is_state()).collect();
+        let bytes =
+            |(channel, frame): (&&Channel, &&F)| frame.notice(channel, u64::MAX).as_ref().len();
+        (told.len(), told.iter().map(bytes).sum())
     }
 
     /// Returns the frames that stay, with gap notices in their places.
     pub(super) fn carry_out<F: Outgoing>(mut self, waiting: VecDeque<F>) -> (VecDeque<F>, Lost) {
         let mut stays = Vec::with_capacity(waiting.len());
-        let mut notices: HashMap<Channel, Notice> = HashMap::new();
+        let mut notices: HashMap<Channel, Notice<F>> = HashMap::new();
         for (frame, goes) in waiting.into_iter().zip(self.goes) {
             let (channel, count, was_said) = match (frame.gap(), frame.expendable()) {
                 (Some((channel, count)), _) => (channel.clone(), count, true),
@@ -119,13 +119,13 @@ impl Plan {
             };
             let notice = notices.entry(channel).or_insert_with(|| {
                 stays.push(None);
-                Notice { place: stays.len() - 1, count: 0, was_said: false }
+                Notice { place: stays.len() - 1, count: 0, was_said: false, frame }
             });
             notice.count += count;
             notice.was_said |= was_said;
         }
         for (channel, notice) in notices {
-            stays[notice.place] = Some(F::notice(&channel, notice.count));
+            stays[notice.place] = Some(notice.frame.notice(&channel, notice.count));
             self.lost.notices += u64::from(!notice.was_said);
         }
         (stays.into_iter().flatten().collect(), self.lost)
@@ -133,7 +133,9 @@ impl Plan {
 }
 
 /// The gap notice of one channel.
-struct Notice {
+struct Notice<F> {
+    /// The first frame that it stands for.
+    frame: F,
     place: usize,
     count: u64,
     /// Whether it takes the place of an earlier notice.

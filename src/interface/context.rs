@@ -15,7 +15,6 @@ use crate::broker::directory::Subscriber;
 use crate::broker::index::Index;
 use crate::broker::link::Link;
 use crate::broker::outboxes::Outboxes;
-use crate::broker::outgoing::Outgoing;
 use crate::broker::publish::message_id;
 use crate::broker::subscriptions::{DeferredLeaves, Joining, Left, Subscriptions};
 use crate::codec::json::Scratch;
@@ -143,7 +142,7 @@ impl Context<'_> {
     /// receives the newest ones, after a notice of how many were left out.
     pub fn replay(
         &mut self,
-        channel: &Channel,
+        (channel, encoding): (&Channel, Encoding),
         publications: &[Arc<Publication>],
         bytes_max: usize,
         frame_of: impl Fn(&Arc<Publication>) -> Frame,
@@ -162,7 +161,7 @@ impl Context<'_> {
         }
         let is_any_given = !frames.is_empty();
         let skipped = (publications.len() - frames.len()) as u64;
-        if skipped > 0 && self.push(Frame::notice(channel, skipped)) {
+        if skipped > 0 && self.push(Frame::gap_notice(channel, skipped, encoding)) {
             self.local.counters.gaps.add(1);
         }
         let (mut bytes, mut dropped) = (0, 0);

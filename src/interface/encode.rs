@@ -3,7 +3,7 @@
 use super::forge::wire as forge;
 use super::insforge::wire as insforge;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Publication, Space};
+use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Publication};
 
 /// Returns the WebSocket frame of a publication for one encoding. Long-polling sends the same bytes
 /// without the frame header.
@@ -31,11 +31,12 @@ pub fn replayed(publication: &Publication, request: AckId) -> String {
     }
 }
 
-/// Returns the notice that a subscriber lost `count` publications of a channel.
-pub fn gap(channel: &Channel, count: u64) -> String {
-    match channel.space() {
-        Space::Channels => insforge::gap(channel, count),
-        Space::Topics => forge::gap(channel, Some(count)),
-        Space::Resources => unreachable!("a later document makes up for the lost ones"),
-    }
+/// Returns the frame that tells a subscriber that `count` publications of a channel were lost.
+pub fn gap(channel: &Channel, count: u64, encoding: Encoding) -> Vec<u8> {
+    let text = match encoding {
+        Encoding::Documented | Encoding::Sdk => insforge::gap(channel, count),
+        Encoding::Topic => forge::gap(channel, Some(count)),
+        Encoding::Resource => unreachable!("a later document makes up for the lost ones"),
+    };
+    frame(Opcode::Text, &[text.as_bytes()])
 }

@@ -28,21 +28,21 @@ enum What {
     /// A frame that is neither counted as a delivery nor ever left out.
     Own,
     /// A delivery. It holds the publication if the channel permits leaving publications out.
-    Delivery(Option<Arc<Publication>>),
+    Delivery(Option<(Arc<Publication>, Encoding)>),
     /// A delivery of a document. It may be left out, because the document can be read again later.
     State(Arc<Publication>),
     /// A notice that a number of a channel's publications were lost.
-    Gap(Box<(Channel, u64)>),
+    Gap(Box<(Channel, u64, Encoding)>),
 }
 
 impl What {
-    fn of(publication: &Arc<Publication>) -> Self {
+    fn of(publication: &Arc<Publication>, encoding: Encoding) -> Self {
         match publication.options.slow_consumer {
             _ if !publication.content.is_published() => Self::Own,
             _ if publication.content.is_state() => Self::State(publication.clone()),
             SlowConsumer::Close => Self::Delivery(None),
             SlowConsumer::DropOldest | SlowConsumer::Latest => {
-                Self::Delivery(Some(publication.clone()))
+                Self::Delivery(Some((publication.clone(), encoding)))
             }
         }
     }
@@ -52,7 +52,7 @@ impl Frame {
     /// Returns the frame of a publication for one encoding. Many connections share its bytes.
     pub fn of(publication: &Arc<Publication>, encoding: Encoding) -> Self {
         let bytes = publication.frame(encoding, encode);
-        Self(Rc::new(Shared { bytes, what: What::of(publication) }))
+        Self(Rc::new(Shared { bytes, what: What::of(publication, encoding) }))
     }
 
     /// Creates the frame of a Forge event that one subscription receives again; `request` is its
@@ -60,7 +60,14 @@ impl Frame {
     pub fn replayed(publication: &Arc<Publication>, request: AckId) -> Self {
         let text = encode::replayed(publication, request);
         let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
-        Self(Rc::new(Shared { bytes, what: What::of(publication) }))
+        Self(Rc::new(Shared { bytes, what: What::of(publication, Encoding::Topic) }))
+    }
+
+    /// Creates the notice that so many publications of a channel were lost.
+    pub fn gap_notice(channel: &Channel, count: u64, encoding: Encoding) -> Self {
+        let bytes = encode::gap(channel, count, encoding).into();
+        let what = What::Gap(Box::new((channel.clone(), count, encoding)));
+        Self(Rc::new(Shared { bytes, what }))
     }
 
     /// Creates a frame for one connection alone.
@@ -82,7 +89,7 @@ impl Outgoing for Frame {
 
     fn expendable(&self) -> Option<&Publication> {
         match &self.0.what {
-            What::Delivery(publication) => publication.as_deref(),
+            What::Delivery(share) => share.as_ref().map(|(publication, _)| &**publication),
             What::State(publication) => Some(publication),
             What::Own | What::Gap(_) => None,
         }
@@ -99,10 +106,14 @@ impl Outgoing for Frame {
         }
     }
 
-    fn notice(channel: &Channel, count: u64) -> Self {
-        let text = encode::gap(channel, count);
-        let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
-        let what = What::Gap(Box::new((channel.clone(), count)));
-        Self(Rc::new(Shared { bytes, what }))
+    fn notice(&self, channel: &Channel, count: u64) -> Self {
+        let encoding = match &self.0.what {
+            What::Delivery(Some((_, encoding))) => *encoding,
+            What::Gap(gap) => gap.2,
+            What::Own | What::Delivery(None) | What::State(_) => {
+                unreachable!("only publications that may be left out are told of")
+            }
+        };
+        Self::gap_notice(channel, count, encoding)
     }
 }

@@ -23,7 +23,7 @@ impl Outgoing for Bytes {
     fn gap(&self) -> Option<(&Channel, u64)> {
         None
     }
-    fn notice(_: &Channel, _: u64) -> Self {
+    fn notice(&self, _: &Channel, _: u64) -> Self {
         unreachable!("nothing is expendable")
     }
 }

@@ -134,12 +134,13 @@ impl Session {
             ctx.local.counters.gaps.add(1);
         }
         let given = match ack {
-            Some(request) => {
-                ctx.replay(&channel, &replay.publications, REPLAYED_BYTES_MAX, |event| {
-                    Frame::replayed(event, request)
-                })
-            }
-            None => ctx.replay(&channel, &replay.publications, usize::MAX, |event| {
+            Some(request) => ctx.replay(
+                (&channel, encoding),
+                &replay.publications,
+                REPLAYED_BYTES_MAX,
+                |event| Frame::replayed(event, request),
+            ),
+            None => ctx.replay((&channel, encoding), &replay.publications, usize::MAX, |event| {
                 Frame::of(event, encoding)
             }),
         };

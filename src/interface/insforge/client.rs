@@ -166,7 +166,7 @@ impl Client {
         answer(ctx, &subscribed, reply);
         let publications = &replay.publications;
         let frame_of = |publication: &Arc<Publication>| Frame::of(publication, encoding);
-        let replayed = ctx.replay(&channel, publications, usize::MAX, frame_of);
+        let replayed = ctx.replay((&channel, encoding), publications, usize::MAX, frame_of);
         if let Some(last) = publications.last().filter(|_| replayed.is_any_given) {
             note_replay(ctx, last);
         }

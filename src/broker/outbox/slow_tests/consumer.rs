@@ -51,7 +51,7 @@ impl Outgoing for Item {
             _ => None,
         }
     }
-    fn notice(channel: &Channel, count: u64) -> Self {
+    fn notice(&self, channel: &Channel, count: u64) -> Self {
         Self { length: NOTICE_BYTES, what: What::Gap(channel.clone(), count) }
     }
 }
