@@ -55,6 +55,7 @@ impl Window {
             publications: self.kept.range(start..).cloned().collect(),
             has_gap: wish.seconds > 0 && known == Some(None) && now < self.missing_until,
             last: self.kept.back().map(|one| one.id),
+            is_after_kept: known.flatten().is_some(),
         }
     }
 
@@ -137,8 +138,9 @@ mod tests {
         let (mut window, budget) = (Window::default(), Budget::new(REPLAY_TOTAL_BYTES_MAX));
         let after = |window: &Window, number, seconds, now| {
             let after = Some(MessageId::from_u128(number));
-            let Replay { publications, has_gap, last } =
+            let Replay { publications, has_gap, last, is_after_kept } =
                 window.replay(ReplayWish { seconds, after }, now);
+            assert_eq!(is_after_kept, window.kept.iter().any(|one| Some(one.id) == after));
             (numbers(&publications), has_gap, last.map(|id| id.as_u128()))
         };
         assert_eq!(after(&window, 7, 10, 0), (vec![], false, None));
