@@ -276,6 +276,15 @@ impl Session {
         matches!(self, Self::Insforge(session) if session.holds(credential))
     }
 
+    /// Returns the last bytes of a connection that is closed.
+    pub fn farewell(&self, close: &Close) -> Vec<u8> {
+        match self {
+            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => {
+                wire::close(close.code, close.text)
+            }
+        }
+    }
+
     /// Returns the secret part of the session's id; only sessions of Engine.IO have one.
     pub fn key(&self) -> Option<&SessionKey> {
         match self {

@@ -16,11 +16,11 @@ use super::shared::Shared;
 use super::timer::{TICK, Wheel};
 use crate::codec::websocket::Decoder;
 use crate::interface;
+use crate::interface::Session;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::interface::next::{Close, End, Next, Reason};
-use crate::interface::{Session, close_frame};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS, TURN_MAIL_MAX};
 use crate::message::{ConnId, Nanos, Now, WorkerId};
 use crate::metrics::{Counter, Counters};
@@ -142,6 +142,8 @@ impl Worker {
         if connection.link.socket.is_none() {
             return self.remove(slot, close.reason);
         }
+        let State::Open(session) = &connection.state else { return };
+        let farewell = session.farewell(&close);
         self.end(slot, close.reason);
         let linger = match close.reason {
             Reason::Drain => SHUTDOWN_LINGER_MS,
@@ -149,8 +151,12 @@ impl Worker {
         };
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.state = State::Closing { until: self.now.monotonic() + linger };
-        let frame = Frame::own(close_frame(&close));
-        self.local.outboxes.push(slot, &mut connection.link, frame);
+        if farewell.is_empty() {
+            // Draining an empty outbox ends our half of the socket.
+            self.local.outboxes.mark(slot, &mut connection.link);
+        } else {
+            self.local.outboxes.push(slot, &mut connection.link, Frame::own(farewell));
+        }
         self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
     }
 
