@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 
 use super::authenticators::Authenticators;
 use super::rest::{ApiError, Reply};
-use crate::codec::http::{Request, Response};
+use crate::codec::http::{Method, Request, Response};
 use crate::codec::json::Scratch;
 use crate::interface::shared::Shared;
 use crate::mailbox::{Answer, Inquiry, Pending, Query, Ticket, Tickets, Wish};
@@ -17,13 +17,25 @@ use crate::message::{MessageId, Millis, Now, Refused, SessionId, WorkerId};
 use crate::metrics::{Counter, Counters};
 
 /// Response headers that pages of other origins may read, besides those that browsers always allow.
-pub const EXPOSED_HEADERS: &str =
-    "Content-Range, Preference-Applied, Retry-After, forge-proxy-error";
+const EXPOSED_HEADERS: &str = "Content-Range, Preference-Applied, Retry-After, forge-proxy-error";
+
+/// Adds the headers that let the page which sent a request read the response (CORS).
+pub fn allow_origin(response: Response, request: &Request) -> Response {
+    let response = match request.method {
+        Method::Options => response,
+        _ => response.header("Vary", "Origin"),
+    };
+    let Some(origin) = request.header("origin") else { return response };
+    response
+        .header("Access-Control-Allow-Origin", origin.to_owned())
+        .header("Access-Control-Allow-Credentials", "true")
+        .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
+}
 
 /// What the head of a request leads to. `S` is the type of sessions and `C` that of calls.
 #[derive(Debug)]
 pub enum Entrance<S, C> {
-    /// The connection becomes a WebSocket.
+    /// The connection becomes a WebSocket or a stream.
     Upgrade(Upgrade<S>),
     /// The request is forwarded to the worker of a long-polling session.
     Poll(Poll<S>),
@@ -35,12 +47,12 @@ pub enum Entrance<S, C> {
     Refuse(Response),
 }
 
-/// A connection that becomes a WebSocket.
+/// A connection that becomes a WebSocket or a stream.
 #[derive(Debug)]
 pub struct Upgrade<S> {
-    /// The response that completes the handshake.
-    pub head: Response,
-    /// The session of the new WebSocket.
+    /// The response to the request; `None` if the session answers it.
+    pub head: Option<Response>,
+    /// The session of the new connection.
     pub session: S,
     /// The worker that must take the session; `None` if any worker may.
     pub to: Option<WorkerId>,

@@ -24,7 +24,7 @@ pub(super) fn upgrade<S, C>(
             if let Some(protocol) = protocol {
                 head = head.header("Sec-WebSocket-Protocol", protocol);
             }
-            Entrance::Upgrade(Upgrade { head, session, to })
+            Entrance::Upgrade(Upgrade { head: Some(head), session, to })
         }
         Err(error) => {
             let mut response = Response::text(error.status(), error.to_string());

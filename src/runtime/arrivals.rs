@@ -29,7 +29,7 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) socket: OwnedFd,
-    /// The response to the handshake; empty if it was sent already.
+    /// The response to the request; empty if it was sent already, or if the session answers.
     pub(super) head: Vec<u8>,
     /// Bytes that were read after the request.
     pub(super) leftover: Vec<u8>,

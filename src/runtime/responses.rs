@@ -3,7 +3,7 @@
 
 use super::http_connection::{End, HttpConnection};
 use crate::codec::http::{HttpError, Method, Request, Response};
-use crate::interface::http::EXPOSED_HEADERS;
+use crate::interface::http::allow_origin;
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::metrics::Counters;
@@ -66,17 +66,4 @@ pub(super) fn preflight(request: &Request) -> Response {
         response = response.header("Access-Control-Allow-Headers", headers.to_owned());
     }
     response.header("Vary", "Origin, Access-Control-Request-Headers")
-}
-
-/// Adds the CORS headers that let the page which sent the request read the response.
-pub(super) fn allow_origin(response: Response, request: &Request) -> Response {
-    let response = match request.method {
-        Method::Options => response,
-        _ => response.header("Vary", "Origin"),
-    };
-    let Some(origin) = request.header("origin") else { return response };
-    response
-        .header("Access-Control-Allow-Origin", origin.to_owned())
-        .header("Access-Control-Allow-Credentials", "true")
-        .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
 }

@@ -49,7 +49,7 @@ pub(super) fn hand_over(
         return http.counters.refused_overloaded.add(1);
     };
     let mut head = Vec::new();
-    response.write(&mut head, true, false);
+    response.iter().for_each(|response| response.write(&mut head, true, false));
     let newcomer = Newcomer { socket, head, leftover, session };
     arrivals.post(worker, place, Arrival::Socket(newcomer));
 }

@@ -81,6 +81,16 @@ impl Response {
         self
     }
 
+    /// Appends the head of a response whose body ends with the connection, and has no length.
+    pub fn write_endless(&self, out: &mut Vec<u8>) {
+        out.reserve(RESERVED_BYTES);
+        push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
+        for (name, value) in &self.headers {
+            write_header(out, name, value);
+        }
+        out.extend_from_slice(b"Connection: close\r\n\r\n");
+    }
+
     /// Appends the response to `out`. The caller decides `keep_alive` from
     /// [`Request::keep_alive`](super::Request::keep_alive) and its own limits. `head_only` is for
     /// HEAD requests: it leaves out the body but keeps its length. Control characters in headers,
