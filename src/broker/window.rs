@@ -55,7 +55,7 @@ impl Window {
             publications: self.kept.range(start..).cloned().collect(),
             has_gap: wish.seconds > 0 && known == Some(None) && now < self.missing_until,
             last: self.kept.back().map(|one| one.id),
-            is_after_kept: known.flatten().is_some(),
+            is_whole: known.flatten().is_some_and(|place| old <= place + 1),
         }
     }
 
@@ -138,21 +138,29 @@ mod tests {
         let (mut window, budget) = (Window::default(), Budget::new(REPLAY_TOTAL_BYTES_MAX));
         let after = |window: &Window, number, seconds, now| {
             let after = Some(MessageId::from_u128(number));
-            let Replay { publications, has_gap, last, is_after_kept } =
+            let Replay { publications, has_gap, last, is_whole } =
                 window.replay(ReplayWish { seconds, after }, now);
-            assert_eq!(is_after_kept, window.kept.iter().any(|one| Some(one.id) == after));
-            (numbers(&publications), has_gap, last.map(|id| id.as_u128()))
+            (numbers(&publications), has_gap, is_whole, last.map(|id| id.as_u128()))
         };
-        assert_eq!(after(&window, 7, 10, 0), (vec![], false, None));
+        assert_eq!(after(&window, 7, 10, 0), (vec![], false, false, None));
         (0..4).for_each(|number| window.push(&publication(number, 1_000 * number, 1), &budget));
-        assert_eq!(after(&window, 1, 10, 3_000), (vec![2, 3], false, Some(3)));
-        assert_eq!(after(&window, 3, 10, 3_000), (vec![], false, Some(3)));
-        assert_eq!(after(&window, 0, 2, 3_000), (vec![2, 3], false, Some(3)), "and not too old");
-        assert_eq!(after(&window, 9, 10, 3_000), (vec![0, 1, 2, 3], false, Some(3)));
-        assert_eq!(after(&window, 9, 0, 3_000), (vec![], false, Some(3)), "nothing was asked for");
+        assert_eq!(after(&window, 1, 10, 3_000), (vec![2, 3], false, true, Some(3)));
+        assert_eq!(after(&window, 3, 10, 3_000), (vec![], false, true, Some(3)));
+        let partly = (vec![2, 3], false, false, Some(3));
+        assert_eq!(after(&window, 0, 2, 3_000), partly, "one is too old");
+        assert_eq!(after(&window, 9, 10, 3_000), (vec![0, 1, 2, 3], false, false, Some(3)));
+        assert_eq!(
+            after(&window, 9, 0, 3_000),
+            (vec![], false, false, Some(3)),
+            "nothing was asked for"
+        );
         window.push(&publication(4, 3_000, REPLAY_BYTES_MAX - 2 * REPLAY_OVERHEAD_BYTES), &budget);
-        assert_eq!(after(&window, 3, 10, 3_000), (vec![4], true, Some(4)), "it was let go of");
-        assert_eq!(after(&window, 4, 10, 3_000), (vec![], false, Some(4)));
+        assert_eq!(
+            after(&window, 3, 10, 3_000),
+            (vec![4], true, false, Some(4)),
+            "it was let go of"
+        );
+        assert_eq!(after(&window, 4, 10, 3_000), (vec![], false, true, Some(4)));
         assert!(!after(&window, 3, 10, 13_000).1, "its time is over in any case");
     }
 

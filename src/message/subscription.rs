@@ -79,9 +79,9 @@ pub struct Replay {
     pub has_gap: bool,
     /// The newest publication in the window, requested or not.
     pub last: Option<MessageId>,
-    /// Whether the channel keeps the publication that [`ReplayWish::after`] names. Then no later one
-    /// is missing, as far back as was asked for.
-    pub is_after_kept: bool,
+    /// Whether the channel keeps the publication that [`ReplayWish::after`] names, and
+    /// `publications` are all that came after it.
+    pub is_whole: bool,
 }
 
 /// Which earlier publications a subscriber asks for.

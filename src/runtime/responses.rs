@@ -2,7 +2,7 @@
 //! the headers with which browsers let pages of other origins read responses (CORS).
 
 use super::http_connection::{End, HttpConnection};
-use crate::codec::http::{HttpError, Method, Request, Response};
+use crate::codec::http::{HttpError, Request, Response};
 use crate::interface::http::allow_origin;
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::HTTP_BODY_BYTES_MAX;

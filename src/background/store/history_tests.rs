@@ -184,7 +184,7 @@ fn record(number: u128, definition: u128, event: &str, at: Millis) -> Record {
     Record {
         publication: Arc::new(publication),
         definition: Arc::new(defined(definition)),
-        audience: Audience { websocket: 2, polling: 1 },
+        audience: Audience { websocket: 2, polling: 1, ..Audience::default() },
     }
 }
 
