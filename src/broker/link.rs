@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::broker::cursor::Cursor;
 use crate::broker::index;
 use crate::broker::outbox::Outbox;
 use crate::broker::resume_log::{Position, Sent};
@@ -46,6 +47,8 @@ pub struct Rare {
     pub stale: StaleDocuments,
     /// The resume state, if the session can be resumed.
     pub resume: Option<ResumeState>,
+    /// How far a client has come in the channels of one stream.
+    pub cursor: Option<Box<Cursor>>,
 }
 
 /// How far a session that can be resumed has come.
@@ -111,6 +114,22 @@ impl<F> Link<F> {
         state
     }
 
+    /// Returns how far the client has come in the channels of one stream; `None` if its frames do
+    /// not say so.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        self.rare.as_ref()?.cursor.as_deref()
+    }
+
+    /// Returns the same, to be moved.
+    pub fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        self.rare.as_mut()?.cursor.as_deref_mut()
+    }
+
+    /// Lets the client's frames say how far it has come in each of its channels.
+    pub fn set_cursor(&mut self, cursor: Cursor) {
+        self.rare.get_or_insert_default().cursor = Some(Box::new(cursor));
+    }
+
     /// Notes that a publication was put into the outbox, if the session can be resumed.
     pub fn mark_sent(&mut self, mark: (Position, MessageId)) {
         if let Some(state) = self.resume_mut() {
@@ -136,7 +155,9 @@ impl<F> Link<F> {
     }
 
     fn tidy(&mut self) {
-        if self.rare.as_ref().is_some_and(|rare| rare.stale.is_empty() && rare.resume.is_none()) {
+        let is_used =
+            |rare: &Rare| !rare.stale.is_empty() || rare.resume.is_some() || rare.cursor.is_some();
+        if !self.rare.as_deref().is_some_and(is_used) {
             self.rare = None;
         }
     }

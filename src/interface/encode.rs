@@ -1,9 +1,11 @@
 //! Frames of publications for the subscribers of each encoding.
 
+use super::events::wire as events;
 use super::forge::wire as forge;
 use super::insforge::wire as insforge;
+use crate::broker::cursor::Cursor;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Publication};
+use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Publication, Snapshot};
 
 /// Returns the WebSocket frame of a publication for one encoding. Long-polling sends the same bytes
 /// without the frame header.
@@ -11,7 +13,22 @@ pub fn encode(publication: &Publication, encoding: Encoding) -> FrameBytes {
     if let Content::Document { frame, .. } = &publication.content {
         return frame.clone();
     }
+    if encoding == Encoding::EventStream {
+        let (event, data) = insforge::documented(publication);
+        return events::publication(publication, None, (event, &data)).into();
+    }
     frame(Opcode::Text, &[text(publication, encoding).as_bytes()]).into()
+}
+
+/// Returns the block of a publication for a stream of several channels.
+pub fn placed(publication: &Publication, cursor: &Cursor) -> Vec<u8> {
+    let (event, data) = insforge::documented(publication);
+    events::publication(publication, Some(cursor), (event, &data))
+}
+
+/// Returns the members of a channel as a member of a JSON object, without its braces.
+pub fn presence(presence: &Snapshot, present: usize) -> String {
+    insforge::presence(presence, present)
 }
 
 /// Returns the text that the frame of a publication holds for one encoding.
@@ -36,6 +53,7 @@ pub fn gap(channel: &Channel, count: u64, encoding: Encoding) -> Vec<u8> {
     let text = match encoding {
         Encoding::Documented | Encoding::Sdk => insforge::gap(channel, count),
         Encoding::Topic => forge::gap(channel, Some(count)),
+        Encoding::EventStream => return events::gap(channel, Some(count)),
         Encoding::Resource => unreachable!("a later document makes up for the lost ones"),
     };
     frame(Opcode::Text, &[text.as_bytes()])

@@ -1,9 +1,11 @@
 //! The seam for HTTP: finds the interface that a request is for and runs its calls.
 
+use std::convert::Infallible;
+
 use super::http::{self, HttpContext, Outcome};
 use super::rest::{ApiError, Reply};
 use super::websocket::upgrade;
-use super::{Session, forge, insforge, m2};
+use super::{Session, events, forge, insforge, m2};
 use crate::codec::http::Request;
 use crate::interface::insforge::engineio::{self, Part};
 use crate::interface::insforge::violation::Violation;
@@ -39,6 +41,10 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     }
     if is_conformance && path == ECHO {
         return upgrade(request, Session::Echo, None, None);
+    }
+    if events::http::is_ours(path) {
+        return events::http::entrance(http, request)
+            .map(Session::Events, |call: Infallible| match call {});
     }
     if m2::http::is_ours(path) {
         return m2::http::entrance(http, request).map(Session::M2, Call::M2);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::encode::{self, encode};
+use crate::broker::cursor::Cursor;
 use crate::broker::outgoing::Outgoing;
 use crate::codec::websocket::{Opcode, frame};
 use crate::message::{AckId, Channel, Encoding, FrameBytes, Publication, SlowConsumer};
@@ -53,6 +54,13 @@ impl Frame {
     pub fn of(publication: &Arc<Publication>, encoding: Encoding) -> Self {
         let bytes = publication.frame(encoding, encode);
         Self(Rc::new(Shared { bytes, what: What::of(publication, encoding) }))
+    }
+
+    /// Creates the frame of a publication for a stream of several channels. It says how far the
+    /// client has come in all of them.
+    pub fn placed(publication: &Arc<Publication>, cursor: &Cursor) -> Self {
+        let bytes = encode::placed(publication, cursor).into();
+        Self(Rc::new(Shared { bytes, what: What::of(publication, Encoding::EventStream) }))
     }
 
     /// Creates the frame of a Forge event that one subscription receives again; `request` is its

@@ -34,12 +34,14 @@ pub mod authorize;
 pub mod context;
 pub mod encode;
 pub mod entrance;
+pub mod events;
 pub mod forge;
 pub mod frame;
 pub mod heartbeat;
 pub mod http;
 pub mod insforge;
 pub mod m2;
+pub mod member;
 pub mod next;
 mod polling;
 pub mod rest;
@@ -63,7 +65,6 @@ pub use insforge::violation::Violation;
 use m2::loads::Waiter;
 use next::{End, Next, Reason};
 pub use shared::Shared;
-pub use websocket::close_frame;
 
 /// The session behind a connection of any interface.
 #[derive(Debug)]
@@ -77,6 +78,8 @@ pub enum Session {
     Forge(forge::Session),
     /// A session of M2 Realtime.
     M2(m2::Session),
+    /// A stream of Server-Sent Events.
+    Events(events::Session),
     /// A WebSocket that returns each message to its client, for conformance suites.
     Echo,
 }
@@ -91,14 +94,20 @@ impl Session {
             Self::Probe(probe) => probe.on_open(),
             Self::Forge(session) => session.on_open(ctx),
             Self::M2(session) => session.on_open(ctx),
+            Self::Events(session) => session.on_open(ctx),
             Self::Echo => Next::Stay,
         }
     }
 
-    fn message_bytes_max(&self) -> usize {
+    /// Returns the longest message of a client, in bytes; `None` if the connection is not a
+    /// WebSocket, and its client sends nothing.
+    fn message_bytes_max(&self) -> Option<usize> {
         match self {
-            Self::Echo => ECHO_MESSAGE_BYTES_MAX,
-            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::M2(_) => MESSAGE_BYTES_MAX,
+            Self::Echo => Some(ECHO_MESSAGE_BYTES_MAX),
+            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::M2(_) => {
+                Some(MESSAGE_BYTES_MAX)
+            }
+            Self::Events(_) => None,
         }
     }
 
@@ -112,7 +121,7 @@ impl Session {
         match self {
             Self::Forge(session) => session.on_pong(ctx),
             Self::M2(session) => session.on_pong(ctx),
-            Self::Insforge(_) | Self::Probe(_) | Self::Echo => {}
+            Self::Insforge(_) | Self::Probe(_) | Self::Events(_) | Self::Echo => {}
         }
     }
 
@@ -128,6 +137,7 @@ impl Session {
                 session.on_text(ctx, text);
                 Next::Stay
             }
+            Self::Events(_) => Next::Stay,
             Self::Echo => {
                 ctx.send_text(text);
                 Next::Stay
@@ -147,6 +157,7 @@ impl Session {
                 session.on_binary(ctx);
                 Next::Stay
             }
+            Self::Events(_) => Next::Stay,
             Self::Echo => {
                 ctx.send(wire::frame(Opcode::Binary, &[data]));
                 Next::Stay
@@ -162,6 +173,7 @@ impl Session {
             Self::Probe(probe) => probe.on_deadline(ctx),
             Self::Forge(session) => session.on_deadline(ctx),
             Self::M2(session) => session.on_deadline(ctx),
+            Self::Events(session) => session.on_deadline(ctx),
             Self::Echo => Next::Stay,
         }
     }
@@ -174,6 +186,7 @@ impl Session {
             Self::Insforge(session) => session.on_joined(ctx, activation),
             Self::Forge(session) => session.on_joined(ctx, activation),
             Self::M2(session) => session.on_joined(ctx, activation),
+            Self::Events(session) => session.on_joined(ctx, activation),
             Self::Probe(_) | Self::Echo => 0,
         }
     }
@@ -185,7 +198,7 @@ impl Session {
             Self::Insforge(session) => session.on_left(ctx, channel, reply),
             Self::Forge(session) => session.on_left(ctx, channel, reply),
             Self::M2(session) => session.on_left(ctx, channel),
-            Self::Probe(_) | Self::Echo => {}
+            Self::Probe(_) | Self::Events(_) | Self::Echo => {}
         }
     }
 
@@ -195,6 +208,10 @@ impl Session {
     pub fn on_verdict(&mut self, ctx: &mut Context<'_>) -> bool {
         match self {
             Self::Insforge(session) => session.on_verdict(ctx),
+            Self::Events(session) => {
+                session.on_verdict(ctx);
+                true
+            }
             Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => true,
         }
     }
@@ -209,7 +226,7 @@ impl Session {
     ) -> usize {
         match self {
             Self::M2(session) => session.on_loaded(ctx, (load, waiter), found),
-            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::Echo => 0,
+            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::Events(_) | Self::Echo => 0,
         }
     }
 
@@ -228,7 +245,7 @@ impl Session {
             Self::Probe(probe) => probe.on_end(),
             Self::Forge(session) => session.on_end(ctx),
             Self::M2(session) => session.on_end(ctx),
-            Self::Echo => End::default(),
+            Self::Events(_) | Self::Echo => End::default(),
         }
     }
 }
@@ -243,6 +260,7 @@ impl Session {
             Self::Probe(probe) => Some(probe.until()),
             Self::Forge(session) => Some(session.deadline(now)),
             Self::M2(session) => Some(session.deadline(now, shared)),
+            Self::Events(session) => session.deadline(now, shared),
             Self::Echo => None,
         }
     }
@@ -257,6 +275,7 @@ impl Session {
             Self::Insforge(session) => session.subscriber(connection),
             Self::Forge(_) => websocket(Encoding::Topic),
             Self::M2(_) => websocket(Encoding::Resource),
+            Self::Events(session) => Some(session.subscriber(connection)),
             Self::Probe(_) | Self::Echo => None,
         }
     }
@@ -267,6 +286,7 @@ impl Session {
             Self::Insforge(session) => Some(session.gauge(counters)),
             Self::Forge(_) => Some(&counters.topic_websockets),
             Self::M2(_) => Some(&counters.resource_websockets),
+            Self::Events(session) => session.is_open().then_some(&counters.event_streams),
             Self::Probe(_) | Self::Echo => None,
         }
     }
@@ -276,20 +296,11 @@ impl Session {
         matches!(self, Self::Insforge(session) if session.holds(credential))
     }
 
-    /// Returns the last bytes of a connection that is closed.
-    pub fn farewell(&self, close: &Close) -> Vec<u8> {
-        match self {
-            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => {
-                wire::close(close.code, close.text)
-            }
-        }
-    }
-
     /// Returns the secret part of the session's id; only sessions of Engine.IO have one.
     pub fn key(&self) -> Option<&SessionKey> {
         match self {
             Self::Insforge(session) => Some(session.key()),
-            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => None,
+            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Events(_) | Self::Echo => None,
         }
     }
 
@@ -299,7 +310,7 @@ impl Session {
     pub fn may_end(&self, has_output: bool) -> bool {
         match self {
             Self::Insforge(session) => session.may_end(has_output),
-            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => true,
+            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Events(_) | Self::Echo => true,
         }
     }
 

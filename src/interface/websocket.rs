@@ -47,7 +47,10 @@ impl Session {
         bytes: &mut [u8],
         at: &mut usize,
     ) -> Next {
-        let bytes_max = self.message_bytes_max();
+        let Some(bytes_max) = self.message_bytes_max() else {
+            *at = bytes.len();
+            return Next::Stay;
+        };
         loop {
             let next = match decoder.next(bytes, at, bytes_max) {
                 Ok(Some(message)) => self.on_message(ctx, message),
@@ -61,6 +64,15 @@ impl Session {
             if !next.is_stay() {
                 return next;
             }
+        }
+    }
+
+    /// Returns the last bytes of a connection that is closed: a WebSocket's close frame. A stream
+    /// ends with its connection.
+    pub fn farewell(&self, close: &Close) -> Vec<u8> {
+        match self.message_bytes_max() {
+            Some(_) => wire::close(close.code, close.text),
+            None => Vec::new(),
         }
     }
 
@@ -83,9 +95,4 @@ impl Session {
             Message::Binary(data) => self.on_binary(ctx, data),
         }
     }
-}
-
-/// Returns the close frame, which is the last frame of a connection.
-pub fn close_frame(close: &Close) -> Vec<u8> {
-    wire::close(close.code, close.text)
 }

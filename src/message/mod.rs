@@ -89,7 +89,7 @@ impl Channel {
     /// Returns the encodings that subscribers of the channel can ask for.
     pub fn encodings(&self) -> &'static [Encoding] {
         match self.space {
-            Space::Channels => &[Encoding::Documented, Encoding::Sdk],
+            Space::Channels => &[Encoding::Documented, Encoding::Sdk, Encoding::EventStream],
             Space::Topics => &[Encoding::Topic],
             Space::Resources => &[Encoding::Resource],
         }
@@ -176,6 +176,8 @@ pub enum Transport {
     Polling,
     /// WebSocket.
     WebSocket,
+    /// A response of Server-Sent Events, which is called `sse` in metrics and answers.
+    EventStream,
 }
 
 /// The number of subscribers that a publication was posted to, by transport.
@@ -185,12 +187,14 @@ pub struct Audience {
     pub websocket: u32,
     /// Subscribers on HTTP long-polling.
     pub polling: u32,
+    /// Subscribers on streams of Server-Sent Events.
+    pub sse: u32,
 }
 
 impl Audience {
     /// Returns the number of subscribers on any transport.
     pub fn total(self) -> u32 {
-        self.websocket + self.polling
+        self.websocket + self.polling + self.sse
     }
 }
 
@@ -207,15 +211,18 @@ pub enum Encoding {
     Topic,
     /// Documents of a resource: `{userId,resource,data,version}`.
     Resource,
+    /// Messages of a channel as blocks of Server-Sent Events.
+    EventStream,
 }
 
 impl Encoding {
     /// The number of encodings.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// All encodings, in the order of [`Encoding::index`].
-    pub const ALL: [Self; Self::COUNT] = [Self::Documented, Self::Sdk, Self::Topic, Self::Resource];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Documented, Self::Sdk, Self::Topic, Self::Resource, Self::EventStream];
     /// The largest number of encodings that one [`Space`] has.
-    pub const PER_SPACE: usize = 2;
+    pub const PER_SPACE: usize = 3;
 
     /// Returns the index into tables of all encodings.
     pub fn index(self) -> usize {
@@ -223,10 +230,11 @@ impl Encoding {
     }
 
     /// Returns the index into the tables of one channel: the place among its space's encodings.
-    pub fn place(self) -> usize {
+    pub const fn place(self) -> usize {
         match self {
             Self::Documented | Self::Topic | Self::Resource => 0,
             Self::Sdk => 1,
+            Self::EventStream => 2,
         }
     }
 }

@@ -73,6 +73,8 @@ counters! {
             "Connections open at the moment.";
         pollings: "gauge" "fanfare_connections" "api=\"insforge\",transport=\"polling\""
             "Connections open at the moment.";
+        event_streams: "gauge" "fanfare_connections" "api=\"insforge\",transport=\"sse\""
+            "Connections open at the moment.";
         topic_websockets: "gauge" "fanfare_connections" "api=\"forge\",transport=\"websocket\""
             "Connections open at the moment.";
         resource_websockets: "gauge" "fanfare_connections" "api=\"m2\",transport=\"websocket\""

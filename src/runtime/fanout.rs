@@ -33,12 +33,23 @@ pub(super) fn deliver(
         }
         let frame = Frame::of(publication, encoding);
         bytes = bytes.max(frame.as_ref().len());
+        // A stream of several channels gets frames of its own, which say how far it has come.
+        let is_stream = encoding == Encoding::EventStream
+            && matches!(publication.content, Content::Message { .. });
         for &Listener { connection: slot, .. } in listeners {
             if Some(slot) == except {
                 continue;
             }
             let Some(connection) = connections.get_mut(slot) else { continue };
-            shares.count(outboxes.push(slot, &mut connection.link, frame.clone()));
+            let link = &mut connection.link;
+            let frame = match is_stream.then(|| link.cursor_mut()).flatten() {
+                Some(cursor) => {
+                    cursor.passed(&publication.channel, publication.id);
+                    Frame::placed(publication, cursor)
+                }
+                None => frame.clone(),
+            };
+            shares.count(outboxes.push(slot, &mut connection.link, frame));
             if let Some(mark) = mark {
                 connection.link.mark_sent(mark);
             }

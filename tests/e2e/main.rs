@@ -20,6 +20,7 @@ mod drain;
 mod driver;
 mod durability;
 mod ear;
+mod events;
 mod first_start;
 mod forge;
 mod health;

@@ -30,14 +30,21 @@ pub(super) struct Entry {
     pub(super) is_watched: bool,
 }
 
+/// The encodings of one space for sockets: all but the last, which is that of streams.
+const SOCKET_ENCODINGS: usize = Encoding::PER_SPACE - 1;
+
+const _: () = assert!(Encoding::EventStream.place() == SOCKET_ENCODINGS);
+
 /// One worker's part of a channel's audience.
 #[derive(Debug)]
 pub(super) struct Share {
     worker: WorkerId,
     /// Subscribers on WebSocket, by [`Encoding::place`].
-    websocket: [u32; Encoding::PER_SPACE],
+    websocket: [u32; SOCKET_ENCODINGS],
     /// Subscribers on long-polling, by [`Encoding::place`].
-    polling: [u32; Encoding::PER_SPACE],
+    polling: [u32; SOCKET_ENCODINGS],
+    /// Subscribers on streams, which have one encoding.
+    streams: u32,
     /// Detached sessions. They are in no audience, but the worker receives what they miss.
     detached: u32,
 }
@@ -47,11 +54,21 @@ impl Share {
         match transport {
             Transport::WebSocket => &mut self.websocket[encoding.place()],
             Transport::Polling => &mut self.polling[encoding.place()],
+            Transport::EventStream => &mut self.streams,
+        }
+    }
+
+    /// Returns the number of subscribers whose frames have this encoding.
+    fn in_encoding(&self, encoding: Encoding) -> u32 {
+        match encoding {
+            Encoding::EventStream => self.streams,
+            encoding => self.websocket[encoding.place()] + self.polling[encoding.place()],
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.detached == 0 && self.websocket.iter().chain(&self.polling).all(|count| *count == 0)
+        let sockets = self.websocket.iter().chain(&self.polling);
+        self.detached == 0 && self.streams == 0 && sockets.sum::<u32>() == 0
     }
 }
 
@@ -93,7 +110,7 @@ impl Entry {
         let mut encodings = Encodings::default();
         for share in &self.shares {
             for &encoding in channel.encodings() {
-                if share.websocket[encoding.place()] + share.polling[encoding.place()] > 0 {
+                if share.in_encoding(encoding) > 0 {
                     encodings.insert(encoding);
                 }
             }
@@ -106,6 +123,7 @@ impl Entry {
         for share in &self.shares {
             audience.websocket += share.websocket.iter().sum::<u32>();
             audience.polling += share.polling.iter().sum::<u32>();
+            audience.sse += share.streams;
         }
         audience
     }
@@ -136,7 +154,13 @@ impl Entry {
         let at = self.shares.iter().position(|share| share.worker == worker).unwrap_or_else(|| {
             // Most channels have one share, or two: no capacity for more.
             self.shares.reserve_exact(1);
-            self.shares.push(Share { worker, websocket: [0; _], polling: [0; _], detached: 0 });
+            self.shares.push(Share {
+                worker,
+                websocket: [0; _],
+                polling: [0; _],
+                streams: 0,
+                detached: 0,
+            });
             self.shares.len() - 1
         });
         &mut self.shares[at]

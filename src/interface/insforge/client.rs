@@ -8,20 +8,18 @@ mod waiting;
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::backlog::Unfinished;
 use super::wire::{self, Request};
 use crate::broker::directory::Subscriber;
-use crate::broker::presence::MemberKey;
 use crate::broker::publish::{Submission, ToKeep};
 use crate::broker::subscriptions::{Joining, Left};
 use crate::interface::context::Context;
 use crate::interface::frame::Frame;
 use crate::interface::insforge::command::Command;
+use crate::interface::member::{self, SocketKey};
 use crate::message::{
     AckId, Action, Activation, Channel, ConnId, Content, Credential, Durability, Encoding,
     MessageId, Publication, Refusal, ReplayWish, Reply, Transport,
@@ -33,7 +31,7 @@ use crate::metrics::Counters;
 pub(super) struct Client {
     /// The key of the socket id, which other clients may learn. It is not derived from the session
     /// id, because that is a secret.
-    pub(super) socket_key: [u8; 15],
+    pub(super) socket_key: SocketKey,
     /// Whether the node has answered the client's CONNECT with success. A resuming client is
     /// answered when its subscriptions are active again.
     pub(super) has_entered: bool,
@@ -41,11 +39,6 @@ pub(super) struct Client {
     pub(super) credential: Option<Arc<Credential>>,
     /// The input that the node has received and not yet handled.
     pub(super) unfinished: Unfinished,
-}
-
-/// Returns the socket id for a key, as clients see it: 20 characters.
-pub(super) fn socket_id(key: [u8; 15]) -> String {
-    URL_SAFE_NO_PAD.encode(key)
 }
 
 impl Client {
@@ -61,7 +54,7 @@ impl Client {
 
     /// Returns the id that names the client to other clients.
     pub(super) fn socket_id(&self) -> String {
-        socket_id(self.socket_key)
+        member::socket_id(&self.socket_key)
     }
 
     /// Returns the client as the broker counts it in a channel; `None` if it has no credential. All
@@ -72,9 +65,8 @@ impl Client {
         encoding: Encoding,
         transport: Transport,
     ) -> Option<Subscriber> {
-        let Credential { id, is_user, .. } = &**self.credential.as_ref()?;
-        let id = if *is_user { id.clone() } else { self.socket_id().into() };
-        let member = Some(MemberKey { is_user: *is_user, id });
+        let credential = self.credential.as_ref()?;
+        let member = Some(member::key(credential, &self.socket_key));
         Some(Subscriber { connection, encoding, transport, member })
     }
 

@@ -3,13 +3,13 @@
 
 use rand::RngExt as _;
 
-use super::client::socket_id;
 use super::socketio::{self, Event, Packet, Pending};
 use super::suite;
 use super::violation::Violation;
 use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
 use crate::interface::heartbeat::Timings;
+use crate::interface::member::socket_id;
 use crate::interface::next::{Next, Reason};
 use crate::message::Millis;
 
@@ -115,7 +115,7 @@ impl SocketIo {
         }
         self.namespaces |= bit(namespace);
         // A client has a separate socket id in each namespace.
-        let socket_id = socket_id(ctx.local.random.random());
+        let socket_id = socket_id(&ctx.local.random.random());
         ctx.send_text(&socketio::connected(namespace, &socket_id));
         ctx.send_text(&suite::greeting(namespace, auth));
         Ok(())

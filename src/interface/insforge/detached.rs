@@ -12,6 +12,7 @@ use crate::broker::directory::Directory;
 use crate::broker::link::ResumeState;
 use crate::broker::resume_log::{Log, Position, Sent};
 use crate::config::Recovery;
+use crate::interface::member::SocketKey;
 use crate::limits::{RECOVERABLE_CHANNELS_MAX, RECOVERABLE_MAX};
 use crate::message::{
     Channel, ConnId, Credential, Encoding, Millis, PrivateId, RecoveryKey, WorkerId,
@@ -56,7 +57,7 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct Away {
     /// The key of the client's socket id.
-    pub(super) socket_key: [u8; 15],
+    pub(super) socket_key: SocketKey,
     /// The credential of the client that the session belongs to.
     pub(super) credential: Arc<Credential>,
     /// The channels that it is subscribed to, with the encoding of each subscription.

@@ -236,10 +236,10 @@ impl Session {
     /// Returns the gauge of open connections that counts this session.
     pub fn gauge<'c>(&self, counters: &'c Counters) -> &'c Counter {
         match (&self.over, self.transport()) {
-            (Over::Realtime(_), Transport::WebSocket) => &counters.websockets,
             (Over::Realtime(_), Transport::Polling) => &counters.pollings,
-            (_, Transport::WebSocket) => &counters.conformance_websockets,
+            (Over::Realtime(_), _) => &counters.websockets,
             (_, Transport::Polling) => &counters.conformance_pollings,
+            (_, _) => &counters.conformance_websockets,
         }
     }
 

@@ -10,8 +10,8 @@ mod spread;
 use std::fmt::Write as _;
 
 use crate::message::{MessageId, Millis, iso_millis};
-pub use presence::presence_sync;
-pub use publication::publication;
+pub use presence::{presence, presence_sync};
+pub use publication::{documented, publication};
 pub use reply::{gap, reply};
 pub use request::{Request, request};
 

@@ -163,6 +163,7 @@ impl From<&Receipt> for Published {
                 total: audience.total(),
                 websocket: audience.websocket,
                 polling: audience.polling,
+                sse: audience.sse,
             },
             durability: level.name(),
         }
@@ -210,6 +211,7 @@ struct AudienceJson {
     total: u32,
     websocket: u32,
     polling: u32,
+    sse: u32,
 }
 
 #[cfg(test)]
@@ -287,12 +289,12 @@ mod tests {
         Receipt {
             id,
             at: 1_777_136_400_123,
-            audience: Audience { websocket: 4, polling: 1 },
+            audience: Audience { websocket: 4, polling: 1, sse: 2 },
             level,
         }
     }
 
-    const TOLD: &str = r#""messageId":"660e8400-e29b-41d4-a716-446655440000","timestamp":"2026-04-25T17:00:00.123Z","audience":{"total":5,"websocket":4,"polling":1}"#;
+    const TOLD: &str = r#""messageId":"660e8400-e29b-41d4-a716-446655440000","timestamp":"2026-04-25T17:00:00.123Z","audience":{"total":7,"websocket":4,"polling":1,"sse":2}"#;
 
     #[test]
     fn audience_and_durability_are_told() {

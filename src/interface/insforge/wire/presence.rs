@@ -16,14 +16,14 @@ fn member(member: &Member) -> String {
     out
 }
 
-/// Returns the packet that tells subscribers that a member has joined or left.
-pub(super) fn presence_event(publication: &Publication, name: &str, who: &Member) -> String {
+/// Returns the JSON that tells subscribers that a member has joined or left.
+pub(super) fn presence_event(publication: &Publication, who: &Member) -> String {
     let mut out = format!(r#"{{"member":{},"meta":{{"channel":"#, member(who));
     push_json(&mut out, publication.channel.as_str());
     out.push_str(r#","senderType":"system""#);
     push_meta_end(&mut out, publication.id, publication.at);
     out.push('}');
-    socketio::event_text("/", name, &out)
+    out
 }
 
 /// Returns the `presence:sync` packet with the present members of a channel, for a client that has
@@ -43,6 +43,13 @@ pub fn presence_sync(
     push_meta_end(&mut out, id, at);
     out.push('}');
     socketio::event_text("/", "presence:sync", &out)
+}
+
+/// Returns the `presence` key of an object, without braces.
+pub fn presence(presence: &Snapshot, present: usize) -> String {
+    let mut out = String::new();
+    push_presence(&mut out, presence, present);
+    out
 }
 
 /// Appends the `presence` key of an object: the members of the snapshot, and the number of all

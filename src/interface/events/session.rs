@@ -1,0 +1,346 @@
+//! A stream: it asks the policies about its channels, joins them, and is answered with 200 only
+//! when it has joined all of them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::cursor::Received;
+use super::wire;
+use crate::broker::cursor::{Cursor, Position};
+use crate::broker::directory::Subscriber;
+use crate::broker::subscriptions::Joining;
+use crate::codec::http::Response;
+use crate::interface::authorize::Standing;
+use crate::interface::context::Context;
+use crate::interface::encode;
+use crate::interface::frame::Frame;
+use crate::interface::member::{self, SocketKey};
+use crate::interface::next::{Close, Next, Reason};
+use crate::interface::rest::{ApiError, Reply};
+use crate::interface::shared::Shared;
+use crate::message::{
+    Action, Activation, Channel, ConnId, Credential, Encoding, MessageId, Millis, Now, ReplayWish,
+    Retain, Transport,
+};
+
+/// One stream of Server-Sent Events.
+#[derive(Debug)]
+pub struct Session {
+    credential: Arc<Credential>,
+    /// Names an anonymous client to the members of its channels.
+    socket_key: SocketKey,
+    /// When the next comment is sent, in milliseconds since the node started.
+    comment_at: Millis,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The client has not been answered.
+    Opening(Box<Opening>),
+    /// The client has been answered with 200; these subscriptions have yet to begin.
+    Beginning(Box<Beginning>),
+    /// All subscriptions have begun.
+    Open,
+    /// The client has been answered with an error, and the connection ends.
+    Refused,
+}
+
+/// The channels that a client asks for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) channels: Vec<Channel>,
+    /// What the client has received on an earlier stream; `None` if it does not resume.
+    pub(super) received: Option<Received>,
+}
+
+/// A request that has not been answered.
+#[derive(Debug)]
+pub(super) struct Opening {
+    wanted: Wanted,
+    /// Headers that let the client's page read the answer.
+    cors: Vec<(&'static str, Cow<'static, str>)>,
+}
+
+/// Subscriptions whose activations have yet to come up.
+#[derive(Debug)]
+struct Beginning {
+    joined: Vec<Joined>,
+    /// The positions so far, of all channels.
+    cursor: Cursor,
+}
+
+/// A channel that was joined.
+#[derive(Debug)]
+struct Joined {
+    channel: Channel,
+    retain: Retain,
+    /// When the channel's definition was last changed, on the wall's clock.
+    defined_at: Millis,
+    position: Position,
+}
+
+impl Opening {
+    pub(super) fn new(wanted: Wanted, cors: Vec<(&'static str, Cow<'static, str>)>) -> Self {
+        Self { wanted, cors }
+    }
+
+    /// Returns a response with the headers that let the client's page read it.
+    fn response(&mut self, response: Response) -> Response {
+        let mut response = response.header("Cache-Control", "no-store");
+        response.headers.append(&mut self.cors);
+        response
+    }
+}
+
+impl Session {
+    pub(super) fn new(
+        credential: Arc<Credential>,
+        socket_key: SocketKey,
+        opening: Opening,
+    ) -> Self {
+        let state = State::Opening(Box::new(opening));
+        Self { credential, socket_key, comment_at: 0, state }
+    }
+
+    /// Returns when the session must be told the time, in milliseconds since the node started.
+    pub(in crate::interface) fn deadline(&self, now: Now, shared: &Shared) -> Option<Millis> {
+        match self.state {
+            State::Opening(_) => None,
+            State::Refused => Some(now.monotonic()),
+            State::Beginning(_) | State::Open => {
+                let expires = self.credential.expires_at;
+                let expires = expires.filter(|_| shared.config.auth.close_expired);
+                let expires = expires.map(|at| now.until_wall(at.saturating_mul(1_000)));
+                expires.into_iter().chain([self.comment_at]).min()
+            }
+        }
+    }
+
+    /// Returns the subscriber that the stream is.
+    pub(in crate::interface) fn subscriber(&self, connection: ConnId) -> Subscriber {
+        Subscriber {
+            connection,
+            encoding: Encoding::EventStream,
+            transport: Transport::EventStream,
+            member: Some(member::key(&self.credential, &self.socket_key)),
+        }
+    }
+
+    /// Returns whether the client was answered with 200.
+    pub(in crate::interface) fn is_open(&self) -> bool {
+        matches!(self.state, State::Beginning(_) | State::Open)
+    }
+
+    /// Asks the policies whether the client may hear its channels, and joins them if it may.
+    pub(in crate::interface) fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
+        self.proceed(ctx)
+    }
+
+    /// Goes on with the next channel, because a verdict is known.
+    pub(in crate::interface) fn on_verdict(&mut self, ctx: &mut Context<'_>) {
+        // A refused stream ends by its deadline, which is now.
+        let _ = self.proceed(ctx);
+    }
+
+    fn proceed(&mut self, ctx: &mut Context<'_>) -> Next {
+        let State::Opening(opening) = &self.state else { return Next::Stay };
+        match self.join_all(ctx, &opening.wanted) {
+            Ok(Some(beginning)) => self.begin(ctx, beginning),
+            Ok(None) => Next::Stay,
+            Err(error) => self.refuse(ctx, error),
+        }
+    }
+
+    /// Joins the channels of a stream; `None` if a verdict is not known yet.
+    fn join_all(
+        &self,
+        ctx: &mut Context<'_>,
+        wanted: &Wanted,
+    ) -> Result<Option<Beginning>, ApiError> {
+        ctx.local.authorizer.refresh();
+        for channel in &wanted.channels {
+            if ctx.shared.broker.definitions.load().find(channel.as_str()).is_none() {
+                return Err(forbidden(ctx, channel));
+            }
+            match ctx.judge(Action::Subscribe, channel, &self.credential) {
+                Standing::Settled => {}
+                Standing::Asked => return Ok(None),
+                Standing::Overloaded => return Err(overloaded(ctx)),
+            }
+            if !ctx.local.authorizer.allows(Action::Subscribe, channel, &self.credential) {
+                return Err(forbidden(ctx, channel));
+            }
+        }
+        let joined: Result<Vec<Joined>, ApiError> =
+            wanted.channels.iter().map(|channel| self.join(ctx, channel, wanted)).collect();
+        let joined = joined?;
+        // Until a subscription begins, the client has come as far as it says that it has.
+        let positions = joined.iter().map(|one| (one.channel.clone(), one.position));
+        let cursor = Cursor { start: ctx.shared.start, positions: positions.collect() };
+        Ok(Some(Beginning { joined, cursor }))
+    }
+
+    fn join(
+        &self,
+        ctx: &mut Context<'_>,
+        channel: &Channel,
+        wanted: &Wanted,
+    ) -> Result<Joined, ApiError> {
+        let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
+        let Some(definition) = definition else { return Err(forbidden(ctx, channel)) };
+        let (options, defined_at) = (definition.options, definition.updated_at);
+        let received = wanted.received.as_ref();
+        let position =
+            received.map_or(Position::New, |received| received.position(channel, ctx.shared.start));
+        let after = match position {
+            Position::Behind(id) => Some(id),
+            // No message has this id: all that is kept is wanted, and whether some is missing.
+            Position::Since(_) => Some(MessageId::nil()),
+            Position::New | Position::Unknown => None,
+        };
+        let replay = ReplayWish { seconds: options.retain.seconds(), after };
+        let joining =
+            Joining { options, reply: None, replay, replays_again: false, comes_back: false };
+        match ctx.join(self.subscriber(ctx.id), channel, &joining) {
+            Ok(()) => Ok(Joined {
+                channel: channel.clone(),
+                retain: options.retain,
+                defined_at,
+                position,
+            }),
+            Err(_) if ctx.link.is_leaving => Err(ApiError::stopping()),
+            Err(_) => Err(overloaded(ctx)),
+        }
+    }
+
+    /// Answers the client with 200.
+    fn begin(&mut self, ctx: &mut Context<'_>, beginning: Beginning) -> Next {
+        let State::Opening(opening) = &mut self.state else { return Next::Stay };
+        let response = Response::empty(200)
+            .header("Content-Type", "text/event-stream")
+            .header("X-Accel-Buffering", "no");
+        let mut head = Vec::new();
+        opening.response(response).write_endless(&mut head);
+        ctx.send(head);
+        ctx.send(wire::beginning());
+        self.comment_at = ctx.now.monotonic() + ctx.shared.timings.ping_interval_ms;
+        ctx.local.counters.opened.add(1);
+        ctx.local.counters.event_streams.add(1);
+        if beginning.cursor.positions.len() > 1 {
+            ctx.link.set_cursor(beginning.cursor.clone());
+        }
+        self.state = State::Beginning(Box::new(beginning));
+        Next::Stay
+    }
+
+    /// Answers the client with an error, and ends.
+    fn refuse(&mut self, ctx: &mut Context<'_>, error: ApiError) -> Next {
+        if let State::Opening(opening) = &mut self.state {
+            let mut bytes = Vec::new();
+            let response = opening.response(Reply::from(error).into());
+            response.write(&mut bytes, false, false);
+            ctx.send(bytes);
+            self.state = State::Refused;
+        }
+        ended(Reason::Client)
+    }
+
+    /// Sends a comment, or ends the stream because its token has expired or it was refused.
+    pub(in crate::interface) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
+        if matches!(self.state, State::Refused) {
+            return ended(Reason::Client);
+        }
+        let expires = self.credential.expires_at.filter(|_| ctx.shared.config.auth.close_expired);
+        if expires.is_some_and(|at| ctx.now.wall_seconds() >= at) {
+            return ended(Reason::Expired);
+        }
+        if ctx.now.monotonic() >= self.comment_at {
+            ctx.send(wire::COMMENT.to_vec());
+            self.comment_at = ctx.now.monotonic() + ctx.shared.timings.ping_interval_ms;
+        }
+        Next::Stay
+    }
+
+    /// A subscription begins: tells the client who is present and what is missing, and sends what
+    /// the channel keeps. Returns the number of bytes that it was sent.
+    pub(in crate::interface) fn on_joined(
+        &mut self,
+        ctx: &mut Context<'_>,
+        activation: Activation,
+    ) -> usize {
+        let State::Beginning(beginning) = &mut self.state else { return 0 };
+        if let Some(cursor) = ctx.link.cursor() {
+            beginning.cursor = cursor.clone();
+        }
+        let Activation { channel, presence, present, replay, .. } = activation;
+        let place = beginning.joined.iter().position(|joined| joined.channel == channel);
+        let Some(place) = place else { return 0 };
+        let joined = beginning.joined.swap_remove(place);
+        ctx.send(wire::subscribed(&channel, &encode::presence(&presence, present)));
+        let is_whole = replay.is_whole || !replay.has_gap && joined.keeps_all(ctx.now);
+        if joined.position != Position::New && !is_whole {
+            ctx.send(wire::gap(&channel, None));
+            ctx.local.counters.gaps.add(1);
+        }
+        let (is_shared, cursor) = (beginning.cursor.positions.len() == 1, &beginning.cursor);
+        let given = ctx.replay(
+            (&channel, Encoding::EventStream),
+            &replay.publications,
+            usize::MAX,
+            |one| {
+                if is_shared {
+                    return Frame::of(one, Encoding::EventStream);
+                }
+                let mut cursor = cursor.clone();
+                cursor.passed(&channel, one.id);
+                Frame::placed(one, &cursor)
+            },
+        );
+        let position = match (replay.last, joined.retain) {
+            (Some(last), _) => Position::Behind(last),
+            (None, Retain::Window { .. }) => Position::Since(ctx.now),
+            (None, Retain::None | Retain::Last) => Position::Unknown,
+        };
+        beginning.cursor.place(&channel, position);
+        if let Some(cursor) = ctx.link.cursor_mut() {
+            cursor.place(&channel, position);
+        }
+        if beginning.joined.is_empty() {
+            ctx.send(wire::place(&beginning.cursor));
+            self.state = State::Open;
+        }
+        given.bytes
+    }
+}
+
+impl Joined {
+    /// Returns whether the channel still keeps all messages since the client's position, if no
+    /// message was there and none was dropped early.
+    fn keeps_all(&self, now: Now) -> bool {
+        let (Position::Since(since), Retain::Window { seconds }) = (self.position, self.retain)
+        else {
+            return false;
+        };
+        let keeps_ms = Millis::from(seconds) * 1_000;
+        self.defined_at < since.wall && now.monotonic() < since.monotonic() + keeps_ms
+    }
+}
+
+fn ended(reason: Reason) -> Next {
+    Next::Close(Close { code: None, text: "", reason })
+}
+
+/// Counts the refusal of a channel that the client may not hear, and returns its error.
+fn forbidden(ctx: &Context<'_>, channel: &Channel) -> ApiError {
+    ctx.local.counters.refused_unauthorized.add(1);
+    let message = format!("Not authorized to subscribe to the channel \"{}\"", channel.as_str());
+    ApiError::new(403, "REALTIME_UNAUTHORIZED", message)
+        .advise("Ask for channels that a definition and the policies allow to this credential.")
+}
+
+/// Counts a refusal for want of room, and returns its error.
+fn overloaded(ctx: &Context<'_>) -> ApiError {
+    ctx.local.counters.refused_overloaded.add(1);
+    ApiError::overloaded()
+}

@@ -1,0 +1,148 @@
+//! A client of Server-Sent Events that shares no code with the node: it reads the lines of a
+//! response and keeps the last `id:`, as the standard says.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::Node;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATH: &str = "/api/realtime/events";
+
+/// An event as a client dispatches it.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Event {
+    pub(super) name: String,
+    pub(super) data: Value,
+    /// The last `id:` that the client has received, this event's included.
+    pub(super) id: String,
+}
+
+/// An open stream.
+pub(super) struct Stream {
+    reader: BufReader<TcpStream>,
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) last_id: String,
+    pub(super) comments: usize,
+}
+
+impl Stream {
+    /// Asks for channels with a bearer token, and reads the head of the answer.
+    pub(super) fn open(node: &Node, channels: &[&str], token: &str) -> Self {
+        Self::resume(node, channels, token, "")
+    }
+
+    /// Asks for channels behind the last event that the client has received, unless that is empty.
+    pub(super) fn resume(node: &Node, channels: &[&str], token: &str, last_id: &str) -> Self {
+        let query: Vec<_> = channels.iter().map(|channel| format!("channel={channel}")).collect();
+        let mut head = format!(
+            "GET {PATH}?{} HTTP/1.1\r\nHost: node\r\nAuthorization: Bearer {token}\r\n",
+            query.join("&")
+        );
+        if !last_id.is_empty() {
+            head.push_str(&format!("Last-Event-ID: {last_id}\r\n"));
+        }
+        Self::ask(node.port(), &(head + "\r\n"), last_id)
+    }
+
+    /// Sends the head of a request, and reads that of the answer.
+    pub(super) fn ask(port: u16, head: &str, last_id: &str) -> Self {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        socket.write_all(head.as_bytes()).expect("the node reads the request");
+        let mut reader = BufReader::new(socket);
+        let status_line = line(&mut reader).expect("the node answers");
+        let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let mut headers = Vec::new();
+        loop {
+            let header = line(&mut reader).expect("the head is whole");
+            let Some((name, value)) = header.split_once(": ") else { break };
+            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+        let status = status.unwrap_or_else(|| panic!("no status in {status_line:?}"));
+        Self { reader, status, headers, last_id: last_id.to_owned(), comments: 0 }
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the next event; `None` if the stream has ended.
+    pub(super) fn next(&mut self) -> Option<Event> {
+        let (mut name, mut data) = (String::new(), Vec::new());
+        loop {
+            let line = line(&mut self.reader)?;
+            match line.split_once(": ").unwrap_or((&line, "")) {
+                ("", _) if data.is_empty() => name.clear(),
+                ("", _) => {
+                    let data: String = data.join("\n");
+                    let data = serde_json::from_str(&data).expect("data is JSON");
+                    return Some(Event { name, data, id: self.last_id.clone() });
+                }
+                ("event", value) => name = value.to_owned(),
+                ("data", value) => data.push(value.to_owned()),
+                ("id", value) => self.last_id = value.to_owned(),
+                (":", _) => self.comments += 1,
+                ("retry", _) => {}
+                (field, _) => panic!("unknown field {field:?}"),
+            }
+        }
+    }
+
+    /// Returns the next event. Panics if the stream ends.
+    pub(super) fn hear(&mut self) -> Event {
+        self.next().expect("the stream goes on")
+    }
+
+    /// Reads until all subscriptions have begun, and returns the events on the way.
+    pub(super) fn begin(&mut self, channels: usize) -> Vec<Event> {
+        assert_eq!(self.status, 200);
+        let mut heard = Vec::new();
+        let mut begun = 0;
+        while begun < channels {
+            let event = self.hear();
+            begun += usize::from(event.name == "realtime:subscribed");
+            heard.push(event);
+        }
+        heard
+    }
+
+    /// Reads a block without an event, which says only how far the client has come.
+    pub(super) fn read_place(&mut self) {
+        let before = self.last_id.clone();
+        while self.last_id == before {
+            let line = line(&mut self.reader).expect("the stream goes on");
+            if let Some(id) = line.strip_prefix("id: ") {
+                id.clone_into(&mut self.last_id);
+            }
+        }
+        assert_eq!(line(&mut self.reader).as_deref(), Some(""), "the block has no event");
+    }
+
+    /// Reads the rest of an answer that is not a stream, as JSON.
+    pub(super) fn refusal(mut self) -> (u16, Value) {
+        let mut body = String::new();
+        std::io::Read::read_to_string(&mut self.reader, &mut body).expect("the answer ends");
+        (self.status, serde_json::from_str(&body).expect("refusals are JSON"))
+    }
+
+    /// Cuts the connection.
+    pub(super) fn cut(self) -> String {
+        let _ = self.reader.get_ref().shutdown(Shutdown::Both);
+        self.last_id
+    }
+}
+
+/// Returns a line without its end; `None` at the end of the stream.
+fn line(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    match reader.read_line(&mut line) {
+        Ok(0) => None,
+        Ok(_) => Some(line.trim_end_matches(['\n', '\r']).to_owned()),
+        Err(error) => panic!("the stream broke: {error}"),
+    }
+}
