@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use super::http::{self, HttpContext, Outcome};
 use super::rest::{ApiError, Reply};
 use super::websocket::upgrade;
-use super::{Session, events, forge, insforge, m2};
+use super::{Session, events, forge, front, insforge, m2};
 use crate::codec::http::Request;
 use crate::interface::insforge::engineio::{self, Part};
 use crate::interface::insforge::violation::Violation;
@@ -41,6 +41,9 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     }
     if is_conformance && path == ECHO {
         return upgrade(request, Session::Echo, None, None);
+    }
+    if front::is_ours(path) {
+        return Entrance::Respond(front::response(request));
     }
     if events::http::is_ours(path) {
         return events::http::entrance(http, request)

@@ -43,8 +43,8 @@ pub enum Entrance<S, C> {
     Health(fn(&NodeHealth<'_>) -> Reply),
     /// The call runs once the request's body has been read.
     Call(C),
-    /// The request is refused with this response, after its body was read and discarded.
-    Refuse(Response),
+    /// This response answers the request, after its body was read and discarded.
+    Respond(Response),
 }
 
 /// A connection that becomes a WebSocket or a stream.
@@ -106,13 +106,13 @@ impl<S, C> Entrance<S, C> {
             Self::Poll(Poll::Post(id)) => Entrance::Poll(Poll::Post(id)),
             Self::Health(render) => Entrance::Health(render),
             Self::Call(one) => Entrance::Call(call(one)),
-            Self::Refuse(response) => Entrance::Refuse(response),
+            Self::Respond(response) => Entrance::Respond(response),
         }
     }
 
     /// Returns the refusal of a request with an error in JSON.
     pub(super) fn refuse(error: ApiError) -> Self {
-        Self::Refuse(Reply::from(error).into())
+        Self::Respond(Reply::from(error).into())
     }
 }
 

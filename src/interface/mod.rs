@@ -7,6 +7,7 @@
 //!
 //! - `mod.rs`: [`Session`], its events, and the questions that the runtime asks it between events.
 //! - `entrance.rs`: finds the interface that an HTTP request is for, and runs its calls.
+//! - `front.rs`: the page at `/`.
 //! - `http.rs`: what the interfaces' HTTP handlers use and return.
 //! - `websocket.rs`: the handshake and the messages of WebSockets.
 //! - `polling.rs`: the events of long-polling and of its upgrade to a WebSocket.
@@ -37,6 +38,7 @@ pub mod entrance;
 pub mod events;
 pub mod forge;
 pub mod frame;
+mod front;
 pub mod heartbeat;
 pub mod http;
 pub mod insforge;

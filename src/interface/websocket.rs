@@ -31,7 +31,7 @@ pub(super) fn upgrade<S, C>(
             for (name, value) in error.headers() {
                 response = response.header(name, *value);
             }
-            Entrance::Refuse(response)
+            Entrance::Respond(response)
         }
     }
 }

@@ -281,7 +281,7 @@ async fn answer(
             }
             Err(end) => return Err(end),
         },
-        Entrance::Refuse(response) => {
+        Entrance::Respond(response) => {
             connection.body(request).await?;
             response.into()
         }

@@ -23,6 +23,7 @@ mod ear;
 mod events;
 mod first_start;
 mod forge;
+mod front;
 mod health;
 mod history;
 mod killed;

@@ -66,7 +66,7 @@ pub(in crate::interface) fn entrance(
             let probe = Probe::new(session, now.monotonic() + timings.upgrade_timeout_ms);
             upgrade(request, Opened::Probe(probe), None, Some(session.worker))
         }
-        Err(error) => Entrance::Refuse(refused(request, error)),
+        Err(error) => Entrance::Respond(refused(request, error)),
     }
 }
 

@@ -45,7 +45,7 @@ fn assert_refusal(response: &Response, status: u16, error: &str) {
 
 #[test]
 fn unknown_paths_are_not_found() {
-    for path in ["/", "/nothing", "/api", "/api/realtime/x", "/api/realtime/nothing?x=1", "/%00"] {
+    for path in ["//", "/nothing", "/api", "/api/realtime/x", "/api/realtime/nothing?x=1", "/%00"] {
         for method in ["GET", "POST", "DELETE"] {
             let response = call(node::plain(), &[&format!("{method} {path} HTTP/1.1")], "");
             assert_refusal(&response, 404, "NOT_FOUND");
@@ -66,7 +66,8 @@ fn the_conformance_routes_are_not_served() {
 #[test]
 fn methods_that_a_path_does_not_know_are_refused_with_those_it_does() {
     let cases = [
-        ("POST", "/api/health", ["GET", "HEAD"].as_slice()),
+        ("POST", "/", ["GET", "HEAD"].as_slice()),
+        ("POST", "/api/health", &["GET", "HEAD"]),
         ("BREW", "/api/health", &["GET", "HEAD"]),
         ("get", "/api/health", &["GET", "HEAD"]),
         ("PATCH", "/api/realtime/channels", &["GET", "HEAD", "POST"]),
@@ -86,16 +87,18 @@ fn methods_that_a_path_does_not_know_are_refused_with_those_it_does() {
 #[test]
 fn head_is_answered_without_a_body() {
     let mut tcp = Tcp::connect(node::plain());
-    tcp.send(request(&["HEAD /api/health HTTP/1.1"], ""));
-    tcp.send(health());
-    let head = tcp.response_to("HEAD");
-    let get = tcp.response();
-    assert_eq!((head.status, get.status), (200, 200));
-    assert_eq!(head.header("content-type"), get.header("content-type"));
-    // The length may be left out, but not be wrong (RFC 9110 section 9.3.2).
-    let length = head.header("content-length");
-    assert!(length.is_none() || length == get.header("content-length"), "{length:?}");
-    assert_eq!(get.json()["status"], "ok");
+    for (path, part) in [("/api/health", "\"status\":\"ok\""), ("/", "Fanfare ")] {
+        tcp.send(request(&[&format!("HEAD {path} HTTP/1.1")], ""));
+        tcp.send(request(&[&format!("GET {path} HTTP/1.1")], ""));
+        let head = tcp.response_to("HEAD");
+        let get = tcp.response();
+        assert_eq!((head.status, get.status), (200, 200));
+        assert_eq!(head.header("content-type"), get.header("content-type"));
+        // The length may be left out, but not be wrong (RFC 9110 section 9.3.2).
+        let length = head.header("content-length");
+        assert!(length.is_none() || length == get.header("content-length"), "{length:?}");
+        assert!(get.text().contains(part), "{}", get.text());
+    }
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! The page at `/`: what this node is, which paths it serves, and where they are documented. It
+//! holds nothing of the node's configuration, because anyone may read it.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use super::rest::{ApiError, Reply};
+use crate::codec::http::{Method, Request, Response};
+
+/// The path of the page.
+const PATH: &str = "/";
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const TITLE: &str = "An edge node that fans events out to clients over WebSocket, long-polling \
+                     and Server-Sent Events.";
+const DOCUMENTATION: &str = "Documentation: README.md of the project, and \"fanfare --help\" on \
+                             the machine of the node.";
+
+/// What the node serves: paths, and their purpose. No text has a character that HTML would escape.
+const SERVED: [(&str, &str); 9] = [
+    ("/socket.io/", "InsForge Realtime for clients of Socket.IO"),
+    ("/api/realtime/channels", "InsForge Realtime: definitions of channels"),
+    ("/api/realtime/messages", "InsForge Realtime: publish, and search the history"),
+    ("/api/realtime/events", "the same channels as Server-Sent Events"),
+    ("/forge/realtime/v1/", "Forge Realtime: publish, WebSocket at ws, client.js and server.js"),
+    ("/api/realtime/", "M2 Realtime for clients on WebSocket"),
+    ("/api/realtime/resources/", "M2 Realtime: write, read and delete documents"),
+    ("/api/health", "whether the node works"),
+    ("/metrics", "metrics for Prometheus"),
+];
+
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    let mut text = format!("Fanfare {VERSION}\n{TITLE}\n\n");
+    for (path, purpose) in SERVED {
+        let _ = writeln!(text, "  {path:<26}{purpose}");
+    }
+    text + "\n" + DOCUMENTATION + "\n"
+});
+
+static HTML: LazyLock<String> = LazyLock::new(|| {
+    let mut html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Fanfare</title>\n\
+         <h1>Fanfare {VERSION}</h1>\n<p>{TITLE}</p>\n<dl>\n"
+    );
+    for (path, purpose) in SERVED {
+        let _ = writeln!(html, "<dt><code>{path}</code></dt><dd>{purpose}</dd>");
+    }
+    let _ = writeln!(html, "</dl>\n<p>{DOCUMENTATION}</p>\n</html>");
+    html
+});
+
+/// Returns whether a path is that of the page.
+pub(super) fn is_ours(path: &str) -> bool {
+    path == PATH
+}
+
+/// Returns the page: in HTML if the client accepts that, as browsers do, otherwise as plain text.
+/// Other methods than `GET` and `HEAD` are refused with 405.
+pub(super) fn response(request: &Request) -> Response {
+    if !matches!(request.method, Method::Get | Method::Head) {
+        let method = request.method.as_str();
+        return Reply::from(ApiError::method_not_allowed(method, PATH, "GET, HEAD")).into();
+    }
+    let response = if accepts_html(request) {
+        Response::with_type(200, "text/html; charset=utf-8", HTML.as_str())
+            .header("Content-Security-Policy", "default-src 'none'")
+    } else {
+        Response::text(200, TEXT.as_str())
+    };
+    // The page changes with the version of the node, and costs nothing to send.
+    response.header("Vary", "Accept").header("Cache-Control", "no-store")
+}
+
+fn accepts_html(request: &Request) -> bool {
+    request.header_values("accept").any(|accepted| {
+        let mut parts = accepted.split([',', ';']).map(str::trim);
+        parts.any(|one| one.eq_ignore_ascii_case("text/html"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_would_be_escaped_in_html() {
+        let texts = SERVED.iter().flat_map(|(path, purpose)| [*path, *purpose]);
+        for text in texts.chain([TITLE, VERSION]) {
+            assert!(!text.contains(['<', '>', '&', '"']), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_fits_a_terminal() {
+        assert!(TEXT.lines().all(|line| line.len() <= 100), "{}", *TEXT);
+        for (path, _) in SERVED {
+            assert!(TEXT.contains(path) && HTML.contains(path), "{path}");
+        }
+    }
+}
