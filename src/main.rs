@@ -14,6 +14,8 @@ use fanfare::config::{Arguments, Config, ConfigError, LogFormat, Place};
 use fanfare::node::{self, NodeError, Started};
 
 // In a folder of this program's name, apart from the modules of the library.
+#[path = "main/keys.rs"]
+mod keys;
 #[path = "main/token.rs"]
 mod token;
 
@@ -48,6 +50,8 @@ struct Cli {
 enum Command {
     /// Run the node (what happens without a command)
     Serve(Serve),
+    /// Print the API key and the anon key, as assignments for a shell
+    Keys(keys::Keys),
     /// Print a signed token for trying things out
     Token(token::Token),
     /// Validate a configuration and print the effective one, secrets masked
@@ -127,6 +131,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(serve_with)) => serve(serve_with),
+        Some(Command::Keys(keys)) => keys::print(keys),
         Some(Command::Token(token)) => token::print(token),
         Some(Command::Check(check_with)) => check(check_with),
     };
@@ -222,42 +227,51 @@ fn announce(config: &Config, started: &Started) {
     if config.conformance {
         out.push_str("  conformance mode: no authentication, for test suites only\n");
     } else if started.secrets.created && configured == [false, false, false] {
-        out.push_str(&first_steps(started.address, &started.secrets.path));
+        out.push_str(&first_steps(started.address, &config.data_dir));
     }
     // Standard output may be closed; that is no reason to stop.
     let _ = print(&out);
 }
 
 /// Returns commands to paste into a shell, one after the other, in any directory.
-fn first_steps(address: SocketAddr, keys: &Path) -> String {
+fn first_steps(address: SocketAddr, data_dir: &Path) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
     let url = format!("http://{}", SocketAddr::new(ip, address.port()));
-    let keys = std::path::absolute(keys).unwrap_or_else(|_| keys.to_owned());
-    let keys = shell_word(&keys.to_string_lossy());
+    let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let (program, data_dir) = (shell_word(&program()), shell_word(&data_dir.to_string_lossy()));
     format!(
         "
-Try it in a second terminal. Take the keys, and define a channel:
+Try it in a second terminal. Take the keys, define a channel, and listen to it:
 
-  API_KEY=$(sed -n 's/^api_key = \"\\(.*\\)\"/\\1/p' {keys})
-  ANON_KEY=$(sed -n 's/^anon_key = \"\\(.*\\)\"/\\1/p' {keys})
-  curl {url}/api/realtime/channels -H \"X-API-Key: $API_KEY\" -d '{{\"pattern\":\"orders\"}}'
+  eval \"$({program} keys --data-dir {data_dir})\"
+  curl -sS {url}/api/realtime/channels -H \"X-API-Key: $API_KEY\" -d '{{\"pattern\":\"orders\"}}'
+  curl -sSN \"{url}/api/realtime/events?channel=orders&token=$ANON_KEY\" &
 
-Listen, with the stock client for Node.js (`npm install socket.io-client` once, in the same folder):
+Publish, and see it arrive (`kill %1` ends the listener):
+
+  curl -sS {url}/api/realtime/messages -H \"X-API-Key: $API_KEY\" \
+         -d '{{\"channel\":\"orders\",\"event\":\"INSERT\",\"payload\":{{\"orderId\":\"123\"}}}}'
+
+Clients that also publish use Socket.IO (in Node.js: `npm install --no-save --prefix . socket.io-client@4`):
 
   node -e \"const s = require('socket.io-client')('{url}', {{ auth: {{ token: '$ANON_KEY' }} }}); \
          s.on('connect', () => s.emit('REALTIME_SUBSCRIBE', {{ channel: 'orders' }}, console.log)); \
          s.on('INSERT', console.log)\" &
-
-Publish, and see it arrive (`kill %1` ends the listener):
-
-  curl {url}/api/realtime/messages -H \"X-API-Key: $API_KEY\" \
-         -d '{{\"channel\":\"orders\",\"event\":\"INSERT\",\"payload\":{{\"id\":1}}}}'
 "
     )
+}
+
+/// Returns how a shell finds this program: by its name alone if it was started so, otherwise by its
+/// path.
+fn program() -> String {
+    let started_as = std::env::args_os().next().unwrap_or_default();
+    let is_path = started_as.as_encoded_bytes().contains(&b'/');
+    let path = if is_path { std::env::current_exe().ok() } else { None };
+    path.map_or(started_as, Into::into).to_string_lossy().into_owned()
 }
 
 /// Returns a text as one word of a shell's command line.

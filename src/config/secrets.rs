@@ -97,13 +97,31 @@ pub fn jwt_secret(config: &Config) -> Result<Secret, ConfigError> {
     if let Some(secret) = &config.auth.jwt_secret {
         return Ok(secret.clone());
     }
+    Ok(existing(config, "FANFARE_JWT_SECRET")?.jwt_secret)
+}
+
+/// Returns the API key and the anon key, without creating any.
+///
+/// # Errors
+/// If one of them is not configured, and the file is missing or cannot be used.
+pub fn client_keys(config: &Config) -> Result<(Secret, Secret), ConfigError> {
+    if let (Some(api_key), Some(anon_key)) = (&config.auth.api_key, &config.auth.anon_key) {
+        return Ok((api_key.clone(), anon_key.clone()));
+    }
+    let Secrets { api_key, anon_key, .. } =
+        existing(config, "FANFARE_API_KEY and FANFARE_ANON_KEY")?;
+    Ok((api_key, anon_key))
+}
+
+/// Returns the secrets in effect except that of webhooks, without creating any. If the file is
+/// missing, the error advises to set `variables`.
+fn existing(config: &Config, variables: &str) -> Result<Secrets, ConfigError> {
     let path = path(&config.data_dir);
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        let reason = "no keys are there yet; start the node first, or set FANFARE_JWT_SECRET";
+        let reason = format!("there are no keys yet; start the node first, or set {variables}");
         return Err(broken(&path, reason).into());
     }
-    // A token does not need the secret of webhooks.
-    Ok(complete(&read_kept(&path)?, config, path, |_| Ok("".into()))?.jwt_secret)
+    complete(&read_kept(&path)?, config, path, |_| Ok("".into()))
 }
 
 fn are_all_configured(config: &Config) -> bool {

@@ -34,7 +34,7 @@ fn output_with(node: &Node, expected: &str) -> String {
     output
 }
 
-/// A shell that lines are pasted into. On drop, it first ends the background job.
+/// A shell that lines are pasted into. On drop, it first ends the background jobs.
 struct Shell {
     child: Child,
     stdin: ChildStdin,
@@ -47,6 +47,11 @@ impl Shell {
         // The stock client is installed in this directory.
         let mut command = Command::new("bash");
         command.current_dir(repository("tests/clients"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("FANFARE_") {
+                command.env_remove(name);
+            }
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("bash starts");
         let (sender, lines) = mpsc::channel();
@@ -77,7 +82,7 @@ impl Shell {
 impl Drop for Shell {
     fn drop(&mut self) {
         // Both fail only if nothing is left to end.
-        let _ = writeln!(self.stdin, "kill %1; exit");
+        let _ = writeln!(self.stdin, "kill %1 %2; exit");
         let _ = self.child.wait();
     }
 }
@@ -85,23 +90,26 @@ impl Drop for Shell {
 #[test]
 fn each_printed_line_works_as_it_stands() {
     let mut node = newcomers_node();
-    let output = output_with(&node, "/api/realtime/messages");
-    let pasted = |start: &str| {
+    let output = output_with(&node, "s.on('INSERT'");
+    let pasted = |part: &str| {
         let output = node.output();
         let lines = output.lines().filter_map(|line| line.strip_prefix("  "));
-        let mut lines = lines.filter(|line| line.starts_with(start)).map(str::to_owned);
-        (lines.next().expect("it is printed"), lines.next())
+        let mut lines = lines.filter(|line| line.contains(part)).map(str::to_owned);
+        lines.next().expect("it is printed")
     };
     let mut shell = Shell::open();
-    shell.paste(&pasted("API_KEY=").0);
-    shell.paste(&pasted("ANON_KEY=").0);
-    let (define, publish) = pasted("curl ");
-    shell.paste(&format!("{define}; echo"));
+    shell.paste(&pasted("eval "));
+    shell.paste(&pasted("/api/realtime/channels"));
     shell.wait_for("\"pattern\":\"orders\"");
-    shell.paste(&pasted("node -e ").0);
+    shell.paste(&pasted("/api/realtime/events"));
+    shell.wait_for("event: realtime:subscribed");
+    shell.paste(&pasted("/api/realtime/messages"));
+    shell.wait_for("event: INSERT");
+    shell.wait_for("\"payload\":{\"orderId\":\"123\"}");
+    shell.paste(&pasted("node -e "));
     shell.wait_for("ok: true");
-    shell.paste(&publish.expect("there are two"));
-    shell.wait_for("payload: { id: 1 }");
+    shell.paste(&pasted("/api/realtime/messages"));
+    shell.wait_for("payload: { orderId: '123' }");
     drop(shell);
 
     let keys = node.data_dir().join("keys.toml").display().to_string();

@@ -260,7 +260,7 @@ fn a_token_needs_no_more_than_its_secret() {
     let config = Config { data_dir: dir.path().to_owned(), ..Config::defaults() };
     let error = jwt_secret(&config).unwrap_err().to_string();
     assert!(error.ends_with(
-        "keys.toml: no keys are there yet; start the node first, or set FANFARE_JWT_SECRET"
+        "keys.toml: there are no keys yet; start the node first, or set FANFARE_JWT_SECRET"
     ));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     let made = ensure(dir.path(), &config).unwrap();

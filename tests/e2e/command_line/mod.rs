@@ -1,8 +1,9 @@
-//! The command line as the operator uses it: configurations, tokens, help.
+//! The command line as the operator uses it: configurations, keys, tokens, help.
 
 mod case;
 mod check;
 mod help;
+mod keys;
 mod secrets;
 mod token;
 

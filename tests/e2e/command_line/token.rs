@@ -14,7 +14,7 @@ fn a_token_is_printed_alone_and_makes_no_keys() {
     assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(2), ""));
     assert_eq!(
         text(&refused.stderr),
-        "fanfare: ./fanfare-data/keys.toml: no keys are there yet; start the node first, or set \
+        "fanfare: ./fanfare-data/keys.toml: there are no keys yet; start the node first, or set \
          FANFARE_JWT_SECRET\n"
     );
     assert_eq!(listing(dir.path()), []);
