@@ -31,6 +31,11 @@ impl Response {
         std::str::from_utf8(&self.body).expect("the body is text")
     }
 
+    /// Returns the body without the newline at its end. Panics if it is not a line of text.
+    pub(crate) fn line(&self) -> &str {
+        self.text().strip_suffix('\n').expect("the body ends in a newline")
+    }
+
     /// Returns the body as JSON. Panics if it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)

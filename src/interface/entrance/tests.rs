@@ -23,7 +23,9 @@ fn poll(call: &mut Call<'_>) -> Poll<Response> {
 }
 
 fn json(status: u16, body: impl Into<String>) -> Poll<Response> {
-    Poll::Ready(Response::json(status, body.into()))
+    let mut body: String = body.into();
+    body.push('\n');
+    Poll::Ready(Response::json(status, body))
 }
 
 fn overloaded(body: &str) -> Poll<Response> {

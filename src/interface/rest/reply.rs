@@ -9,7 +9,7 @@ use crate::codec::http::Response;
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The body in JSON; empty with status 204.
+    /// The body in JSON, without the newline at its end; empty with status 204.
     pub body: String,
     /// The value of `Retry-After`, in seconds.
     pub retry_after_s: Option<u32>,
@@ -33,11 +33,15 @@ impl Reply {
     }
 }
 
+/// Ends the body in a newline, so that answers do not run into each other in a terminal.
 impl From<Reply> for Response {
-    fn from(reply: Reply) -> Self {
+    fn from(mut reply: Reply) -> Self {
         let mut response = match reply.status {
             204 => Self::empty(204),
-            status => Self::json(status, reply.body),
+            status => {
+                reply.body.push('\n');
+                Self::json(status, reply.body)
+            }
         };
         if let Some(seconds) = reply.retry_after_s {
             response = response.header("Retry-After", seconds.to_string());

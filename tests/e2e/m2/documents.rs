@@ -55,12 +55,12 @@ fn a_document_is_written_looked_at_and_deleted() {
     refusal(&at("DELETE", KEY, "", "", &node), 404, "NOT_FOUND");
     let first = put(&node, &place(), KEY, &json!({ "data": { "a": 1 }, "userId": "author" }));
     assert_eq!(
-        at("GET", KEY, "", "", &node).text(),
+        at("GET", KEY, "", "", &node).line(),
         frame(Some("author"), KEY, r#"{"a":1}"#, &first)
     );
     let second = put(&node, &place(), KEY, &json!({ "data": [], "userId": null }));
     let found = at("GET", KEY, "", "", &node);
-    assert_eq!(found.text(), frame(None, KEY, "[]", &second));
+    assert_eq!(found.line(), frame(None, KEY, "[]", &second));
     let kind = found.header("content-type").unwrap_or_default();
     assert!(kind.starts_with("application/json"), "{kind}");
     assert_eq!(head(&node), (200, Some(found.text().len())));
@@ -135,7 +135,7 @@ fn a_write_that_comes_late_is_dropped_and_told_so() {
             assert!(answer["message"].is_string(), "{answer}");
         }
     }
-    assert_eq!(at("GET", KEY, "", "", &node).text(), kept);
+    assert_eq!(at("GET", KEY, "", "", &node).line(), kept);
     assert_eq!(node.metric("fanfare_documents_stale_total"), 9);
     // The version of a deletion counts as well.
     let gone = date(-5_000);
@@ -187,7 +187,7 @@ fn a_user_has_documents_of_its_own_beside_the_shared_one() {
     let shared = put(&node, &place(), KEY, &json!({ "userId": "u v", "data": "shared" }));
     let own = put(&node, &place(), KEY, &own);
     let query = "?userId=u%20v&audience=user";
-    let get = |query: &str| at("GET", KEY, query, "", &node).text().to_owned();
+    let get = |query: &str| at("GET", KEY, query, "", &node).line().to_owned();
     assert_eq!(get(""), frame(Some("u v"), KEY, "\"shared\"", &shared));
     assert_eq!(get("?audience=shared&userId=x"), get(""));
     assert_eq!(get(query), frame(Some("u v"), KEY, "\"own\"", &own));
@@ -217,7 +217,7 @@ fn a_user_has_documents_of_its_own_beside_the_shared_one() {
         }
         let version = put(&node, &place(), ("collection", id), &body);
         let found = at("GET", ("collection", id), "?userId=u%20v&audience=user", "", &node);
-        assert_eq!(found.text(), frame(Some("u v"), ("collection", id), "1", &version));
+        assert_eq!(found.line(), frame(Some("u v"), ("collection", id), "1", &version));
     }
     assert_eq!(at("GET", PRIVATE, "", "", &node).status, 400);
 }
@@ -238,7 +238,7 @@ fn a_write_is_as_safe_as_it_is_told_to_be() {
             let json: Value = answer.json();
             assert_eq!((answer.status, &json["durability"]), (200, &json!(level)), "{query}");
             let expected = format!(r#"{{"version":{},"durability":"{level}"}}"#, json["version"]);
-            assert_eq!(answer.text(), expected);
+            assert_eq!(answer.line(), expected);
         }
     }
     put_text(&node, &place(), KEY, r#"{"data":1}"#);

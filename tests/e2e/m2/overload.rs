@@ -50,7 +50,7 @@ fn where_a_worker_has_no_room_a_write_is_refused_whole() {
         assert_eq!(response.json()["error"], "OVERLOADED", "{}", response.text());
     }
     let found = call(&node, ("GET", &path(KEY.0, KEY.1)), &service(place()), "");
-    assert_eq!(found.text(), expected, "what was refused was not done");
+    assert_eq!(found.line(), expected, "what was refused was not done");
     assert_eq!(node.metric(OVERLOADED), 2);
     freezer.succeed(PATIENCE);
     let mut later = String::new();
