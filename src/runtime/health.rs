@@ -40,7 +40,7 @@ impl Findings {
             let problems = ask_all(http).await;
             // Logged only if the problems have changed, because anybody may ask.
             if !problems.is_empty() && *self.problems.borrow() != problems {
-                tracing::warn!(?problems, "the node is not healthy");
+                tracing::warn!(problems = problems.join("; "), "the node is not healthy");
             }
             self.problems.replace(problems);
             self.is_asking.set(false);

@@ -59,17 +59,17 @@ pub fn problem(permissions: &Permissions) -> Option<String> {
 #[derive(Debug, Default)]
 struct Log {
     said: Option<Instant>,
-    unsaid: u64,
+    suppressed: u64,
 }
 
 impl Log {
     fn warn(&mut self, action: Action, failure: &str) {
         if self.said.is_some_and(|said| said.elapsed() < LOG_PAUSE) {
-            self.unsaid += 1;
+            self.suppressed += 1;
             return;
         }
-        let (action, unsaid) = (action.name(), std::mem::take(&mut self.unsaid));
-        tracing::warn!(action, failure, unsaid, "a policy's expression fails and allows nothing");
+        let (action, suppressed) = (action.name(), std::mem::take(&mut self.suppressed));
+        tracing::warn!(action, failure, suppressed, "a policy's expression fails and allows nothing");
         self.said = Some(Instant::now());
     }
 }

@@ -36,7 +36,7 @@ pub use sqlite::Store;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Another channel has this pattern.
-    #[error("a channel with the pattern {pattern:?} already exists")]
+    #[error("a channel with the pattern `{pattern}` already exists")]
     Duplicate {
         /// The pattern that is taken.
         pattern: String,

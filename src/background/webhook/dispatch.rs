@@ -119,8 +119,8 @@ impl Dispatch {
     fn count_losses(&self) {
         for (loss, calls) in self.shared.take_losses() {
             self.count_loss(loss, calls);
-            if let Some(kept_back) = self.warnings.borrow_mut().due(ALL_TARGETS, Instant::now()) {
-                tracing::warn!(calls, reason = ?loss, kept_back, "webhook calls were dropped");
+            if let Some(suppressed) = self.warnings.borrow_mut().due(ALL_TARGETS, Instant::now()) {
+                tracing::warn!(calls, reason = %loss, suppressed, "webhook calls were dropped");
             }
         }
     }
@@ -216,11 +216,11 @@ impl Dispatch {
 
     /// Logs why a call was not delivered, unless the target was in the log a moment ago.
     fn warn(&self, origin: &str, definition: &ChannelDefinition, reason: impl Display) {
-        let Some(kept_back) = self.warnings.borrow_mut().due(origin, Instant::now()) else {
+        let Some(suppressed) = self.warnings.borrow_mut().due(origin, Instant::now()) else {
             return;
         };
         let pattern = &definition.pattern;
-        tracing::warn!(origin, pattern, %reason, kept_back, "a webhook call was not delivered");
+        tracing::warn!(origin, pattern, %reason, suppressed, "a webhook call was not delivered");
     }
 
     /// Returns the wait after an attempt: twice as long each time, give or take half, so that calls
@@ -262,7 +262,8 @@ impl Pending {
             };
             let wait = self.dispatch.wait_after(attempt).max(after.unwrap_or_default());
             let origin = &*self.target.origin;
-            tracing::debug!(origin, attempt, %fault, ?wait, "a webhook call waits to be repeated");
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            tracing::debug!(origin, attempt, %fault, wait_ms, "a webhook call waits to be repeated");
             // If the node stops, the wait ends and the next attempt is the last.
             let _ = timeout(wait, stopping.wait_for(Option::is_some)).await;
         }

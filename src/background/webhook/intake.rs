@@ -41,17 +41,22 @@ pub(super) struct Parcel {
 }
 
 /// Why a call was dropped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Loss {
     /// The bound on calls that wait was reached.
+    #[error("too many calls wait")]
     Waiting,
     /// The bound on bytes of calls that wait was reached.
+    #[error("the payloads of the calls that wait are too long together")]
     Bytes,
     /// The thread of webhooks does not keep up.
+    #[error("the thread of webhooks does not keep up")]
     Handover,
     /// The bound on calls that wait for the target was reached.
+    #[error("too many calls wait for one target")]
     Target,
     /// The node stops.
+    #[error("the node stops")]
     Stopped,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Warnings {
 struct Named {
     at: Instant,
     /// Warnings withheld since then.
-    kept_back: u64,
+    suppressed: u64,
 }
 
 impl Warnings {
@@ -27,11 +27,11 @@ impl Warnings {
         let is_over = |named: &Named| now.duration_since(named.at) >= QUIET;
         if let Some(named) = self.named.get_mut(origin) {
             if !is_over(named) {
-                named.kept_back += 1;
+                named.suppressed += 1;
                 return None;
             }
             named.at = now;
-            return Some(std::mem::take(&mut named.kept_back));
+            return Some(std::mem::take(&mut named.suppressed));
         }
         if self.named.len() >= WEBHOOK_WARNED_MAX {
             self.named.retain(|_, named| !is_over(named));
@@ -39,7 +39,7 @@ impl Warnings {
         if self.named.len() >= WEBHOOK_WARNED_MAX {
             return None;
         }
-        self.named.insert(origin.into(), Named { at: now, kept_back: 0 });
+        self.named.insert(origin.into(), Named { at: now, suppressed: 0 });
         Some(0)
     }
 }

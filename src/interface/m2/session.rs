@@ -246,6 +246,6 @@ fn refuse(ctx: &mut Context<'_>, fault: Fault) {
         Fault::Overloaded | Fault::Unavailable => &counters.refused_overloaded,
     };
     counter.add(1);
-    tracing::debug!(?fault, "refusing a message of M2");
+    tracing::debug!(%fault, "refusing a message of M2");
     ctx.send_text(&wire::error(fault));
 }

@@ -26,18 +26,23 @@ pub enum Request<'a> {
     Unsubscribe(ResourceKind, &'a str),
 }
 
-/// Why the node refuses a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why the node refuses a message. The client receives the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
     /// The message is malformed, or its action or type is unknown.
+    #[error("Invalid message format")]
     Message,
     /// The id of the resource is longer than [`RESOURCE_BYTES_MAX`].
+    #[error("Resource id too long")]
     IdTooLong,
     /// The connection has as many subscriptions as it may have.
+    #[error("Too many subscriptions")]
     TooManySubscriptions,
     /// A queue of the node is full.
+    #[error("Overloaded")]
     Overloaded,
     /// The documents of the resource could not be read from the store.
+    #[error("Resource unavailable")]
     Unavailable,
 }
 
@@ -110,12 +115,5 @@ pub fn title(kind: ResourceKind) -> &'static str {
 
 /// Returns the answer to a refused message.
 pub fn error(fault: Fault) -> String {
-    let error = match fault {
-        Fault::Message => "Invalid message format",
-        Fault::IdTooLong => "Resource id too long",
-        Fault::TooManySubscriptions => "Too many subscriptions",
-        Fault::Overloaded => "Overloaded",
-        Fault::Unavailable => "Resource unavailable",
-    };
-    format!(r#"{{"error":"{error}"}}"#)
+    format!(r#"{{"error":"{fault}"}}"#)
 }

@@ -25,6 +25,16 @@ pub enum As {
     App,
 }
 
+impl As {
+    /// Returns the value of `as` in the header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::App => "app",
+        }
+    }
+}
+
 /// The invocation or the installation that a back end calls for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject<'a> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::{ForgeError, ProxyError};
 use crate::auth::bearer_token;
 use crate::codec::http::Request;
-use crate::interface::forge::access::{Origin, ProxyAuthorization, Subject};
+use crate::interface::forge::access::{As, Origin, ProxyAuthorization, Subject};
 use crate::interface::forge::nouns::Context;
 use crate::interface::http::HttpContext;
 
@@ -45,7 +45,8 @@ pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin,
         return Err(ForgeError::other_installation());
     }
     let (installation, path) = (origin.installation(), &request.path);
-    tracing::debug!(path, installation, as_user = ?said.as_user, account = said.account, "origin proved");
+    let calls_as = said.as_user.map(As::name);
+    tracing::debug!(path, installation, calls_as, account = said.account, "origin proved");
     Ok(origin)
 }
 
