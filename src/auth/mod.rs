@@ -84,15 +84,24 @@ impl AdminError {
         }
     }
 
-    /// Returns the `nextActions` in the body of the response, or `None` if the body has none.
-    pub fn next_actions(self) -> Option<&'static str> {
+    /// Returns the `nextActions` in the body of the response, which say what to send.
+    pub fn next_actions(self) -> &'static str {
         match self {
-            Self::Nothing => Some("Check the token is valid or login to get a new token."),
-            Self::Token => None,
-            Self::NotAdmin => {
-                Some("Check the admin token is valid or login as admin to get a new token.")
+            Self::Nothing => {
+                "Send the API key in X-API-Key, or the JWT of an administrator as Authorization: \
+                 Bearer."
             }
-            Self::ApiKey => Some("Check the API key is valid or generate a new API key."),
+            Self::Token => {
+                "Send a JWT that this node trusts and that has not expired, or the API key in \
+                 X-API-Key."
+            }
+            Self::NotAdmin => {
+                "Send the JWT of an administrator, whose role is project_admin, or the API key in \
+                 X-API-Key."
+            }
+            Self::ApiKey => {
+                "Send the API key of this node; fanfare keys prints it on the machine of the node."
+            }
         }
     }
 }

@@ -229,7 +229,8 @@ impl<'a> HttpContext<'a> {
             (request.header("authorization"), request.header("x-api-key"));
         users.admin(authorization, api_key, self.now.wall_seconds()).map_err(|error| {
             tracing::debug!(%error, "refusing an administrator's credential");
-            ApiError::auth(error.status(), error.error(), error.to_string(), error.next_actions())
+            let next_actions = Some(error.next_actions());
+            ApiError::auth(error.status(), error.error(), error.to_string(), next_actions)
         })
     }
 }

@@ -41,7 +41,7 @@ fn a_missing_credential_is_asked_for() {
         "error": "AUTH_INVALID_CREDENTIALS",
         "message": "No admin token provided",
         "statusCode": 401,
-        "nextActions": "Check the token is valid or login to get a new token.",
+        "nextActions": "Send the API key in X-API-Key, or the JWT of an administrator as Authorization: Bearer.",
     });
     assert_eq!(ask(&Node::start(), &[]), (401, refusal));
 }
@@ -49,8 +49,12 @@ fn a_missing_credential_is_asked_for() {
 #[test]
 fn a_bad_token_is_refused() {
     let node = Node::start();
-    let refusal =
-        json!({ "error": "AUTH_UNAUTHORIZED", "message": "Invalid token", "statusCode": 401 });
+    let refusal = json!({
+        "error": "AUTH_UNAUTHORIZED",
+        "message": "Invalid token",
+        "statusCode": 401,
+        "nextActions": "Send a JWT that this node trusts and that has not expired, or the API key in X-API-Key.",
+    });
     let expired = support::sign(&json!({ "sub": "ada", "role": "project_admin", "exp": 1 }));
     // The anon key is neither an administrator's key nor a token.
     for token in ["nonsense", &expired, ANON_KEY] {
@@ -66,7 +70,7 @@ fn another_role_is_no_administrator() {
         "error": "AUTH_UNAUTHORIZED",
         "message": "Admin access required",
         "statusCode": 403,
-        "nextActions": "Check the admin token is valid or login as admin to get a new token.",
+        "nextActions": "Send the JWT of an administrator, whose role is project_admin, or the API key in X-API-Key.",
     });
     for role in ["authenticated", "anon"] {
         let bearer = format!("Bearer {}", token(role));
@@ -81,7 +85,7 @@ fn a_bad_api_key_decides_alone() {
         "error": "AUTH_INVALID_API_KEY",
         "message": "Invalid API key",
         "statusCode": 401,
-        "nextActions": "Check the API key is valid or generate a new API key.",
+        "nextActions": "Send the API key of this node; fanfare keys prints it on the machine of the node.",
     });
     let bearer_key = format!("Bearer {WRONG_KEY}");
     let bearer_token = format!("Bearer {}", token("project_admin"));

@@ -237,19 +237,19 @@ fn retention_is_set_and_shown() {
 }
 
 #[test]
-fn mistakes_are_named_as_documented() {
+fn mistakes_are_named() {
     let node = Node::start();
     let table = [
-        ("GET", "messages?limit=0", "limit: Number must be greater than or equal to 1"),
-        ("GET", "messages?limit=1001", "limit: Number must be less than or equal to 1000"),
-        ("GET", "messages?limit=abc", "limit: Expected number, received nan"),
-        ("GET", "messages?limit=1.5", "limit: Expected integer, received float"),
-        ("GET", "messages?offset=-1", "offset: Number must be greater than or equal to 0"),
+        ("GET", "messages?limit=0", "limit: expected a whole number from 1 to 1000"),
+        ("GET", "messages?limit=1001", "limit: expected a whole number from 1 to 1000"),
+        ("GET", "messages?limit=abc", "limit: expected a whole number from 1 to 1000"),
+        ("GET", "messages?limit=1.5", "limit: expected a whole number from 1 to 1000"),
+        ("GET", "messages?offset=-1", "offset: expected a whole number from 0"),
         ("GET", "messages?channelId=x", "channelId: Invalid uuid"),
         (
             "GET",
             "messages?offset=x&channelId=x",
-            "channelId: Invalid uuid, offset: Expected number, received nan",
+            "channelId: Invalid uuid, offset: expected a whole number from 0",
         ),
         ("GET", "messages?before=660e8400-e29b-41d4-a716-446655440000", "before: Unknown message"),
         ("GET", "messages/stats?since=x", "since: Invalid date"),
@@ -267,14 +267,10 @@ fn mistakes_are_named_as_documented() {
             (&json!("INVALID_INPUT"), &json!(message), &json!(400))
         );
     }
-    let days = [
-        (json!(0), "retentionDays: Number must be greater than 0"),
-        (json!(1.5), "retentionDays: Expected integer, received float"),
-        (json!("30"), "retentionDays: Expected number, received string"),
-    ];
-    for (days, message) in days {
+    for days in [json!(0), json!(1.5), json!("30")] {
         let (status, refusal) = node.admin("PATCH", CONFIG, &json!({ "retentionDays": days }));
-        assert_eq!((status, &refusal["message"]), (400, &json!(message)));
+        let message = "retentionDays: expected a whole number from 1 to 36500, or null";
+        assert_eq!((status, &refusal["message"]), (400, &json!(message)), "{days}");
     }
 }
 

@@ -196,26 +196,30 @@ fn administration_follows_the_documented_table() {
 }
 
 #[test]
-fn admin_errors_fill_the_documented_body() {
+fn admin_errors_say_what_to_send() {
     let body = |error: AdminError| {
-        (error.status(), error.error(), error.to_string(), error.next_actions().unwrap_or("-"))
+        (error.status(), error.error(), error.to_string(), error.next_actions())
     };
     let expected = [
         (
             AdminError::Nothing,
             (401, "AUTH_INVALID_CREDENTIALS", "No admin token provided"),
-            "Check the token is valid or login to get a new token.",
+            "Send the API key in X-API-Key, or the JWT of an administrator as Authorization: Bearer.",
         ),
-        (AdminError::Token, (401, "AUTH_UNAUTHORIZED", "Invalid token"), "-"),
+        (
+            AdminError::Token,
+            (401, "AUTH_UNAUTHORIZED", "Invalid token"),
+            "Send a JWT that this node trusts and that has not expired, or the API key in X-API-Key.",
+        ),
         (
             AdminError::NotAdmin,
             (403, "AUTH_UNAUTHORIZED", "Admin access required"),
-            "Check the admin token is valid or login as admin to get a new token.",
+            "Send the JWT of an administrator, whose role is project_admin, or the API key in X-API-Key.",
         ),
         (
             AdminError::ApiKey,
             (401, "AUTH_INVALID_API_KEY", "Invalid API key"),
-            "Check the API key is valid or generate a new API key.",
+            "Send the API key of this node; fanfare keys prints it on the machine of the node.",
         ),
     ];
     for (error, (status, code, message), next_actions) in expected {

@@ -27,9 +27,9 @@ impl ApiError {
         Self::new(404, "NOT_FOUND", "Channel not found")
     }
 
-    /// 404: no call has this path. `url` is the request's path with its query.
-    pub fn endpoint_not_found(url: &str) -> Self {
-        Self::new(404, "NOT_FOUND", format!("Endpoint {url} not found"))
+    /// 404: no call has this path. The message leaves out the query, which may hold a token.
+    pub fn endpoint_not_found(path: &str) -> Self {
+        Self::new(404, "NOT_FOUND", format!("Endpoint {path} not found"))
             .advise("Please check the API documentation for available endpoints")
     }
 

@@ -1,4 +1,5 @@
-//! Reads fields of JSON bodies. Issues are worded like those of InsForge's validator, zod 3.
+//! Reads fields of JSON bodies. Issues are worded like those of InsForge's validator, zod 3, except
+//! those of numbers, which name the range.
 //!
 //! A reader returns the value, or issues as a text of the form `<path>: <message>`; several are
 //! joined by `, `. [`refuse`] joins the issues of all fields, so that the caller learns of every
@@ -143,37 +144,32 @@ pub(in crate::interface) fn integer(
     value: &RawValue,
     bounds: RangeInclusive<u32>,
 ) -> Read<u32> {
-    if kind(value) != "number" {
-        return Err(mismatch(path, "number", kind(value)));
-    }
-    let number: f64 = value.get().parse().unwrap_or(f64::INFINITY);
+    let number = if kind(value) == "number" { value.get().parse().ok() } else { None };
     let (least, most) = bounds.into_inner();
-    match whole(path, number, least.into()..=most.into()) {
-        Ok(number) => Ok(number.try_into().expect("the bounds fit into 32 bits")),
-        Err(mut issues) => Err(issues.swap_remove(0)),
-    }
+    let number = whole(path, number, least.into()..=most.into())?;
+    Ok(number.try_into().expect("the bounds fit into 32 bits"))
 }
 
-/// Returns an integer within bounds, or all issues of the number. An upper bound of `u64::MAX` is
-/// no bound: a larger number becomes `u64::MAX`.
+/// Returns an integer within bounds; `number` is `None` for a value that is not a number. An upper
+/// bound of `u64::MAX` is no bound: a larger number becomes `u64::MAX`.
 pub(in crate::interface) fn whole(
     path: &str,
-    number: f64,
+    number: Option<f64>,
     bounds: RangeInclusive<u64>,
-) -> Result<u64, Vec<String>> {
+) -> Read<u64> {
     let (least, most) = bounds.into_inner();
-    let mut issues = Vec::new();
-    // The fraction of infinity is NaN, so infinity fails here.
-    if number.fract() != 0.0 {
-        issues.push(issue(path, "Expected integer, received float"));
-    }
-    if number < least as f64 {
-        issues.push(issue(path, &format!("Number must be greater than or equal to {least}")));
-    }
-    if most < u64::MAX && number > most as f64 {
-        issues.push(issue(path, &format!("Number must be less than or equal to {most}")));
-    }
-    if issues.is_empty() { Ok(number as u64) } else { Err(issues) }
+    let is_bounded = most < u64::MAX;
+    // The fraction of infinity is NaN, so infinity is refused.
+    let number = number.filter(|number| {
+        number.fract() == 0.0
+            && *number >= least as f64
+            && (!is_bounded || *number <= most as f64)
+    });
+    number.map(|number| number as u64).ok_or_else(|| {
+        let range =
+            if is_bounded { format!("from {least} to {most}") } else { format!("from {least}") };
+        issue(path, &format!("expected a whole number {range}"))
+    })
 }
 
 /// Reads a string that must be one of `names`, and returns its position among them.

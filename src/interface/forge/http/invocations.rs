@@ -132,17 +132,17 @@ mod tests {
             ("[]", "Expected object, received array"),
             (
                 r#"{"ui":1,"ttlSeconds":"5"}"#,
-                "ui: Expected boolean, received number, ttlSeconds: Expected number, received string",
+                "ui: Expected boolean, received number, ttlSeconds: expected a whole number from 1 to 900",
             ),
             (
                 r#"{"ui":true,"ttlSeconds":0}"#,
-                "ttlSeconds: Number must be greater than or equal to 1",
+                "ttlSeconds: expected a whole number from 1 to 900",
             ),
             (
                 r#"{"ui":true,"ttlSeconds":901}"#,
-                "ttlSeconds: Number must be less than or equal to 900",
+                "ttlSeconds: expected a whole number from 1 to 900",
             ),
-            (r#"{"ui":true,"ttlSeconds":1.5}"#, "ttlSeconds: Expected integer, received float"),
+            (r#"{"ui":true,"ttlSeconds":1.5}"#, "ttlSeconds: expected a whole number from 1 to 900"),
             (
                 r#"{"ui":true,"ttlSeconds":5,"installationId":"i"}"#,
                 "one of moduleKey, moduleType and contextKey is needed",

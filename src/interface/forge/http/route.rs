@@ -38,9 +38,9 @@ pub fn is_ours(path: &str) -> bool {
 /// # Errors
 /// 404 for an unknown path, 405 with the allowed methods for another method.
 pub fn route(method: &str, target: &str) -> Result<Route, ApiError> {
-    let path = target.split_once('?').map_or(target, |(path, _query)| path);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let found = find(method, path).ok_or_else(|| ApiError::endpoint_not_found(target));
+    let sent = target.split_once('?').map_or(target, |(path, _query)| path);
+    let path = sent.strip_suffix('/').unwrap_or(sent);
+    let found = find(method, path).ok_or_else(|| ApiError::endpoint_not_found(sent));
     let (route, allow) = found?;
     route.ok_or_else(|| ApiError::method_not_allowed(method, path, allow))
 }

@@ -141,9 +141,7 @@ fn read_days(value: &RawValue) -> Read<Option<u32>> {
         return Ok(None);
     }
     let days = fields::integer("retentionDays", value, 1..=RETENTION_DAYS_MAX);
-    // InsForge has its own text for a number that is not positive.
-    let least = "Number must be greater than or equal to 1";
-    days.map(Some).map_err(|issue| issue.replace(least, "Number must be greater than 0"))
+    days.map(Some).map_err(|issue| issue + ", or null")
 }
 
 /// Checks that `DELETE /api/realtime/messages`, which removes all messages, has no query: a caller

@@ -125,13 +125,13 @@ fn options_that_are_none_are_named() {
             r#""slowConsumer":"drop""#,
             "slowConsumer: Invalid enum value. Expected 'close' | 'drop_oldest' | 'latest'",
         ),
-        (r#""replaySeconds":3601"#, "replaySeconds: Number must be less than or equal to 3600"),
-        (r#""rateLimit":0"#, "rateLimit: Number must be greater than or equal to 1"),
-        (r#""rateLimit":1.5"#, "rateLimit: Expected integer, received float"),
+        (r#""replaySeconds":3601"#, "replaySeconds: expected a whole number from 0 to 3600"),
+        (r#""rateLimit":0"#, "rateLimit: expected a whole number from 1 to 1000000"),
+        (r#""rateLimit":1.5"#, "rateLimit: expected a whole number from 1 to 1000000"),
         (
             r#""rateLimit":"5","ephemeral":"yes""#,
             "ephemeral: Expected boolean, received string, \
-             rateLimit: Expected number, received string",
+             rateLimit: expected a whole number from 1 to 1000000",
         ),
     ];
     for (options, message) in table {
