@@ -1,5 +1,6 @@
 //! One subscriber: a WebSocket client that follows the script of an API.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,6 +17,16 @@ enum Stage {
     /// The index of the step whose message the client awaits.
     Step(usize),
     Ready,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upgrading => f.write_str("during the upgrade"),
+            Self::Step(at) => write!(f, "in step {} of the handshake", at + 1),
+            Self::Ready => f.write_str("after the handshake"),
+        }
+    }
 }
 
 /// One connection and its progress through the script.
@@ -57,7 +68,7 @@ impl Client {
         heard: &mut Heard,
     ) -> Result<()> {
         let received = self.connection.receive(scratch);
-        let received = received.with_context(|| format!("in stage {:?}", self.stage))?;
+        let received = received.with_context(|| self.stage.to_string())?;
         let Some(mut received) = received else {
             return Ok(());
         };
@@ -97,7 +108,7 @@ impl Client {
             }
             Packet::Complaint(complaint) => heard.complain(complaint),
             Packet::Refused(reason) => {
-                bail!("refused in {:?}: {}", self.stage, String::from_utf8_lossy(reason))
+                bail!("refused {}: {}", self.stage, String::from_utf8_lossy(reason))
             }
             Packet::Closed => bail!("the server ended the session"),
             Packet::Other => {}
@@ -112,7 +123,7 @@ impl Client {
             _ => None,
         };
         let (Stage::Step(at), Some(step)) = (self.stage, step) else {
-            bail!("{word:?} came in stage {:?}", self.stage);
+            bail!("{word:?} came {}", self.stage);
         };
         let last = at + 1 == script.steps.len();
         self.stage = if last { Stage::Ready } else { Stage::Step(at + 1) };

@@ -144,7 +144,8 @@ impl Connection {
                     heard.write(payload, wire::write_pong);
                     self.send(&heard.frame)?;
                 }
-                Frame::Close(code) => bail!("the server closed the WebSocket (code {code:?})"),
+                Frame::Close(Some(code)) => bail!("the server closed the WebSocket (code {code})"),
+                Frame::Close(None) => bail!("the server closed the WebSocket without a code"),
                 Frame::Other => {}
             }
         }

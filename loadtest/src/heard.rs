@@ -23,7 +23,7 @@ pub(crate) struct Heard {
     pub(crate) pings: u64,
     /// Events without a stamp: mostly presence.
     pub(crate) other_events: u64,
-    /// The first complaint of the server, and the number of complaints.
+    /// The first error from the server, and their number.
     pub(crate) errors: (Option<String>, u64),
     /// Publications that were due before this time are checked but not timed.
     pub(crate) measure_from_ns: u64,

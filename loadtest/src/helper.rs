@@ -52,7 +52,7 @@ impl Helper {
         let (stdin, stdout) = pipes.expect("both were asked for");
         let mut orders = Orders(stdin);
         let helper = Self { name: name.clone(), child };
-        orders.say(job).with_context(|| format!("{name} takes no job"))?;
+        orders.say(job).with_context(|| format!("cannot send the job to {name}"))?;
         Ok((helper, orders, News { name, lines: BufReader::new(stdout) }))
     }
 
@@ -100,7 +100,7 @@ impl News {
         if count == 0 {
             bail!("{} ended before it was done", self.name);
         }
-        serde_json::from_str(&line).with_context(|| format!("{} speaks nonsense", self.name))
+        serde_json::from_str(&line).with_context(|| format!("{} sent an invalid report", self.name))
     }
 }
 

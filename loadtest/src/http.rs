@@ -43,7 +43,7 @@ pub(crate) fn head(target: &Target, call: &str, headers: &str, body_bytes: usize
 /// Sends one request on a connection of its own and waits for the answer.
 pub(crate) fn ask(target: &Target, request: &str) -> Result<Response> {
     let mut stream = TcpStream::connect(target.address)
-        .with_context(|| format!("nobody answers at {}", target.authority))?;
+        .with_context(|| format!("no server listens at {}", target.authority))?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.write_all(request.as_bytes())?;
     let mut inbox = Inbox::default();

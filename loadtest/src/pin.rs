@@ -37,7 +37,7 @@ impl Placement {
 }
 
 fn no_place(cpu: usize) -> String {
-    format!("processor {cpu} cannot be had")
+    format!("cannot use processor {cpu}")
 }
 
 fn only(cpu: usize) -> CpuSet {

@@ -69,7 +69,7 @@ pub(crate) struct Published {
 pub(crate) fn publish(plan: &Plan, start_ns: u64, stop: &AtomicBool) -> Result<Published> {
     let mut line = Line::new(plan, start_ns)?;
     loop {
-        ensure!(!stop.load(Ordering::Relaxed), "nobody is left to publish to");
+        ensure!(!stop.load(Ordering::Relaxed), "all clients are gone");
         line.send_due();
         let alive = line.pipe.exchange()?;
         line.collect()?;

@@ -63,7 +63,7 @@ impl Upgrade {
         match (&self.subprotocol, values("sec-websocket-protocol").as_slice()) {
             (None, []) => {}
             (Some(offer), [chosen]) if *chosen == offer.as_bytes() => {}
-            (None, _) => bail!("the upgrade names a subprotocol that nobody offered"),
+            (None, _) => bail!("the upgrade names a subprotocol that was not offered"),
             (Some(_), _) => bail!("the upgrade does not name the offered subprotocol"),
         }
         Ok(Some(head_bytes))
@@ -78,7 +78,9 @@ pub(crate) fn offered(request: &[u8]) -> Result<Option<&str>> {
     let named =
         |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("sec-websocket-protocol");
     let offer = head.headers.iter().find(named);
-    offer.map(|header| str::from_utf8(header.value).context("an offer in no UTF-8")).transpose()
+    offer
+        .map(|header| str::from_utf8(header.value).context("an offer that is not UTF-8"))
+        .transpose()
 }
 
 #[cfg(test)]

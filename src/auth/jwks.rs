@@ -21,7 +21,7 @@ pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
     for (index, jwk) in set.keys.into_iter().enumerate() {
         let fail = |reason, kid: Option<&str>| KeyError::Jwk { name: name(index, kid), reason };
         let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| {
-            fail("not an object whose members are strings where they must be", None)
+            fail("not an object, or a member that must be a string is not one", None)
         })?;
         match jwk.read() {
             Verdict::Use(key) if keys.iter().any(|other| is_ambiguous(other, &key)) => {
@@ -126,7 +126,7 @@ impl Jwk {
 }
 
 fn bytes(member: &Option<String>) -> Result<Vec<u8>, &'static str> {
-    let text = member.as_ref().ok_or("a member that its type needs is missing")?;
+    let text = member.as_ref().ok_or("a member that this type of key requires is missing")?;
     URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member is not base64url without padding")
 }
 

@@ -62,7 +62,7 @@ fn block_body<'a>(
     for (_, text) in lines {
         if let Some(end) = text.strip_prefix(END) {
             let matches = end.strip_suffix(DASHES) == Some(label);
-            return if matches { Ok(body) } else { Err("BEGIN and END name different things") };
+            return if matches { Ok(body) } else { Err("the labels of BEGIN and END differ") };
         }
         body.push_str(text);
     }

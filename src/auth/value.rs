@@ -45,7 +45,8 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
-        let number = Number::from_f64(number).ok_or_else(|| E::custom("no finite number"))?;
+        let number =
+            Number::from_f64(number).ok_or_else(|| E::custom("the number is not finite"))?;
         Ok(Value::Number(number))
     }
 

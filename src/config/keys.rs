@@ -164,9 +164,9 @@ configuration! {
         mailbox_publications: usize = "4096", Form::Number(1..=65_536);
         /// Keep each worker on a core of its own.
         pin_threads: bool = "true", Form::Switch;
-        /// Least level that is logged, to standard error.
+        /// Least severe level that is logged, to standard error.
         log: Level = "info", Form::Choice(&["error", "warn", "info", "debug", "trace"]);
-        /// Format of log lines: text for people, or a JSON object in each line.
+        /// Format of log lines: text for people, or a JSON object each.
         log_format: LogFormat = "text", Form::Choice(&["text", "json"]);
         /// Time over which a node that stops closes its connections.
         drain_ms: u64 = "10000", Form::Number(0..=3_600_000);
@@ -200,9 +200,10 @@ configuration! {
     /// Resumption of sessions whose connection was cut.
     #[derive(Copy)]
     recovery: Recovery, "FANFARE_RECOVERY_" {
-        /// For how long after its connection was cut a client can resume; 0 switches recovery off.
+        /// Time for which a session can be resumed after its connection was cut, in milliseconds; 0
+        /// for never.
         window_ms: u64 = "0", Form::Number(0..=3_600_000);
-        /// Memory of each worker for what such clients may have missed, in bytes.
+        /// Memory of each worker for publications that such sessions may have missed, in bytes.
         log_bytes: usize = "67108864", Form::Number(1024 * 1024..=64 * 1024 * 1024 * 1024);
     }
 

@@ -173,7 +173,7 @@ fn create_if_missing(data_dir: &Path, path: &Path) -> io::Result<bool> {
 fn write_new(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let text = format!(
-        "# Secrets of this node, made at its first start. Whoever can read them can be anybody.\n\
+        "# Secrets of this node, made at its first start. Anyone who can read them can act as any client.\n\
          api_key = \"ik_{}\"\nanon_key = \"anon_{}\"\njwt_secret = \"{}\"\n\
          webhook_secret = \"whsec_{}\"\n",
         random_hex()?,

@@ -57,7 +57,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let kind = path.metadata()?.file_type();
     if kind.is_fifo() || kind.is_socket() {
-        return Err(io::Error::other("it is a pipe or a socket, and no file"));
+        return Err(io::Error::other("it is a pipe or a socket, not a file"));
     }
     File::open(path)
 }

@@ -350,7 +350,7 @@ impl Session {
 
 /// Renders the gauges of what interfaces keep besides channels, for `/metrics`.
 pub fn render_gauges(shared: &Shared, text: &mut Text) {
-    let help = "Invocations of Forge registered, those that expired meanwhile included.";
+    let help = "Registered Forge invocations, including expired ones.";
     text.gauge("fanfare_invocations", help, shared.events.invocations.len());
 }
 

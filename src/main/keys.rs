@@ -6,15 +6,17 @@ use fanfare::config::secrets;
 use super::{Failure, Settings, Whereabouts, load};
 
 #[derive(Args)]
-#[command(after_help = "Prints assignments for a shell and nothing else. The keys are FANFARE_API_KEY
+#[command(
+    after_help = "Prints assignments for a shell and nothing else. The keys are FANFARE_API_KEY
 and FANFARE_ANON_KEY, or those that a node has kept in its data directory since
-its first start. Whoever has the API key administers the node.
+its first start. The holder of the API key administers the node.
 
 Example:
   eval \"$(fanfare keys)\"
 
 Exit codes: 0 good, 2 wrong usage or configuration, or no keys yet,
-1 any other failure")]
+1 any other failure"
+)]
 pub(super) struct Keys {
     #[command(flatten)]
     node: Whereabouts,

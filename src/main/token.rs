@@ -29,7 +29,7 @@ enum Kind {
     /// For an administrator
     #[command(after_help = help("TOKEN=$(fanfare token admin)"))]
     Admin(Identity),
-    /// For a subscriber of Forge Realtime: where it is
+    /// For a subscriber of Forge Realtime: its place
     #[command(override_usage = place_usage("forge-context"))]
     #[command(after_help = help(
         "TOKEN=$(fanfare token forge-context --installation inst-1 \\
@@ -79,7 +79,7 @@ struct Context {
     /// The user's account [default: none]
     #[arg(long, value_name = "ACCOUNT", value_parser = NonEmptyStringValueParser::new())]
     sub: Option<String>,
-    /// What is allowed there [default: not said]
+    /// What is allowed there [default: none]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     scopes: Option<Vec<String>>,
     /// Seconds to its expiry, up to 900
@@ -96,7 +96,7 @@ struct Module {
     /// The key of the app's module
     #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
     module: Option<String>,
-    /// Its type, which counts where it has no key
+    /// Its type, which counts if it has no key
     #[arg(long, value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
     module_type: Option<String>,
     /// A key of the host's own, for other pages

@@ -124,7 +124,7 @@ counters! {
         documents_written: "counter" "fanfare_publications_total" "api=\"m2\",source=\"http\""
             "Publications accepted.";
         events_unheard: "counter" "fanfare_events_unheard_total" ""
-            "Forge events that nobody was subscribed to, and that were answered with null.";
+            "Forge events without a subscriber, which were answered with null.";
         documents_stale: "counter" "fanfare_documents_stale_total" ""
             "Writes of documents that were dropped because there was a later version.";
         documents_loaded: "counter" "fanfare_documents_loaded_total" ""
@@ -169,7 +169,7 @@ counters! {
         commands_waiting: "gauge" "fanfare_commands_waiting" ""
             "Clients' commands that wait for a verdict at the moment.";
         matched: "counter" "fanfare_deliveries_matched_total" ""
-            "Deliveries due: a publication and one subscriber who is to get it.";
+            "Deliveries due: one for each publication and subscriber.";
         delivered: "counter" "fanfare_deliveries_total" ""
             "Deliveries done: the kernel took every byte, or a poll was answered with it.";
         dropped_slow_consumer:
@@ -184,13 +184,13 @@ counters! {
         conflated: "counter" "fanfare_deliveries_conflated_total" ""
             "Deliveries that were not done because later ones said the same.";
         replayed: "counter" "fanfare_replayed_total" ""
-            "Publications that new subscribers got because their channel had kept them.";
+            "Publications replayed to new subscribers from a channel's window.";
         gaps: "counter" "fanfare_gaps_total" ""
             "Notices to subscribers that they lost publications.";
         recovered: "counter" "fanfare_recoveries_total" "outcome=\"recovered\""
-            "Clients that wanted to go on after a cut, by what came of it.";
+            "Clients that tried to resume after a cut, by outcome.";
         not_recovered: "counter" "fanfare_recoveries_total" "outcome=\"refused\""
-            "Clients that wanted to go on after a cut, by what came of it.";
+            "Clients that tried to resume after a cut, by outcome.";
         recovered_publications: "counter" "fanfare_recovered_publications_total" ""
             "Publications given to clients that had missed them.";
         announcements: "counter" "fanfare_presence_announcements_total" ""
@@ -251,7 +251,7 @@ counters! {
         webhook_waiting: "gauge" "fanfare_webhook_waiting" ""
             "Calls of webhooks waiting, under way, or between two attempts at the moment.";
         accept_pauses: "counter" "fanfare_accept_pauses_total" ""
-            "Times that accepting stopped for want of descriptors or room.";
+            "Times that accepting stopped for lack of descriptors or free places.";
     }
     histograms {
         turn_duration: Durations SECONDS "fanfare_turn_duration_seconds"

@@ -79,7 +79,7 @@ fn ask<'a>(
     };
     match inquiry.put(put) {
         Ok(((), pending)) => Asked::Waiting(who, pending),
-        Err(_) => Asked::Full(format!("{who} has more to do than its queue holds")),
+        Err(_) => Asked::Full(format!("{who} has a full queue")),
     }
 }
 

@@ -33,17 +33,17 @@ pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
 fn channels(hub: &Shared, text: &mut Text) {
     let directory = &hub.interfaces.broker.directory;
     text.gauge("fanfare_channels", "Channels with subscribers.", directory.channels());
-    let help = "Channels without subscribers that keep something for a while.";
+    let help = "Channels without subscribers that still retain publications or limits.";
     text.gauge("fanfare_channels_kept", help, directory.kept());
     render_gauges(&hub.interfaces, text);
-    let help = "Bytes of publications kept for who subscribes later.";
+    let help = "Bytes of publications retained for later subscribers.";
     text.gauge("fanfare_replay_bytes", help, directory.budgets().windows.bytes());
-    let help = "Publications that were kept and made room for others before their time.";
+    let help = "Retained publications evicted before their time to make room.";
     text.family("counter", "fanfare_replay_evicted_total", help);
     text.sample("", directory.budgets().windows.evicted());
-    let help = "Bytes of the current documents of resources that somebody is subscribed to.";
+    let help = "Bytes of retained documents of resources with subscribers.";
     text.gauge("fanfare_documents_retained_bytes", help, directory.budgets().values.bytes());
-    let help = "Documents that there was no room for there, so that the store is asked each time.";
+    let help = "Documents not retained for lack of room; each subscribe reads them from the store.";
     text.family("counter", "fanfare_documents_not_retained_total", help);
     text.sample("", directory.budgets().values.evicted());
 }
@@ -59,16 +59,20 @@ fn queues(hub: &Shared, text: &mut Text) {
             text.sample(&labels, read(depth));
         }
     };
-    let help = "What waits in a queue between threads, or has its place reserved there.";
+    let help = "Entries in a queue between threads, reserved places included.";
     family("queue_depth", help, |depth| depth.now);
-    family("queue_depth_max", "The most that ever waited there at once.", |depth| depth.most);
+    family("queue_depth_max", "Highest depth of the queue so far.", |depth| depth.most);
 }
 
 /// Renders the node's driver, build, workers and whether it is stopping.
 fn node(hub: &Shared, text: &mut Text) {
     let about = &hub.about;
     let driver = format!("driver={},reason={}", quoted(about.driver), quoted(&about.driver_reason));
-    text.family("gauge", "fanfare_driver_info", "The driver in use, and why it is.");
+    text.family(
+        "gauge",
+        "fanfare_driver_info",
+        "The I/O driver in use, and why a better one is not.",
+    );
     text.sample(&driver, 1);
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let build = format!(

@@ -65,7 +65,7 @@ pub(super) fn script(
 /// Returns the request of a publication, to be stamped.
 pub(super) fn request(target: &Target, invocation: &str, schedule: &Schedule) -> Result<Template> {
     let invocation = header_value(invocation, "invocation")?;
-    ensure!(!invocation.contains(','), "an invocation holds no comma");
+    ensure!(!invocation.contains(','), "an invocation must not contain a comma");
     let before = format!(r#"{{"name":{},"payload":"#, Value::from(schedule.channel.as_str()));
     // The three bytes are the quotes of the payload and the closing brace of the body.
     let body_bytes = before.len() + schedule.payload_bytes + 3;

@@ -212,6 +212,6 @@ fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
     let credential = credential.trim();
     ensure!(!credential.is_empty(), "the {name} is empty");
     let fits = credential.bytes().all(|byte| byte.is_ascii_graphic());
-    ensure!(fits, "the {name} holds what a header cannot");
+    ensure!(fits, "the {name} contains characters that a header cannot");
     Ok(credential)
 }

@@ -11,9 +11,8 @@ use crate::documents::Field;
 use crate::target::Target;
 
 pub(super) const EXAMPLE: &str = "\
-Start the node anew for its memory: what earlier connections left behind would be used again.
-Documents are written in turns that follow from the seed; in the end every client must know the
-last version of each that it watches.
+Restart the node first: it would reuse memory of earlier connections. The seed determines the order
+of writes; in the end every client must know the last version of each document that it watches.
 Example:
   loadtest documents --m2-token e… --m2-writer ik_… --resources 100000 --clients 10000 \\
       --subscriptions 20 --rate 2000 --seconds 60 --server-pid $(pidof fanfare)";
@@ -65,13 +64,13 @@ pub(crate) struct WatcherArguments {
     /// Number of clients
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
     pub(crate) clients: usize,
-    /// Documents that each watches, drawn at random
+    /// Documents that each client watches, drawn at random
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = subscriptions)]
     subscriptions: u32,
-    /// What is drawn follows from it
+    /// Seed of all random draws
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Come as browsers do: base58 in Sec-WebSocket-Protocol
+    /// Connect like browsers: base58 in Sec-WebSocket-Protocol
     #[arg(long)]
     pub(crate) browser: bool,
     /// Clients that read only every 2 s while documents are written
@@ -92,14 +91,14 @@ pub(crate) struct WritingArguments {
     /// Size of a document's data, at least 48
     #[arg(long, value_name = "N", default_value = "128", value_parser = payload_bytes)]
     pub(crate) payload_bytes: usize,
-    /// Writing before what is timed; checked nevertheless
+    /// Warm-up: checked, but not timed
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) warmup: Duration,
     /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     #[arg(alias = "duration")]
     pub(crate) seconds: Duration,
-    /// Begin to write before clients subscribe, and time what comes after that
+    /// Start writing before clients subscribe; time only later writes
     #[arg(long)]
     pub(crate) write_early: bool,
 }

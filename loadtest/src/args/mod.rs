@@ -18,8 +18,8 @@ Example:
   loadtest fanout --api-key ik_… --anon-key anon_… --server-pid $(pidof fanfare)
 
 Progress goes to stderr, a table and a line of JSON to stdout. Exit code: 0 good; 1 the run
-failed, deliveries or connections were lost, doubled or out of order, or a threshold is broken;
-2 wrong usage.";
+failed, deliveries or connections were lost, deliveries were duplicated or out of order, or a
+threshold was exceeded; 2 wrong usage.";
 
 const FANOUT_EXAMPLE: &str = "\
 Example:
@@ -33,13 +33,13 @@ Example:
   loadtest floor -n 1000 --rate 100 --seconds 10 --server-cpu 0 --client-cpu 1";
 
 const IDLE_EXAMPLE: &str = "\
-Start the node anew for it: what earlier connections left behind would be used again.
+Restart the node first: it would reuse memory of earlier connections.
 Example:
   loadtest idle --anon-key anon_… -n 10000 --seconds 30 --server-pid $(pidof fanfare)";
 
 const COMPARE_EXAMPLE: &str = "\
 The floor has one thread: start the node with one too (fanfare serve --workers 1).
-Where others use the machine, give all a real-time priority: chrt -a -f -p 10 PID for the node,
+On a shared machine, give both a real-time priority: chrt -a -f -p 10 PID for the node,
 and chrt -f 10 in front of this command. A send that finds its client asleep pays for waking it;
 --lazy-ms 2 makes that rare.
 Example:
@@ -64,7 +64,7 @@ pub(crate) enum Scenario {
     /// Publish at a fixed rate to many subscribers: loss, order, latency, cost per delivery
     #[command(after_help = FANOUT_EXAMPLE)]
     Fanout(FanoutArguments),
-    /// The same against the least server that can do the work, which comes along
+    /// The same against a built-in minimal server
     #[command(after_help = FLOOR_EXAMPLE)]
     Floor(FloorArguments),
     /// A node and the floor in turn: the ratio of their costs per delivery
@@ -138,7 +138,7 @@ pub(crate) struct CompareArguments {
     /// The node's process
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: u32,
-    /// Pairs of runs; who begins a pair ends the next
+    /// Pairs of runs; the order alternates
     #[arg(long, value_name = "N", default_value = "10", value_parser = pairs)]
     pub(crate) pairs: usize,
     /// Pause between two runs
@@ -153,7 +153,7 @@ pub(crate) struct CompareArguments {
 pub(crate) struct IdleArguments {
     #[command(flatten)]
     pub(crate) server: ServerArguments,
-    /// InsForge: credential for the channel, and for clients without another
+    /// InsForge: API key for the channel, and for clients without a token
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
     /// Subscribe each client to the channel instead of only connecting

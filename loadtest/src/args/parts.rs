@@ -78,7 +78,7 @@ pub(crate) struct PublishArguments {
     #[arg(long, value_name = "TOKEN", env = "LOADTEST_M2_WRITER", hide_env_values = true)]
     #[arg(required_if_eq("api", "m2"))]
     m2_writer: Option<String>,
-    /// Publications without an answer yet; 1 prevents pipelining
+    /// Unanswered publications; 1 prevents pipelining
     #[arg(long, value_name = "N", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) unanswered_max: u64,
@@ -103,7 +103,7 @@ pub(crate) struct CrowdArguments {
     /// What clients speak: insforge, forge or m2
     #[arg(long, value_enum, default_value = "insforge", hide_possible_values = true)]
     pub(crate) api: Api,
-    /// Channel that no other client uses; in M2, TYPE/ID
+    /// Channel without other users; in M2, TYPE/ID
     #[arg(long, default_value = "load:1")]
     pub(crate) channel: String,
     /// Number of clients
@@ -112,7 +112,7 @@ pub(crate) struct CrowdArguments {
     /// New connections per second [default: as fast as taken]
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     connect_rate: Option<f64>,
-    /// Beyond it, more processes share the clients
+    /// Clients per process; more start more processes
     #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = count)]
     connections_per_process: usize,
     /// Threads of each process for its clients
@@ -153,7 +153,7 @@ pub(crate) struct LoadArguments {
     /// Size of the payload, at least 48
     #[arg(long, value_name = "N", default_value = "128", value_parser = payload_bytes)]
     pub(crate) payload_bytes: usize,
-    /// Publishing before what is timed; checked nevertheless
+    /// Warm-up: checked, but not timed
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) warmup: Duration,
     /// InsForge: name of the published event
@@ -184,7 +184,7 @@ pub(crate) struct PlaceArguments {
     /// Processor for all threads of the server
     #[arg(long, value_name = "CPU", value_parser = processor)]
     pub(crate) server_cpu: Option<usize>,
-    /// Processor for the clients and the publishers
+    /// Processor for the clients and the publisher
     #[arg(long, value_name = "CPU", value_parser = processor)]
     pub(crate) client_cpu: Option<usize>,
 }

@@ -78,7 +78,7 @@ pub(crate) fn serve() -> Result<()> {
     rustix::thread::set_name(c"clients")?;
     let mut job = String::new();
     std::io::stdin().read_line(&mut job)?;
-    let crowd: Crowd = serde_json::from_str(&job).context("no job came")?;
+    let crowd: Crowd = serde_json::from_str(&job).context("no valid job on stdin")?;
     let (sender, orders) = channel();
     // This thread ends with the process at the latest, so it is not joined.
     thread::Builder::new().name("orders".to_owned()).spawn(move || {
@@ -139,7 +139,8 @@ fn obey(pulse: &Pulse, orders: &Receiver<u64>) -> Result<()> {
         let now = pulse.counts();
         if now != before {
             before = now;
-            tell(&Report::Counts(now)).map_err(|error| anyhow!("nobody listens: {error}"))?;
+            tell(&Report::Counts(now))
+                .map_err(|error| anyhow!("cannot report to the parent process: {error}"))?;
         }
     }
 }

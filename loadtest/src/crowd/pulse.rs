@@ -56,7 +56,8 @@ impl Pulse {
                 (before, since) = (ready, Instant::now());
             }
             if since.elapsed() > CONNECT_PATIENCE {
-                bail!("{ready} of {size} are ready, none in the last {CONNECT_PATIENCE:?}");
+                let seconds = CONNECT_PATIENCE.as_secs();
+                bail!("only {ready} of {size} are ready, and no more in the last {seconds} s");
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -106,7 +106,7 @@ impl Writes {
 pub(crate) fn write(plan: &Plan, start_ns: u64, signals: &Signals) -> Result<Writes> {
     let mut desk = Desk::new(plan, start_ns)?;
     loop {
-        ensure!(!signals.stop.load(Ordering::Relaxed), "nobody is left to write for");
+        ensure!(!signals.stop.load(Ordering::Relaxed), "all clients are gone");
         desk.send_due()?;
         desk.wait()?;
         desk.collect(signals.measure_from_ns.load(Ordering::Relaxed))?;

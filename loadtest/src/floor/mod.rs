@@ -88,5 +88,5 @@ pub(crate) fn serve() -> Result<()> {
         ensure!(job.len() < JOB_BYTES_MAX, "an endless job");
         job.push(byte[0]);
     }
-    Server::new(serde_json::from_slice(&job).context("no job came")?)?.run()
+    Server::new(serde_json::from_slice(&job).context("no valid job on stdin")?)?.run()
 }

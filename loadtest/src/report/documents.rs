@@ -62,7 +62,7 @@ pub(crate) struct DocumentsReport {
     pub(crate) memory: Option<Steps>,
     /// Connections lost during the run.
     pub(crate) losses: Losses,
-    /// The first complaint of the server, and the number of complaints.
+    /// The first error from the server, and their number.
     pub(crate) errors: (Option<String>, u64),
 }
 
@@ -85,7 +85,7 @@ impl DocumentsReport {
         self.memory_rows(&mut table);
         loss_rows(&mut table, &self.losses);
         if let (Some(first), count) = &self.errors {
-            table.row("complaints", [("received", grouped(*count))]);
+            table.row("errors from the server", [("received", grouped(*count))]);
             table.line("the first", first);
         }
         table.text
@@ -145,14 +145,14 @@ impl DocumentsReport {
         let Self { counts, verdict, .. } = self;
         let mut faults = Vec::new();
         for (count, fault) in [
-            (verdict.lost, "documents are not known in their last version"),
+            (verdict.lost, "documents were not received in their last version"),
             (counts.duplicated, "updates were duplicated"),
-            (counts.reordered, "updates were older than one before"),
+            (counts.reordered, "updates were older than an earlier one"),
             (counts.misrouted, "updates went to clients that did not subscribe to them"),
             (verdict.despite_refusal, "updates came from refused writes"),
-            (verdict.same_version, "writes have the version of another"),
+            (verdict.same_version, "writes have the same version as another write"),
             (self.losses.connections as u64, "connections were lost"),
-            (self.errors.1, "complaints came from the server"),
+            (self.errors.1, "errors came from the server"),
         ] {
             if count > 0 {
                 faults.push(format!("{} {fault}", grouped(count)));
@@ -167,11 +167,8 @@ impl DocumentsReport {
 
     fn title(&self) -> String {
         let Asked { field, clients, slow, rate, payload_bytes, seconds, .. } = self.asked;
-        let slow = if slow > 0 {
-            format!(", {} of them slow", grouped(slow as u64))
-        } else {
-            String::new()
-        };
+        let slow =
+            if slow > 0 { format!(", {} slow", grouped(slow as u64)) } else { String::new() };
         format!(
             "documents in M2: {} clients{slow}, each with {} of {} documents, {rate} writes/s of {} \
              bytes for {seconds} s",
@@ -231,9 +228,9 @@ impl DocumentsReport {
         table.row("server memory", memory_cells(steps.before));
         table.row("  connected", memory_cells(steps.connected));
         table.row("  subscribed", memory_cells(steps.subscribed));
-        table.row("  in the end", memory_cells(steps.after));
+        table.row("  at the end", memory_cells(steps.after));
         table.row(
-            "RSS of each",
+            "RSS per",
             [
                 ("connection", bytes(Some(self.per_connection(steps)))),
                 ("subscription", bytes(Some(self.per_subscription(steps)))),
@@ -329,7 +326,7 @@ mod tests {
         assert_eq!(report.faults(Thresholds::default()), Vec::<String>::new());
         let table = report.table();
         for part in [
-            "100 clients, 7 of them slow, each with 20 of 1,000 documents",
+            "100 clients, 7 slow, each with 20 of 1,000 documents",
             "took 1.500 ms   found 5   not found 1,995",
             "refused (503) 2   failed 1",
             "received 1,000   conflated 10   per second 100",

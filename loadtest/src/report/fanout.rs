@@ -41,7 +41,7 @@ pub(crate) struct FanoutReport {
     pub(crate) memory: Option<Memory>,
     /// Connections lost during the run.
     pub(crate) losses: Losses,
-    /// The first complaint of the server, and the number of complaints.
+    /// The first error from the server, and their number.
     pub(crate) errors: (Option<String>, u64),
 }
 
@@ -140,7 +140,7 @@ impl FanoutReport {
     fn loss_rows(&self, table: &mut Table) {
         loss_rows(table, &self.losses);
         if let (Some(first), count) = &self.errors {
-            table.row("complaints", [("received", grouped(*count))]);
+            table.row("errors from the server", [("received", grouped(*count))]);
             table.line("the first", first);
         }
     }

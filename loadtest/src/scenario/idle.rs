@@ -59,7 +59,7 @@ fn hold(arguments: &IdleArguments, pulse: &Pulse) -> Result<Held> {
         pulse.ensure_whole()?;
         progress.show(|| {
             let (seconds, lost) = (start.elapsed().as_secs(), pulse.lost());
-            format!("idle for {seconds} of {:?}, {lost} lost", common.seconds)
+            format!("idle for {seconds} of {} s, {lost} lost", common.seconds.as_secs_f64())
         });
         thread::sleep(LOOK_INTERVAL.min(common.seconds));
     }

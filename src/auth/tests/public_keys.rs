@@ -70,7 +70,7 @@ fn broken_keys_are_explained() {
         ("-----BEGIN PUBLIC KEY-----\nAA==", "line 1: the block has no END line"),
         (
             "-----BEGIN PUBLIC KEY-----\nAA==\n-----END RSA PUBLIC KEY-----",
-            "line 1: BEGIN and END name different things",
+            "line 1: the labels of BEGIN and END differ",
         ),
         (
             "-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----",
@@ -105,7 +105,7 @@ fn broken_jwk_sets_are_explained() {
         (r#"{"keys":[{"kty":"RSA","alg":"RS512"}]}"#, "keys[0]: its `alg` is not RS256"),
         (r#"{"keys":[{"kty":"RSA","alg":"ES256"}]}"#, "keys[0]: its `alg` is not RS256"),
         (r#"{"keys":[{"kty":"EC","crv":"P-521"}]}"#, "keys[0]: not an RSA, P-256 or Ed25519 key"),
-        (r#"{"keys":[{"kty":"RSA","e":"AQAB"}]}"#, "keys[0]: a member that its type needs"),
+        (r#"{"keys":[{"kty":"RSA","e":"AQAB"}]}"#, "keys[0]: a member that this type of key"),
         (r#"{"keys":[{"kty":"RSA","n":"=","e":"AQAB"}]}"#, "keys[0]: a member is not base64url"),
         (r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#, "keys[0]: the RSA modulus must"),
         (r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA"}]}"#, "keys[0]: an Ed25519 key must"),
@@ -201,7 +201,7 @@ fn members_of_a_key_that_are_not_read_may_be_anything() {
         assert_eq!(key(more), Ok(1), "{more}");
     }
     for more in [r#""kid":5"#, r#""alg":[]"#, r#""use":true"#, r#""y":7"#] {
-        assert!(key(more).is_err_and(|told| told.contains("not an object whose")), "{more}");
+        assert!(key(more).is_err_and(|told| told.contains("a member that must be a string")), "{more}");
     }
 }
 

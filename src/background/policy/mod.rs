@@ -69,7 +69,12 @@ impl Log {
             return;
         }
         let (action, suppressed) = (action.name(), std::mem::take(&mut self.suppressed));
-        tracing::warn!(action, failure, suppressed, "a policy's expression fails and allows nothing");
+        tracing::warn!(
+            action,
+            failure,
+            suppressed,
+            "a policy's expression fails and allows nothing"
+        );
         self.said = Some(Instant::now());
     }
 }

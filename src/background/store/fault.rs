@@ -42,7 +42,7 @@ fn is_senseless_row(fault: &rusqlite::Error) -> bool {
 
 /// Returns the error of a column with an unknown name in it.
 pub(super) fn unknown(column: usize, value: &str) -> rusqlite::Error {
-    senseless(column, format!("{value:?} is no value of it"))
+    senseless(column, format!("`{value}` is not a known value"))
 }
 
 /// Returns the error of a column whose text makes no sense.

@@ -58,7 +58,7 @@ pub enum StoreError {
     PageTooLong,
     /// The query takes longer than [`QUERY_MS_MAX`], or finds more event names than are counted
     /// ([`EVENTS_COUNTED_MAX`](crate::limits::EVENTS_COUNTED_MAX)).
-    #[error("the question could not be answered within {QUERY_MS_MAX} ms")]
+    #[error("the query took more than {QUERY_MS_MAX} ms, or would count too many event names")]
     TooSlow,
     /// The directory or file cannot be created, opened or written.
     #[error("cannot use the store at {}: {reason}", path.display())]
@@ -84,7 +84,7 @@ pub enum StoreError {
     },
     /// The file is damaged, or is not a store.
     #[error(
-        "the file {} is no sound store ({reason}): restore it from a backup or move it away",
+        "the file {} is not a sound store ({reason}): restore it from a backup or move it away",
         path.display()
     )]
     Corrupt {

@@ -57,7 +57,7 @@ pub(super) enum Fault {
     Unreachable(String),
     #[error("the connection was lost before it answered")]
     Lost,
-    #[error("it cannot be asked for by HTTP")]
+    #[error("no HTTP request can be made for it")]
     Unsendable,
 }
 

@@ -103,7 +103,9 @@ impl Framing {
             (Some(_), true) => {
                 Err(HttpError::Malformed("both Content-Length and Transfer-Encoding"))
             }
-            (None, true) if !is_1_1 => Err(HttpError::Malformed("HTTP/1.0 knows no chunks")),
+            (None, true) if !is_1_1 => {
+                Err(HttpError::Malformed("HTTP/1.0 does not support Transfer-Encoding"))
+            }
             (None, true) => Ok(BodyKind::Chunked),
             (Some(length), false) => Ok(BodyKind::Sized(length)),
             (None, false) => Ok(BodyKind::None),

@@ -24,7 +24,7 @@ pub enum JsonError {
     #[error("Invalid number, or one out of range, at byte {0}")]
     Number(usize),
     /// Values are nested deeper than [`JSON_DEPTH_MAX`].
-    #[error("Values lie in each other deeper than {JSON_DEPTH_MAX}")]
+    #[error("Values are nested deeper than {JSON_DEPTH_MAX}")]
     Depth,
     /// An object, an array or a string does not end, or a string contains a control character.
     #[error("Not valid JSON: it ends too early, or a string has a control character")]

@@ -142,9 +142,9 @@ fn depth_has_a_bound_and_costs_no_stack() {
     let mut scratch = Scratch::default();
     let deepest = nested(JSON_DEPTH_MAX - 1);
     assert!(Document::from_text(&deepest, &mut scratch).is_ok());
-    assert_eq!(refused(nested(JSON_DEPTH_MAX)), "Values lie in each other deeper than 128");
-    assert_eq!(refused(nested(400_000)), "Values lie in each other deeper than 128");
-    assert_eq!(refused("{\"x\":".repeat(150_000)), "Values lie in each other deeper than 128");
+    assert_eq!(refused(nested(JSON_DEPTH_MAX)), "Values are nested deeper than 128");
+    assert_eq!(refused(nested(400_000)), "Values are nested deeper than 128");
+    assert_eq!(refused("{\"x\":".repeat(150_000)), "Values are nested deeper than 128");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl fmt::Debug for Said {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum HandshakeError {
     /// This header occurs more than once.
-    #[error("{0} is there more than once; send it once")]
+    #[error("{0} is sent more than once; send it once")]
     Repeated(&'static str),
     /// This header has different values in its two spellings.
     #[error("{0} and {0}-id have different values; send one of them")]

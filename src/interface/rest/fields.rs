@@ -161,9 +161,7 @@ pub(in crate::interface) fn whole(
     let is_bounded = most < u64::MAX;
     // The fraction of infinity is NaN, so infinity is refused.
     let number = number.filter(|number| {
-        number.fract() == 0.0
-            && *number >= least as f64
-            && (!is_bounded || *number <= most as f64)
+        number.fract() == 0.0 && *number >= least as f64 && (!is_bounded || *number <= most as f64)
     });
     number.map(|number| number as u64).ok_or_else(|| {
         let range =

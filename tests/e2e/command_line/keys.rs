@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{listing, run, text};
 use crate::support::{ANON_KEY, API_KEY, Node};
 
-const CONFIGURED: [(&str, &str); 2] = [("FANFARE_API_KEY", API_KEY), ("FANFARE_ANON_KEY", ANON_KEY)];
+const CONFIGURED: [(&str, &str); 2] =
+    [("FANFARE_API_KEY", API_KEY), ("FANFARE_ANON_KEY", ANON_KEY)];
 
 #[test]
 fn before_the_first_start_there_are_no_keys_and_none_are_made() {

@@ -70,7 +70,7 @@ fn pem_files_without_good_public_keys_are_refused() {
             .says(&[at("line 10: not an RSA, P-256 or Ed25519 key")]),
         pem(RS_WEAK).says(&[at("line 1: the RSA modulus must have 2048 to 8192 bits")]),
         pem(RS_PEM.replace("END PUBLIC", "END RSA PUBLIC"))
-            .says(&[at("line 1: BEGIN and END name different things")]),
+            .says(&[at("line 1: the labels of BEGIN and END differ")]),
         pem(RS_PEM.repeat(33)).says(&[at("more than 32 public keys")]),
     ]);
     let case = pem(private);

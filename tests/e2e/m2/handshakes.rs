@@ -121,18 +121,18 @@ fn an_organization_is_named_once_in_either_spelling() {
             ),
             (
                 "x-m2-organization: o\r\nx-m2-organization: o\r\nx-m2-project: p",
-                Some("x-m2-organization is there more than once"),
+                Some("x-m2-organization is sent more than once"),
             ),
             (
                 "x-m2-organization: o\r\nx-m2-project-id: p\r\nx-m2-project-id:",
-                Some("x-m2-project-id is there more than once"),
+                Some("x-m2-project-id is sent more than once"),
             ),
         ],
     );
     for name in ["authorization", "x-api-key"] {
         let twice = format!("{PLACE}\r\n{name}: {API_KEY}\r\n{name}: {API_KEY}");
         let told = mistake(&shake(&node, &twice)).expect("it is refused");
-        assert!(told.starts_with(&format!("{name} is there more than once")), "{told}");
+        assert!(told.starts_with(&format!("{name} is sent more than once")), "{told}");
     }
 }
 

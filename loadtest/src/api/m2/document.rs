@@ -36,7 +36,7 @@ struct Data<'a> {
 impl<'a> Document<'a> {
     /// Reads the document in a frame.
     pub(crate) fn read(text: &'a [u8]) -> Result<Self> {
-        serde_json::from_slice(text).context("a document that nobody wrote")
+        serde_json::from_slice(text).context("not a valid document")
     }
 
     pub(crate) fn resource(&self) -> Resource<'a> {
@@ -61,7 +61,8 @@ struct Answer<'a> {
 
 /// Returns the version in the answer to a write.
 pub(crate) fn written_version(answer: &[u8]) -> Result<Version> {
-    let answer: Answer<'_> = serde_json::from_slice(answer).context("an answer with no version")?;
+    let answer: Answer<'_> =
+        serde_json::from_slice(answer).context("an answer without a version")?;
     answer.version.parse()
 }
 
@@ -79,7 +80,7 @@ impl FromStr for Version {
         };
         let fits =
             text.len() == VERSION_FORM.len() && text.bytes().zip(VERSION_FORM.bytes()).all(alike);
-        ensure!(fits, "{text:?} is no version");
+        ensure!(fits, "`{text}` is not a version");
         let digits = text.bytes().filter(u8::is_ascii_digit);
         Ok(Self(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))))
     }

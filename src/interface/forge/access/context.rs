@@ -36,7 +36,7 @@ impl ContextClaims {
     /// # Errors
     /// A text for the caller if this is not one JSON object, or if a member occurs twice.
     pub fn parse(json: &[u8]) -> Result<Self, &'static str> {
-        object(json).ok_or("expected one JSON object that names nothing twice")
+        object(json).ok_or("expected one JSON object without repeated members")
     }
 
     /// Returns the described context, valid until `expires_at` seconds since the epoch.

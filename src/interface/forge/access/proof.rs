@@ -25,7 +25,7 @@ const LIFETIME_LEEWAY_S: u64 = 30;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProofError {
     /// The token is malformed, or no trusted issuer has signed it.
-    #[error("the token is malformed or its signature is not good")]
+    #[error("the token is malformed or its signature is not valid")]
     Invalid,
     /// The token is for another purpose than this `aud`, or for several.
     #[error("the token is for something else: its `aud` must be `{0}` here")]

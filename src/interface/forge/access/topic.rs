@@ -73,7 +73,7 @@ impl<'a> Reach<'a> {
 
 /// The error of a caller that publishes in a context without a user interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("Only a user interface publishes in its context")]
+#[error("Only a context with a user interface may publish in it")]
 pub struct NoInterface;
 
 /// The error of a caller that selects an entity which its context lacks. If absence counted as a

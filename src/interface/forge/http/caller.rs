@@ -36,7 +36,7 @@ pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin,
     let origin = match said.subject {
         Subject::Invocation(id) => Origin::Context(find_invocation(http, &caller, id)?),
         Subject::Installation(_) if matches!(caller, Caller::Unknown) => {
-            let why = "`installationId` takes a credential of the caller";
+            let why = "`installationId` needs a credential of the caller";
             return Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why));
         }
         Subject::Installation(installation) => Origin::Installation(installation.into()),
@@ -99,7 +99,7 @@ fn find_invocation(
     if looks_signed(id) {
         return Err(unknown(&why));
     }
-    let why = "on this network a registered invocation takes a credential of the caller";
+    let why = "on this network a registered invocation needs a credential of the caller";
     Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why))
 }
 

@@ -134,22 +134,22 @@ mod tests {
                 r#"{"ui":1,"ttlSeconds":"5"}"#,
                 "ui: Expected boolean, received number, ttlSeconds: expected a whole number from 1 to 900",
             ),
-            (
-                r#"{"ui":true,"ttlSeconds":0}"#,
-                "ttlSeconds: expected a whole number from 1 to 900",
-            ),
+            (r#"{"ui":true,"ttlSeconds":0}"#, "ttlSeconds: expected a whole number from 1 to 900"),
             (
                 r#"{"ui":true,"ttlSeconds":901}"#,
                 "ttlSeconds: expected a whole number from 1 to 900",
             ),
-            (r#"{"ui":true,"ttlSeconds":1.5}"#, "ttlSeconds: expected a whole number from 1 to 900"),
+            (
+                r#"{"ui":true,"ttlSeconds":1.5}"#,
+                "ttlSeconds: expected a whole number from 1 to 900",
+            ),
             (
                 r#"{"ui":true,"ttlSeconds":5,"installationId":"i"}"#,
                 "one of moduleKey, moduleType and contextKey is needed",
             ),
             (
                 r#"{"ui":true,"ttlSeconds":5,"ui":true,"installationId":"i","moduleKey":"m"}"#,
-                "expected one JSON object that names nothing twice",
+                "expected one JSON object without repeated members",
             ),
         ];
         for (body, message) in table {

@@ -83,7 +83,7 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
     };
     let detail = match fault {
         Fault::Unauthorized(detail) | Fault::PublishFailed(detail) => Some(detail.as_str()),
-        Fault::OtherContext => Some("The token is for another place; connect anew for that"),
+        Fault::OtherContext => Some("The token is for another place; open a new connection for it"),
         _ => None,
     };
     push_error(&mut out, message, code, detail);

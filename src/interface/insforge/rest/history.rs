@@ -153,7 +153,7 @@ fn check_clear(query: Option<&str>) -> Result<(), ApiError> {
     match query {
         None | Some("") => Ok(()),
         Some(_) => Err(ApiError::invalid_input(
-            "This removes all messages and takes no filter; leave the query out to do so",
+            "This call removes all messages and accepts no filter; send it without a query",
         )),
     }
 }

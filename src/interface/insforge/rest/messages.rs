@@ -145,7 +145,7 @@ impl Reply {
             error: "NOT_STORED",
             message: "The publication was delivered, but history could not keep it",
             status_code: 500,
-            next_actions: "Check the node's log for the cause; published again, it is heard twice",
+            next_actions: "Check the node's log for the cause; publishing it again would deliver it twice",
             delivered: true,
             published: Published::from(receipt),
         };

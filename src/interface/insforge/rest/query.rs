@@ -123,8 +123,24 @@ mod tests {
     #[test]
     fn numbers_that_will_not_do_are_refused_with_the_range() {
         let texts = [
-            "0", "", "-5", "1001", "1e300", "1.5", "0.5", "1e400", "-1e400", "abc", "inf",
-            "Infinity", "NaN", "1_0", "0x10", "%205%09", "1%202", "5&limit=5",
+            "0",
+            "",
+            "-5",
+            "1001",
+            "1e300",
+            "1.5",
+            "0.5",
+            "1e400",
+            "-1e400",
+            "abc",
+            "inf",
+            "Infinity",
+            "NaN",
+            "1_0",
+            "0x10",
+            "%205%09",
+            "1%202",
+            "5&limit=5",
         ];
         for text in texts {
             let expected = "limit: expected a whole number from 1 to 1000";

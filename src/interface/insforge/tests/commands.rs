@@ -41,13 +41,13 @@ fn a_newer_credential_must_be_of_the_same_identity() {
     let mut session = room.session();
     room.text(&mut session, &user("alice", LATER, ""));
     room.sent();
-    for (name, answer) in [("alice", r#""ok":true"#), ("bob", "somebody else's")] {
+    for (name, answer) in [("alice", r#""ok":true"#), ("bob", "belongs to another client")] {
         let auth = user(name, LATER + 60, "");
         room.text(&mut session, &format!(r#"421["realtime:auth",{}]"#, &auth[2..]));
         assert!(room.sent()[0].contains(answer), "{name}");
     }
     room.text(&mut session, r#"421["realtime:auth",{"token":"x"}]"#);
-    assert!(room.sent()[0].contains("the one before stays in force"));
+    assert!(room.sent()[0].contains("the previous one stays in force"));
 }
 
 fn ask(name: &str) -> Policy {

@@ -66,22 +66,20 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
             ("REALTIME_NOT_SUBSCRIBED", "Must subscribe to channel before publishing messages")
         }
         Refusal::Unauthenticated => {
-            ("REALTIME_UNAUTHORIZED", "Invalid credential; the one before stays in force")
+            ("REALTIME_UNAUTHORIZED", "Invalid credential; the previous one stays in force")
         }
-        Refusal::OtherIdentity => {
-            ("REALTIME_UNAUTHORIZED", "The credential is somebody else's; connect again with it")
-        }
+        Refusal::OtherIdentity => (
+            "REALTIME_UNAUTHORIZED",
+            "The credential belongs to another client; connect again with it",
+        ),
         Refusal::Expired => ("TOKEN_EXPIRED", "The token has expired; connect again with another"),
         Refusal::Overloaded | Refusal::HistoryFull => {
             ("OVERLOADED", "The node is overloaded, try again in a second")
         }
-        Refusal::TooManySubscriptions => (
-            "TOO_MANY_SUBSCRIPTIONS",
-            "This connection is subscribed to as many channels as it may",
-        ),
-        Refusal::RateLimited => {
-            ("RATE_LIMITED", "Clients publish on this channel more often than they may")
+        Refusal::TooManySubscriptions => {
+            ("TOO_MANY_SUBSCRIPTIONS", "This connection has reached its limit of subscriptions")
         }
+        Refusal::RateLimited => ("RATE_LIMITED", "The publish rate of this channel is exceeded"),
     };
     let _ = write!(out, r#""code":"{code}","message":"{message}""#);
 }

@@ -61,7 +61,7 @@ pub fn request(event: &Event<'_>) -> Request {
         return Request::Invalid(None, Refusal::Invalid("Expected an object with a channel"));
     };
     let Ok(argument) = serde_json::from_str::<Argument<'_>>(argument) else {
-        return Request::Invalid(None, Refusal::Invalid("Expected every key once"));
+        return Request::Invalid(None, Refusal::Invalid("Each key may appear only once"));
     };
     let channel = match channel(argument.channel) {
         Ok(channel) => channel,

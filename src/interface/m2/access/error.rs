@@ -33,13 +33,13 @@ impl M2Error {
 }
 
 pub(super) const NOTHING: M2Error = M2Error::Unauthorized(
-    "there is no credential; send Authorization: Bearer and a token, or x-api-key",
+    "a credential is missing; send Authorization: Bearer and a token, or x-api-key",
 );
 pub(super) const SCHEME: M2Error =
     M2Error::Unauthorized("Authorization must be Bearer and a token");
-pub(super) const API_KEY: M2Error = M2Error::Unauthorized("the API key is not a good one");
+pub(super) const API_KEY: M2Error = M2Error::Unauthorized("the API key is not valid");
 pub(super) const INVALID: M2Error =
-    M2Error::Unauthorized("the token is malformed or its signature is not good");
+    M2Error::Unauthorized("the token is malformed or its signature is not valid");
 pub(super) const OTHER_KIND: M2Error =
     M2Error::Unauthorized("the token is for something else, as its aud says");
 pub(super) const NO_USER: M2Error = M2Error::Unauthorized(
@@ -47,11 +47,10 @@ pub(super) const NO_USER: M2Error = M2Error::Unauthorized(
 );
 pub(super) const NO_ORGANIZATION: M2Error =
     M2Error::Forbidden("the token names no organization; it must have an organization_id");
-pub(super) const OTHER_ORGANIZATION: M2Error = M2Error::Forbidden(
-    "the token's organization_id is another organization than that of x-m2-organization",
-);
+pub(super) const OTHER_ORGANIZATION: M2Error =
+    M2Error::Forbidden("the token's organization_id differs from x-m2-organization");
 pub(super) const READS: M2Error = M2Error::Forbidden(
-    "this credential only reads; write with the node's API key, or with the token of an \
+    "this credential permits only reading; write with the node's API key, or with the token of an \
      administrator or of a writer, whose aud is m2-writer",
 );
 

@@ -139,7 +139,7 @@ fn readable(
     let user = reader?.user;
     let key = resource.look(&said.scope, query, user.as_deref())?;
     if key.audience.is_some() && key.audience != user {
-        let message = "this credential reads no other user's own documents";
+        let message = "this credential may not read the documents of other users";
         return Err(refusal(M2Error::Forbidden(message)));
     }
     Ok(key)

@@ -173,7 +173,7 @@ impl<'a> Said<'a> {
             (Some("user"), _) | (None, true) => true,
             (Some("shared"), false) | (None, false) => false,
             (Some("shared"), true) => {
-                let problem = "collection/private has a document for each user and none for all";
+                let problem = "collection/private has a document for each user and no shared one";
                 return Err(format!("audience: {problem}"));
             }
             (Some(_), _) => {
