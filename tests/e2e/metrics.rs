@@ -284,7 +284,7 @@ impl Crowd {
     fn hear_each_other(&mut self, node: &Node) {
         for _ in 0..10 {
             let receipt = node.publish(CHANNEL, TICK, &json!({}));
-            let audience = json!({ "total": 9, "websocket": 5, "polling": 4 });
+            let audience = json!({ "total": 9, "websocket": 5, "polling": 4, "sse": 0 });
             assert_eq!(receipt["audience"], audience);
         }
         for _ in 0..5 {

@@ -201,7 +201,10 @@ fn members_of_a_key_that_are_not_read_may_be_anything() {
         assert_eq!(key(more), Ok(1), "{more}");
     }
     for more in [r#""kid":5"#, r#""alg":[]"#, r#""use":true"#, r#""y":7"#] {
-        assert!(key(more).is_err_and(|told| told.contains("a member that must be a string")), "{more}");
+        assert!(
+            key(more).is_err_and(|told| told.contains("a member that must be a string")),
+            "{more}"
+        );
     }
 }
 

@@ -34,7 +34,7 @@ fn overloaded(body: &str) -> Poll<Response> {
 
 /// The answer to a publisher of InsForge, on a channel without subscribers.
 fn published(id: MessageId) -> Poll<Response> {
-    let audience = r#"{"total":0,"websocket":0,"polling":0}"#;
+    let audience = r#"{"total":0,"websocket":0,"polling":0,"sse":0}"#;
     let at = "2026-04-25T17:00:00.123Z";
     let body = format!(
         r#"{{"messageId":"{id}","timestamp":"{at}","audience":{audience},"durability":"stored"}}"#
