@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::connection::Connections;
 use crate::limits::FORWARDS_MAX;
 use crate::message::{Millis, SessionId, SessionKey, WorkerId};
 
@@ -10,11 +11,13 @@ use crate::message::{Millis, SessionId, SessionKey, WorkerId};
 pub(super) const BY_KEY: u32 = u32::MAX;
 
 /// The workers to which requests of long-polling sessions are passed on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Forwards {
     to: HashMap<SessionKey, Forward>,
     /// When to check each of them again, in milliseconds since the node started.
     order: VecDeque<(Millis, SessionKey)>,
+    /// After how many milliseconds without a request a session's client counts as gone.
+    patience: Millis,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,33 +28,44 @@ struct Forward {
 }
 
 impl Forwards {
+    /// Creates an empty list. A client counts as gone `patience` milliseconds after its last
+    /// request.
+    pub(super) fn new(patience: Millis) -> Self {
+        Self { to: HashMap::new(), order: VecDeque::new(), patience }
+    }
+
     /// Returns whether there are [`FORWARDS_MAX`] of them.
     pub(super) fn is_full(&self) -> bool {
         self.to.len() >= FORWARDS_MAX
     }
 
-    /// Returns the id of a session at its present worker; `None` if its requests are not passed on.
-    pub(super) fn find(&self, session: &SessionId) -> Option<SessionId> {
-        let Forward { worker, .. } = *self.to.get(&session.key)?;
-        Some(SessionId { worker, slot: BY_KEY, key: session.key })
+    /// Returns the present id of the session that a request names: with its slot here, or with the
+    /// worker that it moved to. In the latter case its client counts as present again.
+    pub(super) fn locate(
+        &mut self,
+        session: SessionId,
+        connections: &Connections,
+        now: Millis,
+    ) -> SessionId {
+        if session.slot == BY_KEY {
+            let slot = connections.slot_by_key(&session.key).unwrap_or(BY_KEY);
+            return SessionId { slot, ..session };
+        }
+        let Some(forward) = self.to.get_mut(&session.key) else { return session };
+        forward.until = now + self.patience;
+        SessionId { worker: forward.worker, slot: BY_KEY, key: session.key }
     }
 
-    /// Begins to pass on the requests of a session, until `until` in milliseconds since the node
-    /// started.
-    pub(super) fn add(&mut self, key: SessionKey, worker: WorkerId, until: Millis) {
+    /// Begins to pass on the requests of a session that moves to `worker`. Removes the sessions
+    /// whose clients have sent no request in time.
+    pub(super) fn add(&mut self, key: SessionKey, worker: WorkerId, now: Millis) {
+        self.expire(now);
+        let until = now + self.patience;
         self.to.insert(key, Forward { worker, until });
         self.order.push_back((until, key));
     }
 
-    /// Extends the time of a session whose client sent another request.
-    pub(super) fn renew(&mut self, key: &SessionKey, until: Millis) {
-        if let Some(forward) = self.to.get_mut(key) {
-            forward.until = until;
-        }
-    }
-
-    /// Removes the sessions whose clients have sent no request in time.
-    pub(super) fn expire(&mut self, now: Millis) {
+    fn expire(&mut self, now: Millis) {
         while let Some((at, key)) = self.order.front().copied()
             && at <= now
         {
@@ -70,17 +84,17 @@ mod tests {
 
     #[test]
     fn a_forward_ends_when_its_client_stops_asking() {
-        let mut forwards = Forwards::default();
-        let (one, other) = ([1; 9], [2; 9]);
-        forwards.add(one, WorkerId(1), 100);
-        forwards.add(other, WorkerId(1), 110);
-        forwards.renew(&one, 200);
-        forwards.expire(150);
+        let (mut forwards, connections) = (Forwards::new(100), Connections::new(WorkerId(0)));
+        let [one, other, third] = [[1; 9], [2; 9], [3; 9]];
         let session = |key| SessionId { worker: WorkerId(0), slot: 5, key };
-        let there = SessionId { worker: WorkerId(1), slot: BY_KEY, key: one };
-        assert_eq!(forwards.find(&session(one)), Some(there));
-        assert_eq!(forwards.find(&session(other)), None);
-        forwards.expire(200);
+        let there = |key| SessionId { worker: WorkerId(1), slot: BY_KEY, key };
+        forwards.add(one, WorkerId(1), 0);
+        forwards.add(other, WorkerId(1), 10);
+        assert_eq!(forwards.locate(session(one), &connections, 90), there(one));
+        forwards.add(third, WorkerId(1), 150);
+        assert_eq!(forwards.locate(session(one), &connections, 150), there(one));
+        assert_eq!(forwards.locate(session(other), &connections, 150), session(other));
+        forwards.expire(250);
         assert_eq!((forwards.to.len(), forwards.order.len()), (0, 0));
     }
 }

@@ -11,7 +11,7 @@ use super::sender::{Sent, send_waiting};
 use super::worker::{Begun, Worker};
 use crate::interface::next::{Close, Next, Reason};
 use crate::mailbox::Slot;
-use crate::message::{ConnId, Millis, SessionId, WorkerId};
+use crate::message::{ConnId, SessionId, WorkerId};
 
 /// Moves the session in a slot to the worker `to`, with the data of its CONNECT packet and the
 /// bytes that followed the packet. If it cannot move, its client enters here as a new one. Returns
@@ -38,9 +38,7 @@ pub(super) fn depart(
     worker.arrivals.post(to, place, Arrival::Session(migrant));
     let key = key?;
     if is_polling {
-        let until = until(worker);
-        worker.forwards.expire(worker.now.monotonic());
-        worker.forwards.add(key, to, until);
+        worker.forwards.add(key, to, worker.now.monotonic());
     }
     if let Some(probe) = probe {
         send_after(worker, probe, SessionId { worker: to, slot: BY_KEY, key });
@@ -106,23 +104,4 @@ pub(super) fn arrive(worker: &mut Worker, migrant: Migrant) -> Option<Begun> {
     key.into_iter().for_each(|key| worker.connections.find_by_key(key, slot));
     let next = worker.on(slot, |session, ctx, _| session.on_arrived(ctx, &auth))?;
     Some(Begun { slot, next, leftover })
-}
-
-/// Returns the present id of a session: with its slot here, or with the worker that it moved to.
-pub(super) fn locate(worker: &mut Worker, session: SessionId) -> SessionId {
-    if session.slot == BY_KEY {
-        let slot = worker.connections.slot_by_key(&session.key).unwrap_or(BY_KEY);
-        return SessionId { slot, ..session };
-    }
-    let Some(there) = worker.forwards.find(&session) else { return session };
-    let until = until(worker);
-    worker.forwards.renew(&session.key, until);
-    there
-}
-
-/// Returns when a session's client counts as gone if it sends no request from now on, in
-/// milliseconds since the node started.
-fn until(worker: &Worker) -> Millis {
-    let timings = &worker.shared.interfaces.timings;
-    worker.now.monotonic() + 2 * (timings.ping_interval_ms + timings.ping_timeout_ms)
 }

@@ -5,7 +5,6 @@ use super::apply::{apply, deadline};
 use super::arrivals::{Arrival, Arrivals, Asked};
 use super::connection::{Connection, State};
 use super::http_connection::{End, HttpConnection};
-use super::migrate;
 use super::worker::Worker;
 use crate::interface::Session;
 use crate::interface::Violation;
@@ -101,7 +100,8 @@ fn get(worker: &mut Worker, ticket: PollTicket, session: &SessionId) {
 /// Passes a request on if its session has moved to another worker. Otherwise returns it.
 fn pass_on(worker: &mut Worker, mut asked: Asked) -> Option<Asked> {
     let (Poll::Get(session) | Poll::Post(session)) = &mut asked.poll else { return Some(asked) };
-    *session = migrate::locate(worker, *session);
+    let now = worker.now.monotonic();
+    *session = worker.forwards.locate(*session, &worker.connections, now);
     let there = session.worker;
     if there == worker.id {
         return Some(asked);
@@ -132,7 +132,7 @@ fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
 /// Ends a session because the client of one of its requests left, and may have missed packets. The
 /// request is still answered, because each request has a place reserved for its answer.
 pub(super) fn on_poll_gone(worker: &mut Worker, id: SessionId) {
-    let id = migrate::locate(worker, id);
+    let id = worker.forwards.locate(id, &worker.connections, worker.now.monotonic());
     if id.worker != worker.id {
         // If the mailbox has no room, the session ends later, because its heartbeat fails.
         let _ = worker.shared.interfaces.broker.mailboxes.control(id.worker, Mail::PollGone(id));

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use super::arrivals::{Arrival, Arrivals, Newcomer};
 use super::connection::{Connection, State};
 use super::http_connection::HttpConnection;
-use super::migrate;
 use super::worker::{Begun, Worker};
 use crate::broker::outgoing::Outgoing;
 use crate::codec::http::Response;
@@ -84,7 +83,8 @@ pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<Begun> {
 /// Otherwise returns it.
 fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
     let Some(carried) = newcomer.session.carries() else { return Some(newcomer) };
-    let located = migrate::locate(worker, carried);
+    let now = worker.now.monotonic();
+    let located = worker.forwards.locate(carried, &worker.connections, now);
     newcomer.session.renamed(located);
     let there = located.worker;
     if there == worker.id {

@@ -81,6 +81,8 @@ impl Worker {
         let poller =
             Poller::new(shared.interfaces.broker.mailboxes.workers.of(id).doorbell().descriptor())?;
         let local = Local::new(id, &shared.interfaces, auth, counters, random);
+        let timings = &shared.interfaces.timings;
+        let patience = 2 * (timings.ping_interval_ms + timings.ping_timeout_ms);
         Ok(Self {
             id,
             shared,
@@ -89,7 +91,7 @@ impl Worker {
             local,
             poller,
             wheel: Wheel::new(now.monotonic()),
-            forwards: Forwards::default(),
+            forwards: Forwards::new(patience),
             unread: VecDeque::new(),
             now,
             undrained: Vec::with_capacity(TURN_MAIL_MAX),
