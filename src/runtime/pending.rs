@@ -1,9 +1,8 @@
 //! Requests of long-polling clients. An acceptor forwards them to the worker of their session. If
 //! the session has moved, that worker passes them on to its new one.
 
-use super::apply::{apply, deadline};
 use super::arrivals::{Arrival, Arrivals, Asked};
-use super::connection::{Connection, State};
+use super::connection::{Connection, Connections, State};
 use super::http_connection::{End, HttpConnection};
 use super::worker::Worker;
 use crate::interface::Session;
@@ -13,7 +12,7 @@ use crate::interface::http::{HttpContext, Outcome, Poll};
 use crate::interface::next::{Close, Next, Reason};
 use crate::interface::rest::Reply;
 use crate::limits::POLLING_SESSIONS_MAX;
-use crate::mailbox::{Mail, PollRefusal, PollTicket, Polled, Slot};
+use crate::mailbox::{Mail, PollRefusal, Polled, Slot};
 use crate::message::{ConnId, Refused, SessionId};
 
 /// Forwards a request to the worker of its session, and waits for the answer until the client
@@ -71,47 +70,38 @@ pub(super) fn tell_gone(http: &HttpContext<'_>, session: SessionId) {
     let _ = http.shared.broker.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
-/// Answers a request, or lets its session keep it until there are packets.
-pub(super) fn on_poll(worker: &mut Worker, asked: Asked) {
-    let Some(Asked { ticket, poll, body }) = pass_on(worker, asked) else { return };
+/// Answers a request, or lets its session keep it until there are packets. If the session has moved
+/// to another worker, passes the request on.
+pub(super) fn on_poll(worker: &mut Worker, mut asked: Asked) {
+    if let Poll::Get(session) | Poll::Post(session) = &mut asked.poll {
+        let now = worker.now.monotonic();
+        *session = worker.forwards.locate(*session, &worker.connections, now);
+        let there = session.worker;
+        if there != worker.id {
+            let mailboxes = &worker.shared.interfaces.broker.mailboxes;
+            return match mailboxes.workers.of(there).reserve(Slot::Control) {
+                Some(place) => worker.arrivals.post(there, place, Arrival::Poll(asked)),
+                None => mailboxes.answer(asked.ticket, Err(PollRefusal::Overloaded)),
+            };
+        }
+        // A session whose time is over ends now, even if the coarse timer has not fired yet.
+        if let Some((ConnId { slot, .. }, _)) = worker.connections.find(session) {
+            worker.handle(slot, |session, ctx, _| session.on_deadline(ctx));
+        }
+    }
+    let Asked { ticket, poll, body } = asked;
     let answer = match poll {
         Poll::Open(session) => match open(worker, session) {
             Some(opening) => Ok(Polled::Payload(opening)),
             None => Err(PollRefusal::Overloaded),
         },
-        Poll::Get(session) => return get(worker, ticket, &session),
+        Poll::Get(session) => match polling_slot(&mut worker.connections, &session) {
+            Ok(slot) => return worker.handle(slot, |session, ctx, _| session.on_poll(ctx, ticket)),
+            Err(refusal) => Err(refusal),
+        },
         Poll::Post(session) => post(worker, &session, &body).map(|()| Polled::Taken),
     };
     worker.shared.interfaces.broker.mailboxes.answer(ticket, answer);
-}
-
-fn get(worker: &mut Worker, ticket: PollTicket, session: &SessionId) {
-    let slot = match polling_slot(worker, session) {
-        Ok(slot) => slot,
-        Err(refusal) => {
-            return worker.shared.interfaces.broker.mailboxes.answer(ticket, Err(refusal));
-        }
-    };
-    if let Some(next) = worker.on(slot, |session, ctx, _| session.on_poll(ctx, ticket)) {
-        apply(worker, slot, next, &[]);
-    }
-}
-
-/// Passes a request on if its session has moved to another worker. Otherwise returns it.
-fn pass_on(worker: &mut Worker, mut asked: Asked) -> Option<Asked> {
-    let (Poll::Get(session) | Poll::Post(session)) = &mut asked.poll else { return Some(asked) };
-    let now = worker.now.monotonic();
-    *session = worker.forwards.locate(*session, &worker.connections, now);
-    let there = session.worker;
-    if there == worker.id {
-        return Some(asked);
-    }
-    let mailboxes = &worker.shared.interfaces.broker.mailboxes;
-    match mailboxes.workers.of(there).reserve(Slot::Control) {
-        Some(place) => worker.arrivals.post(there, place, Arrival::Poll(asked)),
-        None => mailboxes.answer(asked.ticket, Err(PollRefusal::Overloaded)),
-    }
-    None
 }
 
 /// Opens a long-polling session and returns the answer to its request; `None` if there are
@@ -145,18 +135,15 @@ pub(super) fn on_poll_gone(worker: &mut Worker, id: SessionId) {
 }
 
 fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefusal> {
-    let slot = polling_slot(worker, id)?;
-    let handled = match std::str::from_utf8(body) {
-        Ok(body) => take_packets(worker, id, body),
-        Err(_) => Err(Violation("payload is not UTF-8")),
-    };
-    let Err(Violation(why)) = handled else { return Ok(()) };
+    let slot = polling_slot(&mut worker.connections, id)?;
+    let Err(Violation(why)) = take_packets(worker, id, body) else { return Ok(()) };
     tracing::debug!(why, "closing a session because its client broke the protocol");
     worker.close(slot, Close { code: None, text: "", reason: Reason::Protocol });
     Err(PollRefusal::BadRequest)
 }
 
-fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), Violation> {
+fn take_packets(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), Violation> {
+    let body = std::str::from_utf8(body).map_err(|_| Violation("payload is not UTF-8"))?;
     let mut parts = packets(body).peekable();
     while let Some(part) = parts.next() {
         // The session is looked up for each packet, because the packet before may have ended it.
@@ -168,27 +155,22 @@ fn take_packets(worker: &mut Worker, id: &SessionId, body: &str) -> Result<(), V
             // The packets that follow would have to move as well. No client sends any before the
             // answer to its CONNECT.
             Next::Migrate { auth, .. } if parts.peek().is_some() => {
-                let next = worker.on(slot, |session, ctx, _| session.enter_anew(ctx, &auth));
-                next.and_then(|next| apply(worker, slot, next, &[]));
+                worker.handle(slot, |session, ctx, _| session.enter_anew(ctx, &auth));
             }
             next => {
-                apply(worker, slot, next, &[]);
+                worker.apply(slot, next, &[]);
             }
         }
     }
     Ok(())
 }
 
-/// Returns the slot of a session whose transport is long-polling now. Calls its `on_deadline`
-/// first, so that a session whose time is over has ended even if the coarse timer has not fired
-/// yet.
-fn polling_slot(worker: &mut Worker, id: &SessionId) -> Result<u32, PollRefusal> {
-    let (conn_id, _) = worker.connections.find(id).ok_or(PollRefusal::UnknownSession)?;
-    deadline(worker, conn_id.slot);
-    let connection = worker.connections.by_id(conn_id);
-    let session = connection.and_then(Connection::session).ok_or(PollRefusal::UnknownSession)?;
-    match session.polling() {
-        Some(_) => Ok(conn_id.slot),
+/// Returns the slot of a session whose transport is long-polling now.
+fn polling_slot(connections: &mut Connections, id: &SessionId) -> Result<u32, PollRefusal> {
+    let (ConnId { slot, .. }, connection) =
+        connections.find(id).ok_or(PollRefusal::UnknownSession)?;
+    match connection.session().and_then(Session::polling) {
+        Some(_) => Ok(slot),
         None => Err(PollRefusal::BadRequest),
     }
 }

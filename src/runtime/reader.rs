@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::apply::receive;
 use super::connection::Connections;
 use super::worker::Worker;
 use crate::limits::READS_PER_TURN_MAX;
@@ -44,7 +43,7 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
         let has_ended = connection.link.has_ended;
         worker.local.counters.bytes_received.add(length as u64);
         worker.at(worker.shared.clock.now());
-        if receive(worker, slot, &mut scratch[..length]) != Some(slot) {
+        if worker.receive(slot, &mut scratch[..length]) != Some(slot) {
             // The connection has ended, or another session has taken the socket over. In the latter
             // case the poller reports what is still to be read.
             return false;

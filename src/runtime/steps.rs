@@ -6,10 +6,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::apply::{begin, deadline, receive};
 use super::arrivals::{Arrival, Newcomer};
 use super::connection::State;
-use super::worker::Worker;
+use super::worker::{Begun, Worker};
 use super::{drain, fanout, migrate, pending, sender, upgrade};
 use crate::broker::link::Link;
 use crate::interface::Session;
@@ -24,8 +23,7 @@ impl Worker {
     /// `None` if the system refuses to watch the socket, or the connection has ended already.
     pub fn open(&mut self, socket: OwnedFd, session: Session) -> Option<ConnId> {
         let newcomer = Newcomer { socket, head: Vec::new(), leftover: Vec::new(), session };
-        let begun = upgrade::adopt(self, newcomer)?;
-        begin(self, begun).map(|slot| self.connections.id(slot))
+        self.arrive(Arrival::Socket(newcomer)).map(|slot| self.connections.id(slot))
     }
 
     /// Sets the time of the events that follow.
@@ -72,18 +70,20 @@ impl Worker {
         0
     }
 
-    fn arrive(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::Socket(newcomer) => {
-                let begun = upgrade::adopt(self, newcomer);
-                begun.and_then(|begun| begin(self, begun));
+    /// Takes in an arrival. If a connection begins with it, carries out what its session asks for
+    /// first, then handles the bytes that came with its socket. Returns the connection's slot;
+    /// `None` if there is none or it has ended.
+    fn arrive(&mut self, arrival: Arrival) -> Option<u32> {
+        let Begun { slot, next, mut leftover } = match arrival {
+            Arrival::Socket(newcomer) => upgrade::adopt(self, newcomer)?,
+            Arrival::Session(migrant) => migrate::arrive(self, migrant)?,
+            Arrival::Poll(asked) => {
+                pending::on_poll(self, asked);
+                return None;
             }
-            Arrival::Poll(asked) => pending::on_poll(self, asked),
-            Arrival::Session(migrant) => {
-                let begun = migrate::arrive(self, migrant);
-                begun.and_then(|begun| begin(self, begun));
-            }
-        }
+        };
+        let slot = self.apply(slot, next, &[])?;
+        self.receive(slot, &mut leftover)
     }
 
     fn take_loaded(&mut self, loaded: Loaded) -> usize {
@@ -110,12 +110,6 @@ impl Worker {
         bytes
     }
 
-    /// Hands received bytes to the connection's session. Returns the slot that now owns the socket;
-    /// `None` if the connection has ended.
-    pub fn receive(&mut self, slot: u32, bytes: &mut [u8]) -> Option<u32> {
-        receive(self, slot, bytes)
-    }
-
     /// Calls `on_deadline` of every session whose deadline has come, and removes connections that
     /// have waited long enough for their peers to close.
     pub fn run_timers(&mut self) {
@@ -133,7 +127,7 @@ impl Worker {
                     State::Closing { .. } => {
                         self.wheel.schedule(slot, connection, (self.now, &self.shared.interfaces));
                     }
-                    State::Open(_) => deadline(self, slot),
+                    State::Open(_) => self.handle(slot, |session, ctx, _| session.on_deadline(ctx)),
                 }
             }
         }
