@@ -5,12 +5,14 @@
 use std::os::fd::OwnedFd;
 
 use super::arrivals::{Arrival, Migrant, Newcomer};
-use super::connection::{Connection, State};
+use super::connection::{Connection, Connections, State};
 use super::forwards::BY_KEY;
+use super::poller::Poller;
 use super::sender::{Sent, send_waiting};
 use super::worker::{Begun, Worker};
+use crate::interface::context::Local;
 use crate::interface::next::{Close, Next, Reason};
-use crate::mailbox::Slot;
+use crate::mailbox::{Mailboxes, Slot};
 use crate::message::{ConnId, SessionId, WorkerId};
 
 /// Moves the session in a slot to the worker `to`, with the data of its CONNECT packet and the
@@ -23,12 +25,15 @@ pub(super) fn depart(
     rest: &[u8],
 ) -> Option<Next> {
     let shared = worker.shared.clone();
-    let mailbox = shared.interfaces.broker.mailboxes.workers.of(to);
-    let place = may_go(worker, slot).then(|| mailbox.reserve(Slot::Control)).flatten();
-    let Some(place) = place else {
+    let mailboxes = &shared.interfaces.broker.mailboxes;
+    let may_go = !worker.forwards.is_full()
+        && has_sent_all(&mut worker.connections, &mut worker.local, slot);
+    let place = may_go.then(|| mailboxes.workers.of(to).reserve(Slot::Control));
+    let Some(place) = place.flatten() else {
         return worker.on(slot, |session, ctx, _| session.on_stayed(ctx, auth));
     };
-    let (socket, State::Open(mut session)) = take(worker, slot, to)? else { return None };
+    let taken = take((&mut worker.connections, &worker.poller), mailboxes, slot, to)?;
+    let (socket, State::Open(mut session)) = taken else { return None };
     if let Some(gauge) = session.gauge(&worker.local.counters) {
         gauge.sub(1);
     }
@@ -46,28 +51,29 @@ pub(super) fn depart(
     None
 }
 
-/// Returns whether a session can move: requests can be passed on, and its frames have been sent.
-fn may_go(worker: &mut Worker, slot: u32) -> bool {
-    !worker.forwards.is_full() && has_sent_all(worker, slot)
-}
-
 /// Sends the frames in the outbox, and returns whether none is left that would have to move.
-fn has_sent_all(worker: &mut Worker, slot: u32) -> bool {
-    let Some(connection) = worker.connections.get_mut(slot) else { return false };
+fn has_sent_all(connections: &mut Connections, local: &mut Local, slot: u32) -> bool {
+    let Some(connection) = connections.get_mut(slot) else { return false };
     let link = &mut connection.link;
     let Some(socket) = &link.socket else { return link.outbox.is_empty() };
-    let spares = &mut worker.local.outboxes.spares;
-    send_waiting(socket, &mut link.outbox, spares, &worker.local.counters) == Sent::All
+    let spares = &mut local.outboxes.spares;
+    send_waiting(socket, &mut link.outbox, spares, &local.counters) == Sent::All
 }
 
 /// Removes a connection from this worker and counts it at the worker `to`.
-fn take(worker: &mut Worker, slot: u32, to: WorkerId) -> Option<(Option<OwnedFd>, State)> {
-    let Connection { link, state, .. } = worker.connections.remove(slot)?;
+fn take(
+    (connections, poller): (&mut Connections, &Poller),
+    mailboxes: &Mailboxes,
+    slot: u32,
+    to: WorkerId,
+) -> Option<(Option<OwnedFd>, State)> {
+    let from = connections.id(slot).worker;
+    let Connection { link, state, .. } = connections.remove(slot)?;
     if let Some(socket) = &link.socket {
-        worker.poller.remove(socket);
+        poller.remove(socket);
     }
-    worker.shared.interfaces.broker.mailboxes.unassign(worker.id);
-    worker.shared.interfaces.broker.mailboxes.assign_to(to);
+    mailboxes.unassign(from);
+    mailboxes.assign_to(to);
     Some((link.socket, state))
 }
 
@@ -78,18 +84,19 @@ fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
     if found.is_none_or(|connection| connection.is_closing()) {
         return;
     }
-    let shared = worker.shared.clone();
-    let mailbox = shared.interfaces.broker.mailboxes.workers.of(session.worker);
-    let place = has_sent_all(worker, probe.slot).then(|| mailbox.reserve(Slot::Control)).flatten();
-    let Some(place) = place else {
+    let (shared, to) = (worker.shared.clone(), session.worker);
+    let mailboxes = &shared.interfaces.broker.mailboxes;
+    let may_go = has_sent_all(&mut worker.connections, &mut worker.local, probe.slot);
+    let place = may_go.then(|| mailboxes.workers.of(to).reserve(Slot::Control));
+    let Some(place) = place.flatten() else {
         let close = Close { code: None, text: "", reason: Reason::Protocol };
         return worker.close(probe.slot, close);
     };
-    let taken = take(worker, probe.slot, session.worker);
+    let taken = take((&mut worker.connections, &worker.poller), mailboxes, probe.slot, to);
     let Some((Some(socket), State::Open(mut offer))) = taken else { return };
     offer.renamed(session);
     let newcomer = Newcomer { socket, head: Vec::new(), leftover: Vec::new(), session: offer };
-    worker.arrivals.post(session.worker, place, Arrival::Socket(newcomer));
+    worker.arrivals.post(to, place, Arrival::Socket(newcomer));
 }
 
 /// Takes in a session that comes from another worker. Returns what it asks for first; `None` if its

@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 
 use super::arrivals::{Arrival, Arrivals, Newcomer};
-use super::connection::{Connection, State};
+use super::connection::{Connection, Connections, State};
 use super::http_connection::HttpConnection;
 use super::worker::{Begun, Worker};
 use crate::broker::outgoing::Outgoing;
-use crate::codec::http::Response;
 use crate::interface::Session;
+use crate::interface::Shared;
 use crate::interface::context::Local;
 use crate::interface::frame::Frame;
 use crate::interface::http::{HttpContext, Upgrade};
@@ -56,18 +56,11 @@ pub(super) fn hand_over(
 /// Takes over a socket and sends the response to its handshake. Returns what its session asks for
 /// first; `None` if the socket was passed on, refused or cannot be watched.
 pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<Begun> {
-    let newcomer = pass_on(worker, newcomer)?;
-    let Newcomer { socket, head, leftover, session } = newcomer;
-    let Worker { local, connections, .. } = worker;
-    if let Some(carried) = session.carries()
-        && connections.find(&carried).is_none()
-    {
-        refuse(worker, socket, session.refusal());
-        return None;
-    }
-    if let Some(gauge) = session.gauge(&local.counters) {
+    let Newcomer { socket, head, leftover, session } = check_probe(worker, newcomer)?;
+    let counters = &worker.local.counters;
+    if let Some(gauge) = session.gauge(counters) {
         gauge.add(1);
-        local.counters.opened.add(1);
+        counters.opened.add(1);
     }
     let slot = worker.insert(Some(socket), State::Open(session))?;
     let next = worker.on(slot, |session, ctx, _| {
@@ -79,37 +72,36 @@ pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<Begun> {
     Some(Begun { slot, next: next?, leftover })
 }
 
-/// Passes a probe's socket on if the session that it offers to carry has moved to another worker.
-/// Otherwise returns it.
-fn pass_on(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
+/// Returns the newcomer, unless it is a probe and the session that it offers to carry is not here.
+/// If that session has moved to another worker, passes the probe's socket on. If it does not exist,
+/// refuses the handshake and closes the socket.
+fn check_probe(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> {
     let Some(carried) = newcomer.session.carries() else { return Some(newcomer) };
     let now = worker.now.monotonic();
     let located = worker.forwards.locate(carried, &worker.connections, now);
     newcomer.session.renamed(located);
     let there = located.worker;
-    if there == worker.id {
+    if there != worker.id {
+        let mailboxes = &worker.shared.interfaces.broker.mailboxes;
+        mailboxes.unassign(worker.id);
+        // Without a place the socket is closed, and the session stays on long-polling.
+        if let Some(place) = mailboxes.workers.of(there).reserve(Slot::Control) {
+            mailboxes.assign_to(there);
+            worker.arrivals.post(there, place, Arrival::Socket(newcomer));
+        }
+        return None;
+    }
+    if worker.connections.find(&located).is_some() {
         return Some(newcomer);
     }
-    let mailboxes = &worker.shared.interfaces.broker.mailboxes;
-    mailboxes.unassign(worker.id);
-    // Without a place the socket is closed, and the session stays on long-polling.
-    if let Some(place) = mailboxes.workers.of(there).reserve(Slot::Control) {
-        mailboxes.assign_to(there);
-        worker.arrivals.post(there, place, Arrival::Socket(newcomer));
-    }
-    None
-}
-
-/// Sends a response to a socket and closes it.
-fn refuse(worker: &mut Worker, socket: OwnedFd, response: Option<Response>) {
-    let until = worker.now.monotonic() + CLOSE_LINGER_MS;
     let mut bytes = Vec::new();
-    response.iter().for_each(|response| response.write(&mut bytes, false, false));
-    if let Some(slot) = worker.insert(Some(socket), State::Closing { until })
-        && let Some(connection) = worker.connections.get_mut(slot)
-    {
-        worker.local.outboxes.push(slot, &mut connection.link, Frame::own(bytes));
-    }
+    let refusal = newcomer.session.refusal();
+    refusal.iter().for_each(|response| response.write(&mut bytes, false, false));
+    let until = now + CLOSE_LINGER_MS;
+    let slot = worker.insert(Some(newcomer.socket), State::Closing { until })?;
+    let connection = worker.connections.get_mut(slot)?;
+    worker.local.outboxes.push(slot, &mut connection.link, Frame::own(bytes));
+    None
 }
 
 /// Takes a step of the offer that the probe in a slot makes. Returns the slot that now owns the
@@ -131,7 +123,16 @@ pub(super) fn offer(
         Some((_, Ok(Offered::Probed))) => {
             worker.on(slot, |probe, ctx, _| probe.on_probed(ctx));
         }
-        Some((carried, Ok(Offered::TakeOver))) => return take_over(worker, slot, carried),
+        Some((carried, Ok(Offered::TakeOver))) => {
+            let Worker { connections, local, shared, poller, .. } = worker;
+            let socket = take_over(connections, (local, &shared.interfaces), slot, carried)?;
+            if let Err(error) = poller.rename(socket, carried) {
+                tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");
+                worker.remove(carried, Reason::System);
+                return None;
+            }
+            return Some(carried);
+        }
         Some((_, Err(violation))) => {
             tracing::debug!(
                 why = violation.0,
@@ -144,12 +145,17 @@ pub(super) fn offer(
     Some(slot)
 }
 
-/// Moves a session from long-polling to the probe's socket. Its frames are put behind the probe's
-/// own. Returns the session's slot; `None` if its connection has ended.
-fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
-    let offered = worker.connections.remove(probe)?;
-    worker.shared.interfaces.broker.mailboxes.unassign(worker.id);
-    let Worker { connections, local, shared, poller, .. } = worker;
+/// Moves the session in a slot from long-polling to the probe's socket. Its frames are put behind
+/// the probe's own. Returns the socket; `None` if the session's connection has ended.
+fn take_over<'c>(
+    connections: &'c mut Connections,
+    (local, shared): (&mut Local, &Shared),
+    probe: u32,
+    slot: u32,
+) -> Option<&'c OwnedFd> {
+    let broker = &shared.broker;
+    let offered = connections.remove(probe)?;
+    broker.mailboxes.unassign(local.worker);
     let Connection { decoder, link, state: State::Open(session) } = connections.get_mut(slot)?
     else {
         return None;
@@ -161,8 +167,7 @@ fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
     let mut waiting = std::mem::replace(&mut link.outbox, offered.link.outbox);
     link.socket = offered.link.socket;
     link.is_blocked = offered.link.is_blocked;
-    let renamed = link.socket.as_ref().map(|socket| poller.rename(socket, slot));
-    let Local { outboxes, index, counters, .. } = local;
+    let Local { worker, outboxes, index, counters, .. } = local;
     while let Some(frame) = waiting.pop(&mut outboxes.spares) {
         let is_delivery = frame.is_delivery();
         if !outboxes.push(slot, link, frame) && is_delivery {
@@ -173,15 +178,10 @@ fn take_over(worker: &mut Worker, probe: u32, slot: u32) -> Option<u32> {
     // instead.
     outboxes.mark(slot, link);
     for (channel, counted) in index.of(link.subscriptions) {
-        shared.interfaces.broker.directory.upgrade(channel, worker.id, counted.encoding);
+        broker.directory.upgrade(channel, *worker, counted.encoding);
     }
     if let Some((ticket, answer)) = polled {
-        shared.interfaces.broker.mailboxes.answer(ticket, Ok(answer));
+        broker.mailboxes.answer(ticket, Ok(answer));
     }
-    if let Some(Err(error)) = renamed {
-        tracing::warn!(%error, "an upgraded socket cannot be watched and is closed");
-        worker.remove(slot, Reason::System);
-        return None;
-    }
-    Some(slot)
+    link.socket.as_ref()
 }
