@@ -220,13 +220,6 @@ impl Context<'_> {
         subscriptions.leave_all(self.link, subscriber, lingers_until);
     }
 
-    /// Leaves all channels while the client goes on receiving what was published before. Returns
-    /// false if a mailbox had no room; the caller must try again.
-    pub fn leave_in_order(&mut self, subscriber: &Subscriber) -> bool {
-        let mut subscriptions = self.local.subscriptions(self.shared, self.now);
-        subscriptions.leave_in_order(self.link, subscriber)
-    }
-
     /// Returns whether the connection is counted as a subscriber of a channel.
     pub fn is_subscribed(&self, channel: &Channel) -> bool {
         self.local.index.counted(self.link.subscriptions, channel).is_some()

@@ -6,20 +6,24 @@
 
 use std::collections::VecDeque;
 
+use super::connection::{Connection, Connections, State};
 use super::worker::{DrainProgress, Worker};
 use crate::broker::index;
+use crate::interface::Shared;
+use crate::interface::context::Local;
 use crate::interface::next::{Close, Reason};
 use crate::limits::{SHUTDOWN_POLLS_MS, SHUTDOWN_STEP_MS};
-use crate::message::{ConnId, Millis};
+use crate::message::{ConnId, Millis, Now};
 
-/// The close code of a server that goes away (RFC 6455 section 7.4.1).
-const GOING_AWAY: u16 = 1001;
+/// How connections are closed: with the code of a server that goes away (RFC 6455 section 7.4.1).
+const GOING_AWAY: Close = Close { code: Some(1001), text: "", reason: Reason::Drain };
 
-/// Closes the connections that are due by now, and all of them once the time is over.
+/// Makes the connections that are due by now leave their channels, or all connections once the time
+/// is over. Closes each that has left all its channels and whose session may end.
 pub(super) fn step(worker: &mut Worker) {
     let Some(plan) = worker.shared.shutdown.get().copied() else { return };
     let now = worker.now.monotonic();
-    let mut progress = worker.drain.take().unwrap_or_else(|| begin(worker));
+    let mut progress = worker.drain.take().unwrap_or_else(|| begin(&mut worker.connections));
     let kept = match plan.due(now, progress.all) {
         Some(due) => progress.all - due,
         None => {
@@ -28,11 +32,21 @@ pub(super) fn step(worker: &mut Worker) {
             0
         }
     };
-    take_out(worker, &mut progress, kept);
+    let around = (&mut worker.local, &worker.shared.interfaces, worker.now);
+    take_out(&mut worker.connections, around, &mut progress, kept);
     let is_late = now >= plan.began + SHUTDOWN_POLLS_MS;
     for _ in 0..progress.leaving.len() {
         let Some(id) = progress.leaving.pop_front() else { break };
-        if !let_go(worker, id, is_late) {
+        let Some(Connection { link, state: State::Open(session), .. }) =
+            worker.connections.by_id(id)
+        else {
+            continue;
+        };
+        // After a while, sessions on long-polling are no longer asked.
+        let has_left = link.subscriptions == index::NONE;
+        if has_left && (is_late || session.may_end(!link.outbox.is_empty())) {
+            worker.close(id.slot, GOING_AWAY);
+        } else {
             progress.leaving.push_back(id);
         }
     }
@@ -41,10 +55,10 @@ pub(super) fn step(worker: &mut Worker) {
 
 /// Lists the connections to be closed. Those on long-polling come first and do not count in `all`,
 /// so that they are due at once.
-fn begin(worker: &mut Worker) -> DrainProgress {
-    let ids: Vec<ConnId> = worker.connections.ids().collect();
+fn begin(connections: &mut Connections) -> DrainProgress {
+    let ids: Vec<ConnId> = connections.ids().collect();
     let (polling, others): (Vec<ConnId>, Vec<ConnId>) = ids.into_iter().partition(|id| {
-        let connection = worker.connections.by_id(*id);
+        let connection = connections.by_id(*id);
         connection.is_some_and(|connection| connection.link.socket.is_none())
     });
     let all = others.len() as u64;
@@ -59,37 +73,24 @@ pub(super) fn next(worker: &Worker) -> Option<Millis> {
 }
 
 /// Makes connections leave their channels until `kept` are left, or until a mailbox has no room.
-fn take_out(worker: &mut Worker, progress: &mut DrainProgress, kept: u64) {
+fn take_out(
+    connections: &mut Connections,
+    (local, shared, now): (&mut Local, &Shared, Now),
+    progress: &mut DrainProgress,
+    kept: u64,
+) {
     while progress.waiting.len() as u64 > kept {
         let Some(id) = progress.waiting.pop_front() else { return };
-        let Some(connection) = worker.connections.by_id(id) else { continue };
-        if connection.is_closing() {
+        let Some(Connection { link, state: State::Open(session), .. }) = connections.by_id(id)
+        else {
             continue;
-        }
-        if !std::mem::replace(&mut connection.link.is_leaving, true) {
+        };
+        if !std::mem::replace(&mut link.is_leaving, true) {
             progress.leaving.push_back(id);
         }
-        let has_left = worker.on(id.slot, |session, ctx, _| {
-            session.subscriber(ctx.id).is_none_or(|subscriber| ctx.leave_in_order(&subscriber))
-        });
-        if has_left == Some(false) {
+        let Some(subscriber) = session.subscriber(id) else { continue };
+        if !local.subscriptions(shared, now).leave_in_order(link, &subscriber) {
             return progress.waiting.push_front(id);
         }
     }
-}
-
-/// Closes a connection once it has left all its channels and its session may end. If `is_late`, the
-/// session is not asked. Returns false if the connection must be looked at again.
-fn let_go(worker: &mut Worker, id: ConnId, is_late: bool) -> bool {
-    let Some(connection) = worker.connections.by_id(id) else { return true };
-    if connection.link.subscriptions != index::NONE {
-        return false;
-    }
-    let has_output = !connection.link.outbox.is_empty();
-    let Some(session) = connection.session() else { return true };
-    if !is_late && !session.may_end(has_output) {
-        return false;
-    }
-    worker.close(id.slot, Close { code: Some(GOING_AWAY), text: "", reason: Reason::Drain });
-    true
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::poller::Ready;
 use super::worker::Worker;
 use super::{drain, reader, sender};
+use crate::interface::context::Local;
 use crate::limits::{
     LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES, SWEEP_MS, TURN_BYTES_MAX,
     TURN_MAIL_MAX, TURN_READS_MAX,
@@ -99,13 +100,21 @@ impl Turns {
         // New mail is taken only when all outboxes were sent. Otherwise outboxes would grow because
         // this worker is slow, but its mailbox is where that must show.
         if worker.local.outboxes.is_idle() {
-            take_mail(worker, &self.inbox);
+            let mut bytes = 0;
+            for _ in 0..TURN_MAIL_MAX {
+                if bytes >= TURN_BYTES_MAX {
+                    break;
+                }
+                let Some(mail) = self.inbox.take(Mail::slot) else { break };
+                bytes += worker.take(mail);
+                worker.reap();
+            }
         }
         let has_more = worker.catch_up() | self.read_sockets();
         let worker = &mut self.worker;
         self.sweep.run(worker);
         worker.end_turn(|_, socket, slices| sender::send_slices(socket, slices));
-        measure(worker, now.nanos);
+        measure(&worker.local, &mut worker.undrained, now.nanos, worker.shared.clock.nanos());
         let is_idle = worker.local.outboxes.is_idle();
         has_more || !worker.unread.is_empty() || !is_idle || !self.inbox.is_empty()
     }
@@ -165,26 +174,15 @@ impl Turns {
     }
 }
 
-fn take_mail(worker: &mut Worker, inbox: &Inbox<Mail>) {
-    let mut bytes = 0;
-    for _ in 0..TURN_MAIL_MAX {
-        if bytes >= TURN_BYTES_MAX {
-            return;
-        }
-        let Some(mail) = inbox.take(Mail::slot) else { return };
-        bytes += worker.take(mail);
-        worker.reap();
-    }
-}
-
-fn measure(worker: &mut Worker, began: Nanos) {
-    let now = worker.shared.clock.nanos();
-    let counters = &worker.local.counters;
+/// Records how long a turn took. If all outboxes were sent, also records how long their
+/// publications, accepted at the times in `undrained`, took.
+fn measure(local: &Local, undrained: &mut Vec<Nanos>, began: Nanos, now: Nanos) {
+    let Local { counters, outboxes, .. } = local;
     counters.turn_duration.record_nanos(now - began);
-    if !worker.local.outboxes.is_idle() {
+    if !outboxes.is_idle() {
         return;
     }
-    for accepted in worker.undrained.drain(..) {
+    for accepted in undrained.drain(..) {
         counters.publish_to_drain.record_nanos(now.saturating_sub(accepted));
     }
 }
