@@ -1,5 +1,5 @@
 //! Puts publications into the outboxes of a worker's subscribers, and handles the mail that begins
-//! and ends subscriptions.
+//! and ends subscriptions and the mail that brings documents from the store.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use crate::broker::index::Listener;
 use crate::interface::Shared;
 use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
+use crate::mailbox::Loaded;
 use crate::message::{Activation, Content, Deactivation, Encoding, Millis, Now, Publication};
 
 /// Puts a publication into the outboxes of this worker's subscribers of its channel. Returns the
@@ -149,4 +150,28 @@ pub(super) fn deactivate(
         detached.log.ended(state.key, channel.clone(), now.monotonic());
     }
     session.on_left(&mut Context { id: *id, now, link, local, shared }, channel, *reply);
+}
+
+/// Hands what the store found to the session that waits for it, and asks for what waits next.
+/// Returns the number of bytes that were sent to the client.
+pub(super) fn load(
+    connections: &mut Connections,
+    (local, shared, now): (&mut Local, &Shared, Now),
+    Loaded { load, found }: Loaded,
+) -> usize {
+    let waiter = local.loads.answered(&load);
+    let (id, is_known) = (load.connection, found.is_some());
+    let mut bytes = 0;
+    if let Some(Connection { link, state, .. }) = connections.by_id(id) {
+        if let (State::Open(session), Some(waiter)) = (state, waiter) {
+            let ctx = &mut Context { id, now, link, local, shared };
+            bytes = session.on_loaded(ctx, (&load, &waiter), found);
+        }
+        if is_known && link.outbox.is_empty() && link.is_stale() {
+            // The outbox is empty, so that no drain of it will report the stale documents.
+            local.outboxes.stale.push(id);
+        }
+    }
+    local.loads.ask(shared, local.worker);
+    bytes
 }

@@ -31,7 +31,8 @@
 //! - `poller.rs`: reports which sockets are ready.
 //! - `reader.rs`: reads bytes from sockets.
 //! - `apply.rs`: hands bytes to sessions and carries out what they ask for.
-//! - `fanout.rs`: puts publications into outboxes, and begins and ends subscriptions.
+//! - `fanout.rs`: puts publications into outboxes, begins and ends subscriptions, and hands
+//!   documents to the sessions that wait for them.
 //! - `sender.rs`: sends outboxes to sockets.
 //! - `timer.rs`: the deadlines of connections.
 //! - `drain.rs`: closes the connections of a stopping node.

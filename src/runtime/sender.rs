@@ -7,65 +7,54 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
 
-use super::connection::Connections;
-use super::worker::Worker;
+use super::connection::{Connection, Connections, State};
 use crate::broker::outbox::{Outbox, Spares};
 use crate::broker::outgoing::Outgoing;
-use crate::interface::context::Local;
-use crate::interface::next::Reason;
-use crate::limits::{TURN_DRAINS_MAX, VECTORED_FRAMES_MAX};
-use crate::message::ConnId;
+use crate::interface::Shared;
+use crate::interface::context::{Context, Local};
+use crate::limits::VECTORED_FRAMES_MAX;
+use crate::message::{ConnId, Now};
 use crate::metrics::Counters;
 
-/// Sends the outboxes of up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which
-/// they received their first frame. `transmit` offers bytes to a socket and returns how many it
-/// took.
+/// Sends the outbox of a connection and does what the result calls for, except that the caller
+/// removes a connection that has failed. `transmit` offers bytes to a socket and returns how many
+/// it took. Returns `None` if the connection has no socket.
 pub(super) fn drain(
-    worker: &mut Worker,
+    id: ConnId,
+    connection: &mut Connection,
+    local: &mut Local,
     mut transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
-) {
-    for _ in 0..TURN_DRAINS_MAX {
-        let Some(slot) = worker.local.outboxes.next_dirty() else { return };
-        let id = worker.connections.id(slot);
-        let Some(connection) = worker.connections.get_mut(slot) else { continue };
-        let is_closing = connection.is_closing();
-        let link = &mut connection.link;
-        link.is_dirty = false;
-        let Some(socket) = &link.socket else {
-            worker.on(slot, |session, ctx, _| session.on_output(ctx));
-            continue;
-        };
-        let Local { outboxes, counters, .. } = &mut worker.local;
-        let take = |slices: &[IoSlice<'_>]| transmit(id, socket, slices);
-        match send_to(take, &mut link.outbox, &mut outboxes.spares, counters) {
-            // Once everything was sent, this side of a closing socket is shut down. That fails only
-            // if the peer was faster, which is no problem.
-            Sent::All if is_closing => drop(shutdown(socket, Shutdown::Write)),
-            Sent::All if link.is_stale() => outboxes.stale.push(id),
-            Sent::All => {}
-            Sent::Full => link.is_blocked = true,
-            Sent::Failed => worker.remove(slot, Reason::Client),
-        }
+) -> Option<Sent> {
+    let is_closing = connection.is_closing();
+    let link = &mut connection.link;
+    link.is_dirty = false;
+    let socket = link.socket.as_ref()?;
+    let Local { outboxes, counters, .. } = local;
+    let take = |slices: &[IoSlice<'_>]| transmit(id, socket, slices);
+    let sent = send_to(take, &mut link.outbox, &mut outboxes.spares, counters);
+    match sent {
+        // Once everything was sent, this side of a closing socket is shut down. That fails only if
+        // the peer was faster, which is no problem.
+        Sent::All if is_closing => drop(shutdown(socket, Shutdown::Write)),
+        Sent::All if link.is_stale() => outboxes.stale.push(id),
+        Sent::Full => link.is_blocked = true,
+        Sent::All | Sent::Failed => {}
     }
+    Some(sent)
 }
 
 /// Calls the sessions whose clients have taken all their frames and have stale documents to be read
 /// again.
-pub(super) fn reload_stale(worker: &mut Worker) {
-    for id in std::mem::take(&mut worker.local.outboxes.stale) {
-        if worker.connections.by_id(id).is_some() {
-            worker.on(id.slot, |session, ctx, _| session.on_drained(ctx));
+pub(super) fn reload_stale(
+    connections: &mut Connections,
+    (local, shared, now): (&mut Local, &Shared, Now),
+) {
+    for id in std::mem::take(&mut local.outboxes.stale) {
+        if let Some(Connection { link, state: State::Open(session), .. }) = connections.by_id(id) {
+            session.on_drained(&mut Context { id, now, link, local, shared });
         }
     }
-    worker.local.loads.ask(&worker.shared.interfaces, worker.id);
-}
-
-/// Notes that a socket which was full is writable again.
-pub(super) fn unblock(connections: &mut Connections, local: &mut Local, slot: u32) {
-    let Some(connection) = connections.get_mut(slot) else { return };
-    if std::mem::take(&mut connection.link.is_blocked) {
-        local.outboxes.mark(slot, &mut connection.link);
-    }
+    local.loads.ask(shared, local.worker);
 }
 
 /// The result of sending an outbox.

@@ -8,14 +8,15 @@ use rustix::io::Errno;
 
 use super::arrivals::{Arrival, Newcomer};
 use super::connection::State;
+use super::sender::{self, Sent};
 use super::worker::{Begun, Worker};
-use super::{drain, fanout, migrate, pending, sender, upgrade};
+use super::{drain, fanout, migrate, pending, upgrade};
 use crate::broker::link::Link;
 use crate::interface::Session;
 use crate::interface::frame::Frame;
 use crate::interface::next::Reason;
-use crate::limits::TURN_READS_MAX;
-use crate::mailbox::{Loaded, Mail};
+use crate::limits::{TURN_DRAINS_MAX, TURN_READS_MAX};
+use crate::mailbox::Mail;
 use crate::message::{ConnId, Now};
 
 impl Worker {
@@ -34,7 +35,8 @@ impl Worker {
     /// Handles one piece of mail. Returns how many bytes one connection was sent because of it, at
     /// most.
     pub fn take(&mut self, mail: Mail) -> usize {
-        let Self { connections, local, shared, now, .. } = self;
+        let (connections, local) = (&mut self.connections, &mut self.local);
+        let (shared, now) = (&self.shared.interfaces, self.now);
         match mail {
             Mail::Deliver(delivery) => {
                 if delivery.publication.content.is_published() {
@@ -43,14 +45,10 @@ impl Worker {
                 return fanout::deliver(connections, local, &delivery.publication, now.monotonic());
             }
             Mail::Activate(activation) => {
-                return fanout::activate(
-                    connections,
-                    (local, &shared.interfaces, *now),
-                    *activation,
-                );
+                return fanout::activate(connections, (local, shared, now), *activation);
             }
             Mail::Deactivate(deactivation) => {
-                fanout::deactivate(connections, (local, &shared.interfaces, *now), &deactivation);
+                fanout::deactivate(connections, (local, shared, now), &deactivation);
             }
             Mail::Recover(id) => {
                 if connections.by_id(id).is_some() {
@@ -63,9 +61,11 @@ impl Worker {
                 }
             }
             Mail::PollGone(session) => pending::on_poll_gone(self, session),
-            Mail::Loaded(loaded) => return self.take_loaded(*loaded),
+            Mail::Loaded(loaded) => {
+                return fanout::load(connections, (local, shared, now), *loaded);
+            }
             Mail::Verdict(verdict) => local.authorizer.learn(*verdict, &local.counters),
-            Mail::Probe(ticket) => shared.interfaces.broker.mailboxes.answer(ticket, Ok(())),
+            Mail::Probe(ticket) => shared.broker.mailboxes.answer(ticket, Ok(())),
         }
         0
     }
@@ -86,33 +86,9 @@ impl Worker {
         self.receive(slot, &mut leftover)
     }
 
-    fn take_loaded(&mut self, loaded: Loaded) -> usize {
-        let Loaded { load, found } = loaded;
-        let is_known = found.is_some();
-        let waiter = self.local.loads.answered(&load);
-        let id = load.connection;
-        let mut bytes = 0;
-        if self.connections.by_id(id).is_some() {
-            let sent = waiter.and_then(|waiter| {
-                self.on(id.slot, |session, ctx, _| session.on_loaded(ctx, (&load, &waiter), found))
-            });
-            bytes = sent.unwrap_or_default();
-        }
-        if is_known
-            && let Some(connection) = self.connections.by_id(id)
-            && connection.link.outbox.is_empty()
-            && connection.link.is_stale()
-        {
-            // The outbox is empty, so that no drain of it will report the stale documents.
-            self.local.outboxes.stale.push(id);
-        }
-        self.local.loads.ask(&self.shared.interfaces, self.id);
-        bytes
-    }
-
     /// Calls `on_deadline` of every session whose deadline has come, and removes connections that
     /// have waited long enough for their peers to close.
-    pub fn run_timers(&mut self) {
+    fn run_timers(&mut self) {
         while let Some((tick, slots)) = self.wheel.due(self.now.monotonic()) {
             for slot in slots {
                 let Some(connection) = self.connections.get_mut(slot) else { continue };
@@ -133,9 +109,14 @@ impl Worker {
         }
     }
 
-    /// Calls the sessions whose verdicts are known, so that they run their backlogs. Returns true
-    /// if more sessions are to be called.
-    pub fn resume_judged(&mut self) -> bool {
+    /// Retries leaves that found a mailbox full, discards detached sessions whose time is over, and
+    /// runs backlogs whose verdicts are known. Returns true if there is more to do at once.
+    pub fn catch_up(&mut self) -> bool {
+        let now = self.now;
+        self.local.subscriptions(&self.shared.interfaces, now).retry_leaves();
+        if let Some(detached) = &mut self.local.detached {
+            detached.expire(now.monotonic(), &self.shared.interfaces.broker.directory, self.id);
+        }
         for _ in 0..self.local.authorizer.ready().min(TURN_READS_MAX) {
             let Some(id) = self.local.authorizer.next_ready() else { break };
             if self.connections.by_id(id).is_none() {
@@ -151,17 +132,6 @@ impl Worker {
         self.local.authorizer.ready() > 0
     }
 
-    /// Retries leaves that found a mailbox full, discards detached sessions whose time is over, and
-    /// runs backlogs whose verdicts are known. Returns true if there is more to do at once.
-    pub fn catch_up(&mut self) -> bool {
-        let now = self.now;
-        self.local.subscriptions(&self.shared.interfaces, now).retry_leaves();
-        if let Some(detached) = &mut self.local.detached {
-            detached.expire(now.monotonic(), &self.shared.interfaces.broker.directory, self.id);
-        }
-        self.resume_judged()
-    }
-
     /// Removes a connection whose socket has ended or failed.
     pub fn ended(&mut self, slot: u32) {
         self.remove(slot, Reason::Client);
@@ -169,20 +139,37 @@ impl Worker {
 
     /// Notes that a socket which was full takes bytes again.
     pub fn writable(&mut self, slot: u32) {
-        sender::unblock(&mut self.connections, &mut self.local, slot);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if std::mem::take(&mut connection.link.is_blocked) {
+            self.local.outboxes.mark(slot, &mut connection.link);
+        }
     }
 
-    /// Ends a turn: handles deadlines, closes connections that are due, and sends outboxes.
-    /// `transmit` offers bytes to the socket of a connection and returns how many it took.
+    /// Ends a turn: handles deadlines, closes connections that are due, and sends the outboxes of
+    /// up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which they received their
+    /// first frame. `transmit` offers bytes to the socket of a connection and returns how many it
+    /// took.
     pub fn end_turn(
         &mut self,
-        transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
+        mut transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
     ) {
         self.run_timers();
         drain::step(self);
         self.reap();
-        sender::drain(self, transmit);
-        sender::reload_stale(self);
+        for _ in 0..TURN_DRAINS_MAX {
+            let Some(slot) = self.local.outboxes.next_dirty() else { break };
+            let id = self.connections.id(slot);
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            match sender::drain(id, connection, &mut self.local, &mut transmit) {
+                None => {
+                    self.on(slot, |session, ctx, _| session.on_output(ctx));
+                }
+                Some(Sent::Failed) => self.remove(slot, Reason::Client),
+                Some(Sent::All | Sent::Full) => {}
+            }
+        }
+        let around = (&mut self.local, &self.shared.interfaces, self.now);
+        sender::reload_stale(&mut self.connections, around);
     }
 
     /// Returns the ids of all connections, including those that are being closed.
