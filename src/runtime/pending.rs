@@ -128,9 +128,8 @@ pub(super) fn on_poll_gone(worker: &mut Worker, id: SessionId) {
         let _ = worker.shared.interfaces.broker.mailboxes.control(id.worker, Mail::PollGone(id));
         return;
     }
-    let Some((conn_id, connection)) = worker.connections.find(&id) else { return };
-    if connection.session().is_some_and(|session| session.polling().is_some()) {
-        worker.remove(conn_id.slot, Reason::Client);
+    if let Ok(slot) = polling_slot(&mut worker.connections, &id) {
+        worker.remove(slot, Reason::Client);
     }
 }
 
