@@ -1,24 +1,25 @@
-//! Fanfare: one call, heard by everyone. A Linux edge node that fans events out to WebSocket
-//! clients.
+//! Fanfare: one call, heard by everyone. A Linux edge node that fans events out to clients on
+//! WebSocket, long-polling and Server-Sent Events.
 //!
 //! This page is the architecture: the words, the rooms, the threads, the way of a publication and
 //! of a subscribe, the place for another interface, and the decisions behind them. How to use the
 //! node is in the README, and in the page of each room that has one: [`interface::insforge`],
-//! [`interface::forge`], [`interface::m2`], [`config`], [`node`] and [`background::store`].
+//! [`interface::forge`], [`interface::m2`], [`interface::events`], [`config`], [`node`] and
+//! [`background::store`].
 //!
 //! # Words
 //!
 //! One word, one meaning, in code, documentation, metrics, errors and configuration.
 //!
-//! - An **interface** is the protocol of one product: InsForge Realtime, Forge Realtime, M2
-//!   Realtime. Its **room** is the folder that holds all of it.
+//! - An **interface** is one protocol for clients: InsForge Realtime, Forge Realtime, M2 Realtime,
+//!   Server-Sent Events. Its **room** is the folder that holds all of it.
 //! - A **channel** is a name that clients subscribe to (`order:123`). A **definition** is a pattern
 //!   (`order:*`) by which an administrator allows channels. Forge's topics and M2's resources are
 //!   channels, too; a **space** is a namespace of channels.
 //! - A **publication** is one message, event or document on a channel. Its **offset** is its place
 //!   there. Its **audience** is the number of subscribers that it was posted to.
-//! - A **connection** is one client, on WebSocket or long-polling. As a **subscriber** it receives
-//!   the publications of a channel. Its **outbox** holds the frames that it has not taken.
+//! - A **connection** is one client, on WebSocket, long-polling or a stream. As a **subscriber** it
+//!   receives the publications of a channel. Its **outbox** holds the frames that it has not taken.
 //! - A **session** is the pure value behind a connection. Its **link** is the broker's part of the
 //!   connection: socket, outbox, head of its subscriptions. **Next** is what an event asks of the
 //!   runtime for its connection.
@@ -137,7 +138,7 @@
 //! which looks at the head of a request, and its calls). Add a variant to [`interface::Session`]
 //! and to [`interface::entrance::Call`], its frames to [`interface::encode`], its encodings to
 //! [`message::Encoding`], and its counters to [`metrics`]. Nothing else names it: `runtime`,
-//! `broker` and `mailbox` stay as they are.
+//! `broker` and `mailbox` stay as they are. [`interface::events`] was added in this way.
 //!
 //! # Sessions and the runtime
 //!
