@@ -65,8 +65,8 @@
 //!   (`tests/sim`) runs sessions and workers as they are.
 //! - There is no lock on the hot path but the directory's shard, and under it no I/O, no encoding
 //!   and no work that grows with the audience.
-//! - There is no task, waker, ring operation or allocation per delivery, and no buffer or task on
-//!   an idle socket.
+//! - There is no task, waker, ring operation or allocation per delivery, but for streams of several
+//!   channels, whose frames are their own. There is no buffer or task on an idle socket.
 //! - No hot thread waits for a disk, a name server or a full queue. A full queue refuses and counts
 //!   the refusal.
 //!
@@ -99,13 +99,15 @@
 //!    interface, and a call of that room checks and runs it
 //!    (`interface/insforge/rest/messages.rs`). Over a socket: `runtime/reader.rs` reads bytes, and
 //!    the session decodes and checks the command (`interface/insforge/client.rs`).
-//! 2. Both call [`broker::publish::Broker::publish`], which makes the frames of the encodings in
-//!    use before any lock is taken.
+//! 2. Both call [`interface::Shared::publish`], which passes the frames' encoder to
+//!    [`broker::publish::Broker::publish`]. That makes the frames of the encodings in use before
+//!    any lock is taken.
 //! 3. [`broker::directory::Directory::publish`] reserves a place at every worker that has
 //!    subscribers, or refuses; stamps the offset; and posts one [`mailbox::Mail::Deliver`] to each.
 //!    All of this happens under the lock of the channel's shard, so that the order is the same for
 //!    all subscribers.
-//! 4. `runtime/fanout.rs` finds the worker's own subscribers ([`broker::index`]) and puts a pointer
+//! 4. The worker takes the mail in its next turn (`runtime/turn.rs`, `runtime/steps.rs`).
+//!    `runtime/fanout.rs` finds the worker's own subscribers ([`broker::index`]) and puts a pointer
 //!    to the frame into each outbox ([`broker::outboxes`]). It touches no session.
 //! 5. At the end of the turn `runtime/sender.rs` drains each connection with one vectored send. On
 //!    long-polling, the session answers the waiting poll instead.
@@ -117,17 +119,20 @@
 //!
 //! # The way of a subscribe
 //!
+//! [`runtime`] and [`interface::insforge`] name every file on the way; this is the outline.
+//!
 //! 1. The session (`interface/insforge/session.rs`, `interface/insforge/realtime.rs` and
 //!    `interface/insforge/client.rs`) reads the command and asks for the verdict of the policies
 //!    ([`interface::authorize`]). If the verdict is not known, the command waits in the session's
 //!    backlog.
-//! 2. [`interface::context::Context::join`] counts the subscriber in directory and index
-//!    ([`broker::subscriptions`]) and posts an [`Activate`](mailbox::Mail::Activate) into the
-//!    worker's own mailbox, under the same lock.
+//! 2. [`interface::context::Context::join`] calls [`broker::subscriptions`]. The directory counts
+//!    the subscriber and, under the lock of the channel's shard, posts an
+//!    [`Activate`](mailbox::Mail::Activate) into the worker's own mailbox
+//!    (`broker/directory/membership.rs`). Then the worker's index notes the subscription.
 //! 3. When the worker takes that mail, `runtime/fanout.rs` activates the index entry and hands the
 //!    session `on_joined`. The session acknowledges the command and sends what the channel keeps.
-//!    All earlier publications stand before the activation in the mailbox and all later ones behind
-//!    it, so that the subscriber receives each publication once.
+//!    In the mailbox, earlier publications come before the activation and later ones after it, so
+//!    that the subscriber receives each publication once.
 //!
 //! An unsubscribe takes the same way, with [`Deactivate`](mailbox::Mail::Deactivate) and `on_left`.
 //!
@@ -137,8 +142,15 @@
 //! `on_text`, `on_joined` and the other events of [`interface::Session`]) and `http` (its entrance,
 //! which looks at the head of a request, and its calls). Add a variant to [`interface::Session`]
 //! and to [`interface::entrance::Call`], its frames to [`interface::encode`], its encodings to
-//! [`message::Encoding`], and its counters to [`metrics`]. Nothing else names it: `runtime`,
-//! `broker` and `mailbox` stay as they are. [`interface::events`] was added in this way.
+//! [`message::Encoding`], its counters to [`metrics`], and its paths to `interface/front.rs`. If
+//! its tokens have an `aud`, [`interface::authenticators::AUDIENCES`] must list it, because
+//! otherwise such a token passes as a user's. Settings go into [`config`], and the room's name into
+//! `tests/tidy/rooms.rs`.
+//!
+//! A space, a kind of content or a transport of its own goes into [`message`], and the broker
+//! counts it; `runtime` and `mailbox` never name an interface. [`interface::events`] has a
+//! transport and an encoding of its own on the channels of InsForge, and a cursor that fan-out
+//! moves ([`broker::cursor`]).
 //!
 //! # Sessions and the runtime
 //!
@@ -151,13 +163,13 @@
 //!
 //! # Clients that resume
 //!
-//! If recovery is on, each worker enters the mail that it takes into its resume log
-//! ([`broker::resume_log`]). When a connection is cut, the worker detaches the session and keeps
-//! its channels ([`interface::insforge::detached`]), and the directory goes on posting their
-//! publications to the worker. A client that resumes is counted in its channels again. Behind the
-//! mail of that stands [`Mail::Recover`](mailbox::Mail::Recover). When the worker takes that mail,
-//! the client receives everything from the log that it has missed. If the log does not hold all of
-//! it for certain, the client is told that it did not recover.
+//! If recovery is on, each worker keeps a resume log of the publications that it takes from its
+//! mailbox ([`broker::resume_log`]). When a connection is cut, the worker detaches the session and
+//! keeps its channels ([`interface::insforge::detached`]), and the directory goes on posting their
+//! publications to the worker. A client that resumes is counted in its channels again, and after
+//! the activations of these channels [`Mail::Recover`](mailbox::Mail::Recover) is posted. When the
+//! worker takes that mail, the client receives everything from the log that it has missed. If the
+//! log does not hold all of it for certain, the client is told that it did not recover.
 //!
 //! # Clients that do not keep up
 //!

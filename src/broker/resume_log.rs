@@ -54,8 +54,7 @@ pub struct Sent {
     /// publication of the replay. Replayed publications are older than the log's end and have no
     /// place of their own in it.
     pub replayed: Option<(Position, MessageId)>,
-    /// The last publication that was put into the session's outbox, and the end of the log at that
-    /// time.
+    /// The last publication that was put into the session's outbox, and its position in the log.
     pub last: Option<(Position, MessageId)>,
 }
 

@@ -15,13 +15,14 @@
 //! - `context.rs`: what a session may use while it handles an event.
 //! - `shared.rs`: what the sessions and calls of all threads share.
 //! - `next.rs`: what an event may ask of the runtime.
+//! - `member.rs`: how a client is present in a channel.
 //! - `authenticators.rs`: what one thread verifies credentials with.
 //! - `authorize.rs`: a worker's cache of the policies' verdicts.
 //! - `heartbeat.rs`: pings, and the end of connections whose clients do not answer.
 //! - `encode.rs`: the bytes of a publication for each encoding.
 //! - `frame.rs`: what outboxes hold.
 //! - `rest/`: bodies, replies, errors and dates of REST calls.
-//! - `insforge/`, `forge/`, `m2/`: the interfaces, a folder each.
+//! - `insforge/`, `events/`, `forge/`, `m2/`: the interfaces, a folder each.
 //!
 //! A subscribe comes in through [`Session::on_bytes`], or through [`Session::on_packet`] on
 //! long-polling. The interface's session reads it and calls [`Context::join`]. Once the worker has

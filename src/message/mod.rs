@@ -1,8 +1,8 @@
 //! The nouns that all threads and rooms share: channels, publications, commands, replies,
 //! documents.
 //!
-//! No type here acts. The interfaces and the broker meet only in these types, so that an interface
-//! can be added without a change to the broker.
+//! No type here acts. The interfaces and the broker meet only in these types, so that the broker
+//! knows no protocol.
 
 mod credential;
 mod definition;

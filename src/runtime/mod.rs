@@ -42,9 +42,10 @@
 //! - `shared.rs`: what the hot threads share, the clocks among it.
 //! - `driver.rs`: chooses io_uring or epoll.
 //!
-//! A subscribe passes through `reader.rs` and `apply.rs` to its session, which posts an activation.
-//! `steps.rs` takes the activation from the mailbox, `fanout.rs` begins the subscription and tells
-//! the session, and `sender.rs` sends the acknowledgement.
+//! A subscribe passes through `poller.rs`, `turn.rs`, `reader.rs`, `apply.rs` and `worker.rs` to
+//! its session, which posts an activation. In the next turn `steps.rs` takes the activation from
+//! the mailbox, `fanout.rs` begins the subscription and tells the session, and `sender.rs` sends
+//! the acknowledgement.
 
 pub mod acceptor;
 mod apply;

@@ -9,7 +9,11 @@ use crate::paths::{NamedPath, tokens};
 use crate::source::Source;
 
 /// The rooms that hold one interface each.
-pub(crate) const INTERFACES: [&str; 3] = ["insforge", "forge", "m2"];
+pub(crate) const INTERFACES: [&str; 4] = ["insforge", "forge", "m2", "events"];
+/// The variants of `Session`.
+const SESSIONS: [&str; 6] = ["Insforge", "Probe", "Forge", "M2", "Events", "Echo"];
+/// The names of rooms that are not also common words.
+const NAMES: [&str; 3] = ["insforge", "forge", "m2"];
 /// The files that may match on the interface.
 const SEAM: [&str; 3] = ["interface/mod.rs", "interface/encode.rs", "interface/entrance.rs"];
 
@@ -136,7 +140,7 @@ pub(crate) fn check_axis(source: &Source) -> Vec<Violation> {
     let named = tokens.windows(3).filter(|three| {
         three[0].text == "Session"
             && three[1].text == "::"
-            && matches!(three[2].text.as_str(), "Insforge" | "Forge" | "M2" | "Probe" | "Echo")
+            && SESSIONS.contains(&three[2].text.as_str())
     });
     let lines = named.map(|three| three[0].line).filter(|line| !source.is_test_line(*line));
     let message = "interface axis: only interface/{mod,encode,entrance}.rs match on which \
@@ -155,7 +159,7 @@ pub(crate) fn check_names(source: &Source) -> Vec<Violation> {
     let text = String::from_utf8_lossy(&kept.collect::<Vec<u8>>()).to_lowercase();
     let names_one = |line: &str| {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '-');
-        words.any(|word| INTERFACES.contains(&word))
+        words.any(|word| NAMES.contains(&word))
     };
     let message = "interface name: outside interface/ only config, metrics, node, main and lib \
                    name one; use the nouns of `message`";

@@ -11,11 +11,11 @@
 //!
 //! A subscribe command takes these steps: [`Session::on_text`] decodes the Engine.IO packet,
 //! `Realtime::on_packet` decodes the Socket.IO packet, and [`wire::request`] reads the command.
-//! `Client::execute` asks for the verdict of the policies. A command whose verdict is not known
-//! waits in the backlog (`backlog.rs`) until [`Session::on_verdict`]. `Client::subscribe` has the
-//! broker count the connection ([`Context::join`]), which posts an activation into the worker's own
-//! mailbox. When the worker takes that mail, [`Session::on_joined`] acknowledges the command and
-//! sends the channel's retained publications.
+//! `Client::execute` (`client/waiting.rs`) asks for the verdict of the policies. A command whose
+//! verdict is not known waits in the backlog (`backlog.rs`) until [`Session::on_verdict`].
+//! `Client::subscribe` has the broker count the connection ([`Context::join`]), which posts an
+//! activation into the worker's own mailbox. When the worker takes that mail,
+//! [`Session::on_joined`] acknowledges the command and sends the channel's retained publications.
 //!
 //! [`http`] serves Engine.IO's requests, and [`rest`] the calls of back ends and administrators.
 //!
