@@ -22,11 +22,11 @@ use crate::codec::http::{HttpError, Method, Request};
 use crate::codec::json::Scratch;
 use crate::interface::Session;
 use crate::interface::authenticators::Authenticators;
-use crate::interface::entrance::{self, Entrance};
+use crate::interface::entrance::{self, Call, Entrance};
 use crate::interface::http::{HttpContext, NodeHealth, Outcome, Upgrade, allow_origin};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Slot, Tickets};
-use crate::message::SessionId;
+use crate::message::{Now, SessionId};
 use crate::metrics::Counters;
 
 /// How long accepting pauses if descriptors or places have run out.
@@ -85,8 +85,13 @@ impl Acceptor {
 
     /// Returns what a handler may use, with the present time.
     fn context(&self) -> HttpContext<'_> {
+        self.context_at(self.shared.clock.now())
+    }
+
+    /// Returns what a handler may use, with a time that was read before.
+    fn context_at(&self, now: Now) -> HttpContext<'_> {
         HttpContext {
-            now: self.shared.clock.now(),
+            now,
             is_stopping: self.is_stopping(),
             shared: &self.shared.interfaces,
             auth: &self.auth,
@@ -256,9 +261,8 @@ async fn answer(
         connection.body(request).await?;
         return Ok(Answer::Respond(metrics::answer(&acceptor.shared, request).into(), None));
     }
-    // The context, and with it the time, is made anew after the body, which may take long to
-    // arrive.
-    let outcome = match entrance::entrance(&acceptor.context(), request) {
+    let now = acceptor.shared.clock.now();
+    let outcome = match entrance::entrance(&acceptor.context_at(now), request) {
         Entrance::Upgrade(upgrade) => return Ok(Answer::Upgrade(upgrade)),
         Entrance::Poll(poll) => {
             let asked = (poll, connection.body(request).await?);
@@ -273,18 +277,34 @@ async fn answer(
             let (now, is_stopping) = (http.now.wall, http.is_stopping);
             render(&NodeHealth { now, is_stopping, problems }).into()
         }
-        Entrance::Call(call) => match connection.body(request).await {
-            Ok(body) => call.run(&acceptor.context(), request, body).await,
-            Err(End::Broken(HttpError::BodyTooLong)) => {
-                acceptor.counters.http_refused.add(1);
-                return Ok(Answer::Last(call.refuse_body(&acceptor.context(), request)));
-            }
-            Err(end) => return Err(end),
-        },
+        Entrance::Call(call) => return run_call(acceptor, connection, request, (call, now)).await,
         Entrance::Respond(response) => {
             connection.body(request).await?;
             response.into()
         }
     };
+    Ok(Answer::Respond(outcome, None))
+}
+
+/// Reads the body of a call and runs the call. `now` is the time when its head had been read.
+async fn run_call(
+    acceptor: &Acceptor,
+    connection: &mut HttpConnection,
+    request: &Request,
+    (call, now): (Call, Now),
+) -> Result<Answer, End> {
+    // Only a body that has yet to arrive may take long. Reading both clocks anew for every call
+    // made a publish over HTTP 1.2 % more expensive, by instructions.
+    let arrived = connection.has_body(request).then_some(now);
+    let body = match connection.body(request).await {
+        Ok(body) => body,
+        Err(End::Broken(HttpError::BodyTooLong)) => {
+            acceptor.counters.http_refused.add(1);
+            return Ok(Answer::Last(call.refuse_body(&acceptor.context(), request)));
+        }
+        Err(end) => return Err(end),
+    };
+    let now = arrived.unwrap_or_else(|| acceptor.shared.clock.now());
+    let outcome = call.run(&acceptor.context_at(now), request, body).await;
     Ok(Answer::Respond(outcome, None))
 }

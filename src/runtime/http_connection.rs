@@ -73,7 +73,17 @@ impl HttpConnection {
         }
     }
 
-    /// Reads the body of a request.
+    /// Returns whether a request's body has arrived with its head. A chunked body counts as one
+    /// that has not.
+    pub(super) fn has_body(&self, request: &Request) -> bool {
+        match request.body {
+            BodyKind::None => true,
+            BodyKind::Sized(bytes) => self.input.len() as u64 >= bytes,
+            BodyKind::Chunked => false,
+        }
+    }
+
+    /// Reads a request's body.
     pub(super) async fn body(&mut self, request: &Request) -> Result<Vec<u8>, End> {
         let mut body = Vec::new();
         if request.body == BodyKind::None {
