@@ -12,9 +12,11 @@ pub fn event_name_problem(name: &str) -> Option<&'static str> {
         _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),
         "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener"
         | "removeListener" => Some("Event name is reserved by Socket.IO"),
-        "presence:join" | "presence:leave" | "presence:sync" | "realtime:error" => {
-            Some("Event name is reserved for the server")
-        }
+        "presence:join"
+        | "presence:leave"
+        | "presence:sync"
+        | "realtime:error"
+        | "realtime:subscribed" => Some("Event name is reserved for the server"),
         _ => None,
     }
 }
@@ -38,6 +40,7 @@ mod tests {
             "presence:join",
             "presence:leave",
             "presence:sync",
+            "realtime:subscribed",
             "realtime:error",
         ];
         for name in reserved {

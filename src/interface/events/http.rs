@@ -110,8 +110,11 @@ const _: () = assert!(CHANNEL_BYTES_MAX == 512, "the message above names the bou
 /// Returns what the client says that it has received; `None` if it does not resume. A text that is
 /// not a cursor says that the client has been here, and nothing else.
 fn received(request: &Request) -> Option<Received> {
-    let header = request.header("last-event-id").map(Cow::Borrowed);
-    let said = header.or_else(|| request.query_value("lastEventId"));
+    let said = match request.only_header("last-event-id") {
+        Ok(header) => header.map(Cow::Borrowed).or_else(|| request.query_value("lastEventId")),
+        // It is repeated, or not UTF-8.
+        Err(_) => return Some(Received::default()),
+    };
     let said = said.filter(|said| !said.is_empty())?;
     Some(cursor::read(&said).unwrap_or_default())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::stream::{Event, Stream};
+use super::stream::{Event, PATH, Stream};
 use super::{keep, publish};
 use crate::support::{ANON_KEY, Node};
 
@@ -100,6 +100,17 @@ fn a_gap_is_told_after_a_restart_and_for_other_texts() {
         again.begin(1);
         assert_eq!(again.hear().name, "gap", "{last}");
     }
+}
+
+#[test]
+fn a_gap_is_told_for_a_position_that_is_not_text() {
+    let node = Node::start();
+    keep(&node, "orders", 60);
+    let head = format!("GET {PATH}?channel=orders&token={ANON_KEY} HTTP/1.1\r\nHost: n\r\n");
+    let position = b"Last-Event-ID: \xff\x80\r\n\r\n";
+    let mut stream = Stream::ask(node.port(), [head.as_bytes(), position].concat(), "");
+    stream.begin(1);
+    assert_eq!(stream.hear().name, "gap");
 }
 
 #[test]

@@ -50,10 +50,10 @@ impl Stream {
     }
 
     /// Sends the head of a request, and reads that of the answer.
-    pub(super) fn ask(port: u16, head: &str, last_id: &str) -> Self {
+    pub(super) fn ask(port: u16, head: impl AsRef<[u8]>, last_id: &str) -> Self {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        socket.write_all(head.as_bytes()).expect("the node reads the request");
+        socket.write_all(head.as_ref()).expect("the node reads the request");
         let mut reader = BufReader::new(socket);
         let status_line = line(&mut reader).expect("the node answers");
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
