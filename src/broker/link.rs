@@ -114,15 +114,17 @@ impl<F> Link<F> {
         state
     }
 
-    /// Returns how far the client has come in the channels of one stream; `None` if its frames do
-    /// not say so.
-    pub fn cursor(&self) -> Option<&Cursor> {
-        self.rare.as_ref()?.cursor.as_deref()
-    }
-
-    /// Returns the same, to be moved.
+    /// Returns how far the client has come in the channels of one stream, to be moved; `None` if
+    /// its frames do not say so.
     pub fn cursor_mut(&mut self) -> Option<&mut Cursor> {
         self.rare.as_mut()?.cursor.as_deref_mut()
+    }
+
+    /// Takes the cursor away. Frames say no longer how far the client has come.
+    pub fn take_cursor(&mut self) -> Option<Cursor> {
+        let cursor = self.rare.as_mut()?.cursor.take();
+        self.tidy();
+        cursor.map(|cursor| *cursor)
     }
 
     /// Lets the client's frames say how far it has come in each of its channels.

@@ -7,7 +7,7 @@ use super::forge;
 use crate::broker::directory::Published;
 use crate::broker::publish::{Broker, Submission};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
-use crate::message::{Publication, Refused};
+use crate::message::{Millis, Now, Publication, Refused};
 
 /// What the sessions and calls of all threads share.
 #[derive(Debug)]
@@ -31,6 +31,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Returns when a connection ends because its token expires, in milliseconds since the node
+    /// started; `None` if it does not. `expires_at` is the token's `exp`, in seconds since the
+    /// epoch.
+    pub fn closes_at(&self, expires_at: Option<u64>, now: Now) -> Option<Millis> {
+        let expires_s = expires_at.filter(|_| self.config.auth.close_expired)?;
+        Some(now.until_wall(expires_s.saturating_mul(1_000)))
+    }
+
     /// Publishes on a channel. Interfaces make the frames. Returns the publication, and how the
     /// directory accepted it.
     ///

@@ -15,12 +15,12 @@ use crate::interface::context::Context;
 use crate::interface::encode;
 use crate::interface::frame::Frame;
 use crate::interface::member::{self, SocketKey};
-use crate::interface::next::{Close, Next, Reason};
+use crate::interface::next::{Next, Reason};
 use crate::interface::rest::{ApiError, Reply};
 use crate::interface::shared::Shared;
 use crate::message::{
-    Action, Activation, Channel, ConnId, Credential, Encoding, MessageId, Millis, Now, ReplayWish,
-    Retain, Transport,
+    Action, Activation, Channel, ChannelDefinition, ConnId, Credential, Encoding, MessageId,
+    Millis, Now, ReplayWish, Retain, Transport,
 };
 
 /// One stream of Server-Sent Events.
@@ -39,7 +39,7 @@ enum State {
     /// The client has not been answered.
     Opening(Box<Opening>),
     /// The client has been answered with 200; these subscriptions have yet to begin.
-    Beginning(Box<Beginning>),
+    Beginning(Vec<Joined>),
     /// All subscriptions have begun.
     Open,
     /// The client has been answered with an error, and the connection ends.
@@ -60,14 +60,6 @@ pub(super) struct Opening {
     wanted: Wanted,
     /// Headers that let the client's page read the answer.
     cors: Vec<(&'static str, Cow<'static, str>)>,
-}
-
-/// Subscriptions whose activations have yet to come up.
-#[derive(Debug)]
-struct Beginning {
-    joined: Vec<Joined>,
-    /// The positions so far, of all channels.
-    cursor: Cursor,
 }
 
 /// A channel that was joined.
@@ -109,10 +101,8 @@ impl Session {
             State::Opening(_) => None,
             State::Refused => Some(now.monotonic()),
             State::Beginning(_) | State::Open => {
-                let expires = self.credential.expires_at;
-                let expires = expires.filter(|_| shared.config.auth.close_expired);
-                let expires = expires.map(|at| now.until_wall(at.saturating_mul(1_000)));
-                expires.into_iter().chain([self.comment_at]).min()
+                let closes_at = shared.closes_at(self.credential.expires_at, now);
+                closes_at.into_iter().chain([self.comment_at]).min()
             }
         }
     }
@@ -146,7 +136,7 @@ impl Session {
     fn proceed(&mut self, ctx: &mut Context<'_>) -> Next {
         let State::Opening(opening) = &self.state else { return Next::Stay };
         match self.join_all(ctx, &opening.wanted) {
-            Ok(Some(beginning)) => self.begin(ctx, beginning),
+            Ok(Some(joined)) => self.begin(ctx, joined),
             Ok(None) => Next::Stay,
             Err(error) => self.refuse(ctx, error),
         }
@@ -157,12 +147,12 @@ impl Session {
         &self,
         ctx: &mut Context<'_>,
         wanted: &Wanted,
-    ) -> Result<Option<Beginning>, ApiError> {
+    ) -> Result<Option<Vec<Joined>>, ApiError> {
         ctx.local.authorizer.refresh();
+        let mut allowed = Vec::with_capacity(wanted.channels.len());
         for channel in &wanted.channels {
-            if ctx.shared.broker.definitions.load().find(channel.as_str()).is_none() {
-                return Err(forbidden(ctx, channel));
-            }
+            let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
+            let definition = definition.ok_or_else(|| forbidden(ctx, channel))?;
             match ctx.judge(Action::Subscribe, channel, &self.credential) {
                 Standing::Settled => {}
                 Standing::Asked => return Ok(None),
@@ -171,26 +161,20 @@ impl Session {
             if !ctx.local.authorizer.allows(Action::Subscribe, channel, &self.credential) {
                 return Err(forbidden(ctx, channel));
             }
+            allowed.push((channel, definition));
         }
-        let joined: Result<Vec<Joined>, ApiError> =
-            wanted.channels.iter().map(|channel| self.join(ctx, channel, wanted)).collect();
-        let joined = joined?;
-        // Until a subscription begins, the client has come as far as it says that it has.
-        let positions = joined.iter().map(|one| (one.channel.clone(), one.position));
-        let cursor = Cursor { start: ctx.shared.start, positions: positions.collect() };
-        Ok(Some(Beginning { joined, cursor }))
+        let received = wanted.received.as_ref();
+        let joined = allowed.into_iter().map(|one| self.join(ctx, one, received));
+        Ok(Some(joined.collect::<Result<_, ApiError>>()?))
     }
 
     fn join(
         &self,
         ctx: &mut Context<'_>,
-        channel: &Channel,
-        wanted: &Wanted,
+        (channel, definition): (&Channel, Arc<ChannelDefinition>),
+        received: Option<&Received>,
     ) -> Result<Joined, ApiError> {
-        let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
-        let Some(definition) = definition else { return Err(forbidden(ctx, channel)) };
         let (options, defined_at) = (definition.options, definition.updated_at);
-        let received = wanted.received.as_ref();
         let position =
             received.map_or(Position::New, |received| received.position(channel, ctx.shared.start));
         let after = match position {
@@ -215,7 +199,7 @@ impl Session {
     }
 
     /// Answers the client with 200.
-    fn begin(&mut self, ctx: &mut Context<'_>, beginning: Beginning) -> Next {
+    fn begin(&mut self, ctx: &mut Context<'_>, joined: Vec<Joined>) -> Next {
         let State::Opening(opening) = &mut self.state else { return Next::Stay };
         let response = Response::empty(200)
             .header("Content-Type", "text/event-stream")
@@ -227,10 +211,10 @@ impl Session {
         self.comment_at = ctx.now.monotonic() + ctx.shared.timings.ping_interval_ms;
         ctx.local.counters.opened.add(1);
         ctx.local.counters.event_streams.add(1);
-        if beginning.cursor.positions.len() > 1 {
-            ctx.link.set_cursor(beginning.cursor.clone());
-        }
-        self.state = State::Beginning(Box::new(beginning));
+        // Until a subscription begins, the client has come as far as it says that it has.
+        let positions = joined.iter().map(|one| (one.channel.clone(), one.position)).collect();
+        ctx.link.set_cursor(Cursor { start: ctx.shared.start, positions });
+        self.state = State::Beginning(joined);
         Next::Stay
     }
 
@@ -243,17 +227,17 @@ impl Session {
             ctx.send(bytes);
             self.state = State::Refused;
         }
-        ended(Reason::Client)
+        Next::close(Reason::Client)
     }
 
     /// Sends a comment, or ends the stream because its token has expired or it was refused.
     pub(in crate::interface) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
         if matches!(self.state, State::Refused) {
-            return ended(Reason::Client);
+            return Next::close(Reason::Client);
         }
-        let expires = self.credential.expires_at.filter(|_| ctx.shared.config.auth.close_expired);
-        if expires.is_some_and(|at| ctx.now.wall_seconds() >= at) {
-            return ended(Reason::Expired);
+        let closes_at = ctx.shared.closes_at(self.credential.expires_at, ctx.now);
+        if closes_at.is_some_and(|at| at <= ctx.now.monotonic()) {
+            return Next::close(Reason::Expired);
         }
         if ctx.now.monotonic() >= self.comment_at {
             ctx.send(wire::COMMENT.to_vec());
@@ -262,28 +246,25 @@ impl Session {
         Next::Stay
     }
 
-    /// A subscription begins: tells the client who is present and what is missing, and sends what
-    /// the channel keeps. Returns the number of bytes that it was sent.
+    /// Begins a subscription: sends the members of the channel, a gap event if messages may be
+    /// missing, and the messages that the channel keeps. Returns the bytes of these messages.
     pub(in crate::interface) fn on_joined(
         &mut self,
         ctx: &mut Context<'_>,
         activation: Activation,
     ) -> usize {
-        let State::Beginning(beginning) = &mut self.state else { return 0 };
-        if let Some(cursor) = ctx.link.cursor() {
-            beginning.cursor = cursor.clone();
-        }
+        let State::Beginning(all) = &mut self.state else { return 0 };
         let Activation { channel, presence, present, replay, .. } = activation;
-        let place = beginning.joined.iter().position(|joined| joined.channel == channel);
-        let Some(place) = place else { return 0 };
-        let joined = beginning.joined.swap_remove(place);
+        let Some(place) = all.iter().position(|joined| joined.channel == channel) else { return 0 };
+        let joined = all.swap_remove(place);
+        let Some(mut cursor) = ctx.link.take_cursor() else { return 0 };
         ctx.send(wire::subscribed(&channel, &encode::presence(&presence, present)));
         let is_whole = replay.is_whole || !replay.has_gap && joined.keeps_all(ctx.now);
         if joined.position != Position::New && !is_whole {
             ctx.send(wire::gap(&channel, None));
             ctx.local.counters.gaps.add(1);
         }
-        let (is_shared, cursor) = (beginning.cursor.positions.len() == 1, &beginning.cursor);
+        let is_shared = cursor.positions.len() == 1;
         let given = ctx.replay(
             (&channel, Encoding::EventStream),
             &replay.publications,
@@ -302,13 +283,14 @@ impl Session {
             (None, Retain::Window { .. }) => Position::Since(ctx.now),
             (None, Retain::None | Retain::Last) => Position::Unknown,
         };
-        beginning.cursor.place(&channel, position);
-        if let Some(cursor) = ctx.link.cursor_mut() {
-            cursor.place(&channel, position);
-        }
-        if beginning.joined.is_empty() {
-            ctx.send(wire::place(&beginning.cursor));
+        cursor.place(&channel, position);
+        if all.is_empty() {
+            ctx.send(wire::place(&cursor));
             self.state = State::Open;
+        }
+        // The frames of a stream of one channel are shared: each is its own position.
+        if !is_shared {
+            ctx.link.set_cursor(cursor);
         }
         given.bytes
     }
@@ -325,10 +307,6 @@ impl Joined {
         let keeps_ms = Millis::from(seconds) * 1_000;
         self.defined_at < since.wall && now.monotonic() < since.monotonic() + keeps_ms
     }
-}
-
-fn ended(reason: Reason) -> Next {
-    Next::Close(Close { code: None, text: "", reason })
 }
 
 /// Counts the refusal of a channel that the client may not hear, and returns its error.

@@ -14,6 +14,7 @@ use super::{recovery, wire as insforge};
 use crate::interface::context::Context;
 use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
+use crate::interface::shared::Shared;
 use crate::message::{Credential, Millis, Now, Refusal};
 
 /// The only namespace of InsForge Realtime.
@@ -82,9 +83,7 @@ impl Realtime {
         if !self.client.has_entered && now.monotonic() >= self.connect_by {
             return Next::close(Reason::ConnectTimeout);
         }
-        if ctx.shared.config.auth.close_expired
-            && self.expires(now).is_some_and(|at| at <= now.monotonic())
-        {
+        if self.closes_at(now, ctx.shared).is_some_and(|at| at <= now.monotonic()) {
             client::refuse(ctx, None, Refusal::Expired, None);
             return Next::close(Reason::Expired);
         }
@@ -92,17 +91,14 @@ impl Realtime {
     }
 
     /// Returns when [`Realtime::on_deadline`] must be called, in milliseconds since the node
-    /// started; `None` if the client has entered and no expiry is enforced. `close_expired` says
-    /// whether the expiry of the token is enforced.
-    pub(super) fn deadline(&self, now: Now, close_expired: bool) -> Option<Millis> {
+    /// started; `None` if the client has entered and no expiry is enforced.
+    pub(super) fn deadline(&self, now: Now, shared: &Shared) -> Option<Millis> {
         let connect_by = (!self.client.has_entered).then_some(self.connect_by);
-        let expires = self.expires(now).filter(|_| close_expired);
-        connect_by.into_iter().chain(expires).min()
+        connect_by.into_iter().chain(self.closes_at(now, shared)).min()
     }
 
-    fn expires(&self, now: Now) -> Option<Millis> {
-        let expires_s = self.client.credential.as_ref()?.expires_at?;
-        Some(now.until_wall(expires_s.saturating_mul(1_000)))
+    fn closes_at(&self, now: Now, shared: &Shared) -> Option<Millis> {
+        shared.closes_at(self.client.credential.as_ref()?.expires_at, now)
     }
 
     fn is_in(&self, namespace: &str) -> bool {

@@ -208,7 +208,7 @@ impl Session {
     /// Returns the time for [`Session::on_deadline`], in milliseconds since the node started.
     pub fn deadline(&self, now: Now, shared: &Shared) -> Millis {
         let over = match &self.over {
-            Over::Realtime(realtime) => realtime.deadline(now, shared.config.auth.close_expired),
+            Over::Realtime(realtime) => realtime.deadline(now, shared),
             Over::SocketIo(suite) => suite.deadline(),
             Over::EngineIo => None,
         };

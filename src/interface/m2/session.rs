@@ -46,14 +46,7 @@ impl Session {
     /// Returns when [`Self::on_deadline`] is due next, in milliseconds since the node started.
     pub(in crate::interface) fn deadline(&self, now: Now, shared: &Shared) -> Millis {
         let due = self.heartbeat.due();
-        self.expires(now, shared).map_or(due, |expires| expires.min(due))
-    }
-
-    /// Returns when the token ends the connection, in milliseconds since the node started; `None`
-    /// if it does not.
-    fn expires(&self, now: Now, shared: &Shared) -> Option<Millis> {
-        let expires_s = self.party.expires_at.filter(|_| shared.config.auth.close_expired)?;
-        Some(now.until_wall(expires_s.saturating_mul(1_000)))
+        shared.closes_at(self.party.expires_at, now).map_or(due, |expires| expires.min(due))
     }
 
     /// Adds the connection to those of its user, which receive the user's own documents.
@@ -71,7 +64,8 @@ impl Session {
 
     /// Closes the connection if its token has expired. Otherwise pings the client if a ping is due.
     pub(in crate::interface) fn on_deadline(&mut self, ctx: &mut Context<'_>) -> Next {
-        if self.expires(ctx.now, ctx.shared).is_some_and(|at| at <= ctx.now.monotonic()) {
+        let closes_at = ctx.shared.closes_at(self.party.expires_at, ctx.now);
+        if closes_at.is_some_and(|at| at <= ctx.now.monotonic()) {
             let (code, text) = (Some(EXPIRED), "the token has expired");
             return Next::Close(Close { code, text, reason: Reason::Expired });
         }
