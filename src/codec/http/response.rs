@@ -84,11 +84,15 @@ impl Response {
     /// Appends the head of a response whose body ends with the connection, and has no length.
     pub fn write_endless(&self, out: &mut Vec<u8>) {
         out.reserve(RESERVED_BYTES);
+        self.write_status_and_headers(out);
+        out.extend_from_slice(b"Connection: close\r\n\r\n");
+    }
+
+    fn write_status_and_headers(&self, out: &mut Vec<u8>) {
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
         for (name, value) in &self.headers {
             write_header(out, name, value);
         }
-        out.extend_from_slice(b"Connection: close\r\n\r\n");
     }
 
     /// Appends the response to `out`. The caller decides `keep_alive` from
@@ -101,10 +105,7 @@ impl Response {
         // the length of the 200 response, which is not known here.
         let is_bodiless = matches!(self.status, 101 | 204 | 304);
         out.reserve(RESERVED_BYTES + body.len());
-        push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
-        for (name, value) in &self.headers {
-            write_header(out, name, value);
-        }
+        self.write_status_and_headers(out);
         if !is_bodiless {
             push(out, format_args!("Content-Length: {}\r\n", body.len()));
         }
