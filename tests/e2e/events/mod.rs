@@ -1,5 +1,5 @@
-//! Server-Sent Events: what streams receive, who is refused, and what a client that comes back is
-//! given or told.
+//! Server-Sent Events: what streams receive, which requests are refused, and what a reconnecting
+//! client receives.
 
 mod clients;
 mod drain;

@@ -36,15 +36,20 @@ fn read_to(stream: &mut Stream, number: u64) -> Vec<Event> {
     }
 }
 
+/// Publishes message 1 to a stream of `orders`, and cuts it there. Returns the stream's position.
+fn cut_behind_one(node: &Node) -> String {
+    let mut stream = Stream::open(node, &["orders"], ANON_KEY);
+    stream.begin(1);
+    publish(node, "orders", 1);
+    assert_eq!(numbers(&read_to(&mut stream, 1)), [1]);
+    stream.cut()
+}
+
 #[test]
 fn a_client_continues_behind_its_last_event() {
     let node = Node::start();
     keep(&node, "orders", 60);
-    let mut stream = Stream::open(&node, &["orders"], ANON_KEY);
-    stream.begin(1);
-    publish(&node, "orders", 1);
-    assert_eq!(numbers(&read_to(&mut stream, 1)), [1]);
-    let last = stream.cut();
+    let last = cut_behind_one(&node);
     publish(&node, "orders", 2);
     publish(&node, "orders", 3);
     let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
@@ -72,11 +77,7 @@ fn a_client_that_has_received_no_message_continues_too() {
 fn a_gap_is_told_if_the_channel_keeps_nothing() {
     let node = Node::start();
     node.create_channel("orders");
-    let mut stream = Stream::open(&node, &["orders"], ANON_KEY);
-    stream.begin(1);
-    publish(&node, "orders", 1);
-    read_to(&mut stream, 1);
-    let last = stream.cut();
+    let last = cut_behind_one(&node);
     publish(&node, "orders", 2);
     let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
     let begun = again.begin(1);
@@ -89,11 +90,7 @@ fn a_gap_is_told_if_the_channel_keeps_nothing() {
 fn a_gap_is_told_after_a_restart_and_for_other_texts() {
     let mut node = Node::start();
     keep(&node, "orders", 60);
-    let mut stream = Stream::open(&node, &["orders"], ANON_KEY);
-    stream.begin(1);
-    publish(&node, "orders", 1);
-    read_to(&mut stream, 1);
-    let last = stream.cut();
+    let last = cut_behind_one(&node);
     node.restart();
     for last in [last.as_str(), "42", "not a cursor", &"x".repeat(4_000)] {
         let mut again = Stream::resume(&node, &["orders"], ANON_KEY, last);
@@ -117,11 +114,7 @@ fn a_gap_is_told_for_a_position_that_is_not_text() {
 fn an_absence_that_is_too_long_is_told() {
     let node = Node::start();
     keep(&node, "orders", 1);
-    let mut stream = Stream::open(&node, &["orders"], ANON_KEY);
-    stream.begin(1);
-    publish(&node, "orders", 1);
-    read_to(&mut stream, 1);
-    let last = stream.cut();
+    let last = cut_behind_one(&node);
     publish(&node, "orders", 2);
     thread::sleep(Duration::from_millis(2_500));
     let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
