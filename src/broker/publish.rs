@@ -27,7 +27,8 @@ pub struct Broker {
     /// The definitions of allowed channels. The background replaces them whole and readers take no
     /// lock, so that a change holds on every thread when its request is answered.
     pub definitions: ArcSwap<Definitions>,
-    /// The policies of who may subscribe and publish. Replaced whole, like the definitions.
+    /// The policies that decide about subscribes and publishes. Replaced whole, like the
+    /// definitions.
     pub policies: Arc<ArcSwap<Policies>>,
     /// The mailboxes of all threads.
     pub mailboxes: Arc<Mailboxes>,

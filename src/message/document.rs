@@ -9,7 +9,7 @@ use super::{Channel, ConnId, Millis};
 pub struct DocumentKey {
     /// The channel of the resource.
     pub resource: Channel,
-    /// The only user who may receive it; `None` for the shared document.
+    /// The one user that may receive the document; `None` for the shared document.
     pub audience: Option<Arc<str>>,
 }
 

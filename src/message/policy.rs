@@ -1,4 +1,4 @@
-//! Policies: rules of who may subscribe and publish, beyond what roles may by themselves.
+//! Policies: rules that allow clients to subscribe and publish, beyond the rights of their roles.
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ pub enum Content {
     },
     /// The state of a resource.
     Document {
-        /// The only user who may receive it; `None` if every subscriber may.
+        /// The one user that may receive the document; `None` if every subscriber may.
         audience: Option<Arc<str>>,
         /// The version of the document.
         version: Millis,

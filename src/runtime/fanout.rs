@@ -152,7 +152,7 @@ pub(super) fn deactivate(
     session.on_left(&mut Context { id: *id, now, link, local, shared }, channel, *reply);
 }
 
-/// Hands what the store found to the session that waits for it, and asks for what waits next.
+/// Hands a read's result to the session that waits for it, and starts the next pending load.
 /// Returns the number of bytes that were sent to the client.
 pub(super) fn load(
     connections: &mut Connections,

@@ -72,7 +72,7 @@ impl Worker {
 
     /// Takes in an arrival. If a connection begins with it, carries out what its session asks for
     /// first, then handles the bytes that came with its socket. Returns the connection's slot;
-    /// `None` if there is none or it has ended.
+    /// `None` if no connection has the id, or the connection has ended.
     fn arrive(&mut self, arrival: Arrival) -> Option<u32> {
         let Begun { slot, next, mut leftover } = match arrival {
             Arrival::Socket(newcomer) => upgrade::adopt(self, newcomer)?,

@@ -1,6 +1,6 @@
 //! Which addresses may be called: a webhook must not reach what only the node can reach.
 //!
-//! Users who may define channels choose the URLs, and the node that posts to them often stands
+//! Administrators of channels choose the URLs, and the node that posts to them often stands
 //! inside a network, next to databases, admin pages and a cloud's metadata service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -162,7 +162,7 @@ impl Acceptor {
         assert!(matches!(mail, Some(Mail::Activate(_))), "{mail:?}");
     }
 
-    /// What waits to be kept in history.
+    /// The messages in the queue of the history writer.
     pub(super) fn kept(&self) -> Keep {
         let keep = self.inboxes.history.try_recv().expect("it is to be kept");
         self.mailboxes().history.taken(&keep);
