@@ -51,7 +51,7 @@ pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 /// How long a closing WebSocket waits for the peer to close its side, in milliseconds. Then the
 /// socket is closed.
 pub const CLOSE_LINGER_MS: u64 = 2_000;
-/// Reads of one socket in one turn. What a faster client sends is read in the next turn.
+/// Reads of one socket in one turn. If a client sends more, the rest is read in the next turn.
 pub const READS_PER_TURN_MAX: usize = 4;
 /// Publications that a resuming client may have missed. A client that missed more is not recovered,
 /// because its outbox must hold all of them and still have space for later ones.
@@ -117,8 +117,8 @@ pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// its own channel, which is counted. Only payloads are counted; with their frames they take twice
 /// that.
 pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a publication in a window counts for besides its payload, so that many small ones, and
-/// channels with one each, are bounded too.
+/// Bytes that a publication in a window counts for besides its payload, so that many small ones,
+/// and channels with one each, are bounded too.
 pub const REPLAY_OVERHEAD_BYTES: usize = 512;
 /// Time between two sweeps of channels that keep something although they have no subscriber, in
 /// milliseconds.
@@ -133,7 +133,7 @@ pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 /// Frames and [`RETAINED_OVERHEAD_BYTES`] are counted. A value that does not fit is read from the
 /// store for each new subscriber, which is counted.
 pub const RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a retained value counts for besides its frame.
+/// Bytes that a retained value counts for besides its frame.
 pub const RETAINED_OVERHEAD_BYTES: usize = 256;
 /// Subscribes of one client to the same resource that one answer of the store answers. Further ones
 /// receive no answer of their own.

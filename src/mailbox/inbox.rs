@@ -12,7 +12,7 @@ use super::reservation::{Bounded, Credits, Depth, Reservation};
 pub enum Slot {
     /// Publications and announcements of presence.
     Publication,
-    /// All other mail.
+    /// All other mail, for which places are kept apart.
     Control,
 }
 
@@ -35,7 +35,7 @@ pub struct Inbox<M> {
 /// The numbers of places of a mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Capacity {
-    /// Places for publications.
+    /// Places for publications and announcements of presence.
     pub publications: usize,
     /// Places for control mail.
     pub control: usize,

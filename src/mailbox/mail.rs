@@ -47,7 +47,7 @@ impl Mail {
 /// none that come after it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The request.
+    /// The request that this answers.
     pub load: Load,
     /// The documents, including deleted ones that the store remembers; `None` if the store failed.
     pub found: Option<Found<Arc<Publication>>>,

@@ -33,7 +33,7 @@ pub enum Wish {
 /// Changes to channel definitions.
 #[derive(Debug)]
 pub enum StoreChange {
-    /// Adds a definition.
+    /// Adds a definition. Its pattern must not exist yet.
     Insert(ChannelDefinition),
     /// Changes the definition with that id, at that time.
     Update(Uuid, ChannelChange, Millis),
@@ -67,7 +67,7 @@ pub struct Keep {
 /// A document to be written.
 #[derive(Debug)]
 pub struct Write {
-    /// The document.
+    /// The document to write or delete.
     pub what: DocumentWrite,
     /// How safe it must be before its writer is answered.
     pub level: Durability,

@@ -100,7 +100,7 @@ pub struct Depth {
     pub queue: &'static str,
     /// The number of that thread, counted from 0.
     pub number: usize,
-    /// What the places are for.
+    /// The kind of mail that the places are for.
     pub slot: &'static str,
     /// Places that are used or reserved.
     pub now: u64,

@@ -15,7 +15,7 @@ pub struct WorkerSet([u64; 4]);
 const _: () = assert!(WORKERS_MAX <= 256, "every worker has a bit");
 
 impl WorkerSet {
-    /// Adds a worker.
+    /// Adds a worker. It may be in the set already.
     pub fn insert(&mut self, worker: WorkerId) {
         self.0[worker.index() / 64] |= 1 << (worker.index() % 64);
     }
@@ -67,7 +67,7 @@ impl WorkerMailboxes {
         &self.0[worker.index()]
     }
 
-    /// Returns all mailboxes.
+    /// Iterates over all mailboxes, in the order of the workers' ids.
     pub fn iter(&self) -> impl Iterator<Item = &Mailbox<Mail>> {
         self.0.iter().map(Arc::as_ref)
     }

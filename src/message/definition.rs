@@ -31,21 +31,21 @@ pub struct ChannelDefinition {
 pub struct ChannelOptions {
     /// Publications are only fanned out: they reach neither history nor webhooks.
     pub ephemeral: bool,
-    /// What subscribers learn about each other.
+    /// The news of presence that subscribers receive.
     pub presence: PresenceMode,
-    /// What happens to a subscriber that does not keep up.
+    /// The treatment of subscribers that do not keep up.
     pub slow_consumer: SlowConsumer,
-    /// What a channel keeps of its publications for later subscribers.
+    /// The publications that a channel keeps for later subscribers.
     pub retain: Retain,
     /// Publications a second of all clients of one channel together, at most
     /// [`RATE_LIMIT_MAX`](crate::limits::RATE_LIMIT_MAX); 0 for no limit.
     pub rate_limit: u32,
 }
 
-/// What a channel keeps of its publications for later subscribers.
+/// The publications that a channel keeps for later subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Retain {
-    /// Nothing.
+    /// Nothing is kept for later subscribers.
     #[default]
     None,
     /// The last publication, while the channel has a subscriber. It is a copy of what the store
@@ -73,7 +73,7 @@ impl Retain {
     }
 }
 
-/// What subscribers learn about each other.
+/// The news of presence that subscribers receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum PresenceMode {
     /// The members when they subscribe, and each later join and leave.
@@ -81,12 +81,12 @@ pub enum PresenceMode {
     Full,
     /// The number of members when they subscribe.
     Count,
-    /// Nothing.
+    /// Nothing: neither members nor joins and leaves.
     Off,
 }
 
 impl PresenceMode {
-    /// Every mode.
+    /// All modes, among which [`Self::named`] searches.
     pub const ALL: [Self; 3] = [Self::Full, Self::Count, Self::Off];
 
     /// Returns the mode's name in requests and in the store.
@@ -104,7 +104,7 @@ impl PresenceMode {
     }
 }
 
-/// What happens to a subscriber whose outbox is full.
+/// The treatment of a subscriber whose outbox is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SlowConsumer {
     /// Its connection is closed. It may connect again.
@@ -118,7 +118,7 @@ pub enum SlowConsumer {
 }
 
 impl SlowConsumer {
-    /// Every choice.
+    /// All choices, among which [`Self::named`] searches.
     pub const ALL: [Self; 3] = [Self::Close, Self::DropOldest, Self::Latest];
 
     /// Returns the choice's name in requests and in the store.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Channel, ConnId, Millis};
 
-/// Names a document.
+/// Names a document by its resource and the user that may receive it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct DocumentKey {
     /// The channel of the resource.
@@ -16,7 +16,7 @@ pub struct DocumentKey {
 /// The state of a resource.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Document {
-    /// The document's name.
+    /// The resource, and the user that may receive the document.
     pub key: DocumentKey,
     /// Its owner or author, as the writer named them.
     pub user_id: Option<Box<str>>,
@@ -30,7 +30,7 @@ pub struct Document {
 /// A request to write or to delete a document.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DocumentWrite {
-    /// The document's name.
+    /// The resource, and the user that may receive the document.
     pub key: DocumentKey,
     /// The document's owner or author.
     pub user_id: Option<Box<str>>,
@@ -68,7 +68,7 @@ impl<T> Default for Found<T> {
 }
 
 impl<T> Found<T> {
-    /// Converts both documents.
+    /// Converts each of the documents that exist.
     pub fn map<U>(self, form: impl Fn(T) -> U) -> Found<U> {
         Found { shared: self.shared.map(&form), personal: self.personal.map(&form) }
     }
@@ -77,7 +77,7 @@ impl<T> Found<T> {
 /// A request to read the current documents of a resource for a subscriber.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Load {
-    /// The subscriber.
+    /// The connection of the subscriber.
     pub connection: ConnId,
     /// The channel of the resource.
     pub resource: Channel,

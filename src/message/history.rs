@@ -79,7 +79,7 @@ pub struct StatsQuery {
 /// A message in history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredMessage {
-    /// The publication's id.
+    /// The id that subscribers know the publication by.
     pub id: MessageId,
     /// The event name that the publisher chose.
     pub event_name: Box<str>,
@@ -89,7 +89,7 @@ pub struct StoredMessage {
     pub channel_name: Box<str>,
     /// JSON text, as it was published.
     pub payload: Box<str>,
-    /// The publisher.
+    /// The publisher, as subscribers see it.
     pub sender: Sender,
     /// The number of subscribers that it was posted to.
     pub ws_audience: u32,
@@ -101,7 +101,7 @@ pub struct StoredMessage {
     pub created_at: Millis,
 }
 
-/// Counts of messages.
+/// Sums over the messages of a query.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// The number of messages.

@@ -120,7 +120,7 @@ impl WorkerId {
     }
 }
 
-/// Names a connection.
+/// Names a connection by its worker, slot and generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ConnId {
     /// The worker that owns it.
@@ -143,7 +143,7 @@ pub struct SessionId {
     pub worker: WorkerId,
     /// Its place in the worker's table.
     pub slot: u32,
-    /// The secret part.
+    /// The secret part, 72 random bits.
     pub key: SessionKey,
 }
 
@@ -158,7 +158,7 @@ pub struct PrivateId {
     pub worker: WorkerId,
     /// Tells this start of the node from all others.
     pub start: u64,
-    /// The secret part.
+    /// The secret part, which proves that the client had the session.
     pub key: RecoveryKey,
 }
 
@@ -172,9 +172,9 @@ pub type MessageId = Uuid;
 /// How bytes reach a client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Transport {
-    /// HTTP long-polling.
+    /// HTTP long-polling of Engine.IO.
     Polling,
-    /// WebSocket.
+    /// WebSocket, after an upgrade of HTTP/1.1 (RFC 6455).
     WebSocket,
     /// A response of Server-Sent Events, which is called `sse` in metrics and answers.
     EventStream,
@@ -183,7 +183,7 @@ pub enum Transport {
 /// The number of subscribers that a publication was posted to, by transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Audience {
-    /// Subscribers on WebSocket.
+    /// The number of subscribers on WebSocket.
     pub websocket: u32,
     /// Subscribers on HTTP long-polling.
     pub polling: u32,
@@ -244,7 +244,7 @@ impl Encoding {
 pub struct Encodings(u8);
 
 impl Encodings {
-    /// Adds an encoding.
+    /// Adds an encoding. It may be in the set already.
     pub fn insert(&mut self, encoding: Encoding) {
         self.0 |= 1 << encoding.index();
     }

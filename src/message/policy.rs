@@ -37,7 +37,7 @@ impl Action {
 /// The command that a policy is for, in terms of the database in which the original keeps policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PolicyCommand {
-    /// Every command.
+    /// Every command: subscribing and publishing.
     All,
     /// Reading a row of the channels: subscribing.
     Select,
@@ -46,7 +46,7 @@ pub enum PolicyCommand {
 }
 
 impl PolicyCommand {
-    /// Every choice.
+    /// All commands, among which [`Self::named`] searches.
     pub const ALL: [Self; 3] = [Self::All, Self::Select, Self::Insert];
 
     /// Returns the command's name in requests and in the store.
@@ -141,7 +141,7 @@ pub struct Question {
     pub action: Action,
     /// The channel that the action is on.
     pub channel: Channel,
-    /// The client's credential.
+    /// The client's credential, which expressions can ask about.
     pub credential: Arc<Credential>,
     /// The definition that governs the channel.
     pub definition: Arc<ChannelDefinition>,
@@ -167,6 +167,6 @@ pub enum Judgement {
 pub struct Verdict {
     /// The question that it answers.
     pub question: Question,
-    /// The result.
+    /// Whether the action is allowed, or why not.
     pub judgement: Judgement,
 }

@@ -11,11 +11,11 @@ use super::{
 pub enum Content {
     /// A message under an event name.
     Message {
-        /// The event name.
+        /// The event name that the publisher chose.
         event: Box<str>,
         /// JSON text, unchanged.
         payload: Box<str>,
-        /// The publisher.
+        /// The publisher, as subscribers see it.
         sender: Sender,
     },
     /// An event of a topic.

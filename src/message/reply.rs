@@ -55,7 +55,7 @@ pub enum Reply {
     Refused {
         /// The channel that the command named; `None` if it named none.
         channel: Option<Channel>,
-        /// The reason.
+        /// The reason, which the client receives as a code and a text.
         refusal: Refusal,
     },
 }

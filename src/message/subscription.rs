@@ -1,4 +1,4 @@
-//! Beginnings and ends of subscriptions, and what a new subscriber receives.
+//! Beginnings and ends of subscriptions, and the publications that a new subscriber receives.
 
 use std::sync::{Arc, OnceLock};
 
@@ -32,7 +32,7 @@ impl Snapshot {
 /// place among the publications of the channel.
 #[derive(Debug)]
 pub struct Activation {
-    /// The subscriber.
+    /// The connection of the subscriber.
     pub connection: ConnId,
     /// The channel that it subscribes to.
     pub channel: Channel,
@@ -65,11 +65,11 @@ pub enum Retained {
     Unknown,
     /// The channel has no value.
     Absent,
-    /// The last publication.
+    /// The last publication, which is the value.
     Value(Arc<Publication>),
 }
 
-/// What a channel's window holds for a new subscriber. All of it was published before the
+/// The publications of a channel's window for a new subscriber. All were published before the
 /// subscriber joined.
 #[derive(Debug, Default)]
 pub struct Replay {
@@ -84,7 +84,7 @@ pub struct Replay {
     pub is_whole: bool,
 }
 
-/// Which earlier publications a subscriber asks for.
+/// The earlier publications that a subscriber asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReplayWish {
     /// Those of this many last seconds; 0 for none.
@@ -96,7 +96,7 @@ pub struct ReplayWish {
 /// The end of a subscription, at this place among the publications of the channel.
 #[derive(Debug)]
 pub struct Deactivation {
-    /// The subscriber.
+    /// The connection of the subscriber.
     pub connection: ConnId,
     /// The channel that it leaves.
     pub channel: Channel,

@@ -17,7 +17,7 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
     }
 
-    /// Returns the count.
+    /// Returns the count. Any thread may call it; it may be slightly old.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -30,7 +30,7 @@ macro_rules! counters {
             $($hist:ident: $type:ident $unit:ident $hist_name:literal $hist_help:literal;)*
         }
     ) => {
-        /// One thread's counts.
+        /// The counts of one thread, on cache lines of its own.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct Counters {
@@ -286,7 +286,7 @@ impl Metrics {
         self.threads.iter().fold(0, |sum, thread| sum.wrapping_add(count(thread).get()))
     }
 
-    /// Writes all metrics.
+    /// Writes the sums over all threads in the Prometheus text format.
     pub fn render(&self, text: &mut Text) {
         let none = Counters::default();
         let (mut counts, mut histograms) = (none.counts(), none.histograms());

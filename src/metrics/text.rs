@@ -52,7 +52,7 @@ impl Text {
         let _ = writeln!(self.out, "{name}_count {count}");
     }
 
-    /// Returns the text.
+    /// Returns the families that were written, as one text.
     pub fn into_string(self) -> String {
         self.out
     }
