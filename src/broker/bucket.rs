@@ -1,4 +1,4 @@
-//! Rate limits.
+//! Token buckets, which limit the rate of publications.
 
 use crate::message::Millis;
 

@@ -7,7 +7,7 @@ use crate::message::{Channel, MessageId, Now};
 pub struct Cursor {
     /// Tells this start of the node from all others.
     pub start: u64,
-    /// Each channel once.
+    /// Each channel once, with the client's position in it.
     pub positions: Box<[(Channel, Position)]>,
 }
 

@@ -48,7 +48,7 @@ impl Definitions {
         next
     }
 
-    /// Returns the version of the set. What was concluded under another version may no longer hold.
+    /// Returns the version of the set. Conclusions under another version may no longer hold.
     pub fn version(&self) -> u64 {
         self.version
     }

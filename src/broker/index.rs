@@ -32,7 +32,7 @@ pub struct Index {
 struct List {
     channel: Channel,
     subscriptions: u32,
-    /// By [`Encoding::place`].
+    /// One list for each encoding, at [`Encoding::place`].
     listeners: [Vec<Listener>; Encoding::PER_SPACE],
 }
 

@@ -10,8 +10,8 @@ use crate::broker::resume_log::{Position, Sent};
 use crate::broker::stale::StaleDocuments;
 use crate::message::{MessageId, Publication, RecoveryKey};
 
-/// What fan-out and sending need of a connection. The link of an idle connection owns no memory
-/// besides its own.
+/// The part of a connection that fan-out and sending need. The link of an idle connection owns no
+/// memory besides its own.
 #[derive(Debug)]
 pub struct Link<F> {
     /// The socket; `None` on long-polling.
@@ -54,9 +54,9 @@ pub struct Rare {
 /// How far a session that can be resumed has come.
 #[derive(Clone, Copy, Debug)]
 pub struct ResumeState {
-    /// Names the session.
+    /// The secret part of the session's private id, by which the resume log knows it.
     pub key: RecoveryKey,
-    /// What its client was sent.
+    /// The last publications that its client was sent.
     pub sent: Sent,
     /// The version of the policies that let the session into the first of its channels.
     pub policies: Option<u64>,
@@ -64,7 +64,7 @@ pub struct ResumeState {
     pub resuming: Option<Gap>,
 }
 
-/// What a resuming client has missed.
+/// The part of the log that a resuming client has missed.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
     /// The first position of the log that it may have missed.

@@ -12,14 +12,14 @@ use crate::limits::{LATEST_FRAMES_MAX, OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX, OUTB
 /// The numbers of frames that left an outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Gone {
-    /// All frames.
+    /// All frames, deliveries or not.
     pub frames: u64,
     /// Frames that were deliveries.
     pub deliveries: u64,
 }
 
 impl Gone {
-    /// Counts a frame.
+    /// Counts one frame that leaves the outbox.
     pub fn count(&mut self, frame: &impl Outgoing) {
         self.frames += 1;
         self.deliveries += u64::from(frame.is_delivery());

@@ -1,4 +1,4 @@
-//! What an outbox must know of its frames.
+//! The properties of frames that an outbox depends on.
 
 use crate::message::{Channel, Publication};
 

@@ -1,4 +1,4 @@
-//! What policies say of a role: it may, it may not, or that depends on expressions.
+//! Decisions of policies about a role: it may, it may not, or that depends on expressions.
 //!
 //! As with definitions, a set of policies never changes and is replaced whole. It is divided by
 //! role when it is made, so that each command takes one look-up.
@@ -20,10 +20,10 @@ pub struct Policies {
     sides: [Option<Side>; 2],
 }
 
-/// What policies say of a role that wants to do something.
+/// The policies' decision about an action of a role.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ruling {
-    /// The role may.
+    /// The role may, so that no expression is evaluated.
     Allowed,
     /// The role may not.
     Denied,
@@ -54,7 +54,7 @@ impl Policies {
         Self { version: self.version + 1, permissions, sides }
     }
 
-    /// Returns the version of the set. What was concluded under another version may no longer hold.
+    /// Returns the version of the set. Conclusions under another version may no longer hold.
     pub fn version(&self) -> u64 {
         self.version
     }

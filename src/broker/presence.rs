@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::limits::PRESENCE_MEMBERS_MAX;
 use crate::message::{Member, Millis, Snapshot};
 
-/// Identifies a member.
+/// Identifies a member: a user, or a connection without one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct MemberKey {
-    /// True for a user, who may have many connections.
+    /// True for a user, which may have many connections.
     pub is_user: bool,
     /// The user's id, or the socket id of a connection that is a member of its own.
     pub id: Box<str>,

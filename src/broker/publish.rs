@@ -41,11 +41,11 @@ pub struct Submission<'a> {
     pub channel: Channel,
     /// The message, event or document.
     pub content: Content,
-    /// The channel's options.
+    /// The options of the definition that governs the channel.
     pub options: ChannelOptions,
-    /// The publication's id.
+    /// The id that subscribers and history know the publication by.
     pub id: MessageId,
-    /// The time.
+    /// The time of the publication, on both clocks.
     pub now: Now,
     /// Whether its frames carry its id, for clients that may resume after a cut.
     pub is_recoverable: bool,

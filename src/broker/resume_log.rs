@@ -1,6 +1,6 @@
-//! The publications that one worker took from its mailbox lately, in that order. What a client
-//! missed while its connection was cut is read from here. The log is bounded in time and bytes; a
-//! client that missed older publications is not recovered.
+//! The publications that one worker took from its mailbox lately, in that order. Those that a
+//! client missed while its connection was cut are read from here. The log is bounded in time and
+//! bytes; a client that missed older publications is not recovered.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ enum What {
     Ended(RecoveryKey, Channel),
 }
 
-/// What a session was sent, as far as the worker knows.
+/// The last publications that a session was sent, as far as the worker knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
     /// The end of the log when the session connected.

@@ -1,5 +1,5 @@
-//! What a channel keeps of its publications for later subscribers: nothing, the last one, or those
-//! of some seconds.
+//! Publications that a channel keeps for later subscribers: none, the last one, or those of some
+//! seconds.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ impl Default for Budgets {
     }
 }
 
-/// What one channel keeps, as its [`Retain`] says. It must be cleared before it is dropped, so that
-/// the budgets are right.
+/// The publications that one channel keeps, as its [`Retain`] says. Clear it before it is dropped,
+/// because the budgets count its bytes.
 #[derive(Debug, Default)]
 pub enum Kept {
     /// Nothing. If the channel keeps its last publication, the value is unknown.
@@ -35,7 +35,7 @@ pub enum Kept {
     Nothing,
     /// The channel has no value: its last publication was a deletion.
     Absent,
-    /// The last publication.
+    /// The last publication, which counts against [`Budgets::values`].
     Value(Arc<Publication>),
     /// The publications of some seconds.
     Window(Box<Window>),
@@ -102,7 +102,7 @@ impl Kept {
         }
     }
 
-    /// Drops expired publications.
+    /// Drops expired publications, and the window once it is empty and has no loss to report.
     pub fn expire(&mut self, now: Millis, budgets: &Budgets) {
         if let Self::Window(window) = self
             && window.expire(now, &budgets.windows)
@@ -111,7 +111,7 @@ impl Kept {
         }
     }
 
-    /// Drops everything.
+    /// Drops everything and returns its bytes to the budgets.
     pub fn clear(&mut self, budgets: &Budgets) {
         match std::mem::take(self) {
             Self::Nothing | Self::Absent => {}

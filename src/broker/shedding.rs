@@ -22,7 +22,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Adds another loss.
+    /// Adds the counts of another loss.
     pub fn add(&mut self, other: Self) {
         self.oldest += other.oldest;
         self.conflated += other.conflated;

@@ -21,11 +21,11 @@ use crate::metrics::{Counter, Counters};
 /// How a client joins a channel.
 #[derive(Clone, Copy, Debug)]
 pub struct Joining {
-    /// The channel's options.
+    /// The options of the definition that governs the channel.
     pub options: ChannelOptions,
     /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,
-    /// Which earlier publications the client asks for.
+    /// The earlier publications that the client asks for.
     pub replay: ReplayWish,
     /// Whether a client that is subscribed already receives earlier publications once more.
     pub replays_again: bool,
@@ -67,15 +67,15 @@ pub struct Subscriptions<'a> {
     pub broker: &'a Broker,
     /// The id of the worker whose connections join and leave.
     pub worker: WorkerId,
-    /// The worker's index.
+    /// The index of that worker, by channel and by connection.
     pub index: &'a mut Index,
     /// Leaves to be tried again.
     pub leaves: &'a mut DeferredLeaves,
     /// The source of randomness for the ids of announcements.
     pub random: &'a mut StdRng,
-    /// The worker's counters.
+    /// The counters of that worker.
     pub counters: &'a Counters,
-    /// The time.
+    /// The time of the event, on both clocks.
     pub now: Now,
 }
 

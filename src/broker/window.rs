@@ -68,7 +68,7 @@ impl Window {
         self.kept.is_empty() && now >= self.missing_until
     }
 
-    /// Drops all publications.
+    /// Drops all publications and returns their bytes to the budget.
     pub fn clear(&mut self, budget: &Budget) {
         while self.let_go(budget) {}
     }

@@ -10,7 +10,7 @@ use crate::message::{
     WorkerId,
 };
 
-/// One channel.
+/// A channel's offset, audience, presence and publications that it keeps.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub(super) offset: Offset,
@@ -20,7 +20,7 @@ pub(super) struct Entry {
     pub(super) presence_mode: PresenceMode,
     /// The rate limit of the channel's clients.
     pub(super) bucket: Bucket,
-    /// What the channel keeps for later subscribers.
+    /// The publications that the channel keeps for later subscribers.
     pub(super) kept: Kept,
     /// When a client whose connection was lost stops counting as a listener.
     pub(super) lingers_until: Millis,

@@ -1,4 +1,4 @@
-//! What the directory is asked, and what it answers.
+//! Requests to the directory, and its answers.
 
 use crate::broker::presence::MemberKey;
 use crate::message::{
@@ -29,13 +29,13 @@ pub struct Join<'a> {
     /// The encoding under which the connection is already subscribed, if it is. Then only its
     /// encoding changes, and it is acknowledged again.
     pub already: Option<Encoding>,
-    /// The channel's options.
+    /// The options of the definition that governs the channel.
     pub options: ChannelOptions,
     /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,
     /// Whether the client resumes a subscription that it had before its connection was cut.
     pub comes_back: bool,
-    /// Which earlier publications the client asks for.
+    /// The earlier publications that the client asks for.
     pub replay: ReplayWish,
     /// The id of the announcement, if the join is announced.
     pub announcement: MessageId,
