@@ -1,4 +1,4 @@
-//! What a token is for. No token of one kind passes for another one.
+//! Audiences of tokens. No token of one kind passes for another one.
 
 use serde_json::Value;
 

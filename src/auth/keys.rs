@@ -1,4 +1,4 @@
-//! What the node trusts: the two keys, the secret, and the public keys of token issuers.
+//! The keys that the node trusts: the two keys, the secret, and the public keys of token issuers.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ pub use super::public_key::{KeyError, PUBLIC_KEYS_MAX};
 use super::{jwks, pem};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 
-/// What the API key begins with.
+/// The first characters of every API key.
 pub(crate) const API_KEY_PREFIX: &str = "ik_";
-/// What the anon key begins with.
+/// The first characters of every anon key.
 pub(super) const ANON_KEY_PREFIX: &str = "anon_";
 
 /// Every key that the node trusts. Complete it first, then share it: nothing changes it later.

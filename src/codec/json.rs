@@ -210,7 +210,7 @@ impl<'t, 'a> Value<'t, 'a> {
 /// A string within a text.
 #[derive(Clone, Copy)]
 pub struct Text<'t, 'a> {
-    /// The string, unescaped.
+    /// The string without its quotes, unescaped.
     pub value: &'a str,
     document: &'t Document<'a>,
 }

@@ -20,14 +20,14 @@ pub enum Place {
         /// The line, counted from 1.
         line: usize,
     },
-    /// An environment variable.
+    /// An environment variable, which overrides the file.
     Environment {
-        /// Its name.
+        /// Its name, such as `FANFARE_LISTEN`.
         variable: &'static str,
     },
-    /// An argument.
+    /// An argument of the command line, which overrides file and environment.
     CommandLine {
-        /// Its name.
+        /// Its name with its dashes: `--listen`.
         flag: &'static str,
     },
 }

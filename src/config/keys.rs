@@ -280,14 +280,14 @@ configuration! {
     }
 }
 
-/// One configuration key.
+/// A configuration key with its bounds, default and setter.
 #[derive(Debug)]
 pub struct Key {
     /// Its name in the file, with its section: `http.idle_timeout_ms`.
     pub name: &'static str,
-    /// Its environment variable.
+    /// Its environment variable: `FANFARE_HTTP_IDLE_TIMEOUT_MS`.
     pub env: &'static str,
-    /// What it decides, as the README's table says it.
+    /// Its effect, as the README's table says it.
     pub meaning: &'static str,
     default: DefaultValue,
     form: Form,

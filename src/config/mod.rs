@@ -83,11 +83,11 @@ impl fmt::Debug for Secret {
 pub struct Arguments {
     /// The file to read; without it no file is read.
     pub config: Option<PathBuf>,
-    /// Overrides `listen`.
+    /// The value of `--listen`, which overrides other sources; `None` if it is absent.
     pub listen: Option<OsString>,
-    /// Overrides `data_dir`.
+    /// The value of `--data-dir`; `None` if it is absent.
     pub data_dir: Option<OsString>,
-    /// Overrides `workers`.
+    /// The value of `--workers`; `None` if it is absent.
     pub workers: Option<OsString>,
     /// Serves third-party test suites without authentication. It has no other source, because a
     /// forgotten line in a file must not turn it on.

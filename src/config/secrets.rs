@@ -43,7 +43,7 @@ pub struct Secrets {
     pub webhook_secret: Secret,
     /// Whether this start created the file.
     pub created: bool,
-    /// The secrets' file.
+    /// The path of `keys.toml` in the data directory.
     pub path: PathBuf,
 }
 
@@ -76,7 +76,7 @@ pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> 
 /// Checks what [`ensure`] would need and use, and changes nothing.
 ///
 /// # Errors
-/// What [`ensure`] would fail for.
+/// The errors of [`ensure`].
 pub fn inspect(config: &Config) -> Result<(), ConfigError> {
     let data_dir = &config.data_dir;
     let is_there = inspect_directory(data_dir)

@@ -30,11 +30,11 @@ enum State {
     Size(u8),
     /// In the blanks between a chunk's size and its extensions.
     SizeSpace,
-    /// Inside chunk extensions.
+    /// Inside chunk extensions, which are ignored.
     Extension,
     /// Before the line feed that ends a chunk's first line.
     SizeEnd,
-    /// Inside a chunk.
+    /// Inside a chunk's data.
     Chunk,
     /// Before the carriage return behind a chunk.
     ChunkReturn,
@@ -42,7 +42,7 @@ enum State {
     ChunkFeed,
     /// At the beginning of a trailer, or of the empty line that ends the body.
     Trailers,
-    /// Inside a trailer.
+    /// Inside a trailer, which is ignored.
     Trailer,
     /// Before the line feed behind a trailer.
     TrailerEnd,

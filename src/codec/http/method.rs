@@ -1,21 +1,21 @@
-//! Request methods.
+//! The methods of requests that the node knows by name.
 
 /// A request's method, as far as the node distinguishes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
-    /// `GET`.
+    /// `GET` (RFC 9110 section 9.3.1).
     Get,
     /// `HEAD`, which is answered like `GET` but without the body.
     Head,
-    /// `POST`.
+    /// `POST` (RFC 9110 section 9.3.3).
     Post,
-    /// `PUT`.
+    /// `PUT` (RFC 9110 section 9.3.4).
     Put,
-    /// `PATCH`.
+    /// `PATCH` (RFC 5789 section 2).
     Patch,
-    /// `DELETE`.
+    /// `DELETE` (RFC 9110 section 9.3.5).
     Delete,
-    /// `OPTIONS`.
+    /// `OPTIONS` (RFC 9110 section 9.3.7).
     Options,
     /// Any other method. Names are case-sensitive, so this includes `get`.
     Other,

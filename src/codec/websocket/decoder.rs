@@ -63,7 +63,7 @@ enum CompleteKind {
 enum Payload {
     /// This range of the input.
     Input(Range<usize>),
-    /// [`Kept::handed_out`].
+    /// The bytes of [`Kept::handed_out`].
     Kept,
 }
 
