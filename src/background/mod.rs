@@ -21,7 +21,7 @@ use crate::message::{ChannelDefinition, Document, Found, Load, Millis, Permissio
 use store::StoreError;
 pub use writer::{Incoming, Writer};
 
-/// What the writer announces: a change that is committed, or a document that a subscriber asked
+/// An announcement of the writer: a change that is committed, or a document that a subscriber asked
 /// for.
 #[derive(Debug)]
 pub enum News<'r> {

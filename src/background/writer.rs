@@ -19,7 +19,7 @@ use crate::mailbox::{Health, Keep, Mailboxes, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
 
-/// The writer's state.
+/// The state of the thread that writes to the store.
 pub struct Writer {
     store: Store,
     wishes: Receiver<Wish>,
@@ -40,7 +40,7 @@ pub struct Incoming {
     pub wishes: Receiver<Wish>,
     /// Publications to keep in history.
     pub records: Receiver<Keep>,
-    /// Documents to write.
+    /// Documents to write, each with the right to answer its writer.
     pub writes: Receiver<Write>,
     /// Documents to read for subscribers.
     pub loads: Receiver<Load>,

@@ -22,7 +22,7 @@ pub(super) enum LikeError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     Exactly(char),
-    /// Any one character.
+    /// `_`: any one character.
     One,
     /// Any run of characters, also an empty one.
     Any,

@@ -44,7 +44,7 @@ pub enum StoreError {
     /// The store holds as many channels as it may.
     #[error("the store keeps {channels_max} channels already, the most allowed")]
     Full {
-        /// The bound.
+        /// The most channels that the store keeps.
         channels_max: usize,
     },
     /// A query asks for messages older than one that does not exist.
@@ -75,7 +75,7 @@ pub enum StoreError {
         path.display()
     )]
     Newer {
-        /// The store's file.
+        /// The store's file, which a later release has written.
         path: PathBuf,
         /// The file's schema version.
         found: i64,
@@ -88,46 +88,46 @@ pub enum StoreError {
         path.display()
     )]
     Corrupt {
-        /// The store's file.
+        /// The file that is not a sound store.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault that was found in it.
         reason: String,
     },
     /// Another process held the file's lock for too long.
     #[error("the store at {} is locked by another process", path.display())]
     Busy {
-        /// The store's file.
+        /// The file that another process has locked.
         path: PathBuf,
     },
     /// The disk is full.
     #[error("no space is left for the store at {}", path.display())]
     DiskFull {
-        /// The store's file.
+        /// The file that cannot grow.
         path: PathBuf,
     },
     /// Any other failure of the database.
     #[error("the store at {} failed: {source}", path.display())]
     Failed {
-        /// The store's file.
+        /// The file of the store that failed.
         path: PathBuf,
-        /// The database's error.
+        /// The database's error, whose text the log shows.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Who can do something about a [`StoreError`].
+/// The party that can do something about a [`StoreError`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// The caller: the request cannot succeed as it stands.
     Caller,
-    /// The operator, who sees to the disk, permissions and the release.
+    /// The operator: disk, permissions or release need attention.
     Operator,
     /// The node: it gave the database a wrong statement.
     Node,
 }
 
 impl StoreError {
-    /// Returns who can do something about the error.
+    /// Returns the party that can do something about the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Duplicate { .. }

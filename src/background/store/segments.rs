@@ -21,7 +21,7 @@ use crate::message::Position;
 /// Positions in a segment of each level, as powers of two. A lowest segment must not be large,
 /// because a query that cuts through it reads it row by row, and it is tallied in one go.
 const LEVEL_BITS: [u32; TOP as usize + 1] = [12, 16, 20, 24];
-/// The highest level.
+/// The highest level; the lowest is 0.
 pub(super) const TOP: u8 = 3;
 const BOTTOM_POSITIONS: usize = 1 << LEVEL_BITS[0];
 /// Bytes of a bitmap with a bit for each place of a lowest segment.
@@ -190,7 +190,7 @@ pub(super) fn forget(connection: &Connection, removed: &[Position]) -> rusqlite:
     Ok(())
 }
 
-/// What is known of a complete segment.
+/// The header of a complete segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) messages: i64,

@@ -15,7 +15,7 @@ use super::file::{self, BUSY_TIMEOUT};
 use super::history::History;
 use super::schema::{self, SCHEMA_VERSION};
 
-/// An open store. Dropping it closes the file; what was reported as written stays written.
+/// An open store. Dropping it closes the file; writes that were reported as done stay written.
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,

@@ -1,4 +1,4 @@
-//! Which addresses may be called: a webhook must not reach what only the node can reach.
+//! Addresses that may be called: a webhook must not reach hosts that only the node can reach.
 //!
 //! Administrators of channels choose the URLs, and the node that posts to them often stands
 //! inside a network, next to databases, admin pages and a cloud's metadata service.

@@ -46,7 +46,7 @@ pub(super) enum Verdict {
     Again(Fault, Option<Duration>),
 }
 
-/// What was wrong, in words that show no part of the URL but perhaps its host.
+/// The fault of a call, in words that show no part of the URL but perhaps its host.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub(super) enum Fault {
     #[error("it answered {0}")]

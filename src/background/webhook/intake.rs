@@ -55,7 +55,7 @@ pub(super) enum Loss {
     /// The bound on calls that wait for the target was reached.
     #[error("too many calls wait for one target")]
     Target,
-    /// The node stops.
+    /// The node stops, so no further call is made.
     #[error("the node stops")]
     Stopped,
 }
@@ -89,7 +89,8 @@ impl Intake {
         (Self { shared: shared.clone(), handover }, shared, taken)
     }
 
-    /// See [`Webhooks::offer`](super::Webhooks::offer).
+    /// Takes a call without waiting, or drops and counts it: see
+    /// [`Webhooks::offer`](super::Webhooks::offer).
     pub fn offer(&self, call: Call) {
         let Call { publication, definition } = call;
         let Content::Message { payload, .. } = &publication.content else { return };

@@ -1,4 +1,4 @@
-//! Sums over messages.
+//! Sums over messages: adds the tallies of whole segments, and reads the rows of the others.
 
 use std::collections::HashMap;
 

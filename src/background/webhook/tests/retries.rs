@@ -1,4 +1,4 @@
-//! Which calls are repeated, and how often.
+//! Calls that are repeated, and how often.
 
 use super::*;
 
