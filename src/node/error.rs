@@ -23,9 +23,9 @@ pub enum NodeError {
     /// Other nodes cannot be kept out of the data directory.
     #[error("cannot lock {}: {source}; every node needs a data directory of its own", path.display())]
     Lock {
-        /// The lock's file.
+        /// The path of the file `lock` in the data directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of opening or locking that file.
         source: io::Error,
     },
     /// The store cannot be opened.
@@ -36,7 +36,7 @@ pub enum NodeError {
     Listen {
         /// The address that was configured.
         address: SocketAddr,
-        /// The system's reason.
+        /// The system's reason, such as an address in use.
         source: io::Error,
     },
     /// The system gave no thread or descriptor.

@@ -42,7 +42,7 @@ use threads::{BACKGROUND_THREADS, Node};
 pub use error::NodeError;
 pub use keys::check;
 
-/// What is known of a node once it serves.
+/// Address, driver and secrets of a node that serves.
 #[derive(Debug)]
 pub struct Started {
     /// The address that it listens on.
@@ -70,7 +70,7 @@ enum Event {
 /// once the node serves.
 ///
 /// # Errors
-/// What kept the node from starting, or ended it otherwise than by a signal and in good order.
+/// If the node cannot start, or ends otherwise than by a signal and in good order.
 pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
     let (told, events) = mpsc::channel();
     stop::watch_signals(told.clone())?;

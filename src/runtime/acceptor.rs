@@ -32,7 +32,7 @@ use crate::metrics::Counters;
 /// How long accepting pauses if descriptors or places have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// What the connections of one acceptor share.
+/// The state that the connections of one acceptor share.
 #[derive(Debug)]
 pub struct Acceptor {
     shared: Arc<Shared>,
@@ -47,7 +47,7 @@ pub struct Acceptor {
     connections: Cell<usize>,
 }
 
-/// What follows from a request.
+/// The acceptor's answer to a request.
 enum Answer {
     /// A response. It may hold packets of this session, which are lost if the client does not
     /// receive it.

@@ -1,4 +1,4 @@
-//! What arrives at a worker besides mail: sockets and long-polling requests from acceptors, and
+//! Arrivals at a worker besides mail: sockets and long-polling requests from acceptors, and
 //! sessions from other workers.
 //!
 //! [`Mail`] cannot hold them, because `mailbox` may not import sessions. So an arrival is put into
@@ -19,7 +19,7 @@ use crate::message::WorkerId;
 pub(super) enum Arrival {
     /// A socket that has left HTTP.
     Socket(Newcomer),
-    /// A long-polling request.
+    /// A request of a long-polling client, which waits for its answer.
     Poll(Asked),
     /// A session that moves here from another worker.
     Session(Migrant),
@@ -36,12 +36,12 @@ pub(super) struct Newcomer {
     pub(super) session: Session,
 }
 
-/// A long-polling request.
+/// A long-polling request and the right to answer it.
 #[derive(Debug)]
 pub(super) struct Asked {
     /// The right to answer. It is used exactly once, even if the client has left.
     pub(super) ticket: PollTicket,
-    /// What the client asks for.
+    /// The session to open, or the session whose packets the client sends or receives.
     pub(super) poll: Poll<Session>,
     /// The body of the request; packets if `poll` is [`Poll::Post`].
     pub(super) body: Vec<u8>,

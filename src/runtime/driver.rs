@@ -9,7 +9,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 /// backlog.
 const COMPLETIONS: u32 = 8_192;
 
-/// An I/O driver.
+/// The I/O driver of the hot threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// io_uring with the flags for rings that only one thread uses.

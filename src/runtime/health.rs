@@ -38,7 +38,7 @@ impl Findings {
             // This future always completes: the node notices only afterwards that a client has
             // left.
             let problems = ask_all(http).await;
-            // Logged only if the problems have changed, because anybody may ask.
+            // Logged only if the problems have changed, because any client may ask.
             if !problems.is_empty() && *self.problems.borrow() != problems {
                 tracing::warn!(problems = problems.join("; "), "the node is not healthy");
             }

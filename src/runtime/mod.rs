@@ -39,7 +39,7 @@
 //!
 //! For both:
 //!
-//! - `shared.rs`: what the hot threads share, the clocks among it.
+//! - `shared.rs`: the state that the hot threads share, with the clocks.
 //! - `driver.rs`: chooses io_uring or epoll.
 //!
 //! A subscribe passes through `poller.rs`, `turn.rs`, `reader.rs`, `apply.rs` and `worker.rs` to

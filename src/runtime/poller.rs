@@ -17,12 +17,12 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// What is ready.
+/// An event that the kernel reports.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ready {
     /// The mailbox's doorbell rang, or the timer fired.
     Wake,
-    /// A connection's socket.
+    /// The socket of the connection in this slot is ready.
     Socket {
         slot: u32,
         /// Bytes can be read, or their end.

@@ -1,5 +1,5 @@
-//! What the hot threads share besides what their sessions share: clocks, counters, and the order to
-//! stop.
+//! The state that the hot threads share besides that of their sessions: clocks, counters, and the
+//! order to stop.
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -8,25 +8,25 @@ use crate::interface;
 use crate::message::{Millis, Nanos, Now};
 use crate::metrics::Metrics;
 
-/// What the hot threads share.
+/// The state that the hot threads share.
 #[derive(Debug)]
 pub struct Shared {
-    /// What sessions and calls share.
+    /// The state that sessions and calls share.
     pub interfaces: interface::Shared,
     /// The counters of all threads.
     pub metrics: Metrics,
-    /// The node's clocks.
+    /// The clocks: since the node's start, and since the epoch.
     pub clock: Clock,
-    /// What the node reports about itself.
+    /// The node's driver and start, for its metrics.
     pub about: About,
     /// Set when the node begins to stop.
     pub shutdown: OnceLock<Shutdown>,
 }
 
-/// What a node reports about itself in its metrics.
+/// Facts about a node that its metrics report.
 #[derive(Clone, Debug)]
 pub struct About {
-    /// `io_uring` or `epoll`.
+    /// The driver's name: `io_uring` or `epoll`.
     pub driver: &'static str,
     /// Why a better driver is not used; empty if there is no better one.
     pub driver_reason: String,
@@ -64,7 +64,7 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
-    /// Reads both clocks.
+    /// Reads both clocks: since the start, and since the epoch.
     pub fn now(&self) -> Now {
         Now { nanos: self.nanos(), wall: self.wall() }
     }

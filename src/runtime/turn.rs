@@ -59,7 +59,7 @@ impl Turns {
         })
     }
 
-    /// Runs turns forever.
+    /// Runs turns forever, and waits between two if nothing is left to do.
     pub async fn run(mut self) {
         loop {
             let has_more = self.turn();
