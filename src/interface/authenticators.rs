@@ -1,4 +1,4 @@
-//! What one thread authenticates callers with.
+//! One thread's authenticators of callers, for all interfaces.
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ pub struct Authorizer {
     waiting_bytes: usize,
 }
 
-/// What a verdict is about. Credentials that no expression can tell apart are equal.
+/// The question that a verdict answers. Credentials that no expression can tell apart are equal.
 #[derive(Clone, Debug)]
 struct Key {
     action: Action,

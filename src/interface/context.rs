@@ -35,13 +35,13 @@ pub struct Context<'a> {
     pub now: Now,
     /// The broker's part of the connection.
     pub link: &'a mut Link<Frame>,
-    /// What the sessions of this worker share.
+    /// The state that the sessions of this worker share.
     pub local: &'a mut Local,
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: &'a Shared,
 }
 
-/// What the sessions of one worker share. It stays on the worker's thread.
+/// The state that the sessions of one worker share. It stays on the worker's thread.
 pub struct Local {
     /// The id of the worker.
     pub worker: WorkerId,
@@ -51,7 +51,7 @@ pub struct Local {
     pub outboxes: Outboxes<Frame>,
     /// Leaves of ended connections that wait for room in a mailbox.
     pub leaves: DeferredLeaves,
-    /// What the worker verifies credentials with.
+    /// The keys and caches that the worker verifies credentials with.
     pub auth: Authenticators,
     /// Buffers for decoding JSON; use [`Context::with_json`].
     pub json: Scratch,
@@ -59,7 +59,7 @@ pub struct Local {
     pub authorizer: Authorizer,
     /// The worker's only source of randomness, so that a simulation repeats a run from its seed.
     pub random: StdRng,
-    /// The worker's counters.
+    /// The counters that only this worker's thread changes.
     pub counters: Arc<Counters>,
     /// Sessions that can be resumed; `None` if recovery is off.
     pub detached: Option<Box<Detached>>,
@@ -273,7 +273,7 @@ impl Context<'_> {
     }
 }
 
-/// What a replay has put into the outbox.
+/// The frames that a replay has put into the outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Replayed {
     /// Bytes of the publications' frames.

@@ -18,7 +18,7 @@ mod tests;
 /// The path of the WebSocket that echoes messages, for conformance suites.
 const ECHO: &str = "/_test/echo";
 
-/// What the head of a request leads to, for any interface.
+/// The way that a request of any interface takes after its head.
 pub type Entrance = http::Entrance<Session, Call>;
 
 /// A call that runs once the request's body has been read.

@@ -23,7 +23,7 @@ struct Shared {
     what: What,
 }
 
-/// What outboxes need to know of a frame.
+/// The kind of a frame, by which outboxes count it and leave it out.
 #[derive(Debug)]
 enum What {
     /// A frame that is neither counted as a delivery nor ever left out.

@@ -16,7 +16,7 @@ const TITLE: &str = "An edge node that fans events out to clients over WebSocket
 const DOCUMENTATION: &str = "Documentation: README.md of the project, and \"fanfare --help\" on \
                              the machine of the node.";
 
-/// What the node serves: paths, and their purpose. No text has a character that HTML would escape.
+/// Paths that the node serves, and their purpose. No text has a character that HTML would escape.
 const SERVED: [(&str, &str); 9] = [
     ("/socket.io/", "InsForge Realtime for clients of Socket.IO"),
     ("/api/realtime/channels", "InsForge Realtime: definitions of channels"),

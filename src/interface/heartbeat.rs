@@ -39,10 +39,10 @@ enum Beat {
     Extended,
 }
 
-/// What is due.
+/// The step of the heartbeat that is due now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pulse {
-    /// Nothing.
+    /// Neither a ping nor the end is due.
     Steady,
     /// A ping must be sent.
     Ping,

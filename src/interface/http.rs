@@ -1,4 +1,4 @@
-//! What the interfaces' HTTP handlers use and return.
+//! The arguments and results of the interfaces' HTTP handlers.
 //!
 //! [`Entrance`] is what the head of a request leads to. Calls are `async` functions that await
 //! nothing but answers of other threads.
@@ -32,7 +32,7 @@ pub fn allow_origin(response: Response, request: &Request) -> Response {
         .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
 }
 
-/// What the head of a request leads to. `S` is the type of sessions and `C` that of calls.
+/// The way that a request takes after its head. `S` is the type of sessions and `C` that of calls.
 #[derive(Debug)]
 pub enum Entrance<S, C> {
     /// The connection becomes a WebSocket or a stream.
@@ -58,7 +58,7 @@ pub struct Upgrade<S> {
     pub to: Option<WorkerId>,
 }
 
-/// What a long-polling request asks for.
+/// The request of a long-polling client.
 #[derive(Debug)]
 pub enum Poll<S> {
     /// To open this new session.
@@ -128,16 +128,17 @@ impl From<Reply> for Outcome {
     }
 }
 
-/// What a handler may use. It borrows `auth`, `json` and `random` only between two awaits.
+/// The state that a handler may use. It borrows `auth`, `json` and `random` only between two
+/// awaits.
 #[derive(Clone, Copy)]
 pub struct HttpContext<'a> {
     /// The time at which the head of the request, or its body, had arrived.
     pub now: Now,
     /// Whether the node is stopping.
     pub is_stopping: bool,
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: &'a Shared,
-    /// What the thread verifies credentials with.
+    /// The keys and caches that the thread verifies credentials with.
     pub auth: &'a RefCell<Authenticators>,
     /// Buffers for decoding JSON.
     pub json: &'a RefCell<Scratch>,
@@ -145,7 +146,7 @@ pub struct HttpContext<'a> {
     pub random: &'a RefCell<StdRng>,
     /// The questions to other threads whose answers are awaited.
     pub tickets: &'a Tickets,
-    /// The thread's counters.
+    /// The counters that only this thread changes.
     pub counters: &'a Counters,
 }
 

@@ -1,4 +1,4 @@
-//! The seam: what the runtime knows of the interfaces.
+//! The seam: all that the runtime knows of the interfaces.
 //!
 //! A [`Session`] is the value behind one connection. The runtime calls it with an event. While it
 //! handles the event, the session calls what its [`Context`] offers, which answers at once. It
@@ -8,19 +8,19 @@
 //! - `mod.rs`: [`Session`], its events, and the questions that the runtime asks it between events.
 //! - `entrance.rs`: finds the interface that an HTTP request is for, and runs its calls.
 //! - `front.rs`: the page at `/`.
-//! - `http.rs`: what the interfaces' HTTP handlers use and return.
+//! - `http.rs`: the arguments and results of the interfaces' HTTP handlers.
 //! - `websocket.rs`: the handshake and the messages of WebSockets.
 //! - `polling.rs`: the events of long-polling and of its upgrade to a WebSocket.
 //! - `resuming.rs`: the events of a client that resumes an earlier session.
-//! - `context.rs`: what a session may use while it handles an event.
-//! - `shared.rs`: what the sessions and calls of all threads share.
-//! - `next.rs`: what an event may ask of the runtime.
+//! - `context.rs`: the state and calls for a session while it handles an event.
+//! - `shared.rs`: the state that the sessions and calls of all threads share.
+//! - `next.rs`: requests of a session to the runtime, as an event returns them.
 //! - `member.rs`: how a client is present in a channel.
-//! - `authenticators.rs`: what one thread verifies credentials with.
+//! - `authenticators.rs`: the keys and caches that one thread verifies credentials with.
 //! - `authorize.rs`: a worker's cache of the policies' verdicts.
 //! - `heartbeat.rs`: pings, and the end of connections whose clients do not answer.
 //! - `encode.rs`: the bytes of a publication for each encoding.
-//! - `frame.rs`: what outboxes hold.
+//! - `frame.rs`: the frames that outboxes hold.
 //! - `rest/`: bodies, replies, errors and dates of REST calls.
 //! - `insforge/`, `events/`, `forge/`, `m2/`: the interfaces, a folder each.
 //!

@@ -1,4 +1,4 @@
-//! What a session asks of the runtime for its own connection. An event returns it.
+//! Requests of a session to the runtime for its own connection. An event returns them.
 //!
 //! A session does everything else itself, by calling its [`Context`](super::context::Context).
 
@@ -13,20 +13,20 @@ use super::insforge::detached::Resuming;
 pub enum Next {
     /// Nothing. The connection goes on as it is.
     Stay,
-    /// Ends the connection.
+    /// Ends the connection with this reason and close frame.
     Close(Close),
     /// Gives the connection a new id, so that mail to the old id is ignored.
     Renew,
     /// Moves the session to the worker that keeps the session which the client wants to resume.
     Migrate {
-        /// The other worker.
+        /// The worker that keeps the session to resume.
         to: WorkerId,
         /// The data of the client's CONNECT packet, which the other worker answers.
         auth: Box<str>,
     },
     /// Takes a step in upgrading a long-polling session to the WebSocket of this probe.
     Offer {
-        /// The long-polling session.
+        /// The long-polling session that the probe offers to carry.
         session: SessionId,
         /// The step to take.
         step: OfferStep,
@@ -34,9 +34,9 @@ pub enum Next {
     /// Closes an older connection of the session that the client wants to resume, because the node
     /// has not noticed that it was cut. Then resuming goes on.
     Displace {
-        /// The older connection.
+        /// The older connection, which this worker owns.
         old: ConnId,
-        /// What the client wants to resume.
+        /// The session that the client wants to resume.
         resuming: Box<Resuming>,
     },
 }
@@ -75,7 +75,7 @@ pub enum OfferStep {
     Upgrade,
 }
 
-/// What a long-polling session answers to a step of an upgrade that it accepts.
+/// The answer of a long-polling session to a step of an upgrade that it accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Offered {
     /// Nothing more is to be done in this step.
@@ -86,7 +86,7 @@ pub enum Offered {
     TakeOver,
 }
 
-/// What the runtime must do when a session has ended.
+/// The duties of the runtime when a session has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct End {
     /// Until when the client still counts as a listener of its channels, in milliseconds since the
@@ -109,9 +109,9 @@ pub enum Reason {
     ConnectTimeout,
     /// The client broke the protocol.
     Protocol,
-    /// The outbox overflowed.
+    /// The outbox overflowed, because the client did not keep up.
     SlowConsumer,
-    /// The token expired.
+    /// The client's token expired while the connection was open.
     Expired,
     /// The node is stopping.
     Drain,

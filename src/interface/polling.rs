@@ -87,7 +87,7 @@ impl Session {
     }
 }
 
-/// Events of probes.
+/// Events of WebSockets that offer to carry a polling session.
 impl Session {
     /// Answers the client's ping on this probe, because the session that it offers to carry
     /// accepted it.

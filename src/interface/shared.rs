@@ -1,4 +1,4 @@
-//! What the sessions and calls of all threads share.
+//! The state that the sessions and calls of all threads share.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::broker::publish::{Broker, Submission};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
 use crate::message::{Millis, Now, Publication, Refused};
 
-/// What the sessions and calls of all threads share.
+/// The state that the sessions and calls of all threads share.
 #[derive(Debug)]
 pub struct Shared {
     /// The broker: channels, their subscribers and rules, and the mailboxes of all threads.
     pub broker: Broker,
-    /// The whole configuration.
+    /// The whole configuration, as it was at start.
     pub config: Arc<Config>,
     /// The configuration of Engine.IO.
     pub timings: EngineIo,
@@ -26,7 +26,7 @@ pub struct Shared {
     pub m2: M2,
     /// A random number that identifies this start of the node.
     pub start: u64,
-    /// What all threads share for Forge events.
+    /// The state of Forge events that all threads share.
     pub events: forge::Events,
 }
 

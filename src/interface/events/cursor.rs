@@ -17,7 +17,7 @@ use crate::message::{Channel, MessageId, Now};
 const MESSAGE: u8 = 1;
 /// The first byte of a cursor of all channels of a stream.
 const STREAM: u8 = 2;
-/// What a position is, in a cursor of a stream.
+/// The kinds of a position, in a cursor of a stream.
 const UNKNOWN: u8 = 0;
 const SINCE: u8 = 1;
 const BEHIND: u8 = 2;
@@ -31,7 +31,7 @@ const _: () = assert!(
     "every cursor that is sent is short enough to be read"
 );
 
-/// What a client says that it has received.
+/// The positions up to which a client says that it has received its channels.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Received {
     /// The start of the node that the positions are from; `None` if they hold for any.

@@ -62,7 +62,7 @@ fn token(request: &Request) -> Result<Cow<'_, str>, ApiError> {
         unauthenticated(AuthError::Nothing)
             .advise("Send Authorization: Bearer <token>, or ?token=, with an anon key or a JWT.")
     })?;
-    // The API key administers the node; in an address or in a page it would be anybody's.
+    // The API key administers the node, so it must not be in an address or in a page.
     if token.starts_with(API_KEY_PREFIX) {
         let message = "The API key does not open streams";
         return Err(ApiError::new(401, "AUTH_INVALID_CREDENTIALS", message)

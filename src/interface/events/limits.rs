@@ -5,5 +5,5 @@ pub const CHANNELS_MAX: usize = 64;
 /// Longest `Last-Event-ID` that is read, in bytes: the longest cursor of [`CHANNELS_MAX`] channels
 /// in base64. A longer one is no cursor of this node, so that the client is told of a gap.
 pub const CURSOR_BYTES_MAX: usize = 2_048;
-/// What clients wait before they connect again, in milliseconds, unless they choose for themselves.
+/// Pause of clients before they connect again, in milliseconds, unless they choose for themselves.
 pub const RETRY_MS: u64 = 2_000;

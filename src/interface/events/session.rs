@@ -50,7 +50,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) channels: Vec<Channel>,
-    /// What the client has received on an earlier stream; `None` if it does not resume.
+    /// The client's positions from an earlier stream; `None` if it does not resume.
     pub(super) received: Option<Received>,
 }
 

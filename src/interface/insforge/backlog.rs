@@ -27,7 +27,7 @@ pub(super) struct Backlog {
     bytes: usize,
 }
 
-/// A waiting command.
+/// A command that waits for a verdict.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) request: Request,

@@ -93,7 +93,7 @@ impl Client {
     }
 }
 
-/// Commands.
+/// The commands, and their answers once mail has settled them.
 impl Client {
     /// Runs a command. It is answered at once, or when the worker takes the activation or
     /// deactivation that it posts.

@@ -49,7 +49,7 @@ pub struct Resuming {
 enum Place {
     /// It has this connection. The connection may have been cut without the worker's notice.
     Here(ConnId),
-    /// It is detached.
+    /// It has no connection, only this state.
     Away(Box<Away>),
 }
 

@@ -63,7 +63,7 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
 pub enum Part<'a> {
     /// A text packet, including its type.
     Text(&'a str),
-    /// A binary message.
+    /// A binary message, decoded from base64.
     Binary(Vec<u8>),
 }
 

@@ -14,7 +14,7 @@ use crate::message::{SessionId, WorkerId};
 /// The session of a client that upgrades to a WebSocket or opens a session on long-polling.
 #[derive(Debug)]
 pub enum Opened {
-    /// A new session.
+    /// A session that begins with this connection.
     Session(Session),
     /// A WebSocket that offers to carry a polling session.
     Probe(Probe),

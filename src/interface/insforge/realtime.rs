@@ -114,7 +114,7 @@ impl Realtime {
     }
 }
 
-/// Entering and leaving.
+/// Entering and leaving the namespace.
 impl Realtime {
     fn connect(
         &mut self,

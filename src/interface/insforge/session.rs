@@ -39,7 +39,7 @@ pub enum App {
     EngineIoConformance,
 }
 
-/// An Engine.IO session.
+/// An Engine.IO session with the state of its application.
 #[derive(Debug)]
 pub struct Session {
     /// The secret part of the session id.
@@ -94,7 +94,7 @@ impl Session {
     }
 }
 
-/// Events.
+/// Events that the runtime passes to the session.
 impl Session {
     /// Handles the opening of the session's WebSocket: sends the opening packet.
     pub fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
@@ -203,7 +203,7 @@ impl Session {
     }
 }
 
-/// Queries.
+/// Questions of the runtime between two events.
 impl Session {
     /// Returns the time for [`Session::on_deadline`], in milliseconds since the node started.
     pub fn deadline(&self, now: Now, shared: &Shared) -> Millis {

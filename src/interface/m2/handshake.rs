@@ -56,7 +56,7 @@ pub enum HandshakeError {
     /// A value is not valid.
     #[error("{name} cannot be used: {problem}")]
     Value {
-        /// The header.
+        /// The name of the header.
         name: &'static str,
         /// What is wrong with the value.
         problem: &'static str,

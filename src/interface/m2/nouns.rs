@@ -18,7 +18,7 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
-    /// All kinds.
+    /// All kinds, in the order of their declaration.
     pub const ALL: [Self; 3] = [Self::KvStore, Self::Collection, Self::LiveConfig];
 
     /// Returns the name that clients write in `type`.

@@ -26,7 +26,7 @@ pub struct Waiters {
     questions: u64,
 }
 
-/// A waiting subscription.
+/// A subscription that waits for the store's answer to a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Waiter {
     question: u64,
@@ -38,7 +38,7 @@ pub struct Waiter {
 pub struct Wants {
     /// Whether the shared document is wanted.
     shared: bool,
-    /// The user whose own document is wanted; `None` if none is.
+    /// The user whose own document is wanted; `None` if only the shared one is.
     user: Option<Arc<str>>,
     /// The versions that were sent already or are stale. Only newer ones are sent.
     sent: Found<Millis>,
@@ -50,7 +50,7 @@ pub struct Wants {
     times: u16,
 }
 
-/// What a client receives when its subscription begins, and what the store is asked for.
+/// The answer to a client when its subscription begins, and the question to the store.
 #[derive(Debug, Default)]
 pub struct Beginning {
     /// The known shared document, which is sent at once.
@@ -61,7 +61,7 @@ pub struct Beginning {
     pub wants: Option<Wants>,
 }
 
-/// What a subscriber receives after the store has answered.
+/// The documents and warnings for a subscriber after the store has answered.
 #[derive(Debug, Default)]
 pub struct Answer {
     /// The documents, in the order of their versions.

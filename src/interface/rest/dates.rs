@@ -39,7 +39,7 @@ mod tests {
     use super::*;
     use crate::message::iso_millis;
 
-    /// 2026-04-25T17:00:00Z.
+    /// 2026-04-25T17:00:00Z in milliseconds since the epoch.
     const EVENING: Millis = 1_777_136_400_000;
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the REST calls of all interfaces share.
+//! Bodies, replies, errors and dates, which the REST calls of all interfaces share.
 //!
 //! - `fields.rs`: reads the fields of JSON bodies.
 //! - `reply.rs`: a reply in JSON and the headers that depend on it.

@@ -7,7 +7,7 @@ use crate::codec::http::Response;
 /// A reply in JSON, with the headers that depend on its status.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
-    /// The HTTP status.
+    /// The status code of the response.
     pub status: u16,
     /// The body in JSON, without the newline at its end; empty with status 204.
     pub body: String,

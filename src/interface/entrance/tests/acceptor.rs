@@ -118,13 +118,13 @@ impl Acceptor {
         self.call("POST /api/realtime/messages?durability=stored", "", body)
     }
 
-    /// Writes a document.
+    /// Writes a document of M2 as a back end.
     pub(super) fn put(&self) -> Call<'_> {
         let scope = "x-m2-organization: o\r\nx-m2-project: p\r\n";
         self.call("PUT /api/realtime/resources/collection/c1", scope, r#"{"data":[1]}"#)
     }
 
-    /// Changes the definition.
+    /// Changes the description of the definition.
     pub(super) fn define(&self) -> Call<'_> {
         let line = format!("PUT /api/realtime/channels/{}", definition().id);
         self.call(&line, "", r#"{"description":"Orders"}"#)

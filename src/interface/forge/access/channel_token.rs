@@ -44,7 +44,7 @@ impl fmt::Debug for ChannelTokenKey {
     }
 }
 
-/// What a realtime token may permit.
+/// An action that a realtime token may permit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Permission {
     /// Subscribing to the channel.
@@ -79,7 +79,7 @@ pub struct Wanted<'a> {
     pub permission: Permission,
 }
 
-/// What a verified token grants.
+/// The claims and the expiry of a verified token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
     /// The claims as canonical JSON, which are part of the topic.
@@ -101,7 +101,7 @@ pub struct NewToken<'a> {
     pub permissions: Option<&'a [Permission]>,
 }
 
-/// A signed token.
+/// A signed realtime token and its expiry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Signed {
     /// The token, a JWT.

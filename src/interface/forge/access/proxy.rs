@@ -21,7 +21,7 @@ pub struct ProxyAuthorization<'a> {
 pub enum As {
     /// A user of the app.
     User,
-    /// The app itself.
+    /// The app itself, without a user.
     App,
 }
 

@@ -46,7 +46,7 @@ pub struct NewPlace<'a> {
     /// The entities of the place, by their names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<&'a Map<String, Value>>,
-    /// The user's account.
+    /// The account of the user, as claim `sub`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<&'a str>,
     /// The scopes of the app.

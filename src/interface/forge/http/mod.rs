@@ -118,7 +118,7 @@ fn refused_context(why: &str) -> ApiError {
     ApiError::auth(401, "AUTH_UNAUTHORIZED", format!("Unauthorized request: {why}"), None)
 }
 
-/// Runs a call.
+/// Runs a call that the entrance has found the route of. Errors are answered, too.
 pub(in crate::interface) fn run(
     http: &HttpContext<'_>,
     request: &Request,

@@ -8,7 +8,7 @@ use crate::message::{AckId, MessageId, ReplayWish};
 /// Largest id of a request: 2^53 - 1, the largest integer that a double holds exactly.
 const ID_MAX: f64 = 9_007_199_254_740_991.0;
 
-/// A parsed message.
+/// A message of a client, parsed as a request.
 #[derive(Debug)]
 pub struct Said<'t, 'a> {
     /// The id of the request, which the answer repeats; `None` if it is missing or not valid.
@@ -24,14 +24,14 @@ pub enum Request<'t, 'a> {
     Connect(&'a str),
     /// Subscribes to a channel.
     Subscribe {
-        /// The channel.
+        /// The channel, within the caller's scope or global.
         to: Target<'a>,
         /// The earlier events that the client wants.
         replay: ReplayWish,
     },
-    /// Publishes an event.
+    /// Publishes an event on a channel.
     Publish {
-        /// The channel.
+        /// The channel, within the caller's scope or global.
         to: Target<'a>,
         /// The payload, a JSON string.
         payload: Text<'t, 'a>,
@@ -53,7 +53,7 @@ pub struct Target<'a> {
     pub overrides: Option<Vec<Entity>>,
 }
 
-/// Parses a message.
+/// Parses a message. Its refusal carries an id only if the message has a valid one.
 pub fn read<'t, 'a>(document: &'t Document<'a>) -> Said<'t, 'a> {
     let object = document.object();
     match object.get("id").and_then(read_id) {

@@ -51,7 +51,7 @@ impl<'a> Publish<'a> {
 /// The data about a publication that its publisher receives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
-    /// The publication's id.
+    /// The id that subscribers and history know the publication by.
     pub id: MessageId,
     /// When it was accepted, in milliseconds since the epoch.
     pub at: Millis,

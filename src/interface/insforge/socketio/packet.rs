@@ -1,4 +1,4 @@
-//! Packets from clients.
+//! Decodes the Socket.IO packets that clients send.
 
 use serde::de::IgnoredAny;
 

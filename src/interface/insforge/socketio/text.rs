@@ -1,4 +1,4 @@
-//! Packets to clients.
+//! Encodes the Socket.IO packets that the node sends to clients.
 
 use std::fmt::Write as _;
 

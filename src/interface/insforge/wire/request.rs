@@ -13,7 +13,7 @@ use crate::message::{Channel, Encoding, Refusal, event_name_problem, payload_pro
 /// An event of a client, read as a command of InsForge Realtime.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// A valid command.
+    /// A command whose arguments are valid.
     Command(Command),
     /// A newer credential, as the text of a JSON object.
     Authenticate(Box<str>),

@@ -23,7 +23,7 @@ pub(super) struct Holder {
 
 #[derive(Debug)]
 enum Kind {
-    /// A user, who reads, and also writes if it is an administrator.
+    /// A user. It may read, and also write if it is an administrator.
     User { id: Arc<str>, is_admin: bool },
     /// A back end that may write and not read.
     Writer,

@@ -62,14 +62,14 @@ fn agree(http: &HttpContext<'_>, request: &Request) -> Result<(Party, Option<Str
     Ok((Party { scope, user, expires_at }, said.subprotocol))
 }
 
-/// Authenticates a reader.
+/// Authenticates a caller that reads documents of this organization.
 fn reader(http: &HttpContext<'_>, said: &Said) -> Result<Reader, M2Error> {
     let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
     let auth = &mut http.auth.borrow_mut().m2;
     auth.reader(authorization, api_key, &said.scope.organization, http.now.wall_seconds())
 }
 
-/// Authenticates a writer.
+/// Authenticates a caller that writes documents of this organization.
 fn writer(http: &HttpContext<'_>, said: &Said) -> Result<(), M2Error> {
     let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
     let auth = &mut http.auth.borrow_mut().m2;
@@ -81,7 +81,7 @@ fn refusal(error: M2Error) -> ApiError {
     ApiError::auth(error.status(), error.error(), error.to_string(), None)
 }
 
-/// Runs a call.
+/// Runs a call that the entrance has found the route of. Errors are answered, too.
 pub(in crate::interface) async fn run(
     http: &HttpContext<'_>,
     request: &Request,

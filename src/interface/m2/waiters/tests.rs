@@ -1,4 +1,4 @@
-//! Which documents a waiting subscription receives, and when the store is asked.
+//! Documents that a waiting subscription receives, and questions to the store.
 
 use uuid::Uuid;
 
