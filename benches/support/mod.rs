@@ -1,4 +1,4 @@
-//! What the benches share: measurements, their duration, and the publication.
+//! Parts that the benches share: measurements, their duration, and the publication.
 #![allow(dead_code, reason = "each bench uses its own part of this")]
 
 use std::sync::Arc;

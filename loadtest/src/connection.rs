@@ -56,7 +56,7 @@ pub(crate) enum Arrival<'a> {
 /// A message from the server.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
-    /// The payload.
+    /// The payload, without the frame's header.
     pub(crate) text: &'a [u8],
     /// Length on the wire, including the header.
     pub(crate) frame_bytes: usize,

@@ -1,4 +1,4 @@
-//! What clients received, and how threads and processes add it up.
+//! Counts of received publications, and how threads and processes add them up.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -10,7 +10,7 @@ use crate::stamp::Reader;
 /// Latencies are recorded from 1 µs to 10 minutes with three significant digits.
 const LATENCY_NS: (u64, u64) = (1_000, 600_000_000_000);
 
-/// What all clients of one thread received, added up.
+/// The counts and latencies of all clients of one thread, added up.
 pub(crate) struct Heard {
     /// Time from a publication's due time to its reading, in ns. Only publications that were due in
     /// the measured window count.
@@ -19,7 +19,7 @@ pub(crate) struct Heard {
     pub(crate) received: u64,
     /// Lengths of the frames of those publications.
     pub(crate) frames: FrameLengths,
-    /// Heartbeats answered.
+    /// Heartbeats that the clients have answered.
     pub(crate) pings: u64,
     /// Events without a stamp: mostly presence.
     pub(crate) other_events: u64,
@@ -116,7 +116,7 @@ pub(crate) fn histogram() -> Histogram<u64> {
         .expect("these bounds are constants that the histogram accepts")
 }
 
-/// What the clients of one process received, in a form that can be sent to another.
+/// The counts and latencies of one process's clients, in a form that can be sent to another.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Digest {
     latency: Vec<(u64, u64)>,

@@ -26,7 +26,7 @@ pub(crate) struct Helper {
 /// The helper's stdin. Dropping this makes the helper end.
 pub(crate) struct Orders(ChildStdin);
 
-/// The helper's stdout.
+/// The helper's stdout, which carries its reports as JSON lines.
 pub(crate) struct News {
     name: String,
     lines: BufReader<ChildStdout>,
@@ -60,7 +60,7 @@ impl Helper {
         self.child.id()
     }
 
-    /// Kills the process.
+    /// Kills the process, and does nothing if it has ended.
     pub(crate) fn kill(&mut self) {
         // This fails if the process has ended already, which is fine.
         let _ = self.child.kill();
@@ -83,7 +83,7 @@ impl Drop for Helper {
 }
 
 impl Orders {
-    /// Sends one order.
+    /// Sends an order as a JSON line. Fails if the helper has closed its stdin.
     pub(crate) fn say(&mut self, order: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(order)? + "\n";
         Ok(self.0.write_all(line.as_bytes())?)

@@ -16,7 +16,7 @@ const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long an answer may take before the server counts as dead.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server's answer.
+/// A server's answer, read to its end.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,

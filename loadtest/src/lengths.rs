@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct FrameLengths(BTreeMap<usize, u64>);
 
 impl FrameLengths {
-    /// Counts a frame.
+    /// Counts a frame of this length, header included.
     pub(crate) fn note(&mut self, frame_bytes: usize) {
         *self.0.entry(frame_bytes).or_default() += 1;
     }

@@ -118,11 +118,12 @@ impl Usage {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Memory {
-    /// Resident pages (VmRSS).
+    /// Resident memory (VmRSS), in bytes.
     pub(crate) rss: u64,
-    /// Resident pages, shared ones in proportion (Pss); `None` if reading is denied.
+    /// Resident memory with shared pages in proportion (Pss), in bytes; `None` if reading is
+    /// denied.
     pub(crate) pss: Option<u64>,
-    /// Resident pages that are private and modified; `None` if reading is denied.
+    /// Private, modified memory (Private_Dirty), in bytes; `None` if reading is denied.
     pub(crate) private_dirty: Option<u64>,
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Schedule {
     pub(crate) event: String,
     /// Size of the payload in bytes.
     pub(crate) payload_bytes: usize,
-    /// Publications per second.
+    /// Publications per second, due at even intervals.
     pub(crate) rate: f64,
     /// Number of publications in all.
     pub(crate) publications: u64,

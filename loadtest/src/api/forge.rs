@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::stamp::{Reader, Stamp};
 
-    /// What a node delivered for the payload below, published on `load:1`.
+    /// The message that a node delivered for the payload below, published on `load:1`.
     const DELIVERED: &str = concat!(
         r#"{"type":"event","topic":"Cj5_-kBzarZeBS9WRvMj2w","#,
         r#""eventId":"01a2031a-9d7c-72e9-96e7-53719142f454","eventTimestamp":"1795348405628","#,

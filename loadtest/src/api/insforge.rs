@@ -131,8 +131,8 @@ mod tests {
     use super::*;
     use crate::stamp::{Reader, Stamp};
 
-    /// What a node delivered for the payload below, published on `load:1` and subscribed to with
-    /// `realtime:subscribe`. Only the stamp was inserted later.
+    /// The packet that a node delivered for the payload below, published on `load:1` and subscribed
+    /// to with `realtime:subscribe`. Only the stamp was inserted later.
     const DELIVERED: &str = concat!(
         r#"42["load",{"t":"@0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx","meta":"#,
         r#"{"channel":"realtime:load:1","senderType":"system","#,

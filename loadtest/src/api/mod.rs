@@ -20,7 +20,7 @@ use crate::stamp::Template;
 use crate::target::Target;
 use crate::upgrade::Upgrade;
 
-/// A realtime API.
+/// A realtime API that clients and publishers speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Api {
@@ -50,7 +50,6 @@ pub(crate) struct Access {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Script {
     pub(crate) api: Api,
-    /// The upgrade request.
     pub(crate) upgrade: Upgrade,
     /// The first message, if the client and not the server speaks first.
     pub(crate) opening: Option<String>,
@@ -74,7 +73,7 @@ pub(crate) enum Word {
     Open,
     /// The credential is accepted.
     Connected,
-    /// Publications follow.
+    /// The subscription is acknowledged, so publications follow.
     Subscribed,
 }
 

@@ -1,4 +1,4 @@
-//! Arguments of `documents`.
+//! The command line of `documents`: server, clients, load, and thresholds that fail the run.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: a scenario with its arguments. Docs of arguments are the text of `--help`.
 
 mod documents;
 mod parts;

@@ -96,7 +96,7 @@ impl PublishArguments {
     }
 }
 
-/// The clients.
+/// Number and pace of the clients, and how long they are measured.
 #[derive(Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct CrowdArguments {

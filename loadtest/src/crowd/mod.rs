@@ -28,7 +28,7 @@ pub(crate) struct Crowd {
     pub(crate) target: Target,
     /// The messages of each client.
     pub(crate) script: Script,
-    /// Number of clients.
+    /// Number of clients in all processes together.
     pub(crate) size: usize,
     /// Number of the first client. A client's number determines its source address.
     pub(crate) first: usize,

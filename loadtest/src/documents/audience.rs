@@ -36,7 +36,7 @@ pub(crate) struct Audience {
     pub(crate) upgrade: Upgrade,
     /// The documents of the run and who watches which.
     pub(crate) field: Field,
-    /// Number of clients.
+    /// Number of clients, the slow ones included.
     pub(crate) size: usize,
     /// Number of clients that read only now and then.
     pub(crate) slow: usize,
@@ -46,9 +46,9 @@ pub(crate) struct Audience {
 
 /// The results of all clients.
 pub(crate) struct Seen {
-    /// Latencies and counts.
+    /// Latencies and counts of the updates.
     pub(crate) heard: Heard,
-    /// What clients found at their subscribes, and the deliveries that were wrong.
+    /// The documents that clients found at their subscribes, and the deliveries that were wrong.
     pub(crate) counts: Counts,
     /// The last known state of each watched document, client by client.
     pub(super) watches: Vec<Watch>,
@@ -228,7 +228,7 @@ impl<'a> Hall<'a> {
         }
     }
 
-    /// Removes a lost connection. What it has received still counts.
+    /// Removes a lost connection. The updates that it has received still count.
     fn lose(&mut self, at: usize, error: &anyhow::Error) {
         self.signals.fail(error);
         // Dropping the socket closes it, which removes it from the epoll set.

@@ -20,7 +20,7 @@ enum Purpose {
 pub(crate) struct Field {
     /// The seed of all draws.
     pub(crate) seed: u64,
-    /// Number of documents.
+    /// Number of documents, of all types in turn.
     pub(crate) resources: u32,
     /// Number of documents that each client watches; at most all.
     pub(crate) subscriptions: u32,

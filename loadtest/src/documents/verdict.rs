@@ -13,7 +13,7 @@ use crate::documents::writer::{Outcome, Writes};
 pub(crate) struct Verdict {
     /// Kept writes, each counted once per client that watches its document.
     pub(crate) expected: u64,
-    /// Updates that arrived.
+    /// Updates that arrived, summed over all clients.
     pub(crate) received: u64,
     /// Kept writes that were skipped in favour of a later one.
     pub(crate) conflated: u64,

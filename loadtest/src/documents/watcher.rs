@@ -47,7 +47,7 @@ pub(crate) struct Counts {
     pub(crate) misrouted: u64,
 }
 
-/// What all clients receive, added up, and what is needed to check it.
+/// The updates of all clients, added up, and the state that checks them.
 pub(super) struct Hearing {
     pub(super) field: Field,
     /// All writes of this run are due after this time.

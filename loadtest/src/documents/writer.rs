@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     pub(crate) field: Field,
     /// Size of a document's data in bytes.
     pub(crate) payload_bytes: usize,
-    /// Writes per second.
+    /// Writes per second, over all connections together.
     pub(crate) rate: f64,
     /// Number of writes in all.
     pub(crate) writes: u64,

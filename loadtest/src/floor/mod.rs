@@ -38,7 +38,7 @@ enum Word {
     },
 }
 
-/// A running floor.
+/// A floor that runs as a helper process and publishes when it is ordered to.
 pub(crate) struct Floor {
     /// The address that it listens on.
     pub(crate) target: Target,

@@ -58,7 +58,7 @@ impl Pair {
 
 /// The result of `compare`.
 pub(crate) struct CompareReport {
-    /// The arguments.
+    /// The arguments that both servers were measured with.
     pub(crate) asked: Asked,
     /// Processors of server and clients, if they were pinned.
     pub(crate) processors: (Option<usize>, Option<usize>),

@@ -14,13 +14,13 @@ use crate::table::{Table, bytes, grouped, memory_cells, millis};
 pub(crate) struct Asked {
     /// Number of documents, subscriptions per client, and seed.
     pub(crate) field: Field,
-    /// Number of clients.
+    /// Number of clients, the slow ones included.
     pub(crate) clients: usize,
     /// Number of clients that were slow.
     pub(crate) slow: usize,
     /// Whether clients connected as browsers do.
     pub(crate) browser: bool,
-    /// Writes per second.
+    /// Writes per second that were asked for.
     pub(crate) rate: f64,
     /// Size of a document's data, in bytes.
     pub(crate) payload_bytes: usize,

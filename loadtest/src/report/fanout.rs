@@ -14,9 +14,9 @@ use crate::tally::Deliveries;
 pub(crate) struct Publications {
     /// Publications sent, including those of the warm-up.
     pub(crate) sent: u64,
-    /// Publications answered 2xx.
+    /// Publications that were answered with a status of 2xx.
     pub(crate) accepted: u64,
-    /// Publications answered 503.
+    /// Publications that were answered with 503, because a queue was full.
     pub(crate) refused: u64,
     /// Publications without an answer, because their connection broke.
     pub(crate) unanswered: u64,

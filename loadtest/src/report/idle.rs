@@ -10,7 +10,6 @@ use crate::table::{Table, bytes, grouped, memory_cells};
 /// The result of `idle`.
 pub(crate) struct IdleReport {
     pub(crate) api: Api,
-    /// Number of connections.
     pub(crate) connections: usize,
     /// Whether each connection was subscribed to the channel.
     pub(crate) subscribed: bool,

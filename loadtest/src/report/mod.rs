@@ -28,9 +28,8 @@ use crate::table::{Table, grouped, millis};
 pub(crate) struct Asked {
     pub(crate) api: Api,
     pub(crate) channel: String,
-    /// Number of subscribers.
     pub(crate) subscribers: usize,
-    /// Publications per second.
+    /// Publications per second that were asked for.
     pub(crate) rate: f64,
     /// Size of the payload, in bytes.
     pub(crate) payload_bytes: usize,

@@ -40,7 +40,7 @@ pub(super) struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// Measures one run.
+    /// Measures one run: prepares the channel, connects the clients, and publishes.
     pub(super) fn measure(
         &self,
         crowd: &CrowdArguments,

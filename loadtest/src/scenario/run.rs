@@ -35,9 +35,8 @@ const STRAGGLER_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Parameters of a run.
 pub(super) struct Run {
-    /// The command's name.
+    /// The command's name, as the report shows it.
     pub(super) scenario: &'static str,
-    /// The subscribers.
     pub(super) crowd: Crowd,
     /// Content and timing of the publications.
     pub(super) schedule: Schedule,
@@ -53,7 +52,7 @@ pub(super) struct Run {
 pub(super) enum Publisher<'a> {
     /// This process publishes to a node.
     Http(&'a Plan),
-    /// The floor publishes.
+    /// The floor's own process publishes to its clients.
     Floor(&'a mut Floor),
 }
 
@@ -128,7 +127,7 @@ struct Conductor<'a> {
     pulse: &'a Pulse,
 }
 
-/// What the conductor measured.
+/// The conductor's measurements.
 struct Conducted {
     published: Published,
     window: Window,

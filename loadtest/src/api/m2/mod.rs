@@ -48,7 +48,7 @@ impl Default for Scope {
     }
 }
 
-/// Parses `ORGANIZATION/PROJECT`.
+/// Parses `ORGANIZATION/PROJECT`. Each name must be valid as a header's value.
 impl FromStr for Scope {
     type Err = Error;
 
@@ -233,8 +233,8 @@ mod tests {
     use super::*;
     use crate::stamp::{Reader, Stamp};
 
-    /// What a node delivered for the payload below, written to `kvStore/load:1`. Only the stamp and
-    /// the version were inserted later.
+    /// The message that a node delivered for the payload below, written to `kvStore/load:1`. Only
+    /// the stamp and the version were inserted later.
     const DELIVERED: &str = concat!(
         r#"{"userId":null,"resource":{"type":"kvStore","id":"load:1"},"data":"#,
         r#"{"t":"@0000000012:0000000000000000345","pad":"xxxxxxxxxxxxxxxx"},"#,
