@@ -1,4 +1,4 @@
-//! Which credentials may administer the node, and which requests need none.
+//! Credentials that may administer the node, and requests that need no credential.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};

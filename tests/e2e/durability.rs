@@ -1,4 +1,4 @@
-//! Levels of durability: what has happened to a publication when it is answered.
+//! Levels of durability: the state of a publication when it is answered.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -82,7 +82,7 @@ impl Ear {
         stream.write_all(bytes).expect("the node reads");
     }
 
-    /// Resets the connection.
+    /// Ends the connection with a TCP reset instead of an orderly close.
     pub(crate) fn reset(self) {
         let stream = self.stream.as_ref().expect("it is a WebSocket");
         SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("it can be set");
@@ -134,7 +134,7 @@ impl Poller {
         self.tcp = Tcp::connect(loopback(port));
     }
 
-    /// Starts a poll.
+    /// Sends the request of a poll without waiting for its answer.
     pub(crate) fn ask(&mut self) {
         self.tcp.send(tcp::request(&[&format!("GET {} HTTP/1.1", self.target)], ""));
     }

@@ -1,4 +1,4 @@
-//! Publishing over HTTP.
+//! Publishing over HTTP: the receipt, the counts, and channels that no definition matches.
 
 use std::thread;
 use std::time::{Duration, Instant};

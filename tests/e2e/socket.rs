@@ -41,7 +41,7 @@ pub(crate) enum Heard {
     Connected(String),
     /// The open packet of the transport, with the session's id.
     Opened(String),
-    /// Nothing has arrived.
+    /// Nothing has arrived in time.
     Nothing,
     /// The connection has ended.
     End,
@@ -55,7 +55,7 @@ pub(crate) struct Event {
 }
 
 impl Socket {
-    /// Connects over WebSocket.
+    /// Connects over WebSocket and enters the namespace with this token.
     pub(crate) fn connect(port: u16, token: &str) -> Self {
         let stream = TcpStream::connect(loopback(port)).expect("the node accepts connections");
         Self::over(stream, token)
@@ -238,7 +238,6 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// The transport.
 enum Line {
     WebSocket(Box<WebSocket<TcpStream>>),
     Polling(Box<Polling>),

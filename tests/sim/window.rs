@@ -36,7 +36,7 @@ impl Window {
         self.kept.push(Kept { number, at: now, bytes });
     }
 
-    /// Drops expired publications.
+    /// Drops publications that are older than the window.
     pub(crate) fn sweep(&mut self, now: u64) {
         let keep = self.keep;
         self.kept.retain(|one| one.at + keep > now);

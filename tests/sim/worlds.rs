@@ -1,4 +1,5 @@
-//! What the worlds of all interfaces share: clock, places, reading clients and large payloads.
+//! Parts that the worlds of all interfaces share: clock, places, reading clients and large
+//! payloads.
 
 use std::sync::OnceLock;
 

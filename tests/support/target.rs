@@ -26,7 +26,7 @@ pub(crate) enum Reaction {
     Held,
 }
 
-/// A received call.
+/// A call that the target has received.
 #[derive(Debug)]
 pub(crate) struct Call {
     headers: Vec<(String, String)>,

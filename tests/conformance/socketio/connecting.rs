@@ -1,4 +1,4 @@
-//! CONNECT and DISCONNECT.
+//! CONNECT and DISCONNECT of namespaces, on both transports.
 
 use std::time::{Duration, Instant};
 

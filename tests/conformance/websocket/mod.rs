@@ -32,7 +32,7 @@ enum Step {
     Send(Vec<u8>),
     /// Sends in writes of at most this many bytes.
     Chop(Vec<u8>, usize),
-    /// Expects this next.
+    /// Expects this as the next message or end.
     Hear(Heard),
     /// Accepts this next, but does not require it.
     MayHear(Heard),

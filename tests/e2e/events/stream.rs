@@ -21,7 +21,7 @@ pub(super) struct Event {
     pub(super) id: String,
 }
 
-/// An open stream.
+/// A stream that the node has answered: status and headers, then events as they are read.
 pub(super) struct Stream {
     reader: BufReader<TcpStream>,
     pub(super) status: u16,
@@ -130,7 +130,7 @@ impl Stream {
         (self.status, serde_json::from_str(&body).expect("refusals are JSON"))
     }
 
-    /// Cuts the connection.
+    /// Cuts the connection. Returns the last `id:` that the client has received.
     pub(super) fn cut(self) -> String {
         let _ = self.reader.get_ref().shutdown(Shutdown::Both);
         self.last_id

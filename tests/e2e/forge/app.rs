@@ -18,7 +18,7 @@ pub(crate) const OVERRIDES: &str =
 /// The result of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// The call succeeded.
+    /// The call was answered with 200.
     Done,
     /// The call was refused.
     Refused {

@@ -62,7 +62,6 @@ impl Listener {
         self.asked
     }
 
-    /// Sends this text.
     pub(crate) fn say_text(&mut self, text: &str) {
         self.websocket.send(Message::text(text)).expect("the node takes it");
     }

@@ -7,7 +7,7 @@ use super::app::{OVERRIDES, UNAUTHORIZED, invocation, keys, on_issue, place, pub
 use super::listener::Listener;
 use crate::support::{Node, sign};
 
-/// The largest id.
+/// The largest id that is valid.
 const ID_MAX: u64 = (1 << 53) - 1;
 
 /// Invalid messages, and the id in the answer, if any.

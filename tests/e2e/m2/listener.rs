@@ -39,7 +39,6 @@ impl Listener {
         dial(stream, "/api/realtime/", headers, PATIENCE).map(|websocket| Self { websocket })
     }
 
-    /// Sends this text.
     pub(crate) fn say(&mut self, text: &str) {
         self.websocket.send(Message::text(text)).expect("the node takes it");
     }

@@ -1,5 +1,5 @@
-//! Who may subscribe: clients with a valid token of the organization or with a key, or all clients
-//! if the node requires no credential.
+//! Permission to subscribe: for clients with a valid token of the organization or with a key, or
+//! for all clients if the node requires no credential.
 
 use std::process::Command;
 use std::thread;

@@ -1,6 +1,6 @@
-//! Who may write documents over HTTP: callers with a writing credential, but not those that may
-//! only read, although those may look at documents. Also checks that each kind of token is accepted
-//! only for its own purpose.
+//! Permission to write documents over HTTP: for callers with a writing credential, but not for
+//! those that may only read, although those may look at documents. Also checks that each kind of
+//! token is accepted only for its own purpose.
 
 use std::process::Command;
 

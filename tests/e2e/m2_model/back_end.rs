@@ -126,7 +126,7 @@ impl BackEnd {
         keys.filter_map(|key| Some((key, self.look(key)?))).collect()
     }
 
-    /// Reads all documents.
+    /// Reads the documents of all resources: shared ones, and each user's own.
     pub(crate) fn look_at_all(&mut self) -> HashMap<Key, (String, Value)> {
         let owners = || [None].into_iter().chain(USERS.map(Some));
         let keys =

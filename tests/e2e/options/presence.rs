@@ -1,4 +1,4 @@
-//! `presence`: what subscribers learn about each other.
+//! `presence`: the news of joins and leaves that subscribers receive.
 
 use serde_json::json;
 

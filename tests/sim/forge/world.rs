@@ -186,7 +186,7 @@ impl World {
     }
 }
 
-/// Events.
+/// Publications of back ends and clients, and the number of their listeners.
 impl World {
     /// Publishes an event as a back end.
     pub(super) fn publish(&mut self, topic: usize, is_large: bool) {
@@ -258,7 +258,7 @@ impl World {
     }
 }
 
-/// Requests of clients.
+/// Requests of clients on their WebSockets.
 impl World {
     fn send(&mut self, worker: usize, slot: usize, request: &str) {
         let Desk { worker, seats, .. } = &mut self.desks[worker];

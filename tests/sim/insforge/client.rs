@@ -76,7 +76,7 @@ impl Client {
         self.asked.insert(ack, asked);
     }
 
-    /// Handles a frame.
+    /// Checks a frame from the node, and notes what it says.
     pub(super) fn take(&mut self, (opcode, payload): Frame) {
         assert_eq!(opcode, TEXT, "nothing else is sent");
         let text = str::from_utf8(&payload).expect("it is text");

@@ -188,7 +188,7 @@ impl World {
     }
 }
 
-/// Publications.
+/// Publications of back ends and clients.
 impl World {
     /// Publishes a message as a back end.
     pub(super) fn publish(&mut self, number: usize, event: usize, is_large: bool) {
@@ -243,7 +243,7 @@ impl World {
     }
 }
 
-/// Commands of clients.
+/// Commands of clients, and ends of their connections.
 impl World {
     /// Sends a command as a client, and returns whether it was accepted. An accepted command posts
     /// mail, except an unsubscribe without a subscription.

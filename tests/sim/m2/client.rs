@@ -25,7 +25,7 @@ pub(super) struct Client {
     views: HashMap<Resource, View>,
 }
 
-/// What a client knows of a resource.
+/// A client's knowledge of a resource.
 #[derive(Clone, Debug, Default)]
 struct View {
     is_subscribed: bool,
@@ -41,7 +41,7 @@ struct View {
     personal: Known,
 }
 
-/// What a client knows of a document.
+/// A client's knowledge of a document.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     /// The version that the client knows, and whether the document exists.
@@ -71,7 +71,7 @@ impl Client {
         Self { views, ..Self::new(self.party.clone()) }
     }
 
-    /// Handles a frame.
+    /// Checks a frame from the node. Fails if it breaks a rule.
     pub(super) fn take(
         &mut self,
         common: &Common<'_>,

@@ -7,7 +7,6 @@ use fanfare::message::Channel;
 
 use super::{NUMBERS, Planted};
 
-/// A user's id.
 pub(super) type User = Arc<str>;
 
 /// A resource, named by its scope and its number in the scope.

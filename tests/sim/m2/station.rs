@@ -295,7 +295,7 @@ impl Station {
     }
 }
 
-/// Planted faults.
+/// Faults that a test plants, to see that the rules find them.
 impl Station {
     /// Returns the stale documents of a subscription that outlive it as a planted fault; empty
     /// without the fault.

@@ -1,4 +1,4 @@
-//! What a client hears: messages of M2, and marks between them.
+//! News that a client hears: messages of M2, and marks between them.
 //!
 //! The messages do not name the subscription that they belong to, nor the resource of a warning or
 //! an error. Marks do: the client sends a ping right before or after an event, and the pong has the
@@ -25,7 +25,6 @@ pub(super) enum Word {
         resource: Resource,
         is_again: bool,
     },
-    /// A subscription ends.
     Ended(Resource),
 }
 

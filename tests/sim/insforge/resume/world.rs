@@ -117,7 +117,7 @@ impl World {
     }
 }
 
-/// Connections.
+/// How connections begin, and how they are cut.
 impl World {
     /// Ends a connection, and loses the frames on it.
     fn cut(&mut self, client: usize, is_noticed: bool) {
@@ -161,7 +161,7 @@ impl World {
     }
 }
 
-/// Turns.
+/// Turns of the workers, and sessions that arrive at them.
 impl World {
     fn turn(&mut self, worker: usize, mail: usize) {
         self.workers[worker].at(at(self.now));
