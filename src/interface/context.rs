@@ -1,5 +1,5 @@
-//! What a session may use while it handles an event: its own link, what the sessions of its worker
-//! share, and what all threads share. Every call returns without waiting.
+//! The state that a session may use while it handles an event: its own link, and that which the
+//! sessions of its worker or all threads share. Every call returns without waiting.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! The page at `/`: what this node is, which paths it serves, and where they are documented. It
-//! holds nothing of the node's configuration, because anyone may read it.
+//! holds nothing of the node's configuration, because any client may read it.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;

@@ -6,8 +6,8 @@ use crate::message::{ConnId, Millis, SessionId, WorkerId};
 
 use super::insforge::detached::Resuming;
 
-/// What an event asks of the runtime for its connection. After anything but [`Next::Stay`], the
-/// event does nothing more.
+/// The request of an event to the runtime for its connection. After anything but [`Next::Stay`],
+/// the event does nothing more.
 #[derive(Debug)]
 #[must_use = "the runtime must carry it out"]
 pub enum Next {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Channel, ChannelDefinition, Credential, WorkerId};
 
-/// What a policy allows.
+/// An action that a policy can allow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
     /// Subscribing to a channel.

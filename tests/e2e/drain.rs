@@ -315,8 +315,8 @@ struct Watch {
 impl Watch {
     fn new(port: u16) -> Self {
         let mut watch = Self { tcp: connect(port) };
-        // The answer shows that this connection was accepted before the node stops, after which
-        // none is.
+        // The answer shows that this connection was accepted before the node stops. A stopping node
+        // accepts no connection.
         assert_eq!(watch.closed(), 0.0);
         watch
     }

@@ -127,7 +127,7 @@ struct Conductor<'a> {
     pulse: &'a Pulse,
 }
 
-/// The conductor's measurements.
+/// The measurements of a run, without those of the clients.
 struct Conducted {
     published: Published,
     window: Window,

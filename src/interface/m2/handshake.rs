@@ -58,7 +58,7 @@ pub enum HandshakeError {
     Value {
         /// The name of the header.
         name: &'static str,
-        /// What is wrong with the value.
+        /// The fault of the value, in words that do not repeat it.
         problem: &'static str,
     },
     /// The client offers only foreign subprotocols, and no header describes the scope.
