@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Cache};
+
 use super::forge::access::{ForgeAuth, audience};
 use super::m2::access::{M2Auth, Terms, WRITERS};
 use crate::auth::{Audience, Authenticator, Keys};
@@ -10,6 +12,17 @@ use crate::auth::{Audience, Authenticator, Keys};
 /// as a user's token, so this list must be complete.
 pub const AUDIENCES: [Audience; 5] =
     [audience::CONTEXT, audience::INVOCATION, audience::SERVICE, audience::CHANNEL, WRITERS];
+
+/// What callers are authenticated with. A reload replaces it whole.
+#[derive(Debug)]
+pub struct Trust {
+    /// The keys that the node trusts.
+    pub keys: Arc<Keys>,
+    /// The lifetime of the Forge realtime tokens that the node signs, in seconds.
+    pub token_lifetime_s: u64,
+    /// The settings and the key of M2.
+    pub m2: Terms,
+}
 
 /// One thread's view of the keys that the node trusts, with a cache of the tokens that it has
 /// verified.
@@ -21,14 +34,70 @@ pub struct Authenticators {
     pub forge: ForgeAuth,
     /// Authenticates readers and writers of M2.
     pub m2: M2Auth,
+    /// The trust that the authenticators above were made from.
+    made_from: Arc<Trust>,
+    /// The trust in effect.
+    trust: Cache<Arc<ArcSwap<Trust>>, Arc<Trust>>,
 }
 
 impl Authenticators {
-    /// Creates authenticators with empty caches. `token_lifetime_s` is the lifetime of the Forge
-    /// realtime tokens that they sign, in seconds.
+    /// Creates authenticators with empty caches, which keep these keys. `token_lifetime_s` is the
+    /// lifetime of the Forge realtime tokens that they sign, in seconds.
     pub fn new(keys: Arc<Keys>, token_lifetime_s: u64, m2: Terms) -> Self {
-        let forge = ForgeAuth::new(keys.clone(), token_lifetime_s);
-        let m2 = M2Auth::new(keys.clone(), m2);
-        Self { users: Authenticator::new(keys), forge, m2 }
+        Self::following(Arc::new(ArcSwap::from_pointee(Trust { keys, token_lifetime_s, m2 })))
+    }
+
+    /// Creates authenticators with empty caches, which take a new trust in [`Self::refresh`].
+    pub fn following(trust: Arc<ArcSwap<Trust>>) -> Self {
+        Self::from_trust(Cache::new(trust))
+    }
+
+    fn from_trust(mut trust: Cache<Arc<ArcSwap<Trust>>, Arc<Trust>>) -> Self {
+        let made_from = trust.load().clone();
+        let Trust { keys, token_lifetime_s, m2 } = &*made_from;
+        Self {
+            users: Authenticator::new(keys.clone()),
+            forge: ForgeAuth::new(keys.clone(), *token_lifetime_s),
+            m2: M2Auth::new(keys.clone(), m2.clone()),
+            made_from,
+            trust,
+        }
+    }
+
+    /// Takes the trust in effect if it has been replaced. The caches of verified tokens are then
+    /// empty, because they hold tokens of removed keys. Otherwise it only compares two pointers.
+    pub fn refresh(&mut self) {
+        if !Arc::ptr_eq(self.trust.load(), &self.made_from) {
+            *self = Self::from_trust(self.trust.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{UserClaims, sign_user};
+
+    #[test]
+    fn a_verified_token_of_a_removed_key_is_refused_after_a_refresh() {
+        let trust = |secret: &str| Trust {
+            keys: Arc::new(Keys::new("ik_", "anon_", secret, &AUDIENCES).unwrap()),
+            token_lifetime_s: 60,
+            m2: Terms::new(true, None),
+        };
+        let (old, new) = ("o".repeat(32), "n".repeat(32));
+        let claims = UserClaims { sub: "u", role: None, email: None, exp: None };
+        let [old_token, new_token] = [&old, &new].map(|key| sign_user(key, &claims).unwrap());
+        let shared = Arc::new(ArcSwap::from_pointee(trust(&old)));
+        let mut auth = Authenticators::following(shared.clone());
+        assert!(auth.users.verify(&old_token, 1).is_ok());
+        shared.store(Arc::new(trust(&new)));
+        assert!(auth.users.verify(&old_token, 1).is_ok(), "it is not refreshed yet");
+        auth.refresh();
+        assert!(auth.users.verify(&old_token, 1).is_err());
+        let verified = auth.users.verify(&new_token, 1).unwrap();
+        auth.refresh();
+        let cached = auth.users.verify(&new_token, 1).unwrap();
+        assert!(Arc::ptr_eq(&verified, &cached), "nothing was replaced");
     }
 }

@@ -1,11 +1,14 @@
 //! The keys that a node trusts.
 
+use std::sync::Arc;
+
 use super::NodeError;
 use crate::auth::{KeyError, Keys};
 use crate::config::public_keys::{self, PublicKeysFile};
 use crate::config::secrets::{self, Secrets};
-use crate::config::{Config, ConfigError};
-use crate::interface::authenticators::AUDIENCES;
+use crate::config::{self, Config, ConfigError, Secret};
+use crate::interface::authenticators::{AUDIENCES, Trust};
+use crate::interface::m2::access::Terms;
 use crate::limits::JWT_SECRET_BYTES_MIN;
 
 /// Checks all that a start takes from the configuration, and changes nothing.
@@ -15,31 +18,40 @@ use crate::limits::JWT_SECRET_BYTES_MIN;
 pub fn check(config: &Config) -> Result<(), NodeError> {
     // Before the first start there are no secrets, and the files of public keys need none.
     let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN), &AUDIENCES)?;
-    Ok(ConfigError::all([secrets::inspect(config), trust_issuers(&mut keys, config)])?)
+    Ok(ConfigError::all([secrets::inspect(config), trust_issuers(&mut keys, config).map(drop)])?)
 }
 
-/// Returns every key that the node trusts.
-pub(super) fn trusted(config: &Config, secrets: &Secrets) -> Result<Keys, NodeError> {
+/// The files of public keys as they were read: that of PEM, and the JWK set.
+pub(super) type Issuers = [Option<PublicKeysFile>; 2];
+
+/// Returns what callers are authenticated with, and the files that public keys were read from.
+pub(super) fn trusted(config: &Config, secrets: &Secrets) -> Result<(Trust, Issuers), NodeError> {
     let mut keys = Keys::new(
         secrets.api_key.expose(),
         secrets.anon_key.expose(),
         secrets.jwt_secret.expose(),
         &AUDIENCES,
     )?;
-    trust_issuers(&mut keys, config)?;
-    Ok(keys)
+    let issuers = trust_issuers(&mut keys, config)?;
+    let config::M2 { require_auth, api_key, .. } = &config.m2;
+    let m2 = Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
+    let token_lifetime_s = config.forge.token_lifetime_s;
+    Ok((Trust { keys: Arc::new(keys), token_lifetime_s, m2 }, issuers))
 }
 
 /// Adds the public keys of token issuers.
-fn trust_issuers(keys: &mut Keys, config: &Config) -> Result<(), ConfigError> {
-    let mut trust = |file: Result<Option<PublicKeysFile>, _>, add: AddKeys| {
-        let Some(file) = file? else { return Ok(()) };
-        add(keys, &file.text).map(drop).map_err(|error| file.error(config, error))
-    };
-    ConfigError::all([
-        trust(public_keys::public_keys_file(config), |keys, pem| keys.add_pem(None, pem)),
-        trust(public_keys::jwks_file(config), Keys::add_jwks),
-    ])
+fn trust_issuers(keys: &mut Keys, config: &Config) -> Result<Issuers, ConfigError> {
+    let files = [public_keys::public_keys_file(config), public_keys::jwks_file(config)];
+    let add: [AddKeys; 2] = [|keys, pem| keys.add_pem(None, pem), Keys::add_jwks];
+    let added = files.iter().zip(add).map(|(file, add)| match file {
+        Ok(None) => Ok(()),
+        Ok(Some(file)) => {
+            add(keys, &file.text).map(drop).map_err(|error| file.error(config, error))
+        }
+        Err(error) => Err(error.clone()),
+    });
+    ConfigError::all(added)?;
+    Ok(files.map(|file| file.ok().flatten()))
 }
 
 /// Adds the keys in a text. Returns how many there are.

@@ -79,7 +79,7 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
     let listener = listen_patiently(config.listen)
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let secrets = secrets::ensure(&config.data_dir, config)?;
-    let keys = Arc::new(keys::trusted(config, &secrets)?);
+    let trust = Arc::new(ArcSwap::from_pointee(keys::trusted(config, &secrets)?.0));
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
@@ -106,7 +106,7 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
     let arrivals = Arc::new(Arrivals::new(config.workers));
-    let node = Node { shared, arrivals, keys, webhooks, driver, listener };
+    let node = Node { shared, arrivals, trust, webhooks, driver, listener };
     node.start(store, reader, inboxes, &told)?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));

@@ -5,16 +5,14 @@ use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use arc_swap::ArcSwap;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Event;
-use crate::auth::Keys;
 use crate::background::store::{Reader, Store};
 use crate::background::webhook::Settings;
 use crate::background::{self, Incoming, News, Writer};
-use crate::config::{self, Config, Secret};
-use crate::interface::authenticators::Authenticators;
-use crate::interface::m2::access::Terms;
+use crate::interface::authenticators::{Authenticators, Trust};
 use crate::interface::m2::documents;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail};
 use crate::message::WorkerId;
@@ -30,7 +28,7 @@ pub(super) const BACKGROUND_THREADS: usize = 2;
 pub(super) struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) arrivals: Arc<Arrivals>,
-    pub(super) keys: Arc<Keys>,
+    pub(super) trust: Arc<ArcSwap<Trust>>,
     pub(super) webhooks: Settings,
     pub(super) driver: Driver,
     pub(super) listener: TcpListener,
@@ -142,7 +140,8 @@ impl Node {
         inside: Option<(Inbox<Answered>, u8)>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let (shared, keys, driver) = (self.shared.clone(), self.keys.clone(), self.driver.clone());
+        let (shared, trust, driver) =
+            (self.shared.clone(), self.trust.clone(), self.driver.clone());
         let arrivals = self.arrivals.clone();
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("worker-{}", id.0), told, move || {
@@ -152,11 +151,11 @@ impl Node {
             let ended = driver.block_on(async {
                 if let Some((answers, acceptor_id)) = inside {
                     let all = (shared.clone(), arrivals.clone());
-                    let acceptor = acceptor(AcceptorId(acceptor_id), all, keys.clone());
+                    let acceptor = acceptor(AcceptorId(acceptor_id), all, trust.clone());
                     acceptor::run_beside(acceptor, listener, answers);
                 }
                 let counters = shared.metrics.thread(id.index());
-                let auth = authenticators(keys, &shared.interfaces.config);
+                let auth = Authenticators::following(trust);
                 let (random, now) = (rand::make_rng(), shared.clock.now());
                 let worker = Worker::new(id, (shared, arrivals), auth, counters, (random, now))?;
                 let turns = Turns::new(worker, inbox)?;
@@ -177,10 +176,10 @@ impl Node {
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let all = (self.shared.clone(), self.arrivals.clone());
-        let (keys, driver) = (self.keys.clone(), self.driver.clone());
+        let (trust, driver) = (self.trust.clone(), self.driver.clone());
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("acceptor-{}", id.0), told, move || {
-            let acceptor = acceptor(id, all, keys);
+            let acceptor = acceptor(id, all, trust);
             let ended = driver.block_on(async {
                 let _ = ready.send(Event::Ready);
                 acceptor::run(acceptor, listener, inbox).await;
@@ -195,17 +194,11 @@ impl Node {
 fn acceptor(
     id: AcceptorId,
     (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
-    keys: Arc<Keys>,
+    trust: Arc<ArcSwap<Trust>>,
 ) -> Acceptor {
     let counters = shared.metrics.thread(shared.interfaces.config.workers + usize::from(id.0));
-    let auth = authenticators(keys, &shared.interfaces.config);
+    let auth = Authenticators::following(trust);
     Acceptor::new(id, (shared, arrivals), auth, counters, rand::make_rng())
-}
-
-fn authenticators(keys: Arc<Keys>, config: &Config) -> Authenticators {
-    let config::M2 { require_auth, api_key, .. } = &config.m2;
-    let m2 = Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
-    Authenticators::new(keys, config.forge.token_lifetime_s, m2)
 }
 
 fn spawn(

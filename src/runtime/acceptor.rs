@@ -88,8 +88,10 @@ impl Acceptor {
         self.context_at(self.shared.clock.now())
     }
 
-    /// Returns what a handler may use, with a time that was read before.
+    /// Returns what a handler may use, with a time that was read before. Takes new keys if there
+    /// are any.
     fn context_at(&self, now: Now) -> HttpContext<'_> {
+        self.auth.borrow_mut().refresh();
         HttpContext {
             now,
             is_stopping: self.is_stopping(),

@@ -95,6 +95,7 @@ impl Turns {
     fn turn(&mut self) -> bool {
         let worker = &mut self.worker;
         worker.local.counters.turns.add(1);
+        worker.local.auth.refresh();
         let now = worker.shared.clock.now();
         worker.at(now);
         // New mail is taken only when all outboxes were sent. Otherwise outboxes would grow because
