@@ -67,8 +67,8 @@
 //!   and no work that grows with the audience.
 //! - There is no task, waker, ring operation or allocation per delivery, but for streams of several
 //!   channels, whose frames are their own. There is no buffer or task on an idle socket.
-//! - No hot thread waits for a disk, a name server or a full queue. A full queue refuses and counts
-//!   the refusal.
+//! - No hot thread waits for a disk, the log, a name server or a full queue. A full queue refuses
+//!   and counts the refusal.
 //!
 //! # Threads
 //!

@@ -89,6 +89,14 @@ pub const SHUTDOWN_WEBHOOKS_MS: u64 = 5_000;
 /// How long a stopping node waits for the store to be flushed, in milliseconds. Then it exits with
 /// an error.
 pub const SHUTDOWN_FLUSH_MS: u64 = 30_000;
+
+/// Lines in the queue to the log. At the bound a line is dropped and counted.
+pub const LOG_QUEUE_LINES_MAX: usize = 8_192;
+/// Bytes of these lines. The same happens at the bound.
+pub const LOG_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long the end of the process waits until queued lines are written, in milliseconds. Then they
+/// are lost.
+pub const LOG_FLUSH_MS: u64 = 1_000;
 /// How long a thread may take to answer before `GET /api/health` calls it stuck, in milliseconds.
 pub const HEALTH_PATIENCE_MS: u64 = 1_000;
 

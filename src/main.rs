@@ -1,16 +1,18 @@
 //! The `fanfare` program: loads the configuration from the arguments and runs a node.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use fanfare::auth::SignError;
-use fanfare::config::{Arguments, Config, ConfigError, LogFormat, Place};
+use fanfare::config::{Arguments, Config, ConfigError, Place};
 use fanfare::node::{self, NodeError, Started};
 
 // In a folder of this program's name, apart from the modules of the library.
@@ -22,6 +24,9 @@ mod token;
 /// Configuration keys whose values are secret.
 const SECRETS: [&str; 5] =
     ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret", "m2.api_key"];
+
+/// How long a start waits until its announcement is printed.
+const PRINT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// mimalloc has small size classes, and gives memory back after bursts.
 #[global_allocator]
@@ -136,9 +141,9 @@ fn main() -> ExitCode {
         Some(Command::Check(check_with)) => check(check_with),
     };
     let Err(failure) = done else { return ExitCode::SUCCESS };
-    for line in failure.to_string().lines() {
-        eprintln!("fanfare: {line}");
-    }
+    let lines = failure.to_string();
+    node::log::say(&lines.lines().map(|line| format!("fanfare: {line}\n")).collect::<String>());
+    node::log::flush();
     match failure {
         Failure::Node(error) => ExitCode::from(error.exit_code()),
         Failure::Token(_) => ExitCode::from(2),
@@ -157,7 +162,8 @@ fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
     let config = Arc::new(load(settings)?);
     // All mistakes are reported at once; the start itself would stop at the first.
     node::check(&config)?;
-    log(&config);
+    let _flush = node::log::start(&config).map_err(NodeError::from)?;
+    log_settings(&config);
     node::run(&config, |started| announce(&config, started))?;
     Ok(())
 }
@@ -173,17 +179,8 @@ fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-/// Starts the log, with the settings and warnings about them first.
-fn log(config: &Config) {
-    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|wish| !wish.is_empty());
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(config.log)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && !is_plain);
-    match config.log_format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+/// Logs the settings and warnings about them.
+fn log_settings(config: &Config) {
     tracing::debug!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %config.listen,
@@ -191,7 +188,7 @@ fn log(config: &Config) {
         data_dir = %config.data_dir.display(),
         "starting"
     );
-    let cores = std::thread::available_parallelism().map_or(config.workers, usize::from);
+    let cores = thread::available_parallelism().map_or(config.workers, usize::from);
     if config.workers > cores {
         tracing::warn!(workers = config.workers, cores, "there are more workers than cores");
     }
@@ -229,8 +226,21 @@ fn announce(config: &Config, started: &Started) {
     } else if started.secrets.created && configured == [false, false, false] {
         out.push_str(&first_steps(started.address, &config.data_dir));
     }
-    // Standard output may be closed; that is no reason to stop.
-    let _ = print(&out);
+    print_if_read(out);
+}
+
+/// Prints a text behind what was logged before. Standard output may be closed, or a full pipe
+/// without a reader; neither is a reason to stop or to wait for long.
+fn print_if_read(text: String) {
+    node::log::flush();
+    let (printed, is_printed) = mpsc::channel();
+    let printing = thread::Builder::new().name("announce".to_owned()).spawn(move || {
+        let _ = print(&text);
+        let _ = printed.send(());
+    });
+    if printing.is_ok() {
+        let _ = is_printed.recv_timeout(PRINT_PATIENCE);
+    }
 }
 
 /// Returns commands to paste into a shell, one after the other, in any directory.

@@ -3,7 +3,7 @@
 //!
 //! A helper ends when its stdin ends: when this process is done with it, or has died.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write, stderr};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
@@ -72,7 +72,8 @@ impl Drop for Helper {
         let start = Instant::now();
         while let Ok(None) = self.child.try_wait() {
             if start.elapsed() > FAREWELL {
-                eprintln!("{} does not end by itself and is killed", self.name);
+                // Standard error may be closed, which must not panic in a drop.
+                let _ = writeln!(stderr(), "{} does not end by itself and is killed", self.name);
                 self.kill();
                 let _ = self.child.wait();
                 return;

@@ -26,6 +26,7 @@ mod target;
 mod upgrade;
 mod wire;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -75,7 +76,8 @@ fn ensure_one_process_holds(connections: usize) {
 fn conclude(faults: Result<Vec<String>>) -> ExitCode {
     let faults = faults.unwrap_or_else(|error| vec![format!("{error:#}")]);
     for fault in &faults {
-        eprintln!("failed: {fault}");
+        // Nothing can be said if standard error is closed or full; the exit code stands.
+        let _ = writeln!(std::io::stderr(), "failed: {fault}");
     }
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -7,6 +7,7 @@
 //! deliveries matched = delivered + dropped by reason + conflated + queued.
 
 mod counter;
+pub mod log_lines;
 mod text;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 mod error;
 mod keys;
 mod listen;
+pub mod log;
 mod stop;
 mod threads;
 

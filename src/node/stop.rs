@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
 use super::listen::stop_listening;
-use super::{Event, NodeError};
+use super::{Event, NodeError, log};
 use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_POLLS_MS};
 use crate::mailbox::Wish;
 use crate::message::Millis;
@@ -38,6 +38,7 @@ pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
         }
         if let Some(signal) = signals.next() {
             tracing::warn!("a second signal: stopping at once");
+            log::flush();
             process::exit(ENDED_BY_SIGNAL + signal);
         }
     })?;

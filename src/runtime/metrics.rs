@@ -9,7 +9,7 @@ use crate::codec::http::{Request, Response};
 use crate::interface::render_gauges;
 use crate::interface::rest::{ApiError, Reply};
 use crate::mailbox::Depth;
-use crate::metrics::{Text, quoted};
+use crate::metrics::{Text, log_lines, quoted};
 
 /// The path of the metrics.
 pub(super) const PATH: &str = "/metrics";
@@ -87,6 +87,9 @@ fn node(hub: &Shared, text: &mut Text) {
     text.gauge("fanfare_workers", "Worker threads.", workers);
     let stopping = u64::from(hub.shutdown.get().is_some());
     text.gauge("fanfare_draining", "Whether the node was told to stop.", stopping);
+    let help = "Log lines lost because standard error was full, closed or not read.";
+    text.family("counter", "fanfare_log_lines_dropped_total", help);
+    text.sample("", log_lines::dropped_lines());
 }
 
 /// Renders the metrics that Prometheus expects of every process.

@@ -27,6 +27,7 @@ mod front;
 mod health;
 mod history;
 mod killed;
+mod log;
 mod m2;
 mod m2_model;
 mod member;

@@ -71,6 +71,14 @@ impl Node {
         })
     }
 
+    /// Starts a node whose standard error is this instead of a pipe that the test reads.
+    pub(crate) fn with_stderr(
+        stderr: impl Fn() -> Stdio + Send + Sync + 'static,
+        configure: impl Fn(&mut Command) + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(Launch { stderr: Box::new(stderr), ..Launch::new(configure, false) })
+    }
+
     /// Starts a node that the kernel denies io_uring. With `FANFARE_TEST_DENY_URING=1` in the
     /// environment, [`Self::with`] does so for every node.
     pub(crate) fn without_uring() -> Self {
@@ -223,6 +231,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// The parameters of a node, from which it can be started again.
 struct Launch {
     configure: Box<dyn Fn(&mut Command) + Send + Sync>,
+    stderr: Box<dyn Fn() -> Stdio + Send + Sync>,
     deny_uring: bool,
     listen: Ipv4Addr,
     data_dir: PathBuf,
@@ -236,6 +245,7 @@ impl Launch {
         let own = tempfile::tempdir().expect("a temporary directory for the node's data");
         Self {
             configure: Box::new(configure),
+            stderr: Box::new(Stdio::piped),
             deny_uring,
             listen: Ipv4Addr::LOCALHOST,
             data_dir: own.path().to_owned(),
@@ -249,7 +259,9 @@ impl Launch {
         let mut child = self.command(port).spawn().expect("the node's binary starts");
         let (line_sender, lines) = mpsc::channel();
         self.output.drain(child.stdout.take().expect("stdout is piped"), Some(line_sender));
-        self.output.drain(child.stderr.take().expect("stderr is piped"), None);
+        if let Some(stderr) = child.stderr.take() {
+            self.output.drain(stderr, None);
+        }
         let mut process = Process { child, port };
         let Some(port) = listening_port(&lines) else {
             process.kill();
@@ -273,7 +285,7 @@ impl Launch {
         command.env("FANFARE_ANON_KEY", ANON_KEY);
         command.env("FANFARE_JWT_SECRET", JWT_SECRET);
         (self.configure)(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr((self.stderr)());
         command
     }
 
