@@ -114,6 +114,14 @@ struct Whereabouts {
     data_dir: Option<OsString>,
 }
 
+impl From<Settings> for Arguments {
+    fn from(settings: Settings) -> Self {
+        let Settings { place: Whereabouts { config, data_dir }, listen, workers, conformance } =
+            settings;
+        Self { config, listen, data_dir, workers, conformance }
+    }
+}
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -152,19 +160,21 @@ fn main() -> ExitCode {
 }
 
 fn load(settings: Settings) -> Result<Config, ConfigError> {
-    let Settings { place: Whereabouts { config, data_dir }, listen, workers, conformance } =
-        settings;
-    let arguments = Arguments { config, listen, data_dir, workers, conformance };
-    Config::load(&arguments, std::env::vars_os())
+    read(&settings.into())
+}
+
+fn read(arguments: &Arguments) -> Result<Config, ConfigError> {
+    Config::load(arguments, std::env::vars_os())
 }
 
 fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
-    let config = Arc::new(load(settings)?);
+    let arguments = Arguments::from(settings);
+    let config = Arc::new(read(&arguments)?);
     // All mistakes are reported at once; the start itself would stop at the first.
     node::check(&config)?;
     let _flush = node::log::start(&config).map_err(NodeError::from)?;
     log_settings(&config);
-    node::run(&config, |started| announce(&config, started))?;
+    node::run(&config, move || read(&arguments), |started| announce(&config, started))?;
     Ok(())
 }
 

@@ -130,6 +130,8 @@ macro_rules! key {
                 Some(())
             },
             show: |config, form| config.$($field).+.show(form),
+            differs: |one, other| one.$($field).+ != other.$($field).+,
+            copy: |to, from| to.$($field).+ = from.$($field).+.clone(),
         }
     };
 }
@@ -294,12 +296,30 @@ pub struct Key {
     set: fn(&mut Config, Raw<'_>, &Form) -> Option<()>,
     /// Returns the value as TOML; `None` if it is not set.
     show: fn(&Config, &Form) -> Option<String>,
+    /// Returns whether two configurations have different values.
+    differs: fn(&Config, &Config) -> bool,
+    /// Copies the value to the first configuration from the second.
+    copy: fn(&mut Config, &Config),
 }
 
 impl Key {
     /// Returns the key of this name; `None` if there is no such key.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Returns whether two configurations have different values.
+    pub(super) fn differs(&self, one: &Config, other: &Config) -> bool {
+        (self.differs)(one, other)
+    }
+
+    /// Copies the value and its source from another configuration.
+    pub(super) fn copy(&self, to: &mut Config, from: &Config) {
+        (self.copy)(to, from);
+        match from.places.get(self.name) {
+            Some(place) => to.places.insert(self.name, place.clone()),
+            None => to.places.remove(self.name),
+        };
     }
 
     /// Validates and sets a value. The error says what the value must be and, unless it is secret,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 mod error;
 mod keys;
 pub mod public_keys;
+mod reload;
 pub mod secrets;
 mod sources;
 mod value;
@@ -26,6 +27,7 @@ pub use error::{ConfigError, Place};
 pub use keys::{
     Auth, Config, EngineIo, Forge, Http, KEYS, Key, M2, Recovery, Webhooks, markdown_table,
 };
+pub use reload::{RELOADED, Reloaded};
 
 use sources::Environment;
 use value::Raw;

@@ -113,6 +113,17 @@ pub fn client_keys(config: &Config) -> Result<(Secret, Secret), ConfigError> {
     Ok((api_key, anon_key))
 }
 
+/// Reads the secrets again while a node runs that keeps its own in `data_dir`, and creates none.
+/// The secret of webhooks is empty if there is none.
+///
+/// # Errors
+/// Every mistake in the file, if it is needed.
+pub fn read_again(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> {
+    let path = path(data_dir);
+    let kept = if are_all_configured(config) { config.clone() } else { read_kept(&path)? };
+    complete(&kept, config, path, |_| Ok("".into()))
+}
+
 /// Returns the secrets in effect except that of webhooks, without creating any. If the file is
 /// missing, the error advises to set `variables`.
 fn existing(config: &Config, variables: &str) -> Result<Secrets, ConfigError> {

@@ -9,10 +9,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use std::{panic, thread};
 
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{Config, LogFormat};
 use crate::limits::LOG_FLUSH_MS;
@@ -23,6 +24,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
     queue: Queue,
+    level: reload::Handle<LevelFilter, Registry>,
 }
 
 /// Flushes the log on drop, also if the thread panics.
@@ -48,8 +50,8 @@ pub fn start(config: &Config) -> io::Result<Flush> {
             "log lines were lost, because standard error was full, closed or not read"
         );
     })?;
-    let level = LevelFilter::from(config.log);
-    let log = LOG.get_or_init(|| Log { queue });
+    let (level, handle) = reload::Layer::new(LevelFilter::from(config.log));
+    let log = LOG.get_or_init(|| Log { queue, level: handle });
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|wish| !wish.is_empty());
     let lines = fmt::layer()
         .with_writer(|| &log.queue)
@@ -62,6 +64,14 @@ pub fn start(config: &Config) -> io::Result<Flush> {
     }
     panic::set_hook(Box::new(log_panic));
     Ok(Flush(()))
+}
+
+/// Sets the least severe level that is logged.
+pub(super) fn set_level(level: Level) {
+    if let Some(log) = LOG.get() {
+        // It fails only if there is no subscriber, and the log's lasts as long as the process.
+        let _ = log.level.reload(LevelFilter::from(level));
+    }
 }
 
 /// Writes lines for people to standard error, as they stand and behind what was logged before. If

@@ -8,6 +8,8 @@ mod error;
 mod keys;
 mod listen;
 pub mod log;
+mod reload;
+mod signals;
 mod stop;
 mod threads;
 
@@ -29,8 +31,8 @@ use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
 use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
-use crate::config::Config;
 use crate::config::secrets::{self, Secrets};
+use crate::config::{Config, ConfigError};
 use crate::interface;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
@@ -38,7 +40,8 @@ use crate::runtime::Arrivals;
 use crate::runtime::driver::Driver;
 use crate::runtime::shared::{About, Clock, Shared};
 use listen::listen_patiently;
-use threads::{BACKGROUND_THREADS, Node};
+use reload::Reloader;
+use threads::{BACKGROUND_THREADS, Node, spawn};
 
 pub use error::NodeError;
 pub use keys::check;
@@ -67,20 +70,26 @@ enum Event {
     Flushed(Result<(), StoreError>),
 }
 
-/// Runs a node until SIGTERM or SIGINT stops it or one of its threads fails. `started` is called
-/// once the node serves.
+/// Runs a node until SIGTERM or SIGINT stops it or one of its threads fails. `read` reads the
+/// configuration again from its sources, for reloads. `started` is called once the node serves.
 ///
 /// # Errors
 /// If the node cannot start, or ends otherwise than by a signal and in good order.
-pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
+pub fn run(
+    config: &Arc<Config>,
+    read: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
+    started: impl FnOnce(&Started),
+) -> Result<(), NodeError> {
     let (told, events) = mpsc::channel();
-    stop::watch_signals(told.clone())?;
+    let (reload, reload_asked) = mpsc::sync_channel(1);
+    signals::watch(&told, reload)?;
     raise_descriptor_limit();
     // The listener comes first, so that a start without an address leaves nothing behind.
     let listener = listen_patiently(config.listen)
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let secrets = secrets::ensure(&config.data_dir, config)?;
-    let trust = Arc::new(ArcSwap::from_pointee(keys::trusted(config, &secrets)?.0));
+    let (trust, issuers) = keys::trusted(config, &secrets)?;
+    let trust = Arc::new(ArcSwap::from_pointee(trust));
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
@@ -107,8 +116,16 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&Started)) -> Result<(), N
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
     let arrivals = Arc::new(Arrivals::new(config.workers));
+    let reloader = Reloader {
+        read,
+        config: Config::clone(config),
+        secrets: secrets.clone(),
+        issuers,
+        trust: trust.clone(),
+    };
     let node = Node { shared, arrivals, trust, webhooks, driver, listener };
     node.start(store, reader, inboxes, &told)?;
+    spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         tracing::info!(version, %address, driver, workers = config.workers, "serving");

@@ -1,19 +1,13 @@
 //! The end of a node: after a signal it closes all connections over some time, and keeps what it
 //! was given.
 
-use std::io;
 use std::net::TcpListener;
-use std::process;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::signal_name;
-
 use super::listen::stop_listening;
-use super::{Event, NodeError, log};
+use super::{Event, NodeError};
 use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_POLLS_MS};
 use crate::mailbox::Wish;
 use crate::message::Millis;
@@ -21,29 +15,6 @@ use crate::runtime::shared::{Shared, Shutdown};
 
 /// Time between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(5);
-/// The exit status of a process that a signal ended is this and the signal's number.
-const ENDED_BY_SIGNAL: i32 = 128;
-
-/// Handles the signals that stop a node: the first is sent to `told`, a second ends the process at
-/// once.
-///
-/// # Errors
-/// If the system does not let the node handle them.
-pub(super) fn watch_signals(told: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut signals = signals.forever();
-        if let Some(signal) = signals.next() {
-            let _ = told.send(Event::Signal(signal_name(signal).unwrap_or("a signal")));
-        }
-        if let Some(signal) = signals.next() {
-            tracing::warn!("a second signal: stopping at once");
-            log::flush();
-            process::exit(ENDED_BY_SIGNAL + signal);
-        }
-    })?;
-    Ok(())
-}
 
 /// Has the workers close their connections over `window` milliseconds, and stops accepting once no
 /// long-polling client needs further connections. Then waits for requests under way, and flushes

@@ -201,7 +201,7 @@ fn acceptor(
     Acceptor::new(id, (shared, arrivals), auth, counters, rand::make_rng())
 }
 
-fn spawn(
+pub(super) fn spawn(
     name: &str,
     told: &mpsc::Sender<Event>,
     work: impl FnOnce() + Send + 'static,

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::json;
 
 use crate::socket::{Heard, Socket};
@@ -194,6 +194,28 @@ fn a_log_on_a_full_disk_goes_on_once_there_is_room() {
         text = std::fs::read_to_string(&path).expect("it is text");
         text.contains("log lines were lost")
     });
+    check_drains(&mut node);
+}
+
+/// The kernel sends SIGXFSZ with each write that it refuses.
+#[test]
+fn a_log_that_may_not_grow_costs_lines() {
+    let log = tempfile::NamedTempFile::new().expect("a file of the test");
+    let path = log.path().to_owned();
+    let mut node = logging_to(move || {
+        let log = OpenOptions::new().append(true).open(&path);
+        log.expect("it is there").into()
+    });
+    node.create_channel(CHANNEL);
+    let pid = node.pid().try_into().ok().and_then(Pid::from_raw);
+    let most = Rlimit { current: Some(0), maximum: None };
+    let before = prlimit(pid, Resource::Fsize, most).expect("the node is ours");
+    be_refused(&node, 100);
+    wait_until("every line is counted", || node.metric(DROPPED) >= 100);
+    // Another one names the signal. If each of its lines made a signal, there would be no end.
+    assert!(node.metric(DROPPED) < 150, "the signal is named once");
+    prlimit(pid, Resource::Fsize, before).expect("the node is ours");
+    assert!(node.runs());
     check_drains(&mut node);
 }
 

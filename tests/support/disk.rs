@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// The variable is set if a test runs in a mount namespace of its own.
 const INSIDE: &str = "FANFARE_TEST_OWN_MOUNTS";
 /// If this variable is set, tests that need mounts are skipped.
-const WITHOUT: &str = "FANFARE_TEST_WITHOUT_MOUNTS";
+pub(crate) const WITHOUT: &str = "FANFARE_TEST_WITHOUT_MOUNTS";
 
 /// The kind of file system that a test mounts.
 #[derive(Clone, Copy, PartialEq, Eq)]

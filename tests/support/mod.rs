@@ -79,6 +79,11 @@ impl Node {
         Self::launch(Launch { stderr: Box::new(stderr), ..Launch::new(configure, false) })
     }
 
+    /// Starts a node as the first process of a PID namespace.
+    pub(crate) fn as_first_process() -> Self {
+        Self::launch(Launch { is_first_process: true, ..Launch::new(|_| {}, false) })
+    }
+
     /// Starts a node that the kernel denies io_uring. With `FANFARE_TEST_DENY_URING=1` in the
     /// environment, [`Self::with`] does so for every node.
     pub(crate) fn without_uring() -> Self {
@@ -233,6 +238,7 @@ struct Launch {
     configure: Box<dyn Fn(&mut Command) + Send + Sync>,
     stderr: Box<dyn Fn() -> Stdio + Send + Sync>,
     deny_uring: bool,
+    is_first_process: bool,
     listen: Ipv4Addr,
     data_dir: PathBuf,
     /// The directory, if it belongs to the node and is removed with it.
@@ -247,6 +253,7 @@ impl Launch {
             configure: Box::new(configure),
             stderr: Box::new(Stdio::piped),
             deny_uring,
+            is_first_process: false,
             listen: Ipv4Addr::LOCALHOST,
             data_dir: own.path().to_owned(),
             own: Some(own),
@@ -292,6 +299,13 @@ impl Launch {
     /// Returns the product's binary, under the seccomp filter if io_uring is denied.
     fn binary(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_fanfare");
+        if self.is_first_process {
+            let is_root = rustix::process::geteuid().is_root();
+            let user: &[&str] = if is_root { &[] } else { &["--user", "--map-root-user"] };
+            let mut command = Command::new("unshare");
+            command.args(user).args(["--pid", "--fork", "--kill-child", binary]);
+            return command;
+        }
         if !self.deny_uring {
             return Command::new(binary);
         }

@@ -1,6 +1,6 @@
 //! M2 Realtime on the real node.
 
-mod app;
+pub(crate) mod app;
 mod clients;
 mod data;
 mod documents;
@@ -11,7 +11,7 @@ mod listener;
 mod messages;
 mod overload;
 mod public_keys;
-mod readers;
+pub(crate) mod readers;
 mod refusals;
 mod scope;
 mod secrets;

@@ -1,0 +1,95 @@
+//! Reloads: what a running node takes from its configuration, its secrets and its files of public
+//! keys. A reload with any mistake changes nothing.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use arc_swap::ArcSwap;
+
+use super::keys::{self, Issuers};
+use super::{NodeError, log};
+use crate::config::secrets::{self, Secrets};
+use crate::config::{Config, ConfigError, Reloaded};
+use crate::interface::authenticators::Trust;
+
+/// The configuration keys of secrets. They are compared as they are in effect, wherever they come
+/// from.
+const SECRETS: [&str; 4] = ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret"];
+
+/// The state that reloads change, and how the configuration is read again.
+pub(super) struct Reloader<R> {
+    /// Reads the configuration from the sources of the start.
+    pub(super) read: R,
+    /// The configuration in effect.
+    pub(super) config: Config,
+    /// The secrets in effect.
+    pub(super) secrets: Secrets,
+    /// The files of public keys in effect.
+    pub(super) issuers: Issuers,
+    /// The trust in effect, which all threads follow.
+    pub(super) trust: Arc<ArcSwap<Trust>>,
+}
+
+impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
+    /// Reloads each time that it is asked to, as long as the node runs.
+    pub(super) fn run(mut self, asked: &Receiver<()>) {
+        for () in asked {
+            if let Err(error) = self.reload() {
+                for mistake in error.to_string().lines() {
+                    tracing::error!(mistake, "not reloaded; the settings before it stay in effect");
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), NodeError> {
+        let newer = (self.read)()?;
+        let mut config = self.config.clone();
+        let mut reloaded = config.reload(&newer);
+        let secrets = self.secrets(&newer, &mut reloaded)?;
+        let (trust, issuers) = keys::trusted(&config, &secrets)?;
+        for (old, new) in self.issuers.iter().zip(&issuers) {
+            let changed = new.as_ref().filter(|_| old != new).map(|file| file.name);
+            reloaded.taken.extend(changed.filter(|name| !reloaded.taken.contains(name)));
+        }
+        // Otherwise the caches of verified tokens would be emptied for nothing.
+        if reloaded.taken.iter().any(|name| *name != "log") {
+            self.trust.store(Arc::new(trust));
+        }
+        tell(&reloaded, self.config.log.max(config.log), config.log);
+        (self.config, self.secrets, self.issuers) = (config, secrets, issuers);
+        Ok(())
+    }
+
+    /// Returns the secrets that are to be in effect, and notes which have changed.
+    fn secrets(&self, newer: &Config, reloaded: &mut Reloaded) -> Result<Secrets, ConfigError> {
+        // The data directory of the start, which the node keeps.
+        let found = secrets::read_again(&self.config.data_dir, newer)?;
+        let old = &self.secrets;
+        let differs = [
+            old.api_key != found.api_key,
+            old.anon_key != found.anon_key,
+            old.jwt_secret != found.jwt_secret,
+            old.webhook_secret != found.webhook_secret,
+        ];
+        reloaded.taken.retain(|name| !SECRETS.contains(name));
+        reloaded.later.retain(|name| !SECRETS.contains(name));
+        for (name, _) in SECRETS.into_iter().zip(differs).filter(|(_, differs)| *differs) {
+            let is_taken = crate::config::RELOADED.contains(&name);
+            if is_taken { &mut reloaded.taken } else { &mut reloaded.later }.push(name);
+        }
+        Ok(Secrets { api_key: found.api_key, anon_key: found.anon_key, ..old.clone() })
+    }
+}
+
+/// Logs what a reload did, at a level at which it is seen, and sets the level of the log.
+fn tell(reloaded: &Reloaded, to_tell: tracing::Level, log: tracing::Level) {
+    let list =
+        |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    log::set_level(to_tell);
+    tracing::info!(changed = list(&reloaded.taken), "reloaded");
+    if !reloaded.later.is_empty() {
+        tracing::warn!(settings = list(&reloaded.later), "changed settings need a restart");
+    }
+    log::set_level(log);
+}
