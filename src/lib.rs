@@ -33,7 +33,8 @@
 //! - A **retained value** is a channel's last publication, and a **window** its publications of
 //!   some seconds. Both are kept for later subscribers.
 //! - The **resume log** has what a worker delivered lately. A **detached session** has lost its
-//!   connection and can be resumed.
+//!   connection and can be resumed. The **channel log** has what a channel with streams published
+//!   lately.
 //! - A **stale** document must be read again, because its client did not keep up. A **pending
 //!   load** is a read of the store that a subscriber waits for.
 //! - A **verdict** is the policies' decision about a command. Commands that wait for a verdict are
@@ -171,6 +172,12 @@
 //! worker takes that mail, the client receives everything from the log that it has missed. If the
 //! log does not hold all of it for certain, the client is told that it did not recover.
 //!
+//! A stream's client holds its position itself ([`interface::events`]) and may come back to any
+//! worker, so a resume log is of no use to it. If recovery is on, the directory keeps a log of each
+//! channel with streams, and for as long as recovery lasts after the last of them
+//! ([`broker::channel_log`]). The join of a stream reads it under the channel's lock, so that
+//! earlier publications come from the log and later ones through the mailbox.
+//!
 //! # Clients that do not keep up
 //!
 //! A full outbox closes its connection, unless channels of the waiting publications allow shedding
@@ -248,6 +255,10 @@
 //! - **A session goes to its log, not the log to the session** (`runtime/migrate.rs`): positions
 //!   are one worker's own, so a CONNECT that names another worker's session takes its socket there.
 //!   On long-polling the requests go on arriving where the session id says, and are passed on.
+//! - **Streams resume from a log of their channel, and not from the resume log**: that is in the
+//!   order of one worker's mailbox, and has a channel's publications only while the worker has a
+//!   subscriber or a detached session there. A detached session for each ended stream would cost
+//!   memory for clients that never return; the channel log knows nothing of them.
 //! - **A replay does not enter the resume log**, because one client's replays would push out what
 //!   other clients have missed. A client that is cut in the middle of a replay does not recover.
 //! - **A lone publication is committed at once, and under load commits are paced** by

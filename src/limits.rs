@@ -128,6 +128,16 @@ pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that a publication in a window counts for besides its payload, so that many small ones,
 /// and channels with one each, are bounded too.
 pub const REPLAY_OVERHEAD_BYTES: usize = 512;
+/// Publications in the log of one channel with streams: as many as a replay puts into an outbox. At
+/// the bound the oldest one is dropped and counted.
+pub const CHANNEL_LOG_PUBLICATIONS_MAX: usize = OUTBOX_FRAMES_MAX / 2;
+/// Bytes of one such log, each publication with two frames. At the bound the oldest publications
+/// are dropped and counted. All logs together have at most `recovery.log_bytes`; then a publication
+/// displaces the oldest ones of its own channel, and no more logs begin.
+pub const CHANNEL_LOG_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 2 * 3;
+/// What a log without publications counts for, so that channels whose streams have ended are
+/// bounded too.
+pub const CHANNEL_LOG_OVERHEAD_BYTES: usize = 1_024;
 /// Time between two sweeps of channels that keep something although they have no subscriber, in
 /// milliseconds.
 pub const SWEEP_MS: u64 = 1_000;
@@ -338,6 +348,10 @@ const _: () = assert!(
     REPLAY_BYTES_MAX >= MESSAGE_BYTES_MAX + REPLAY_OVERHEAD_BYTES
         && REPLAY_BYTES_MAX <= REPLAY_TOTAL_BYTES_MAX,
     "any publication can be kept"
+);
+const _: () = assert!(
+    CHANNEL_LOG_BYTES_MAX >= 4 * MESSAGE_BYTES_MAX + CHANNEL_LOG_OVERHEAD_BYTES,
+    "any publication can be kept, with two frames"
 );
 const _: () = assert!(VECTORED_FRAMES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(

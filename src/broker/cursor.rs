@@ -21,7 +21,8 @@ pub enum Position {
     /// The client has received everything from before this moment, when the channel's window was
     /// empty, and nothing since.
     Since(Now),
-    /// The client has received this message and everything from before it.
+    /// The client has received this message and everything from before it. Before the first message
+    /// of a channel's log, this is the id that the log began with.
     Behind(MessageId),
 }
 

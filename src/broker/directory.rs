@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::channel_log::ChannelLogs;
 use super::retain::Budgets;
 use super::window::accepted;
 use crate::limits::SWEEP_STEPS;
@@ -54,6 +55,13 @@ impl Default for Directory {
 }
 
 impl Directory {
+    /// Makes a new directory keep the publications of channels with streams for `keep`
+    /// milliseconds, in at most `bytes_max` bytes, so that streams can resume.
+    pub fn with_logs(mut self, keep: Millis, bytes_max: usize) -> Self {
+        self.budgets.logs = ChannelLogs::new(keep, bytes_max);
+        self
+    }
+
     /// Returns the encodings in use on a channel: those in which to encode before
     /// [`Directory::publish`]. The answer is a hint: a subscriber that joins meanwhile receives the
     /// publication, too.
@@ -139,6 +147,9 @@ impl Directory {
         entry.offset += 1;
         if entry.kept.publish(publication, &self.budgets) {
             self.watch(&publication.channel, entry);
+        }
+        if let Some(log) = &mut entry.log {
+            log.push(publication, &self.budgets.logs);
         }
         let posted = places.post(publication, entry.offset);
         let published = Published { offset: entry.offset, audience: entry.audience() };
@@ -233,7 +244,7 @@ impl Directory {
 
     fn remove(&self, entries: &mut HashMap<Channel, Entry>, channel: &Channel) {
         if let Some(mut entry) = entries.remove(channel) {
-            entry.kept.clear(&self.budgets);
+            entry.clear(&self.budgets);
         }
     }
 
@@ -255,3 +266,5 @@ fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod listener_tests;
+#[cfg(test)]
+mod stream_tests;

@@ -7,6 +7,7 @@
 
 pub mod bucket;
 pub mod budget;
+pub mod channel_log;
 pub mod cursor;
 pub mod definitions;
 pub mod directory;

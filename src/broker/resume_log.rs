@@ -225,9 +225,14 @@ impl Log {
     }
 }
 
+/// Returns the bytes that a publication takes in a log, roughly.
+pub(super) fn weight(publication: &Publication) -> usize {
+    ENTRY_BYTES + COPIES * publication.content.bytes()
+}
+
 fn bytes(what: &What) -> usize {
     match what {
-        What::Heard(publication) => ENTRY_BYTES + COPIES * publication.content.bytes(),
+        What::Heard(publication) => weight(publication),
         What::Began(..) | What::Ended(..) => size_of::<Entry>(),
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::budget::Budget;
+use super::channel_log::ChannelLogs;
 use super::window::Window;
 use crate::limits::{REPLAY_TOTAL_BYTES_MAX, RETAINED_BYTES_MAX, RETAINED_OVERHEAD_BYTES};
 use crate::message::{Content, Millis, Publication, Replay, ReplayWish, Retain, Retained};
@@ -15,6 +16,8 @@ pub struct Budgets {
     pub windows: Budget,
     /// The bytes of retained values.
     pub values: Budget,
+    /// What is kept for streams.
+    pub logs: ChannelLogs,
 }
 
 impl Default for Budgets {
@@ -22,6 +25,7 @@ impl Default for Budgets {
         Self {
             windows: Budget::new(REPLAY_TOTAL_BYTES_MAX),
             values: Budget::new(RETAINED_BYTES_MAX),
+            logs: ChannelLogs::new(0, 0),
         }
     }
 }

@@ -199,13 +199,14 @@ configuration! {
         write_timeout_ms: u64 = "30000", TIMEOUT;
     }
 
-    /// Resumption of sessions whose connection was cut.
+    /// Resumption of sessions and streams whose connection was cut.
     #[derive(Copy)]
     recovery: Recovery, "FANFARE_RECOVERY_" {
-        /// Time for which a session can be resumed after its connection was cut, in milliseconds; 0
-        /// for never.
+        /// Time for which a session or a stream can be resumed after its connection was cut, in
+        /// milliseconds; 0 for never.
         window_ms: u64 = "0", Form::Number(0..=3_600_000);
-        /// Memory of each worker for publications that such sessions may have missed, in bytes.
+        /// Memory of each worker for publications that sessions may have missed, in bytes. Those of
+        /// streams have as much for the whole node.
         log_bytes: usize = "67108864", Form::Number(1024 * 1024..=64 * 1024 * 1024 * 1024);
     }
 

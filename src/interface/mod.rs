@@ -248,7 +248,8 @@ impl Session {
             Self::Probe(probe) => probe.on_end(),
             Self::Forge(session) => session.on_end(ctx),
             Self::M2(session) => session.on_end(ctx),
-            Self::Events(_) | Self::Echo => End::default(),
+            Self::Events(_) => events::Session::on_end(ctx),
+            Self::Echo => End::default(),
         }
     }
 }

@@ -89,8 +89,8 @@ pub enum Offered {
 /// The duties of the runtime when a session has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct End {
-    /// Until when the client still counts as a listener of its channels, in milliseconds since the
-    /// node started; 0 if it does not.
+    /// Until when the client still counts as a listener of its channels, or they keep what a stream
+    /// misses, in milliseconds since the node started; 0 if neither.
     pub lingers_until: Millis,
     /// The session that this probe offered to carry and whose offer ends.
     pub withdraw: Option<SessionId>,

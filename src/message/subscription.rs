@@ -77,9 +77,10 @@ pub struct Replay {
     pub publications: Vec<Arc<Publication>>,
     /// Whether some of them may be missing because they were dropped early.
     pub has_gap: bool,
-    /// The newest publication in the window, requested or not.
+    /// The newest publication in the window, requested or not. For a stream it may also be the end
+    /// of the channel's log.
     pub last: Option<MessageId>,
-    /// Whether the channel keeps the publication that [`ReplayWish::after`] names, and
+    /// Whether the channel knows the publication that [`ReplayWish::after`] names, and
     /// `publications` are all that came after it.
     pub is_whole: bool,
 }
@@ -89,7 +90,7 @@ pub struct Replay {
 pub struct ReplayWish {
     /// Those of this many last seconds; 0 for none.
     pub seconds: u32,
-    /// Only those after this one, if the channel still has it.
+    /// Only those after this one, if the channel still knows it.
     pub after: Option<MessageId>,
 }
 

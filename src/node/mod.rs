@@ -102,7 +102,8 @@ pub fn run(
     let (mailboxes, inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications)?;
     let broker = Broker {
-        directory: Directory::default(),
+        directory: Directory::default()
+            .with_logs(config.recovery.window_ms, config.recovery.log_bytes),
         definitions: ArcSwap::from_pointee(definitions),
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         mailboxes: Arc::new(mailboxes),

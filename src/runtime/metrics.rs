@@ -41,6 +41,11 @@ fn channels(hub: &Shared, text: &mut Text) {
     let help = "Retained publications evicted before their time to make room.";
     text.family("counter", "fanfare_replay_evicted_total", help);
     text.sample("", directory.budgets().windows.evicted());
+    let help = "Bytes of publications retained for streams that are cut.";
+    text.gauge("fanfare_stream_log_bytes", help, directory.budgets().logs.budget.bytes());
+    let help = "Publications evicted before their time from what is retained for streams.";
+    text.family("counter", "fanfare_stream_log_evicted_total", help);
+    text.sample("", directory.budgets().logs.budget.evicted());
     let help = "Bytes of retained documents of resources with subscribers.";
     text.gauge("fanfare_documents_retained_bytes", help, directory.budgets().values.bytes());
     let help = "Documents not retained for lack of room; each subscribe reads them from the store.";

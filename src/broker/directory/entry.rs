@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::requests::Join;
 use crate::broker::bucket::Bucket;
+use crate::broker::channel_log::ChannelLog;
 use crate::broker::presence::Presence;
 use crate::broker::retain::{Budgets, Kept};
 use crate::message::{
-    Audience, Channel, Encoding, Encodings, Millis, Offset, PresenceMode, Snapshot, Transport,
-    WorkerId,
+    Audience, Channel, Encoding, Encodings, Millis, Offset, PresenceMode, Replay, Snapshot,
+    Transport, WorkerId,
 };
 
 /// A channel's offset, audience, presence and publications that it keeps.
@@ -22,6 +24,9 @@ pub(super) struct Entry {
     pub(super) bucket: Bucket,
     /// The publications that the channel keeps for later subscribers.
     pub(super) kept: Kept,
+    /// What the channel keeps for streams that are cut; `None` if recovery is off, it has had no
+    /// stream lately, or there was no room.
+    pub(super) log: Option<Box<ChannelLog>>,
     /// When a client whose connection was lost stops counting as a listener.
     pub(super) lingers_until: Millis,
     /// The timestamp of the latest publication. On topics timestamps must not run back.
@@ -90,19 +95,61 @@ impl Entry {
     /// Returns whether the entry can be removed with its last subscriber.
     pub(super) fn keeps_nothing(&self) -> bool {
         !self.kept.outlives_subscribers()
+            && self.log.is_none()
             && self.bucket.is_new()
             && self.lingers_until == 0
             && !self.is_watched
     }
 
     /// Drops expired publications. Returns whether later sweeps have more to do: the window is not
-    /// empty, or the channel has no subscriber and its bucket is not full or a listener lingers. A
-    /// bucket that was dropped early would let a client publish faster by leaving and joining
-    /// again.
+    /// empty, there is a log, or the channel has no subscriber and its bucket is not full or a
+    /// listener lingers. A bucket that was dropped early would let a client publish faster by
+    /// leaving and joining again.
     pub(super) fn still_keeps(&mut self, now: Millis, budgets: &Budgets) -> bool {
         self.kept.expire(now, budgets);
+        let has_streams = self.shares.iter().any(|share| share.streams > 0);
+        self.log = self.log.take().and_then(|mut log| {
+            if log.expire(now, &budgets.logs) || has_streams {
+                return Some(log);
+            }
+            log.close(&budgets.logs);
+            None
+        });
         let is_needed = !self.bucket.is_full(now) || now < self.lingers_until;
-        self.kept.outlives_subscribers() || (self.shares.is_empty() && is_needed)
+        self.kept.outlives_subscribers()
+            || self.log.is_some()
+            || (self.shares.is_empty() && is_needed)
+    }
+
+    /// Drops everything that the channel keeps.
+    pub(super) fn clear(&mut self, budgets: &Budgets) {
+        self.kept.clear(budgets);
+        if let Some(log) = self.log.take() {
+            log.close(&budgets.logs);
+        }
+    }
+
+    /// Returns the publications that a new subscriber asks for. A stream receives what the log has
+    /// after its position, or else what the window has. For the first stream a log begins.
+    pub(super) fn replay(&mut self, join: &Join<'_>, budgets: &Budgets) -> Replay {
+        let mut replay = self.kept.replay(join.replay, join.clock);
+        if join.subscriber.transport != Transport::EventStream {
+            return replay;
+        }
+        let logs = &budgets.logs;
+        if self.log.is_none() {
+            self.log = logs.begin(replay.last.unwrap_or(join.announcement));
+        }
+        let Some(log) = &self.log else { return replay };
+        if let Some(missed) = join.replay.after.and_then(|after| log.after(after)) {
+            replay = Replay { publications: missed, has_gap: false, is_whole: true, ..replay };
+        }
+        // An empty window knows when the stream came. That holds as long as the window would keep
+        // publications, and a position in the log as long as the log does.
+        if logs.keep >= Millis::from(join.options.retain.seconds()) * 1_000 {
+            replay.last = replay.last.or_else(|| Some(log.last()));
+        }
+        replay
     }
 
     /// Returns the encodings that have subscribers.

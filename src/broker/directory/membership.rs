@@ -39,7 +39,10 @@ impl Directory {
         entry.presence_mode = mode;
         let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
         let (presence, present) = entry.view(mode);
-        let replay = entry.kept.replay(join.replay, join.clock);
+        let replay = entry.replay(join, &self.budgets);
+        if entry.log.is_some() {
+            self.watch(join.channel, entry);
+        }
         place.post(Mail::Activate(Box::new(Activation {
             connection: subscriber.connection,
             channel: join.channel.clone(),
@@ -120,7 +123,11 @@ impl Directory {
             posted.insert(worker);
         }
         entry.uncount(worker, subscriber.encoding, subscriber.transport);
-        entry.lingers_until = entry.lingers_until.max(leave.lingers_until);
+        match (subscriber.transport, &mut entry.log) {
+            (Transport::EventStream, Some(log)) => log.linger(leave.lingers_until),
+            (Transport::EventStream, None) => {}
+            _ => entry.lingers_until = entry.lingers_until.max(leave.lingers_until),
+        }
         self.let_go(&mut shard, leave.channel);
         drop(shard);
         mailboxes.wake(posted);

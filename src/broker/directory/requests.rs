@@ -58,8 +58,8 @@ pub struct Leave<'a> {
     pub lives_on: bool,
     /// The channel's presence mode; `None` if no definition governs the channel any more.
     pub presence: Option<PresenceMode>,
-    /// Until when the client still counts as a listener, in milliseconds since the node started; 0
-    /// if it does not.
+    /// Until when the client still counts as a listener, or the channel's log outlives a stream, in
+    /// milliseconds since the node started; 0 if neither.
     pub lingers_until: Millis,
     /// The acknowledgement that the client waits for.
     pub reply: Option<AckId>,

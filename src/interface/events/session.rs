@@ -15,7 +15,7 @@ use crate::interface::context::Context;
 use crate::interface::encode;
 use crate::interface::frame::Frame;
 use crate::interface::member::{self, SocketKey};
-use crate::interface::next::{Next, Reason};
+use crate::interface::next::{End, Next, Reason};
 use crate::interface::rest::{ApiError, Reply};
 use crate::interface::shared::Shared;
 use crate::message::{
@@ -293,6 +293,15 @@ impl Session {
             ctx.link.set_cursor(cursor);
         }
         given.bytes
+    }
+}
+
+impl Session {
+    /// Ends the stream. While recovery lasts, its channels keep what it misses.
+    pub(in crate::interface) fn on_end(ctx: &Context<'_>) -> End {
+        let recovery = ctx.shared.recovery.as_ref();
+        let until = recovery.map_or(0, |terms| ctx.now.monotonic() + terms.window_ms);
+        End { lingers_until: until, ..End::default() }
     }
 }
 

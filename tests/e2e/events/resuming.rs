@@ -10,9 +10,15 @@ use serde_json::json;
 
 use super::stream::{Event, PATH, Stream};
 use super::{keep, publish};
-use crate::support::{ANON_KEY, Node};
+use crate::support::{ANON_KEY, Node, wait_until};
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
+/// Four workers, and recovery for longer than a test.
+const RECOVERING: &[(&str, &str)] =
+    &[("FANFARE_RECOVERY_WINDOW_MS", "600000"), ("FANFARE_WORKERS", "4")];
+/// The same with recovery for a second.
+const RECOVERING_SHORTLY: &[(&str, &str)] =
+    &[("FANFARE_RECOVERY_WINDOW_MS", "1000"), ("FANFARE_WORKERS", "4")];
 /// Cuts of one client.
 const CUTS: usize = 200;
 
@@ -36,6 +42,18 @@ fn read_to(stream: &mut Stream, number: u64) -> Vec<Event> {
     }
 }
 
+/// Starts two nodes that keep the messages of all [`CHANNELS`] and of `orders`: one by
+/// `replaySeconds`, and one of four workers by recovery.
+fn nodes() -> [Node; 2] {
+    let replaying = Node::start();
+    let recovering = Node::with_env(RECOVERING);
+    for channel in CHANNELS.iter().chain(&["orders"]) {
+        keep(&replaying, channel, 600);
+        recovering.create_channel(channel);
+    }
+    [replaying, recovering]
+}
+
 /// Publishes message 1 to a stream of `orders`, and cuts it there. Returns the stream's position.
 fn cut_behind_one(node: &Node) -> String {
     let mut stream = Stream::open(node, &["orders"], ANON_KEY);
@@ -47,30 +65,84 @@ fn cut_behind_one(node: &Node) -> String {
 
 #[test]
 fn a_client_continues_behind_its_last_event() {
-    let node = Node::start();
-    keep(&node, "orders", 60);
-    let last = cut_behind_one(&node);
-    publish(&node, "orders", 2);
-    publish(&node, "orders", 3);
-    let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
-    let heard = read_to(&mut again, 3);
-    assert_eq!((numbers(&heard), has_gap(&heard)), (vec![2, 3], false));
+    for node in nodes() {
+        let last = cut_behind_one(&node);
+        publish(&node, "orders", 2);
+        publish(&node, "orders", 3);
+        let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
+        let heard = read_to(&mut again, 3);
+        assert_eq!((numbers(&heard), has_gap(&heard)), (vec![2, 3], false));
+    }
 }
 
 #[test]
 fn a_client_that_has_received_no_message_continues_too() {
-    let node = Node::start();
-    CHANNELS.iter().for_each(|channel| keep(&node, channel, 60));
-    for channels in [&CHANNELS[..1], &CHANNELS] {
-        let mut stream = Stream::open(&node, channels, ANON_KEY);
-        stream.begin(channels.len());
-        stream.read_place();
-        let last = stream.cut();
-        publish(&node, "a", 1);
-        let mut again = Stream::resume(&node, channels, ANON_KEY, &last);
-        let heard = read_to(&mut again, 1);
-        assert_eq!((numbers(&heard), has_gap(&heard)), (vec![1], false));
+    for node in nodes() {
+        for channels in [&CHANNELS[..1], &CHANNELS] {
+            let mut stream = Stream::open(&node, channels, ANON_KEY);
+            stream.begin(channels.len());
+            stream.read_place();
+            let last = stream.cut();
+            publish(&node, "a", 1);
+            let mut again = Stream::resume(&node, channels, ANON_KEY, &last);
+            let heard = read_to(&mut again, 1);
+            assert_eq!((numbers(&heard), has_gap(&heard)), (vec![1], false));
+        }
     }
+}
+
+#[test]
+fn a_client_continues_after_a_silence_that_is_longer_than_recovery() {
+    let node = Node::with_env(RECOVERING_SHORTLY);
+    node.create_channel("orders");
+    let mut stream = Stream::open(&node, &["orders"], ANON_KEY);
+    stream.begin(1);
+    publish(&node, "orders", 1);
+    read_to(&mut stream, 1);
+    let with_one = node.metric("fanfare_stream_log_bytes");
+    wait_until("the message has expired", || node.metric("fanfare_stream_log_bytes") < with_one);
+    let last = stream.cut();
+    publish(&node, "orders", 2);
+    let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
+    let heard = read_to(&mut again, 2);
+    assert_eq!((numbers(&heard), has_gap(&heard)), (vec![2], false));
+}
+
+#[test]
+fn recovery_keeps_nothing_for_a_channel_whose_streams_have_ended_long_ago() {
+    let node = Node::with_env(RECOVERING_SHORTLY);
+    node.create_channel("orders");
+    let last = cut_behind_one(&node);
+    publish(&node, "orders", 2);
+    wait_until("nothing is kept", || {
+        node.metric("fanfare_stream_log_bytes") == 0 && node.metric("fanfare_channels_kept") == 0
+    });
+    let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
+    again.begin(1);
+    assert_eq!(again.hear().name, "gap");
+    assert_eq!(node.metric("fanfare_stream_log_evicted_total"), 0);
+}
+
+#[test]
+fn a_gap_is_told_if_recovery_has_no_room() {
+    let node = Node::with_env(&[
+        ("FANFARE_RECOVERY_WINDOW_MS", "60000"),
+        ("FANFARE_RECOVERY_LOG_BYTES", "1048576"),
+    ]);
+    node.create_channel("orders");
+    let last = cut_behind_one(&node);
+    node.publish("orders", "tick", &json!({ "n": 2, "filler": "x".repeat(500_000) }));
+    assert!(node.metric("fanfare_stream_log_evicted_total") > 0);
+    let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
+    again.begin(1);
+    assert_eq!(again.hear().name, "gap");
+    publish(&node, "orders", 3);
+    let heard = read_to(&mut again, 3);
+    let last = again.cut();
+    publish(&node, "orders", 4);
+    let mut again = Stream::resume(&node, &["orders"], ANON_KEY, &last);
+    let later = read_to(&mut again, 4);
+    assert_eq!((numbers(&heard), numbers(&later), has_gap(&later)), (vec![3], vec![4], false));
 }
 
 #[test]
@@ -127,38 +199,41 @@ fn an_absence_that_is_too_long_is_told() {
 #[test]
 fn nothing_is_lost_or_doubled_over_two_hundred_cuts() {
     for channels in [&CHANNELS[..1], &CHANNELS] {
-        let node = Node::start();
-        CHANNELS.iter().for_each(|channel| keep(&node, channel, 600));
-        let is_over = AtomicBool::new(false);
-        let (node, is_over) = (&node, &is_over);
-        let published: HashMap<&str, u64> = thread::scope(|scope| {
-            let writers = channels.iter().map(|channel| {
-                let write = move || {
-                    let mut number = 0;
-                    while !is_over.load(Ordering::Relaxed) {
-                        number += 1;
-                        publish(node, channel, number);
-                        thread::sleep(Duration::from_millis(4));
-                    }
-                    (*channel, number)
-                };
-                scope.spawn(write)
-            });
-            let writers: Vec<_> = writers.collect();
-            let _stop = Stop(is_over);
-            let mut heard: HashMap<String, u64> = HashMap::new();
-            let last = cut_again_and_again(node, channels, &mut heard);
-            is_over.store(true, Ordering::Relaxed);
-            let published: HashMap<&str, u64> =
-                writers.into_iter().map(|writer| writer.join().expect("it wrote")).collect();
-            let mut stream = Stream::resume(node, channels, ANON_KEY, &last);
-            while channels.iter().any(|channel| heard.get(*channel) != published.get(channel)) {
-                note(&stream.hear(), &mut heard);
-            }
-            published
-        });
-        assert!(published.values().all(|count| *count > 0));
+        for node in nodes() {
+            cut_while_writing(&node, channels);
+        }
     }
+}
+
+fn cut_while_writing(node: &Node, channels: &[&str]) {
+    let is_over = &AtomicBool::new(false);
+    let published: HashMap<&str, u64> = thread::scope(|scope| {
+        let writers = channels.iter().map(|channel| {
+            let write = move || {
+                let mut number = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    number += 1;
+                    publish(node, channel, number);
+                    thread::sleep(Duration::from_millis(4));
+                }
+                (*channel, number)
+            };
+            scope.spawn(write)
+        });
+        let writers: Vec<_> = writers.collect();
+        let _stop = Stop(is_over);
+        let mut heard: HashMap<String, u64> = HashMap::new();
+        let last = cut_again_and_again(node, channels, &mut heard);
+        is_over.store(true, Ordering::Relaxed);
+        let published: HashMap<&str, u64> =
+            writers.into_iter().map(|writer| writer.join().expect("it wrote")).collect();
+        let mut stream = Stream::resume(node, channels, ANON_KEY, &last);
+        while channels.iter().any(|channel| heard.get(*channel) != published.get(channel)) {
+            note(&stream.hear(), &mut heard);
+        }
+        published
+    });
+    assert!(published.values().all(|count| *count > 0));
 }
 
 /// Ends the writers, also if the test fails.
