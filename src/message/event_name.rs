@@ -6,7 +6,7 @@ use crate::limits::EVENT_BYTES_MAX;
 /// and over sockets.
 ///
 /// Names that `socket.io-client` reserves would make it close the connection, and with names of the
-/// node's own events a client could imitate these.
+/// node's own events on sockets and streams a client could imitate these.
 pub fn event_name_problem(name: &str) -> Option<&'static str> {
     match name {
         _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),
@@ -16,7 +16,8 @@ pub fn event_name_problem(name: &str) -> Option<&'static str> {
         | "presence:leave"
         | "presence:sync"
         | "realtime:error"
-        | "realtime:subscribed" => Some("Event name is reserved for the server"),
+        | "realtime:subscribed"
+        | "gap" => Some("Event name is reserved for the server"),
         _ => None,
     }
 }
@@ -42,11 +43,22 @@ mod tests {
             "presence:sync",
             "realtime:subscribed",
             "realtime:error",
+            "gap",
         ];
         for name in reserved {
             assert!(event_name_problem(name).is_some(), "{name}");
         }
-        for name in ["", "INSERT", "message", "Connect", "presence:", "error", "notification"] {
+        for name in [
+            "",
+            "INSERT",
+            "message",
+            "Connect",
+            "presence:",
+            "error",
+            "notification",
+            "Gap",
+            "gap ",
+        ] {
             assert_eq!(event_name_problem(name), None, "{name}");
         }
         assert_eq!(event_name_problem(&"e".repeat(EVENT_BYTES_MAX)), None);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::socket::Socket;
+use crate::socket::{Heard, Socket};
 use crate::support::{ANON_KEY, Node, user_token, wait_until};
 use stream::Stream;
 
@@ -70,6 +70,23 @@ fn line_breaks_in_a_payload_stay_in_their_event() {
     let answer = node.request("POST", "/api/realtime/messages", &headers, body);
     assert_eq!(answer.status, 201, "{}", answer.text());
     assert_eq!(stream.hear().data["payload"], json!({ "a": "x\ny", "b": [] }));
+}
+
+#[test]
+fn publishers_cannot_imitate_the_events_of_the_node() {
+    let node = Node::start();
+    node.create_channel("orders");
+    let mut socket = Socket::connect(node.port(), ANON_KEY);
+    socket.subscribe("orders");
+    for event in ["gap", "realtime:subscribed", "presence:join", "presence:leave"] {
+        let message = json!({ "channel": "orders", "event": event, "payload": {} });
+        let (status, body) = node.admin("POST", "/api/realtime/messages", &message);
+        assert_eq!((status, &body["error"]), (400, &json!("INVALID_INPUT")), "{event}");
+        socket.ask("REALTIME_PUBLISH", &message);
+        socket.flush();
+        let Heard::Ack(_, answer) = socket.hear() else { panic!("{event} is not answered") };
+        assert_eq!(answer["error"]["code"], "INVALID_INPUT", "{event}");
+    }
 }
 
 #[test]
