@@ -265,13 +265,15 @@ fn first_steps(address: SocketAddr, data_dir: &Path) -> String {
     let (program, data_dir) = (shell_word(&program()), shell_word(&data_dir.to_string_lossy()));
     format!(
         "
-Try it in a second terminal. Take the keys, define a channel, and listen to it:
+Try it: paste these lines in order, here if the node runs in the background, otherwise in a second terminal.
+Take the keys, define a channel, and listen to it:
 
   eval \"$({program} keys --data-dir {data_dir})\"
   curl -sS {url}/api/realtime/channels -H \"X-API-Key: $API_KEY\" -d '{{\"pattern\":\"orders\"}}'
   curl -sSN \"{url}/api/realtime/events?channel=orders&token=$ANON_KEY\" &
+  STREAM=$!
 
-Publish, and see it arrive (`kill %1` ends the listener):
+Publish, and see it arrive (`kill $STREAM` ends the listener):
 
   curl -sS {url}/api/realtime/messages -H \"X-API-Key: $API_KEY\" \
          -d '{{\"channel\":\"orders\",\"event\":\"INSERT\",\"payload\":{{\"orderId\":\"123\"}}}}'

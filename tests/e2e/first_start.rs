@@ -102,6 +102,7 @@ fn each_printed_line_works_as_it_stands() {
     shell.paste(&pasted("/api/realtime/channels"));
     shell.wait_for("\"pattern\":\"orders\"");
     shell.paste(&pasted("/api/realtime/events"));
+    shell.paste(&pasted("STREAM="));
     shell.wait_for("event: realtime:subscribed");
     shell.paste(&pasted("/api/realtime/messages"));
     shell.wait_for("event: INSERT");
@@ -110,6 +111,9 @@ fn each_printed_line_works_as_it_stands() {
     shell.wait_for("ok: true");
     shell.paste(&pasted("/api/realtime/messages"));
     shell.wait_for("payload: { orderId: '123' }");
+    assert!(output.contains("`kill $STREAM` ends the listener"), "{output}");
+    shell.paste("kill $STREAM; wait $STREAM; echo \"the listener ended with $?\"");
+    shell.wait_for("the listener ended with 143");
     drop(shell);
 
     let keys = node.data_dir().join("keys.toml").display().to_string();
