@@ -1,4 +1,4 @@
-//! One subscriber: a WebSocket client that follows the script of an API.
+//! One subscriber: a client that follows the script of an API.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ use crate::tally::Tally;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    Upgrading,
+    /// The request that opens the connection has no answer yet.
+    Opening,
     /// The index of the step whose message the client awaits.
     Step(usize),
     Ready,
@@ -22,7 +23,7 @@ enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Upgrading => f.write_str("during the upgrade"),
+            Self::Opening => f.write_str("before the connection was open"),
             Self::Step(at) => write!(f, "in step {} of the handshake", at + 1),
             Self::Ready => f.write_str("after the handshake"),
         }
@@ -41,7 +42,7 @@ impl Client {
     /// Starts to connect. The socket becomes writable when the attempt has succeeded or failed.
     pub(crate) fn dial(server: SocketAddr, source: Option<SocketAddr>) -> Result<Self> {
         let connection = Connection::dial(Dial { server, source, receive_bytes: None })?;
-        Ok(Self { connection, stage: Stage::Upgrading, tally: Tally::default() })
+        Ok(Self { connection, stage: Stage::Opening, tally: Tally::default() })
     }
 
     /// Whether the client waits for writability instead of readability.
@@ -54,9 +55,9 @@ impl Client {
         self.stage == Stage::Ready
     }
 
-    /// Requests the upgrade once the socket is writable. Returns an error if the connection failed.
+    /// Sends its request once the socket is writable. Returns an error if the connection failed.
     pub(crate) fn begin(&mut self, script: &Script) -> Result<()> {
-        self.connection.begin(&script.upgrade)
+        self.connection.begin(&script.handshake)
     }
 
     /// Reads once into `scratch` and handles all complete messages. An error means that the
@@ -72,7 +73,7 @@ impl Client {
         let Some(mut received) = received else {
             return Ok(());
         };
-        while let Some(arrival) = self.connection.next(&mut received, &script.upgrade, heard)? {
+        while let Some(arrival) = self.connection.next(&mut received, &script.handshake, heard)? {
             match arrival {
                 Arrival::Open => self.open(script, heard)?,
                 Arrival::Message(message) => self.on_message(message, script, heard)?,
@@ -104,7 +105,7 @@ impl Client {
             Packet::Word(word) => self.advance(word, script, heard)?,
             Packet::Heartbeat(answer) => {
                 heard.pings += 1;
-                self.connection.say(answer, heard)?;
+                answer.map_or(Ok(()), |answer| self.connection.say(answer, heard))?;
             }
             Packet::Complaint(complaint) => heard.complain(complaint),
             Packet::Refused(reason) => {
@@ -164,8 +165,9 @@ mod tests {
     use super::*;
     use crate::api::{Access, Api};
     use crate::clock::{now_ns, timespec};
+    use crate::handshake::{KEY_ANSWER, offered};
+    use crate::tally::{Deliveries, Outcome, Outcomes};
     use crate::target::Target;
-    use crate::upgrade::{KEY_ANSWER, offered};
 
     const INSFORGE_AUTH: &str = r#"{"token":"t"}"#;
     const FORGE_CONNECTED: &str = r#"{"type":"connected","connectionId":"c","expiresAt":1}"#;
@@ -341,6 +343,46 @@ mod tests {
         let mut silent = Pair::new(Api::M2, "e.y.J", None);
         silent.upgrade("");
         assert!(silent.client.is_ready());
+    }
+
+    #[test]
+    fn a_stream_is_listened_to_in_the_same_way() {
+        let mut pair = Pair::new(Api::Events, "anon_1", Some("a"));
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        let subscribed = "event: realtime:subscribed\ndata: {\"channel\":\"a\"}\n\n";
+        let beginning = format!("{head}retry: 2000\n\n{subscribed}");
+        for byte in beginning.bytes() {
+            assert!(!pair.client.is_ready());
+            pair.say(&[byte]).unwrap();
+        }
+        assert!(pair.client.is_ready());
+        let block = |sequence: u64| {
+            let payload = format!(r#"{{"t":"@{sequence:010}:{:019}"}}"#, now_ns());
+            format!("event: load\nid: AW\ndata: {{\"payload\":{payload}}}\n\n").into_bytes()
+        };
+        let (gap, cut) = (&b"event: gap\ndata: {\"channel\":\"a\",\"count\":1}\n\n"[..], block(2));
+        pair.say(&[b"id: AuW\n\n", &block(0)[..], gap, &cut[..30]].concat()).unwrap();
+        assert_eq!((pair.heard.received, pair.heard.errors.1), (1, 1));
+        let joined = b"event: presence:join\ndata: {}\n\n:\n\n";
+        pair.say(&[&cut[30..], &cut[..], &block(1)[..], joined].concat()).unwrap();
+        assert!(pair.client.connection.carried() == 0);
+        assert_eq!((pair.heard.received, pair.heard.latency.len()), (3, 3));
+        assert_eq!((pair.heard.other_events, pair.heard.pings), (1, 1));
+        assert_eq!(pair.heard.frames.median(), Some(cut.len()));
+        let outcomes = Outcomes::new(&[Outcome::Accepted; 4]);
+        let mut deliveries = Deliveries::default();
+        deliveries.add(&pair.client.tally, &outcomes, false);
+        assert_eq!((deliveries.lost, deliveries.duplicated, deliveries.reordered), (1, 1, 1));
+    }
+
+    #[test]
+    fn the_refusal_of_a_stream_is_an_error_that_says_why() {
+        let mut refused = Pair::new(Api::Events, "anon_1", Some("a"));
+        let body = r#"{"error":"REALTIME_UNAUTHORIZED"}"#;
+        let answer =
+            format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let error = refused.say(answer.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("403") && error.to_string().contains("UNAUTHORIZED"));
     }
 
     #[test]

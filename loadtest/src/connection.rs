@@ -1,4 +1,4 @@
-//! A WebSocket connection from the client's side, driven by readiness.
+//! A WebSocket or a stream from the client's side, driven by readiness.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -10,14 +10,15 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Socket, Type};
 
 use crate::clock::now_ns;
+use crate::handshake::{Handshake, Protocol};
 use crate::heard::Heard;
-use crate::upgrade::Upgrade;
+use crate::stream;
 use crate::wire::{self, Frame};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Dialling,
-    Upgrading,
+    Opening,
     Open,
 }
 
@@ -48,7 +49,7 @@ pub(crate) struct Received<'a> {
 
 /// Something that arrived from the server.
 pub(crate) enum Arrival<'a> {
-    /// The answer to the upgrade. From now on messages may be sent.
+    /// The answer to the handshake. From now on messages may be sent, except to a stream.
     Open,
     Message(Message<'a>),
 }
@@ -56,9 +57,9 @@ pub(crate) enum Arrival<'a> {
 /// A message from the server.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
-    /// The payload, without the frame's header.
+    /// The payload of a frame, or the lines of a block.
     pub(crate) text: &'a [u8],
-    /// Length on the wire, including the header.
+    /// Length on the wire, including the header or the empty line.
     pub(crate) frame_bytes: usize,
     /// Time of the read, in ns of CLOCK_MONOTONIC.
     pub(crate) read_ns: u64,
@@ -88,13 +89,13 @@ impl Connection {
         self.stage == Stage::Dialling
     }
 
-    /// Requests the upgrade once the socket is writable. Returns an error if the connection failed.
-    pub(crate) fn begin(&mut self, upgrade: &Upgrade) -> Result<()> {
+    /// Sends the request once the socket is writable. Returns an error if the connection failed.
+    pub(crate) fn begin(&mut self, handshake: &Handshake) -> Result<()> {
         if let Some(error) = self.socket.take_error()? {
             return Err(error).context("cannot connect");
         }
-        self.stage = Stage::Upgrading;
-        self.send(upgrade.request.as_bytes())
+        self.stage = Stage::Opening;
+        self.send(handshake.request.as_bytes())
     }
 
     /// Reads once into `scratch`. Returns `None` if there is nothing to read. Here and in the other
@@ -120,11 +121,11 @@ impl Connection {
     pub(crate) fn next<'a>(
         &mut self,
         received: &'a mut Received<'_>,
-        upgrade: &Upgrade,
+        handshake: &Handshake,
         heard: &mut Heard,
     ) -> Result<Option<Arrival<'a>>> {
-        if self.stage == Stage::Upgrading {
-            let Some(head_bytes) = upgrade.read_answer(&received.bytes)? else {
+        if self.stage == Stage::Opening {
+            let Some(head_bytes) = handshake.read_answer(&received.bytes)? else {
                 return Ok(None);
             };
             received.used = head_bytes;
@@ -132,6 +133,13 @@ impl Connection {
             return Ok(Some(Arrival::Open));
         }
         let Received { bytes, used, read_ns } = received;
+        if handshake.protocol == Protocol::EventStream {
+            let block = stream::read_block(&bytes[*used..])?;
+            return Ok(block.map(|(text, frame_bytes)| {
+                *used += frame_bytes;
+                Arrival::Message(Message { text, frame_bytes, read_ns: *read_ns })
+            }));
+        }
         while let Some((frame, frame_bytes)) = wire::read_frame(&bytes[*used..])? {
             *used += frame_bytes;
             match frame {

@@ -19,7 +19,7 @@ pub(crate) struct Heard {
     pub(crate) received: u64,
     /// Lengths of the frames of those publications.
     pub(crate) frames: FrameLengths,
-    /// Heartbeats that the clients have answered.
+    /// Heartbeats received.
     pub(crate) pings: u64,
     /// Events without a stamp: mostly presence.
     pub(crate) other_events: u64,

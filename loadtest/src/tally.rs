@@ -134,6 +134,17 @@ impl Deliveries {
         self.reordered += tally.reordered;
         self.despite_refusal += outcomes.refused() - rightly_missing;
     }
+
+    /// Adds the deliveries of other subscribers.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.expected += other.expected;
+        self.received += other.received;
+        self.lost += other.lost;
+        self.conflated += other.conflated;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.despite_refusal += other.despite_refusal;
+    }
 }
 
 fn within(counted_before: &[u64], range: &Range<u64>) -> u64 {

@@ -105,6 +105,17 @@ fn clients_of_m2_get_everything_too() {
 }
 
 #[test]
+fn streams_get_everything_too() {
+    let extra = ["--api", "events", "--payload-bytes", "300", "--connections-per-process", "20"];
+    let result = result(&floor(&extra).output().unwrap());
+    assert_all_arrived(&result);
+    assert_eq!(result["api"], "events");
+    // 173 bytes are around the payload.
+    assert_eq!(result["frame_bytes"], 173 + 300);
+    assert_eq!(result["client_processes"], 4);
+}
+
+#[test]
 fn clients_that_read_slowly_get_everything_in_the_end() {
     // Each client receives 24 MB, more than the buffers of a connection hold.
     let mut command = Command::new(BINARY);

@@ -5,11 +5,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Packet, Reply, Script, Step, Word, header_value};
+use crate::handshake::Handshake;
 use crate::http;
 use crate::publisher::Schedule;
 use crate::stamp::{STAMP_BYTES, Template};
 use crate::target::Target;
-use crate::upgrade::Upgrade;
 
 const PATH: &str = "/forge/realtime/v1/ws";
 const SUBPROTOCOL: &str = "forge-realtime.v1";
@@ -56,7 +56,7 @@ pub(super) fn script(
     let connected = Step { awaited: Word::Connected, answer: subscribe };
     Ok(Script {
         api: Api::Forge,
-        upgrade: Upgrade::new(target, PATH, Some(SUBPROTOCOL), &headers),
+        handshake: Handshake::upgrade(target, PATH, Some(SUBPROTOCOL), &headers),
         opening: None,
         steps: [connected].into_iter().chain(subscribed).collect(),
     })

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use crate::api::payload::payload;
 use crate::api::{Api, Packet, Reply, Script, Step, Word};
+use crate::handshake::Handshake;
 use crate::http;
 use crate::publisher::Schedule;
 use crate::stamp::Template;
 use crate::target::Target;
-use crate::upgrade::Upgrade;
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 /// The answer to a heartbeat.
@@ -39,7 +39,7 @@ pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>)
     ];
     Script {
         api: Api::InsForge,
-        upgrade: Upgrade::new(target, PATH, None, &[]),
+        handshake: Handshake::upgrade(target, PATH, None, &[]),
         opening: None,
         steps: steps.into_iter().chain(subscribed).collect(),
     }
@@ -74,7 +74,7 @@ pub(super) fn read(text: &[u8]) -> Packet<'_> {
     match text {
         [b'0', ..] => Packet::Word(Word::Open),
         [b'1', ..] | [b'4', b'1', ..] => Packet::Closed,
-        [b'2', ..] => Packet::Heartbeat(PONG_PACKET),
+        [b'2', ..] => Packet::Heartbeat(Some(PONG_PACKET)),
         [b'4', b'0', ..] => Packet::Word(Word::Connected),
         [b'4', b'2', event @ ..] if event.starts_with(b"[\"realtime:error\"") => {
             Packet::Complaint(event)
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn packets_are_sorted() {
         assert_eq!(read(br#"0{"sid":"x"}"#), Packet::Word(Word::Open));
-        assert_eq!(read(b"2"), Packet::Heartbeat(b"3"));
+        assert_eq!(read(b"2"), Packet::Heartbeat(Some(b"3")));
         assert_eq!(read(br#"40{"sid":"x"}"#), Packet::Word(Word::Connected));
         assert_eq!(read(br#"44{"message":"no"}"#), Packet::Refused(br#"{"message":"no"}"#));
         assert_eq!(read(br#"42["a",{}]"#), Packet::Event(br#"["a",{}]"#));

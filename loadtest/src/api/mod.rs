@@ -2,6 +2,7 @@
 //! messages from the server, the request of a publication, and the answers of the floor.
 
 mod base58;
+mod events;
 mod forge;
 mod insforge;
 pub(crate) mod m2;
@@ -15,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use self::m2::{Caller, Scope};
 pub(crate) use self::payload::PAYLOAD_BYTES_MIN;
+use crate::handshake::Handshake;
 use crate::publisher::Schedule;
 use crate::stamp::Template;
 use crate::target::Target;
-use crate::upgrade::Upgrade;
 
 /// A realtime API that clients and publishers speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub(crate) enum Api {
     Forge,
     /// Documents over WebSocket for clients, HTTP requests that write them.
     M2,
+    /// InsForge's channels: Server-Sent Events for clients, REST for publishers.
+    Events,
 }
 
 /// The API and the credentials of clients and publishers. It has no `Debug`, so that credentials do
@@ -50,7 +53,8 @@ pub(crate) struct Access {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Script {
     pub(crate) api: Api,
-    pub(crate) upgrade: Upgrade,
+    /// The request that opens the connection.
+    pub(crate) handshake: Handshake,
     /// The first message, if the client and not the server speaks first.
     pub(crate) opening: Option<String>,
     /// The steps that follow. A client that has finished them only listens.
@@ -86,8 +90,8 @@ pub(crate) enum Packet<'a> {
     Event(&'a [u8]),
     /// An error that does not end the connection.
     Complaint(&'a [u8]),
-    /// A heartbeat and the answer that it requires.
-    Heartbeat(&'static [u8]),
+    /// A heartbeat and the answer that it requires, if any.
+    Heartbeat(Option<&'static [u8]>),
     /// The refusal of a request, with its reason.
     Refused(&'a [u8]),
     /// The server ends the session.
@@ -116,6 +120,7 @@ impl Access {
             Api::InsForge => Ok(insforge::script(target, client, channel)),
             Api::Forge => forge::script(target, client, channel),
             Api::M2 => m2::script(target, self.caller(client), false, channel),
+            Api::Events => events::script(target, client, channel),
         }
     }
 
@@ -123,9 +128,11 @@ impl Access {
     /// publisher's credential; without it, the channel must exist already.
     pub(crate) fn prepare(&self, target: &Target, channel: &str) -> Result<()> {
         match (self.api, &self.publisher) {
-            (Api::InsForge, Some(api_key)) => insforge::ensure_channel(target, channel, api_key),
+            (Api::InsForge | Api::Events, Some(api_key)) => {
+                insforge::ensure_channel(target, channel, api_key)
+            }
             (Api::M2, _) => m2::ensure_ready(target),
-            (Api::InsForge, None) | (Api::Forge, _) => Ok(()),
+            (Api::InsForge | Api::Events, None) | (Api::Forge, _) => Ok(()),
         }
     }
 
@@ -133,7 +140,7 @@ impl Access {
     pub(crate) fn request(&self, target: &Target, schedule: &Schedule) -> Result<Template> {
         let publisher = self.publisher.as_deref().context("no credential to publish with")?;
         match self.api {
-            Api::InsForge => insforge::request(target, publisher, schedule),
+            Api::InsForge | Api::Events => insforge::request(target, publisher, schedule),
             Api::Forge => forge::request(target, publisher, schedule),
             Api::M2 => m2::request(target, self.caller(Some(publisher)), schedule),
         }
@@ -151,13 +158,14 @@ impl Api {
             Self::InsForge => insforge::read(text),
             Self::Forge => forge::read(text),
             Self::M2 => m2::read(text),
+            Self::Events => events::read(text),
         }
     }
 
     /// Returns whether the answer to a publication says that the channel has no subscriber.
     pub(crate) fn reached_nobody(self, answer: &[u8]) -> bool {
         match self {
-            Self::InsForge | Self::M2 => false,
+            Self::InsForge | Self::M2 | Self::Events => false,
             Self::Forge => forge::reached_nobody(answer),
         }
     }
@@ -168,12 +176,18 @@ impl Api {
         self == Self::M2
     }
 
+    /// Whether messages are Server-Sent Events, and not those of a WebSocket.
+    pub(crate) fn is_stream(self) -> bool {
+        self == Self::Events
+    }
+
     /// Returns a publication as subscribers receive it, for the floor to stamp.
     pub(crate) fn delivered(self, schedule: &Schedule) -> Result<Template> {
         match self {
             Self::InsForge => insforge::delivered(schedule),
             Self::Forge => forge::delivered(schedule),
             Self::M2 => m2::delivered(schedule),
+            Self::Events => events::delivered(schedule),
         }
     }
 
@@ -183,6 +197,7 @@ impl Api {
             Self::InsForge => Some(insforge::GREETING),
             Self::Forge => Some(forge::GREETING),
             Self::M2 => None,
+            Self::Events => Some(events::GREETING),
         }
     }
 
@@ -192,6 +207,7 @@ impl Api {
             Self::InsForge => insforge::reply(text),
             Self::Forge => forge::reply(text),
             Self::M2 => m2::reply(text),
+            Self::Events => None,
         }
     }
 }
@@ -202,6 +218,7 @@ impl fmt::Display for Api {
             Self::InsForge => "InsForge",
             Self::Forge => "Forge",
             Self::M2 => "M2",
+            Self::Events => "Server-Sent Events",
         })
     }
 }
@@ -213,4 +230,16 @@ fn header_value<'a>(credential: &'a str, name: &str) -> Result<&'a str> {
     let fits = credential.bytes().all(|byte| byte.is_ascii_graphic());
     ensure!(fits, "the {name} contains characters that a header cannot");
     Ok(credential)
+}
+
+/// Encodes the bytes that a path segment or a value of a query may not contain or that would end
+/// it.
+fn percent_encoded(id: &str) -> String {
+    let encoded = id.bytes().map(|byte| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    });
+    encoded.collect()
 }

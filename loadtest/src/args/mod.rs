@@ -11,7 +11,7 @@ pub(crate) use self::documents::DocumentsArguments;
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
-use self::parts::{bounded, seconds, threshold};
+use self::parts::{bounded, count, seconds, threshold};
 
 const EXAMPLES: &str = "\
 Example:
@@ -26,7 +26,8 @@ Example:
   loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100 --seconds 10 \\
       --server-pid $(pidof fanfare) --max-p99-ms 50
   loadtest fanout --api forge --context-token e… --invocation e… --server-pid $(pidof fanfare)
-  loadtest fanout --api m2 --m2-token e… --m2-writer ik_… --channel kvStore/load:1";
+  loadtest fanout --api m2 --m2-token e… --m2-writer ik_… --channel kvStore/load:1
+  loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --streams 1000";
 
 const FLOOR_EXAMPLE: &str = "\
 Example:
@@ -92,6 +93,10 @@ pub(crate) struct FanoutArguments {
     pub(crate) publish: PublishArguments,
     #[command(flatten)]
     pub(crate) crowd: CrowdArguments,
+    /// InsForge: streams beside the -n clients
+    #[arg(long, value_name = "N", help_heading = "Clients", value_parser = count)]
+    #[arg(conflicts_with = "api", requires = "token")]
+    pub(crate) streams: Option<usize>,
     #[command(flatten)]
     pub(crate) load: LoadArguments,
     #[command(flatten)]
@@ -157,10 +162,14 @@ pub(crate) struct IdleArguments {
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
     /// Subscribe each client to the channel instead of only connecting
-    #[arg(long)]
+    #[arg(long, required_if_eq("api", "events"))]
     pub(crate) subscribe: bool,
     #[command(flatten)]
     pub(crate) crowd: CrowdArguments,
+    /// InsForge: streams beside the -n clients
+    #[arg(long, value_name = "N", help_heading = "Clients", value_parser = count)]
+    #[arg(conflicts_with = "api", requires_all = ["token", "subscribe"])]
+    pub(crate) streams: Option<usize>,
     /// Process to measure
     #[arg(long, value_name = "PID", help_heading = "Measuring")]
     pub(crate) server_pid: u32,
@@ -229,6 +238,14 @@ mod tests {
         assert_eq!(access.publisher.as_deref(), Some("ik_2"));
         assert!(fanout(&[&m2[..2], &m2[4..]].concat()).is_ok(), "clients may come with nothing");
         assert_eq!(fanout(&m2[..4]).err().unwrap().exit_code(), 2);
+        let events = ["--api", "events", "--anon-key", "anon_1", "--api-key", "ik_1"];
+        let arguments = fanout(&events).unwrap();
+        let access = arguments.publish.access(&arguments.server, arguments.crowd.api);
+        assert_eq!((access.api, access.client.as_deref()), (Api::Events, Some("anon_1")));
+        assert_eq!(access.publisher.as_deref(), Some("ik_1"));
+        for missing in [&events[..4], &[&events[..2], &events[4..]].concat()] {
+            assert_eq!(fanout(missing).err().unwrap().exit_code(), 2, "{missing:?}");
+        }
         for missing in [&forge[..4], &[&forge[..2], &forge[4..]].concat(), &["--api", "insforge"]] {
             assert_eq!(fanout(missing).err().unwrap().exit_code(), 2, "{missing:?}");
         }
@@ -245,6 +262,24 @@ mod tests {
         let shown: Vec<_> = shown.filter(|argument| argument.get_env().is_some()).collect();
         assert!(!shown.is_empty());
         assert!(shown.iter().all(|argument| argument.is_hide_env_values_set()));
+    }
+
+    #[test]
+    fn streams_need_a_token_and_stand_beside_clients_of_insforge() {
+        let beside = ["--streams", "5", "--token", "e.y.J"];
+        assert_eq!(with_key(&beside).unwrap().streams, Some(5));
+        let idle = |extra: &[&str]| {
+            let command = ["loadtest", "idle", "--server-pid", "1"];
+            Arguments::try_parse_from([&command, extra].concat()).err().map(|it| it.exit_code())
+        };
+        assert_eq!(idle(&[&beside[..], &["--subscribe"]].concat()), None);
+        assert_eq!(idle(&beside), Some(2), "a stream is always subscribed");
+        let events = ["--api", "events", "--token", "e.y.J"];
+        assert_eq!(idle(&[&events[..], &["--subscribe"]].concat()), None);
+        assert_eq!(idle(&events), Some(2));
+        for wrong in [&beside[..2], &[&beside[..], &["--api", "forge"]].concat()] {
+            assert_eq!(with_key(wrong).err().unwrap().exit_code(), 2, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use rustix::thread::CpuSet;
 use serde_json::json;
 
 use crate::api::m2::Scope;
-use crate::api::{Access, Api, PAYLOAD_BYTES_MIN, Script};
-use crate::crowd::{Crowd, UNDERWAY_MAX};
+use crate::api::{Access, Api, PAYLOAD_BYTES_MIN};
+use crate::crowd::{Crowd, Group, UNDERWAY_MAX};
 use crate::descriptors;
 use crate::publisher::Schedule;
 use crate::target::Target;
@@ -20,8 +20,9 @@ pub(crate) struct ServerArguments {
     /// The server; loopback only
     #[arg(long, default_value = "http://127.0.0.1:7130")]
     pub(crate) url: Target,
-    /// InsForge: a user's JWT or the anon key, for clients
+    /// InsForge, streams: a user's JWT or the anon key
     #[arg(long, value_name = "TOKEN", visible_alias = "anon-key")]
+    #[arg(required_if_eq("api", "events"))]
     token: Option<String>,
     // The name of the variable does not begin with the node's name, because the node refuses to
     // start if a variable of its own is unknown to it.
@@ -57,6 +58,7 @@ impl ServerArguments {
             }
             Api::Forge => (self.context_token.clone(), None),
             Api::M2 => (self.reader.m2_token.clone(), None),
+            Api::Events => (self.token.clone(), api_key.map(str::to_owned)),
         };
         Access { api, client, publisher, scope: self.reader.m2_scope.clone() }
     }
@@ -68,7 +70,7 @@ impl ServerArguments {
 pub(crate) struct PublishArguments {
     /// InsForge: credential for publishing, and for clients without another
     #[arg(long, value_name = "KEY", required_unless_present = "api")]
-    #[arg(required_if_eq("api", "insforge"))]
+    #[arg(required_if_eq_any([("api", "insforge"), ("api", "events")]))]
     api_key: Option<String>,
     /// Forge: the invocation that publishes
     #[arg(long, value_name = "ID", env = "LOADTEST_INVOCATION", hide_env_values = true)]
@@ -89,7 +91,7 @@ impl PublishArguments {
     pub(crate) fn access(&self, server: &ServerArguments, api: Api) -> Access {
         let access = server.access(api, self.api_key.as_deref());
         match api {
-            Api::InsForge => access,
+            Api::InsForge | Api::Events => access,
             Api::Forge => Access { publisher: self.invocation.clone(), ..access },
             Api::M2 => Access { publisher: self.m2_writer.clone(), ..access },
         }
@@ -100,7 +102,7 @@ impl PublishArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct CrowdArguments {
-    /// What clients speak: insforge, forge or m2
+    /// Clients speak insforge, forge, m2 or events
     #[arg(long, value_enum, default_value = "insforge", hide_possible_values = true)]
     pub(crate) api: Api,
     /// Channel without other users; in M2, TYPE/ID
@@ -127,15 +129,16 @@ pub(crate) struct CrowdArguments {
 }
 
 impl CrowdArguments {
-    /// Returns the crowd of clients, which follow this script.
-    pub(crate) fn crowd(&self, target: &Target, script: Script) -> Crowd {
+    /// Returns the crowd of these groups of clients.
+    pub(crate) fn crowd(&self, target: &Target, groups: Vec<Group>) -> Crowd {
+        let size = groups.iter().map(|group| group.size).sum();
         Crowd {
             target: target.clone(),
-            script,
-            size: self.subscribers,
+            groups,
+            size,
             first: 0,
             size_per_process: self.connections_per_process.min(descriptors::available()).max(1),
-            threads: self.threads.min(self.subscribers),
+            threads: self.threads.min(size),
             connect_rate: self.connect_rate,
             underway_max: UNDERWAY_MAX,
             lazy: Duration::from_millis(self.lazy_ms),

@@ -26,8 +26,8 @@ pub(crate) const UNDERWAY_MAX: usize = 128;
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Crowd {
     pub(crate) target: Target,
-    /// The messages of each client.
-    pub(crate) script: Script,
+    /// What the clients of the whole crowd do, in the order of their numbers.
+    pub(crate) groups: Vec<Group>,
     /// Number of clients in all processes together.
     pub(crate) size: usize,
     /// Number of the first client. A client's number determines its source address.
@@ -45,20 +45,41 @@ pub(crate) struct Crowd {
     pub(crate) lazy: Duration,
 }
 
-/// The results of all clients.
+/// Clients that follow the same script.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Group {
+    pub(crate) script: Script,
+    /// Number of clients in all processes together.
+    pub(crate) size: usize,
+}
+
+/// The results of one group of clients.
 pub(crate) struct Gathered {
     pub(crate) heard: Heard,
     /// One tally per client.
     pub(crate) tallies: Vec<Tally>,
 }
 
+impl Gathered {
+    fn new() -> Self {
+        Self { heard: Heard::new(), tallies: Vec::new() }
+    }
+
+    /// Adds the results of another thread.
+    fn add(&mut self, other: Self) -> Result<()> {
+        self.tallies.extend(other.tallies);
+        self.heard.add(other.heard)
+    }
+}
+
 impl Crowd {
-    /// Connects all clients, runs `conduct` meanwhile, and ends the clients when it returns.
+    /// Connects all clients, runs `conduct` meanwhile, and ends the clients when it returns. Returns
+    /// the results of each group.
     pub(crate) fn gather<T>(
         &self,
         pulse: &Pulse,
         conduct: impl FnOnce() -> Result<T>,
-    ) -> Result<(T, Gathered)> {
+    ) -> Result<(T, Vec<Gathered>)> {
         pulse.measure_from(u64::MAX);
         if self.size > self.size_per_process {
             return process::gather(&self.shares(), pulse, conduct);
@@ -74,14 +95,31 @@ impl Crowd {
                 let _dismissal = Dismissal(pulse);
                 conduct()
             };
-            let mut all = Gathered { heard: Heard::new(), tallies: Vec::with_capacity(self.size) };
+            let mut all = self.nothing_gathered();
             for handle in loops {
                 let one = handle.join().expect("a client thread returns its errors")?;
-                all.heard.add(one.heard)?;
-                all.tallies.extend(one.tallies);
+                all.iter_mut().zip(one).try_for_each(|(all, one)| all.add(one))?;
             }
             Ok((conducted?, all))
         })
+    }
+
+    /// Returns empty results for each group.
+    fn nothing_gathered(&self) -> Vec<Gathered> {
+        self.groups.iter().map(|_| Gathered::new()).collect()
+    }
+
+    /// Returns the index of the group of this client.
+    fn group_of(&self, number: usize) -> usize {
+        let mut end = 0;
+        let of_client = |group: &Group| {
+            end += group.size;
+            number < end
+        };
+        self.groups
+            .iter()
+            .position(of_client)
+            .expect("the sizes of the groups add up to that of all")
     }
 
     /// Splits the crowd into parts of nearly equal size, each small enough for one process.
@@ -112,8 +150,9 @@ mod tests {
     #[test]
     fn shares_are_even_and_number_everybody_once() {
         let target: Target = "http://127.0.0.1:7130".parse().unwrap();
+        let script = Access::anonymous(Api::InsForge).script(&target, None).unwrap();
         let crowd = Crowd {
-            script: Access::anonymous(Api::InsForge).script(&target, None).unwrap(),
+            groups: [20, 30].map(|size| Group { script: script.clone(), size }).into(),
             target,
             size: 50,
             first: 0,
@@ -128,5 +167,7 @@ mod tests {
         assert_eq!(places, [(0, 17), (17, 17), (34, 16)]);
         assert_eq!((shares[2].threads, shares[2].connect_rate), (16, Some(10.0)));
         assert!(shares.iter().map(|share| share.underway_max).sum::<usize>() <= UNDERWAY_MAX);
+        let groups = [0, 19, 20, 49].map(|number| shares[1].group_of(number));
+        assert_eq!(groups, [0, 0, 1, 1], "a client's group is the same in each share");
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crowd::pulse::{Counts, Dismissal, Pulse};
 use crate::crowd::{Crowd, Gathered};
-use crate::heard::{Digest, Heard};
+use crate::heard::Digest;
 use crate::helper::{Helper, News, tell};
 use crate::tally::Tally;
 
@@ -27,17 +27,20 @@ enum Report {
     Counts(Counts),
     /// The error of its first failed connection.
     Failure(String),
-    /// The results of its clients, each distinct tally with its number of clients. This is the last
-    /// message.
-    Result(Digest, Vec<(Tally, usize)>),
+    /// The results of each group of its clients. This is the last message.
+    Result(Vec<Summary>),
 }
+
+/// The results of one group: what its clients received, and each distinct tally with its number of
+/// clients.
+type Summary = (Digest, Vec<(Tally, usize)>);
 
 /// Starts a process per share, runs `conduct`, and adds up the results.
 pub(super) fn gather<T>(
     shares: &[Crowd],
     pulse: &Pulse,
     conduct: impl FnOnce() -> Result<T>,
-) -> Result<(T, Gathered)> {
+) -> Result<(T, Vec<Gathered>)> {
     let mut helpers = Vec::new();
     let mut ways = Vec::new();
     let mut back = Vec::new();
@@ -61,12 +64,14 @@ pub(super) fn gather<T>(
         let conducted = conduct();
         drop(dismissal);
         await_all(&followers, &mut helpers);
-        let mut all = Gathered { heard: Heard::new(), tallies: Vec::new() };
+        let mut all = shares.first().map(Crowd::nothing_gathered).unwrap_or_default();
         for follower in followers {
-            let (digest, tallies) = follower.join().expect("it returns its errors")?;
-            all.heard.add_digest(digest)?;
-            for (tally, count) in tallies {
-                all.tallies.extend(std::iter::repeat_n(tally, count));
+            let summaries = follower.join().expect("it returns its errors")?;
+            for (group, (digest, tallies)) in all.iter_mut().zip(summaries) {
+                group.heard.add_digest(digest)?;
+                for (tally, count) in tallies {
+                    group.tallies.extend(std::iter::repeat_n(tally, count));
+                }
             }
         }
         Ok((conducted?, all))
@@ -88,15 +93,19 @@ pub(crate) fn serve() -> Result<()> {
     })?;
     let pulse = Pulse::default();
     let ((), gathered) = crowd.gather(&pulse, || obey(&pulse, &orders))?;
+    tell(&Report::Result(gathered.into_iter().map(summary).collect()))
+}
+
+fn summary(group: Gathered) -> Summary {
     let mut tallies: HashMap<Tally, usize> = HashMap::new();
-    for tally in gathered.tallies {
+    for tally in group.tallies {
         *tallies.entry(tally).or_default() += 1;
     }
-    tell(&Report::Result(gathered.heard.digest(), tallies.into_iter().collect()))
+    (group.heard.digest(), tallies.into_iter().collect())
 }
 
 /// Takes in the reports of one process until its result.
-fn follow(mut news: News, pulse: &Pulse) -> Result<(Digest, Vec<(Tally, usize)>)> {
+fn follow(mut news: News, pulse: &Pulse) -> Result<Vec<Summary>> {
     let mut before = Counts::default();
     loop {
         match news.next().inspect_err(|error| pulse.break_down(error))? {
@@ -105,7 +114,7 @@ fn follow(mut news: News, pulse: &Pulse) -> Result<(Digest, Vec<(Tally, usize)>)
                 before = now;
             }
             Report::Failure(failure) => pulse.note_failure(failure),
-            Report::Result(digest, tallies) => return Ok((digest, tallies)),
+            Report::Result(summaries) => return Ok(summaries),
         }
     }
 }

@@ -13,7 +13,6 @@ use rustix::io::Errno;
 use crate::client::Client;
 use crate::clock::{nanos, now_ns, timespec};
 use crate::crowd::{Crowd, Gathered, Pulse};
-use crate::heard::Heard;
 use crate::tally::Tally;
 
 const EVENTS_MAX: usize = 1_024;
@@ -34,9 +33,9 @@ pub(super) struct Loop<'a> {
     underway: usize,
     next_dial_ns: u64,
     dial_interval_ns: u64,
-    heard: Heard,
+    /// The results of each group. Tallies are those of clients whose connection is lost.
+    gathered: Vec<Gathered>,
     reported: u64,
-    lost: Vec<Tally>,
 }
 
 impl<'a> Loop<'a> {
@@ -56,14 +55,13 @@ impl<'a> Loop<'a> {
             underway: 0,
             next_dial_ns: now_ns(),
             dial_interval_ns: nanos(Duration::from_secs_f64(seconds)),
-            heard: Heard::new(),
+            gathered: crowd.nothing_gathered(),
             reported: 0,
-            lost: Vec::new(),
         })
     }
 
     /// Connects its clients and serves them until the crowd is dismissed.
-    pub(super) fn run(mut self) -> Result<Gathered> {
+    pub(super) fn run(mut self) -> Result<Vec<Gathered>> {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
         let mut scratch = vec![0; READ_BUFFER_BYTES];
         while !self.pulse.stop.load(Ordering::Relaxed) {
@@ -78,7 +76,10 @@ impl<'a> Loop<'a> {
                     return Err(error);
                 }
             }
-            self.heard.measure_from_ns = self.pulse.measure_from_ns.load(Ordering::Relaxed);
+            let measure_from_ns = self.pulse.measure_from_ns.load(Ordering::Relaxed);
+            for group in &mut self.gathered {
+                group.heard.measure_from_ns = measure_from_ns;
+            }
             for event in &events {
                 let data = event.data;
                 self.on_event(data.u64(), &mut scratch);
@@ -88,9 +89,24 @@ impl<'a> Loop<'a> {
                 thread::sleep(self.crowd.lazy);
             }
         }
-        let mut tallies = self.lost;
-        tallies.extend(self.clients.into_iter().flatten().map(|client| client.tally));
-        Ok(Gathered { heard: self.heard, tallies })
+        for at in 0..self.clients.len() {
+            self.bury(at);
+        }
+        Ok(self.gathered)
+    }
+
+    /// Returns the number of a client and the index of its group.
+    fn number_of(&self, at: usize) -> (usize, usize) {
+        let number = self.crowd.first + at * self.crowd.threads + self.number;
+        (number, self.crowd.group_of(number))
+    }
+
+    /// Takes a client out and keeps its tally. Dropping the socket closes it, which removes it from
+    /// the epoll set.
+    fn bury(&mut self, at: usize) {
+        let (_, group) = self.number_of(at);
+        let tally = self.clients[at].take().map(|client| client.tally);
+        self.gathered[group].tallies.extend(tally);
     }
 
     fn dial_due(&mut self) {
@@ -104,7 +120,8 @@ impl<'a> Loop<'a> {
             self.underway += usize::from(client.is_ok());
             if let Err(error) = &client {
                 self.pulse.fail(error);
-                self.lost.push(Tally::default());
+                let (_, group) = self.number_of(self.clients.len());
+                self.gathered[group].tallies.push(Tally::default());
             }
             self.clients.push(client.ok());
         }
@@ -112,7 +129,7 @@ impl<'a> Loop<'a> {
 
     fn dial(&self) -> Result<Client> {
         let at = self.clients.len();
-        let number = self.crowd.first + at * self.crowd.threads + self.number;
+        let (number, _) = self.number_of(at);
         let source = self.crowd.target.source(number);
         let client = Client::dial(self.crowd.target.address, source)?;
         let data = EventData::new_u64(at as u64);
@@ -130,23 +147,24 @@ impl<'a> Loop<'a> {
 
     fn on_event(&mut self, data: u64, scratch: &mut [u8]) {
         let at = usize::try_from(data).expect("it was made from an index");
+        let (_, group) = self.number_of(at);
         let Some(client) = self.clients[at].as_mut() else {
             return;
         };
+        let script = &self.crowd.groups[group].script;
         let was_ready = client.is_ready();
         let outcome = if client.is_dialling() {
-            let begun = client.begin(&self.crowd.script);
+            let begun = client.begin(script);
             let listen = EventData::new_u64(data);
             begun.and_then(|()| Ok(epoll::modify(&self.epoll, &*client, listen, EventFlags::IN)?))
         } else {
-            client.read(scratch, &self.crowd.script, &mut self.heard)
+            client.read(scratch, script, &mut self.gathered[group].heard)
         };
         let is_ready = client.is_ready();
         if let Err(error) = outcome {
             self.pulse.fail(&error);
             self.underway -= usize::from(!was_ready);
-            // Dropping the socket closes it, which removes it from the epoll set.
-            self.lost.extend(self.clients[at].take().map(|client| client.tally));
+            self.bury(at);
             return;
         }
         if is_ready && !was_ready {
@@ -156,10 +174,10 @@ impl<'a> Loop<'a> {
     }
 
     fn report(&mut self) {
-        let news = self.heard.received - self.reported;
-        if news > 0 {
-            self.pulse.received.fetch_add(news, Ordering::Relaxed);
-            self.reported = self.heard.received;
+        let received = self.gathered.iter().map(|group| group.heard.received).sum();
+        if received > self.reported {
+            self.pulse.received.fetch_add(received - self.reported, Ordering::Relaxed);
+            self.reported = received;
         }
     }
 }

@@ -16,9 +16,9 @@ use crate::crowd::UNDERWAY_MAX;
 use crate::documents::field::Field;
 use crate::documents::signals::Signals;
 use crate::documents::watcher::{Counts, Hearing, Watch, Watcher};
+use crate::handshake::Handshake;
 use crate::heard::Heard;
 use crate::target::Target;
-use crate::upgrade::Upgrade;
 
 const EVENTS_MAX: usize = 1_024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -33,7 +33,7 @@ const SLOW_RECEIVE_BYTES: usize = 4_096;
 pub(crate) struct Audience {
     pub(crate) target: Target,
     /// The clients' upgrade request.
-    pub(crate) upgrade: Upgrade,
+    pub(crate) upgrade: Handshake,
     /// The documents of the run and who watches which.
     pub(crate) field: Field,
     /// Number of clients, the slow ones included.

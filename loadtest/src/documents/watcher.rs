@@ -9,8 +9,8 @@ use crate::api::m2::{Document, Version};
 use crate::api::{Api, Packet};
 use crate::connection::{Arrival, Connection, Dial, Message};
 use crate::documents::field::{self, Field};
+use crate::handshake::Handshake;
 use crate::heard::Heard;
-use crate::upgrade::Upgrade;
 
 /// Subscribes that may wait for their answers. A page that opens sends all of its subscribes at
 /// once.
@@ -104,7 +104,7 @@ impl Watcher {
     }
 
     /// Requests the upgrade once the socket is writable. Returns an error if the connection failed.
-    pub(super) fn begin(&mut self, upgrade: &Upgrade) -> Result<()> {
+    pub(super) fn begin(&mut self, upgrade: &Handshake) -> Result<()> {
         self.connection.begin(upgrade)
     }
 
@@ -120,7 +120,7 @@ impl Watcher {
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
-        upgrade: &Upgrade,
+        upgrade: &Handshake,
         hearing: &mut Hearing,
     ) -> Result<()> {
         let Some(mut received) = self.connection.receive(scratch)? else {
@@ -245,8 +245,8 @@ mod tests {
     use super::*;
     use crate::api::m2::{Caller, Scope};
     use crate::clock::{now_ns, timespec};
+    use crate::handshake::KEY_ANSWER;
     use crate::target::Target;
-    use crate::upgrade::KEY_ANSWER;
 
     const FIELD: Field = Field { seed: 3, resources: 50, subscriptions: 3 };
     const WARNING: &str = r#"{"warning":"resource_not_found","message":"m"}"#;
@@ -255,7 +255,7 @@ mod tests {
     struct Pair {
         watcher: Watcher,
         server: TcpStream,
-        upgrade: Upgrade,
+        upgrade: Handshake,
         hearing: Hearing,
     }
 

@@ -1,4 +1,4 @@
-//! The frames that the floor sends: of the same length and shape as a node's.
+//! The frames and blocks that the floor sends: of the same length and shape as a node's.
 
 use anyhow::Result;
 
@@ -18,10 +18,8 @@ impl PublicationFrame {
     pub(super) fn new(api: Api, schedule: &Schedule) -> Result<Self> {
         let mut template = api.delivered(schedule)?;
         let text = template.stamped(Stamp { sequence: 0, due_ns: 0 });
-        let mut frame = Vec::new();
-        write_head(&mut frame, text.len());
-        let head_bytes = frame.len();
-        frame.extend_from_slice(text);
+        let frame = [&frame_head(api, text.len()), text].concat();
+        let head_bytes = frame.len() - text.len();
         Ok(Self { template, frame, head_bytes })
     }
 
@@ -32,16 +30,17 @@ impl PublicationFrame {
     }
 }
 
-/// Returns a text frame as servers send it: unfragmented and unmasked.
-pub(super) fn text_frame(text: &str) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(10 + text.len());
-    write_head(&mut frame, text.len());
-    frame.extend_from_slice(text.as_bytes());
-    frame
+/// Returns a message as servers send it: a text frame that is neither fragmented nor masked, or the
+/// blocks of a stream as they are.
+pub(super) fn framed(api: Api, text: &str) -> Vec<u8> {
+    [&frame_head(api, text.len()), text.as_bytes()].concat()
 }
 
-fn write_head(frame: &mut Vec<u8>, length: usize) {
-    frame.push(0x81);
+fn frame_head(api: Api, length: usize) -> Vec<u8> {
+    if api.is_stream() {
+        return Vec::new();
+    }
+    let mut frame = vec![0x81];
     match length {
         short @ 0..126 => frame.push(u8::try_from(short).expect("below 126")),
         medium @ 126..=0xFFFF => {
@@ -53,12 +52,14 @@ fn write_head(frame: &mut Vec<u8>, length: usize) {
             frame.extend((long as u64).to_be_bytes());
         }
     }
+    frame
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::stamp::Reader;
+    use crate::stream::read_block;
     use crate::wire::{Frame, read_frame};
 
     const STAMP: Stamp = Stamp { sequence: 12, due_ns: 345 };
@@ -84,6 +85,15 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_sends_one_block_with_the_stamp_in_it() {
+        let mut frame = frame(Api::Events, 64);
+        let bytes = frame.stamped(STAMP);
+        let (block, whole) = read_block(bytes).unwrap().unwrap();
+        assert_eq!(whole, bytes.len());
+        assert_eq!(Reader::new().find(block), Some(STAMP));
+    }
+
+    #[test]
     fn frames_of_every_length_form_are_written() {
         for payload_bytes in [48, 1_000, 70_000] {
             let mut frame = frame(Api::InsForge, payload_bytes);
@@ -93,7 +103,7 @@ mod tests {
         }
         for length in [0, 125, 126, 65_535, 65_536] {
             let text = "y".repeat(length);
-            let frame = text_frame(&text);
+            let frame = framed(Api::InsForge, &text);
             let read = read_frame(&frame).unwrap();
             assert_eq!(read, Some((Frame::Text(text.as_bytes()), frame.len())));
         }

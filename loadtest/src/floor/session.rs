@@ -1,4 +1,4 @@
-//! One client of the floor: just enough of WebSocket and of the API for a subscribe.
+//! One client of the floor: just enough of the protocol and of the API for a subscribe.
 
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::api::Api;
-use crate::floor::frame::text_frame;
-use crate::upgrade::{self, KEY_ANSWER};
+use crate::floor::frame::framed;
+use crate::handshake::{self, KEY_ANSWER, STREAM_TYPE};
 
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
@@ -17,7 +17,8 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Session {
     stream: TcpStream,
     api: Api,
-    upgraded: bool,
+    /// Whether the request that opens the connection was answered.
+    opened: bool,
     /// Whether the client receives publications.
     pub(super) subscribed: bool,
     /// Bytes that do not form a complete request or frame yet.
@@ -31,7 +32,7 @@ impl Session {
         Self {
             stream,
             api,
-            upgraded: false,
+            opened: false,
             subscribed: false,
             inbox: Vec::new(),
             backlog: Vec::new(),
@@ -93,25 +94,22 @@ impl Session {
 
     fn take_in(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut used = 0;
-        if !self.upgraded {
+        if !self.opened {
             let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
                 return Ok(0);
             };
             used = end + 4;
-            self.upgraded = true;
-            let offer = upgrade::offered(&bytes[..used])?;
-            let chosen = offer.map(|offer| format!("\r\nSec-WebSocket-Protocol: {offer}"));
-            // All clients of this program send the same key.
-            let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                        Connection: Upgrade\r\nSec-WebSocket-Accept: ";
-            let answer = format!("{head}{KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default());
-            let greeting = self.api.greeting().map(text_frame).unwrap_or_default();
-            self.send(&[answer.as_bytes(), &greeting].concat())?;
+            self.opened = true;
+            let answer = answer(self.api, &bytes[..used])?;
+            let greeting = self.api.greeting().map(|text| framed(self.api, text));
+            self.send(&[answer.as_bytes(), &greeting.unwrap_or_default()].concat())?;
+            // The request of a stream names its channel.
+            self.subscribed = self.api.is_stream();
         }
         while let Some((text, frame_bytes)) = read_masked(&bytes[used..])? {
             used += frame_bytes;
             if let Some(reply) = self.api.reply(&text) {
-                self.send(&text_frame(&reply.text))?;
+                self.send(&framed(self.api, &reply.text))?;
                 self.subscribed |= reply.subscribes;
             }
         }
@@ -123,6 +121,20 @@ impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+/// Returns the head of the answer to the request that opens a connection.
+fn answer(api: Api, request: &[u8]) -> Result<String> {
+    if api.is_stream() {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {STREAM_TYPE}\r\n");
+        return Ok(format!("{head}Connection: close\r\n\r\n"));
+    }
+    let offer = handshake::offered(request)?;
+    let chosen = offer.map(|offer| format!("\r\nSec-WebSocket-Protocol: {offer}"));
+    // All clients of this program send the same key.
+    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                Connection: Upgrade\r\nSec-WebSocket-Accept: ";
+    Ok(format!("{head}{KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default()))
 }
 
 /// Returns the text of the masked frame at the start of `bytes` and the frame's length, or `None`

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use crate::procfs::Memory;
 use crate::report::costs::{Costs, Thresholds};
-use crate::report::{Asked, Losses, latency_cells, latency_json, loss_rows, memory_json};
+use crate::report::{
+    Asked, Audience, Losses, deliveries_json, latency_cells, latency_json, loss_cells, loss_rows,
+    memory_json,
+};
 use crate::table::{Table, grouped, millis};
 use crate::tally::Deliveries;
 
@@ -33,6 +36,8 @@ pub(crate) struct FanoutReport {
     pub(crate) publications: Publications,
     /// Counts of the subscribers.
     pub(crate) deliveries: Deliveries,
+    /// The clients of each API, if they are of several.
+    pub(crate) audiences: Vec<Audience>,
     /// Time from a publication's due time to its reading, in ns.
     pub(crate) latency: Histogram<u64>,
     /// The cost of the deliveries.
@@ -68,17 +73,9 @@ impl FanoutReport {
                 ("per second", grouped(self.costs.deliveries_per_second())),
             ],
         );
-        table.row(
-            "",
-            [
-                ("lost", grouped(deliveries.lost)),
-                ("conflated", grouped(deliveries.conflated)),
-                ("duplicated", grouped(deliveries.duplicated)),
-                ("reordered", grouped(deliveries.reordered)),
-                ("despite refusal", grouped(deliveries.despite_refusal)),
-            ],
-        );
+        table.row("", loss_cells(deliveries));
         table.row("latency", latency_cells(&self.latency));
+        self.audiences.iter().for_each(|audience| audience.rows(&mut table));
         self.costs.rows(&mut table, self.memory);
         self.loss_rows(&mut table);
         table.text
@@ -96,15 +93,8 @@ impl FanoutReport {
                 "unanswered": publications.unanswered,
                 "late_ns_max": publications.late_ns_max,
             },
-            "deliveries": {
-                "expected": deliveries.expected,
-                "received": deliveries.received,
-                "lost": deliveries.lost,
-                "conflated": deliveries.conflated,
-                "duplicated": deliveries.duplicated,
-                "reordered": deliveries.reordered,
-                "despite_refusal": deliveries.despite_refusal,
-            },
+            "deliveries": deliveries_json(deliveries),
+            "audiences": self.audiences.iter().map(Audience::json).collect::<Vec<_>>(),
             "latency_ns": latency_json(&self.latency),
             "server_memory": self.memory.map(memory_json),
             "connections_lost": self.losses.connections,
@@ -172,12 +162,14 @@ pub(super) mod tests {
                 api: Api::InsForge,
                 channel: "load:1".to_owned(),
                 subscribers: 10,
+                streams: 0,
                 rate: 10.0,
                 payload_bytes: 128,
                 seconds: 10.0,
             },
             publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
             deliveries: Deliveries { expected: 1_000, received: 1_000, ..Deliveries::default() },
+            audiences: Vec::new(),
             latency,
             costs: Costs {
                 frames,
@@ -215,6 +207,33 @@ pub(super) mod tests {
         assert_eq!(json["window"]["server"]["us_per_delivery"], 5.0);
         assert_eq!(json["window"]["server"]["ns_per_frame_byte"], 20.0);
         assert!(!json.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn the_clients_of_each_api_are_shown_if_they_are_of_several() {
+        let mut report = good();
+        assert!(!report.table().contains("of these"));
+        assert_eq!(report.json()["audiences"], Value::from(Vec::<Value>::new()));
+        report.asked.streams = 1_000;
+        report.audiences.push(Audience {
+            api: Api::Events,
+            clients: 1_000,
+            deliveries: Deliveries { received: 90, lost: 10, ..Deliveries::default() },
+            latency: report.latency.clone(),
+            frames: report.costs.frames.clone(),
+            errors: 3,
+        });
+        let table = report.table();
+        for part in ["10 subscribers, 1,000 streams, ", "1,000 clients of Server-Sent", "lost 10 "]
+        {
+            assert!(table.contains(part), "{part} is missing in\n{table}");
+        }
+        let audience = &report.json()["audiences"][0];
+        assert_eq!((&audience["api"], &audience["clients"]), (&"events".into(), &1_000.into()));
+        assert_eq!(
+            (&audience["deliveries"]["lost"], &audience["realtime_errors"]),
+            (&10.into(), &3.into())
+        );
     }
 
     #[test]

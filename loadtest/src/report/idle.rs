@@ -10,7 +10,10 @@ use crate::table::{Table, bytes, grouped, memory_cells};
 /// The result of `idle`.
 pub(crate) struct IdleReport {
     pub(crate) api: Api,
+    /// Number of connections, streams included.
     pub(crate) connections: usize,
+    /// Number of streams of Server-Sent Events beside the other connections.
+    pub(crate) streams: usize,
     /// Whether each connection was subscribed to the channel.
     pub(crate) subscribed: bool,
     /// How long the connections were held, in s.
@@ -23,7 +26,7 @@ pub(crate) struct IdleReport {
     pub(crate) after: Memory,
     /// Number of processes that held the clients.
     pub(crate) client_processes: usize,
-    /// Number of heartbeats that clients answered.
+    /// Number of heartbeats that clients received, and answered if the API wants it.
     pub(crate) pings: u64,
     /// Connections lost during the run.
     pub(crate) losses: Losses,
@@ -34,9 +37,13 @@ impl IdleReport {
     pub(crate) fn table(&self) -> String {
         let what = if self.subscribed { "subscribed" } else { "connected" };
         let connections = grouped(self.connections as u64);
-        let Self { api, seconds, .. } = self;
-        let mut table =
-            Table::new(format!("idle in {api}: {connections} clients, {what}, for {seconds} s"));
+        let Self { api, seconds, streams, .. } = self;
+        let streams = match streams {
+            0 => String::new(),
+            _ => format!(", {} of them streams", grouped(*streams as u64)),
+        };
+        let clients = format!("{connections} clients{streams}, {what}");
+        let mut table = Table::new(format!("idle in {api}: {clients}, for {seconds} s"));
         table.row("before", memory_cells(self.before));
         table.row("connected", memory_cells(self.connected));
         table.row("after", memory_cells(self.after));
@@ -48,7 +55,7 @@ impl IdleReport {
                 ("private dirty", bytes(self.per_connection(|memory| memory.private_dirty))),
             ],
         );
-        table.row("heartbeats", [("answered", grouped(self.pings))]);
+        table.row("heartbeats", [("received", grouped(self.pings))]);
         loss_rows(&mut table, &self.losses);
         table.text
     }
@@ -59,6 +66,7 @@ impl IdleReport {
             "scenario": "idle",
             "api": self.api,
             "connections": self.connections,
+            "streams": self.streams,
             "subscribed": self.subscribed,
             "seconds": self.seconds,
             "before": memory_json(self.before),
@@ -107,6 +115,7 @@ mod tests {
         let report = IdleReport {
             api: Api::Forge,
             connections: 100,
+            streams: 0,
             subscribed: false,
             seconds: 5.0,
             before: memory(10_000, Some(9_000)),
@@ -121,8 +130,10 @@ mod tests {
         assert_eq!(json["bytes_per_connection"]["pss"], -10.0);
         assert_eq!(json["bytes_per_connection"]["private_dirty"], Value::Null);
         assert!(report.table().contains("RSS 600 B"));
+        let mixed = IdleReport { streams: 40, ..report };
+        assert!(mixed.table().contains("100 clients, 40 of them streams, connected"));
         for (bytes_max, faults) in [(None, 0), (Some(600.0), 0), (Some(599.0), 1)] {
-            assert_eq!(report.faults(bytes_max).len(), faults);
+            assert_eq!(mixed.faults(bytes_max).len(), faults);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Reports hold counts and the histogram itself; percentiles and quotients are computed when a
 //! report is shown.
 
+mod audience;
 mod compare;
 mod costs;
 mod documents;
@@ -14,6 +15,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+pub(crate) use self::audience::Audience;
 pub(crate) use self::compare::{CompareReport, Pair};
 pub(crate) use self::costs::{Costs, Thresholds, Window};
 pub(crate) use self::documents::{Asked as DocumentsAsked, DocumentsReport, Steps};
@@ -22,13 +24,17 @@ pub(crate) use self::idle::IdleReport;
 use crate::api::Api;
 use crate::procfs::Memory;
 use crate::table::{Table, grouped, millis};
+use crate::tally::Deliveries;
 
 /// The parameters of the run, named as in the arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) api: Api,
     pub(crate) channel: String,
+    /// Number of subscribers, without the streams beside them.
     pub(crate) subscribers: usize,
+    /// Number of streams of Server-Sent Events beside the subscribers.
+    pub(crate) streams: usize,
     /// Publications per second that were asked for.
     pub(crate) rate: f64,
     /// Size of the payload, in bytes.
@@ -43,6 +49,7 @@ impl Asked {
         result["api"] = json!(self.api);
         result["channel"] = self.channel.as_str().into();
         result["subscribers"] = self.subscribers.into();
+        result["streams"] = self.streams.into();
         result["rate"] = self.rate.into();
         result["payload_bytes"] = self.payload_bytes.into();
         result["seconds"] = self.seconds.into();
@@ -55,6 +62,9 @@ impl fmt::Display for Asked {
         let bytes = grouped(self.payload_bytes as u64);
         let Self { api, channel, rate, seconds, .. } = self;
         write!(f, "{channel} in {api}: {subscribers} subscribers, ")?;
+        if self.streams > 0 {
+            write!(f, "{} streams, ", grouped(self.streams as u64))?;
+        }
         write!(f, "{rate} publications/s of {bytes} bytes for {seconds} s")
     }
 }
@@ -73,6 +83,29 @@ fn loss_rows(table: &mut Table, losses: &Losses) {
         table.row("connections", [("lost", grouped(losses.connections as u64))]);
         table.line("first loss", losses.first.as_deref().unwrap_or("unknown"));
     }
+}
+
+/// Returns the cells of a row with the deliveries that went wrong.
+fn loss_cells(deliveries: &Deliveries) -> [(&'static str, String); 5] {
+    [
+        ("lost", grouped(deliveries.lost)),
+        ("conflated", grouped(deliveries.conflated)),
+        ("duplicated", grouped(deliveries.duplicated)),
+        ("reordered", grouped(deliveries.reordered)),
+        ("despite refusal", grouped(deliveries.despite_refusal)),
+    ]
+}
+
+fn deliveries_json(deliveries: &Deliveries) -> Value {
+    json!({
+        "expected": deliveries.expected,
+        "received": deliveries.received,
+        "lost": deliveries.lost,
+        "conflated": deliveries.conflated,
+        "duplicated": deliveries.duplicated,
+        "reordered": deliveries.reordered,
+        "despite_refusal": deliveries.despite_refusal,
+    })
 }
 
 /// Returns the cells of a row with percentiles. The histogram is in ns.

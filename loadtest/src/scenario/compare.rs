@@ -40,11 +40,11 @@ fn measure(arguments: &CompareArguments, place: &Placement, node_first: bool) ->
     let node = Node { server, publish, pid: Some(arguments.server_pid) };
     let pause = |report: Result<FanoutReport>| report.inspect(|_| thread::sleep(arguments.settle));
     if node_first {
-        let node = pause(node.measure(crowd, load))?;
+        let node = pause(node.measure(crowd, None, load))?;
         return Ok(Pair { node_first, node, floor: floor::measure(crowd, load, place)? });
     }
     let floor = pause(floor::measure(crowd, load, place))?;
-    Ok(Pair { node_first, node: node.measure(crowd, load)?, floor })
+    Ok(Pair { node_first, node: node.measure(crowd, None, load)?, floor })
 }
 
 fn asked(arguments: &CompareArguments) -> Asked {
@@ -53,6 +53,7 @@ fn asked(arguments: &CompareArguments) -> Asked {
         api: crowd.api,
         channel: crowd.channel.clone(),
         subscribers: crowd.subscribers,
+        streams: 0,
         rate: load.rate,
         payload_bytes: load.payload_bytes,
         seconds: crowd.seconds.as_secs_f64(),

@@ -9,8 +9,8 @@ use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::publisher::Plan;
 use crate::report::{FanoutReport, Thresholds};
-use crate::scenario::print;
 use crate::scenario::run::{Publisher, Run};
+use crate::scenario::{groups, print};
 
 /// Runs the scenario, prints the report and returns the faults.
 pub(crate) fn run(arguments: &FanoutArguments) -> Result<Vec<String>> {
@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &FanoutArguments) -> Result<Vec<String>> {
     }
     let node =
         Node { server: &arguments.server, publish: &arguments.publish, pid: arguments.server_pid };
-    let report = node.measure(&arguments.crowd, &arguments.load)?;
+    let report = node.measure(&arguments.crowd, arguments.streams, &arguments.load)?;
     print(&report.table(), &report.json());
     Ok(report.faults(Thresholds {
         p99_ms: arguments.max_p99_ms,
@@ -40,10 +40,11 @@ pub(super) struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// Measures one run: prepares the channel, connects the clients, and publishes.
+    /// Measures one run, with this many streams beside the crowd.
     pub(super) fn measure(
         &self,
         crowd: &CrowdArguments,
+        streams: Option<usize>,
         load: &LoadArguments,
     ) -> Result<FanoutReport> {
         let Self { server, publish, pid } = self;
@@ -58,7 +59,7 @@ impl Node<'_> {
         };
         let run = Run {
             scenario: "fanout",
-            crowd: crowd.crowd(&server.url, script),
+            crowd: crowd.crowd(&server.url, groups(server, crowd, script, streams)?),
             schedule: plan.schedule.clone(),
             warmup: load.warmup,
             seconds: crowd.seconds,

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::api::Access;
 use crate::args::{CrowdArguments, FloorArguments, LoadArguments};
+use crate::crowd::Group;
 use crate::floor::Floor;
 use crate::pin::Placement;
 use crate::report::{FanoutReport, Thresholds};
@@ -33,7 +34,7 @@ pub(super) fn measure(
     let script = Access::anonymous(crowd.api).script(&floor.target, Some(&crowd.channel))?;
     let run = Run {
         scenario: "floor",
-        crowd: crowd.crowd(&floor.target, script),
+        crowd: crowd.crowd(&floor.target, vec![Group { script, size: crowd.subscribers }]),
         schedule,
         warmup: load.warmup,
         seconds: crowd.seconds,

@@ -10,7 +10,7 @@ use crate::crowd::Pulse;
 use crate::procfs::Memory;
 use crate::progress::Progress;
 use crate::report::{IdleReport, Losses};
-use crate::scenario::print;
+use crate::scenario::{groups, print};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -24,19 +24,22 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
     channel.map_or(Ok(()), |channel| access.prepare(&server.url, channel))?;
     let before = Memory::of(arguments.server_pid)?;
     let pulse = Pulse::default();
-    let hold = || hold(arguments, &pulse);
-    let crowd = common.crowd(&server.url, access.script(&server.url, channel)?);
+    let script = access.script(&server.url, channel)?;
+    let groups = groups(server, common, script, arguments.streams)?;
+    let crowd = common.crowd(&server.url, groups);
+    let hold = || hold(arguments, crowd.size, &pulse);
     let (held, gathered) = crowd.gather(&pulse, hold)?;
     let report = IdleReport {
         api: common.api,
-        connections: common.subscribers,
+        connections: crowd.size,
+        streams: arguments.streams.unwrap_or(0),
         subscribed: arguments.subscribe,
         seconds: common.seconds.as_secs_f64(),
         before,
         connected: held.connected,
         after: held.after,
         client_processes: pulse.pids().count(),
-        pings: gathered.heard.pings,
+        pings: gathered.iter().map(|group| group.heard.pings).sum(),
         losses: held.losses,
     };
     print(&report.table(), &report.json());
@@ -49,10 +52,10 @@ struct Held {
     losses: Losses,
 }
 
-fn hold(arguments: &IdleArguments, pulse: &Pulse) -> Result<Held> {
+fn hold(arguments: &IdleArguments, size: usize, pulse: &Pulse) -> Result<Held> {
     let mut progress = Progress::new();
     let common = &arguments.crowd;
-    pulse.wait_until_ready(common.subscribers, &mut progress)?;
+    pulse.wait_until_ready(size, &mut progress)?;
     let connected = Memory::of(arguments.server_pid)?;
     let start = Instant::now();
     while start.elapsed() < common.seconds {

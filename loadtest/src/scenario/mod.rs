@@ -10,7 +10,27 @@ mod sample;
 
 use std::io::Write as _;
 
+use anyhow::Result;
 use serde_json::Value;
+
+use crate::api::{Api, Script};
+use crate::args::{CrowdArguments, ServerArguments};
+use crate::crowd::Group;
+
+/// Returns the clients that follow this script, and the streams beside them.
+fn groups(
+    server: &ServerArguments,
+    crowd: &CrowdArguments,
+    script: Script,
+    streams: Option<usize>,
+) -> Result<Vec<Group>> {
+    let mut groups = vec![Group { script, size: crowd.subscribers }];
+    if let Some(size) = streams {
+        let script = server.access(Api::Events, None).script(&server.url, Some(&crowd.channel))?;
+        groups.push(Group { script, size });
+    }
+    Ok(groups)
+}
 
 /// Prints a line. Write errors are ignored: a reader may have closed the pipe, and the exit code
 /// still shows the outcome.

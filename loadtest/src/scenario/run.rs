@@ -8,12 +8,13 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::{nanos, now_ns};
-use crate::crowd::{Crowd, Gathered, Pulse};
+use crate::crowd::{Crowd, Gathered, Group, Pulse};
 use crate::floor::Floor;
+use crate::heard::Heard;
 use crate::procfs::Memory;
 use crate::progress::Progress;
 use crate::publisher::{Plan, Published, Schedule, publish};
-use crate::report::{Asked, Costs, FanoutReport, Losses, Publications, Window};
+use crate::report::{Asked, Audience, Costs, FanoutReport, Losses, Publications, Window};
 use crate::scenario::sample::Sample;
 use crate::tally::{Deliveries, Outcomes};
 
@@ -62,23 +63,31 @@ impl Run {
         let pulse = Pulse::default();
         let conductor = Conductor { run: self, pulse: &pulse };
         let (conducted, gathered) = self.crowd.gather(&pulse, || conductor.conduct(publisher))?;
-        Ok(self.report(conducted, gathered))
+        self.report(conducted, gathered)
     }
 
-    fn report(&self, conducted: Conducted, gathered: Gathered) -> FanoutReport {
+    fn report(&self, conducted: Conducted, gathered: Vec<Gathered>) -> Result<FanoutReport> {
         let outcomes = Outcomes::new(&conducted.published.outcomes);
         let mut deliveries = Deliveries::default();
-        let states = self.crowd.script.api.tells_states();
-        for tally in &gathered.tallies {
-            deliveries.add(tally, &outcomes, states);
+        let mut heard = Heard::new();
+        let mut audiences = Vec::new();
+        for (group, gathered) in self.crowd.groups.iter().zip(gathered) {
+            let audience = audience(group, &gathered, &outcomes);
+            deliveries.merge(audience.deliveries);
+            audiences.push(audience);
+            heard.add(gathered.heard)?;
+        }
+        if audiences.len() == 1 {
+            audiences.clear();
         }
         let (sent, accepted, refused) = (outcomes.sent(), outcomes.accepted(), outcomes.refused());
-        FanoutReport {
+        Ok(FanoutReport {
             scenario: self.scenario,
             asked: Asked {
-                api: self.crowd.script.api,
+                api: self.crowd.groups[0].script.api,
                 channel: self.schedule.channel.clone(),
-                subscribers: self.crowd.size,
+                subscribers: self.crowd.groups[0].size,
+                streams: self.crowd.groups[1..].iter().map(|group| group.size).sum(),
                 rate: self.schedule.rate,
                 payload_bytes: self.schedule.payload_bytes,
                 seconds: self.seconds.as_secs_f64(),
@@ -91,16 +100,39 @@ impl Run {
                 late_ns_max: conducted.published.late_ns_max,
             },
             deliveries,
-            latency: gathered.heard.latency,
+            audiences,
+            latency: heard.latency,
             costs: Costs {
-                frames: gathered.heard.frames,
+                frames: heard.frames,
                 window: conducted.window,
                 client_processes: conducted.client_processes,
             },
             memory: conducted.memory,
             losses: conducted.losses,
-            errors: gathered.heard.errors,
-        }
+            errors: heard.errors,
+        })
+    }
+
+    /// Whether clients receive states.
+    fn tells_states(&self) -> bool {
+        self.crowd.groups.iter().any(|group| group.script.api.tells_states())
+    }
+}
+
+fn audience(group: &Group, gathered: &Gathered, outcomes: &Outcomes) -> Audience {
+    let api = group.script.api;
+    let mut deliveries = Deliveries::default();
+    for tally in &gathered.tallies {
+        deliveries.add(tally, outcomes, api.tells_states());
+    }
+    let Heard { latency, frames, errors, .. } = &gathered.heard;
+    Audience {
+        api,
+        clients: group.size,
+        deliveries,
+        latency: latency.clone(),
+        frames: frames.clone(),
+        errors: errors.1,
     }
 }
 
@@ -212,7 +244,7 @@ impl Conductor<'_> {
     fn await_stragglers(&self, published: &Published, until_ns: u64) -> u64 {
         let accepted = Outcomes::new(&published.outcomes).accepted();
         let expected = accepted * self.run.crowd.size as u64;
-        let states = self.run.crowd.script.api.tells_states();
+        let states = self.run.tells_states();
         let patience_ns = if states { nanos(STATES_PATIENCE) } else { u64::MAX };
         let mut received = self.pulse.received();
         let mut last_ns = now_ns();

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 pub(crate) use self::document::{Document, Version, written_version};
 use crate::api::payload::payload;
-use crate::api::{Api, Packet, Reply, Script, Step, Word, base58, header_value};
+use crate::api::{Api, Packet, Reply, Script, Step, Word, base58, header_value, percent_encoded};
+use crate::handshake::Handshake;
 use crate::http;
 use crate::publisher::Schedule;
 use crate::stamp::Template;
 use crate::target::Target;
-use crate::upgrade::Upgrade;
 
 const PATH: &str = "/api/realtime/";
 const STATUS_PATH: &str = "/api/realtime/status";
@@ -114,16 +114,16 @@ impl Caller<'_> {
     }
 
     /// Returns the upgrade request: with headers, or as from a browser, which cannot set headers.
-    pub(crate) fn upgrade(&self, target: &Target, browser: bool) -> Result<Upgrade> {
+    pub(crate) fn upgrade(&self, target: &Target, browser: bool) -> Result<Handshake> {
         let headers = self.headers()?;
         if browser {
             let lines: Vec<_> =
                 headers.iter().map(|(name, value)| format!("{name}:{value}")).collect();
             let offer = base58::encode(&lines.join("\n"));
-            return Ok(Upgrade::new(target, PATH, Some(&offer), &[]));
+            return Ok(Handshake::upgrade(target, PATH, Some(&offer), &[]));
         }
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Ok(Upgrade::new(target, PATH, None, &headers))
+        Ok(Handshake::upgrade(target, PATH, None, &headers))
     }
 
     /// Returns the head of the request that writes a document, for a body of this length.
@@ -167,7 +167,7 @@ pub(super) fn script(
     let subscribed = channel.map(|_| Step { awaited: Word::Subscribed, answer: None });
     Ok(Script {
         api: Api::M2,
-        upgrade: caller.upgrade(target, browser)?,
+        handshake: caller.upgrade(target, browser)?,
         opening: channel.map(|channel| Resource::of_channel(channel).subscribe()),
         steps: subscribed.into_iter().collect(),
     })
@@ -215,17 +215,6 @@ pub(super) fn reply(text: &[u8]) -> Option<Reply> {
     let message: Value = serde_json::from_slice(text).ok()?;
     let subscribes = message["action"] == "subscribe";
     subscribes.then(|| Reply { text: NOT_FOUND.to_owned(), subscribes })
-}
-
-/// Encodes the bytes that a path segment may not contain or that would end it.
-fn percent_encoded(id: &str) -> String {
-    let encoded = id.bytes().map(|byte| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
-            char::from(byte).to_string()
-        }
-        byte => format!("%{byte:02X}"),
-    });
-    encoded.collect()
 }
 
 #[cfg(test)]
@@ -277,12 +266,12 @@ mod tests {
     fn clients_say_who_they_are_in_headers_or_as_browsers_do() {
         let scope = "testOrg/testProj".parse().unwrap();
         let reader = Caller { scope: &scope, credential: Some("e.y.J\n") };
-        let Script { upgrade, opening, .. } =
+        let Script { handshake, opening, .. } =
             script(&target(), reader, false, Some("load:1")).unwrap();
         for header in ["x-m2-organization: testOrg", "authorization: Bearer e.y.J"] {
-            assert!(upgrade.request.contains(&format!("\r\n{header}\r\n")), "{header}");
+            assert!(handshake.request.contains(&format!("\r\n{header}\r\n")), "{header}");
         }
-        assert!(upgrade.request.starts_with("GET /api/realtime/ HTTP/1.1\r\n"));
+        assert!(handshake.request.starts_with("GET /api/realtime/ HTTP/1.1\r\n"));
         assert!(opening.unwrap().contains("load:1"));
         let nobody = Caller { scope: &scope, credential: None };
         let browser = nobody.upgrade(&target(), true).unwrap();

@@ -1,0 +1,56 @@
+//! The clients of one API in a run with several.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::lengths::FrameLengths;
+use crate::report::{deliveries_json, latency_json, loss_cells};
+use crate::table::{Table, bytes, grouped, millis};
+use crate::tally::Deliveries;
+
+/// What the clients of one API received.
+#[derive(Clone, Debug)]
+pub(crate) struct Audience {
+    pub(crate) api: Api,
+    /// Number of clients.
+    pub(crate) clients: usize,
+    pub(crate) deliveries: Deliveries,
+    /// Time from a publication's due time to its reading, in ns.
+    pub(crate) latency: Histogram<u64>,
+    /// Lengths of the delivered frames.
+    pub(crate) frames: FrameLengths,
+    /// Number of errors from the server.
+    pub(crate) errors: u64,
+}
+
+impl Audience {
+    /// Adds the rows for people.
+    pub(super) fn rows(&self, table: &mut Table) {
+        let Self { api, clients, deliveries, latency, frames, errors } = self;
+        table.line("", &format!("of these, {} clients of {api}:", grouped(*clients as u64)));
+        table.row("  deliveries", [("received", grouped(deliveries.received))]);
+        table.row("", loss_cells(deliveries));
+        table.row(
+            "  latency",
+            [
+                ("p50", millis(latency.value_at_quantile(0.5))),
+                ("p99", millis(latency.value_at_quantile(0.99))),
+            ],
+        );
+        let median = bytes(frames.median().map(|bytes| bytes as f64));
+        table.row("  frame", [("median", median), ("errors received", grouped(*errors))]);
+    }
+
+    /// Returns the result for machines.
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "api": self.api,
+            "clients": self.clients,
+            "deliveries": deliveries_json(&self.deliveries),
+            "latency_ns": latency_json(&self.latency),
+            "frame_bytes": self.frames.median(),
+            "realtime_errors": self.errors,
+        })
+    }
+}
