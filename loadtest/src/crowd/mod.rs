@@ -144,8 +144,78 @@ impl Crowd {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Instant;
+
     use super::*;
     use crate::api::{Access, Api};
+    use crate::progress::Progress;
+
+    const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+                          event: realtime:subscribed\ndata: {}\n\n";
+
+    /// Answers streams with one publication if they ask for channel `a`, and with two otherwise.
+    /// Keeps the connections until all clients have closed theirs.
+    fn serve_streams(listener: &TcpListener, clients: usize) {
+        let accepted: Vec<_> = (0..clients)
+            .map(|_| {
+                let mut stream = BufReader::new(listener.accept().unwrap().0);
+                let mut request = String::new();
+                while !request.ends_with("\r\n\r\n") {
+                    stream.read_line(&mut request).unwrap();
+                }
+                let publications = if request.contains("channel=a ") { 1 } else { 2 };
+                stream.get_mut().write_all(STREAM.as_bytes()).unwrap();
+                for sequence in 0..publications {
+                    let block = format!("data: {{\"t\":\"@{sequence:010}:{:019}\"}}\n\n", 0);
+                    stream.get_mut().write_all(block.as_bytes()).unwrap();
+                }
+                stream
+            })
+            .collect();
+        for mut stream in accepted {
+            assert_eq!(stream.read_line(&mut String::new()).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn each_group_has_results_of_its_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target: Target = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let access = Access::anonymous(Api::Events);
+        let script = |channel| access.script(&target, Some(channel)).unwrap();
+        let crowd = Crowd {
+            groups: [("a", 2), ("b", 3)]
+                .map(|(it, size)| Group { script: script(it), size })
+                .into(),
+            target: target.clone(),
+            size: 5,
+            first: 0,
+            size_per_process: 5,
+            threads: 2,
+            connect_rate: None,
+            underway_max: UNDERWAY_MAX,
+            lazy: Duration::ZERO,
+        };
+        let pulse = Pulse::default();
+        let conduct = || {
+            pulse.wait_until_ready(5, &mut Progress::new())?;
+            let start = Instant::now();
+            while pulse.received() < 8 && start.elapsed() < Duration::from_secs(20) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(pulse.received())
+        };
+        let (received, groups) = thread::scope(|scope| {
+            scope.spawn(|| serve_streams(&listener, 5));
+            crowd.gather(&pulse, conduct).unwrap()
+        });
+        assert_eq!(received, 8);
+        let results = groups.iter().map(|group| (group.tallies.len(), group.heard.received));
+        assert_eq!(results.collect::<Vec<_>>(), [(2, 2), (3, 6)]);
+    }
 
     #[test]
     fn shares_are_even_and_number_everybody_once() {
