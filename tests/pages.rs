@@ -10,6 +10,7 @@ mod terminal;
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -18,6 +19,8 @@ use terminal::Terminal;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const MAIN_PAGE: &str = "README.md";
+/// Where the nodes of the pages listen.
+const ADDRESS: &str = "127.0.0.1:7130";
 /// The pages to paste instead of all, separated by blanks. `tests/run` is left out then. If
 /// `README.md` is not among them, `fanfare` must be in the path.
 const PAGES_VARIABLE: &str = "FANFARE_TEST_PAGES";
@@ -77,6 +80,7 @@ fn pasted_commands_succeed_and_the_tests_pass_after_them() {
     let terminal = Terminal::new(folder.path(), &checkout);
     for page in &pages {
         println!("=== pasting {}", page.path);
+        drop(TcpListener::bind(ADDRESS).expect("the address that the pages use is free"));
         let faults = terminal.paste(page);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }

@@ -90,7 +90,7 @@ impl<'a> Loop<'a> {
             }
         }
         for at in 0..self.clients.len() {
-            self.bury(at);
+            self.retire(at);
         }
         Ok(self.gathered)
     }
@@ -103,7 +103,7 @@ impl<'a> Loop<'a> {
 
     /// Takes a client out and keeps its tally. Dropping the socket closes it, which removes it from
     /// the epoll set.
-    fn bury(&mut self, at: usize) {
+    fn retire(&mut self, at: usize) {
         let (_, group) = self.number_of(at);
         let tally = self.clients[at].take().map(|client| client.tally);
         self.gathered[group].tallies.extend(tally);
@@ -164,7 +164,7 @@ impl<'a> Loop<'a> {
         if let Err(error) = outcome {
             self.pulse.fail(&error);
             self.underway -= usize::from(!was_ready);
-            self.bury(at);
+            self.retire(at);
             return;
         }
         if is_ready && !was_ready {
