@@ -27,14 +27,14 @@ impl Driver {
         if matches!(forced.to_ascii_lowercase().as_str(), "1" | "true" | "yes") {
             return Self::Epoll("MONOIO_FORCE_LEGACY_DRIVER asks for it".to_owned());
         }
-        if let Err(error) = io_uring::IoUring::new(2) {
-            return Self::Epoll(format!("io_uring is denied: {error}"));
+        if let Err((call, error)) = try_out(&plain()) {
+            return Self::Epoll(format!("io_uring is denied: {call}: {error}"));
         }
         if !monoio::utils::detect_uring() {
             return Self::Epoll("this kernel's io_uring lacks operations".to_owned());
         }
-        match tuned().build(2) {
-            Ok(_) => Self::IoUring,
+        match try_out(&tuned()) {
+            Ok(()) => Self::IoUring,
             Err(_) => Self::IoUringPlain,
         }
     }
@@ -81,6 +81,36 @@ impl Driver {
         let builder = RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).enable_timer();
         let mut runtime = builder.build()?;
         Ok(runtime.block_on(future))
+    }
+}
+
+/// Makes a ring and completes an operation on it, because a container's filter may deny each system
+/// call of io_uring by itself. Without this, a node that may make rings but not enter them would
+/// start and answer nothing.
+///
+/// # Errors
+/// The system call that failed.
+fn try_out(builder: &io_uring::Builder) -> Result<(), (&'static str, io::Error)> {
+    let mut ring = builder.build(2).map_err(|error| ("io_uring_setup", error))?;
+    let probed = ring.submitter().register_probe(&mut io_uring::Probe::new());
+    match probed {
+        // A kernel without probes lacks operations, too, and is not a denial.
+        Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
+            return Err(("io_uring_register", error));
+        }
+        _ => {}
+    }
+    let entry = io_uring::opcode::Nop::new().build();
+    // SAFETY: the operation has no buffer.
+    #[allow(unsafe_code, reason = "the queue cannot know what an operation's buffers outlive")]
+    let pushed = unsafe { ring.submission().push(&entry) };
+    pushed.expect("the queue is empty");
+    let completed = ring.submit_and_wait(1).map(|_| ring.completion().next());
+    match completed {
+        Ok(Some(nop)) if nop.result() >= 0 => Ok(()),
+        Ok(Some(nop)) => Err(("io_uring_enter", io::Error::from_raw_os_error(-nop.result()))),
+        Ok(None) => Err(("io_uring_enter", io::Error::other("an operation did not complete"))),
+        Err(error) => Err(("io_uring_enter", error)),
     }
 }
 

@@ -1,9 +1,10 @@
 """Runs a command that the kernel denies io_uring to, as many container runtimes do.
 
-usage: deny_uring.py COMMAND [ARGUMENT...]
+usage: deny_uring.py [--only=CALL] COMMAND [ARGUMENT...]
 
-A seccomp filter answers io_uring_setup, io_uring_enter and io_uring_register with EPERM. The
-command takes this process's place, so its id and its signals are the command's own.
+A seccomp filter answers io_uring_setup, io_uring_enter and io_uring_register with EPERM, or only
+the one that is named: setup, enter or register. The command takes this process's place, so its id
+and its signals are the command's own.
 """
 
 import ctypes
@@ -20,7 +21,8 @@ SECCOMP_MODE_FILTER = 2
 SECCOMP_RET_ALLOW = 0x7FFF0000
 SECCOMP_RET_ERRNO = 0x00050000
 # These numbers are the same on every architecture.
-IO_URING_SETUP, IO_URING_REGISTER = 425, 427
+CALLS = {"setup": 425, "enter": 426, "register": 427}
+ONLY = "--only="
 
 # Classic BPF, include/uapi/linux/bpf_common.h.
 LOAD_WORD_ABSOLUTE = 0x20
@@ -36,15 +38,17 @@ def instruction(code, operand, if_true=0, if_false=0):
     return struct.pack("=HBBI", code, if_true, if_false, operand)
 
 
-PROGRAM = b"".join(
-    [
-        instruction(LOAD_WORD_ABSOLUTE, NUMBER_OFFSET),
-        instruction(JUMP_IF_GREATER_OR_EQUAL, IO_URING_SETUP, if_false=2),
-        instruction(JUMP_IF_GREATER, IO_URING_REGISTER, if_true=1),
-        instruction(RETURN, SECCOMP_RET_ERRNO | errno.EPERM),
-        instruction(RETURN, SECCOMP_RET_ALLOW),
-    ]
-)
+def program(first, last):
+    """A filter that denies the system calls whose numbers are in this range."""
+    return b"".join(
+        [
+            instruction(LOAD_WORD_ABSOLUTE, NUMBER_OFFSET),
+            instruction(JUMP_IF_GREATER_OR_EQUAL, first, if_false=2),
+            instruction(JUMP_IF_GREATER, last, if_true=1),
+            instruction(RETURN, SECCOMP_RET_ERRNO | errno.EPERM),
+            instruction(RETURN, SECCOMP_RET_ALLOW),
+        ]
+    )
 
 
 class Filter(ctypes.Structure):
@@ -64,13 +68,19 @@ def prctl(option, *arguments):
 
 
 def main():
-    if len(sys.argv) < 2:
+    command = sys.argv[1:]
+    denied = list(CALLS.values())
+    if command and command[0].startswith(ONLY):
+        call = command.pop(0).removeprefix(ONLY)
+        denied = [CALLS[call]] if call in CALLS else sys.exit(__doc__)
+    if not command:
         sys.exit(__doc__)
-    program = Filter(len(PROGRAM) // 8, PROGRAM)
+    text = program(min(denied), max(denied))
+    filter = Filter(len(text) // 8, text)
     # An unprivileged process may set a filter only if it gives up gaining privileges.
     prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
-    prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(program))
-    os.execvp(sys.argv[1], sys.argv[1:])
+    prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(filter))
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ impl Node {
     /// Starts a node. `configure` adds arguments and environment to its command, at every start.
     pub(crate) fn with(configure: impl Fn(&mut Command) + Send + Sync + 'static) -> Self {
         let wished = std::env::var_os("FANFARE_TEST_DENY_URING").is_some_and(|wish| wish == "1");
-        Self::launch(Launch::new(configure, wished))
+        Self::launch(Launch::new(configure, wished.then_some(Deny::All)))
     }
 
     /// Starts a node with these variables in its environment.
@@ -76,25 +76,31 @@ impl Node {
         stderr: impl Fn() -> Stdio + Send + Sync + 'static,
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
     ) -> Self {
-        Self::launch(Launch { stderr: Box::new(stderr), ..Launch::new(configure, false) })
+        Self::launch(Launch { stderr: Box::new(stderr), ..Launch::new(configure, None) })
     }
 
     /// Starts a node as the first process of a PID namespace.
     pub(crate) fn as_first_process() -> Self {
-        Self::launch(Launch { is_first_process: true, ..Launch::new(|_| {}, false) })
+        Self::launch(Launch { is_first_process: true, ..Launch::new(|_| {}, None) })
     }
 
     /// Starts a node that the kernel denies io_uring. With `FANFARE_TEST_DENY_URING=1` in the
     /// environment, [`Self::with`] does so for every node.
     pub(crate) fn without_uring() -> Self {
-        Self::launch(Launch::new(|_| {}, true))
+        Self::launch(Launch::new(|_| {}, Some(Deny::All)))
+    }
+
+    /// Starts a node that the kernel denies one system call of io_uring: `setup`, `enter` or
+    /// `register`.
+    pub(crate) fn without_uring_call(call: &'static str) -> Self {
+        Self::launch(Launch::new(|_| {}, Some(Deny::Only(call))))
     }
 
     /// Starts a node that listens on all addresses of the machine, loopback included.
     pub(crate) fn on_all_addresses(
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
     ) -> Self {
-        Self::launch(Launch { listen: Ipv4Addr::UNSPECIFIED, ..Launch::new(configure, false) })
+        Self::launch(Launch { listen: Ipv4Addr::UNSPECIFIED, ..Launch::new(configure, None) })
     }
 
     fn launch(launch: Launch) -> Self {
@@ -110,7 +116,7 @@ impl Node {
         Self::launch(Launch {
             data_dir: data_dir.into(),
             own: None,
-            ..Launch::new(configure, false)
+            ..Launch::new(configure, None)
         })
     }
 
@@ -233,11 +239,20 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// What the kernel denies a node of io_uring.
+#[derive(Clone, Copy)]
+enum Deny {
+    /// All of its system calls.
+    All,
+    /// This one: `setup`, `enter` or `register`.
+    Only(&'static str),
+}
+
 /// The parameters of a node, from which it can be started again.
 struct Launch {
     configure: Box<dyn Fn(&mut Command) + Send + Sync>,
     stderr: Box<dyn Fn() -> Stdio + Send + Sync>,
-    deny_uring: bool,
+    deny_uring: Option<Deny>,
     is_first_process: bool,
     listen: Ipv4Addr,
     data_dir: PathBuf,
@@ -247,7 +262,10 @@ struct Launch {
 }
 
 impl Launch {
-    fn new(configure: impl Fn(&mut Command) + Send + Sync + 'static, deny_uring: bool) -> Self {
+    fn new(
+        configure: impl Fn(&mut Command) + Send + Sync + 'static,
+        deny_uring: Option<Deny>,
+    ) -> Self {
         let own = tempfile::tempdir().expect("a temporary directory for the node's data");
         Self {
             configure: Box::new(configure),
@@ -306,11 +324,13 @@ impl Launch {
             command.args(user).args(["--pid", "--fork", "--kill-child", binary]);
             return command;
         }
-        if !self.deny_uring {
-            return Command::new(binary);
-        }
+        let Some(deny) = self.deny_uring else { return Command::new(binary) };
         let mut command = Command::new("python3");
-        command.arg(repository("tests/support/deny_uring.py")).arg(binary);
+        command.arg(repository("tests/support/deny_uring.py"));
+        if let Deny::Only(call) = deny {
+            command.arg(format!("--only={call}"));
+        }
+        command.arg(binary);
         command
     }
 }
