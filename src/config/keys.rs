@@ -323,6 +323,12 @@ impl Key {
         };
     }
 
+    /// Returns the form of its values.
+    #[cfg(test)]
+    pub(super) fn form(&self) -> &Form {
+        &self.form
+    }
+
     /// Validates and sets a value. The error says what the value must be and, unless it is secret,
     /// what it is.
     pub(super) fn set(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), String> {

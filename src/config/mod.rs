@@ -15,6 +15,7 @@ mod keys;
 pub mod public_keys;
 mod reload;
 pub mod secrets;
+mod service_links;
 mod sources;
 mod value;
 
@@ -98,8 +99,8 @@ pub struct Arguments {
 
 impl Config {
     /// Loads the configuration from all its sources. `env` is the whole environment. Variables that
-    /// begin with `FANFARE_` are read, and each must be known; only those that Kubernetes sets for
-    /// a service named `fanfare` are passed over, like all others.
+    /// begin with `FANFARE_` are read, and each must be known, except those that Kubernetes or
+    /// Docker makes for a Service or a link of such a name.
     ///
     /// # Errors
     /// All mistakes: in the file from top to bottom, then in the environment by name, then on the

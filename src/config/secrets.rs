@@ -5,12 +5,16 @@
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{Access, FlockOperation, StatVfsMountFlags, access, flock, fstatvfs};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::error::start_of;
 use super::sources::{Document, open, read_open};
@@ -55,7 +59,8 @@ pub fn path(data_dir: &Path) -> PathBuf {
 /// Creates the data directory (mode 0700) if it is missing, and in it `keys.toml` (mode 0600) with
 /// random secrets; later starts read it. Configured secrets win over the file. If all are
 /// configured, the file is neither created nor read. A file from before webhooks were signed gets
-/// the secret that it lacks. Two nodes that start at once agree on one file.
+/// the secret that it lacks. A file that is open to others is closed to them. Two nodes that start
+/// at once agree on one file.
 ///
 /// # Errors
 /// A directory or file that cannot be created, and every mistake in an existing file.
@@ -69,7 +74,7 @@ pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> 
     }
     let created = create_if_missing(data_dir, &path)
         .map_err(|error| broken(&path, format!("cannot be created: {error}")))?;
-    let secrets = complete(&read_kept(&path)?, config, path, add_webhook_secret)?;
+    let secrets = complete(&read_kept(&path, close_to_others)?, config, path, add_webhook_secret)?;
     Ok(Secrets { created, ..secrets })
 }
 
@@ -86,7 +91,7 @@ pub fn inspect(config: &Config) -> Result<(), ConfigError> {
     if !is_there || are_all_configured(config) || fs::symlink_metadata(&path).is_err() {
         return Ok(());
     }
-    complete(&read_kept(&path)?, config, path, inspect_addition).map(drop)
+    complete(&read_kept(&path, inspect_mode)?, config, path, inspect_addition).map(drop)
 }
 
 /// Returns the secret of HS256 tokens, without creating one.
@@ -120,7 +125,10 @@ pub fn client_keys(config: &Config) -> Result<(Secret, Secret), ConfigError> {
 /// Every mistake in the file, if it is needed.
 pub fn read_again(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> {
     let path = path(data_dir);
-    let kept = if are_all_configured(config) { config.clone() } else { read_kept(&path)? };
+    let kept = match are_all_configured(config) {
+        true => config.clone(),
+        false => read_kept(&path, close_to_others)?,
+    };
     complete(&kept, config, path, |_| Ok("".into()))
 }
 
@@ -132,7 +140,7 @@ fn existing(config: &Config, variables: &str) -> Result<Secrets, ConfigError> {
         let reason = format!("there are no keys yet; start the node first, or set {variables}");
         return Err(broken(&path, reason).into());
     }
-    complete(&read_kept(&path)?, config, path, |_| Ok("".into()))
+    complete(&read_kept(&path, inspect_mode)?, config, path, |_| Ok("".into()))
 }
 
 fn are_all_configured(config: &Config) -> bool {
@@ -202,7 +210,7 @@ fn write_new(path: &Path) -> io::Result<()> {
 fn add_webhook_secret(path: &Path) -> Result<Secret, String> {
     let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(not_added)?;
     flock(&file, FlockOperation::LockExclusive).map_err(not_added)?;
-    let text = read_private(path)?;
+    let text = read_private(path, close_to_others)?;
     let kept = parse_kept(path, &text).ok();
     if let Some(secret) = kept.and_then(|kept| kept.webhooks.secret) {
         return Ok(secret);
@@ -237,9 +245,10 @@ fn random_hex() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Returns the secrets in the file, in their places in a default configuration.
-fn read_kept(path: &Path) -> Result<Config, ConfigError> {
-    let text = read_private(path).map_err(|reason| broken(path, reason))?;
+/// Returns the secrets in the file, in their places in a default configuration. `close` is called
+/// if the file is open to others.
+fn read_kept(path: &Path, close: Close) -> Result<Config, ConfigError> {
+    let text = read_private(path, close).map_err(|reason| broken(path, reason))?;
     parse_kept(path, &text)
 }
 
@@ -298,20 +307,49 @@ fn broken(path: &Path, reason: impl Display) -> String {
     format!("{}: {reason}", path.display())
 }
 
-/// Reads a file that only its owner may access. The mode of the open file counts, because its name
-/// may come to mean another file.
-fn read_private(path: &Path) -> Result<String, String> {
+/// Closes a file to others, or finds out whether that can be done.
+type Close = fn(&File, &Path) -> io::Result<()>;
+
+/// Reads a file that only its owner may access. A volume of Kubernetes with `fsGroup` opens it to a
+/// group at each start. The mode of the open file counts, because its name may come to mean another
+/// file.
+fn read_private(path: &Path, close: Close) -> Result<String, String> {
     let fail = |error: io::Error| format!("cannot be read: {error}");
     let file = open(path).map_err(fail)?;
     let found = file.metadata().map_err(fail)?;
     let mode = found.permissions().mode() & 0o7777;
     if found.is_file() && mode & 0o077 != 0 {
-        return Err(format!(
-            "holds secrets and is open to others (mode {mode:04o}); run `chmod 600 {}`",
-            path.display()
-        ));
+        let (at, owner) = (path.display(), found.uid());
+        close(&file, path).map_err(|error| {
+            format!(
+                "holds secrets and is open to others (mode {mode:04o}), and its mode cannot be \
+                 changed ({error}); run `chmod 600 {at}` as its owner (user {owner}), or configure \
+                 all four secrets, so that the file is not read"
+            )
+        })?;
     }
     read_open(Ok(file))
+}
+
+/// Takes the access of others to a file away.
+fn close_to_others(file: &File, path: &Path) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    tracing::warn!(
+        file = %path.display(),
+        "the file with the secrets was open to others, and its mode is 0600 now; a volume with \
+         fsGroup opens it at every start"
+    );
+    Ok(())
+}
+
+/// Fails if [`close_to_others`] would.
+fn inspect_mode(file: &File, _path: &Path) -> io::Result<()> {
+    if fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(Errno::ROFS.into());
+    }
+    let user = geteuid();
+    let may_change = user.is_root() || user.as_raw() == file.metadata()?.uid();
+    if may_change { Ok(()) } else { Err(Errno::PERM.into()) }
 }
 
 #[cfg(test)]

@@ -11,11 +11,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::start_of;
+use super::service_links::is_service_link;
 use super::value::Raw;
 use super::{Config, KEYS, Key, Place};
 
 /// The prefix of the node's environment variables.
 const ENV_PREFIX: &str = "FANFARE_";
+/// Names that other servers give to the variable of the address that they listen on.
+const NAMES_OF_LISTEN: [&str; 5] =
+    ["FANFARE_PORT", "FANFARE_HOST", "FANFARE_ADDR", "FANFARE_ADDRESS", "FANFARE_BIND"];
 /// Longest file that is read at start, in bytes. A longer one is refused, because it must be some
 /// other file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -143,16 +147,28 @@ impl Environment {
         N: AsRef<OsStr>,
         V: Into<OsString>,
     {
-        let all = all.map(|(name, value)| (name.as_ref().to_string_lossy().into_owned(), value));
-        let ours = all.filter(|(name, _)| name.starts_with(ENV_PREFIX) && !is_service_link(name));
-        Self(ours.map(|(name, value)| (name, value.into())).collect())
+        let all =
+            all.map(|(name, value)| (name.as_ref().to_string_lossy().into_owned(), value.into()));
+        let mut ours: BTreeMap<_, OsString> =
+            all.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        let foreign: Vec<_> = ours
+            .extract_if(.., |name, value| is_foreign(name, value))
+            .map(|(name, _)| name)
+            .collect();
+        // Docker also hands over the environment of the container that a link leads to.
+        let of_links = foreign.iter().filter_map(|name| name.strip_suffix("_NAME"));
+        let of_links: Vec<_> = of_links.map(|link| format!("{link}_ENV_")).collect();
+        ours.retain(|name, _| !of_links.iter().any(|start| name.starts_with(start)));
+        Self(ours)
     }
 
     /// Sets their values, by name. Returns their mistakes.
     pub(super) fn apply(&self, config: &mut Config) -> Vec<String> {
         let apply = |(name, value): (&String, &OsString)| {
             let Some(key) = KEYS.iter().find(|key| key.env == name) else {
-                let nearest = nearest(name, KEYS.iter().map(|key| key.env));
+                let meant =
+                    if NAMES_OF_LISTEN.contains(&name.as_str()) { "FANFARE_LISTEN" } else { name };
+                let nearest = nearest(meant, KEYS.iter().map(|key| key.env));
                 return Some(format!("unknown environment variable `{}`{nearest}", start_of(name)));
             };
             let place = Place::Environment { variable: key.env };
@@ -162,13 +178,10 @@ impl Environment {
     }
 }
 
-/// Returns whether this is a variable that Kubernetes sets in every container for a service named
-/// `fanfare`, unless that is turned off.
-fn is_service_link(name: &str) -> bool {
-    let port = name.strip_prefix("FANFARE_PORT_").unwrap_or_default();
-    name.starts_with("FANFARE_SERVICE_")
-        || name == "FANFARE_PORT"
-        || port.starts_with(|first: char| first.is_ascii_digit())
+/// Returns whether a variable is no setting, because a container platform makes it by itself.
+fn is_foreign(name: &str, value: &OsStr) -> bool {
+    let is_setting = KEYS.iter().any(|key| key.env == name);
+    !is_setting && value.to_str().is_some_and(|value| is_service_link(name, value, ENV_PREFIX))
 }
 
 fn is_section(name: &str) -> bool {

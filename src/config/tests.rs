@@ -10,6 +10,8 @@ use tracing::Level;
 use super::*;
 use crate::message::SlowConsumer;
 
+mod containers;
+
 struct Files {
     dir: tempfile::TempDir,
 }
@@ -273,7 +275,7 @@ fn values_of_the_wrong_form_are_explained() {
         ),
         (
             "auth.jwt_secret = 'hunter2'",
-            "f.toml:1: `auth.jwt_secret` must be a text of at least 32 bytes".into(),
+            "f.toml:1: `auth.jwt_secret` must be a text of at least 32 bytes without control characters or blanks at its ends".into(),
         ),
         (
             "[webhooks]\nsecret = 'whsec_hunter2'",
@@ -282,7 +284,7 @@ fn values_of_the_wrong_form_are_explained() {
         ("[m2]\napi_key = 'hunter2'", readers.into()),
         ("[m2]\napi_key = 'hunter2 hunter2 hunter2 hunter2 hunter2'", readers.into()),
         ("[m2]\napi_key = 'hunter2-hunter2-hunter2-hunter2-ü'", readers.into()),
-        ("[m2]\napi_key = \"hunter2-hunter2-hunter2-hunter2-\\n\"", readers.into()),
+        ("[m2]\napi_key = \"hunter2-hunter2-hunter2-\\nhunter2-\"", readers.into()),
         (
             "m2.subscriptions = 0",
             "f.toml:1: `m2.subscriptions` must be a whole number from 1 to 4096, not 0".into(),
@@ -384,7 +386,9 @@ fn broken_environments_are_explained() {
         (
             "FANFARE_JWT_SECRET",
             "",
-            variable("JWT_SECRET: `auth.jwt_secret` must be a text of at least 32 bytes"),
+            variable(
+                "JWT_SECRET: `auth.jwt_secret` must be a text of at least 32 bytes without control characters or blanks at its ends",
+            ),
         ),
         (
             "FANFARE_AUTH_API_KEY",

@@ -37,7 +37,7 @@ pub(super) enum Form {
     Choice(&'static [&'static str]),
     /// A secret: this prefix and [`KEY_DIGITS`] hexadecimal digits.
     Key(&'static str),
-    /// A secret: any text that is long enough for HS256.
+    /// A secret: a text that is long enough for HS256. It may have blanks inside.
     JwtSecret,
     /// A secret: a text that a header can hold as it stands, long enough not to be guessed.
     Word,
@@ -63,7 +63,10 @@ impl Form {
                 format!("{} or {last}", others.join(", "))
             }
             Self::Key(prefix) => format!("`{prefix}` and {KEY_DIGITS} hexadecimal digits"),
-            Self::JwtSecret => format!("a text of at least {JWT_SECRET_BYTES_MIN} bytes"),
+            Self::JwtSecret => format!(
+                "a text of at least {JWT_SECRET_BYTES_MIN} bytes without control characters or \
+                 blanks at its ends"
+            ),
             Self::Word => {
                 format!("at least {WORD_BYTES_MIN} printable ASCII characters without blanks")
             }
@@ -81,7 +84,11 @@ impl Form {
             Self::Key(prefix) => text.strip_prefix(prefix).is_some_and(|digits| {
                 digits.len() == KEY_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
             }),
-            Self::JwtSecret => text.len() >= JWT_SECRET_BYTES_MIN,
+            Self::JwtSecret => {
+                text.len() >= JWT_SECRET_BYTES_MIN
+                    && text.trim() == text
+                    && !text.contains(char::is_control)
+            }
             Self::Word => {
                 text.len() >= WORD_BYTES_MIN && text.bytes().all(|b| b.is_ascii_graphic())
             }
@@ -216,8 +223,11 @@ impl Value for bool {
 }
 
 impl Value for Secret {
+    /// Leaves out line ends at the end, because `echo` and most editors write one. Issuers and
+    /// clients do not have them in their copy of the secret.
     fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
-        raw.text().filter(|text| form.fits(text)).map(Self::from)
+        let text = raw.text()?.trim_end_matches(['\r', '\n']);
+        form.fits(text).then(|| text.into())
     }
 
     fn show(&self, _form: &Form) -> Option<String> {

@@ -12,6 +12,7 @@ mod cases;
 mod channels;
 mod clients;
 mod command_line;
+mod containers;
 mod credential;
 mod dial;
 mod disk;

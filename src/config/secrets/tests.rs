@@ -164,16 +164,18 @@ fn a_file_that_appears_meanwhile_is_not_replaced() {
 }
 
 #[test]
-fn a_file_that_others_can_read_is_refused() {
-    for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
-        let dir = kept("");
+fn a_file_that_others_can_read_is_closed_to_them() {
+    let text = format!("{}\nwebhook_secret = 'whsec_{}'", unsigned(), "0e".repeat(32));
+    for open in [0o660, 0o644, 0o604, 0o620, 0o601, 0o2440] {
+        let dir = kept(&text);
         let path = dir.path().join(FILE_NAME);
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let expected = format!(
-            "keys.toml: holds secrets and is open to others (mode {mode:04o}); run \
-             `chmod 600 keys.toml`"
-        );
-        assert_eq!(error(dir.path()), expected);
+        fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
+        assert_eq!(inspection(dir.path()), Ok(()));
+        assert_eq!(mode(&path), open, "looking changes nothing");
+        let secrets = ensure(dir.path(), &Config::defaults()).unwrap();
+        assert_eq!(secrets.jwt_secret.expose(), "s".repeat(32));
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }
 
@@ -203,7 +205,7 @@ fn broken_files_are_explained_without_being_quoted() {
         ),
         (
             "#\n#\njwt_secret = 'hunter2'".to_owned(),
-            "keys.toml:3: `jwt_secret` must be a text of at least 32 bytes".to_owned(),
+            "keys.toml:3: `jwt_secret` must be a text of at least 32 bytes without control characters or blanks at its ends".to_owned(),
         ),
         (
             "webhook_secret = 'hunter2'".to_owned(),
