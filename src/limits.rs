@@ -286,6 +286,9 @@ pub const WEBHOOK_WARNING_MS: u64 = 60_000;
 /// Webhook targets that the log may name within [`WEBHOOK_WARNING_MS`]. The others are only
 /// counted.
 pub const WEBHOOK_WARNED_MAX: usize = 1_024;
+/// Webhooks that are never called and that the log names at the start of the node. The others are
+/// only counted.
+pub const WEBHOOK_WARNED_AT_START_MAX: usize = 32;
 
 /// Requests in the queue to the store. At the bound a request is answered 503 with Retry-After.
 pub const STORE_QUEUE_MAX: usize = 1_024;

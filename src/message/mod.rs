@@ -16,6 +16,7 @@ mod refused;
 mod reply;
 mod subscription;
 mod time;
+pub mod webhook_url;
 
 use std::fmt;
 use std::sync::Arc;

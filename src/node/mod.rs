@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::background::store::{Reader, Store, StoreError};
-use crate::background::webhook::Settings;
+use crate::background::webhook::{self, Settings};
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
 use crate::broker::policies::Policies;
@@ -93,7 +93,9 @@ pub fn run(
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
-    let definitions = Definitions::new(store.channels()?);
+    let definitions = store.channels()?;
+    webhook::warn_of_never_called(&definitions, config.webhooks.allow_private);
+    let definitions = Definitions::new(definitions);
     let policies = Policies::new(store.permissions()?);
     let driver = Driver::choose();
     let address = listener.local_addr()?;

@@ -89,6 +89,52 @@ fn invalid_definitions_are_refused_in_the_documented_words() {
 }
 
 #[test]
+fn misspelt_keys_are_refused_and_answers_may_be_sent_back() {
+    let node = Node::start();
+    let created = node.create_channel("orders");
+    let path = format!("{CHANNELS}/{}", created["id"].as_str().expect("a channel has an id"));
+    let invocation = "/admin/v1/invocations/call-1";
+    let context = json!({
+        "installationId": "i", "moduleKey": "m", "ui": true, "ttlSeconds": 60,
+    });
+    let with = |mut body: Value, key: &str| {
+        body[key] = json!(true);
+        body
+    };
+    for (method, path, body, key) in [
+        ("POST", CHANNELS, json!({ "pattern": "a" }), "webhook_urls"),
+        ("POST", CHANNELS, json!({ "pattern": "a" }), "enabeld"),
+        ("PUT", &path, json!({}), "ephemerall"),
+        ("PUT", &path, created.clone(), "replay_seconds"),
+        ("PATCH", "/api/realtime/config", json!({ "retentionDays": 5 }), "retentiondays"),
+        ("PUT", "/api/realtime/permissions", json!({}), "publsh"),
+        ("PUT", invocation, context.clone(), "scope"),
+        ("PUT", invocation, context.clone(), "accuontId"),
+    ] {
+        let (status, refused) = node.admin(method, path, &with(body, key));
+        let message = format!("Unrecognized key(s) in object: '{key}'");
+        assert_eq!((status, &refused["message"]), (400, &json!(message)), "{method} {path}");
+        assert_eq!(refused["error"], "INVALID_INPUT");
+    }
+    assert_eq!(node.admin("GET", CHANNELS, &Value::Null), (200, json!([created])));
+
+    for (method, path) in [
+        ("PUT", path.as_str()),
+        ("PATCH", "/api/realtime/config"),
+        ("PUT", "/api/realtime/permissions"),
+    ] {
+        let (_, answer) = node.admin("GET", path, &Value::Null);
+        let (status, again) = node.admin(method, path, &answer);
+        assert_eq!(status, 200, "{method} {path}: {again}");
+    }
+    let (status, answer) = node.admin("PUT", invocation, &context);
+    assert_eq!(status, 201, "{answer}");
+    let mut both = context;
+    both.as_object_mut().expect("it is one").extend(answer.as_object().expect("it is one").clone());
+    assert_eq!(node.admin("PUT", invocation, &both).0, 201);
+}
+
+#[test]
 fn a_pattern_is_defined_once() {
     let node = Node::start();
     node.create_channel("orders");

@@ -1,6 +1,8 @@
 //! Webhooks of a real node: the calls, their traces in history and metrics, and the effect of a
 //! target that does not answer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -78,14 +80,28 @@ fn a_target_that_does_not_answer_delays_nobody_else() {
     wait_until("history says who took it", || delivered(&node) == vec![(2, 2); PUBLICATIONS]);
 }
 
+/// URLs that were defined while private addresses were allowed stay.
 #[test]
 fn what_is_not_public_is_not_called_unless_that_is_allowed() {
-    let node = node(false);
+    let is_allowed = Arc::new(AtomicBool::new(true));
+    let allowed = is_allowed.clone();
+    let mut node = Node::with(move |command| {
+        command.env("FANFARE_WEBHOOKS_SECRET", SECRET);
+        let allow_private = allowed.load(Ordering::Relaxed).to_string();
+        command.env("FANFARE_WEBHOOKS_ALLOW_PRIVATE", allow_private);
+    });
     let target = Target::always(Reaction::Status(200));
     let port = target.port();
     let urls = ["127.0.0.1", "localhost", "0x7f.1", "[::ffff:127.0.0.1]"];
     let urls = urls.map(|host| format!("http://{host}:{port}/hook?key=hunter2"));
-    define(&node, CHANNEL, &urls.each_ref().map(String::as_str));
+    let definition = define(&node, CHANNEL, &urls.each_ref().map(String::as_str));
+    assert!(!node.output().contains("is never called"), "{}", node.output());
+
+    is_allowed.store(false, Ordering::Relaxed);
+    node.restart();
+    let named = || node.output().matches("a webhook is never called").count();
+    wait_until("each is named at the start", || named() == urls.len());
+    assert!(node.output().contains("webhooks.allow_private"), "{}", node.output());
     node.publish(CHANNEL, TICK, &json!({}));
     wait_until("all are refused", || node.metric("fanfare_webhook_waiting") == 0);
     check_outcomes(&node, [0, 0, 4, 0]);
@@ -94,6 +110,49 @@ fn what_is_not_public_is_not_called_unless_that_is_allowed() {
     wait_until("the log says why", || node.output().contains("its address is not public"));
     let log = node.output();
     assert!(!log.contains("hunter2"), "{log}");
+
+    // The definition may be sent back as it is, and may lose URLs, but gets no more of them.
+    let path = format!("{CHANNELS}/{}", definition["id"].as_str().expect("it has an id"));
+    let (status, unchanged) = node.admin("PUT", &path, &definition);
+    assert_eq!((status, &unchanged["webhookUrls"]), (200, &definition["webhookUrls"]));
+    let change = json!({ "webhookUrls": [urls[1], "http://127.0.0.1/another"] });
+    let (status, refused) = node.admin("PUT", &path, &change);
+    assert_eq!(status, 400, "{refused}");
+    let message = "webhookUrls.1: It would never be called, because its address is not public";
+    assert_eq!(refused["message"], message);
+    assert_eq!(node.admin("PUT", &path, &json!({ "webhookUrls": [urls[1]] })).0, 200);
+}
+
+#[test]
+fn what_can_never_be_called_is_not_defined() {
+    let scheme = "because it is neither http nor https";
+    let address = "because its address is not public";
+    for (allow_private, url, why) in [
+        (false, "ftp://example.com/hook?key=hunter2", Some(scheme)),
+        (true, "ws://example.com/", Some(scheme)),
+        (false, "http://10.0.0.1/hook?key=hunter2", Some(address)),
+        (false, "http://0x7f.1/", Some(address)),
+        (false, "https://[fd00::1]/", Some(address)),
+        (false, "http://localhost:3000/", Some(address)),
+        (true, "http://localhost:3000/", None),
+        (true, "http://10.0.0.1/", None),
+        (false, "https://example.com/", None),
+    ] {
+        let node = node(allow_private);
+        let urls = json!(["https://example.com/", url]);
+        let definition = json!({ "pattern": "a", "webhookUrls": urls });
+        let (status, answer) = node.admin("POST", CHANNELS, &definition);
+        let Some(why) = why else {
+            assert_eq!((status, &answer["webhookUrls"]), (201, &urls));
+            continue;
+        };
+        let message = format!("webhookUrls.1: It would never be called, {why}");
+        assert_eq!((status, &answer["message"]), (400, &json!(message)));
+        assert_eq!(answer["error"], "INVALID_INPUT");
+        let advice = answer["nextActions"].as_str().expect("there is advice");
+        assert_eq!(advice.contains("webhooks.allow_private"), why == address, "{advice}");
+        assert_eq!(node.admin("GET", CHANNELS, &Value::Null), (200, json!([])));
+    }
 }
 
 #[test]

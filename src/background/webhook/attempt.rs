@@ -12,7 +12,6 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::Settings;
-use super::address::{self, Refusal};
 use super::intake::Parcel;
 use super::resolve::Resolver;
 use super::sign::{header_value, signature};
@@ -21,6 +20,7 @@ use crate::limits::{
     WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_IDLE_MS, WEBHOOK_RETRY_AFTER_S_MAX,
     WEBHOOK_TARGET_CONCURRENT_MAX,
 };
+use crate::message::webhook_url::{self, Refusal};
 
 /// The longest cause that the log repeats, in characters.
 const CAUSE_CHARS_MAX: usize = 200;
@@ -76,8 +76,7 @@ impl Caller {
 
     /// Refuses a URL that may not be called, as far as can be told before its name is looked up.
     pub(super) fn check(&self, url: &Url) -> Result<(), Refusal> {
-        address::check_scheme(url)?;
-        if self.allow_private { Ok(()) } else { address::check_host(url) }
+        webhook_url::check(url, self.allow_private)
     }
 
     /// Posts the publication once, and waits for the answer until the timeout.

@@ -11,7 +11,6 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::address::{self, Refusal};
 use super::attempt::{Caller, Verdict};
 use super::intake::{Handover, Loss, Parcel, Shared};
 use super::warnings::Warnings;
@@ -19,6 +18,7 @@ use crate::limits::{
     WEBHOOK_ATTEMPTS_MAX, WEBHOOK_CONCURRENT_MAX, WEBHOOK_TARGET_CONCURRENT_MAX,
     WEBHOOK_TARGET_QUEUE_MAX,
 };
+use crate::message::webhook_url::{self, Refusal};
 use crate::message::{ChannelDefinition, MessageId};
 use crate::metrics::Counters;
 
@@ -149,8 +149,8 @@ impl Dispatch {
             self.warn(origin, definition, refusal);
             Outcome::Refused
         };
-        let url = address::parse(url).map_err(|refusal| refused("unknown", refusal))?;
-        let origin = address::origin(&url);
+        let url = webhook_url::parse(url).map_err(|refusal| refused("unknown", refusal))?;
+        let origin = webhook_url::origin(&url);
         self.caller.check(&url).map_err(|refusal| refused(&origin, refusal))?;
         let target = self.target(origin);
         if target.calls.get() >= WEBHOOK_TARGET_QUEUE_MAX {
@@ -273,7 +273,7 @@ impl Pending {
         let dispatch = &self.dispatch;
         let _turn = self.target.places.acquire().await.expect("the semaphores stay open");
         let _place = dispatch.places.acquire().await.expect("the semaphores stay open");
-        let url = match address::parse(self.url()) {
+        let url = match webhook_url::parse(self.url()) {
             Ok(url) => url,
             Err(refusal) => return Verdict::Refused(refusal),
         };

@@ -13,8 +13,8 @@
 //!   between attempts double, and are at least as long as the answer's `Retry-After`. Every other
 //!   answer is final; redirects are not followed.
 //! - Unless private addresses are allowed, only public ones are called. Addresses are checked for
-//!   each connection, those of names after they were resolved (`address.rs`, `resolve.rs`). Of a
-//!   name's addresses, only the public ones are connected to.
+//!   each connection ([`webhook_url`](crate::message::webhook_url)), those of names after they were
+//!   resolved (`resolve.rs`). Of a name's addresses, only the public ones are connected to.
 //! - Calls to one target (scheme, host and port) delay only each other: each target has places and
 //!   a bound of its own, far below those of all targets together, and a call between two attempts
 //!   holds no place. The order of calls to a target is not promised.
@@ -23,7 +23,6 @@
 //! Calls are delivered at least once while the node runs: if the answer of a target is lost, it
 //! gets the call again, with the same message id. Calls that wait are lost when the node ends.
 
-mod address;
 mod attempt;
 mod dispatch;
 mod intake;
@@ -54,6 +53,7 @@ use dispatch::Dispatch;
 use intake::Handover;
 
 pub use intake::Intake;
+pub use warnings::warn_of_never_called;
 
 /// A publication, and the definition that governs its channel. It is posted to every webhook URL of
 /// the definition. Announcements of presence are not posted.

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 
-use super::address::{Refusal, is_public};
+use crate::message::webhook_url::{Refusal, is_public};
 
 /// Looks up names, with at most one lookup under way for each. The system's resolver cannot be told
 /// to give up, so calls to a name whose servers do not answer would otherwise occupy every lookup

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::limits::{WEBHOOK_WARNED_MAX, WEBHOOK_WARNING_MS};
+use crate::limits::{WEBHOOK_WARNED_AT_START_MAX, WEBHOOK_WARNED_MAX, WEBHOOK_WARNING_MS};
+use crate::message::ChannelDefinition;
+use crate::message::webhook_url::{Refusal, origin, parse};
 
 const QUIET: Duration = Duration::from_millis(WEBHOOK_WARNING_MS);
 
@@ -41,6 +43,39 @@ impl Warnings {
         }
         self.named.insert(origin.into(), Named { at: now, suppressed: 0 });
         Some(0)
+    }
+}
+
+/// Warns of each webhook that is never called, up to [`WEBHOOK_WARNED_AT_START_MAX`], and then of
+/// how many more there are. They are those of earlier releases, and those that were defined while
+/// private addresses were allowed.
+pub fn warn_of_never_called(definitions: &[ChannelDefinition], allow_private: bool) {
+    let all = definitions.iter().flat_map(|definition| {
+        let urls = (0..).zip(definition.webhook_urls.iter().flatten());
+        urls.filter_map(move |(at, url): (usize, _)| {
+            Refusal::of(url, allow_private).map(|refusal| (definition, at, url, refusal))
+        })
+    });
+    let mut more = 0_u64;
+    for (number, (definition, at, url, why)) in all.enumerate() {
+        if number >= WEBHOOK_WARNED_AT_START_MAX {
+            more += 1;
+            continue;
+        }
+        let target = parse(url).map_or_else(|_| "unknown".to_owned(), |url| origin(&url));
+        let setting = matches!(why, Refusal::Address).then_some("webhooks.allow_private");
+        tracing::warn!(
+            id = %definition.id,
+            pattern = definition.pattern,
+            url = format_args!("webhookUrls.{at}"),
+            target,
+            %why,
+            setting,
+            "a webhook is never called; change its URL, or the setting that is named here"
+        );
+    }
+    if more > 0 {
+        tracing::warn!(more, "further webhooks are never called");
     }
 }
 

@@ -39,6 +39,21 @@ pub(in crate::interface) fn object<'a, const N: usize>(
     Err(ApiError::invalid_input(mismatch("", "object", kind(other))))
 }
 
+/// Reads the named fields of a body, which must be an object, as [`strict_object`] does. Fields
+/// that are `read_only` are passed over, because an answer has them and may be sent back. An empty
+/// body counts as an empty object.
+pub(in crate::interface) fn settings<'a, const N: usize>(
+    body: &'a [u8],
+    names: &[&str; N],
+    read_only: &[&str],
+) -> Result<Fields<'a, N>, ApiError> {
+    if body.is_empty() {
+        return Ok([None; N]);
+    }
+    let value = serde_json::from_slice(body).map_err(invalid)?;
+    known("", value, names, read_only).map_err(ApiError::invalid_input)
+}
+
 /// Reads the named fields of a body as [`strict_object`] does. An empty body is an error.
 pub(in crate::interface) fn strict_body<'a, const N: usize>(
     body: &'a [u8],
@@ -59,12 +74,23 @@ pub(in crate::interface) fn strict_object<'a, const N: usize>(
     value: &'a RawValue,
     names: &[&str; N],
 ) -> Read<Fields<'a, N>> {
+    known(path, value, names, &[])
+}
+
+fn known<'a, const N: usize>(
+    path: &str,
+    value: &'a RawValue,
+    names: &[&str; N],
+    passed_over: &[&str],
+) -> Read<Fields<'a, N>> {
     if !value.get().starts_with('{') {
         return Err(mismatch(path, "object", kind(value)));
     }
     let mut unknown = BTreeSet::new();
     let fields = members(value.get(), names, |name| {
-        unknown.insert(name);
+        if !passed_over.contains(&&*name) {
+            unknown.insert(name);
+        }
     });
     // The syntax was checked before; keys that are not valid Unicode fail here.
     let fields = fields.map_err(|_| issue(path, "Keys must be valid Unicode"))?;

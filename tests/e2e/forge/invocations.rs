@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// Bodies that are refused.
-const NO_REGISTRATIONS: [&str; 22] = [
+const NO_REGISTRATIONS: [&str; 24] = [
     "",
     "null",
     "[]",
@@ -37,6 +37,8 @@ const NO_REGISTRATIONS: [&str; 22] = [
     r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":"5"}"#,
     r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":5,"extension":"x"}"#,
     r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":5,"accountId":7}"#,
+    r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":5,"else":{"a":[null]}}"#,
+    r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":5,"extensions":{}}"#,
 ];
 
 /// Bodies that are accepted.
@@ -46,7 +48,7 @@ const REGISTRATIONS: [&str; 6] = [
     r#"{"installationId":"i","contextKey":"c","ui":true,"ttlSeconds":900}"#,
     r#"{"installationId":"i","moduleKey":"m","extension":{"issue":{"id":"1"}},"ui":true,"ttlSeconds":9}"#,
     r#"{"installationId":"i","moduleKey":"m","accountId":"alice","ui":true,"ttlSeconds":9}"#,
-    r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":9,"else":{"a":[null]}}"#,
+    r#"{"installationId":"i","moduleKey":"m","ui":true,"ttlSeconds":9,"aud":"realtime","iat":1}"#,
 ];
 
 /// Path segments and the ids that they encode.

@@ -13,7 +13,7 @@ use crate::interface::forge::nouns::{Context, Entity};
 const READS_GLOBAL: &str = "read:app-global-channel:realtime";
 
 /// A host's description of a context: the claims of a context or invocation token, or the body of a
-/// registration. Other members are ignored.
+/// registration. Other claims are ignored; a registration has none.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContextClaims {

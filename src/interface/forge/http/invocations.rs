@@ -12,6 +12,23 @@ use crate::interface::forge::nouns::Context;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
 
+/// The fields of the body. All but the first two describe the context.
+const FIELDS: [&str; 10] = [
+    "ui",
+    "ttlSeconds",
+    "installationId",
+    "moduleKey",
+    "moduleType",
+    "contextKey",
+    "extension",
+    "accountId",
+    "sub",
+    "scopes",
+];
+/// Fields that are passed over: those of the answer, and the registered claims of RFC 7519, so that
+/// the claims of a context token can be registered as they are.
+const PASSED_OVER: [&str; 8] = ["id", "expiresAt", "iss", "aud", "exp", "nbf", "iat", "jti"];
+
 /// The parsed body: an invocation to register.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registration {
@@ -25,12 +42,13 @@ impl Registration {
     /// Parses the body of the call, at `now_s` seconds since the epoch.
     ///
     /// # Errors
-    /// 400 if the body is not valid, 413 if it is longer than [`INVOCATION_BYTES_MAX`].
+    /// 400 if the body is not valid or has an unknown field, because a misspelt `scopes` or
+    /// `extension` would make the context wider. 413 if it is longer than [`INVOCATION_BYTES_MAX`].
     pub fn parse(body: &[u8], now_s: u64) -> Result<Self, ApiError> {
         if body.len() > INVOCATION_BYTES_MAX {
             return Err(ApiError::payload_too_large(INVOCATION_BYTES_MAX));
         }
-        let [ui, ttl] = fields::object(body, &["ui", "ttlSeconds"])?;
+        let [ui, ttl, ..] = fields::settings(body, &FIELDS, &PASSED_OVER)?;
         let read = (
             fields::required("ui", ui).and_then(|value| fields::flag("ui", value)),
             fields::required("ttlSeconds", ttl).and_then(read_ttl),
@@ -113,7 +131,7 @@ mod tests {
     fn a_registration_is_a_context() {
         let body = r#"{"installationId":"inst-1","moduleKey":"panel","moduleType":"jira:issuePanel",
             "extension":{"issue":{"id":"10001"},"user":1},"accountId":"alice","ui":false,
-            "ttlSeconds":900,"else":1}"#;
+            "ttlSeconds":900,"id":"inv-1","expiresAt":1}"#;
         let Registration { context, ttl_s } = Registration::parse(body.as_bytes(), NOW_S).unwrap();
         assert_eq!((&*context.installation, context.is_ui, ttl_s), ("inst-1", false, 900));
         assert_eq!(context.account.as_deref(), Some("alice"));
@@ -150,6 +168,10 @@ mod tests {
             (
                 r#"{"ui":true,"ttlSeconds":5,"ui":true,"installationId":"i","moduleKey":"m"}"#,
                 "expected one JSON object without repeated members",
+            ),
+            (
+                r#"{"ui":true,"ttlSeconds":5,"installationId":"i","moduleKey":"m","scope":[]}"#,
+                "Unrecognized key(s) in object: 'scope'",
             ),
         ];
         for (body, message) in table {

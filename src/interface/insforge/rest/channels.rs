@@ -11,11 +11,14 @@ use uuid::Uuid;
 use crate::interface::http::HttpContext;
 use crate::interface::rest::{ApiError, Reply};
 use crate::mailbox::{StoreChange, Wish};
-use crate::message::{ChannelChange, ChannelDefinition};
+use crate::message::{Change, ChannelChange, ChannelDefinition};
 pub(super) use body::NewChannel;
+use body::check_webhooks;
 
 /// Creates a channel definition. Runs `POST /api/realtime/channels`.
 pub(super) async fn create(http: &HttpContext<'_>, new: NewChannel) -> Result<Reply, ApiError> {
+    let urls = new.webhook_urls.as_deref().unwrap_or_default();
+    check_webhooks(urls, &[], http.shared.config.webhooks.allow_private)?;
     let id = uuid::Builder::from_random_bytes(http.random.borrow_mut().random()).into_uuid();
     let definition = new.into_definition(id, http.now.wall);
     store(http, StoreChange::Insert(definition), Reply::channel_created).await
@@ -28,6 +31,12 @@ pub(super) async fn update(
     change: ChannelChange,
 ) -> Result<Reply, ApiError> {
     let id = id.ok_or_else(ApiError::channel_not_found)?;
+    if let Change::Set(urls) = &change.webhook_urls {
+        let definitions = http.shared.broker.definitions.load();
+        let before = definitions.get(id).and_then(|before| before.webhook_urls.as_deref());
+        let allow_private = http.shared.config.webhooks.allow_private;
+        check_webhooks(urls, before.unwrap_or_default(), allow_private)?;
+    }
     store(http, StoreChange::Update(id, change, http.now.wall), Reply::channel).await
 }
 

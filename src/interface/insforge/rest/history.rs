@@ -131,7 +131,7 @@ fn answered<T>(http: &HttpContext<'_>, answer: StoreResult<T>) -> Result<T, ApiE
 /// # Errors
 /// 400 with the issue of the number.
 fn parse_retention(body: &[u8]) -> Result<Option<u32>, ApiError> {
-    let [days] = fields::object(body, &["retentionDays"])?;
+    let [days] = fields::settings(body, &["retentionDays"], &[])?;
     let days = fields::required("retentionDays", days).and_then(read_days);
     days.map_err(ApiError::invalid_input)
 }

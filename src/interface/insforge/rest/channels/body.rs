@@ -9,6 +9,7 @@ use crate::interface::rest::fields::{self, Read};
 use crate::limits::{
     CHANNEL_BYTES_MAX, RATE_LIMIT_MAX, REPLAY_SECONDS_MAX, WEBHOOKS_PER_DEFINITION_MAX,
 };
+use crate::message::webhook_url::Refusal;
 use crate::message::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, Millis, OptionsChange, PresenceMode,
     Retain, SlowConsumer,
@@ -30,6 +31,9 @@ const FIELDS: [&str; 9] = [
     "replaySeconds",
     "rateLimit",
 ];
+
+/// Fields of an answer that a body may repeat and cannot change.
+const READ_ONLY: [&str; 3] = ["id", "createdAt", "updatedAt"];
 
 /// A channel definition that is to be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,7 +103,7 @@ fn read<'a, P>(
     read_pattern: impl FnOnce(Option<&'a RawValue>) -> Read<P>,
 ) -> Result<(P, ChannelChange), ApiError> {
     let [pattern, description, webhook_urls, enabled, options @ ..] =
-        fields::object(body, &FIELDS)?;
+        fields::settings(body, &FIELDS, &READ_ONLY)?;
     let read = (
         read_pattern(pattern),
         nullable(description, read_description),
@@ -196,13 +200,42 @@ fn read_webhook_urls(value: &RawValue) -> Read<Vec<String>> {
     if issues.is_empty() { Ok(urls) } else { Err(issues.join(", ")) }
 }
 
-/// Reads a text that parses as a URL. The address is checked only when the webhook is called.
+/// Reads a text that parses as a URL. Whether a webhook may have it depends on the configuration
+/// and is checked later.
 fn read_url(path: &str, value: &RawValue) -> Read<String> {
     let text = fields::text(path, value, WEBHOOK_URL_BYTES_MAX)?;
     match Url::parse(&text) {
         Ok(_) => Ok(text.into()),
         Err(_) => Err(format!("{path}: Invalid url")),
     }
+}
+
+/// Checks that the webhooks of a definition may be called. URLs that it had before may stay.
+///
+/// # Errors
+/// 400 with an issue for each URL that would never be called.
+pub(super) fn check_webhooks(
+    urls: &[String],
+    before: &[String],
+    allow_private: bool,
+) -> Result<(), ApiError> {
+    let mut issues = Vec::new();
+    let mut is_private = false;
+    for (at, url) in urls.iter().enumerate().filter(|(_, url)| !before.contains(url)) {
+        let Some(refusal) = Refusal::of(url, allow_private) else { continue };
+        is_private |= refusal == Refusal::Address;
+        issues.push(format!("webhookUrls.{at}: It would never be called, because {refusal}"));
+    }
+    if issues.is_empty() {
+        return Ok(());
+    }
+    let refused = ApiError::invalid_input(issues.join(", "));
+    Err(refused.advise(if is_private {
+        "Use a public address, or start the node with webhooks.allow_private \
+         (FANFARE_WEBHOOKS_ALLOW_PRIVATE) set to true"
+    } else {
+        "Use a URL that begins with https:// or http://"
+    }))
 }
 
 /// Reads a field that `null` clears and that stays unchanged if it is absent.

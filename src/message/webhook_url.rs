@@ -1,4 +1,4 @@
-//! Addresses that may be called: a webhook must not reach hosts that only the node can reach.
+//! Which URLs a webhook may have: a webhook must not reach what only the node can reach.
 //!
 //! Administrators of channels choose the URLs, and the node that posts to them often stands
 //! inside a network, next to databases, admin pages and a cloud's metadata service.
@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 /// Why a URL is never called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// The stored text is not a URL.
     #[error("it is not a URL")]
     Unreadable,
@@ -22,13 +22,45 @@ pub(super) enum Refusal {
     Address,
 }
 
+impl Refusal {
+    /// Returns why a definition may not have a webhook with this URL, which would never be called;
+    /// `None` if it may. Names pass, except those of loopback (RFC 6761 section 6.3), because
+    /// another address may be theirs by the time of the call.
+    pub fn of(url: &str, allow_private: bool) -> Option<Self> {
+        let url = match parse(url) {
+            Ok(url) => url,
+            Err(refusal) => return Some(refusal),
+        };
+        let is_loopback = !allow_private && url.domain().is_some_and(is_loopback_name);
+        let refused = if is_loopback { Err(Self::Address) } else { check(&url, allow_private) };
+        refused.err()
+    }
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Refuses a URL that may not be called, as far as can be told before its name is looked up.
+///
+/// # Errors
+/// What is wrong with the URL.
+pub fn check(url: &Url, allow_private: bool) -> Result<(), Refusal> {
+    check_scheme(url)?;
+    if allow_private { Ok(()) } else { check_host(url) }
+}
+
 /// Parses a URL. Spellings of IPv4 addresses such as `0x7f.1` become addresses.
-pub(super) fn parse(url: &str) -> Result<Url, Refusal> {
+///
+/// # Errors
+/// A text that is not a URL.
+pub fn parse(url: &str) -> Result<Url, Refusal> {
     Url::parse(url).map_err(|_| Refusal::Unreadable)
 }
 
 /// Refuses schemes other than `http` and `https`.
-pub(super) fn check_scheme(url: &Url) -> Result<(), Refusal> {
+fn check_scheme(url: &Url) -> Result<(), Refusal> {
     match url.scheme() {
         "http" | "https" => Ok(()),
         _ => Err(Refusal::Scheme),
@@ -37,13 +69,13 @@ pub(super) fn check_scheme(url: &Url) -> Result<(), Refusal> {
 
 /// Returns scheme, host and port: the part of a URL that the log may show, and the target whose
 /// calls wait for each other.
-pub(super) fn origin(url: &Url) -> String {
+pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
 /// Refuses a URL whose host is an address that is not public. Names pass, because their addresses
 /// are checked when they are resolved, and only checked addresses are connected to.
-pub(super) fn check_host(url: &Url) -> Result<(), Refusal> {
+fn check_host(url: &Url) -> Result<(), Refusal> {
     let address: IpAddr = match url.host() {
         Some(Host::Domain(_)) => return Ok(()),
         Some(Host::Ipv4(address)) => address.into(),
@@ -54,7 +86,7 @@ pub(super) fn check_host(url: &Url) -> Result<(), Refusal> {
 }
 
 /// Returns whether the address can belong to a host on the public internet.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => match embedded(address) {
@@ -229,6 +261,27 @@ mod tests {
         }
         for url in ["", "http://", "http://[::1", "http://256.256.256.256/"] {
             assert_eq!(parse(url), Err(Refusal::Unreadable), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn a_definition_may_have_what_can_be_called() {
+        let table = [
+            ("https://example.com/hook", None, None),
+            ("http://8.8.8.8:81/", None, None),
+            ("http://[2606:4700::1111]/", None, None),
+            ("http://localhost.example.com/", None, None),
+            ("http://10.0.0.1/", Some(Refusal::Address), None),
+            ("http://[::1]/", Some(Refusal::Address), None),
+            ("http://LOCALHOST:3000/", Some(Refusal::Address), None),
+            ("http://a.localhost./", Some(Refusal::Address), None),
+            ("ftp://example.com/", Some(Refusal::Scheme), Some(Refusal::Scheme)),
+            ("mailto:a@example.com", Some(Refusal::Scheme), Some(Refusal::Scheme)),
+            ("example.com/hook", Some(Refusal::Unreadable), Some(Refusal::Unreadable)),
+        ];
+        for (url, refusal, if_private_is_allowed) in table {
+            let refusals = [false, true].map(|allow_private| Refusal::of(url, allow_private));
+            assert_eq!(refusals, [refusal, if_private_is_allowed], "{url}");
         }
     }
 
