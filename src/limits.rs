@@ -233,6 +233,19 @@ pub const JWT_SECRET_BYTES_MIN: usize = 32;
 /// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
 /// until one ends; the kernel's backlog holds new ones.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
+/// Descriptors that are kept back for the database, for sockets that leave HTTP, and for answers to
+/// clients that the node has no other descriptor for. An upgrade that would need one of them to
+/// last is answered 503 with Retry-After and counted.
+pub const DESCRIPTORS_KEPT_BACK_MAX: usize = 64;
+/// At most one in this many descriptors is kept back.
+pub const DESCRIPTORS_KEPT_BACK_DIVISOR: usize = 8;
+/// Time for a request to begin, on a connection whose descriptor is kept back, in milliseconds. It
+/// is short because few such connections may be open, and health probes need one. After one request
+/// the connection is closed.
+pub const SPARE_IDLE_MS: u64 = 250;
+/// Time for the head of such a request, for its body, and for the client to take the response, in
+/// milliseconds.
+pub const SPARE_REQUEST_MS: u64 = 2_000;
 /// Longest head of an HTTP request (request line and headers), in bytes. A longer one is answered
 /// 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -5,7 +5,6 @@
 use crossbeam_channel::Receiver;
 
 use super::history::Pace;
-use super::log_throttle::LogThrottle;
 use super::store::{Reader, Store, StoreError, Written};
 use super::{News, now, refused};
 use crate::limits::{DOCUMENT_BATCH_MAX, LOAD_BYTES_MAX};
@@ -13,7 +12,7 @@ use crate::mailbox::{
     self, Mailboxes, Reservation, StoreRefusal, StoreResult, WorkerMailboxes, Write,
 };
 use crate::message::{Document, DocumentKey, Durability, Found, Load};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, LogThrottle};
 
 /// The queues of writes and loads, and the pace of commits.
 #[derive(Debug)]

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::log_throttle::LogThrottle;
 use super::store::Store;
 use crate::limits::{COMMIT_EVERY_MS, HISTORY_BATCH_MAX};
 use crate::mailbox::{Keep, Mailboxes};
 use crate::message::{Durability, Record};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, LogThrottle};
 
 /// The queue into history, and the pace of its commits.
 #[derive(Debug)]

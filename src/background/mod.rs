@@ -5,7 +5,6 @@
 mod admin;
 mod documents;
 mod history;
-mod log_throttle;
 pub mod policy;
 pub mod reader;
 mod retention;

@@ -8,11 +8,13 @@
 
 mod counter;
 pub mod log_lines;
+mod log_throttle;
 mod text;
 
 use std::sync::Arc;
 
 pub use counter::{Counter, Durations, Frames, Histogram, Reading};
+pub use log_throttle::LogThrottle;
 pub use text::{Text, quoted};
 
 /// The divisors that turn a histogram's values into base units: for the buckets, and for the sum.
@@ -152,6 +154,8 @@ counters! {
         refused_history_queue: "counter" "fanfare_refusals_total" "reason=\"history_queue\""
             "Commands and requests refused, by reason.";
         refused_documents: "counter" "fanfare_refusals_total" "reason=\"documents\""
+            "Commands and requests refused, by reason.";
+        refused_descriptors: "counter" "fanfare_refusals_total" "reason=\"descriptors\""
             "Commands and requests refused, by reason.";
         kept: "counter" "fanfare_history_kept_total" ""
             "Publications committed to history.";

@@ -37,6 +37,7 @@ use crate::interface;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
 use crate::runtime::Arrivals;
+use crate::runtime::descriptors::Descriptors;
 use crate::runtime::driver::Driver;
 use crate::runtime::shared::{About, Clock, Shared};
 use listen::listen_patiently;
@@ -115,6 +116,7 @@ pub fn run(
         metrics: Metrics::new(config.workers + acceptors + BACKGROUND_THREADS),
         clock: Clock::new(),
         about: about(&driver),
+        descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
         shutdown: OnceLock::new(),
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());

@@ -12,6 +12,7 @@ use monoio::net::{TcpListener, TcpStream};
 use rand::rngs::StdRng;
 
 use super::arrivals::Arrivals;
+use super::descriptors::is_shortage;
 use super::health::Findings;
 use super::http_connection::{End, HttpConnection};
 use super::responses::{count_refusal, end, preflight, refuse};
@@ -24,6 +25,7 @@ use crate::interface::Session;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::entrance::{self, Call, Entrance};
 use crate::interface::http::{HttpContext, NodeHealth, Outcome, Upgrade, allow_origin};
+use crate::interface::rest::{ApiError, Reply};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Slot, Tickets};
 use crate::message::{Now, SessionId};
@@ -108,8 +110,19 @@ impl Acceptor {
         self.shared.shutdown.get().is_some()
     }
 
-    fn may_accept(&self) -> bool {
-        self.connections.get() < HTTP_CONNECTIONS_MAX
+    /// Checks whether one more connection may be accepted at the moment.
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn check_place(&self) -> io::Result<()> {
+        let why = if self.connections.get() >= HTTP_CONNECTIONS_MAX {
+            "an acceptor has as many HTTP connections as it may"
+        } else if !self.shared.descriptors.has_spare() {
+            "all descriptors are in use but those that are kept back"
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
     }
 }
 
@@ -132,9 +145,9 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
     };
     monoio::spawn(settle_answers(acceptor.clone(), inbox));
     loop {
-        let accepted = match acceptor.may_accept() {
-            true => listener.accept().await,
-            false => Err(io::ErrorKind::QuotaExceeded.into()),
+        let accepted = match acceptor.check_place() {
+            Ok(()) => listener.accept().await,
+            Err(why) => Err(why),
         };
         match accepted {
             Ok((stream, _)) => {
@@ -143,13 +156,17 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
                 let _ = stream.set_nodelay(true);
                 acceptor.connections.set(acceptor.connections.get() + 1);
                 acceptor.counters.http_connections.add(1);
-                monoio::spawn(serve(acceptor.clone(), stream));
+                let is_spare = acceptor.shared.descriptors.is_kept_back(&stream);
+                if is_spare {
+                    acceptor.shared.descriptors.begin_spare();
+                }
+                monoio::spawn(serve(acceptor.clone(), stream, is_spare));
             }
             // The listener was shut down: no new connection comes, and the present ones are still
             // served.
-            Err(_) if acceptor.is_stopping() => break,
+            Err(error) if acceptor.is_stopping() && !is_shortage(&error) => break,
             Err(error) => {
-                tracing::debug!(%error, "accepting pauses");
+                acceptor.shared.descriptors.note_pause(&error);
                 acceptor.counters.accept_pauses.add(1);
                 monoio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -181,10 +198,13 @@ async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
 }
 
 /// Serves a connection until it ends or leaves HTTP.
-async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream) {
+async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream, is_spare: bool) {
     let times = acceptor.shared.interfaces.config.http.clone();
-    let connection = HttpConnection::new(stream, times, acceptor.counters.clone());
+    let connection = HttpConnection::new(stream, (times, is_spare), acceptor.counters.clone());
     serve_requests(&acceptor, connection).await;
+    if is_spare {
+        acceptor.shared.descriptors.end_spare();
+    }
     acceptor.connections.set(acceptor.connections.get() - 1);
     acceptor.counters.http_connections.sub(1);
 }
@@ -203,7 +223,13 @@ async fn serve_requests(acceptor: &Acceptor, mut connection: HttpConnection) {
             }
             Ok(Answer::Upgrade(upgrade)) => {
                 let http = acceptor.context();
-                return hand_over(&http, &acceptor.arrivals, connection, upgrade);
+                let ways = (&*acceptor.arrivals, &acceptor.shared.descriptors);
+                let handed_over = hand_over(&http, ways, connection, upgrade);
+                let Some((connection, error)) = handed_over.err().map(|refused| *refused) else {
+                    return;
+                };
+                let refusal = Reply::from(error).into();
+                return end(connection, allow_origin(refusal, &request)).await;
             }
             Err(end) => return refuse(&acceptor.counters, connection, Some(&request), end).await,
         };
@@ -212,7 +238,7 @@ async fn serve_requests(acceptor: &Acceptor, mut connection: HttpConnection) {
         let response = allow_origin(response, &request);
         let head_only = request.method == Method::Head;
         let may_stay = !acceptor.is_stopping() || is_unfinished || is_watched(&request.path);
-        let keep_alive = request.keep_alive && may_stay;
+        let keep_alive = request.keep_alive && may_stay && !connection.is_spare();
         if connection.respond(&response, keep_alive, head_only).await.is_err() {
             if let Some(session) = packets_of {
                 pending::tell_gone(&acceptor.context(), session);
@@ -266,6 +292,12 @@ async fn answer(
     let now = acceptor.shared.clock.now();
     let outcome = match entrance::entrance(&acceptor.context_at(now), request) {
         Entrance::Upgrade(upgrade) => return Ok(Answer::Upgrade(upgrade)),
+        Entrance::Poll(_) if connection.is_spare() => {
+            connection.body(request).await?;
+            acceptor.counters.refused_descriptors.add(1);
+            acceptor.shared.descriptors.note_refusal();
+            Reply::from(ApiError::no_descriptors()).into()
+        }
         Entrance::Poll(poll) => {
             let asked = (poll, connection.body(request).await?);
             let http = acceptor.context();

@@ -13,7 +13,7 @@ use crate::codec::http::{
     BodyDecoder, BodyKind, HttpError, Request, Response, continue_100, parse_head,
 };
 use crate::config;
-use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::limits::{HTTP_BODY_BYTES_MAX, SPARE_IDLE_MS, SPARE_REQUEST_MS};
 use crate::metrics::Counters;
 
 /// How many bytes one read asks for. The buffer exists only while a request is being read.
@@ -29,6 +29,8 @@ pub(super) struct HttpConnection {
     /// Bytes that were read and not decoded yet.
     input: Vec<u8>,
     times: config::Http,
+    /// Whether its descriptor is one of those that are kept back.
+    is_spare: bool,
     counters: Arc<Counters>,
 }
 
@@ -44,9 +46,21 @@ pub(super) enum End {
 }
 
 impl HttpConnection {
-    /// Creates the connection of a socket that was just accepted.
-    pub(super) fn new(stream: TcpStream, times: config::Http, counters: Arc<Counters>) -> Self {
-        Self { stream, input: Vec::new(), times, counters }
+    /// Creates the connection of a socket that was just accepted. `is_spare` says whether its
+    /// descriptor is one of those that are kept back.
+    pub(super) fn new(
+        stream: TcpStream,
+        (times, is_spare): (config::Http, bool),
+        counters: Arc<Counters>,
+    ) -> Self {
+        let times = if is_spare { shortened(times) } else { times };
+        Self { stream, input: Vec::new(), times, is_spare, counters }
+    }
+
+    /// Returns whether the connection may serve one short request only, because its descriptor is
+    /// one of those that are kept back.
+    pub(super) fn is_spare(&self) -> bool {
+        self.is_spare
     }
 
     /// Reads the head of the next request.
@@ -142,15 +156,28 @@ impl HttpConnection {
         .await;
     }
 
-    /// Returns the socket, and the bytes that were read after the last request.
+    /// Returns a descriptor of the socket that monoio does not know.
+    ///
+    /// It is a duplicate, because an operation that was abandoned may still be in flight. Until the
+    /// kernel has cancelled that operation, it holds monoio's descriptor open, and monoio does not
+    /// give the descriptor away. Monoio closes it when the last operation has ended.
     ///
     /// # Errors
     /// If the process has no descriptors left.
-    pub(super) fn into_socket(mut self) -> io::Result<(OwnedFd, Vec<u8>)> {
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        // SAFETY: `self` owns the descriptor, and the borrow ends with the function.
+        #[allow(unsafe_code, reason = "the runtime's stream lends its descriptor as a number only")]
+        let borrowed = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
+        borrowed.try_clone_to_owned()
+    }
+
+    /// Closes this descriptor of the socket. Returns the bytes that were read after the last
+    /// request.
+    pub(super) fn into_leftover(mut self) -> Vec<u8> {
         // The buffer is shrunk here, by the thread that allocated it, so that what moves to another
         // thread is small.
         self.input.shrink_to_fit();
-        Ok((detach(self.stream)?, self.input))
+        self.input
     }
 
     async fn read(&mut self, deadline: Instant) -> Result<(), End> {
@@ -197,18 +224,12 @@ impl HttpConnection {
     }
 }
 
-/// Returns a descriptor of the stream's socket that monoio does not know.
-///
-/// It is a duplicate, because an operation that was abandoned may still be in flight. Until the
-/// kernel has cancelled that operation, it holds monoio's descriptor open, and monoio does not give
-/// the descriptor away. Monoio closes it when the last operation has ended.
-///
-/// # Errors
-/// If the process has no descriptors left.
-fn detach(stream: TcpStream) -> io::Result<OwnedFd> {
-    // SAFETY: `stream` owns the descriptor and lives until the end of this function, and the
-    // borrow ends with the statement.
-    #[allow(unsafe_code, reason = "the runtime's stream lends its descriptor as a number only")]
-    let borrowed = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    borrowed.try_clone_to_owned()
+/// Returns the timeouts of a connection whose descriptor is one of those that are kept back.
+fn shortened(times: config::Http) -> config::Http {
+    config::Http {
+        head_timeout_ms: times.head_timeout_ms.min(SPARE_REQUEST_MS),
+        body_timeout_ms: times.body_timeout_ms.min(SPARE_REQUEST_MS),
+        idle_timeout_ms: times.idle_timeout_ms.min(SPARE_IDLE_MS),
+        write_timeout_ms: times.write_timeout_ms.min(SPARE_REQUEST_MS),
+    }
 }

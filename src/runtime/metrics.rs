@@ -1,6 +1,5 @@
 //! `GET /metrics`: the counters of all threads, and what can be read from queues and the process.
 
-use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -107,20 +106,15 @@ fn process(hub: &Shared, text: &mut Text) {
     let help = "Processor time used, in seconds.";
     text.family("counter", "process_cpu_seconds_total", help);
     text.sample("", used);
-    if let Some(bytes) = resident_bytes() {
+    if let Some(bytes) = hub.descriptors.resident_bytes() {
         let help = "Memory in use, in bytes.";
         text.gauge("process_resident_memory_bytes", help, bytes);
+    }
+    if let Some(open) = hub.descriptors.count_open() {
+        text.gauge("process_open_fds", "Descriptors that are open.", open);
     }
     if let Some(most) = getrlimit(Resource::Nofile).current {
         let help = "Descriptors the process may have: each connection is one.";
         text.gauge("process_max_fds", help, most);
     }
-}
-
-/// Returns the memory in use, from the second figure of `/proc/self/statm`, for which the kernel
-/// reads no disk.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * page_size() as u64)
 }

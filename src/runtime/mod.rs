@@ -40,6 +40,7 @@
 //! For both:
 //!
 //! - `shared.rs`: the state that the hot threads share, with the clocks.
+//! - `descriptors.rs`: what is kept back of the descriptors.
 //! - `driver.rs`: chooses io_uring or epoll.
 //!
 //! A subscribe passes through `poller.rs`, `turn.rs`, `reader.rs`, `apply.rs` and `worker.rs` to
@@ -51,6 +52,7 @@ pub mod acceptor;
 mod apply;
 mod arrivals;
 mod connection;
+pub mod descriptors;
 mod drain;
 pub mod driver;
 mod fanout;

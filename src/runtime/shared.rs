@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::descriptors::Descriptors;
 use crate::interface;
 use crate::message::{Millis, Nanos, Now};
 use crate::metrics::Metrics;
@@ -19,6 +20,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The node's driver and start, for its metrics.
     pub about: About,
+    /// The descriptors of the process.
+    pub descriptors: Descriptors,
     /// Set when the node begins to stop.
     pub shutdown: OnceLock<Shutdown>,
 }

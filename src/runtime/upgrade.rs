@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::arrivals::{Arrival, Arrivals, Newcomer};
 use super::connection::{Connection, Connections, State};
+use super::descriptors::Descriptors;
 use super::http_connection::HttpConnection;
 use super::worker::{Begun, Worker};
 use crate::broker::outgoing::Outgoing;
@@ -13,6 +14,7 @@ use crate::interface::context::Local;
 use crate::interface::frame::Frame;
 use crate::interface::http::{HttpContext, Upgrade};
 use crate::interface::next::{Close, OfferStep, Offered, Reason};
+use crate::interface::rest::ApiError;
 use crate::limits::CLOSE_LINGER_MS;
 use crate::mailbox::Slot;
 use crate::message::SessionId;
@@ -21,19 +23,23 @@ use crate::message::SessionId;
 const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };
 
 /// Gives the socket of a connection that leaves HTTP to its worker.
+///
+/// # Errors
+/// The connection, and why it cannot leave HTTP: descriptors have run out but for those that are
+/// kept back, or the worker's mailbox has no room.
 pub(super) fn hand_over(
     http: &HttpContext<'_>,
-    arrivals: &Arrivals,
+    (arrivals, descriptors): (&Arrivals, &Descriptors),
     connection: HttpConnection,
     upgrade: Upgrade<Session>,
-) {
+) -> Result<(), Box<(HttpConnection, ApiError)>> {
     let Upgrade { head: response, session, to } = upgrade;
     let mailboxes = &http.shared.broker.mailboxes;
-    let (socket, leftover) = match connection.into_socket() {
-        Ok(taken) => taken,
-        Err(error) => {
-            return tracing::warn!(%error, "an upgrade failed because the process has no descriptors left");
-        }
+    let socket = connection.duplicate().ok().filter(|socket| !descriptors.is_kept_back(socket));
+    let Some(socket) = socket else {
+        http.counters.refused_descriptors.add(1);
+        descriptors.note_refusal();
+        return Err(Box::new((connection, ApiError::no_descriptors())));
     };
     let worker = match to {
         Some(worker) => {
@@ -43,14 +49,16 @@ pub(super) fn hand_over(
         None => mailboxes.assign(),
     };
     let Some(place) = mailboxes.workers.of(worker).reserve(Slot::Control) else {
-        // The socket is closed. Its client notices and tries again.
         mailboxes.unassign(worker);
-        return http.counters.refused_overloaded.add(1);
+        http.counters.refused_overloaded.add(1);
+        return Err(Box::new((connection, ApiError::overloaded())));
     };
+    let leftover = connection.into_leftover();
     let mut head = Vec::new();
     response.iter().for_each(|response| response.write(&mut head, true, false));
     let newcomer = Newcomer { socket, head, leftover, session };
     arrivals.post(worker, place, Arrival::Socket(newcomer));
+    Ok(())
 }
 
 /// Takes over a socket and sends the response to its handshake. Returns what its session asks for

@@ -14,6 +14,7 @@ mod clients;
 mod command_line;
 mod containers;
 mod credential;
+mod descriptors;
 mod dial;
 mod disk;
 mod document;

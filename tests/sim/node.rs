@@ -19,6 +19,7 @@ use fanfare::limits::{MAILBOX_CONTROL_MAX, SWEEP_STEPS};
 use fanfare::mailbox::{Inbox, Inboxes, Mail, Mailboxes, Slot};
 use fanfare::message::{ConnId, Now, Permissions, WorkerId};
 use fanfare::metrics::Metrics;
+use fanfare::runtime::descriptors::Descriptors;
 use fanfare::runtime::shared::{About, Clock, Shared};
 use fanfare::runtime::{Arrivals, Worker};
 use rand::SeedableRng as _;
@@ -78,6 +79,7 @@ impl Node {
             metrics: Metrics::new(WORKERS),
             clock: Clock::new(),
             about: About { driver: "none", driver_reason: String::new(), started: 0 },
+            descriptors: Descriptors::new(None),
             shutdown: OnceLock::new(),
         };
         Self {

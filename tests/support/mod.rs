@@ -96,6 +96,14 @@ impl Node {
         Self::launch(Launch::new(|_| {}, Some(Deny::Only(call))))
     }
 
+    /// Starts a node that may have this many descriptors.
+    pub(crate) fn with_descriptors(
+        limit: u64,
+        configure: impl Fn(&mut Command) + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(Launch { descriptors: Some(limit), ..Launch::new(configure, None) })
+    }
+
     /// Starts a node that listens on all addresses of the machine, loopback included.
     pub(crate) fn on_all_addresses(
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
@@ -254,6 +262,8 @@ struct Launch {
     stderr: Box<dyn Fn() -> Stdio + Send + Sync>,
     deny_uring: Option<Deny>,
     is_first_process: bool,
+    /// The limit on descriptors; `None` for that of the test.
+    descriptors: Option<u64>,
     listen: Ipv4Addr,
     data_dir: PathBuf,
     /// The directory, if it belongs to the node and is removed with it.
@@ -272,6 +282,7 @@ impl Launch {
             stderr: Box::new(Stdio::piped),
             deny_uring,
             is_first_process: false,
+            descriptors: None,
             listen: Ipv4Addr::LOCALHOST,
             data_dir: own.path().to_owned(),
             own: Some(own),
@@ -314,7 +325,8 @@ impl Launch {
         command
     }
 
-    /// Returns the product's binary, under the seccomp filter if io_uring is denied.
+    /// Returns the product's binary, under the seccomp filter if io_uring is denied, or with its
+    /// own limit on descriptors.
     fn binary(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_fanfare");
         if self.is_first_process {
@@ -322,6 +334,11 @@ impl Launch {
             let user: &[&str] = if is_root { &[] } else { &["--user", "--map-root-user"] };
             let mut command = Command::new("unshare");
             command.args(user).args(["--pid", "--fork", "--kill-child", binary]);
+            return command;
+        }
+        if let Some(limit) = self.descriptors {
+            let mut command = Command::new("prlimit");
+            command.args([&format!("--nofile={limit}"), binary]);
             return command;
         }
         let Some(deny) = self.deny_uring else { return Command::new(binary) };

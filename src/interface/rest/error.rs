@@ -79,6 +79,15 @@ impl ApiError {
         Self::new(503, "OVERLOADED", message).retry().advise("Try again after a second")
     }
 
+    /// 503 with `Retry-After`: the node has no descriptor for a connection that lasts. It goes on
+    /// serving those that it has.
+    pub fn no_descriptors() -> Self {
+        let message = "The node has as many connections as its limit on descriptors allows";
+        Self::new(503, "OVERLOADED", message)
+            .retry()
+            .advise("Try again after a second; the operator can raise the limit")
+    }
+
     /// 400: no message has the id at which the page should begin.
     pub fn unknown_cursor() -> Self {
         Self::invalid_input("before: Unknown message")

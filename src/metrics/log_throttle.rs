@@ -8,7 +8,7 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// Counts failures of one kind from one log line to the next.
 #[derive(Debug, Default)]
-pub(super) struct LogThrottle {
+pub struct LogThrottle {
     said: Option<Instant>,
     count: u64,
 }
@@ -16,7 +16,7 @@ pub(super) struct LogThrottle {
 impl LogThrottle {
     /// Counts `count` more failures. Returns how many there were since the last log line if the
     /// next line is due, and `None` otherwise.
-    pub(super) fn add(&mut self, count: u64) -> Option<u64> {
+    pub fn add(&mut self, count: u64) -> Option<u64> {
         self.count += count;
         if self.said.is_some_and(|said| said.elapsed() < EVERY) {
             return None;
