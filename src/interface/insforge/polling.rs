@@ -63,8 +63,10 @@ impl Polling {
 
     /// Handles a step of an upgrade. A session has one offer at a time.
     ///
+    /// The probe is optional: clients in several languages leave it out and upgrade at once.
+    ///
     /// # Errors
-    /// If another WebSocket has an offer already, or the upgrade comes before the probe.
+    /// If the step comes from another WebSocket than the one whose offer stands.
     pub(super) fn on_offer(
         &mut self,
         ctx: &mut Context<'_>,
@@ -76,14 +78,16 @@ impl Polling {
                 self.probe = Some(probe);
                 Ok(Offered::Noted)
             }
-            OfferStep::Open => Err(Violation("another WebSocket offers to carry the session")),
+            _ if self.probe != Some(probe) => {
+                Err(Violation("another WebSocket offers to carry the session"))
+            }
+            OfferStep::Open => Ok(Offered::Noted),
             OfferStep::Probed => {
                 self.is_upgrading = true;
                 self.release(ctx);
                 Ok(Offered::Probed)
             }
-            OfferStep::Upgrade if self.is_upgrading => Ok(Offered::TakeOver),
-            OfferStep::Upgrade => Err(Violation("an upgrade before the probe")),
+            OfferStep::Upgrade => Ok(Offered::TakeOver),
         }
     }
 

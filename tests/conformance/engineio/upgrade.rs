@@ -91,6 +91,33 @@ fn a_client_that_does_not_wait_for_answers_is_served_as_well() {
 }
 
 #[test]
+fn a_client_that_does_not_probe_is_served_as_well() {
+    let session = calm().open_polling();
+    let mut poll = session.start_poll();
+    assert!(poll.is_silent_for(MOMENT));
+    let mut peer = session.second_socket();
+    peer.say_at_once(["5", "4hello"]);
+    assert_eq!(poll.response().text(), "6", "the poll that waited is released");
+    assert_eq!(peer.hear(), heard("4hello"));
+    assert_eq!(session.poll().status, 400);
+    peer.say("1");
+    assert_closes(&mut peer, "packet `1`");
+    session.assert_closed();
+}
+
+#[test]
+fn what_waits_is_flushed_without_a_probe_as_well() {
+    let session = calm().open_polling();
+    session.post_ok("4one\x1ebAgM=\x1e4three");
+    let mut peer = session.second_socket();
+    assert_eq!(peer.hear_within(MOMENT), Heard::Nothing, "the session is not here yet");
+    peer.say("5");
+    assert_eq!(peer.hear(), heard("4one"));
+    assert_eq!(peer.hear(), Heard::Binary(vec![2, 3]));
+    assert_eq!(peer.hear(), heard("4three"));
+}
+
+#[test]
 fn requests_after_the_upgrade_are_refused_and_disturb_nothing() {
     let session = calm().open_polling();
     let mut peer = upgraded(&session);

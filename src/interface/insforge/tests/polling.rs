@@ -46,7 +46,7 @@ fn a_websocket_takes_a_polling_session_over() {
     };
     assert_eq!(offer(&mut room, &mut session, probe, OfferStep::Open), Ok(Offered::Noted));
     assert!(offer(&mut room, &mut session, other, OfferStep::Open).is_err());
-    assert!(offer(&mut room, &mut session, probe, OfferStep::Upgrade).is_err());
+    assert!(offer(&mut room, &mut session, other, OfferStep::Upgrade).is_err());
     assert_eq!(offer(&mut room, &mut session, probe, OfferStep::Probed), Ok(Offered::Probed));
     assert_eq!(room.payloads(), [(1, "6".into())], "the client stops polling");
     session.on_offer_withdrawn(other);
