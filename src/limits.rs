@@ -33,6 +33,13 @@ pub const ATTACHMENTS_MAX: usize = 10;
 /// new session is answered 503 with Retry-After and counted.
 pub const POLLING_SESSIONS_MAX: u64 = 65_536;
 
+/// Packets in the answer to one poll. The rest of the outbox goes with the next poll.
+/// python-engineio refuses an answer with more than 16 and drops the connection.
+pub const POLL_PACKETS_MAX: u64 = 16;
+/// Bytes of the answer to one poll, if it has more than one packet. The rest goes with the next
+/// poll.
+pub const POLL_BYTES_MAX: usize = 1_000_000;
+
 /// Bytes of one connection's outbox. At the bound, publications of channels that allow it are
 /// dropped; if that does not free enough, the connection is closed as a slow consumer. Frames are
 /// shared: one that is in many outboxes is in memory once.

@@ -117,6 +117,23 @@ def a_client_subscribes_publishes_and_receives():
     assert not client.connected
 
 
+def a_channel_with_many_kept_messages_can_be_joined():
+    """python-engineio drops the connection if one poll is answered with more than 16 packets."""
+    channel, count = fresh_channel(), 60
+    admin("/api/realtime/channels", {"pattern": channel, "replaySeconds": 600})
+    for number in range(count):
+        admin("/api/realtime/messages", {"channel": channel, "event": "kept", "payload": number})
+    client = socketio.Client(reconnection=False)
+    inbox = Inbox(client, "kept", "disconnect")
+    connect(client, {"token": ANON_KEY})
+    assert ask(client, "REALTIME_SUBSCRIBE", {"channel": channel})["ok"] is True
+    inbox.wait("kept", count)
+    numbers = [message["payload"] for message in inbox.heard["kept"]]
+    assert numbers == list(range(count)), numbers
+    assert inbox.heard["disconnect"] == []
+    client.disconnect()
+
+
 def a_wrong_token_is_refused():
     client = socketio.Client(reconnection=False)
     refusal = Inbox(client, "connect_error")
@@ -138,5 +155,6 @@ if __name__ == "__main__":
     limit.daemon = True
     limit.start()
     a_client_subscribes_publishes_and_receives()
+    a_channel_with_many_kept_messages_can_be_joined()
     a_wrong_token_is_refused()
     limit.cancel()

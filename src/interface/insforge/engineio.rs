@@ -91,6 +91,11 @@ pub fn append_binary(payload: &mut Vec<u8>, message: &[u8]) {
     payload.extend_from_slice(STANDARD.encode(message).as_bytes());
 }
 
+/// Returns how many bytes [`append_binary`] appends for a message, without the separator.
+pub fn binary_length(message: &[u8]) -> usize {
+    1 + message.len().div_ceil(3) * 4
+}
+
 fn separate(payload: &mut Vec<u8>) {
     if !payload.is_empty() {
         payload.push(SEPARATOR);
@@ -189,6 +194,11 @@ mod tests {
         let parts: Result<Vec<_>, _> = payload("4hello\x1ebAQIDBA==").collect();
         assert_eq!(parts, Ok(vec![Part::Text("4hello"), Part::Binary(vec![1, 2, 3, 4])]));
         assert!(payload("b***").any(|part| part.is_err()));
+        for length in 0..10 {
+            let mut body = Vec::new();
+            append_binary(&mut body, &vec![7; length]);
+            assert_eq!(body.len(), binary_length(&vec![7; length]), "{length}");
+        }
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use crate::broker::outbox::Gone;
 use crate::codec::websocket::{is_binary, payload};
 use crate::interface::context::Context;
 use crate::interface::next::{OfferStep, Offered};
+use crate::limits::{POLL_BYTES_MAX, POLL_PACKETS_MAX};
 use crate::mailbox::{PollRefusal, PollTicket, Polled};
 use crate::message::ConnId;
 
@@ -34,9 +35,9 @@ impl Polling {
         true
     }
 
-    /// Answers the waiting poll with the frames in the outbox. With an empty outbox, the poll is
-    /// answered only while the session is about to move to a WebSocket. If no poll waits, outdated
-    /// publications are removed from a crowded outbox.
+    /// Answers the waiting poll with the first frames of the outbox. With an empty outbox, the poll
+    /// is answered only while the session is about to move to a WebSocket. If no poll waits,
+    /// outdated publications are removed from a crowded outbox.
     pub(super) fn release(&mut self, ctx: &mut Context<'_>) {
         if ctx.link.outbox.is_empty() && !self.is_upgrading {
             return;
@@ -99,10 +100,13 @@ impl Polling {
     }
 }
 
-/// Moves all frames of the outbox into a payload. Returns the counts of what was moved.
+/// Moves frames from the front of the outbox into a payload: at least one, if there is any, and at
+/// most [`POLL_PACKETS_MAX`] with [`POLL_BYTES_MAX`] bytes. The others stay for the next poll.
+/// Returns the counts of what was moved.
 fn take_packets(ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Gone {
     let mut taken = Gone::default();
-    while let Some(frame) = ctx.link.outbox.pop(&mut ctx.local.outboxes.spares) {
+    while taken.frames < POLL_PACKETS_MAX && has_room_for_next(ctx, out) {
+        let Some(frame) = ctx.link.outbox.pop(&mut ctx.local.outboxes.spares) else { break };
         taken.count(&frame);
         let bytes = frame.as_ref();
         match is_binary(bytes) {
@@ -111,6 +115,16 @@ fn take_packets(ctx: &mut Context<'_>, out: &mut Vec<u8>) -> Gone {
         }
     }
     taken
+}
+
+/// Returns whether the next frame of the outbox may be added to a payload.
+fn has_room_for_next(ctx: &Context<'_>, out: &[u8]) -> bool {
+    let Some(next) = ctx.link.outbox.slices().next() else { return false };
+    let length = match is_binary(next) {
+        true => engineio::binary_length(payload(next)),
+        false => payload(next).len(),
+    };
+    out.is_empty() || out.len() + 1 + length <= POLL_BYTES_MAX
 }
 
 /// Refuses a poll that the session cannot serve.

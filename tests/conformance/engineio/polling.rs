@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::calm;
-use crate::session::{Endpoint, MOMENT};
+use crate::session::{Endpoint, MOMENT, SEPARATOR};
 use crate::support::Node;
 use crate::tcp::{PATIENCE, Tcp, call, request};
 
 /// Longest payload that a client may post (`maxPayload` in the open packet).
 const PAYLOAD_BYTES_MAX: usize = 1_000_000;
+/// Longest answer to a poll, if it has more than one packet.
+const POLL_BYTES_MAX: usize = 1_000_000;
 
 #[test]
 fn payloads_are_echoed() {
@@ -46,6 +48,61 @@ fn what_waits_goes_out_in_one_payload() {
         session.post_ok(&format!("4message {at}"));
     }
     assert_eq!(session.poll().text(), "4message 0\x1e4message 1\x1e4message 2");
+}
+
+#[test]
+fn a_poll_is_answered_with_16_packets_at_most_and_the_next_has_the_rest() {
+    let session = calm().open_polling();
+    let messages: Vec<_> = (0..37).map(|at| format!("4message {at}")).collect();
+    let payloads: Vec<_> = messages.chunks(10).map(|some| some.join("\x1e")).collect();
+    payloads.iter().for_each(|payload| session.post_ok(payload));
+    let polled: Vec<_> = (0..3).map(|_| session.poll().text().to_owned()).collect();
+    let packets: Vec<Vec<_>> =
+        polled.iter().map(|payload| payload.split(SEPARATOR).collect()).collect();
+    assert_eq!(packets.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 5]);
+    assert_eq!(packets.concat(), messages, "nothing is lost or in another order");
+    session.assert_echoes("4and goes on");
+}
+
+#[test]
+fn a_poll_is_answered_with_a_megabyte_at_most_unless_one_packet_has_more() {
+    let session = calm().open_polling();
+    // Binary messages are base64 in a payload, which makes them longer by a third.
+    let encoded = format!("b{}", "AAAA".repeat(100_000));
+    for _ in 0..5 {
+        session.post_ok(&encoded);
+    }
+    let halves: Vec<_> =
+        (0..2).map(|half| format!("4{half}{}", "x".repeat(POLL_BYTES_MAX / 2))).collect();
+    halves.iter().for_each(|half| session.post_ok(half));
+    let longest = format!("b{}", "AAAA".repeat(249_999));
+    session.post_ok(&longest);
+    let mut all = Vec::new();
+    for count in [2, 2, 2, 1, 1] {
+        let response = session.poll();
+        let packets: Vec<_> = response.text().split(SEPARATOR).map(str::to_owned).collect();
+        assert_eq!(packets.len(), count, "after {} packets", all.len());
+        assert!(response.text().len() <= POLL_BYTES_MAX);
+        all.extend(packets);
+    }
+    let sent = [vec![encoded; 5], halves, vec![longest]].concat();
+    assert!(all == sent, "nothing is lost or in another order");
+}
+
+#[test]
+fn an_upgrade_takes_along_what_no_poll_has_fetched() {
+    let session = calm().open_polling();
+    let messages: Vec<_> = (0..40).map(|at| format!("4message {at}")).collect();
+    session.post_ok(&messages.join("\x1e"));
+    let polled = session.poll();
+    let mut peer = session.second_socket();
+    peer.say("5");
+    let mut heard: Vec<_> = polled.text().split(SEPARATOR).map(str::to_owned).collect();
+    assert_eq!(heard.len(), 16);
+    while heard.len() < messages.len() {
+        heard.push(peer.hear().text());
+    }
+    assert_eq!(heard, messages);
 }
 
 #[test]
