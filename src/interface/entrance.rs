@@ -39,6 +39,9 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     if let Some(app) = insforge::http::app(path, is_conformance) {
         return insforge::http::entrance(http, request, app).map(Session::from, Call::Insforge);
     }
+    if insforge::http::is_astray(request) {
+        return insforge::http::refuse_astray(http, request);
+    }
     if is_conformance && path == ECHO {
         return upgrade(request, Session::Echo, None, None);
     }

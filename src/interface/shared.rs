@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::encode::encode;
 use super::forge;
+use super::insforge::unsupported;
 use crate::broker::directory::Published;
 use crate::broker::publish::{Broker, Submission};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
@@ -28,6 +29,8 @@ pub struct Shared {
     pub start: u64,
     /// The state of Forge events that all threads share.
     pub events: forge::Events,
+    /// What clients of Socket.IO asked for in vain, for the log.
+    pub unsupported: unsupported::Log,
 }
 
 impl Shared {
@@ -64,6 +67,7 @@ impl Shared {
             config,
             start,
             events: forge::Events::default(),
+            unsupported: unsupported::Log::default(),
         }
     }
 }

@@ -175,10 +175,24 @@ pub(crate) fn open_packet(packet: &str) -> Value {
 
 /// Checks an error of Engine.IO in answer to a plain request.
 pub(crate) fn assert_error(response: &Response, code: u32, message: &str) {
+    assert_detailed_error(response, code, message, None);
+}
+
+/// Checks an error of Engine.IO that may name what is not supported.
+pub(crate) fn assert_detailed_error(
+    response: &Response,
+    code: u32,
+    message: &str,
+    details: Option<&str>,
+) {
     assert_eq!(response.status, 400, "{response:?}");
     let content_type = response.header("content-type").unwrap_or_default();
     assert!(content_type.starts_with("application/json"), "{content_type:?}");
-    assert_eq!(response.json(), serde_json::json!({"code": code, "message": message}));
+    let mut expected = serde_json::json!({"code": code, "message": message});
+    if let Some(details) = details {
+        expected["details"] = details.into();
+    }
+    assert_eq!(response.json(), expected);
 }
 
 /// Returns the next packet other than a ping, and answers pings.

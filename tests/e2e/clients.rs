@@ -38,6 +38,21 @@ mod socketio_client {
     ] }
 }
 
+mod options {
+    use super::*;
+
+    cases! { "options.mjs", Node::start, &[], [
+        every_generation_connects_over_every_transport,
+        every_option_works,
+        the_first_subprotocol_is_selected,
+        retries_are_acknowledged,
+        namespaces_are_refused_and_the_main_one_goes_on,
+        the_msgpack_parser_is_refused_by_name,
+        another_path_is_refused_by_name,
+        clients_of_socket_io_2_are_refused,
+    ] }
+}
+
 mod sdk {
     use super::*;
 

@@ -46,6 +46,7 @@ mod restart;
 mod scrape;
 mod signals;
 mod socket;
+mod unsupported;
 mod upgrade;
 mod webhooks;
 mod witness;

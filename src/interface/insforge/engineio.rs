@@ -4,7 +4,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
+use super::unsupported::Unsupported;
 use super::violation::Violation;
+use crate::codec::json::push_json;
 use crate::config::EngineIo as Timings;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::{SessionId, WorkerId};
@@ -58,7 +60,7 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
     }
 }
 
-/// One packet of a long-polling payload.
+/// One packet of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Part<'a> {
     /// A text packet, including its type.
@@ -69,13 +71,22 @@ pub enum Part<'a> {
 
 /// Returns the packets of a payload, in order. An item is an error if its base64 is invalid.
 pub fn payload(body: &str) -> impl Iterator<Item = Result<Part<'_>, Violation>> {
-    body.split(char::from(SEPARATOR)).map(|packet| match packet.strip_prefix('b') {
+    body.split(char::from(SEPARATOR)).map(part)
+}
+
+/// Returns the packet in a text: a binary message if the text says that it is one, in base64.
+/// Clients with the option `forceBase64` send such texts also over WebSocket.
+///
+/// # Errors
+/// If the base64 is invalid.
+pub fn part(text: &str) -> Result<Part<'_>, Violation> {
+    match text.strip_prefix('b') {
         Some(encoded) => STANDARD
             .decode(encoded)
             .map(Part::Binary)
             .map_err(|_| Violation("binary packet is not base64")),
-        None => Ok(Part::Text(packet)),
-    })
+        None => Ok(Part::Text(text)),
+    }
 }
 
 /// Appends a text packet to a payload.
@@ -134,6 +145,8 @@ pub fn decode_id(text: &str) -> Option<SessionId> {
 pub enum RequestError {
     /// The `transport` is neither `polling` nor `websocket`.
     UnknownTransport,
+    /// The client polls with script elements.
+    Jsonp,
     /// No session has this id.
     UnknownSession,
     /// The request opens a session and its method is not GET.
@@ -151,22 +164,61 @@ impl RequestError {
             Self::UnknownTransport => "Transport unknown",
             Self::UnknownSession => "Session ID unknown",
             Self::BadHandshakeMethod => "Bad handshake method",
-            Self::BadRequest => "Bad request",
+            Self::Jsonp | Self::BadRequest => "Bad request",
             Self::UnsupportedVersion => "Unsupported protocol version",
         }
     }
 
-    /// Returns the body of the answer to a refused polling request, with Engine.IO's code.
+    /// Returns what the client asks for that no session has; `None` for other mistakes.
+    pub fn unsupported(self) -> Option<Unsupported> {
+        match self {
+            Self::UnknownTransport => Some(Unsupported::Transport),
+            Self::Jsonp => Some(Unsupported::Jsonp),
+            Self::UnsupportedVersion => Some(Unsupported::Version),
+            Self::UnknownSession | Self::BadHandshakeMethod | Self::BadRequest => None,
+        }
+    }
+
+    /// Returns the body of the answer to a refused polling request, with Engine.IO's code. If the
+    /// request asks for something that is not supported, `details` names it.
     pub fn json(self) -> String {
         let code = match self {
             Self::UnknownTransport => 0,
             Self::UnknownSession => 1,
             Self::BadHandshakeMethod => 2,
-            Self::BadRequest => 3,
+            Self::Jsonp | Self::BadRequest => 3,
             Self::UnsupportedVersion => 5,
         };
-        format!(r#"{{"code":{code},"message":"{}"}}"#, self.message())
+        let mut json = format!(r#"{{"code":{code},"message":"{}""#, self.message());
+        if let Some(unsupported) = self.unsupported() {
+            json.push_str(r#","details":"#);
+            push_json(&mut json, unsupported.advice());
+        }
+        json.push('}');
+        json
     }
+}
+
+/// Returns a script that refuses a client on JSONP so that the client can show why: it opens a
+/// session, which does not exist, and refuses the client's CONNECT. `index` is the client's `j`;
+/// `is_old` says that the client speaks Engine.IO 3, as those of Socket.IO 1 and 2 do.
+pub fn jsonp_refusal(index: &str, is_old: bool, message: &str) -> String {
+    let mut quoted = String::new();
+    push_json(&mut quoted, message);
+    let open = r#"0{"sid":"refused","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
+    let payload = match is_old {
+        true => {
+            let error = format!("44{quoted}");
+            format!("{}:{open}{}:{error}", open.len(), error.len())
+        }
+        false => format!(r#"{open}{}44{{"message":{quoted}}}"#, char::from(SEPARATOR)),
+    };
+    // The index becomes code, so that only digits of it are taken.
+    let index: String = index.chars().filter(char::is_ascii_digit).collect();
+    let mut script = format!("___eio[{index}](");
+    push_json(&mut script, &payload);
+    script.push_str(");");
+    script
 }
 
 #[cfg(test)]
@@ -199,6 +251,16 @@ mod tests {
             append_binary(&mut body, &vec![7; length]);
             assert_eq!(body.len(), binary_length(&vec![7; length]), "{length}");
         }
+    }
+
+    #[test]
+    fn jsonp_clients_are_told_why_in_a_script() {
+        let script = jsonp_refusal("0);alert(1", false, "no \"JSONP\"");
+        let open = r#"0{\"sid\":\"refused\",\"upgrades\":[],\"pingInterval\":25000,\"pingTimeout\":20000}"#;
+        let error = r#"44{\"message\":\"no \\\"JSONP\\\"\"}"#;
+        assert_eq!(script, format!(r#"___eio[01]("{open}\u001e{error}");"#));
+        let script = jsonp_refusal("3", true, "no");
+        assert_eq!(script, format!(r#"___eio[3]("73:{open}6:44\"no\"");"#));
     }
 
     proptest! {

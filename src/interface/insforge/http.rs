@@ -1,9 +1,10 @@
 //! Engine.IO over HTTP: requests that open a session, poll it, or offer to carry it on a WebSocket.
 
-use super::engineio::{CLOSE, RequestError, decode_id};
+use super::engineio::{CLOSE, RequestError, decode_id, jsonp_refusal};
 use super::probe::{Probe, refused_upgrade};
 use super::rest::Route;
 use super::session::{App, Session};
+use super::unsupported::Unsupported;
 use crate::codec::http::{Method, Request, Response};
 use crate::interface::http::{Entrance, HttpContext, Outcome, Poll};
 use crate::interface::rest::{ApiError, Reply};
@@ -32,12 +33,33 @@ enum Wanted {
 /// Returns the application of sessions that are opened under this path; `None` if the path is not
 /// one of Engine.IO's. `is_conformance` selects the applications of conformance suites.
 pub(in crate::interface) fn app(path: &str, is_conformance: bool) -> Option<App> {
-    match path {
-        "/socket.io/" | "/socket.io" if is_conformance => Some(App::SocketIoConformance),
-        "/socket.io/" | "/socket.io" => Some(App::Insforge),
-        "/engine.io/" | "/engine.io" if is_conformance => Some(App::EngineIoConformance),
+    let is_below = |name: &str| {
+        path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match is_conformance {
+        _ if is_below("/socket.io") && !is_conformance => Some(App::Insforge),
+        true if is_below("/socket.io") => Some(App::SocketIoConformance),
+        true if is_below("/engine.io") => Some(App::EngineIoConformance),
         _ => None,
     }
+}
+
+/// Returns whether a request is one of Engine.IO that arrives at a path of others: its client has
+/// another `path` than the node.
+pub(in crate::interface) fn is_astray(request: &Request) -> bool {
+    request.query.as_deref().is_some_and(|query| query.contains("EIO="))
+        && request.query_value("EIO").is_some()
+        && request.query_value("transport").is_some()
+}
+
+/// Refuses a request of Engine.IO at a path of others.
+pub(in crate::interface) fn refuse_astray<S, C>(
+    http: &HttpContext<'_>,
+    request: &Request,
+) -> Entrance<S, C> {
+    let what = Unsupported::Path;
+    http.shared.unsupported.refused(what, &request.path, http.now.monotonic());
+    Entrance::refuse(ApiError::no_clients_here(&request.path, what.advice()))
 }
 
 /// Decides, by the head of a request to an Engine.IO path, how the request is served.
@@ -58,16 +80,24 @@ pub(in crate::interface) fn entrance(
         }
         Ok(Wanted::OpenOnWebSocket) => {
             let session = Session::websocket(app, now, timings, random);
-            upgrade(request, Opened::Session(session), None, None)
+            upgrade(request, Opened::Session(session), subprotocol(request), None)
         }
         Ok(Wanted::Get(session)) => Entrance::Poll(Poll::Get(session)),
         Ok(Wanted::Post(session)) => Entrance::Poll(Poll::Post(session)),
         Ok(Wanted::Carry(session)) => {
             let probe = Probe::new(session, now.monotonic() + timings.upgrade_timeout_ms);
-            upgrade(request, Opened::Probe(probe), None, Some(session.worker))
+            let protocol = subprotocol(request);
+            upgrade(request, Opened::Probe(probe), protocol, Some(session.worker))
         }
-        Err(error) => Entrance::Respond(refused(request, error)),
+        Err(error) => Entrance::Respond(refused(http, request, error)),
     }
+}
+
+/// Returns the first subprotocol that a client offers, which the stock server selects: a client
+/// that offers any closes a WebSocket without one.
+fn subprotocol(request: &Request) -> Option<String> {
+    let offered = request.header("sec-websocket-protocol")?.split(',').next()?.trim();
+    (!offered.is_empty()).then(|| offered.to_owned())
 }
 
 /// Checks a request in the order in which the stock Engine.IO server does.
@@ -94,6 +124,9 @@ fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestEr
     if is_websocket && !request.upgrade {
         return Err(RequestError::BadRequest);
     }
+    if !is_websocket && request.query_value("j").is_some() {
+        return Err(RequestError::Jsonp);
+    }
     if request.query_value("EIO").as_deref() != Some("4") {
         return Err(RequestError::UnsupportedVersion);
     }
@@ -107,11 +140,33 @@ fn is_here(http: &HttpContext<'_>, worker: WorkerId) -> bool {
     worker.index() < http.shared.broker.mailboxes.workers.len()
 }
 
-/// Returns the refusal of a request: an upgrade gets plain text, other requests get JSON.
-fn refused(request: &Request, error: RequestError) -> Response {
-    match request.upgrade {
-        true => refused_upgrade(error),
-        false => Response::json(400, error.json()),
+/// Returns the refusal of a request, and logs it if the client asks for something that is not
+/// supported: an upgrade gets plain text, a script element a script, other requests get JSON.
+fn refused(http: &HttpContext<'_>, request: &Request, error: RequestError) -> Response {
+    let value_of = |name| request.query_value(name).unwrap_or_default();
+    let is_old = value_of("EIO") != "4";
+    let what = error.unsupported().map(|what| match what {
+        // JSONP is what such a client falls back to, not what it is refused for.
+        Unsupported::Jsonp if is_old => Unsupported::Version,
+        what => what,
+    });
+    if let Some(what) = what {
+        let asked = match what {
+            Unsupported::Transport => format!("transport={}", value_of("transport")),
+            _ => format!("EIO={}", value_of("EIO")),
+        };
+        http.shared.unsupported.refused(what, &asked, http.now.monotonic());
+    }
+    match (error, what) {
+        (RequestError::Jsonp, Some(what)) => {
+            http.counters.refused_invalid.add(1);
+            let script = jsonp_refusal(&value_of("j"), is_old, what.advice());
+            Response::with_type(200, "text/javascript; charset=utf-8", script)
+                .header("X-Content-Type-Options", "nosniff")
+                .header("Cache-Control", "no-store")
+        }
+        _ if request.upgrade => refused_upgrade(error),
+        _ => Response::json(400, error.json()),
     }
 }
 

@@ -18,6 +18,7 @@
 //! [`Session::on_joined`] acknowledges the command and sends the channel's retained publications.
 //!
 //! [`http`] serves Engine.IO's requests, and [`rest`] the calls of back ends and administrators.
+//! [`unsupported`] names what clients ask for in vain.
 //!
 //! A session whose connection is cut becomes one of the worker's [`detached`] sessions. `resume.rs`
 //! lets a client resume such a session. A [`Probe`] is a WebSocket that offers to carry a session
@@ -33,6 +34,7 @@ mod conformance;
 pub mod detached;
 pub mod engineio;
 pub mod http;
+mod msgpack;
 mod polling;
 mod probe;
 mod realtime;
@@ -44,6 +46,7 @@ pub mod socketio;
 mod suite;
 #[cfg(test)]
 mod tests;
+pub mod unsupported;
 pub mod violation;
 pub mod wire;
 

@@ -84,5 +84,11 @@ impl Probe {
 
 /// Returns the refusal of an upgrade request, in plain text.
 pub(super) fn refused_upgrade(error: RequestError) -> Response {
-    Response::with_type(400, "text/html", error.message())
+    match error.unsupported() {
+        Some(what) => {
+            let text = format!("{}. {}", error.message(), what.advice());
+            Response::with_type(400, "text/html", text)
+        }
+        None => Response::with_type(400, "text/html", error.message()),
+    }
 }

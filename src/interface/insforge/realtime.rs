@@ -9,8 +9,10 @@ use super::client::{self, Client};
 use super::detached::Resuming;
 use super::resume::{self, Resumed};
 use super::socketio::{self, Event, Packet};
+use super::unsupported::Unsupported;
 use super::violation::Violation;
-use super::{recovery, wire as insforge};
+use super::{msgpack, recovery, wire as insforge};
+use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
 use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
@@ -47,7 +49,12 @@ impl Realtime {
         if self.client.unfinished.is_pending() {
             return Err(Violation("a text packet instead of an attachment"));
         }
-        match socketio::decode(data)? {
+        let packet = socketio::decode(data).inspect_err(|_| {
+            if !self.is_known() {
+                refused(ctx, Unsupported::Parser, "text");
+            }
+        });
+        match packet? {
             Packet::Connect { namespace, auth } => return self.connect(ctx, namespace, auth),
             Packet::Disconnect { namespace } => return Ok(self.disconnect(ctx, namespace)),
             Packet::Event(event) => self.on_event(ctx, &event)?,
@@ -68,6 +75,12 @@ impl Realtime {
         data: &[u8],
     ) -> Result<(), Violation> {
         let pending = self.client.unfinished.take_pending();
+        if pending.is_none() && !self.is_known() && msgpack::is_packet(data) {
+            refused(ctx, Unsupported::Parser, "msgpack");
+            let refusal = msgpack::connect_error(NAMESPACE, Unsupported::Parser.advice());
+            ctx.send(frame(Opcode::Binary, &[&refusal]));
+            return Ok(());
+        }
         let mut pending = pending.ok_or(Violation("a binary packet that no event announced"))?;
         if pending.attach(data)? {
             return self.on_event(ctx, &pending.inlined()?.event()?);
@@ -101,6 +114,12 @@ impl Realtime {
         shared.closes_at(self.client.credential.as_ref()?.expires_at, now)
     }
 
+    /// Returns whether the client has sent a CONNECT that was accepted.
+    fn is_known(&self) -> bool {
+        // A resuming client has a credential, although its CONNECT is not answered yet.
+        self.client.has_entered || self.client.credential.is_some()
+    }
+
     fn is_in(&self, namespace: &str) -> bool {
         namespace == NAMESPACE && self.client.has_entered
     }
@@ -123,11 +142,13 @@ impl Realtime {
         auth: &str,
     ) -> Result<Next, Violation> {
         if namespace != NAMESPACE {
+            // A client of Socket.IO 2 would put a query with credentials behind the name.
+            let name = namespace.split('?').next().unwrap_or_default();
+            refused(ctx, Unsupported::Namespace, name);
             ctx.send_text(&socketio::connect_error(namespace, "Invalid namespace"));
             return Ok(Next::Stay);
         }
-        // A resuming client has a credential, although its CONNECT is not answered yet.
-        if self.client.has_entered || self.client.credential.is_some() {
+        if self.is_known() {
             return Err(Violation("a second CONNECT"));
         }
         Ok(self.enter(ctx, auth))
@@ -203,6 +224,12 @@ impl Realtime {
         // activate subscriptions that the client makes after it enters again.
         Next::Renew
     }
+}
+
+/// Counts and logs that a client asks for something that is not supported.
+fn refused(ctx: &Context<'_>, what: Unsupported, asked: &str) {
+    ctx.local.counters.refused_invalid.add(1);
+    ctx.shared.unsupported.refused(what, asked, ctx.now.monotonic());
 }
 
 /// Authenticates a client; on failure sends `CONNECT_ERROR` and returns `None`.

@@ -104,11 +104,15 @@ impl Session {
         Next::Stay
     }
 
-    /// Handles a text packet.
+    /// Handles a text message of the WebSocket.
     ///
     /// # Errors
     /// If the client broke the protocol.
     pub fn on_text(&mut self, ctx: &mut Context<'_>, text: &str) -> Result<Next, Violation> {
+        self.on_packet(ctx, engineio::part(text)?)
+    }
+
+    fn on_text_packet(&mut self, ctx: &mut Context<'_>, text: &str) -> Result<Next, Violation> {
         let (now, timings) = (ctx.now.monotonic(), &ctx.shared.timings);
         let packet = engineio::decode(text)?;
         if packet == Packet::Pong {

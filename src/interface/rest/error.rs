@@ -33,6 +33,11 @@ impl ApiError {
             .advise("Please check the API documentation for available endpoints")
     }
 
+    /// 404: a client of Socket.IO has another path than the node. `advice` says what to do.
+    pub fn no_clients_here(path: &str, advice: &'static str) -> Self {
+        Self::new(404, "NOT_FOUND", format!("No Socket.IO at {path}")).advise(advice)
+    }
+
     /// 405: the path does not take this method. `allow` lists those that it takes.
     pub fn method_not_allowed(method: &str, path: &str, allow: &'static str) -> Self {
         let message = format!("Method {method} is not allowed for {path}");

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::frames::Peer;
 use crate::node::{self, PING_INTERVAL_MS, PING_TIMEOUT_MS};
-use crate::session::{Endpoint, assert_error, open_packet};
+use crate::session::{Endpoint, assert_detailed_error, assert_error, open_packet};
 use crate::tcp::{Response, call};
 
 /// The node with heartbeats of 25 s, which are rarer than tests are long.
@@ -24,6 +24,10 @@ fn calm() -> Endpoint {
 fn brisk() -> Endpoint {
     Endpoint { addr: node::brisk(), path: "/engine.io/" }
 }
+
+/// What the refusal of another protocol version than 4 says besides.
+const VERSION_DETAILS: &str = "EIO must be 4: use socket.io-client 3 or 4, or another client of \
+                               Socket.IO protocol 5";
 
 fn ask(method: &str, query: &str) -> Response {
     call(calm().addr, &[&format!("{method} /engine.io/{query} HTTP/1.1")], "")
@@ -90,17 +94,24 @@ fn requests_that_open_nothing_are_told_why() {
     ];
     for (method, query, (code, message)) in cases {
         println!("{method} {query}");
-        assert_error(&ask(method, query), code, message);
+        let details = match code {
+            0 => Some("The transports are polling and websocket"),
+            5 => Some(VERSION_DETAILS),
+            _ => None,
+        };
+        assert_detailed_error(&ask(method, query), code, message, details);
     }
 }
 
 #[test]
 fn upgrades_that_open_nothing_are_told_why_in_plain_text() {
+    let transport = "Transport unknown. The transports are polling and websocket";
+    let version = format!("Unsupported protocol version. {VERSION_DETAILS}");
     let cases = [
-        ("?EIO=4", "Transport unknown"),
-        ("?EIO=4&transport=abc", "Transport unknown"),
-        ("?transport=websocket", "Unsupported protocol version"),
-        ("?EIO=abc&transport=websocket", "Unsupported protocol version"),
+        ("?EIO=4", transport),
+        ("?EIO=4&transport=abc", transport),
+        ("?transport=websocket", &version),
+        ("?EIO=abc&transport=websocket", &version),
         ("?EIO=4&transport=websocket&sid=nobody", "Session ID unknown"),
     ];
     for (query, message) in cases {

@@ -20,6 +20,19 @@ fn messages_are_echoed() {
 }
 
 #[test]
+fn binary_may_come_in_base64() {
+    let mut peer = calm().open_websocket();
+    for (text, bytes) in
+        [("bAQIDBA==", &[1, 2, 3, 4][..]), ("b", &[]), ("b/+7dzA==", b"\xff\xee\xdd\xcc")]
+    {
+        peer.say(text);
+        assert_eq!(peer.hear(), Heard::Binary(bytes.to_vec()), "{text}");
+    }
+    peer.say("b!!!!");
+    assert_closes(&mut peer, "base64 that is none");
+}
+
+#[test]
 fn messages_may_come_in_fragments_with_pings_between() {
     let mut peer = calm().open_websocket();
     peer.tcp.send(fragments(TEXT, "4µ日本🎺".as_bytes(), 1));

@@ -25,13 +25,13 @@ impl Session {
         Next::Stay
     }
 
-    /// Handles one packet of a POST.
+    /// Handles one packet, of a POST or of the WebSocket.
     ///
     /// # Errors
     /// If the client broke the protocol.
     pub fn on_packet(&mut self, ctx: &mut Context<'_>, part: Part<'_>) -> Result<Next, Violation> {
         match part {
-            Part::Text(text) => self.on_text(ctx, text),
+            Part::Text(text) => self.on_text_packet(ctx, text),
             Part::Binary(data) => self.on_binary(ctx, &data),
         }
     }
