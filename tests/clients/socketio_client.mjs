@@ -426,6 +426,55 @@ await harness.runCases({
     assert.equal(meta.messageId, answer.messageId);
   },
 
+  async binary_in_deep_json_arrives_and_the_rest_is_unchanged(transports) {
+    const socket = await connected(transports);
+    const name = await channel();
+    await subscribe(socket, name);
+    // As deep as the client itself can go, and far deeper than the 128 of JSON over HTTP.
+    let deep = { blob: Buffer.from([7]), last: 1.5e300, 1: 'first', text: '{"_placeholder":true}' };
+    for (let depth = 0; depth < 500; depth += 1) deep = [{ deep }];
+    const heard = next(socket, 'deep');
+    const publication = { channel: name, event: 'deep', payload: { deep } };
+    const answer = await ask(socket, DOCUMENTED.publish, publication);
+    assert.equal(answer.ok, true, JSON.stringify(answer));
+    const shown = JSON.stringify({ deep }).replace(/"blob":[^}]*}/, '"blob":{"type":"Buffer","data":[7]}');
+    assert.equal(JSON.stringify((await heard).payload), shown);
+  },
+
+  async binary_that_is_too_large_is_refused_and_the_client_stays(transports) {
+    const socket = await connected(transports);
+    const name = await channel();
+    await subscribe(socket, name);
+    const lost = collect(socket, 'disconnect');
+    const publication = (payload) => ({ channel: name, event: 'blob', payload });
+    const refused = {
+      ok: false,
+      error: {
+        code: 'INVALID_INPUT',
+        message: 'Event must have at most 1000000 bytes as JSON, its binary parts included',
+      },
+    };
+    // As JSON it has four characters for each byte.
+    const long = publication({ blob: Buffer.alloc(300_000, 200) });
+    assert.deepEqual(await ask(socket, DOCUMENTED.publish, long), refused);
+    // Together they are longer than any message.
+    const half = Buffer.alloc(600_000);
+    const both = publication({ one: half, other: half });
+    assert.deepEqual(await ask(socket, SDK.publish, both), refused);
+    const error = next(socket, 'realtime:error');
+    socket.emit(SDK.publish, both);
+    assert.deepEqual(await error, refused.error);
+
+    const heard = next(socket, 'blob');
+    const text = 'x'.repeat(700_000);
+    const fits = await ask(socket, SDK.publish, publication({ text, blob: Buffer.alloc(50_000, 200) }));
+    assert.equal(fits.ok, true, JSON.stringify(fits));
+    const { payload } = await heard;
+    assert.equal(payload.text, text);
+    assert.deepEqual(payload.blob.data.length, 50_000);
+    assert.deepEqual(lost, []);
+  },
+
   async flags_do_no_harm(transports) {
     const socket = await connected(transports);
     const name = await channel();

@@ -30,6 +30,8 @@ mod socketio_client {
         reserved_event_names_are_refused,
         malformed_events_are_answered,
         binary_payloads_arrive_as_json,
+        binary_in_deep_json_arrives_and_the_rest_is_unchanged,
+        binary_that_is_too_large_is_refused_and_the_client_stays,
         flags_do_no_harm,
         disconnecting_leaves_and_connecting_starts_anew,
         a_lost_transport_is_replaced,

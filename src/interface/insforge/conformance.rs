@@ -3,7 +3,7 @@
 
 use rand::RngExt as _;
 
-use super::socketio::{self, Event, Packet, Pending};
+use super::socketio::{self, Event, InlineError, Packet, Pending};
 use super::suite;
 use super::violation::Violation;
 use crate::codec::websocket::{Opcode, frame};
@@ -71,9 +71,13 @@ impl SocketIo {
     ) -> Result<(), Violation> {
         let pending = self.pending.take();
         let mut pending = pending.ok_or(Violation("a binary packet that no event announced"))?;
-        if pending.attach(data)? {
-            // Fails if a placeholder names no attachment.
-            pending.inlined()?;
+        if pending.attach(data) {
+            if pending.is_too_large() {
+                return Err(Violation("attachments are too large"));
+            }
+            if let Err(InlineError::Placeholder(violation)) = pending.inlined() {
+                return Err(violation);
+            }
             return self.on_event(ctx, &pending.event()?, pending.attachments());
         }
         self.pending = Some(pending);

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use super::client::{self, Client};
 use super::detached::Resuming;
 use super::resume::{self, Resumed};
-use super::socketio::{self, Event, Packet};
+use super::socketio::{self, Event, InlineError, Packet};
 use super::unsupported::Unsupported;
 use super::violation::Violation;
 use super::{msgpack, recovery, wire as insforge};
@@ -17,10 +17,15 @@ use crate::interface::context::Context;
 use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
 use crate::interface::shared::Shared;
+use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::{Credential, Millis, Now, Refusal};
 
 /// The only namespace of InsForge Realtime.
 const NAMESPACE: &str = "/";
+
+/// The refusal of an event with long attachments.
+const TOO_LARGE: &str = "Event must have at most 1000000 bytes as JSON, its binary parts included";
+const _: () = assert!(MESSAGE_BYTES_MAX == 1_000_000, "the message above names the bound");
 
 /// The Socket.IO layer of a session.
 #[derive(Debug)]
@@ -82,11 +87,15 @@ impl Realtime {
             return Ok(());
         }
         let mut pending = pending.ok_or(Violation("a binary packet that no event announced"))?;
-        if pending.attach(data)? {
-            return self.on_event(ctx, &pending.inlined()?.event()?);
+        if !pending.attach(data) {
+            self.client.unfinished.keep_pending(pending);
+            return Ok(());
         }
-        self.client.unfinished.keep_pending(pending);
-        Ok(())
+        match pending.inlined() {
+            Ok(inlined) => self.on_event(ctx, &inlined.event()?),
+            Err(InlineError::TooLarge) => self.refuse_large(ctx, &pending.event()?),
+            Err(InlineError::Placeholder(violation)) => Err(violation),
+        }
     }
 
     /// Closes the connection if its client did not enter in time, or if its token has expired and
@@ -122,6 +131,16 @@ impl Realtime {
 
     fn is_in(&self, namespace: &str) -> bool {
         namespace == NAMESPACE && self.client.has_entered
+    }
+
+    /// Refuses an event that is too long with its attachments, behind the commands before it.
+    fn refuse_large(&mut self, ctx: &mut Context<'_>, event: &Event<'_>) -> Result<(), Violation> {
+        if !self.is_in(event.namespace) {
+            return Err(Violation("an event before CONNECT"));
+        }
+        let request = insforge::Request::Invalid(None, Refusal::Invalid(TOO_LARGE));
+        self.client.execute(ctx, request, event.ack);
+        Ok(())
     }
 
     fn on_event(&mut self, ctx: &mut Context<'_>, event: &Event<'_>) -> Result<(), Violation> {

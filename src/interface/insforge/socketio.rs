@@ -4,6 +4,7 @@
 //! the whole Engine.IO packet.
 
 mod event;
+mod inline;
 mod packet;
 mod pending;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 mod text;
 
 pub use event::{Event, RESERVED_EVENTS};
+pub use inline::InlineError;
 pub use packet::{Packet, decode};
 pub use pending::{Inlined, Pending};
 pub use text::{

@@ -1,6 +1,7 @@
 //! Events with binary attachments.
 
 use super::event::{Event, event};
+use super::inline::{InlineError, inline};
 use crate::interface::insforge::violation::Violation;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::AckId;
@@ -30,18 +31,21 @@ impl Pending {
         }
     }
 
-    /// Adds the next attachment. Returns true if it was the last.
-    ///
-    /// # Errors
-    /// If text and attachments together exceed [`MESSAGE_BYTES_MAX`].
-    pub fn attach(&mut self, attachment: &[u8]) -> Result<bool, Violation> {
-        self.bytes += attachment.len();
-        if self.bytes > MESSAGE_BYTES_MAX {
-            return Err(Violation("attachments are too large"));
+    /// Adds the next attachment. Returns true if it was the last. The attachments of an event that
+    /// is [too large](Self::is_too_large) are not kept.
+    pub fn attach(&mut self, attachment: &[u8]) -> bool {
+        self.bytes = self.bytes.saturating_add(attachment.len());
+        match self.is_too_large() {
+            true => self.attachments = Vec::new(),
+            false => self.attachments.push(attachment.to_vec()),
         }
-        self.attachments.push(attachment.to_vec());
         self.missing -= 1;
-        Ok(self.missing == 0)
+        self.missing == 0
+    }
+
+    /// Returns whether text and attachments together exceed [`MESSAGE_BYTES_MAX`].
+    pub fn is_too_large(&self) -> bool {
+        self.bytes > MESSAGE_BYTES_MAX
     }
 
     /// Returns the event. Its arguments have placeholders in place of the attachments.
@@ -58,15 +62,16 @@ impl Pending {
     }
 
     /// Returns the event with each placeholder replaced by its attachment, in the JSON form of a
-    /// Node.js buffer: `{"type":"Buffer","data":[1,2]}`.
+    /// Node.js buffer: `{"type":"Buffer","data":[1,2]}`. The rest of the text stays as it is.
     ///
     /// # Errors
-    /// If a placeholder names no attachment.
-    pub fn inlined(&self) -> Result<Inlined, Violation> {
-        let mut data: serde_json::Value =
-            serde_json::from_str(&self.data).map_err(|_| Violation("event is not JSON"))?;
-        inline(&mut data, &self.attachments)?;
-        let data = data.to_string();
+    /// If a placeholder names no attachment, or the text would exceed [`MESSAGE_BYTES_MAX`], as
+    /// that of an event without attachments may not.
+    pub fn inlined(&self) -> Result<Inlined, InlineError> {
+        if self.is_too_large() {
+            return Err(InlineError::TooLarge);
+        }
+        let data = inline(&self.data, &self.attachments, MESSAGE_BYTES_MAX)?;
         Ok(Inlined { namespace: self.namespace.clone(), ack: self.ack, data })
     }
 }
@@ -86,23 +91,5 @@ impl Inlined {
     /// If the event is malformed. [`decode`](super::decode) has excluded that.
     pub fn event(&self) -> Result<Event<'_>, Violation> {
         event(&self.namespace, self.ack, &self.data)
-    }
-}
-
-/// Replaces the placeholders in `value` by the attachments that they name.
-fn inline(value: &mut serde_json::Value, attachments: &[Vec<u8>]) -> Result<(), Violation> {
-    use serde_json::Value;
-    match value {
-        Value::Object(object) if object.get("_placeholder") == Some(&Value::Bool(true)) => {
-            let number = object.get("num").and_then(Value::as_u64);
-            let attachment = number
-                .and_then(|number| attachments.get(usize::try_from(number).ok()?))
-                .ok_or(Violation("placeholder without attachment"))?;
-            *value = serde_json::json!({ "type": "Buffer", "data": attachment });
-            Ok(())
-        }
-        Value::Object(object) => object.values_mut().try_for_each(|v| inline(v, attachments)),
-        Value::Array(array) => array.iter_mut().try_for_each(|v| inline(v, attachments)),
-        _ => Ok(()),
     }
 }

@@ -70,19 +70,22 @@ fn violations() {
 fn attachments_are_collected_and_can_be_inlined() {
     let text = r#"52-3["bin",{"a":{"_placeholder":true,"num":1}},{"_placeholder":true,"num":0}]"#;
     let Ok(Packet::Incomplete(mut pending)) = decode(text) else { panic!("incomplete") };
-    assert_eq!(pending.attach(&[1]), Ok(false));
-    assert_eq!(pending.attach(&[2, 3]), Ok(true));
+    assert!(!pending.attach(&[1]));
+    assert!(pending.attach(&[2, 3]));
     assert_eq!(pending.event().expect("valid").ack, Some(3));
     let inlined = pending.inlined().expect("both are there");
     let event = inlined.event().expect("valid");
-    assert_eq!(event.first, Some(r#"{"a":{"data":[2,3],"type":"Buffer"}}"#));
+    assert_eq!(event.first, Some(r#"{"a":{"type":"Buffer","data":[2,3]}}"#));
 }
 
 #[test]
 fn attachments_are_bounded_together() {
     let Ok(Packet::Incomplete(mut pending)) = decode(r#"52-["b"]"#) else { panic!("text") };
-    assert_eq!(pending.attach(&vec![0; MESSAGE_BYTES_MAX - 5]), Ok(false));
-    assert!(pending.attach(&[0; 9]).is_err());
+    assert!(!pending.attach(&vec![0; MESSAGE_BYTES_MAX - 5]));
+    assert!(!pending.is_too_large());
+    assert!(pending.attach(&[0; 9]), "the others are still waited for");
+    assert!(pending.is_too_large() && pending.attachments().is_empty());
+    assert!(matches!(pending.inlined(), Err(InlineError::TooLarge)));
 }
 
 #[test]
@@ -91,7 +94,7 @@ fn a_placeholder_must_name_an_attachment() {
     else {
         panic!("text")
     };
-    assert_eq!(pending.attach(&[0]), Ok(true));
+    assert!(pending.attach(&[0]));
     assert!(pending.inlined().is_err());
 }
 
