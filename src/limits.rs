@@ -29,6 +29,10 @@ pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Binary attachments of one Socket.IO packet. A packet with more closes the connection.
 pub const ATTACHMENTS_MAX: usize = 10;
 
+/// Longest file of the Socket.IO client that is served, in bytes. A longer one keeps the node from
+/// starting.
+pub const CLIENT_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Long-polling sessions of one worker, each of which costs a client one request. At the bound a
 /// new session is answered 503 with Retry-After and counted.
 pub const POLLING_SESSIONS_MAX: u64 = 65_536;

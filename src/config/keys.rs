@@ -174,8 +174,7 @@ configuration! {
         drain_ms: u64 = "10000", Form::Number(0..=3_600_000);
     }
 
-    /// Engine.IO's timing (protocol 4), in milliseconds.
-    #[derive(Copy)]
+    /// Engine.IO (protocol 4): its timing, in milliseconds, and the client that pages may load.
     engine_io: EngineIo, "FANFARE_ENGINE_IO_" {
         /// Time between a pong and the next ping.
         ping_interval_ms: u64 = "25000", TIMEOUT;
@@ -185,6 +184,9 @@ configuration! {
         connect_timeout_ms: u64 = "45000", TIMEOUT;
         /// Time for a probed WebSocket to take over from long-polling.
         upgrade_timeout_ms: u64 = "10000", TIMEOUT;
+        /// Folder with the Socket.IO client's files (`dist` of the npm package `socket.io-client`),
+        /// which are served below `/socket.io/`; read at start.
+        client_dir: Option<PathBuf> = Unset, Form::Path;
     }
 
     /// Timeouts of HTTP clients, in milliseconds.

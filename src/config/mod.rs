@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub mod client_files;
 mod error;
 mod keys;
 pub mod public_keys;

@@ -66,14 +66,20 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Reads a file of at most `bytes_max` bytes that is open, or says why it cannot be read.
+pub(super) fn read_bytes(file: io::Result<File>, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    file.and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(format!("longer than {bytes_max} bytes")),
+        false => Ok(bytes),
+    }
+}
+
 /// Reads a file that is open; see [`read_text`].
 pub(super) fn read_open(file: io::Result<File>) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("longer than {FILE_BYTES_MAX} bytes"));
-    }
+    let bytes = read_bytes(file, FILE_BYTES_MAX)?;
     String::from_utf8(bytes).map_err(|error| {
         let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
         format!("line {line} is not UTF-8 text")

@@ -62,6 +62,7 @@ fn told_nothing_a_node_has_its_defaults() {
         ping_timeout_ms: 20_000,
         connect_timeout_ms: 45_000,
         upgrade_timeout_ms: 10_000,
+        client_dir: None,
     };
     assert_eq!(config.engine_io, engine_io);
     let http = Http {

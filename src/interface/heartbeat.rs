@@ -99,6 +99,7 @@ mod tests {
         ping_timeout_ms: 200,
         connect_timeout_ms: 1_000,
         upgrade_timeout_ms: 1_000,
+        client_dir: None,
     };
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::encode::encode;
 use super::forge;
+use super::insforge::client_bundle::ClientBundle;
 use super::insforge::unsupported;
 use crate::broker::directory::Published;
 use crate::broker::publish::{Broker, Submission};
@@ -29,6 +30,8 @@ pub struct Shared {
     pub start: u64,
     /// The state of Forge events that all threads share.
     pub events: forge::Events,
+    /// The files of the Socket.IO client that pages may load.
+    pub client_bundle: ClientBundle,
     /// What clients of Socket.IO asked for in vain, for the log.
     pub unsupported: unsupported::Log,
 }
@@ -60,13 +63,14 @@ impl Shared {
     pub fn new(broker: Broker, config: Arc<Config>, start: u64) -> Self {
         Self {
             broker,
-            timings: config.engine_io,
+            timings: config.engine_io.clone(),
             recovery: config.recovery.is_on().then_some(config.recovery),
             forge: config.forge,
             m2: config.m2.clone(),
             config,
             start,
             events: forge::Events::default(),
+            client_bundle: ClientBundle::default(),
             unsupported: unsupported::Log::default(),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::NodeError;
 use crate::auth::{KeyError, Keys};
+use crate::config::client_files::client_files;
 use crate::config::public_keys::{self, PublicKeysFile};
 use crate::config::secrets::{self, Secrets};
 use crate::config::{self, Config, ConfigError, Secret};
@@ -18,7 +19,11 @@ use crate::limits::JWT_SECRET_BYTES_MIN;
 pub fn check(config: &Config) -> Result<(), NodeError> {
     // Before the first start there are no secrets, and the files of public keys need none.
     let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN), &AUDIENCES)?;
-    Ok(ConfigError::all([secrets::inspect(config), trust_issuers(&mut keys, config).map(drop)])?)
+    Ok(ConfigError::all([
+        secrets::inspect(config),
+        trust_issuers(&mut keys, config).map(drop),
+        client_files(config).map(drop),
+    ])?)
 }
 
 /// The files of public keys as they were read: that of PEM, and the JWK set.

@@ -31,9 +31,11 @@ use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
 use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
+use crate::config::client_files::{ClientFiles, client_files};
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::interface;
+use crate::interface::insforge::client_bundle::ClientBundle;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
 use crate::runtime::Arrivals;
@@ -91,6 +93,7 @@ pub fn run(
     let secrets = secrets::ensure(&config.data_dir, config)?;
     let (trust, issuers) = keys::trusted(config, &secrets)?;
     let trust = Arc::new(ArcSwap::from_pointee(trust));
+    let client = client_files(config)?;
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(config.data_dir.join("fanfare.db"))?;
     let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
@@ -111,8 +114,14 @@ pub fn run(
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         mailboxes: Arc::new(mailboxes),
     };
+    if let Some(ClientFiles { version, files }) = &client {
+        tracing::info!(version, files = files.len(), "serving the Socket.IO client");
+    }
     let shared = Arc::new(Shared {
-        interfaces: interface::Shared::new(broker, config.clone(), rand::random()),
+        interfaces: interface::Shared {
+            client_bundle: ClientBundle::new(client),
+            ..interface::Shared::new(broker, config.clone(), rand::random())
+        },
         metrics: Metrics::new(config.workers + acceptors + BACKGROUND_THREADS),
         clock: Clock::new(),
         about: about(&driver),

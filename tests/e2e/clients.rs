@@ -55,6 +55,20 @@ mod options {
     ] }
 }
 
+mod browser {
+    use super::*;
+    use crate::client_bundle::serving;
+
+    cases! { "socketio_browser.mjs", serving, &[], [
+        a_page_that_loads_the_client_from_the_node_connects,
+        a_page_of_another_origin_connects_with_credentials,
+        a_page_that_is_left_is_gone,
+        jsonp_of_socket_io_4_is_refused_by_name,
+        jsonp_of_socket_io_2_is_refused_by_name,
+        the_msgpack_bundle_is_refused_by_name,
+    ] }
+}
+
 mod sdk {
     use super::*;
 

@@ -10,6 +10,7 @@ mod tcp;
 mod admin;
 mod cases;
 mod channels;
+mod client_bundle;
 mod clients;
 mod command_line;
 mod containers;

@@ -72,6 +72,7 @@ impl Node {
             ping_timeout_ms: FOREVER,
             connect_timeout_ms: FOREVER,
             upgrade_timeout_ms: FOREVER,
+            client_dir: None,
         };
         set(&mut config);
         let hub = Shared {

@@ -1,5 +1,6 @@
 //! Engine.IO over HTTP: requests that open a session, poll it, or offer to carry it on a WebSocket.
 
+use super::client_bundle;
 use super::engineio::{CLOSE, RequestError, decode_id, jsonp_refusal};
 use super::probe::{Probe, refused_upgrade};
 use super::rest::Route;
@@ -68,6 +69,13 @@ pub(in crate::interface) fn entrance(
     request: &Request,
     app: App,
 ) -> Entrance<Opened, Route> {
+    if let Some(name) = client_bundle::file_name(&request.path) {
+        return Entrance::Respond(client_bundle::response(
+            &http.shared.client_bundle,
+            request,
+            name,
+        ));
+    }
     let (now, timings) = (http.now, &http.shared.timings);
     let random = &mut *http.random.borrow_mut();
     match wanted(http, request) {

@@ -18,7 +18,8 @@
 //! [`Session::on_joined`] acknowledges the command and sends the channel's retained publications.
 //!
 //! [`http`] serves Engine.IO's requests, and [`rest`] the calls of back ends and administrators.
-//! [`unsupported`] names what clients ask for in vain.
+//! [`unsupported`] names what clients ask for in vain. [`client_bundle`] serves the client's own
+//! files.
 //!
 //! A session whose connection is cut becomes one of the worker's [`detached`] sessions. `resume.rs`
 //! lets a client resume such a session. A [`Probe`] is a WebSocket that offers to carry a session
@@ -29,6 +30,7 @@
 mod access;
 mod backlog;
 mod client;
+pub mod client_bundle;
 pub mod command;
 mod conformance;
 pub mod detached;

@@ -38,6 +38,11 @@ impl ApiError {
         Self::new(404, "NOT_FOUND", format!("No Socket.IO at {path}")).advise(advice)
     }
 
+    /// 404: the node has no such file of the Socket.IO client. `advice` says what to do.
+    pub fn no_client_file(path: &str, advice: &'static str) -> Self {
+        Self::new(404, "NOT_FOUND", format!("No client file at {path}")).advise(advice)
+    }
+
     /// 405: the path does not take this method. `allow` lists those that it takes.
     pub fn method_not_allowed(method: &str, path: &str, allow: &'static str) -> Self {
         let message = format!("Method {method} is not allowed for {path}");

@@ -31,6 +31,30 @@ fn a_file_that_is_no_configuration_is_refused() {
 }
 
 #[test]
+fn a_folder_without_the_client_is_refused() {
+    let client_dir = |name| toml("[engine_io]\nclient_dir = 'dist'").file(name, "no version");
+    let old = toml("[engine_io]\nclient_dir = 'dist'");
+    assert_refused(vec![
+        toml("[engine_io]\nclient_dir = 'nowhere'").says(&[
+            "f.toml:2: `engine_io.client_dir`: nowhere: has no socket.io.js of the Socket.IO \
+             client: name the folder `dist` of the npm package socket.io-client",
+        ]),
+        client_dir("dist/other.js")
+            .says(&["f.toml:2: `engine_io.client_dir`: dist: has no socket.io.js"]),
+        client_dir("dist/socket.io.js")
+            .says(&["f.toml:2: `engine_io.client_dir`: dist: has no socket.io.js"]),
+        old.file("dist/socket.io.js", "/*!\n * Socket.IO v2.5.0\n */").says(&[
+            "f.toml:2: `engine_io.client_dir`: dist: has version 2.5.0 of the client, which cannot \
+             connect: take 3 or 4",
+        ]),
+        env("FANFARE_ENGINE_IO_CLIENT_DIR", "f.js")
+            .file("f.js", "")
+            .says(&["environment variable FANFARE_ENGINE_IO_CLIENT_DIR: `engine_io.client_dir`: \
+             f.js/socket.io.js: cannot be read: Not a directory (os error 20)"]),
+    ]);
+}
+
+#[test]
 fn keys_that_do_not_exist_are_refused() {
     assert_refused(vec![
         toml("worker = 2").says(&["f.toml:1: unknown key `worker`; did you mean `workers`?"]),

@@ -48,6 +48,7 @@ const TIMINGS: Timings = Timings {
     ping_timeout_ms: 20_000,
     connect_timeout_ms: 45_000,
     upgrade_timeout_ms: 10_000,
+    client_dir: None,
 };
 const WORKER: WorkerId = WorkerId(0);
 /// The time at which the tests begin, in milliseconds since the epoch.
