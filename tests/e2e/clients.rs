@@ -55,6 +55,26 @@ mod options {
     ] }
 }
 
+mod offline {
+    use super::*;
+
+    cases! { "offline.mjs", Node::start, &[], [
+        publications_made_offline_arrive_once_each_and_in_order,
+        publications_that_are_cut_off_arrive,
+        the_queue_of_the_client_is_sent_before_its_subscribe,
+    ] }
+
+    #[test]
+    fn publications_made_offline_arrive_with_recovery_as_well() {
+        let node = Node::with_env(&[("FANFARE_RECOVERY_WINDOW_MS", "60000")]);
+        let cases = [
+            "publications_made_offline_arrive_once_each_and_in_order",
+            "publications_that_are_cut_off_arrive",
+        ];
+        node.run_script("offline.mjs", &cases, &[], LIMIT);
+    }
+}
+
 mod browser {
     use super::*;
     use crate::client_bundle::serving;
