@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use fanfare::auth::SignError;
 use fanfare::config::{Arguments, Config, ConfigError, Place};
+use fanfare::metrics::heap::Counted;
 use fanfare::node::{self, NodeError, Started};
 
 // In a folder of this program's name, apart from the modules of the library.
@@ -28,9 +29,10 @@ const SECRETS: [&str; 5] =
 /// How long a start waits until its announcement is printed.
 const PRINT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// mimalloc has small size classes, and gives memory back after bursts.
+/// mimalloc has small size classes, and gives memory back after bursts. Allocations are counted,
+/// because clients may make the node hold only `memory.client_bytes`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
 
 /// Fans events out to WebSocket clients.
 #[derive(Parser)]

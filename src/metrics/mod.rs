@@ -7,6 +7,7 @@
 //! deliveries matched = delivered + dropped by reason + conflated + queued.
 
 mod counter;
+pub mod heap;
 pub mod log_lines;
 mod log_throttle;
 mod text;
@@ -102,6 +103,8 @@ counters! {
         closed_slow_consumer:
             "counter" "fanfare_connections_closed_total" "reason=\"slow_consumer\""
             "Connections that ended, by reason.";
+        closed_memory: "counter" "fanfare_connections_closed_total" "reason=\"memory\""
+            "Connections that ended, by reason.";
         closed_expired: "counter" "fanfare_connections_closed_total" "reason=\"expired\""
             "Connections that ended, by reason.";
         closed_drain: "counter" "fanfare_connections_closed_total" "reason=\"drain\""
@@ -179,6 +182,8 @@ counters! {
             "Deliveries done: the kernel took every byte, or a poll was answered with it.";
         dropped_slow_consumer:
             "counter" "fanfare_deliveries_dropped_total" "reason=\"slow_consumer\""
+            "Deliveries that were not done, by reason.";
+        dropped_memory: "counter" "fanfare_deliveries_dropped_total" "reason=\"memory\""
             "Deliveries that were not done, by reason.";
         dropped_closed: "counter" "fanfare_deliveries_dropped_total" "reason=\"closed\""
             "Deliveries that were not done, by reason.";
@@ -318,6 +323,7 @@ impl Metrics {
     fn queued(&self) -> u64 {
         let settled = self.sum(|one| &one.delivered)
             + self.sum(|one| &one.dropped_slow_consumer)
+            + self.sum(|one| &one.dropped_memory)
             + self.sum(|one| &one.dropped_closed)
             + self.sum(|one| &one.dropped_oldest)
             + self.sum(|one| &one.dropped_replay)

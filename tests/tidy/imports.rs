@@ -38,7 +38,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
 ];
 
 /// The rooms that `main` may import: it starts the node, loads its configuration and prints tokens.
-const MAIN_IMPORTS: &[&str] = &["auth", "config", "interface", "node"];
+const MAIN_IMPORTS: &[&str] = &["auth", "config", "interface", "metrics", "node"];
 
 /// The modules that may import everything: one declares the rooms, the other starts and stops them.
 const UNRESTRICTED: [&str; 2] = ["lib", "node"];
