@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use criterion::{BenchmarkId, Criterion};
 use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::{Directory, Join, Subscriber};
+use fanfare::broker::memory::Memory;
 use fanfare::broker::presence::MemberKey;
 use fanfare::broker::publish::{Broker, Submission, message_id};
 use fanfare::interface::encode::encode;
@@ -103,12 +104,14 @@ fn publishing<I>(
 
 /// Returns a node's shared state with one subscriber of each encoding on each of this many workers.
 fn node(workers: usize) -> (Broker, Inboxes) {
-    let (mailboxes, inboxes) = Mailboxes::new(WORKERS, 0, MAILBOX).expect("event descriptors");
+    let (mailboxes, inboxes) =
+        Mailboxes::new(WORKERS, 0, MAILBOX, usize::MAX).expect("event descriptors");
     let broker = Broker {
         directory: Directory::default(),
         definitions: ArcSwap::from_pointee(Definitions::default()),
         policies: Arc::default(),
         mailboxes: Arc::new(mailboxes),
+        memory: Memory::unbounded(),
     };
     for worker in (0u8..).map(WorkerId).take(workers) {
         for (slot, encoding) in (0..).zip(Channel::from(CHANNEL).encodings()) {

@@ -33,7 +33,8 @@ fn main() {
 }
 
 fn one_thread(criterion: &mut Criterion<CpuTime>) {
-    let (mailboxes, inboxes) = Mailboxes::new(1, 0, PUBLICATIONS).expect("event descriptors");
+    let (mailboxes, inboxes) =
+        Mailboxes::new(1, 0, PUBLICATIONS, usize::MAX).expect("event descriptors");
     let (mailbox, inbox) = (mailboxes.workers.of(HERE), &inboxes.workers[HERE.index()]);
     let delivery = delivery();
     criterion.bench_function("mailbox/one thread", |bencher| {
@@ -45,7 +46,8 @@ fn one_thread(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn round_trip(criterion: &mut Criterion) {
-    let (mailboxes, mut inboxes) = Mailboxes::new(2, 0, PUBLICATIONS).expect("event descriptors");
+    let (mailboxes, mut inboxes) =
+        Mailboxes::new(2, 0, PUBLICATIONS, usize::MAX).expect("event descriptors");
     let mailboxes = Arc::new(mailboxes);
     let (there, here) = (inboxes.workers.remove(THERE.index()), inboxes.workers.remove(0));
     let answers = mailboxes.clone();

@@ -22,6 +22,7 @@ use criterion::{BenchmarkId, SamplingMode, Throughput};
 use fanfare::broker::outbox::{Outbox, Spares};
 use fanfare::broker::outgoing::Outgoing;
 use fanfare::interface::encode::encode;
+use fanfare::limits::OUTBOX_BYTES_MAX;
 use fanfare::message::{Channel, Encoding, FrameBytes, Publication};
 use fanfare::metrics::Counters;
 use fanfare::runtime::sender::{Sent, send_waiting};
@@ -147,7 +148,9 @@ impl Worker {
 
     fn push_to_all(&mut self) {
         for outbox in &mut self.outboxes {
-            outbox.push(self.frame.clone(), &mut self.spares).expect("far below the bounds");
+            outbox
+                .push(self.frame.clone(), OUTBOX_BYTES_MAX, &mut self.spares)
+                .expect("far below the bounds");
         }
     }
 }

@@ -56,6 +56,42 @@ pub const OUTBOX_FREE_DIVISOR: usize = 16;
 /// Frames in the outbox of a connection that takes nothing at which outdated ones are looked for;
 /// after that, each time the number of frames has doubled.
 pub const LATEST_FRAMES_MAX: usize = 64;
+/// What a connection may hold however little of `memory.client_bytes` is free, in bytes, as long as
+/// its client takes something from time to time.
+pub const HELD_BYTES_MIN: usize = 16 * 1024;
+/// Bytes that a socket may hold which its peer's window has no room for (`TCP_NOTSENT_LOWAT`). With
+/// more, the socket counts as full, and further frames wait in the outbox, where they are shared
+/// and bounded. Without this bound the kernel holds up to 4 MiB for each client that does not read.
+pub const UNSENT_BYTES_MAX: u32 = 32 * 1024;
+/// What a socket that takes nothing counts for in `memory.client_bytes`: [`UNSENT_BYTES_MAX`], and
+/// what the kernel spends on its buffers.
+pub const SOCKET_BYTES: usize = 48 * 1024;
+/// What a new connection or subscription must find free in `memory.client_bytes`, in bytes.
+/// Otherwise it is refused with `OVERLOADED` (503 with Retry-After) and counted.
+pub const NEWCOMER_BYTES: usize = 64 * 1024;
+/// The node is short of memory when less than one in this many parts of `memory.client_bytes` is
+/// free. Then connections that take nothing are closed, those first that hold the most.
+pub const MEMORY_SHORT_DIVISOR: usize = 16;
+/// Windows, retained documents, the resume logs of all workers, and the queues to history, to
+/// documents and to webhooks have at most one in this many parts of `memory.client_bytes` each,
+/// even if their own bounds are higher.
+pub const MEMORY_PART_DIVISOR: usize = 16;
+/// Requests that HTTP connections hold have at most one in this many parts of
+/// `memory.client_bytes` together. A quarter of that is for requests of at most
+/// [`SHORT_REQUEST_BYTES`]; a longer one may have twice as much as is free of the rest. What does
+/// not fit is answered 503 with Retry-After and counted.
+pub const REQUESTS_DIVISOR: usize = 8;
+/// Bytes of a short request, with the buffer that it is read into.
+pub const SHORT_REQUEST_BYTES: usize = 32 * 1024;
+/// Bytes that an acceptor takes of that at a time.
+pub const REQUESTS_GRANT_BYTES: usize = 64 * 1024;
+/// Time between two looks through all connections while the node is short of memory, in
+/// milliseconds. A client that takes nothing in between is closed at the second.
+pub const LOOK_MS: u64 = 1_000;
+/// Connections that a worker closes at one look. With more, it looks again in its next turn.
+pub const LOOK_CLOSES_MAX: usize = 256;
+/// Frames of an outbox that are looked at to estimate which part of them is its own.
+pub const SAMPLED_FRAMES: usize = 64;
 /// Channels that one connection may be subscribed to. At the bound a subscribe is refused.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 

@@ -120,7 +120,7 @@ mod tests {
     fn bench() -> Bench {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("fanfare.db")).unwrap();
-        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1).unwrap();
+        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
         let tickets = Tickets::new(AcceptorId(0), mailboxes.acceptors[0].clone());
         Bench { _directory: directory, store, mailboxes, inboxes, tickets }
     }

@@ -49,8 +49,7 @@ struct Shard {
 
 impl Default for Directory {
     fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        Self { shards, hasher: RandomState::new(), budgets: Budgets::default() }
+        Self::new(Budgets::default())
     }
 }
 
@@ -60,6 +59,13 @@ impl Directory {
     pub fn with_logs(mut self, keep: Millis, bytes_max: usize) -> Self {
         self.budgets.logs = ChannelLogs::new(keep, bytes_max);
         self
+    }
+
+    /// Creates a directory without channels. What channels keep for later subscribers stays within
+    /// `budgets`.
+    pub fn new(budgets: Budgets) -> Self {
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self { shards, hasher: RandomState::new(), budgets }
     }
 
     /// Returns the encodings in use on a channel: those in which to encode before

@@ -30,14 +30,26 @@ pub struct Link<F> {
     pub has_ended: bool,
     /// Whether the node stops and takes the connection out of its channels.
     pub is_leaving: bool,
-    /// Whether the outbox overflowed: the connection is closed at the end of the step.
-    pub is_doomed: bool,
+    /// Whether the client takes what it is sent.
+    pub progress: Progress,
     /// The tick of the timer wheel's live entry for the connection; 0 if it has no entry.
     pub tick: u64,
     /// Frames that the client has not taken.
     pub outbox: Outbox<F>,
     /// State that few connections have.
     pub rare: Option<Box<Rare>>,
+}
+
+/// Whether a client takes what it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// The client takes it, as far as is known.
+    Moving,
+    /// The client took nothing when connections were last looked through, and has taken nothing
+    /// since.
+    Stuck,
+    /// The client has left too much: the connection is closed at the end of the step.
+    Doomed,
 }
 
 /// State of a link that few connections have.
@@ -85,7 +97,7 @@ impl<F> Link<F> {
             is_unread: false,
             has_ended: false,
             is_leaving: false,
-            is_doomed: false,
+            progress: Progress::Moving,
             tick: 0,
             outbox: Outbox::default(),
             rare: None,

@@ -1,7 +1,7 @@
 //! State and decisions: which subscriber receives which publication in which order, and which
 //! frames are queued for it. No I/O and no clock: time, ids and randomness are arguments.
 //!
-//! [`directory`], [`definitions`] and [`policies`] are shared by all threads. [`index`],
+//! [`directory`], [`definitions`], [`policies`] and [`memory`] are shared by all threads. [`index`],
 //! [`outboxes`], [`subscriptions`] and [`resume_log`] belong to one worker each, and [`link`] is
 //! the part of each connection that they work on.
 
@@ -13,6 +13,7 @@ pub mod definitions;
 pub mod directory;
 pub mod index;
 pub mod link;
+pub mod memory;
 pub mod outbox;
 pub mod outboxes;
 pub mod outgoing;

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 
 use super::outgoing::Outgoing;
 use super::shedding::{Lost, Plan};
-use crate::limits::{LATEST_FRAMES_MAX, OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX, OUTBOX_FREE_DIVISOR};
+use crate::limits::{
+    LATEST_FRAMES_MAX, OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX, OUTBOX_FREE_DIVISOR, SAMPLED_FRAMES,
+};
 
 /// The numbers of frames that left an outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -83,9 +85,14 @@ impl<F: Outgoing> Outbox<F> {
     /// Adds a frame behind the others.
     ///
     /// # Errors
-    /// [`Full`] at [`OUTBOX_BYTES_MAX`] or [`OUTBOX_FRAMES_MAX`]; the outbox is unchanged. A frame
-    /// of any size fits into an empty outbox.
-    pub fn push(&mut self, frame: F, spares: &mut Spares<F>) -> Result<(), Full<F>> {
+    /// [`Full`] at `bytes_max`, at most [`OUTBOX_BYTES_MAX`], or at [`OUTBOX_FRAMES_MAX`]; the
+    /// outbox is unchanged. A frame of any size fits into an empty outbox.
+    pub fn push(
+        &mut self,
+        frame: F,
+        bytes_max: usize,
+        spares: &mut Spares<F>,
+    ) -> Result<(), Full<F>> {
         let bytes = self.bytes as usize + frame.as_ref().len();
         let Ok(counted) = u32::try_from(bytes) else { return Err(Full(frame)) };
         if self.first.is_none() {
@@ -93,7 +100,7 @@ impl<F: Outgoing> Outbox<F> {
             self.first = Some(frame);
             return Ok(());
         }
-        if bytes > OUTBOX_BYTES_MAX || self.len() >= OUTBOX_FRAMES_MAX {
+        if bytes > bytes_max || self.len() >= OUTBOX_FRAMES_MAX {
             return Err(Full(frame));
         }
         self.bytes = counted;
@@ -103,25 +110,25 @@ impl<F: Outgoing> Outbox<F> {
 
     /// Drops publications that their channels can do without, to make space for a frame that was
     /// refused: all but the latest of some channels, then the oldest of others until half of the
-    /// outbox is free. A frame that was sent in part stays.
+    /// outbox, which may have `bytes_max` bytes, is free. A frame that was sent in part stays.
     ///
     /// Returns `None`, and leaves the outbox unchanged, if less than one part in
     /// [`OUTBOX_FREE_DIVISOR`] would be free afterwards: the cost of looking through the whole
     /// outbox must be spread over the frames that come before the next time. The same if the gap
     /// notices would leave too little space for the frame.
-    pub fn shed(&mut self, incoming: &F) -> Option<Lost> {
+    pub fn shed(&mut self, incoming: &F, bytes_max: usize) -> Option<Lost> {
         let waiting = self.take_waiting();
         let mut plan = Plan::new(self.first.as_ref(), &waiting);
         plan.conflate(&waiting, Some(incoming));
-        plan.drop_oldest(&waiting);
+        plan.drop_oldest(&waiting, bytes_max);
         let (frames, bytes) = plan.stays();
         let (notice_frames, notice_bytes) = plan.notices(&waiting);
         let fits = frames + notice_frames < OUTBOX_FRAMES_MAX
-            && bytes + notice_bytes + incoming.as_ref().len() <= OUTBOX_BYTES_MAX;
-        let needed = incoming.as_ref().len().max(OUTBOX_BYTES_MAX / OUTBOX_FREE_DIVISOR);
+            && bytes + notice_bytes + incoming.as_ref().len() <= bytes_max;
+        let needed = incoming.as_ref().len().max(bytes_max / OUTBOX_FREE_DIVISOR);
         if !fits
             || frames > OUTBOX_FRAMES_MAX - OUTBOX_FRAMES_MAX / OUTBOX_FREE_DIVISOR
-            || bytes + needed > OUTBOX_BYTES_MAX
+            || bytes + needed > bytes_max
         {
             self.put_back(waiting);
             return None;
@@ -152,6 +159,18 @@ impl<F: Outgoing> Outbox<F> {
     pub fn free_half(&self) -> (usize, usize) {
         let frames = (OUTBOX_FRAMES_MAX / 2).saturating_sub(self.len());
         (frames, (OUTBOX_BYTES_MAX / 2).saturating_sub(self.bytes as usize))
+    }
+
+    /// Estimates the bytes that the node would save if the outbox were empty: a frame that waits in
+    /// several outboxes counts in parts. At most [`SAMPLED_FRAMES`] frames are looked at.
+    pub fn own_bytes(&self) -> usize {
+        let frames = self.first.iter().chain(self.rest.iter().flat_map(|rest| &rest.frames));
+        let (mut own, mut all) = (0, 0);
+        for frame in frames.step_by(self.len().div_ceil(SAMPLED_FRAMES).max(1)) {
+            let bytes = frame.as_ref().len();
+            (own, all) = (own + bytes / frame.sharers(), all + bytes);
+        }
+        (self.bytes() as u64 * own as u64).checked_div(all as u64).unwrap_or_default() as usize
     }
 
     /// Returns the bytes of the frames in the outbox.

@@ -3,19 +3,23 @@
 
 use std::collections::VecDeque;
 
-use super::link::Link;
+use super::link::{Link, Progress};
 use crate::broker::outbox::{Full, Spares};
 use crate::broker::outgoing::Outgoing;
 use crate::broker::shedding::Lost;
-use crate::limits::STATE_OUTBOX_BYTES_MAX;
+use crate::limits::{OUTBOX_BYTES_MAX, STATE_OUTBOX_BYTES_MAX};
 use crate::message::ConnId;
 
 /// Connections that have frames to send, and the state that all outboxes of a worker share.
 #[derive(Debug)]
 pub struct Outboxes<F> {
     dirty: VecDeque<u32>,
-    /// Connections whose outbox overflowed.
-    doomed: Vec<u32>,
+    /// Connections that hold too much.
+    doomed: Vec<(u32, Excess)>,
+    /// What a connection may hold whose client takes nothing, in bytes.
+    share: usize,
+    /// Sockets that take nothing at the moment.
+    blocked: usize,
     /// Losses that are not counted in the metrics yet.
     lost: Lost,
     /// Queues for the next outboxes that need one.
@@ -24,11 +28,22 @@ pub struct Outboxes<F> {
     pub stale: Vec<ConnId>,
 }
 
+/// The bound that a connection exceeded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Excess {
+    /// The bound of an outbox.
+    Outbox,
+    /// The connection's share of the node's memory.
+    Memory,
+}
+
 impl<F> Default for Outboxes<F> {
     fn default() -> Self {
         Self {
             dirty: VecDeque::new(),
             doomed: Vec::new(),
+            share: OUTBOX_BYTES_MAX,
+            blocked: 0,
             lost: Lost::default(),
             spares: Spares::default(),
             stale: Vec::new(),
@@ -40,7 +55,7 @@ impl<F: Outgoing + Clone> Outboxes<F> {
     /// Puts a frame into the outbox of the connection in `slot`. Returns false if the connection
     /// cannot take it: it is too slow and will be closed.
     pub fn push(&mut self, slot: u32, link: &mut Link<F>, frame: F) -> bool {
-        if link.is_doomed {
+        if link.progress == Progress::Doomed {
             return false;
         }
         if frame.is_state() && Self::is_left_stale(link, &frame) {
@@ -48,15 +63,16 @@ impl<F: Outgoing + Clone> Outboxes<F> {
             return true;
         }
         let reload = link.is_stale().then(|| frame.clone());
-        if let Err(Full(frame)) = link.outbox.push(frame, &mut self.spares)
-            && let Err(frame) = self.shed_and_push(link, frame)
+        let bytes_max = self.bytes_max(link);
+        if let Err(Full(frame)) = link.outbox.push(frame, bytes_max, &mut self.spares)
+            && let Err(frame) = self.shed_and_push(link, frame, bytes_max)
         {
             if Self::mark_stale(link, &frame) {
                 self.lost.conflated += 1;
                 return true;
             }
-            link.is_doomed = true;
-            self.doomed.push(slot);
+            let is_short = bytes_max < OUTBOX_BYTES_MAX;
+            self.doom(slot, link, if is_short { Excess::Memory } else { Excess::Outbox });
             return false;
         }
         if let Some(document) = reload.as_ref().and_then(Outgoing::expendable) {
@@ -67,6 +83,57 @@ impl<F: Outgoing + Clone> Outboxes<F> {
         }
         self.mark(slot, link);
         true
+    }
+
+    /// Returns how many bytes the outbox of a connection may have: [`OUTBOX_BYTES_MAX`], or the
+    /// connection's share of the node's memory if its client takes nothing and it holds more.
+    fn bytes_max(&self, link: &Link<F>) -> usize {
+        let takes_nothing = link.is_blocked || link.socket.is_none();
+        if link.outbox.bytes() <= self.share
+            || !takes_nothing
+            || link.outbox.own_bytes() <= self.share
+        {
+            return OUTBOX_BYTES_MAX;
+        }
+        self.share
+    }
+
+    /// Sets what a connection may hold whose client takes nothing, in bytes.
+    pub fn set_share(&mut self, share: usize) {
+        self.share = share;
+    }
+
+    /// Notes that a connection must be closed, because it holds too much.
+    pub fn doom(&mut self, slot: u32, link: &mut Link<F>, excess: Excess) {
+        link.progress = Progress::Doomed;
+        self.doomed.push((slot, excess));
+    }
+
+    /// Notes that a socket takes nothing at the moment.
+    pub fn block(&mut self, link: &mut Link<F>) {
+        if !link.is_blocked {
+            link.is_blocked = true;
+            self.blocked += 1;
+        }
+    }
+
+    /// Notes that a socket takes something again, or has ended. Returns false if it was not
+    /// blocked.
+    pub fn unblock(&mut self, link: &mut Link<F>) -> bool {
+        if !link.is_blocked {
+            return false;
+        }
+        link.is_blocked = false;
+        if link.progress == Progress::Stuck {
+            link.progress = Progress::Moving;
+        }
+        self.blocked -= 1;
+        true
+    }
+
+    /// Returns how many sockets take nothing at the moment.
+    pub fn blocked(&self) -> usize {
+        self.blocked
     }
 
     /// Decides whether to leave a document stale, because the connection takes nothing at the
@@ -88,10 +155,10 @@ impl<F: Outgoing + Clone> Outboxes<F> {
 
     /// Puts a frame into a full outbox, in place of frames that their channels can do without.
     #[cold]
-    fn shed_and_push(&mut self, link: &mut Link<F>, frame: F) -> Result<(), F> {
-        let Some(lost) = link.outbox.shed(&frame) else { return Err(frame) };
+    fn shed_and_push(&mut self, link: &mut Link<F>, frame: F, bytes_max: usize) -> Result<(), F> {
+        let Some(lost) = link.outbox.shed(&frame, bytes_max) else { return Err(frame) };
         self.lost.add(lost);
-        link.outbox.push(frame, &mut self.spares).map_err(|Full(frame)| frame)
+        link.outbox.push(frame, bytes_max, &mut self.spares).map_err(|Full(frame)| frame)
     }
 
     /// Drops outdated publications from the outbox of a connection that takes nothing at the
@@ -115,8 +182,8 @@ impl<F: Outgoing + Clone> Outboxes<F> {
         self.dirty.pop_front()
     }
 
-    /// Returns the next connection whose outbox overflowed.
-    pub fn next_doomed(&mut self) -> Option<u32> {
+    /// Returns the next connection that holds too much, and the bound that it exceeded.
+    pub fn next_doomed(&mut self) -> Option<(u32, Excess)> {
         self.doomed.pop()
     }
 

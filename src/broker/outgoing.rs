@@ -7,6 +7,10 @@ pub trait Outgoing: AsRef<[u8]> {
     /// Returns whether the frame is a delivery: one subscriber's share of a publication. Deliveries
     /// are accounted for one by one.
     fn is_delivery(&self) -> bool;
+    /// Returns in how many places its bytes are held, at least 1.
+    fn sharers(&self) -> usize {
+        1
+    }
     /// Returns the publication, if its channel allows the frame to be dropped when the subscriber
     /// does not keep up.
     fn expendable(&self) -> Option<&Publication>;

@@ -8,6 +8,7 @@ use rand::Rng;
 
 use super::definitions::Definitions;
 use super::directory::{Directory, Published};
+use super::memory::Memory;
 use super::policies::Policies;
 use crate::mailbox::{Keep, Mailboxes, Ticket};
 use crate::message::{
@@ -32,6 +33,8 @@ pub struct Broker {
     pub policies: Arc<ArcSwap<Policies>>,
     /// The mailboxes of all threads.
     pub mailboxes: Arc<Mailboxes>,
+    /// The memory that clients make the node hold.
+    pub memory: Memory,
 }
 
 /// A publication before it has its offset.
@@ -69,8 +72,8 @@ impl Broker {
     /// directory stamps the publication, posts it, and queues it for history in the same order.
     ///
     /// # Errors
-    /// [`Refused`], if a mailbox or the queue to history has no free place, or if the timestamp is
-    /// late. Then nothing was published and nothing is kept.
+    /// [`Refused`], if a mailbox or the queue to history has no free place, if too little memory is
+    /// free, or if the timestamp is late. Then nothing was published and nothing is kept.
     pub fn publish(
         &self,
         submission: Submission<'_>,
@@ -78,6 +81,9 @@ impl Broker {
     ) -> Result<(Arc<Publication>, Published), Refused> {
         let Submission { channel, content, options, id, now, is_recoverable, history: to_keep } =
             submission;
+        if !self.memory.admit(content.bytes()) {
+            return Err(Refused::Overloaded);
+        }
         let encodings = self.directory.encodings(&channel);
         let publication = Publication::new(id, channel, now.wall, content);
         let publication = publication.accepted(now.nanos).under(options);

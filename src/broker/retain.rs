@@ -20,13 +20,20 @@ pub struct Budgets {
     pub logs: ChannelLogs,
 }
 
-impl Default for Budgets {
-    fn default() -> Self {
+impl Budgets {
+    /// Creates budgets of at most `bytes_max` bytes each, even if their own bounds are higher.
+    pub fn new(bytes_max: usize) -> Self {
         Self {
-            windows: Budget::new(REPLAY_TOTAL_BYTES_MAX),
-            values: Budget::new(RETAINED_BYTES_MAX),
+            windows: Budget::new(REPLAY_TOTAL_BYTES_MAX.min(bytes_max)),
+            values: Budget::new(RETAINED_BYTES_MAX.min(bytes_max)),
             logs: ChannelLogs::new(0, 0),
         }
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::new(usize::MAX)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::outgoing::Outgoing;
-use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX};
+use crate::limits::OUTBOX_FRAMES_MAX;
 use crate::message::{Channel, Content, SlowConsumer};
 
 /// Deliveries that were left out because their consumer did not keep up.
@@ -64,11 +64,11 @@ impl Plan {
         }
     }
 
-    /// Leaves out the oldest frames until half of an outbox is free, or no frame is left that may
-    /// be left out.
-    pub(super) fn drop_oldest<F: Outgoing>(&mut self, waiting: &VecDeque<F>) {
+    /// Leaves out the oldest frames until half of an outbox of `bytes_max` bytes is free, or no
+    /// frame is left that may be left out.
+    pub(super) fn drop_oldest<F: Outgoing>(&mut self, waiting: &VecDeque<F>, bytes_max: usize) {
         for (place, frame) in waiting.iter().enumerate() {
-            if self.frames <= OUTBOX_FRAMES_MAX / 2 && self.bytes <= OUTBOX_BYTES_MAX / 2 {
+            if self.frames <= OUTBOX_FRAMES_MAX / 2 && self.bytes <= bytes_max / 2 {
                 return;
             }
             let publication = frame.expendable();

@@ -10,7 +10,7 @@ use super::publish::{Broker, message_id};
 use crate::broker::directory::{Announced, Join, Leave, Subscriber};
 use crate::broker::index::{self, Counted, Index};
 
-use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
+use crate::limits::{NEWCOMER_BYTES, SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
     AckId, Channel, ChannelOptions, Deactivation, Millis, Now, PresenceMode, Refusal, Refused,
@@ -99,6 +99,9 @@ impl Subscriptions<'_> {
         let is_full = usize::from(link.subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX;
         if already.is_none() && is_full {
             return Err(Refusal::TooManySubscriptions);
+        }
+        if !self.broker.memory.admit(NEWCOMER_BYTES) {
+            return Err(Refusal::Overloaded);
         }
         let is_replayed = already.is_none() || joining.replays_again;
         let replay = if is_replayed { joining.replay } else { ReplayWish::default() };

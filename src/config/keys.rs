@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::error::one_line;
 use super::value::{Form, Raw, Value};
-use super::{LogFormat, Place, Secret, secrets};
+use super::{LogFormat, Place, Secret, machine, secrets};
 use crate::limits::{
     MESSAGE_BYTES_MAX, REPLAY_SECONDS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
 };
@@ -20,6 +20,10 @@ const TIMEOUT: Form = Form::Number(50..=3_600_000);
 const REPLAY_SECONDS: Form = Form::Number(0..=REPLAY_SECONDS_MAX as u64);
 /// Longest payload of Forge that can be configured, in bytes.
 const PAYLOAD_BYTES_MAX: u64 = 900_000;
+
+/// Least memory for clients that can be configured, in bytes: the parts for queues and windows then
+/// hold a few of the longest messages.
+const MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
 const _: () = assert!(PAYLOAD_BYTES_MAX < MESSAGE_BYTES_MAX as u64, "the envelope has room");
 
@@ -201,6 +205,14 @@ configuration! {
         write_timeout_ms: u64 = "30000", TIMEOUT;
     }
 
+    /// The memory that clients may make the node hold.
+    #[derive(Copy)]
+    memory: Memory, "FANFARE_MEMORY_" {
+        /// Memory for all clients together, in bytes. As it fills up, connections that do not take
+        /// what they are sent may hold less, and those that hold the most are closed.
+        client_bytes: usize = HalfMemory, Form::Number(MEMORY_BYTES_MIN..=1 << 50);
+    }
+
     /// Resumption of sessions and streams whose connection was cut.
     #[derive(Copy)]
     recovery: Recovery, "FANFARE_RECOVERY_" {
@@ -350,6 +362,9 @@ enum DefaultValue {
     Text(&'static str),
     /// The number of cores, at most [`WORKERS_MAX`].
     Cores,
+    /// Half of the memory that the machine, or the process' control group, has; at least
+    /// [`MEMORY_BYTES_MIN`].
+    HalfMemory,
     /// Made at first start and kept in the data directory.
     Generated,
     Unset,
@@ -363,6 +378,9 @@ impl DefaultValue {
             Self::Cores => {
                 let cores = std::thread::available_parallelism().map_or(1, usize::from);
                 read(&cores.min(WORKERS_MAX).to_string())
+            }
+            Self::HalfMemory => {
+                read(&(machine::memory_bytes() / 2).max(MEMORY_BYTES_MIN).to_string())
             }
             Self::Generated | Self::Unset => T::unset(),
         };
@@ -378,6 +396,9 @@ pub fn markdown_table() -> String {
         let default = match default {
             DefaultValue::Text(text) => format!("`{text}`"),
             DefaultValue::Cores => "one per core".to_owned(),
+            DefaultValue::HalfMemory => {
+                "half of the memory of the machine or the container".to_owned()
+            }
             DefaultValue::Generated => "made at first start".to_owned(),
             DefaultValue::Unset => "none".to_owned(),
         };

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub mod client_files;
 mod error;
 mod keys;
+mod machine;
 pub mod public_keys;
 mod reload;
 pub mod secrets;
@@ -27,7 +28,7 @@ use crate::message::Millis;
 
 pub use error::{ConfigError, Place};
 pub use keys::{
-    Auth, Config, EngineIo, Forge, Http, KEYS, Key, M2, Recovery, Webhooks, markdown_table,
+    Auth, Config, EngineIo, Forge, Http, KEYS, Key, M2, Memory, Recovery, Webhooks, markdown_table,
 };
 pub use reload::{RELOADED, Reloaded};
 

@@ -140,6 +140,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "forge.token_lifetime_s" | "forge.payload_bytes" => "2048".to_owned(),
             "forge.slow_consumer" => "drop_oldest".to_owned(),
             "recovery.log_bytes" => "1048576".to_owned(),
+            "memory.client_bytes" => "33554432".to_owned(),
             "webhooks.allow_private" => "true".to_owned(),
             "webhooks.secret" => format!("whsec_{}", "5e".repeat(32)),
             "auth.api_key" => api_key(),
@@ -636,7 +637,8 @@ fn the_example_names_every_key_with_its_default() {
     let example = values(&config);
     let defaults = values(&from_env(&[]).unwrap());
     let missing: Vec<_> = defaults.difference(&example).collect();
-    // How many workers there are follows from the machine.
-    let others: Vec<_> = missing.iter().filter(|line| !line.starts_with("workers = ")).collect();
+    let is_of_the_machine =
+        |line: &str| line.starts_with("workers = ") || line.starts_with("client_bytes = ");
+    let others: Vec<_> = missing.iter().filter(|line| !is_of_the_machine(line)).collect();
     assert!(others.is_empty(), "src/config/example.toml has other values than {others:?}");
 }

@@ -91,6 +91,12 @@ impl AsRef<[u8]> for Frame {
 }
 
 impl Outgoing for Frame {
+    fn sharers(&self) -> usize {
+        // A frame that may be left out holds its publication, which holds the bytes once more.
+        let holders = Arc::strong_count(&self.0.bytes) - usize::from(self.expendable().is_some());
+        Rc::strong_count(&self.0) * holders.max(1)
+    }
+
     fn is_delivery(&self) -> bool {
         matches!(self.0.what, What::Delivery(_) | What::State(_))
     }

@@ -284,6 +284,15 @@ impl Session {
         }
     }
 
+    /// Returns the bytes of the client's commands that wait for something, and of messages whose
+    /// parts have not all arrived.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Insforge(session) => session.held_bytes(),
+            Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Events(_) | Self::Echo => 0,
+        }
+    }
+
     /// Returns the gauge that counts this connection while it is open. Probes and echoes have none.
     pub fn gauge<'c>(&self, counters: &'c Counters) -> Option<&'c Counter> {
         match self {

@@ -111,7 +111,9 @@ pub enum Reason {
     Protocol,
     /// The outbox overflowed, because the client did not keep up.
     SlowConsumer,
-    /// The client's token expired while the connection was open.
+    /// The connection held more than its share of the node's memory, and its client took nothing.
+    Memory,
+    /// The token expired.
     Expired,
     /// The node is stopping.
     Drain,

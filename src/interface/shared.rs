@@ -61,10 +61,13 @@ impl Shared {
     /// Creates the state that the sessions and calls of a node with this configuration share.
     /// `start` identifies this start of the node.
     pub fn new(broker: Broker, config: Arc<Config>, start: u64) -> Self {
+        let Recovery { window_ms, log_bytes } = config.recovery;
+        let log_bytes = log_bytes.min(broker.memory.part(usize::MAX) / config.workers);
+        let recovery = Recovery { window_ms, log_bytes };
         Self {
             broker,
             timings: config.engine_io.clone(),
-            recovery: config.recovery.is_on().then_some(config.recovery),
+            recovery: recovery.is_on().then_some(recovery),
             forge: config.forge,
             m2: config.m2.clone(),
             config,

@@ -82,7 +82,8 @@ pub struct Inboxes {
 
 impl Mailboxes {
     /// Creates the mailboxes of these numbers of workers and acceptors. A worker's mailbox has
-    /// `publications` places for publications.
+    /// `publications` places for publications. The queues to history and to documents have at most
+    /// `queue_bytes_max` bytes each, even if their own bounds are higher.
     ///
     /// # Errors
     /// If the system gives no event descriptors.
@@ -90,6 +91,7 @@ impl Mailboxes {
         workers: usize,
         acceptors: usize,
         publications: usize,
+        queue_bytes_max: usize,
     ) -> std::io::Result<(Self, Inboxes)> {
         let capacity = Capacity { publications, control: MAILBOX_CONTROL_MAX };
         let (worker_boxes, worker_inboxes) = WorkerMailboxes::new(workers, capacity)?;
@@ -98,8 +100,10 @@ impl Mailboxes {
             .map(|_| mailbox(capacity))
             .collect::<std::io::Result<(Vec<_>, Vec<_>)>>()?;
         let (side, wishes) = AskQueue::new(STORE_QUEUE_MAX);
-        let (history, records) = WriteQueue::new(HISTORY_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX);
-        let (documents, writes) = WriteQueue::new(DOCUMENT_QUEUE_MAX, DOCUMENT_QUEUE_BYTES_MAX);
+        let (history, records) =
+            WriteQueue::new(HISTORY_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX.min(queue_bytes_max));
+        let (documents, writes) =
+            WriteQueue::new(DOCUMENT_QUEUE_MAX, DOCUMENT_QUEUE_BYTES_MAX.min(queue_bytes_max));
         let (loads, asked) = AskQueue::new(workers * LOADS_PER_WORKER_MAX);
         let (policies, questions) = AskQueue::new(POLICY_QUEUE_MAX);
         let (reader, queries) = AskQueue::new(READER_QUEUE_MAX);

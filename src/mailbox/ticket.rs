@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn an_answer_reaches_its_request_and_no_later_one() {
-        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1).unwrap();
+        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
         let (mailbox, inbox) = (&mailboxes.acceptors[0], &inboxes.acceptors[0]);
         let tickets = Tickets::new(AcceptorId(0), mailbox.clone());
         let mut kept = Vec::new();
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_question_that_is_not_put_keeps_no_place() {
-        let (mailboxes, _inboxes) = Mailboxes::new(1, 1, 1).unwrap();
+        let (mailboxes, _inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
         let mailbox = &mailboxes.acceptors[0];
         let all = mailbox.free(Slot::Control);
         let tickets = Tickets::new(AcceptorId(0), mailbox.clone());

@@ -6,7 +6,7 @@ use super::Refusal;
 /// nothing is kept. The same request may succeed later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// The mailbox or the queue has no free place.
+    /// The mailbox or the queue has no free place, or the node too little memory.
     Overloaded,
     /// The queue to history has no free place.
     HistoryFull,

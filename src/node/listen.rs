@@ -6,7 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
+
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::limits::UNSENT_BYTES_MAX;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -38,6 +41,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted node takes its port back while connections of its predecessor linger.
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -29,15 +29,17 @@ use crate::background::store::{Reader, Store, StoreError};
 use crate::background::webhook::{self, Settings};
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
+use crate::broker::memory::Memory;
 use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
+use crate::broker::retain::Budgets;
 use crate::config::client_files::{ClientFiles, client_files};
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::interface;
 use crate::interface::insforge::client_bundle::ClientBundle;
 use crate::mailbox::Mailboxes;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, heap};
 use crate::runtime::Arrivals;
 use crate::runtime::descriptors::Descriptors;
 use crate::runtime::driver::Driver;
@@ -105,14 +107,17 @@ pub fn run(
     let address = listener.local_addr()?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
+    let memory = Memory::new(config.memory.client_bytes, config.workers);
+    let part = memory.part(usize::MAX);
     let (mailboxes, inboxes) =
-        Mailboxes::new(config.workers, acceptors, config.mailbox_publications)?;
+        Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
     let broker = Broker {
-        directory: Directory::default()
-            .with_logs(config.recovery.window_ms, config.recovery.log_bytes),
+        directory: Directory::new(Budgets::new(part))
+            .with_logs(config.recovery.window_ms, config.recovery.log_bytes.min(part)),
         definitions: ArcSwap::from_pointee(definitions),
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         mailboxes: Arc::new(mailboxes),
+        memory,
     };
     if let Some(ClientFiles { version, files }) = &client {
         tracing::info!(version, files = files.len(), "serving the Socket.IO client");
@@ -128,7 +133,7 @@ pub fn run(
         descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
         shutdown: OnceLock::new(),
     });
-    let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone());
+    let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone(), part);
     let arrivals = Arc::new(Arrivals::new(config.workers));
     let reloader = Reloader {
         read,
@@ -141,6 +146,7 @@ pub fn run(
     node.start(store, reader, inboxes, &told)?;
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
+        node.shared.interfaces.broker.memory.begin(heap::allocated());
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         tracing::info!(version, %address, driver, workers = config.workers, "serving");
         if !config.m2.require_auth {

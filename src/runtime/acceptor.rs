@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use super::arrivals::Arrivals;
 use super::descriptors::is_shortage;
 use super::health::Findings;
-use super::http_connection::{End, HttpConnection};
+use super::http_connection::{End, HttpConnection, HttpTerms};
 use super::responses::{count_refusal, end, preflight, refuse};
 use super::shared::Shared;
 use super::upgrade::hand_over;
@@ -47,6 +47,7 @@ pub struct Acceptor {
     tickets: Tickets,
     findings: Findings,
     connections: Cell<usize>,
+    terms: Rc<HttpTerms>,
 }
 
 /// The acceptor's answer to a request.
@@ -70,6 +71,7 @@ impl Acceptor {
         random: StdRng,
     ) -> Self {
         Self {
+            terms: Rc::new(HttpTerms::new(shared.clone(), counters.clone())),
             tickets: Tickets::new(
                 id,
                 shared.interfaces.broker.mailboxes.acceptors[usize::from(id.0)].clone(),
@@ -199,8 +201,7 @@ async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
 
 /// Serves a connection until it ends or leaves HTTP.
 async fn serve(acceptor: Rc<Acceptor>, stream: TcpStream, is_spare: bool) {
-    let times = acceptor.shared.interfaces.config.http.clone();
-    let connection = HttpConnection::new(stream, (times, is_spare), acceptor.counters.clone());
+    let connection = HttpConnection::new(stream, is_spare, acceptor.terms.clone());
     serve_requests(&acceptor, connection).await;
     if is_spare {
         acceptor.shared.descriptors.end_spare();

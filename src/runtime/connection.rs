@@ -117,11 +117,15 @@ impl Connections {
         self.by_key.get(key).copied()
     }
 
+    /// Returns the slots that have a connection.
+    pub(super) fn taken(&self) -> impl Iterator<Item = u32> {
+        let all = (0u32..).zip(&self.generations);
+        all.map(|(slot, _)| slot).filter(|slot| self.slots.get(*slot).is_some())
+    }
+
     /// Returns the ids of all connections.
     pub(super) fn ids(&self) -> impl Iterator<Item = ConnId> {
-        let taken =
-            (0u32..).zip(&self.generations).filter(|(slot, _)| self.slots.get(*slot).is_some());
-        taken.map(|(slot, _)| self.id(slot))
+        self.taken().map(|slot| self.id(slot))
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {

@@ -1,7 +1,9 @@
 //! One HTTP connection: reads requests and sends responses, in order and with timeouts.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use monoio::time::{timeout, timeout_at};
 
+use super::shared::Shared;
 use crate::codec::http::{
     BodyDecoder, BodyKind, HttpError, Request, Response, continue_100, parse_head,
 };
@@ -22,16 +25,50 @@ const READ_BYTES: usize = 8 * 1024;
 /// connection is not read until the response is sent.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// What all HTTP connections of an acceptor share.
+#[derive(Debug)]
+pub(super) struct HttpTerms {
+    shared: Arc<Shared>,
+    /// The timeouts of connections whose descriptors are kept back.
+    spare_times: config::Http,
+    counters: Arc<Counters>,
+    /// Bytes of requests that the acceptor's connections hold.
+    held: Cell<usize>,
+    /// Bytes of requests that they may hold without asking for more.
+    granted: Cell<usize>,
+}
+
+impl HttpTerms {
+    /// Creates the terms of an acceptor.
+    pub(super) fn new(shared: Arc<Shared>, counters: Arc<Counters>) -> Self {
+        let spare_times = shortened(&shared.interfaces.config.http);
+        let (held, granted) = (Cell::new(0), Cell::new(0));
+        Self { shared, spare_times, counters, held, granted }
+    }
+
+    /// Counts that a connection holds `after` bytes instead of `before`. Returns false if a request
+    /// may not have so many.
+    fn hold(&self, before: usize, after: usize) -> bool {
+        let memory = &self.shared.interfaces.broker.memory;
+        self.held.set(self.held.get() - before + after);
+        self.granted.set(memory.grant_requests(self.granted.get(), self.held.get()));
+        after <= before || after <= memory.request_max()
+    }
+}
+
 /// A client's connection that speaks HTTP.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
     stream: TcpStream,
     /// Bytes that were read and not decoded yet.
     input: Vec<u8>,
-    times: config::Http,
+    /// Bytes of the buffer that holds the body of the current request.
+    body_bytes: usize,
+    /// Bytes that this connection holds, as counted in [`HttpTerms::held`].
+    held: usize,
     /// Whether its descriptor is one of those that are kept back.
     is_spare: bool,
-    counters: Arc<Counters>,
+    terms: Rc<HttpTerms>,
 }
 
 /// Why a request could not be read, or a response not be sent.
@@ -43,18 +80,15 @@ pub(super) enum End {
     Slow(bool),
     /// The client broke the rules of HTTP.
     Broken(HttpError),
+    /// The requests of all clients hold too much memory for this one to hold more.
+    NoMemory,
 }
 
 impl HttpConnection {
     /// Creates the connection of a socket that was just accepted. `is_spare` says whether its
     /// descriptor is one of those that are kept back.
-    pub(super) fn new(
-        stream: TcpStream,
-        (times, is_spare): (config::Http, bool),
-        counters: Arc<Counters>,
-    ) -> Self {
-        let times = if is_spare { shortened(times) } else { times };
-        Self { stream, input: Vec::new(), times, is_spare, counters }
+    pub(super) fn new(stream: TcpStream, is_spare: bool, terms: Rc<HttpTerms>) -> Self {
+        Self { stream, input: Vec::new(), body_bytes: 0, held: 0, is_spare, terms }
     }
 
     /// Returns whether the connection may serve one short request only, because its descriptor is
@@ -63,19 +97,27 @@ impl HttpConnection {
         self.is_spare
     }
 
+    fn times(&self) -> &config::Http {
+        if self.is_spare {
+            &self.terms.spare_times
+        } else {
+            &self.terms.shared.interfaces.config.http
+        }
+    }
+
     /// Reads the head of the next request.
     pub(super) async fn head(&mut self) -> Result<Request, End> {
         if self.input.is_empty() {
             // Waits without a buffer, so that a connection that is kept alive costs no more than
             // its task.
-            let idle = Duration::from_millis(self.times.idle_timeout_ms);
+            let idle = Duration::from_millis(self.times().idle_timeout_ms);
             match timeout(idle, self.stream.readable(false)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(End::Gone),
                 Err(_) => return Err(End::Slow(false)),
             }
         }
-        let deadline = Instant::now() + Duration::from_millis(self.times.head_timeout_ms);
+        let deadline = Instant::now() + Duration::from_millis(self.times().head_timeout_ms);
         loop {
             if !self.input.is_empty()
                 && let Some((request, length)) = parse_head(&self.input).map_err(End::Broken)?
@@ -105,7 +147,7 @@ impl HttpConnection {
         }
         let mut decoder =
             BodyDecoder::new(request.body, HTTP_BODY_BYTES_MAX).map_err(End::Broken)?;
-        let deadline = Instant::now() + Duration::from_millis(self.times.body_timeout_ms);
+        let deadline = Instant::now() + Duration::from_millis(self.times().body_timeout_ms);
         if request.expects_continue && self.input.is_empty() {
             self.write(continue_100().to_vec()).await?;
         }
@@ -116,6 +158,7 @@ impl HttpConnection {
                 self.forget_spent_input();
                 return Ok(body);
             }
+            self.body_bytes = body.capacity();
             self.read(deadline).await?;
         }
     }
@@ -129,6 +172,8 @@ impl HttpConnection {
     ) -> Result<(), End> {
         let mut out = Vec::new();
         response.write(&mut out, keep_alive, head_only);
+        self.body_bytes = 0;
+        self.hold(self.input.capacity());
         self.write(out).await
     }
 
@@ -177,7 +222,7 @@ impl HttpConnection {
         // The buffer is shrunk here, by the thread that allocated it, so that what moves to another
         // thread is small.
         self.input.shrink_to_fit();
-        self.input
+        std::mem::take(&mut self.input)
     }
 
     async fn read(&mut self, deadline: Instant) -> Result<(), End> {
@@ -190,8 +235,14 @@ impl HttpConnection {
     /// Reads once. The future must not be dropped before it completes, because the bytes that it
     /// has read would be lost.
     pub(super) async fn fill(&mut self) -> Result<(), End> {
+        if !self.hold(self.input.capacity() + READ_BYTES + self.body_bytes) {
+            return Err(End::NoMemory);
+        }
         let (read, buffer) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
-        self.counters.http_bytes_received.add(read.as_ref().map_or(0, |length| *length as u64));
+        self.terms
+            .counters
+            .http_bytes_received
+            .add(read.as_ref().map_or(0, |length| *length as u64));
         match read {
             Ok(0) | Err(_) => Err(End::Gone),
             Ok(_) if self.input.is_empty() => {
@@ -206,15 +257,22 @@ impl HttpConnection {
     }
 
     async fn write(&mut self, bytes: Vec<u8>) -> Result<(), End> {
-        let patience = Duration::from_millis(self.times.write_timeout_ms);
+        let patience = Duration::from_millis(self.times().write_timeout_ms);
         match timeout(patience, self.stream.write_all(bytes)).await {
             Ok((Ok(length), _)) => {
-                self.counters.http_bytes_sent.add(length as u64);
+                self.terms.counters.http_bytes_sent.add(length as u64);
                 Ok(())
             }
             Ok((Err(_), _)) => Err(End::Gone),
             Err(_) => Err(End::Slow(false)),
         }
+    }
+
+    /// Counts `bytes` as what the connection holds. Returns false if that is more than is free for
+    /// requests.
+    fn hold(&mut self, bytes: usize) -> bool {
+        let before = std::mem::replace(&mut self.held, bytes);
+        self.terms.hold(before, bytes)
     }
 
     fn forget_spent_input(&mut self) {
@@ -224,8 +282,14 @@ impl HttpConnection {
     }
 }
 
+impl Drop for HttpConnection {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
 /// Returns the timeouts of a connection whose descriptor is one of those that are kept back.
-fn shortened(times: config::Http) -> config::Http {
+fn shortened(times: &config::Http) -> config::Http {
     config::Http {
         head_timeout_ms: times.head_timeout_ms.min(SPARE_REQUEST_MS),
         body_timeout_ms: times.body_timeout_ms.min(SPARE_REQUEST_MS),

@@ -35,6 +35,7 @@ fn channels(hub: &Shared, text: &mut Text) {
     let help = "Channels without subscribers that still retain publications or limits.";
     text.gauge("fanfare_channels_kept", help, directory.kept());
     render_gauges(&hub.interfaces, text);
+    memory(hub, text);
     let help = "Bytes of publications retained for later subscribers.";
     text.gauge("fanfare_replay_bytes", help, directory.budgets().windows.bytes());
     let help = "Retained publications evicted before their time to make room.";
@@ -50,6 +51,20 @@ fn channels(hub: &Shared, text: &mut Text) {
     let help = "Documents not retained for lack of room; each subscribe reads them from the store.";
     text.family("counter", "fanfare_documents_not_retained_total", help);
     text.sample("", directory.budgets().values.evicted());
+}
+
+/// Renders how much memory clients make the node hold.
+fn memory(hub: &Shared, text: &mut Text) {
+    let memory = &hub.interfaces.broker.memory;
+    let help = "Bytes held for clients, kernel buffers of full sockets included.";
+    text.gauge("fanfare_client_memory_bytes", help, memory.used());
+    let help = "Most bytes held for clients so far.";
+    text.gauge("fanfare_client_memory_most_bytes", help, memory.used_most());
+    let help = "Bytes that may be held for clients (memory.client_bytes).";
+    text.gauge("fanfare_client_memory_max_bytes", help, memory.bytes_max());
+    let help = "Requests refused because too little memory was free for them.";
+    text.family("counter", "fanfare_client_memory_refusals_total", help);
+    text.sample("", memory.refused());
 }
 
 /// Renders the depth of each queue between threads, and its highest depth so far.

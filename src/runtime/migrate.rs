@@ -57,7 +57,11 @@ fn has_sent_all(connections: &mut Connections, local: &mut Local, slot: u32) -> 
     let link = &mut connection.link;
     let Some(socket) = &link.socket else { return link.outbox.is_empty() };
     let spares = &mut local.outboxes.spares;
-    send_waiting(socket, &mut link.outbox, spares, &local.counters) == Sent::All
+    let sent = send_waiting(socket, &mut link.outbox, spares, &local.counters);
+    if sent == Sent::All {
+        local.outboxes.unblock(link);
+    }
+    sent == Sent::All
 }
 
 /// Removes a connection from this worker and counts it at the worker `to`.

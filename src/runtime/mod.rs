@@ -34,6 +34,7 @@
 //! - `fanout.rs`: puts publications into outboxes, begins and ends subscriptions, and hands
 //!   documents to the sessions that wait for them.
 //! - `sender.rs`: sends outboxes to sockets.
+//! - `pressure.rs`: closes the connections that hold the most when memory runs short.
 //! - `timer.rs`: the deadlines of connections.
 //! - `drain.rs`: closes the connections of a stopping node.
 //!
@@ -63,6 +64,7 @@ mod metrics;
 mod migrate;
 mod pending;
 mod poller;
+mod pressure;
 mod reader;
 mod responses;
 pub mod sender;

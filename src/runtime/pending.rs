@@ -11,7 +11,7 @@ use crate::interface::entrance::{packets, polled};
 use crate::interface::http::{HttpContext, Outcome, Poll};
 use crate::interface::next::{Close, Next, Reason};
 use crate::interface::rest::Reply;
-use crate::limits::POLLING_SESSIONS_MAX;
+use crate::limits::{NEWCOMER_BYTES, POLLING_SESSIONS_MAX};
 use crate::mailbox::{Mail, PollRefusal, Polled, Slot};
 use crate::message::{ConnId, Refused, SessionId};
 
@@ -105,11 +105,12 @@ pub(super) fn on_poll(worker: &mut Worker, mut asked: Asked) {
 }
 
 /// Opens a long-polling session and returns the answer to its request; `None` if there are
-/// [`POLLING_SESSIONS_MAX`] already.
+/// [`POLLING_SESSIONS_MAX`] already, or too little memory is free.
 fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
     let Worker { shared, local, .. } = worker;
     let gauge = session.gauge(&local.counters)?;
-    if gauge.get() >= POLLING_SESSIONS_MAX {
+    let memory = &shared.interfaces.broker.memory;
+    if gauge.get() >= POLLING_SESSIONS_MAX || !memory.admit(NEWCOMER_BYTES) {
         shared.interfaces.broker.mailboxes.unassign(worker.id);
         return None;
     }

@@ -25,6 +25,10 @@ pub(super) async fn refuse(
             }
             ApiError::http(408, "The request did not arrive in time")
         }
+        End::NoMemory => {
+            counters.refused_overloaded.add(1);
+            ApiError::overloaded()
+        }
         End::Broken(HttpError::BodyTooLong) => {
             counters.http_refused.add(1);
             ApiError::payload_too_large(HTTP_BODY_BYTES_MAX)

@@ -37,7 +37,7 @@ pub(super) fn drain(
         // the peer was faster, which is no problem.
         Sent::All if is_closing => drop(shutdown(socket, Shutdown::Write)),
         Sent::All if link.is_stale() => outboxes.stale.push(id),
-        Sent::Full => link.is_blocked = true,
+        Sent::Full => outboxes.block(link),
         Sent::All | Sent::Failed => {}
     }
     Some(sent)

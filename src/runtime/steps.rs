@@ -140,7 +140,7 @@ impl Worker {
     /// Notes that a socket which was full takes bytes again.
     pub fn writable(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if std::mem::take(&mut connection.link.is_blocked) {
+        if self.local.outboxes.unblock(&mut connection.link) {
             self.local.outboxes.mark(slot, &mut connection.link);
         }
     }

@@ -14,6 +14,7 @@ use crate::limits::{
 };
 use crate::mailbox::{Inbox, Mail, Slot};
 use crate::message::{Millis, Nanos, WorkerId};
+use crate::metrics::heap;
 
 /// The worker that drops what channels need not retain any longer. One is enough.
 const SWEEPER: WorkerId = WorkerId(0);
@@ -98,6 +99,7 @@ impl Turns {
         worker.local.auth.refresh();
         let now = worker.shared.clock.now();
         worker.at(now);
+        worker.watch_memory(heap::allocated);
         // New mail is taken only when all outboxes were sent. Otherwise outboxes would grow because
         // this worker is slow, but its mailbox is where that must show.
         if worker.local.outboxes.is_idle() {
@@ -160,7 +162,8 @@ impl Turns {
         let leaves = (!worker.local.leaves.is_empty()).then_some(now + LEAVE_RETRY_MS);
         let sweep = (worker.id == SWEEPER).then_some(self.sweep.due);
         let detached = worker.local.detached.as_ref().and_then(|detached| detached.next());
-        let all = [worker.wheel.next(), leaves, drain::next(worker), sweep, detached];
+        let note = worker.next_note();
+        let all = [worker.wheel.next(), leaves, drain::next(worker), sweep, detached, note];
         let next = all.into_iter().flatten().min();
         if next == self.armed {
             return Ok(());

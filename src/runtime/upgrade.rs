@@ -15,7 +15,7 @@ use crate::interface::frame::Frame;
 use crate::interface::http::{HttpContext, Upgrade};
 use crate::interface::next::{Close, OfferStep, Offered, Reason};
 use crate::interface::rest::ApiError;
-use crate::limits::CLOSE_LINGER_MS;
+use crate::limits::{CLOSE_LINGER_MS, NEWCOMER_BYTES};
 use crate::mailbox::Slot;
 use crate::message::SessionId;
 
@@ -26,7 +26,7 @@ const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };
 ///
 /// # Errors
 /// The connection, and why it cannot leave HTTP: descriptors have run out but for those that are
-/// kept back, or the worker's mailbox has no room.
+/// kept back, the worker's mailbox has no room, or too little memory is free.
 pub(super) fn hand_over(
     http: &HttpContext<'_>,
     (arrivals, descriptors): (&Arrivals, &Descriptors),
@@ -34,6 +34,10 @@ pub(super) fn hand_over(
     upgrade: Upgrade<Session>,
 ) -> Result<(), Box<(HttpConnection, ApiError)>> {
     let Upgrade { head: response, session, to } = upgrade;
+    if !http.shared.broker.memory.admit(NEWCOMER_BYTES) {
+        http.counters.refused_overloaded.add(1);
+        return Err(Box::new((connection, ApiError::overloaded())));
+    }
     let mailboxes = &http.shared.broker.mailboxes;
     let socket = connection.duplicate().ok().filter(|socket| !descriptors.is_kept_back(socket));
     let Some(socket) = socket else {

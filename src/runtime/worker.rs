@@ -12,8 +12,11 @@ use super::arrivals::Arrivals;
 use super::connection::{Connection, Connections, State};
 use super::forwards::Forwards;
 use super::poller::Poller;
+use super::pressure::Watch;
 use super::shared::Shared;
 use super::timer::{TICK, Wheel};
+use crate::broker::link::Progress;
+use crate::broker::outboxes::Excess;
 use crate::codec::websocket::Decoder;
 use crate::interface;
 use crate::interface::Session;
@@ -42,6 +45,8 @@ pub struct Worker {
     pub(super) now: Now,
     /// When the publications were accepted whose frames may still wait in outboxes.
     pub(super) undrained: Vec<Nanos>,
+    /// When the worker last looked after the node's memory.
+    pub(super) watch: Watch,
     /// The connections still to be closed; set once the node stops.
     pub(super) drain: Option<DrainProgress>,
 }
@@ -95,6 +100,7 @@ impl Worker {
             unread: VecDeque::new(),
             now,
             undrained: Vec::with_capacity(TURN_MAIL_MAX),
+            watch: Watch::default(),
             drain: None,
         })
     }
@@ -167,10 +173,12 @@ impl Worker {
         self.end(slot, reason);
         let Some(mut connection) = self.connections.remove(slot) else { return };
         self.shared.interfaces.broker.mailboxes.unassign(self.id);
+        self.local.outboxes.unblock(&mut connection.link);
         let dropped = connection.link.outbox.clear(&mut self.local.outboxes.spares);
         let counters = &self.local.counters;
         let counter = match reason {
             Reason::SlowConsumer => &counters.dropped_slow_consumer,
+            Reason::Memory => &counters.dropped_memory,
             _ => &counters.dropped_closed,
         };
         counter.add(dropped.deliveries);
@@ -204,16 +212,21 @@ impl Worker {
         }
     }
 
-    /// Removes the connections whose outbox overflowed, and counts what other outboxes left out.
+    /// Removes the connections that hold too much, and counts what other outboxes left out.
     pub fn reap(&mut self) {
         if let Some(lost) = self.local.outboxes.take_lost() {
             self.local.counters.dropped_oldest.add(lost.oldest);
             self.local.counters.conflated.add(lost.conflated);
             self.local.counters.gaps.add(lost.notices);
         }
-        while let Some(slot) = self.local.outboxes.next_doomed() {
-            if self.connections.get_mut(slot).is_some_and(|connection| connection.link.is_doomed) {
-                self.remove(slot, Reason::SlowConsumer);
+        while let Some((slot, excess)) = self.local.outboxes.next_doomed() {
+            let reason = match excess {
+                Excess::Outbox => Reason::SlowConsumer,
+                Excess::Memory => Reason::Memory,
+            };
+            let found = self.connections.get_mut(slot);
+            if found.is_some_and(|connection| connection.link.progress == Progress::Doomed) {
+                self.remove(slot, reason);
             }
         }
     }
@@ -242,6 +255,7 @@ fn closed(counters: &Counters, reason: Reason) -> &Counter {
         Reason::ConnectTimeout => &counters.closed_connect_timeout,
         Reason::Protocol => &counters.closed_protocol,
         Reason::SlowConsumer => &counters.closed_slow_consumer,
+        Reason::Memory => &counters.closed_memory,
         Reason::Expired => &counters.closed_expired,
         Reason::Drain => &counters.closed_drain,
         Reason::System => &counters.closed_system,

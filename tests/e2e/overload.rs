@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use socket2::{Domain, Type};
 use uuid::Uuid;
 
+use crate::crowd::Crowd;
 use crate::member::Member;
 use crate::order::{Ending, join};
 use crate::publisher::{Caller, Report, TICK};
@@ -57,7 +57,7 @@ fn a_full_mailbox_refuses_whole_and_keeps_the_order() {
     node.create_channel(CHANNEL);
     let (port, token) = (node.port(), user_token("crowd"));
     let mut witness = Witness::subscribe(port, CHANNEL, &token);
-    let mut crowds = [(); 2].map(|()| Crowd::subscribe(port, &token));
+    let mut crowds = [(); 2].map(|()| Crowd::subscribe(port, CHANNEL, &token, CROWD));
 
     let push = Push::new();
     let (events, reports, late) = thread::scope(|scope| {
@@ -167,62 +167,6 @@ fn serve_http_beside_busy_sockets(node: &Node) {
         }
         assert!(Instant::now() < end, "requests are answered before the sockets fall silent");
     });
-}
-
-/// Subscribers that only read.
-struct Crowd {
-    sockets: Vec<Socket>,
-    heard: Vec<Vec<Uuid>>,
-}
-
-impl Crowd {
-    fn subscribe(port: u16, token: &str) -> Self {
-        let subscribe = |_| {
-            let mut socket = Socket::connect(port, token);
-            socket.subscribe(CHANNEL);
-            socket.never_wait();
-            socket
-        };
-        let sockets = (0..CROWD).map(subscribe).collect();
-        Self { sockets, heard: vec![Vec::new(); CROWD] }
-    }
-
-    /// Reads until each subscriber has received [`END`].
-    fn listen(&mut self) {
-        let mut listening: Vec<_> = (0..CROWD).collect();
-        while !listening.is_empty() {
-            let ready = self.wait(&listening);
-            let ended: Vec<_> = ready.into_iter().filter(|place| self.hear(*place)).collect();
-            listening.retain(|place| !ended.contains(place));
-        }
-    }
-
-    /// Returns those of `listening` whose sockets are readable.
-    fn wait(&self, listening: &[usize]) -> Vec<usize> {
-        let patience = Timespec::try_from(PATIENCE).expect("it is a few seconds");
-        let watch = |place: &usize| PollFd::new(&self.sockets[*place], PollFlags::IN);
-        let mut watched: Vec<_> = listening.iter().map(watch).collect();
-        let ready = poll(&mut watched, Some(&patience)).expect("sockets can be polled");
-        assert!(ready > 0, "{} of the crowd hear nothing for {PATIENCE:?}", listening.len());
-        let all = listening.iter().zip(watched);
-        all.filter(|(_, one)| !one.revents().is_empty()).map(|(place, _)| *place).collect()
-    }
-
-    /// Reads what has arrived. Returns whether [`END`] was part of it.
-    fn hear(&mut self, place: usize) -> bool {
-        loop {
-            match self.sockets[place].look() {
-                Heard::Event(event) => {
-                    self.heard[place].push(event.id);
-                    if event.is_named(END) {
-                        return true;
-                    }
-                }
-                Heard::Nothing => return false,
-                heard => panic!("unexpected: {heard:?}"),
-            }
-        }
-    }
 }
 
 /// Publishers that publish as fast as they can.

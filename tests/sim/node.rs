@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use fanfare::auth::Keys;
 use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::Directory;
+use fanfare::broker::memory::Memory;
 use fanfare::broker::policies::Policies;
 use fanfare::broker::publish::Broker;
 use fanfare::config::{Config, EngineIo};
@@ -52,7 +53,7 @@ impl Node {
     /// Creates a node whose mailboxes have `places` places of each kind. `set` changes its
     /// configuration.
     pub(crate) fn new(places: usize, set: impl FnOnce(&mut Config)) -> Self {
-        let made = Mailboxes::new(WORKERS, 0, places);
+        let made = Mailboxes::new(WORKERS, 0, places, usize::MAX);
         let (mailboxes, inboxes) = made.expect("the system gives event descriptors");
         for mailbox in mailboxes.workers.iter() {
             for _ in places..MAILBOX_CONTROL_MAX {
@@ -65,6 +66,7 @@ impl Node {
             definitions: ArcSwap::from_pointee(Definitions::new(Vec::new())),
             policies: Arc::new(ArcSwap::from_pointee(Policies::new(Permissions::default()))),
             mailboxes: Arc::new(mailboxes),
+            memory: Memory::unbounded(),
         };
         let mut config = Config::defaults();
         config.engine_io = EngineIo {

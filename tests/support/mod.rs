@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub(crate) mod cgroup;
 pub(crate) mod disk;
 mod ending;
 pub(crate) mod exposition;

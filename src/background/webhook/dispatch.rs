@@ -310,7 +310,7 @@ mod tests {
 
     fn dispatch() -> Rc<Dispatch> {
         let settings = settings();
-        let (_, shared, _) = Intake::new(|_| {});
+        let (_, shared, _) = Intake::new(usize::MAX, |_| {});
         let (_, stopping) = watch::channel(None);
         let caller = Caller::new(&settings).unwrap();
         Dispatch::new(caller, settings.retry, Arc::default(), shared, stopping)
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn a_call_that_waits_is_small() {
         let (dispatch, call) = (dispatch(), call(&["http://a/"]));
-        let (intake, _, mut taken) = Intake::new(|_| {});
+        let (intake, _, mut taken) = Intake::new(usize::MAX, |_| {});
         intake.offer(call);
         let Handover { parcel, definition } = taken.try_recv().unwrap();
         let target = dispatch.admit("http://a/", &definition).ok().unwrap();

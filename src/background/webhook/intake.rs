@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::{Call, Settled};
-use crate::limits::{WEBHOOK_HANDOVER_MAX, WEBHOOK_WAITING_BYTES_MAX, WEBHOOK_WAITING_MAX};
+use crate::limits::{WEBHOOK_HANDOVER_MAX, WEBHOOK_WAITING_MAX};
 use crate::message::{ChannelDefinition, Content, MessageId, Publication};
 
 /// Takes calls from any thread. Clones share one queue.
@@ -77,11 +77,12 @@ impl Intake {
     /// Creates the way in. Returns it with the shared state and the receiver, for the thread of
     /// webhooks.
     pub(super) fn new(
+        waiting_bytes: usize,
         settled: impl Fn(Settled) + Send + Sync + 'static,
     ) -> (Self, Arc<Shared>, Receiver<Handover>) {
         let (handover, taken) = mpsc::channel(WEBHOOK_HANDOVER_MAX);
         let shared = Arc::new(Shared {
-            room: Arc::new(Room::new(WEBHOOK_WAITING_MAX, WEBHOOK_WAITING_BYTES_MAX)),
+            room: Arc::new(Room::new(WEBHOOK_WAITING_MAX, waiting_bytes)),
             losses: Default::default(),
             lost: Notify::new(),
             settled: Box::new(settled),
@@ -214,7 +215,7 @@ mod tests {
     fn intake(room: Room) -> (Intake, Arc<Shared>, Receiver<Handover>, Told) {
         let told = Told::default();
         let tell = told.clone();
-        let (intake, _, taken) = Intake::new(|_| {});
+        let (intake, _, taken) = Intake::new(usize::MAX, |_| {});
         let shared = Arc::new(Shared {
             room: Arc::new(room),
             losses: Default::default(),

@@ -45,7 +45,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::config::{self, Secret};
-use crate::limits::{WEBHOOK_LOOKUPS_MAX, WEBHOOK_RETRY_MS};
+use crate::limits::{WEBHOOK_LOOKUPS_MAX, WEBHOOK_RETRY_MS, WEBHOOK_WAITING_BYTES_MAX};
 use crate::message::{ChannelDefinition, MessageId, Publication};
 use crate::metrics::Counters;
 use attempt::Caller;
@@ -83,17 +83,21 @@ pub struct Settings {
     pub timeout: Duration,
     /// Whether addresses that are not public may be called.
     pub allow_private: bool,
+    /// Bytes of payload that unsettled calls may hold.
+    pub waiting_bytes: usize,
     /// Wait between the first attempt and the second; each further wait is twice as long.
     pub retry: Duration,
 }
 
 impl Settings {
-    /// Returns the settings that are configured, with the secret in effect.
-    pub fn new(config: &config::Webhooks, secret: Secret) -> Self {
+    /// Returns the settings that are configured, with the secret in effect. Unsettled calls may hold
+    /// at most `waiting_bytes_max` bytes, even if their own bound is higher.
+    pub fn new(config: &config::Webhooks, secret: Secret, waiting_bytes_max: usize) -> Self {
         Self {
             secret,
             timeout: Duration::from_millis(config.timeout_ms),
             allow_private: config.allow_private,
+            waiting_bytes: WEBHOOK_WAITING_BYTES_MAX.min(waiting_bytes_max),
             retry: Duration::from_millis(WEBHOOK_RETRY_MS),
         }
     }
@@ -125,7 +129,7 @@ impl Webhooks {
             .max_blocking_threads(WEBHOOK_LOOKUPS_MAX)
             .thread_name("webhook-names")
             .build()?;
-        let (intake, shared, taken) = Intake::new(settled);
+        let (intake, shared, taken) = Intake::new(settings.waiting_bytes, settled);
         let (stop, stopping) = watch::channel(None);
         let thread = thread::Builder::new().name("webhooks".to_owned()).spawn(move || {
             let dispatch = Dispatch::new(caller, settings.retry, counters, shared, stopping);

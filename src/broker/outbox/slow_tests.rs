@@ -35,7 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn room_for_a_frame_is_not_taken_by_the_notices_of_what_made_it() {
     const CHANNELS: u64 = 400;
     let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
-    let mut push = |item| assert!(outbox.push(item, &mut spares).is_ok());
+    let mut push = |item| assert!(outbox.push(item, OUTBOX_BYTES_MAX, &mut spares).is_ok());
     for round in 0..2 {
         for channel in 0..CHANNELS {
             push(delivery(round * CHANNELS + channel, &format!("l{channel}"), "e", 1));
@@ -50,11 +50,11 @@ fn room_for_a_frame_is_not_taken_by_the_notices_of_what_made_it() {
     }
     let before = outbox.len();
     // The least that must be free is free once the older half is gone, but not with its notices.
-    assert_eq!(outbox.shed(&own(1, BYTES.len())), None);
+    assert_eq!(outbox.shed(&own(1, BYTES.len()), OUTBOX_BYTES_MAX), None);
     assert_eq!(outbox.len(), before);
-    let lost = outbox.shed(&own(1, 1)).expect("a short one has room besides");
+    let lost = outbox.shed(&own(1, 1), OUTBOX_BYTES_MAX).expect("a short one has room besides");
     assert_eq!((lost.conflated, lost.notices), (CHANNELS, CHANNELS));
-    assert!(outbox.push(own(1, 1), &mut spares).is_ok());
+    assert!(outbox.push(own(1, 1), OUTBOX_BYTES_MAX, &mut spares).is_ok());
 }
 
 proptest! {
@@ -158,7 +158,10 @@ fn a_blocked_consumer_of_the_latest_holds_few_at_little_cost() {
     let mut looked = 0;
     for number in 0..PUBLICATIONS {
         let item = delivery(number, "l", &events[number as usize % events.len()], 100);
-        consumer.outbox.push(item, &mut consumer.spares).expect("far below the bounds");
+        consumer
+            .outbox
+            .push(item, OUTBOX_BYTES_MAX, &mut consumer.spares)
+            .expect("far below the bounds");
         if consumer.outbox.is_crowded() {
             looked += consumer.outbox.len();
             consumer.lost.add(consumer.outbox.conflate());

@@ -36,10 +36,12 @@ fn an_idle_outbox_is_small() {
 #[test]
 fn refuses_at_the_bound_of_bytes_and_stays_as_it_was() {
     let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
-    outbox.push(Bytes(vec![0; OUTBOX_BYTES_MAX]), &mut spares).expect("the first always fits");
-    let refused = outbox.push(Bytes(vec![1]), &mut spares);
+    outbox
+        .push(Bytes(vec![0; OUTBOX_BYTES_MAX]), OUTBOX_BYTES_MAX, &mut spares)
+        .expect("the first always fits");
+    let refused = outbox.push(Bytes(vec![1]), OUTBOX_BYTES_MAX, &mut spares);
     assert_eq!(refused, Err(Full(Bytes(vec![1]))));
-    assert_eq!(outbox.shed(&Bytes(vec![1])), None, "nothing may go");
+    assert_eq!(outbox.shed(&Bytes(vec![1]), OUTBOX_BYTES_MAX), None, "nothing may go");
     assert_eq!(outbox.len(), 1);
 }
 
@@ -47,9 +49,12 @@ fn refuses_at_the_bound_of_bytes_and_stays_as_it_was() {
 fn refuses_at_the_bound_of_frames() {
     let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
     for _ in 0..OUTBOX_FRAMES_MAX {
-        outbox.push(Bytes(vec![0]), &mut spares).expect("below the bound");
+        outbox.push(Bytes(vec![0]), OUTBOX_BYTES_MAX, &mut spares).expect("below the bound");
     }
-    assert_eq!(outbox.push(Bytes(vec![0]), &mut spares), Err(Full(Bytes(vec![0]))));
+    assert_eq!(
+        outbox.push(Bytes(vec![0]), OUTBOX_BYTES_MAX, &mut spares),
+        Err(Full(Bytes(vec![0])))
+    );
 }
 
 proptest! {
@@ -65,7 +70,7 @@ proptest! {
             deliveries: frames.iter().filter(|frame| frame[0] % 2 == 0).count() as u64,
         };
         for frame in frames {
-            outbox.push(Bytes(frame), &mut spares).expect("far below the bounds");
+            outbox.push(Bytes(frame), OUTBOX_BYTES_MAX, &mut spares).expect("far below the bounds");
         }
         let (mut out, mut finished) = (Vec::new(), Gone::default());
         for take in takes {

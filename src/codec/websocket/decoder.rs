@@ -111,6 +111,12 @@ impl Decoder {
         message.map(Some)
     }
 
+    /// Returns the bytes of the incomplete message that the decoder keeps.
+    pub fn held_bytes(&self) -> usize {
+        let partial = self.kept.as_ref().and_then(|kept| kept.message.as_ref());
+        partial.map_or(0, |partial| partial.data.capacity())
+    }
+
     fn parse(
         &mut self,
         input: &mut [u8],

@@ -89,6 +89,12 @@ impl Unfinished {
         (commands.len(), bytes)
     }
 
+    /// Returns the bytes of all parts.
+    pub(super) fn bytes(&self) -> usize {
+        let Some(parts) = &self.0 else { return 0 };
+        parts.backlog.bytes + parts.pending.as_ref().map_or(0, Pending::bytes)
+    }
+
     fn tidy(&mut self) {
         let is_empty = |parts: &Parts| parts.pending.is_none() && parts.backlog.commands.is_empty();
         if self.0.as_deref().is_some_and(is_empty) {

@@ -320,6 +320,7 @@ fn may_resume(reason: Reason) -> bool {
         Reason::Client
         | Reason::PingTimeout
         | Reason::SlowConsumer
+        | Reason::Memory
         | Reason::Expired
         | Reason::System => true,
         Reason::ConnectTimeout | Reason::Protocol | Reason::Drain => false,

@@ -254,6 +254,14 @@ impl Session {
         client.credential.as_ref().is_some_and(is_same)
     }
 
+    /// Returns the bytes of the client's unfinished input.
+    pub fn held_bytes(&self) -> usize {
+        match &self.over {
+            Over::Realtime(Realtime { client, .. }) => client.unfinished.bytes(),
+            Over::SocketIo(_) | Over::EngineIo => 0,
+        }
+    }
+
     /// Returns whether a stopping node may close the connection. On long-polling, the client must
     /// have fetched all packets (`has_output` is false), and a poll must wait that can tell the
     /// client about the end.

@@ -55,7 +55,7 @@ fn drops_of_those_who_offer_are_counted_by_the_thread() {
     let bench = Bench::new(settings());
     let megabyte = format!("\"{}\"", "x".repeat(1_000_000 - 2));
     let url = dead.url();
-    let fits = crate::limits::WEBHOOK_WAITING_BYTES_MAX / megabyte.len();
+    let fits = WEBHOOK_WAITING_BYTES_MAX / megabyte.len();
     for _ in 0..fits {
         bench.webhooks.offer(call_with(&megabyte, &[&url]));
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::*;
+use crate::limits::WEBHOOK_WAITING_BYTES_MAX;
 use crate::message::{ChannelOptions, Content, Sender};
 use crate::metrics::Counter;
 use receiver::{Answer, Receiver, unused_port};
@@ -51,6 +52,7 @@ pub(super) fn settings() -> Settings {
         secret: SECRET.into(),
         timeout: PATIENCE,
         allow_private: true,
+        waiting_bytes: WEBHOOK_WAITING_BYTES_MAX,
         retry: Duration::from_millis(10),
     }
 }

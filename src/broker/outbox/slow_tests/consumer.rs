@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::broker::outbox::{Full, Outbox, Spares};
 use crate::broker::outgoing::Outgoing;
 use crate::broker::shedding::Lost;
+use crate::limits::OUTBOX_BYTES_MAX;
 use crate::message::{
     Channel, ChannelOptions, Content, MessageId, Publication, Sender, SlowConsumer,
 };
@@ -126,15 +127,17 @@ impl Consumer {
         if let What::Delivery(publication, _) = &item.what {
             *self.pushed.entry(publication.channel.clone()).or_default() += 1;
         }
-        let Err(Full(item)) = self.outbox.push(item, &mut self.spares) else { return };
+        let Err(Full(item)) = self.outbox.push(item, OUTBOX_BYTES_MAX, &mut self.spares) else {
+            return;
+        };
         let before = self.waiting();
-        let Some(lost) = self.outbox.shed(&item) else {
+        let Some(lost) = self.outbox.shed(&item, OUTBOX_BYTES_MAX) else {
             assert_eq!(format!("{before:?}"), format!("{:?}", self.waiting()), "unchanged");
             self.is_closed = true;
             return;
         };
         self.check_loss(&before, lost, Some(&item));
-        let pushed = self.outbox.push(item, &mut self.spares);
+        let pushed = self.outbox.push(item, OUTBOX_BYTES_MAX, &mut self.spares);
         pushed.expect("there is room for a frame that is no longer than that");
     }
 

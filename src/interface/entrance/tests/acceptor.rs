@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::auth::Keys;
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::{Directory, Join, Subscriber};
+use crate::broker::memory::Memory;
 use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
 use crate::codec::http::parse_head;
@@ -66,13 +67,14 @@ pub(super) fn definition() -> ChannelDefinition {
 impl Acceptor {
     /// Creates the thread in a node with one worker, whose mailbox has room for one publication.
     pub(super) fn new() -> Self {
-        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1).unwrap();
+        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
         let tickets = Tickets::new(AcceptorId(0), mailboxes.acceptors[0].clone());
         let broker = Broker {
             directory: Directory::default(),
             definitions: ArcSwap::from_pointee(Definitions::new(vec![definition()])),
             policies: Arc::new(ArcSwap::from_pointee(Policies::new(Permissions::default()))),
             mailboxes: Arc::new(mailboxes),
+            memory: Memory::unbounded(),
         };
         let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET, &AUDIENCES).unwrap());
         Self {

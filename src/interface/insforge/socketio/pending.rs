@@ -48,6 +48,11 @@ impl Pending {
         self.bytes > MESSAGE_BYTES_MAX
     }
 
+    /// Returns the bytes of its text and of the attachments that have arrived.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns the event. Its arguments have placeholders in place of the attachments.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::auth::{Keys, UserClaims, sign_user};
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::Directory;
 use crate::broker::link::Link;
+use crate::broker::memory::Memory;
 use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
 use crate::codec::websocket::payload;
@@ -91,7 +92,7 @@ impl Room {
     }
 
     fn with(permissions: Permissions) -> Self {
-        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 64).unwrap();
+        let (mailboxes, inboxes) = Mailboxes::new(1, 1, 64, usize::MAX).unwrap();
         let tickets = Tickets::new(AcceptorId(0), mailboxes.acceptors[0].clone());
         let (tickets, polls): (&Tickets, _) = (Box::leak(Box::new(tickets)), Vec::new());
         let options = ChannelOptions { ephemeral: true, ..ChannelOptions::default() };
@@ -104,6 +105,7 @@ impl Room {
             definitions: ArcSwap::from_pointee(Definitions::new(vec![definition("c*", options)])),
             policies: Arc::new(ArcSwap::from_pointee(Policies::new(permissions))),
             mailboxes: Arc::new(mailboxes),
+            memory: Memory::unbounded(),
         };
         let shared = Shared::new(broker, Arc::new(config), 7);
         let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET, &AUDIENCES).unwrap());

@@ -165,6 +165,9 @@ async fn store(
     let (scope, query) = (writers_scope(http, request)?, request.query.as_deref());
     let what = read(resource, &scope, (query, body), http.now.wall)?;
     let level = durability(query)?.unwrap_or(Durability::Stored);
+    if !http.shared.broker.memory.admit(body.len()) {
+        return Err(ApiError::overloaded());
+    }
     let put = |ticket| http.shared.broker.mailboxes.documents.offer(Write { what, level, ticket });
     match http.ask(put, &http.counters.refused_store_queue).await? {
         Ok(Written::Done(version, level)) => Ok(Reply::document_written(version, level)),

@@ -1,0 +1,260 @@
+//! The bound on what clients make the node hold: clients that do not read, or do not finish what
+//! they send, are closed before the node runs out of memory, and the others miss nothing.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::crowd::Crowd;
+use crate::overload::narrow;
+use crate::socket::Socket;
+use crate::support::cgroup::Cgroup;
+use crate::support::{ANON_KEY, Node, user_token, wait_until};
+use crate::tcp::PATIENCE;
+use crate::witness::{END, Witness};
+
+const MIB: u64 = 1024 * 1024;
+/// The channel that all hear. Those that begin with `own:` have one subscriber each.
+const CHANNEL: &str = "all";
+const READERS: usize = 6;
+
+/// The memory for clients in the tests without a control group, in bytes: the least there can be.
+const CLIENT_BYTES: u64 = 32 * MIB;
+/// Clients that publish to themselves and do not read, and the publications of each: together five
+/// times the memory for clients.
+const SELFISH: usize = 12;
+const SELFISH_PUBLICATIONS: usize = 15;
+/// Payload of a publication near the longest that there may be, in bytes.
+const LONG: usize = 900_000;
+/// Requests and messages that clients begin and do not finish.
+const UNFINISHED: usize = 100;
+
+/// The memory of a small container, in bytes.
+const CONTAINER_BYTES: u64 = 200 * MIB;
+/// Clients of that node that read, and that do not.
+const CROWD: usize = 1_000;
+/// Rounds of publications there: one that all hear, and some that only clients hear that do not
+/// read.
+const ROUNDS: usize = 60;
+const OWN_PER_ROUND: usize = 16;
+const SHORT: usize = 5_000;
+const MEDIUM: usize = 200_000;
+
+fn node(client_bytes: u64) -> Node {
+    let node = Node::with(move |command| {
+        command.env("FANFARE_MEMORY_CLIENT_BYTES", client_bytes.to_string());
+    });
+    for pattern in [CHANNEL, "own:*"] {
+        // Without history, whose queue would hold publications until they are written.
+        let definition = json!({ "pattern": pattern, "ephemeral": true });
+        assert_eq!(node.admin("POST", "/api/realtime/channels", &definition).0, 201);
+    }
+    node
+}
+
+fn closed(node: &Node) -> u64 {
+    node.metric("fanfare_connections_closed_total{reason=\"memory\"}")
+}
+
+/// Publishes, again if the node has no room at the moment.
+fn publish(node: &Node, channel: &str, event: &str, payload: &Value) -> Uuid {
+    let publication = json!({ "channel": channel, "event": event, "payload": payload });
+    let mut id = None;
+    wait_until("the node accepts publications", || {
+        let (status, body) = node.admin("POST", "/api/realtime/messages", &publication);
+        assert!(status == 201 || status == 503, "{status}: {body}");
+        id = body["messageId"].as_str().and_then(|id| Uuid::try_parse(id).ok());
+        status == 201
+    });
+    id.expect("an accepted publication has an id")
+}
+
+/// A WebSocket that never reads. The node may close it at any time, so what it says may be lost.
+struct Deaf(TcpStream);
+
+impl Deaf {
+    fn connect(port: u16) -> Self {
+        let stream = narrow(port);
+        stream.set_write_timeout(Some(PATIENCE)).expect("the timeout is not zero");
+        let mut deaf = Self(stream);
+        deaf.send(
+            b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+              Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        deaf
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
+    }
+
+    /// Begins a text frame of this length, with the mask 0.
+    fn begin(&mut self, length: usize) {
+        let header = match length {
+            0..126 => vec![0x81, 0x80 | length as u8],
+            126..65_536 => [&[0x81, 0xfe], &(length as u16).to_be_bytes()[..]].concat(),
+            _ => [&[0x81, 0xff], &(length as u64).to_be_bytes()[..]].concat(),
+        };
+        self.send(&[&header[..], &[0; 4]].concat());
+    }
+
+    fn say(&mut self, text: &str) {
+        self.begin(text.len());
+        self.send(text.as_bytes());
+    }
+
+    /// Subscribes to a channel of its own and fills it.
+    fn fill(&mut self, channel: &str) {
+        self.say(&format!("40{}", json!({ "token": ANON_KEY })));
+        let subscribe = json!(["REALTIME_SUBSCRIBE", { "channel": channel }]);
+        self.say(&format!("420{subscribe}"));
+        let payload = json!({ "fill": "x".repeat(LONG) });
+        let publish = json!({ "channel": channel, "event": "e", "payload": payload });
+        let publish = format!("42{}", json!(["REALTIME_PUBLISH", publish]));
+        for _ in 0..SELFISH_PUBLICATIONS {
+            self.say(&publish);
+        }
+    }
+}
+
+#[test]
+fn clients_that_fill_their_own_outboxes_do_not_take_the_node_with_them() {
+    let node = node(CLIENT_BYTES);
+    let (port, token) = (node.port(), user_token("reader"));
+    let mut readers = [(); READERS].map(|()| Witness::subscribe(port, CHANNEL, &token));
+    let mut selfish = Vec::new();
+    for number in 0..SELFISH {
+        let mut deaf = Deaf::connect(port);
+        deaf.fill(&format!("own:{number}"));
+        selfish.push(deaf);
+        let id = publish(&node, CHANNEL, "tick", &json!(number));
+        for reader in &mut readers {
+            assert_eq!(reader.next().id, id, "readers hear this and nothing else");
+        }
+    }
+    wait_until("clients are closed for what they hold", || closed(&node) > 0);
+    let most = node.metric("fanfare_client_memory_most_bytes");
+    assert!(most <= CLIENT_BYTES, "{most} bytes were held at once");
+    assert_eq!(node.metric("fanfare_client_memory_max_bytes"), CLIENT_BYTES);
+    let dropped = node.metric("fanfare_deliveries_dropped_total{reason=\"memory\"}");
+    assert!(dropped > 0, "what they held is accounted for");
+    let id = publish(&node, CHANNEL, "tick", &json!("last"));
+    assert!(readers.iter_mut().all(|reader| reader.next().id == id));
+}
+
+#[test]
+fn requests_that_are_not_finished_leave_room_for_others() {
+    let node = node(CLIENT_BYTES);
+    let head = format!(
+        "POST /api/realtime/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LONG}\r\n\r\n"
+    );
+    let begin = |_| {
+        let mut stream = TcpStream::connect(("127.0.0.1", node.port())).expect("it is accepted");
+        stream.write_all(head.as_bytes()).expect("the head is taken");
+        // The node may refuse the request, and end the connection, before all of this is sent.
+        let _ = stream.write_all(&vec![b'x'; LONG - 1]);
+        stream
+    };
+    let mut unfinished: Vec<_> = (0..UNFINISHED).map(begin).collect();
+    let refusals = || node.metric("fanfare_refusals_total{reason=\"overloaded\"}");
+    wait_until("requests are refused", || refusals() > 0);
+    publish(&node, CHANNEL, "tick", &json!(1));
+    let most = node.metric("fanfare_client_memory_most_bytes");
+    assert!(most <= CLIENT_BYTES / 4, "{most} bytes were held at once");
+
+    let refused = unfinished.last_mut().expect("there are many");
+    refused.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
+    let mut answer = [0; 13];
+    match refused.read_exact(&mut answer) {
+        Ok(()) => assert_eq!(&answer[..], b"HTTP/1.1 503 "),
+        // What was sent after the refusal destroys the answer.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+    drop(unfinished);
+    publish(&node, CHANNEL, "tick", &json!({ "fill": "x".repeat(LONG) }));
+}
+
+#[test]
+fn messages_that_are_not_finished_are_given_up_when_memory_is_short() {
+    let node = node(CLIENT_BYTES);
+    let mut reader = Witness::subscribe(node.port(), CHANNEL, &user_token("reader"));
+    let begin = |_| {
+        let mut deaf = Deaf::connect(node.port());
+        deaf.begin(LONG);
+        deaf.send(&vec![b'x'; LONG - 1]);
+        deaf
+    };
+    let unfinished: Vec<_> = (0..UNFINISHED).map(begin).collect();
+    wait_until("the node is over its share", || closed(&node) > 0);
+    let id = publish(&node, CHANNEL, "tick", &json!(1));
+    assert_eq!(reader.next().id, id);
+    let used = || node.metric("fanfare_client_memory_bytes");
+    wait_until("the rest fits", || used() < CLIENT_BYTES);
+    drop(unfinished);
+}
+
+#[test]
+fn a_crowd_that_does_not_read_costs_those_that_read_nothing() {
+    let Some(group) = Cgroup::limited("fanfare-crowd", CONTAINER_BYTES) else { return };
+    let node = node(CONTAINER_BYTES / 2);
+    fs::write(group.entrance(), node.pid().to_string()).expect("root moves processes");
+    let (port, token) = (node.port(), user_token("crowd"));
+    let mut readers = Crowd::subscribe(port, CHANNEL, &token, CROWD);
+    let silent: Vec<_> = (0..CROWD)
+        .map(|number| {
+            let mut socket = Socket::over(narrow(port), &token);
+            socket.subscribe(CHANNEL);
+            socket.subscribe(&format!("own:{number}"));
+            socket
+        })
+        .collect();
+
+    let fill = |bytes| json!({ "fill": "x".repeat(bytes) });
+    let (short, medium) = (fill(SHORT), fill(MEDIUM));
+    let published: Vec<Uuid> = thread::scope(|scope| {
+        let listening = scope.spawn(|| readers.listen());
+        let mut published = Vec::new();
+        for round in 0..ROUNDS {
+            published.push(publish(&node, CHANNEL, "tick", &short));
+            for number in 0..OWN_PER_ROUND {
+                let owner = (round * OWN_PER_ROUND + number) % CROWD;
+                publish(&node, &format!("own:{owner}"), "tick", &medium);
+            }
+        }
+        published.push(publish(&node, CHANNEL, END, &Value::Null));
+        listening.join().expect("all readers hear the end");
+        published
+    });
+    for heard in &readers.heard {
+        assert_eq!(heard, &published, "a reader hears everything in order");
+    }
+    assert!(closed(&node) > 0, "some that do not read are closed");
+    let most = node.metric("fanfare_client_memory_most_bytes");
+    // Sockets that become full at once count before the first of their connections is closed.
+    assert!(most <= CONTAINER_BYTES / 8 * 5, "{most} bytes were held at once");
+    drop((readers, silent));
+    let used = || node.metric("fanfare_client_memory_bytes");
+    wait_until("memory is given back", || used() < CONTAINER_BYTES / 8);
+    drop(node);
+    // The kernel takes the process out of the group a moment after it has ended.
+    thread::sleep(Duration::from_millis(100));
+}
+
+#[test]
+fn by_default_clients_have_half_of_the_containers_memory() {
+    let Some(group) = Cgroup::limited("fanfare-half", CONTAINER_BYTES) else { return };
+    let enter = format!("echo $$ > {} && exec \"$0\" check", group.entrance().display());
+    let output = Command::new("sh")
+        .args(["-c", &enter, env!("CARGO_BIN_EXE_fanfare")])
+        .output()
+        .expect("a shell");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("client_bytes = 104857600  # default"), "{said}");
+}
