@@ -296,8 +296,11 @@ pub const SPARE_REQUEST_MS: u64 = 2_000;
 /// Longest head of an HTTP request (request line and headers), in bytes. A longer one is answered
 /// 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Headers of one request. A request with more is answered 431.
-pub const HTTP_HEADERS_MAX: usize = 64;
+/// Headers of one request. A request with more is answered 431. A browser, a content delivery
+/// network and a mesh together add some 70.
+pub const HTTP_HEADERS_MAX: usize = 100;
+/// Characters of an unknown method that an answer repeats.
+pub const HTTP_METHOD_SHOWN_MAX: usize = 32;
 /// Longest body of an HTTP request, in bytes. A longer one is answered 413.
 pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 

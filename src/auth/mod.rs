@@ -15,6 +15,7 @@ pub(crate) mod cache;
 mod jwks;
 pub(crate) mod keys;
 mod pem;
+mod problem;
 mod public_key;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,12 +24,13 @@ pub(crate) mod value;
 
 pub use audience::Audience;
 pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
+pub use problem::TokenProblem;
 pub use token::{SignError, UserClaims, sign_user};
 
 use cache::{Proof, TokenCache};
 
-/// Why a client may not connect. The client is at fault in every case and receives the text in
-/// CONNECT_ERROR.
+/// Why a client may not connect. The client is at fault in every case. The text is the documented
+/// message of CONNECT_ERROR; [`AuthError::code`] and [`AuthError::why`] tell more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AuthError {
     /// `apiKey` is set and is not the API key.
@@ -40,13 +42,36 @@ pub enum AuthError {
     /// The client sent neither a key nor a token.
     #[error("No authentication provided")]
     Nothing,
-    /// The token is malformed, unsigned, wrongly signed, expired or not yet valid, or is meant for
-    /// one of the purposes of [`Audience`].
+    /// The token is not valid, for this reason.
     #[error("Invalid token")]
-    Token,
+    Token(TokenProblem),
     /// The token is valid, but its `sub` is missing, empty or not a string.
     #[error("Invalid token subject")]
     Subject,
+}
+
+impl AuthError {
+    /// Returns the code that tells clients the reason apart.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ApiKey => "API_KEY_INVALID",
+            Self::AnonKey => "ANON_KEY_INVALID",
+            Self::Nothing => "CREDENTIAL_MISSING",
+            Self::Token(problem) => problem.code(),
+            Self::Subject => TokenProblem::Subject.code(),
+        }
+    }
+
+    /// Returns the reason for people and logs. It repeats no credential.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::ApiKey => "the API key is not that of this node",
+            Self::AnonKey => "the anon key is not that of this node",
+            Self::Nothing => "neither a key nor a token was sent",
+            Self::Token(problem) => problem.text(),
+            Self::Subject => TokenProblem::Subject.text(),
+        }
+    }
 }
 
 /// Why an HTTP request may not administer the node.
@@ -55,9 +80,9 @@ pub enum AdminError {
     /// The request has neither a key nor a bearer token.
     #[error("No admin token provided")]
     Nothing,
-    /// The bearer token is not valid.
+    /// The bearer token is not valid, for this reason.
     #[error("Invalid token")]
-    Token,
+    Token(TokenProblem),
     /// The bearer token is valid, but its role is not `project_admin`.
     #[error("Admin access required")]
     NotAdmin,
@@ -70,7 +95,7 @@ impl AdminError {
     /// Returns the status code of the response: 401 or 403.
     pub fn status(self) -> u16 {
         match self {
-            Self::Nothing | Self::Token | Self::ApiKey => 401,
+            Self::Nothing | Self::Token(_) | Self::ApiKey => 401,
             Self::NotAdmin => 403,
         }
     }
@@ -79,8 +104,18 @@ impl AdminError {
     pub fn error(self) -> &'static str {
         match self {
             Self::Nothing => "AUTH_INVALID_CREDENTIALS",
-            Self::Token | Self::NotAdmin => "AUTH_UNAUTHORIZED",
+            Self::Token(_) | Self::NotAdmin => "AUTH_UNAUTHORIZED",
             Self::ApiKey => "AUTH_INVALID_API_KEY",
+        }
+    }
+
+    /// Returns the reason for people and logs. It repeats no credential.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Nothing => AuthError::Nothing.why(),
+            Self::Token(problem) => problem.text(),
+            Self::NotAdmin => "the token is not an administrator's",
+            Self::ApiKey => AuthError::ApiKey.why(),
         }
     }
 
@@ -91,7 +126,7 @@ impl AdminError {
                 "Send the API key in X-API-Key, or the JWT of an administrator as Authorization: \
                  Bearer."
             }
-            Self::Token => {
+            Self::Token(_) => {
                 "Send a JWT that this node trusts and that has not expired, or the API key in \
                  X-API-Key."
             }
@@ -130,7 +165,8 @@ impl Authenticator {
     /// Verifies a JWT at `now_s` seconds since the epoch. All clients that present the same token
     /// to this thread share one credential.
     pub fn verify(&mut self, token: &str, now_s: u64) -> Result<Arc<Credential>, AuthError> {
-        self.verified.proof(token, now_s, AuthError::Token, || {
+        let too_long = AuthError::Token(TokenProblem::Malformed);
+        self.verified.proof(token, now_s, too_long, || {
             let credential = token::verify(&self.keys, token, now_s)?;
             let expires_at = credential.expires_at;
             Ok(Proof { of: Arc::new(credential), expires_at })
@@ -152,7 +188,10 @@ impl Authenticator {
             return if self.keys.is_api_key(key) { Ok(()) } else { Err(AdminError::ApiKey) };
         }
         let token = bearer.ok_or(AdminError::Nothing)?;
-        let credential = self.verify(token, now_s).map_err(|_| AdminError::Token)?;
+        let credential = self.verify(token, now_s).map_err(|error| match error {
+            AuthError::Token(problem) => AdminError::Token(problem),
+            _ => AdminError::Token(TokenProblem::Subject),
+        })?;
         match credential.role {
             Role::ProjectAdmin => Ok(()),
             _ => Err(AdminError::NotAdmin),

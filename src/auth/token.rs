@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::AuthError;
 use super::keys::{KeyError, Keys};
 use super::value::Plain;
+use super::{AuthError, TokenProblem};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 use crate::message::{Credential, Role};
 
@@ -20,28 +20,41 @@ const NOT_BEFORE_LEEWAY_S: u64 = 5;
 
 /// Verifies a user's token at `now_s` seconds since the epoch. The caller bounds its length.
 pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential, AuthError> {
-    let claims = claims(keys, token).and_then(|json| object::<Claims>(&json));
-    let claims = claims.ok_or(AuthError::Token)?;
+    let claims: Claims = trusted(keys, token).map_err(AuthError::Token)?;
     // A token with a purpose of its own does not say who its holder is.
     if keys.reserves(&claims.aud.0) {
-        return Err(AuthError::Token);
+        return Err(AuthError::Token(TokenProblem::Audience));
     }
     claims.credential(now_s)
 }
 
+/// Returns a token's claims if a key that the node trusts has signed it.
+///
+/// # Errors
+/// Those of [`claims`], and [`TokenProblem::Malformed`] if the claims are not such an object.
+pub(crate) fn trusted<T: DeserializeOwned>(keys: &Keys, token: &str) -> Result<T, TokenProblem> {
+    object(&claims(keys, token)?).ok_or(TokenProblem::Malformed)
+}
+
 /// Returns a token's claims, in JSON, if a key that the node trusts has signed it.
+///
+/// # Errors
+/// [`TokenProblem::Malformed`] if the token is not a JWT, otherwise [`TokenProblem::Signature`].
 ///
 /// HS256 is checked with the secret only, so that no public key can serve as an HMAC secret. Every
 /// other algorithm is checked with the public keys that are pinned to it.
-pub(crate) fn claims(keys: &Keys, token: &str) -> Option<Vec<u8>> {
-    let jws = Jws::parse(token)?;
+pub(crate) fn claims(keys: &Keys, token: &str) -> Result<Vec<u8>, TokenProblem> {
+    let jws = Jws::parse(token).ok_or(TokenProblem::Malformed)?;
     let is_signed = match jws.algorithm {
         Algorithm::HS256 => jws.is_signed_by(keys.secret()),
         algorithm => {
             keys.candidates(algorithm, jws.kid.as_deref()).any(|key| jws.is_signed_by(key))
         }
     };
-    if is_signed { jws.claims() } else { None }
+    if !is_signed {
+        return Err(TokenProblem::Signature);
+    }
+    jws.claims().ok_or(TokenProblem::Malformed)
 }
 
 /// Returns a token's claims, in JSON, if it is signed with HS256 and this key.
@@ -211,13 +224,13 @@ struct Claims {
 
 impl Claims {
     fn credential(self, now_s: u64) -> Result<Credential, AuthError> {
-        let expires_at =
-            expiry(self.exp.as_ref(), self.nbf.as_ref(), now_s).map_err(|_| AuthError::Token)?;
+        let expires_at = expiry(self.exp.as_ref(), self.nbf.as_ref(), now_s)
+            .map_err(|error| AuthError::Token(error.into()))?;
         // A role of the wrong type must not fall back to `authenticated`.
         let role = match self.role.0 {
             Value::Null => Role::Authenticated,
             Value::String(name) => Role::named(&name),
-            _ => return Err(AuthError::Token),
+            _ => return Err(AuthError::Token(TokenProblem::Malformed)),
         };
         let id = match self.sub.0 {
             Value::String(id) if !id.is_empty() => id.into_boxed_str(),

@@ -6,6 +6,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::forge::access::{ForgeAuth, audience};
 use super::m2::access::{M2Auth, Terms, WRITERS};
+use super::refusal_log::RefusalLog;
 use crate::auth::{Audience, Authenticator, Keys};
 
 /// The `aud` values of tokens that interfaces sign or demand. A token with one of them is refused
@@ -34,6 +35,8 @@ pub struct Authenticators {
     pub forge: ForgeAuth,
     /// Authenticates readers and writers of M2.
     pub m2: M2Auth,
+    /// The log of callers that the thread has refused.
+    pub refusals: RefusalLog,
     /// The trust that the authenticators above were made from.
     made_from: Arc<Trust>,
     /// The trust in effect.
@@ -59,6 +62,7 @@ impl Authenticators {
             users: Authenticator::new(keys.clone()),
             forge: ForgeAuth::new(keys.clone(), *token_lifetime_s),
             m2: M2Auth::new(keys.clone(), m2.clone()),
+            refusals: RefusalLog::default(),
             made_from,
             trust,
         }
@@ -68,7 +72,8 @@ impl Authenticators {
     /// empty, because they hold tokens of removed keys. Otherwise it only compares two pointers.
     pub fn refresh(&mut self) {
         if !Arc::ptr_eq(self.trust.load(), &self.made_from) {
-            *self = Self::from_trust(self.trust.clone());
+            let refusals = std::mem::take(&mut self.refusals);
+            *self = Self { refusals, ..Self::from_trust(self.trust.clone()) };
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::broker::link::Link;
 use crate::broker::outboxes::Outboxes;
 use crate::broker::publish::message_id;
 use crate::broker::subscriptions::{DeferredLeaves, Joining, Left, Subscriptions};
+use crate::codec::http::{Date, Dates};
 use crate::codec::json::Scratch;
 use crate::codec::websocket::{Opcode, frame};
 use crate::limits::MAILBOX_CONTROL_MAX;
@@ -59,6 +60,8 @@ pub struct Local {
     pub authorizer: Authorizer,
     /// The worker's only source of randomness, so that a simulation repeats a run from its seed.
     pub random: StdRng,
+    /// The date that the worker has formatted last.
+    pub dates: Dates,
     /// The counters that only this worker's thread changes.
     pub counters: Arc<Counters>,
     /// Sessions that can be resumed; `None` if recovery is off.
@@ -85,6 +88,7 @@ impl Local {
             json: Scratch::default(),
             authorizer: Authorizer::new(&shared.broker.policies),
             random,
+            dates: Dates::default(),
             counters,
             detached: shared.recovery.map(|terms| Box::new(Detached::new(terms, shared.start))),
             loads: PendingLoads::default(),
@@ -256,6 +260,11 @@ impl Context<'_> {
         let result = take(self, &mut scratch);
         self.local.json = scratch;
         result
+    }
+
+    /// Returns the date of a response to HTTP that is sent now.
+    pub fn date(&self) -> Date {
+        self.local.dates.at(self.now.wall_seconds())
     }
 
     /// Creates a message id from the time of the event and the worker's randomness.

@@ -58,7 +58,7 @@ pub(super) fn is_ours(path: &str) -> bool {
 /// Other methods than `GET` and `HEAD` are refused with 405.
 pub(super) fn response(request: &Request) -> Response {
     if !matches!(request.method, Method::Get | Method::Head) {
-        let method = request.method.as_str();
+        let method = request.method_name();
         return Reply::from(ApiError::method_not_allowed(method, PATH, "GET, HEAD")).into();
     }
     let response = if accepts_html(request) {
@@ -67,8 +67,7 @@ pub(super) fn response(request: &Request) -> Response {
     } else {
         Response::text(200, TEXT.as_str())
     };
-    // The page changes with the version of the node, and costs nothing to send.
-    response.header("Vary", "Accept").header("Cache-Control", "no-store")
+    response.header("Vary", "Accept")
 }
 
 fn accepts_html(request: &Request) -> bool {

@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use rand::rngs::StdRng;
 
 use super::authenticators::Authenticators;
-use super::rest::{ApiError, Reply};
+use super::rest::{ApiError, Challenge, Reply};
+use crate::auth::AdminError;
 use crate::codec::http::{Method, Request, Response};
 use crate::codec::json::Scratch;
 use crate::interface::shared::Shared;
@@ -17,10 +18,15 @@ use crate::message::{MessageId, Millis, Now, Refused, SessionId, WorkerId};
 use crate::metrics::{Counter, Counters};
 
 /// Response headers that pages of other origins may read, besides those that browsers always allow.
-const EXPOSED_HEADERS: &str = "Content-Range, Preference-Applied, Retry-After, forge-proxy-error";
+const EXPOSED_HEADERS: &str =
+    "Content-Range, Preference-Applied, Retry-After, WWW-Authenticate, forge-proxy-error";
 
-/// Adds the headers that let the page which sent a request read the response (CORS).
-pub fn allow_origin(response: Response, request: &Request) -> Response {
+/// Adds the headers of a response that depend on its request: those that let the page which sent it
+/// read the response (CORS), and for a 401 which credential would do.
+pub fn complete(mut response: Response, request: &Request) -> Response {
+    if response.status == 401 && !response.has("WWW-Authenticate") {
+        response = response.header("WWW-Authenticate", Challenge::of(request).value());
+    }
     let response = match request.method {
         Method::Options => response,
         _ => response.header("Vary", "Origin"),
@@ -151,6 +157,11 @@ pub struct HttpContext<'a> {
 }
 
 impl<'a> HttpContext<'a> {
+    /// Notes in the log that an interface has refused a caller for this reason.
+    pub(super) fn note_refusal(&self, api: &'static str, why: &'static str) {
+        self.auth.borrow_mut().refusals.note(api, why, self.now.monotonic());
+    }
+
     pub(super) fn message_id(&self) -> MessageId {
         crate::broker::publish::message_id(self.now.wall, &mut *self.random.borrow_mut())
     }
@@ -225,13 +236,20 @@ impl<'a> HttpContext<'a> {
     /// # Errors
     /// 401 if the credential is missing or invalid, 403 if it is not an administrator's.
     pub(super) fn check_admin(&self, request: &Request) -> Result<(), ApiError> {
-        let users = &mut self.auth.borrow_mut().users;
+        let Authenticators { users, refusals, .. } = &mut *self.auth.borrow_mut();
         let (authorization, api_key) =
             (request.header("authorization"), request.header("x-api-key"));
         users.admin(authorization, api_key, self.now.wall_seconds()).map_err(|error| {
-            tracing::debug!(%error, "refusing an administrator's credential");
-            let next_actions = Some(error.next_actions());
-            ApiError::auth(error.status(), error.error(), error.to_string(), next_actions)
+            refusals.note("admin", error.why(), self.now.monotonic());
+            let refused = ApiError::new(error.status(), error.error(), error.to_string());
+            match error {
+                AdminError::Token(problem) => {
+                    let (problem, advice) = (problem.text(), error.next_actions());
+                    let challenge = Challenge::Refused(problem.into());
+                    refused.challenge(challenge).advise(format!("Reason: {problem}. {advice}"))
+                }
+                _ => refused.advise(error.next_actions()),
+            }
         })
     }
 }

@@ -17,6 +17,7 @@
 //! - `next.rs`: requests of a session to the runtime, as an event returns them.
 //! - `member.rs`: how a client is present in a channel.
 //! - `authenticators.rs`: the keys and caches that one thread verifies credentials with.
+//! - `refusal_log.rs`: one thread's log of callers that were refused.
 //! - `authorize.rs`: a worker's cache of the policies' verdicts.
 //! - `heartbeat.rs`: pings, and the end of connections whose clients do not answer.
 //! - `encode.rs`: the bytes of a publication for each encoding.
@@ -47,6 +48,7 @@ pub mod m2;
 pub mod member;
 pub mod next;
 mod polling;
+pub mod refusal_log;
 pub mod rest;
 mod resuming;
 pub mod shared;

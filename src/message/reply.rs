@@ -9,12 +9,16 @@ use super::{Channel, MessageId, Snapshot};
 pub enum Refusal {
     /// The command is invalid; the text says why.
     Invalid(&'static str),
-    /// No enabled definition matches the channel, or the client's role may not subscribe.
+    /// No policy allows the client to subscribe to the channel.
     SubscribeUnauthorized,
-    /// No enabled definition matches the channel, or the client's role may not publish.
+    /// No enabled definition matches the channel that the client wants to subscribe to.
+    SubscribeUndefined,
+    /// No policy allows the client to publish on the channel.
     PublishUnauthorized,
-    /// A newer credential of the client is not valid.
-    Unauthenticated,
+    /// No enabled definition matches the channel that the client wants to publish on.
+    PublishUndefined,
+    /// A newer credential of the client is not valid; the text says why.
+    Unauthenticated(&'static str),
     /// A newer credential names another identity than the connection's.
     OtherIdentity,
     /// The token has expired; the connection is closed.
@@ -29,6 +33,11 @@ pub enum Refusal {
     TooManySubscriptions,
     /// The channel's clients together publish more often than its definition allows.
     RateLimited,
+}
+
+impl Refusal {
+    /// The text of the log about a refusal for want of a definition.
+    pub const UNDEFINED: &str = "no enabled channel definition matches the channel";
 }
 
 /// The reply to a command.

@@ -19,12 +19,12 @@ use super::responses::{count_refusal, end, preflight, refuse};
 use super::shared::Shared;
 use super::upgrade::hand_over;
 use super::{metrics, pending};
-use crate::codec::http::{HttpError, Method, Request};
+use crate::codec::http::{Date, Dates, HttpError, Method, Request};
 use crate::codec::json::Scratch;
 use crate::interface::Session;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::entrance::{self, Call, Entrance};
-use crate::interface::http::{HttpContext, NodeHealth, Outcome, Upgrade, allow_origin};
+use crate::interface::http::{HttpContext, NodeHealth, Outcome, Upgrade, complete};
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Slot, Tickets};
@@ -43,6 +43,7 @@ pub struct Acceptor {
     /// Buffers for decoding JSON.
     json: RefCell<Scratch>,
     random: RefCell<StdRng>,
+    dates: Dates,
     counters: Arc<Counters>,
     tickets: Tickets,
     findings: Findings,
@@ -81,6 +82,7 @@ impl Acceptor {
             auth: RefCell::new(auth),
             json: RefCell::default(),
             random: RefCell::new(random),
+            dates: Dates::default(),
             counters,
             findings: Findings::default(),
             connections: Cell::new(0),
@@ -106,6 +108,20 @@ impl Acceptor {
             tickets: &self.tickets,
             counters: &self.counters,
         }
+    }
+
+    /// Notes in the log that a body was too long.
+    fn note(&self, end: &End) {
+        if matches!(end, End::Broken(HttpError::BodyTooLong)) {
+            let (why, now) =
+                ("a request body is longer than allowed", self.shared.clock.monotonic());
+            self.auth.borrow_mut().refusals.note("http", why, now);
+        }
+    }
+
+    /// Returns the date of a response that is sent now.
+    fn date(&self) -> Date {
+        self.dates.at(self.shared.clock.coarse_seconds())
     }
 
     fn is_stopping(&self) -> bool {
@@ -214,33 +230,43 @@ async fn serve_requests(acceptor: &Acceptor, mut connection: HttpConnection) {
     loop {
         let request = match connection.head().await {
             Ok(request) => request,
-            Err(end) => return refuse(&acceptor.counters, connection, None, end).await,
+            Err(end) => {
+                let around = (&*acceptor.counters, acceptor.date());
+                return refuse(around, connection, None, end).await;
+            }
         };
         let under_way = UnderWay::new(acceptor);
         let (outcome, packets_of) = match answer(acceptor, &mut connection, &request).await {
             Ok(Answer::Respond(outcome, packets_of)) => (outcome, packets_of),
             Ok(Answer::Last(outcome)) => {
-                return end(connection, allow_origin(outcome.response, &request)).await;
+                count_refusal(&acceptor.counters, outcome.response.status);
+                let response = complete(outcome.response, &request);
+                return end(connection, &response, acceptor.date()).await;
             }
             Ok(Answer::Upgrade(upgrade)) => {
                 let http = acceptor.context();
                 let ways = (&*acceptor.arrivals, &acceptor.shared.descriptors);
-                let handed_over = hand_over(&http, ways, connection, upgrade);
+                let handed_over = hand_over((&http, acceptor.date()), ways, connection, upgrade);
                 let Some((connection, error)) = handed_over.err().map(|refused| *refused) else {
                     return;
                 };
-                let refusal = Reply::from(error).into();
-                return end(connection, allow_origin(refusal, &request)).await;
+                let refusal = complete(Reply::from(error).into(), &request);
+                return end(connection, &refusal, acceptor.date()).await;
             }
-            Err(end) => return refuse(&acceptor.counters, connection, Some(&request), end).await,
+            Err(end) => {
+                acceptor.note(&end);
+                let around = (&*acceptor.counters, acceptor.date());
+                return refuse(around, connection, Some(&request), end).await;
+            }
         };
         let Outcome { response, is_unfinished } = outcome;
         count_refusal(&acceptor.counters, response.status);
-        let response = allow_origin(response, &request);
+        let response = complete(response, &request);
         let head_only = request.method == Method::Head;
         let may_stay = !acceptor.is_stopping() || is_unfinished || is_watched(&request.path);
         let keep_alive = request.keep_alive && may_stay && !connection.is_spare();
-        if connection.respond(&response, keep_alive, head_only).await.is_err() {
+        let date = acceptor.date();
+        if connection.respond(&response, date, keep_alive, head_only).await.is_err() {
             if let Some(session) = packets_of {
                 pending::tell_gone(&acceptor.context(), session);
             }
@@ -333,7 +359,8 @@ async fn run_call(
     let arrived = connection.has_body(request).then_some(now);
     let body = match connection.body(request).await {
         Ok(body) => body,
-        Err(End::Broken(HttpError::BodyTooLong)) => {
+        Err(end @ End::Broken(HttpError::BodyTooLong)) => {
+            acceptor.note(&end);
             acceptor.counters.http_refused.add(1);
             return Ok(Answer::Last(call.refuse_body(&acceptor.context(), request)));
         }

@@ -13,7 +13,7 @@ use monoio::time::{timeout, timeout_at};
 
 use super::shared::Shared;
 use crate::codec::http::{
-    BodyDecoder, BodyKind, HttpError, Request, Response, continue_100, parse_head,
+    BodyDecoder, BodyKind, Date, HttpError, Request, Response, continue_100, parse_head,
 };
 use crate::config;
 use crate::limits::{HTTP_BODY_BYTES_MAX, SPARE_IDLE_MS, SPARE_REQUEST_MS};
@@ -74,7 +74,7 @@ pub(super) struct HttpConnection {
 /// Why a request could not be read, or a response not be sent.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The client left, or its connection failed.
+    /// The connection failed, or the client left without a request that could be answered.
     Gone,
     /// The client was too slow. If true, it has begun a request, which can be answered with 408.
     Slow(bool),
@@ -167,11 +167,12 @@ impl HttpConnection {
     pub(super) async fn respond(
         &mut self,
         response: &Response,
+        date: Date,
         keep_alive: bool,
         head_only: bool,
     ) -> Result<(), End> {
         let mut out = Vec::new();
-        response.write(&mut out, keep_alive, head_only);
+        response.write(&mut out, date, keep_alive, head_only);
         self.body_bytes = 0;
         self.hold(self.input.capacity());
         self.write(out).await

@@ -15,8 +15,8 @@ pub(super) const PATH: &str = "/metrics";
 
 /// Returns the response to a scrape, in the Prometheus text format.
 pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        let error = ApiError::method_not_allowed(request.method.as_str(), PATH, "GET, HEAD");
+    if !matches!(request.method_name(), "GET" | "HEAD") {
+        let error = ApiError::method_not_allowed(request.method_name(), PATH, "GET, HEAD");
         return Reply::from(error).into();
     }
     let mut text = Text::default();

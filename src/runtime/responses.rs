@@ -2,8 +2,8 @@
 //! the headers with which browsers let pages of other origins read responses (CORS).
 
 use super::http_connection::{End, HttpConnection};
-use crate::codec::http::{HttpError, Request, Response};
-use crate::interface::http::allow_origin;
+use crate::codec::http::{Date, HttpError, Request, Response};
+use crate::interface::http::complete;
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::metrics::Counters;
@@ -11,7 +11,7 @@ use crate::metrics::Counters;
 /// Ends a connection whose next request could not be read. Sends the reason if the client can be
 /// answered.
 pub(super) async fn refuse(
-    counters: &Counters,
+    (counters, date): (&Counters, Date),
     connection: HttpConnection,
     request: Option<&Request>,
     end: End,
@@ -40,14 +40,14 @@ pub(super) async fn refuse(
     };
     let mut response = Response::from(Reply::from(error));
     if let Some(request) = request {
-        response = allow_origin(response, request);
+        response = complete(response, request);
     }
-    self::end(connection, response).await;
+    self::end(connection, &response, date).await;
 }
 
 /// Sends the last response of a connection and closes it.
-pub(super) async fn end(mut connection: HttpConnection, response: Response) {
-    if connection.respond(&response, false, false).await.is_ok() {
+pub(super) async fn end(mut connection: HttpConnection, response: &Response, date: Date) {
+    if connection.respond(response, date, false, false).await.is_ok() {
         connection.finish().await;
     }
 }

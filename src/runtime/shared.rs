@@ -4,6 +4,8 @@
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::descriptors::Descriptors;
 use crate::interface;
 use crate::message::{Millis, Nanos, Now};
@@ -88,6 +90,12 @@ impl Clock {
     pub fn wall(&self) -> Millis {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Returns the seconds since the epoch, for the dates of responses. This clock is some
+    /// milliseconds late and cheaper to read than the exact one.
+    pub fn coarse_seconds(&self) -> u64 {
+        u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or_default()
     }
 }
 

@@ -8,6 +8,7 @@ use super::descriptors::Descriptors;
 use super::http_connection::HttpConnection;
 use super::worker::{Begun, Worker};
 use crate::broker::outgoing::Outgoing;
+use crate::codec::http::Date;
 use crate::interface::Session;
 use crate::interface::Shared;
 use crate::interface::context::Local;
@@ -28,7 +29,7 @@ const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };
 /// The connection, and why it cannot leave HTTP: descriptors have run out but for those that are
 /// kept back, the worker's mailbox has no room, or too little memory is free.
 pub(super) fn hand_over(
-    http: &HttpContext<'_>,
+    (http, date): (&HttpContext<'_>, Date),
     (arrivals, descriptors): (&Arrivals, &Descriptors),
     connection: HttpConnection,
     upgrade: Upgrade<Session>,
@@ -59,7 +60,7 @@ pub(super) fn hand_over(
     };
     let leftover = connection.into_leftover();
     let mut head = Vec::new();
-    response.iter().for_each(|response| response.write(&mut head, true, false));
+    response.iter().for_each(|response| response.write(&mut head, date, true, false));
     let newcomer = Newcomer { socket, head, leftover, session };
     arrivals.post(worker, place, Arrival::Socket(newcomer));
     Ok(())
@@ -107,8 +108,9 @@ fn check_probe(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> 
         return Some(newcomer);
     }
     let mut bytes = Vec::new();
-    let refusal = newcomer.session.refusal();
-    refusal.iter().for_each(|response| response.write(&mut bytes, false, false));
+    let (refusal, date) =
+        (newcomer.session.refusal(), worker.local.dates.at(worker.now.wall_seconds()));
+    refusal.iter().for_each(|response| response.write(&mut bytes, date, false, false));
     let until = now + CLOSE_LINGER_MS;
     let slot = worker.insert(Some(newcomer.socket), State::Closing { until })?;
     let connection = worker.connections.get_mut(slot)?;

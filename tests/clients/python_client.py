@@ -140,7 +140,9 @@ def a_wrong_token_is_refused():
     try:
         connect(client, {"token": "nonsense"})
     except socketio.exceptions.ConnectionError:
-        assert refusal.wait("connect_error") == {"message": "Invalid token"}, refusal.heard
+        data = {"code": "TOKEN_MALFORMED", "message": "the token is malformed"}
+        expected = {"message": "Invalid token", "data": data}
+        assert refusal.wait("connect_error") == expected, refusal.heard
     else:
         raise AssertionError("connected with a wrong token")
 

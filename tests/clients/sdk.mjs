@@ -194,7 +194,8 @@ await harness.runCases({
       channel: name,
       error: {
         code: 'REALTIME_UNAUTHORIZED',
-        message: 'Not authorized to subscribe to this channel',
+        message:
+          'Not authorized to subscribe to this channel: no enabled channel definition matches it',
       },
     });
   },

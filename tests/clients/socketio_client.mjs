@@ -38,10 +38,11 @@ async function connected(transports, auth) {
   return socket;
 }
 
-async function refusal(transports, auth) {
+async function refusal(transports, auth, code) {
   const socket = open(transports, auth);
   const error = await next(socket, 'connect_error');
-  assert.equal(error.data, undefined);
+  assert.equal(error.data.code, code);
+  assert.ok(error.data.message.length > 0);
   assert.equal(socket.connected, false);
   socket.disconnect();
   return error.message;
@@ -230,16 +231,18 @@ await harness.runCases({
 
   async a_wrong_api_key_is_refused(transports) {
     const wrong = `ik_${'0'.repeat(64)}`;
-    assert.equal(await refusal(transports, { apiKey: wrong }), 'Invalid API key');
+    assert.equal(await refusal(transports, { apiKey: wrong }, 'API_KEY_INVALID'), 'Invalid API key');
     // A valid token does not help: if there is an API key, it alone decides.
     const token = harness.userToken(harness.freshUser());
-    assert.equal(await refusal(transports, { apiKey: wrong, token }), 'Invalid API key');
+    const both = { apiKey: wrong, token };
+    assert.equal(await refusal(transports, both, 'API_KEY_INVALID'), 'Invalid API key');
   },
 
   async a_wrong_anon_key_is_refused(transports) {
     const wrong = `anon_${'0'.repeat(64)}`;
-    assert.equal(await refusal(transports, { token: wrong }), 'Invalid anon key');
-    assert.equal(await refusal(transports, { token: 'anon_' }), 'Invalid anon key');
+    for (const token of [wrong, 'anon_']) {
+      assert.equal(await refusal(transports, { token }, 'ANON_KEY_INVALID'), 'Invalid anon key');
+    }
   },
 
   async no_credential_is_refused(transports) {
@@ -254,21 +257,31 @@ await harness.runCases({
   async a_wrong_token_is_refused(transports) {
     const claims = { sub: harness.freshUser(), role: 'authenticated', exp: harness.inAnHour() };
     const wrong = {
-      'no token': 'nonsense',
-      'an API key': apiKey,
-      'another secret': harness.token(claims, { secret: 'not the secret' }),
-      'no algorithm': harness.token(claims, { alg: 'none' }),
-      expired: harness.token({ ...claims, exp: harness.inAnHour() - 7200 }),
-      'not yet valid': harness.token({ ...claims, nbf: harness.inAnHour() }),
+      'no token': ['nonsense', 'TOKEN_MALFORMED'],
+      'an API key': [apiKey, 'TOKEN_MALFORMED'],
+      'another secret': [
+        harness.token(claims, { secret: 'not the secret' }),
+        'TOKEN_SIGNATURE_INVALID',
+      ],
+      'no algorithm': [harness.token(claims, { alg: 'none' }), 'TOKEN_MALFORMED'],
+      expired: [
+        harness.token({ ...claims, exp: harness.inAnHour() - 7200 }),
+        'TOKEN_EXPIRED',
+      ],
+      'not yet valid': [
+        harness.token({ ...claims, nbf: harness.inAnHour() }),
+        'TOKEN_NOT_YET_VALID',
+      ],
     };
-    for (const [what, token] of Object.entries(wrong)) {
-      assert.equal(await refusal(transports, { token }), 'Invalid token', what);
+    for (const [what, [token, code]] of Object.entries(wrong)) {
+      assert.equal(await refusal(transports, { token }, code), 'Invalid token', what);
     }
   },
 
   async a_token_without_subject_is_refused(transports) {
     const token = harness.token({ role: 'authenticated', exp: harness.inAnHour() });
-    assert.equal(await refusal(transports, { token }), 'Invalid token subject');
+    const code = 'TOKEN_SUBJECT_INVALID';
+    assert.equal(await refusal(transports, { token }, code), 'Invalid token subject');
   },
 
   async every_credential_connects(transports) {
@@ -330,7 +343,8 @@ await harness.runCases({
         channel: name,
         error: {
           code: 'REALTIME_UNAUTHORIZED',
-          message: 'Not authorized to subscribe to this channel',
+          message:
+            'Not authorized to subscribe to this channel: no enabled channel definition matches it',
         },
       });
     }

@@ -49,17 +49,23 @@ fn a_missing_credential_is_asked_for() {
 #[test]
 fn a_bad_token_is_refused() {
     let node = Node::start();
-    let refusal = json!({
-        "error": "AUTH_UNAUTHORIZED",
-        "message": "Invalid token",
-        "statusCode": 401,
-        "nextActions": "Send a JWT that this node trusts and that has not expired, or the API key in X-API-Key.",
-    });
+    let refusal = |why: &str| {
+        json!({
+            "error": "AUTH_UNAUTHORIZED",
+            "message": "Invalid token",
+            "statusCode": 401,
+            "nextActions": format!(
+                "Reason: {why}. Send a JWT that this node trusts and that has not expired, or the \
+                 API key in X-API-Key."
+            ),
+        })
+    };
+    let (malformed, late) = ("the token is malformed", "the token has expired");
     let expired = support::sign(&json!({ "sub": "ada", "role": "project_admin", "exp": 1 }));
     // The anon key is neither an administrator's key nor a token.
-    for token in ["nonsense", &expired, ANON_KEY] {
+    for (token, why) in [("nonsense", malformed), (&expired, late), (ANON_KEY, malformed)] {
         let bearer = format!("Bearer {token}");
-        assert_eq!(ask(&node, &[("Authorization", &bearer)]), (401, refusal.clone()), "{token}");
+        assert_eq!(ask(&node, &[("Authorization", &bearer)]), (401, refusal(why)), "{token}");
     }
 }
 

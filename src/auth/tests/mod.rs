@@ -97,6 +97,8 @@ fn verify(token: &str) -> Result<Arc<Credential>, AuthError> {
     authenticator().verify(token, NOW)
 }
 
+const MALFORMED: AuthError = AuthError::Token(TokenProblem::Malformed);
+
 #[test]
 fn the_api_key_alone_decides_when_it_is_truthy() {
     let credential = connect(&json!({"apiKey": api_key(), "token": "nonsense"})).unwrap();
@@ -130,7 +132,7 @@ fn the_anon_key_connects_as_anonymous() {
         assert_eq!(connect(&json!({"token": token})), Err(AuthError::AnonKey), "{token}");
     }
     // Neither key is accepted in the other's place.
-    assert_eq!(connect(&json!({"token": api_key()})), Err(AuthError::Token));
+    assert_eq!(connect(&json!({"token": api_key()})), Err(MALFORMED));
     assert_eq!(connect(&json!({"apiKey": anon_key()})), Err(AuthError::ApiKey));
 }
 
@@ -143,7 +145,7 @@ fn nothing_to_go_by_is_said_to_be_nothing() {
         assert_eq!(connect(&json!({"token": token})), Err(AuthError::Nothing));
     }
     for token in [json!(7), json!(true), json!([]), json!({})] {
-        assert_eq!(connect(&json!({"token": token})), Err(AuthError::Token));
+        assert_eq!(connect(&json!({"token": token})), Err(MALFORMED));
     }
 }
 
@@ -153,7 +155,7 @@ fn messages_are_as_documented() {
     assert_eq!(told(AuthError::ApiKey), "Invalid API key");
     assert_eq!(told(AuthError::AnonKey), "Invalid anon key");
     assert_eq!(told(AuthError::Nothing), "No authentication provided");
-    assert_eq!(told(AuthError::Token), "Invalid token");
+    assert_eq!(told(MALFORMED), "Invalid token");
     assert_eq!(told(AuthError::Subject), "Invalid token subject");
 }
 
@@ -173,9 +175,9 @@ fn administration_follows_the_documented_table() {
         (Some("Bearer  ".into()), Some(""), Err(AdminError::Nothing)),
         (Some(format!("Basic {api_key}")), None, Err(AdminError::Nothing)),
         (Some(api_key.clone()), None, Err(AdminError::Nothing)),
-        (bearer("x.y.z"), None, Err(AdminError::Token)),
-        (bearer(&anon_key), None, Err(AdminError::Token)),
-        (bearer(&nobody), None, Err(AdminError::Token)),
+        (bearer("x.y.z"), None, Err(AdminError::Token(TokenProblem::Malformed))),
+        (bearer(&anon_key), None, Err(AdminError::Token(TokenProblem::Malformed))),
+        (bearer(&nobody), None, Err(AdminError::Token(TokenProblem::Subject))),
         (bearer(&user), None, Err(AdminError::NotAdmin)),
         (bearer(&admin), None, Ok(())),
         (Some(format!("bEARER   {admin} ")), None, Ok(())),
@@ -207,7 +209,7 @@ fn admin_errors_say_what_to_send() {
             "Send the API key in X-API-Key, or the JWT of an administrator as Authorization: Bearer.",
         ),
         (
-            AdminError::Token,
+            AdminError::Token(TokenProblem::Expired),
             (401, "AUTH_UNAUTHORIZED", "Invalid token"),
             "Send a JWT that this node trusts and that has not expired, or the API key in X-API-Key.",
         ),

@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use httparse::Status;
 
 use super::framing::{BodyKind, Framing};
 use super::headers::Headers;
 use super::method::Method;
+use super::target::NotUtf8;
 use super::{HttpError, target};
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_METHOD_SHOWN_MAX};
 
 /// The head of a request.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Request {
     pub expects_continue: bool,
     /// Whether the client asks for the connection to become a WebSocket.
     pub upgrade: bool,
+    /// The beginning of the name of a [`Method::Other`].
+    other_method: Option<Box<str>>,
     headers: Headers,
 }
 
@@ -62,10 +66,27 @@ impl Request {
         self.headers.iter().filter(move |(header, _)| *header == name).map(|(_, value)| value)
     }
 
-    /// Returns the decoded value of the first pair called `name` in the query. `+` stands for a
-    /// space.
-    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
-        target::query_value(self.query.as_deref()?, name)
+    /// Returns whether a header's name, in lower case, satisfies `is`, whatever its value.
+    pub fn has_header(&self, is: impl Fn(&str) -> bool) -> bool {
+        let readable = self.headers.iter().map(|(name, _)| name);
+        readable.chain(self.headers.unreadable.iter().map(|name| &**name)).any(is)
+    }
+
+    /// Returns the name of the method as it was sent, the beginning of a long unknown one.
+    pub fn method_name(&self) -> &str {
+        self.other_method.as_deref().unwrap_or(self.method.as_str())
+    }
+
+    /// Returns the decoded value of the first pair called `name` in the query; `None` without one.
+    /// `+` stands for a space.
+    ///
+    /// # Errors
+    /// [`NotUtf8`] if the decoded value is not UTF-8.
+    pub fn query_value(&self, name: &str) -> Result<Option<Cow<'_, str>>, NotUtf8> {
+        match &self.query {
+            Some(query) => target::query_value(query, name).transpose(),
+            None => Ok(None),
+        }
     }
 }
 
@@ -99,9 +120,11 @@ impl fmt::Debug for Request {
 /// The first breach of the grammar or of a bound, which may be found before the head is complete.
 pub fn parse_head(buffer: &[u8]) -> Result<Option<(Request, usize)>, HttpError> {
     let window = &buffer[..buffer.len().min(HTTP_HEAD_BYTES_MAX)];
-    let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut headers);
-    let length = match head.parse(window).map_err(refusal)? {
+    // Places that no header takes are never written.
+    let mut headers = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    let parsed = head.parse_with_uninit_headers(window, &mut headers);
+    let length = match parsed.map_err(refusal)? {
         Status::Complete(length) => length,
         Status::Partial if window.len() < HTTP_HEAD_BYTES_MAX => return Ok(None),
         Status::Partial if head.version.is_none() => return Err(HttpError::TargetTooLong),
@@ -140,7 +163,8 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, HttpError> {
     else {
         return Err(HttpError::Malformed("the request line is invalid"));
     };
-    let method = Method::named(method);
+    let (method, sent) = (Method::named(method), method);
+    let is_other = method == Method::Other;
     let (path, query) = target::parse(target, method)?;
     let framing = Framing::read(head.headers)?;
     let is_1_1 = minor_version == 1;
@@ -160,8 +184,18 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, HttpError> {
             && is_1_1
             && !matches!(body, BodyKind::None | BodyKind::Sized(0)),
         upgrade: is_1_1 && framing.connection_upgrade && framing.websocket,
+        other_method: is_other.then(|| shown_method(sent)),
         headers: Headers::copy(head.headers),
     })
+}
+
+/// Returns as much of a method's name as an answer repeats. The grammar has made sure that it is
+/// printable ASCII without blanks.
+fn shown_method(name: &str) -> Box<str> {
+    match name.get(..HTTP_METHOD_SHOWN_MAX) {
+        Some(start) if start.len() < name.len() => format!("{start}…").into(),
+        _ => name.into(),
+    }
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ pub enum Method {
 }
 
 impl Method {
-    /// Returns the name as the request line has it, or `(unknown)` for [`Method::Other`].
-    pub fn as_str(self) -> &'static str {
+    /// Returns the name as the request line has it; empty for [`Method::Other`].
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
             Self::Head => "HEAD",
@@ -32,7 +32,7 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
-            Self::Other => "(unknown)",
+            Self::Other => "",
         }
     }
 

@@ -4,6 +4,7 @@
 //! exploits every difference between two readers of the same bytes. It is tolerant elsewhere.
 
 mod body;
+mod date;
 mod framing;
 mod head;
 mod headers;
@@ -12,11 +13,12 @@ mod response;
 mod target;
 
 pub use body::BodyDecoder;
+pub use date::{Date, Dates};
 pub use framing::BodyKind;
 pub use head::{Request, Unclear, parse_head};
 pub use method::Method;
 pub use response::{Body, Response, continue_100, reason};
-pub use target::{decode_segment, decode_segment_exactly, query_pairs};
+pub use target::{NotUtf8, decode_segment, query_pairs};
 
 use thiserror::Error;
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::date::Date;
+
 /// The body of a response: owned bytes, or bytes in the program's image.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Body(Cow<'static, [u8]>);
@@ -43,7 +45,8 @@ impl From<&'static str> for Body {
 pub struct Response {
     /// The status code: 101, or 200 to 599.
     pub status: u16,
-    /// Headers in the order of sending, without those that [`Response::write`] sets.
+    /// Headers in the order of sending, without those that [`Response::write`] sets. Without a
+    /// `Cache-Control` among them, no cache may store the response.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body, which [`Response::write`] leaves out for 101, 204, 304 and HEAD requests.
     pub body: Body,
@@ -81,37 +84,55 @@ impl Response {
         self
     }
 
+    /// Returns whether the response has this header, in the case in which it was added.
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(header, _)| *header == name)
+    }
+
     /// Appends the head of a response whose body ends with the connection, and has no length.
-    pub fn write_endless(&self, out: &mut Vec<u8>) {
+    pub fn write_endless(&self, out: &mut Vec<u8>, date: Date) {
         out.reserve(RESERVED_BYTES);
-        self.write_status_and_headers(out);
+        self.write_status_and_headers(out, date);
         out.extend_from_slice(b"Connection: close\r\n\r\n");
     }
 
-    fn write_status_and_headers(&self, out: &mut Vec<u8>) {
+    /// Appends everything that does not depend on the body. A response may hold what only its
+    /// caller may see, and callers authenticate with headers that shared caches do not know. So
+    /// every response that is not marked as public is marked as `no-store`. A 101 is neither cached
+    /// nor dated.
+    fn write_status_and_headers(&self, out: &mut Vec<u8>, date: Date) {
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
         for (name, value) in &self.headers {
             write_header(out, name, value);
         }
+        if self.status == 101 {
+            return;
+        }
+        if !self.has("Cache-Control") {
+            out.extend_from_slice(b"Cache-Control: no-store\r\n");
+        }
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Appends the response to `out`. The caller decides `keep_alive` from
     /// [`Request::keep_alive`](super::Request::keep_alive) and its own limits. `head_only` is for
     /// HEAD requests: it leaves out the body but keeps its length. Control characters in headers,
     /// line breaks among them, become spaces; tabs stay.
-    pub fn write(&self, out: &mut Vec<u8>, keep_alive: bool, head_only: bool) {
+    pub fn write(&self, out: &mut Vec<u8>, date: Date, keep_alive: bool, head_only: bool) {
         let body = self.body.as_bytes();
         // RFC 9110 section 8.6 forbids Content-Length for 101 and 204. For 304 it would have to be
         // the length of the 200 response, which is not known here.
         let is_bodiless = matches!(self.status, 101 | 204 | 304);
         out.reserve(RESERVED_BYTES + body.len());
-        self.write_status_and_headers(out);
+        self.write_status_and_headers(out, date);
         if !is_bodiless {
             push(out, format_args!("Content-Length: {}\r\n", body.len()));
         }
         // A response with an `Upgrade` header must list `upgrade` here (RFC 9110 section 7.8).
         // `keep-alive` is the default of HTTP/1.1, but an HTTP/1.0 client needs to see it.
-        let offers_upgrade = self.headers.iter().any(|(name, _)| *name == "Upgrade");
+        let offers_upgrade = self.has("Upgrade");
         let connection = match (offers_upgrade, keep_alive) {
             _ if self.status == 101 => "Connection: Upgrade\r\n\r\n",
             (false, true) => "Connection: keep-alive\r\n\r\n",
@@ -127,7 +148,7 @@ impl Response {
 }
 
 /// Bytes reserved for a head. Most heads fit, so a new buffer is not reallocated several times.
-const RESERVED_BYTES: usize = 256;
+const RESERVED_BYTES: usize = 384;
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a vector cannot fail");
@@ -193,7 +214,7 @@ mod tests {
 
     fn written(response: &Response, keep_alive: bool, head_only: bool) -> String {
         let mut out = Vec::new();
-        response.write(&mut out, keep_alive, head_only);
+        response.write(&mut out, Date::at(784_111_777), keep_alive, head_only);
         String::from_utf8(out).unwrap()
     }
 
@@ -201,7 +222,8 @@ mod tests {
     fn heads_and_bodies() {
         let json = Response::json(201, r#"{"a":1}"#).header("Location", "/x".to_owned());
         let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json; charset=utf-8\r\n\
-                    Location: /x\r\nContent-Length: 7\r\n";
+                    Location: /x\r\nCache-Control: no-store\r\n\
+                    Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 7\r\n";
         let alive = format!("{head}Connection: keep-alive\r\n\r\n");
         assert_eq!(written(&json, true, false), format!("{alive}{{\"a\":1}}"));
         assert_eq!(written(&json, true, true), alive);
@@ -211,13 +233,16 @@ mod tests {
 
     #[test]
     fn lengths() {
-        let empty = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let added = "Cache-Control: no-store\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let empty =
+            format!("HTTP/1.1 200 OK\r\n{added}Content-Length: 0\r\nConnection: close\r\n\r\n");
         assert_eq!(written(&Response::empty(200), false, false), empty);
         for status in [204, 304] {
             let mut response = Response::empty(status);
             response.body = "never sent".into();
+            let phrase = reason(status);
             let expected =
-                format!("HTTP/1.1 {status} {}\r\nConnection: close\r\n\r\n", reason(status));
+                format!("HTTP/1.1 {status} {phrase}\r\n{added}Connection: close\r\n\r\n");
             assert_eq!(written(&response, false, false), expected);
         }
     }
@@ -234,7 +259,7 @@ mod tests {
         let text = written(&response, true, false);
         let line = text.split("\r\n").nth(1);
         assert_eq!(line, Some("X: a  Set-Cookie: b     \té"));
-        assert_eq!(text.split(['\r', '\n']).filter(|line| !line.is_empty()).count(), 4);
+        assert_eq!(text.split(['\r', '\n']).filter(|line| !line.is_empty()).count(), 6);
         let mut out = Vec::new();
         write_header(&mut out, "X\r\nY", "z");
         assert_eq!(out, b"X  Y: z\r\n");
@@ -247,9 +272,18 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_public_is_for_caches() {
+        let public = Response::empty(200).header("Cache-Control", "public, max-age=60");
+        let text = written(&public, true, false);
+        assert_eq!(text.matches("Cache-Control").count(), 1, "{text}");
+        let switching = written(&Response::empty(101), true, false);
+        assert_eq!(switching, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n");
+    }
+
+    #[test]
     fn answers_are_appended() {
         let mut out = continue_100().to_vec();
-        Response::text(200, "a").write(&mut out, true, false);
+        Response::text(200, "a").write(&mut out, Date::at(0), true, false);
         assert!(out.starts_with(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"));
         assert!(out.ends_with(b"\r\n\r\na"));
     }

@@ -39,39 +39,41 @@ fn behind_authority(target: &str) -> Result<&str, HttpError> {
 }
 
 /// Returns the decoded value of the first pair called `name` in a query.
-pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Option<Decoded<'a>> {
     query_pairs(query).find_map(|(key, value)| (key == name).then_some(value))
 }
 
+/// The bytes of a query's value or of a path segment, with its percent-encoding undone, are not
+/// UTF-8. Replacing them by U+FFFD would make a text of them that the client has not asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("it is not UTF-8")]
+pub struct NotUtf8;
+
+/// A text whose percent-encoding was undone.
+type Decoded<'a> = Result<Cow<'a, str>, NotUtf8>;
+
 /// Returns the decoded names and values of a query. `+` stands for a space, and a name without `=`
-/// has an empty value.
-pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+/// has an empty value. A name that is not UTF-8 stays encoded, because it is no name that the node
+/// knows.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Decoded<'_>)> {
     query.split('&').map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(key, true), decode(value, true))
+        (decode(key, true).unwrap_or(Cow::Borrowed(key)), decode(value, true))
     })
 }
 
-/// Undoes the percent-encoding of one path segment. Invalid escapes stay as they are, and bytes
-/// that are not UTF-8 become the replacement character U+FFFD.
-pub fn decode_segment(segment: &str) -> Cow<'_, str> {
+/// Undoes the percent-encoding of one path segment. Invalid escapes stay as they are.
+///
+/// # Errors
+/// [`NotUtf8`] if the decoded bytes are not UTF-8.
+pub fn decode_segment(segment: &str) -> Result<Cow<'_, str>, NotUtf8> {
     decode(segment, false)
 }
 
-/// Undoes the percent-encoding of one path segment like [`decode_segment`], but returns `None` if
-/// the decoded bytes are not UTF-8.
-pub fn decode_segment_exactly(segment: &str) -> Option<Cow<'_, str>> {
-    match decode_bytes(segment, false) {
-        None => Some(Cow::Borrowed(segment)),
-        Some(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    }
-}
-
-fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
-    match decode_bytes(text, plus_is_space).map(String::from_utf8) {
-        None => Cow::Borrowed(text),
-        Some(Ok(text)) => Cow::Owned(text),
-        Some(Err(error)) => Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+fn decode(text: &str, plus_is_space: bool) -> Decoded<'_> {
+    match decode_bytes(text, plus_is_space) {
+        None => Ok(Cow::Borrowed(text)),
+        Some(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| NotUtf8),
     }
 }
 
@@ -149,13 +151,18 @@ mod tests {
             ("%4", "%4", "%4"),
             ("%zz%41", "%zzA", "%zzA"),
             ("%+1", "% 1", "%+1"),
-            ("%ff", "\u{fffd}", "\u{fffd}"),
             ("é%21", "é!", "é!"),
         ] {
-            assert_eq!(decode(encoded, true), as_value, "{encoded}");
-            assert_eq!(decode_segment(encoded), as_segment, "{encoded}");
+            assert_eq!(decode(encoded, true).as_deref(), Ok(as_value), "{encoded}");
+            assert_eq!(decode_segment(encoded).as_deref(), Ok(as_segment), "{encoded}");
         }
-        assert!(matches!(decode_segment("plain"), Cow::Borrowed(_)));
+        assert!(matches!(decode_segment("plain"), Ok(Cow::Borrowed(_))));
+        for encoded in ["%ff", "a%C3", "%ed%a0%80"] {
+            assert_eq!(decode(encoded, true), Err(NotUtf8), "{encoded}");
+            assert_eq!(decode_segment(encoded), Err(NotUtf8), "{encoded}");
+        }
+        let pairs: Vec<_> = query_pairs("%ff=1&a=%ff").collect();
+        assert_eq!(pairs, [("%ff".into(), Ok("1".into())), ("a".into(), Err(NotUtf8))]);
     }
 
     #[test]
@@ -169,7 +176,8 @@ mod tests {
             ("", Some("z")),
             ("e", None),
         ] {
-            assert_eq!(query_value(query, name).as_deref(), value, "{name}");
+            let found = query_value(query, name).transpose().unwrap();
+            assert_eq!(found.as_deref(), value, "{name}");
         }
     }
 }

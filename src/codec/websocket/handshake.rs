@@ -98,7 +98,7 @@ pub fn response(accept: Accept) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::http::parse_head;
+    use crate::codec::http::{Date, parse_head};
 
     // The key and its answer are the example of RFC 6455 section 1.3.
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -175,7 +175,7 @@ mod tests {
     fn the_answer() {
         let written = |response: Response| {
             let mut out = Vec::new();
-            response.write(&mut out, true, false);
+            response.write(&mut out, Date::at(0), true, false);
             String::from_utf8(out).unwrap()
         };
         let accepted = || response(Accept(ACCEPT.to_owned()));

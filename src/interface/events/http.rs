@@ -7,9 +7,10 @@ use super::limits::CHANNELS_MAX;
 use super::session::{Opening, Session, Wanted};
 use crate::auth::keys::API_KEY_PREFIX;
 use crate::auth::{AuthError, bearer_token};
-use crate::codec::http::{Method, Request, Response, query_pairs};
-use crate::interface::http::{Entrance, HttpContext, Upgrade, allow_origin};
-use crate::interface::rest::ApiError;
+use crate::codec::http::{Method, NotUtf8, Request, Response, query_pairs};
+use crate::interface::authenticators::Authenticators;
+use crate::interface::http::{Entrance, HttpContext, Upgrade, complete};
+use crate::interface::rest::{ApiError, Challenge};
 use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::Channel;
 
@@ -35,17 +36,21 @@ pub(in crate::interface) fn entrance<C>(
 
 fn open(http: &HttpContext<'_>, request: &Request) -> Result<Session, ApiError> {
     if request.method != Method::Get {
-        let (method, path) = (request.method.as_str(), &request.path);
+        let (method, path) = (request.method_name(), &request.path);
         return Err(ApiError::method_not_allowed(method, path, "GET"));
     }
     if http.is_stopping {
         return Err(ApiError::stopping());
     }
     let token = token(request)?;
-    let users = &mut http.auth.borrow_mut().users;
-    let credential = users.token(&token, http.now.wall_seconds()).map_err(unauthenticated)?;
+    let Authenticators { users, refusals, .. } = &mut *http.auth.borrow_mut();
+    let credential = users.token(&token, http.now.wall_seconds()).map_err(|error| {
+        refusals.note("sse", error.why(), http.now.monotonic());
+        let challenge = Challenge::Refused(error.why().into());
+        unauthenticated(error).challenge(challenge)
+    })?;
     let wanted = wanted(request)?;
-    let cors = allow_origin(Response::empty(200), request).headers;
+    let cors = complete(Response::empty(200), request).headers;
     let key = rand::RngExt::random(&mut *http.random.borrow_mut());
     Ok(Session::new(credential, key, Opening::new(wanted, cors)))
 }
@@ -56,7 +61,7 @@ fn token(request: &Request) -> Result<Cow<'_, str>, ApiError> {
     let header = header.map_err(|error| ApiError::http(400, format!("authorization: {error}")))?;
     let token = match header {
         Some(header) => bearer_token(header).map(Cow::Borrowed),
-        None => request.query_value("token").filter(|token| !token.is_empty()),
+        None => queried(request, "token")?,
     };
     let token = token.ok_or_else(|| {
         unauthenticated(AuthError::Nothing)
@@ -72,8 +77,11 @@ fn token(request: &Request) -> Result<Cow<'_, str>, ApiError> {
 }
 
 fn unauthenticated(error: AuthError) -> ApiError {
-    tracing::debug!(%error, "refusing the credential of a stream");
-    ApiError::new(401, "AUTH_INVALID_CREDENTIALS", error.to_string())
+    let message = match error {
+        AuthError::Token(problem) => format!("{error}: {}", problem.text()),
+        _ => error.to_string(),
+    };
+    ApiError::new(401, "AUTH_INVALID_CREDENTIALS", message)
 }
 
 /// Returns the channels of a stream, and the client's position in each if it resumes.
@@ -83,6 +91,7 @@ fn wanted(request: &Request) -> Result<Wanted, ApiError> {
         if name != "channel" {
             continue;
         }
+        let value = value.map_err(|error| not_utf8("channel", error))?;
         if value.is_empty() {
             return Err(ApiError::invalid_input("channel: must not be empty"));
         }
@@ -102,19 +111,29 @@ fn wanted(request: &Request) -> Result<Wanted, ApiError> {
         let message = "channel: name at least one, such as ?channel=orders";
         return Err(ApiError::invalid_input(message));
     }
-    Ok(Wanted { channels, received: received(request) })
+    Ok(Wanted { channels, received: received(request)? })
 }
 
 const _: () = assert!(CHANNEL_BYTES_MAX == 512, "the message above names the bound");
 
 /// Returns what the client says that it has received; `None` if it does not resume. A text that is
 /// not a cursor says that the client has been here, and nothing else.
-fn received(request: &Request) -> Option<Received> {
+fn received(request: &Request) -> Result<Option<Received>, ApiError> {
     let said = match request.only_header("last-event-id") {
-        Ok(header) => header.map(Cow::Borrowed).or_else(|| request.query_value("lastEventId")),
+        Ok(Some(header)) => Some(Cow::Borrowed(header)).filter(|said| !said.is_empty()),
+        Ok(None) => queried(request, "lastEventId")?,
         // It is repeated, or not UTF-8.
-        Err(_) => return Some(Received::default()),
+        Err(_) => return Ok(Some(Received::default())),
     };
-    let said = said.filter(|said| !said.is_empty())?;
-    Some(cursor::read(&said).unwrap_or_default())
+    Ok(said.map(|said| cursor::read(&said).unwrap_or_default()))
+}
+
+/// Returns a value of the query; `None` if it is empty or missing.
+fn queried<'r>(request: &'r Request, name: &'static str) -> Result<Option<Cow<'r, str>>, ApiError> {
+    let value = request.query_value(name).map_err(|error| not_utf8(name, error))?;
+    Ok(value.filter(|value| !value.is_empty()))
+}
+
+fn not_utf8(name: &str, error: NotUtf8) -> ApiError {
+    ApiError::invalid_input(format!("{name}: {error}"))
 }

@@ -20,7 +20,7 @@ use crate::interface::rest::{ApiError, Reply};
 use crate::interface::shared::Shared;
 use crate::message::{
     Action, Activation, Channel, ChannelDefinition, ConnId, Credential, Encoding, MessageId,
-    Millis, Now, ReplayWish, Retain, Transport,
+    Millis, Now, Refusal, ReplayWish, Retain, Transport,
 };
 
 /// One stream of Server-Sent Events.
@@ -78,8 +78,7 @@ impl Opening {
     }
 
     /// Returns a response with the headers that let the client's page read it.
-    fn response(&mut self, response: Response) -> Response {
-        let mut response = response.header("Cache-Control", "no-store");
+    fn response(&mut self, mut response: Response) -> Response {
         response.headers.append(&mut self.cors);
         response
     }
@@ -152,7 +151,7 @@ impl Session {
         let mut allowed = Vec::with_capacity(wanted.channels.len());
         for channel in &wanted.channels {
             let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
-            let definition = definition.ok_or_else(|| forbidden(ctx, channel))?;
+            let definition = definition.ok_or_else(|| undefined(ctx, channel))?;
             match ctx.judge(Action::Subscribe, channel, &self.credential) {
                 Standing::Settled => {}
                 Standing::Asked => return Ok(None),
@@ -205,7 +204,7 @@ impl Session {
             .header("Content-Type", "text/event-stream")
             .header("X-Accel-Buffering", "no");
         let mut head = Vec::new();
-        opening.response(response).write_endless(&mut head);
+        opening.response(response).write_endless(&mut head, ctx.date());
         ctx.send(head);
         ctx.send(wire::beginning());
         self.comment_at = ctx.now.monotonic() + ctx.shared.timings.ping_interval_ms;
@@ -223,7 +222,7 @@ impl Session {
         if let State::Opening(opening) = &mut self.state {
             let mut bytes = Vec::new();
             let response = opening.response(Reply::from(error).into());
-            response.write(&mut bytes, false, false);
+            response.write(&mut bytes, ctx.date(), false, false);
             ctx.send(bytes);
             self.state = State::Refused;
         }
@@ -318,10 +317,21 @@ impl Joined {
     }
 }
 
+/// Counts the refusal of a channel that no enabled definition matches, and returns its error.
+fn undefined(ctx: &mut Context<'_>, channel: &Channel) -> ApiError {
+    ctx.local.auth.refusals.note("sse", Refusal::UNDEFINED, ctx.now.monotonic());
+    refused_channel(ctx, channel, ": no enabled channel definition matches it")
+}
+
 /// Counts the refusal of a channel that the client may not hear, and returns its error.
 fn forbidden(ctx: &Context<'_>, channel: &Channel) -> ApiError {
+    refused_channel(ctx, channel, "")
+}
+
+fn refused_channel(ctx: &Context<'_>, channel: &Channel, why: &str) -> ApiError {
     ctx.local.counters.refused_unauthorized.add(1);
-    let message = format!("Not authorized to subscribe to the channel \"{}\"", channel.as_str());
+    let channel = channel.as_str();
+    let message = format!("Not authorized to subscribe to the channel \"{channel}\"{why}");
     ApiError::new(403, "REALTIME_UNAUTHORIZED", message)
         .advise("Ask for channels that a definition and the policies allow to this credential.")
 }

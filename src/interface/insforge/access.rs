@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::auth::{AuthError, Authenticator};
+use crate::auth::{AuthError, Authenticator, TokenProblem};
 use crate::message::Credential;
 
 impl Authenticator {
@@ -29,7 +29,7 @@ impl Authenticator {
         match &handshake.token {
             Field::Falsy => Err(AuthError::Nothing),
             Field::Text(token) => self.token(token, now_s),
-            Field::Other => Err(AuthError::Token),
+            Field::Other => Err(AuthError::Token(TokenProblem::Malformed)),
         }
     }
 }

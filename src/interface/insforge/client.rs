@@ -134,7 +134,7 @@ impl Client {
     ) -> Result<(), Refusal> {
         let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
         let Some(credential) = &self.credential else { return Ok(()) };
-        let definition = definition.ok_or(Refusal::SubscribeUnauthorized)?;
+        let definition = definition.ok_or(Refusal::SubscribeUndefined)?;
         if !ctx.local.authorizer.allows(Action::Subscribe, channel, credential) {
             return Err(Refusal::SubscribeUnauthorized);
         }
@@ -180,7 +180,7 @@ impl Client {
         if !ctx.is_subscribed(channel) {
             return Err(Refusal::NotSubscribed);
         }
-        let definition = definition.ok_or(Refusal::PublishUnauthorized)?;
+        let definition = definition.ok_or(Refusal::PublishUndefined)?;
         if !ctx.local.authorizer.allows(Action::Publish, channel, credential) {
             return Err(Refusal::PublishUnauthorized);
         }
@@ -235,7 +235,10 @@ impl Client {
         ack: Option<AckId>,
     ) -> Result<(), Refusal> {
         let newer = ctx.local.auth.users.connect(auth, ctx.now.wall_seconds());
-        let newer = newer.map_err(|_| Refusal::Unauthenticated)?;
+        let newer = newer.map_err(|error| {
+            ctx.local.auth.refusals.note("insforge", error.why(), ctx.now.monotonic());
+            Refusal::Unauthenticated(error.why())
+        })?;
         let is_same = |older: &Arc<Credential>| is_same_identity(&newer, older);
         if !self.credential.as_ref().is_some_and(is_same) {
             return Err(Refusal::OtherIdentity);
@@ -270,6 +273,9 @@ pub(super) fn refuse(
     ack: Option<AckId>,
 ) {
     count_refusal(&ctx.local.counters, refusal);
+    if matches!(refusal, Refusal::SubscribeUndefined | Refusal::PublishUndefined) {
+        ctx.local.auth.refusals.note("insforge", Refusal::UNDEFINED, ctx.now.monotonic());
+    }
     answer(ctx, &Reply::Refused { channel, refusal }, ack);
 }
 
@@ -286,8 +292,10 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
         Refusal::HistoryFull => &counters.refused_history_queue,
         Refusal::Invalid(_) => &counters.refused_invalid,
         Refusal::SubscribeUnauthorized
+        | Refusal::SubscribeUndefined
         | Refusal::PublishUnauthorized
-        | Refusal::Unauthenticated
+        | Refusal::PublishUndefined
+        | Refusal::Unauthenticated(_)
         | Refusal::OtherIdentity
         | Refusal::Expired => &counters.refused_unauthorized,
         Refusal::NotSubscribed => &counters.refused_not_subscribed,

@@ -61,7 +61,7 @@ pub(super) fn file_name(path: &str) -> Option<&str> {
 /// Returns the file, an empty 304 if the client has this version, or a 404 that names the setting.
 pub(super) fn response(bundle: &ClientBundle, request: &Request, name: &str) -> Response {
     if !matches!(request.method, Method::Get | Method::Head) {
-        let method = request.method.as_str();
+        let method = request.method_name();
         return Reply::from(ApiError::method_not_allowed(method, &request.path, "GET, HEAD"))
             .into();
     }

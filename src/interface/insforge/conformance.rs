@@ -111,7 +111,7 @@ impl SocketIo {
         auth: &str,
     ) -> Result<(), Violation> {
         if bit(namespace) == 0 {
-            ctx.send_text(&socketio::connect_error(namespace, "Invalid namespace"));
+            ctx.send_text(&socketio::connect_error(namespace, "Invalid namespace", None));
             return Ok(());
         }
         if self.is_in(namespace) {

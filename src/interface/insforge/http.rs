@@ -49,8 +49,8 @@ pub(in crate::interface) fn app(path: &str, is_conformance: bool) -> Option<App>
 /// another `path` than the node.
 pub(in crate::interface) fn is_astray(request: &Request) -> bool {
     request.query.as_deref().is_some_and(|query| query.contains("EIO="))
-        && request.query_value("EIO").is_some()
-        && request.query_value("transport").is_some()
+        && request.query_value("EIO") != Ok(None)
+        && request.query_value("transport") != Ok(None)
 }
 
 /// Refuses a request of Engine.IO at a path of others.
@@ -111,12 +111,13 @@ fn subprotocol(request: &Request) -> Option<String> {
 /// Checks a request in the order in which the stock Engine.IO server does.
 fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestError> {
     let transport = request.query_value("transport");
-    let is_websocket = match transport.as_deref() {
-        Some("websocket") => true,
-        Some("polling") => false,
+    let is_websocket = match transport.as_ref().map(Option::as_deref) {
+        Ok(Some("websocket")) => true,
+        Ok(Some("polling")) => false,
         _ => return Err(RequestError::UnknownTransport),
     };
-    if let Some(sid) = request.query_value("sid") {
+    let sid = request.query_value("sid").map_err(|_| RequestError::UnknownSession)?;
+    if let Some(sid) = sid {
         let session = decode_id(&sid).filter(|session| is_here(http, session.worker));
         let session = session.ok_or(RequestError::UnknownSession)?;
         return match request.method {
@@ -132,10 +133,10 @@ fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestEr
     if is_websocket && !request.upgrade {
         return Err(RequestError::BadRequest);
     }
-    if !is_websocket && request.query_value("j").is_some() {
+    if !is_websocket && request.query_value("j") != Ok(None) {
         return Err(RequestError::Jsonp);
     }
-    if request.query_value("EIO").as_deref() != Some("4") {
+    if request.query_value("EIO") != Ok(Some("4".into())) {
         return Err(RequestError::UnsupportedVersion);
     }
     match is_websocket {
@@ -151,7 +152,7 @@ fn is_here(http: &HttpContext<'_>, worker: WorkerId) -> bool {
 /// Returns the refusal of a request, and logs it if the client asks for something that is not
 /// supported: an upgrade gets plain text, a script element a script, other requests get JSON.
 fn refused(http: &HttpContext<'_>, request: &Request, error: RequestError) -> Response {
-    let value_of = |name| request.query_value(name).unwrap_or_default();
+    let value_of = |name| request.query_value(name).ok().flatten().unwrap_or_default();
     let is_old = value_of("EIO") != "4";
     let what = error.unsupported().map(|what| match what {
         // JSONP is what such a client falls back to, not what it is refused for.
@@ -195,5 +196,5 @@ pub(in crate::interface) fn polled(answer: Result<Polled, PollRefusal>) -> Outco
         }
         Err(PollRefusal::Overloaded) => return Reply::from(ApiError::overloaded()).into(),
     };
-    Outcome { response: response.header("Cache-Control", "no-store"), is_unfinished }
+    Outcome { response, is_unfinished }
 }

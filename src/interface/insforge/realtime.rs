@@ -164,7 +164,7 @@ impl Realtime {
             // A client of Socket.IO 2 would put a query with credentials behind the name.
             let name = namespace.split('?').next().unwrap_or_default();
             refused(ctx, Unsupported::Namespace, name);
-            ctx.send_text(&socketio::connect_error(namespace, "Invalid namespace"));
+            ctx.send_text(&socketio::connect_error(namespace, "Invalid namespace", None));
             return Ok(Next::Stay);
         }
         if self.is_known() {
@@ -257,8 +257,10 @@ fn admit(ctx: &mut Context<'_>, auth: &str) -> Option<Arc<Credential>> {
         Ok(credential) => Some(credential),
         Err(error) => {
             ctx.local.counters.refused_unauthorized.add(1);
-            tracing::debug!(%error, "refusing a client's credential");
-            ctx.send_text(&socketio::connect_error(NAMESPACE, &error.to_string()));
+            let (code, why) = (error.code(), error.why());
+            ctx.local.auth.refusals.note("insforge", why, ctx.now.monotonic());
+            let told = socketio::connect_error(NAMESPACE, &error.to_string(), Some((code, why)));
+            ctx.send_text(&told);
             None
         }
     }

@@ -17,7 +17,7 @@ use crate::auth::keys::{API_KEY_PREFIX, SecretDigest};
 use crate::auth::{Audience, Keys, bearer_token};
 use crate::limits::TOKEN_CACHE_MAX;
 pub use error::M2Error;
-use error::{API_KEY, INVALID, NOTHING, READS, SCHEME};
+use error::{API_KEY, MALFORMED, NOTHING, READS, SCHEME};
 use holder::{Holder, judge};
 pub use sign::{NewToken, sign_token};
 
@@ -130,7 +130,7 @@ impl M2Auth {
         if token.starts_with(API_KEY_PREFIX) {
             return Err(API_KEY);
         }
-        let holder = self.holders.proof(token, now_s, INVALID, || {
+        let holder = self.holders.proof(token, now_s, MALFORMED, || {
             let (holder, expires_at) = judge(&self.keys, token, now_s)?;
             Ok(Proof { of: Arc::new(holder), expires_at })
         })?;

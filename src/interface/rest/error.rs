@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::challenge::Challenge;
 use super::reply::Reply;
 use crate::limits;
 use crate::mailbox::StoreRefusal;
@@ -19,6 +20,7 @@ pub struct ApiError {
     next_actions: Option<Cow<'static, str>>,
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
+    challenge: Option<Challenge>,
 }
 
 impl ApiError {
@@ -151,7 +153,9 @@ impl ApiError {
             408 => "REQUEST_TIMEOUT",
             413 => "PAYLOAD_TOO_LARGE",
             431 => "HEADERS_TOO_LARGE",
+            501 => "NOT_IMPLEMENTED",
             503 => "OVERLOADED",
+            505 => "HTTP_VERSION_NOT_SUPPORTED",
             500.. => "INTERNAL_ERROR",
             _ => "INVALID_INPUT",
         };
@@ -175,7 +179,21 @@ impl ApiError {
         message: impl Into<String>,
     ) -> Self {
         let message = message.into();
-        Self { status, error, message, next_actions: None, retry_after_s: None, allow: None }
+        Self {
+            status,
+            error,
+            message,
+            next_actions: None,
+            retry_after_s: None,
+            allow: None,
+            challenge: None,
+        }
+    }
+
+    /// Adds what a 401 says about the bearer token. Without this, it depends only on whether the
+    /// request has an `Authorization` header with one.
+    pub(in crate::interface) fn challenge(self, challenge: Challenge) -> Self {
+        Self { challenge: Some(challenge), ..self }
     }
 
     /// Adds `Retry-After: 1`: the client should try again after a second.
@@ -215,7 +233,12 @@ impl From<ApiError> for Reply {
             next_actions: refusal.next_actions.as_deref(),
         };
         let reply = Self::json(refusal.status, &body);
-        Self { retry_after_s: refusal.retry_after_s, allow: refusal.allow, ..reply }
+        Self {
+            retry_after_s: refusal.retry_after_s,
+            allow: refusal.allow,
+            challenge: refusal.challenge,
+            ..reply
+        }
     }
 }
 
@@ -267,7 +290,8 @@ mod tests {
             (ApiError::store_failed(), 500, "INTERNAL_ERROR"),
             (ApiError::invalid_json("x"), 400, "INVALID_INPUT"),
             (ApiError::http(431, "x"), 431, "HEADERS_TOO_LARGE"),
-            (ApiError::http(501, "x"), 501, "INTERNAL_ERROR"),
+            (ApiError::http(501, "x"), 501, "NOT_IMPLEMENTED"),
+            (ApiError::http(505, "x"), 505, "HTTP_VERSION_NOT_SUPPORTED"),
             (ApiError::http(411, "x"), 411, "INVALID_INPUT"),
         ];
         for (refusal, status, code) in table {

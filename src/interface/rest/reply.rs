@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::challenge::Challenge;
 use crate::codec::http::Response;
 
 /// A reply in JSON, with the headers that depend on its status.
@@ -18,6 +19,8 @@ pub struct Reply {
     /// The value of `forge-proxy-error`, which names what is wrong with the headers of a Forge
     /// call.
     pub proxy_error: Option<&'static str>,
+    /// What a 401 says about the bearer token; `None` if the request alone decides.
+    pub challenge: Option<Challenge>,
 }
 
 impl Reply {
@@ -29,7 +32,7 @@ impl Reply {
 
     /// Creates a reply with a body that is JSON already, or empty.
     pub(in crate::interface) fn of(status: u16, body: String) -> Self {
-        Self { status, body, retry_after_s: None, allow: None, proxy_error: None }
+        Self { status, body, retry_after_s: None, allow: None, proxy_error: None, challenge: None }
     }
 }
 
@@ -51,6 +54,9 @@ impl From<Reply> for Response {
         }
         if let Some(code) = reply.proxy_error {
             response = response.header("forge-proxy-error", code);
+        }
+        if let Some(challenge) = reply.challenge {
+            response = response.header("WWW-Authenticate", challenge.value());
         }
         response
     }

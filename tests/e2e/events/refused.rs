@@ -37,7 +37,7 @@ fn what_is_asked_for_wrongly_is_explained() {
         ),
         ("channel=orders".into(), 401, unknown, "No authentication provided"),
         ("channel=orders&token=".into(), 401, unknown, "No authentication provided"),
-        ("channel=orders&token=x".into(), 401, unknown, "Invalid token"),
+        ("channel=orders&token=x".into(), 401, unknown, "Invalid token: the token is malformed"),
         (
             format!("channel=orders&token={API_KEY}"),
             401,
@@ -48,7 +48,8 @@ fn what_is_asked_for_wrongly_is_explained() {
             format!("channel=orders&channel=nowhere&{token}"),
             403,
             "REALTIME_UNAUTHORIZED",
-            "Not authorized to subscribe to the channel \"nowhere\"",
+            "Not authorized to subscribe to the channel \"nowhere\": no enabled channel definition \
+             matches it",
         ),
     ];
     for (query, status, code, message) in cases {

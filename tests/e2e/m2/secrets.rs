@@ -32,7 +32,7 @@ fn no_credential_is_ever_logged_or_told() {
         let response = shake(&node, &lines);
         assert!(response.status == 101 || is_clean(response.text()), "{}", response.text());
     }
-    let says_much = || node.output().contains("refusing a caller of M2");
+    let says_much = || node.output().contains("callers were refused");
     wait_until("the log says what the node refuses", says_much);
     node.metric("fanfare_connections");
     let said = node.output();

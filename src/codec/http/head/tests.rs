@@ -25,8 +25,8 @@ fn a_request() {
     assert_eq!(request.method, Method::Post);
     assert_eq!(request.path, "/a/b%20c");
     assert_eq!(request.query.as_deref(), Some("d=e+f&g"));
-    assert_eq!(request.query_value("d").as_deref(), Some("e f"));
-    assert_eq!(request.query_value("x"), None);
+    assert_eq!(request.query_value("d"), Ok(Some("e f".into())));
+    assert_eq!(request.query_value("x"), Ok(None));
     assert_eq!(request.minor_version, 1);
     assert_eq!(request.body, BodyKind::Sized(12));
     assert_eq!(request.header("authorization"), Some("Bearer x"));
@@ -180,6 +180,23 @@ fn values_that_are_no_utf_8_count_as_not_sent() {
     assert_eq!(request.header("y"), Some("é"));
     assert_eq!(request.only_header("x"), Err(Unclear::NotUtf8), "where it matters it is told");
     assert_eq!(request.only_header("y"), Ok(Some("é")));
+}
+
+#[test]
+fn methods_are_named_as_they_were_sent() {
+    let longest = "M".repeat(HTTP_METHOD_SHOWN_MAX);
+    let cut = format!("{longest}…");
+    let longer = format!("{longest}M");
+    for (sent, shown) in [
+        ("PATCH", "PATCH"),
+        ("get", "get"),
+        ("M-SEARCH", "M-SEARCH"),
+        (&longest, &*longest),
+        (&longer, &*cut),
+    ] {
+        let request = request_of(&format!("{sent} / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(request.method_name(), shown);
+    }
 }
 
 #[test]

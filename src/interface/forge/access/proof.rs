@@ -11,7 +11,7 @@ use super::topic::{self, MissingEntity, Topic, TopicKey};
 use crate::auth::cache::{Proof, TokenCache};
 use crate::auth::token::{self, DateError};
 use crate::auth::value::Plain;
-use crate::auth::{Audience, Keys};
+use crate::auth::{Audience, Keys, TokenProblem};
 use crate::interface::forge::limits::PROOF_S_MAX;
 use crate::interface::forge::nouns::{Context, TokenError};
 use crate::limits::TOKEN_CACHE_MAX;
@@ -24,9 +24,12 @@ const LIFETIME_LEEWAY_S: u64 = 30;
 /// Why a token is refused. The text is a detail for people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProofError {
-    /// The token is malformed, or no trusted issuer has signed it.
-    #[error("the token is malformed or its signature is not valid")]
-    Invalid,
+    /// The token is malformed.
+    #[error("{}", TokenProblem::Malformed.text())]
+    Malformed,
+    /// No trusted issuer has signed the token.
+    #[error("{}", TokenProblem::Signature.text())]
+    Signature,
     /// The token is for another purpose than this `aud`, or for several.
     #[error("the token is for something else: its `aud` must be `{0}` here")]
     Audience(&'static str),
@@ -42,6 +45,21 @@ pub enum ProofError {
     /// A claim is missing or not valid, as this text says.
     #[error("{0}")]
     Claims(&'static str),
+}
+
+impl ProofError {
+    /// Returns the reason for logs.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Malformed => TokenProblem::Malformed.text(),
+            Self::Signature => TokenProblem::Signature.text(),
+            Self::Audience(_) => TokenProblem::Audience.text(),
+            Self::Expired => TokenProblem::Expired.text(),
+            Self::Early => TokenProblem::Early.text(),
+            Self::Lifetime => "the token would be valid for too long",
+            Self::Claims(problem) => problem,
+        }
+    }
 }
 
 impl From<DateError> for ProofError {
@@ -83,14 +101,14 @@ impl ForgeAuth {
 
     /// Returns the context that a context token proves at `now_s` seconds since the epoch.
     pub fn context(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
-        self.contexts.proof(token, now_s, ProofError::Invalid, || {
+        self.contexts.proof(token, now_s, ProofError::Malformed, || {
             proved_context(&self.keys, token, audience::CONTEXT, now_s)
         })
     }
 
     /// Returns the context that an invocation token proves at `now_s` seconds since the epoch.
     pub fn invocation(&mut self, token: &str, now_s: u64) -> Result<Arc<Context>, ProofError> {
-        self.invocations.proof(token, now_s, ProofError::Invalid, || {
+        self.invocations.proof(token, now_s, ProofError::Malformed, || {
             proved_context(&self.keys, token, audience::INVOCATION, now_s)
         })
     }
@@ -98,9 +116,9 @@ impl ForgeAuth {
     /// Returns the installation that a service token is for, at `now_s` seconds since the epoch.
     /// Its holder is the back end of that installation.
     pub fn service(&mut self, token: &str, now_s: u64) -> Result<Arc<str>, ProofError> {
-        self.services.proof(token, now_s, ProofError::Invalid, || {
+        self.services.proof(token, now_s, ProofError::Malformed, || {
             let (claims, expires_at) = proved(&self.keys, token, audience::SERVICE, now_s)?;
-            let claims: ServiceClaims = token::object(&claims).ok_or(ProofError::Invalid)?;
+            let claims: ServiceClaims = token::object(&claims).ok_or(ProofError::Malformed)?;
             let installation =
                 context::installation(&claims.installation_id).map_err(ProofError::Claims)?;
             Ok(Proof { of: installation.into(), expires_at: Some(expires_at) })
@@ -179,8 +197,11 @@ fn proved(
     audience: Audience,
     now_s: u64,
 ) -> Result<(Vec<u8>, u64), ProofError> {
-    let claims = token::claims(keys, token).ok_or(ProofError::Invalid)?;
-    let envelope: Envelope = token::object(&claims).ok_or(ProofError::Invalid)?;
+    let claims = token::claims(keys, token).map_err(|problem| match problem {
+        TokenProblem::Signature => ProofError::Signature,
+        _ => ProofError::Malformed,
+    })?;
+    let envelope: Envelope = token::object(&claims).ok_or(ProofError::Malformed)?;
     if keys.audience_of(&envelope.aud.0) != Some(audience) {
         return Err(ProofError::Audience(audience.name()));
     }

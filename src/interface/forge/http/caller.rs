@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::error::{ForgeError, ProxyError};
 use crate::auth::bearer_token;
 use crate::codec::http::Request;
+use crate::interface::authenticators::Authenticators;
 use crate::interface::forge::access::{As, Origin, ProxyAuthorization, Subject};
 use crate::interface::forge::nouns::Context;
 use crate::interface::http::HttpContext;
@@ -57,25 +58,33 @@ fn find_caller(http: &HttpContext<'_>, request: &Request) -> Result<Caller, Forg
         request.only_header(name).map_err(|error| invalid(format!("{name}: {error}")))
     };
     let (authorization, api_key) = (given("authorization")?, given("x-api-key")?);
-    let (auth, now_s) = (&mut *http.auth.borrow_mut(), http.now.wall_seconds());
+    let Authenticators { users, forge, refusals, .. } = &mut *http.auth.borrow_mut();
+    let now_s = http.now.wall_seconds();
     if api_key.is_some() {
-        auth.users.admin(None, api_key, now_s).map_err(|error| invalid(error.to_string()))?;
+        users.admin(None, api_key, now_s).map_err(|error| {
+            refusals.note("forge", error.why(), http.now.monotonic());
+            invalid(error.to_string())
+        })?;
     }
     let by_key = api_key.map(|_| Caller::Admin);
     if authorization.is_none() {
         return Ok(by_key.unwrap_or(Caller::Unknown));
     }
-    if auth.users.admin(authorization, None, now_s).is_ok() {
+    if users.admin(authorization, None, now_s).is_ok() {
         return Ok(Caller::Admin);
     }
     let token = authorization.and_then(bearer_token);
     let token = token.ok_or_else(|| invalid("neither the API key nor a token".to_owned()))?;
-    let service = auth.forge.service(token, now_s).map_err(|error| invalid(error.to_string()))?;
+    let service = forge.service(token, now_s).map_err(|error| {
+        refusals.note("forge", error.why(), http.now.monotonic());
+        invalid(error.to_string())
+    })?;
     Ok(by_key.unwrap_or(Caller::Service(service)))
 }
 
 /// Returns the context of an invocation. The id is an invocation token, or that of a registered
-/// invocation, which needs a credential of the caller unless the network is trusted.
+/// invocation, which needs a credential of the caller unless the network is trusted and no proxy
+/// has passed the request on.
 fn find_invocation(
     http: &HttpContext<'_>,
     caller: &Caller,
@@ -83,8 +92,10 @@ fn find_invocation(
 ) -> Result<Arc<Context>, ForgeError> {
     let unknown = |why: &str| ForgeError::headers(ProxyError::UnknownInvocation, why);
     let signed = looks_signed(id).then(|| {
-        let forge = &mut http.auth.borrow_mut().forge;
-        forge.invocation(id, http.now.wall_seconds())
+        let Authenticators { forge, refusals, .. } = &mut *http.auth.borrow_mut();
+        forge
+            .invocation(id, http.now.wall_seconds())
+            .inspect_err(|error| refusals.note("forge", error.why(), http.now.monotonic()))
     });
     let why = match signed {
         Some(Ok(context)) => return Ok(context),

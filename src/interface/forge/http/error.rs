@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::interface::forge::access::ClaimsError;
 use crate::interface::forge::nouns::{OVERRIDES_PROBLEM, TokenError};
-use crate::interface::rest::Reply;
+use crate::interface::rest::{Challenge, Reply};
 
 /// The refused call, which determines the members of the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,7 +131,10 @@ impl ForgeError {
             _ => None,
         };
         let retry_after_s = matches!(status, 429 | 503).then_some(1);
-        Reply { proxy_error, retry_after_s, ..reply }
+        // Only this error is about the bearer token, if the request has one.
+        let is_callers = proxy_error == Some(ProxyError::InvalidCallerCredential.code());
+        let challenge = (status == 401 && !is_callers).then_some(Challenge::Missing);
+        Reply { proxy_error, retry_after_s, challenge, ..reply }
     }
 
     fn message(&self, call: Call) -> String {

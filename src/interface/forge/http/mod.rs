@@ -19,10 +19,11 @@ use super::publish::{admit_installation, publish_event};
 use super::session::Session;
 use crate::auth::bearer_token;
 use crate::codec::http::{Request, Response};
+use crate::interface::authenticators::Authenticators;
 use crate::interface::forge::nouns::Context;
 use crate::interface::forge::wire::SUBPROTOCOL;
 use crate::interface::http::{Entrance, HttpContext};
-use crate::interface::rest::{ApiError, Reply};
+use crate::interface::rest::{ApiError, Challenge, Reply};
 use crate::interface::websocket::upgrade;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::message::Millis;
@@ -38,7 +39,7 @@ pub(in crate::interface) fn entrance(
     http: &HttpContext<'_>,
     request: &Request,
 ) -> Entrance<Session, Route> {
-    match route(request.method.as_str(), &request.path) {
+    match route(request.method_name(), &request.path) {
         Ok(Route::Socket) => listen(http, request),
         Ok(route) => Entrance::Call(route),
         Err(error) => Entrance::refuse(error),
@@ -99,12 +100,16 @@ fn agree(
     let authorization = request.only_header("authorization");
     let authorization = authorization.map_err(|error| refused_context(&error.to_string()))?;
     let Some(authorization) = authorization else { return Ok((None, protocol)) };
-    let forge = &mut http.auth.borrow_mut().forge;
+    let Authenticators { forge, refusals, .. } = &mut *http.auth.borrow_mut();
     let now_s = http.now.wall_seconds();
     let proved = bearer_token(authorization).map(|token| forge.context(token, now_s));
     match proved {
         Some(Ok(context)) => Ok((Some(context), protocol)),
-        Some(Err(error)) => Err(refused_context(&error.to_string())),
+        Some(Err(error)) => {
+            refusals.note("forge", error.why(), http.now.monotonic());
+            let challenge = Challenge::Refused(error.to_string().into());
+            Err(refused_context(&error.to_string()).challenge(challenge))
+        }
         None => Err(refused_context("expected `Bearer` and a context token")),
     }
 }
@@ -114,7 +119,6 @@ fn offers_ours(header: &str) -> bool {
 }
 
 fn refused_context(why: &str) -> ApiError {
-    tracing::debug!(why, "refusing a context token");
     ApiError::auth(401, "AUTH_UNAUTHORIZED", format!("Unauthorized request: {why}"), None)
 }
 

@@ -70,7 +70,7 @@ fn invocation(method: &str, segment: &str) -> Option<(Option<Route>, &'static st
         return None;
     }
     let id = || {
-        let id = decode_segment(segment);
+        let id = decode_segment(segment).ok()?;
         is_invocation_id(&id).then(|| id.into())
     };
     let route = match method {

@@ -56,7 +56,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let newer = ctx.local.auth.forge.context(token, ctx.now.wall_seconds());
         let newer = newer.map_err(|error| {
-            tracing::debug!(%error, "refusing a context token");
+            ctx.local.auth.refusals.note("forge", error.why(), ctx.now.monotonic());
             Fault::Unauthorized(error.to_string())
         })?;
         if self.context.as_ref().is_some_and(|older| !older.is_same_place(&newer)) {

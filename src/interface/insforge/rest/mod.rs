@@ -20,7 +20,7 @@ pub use route::{HEALTH, Route};
 
 /// Decides how a request is served that belongs to no other interface.
 pub(in crate::interface) fn entrance<S>(request: &Request) -> Entrance<S, Route> {
-    match route::route(request.method.as_str(), &request.path) {
+    match route::route(request.method_name(), &request.path) {
         Ok(Route::Health) => Entrance::Health(health::reply),
         Ok(route) => Entrance::Call(route),
         Err(error) => Entrance::refuse(error),

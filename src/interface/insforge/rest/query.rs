@@ -5,19 +5,24 @@ use std::ops::RangeInclusive;
 
 use uuid::Uuid;
 
-use crate::codec::http::query_pairs;
+use crate::codec::http::{NotUtf8, query_pairs};
 use crate::interface::rest::dates;
 use crate::interface::rest::fields::{self, Read};
 use crate::message::Millis;
 
 /// The decoded keys and values of a query string.
 pub(super) struct Query<'q> {
-    pairs: Vec<(Cow<'q, str>, Cow<'q, str>)>,
+    pairs: Vec<Pair<'q>>,
 }
+
+/// A decoded key and its value.
+type Pair<'q> = (Cow<'q, str>, Result<Cow<'q, str>, NotUtf8>);
 
 /// The value of a key.
 enum Value<'q> {
     One(&'q str),
+    /// A value that is not UTF-8.
+    NotUtf8,
     /// A repeated key. InsForge reads it as a list, and no key accepts a list.
     List,
 }
@@ -30,7 +35,11 @@ impl<'q> Query<'q> {
     fn value(&self, key: &str) -> Option<Value<'_>> {
         let mut values = self.pairs.iter().filter(|(name, _)| name == key);
         let (_, value) = values.next()?;
-        Some(if values.next().is_some() { Value::List } else { Value::One(value) })
+        Some(match value {
+            _ if values.next().is_some() => Value::List,
+            Ok(value) => Value::One(value),
+            Err(NotUtf8) => Value::NotUtf8,
+        })
     }
 
     /// Reads a text. Returns `None` if the key is absent or the text is empty.
@@ -43,6 +52,7 @@ impl<'q> Query<'q> {
             None => Ok(None),
             Some(Value::One(text)) => Ok(Some(text)),
             Some(Value::List) => Err(format!("{key}: Expected string, received array")),
+            Some(Value::NotUtf8) => Err(format!("{key}: {NotUtf8}")),
         }
     }
 
@@ -63,7 +73,7 @@ impl<'q> Query<'q> {
         let number = match self.value(key) {
             None => return Ok(default),
             Some(Value::One(text)) => number(text),
-            Some(Value::List) => None,
+            Some(Value::List | Value::NotUtf8) => None,
         };
         fields::whole(key, number, bounds)
     }
@@ -73,7 +83,7 @@ impl<'q> Query<'q> {
         let date = match self.value(key) {
             None => return Ok(None),
             Some(Value::One(text)) => dates::millis(text),
-            Some(Value::List) => None,
+            Some(Value::List | Value::NotUtf8) => None,
         };
         date.map(Some).ok_or_else(|| format!("{key}: Invalid date"))
     }
@@ -163,6 +173,7 @@ mod tests {
             assert_eq!(id(&format!("id={text}")), invalid, "{text}");
         }
         assert_eq!(id("id=1&id=2"), Err("id: Expected string, received array".to_owned()));
+        assert_eq!(id("id=%ff"), Err("id: it is not UTF-8".to_owned()));
         let query = Query::new(Some("a=%C3%BC+b&none=&c&d=1=2"));
         assert_eq!(query.text("a"), Ok(Some("ü b")));
         assert_eq!(query.text("none"), Ok(None));

@@ -101,7 +101,11 @@ fn a_placeholder_must_name_an_attachment() {
 #[test]
 fn texts() {
     assert_eq!(connected("/", "abc"), r#"40{"sid":"abc"}"#);
-    assert_eq!(connect_error("/x", "no\"pe"), r#"44/x,{"message":"no\"pe"}"#);
+    assert_eq!(connect_error("/x", "no\"pe", None), r#"44/x,{"message":"no\"pe"}"#);
+    assert_eq!(
+        connect_error("/", "no", Some(("A_B", "why"))),
+        r#"44{"message":"no","data":{"code":"A_B","message":"why"}}"#
+    );
     assert_eq!(event_text("/", "e", "1,2"), r#"42["e",1,2]"#);
     assert_eq!(ack_text("/x", 7, "1"), "43/x,7[1]");
     assert_eq!(with_attachments(r#"42["e"]"#, 1), r#"451-["e"]"#);

@@ -19,11 +19,19 @@ pub fn connected_for_good(socket_id: &str, private_id: &str) -> String {
     format!(r#"40{{"sid":"{socket_id}","pid":"{private_id}"}}"#)
 }
 
-/// Returns the packet that refuses a CONNECT: `44{"message":"…"}`.
-pub fn connect_error(namespace: &str, message: &str) -> String {
+/// Returns the packet that refuses a CONNECT: `44{"message":"…"}`. A code and a text for people, if
+/// there are any, become its `data`.
+pub fn connect_error(namespace: &str, message: &str, data: Option<(&str, &str)>) -> String {
     let mut out = head('4', namespace);
     out.push_str(r#"{"message":"#);
     push_json(&mut out, message);
+    if let Some((code, why)) = data {
+        out.push_str(r#","data":{"code":"#);
+        push_json(&mut out, code);
+        out.push_str(r#","message":"#);
+        push_json(&mut out, why);
+        out.push('}');
+    }
     out.push('}');
     out
 }

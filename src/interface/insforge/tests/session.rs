@@ -19,7 +19,12 @@ fn what_breaks_the_protocol_is_a_violation() {
     room.text(&mut session, "40/other,");
     assert!(room.sent()[0].contains("Invalid namespace"));
     room.text(&mut session, r#"40{"apiKey":"wrong"}"#);
-    assert_eq!(room.sent(), [r#"44{"message":"Invalid API key"}"#]);
+    assert_eq!(
+        room.sent(),
+        [
+            r#"44{"message":"Invalid API key","data":{"code":"API_KEY_INVALID","message":"the API key is not that of this node"}}"#
+        ]
+    );
     room.text(&mut session, CONNECT);
     assert!(room.try_text(&mut session, CONNECT).is_err());
     room.text(&mut session, r#"451-["realtime:subscribe",{"channel":{"_placeholder":true}}]"#);

@@ -54,19 +54,29 @@ fn push_channel(out: &mut String, channel: Option<&Channel>) {
 }
 
 fn push_refusal(out: &mut String, refusal: Refusal) {
+    let made;
     let (code, message) = match refusal {
         Refusal::Invalid(message) => ("INVALID_INPUT", message),
         Refusal::SubscribeUnauthorized => {
             ("REALTIME_UNAUTHORIZED", "Not authorized to subscribe to this channel")
         }
+        Refusal::SubscribeUndefined => (
+            "REALTIME_UNAUTHORIZED",
+            "Not authorized to subscribe to this channel: no enabled channel definition matches it",
+        ),
         Refusal::PublishUnauthorized => {
             ("REALTIME_UNAUTHORIZED", "Not authorized to publish to this channel")
         }
+        Refusal::PublishUndefined => (
+            "REALTIME_UNAUTHORIZED",
+            "Not authorized to publish to this channel: no enabled channel definition matches it",
+        ),
         Refusal::NotSubscribed => {
             ("REALTIME_NOT_SUBSCRIBED", "Must subscribe to channel before publishing messages")
         }
-        Refusal::Unauthenticated => {
-            ("REALTIME_UNAUTHORIZED", "Invalid credential; the previous one stays in force")
+        Refusal::Unauthenticated(why) => {
+            made = format!("Invalid credential: {why}; the previous one stays in force");
+            ("REALTIME_UNAUTHORIZED", made.as_str())
         }
         Refusal::OtherIdentity => (
             "REALTIME_UNAUTHORIZED",

@@ -1,7 +1,9 @@
 //! Errors of callers that may not read or write documents.
 
+use crate::auth::TokenProblem;
 use crate::auth::token::DateError;
 use crate::interface::m2::limits::NAME_BYTES_MAX;
+use crate::interface::rest::Challenge;
 
 /// Why a caller may not read or write. The text is for people, and repeats no credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -23,6 +25,22 @@ impl M2Error {
         }
     }
 
+    /// Returns the reason. It repeats no credential.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Unauthorized(why) | Self::Forbidden(why) => why,
+        }
+    }
+
+    /// Returns what `WWW-Authenticate` says; `None` if the request alone decides.
+    pub fn challenge(self) -> Option<Challenge> {
+        match self {
+            Self::Forbidden(_) | API_KEY => None,
+            NOTHING | SCHEME => Some(Challenge::Missing),
+            Self::Unauthorized(why) => Some(Challenge::Refused(why.into())),
+        }
+    }
+
     /// Returns the `error` code of the body.
     pub fn error(self) -> &'static str {
         match self {
@@ -38,10 +56,8 @@ pub(super) const NOTHING: M2Error = M2Error::Unauthorized(
 pub(super) const SCHEME: M2Error =
     M2Error::Unauthorized("Authorization must be Bearer and a token");
 pub(super) const API_KEY: M2Error = M2Error::Unauthorized("the API key is not valid");
-pub(super) const INVALID: M2Error =
-    M2Error::Unauthorized("the token is malformed or its signature is not valid");
-pub(super) const OTHER_KIND: M2Error =
-    M2Error::Unauthorized("the token is for something else, as its aud says");
+pub(super) const MALFORMED: M2Error = M2Error::Unauthorized(TokenProblem::Malformed.text());
+pub(super) const OTHER_KIND: M2Error = M2Error::Unauthorized(TokenProblem::Audience.text());
 pub(super) const NO_USER: M2Error = M2Error::Unauthorized(
     "the token must have a user_id, or a sub, of 1 to 255 bytes without control characters",
 );
@@ -56,12 +72,18 @@ pub(super) const READS: M2Error = M2Error::Forbidden(
 
 const _: () = assert!(NAME_BYTES_MAX == 255, "a message above names the bound");
 
+impl From<TokenProblem> for M2Error {
+    fn from(problem: TokenProblem) -> Self {
+        Self::Unauthorized(problem.text())
+    }
+}
+
 impl From<DateError> for M2Error {
     fn from(error: DateError) -> Self {
         Self::Unauthorized(match error {
             DateError::Malformed => "the token's exp and nbf must be numbers",
-            DateError::Expired => "the token has expired",
-            DateError::Early => "the token is not valid yet",
+            DateError::Expired => TokenProblem::Expired.text(),
+            DateError::Early => TokenProblem::Early.text(),
         })
     }
 }

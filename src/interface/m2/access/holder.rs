@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::{INVALID, NO_ORGANIZATION, NO_USER, OTHER_KIND, OTHER_ORGANIZATION, READS};
+use super::error::{NO_ORGANIZATION, NO_USER, OTHER_KIND, OTHER_ORGANIZATION, READS};
 use super::{M2Error, Reader, WRITERS};
 use crate::auth::Keys;
 use crate::auth::token;
@@ -81,8 +81,7 @@ pub(super) fn judge(
     token: &str,
     now_s: u64,
 ) -> Result<(Holder, Option<u64>), M2Error> {
-    let claims = token::claims(keys, token).and_then(|json| token::object::<Claims>(&json));
-    let claims = claims.ok_or(INVALID)?;
+    let claims: Claims = token::trusted(keys, token)?;
     let is_writers = keys.audience_of(&claims.aud.0) == Some(WRITERS);
     if !is_writers && keys.reserves(&claims.aud.0) {
         return Err(OTHER_KIND);

@@ -9,7 +9,7 @@ use super::*;
 use crate::auth::tests::{
     ED_PEM, ES_PEM, NOW, RS_PEM, SECRET, api_key, hs256, keys_reserving, private_key, signed_with,
 };
-use crate::auth::{Authenticator, KeyError, SignError};
+use crate::auth::{Authenticator, KeyError, SignError, TokenProblem};
 use crate::interface::authenticators::AUDIENCES;
 use crate::limits::TOKEN_BYTES_MAX;
 
@@ -64,6 +64,8 @@ fn user(id: &str, expires_at: Option<u64>) -> Result<Reader, M2Error> {
 }
 
 const SERVICE: Result<Reader, M2Error> = Ok(Reader::SERVICE);
+
+const SIGNATURE: M2Error = M2Error::Unauthorized(TokenProblem::Signature.text());
 
 #[test]
 fn a_token_says_who_reads() {
@@ -131,17 +133,18 @@ fn a_token_is_signed_by_somebody_who_is_trusted() {
         let mut trusting = M2Auth::new(Arc::new(trusting), Terms::new(true, None));
         let mut read = |header: &str| trusting.reader(Some(header), None, ORGANIZATION, NOW);
         assert_eq!(read(&own), user("u1", Some(NOW + 60)), "{algorithm:?}");
-        assert_eq!(read(&other), Err(INVALID), "{algorithm:?}");
-        assert_eq!(auth().reader(Some(&own), None, ORGANIZATION, NOW), Err(INVALID));
+        assert_eq!(read(&other), Err(SIGNATURE), "{algorithm:?}");
+        assert_eq!(auth().reader(Some(&own), None, ORGANIZATION, NOW), Err(SIGNATURE));
     }
     let good = token(json!({}));
     let long = token(json!({"padding": "x".repeat(TOKEN_BYTES_MAX)}));
     let array = hs256(r#"["u1"]"#);
     let twice = hs256(r#"{"user_id":"u1","user_id":"u1","organization_id":"Org/1"}"#);
-    for token in ["a.b.c", ".", "x", &good[1..], &format!("{good}x"), &long, &array, &twice] {
-        assert_eq!(reads(token), Err(INVALID), "{token:.80}");
-        assert_eq!(writes(token), Err(INVALID), "{token:.80}");
+    for token in ["a.b.c", ".", "x", &good[1..], &long, &array, &twice] {
+        assert_eq!(reads(token), Err(MALFORMED), "{token:.80}");
+        assert_eq!(writes(token), Err(MALFORMED), "{token:.80}");
     }
+    assert_eq!(reads(&format!("{good}x")), Err(SIGNATURE));
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn keys_read_every_organization() {
     assert_eq!(reads(&wrong), Err(API_KEY));
     let mut without = M2Auth::new(Arc::new(keys()), Terms::new(true, None));
     assert_eq!(without.reader(None, Some(readers), "any", NOW), Err(API_KEY));
-    assert_eq!(without.reader(Some(&readers_bearer), None, "any", NOW), Err(INVALID));
+    assert_eq!(without.reader(Some(&readers_bearer), None, "any", NOW), Err(MALFORMED));
 }
 
 #[test]
@@ -240,7 +243,7 @@ fn who_writes_is_more_than_a_reader() {
         (bearer(&writers(json!({}))), Some(READERS_KEY), Ok(())),
         (bearer(&token(json!({}))), Some(READERS_KEY), Err(READS)),
         (bearer(&admin(json!({}))), Some("x"), Err(API_KEY)),
-        (bearer("a.b.c"), Some(&*api), Err(INVALID)),
+        (bearer("a.b.c"), Some(&*api), Err(MALFORMED)),
     ];
     for (authorization, x_api_key, expected) in cases {
         let verdict = auth().writer(Some(&authorization), x_api_key, ORGANIZATION, NOW);

@@ -30,7 +30,7 @@ pub(in crate::interface) fn entrance(
     http: &HttpContext<'_>,
     request: &Request,
 ) -> Entrance<Session, Route> {
-    match route(request.method.as_str(), &request.path) {
+    match route(request.method_name(), &request.path) {
         Ok(Route::Socket) => listen(http, request),
         Ok(Route::Status) => Entrance::Health(status),
         Ok(route) => Entrance::Call(route),
@@ -57,7 +57,7 @@ fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route>
 fn agree(http: &HttpContext<'_>, request: &Request) -> Result<(Party, Option<String>), ApiError> {
     let said = handshake::of_socket(request, http.shared.m2.require_project);
     let said = said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
-    let Reader { user, expires_at } = reader(http, &said).map_err(refusal)?;
+    let Reader { user, expires_at } = reader(http, &said).map_err(|error| refusal(http, error))?;
     let scope = said.scope.to_string().into();
     Ok((Party { scope, user, expires_at }, said.subprotocol))
 }
@@ -76,9 +76,13 @@ fn writer(http: &HttpContext<'_>, said: &Said) -> Result<(), M2Error> {
     auth.writer(authorization, api_key, &said.scope.organization, http.now.wall_seconds())
 }
 
-fn refusal(error: M2Error) -> ApiError {
-    tracing::debug!(%error, "refusing a caller of M2");
-    ApiError::auth(error.status(), error.error(), error.to_string(), None)
+fn refusal(http: &HttpContext<'_>, error: M2Error) -> ApiError {
+    http.note_refusal("m2", error.why());
+    let refused = ApiError::new(error.status(), error.error(), error.why());
+    match error.challenge() {
+        Some(challenge) => refused.challenge(challenge),
+        None => refused,
+    }
 }
 
 /// Runs a call that the entrance has found the route of. Errors are answered, too.
@@ -133,14 +137,14 @@ fn readable(
     // The holder of a valid writer's token of another organization is not a reader either. It
     // receives the more specific error, that of the writer.
     let reader = reader(http, &said).map_err(|error| match (writer, error) {
-        (M2Error::Forbidden(_), M2Error::Unauthorized(_)) => refusal(writer),
-        _ => refusal(error),
+        (M2Error::Forbidden(_), M2Error::Unauthorized(_)) => refusal(http, writer),
+        _ => refusal(http, error),
     });
     let user = reader?.user;
     let key = resource.look(&said.scope, query, user.as_deref())?;
     if key.audience.is_some() && key.audience != user {
         let message = "this credential may not read the documents of other users";
-        return Err(refusal(M2Error::Forbidden(message)));
+        return Err(refusal(http, M2Error::Forbidden(message)));
     }
     Ok(key)
 }
@@ -148,7 +152,7 @@ fn readable(
 /// Returns the scope of a call, if its caller may write there.
 fn writers_scope(http: &HttpContext<'_>, request: &Request) -> Result<Scope, ApiError> {
     let said = said(http, request)?;
-    writer(http, &said).map_err(refusal)?;
+    writer(http, &said).map_err(|error| refusal(http, error))?;
     Ok(said.scope)
 }
 

@@ -129,6 +129,8 @@ impl<'a> Said<'a> {
                     "'{name}' is not expected in the query of this call, which may have '{expected}'"
                 )));
             }
+            let value =
+                value.map_err(|error| ApiError::invalid_input(format!("{name}: {error}")))?;
             let place = match &*name {
                 USER_ID => &mut said.user_id,
                 AUDIENCE => &mut said.audience,

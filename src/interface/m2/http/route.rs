@@ -1,7 +1,7 @@
 //! Finds the call that a request line of M2 Realtime asks for.
 
 use super::named::Named;
-use crate::codec::http::decode_segment_exactly;
+use crate::codec::http::decode_segment;
 use crate::interface::m2::nouns::{ResourceKind, resource_id_problem};
 use crate::interface::rest::ApiError;
 
@@ -50,8 +50,8 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
     };
     let (kind, id) = resource.split_once('/').unwrap_or((resource, ""));
     let kind = ResourceKind::named(kind).ok_or_else(|| ApiError::unknown_resource_kind(kind))?;
-    let id = decode_segment_exactly(id);
-    let id = id.ok_or_else(|| ApiError::invalid_input("id: it is not UTF-8"))?;
+    let id = decode_segment(id);
+    let id = id.map_err(|error| ApiError::invalid_input(format!("id: {error}")))?;
     if let Some(problem) = resource_id_problem(&id) {
         return Err(ApiError::invalid_input(format!("id: {problem}")));
     }
