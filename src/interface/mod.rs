@@ -183,6 +183,15 @@ impl Session {
         }
     }
 
+    /// Notes that the client has closed its sending side. Returns whether the client has yet to
+    /// receive the answer to its request; if not, the runtime ends the connection.
+    pub fn on_input_end(&mut self, ctx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Events(session) => session.on_input_end(ctx),
+            Self::Insforge(_) | Self::Probe(_) | Self::Forge(_) | Self::M2(_) | Self::Echo => false,
+        }
+    }
+
     /// Begins a subscription. The worker has taken its activation out of the mailbox, and from now
     /// on the index delivers to the connection. Returns the number of bytes that were sent to the
     /// client.

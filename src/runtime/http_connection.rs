@@ -76,6 +76,8 @@ pub(super) struct HttpConnection {
 pub(super) enum End {
     /// The connection failed, or the client left without a request that could be answered.
     Gone,
+    /// The client has closed its sending side. It may still read.
+    HalfClosed,
     /// The client was too slow. If true, it has begun a request, which can be answered with 408.
     Slow(bool),
     /// The client broke the rules of HTTP.
@@ -125,7 +127,10 @@ impl HttpConnection {
                 self.input.drain(..length);
                 return Ok(request);
             }
-            self.read(deadline).await?;
+            self.read(deadline).await.map_err(|end| match end {
+                End::HalfClosed if self.input.is_empty() => End::Gone,
+                end => cut(end),
+            })?;
         }
     }
 
@@ -159,7 +164,7 @@ impl HttpConnection {
                 return Ok(body);
             }
             self.body_bytes = body.capacity();
-            self.read(deadline).await?;
+            self.read(deadline).await.map_err(cut)?;
         }
     }
 
@@ -245,7 +250,8 @@ impl HttpConnection {
             .http_bytes_received
             .add(read.as_ref().map_or(0, |length| *length as u64));
         match read {
-            Ok(0) | Err(_) => Err(End::Gone),
+            Ok(0) => Err(End::HalfClosed),
+            Err(_) => Err(End::Gone),
             Ok(_) if self.input.is_empty() => {
                 self.input = buffer;
                 Ok(())
@@ -280,6 +286,14 @@ impl HttpConnection {
         if self.input.is_empty() {
             self.input = Vec::new();
         }
+    }
+}
+
+/// Converts the end of the client's bytes in the middle of a request into a refusal.
+fn cut(end: End) -> End {
+    match end {
+        End::HalfClosed => End::Broken(HttpError::Malformed("it ends before it is complete")),
+        end => end,
     }
 }
 

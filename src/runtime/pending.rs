@@ -16,8 +16,10 @@ use crate::mailbox::{Mail, PollRefusal, Polled, Slot};
 use crate::message::{ConnId, Refused, SessionId};
 
 /// Forwards a request to the worker of its session, and waits for the answer until the client
-/// leaves. Returns the outcome. If the outcome may hold packets, which are lost if the client does
-/// not receive them, also returns their session.
+/// leaves. A client that only closes its sending side still receives the answer. If it was polling,
+/// its session ends, because the node cannot tell whether such a client reads. Returns the outcome.
+/// If the outcome may hold packets, which are lost if the client does not receive them, also
+/// returns their session.
 pub(super) async fn forward(
     http: &HttpContext<'_>,
     arrivals: &Arrivals,
@@ -54,11 +56,18 @@ pub(super) async fn forward(
         };
         match answered {
             Some(answer) => return Ok((polled(answer), session.filter(|_| takes_packets))),
-            None if connection.fill().await.is_ok() => {}
-            None => {
-                session.iter().for_each(|session| tell_gone(http, *session));
-                return Err(End::Gone);
-            }
+            None => match connection.fill().await {
+                Ok(()) => {}
+                Err(End::HalfClosed) => {
+                    let polls = session.filter(|_| takes_packets);
+                    polls.iter().for_each(|session| tell_gone(http, *session));
+                    return Ok((polled(pending.await), None));
+                }
+                Err(_) => {
+                    session.iter().for_each(|session| tell_gone(http, *session));
+                    return Err(End::Gone);
+                }
+            },
         }
     }
 }

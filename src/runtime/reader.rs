@@ -35,7 +35,11 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
             Ok((length, _)) if length > 0 => length,
             Err(Errno::AGAIN) => return false,
             Err(Errno::INTR) => continue,
-            Ok(_) | Err(_) => {
+            Ok(_) => {
+                worker.input_ended(slot);
+                return false;
+            }
+            Err(_) => {
                 worker.ended(slot);
                 return false;
             }

@@ -17,7 +17,7 @@ pub(super) async fn refuse(
     end: End,
 ) {
     let error = match end {
-        End::Gone => return,
+        End::Gone | End::HalfClosed => return,
         End::Slow(has_request) => {
             counters.http_timeouts.add(1);
             if !has_request {

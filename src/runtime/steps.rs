@@ -137,6 +137,20 @@ impl Worker {
         self.remove(slot, Reason::Client);
     }
 
+    /// Removes a connection whose client has closed its sending side. A session that has not
+    /// answered its client's request yet ends by itself once it has, and a connection that is being
+    /// closed is first sent what its outbox holds.
+    pub(super) fn input_ended(&mut self, slot: u32) {
+        let is_answering = self.on(slot, |session, ctx, _| session.on_input_end(ctx));
+        let is_answering = is_answering.unwrap_or_else(|| {
+            let closing = self.connections.get_mut(slot);
+            closing.is_some_and(|connection| !connection.link.outbox.is_empty())
+        });
+        if !is_answering {
+            self.remove(slot, Reason::Client);
+        }
+    }
+
     /// Notes that a socket which was full takes bytes again.
     pub fn writable(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };

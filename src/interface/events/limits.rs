@@ -7,3 +7,6 @@ pub const CHANNELS_MAX: usize = 64;
 pub const CURSOR_BYTES_MAX: usize = 2_048;
 /// Pause of clients before they connect again, in milliseconds, unless they choose for themselves.
 pub const RETRY_MS: u64 = 2_000;
+/// Time between two looks whether a stream whose client has closed its sending side has begun, in
+/// milliseconds.
+pub const HALF_CLOSED_LOOK_MS: u64 = 50;

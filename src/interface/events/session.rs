@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::cursor::Received;
+use super::limits::HALF_CLOSED_LOOK_MS;
 use super::wire;
 use crate::broker::cursor::{Cursor, Position};
 use crate::broker::directory::Subscriber;
@@ -29,8 +30,12 @@ pub struct Session {
     credential: Arc<Credential>,
     /// Names an anonymous client to the members of its channels.
     socket_key: SocketKey,
-    /// When the next comment is sent, in milliseconds since the node started.
+    /// When the next comment is sent, or a half-closed stream looks whether it has begun, in
+    /// milliseconds since the node started.
     comment_at: Millis,
+    /// Whether the client has closed its sending side. Then the stream ends once it has begun,
+    /// because such a client may be gone.
+    is_half_closed: bool,
     state: State,
 }
 
@@ -91,7 +96,7 @@ impl Session {
         opening: Opening,
     ) -> Self {
         let state = State::Opening(Box::new(opening));
-        Self { credential, socket_key, comment_at: 0, state }
+        Self { credential, socket_key, comment_at: 0, is_half_closed: false, state }
     }
 
     /// Returns when the session must be told the time, in milliseconds since the node started.
@@ -119,6 +124,17 @@ impl Session {
     /// Returns whether the client was answered with 200.
     pub(in crate::interface) fn is_open(&self) -> bool {
         matches!(self.state, State::Beginning(_) | State::Open)
+    }
+
+    /// Notes that the client has closed its sending side. Returns whether it has yet to receive the
+    /// answer to its request, with what its channels keep. Then the next deadlines end the stream.
+    pub(in crate::interface) fn on_input_end(&mut self, ctx: &mut Context<'_>) -> bool {
+        self.is_half_closed = true;
+        self.comment_at = ctx.now.monotonic();
+        match self.state {
+            State::Opening(_) | State::Beginning(_) => true,
+            State::Open | State::Refused => !ctx.link.outbox.is_empty(),
+        }
     }
 
     /// Asks the policies whether the client may hear its channels, and joins them if it may.
@@ -207,7 +223,11 @@ impl Session {
         opening.response(response).write_endless(&mut head, ctx.date());
         ctx.send(head);
         ctx.send(wire::beginning());
-        self.comment_at = ctx.now.monotonic() + ctx.shared.timings.ping_interval_ms;
+        let until_comment = match self.is_half_closed {
+            true => 0,
+            false => ctx.shared.timings.ping_interval_ms,
+        };
+        self.comment_at = ctx.now.monotonic() + until_comment;
         ctx.local.counters.opened.add(1);
         ctx.local.counters.event_streams.add(1);
         // Until a subscription begins, the client has come as far as it says that it has.
@@ -237,6 +257,13 @@ impl Session {
         let closes_at = ctx.shared.closes_at(self.credential.expires_at, ctx.now);
         if closes_at.is_some_and(|at| at <= ctx.now.monotonic()) {
             return Next::close(Reason::Expired);
+        }
+        if self.is_half_closed {
+            if matches!(self.state, State::Open) {
+                return Next::close(Reason::Client);
+            }
+            self.comment_at = ctx.now.monotonic() + HALF_CLOSED_LOOK_MS;
+            return Next::Stay;
         }
         if ctx.now.monotonic() >= self.comment_at {
             ctx.send(wire::COMMENT.to_vec());
