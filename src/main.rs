@@ -233,9 +233,10 @@ fn announce(config: &Config, started: &Started) {
         config.workers,
         config.data_dir.display(),
     );
-    if config.conformance {
-        out.push_str("  conformance mode: no authentication, for test suites only\n");
-    } else if started.secrets.created && configured == [false, false, false] {
+    for leniency in config.leniencies() {
+        out.push_str(&format!("  lenient  {leniency}\n"));
+    }
+    if !config.conformance && started.secrets.created && configured == [false, false, false] {
         out.push_str(&first_steps(started.address, &config.data_dir));
     }
     print_if_read(out);

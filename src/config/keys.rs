@@ -277,14 +277,16 @@ configuration! {
         /// What happens to a subscriber whose outbox is full: it is closed, or it loses its oldest
         /// events and receives a notice.
         slow_consumer: SlowConsumer = "close", Form::Choice(&["close", "drop_oldest"]);
-        /// Whether the id of a registered invocation needs no credential, even if the node listens
-        /// on an address that is not loopback.
-        trust_network: bool = "false", Form::Switch;
+        /// Whether the id of a registered invocation needs no credential of the caller. If not set,
+        /// it needs none as long as others cannot reach the node. Requests that a proxy has passed
+        /// on always need one.
+        trust_network: Option<bool> = Unset, Form::Switch;
     }
 
     /// How M2 Realtime is served.
     m2: M2, "FANFARE_M2_" {
-        /// Whether readers must authenticate. If not, `listen` must be a loopback address.
+        /// Whether readers must authenticate. If not, `listen` must be a loopback address. Requests
+        /// that a proxy has passed on always must.
         require_auth: bool = "true", Form::Switch;
         /// Key of services that read documents of every organization and write none.
         api_key: Option<Secret> = Unset, Form::Word;

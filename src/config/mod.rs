@@ -8,6 +8,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub mod client_files;
@@ -58,6 +59,13 @@ impl Forge {
     pub fn linger(&self) -> Millis {
         self.linger_ms.min(u64::from(self.replay_seconds) * 1_000)
     }
+}
+
+/// What lets others than the programs of this machine reach the node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exposure {
+    /// It listens on this address, which is not loopback.
+    Listens(SocketAddr),
 }
 
 /// A secret text, which `Debug` masks.
@@ -127,10 +135,31 @@ impl Config {
         Ok(config)
     }
 
+    /// Returns what lets others than the programs of this machine reach the node; `None` if no
+    /// setting says that they can. A setting that opens the node to others must be looked at here,
+    /// because everything that is lenient towards local callers asks this function.
+    pub fn exposure(&self) -> Option<Exposure> {
+        let is_local = self.listen.ip().to_canonical().is_loopback();
+        (!is_local).then_some(Exposure::Listens(self.listen))
+    }
+
     /// Returns whether registered invocations of Forge are served to callers without a credential
     /// of their own.
     pub fn trusts_callers(&self) -> bool {
-        self.forge.trust_network || self.listen.ip().is_loopback()
+        self.forge.trust_network.unwrap_or_else(|| self.exposure().is_none())
+    }
+
+    /// Returns the leniencies in effect, each with the setting that turns it off.
+    pub fn leniencies(&self) -> Vec<&'static str> {
+        let all = [
+            (self.conformance, "no authentication at all, for test suites only (--conformance)"),
+            (
+                self.trusts_callers(),
+                "registered Forge invocations need no credential (forge.trust_network)",
+            ),
+            (!self.m2.require_auth, "M2 readers need no credential (m2.require_auth = false)"),
+        ];
+        all.into_iter().filter_map(|(is_on, text)| is_on.then_some(text)).collect()
     }
 
     /// Returns the source of this key's value.
@@ -172,14 +201,10 @@ impl Config {
         mistakes
     }
 
-    /// Returns the mistakes of a configuration that serves without authentication on an address
-    /// that is not loopback.
+    /// Returns the mistakes of a configuration that serves others without authentication.
     fn exposures(&self) -> Vec<String> {
-        let listen = self.listen;
         let mut mistakes = Vec::new();
-        if listen.ip().to_canonical().is_loopback() {
-            return mistakes;
-        }
+        let Some(Exposure::Listens(listen)) = self.exposure() else { return mistakes };
         if self.conformance {
             mistakes.push(format!(
                 "argument --conformance: serves without authentication and is refused on \

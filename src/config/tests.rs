@@ -86,7 +86,7 @@ fn told_nothing_a_node_has_its_defaults() {
         payload_bytes: 262_144,
         require_scopes: false,
         slow_consumer: SlowConsumer::Close,
-        trust_network: false,
+        trust_network: None,
     };
     assert_eq!(config.forge, forge);
     let m2 = M2 {

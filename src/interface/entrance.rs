@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use super::http::{self, HttpContext, Outcome};
+use super::http::{self, HttpContext, Outcome, is_forwarded};
 use super::rest::{ApiError, Reply};
 use super::websocket::upgrade;
 use super::{Session, events, forge, front, insforge, m2};
@@ -35,7 +35,7 @@ pub enum Call {
 /// Returns what a request leads to. Paths that no interface has are refused with 404.
 pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     let path = &*request.path;
-    let is_conformance = http.shared.config.conformance;
+    let is_conformance = http.shared.config.conformance && !is_forwarded(request);
     if let Some(app) = insforge::http::app(path, is_conformance) {
         return insforge::http::entrance(http, request, app).map(Session::from, Call::Insforge);
     }

@@ -38,6 +38,15 @@ pub fn complete(mut response: Response, request: &Request) -> Response {
         .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
 }
 
+/// Returns whether a proxy says that it has passed a request on. Such a request may come from
+/// anywhere, even if it arrives on loopback, and is never treated leniently. That no proxy says so
+/// proves nothing.
+pub(super) fn is_forwarded(request: &Request) -> bool {
+    request.has_header(|name| {
+        matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded-")
+    })
+}
+
 /// The way that a request takes after its head. `S` is the type of sessions and `C` that of calls.
 #[derive(Debug)]
 pub enum Entrance<S, C> {

@@ -149,8 +149,8 @@ pub fn run(
         node.shared.interfaces.broker.memory.begin(heap::allocated());
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         tracing::info!(version, %address, driver, workers = config.workers, "serving");
-        if !config.m2.require_auth {
-            tracing::warn!("M2 is open to everybody on this machine (m2.require_auth = false)");
+        for leniency in config.leniencies() {
+            tracing::info!("for direct requests of this machine: {leniency}");
         }
         started(&Started { address, driver: node.driver.clone(), secrets });
     })

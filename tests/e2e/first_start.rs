@@ -124,6 +124,26 @@ fn each_printed_line_works_as_it_stands() {
 }
 
 #[test]
+fn each_leniency_is_named_at_start() {
+    const FORGE: &str = "registered Forge invocations need no credential (forge.trust_network)";
+    const M2: &str = "M2 readers need no credential (m2.require_auth = false)";
+    const SUITES: &str = "no authentication at all, for test suites only (--conformance)";
+    let named = |node: &Node| {
+        let output = output_with(node, "\n  keys     ");
+        let is_named = |text: &&&str| output.contains(&format!("\n  lenient  {text}\n"));
+        [FORGE, M2, SUITES].iter().filter(is_named).copied().collect::<Vec<_>>()
+    };
+    assert_eq!(named(&Node::start()), [FORGE]);
+    assert_eq!(named(&Node::on_all_addresses(|_| {})), [""; 0]);
+    assert_eq!(named(&Node::with_env(&[("FANFARE_FORGE_TRUST_NETWORK", "false")])), [""; 0]);
+    assert_eq!(named(&Node::with_env(&[("FANFARE_M2_REQUIRE_AUTH", "false")])), [FORGE, M2]);
+    let suites = Node::with(|command| {
+        command.arg("--conformance");
+    });
+    assert_eq!(named(&suites), [FORGE, SUITES]);
+}
+
+#[test]
 fn secrets_and_payloads_are_in_no_log_line() {
     let node = Node::with(|command| {
         command.env("FANFARE_LOG", "trace").env("FANFARE_LOG_FORMAT", "json");

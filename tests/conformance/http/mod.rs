@@ -1,12 +1,15 @@
 //! HTTP/1.1 over bare TCP, on a node in normal mode (RFC 9110, RFC 9112).
 
+mod half_closed;
+mod headers;
 mod malformed;
 mod slow;
 
 use serde_json::json;
 
+use crate::frames::upgrade;
 use crate::node;
-use crate::support::API_KEY;
+use crate::support::{ANON_KEY, API_KEY};
 use crate::tcp::{Response, Tcp, call, request};
 
 /// Longest body that a request may have.
@@ -84,6 +87,92 @@ fn methods_that_a_path_does_not_know_are_refused_with_those_it_does() {
         assert!(expected.iter().all(|method| allow.contains(method)), "{line}: {allow:?}");
         assert!(!allow.contains(&method), "{line}: {allow:?}");
     }
+}
+
+#[test]
+fn unknown_methods_are_named_as_they_were_sent() {
+    let long = "M".repeat(200);
+    for (method, shown) in [("BREW", "BREW"), ("get", "get"), (&long, &*("M".repeat(32) + "…"))] {
+        let response = call(node::plain(), &[&format!("{method} /api/health HTTP/1.1")], "");
+        assert_refusal(&response, 405, "METHOD_NOT_ALLOWED");
+        let message = format!("Method {shown} is not allowed for /api/health");
+        assert_eq!(response.json()["message"], message);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_utf_8_is_refused_by_name() {
+    let key = authorization();
+    let scope = ["x-m2-organization: o", "x-m2-project: p"];
+    let token = format!("token={ANON_KEY}");
+    let cases = [
+        (format!("/api/realtime/events?channel=%ff&{token}"), "channel: it is not UTF-8"),
+        (
+            format!("/api/realtime/events?channel=a&lastEventId=%ff&{token}"),
+            "lastEventId: it is not UTF-8",
+        ),
+        ("/api/realtime/events?channel=a&token=%ff".into(), "token: it is not UTF-8"),
+        ("/api/realtime/messages?eventName=%ff".into(), "eventName: it is not UTF-8"),
+        ("/api/realtime/messages?before=%ff".into(), "before: it is not UTF-8"),
+        (
+            "/api/realtime/messages?limit=%ff".into(),
+            "limit: expected a whole number from 1 to 1000",
+        ),
+        ("/api/realtime/messages/stats?since=%ff".into(), "since: Invalid date"),
+        ("/api/realtime/resources/liveConfig/%ff".into(), "id: it is not UTF-8"),
+        ("/api/realtime/resources/liveConfig/a?userId=%ff".into(), "userId: it is not UTF-8"),
+    ];
+    for (target, message) in cases {
+        let line = format!("GET {target} HTTP/1.1");
+        let takes_key = !target.contains("/events");
+        let credential = if takes_key { key.as_str() } else { "X: y" };
+        let response = call(node::plain(), &[&line, credential, scope[0], scope[1]], "");
+        assert_refusal(&response, 400, "INVALID_INPUT");
+        assert_eq!(response.json()["message"], message, "{target}");
+    }
+    let response =
+        call(node::plain(), &["DELETE /admin/v1/invocations/%ff HTTP/1.1", &authorization()], "");
+    assert_refusal(&response, 400, "INVALID_INPUT");
+    let line = "GET /socket.io/?EIO=4&transport=polling&sid=%ff HTTP/1.1";
+    assert_eq!(call(node::plain(), &[line], "").json()["message"], "Session ID unknown");
+}
+
+#[test]
+fn a_request_may_have_a_hundred_headers() {
+    let ask = |headers: usize| {
+        let lines: String = (1..headers).map(|at| format!("X-{at}: y\r\n")).collect();
+        let mut tcp = Tcp::connect(node::plain());
+        tcp.send(format!("GET /api/health HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+        tcp.response()
+    };
+    assert_eq!(ask(100).status, 200);
+    assert_refusal(&ask(101), 431, "HEADERS_TOO_LARGE");
+}
+
+#[test]
+fn what_http_has_and_the_node_has_not_is_told_by_name() {
+    let ask = |text: &str| {
+        let mut tcp = Tcp::connect(node::plain());
+        tcp.send(text);
+        tcp.response()
+    };
+    let version = ask("GET / HTTP/3.0\r\nHost: a\r\n\r\n");
+    assert_refusal(&version, 505, "HTTP_VERSION_NOT_SUPPORTED");
+    let coding = ask("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n");
+    assert_refusal(&coding, 501, "NOT_IMPLEMENTED");
+}
+
+#[test]
+fn conformance_is_not_served_through_a_proxy() {
+    let echo = String::from_utf8(upgrade("/_test/echo")).expect("a head is text");
+    let polling = "GET /engine.io/?EIO=4&transport=polling HTTP/1.1";
+    for header in ["Forwarded: for=192.0.2.1", "X-Forwarded-For: 192.0.2.1", "Via: 1.1 a"] {
+        let mut tcp = Tcp::connect(node::calm());
+        tcp.send(echo.replace("\r\n\r\n", &format!("\r\n{header}\r\n\r\n")));
+        assert_eq!(tcp.response().status, 404, "{header}");
+        assert_eq!(call(node::calm(), &[polling, header], "").status, 404, "{header}");
+    }
+    assert_eq!(call(node::calm(), &[polling], "").status, 200);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::listener::Listener;
 use crate::support::{ANON_KEY, API_KEY, Node, an_hour_from_now, sign, user_token};
 
 const TRUST: (&str, &str) = ("FANFARE_FORGE_TRUST_NETWORK", "true");
+const DISTRUST: (&str, &str) = ("FANFARE_FORGE_TRUST_NETWORK", "false");
 
 fn with(command: &mut Command, envs: &[(&str, &str)]) {
     command.envs(envs.iter().copied());
@@ -127,6 +128,37 @@ fn on_a_network_a_registered_id_takes_a_credential_of_the_caller() {
 #[test]
 fn a_network_that_is_trusted_is_like_loopback() {
     check_callers(&Node::on_all_addresses(|command| with(command, &[TRUST])), false);
+}
+
+#[test]
+fn a_loopback_address_that_is_not_trusted_is_like_a_network() {
+    check_callers(&Node::with(|command| with(command, &[DISTRUST])), true);
+}
+
+#[test]
+fn a_request_that_a_proxy_has_passed_on_needs_a_credential_on_every_network() {
+    let trusting = Node::on_all_addresses(|command| with(command, &[TRUST]));
+    for node in [&Node::start(), &trusting] {
+        register(node, "call-1");
+        let publish = |more: &[(&'static str, &str)]| {
+            let headers = [&[(PROXY, "Forge as=app,id=call-1")], more].concat();
+            let response = raw_call(node, "publish", &headers, good_body("publish").to_string());
+            outcome("publish", &response)
+        };
+        assert_eq!(publish(&[]), Outcome::Done);
+        for header in [
+            ("forwarded", "for=203.0.113.9"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("X-Forwarded-Proto", "https"),
+            ("x-forwarded-for", "\u{e9}"),
+            ("x-real-ip", ""),
+            ("Via", "1.1 proxy"),
+        ] {
+            let expected = refused_at_head("CALLER_CREDENTIAL_REQUIRED");
+            assert_eq!(publish(&[header]), expected, "{header:?}");
+            assert_eq!(publish(&[header, ("x-api-key", API_KEY)]), Outcome::Done, "{header:?}");
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::json;
 
 use super::app::{call, path, place};
+use super::listener::Listener;
 use crate::support::{API_KEY, Node};
 use crate::tcp::{Response, Tcp, request};
 
@@ -183,5 +184,27 @@ fn a_name_is_not_too_long_and_has_no_control_characters() {
             let told = format!("{name} cannot be used: it has ");
             check(&node, &[(&with(name, &bad), Some(&told))]);
         }
+    }
+}
+
+#[test]
+fn a_request_that_a_proxy_has_passed_on_needs_a_credential() {
+    let node = Node::with_env(&[("FANFARE_M2_REQUIRE_AUTH", "false")]);
+    let look = |more: &[(&'static str, String)]| {
+        let headers = [place(), more.to_vec()].concat();
+        call(&node, ("GET", &path("liveConfig", "a")), &headers, "").status
+    };
+    let connect = |more: &[(&'static str, String)]| {
+        Listener::try_connect(&node, &[place(), more.to_vec()].concat()).map(drop)
+    };
+    assert_eq!((look(&[]), connect(&[])), (404, Ok(())));
+    for name in ["forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-host"] {
+        let through = (name, "192.0.2.1".to_owned());
+        let alone = std::slice::from_ref(&through);
+        assert_eq!(look(alone), 401, "{name}");
+        let refusal = connect(alone).expect_err("it is refused");
+        assert!(refusal.starts_with("401 "), "{name}: {refusal}");
+        let key = ("x-api-key", API_KEY.to_owned());
+        assert_eq!(look(&[through, key]), 404, "{name}");
     }
 }

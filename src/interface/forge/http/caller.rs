@@ -8,7 +8,7 @@ use crate::codec::http::Request;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::forge::access::{As, Origin, ProxyAuthorization, Subject};
 use crate::interface::forge::nouns::Context;
-use crate::interface::http::HttpContext;
+use crate::interface::http::{HttpContext, is_forwarded};
 
 /// The caller, as its credential proves.
 enum Caller {
@@ -35,7 +35,7 @@ pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin,
     })?;
     let caller = find_caller(http, request)?;
     let origin = match said.subject {
-        Subject::Invocation(id) => Origin::Context(find_invocation(http, &caller, id)?),
+        Subject::Invocation(id) => Origin::Context(find_invocation(http, request, &caller, id)?),
         Subject::Installation(_) if matches!(caller, Caller::Unknown) => {
             let why = "`installationId` needs a credential of the caller";
             return Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why));
@@ -87,6 +87,7 @@ fn find_caller(http: &HttpContext<'_>, request: &Request) -> Result<Caller, Forg
 /// has passed the request on.
 fn find_invocation(
     http: &HttpContext<'_>,
+    request: &Request,
     caller: &Caller,
     id: &str,
 ) -> Result<Arc<Context>, ForgeError> {
@@ -102,15 +103,18 @@ fn find_invocation(
         Some(Err(error)) => error.to_string(),
         None => "the invocation was not registered, or has expired".to_owned(),
     };
-    let is_trusted = !matches!(caller, Caller::Unknown) || http.shared.config.trusts_callers();
-    if is_trusted {
+    let is_lenient = http.shared.config.trusts_callers() && !is_forwarded(request);
+    if is_lenient || !matches!(caller, Caller::Unknown) {
         let invocations = &http.shared.events.invocations;
         return invocations.get(id, http.now.monotonic()).ok_or_else(|| unknown(&why));
     }
     if looks_signed(id) {
         return Err(unknown(&why));
     }
-    let why = "on this network a registered invocation needs a credential of the caller";
+    let why = match is_forwarded(request) {
+        true => "behind a proxy a registered invocation needs a credential of the caller",
+        false => "on this network a registered invocation needs a credential of the caller",
+    };
     Err(ForgeError::headers(ProxyError::CallerCredentialRequired, why))
 }
 

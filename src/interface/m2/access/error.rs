@@ -17,6 +17,9 @@ pub enum M2Error {
 }
 
 impl M2Error {
+    /// The error of a caller without a credential.
+    pub const NOTHING: Self = NOTHING;
+
     /// Returns the HTTP status.
     pub fn status(self) -> u16 {
         match self {

@@ -16,7 +16,7 @@ use super::handshake::{self, Said};
 use super::session::Session;
 use super::wire::{document, title};
 use crate::codec::http::Request;
-use crate::interface::http::{Entrance, HttpContext, NodeHealth};
+use crate::interface::http::{Entrance, HttpContext, NodeHealth, is_forwarded};
 use crate::interface::m2::nouns::{Party, Scope};
 use crate::interface::rest::{ApiError, Reply, durability};
 use crate::interface::websocket::upgrade;
@@ -57,14 +57,19 @@ fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route>
 fn agree(http: &HttpContext<'_>, request: &Request) -> Result<(Party, Option<String>), ApiError> {
     let said = handshake::of_socket(request, http.shared.m2.require_project);
     let said = said.map_err(|error| ApiError::invalid_input(error.to_string()))?;
-    let Reader { user, expires_at } = reader(http, &said).map_err(|error| refusal(http, error))?;
+    let Reader { user, expires_at } =
+        reader(http, request, &said).map_err(|error| refusal(http, error))?;
     let scope = said.scope.to_string().into();
     Ok((Party { scope, user, expires_at }, said.subprotocol))
 }
 
-/// Authenticates a caller that reads documents of this organization.
-fn reader(http: &HttpContext<'_>, said: &Said) -> Result<Reader, M2Error> {
+/// Authenticates a caller that reads documents of this organization. A request that a proxy has passed on must have a credential, even if the
+/// configuration requires none.
+fn reader(http: &HttpContext<'_>, request: &Request, said: &Said) -> Result<Reader, M2Error> {
     let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
+    if authorization.is_none() && api_key.is_none() && is_forwarded(request) {
+        return Err(M2Error::NOTHING);
+    }
     let auth = &mut http.auth.borrow_mut().m2;
     auth.reader(authorization, api_key, &said.scope.organization, http.now.wall_seconds())
 }
@@ -136,7 +141,7 @@ fn readable(
     };
     // The holder of a valid writer's token of another organization is not a reader either. It
     // receives the more specific error, that of the writer.
-    let reader = reader(http, &said).map_err(|error| match (writer, error) {
+    let reader = reader(http, request, &said).map_err(|error| match (writer, error) {
         (M2Error::Forbidden(_), M2Error::Unauthorized(_)) => refusal(http, writer),
         _ => refusal(http, error),
     });
