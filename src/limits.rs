@@ -24,6 +24,9 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Longest message of a client, in bytes (Engine.IO `maxPayload`). A longer one closes a WebSocket
 /// with 1009; a longer POST is answered 413.
 pub const MESSAGE_BYTES_MAX: usize = 1_000_000;
+/// Bytes of the beginning of a message that is too long, which an interface may look at to answer
+/// it. The rest is discarded.
+pub const TOO_LONG_START_BYTES: usize = 64;
 /// Longest message on the conformance echo, in bytes.
 pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Binary attachments of one Socket.IO packet. A packet with more closes the connection.

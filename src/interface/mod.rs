@@ -116,6 +116,26 @@ impl Session {
         }
     }
 
+    /// Answers a message that is too long, of which only the `start` was read. The connection is
+    /// closed after that. Returns the name of the interface for the log.
+    fn refuse_too_long(&mut self, ctx: &mut Context<'_>, start: &[u8]) -> &'static str {
+        match self {
+            Self::Insforge(session) => {
+                session.refuse_too_long(ctx, start);
+                "insforge"
+            }
+            Self::Forge(_) => {
+                forge::Session::refuse_too_long(ctx);
+                "forge"
+            }
+            Self::M2(_) => {
+                m2::Session::refuse_too_long(ctx);
+                "m2"
+            }
+            Self::Probe(_) | Self::Events(_) | Self::Echo => "websocket",
+        }
+    }
+
     fn on_peer_close(&mut self) {
         if let Self::Forge(session) = self {
             session.on_peer_close();

@@ -109,6 +109,8 @@ pub enum Reason {
     ConnectTimeout,
     /// The client broke the protocol.
     Protocol,
+    /// The client sent a message that is longer than allowed.
+    TooLong,
     /// The outbox overflowed, because the client did not keep up.
     SlowConsumer,
     /// The connection held more than its share of the node's memory, and its client took nothing.

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::http::{Entrance, Upgrade};
 use super::next::{Close, Next, Reason};
 use crate::codec::http::{Request, Response};
-use crate::codec::websocket::{self as wire, Decoder, Message, Opcode, handshake};
+use crate::codec::websocket::{self as wire, Decoder, FrameError, Message, Opcode, handshake};
 use crate::message::WorkerId;
 
 /// Returns the upgrade to a WebSocket, or a refusal if the request breaks the rules of the
@@ -55,6 +55,9 @@ impl Session {
             let next = match decoder.next(bytes, at, bytes_max) {
                 Ok(Some(message)) => self.on_message(ctx, message),
                 Ok(None) => return Next::Stay,
+                Err(FrameError::MessageTooLong) => {
+                    return self.on_too_long(ctx, decoder.start_of_too_long());
+                }
                 Err(error) => {
                     tracing::debug!(%error, "closing a WebSocket because its client broke the protocol");
                     let (code, reason) = (Some(error.close_code()), Reason::Protocol);
@@ -65,6 +68,16 @@ impl Session {
                 return next;
             }
         }
+    }
+
+    /// Answers a message that is too long, as far as its interface can, and closes the connection.
+    /// `start` is the beginning of the message.
+    fn on_too_long(&mut self, ctx: &mut Context<'_>, start: &[u8]) -> Next {
+        let api = self.refuse_too_long(ctx, start);
+        let why = "a message is longer than allowed";
+        ctx.local.auth.refusals.note(api, why, ctx.now.monotonic());
+        let code = Some(FrameError::MessageTooLong.close_code());
+        Next::Close(Close { code, text: why, reason: Reason::TooLong })
     }
 
     /// Returns the last bytes of a connection that is closed: a WebSocket's close frame. A stream

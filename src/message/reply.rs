@@ -31,6 +31,8 @@ pub enum Refusal {
     HistoryFull,
     /// The connection has as many subscriptions as it may.
     TooManySubscriptions,
+    /// The message is longer than allowed; the connection is closed.
+    TooLarge,
     /// The channel's clients together publish more often than its definition allows.
     RateLimited,
 }

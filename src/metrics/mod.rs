@@ -100,6 +100,9 @@ counters! {
             "Connections that ended, by reason.";
         closed_protocol: "counter" "fanfare_connections_closed_total" "reason=\"protocol\""
             "Connections that ended, by reason.";
+        closed_too_long:
+            "counter" "fanfare_connections_closed_total" "reason=\"message_too_long\""
+            "Connections that ended, by reason.";
         closed_slow_consumer:
             "counter" "fanfare_connections_closed_total" "reason=\"slow_consumer\""
             "Connections that ended, by reason.";
@@ -138,6 +141,8 @@ counters! {
         refused_overloaded: "counter" "fanfare_refusals_total" "reason=\"overloaded\""
             "Commands and requests refused, by reason.";
         refused_invalid: "counter" "fanfare_refusals_total" "reason=\"invalid\""
+            "Commands and requests refused, by reason.";
+        refused_too_large: "counter" "fanfare_refusals_total" "reason=\"too_large\""
             "Commands and requests refused, by reason.";
         refused_unauthorized: "counter" "fanfare_refusals_total" "reason=\"unauthorized\""
             "Commands and requests refused, by reason.";

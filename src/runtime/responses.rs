@@ -31,6 +31,7 @@ pub(super) async fn refuse(
         }
         End::Broken(HttpError::BodyTooLong) => {
             counters.http_refused.add(1);
+            counters.refused_too_large.add(1);
             ApiError::payload_too_large(HTTP_BODY_BYTES_MAX)
         }
         End::Broken(error) => {
@@ -56,6 +57,7 @@ pub(super) async fn end(mut connection: HttpConnection, response: &Response, dat
 pub(super) fn count_refusal(counters: &Counters, status: u16) {
     match status {
         401 | 403 => counters.refused_unauthorized.add(1),
+        413 => counters.refused_too_large.add(1),
         429 => {}
         400..500 => counters.refused_invalid.add(1),
         _ => {}

@@ -254,6 +254,7 @@ fn closed(counters: &Counters, reason: Reason) -> &Counter {
         Reason::PingTimeout => &counters.closed_ping_timeout,
         Reason::ConnectTimeout => &counters.closed_connect_timeout,
         Reason::Protocol => &counters.closed_protocol,
+        Reason::TooLong => &counters.closed_too_long,
         Reason::SlowConsumer => &counters.closed_slow_consumer,
         Reason::Memory => &counters.closed_memory,
         Reason::Expired => &counters.closed_expired,

@@ -44,6 +44,7 @@ mod policies;
 mod publish;
 mod publisher;
 mod recovery;
+mod refusals;
 mod reload;
 mod restart;
 mod scrape;

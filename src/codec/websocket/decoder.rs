@@ -10,6 +10,7 @@ use super::mask::unmask;
 use super::message::{control_message, data_message};
 use super::partial::Partial;
 use super::{CONTROL_BYTES_MAX, FrameError, Message, header};
+use crate::limits::TOO_LONG_START_BYTES;
 
 /// Longest header of a client's frame, in bytes: 2, then 8 of length and 4 of mask.
 const HEADER_BYTES_MAX: usize = 14;
@@ -94,6 +95,7 @@ impl Decoder {
         let is_spent = match &parsed {
             Ok(Some(Complete { payload: Payload::Kept, .. })) => false,
             Ok(_) => self.kept.as_ref().is_some_and(|kept| kept.is_spent()),
+            Err(FrameError::MessageTooLong) => false,
             Err(_) => true,
         };
         if is_spent {
@@ -115,6 +117,31 @@ impl Decoder {
     pub fn held_bytes(&self) -> usize {
         let partial = self.kept.as_ref().and_then(|kept| kept.message.as_ref());
         partial.map_or(0, |partial| partial.data.capacity())
+    }
+
+    /// Returns the first bytes of the text message that was too long, after [`Decoder::next`] has
+    /// returned [`FrameError::MessageTooLong`]; at most [`TOO_LONG_START_BYTES`], and none if they
+    /// had not arrived with the frame's header.
+    pub fn start_of_too_long(&self) -> &[u8] {
+        self.kept.as_ref().map_or(&[], |kept| &kept.handed_out)
+    }
+
+    /// Forgets everything but the beginning of a message that is too long. `payload` is what has
+    /// arrived of the frame that makes it too long.
+    fn keep_start(&mut self, opcode: OpCode, mask: [u8; 4], payload: &[u8]) {
+        let begun = self.kept.take().and_then(|kept| kept.message);
+        let mut start = match begun {
+            Some(message) if message.is_text => message.data,
+            None if opcode == OpCode::Data(Data::Text) => {
+                let mut start = payload[..payload.len().min(TOO_LONG_START_BYTES)].to_vec();
+                unmask(&mut start, mask, 0);
+                start
+            }
+            _ => return,
+        };
+        start.truncate(TOO_LONG_START_BYTES);
+        start.shrink_to_fit();
+        self.keep().handed_out = start;
     }
 
     fn parse(
@@ -171,11 +198,12 @@ impl Decoder {
                 message_bytes_max.saturating_sub(message.map_or(0, |message| message.data.len()))
             }
         };
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|length| *length <= bytes_max)
-            .ok_or(FrameError::MessageTooLong)?;
         let (opcode, is_final) = (header.opcode, header.is_final);
+        let length = usize::try_from(length).ok().filter(|length| *length <= bytes_max);
+        let Some(length) = length else {
+            self.keep_start(opcode, mask, &input[*at..]);
+            return Err(FrameError::MessageTooLong);
+        };
         Ok(Some(Frame { opcode, is_final, mask, length, taken: 0 }))
     }
 

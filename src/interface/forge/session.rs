@@ -118,6 +118,11 @@ impl Session {
         refuse(ctx, None, &Fault::Message);
     }
 
+    /// Refuses a message that is too long. Its id is not known.
+    pub(in crate::interface) fn refuse_too_long(ctx: &mut Context<'_>) {
+        refuse(ctx, None, &Fault::MessageTooLarge);
+    }
+
     /// Answers a subscribe whose subscription has begun, and replays the events that the client
     /// asked for. Returns how many bytes of events were queued.
     pub(in crate::interface) fn on_joined(
@@ -217,9 +222,8 @@ fn reply(ctx: &mut Context<'_>, reply: &Reply, ack: Option<AckId>) {
 fn refuse(ctx: &mut Context<'_>, ack: Option<AckId>, fault: &Fault) {
     let counters = &ctx.local.counters;
     let counter = match fault {
-        Fault::Message | Fault::Input(_) | Fault::Channel(_) | Fault::PayloadTooLarge => {
-            &counters.refused_invalid
-        }
+        Fault::Message | Fault::Input(_) | Fault::Channel(_) => &counters.refused_invalid,
+        Fault::PayloadTooLarge | Fault::MessageTooLarge => &counters.refused_too_large,
         Fault::RateLimited => &counters.refused_rate_limited,
         Fault::Overloaded => &counters.refused_overloaded,
         Fault::TooManySubscriptions => &counters.refused_subscriptions,

@@ -300,6 +300,7 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
         | Refusal::Expired => &counters.refused_unauthorized,
         Refusal::NotSubscribed => &counters.refused_not_subscribed,
         Refusal::TooManySubscriptions => &counters.refused_subscriptions,
+        Refusal::TooLarge => &counters.refused_too_large,
         Refusal::RateLimited => &counters.refused_rate_limited,
     };
     counter.add(1);

@@ -60,6 +60,17 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
     }
 }
 
+/// Returns the beginning of the data of a message packet, from the beginning of the packet; `None`
+/// for other packets.
+pub fn message_start(start: &[u8]) -> Option<&str> {
+    let text = match str::from_utf8(start) {
+        Ok(text) => text,
+        // The beginning may end within a character.
+        Err(error) => str::from_utf8(&start[..error.valid_up_to()]).ok()?,
+    };
+    text.strip_prefix('4')
+}
+
 /// One packet of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Part<'a> {

@@ -11,7 +11,7 @@ use super::resume::{self, Resumed};
 use super::socketio::{self, Event, InlineError, Packet};
 use super::unsupported::Unsupported;
 use super::violation::Violation;
-use super::{msgpack, recovery, wire as insforge};
+use super::{engineio, msgpack, recovery, wire as insforge};
 use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
 use crate::interface::heartbeat::Timings;
@@ -95,6 +95,15 @@ impl Realtime {
             Ok(inlined) => self.on_event(ctx, &inlined.event()?),
             Err(InlineError::TooLarge) => self.refuse_large(ctx, &pending.event()?),
             Err(InlineError::Placeholder(violation)) => Err(violation),
+        }
+    }
+
+    /// Refuses a packet that is too long, of which only the `start` was read. The refusal is the
+    /// acknowledgement that the client asked for, if the start shows that.
+    pub(super) fn refuse_too_long(&mut self, ctx: &mut Context<'_>, start: &[u8]) {
+        if self.client.has_entered {
+            let ack = engineio::message_start(start).and_then(socketio::ack_of_start);
+            client::refuse(ctx, None, Refusal::TooLarge, ack);
         }
     }
 

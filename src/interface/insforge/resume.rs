@@ -323,6 +323,6 @@ fn may_resume(reason: Reason) -> bool {
         | Reason::Memory
         | Reason::Expired
         | Reason::System => true,
-        Reason::ConnectTimeout | Reason::Protocol | Reason::Drain => false,
+        Reason::ConnectTimeout | Reason::Protocol | Reason::TooLong | Reason::Drain => false,
     }
 }

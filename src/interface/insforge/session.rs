@@ -134,6 +134,13 @@ impl Session {
         }
     }
 
+    /// Refuses a message that is too long, of which only the `start` was read.
+    pub fn refuse_too_long(&mut self, ctx: &mut Context<'_>, start: &[u8]) {
+        if let Over::Realtime(realtime) = &mut self.over {
+            realtime.refuse_too_long(ctx, start);
+        }
+    }
+
     fn on_message(&mut self, ctx: &mut Context<'_>, data: &str) -> Result<Next, Violation> {
         match &mut self.over {
             Over::Realtime(realtime) => return realtime.on_packet(ctx, data),

@@ -13,7 +13,7 @@ mod text;
 
 pub use event::{Event, RESERVED_EVENTS};
 pub use inline::InlineError;
-pub use packet::{Packet, decode};
+pub use packet::{Packet, ack_of_start, decode};
 pub use pending::{Inlined, Pending};
 pub use text::{
     ack_text, connect_error, connected, connected_for_good, event_text, with_attachments,

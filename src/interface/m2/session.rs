@@ -101,6 +101,11 @@ impl Session {
         }
     }
 
+    /// Refuses a message that is too long.
+    pub(in crate::interface) fn refuse_too_long(ctx: &mut Context<'_>) {
+        refuse(ctx, Fault::TooLong);
+    }
+
     /// Begins a subscription: sends the client the documents that are known and asks the store for
     /// the others. Returns how many bytes of documents were queued.
     pub(in crate::interface) fn on_joined(
@@ -236,6 +241,7 @@ fn refuse(ctx: &mut Context<'_>, fault: Fault) {
     let counters = &ctx.local.counters;
     let counter = match fault {
         Fault::Message | Fault::IdTooLong => &counters.refused_invalid,
+        Fault::TooLong => &counters.refused_too_large,
         Fault::TooManySubscriptions => &counters.refused_subscriptions,
         Fault::Overloaded | Fault::Unavailable => &counters.refused_overloaded,
     };

@@ -32,6 +32,9 @@ pub enum Fault {
     /// The message is malformed, or its action or type is unknown.
     #[error("Invalid message format")]
     Message,
+    /// The message is longer than any may be; the connection is closed.
+    #[error("Message too long")]
+    TooLong,
     /// The id of the resource is longer than [`RESOURCE_BYTES_MAX`].
     #[error("Resource id too long")]
     IdTooLong,

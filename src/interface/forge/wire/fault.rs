@@ -24,6 +24,8 @@ pub enum Fault {
     PublishFailed(String),
     /// The payload is longer than the configured bound.
     PayloadTooLarge,
+    /// The message is longer than any may be; the connection is closed.
+    MessageTooLarge,
     /// The installation is above its rate.
     RateLimited,
     /// A queue of the node is full.

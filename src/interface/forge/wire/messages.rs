@@ -75,6 +75,7 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
         }
         Fault::PublishFailed(_) => ("Error publishing event to channel", "PUBLISH_FAILED"),
         Fault::PayloadTooLarge => ("The payload is too long", "PAYLOAD_TOO_LARGE"),
+        Fault::MessageTooLarge => ("The message is too long", "PAYLOAD_TOO_LARGE"),
         Fault::RateLimited => ("RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"),
         Fault::Overloaded => ("The node is overloaded; try again in a second", "OVERLOADED"),
         Fault::TooManySubscriptions => {

@@ -67,6 +67,18 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Violation> {
     }
 }
 
+/// Returns the acknowledgement id that the beginning of an event asks for; `None` if it asks for
+/// none, or the id is not whole.
+pub fn ack_of_start(start: &str) -> Option<AckId> {
+    let rest = match start.as_bytes().first()? {
+        b'2' => &start[1..],
+        b'5' => attachment_count(&start[1..]).ok()?.1,
+        _ => return None,
+    };
+    let (ack, rest) = ack_id(namespace(rest).1).ok()?;
+    ack.filter(|_| rest.starts_with('['))
+}
+
 /// Splits the number of attachments from the rest of a packet.
 fn attachment_count(text: &str) -> Result<(usize, &str), Violation> {
     let (count, rest) = text.split_once('-').ok_or(Violation("attachment count is missing"))?;

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use super::presence::push_presence;
 use crate::codec::json::push_json;
 use crate::interface::insforge::socketio;
+use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::{AckId, Channel, Refusal, Reply};
+
+const TOO_LARGE: &str = "The message is longer than 1000000 bytes; the connection is closed";
+const _: () = assert!(MESSAGE_BYTES_MAX == 1_000_000, "the message above names the bound");
 
 /// Returns the packet that answers a command: an acknowledgement if the client requested one,
 /// otherwise a `realtime:error` event for a refusal. Returns `None` for a success without a
@@ -89,6 +93,7 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
         Refusal::TooManySubscriptions => {
             ("TOO_MANY_SUBSCRIPTIONS", "This connection has reached its limit of subscriptions")
         }
+        Refusal::TooLarge => ("PAYLOAD_TOO_LARGE", TOO_LARGE),
         Refusal::RateLimited => ("RATE_LIMITED", "The publish rate of this channel is exceeded"),
     };
     let _ = write!(out, r#""code":"{code}","message":"{message}""#);
