@@ -113,8 +113,8 @@ impl Memory {
     }
 
     /// Changes how many bytes are granted to an acceptor for the requests of its connections, from
-    /// `granted` to at least `held`. Grants are whole multiples of [`REQUESTS_GRANT_BYTES`], so that
-    /// acceptors seldom write what they share. Returns the new grant.
+    /// `granted` to at least `held`. Grants are whole multiples of [`REQUESTS_GRANT_BYTES`], so
+    /// that acceptors seldom write what they share. Returns the new grant.
     pub fn grant_requests(&self, granted: usize, held: usize) -> usize {
         let fitting = held.next_multiple_of(REQUESTS_GRANT_BYTES);
         match fitting.checked_sub(granted) {

@@ -55,12 +55,12 @@ fn take_place() -> usize {
     place
 }
 
-// SAFETY: every call is passed on unchanged to an allocator that keeps the contract. Counting
+// SAFETY: every call is passed on unchanged to an allocator that meets the requirements. Counting
 // allocates nothing: the thread-local value needs neither initialization nor a destructor.
 #[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Counted<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
+        // SAFETY: the caller meets what `GlobalAlloc` requires.
         let allocated = unsafe { self.0.alloc(layout) };
         if !allocated.is_null() {
             count(layout.size() as isize);
@@ -69,7 +69,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counted<A> {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
+        // SAFETY: the caller meets what `GlobalAlloc` requires.
         let allocated = unsafe { self.0.alloc_zeroed(layout) };
         if !allocated.is_null() {
             count(layout.size() as isize);
@@ -79,12 +79,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counted<A> {
 
     unsafe fn dealloc(&self, freed: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
+        // SAFETY: the caller meets what `GlobalAlloc` requires.
         unsafe { self.0.dealloc(freed, layout) }
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
+        // SAFETY: the caller meets what `GlobalAlloc` requires.
         let allocated = unsafe { self.0.realloc(old, layout, size) };
         if !allocated.is_null() {
             // The size of an allocation is at most `isize::MAX`.

@@ -10,17 +10,6 @@ use crate::interface::next::Reason;
 use crate::limits::{LOOK_CLOSES_MAX, LOOK_MS, SOCKET_BYTES};
 use crate::message::Millis;
 
-/// When a worker last did what it does from time to time for the node's memory.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    /// When it noted the memory in use, in milliseconds since the node started.
-    noted: Millis,
-    /// When it marked the connections whose clients take nothing.
-    marked: Millis,
-    /// How many looks through its connections it has finished.
-    looked: u64,
-}
-
 impl Worker {
     /// Notes the memory in use, as `allocated` counts it, at most once a millisecond. If a worker
     /// has asked for it, looks through the connections and closes those that hold too much.

@@ -12,7 +12,6 @@ use super::arrivals::Arrivals;
 use super::connection::{Connection, Connections, State};
 use super::forwards::Forwards;
 use super::poller::Poller;
-use super::pressure::Watch;
 use super::shared::Shared;
 use super::timer::{TICK, Wheel};
 use crate::broker::link::Progress;
@@ -25,7 +24,7 @@ use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::interface::next::{Close, End, Next, Reason};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS, TURN_MAIL_MAX};
-use crate::message::{ConnId, Nanos, Now, WorkerId};
+use crate::message::{ConnId, Millis, Nanos, Now, WorkerId};
 use crate::metrics::{Counter, Counters};
 
 /// One worker. It stays on its own thread.
@@ -61,6 +60,17 @@ pub(super) struct DrainProgress {
     /// Connections that have begun to leave. Each is closed when its last subscription has ended,
     /// because only then it has received everything that was counted for it.
     pub(super) leaving: VecDeque<ConnId>,
+}
+
+/// When a worker last did what it does from time to time for the node's memory.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// When it noted the memory in use, in milliseconds since the node started.
+    pub(super) noted: Millis,
+    /// When it marked the connections whose clients take nothing.
+    pub(super) marked: Millis,
+    /// How many looks through its connections it has finished.
+    pub(super) looked: u64,
 }
 
 /// A connection that has begun at this worker, with what its session asks for first and the bytes

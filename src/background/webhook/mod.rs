@@ -90,8 +90,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the settings that are configured, with the secret in effect. Unsettled calls may hold
-    /// at most `waiting_bytes_max` bytes, even if their own bound is higher.
+    /// Returns the settings that are configured, with the secret in effect. Unsettled calls may
+    /// hold at most `waiting_bytes_max` bytes, even if their own bound is higher.
     pub fn new(config: &config::Webhooks, secret: Secret, waiting_bytes_max: usize) -> Self {
         Self {
             secret,

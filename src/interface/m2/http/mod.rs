@@ -63,8 +63,8 @@ fn agree(http: &HttpContext<'_>, request: &Request) -> Result<(Party, Option<Str
     Ok((Party { scope, user, expires_at }, said.subprotocol))
 }
 
-/// Authenticates a caller that reads documents of this organization. A request that a proxy has passed on must have a credential, even if the
-/// configuration requires none.
+/// Authenticates a caller that reads documents of this organization. A request that a proxy has
+/// passed on must have a credential, even if the configuration requires none.
 fn reader(http: &HttpContext<'_>, request: &Request, said: &Said) -> Result<Reader, M2Error> {
     let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
     if authorization.is_none() && api_key.is_none() && is_forwarded(request) {
