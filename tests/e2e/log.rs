@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::json;
 
+use crate::m2::app::{place, service};
+use crate::m2::listener::Listener;
 use crate::socket::{Heard, Socket};
 use crate::support::disk::{Disk, Needs, has_own_mounts};
 use crate::support::target::unused_port;
@@ -22,19 +24,19 @@ const TICK: &str = "tick";
 const DROPPED: &str = "fanfare_log_lines_dropped_total";
 /// How long a node without connections may take to end: it waits a second for its log.
 const SOON: Duration = Duration::from_secs(10);
-/// Lines of refused requests that fill a pipe of 64 KiB.
+/// Lines of refused messages that fill a pipe of 64 KiB.
 const PIPEFUL: usize = 1_000;
-/// Lines of refused requests that fill a pipe and the queue of 8,192 lines.
+/// Lines of refused messages that fill a pipe and the queue of 8,192 lines.
 const QUEUEFUL: usize = 10_000;
 
-/// Starts a node that logs each refused request to this.
+/// Starts a node that logs each refused message to this.
 fn logging_to(stderr: impl Fn() -> Stdio + Send + Sync + 'static) -> Node {
     Node::with_stderr(stderr, |command: &mut Command| {
         command.env("FANFARE_LOG", "debug").env("FANFARE_DRAIN_MS", "200");
     })
 }
 
-/// Starts a node that logs each refused request into the pipe. The test holds no end of it but its
+/// Starts a node that logs each refused message into the pipe. The test holds no end of it but its
 /// reader's.
 fn logging_into(writer: PipeWriter) -> Node {
     let writer = Mutex::new(Some(writer));
@@ -48,14 +50,13 @@ fn full_device() -> File {
     OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it")
 }
 
-/// Sends requests that are refused. The node logs a line for each.
-fn be_refused(node: &Node, times: usize) {
-    let request = tcp::request(&["GET /api/realtime/channels HTTP/1.1", "X-API-Key: ik_wrong"], "");
-    let mut tcp = Tcp::connect((Ipv4Addr::LOCALHOST, node.port()).into());
+/// Sends messages that are refused. At `debug` the node logs a line for each.
+pub(crate) fn be_refused(node: &Node, times: usize) {
+    let mut listener = Listener::connect(node, &service(place()));
     for _ in 0..times.div_ceil(100) {
-        tcp.send(request.repeat(100));
+        (0..100).for_each(|_| listener.say("not JSON"));
         for _ in 0..100 {
-            assert_eq!(tcp.response().status, 401);
+            assert!(listener.hear().contains("Invalid message format"));
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::forge::doors::{administers, enters_insforge};
+use crate::log::be_refused;
 use crate::m2::app::ORGANIZATION;
 use crate::m2::readers::shown;
 use crate::socket::{Heard, Socket};
@@ -250,8 +251,7 @@ fn the_level_of_the_log_is_taken() {
     let place = Place::new(&[("fanfare.toml", "log = 'info'")]);
     let node = place.start();
     let refused = |node: &Node| {
-        let headers = [("x-api-key", "ik_wrong")];
-        assert_eq!(node.request("GET", "/api/realtime/channels", &headers, b"").status, 401);
+        be_refused(node, 1);
         node.output().matches("DEBUG").count()
     };
     assert_eq!(refused(&node), 0);

@@ -7,7 +7,7 @@ mod documents;
 mod ending;
 mod handshakes;
 mod killed;
-mod listener;
+pub(crate) mod listener;
 mod messages;
 mod overload;
 mod public_keys;
