@@ -51,21 +51,26 @@ impl Worker {
     fn look(&mut self, allocated: impl Fn() -> usize) -> bool {
         let memory = &self.shared.interfaces.broker.memory;
         let (share, is_short) = (memory.share(), memory.is_short());
-        let marks = is_short && self.now.monotonic() >= self.watch.marked + LOOK_MS;
+        let now = self.now.monotonic();
+        let marks = is_short && now >= self.watch.marked + LOOK_MS;
+        // Marks of an earlier shortage say nothing about this one.
+        let are_recent = now < self.watch.marked + 3 * LOOK_MS;
         if marks {
-            self.watch.marked = self.now.monotonic();
+            self.watch.marked = now;
         }
         let mut found = Vec::new();
         for slot in self.connections.taken().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             let bytes = held(connection);
-            if bytes > share || (marks && connection.link.progress == Progress::Stuck) {
+            // A session on long-polling takes nothing between two polls, and is not marked for it.
+            let may_stick = bytes > 0 && connection.link.socket.is_some();
+            let is_stuck = may_stick && connection.link.progress == Progress::Stuck;
+            if bytes > share || (marks && are_recent && is_stuck) {
                 found.push((bytes, slot));
             }
             if marks {
-                let is_moving = bytes == 0;
                 connection.link.progress =
-                    if is_moving { Progress::Moving } else { Progress::Stuck };
+                    if may_stick { Progress::Stuck } else { Progress::Moving };
             }
         }
         found.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
