@@ -6,6 +6,7 @@ mod forge;
 mod frames;
 mod insforge;
 mod m2;
+mod memory;
 mod node;
 mod stream;
 mod tally;

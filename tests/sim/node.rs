@@ -53,6 +53,15 @@ impl Node {
     /// Creates a node whose mailboxes have `places` places of each kind. `set` changes its
     /// configuration.
     pub(crate) fn new(places: usize, set: impl FnOnce(&mut Config)) -> Self {
+        Self::made(places, Memory::unbounded(), set)
+    }
+
+    /// Creates a node whose clients may make it hold `bytes` bytes.
+    pub(crate) fn with_memory(bytes: usize) -> Self {
+        Self::made(MAILBOX_CONTROL_MAX, Memory::new(bytes, WORKERS), |_| {})
+    }
+
+    fn made(places: usize, memory: Memory, set: impl FnOnce(&mut Config)) -> Self {
         let made = Mailboxes::new(WORKERS, 0, places, usize::MAX);
         let (mailboxes, inboxes) = made.expect("the system gives event descriptors");
         for mailbox in mailboxes.workers.iter() {
@@ -66,7 +75,7 @@ impl Node {
             definitions: ArcSwap::from_pointee(Definitions::new(Vec::new())),
             policies: Arc::new(ArcSwap::from_pointee(Policies::new(Permissions::default()))),
             mailboxes: Arc::new(mailboxes),
-            memory: Memory::unbounded(),
+            memory,
         };
         let mut config = Config::defaults();
         config.engine_io = EngineIo {
