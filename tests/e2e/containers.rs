@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::support::disk::{Needs, has_own_mounts};
-use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, sign, wait_until};
+use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, remove_settings, sign, wait_until};
 
 const CHANNELS: &str = "/api/realtime/channels";
 const SECRET_VARIABLES: [&str; 3] = ["FANFARE_API_KEY", "FANFARE_ANON_KEY", "FANFARE_JWT_SECRET"];
@@ -68,7 +68,7 @@ fn secrets_that_cannot_be_closed_to_others_are_refused_with_advice() {
     }
     for command in ["check", "serve"] {
         let mut node = Command::new("timeout");
-        node.env_remove("FANFARE_TEST_OWN_MOUNTS");
+        remove_settings(&mut node);
         node.args(["60", env!("CARGO_BIN_EXE_fanfare"), command, "--listen", "127.0.0.1:0"]);
         let refused = node.arg("--data-dir").arg(dir.path()).output().expect("the binary runs");
         let said = String::from_utf8(refused.stderr).expect("it is text");

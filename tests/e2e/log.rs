@@ -16,7 +16,7 @@ use crate::m2::listener::Listener;
 use crate::socket::{Heard, Socket};
 use crate::support::disk::{Disk, Needs, has_own_mounts};
 use crate::support::target::unused_port;
-use crate::support::{ANON_KEY, Node, wait_until};
+use crate::support::{ANON_KEY, Node, remove_settings, wait_until};
 use crate::tcp::{self, Tcp};
 
 const CHANNEL: &str = "orders";
@@ -256,11 +256,7 @@ fn a_node_starts_on_a_pipe_that_is_full_already() {
 /// Returns the command of a node on this port.
 fn serve(port: u16, dir: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FANFARE_") {
-            command.env_remove(name);
-        }
-    }
+    remove_settings(&mut command);
     command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]).arg("--data-dir").arg(dir);
     command
 }

@@ -15,7 +15,7 @@ use crate::crowd::Crowd;
 use crate::overload::narrow;
 use crate::socket::Socket;
 use crate::support::cgroup::Cgroup;
-use crate::support::{ANON_KEY, Node, user_token, wait_until};
+use crate::support::{ANON_KEY, Node, remove_settings, user_token, wait_until};
 use crate::tcp::PATIENCE;
 use crate::witness::{END, Witness};
 
@@ -251,10 +251,10 @@ fn a_crowd_that_does_not_read_costs_those_that_read_nothing() {
 fn by_default_clients_have_half_of_the_containers_memory() {
     let Some(group) = Cgroup::limited("fanfare-half", CONTAINER_BYTES) else { return };
     let enter = format!("echo $$ > {} && exec \"$0\" check", group.entrance().display());
-    let output = Command::new("sh")
-        .args(["-c", &enter, env!("CARGO_BIN_EXE_fanfare")])
-        .output()
-        .expect("a shell");
+    let mut command = Command::new("sh");
+    remove_settings(&mut command);
+    command.args(["-c", &enter, env!("CARGO_BIN_EXE_fanfare")]);
+    let output = command.output().expect("a shell");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("client_bytes = 104857600  # default"), "{said}");
 }

@@ -94,7 +94,10 @@ impl Node {
     /// Starts a node that the kernel denies one system call of io_uring: `setup`, `enter` or
     /// `register`.
     pub(crate) fn without_uring_call(call: &'static str) -> Self {
-        Self::launch(Launch::new(|_| {}, Some(Deny::Only(call))))
+        let unforced = |command: &mut Command| {
+            command.env_remove("MONOIO_FORCE_LEGACY_DRIVER");
+        };
+        Self::launch(Launch::new(unforced, Some(Deny::Only(call))))
     }
 
     /// Starts a node that may have this many descriptors.
@@ -218,6 +221,16 @@ impl Drop for Node {
     }
 }
 
+/// Keeps the variables that control the tests from a command: the node refuses unknown variables of
+/// its prefix.
+pub(crate) fn remove_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FANFARE_") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// Returns a token of a signed-in user that is valid for an hour.
 pub(crate) fn user_token(sub: &str) -> String {
     sign(&json!({ "sub": sub, "role": "authenticated", "exp": an_hour_from_now() }))
@@ -312,12 +325,7 @@ impl Launch {
         let mut command = self.binary();
         command.args(["serve", "--listen", &format!("{}:{port}", self.listen)]);
         command.arg("--data-dir").arg(&self.data_dir);
-        // The node refuses unknown variables of its prefix, such as those that control the tests.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("FANFARE_") {
-                command.env_remove(name);
-            }
-        }
+        remove_settings(&mut command);
         command.env("FANFARE_API_KEY", API_KEY);
         command.env("FANFARE_ANON_KEY", ANON_KEY);
         command.env("FANFARE_JWT_SECRET", JWT_SECRET);

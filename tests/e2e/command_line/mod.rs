@@ -11,15 +11,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::remove_settings;
+
 /// Runs the program to its end. A node that serves by mistake is killed.
 fn run(args: &[&str], env: &[(&str, &str)], dir: &Path) -> Output {
     let mut command = Command::new("timeout");
     command.args(["60", env!("CARGO_BIN_EXE_fanfare")]).args(args).current_dir(dir);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FANFARE_") {
-            command.env_remove(name);
-        }
-    }
+    remove_settings(&mut command);
     command.envs(env.iter().copied()).output().expect("the binary runs")
 }
 
