@@ -14,10 +14,24 @@ pub const TURN_MAIL_MAX: usize = 256;
 pub const TURN_BYTES_MAX: usize = 1024 * 1024;
 /// Sockets that a worker reads in one turn. The others are read in the next turn.
 pub const TURN_READS_MAX: usize = 256;
-/// Connections that a worker drains before it looks at its sockets again.
+/// Sockets that it reads before it asks the kernel for more that are ready. More at once would push
+/// each other out of the cache: passes of 1,024 cost 6 to 7 % more at 2,000 connections.
+pub const READ_PASS_MAX: usize = 64;
+/// Sends after which a worker looks at its sockets again.
 pub const TURN_DRAINS_MAX: usize = 1_024;
+/// Connections with frames to send from which on a turn looks for more publications before it
+/// drains them.
+pub const GATHER_SENDS_MIN: usize = 256;
+/// How often in a row it may find none, before it drains them.
+pub const GATHER_FRUITLESS_MAX: usize = 4;
 /// Frames in one vectored send. The kernel takes at most 1,024.
 pub const VECTORED_FRAMES_MAX: usize = 64;
+
+/// Connections whose sends are one batch. With 1,024 the kernel was slightly slower than with 64 to
+/// 256.
+pub const SEND_BATCH_MAX: usize = 128;
+/// Frames after which a batch takes no more connections.
+pub const SEND_BATCH_SLICES_MAX: usize = 2_048;
 
 /// Bytes that one call reads from a socket: the size of a worker's read buffer.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;

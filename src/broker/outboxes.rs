@@ -192,6 +192,11 @@ impl<F: Outgoing + Clone> Outboxes<F> {
         (self.lost != Lost::default()).then(|| std::mem::take(&mut self.lost))
     }
 
+    /// Returns how many connections have to be drained.
+    pub fn waiting(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Returns whether no connection has to be drained.
     pub fn is_idle(&self) -> bool {
         self.dirty.is_empty()

@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::error::one_line;
 use super::value::{Form, Raw, Value};
-use super::{LogFormat, Place, Secret, machine, secrets};
+use super::{IoBackend, LogFormat, Place, Secret, machine, secrets};
 use crate::limits::{
     MESSAGE_BYTES_MAX, REPLAY_SECONDS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
 };
@@ -203,6 +203,14 @@ configuration! {
         idle_timeout_ms: u64 = "75000", TIMEOUT;
         /// Time for a client to take any part of a response.
         write_timeout_ms: u64 = "30000", TIMEOUT;
+    }
+
+    /// How workers send to their clients.
+    #[derive(Copy)]
+    io: Io, "FANFARE_IO_" {
+        /// `ring` sends a turn's frames in batches through io_uring, `direct` by a system call for
+        /// each connection; `auto` takes the ring if the kernel permits it.
+        backend: IoBackend = "auto", Form::Choice(&["auto", "ring", "direct"]);
     }
 
     /// The memory that clients may make the node hold.

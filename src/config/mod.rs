@@ -29,7 +29,8 @@ use crate::message::Millis;
 
 pub use error::{ConfigError, Place};
 pub use keys::{
-    Auth, Config, EngineIo, Forge, Http, KEYS, Key, M2, Memory, Recovery, Webhooks, markdown_table,
+    Auth, Config, EngineIo, Forge, Http, Io, KEYS, Key, M2, Memory, Recovery, Webhooks,
+    markdown_table,
 };
 pub use reload::{RELOADED, Reloaded};
 
@@ -43,6 +44,17 @@ pub enum LogFormat {
     Text,
     /// A JSON object in a line, for programs that collect logs.
     Json,
+}
+
+/// How workers send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoBackend {
+    /// In batches if the kernel permits it, otherwise by plain system calls.
+    Auto,
+    /// In batches through io_uring; without it the node does not start.
+    Ring,
+    /// By a system call for each connection.
+    Direct,
 }
 
 impl Recovery {

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use tracing::Level;
 
 use super::error::start_of;
-use super::{LogFormat, Secret};
+use super::{IoBackend, LogFormat, Secret};
 use crate::limits::{JWT_SECRET_BYTES_MIN, RATE_LIMIT_MAX};
 use crate::message::SlowConsumer;
 
@@ -273,6 +273,7 @@ macro_rules! choices {
 choices! {
     Level: [Self::ERROR, Self::WARN, Self::INFO, Self::DEBUG, Self::TRACE];
     LogFormat: [Self::Text, Self::Json];
+    IoBackend: [Self::Auto, Self::Ring, Self::Direct];
     // Events of Forge must not be conflated, so `SlowConsumer::Latest` is left out.
     SlowConsumer: [Self::Close, Self::DropOldest];
 }

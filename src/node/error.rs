@@ -39,6 +39,12 @@ pub enum NodeError {
         /// The system's reason, such as an address in use.
         source: io::Error,
     },
+    /// There is no ring for the workers' sends, which was asked for.
+    #[error(
+        "`io.backend` = \"ring\" cannot be had here: {0}; set it to \"auto\", or let the node use \
+         io_uring"
+    )]
+    Ring(#[source] io::Error),
     /// The system gave no thread or descriptor.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -57,7 +63,11 @@ impl NodeError {
     /// Returns 2 if the operator's input is at fault, and 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Keys(_) | Self::InUse(_) | Self::Lock { .. } => 2,
+            Self::Config(_)
+            | Self::Keys(_)
+            | Self::InUse(_)
+            | Self::Lock { .. }
+            | Self::Ring(_) => 2,
             _ => 1,
         }
     }

@@ -44,6 +44,7 @@ use crate::runtime::Arrivals;
 use crate::runtime::descriptors::Descriptors;
 use crate::runtime::driver::Driver;
 use crate::runtime::shared::{About, Clock, Shared};
+use crate::runtime::transmit::Backend;
 use listen::listen_patiently;
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, Node, spawn};
@@ -104,6 +105,7 @@ pub fn run(
     let definitions = Definitions::new(definitions);
     let policies = Policies::new(store.permissions()?);
     let driver = Driver::choose();
+    let backend = Backend::choose(config.io.backend, &driver).map_err(NodeError::Ring)?;
     let address = listener.local_addr()?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
@@ -129,7 +131,7 @@ pub fn run(
         },
         metrics: Metrics::new(config.workers + acceptors + BACKGROUND_THREADS),
         clock: Clock::new(),
-        about: about(&driver),
+        about: about(&driver, &backend),
         descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
         shutdown: OnceLock::new(),
     });
@@ -142,13 +144,14 @@ pub fn run(
         issuers,
         trust: trust.clone(),
     };
-    let node = Node { shared, arrivals, trust, webhooks, driver, listener };
+    let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
     node.start(store, reader, inboxes, &told)?;
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
         node.shared.interfaces.broker.memory.begin(heap::allocated());
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
-        tracing::info!(version, %address, driver, workers = config.workers, "serving");
+        let (sends, workers) = (node.backend.name(), config.workers);
+        tracing::info!(version, %address, driver, sends, workers, "serving");
         for leniency in config.leniencies() {
             tracing::info!("for direct requests of this machine: {leniency}");
         }
@@ -156,11 +159,13 @@ pub fn run(
     })
 }
 
-fn about(driver: &Driver) -> About {
+fn about(driver: &Driver, backend: &Backend) -> About {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     About {
         driver: driver.name(),
         driver_reason: driver.reason().to_owned(),
+        backend: backend.name(),
+        backend_reason: backend.reason().to_owned(),
         started: u64::try_from(now.as_millis()).unwrap_or_default(),
     }
 }

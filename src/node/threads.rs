@@ -19,6 +19,7 @@ use crate::message::WorkerId;
 use crate::runtime::acceptor::{self, Acceptor};
 use crate::runtime::driver::Driver;
 use crate::runtime::shared::Shared;
+use crate::runtime::transmit::Backend;
 use crate::runtime::{Arrivals, Turns, Worker};
 
 /// Background threads with counters of their own: the writer and the thread of webhooks.
@@ -31,6 +32,8 @@ pub(super) struct Node {
     pub(super) trust: Arc<ArcSwap<Trust>>,
     pub(super) webhooks: Settings,
     pub(super) driver: Driver,
+    /// How the workers send.
+    pub(super) backend: Backend,
     pub(super) listener: TcpListener,
 }
 
@@ -140,8 +143,8 @@ impl Node {
         inside: Option<(Inbox<Answered>, u8)>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let (shared, trust, driver) =
-            (self.shared.clone(), self.trust.clone(), self.driver.clone());
+        let (shared, trust) = (self.shared.clone(), self.trust.clone());
+        let (driver, backend) = (self.driver.clone(), self.backend.clone());
         let arrivals = self.arrivals.clone();
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("worker-{}", id.0), told, move || {
@@ -158,7 +161,7 @@ impl Node {
                 let auth = Authenticators::following(trust);
                 let (random, now) = (rand::make_rng(), shared.clock.now());
                 let worker = Worker::new(id, (shared, arrivals), auth, counters, (random, now))?;
-                let turns = Turns::new(worker, inbox)?;
+                let turns = Turns::new(worker, inbox, &backend)?;
                 let _ = ready.send(Event::Ready);
                 turns.run().await;
                 Ok::<(), io::Error>(())

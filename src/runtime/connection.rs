@@ -128,6 +128,10 @@ impl Connections {
         self.taken().map(|slot| self.id(slot))
     }
 
+    pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
+        self.slots.get(slot)
+    }
+
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
         self.slots.get_mut(slot)
     }

@@ -93,6 +93,11 @@ fn node(hub: &Shared, text: &mut Text) {
         "The I/O driver in use, and why a better one is not.",
     );
     text.sample(&driver, 1);
+    let sends =
+        format!("backend={},reason={}", quoted(about.backend), quoted(&about.backend_reason));
+    let help = "How workers send to their clients, and why not in batches.";
+    text.family("gauge", "fanfare_sends_info", help);
+    text.sample(&sends, 1);
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let build = format!(
         "version={},profile={},target={}",

@@ -34,6 +34,7 @@
 //! - `fanout.rs`: puts publications into outboxes, begins and ends subscriptions, and hands
 //!   documents to the sessions that wait for them.
 //! - `sender.rs`: sends outboxes to sockets.
+//! - `transmit/`: the way to the sockets, in batches through a ring or by plain sends.
 //! - `pressure.rs`: closes the connections that hold the most when memory runs short.
 //! - `timer.rs`: the deadlines of connections.
 //! - `drain.rs`: closes the connections of a stopping node.
@@ -71,6 +72,7 @@ pub mod sender;
 pub mod shared;
 mod steps;
 mod timer;
+pub mod transmit;
 mod turn;
 mod upgrade;
 mod worker;

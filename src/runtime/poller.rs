@@ -17,6 +17,8 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use crate::limits::READ_PASS_MAX;
+
 /// An event that the kernel reports.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ready {
@@ -36,8 +38,6 @@ pub(super) enum Ready {
 
 /// The data of events that are not a socket's. No slot reaches this number.
 const WAKE: u64 = u64::MAX;
-/// How many events one call takes from the kernel.
-const EVENTS: usize = 512;
 
 /// The epoll descriptor, and the timer that is registered with it.
 pub(super) struct Poller {
@@ -58,7 +58,7 @@ impl Poller {
         let wake = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, bell, epoll::EventData::new_u64(WAKE), wake)?;
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(WAKE), wake)?;
-        Ok(Self { epoll, timer, events: Vec::with_capacity(EVENTS) })
+        Ok(Self { epoll, timer, events: Vec::with_capacity(READ_PASS_MAX) })
     }
 
     /// Returns a descriptor that is readable while something is ready. The runtime awaits it.
@@ -93,7 +93,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Calls `ready` for each event without waiting. Returns true if there may be more.
+    /// Calls `ready` for [`READ_PASS_MAX`] events at most, without waiting. Returns true if there
+    /// may be more.
     pub(super) fn collect(&mut self, mut ready: impl FnMut(Ready)) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         self.events.clear();
@@ -113,7 +114,7 @@ impl Poller {
                 },
             });
         }
-        self.events.len() == EVENTS
+        self.events.len() == READ_PASS_MAX
     }
 }
 

@@ -1,46 +1,115 @@
-//! Sends the outboxes of connections with frames to send: vectored, non-blocking, one send for each
-//! connection.
+//! Sends the outboxes of connections with frames to send: in batches, with one non-blocking send
+//! for each connection.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
+use rustix::net::{Shutdown, shutdown};
 
 use super::connection::{Connection, Connections, State};
+use super::transmit::{Offers, Outcome, Transmit, send_slices};
+use crate::broker::link::Link;
 use crate::broker::outbox::{Outbox, Spares};
 use crate::broker::outgoing::Outgoing;
 use crate::interface::Shared;
 use crate::interface::context::{Context, Local};
-use crate::limits::VECTORED_FRAMES_MAX;
+use crate::interface::frame::Frame;
+use crate::limits::{SEND_BATCH_MAX, SEND_BATCH_SLICES_MAX, VECTORED_FRAMES_MAX};
 use crate::message::{ConnId, Now};
 use crate::metrics::Counters;
 
-/// Sends the outbox of a connection and does what the result calls for, except that the caller
-/// removes a connection that has failed. `transmit` offers bytes to a socket and returns how many
-/// it took. Returns `None` if the connection has no socket.
-pub(super) fn drain(
-    id: ConnId,
-    connection: &mut Connection,
-    local: &mut Local,
-    mut transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
-) -> Option<Sent> {
-    let is_closing = connection.is_closing();
-    let link = &mut connection.link;
-    link.is_dirty = false;
-    let socket = link.socket.as_ref()?;
-    let Local { outboxes, counters, .. } = local;
-    let take = |slices: &[IoSlice<'_>]| transmit(id, socket, slices);
-    let sent = send_to(take, &mut link.outbox, &mut outboxes.spares, counters);
-    match sent {
-        // Once everything was sent, this side of a closing socket is shut down. That fails only if
-        // the peer was faster, which is no problem.
-        Sent::All if is_closing => drop(shutdown(socket, Shutdown::Write)),
-        Sent::All if link.is_stale() => outboxes.stale.push(id),
-        Sent::Full => outboxes.block(link),
-        Sent::All | Sent::Failed => {}
+/// The connections of one batch, and what became of it.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    ids: Vec<ConnId>,
+    /// How many bytes were offered to each.
+    offered: Vec<usize>,
+    outcome: Outcome,
+    /// Connections without a socket.
+    pub(super) polling: Vec<u32>,
+}
+
+impl Batch {
+    /// Takes connections that have something to send, each once. Returns how many entries of the
+    /// list it looked at, at most `most`.
+    pub(super) fn fill(
+        &mut self,
+        connections: &mut Connections,
+        local: &mut Local,
+        most: usize,
+    ) -> usize {
+        let (mut looked, mut slices) = (0, 0);
+        while looked < most && self.ids.len() < SEND_BATCH_MAX && slices < SEND_BATCH_SLICES_MAX {
+            let Some(slot) = local.outboxes.next_dirty() else { break };
+            looked += 1;
+            let id = connections.id(slot);
+            let Some(connection) = connections.get_mut(slot) else { continue };
+            let is_closing = connection.is_closing();
+            let link = &mut connection.link;
+            // If the slot had another connection before, that one may have left an entry. A
+            // connection must not be in a batch twice, because its bytes would be sent twice.
+            if !std::mem::take(&mut link.is_dirty) {
+                continue;
+            }
+            match &link.socket {
+                None => self.polling.push(slot),
+                Some(_) if link.outbox.is_empty() => sent_all(id, link, is_closing, local),
+                Some(_) => {
+                    self.ids.push(id);
+                    slices += link.outbox.len().min(VECTORED_FRAMES_MAX);
+                }
+            }
+        }
+        looked
     }
-    Some(sent)
+
+    /// Offers the frames of the batch to their sockets.
+    pub(super) fn transmit(&mut self, connections: &Connections, transmit: &mut impl Transmit) {
+        self.offered.clear();
+        let mut offers = Offers::new(&self.ids);
+        for id in &self.ids {
+            let link = &connections.get(id.slot).expect("it was there a moment ago").link;
+            let socket = link.socket.as_ref().expect("a moment ago, too");
+            let frames = link.outbox.slices().take(VECTORED_FRAMES_MAX);
+            self.offered.push(offers.add(socket, frames));
+        }
+        transmit.transmit(&offers, &mut self.outcome);
+    }
+
+    /// Empties the batch and returns its connections that have failed.
+    pub(super) fn settle(&mut self, connections: &mut Connections, local: &mut Local) -> Vec<u32> {
+        let mut failed = Vec::new();
+        let Outcome { taken, failed_late } = &mut self.outcome;
+        for ((id, offered), taken) in self.ids.drain(..).zip(&self.offered).zip(&*taken) {
+            let Some(connection) = connections.get_mut(id.slot) else { continue };
+            let is_closing = connection.is_closing();
+            let Local { outboxes, counters, .. } = local;
+            counters.sends.add(1);
+            let link = &mut connection.link;
+            match note_taken(*taken, *offered, &mut link.outbox, &mut outboxes.spares, counters) {
+                Sent::All if link.outbox.is_empty() => sent_all(id, link, is_closing, local),
+                Sent::All => outboxes.mark(id.slot, link),
+                Sent::Full => outboxes.block(link),
+                Sent::Failed => failed.push(id.slot),
+            }
+        }
+        for id in failed_late.drain(..) {
+            tracing::error!(?id, "the kernel reported a send too late; its client is closed");
+            failed.extend(connections.by_id(id).map(|_| id.slot));
+        }
+        failed
+    }
+}
+
+/// Does what is due once everything was sent. If the socket is being closed, shuts down this side,
+/// which fails only if the peer was faster.
+fn sent_all(id: ConnId, link: &mut Link<Frame>, is_closing: bool, local: &mut Local) {
+    if is_closing && let Some(socket) = &link.socket {
+        let _ = shutdown(socket, Shutdown::Write);
+    } else if link.is_stale() {
+        local.outboxes.stale.push(id);
+    }
 }
 
 /// Calls the sessions whose clients have taken all their frames and have stale documents to be read
@@ -60,7 +129,7 @@ pub(super) fn reload_stale(
 /// The result of sending an outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
-    /// The outbox is empty.
+    /// The kernel took everything that it was offered.
     All,
     /// The kernel takes no more bytes at the moment.
     Full,
@@ -75,16 +144,6 @@ pub fn send_waiting<F: Outgoing>(
     spares: &mut Spares<F>,
     counters: &Counters,
 ) -> Sent {
-    send_to(|slices| send_slices(socket, slices), outbox, spares, counters)
-}
-
-/// Offers an outbox's frames to `take` until the outbox is empty or `take` takes no more.
-fn send_to<F: Outgoing>(
-    mut take: impl FnMut(&[IoSlice<'_>]) -> Result<usize, Errno>,
-    outbox: &mut Outbox<F>,
-    spares: &mut Spares<F>,
-    counters: &Counters,
-) -> Sent {
     while !outbox.is_empty() {
         let mut slices = [IoSlice::new(&[]); VECTORED_FRAMES_MAX];
         let (mut count, mut offered) = (0, 0);
@@ -93,33 +152,34 @@ fn send_to<F: Outgoing>(
             (count, offered) = (count + 1, offered + bytes.len());
         }
         counters.sends.add(1);
-        let taken = match take(&slices[..count]) {
-            Ok(taken) => taken,
-            Err(Errno::AGAIN) => return Sent::Full,
-            Err(Errno::INTR) => continue,
-            Err(_) => return Sent::Failed,
-        };
-        counters.bytes_sent.add(taken as u64);
-        let finished = outbox.advance(taken, spares);
-        counters.frames_sent.add(finished.frames);
-        counters.delivered.add(finished.deliveries);
-        counters.frames_per_drain.record(finished.frames);
-        if taken < offered {
-            return Sent::Full;
+        let taken = send_slices(socket, &slices[..count]);
+        let sent = note_taken(taken, offered, outbox, spares, counters);
+        if sent != Sent::All {
+            return sent;
         }
     }
     Sent::All
 }
 
-/// Offers bytes to a socket without waiting. Returns how many it took.
-///
-/// # Errors
-/// [`Errno::AGAIN`] if the socket takes none at the moment; any other if the connection has failed.
-pub(super) fn send_slices(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    match slices {
-        // A single buffer is the usual case, for which the kernel has a shorter path.
-        [one] => send(socket, one, flags),
-        many => sendmsg(socket, many, &mut SendAncillaryBuffer::default(), flags),
-    }
+/// Removes from an outbox what its socket took of the bytes that it was offered. Returns
+/// [`Sent::All`] if those were all, or nothing was tried.
+fn note_taken<F: Outgoing>(
+    taken: Result<usize, Errno>,
+    offered: usize,
+    outbox: &mut Outbox<F>,
+    spares: &mut Spares<F>,
+    counters: &Counters,
+) -> Sent {
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(Errno::AGAIN) => return Sent::Full,
+        Err(Errno::INTR) => return Sent::All,
+        Err(_) => return Sent::Failed,
+    };
+    counters.bytes_sent.add(taken as u64);
+    let finished = outbox.advance(taken, spares);
+    counters.frames_sent.add(finished.frames);
+    counters.delivered.add(finished.deliveries);
+    counters.frames_per_drain.record(finished.frames);
+    if taken < offered { Sent::Full } else { Sent::All }
 }

@@ -35,6 +35,10 @@ pub struct About {
     pub driver: &'static str,
     /// Why a better driver is not used; empty if there is no better one.
     pub driver_reason: String,
+    /// How the workers send: `ring` or `direct`.
+    pub backend: &'static str,
+    /// Why they do not send in batches; empty if they do.
+    pub backend_reason: String,
     /// When the node started, in milliseconds since the epoch.
     pub started: Millis,
 }

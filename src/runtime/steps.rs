@@ -1,14 +1,12 @@
 //! The steps of a turn. The loop calls them, or a simulation does in its place. They read no clock
 //! and send nothing themselves.
 
-use std::io::IoSlice;
 use std::os::fd::OwnedFd;
-
-use rustix::io::Errno;
 
 use super::arrivals::{Arrival, Newcomer};
 use super::connection::State;
-use super::sender::{self, Sent};
+use super::sender;
+use super::transmit::Transmit;
 use super::worker::{Begun, Worker};
 use super::{drain, fanout, migrate, pending, upgrade};
 use crate::broker::link::Link;
@@ -159,31 +157,34 @@ impl Worker {
         }
     }
 
-    /// Ends a turn: handles deadlines, closes connections that are due, and sends the outboxes of
-    /// up to [`TURN_DRAINS_MAX`] connections, each once, in the order in which they received their
-    /// first frame. `transmit` offers bytes to the socket of a connection and returns how many it
-    /// took.
-    pub fn end_turn(
-        &mut self,
-        mut transmit: impl FnMut(ConnId, &OwnedFd, &[IoSlice<'_>]) -> Result<usize, Errno>,
-    ) {
+    /// Ends a turn: handles deadlines, closes connections that are due, and sends up to
+    /// [`TURN_DRAINS_MAX`] times, in the order in which connections received their first frame.
+    pub fn end_turn(&mut self, transmit: &mut impl Transmit) {
         self.run_timers();
         drain::step(self);
         self.reap();
-        for _ in 0..TURN_DRAINS_MAX {
-            let Some(slot) = self.local.outboxes.next_dirty() else { break };
-            let id = self.connections.id(slot);
-            let Some(connection) = self.connections.get_mut(slot) else { continue };
-            match sender::drain(id, connection, &mut self.local, &mut transmit) {
-                None => {
-                    self.on(slot, |session, ctx, _| session.on_output(ctx));
-                }
-                Some(Sent::Failed) => self.remove(slot, Reason::Client),
-                Some(Sent::All | Sent::Full) => {}
-            }
+        let mut left = TURN_DRAINS_MAX;
+        while left > 0 && !self.local.outboxes.is_idle() {
+            left -= self.send_batch(left, transmit);
         }
         let around = (&mut self.local, &self.shared.interfaces, self.now);
         sender::reload_stale(&mut self.connections, around);
+    }
+
+    /// Sends what a batch of connections has to send. Returns how many sends that counts as, at
+    /// most `most`.
+    fn send_batch(&mut self, most: usize, transmit: &mut impl Transmit) -> usize {
+        let looked = self.batch.fill(&mut self.connections, &mut self.local, most);
+        self.batch.transmit(&self.connections, transmit);
+        for slot in self.batch.settle(&mut self.connections, &mut self.local) {
+            self.remove(slot, Reason::Client);
+        }
+        let mut polling = std::mem::take(&mut self.batch.polling);
+        for slot in polling.drain(..) {
+            self.on(slot, |session, ctx, _| session.on_output(ctx));
+        }
+        self.batch.polling = polling;
+        looked
     }
 
     /// Returns the ids of all connections, including those that are being closed.

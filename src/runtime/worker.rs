@@ -12,6 +12,7 @@ use super::arrivals::Arrivals;
 use super::connection::{Connection, Connections, State};
 use super::forwards::Forwards;
 use super::poller::Poller;
+use super::sender::Batch;
 use super::shared::Shared;
 use super::timer::{TICK, Wheel};
 use crate::broker::link::Progress;
@@ -44,6 +45,8 @@ pub struct Worker {
     pub(super) now: Now,
     /// When the publications were accepted whose frames may still wait in outboxes.
     pub(super) undrained: Vec<Nanos>,
+    /// The connections that are being sent to.
+    pub(super) batch: Batch,
     /// When the worker last looked after the node's memory.
     pub(super) watch: Watch,
     /// The connections still to be closed; set once the node stops.
@@ -110,6 +113,7 @@ impl Worker {
             unread: VecDeque::new(),
             now,
             undrained: Vec::with_capacity(TURN_MAIL_MAX),
+            batch: Batch::default(),
             watch: Watch::default(),
             drain: None,
         })

@@ -1,9 +1,16 @@
 //! The kernel interface for sockets, io_uring or epoll, and the node's report of it.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::ear::{CHANNEL, Ear, TICK};
-use crate::support::{ANON_KEY, Node};
+use crate::support::{ANON_KEY, Node, repository};
+
+/// Subscribers whose frames are sent together.
+const SUBSCRIBERS: usize = 20;
+/// Large publications, of which no socket takes all before its client reads.
+const LARGE: usize = 12;
 
 #[test]
 fn a_forced_epoll_driver_is_named() {
@@ -34,4 +41,50 @@ fn a_kernel_that_denies_a_part_of_io_uring_is_served_by_epoll() {
         node.publish(CHANNEL, TICK, &json!({}));
         ear.hear(1);
     }
+}
+
+#[test]
+fn frames_arrive_whole_however_they_are_sent() {
+    let is_denied = std::env::var("FANFARE_TEST_DENY_URING").is_ok_and(|wish| wish == "1");
+    let backends: &[_] = if is_denied { &["direct"] } else { &["ring", "direct"] };
+    for &backend in backends {
+        let node = Node::with(move |command| {
+            command.env("FANFARE_IO_BACKEND", backend).env("FANFARE_WORKERS", "1");
+        });
+        let metrics = node.request("GET", "/metrics", &[], b"");
+        let said = format!("fanfare_sends_info{{backend=\"{backend}\",");
+        assert!(String::from_utf8_lossy(&metrics.body).contains(&said), "{backend}");
+        node.create_channel(CHANNEL);
+        let ear = |_| Ear::over_websocket(node.port(), ANON_KEY);
+        let mut ears: Vec<_> = (0..SUBSCRIBERS).map(ear).collect();
+        node.publish(CHANNEL, TICK, &json!({}));
+        ears.iter_mut().for_each(|ear| ear.hear(1));
+        let (sends, frames) =
+            (node.metric("fanfare_sends_total"), node.metric("fanfare_frames_sent_total"));
+        for _ in 0..LARGE {
+            node.publish(CHANNEL, TICK, &json!({ "text": "x".repeat(200_000) }));
+        }
+        ears.iter_mut().for_each(|ear| ear.hear(1 + LARGE));
+        let frames = node.metric("fanfare_frames_sent_total") - frames;
+        assert!(frames >= (SUBSCRIBERS * LARGE) as u64, "{backend}: {frames} frames");
+        let sends = node.metric("fanfare_sends_total") - sends;
+        assert!(sends > SUBSCRIBERS as u64, "{backend}: short sends go on");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_have_the_ring_it_was_told_to_use_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("python3")
+        .arg(repository("tests/support/deny_uring.py"))
+        .args([env!("CARGO_BIN_EXE_fanfare"), "serve"])
+        .env("FANFARE_IO_BACKEND", "ring")
+        .env("FANFARE_LISTEN", "127.0.0.1:0")
+        .env("FANFARE_DATA_DIR", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("`io.backend` = \"ring\" cannot be had here"), "{said}");
+    assert!(said.contains("set it to \"auto\""), "{said}");
 }

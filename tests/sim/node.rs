@@ -90,7 +90,13 @@ impl Node {
             interfaces: interface::Shared::new(broker, Arc::new(config), 0),
             metrics: Metrics::new(WORKERS),
             clock: Clock::new(),
-            about: About { driver: "none", driver_reason: String::new(), started: 0 },
+            about: About {
+                driver: "none",
+                driver_reason: String::new(),
+                backend: "none",
+                backend_reason: String::new(),
+                started: 0,
+            },
             descriptors: Descriptors::new(None),
             shutdown: OnceLock::new(),
         };

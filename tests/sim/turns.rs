@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use fanfare::mailbox::Mail;
 use fanfare::message::{Channel, WorkerId};
 use fanfare::runtime::Worker;
+use fanfare::runtime::transmit::one_by_one;
 
 use crate::WORKERS;
 use crate::frames::Line;
@@ -68,10 +69,10 @@ impl<S: Seat> Desk<S> {
     /// Ends a turn: each client reads frames from its outbox, up to its window.
     fn end_turn(&mut self) {
         let Self { worker, seats, .. } = self;
-        worker.end_turn(|id, _, slices| {
+        worker.end_turn(&mut one_by_one(|id, _, slices| {
             let line = seats.iter_mut().map(Seat::line).find(|line| line.id == id);
             line.expect("no other connection has anything to send").take(slices)
-        });
+        }));
     }
 }
 

@@ -329,6 +329,9 @@ impl Launch {
         command.env("FANFARE_API_KEY", API_KEY);
         command.env("FANFARE_ANON_KEY", ANON_KEY);
         command.env("FANFARE_JWT_SECRET", JWT_SECRET);
+        if let Some(backend) = std::env::var_os("FANFARE_TEST_IO_BACKEND") {
+            command.env("FANFARE_IO_BACKEND", backend);
+        }
         (self.configure)(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr((self.stderr)());
         command

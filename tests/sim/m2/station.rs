@@ -9,6 +9,7 @@ use fanfare::limits::OUTBOX_BYTES_MAX;
 use fanfare::mailbox::Mail;
 use fanfare::message::{Channel, ConnId, Content, Load, Now, Retained, WorkerId};
 use fanfare::runtime::Worker;
+use fanfare::runtime::transmit::one_by_one;
 
 use super::client::{Client, Party};
 use super::resource::{Resource, scope};
@@ -167,10 +168,10 @@ impl Station {
         let loads = &common.start.node.inboxes.loads;
         let before = loads.len();
         let Self { worker, seats, .. } = self;
-        worker.end_turn(|id, _, slices| {
+        worker.end_turn(&mut one_by_one(|id, _, slices| {
             let seat = seats.iter_mut().find(|seat| seat.line.id == id);
             seat.expect("no other connection has anything to send").line.take(slices)
-        });
+        }));
         common.note("paid", (loads.len() - before) as u64);
         seats.iter_mut().try_for_each(|Seat { line, client }| {
             line.heard().into_iter().try_for_each(|frame| client.take(common, frame))

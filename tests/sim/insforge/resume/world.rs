@@ -8,6 +8,7 @@ use fanfare::interface::{Session, insforge};
 use fanfare::mailbox::Mail;
 use fanfare::message::{ChannelOptions, ConnId, WorkerId};
 use fanfare::runtime::Worker;
+use fanfare::runtime::transmit::one_by_one;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -171,13 +172,13 @@ impl World {
         }
         self.workers[worker].catch_up();
         let Self { workers, clients, .. } = self;
-        workers[worker].end_turn(|id, _, slices| {
+        workers[worker].end_turn(&mut one_by_one(|id, _, slices| {
             match clients.iter_mut().find(|client| client.is_at(worker, id)) {
                 Some(Client { line: Some((_, line)), .. }) => line.take(slices),
                 // A connection whose end the worker has not noticed.
                 _ => Ok(slices.iter().map(|slice| slice.len()).sum()),
             }
-        });
+        }));
     }
 
     /// Hands a worker a piece of mail.

@@ -1,0 +1,248 @@
+//! Sends batches through a ring that serves nothing else.
+//!
+//! A batch is one SEND or SENDMSG for each connection, and one system call for all. Against a loop
+//! of plain sends that costs 0.87 to 0.93 at 1,000 to 10,000 sockets; below four connections plain
+//! sends are as cheap. Receiving through a ring gained nothing and cost the kernel 864 bytes for
+//! each idle connection instead of 208, so it stays with the poller.
+//!
+//! What the kernel was seen to do, and what follows:
+//!
+//! - With `MSG_DONTWAIT` a send never waits in the kernel: once the batch is submitted, each send
+//!   is over. So bytes are borrowed only for the call, and each connection has one send under way.
+//! - With `CQE_SKIP_SUCCESS` a send has a completion only if it failed. Without `MSG_WAITALL` a
+//!   short send would count as a success and have none, and its rest would be lost in silence. With
+//!   it, a short send completes with the bytes that were taken. [`Ring::try_out`] makes sure that
+//!   this kernel does both.
+//! - A completion names its connection with the generation of its slot. Should one come after its
+//!   batch was settled, the connection is closed, because part of its stream is missing.
+//! - The kernel may take only a part of a batch. The rest is submitted again; if that fails as
+//!   well, the ring is given up and the rest is sent by plain sends.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
+
+use io_uring::{IoUring, opcode, squeue, types};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
+use super::{Direct, Offer, Offers, Outcome, Transmit, bytes, send_slices};
+use crate::limits::SEND_BATCH_MAX;
+use crate::message::{ConnId, WorkerId};
+
+/// Connections below which plain sends are as cheap as a batch.
+const BATCH_MIN: usize = 4;
+/// How often a batch that the kernel took in part is submitted again without progress.
+const SUBMITS_MAX: usize = 3;
+const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// More than an empty socket takes at once, so that a send of it comes to be short.
+const TRIAL_BYTES: usize = 4 * 1024 * 1024;
+
+/// A worker's ring.
+pub struct Ring {
+    ring: IoUring,
+    /// The headers of a batch's vectored sends. They stay where they are until it is submitted.
+    headers: Vec<libc::msghdr>,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Creates a ring for sends from this thread.
+    ///
+    /// # Errors
+    /// If the kernel denies it or has no memory.
+    pub fn new() -> io::Result<Self> {
+        let entries = u32::try_from(SEND_BATCH_MAX).expect("a batch is small");
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun().setup_submit_all();
+        let ring = builder.build(entries)?;
+        Ok(Self { ring, headers: Vec::with_capacity(SEND_BATCH_MAX) })
+    }
+
+    /// Sends on a ring, and makes sure that a short send is reported with its length and a whole
+    /// one not at all.
+    ///
+    /// # Errors
+    /// What this kernel, or a container's confinement, denies.
+    pub fn try_out() -> io::Result<()> {
+        let mut ring = Self::new()?;
+        let pair =
+            || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let ((whole, whole_end), (short, short_end)) = (pair()?, pair()?);
+        let bytes = vec![0; TRIAL_BYTES];
+        let id = |slot| ConnId { worker: WorkerId(0), slot, generation: 0 };
+        let ids = [id(0), id(1)];
+        let mut offers = Offers::new(&ids);
+        offers.add(&whole, [&bytes[..1]].into_iter());
+        offers.add(&short, [&bytes[..]].into_iter());
+        let mut outcome = Outcome::default();
+        ring.send_batch(&offers, &mut outcome)?;
+        match outcome.taken[..] {
+            [Ok(1), Ok(taken)]
+                if taken < TRIAL_BYTES
+                    && received(&whole_end)? == 1
+                    && received(&short_end)? == taken =>
+            {
+                Ok(())
+            }
+            _ => Err(io::Error::other("this kernel does not report short sends")),
+        }
+    }
+
+    /// Offers each connection's bytes to its socket without waiting, and replaces `outcome`.
+    ///
+    /// # Errors
+    /// If the ring is broken. The outcome holds nevertheless.
+    pub fn transmit(&mut self, offers: &Offers<'_>, outcome: &mut Outcome) -> io::Result<()> {
+        if offers.ids().len() < BATCH_MIN {
+            Direct.transmit(offers, outcome);
+            return Ok(());
+        }
+        self.send_batch(offers, outcome)
+    }
+
+    fn send_batch(&mut self, offers: &Offers<'_>, outcome: &mut Outcome) -> io::Result<()> {
+        self.queue(offers);
+        let submitted = self.submit();
+        let Outcome { taken, failed_late } = outcome;
+        taken.clear();
+        failed_late.clear();
+        taken.extend(offers.iter().map(|offer| Ok(bytes(offer.slices))));
+        let completions = self.ring.completion().map(|one| (one.user_data(), one.result()));
+        settle(offers.ids(), completions, taken, failed_late);
+        let tried = offers.ids().len() - self.ring.submission().len();
+        for (offer, taken) in offers.iter().zip(&mut outcome.taken).skip(tried) {
+            *taken = send_slices(offer.socket, offer.slices);
+        }
+        submitted
+    }
+
+    /// Puts a batch into the submission queue.
+    fn queue(&mut self, offers: &Offers<'_>) {
+        self.headers.clear();
+        for offer in offers.iter() {
+            if offer.slices.len() > 1 {
+                self.headers.push(header(offer.slices));
+            }
+        }
+        let mut headers = self.headers.iter();
+        let mut queue = self.ring.submission();
+        for Offer { id, socket, slices } in offers.iter() {
+            let socket = types::Fd(socket.as_raw_fd());
+            let entry = match slices {
+                [one] => {
+                    // A frame is shorter than 4 GiB.
+                    let length = u32::try_from(one.len()).unwrap_or(u32::MAX);
+                    opcode::Send::new(socket, one.as_ptr(), length).flags(FLAGS).build()
+                }
+                _ => {
+                    let header = headers.next().expect("one was made for each vectored send");
+                    opcode::SendMsg::new(socket, header).flags(FLAGS.cast_unsigned()).build()
+                }
+            };
+            let entry = entry.user_data(name(id)).flags(squeue::Flags::SKIP_SUCCESS);
+            // SAFETY: the bytes are borrowed and the headers stay in place until `submit` returns.
+            // A send with `MSG_DONTWAIT` is over then; what was not submitted is never looked at,
+            // because the caller gives up a ring whose queue is not empty.
+            #[allow(unsafe_code, reason = "the queue does not know how long buffers must live")]
+            let pushed = unsafe { queue.push(&entry) };
+            pushed.expect("the queue has room for the longest batch");
+        }
+    }
+
+    /// Submits what is in the queue.
+    ///
+    /// # Errors
+    /// If the kernel takes nothing of it repeatedly.
+    fn submit(&mut self) -> io::Result<()> {
+        let mut fruitless = 0;
+        loop {
+            let before = self.ring.submission().len();
+            let result = self.ring.submit();
+            let left = self.ring.submission().len();
+            if left == 0 {
+                return Ok(());
+            }
+            fruitless = if left < before { 0 } else { fruitless + 1 };
+            if fruitless == SUBMITS_MAX {
+                return Err(result.err().unwrap_or_else(|| io::Error::other("nothing submitted")));
+            }
+        }
+    }
+}
+
+/// Returns the header of a vectored send.
+fn header(slices: &[IoSlice<'_>]) -> libc::msghdr {
+    libc::msghdr {
+        msg_name: ptr::null_mut(),
+        msg_namelen: 0,
+        // `IoSlice` has the layout of `iovec`, and a send only reads it.
+        msg_iov: slices.as_ptr().cast_mut().cast(),
+        msg_iovlen: slices.len(),
+        msg_control: ptr::null_mut(),
+        msg_controllen: 0,
+        msg_flags: 0,
+    }
+}
+
+/// Returns the name of a connection in completions.
+fn name(id: ConnId) -> u64 {
+    u64::from(id.generation) << 32 | u64::from(id.slot)
+}
+
+/// Returns the connection of this name at a worker.
+fn named(name: u64, worker: WorkerId) -> ConnId {
+    let [generation, slot] = [name >> 32, name & u64::from(u32::MAX)];
+    let part = |part| u32::try_from(part).expect("half of 64 bits");
+    ConnId { worker, slot: part(slot), generation: part(generation) }
+}
+
+/// Notes what became of a batch from the completions of the sends that failed or were short.
+/// `taken` has the bytes that were offered to each connection, and then how many it took.
+fn settle(
+    ids: &[ConnId],
+    completions: impl Iterator<Item = (u64, i32)>,
+    taken: &mut [Result<usize, Errno>],
+    failed_late: &mut Vec<ConnId>,
+) {
+    // Completions mostly come in the order of the batch.
+    let mut next = 0;
+    let mut settled = Vec::new();
+    for (data, result) in completions {
+        let mut places = (next..ids.len()).chain(0..next);
+        let Some(at) = places.find(|at| name(ids[*at]) == data) else {
+            failed_late.extend(ids.first().map(|one| named(data, one.worker)));
+            continue;
+        };
+        next = at;
+        let took = usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result));
+        let is_too_much = matches!((took, taken[at]), (Ok(took), Ok(offered)) if took > offered);
+        if settled.contains(&at) || is_too_much {
+            failed_late.push(ids[at]);
+        } else {
+            taken[at] = took;
+        }
+        settled.push(at);
+    }
+}
+
+/// Returns how many bytes can be received.
+fn received(socket: &OwnedFd) -> io::Result<usize> {
+    let mut all = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+            Ok((length, _)) if length > 0 => all += length,
+            Ok(_) | Err(Errno::AGAIN) => return Ok(all),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
