@@ -348,6 +348,9 @@ pub const WEBHOOK_TARGET_CONCURRENT_MAX: usize = 8;
 pub const WEBHOOK_CONCURRENT_MAX: usize = 1_024;
 /// Unsettled webhook calls for all targets. At the bound a new one is dropped and counted.
 pub const WEBHOOK_WAITING_MAX: usize = 65_536;
+/// Settled webhook calls that the store's writer has not counted yet. At the bound the thread of
+/// webhooks waits for the writer.
+pub const WEBHOOK_SETTLED_MAX: usize = 4_096;
 /// Bytes of payload that unsettled webhook calls hold. A payload for several URLs counts once. At
 /// the bound a new call is dropped and counted.
 pub const WEBHOOK_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;

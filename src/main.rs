@@ -142,6 +142,7 @@ impl From<ConfigError> for Failure {
 }
 
 fn main() -> ExitCode {
+    node::keep_memory_small();
     let cli = Cli::parse();
     let done = match cli.command {
         None => serve(cli.serve),

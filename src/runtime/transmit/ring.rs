@@ -24,7 +24,7 @@ use std::ptr;
 
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair, sockopt};
 
 use super::{Direct, Offer, Offers, Outcome, Transmit, bytes, send_slices};
 use crate::limits::SEND_BATCH_MAX;
@@ -35,8 +35,8 @@ const BATCH_MIN: usize = 4;
 /// How often a batch that the kernel took in part is submitted again without progress.
 const SUBMITS_MAX: usize = 3;
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-/// More than an empty socket takes at once, so that a send of it comes to be short.
-const TRIAL_BYTES: usize = 4 * 1024 * 1024;
+/// More than a socket with the least buffer takes at once, so that a send of it comes to be short.
+const TRIAL_BYTES: usize = 64 * 1024;
 
 /// A worker's ring.
 pub struct Ring {
@@ -74,6 +74,7 @@ impl Ring {
         let pair =
             || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let ((whole, whole_end), (short, short_end)) = (pair()?, pair()?);
+        sockopt::set_socket_send_buffer_size(&short, 1)?;
         let bytes = vec![0; TRIAL_BYTES];
         let id = |slot| ConnId { worker: WorkerId(0), slot, generation: 0 };
         let ids = [id(0), id(1)];
@@ -234,7 +235,7 @@ fn settle(
 /// Returns how many bytes can be received.
 fn received(socket: &OwnedFd) -> io::Result<usize> {
     let mut all = 0;
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; 4096];
     loop {
         match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
             Ok((length, _)) if length > 0 => all += length,
