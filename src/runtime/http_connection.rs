@@ -125,6 +125,7 @@ impl HttpConnection {
                 && let Some((request, length)) = parse_head(&self.input).map_err(End::Broken)?
             {
                 self.input.drain(..length);
+                self.forget_spent_input();
                 return Ok(request);
             }
             self.read(deadline).await.map_err(|end| match end {
@@ -159,11 +160,11 @@ impl HttpConnection {
         loop {
             let taken = decoder.feed(&self.input, &mut body).map_err(End::Broken)?;
             self.input.drain(..taken);
+            self.body_bytes = body.capacity();
             if decoder.is_done() {
                 self.forget_spent_input();
                 return Ok(body);
             }
-            self.body_bytes = body.capacity();
             self.read(deadline).await.map_err(cut)?;
         }
     }
@@ -282,9 +283,12 @@ impl HttpConnection {
         self.terms.hold(before, bytes)
     }
 
+    /// Frees the read buffer if all of it was decoded, so that a connection holds none while it
+    /// waits for an answer or for the next request.
     fn forget_spent_input(&mut self) {
         if self.input.is_empty() {
             self.input = Vec::new();
+            self.hold(self.body_bytes);
         }
     }
 }

@@ -34,6 +34,9 @@ const SELFISH_PUBLICATIONS: usize = 15;
 const LONG: usize = 900_000;
 /// Requests and messages that clients begin and do not finish.
 const UNFINISHED: usize = 100;
+/// Connections that are kept alive. With a read buffer each they would hold twice as much as all
+/// requests may.
+const IDLE: usize = 1_000;
 
 /// The memory of a small container, in bytes.
 const CONTAINER_BYTES: u64 = 200 * MIB;
@@ -179,6 +182,24 @@ fn requests_that_are_not_finished_leave_room_for_others() {
     }
     drop(unfinished);
     publish(&node, CHANNEL, "tick", &json!({ "fill": "x".repeat(LONG) }));
+}
+
+#[test]
+fn connections_that_wait_for_their_next_request_leave_room_for_others() {
+    let node = node(CLIENT_BYTES);
+    let _idle: Vec<_> = (0..IDLE)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", node.port())).expect("it listens");
+            stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is read");
+            let mut answer = [0; 13];
+            stream.read_exact(&mut answer).expect("it is answered");
+            assert_eq!(&answer[..], b"HTTP/1.1 200 ");
+            stream
+        })
+        .collect();
+    assert!(node.metric("fanfare_http_connections") >= IDLE as u64);
+    assert_eq!(node.metric("fanfare_refusals_total{reason=\"overloaded\"}"), 0);
 }
 
 #[test]
