@@ -201,7 +201,7 @@ configuration! {
         body_timeout_ms: u64 = "30000", TIMEOUT;
         /// Time between two requests on one connection.
         idle_timeout_ms: u64 = "75000", TIMEOUT;
-        /// Time for a client to take any part of a response.
+        /// Time for a client to take a whole response.
         write_timeout_ms: u64 = "30000", TIMEOUT;
     }
 

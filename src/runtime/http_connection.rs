@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::buf::{IoBuf, Slice};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 use monoio::time::{timeout, timeout_at};
 
@@ -16,7 +18,7 @@ use crate::codec::http::{
     BodyDecoder, BodyKind, Date, HttpError, Request, Response, continue_100, parse_head,
 };
 use crate::config;
-use crate::limits::{HTTP_BODY_BYTES_MAX, SPARE_IDLE_MS, SPARE_REQUEST_MS};
+use crate::limits::{HTTP_BODY_BYTES_MAX, LOOK_MS, SPARE_IDLE_MS, SPARE_REQUEST_MS};
 use crate::metrics::Counters;
 
 /// How many bytes one read asks for. The buffer exists only while a request is being read.
@@ -181,7 +183,11 @@ impl HttpConnection {
         response.write(&mut out, date, keep_alive, head_only);
         self.body_bytes = 0;
         self.hold(self.input.capacity());
-        self.write(out).await
+        let written = self.write(out).await;
+        if let Err(End::Slow(_)) = written {
+            self.terms.counters.http_timeouts.add(1);
+        }
+        written
     }
 
     /// Resolves when the client sends something or leaves while its request is being answered.
@@ -197,7 +203,6 @@ impl HttpConnection {
     /// [`CLOSE_LINGER_MS`](crate::limits::CLOSE_LINGER_MS) at most for the client to close as well,
     /// so that a reset does not destroy the response.
     pub(super) async fn finish(mut self) {
-        use monoio::io::AsyncWriteRent;
         let linger = Duration::from_millis(crate::limits::CLOSE_LINGER_MS);
         let _ = timeout(linger, async {
             let _ = self.stream.shutdown().await;
@@ -264,15 +269,45 @@ impl HttpConnection {
         }
     }
 
-    async fn write(&mut self, bytes: Vec<u8>) -> Result<(), End> {
-        let patience = Duration::from_millis(self.times().write_timeout_ms);
-        match timeout(patience, self.stream.write_all(bytes)).await {
-            Ok((Ok(length), _)) => {
-                self.terms.counters.http_bytes_sent.add(length as u64);
-                Ok(())
+    async fn write(&mut self, mut bytes: Vec<u8>) -> Result<(), End> {
+        let mut now = Instant::now();
+        let end = now + Duration::from_millis(self.times().write_timeout_ms);
+        let mut sent = 0;
+        loop {
+            let (length, part) = self.write_part(bytes.slice(sent..), now, end).await?;
+            self.terms.counters.http_bytes_sent.add(length as u64);
+            sent += length;
+            bytes = part;
+            if sent == bytes.len() {
+                return Ok(());
             }
-            Ok((Err(_), _)) => Err(End::Gone),
-            Err(_) => Err(End::Slow(false)),
+            now = Instant::now();
+        }
+    }
+
+    /// Sends as much of `part` as the kernel takes at once. Returns how many bytes that is, and the
+    /// whole buffer. Gives up at `end`, or if the client takes nothing for [`LOOK_MS`] after `now`
+    /// while memory is short.
+    async fn write_part(
+        &mut self,
+        part: Slice<Vec<u8>>,
+        now: Instant,
+        end: Instant,
+    ) -> Result<(usize, Vec<u8>), End> {
+        let memory = &self.terms.shared.interfaces.broker.memory;
+        let mut writing = pin!(self.stream.write(part));
+        let mut look = now;
+        loop {
+            look = end.min(look + Duration::from_millis(LOOK_MS));
+            match timeout_at(look.into(), &mut writing).await {
+                Ok((Ok(length), part)) if length > 0 => return Ok((length, part.into_inner())),
+                Ok((Err(error), part)) if error.kind() == io::ErrorKind::Interrupted => {
+                    return Ok((0, part.into_inner()));
+                }
+                Ok(_) => return Err(End::Gone),
+                Err(_) if look == end || memory.is_short() => return Err(End::Slow(false)),
+                Err(_) => {}
+            }
         }
     }
 

@@ -34,6 +34,10 @@ const SELFISH_PUBLICATIONS: usize = 15;
 const LONG: usize = 900_000;
 /// Requests and messages that clients begin and do not finish.
 const UNFINISHED: usize = 100;
+/// Clients that do not take a response, and its bytes. Together they are twice the memory for
+/// clients, not counting what the kernel holds.
+const SILENT: usize = 16;
+const RESPONSE: usize = 4 * 1024 * 1024;
 /// Connections that are kept alive. With a read buffer each they would hold twice as much as all
 /// requests may.
 const IDLE: usize = 1_000;
@@ -50,8 +54,13 @@ const SHORT: usize = 5_000;
 const MEDIUM: usize = 200_000;
 
 fn node(client_bytes: u64) -> Node {
+    node_with(client_bytes, |_| {})
+}
+
+fn node_with(client_bytes: u64, configure: impl Fn(&mut Command) + Send + Sync + 'static) -> Node {
     let node = Node::with(move |command| {
         command.env("FANFARE_MEMORY_CLIENT_BYTES", client_bytes.to_string());
+        configure(command);
     });
     for pattern in [CHANNEL, "own:*"] {
         // Without history, whose queue would hold publications until they are written.
@@ -200,6 +209,33 @@ fn connections_that_wait_for_their_next_request_leave_room_for_others() {
         .collect();
     assert!(node.metric("fanfare_http_connections") >= IDLE as u64);
     assert_eq!(node.metric("fanfare_refusals_total{reason=\"overloaded\"}"), 0);
+}
+
+#[test]
+fn responses_that_clients_do_not_take_are_given_up_when_memory_is_short() {
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let mut script = b"/*! Socket.IO v4.8.4 */".to_vec();
+    script.resize(RESPONSE, b' ');
+    fs::write(files.path().join("socket.io.js"), script).expect("the directory is ours");
+    let client_dir = files.path().to_owned();
+    let node = node_with(CLIENT_BYTES, move |command| {
+        command.env("FANFARE_ENGINE_IO_CLIENT_DIR", &client_dir);
+        command.env("FANFARE_HTTP_WRITE_TIMEOUT_MS", "600000");
+    });
+    let ask = |_| {
+        let mut stream = narrow(node.port());
+        stream
+            .write_all(b"GET /socket.io/socket.io.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("it is read");
+        stream
+    };
+    let silent: Vec<_> = (0..SILENT).map(ask).collect();
+    wait_until("clients are given up", || node.metric("fanfare_http_timeouts_total") > 0);
+    publish(&node, CHANNEL, "tick", &json!(1));
+    let used = || node.metric("fanfare_client_memory_bytes");
+    wait_until("the rest fits", || used() < CLIENT_BYTES);
+    drop(silent);
+    wait_until("memory is given back", || used() < CLIENT_BYTES / 8);
 }
 
 #[test]
