@@ -96,7 +96,8 @@ pub const MEMORY_PART_DIVISOR: usize = 16;
 /// Requests that HTTP connections hold have at most one in this many parts of
 /// `memory.client_bytes` together. A quarter of that is for requests of at most
 /// [`SHORT_REQUEST_BYTES`]; a longer one may have twice as much as is free of the rest. What does
-/// not fit is answered 503 with Retry-After and counted.
+/// not fit is answered 503 with Retry-After and counted. A request that one read brings whole is
+/// served in any case.
 pub const REQUESTS_DIVISOR: usize = 8;
 /// Bytes of a short request, with the buffer that it is read into.
 pub const SHORT_REQUEST_BYTES: usize = 32 * 1024;

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -111,7 +112,8 @@ impl HttpConnection {
 
     /// Reads the head of the next request.
     pub(super) async fn head(&mut self) -> Result<Request, End> {
-        if self.input.is_empty() {
+        let mut has_begun = self.input.is_empty();
+        if has_begun {
             // Waits without a buffer, so that a connection that is kept alive costs no more than
             // its task.
             let idle = Duration::from_millis(self.times().idle_timeout_ms);
@@ -130,7 +132,15 @@ impl HttpConnection {
                 self.forget_spent_input();
                 return Ok(request);
             }
-            self.read(deadline).await.map_err(|end| match end {
+            let read = if mem::take(&mut has_begun) {
+                // Its bytes are here already. Should this be all of it, it holds memory only while
+                // it is answered, so that health probes get through when other requests hold all.
+                self.hold(READ_BYTES);
+                in_time(deadline, self.receive()).await
+            } else {
+                self.read(deadline).await
+            };
+            read.map_err(|end| match end {
                 End::HalfClosed if self.input.is_empty() => End::Gone,
                 end => cut(end),
             })?;
@@ -234,14 +244,11 @@ impl HttpConnection {
         // The buffer is shrunk here, by the thread that allocated it, so that what moves to another
         // thread is small.
         self.input.shrink_to_fit();
-        std::mem::take(&mut self.input)
+        mem::take(&mut self.input)
     }
 
     async fn read(&mut self, deadline: Instant) -> Result<(), End> {
-        match timeout_at(deadline.into(), self.fill()).await {
-            Ok(read) => read,
-            Err(_) => Err(End::Slow(true)),
-        }
+        in_time(deadline, self.fill()).await
     }
 
     /// Reads once. The future must not be dropped before it completes, because the bytes that it
@@ -250,6 +257,11 @@ impl HttpConnection {
         if !self.hold(self.input.capacity() + READ_BYTES + self.body_bytes) {
             return Err(End::NoMemory);
         }
+        self.receive().await
+    }
+
+    /// Reads once, whether or not there is memory.
+    async fn receive(&mut self) -> Result<(), End> {
         let (read, buffer) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
         self.terms
             .counters
@@ -314,7 +326,7 @@ impl HttpConnection {
     /// Counts `bytes` as what the connection holds. Returns false if that is more than is free for
     /// requests.
     fn hold(&mut self, bytes: usize) -> bool {
-        let before = std::mem::replace(&mut self.held, bytes);
+        let before = mem::replace(&mut self.held, bytes);
         self.terms.hold(before, bytes)
     }
 
@@ -326,6 +338,14 @@ impl HttpConnection {
             self.hold(self.body_bytes);
         }
     }
+}
+
+/// Returns what `read` returns, or that the client was too slow if that is not before `deadline`.
+async fn in_time(
+    deadline: Instant,
+    read: impl Future<Output = Result<(), End>>,
+) -> Result<(), End> {
+    timeout_at(deadline.into(), read).await.unwrap_or(Err(End::Slow(true)))
 }
 
 /// Converts the end of the client's bytes in the middle of a request into a refusal.

@@ -34,6 +34,10 @@ const SELFISH_PUBLICATIONS: usize = 15;
 const LONG: usize = 900_000;
 /// Requests and messages that clients begin and do not finish.
 const UNFINISHED: usize = 100;
+/// Requests whose heads are not finished, and the bytes of each header that came. Together they
+/// would hold twice as much as all requests may.
+const UNFINISHED_HEADS: usize = 600;
+const LONG_HEAD: usize = 12_000;
 /// Clients that do not take a response, and its bytes. Together they are twice the memory for
 /// clients, not counting what the kernel holds.
 const SILENT: usize = 16;
@@ -191,6 +195,26 @@ fn requests_that_are_not_finished_leave_room_for_others() {
     }
     drop(unfinished);
     publish(&node, CHANNEL, "tick", &json!({ "fill": "x".repeat(LONG) }));
+}
+
+#[test]
+fn requests_that_arrive_at_once_are_served_while_others_hold_all_that_requests_may() {
+    let node = node(CLIENT_BYTES);
+    let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(LONG_HEAD));
+    let begin = |_| {
+        let mut stream = TcpStream::connect(("127.0.0.1", node.port())).expect("it listens");
+        // The node may refuse the request before all of this is sent.
+        let _ = stream.write_all(head.as_bytes());
+        stream
+    };
+    let unfinished: Vec<_> = (0..UNFINISHED_HEADS).map(begin).collect();
+    let refusals = || node.metric("fanfare_refusals_total{reason=\"overloaded\"}");
+    wait_until("requests are refused", || refusals() > 0);
+    let before = refusals();
+    assert_eq!(node.request("GET", "/api/health", &[], b"").status, 200);
+    publish(&node, CHANNEL, "tick", &json!(1));
+    assert_eq!(refusals(), before, "none of these was refused");
+    drop(unfinished);
 }
 
 #[test]
