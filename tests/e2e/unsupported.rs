@@ -9,6 +9,8 @@ const VERSION: &str = "EIO must be 4: use socket.io-client 3 or 4, or another cl
 const TRANSPORT: &str = "The transports are polling and websocket";
 const JSONP: &str = "JSONP is not supported: do not set the client's option forceJSONP, or use \
                      transports: ['websocket']";
+const UPGRADE: &str = "A WebSocket needs the headers Connection: Upgrade and Upgrade: websocket; \
+                       if the client sends them, a proxy has removed them";
 
 fn get(node: &Node, target: &str) -> Response {
     node.request("GET", target, &[], b"")
@@ -51,6 +53,15 @@ fn old_versions_and_other_transports_are_named_in_the_answer_and_the_log() {
             format!(r#"{TRANSPORT} asked="transport=webtransport" count=1"#),
         ],
     );
+}
+
+#[test]
+fn a_websocket_whose_upgrade_a_proxy_has_removed_is_told_so() {
+    let node = Node::start();
+    let response = get(&node, "/socket.io/?EIO=4&transport=websocket");
+    let expected = serde_json::json!({ "code": 3, "message": "Bad request", "details": UPGRADE });
+    assert_eq!((response.status, response.json()), (400, expected));
+    wait_for_lines(&node, &[format!(r#"{UPGRADE} asked="transport=websocket" count=1"#)]);
 }
 
 #[test]

@@ -156,6 +156,8 @@ pub fn decode_id(text: &str) -> Option<SessionId> {
 pub enum RequestError {
     /// The `transport` is neither `polling` nor `websocket`.
     UnknownTransport,
+    /// The request for a WebSocket asks for no upgrade.
+    NoUpgrade,
     /// The client polls with script elements.
     Jsonp,
     /// No session has this id.
@@ -175,7 +177,7 @@ impl RequestError {
             Self::UnknownTransport => "Transport unknown",
             Self::UnknownSession => "Session ID unknown",
             Self::BadHandshakeMethod => "Bad handshake method",
-            Self::Jsonp | Self::BadRequest => "Bad request",
+            Self::NoUpgrade | Self::Jsonp | Self::BadRequest => "Bad request",
             Self::UnsupportedVersion => "Unsupported protocol version",
         }
     }
@@ -184,6 +186,7 @@ impl RequestError {
     pub fn unsupported(self) -> Option<Unsupported> {
         match self {
             Self::UnknownTransport => Some(Unsupported::Transport),
+            Self::NoUpgrade => Some(Unsupported::NoUpgrade),
             Self::Jsonp => Some(Unsupported::Jsonp),
             Self::UnsupportedVersion => Some(Unsupported::Version),
             Self::UnknownSession | Self::BadHandshakeMethod | Self::BadRequest => None,
@@ -197,7 +200,7 @@ impl RequestError {
             Self::UnknownTransport => 0,
             Self::UnknownSession => 1,
             Self::BadHandshakeMethod => 2,
-            Self::Jsonp | Self::BadRequest => 3,
+            Self::NoUpgrade | Self::Jsonp | Self::BadRequest => 3,
             Self::UnsupportedVersion => 5,
         };
         let mut json = format!(r#"{{"code":{code},"message":"{}""#, self.message());

@@ -131,7 +131,7 @@ fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestEr
         return Err(RequestError::BadHandshakeMethod);
     }
     if is_websocket && !request.upgrade {
-        return Err(RequestError::BadRequest);
+        return Err(RequestError::NoUpgrade);
     }
     if !is_websocket && request.query_value("j") != Ok(None) {
         return Err(RequestError::Jsonp);
@@ -161,7 +161,9 @@ fn refused(http: &HttpContext<'_>, request: &Request, error: RequestError) -> Re
     });
     if let Some(what) = what {
         let asked = match what {
-            Unsupported::Transport => format!("transport={}", value_of("transport")),
+            Unsupported::Transport | Unsupported::NoUpgrade => {
+                format!("transport={}", value_of("transport"))
+            }
             _ => format!("EIO={}", value_of("EIO")),
         };
         http.shared.unsupported.refused(what, &asked, http.now.monotonic());

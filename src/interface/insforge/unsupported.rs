@@ -17,6 +17,8 @@ pub enum Unsupported {
     Version,
     /// Another transport than long-polling and WebSocket.
     Transport,
+    /// A WebSocket without the headers of an upgrade.
+    NoUpgrade,
     /// Long-polling by script elements.
     Jsonp,
     /// Engine.IO at another path.
@@ -39,6 +41,10 @@ impl Unsupported {
                  protocol 5"
             }
             Self::Transport => "The transports are polling and websocket",
+            Self::NoUpgrade => {
+                "A WebSocket needs the headers Connection: Upgrade and Upgrade: websocket; if the \
+                 client sends them, a proxy has removed them"
+            }
             Self::Jsonp => {
                 "JSONP is not supported: do not set the client's option forceJSONP, or use \
                  transports: ['websocket']"
