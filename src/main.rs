@@ -34,7 +34,7 @@ const PRINT_PATIENCE: Duration = Duration::from_secs(1);
 #[global_allocator]
 static ALLOCATOR: Counted<mimalloc::MiMalloc> = Counted(mimalloc::MiMalloc);
 
-/// Fans events out to WebSocket clients.
+/// Fans events out to WebSocket and SSE clients.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Nothing needs to be configured: without a command and arguments, fanfare
