@@ -115,7 +115,7 @@ fn command(packet: &str) -> Command {
     let Ok(socketio::Packet::Event(event)) = socketio::decode(data) else {
         panic!("not an event: {data}")
     };
-    let Request::Command(command) = insforge::request(&event) else {
+    let Request::Command(command) = insforge::request(&event, |payload| payload.into()) else {
         panic!("not a command: {data}")
     };
     command

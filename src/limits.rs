@@ -173,6 +173,12 @@ pub const EVENT_BYTES_MAX: usize = 512;
 /// items are spread over keys, so that each becomes an entry. A longer one is refused as
 /// `INVALID_INPUT`.
 pub const SPREAD_BYTES_MAX: usize = 64 * 1024;
+/// Shortest payload that stays a slice of the buffer that it was received in, in bytes. A shorter
+/// one is copied, because it costs less to copy it than to note that the buffer is shared.
+pub const SHARED_PAYLOAD_BYTES_MIN: usize = 4 * 1024;
+/// A payload that is less than one in this many parts of its buffer is copied as well, so that a
+/// small payload does not keep a large buffer alive.
+pub const SHARED_PAYLOAD_DIVISOR: usize = 2;
 /// Channel definitions of a node. At the bound a new one is refused with 409 and counted.
 pub const DEFINITIONS_MAX: usize = 10_000;
 /// Webhook URLs of one definition.

@@ -10,6 +10,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::received::Buffers;
 use crate::limits::{
     HELD_BYTES_MIN, LOOK_MS, MEMORY_PART_DIVISOR, MEMORY_SHORT_DIVISOR, OUTBOX_BYTES_MAX,
     REQUESTS_DIVISOR, REQUESTS_GRANT_BYTES, SHORT_REQUEST_BYTES, SOCKET_BYTES,
@@ -38,6 +39,8 @@ pub struct Memory {
     /// Bytes that are granted to acceptors for requests.
     requests: AtomicUsize,
     refused: AtomicU64,
+    /// The received buffers that payloads keep alive.
+    pub buffers: Buffers,
 }
 
 impl Memory {
@@ -54,6 +57,7 @@ impl Memory {
             blocked: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             requests: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
+            buffers: Buffers::default(),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod outgoing;
 pub mod policies;
 pub mod presence;
 pub mod publish;
+pub mod received;
 pub mod resume_log;
 pub mod retain;
 pub mod shedding;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use rand::rngs::StdRng;
 
 use super::authenticators::Authenticators;
@@ -16,6 +17,7 @@ use crate::broker::index::Index;
 use crate::broker::link::Link;
 use crate::broker::outboxes::Outboxes;
 use crate::broker::publish::message_id;
+use crate::broker::received::Received;
 use crate::broker::subscriptions::{DeferredLeaves, Joining, Left, Subscriptions};
 use crate::codec::http::{Date, Dates};
 use crate::codec::json::Scratch;
@@ -54,6 +56,8 @@ pub struct Local {
     pub leaves: DeferredLeaves,
     /// The keys and caches that the worker verifies credentials with.
     pub auth: Authenticators,
+    /// The message that the session handles, if it arrived in several reads; empty otherwise.
+    pub received: Received,
     /// Buffers for decoding JSON; use [`Context::with_json`].
     pub json: Scratch,
     /// The worker's cache of the policies' verdicts.
@@ -85,6 +89,7 @@ impl Local {
             outboxes: Outboxes::default(),
             leaves: DeferredLeaves::default(),
             auth,
+            received: Received::default(),
             json: Scratch::default(),
             authorizer: Authorizer::new(&shared.broker.policies),
             random,
@@ -252,6 +257,13 @@ impl Context<'_> {
     pub fn has_room_for_commands(&self) -> bool {
         let mailbox = self.shared.broker.mailboxes.workers.of(self.local.worker);
         mailbox.free(Slot::Control) >= MAILBOX_CONTROL_MAX / 2
+    }
+
+    /// Returns a payload that outlives the message that it is a part of: a slice of the message, or
+    /// a copy.
+    pub fn keep(&self, payload: &str) -> ByteString {
+        let Local { received, counters, .. } = &*self.local;
+        counters.payload(received.keep(payload, &self.shared.broker.memory.buffers))
     }
 
     /// Calls `take` with the worker's JSON buffers beside the context.

@@ -6,6 +6,7 @@ use super::http::{self, HttpContext, Outcome, is_forwarded};
 use super::rest::{ApiError, Reply};
 use super::websocket::upgrade;
 use super::{Session, events, forge, front, insforge, m2};
+use crate::broker::received::Received;
 use crate::codec::http::Request;
 use crate::interface::insforge::engineio::{self, Part};
 use crate::interface::insforge::violation::Violation;
@@ -78,11 +79,11 @@ pub fn packets(body: &str) -> impl Iterator<Item = Result<Part<'_>, Violation>> 
 
 impl Call {
     /// Runs the call and returns its outcome.
-    pub async fn run(self, http: &HttpContext<'_>, request: &Request, body: Vec<u8>) -> Outcome {
+    pub async fn run(self, http: &HttpContext<'_>, request: &Request, body: &Received) -> Outcome {
         match self {
-            Self::Insforge(route) => insforge::rest::run(http, request, route, &body).await.into(),
-            Self::Forge(route) => forge::http::run(http, request, &route, &body).into(),
-            Self::M2(route) => m2::http::run(http, request, route, &body).await.into(),
+            Self::Insforge(route) => insforge::rest::run(http, request, route, body).await.into(),
+            Self::Forge(route) => forge::http::run(http, request, &route, body).into(),
+            Self::M2(route) => m2::http::run(http, request, route, body).await.into(),
         }
     }
 

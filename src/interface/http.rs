@@ -5,11 +5,13 @@
 
 use std::cell::RefCell;
 
+use bytestring::ByteString;
 use rand::rngs::StdRng;
 
 use super::authenticators::Authenticators;
 use super::rest::{ApiError, Challenge, Reply};
 use crate::auth::AdminError;
+use crate::broker::received::Received;
 use crate::codec::http::{Method, Request, Response};
 use crate::codec::json::Scratch;
 use crate::interface::shared::Shared;
@@ -169,6 +171,12 @@ impl<'a> HttpContext<'a> {
     /// Notes in the log that an interface has refused a caller for this reason.
     pub(super) fn note_refusal(&self, api: &'static str, why: &'static str) {
         self.auth.borrow_mut().refusals.note(api, why, self.now.monotonic());
+    }
+
+    /// Returns a payload that outlives the body that it is a part of: a slice of the body, or a
+    /// copy.
+    pub(super) fn keep(&self, body: &Received, payload: &str) -> ByteString {
+        self.counters.payload(body.keep(payload, &self.shared.broker.memory.buffers))
     }
 
     pub(super) fn message_id(&self) -> MessageId {

@@ -5,6 +5,7 @@ use super::Session;
 use super::context::Context;
 use super::http::{Entrance, Upgrade};
 use super::next::{Close, Next, Reason};
+use crate::broker::received::Received;
 use crate::codec::http::{Request, Response};
 use crate::codec::websocket::{self as wire, Decoder, FrameError, Message, Opcode, handshake};
 use crate::message::WorkerId;
@@ -105,6 +106,12 @@ impl Session {
                 Next::Close(Close { code, text: "", reason: Reason::Client })
             }
             Message::Text(text) => self.on_text(ctx, text),
+            Message::Joined(text) => {
+                ctx.local.received = Received::whole(text.as_bytes().clone());
+                let next = self.on_text(ctx, &text);
+                ctx.local.received = Received::default();
+                next
+            }
             Message::Binary(data) => self.on_binary(ctx, data),
         }
     }

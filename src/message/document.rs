@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use super::{Channel, ConnId, Millis};
 
 /// Names a document by its resource and the user that may receive it.
@@ -21,7 +23,7 @@ pub struct Document {
     /// Its owner or author, as the writer named them.
     pub user_id: Option<Box<str>>,
     /// JSON text, unchanged; `None` if the document was deleted.
-    pub data: Option<Box<str>>,
+    pub data: Option<ByteString>,
     /// The version: the one that the writer gave, or else the time of the write. It is later than
     /// the version before it.
     pub version: Millis,
@@ -34,8 +36,8 @@ pub struct DocumentWrite {
     pub key: DocumentKey,
     /// The document's owner or author.
     pub user_id: Option<Box<str>>,
-    /// JSON text; `None` deletes the document.
-    pub data: Option<Box<str>>,
+    /// JSON text, a slice of what was received; `None` deletes the document.
+    pub data: Option<ByteString>,
     /// The version that the writer gave: the write is dropped unless it is later than the stored
     /// one. `None` makes the store choose the version.
     pub version: Option<Millis>,
@@ -45,8 +47,9 @@ impl DocumentWrite {
     /// Returns the bytes of its texts.
     pub fn bytes(&self) -> usize {
         let audience = self.key.audience.as_ref().map_or(0, |user| user.len());
-        let said = [&self.user_id, &self.data].map(|text| text.as_ref().map_or(0, |it| it.len()));
-        self.key.resource.as_str().len() + audience + said.iter().sum::<usize>()
+        let user = self.user_id.as_ref().map_or(0, |user| user.len());
+        let data = self.data.as_ref().map_or(0, |data| data.len());
+        self.key.resource.as_str().len() + audience + user + data
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytestring::ByteString;
+
 use super::{
     Channel, ChannelOptions, ConnId, Encoding, Member, MessageId, Millis, Nanos, Offset, Sender,
 };
@@ -13,15 +15,15 @@ pub enum Content {
     Message {
         /// The event name that the publisher chose.
         event: Box<str>,
-        /// JSON text, unchanged.
-        payload: Box<str>,
+        /// JSON text, unchanged: a slice of what was received.
+        payload: ByteString,
         /// The publisher, as subscribers see it.
         sender: Sender,
     },
     /// An event of a topic.
     Event {
-        /// JSON text of a string with its quotes, unchanged.
-        payload: Box<str>,
+        /// JSON text of a string with its quotes, unchanged: a slice of what was received.
+        payload: ByteString,
     },
     /// The state of a resource.
     Document {

@@ -200,6 +200,10 @@ counters! {
             "Deliveries that were not done because later ones said the same.";
         replayed: "counter" "fanfare_replayed_total" ""
             "Publications replayed to new subscribers from a channel's window.";
+        payloads_shared: "counter" "fanfare_payloads_total" "kept=\"slice\""
+            "Payloads accepted, by whether they are slices of what was received, or copies.";
+        payloads_copied: "counter" "fanfare_payloads_total" "kept=\"copy\""
+            "Payloads accepted, by whether they are slices of what was received, or copies.";
         gaps: "counter" "fanfare_gaps_total" ""
             "Notices to subscribers that they lost publications.";
         recovered: "counter" "fanfare_recoveries_total" "outcome=\"recovered\""
@@ -334,6 +338,15 @@ impl Metrics {
             + self.sum(|one| &one.dropped_replay)
             + self.sum(|one| &one.conflated);
         self.sum(|one| &one.matched).saturating_sub(settled)
+    }
+}
+
+impl Counters {
+    /// Counts a payload by whether it is a slice of what was received, and returns it.
+    pub fn payload<T>(&self, (payload, is_slice): (T, bool)) -> T {
+        let counter = if is_slice { &self.payloads_shared } else { &self.payloads_copied };
+        counter.add(1);
+        payload
     }
 }
 

@@ -19,6 +19,7 @@ use super::responses::{count_refusal, end, preflight, refuse};
 use super::shared::Shared;
 use super::upgrade::hand_over;
 use super::{metrics, pending};
+use crate::broker::received::Received;
 use crate::codec::http::{Date, Dates, HttpError, Method, Request};
 use crate::codec::json::Scratch;
 use crate::interface::Session;
@@ -367,6 +368,6 @@ async fn run_call(
         Err(end) => return Err(end),
     };
     let now = arrived.unwrap_or_else(|| acceptor.shared.clock.now());
-    let outcome = call.run(&acceptor.context_at(now), request, body).await;
+    let outcome = call.run(&acceptor.context_at(now), request, &Received::whole(body.into())).await;
     Ok(Answer::Respond(outcome, None))
 }

@@ -62,6 +62,8 @@ fn memory(hub: &Shared, text: &mut Text) {
     text.gauge("fanfare_client_memory_most_bytes", help, memory.used_most());
     let help = "Bytes that may be held for clients (memory.client_bytes).";
     text.gauge("fanfare_client_memory_max_bytes", help, memory.bytes_max());
+    let help = "Bytes of received buffers that payloads keep alive as slices of them.";
+    text.gauge("fanfare_payload_buffer_bytes", help, memory.buffers.bytes());
     let help = "Requests refused because too little memory was free for them.";
     text.family("counter", "fanfare_client_memory_refusals_total", help);
     text.sample("", memory.refused());

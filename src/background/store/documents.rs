@@ -144,8 +144,8 @@ pub(super) fn find(
                  WHERE resource = ?1 AND audience = ?2";
     let read = |row: &Row<'_>| {
         let version = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
-        let (user_id, data) = (row.get::<_, Option<Box<str>>>(1)?, row.get(2)?);
-        Ok(Document { key: key.clone(), user_id, data, version })
+        let (user_id, data) = (row.get(1)?, row.get::<_, Option<String>>(2)?);
+        Ok(Document { key: key.clone(), user_id, data: data.map(Into::into), version })
     };
     let mut statement = connection.prepare_cached(query)?;
     statement.query_row(params![key.resource.as_str(), audience(key)], read).optional()
@@ -182,7 +182,7 @@ fn put(connection: &Connection, document: &Document) -> rusqlite::Result<()> {
         audience(&document.key),
         i64::try_from(document.version).unwrap_or(i64::MAX),
         document.user_id,
-        document.data,
+        document.data.as_deref(),
     ])?;
     Ok(())
 }

@@ -210,7 +210,7 @@ fn insert(
         sender_type,
         sender_id,
         publication.channel.as_str(),
-        payload,
+        &**payload,
     ])?;
     Ok(1)
 }

@@ -213,7 +213,7 @@ fn stored(record: &Record) -> StoredMessage {
         event_name: event.clone(),
         channel_id: record.definition.id,
         channel_name: publication.channel.as_str().into(),
-        payload: payload.clone(),
+        payload: (&**payload).into(),
         sender: sender.clone(),
         ws_audience: 3,
         wh_audience: u32::try_from(record.definition.id.as_u128()).unwrap(),

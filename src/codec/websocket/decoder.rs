@@ -3,6 +3,7 @@
 use std::mem;
 use std::ops::Range;
 
+use bytestring::ByteString;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -102,6 +103,14 @@ impl Decoder {
             self.kept = None;
         }
         let Some(Complete { kind, payload }) = parsed? else { return Ok(None) };
+        if let (CompleteKind::Data { is_text: true }, Payload::Kept) = (kind, &payload) {
+            let kept = self.kept.as_mut().map(|kept| mem::take(&mut kept.handed_out));
+            // The buffer holds nothing but the message, so that its length says how much a slice of
+            // it keeps alive.
+            let joined = kept.unwrap_or_default().into_boxed_slice().into_vec();
+            let joined = ByteString::try_from(joined).map_err(|_| FrameError::InvalidUtf8);
+            return joined.map(|joined| Some(Message::Joined(joined)));
+        }
         let payload: &[u8] = match payload {
             Payload::Input(range) => &input[range],
             Payload::Kept => self.kept.as_ref().map_or(&[], |kept| &kept.handed_out),

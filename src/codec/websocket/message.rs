@@ -1,14 +1,17 @@
 //! A client's messages, and the checks of their payloads.
 
+use bytestring::ByteString;
 use tungstenite::protocol::frame::coding::Control;
 
 use super::{CLOSE_CODE_BYTES, FrameError, may_be_sent};
 
 /// A complete message or control frame of a client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message<'a> {
-    /// A text message, joined from its fragments.
+    /// A text message that the input holds whole.
     Text(&'a str),
+    /// A text message that was joined, with the buffer that it was joined in.
+    Joined(ByteString),
     /// A binary message, joined from its fragments.
     Binary(&'a [u8]),
     /// A ping, which the server answers with a pong of the same payload. The payload has at most

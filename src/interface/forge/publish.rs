@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytestring::ByteString;
+
 use super::invocations::Invocations;
 use crate::broker::publish::Submission;
 use crate::config::Forge;
@@ -53,13 +55,13 @@ impl Forge {
 pub fn publish_event(
     shared: &Shared,
     topic: &Channel,
-    payload: &str,
+    payload: &ByteString,
     (id, now): (MessageId, Now),
 ) -> Result<Option<EventReceipt>, Refused> {
     // Frames are made before the lock of the topic is taken. Meanwhile another thread may publish
     // an event with a later timestamp.
     for _ in 0..STAMPS_MAX {
-        let content = Content::Event { payload: payload.into() };
+        let content = Content::Event { payload: payload.clone() };
         let (channel, options) = (topic.clone(), shared.forge.options());
         let at = shared.events.stamp(now.wall);
         let now = Now { wall: at, ..now };

@@ -8,6 +8,7 @@ mod waiting;
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
@@ -170,7 +171,7 @@ impl Client {
         ctx: &mut Context<'_>,
         channel: &Channel,
         event: Box<str>,
-        payload: Box<str>,
+        payload: ByteString,
     ) -> Result<MessageId, Refusal> {
         let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
         let credential = self.credential.as_ref().ok_or(Refusal::PublishUnauthorized)?;

@@ -1,5 +1,7 @@
 //! The commands of clients of InsForge Realtime.
 
+use bytestring::ByteString;
+
 use crate::message::{Channel, Encoding};
 
 /// A command of a client, in either dialect of event names.
@@ -24,6 +26,6 @@ pub enum Command {
         /// The event name: not empty and not reserved.
         event: Box<str>,
         /// The payload, as JSON text.
-        payload: Box<str>,
+        payload: ByteString,
     },
 }

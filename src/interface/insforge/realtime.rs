@@ -156,7 +156,8 @@ impl Realtime {
         if !self.is_in(event.namespace) {
             return Err(Violation("an event before CONNECT"));
         }
-        self.client.execute(ctx, insforge::request(event), event.ack);
+        let request = insforge::request(event, |payload| ctx.keep(payload));
+        self.client.execute(ctx, request, event.ack);
         Ok(())
     }
 }

@@ -196,7 +196,7 @@ impl World {
         let before = self.node.all_waiting();
         let channel = self.topics[topic].clone();
         let shared = &self.node.hub.interfaces;
-        match publish_event(shared, &channel, &payload, (id, at(self.now))) {
+        match publish_event(shared, &channel, &payload.as_str().into(), (id, at(self.now))) {
             Ok(Some(_)) => {
                 self.told[topic].push(self.published);
                 self.heard(topic, payload.len());

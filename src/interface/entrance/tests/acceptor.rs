@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use crate::broker::directory::{Directory, Join, Subscriber};
 use crate::broker::memory::Memory;
 use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
+use crate::broker::received::Received;
 use crate::codec::http::parse_head;
 use crate::codec::json::Scratch;
 use crate::config::Config;
@@ -110,7 +112,8 @@ impl Acceptor {
             };
             let entrance = entrance(&http, &request);
             let Entrance::Call(call) = entrance else { panic!("it is no call: {entrance:?}") };
-            call.run(&http, &request, body.into()).await
+            call.run(&http, &request, &Received::whole(Bytes::copy_from_slice(body.as_bytes())))
+                .await
         })
     }
 

@@ -18,6 +18,7 @@ use super::access::{self, Asked, Denied, Permission, authorize};
 use super::publish::{admit_installation, publish_event};
 use super::session::Session;
 use crate::auth::bearer_token;
+use crate::broker::received::Received;
 use crate::codec::http::{Request, Response};
 use crate::interface::authenticators::Authenticators;
 use crate::interface::forge::nouns::Context;
@@ -127,7 +128,7 @@ pub(in crate::interface) fn run(
     http: &HttpContext<'_>,
     request: &Request,
     route: &Route,
-    body: &[u8],
+    body: &Received,
 ) -> Response {
     let reply = match route {
         Route::Publish => publish(http, request, body, false),
@@ -143,7 +144,7 @@ pub(in crate::interface) fn run(
     reply.into()
 }
 
-fn publish(http: &HttpContext<'_>, request: &Request, body: &[u8], is_global: bool) -> Reply {
+fn publish(http: &HttpContext<'_>, request: &Request, body: &Received, is_global: bool) -> Reply {
     let published = try_publish(http, request, body, is_global);
     published.unwrap_or_else(|error| error.reply(Call::Publish))
 }
@@ -151,7 +152,7 @@ fn publish(http: &HttpContext<'_>, request: &Request, body: &[u8], is_global: bo
 fn try_publish(
     http: &HttpContext<'_>,
     request: &Request,
-    body: &[u8],
+    body: &Received,
     is_global: bool,
 ) -> Result<Reply, ForgeError> {
     let origin = prove(http, request)?;
@@ -169,10 +170,11 @@ fn try_publish(
     let (topic, _) = authorize((http.shared, auth), &origin, &asked, http.now)
         .map_err(|denied| refused(http, denied))?;
     let stamp = (http.message_id(), http.now);
-    let receipt = publish_event(http.shared, &topic, wanted.payload, stamp).map_err(|_| {
-        http.counters.refused_overloaded.add(1);
-        ForgeError::overloaded()
-    })?;
+    let receipt = publish_event(http.shared, &topic, &http.keep(body, wanted.payload), stamp)
+        .map_err(|_| {
+            http.counters.refused_overloaded.add(1);
+            ForgeError::overloaded()
+        })?;
     let counter = match receipt {
         Some(_) => &http.counters.events_http,
         None => &http.counters.events_unheard,
@@ -195,11 +197,15 @@ fn rate_limited(http: &HttpContext<'_>) -> ForgeError {
     ForgeError::rate_limited()
 }
 
-fn sign(http: &HttpContext<'_>, request: &Request, body: &[u8]) -> Reply {
+fn sign(http: &HttpContext<'_>, request: &Request, body: &Received) -> Reply {
     try_sign(http, request, body).unwrap_or_else(|error| error.reply(Call::Token))
 }
 
-fn try_sign(http: &HttpContext<'_>, request: &Request, body: &[u8]) -> Result<Reply, ForgeError> {
+fn try_sign(
+    http: &HttpContext<'_>,
+    request: &Request,
+    body: &Received,
+) -> Result<Reply, ForgeError> {
     let origin = prove(http, request)?;
     let wanted = NewToken::parse(body)?;
     let new = access::NewToken {
@@ -221,7 +227,7 @@ fn register(
     http: &HttpContext<'_>,
     request: &Request,
     id: Option<&str>,
-    body: &[u8],
+    body: &Received,
 ) -> Result<Reply, ApiError> {
     http.check_admin(request)?;
     let id = id.ok_or_else(ApiError::invalid_invocation_id)?;

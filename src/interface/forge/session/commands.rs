@@ -132,7 +132,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let (topic, _) = self.find_topic(ctx, to, Permission::Publish)?;
         let id = ctx.message_id();
-        let receipt = publish_event(ctx.shared, &topic, payload, (id, ctx.now));
+        let receipt = publish_event(ctx.shared, &topic, &ctx.keep(payload), (id, ctx.now));
         let receipt = receipt.map_err(|_| Fault::Overloaded)?;
         let counters = &ctx.local.counters;
         let counter = match receipt {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::broker::publish::{Submission, ToKeep};
+use crate::broker::received::Received;
 use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, durability};
@@ -67,20 +68,21 @@ pub struct Receipt {
 pub(super) async fn publish(
     http: &HttpContext<'_>,
     query: Option<&str>,
-    body: &[u8],
+    body: &Received,
 ) -> Result<Reply, ApiError> {
     let level = durability(query)?;
     let wanted = Publish::parse(body)?;
     let definition = http.shared.broker.definitions.load().find(&wanted.channel).cloned();
     let definition = definition.ok_or_else(ApiError::channel_not_found)?;
     let level = level_on(&definition, level)?;
+    let payload = http.keep(body, wanted.payload.get());
     let submit = |ticket: Option<Ticket<Durability>>| {
         let to_keep = ToKeep { definition: &definition, level, ticket };
         let published = http.shared.publish(Submission {
             channel: Channel::from(&*wanted.channel),
             content: Content::Message {
                 event: wanted.event.as_ref().into(),
-                payload: wanted.payload.get().into(),
+                payload,
                 sender: Sender::System,
             },
             options: definition.options,

@@ -11,6 +11,7 @@ mod permissions;
 mod query;
 mod route;
 
+use crate::broker::received::Received;
 use crate::codec::http::Request;
 use crate::interface::http::{Entrance, HttpContext};
 use crate::interface::rest::{ApiError, Reply};
@@ -32,7 +33,7 @@ pub(in crate::interface) async fn run(
     http: &HttpContext<'_>,
     request: &Request,
     route: Route,
-    body: &[u8],
+    body: &Received,
 ) -> Reply {
     call(http, request, route, body).await.unwrap_or_else(Reply::from)
 }
@@ -41,7 +42,7 @@ async fn call(
     http: &HttpContext<'_>,
     request: &Request,
     route: Route,
-    body: &[u8],
+    body: &Received,
 ) -> Result<Reply, ApiError> {
     if route.needs_admin() {
         http.check_admin(request)?;

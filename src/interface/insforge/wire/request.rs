@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytestring::ByteString;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -40,20 +41,23 @@ fn given<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawVal
     <&RawValue>::deserialize(json).map(Some)
 }
 
+/// The commands that have a channel.
+#[derive(Clone, Copy)]
+enum Kind {
+    Subscribe(Encoding),
+    Unsubscribe,
+    Publish,
+}
+
 /// Reads an event as a command. Event names in `REALTIME_…` and `realtime:…` form are equivalent,
-/// but the form used to subscribe selects the shape of the delivered messages.
-pub fn request(event: &Event<'_>) -> Request {
-    let parse: fn(&Argument<'_>, Channel) -> Result<Command, Refusal> = match &*event.name {
-        "realtime:subscribe" => {
-            |_, channel| Ok(Command::Subscribe { channel, encoding: Encoding::Sdk })
-        }
-        "REALTIME_SUBSCRIBE" => {
-            |_, channel| Ok(Command::Subscribe { channel, encoding: Encoding::Documented })
-        }
-        "realtime:unsubscribe" | "REALTIME_UNSUBSCRIBE" => {
-            |_, channel| Ok(Command::Unsubscribe { channel })
-        }
-        "realtime:publish" | "REALTIME_PUBLISH" => publish,
+/// but the form used to subscribe selects the shape of the delivered messages. `keep` returns a
+/// payload that outlives the event.
+pub fn request(event: &Event<'_>, keep: impl FnOnce(&str) -> ByteString) -> Request {
+    let kind = match &*event.name {
+        "realtime:subscribe" => Kind::Subscribe(Encoding::Sdk),
+        "REALTIME_SUBSCRIBE" => Kind::Subscribe(Encoding::Documented),
+        "realtime:unsubscribe" | "REALTIME_UNSUBSCRIBE" => Kind::Unsubscribe,
+        "realtime:publish" | "REALTIME_PUBLISH" => Kind::Publish,
         "realtime:auth" | "REALTIME_AUTH" => return authenticate(event.first),
         _ => return Request::Unknown,
     };
@@ -67,9 +71,16 @@ pub fn request(event: &Event<'_>) -> Request {
         Ok(channel) => channel,
         Err(refusal) => return Request::Invalid(None, refusal),
     };
-    match parse(&argument, channel.clone()) {
-        Ok(command) => Request::Command(command),
-        Err(refusal) => Request::Invalid(Some(channel), refusal),
+    match kind {
+        Kind::Subscribe(encoding) => Request::Command(Command::Subscribe { channel, encoding }),
+        Kind::Unsubscribe => Request::Command(Command::Unsubscribe { channel }),
+        Kind::Publish => match publish(&argument) {
+            Ok((event, payload)) => {
+                let (event, payload) = (event.into(), keep(payload));
+                Request::Command(Command::Publish { channel, event, payload })
+            }
+            Err(refusal) => Request::Invalid(Some(channel), refusal),
+        },
     }
 }
 
@@ -92,7 +103,8 @@ fn channel(raw: Option<&RawValue>) -> Result<Channel, Refusal> {
     Ok(Channel::from(&*name))
 }
 
-fn publish(argument: &Argument<'_>, channel: Channel) -> Result<Command, Refusal> {
+/// Returns the event name and the payload of a publish.
+fn publish<'a>(argument: &Argument<'a>) -> Result<(Cow<'a, str>, &'a str), Refusal> {
     let raw = argument.event.ok_or(Refusal::Invalid("event: Required"))?;
     let event = text(raw).ok_or(Refusal::Invalid("event: Expected string"))?;
     if event.is_empty() {
@@ -105,7 +117,7 @@ fn publish(argument: &Argument<'_>, channel: Channel) -> Result<Command, Refusal
     if let Some(problem) = payload_problem(payload.get()) {
         return Err(Refusal::Invalid(problem));
     }
-    Ok(Command::Publish { channel, event: event.into(), payload: payload.get().into() })
+    Ok((event, payload.get()))
 }
 
 /// Returns the string that a JSON text holds; `None` if it is another value.
@@ -118,6 +130,10 @@ fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(event: &Event<'_>) -> Request {
+        request(event, |payload| payload.into())
+    }
 
     fn event<'a>(name: &'a str, first: Option<&'a str>) -> Event<'a> {
         let arguments = first.unwrap_or_default();
@@ -132,11 +148,11 @@ mod tests {
             [("realtime:subscribe", Encoding::Sdk), ("REALTIME_SUBSCRIBE", Encoding::Documented)]
         {
             let command = Command::Subscribe { channel: channel.clone(), encoding };
-            assert_eq!(request(&event(name, argument)), Request::Command(command));
+            assert_eq!(read(&event(name, argument)), Request::Command(command));
         }
         for name in ["realtime:unsubscribe", "REALTIME_UNSUBSCRIBE"] {
             let command = Command::Unsubscribe { channel: channel.clone() };
-            assert_eq!(request(&event(name, argument)), Request::Command(command));
+            assert_eq!(read(&event(name, argument)), Request::Command(command));
         }
         for name in ["realtime:publish", "REALTIME_PUBLISH"] {
             let argument = r#"{"channel":"a","event":"x","payload":{"n": 1e400}}"#;
@@ -145,9 +161,9 @@ mod tests {
                 event: "x".into(),
                 payload: r#"{"n": 1e400}"#.into(),
             };
-            assert_eq!(request(&event(name, Some(argument))), Request::Command(command));
+            assert_eq!(read(&event(name, Some(argument))), Request::Command(command));
         }
-        assert_eq!(request(&event("chat", argument)), Request::Unknown);
+        assert_eq!(read(&event("chat", argument)), Request::Unknown);
     }
 
     #[test]
@@ -155,7 +171,7 @@ mod tests {
         let argument = r#"{"channel":"a","event":"x","payload":null}"#;
         let command =
             Command::Publish { channel: "a".into(), event: "x".into(), payload: "null".into() };
-        assert_eq!(request(&event("realtime:publish", Some(argument))), Request::Command(command));
+        assert_eq!(read(&event("realtime:publish", Some(argument))), Request::Command(command));
     }
 
     #[test]
@@ -176,7 +192,7 @@ mod tests {
             Some(r#"{"channel":"a","event":"disconnect","payload":1}"#),
             Some(r#"{"channel":"a","event":"presence:join","payload":1}"#),
         ] {
-            let got = request(&event("realtime:publish", argument));
+            let got = read(&event("realtime:publish", argument));
             let Request::Invalid(_, Refusal::Invalid(_)) = got else {
                 panic!("{argument:?}: {got:?}")
             };

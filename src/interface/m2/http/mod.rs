@@ -11,10 +11,13 @@ mod tests;
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use super::access::{M2Error, Reader};
 use super::handshake::{self, Said};
 use super::session::Session;
 use super::wire::{document, title};
+use crate::broker::received::Received;
 use crate::codec::http::Request;
 use crate::interface::http::{Entrance, HttpContext, NodeHealth, is_forwarded};
 use crate::interface::m2::nouns::{Party, Scope};
@@ -95,7 +98,7 @@ pub(in crate::interface) async fn run(
     http: &HttpContext<'_>,
     request: &Request,
     route: Route,
-    body: &[u8],
+    body: &Received,
 ) -> Reply {
     let replied = match route {
         Route::Write(resource) => store(http, request, (&resource, body), Named::write).await,
@@ -162,17 +165,23 @@ fn writers_scope(http: &HttpContext<'_>, request: &Request) -> Result<Scope, Api
 }
 
 /// [`Named::write`] or [`Named::delete`], which parse a write or a deletion.
-type Read = fn(&Named, &Scope, (Option<&str>, &[u8]), Millis) -> Result<DocumentWrite, ApiError>;
+type Read = fn(
+    &Named,
+    &Scope,
+    (Option<&str>, &[u8]),
+    Millis,
+    &dyn Fn(&str) -> ByteString,
+) -> Result<DocumentWrite, ApiError>;
 
 /// Passes a write or a deletion to the store, and waits until it has the requested durability.
 async fn store(
     http: &HttpContext<'_>,
     request: &Request,
-    (resource, body): (&Named, &[u8]),
+    (resource, body): (&Named, &Received),
     read: Read,
 ) -> Result<Reply, ApiError> {
     let (scope, query) = (writers_scope(http, request)?, request.query.as_deref());
-    let what = read(resource, &scope, (query, body), http.now.wall)?;
+    let what = read(resource, &scope, (query, body), http.now.wall, &|data| http.keep(body, data))?;
     let level = durability(query)?.unwrap_or(Durability::Stored);
     if !http.shared.broker.memory.admit(body.len()) {
         return Err(ApiError::overloaded());

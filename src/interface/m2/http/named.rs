@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use serde_json::value::RawValue;
 
 use crate::codec::http::query_pairs;
@@ -25,7 +26,7 @@ pub struct Named {
 
 impl Named {
     /// Parses a write from its body, `{userId?, audience?, data, version?}`. The query may have
-    /// `durability` and nothing else.
+    /// `durability` and nothing else. `keep` returns a text that outlives the body.
     ///
     /// # Errors
     /// 400 with the issues of all members. Unknown members are errors: a misspelt `audience` must
@@ -35,6 +36,7 @@ impl Named {
         scope: &Scope,
         (query, body): (Option<&str>, &[u8]),
         now: Millis,
+        keep: &dyn Fn(&str) -> ByteString,
     ) -> Result<DocumentWrite, ApiError> {
         Said::in_query(query, &[DURABILITY])?;
         let names = [USER_ID, AUDIENCE, "data", VERSION];
@@ -44,7 +46,7 @@ impl Named {
         let (Ok(said), Ok(data)) = (&said, &data) else {
             return Err(fields::refuse([said.err(), data.err()]));
         };
-        self.settle(scope, said, Some(data.get()), now)
+        self.settle(scope, said, Some(keep(data.get())), now)
     }
 
     /// Parses a deletion from its body, `{userId?, audience?, version?}`, or from the query if
@@ -57,6 +59,7 @@ impl Named {
         scope: &Scope,
         (query, body): (Option<&str>, &[u8]),
         now: Millis,
+        _keep: &dyn Fn(&str) -> ByteString,
     ) -> Result<DocumentWrite, ApiError> {
         if body.is_empty() {
             let said = Said::in_query(query, &[USER_ID, AUDIENCE, VERSION, DURABILITY])?;
@@ -89,7 +92,7 @@ impl Named {
         &self,
         scope: &Scope,
         said: &Said<'_>,
-        data: Option<&str>,
+        data: Option<ByteString>,
         now: Millis,
     ) -> Result<DocumentWrite, ApiError> {
         let read = (said.user(), said.is_personal(self), said.version(now));
@@ -100,7 +103,7 @@ impl Named {
         let resource = channel_of(&scope.to_string(), self.kind, &self.id);
         let audience = user.filter(|_| is_personal).map(Arc::from);
         let key = DocumentKey { resource, audience };
-        Ok(DocumentWrite { key, user_id: user.map(Box::from), data: data.map(Box::from), version })
+        Ok(DocumentWrite { key, user_id: user.map(Box::from), data, version })
     }
 }
 

@@ -1,9 +1,15 @@
 //! Routes, bodies, queries and replies of M2's calls.
 
+use bytestring::ByteString;
+
 use super::*;
 use crate::interface::m2::nouns::ResourceKind;
 
 const NOW: Millis = 1_777_136_400_123;
+
+fn keep(text: &str) -> ByteString {
+    text.into()
+}
 
 fn scope() -> Scope {
     Scope { organization: "o".into(), project: "p/q".into(), ..Scope::default() }
@@ -15,7 +21,7 @@ fn named(kind: ResourceKind, id: &str) -> Named {
 
 fn written(id: &str, body: &str) -> Result<DocumentWrite, String> {
     let kind = ResourceKind::Collection;
-    let write = named(kind, id).write(&scope(), (None, body.as_bytes()), NOW);
+    let write = named(kind, id).write(&scope(), (None, body.as_bytes()), NOW, &keep);
     write.map_err(|error| error.to_string())
 }
 
@@ -110,9 +116,9 @@ fn a_write_that_makes_no_sense_is_told_why() {
 fn a_deletion_is_read_from_body_or_query() {
     let public = named(ResourceKind::Collection, "public");
     let query = Some("userId=u%20v&audience=user&version=2026-04-25T17:00:00.123Z");
-    let from_query = public.delete(&scope(), (query, b""), NOW).unwrap();
+    let from_query = public.delete(&scope(), (query, b""), NOW, &keep).unwrap();
     let body = br#"{"userId":"u v","audience":"user","version":"2026-04-25T17:00:00.123Z"}"#;
-    assert_eq!(public.delete(&scope(), (None, body), NOW).unwrap(), from_query);
+    assert_eq!(public.delete(&scope(), (None, body), NOW, &keep).unwrap(), from_query);
     assert_eq!(from_query.key.audience.as_deref(), Some("u v"));
     assert_eq!((from_query.data, from_query.version), (None, Some(NOW)));
     let look = |query, reader| public.look(&scope(), Some(query), reader);
@@ -127,13 +133,13 @@ fn a_deletion_is_read_from_body_or_query() {
 fn what_is_said_in_the_wrong_place_or_misspelt_is_refused() {
     let public = named(ResourceKind::Collection, "public");
     let data = br#"{"data":1}"#;
-    let write = |query| public.write(&scope(), (Some(query), data), NOW);
+    let write = |query| public.write(&scope(), (Some(query), data), NOW, &keep);
     assert!(write("durability=synced&").is_ok());
     for query in ["userId=u", "audience=user", "version=x", "durabilty=synced"] {
         let error = write(query).unwrap_err().to_string();
         assert!(error.contains("is not expected in the query of this call"), "{error}");
     }
-    let delete = |query, body| public.delete(&scope(), (Some(query), body), NOW);
+    let delete = |query, body| public.delete(&scope(), (Some(query), body), NOW, &keep);
     assert!(delete("userId=u&durability=stored", b"").is_ok());
     assert!(delete("userId=u", br#"{"userId":"v"}"#).is_err());
     assert!(delete("userId=u&userId=u", b"").is_err());

@@ -1,0 +1,166 @@
+//! Payloads as slices of what was received, so that they are not copied on their way to encoders,
+//! history, webhooks and what channels keep.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::limits::{SHARED_PAYLOAD_BYTES_MIN, SHARED_PAYLOAD_DIVISOR};
+
+/// What a client sent: the body of a request, or a message that arrived in several reads.
+#[derive(Clone, Default, Debug)]
+pub struct Received {
+    bytes: Bytes,
+    /// Bytes of the buffer that `bytes` is a part of.
+    buffer_bytes: usize,
+}
+
+/// The count of the bytes of received buffers that payloads keep alive.
+#[derive(Clone, Default, Debug)]
+pub struct Buffers(Arc<AtomicUsize>);
+
+/// A payload that stays a slice of its buffer.
+struct Shared {
+    bytes: Bytes,
+    buffer_bytes: usize,
+    buffers: Buffers,
+}
+
+impl Received {
+    /// Creates the value of bytes that are all of their buffer.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { buffer_bytes: bytes.len(), bytes }
+    }
+
+    /// Creates the value of bytes that are a part of a buffer of `buffer_bytes` bytes.
+    pub fn part(bytes: Bytes, buffer_bytes: usize) -> Self {
+        Self { bytes, buffer_bytes }
+    }
+
+    /// Returns a payload that outlives what was received, and whether it is a slice of it. It is a
+    /// copy if it is shorter than [`SHARED_PAYLOAD_BYTES_MIN`] or than one in
+    /// [`SHARED_PAYLOAD_DIVISOR`] parts of its buffer, or if it is not a part of these bytes.
+    pub fn keep(&self, payload: &str, buffers: &Buffers) -> (ByteString, bool) {
+        let is_large = payload.len() >= SHARED_PAYLOAD_BYTES_MIN
+            && payload.len() >= self.buffer_bytes.div_ceil(SHARED_PAYLOAD_DIVISOR);
+        let shared = if is_large { self.slice(payload) } else { None };
+        let shared = shared.and_then(|bytes| buffers.share(bytes, self.buffer_bytes));
+        match shared {
+            Some(shared) => (shared, true),
+            None => (payload.into(), false),
+        }
+    }
+
+    fn slice(&self, payload: &str) -> Option<Bytes> {
+        let start = payload.as_ptr().addr().checked_sub(self.bytes.as_ptr().addr())?;
+        let end = start.checked_add(payload.len())?;
+        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Buffers {
+    /// Returns the bytes of received buffers that payloads keep alive.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn share(&self, bytes: Bytes, buffer_bytes: usize) -> Option<ByteString> {
+        self.0.fetch_add(buffer_bytes, Ordering::Relaxed);
+        let shared = Shared { bytes, buffer_bytes, buffers: self.clone() };
+        ByteString::try_from(Bytes::from_owner(shared)).ok()
+    }
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.buffers.0.fetch_sub(self.buffer_bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(received: &Received) -> &str {
+        str::from_utf8(received).unwrap()
+    }
+
+    #[test]
+    fn a_large_payload_is_a_slice_and_its_buffer_is_counted_until_it_is_dropped() {
+        let buffers = Buffers::default();
+        let received = Received::whole(Bytes::from("x".repeat(2 * SHARED_PAYLOAD_BYTES_MIN)));
+        let part = &text(&received)[10..10 + SHARED_PAYLOAD_BYTES_MIN];
+        let (payload, is_shared) = received.keep(part, &buffers);
+        assert_eq!((payload.as_ptr(), &*payload, is_shared), (part.as_ptr(), part, true));
+        let other = payload.clone();
+        drop((received, payload));
+        assert_eq!(buffers.bytes(), 2 * SHARED_PAYLOAD_BYTES_MIN);
+        drop(other);
+        assert_eq!(buffers.bytes(), 0);
+    }
+
+    #[test]
+    fn a_small_payload_keeps_no_large_buffer_alive() {
+        let buffers = Buffers::default();
+        let bytes = Bytes::from("x".repeat(4 * SHARED_PAYLOAD_BYTES_MIN));
+        let whole = Received::whole(bytes.clone());
+        let half = 2 * SHARED_PAYLOAD_BYTES_MIN;
+        for (received, length, is_shared) in [
+            (&whole, half, true),
+            (&whole, half - 1, false),
+            (&Received::part(bytes.slice(..half), half), SHARED_PAYLOAD_BYTES_MIN, true),
+            (&Received::part(bytes.slice(..half), half), SHARED_PAYLOAD_BYTES_MIN - 1, false),
+            (&Received::part(bytes.slice(..half), bytes.len()), SHARED_PAYLOAD_BYTES_MIN, false),
+        ] {
+            let part = &text(received)[..length];
+            let (payload, shared) = received.keep(part, &buffers);
+            assert_eq!((&*payload, shared), (part, is_shared), "{length}");
+            assert_eq!(buffers.bytes() > 0, is_shared, "{length}");
+        }
+        assert_eq!(buffers.bytes(), 0);
+    }
+
+    #[test]
+    fn a_payload_from_elsewhere_is_copied() {
+        let (buffers, elsewhere) = (Buffers::default(), "y".repeat(3 * SHARED_PAYLOAD_BYTES_MIN));
+        let empty = Received::default().keep(&elsewhere, &buffers);
+        let received = Received::whole(Bytes::from("x".repeat(4 * SHARED_PAYLOAD_BYTES_MIN)));
+        for (payload, is_shared) in [empty, received.keep(&elsewhere, &buffers)] {
+            assert_eq!((&*payload, is_shared), (&*elsewhere, false));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_what_was_sent_and_at_most_twice_as_much_is_alive(
+            length in 1..40_000_usize, start in 0..40_000_usize, more in 0..40_000_usize,
+        ) {
+            let sent: String = ('a'..='z').cycle().take(length).collect();
+            let buffers = Buffers::default();
+            let received = Received::part(sent.into(), length + more);
+            let part = &text(&received)[start.min(length)..];
+            let (payload, _) = received.keep(part, &buffers);
+            prop_assert_eq!(&*payload, part);
+            prop_assert!(buffers.bytes() <= SHARED_PAYLOAD_DIVISOR * payload.len());
+        }
+    }
+}
