@@ -325,6 +325,12 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 100;
 /// Characters of an unknown method that an answer repeats.
 pub const HTTP_METHOD_SHOWN_MAX: usize = 32;
+/// Bytes of responses to pipelined requests that wait to be sent together. With more they are sent
+/// before the next request is handled.
+pub const HTTP_RESPONSES_BYTES_MAX: usize = 64 * 1024;
+/// Tasks that serve HTTP and have nothing to serve, which an acceptor keeps for requests that wait
+/// for another thread. Further ones end.
+pub const HTTP_SERVERS_SPARE_MAX: usize = 16;
 /// Longest body of an HTTP request, in bytes. A longer one is answered 413.
 pub const HTTP_BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 

@@ -11,11 +11,12 @@ use bytestring::ByteString;
 use crate::limits::{SHARED_PAYLOAD_BYTES_MIN, SHARED_PAYLOAD_DIVISOR};
 
 /// What a client sent: the body of a request, or a message that arrived in several reads.
-#[derive(Clone, Default, Debug)]
-pub struct Received {
-    bytes: Bytes,
-    /// Bytes of the buffer that `bytes` is a part of.
-    buffer_bytes: usize,
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// Bytes in a buffer that is used again. Payloads are copied out of it.
+    Short(Vec<u8>),
+    /// Bytes that payloads can be slices of, and how many bytes the whole buffer has.
+    Long(Bytes, usize),
 }
 
 /// The count of the bytes of received buffers that payloads keep alive.
@@ -32,32 +33,35 @@ struct Shared {
 impl Received {
     /// Creates the value of bytes that are all of their buffer.
     pub fn whole(bytes: Bytes) -> Self {
-        Self { buffer_bytes: bytes.len(), bytes }
-    }
-
-    /// Creates the value of bytes that are a part of a buffer of `buffer_bytes` bytes.
-    pub fn part(bytes: Bytes, buffer_bytes: usize) -> Self {
-        Self { bytes, buffer_bytes }
+        let buffer_bytes = bytes.len();
+        Self::Long(bytes, buffer_bytes)
     }
 
     /// Returns a payload that outlives what was received, and whether it is a slice of it. It is a
     /// copy if it is shorter than [`SHARED_PAYLOAD_BYTES_MIN`] or than one in
     /// [`SHARED_PAYLOAD_DIVISOR`] parts of its buffer, or if it is not a part of these bytes.
     pub fn keep(&self, payload: &str, buffers: &Buffers) -> (ByteString, bool) {
+        let Self::Long(bytes, buffer_bytes) = self else { return (payload.into(), false) };
         let is_large = payload.len() >= SHARED_PAYLOAD_BYTES_MIN
-            && payload.len() >= self.buffer_bytes.div_ceil(SHARED_PAYLOAD_DIVISOR);
-        let shared = if is_large { self.slice(payload) } else { None };
-        let shared = shared.and_then(|bytes| buffers.share(bytes, self.buffer_bytes));
-        match shared {
+            && payload.len() >= buffer_bytes.div_ceil(SHARED_PAYLOAD_DIVISOR);
+        let slice = if is_large { slice(bytes, payload) } else { None };
+        match slice.and_then(|slice| buffers.share(slice, *buffer_bytes)) {
             Some(shared) => (shared, true),
             None => (payload.into(), false),
         }
     }
+}
 
-    fn slice(&self, payload: &str) -> Option<Bytes> {
-        let start = payload.as_ptr().addr().checked_sub(self.bytes.as_ptr().addr())?;
-        let end = start.checked_add(payload.len())?;
-        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+/// Returns a part of a buffer as a slice of it; `None` if the part is from elsewhere.
+fn slice(bytes: &Bytes, part: &str) -> Option<Bytes> {
+    let start = part.as_ptr().addr().checked_sub(bytes.as_ptr().addr())?;
+    let end = start.checked_add(part.len())?;
+    (end <= bytes.len()).then(|| bytes.slice(start..end))
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self::Short(Vec::new())
     }
 }
 
@@ -65,7 +69,10 @@ impl Deref for Received {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match self {
+            Self::Short(bytes) => bytes,
+            Self::Long(bytes, _) => bytes,
+        }
     }
 }
 
@@ -127,9 +134,9 @@ mod tests {
         for (received, length, is_shared) in [
             (&whole, half, true),
             (&whole, half - 1, false),
-            (&Received::part(bytes.slice(..half), half), SHARED_PAYLOAD_BYTES_MIN, true),
-            (&Received::part(bytes.slice(..half), half), SHARED_PAYLOAD_BYTES_MIN - 1, false),
-            (&Received::part(bytes.slice(..half), bytes.len()), SHARED_PAYLOAD_BYTES_MIN, false),
+            (&Received::Long(bytes.slice(..half), half), SHARED_PAYLOAD_BYTES_MIN, true),
+            (&Received::Long(bytes.slice(..half), half), SHARED_PAYLOAD_BYTES_MIN - 1, false),
+            (&Received::Long(bytes.slice(..half), bytes.len()), SHARED_PAYLOAD_BYTES_MIN, false),
         ] {
             let part = &text(received)[..length];
             let (payload, shared) = received.keep(part, &buffers);
@@ -142,6 +149,9 @@ mod tests {
     #[test]
     fn a_payload_from_elsewhere_is_copied() {
         let (buffers, elsewhere) = (Buffers::default(), "y".repeat(3 * SHARED_PAYLOAD_BYTES_MIN));
+        let short = Received::Short(vec![b'x'; 4 * SHARED_PAYLOAD_BYTES_MIN]);
+        let copied = short.keep(text(&short), &buffers).0;
+        assert_eq!(copied.as_bytes(), &*short);
         let empty = Received::default().keep(&elsewhere, &buffers);
         let received = Received::whole(Bytes::from("x".repeat(4 * SHARED_PAYLOAD_BYTES_MIN)));
         for (payload, is_shared) in [empty, received.keep(&elsewhere, &buffers)] {
@@ -156,7 +166,7 @@ mod tests {
         ) {
             let sent: String = ('a'..='z').cycle().take(length).collect();
             let buffers = Buffers::default();
-            let received = Received::part(sent.into(), length + more);
+            let received = Received::Long(sent.into(), length + more);
             let part = &text(&received)[start.min(length)..];
             let (payload, _) = received.keep(part, &buffers);
             prop_assert_eq!(&*payload, part);

@@ -47,6 +47,11 @@ impl<T> Slab<T> {
         self.pages.get_mut(slot as usize / PAGE)?[slot as usize % PAGE].as_mut()
     }
 
+    /// Iterates over all values, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pages.iter_mut().flat_map(|page| page.iter_mut().flatten())
+    }
+
     /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.used

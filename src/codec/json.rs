@@ -267,6 +267,28 @@ fn buffers() -> Buffers {
     Buffers::with_max_depth(0, JSON_DEPTH_MAX)
 }
 
+/// Digits of the largest whole number.
+pub const DIGITS_MAX: usize = 20;
+
+/// Appends a whole number.
+pub fn push_number(out: &mut String, number: u64) {
+    let mut place = [0; DIGITS_MAX];
+    out.push_str(str::from_utf8(digits(number, &mut place)).expect("digits are ASCII"));
+}
+
+/// Writes a whole number to the end of `place` and returns its digits.
+pub fn digits(number: u64, place: &mut [u8; DIGITS_MAX]) -> &[u8] {
+    let (mut at, mut rest) = (DIGITS_MAX, number);
+    loop {
+        at -= 1;
+        place[at] = b"0123456789"[(rest % 10) as usize];
+        rest /= 10;
+        if rest == 0 {
+            return &place[at..];
+        }
+    }
+}
+
 /// Appends `text` as a JSON string, with quotes and escapes.
 pub fn push_json(out: &mut String, text: &str) {
     // Serializing a string into memory cannot fail.

@@ -163,6 +163,8 @@ pub struct HttpContext<'a> {
     pub random: &'a RefCell<StdRng>,
     /// The questions to other threads whose answers are awaited.
     pub tickets: &'a Tickets,
+    /// Memory for the body of a response.
+    pub buffer: &'a RefCell<Vec<u8>>,
     /// The counters that only this thread changes.
     pub counters: &'a Counters,
 }

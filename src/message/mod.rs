@@ -39,7 +39,7 @@ pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use refused::Refused;
 pub use reply::{Refusal, Reply};
 pub use subscription::{AckId, Activation, Deactivation, Replay, ReplayWish, Retained, Snapshot};
-pub use time::{Now, iso_millis};
+pub use time::{Now, iso_millis, push_iso_millis};
 
 /// Milliseconds, since the Unix epoch or since the node started. Clocks are read by the runtime and
 /// passed in.

@@ -38,6 +38,13 @@ impl Now {
 ///
 /// Times after the year 9999 become the last moment of that year that the calendar can name.
 pub fn iso_millis(ms: Millis) -> String {
+    let mut text = String::with_capacity(24);
+    push_iso_millis(&mut text, ms);
+    text
+}
+
+/// Appends a time as [`iso_millis`] formats it.
+pub fn push_iso_millis(out: &mut String, ms: Millis) {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
     // This runs once per publication. The library computes the date and this function writes the
@@ -51,7 +58,7 @@ pub fn iso_millis(ms: Millis) -> String {
     write_digits(&mut text[14..16], at.minute().unsigned_abs().into());
     write_digits(&mut text[17..19], at.second().unsigned_abs().into());
     write_digits(&mut text[20..23], at.millisecond().unsigned_abs());
-    str::from_utf8(&text).expect("digits and punctuation are ASCII").to_owned()
+    out.push_str(str::from_utf8(&text).expect("digits and punctuation are ASCII"));
 }
 
 /// Fills `place` with the last digits of the number.

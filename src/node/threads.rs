@@ -16,7 +16,8 @@ use crate::interface::authenticators::{Authenticators, Trust};
 use crate::interface::m2::documents;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail};
 use crate::message::WorkerId;
-use crate::runtime::acceptor::{self, Acceptor};
+use crate::runtime::accepting;
+use crate::runtime::acceptor::Acceptor;
 use crate::runtime::driver::Driver;
 use crate::runtime::shared::Shared;
 use crate::runtime::transmit::Backend;
@@ -154,8 +155,8 @@ impl Node {
             let ended = driver.block_on(async {
                 if let Some((answers, acceptor_id)) = inside {
                     let all = (shared.clone(), arrivals.clone());
-                    let acceptor = acceptor(AcceptorId(acceptor_id), all, trust.clone());
-                    acceptor::run_beside(acceptor, listener, answers);
+                    let acceptor = acceptor(AcceptorId(acceptor_id), all, trust.clone())?;
+                    accepting::run_beside(acceptor, listener, answers);
                 }
                 let counters = shared.metrics.thread(id.index());
                 let auth = Authenticators::following(trust);
@@ -182,12 +183,13 @@ impl Node {
         let (trust, driver) = (self.trust.clone(), self.driver.clone());
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("acceptor-{}", id.0), told, move || {
-            let acceptor = acceptor(id, all, trust);
             let ended = driver.block_on(async {
+                let acceptor = acceptor(id, all, trust)?;
                 let _ = ready.send(Event::Ready);
-                acceptor::run(acceptor, listener, inbox).await;
+                accepting::run(acceptor, listener, inbox).await;
+                Ok::<(), io::Error>(())
             });
-            if let Err(error) = ended {
+            if let Err(error) = ended.flatten() {
                 tracing::error!(%error, "an acceptor cannot run");
             }
         })
@@ -198,7 +200,7 @@ fn acceptor(
     id: AcceptorId,
     (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
     trust: Arc<ArcSwap<Trust>>,
-) -> Acceptor {
+) -> io::Result<Acceptor> {
     let counters = shared.metrics.thread(shared.interfaces.config.workers + usize::from(id.0));
     let auth = Authenticators::following(trust);
     Acceptor::new(id, (shared, arrivals), auth, counters, rand::make_rng())

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::broker::received::Received;
 use crate::interface::Session;
 use crate::interface::http::Poll;
 use crate::mailbox::{Mail, Mailbox, PollTicket, Reservation};
@@ -44,7 +45,7 @@ pub(super) struct Asked {
     /// The session to open, or the session whose packets the client sends or receives.
     pub(super) poll: Poll<Session>,
     /// The body of the request; packets if `poll` is [`Poll::Post`].
-    pub(super) body: Vec<u8>,
+    pub(super) body: Received,
 }
 
 /// A session that moves to the worker which keeps what its client wants to resume.

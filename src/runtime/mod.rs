@@ -7,7 +7,11 @@
 //!
 //! Acceptors:
 //!
-//! - `acceptor.rs`: accepts connections and serves requests on them.
+//! - `acceptor.rs`: the state that the connections of an acceptor share.
+//! - `accepting.rs`: accepts connections.
+//! - `serving.rs`: serves the requests of a connection.
+//! - `servers.rs`: the tasks that serve the connections.
+//! - `http_poller.rs`: reports which connections are ready, and keeps those that wait.
 //! - `http_connection.rs`: reads the requests and sends the responses of one connection.
 //! - `responses.rs`: refusals of requests that could not be read, and CORS.
 //! - `health.rs`: asks all threads whether they do their work.
@@ -50,6 +54,7 @@
 //! the mailbox, `fanout.rs` begins the subscription and tells the session, and `sender.rs` sends
 //! the acknowledgement.
 
+pub mod accepting;
 pub mod acceptor;
 mod apply;
 mod arrivals;
@@ -61,6 +66,7 @@ mod fanout;
 mod forwards;
 mod health;
 mod http_connection;
+mod http_poller;
 mod metrics;
 mod migrate;
 mod pending;
@@ -69,6 +75,8 @@ mod pressure;
 mod reader;
 mod responses;
 pub mod sender;
+mod servers;
+mod serving;
 pub mod shared;
 mod steps;
 mod timer;

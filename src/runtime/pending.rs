@@ -5,6 +5,7 @@ use super::arrivals::{Arrival, Arrivals, Asked};
 use super::connection::{Connection, Connections, State};
 use super::http_connection::{End, HttpConnection};
 use super::worker::Worker;
+use crate::broker::received::Received;
 use crate::interface::Session;
 use crate::interface::Violation;
 use crate::interface::entrance::{packets, polled};
@@ -24,7 +25,7 @@ pub(super) async fn forward(
     http: &HttpContext<'_>,
     arrivals: &Arrivals,
     connection: &mut HttpConnection,
-    (poll, body): (Poll<Session>, Vec<u8>),
+    (poll, body): (Poll<Session>, Received),
 ) -> Result<(Outcome, Option<SessionId>), End> {
     let mailboxes = &http.shared.broker.mailboxes;
     let (session, takes_packets) = match &poll {
@@ -56,8 +57,8 @@ pub(super) async fn forward(
         };
         match answered {
             Some(answer) => return Ok((polled(answer), session.filter(|_| takes_packets))),
-            None => match connection.fill().await {
-                Ok(()) => {}
+            None => match connection.fill() {
+                Ok(_) => {}
                 Err(End::HalfClosed) => {
                     let polls = session.filter(|_| takes_packets);
                     polls.iter().for_each(|session| tell_gone(http, *session));
@@ -108,7 +109,7 @@ pub(super) fn on_poll(worker: &mut Worker, mut asked: Asked) {
             Ok(slot) => return worker.handle(slot, |session, ctx, _| session.on_poll(ctx, ticket)),
             Err(refusal) => Err(refusal),
         },
-        Poll::Post(session) => post(worker, &session, &body).map(|()| Polled::Taken),
+        Poll::Post(session) => post(worker, &session, body).map(|()| Polled::Taken),
     };
     worker.shared.interfaces.broker.mailboxes.answer(ticket, answer);
 }
@@ -143,9 +144,12 @@ pub(super) fn on_poll_gone(worker: &mut Worker, id: SessionId) {
     }
 }
 
-fn post(worker: &mut Worker, id: &SessionId, body: &[u8]) -> Result<(), PollRefusal> {
+fn post(worker: &mut Worker, id: &SessionId, body: Received) -> Result<(), PollRefusal> {
     let slot = polling_slot(&mut worker.connections, id)?;
-    let Err(Violation(why)) = take_packets(worker, id, body) else { return Ok(()) };
+    worker.local.received = body.clone();
+    let taken = take_packets(worker, id, &body);
+    worker.local.received = Received::default();
+    let Err(Violation(why)) = taken else { return Ok(()) };
     tracing::debug!(why, "closing a session because its client broke the protocol");
     worker.close(slot, Close { code: None, text: "", reason: Reason::Protocol });
     Err(PollRefusal::BadRequest)

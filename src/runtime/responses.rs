@@ -12,12 +12,13 @@ use crate::metrics::Counters;
 /// answered.
 pub(super) async fn refuse(
     (counters, date): (&Counters, Date),
-    connection: HttpConnection,
+    mut connection: Box<HttpConnection>,
     request: Option<&Request>,
     end: End,
 ) {
     let error = match end {
-        End::Gone | End::HalfClosed => return,
+        // The responses to the requests before it are still to be sent.
+        End::Gone | End::HalfClosed => return drop(connection.flush().await),
         End::Slow(has_request) => {
             counters.http_timeouts.add(1);
             if !has_request {
@@ -47,8 +48,10 @@ pub(super) async fn refuse(
 }
 
 /// Sends the last response of a connection and closes it.
-pub(super) async fn end(mut connection: HttpConnection, response: &Response, date: Date) {
-    if connection.respond(response, date, false, false).await.is_ok() {
+pub(super) async fn end(mut connection: Box<HttpConnection>, response: &Response, date: Date) {
+    if connection.respond(response, date, false, false).await.is_ok()
+        && connection.flush().await.is_ok()
+    {
         connection.finish().await;
     }
 }

@@ -31,16 +31,16 @@ const REFUSED: Close = Close { code: None, text: "", reason: Reason::Protocol };
 pub(super) fn hand_over(
     (http, date): (&HttpContext<'_>, Date),
     (arrivals, descriptors): (&Arrivals, &Descriptors),
-    connection: HttpConnection,
+    mut connection: Box<HttpConnection>,
     upgrade: Upgrade<Session>,
-) -> Result<(), Box<(HttpConnection, ApiError)>> {
+) -> Result<(), Box<(Box<HttpConnection>, ApiError)>> {
     let Upgrade { head: response, session, to } = upgrade;
     if !http.shared.broker.memory.admit(NEWCOMER_BYTES) {
         http.counters.refused_overloaded.add(1);
         return Err(Box::new((connection, ApiError::overloaded())));
     }
     let mailboxes = &http.shared.broker.mailboxes;
-    let socket = connection.duplicate().ok().filter(|socket| !descriptors.is_kept_back(socket));
+    let socket = connection.descriptor().ok().filter(|socket| !descriptors.is_kept_back(socket));
     let Some(socket) = socket else {
         http.counters.refused_descriptors.add(1);
         descriptors.note_refusal();
@@ -56,9 +56,10 @@ pub(super) fn hand_over(
     let Some(place) = mailboxes.workers.of(worker).reserve(Slot::Control) else {
         mailboxes.unassign(worker);
         http.counters.refused_overloaded.add(1);
+        connection.put_back(socket);
         return Err(Box::new((connection, ApiError::overloaded())));
     };
-    let leftover = connection.into_leftover();
+    let leftover = connection.into_leftover(&socket);
     let mut head = Vec::new();
     response.iter().for_each(|response| response.write(&mut head, date, true, false));
     let newcomer = Newcomer { socket, head, leftover, session };

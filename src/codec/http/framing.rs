@@ -4,9 +4,10 @@
 use super::HttpError;
 
 /// How a request's body is delimited (RFC 9112 section 6.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum BodyKind {
     /// The request has no body.
+    #[default]
     None,
     /// The body has this number of bytes.
     Sized(u64),

@@ -13,8 +13,8 @@ use super::target::NotUtf8;
 use super::{HttpError, target};
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_METHOD_SHOWN_MAX};
 
-/// The head of a request.
-#[derive(Clone, PartialEq, Eq)]
+/// The head of a request. The next request can use its memory again.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Request {
     /// The method, which decides whether the target may be `*`.
     pub method: Method,
@@ -119,19 +119,8 @@ impl fmt::Debug for Request {
 ///
 /// The first breach of the grammar or of a bound, which may be found before the head is complete.
 pub fn parse_head(buffer: &[u8]) -> Result<Option<(Request, usize)>, HttpError> {
-    let window = &buffer[..buffer.len().min(HTTP_HEAD_BYTES_MAX)];
-    // Places that no header takes are never written.
-    let mut headers = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut []);
-    let parsed = head.parse_with_uninit_headers(window, &mut headers);
-    let length = match parsed.map_err(refusal)? {
-        Status::Complete(length) => length,
-        Status::Partial if window.len() < HTTP_HEAD_BYTES_MAX => return Ok(None),
-        Status::Partial if head.version.is_none() => return Err(HttpError::TargetTooLong),
-        Status::Partial => return Err(HttpError::HeadTooLong),
-    };
-    check_line_ends(&window[..length])?;
-    Ok(Some((request(&head)?, length)))
+    let mut request = Request::default();
+    Ok(request.read_head(buffer)?.map(|length| (request, length)))
 }
 
 fn refusal(error: httparse::Error) -> HttpError {
@@ -148,45 +137,67 @@ fn refusal(error: httparse::Error) -> HttpError {
 /// Refuses lines that end with a line feed alone. httparse accepts them, but a proxy in front of
 /// the node may read them differently.
 fn check_line_ends(head: &[u8]) -> Result<(), HttpError> {
-    let mut before = 0;
-    for &byte in head {
-        if byte == b'\n' && before != b'\r' {
-            return Err(HttpError::Malformed("a line ends without a carriage return"));
-        }
-        before = byte;
+    let is_alone = |at: usize| at == 0 || head[at - 1] != b'\r';
+    match memchr::memchr_iter(b'\n', head).any(is_alone) {
+        true => Err(HttpError::Malformed("a line ends without a carriage return")),
+        false => Ok(()),
     }
-    Ok(())
 }
 
-fn request(head: &httparse::Request<'_, '_>) -> Result<Request, HttpError> {
-    let (Some(method), Some(target), Some(minor_version)) = (head.method, head.path, head.version)
-    else {
-        return Err(HttpError::Malformed("the request line is invalid"));
-    };
-    let (method, sent) = (Method::named(method), method);
-    let is_other = method == Method::Other;
-    let (path, query) = target::parse(target, method)?;
-    let framing = Framing::read(head.headers)?;
-    let is_1_1 = minor_version == 1;
-    let body = framing.body(is_1_1)?;
-    if is_1_1 && framing.hosts != 1 {
-        return Err(HttpError::Malformed("there must be exactly one Host"));
+impl Request {
+    /// Replaces this request by the one whose head is at the beginning of `buffer`. Returns the
+    /// length of the head in bytes, or `None` if it is incomplete.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse_head`]. Then the request is neither the old one nor the new one.
+    pub fn read_head(&mut self, buffer: &[u8]) -> Result<Option<usize>, HttpError> {
+        let window = &buffer[..buffer.len().min(HTTP_HEAD_BYTES_MAX)];
+        // Places that no header takes are never written.
+        let mut headers = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
+        let mut head = httparse::Request::new(&mut []);
+        let parsed = head.parse_with_uninit_headers(window, &mut headers);
+        let length = match parsed.map_err(refusal)? {
+            Status::Complete(length) => length,
+            Status::Partial if window.len() < HTTP_HEAD_BYTES_MAX => return Ok(None),
+            Status::Partial if head.version.is_none() => return Err(HttpError::TargetTooLong),
+            Status::Partial => return Err(HttpError::HeadTooLong),
+        };
+        check_line_ends(&window[..length])?;
+        self.copy(&head)?;
+        Ok(Some(length))
     }
-    Ok(Request {
-        method,
-        path: path.to_owned(),
-        query: query.map(str::to_owned),
-        minor_version,
-        keep_alive: !framing.close && (is_1_1 || framing.keep_alive),
-        body,
+
+    fn copy(&mut self, head: &httparse::Request<'_, '_>) -> Result<(), HttpError> {
+        let (Some(method), Some(target), Some(minor_version)) =
+            (head.method, head.path, head.version)
+        else {
+            return Err(HttpError::Malformed("the request line is invalid"));
+        };
+        let (method, sent) = (Method::named(method), method);
+        let (path, query) = target::parse(target, method)?;
+        let framing = Framing::read(head.headers)?;
+        let is_1_1 = minor_version == 1;
+        let body = framing.body(is_1_1)?;
+        if is_1_1 && framing.hosts != 1 {
+            return Err(HttpError::Malformed("there must be exactly one Host"));
+        }
+        self.method = method;
+        self.path.clear();
+        self.path.push_str(path);
+        self.query = query.map(str::to_owned);
+        self.minor_version = minor_version;
+        self.keep_alive = !framing.close && (is_1_1 || framing.keep_alive);
+        self.body = body;
         // Without a body there is nothing to wait for, and HTTP/1.0 has no `100 Continue`.
-        expects_continue: framing.expects_continue
+        self.expects_continue = framing.expects_continue
             && is_1_1
-            && !matches!(body, BodyKind::None | BodyKind::Sized(0)),
-        upgrade: is_1_1 && framing.connection_upgrade && framing.websocket,
-        other_method: is_other.then(|| shown_method(sent)),
-        headers: Headers::copy(head.headers),
-    })
+            && !matches!(body, BodyKind::None | BodyKind::Sized(0));
+        self.upgrade = is_1_1 && framing.connection_upgrade && framing.websocket;
+        self.other_method = (method == Method::Other).then(|| shown_method(sent));
+        self.headers.copy(head.headers);
+        Ok(())
+    }
 }
 
 /// Returns as much of a method's name as an answer repeats. The grammar has made sure that it is

@@ -4,14 +4,14 @@ use crate::limits::HTTP_HEAD_BYTES_MAX;
 
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= u16::MAX as usize, "offsets in a head have 16 bits");
 
-/// All headers in one text and one list of places. They cost two allocations, whatever their
-/// number; only headers whose values are not UTF-8 cost more.
-#[derive(Clone, PartialEq, Eq)]
+/// All headers in one text and one list of places, whose memory the next request uses again. Only
+/// headers whose values are not UTF-8 cost an allocation each.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(super) struct Headers {
-    text: Box<str>,
-    places: Box<[Place]>,
+    text: String,
+    places: Vec<Place>,
     /// The names, in lower case, of the headers whose values are not UTF-8 and are not kept.
-    pub(super) unreadable: Box<[Box<str>]>,
+    pub(super) unreadable: Vec<Box<str>>,
 }
 
 /// The offsets in the text at which a header's name, in lower case, and then its value end. Each
@@ -23,11 +23,12 @@ struct Place {
 }
 
 impl Headers {
-    pub(super) fn copy(headers: &[httparse::Header<'_>]) -> Self {
-        let bytes = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
-        let mut text = String::with_capacity(bytes);
-        let mut places = Vec::with_capacity(headers.len());
-        let mut unreadable = Vec::new();
+    /// Replaces all headers by those of another request.
+    pub(super) fn copy(&mut self, headers: &[httparse::Header<'_>]) {
+        let Self { text, places, unreadable } = self;
+        text.clear();
+        places.clear();
+        unreadable.clear();
         for header in headers {
             let Ok(value) = str::from_utf8(header.value.trim_ascii()) else {
                 unreadable.push(header.name.to_ascii_lowercase().into());
@@ -40,8 +41,6 @@ impl Headers {
             text.push_str(value);
             places.push(Place { name_end, value_end: place(text.len()) });
         }
-        let (text, places) = (text.into_boxed_str(), places.into_boxed_slice());
-        Self { text, places, unreadable: unreadable.into_boxed_slice() }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {

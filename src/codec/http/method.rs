@@ -1,9 +1,10 @@
 //! The methods of requests that the node knows by name.
 
 /// A request's method, as far as the node distinguishes them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Method {
     /// `GET` (RFC 9110 section 9.3.1).
+    #[default]
     Get,
     /// `HEAD`, which is answered like `GET` but without the body.
     Head,

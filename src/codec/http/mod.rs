@@ -17,7 +17,7 @@ pub use date::{Date, Dates};
 pub use framing::BodyKind;
 pub use head::{Request, Unclear, parse_head};
 pub use method::Method;
-pub use response::{Body, Response, continue_100, reason};
+pub use response::{Body, Response, ResponseHeaders, continue_100, reason};
 pub use target::{NotUtf8, decode_segment, query_pairs};
 
 use thiserror::Error;

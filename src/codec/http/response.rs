@@ -1,15 +1,26 @@
 //! Responses and how they are written (RFC 9112 section 4).
 
 use std::borrow::Cow;
-use std::io::Write;
+
+use smallvec::SmallVec;
 
 use super::date::Date;
+use crate::codec::json::{DIGITS_MAX, digits};
 
 /// The body of a response: owned bytes, or bytes in the program's image.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Body(Cow<'static, [u8]>);
 
 impl Body {
+    /// Returns the memory of a body that has some and whose memory is at most `bytes_max` bytes, to
+    /// be used again.
+    pub fn into_buffer(self, bytes_max: usize) -> Option<Vec<u8>> {
+        match self.0 {
+            Cow::Owned(bytes) if (1..=bytes_max).contains(&bytes.capacity()) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// Returns the body's bytes, without any transfer coding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -40,6 +51,9 @@ impl From<&'static str> for Body {
     }
 }
 
+/// Headers of a response. Most responses have so few that they need no memory of their own.
+pub type ResponseHeaders = SmallVec<[(&'static str, Cow<'static, str>); 3]>;
+
 /// A response to one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
@@ -47,7 +61,7 @@ pub struct Response {
     pub status: u16,
     /// Headers in the order of sending, without those that [`Response::write`] sets. Without a
     /// `Cache-Control` among them, no cache may store the response.
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    pub headers: ResponseHeaders,
     /// The body, which [`Response::write`] leaves out for 101, 204, 304 and HEAD requests.
     pub body: Body,
 }
@@ -55,7 +69,7 @@ pub struct Response {
 impl Response {
     /// Creates a response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Body::default() }
+        Self { status, headers: ResponseHeaders::new(), body: Body::default() }
     }
 
     /// Creates a response with a JSON body, which the caller has encoded.
@@ -101,7 +115,11 @@ impl Response {
     /// every response that is not marked as public is marked as `no-store`. A 101 is neither cached
     /// nor dated.
     fn write_status_and_headers(&self, out: &mut Vec<u8>, date: Date) {
-        push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_number(out, self.status.into());
+        out.push(b' ');
+        out.extend_from_slice(reason(self.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
         for (name, value) in &self.headers {
             write_header(out, name, value);
         }
@@ -128,7 +146,9 @@ impl Response {
         out.reserve(RESERVED_BYTES + body.len());
         self.write_status_and_headers(out, date);
         if !is_bodiless {
-            push(out, format_args!("Content-Length: {}\r\n", body.len()));
+            out.extend_from_slice(b"Content-Length: ");
+            push_number(out, body.len());
+            out.extend_from_slice(b"\r\n");
         }
         // A response with an `Upgrade` header must list `upgrade` here (RFC 9110 section 7.8).
         // `keep-alive` is the default of HTTP/1.1, but an HTTP/1.0 client needs to see it.
@@ -150,20 +170,26 @@ impl Response {
 /// Bytes reserved for a head. Most heads fit, so a new buffer is not reallocated several times.
 const RESERVED_BYTES: usize = 384;
 
-fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a vector cannot fail");
+fn push_number(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(digits(number as u64, &mut [0; DIGITS_MAX]));
 }
 
 /// Appends one header line. Control characters other than tabs become spaces, because a line break
 /// would end the line early.
 fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
-    let harmless = |byte: u8| {
-        if byte.is_ascii_control() && byte != b'\t' { b' ' } else { byte }
-    };
-    out.extend(name.bytes().map(harmless));
+    push_harmless(out, name);
     out.extend_from_slice(b": ");
-    out.extend(value.bytes().map(harmless));
+    push_harmless(out, value);
     out.extend_from_slice(b"\r\n");
+}
+
+fn push_harmless(out: &mut Vec<u8>, text: &str) {
+    let is_harmful = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    let start = out.len();
+    out.extend_from_slice(text.as_bytes());
+    for byte in &mut out[start..] {
+        *byte = if is_harmful(*byte) { b' ' } else { *byte };
+    }
 }
 
 /// Returns the interim response that lets a client with `Expect: 100-continue` send its body.

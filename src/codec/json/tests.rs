@@ -7,6 +7,15 @@ use serde_json::value::RawValue;
 
 use super::*;
 
+#[test]
+fn whole_numbers() {
+    for number in [0, 1, 9, 10, 4_294_967_295, u64::MAX] {
+        let mut text = "n".to_owned();
+        push_number(&mut text, number);
+        assert_eq!(text, format!("n{number}"));
+    }
+}
+
 /// Returns an object's raw members as serde_json reads them, which checks only their grammar.
 fn members(text: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(text).ok()

@@ -1,7 +1,6 @@
 //! A stream: it asks the policies about its channels, joins them, and is answered with 200 only
 //! when it has joined all of them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::cursor::Received;
@@ -10,7 +9,7 @@ use super::wire;
 use crate::broker::cursor::{Cursor, Position};
 use crate::broker::directory::Subscriber;
 use crate::broker::subscriptions::Joining;
-use crate::codec::http::Response;
+use crate::codec::http::{Response, ResponseHeaders};
 use crate::interface::authorize::Standing;
 use crate::interface::context::Context;
 use crate::interface::encode;
@@ -64,7 +63,7 @@ pub(super) struct Wanted {
 pub(super) struct Opening {
     wanted: Wanted,
     /// Headers that let the client's page read the answer.
-    cors: Vec<(&'static str, Cow<'static, str>)>,
+    cors: ResponseHeaders,
 }
 
 /// A channel that was joined.
@@ -78,7 +77,7 @@ struct Joined {
 }
 
 impl Opening {
-    pub(super) fn new(wanted: Wanted, cors: Vec<(&'static str, Cow<'static, str>)>) -> Self {
+    pub(super) fn new(wanted: Wanted, cors: ResponseHeaders) -> Self {
         Self { wanted, cors }
     }
 

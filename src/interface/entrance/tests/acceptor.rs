@@ -108,6 +108,7 @@ impl Acceptor {
                 json: &self.json,
                 random: &self.random,
                 tickets: &self.tickets,
+                buffer: &RefCell::default(),
                 counters: &self.counters,
             };
             let entrance = entrance(&http, &request);

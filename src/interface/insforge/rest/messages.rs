@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::broker::publish::{Submission, ToKeep};
 use crate::broker::received::Received;
+use crate::codec::json::push_number;
 use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, durability};
@@ -14,7 +15,7 @@ use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::mailbox::Ticket;
 use crate::message::{
     Audience, Channel, ChannelDefinition, Content, Durability, MessageId, Millis, Refused, Sender,
-    event_name_problem, iso_millis, payload_problem,
+    event_name_problem, iso_millis, payload_problem, push_iso_millis,
 };
 
 /// A publication from a back end. It borrows from the request's body, except texts with escapes.
@@ -113,7 +114,10 @@ pub(super) async fn publish(
     };
     let (id, audience) = (publication.id, published.audience);
     let receipt = Receipt { id, at: http.now.wall, audience, level: reached };
-    Ok(if reached >= level { Reply::published(&receipt) } else { Reply::not_kept(&receipt) })
+    Ok(match reached >= level {
+        true => Reply::published(&receipt, http.buffer.take()),
+        false => Reply::not_kept(&receipt),
+    })
 }
 
 /// Returns the durability that a publication must reach. By default that is `stored`, or `memory`
@@ -135,9 +139,28 @@ fn level_on(
 }
 
 impl Reply {
-    /// Returns 201: the publication has reached its durability.
-    pub fn published(receipt: &Receipt) -> Self {
-        Self::json(201, &Published::from(receipt))
+    /// Returns 201: the publication has reached its durability. The body is written into `buffer`.
+    pub fn published(receipt: &Receipt, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        let mut body = String::from_utf8(buffer).unwrap_or_default();
+        let Receipt { id, at, audience, level } = receipt;
+        body.push_str(r#"{"messageId":""#);
+        body.push_str(id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+        body.push_str(r#"","timestamp":""#);
+        push_iso_millis(&mut body, *at);
+        for (name, count) in [
+            (r#"","audience":{"total":"#, audience.total()),
+            (r#","websocket":"#, audience.websocket),
+            (r#","polling":"#, audience.polling),
+            (r#","sse":"#, audience.sse),
+        ] {
+            body.push_str(name);
+            push_number(&mut body, count.into());
+        }
+        body.push_str(r#"},"durability":""#);
+        body.push_str(level.name());
+        body.push_str(r#""}"#);
+        Self::of(201, body)
     }
 
     /// Returns 500: the publication was delivered, but it has not reached its durability. The reply
@@ -300,7 +323,7 @@ mod tests {
 
     #[test]
     fn audience_and_durability_are_told() {
-        let reply = Reply::published(&receipt(Durability::Stored));
+        let reply = Reply::published(&receipt(Durability::Stored), b"of before".to_vec());
         assert_eq!(reply.status, 201);
         assert_eq!(reply.body, format!(r#"{{{TOLD},"durability":"stored"}}"#));
     }

@@ -1,0 +1,301 @@
+//! The HTTP connections of an acceptor: tells which of them are ready, keeps those that wait for a
+//! request, and ends waits at their deadlines.
+//!
+//! There is one epoll descriptor, which the runtime awaits. Sockets are registered once,
+//! edge-triggered, for both directions. A connection between two requests has an entry here and
+//! neither a task nor a buffer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Poll, Waker};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::time::Timespec;
+
+use crate::broker::slab::Slab;
+use crate::message::Millis;
+
+/// How many events one call takes from the kernel: connections that are served before other tasks
+/// of the thread run.
+const EVENTS: usize = 64;
+
+/// The connections of one acceptor.
+pub(super) struct HttpPoller<C> {
+    epoll: OwnedFd,
+    entries: RefCell<Slab<Entry<C>>>,
+    /// Entries that may be ready, in the order of the kernel's events.
+    ready: RefCell<VecDeque<u32>>,
+    events: RefCell<Vec<epoll::Event>>,
+    /// No entry has an earlier deadline.
+    earliest: Cell<Millis>,
+    /// Woken when a deadline is set that is earlier than all others.
+    sweeper: Cell<Option<Waker>>,
+}
+
+/// What is known of a connection.
+struct Entry<C> {
+    /// The connection, while no task serves it.
+    parked: Option<C>,
+    /// Woken when the socket is ready or the deadline has passed.
+    waiting: Option<Waker>,
+    /// When the wait ends; [`NEVER`] without a deadline.
+    due: Millis,
+    is_readable: bool,
+    is_writable: bool,
+    /// The peer has closed its side, or the connection failed.
+    has_ended: bool,
+}
+
+/// A connection that the poller can keep.
+pub(super) trait Watched {
+    /// Returns the number of its entry.
+    fn slot(&self) -> u32;
+    /// Returns its socket.
+    fn socket(&self) -> BorrowedFd<'_>;
+}
+
+/// No deadline.
+const NEVER: Millis = Millis::MAX;
+
+/// What a connection waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Want {
+    /// Bytes, or their end.
+    Read,
+    /// Room in the socket's buffer.
+    Write,
+}
+
+impl<C: Watched> HttpPoller<C> {
+    /// Creates a poller without connections.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            entries: RefCell::default(),
+            ready: RefCell::default(),
+            events: RefCell::new(Vec::with_capacity(EVENTS)),
+            earliest: Cell::new(NEVER),
+            sweeper: Cell::default(),
+        })
+    }
+
+    /// Returns a descriptor that is readable while a connection is ready.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.epoll.try_clone()
+    }
+
+    /// Watches a socket. Returns the number of its entry.
+    pub(super) fn add(&self, socket: impl AsFd) -> io::Result<u32> {
+        let slot = self.entries.borrow_mut().insert(Entry::default());
+        let added = epoll::add(&self.epoll, socket, data(slot), FLAGS);
+        if let Err(error) = added {
+            self.forget(slot);
+            return Err(error.into());
+        }
+        Ok(slot)
+    }
+
+    /// Stops watching a socket that outlives its connection.
+    pub(super) fn remove(&self, socket: impl AsFd) {
+        // This fails only if the socket is not watched.
+        let _ = epoll::delete(&self.epoll, socket);
+    }
+
+    /// Removes the entry of a connection that ends.
+    pub(super) fn forget(&self, slot: u32) {
+        drop(self.entries.borrow_mut().remove(slot));
+    }
+
+    /// Keeps a connection until it is ready or `due`. What is still to be read is reported again.
+    pub(super) fn park(&self, connection: C, due: Millis) {
+        let (slot, mut entries) = (connection.slot(), self.entries.borrow_mut());
+        let Some(entry) = entries.get_mut(slot) else { return };
+        if std::mem::take(&mut entry.is_readable) || entry.has_ended {
+            // This cannot fail, because the socket is watched.
+            let _ = epoll::modify(&self.epoll, connection.socket(), data(slot), FLAGS);
+        }
+        entry.waiting = None;
+        entry.parked = Some(connection);
+        entry.due = due;
+        drop(entries);
+        self.note_due(due);
+    }
+
+    /// Notes that a socket is about to be read to its end, or written to.
+    pub(super) fn begin(&self, slot: u32, want: Want) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(slot) {
+            *entry.flag(want) = false;
+        }
+    }
+
+    /// Notes that a socket has more to read than was read.
+    pub(super) fn note_unread(&self, slot: u32) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(slot) {
+            entry.is_readable = true;
+        }
+    }
+
+    /// Returns whether the peer has closed its side, or the connection failed.
+    pub(super) fn has_ended(&self, slot: u32) -> bool {
+        self.entries.borrow().get(slot).is_some_and(|entry| entry.has_ended)
+    }
+
+    /// Resolves to true when a socket is ready, and to false at `due`. The future may be dropped at
+    /// any time.
+    pub(super) async fn wait(&self, slot: u32, want: Want, due: Option<Millis>) -> bool {
+        let due = due.unwrap_or(NEVER);
+        self.note_due(due);
+        let mut is_waiting = false;
+        poll_fn(|context| {
+            let mut entries = self.entries.borrow_mut();
+            let Some(entry) = entries.get_mut(slot) else { return Poll::Ready(false) };
+            if *entry.flag(want) || (want == Want::Read && entry.has_ended) {
+                entry.due = NEVER;
+                return Poll::Ready(true);
+            }
+            // `expire` takes the deadline away.
+            if is_waiting && entry.due == NEVER && due != NEVER {
+                return Poll::Ready(false);
+            }
+            (is_waiting, entry.due) = (true, due);
+            entry.waiting = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Takes events from the kernel. Returns false if there were none.
+    pub(super) fn collect(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        if epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&now)).is_err() {
+            return false;
+        }
+        let (mut entries, mut ready) = (self.entries.borrow_mut(), self.ready.borrow_mut());
+        for event in &*events {
+            let flags = event.flags;
+            let Ok(slot) = u32::try_from(event.data.u64()) else { continue };
+            let Some(entry) = entries.get_mut(slot) else { continue };
+            entry.is_readable |= flags.intersects(READABLE);
+            entry.is_writable |= flags.intersects(WRITABLE);
+            entry.has_ended |= flags.intersects(ENDED);
+            match entry.waiting.take() {
+                Some(waiting) => waiting.wake(),
+                None if entry.parked.is_some() && entry.is_readable => ready.push_back(slot),
+                None => {}
+            }
+        }
+        !events.is_empty()
+    }
+
+    /// Takes the next parked connection that may be ready.
+    pub(super) fn next(&self) -> Option<C> {
+        loop {
+            let slot = self.ready.borrow_mut().pop_front()?;
+            let mut entries = self.entries.borrow_mut();
+            let Some(entry) = entries.get_mut(slot) else { continue };
+            if let Some(connection) = entry.parked.take() {
+                entry.due = NEVER;
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Waits until a deadline may have passed. `sleep` waits for so many milliseconds.
+    pub(super) async fn due<S: Future<Output = ()>>(
+        &self,
+        now: impl Fn() -> Millis,
+        sleep: impl Fn(Millis) -> S,
+    ) {
+        loop {
+            let (earliest, now) = (self.earliest.get(), now());
+            if earliest <= now {
+                return;
+            }
+            let mut sleep = std::pin::pin!(sleep((earliest - now).min(SLEEP_MS_MAX)));
+            poll_fn(|context| {
+                if self.earliest.get() < earliest {
+                    return Poll::Ready(());
+                }
+                self.sweeper.set(Some(context.waker().clone()));
+                match earliest {
+                    NEVER => Poll::Pending,
+                    _ => sleep.as_mut().poll(context),
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Ends the waits whose deadlines have passed. Calls `late` with each parked connection among
+    /// them.
+    pub(super) fn expire(&self, now: Millis, late: impl FnMut(C)) {
+        let (mut expired, mut earliest) = (VecDeque::new(), NEVER);
+        for entry in self.entries.borrow_mut().values_mut() {
+            if entry.due > now {
+                earliest = earliest.min(entry.due);
+                continue;
+            }
+            entry.due = NEVER;
+            expired.extend(entry.parked.take());
+            entry.waiting.take().into_iter().for_each(Waker::wake);
+        }
+        self.earliest.set(earliest);
+        // The end of a connection removes its entry.
+        expired.into_iter().for_each(late);
+    }
+
+    fn note_due(&self, due: Millis) {
+        if due < self.earliest.get() {
+            self.earliest.set(due);
+            self.sweeper.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// Longest sleep until the next look at the deadlines, in milliseconds: what a timer may take.
+const SLEEP_MS_MAX: Millis = 3_600_000;
+
+impl<C> Default for Entry<C> {
+    fn default() -> Self {
+        let (is_readable, is_writable, has_ended) = (false, false, false);
+        Self { parked: None, waiting: None, due: NEVER, is_readable, is_writable, has_ended }
+    }
+}
+
+impl<C> Entry<C> {
+    fn flag(&mut self, want: Want) -> &mut bool {
+        match want {
+            Want::Read => &mut self.is_readable,
+            Want::Write => &mut self.is_writable,
+        }
+    }
+}
+
+impl<C> std::fmt::Debug for HttpPoller<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpPoller").finish_non_exhaustive()
+    }
+}
+
+fn data(slot: u32) -> epoll::EventData {
+    epoll::EventData::new_u64(u64::from(slot))
+}
+
+const ENDED: epoll::EventFlags =
+    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
+const READABLE: epoll::EventFlags = epoll::EventFlags::IN.union(ENDED);
+const WRITABLE: epoll::EventFlags =
+    epoll::EventFlags::OUT.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
+const FLAGS: epoll::EventFlags = epoll::EventFlags::IN
+    .union(epoll::EventFlags::OUT)
+    .union(epoll::EventFlags::RDHUP)
+    .union(epoll::EventFlags::ET);

@@ -1,0 +1,245 @@
+//! Serves the requests of a connection.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::acceptor::Acceptor;
+use super::http_connection::{End, HttpConnection, cut};
+use super::responses::{count_refusal, end, preflight, refuse};
+use super::upgrade::hand_over;
+use super::{metrics, pending};
+use crate::codec::http::{HttpError, Method, Request};
+use crate::interface::Session;
+use crate::interface::entrance::{self, Call, Entrance};
+use crate::interface::http::{NodeHealth, Outcome, Upgrade, complete};
+use crate::interface::rest::{ApiError, Reply};
+use crate::message::{Now, SessionId};
+
+/// Largest buffer of a response's body that is kept for the next one, in bytes.
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+/// The acceptor's answer to a request.
+enum Answer {
+    /// A response. It may hold packets of this session, which are lost if the client does not
+    /// receive it.
+    Respond(Outcome, Option<SessionId>),
+    /// A response after which the connection ends, because the rest of the request is not read.
+    Last(Outcome),
+    /// The connection becomes a WebSocket.
+    Upgrade(Upgrade<Session>),
+}
+
+/// Serves the requests of a connection that have arrived. Then the connection waits for more
+/// without a task, or has ended or left HTTP.
+pub(super) async fn serve(acceptor: &Acceptor, mut connection: Box<HttpConnection>) {
+    let mut request = acceptor.request.take();
+    if let Err(end) = connection.fill() {
+        let end = if connection.has_begun() { cut(end) } else { end };
+        return refuse((&acceptor.counters, acceptor.date()), connection, None, end).await;
+    }
+    loop {
+        match connection.head(&mut request) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(end) => {
+                let around = (&*acceptor.counters, acceptor.date());
+                return refuse(around, connection, None, end).await;
+            }
+        }
+        let Some(served) = serve_request(acceptor, connection, &request).await else { return };
+        connection = served;
+    }
+    acceptor.request.replace(request);
+    if connection.flush().await.is_ok() {
+        connection.park();
+    }
+}
+
+/// Serves one request. Returns the connection if it goes on.
+async fn serve_request(
+    acceptor: &Acceptor,
+    mut connection: Box<HttpConnection>,
+    request: &Request,
+) -> Option<Box<HttpConnection>> {
+    let under_way = UnderWay::new(acceptor);
+    let answered = answer(acceptor, &mut connection, request).await;
+    let (Outcome { response, is_unfinished }, packets_of) = match answered {
+        Ok(Answer::Respond(outcome, packets_of)) => (outcome, packets_of),
+        answered => {
+            end_or_leave(acceptor, connection, request, answered).await;
+            return None;
+        }
+    };
+    count_refusal(&acceptor.counters, response.status);
+    let response = complete(response, request);
+    let head_only = request.method == Method::Head;
+    let may_stay = !acceptor.is_stopping() || is_unfinished || is_watched(&request.path);
+    let keep_alive = request.keep_alive && may_stay && !connection.is_spare();
+    let mut sent = connection.respond(&response, acceptor.date(), keep_alive, head_only).await;
+    // Packets are lost if they are not sent, and only this request knows of that.
+    if sent.is_ok() && (!keep_alive || packets_of.is_some()) {
+        sent = connection.flush().await;
+    }
+    if sent.is_err() {
+        if let Some(session) = packets_of {
+            pending::tell_gone(&acceptor.context(), session);
+        }
+        return None;
+    }
+    if let Some(buffer) = response.body.into_buffer(BUFFER_BYTES_MAX) {
+        acceptor.buffer.replace(buffer);
+    }
+    drop(under_way);
+    if keep_alive {
+        return Some(connection);
+    }
+    connection.finish().await;
+    None
+}
+
+/// Ends a connection after a request that it cannot go on after, or passes its socket on.
+async fn end_or_leave(
+    acceptor: &Acceptor,
+    connection: Box<HttpConnection>,
+    request: &Request,
+    answered: Result<Answer, End>,
+) {
+    let (connection, response) = match answered {
+        Ok(Answer::Respond(outcome, _)) => (connection, outcome.response),
+        Ok(Answer::Last(outcome)) => {
+            count_refusal(&acceptor.counters, outcome.response.status);
+            (connection, outcome.response)
+        }
+        Ok(Answer::Upgrade(upgrade)) => match leave(acceptor, connection, upgrade).await {
+            Some((connection, error)) => (connection, Reply::from(error).into()),
+            None => return,
+        },
+        Err(end) => {
+            acceptor.note(&end);
+            let around = (&*acceptor.counters, acceptor.date());
+            return refuse(around, connection, Some(request), end).await;
+        }
+    };
+    end(connection, &complete(response, request), acceptor.date()).await;
+}
+
+/// Sends the responses before an upgrade and hands the socket over. Returns the connection if it
+/// cannot leave HTTP, and why.
+async fn leave(
+    acceptor: &Acceptor,
+    mut connection: Box<HttpConnection>,
+    upgrade: Upgrade<Session>,
+) -> Option<(Box<HttpConnection>, ApiError)> {
+    connection.flush().await.ok()?;
+    let http = acceptor.context();
+    let ways = (&*acceptor.arrivals, &acceptor.shared.descriptors);
+    hand_over((&http, acceptor.date()), ways, connection, upgrade).err().map(|refused| *refused)
+}
+
+/// Returns whether this is a path that clients watch until the end of the node. Their connections
+/// are kept while the node is stopping, because it accepts no new ones.
+fn is_watched(path: &str) -> bool {
+    path == metrics::PATH || entrance::is_watched(path)
+}
+
+/// Counts a request as under way until it is answered, handed over or abandoned.
+struct UnderWay<'a>(&'a Acceptor);
+
+impl<'a> UnderWay<'a> {
+    fn new(acceptor: &'a Acceptor) -> Self {
+        acceptor.counters.http_requests.add(1);
+        acceptor.counters.http_under_way.add(1);
+        Self(acceptor)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.counters.http_under_way.sub(1);
+    }
+}
+
+/// Finds out what a request leads to, reads its body and produces the response.
+async fn answer(
+    acceptor: &Acceptor,
+    connection: &mut HttpConnection,
+    request: &Request,
+) -> Result<Answer, End> {
+    if request.method == Method::Options {
+        connection.body(request).await?;
+        return Ok(Answer::Respond(preflight(request).into(), None));
+    }
+    if request.path == metrics::PATH {
+        connection.body(request).await?;
+        return Ok(Answer::Respond(metrics::answer(&acceptor.shared, request).into(), None));
+    }
+    let now = acceptor.shared.clock.now();
+    let outcome = match entrance::entrance(&acceptor.context_at(now), request) {
+        Entrance::Upgrade(upgrade) => return Ok(Answer::Upgrade(upgrade)),
+        Entrance::Poll(_) if connection.is_spare() => {
+            connection.body(request).await?;
+            acceptor.counters.refused_descriptors.add(1);
+            acceptor.shared.descriptors.note_refusal();
+            Reply::from(ApiError::no_descriptors()).into()
+        }
+        Entrance::Poll(poll) => {
+            let asked = (poll, connection.body(request).await?);
+            connection.flush().await?;
+            let http = acceptor.context();
+            let forwarded = pending::forward(&http, &acceptor.arrivals, connection, asked).await;
+            return forwarded.map(|(outcome, session)| Answer::Respond(outcome, session));
+        }
+        Entrance::Health(render) => {
+            connection.body(request).await?;
+            connection.flush().await?;
+            let http = acceptor.context();
+            let problems = &*acceptor.findings.problems(&http).await;
+            let (now, is_stopping) = (http.now.wall, http.is_stopping);
+            render(&NodeHealth { now, is_stopping, problems }).into()
+        }
+        Entrance::Call(call) => return run_call(acceptor, connection, request, (call, now)).await,
+        Entrance::Respond(response) => {
+            connection.body(request).await?;
+            response.into()
+        }
+    };
+    Ok(Answer::Respond(outcome, None))
+}
+
+/// Reads the body of a call and runs the call. `now` is the time when its head had been read.
+async fn run_call(
+    acceptor: &Acceptor,
+    connection: &mut HttpConnection,
+    request: &Request,
+    (call, now): (Call, Now),
+) -> Result<Answer, End> {
+    // Only a body that has yet to arrive may take long. Reading both clocks anew for every call
+    // made a publish over HTTP 1.2 % more expensive, by instructions.
+    let arrived = connection.has_body(request).then_some(now);
+    let body = match connection.body(request).await {
+        Ok(body) => body,
+        Err(end @ End::Broken(HttpError::BodyTooLong)) => {
+            acceptor.note(&end);
+            acceptor.counters.http_refused.add(1);
+            return Ok(Answer::Last(call.refuse_body(&acceptor.context(), request)));
+        }
+        Err(end) => return Err(end),
+    };
+    let now = arrived.unwrap_or_else(|| acceptor.shared.clock.now());
+    let http = acceptor.context_at(now);
+    let outcome = {
+        let mut running = pin!(call.run(&http, request, &body));
+        let at_once = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
+        match at_once {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                // The call waits for another thread. The responses before its own do not.
+                connection.flush().await?;
+                running.await
+            }
+        }
+    };
+    acceptor.terms.take_back(body);
+    Ok(Answer::Respond(outcome, None))
+}
