@@ -18,8 +18,8 @@ use crate::broker::received::Received;
 use crate::codec::http::{BodyDecoder, BodyKind, Date, HttpError, Request, Response, continue_100};
 use crate::config;
 use crate::limits::{
-    CLOSE_LINGER_MS, HTTP_BODY_BYTES_MAX, HTTP_RESPONSES_BYTES_MAX, SHARED_PAYLOAD_BYTES_MIN,
-    SPARE_IDLE_MS, SPARE_REQUEST_MS,
+    CLOSE_LINGER_MS, HTTP_BODY_BYTES_MAX, HTTP_RESPONSES_BYTES_MAX, LOOK_MS,
+    SHARED_PAYLOAD_BYTES_MIN, SPARE_IDLE_MS, SPARE_REQUEST_MS,
 };
 use crate::message::Millis;
 use crate::metrics::Counters;
@@ -321,7 +321,8 @@ impl HttpConnection {
                     let patience = self.times().write_timeout_ms;
                     let now = || self.terms.shared.clock.monotonic();
                     let due = *due.get_or_insert_with(|| now() + patience);
-                    if !self.terms.poller.wait(self.slot, Want::Write, Some(due)).await {
+                    if !self.is_taken(due).await {
+                        self.terms.counters.http_timeouts.add(1);
                         return Err(End::Slow(false));
                     }
                 }
@@ -336,6 +337,20 @@ impl HttpConnection {
             self.output = Vec::new();
         }
         Ok(())
+    }
+
+    /// Waits until the client takes something of a response. Returns false if it takes nothing until
+    /// `due`, or for [`LOOK_MS`] while memory is short.
+    async fn is_taken(&self, due: Millis) -> bool {
+        loop {
+            let look = due.min(self.terms.shared.clock.monotonic() + LOOK_MS);
+            if self.terms.poller.wait(self.slot, Want::Write, Some(look)).await {
+                return true;
+            }
+            if look == due || self.terms.shared.interfaces.broker.memory.is_short() {
+                return false;
+            }
+        }
     }
 
     /// Resolves when the client sends something or leaves while its request is being answered.
@@ -401,7 +416,8 @@ impl HttpConnection {
 
     /// Reads once, if there is something to read. Returns false if there is not.
     pub(super) fn fill(&mut self) -> Result<bool, End> {
-        if self.unread().is_empty() {
+        let begins = self.unread().is_empty();
+        if begins {
             self.spare_input();
             self.input = self.terms.input.take();
         } else {
@@ -409,7 +425,10 @@ impl HttpConnection {
             self.at = 0;
         }
         self.input.reserve(READ_BYTES);
-        if !self.hold(self.input.capacity() + self.body_bytes) {
+        // A request may begin whatever is free. Should its first bytes be all of it, it holds memory
+        // only while it is answered, so that health probes get through when others hold all.
+        let is_first = begins && self.body_bytes == 0;
+        if !self.hold(self.input.capacity() + self.body_bytes) && !is_first {
             return Err(End::NoMemory);
         }
         self.terms.poller.begin(self.slot, Want::Read);

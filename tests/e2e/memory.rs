@@ -36,7 +36,7 @@ const LONG: usize = 900_000;
 const UNFINISHED: usize = 100;
 /// Requests whose heads are not finished, and the bytes of each header that came. Together they
 /// would hold twice as much as all requests may.
-const UNFINISHED_HEADS: usize = 600;
+const UNFINISHED_HEADS: usize = 900;
 const LONG_HEAD: usize = 12_000;
 /// Clients that do not take a response, and its bytes. Together they are twice the memory for
 /// clients, not counting what the kernel holds.
