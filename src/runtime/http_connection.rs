@@ -458,6 +458,16 @@ impl HttpConnection {
         }
     }
 
+    /// Checks that there is memory for a request that has begun and is not complete.
+    ///
+    /// # Errors
+    /// [`End::NoMemory`] if there is none.
+    pub(super) fn may_begin(&self) -> Result<(), End> {
+        let memory = &self.terms.shared.interfaces.broker.memory;
+        let fits = !self.has_begun() || self.unread().len() <= memory.request_max();
+        fits.then_some(()).ok_or(End::NoMemory)
+    }
+
     /// Returns whether the client has begun a request that is not complete.
     pub(super) fn has_begun(&self) -> bool {
         !self.unread().is_empty()

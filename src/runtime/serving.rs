@@ -51,6 +51,10 @@ pub(super) async fn serve(acceptor: &Acceptor, mut connection: Box<HttpConnectio
         connection = served;
     }
     acceptor.request.replace(request);
+    if let Err(end) = connection.may_begin() {
+        let around = (&*acceptor.counters, acceptor.date());
+        return refuse(around, connection, None, end).await;
+    }
     if connection.flush().await.is_ok() {
         connection.park();
     }
