@@ -81,6 +81,45 @@ fn the_floor_delivers_everything_once_and_in_order() {
 }
 
 #[test]
+fn however_it_sends_it_delivers_everything_once_and_in_order() {
+    for sends in ["plain", "coalescing", "ring"] {
+        let extra = ["--sends", sends, "--publications"];
+        for publications in ["clock", "http"] {
+            let extra = [&extra[..], &[publications]].concat();
+            assert_all_arrived(&result(&floor(&extra).output().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn above_what_it_can_do_it_delivers_everything_later() {
+    for sends in ["plain", "coalescing", "ring"] {
+        for source in [&["--turn-max", "3"][..], &["--publications", "http"]] {
+            let mut command = Command::new(BINARY);
+            command.args(["floor", "-n", "20", "--rate", "100000", "--warmup", "0"]);
+            command.args(["--seconds", "0.05", "--payload-bytes", "2000", "--sends", sends]);
+            let result = result(&command.args(source).output().unwrap());
+            let deliveries = &result["deliveries"];
+            assert_eq!(deliveries["received"], 20 * 5_000, "{sends} {source:?}");
+            for defect in ["lost", "duplicated", "reordered"] {
+                assert_eq!(deliveries[defect], 0, "{sends} {source:?}: {defect}");
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_that_read_slowly_get_everything_from_a_ring_too() {
+    // Together they are sent 120 MB, more than the floor queues.
+    let mut command = Command::new(BINARY);
+    command.args(["floor", "-n", "5", "--rate", "40", "--warmup", "0", "--seconds", "1"]);
+    command.args(["--payload-bytes", "600000", "--lazy-ms", "20", "--sends", "ring"]);
+    let result = result(&command.output().unwrap());
+    let deliveries = &result["deliveries"];
+    assert_eq!((&deliveries["received"], &deliveries["lost"]), (&200.into(), &0.into()));
+}
+
+#[test]
 fn clients_in_several_processes_add_up_to_the_same() {
     let result = result(&floor(&["--connections-per-process", "20"]).output().unwrap());
     assert_all_arrived(&result);

@@ -15,13 +15,24 @@ const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 /// The answer to a heartbeat.
 const PONG_PACKET: &[u8] = b"3";
 
-/// The floor's first packet. The floor sends no heartbeats, and clients do not require them.
-pub(super) const GREETING: &str = concat!(
-    r#"0{"sid":"floor","upgrades":[],"pingInterval":3600000,"pingTimeout":20000,"#,
+/// The floor's first packet, as long as a node's. The floor sends no heartbeats, and clients do not
+/// require them.
+pub(crate) const GREETING: &str = concat!(
+    r#"0{"sid":"AAAAAAAAAAAAAAAAAAAA","upgrades":[],"pingInterval":90000,"pingTimeout":20000,"#,
     r#""maxPayload":1000000}"#
 );
-const CONNECTED: &str = r#"40{"sid":"floor"}"#;
-const SUBSCRIBED: &str = r#"[{"ok":true,"presence":{"members":[]}}]"#;
+pub(crate) const CONNECTED: &str = r#"40{"sid":"AAAAAAAAAAAAAAAAAAAA"}"#;
+/// The answer to a publication: its text before, between and behind the numbers of its audience.
+/// The id and the times are invented, but as long as a node's.
+const ACCEPTED: [&str; 4] = [
+    concat!(
+        r#"{"messageId":"00000000-0000-7000-8000-000000000000","#,
+        r#""timestamp":"2000-01-01T00:00:00.000Z","audience":{"total":"#
+    ),
+    r#","websocket":"#,
+    r#","polling":0,"sse":0},"durability":""#,
+    r#""}"#,
+];
 
 /// Ids and times of a node differ from publication to publication, but have the same length.
 const MESSAGE_ID: &str = "00000000-0000-7000-8000-000000000000";
@@ -105,7 +116,32 @@ pub(super) fn reply(text: &[u8]) -> Option<Reply> {
     }
     let event = text.strip_prefix(b"42")?;
     let id = String::from_utf8_lossy(&event[..digits(event)]);
-    Some(Reply { text: format!("43{id}{SUBSCRIBED}"), subscribes: true })
+    let channel = String::from_utf8_lossy(channel(event).unwrap_or(b"\"\""));
+    let members = r#""presence":{"members":[]}"#;
+    let text = format!(r#"43{id}[{{"ok":true,"channel":{channel},{members}}}]"#);
+    Some(Reply { text, subscribes: true })
+}
+
+/// Returns the channel in a subscribe or in the body of a publication, with its quotes.
+pub(crate) fn channel(text: &[u8]) -> Option<&[u8]> {
+    const MEMBER: &[u8] = br#""channel":"#;
+    let start = memchr::memmem::find(text, MEMBER)? + MEMBER.len();
+    let rest = text.get(start..)?;
+    let end = rest.iter().skip(1).position(|byte| *byte == b'"')?;
+    Some(&rest[..end + 2])
+}
+
+/// Returns the floor's answer to a publication that reached this many subscribers: as many bytes as
+/// a node's.
+pub(crate) fn accepted(audience: usize) -> String {
+    let [before, between, behind, end] = ACCEPTED;
+    let body = format!("{before}{audience}{between}{audience}{behind}memory{end}");
+    format!(
+        "HTTP/1.1 201 Created\r\nContent-Type: application/json; charset=utf-8\r\n\
+         Vary: Origin\r\nCache-Control: no-store\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\n\
+         Content-Length: {}\r\nConnection: keep-alive\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn credential(api_key: &str) -> String {
@@ -179,6 +215,29 @@ mod tests {
             let packet = format!("430{bad}");
             assert_eq!(read(packet.as_bytes()), Packet::Refused(bad.as_bytes()));
         }
+    }
+
+    #[test]
+    fn the_floor_answers_as_many_bytes_as_a_node() {
+        // What a node answered; only ids and times differ.
+        let node = concat!(
+            r#"0{"sid":"AAAAAAAAXvEJIQ1UyLhg","upgrades":[],"pingInterval":25000,"#,
+            r#""pingTimeout":20000,"maxPayload":1000000}"#
+        );
+        assert_eq!(GREETING.len(), node.len());
+        assert_eq!(CONNECTED.len(), r#"40{"sid":"Uxjo2b2Qee1tU8L74MFJ"}"#.len());
+        let reply = reply(br#"420["realtime:subscribe",{"channel":"load:1"}]"#).unwrap();
+        let node = r#"430[{"ok":true,"channel":"load:1","presence":{"members":[]}}]"#;
+        assert!(reply.subscribes && reply.text == node);
+        let node = concat!(
+            "HTTP/1.1 201 Created\r\nContent-Type: application/json; charset=utf-8\r\n",
+            "Vary: Origin\r\nCache-Control: no-store\r\nDate: Sun, 29 Nov 2026 07:06:34 GMT\r\n",
+            "Content-Length: 171\r\nConnection: keep-alive\r\n\r\n",
+            r#"{"messageId":"01a22620-8339-791a-999a-2415f9e2ef31","#,
+            r#""timestamp":"2026-11-29T07:06:34.681Z","audience":{"total":0,"websocket":0,"#,
+            r#""polling":0,"sse":0},"durability":"stored"}"#
+        );
+        assert_eq!(accepted(0).len(), node.len());
     }
 
     #[test]

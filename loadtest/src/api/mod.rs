@@ -4,7 +4,7 @@
 mod base58;
 mod events;
 mod forge;
-mod insforge;
+pub(crate) mod insforge;
 pub(crate) mod m2;
 mod payload;
 
@@ -174,6 +174,11 @@ impl Api {
     /// newest one if they do not keep up.
     pub(crate) fn tells_states(self) -> bool {
         self == Self::M2
+    }
+
+    /// Whether publishers are those of InsForge.
+    pub(crate) fn is_insforge(self) -> bool {
+        matches!(self, Self::InsForge | Self::Events)
     }
 
     /// Whether messages are Server-Sent Events, and not those of a WebSocket.

@@ -1,6 +1,7 @@
 //! The command line: a scenario with its arguments. Docs of arguments are the text of `--help`.
 
 mod documents;
+mod floors;
 mod parts;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use self::documents::DocumentsArguments;
+pub(crate) use self::floors::{SendingArguments, TURN_MAX};
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
@@ -40,9 +42,7 @@ Example:
 
 const COMPARE_EXAMPLE: &str = "\
 The floor has one thread: start the node with one too (fanfare serve --workers 1).
-On a shared machine, give both a real-time priority: chrt -a -f -p 10 PID for the node,
-and chrt -f 10 in front of this command. A send that finds its client asleep pays for waking it;
---lazy-ms 2 makes that rare.
+On a shared machine: chrt -a -f -p 10 PID for the node, chrt -f 10 in front of this command.
 Example:
   loadtest compare --api-key ik_… --server-pid $(pidof fanfare) --server-cpu 0 --client-cpu 1";
 
@@ -115,6 +115,16 @@ pub(crate) struct FanoutArguments {
 #[derive(Args)]
 pub(crate) struct FloorArguments {
     #[command(flatten)]
+    pub(crate) sending: SendingArguments,
+    /// By the clock: most publications of one turn
+    #[arg(long, value_name = "N", default_value_t = TURN_MAX, value_parser = count)]
+    #[arg(help_heading = "Load")]
+    pub(crate) turn_max: usize,
+    /// Over HTTP: unanswered publications
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Load")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) unanswered_max: u64,
+    #[command(flatten)]
     pub(crate) crowd: CrowdArguments,
     #[command(flatten)]
     pub(crate) load: LoadArguments,
@@ -132,6 +142,8 @@ pub(crate) struct FloorArguments {
 pub(crate) struct CompareArguments {
     #[command(flatten)]
     pub(crate) server: ServerArguments,
+    #[command(flatten)]
+    pub(crate) sending: SendingArguments,
     #[command(flatten)]
     pub(crate) publish: PublishArguments,
     #[command(flatten)]

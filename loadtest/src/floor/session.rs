@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::api::Api;
+use crate::api::{Api, insforge};
 use crate::floor::frame::framed;
 use crate::handshake::{self, KEY_ANSWER, STREAM_TYPE};
 
@@ -21,6 +21,8 @@ pub(super) struct Session {
     opened: bool,
     /// Whether the client receives publications.
     pub(super) subscribed: bool,
+    /// InsForge: the channel of the subscribe, with its quotes.
+    pub(super) channel: Vec<u8>,
     /// Bytes that do not form a complete request or frame yet.
     inbox: Vec<u8>,
     /// Bytes that the socket has not accepted; usually empty.
@@ -34,6 +36,7 @@ impl Session {
             api,
             opened: false,
             subscribed: false,
+            channel: Vec::new(),
             inbox: Vec::new(),
             backlog: Vec::new(),
         }
@@ -66,6 +69,11 @@ impl Session {
         let sent = self.send_now(bytes)?;
         self.backlog.extend_from_slice(&bytes[sent..]);
         Ok(sent == bytes.len())
+    }
+
+    /// Queues bytes without an attempt to send them.
+    pub(super) fn queue(&mut self, bytes: &[u8]) {
+        self.backlog.extend_from_slice(bytes);
     }
 
     /// Sends as much of the backlog as the socket accepts.
@@ -111,6 +119,9 @@ impl Session {
             if let Some(reply) = self.api.reply(&text) {
                 self.send(&framed(self.api, &reply.text))?;
                 self.subscribed |= reply.subscribes;
+                if reply.subscribes {
+                    self.channel = insforge::channel(&text).unwrap_or_default().to_vec();
+                }
             }
         }
         Ok(used)
@@ -129,18 +140,22 @@ fn answer(api: Api, request: &[u8]) -> Result<String> {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {STREAM_TYPE}\r\n");
         return Ok(format!("{head}Connection: close\r\n\r\n"));
     }
-    let offer = handshake::offered(request)?;
+    Ok(upgraded(handshake::offered(request)?))
+}
+
+/// Returns the answer to an upgrade that offers this subprotocol.
+pub(super) fn upgraded(offer: Option<&str>) -> String {
     let chosen = offer.map(|offer| format!("\r\nSec-WebSocket-Protocol: {offer}"));
     // All clients of this program send the same key.
     let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                 Connection: Upgrade\r\nSec-WebSocket-Accept: ";
-    Ok(format!("{head}{KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default()))
+    format!("{head}{KEY_ANSWER}{}\r\n\r\n", chosen.unwrap_or_default())
 }
 
 /// Returns the text of the masked frame at the start of `bytes` and the frame's length, or `None`
 /// if it is incomplete. Close frames and frames longer than those that this program's clients send
 /// are errors.
-fn read_masked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
+pub(super) fn read_masked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
     let &[first, second, ..] = bytes else {
         return Ok(None);
     };

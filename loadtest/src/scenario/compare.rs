@@ -4,12 +4,13 @@ use std::thread;
 
 use anyhow::Result;
 
-use crate::args::CompareArguments;
+use crate::args::{CompareArguments, TURN_MAX};
 use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::report::{Asked, CompareReport, FanoutReport, Pair};
 use crate::scenario::fanout::Node;
-use crate::scenario::{floor, print, say};
+use crate::scenario::floor::Sender;
+use crate::scenario::{print, say};
 
 /// Measures all pairs, prints the report and returns the faults.
 pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
@@ -38,12 +39,14 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
 fn measure(arguments: &CompareArguments, place: &Placement, node_first: bool) -> Result<Pair> {
     let CompareArguments { server, publish, crowd, load, .. } = arguments;
     let node = Node { server, publish, pid: Some(arguments.server_pid) };
+    let sending = arguments.sending.sending(crowd.subscribers, TURN_MAX);
+    let floor = Sender { sending, unanswered_max: publish.unanswered_max };
     let pause = |report: Result<FanoutReport>| report.inspect(|_| thread::sleep(arguments.settle));
     if node_first {
         let node = pause(node.measure(crowd, None, load))?;
-        return Ok(Pair { node_first, node, floor: floor::measure(crowd, load, place)? });
+        return Ok(Pair { node_first, node, floor: floor.measure(crowd, load, place)? });
     }
-    let floor = pause(floor::measure(crowd, load, place))?;
+    let floor = pause(floor.measure(crowd, load, place))?;
     Ok(Pair { node_first, node: node.measure(crowd, None, load)?, floor })
 }
 

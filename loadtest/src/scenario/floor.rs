@@ -5,16 +5,22 @@ use anyhow::Result;
 use crate::api::Access;
 use crate::args::{CrowdArguments, FloorArguments, LoadArguments};
 use crate::crowd::Group;
-use crate::floor::Floor;
+use crate::floor::{Fanout, Floor, Job, Sending, Source};
 use crate::pin::Placement;
+use crate::publisher::Plan;
 use crate::report::{FanoutReport, Thresholds};
 use crate::scenario::print;
 use crate::scenario::run::{Publisher, Run};
 
+/// The credential that the floor receives: as long as a node's.
+pub(super) const KEY: &str = "ik_0000000000000000000000000000000000000000000000000000000000000000";
+
 /// Runs the scenario, prints the report and returns the faults.
 pub(crate) fn run(arguments: &FloorArguments) -> Result<Vec<String>> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let report = measure(&arguments.crowd, &arguments.load, &place)?;
+    let sending = arguments.sending.sending(arguments.crowd.subscribers, arguments.turn_max);
+    let floor = Sender { sending, unanswered_max: arguments.unanswered_max };
+    let report = floor.measure(&arguments.crowd, &arguments.load, &place)?;
     print(&report.table(), &report.json());
     Ok(report.faults(Thresholds {
         p99_ms: arguments.max_p99_ms,
@@ -22,23 +28,44 @@ pub(crate) fn run(arguments: &FloorArguments) -> Result<Vec<String>> {
     }))
 }
 
-/// Measures one run with a floor process of its own.
-pub(super) fn measure(
-    crowd: &CrowdArguments,
-    load: &LoadArguments,
-    place: &Placement,
-) -> Result<FanoutReport> {
-    let schedule = load.schedule(crowd);
-    let mut floor = Floor::start(crowd.api, schedule.clone())?;
-    place.pin_floor(floor.pid())?;
-    let script = Access::anonymous(crowd.api).script(&floor.target, Some(&crowd.channel))?;
-    let run = Run {
-        scenario: "floor",
-        crowd: crowd.crowd(&floor.target, vec![Group { script, size: crowd.subscribers }]),
-        schedule,
-        warmup: load.warmup,
-        seconds: crowd.seconds,
-        server_pid: Some(floor.pid()),
-    };
-    run.measure(Publisher::Floor(&mut floor))
+/// The floor under test.
+pub(super) struct Sender {
+    pub(super) sending: Sending,
+    /// Unanswered publications that are allowed at once, if they come over HTTP.
+    pub(super) unanswered_max: u64,
+}
+
+impl Sender {
+    /// Measures one run with a floor process of its own.
+    pub(super) fn measure(
+        &self,
+        crowd: &CrowdArguments,
+        load: &LoadArguments,
+        place: &Placement,
+    ) -> Result<FanoutReport> {
+        let schedule = load.schedule(crowd);
+        let job = Fanout { api: crowd.api, schedule: schedule.clone(), sending: self.sending };
+        let mut floor = Floor::start(Job::Fanout(job))?;
+        place.pin_floor(floor.pid())?;
+        let script = Access::anonymous(crowd.api).script(&floor.target, Some(&crowd.channel))?;
+        let run = Run {
+            scenario: "floor",
+            crowd: crowd.crowd(&floor.target, vec![Group { script, size: crowd.subscribers }]),
+            schedule,
+            warmup: load.warmup,
+            seconds: crowd.seconds,
+            server_pid: Some(floor.pid()),
+        };
+        if self.sending.source == Source::Clock {
+            return run.measure(Publisher::Floor(&mut floor));
+        }
+        let access = Access { publisher: Some(KEY.to_owned()), ..Access::anonymous(crowd.api) };
+        let plan = Plan {
+            target: floor.publishing.clone(),
+            access,
+            schedule: run.schedule.clone(),
+            unanswered_max: self.unanswered_max,
+        };
+        run.measure(Publisher::Http(&plan))
+    }
 }

@@ -23,7 +23,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Time from the decision to start until the first publication is due. Within it, all processes
 /// with clients receive the start of the measured window.
 const LEAD: Duration = Duration::from_millis(100);
-/// How long to wait for late deliveries after the last publication was due.
+/// How long to wait for late deliveries after the last publication was due and sent.
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
 /// The same for APIs that deliver states: how long it must be quiet. The number of deliveries is
 /// not known in advance, because a state may replace earlier ones.
@@ -182,7 +182,8 @@ impl Conductor<'_> {
 
         let schedule = &self.run.schedule;
         let last_due_ns = schedule.due_ns(start_ns, schedule.publications - 1);
-        let last_ns = self.await_stragglers(&published, last_due_ns + nanos(STRAGGLER_PATIENCE));
+        let until_ns = last_due_ns.max(now_ns()) + nanos(STRAGGLER_PATIENCE);
+        let last_ns = self.await_stragglers(&published, until_ns);
         let after = self.sample()?.dated(last_ns);
         let window = after.since(&before);
         thread::sleep(REPEAT_PATIENCE);
