@@ -1,7 +1,6 @@
 //! One subscriber: a client that follows the script of an API.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +9,9 @@ use crate::api::{Packet, Script, Word};
 use crate::connection::{Arrival, Connection, Dial, Message};
 use crate::heard::Heard;
 use crate::tally::Tally;
+
+/// Stands for the number of a client's channel in messages of a script.
+pub(crate) const NUMBER: &str = "{number}";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -40,8 +42,8 @@ pub(crate) struct Client {
 
 impl Client {
     /// Starts to connect. The socket becomes writable when the attempt has succeeded or failed.
-    pub(crate) fn dial(server: SocketAddr, source: Option<SocketAddr>) -> Result<Self> {
-        let connection = Connection::dial(Dial { server, source, receive_bytes: None })?;
+    pub(crate) fn dial(dial: Dial) -> Result<Self> {
+        let connection = Connection::dial(dial)?;
         Ok(Self { connection, stage: Stage::Opening, tally: Tally::default() })
     }
 
@@ -86,7 +88,7 @@ impl Client {
     fn open(&mut self, script: &Script, heard: &mut Heard) -> Result<()> {
         self.stage = if script.steps.is_empty() { Stage::Ready } else { Stage::Step(0) };
         let opening = script.opening.as_ref();
-        opening.map_or(Ok(()), |opening| self.connection.say(opening.as_bytes(), heard))
+        opening.map_or(Ok(()), |opening| self.say(opening, heard))
     }
 
     fn on_message(
@@ -129,7 +131,16 @@ impl Client {
         let last = at + 1 == script.steps.len();
         self.stage = if last { Stage::Ready } else { Stage::Step(at + 1) };
         let answer = step.answer.as_ref();
-        answer.map_or(Ok(()), |answer| self.connection.say(answer.as_bytes(), heard))
+        answer.map_or(Ok(()), |answer| self.say(answer, heard))
+    }
+
+    /// Sends a message of the script, with the channel's number in it if channels are numbered.
+    fn say(&self, text: &str, heard: &mut Heard) -> Result<()> {
+        let Some(channel) = self.tally.channel else {
+            return self.connection.say(text.as_bytes(), heard);
+        };
+        let text = text.replace(NUMBER, &format!("{channel:06}"));
+        self.connection.say(text.as_bytes(), heard)
     }
 
     fn on_event(&mut self, event: &[u8], message: Message<'_>, heard: &mut Heard) {
@@ -191,7 +202,9 @@ mod tests {
             let target: Target = format!("http://{address}").parse().unwrap();
             let access = Access { client: Some(credential.to_owned()), ..Access::anonymous(api) };
             let script = access.script(&target, channel).unwrap();
-            let client = Client::dial(address, target.source(1)).unwrap();
+            let source = target.source(1);
+            let dial = Dial { server: address, source, receive_bytes: None };
+            let client = Client::dial(dial).unwrap();
             let (server, from) = listener.accept().unwrap();
             assert_eq!(from.ip().to_string(), "127.0.0.2");
             let mut heard = Heard::new();

@@ -15,6 +15,7 @@ mod helper;
 mod http;
 mod lengths;
 mod pin;
+mod posting;
 mod procfs;
 mod progress;
 mod publisher;
@@ -54,6 +55,14 @@ fn main() -> ExitCode {
         Scenario::Documents(arguments) => {
             ensure_one_process_holds(arguments.descriptors());
             scenario::documents::run(arguments)
+        }
+        Scenario::Publish(arguments) => scenario::publish::run(arguments),
+        Scenario::FloorPublish(arguments) => scenario::publish::run_floor(arguments),
+        Scenario::ManyChannels(arguments) => scenario::channels::run(arguments),
+        Scenario::FloorChannels(arguments) => scenario::channels::run_floor(arguments),
+        Scenario::Slow(arguments) => {
+            ensure_one_process_holds(arguments.descriptors());
+            scenario::slow::run(arguments)
         }
         Scenario::Clients => crowd::serve().map(nothing_wrong),
         Scenario::FloorServer => floor::serve().map(nothing_wrong),

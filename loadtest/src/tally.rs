@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 /// Publications usually arrive in order, so only the gaps are stored.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
+    /// The number of the subscriber's channel, if channels are numbered.
+    pub(crate) channel: Option<u32>,
     next: u64,
     missing: Vec<Range<u64>>,
     duplicated: u64,
@@ -16,6 +18,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Returns the empty tally of a subscriber of a numbered channel, or of the only one.
+    pub(crate) fn of_channel(channel: Option<u32>) -> Self {
+        Self { channel, ..Self::default() }
+    }
+
     /// Records an arrival. Returns false if this publication had arrived before.
     pub(crate) fn note(&mut self, sequence: u64) -> bool {
         if sequence < self.next {

@@ -1,6 +1,8 @@
 //! InsForge Realtime: Socket.IO 5 in Engine.IO 4 for clients, REST for publishers.
 
-use anyhow::{Result, bail};
+use std::io::{Write as _, stderr};
+
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::api::payload::payload;
@@ -56,14 +58,78 @@ pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>)
     }
 }
 
-/// Creates the channel's definition, unless it exists.
-pub(super) fn ensure_channel(target: &Target, channel: &str, api_key: &str) -> Result<()> {
-    let body = json!({ "pattern": channel, "description": "load test" }).to_string();
-    let head = http::head(target, "POST /api/realtime/channels", &credential(api_key), body.len());
-    let response = http::ask(target, &format!("{head}{body}"))?;
-    match response.status {
-        200..300 | 409 => Ok(()),
-        status => bail!("making the channel was answered {status}: {}", response.excerpt()),
+/// Options of the channels that a run defines, as a definition names them; `None` leaves the node's
+/// default.
+#[derive(Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) ephemeral: bool,
+    pub(crate) presence: Option<&'static str>,
+    pub(crate) slow_consumer: Option<&'static str>,
+}
+
+/// A definition that this run made. Dropping it removes it from the node.
+pub(crate) struct Definition {
+    target: Target,
+    api_key: String,
+    id: String,
+}
+
+impl Definition {
+    /// Defines the channels of a pattern. Returns `None` if the definition exists already; then it
+    /// stays when the run ends. An existing one is an error if options are asked for, because its
+    /// own may differ.
+    pub(crate) fn make(
+        target: &Target,
+        pattern: &str,
+        api_key: &str,
+        options: &Options,
+    ) -> Result<Option<Self>> {
+        let mut body = json!({ "pattern": pattern, "description": "load test" });
+        if options.ephemeral {
+            body["ephemeral"] = true.into();
+        }
+        let names = [("presence", options.presence), ("slowConsumer", options.slow_consumer)];
+        for (name, value) in names {
+            value.into_iter().for_each(|value| body[name] = value.into());
+        }
+        let has_options = body.as_object().is_some_and(|body| body.len() > 2);
+        let body = body.to_string();
+        let call = "POST /api/realtime/channels";
+        let head = http::head(target, call, &credential(api_key), body.len());
+        let response = http::ask(target, &format!("{head}{body}"))?;
+        match response.status {
+            200..300 => {
+                let made: Value = serde_json::from_slice(&response.body)?;
+                let id = made["id"].as_str().context("a definition without an id")?.to_owned();
+                let api_key = api_key.to_owned();
+                Ok(Some(Self { target: target.clone(), api_key, id }))
+            }
+            409 if has_options => bail!(
+                "the node has a definition of {pattern} already, whose options may be others: \
+                 remove it, or name another channel"
+            ),
+            409 => Ok(None),
+            status => bail!("making the channel was answered {status}: {}", response.excerpt()),
+        }
+    }
+
+    fn remove(&self) -> Result<()> {
+        let call = format!("DELETE /api/realtime/channels/{}", self.id);
+        let request = http::head(&self.target, &call, &credential(&self.api_key), 0);
+        let response = http::ask(&self.target, &request)?;
+        let status = response.status;
+        ensure!(matches!(status, 200..300 | 404), "answered {status}: {}", response.excerpt());
+        Ok(())
+    }
+}
+
+impl Drop for Definition {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            let id = &self.id;
+            // Standard error may be closed, which must not panic in a drop.
+            let _ = writeln!(stderr(), "the channel's definition {id} was not removed: {error:#}");
+        }
     }
 }
 

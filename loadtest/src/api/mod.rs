@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use self::insforge::{Definition, Options};
 use self::m2::{Caller, Scope};
 pub(crate) use self::payload::PAYLOAD_BYTES_MIN;
 use crate::handshake::Handshake;
@@ -125,14 +126,15 @@ impl Access {
     }
 
     /// Makes sure that the server accepts subscribers on this channel. In InsForge that needs the
-    /// publisher's credential; without it, the channel must exist already.
-    pub(crate) fn prepare(&self, target: &Target, channel: &str) -> Result<()> {
+    /// publisher's credential; without it, the channel must exist already. What was made for that is
+    /// removed when the returned value is dropped.
+    pub(crate) fn prepare(&self, target: &Target, channel: &str) -> Result<Option<Definition>> {
         match (self.api, &self.publisher) {
             (Api::InsForge | Api::Events, Some(api_key)) => {
-                insforge::ensure_channel(target, channel, api_key)
+                Definition::make(target, channel, api_key, &Options::default())
             }
-            (Api::M2, _) => m2::ensure_ready(target),
-            (Api::InsForge | Api::Events, None) | (Api::Forge, _) => Ok(()),
+            (Api::M2, _) => m2::ensure_ready(target).map(|()| None),
+            (Api::InsForge | Api::Events, None) | (Api::Forge, _) => Ok(None),
         }
     }
 

@@ -3,6 +3,7 @@
 mod documents;
 mod floors;
 mod parts;
+mod post;
 
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
 use self::parts::{bounded, count, seconds, threshold};
+pub(crate) use self::post::{
+    ChannelsArguments, ChannelsLoad, FloorChannelsArguments, FloorPublishArguments, PostArguments,
+    PublishOnlyArguments, SlowArguments, access,
+};
 
 const EXAMPLES: &str = "\
 Example:
@@ -62,7 +67,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Scenario {
-    /// Publish at a fixed rate to many subscribers: loss, order, latency, cost per delivery
+    /// Publish at a fixed rate to many subscribers: loss, order, latency, cost
     #[command(after_help = FANOUT_EXAMPLE)]
     Fanout(FanoutArguments),
     /// The same against a built-in minimal server
@@ -74,9 +79,24 @@ pub(crate) enum Scenario {
     /// Hold connections that do nothing: server memory per connection
     #[command(after_help = IDLE_EXAMPLE)]
     Idle(IdleArguments),
-    /// Write many documents of M2, each watched by few: loss, order, latency, memory, costs
+    /// Write many documents of M2, each watched by few: loss, latency, memory, costs
     #[command(after_help = documents::EXAMPLE)]
     Documents(DocumentsArguments),
+    /// Publish over HTTP without subscribers: rate, latency, cost per publication
+    #[command(after_help = post::PUBLISH_EXAMPLE)]
+    Publish(PublishOnlyArguments),
+    /// The same at a built-in minimal server
+    #[command(after_help = post::FLOOR_PUBLISH_EXAMPLE)]
+    FloorPublish(FloorPublishArguments),
+    /// Publish on many channels with two subscribers each: loss, order, latency, cost
+    #[command(after_help = post::CHANNELS_EXAMPLE)]
+    ManyChannels(ChannelsArguments),
+    /// The same at a built-in minimal server
+    #[command(after_help = post::FLOOR_CHANNELS_EXAMPLE)]
+    FloorChannels(FloorChannelsArguments),
+    /// A share of the clients does not read; the others must lose nothing
+    #[command(after_help = post::SLOW_EXAMPLE)]
+    Slow(SlowArguments),
     /// Part of the clients, for another process of this program.
     #[command(hide = true)]
     Clients,

@@ -51,6 +51,23 @@ pub(crate) struct Group {
     pub(crate) script: Script,
     /// Number of clients in all processes together.
     pub(crate) size: usize,
+    /// Number of channels that the clients take in turn; `None` if the script names the channel.
+    pub(crate) channels: Option<u32>,
+    /// Whether the clients read what they receive once they are ready.
+    pub(crate) reads: bool,
+}
+
+impl Group {
+    /// Returns clients that all do the same.
+    pub(crate) fn alike(script: Script, size: usize) -> Self {
+        Self { script, size, channels: None, reads: true }
+    }
+
+    /// Returns the number of the channel of a client; `None` if the script names it.
+    fn channel_of(&self, number: usize) -> Option<u32> {
+        let channels = self.channels?;
+        Some(u32::try_from(number % channels as usize).expect("it is below a number of 32 bits"))
+    }
 }
 
 /// The results of one group of clients.
@@ -187,9 +204,7 @@ mod tests {
         let access = Access::anonymous(Api::Events);
         let script = |channel| access.script(&target, Some(channel)).unwrap();
         let crowd = Crowd {
-            groups: [("a", 2), ("b", 3)]
-                .map(|(it, size)| Group { script: script(it), size })
-                .into(),
+            groups: [("a", 2), ("b", 3)].map(|(it, size)| Group::alike(script(it), size)).into(),
             target: target.clone(),
             size: 5,
             first: 0,
@@ -222,7 +237,7 @@ mod tests {
         let target: Target = "http://127.0.0.1:7130".parse().unwrap();
         let script = Access::anonymous(Api::InsForge).script(&target, None).unwrap();
         let crowd = Crowd {
-            groups: [20, 30].map(|size| Group { script: script.clone(), size }).into(),
+            groups: [20, 30].map(|size| Group::alike(script.clone(), size)).into(),
             target,
             size: 50,
             first: 0,

@@ -19,6 +19,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Pulse {
     pub(super) ready: AtomicUsize,
     pub(super) lost: AtomicUsize,
+    pub(super) closed: AtomicUsize,
     pub(super) received: AtomicU64,
     pub(super) measure_from_ns: AtomicU64,
     pub(super) stop: AtomicBool,
@@ -81,6 +82,11 @@ impl Pulse {
     /// Returns how many connections ended too early.
     pub(crate) fn lost(&self) -> usize {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many clients of this process that do not read were closed.
+    pub(crate) fn closed(&self) -> usize {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Returns the error of the first of them.

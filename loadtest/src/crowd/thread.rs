@@ -12,11 +12,14 @@ use rustix::io::Errno;
 
 use crate::client::Client;
 use crate::clock::{nanos, now_ns, timespec};
-use crate::crowd::{Crowd, Gathered, Pulse};
+use crate::connection::Dial;
+use crate::crowd::{Crowd, Gathered, Group, Pulse};
 use crate::tally::Tally;
 
 const EVENTS_MAX: usize = 1_024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Receive buffer of clients that do not read: small, so that they are slow soon.
+const DEAF_RECEIVE_BYTES: usize = 4 * 1024;
 /// How long an idle thread sleeps before it checks whether it must stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
@@ -120,8 +123,9 @@ impl<'a> Loop<'a> {
             self.underway += usize::from(client.is_ok());
             if let Err(error) = &client {
                 self.pulse.fail(error);
-                let (_, group) = self.number_of(self.clients.len());
-                self.gathered[group].tallies.push(Tally::default());
+                let (number, group) = self.number_of(self.clients.len());
+                let channel = self.crowd.groups[group].channel_of(number);
+                self.gathered[group].tallies.push(Tally::of_channel(channel));
             }
             self.clients.push(client.ok());
         }
@@ -129,9 +133,13 @@ impl<'a> Loop<'a> {
 
     fn dial(&self) -> Result<Client> {
         let at = self.clients.len();
-        let (number, _) = self.number_of(at);
+        let (number, group) = self.number_of(at);
         let source = self.crowd.target.source(number);
-        let client = Client::dial(self.crowd.target.address, source)?;
+        let group = &self.crowd.groups[group];
+        let receive_bytes = (!group.reads).then_some(DEAF_RECEIVE_BYTES);
+        let dial = Dial { server: self.crowd.target.address, source, receive_bytes };
+        let mut client = Client::dial(dial)?;
+        client.tally.channel = group.channel_of(number);
         let data = EventData::new_u64(at as u64);
         epoll::add(&self.epoll, &client, data, EventFlags::OUT)?;
         Ok(client)
@@ -151,8 +159,14 @@ impl<'a> Loop<'a> {
         let Some(client) = self.clients[at].as_mut() else {
             return;
         };
-        let script = &self.crowd.groups[group].script;
+        let Group { script, reads, .. } = &self.crowd.groups[group];
         let was_ready = client.is_ready();
+        if was_ready && !reads {
+            // The server may close a client that does not read.
+            self.pulse.closed.fetch_add(1, Ordering::Relaxed);
+            self.retire(at);
+            return;
+        }
         let outcome = if client.is_dialling() {
             let begun = client.begin(script);
             let listen = EventData::new_u64(data);
@@ -169,6 +183,15 @@ impl<'a> Loop<'a> {
         }
         if is_ready && !was_ready {
             self.underway -= 1;
+            if !reads {
+                let client = self.clients[at].as_ref().expect("it has just become ready");
+                let ended = EventFlags::RDHUP;
+                if let Err(error) =
+                    epoll::modify(&self.epoll, client, EventData::new_u64(data), ended)
+                {
+                    self.pulse.fail(&error.into());
+                }
+            }
             self.pulse.ready.fetch_add(1, Ordering::Relaxed);
         }
     }

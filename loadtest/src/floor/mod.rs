@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::channels::name as channel_name;
 use crate::api::Api;
 use crate::helper::{Helper, News, Orders};
 use crate::publisher::{Published, Schedule};

@@ -9,6 +9,9 @@ mod costs;
 mod documents;
 mod fanout;
 mod idle;
+mod publish;
+mod slow;
+mod work;
 
 use std::fmt;
 
@@ -21,6 +24,9 @@ pub(crate) use self::costs::{Costs, Thresholds, Window};
 pub(crate) use self::documents::{Asked as DocumentsAsked, DocumentsReport, Steps};
 pub(crate) use self::fanout::{FanoutReport, Publications};
 pub(crate) use self::idle::IdleReport;
+pub(crate) use self::publish::{PostAsked, PublishReport, Subscribers};
+pub(crate) use self::slow::SlowReport;
+pub(crate) use self::work::Work;
 use crate::api::Api;
 use crate::procfs::Memory;
 use crate::table::{Table, grouped, millis};

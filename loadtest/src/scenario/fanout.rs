@@ -49,7 +49,7 @@ impl Node<'_> {
     ) -> Result<FanoutReport> {
         let Self { server, publish, pid } = self;
         let access = publish.access(server, crowd.api);
-        access.prepare(&server.url, &crowd.channel)?;
+        let _definition = access.prepare(&server.url, &crowd.channel)?;
         let script = access.script(&server.url, Some(&crowd.channel))?;
         let plan = Plan {
             target: server.url.clone(),

@@ -21,7 +21,8 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
     // connection.
     let access = server.access(common.api, arguments.api_key.as_deref());
     let channel = arguments.subscribe.then_some(common.channel.as_str());
-    channel.map_or(Ok(()), |channel| access.prepare(&server.url, channel))?;
+    let prepared = channel.map(|channel| access.prepare(&server.url, channel)).transpose()?;
+    let _definition = prepared.flatten();
     let before = Memory::of(arguments.server_pid)?;
     let pulse = Pulse::default();
     let script = access.script(&server.url, channel)?;

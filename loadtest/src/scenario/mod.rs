@@ -1,12 +1,17 @@
 //! The scenarios, one file each, and their output.
 
+pub(crate) mod channels;
 pub(crate) mod compare;
+mod conduct;
 pub(crate) mod documents;
 pub(crate) mod fanout;
+mod field;
 pub(crate) mod floor;
 pub(crate) mod idle;
+pub(crate) mod publish;
 mod run;
 mod sample;
+pub(crate) mod slow;
 
 use std::io::Write as _;
 
@@ -24,10 +29,10 @@ fn groups(
     script: Script,
     streams: Option<usize>,
 ) -> Result<Vec<Group>> {
-    let mut groups = vec![Group { script, size: crowd.subscribers }];
+    let mut groups = vec![Group::alike(script, crowd.subscribers)];
     if let Some(size) = streams {
         let script = server.access(Api::Events, None).script(&server.url, Some(&crowd.channel))?;
-        groups.push(Group { script, size });
+        groups.push(Group::alike(script, size));
     }
     Ok(groups)
 }

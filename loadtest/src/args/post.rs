@@ -1,0 +1,271 @@
+//! The arguments of scenarios that publish over HTTP on several connections.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::PlaceArguments;
+use super::parts::{count, payload_bytes, rate, seconds, threshold};
+use crate::api::insforge::Options;
+use crate::api::{Access, Api};
+use crate::publisher::Schedule;
+use crate::report::PostAsked;
+use crate::target::Target;
+
+pub(super) const PUBLISH_EXAMPLE: &str = "\
+Example:
+  loadtest publish --api-key ik_… --connections 16 --server-pid $(pidof fanfare)
+  loadtest publish --api-key ik_… --depth 16 --ephemeral --rate 50000";
+
+pub(super) const CHANNELS_EXAMPLE: &str = "\
+Without --rate, as many publications as --connections and --depth allow are unanswered at any time.
+Example:
+  loadtest many-channels --api-key ik_… --channels 5000 --ephemeral --server-pid $(pidof fanfare)";
+
+pub(super) const FLOOR_CHANNELS_EXAMPLE: &str = "\
+Example:
+  loadtest floor-channels --channels 5000 --server-cpu 0 --client-cpu 1";
+
+pub(super) const SLOW_EXAMPLE: &str = "\
+Example:
+  loadtest slow --api-key ik_… -n 500 --slow 50 --rate 200 --payload-bytes 4096 --ephemeral \\
+      --server-pid $(pidof fanfare)";
+
+pub(super) const FLOOR_PUBLISH_EXAMPLE: &str = "\
+Example:
+  loadtest floor-publish --connections 16 --server-cpu 0 --client-cpu 1";
+
+/// The node, and the channels that a run defines there.
+#[derive(Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct NodeArguments {
+    /// The server; loopback only
+    #[arg(long, default_value = "http://127.0.0.1:7130")]
+    pub(crate) url: Target,
+    /// To publish and define channels
+    #[arg(long, value_name = "KEY", env = "LOADTEST_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: String,
+    /// Channel without other users
+    #[arg(long, default_value = "load")]
+    pub(crate) channel: String,
+    /// Define it without history
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+    /// Process to measure
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+}
+
+/// Number, rate and size of publications, and how long they are measured.
+#[derive(Args)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct PostArguments {
+    /// Connections that publish
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
+    pub(crate) connections: usize,
+    /// Unanswered publications on each; 1 prevents pipelining
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
+    pub(crate) depth: usize,
+    /// Publications per second [default: as fast as answered]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Size of the payload, at least 48
+    #[arg(long, value_name = "N", default_value = "128", value_parser = payload_bytes)]
+    pub(crate) payload_bytes: usize,
+    /// Warm-up: counted, but not timed
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) warmup: Duration,
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Fail when the 99th percentile of latency is higher
+    #[arg(long, value_name = "MS", value_parser = threshold)]
+    pub(crate) max_p99_ms: Option<f64>,
+    /// Fail when each costs the server more CPU
+    #[arg(long, value_name = "US", value_parser = threshold)]
+    pub(crate) max_cpu_us: Option<f64>,
+}
+
+impl PostArguments {
+    /// Returns the content of the publications. Number and rate are not those of the schedule.
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule {
+            channel: "load".to_owned(),
+            event: "load".to_owned(),
+            payload_bytes: self.payload_bytes,
+            rate: 1.0,
+            publications: 0,
+        }
+    }
+
+    /// Returns the parameters as the report shows them.
+    pub(crate) fn asked(&self) -> PostAsked {
+        PostAsked {
+            connections: self.connections,
+            depth: self.depth,
+            rate: self.rate,
+            payload_bytes: self.payload_bytes,
+            seconds: self.seconds.as_secs_f64(),
+        }
+    }
+}
+
+/// The command line of `publish`.
+#[derive(Args)]
+pub(crate) struct PublishOnlyArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    #[command(flatten)]
+    pub(crate) post: PostArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// The command line of `floor-publish`.
+#[derive(Args)]
+pub(crate) struct FloorPublishArguments {
+    #[command(flatten)]
+    pub(crate) post: PostArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// Options of the definition that a run makes.
+#[derive(Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct DefinitionArguments {
+    /// Presence of the channels: full, count or off
+    #[arg(long, value_enum, hide_possible_values = true)]
+    presence: Option<Presence>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Presence {
+    Full,
+    Count,
+    Off,
+}
+
+impl DefinitionArguments {
+    /// Returns the options of a definition.
+    pub(crate) fn options(&self, ephemeral: bool) -> Options {
+        let presence = self.presence.map(|presence| match presence {
+            Presence::Full => "full",
+            Presence::Count => "count",
+            Presence::Off => "off",
+        });
+        Options { ephemeral, presence, ..Options::default() }
+    }
+}
+
+/// The channels, their subscribers, and the publications.
+#[derive(Args)]
+#[command(next_help_heading = "Clients")]
+pub(crate) struct ChannelsLoad {
+    /// Number of channels
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = count)]
+    pub(crate) channels: usize,
+    /// Subscribers of each channel
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = count)]
+    pub(crate) subscribers: usize,
+    /// Clients per process; more start more processes
+    #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = count)]
+    pub(crate) connections_per_process: usize,
+    #[command(flatten)]
+    pub(crate) post: PostArguments,
+}
+
+/// The command line of `many-channels`.
+#[derive(Args)]
+pub(crate) struct ChannelsArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// User JWT or anon key [default: API key]
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) definition: DefinitionArguments,
+    #[command(flatten)]
+    pub(crate) load: ChannelsLoad,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// The command line of `floor-channels`.
+#[derive(Args)]
+pub(crate) struct FloorChannelsArguments {
+    #[command(flatten)]
+    pub(crate) load: ChannelsLoad,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// Returns access for clients with this token, or with the API key if there is none.
+pub(crate) fn access(api_key: &str, token: Option<&str>) -> Access {
+    let credential = match token {
+        Some(token) => json!({ "token": token }),
+        None => json!({ "apiKey": api_key }),
+    };
+    Access {
+        client: Some(credential.to_string()),
+        publisher: Some(api_key.to_owned()),
+        ..Access::anonymous(Api::InsForge)
+    }
+}
+
+/// The command line of `slow`.
+#[derive(Args)]
+pub(crate) struct SlowArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// User JWT or anon key [default: API key]
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    definition: DefinitionArguments,
+    /// Slow clients: close, drop-oldest or latest
+    #[arg(long, value_enum, hide_possible_values = true, help_heading = "Server")]
+    slow_consumer: Option<SlowConsumer>,
+    /// Number of clients
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 500, value_parser = count)]
+    #[arg(help_heading = "Clients")]
+    clients: usize,
+    /// Of these, clients that do not read
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = count)]
+    #[arg(help_heading = "Clients")]
+    pub(crate) slow: usize,
+    #[command(flatten)]
+    pub(crate) post: PostArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SlowConsumer {
+    Close,
+    DropOldest,
+    Latest,
+}
+
+impl SlowArguments {
+    /// Returns the number of clients of the whole run.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.clients.max(self.slow + 1)
+    }
+
+    /// Returns the number of clients that read; at least one does.
+    pub(crate) fn readers(&self) -> usize {
+        self.descriptors() - self.slow
+    }
+
+    /// Returns the options of the definition.
+    pub(crate) fn options(&self) -> Options {
+        let slow_consumer = self.slow_consumer.map(|manner| match manner {
+            SlowConsumer::Close => "close",
+            SlowConsumer::DropOldest => "drop_oldest",
+            SlowConsumer::Latest => "latest",
+        });
+        Options { slow_consumer, ..self.definition.options(self.node.ephemeral) }
+    }
+}

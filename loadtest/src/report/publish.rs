@@ -1,0 +1,236 @@
+//! The report of `publish`, `many-channels` and their floors.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::report::{
+    Losses, Publications, Work, deliveries_json, latency_cells, latency_json, loss_cells, loss_rows,
+};
+use crate::table::{Table, grouped, millis};
+use crate::tally::Deliveries;
+
+/// The parameters of a run that publishes on several connections.
+#[derive(Clone, Debug)]
+pub(crate) struct PostAsked {
+    pub(crate) connections: usize,
+    /// Unanswered publications on each connection.
+    pub(crate) depth: usize,
+    /// Publications per second; `None` for as many as were answered.
+    pub(crate) rate: Option<f64>,
+    pub(crate) payload_bytes: usize,
+    /// Length of the measured window, in s.
+    pub(crate) seconds: f64,
+}
+
+/// The subscribers of a run with many channels.
+pub(crate) struct Subscribers {
+    pub(crate) channels: usize,
+    pub(crate) clients: usize,
+    pub(crate) deliveries: Deliveries,
+    /// Time from a publication's due time to its reading, in ns.
+    pub(crate) latency: Histogram<u64>,
+    /// The length of most frames.
+    pub(crate) frame_bytes: Option<usize>,
+    pub(crate) losses: Losses,
+}
+
+/// The result of publishing on several connections.
+pub(crate) struct PublishReport {
+    /// The name of the command.
+    pub(crate) scenario: &'static str,
+    pub(crate) asked: PostAsked,
+    pub(crate) publications: Publications,
+    /// Time from a publication's due time to its answer, in ns.
+    pub(crate) answers: Histogram<u64>,
+    /// `None` if nobody is subscribed.
+    pub(crate) subscribers: Option<Subscribers>,
+    pub(crate) work: Work,
+}
+
+impl PublishReport {
+    /// Returns the table for people.
+    pub(crate) fn table(&self) -> String {
+        let Self { asked, publications, .. } = self;
+        let mut table = Table::new(self.title());
+        table.row(
+            "publications",
+            [
+                ("sent", grouped(publications.sent)),
+                ("accepted", grouped(publications.accepted)),
+                ("refused", grouped(publications.refused)),
+                ("unanswered", grouped(publications.unanswered)),
+            ],
+        );
+        if asked.rate.is_some() {
+            table.row("", [("late by at most", millis(publications.late_ns_max))]);
+        }
+        table.row("answered after", latency_cells(&self.answers));
+        if let Some(Subscribers { deliveries, latency, losses, .. }) = &self.subscribers {
+            let cells = [
+                ("expected", grouped(deliveries.expected)),
+                ("received", grouped(deliveries.received)),
+            ];
+            table.row("deliveries", cells);
+            table.row("", loss_cells(deliveries));
+            table.row("latency", latency_cells(latency));
+            loss_rows(&mut table, losses);
+        }
+        self.work.rows(&mut table);
+        table.text
+    }
+
+    fn title(&self) -> String {
+        let PostAsked { connections, depth, rate, payload_bytes, seconds } = &self.asked;
+        let pace = match rate {
+            Some(rate) => format!("{rate} publications/s"),
+            None => "as many publications as are answered".to_owned(),
+        };
+        let bytes = grouped(*payload_bytes as u64);
+        let scenario = self.scenario;
+        let audience = self.subscribers.as_ref().map(|it| {
+            let (channels, clients) = (grouped(it.channels as u64), grouped(it.clients as u64));
+            format!("{clients} subscribers on {channels} channels, ")
+        });
+        let audience = audience.unwrap_or_default();
+        format!(
+            "{scenario}: {audience}{pace} of {bytes} bytes on {connections} connections, {depth} \
+             unanswered on each, for {seconds} s"
+        )
+    }
+
+    /// Returns the result for machines, to be printed on one line.
+    pub(crate) fn json(&self) -> Value {
+        let Self { asked, publications, .. } = self;
+        let mut result = json!({
+            "scenario": self.scenario,
+            "connections": asked.connections,
+            "depth": asked.depth,
+            "rate": asked.rate,
+            "payload_bytes": asked.payload_bytes,
+            "seconds": asked.seconds,
+            "publications": {
+                "sent": publications.sent,
+                "accepted": publications.accepted,
+                "refused": publications.refused,
+                "unanswered": publications.unanswered,
+                "late_ns_max": publications.late_ns_max,
+            },
+            "answer_ns": latency_json(&self.answers),
+        });
+        if let Some(subscribers) = &self.subscribers {
+            result["channels"] = subscribers.channels.into();
+            result["subscribers"] = subscribers.clients.into();
+            result["deliveries"] = deliveries_json(&subscribers.deliveries);
+            result["latency_ns"] = latency_json(&subscribers.latency);
+            result["frame_bytes"] = json!(subscribers.frame_bytes);
+            result["connections_lost"] = subscribers.losses.connections.into();
+        }
+        self.work.put_into(&mut result);
+        result
+    }
+
+    /// Returns the faults; empty if the run was good.
+    pub(crate) fn faults(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+        let mut counts = vec![(self.publications.unanswered, "publications were not answered")];
+        let mut latency = (&self.answers, "answers");
+        if let Some(subscribers) = &self.subscribers {
+            let Deliveries { lost, duplicated, reordered, despite_refusal, .. } =
+                subscribers.deliveries;
+            counts.extend([
+                (lost, "deliveries were lost"),
+                (duplicated, "deliveries were duplicated"),
+                (reordered, "deliveries were reordered"),
+                (despite_refusal, "deliveries came from refused publications"),
+                (subscribers.losses.connections as u64, "connections were lost"),
+            ]);
+            latency = (&subscribers.latency, "deliveries");
+        }
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let mut faults: Vec<_> =
+            counts.map(|(count, fault)| format!("{} {fault}", grouped(count))).collect();
+        if latency.0.is_empty() {
+            faults.push(format!("there were no {} in the measured window", latency.1));
+        }
+        let p99 = latency.0.value_at_quantile(0.99) as f64 / 1e6;
+        if let Some(most) = p99_ms.filter(|most| p99 > *most) {
+            faults.push(format!("p99 latency is {p99:.3} ms, more than {most}"));
+        }
+        faults.extend(self.work.fault(cpu_us));
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heard::histogram;
+    use crate::procfs::{Cpu, Usage};
+    use crate::report::Window;
+
+    fn report() -> PublishReport {
+        let mut latency = histogram();
+        (1..=100).for_each(|step| latency.record(step * 1_000_000).unwrap());
+        let process = Cpu { user_us: 200, system_us: 800, run_ns: None };
+        PublishReport {
+            scenario: "publish",
+            asked: PostAsked {
+                connections: 16,
+                depth: 2,
+                rate: None,
+                payload_bytes: 128,
+                seconds: 2.0,
+            },
+            publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
+            answers: latency.clone(),
+            subscribers: None,
+            work: Work {
+                unit: "publications",
+                window: Window {
+                    wall_ns: 2_000_000_000,
+                    deliveries: 100,
+                    server: Some(Usage { process, threads: [].into() }),
+                    client: Usage::default(),
+                },
+                memory: None,
+            },
+        }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_window() {
+        let report = report();
+        assert!(report.table().contains("per second 50"), "{}", report.table());
+        let json = report.json();
+        assert_eq!(json["window"]["server"]["us_each"], 10.0);
+        assert_eq!(json["window"]["per_second"], 50.0);
+        assert_eq!(report.faults(Some(100.0), Some(10.0)), Vec::<String>::new());
+        assert_eq!(report.faults(Some(98.0), Some(9.9)).len(), 2);
+    }
+
+    #[test]
+    fn each_defect_is_a_fault() {
+        let with = |deliveries, connections, unanswered| {
+            let mut report = report();
+            report.publications.unanswered = unanswered;
+            report.subscribers = Some(Subscribers {
+                channels: 5,
+                clients: 10,
+                deliveries,
+                latency: report.answers.clone(),
+                frame_bytes: None,
+                losses: Losses { connections, first: None },
+            });
+            report.faults(None, None).len()
+        };
+        let none = Deliveries::default();
+        assert_eq!(with(none, 0, 0), 0);
+        assert_eq!(with(none, 0, 1), 1);
+        assert_eq!(with(none, 1, 0), 1);
+        assert_eq!(with(Deliveries { lost: 1, duplicated: 1, ..none }, 0, 0), 2);
+        assert_eq!(with(Deliveries { reordered: 1, despite_refusal: 1, ..none }, 0, 0), 2);
+        let mut silent = report();
+        silent.answers.clear();
+        silent.work.window.server = None;
+        assert_eq!(silent.faults(None, Some(1.0)).len(), 2);
+    }
+}

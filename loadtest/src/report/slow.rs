@@ -1,0 +1,45 @@
+//! The report of `slow`.
+
+use serde_json::{Value, json};
+
+use crate::procfs::Memory;
+use crate::report::{PublishReport, memory_json};
+use crate::table::{grouped, memory_cells};
+
+/// The result of `slow`.
+pub(crate) struct SlowReport {
+    /// Number of clients that did not read.
+    pub(crate) slow: usize,
+    /// Of these, the clients that were seen to be closed by the server. The end of a connection
+    /// can be hidden behind what was not read.
+    pub(crate) closed: usize,
+    /// The server's memory before the first client, if its process is known.
+    pub(crate) before: Option<Memory>,
+    /// What the other clients received.
+    pub(crate) readers: PublishReport,
+}
+
+impl SlowReport {
+    /// Returns the table for people.
+    pub(crate) fn table(&self) -> String {
+        let mut text = self.readers.table();
+        let mut row = |title: &str, line: String| text += &format!("\n  {title:<16} {line}");
+        let (slow, closed) = (grouped(self.slow as u64), grouped(self.closed as u64));
+        row("do not read", format!("{slow}   of them seen closed {closed}"));
+        if let Some(before) = self.before {
+            let [rss, pss, dirty] =
+                memory_cells(before).map(|(name, value)| format!("{name} {value}"));
+            row("memory before", format!("{rss}   {pss}   {dirty}"));
+        }
+        text
+    }
+
+    /// Returns the result for machines, to be printed on one line.
+    pub(crate) fn json(&self) -> Value {
+        let mut result = self.readers.json();
+        result["slow"] = self.slow.into();
+        result["slow_closed"] = self.closed.into();
+        result["server_memory_before"] = json!(self.before.map(memory_json));
+        result
+    }
+}

@@ -1,0 +1,106 @@
+//! Processor time of server and clients for each unit of a scenario's work: a publication, a
+//! delivery, a join.
+
+use serde_json::{Value, json};
+
+use crate::procfs::{Cpu, Memory, Usage};
+use crate::report::{Window, memory_json};
+use crate::table::{Table, grouped, memory_cells, micros};
+
+/// The measured window of a scenario. The window's `deliveries` count its units.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Work {
+    /// The name of one unit.
+    pub(crate) unit: &'static str,
+    pub(crate) window: Window,
+    /// The server's memory at the end, if its process is known.
+    pub(crate) memory: Option<Memory>,
+}
+
+impl Work {
+    /// Returns the server's processor time for each unit, in ns; `None` if it is unknown or zero.
+    pub(crate) fn server_ns(&self) -> Option<f64> {
+        let server = self.window.server.as_ref()?;
+        self.per_unit_ns(server.process).filter(|cpu_ns| *cpu_ns > 0.0)
+    }
+
+    /// Returns the units of each second of the window.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.window.deliveries as f64 * 1e9 / self.window.wall_ns.max(1) as f64
+    }
+
+    /// Adds the rows for people.
+    pub(super) fn rows(&self, table: &mut Table) {
+        let units = grouped(self.window.deliveries);
+        let rate = grouped(self.per_second().round() as u64);
+        table.row("measured", [(self.unit, units), ("per second", rate)]);
+        if let Some(server) = &self.window.server {
+            self.cpu_row(table, "server CPU", server);
+            for (name, cpu) in server.threads.values() {
+                let one = Usage { process: *cpu, ..Usage::default() };
+                self.cpu_row(table, &format!("  {name}"), &one);
+            }
+        }
+        if let Some(memory) = self.memory {
+            table.row("server memory", memory_cells(memory));
+        }
+        self.cpu_row(table, "client CPU", &self.window.client);
+    }
+
+    fn cpu_row(&self, table: &mut Table, title: &str, usage: &Usage) {
+        let cpu = usage.process;
+        table.row(
+            title,
+            [
+                ("each", micros(self.per_unit_ns(cpu))),
+                ("user", format!("{} ms", grouped(cpu.user_us / 1_000))),
+                ("system", format!("{} ms", grouped(cpu.system_us / 1_000))),
+                ("of one core", format!("{:.0} %", self.core(cpu))),
+            ],
+        );
+    }
+
+    /// Adds the result for machines.
+    pub(super) fn put_into(&self, result: &mut Value) {
+        let usage = |usage: &Usage| {
+            json!({
+                "user_us": usage.process.user_us,
+                "system_us": usage.process.system_us,
+                "total_ns": usage.process.total_ns(),
+                "total_from": usage.process.source(),
+                "us_each": self.per_unit_ns(usage.process).map(|ns| ns / 1e3),
+            })
+        };
+        result["window"] = json!({
+            "unit": self.unit,
+            "count": self.window.deliveries,
+            "wall_ns": self.window.wall_ns,
+            "per_second": self.per_second(),
+            "server": self.window.server.as_ref().map(usage),
+            "client": usage(&self.window.client),
+        });
+        result["server_memory"] = json!(self.memory.map(memory_json));
+    }
+
+    /// Returns the fault if a unit costs the server more than this, in µs.
+    pub(crate) fn fault(&self, most_us: Option<f64>) -> Option<String> {
+        let most = most_us?;
+        let unit = self.unit;
+        match self.server_ns().map(|ns| ns / 1e3) {
+            Some(us) if us <= most => None,
+            Some(us) => Some(format!(
+                "the server's CPU for each of the {unit} is {us:.3} µs, more than {most}"
+            )),
+            None => Some(format!("the server's CPU for the {unit} was not measured")),
+        }
+    }
+
+    fn per_unit_ns(&self, cpu: Cpu) -> Option<f64> {
+        let units = self.window.deliveries;
+        (units > 0).then(|| cpu.total_ns() as f64 / units as f64)
+    }
+
+    fn core(&self, cpu: Cpu) -> f64 {
+        cpu.total_ns() as f64 * 1e2 / self.window.wall_ns.max(1) as f64
+    }
+}

@@ -1,0 +1,108 @@
+//! `many-channels` and `floor-channels`: many channels with two subscribers each.
+
+use anyhow::Result;
+
+use crate::api::insforge::Definition;
+use crate::api::{Access, Api};
+use crate::args::{ChannelsArguments, ChannelsLoad, FloorChannelsArguments, access};
+use crate::client::NUMBER;
+use crate::crowd::Group;
+use crate::floor::{Floor, Job, channel_name};
+use crate::pin::Placement;
+use crate::procfs::Usage;
+use crate::publisher::Schedule;
+use crate::report::PublishReport;
+use crate::scenario::field::{Field, crowd};
+use crate::scenario::floor::KEY;
+use crate::scenario::print;
+use crate::scenario::publish::publications;
+use crate::target::Target;
+
+/// Measures a node, prints the report and returns the faults.
+pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Vec<String>> {
+    let ChannelsArguments { node, load, .. } = arguments;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = node.server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let options = arguments.definition.options(node.ephemeral);
+    let pattern = format!("{}:*", node.channel);
+    let _definition = Definition::make(&node.url, &pattern, &node.api_key, &options)?;
+    let access = access(&node.api_key, arguments.token.as_deref());
+    let channels = Channels {
+        scenario: "many-channels",
+        clients: &node.url,
+        publishers: &node.url,
+        pid: node.server_pid,
+        prefix: &node.channel,
+        access,
+        load,
+    };
+    finish(&channels.measure()?, load)
+}
+
+/// Measures the floor, prints the report and returns the faults.
+pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Vec<String>> {
+    let load = &arguments.load;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    let floor = Floor::start(Job::Channels(load.post.schedule()))?;
+    place.pin_floor(floor.pid())?;
+    let channels = Channels {
+        scenario: "floor-channels",
+        clients: &floor.target,
+        publishers: &floor.publishing,
+        pid: Some(floor.pid()),
+        prefix: "load",
+        access: Access { publisher: Some(KEY.to_owned()), ..Access::anonymous(Api::InsForge) },
+        load,
+    };
+    finish(&channels.measure()?, load)
+}
+
+fn finish(report: &PublishReport, load: &ChannelsLoad) -> Result<Vec<String>> {
+    print(&report.table(), &report.json());
+    Ok(report.faults(load.post.max_p99_ms, load.post.max_cpu_us))
+}
+
+/// A server, the names of its channels, and the load.
+struct Channels<'a> {
+    scenario: &'static str,
+    clients: &'a Target,
+    publishers: &'a Target,
+    pid: Option<u32>,
+    prefix: &'a str,
+    access: Access,
+    load: &'a ChannelsLoad,
+}
+
+impl Channels<'_> {
+    fn measure(&self) -> Result<PublishReport> {
+        let ChannelsLoad { channels, subscribers, ref post, .. } = *self.load;
+        let script =
+            self.access.script(self.clients, Some(&format!("{}:{NUMBER}", self.prefix)))?;
+        let numbered = Some(u32::try_from(channels)?);
+        let group = Group { channels: numbered, ..Group::alike(script, channels * subscribers) };
+        let template = |number| {
+            let channel = channel_name(self.prefix, number);
+            self.access.request(self.publishers, &Schedule { channel, ..post.schedule() })
+        };
+        let field = Field {
+            crowd: crowd(self.clients, vec![group], self.load.connections_per_process),
+            publishers: self.publishers,
+            templates: (0..channels).map(template).collect::<Result<_>>()?,
+            post,
+            pid: self.pid,
+            readers: subscribers,
+        };
+        let harvest = field.harvest()?;
+        Ok(PublishReport {
+            scenario: self.scenario,
+            asked: post.asked(),
+            publications: publications(&harvest.posted),
+            subscribers: Some(harvest.subscribers(0, channels)?),
+            answers: harvest.posted.latency,
+            work: harvest.work,
+        })
+    }
+}

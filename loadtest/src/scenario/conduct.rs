@@ -1,0 +1,114 @@
+//! Work on a thread of its own, and the processor time that it costs within a window.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::clock::{nanos, now_ns};
+use crate::posting::Span;
+use crate::procfs::Memory;
+use crate::progress::Progress;
+use crate::report::Work;
+use crate::scenario::sample::Sample;
+
+/// Time until a span begins, in which other processes with clients receive its times.
+const LEAD: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Returns a span that begins soon.
+pub(super) fn span(warmup: Duration, seconds: Duration) -> Span {
+    let start_ns = now_ns() + nanos(LEAD);
+    let measure_from_ns = start_ns + nanos(warmup);
+    Span { start_ns, measure_from_ns, end_ns: measure_from_ns + nanos(seconds) }
+}
+
+/// What is measured, and how it is counted.
+pub(super) struct Gauge<'a> {
+    pub(super) span: Span,
+    /// The name of one unit.
+    pub(super) unit: &'static str,
+    /// Returns the units so far.
+    pub(super) count: &'a (dyn Fn() -> u64 + Sync),
+    pub(super) server_pid: Option<u32>,
+    /// The processes of the clients.
+    pub(super) client_pids: Vec<u32>,
+    /// Returns an error if the run has become worthless.
+    pub(super) check: &'a (dyn Fn() -> Result<()> + Sync),
+    /// Set to call the work off.
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Gauge<'_> {
+    /// Runs `work` on a thread of its own and measures the window of the span.
+    pub(super) fn measure<T: Send>(
+        &self,
+        progress: &mut Progress,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<(T, Work)> {
+        let (done, window) = thread::scope(|scope| {
+            let worker =
+                thread::Builder::new().name("publisher".to_owned()).spawn_scoped(scope, work)?;
+            let watched = self.watch(progress, || worker.is_finished());
+            if watched.is_err() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            while !worker.is_finished() {
+                thread::sleep(LOOK_INTERVAL);
+            }
+            let done = worker.join().expect("the worker returns its errors");
+            anyhow::Ok((done, watched))
+        })?;
+        let work = Work {
+            unit: self.unit,
+            memory: self.server_pid.map(Memory::of).transpose()?,
+            window: match window {
+                Ok(Some((before, after))) => after.since(&before),
+                // The worker ended before the window did: its error says why.
+                Ok(None) => return Err(done.err().unwrap_or_else(|| anyhow::anyhow!("too short"))),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok((done?, work))
+    }
+
+    /// Takes the samples at both ends of the window; `None` if the worker ended before.
+    fn watch(
+        &self,
+        progress: &mut Progress,
+        is_over: impl Fn() -> bool,
+    ) -> Result<Option<(Sample, Sample)>> {
+        let Span { start_ns, measure_from_ns, end_ns } = self.span;
+        let mut wait_until = |until_ns: u64| -> Result<bool> {
+            loop {
+                let now_ns = now_ns();
+                if now_ns >= until_ns {
+                    return Ok(true);
+                }
+                if is_over() {
+                    return Ok(false);
+                }
+                (self.check)()?;
+                progress.show(|| {
+                    let second = now_ns.saturating_sub(start_ns) as f64 / 1e9;
+                    let all = (end_ns - start_ns) as f64 / 1e9;
+                    format!("second {second:.0} of {all:.0}, {} {}", (self.count)(), self.unit)
+                });
+                thread::sleep(LOOK_INTERVAL.min(Duration::from_nanos(until_ns - now_ns)));
+            }
+        };
+        if !wait_until(measure_from_ns)? {
+            return Ok(None);
+        }
+        let before = self.sample()?;
+        if !wait_until(end_ns)? {
+            return Ok(None);
+        }
+        Ok(Some((before, self.sample()?)))
+    }
+
+    fn sample(&self) -> Result<Sample> {
+        Sample::take((self.count)(), self.server_pid, self.client_pids.iter().copied())
+    }
+}

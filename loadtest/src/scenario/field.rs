@@ -1,0 +1,137 @@
+//! Subscribers of one or many channels, and publications over HTTP on several connections.
+
+use std::sync::atomic::AtomicU64;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::args::PostArguments;
+use crate::crowd::{Crowd, Gathered, Group, Pulse, UNDERWAY_MAX};
+use crate::descriptors;
+use crate::posting::{Posted, Posting};
+use crate::progress::Progress;
+use crate::report::{Losses, Subscribers, Work};
+use crate::scenario::conduct::{Gauge, span};
+use crate::stamp::Template;
+use crate::tally::{Deliveries, Outcome, Outcomes};
+use crate::target::Target;
+
+/// Pause after the last subscribe, in which presence events of the subscribes arrive.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long to wait for late deliveries after the last answer.
+const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
+/// Time after the last expected delivery in which repeats may still arrive.
+const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Subscribers, and what is published for them.
+pub(super) struct Field<'a> {
+    pub(super) crowd: Crowd,
+    /// Where to publish.
+    pub(super) publishers: &'a Target,
+    /// The request of each channel.
+    pub(super) templates: Vec<Template>,
+    pub(super) post: &'a PostArguments,
+    /// The server's process, if known.
+    pub(super) pid: Option<u32>,
+    /// Number of clients that read each publication.
+    pub(super) readers: usize,
+}
+
+/// What a run has brought.
+pub(super) struct Harvest {
+    pub(super) posted: Posted,
+    pub(super) work: Work,
+    groups: Vec<Gathered>,
+    losses: Losses,
+    /// Clients that do not read and were seen to be closed by the server.
+    pub(super) closed: usize,
+}
+
+/// Returns a crowd of these groups.
+pub(super) fn crowd(target: &Target, groups: Vec<Group>, size_per_process: usize) -> Crowd {
+    Crowd {
+        target: target.clone(),
+        size: groups.iter().map(|group| group.size).sum(),
+        groups,
+        first: 0,
+        size_per_process: descriptors::available().min(size_per_process).max(1),
+        threads: 1,
+        connect_rate: None,
+        underway_max: UNDERWAY_MAX,
+        lazy: Duration::ZERO,
+    }
+}
+
+impl Field<'_> {
+    /// Connects the clients, publishes, and waits for the last deliveries.
+    pub(super) fn harvest(self) -> Result<Harvest> {
+        let Self { crowd, publishers, templates, post, pid, readers } = self;
+        let pulse = Pulse::default();
+        let conduct = || {
+            let mut progress = Progress::new();
+            pulse.wait_until_ready(crowd.size, &mut progress)?;
+            thread::sleep(SETTLE);
+            let span = span(post.warmup, post.seconds);
+            pulse.measure_from(span.measure_from_ns);
+            let posting = Posting {
+                target: publishers.clone(),
+                templates,
+                connections: post.connections,
+                depth: post.depth,
+                rate: post.rate,
+                span,
+            };
+            let gauge = Gauge {
+                span,
+                unit: "deliveries",
+                count: &|| pulse.received(),
+                server_pid: pid,
+                client_pids: pulse.pids().collect(),
+                check: &|| pulse.ensure_whole(),
+                stop: pulse.broken(),
+            };
+            let run = || posting.run(&AtomicU64::new(0), pulse.broken());
+            let measured = gauge.measure(&mut progress, run)?;
+            await_stragglers(&pulse, measured.0.count(Outcome::Accepted) * readers as u64)?;
+            Ok(measured)
+        };
+        let ((posted, work), groups) = crowd.gather(&pulse, conduct)?;
+        let first = pulse.first_failure().map(str::to_owned);
+        let losses = Losses { connections: pulse.lost(), first };
+        Ok(Harvest { posted, work, groups, losses, closed: pulse.closed() })
+    }
+}
+
+fn await_stragglers(pulse: &Pulse, expected: u64) -> Result<()> {
+    let start = Instant::now();
+    while pulse.received() < expected && start.elapsed() < STRAGGLER_PATIENCE {
+        pulse.ensure_whole()?;
+        thread::sleep(LOOK_INTERVAL);
+    }
+    thread::sleep(REPEAT_PATIENCE);
+    Ok(())
+}
+
+impl Harvest {
+    /// Returns what the clients of one group received on this many channels.
+    pub(super) fn subscribers(&self, group: usize, channels: usize) -> Result<Subscribers> {
+        let outcomes = self.posted.outcomes.iter().map(|them| Outcomes::new(them));
+        let outcomes: Vec<_> = outcomes.collect();
+        let Gathered { heard, tallies } = &self.groups[group];
+        let mut deliveries = Deliveries::default();
+        for tally in tallies {
+            let channel = usize::try_from(tally.channel.unwrap_or_default())?;
+            deliveries.add(tally, &outcomes[channel], false);
+        }
+        Ok(Subscribers {
+            channels,
+            clients: tallies.len(),
+            deliveries,
+            latency: heard.latency.clone(),
+            frame_bytes: heard.frames.median(),
+            losses: self.losses.clone(),
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! `publish` and `floor-publish`: publications over HTTP that nobody is subscribed to.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::Result;
+
+use crate::api::insforge::{Definition, Options};
+use crate::api::{Access, Api};
+use crate::args::{FloorPublishArguments, PostArguments, PublishOnlyArguments};
+use crate::floor::{Floor, Job};
+use crate::pin::Placement;
+use crate::posting::{Posted, Posting};
+use crate::procfs::Usage;
+use crate::progress::Progress;
+use crate::publisher::Schedule;
+use crate::report::{Publications, PublishReport};
+use crate::scenario::conduct::{Gauge, span};
+use crate::scenario::floor::KEY;
+use crate::scenario::print;
+use crate::tally::Outcome;
+use crate::target::Target;
+
+/// Publishes at a node, prints the report and returns the faults.
+pub(crate) fn run(arguments: &PublishOnlyArguments) -> Result<Vec<String>> {
+    let PublishOnlyArguments { node, post, .. } = arguments;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = node.server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let options = Options { ephemeral: node.ephemeral, ..Options::default() };
+    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let desk = Desk { scenario: "publish", target: &node.url, pid: node.server_pid, post };
+    let report = desk.measure(&node.channel, &node.api_key)?;
+    print(&report.table(), &report.json());
+    Ok(report.faults(post.max_p99_ms, post.max_cpu_us))
+}
+
+/// Publishes at the floor, prints the report and returns the faults.
+pub(crate) fn run_floor(arguments: &FloorPublishArguments) -> Result<Vec<String>> {
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    let floor = Floor::start(Job::Publish)?;
+    place.pin_floor(floor.pid())?;
+    let (target, post) = (&floor.publishing, &arguments.post);
+    let desk = Desk { scenario: "floor-publish", target, pid: Some(floor.pid()), post };
+    let report = desk.measure("load:publish", KEY)?;
+    print(&report.table(), &report.json());
+    Ok(report.faults(post.max_p99_ms, post.max_cpu_us))
+}
+
+/// A server, and how to publish there.
+struct Desk<'a> {
+    scenario: &'static str,
+    target: &'a Target,
+    pid: Option<u32>,
+    post: &'a PostArguments,
+}
+
+impl Desk<'_> {
+    fn measure(&self, channel: &str, api_key: &str) -> Result<PublishReport> {
+        let Self { scenario, target, pid, post } = *self;
+        let access =
+            Access { publisher: Some(api_key.to_owned()), ..Access::anonymous(Api::InsForge) };
+        let schedule = Schedule { channel: channel.to_owned(), ..post.schedule() };
+        let span = span(post.warmup, post.seconds);
+        let posting = Posting {
+            target: target.clone(),
+            templates: vec![access.request(target, &schedule)?],
+            connections: post.connections,
+            depth: post.depth,
+            rate: post.rate,
+            span,
+        };
+        let (answered, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let gauge = Gauge {
+            span,
+            unit: "publications",
+            count: &|| answered.load(Ordering::Relaxed),
+            server_pid: pid,
+            client_pids: vec![std::process::id()],
+            check: &|| Ok(()),
+            stop: &stop,
+        };
+        let mut progress = Progress::new();
+        let (posted, work) = gauge.measure(&mut progress, || posting.run(&answered, &stop))?;
+        drop(progress);
+        Ok(PublishReport {
+            scenario,
+            asked: post.asked(),
+            publications: publications(&posted),
+            answers: posted.latency,
+            subscribers: None,
+            work,
+        })
+    }
+}
+
+/// Returns the counts of what was published.
+pub(super) fn publications(posted: &Posted) -> Publications {
+    let [accepted, refused, unanswered] =
+        [Outcome::Accepted, Outcome::Refused, Outcome::Unanswered].map(|it| posted.count(it));
+    Publications {
+        sent: accepted + refused + unanswered,
+        accepted,
+        refused,
+        unanswered,
+        late_ns_max: posted.late_ns_max,
+    }
+}

@@ -1,0 +1,56 @@
+//! `slow`: a share of the clients does not read; the others must lose nothing by that.
+
+use anyhow::Result;
+
+use crate::api::insforge::Definition;
+use crate::args::{SlowArguments, access};
+use crate::crowd::Group;
+use crate::pin::Placement;
+use crate::procfs::{Memory, Usage};
+use crate::publisher::Schedule;
+use crate::report::{PublishReport, SlowReport};
+use crate::scenario::field::{Field, crowd};
+use crate::scenario::print;
+use crate::scenario::publish::publications;
+
+/// Measures a node, prints the report and returns the faults.
+pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
+    let SlowArguments { node, post, .. } = arguments;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = node.server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let options = arguments.options();
+    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let before = node.server_pid.map(Memory::of).transpose()?;
+    let access = access(&node.api_key, arguments.token.as_deref());
+    let script = access.script(&node.url, Some(&node.channel))?;
+    let readers = Group::alike(script.clone(), arguments.readers());
+    let slow = Group { reads: false, ..Group::alike(script, arguments.slow) };
+    let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
+    let field = Field {
+        crowd: crowd(&node.url, vec![readers, slow], usize::MAX),
+        publishers: &node.url,
+        templates: vec![access.request(&node.url, &schedule)?],
+        post,
+        pid: node.server_pid,
+        readers: arguments.readers(),
+    };
+    let harvest = field.harvest()?;
+    let report = SlowReport {
+        slow: arguments.slow,
+        closed: harvest.closed,
+        before,
+        readers: PublishReport {
+            scenario: "slow",
+            asked: post.asked(),
+            publications: publications(&harvest.posted),
+            subscribers: Some(harvest.subscribers(0, 1)?),
+            answers: harvest.posted.latency,
+            work: harvest.work,
+        },
+    };
+    print(&report.table(), &report.json());
+    Ok(report.readers.faults(post.max_p99_ms, post.max_cpu_us))
+}

@@ -1,0 +1,204 @@
+//! Runs the scenarios against a node. The node is built if that has not been done.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_loadtest");
+
+/// A node with a data directory of its own, which ends with its test.
+struct Node {
+    process: Child,
+    folder: PathBuf,
+    url: String,
+    api_key: String,
+    anon_key: String,
+}
+
+/// Returns the node's binary, beside that of the load tester.
+fn node_binary() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--offline", "--package", "fanfare", "--bin", "fanfare"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(
+            build.current_dir(root).status().expect("cargo runs").success(),
+            "the node is built"
+        );
+        Path::new(BINARY).with_file_name("fanfare")
+    })
+}
+
+impl Node {
+    fn start() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("loadtest-node-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        let mut process = Command::new(node_binary())
+            .args(["serve", "--workers", "1", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(&folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the node was built");
+        let mut said = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let url = said.find_map(|line| {
+            let line = line.expect("the node says where it listens");
+            Some(format!("http://{}", line.split_once("listening on http://")?.1.trim()))
+        });
+        // The rest is read, so that the node never waits for a reader.
+        thread::spawn(move || said.for_each(drop));
+        let keys = Command::new(node_binary()).arg("keys").arg("--data-dir").arg(&folder).output();
+        let keys = String::from_utf8(keys.expect("it runs").stdout).expect("keys are ASCII");
+        let key = |name: &str| {
+            let line = keys.lines().find_map(|line| line.split_once(name));
+            let value = line.expect("the keys are printed").1;
+            value.trim_matches(|it: char| !it.is_ascii_alphanumeric() && it != '_').to_owned()
+        };
+        let (api_key, anon_key) = (key("API_KEY="), key("ANON_KEY="));
+        Self { process, folder, url: url.expect("it listens"), api_key, anon_key }
+    }
+
+    /// Runs a scenario and returns its output.
+    fn run(&self, scenario: &str, extra: &[&str]) -> Output {
+        let pid = self.process.id().to_string();
+        let mut command = Command::new(BINARY);
+        command.args([scenario, "--url", &self.url, "--api-key", &self.api_key]);
+        command.args(["--server-pid", &pid]).args(extra).output().expect("the binary was built")
+    }
+
+    /// Returns the definitions that the node has.
+    fn definitions(&self) -> Value {
+        use std::io::{Read, Write};
+        let mut stream = TcpStream::connect(&self.url["http://".len()..]).expect("it listens");
+        let request = format!(
+            "GET /api/realtime/channels HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\
+             X-API-Key: {}\r\n\r\n",
+            self.api_key
+        );
+        stream.write_all(request.as_bytes()).expect("the node reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the node answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        serde_json::from_str(body).expect("it is JSON")
+    }
+
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(self.definitions(), Value::Array(Vec::new()));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Returns the line of JSON, which is the last line of the output.
+fn result(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    serde_json::from_str(text.lines().last().expect("a good run says something"))
+        .expect("it is JSON")
+}
+
+/// Runs a scenario against the floor and returns its result.
+fn floor(scenario: &str, extra: &[&str]) -> Value {
+    result(&Command::new(BINARY).arg(scenario).args(extra).output().expect("the binary was built"))
+}
+
+/// Publications every 5 ms: 100 in the warm-up and the measured window together.
+const PACED: [&str; 10] =
+    ["--rate", "200", "--warmup", "0.1", "--seconds", "0.4", "--connections", "4", "--depth", "2"];
+
+#[test]
+fn publications_without_audience_are_counted_exactly() {
+    let node = Node::start();
+    for extra in [&[][..], &["--ephemeral"]] {
+        let result = result(&node.run("publish", &[&PACED[..], extra].concat()));
+        assert_eq!(
+            (&result["publications"]["sent"], &result["publications"]["accepted"]),
+            (&100.into(), &100.into())
+        );
+        assert_eq!(result["answer_ns"]["count"], 80);
+        assert!(result["window"]["server"]["total_ns"].as_u64() > Some(0));
+        node.assert_nothing_is_left();
+    }
+    let fast = node.run("publish", &["--warmup", "0", "--seconds", "0.3", "--depth", "8"]);
+    let fast = result(&fast);
+    assert!(fast["publications"]["accepted"].as_u64() > Some(100));
+    assert_eq!(fast["publications"]["unanswered"], 0);
+    let floor = floor("floor-publish", &PACED);
+    assert_eq!(floor["publications"]["accepted"], 100);
+}
+
+#[test]
+fn subscribers_of_many_channels_get_everything_of_theirs_and_nothing_else() {
+    let node = Node::start();
+    let extra = ["--channels", "30", "--subscribers", "3", "--connections-per-process", "40"];
+    let extra = [&PACED[..], &extra].concat();
+    let check = |result: &Value| {
+        assert_eq!(result["publications"]["accepted"], 100);
+        assert_eq!(result["deliveries"]["expected"], 300);
+        assert_eq!(result["deliveries"]["received"], 300);
+        assert_eq!(result["latency_ns"]["count"], 240);
+        for defect in ["lost", "duplicated", "reordered", "despite_refusal"] {
+            assert_eq!(result["deliveries"][defect], 0, "{defect}");
+        }
+    };
+    let more = ["--presence", "off", "--ephemeral", "--token", &node.anon_key];
+    for more in [&more[..], &more[..3], &[]] {
+        check(&result(&node.run("many-channels", &[&extra[..], more].concat())));
+        node.assert_nothing_is_left();
+    }
+    check(&floor("floor-channels", &extra));
+    let fast = ["--channels", "30", "--warmup", "0", "--seconds", "0.3", "--depth", "8"];
+    for result in [result(&node.run("many-channels", &fast)), floor("floor-channels", &fast)] {
+        let sent = result["publications"]["accepted"].as_u64().unwrap();
+        assert!(sent > 100);
+        assert_eq!(result["deliveries"]["received"], 2 * sent);
+    }
+}
+
+#[test]
+fn clients_that_do_not_read_cost_the_others_nothing() {
+    let node = Node::start();
+    let extra = ["-n", "20", "--slow", "4", "--payload-bytes", "100000"];
+    for manner in ["close", "drop-oldest", "latest"] {
+        let manner = ["--slow-consumer", manner, "--ephemeral"];
+        let result = result(&node.run("slow", &[&PACED[..], &extra, &manner].concat()));
+        assert_eq!(result["publications"]["accepted"], 100);
+        assert_eq!(result["subscribers"], 16);
+        assert_eq!(result["deliveries"]["received"], 1_600);
+        assert_eq!((&result["slow"], &result["connections_lost"]), (&4.into(), &0.into()));
+        node.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_run_that_fails_leaves_nothing_behind_either() {
+    let node = Node::start();
+    let extra = ["--channel", "load:x", "--seconds", "0.1", "--warmup", "0", "--max-cpu-us", "0"];
+    let failed = node.run("publish", &extra);
+    assert_eq!(failed.status.code(), Some(1));
+    node.assert_nothing_is_left();
+    let extra = ["--token", &node.anon_key, "-n", "3", "--seconds", "0.3", "--rate", "20"];
+    result(&node.run("fanout", &extra));
+    node.assert_nothing_is_left();
+}
