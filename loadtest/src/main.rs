@@ -13,6 +13,7 @@ mod handshake;
 mod heard;
 mod helper;
 mod http;
+mod joins;
 mod lengths;
 mod pin;
 mod posting;
@@ -63,6 +64,18 @@ fn main() -> ExitCode {
         Scenario::Slow(arguments) => {
             ensure_one_process_holds(arguments.descriptors());
             scenario::slow::run(arguments)
+        }
+        Scenario::Churn(arguments) => {
+            ensure_one_process_holds(arguments.load.descriptors());
+            scenario::churn::run(arguments)
+        }
+        Scenario::FloorJoin(arguments) => {
+            ensure_one_process_holds(arguments.load.descriptors());
+            scenario::churn::run_floor(arguments)
+        }
+        Scenario::ReconnectStorm(arguments) => {
+            ensure_one_process_holds(arguments.clients);
+            scenario::storm::run(arguments)
         }
         Scenario::Clients => crowd::serve().map(nothing_wrong),
         Scenario::FloorServer => floor::serve().map(nothing_wrong),

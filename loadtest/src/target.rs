@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Number of source addresses that clients are spread over. Each has about 28,000 ports of its own.
 const SOURCES: u32 = 9;
+/// The same for clients that come and go.
+const WIDE_SOURCES: u32 = 240;
 
 /// The address of the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -22,7 +24,18 @@ impl Target {
     /// Returns the source address of client `number`, or `None` for IPv6, which has only one
     /// loopback address: then the kernel chooses.
     pub(crate) fn source(&self, number: usize) -> Option<SocketAddr> {
-        let turn = u32::try_from(number % SOURCES as usize).expect("a remainder of nine");
+        self.source_of(number, SOURCES)
+    }
+
+    /// Returns the source address of client `number` where clients come and go: the port of one that
+    /// has left is in use for another minute.
+    pub(crate) fn wide_source(&self, number: usize) -> Option<SocketAddr> {
+        self.source_of(number, WIDE_SOURCES)
+    }
+
+    fn source_of(&self, number: usize, sources: u32) -> Option<SocketAddr> {
+        let turn =
+            u32::try_from(number % sources as usize).expect("it is below a number of 32 bits");
         let first = u32::from(Ipv4Addr::LOCALHOST);
         let source = IpAddr::V4(Ipv4Addr::from(first + turn));
         self.address.is_ipv4().then_some(SocketAddr::new(source, 0))

@@ -22,6 +22,9 @@ fn every_help_fits_a_screen_and_has_an_example() {
         "many-channels",
         "floor-channels",
         "slow",
+        "churn",
+        "floor-join",
+        "reconnect-storm",
         "help",
     ];
     assert_eq!(commands, expected);

@@ -192,6 +192,49 @@ fn clients_that_do_not_read_cost_the_others_nothing() {
 }
 
 #[test]
+fn joins_are_counted_exactly_and_do_not_fail() {
+    let node = Node::start();
+    let paced = ["--rate", "200", "--warmup", "0.1", "--seconds", "0.4", "--members", "5"];
+    let check = |result: &Value| {
+        assert_eq!(
+            (&result["joins"]["succeeded"], &result["joins"]["failed"]),
+            (&100.into(), &0.into())
+        );
+        assert_eq!(
+            (&result["joins"]["lost"], &result["latency_ns"]["count"]),
+            (&0.into(), &80.into())
+        );
+    };
+    for presence in ["full", "off"] {
+        let extra = ["--anon-key", &node.anon_key, "--presence", presence];
+        check(&result(&node.run("churn", &[&paced[..], &extra].concat())));
+        node.assert_nothing_is_left();
+    }
+    check(&floor("floor-join", &paced));
+    let fast = ["--warmup", "0", "--seconds", "0.3", "--underway", "8"];
+    for result in [result(&node.run("churn", &fast)), floor("floor-join", &fast)] {
+        assert!(result["joins"]["succeeded"].as_u64() > Some(100));
+        assert_eq!(result["joins"]["failed"], 0);
+    }
+}
+
+#[test]
+fn after_a_storm_all_clients_are_back() {
+    let node = Node::start();
+    for extra in [&["--presence", "off"][..], &["--underway", "20"]] {
+        let extra = [&["-n", "200"], extra].concat();
+        let result = result(&node.run("reconnect-storm", &extra));
+        assert_eq!((&result["clients"], &result["back"]), (&200.into(), &200.into()));
+        assert_eq!(
+            (&result["joins"]["succeeded"], &result["latency_ns"]["count"]),
+            (&200.into(), &200.into())
+        );
+        assert!(result["all_back_ns"].as_u64() > Some(0));
+        node.assert_nothing_is_left();
+    }
+}
+
+#[test]
 fn a_run_that_fails_leaves_nothing_behind_either() {
     let node = Node::start();
     let extra = ["--channel", "load:x", "--seconds", "0.1", "--warmup", "0", "--max-cpu-us", "0"];

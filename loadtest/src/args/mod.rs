@@ -2,6 +2,7 @@
 
 mod documents;
 mod floors;
+mod joins;
 mod parts;
 mod post;
 
@@ -11,6 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use self::documents::DocumentsArguments;
 pub(crate) use self::floors::{SendingArguments, TURN_MAX};
+pub(crate) use self::joins::{ChurnArguments, ChurnLoad, FloorJoinArguments, StormArguments};
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
@@ -97,6 +99,15 @@ pub(crate) enum Scenario {
     /// A share of the clients does not read; the others must lose nothing
     #[command(after_help = post::SLOW_EXAMPLE)]
     Slow(SlowArguments),
+    /// Clients connect, subscribe and leave: cost and time of a join
+    #[command(after_help = joins::CHURN_EXAMPLE)]
+    Churn(ChurnArguments),
+    /// The same at a built-in minimal server
+    #[command(after_help = joins::FLOOR_JOIN_EXAMPLE)]
+    FloorJoin(FloorJoinArguments),
+    /// Cut all clients at once: time and cost until all are back
+    #[command(after_help = joins::STORM_EXAMPLE)]
+    ReconnectStorm(StormArguments),
     /// Part of the clients, for another process of this program.
     #[command(hide = true)]
     Clients,

@@ -1,6 +1,7 @@
 //! The scenarios, one file each, and their output.
 
 pub(crate) mod channels;
+pub(crate) mod churn;
 pub(crate) mod compare;
 mod conduct;
 pub(crate) mod documents;
@@ -12,6 +13,7 @@ pub(crate) mod publish;
 mod run;
 mod sample;
 pub(crate) mod slow;
+pub(crate) mod storm;
 
 use std::io::Write as _;
 

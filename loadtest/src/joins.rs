@@ -1,0 +1,207 @@
+//! Clients that join: they connect, shake hands and subscribe. Then they leave, or stay until all
+//! are cut at once. One thread drives all.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+
+use crate::api::Script;
+use crate::client::Client;
+use crate::clock::{now_ns, timespec};
+use crate::connection::Dial;
+use crate::heard::{Heard, histogram};
+use crate::target::Target;
+
+const EVENTS_MAX: usize = 1_024;
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Longest wait, after which the caller looks whether it must stop.
+const WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// What a client does once it has joined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Then {
+    Leave,
+    Stay,
+}
+
+/// The clients of one thread.
+pub(crate) struct Joins<'a> {
+    target: &'a Target,
+    script: &'a Script,
+    epoll: OwnedFd,
+    scratch: Vec<u8>,
+    places: Vec<Option<Place>>,
+    free: Vec<usize>,
+    /// Number of the next client, which determines its source address.
+    number: usize,
+    heard: Heard,
+    /// Clients that have begun to join and are neither in nor lost.
+    pub(crate) underway: usize,
+    /// Clients that are in.
+    pub(crate) present: usize,
+    pub(crate) counts: JoinCounts,
+}
+
+/// What became of the joins.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinCounts {
+    pub(crate) joined: u64,
+    /// Joins that failed.
+    pub(crate) failed: u64,
+    /// Clients that were lost after they had joined.
+    pub(crate) lost: u64,
+    /// Why the first of both failed.
+    pub(crate) first_failure: Option<String>,
+    /// Time from when each was due to its subscription, in ns, for those due in the window.
+    pub(crate) latency: Histogram<u64>,
+}
+
+struct Place {
+    client: Client,
+    due_ns: u64,
+    then: Then,
+}
+
+impl<'a> Joins<'a> {
+    pub(crate) fn new(target: &'a Target, script: &'a Script) -> Result<Self> {
+        Ok(Self {
+            target,
+            script,
+            epoll: epoll::create(CreateFlags::CLOEXEC).context("no epoll")?,
+            scratch: vec![0; SCRATCH_BYTES],
+            places: Vec::new(),
+            free: Vec::new(),
+            number: 0,
+            heard: Heard::new(),
+            underway: 0,
+            present: 0,
+            counts: JoinCounts {
+                joined: 0,
+                failed: 0,
+                lost: 0,
+                first_failure: None,
+                latency: histogram(),
+            },
+        })
+    }
+
+    /// Has a client begin to join, which was due at this time.
+    pub(crate) fn begin(&mut self, due_ns: u64, then: Then) {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        match self.dial(at) {
+            Ok(client) => {
+                self.places[at] = Some(Place { client, due_ns, then });
+                self.underway += 1;
+            }
+            Err(error) => {
+                self.free.push(at);
+                self.counts.fail(&error);
+            }
+        }
+    }
+
+    fn dial(&mut self, at: usize) -> Result<Client> {
+        let source = self.target.wide_source(self.number);
+        self.number += 1;
+        let dial = Dial { server: self.target.address, source, receive_bytes: None };
+        let client = Client::dial(dial)?;
+        let data = EventData::new_u64(at as u64);
+        epoll::add(&self.epoll, &client, data, EventFlags::OUT)?;
+        Ok(client)
+    }
+
+    /// Waits for news, at most this long, and handles them. Joins that were due before
+    /// `measure_from_ns` are not timed.
+    pub(crate) fn turn(&mut self, wait: Duration, measure_from_ns: u64) -> Result<()> {
+        // The time-out of epoll may be rounded up to whole milliseconds.
+        let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+        match poll(&mut fds, Some(&timespec(wait.min(WAIT_MAX)))) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll failed"),
+        }
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
+        let look = timespec(Duration::ZERO);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&look)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("epoll failed"),
+        }
+        for event in &events {
+            let data = event.data;
+            self.on_event(usize::try_from(data.u64())?, measure_from_ns);
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, at: usize, measure_from_ns: u64) {
+        let Some(Place { client, due_ns, then }) = self.places[at].as_mut() else {
+            return;
+        };
+        let was_ready = client.is_ready();
+        let outcome = if client.is_dialling() {
+            let listen = EventData::new_u64(at as u64);
+            client
+                .begin(self.script)
+                .and_then(|()| Ok(epoll::modify(&self.epoll, &*client, listen, EventFlags::IN)?))
+        } else {
+            client.read(&mut self.scratch, self.script, &mut self.heard)
+        };
+        let (is_ready, due_ns, then) = (client.is_ready(), *due_ns, *then);
+        if let Err(error) = outcome {
+            if was_ready {
+                self.present -= 1;
+                self.counts.lost += 1;
+                self.counts.note(&error);
+            } else {
+                self.underway -= 1;
+                self.counts.fail(&error);
+            }
+            self.remove(at);
+            return;
+        }
+        if !is_ready || was_ready {
+            return;
+        }
+        self.underway -= 1;
+        self.counts.joined += 1;
+        if due_ns >= measure_from_ns {
+            self.counts.latency.saturating_record(now_ns().saturating_sub(due_ns));
+        }
+        match then {
+            Then::Leave => self.remove(at),
+            Then::Stay => self.present += 1,
+        }
+    }
+
+    /// Closes the connection and frees its place.
+    fn remove(&mut self, at: usize) {
+        self.places[at] = None;
+        self.free.push(at);
+    }
+
+    /// Cuts all connections at once.
+    pub(crate) fn cut(&mut self) {
+        self.places.clear();
+        self.free.clear();
+        (self.underway, self.present) = (0, 0);
+    }
+}
+
+impl JoinCounts {
+    fn fail(&mut self, error: &anyhow::Error) {
+        self.failed += 1;
+        self.note(error);
+    }
+
+    fn note(&mut self, error: &anyhow::Error) {
+        self.first_failure.get_or_insert_with(|| format!("{error:#}"));
+    }
+}

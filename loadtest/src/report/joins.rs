@@ -1,0 +1,197 @@
+//! The reports of `churn`, `floor-join` and `reconnect-storm`.
+
+use serde_json::{Value, json};
+
+use crate::joins::JoinCounts;
+use crate::report::{Work, latency_cells, latency_json};
+use crate::table::{Table, grouped, millis};
+
+/// The result of `churn` or `floor-join`.
+pub(crate) struct ChurnReport {
+    /// The name of the command.
+    pub(crate) scenario: &'static str,
+    /// Joins per second; `None` for as many as succeeded.
+    pub(crate) rate: Option<f64>,
+    /// Joins that could be under way at once.
+    pub(crate) underway_max: usize,
+    /// Clients that stayed on the channel meanwhile.
+    pub(crate) members: usize,
+    /// Length of the measured window, in s.
+    pub(crate) seconds: f64,
+    pub(crate) counts: JoinCounts,
+    pub(crate) work: Work,
+}
+
+/// The result of `reconnect-storm`.
+pub(crate) struct StormReport {
+    pub(crate) clients: usize,
+    /// Joins that could be under way at once after the cut.
+    pub(crate) underway_max: usize,
+    /// Time from the cut until the last client was back, in ns; `None` if not all came back.
+    pub(crate) all_back_ns: Option<u64>,
+    /// Clients that were back at the end.
+    pub(crate) back: usize,
+    pub(crate) counts: JoinCounts,
+    pub(crate) work: Work,
+}
+
+impl ChurnReport {
+    /// Returns the table for people.
+    pub(crate) fn table(&self) -> String {
+        let Self { scenario, rate, underway_max, members, seconds, .. } = self;
+        let pace = rate.map_or_else(|| "as many as succeed".to_owned(), |rate| format!("{rate}/s"));
+        let members = grouped(*members as u64);
+        let mut table = Table::new(format!(
+            "{scenario}: joins, {pace}, at most {underway_max} at once, beside {members} members, \
+             for {seconds} s"
+        ));
+        rows(&mut table, &self.counts, &self.work);
+        table.text
+    }
+
+    /// Returns the result for machines, to be printed on one line.
+    pub(crate) fn json(&self) -> Value {
+        let mut result = json!({
+            "scenario": self.scenario,
+            "rate": self.rate,
+            "underway_max": self.underway_max,
+            "members": self.members,
+            "seconds": self.seconds,
+        });
+        put_into(&mut result, &self.counts, &self.work);
+        result
+    }
+
+    /// Returns the faults; empty if the run was good.
+    pub(crate) fn faults(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+        let JoinCounts { failed, lost, latency, .. } = &self.counts;
+        let mut faults = Vec::new();
+        if *failed > 0 {
+            faults.push(format!("{} joins failed", grouped(*failed)));
+        }
+        if *lost > 0 {
+            faults.push(format!("{} members were lost", grouped(*lost)));
+        }
+        if latency.is_empty() {
+            faults.push("nobody joined in the measured window".to_owned());
+        }
+        let p99 = latency.value_at_quantile(0.99) as f64 / 1e6;
+        if let Some(most) = p99_ms.filter(|most| p99 > *most) {
+            faults.push(format!("p99 of the time to join is {p99:.3} ms, more than {most}"));
+        }
+        faults.extend(self.work.fault(cpu_us));
+        faults
+    }
+}
+
+impl StormReport {
+    /// Returns the table for people.
+    pub(crate) fn table(&self) -> String {
+        let clients = grouped(self.clients as u64);
+        let mut table = Table::new(format!(
+            "reconnect-storm: {clients} clients are cut at once and come back, at most {} at once",
+            grouped(self.underway_max as u64)
+        ));
+        let all = self.all_back_ns.map_or_else(|| "never".to_owned(), millis);
+        table.row("all back", [("after", all), ("clients", grouped(self.back as u64))]);
+        rows(&mut table, &self.counts, &self.work);
+        table.text
+    }
+
+    /// Returns the result for machines, to be printed on one line.
+    pub(crate) fn json(&self) -> Value {
+        let mut result = json!({
+            "scenario": "reconnect-storm",
+            "clients": self.clients,
+            "underway_max": self.underway_max,
+            "all_back_ns": self.all_back_ns,
+            "back": self.back,
+        });
+        put_into(&mut result, &self.counts, &self.work);
+        result
+    }
+
+    /// Returns the faults; empty if all clients came back in this time and stayed. A join that
+    /// failed and was repeated is not a fault.
+    pub(crate) fn faults(&self, seconds: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.back < self.clients {
+            let missing = grouped((self.clients - self.back) as u64);
+            faults.push(format!("{missing} clients did not come back"));
+        }
+        let taken = self.all_back_ns.map(|ns| ns as f64 / 1e9);
+        if let Some((taken, most)) = taken.zip(seconds).filter(|(taken, most)| taken > most) {
+            faults.push(format!("all were back after {taken:.3} s, more than {most}"));
+        }
+        faults.extend(self.work.fault(cpu_us));
+        faults
+    }
+}
+
+fn rows(table: &mut Table, counts: &JoinCounts, work: &Work) {
+    let JoinCounts { joined, failed, lost, first_failure, latency } = counts;
+    let cells = [
+        ("succeeded", grouped(*joined)),
+        ("failed", grouped(*failed)),
+        ("lost afterwards", grouped(*lost)),
+    ];
+    table.row("joins", cells);
+    if let Some(failure) = first_failure {
+        table.line("first failure", failure);
+    }
+    table.row("time to join", latency_cells(latency));
+    work.rows(table);
+}
+
+fn put_into(result: &mut Value, counts: &JoinCounts, work: &Work) {
+    result["joins"] = json!({
+        "succeeded": counts.joined,
+        "failed": counts.failed,
+        "lost": counts.lost,
+        "first_failure": counts.first_failure,
+    });
+    result["latency_ns"] = latency_json(&counts.latency);
+    work.put_into(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heard::histogram;
+
+    fn counts(failed: u64, lost: u64) -> JoinCounts {
+        let mut latency = histogram();
+        latency.record(2_000_000).unwrap();
+        JoinCounts { joined: 1, failed, lost, first_failure: None, latency }
+    }
+
+    #[test]
+    fn a_failed_join_is_a_fault_of_churn_and_a_missing_client_one_of_the_storm() {
+        let churn = |counts| ChurnReport {
+            scenario: "churn",
+            rate: None,
+            underway_max: 4,
+            members: 2,
+            seconds: 1.0,
+            counts,
+            work: Work { unit: "joins", ..Work::default() },
+        };
+        assert_eq!(churn(counts(0, 0)).faults(Some(2.1), None), Vec::<String>::new());
+        assert_eq!(churn(counts(1, 1)).faults(Some(1.9), Some(1.0)).len(), 4);
+        let mut silent = counts(0, 0);
+        silent.latency.clear();
+        assert_eq!(churn(silent).faults(None, None).len(), 1);
+        let storm = |back, all_back_ns| StormReport {
+            clients: 5,
+            underway_max: 5,
+            all_back_ns,
+            back,
+            counts: counts(3, 0),
+            work: Work { unit: "joins", ..Work::default() },
+        };
+        assert_eq!(storm(5, Some(1_000_000_000)).faults(Some(1.0), None).len(), 0);
+        assert_eq!(storm(5, Some(1_100_000_000)).faults(Some(1.0), None).len(), 1);
+        assert_eq!(storm(4, None).faults(Some(1.0), None).len(), 1);
+        assert!(storm(4, None).table().contains("after never"));
+    }
+}

@@ -1,0 +1,153 @@
+//! `churn` and `floor-join`: clients that connect, subscribe and leave.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::api::insforge::Definition;
+use crate::api::{Access, Api, Script};
+use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, access};
+use crate::clock::{nanos, now_ns};
+use crate::floor::{Floor, Job};
+use crate::joins::{JoinCounts, Joins, Then};
+use crate::pin::Placement;
+use crate::posting::Span;
+use crate::procfs::Usage;
+use crate::progress::Progress;
+use crate::report::ChurnReport;
+use crate::scenario::conduct::{Gauge, span};
+use crate::scenario::print;
+use crate::target::Target;
+
+/// How long the joins that are under way at the end may take.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+/// Members that join at once before the measured time.
+const MEMBERS_UNDERWAY: usize = 64;
+
+/// Measures a node, prints the report and returns the faults.
+pub(crate) fn run(arguments: &ChurnArguments) -> Result<Vec<String>> {
+    let ChurnArguments { node, load, .. } = arguments;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = node.server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let options = arguments.definition.options(node.ephemeral);
+    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let access = access(&node.api_key, arguments.token.as_deref());
+    let script = access.script(&node.url, Some(&node.channel))?;
+    let churn = Churn { target: &node.url, script: &script, load };
+    finish(&churn.measure("churn", node.server_pid)?, load)
+}
+
+/// Measures the floor, prints the report and returns the faults.
+pub(crate) fn run_floor(arguments: &FloorJoinArguments) -> Result<Vec<String>> {
+    let load = &arguments.load;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    let floor = Floor::start(Job::Join)?;
+    place.pin_floor(floor.pid())?;
+    let script = Access::anonymous(Api::InsForge).script(&floor.target, Some("load"))?;
+    let churn = Churn { target: &floor.target, script: &script, load };
+    finish(&churn.measure("floor-join", Some(floor.pid()))?, load)
+}
+
+fn finish(report: &ChurnReport, load: &ChurnLoad) -> Result<Vec<String>> {
+    print(&report.table(), &report.json());
+    Ok(report.faults(load.max_p99_ms, load.max_cpu_us))
+}
+
+/// A server, what each client does there, and how many.
+struct Churn<'a> {
+    target: &'a Target,
+    script: &'a Script,
+    load: &'a ChurnLoad,
+}
+
+impl Churn<'_> {
+    fn measure(&self, scenario: &'static str, pid: Option<u32>) -> Result<ChurnReport> {
+        let load = self.load;
+        let mut joins = Joins::new(self.target, self.script)?;
+        self.gather_members(&mut joins)?;
+        let (joined, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let gauge = Gauge {
+            span: span(load.warmup, load.seconds),
+            unit: "joins",
+            count: &|| joined.load(Ordering::Relaxed),
+            server_pid: pid,
+            client_pids: vec![std::process::id()],
+            check: &|| Ok(()),
+            stop: &stop,
+        };
+        let span = gauge.span;
+        let run = || self.churn(joins, span, &joined, &stop);
+        let (counts, work) = gauge.measure(&mut Progress::new(), run)?;
+        Ok(ChurnReport {
+            scenario,
+            rate: load.rate,
+            underway_max: load.underway,
+            members: load.members,
+            seconds: load.seconds.as_secs_f64(),
+            counts,
+            work,
+        })
+    }
+
+    /// Connects the members, which stay during the run.
+    fn gather_members(&self, joins: &mut Joins<'_>) -> Result<()> {
+        while joins.present < self.load.members {
+            while joins.underway < MEMBERS_UNDERWAY
+                && joins.present + joins.underway < self.load.members
+            {
+                joins.begin(0, Then::Stay);
+            }
+            joins.turn(Duration::MAX, u64::MAX)?;
+            if let Some(failure) = &joins.counts.first_failure {
+                bail!("after {} members one failed: {failure}", joins.present);
+            }
+        }
+        joins.counts.joined = 0;
+        Ok(())
+    }
+
+    fn churn(
+        &self,
+        mut joins: Joins<'_>,
+        span: Span,
+        joined: &AtomicU64,
+        stop: &AtomicBool,
+    ) -> Result<JoinCounts> {
+        let Span { start_ns, measure_from_ns, end_ns } = span;
+        let mut begun = 0_u64;
+        loop {
+            let now_ns = now_ns();
+            let next_ns = |begun: u64| match self.load.rate {
+                Some(rate) => start_ns + nanos(Duration::from_secs_f64(begun as f64 / rate)),
+                None => now_ns.max(start_ns),
+            };
+            while joins.underway < self.load.underway {
+                let due_ns = next_ns(begun);
+                if due_ns > now_ns || due_ns >= end_ns {
+                    break;
+                }
+                joins.begin(due_ns, Then::Leave);
+                begun += 1;
+            }
+            let over = now_ns >= end_ns && joins.underway == 0;
+            if over || now_ns > end_ns + nanos(LAST_PATIENCE) {
+                joins.counts.failed += joins.underway as u64;
+                return Ok(joins.counts);
+            }
+            if stop.load(Ordering::Relaxed) {
+                bail!("the run was called off");
+            }
+            let full = joins.underway >= self.load.underway;
+            let until_ns = if full { end_ns } else { next_ns(begun).min(end_ns) };
+            joins.turn(
+                Duration::from_nanos(until_ns.saturating_sub(now_ns).max(1)),
+                measure_from_ns,
+            )?;
+            joined.store(joins.counts.joined, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `reconnect-storm`: all clients are cut at once and come back at once.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::api::insforge::Definition;
+use crate::args::{StormArguments, access};
+use crate::clock::{nanos, now_ns};
+use crate::joins::{Joins, Then};
+use crate::pin::Placement;
+use crate::procfs::{Memory, Usage};
+use crate::progress::Progress;
+use crate::report::{StormReport, Work};
+use crate::scenario::print;
+use crate::scenario::sample::Sample;
+
+/// Joins at once before the cut.
+const UNDERWAY_BEFORE: usize = 128;
+/// How long the clients may take to join before the cut while none succeeds.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between the last join and the cut.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Pause before a client whose join failed tries again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Measures a node, prints the report and returns the faults.
+pub(crate) fn run(arguments: &StormArguments) -> Result<Vec<String>> {
+    let StormArguments { node, clients, .. } = arguments;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = node.server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let options = arguments.definition.options(node.ephemeral);
+    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let access = access(&node.api_key, arguments.token.as_deref());
+    let script = access.script(&node.url, Some(&node.channel))?;
+    let mut joins = Joins::new(&node.url, &script)?;
+    let mut progress = Progress::new();
+    gather(&mut joins, *clients, &mut progress)?;
+
+    let sample = |joined| Sample::take(joined, node.server_pid, [std::process::id()]);
+    let before = sample(0)?;
+    let (all_back_ns, joined) = storm(arguments, &mut joins, &mut progress)?;
+    drop(progress);
+    let after = sample(joined)?;
+    let report = StormReport {
+        clients: *clients,
+        underway_max: arguments.underway(),
+        all_back_ns,
+        back: joins.present,
+        counts: joins.counts,
+        work: Work {
+            unit: "joins",
+            window: after.since(&before),
+            memory: node.server_pid.map(Memory::of).transpose()?,
+        },
+    };
+    print(&report.table(), &report.json());
+    Ok(report.faults(arguments.max_seconds, arguments.max_cpu_us))
+}
+
+/// Connects all clients.
+fn gather(joins: &mut Joins<'_>, clients: usize, progress: &mut Progress) -> Result<()> {
+    let (mut before, mut since_ns) = (0, now_ns());
+    while joins.present < clients {
+        while joins.underway < UNDERWAY_BEFORE && joins.present + joins.underway < clients {
+            joins.begin(0, Then::Stay);
+        }
+        joins.turn(Duration::MAX, u64::MAX)?;
+        progress.show(|| format!("connecting: {} of {clients} ready", joins.present));
+        if let Some(failure) = &joins.counts.first_failure {
+            bail!("after {} clients one failed: {failure}", joins.present);
+        }
+        if joins.present > before {
+            (before, since_ns) = (joins.present, now_ns());
+        }
+        let stuck = now_ns() - since_ns > nanos(CONNECT_PATIENCE);
+        ensure!(!stuck, "only {before} of {clients} are ready, and no more in the last 30 s");
+    }
+    thread::sleep(SETTLE);
+    joins.counts.joined = 0;
+    Ok(())
+}
+
+/// Cuts all clients and has all come back. Returns how long that took, or `None` if the time was
+/// over before, and the number of joins.
+fn storm(
+    arguments: &StormArguments,
+    joins: &mut Joins<'_>,
+    progress: &mut Progress,
+) -> Result<(Option<u64>, u64)> {
+    let clients = arguments.clients;
+    joins.cut();
+    let cut_ns = now_ns();
+    let end_ns = cut_ns + nanos(arguments.patience);
+    let mut retry_ns = cut_ns;
+    let mut failed = 0;
+    while joins.present < clients {
+        let now_ns = now_ns();
+        if now_ns > end_ns {
+            return Ok((None, joins.counts.joined));
+        }
+        if joins.counts.failed > failed {
+            failed = joins.counts.failed;
+            retry_ns = now_ns + nanos(RETRY);
+        }
+        while now_ns >= retry_ns
+            && joins.underway < arguments.underway()
+            && joins.present + joins.underway < clients
+            && joins.counts.failed == failed
+        {
+            joins.begin(cut_ns, Then::Stay);
+        }
+        joins.turn(RETRY, cut_ns)?;
+        progress.show(|| format!("reconnecting: {} of {clients} are back", joins.present));
+    }
+    Ok((Some(now_ns() - cut_ns), joins.counts.joined))
+}
