@@ -4,8 +4,9 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
+use memchr::memmem;
 
-use crate::api::{Packet, Script, Word};
+use crate::api::{Packet, Plain, Script, Word};
 use crate::connection::{Arrival, Connection, Dial, Message};
 use crate::heard::Heard;
 use crate::tally::Tally;
@@ -85,7 +86,17 @@ impl Client {
         Ok(())
     }
 
+    /// Sends a publication on a plain WebSocket.
+    pub(crate) fn publish(&self, text: &[u8], heard: &mut Heard) -> Result<()> {
+        self.connection.say(text, heard)
+    }
+
     fn open(&mut self, script: &Script, heard: &mut Heard) -> Result<()> {
+        if let Some(plain) = &script.plain {
+            let waits = plain.ready_when.is_some();
+            self.stage = if waits { Stage::Step(0) } else { Stage::Ready };
+            return plain.opening.iter().try_for_each(|text| self.say(text, heard));
+        }
         self.stage = if script.steps.is_empty() { Stage::Ready } else { Stage::Step(0) };
         let opening = script.opening.as_ref();
         opening.map_or(Ok(()), |opening| self.say(opening, heard))
@@ -97,6 +108,15 @@ impl Client {
         script: &Script,
         heard: &mut Heard,
     ) -> Result<()> {
+        if let Some(Plain { ready_when, .. }) = &script.plain {
+            let text = ready_when.as_deref().unwrap_or_default().as_bytes();
+            if self.is_ready() {
+                self.on_event(message.text, message, heard);
+            } else if memmem::find(message.text, text).is_some() {
+                self.stage = Stage::Ready;
+            }
+            return Ok(());
+        }
         match script.api.read(message.text) {
             // A state that existed before the subscribe answers it. It is of an earlier run, so it
             // is not counted as an event.

@@ -22,6 +22,7 @@ mod progress;
 mod publisher;
 mod report;
 mod scenario;
+mod shouting;
 mod stamp;
 mod stream;
 mod table;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
             ensure_one_process_holds(arguments.clients);
             scenario::storm::run(arguments)
         }
+        Scenario::Websocket(arguments) => scenario::websocket::run(arguments),
         Scenario::Clients => crowd::serve().map(nothing_wrong),
         Scenario::FloorServer => floor::serve().map(nothing_wrong),
     })

@@ -46,6 +46,8 @@ pub(crate) struct Posting {
     pub(crate) target: Target,
     /// The request of each channel. Channels take turns.
     pub(crate) templates: Vec<Template>,
+    /// Connections, of which a channel uses one if there are several channels. If there is one, it uses
+    /// all and its publications have no order.
     pub(crate) connections: usize,
     /// Unanswered publications on each connection; 1 prevents pipelining.
     pub(crate) depth: usize,

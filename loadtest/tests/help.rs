@@ -25,6 +25,7 @@ fn every_help_fits_a_screen_and_has_an_example() {
         "churn",
         "floor-join",
         "reconnect-storm",
+        "websocket",
         "help",
     ];
     assert_eq!(commands, expected);

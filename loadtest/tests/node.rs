@@ -1,7 +1,7 @@
 //! Runs the scenarios against a node. The node is built if that has not been done.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -80,14 +80,14 @@ impl Node {
         command.args(["--server-pid", &pid]).args(extra).output().expect("the binary was built")
     }
 
-    /// Returns the definitions that the node has.
-    fn definitions(&self) -> Value {
-        use std::io::{Read, Write};
+    /// Sends a request about the definitions and returns the body of the answer.
+    fn definitions(&self, method: &str, body: &str) -> Value {
         let mut stream = TcpStream::connect(&self.url["http://".len()..]).expect("it listens");
         let request = format!(
-            "GET /api/realtime/channels HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\
-             X-API-Key: {}\r\n\r\n",
-            self.api_key
+            "{method} /api/realtime/channels HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\
+             X-API-Key: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.api_key,
+            body.len()
         );
         stream.write_all(request.as_bytes()).expect("the node reads");
         let mut answer = String::new();
@@ -97,7 +97,7 @@ impl Node {
     }
 
     fn assert_nothing_is_left(&self) {
-        assert_eq!(self.definitions(), Value::Array(Vec::new()));
+        assert_eq!(self.definitions("GET", ""), Value::Array(Vec::new()));
     }
 }
 
@@ -231,6 +231,43 @@ fn after_a_storm_all_clients_are_back() {
         );
         assert!(result["all_back_ns"].as_u64() > Some(0));
         node.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_server_is_loaded_by_templates_of_its_messages() {
+    let node = Node::start();
+    let connect = format!("40{{\"token\":\"{}\"}}", node.anon_key);
+    let url = format!("ws{}/socket.io/?EIO=4&transport=websocket", &node.url["http".len()..]);
+    node.definitions("POST", r#"{"pattern":"load"}"#);
+    let pid = node.process.id().to_string();
+    let path = format!("{}/api/realtime/messages", node.url);
+    let credential = format!("X-API-Key: {}", node.api_key);
+    let over_http = [
+        "--publish-template",
+        r#"{"channel":"{channel}","event":"load","payload":{payload}}"#,
+        "--publish-url",
+        &path,
+        "--publish-header",
+        &credential,
+    ];
+    let over_socket = [
+        "--publish-template",
+        r#"42["REALTIME_PUBLISH",{"channel":"{channel}","event":"load","payload":{payload}}]"#,
+    ];
+    for publish in [&over_http[..], &over_socket] {
+        let mut command = Command::new(BINARY);
+        command.args(["websocket", "--url", &url, "-n", "20", "--server-pid", &pid]);
+        command.args(["--subscribe-template", &connect]);
+        command
+            .args(["--subscribe-template", r#"420["realtime:subscribe",{"channel":"{channel}"}]"#]);
+        command.args(["--ready-when", r#"430[{"ok":true"#]).args(PACED).args(publish);
+        let output = command.output().unwrap();
+        let result = result(&output);
+        assert_eq!(result["publications"]["accepted"], 100);
+        assert_eq!(result["deliveries"]["expected"], 2_000);
+        assert_eq!(result["deliveries"]["received"], 2_000);
+        assert_eq!(result["latency_ns"]["count"], 1_600);
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) fn script(
         handshake: Handshake::stream(target, &path, token),
         opening: None,
         steps: vec![Step { awaited: Word::Subscribed, answer: None }],
+        plain: None,
     })
 }
 

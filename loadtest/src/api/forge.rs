@@ -59,6 +59,7 @@ pub(super) fn script(
         handshake: Handshake::upgrade(target, PATH, Some(SUBPROTOCOL), &headers),
         opening: None,
         steps: [connected].into_iter().chain(subscribed).collect(),
+        plain: None,
     })
 }
 

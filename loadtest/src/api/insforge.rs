@@ -55,6 +55,7 @@ pub(super) fn script(target: &Target, auth: Option<&str>, channel: Option<&str>)
         handshake: Handshake::upgrade(target, PATH, None, &[]),
         opening: None,
         steps: steps.into_iter().chain(subscribed).collect(),
+        plain: None,
     }
 }
 

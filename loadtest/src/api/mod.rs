@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::insforge::{Definition, Options};
 use self::m2::{Caller, Scope};
-pub(crate) use self::payload::PAYLOAD_BYTES_MIN;
+pub(crate) use self::payload::{PAYLOAD_BYTES_MIN, payload};
 use crate::handshake::Handshake;
 use crate::publisher::Schedule;
 use crate::stamp::Template;
@@ -60,6 +60,17 @@ pub(crate) struct Script {
     pub(crate) opening: Option<String>,
     /// The steps that follow. A client that has finished them only listens.
     pub(crate) steps: Vec<Step>,
+    /// What a client of a plain WebSocket does instead of following the messages of the API.
+    pub(crate) plain: Option<Plain>,
+}
+
+/// A client of a server whose messages are given on the command line.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Plain {
+    /// The messages that the client sends when the connection is open.
+    pub(crate) opening: Vec<String>,
+    /// The client is ready when a message contains this text; `None` for as soon as it is open.
+    pub(crate) ready_when: Option<String>,
 }
 
 /// One message to wait for and the answer to it.

@@ -15,7 +15,7 @@ pub(crate) const PAYLOAD_BYTES_MIN: usize =
 
 /// Returns a payload object of `payload_bytes` bytes between `before` and `after`. The `members`
 /// are appended to the object and do not count in its size.
-pub(super) fn payload(
+pub(crate) fn payload(
     before: &str,
     payload_bytes: usize,
     members: &str,

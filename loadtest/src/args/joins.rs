@@ -18,7 +18,7 @@ Example:
 
 pub(super) const STORM_EXAMPLE: &str = "\
 Example:
-  loadtest reconnect-storm --api-key ik_… --anon-key anon_… -n 5000 --server-pid $(pidof fanfare)";
+  loadtest reconnect-storm --api-key ik_… --anon-key anon_… -n 5000 --presence off";
 
 /// Number and pace of the joins, and how long they are measured.
 #[derive(Args)]

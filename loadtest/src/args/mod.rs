@@ -5,6 +5,7 @@ mod floors;
 mod joins;
 mod parts;
 mod post;
+mod websocket;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(crate) use self::post::{
     ChannelsArguments, ChannelsLoad, FloorChannelsArguments, FloorPublishArguments, PostArguments,
     PublishOnlyArguments, SlowArguments, access,
 };
+pub(crate) use self::websocket::WebSocketArguments;
 
 const EXAMPLES: &str = "\
 Example:
@@ -108,6 +110,9 @@ pub(crate) enum Scenario {
     /// Cut all clients at once: time and cost until all are back
     #[command(after_help = joins::STORM_EXAMPLE)]
     ReconnectStorm(StormArguments),
+    /// A fan-out at any WebSocket server, with templates of its messages
+    #[command(after_help = websocket::EXAMPLE)]
+    Websocket(WebSocketArguments),
     /// Part of the clients, for another process of this program.
     #[command(hide = true)]
     Clients,

@@ -58,7 +58,7 @@ pub(crate) struct NodeArguments {
 }
 
 /// Number, rate and size of publications, and how long they are measured.
-#[derive(Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Load")]
 pub(crate) struct PostArguments {
     /// Connections that publish
@@ -97,6 +97,12 @@ impl PostArguments {
             rate: 1.0,
             publications: 0,
         }
+    }
+
+    /// Returns the same for one channel with subscribers: all unanswered publications are on one
+    /// connection, because publications of several have no order.
+    pub(crate) fn in_order(&self) -> Self {
+        Self { connections: 1, depth: self.connections * self.depth, ..self.clone() }
     }
 
     /// Returns the parameters as the report shows them.

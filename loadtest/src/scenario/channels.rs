@@ -12,7 +12,7 @@ use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::publisher::Schedule;
 use crate::report::PublishReport;
-use crate::scenario::field::{Field, crowd};
+use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::floor::KEY;
 use crate::scenario::print;
 use crate::scenario::publish::publications;
@@ -89,8 +89,10 @@ impl Channels<'_> {
         };
         let field = Field {
             crowd: crowd(self.clients, vec![group], self.load.connections_per_process),
-            publishers: self.publishers,
-            templates: (0..channels).map(template).collect::<Result<_>>()?,
+            source: Source::Http(
+                self.publishers,
+                (0..channels).map(template).collect::<Result<_>>()?,
+            ),
             post,
             pid: self.pid,
             readers: subscribers,

@@ -13,6 +13,7 @@ use crate::posting::{Posted, Posting};
 use crate::progress::Progress;
 use crate::report::{Losses, Subscribers, Work};
 use crate::scenario::conduct::{Gauge, span};
+use crate::shouting::Shouting;
 use crate::stamp::Template;
 use crate::tally::{Deliveries, Outcome, Outcomes};
 use crate::target::Target;
@@ -28,15 +29,20 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Subscribers, and what is published for them.
 pub(super) struct Field<'a> {
     pub(super) crowd: Crowd,
-    /// Where to publish.
-    pub(super) publishers: &'a Target,
-    /// The request of each channel.
-    pub(super) templates: Vec<Template>,
+    pub(super) source: Source<'a>,
     pub(super) post: &'a PostArguments,
     /// The server's process, if known.
     pub(super) pid: Option<u32>,
     /// Number of clients that read each publication.
     pub(super) readers: usize,
+}
+
+/// How publications get to the server.
+pub(super) enum Source<'a> {
+    /// Over HTTP at this server, with the request of each channel.
+    Http(&'a Target, Vec<Template>),
+    /// Over a WebSocket.
+    Socket(Box<Shouting>),
 }
 
 /// What a run has brought.
@@ -67,7 +73,7 @@ pub(super) fn crowd(target: &Target, groups: Vec<Group>, size_per_process: usize
 impl Field<'_> {
     /// Connects the clients, publishes, and waits for the last deliveries.
     pub(super) fn harvest(self) -> Result<Harvest> {
-        let Self { crowd, publishers, templates, post, pid, readers } = self;
+        let Self { crowd, source, post, pid, readers } = self;
         let pulse = Pulse::default();
         let conduct = || {
             let mut progress = Progress::new();
@@ -75,14 +81,6 @@ impl Field<'_> {
             thread::sleep(SETTLE);
             let span = span(post.warmup, post.seconds);
             pulse.measure_from(span.measure_from_ns);
-            let posting = Posting {
-                target: publishers.clone(),
-                templates,
-                connections: post.connections,
-                depth: post.depth,
-                rate: post.rate,
-                span,
-            };
             let gauge = Gauge {
                 span,
                 unit: "deliveries",
@@ -92,7 +90,20 @@ impl Field<'_> {
                 check: &|| pulse.ensure_whole(),
                 stop: pulse.broken(),
             };
-            let run = || posting.run(&AtomicU64::new(0), pulse.broken());
+            let run = || match source {
+                Source::Socket(shouting) => shouting.run(span, pulse.broken()),
+                Source::Http(target, templates) => {
+                    let posting = Posting {
+                        target: target.clone(),
+                        templates,
+                        connections: post.connections,
+                        depth: post.depth,
+                        rate: post.rate,
+                        span,
+                    };
+                    posting.run(&AtomicU64::new(0), pulse.broken())
+                }
+            };
             let measured = gauge.measure(&mut progress, run)?;
             await_stragglers(&pulse, measured.0.count(Outcome::Accepted) * readers as u64)?;
             Ok(measured)

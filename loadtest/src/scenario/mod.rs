@@ -14,6 +14,7 @@ mod run;
 mod sample;
 pub(crate) mod slow;
 pub(crate) mod storm;
+pub(crate) mod websocket;
 
 use std::io::Write as _;
 

@@ -9,13 +9,14 @@ use crate::pin::Placement;
 use crate::procfs::{Memory, Usage};
 use crate::publisher::Schedule;
 use crate::report::{PublishReport, SlowReport};
-use crate::scenario::field::{Field, crowd};
+use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::print;
 use crate::scenario::publish::publications;
 
 /// Measures a node, prints the report and returns the faults.
 pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
-    let SlowArguments { node, post, .. } = arguments;
+    let SlowArguments { node, .. } = arguments;
+    let post = &arguments.post.in_order();
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     if let Some(pid) = node.server_pid {
         Usage::of(pid)?;
@@ -31,8 +32,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
     let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
     let field = Field {
         crowd: crowd(&node.url, vec![readers, slow], usize::MAX),
-        publishers: &node.url,
-        templates: vec![access.request(&node.url, &schedule)?],
+        source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
         post,
         pid: node.server_pid,
         readers: arguments.readers(),

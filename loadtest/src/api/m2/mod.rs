@@ -170,6 +170,7 @@ pub(super) fn script(
         handshake: caller.upgrade(target, browser)?,
         opening: channel.map(|channel| Resource::of_channel(channel).subscribe()),
         steps: subscribed.into_iter().collect(),
+        plain: None,
     })
 }
 

@@ -1,0 +1,109 @@
+//! `websocket`: a fan-out at any server that speaks WebSocket, whose messages are given as templates.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::api::{Api, Plain, Script, payload};
+use crate::args::WebSocketArguments;
+use crate::crowd::Group;
+use crate::handshake::Handshake;
+use crate::http;
+use crate::pin::Placement;
+use crate::procfs::Usage;
+use crate::report::PublishReport;
+use crate::scenario::field::{Field, Source, crowd};
+use crate::scenario::print;
+use crate::scenario::publish::publications;
+use crate::shouting::Shouting;
+
+/// Stands for the payload in the template of a publication.
+const PAYLOAD: &str = "{payload}";
+/// Stands for the channel in templates.
+const CHANNEL: &str = "{channel}";
+
+/// Clients per process; more start more processes.
+const CLIENTS_PER_PROCESS: usize = 19_000;
+
+/// Measures a server, prints the report and returns the faults.
+pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Vec<String>> {
+    let WebSocketArguments { url, subscribers, server_pid, .. } = arguments;
+    let post = &arguments.post.in_order();
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = *server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let script = script(arguments)?;
+    let (before, after) = publication(arguments)?;
+    let source = match &arguments.publish_url {
+        None => Source::Socket(Box::new(Shouting {
+            target: url.target.clone(),
+            script: script.clone(),
+            template: payload(&before, post.payload_bytes, "", &after)?,
+            rate: post
+                .rate
+                .context("publications over a WebSocket are not answered: give --rate")?,
+        })),
+        Some(to) => {
+            let text = payload(&before, post.payload_bytes, "", &after)?;
+            let headers = arguments.publish_headers.join("\r\n");
+            let call = format!(
+                "{} {}",
+                arguments.publish_method,
+                to.path.replace(CHANNEL, &arguments.channel)
+            );
+            let accept = if headers.is_empty() { "Accept: */*" } else { &headers };
+            let head = http::head(&to.target, &call, accept, text.text().len());
+            let before = format!("{head}{before}");
+            Source::Http(&to.target, vec![payload(&before, post.payload_bytes, "", &after)?])
+        }
+    };
+    let field = Field {
+        crowd: crowd(&url.target, vec![Group::alike(script, *subscribers)], CLIENTS_PER_PROCESS),
+        source,
+        post,
+        pid: *server_pid,
+        readers: *subscribers,
+    };
+    let harvest = field.harvest()?;
+    let report = PublishReport {
+        scenario: "websocket",
+        asked: post.asked(),
+        publications: publications(&harvest.posted),
+        subscribers: Some(harvest.subscribers(0, 1)?),
+        answers: harvest.posted.latency,
+        work: harvest.work,
+    };
+    print(&report.table(), &report.json());
+    Ok(report.faults(post.max_p99_ms, post.max_cpu_us))
+}
+
+/// Returns the script of the clients.
+fn script(arguments: &WebSocketArguments) -> Result<Script> {
+    let WebSocketArguments { url, channel, .. } = arguments;
+    let headers = arguments.headers.iter().map(|header| {
+        let (name, value) = header.split_once(':').context("a header is NAME: VALUE")?;
+        ensure!(!header.contains(['\r', '\n']), "a header has one line");
+        anyhow::Ok((name.trim(), value.trim()))
+    });
+    let headers = headers.collect::<Result<Vec<_>>>()?;
+    let path = url.path.replace(CHANNEL, channel);
+    let subprotocol = arguments.subprotocol.as_deref();
+    let opening = arguments.subscribe_template.iter();
+    Ok(Script {
+        api: Api::InsForge,
+        handshake: Handshake::upgrade(&url.target, &path, subprotocol, &headers),
+        opening: None,
+        steps: Vec::new(),
+        plain: Some(Plain {
+            opening: opening.map(|template| template.replace(CHANNEL, channel)).collect(),
+            ready_when: arguments.ready_when.clone(),
+        }),
+    })
+}
+
+/// Returns the text of a publication before and behind its payload.
+fn publication(arguments: &WebSocketArguments) -> Result<(String, String)> {
+    let text = arguments.publish_template.replace(CHANNEL, &arguments.channel);
+    let (before, after) = text.split_once(PAYLOAD).context("--publish-template lacks {payload}")?;
+    Ok((before.to_owned(), after.to_owned()))
+}
