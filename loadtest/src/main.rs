@@ -79,6 +79,8 @@ fn main() -> ExitCode {
             scenario::storm::run(arguments)
         }
         Scenario::Websocket(arguments) => scenario::websocket::run(arguments),
+        Scenario::Saturate(arguments) => scenario::saturate::run(arguments),
+        Scenario::Soak(arguments) => scenario::soak::run(arguments),
         Scenario::Clients => crowd::serve().map(nothing_wrong),
         Scenario::FloorServer => floor::serve().map(nothing_wrong),
     })

@@ -26,6 +26,8 @@ fn every_help_fits_a_screen_and_has_an_example() {
         "floor-join",
         "reconnect-storm",
         "websocket",
+        "saturate",
+        "soak",
         "help",
     ];
     assert_eq!(commands, expected);

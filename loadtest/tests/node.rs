@@ -272,6 +272,43 @@ fn a_server_is_loaded_by_templates_of_its_messages() {
 }
 
 #[test]
+fn the_highest_sustained_rate_is_found_below_one_that_cannot_be() {
+    let node = Node::start();
+    // A latency below a microsecond cannot be sustained, and one of a minute always is.
+    let extra = ["-n", "20", "--from", "50", "--warmup", "0.1", "--seconds", "0.3", "--ephemeral"];
+    let easy = ["--most", "200", "--p99-ms", "60000"];
+    let result = result(&node.run("saturate", &[&extra[..], &easy].concat()));
+    assert_eq!((&result["sustained"]["rate"], &result["stopped"]), (&200.0.into(), &Value::Null));
+    let rates: Vec<_> = result["steps"].as_array().unwrap().iter().map(|it| &it["rate"]).collect();
+    assert_eq!(rates, [50.0, 100.0, 200.0]);
+    let hard = ["--p99-ms", "0.0001", "--halvings", "1"];
+    let failed = node.run("saturate", &[&extra[..], &hard].concat());
+    assert_eq!(failed.status.code(), Some(1));
+    let text = String::from_utf8(failed.stdout).unwrap();
+    assert!(text.contains("at 25.0/s: p99 latency is"), "{text}");
+    node.assert_nothing_is_left();
+}
+
+#[test]
+fn a_soak_fails_on_growth_and_samples_each_interval() {
+    let node = Node::start();
+    let extra =
+        ["-n", "20", "--interval", "0.1", "--warmup", "0.1", "--seconds", "0.9", "--rate", "100"];
+    let good = node.run("soak", &[&extra[..], &["--max-memory-growth", "1000"]].concat());
+    let result = result(&good);
+    assert_eq!(result["deliveries"]["received"], 2_000);
+    let intervals = result["intervals"].as_array().unwrap();
+    assert!(intervals.len() >= 4, "{intervals:?}");
+    let delivered: u64 = intervals.iter().map(|it| it["deliveries"].as_u64().unwrap()).sum();
+    assert!(delivered <= 2_000 && intervals[0]["p99_ns"].as_u64() > Some(0));
+    let brief = node.run("soak", &["-n", "5", "--interval", "5", "--seconds", "0.3"]);
+    assert_eq!(brief.status.code(), Some(1));
+    let errors = String::from_utf8(brief.stderr).unwrap();
+    assert!(errors.contains("the growth of memory is unknown"), "{errors}");
+    node.assert_nothing_is_left();
+}
+
+#[test]
 fn a_run_that_fails_leaves_nothing_behind_either() {
     let node = Node::start();
     let extra = ["--channel", "load:x", "--seconds", "0.1", "--warmup", "0", "--max-cpu-us", "0"];

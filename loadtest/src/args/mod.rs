@@ -3,6 +3,7 @@
 mod documents;
 mod floors;
 mod joins;
+mod long;
 mod parts;
 mod post;
 mod websocket;
@@ -14,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 pub(crate) use self::documents::DocumentsArguments;
 pub(crate) use self::floors::{SendingArguments, TURN_MAX};
 pub(crate) use self::joins::{ChurnArguments, ChurnLoad, FloorJoinArguments, StormArguments};
+pub(crate) use self::long::{SaturateArguments, SoakArguments};
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
@@ -113,6 +115,12 @@ pub(crate) enum Scenario {
     /// A fan-out at any WebSocket server, with templates of its messages
     #[command(after_help = websocket::EXAMPLE)]
     Websocket(WebSocketArguments),
+    /// Find the highest rate of publications that is sustained, and why
+    #[command(after_help = long::SATURATE_EXAMPLE)]
+    Saturate(SaturateArguments),
+    /// Publish for long: memory, CPU and latency over time must not grow
+    #[command(after_help = long::SOAK_EXAMPLE)]
+    Soak(SoakArguments),
     /// Part of the clients, for another process of this program.
     #[command(hide = true)]
     Clients,

@@ -29,7 +29,7 @@ Example:
 
 pub(super) const SLOW_EXAMPLE: &str = "\
 Example:
-  loadtest slow --api-key ik_… -n 500 --slow 50 --rate 200 --payload-bytes 4096 --ephemeral \\
+  loadtest slow --api-key ik_… -n 50 --slow 10 --rate 50 --payload-bytes 65536 --ephemeral \\
       --server-pid $(pidof fanfare)";
 
 pub(super) const FLOOR_PUBLISH_EXAMPLE: &str = "\
@@ -64,7 +64,7 @@ pub(crate) struct PostArguments {
     /// Connections that publish
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
     pub(crate) connections: usize,
-    /// Unanswered publications on each; 1 prevents pipelining
+    /// Unanswered publications on each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(crate) depth: usize,
     /// Publications per second [default: as fast as answered]

@@ -29,6 +29,13 @@ impl Work {
         self.window.deliveries as f64 * 1e9 / self.window.wall_ns.max(1) as f64
     }
 
+    /// Returns how much of one core the server and the clients used, in percent. The clients' is that
+    /// of all their processes together.
+    pub(super) fn cores(&self) -> (Option<f64>, f64) {
+        let server = self.window.server.as_ref().map(|server| self.core(server.process));
+        (server, self.core(self.window.client.process))
+    }
+
     /// Adds the rows for people.
     pub(super) fn rows(&self, table: &mut Table) {
         let units = grouped(self.window.deliveries);

@@ -96,6 +96,7 @@ impl Channels<'_> {
             post,
             pid: self.pid,
             readers: subscribers,
+            observe: None,
         };
         let harvest = field.harvest()?;
         Ok(PublishReport {

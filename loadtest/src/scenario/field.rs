@@ -35,7 +35,12 @@ pub(super) struct Field<'a> {
     pub(super) pid: Option<u32>,
     /// Number of clients that read each publication.
     pub(super) readers: usize,
+    /// Called every few milliseconds while publications are due, with the deliveries so far.
+    pub(super) observe: Option<&'a Observe<'a>>,
 }
+
+/// Looks at a run.
+pub(super) type Observe<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
 
 /// How publications get to the server.
 pub(super) enum Source<'a> {
@@ -73,7 +78,7 @@ pub(super) fn crowd(target: &Target, groups: Vec<Group>, size_per_process: usize
 impl Field<'_> {
     /// Connects the clients, publishes, and waits for the last deliveries.
     pub(super) fn harvest(self) -> Result<Harvest> {
-        let Self { crowd, source, post, pid, readers } = self;
+        let Self { crowd, source, post, pid, readers, observe } = self;
         let pulse = Pulse::default();
         let conduct = || {
             let mut progress = Progress::new();
@@ -87,7 +92,10 @@ impl Field<'_> {
                 count: &|| pulse.received(),
                 server_pid: pid,
                 client_pids: pulse.pids().collect(),
-                check: &|| pulse.ensure_whole(),
+                check: &|| {
+                    pulse.ensure_whole()?;
+                    observe.map_or(Ok(()), |observe| observe(pulse.received()))
+                },
                 stop: pulse.broken(),
             };
             let run = || match source {

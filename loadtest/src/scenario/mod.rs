@@ -12,7 +12,9 @@ pub(crate) mod idle;
 pub(crate) mod publish;
 mod run;
 mod sample;
+pub(crate) mod saturate;
 pub(crate) mod slow;
+pub(crate) mod soak;
 pub(crate) mod storm;
 pub(crate) mod websocket;
 

@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
         post,
         pid: node.server_pid,
         readers: arguments.readers(),
+        observe: None,
     };
     let harvest = field.harvest()?;
     let report = SlowReport {

@@ -63,6 +63,7 @@ pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Vec<String>> {
         post,
         pid: *server_pid,
         readers: *subscribers,
+        observe: None,
     };
     let harvest = field.harvest()?;
     let report = PublishReport {

@@ -1,0 +1,122 @@
+//! The arguments of `saturate` and `soak`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::PlaceArguments;
+use super::parts::{bounded, count, rate, seconds, threshold};
+use super::post::{DefinitionArguments, NodeArguments, PostArguments};
+use crate::report::Growth;
+
+pub(super) const SATURATE_EXAMPLE: &str = "\
+Example:
+  loadtest saturate --api-key ik_… -n 1000 --from 100 --ephemeral --server-pid $(pidof fanfare)";
+
+pub(super) const SOAK_EXAMPLE: &str = "\
+Example:
+  loadtest soak --api-key ik_… -n 1000 --rate 20 --seconds 600 --server-pid $(pidof fanfare)";
+
+/// The command line of `saturate`.
+#[derive(Args)]
+pub(crate) struct SaturateArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// User JWT or anon key [default: API key]
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) definition: DefinitionArguments,
+    /// Number of clients
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
+    #[arg(help_heading = "Load")]
+    pub(crate) subscribers: usize,
+    /// Clients per process
+    #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = count)]
+    #[arg(help_heading = "Load")]
+    pub(crate) connections_per_process: usize,
+    /// Publications per second of the first step
+    #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = rate)]
+    #[arg(help_heading = "Load")]
+    pub(crate) from: f64,
+    /// Highest rate that is tried
+    #[arg(long, value_name = "PER_SECOND", default_value = "100000", value_parser = rate)]
+    #[arg(help_heading = "Load")]
+    pub(crate) most: f64,
+    /// Steps between the best and the next that failed
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = halvings)]
+    #[arg(help_heading = "Load")]
+    pub(crate) halvings: usize,
+    /// Sustained steps have at most this p99
+    #[arg(long, value_name = "MS", default_value = "100", value_parser = threshold)]
+    #[arg(help_heading = "Load")]
+    pub(crate) p99_ms: f64,
+    /// Fail when a lower rate is sustained
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate, help_heading = "Load")]
+    pub(crate) min_rate: Option<f64>,
+    #[command(flatten)]
+    pub(crate) post: PostArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// The command line of `soak`.
+#[derive(Args)]
+pub(crate) struct SoakArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// User JWT or anon key [default: API key]
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) definition: DefinitionArguments,
+    /// Number of clients
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
+    #[arg(help_heading = "Load")]
+    pub(crate) subscribers: usize,
+    /// Clients per process
+    #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = count)]
+    #[arg(help_heading = "Load")]
+    pub(crate) connections_per_process: usize,
+    /// Time between two samples
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(help_heading = "Load")]
+    pub(crate) interval: Duration,
+    /// Fail when memory grows by more
+    #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = threshold)]
+    #[arg(help_heading = "Load")]
+    max_memory_growth: f64,
+    /// Fail when CPU a second grows by more
+    #[arg(long, value_name = "PERCENT", value_parser = threshold, help_heading = "Load")]
+    max_cpu_growth: Option<f64>,
+    /// Fail when p99 grows by more
+    #[arg(long, value_name = "PERCENT", value_parser = threshold, help_heading = "Load")]
+    max_p99_growth: Option<f64>,
+    #[command(flatten)]
+    post: PostArguments,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// Publications per second of a soak without another rate.
+const SOAK_RATE: f64 = 20.0;
+
+impl SoakArguments {
+    /// Returns how to publish: always at a fixed rate.
+    pub(crate) fn post(&self) -> PostArguments {
+        PostArguments { rate: self.post.rate.or(Some(SOAK_RATE)), ..self.post.in_order() }
+    }
+
+    /// Returns the limits of growth.
+    pub(crate) fn growth(&self) -> Growth {
+        Growth {
+            memory: Some(self.max_memory_growth),
+            cpu: self.max_cpu_growth,
+            latency: self.max_p99_growth,
+        }
+    }
+}
+
+fn halvings(text: &str) -> Result<usize, String> {
+    bounded(text, 0, 20)
+}

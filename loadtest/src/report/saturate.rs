@@ -1,0 +1,230 @@
+//! The report of `saturate`.
+
+use serde_json::{Value, json};
+
+use crate::report::PublishReport;
+use crate::table::{Table, grouped, micros};
+
+/// The least share of the expected deliveries that a sustained step delivers within its window.
+const DELIVERED_MIN: f64 = 0.95;
+/// Percent of a core from which a process counts as busy.
+const BUSY: f64 = 90.0;
+
+/// The result of `saturate`.
+pub(crate) struct SaturateReport {
+    pub(crate) subscribers: usize,
+    /// The 99th percentile of latency that a sustained step does not exceed, in ms.
+    pub(crate) p99_ms: f64,
+    /// The highest rate that is tried, in publications per second.
+    pub(crate) most: f64,
+    /// The steps in the order in which they were measured.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One rate and what came of it.
+pub(crate) struct Step {
+    pub(crate) rate: f64,
+    /// Why the rate is not sustained; empty if it is.
+    pub(crate) limits: Vec<String>,
+    report: PublishReport,
+    p99_ms: f64,
+}
+
+impl Step {
+    /// Judges a step: it is sustained if nothing is lost or refused, if deliveries come as fast as
+    /// publications are due, and if the 99th percentile of latency is at most `p99_ms`.
+    pub(crate) fn of(rate: f64, report: PublishReport, p99_ms: f64) -> Self {
+        let mut limits = report.faults(Some(p99_ms), None);
+        let refused = report.publications.refused;
+        if refused > 0 {
+            limits.push(format!("{} publications were refused", grouped(refused)));
+        }
+        let clients = report.subscribers.as_ref().map_or(0, |it| it.clients);
+        let expected = rate * clients as f64;
+        let reached = report.work.per_second();
+        // At low rates one publication more or less is much of the window.
+        let slack = clients as f64 / report.asked.seconds.max(0.001);
+        if reached + slack < expected * DELIVERED_MIN {
+            let (reached, expected) = (grouped(reached as u64), grouped(expected as u64));
+            limits.push(format!("only {reached} of {expected} deliveries/s were reached"));
+        }
+        let latency = report.subscribers.as_ref().map(|it| it.latency.value_at_quantile(0.99));
+        Self { rate, limits, p99_ms: latency.unwrap_or_default() as f64 / 1e6, report }
+    }
+
+    /// Returns the step as one line for people.
+    pub(crate) fn line(&self) -> String {
+        let each = micros(self.report.work.server_ns());
+        let reached = grouped(self.report.work.per_second().round() as u64);
+        let Self { rate, p99_ms, .. } = self;
+        let verdict = if self.limits.is_empty() { "sustained" } else { &self.limits.join(", ") };
+        format!("  {rate:.1}/s: {reached} deliveries/s, p99 {p99_ms:.1} ms, {each} each: {verdict}")
+    }
+
+    /// Returns which side was at its limit, as far as the processors say.
+    fn culprit(&self) -> &'static str {
+        let (server, client) = self.report.work.cores();
+        match (server.map(|it| it >= BUSY), client >= BUSY) {
+            (Some(true), false) => "the server was busy and the clients were not: it fell behind",
+            (Some(true), true) => "server and clients were busy: either may have fallen behind",
+            (_, true) => "the clients were busy: they fell behind, and the server may do more",
+            (None, false) => "the clients were not busy: the server or the machine fell behind",
+            (Some(false), false) => {
+                "neither the server nor the clients were busy: they waited, or the machine was busy \
+                 with something else"
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut result = self.report.json();
+        result["limits"] = json!(self.limits);
+        result
+    }
+}
+
+impl SaturateReport {
+    /// Returns the highest step that was sustained.
+    fn best(&self) -> Option<&Step> {
+        let sustained = self.steps.iter().filter(|step| step.limits.is_empty());
+        sustained.max_by(|one, other| one.rate.total_cmp(&other.rate))
+    }
+
+    /// Returns the lowest step that was not.
+    fn worst(&self) -> Option<&Step> {
+        let failed = self.steps.iter().filter(|step| !step.limits.is_empty());
+        failed.min_by(|one, other| one.rate.total_cmp(&other.rate))
+    }
+
+    /// Returns the table for people.
+    pub(crate) fn table(&self) -> String {
+        let Self { subscribers, p99_ms, most, .. } = self;
+        let subscribers = grouped(*subscribers as u64);
+        let mut table =
+            Table::new(format!("saturate: {subscribers} subscribers, p99 of at most {p99_ms} ms"));
+        match self.best() {
+            None => table.line("sustained", "no rate"),
+            Some(best) => {
+                let work = &best.report.work;
+                let cells = [
+                    ("publications/s", format!("{:.1}", best.rate)),
+                    ("deliveries/s", grouped(work.per_second().round() as u64)),
+                    ("p99", format!("{:.3} ms", best.p99_ms)),
+                    ("server CPU each", micros(work.server_ns())),
+                ];
+                table.row("sustained", cells);
+            }
+        }
+        match self.worst() {
+            None => table.line("stopped", &format!("at the highest rate that is tried, {most}/s")),
+            Some(worst) => {
+                let reason = worst.limits.join(", ");
+                table.line("stopped", &format!("at {:.1}/s: {reason}", worst.rate));
+                table.line("", worst.culprit());
+            }
+        }
+        table.text
+    }
+
+    /// Returns the result for machines, to be printed on one line.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "scenario": "saturate",
+            "subscribers": self.subscribers,
+            "p99_ms": self.p99_ms,
+            "sustained": self.best().map(Step::json),
+            "stopped": self.worst().map(Step::json),
+            "culprit": self.worst().map(Step::culprit),
+            "steps": self.steps.iter().map(Step::json).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Returns the faults; empty if a rate of at least `least` is sustained.
+    pub(crate) fn faults(&self, least: Option<f64>) -> Vec<String> {
+        match (self.best(), least) {
+            (None, _) => vec!["no rate is sustained: begin with a lower one (--from)".to_owned()],
+            (Some(best), Some(least)) if best.rate < least => {
+                vec![format!("{:.1} publications/s are sustained, less than {least}", best.rate)]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heard::histogram;
+    use crate::procfs::{Cpu, Usage};
+    use crate::report::{Losses, PostAsked, Publications, Subscribers, Window, Work};
+    use crate::tally::Deliveries;
+
+    /// A step at 100/s with ten subscribers for one second, and the percent of a core that server
+    /// and clients used.
+    fn step(deliveries: u64, lost: u64, cores: (u64, u64)) -> Step {
+        let mut latency = histogram();
+        latency.record(5_000_000).unwrap();
+        let usage = |percent| Usage {
+            process: Cpu { user_us: percent * 10_000, system_us: 0, run_ns: None },
+            threads: [].into(),
+        };
+        let report = PublishReport {
+            scenario: "saturate",
+            asked: PostAsked {
+                connections: 1,
+                depth: 16,
+                rate: Some(100.0),
+                payload_bytes: 128,
+                seconds: 1.0,
+            },
+            publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
+            answers: latency.clone(),
+            subscribers: Some(Subscribers {
+                channels: 1,
+                clients: 10,
+                deliveries: Deliveries { lost, ..Deliveries::default() },
+                latency,
+                frame_bytes: None,
+                losses: Losses::default(),
+            }),
+            work: Work {
+                unit: "deliveries",
+                window: Window {
+                    wall_ns: 1_000_000_000,
+                    deliveries,
+                    server: Some(usage(cores.0)),
+                    client: usage(cores.1),
+                },
+                memory: None,
+            },
+        };
+        Step::of(100.0, report, 10.0)
+    }
+
+    #[test]
+    fn a_step_is_sustained_unless_it_loses_or_lags() {
+        assert_eq!(step(1_000, 0, (50, 50)).limits, Vec::<String>::new());
+        assert_eq!(step(940, 0, (50, 50)).limits.len(), 0, "one publication is 1 % here");
+        assert_eq!(step(900, 0, (50, 50)).limits.len(), 1);
+        assert_eq!(step(900, 3, (50, 50)).limits.len(), 2);
+    }
+
+    #[test]
+    fn the_report_says_what_is_sustained_and_who_fell_behind() {
+        let report = |steps| SaturateReport { subscribers: 10, p99_ms: 10.0, most: 200.0, steps };
+        let mut higher = step(500, 0, (97, 40));
+        higher.rate = 200.0;
+        let both = report(vec![step(1_000, 0, (50, 50)), higher]);
+        assert_eq!(both.json()["sustained"]["rate"], 100.0);
+        let table = both.table();
+        assert!(
+            table.contains("publications/s 100.0") && table.contains("it fell behind"),
+            "{table}"
+        );
+        assert_eq!(both.faults(Some(100.0)).len(), 0);
+        assert_eq!(both.faults(Some(101.0)).len(), 1);
+        let none = report(vec![step(100, 0, (10, 10))]);
+        assert!(none.table().contains("no rate") && none.faults(None).len() == 1);
+        assert!(step(100, 0, (10, 95)).culprit().contains("clients were busy"));
+    }
+}

@@ -1,0 +1,122 @@
+//! `saturate`: raises the rate of publications until the server or the clients fall behind, and
+//! finds the highest rate that is sustained.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::api::insforge::Definition;
+use crate::api::{Access, Script};
+use crate::args::{PostArguments, SaturateArguments, access};
+use crate::crowd::Group;
+use crate::pin::Placement;
+use crate::procfs::Usage;
+use crate::publisher::Schedule;
+use crate::report::{PublishReport, SaturateReport, Step};
+use crate::scenario::field::{Field, Source, crowd};
+use crate::scenario::publish::publications;
+use crate::scenario::{print, say};
+
+/// Pause between two steps, in which the server closes the clients of the one before.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Measures a node, prints the report and returns the faults.
+pub(crate) fn run(arguments: &SaturateArguments) -> Result<Vec<String>> {
+    let SaturateArguments { node, .. } = arguments;
+    ensure!(arguments.post.rate.is_none(), "saturate chooses the rate: give --from and --most");
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    if let Some(pid) = node.server_pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    let options = arguments.definition.options(node.ephemeral);
+    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let access = access(&node.api_key, arguments.token.as_deref());
+    let script = access.script(&node.url, Some(&node.channel))?;
+    let climb = Climb { arguments, access, script };
+    let report = climb.climb()?;
+    print(&report.table(), &report.json());
+    Ok(report.faults(arguments.min_rate))
+}
+
+/// The steps of a run.
+struct Climb<'a> {
+    arguments: &'a SaturateArguments,
+    access: Access,
+    script: Script,
+}
+
+impl Climb<'_> {
+    /// Doubles the rate until a step is not sustained, then halves the distance between the highest
+    /// rate that was and the lowest that was not.
+    fn climb(&self) -> Result<SaturateReport> {
+        let most = self.arguments.most;
+        let (mut good, mut bad) = (0.0, None);
+        let mut rate = self.arguments.from.min(most);
+        let mut steps: Vec<Step> = Vec::new();
+        let mut halvings = self.arguments.halvings;
+        loop {
+            let step = self.step(rate)?;
+            say(&step.line());
+            let sustained = step.limits.is_empty();
+            steps.push(step);
+            if sustained {
+                good = rate;
+            } else {
+                bad = Some(rate);
+            }
+            rate = match bad {
+                None if good >= most => break,
+                None => (good * 2.0).min(most),
+                Some(_) if halvings == 0 => break,
+                Some(bad) => {
+                    halvings -= 1;
+                    f64::midpoint(good, bad)
+                }
+            };
+        }
+        let subscribers = self.arguments.subscribers;
+        Ok(SaturateReport { subscribers, p99_ms: self.arguments.p99_ms, most, steps })
+    }
+
+    /// Measures a rate. One that is not sustained is measured again, because the machine may have
+    /// been busy with something else.
+    fn step(&self, rate: f64) -> Result<Step> {
+        let first = self.measure(rate)?;
+        if first.limits.is_empty() {
+            return Ok(first);
+        }
+        say(&format!("{}; once more", first.line()));
+        self.measure(rate)
+    }
+
+    fn measure(&self, rate: f64) -> Result<Step> {
+        thread::sleep(SETTLE);
+        let SaturateArguments { node, subscribers, post, .. } = self.arguments;
+        let post = &PostArguments { rate: Some(rate), ..post.in_order() };
+        let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
+        let field = Field {
+            crowd: crowd(
+                &node.url,
+                vec![Group::alike(self.script.clone(), *subscribers)],
+                self.arguments.connections_per_process,
+            ),
+            source: Source::Http(&node.url, vec![self.access.request(&node.url, &schedule)?]),
+            post,
+            pid: node.server_pid,
+            readers: *subscribers,
+            observe: None,
+        };
+        let harvest = field.harvest()?;
+        let report = PublishReport {
+            scenario: "saturate",
+            asked: post.asked(),
+            publications: publications(&harvest.posted),
+            subscribers: Some(harvest.subscribers(0, 1)?),
+            answers: harvest.posted.latency,
+            work: harvest.work,
+        };
+        Ok(Step::of(rate, report, self.arguments.p99_ms))
+    }
+}

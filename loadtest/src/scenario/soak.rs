@@ -1,0 +1,156 @@
+//! `soak`: a paced run of long duration that must not need more and more memory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::api::Script;
+use crate::api::insforge::Definition;
+use crate::args::{SoakArguments, access};
+use crate::client::Client;
+use crate::clock::{now_ns, timespec};
+use crate::connection::Dial;
+use crate::crowd::Group;
+use crate::heard::Heard;
+use crate::pin::Placement;
+use crate::procfs::{Memory, Usage};
+use crate::publisher::Schedule;
+use crate::report::{Moment, PublishReport, SoakReport};
+use crate::scenario::field::{Field, Source, crowd};
+use crate::scenario::publish::publications;
+use crate::scenario::{print, say};
+use crate::target::Target;
+
+const SCRATCH_BYTES: usize = 64 * 1024;
+const POLL_MAX: Duration = Duration::from_millis(50);
+
+/// Measures a node, prints the report and returns the faults.
+pub(crate) fn run(arguments: &SoakArguments) -> Result<Vec<String>> {
+    let SoakArguments { node, subscribers, .. } = arguments;
+    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    let pid = node.server_pid.context("a soak measures a process: give --server-pid")?;
+    Usage::of(pid)?;
+    place.pin_node(pid)?;
+    let options = arguments.definition.options(node.ephemeral);
+    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let access = access(&node.api_key, arguments.token.as_deref());
+    let script = access.script(&node.url, Some(&node.channel))?;
+    let post = &arguments.post();
+    let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
+    let log = Log { pid, interval: arguments.interval, moments: Mutex::default() };
+    let probe = Probe { target: &node.url, script: &script, heard: Mutex::new(Heard::new()) };
+    let observe = |received| log.observe(received, || probe.take());
+    let field = Field {
+        crowd: crowd(
+            &node.url,
+            vec![Group::alike(script.clone(), *subscribers)],
+            arguments.connections_per_process,
+        ),
+        source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
+        post,
+        pid: node.server_pid,
+        readers: *subscribers,
+        observe: Some(&observe),
+    };
+    let stop = AtomicBool::new(false);
+    let harvest = thread::scope(|scope| {
+        let probing = thread::Builder::new()
+            .name("probe".to_owned())
+            .spawn_scoped(scope, || probe.listen(&stop))?;
+        let harvest = field.harvest();
+        stop.store(true, Ordering::Relaxed);
+        let probed = probing.join().expect("the probe returns its errors");
+        let harvest = harvest?;
+        probed.context("the client that measures latency failed")?;
+        anyhow::Ok(harvest)
+    })?;
+    let report = SoakReport {
+        interval: arguments.interval.as_secs_f64(),
+        moments: log.moments.into_inner().expect("nothing panics while it holds this"),
+        run: PublishReport {
+            scenario: "soak",
+            asked: post.asked(),
+            publications: publications(&harvest.posted),
+            subscribers: Some(harvest.subscribers(0, 1)?),
+            answers: harvest.posted.latency,
+            work: harvest.work,
+        },
+    };
+    print(&report.table(), &report.json());
+    Ok(report.faults(&arguments.growth(), post.max_p99_ms, post.max_cpu_us))
+}
+
+/// What was observed at the end of each interval.
+struct Log {
+    pid: u32,
+    interval: Duration,
+    moments: Mutex<Vec<Moment>>,
+}
+
+impl Log {
+    /// Adds a moment if an interval has passed since the last one.
+    fn observe(&self, received: u64, latency: impl FnOnce() -> Histogram<u64>) -> Result<()> {
+        let mut moments = self.moments.lock().expect("nothing panics while it holds this");
+        let now_ns = now_ns();
+        let is_due = moments
+            .last()
+            .is_none_or(|last| Duration::from_nanos(now_ns - last.at_ns) >= self.interval);
+        if is_due {
+            let cpu_ns = Usage::of(self.pid)?.process.total_ns();
+            let memory = Memory::of(self.pid)?;
+            let moment = Moment { at_ns: now_ns, received, cpu_ns, memory, latency: latency() };
+            if let Some(last) = moments.last() {
+                say(&moment.line(last));
+            }
+            moments.push(moment);
+        }
+        Ok(())
+    }
+}
+
+/// A further subscriber, which measures the latency of each interval.
+struct Probe<'a> {
+    target: &'a Target,
+    script: &'a Script,
+    heard: Mutex<Heard>,
+}
+
+impl Probe<'_> {
+    /// Subscribes and listens until `stop` is set.
+    fn listen(&self, stop: &AtomicBool) -> Result<()> {
+        self.heard().measure_from_ns = 0;
+        let dial = Dial { server: self.target.address, source: None, receive_bytes: None };
+        let mut client = Client::dial(dial)?;
+        let mut scratch = vec![0; SCRATCH_BYTES];
+        while !stop.load(Ordering::Relaxed) {
+            let dialling = client.is_dialling();
+            let interest = if dialling { PollFlags::OUT } else { PollFlags::IN };
+            let mut fds = [PollFd::new(&client, interest)];
+            match poll(&mut fds, Some(&timespec(POLL_MAX))) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) if dialling => client.begin(self.script)?,
+                Ok(_) => client.read(&mut scratch, self.script, &mut self.heard())?,
+                Err(error) => return Err(error).context("poll failed"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the latencies since the last call, and forgets them.
+    fn take(&self) -> Histogram<u64> {
+        let mut heard = self.heard();
+        let latency = heard.latency.clone();
+        heard.latency.clear();
+        latency
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().expect("nothing panics while it holds this")
+    }
+}
