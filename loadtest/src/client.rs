@@ -86,6 +86,16 @@ impl Client {
         Ok(())
     }
 
+    /// Reads once and forgets it. Returns whether the connection has ended.
+    pub(crate) fn has_ended(&self, scratch: &mut [u8]) -> bool {
+        self.connection.has_ended(scratch)
+    }
+
+    /// Changes the size of the receive buffer.
+    pub(crate) fn set_receive_bytes(&self, bytes: usize) -> Result<()> {
+        self.connection.set_receive_bytes(bytes)
+    }
+
     /// Sends a publication on a plain WebSocket.
     pub(crate) fn publish(&self, text: &[u8], heard: &mut Heard) -> Result<()> {
         self.connection.say(text, heard)

@@ -173,6 +173,19 @@ impl Connection {
         }
     }
 
+    /// Reads once and forgets it. Returns whether the connection has ended.
+    pub(crate) fn has_ended(&self, scratch: &mut [u8]) -> bool {
+        match rustix::net::recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
+            Ok((_, count)) => count == 0,
+            Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+        }
+    }
+
+    /// Changes the size of the receive buffer.
+    pub(crate) fn set_receive_bytes(&self, bytes: usize) -> Result<()> {
+        Ok(self.socket.set_recv_buffer_size(bytes)?)
+    }
+
     /// Sends a text message.
     pub(crate) fn say(&self, text: &[u8], heard: &mut Heard) -> Result<()> {
         heard.write(text, wire::write_text);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -20,6 +21,8 @@ const EVENTS_MAX: usize = 1_024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Receive buffer of clients that do not read: small, so that they are slow soon.
 const DEAF_RECEIVE_BYTES: usize = 4 * 1024;
+/// After this time without a byte, servers have sent everything to clients that did not read.
+const QUIET: Duration = Duration::from_secs(1);
 /// How long an idle thread sleeps before it checks whether it must stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
@@ -92,6 +95,7 @@ impl<'a> Loop<'a> {
                 thread::sleep(self.crowd.lazy);
             }
         }
+        self.count_closed(&mut scratch)?;
         for at in 0..self.clients.len() {
             self.retire(at);
         }
@@ -110,6 +114,34 @@ impl<'a> Loop<'a> {
         let (_, group) = self.number_of(at);
         let tally = self.clients[at].take().map(|client| client.tally);
         self.gathered[group].tallies.extend(tally);
+    }
+
+    /// Counts the clients that do not read and that the server has closed. The end of a connection
+    /// is behind what was not read, so everything is read now.
+    fn count_closed(&self, scratch: &mut [u8]) -> Result<()> {
+        let is_deaf = |(at, client): (usize, &'_ Option<Client>)| {
+            let (_, group) = self.number_of(at);
+            let is_ready = client.as_ref().is_some_and(Client::is_ready);
+            (is_ready && !self.crowd.groups[group].reads).then_some(at)
+        };
+        let deaf = self.clients.iter().enumerate().filter_map(is_deaf);
+        let mut deaf: Vec<_> = deaf.filter_map(|at| self.clients[at].as_ref()).collect();
+        for client in &deaf {
+            client.set_receive_bytes(READ_BUFFER_BYTES)?;
+        }
+        while !deaf.is_empty() {
+            let fds = deaf.iter().map(|client| PollFd::new(*client, PollFlags::IN));
+            let mut fds: Vec<_> = fds.collect();
+            if poll(&mut fds, Some(&timespec(QUIET)))? == 0 {
+                break;
+            }
+            let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            let before = deaf.len();
+            let mut ready = ready.into_iter();
+            deaf.retain(|client| !(ready.next() == Some(true) && client.has_ended(scratch)));
+            self.pulse.closed.fetch_add(before - deaf.len(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn dial_due(&mut self) {

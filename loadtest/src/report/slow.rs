@@ -10,8 +10,7 @@ use crate::table::{grouped, memory_cells};
 pub(crate) struct SlowReport {
     /// Number of clients that did not read.
     pub(crate) slow: usize,
-    /// Of these, the clients that were seen to be closed by the server. The end of a connection
-    /// can be hidden behind what was not read.
+    /// Of these, the clients that the server closed.
     pub(crate) closed: usize,
     /// The server's memory before the first client, if its process is known.
     pub(crate) before: Option<Memory>,
@@ -25,7 +24,7 @@ impl SlowReport {
         let mut text = self.readers.table();
         let mut row = |title: &str, line: String| text += &format!("\n  {title:<16} {line}");
         let (slow, closed) = (grouped(self.slow as u64), grouped(self.closed as u64));
-        row("do not read", format!("{slow}   of them seen closed {closed}"));
+        row("do not read", format!("{slow}   closed by the server {closed}"));
         if let Some(before) = self.before {
             let [rss, pss, dirty] =
                 memory_cells(before).map(|(name, value)| format!("{name} {value}"));

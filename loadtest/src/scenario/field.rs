@@ -56,7 +56,7 @@ pub(super) struct Harvest {
     pub(super) work: Work,
     groups: Vec<Gathered>,
     losses: Losses,
-    /// Clients that do not read and were seen to be closed by the server.
+    /// Clients that do not read and were closed by the server.
     pub(super) closed: usize,
 }
 
