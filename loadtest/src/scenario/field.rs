@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::args::PostArguments;
+use crate::clock::now_ns;
 use crate::crowd::{Crowd, Gathered, Group, Pulse, UNDERWAY_MAX};
 use crate::descriptors;
 use crate::posting::{Posted, Posting};
@@ -35,7 +36,7 @@ pub(super) struct Field<'a> {
     pub(super) pid: Option<u32>,
     /// Number of clients that read each publication.
     pub(super) readers: usize,
-    /// Called every few milliseconds while publications are due, with the deliveries so far.
+    /// Called every few milliseconds of the measured window, with the deliveries so far.
     pub(super) observe: Option<&'a Observe<'a>>,
 }
 
@@ -94,6 +95,7 @@ impl Field<'_> {
                 client_pids: pulse.pids().collect(),
                 check: &|| {
                     pulse.ensure_whole()?;
+                    let observe = observe.filter(|_| now_ns() >= span.measure_from_ns);
                     observe.map_or(Ok(()), |observe| observe(pulse.received()))
                 },
                 stop: pulse.broken(),
