@@ -9,19 +9,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Poll, Waker};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::time::Timespec;
 
 use crate::broker::slab::Slab;
 use crate::message::Millis;
 
-/// How many events one call takes from the kernel: connections that are served before other tasks
-/// of the thread run.
-const EVENTS: usize = 64;
+/// How many events one call takes from the kernel at most.
+pub(super) const EVENTS_MAX: usize = 64;
 
 /// The connections of one acceptor.
 pub(super) struct HttpPoller<C> {
@@ -29,7 +28,6 @@ pub(super) struct HttpPoller<C> {
     entries: RefCell<Slab<Entry<C>>>,
     /// Entries that may be ready, in the order of the kernel's events.
     ready: RefCell<VecDeque<u32>>,
-    events: RefCell<Vec<epoll::Event>>,
     /// No entry has an earlier deadline.
     earliest: Cell<Millis>,
     /// Woken when a deadline is set that is earlier than all others.
@@ -80,7 +78,6 @@ impl<C: Watched> HttpPoller<C> {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             entries: RefCell::default(),
             ready: RefCell::default(),
-            events: RefCell::new(Vec::with_capacity(EVENTS)),
             earliest: Cell::new(NEVER),
             sweeper: Cell::default(),
         })
@@ -171,14 +168,12 @@ impl<C: Watched> HttpPoller<C> {
         .await
     }
 
-    /// Takes events from the kernel. Returns false if there were none.
-    pub(super) fn collect(&self) -> bool {
+    /// Takes at most `most` events from the kernel. Returns how many.
+    pub(super) fn collect(&self, most: usize) -> usize {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut events = self.events.borrow_mut();
-        events.clear();
-        if epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&now)).is_err() {
-            return false;
-        }
+        let mut places = [const { MaybeUninit::uninit() }; EVENTS_MAX];
+        let places = &mut places[..most.min(EVENTS_MAX)];
+        let Ok((events, _)) = epoll::wait(&self.epoll, places, Some(&now)) else { return 0 };
         let (mut entries, mut ready) = (self.entries.borrow_mut(), self.ready.borrow_mut());
         for event in &*events {
             let flags = event.flags;
@@ -193,7 +188,7 @@ impl<C: Watched> HttpPoller<C> {
                 None => {}
             }
         }
-        !events.is_empty()
+        events.len()
     }
 
     /// Takes the next parked connection that may be ready.

@@ -18,6 +18,7 @@ use monoio::net::TcpStream;
 
 use super::acceptor::Acceptor;
 use super::http_connection::HttpConnection;
+use super::http_poller::EVENTS_MAX;
 use super::serving::serve;
 use crate::limits::HTTP_SERVERS_SPARE_MAX;
 
@@ -28,6 +29,8 @@ struct Servers {
     spare: RefCell<Vec<Spare>>,
     /// The poller's descriptor, as the leader awaits it.
     poll: TcpStream,
+    /// How many more events are handled before other tasks of the thread run.
+    left: Cell<usize>,
 }
 
 /// A task that waits until it leads.
@@ -43,7 +46,8 @@ struct Spare {
 pub(super) fn begin(acceptor: Rc<Acceptor>) -> io::Result<()> {
     let poll = awaitable(acceptor.terms.poller.descriptor())?;
     monoio::spawn(end_late(acceptor.clone()));
-    let servers = Rc::new(Servers { acceptor, spare: RefCell::default(), poll });
+    let servers =
+        Rc::new(Servers { acceptor, spare: RefCell::default(), poll, left: Cell::new(0) });
     monoio::spawn(run(servers));
     Ok(())
 }
@@ -107,12 +111,18 @@ impl Servers {
             if let Some(connection) = poller.next() {
                 return connection;
             }
+            // Under load the next requests are there, and the ring need not be asked for them.
+            let taken = poller.collect(self.left.get());
+            self.left.set(self.left.get() - taken);
+            if taken > 0 {
+                continue;
+            }
             // An error means that the ring is broken. The next `collect` still finds what is ready.
             let _ = self.poll.readable(false).await;
             if monoio::utils::is_legacy() {
                 give_way().await;
             }
-            poller.collect();
+            self.left.set(EVENTS_MAX);
         }
     }
 

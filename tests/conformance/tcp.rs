@@ -43,6 +43,11 @@ impl Tcp {
         Self { stream, unread: Vec::new() }
     }
 
+    /// Returns another handle of the connection, for a thread that only sends.
+    pub(crate) fn another(&self) -> Self {
+        Self::over(self.stream.try_clone().expect("there are descriptors"))
+    }
+
     /// Sends everything. Returns false if the peer has closed the connection, which many tests
     /// provoke.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {

@@ -40,6 +40,7 @@ mod metrics;
 mod options;
 mod order;
 mod overload;
+mod payloads;
 mod policies;
 mod publish;
 mod publisher;

@@ -215,6 +215,11 @@ impl Heard {
 }
 
 impl Event {
+    /// Returns the packet as it was received.
+    pub(crate) fn text(&self) -> &str {
+        self.text.as_str()
+    }
+
     /// Parses the event's name and argument.
     pub(crate) fn parts(&self) -> (String, Value) {
         serde_json::from_str(&self.text.as_str()[2..]).expect("an event has a name and an argument")

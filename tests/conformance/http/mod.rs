@@ -3,6 +3,7 @@
 mod half_closed;
 mod headers;
 mod malformed;
+mod pipelined;
 mod slow;
 
 use serde_json::json;

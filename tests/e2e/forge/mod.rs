@@ -1,6 +1,6 @@
 //! Forge Realtime on the real node.
 
-mod app;
+pub(crate) mod app;
 mod bounds;
 mod callers;
 mod calls;
@@ -9,7 +9,7 @@ pub(crate) mod doors;
 mod handshakes;
 mod invocations;
 mod lifetime;
-mod listener;
+pub(crate) mod listener;
 mod liveness;
 mod messages;
 mod modules;
