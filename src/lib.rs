@@ -284,10 +284,11 @@
 //!   cannot show one address to a check and another to the connection.
 //! - **HTTP connections have no task** (`runtime/servers.rs`): they wait in an epoll descriptor
 //!   that one task awaits, which reads, answers and sends with plain system calls. So requests that
-//!   arrive together are answered together, and a connection that waits costs some 300 bytes. A
+//!   arrive together are answered together, and a connection that waits costs some 150 bytes. A
 //!   request that has to wait keeps its task, and another one goes on.
-//! - **Frames are `Arc<[u8]>`, payloads `Bytes`** ([`message::FrameBytes`]): a frame is counted by
-//!   its holders ([`broker::outgoing`]), of which `Bytes` tells nothing, and is shared whole.
+//! - **A payload is a slice of what was received, a frame is not** ([`broker::received`],
+//!   [`message::FrameBytes`]): a frame is shared whole, and the memory that a connection holds is
+//!   estimated by the number of the frame's holders, which `Bytes` does not tell.
 
 pub mod auth;
 pub mod background;

@@ -304,9 +304,9 @@ pub const JWT_SECRET_BYTES_MIN: usize = 32;
 /// HTTP connections of one acceptor, long-polling ones included. At the bound it accepts no more
 /// until one ends; the kernel's backlog holds new ones.
 pub const HTTP_CONNECTIONS_MAX: usize = 16_384;
-/// Descriptors that are kept back for the database, for sockets that leave HTTP, and for answers to
-/// clients that the node has no other descriptor for. An upgrade that would need one of them to
-/// last is answered 503 with Retry-After and counted.
+/// Descriptors that are kept back for the database, and for answers to clients that the node has no
+/// other descriptor for. An upgrade that would need one of them to last is answered 503 with
+/// Retry-After and counted.
 pub const DESCRIPTORS_KEPT_BACK_MAX: usize = 64;
 /// At most one in this many descriptors is kept back.
 pub const DESCRIPTORS_KEPT_BACK_DIVISOR: usize = 8;

@@ -86,6 +86,11 @@ impl Content {
 }
 
 /// The bytes of a frame, shared by all its receivers.
+///
+/// `Bytes` would cost more memory: 16 bytes more in each place for a frame, and an allocation of
+/// its own for the count of its holders, which it does not tell. To make, share and drop a frame
+/// takes 38 ns with either at 300 bytes; at 16 KiB `Bytes` saves 130 ns, once per publication and
+/// encoding.
 pub type FrameBytes = Arc<[u8]>;
 
 /// A publication, with its frames.

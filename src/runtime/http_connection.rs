@@ -1,26 +1,25 @@
 //! One HTTP connection: reads requests and sends responses, in order and with timeouts. Responses
 //! to requests that arrived together are sent together.
 
+mod body;
+mod sending;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{RecvFlags, recv};
 
 use super::http_poller::{HttpPoller, Want, Watched};
 use super::shared::Shared;
 use crate::broker::received::Received;
-use crate::codec::http::{BodyDecoder, BodyKind, Date, HttpError, Request, Response, continue_100};
+use crate::codec::http::{HttpError, Request};
 use crate::config;
-use crate::limits::{
-    CLOSE_LINGER_MS, HTTP_BODY_BYTES_MAX, HTTP_RESPONSES_BYTES_MAX, LOOK_MS,
-    SHARED_PAYLOAD_BYTES_MIN, SPARE_IDLE_MS, SPARE_REQUEST_MS,
-};
+use crate::limits::{SPARE_IDLE_MS, SPARE_REQUEST_MS};
 use crate::message::Millis;
 use crate::metrics::Counters;
 
@@ -30,8 +29,6 @@ const READ_BYTES: usize = 16 * 1024;
 /// How many bytes a client may send ahead while its request is being answered. After that the
 /// connection is not read until the response is sent.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
-/// How many bytes of a body's buffer are taken before as many have arrived.
-const BODY_STEP_BYTES: usize = 64 * 1024;
 
 /// What all HTTP connections of an acceptor share.
 #[derive(Debug)]
@@ -193,166 +190,6 @@ impl HttpConnection {
         Ok(length.is_some())
     }
 
-    /// Returns whether a request's body has arrived with its head. A chunked body counts as one
-    /// that has not.
-    pub(super) fn has_body(&self, request: &Request) -> bool {
-        match request.body {
-            BodyKind::None => true,
-            BodyKind::Sized(bytes) => self.unread().len() as u64 >= bytes,
-            BodyKind::Chunked => false,
-        }
-    }
-
-    /// Reads a request's body. Short bodies have a buffer that [`HttpTerms::take_back`] takes back.
-    pub(super) async fn body(&mut self, request: &Request) -> Result<Received, End> {
-        let decoder = BodyDecoder::new(request.body, HTTP_BODY_BYTES_MAX).map_err(End::Broken)?;
-        if !self.has_body(request) {
-            self.body_bytes = 0;
-            if request.expects_continue && self.unread().is_empty() {
-                self.output.extend_from_slice(continue_100());
-            }
-            // The client may wait for the responses before it sends the rest.
-            self.flush().await?;
-            let due = self.terms.shared.clock.monotonic() + self.times().body_timeout_ms;
-            let body = match request.body {
-                BodyKind::Sized(bytes) => self.rest(bytes, due).await,
-                BodyKind::Chunked | BodyKind::None => self.chunks(decoder, due).await,
-            };
-            return Ok(Received::whole(Bytes::from(body?)));
-        }
-        let length = match request.body {
-            // The decoder has checked that it is at most HTTP_BODY_BYTES_MAX.
-            BodyKind::Sized(bytes) => usize::try_from(bytes).unwrap_or(0),
-            BodyKind::Chunked | BodyKind::None => 0,
-        };
-        let bytes = &self.input[self.at..self.at + length];
-        self.at += length;
-        if length >= SHARED_PAYLOAD_BYTES_MIN {
-            return Ok(Received::whole(Bytes::copy_from_slice(bytes)));
-        }
-        let mut body = self.terms.body.take();
-        body.clear();
-        body.extend_from_slice(bytes);
-        Ok(Received::Short(body))
-    }
-
-    /// Reads a body of so many bytes of which a part is missing, into a buffer of exactly its size.
-    async fn rest(&mut self, bytes: u64, due: Millis) -> Result<Vec<u8>, End> {
-        let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let mut body = Vec::new();
-        body.reserve_exact(length.min(self.unread().len().max(BODY_STEP_BYTES)));
-        body.extend_from_slice(self.unread());
-        self.at = self.input.len();
-        self.spare_input();
-        while body.len() < length {
-            if body.len() == body.capacity() {
-                let more = body.len().max(BODY_STEP_BYTES).min(length - body.len());
-                body.reserve_exact(more);
-            }
-            self.body_bytes = body.capacity();
-            if !self.hold(self.input.capacity() + READ_BYTES + self.body_bytes) {
-                return Err(End::NoMemory);
-            }
-            self.terms.poller.begin(self.slot, Want::Read);
-            if self.receive(&mut body).map_err(cut)? == 0 {
-                self.await_bytes(due).await?;
-            }
-        }
-        // More may be there: the next request.
-        self.terms.poller.note_unread(self.slot);
-        Ok(body)
-    }
-
-    /// Reads a body that comes in chunks.
-    async fn chunks(&mut self, mut decoder: BodyDecoder, due: Millis) -> Result<Vec<u8>, End> {
-        let mut body = Vec::new();
-        loop {
-            self.at += decoder.feed(&self.input[self.at..], &mut body).map_err(End::Broken)?;
-            if decoder.is_done() {
-                body.shrink_to_fit();
-                return Ok(body);
-            }
-            self.body_bytes = body.capacity();
-            if !self.fill().map_err(cut)? {
-                self.await_bytes(due).await?;
-            }
-        }
-    }
-
-    async fn await_bytes(&mut self, due: Millis) -> Result<(), End> {
-        match self.terms.poller.wait(self.slot, Want::Read, Some(due)).await {
-            true => Ok(()),
-            false => Err(End::Slow(true)),
-        }
-    }
-
-    /// Appends a response to those that are to be sent, without its body if `head_only`. Sends them
-    /// if they are many.
-    pub(super) async fn respond(
-        &mut self,
-        response: &Response,
-        date: Date,
-        keep_alive: bool,
-        head_only: bool,
-    ) -> Result<(), End> {
-        if self.output.capacity() == 0 {
-            self.output = self.terms.output.take();
-        }
-        response.write(&mut self.output, date, keep_alive, head_only);
-        self.body_bytes = 0;
-        if self.output.len() < HTTP_RESPONSES_BYTES_MAX {
-            return Ok(());
-        }
-        self.flush().await
-    }
-
-    /// Sends the responses that are still to be sent.
-    pub(super) async fn flush(&mut self) -> Result<(), End> {
-        let (mut sent, mut due) = (0, None);
-        while sent < self.output.len() {
-            self.terms.poller.begin(self.slot, Want::Write);
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match send(self.socket(), &self.output[sent..], flags) {
-                Ok(length) => {
-                    sent += length;
-                    self.terms.counters.http_bytes_sent.add(length as u64);
-                }
-                Err(Errno::AGAIN) => {
-                    let patience = self.times().write_timeout_ms;
-                    let now = || self.terms.shared.clock.monotonic();
-                    let due = *due.get_or_insert_with(|| now() + patience);
-                    if !self.is_taken(due).await {
-                        self.terms.counters.http_timeouts.add(1);
-                        return Err(End::Slow(false));
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(End::Gone),
-            }
-        }
-        self.output.clear();
-        if self.output.capacity() <= 2 * HTTP_RESPONSES_BYTES_MAX {
-            self.terms.output.replace(std::mem::take(&mut self.output));
-        } else {
-            self.output = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// Waits until the client takes something of a response. Returns false if it takes nothing until
-    /// `due`, or for [`LOOK_MS`] while memory is short.
-    async fn is_taken(&self, due: Millis) -> bool {
-        loop {
-            let look = due.min(self.terms.shared.clock.monotonic() + LOOK_MS);
-            if self.terms.poller.wait(self.slot, Want::Write, Some(look)).await {
-                return true;
-            }
-            if look == due || self.terms.shared.interfaces.broker.memory.is_short() {
-                return false;
-            }
-        }
-    }
-
     /// Resolves when the client sends something or leaves while its request is being answered.
     /// Never resolves if the client has sent [`AHEAD_BYTES_MAX`] bytes ahead. The future may be
     /// dropped at any time.
@@ -361,26 +198,6 @@ impl HttpConnection {
             std::future::pending::<()>().await;
         }
         self.terms.poller.wait(self.slot, Want::Read, None).await;
-    }
-
-    /// Closes the connection after the last response. Waits [`CLOSE_LINGER_MS`] at most for the
-    /// client to close as well, so that a reset does not destroy the response.
-    pub(super) async fn finish(mut self: Box<Self>) {
-        let _ = shutdown(self.socket(), Shutdown::Write);
-        let due = self.terms.shared.clock.monotonic() + CLOSE_LINGER_MS;
-        loop {
-            self.at = self.input.len();
-            self.spare_input();
-            match self.fill() {
-                Ok(true) => {}
-                Ok(false) => {
-                    if self.await_bytes(due).await.is_err() {
-                        return;
-                    }
-                }
-                Err(_) => return,
-            }
-        }
     }
 
     /// Returns a descriptor with which the socket can leave HTTP: the connection's own, or one that
@@ -425,8 +242,8 @@ impl HttpConnection {
             self.at = 0;
         }
         self.input.reserve(READ_BYTES);
-        // A request may begin whatever is free. Should its first bytes be all of it, it holds memory
-        // only while it is answered, so that health probes get through when others hold all.
+        // A request may begin whatever is free. Should its first bytes be all of it, it holds
+        // memory only while it is answered, so that health probes get through when others hold all.
         let is_first = begins && self.body_bytes == 0;
         if !self.hold(self.input.capacity() + self.body_bytes) && !is_first {
             return Err(End::NoMemory);

@@ -63,6 +63,10 @@ fn every_session_has_an_id_of_its_own() {
     assert_eq!(sids.len(), 50);
 }
 
+/// What a WebSocket without the headers of an upgrade is told.
+const UPGRADE_DETAILS: &str = "A WebSocket needs the headers Connection: Upgrade and Upgrade: \
+                               websocket; if the client sends them, a proxy has removed them";
+
 #[test]
 fn requests_that_open_nothing_are_told_why() {
     const UNKNOWN_TRANSPORT: (u32, &str) = (0, "Transport unknown");
@@ -96,6 +100,7 @@ fn requests_that_open_nothing_are_told_why() {
         println!("{method} {query}");
         let details = match code {
             0 => Some("The transports are polling and websocket"),
+            3 => Some(UPGRADE_DETAILS),
             5 => Some(VERSION_DETAILS),
             _ => None,
         };

@@ -1,0 +1,99 @@
+//! Sends responses.
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+
+use super::{End, HttpConnection};
+use crate::codec::http::{Date, Response};
+use crate::limits::{CLOSE_LINGER_MS, HTTP_RESPONSES_BYTES_MAX, LOOK_MS};
+use crate::message::Millis;
+use crate::runtime::http_poller::Want;
+
+impl HttpConnection {
+    /// Appends a response to those that are to be sent, without its body if `head_only`. Sends them
+    /// if they are many.
+    pub(in crate::runtime) async fn respond(
+        &mut self,
+        response: &Response,
+        date: Date,
+        keep_alive: bool,
+        head_only: bool,
+    ) -> Result<(), End> {
+        if self.output.capacity() == 0 {
+            self.output = self.terms.output.take();
+        }
+        response.write(&mut self.output, date, keep_alive, head_only);
+        self.body_bytes = 0;
+        if self.output.len() < HTTP_RESPONSES_BYTES_MAX {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    /// Sends the responses that are still to be sent.
+    pub(in crate::runtime) async fn flush(&mut self) -> Result<(), End> {
+        let (mut sent, mut due) = (0, None);
+        while sent < self.output.len() {
+            self.terms.poller.begin(self.slot, Want::Write);
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match send(self.socket(), &self.output[sent..], flags) {
+                Ok(length) => {
+                    sent += length;
+                    self.terms.counters.http_bytes_sent.add(length as u64);
+                }
+                Err(Errno::AGAIN) => {
+                    let patience = self.times().write_timeout_ms;
+                    let now = || self.terms.shared.clock.monotonic();
+                    let due = *due.get_or_insert_with(|| now() + patience);
+                    if !self.is_taken(due).await {
+                        self.terms.counters.http_timeouts.add(1);
+                        return Err(End::Slow(false));
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(End::Gone),
+            }
+        }
+        self.output.clear();
+        if self.output.capacity() <= 2 * HTTP_RESPONSES_BYTES_MAX {
+            self.terms.output.replace(std::mem::take(&mut self.output));
+        } else {
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Waits until the client takes something of a response. Returns false if it takes nothing
+    /// until `due`, or for [`LOOK_MS`] while memory is short.
+    async fn is_taken(&self, due: Millis) -> bool {
+        loop {
+            let look = due.min(self.terms.shared.clock.monotonic() + LOOK_MS);
+            if self.terms.poller.wait(self.slot, Want::Write, Some(look)).await {
+                return true;
+            }
+            if look == due || self.terms.shared.interfaces.broker.memory.is_short() {
+                return false;
+            }
+        }
+    }
+
+    /// Closes the connection after the last response. Waits [`CLOSE_LINGER_MS`] at most for the
+    /// client to close as well, so that a reset does not destroy the response.
+    pub(in crate::runtime) async fn finish(mut self: Box<Self>) {
+        let _ = shutdown(self.socket(), Shutdown::Write);
+        let due = self.terms.shared.clock.monotonic() + CLOSE_LINGER_MS;
+        loop {
+            self.at = self.input.len();
+            self.spare_input();
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => {
+                    if self.await_bytes(due).await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
