@@ -17,13 +17,15 @@ fn publish(channel: &str, payload: &Value, level: &str) -> Vec<u8> {
     request(&[&line, &authorization()], body)
 }
 
-/// Returns a connection on which a channel was defined.
-fn connect(channel: &str) -> Tcp {
+/// Returns a connection on which a channel was defined, and the id of the definition.
+fn connect(channel: &str) -> (Tcp, String) {
     let mut tcp = Tcp::connect(node::plain());
     let body = definition(channel);
     tcp.send(define(&[&format!("Content-Length: {}", body.len())]) + &body);
-    assert_eq!(tcp.response().status, 201);
-    tcp
+    let defined = tcp.response();
+    assert_eq!(defined.status, 201);
+    let id = defined.json()["id"].as_str().expect("it has an id").to_owned();
+    (tcp, id)
 }
 
 fn id(response: &Response) -> String {
@@ -32,7 +34,7 @@ fn id(response: &Response) -> String {
 
 #[test]
 fn errors_between_them_are_answered_in_their_place() {
-    let mut tcp = connect("errors-between");
+    let (mut tcp, _) = connect("errors-between");
     let ok = |level| publish("errors-between", &json!(1), level);
     let one = [
         (ok("memory"), 201),
@@ -62,7 +64,7 @@ fn what_breaks_the_grammar_ends_the_connection_after_the_responses_before_it() {
         ("POST /api/realtime/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 1000001\r\n\r\n", 413),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx", 400),
     ] {
-        let mut tcp = connect(&format!("broken-{status}-{}", broken.len()));
+        let (mut tcp, _) = connect(&format!("broken-{status}-{}", broken.len()));
         let health = request(&["GET /api/health HTTP/1.1"], "");
         tcp.send([&health, &health, broken.as_bytes(), &health].concat());
         let statuses = [(); 3].map(|()| tcp.response().status);
@@ -76,7 +78,7 @@ fn requests_that_arrive_in_pieces_are_answered_as_whole_ones() {
     let long = "x".repeat(3_000);
     for chop in [1, 7, 97, 1_000, 16_383, 16_384, 16_385, 70_000] {
         let channel = format!("pieces-{chop}");
-        let mut tcp = connect(&channel);
+        let (mut tcp, definition) = connect(&channel);
         let count = if chop < 90 { 4 } else { BATCH };
         let payload = |at: usize| json!({ "at": at, "text": long });
         let bytes: Vec<u8> =
@@ -85,10 +87,12 @@ fn requests_that_arrive_in_pieces_are_answered_as_whole_ones() {
         let ids: Vec<_> = (0..count).map(|_| id(&tcp.response())).collect();
         tcp.send(publish(&channel, &payload(count), "stored"));
         let last = id(&tcp.response());
-        let line = format!("GET /api/realtime/messages?limit={} HTTP/1.1", count + 1);
+        let query = format!("channelId={definition}&limit={}", count + 1);
+        let line = format!("GET /api/realtime/messages?{query} HTTP/1.1");
         tcp.send(request(&[&line, &authorization()], ""));
         let kept = tcp.response().json();
         let kept = kept.as_array().expect("a list");
+        assert_eq!(kept.len(), count + 1, "{chop}");
         let names: Vec<_> = ids.iter().chain([&last]).rev().collect();
         for (at, (message, id)) in kept.iter().zip(names).enumerate() {
             assert_eq!(message["id"], **id, "{chop}");
