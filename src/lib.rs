@@ -110,8 +110,11 @@
 //! 4. The worker takes the mail in its next turn (`runtime/turn.rs`, `runtime/steps.rs`).
 //!    `runtime/fanout.rs` finds the worker's own subscribers ([`broker::index`]) and puts a pointer
 //!    to the frame into each outbox ([`broker::outboxes`]). It touches no session.
-//! 5. At the end of the turn `runtime/sender.rs` drains each connection with one vectored send. On
-//!    long-polling, the session answers the waiting poll instead.
+//!    Before a long drain, the turn takes what acceptors of the same thread publish meanwhile
+//!    (`runtime/turn.rs`), so that the drain serves that, too.
+//! 5. At the end of the turn `runtime/sender.rs` drains each connection with one vectored send.
+//!    These sends enter the kernel in batches ([`runtime::transmit`]). On long-polling, the session
+//!    answers the waiting poll instead.
 //!
 //! History has the same order: a place in a bounded queue ([`mailbox::WriteQueue`]) is reserved
 //! before the stamp and used under the channel's lock. The thread that writes
@@ -214,9 +217,12 @@
 //! # Decisions
 //!
 //! - **One poller per worker is one epoll descriptor** (`runtime/poller.rs`), edge-triggered, with
-//!   the doorbell and the timer in it; monoio awaits that descriptor on either driver. Reads and
-//!   sends are plain system calls from the turn: batching them in a ring measured the same, since
-//!   over nine tenths of a delivery are spent in the kernel's TCP path.
+//!   the doorbell and the timer in it; monoio awaits that descriptor on either driver. Reads are
+//!   plain system calls from the turn, because reading through a ring gains nothing and takes four
+//!   times the kernel's memory for an idle connection.
+//! - **Sends are batches of a ring that serves nothing else** (`runtime/transmit/ring.rs`): with
+//!   `MSG_DONTWAIT` all of them are over when the batch is submitted, so that frames are borrowed
+//!   and no connection has anything under way between two turns.
 //! - **A session calls and returns one value**, instead of returning a list of effects: joining and
 //!   publishing answer at once, so that a waiting line of *subscribe, then publish* needs no events
 //!   in between, and no event asks for more than one thing that ends, moves or renames its

@@ -23,7 +23,7 @@ impl HttpConnection {
         }
     }
 
-    /// Reads a request's body. Short bodies have a buffer that [`HttpTerms::take_back`] takes back.
+    /// Reads a request's body. Short bodies have a buffer that `HttpTerms::take_back` takes back.
     pub(in crate::runtime) async fn body(&mut self, request: &Request) -> Result<Received, End> {
         let decoder = BodyDecoder::new(request.body, HTTP_BODY_BYTES_MAX).map_err(End::Broken)?;
         if !self.has_body(request) {
