@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::ear::{CHANNEL, Ear, TICK};
-use crate::support::{ANON_KEY, Node, repository};
+use crate::support::{ANON_KEY, Node, remove_settings, repository};
 
 /// Subscribers whose frames are sent together.
 const SUBSCRIBERS: usize = 20;
@@ -75,7 +75,9 @@ fn frames_arrive_whole_however_they_are_sent() {
 #[test]
 fn a_node_that_cannot_have_the_ring_it_was_told_to_use_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let output = Command::new("python3")
+    let mut command = Command::new("python3");
+    remove_settings(&mut command);
+    let output = command
         .arg(repository("tests/support/deny_uring.py"))
         .args([env!("CARGO_BIN_EXE_fanfare"), "serve"])
         .env("FANFARE_IO_BACKEND", "ring")
