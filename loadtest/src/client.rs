@@ -183,9 +183,7 @@ impl Client {
         }
         heard.received += 1;
         heard.frames.note(message.frame_bytes);
-        if stamp.due_ns >= heard.measure_from_ns {
-            heard.latency.saturating_record(message.read_ns.saturating_sub(stamp.due_ns));
-        }
+        heard.time(stamp.due_ns, message.read_ns);
     }
 }
 

@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::lengths::FrameLengths;
 use crate::stamp::Reader;
+use crate::timeline::Recent;
 
 /// Latencies are recorded from 1 µs to 10 minutes with three significant digits.
-const LATENCY_NS: (u64, u64) = (1_000, 600_000_000_000);
+pub(crate) const LATENCY_NS: (u64, u64) = (1_000, 600_000_000_000);
 
 /// The counts and latencies of all clients of one thread, added up.
 pub(crate) struct Heard {
     /// Time from a publication's due time to its reading, in ns. Only publications that were due in
     /// the measured window count.
     pub(crate) latency: Histogram<u64>,
+    /// The same by the second, since this thread last shared them.
+    pub(crate) recent: Recent,
     /// Publications received, without repeats.
     pub(crate) received: u64,
     /// Lengths of the frames of those publications.
@@ -37,6 +40,7 @@ impl Heard {
     pub(crate) fn new() -> Self {
         Self {
             latency: histogram(),
+            recent: Recent::default(),
             received: 0,
             frames: FrameLengths::default(),
             pings: 0,
@@ -86,6 +90,16 @@ impl Heard {
         self.errors.0 = self.errors.0.take().or(other.errors.0);
         self.errors.1 += other.errors.1;
         Ok(())
+    }
+
+    /// Records the latency of a publication if it was due in the measured window.
+    pub(crate) fn time(&mut self, due_ns: u64, read_ns: u64) {
+        let Some(after_ns) = due_ns.checked_sub(self.measure_from_ns) else {
+            return;
+        };
+        let latency_ns = read_ns.saturating_sub(due_ns);
+        self.latency.saturating_record(latency_ns);
+        self.recent.record(after_ns, latency_ns);
     }
 
     /// Counts a complaint and keeps the first.

@@ -43,6 +43,9 @@ impl Helper {
         let mut child = Command::new("/proc/self/exe")
             .arg0(env!("CARGO_PKG_NAME"))
             .arg(subcommand)
+            // A group of its own does not receive the terminal's Ctrl-C, so that the helper can send
+            // its results after one.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

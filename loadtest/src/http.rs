@@ -42,9 +42,14 @@ pub(crate) fn head(target: &Target, call: &str, headers: &str, body_bytes: usize
 
 /// Sends one request on a connection of its own and waits for the answer.
 pub(crate) fn ask(target: &Target, request: &str) -> Result<Response> {
+    ask_within(target, request, ANSWER_TIMEOUT)
+}
+
+/// The same, with a time-out for each part of the answer.
+pub(crate) fn ask_within(target: &Target, request: &str, timeout: Duration) -> Result<Response> {
     let mut stream = TcpStream::connect(target.address)
         .with_context(|| format!("no server listens at {}", target.authority))?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
     stream.write_all(request.as_bytes())?;
     let mut inbox = Inbox::default();
     loop {

@@ -8,13 +8,17 @@ mod connection;
 mod crowd;
 mod descriptors;
 mod documents;
+mod ending;
 mod floor;
 mod handshake;
 mod heard;
 mod helper;
 mod http;
+mod interrupt;
 mod joins;
 mod lengths;
+mod listener;
+mod machine;
 mod pin;
 mod posting;
 mod procfs;
@@ -28,6 +32,7 @@ mod stream;
 mod table;
 mod tally;
 mod target;
+mod timeline;
 mod wire;
 
 use std::io::Write as _;
@@ -38,12 +43,21 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Arguments, Scenario};
+use crate::ending::Ending;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     descriptors::raise_limit();
-    let nothing_wrong = |()| Vec::new();
-    conclude(match &arguments.scenario {
+    conclude(run(&arguments.scenario))
+}
+
+fn run(scenario: &Scenario) -> Result<Ending> {
+    match scenario {
+        Scenario::Clients => return crowd::serve().map(|()| Ending::default()),
+        Scenario::FloorServer => return floor::serve().map(|()| Ending::default()),
+        _ => interrupt::listen()?,
+    }
+    match scenario {
         Scenario::Fanout(arguments) => scenario::fanout::run(arguments),
         Scenario::Floor(arguments) => {
             ensure_one_process_holds(arguments.crowd.subscribers);
@@ -51,39 +65,43 @@ fn main() -> ExitCode {
         }
         Scenario::Compare(arguments) => {
             ensure_one_process_holds(arguments.crowd.subscribers);
-            scenario::compare::run(arguments)
+            scenario::compare::run(arguments).map(Ending::from)
         }
         Scenario::Idle(arguments) => scenario::idle::run(arguments),
         Scenario::Documents(arguments) => {
             ensure_one_process_holds(arguments.descriptors());
             scenario::documents::run(arguments)
         }
-        Scenario::Publish(arguments) => scenario::publish::run(arguments),
-        Scenario::FloorPublish(arguments) => scenario::publish::run_floor(arguments),
-        Scenario::ManyChannels(arguments) => scenario::channels::run(arguments),
-        Scenario::FloorChannels(arguments) => scenario::channels::run_floor(arguments),
+        Scenario::Publish(arguments) => scenario::publish::run(arguments).map(Ending::from),
+        Scenario::FloorPublish(arguments) => {
+            scenario::publish::run_floor(arguments).map(Ending::from)
+        }
+        Scenario::ManyChannels(arguments) => scenario::channels::run(arguments).map(Ending::from),
+        Scenario::FloorChannels(arguments) => {
+            scenario::channels::run_floor(arguments).map(Ending::from)
+        }
         Scenario::Slow(arguments) => {
             ensure_one_process_holds(arguments.descriptors());
-            scenario::slow::run(arguments)
+            scenario::slow::run(arguments).map(Ending::from)
         }
         Scenario::Churn(arguments) => {
             ensure_one_process_holds(arguments.load.descriptors());
-            scenario::churn::run(arguments)
+            scenario::churn::run(arguments).map(Ending::from)
         }
         Scenario::FloorJoin(arguments) => {
             ensure_one_process_holds(arguments.load.descriptors());
-            scenario::churn::run_floor(arguments)
+            scenario::churn::run_floor(arguments).map(Ending::from)
         }
         Scenario::ReconnectStorm(arguments) => {
             ensure_one_process_holds(arguments.clients);
-            scenario::storm::run(arguments)
+            scenario::storm::run(arguments).map(Ending::from)
         }
-        Scenario::Websocket(arguments) => scenario::websocket::run(arguments),
-        Scenario::Saturate(arguments) => scenario::saturate::run(arguments),
-        Scenario::Soak(arguments) => scenario::soak::run(arguments),
-        Scenario::Clients => crowd::serve().map(nothing_wrong),
-        Scenario::FloorServer => floor::serve().map(nothing_wrong),
-    })
+        Scenario::Websocket(arguments) => scenario::websocket::run(arguments).map(Ending::from),
+        Scenario::Saturate(arguments) => scenario::saturate::run(arguments).map(Ending::from),
+        Scenario::Soak(arguments) => scenario::soak::run(arguments).map(Ending::from),
+        Scenario::Diff(arguments) => scenario::diff::run(arguments).map(Ending::from),
+        Scenario::Clients | Scenario::FloorServer => Ok(Ending::default()),
+    }
 }
 
 /// Exits with a usage error if one process cannot hold this many connections. The floor server and
@@ -100,11 +118,19 @@ fn ensure_one_process_holds(connections: usize) {
     }
 }
 
-fn conclude(faults: Result<Vec<String>>) -> ExitCode {
-    let faults = faults.unwrap_or_else(|error| vec![format!("{error:#}")]);
-    for fault in &faults {
+fn conclude(ending: Result<Ending>) -> ExitCode {
+    let ending = ending.unwrap_or_else(|error| {
+        let error = format!("{error:#}");
+        if interrupt::requested() {
+            // Ctrl-C is the reason of most errors that follow it.
+            let _ = writeln!(std::io::stderr(), "{error}");
+            return Ending { interrupted: true, ..Ending::default() };
+        }
+        Ending::from(vec![error])
+    });
+    for line in ending.lines() {
         // Nothing can be said if standard error is closed or full; the exit code stands.
-        let _ = writeln!(std::io::stderr(), "failed: {fault}");
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
-    if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    ending.code()
 }

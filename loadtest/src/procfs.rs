@@ -6,6 +6,8 @@ use std::ops::{Add, Sub};
 
 use anyhow::{Context, Result};
 
+use crate::clock::now_ns;
+
 /// Processor time in microseconds. The kernel counts in ticks, usually of 10 ms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Cpu {
@@ -15,6 +17,9 @@ pub(crate) struct Cpu {
     pub(crate) system_us: u64,
     /// Sum of both in nanoseconds, from the scheduler; `None` if the scheduler does not provide it.
     pub(crate) run_ns: Option<u64>,
+    /// Time that threads were ready to run but had to wait for a processor, in nanoseconds; `None`
+    /// if the scheduler does not provide it.
+    pub(crate) wait_ns: Option<u64>,
 }
 
 impl Cpu {
@@ -29,6 +34,9 @@ impl Cpu {
     }
 }
 
+/// The processor time of a thread that has not run yet.
+const NOTHING: Cpu = Cpu { user_us: 0, system_us: 0, run_ns: Some(0), wait_ns: Some(0) };
+
 impl Add for Cpu {
     type Output = Self;
 
@@ -37,6 +45,7 @@ impl Add for Cpu {
             user_us: self.user_us + other.user_us,
             system_us: self.system_us + other.system_us,
             run_ns: self.run_ns.zip(other.run_ns).map(|(one, other)| one + other),
+            wait_ns: self.wait_ns.zip(other.wait_ns).map(|(one, other)| one + other),
         }
     }
 }
@@ -46,10 +55,12 @@ impl Sub for Cpu {
 
     fn sub(self, earlier: Self) -> Self {
         let run_ns = self.run_ns.zip(earlier.run_ns);
+        let wait_ns = self.wait_ns.zip(earlier.wait_ns);
         Self {
             user_us: self.user_us.saturating_sub(earlier.user_us),
             system_us: self.system_us.saturating_sub(earlier.system_us),
             run_ns: run_ns.map(|(later, earlier)| later.saturating_sub(earlier)),
+            wait_ns: wait_ns.map(|(later, earlier)| later.saturating_sub(earlier)),
         }
     }
 }
@@ -69,7 +80,7 @@ impl Usage {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut process = read_stat(&format!("/proc/{pid}/stat"))?.1;
         let mut threads = BTreeMap::new();
-        let mut run_ns = Some(0);
+        let mut sum = NOTHING;
         for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let name = entry?.file_name();
             let Some(id) = name.to_str().and_then(|id| id.parse().ok()) else {
@@ -79,18 +90,17 @@ impl Usage {
             let Ok((name, mut cpu)) = read_stat(&format!("/proc/{pid}/task/{id}/stat")) else {
                 continue;
             };
-            cpu.run_ns = read_run_ns(&format!("/proc/{pid}/task/{id}/schedstat"));
-            run_ns = run_ns.zip(cpu.run_ns).map(|(sum, one)| sum + one);
+            (cpu.run_ns, cpu.wait_ns) = read_schedule(&format!("/proc/{pid}/task/{id}/schedstat"));
+            sum = sum + cpu;
             threads.insert(id, (name, cpu));
         }
-        process.run_ns = run_ns;
+        (process.run_ns, process.wait_ns) = (sum.run_ns, sum.wait_ns);
         Ok(Self { process, threads })
     }
 
     /// Returns the sum over several processes.
     pub(crate) fn of_all(pids: impl IntoIterator<Item = u32>) -> Result<Self> {
-        let nothing = Cpu { run_ns: Some(0), ..Cpu::default() };
-        let mut all = Self { process: nothing, threads: BTreeMap::new() };
+        let mut all = Self { process: NOTHING, threads: BTreeMap::new() };
         for pid in pids {
             let one = Self::of(pid)?;
             all.process = all.process + one.process;
@@ -102,17 +112,46 @@ impl Usage {
     /// Returns the increase since `earlier`; threads without an increase are left out.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let added = |(id, (name, cpu)): (&u32, &(String, Cpu))| {
-            let nothing = Cpu { run_ns: Some(0), ..Cpu::default() };
-            let before = earlier.threads.get(id).map_or(nothing, |(_, cpu)| *cpu);
+            let before = earlier.threads.get(id).map_or(NOTHING, |(_, cpu)| *cpu);
             let cpu = *cpu - before;
             (cpu.total_ns() > 0).then(|| (*id, (name.clone(), cpu)))
         };
         let mut process = self.process - earlier.process;
         if earlier.threads.keys().any(|id| !self.threads.contains_key(id)) {
             // The nanoseconds that this thread used within the window are lost.
-            process.run_ns = None;
+            (process.run_ns, process.wait_ns) = (None, None);
         }
         Self { process, threads: self.threads.iter().filter_map(added).collect() }
+    }
+}
+
+/// How long the calling thread has run and has waited for a processor, and the time, in ns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Busy {
+    pub(crate) ran_ns: u64,
+    pub(crate) waited_ns: u64,
+    pub(crate) wall_ns: u64,
+}
+
+impl Busy {
+    /// Reads the totals of the calling thread.
+    pub(crate) fn so_far() -> Self {
+        let (ran_ns, waited_ns) = read_schedule("/proc/thread-self/schedstat");
+        Self {
+            ran_ns: ran_ns.unwrap_or_default(),
+            waited_ns: waited_ns.unwrap_or_default(),
+            wall_ns: now_ns(),
+        }
+    }
+
+    /// Returns the increase since `self`, which the same thread read.
+    pub(crate) fn until_now(self) -> Self {
+        let now = Self::so_far();
+        Self {
+            ran_ns: now.ran_ns.saturating_sub(self.ran_ns),
+            waited_ns: now.waited_ns.saturating_sub(self.waited_ns),
+            wall_ns: now.wall_ns.saturating_sub(self.wall_ns),
+        }
     }
 }
 
@@ -140,6 +179,14 @@ impl Memory {
     }
 }
 
+/// Returns the resident memory of a process from the one file that is cheap to read; `None` if the
+/// process has ended.
+pub(crate) fn rss_bytes(pid: u32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
 fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }
@@ -156,17 +203,20 @@ fn parse_stat(stat: &str, tick_us: u64) -> Option<(String, Cpu)> {
     let (_, name) = before.split_once('(')?;
     let mut times = after.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
     let mut time_us = || Some(times.next()?.ok()? * tick_us);
-    let cpu = Cpu { user_us: time_us()?, system_us: time_us()?, run_ns: None };
+    let cpu = Cpu { user_us: time_us()?, system_us: time_us()?, ..Cpu::default() };
     Some((name.to_owned(), cpu))
 }
 
-/// Returns the time that a thread has run, in ns: the first figure of its schedstat.
-fn read_run_ns(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.split_ascii_whitespace().next()?.parse().ok()
+/// Returns how long a thread has run and how long it has waited for a processor, in ns: the first
+/// two figures of its schedstat.
+fn read_schedule(path: &str) -> (Option<u64>, Option<u64>) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut figures = text.split_ascii_whitespace().map(|figure| figure.parse().ok());
+    (figures.next().flatten(), figures.next().flatten())
 }
 
 /// Returns the value of a line like `VmRSS:    1234 kB`, in bytes.
-fn kib_field(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn kib_field(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
 }
@@ -178,7 +228,7 @@ mod tests {
     #[test]
     fn a_thread_name_may_hold_anything() {
         let stat = "77 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 250 31 0 0 20";
-        let cpu = Cpu { user_us: 2_500_000, system_us: 310_000, run_ns: None };
+        let cpu = Cpu { user_us: 2_500_000, system_us: 310_000, ..Cpu::default() };
         assert_eq!(parse_stat(stat, 10_000), Some(("a) b (c".to_owned(), cpu)));
         assert_eq!(parse_stat("77 (x) R 1 2", 10_000), None);
     }
@@ -192,7 +242,7 @@ mod tests {
 
     #[test]
     fn nanoseconds_are_known_while_no_thread_has_ended() {
-        let cpu = |user_us, run_ns| Cpu { user_us, system_us: 0, run_ns };
+        let cpu = |user_us, run_ns| Cpu { user_us, system_us: 0, run_ns, wait_ns: run_ns };
         let usage = |threads: &[(u32, Cpu)]| Usage {
             process: threads.iter().fold(cpu(0, Some(0)), |sum, (_, one)| sum + *one),
             threads: threads.iter().map(|(id, cpu)| (*id, (String::new(), *cpu))).collect(),

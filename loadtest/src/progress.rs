@@ -1,44 +1,186 @@
-//! One line on stderr that shows the progress of the run.
+//! The progress of a run on stderr: a bar on a terminal, a line now and then elsewhere.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// How often the line is replaced on a terminal.
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::report::Unit;
+use crate::table::grouped;
+
+/// How often the bar changes on a terminal.
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a line is added if stderr is not a terminal.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
+const BAR: &str = "{prefix} {bar:24.cyan/black.bright} {msg}";
+const WITHOUT_BAR: &str = "{msg}";
 
 /// The kind of output and the time of the last line.
 pub(crate) struct Progress {
-    terminal: bool,
+    /// `None` if stderr is not a terminal.
+    bar: Option<ProgressBar>,
     shown: Option<Instant>,
+    /// Deliveries when they were last shown, and when that was.
+    delivered: Option<(u64, Instant)>,
+}
+
+/// A run at work.
+pub(crate) struct Live<'a> {
+    /// The scenario's name.
+    pub(crate) scenario: &'a str,
+    /// Time since the start, and planned time of the whole.
+    pub(crate) elapsed: Duration,
+    pub(crate) planned: Duration,
+    pub(crate) delivered: u64,
+    /// Number of lost connections.
+    pub(crate) lost: usize,
+    /// Median and 99th percentile so far, in ns.
+    pub(crate) latency: Option<(u64, u64)>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { terminal: stderr().is_terminal(), shown: None }
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(style(WITHOUT_BAR));
+            bar
+        });
+        Self { bar, shown: None, delivered: None }
     }
 
     /// Shows the line if the interval has passed. Write errors are ignored, because nothing depends
     /// on it.
     pub(crate) fn show(&mut self, line: impl FnOnce() -> String) {
-        let interval = if self.terminal { TERMINAL_INTERVAL } else { LOG_INTERVAL };
-        if self.shown.is_some_and(|shown| shown.elapsed() < interval) {
+        if !self.is_due() {
             return;
         }
+        match &self.bar {
+            Some(bar) => {
+                bar.set_style(style(WITHOUT_BAR));
+                bar.set_message(line());
+                bar.tick();
+            }
+            None => drop(writeln!(stderr(), "{}", line())),
+        }
+    }
+
+    /// Shows a run at work if the interval has passed.
+    pub(crate) fn run<'a>(&mut self, live: impl FnOnce() -> Live<'a>) {
+        if !self.is_due() {
+            return;
+        }
+        let live = live();
+        let rate = self.rate(live.delivered);
+        match &self.bar {
+            Some(bar) => {
+                let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                bar.set_style(style(BAR));
+                bar.set_prefix(live.scenario.to_owned());
+                bar.set_length(millis(live.planned).max(1));
+                bar.set_position(millis(live.elapsed.min(live.planned)));
+                bar.set_message(live.text(rate));
+            }
+            None => drop(writeln!(stderr(), "{}: {}", live.scenario, live.text(rate))),
+        }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let interval = if self.bar.is_some() { TERMINAL_INTERVAL } else { LOG_INTERVAL };
+        if self.shown.is_some_and(|shown| shown.elapsed() < interval) {
+            return false;
+        }
         self.shown = Some(Instant::now());
-        let _ = if self.terminal {
-            write!(stderr(), "\r\x1b[K{}", line())
-        } else {
-            writeln!(stderr(), "{}", line())
-        };
+        true
+    }
+
+    /// Returns the deliveries per second since the last call; `None` at the first one.
+    fn rate(&mut self, delivered: u64) -> Option<f64> {
+        let (before, at) = self.delivered.replace((delivered, Instant::now()))?;
+        let seconds = at.elapsed().as_secs_f64();
+        (seconds > 0.0).then(|| delivered.saturating_sub(before) as f64 / seconds)
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.terminal && self.shown.is_some() {
-            let _ = write!(stderr(), "\r\x1b[K");
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
+    }
+}
+
+impl Live<'_> {
+    fn text(&self, rate: Option<f64>) -> String {
+        let Self { elapsed, planned, delivered, lost, latency, .. } = self;
+        let left = planned.saturating_sub(*elapsed);
+        let time = if left.is_zero() {
+            "waiting for late deliveries".to_owned()
+        } else {
+            seconds(*elapsed, *planned)
+        };
+        let mut parts = vec![time];
+        if let Some(rate) = rate {
+            parts.push(format!("{} deliveries/s", grouped(rate as u64)));
+        }
+        parts.push(format!("{} delivered", grouped(*delivered)));
+        if let Some((p50, p99)) = latency {
+            let text = |ns: &u64| Unit::Ns.text(Some(*ns as f64));
+            parts.push(format!("p50 {}, p99 {}", text(p50), text(p99)));
+        }
+        if *lost > 0 {
+            parts.push(format!("{} connections lost", grouped(*lost as u64)));
+        }
+        if !left.is_zero() {
+            let left_s = planned.as_secs_f64().ceil() as u64 - elapsed.as_secs();
+            parts.push(format!("{left_s} s left"));
+        }
+        parts.join(", ")
+    }
+}
+
+/// Formats how far a run is, in whole seconds.
+pub(crate) fn seconds(elapsed: Duration, planned: Duration) -> String {
+    let planned_s = planned.as_secs_f64().ceil() as u64;
+    format!("{} of {planned_s} s", elapsed.as_secs().min(planned_s))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("the templates are constants");
+    style.progress_chars("━╸─")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(elapsed_ms: u64, planned_ms: u64) -> Live<'static> {
+        Live {
+            scenario: "fanout",
+            elapsed: Duration::from_millis(elapsed_ms),
+            planned: Duration::from_millis(planned_ms),
+            delivered: 500_000,
+            lost: 0,
+            latency: Some((1_200_000, 8_100_000)),
+        }
+    }
+
+    #[test]
+    fn a_line_tells_the_time_the_rate_and_the_latency() {
+        assert_eq!(
+            live(5_000, 11_000).text(Some(100_000.4)),
+            "5 of 11 s, 100,000 deliveries/s, 500,000 delivered, p50 1.20 ms, p99 8.10 ms, 6 s left"
+        );
+        let first = Live { latency: None, lost: 2, ..live(0, 300) };
+        let text = "0 of 1 s, 500,000 delivered, 2 connections lost, 1 s left";
+        assert_eq!(first.text(None), text);
+    }
+
+    #[test]
+    fn no_second_comes_after_the_last() {
+        let late = live(13_000, 11_000).text(None);
+        assert!(late.starts_with("waiting for late deliveries, 500,000 delivered"), "{late}");
+        assert!(!late.contains("left"));
+        let of = |time, planned| seconds(Duration::from_secs(time), Duration::from_millis(planned));
+        assert_eq!((of(13, 11_000), of(1, 300)), ("11 of 11 s".to_owned(), "1 of 1 s".to_owned()));
     }
 }

@@ -5,17 +5,22 @@
 //! numbers. A publication that is sent late keeps its due time in its stamp: a stall of the server
 //! shows in the latencies instead of thinning out the load.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
 use rustix::event::poll;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Access, Api};
 use crate::clock::{nanos, now_ns, timespec};
+use crate::heard::histogram;
 use crate::http::{Pipe, Response};
+use crate::interrupt;
+use crate::procfs::Busy;
 use crate::stamp::{Stamp, Template};
 use crate::tally::Outcome;
 use crate::target::Target;
@@ -64,10 +69,88 @@ pub(crate) struct Published {
     pub(crate) late_ns_max: u64,
 }
 
-/// Publishes everything, the first publication at `start_ns`. Returns an error if `stop` is set, or
-/// if the server answers with anything but 2xx and 503, or does not answer.
-pub(crate) fn publish(plan: &Plan, start_ns: u64, stop: &AtomicBool) -> Result<Published> {
-    let mut line = Line::new(plan, start_ns)?;
+/// Counters of a publisher at work.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Publications that were due earlier do not count as late.
+    measure_from_ns: u64,
+    sent: AtomicU64,
+    refused: AtomicU64,
+    lateness: OnceLock<Lateness>,
+    busy: OnceLock<Busy>,
+}
+
+/// How late publications were sent, in ns.
+#[derive(Clone, Debug)]
+pub(crate) struct Lateness {
+    /// By the publisher's own fault; 0 for publications that were held up.
+    pub(crate) own: Histogram<u64>,
+    /// Because the server had not answered `unanswered_max` earlier ones; 0 for all others.
+    pub(crate) held: Histogram<u64>,
+}
+
+impl Lateness {
+    pub(crate) fn new() -> Self {
+        Self { own: histogram(), held: histogram() }
+    }
+
+    /// Counts a publication that was sent `late_ns` after its due time; `held` if the server was
+    /// the reason.
+    pub(crate) fn note(&mut self, late_ns: u64, held: bool) {
+        self.own.saturating_record(if held { 0 } else { late_ns });
+        self.held.saturating_record(if held { late_ns } else { 0 });
+    }
+}
+
+impl Pace {
+    /// Returns the counters of a publisher that has not begun.
+    pub(crate) fn new(measure_from_ns: u64) -> Self {
+        Self {
+            measure_from_ns,
+            sent: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            lateness: OnceLock::new(),
+            busy: OnceLock::new(),
+        }
+    }
+
+    /// Returns when the measured window begins.
+    pub(crate) fn measure_from_ns(&self) -> u64 {
+        self.measure_from_ns
+    }
+
+    /// Returns how many publications were sent so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many of them were answered with 503.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Returns how busy the publisher's thread was; `None` before it is done.
+    pub(crate) fn busy(&self) -> Option<&Busy> {
+        self.busy.get()
+    }
+
+    /// Returns how late the publications were; `None` before the publisher is done.
+    pub(crate) fn lateness(&self) -> Option<&Lateness> {
+        self.lateness.get()
+    }
+}
+
+/// Publishes everything, the first publication at `start_ns`, and counts in `pace`. After a Ctrl-C,
+/// sends nothing more and waits for the answers. Returns an error if `stop` is set, or if the server
+/// answers with anything but 2xx and 503, or does not answer.
+pub(crate) fn publish(
+    plan: &Plan,
+    start_ns: u64,
+    stop: &AtomicBool,
+    pace: &Pace,
+) -> Result<Published> {
+    let mut line = Line::new(plan, start_ns, pace)?;
+    let began = Busy::so_far();
     loop {
         ensure!(!stop.load(Ordering::Relaxed), "all clients are gone");
         line.send_due();
@@ -76,7 +159,10 @@ pub(crate) fn publish(plan: &Plan, start_ns: u64, stop: &AtomicBool) -> Result<P
         if !alive {
             line.reconnect()?;
         }
-        if line.outcomes.len() as u64 == plan.schedule.publications {
+        if line.is_done() {
+            // Only this publisher sets it.
+            let _ = pace.lateness.set(line.lateness);
+            let _ = pace.busy.set(began.until_now());
             return Ok(Published { outcomes: line.outcomes, late_ns_max: line.late_ns_max });
         }
         line.wait()?;
@@ -85,6 +171,10 @@ pub(crate) fn publish(plan: &Plan, start_ns: u64, stop: &AtomicBool) -> Result<P
 
 struct Line<'a> {
     plan: &'a Plan,
+    pace: &'a Pace,
+    lateness: Lateness,
+    /// The last moment at which `unanswered_max` publications were unanswered.
+    full_ns: u64,
     start_ns: u64,
     template: Template,
     pipe: Pipe,
@@ -99,10 +189,13 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(plan: &'a Plan, start_ns: u64) -> Result<Self> {
+    fn new(plan: &'a Plan, start_ns: u64, pace: &'a Pace) -> Result<Self> {
         let capacity = usize::try_from(plan.schedule.publications)?;
         Ok(Self {
             plan,
+            pace,
+            lateness: Lateness::new(),
+            full_ns: 0,
             start_ns,
             template: plan.access.request(&plan.target, &plan.schedule)?,
             pipe: Pipe::connect(&plan.target)?,
@@ -117,8 +210,16 @@ impl<'a> Line<'a> {
         self.next - self.outcomes.len() as u64
     }
 
+    fn is_done(&self) -> bool {
+        let answered = self.outcomes.len() as u64;
+        answered == self.plan.schedule.publications
+            || (interrupt::requested() && self.unanswered() == 0)
+    }
+
     fn may_send(&self) -> bool {
-        self.next < self.plan.schedule.publications && self.unanswered() < self.plan.unanswered_max
+        self.next < self.plan.schedule.publications
+            && self.unanswered() < self.plan.unanswered_max
+            && !interrupt::requested()
     }
 
     fn send_due(&mut self) {
@@ -131,10 +232,18 @@ impl<'a> Line<'a> {
             if self.unanswered() == 0 {
                 self.heard_ns = now_ns;
             }
-            self.late_ns_max = self.late_ns_max.max(now_ns - due_ns);
+            self.note_late(due_ns, now_ns - due_ns);
             let stamp = Stamp { sequence: self.next, due_ns };
             self.pipe.send(self.template.stamped(stamp));
             self.next += 1;
+            self.pace.sent.store(self.next, Ordering::Relaxed);
+        }
+    }
+
+    fn note_late(&mut self, due_ns: u64, late_ns: u64) {
+        self.late_ns_max = self.late_ns_max.max(late_ns);
+        if due_ns >= self.pace.measure_from_ns {
+            self.lateness.note(late_ns, due_ns < self.full_ns);
         }
     }
 
@@ -142,8 +251,12 @@ impl<'a> Line<'a> {
     fn collect(&mut self) -> Result<()> {
         while let Some(response) = self.pipe.take()? {
             let outcome = judge(self.plan.access.api, &response, self.outcomes.len())?;
+            let was_full = self.unanswered() >= self.plan.unanswered_max;
             self.outcomes.push(outcome);
             self.heard_ns = now_ns();
+            self.full_ns = if was_full { self.heard_ns } else { self.full_ns };
+            let refused = u64::from(outcome == Outcome::Refused);
+            self.pace.refused.fetch_add(refused, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -242,7 +355,7 @@ mod tests {
             }
             numbers
         });
-        let published = publish(&plan, now_ns(), &AtomicBool::new(false)).unwrap();
+        let published = publish(&plan, now_ns(), &AtomicBool::new(false), &Pace::new(0)).unwrap();
         assert_eq!(server.join().unwrap(), (0..8).collect::<Vec<_>>());
         let mut expected = [Outcome::Accepted; 8];
         expected[3] = Outcome::Refused;
@@ -263,7 +376,7 @@ mod tests {
             stream.get_mut().write_all(answer).unwrap();
             number
         });
-        let published = publish(&plan, now_ns(), &AtomicBool::new(false)).unwrap();
+        let published = publish(&plan, now_ns(), &AtomicBool::new(false), &Pace::new(0)).unwrap();
         assert_eq!(server.join().unwrap(), 1);
         assert_eq!(published.outcomes, [Outcome::Unanswered, Outcome::Accepted]);
     }
@@ -272,7 +385,7 @@ mod tests {
     fn a_run_that_is_called_off_ends_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let plan = plan(&listener, 1_000_000);
-        assert!(publish(&plan, now_ns(), &AtomicBool::new(true)).is_err());
+        assert!(publish(&plan, now_ns(), &AtomicBool::new(true), &Pace::new(0)).is_err());
     }
 
     #[test]
@@ -285,7 +398,10 @@ mod tests {
             let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nnothing";
             stream.get_mut().write_all(answer).unwrap();
         });
-        let error = publish(&plan, now_ns(), &AtomicBool::new(false)).err().unwrap().to_string();
+        let error = publish(&plan, now_ns(), &AtomicBool::new(false), &Pace::new(0))
+            .err()
+            .unwrap()
+            .to_string();
         assert_eq!(error, "publication 0 was answered 404: nothing");
         server.join().unwrap();
     }
@@ -302,7 +418,7 @@ mod tests {
             stream.get_mut().write_all(answer.as_bytes()).unwrap();
             (head, body)
         });
-        let published = publish(&plan, now_ns(), &AtomicBool::new(false));
+        let published = publish(&plan, now_ns(), &AtomicBool::new(false), &Pace::new(0));
         let (head, body) = server.join().unwrap();
         (published, head, body)
     }

@@ -63,6 +63,13 @@ pub(crate) fn millis(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)
 }
 
+/// Formats a number rounded and grouped by thousands.
+pub(crate) fn grouped_float(number: f64) -> String {
+    let sign = if number <= -0.5 { "-" } else { "" };
+    // A float beyond what u64 holds becomes the largest.
+    format!("{sign}{}", grouped(number.abs().round() as u64))
+}
+
 /// Formats 1234567 as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -83,6 +83,22 @@ impl Outcomes {
         }
     }
 
+    /// Adds the accepted publications that a subscriber lacks to the intervals in which they were
+    /// due. `starts` are the first publications of the intervals and the end of the last one. If
+    /// publications are `states`, only those after the last that arrived are lacking.
+    pub(crate) fn add_lost(&self, tally: &Tally, starts: &[u64], states: bool, lost: &mut [u64]) {
+        let tail = tally.next.min(self.sent())..self.sent();
+        let holes = tally.missing.iter().filter(|_| !states).chain(std::iter::once(&tail));
+        for hole in holes.filter(|hole| within(&self.accepted_before, hole) > 0) {
+            for (ends, count) in starts.windows(2).zip(lost.iter_mut()) {
+                let part = hole.start.max(ends[0])..hole.end.min(ends[1]);
+                if part.start < part.end {
+                    *count += within(&self.accepted_before, &part);
+                }
+            }
+        }
+    }
+
     /// Returns the number of all publications.
     pub(crate) fn sent(&self) -> u64 {
         self.accepted_before.len() as u64 - 1
@@ -198,6 +214,21 @@ mod tests {
         let judged = judged(&[1, 2, 5], &[Outcome::Accepted; 8]);
         assert_eq!((judged.expected, judged.received, judged.lost), (8, 3, 5));
         assert_eq!((judged.duplicated, judged.reordered), (0, 0));
+    }
+
+    #[test]
+    fn losses_belong_to_the_interval_in_which_they_were_due() {
+        use Outcome::{Accepted, Refused};
+        let outcomes = [Accepted, Accepted, Refused, Accepted, Accepted, Accepted, Accepted];
+        let outcomes = Outcomes::new(&outcomes);
+        // Publication 0 belongs to the warm-up; 2 was refused.
+        let lost = |states| {
+            let mut lost = [0; 3];
+            outcomes.add_lost(&seen(&[4]), &[1, 3, 5, 7], states, &mut lost);
+            lost
+        };
+        assert_eq!(lost(false), [1, 1, 2]);
+        assert_eq!(lost(true), [0, 0, 2]);
     }
 
     #[test]

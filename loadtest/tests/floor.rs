@@ -50,11 +50,26 @@ impl Drop for Running {
     }
 }
 
-/// Returns the line of JSON, which is the last line of the output.
+/// Returns the result of a good run.
 fn result(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
+    printed(output)
+}
+
+/// Returns the result of a run that lost nothing, even if the verdict is that a side fell behind: a
+/// busy machine is enough for that.
+fn complete(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 3 | 4)), "{text}\n{errors}");
+    printed(output)
+}
+
+/// Returns the line of JSON, which is the last line of the output.
+fn printed(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().expect("a good run says something");
     serde_json::from_str(last).expect("it is JSON")
 }
@@ -86,7 +101,7 @@ fn however_it_sends_it_delivers_everything_once_and_in_order() {
         let extra = ["--sends", sends, "--publications"];
         for publications in ["clock", "http"] {
             let extra = [&extra[..], &[publications]].concat();
-            assert_all_arrived(&result(&floor(&extra).output().unwrap()));
+            assert_all_arrived(&complete(&floor(&extra).output().unwrap()));
         }
     }
 }
@@ -98,7 +113,7 @@ fn above_what_it_can_do_it_delivers_everything_later() {
             let mut command = Command::new(BINARY);
             command.args(["floor", "-n", "20", "--rate", "100000", "--warmup", "0"]);
             command.args(["--seconds", "0.05", "--payload-bytes", "2000", "--sends", sends]);
-            let result = result(&command.args(source).output().unwrap());
+            let result = complete(&command.args(source).output().unwrap());
             let deliveries = &result["deliveries"];
             assert_eq!(deliveries["received"], 20 * 5_000, "{sends} {source:?}");
             for defect in ["lost", "duplicated", "reordered"] {
@@ -113,8 +128,10 @@ fn clients_that_read_slowly_get_everything_from_a_ring_too() {
     // Together they are sent 120 MB, more than the floor queues.
     let mut command = Command::new(BINARY);
     command.args(["floor", "-n", "5", "--rate", "40", "--warmup", "0", "--seconds", "1"]);
-    command.args(["--payload-bytes", "600000", "--lazy-ms", "20", "--sends", "ring"]);
-    let result = result(&command.output().unwrap());
+    command.args(["--payload-bytes", "600000", "--lazy-ms", "40", "--sends", "ring"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "the client fell behind, because it was told to");
+    let result = printed(&output);
     let deliveries = &result["deliveries"];
     assert_eq!((&deliveries["received"], &deliveries["lost"]), (&200.into(), &0.into()));
 }
@@ -159,8 +176,11 @@ fn clients_that_read_slowly_get_everything_in_the_end() {
     // Each client receives 24 MB, more than the buffers of a connection hold.
     let mut command = Command::new(BINARY);
     command.args(["floor", "-n", "5", "--rate", "40", "--warmup", "0", "--seconds", "1"]);
-    command.args(["--payload-bytes", "600000", "--lazy-ms", "20"]);
-    let result = result(&command.output().unwrap());
+    command.args(["--payload-bytes", "600000", "--lazy-ms", "40"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "the client fell behind, because it was told to");
+    let result = printed(&output);
+    assert_eq!(result["verdict"]["kind"], "client_fell_behind");
     let deliveries = &result["deliveries"];
     assert_eq!((&deliveries["received"], &deliveries["lost"]), (&200.into(), &0.into()));
 }
@@ -169,7 +189,9 @@ fn clients_that_read_slowly_get_everything_in_the_end() {
 fn a_broken_threshold_is_exit_code_1_and_wrong_usage_2() {
     let slow = floor(&["--max-p99-ms", "0.000001"]).output().unwrap();
     assert_eq!(slow.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&slow.stderr).contains("failed: p99 latency is"));
+    assert!(
+        String::from_utf8_lossy(&slow.stderr).contains("failed: the 99th percentile of latency is")
+    );
     let wrong = floor(&["--rate", "none"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
 }

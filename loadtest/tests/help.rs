@@ -28,6 +28,7 @@ fn every_help_fits_a_screen_and_has_an_example() {
         "websocket",
         "saturate",
         "soak",
+        "diff",
         "help",
     ];
     assert_eq!(commands, expected);

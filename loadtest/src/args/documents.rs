@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::{Value, json};
 
-use super::parts::{
-    PlaceArguments, ReaderArguments, bounded, count, payload_bytes, rate, seconds, threshold,
-};
+use super::parts::{PlaceArguments, ReaderArguments, bounded, count, payload_bytes, rate, seconds};
+use super::{OutputArguments, ThresholdArguments};
 use crate::documents::Field;
 use crate::target::Target;
 
@@ -15,7 +15,7 @@ Restart the node first: it would reuse memory of earlier connections. The seed d
 of writes; in the end every client must know the last version of each document that it watches.
 Example:
   loadtest documents --m2-token e… --m2-writer ik_… --resources 100000 --clients 10000 \\
-      --subscriptions 20 --rate 2000 --seconds 60 --server-pid $(pidof fanfare)";
+      --subscriptions 20 --rate 2000 --seconds 60";
 
 #[derive(Args)]
 pub(crate) struct DocumentsArguments {
@@ -42,16 +42,13 @@ pub(crate) struct DocumentsArguments {
     pub(crate) writing: WritingArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
-    /// Process to measure
+    /// Process to measure [default: the one that listens]
     #[arg(long, value_name = "PID", help_heading = "Measuring")]
     pub(crate) server_pid: Option<u32>,
-    /// Fail when the 99th percentile of latency is higher
-    #[arg(long, value_name = "MS", value_parser = threshold, help_heading = "Measuring")]
-    pub(crate) max_p99_ms: Option<f64>,
-    /// Fail when a delivery costs the server more CPU
-    #[arg(long, value_name = "US", requires = "server_pid", value_parser = threshold)]
-    #[arg(help_heading = "Measuring")]
-    pub(crate) max_cpu_us_per_delivery: Option<f64>,
+    #[command(flatten)]
+    pub(crate) thresholds: ThresholdArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// The clients and their subscriptions.
@@ -104,6 +101,32 @@ pub(crate) struct WritingArguments {
 }
 
 impl DocumentsArguments {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        let Self { url, watchers, writing, .. } = self;
+        json!({
+            "api": "m2",
+            "server": url.authority,
+            "scope": self.reader.m2_scope.to_string(),
+            "writers": self.writers,
+            "unanswered_max": self.unanswered_max,
+            "resources": watchers.resources,
+            "clients": watchers.clients,
+            "subscriptions": watchers.subscriptions,
+            "seed": watchers.seed,
+            "browser": watchers.browser,
+            "slow": watchers.slow,
+            "lazy_ms": watchers.lazy_ms,
+            "rate": writing.rate,
+            "payload_bytes": writing.payload_bytes,
+            "warmup": writing.warmup.as_secs_f64(),
+            "seconds": writing.seconds.as_secs_f64(),
+            "write_early": writing.write_early,
+            "server_cpu": self.place.server_cpu,
+            "client_cpu": self.place.client_cpu,
+        })
+    }
+
     /// Returns the number of connections of clients and writers.
     pub(crate) fn descriptors(&self) -> usize {
         self.watchers.clients + self.writers
@@ -201,7 +224,7 @@ mod tests {
             &["--m2-writer", "ik_1", "--subscriptions", "4097"],
             &["--m2-writer", "ik_1", "--resources", "0"],
             &["--m2-writer", "ik_1", "--writers", "0"],
-            &["--m2-writer", "ik_1", "--max-cpu-us-per-delivery", "3"],
+            &["--m2-writer", "ik_1", "--max-lost-percent", "-1"],
         ] {
             assert_eq!(documents(extra).err().unwrap().exit_code(), 2, "{extra:?}");
         }

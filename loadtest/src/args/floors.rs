@@ -1,6 +1,7 @@
 //! The arguments of the floors.
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::floor::{Sending, Sends, Source};
 
@@ -20,6 +21,12 @@ pub(crate) struct SendingArguments {
 }
 
 impl SendingArguments {
+    /// Adds the settings that a saved run names.
+    pub(crate) fn put_into(&self, settings: &mut Value) {
+        settings["sends"] = json!(self.sends);
+        settings["publications"] = json!(self.publications);
+    }
+
     /// Returns how a floor with this many clients sends, if the clock may add this many publications
     /// to a turn.
     pub(crate) fn sending(&self, audience: usize, turn_max: usize) -> Sending {

@@ -4,6 +4,7 @@ mod documents;
 mod floors;
 mod joins;
 mod long;
+mod outcome;
 mod parts;
 mod post;
 mod websocket;
@@ -16,6 +17,7 @@ pub(crate) use self::documents::DocumentsArguments;
 pub(crate) use self::floors::{SendingArguments, TURN_MAX};
 pub(crate) use self::joins::{ChurnArguments, ChurnLoad, FloorJoinArguments, StormArguments};
 pub(crate) use self::long::{SaturateArguments, SoakArguments};
+pub(crate) use self::outcome::{DiffArguments, OutputArguments, ThresholdArguments};
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
@@ -28,19 +30,17 @@ pub(crate) use self::websocket::WebSocketArguments;
 
 const EXAMPLES: &str = "\
 Example:
-  loadtest fanout --api-key ik_… --anon-key anon_… --server-pid $(pidof fanfare)
+  loadtest fanout --api-key ik_… --anon-key anon_…
 
-Progress goes to stderr, a table and a line of JSON to stdout. Exit code: 0 good; 1 the run
-failed, deliveries or connections were lost, deliveries were duplicated or out of order, or a
-threshold was exceeded; 2 wrong usage.";
+Progress goes to stderr, a table and a line of JSON to stdout. Ctrl-C ends a run with its summary
+so far, a second one at once.
+Exit code: 0 valid; 1 the run failed, deliveries or connections were lost, deliveries were
+duplicated or out of order, or a threshold was exceeded; 2 wrong usage; 3 the client fell behind,
+so the figures are not the server's; 4 the server fell behind the load; 130 Ctrl-C.";
 
 const FANOUT_EXAMPLE: &str = "\
 Example:
-  loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100 --seconds 10 \\
-      --server-pid $(pidof fanfare) --max-p99-ms 50
-  loadtest fanout --api forge --context-token e… --invocation e… --server-pid $(pidof fanfare)
-  loadtest fanout --api m2 --m2-token e… --m2-writer ik_… --channel kvStore/load:1
-  loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --streams 1000";
+  loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100";
 
 const FLOOR_EXAMPLE: &str = "\
 Example:
@@ -49,13 +49,20 @@ Example:
 const IDLE_EXAMPLE: &str = "\
 Restart the node first: it would reuse memory of earlier connections.
 Example:
-  loadtest idle --anon-key anon_… -n 10000 --seconds 30 --server-pid $(pidof fanfare)";
+  loadtest idle --anon-key anon_… -n 10000 --seconds 30";
+
+const DIFF_EXAMPLE: &str = "\
+Runs of different scenarios are refused; other settings or another machine are named.
+Example:
+  loadtest fanout --api-key ik_… --anon-key anon_… --save a.json
+  loadtest fanout --api-key ik_… --anon-key anon_… --save b.json
+  loadtest diff a.json b.json";
 
 const COMPARE_EXAMPLE: &str = "\
 The floor has one thread: start the node with one too (fanfare serve --workers 1).
 On a shared machine: chrt -a -f -p 10 PID for the node, chrt -f 10 in front of this command.
 Example:
-  loadtest compare --api-key ik_… --server-pid $(pidof fanfare) --server-cpu 0 --client-cpu 1";
+  loadtest compare --api-key ik_… --server-cpu 0 --client-cpu 1";
 
 /// Drives a realtime server on this machine from outside and reports what it did.
 #[derive(Parser)]
@@ -121,6 +128,9 @@ pub(crate) enum Scenario {
     /// Publish for long: memory, CPU and latency over time must not grow
     #[command(after_help = long::SOAK_EXAMPLE)]
     Soak(SoakArguments),
+    /// Compare two saved runs
+    #[command(after_help = DIFF_EXAMPLE)]
+    Diff(DiffArguments),
     /// Part of the clients, for another process of this program.
     #[command(hide = true)]
     Clients,
@@ -145,15 +155,13 @@ pub(crate) struct FanoutArguments {
     pub(crate) load: LoadArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
-    /// Process to measure
+    /// Process to measure [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
-    /// Fail when the 99th percentile of latency is higher
-    #[arg(long, value_name = "MS", value_parser = threshold)]
-    pub(crate) max_p99_ms: Option<f64>,
-    /// Fail when a delivery costs the server more CPU
-    #[arg(long, value_name = "US", requires = "server_pid", value_parser = threshold)]
-    pub(crate) max_cpu_us_per_delivery: Option<f64>,
+    #[command(flatten)]
+    pub(crate) thresholds: ThresholdArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 #[derive(Args)]
@@ -174,12 +182,10 @@ pub(crate) struct FloorArguments {
     pub(crate) load: LoadArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
-    /// Fail when the 99th percentile of latency is higher
-    #[arg(long, value_name = "MS", value_parser = threshold)]
-    pub(crate) max_p99_ms: Option<f64>,
-    /// Fail when a delivery costs the floor more CPU
-    #[arg(long, value_name = "US", value_parser = threshold)]
-    pub(crate) max_cpu_us_per_delivery: Option<f64>,
+    #[command(flatten)]
+    pub(crate) thresholds: ThresholdArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 #[derive(Args)]
@@ -196,9 +202,9 @@ pub(crate) struct CompareArguments {
     pub(crate) load: LoadArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
-    /// The node's process
+    /// The node's process [default: the one that listens]
     #[arg(long, value_name = "PID")]
-    pub(crate) server_pid: u32,
+    pub(crate) server_pid: Option<u32>,
     /// Pairs of runs; the order alternates
     #[arg(long, value_name = "N", default_value = "10", value_parser = pairs)]
     pub(crate) pairs: usize,
@@ -226,12 +232,14 @@ pub(crate) struct IdleArguments {
     #[arg(long, value_name = "N", help_heading = "Clients", value_parser = count)]
     #[arg(conflicts_with = "api", requires_all = ["token", "subscribe"])]
     pub(crate) streams: Option<usize>,
-    /// Process to measure
+    /// Process to measure [default: the one that listens]
     #[arg(long, value_name = "PID", help_heading = "Measuring")]
-    pub(crate) server_pid: u32,
-    /// Fail when a connection takes more resident memory
+    pub(crate) server_pid: Option<u32>,
+    /// Fail if a connection takes more resident memory
     #[arg(long, value_name = "BYTES", help_heading = "Measuring", value_parser = threshold)]
     pub(crate) max_bytes_per_connection: Option<f64>,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 fn pairs(text: &str) -> Result<usize, String> {
@@ -359,14 +367,14 @@ mod tests {
             ["--seconds", "-1"],
             ["--payload-bytes", "47"],
             ["--unanswered-max", "0"],
-            ["--max-cpu-us-per-delivery", "3"],
+            ["--max-lost-percent", "101"],
             ["--connections-per-process", "0"],
             ["--client-cpu", "4096"],
             ["--m2-scope", "load"],
         ] {
             assert_eq!(with_key(&extra).err().unwrap().exit_code(), 2, "{extra:?}");
         }
-        let compare = ["loadtest", "compare", "--api-key", "ik_1"];
+        let compare = ["loadtest", "compare"];
         assert_eq!(Arguments::try_parse_from(compare).err().unwrap().exit_code(), 2);
     }
 }

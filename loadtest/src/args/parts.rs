@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rustix::thread::CpuSet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::m2::Scope;
 use crate::api::{Access, Api, PAYLOAD_BYTES_MIN};
@@ -129,6 +129,20 @@ pub(crate) struct CrowdArguments {
 }
 
 impl CrowdArguments {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        json!({
+            "api": self.api,
+            "channel": self.channel,
+            "subscribers": self.subscribers,
+            "connect_rate": self.connect_rate,
+            "connections_per_process": self.connections_per_process,
+            "threads": self.threads,
+            "lazy_ms": self.lazy_ms,
+            "seconds": self.seconds.as_secs_f64(),
+        })
+    }
+
     /// Returns the crowd of these groups of clients.
     pub(crate) fn crowd(&self, target: &Target, groups: Vec<Group>) -> Crowd {
         let size = groups.iter().map(|group| group.size).sum();
@@ -165,6 +179,14 @@ pub(crate) struct LoadArguments {
 }
 
 impl LoadArguments {
+    /// Adds the settings that a saved run names.
+    pub(crate) fn put_into(&self, settings: &mut Value) {
+        settings["rate"] = self.rate.into();
+        settings["payload_bytes"] = self.payload_bytes.into();
+        settings["warmup"] = self.warmup.as_secs_f64().into();
+        settings["event"] = self.event.as_str().into();
+    }
+
     /// Returns the schedule of publications for this crowd.
     pub(crate) fn schedule(&self, crowd: &CrowdArguments) -> Schedule {
         let seconds = (self.warmup + crowd.seconds).as_secs_f64();
@@ -190,6 +212,14 @@ pub(crate) struct PlaceArguments {
     /// Processor for the clients and the publisher
     #[arg(long, value_name = "CPU", value_parser = processor)]
     pub(crate) client_cpu: Option<usize>,
+}
+
+impl PlaceArguments {
+    /// Adds the settings that a saved run names.
+    pub(crate) fn put_into(&self, settings: &mut Value) {
+        settings["server_cpu"] = self.server_cpu.into();
+        settings["client_cpu"] = self.client_cpu.into();
+    }
 }
 
 fn processor(text: &str) -> Result<usize, String> {

@@ -13,18 +13,23 @@ use crate::crowd::{Crowd, Gathered};
 use crate::heard::Digest;
 use crate::helper::{Helper, News, tell};
 use crate::tally::Tally;
+use crate::timeline::TimelineDigest;
 
 /// Time between two reports of a process. Its counts are known with this delay.
 const REPORT_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a process may take to send its results after it was told to end.
 const RESULT_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// Time between two reports of latencies.
+const LATENCY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A message from a process that holds clients.
 #[derive(Serialize, Deserialize)]
 enum Report {
     /// The counts have changed.
     Counts(Counts),
+    /// The latencies since the last such report.
+    Latencies(TimelineDigest),
     /// The error of its first failed connection.
     Failure(String),
     /// The results of each group of its clients. This is the last message.
@@ -93,6 +98,7 @@ pub(crate) fn serve() -> Result<()> {
     })?;
     let pulse = Pulse::default();
     let ((), gathered) = crowd.gather(&pulse, || obey(&pulse, &orders))?;
+    tell_latencies(&pulse)?;
     tell(&Report::Result(gathered.into_iter().map(summary).collect()))
 }
 
@@ -113,6 +119,7 @@ fn follow(mut news: News, pulse: &Pulse) -> Result<Vec<Summary>> {
                 pulse.advance(before, now);
                 before = now;
             }
+            Report::Latencies(digest) => pulse.timeline().add_digest(digest),
             Report::Failure(failure) => pulse.note_failure(failure),
             Report::Result(summaries) => return Ok(summaries),
         }
@@ -135,6 +142,7 @@ fn await_all<T>(followers: &[ScopedJoinHandle<'_, T>], helpers: &mut [Helper]) {
 fn obey(pulse: &Pulse, orders: &Receiver<u64>) -> Result<()> {
     let mut before = Counts::default();
     let mut failed = false;
+    let mut told = Instant::now();
     loop {
         match orders.recv_timeout(REPORT_INTERVAL) {
             Ok(due_ns) => pulse.measure_from(due_ns),
@@ -145,6 +153,10 @@ fn obey(pulse: &Pulse, orders: &Receiver<u64>) -> Result<()> {
             failed = true;
             tell(&Report::Failure(failure.to_owned()))?;
         }
+        if told.elapsed() > LATENCY_INTERVAL {
+            told = Instant::now();
+            tell_latencies(pulse)?;
+        }
         let now = pulse.counts();
         if now != before {
             before = now;
@@ -152,4 +164,9 @@ fn obey(pulse: &Pulse, orders: &Receiver<u64>) -> Result<()> {
                 .map_err(|error| anyhow!("cannot report to the parent process: {error}"))?;
         }
     }
+}
+
+fn tell_latencies(pulse: &Pulse) -> Result<()> {
+    let digest = pulse.timeline().take_digest();
+    if digest.is_empty() { Ok(()) } else { tell(&Report::Latencies(digest)) }
 }

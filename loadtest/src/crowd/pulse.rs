@@ -9,7 +9,9 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::helper::Orders;
+use crate::interrupt;
 use crate::progress::Progress;
+use crate::timeline::{Recent, Timeline};
 
 /// If no connection becomes ready for this time, the server counts as stuck.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
@@ -28,6 +30,7 @@ pub(crate) struct Pulse {
     breakdown: OnceLock<String>,
     pids: OnceLock<Vec<u32>>,
     orders: Mutex<Vec<Orders>>,
+    timeline: Mutex<Timeline>,
 }
 
 /// The counts of one process at one moment.
@@ -53,6 +56,7 @@ impl Pulse {
             if ready == size {
                 return Ok(());
             }
+            interrupt::ensure_none()?;
             if ready > before {
                 (before, since) = (ready, Instant::now());
             }
@@ -77,6 +81,11 @@ impl Pulse {
     /// Returns how many publications all clients have received, without repeats.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Returns the latencies that clients have shared so far.
+    pub(crate) fn timeline(&self) -> std::sync::MutexGuard<'_, Timeline> {
+        self.timeline.lock().expect("nothing panics while it holds this")
     }
 
     /// Returns how many connections ended too early.
@@ -124,6 +133,13 @@ impl Pulse {
     pub(super) fn dismiss(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.orders().clear();
+    }
+
+    /// Takes the latencies of a thread of clients.
+    pub(super) fn share(&self, recent: &mut Recent) {
+        if !recent.is_empty() {
+            self.timeline().add(recent);
+        }
     }
 
     /// Counts a lost connection.

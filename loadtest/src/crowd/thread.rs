@@ -25,6 +25,8 @@ const DEAF_RECEIVE_BYTES: usize = 4 * 1024;
 const QUIET: Duration = Duration::from_secs(1);
 /// How long an idle thread sleeps before it checks whether it must stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How often a thread shares its latencies, which progress shows.
+const SHARE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One thread's share of the crowd.
 pub(super) struct Loop<'a> {
@@ -42,6 +44,7 @@ pub(super) struct Loop<'a> {
     /// The results of each group. Tallies are those of clients whose connection is lost.
     gathered: Vec<Gathered>,
     reported: u64,
+    next_share_ns: u64,
 }
 
 impl<'a> Loop<'a> {
@@ -63,6 +66,7 @@ impl<'a> Loop<'a> {
             dial_interval_ns: nanos(Duration::from_secs_f64(seconds)),
             gathered: crowd.nothing_gathered(),
             reported: 0,
+            next_share_ns: 0,
         })
     }
 
@@ -95,6 +99,7 @@ impl<'a> Loop<'a> {
                 thread::sleep(self.crowd.lazy);
             }
         }
+        self.share();
         self.count_closed(&mut scratch)?;
         for at in 0..self.clients.len() {
             self.retire(at);
@@ -233,6 +238,17 @@ impl<'a> Loop<'a> {
         if received > self.reported {
             self.pulse.received.fetch_add(received - self.reported, Ordering::Relaxed);
             self.reported = received;
+        }
+        let now_ns = now_ns();
+        if now_ns >= self.next_share_ns {
+            self.next_share_ns = now_ns + nanos(SHARE_INTERVAL);
+            self.share();
+        }
+    }
+
+    fn share(&mut self) {
+        for group in &mut self.gathered {
+            self.pulse.share(&mut group.heard.recent);
         }
     }
 }

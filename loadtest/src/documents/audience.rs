@@ -24,6 +24,8 @@ const EVENTS_MAX: usize = 1_024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// How long an idle thread sleeps before it checks its signals.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How often the thread shares its latencies, which progress shows.
+const SHARE_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two reads of a slow client, and the size of its receive buffer: with the kernel's
 /// default buffer, the server would notice a slow reader only much later.
 const SLOW_INTERVAL: Duration = Duration::from_secs(2);
@@ -77,6 +79,7 @@ struct Hall<'a> {
     slow_due_ns: Option<u64>,
     hearing: Hearing,
     reported: u64,
+    next_share_ns: u64,
     lost: Vec<Watch>,
 }
 
@@ -97,6 +100,7 @@ impl<'a> Hall<'a> {
                 counts: Counts::default(),
             },
             reported: 0,
+            next_share_ns: 0,
             lost: Vec::new(),
         })
     }
@@ -125,6 +129,7 @@ impl<'a> Hall<'a> {
                 thread::sleep(self.audience.lazy);
             }
         }
+        self.signals.share(&mut self.hearing.heard.recent);
         let mut watches = self.lost;
         watches.extend(self.watchers.into_iter().flatten().flat_map(|one| one.watches));
         let Hearing { heard, counts, .. } = self.hearing;
@@ -244,6 +249,11 @@ impl<'a> Hall<'a> {
         if news > 0 {
             self.signals.received.fetch_add(news, Ordering::Relaxed);
             self.reported = self.hearing.heard.received;
+        }
+        let now_ns = now_ns();
+        if now_ns >= self.next_share_ns {
+            self.next_share_ns = now_ns + nanos(SHARE_INTERVAL);
+            self.signals.share(&mut self.hearing.heard.recent);
         }
     }
 }

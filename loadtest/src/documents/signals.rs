@@ -1,13 +1,15 @@
 //! The state that the clients' thread and the conductor of the run share.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::interrupt;
 use crate::progress::Progress;
+use crate::timeline::{Recent, Timeline};
 
 /// If no client makes progress for this time, the server counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +28,7 @@ pub(crate) struct Signals {
     pub(super) slow: AtomicBool,
     pub(super) stop: AtomicBool,
     first_failure: OnceLock<String>,
+    timeline: Mutex<Timeline>,
 }
 
 /// Ends all clients when dropped, even by a panic: otherwise their thread would be waited for
@@ -76,6 +79,18 @@ impl Signals {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// Returns the latencies that clients have shared so far.
+    pub(crate) fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        self.timeline.lock().expect("nothing panics while it holds this")
+    }
+
+    /// Takes the latencies of the clients' thread.
+    pub(super) fn share(&self, recent: &mut Recent) {
+        if !recent.is_empty() {
+            self.timeline().add(recent);
+        }
+    }
+
     /// Returns how many connections ended too early.
     pub(crate) fn lost(&self) -> usize {
         self.lost.load(Ordering::Relaxed)
@@ -118,6 +133,7 @@ impl Signals {
             if now == size {
                 return Ok(());
             }
+            interrupt::ensure_none()?;
             if now > before {
                 (before, since) = (now, Instant::now());
             }

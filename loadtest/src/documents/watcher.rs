@@ -195,10 +195,8 @@ impl Watcher {
         self.watches[place].updates += 1;
         heard.received += 1;
         heard.frames.note(message.frame_bytes);
-        if let Some(stamp) = stamp.filter(|stamp| stamp.due_ns >= heard.measure_from_ns)
-            && self.timed
-        {
-            heard.latency.saturating_record(message.read_ns.saturating_sub(stamp.due_ns));
+        if let Some(stamp) = stamp.filter(|_| self.timed) {
+            heard.time(stamp.due_ns, message.read_ns);
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ use crate::documents::field::{self, Field};
 use crate::documents::signals::Signals;
 use crate::heard;
 use crate::http::{Pipe, Response};
+use crate::interrupt;
+use crate::publisher::Lateness;
 use crate::stamp::{Stamp, Template};
 use crate::target::Target;
 
@@ -68,6 +70,8 @@ pub(crate) struct Writes {
     pub(crate) unanswered: u64,
     /// The longest delay of a write after its due time, in ns.
     pub(crate) late_ns_max: u64,
+    /// How late the writes were that were due in the measured window.
+    pub(crate) lateness: Lateness,
 }
 
 impl Plan {
@@ -86,6 +90,7 @@ impl Writes {
             failures: BTreeMap::new(),
             unanswered: 0,
             late_ns_max: 0,
+            lateness: Lateness::new(),
         }
     }
 
@@ -101,16 +106,20 @@ impl Writes {
     }
 }
 
-/// Writes everything, the first write at `start_ns`. Returns an error if the clients are dismissed,
+/// Writes everything, the first write at `start_ns`. After a Ctrl-C, sends nothing more and waits
+/// for the answers. Returns an error if the clients are dismissed,
 /// if the server answers with another status than 2xx and 5xx, or if it does not answer.
 pub(crate) fn write(plan: &Plan, start_ns: u64, signals: &Signals) -> Result<Writes> {
     let mut desk = Desk::new(plan, start_ns)?;
     loop {
         ensure!(!signals.stop.load(Ordering::Relaxed), "all clients are gone");
-        desk.send_due()?;
+        let measure_from_ns = signals.measure_from_ns.load(Ordering::Relaxed);
+        desk.send_due(measure_from_ns)?;
         desk.wait()?;
-        desk.collect(signals.measure_from_ns.load(Ordering::Relaxed))?;
-        if desk.next == plan.writes && desk.lanes.iter().all(|lane| lane.unanswered.is_empty()) {
+        desk.collect(measure_from_ns)?;
+        let all_sent = desk.next == plan.writes || interrupt::requested();
+        if all_sent && desk.lanes.iter().all(|lane| lane.unanswered.is_empty()) {
+            desk.writes.outcomes.truncate(usize::try_from(desk.next)?);
             return Ok(desk.writes);
         }
     }
@@ -135,6 +144,8 @@ struct Desk<'a> {
     /// The later of two times: of the last answer, and of the last send while nothing was
     /// unanswered.
     heard_ns: u64,
+    /// The last moment at which all connections had reached `unanswered_max`.
+    full_ns: u64,
 }
 
 impl<'a> Desk<'a> {
@@ -154,6 +165,7 @@ impl<'a> Desk<'a> {
                 ..Writes::nothing()
             },
             heard_ns: start_ns,
+            full_ns: 0,
         })
     }
 
@@ -165,9 +177,10 @@ impl<'a> Desk<'a> {
         (waiting(&least) < self.plan.unanswered_max).then_some(least)
     }
 
-    fn send_due(&mut self) -> Result<()> {
+    fn send_due(&mut self, measure_from_ns: u64) -> Result<()> {
         let caller = Caller { scope: &self.plan.scope, credential: Some(&self.plan.writer) };
         while self.next < self.plan.writes
+            && !interrupt::requested()
             && let Some(at) = self.lane()
         {
             let due_ns = self.plan.due_ns(self.start_ns, self.next);
@@ -179,6 +192,9 @@ impl<'a> Desk<'a> {
                 self.heard_ns = now_ns;
             }
             self.writes.late_ns_max = self.writes.late_ns_max.max(now_ns - due_ns);
+            if due_ns >= measure_from_ns {
+                self.writes.lateness.note(now_ns - due_ns, due_ns < self.full_ns);
+            }
             let number = self.plan.field.written(self.next);
             let id = field::id(number);
             let resource = field::resource(number, &id);
@@ -190,6 +206,9 @@ impl<'a> Desk<'a> {
             lane.unanswered.push_back((self.next, due_ns));
             lane.ready = true;
             self.next += 1;
+        }
+        if self.lane().is_none() {
+            self.full_ns = now_ns();
         }
         Ok(())
     }

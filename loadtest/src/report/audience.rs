@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::lengths::FrameLengths;
-use crate::report::{deliveries_json, latency_json, loss_cells};
-use crate::table::{Table, bytes, grouped, millis};
+use crate::report::{deliveries_json, latency_cells, latency_json, loss_cells};
+use crate::table::{Table, bytes, grouped};
 use crate::tally::Deliveries;
 
 /// What the clients of one API received.
@@ -31,13 +31,7 @@ impl Audience {
         table.line("", &format!("of these, {} clients of {api}:", grouped(*clients as u64)));
         table.row("  deliveries", [("received", grouped(deliveries.received))]);
         table.row("", loss_cells(deliveries));
-        table.row(
-            "  latency",
-            [
-                ("p50", millis(latency.value_at_quantile(0.5))),
-                ("p99", millis(latency.value_at_quantile(0.99))),
-            ],
-        );
+        table.row("  latency", latency_cells(latency));
         let median = bytes(frames.median().map(|bytes| bytes as f64));
         table.row("  frame", [("median", median), ("errors received", grouped(*errors))]);
     }

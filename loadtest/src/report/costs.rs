@@ -1,17 +1,21 @@
 //! Processor time of server and clients per delivery.
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::lengths::FrameLengths;
 use crate::procfs::{Cpu, Memory, Usage};
 use crate::table::{Table, bytes, grouped, memory_cells, micros, nanos};
 
+/// A shorter window has no rates: they would be those of a moment.
+const SHORTEST_NS: u64 = 10_000_000;
+
 /// The measured window, from the first timed publication to the last delivery.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     /// Its length in ns.
     pub(crate) wall_ns: u64,
+    /// The time in which the processor time was used, in ns.
+    pub(crate) cpu_wall_ns: u64,
     /// Number of deliveries in the window.
     pub(crate) deliveries: u64,
     /// Processor time of the server, if its process is known.
@@ -28,36 +32,6 @@ pub(crate) struct Costs {
     pub(crate) window: Window,
     /// Number of processes that held the clients.
     pub(crate) client_processes: usize,
-}
-
-/// Limits that a run must not exceed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Thresholds {
-    /// 99th percentile of latency, in ms.
-    pub(crate) p99_ms: Option<f64>,
-    /// Server processor time per delivery, in µs.
-    pub(crate) cpu_us_per_delivery: Option<f64>,
-}
-
-impl Thresholds {
-    /// Returns the faults: the limits that were exceeded.
-    pub(super) fn faults(self, latency: &Histogram<u64>, costs: &Costs) -> Vec<String> {
-        let mut faults = Vec::new();
-        let p99_ms = latency.value_at_quantile(0.99) as f64 / 1e6;
-        if let Some(most) = self.p99_ms.filter(|most| p99_ms > *most) {
-            faults.push(format!("p99 latency is {p99_ms:.3} ms, more than {most}"));
-        }
-        if let Some(most) = self.cpu_us_per_delivery {
-            match costs.server_cost_ns().map(|cpu_ns| cpu_ns / 1e3) {
-                Some(cpu_us) if cpu_us <= most => {}
-                Some(cpu_us) => {
-                    faults.push(format!("a delivery costs {cpu_us:.3} µs, more than {most}"));
-                }
-                None => faults.push("the cost of a delivery was not measured".to_owned()),
-            }
-        }
-        faults
-    }
 }
 
 impl Costs {
@@ -108,7 +82,7 @@ impl Costs {
     }
 
     fn cpu_row(&self, table: &mut Table, title: &str, cpu: Cpu) {
-        let cores = cpu.total_ns() as f64 * 1e2 / self.window.wall_ns.max(1) as f64;
+        let cores = cpu.total_ns() as f64 * 1e2 / self.window.cpu_wall_ns.max(1) as f64;
         table.row(
             title,
             [
@@ -134,12 +108,16 @@ impl Costs {
         result["client_processes"] = json!(client_processes);
     }
 
-    /// Returns the deliveries per second of the window.
-    pub(super) fn deliveries_per_second(&self) -> u64 {
-        (u128::from(self.window.deliveries) * 1_000_000_000
-            / u128::from(self.window.wall_ns.max(1)))
-        .try_into()
-        .unwrap_or(u64::MAX)
+    /// Returns the deliveries per second of the window; `None` if it was too short for a rate.
+    pub(super) fn deliveries_per_second(&self) -> Option<f64> {
+        let Window { deliveries, wall_ns, .. } = self.window;
+        (wall_ns >= SHORTEST_NS).then(|| deliveries as f64 * 1e9 / wall_ns as f64)
+    }
+
+    /// Returns how many processors a process kept busy in the window; `None` if that was too short.
+    pub(super) fn cores(&self, usage: &Usage) -> Option<f64> {
+        let wall_ns = self.window.cpu_wall_ns;
+        (wall_ns >= SHORTEST_NS).then(|| usage.process.total_ns() as f64 / wall_ns as f64)
     }
 
     fn usage_json(&self, usage: &Usage) -> Value {

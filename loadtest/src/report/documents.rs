@@ -5,8 +5,14 @@ use serde_json::{Value, json};
 
 use crate::documents::{Counts, Field, Verdict, Writes};
 use crate::procfs::Memory;
-use crate::report::costs::{Costs, Thresholds};
-use crate::report::{Losses, latency_cells, latency_json, loss_rows, memory_json};
+use crate::report::costs::Costs;
+use crate::report::figure::{Better, Unit};
+use crate::report::record::{Distribution, Frame, Record};
+use crate::report::thresholds::{Judged, Thresholds};
+use crate::report::{
+    Losses, Measured, bytes_each, latency_cells, latency_json, loss_rows, memory_json, per_second,
+    verdict_rows,
+};
 use crate::table::{Table, bytes, grouped, memory_cells, millis};
 
 /// The parameters of the run, named as in the arguments.
@@ -46,6 +52,7 @@ pub(crate) struct Steps {
 /// The result of `documents`.
 pub(crate) struct DocumentsReport {
     pub(crate) asked: Asked,
+    pub(crate) measured: Measured,
     /// How long it took until all clients had subscribed, in ns.
     pub(crate) subscribing_ns: u64,
     /// The outcomes of the writes.
@@ -88,6 +95,7 @@ impl DocumentsReport {
             table.row("errors from the server", [("received", grouped(*count))]);
             table.line("the first", first);
         }
+        verdict_rows(&mut table, &self.measured.verdict);
         table.text
     }
 
@@ -132,6 +140,9 @@ impl DocumentsReport {
                 "same_version": verdict.same_version,
             },
             "latency_ns": latency_json(&self.latency),
+            "measured_seconds": self.measured.seconds,
+            "interrupted": self.measured.interrupted,
+            "verdict": self.measured.verdict,
             "server_memory": self.memory.map(|steps| self.steps_json(&steps)),
             "connections_lost": self.losses.connections,
             "realtime_errors": self.errors.1,
@@ -140,12 +151,68 @@ impl DocumentsReport {
         result
     }
 
-    /// Returns the faults; empty if the run was good.
-    pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
+    /// Returns the run as it is saved and shown.
+    pub(crate) fn record(&self, frame: Frame, thresholds: Thresholds) -> Record {
+        let Self { measured, .. } = self;
+        let mut record = Record::new(frame, "documents", self.title());
+        record.interrupted = measured.interrupted;
+        record.seconds = measured.seconds;
+        record.verdict = measured.verdict.clone();
+        record.defects = self.defects(thresholds);
+        record.exceeded = thresholds.exceeded(self.judged());
+        record.latency = Distribution::of(&self.latency);
+        record.series = measured.series.clone();
+        record.result = self.json();
+        self.figures(&mut record);
+        record
+    }
+
+    fn figures(&self, record: &mut Record) {
+        use Better::{Higher, Lower, Neither};
+        use Unit::{Bytes, Cores, Count, Ns, PerSecond};
+        let Self { costs, verdict, counts, .. } = self;
+        record.figure("writes", PerSecond, Neither, Some(self.asked.rate));
+        record.figure("delivered", PerSecond, Higher, costs.deliveries_per_second());
+        record.latency_figures(&self.latency);
+        record.figure("CPU per delivery", Ns, Lower, costs.server_cost_ns());
+        let server = costs.window.server.as_ref().and_then(|usage| costs.cores(usage));
+        record.figure("server CPU, cores", Cores, Lower, server);
+        record.figure("client CPU, cores", Cores, Neither, costs.cores(&costs.window.client));
+        let steps = self.memory.as_ref();
+        record.figure("memory", Bytes, Lower, steps.map(|steps| steps.after.rss as f64));
+        let connection = steps.and_then(|steps| self.per_connection(steps));
+        record.figure("memory per connection", Bytes, Lower, connection);
+        let subscription = steps.and_then(|steps| self.per_subscription(steps));
+        record.figure("memory per subscription", Bytes, Lower, subscription);
+        for (name, count) in [
+            ("lost", verdict.lost),
+            ("duplicated", counts.duplicated),
+            ("reordered", counts.reordered),
+            ("misrouted", counts.misrouted),
+            ("lost connections", self.losses.connections as u64),
+        ] {
+            record.figure(name, Count, Lower, Some(count as f64));
+        }
+        let late_ns = self.writes.late_ns_max as f64;
+        record.figure("writer late, max", Ns, Lower, Some(late_ns));
+    }
+
+    fn judged(&self) -> Judged {
+        let latency = &self.latency;
+        Judged {
+            p99_ns: (!latency.is_empty()).then(|| latency.value_at_quantile(0.99)),
+            cpu_ns_per_delivery: self.costs.server_cost_ns(),
+            bytes_per_connection: self.memory.and_then(|steps| self.per_connection(&steps)),
+        }
+    }
+
+    /// Returns what went wrong, thresholds other than that of lost documents left out.
+    fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { counts, verdict, .. } = self;
         let mut faults = Vec::new();
+        let loss = thresholds.loss(verdict.lost, verdict.expected);
+        faults.extend(loss.map(|loss| format!("{loss}: the last version did not arrive")));
         for (count, fault) in [
-            (verdict.lost, "documents were not received in their last version"),
             (counts.duplicated, "updates were duplicated"),
             (counts.reordered, "updates were older than an earlier one"),
             (counts.misrouted, "updates went to clients that did not subscribe to them"),
@@ -161,7 +228,6 @@ impl DocumentsReport {
         if verdict.received == 0 || self.latency.is_empty() {
             faults.push("nothing was delivered in the measured window".to_owned());
         }
-        faults.extend(thresholds.faults(&self.latency, &self.costs));
         faults
     }
 
@@ -205,7 +271,7 @@ impl DocumentsReport {
                 ("expected", grouped(verdict.expected)),
                 ("received", grouped(verdict.received)),
                 ("conflated", grouped(verdict.conflated)),
-                ("per second", grouped(self.costs.deliveries_per_second())),
+                ("per second", per_second(self.costs.deliveries_per_second())),
             ],
         );
         table.row(
@@ -232,8 +298,8 @@ impl DocumentsReport {
         table.row(
             "RSS per",
             [
-                ("connection", bytes(Some(self.per_connection(steps)))),
-                ("subscription", bytes(Some(self.per_subscription(steps)))),
+                ("connection", bytes(self.per_connection(steps))),
+                ("subscription", bytes(self.per_subscription(steps))),
             ],
         );
     }
@@ -249,13 +315,13 @@ impl DocumentsReport {
         })
     }
 
-    fn per_connection(&self, steps: &Steps) -> f64 {
-        (steps.connected.rss as f64 - steps.before.rss as f64) / self.asked.clients as f64
+    fn per_connection(&self, steps: &Steps) -> Option<f64> {
+        bytes_each(steps.before.rss, steps.connected.rss, self.asked.clients as f64)
     }
 
-    fn per_subscription(&self, steps: &Steps) -> f64 {
+    fn per_subscription(&self, steps: &Steps) -> Option<f64> {
         let subscriptions = self.asked.clients as f64 * f64::from(self.asked.field.subscriptions);
-        (steps.subscribed.rss as f64 - steps.connected.rss as f64) / subscriptions
+        bytes_each(steps.connected.rss, steps.subscribed.rss, subscriptions)
     }
 }
 
@@ -267,14 +333,14 @@ mod tests {
     use crate::heard::histogram;
     use crate::lengths::FrameLengths;
     use crate::procfs::{Cpu, Usage};
-    use crate::report::Window;
+    use crate::report::{Evidence, Series, Verdict as RunVerdict, Window};
 
     fn good() -> DocumentsReport {
         let mut latency = histogram();
         (1..=1_000).for_each(|step| latency.record(step * 1_000).unwrap());
         let mut frames = FrameLengths::default();
         frames.note(250);
-        let process = Cpu { user_us: 1_000, system_us: 4_000, run_ns: None };
+        let process = Cpu { user_us: 1_000, system_us: 4_000, ..Cpu::default() };
         let memory = |rss| Memory { rss, ..Memory::default() };
         let mut writes = Writes::nothing();
         writes.failures = BTreeMap::from([(503, 2), (500, 1)]);
@@ -288,6 +354,13 @@ mod tests {
                 payload_bytes: 128,
                 seconds: 10.0,
                 write_early: false,
+            },
+            measured: Measured {
+                seconds: 10.0,
+                interrupted: false,
+                series: Series::default(),
+                verdict: RunVerdict::of(&Evidence::default()),
+                joined: None,
             },
             subscribing_ns: 1_500_000,
             writes,
@@ -303,6 +376,7 @@ mod tests {
                 frames,
                 window: Window {
                     wall_ns: 10_000_000_000,
+                    cpu_wall_ns: 10_000_000_000,
                     deliveries: 1_000,
                     server: Some(Usage { process, ..Usage::default() }),
                     client: Usage::default(),
@@ -323,7 +397,7 @@ mod tests {
     #[test]
     fn a_good_run_has_no_faults_and_shows_its_figures() {
         let report = good();
-        assert_eq!(report.faults(Thresholds::default()), Vec::<String>::new());
+        assert_eq!(report.defects(Thresholds::default()), Vec::<String>::new());
         let table = report.table();
         for part in [
             "100 clients, 7 slow, each with 20 of 1,000 documents",
@@ -359,9 +433,21 @@ mod tests {
         for (number, spoil) in spoil.into_iter().enumerate() {
             let mut report = good();
             spoil(&mut report);
-            assert_eq!(report.faults(Thresholds::default()).len(), 1, "defect {number}");
+            assert_eq!(report.defects(Thresholds::default()).len(), 1, "defect {number}");
         }
-        let slow = Thresholds { p99_ms: Some(0.5), cpu_us_per_delivery: Some(4.0) };
-        assert_eq!(good().faults(slow).len(), 2);
+        let slow = Thresholds {
+            p99_ms: Some(0.5),
+            cpu_us_per_delivery: Some(4.0),
+            bytes_per_connection: Some(999.0),
+            ..Thresholds::default()
+        };
+        assert_eq!(slow.exceeded(good().judged()).len(), 3);
+        let mut reused = good();
+        if let Some(steps) = &mut reused.memory {
+            steps.connected.rss = steps.before.rss - 1;
+        }
+        assert!(reused.table().contains("connection -   subscription"));
+        let fault = &slow.exceeded(reused.judged())[2];
+        assert!(fault.contains("was not measured"), "{fault}");
     }
 }

@@ -4,12 +4,15 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::procfs::Memory;
-use crate::report::costs::{Costs, Thresholds};
+use crate::report::costs::Costs;
+use crate::report::figure::{Better, Unit};
+use crate::report::record::{Distribution, Frame, Record};
+use crate::report::thresholds::{Judged, Thresholds};
 use crate::report::{
-    Asked, Audience, Losses, deliveries_json, latency_cells, latency_json, loss_cells, loss_rows,
-    memory_json,
+    Asked, Audience, Losses, Offer, Series, Verdict, bytes_each, deliveries_json, latency_cells,
+    latency_json, loss_cells, loss_rows, memory_json, per_second, verdict_rows,
 };
-use crate::table::{Table, grouped, millis};
+use crate::table::{Table, bytes, grouped, millis};
 use crate::tally::Deliveries;
 
 /// Counts of the publisher.
@@ -27,11 +30,25 @@ pub(crate) struct Publications {
     pub(crate) late_ns_max: u64,
 }
 
+/// The course of a run, and what it says of the figures.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// Length of the measured window as it was, in s.
+    pub(crate) seconds: f64,
+    /// Whether Ctrl-C ended the run.
+    pub(crate) interrupted: bool,
+    pub(crate) series: Series,
+    pub(crate) verdict: Verdict,
+    /// The server's resident memory before the first connection and with all of them, in bytes.
+    pub(crate) joined: Option<(u64, u64)>,
+}
+
 /// The result of `fanout` or `floor`.
 pub(crate) struct FanoutReport {
     /// The name of the command.
     pub(crate) scenario: &'static str,
     pub(crate) asked: Asked,
+    pub(crate) measured: Measured,
     /// Counts of the publisher.
     pub(crate) publications: Publications,
     /// Counts of the subscribers.
@@ -70,14 +87,18 @@ impl FanoutReport {
             [
                 ("expected", grouped(deliveries.expected)),
                 ("received", grouped(deliveries.received)),
-                ("per second", grouped(self.costs.deliveries_per_second())),
+                ("per second", per_second(self.costs.deliveries_per_second())),
             ],
         );
         table.row("", loss_cells(deliveries));
         table.row("latency", latency_cells(&self.latency));
         self.audiences.iter().for_each(|audience| audience.rows(&mut table));
+        if self.memory.is_some() {
+            table.row("per connection", [("RSS", bytes(self.bytes_per_connection()))]);
+        }
         self.costs.rows(&mut table, self.memory);
         self.loss_rows(&mut table);
+        verdict_rows(&mut table, &self.measured.verdict);
         table.text
     }
 
@@ -97,6 +118,10 @@ impl FanoutReport {
             "audiences": self.audiences.iter().map(Audience::json).collect::<Vec<_>>(),
             "latency_ns": latency_json(&self.latency),
             "server_memory": self.memory.map(memory_json),
+            "bytes_per_connection": self.bytes_per_connection(),
+            "measured_seconds": self.measured.seconds,
+            "interrupted": self.measured.interrupted,
+            "verdict": self.measured.verdict,
             "connections_lost": self.losses.connections,
             "realtime_errors": self.errors.1,
         });
@@ -105,12 +130,79 @@ impl FanoutReport {
         result
     }
 
-    /// Returns the faults; empty if the run was good.
+    /// Returns the run as it is saved and shown.
+    pub(crate) fn record(&self, frame: Frame, thresholds: Thresholds) -> Record {
+        let Self { asked, measured, .. } = self;
+        let mut record = Record::new(frame, self.scenario, asked.to_string());
+        record.interrupted = measured.interrupted;
+        record.seconds = measured.seconds;
+        record.verdict = measured.verdict.clone();
+        record.defects = self.defects(thresholds);
+        record.exceeded = thresholds.exceeded(self.judged());
+        record.latency = Distribution::of(&self.latency);
+        record.series = measured.series.clone();
+        record.result = self.json();
+        self.figures(&mut record);
+        record
+    }
+
+    fn figures(&self, record: &mut Record) {
+        use Better::{Higher, Lower, Neither};
+        use Unit::{Bytes, Cores, Count, Ns, PerSecond};
+        let Self { asked, costs, deliveries, publications, .. } = self;
+        let offer = Offer {
+            rate: asked.rate,
+            audience: (asked.subscribers + asked.streams) as f64,
+            seconds: asked.seconds,
+        };
+        let some = |count: u64| Some(count as f64);
+        record.figure("offered", PerSecond, Neither, Some(offer.rate * offer.audience));
+        record.figure("delivered", PerSecond, Higher, costs.deliveries_per_second());
+        record.latency_figures(&self.latency);
+        record.figure("CPU per delivery", Ns, Lower, costs.server_cost_ns());
+        let server = costs.window.server.as_ref().and_then(|usage| costs.cores(usage));
+        record.figure("server CPU, cores", Cores, Lower, server);
+        record.figure("client CPU, cores", Cores, Neither, costs.cores(&costs.window.client));
+        record.figure("memory", Bytes, Lower, self.memory.map(|memory| memory.rss as f64));
+        record.figure("memory per connection", Bytes, Lower, self.bytes_per_connection());
+        record.figure("expected deliveries", Count, Neither, some(deliveries.expected));
+        for (name, count) in [
+            ("lost", deliveries.lost),
+            ("duplicated", deliveries.duplicated),
+            ("reordered", deliveries.reordered),
+            ("refused publications", publications.refused),
+            ("lost connections", self.losses.connections as u64),
+        ] {
+            record.figure(name, Count, Lower, some(count));
+        }
+        record.figure("publisher late, max", Ns, Lower, some(publications.late_ns_max));
+    }
+
+    fn judged(&self) -> Judged {
+        let latency = &self.latency;
+        Judged {
+            p99_ns: (!latency.is_empty()).then(|| latency.value_at_quantile(0.99)),
+            cpu_ns_per_delivery: self.costs.server_cost_ns(),
+            bytes_per_connection: self.bytes_per_connection(),
+        }
+    }
+
+    fn bytes_per_connection(&self) -> Option<f64> {
+        let (before, connected) = self.measured.joined?;
+        bytes_each(before, connected, (self.asked.subscribers + self.asked.streams) as f64)
+    }
+
+    /// Returns the defects and the exceeded thresholds; empty if the run was good.
     pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
+        [self.defects(thresholds), thresholds.exceeded(self.judged())].concat()
+    }
+
+    /// Returns what went wrong, thresholds other than that of lost deliveries left out.
+    fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
         let mut faults = Vec::new();
+        faults.extend(thresholds.loss(deliveries.lost, deliveries.expected));
         for (count, fault) in [
-            (deliveries.lost, "deliveries were lost"),
             (deliveries.duplicated, "deliveries were duplicated"),
             (deliveries.reordered, "deliveries were reordered"),
             (deliveries.despite_refusal, "deliveries came from refused publications"),
@@ -123,7 +215,6 @@ impl FanoutReport {
         if deliveries.received == 0 || self.latency.is_empty() {
             faults.push("nothing was delivered in the measured window".to_owned());
         }
-        faults.extend(thresholds.faults(&self.latency, &self.costs));
         faults
     }
 
@@ -142,10 +233,10 @@ pub(super) mod tests {
     use crate::api::Api;
     use crate::lengths::FrameLengths;
     use crate::procfs::{Cpu, Usage};
-    use crate::report::Window;
+    use crate::report::{Evidence, Window};
 
     fn usage(user_us: u64, system_us: u64) -> Usage {
-        let process = Cpu { user_us, system_us, run_ns: None };
+        let process = Cpu { user_us, system_us, ..Cpu::default() };
         Usage { process, threads: [(7, ("worker-0".to_owned(), process))].into() }
     }
 
@@ -167,6 +258,13 @@ pub(super) mod tests {
                 payload_bytes: 128,
                 seconds: 10.0,
             },
+            measured: Measured {
+                seconds: 10.0,
+                interrupted: false,
+                series: Series::default(),
+                verdict: Verdict::of(&Evidence::default()),
+                joined: Some((1_000_000, 1_006_000)),
+            },
             publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
             deliveries: Deliveries { expected: 1_000, received: 1_000, ..Deliveries::default() },
             audiences: Vec::new(),
@@ -175,6 +273,7 @@ pub(super) mod tests {
                 frames,
                 window: Window {
                     wall_ns: 10_000_000_000,
+                    cpu_wall_ns: 10_000_000_000,
                     deliveries: 1_000,
                     server: Some(usage(1_000, 4_000)),
                     client: usage(0, 3_000),
@@ -258,6 +357,7 @@ pub(super) mod tests {
         let limits = |p99_ms, cpu_us_per_delivery| Thresholds {
             p99_ms: Some(p99_ms),
             cpu_us_per_delivery: Some(cpu_us_per_delivery),
+            ..Thresholds::default()
         };
         assert_eq!(good().faults(limits(0.995, 5.0)).len(), 0);
         assert_eq!(good().faults(limits(0.985, 5.0)).len(), 1);

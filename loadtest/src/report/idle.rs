@@ -4,12 +4,16 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::procfs::Memory;
-use crate::report::{Losses, loss_rows, memory_json};
+use crate::report::figure::{Better, Unit};
+use crate::report::record::{Frame, Record};
+use crate::report::thresholds::{Judged, Thresholds};
+use crate::report::{Losses, Measured, bytes_each, loss_rows, memory_json, verdict_rows};
 use crate::table::{Table, bytes, grouped, memory_cells};
 
 /// The result of `idle`.
 pub(crate) struct IdleReport {
     pub(crate) api: Api,
+    pub(crate) measured: Measured,
     /// Number of connections, streams included.
     pub(crate) connections: usize,
     /// Number of streams of Server-Sent Events beside the other connections.
@@ -35,15 +39,7 @@ pub(crate) struct IdleReport {
 impl IdleReport {
     /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
-        let what = if self.subscribed { "subscribed" } else { "connected" };
-        let connections = grouped(self.connections as u64);
-        let Self { api, seconds, streams, .. } = self;
-        let streams = match streams {
-            0 => String::new(),
-            _ => format!(", {} of them streams", grouped(*streams as u64)),
-        };
-        let clients = format!("{connections} clients{streams}, {what}");
-        let mut table = Table::new(format!("idle in {api}: {clients}, for {seconds} s"));
+        let mut table = Table::new(format!("idle {}", self.title()));
         table.row("before", memory_cells(self.before));
         table.row("connected", memory_cells(self.connected));
         table.row("after", memory_cells(self.after));
@@ -57,7 +53,20 @@ impl IdleReport {
         );
         table.row("heartbeats", [("received", grouped(self.pings))]);
         loss_rows(&mut table, &self.losses);
+        verdict_rows(&mut table, &self.measured.verdict);
         table.text
+    }
+
+    fn title(&self) -> String {
+        let what = if self.subscribed { "subscribed" } else { "connected" };
+        let connections = grouped(self.connections as u64);
+        let Self { api, seconds, streams, .. } = self;
+        let streams = match streams {
+            0 => String::new(),
+            _ => format!(", {} of them streams", grouped(*streams as u64)),
+        };
+        let clients = format!("{connections} clients{streams}, {what}");
+        format!("in {api}: {clients}, for {seconds} s")
     }
 
     /// Returns the result for machines, to be printed on one line.
@@ -80,40 +89,62 @@ impl IdleReport {
             "client_processes": self.client_processes,
             "pings": self.pings,
             "connections_lost": self.losses.connections,
+            "interrupted": self.measured.interrupted,
+            "verdict": self.measured.verdict,
         })
     }
 
-    /// Returns the faults; empty if every connection stayed and took at most `bytes_max` bytes of
-    /// resident memory.
-    pub(crate) fn faults(&self, bytes_max: Option<f64>) -> Vec<String> {
-        let mut faults = Vec::new();
-        let lost = self.losses.connections;
+    /// Returns the run as it is saved and shown. `bytes_max` is the most resident memory that a
+    /// connection may take.
+    pub(crate) fn record(&self, frame: Frame, bytes_max: Option<f64>) -> Record {
+        use Better::{Lower, Neither};
+        use Unit::{Bytes, Count};
+        let thresholds = Thresholds { bytes_per_connection: bytes_max, ..Thresholds::default() };
+        let bytes_per_connection = self.per_connection(|memory| Some(memory.rss));
+        let mut record = Record::new(frame, "idle", self.title());
+        record.interrupted = self.measured.interrupted;
+        record.seconds = self.measured.seconds;
+        record.verdict = self.measured.verdict.clone();
+        record.exceeded = thresholds.exceeded(Judged { bytes_per_connection, ..Judged::default() });
+        let lost = self.losses.connections as u64;
         if lost > 0 {
-            faults.push(format!("{lost} connections were lost"));
+            record.defects.push(format!("{} connections were lost", grouped(lost)));
         }
-        let taken = self.per_connection(|memory| Some(memory.rss));
-        if let Some((taken, most)) = taken.zip(bytes_max).filter(|(taken, most)| taken > most) {
-            faults.push(format!("a connection takes {taken:.0} bytes, more than {most}"));
-        }
-        faults
+        record.series = self.measured.series.clone();
+        record.result = self.json();
+        record.figure("connections", Count, Neither, Some(self.connections as f64));
+        record.figure("memory per connection", Bytes, Lower, bytes_per_connection);
+        record.figure("memory before", Bytes, Lower, Some(self.before.rss as f64));
+        record.figure("memory", Bytes, Lower, Some(self.after.rss as f64));
+        record.figure("heartbeats", Count, Neither, Some(self.pings as f64));
+        record.figure("lost connections", Count, Lower, Some(lost as f64));
+        record
     }
 
     /// Returns the bytes that each connection added; `None` if the figure is unknown.
     fn per_connection(&self, field: impl Fn(&Memory) -> Option<u64>) -> Option<f64> {
-        let added = field(&self.after)? as f64 - field(&self.before)? as f64;
-        Some(added / self.connections as f64)
+        bytes_each(field(&self.before)?, field(&self.after)?, self.connections as f64)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Versions;
+    use crate::report::{Evidence, Series, Verdict};
 
     #[test]
     fn memory_is_shared_out_over_the_connections() {
         let memory = |rss, pss| Memory { rss, pss, private_dirty: None };
         let report = IdleReport {
             api: Api::Forge,
+            measured: Measured {
+                seconds: 5.0,
+                interrupted: false,
+                series: Series::default(),
+                verdict: Verdict::of(&Evidence::default()),
+                joined: None,
+            },
             connections: 100,
             streams: 0,
             subscribed: false,
@@ -127,13 +158,14 @@ mod tests {
         };
         let json = report.json();
         assert_eq!(json["bytes_per_connection"]["rss"], 600.0);
-        assert_eq!(json["bytes_per_connection"]["pss"], -10.0);
+        assert_eq!(json["bytes_per_connection"]["pss"], Value::Null, "less is no figure");
         assert_eq!(json["bytes_per_connection"]["private_dirty"], Value::Null);
         assert!(report.table().contains("RSS 600 B"));
         let mixed = IdleReport { streams: 40, ..report };
         assert!(mixed.table().contains("100 clients, 40 of them streams, connected"));
         for (bytes_max, faults) in [(None, 0), (Some(600.0), 0), (Some(599.0), 1)] {
-            assert_eq!(mixed.faults(bytes_max).len(), faults);
+            let frame = Frame::now(Value::Null, Versions::with(None));
+            assert_eq!(mixed.record(frame, bytes_max).exceeded.len(), faults);
         }
     }
 }

@@ -6,14 +6,20 @@
 mod audience;
 mod compare;
 mod costs;
+mod diff;
 mod documents;
 mod fanout;
+mod figure;
 mod idle;
 mod joins;
 mod publish;
+mod record;
 mod saturate;
+mod series;
 mod slow;
 mod soak;
+mod thresholds;
+mod verdict;
 mod work;
 
 use std::fmt;
@@ -23,19 +29,25 @@ use serde_json::{Value, json};
 
 pub(crate) use self::audience::Audience;
 pub(crate) use self::compare::{CompareReport, Pair};
-pub(crate) use self::costs::{Costs, Thresholds, Window};
+pub(crate) use self::costs::{Costs, Window};
+pub(crate) use self::diff::Diff;
 pub(crate) use self::documents::{Asked as DocumentsAsked, DocumentsReport, Steps};
-pub(crate) use self::fanout::{FanoutReport, Publications};
+pub(crate) use self::fanout::{FanoutReport, Measured, Publications};
+pub(crate) use self::figure::Unit;
 pub(crate) use self::idle::IdleReport;
 pub(crate) use self::joins::{ChurnReport, StormReport};
 pub(crate) use self::publish::{PostAsked, PublishReport, Subscribers};
+pub(crate) use self::record::{Frame, Record};
 pub(crate) use self::saturate::{SaturateReport, Step};
+pub(crate) use self::series::{Offer, Series, Tick, close, joined};
 pub(crate) use self::slow::SlowReport;
 pub(crate) use self::soak::{Growth, Moment, SoakReport};
+pub(crate) use self::thresholds::Thresholds;
+pub(crate) use self::verdict::{Evidence, Kind, Load, Verdict};
 pub(crate) use self::work::Work;
 use crate::api::Api;
 use crate::procfs::Memory;
-use crate::table::{Table, grouped, millis};
+use crate::table::{Table, grouped, grouped_float, millis};
 use crate::tally::Deliveries;
 
 /// The parameters of the run, named as in the arguments.
@@ -90,6 +102,16 @@ pub(crate) struct Losses {
     pub(crate) first: Option<String>,
 }
 
+/// Formats a rate; `-` if the time was too short for one.
+fn per_second(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), grouped_float)
+}
+
+fn verdict_rows(table: &mut Table, verdict: &Verdict) {
+    table.line("verdict", &format!("{}. {}", verdict.words(), verdict.meaning()));
+    verdict.evidence.iter().for_each(|sentence| table.line("", sentence));
+}
+
 fn loss_rows(table: &mut Table, losses: &Losses) {
     if losses.connections > 0 {
         table.row("connections", [("lost", grouped(losses.connections as u64))]);
@@ -122,26 +144,35 @@ fn deliveries_json(deliveries: &Deliveries) -> Value {
 
 /// Returns the cells of a row with percentiles. The histogram is in ns.
 fn latency_cells(latency: &Histogram<u64>) -> [(&'static str, String); 5] {
-    let at = |quantile| millis(latency.value_at_quantile(quantile));
+    let shown = |ns: u64| if latency.is_empty() { "-".to_owned() } else { millis(ns) };
+    let at = |quantile| shown(latency.value_at_quantile(quantile));
     [
         ("p50", at(0.5)),
         ("p90", at(0.9)),
         ("p99", at(0.99)),
         ("p99.9", at(0.999)),
-        ("max", millis(latency.max())),
+        ("max", shown(latency.max())),
     ]
 }
 
 fn latency_json(latency: &Histogram<u64>) -> Value {
-    let at = |quantile| latency.value_at_quantile(quantile);
+    let known = |ns: u64| (!latency.is_empty()).then_some(ns);
+    let at = |quantile| known(latency.value_at_quantile(quantile));
     json!({
         "count": latency.len(),
         "p50": at(0.5),
         "p90": at(0.9),
         "p99": at(0.99),
         "p999": at(0.999),
-        "max": latency.max(),
+        "max": known(latency.max()),
     })
+}
+
+/// Returns the bytes that each of `count` connections or subscriptions added. `None` if the memory
+/// did not grow: then the server used memory that it had taken before, and says nothing of them.
+fn bytes_each(before: u64, after: u64, count: f64) -> Option<f64> {
+    let added = after.checked_sub(before).filter(|added| *added > 0)?;
+    (count > 0.0).then(|| added as f64 / count)
 }
 
 fn memory_json(memory: Memory) -> Value {

@@ -170,7 +170,7 @@ mod tests {
     fn report() -> PublishReport {
         let mut latency = histogram();
         (1..=100).for_each(|step| latency.record(step * 1_000_000).unwrap());
-        let process = Cpu { user_us: 200, system_us: 800, run_ns: None };
+        let process = Cpu { user_us: 200, system_us: 800, run_ns: None, wait_ns: None };
         PublishReport {
             scenario: "publish",
             asked: PostAsked {
@@ -187,6 +187,7 @@ mod tests {
                 unit: "publications",
                 window: Window {
                     wall_ns: 2_000_000_000,
+                    cpu_wall_ns: 2_000_000_000,
                     deliveries: 100,
                     server: Some(Usage { process, threads: [].into() }),
                     client: Usage::default(),

@@ -165,7 +165,7 @@ mod tests {
         let mut latency = histogram();
         latency.record(5_000_000).unwrap();
         let usage = |percent| Usage {
-            process: Cpu { user_us: percent * 10_000, system_us: 0, run_ns: None },
+            process: Cpu { user_us: percent * 10_000, system_us: 0, run_ns: None, wait_ns: None },
             threads: [].into(),
         };
         let report = PublishReport {
@@ -191,6 +191,7 @@ mod tests {
                 unit: "deliveries",
                 window: Window {
                     wall_ns: 1_000_000_000,
+                    cpu_wall_ns: 1_000_000_000,
                     deliveries,
                     server: Some(usage(cores.0)),
                     client: usage(cores.1),

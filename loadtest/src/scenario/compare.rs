@@ -5,19 +5,21 @@ use std::thread;
 use anyhow::Result;
 
 use crate::args::{CompareArguments, TURN_MAX};
+use crate::interrupt;
 use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::report::{Asked, CompareReport, FanoutReport, Pair};
 use crate::scenario::fanout::Node;
 use crate::scenario::floor::Sender;
-use crate::scenario::{print, say};
+use crate::scenario::{print, required_process, say};
 
 /// Measures all pairs, prints the report and returns the faults.
 pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
     let processors = (arguments.place.server_cpu, arguments.place.client_cpu);
     let place = Placement::take(processors.0, processors.1)?;
-    Usage::of(arguments.server_pid)?;
-    place.pin_node(arguments.server_pid)?;
+    let pid = required_process(arguments.server_pid, &arguments.server.url)?;
+    Usage::of(pid)?;
+    place.pin_node(pid)?;
     let asked = asked(arguments);
     say(&CompareReport::head(&asked, arguments.pairs));
     let mut pairs = Vec::new();
@@ -27,7 +29,10 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
         }
         // The order alternates, because the first run of a pair may find the machine in another
         // state than the second.
-        let pair = measure(arguments, &place, number % 2 == 0)?;
+        if interrupt::requested() {
+            break;
+        }
+        let pair = measure(arguments, pid, &place, number % 2 == 0)?;
         say(&pair.line(number + 1));
         pairs.push(pair);
     }
@@ -36,9 +41,14 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
     Ok(report.faults(arguments.max_ratio))
 }
 
-fn measure(arguments: &CompareArguments, place: &Placement, node_first: bool) -> Result<Pair> {
+fn measure(
+    arguments: &CompareArguments,
+    pid: u32,
+    place: &Placement,
+    node_first: bool,
+) -> Result<Pair> {
     let CompareArguments { server, publish, crowd, load, .. } = arguments;
-    let node = Node { server, publish, pid: Some(arguments.server_pid) };
+    let node = Node { server, publish, pid: Some(pid) };
     let sending = arguments.sending.sending(crowd.subscribers, TURN_MAX);
     let floor = Sender { sending, unanswered_max: publish.unanswered_max };
     let pause = |report: Result<FanoutReport>| report.inspect(|_| thread::sleep(arguments.settle));

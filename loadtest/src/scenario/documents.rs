@@ -9,12 +9,18 @@ use crate::api::m2::{self, Caller};
 use crate::args::DocumentsArguments;
 use crate::clock::{nanos, now_ns};
 use crate::documents::{Audience, Plan, Seen, Signals, Verdict, Writes, write};
+use crate::ending::Ending;
+use crate::interrupt;
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::{Memory, Usage};
-use crate::progress::Progress;
-use crate::report::{Costs, DocumentsAsked, DocumentsReport, Losses, Steps, Thresholds, Window};
-use crate::scenario::print;
-use crate::scenario::sample::Sample;
+use crate::progress::{Live, Progress};
+use crate::report::{
+    Costs, DocumentsAsked, DocumentsReport, Evidence, Frame, Load, Losses, Measured, Offer, Series,
+    Steps, Tick, Verdict as RunVerdict, Window,
+};
+use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
+use crate::scenario::{conclude, server_process};
 
 /// Pause before memory is read, so that what a server holds only for a moment does not count.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -28,19 +34,21 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Time between two checks whether the writer is done, which only cost processor time.
 const WRITER_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs the scenario, prints the report and returns the faults.
-pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Vec<String>> {
+/// Runs the scenario, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Ending> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = arguments.server_pid {
+    let pid = server_process(arguments.server_pid, &arguments.url);
+    if let Some(pid) = pid {
         Usage::of(pid)?;
         place.pin_node(pid)?;
     }
+    let frame = Frame::now(arguments.settings(), Versions::of_node(&arguments.url));
     let since_ns = now_ns();
     m2::ensure_ready(&arguments.url)?;
     let audience = audience(arguments)?;
     let plan = plan(arguments);
     let signals = Signals::new();
-    let conductor = Conductor { arguments, plan: &plan, signals: &signals };
+    let conductor = Conductor { arguments, pid, plan: &plan, signals: &signals };
     let (conducted, seen) = thread::scope(|scope| {
         let dismissal = signals.dismissal();
         let builder = thread::Builder::new().name("clients".to_owned());
@@ -50,12 +58,9 @@ pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Vec<String>> {
         let seen = clients.join().expect("the clients' thread returns its errors");
         anyhow::Ok((conducted?, seen?))
     })?;
-    let report = report(arguments, conducted, seen);
-    print(&report.table(), &report.json());
-    Ok(report.faults(Thresholds {
-        p99_ms: arguments.max_p99_ms,
-        cpu_us_per_delivery: arguments.max_cpu_us_per_delivery,
-    }))
+    let report = report(arguments, conducted, seen, &signals);
+    let record = report.record(frame, arguments.thresholds.thresholds());
+    conclude(&record, &report.table(), &arguments.output)
 }
 
 fn audience(arguments: &DocumentsArguments) -> Result<Audience> {
@@ -85,9 +90,37 @@ fn plan(arguments: &DocumentsArguments) -> Plan {
     }
 }
 
-fn report(arguments: &DocumentsArguments, conducted: Conducted, seen: Seen) -> DocumentsReport {
+fn report(
+    arguments: &DocumentsArguments,
+    conducted: Conducted,
+    seen: Seen,
+    signals: &Signals,
+) -> DocumentsReport {
     let DocumentsArguments { watchers, writing, .. } = arguments;
     let field = watchers.field();
+    let verdict = Verdict::of(field, &conducted.writes, &seen);
+    let subscriptions = watchers.clients as f64 * f64::from(field.subscriptions);
+    let offer = Offer {
+        rate: writing.rate,
+        audience: subscriptions / f64::from(field.resources),
+        seconds: conducted.seconds,
+    };
+    let series = Series::new(&conducted.ticks, &signals.timeline(), &[], offer);
+    let evidence = Evidence {
+        latency_p99_ns: Some(&seen.heard.latency)
+            .filter(|latency| !latency.is_empty())
+            .map(|latency| latency.value_at_quantile(0.99)),
+        growth: series.growth(),
+        lazy: watchers.lazy(),
+        ..evidence(&conducted, &verdict)
+    };
+    let measured = Measured {
+        seconds: conducted.seconds,
+        interrupted: interrupt::requested(),
+        verdict: RunVerdict::of(&evidence),
+        series,
+        joined: None,
+    };
     DocumentsReport {
         asked: DocumentsAsked {
             field,
@@ -99,8 +132,9 @@ fn report(arguments: &DocumentsArguments, conducted: Conducted, seen: Seen) -> D
             seconds: writing.seconds.as_secs_f64(),
             write_early: writing.write_early,
         },
+        measured,
         subscribing_ns: conducted.subscribing_ns,
-        verdict: Verdict::of(field, &conducted.writes, &seen),
+        verdict,
         writes: conducted.writes,
         counts: seen.counts,
         latency: seen.heard.latency,
@@ -111,8 +145,31 @@ fn report(arguments: &DocumentsArguments, conducted: Conducted, seen: Seen) -> D
     }
 }
 
+/// Returns what the verdict on the run depends on, latencies left out.
+fn evidence<'a>(conducted: &'a Conducted, verdict: &Verdict) -> Evidence<'a> {
+    let Conducted { window, writes, ticks, seconds, .. } = conducted;
+    let end_ns = nanos(Duration::from_secs_f64(*seconds));
+    let end = ticks.iter().find(|tick| tick.at_ns >= end_ns).or(ticks.last());
+    let arrived = end.map_or(verdict.received, |end| end.delivered);
+    Evidence {
+        seconds: *seconds,
+        offered: verdict.expected as f64,
+        settled: arrived + verdict.lost + verdict.conflated,
+        lateness: Some(&writes.lateness),
+        client: Load::busiest(&window.client, "clients", window.cpu_wall_ns),
+        publisher: Load::busiest(&window.client, "writer", window.cpu_wall_ns),
+        server: window
+            .server
+            .as_ref()
+            .and_then(|usage| Load::busiest(usage, "", window.cpu_wall_ns)),
+        refused: writes.failures.get(&503).copied().unwrap_or_default(),
+        ..Evidence::default()
+    }
+}
+
 struct Conductor<'a> {
     arguments: &'a DocumentsArguments,
+    pid: Option<u32>,
     plan: &'a Plan,
     signals: &'a Signals,
 }
@@ -124,6 +181,9 @@ struct Conducted {
     window: Window,
     memory: Option<Steps>,
     losses: Losses,
+    ticks: Vec<Tick>,
+    /// Length of the measured window as it was, in s.
+    seconds: f64,
 }
 
 /// Results up to the moment when all clients had subscribed.
@@ -138,6 +198,9 @@ struct Writing {
     writes: Writes,
     /// The counters at the start of the measured window.
     begin: Sample,
+    /// When the measured window began and writing ended.
+    from_ns: u64,
+    ended_ns: u64,
 }
 
 impl Conductor<'_> {
@@ -149,7 +212,15 @@ impl Conductor<'_> {
         let connected = self.memory()?;
         let early = self.arguments.writing.write_early;
         let gathered = (!early).then(|| self.gather(&mut progress)).transpose()?;
-        let Writing { gathered, writes, begin } = self.write(gathered, &mut progress)?;
+        let mut ticks = Vec::new();
+        let writing = self.write(gathered, &mut ticks, &mut progress)?;
+        let Writing { gathered, writes, begin, from_ns, ended_ns } = writing;
+        let planned = self.arguments.writing.seconds;
+        let seconds = if interrupt::requested() {
+            Duration::from_nanos(ended_ns.saturating_sub(from_ns)).min(planned)
+        } else {
+            planned
+        };
         self.signals.slow(false);
         let last_ns = self.await_stragglers(&mut progress);
         let window = self.sample()?.dated(last_ns).since(&begin);
@@ -168,6 +239,8 @@ impl Conductor<'_> {
                 connections: self.signals.lost(),
                 first: self.signals.first_failure().map(str::to_owned),
             },
+            ticks,
+            seconds: seconds.as_secs_f64(),
         })
     }
 
@@ -181,7 +254,12 @@ impl Conductor<'_> {
     }
 
     /// Writes everything. If the clients have not subscribed yet, they subscribe meanwhile.
-    fn write(&self, gathered: Option<Gathered>, progress: &mut Progress) -> Result<Writing> {
+    fn write(
+        &self,
+        gathered: Option<Gathered>,
+        ticks: &mut Vec<Tick>,
+        progress: &mut Progress,
+    ) -> Result<Writing> {
         let start_ns = now_ns() + nanos(LEAD);
         if gathered.is_some() {
             self.signals.measure_from(start_ns + nanos(self.arguments.writing.warmup));
@@ -191,17 +269,30 @@ impl Conductor<'_> {
                 .name("writer".to_owned())
                 .spawn_scoped(scope, || write(self.plan, start_ns, self.signals))?;
             let gathered = self.await_window(gathered, start_ns, progress);
-            let begin = self.sample();
+            let begin = gathered.is_ok().then(interrupt::ensure_none);
+            let begin = begin.unwrap_or(Ok(())).and_then(|()| self.sample());
+            let from_ns = now_ns();
+            let bell = Bell::default();
+            let sampler = self.sampler(from_ns);
             if gathered.is_err() || begin.is_err() {
                 // The run is worthless, so nothing of it is waited for.
                 self.signals.dismiss();
             }
-            while !writer.is_finished() {
-                progress.show(|| self.progress_line(start_ns));
-                thread::sleep(WRITER_INTERVAL);
-            }
+            *ticks = thread::scope(|scope| {
+                let builder = thread::Builder::new().name("sampler".to_owned());
+                let ticks = builder.spawn_scoped(scope, || sampler.run(&bell))?;
+                let ringing = Ringing(&bell);
+                while !writer.is_finished() {
+                    progress.run(|| self.live(start_ns));
+                    thread::sleep(WRITER_INTERVAL);
+                }
+                drop(ringing);
+                anyhow::Ok(ticks.join().expect("the sampler does not panic"))
+            })?;
+            let ended_ns = now_ns();
             let writes = writer.join().expect("the writer returns its errors");
-            Ok(Writing { gathered: gathered?, writes: writes?, begin: begin? })
+            let (gathered, begin) = (gathered?, begin?);
+            Ok(Writing { gathered, writes: writes?, begin, from_ns, ended_ns })
         })
     }
 
@@ -214,7 +305,11 @@ impl Conductor<'_> {
     ) -> Result<Gathered> {
         let gathered = if let Some(gathered) = gathered {
             let measure_from_ns = start_ns + nanos(self.arguments.writing.warmup);
-            thread::sleep(Duration::from_nanos(measure_from_ns.saturating_sub(now_ns())));
+            while now_ns() < measure_from_ns && !interrupt::requested() {
+                let left = Duration::from_nanos(measure_from_ns.saturating_sub(now_ns()));
+                progress.run(|| self.live(start_ns));
+                thread::sleep(left.min(WRITER_INTERVAL));
+            }
             gathered
         } else {
             let gathered = self.gather(progress)?;
@@ -225,11 +320,29 @@ impl Conductor<'_> {
         Ok(gathered)
     }
 
-    fn progress_line(&self, start_ns: u64) -> String {
-        let elapsed = Duration::from_nanos(now_ns().saturating_sub(start_ns)).as_secs();
-        let all = self.plan.writes as f64 / self.plan.rate;
-        let (received, lost) = (self.signals.received(), self.signals.lost());
-        format!("documents: second {elapsed} of {all:.0}, {received} delivered, {lost} lost")
+    fn live(&self, start_ns: u64) -> Live<'_> {
+        Live {
+            scenario: "documents",
+            elapsed: Duration::from_nanos(now_ns().saturating_sub(start_ns)),
+            planned: Duration::from_secs_f64(self.plan.writes as f64 / self.plan.rate),
+            delivered: self.signals.received(),
+            lost: self.signals.lost(),
+            latency: self.signals.timeline().so_far(),
+        }
+    }
+
+    fn sampler(&self, from_ns: u64) -> Sampler<impl Fn() -> Tick, impl Fn() -> Vec<u32>> {
+        Sampler {
+            from_ns,
+            planned: self.arguments.writing.seconds,
+            server_pid: self.pid,
+            counts: || Tick {
+                delivered: self.signals.received(),
+                connections_lost: self.signals.lost() as u64,
+                ..Tick::default()
+            },
+            client_pids: || vec![std::process::id()],
+        }
     }
 
     /// Waits until nothing has arrived for `QUIET`. Returns when the last delivery was seen.
@@ -250,10 +363,10 @@ impl Conductor<'_> {
 
     fn sample(&self) -> Result<Sample> {
         let clients = [std::process::id()];
-        Sample::take(self.signals.received(), self.arguments.server_pid, clients)
+        Sample::take(self.signals.received(), self.pid, clients)
     }
 
     fn memory(&self) -> Result<Option<Memory>> {
-        self.arguments.server_pid.map(Memory::of).transpose()
+        self.pid.map(Memory::of).transpose()
     }
 }

@@ -1,32 +1,43 @@
 //! `fanout`: publications at a fixed rate on one channel of a node with many subscribers.
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::args::{
     CrowdArguments, FanoutArguments, LoadArguments, PublishArguments, ServerArguments,
 };
+use crate::ending::Ending;
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::publisher::Plan;
-use crate::report::{FanoutReport, Thresholds};
+use crate::report::{FanoutReport, Frame};
 use crate::scenario::run::{Publisher, Run};
-use crate::scenario::{groups, print};
+use crate::scenario::{conclude, groups, server_process};
 
-/// Runs the scenario, prints the report and returns the faults.
-pub(crate) fn run(arguments: &FanoutArguments) -> Result<Vec<String>> {
+/// Runs the scenario, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &FanoutArguments) -> Result<Ending> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = arguments.server_pid {
+    let pid = server_process(arguments.server_pid, &arguments.server.url);
+    if let Some(pid) = pid {
         Usage::of(pid)?;
         place.pin_node(pid)?;
     }
-    let node =
-        Node { server: &arguments.server, publish: &arguments.publish, pid: arguments.server_pid };
+    let frame = Frame::now(settings(arguments), Versions::of_node(&arguments.server.url));
+    let node = Node { server: &arguments.server, publish: &arguments.publish, pid };
     let report = node.measure(&arguments.crowd, arguments.streams, &arguments.load)?;
-    print(&report.table(), &report.json());
-    Ok(report.faults(Thresholds {
-        p99_ms: arguments.max_p99_ms,
-        cpu_us_per_delivery: arguments.max_cpu_us_per_delivery,
-    }))
+    let record = report.record(frame, arguments.thresholds.thresholds());
+    conclude(&record, &report.table(), &arguments.output)
+}
+
+fn settings(arguments: &FanoutArguments) -> Value {
+    let mut settings = arguments.crowd.settings();
+    arguments.load.put_into(&mut settings);
+    arguments.place.put_into(&mut settings);
+    settings["server"] = arguments.server.url.authority.as_str().into();
+    settings["streams"] = arguments.streams.unwrap_or_default().into();
+    settings["unanswered_max"] = arguments.publish.unanswered_max.into();
+    settings
 }
 
 /// The node under test.

@@ -5,27 +5,34 @@ use anyhow::Result;
 use crate::api::Access;
 use crate::args::{CrowdArguments, FloorArguments, LoadArguments};
 use crate::crowd::Group;
+use crate::ending::Ending;
 use crate::floor::{Fanout, Floor, Job, Sending, Source};
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::publisher::Plan;
-use crate::report::{FanoutReport, Thresholds};
-use crate::scenario::print;
+use crate::report::{FanoutReport, Frame};
+use crate::scenario::conclude;
 use crate::scenario::run::{Publisher, Run};
 
 /// The credential that the floor receives: as long as a node's.
 pub(super) const KEY: &str = "ik_0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Runs the scenario, prints the report and returns the faults.
-pub(crate) fn run(arguments: &FloorArguments) -> Result<Vec<String>> {
+/// Runs the scenario, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &FloorArguments) -> Result<Ending> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
+    let mut settings = arguments.crowd.settings();
+    arguments.load.put_into(&mut settings);
+    arguments.place.put_into(&mut settings);
+    arguments.sending.put_into(&mut settings);
+    settings["turn_max"] = arguments.turn_max.into();
+    settings["unanswered_max"] = arguments.unanswered_max.into();
+    let server = concat!("floor of loadtest ", env!("CARGO_PKG_VERSION"));
+    let frame = Frame::now(settings, Versions::with(Some(server.to_owned())));
     let sending = arguments.sending.sending(arguments.crowd.subscribers, arguments.turn_max);
     let floor = Sender { sending, unanswered_max: arguments.unanswered_max };
     let report = floor.measure(&arguments.crowd, &arguments.load, &place)?;
-    print(&report.table(), &report.json());
-    Ok(report.faults(Thresholds {
-        p99_ms: arguments.max_p99_ms,
-        cpu_us_per_delivery: arguments.max_cpu_us_per_delivery,
-    }))
+    let record = report.record(frame, arguments.thresholds.thresholds());
+    conclude(&record, &report.table(), &arguments.output)
 }
 
 /// The floor under test.

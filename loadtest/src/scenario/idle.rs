@@ -4,34 +4,46 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::args::IdleArguments;
+use crate::clock::now_ns;
 use crate::crowd::Pulse;
+use crate::ending::Ending;
+use crate::interrupt;
+use crate::machine::Versions;
 use crate::procfs::Memory;
-use crate::progress::Progress;
-use crate::report::{IdleReport, Losses};
-use crate::scenario::{groups, print};
+use crate::progress::{Progress, seconds};
+use crate::report::{
+    Evidence, Frame, IdleReport, Load, Losses, Measured, Offer, Series, Tick, Verdict, Window,
+};
+use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
+use crate::scenario::{conclude, groups, required_process};
+use crate::timeline::Timeline;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs the scenario, prints the report and returns the faults.
-pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
+/// Runs the scenario, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &IdleArguments) -> Result<Ending> {
     let (server, common) = (&arguments.server, &arguments.crowd);
+    let pid = required_process(arguments.server_pid, &server.url)?;
     // A first request is answered before memory is read, so that its memory counts for no
     // connection.
+    let frame = Frame::now(settings(arguments), Versions::of_node(&server.url));
     let access = server.access(common.api, arguments.api_key.as_deref());
     let channel = arguments.subscribe.then_some(common.channel.as_str());
     let prepared = channel.map(|channel| access.prepare(&server.url, channel)).transpose()?;
     let _definition = prepared.flatten();
-    let before = Memory::of(arguments.server_pid)?;
+    let before = Memory::of(pid)?;
     let pulse = Pulse::default();
     let script = access.script(&server.url, channel)?;
     let groups = groups(server, common, script, arguments.streams)?;
     let crowd = common.crowd(&server.url, groups);
-    let hold = || hold(arguments, crowd.size, &pulse);
+    let hold = || Holding { pid, planned: common.seconds, pulse: &pulse }.hold(crowd.size);
     let (held, gathered) = crowd.gather(&pulse, hold)?;
     let report = IdleReport {
         api: common.api,
+        measured: held.measured,
         connections: crowd.size,
         streams: arguments.streams.unwrap_or(0),
         subscribed: arguments.subscribe,
@@ -43,36 +55,98 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<Vec<String>> {
         pings: gathered.iter().map(|group| group.heard.pings).sum(),
         losses: held.losses,
     };
-    print(&report.table(), &report.json());
-    Ok(report.faults(arguments.max_bytes_per_connection))
+    let record = report.record(frame, arguments.max_bytes_per_connection);
+    conclude(&record, &report.table(), &arguments.output)
+}
+
+fn settings(arguments: &IdleArguments) -> Value {
+    let mut settings = arguments.crowd.settings();
+    settings["server"] = arguments.server.url.authority.as_str().into();
+    settings["subscribe"] = arguments.subscribe.into();
+    settings["streams"] = arguments.streams.unwrap_or_default().into();
+    settings
+}
+
+struct Holding<'a> {
+    pid: u32,
+    planned: Duration,
+    pulse: &'a Pulse,
 }
 
 struct Held {
+    measured: Measured,
     connected: Memory,
     after: Memory,
     losses: Losses,
 }
 
-fn hold(arguments: &IdleArguments, size: usize, pulse: &Pulse) -> Result<Held> {
-    let mut progress = Progress::new();
-    let common = &arguments.crowd;
-    pulse.wait_until_ready(size, &mut progress)?;
-    let connected = Memory::of(arguments.server_pid)?;
-    let start = Instant::now();
-    while start.elapsed() < common.seconds {
-        pulse.ensure_whole()?;
-        progress.show(|| {
-            let (seconds, lost) = (start.elapsed().as_secs(), pulse.lost());
-            format!("idle for {seconds} of {} s, {lost} lost", common.seconds.as_secs_f64())
-        });
-        thread::sleep(LOOK_INTERVAL.min(common.seconds));
+impl Holding<'_> {
+    fn hold(&self, size: usize) -> Result<Held> {
+        let Self { pid, planned, pulse } = *self;
+        let mut progress = Progress::new();
+        pulse.wait_until_ready(size, &mut progress)?;
+        let connected = Memory::of(pid)?;
+        let before = self.sample()?;
+        let start = Instant::now();
+        let bell = Bell::default();
+        let sampler = self.sampler();
+        let ticks = thread::scope(|scope| {
+            let builder = thread::Builder::new().name("sampler".to_owned());
+            let ticks = builder.spawn_scoped(scope, || sampler.run(&bell))?;
+            let ringing = Ringing(&bell);
+            while start.elapsed() < planned && !interrupt::requested() {
+                pulse.ensure_whole()?;
+                progress.show(|| {
+                    let (time, all) =
+                        (seconds(start.elapsed(), planned), seconds(planned, planned));
+                    format!("idle: {time} of {all} s, {} connections lost", pulse.lost())
+                });
+                thread::sleep(LOOK_INTERVAL.min(planned));
+            }
+            drop(ringing);
+            anyhow::Ok(ticks.join().expect("the sampler does not panic"))
+        })?;
+        let held = start.elapsed().min(planned).as_secs_f64();
+        let window = self.sample()?.since(&before);
+        let offer = Offer { rate: 0.0, audience: 0.0, seconds: held };
+        Ok(Held {
+            measured: Measured {
+                seconds: held,
+                interrupted: interrupt::requested(),
+                series: Series::new(&ticks, &Timeline::default(), &[], offer),
+                verdict: verdict(&window, held),
+                joined: None,
+            },
+            connected,
+            after: Memory::of(pid)?,
+            losses: Losses {
+                connections: pulse.lost(),
+                first: pulse.first_failure().map(str::to_owned),
+            },
+        })
     }
-    Ok(Held {
-        connected,
-        after: Memory::of(arguments.server_pid)?,
-        losses: Losses {
-            connections: pulse.lost(),
-            first: pulse.first_failure().map(str::to_owned),
-        },
+
+    fn sample(&self) -> Result<Sample> {
+        Sample::take(0, Some(self.pid), self.pulse.pids())
+    }
+
+    fn sampler(&self) -> Sampler<impl Fn() -> Tick, impl Fn() -> Vec<u32>> {
+        Sampler {
+            from_ns: now_ns(),
+            planned: self.planned,
+            server_pid: Some(self.pid),
+            counts: || Tick { connections_lost: self.pulse.lost() as u64, ..Tick::default() },
+            client_pids: || self.pulse.pids().collect(),
+        }
+    }
+}
+
+fn verdict(window: &Window, seconds: f64) -> Verdict {
+    let server = window.server.as_ref();
+    Verdict::of(&Evidence {
+        seconds,
+        client: Load::busiest(&window.client, "clients", window.cpu_wall_ns),
+        server: server.and_then(|usage| Load::busiest(usage, "", window.cpu_wall_ns)),
+        ..Evidence::default()
     })
 }

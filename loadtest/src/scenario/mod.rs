@@ -4,6 +4,7 @@ pub(crate) mod channels;
 pub(crate) mod churn;
 pub(crate) mod compare;
 mod conduct;
+pub(crate) mod diff;
 pub(crate) mod documents;
 pub(crate) mod fanout;
 mod field;
@@ -24,8 +25,12 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::api::{Api, Script};
-use crate::args::{CrowdArguments, ServerArguments};
+use crate::args::{CrowdArguments, OutputArguments, ServerArguments};
 use crate::crowd::Group;
+use crate::ending::Ending;
+use crate::listener;
+use crate::report::Record;
+use crate::target::Target;
 
 /// Returns the clients that follow this script, and the streams beside them.
 fn groups(
@@ -46,6 +51,33 @@ fn groups(
 /// still shows the outcome.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a run and writes it to the files that were asked for.
+fn conclude(record: &Record, table: &str, output: &OutputArguments) -> Result<Ending> {
+    print(table, &record.result);
+    output.save.as_deref().map_or(Ok(()), |path| record.save(path))?;
+    Ok(Ending::from(record))
+}
+
+/// Returns the process to measure: the one that was named, or else the one that listens at the
+/// target. If it cannot be found, says so on stderr and returns `None`.
+fn server_process(named: Option<u32>, target: &Target) -> Option<u32> {
+    named.or_else(|| {
+        listener::process_at(target.address)
+            .inspect_err(|error| {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "the server's processor time and memory are not measured: {error:#}"
+                );
+            })
+            .ok()
+    })
+}
+
+/// Returns the same, for a scenario that measures nothing without it.
+fn required_process(named: Option<u32>, target: &Target) -> Result<u32> {
+    named.map_or_else(|| listener::process_at(target.address), Ok)
 }
 
 /// Prints the table for people, then the line of JSON for machines.

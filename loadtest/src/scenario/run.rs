@@ -11,12 +11,17 @@ use crate::clock::{nanos, now_ns};
 use crate::crowd::{Crowd, Gathered, Group, Pulse};
 use crate::floor::Floor;
 use crate::heard::Heard;
-use crate::procfs::Memory;
-use crate::progress::Progress;
-use crate::publisher::{Plan, Published, Schedule, publish};
-use crate::report::{Asked, Audience, Costs, FanoutReport, Losses, Publications, Window};
-use crate::scenario::sample::Sample;
-use crate::tally::{Deliveries, Outcomes};
+use crate::interrupt;
+use crate::procfs::{Memory, Usage, rss_bytes};
+use crate::progress::{Live, Progress};
+use crate::publisher::{Pace, Plan, Published, Schedule, publish};
+use crate::report::{
+    Asked, Audience, Costs, Evidence, FanoutReport, Load, Losses, Measured, Offer, Publications,
+    Series, Tick, Verdict, Window,
+};
+use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
+use crate::tally::{Deliveries, Outcome, Outcomes};
+use crate::timeline::INTERVALS_MAX;
 
 /// Pause after the last subscribe, in which presence events of the subscribes arrive.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -61,13 +66,25 @@ impl Run {
     /// Runs it and returns the report.
     pub(super) fn measure(&self, publisher: Publisher<'_>) -> Result<FanoutReport> {
         let pulse = Pulse::default();
-        let conductor = Conductor { run: self, pulse: &pulse };
+        let conductor = Conductor {
+            run: self,
+            pulse: &pulse,
+            counts_sent: matches!(publisher, Publisher::Http(_)),
+        };
+        let before = self.server_pid.and_then(rss_bytes);
         let (conducted, gathered) = self.crowd.gather(&pulse, || conductor.conduct(publisher))?;
-        self.report(conducted, gathered)
+        self.report(before, conducted, gathered, &pulse)
     }
 
-    fn report(&self, conducted: Conducted, gathered: Vec<Gathered>) -> Result<FanoutReport> {
+    fn report(
+        &self,
+        memory_before: Option<u64>,
+        conducted: Conducted,
+        gathered: Vec<Gathered>,
+        pulse: &Pulse,
+    ) -> Result<FanoutReport> {
         let outcomes = Outcomes::new(&conducted.published.outcomes);
+        let series = self.series(&conducted, &gathered, &outcomes, pulse);
         let mut deliveries = Deliveries::default();
         let mut heard = Heard::new();
         let mut audiences = Vec::new();
@@ -81,6 +98,19 @@ impl Run {
             audiences.clear();
         }
         let (sent, accepted, refused) = (outcomes.sent(), outcomes.accepted(), outcomes.refused());
+        let p99_ns = || heard.latency.value_at_quantile(0.99);
+        let evidence = Evidence {
+            latency_p99_ns: (!heard.latency.is_empty()).then(p99_ns),
+            growth: series.growth(),
+            ..self.evidence(&conducted, &outcomes, &deliveries)
+        };
+        let measured = Measured {
+            seconds: conducted.seconds,
+            interrupted: conducted.interrupted,
+            verdict: Verdict::of(&evidence),
+            series,
+            joined: memory_before.zip(conducted.memory_joined),
+        };
         Ok(FanoutReport {
             scenario: self.scenario,
             asked: Asked {
@@ -92,6 +122,7 @@ impl Run {
                 payload_bytes: self.schedule.payload_bytes,
                 seconds: self.seconds.as_secs_f64(),
             },
+            measured,
             publications: Publications {
                 sent,
                 accepted,
@@ -111,6 +142,68 @@ impl Run {
             losses: conducted.losses,
             errors: heard.errors,
         })
+    }
+
+    fn offer(&self, seconds: f64) -> Offer {
+        Offer { rate: self.schedule.rate, audience: self.crowd.size as f64, seconds }
+    }
+
+    fn series(
+        &self,
+        conducted: &Conducted,
+        gathered: &[Gathered],
+        outcomes: &Outcomes,
+        pulse: &Pulse,
+    ) -> Series {
+        let mut timeline = pulse.timeline();
+        while timeline.interval_s() as f64 * (INTERVALS_MAX as f64) < conducted.seconds {
+            let longer_s = timeline.interval_s() * 2;
+            timeline.stretch(longer_s);
+        }
+        let interval_s = timeline.interval_s() as f64;
+        let intervals = (conducted.seconds / interval_s).ceil().max(1.0);
+        let start = |interval: f64| {
+            let after_s = self.warmup.as_secs_f64() + interval * interval_s;
+            ((after_s * self.schedule.rate).ceil() as u64).min(outcomes.sent())
+        };
+        let mut starts: Vec<_> = (0..intervals as u64).map(|at| start(at as f64)).collect();
+        starts.push(outcomes.sent());
+        let mut lost = vec![0; starts.len() - 1];
+        let states = self.tells_states();
+        for tally in gathered.iter().flat_map(|group| &group.tallies) {
+            outcomes.add_lost(tally, &starts, states, &mut lost);
+        }
+        Series::new(&conducted.ticks, &timeline, &lost, self.offer(conducted.seconds))
+    }
+
+    /// Returns what the verdict depends on, latencies left out.
+    fn evidence<'a>(
+        &self,
+        conducted: &'a Conducted,
+        outcomes: &Outcomes,
+        deliveries: &Deliveries,
+    ) -> Evidence<'a> {
+        let Conducted { window, seconds, .. } = conducted;
+        let busiest = |usage: &Usage, name| Load::busiest(usage, name, window.cpu_wall_ns);
+        let Offer { rate, audience, .. } = self.offer(*seconds);
+        let end_ns = nanos(Duration::from_secs_f64(*seconds));
+        let ticks = &conducted.ticks;
+        let end = ticks.iter().find(|tick| tick.at_ns >= end_ns).or(ticks.last());
+        let arrived =
+            ticks.first().zip(end).map_or(0, |(first, end)| end.delivered - first.delivered);
+        let never = (outcomes.sent() - outcomes.accepted()) * self.crowd.size as u64;
+        Evidence {
+            seconds: *seconds,
+            offered: rate * audience * seconds,
+            settled: arrived + deliveries.lost + deliveries.conflated + never,
+            lateness: conducted.pace.lateness(),
+            client: busiest(&window.client, "clients"),
+            publisher: conducted.pace.busy().map(|busy| Load::of("publisher", *busy)),
+            server: window.server.as_ref().and_then(|usage| busiest(usage, "")),
+            lazy: self.crowd.lazy,
+            refused: outcomes.refused(),
+            ..Evidence::default()
+        }
     }
 
     /// Whether clients receive states.
@@ -137,9 +230,9 @@ fn audience(group: &Group, gathered: &Gathered, outcomes: &Outcomes) -> Audience
 }
 
 impl Publisher<'_> {
-    fn publish(self, start_ns: u64, pulse: &Pulse) -> Result<Published> {
+    fn publish(self, start_ns: u64, pulse: &Pulse, pace: &Pace) -> Result<Published> {
         match self {
-            Self::Http(plan) => publish(plan, start_ns, pulse.broken()),
+            Self::Http(plan) => publish(plan, start_ns, pulse.broken(), pace),
             Self::Floor(floor) => floor.publish(start_ns),
         }
     }
@@ -157,6 +250,8 @@ impl Publisher<'_> {
 struct Conductor<'a> {
     run: &'a Run,
     pulse: &'a Pulse,
+    /// Whether the publisher tells how much it has sent.
+    counts_sent: bool,
 }
 
 /// The measurements of a run, without those of the clients.
@@ -165,7 +260,38 @@ struct Conducted {
     window: Window,
     client_processes: usize,
     memory: Option<Memory>,
+    /// The server's resident memory with all clients, in bytes.
+    memory_joined: Option<u64>,
     losses: Losses,
+    pace: Pace,
+    ticks: Vec<Tick>,
+    /// Length of the measured window as it was, in s.
+    seconds: f64,
+    interrupted: bool,
+}
+
+/// The publications and what came of them.
+struct Written {
+    published: Published,
+    window: Window,
+    /// When Ctrl-C ended the run, if it did.
+    ended_ns: Option<u64>,
+    /// The losses before a floor was ended.
+    losses: Option<Losses>,
+}
+
+/// The publications, and a sample from the start of the measured window.
+struct Writing {
+    published: Published,
+    before: Sample,
+    ended: Option<Ended>,
+}
+
+/// An end by Ctrl-C.
+struct Ended {
+    at_ns: u64,
+    /// Losses and a sample from before a floor was ended.
+    floor: Option<(Losses, Sample)>,
 }
 
 impl Conductor<'_> {
@@ -173,30 +299,94 @@ impl Conductor<'_> {
         let mut progress = Progress::new();
         self.pulse.wait_until_ready(self.run.crowd.size, &mut progress)?;
         thread::sleep(SETTLE);
+        let memory_joined = self.run.server_pid.and_then(rss_bytes);
 
         let start_ns = now_ns() + nanos(LEAD);
         let measure_from_ns = start_ns + nanos(self.run.warmup);
         self.pulse.measure_from(measure_from_ns);
-        let (published, before) =
-            self.publish(publisher, start_ns, measure_from_ns, &mut progress)?;
-
-        let schedule = &self.run.schedule;
-        let last_due_ns = schedule.due_ns(start_ns, schedule.publications - 1);
-        let until_ns = last_due_ns.max(now_ns()) + nanos(STRAGGLER_PATIENCE);
-        let last_ns = self.await_stragglers(&published, until_ns);
-        let after = self.sample()?.dated(last_ns);
-        let window = after.since(&before);
+        let pace = Pace::new(measure_from_ns);
+        let bell = Bell::default();
+        let (written, ticks) = thread::scope(|scope| {
+            let sampler = self.sampler(measure_from_ns, &pace);
+            let builder = thread::Builder::new().name("sampler".to_owned());
+            let (bell, pace) = (&bell, &pace);
+            let ticks = builder.spawn_scoped(scope, move || sampler.run(bell))?;
+            let ringing = Ringing(bell);
+            let written = self.publish_and_await(publisher, start_ns, pace, &mut progress);
+            drop(ringing);
+            let ticks = ticks.join().expect("the sampler does not panic");
+            anyhow::Ok((written?, ticks))
+        })?;
+        let Written { published, window, ended_ns, losses } = written;
         thread::sleep(REPEAT_PATIENCE);
+        let losses = losses.unwrap_or_else(|| self.losses());
+        let seconds = match ended_ns {
+            None => self.run.seconds,
+            Some(ended_ns) => Duration::from_nanos(ended_ns.saturating_sub(measure_from_ns)),
+        };
         Ok(Conducted {
             published,
             window,
             client_processes: self.pulse.pids().count(),
-            memory: self.run.server_pid.map(Memory::of).transpose()?,
-            losses: Losses {
-                connections: self.pulse.lost(),
-                first: self.pulse.first_failure().map(str::to_owned),
-            },
+            memory: self.run.server_pid.map(Memory::of).transpose().or_else(|error| {
+                // A floor was ended by the interruption.
+                if ended_ns.is_some() { Ok(None) } else { Err(error) }
+            })?,
+            memory_joined,
+            losses,
+            pace,
+            ticks,
+            seconds: seconds.min(self.run.seconds).as_secs_f64(),
+            interrupted: ended_ns.is_some(),
         })
+    }
+
+    fn sampler<'a>(
+        &'a self,
+        from_ns: u64,
+        pace: &'a Pace,
+    ) -> Sampler<impl Fn() -> Tick + 'a, impl Fn() -> Vec<u32> + 'a> {
+        Sampler {
+            from_ns,
+            planned: self.run.seconds,
+            server_pid: self.run.server_pid,
+            counts: || Tick {
+                delivered: self.pulse.received(),
+                sent: self.counts_sent.then(|| pace.sent()),
+                refused: pace.refused(),
+                connections_lost: self.pulse.lost() as u64,
+                ..Tick::default()
+            },
+            client_pids: || self.pulse.pids().collect(),
+        }
+    }
+
+    /// Publishes everything and waits for the deliveries.
+    fn publish_and_await(
+        &self,
+        publisher: Publisher<'_>,
+        start_ns: u64,
+        pace: &Pace,
+        progress: &mut Progress,
+    ) -> Result<Written> {
+        let writing = self.publish(publisher, start_ns, pace, progress)?;
+        let Writing { published, before, ended } = writing;
+        let schedule = &self.run.schedule;
+        let last_due_ns = schedule.due_ns(start_ns, schedule.publications - 1);
+        // A saturated server has publications sent long after they were due.
+        let done_ns = match &ended {
+            Some(_) => last_due_ns.min(now_ns()),
+            None => last_due_ns.max(now_ns()),
+        };
+        let until_ns = done_ns + nanos(STRAGGLER_PATIENCE);
+        if let Some(Ended { at_ns, floor: Some((losses, after)) }) = ended {
+            let window = after.since(&before);
+            return Ok(Written { published, window, ended_ns: Some(at_ns), losses: Some(losses) });
+        }
+        let last_ns = self.await_stragglers(&published, until_ns);
+        let after = self.sample()?.dated(last_ns);
+        let ended_ns = ended.map(|ended| ended.at_ns);
+        Ok(Written { published, window: after.since(&before), ended_ns, losses: None })
     }
 
     /// Publishes everything. Returns the outcome and a sample from the start of the measured
@@ -205,39 +395,78 @@ impl Conductor<'_> {
         &self,
         publisher: Publisher<'_>,
         start_ns: u64,
-        measure_from_ns: u64,
+        pace: &Pace,
         progress: &mut Progress,
-    ) -> Result<(Published, Sample)> {
+    ) -> Result<Writing> {
         let own_pid = publisher.own_pid();
+        let measure_from_ns = pace.measure_from_ns();
         thread::scope(|scope| {
             let publisher = thread::Builder::new()
                 .name("publisher".to_owned())
-                .spawn_scoped(scope, || publisher.publish(start_ns, self.pulse))?;
-            let warmup_ns = measure_from_ns.saturating_sub(now_ns());
-            thread::sleep(Duration::from_nanos(warmup_ns));
-            let before = self.sample();
+                .spawn_scoped(scope, || publisher.publish(start_ns, self.pulse, pace))?;
+            while now_ns() < measure_from_ns && !interrupt::requested() {
+                let left = Duration::from_nanos(measure_from_ns.saturating_sub(now_ns()));
+                progress.run(|| self.live(start_ns));
+                thread::sleep(left.min(PUBLISHER_INTERVAL));
+            }
+            let before = interrupt::ensure_none().and_then(|()| self.sample());
+            let mut ended: Option<Ended> = None;
             while !publisher.is_finished() {
                 // The run is worthless, so nothing of it is waited for.
                 if before.is_err() || self.pulse.ensure_whole().is_err() {
                     self.pulse.broken().store(true, Ordering::Relaxed);
                     own_pid.map_or(Ok(()), end)?;
+                } else if interrupt::requested() && ended.is_none() {
+                    ended = Some(self.end_early(own_pid)?);
                 }
-                progress.show(|| self.progress_line(start_ns));
+                progress.run(|| self.live(start_ns));
                 thread::sleep(PUBLISHER_INTERVAL);
             }
             let published = publisher.join().expect("the publisher returns its errors");
             self.pulse.ensure_whole()?;
             let before = before?;
-            Ok((published?, before))
+            let published = match (published, &ended) {
+                (Err(_), Some(Ended { floor: Some(_), .. })) => self.published_by_floor(),
+                (published, _) => published?,
+            };
+            Ok(Writing { published, before, ended })
         })
     }
 
-    fn progress_line(&self, start_ns: u64) -> String {
-        let elapsed = Duration::from_nanos(now_ns().saturating_sub(start_ns)).as_secs();
-        let all = (self.run.warmup + self.run.seconds).as_secs_f64();
-        let (received, lost) = (self.pulse.received(), self.pulse.lost());
-        let scenario = self.run.scenario;
-        format!("{scenario}: second {elapsed} of {all:.0}, {received} delivered, {lost} lost")
+    /// Ends publishing at Ctrl-C. A publisher over HTTP ends by itself.
+    fn end_early(&self, own_pid: Option<u32>) -> Result<Ended> {
+        let at_ns = now_ns();
+        let floor = own_pid.map(|pid| {
+            let before = (self.losses(), self.sample()?);
+            end(pid)?;
+            anyhow::Ok(before)
+        });
+        Ok(Ended { at_ns, floor: floor.transpose()? })
+    }
+
+    /// Returns the publications of a floor that was ended: those that reached each client.
+    fn published_by_floor(&self) -> Published {
+        let reached = self.pulse.received() / self.run.crowd.size as u64;
+        let outcomes = usize::try_from(reached).unwrap_or_default();
+        Published { outcomes: vec![Outcome::Accepted; outcomes], late_ns_max: 0 }
+    }
+
+    fn losses(&self) -> Losses {
+        Losses {
+            connections: self.pulse.lost(),
+            first: self.pulse.first_failure().map(str::to_owned),
+        }
+    }
+
+    fn live(&self, start_ns: u64) -> Live<'_> {
+        Live {
+            scenario: self.run.scenario,
+            elapsed: Duration::from_nanos(now_ns().saturating_sub(start_ns)),
+            planned: self.run.warmup + self.run.seconds,
+            delivered: self.pulse.received(),
+            lost: self.pulse.lost(),
+            latency: self.pulse.timeline().so_far(),
+        }
     }
 
     /// Waits until everything has arrived, but not longer than until `until_ns`. Returns when the

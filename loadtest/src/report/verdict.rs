@@ -1,0 +1,363 @@
+//! Whether the figures of a run are those of the server.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::procfs::{Busy, Cpu, Usage};
+use crate::publisher::Lateness;
+use crate::report::figure::{Unit, significant};
+use crate::table::grouped;
+
+/// A thread that ran or waited for a processor for a larger part of the window could not have done
+/// more.
+const BUSY_MAX: f64 = 0.95;
+/// Publications may be late by this part of the latency's 99th percentile.
+const LATE_PART_MAX: f64 = 0.25;
+/// Publications that are late by less never count.
+const LATE_NS_MIN: u64 = 2_000_000;
+/// Deliveries that are still under way at the end of the window: this part of all, and as many as
+/// are due in this time.
+const BACKLOG_PART_MAX: f64 = 0.02;
+const BACKLOG_S_MAX: f64 = 0.5;
+/// Growth of the median latency from the first to the last quarter of the window.
+const GROWTH_FACTOR_MAX: u64 = 3;
+const GROWTH_NS_MAX: u64 = 50_000_000;
+
+/// The kinds of verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// The figures are those of the server under the load that was asked for.
+    Valid,
+    /// The figures are those of the load tester or of the machine.
+    ClientFellBehind,
+    /// The server did not keep up with the load.
+    ServerFellBehind,
+}
+
+/// The verdict on a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    pub(crate) kind: Kind,
+    /// Sentences: first the reasons for the kind, then what else was looked at.
+    pub(crate) evidence: Vec<String>,
+}
+
+/// How busy a thread was in the window: the parts of it in which the thread ran, and in which it
+/// waited for a processor.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Load {
+    pub(crate) thread: String,
+    pub(crate) ran: f64,
+    pub(crate) waited: f64,
+}
+
+/// What the verdict depends on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Evidence<'a> {
+    /// Length of the measured window.
+    pub(crate) seconds: f64,
+    /// Deliveries that were due in the window.
+    pub(crate) offered: f64,
+    /// Deliveries that arrived in the window or never.
+    pub(crate) settled: u64,
+    /// `None` if the server itself publishes.
+    pub(crate) lateness: Option<&'a Lateness>,
+    /// 99th percentile of latency in ns, if anything was delivered.
+    pub(crate) latency_p99_ns: Option<u64>,
+    /// The busiest thread of clients.
+    pub(crate) client: Option<Load>,
+    /// The thread that publishes.
+    pub(crate) publisher: Option<Load>,
+    /// The server's busiest thread; `None` if its process is unknown.
+    pub(crate) server: Option<Load>,
+    /// How long clients pause between two looks at their sockets, because they were asked to.
+    pub(crate) lazy: Duration,
+    /// Publications that the server refused.
+    pub(crate) refused: u64,
+    /// Median latency in the first and in the last quarter of the window, in ns.
+    pub(crate) growth: Option<(u64, u64)>,
+}
+
+impl Load {
+    /// Returns the busiest thread whose name begins with `prefix`; `None` if there is none.
+    pub(crate) fn busiest(usage: &Usage, prefix: &str, wall_ns: u64) -> Option<Self> {
+        let threads = usage.threads.values().filter(|(name, _)| name.starts_with(prefix));
+        let busy_ns = |cpu: &Cpu| cpu.total_ns() + cpu.wait_ns.unwrap_or_default();
+        let (name, cpu) = threads.max_by_key(|(_, cpu)| busy_ns(cpu))?;
+        let (ran_ns, waited_ns) = (cpu.total_ns(), cpu.wait_ns.unwrap_or_default());
+        Some(Self::of(name, Busy { ran_ns, waited_ns, wall_ns }))
+    }
+
+    /// Returns the load of a thread that has measured itself.
+    pub(crate) fn of(thread: &str, busy: Busy) -> Self {
+        let part = |ns: u64| (ns as f64 / busy.wall_ns.max(1) as f64).min(1.0);
+        let ran = part(busy.ran_ns);
+        let waited = part(busy.waited_ns).min(1.0 - ran);
+        Self { thread: thread.to_owned(), ran, waited }
+    }
+
+    fn is_full(&self) -> bool {
+        self.ran + self.waited > BUSY_MAX
+    }
+
+    fn sentence(&self, whose: &str) -> String {
+        let percent = |part: f64| format!("{:.0} %", part * 100.0);
+        let Self { thread, ran, waited } = self;
+        let waited = match *waited {
+            waited if waited < 0.05 => String::new(),
+            waited => format!(" and waited for a processor for {}", percent(waited)),
+        };
+        format!("{whose} ({thread}) ran for {} of the window{waited}.", percent(*ran))
+    }
+}
+
+impl Verdict {
+    /// Weighs the evidence. If the load tester fell behind, nothing can be said of the server.
+    pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
+        let client = evidence.against_client();
+        let server = evidence.against_server();
+        let kind = match (client.is_empty(), server.is_empty()) {
+            (false, _) => Kind::ClientFellBehind,
+            (true, false) => Kind::ServerFellBehind,
+            (true, true) => Kind::Valid,
+        };
+        let reasons = [client, server].concat();
+        let rest = evidence.remarks().into_iter().filter(|remark| !reasons.contains(remark));
+        let rest: Vec<_> = rest.collect();
+        Self { kind, evidence: [reasons, rest].concat() }
+    }
+
+    /// Returns the verdict in a few words.
+    pub(crate) fn words(&self) -> &'static str {
+        match self.kind {
+            Kind::Valid => "valid",
+            Kind::ClientFellBehind => "the client fell behind",
+            Kind::ServerFellBehind => "the server fell behind",
+        }
+    }
+
+    /// Returns what the verdict means for the figures.
+    pub(crate) fn meaning(&self) -> &'static str {
+        match self.kind {
+            Kind::Valid => "Client and server kept up, so the figures are the server's.",
+            Kind::ClientFellBehind => {
+                "The figures measure the load tester or the machine, not the server."
+            }
+            Kind::ServerFellBehind => {
+                "The figures show the server above its limit, not at the load that was asked for."
+            }
+        }
+    }
+}
+
+impl Evidence<'_> {
+    fn against_client(&self) -> Vec<String> {
+        let full = |load: &Option<Load>, whose: &str| {
+            load.as_ref().filter(|load| load.is_full()).map(|load| load.sentence(whose))
+        };
+        let mut reasons = Vec::new();
+        reasons.extend(full(&self.client, CLIENT));
+        reasons.extend(full(&self.publisher, "The publisher"));
+        if let Some(late_ns) = self.late_ns(|lateness| &lateness.own) {
+            reasons.push(format!(
+                "The publisher was late by {} (99th percentile) through no fault of the server, \
+                 while the latency's 99th percentile is {}.",
+                Unit::Ns.text(Some(late_ns as f64)),
+                Unit::Ns.text(self.latency_p99_ns.map(|ns| ns as f64)),
+            ));
+        }
+        let growing = if self.lazy.is_zero() { Vec::new() } else { self.growing() };
+        if !growing.is_empty() {
+            let pause_ms = self.lazy.as_millis();
+            reasons.push(format!(
+                "Clients paused for {pause_ms} ms between two looks at their sockets (--lazy-ms)."
+            ));
+            reasons.extend(growing);
+        }
+        reasons
+    }
+
+    fn against_server(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.refused > 0 {
+            reasons.push(format!("The server refused {} publications.", grouped(self.refused)));
+        }
+        if let Some(late_ns) = self.late_ns(|lateness| &lateness.held) {
+            reasons.push(format!(
+                "The server left so many publications unanswered that later ones were sent {} too \
+                 late (99th percentile).",
+                Unit::Ns.text(Some(late_ns as f64)),
+            ));
+        }
+        if self.lazy.is_zero() {
+            reasons.extend(self.growing());
+        }
+        reasons
+    }
+
+    /// Returns the signs that more and more deliveries were under way.
+    fn growing(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let backlog = self.offered - self.settled as f64;
+        let due_s = backlog / (self.offered / self.seconds);
+        if backlog > self.offered * BACKLOG_PART_MAX && due_s > BACKLOG_S_MAX {
+            reasons.push(format!(
+                "At the end of the window {} deliveries were still under way, the load of {} s.",
+                grouped(backlog as u64),
+                significant(due_s),
+            ));
+        }
+        if let Some((first, last)) = self.growth
+            && last > first.saturating_mul(GROWTH_FACTOR_MAX)
+            && last > first + GROWTH_NS_MAX
+        {
+            reasons.push(format!(
+                "The median latency grew from {} in the first quarter of the window to {} in the \
+                 last.",
+                Unit::Ns.text(Some(first as f64)),
+                Unit::Ns.text(Some(last as f64)),
+            ));
+        }
+        reasons
+    }
+
+    /// Returns what was looked at, whatever it says.
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(lateness) = self.lateness.filter(|lateness| !lateness.own.is_empty()) {
+            let late_ns = lateness.own.value_at_quantile(0.99);
+            remarks.push(format!(
+                "The publisher was late by {} (99th percentile).",
+                Unit::Ns.text(Some(late_ns as f64))
+            ));
+        }
+        remarks.extend(self.client.as_ref().map(|load| load.sentence(CLIENT)));
+        remarks.push(match &self.server {
+            Some(load) => load.sentence("The server's busiest thread"),
+            None => "The server's processor time is unknown.".to_owned(),
+        });
+        remarks
+    }
+
+    /// Returns the 99th percentile of how late publications were, if it is a considerable part of
+    /// the latency.
+    fn late_ns(&self, kind: impl Fn(&Lateness) -> &hdrhistogram::Histogram<u64>) -> Option<u64> {
+        let late = kind(self.lateness?);
+        let late_ns = late.value_at_quantile(0.99);
+        let latency_ns = self.latency_p99_ns.unwrap_or_default();
+        let most_ns = LATE_NS_MIN.max((latency_ns as f64 * LATE_PART_MAX) as u64);
+        (!late.is_empty() && late_ns > most_ns).then_some(late_ns)
+    }
+}
+
+const CLIENT: &str = "The busiest thread of clients";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heard::histogram;
+
+    fn lateness(own_ms: u64, held_ms: u64) -> Lateness {
+        let of = |ms: u64| {
+            let mut late = histogram();
+            late.record(ms * 1_000_000).unwrap();
+            late
+        };
+        Lateness { own: of(own_ms), held: of(held_ms) }
+    }
+
+    fn load(ran: f64, waited: f64) -> Option<Load> {
+        Some(Load { thread: "one".to_owned(), ran, waited })
+    }
+
+    fn good() -> Evidence<'static> {
+        Evidence {
+            seconds: 10.0,
+            offered: 100_000.0,
+            settled: 99_900,
+            latency_p99_ns: Some(20_000_000),
+            client: load(0.6, 0.1),
+            publisher: load(0.1, 0.0),
+            server: load(0.99, 0.0),
+            growth: Some((5_000_000, 9_000_000)),
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn a_run_in_which_both_kept_up_is_valid_and_says_why() {
+        let late = lateness(1, 0);
+        let verdict = Verdict::of(&Evidence { lateness: Some(&late), ..good() });
+        assert_eq!((verdict.kind, verdict.words()), (Kind::Valid, "valid"));
+        let evidence = verdict.evidence.join("\n");
+        for part in [
+            "The publisher was late by 1.00 ms",
+            "(one) ran for 60 % of the window and waited for a processor for 10 %.",
+            "The server's busiest thread (one) ran for 99 % of the window.",
+        ] {
+            assert!(evidence.contains(part), "{part} is missing in\n{evidence}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_named_first_if_it_fell_behind() {
+        let (own, held) = (lateness(6, 0), lateness(0, 6));
+        let client: [(Evidence<'_>, &str); 4] = [
+            (Evidence { client: load(0.97, 0.0), ..good() }, "ran for 97 %"),
+            (Evidence { client: load(0.5, 0.46), ..good() }, "waited for a processor for 46 %"),
+            (Evidence { publisher: load(0.9, 0.1), ..good() }, "The publisher (one)"),
+            (Evidence { lateness: Some(&own), ..good() }, "late by 6.00 ms"),
+        ];
+        for (evidence, part) in client {
+            let verdict = Verdict::of(&Evidence { refused: 3, ..evidence });
+            assert_eq!(verdict.kind, Kind::ClientFellBehind, "{part}");
+            assert!(verdict.evidence[0].contains(part), "{:?}", verdict.evidence);
+            assert!(verdict.evidence.iter().any(|reason| reason.contains("refused 3")));
+        }
+        let verdict = Verdict::of(&Evidence { lateness: Some(&held), ..good() });
+        assert_eq!(verdict.kind, Kind::ServerFellBehind, "the server held the publications up");
+    }
+
+    #[test]
+    fn each_sign_that_the_server_fell_behind_is_evidence() {
+        let server: [(Evidence<'_>, &str); 3] = [
+            (Evidence { refused: 1, ..good() }, "refused 1 publications"),
+            (Evidence { settled: 90_000, ..good() }, "10,000 deliveries were still under way"),
+            (Evidence { growth: Some((5_000_000, 800_000_000)), ..good() }, "5.00 ms in the first"),
+        ];
+        for (evidence, part) in server {
+            let verdict = Verdict::of(&evidence);
+            assert_eq!(verdict.kind, Kind::ServerFellBehind, "{part}");
+            assert!(verdict.evidence[0].contains(part), "{:?}", verdict.evidence);
+        }
+        let lazy = Evidence { settled: 90_000, lazy: Duration::from_millis(20), ..good() };
+        let verdict = Verdict::of(&lazy);
+        assert_eq!(verdict.kind, Kind::ClientFellBehind, "the server cannot send to a full socket");
+        assert!(verdict.evidence[0].contains("paused for 20 ms"), "{:?}", verdict.evidence);
+        let kept_up = Evidence { settled: 100_000, ..lazy };
+        assert_eq!(Verdict::of(&kept_up).kind, Kind::Valid);
+        // At one publication a second, the last one is still under way at the end.
+        let slow = Evidence { offered: 10.0, settled: 10, ..good() };
+        assert_eq!(Verdict::of(&slow).kind, Kind::Valid);
+        let nothing = Evidence::default();
+        assert_eq!(Verdict::of(&nothing).kind, Kind::Valid, "nothing is no evidence");
+    }
+
+    #[test]
+    fn the_busiest_thread_of_a_name_is_found() {
+        let cpu = |run_ms: u64, wait_ms: u64| Cpu {
+            run_ns: Some(run_ms * 1_000_000),
+            wait_ns: Some(wait_ms * 1_000_000),
+            ..Cpu::default()
+        };
+        let threads =
+            [("clients-0", cpu(300, 10)), ("clients-1", cpu(200, 900)), ("p", cpu(999, 0))];
+        let threads = (0..).zip(threads).map(|(id, (name, cpu))| (id, (name.to_owned(), cpu)));
+        let usage = Usage { process: Cpu::default(), threads: threads.collect() };
+        let load = Load::busiest(&usage, "clients", 1_000_000_000).unwrap();
+        assert_eq!(load, Load { thread: "clients-1".to_owned(), ran: 0.2, waited: 0.8 });
+        assert_eq!(Load::busiest(&usage, "x", 1), None);
+    }
+}
