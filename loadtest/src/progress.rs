@@ -113,12 +113,7 @@ impl Live<'_> {
     fn text(&self, rate: Option<f64>) -> String {
         let Self { elapsed, planned, delivered, lost, latency, .. } = self;
         let left = planned.saturating_sub(*elapsed);
-        let time = if left.is_zero() {
-            "waiting for late deliveries".to_owned()
-        } else {
-            seconds(*elapsed, *planned)
-        };
-        let mut parts = vec![time];
+        let mut parts = vec![seconds(*elapsed, *planned)];
         if let Some(rate) = rate {
             parts.push(format!("{} deliveries/s", grouped(rate as u64)));
         }
@@ -130,7 +125,9 @@ impl Live<'_> {
         if *lost > 0 {
             parts.push(format!("{} connections lost", grouped(*lost as u64)));
         }
-        if !left.is_zero() {
+        if left.is_zero() {
+            parts.push(format!("{} s behind", (*elapsed - *planned).as_secs()));
+        } else {
             let left_s = planned.as_secs_f64().ceil() as u64 - elapsed.as_secs();
             parts.push(format!("{left_s} s left"));
         }
@@ -178,8 +175,8 @@ mod tests {
     #[test]
     fn no_second_comes_after_the_last() {
         let late = live(13_000, 11_000).text(None);
-        assert!(late.starts_with("waiting for late deliveries, 500,000 delivered"), "{late}");
-        assert!(!late.contains("left"));
+        assert!(late.starts_with("11 of 11 s, 500,000 delivered"), "{late}");
+        assert!(late.ends_with(", 2 s behind"), "{late}");
         let of = |time, planned| seconds(Duration::from_secs(time), Duration::from_millis(planned));
         assert_eq!((of(13, 11_000), of(1, 300)), ("11 of 11 s".to_owned(), "1 of 1 s".to_owned()));
     }

@@ -190,3 +190,21 @@ fn a_run_that_is_interrupted_before_it_measures_says_so() {
     assert!(rest.join("\n").contains("interrupted before the measured window began"), "{rest:?}");
     assert!(output.stdout.is_empty());
 }
+
+#[test]
+fn the_page_shows_the_saved_figures_in_a_browser() {
+    let folder = Folder::new("page");
+    let [run, page] = [folder.file("run.json"), folder.file("run.html")];
+    let output = floor("3", &["--save", &run, "--report", &page]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clients");
+    // The harness of these programs wants a node, which this one does not use.
+    let unused = ["FANFARE_URL", "FANFARE_API_KEY", "FANFARE_ANON_KEY", "FANFARE_JWT_SECRET"];
+    let looked = Command::new("node")
+        .arg(clients.join("report_page.mjs"))
+        .args([&page, &run])
+        .envs(unused.map(|name| (name, "unused")))
+        .output()
+        .expect("node is installed, as tests/run does");
+    assert!(looked.status.success(), "{}{}", text(&looked.stdout), text(&looked.stderr));
+}

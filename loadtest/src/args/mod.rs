@@ -30,7 +30,7 @@ pub(crate) use self::websocket::WebSocketArguments;
 
 const EXAMPLES: &str = "\
 Example:
-  loadtest fanout --api-key ik_… --anon-key anon_…
+  loadtest fanout --api-key ik_… --anon-key anon_… --report run.html
 
 Progress goes to stderr, a table and a line of JSON to stdout. Ctrl-C ends a run with its summary
 so far, a second one at once.
@@ -40,7 +40,7 @@ so the figures are not the server's; 4 the server fell behind the load; 130 Ctrl
 
 const FANOUT_EXAMPLE: &str = "\
 Example:
-  loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100";
+  loadtest fanout --api-key ik_… --anon-key anon_… -n 1000 --rate 100 --report run.html";
 
 const FLOOR_EXAMPLE: &str = "\
 Example:

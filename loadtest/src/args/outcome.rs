@@ -43,6 +43,9 @@ pub(crate) struct OutputArguments {
     /// Save the run for `loadtest diff`
     #[arg(long, value_name = "JSON")]
     pub(crate) save: Option<PathBuf>,
+    /// Write a page to show
+    #[arg(long, value_name = "HTML")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// The saved runs to compare.

@@ -179,7 +179,7 @@ impl DocumentsReport {
         record.figure("server CPU, cores", Cores, Lower, server);
         record.figure("client CPU, cores", Cores, Neither, costs.cores(&costs.window.client));
         let steps = self.memory.as_ref();
-        record.figure("memory", Bytes, Lower, steps.map(|steps| steps.after.rss as f64));
+        record.figure("server memory", Bytes, Lower, steps.map(|steps| steps.after.rss as f64));
         let connection = steps.and_then(|steps| self.per_connection(steps));
         record.figure("memory per connection", Bytes, Lower, connection);
         let subscription = steps.and_then(|steps| self.per_subscription(steps));

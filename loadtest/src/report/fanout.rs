@@ -163,7 +163,7 @@ impl FanoutReport {
         let server = costs.window.server.as_ref().and_then(|usage| costs.cores(usage));
         record.figure("server CPU, cores", Cores, Lower, server);
         record.figure("client CPU, cores", Cores, Neither, costs.cores(&costs.window.client));
-        record.figure("memory", Bytes, Lower, self.memory.map(|memory| memory.rss as f64));
+        record.figure("server memory", Bytes, Lower, self.memory.map(|memory| memory.rss as f64));
         record.figure("memory per connection", Bytes, Lower, self.bytes_per_connection());
         record.figure("expected deliveries", Count, Neither, some(deliveries.expected));
         for (name, count) in [

@@ -115,7 +115,7 @@ impl IdleReport {
         record.figure("connections", Count, Neither, Some(self.connections as f64));
         record.figure("memory per connection", Bytes, Lower, bytes_per_connection);
         record.figure("memory before", Bytes, Lower, Some(self.before.rss as f64));
-        record.figure("memory", Bytes, Lower, Some(self.after.rss as f64));
+        record.figure("server memory", Bytes, Lower, Some(self.after.rss as f64));
         record.figure("heartbeats", Count, Neither, Some(self.pings as f64));
         record.figure("lost connections", Count, Lower, Some(lost as f64));
         record

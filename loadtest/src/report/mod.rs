@@ -12,6 +12,7 @@ mod fanout;
 mod figure;
 mod idle;
 mod joins;
+mod page;
 mod publish;
 mod record;
 mod saturate;
@@ -89,6 +90,7 @@ impl fmt::Display for Asked {
         if self.streams > 0 {
             write!(f, "{} streams, ", grouped(self.streams as u64))?;
         }
+        let rate = if rate.fract() == 0.0 { grouped_float(*rate) } else { rate.to_string() };
         write!(f, "{rate} publications/s of {bytes} bytes for {seconds} s")
     }
 }

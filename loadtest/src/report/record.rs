@@ -13,6 +13,7 @@ use crate::machine::{Machine, Versions};
 use crate::report::figure::{Better, Figure, Unit};
 use crate::report::series::Series;
 use crate::report::verdict::{Kind, Verdict};
+use crate::table::grouped_float;
 
 /// The name of the format of saved runs.
 const FORMAT: &str = "loadtest-run";
@@ -139,19 +140,36 @@ impl Record {
         serde_json::from_value(value).with_context(|| format!("{name} is damaged"))
     }
 
-    /// Returns the verdict with its defects in one line.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the page shows it"))]
+    /// Returns the outcome in one line.
     pub(crate) fn headline(&self) -> String {
-        let mut words = self.verdict.words().to_owned();
-        if let Some(first) = self.defects.first() {
-            words = match self.verdict.kind {
-                Kind::Valid => first.clone(),
-                _ => format!("{words}, and {first}"),
-            };
-        }
+        let words = match (self.verdict.kind, self.defects.first()) {
+            (Kind::Valid, None) => self.good_words(),
+            (Kind::Valid, Some(first)) => first.clone(),
+            (Kind::ClientFellBehind, None) => {
+                "The client fell behind, so these are not the server's figures".to_owned()
+            }
+            (Kind::ServerFellBehind, None) => "The server fell behind this load".to_owned(),
+            (_, Some(first)) => format!("{}, and {first}", self.verdict.words()),
+        };
         let mut letters = words.chars();
         let first = letters.next().map(|first| first.to_uppercase().to_string());
         format!("{}{}", first.unwrap_or_default(), letters.as_str())
+    }
+
+    fn good_words(&self) -> String {
+        let value = |name: &str| {
+            let figure = self.figures.iter().find(|figure| figure.name == name);
+            figure.and_then(|figure| figure.value)
+        };
+        if let Some(deliveries) = value("expected deliveries")
+            && value("lost") == Some(0.0)
+        {
+            format!("All {} deliveries arrived, once and in order", grouped_float(deliveries))
+        } else if let Some(connections) = value("connections") {
+            format!("All {} connections stayed", grouped_float(connections))
+        } else {
+            "The server kept up".to_owned()
+        }
     }
 }
 
@@ -179,7 +197,6 @@ impl Distribution {
     }
 
     /// Returns the smallest value that this part of all values does not exceed, in ns.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the page shows it"))]
     pub(crate) fn at(&self, quantile: f64) -> u64 {
         let wanted = ((self.count() as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
@@ -255,7 +272,10 @@ pub(super) mod tests {
     #[test]
     fn the_headline_names_the_worst() {
         let mut record = record();
-        assert_eq!(record.headline(), "Valid");
+        assert_eq!(record.headline(), "The server kept up");
+        record.figure("expected deliveries", Unit::Count, Better::Neither, Some(1_000.0));
+        record.figure("lost", Unit::Count, Better::Lower, Some(0.0));
+        assert_eq!(record.headline(), "All 1,000 deliveries arrived, once and in order");
         record.defects.push("3 deliveries were lost".to_owned());
         assert_eq!(record.headline(), "3 deliveries were lost");
         record.verdict.kind = Kind::ServerFellBehind;

@@ -229,7 +229,7 @@ impl Evidence<'_> {
         if let Some(lateness) = self.lateness.filter(|lateness| !lateness.own.is_empty()) {
             let late_ns = lateness.own.value_at_quantile(0.99);
             remarks.push(format!(
-                "The publisher was late by {} (99th percentile).",
+                "The publisher itself was late by {} (99th percentile).",
                 Unit::Ns.text(Some(late_ns as f64))
             ));
         }
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!((verdict.kind, verdict.words()), (Kind::Valid, "valid"));
         let evidence = verdict.evidence.join("\n");
         for part in [
-            "The publisher was late by 1.00 ms",
+            "The publisher itself was late by 1.00 ms",
             "(one) ran for 60 % of the window and waited for a processor for 10 %.",
             "The server's busiest thread (one) ran for 99 % of the window.",
         ] {

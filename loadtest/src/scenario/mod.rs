@@ -57,6 +57,7 @@ fn say(line: &str) {
 fn conclude(record: &Record, table: &str, output: &OutputArguments) -> Result<Ending> {
     print(table, &record.result);
     output.save.as_deref().map_or(Ok(()), |path| record.save(path))?;
+    output.report.as_deref().map_or(Ok(()), |path| record.write_page(path))?;
     Ok(Ending::from(record))
 }
 

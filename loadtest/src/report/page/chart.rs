@@ -1,0 +1,253 @@
+//! Charts as SVG. Colours and fonts are those of the page's style sheet.
+
+use std::f64::consts::LOG10_2;
+use std::fmt::Write as _;
+
+use crate::report::figure::Unit;
+use crate::report::page::escape;
+use crate::report::page::scale::{Axis, log_ticks};
+use crate::report::record::Distribution;
+use crate::table::grouped;
+
+/// Size of a drawing and its margins, in units that are pixels in a column of the page.
+const WIDTH: f64 = 460.0;
+const HEIGHT: f64 = 256.0;
+const LEFT: f64 = 56.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 18.0;
+const BOTTOM: f64 = 28.0;
+/// With more points, dots would hide the line.
+const DOTS_MAX: usize = 40;
+/// Percentiles that are written at the curve.
+const NAMED: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+/// Steps of the percentile curve.
+const CURVE_STEPS: usize = 160;
+/// The most nines on the axis: 99.999 %. Labels of more would touch.
+const NINES_MAX: f64 = 5.0;
+
+/// A line of a chart over time, or the bars of one.
+pub(super) struct Line {
+    pub(super) name: &'static str,
+    /// The style: `one`, `two` or `third`, and `wide`.
+    pub(super) class: &'static str,
+    /// A figure that the key shows beside the name.
+    pub(super) summary: String,
+    /// Time in s and value; `None` leaves a gap.
+    pub(super) points: Vec<(f64, Option<f64>)>,
+}
+
+/// A chart over time.
+pub(super) struct TimeChart {
+    pub(super) title: &'static str,
+    /// The unit of the values as the axis shows them.
+    pub(super) unit: String,
+    pub(super) lines: Vec<Line>,
+    /// End of the time axis, in s.
+    pub(super) seconds: f64,
+    /// Width of the bars in s; `None` for lines.
+    pub(super) bar_s: Option<f64>,
+}
+
+impl TimeChart {
+    /// Returns the figure with its key; a sentence instead of a drawing if there is no value.
+    pub(super) fn html(&self) -> String {
+        let values = self.lines.iter().flat_map(|line| &line.points);
+        let most = values.filter_map(|(_, value)| *value).fold(f64::NEG_INFINITY, f64::max);
+        let mut body = String::new();
+        if most.is_finite() {
+            let (x, y) = (Axis::to(self.seconds, 6), Axis::to(most * 1.02, 5));
+            self.draw(&mut body, &x, &y);
+        } else {
+            body.push_str("<p class=\"nothing\">Not measured.</p>");
+        }
+        figure(self.title, &self.unit, &self.lines, &body)
+    }
+
+    fn draw(&self, body: &mut String, x_axis: &Axis, y_axis: &Axis) {
+        let end_s = self.seconds.max(f64::MIN_POSITIVE);
+        let x = |time: f64| LEFT + (time / end_s).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
+        let y = |value: f64| TOP + (1.0 - value / y_axis.end()) * (HEIGHT - TOP - BOTTOM);
+        open(body, self.title);
+        for tick in &y_axis.ticks {
+            y_tick(body, y(*tick), &y_axis.label(*tick));
+        }
+        for tick in x_axis.ticks.iter().filter(|tick| **tick <= end_s * 1.000_1) {
+            x_tick(body, x(*tick), &format!("{} s", x_axis.label(*tick)));
+        }
+        for line in self.lines.iter().rev() {
+            match self.bar_s {
+                Some(bar_s) => bars(body, line, bar_s, x, y),
+                None => path(body, line, x, y),
+            }
+        }
+        body.push_str("</svg>");
+    }
+}
+
+/// Returns the figure of latency by percentile, on an axis that gives each further nine the same
+/// room.
+pub(super) fn percentiles(latency: &Distribution) -> String {
+    let count = latency.count() as f64;
+    let nines_max = count.log10().clamp(1.0, NINES_MAX);
+    let quantile = |nines: f64| 1.0 - 10_f64.powf(-nines);
+    let (least, most) = (latency.at(0.0).max(1) as f64, latency.at(1.0).max(1) as f64);
+    let ticks = log_ticks(least, most);
+    let (low, high) = (ticks[0].ln(), ticks[ticks.len() - 1].ln());
+    let x = |nines: f64| LEFT + nines / nines_max * (WIDTH - LEFT - RIGHT);
+    let y =
+        |ns: f64| TOP + (1.0 - (ns.max(1.0).ln() - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
+    let mut body = String::new();
+    open(&mut body, "Latency by percentile");
+    for tick in &ticks {
+        y_tick(&mut body, y(*tick), &tick_text(*tick));
+    }
+    let all = [(LOG10_2, "50"), (1.0, "90"), (2.0, "99"), (3.0, "99.9")];
+    let all = all.into_iter().chain([(4.0, "99.99"), (5.0, "99.999")]);
+    for (nines, label) in all.filter(|(nines, _)| *nines <= nines_max + 1e-9) {
+        x_tick(&mut body, x(nines), &format!("{label} %"));
+    }
+    let steps = (0..=CURVE_STEPS).map(|step| nines_max * step as f64 / CURVE_STEPS as f64);
+    let place = |(step, nines): (usize, f64)| {
+        let letter = if step == 0 { 'M' } else { 'L' };
+        format!("{letter}{:.1} {:.1}", x(nines), y(latency.at(quantile(nines)) as f64))
+    };
+    let curve: Vec<_> = steps.enumerate().map(place).collect();
+    let _ = write!(body, "<path class=\"line one\" d=\"{}\"/>", curve.join(" "));
+    for quantile in NAMED {
+        let nines = -(1.0_f64 - quantile).log10();
+        if nines <= nines_max {
+            named(&mut body, x(nines), y(latency.at(quantile) as f64), latency.at(quantile));
+        }
+    }
+    body.push_str("</svg>");
+    let key = format!(
+        "<ul class=\"key\"><li>{} deliveries</li><li>max {}</li></ul>",
+        grouped(latency.count()),
+        Unit::Ns.text(Some(most))
+    );
+    framed("Latency by percentile", "", &key, &body)
+}
+
+/// Marks a point of the percentile curve and writes its value where the curve is not: right below
+/// the first ones, left above the others.
+fn named(body: &mut String, x: f64, y: f64, ns: u64) {
+    let (text_x, text_y, anchor) = match x {
+        x if x < LEFT + 50.0 => (x + 8.0, y + 15.0, "start"),
+        x => (x - 7.0, y - 8.0, "end"),
+    };
+    let text = Unit::Ns.text(Some(ns as f64));
+    let _ = write!(
+        body,
+        "<circle class=\"dot one\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>\
+         <text class=\"value\" x=\"{text_x:.1}\" y=\"{text_y:.1}\" text-anchor=\"{anchor}\">{text}\
+         </text>"
+    );
+}
+
+fn tick_text(ns: f64) -> String {
+    let (value, unit) = match ns {
+        ns if ns >= 1e9 => (ns / 1e9, "s"),
+        ns if ns >= 1e6 => (ns / 1e6, "ms"),
+        ns if ns >= 1e3 => (ns / 1e3, "µs"),
+        _ => (ns, "ns"),
+    };
+    format!("{} {unit}", value.round())
+}
+
+/// Returns a figure that holds a sentence.
+pub(super) fn sentence(title: &str, text: &str) -> String {
+    framed(title, "", "", &format!("<p class=\"nothing\">{}</p>", escape(text)))
+}
+
+fn figure(title: &str, unit: &str, lines: &[Line], body: &str) -> String {
+    let mut key = String::from("<ul class=\"key\">");
+    for Line { name, class, summary, .. } in lines {
+        let _ =
+            write!(key, "<li class=\"{class}\"><i></i>{} {}</li>", escape(name), escape(summary));
+    }
+    key.push_str("</ul>");
+    framed(title, unit, &key, body)
+}
+
+fn framed(title: &str, unit: &str, key: &str, body: &str) -> String {
+    let unit =
+        if unit.is_empty() { String::new() } else { format!(" <span>{}</span>", escape(unit)) };
+    format!(
+        "<figure><figcaption><h3>{}{unit}</h3>{key}</figcaption>{body}</figure>\n",
+        escape(title)
+    )
+}
+
+fn open(body: &mut String, title: &str) {
+    let _ = write!(
+        body,
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+        escape(title)
+    );
+}
+
+fn y_tick(body: &mut String, y: f64, label: &str) {
+    let (from, to, text, base) = (LEFT, WIDTH - RIGHT, LEFT - 8.0, y + 4.0);
+    let _ = write!(
+        body,
+        "<path class=\"grid\" d=\"M{from} {y:.1} H{to}\"/>\
+         <text x=\"{text}\" y=\"{base:.1}\" text-anchor=\"end\">{label}</text>"
+    );
+}
+
+fn x_tick(body: &mut String, x: f64, label: &str) {
+    let (base, end, text) = (HEIGHT - BOTTOM, HEIGHT - BOTTOM + 4.0, HEIGHT - 8.0);
+    // A label at the right edge would leave the drawing.
+    let anchor = if x > WIDTH - RIGHT - 14.0 { "end" } else { "middle" };
+    let x_text = if anchor == "end" { x + RIGHT - 2.0 } else { x };
+    let _ = write!(
+        body,
+        "<path class=\"axis\" d=\"M{x:.1} {base} V{end}\"/>\
+         <text x=\"{x_text:.1}\" y=\"{text}\" text-anchor=\"{anchor}\">{label}</text>"
+    );
+}
+
+fn path(body: &mut String, line: &Line, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) {
+    let mut path = String::new();
+    let mut begun = false;
+    let mut dots = String::new();
+    for (time, value) in &line.points {
+        let Some(value) = value else {
+            begun = false;
+            continue;
+        };
+        let (x, y) = (x(*time), y(*value));
+        let _ = write!(path, "{}{x:.1} {y:.1} ", if begun { 'L' } else { 'M' });
+        begun = true;
+        let class = line.class;
+        let _ =
+            write!(dots, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.2\"/>");
+    }
+    let _ = write!(body, "<path class=\"line {}\" d=\"{}\"/>", line.class, path.trim_end());
+    if line.points.len() <= DOTS_MAX && !line.class.contains("wide") {
+        body.push_str(&dots);
+    }
+}
+
+fn bars(
+    body: &mut String,
+    line: &Line,
+    bar_s: f64,
+    x: impl Fn(f64) -> f64,
+    y: impl Fn(f64) -> f64,
+) {
+    for (time, value) in &line.points {
+        let Some(value) = value.filter(|value| *value > 0.0) else {
+            continue;
+        };
+        let (left, right) = (x(time - bar_s * 0.4), x(time + bar_s * 0.4));
+        let (top, base) = (y(value), y(0.0));
+        let (width, height) = ((right - left).max(1.0), (base - top).max(1.0));
+        let _ = write!(
+            body,
+            "<rect class=\"bar {}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" \
+             height=\"{height:.1}\"/>",
+            line.class
+        );
+    }
+}
