@@ -65,7 +65,7 @@ fn run(scenario: &Scenario) -> Result<Ending> {
         }
         Scenario::Compare(arguments) => {
             ensure_one_process_holds(arguments.crowd.subscribers);
-            scenario::compare::run(arguments).map(Ending::from)
+            scenario::compare::run(arguments)
         }
         Scenario::Idle(arguments) => scenario::idle::run(arguments),
         Scenario::Documents(arguments) => {

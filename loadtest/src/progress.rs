@@ -74,11 +74,12 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                bar.set_style(style(BAR));
                 bar.set_prefix(live.scenario.to_owned());
                 bar.set_length(millis(live.planned).max(1));
                 bar.set_position(millis(live.elapsed.min(live.planned)));
                 bar.set_message(live.text(rate));
+                bar.set_style(style(BAR));
+                bar.tick();
             }
             None => drop(writeln!(stderr(), "{}: {}", live.scenario, live.text(rate))),
         }

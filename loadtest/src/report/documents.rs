@@ -189,6 +189,7 @@ impl DocumentsReport {
             ("duplicated", counts.duplicated),
             ("reordered", counts.reordered),
             ("misrouted", counts.misrouted),
+            ("refused writes", self.writes.failures.get(&503).copied().unwrap_or_default()),
             ("lost connections", self.losses.connections as u64),
         ] {
             record.figure(name, Count, Lower, Some(count as f64));

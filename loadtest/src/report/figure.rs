@@ -66,6 +66,7 @@ impl Unit {
             }
             Self::Count => grouped_float(value),
             Self::PerSecond => format!("{}/s", grouped_or_small(value)),
+            Self::Cores if value < 0.1 => format!("{value:.3}"),
             Self::Cores => format!("{value:.2}"),
         }
     }
@@ -104,6 +105,7 @@ mod tests {
             (Unit::PerSecond, 50_000.4, "50,000/s"),
             (Unit::PerSecond, 0.5, "0.50/s"),
             (Unit::Cores, 0.987, "0.99"),
+            (Unit::Cores, 0.0042, "0.004"),
             (Unit::Ns, 0.0, "0 ns"),
         ] {
             assert_eq!(unit.text(Some(value)), text);

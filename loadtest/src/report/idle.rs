@@ -39,7 +39,7 @@ pub(crate) struct IdleReport {
 impl IdleReport {
     /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
-        let mut table = Table::new(format!("idle {}", self.title()));
+        let mut table = Table::new(format!("idle: {}", self.title()));
         table.row("before", memory_cells(self.before));
         table.row("connected", memory_cells(self.connected));
         table.row("after", memory_cells(self.after));
@@ -66,7 +66,7 @@ impl IdleReport {
             _ => format!(", {} of them streams", grouped(*streams as u64)),
         };
         let clients = format!("{connections} clients{streams}, {what}");
-        format!("in {api}: {clients}, for {seconds} s")
+        format!("{clients} in {api}, for {seconds} s")
     }
 
     /// Returns the result for machines, to be printed on one line.

@@ -13,9 +13,9 @@ use crate::table::grouped;
 /// more.
 const BUSY_MAX: f64 = 0.95;
 /// Publications may be late by this part of the latency's 99th percentile.
-const LATE_PART_MAX: f64 = 0.25;
+const LATE_PART_MAX: f64 = 0.5;
 /// Publications that are late by less never count.
-const LATE_NS_MIN: u64 = 2_000_000;
+const LATE_NS_MIN: u64 = 1_000_000;
 /// Deliveries that are still under way at the end of the window: this part of all, and as many as
 /// are due in this time.
 const BACKLOG_PART_MAX: f64 = 0.02;
@@ -226,7 +226,8 @@ impl Evidence<'_> {
     /// Returns what was looked at, whatever it says.
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if let Some(lateness) = self.lateness.filter(|lateness| !lateness.own.is_empty()) {
+        let lateness = self.lateness.filter(|lateness| !lateness.own.is_empty());
+        if let Some(lateness) = lateness.filter(|_| self.late_ns(|late| &late.own).is_none()) {
             let late_ns = lateness.own.value_at_quantile(0.99);
             remarks.push(format!(
                 "The publisher itself was late by {} (99th percentile).",
@@ -303,12 +304,12 @@ mod tests {
 
     #[test]
     fn the_client_is_named_first_if_it_fell_behind() {
-        let (own, held) = (lateness(6, 0), lateness(0, 6));
+        let (own, held) = (lateness(11, 0), lateness(0, 11));
         let client: [(Evidence<'_>, &str); 4] = [
             (Evidence { client: load(0.97, 0.0), ..good() }, "ran for 97 %"),
             (Evidence { client: load(0.5, 0.46), ..good() }, "waited for a processor for 46 %"),
             (Evidence { publisher: load(0.9, 0.1), ..good() }, "The publisher (one)"),
-            (Evidence { lateness: Some(&own), ..good() }, "late by 6.00 ms"),
+            (Evidence { lateness: Some(&own), ..good() }, "late by 11.0 ms"),
         ];
         for (evidence, part) in client {
             let verdict = Verdict::of(&Evidence { refused: 3, ..evidence });

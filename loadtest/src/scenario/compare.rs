@@ -5,6 +5,7 @@ use std::thread;
 use anyhow::Result;
 
 use crate::args::{CompareArguments, TURN_MAX};
+use crate::ending::Ending;
 use crate::interrupt;
 use crate::pin::Placement;
 use crate::procfs::Usage;
@@ -13,8 +14,9 @@ use crate::scenario::fanout::Node;
 use crate::scenario::floor::Sender;
 use crate::scenario::{print, required_process, say};
 
-/// Measures all pairs, prints the report and returns the faults.
-pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
+/// Measures all pairs, prints the report and returns what is to be said of it. Ctrl-C leaves out the
+/// pair that it cuts short.
+pub(crate) fn run(arguments: &CompareArguments) -> Result<Ending> {
     let processors = (arguments.place.server_cpu, arguments.place.client_cpu);
     let place = Placement::take(processors.0, processors.1)?;
     let pid = required_process(arguments.server_pid, &arguments.server.url)?;
@@ -29,16 +31,19 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Vec<String>> {
         }
         // The order alternates, because the first run of a pair may find the machine in another
         // state than the second.
-        if interrupt::requested() {
+        let pair = measure(arguments, pid, &place, number % 2 == 0);
+        if interrupt::requested() && !pairs.is_empty() {
             break;
         }
-        let pair = measure(arguments, pid, &place, number % 2 == 0)?;
+        interrupt::ensure_none()?;
+        let pair = pair?;
         say(&pair.line(number + 1));
         pairs.push(pair);
     }
     let report = CompareReport { asked, processors, pairs };
     print(&report.table(), &report.json());
-    Ok(report.faults(arguments.max_ratio))
+    let faults = report.faults(arguments.max_ratio);
+    Ok(Ending { interrupted: interrupt::requested(), ..Ending::from(faults) })
 }
 
 fn measure(

@@ -429,6 +429,11 @@ impl Conductor<'_> {
                 (Err(_), Some(Ended { floor: Some(_), .. })) => self.published_by_floor(),
                 (published, _) => published?,
             };
+            // A publisher over HTTP may see Ctrl-C before this thread does.
+            let all = self.run.schedule.publications;
+            if ended.is_none() && (published.outcomes.len() as u64) < all {
+                ended = Some(Ended { at_ns: now_ns(), floor: None });
+            }
             Ok(Writing { published, before, ended })
         })
     }

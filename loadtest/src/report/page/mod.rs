@@ -28,6 +28,9 @@ const TILES: [(&str, &str); 6] = [
     ("connections", "connections"),
 ];
 
+/// The figures that count losses and refusals.
+const DROPS: [&str; 4] = ["lost", "refused publications", "refused writes", "lost connections"];
+
 impl Record {
     /// Writes the run as a page.
     pub(crate) fn write_page(&self, path: &Path) -> Result<()> {
@@ -224,15 +227,25 @@ impl Record {
         });
         let lines: Vec<_> = lines.collect();
         if lines.is_empty() {
-            let text = match self.latency {
-                Some(_) => "No delivery was lost, no publication refused, no connection cut off.",
-                None => "No connection was cut off.",
-            };
-            return sentence(TITLE, text);
+            return sentence(TITLE, &self.dropped());
         }
         let unit = format!("per {} s", self.series.interval_s);
         TimeChart { bar_s: Some(self.series.interval_s), ..self.over_time(TITLE, &unit, lines) }
             .html()
+    }
+
+    /// Returns what was lost or refused in a run whose course does not show it.
+    fn dropped(&self) -> String {
+        let counts = DROPS.iter().filter_map(|name| {
+            let count = self.named(name)?.value.filter(|count| *count > 0.0)?;
+            Some(format!("{} {name}", grouped_float(count)))
+        });
+        let counts: Vec<_> = counts.collect();
+        match (counts.is_empty(), &self.latency) {
+            (false, _) => format!("{}.", counts.join(", ")),
+            (true, Some(_)) => "Nothing was lost or refused, no connection was cut off.".to_owned(),
+            (true, None) => "No connection was cut off.".to_owned(),
+        }
     }
 
     fn chart(&self, title: &'static str, unit: &str, lines: Vec<Line>) -> String {
