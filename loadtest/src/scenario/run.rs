@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Time from the decision to start until the first publication is due. Within it, all processes
 /// with clients receive the start of the measured window.
 const LEAD: Duration = Duration::from_millis(100);
-/// How long to wait for late deliveries after the last publication was due and sent.
+/// How long to wait for late deliveries after the last publication was sent.
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
 /// The same for APIs that deliver states: how long it must be quiet. The number of deliveries is
 /// not known in advance, because a state may replace earlier ones.
@@ -371,14 +371,8 @@ impl Conductor<'_> {
     ) -> Result<Written> {
         let writing = self.publish(publisher, start_ns, pace, progress)?;
         let Writing { published, before, ended } = writing;
-        let schedule = &self.run.schedule;
-        let last_due_ns = schedule.due_ns(start_ns, schedule.publications - 1);
-        // A saturated server has publications sent long after they were due.
-        let done_ns = match &ended {
-            Some(_) => last_due_ns.min(now_ns()),
-            None => last_due_ns.max(now_ns()),
-        };
-        let until_ns = done_ns + nanos(STRAGGLER_PATIENCE);
+        // All are due and sent by now, however late, or Ctrl-C has ended the publishing.
+        let until_ns = now_ns() + nanos(STRAGGLER_PATIENCE);
         if let Some(Ended { at_ns, floor: Some((losses, after)) }) = ended {
             let window = after.since(&before);
             return Ok(Written { published, window, ended_ns: Some(at_ns), losses: Some(losses) });
