@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::interrupt;
 use crate::report::{Kind, Record};
 
 /// The exit codes besides 0 for a good run and 2 for wrong usage.
@@ -25,7 +26,7 @@ pub(crate) struct Ending {
 
 impl From<Vec<String>> for Ending {
     fn from(faults: Vec<String>) -> Self {
-        Self { faults, ..Self::default() }
+        Self { faults, interrupted: interrupt::requested(), ..Self::default() }
     }
 }
 

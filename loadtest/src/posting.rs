@@ -18,6 +18,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::clock::{nanos, now_ns, timespec};
 use crate::heard::histogram;
+use crate::interrupt;
 use crate::stamp::{Stamp, Template};
 use crate::tally::Outcome;
 use crate::target::Target;
@@ -39,6 +40,15 @@ pub(crate) struct Span {
     pub(crate) measure_from_ns: u64,
     /// From here on nothing more is published.
     pub(crate) end_ns: u64,
+}
+
+impl Span {
+    /// Ends it now if Ctrl-C was pressed.
+    pub(crate) fn end_if_interrupted(&mut self) {
+        if interrupt::requested() {
+            self.end_ns = self.end_ns.min(now_ns());
+        }
+    }
 }
 
 /// Parameters of the publishing.
@@ -83,6 +93,7 @@ impl Posting {
         let mut heard_ns = now_ns();
         let mut before = 0;
         while !stop.load(Ordering::Relaxed) {
+            desk.posting.span.end_if_interrupted();
             let now_ns = desk.send_due()?;
             if now_ns >= desk.posting.span.end_ns && desk.unanswered == 0 {
                 desk.give_up_pending();

@@ -34,7 +34,7 @@ pub(crate) struct Shouting {
 impl Shouting {
     /// Connects, publishes until the end of the span, and reads what comes meanwhile. A publication
     /// counts as accepted when it was sent.
-    pub(crate) fn run(mut self, span: Span, stop: &AtomicBool) -> Result<Posted> {
+    pub(crate) fn run(mut self, mut span: Span, stop: &AtomicBool) -> Result<Posted> {
         let dial = Dial { server: self.target.address, source: None, receive_bytes: None };
         let mut client = Client::dial(dial)?;
         let mut heard = Heard::new();
@@ -42,6 +42,7 @@ impl Shouting {
         let mut outcomes = Vec::new();
         let mut late_ns_max = 0;
         loop {
+            span.end_if_interrupted();
             let due_ns = self.due_ns(span, outcomes.len());
             let now_ns = now_ns();
             if due_ns >= span.end_ns {

@@ -74,10 +74,15 @@ impl Node {
 
     /// Runs a scenario and returns its output.
     fn run(&self, scenario: &str, extra: &[&str]) -> Output {
+        self.command(scenario, extra).output().expect("the binary was built")
+    }
+
+    fn command(&self, scenario: &str, extra: &[&str]) -> Command {
         let pid = self.process.id().to_string();
         let mut command = Command::new(BINARY);
         command.args([scenario, "--url", &self.url, "--api-key", &self.api_key]);
-        command.args(["--server-pid", &pid]).args(extra).output().expect("the binary was built")
+        command.args(["--server-pid", &pid]).args(extra);
+        command
     }
 
     /// Sends a request about the definitions and returns the body of the answer.
@@ -106,6 +111,17 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A run that is killed if its test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // This fails if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -307,6 +323,50 @@ fn a_soak_fails_on_growth_and_samples_each_interval() {
     assert_eq!(brief.status.code(), Some(1));
     let errors = String::from_utf8(brief.stderr).unwrap();
     assert!(errors.contains("the growth of memory is unknown"), "{errors}");
+    node.assert_nothing_is_left();
+}
+
+#[test]
+fn ctrl_c_ends_every_scenario_and_leaves_nothing_behind() {
+    let node = Node::start();
+    let few = ["-n", "5", "--seconds", "3600"];
+    let scenarios = [
+        // The first that is interrupted, because it would end by itself.
+        ("reconnect-storm", &["-n", "1000"][..]),
+        ("publish", &["--rate", "50", "--seconds", "3600"]),
+        ("many-channels", &["--channels", "5", "--rate", "50", "--seconds", "3600"]),
+        ("slow", &["-n", "5", "--slow", "1", "--rate", "10", "--seconds", "3600"]),
+        ("churn", &["--underway", "2", "--rate", "50", "--seconds", "3600"]),
+        ("saturate", &few),
+        ("soak", &few),
+    ];
+    let start = |(scenario, extra): &(&str, &[&str])| {
+        let mut command = node.command(scenario, extra);
+        let run = command.args(["--channel", scenario]).stdout(Stdio::piped());
+        Running(run.stderr(Stdio::piped()).spawn().expect("the binary was built"))
+    };
+    let runs: Vec<_> = scenarios.iter().map(start).collect();
+    for ((scenario, _), mut run) in scenarios.iter().zip(runs) {
+        let run = &mut run.0;
+        let mut progress = BufReader::new(run.stderr.take().expect("it is piped")).lines();
+        let is_at_work = |line: &String| match *scenario {
+            "reconnect-storm" => line.starts_with("connecting"),
+            _ => line.starts_with("second ") && !line.starts_with("second 0"),
+        };
+        let line = progress.find(|line| line.as_ref().is_ok_and(is_at_work));
+        assert!(line.is_some(), "{scenario} ended");
+        let pid = run.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let rest: Vec<_> = progress.map(Result::unwrap).collect();
+        let mut text = String::new();
+        run.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(130), "{scenario}: {rest:?}");
+        assert!(rest.iter().any(|line| line.contains("interrupted")), "{scenario}: {rest:?}");
+        if !matches!(*scenario, "saturate" | "reconnect-storm") {
+            let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+            assert_eq!(last["interrupted"], true, "{scenario}: {text}");
+        }
+    }
     node.assert_nothing_is_left();
 }
 

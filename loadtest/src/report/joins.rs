@@ -111,11 +111,11 @@ impl StormReport {
         result
     }
 
-    /// Returns the faults; empty if all clients came back in this time and stayed. A join that
-    /// failed and was repeated is not a fault.
+    /// Returns the faults; empty if all clients came back in this time and stayed, or
+    /// if Ctrl-C came first. A join that failed and was repeated is not a fault.
     pub(crate) fn faults(&self, seconds: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
         let mut faults = Vec::new();
-        if self.back < self.clients {
+        if self.back < self.clients && !self.work.interrupted {
             let missing = grouped((self.clients - self.back) as u64);
             faults.push(format!("{missing} clients did not come back"));
         }
@@ -192,6 +192,9 @@ mod tests {
         assert_eq!(storm(5, Some(1_000_000_000)).faults(Some(1.0), None).len(), 0);
         assert_eq!(storm(5, Some(1_100_000_000)).faults(Some(1.0), None).len(), 1);
         assert_eq!(storm(4, None).faults(Some(1.0), None).len(), 1);
+        let mut ended = storm(4, None);
+        ended.work.interrupted = true;
+        assert_eq!(ended.faults(Some(1.0), None), Vec::<String>::new());
         assert!(storm(4, None).table().contains("after never"));
     }
 }

@@ -193,6 +193,7 @@ mod tests {
                     client: Usage::default(),
                 },
                 memory: None,
+                interrupted: false,
             },
         }
     }

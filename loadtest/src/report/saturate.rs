@@ -197,6 +197,7 @@ mod tests {
                     client: usage(cores.1),
                 },
                 memory: None,
+                interrupted: false,
             },
         };
         Step::of(100.0, report, 10.0)

@@ -15,6 +15,8 @@ pub(crate) struct Work {
     pub(crate) window: Window,
     /// The server's memory at the end, if its process is known.
     pub(crate) memory: Option<Memory>,
+    /// Whether Ctrl-C ended the window.
+    pub(crate) interrupted: bool,
 }
 
 impl Work {
@@ -86,6 +88,7 @@ impl Work {
             "server": self.window.server.as_ref().map(usage),
             "client": usage(&self.window.client),
         });
+        result["interrupted"] = self.interrupted.into();
         result["server_memory"] = json!(self.memory.map(memory_json));
     }
 

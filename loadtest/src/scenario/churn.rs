@@ -10,6 +10,7 @@ use crate::api::{Access, Api, Script};
 use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, access};
 use crate::clock::{nanos, now_ns};
 use crate::floor::{Floor, Job};
+use crate::interrupt;
 use crate::joins::{JoinCounts, Joins, Then};
 use crate::pin::Placement;
 use crate::posting::Span;
@@ -101,6 +102,7 @@ impl Churn<'_> {
             {
                 joins.begin(0, Then::Stay);
             }
+            interrupt::ensure_none()?;
             joins.turn(Duration::MAX, u64::MAX)?;
             if let Some(failure) = &joins.counts.first_failure {
                 bail!("after {} members one failed: {failure}", joins.present);
@@ -113,13 +115,14 @@ impl Churn<'_> {
     fn churn(
         &self,
         mut joins: Joins<'_>,
-        span: Span,
+        mut span: Span,
         joined: &AtomicU64,
         stop: &AtomicBool,
     ) -> Result<JoinCounts> {
-        let Span { start_ns, measure_from_ns, end_ns } = span;
         let mut begun = 0_u64;
         loop {
+            span.end_if_interrupted();
+            let Span { start_ns, measure_from_ns, end_ns } = span;
             let now_ns = now_ns();
             let next_ns = |begun: u64| match self.load.rate {
                 Some(rate) => start_ns + nanos(Duration::from_secs_f64(begun as f64 / rate)),

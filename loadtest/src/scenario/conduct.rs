@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::clock::{nanos, now_ns};
+use crate::interrupt;
 use crate::posting::Span;
 use crate::procfs::Memory;
 use crate::progress::Progress;
@@ -41,7 +42,8 @@ pub(super) struct Gauge<'a> {
 }
 
 impl Gauge<'_> {
-    /// Runs `work` on a thread of its own and measures the window of the span.
+    /// Runs `work` on a thread of its own and measures the window of the span, which Ctrl-C ends
+    /// early.
     pub(super) fn measure<T: Send>(
         &self,
         progress: &mut Progress,
@@ -63,6 +65,7 @@ impl Gauge<'_> {
         let work = Work {
             unit: self.unit,
             memory: self.server_pid.map(Memory::of).transpose()?,
+            interrupted: interrupt::requested(),
             window: match window {
                 Ok(Some((before, after))) => after.since(&before),
                 // The worker ended before the window did: its error says why.
@@ -83,7 +86,7 @@ impl Gauge<'_> {
         let mut wait_until = |until_ns: u64| -> Result<bool> {
             loop {
                 let now_ns = now_ns();
-                if now_ns >= until_ns {
+                if now_ns >= until_ns || interrupt::requested() {
                     return Ok(true);
                 }
                 if is_over() {
@@ -101,6 +104,7 @@ impl Gauge<'_> {
         if !wait_until(measure_from_ns)? {
             return Ok(None);
         }
+        interrupt::ensure_none()?;
         let before = self.sample()?;
         if !wait_until(end_ns)? {
             return Ok(None);

@@ -10,6 +10,7 @@ use crate::api::insforge::Definition;
 use crate::api::{Access, Script};
 use crate::args::{PostArguments, SaturateArguments, access};
 use crate::crowd::Group;
+use crate::interrupt;
 use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::publisher::Schedule;
@@ -58,6 +59,10 @@ impl Climb<'_> {
         let mut halvings = self.arguments.halvings;
         loop {
             let step = self.step(rate)?;
+            // Ctrl-C cut this step short, so it says nothing.
+            if interrupt::requested() {
+                break;
+            }
             say(&step.line());
             let sustained = step.limits.is_empty();
             steps.push(step);
@@ -76,6 +81,9 @@ impl Climb<'_> {
                 }
             };
         }
+        if steps.is_empty() {
+            interrupt::ensure_none()?;
+        }
         let subscribers = self.arguments.subscribers;
         Ok(SaturateReport { subscribers, p99_ms: self.arguments.p99_ms, most, steps })
     }
@@ -84,7 +92,7 @@ impl Climb<'_> {
     /// been busy with something else.
     fn step(&self, rate: f64) -> Result<Step> {
         let first = self.measure(rate)?;
-        if first.limits.is_empty() {
+        if first.limits.is_empty() || interrupt::requested() {
             return Ok(first);
         }
         say(&format!("{}; once more", first.line()));

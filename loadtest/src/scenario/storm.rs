@@ -8,6 +8,7 @@ use anyhow::{Result, bail, ensure};
 use crate::api::insforge::Definition;
 use crate::args::{StormArguments, access};
 use crate::clock::{nanos, now_ns};
+use crate::interrupt;
 use crate::joins::{Joins, Then};
 use crate::pin::Placement;
 use crate::procfs::{Memory, Usage};
@@ -56,6 +57,7 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Vec<String>> {
             unit: "joins",
             window: after.since(&before),
             memory: node.server_pid.map(Memory::of).transpose()?,
+            interrupted: interrupt::requested(),
         },
     };
     print(&report.table(), &report.json());
@@ -69,6 +71,7 @@ fn gather(joins: &mut Joins<'_>, clients: usize, progress: &mut Progress) -> Res
         while joins.underway < UNDERWAY_BEFORE && joins.present + joins.underway < clients {
             joins.begin(0, Then::Stay);
         }
+        interrupt::ensure_none()?;
         joins.turn(Duration::MAX, u64::MAX)?;
         progress.show(|| format!("connecting: {} of {clients} ready", joins.present));
         if let Some(failure) = &joins.counts.first_failure {
@@ -86,7 +89,7 @@ fn gather(joins: &mut Joins<'_>, clients: usize, progress: &mut Progress) -> Res
 }
 
 /// Cuts all clients and has all come back. Returns how long that took, or `None` if the time was
-/// over before, and the number of joins.
+/// over or Ctrl-C came before, and the number of joins.
 fn storm(
     arguments: &StormArguments,
     joins: &mut Joins<'_>,
@@ -100,7 +103,7 @@ fn storm(
     let mut failed = 0;
     while joins.present < clients {
         let now_ns = now_ns();
-        if now_ns > end_ns {
+        if now_ns > end_ns || interrupt::requested() {
             return Ok((None, joins.counts.joined));
         }
         if joins.counts.failed > failed {
