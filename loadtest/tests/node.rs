@@ -78,10 +78,8 @@ impl Node {
     }
 
     fn command(&self, scenario: &str, extra: &[&str]) -> Command {
-        let pid = self.process.id().to_string();
         let mut command = Command::new(BINARY);
-        command.args([scenario, "--url", &self.url, "--api-key", &self.api_key]);
-        command.args(["--server-pid", &pid]).args(extra);
+        command.args([scenario, "--url", &self.url, "--api-key", &self.api_key]).args(extra);
         command
     }
 
@@ -174,6 +172,7 @@ fn subscribers_of_many_channels_get_everything_of_theirs_and_nothing_else() {
         assert_eq!(result["deliveries"]["expected"], 300);
         assert_eq!(result["deliveries"]["received"], 300);
         assert_eq!(result["latency_ns"]["count"], 240);
+        assert!(result["window"]["server"]["total_ns"].as_u64() > Some(0));
         for defect in ["lost", "duplicated", "reordered", "despite_refusal"] {
             assert_eq!(result["deliveries"][defect], 0, "{defect}");
         }
@@ -205,6 +204,7 @@ fn clients_that_do_not_read_cost_the_others_nothing() {
         assert_eq!(result["deliveries"]["received"], 400);
         assert_eq!((&result["slow"], &result["connections_lost"]), (&4.into(), &0.into()));
         assert_eq!(result["slow_closed"], closed, "{manner:?}");
+        assert!(result["window"]["server"]["total_ns"].as_u64() > Some(0));
         node.assert_nothing_is_left();
     }
 }
@@ -222,6 +222,7 @@ fn joins_are_counted_exactly_and_do_not_fail() {
             (&result["joins"]["lost"], &result["latency_ns"]["count"]),
             (&0.into(), &80.into())
         );
+        assert!(result["window"]["server"]["total_ns"].as_u64() > Some(0));
     };
     for presence in ["full", "off"] {
         let extra = ["--anon-key", &node.anon_key, "--presence", presence];
@@ -248,6 +249,7 @@ fn after_a_storm_all_clients_are_back() {
             (&200.into(), &200.into())
         );
         assert!(result["all_back_ns"].as_u64() > Some(0));
+        assert!(result["window"]["server"]["total_ns"].as_u64() > Some(0));
         node.assert_nothing_is_left();
     }
 }
@@ -258,7 +260,6 @@ fn a_server_is_loaded_by_templates_of_its_messages() {
     let connect = format!("40{{\"token\":\"{}\"}}", node.anon_key);
     let url = format!("ws{}/socket.io/?EIO=4&transport=websocket", &node.url["http".len()..]);
     node.definitions("POST", r#"{"pattern":"load"}"#);
-    let pid = node.process.id().to_string();
     let path = format!("{}/api/realtime/messages", node.url);
     let credential = format!("X-API-Key: {}", node.api_key);
     let over_http = [
@@ -275,7 +276,7 @@ fn a_server_is_loaded_by_templates_of_its_messages() {
     ];
     for publish in [&over_http[..], &over_socket] {
         let mut command = Command::new(BINARY);
-        command.args(["websocket", "--url", &url, "-n", "20", "--server-pid", &pid]);
+        command.args(["websocket", "--url", &url, "-n", "20"]);
         command.args(["--subscribe-template", &connect]);
         command
             .args(["--subscribe-template", r#"420["realtime:subscribe",{"channel":"{channel}"}]"#]);
@@ -286,6 +287,7 @@ fn a_server_is_loaded_by_templates_of_its_messages() {
         assert_eq!(result["deliveries"]["expected"], 2_000);
         assert_eq!(result["deliveries"]["received"], 2_000);
         assert_eq!(result["latency_ns"]["count"], 1_600);
+        assert!(result["window"]["server"]["total_ns"].as_u64() > Some(0));
     }
 }
 

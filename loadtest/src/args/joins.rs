@@ -10,7 +10,7 @@ use super::post::{DefinitionArguments, NodeArguments};
 
 pub(super) const CHURN_EXAMPLE: &str = "\
 Example:
-  loadtest churn --api-key ik_… --anon-key anon_… --presence off --server-pid $(pidof fanfare)";
+  loadtest churn --api-key ik_… --anon-key anon_… --presence off";
 
 pub(super) const FLOOR_JOIN_EXAMPLE: &str = "\
 Example:

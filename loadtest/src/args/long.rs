@@ -11,11 +11,11 @@ use crate::report::Growth;
 
 pub(super) const SATURATE_EXAMPLE: &str = "\
 Example:
-  loadtest saturate --api-key ik_… -n 1000 --from 100 --ephemeral --server-pid $(pidof fanfare)";
+  loadtest saturate --api-key ik_… -n 1000 --from 100 --ephemeral";
 
 pub(super) const SOAK_EXAMPLE: &str = "\
 Example:
-  loadtest soak --api-key ik_… -n 1000 --rate 20 --seconds 600 --server-pid $(pidof fanfare)";
+  loadtest soak --api-key ik_… -n 1000 --rate 20 --seconds 600";
 
 /// The command line of `saturate`.
 #[derive(Args)]

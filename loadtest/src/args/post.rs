@@ -15,13 +15,13 @@ use crate::target::Target;
 
 pub(super) const PUBLISH_EXAMPLE: &str = "\
 Example:
-  loadtest publish --api-key ik_… --connections 16 --server-pid $(pidof fanfare)
+  loadtest publish --api-key ik_… --connections 16
   loadtest publish --api-key ik_… --depth 16 --ephemeral --rate 50000";
 
 pub(super) const CHANNELS_EXAMPLE: &str = "\
 Without --rate, as many publications as --connections and --depth allow are unanswered at any time.
 Example:
-  loadtest many-channels --api-key ik_… --channels 5000 --ephemeral --server-pid $(pidof fanfare)";
+  loadtest many-channels --api-key ik_… --channels 5000 --ephemeral";
 
 pub(super) const FLOOR_CHANNELS_EXAMPLE: &str = "\
 Example:
@@ -29,8 +29,7 @@ Example:
 
 pub(super) const SLOW_EXAMPLE: &str = "\
 Example:
-  loadtest slow --api-key ik_… -n 50 --slow 10 --rate 50 --payload-bytes 65536 --ephemeral \\
-      --server-pid $(pidof fanfare)";
+  loadtest slow --api-key ik_… -n 50 --slow 10 --rate 50 --payload-bytes 65536 --ephemeral";
 
 pub(super) const FLOOR_PUBLISH_EXAMPLE: &str = "\
 Example:
@@ -52,7 +51,7 @@ pub(crate) struct NodeArguments {
     /// Define it without history
     #[arg(long)]
     pub(crate) ephemeral: bool,
-    /// Process to measure
+    /// Process to measure [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
 }

@@ -66,7 +66,7 @@ pub(crate) struct WebSocketArguments {
     /// Header of such requests; repeatable
     #[arg(long = "publish-header", value_name = "NAME: VALUE", help_heading = "Server")]
     pub(crate) publish_headers: Vec<String>,
-    /// Process to measure
+    /// Process to measure [default: the one that listens]
     #[arg(long, value_name = "PID", help_heading = "Server")]
     pub(crate) server_pid: Option<u32>,
     /// Number of clients

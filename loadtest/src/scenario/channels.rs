@@ -9,23 +9,19 @@ use crate::client::NUMBER;
 use crate::crowd::Group;
 use crate::floor::{Floor, Job, channel_name};
 use crate::pin::Placement;
-use crate::procfs::Usage;
 use crate::publisher::Schedule;
 use crate::report::PublishReport;
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::floor::KEY;
-use crate::scenario::print;
 use crate::scenario::publish::publications;
+use crate::scenario::{placed_process, print};
 use crate::target::Target;
 
 /// Measures a node, prints the report and returns the faults.
 pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Vec<String>> {
     let ChannelsArguments { node, load, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = node.server_pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(node.server_pid, &node.url, &place)?;
     let options = arguments.definition.options(node.ephemeral);
     let pattern = format!("{}:*", node.channel);
     let _definition = Definition::make(&node.url, &pattern, &node.api_key, &options)?;
@@ -34,7 +30,7 @@ pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Vec<String>> {
         scenario: "many-channels",
         clients: &node.url,
         publishers: &node.url,
-        pid: node.server_pid,
+        pid,
         prefix: &node.channel,
         access,
         load,

@@ -14,11 +14,10 @@ use crate::interrupt;
 use crate::joins::{JoinCounts, Joins, Then};
 use crate::pin::Placement;
 use crate::posting::Span;
-use crate::procfs::Usage;
 use crate::progress::Progress;
 use crate::report::ChurnReport;
 use crate::scenario::conduct::{Gauge, span};
-use crate::scenario::print;
+use crate::scenario::{placed_process, print};
 use crate::target::Target;
 
 /// How long the joins that are under way at the end may take.
@@ -30,16 +29,13 @@ const MEMBERS_UNDERWAY: usize = 64;
 pub(crate) fn run(arguments: &ChurnArguments) -> Result<Vec<String>> {
     let ChurnArguments { node, load, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = node.server_pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(node.server_pid, &node.url, &place)?;
     let options = arguments.definition.options(node.ephemeral);
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = access(&node.api_key, arguments.token.as_deref());
     let script = access.script(&node.url, Some(&node.channel))?;
     let churn = Churn { target: &node.url, script: &script, load };
-    finish(&churn.measure("churn", node.server_pid)?, load)
+    finish(&churn.measure("churn", pid)?, load)
 }
 
 /// Measures the floor, prints the report and returns the faults.

@@ -29,6 +29,8 @@ use crate::args::{CrowdArguments, OutputArguments, ServerArguments};
 use crate::crowd::Group;
 use crate::ending::Ending;
 use crate::listener;
+use crate::pin::Placement;
+use crate::procfs::Usage;
 use crate::report::Record;
 use crate::target::Target;
 
@@ -76,7 +78,17 @@ fn server_process(named: Option<u32>, target: &Target) -> Option<u32> {
     })
 }
 
-/// Returns the same, for a scenario that measures nothing without it.
+/// Returns the same process, at the processor that it was given.
+fn placed_process(named: Option<u32>, target: &Target, place: &Placement) -> Result<Option<u32>> {
+    let pid = server_process(named, target);
+    if let Some(pid) = pid {
+        Usage::of(pid)?;
+        place.pin_node(pid)?;
+    }
+    Ok(pid)
+}
+
+/// Returns the process to measure, for a scenario that measures nothing without it.
 fn required_process(named: Option<u32>, target: &Target) -> Result<u32> {
     named.map_or_else(|| listener::process_at(target.address), Ok)
 }

@@ -10,13 +10,12 @@ use crate::args::{FloorPublishArguments, PostArguments, PublishOnlyArguments};
 use crate::floor::{Floor, Job};
 use crate::pin::Placement;
 use crate::posting::{Posted, Posting};
-use crate::procfs::Usage;
 use crate::progress::Progress;
 use crate::publisher::Schedule;
 use crate::report::{Publications, PublishReport};
 use crate::scenario::conduct::{Gauge, span};
 use crate::scenario::floor::KEY;
-use crate::scenario::print;
+use crate::scenario::{placed_process, print};
 use crate::tally::Outcome;
 use crate::target::Target;
 
@@ -24,13 +23,10 @@ use crate::target::Target;
 pub(crate) fn run(arguments: &PublishOnlyArguments) -> Result<Vec<String>> {
     let PublishOnlyArguments { node, post, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = node.server_pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(node.server_pid, &node.url, &place)?;
     let options = Options { ephemeral: node.ephemeral, ..Options::default() };
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
-    let desk = Desk { scenario: "publish", target: &node.url, pid: node.server_pid, post };
+    let desk = Desk { scenario: "publish", target: &node.url, pid, post };
     let report = desk.measure(&node.channel, &node.api_key)?;
     print(&report.table(), &report.json());
     Ok(report.faults(post.max_p99_ms, post.max_cpu_us))

@@ -12,12 +12,11 @@ use crate::args::{PostArguments, SaturateArguments, access};
 use crate::crowd::Group;
 use crate::interrupt;
 use crate::pin::Placement;
-use crate::procfs::Usage;
 use crate::publisher::Schedule;
 use crate::report::{PublishReport, SaturateReport, Step};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::publish::publications;
-use crate::scenario::{print, say};
+use crate::scenario::{placed_process, print, say};
 
 /// Pause between two steps, in which the server closes the clients of the one before.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -27,15 +26,12 @@ pub(crate) fn run(arguments: &SaturateArguments) -> Result<Vec<String>> {
     let SaturateArguments { node, .. } = arguments;
     ensure!(arguments.post.rate.is_none(), "saturate chooses the rate: give --from and --most");
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = node.server_pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(node.server_pid, &node.url, &place)?;
     let options = arguments.definition.options(node.ephemeral);
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = access(&node.api_key, arguments.token.as_deref());
     let script = access.script(&node.url, Some(&node.channel))?;
-    let climb = Climb { arguments, access, script };
+    let climb = Climb { arguments, access, script, pid };
     let report = climb.climb()?;
     print(&report.table(), &report.json());
     Ok(report.faults(arguments.min_rate))
@@ -46,6 +42,8 @@ struct Climb<'a> {
     arguments: &'a SaturateArguments,
     access: Access,
     script: Script,
+    /// The server's process, if known.
+    pid: Option<u32>,
 }
 
 impl Climb<'_> {
@@ -112,7 +110,7 @@ impl Climb<'_> {
             ),
             source: Source::Http(&node.url, vec![self.access.request(&node.url, &schedule)?]),
             post,
-            pid: node.server_pid,
+            pid: self.pid,
             readers: *subscribers,
             observe: None,
         };

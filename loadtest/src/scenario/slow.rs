@@ -6,25 +6,22 @@ use crate::api::insforge::Definition;
 use crate::args::{SlowArguments, access};
 use crate::crowd::Group;
 use crate::pin::Placement;
-use crate::procfs::{Memory, Usage};
+use crate::procfs::Memory;
 use crate::publisher::Schedule;
 use crate::report::{PublishReport, SlowReport};
 use crate::scenario::field::{Field, Source, crowd};
-use crate::scenario::print;
 use crate::scenario::publish::publications;
+use crate::scenario::{placed_process, print};
 
 /// Measures a node, prints the report and returns the faults.
 pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
     let SlowArguments { node, .. } = arguments;
     let post = &arguments.post.in_order();
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = node.server_pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(node.server_pid, &node.url, &place)?;
     let options = arguments.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
-    let before = node.server_pid.map(Memory::of).transpose()?;
+    let before = pid.map(Memory::of).transpose()?;
     let access = access(&node.api_key, arguments.token.as_deref());
     let script = access.script(&node.url, Some(&node.channel))?;
     let readers = Group::alike(script.clone(), arguments.readers());
@@ -34,7 +31,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
         crowd: crowd(&node.url, vec![readers, slow], usize::MAX),
         source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
         post,
-        pid: node.server_pid,
+        pid,
         readers: arguments.readers(),
         observe: None,
     };

@@ -24,7 +24,7 @@ use crate::publisher::Schedule;
 use crate::report::{Moment, PublishReport, SoakReport};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::publish::publications;
-use crate::scenario::{print, say};
+use crate::scenario::{print, required_process, say};
 use crate::target::Target;
 
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -34,7 +34,7 @@ const POLL_MAX: Duration = Duration::from_millis(50);
 pub(crate) fn run(arguments: &SoakArguments) -> Result<Vec<String>> {
     let SoakArguments { node, subscribers, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = node.server_pid.context("a soak measures a process: give --server-pid")?;
+    let pid = required_process(node.server_pid, &node.url)?;
     Usage::of(pid)?;
     place.pin_node(pid)?;
     let options = arguments.definition.options(node.ephemeral);
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Vec<String>> {
         ),
         source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
         post,
-        pid: node.server_pid,
+        pid: Some(pid),
         readers: *subscribers,
         observe: Some(&observe),
     };

@@ -11,11 +11,11 @@ use crate::clock::{nanos, now_ns};
 use crate::interrupt;
 use crate::joins::{Joins, Then};
 use crate::pin::Placement;
-use crate::procfs::{Memory, Usage};
+use crate::procfs::Memory;
 use crate::progress::Progress;
 use crate::report::{StormReport, Work};
-use crate::scenario::print;
 use crate::scenario::sample::Sample;
+use crate::scenario::{placed_process, print};
 
 /// Joins at once before the cut.
 const UNDERWAY_BEFORE: usize = 128;
@@ -30,10 +30,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) fn run(arguments: &StormArguments) -> Result<Vec<String>> {
     let StormArguments { node, clients, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = node.server_pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(node.server_pid, &node.url, &place)?;
     let options = arguments.definition.options(node.ephemeral);
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = access(&node.api_key, arguments.token.as_deref());
@@ -42,7 +39,7 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Vec<String>> {
     let mut progress = Progress::new();
     gather(&mut joins, *clients, &mut progress)?;
 
-    let sample = |joined| Sample::take(joined, node.server_pid, [std::process::id()]);
+    let sample = |joined| Sample::take(joined, pid, [std::process::id()]);
     let before = sample(0)?;
     let (all_back_ns, joined) = storm(arguments, &mut joins, &mut progress)?;
     drop(progress);
@@ -56,7 +53,7 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Vec<String>> {
         work: Work {
             unit: "joins",
             window: after.since(&before),
-            memory: node.server_pid.map(Memory::of).transpose()?,
+            memory: pid.map(Memory::of).transpose()?,
             interrupted: interrupt::requested(),
         },
     };

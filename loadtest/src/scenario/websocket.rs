@@ -8,11 +8,10 @@ use crate::crowd::Group;
 use crate::handshake::Handshake;
 use crate::http;
 use crate::pin::Placement;
-use crate::procfs::Usage;
 use crate::report::PublishReport;
 use crate::scenario::field::{Field, Source, crowd};
-use crate::scenario::print;
 use crate::scenario::publish::publications;
+use crate::scenario::{placed_process, print};
 use crate::shouting::Shouting;
 
 /// Stands for the payload in the template of a publication.
@@ -25,13 +24,10 @@ const CLIENTS_PER_PROCESS: usize = 19_000;
 
 /// Measures a server, prints the report and returns the faults.
 pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Vec<String>> {
-    let WebSocketArguments { url, subscribers, server_pid, .. } = arguments;
+    let WebSocketArguments { url, subscribers, .. } = arguments;
     let post = &arguments.post.in_order();
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    if let Some(pid) = *server_pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(arguments.server_pid, &url.target, &place)?;
     let script = script(arguments)?;
     let (before, after) = publication(arguments)?;
     let source = match &arguments.publish_url {
@@ -61,7 +57,7 @@ pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Vec<String>> {
         crowd: crowd(&url.target, vec![Group::alike(script, *subscribers)], CLIENTS_PER_PROCESS),
         source,
         post,
-        pid: *server_pid,
+        pid,
         readers: *subscribers,
         observe: None,
     };
