@@ -72,33 +72,29 @@ fn run(scenario: &Scenario) -> Result<Ending> {
             ensure_one_process_holds(arguments.descriptors());
             scenario::documents::run(arguments)
         }
-        Scenario::Publish(arguments) => scenario::publish::run(arguments).map(Ending::from),
-        Scenario::FloorPublish(arguments) => {
-            scenario::publish::run_floor(arguments).map(Ending::from)
-        }
-        Scenario::ManyChannels(arguments) => scenario::channels::run(arguments).map(Ending::from),
-        Scenario::FloorChannels(arguments) => {
-            scenario::channels::run_floor(arguments).map(Ending::from)
-        }
+        Scenario::Publish(arguments) => scenario::publish::run(arguments),
+        Scenario::FloorPublish(arguments) => scenario::publish::run_floor(arguments),
+        Scenario::ManyChannels(arguments) => scenario::channels::run(arguments),
+        Scenario::FloorChannels(arguments) => scenario::channels::run_floor(arguments),
         Scenario::Slow(arguments) => {
             ensure_one_process_holds(arguments.descriptors());
-            scenario::slow::run(arguments).map(Ending::from)
+            scenario::slow::run(arguments)
         }
         Scenario::Churn(arguments) => {
             ensure_one_process_holds(arguments.load.descriptors());
-            scenario::churn::run(arguments).map(Ending::from)
+            scenario::churn::run(arguments)
         }
         Scenario::FloorJoin(arguments) => {
             ensure_one_process_holds(arguments.load.descriptors());
-            scenario::churn::run_floor(arguments).map(Ending::from)
+            scenario::churn::run_floor(arguments)
         }
         Scenario::ReconnectStorm(arguments) => {
             ensure_one_process_holds(arguments.clients);
-            scenario::storm::run(arguments).map(Ending::from)
+            scenario::storm::run(arguments)
         }
-        Scenario::Websocket(arguments) => scenario::websocket::run(arguments).map(Ending::from),
+        Scenario::Websocket(arguments) => scenario::websocket::run(arguments),
         Scenario::Saturate(arguments) => scenario::saturate::run(arguments).map(Ending::from),
-        Scenario::Soak(arguments) => scenario::soak::run(arguments).map(Ending::from),
+        Scenario::Soak(arguments) => scenario::soak::run(arguments),
         Scenario::Diff(arguments) => scenario::diff::run(arguments).map(Ending::from),
         Scenario::Clients | Scenario::FloorServer => Ok(Ending::default()),
     }

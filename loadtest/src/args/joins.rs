@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::{Value, json};
 
-use super::PlaceArguments;
 use super::parts::{bounded, count, rate, seconds, threshold};
 use super::post::{DefinitionArguments, NodeArguments};
+use super::{OutputArguments, PlaceArguments};
 
 pub(super) const CHURN_EXAMPLE: &str = "\
 Example:
@@ -48,6 +49,17 @@ pub(crate) struct ChurnLoad {
 }
 
 impl ChurnLoad {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        json!({
+            "underway": self.underway,
+            "rate": self.rate,
+            "members": self.members,
+            "warmup": self.warmup.as_secs_f64(),
+            "seconds": self.seconds.as_secs_f64(),
+        })
+    }
+
     /// Returns the number of connections at once.
     pub(crate) fn descriptors(&self) -> usize {
         self.members + self.underway
@@ -68,6 +80,8 @@ pub(crate) struct ChurnArguments {
     pub(crate) load: ChurnLoad,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// The command line of `floor-join`.
@@ -77,6 +91,8 @@ pub(crate) struct FloorJoinArguments {
     pub(crate) load: ChurnLoad,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// The command line of `reconnect-storm`.
@@ -108,9 +124,21 @@ pub(crate) struct StormArguments {
     pub(crate) max_cpu_us: Option<f64>,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 impl StormArguments {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        let mut settings = json!({ "clients": self.clients, "underway": self.underway() });
+        settings["patience"] = self.patience.as_secs_f64().into();
+        self.node.put_into(&mut settings);
+        self.definition.put_into(&mut settings);
+        self.place.put_into(&mut settings);
+        settings
+    }
+
     /// Returns how many joins may be under way at once after the cut.
     pub(crate) fn underway(&self) -> usize {
         self.underway.unwrap_or(self.clients)

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::Value;
 
-use super::PlaceArguments;
 use super::parts::{bounded, count, rate, seconds, threshold};
 use super::post::{DefinitionArguments, NodeArguments, PostArguments};
+use super::{OutputArguments, PlaceArguments};
 use crate::report::Growth;
 
 pub(super) const SATURATE_EXAMPLE: &str = "\
@@ -96,12 +97,26 @@ pub(crate) struct SoakArguments {
     post: PostArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// Publications per second of a soak without another rate.
 const SOAK_RATE: f64 = 20.0;
 
 impl SoakArguments {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        let mut settings = self.post().settings();
+        self.node.put_into(&mut settings);
+        self.definition.put_into(&mut settings);
+        self.place.put_into(&mut settings);
+        settings["subscribers"] = self.subscribers.into();
+        settings["connections_per_process"] = self.connections_per_process.into();
+        settings["interval"] = self.interval.as_secs_f64().into();
+        settings
+    }
+
     /// Returns how to publish: always at a fixed rate.
     pub(crate) fn post(&self) -> PostArguments {
         PostArguments { rate: self.post.rate.or(Some(SOAK_RATE)), ..self.post.in_order() }

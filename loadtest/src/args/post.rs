@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::PlaceArguments;
 use super::parts::{count, payload_bytes, rate, seconds, threshold};
+use super::{OutputArguments, PlaceArguments};
 use crate::api::insforge::Options;
 use crate::api::{Access, Api};
 use crate::publisher::Schedule;
@@ -54,6 +54,15 @@ pub(crate) struct NodeArguments {
     /// Process to measure [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
+}
+
+impl NodeArguments {
+    /// Adds the settings that a saved run names.
+    pub(crate) fn put_into(&self, settings: &mut Value) {
+        settings["server"] = self.url.authority.as_str().into();
+        settings["channel"] = self.channel.as_str().into();
+        settings["ephemeral"] = self.ephemeral.into();
+    }
 }
 
 /// Number, rate and size of publications, and how long they are measured.
@@ -104,6 +113,18 @@ impl PostArguments {
         Self { connections: 1, depth: self.connections * self.depth, ..self.clone() }
     }
 
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        json!({
+            "connections": self.connections,
+            "depth": self.depth,
+            "rate": self.rate,
+            "payload_bytes": self.payload_bytes,
+            "warmup": self.warmup.as_secs_f64(),
+            "seconds": self.seconds.as_secs_f64(),
+        })
+    }
+
     /// Returns the parameters as the report shows them.
     pub(crate) fn asked(&self) -> PostAsked {
         PostAsked {
@@ -125,6 +146,8 @@ pub(crate) struct PublishOnlyArguments {
     pub(crate) post: PostArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// The command line of `floor-publish`.
@@ -134,6 +157,8 @@ pub(crate) struct FloorPublishArguments {
     pub(crate) post: PostArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// Options of the definition that a run makes.
@@ -153,6 +178,11 @@ enum Presence {
 }
 
 impl DefinitionArguments {
+    /// Adds the settings that a saved run names.
+    pub(crate) fn put_into(&self, settings: &mut Value) {
+        settings["presence"] = json!(self.options(false).presence);
+    }
+
     /// Returns the options of a definition.
     pub(crate) fn options(&self, ephemeral: bool) -> Options {
         let presence = self.presence.map(|presence| match presence {
@@ -181,6 +211,17 @@ pub(crate) struct ChannelsLoad {
     pub(crate) post: PostArguments,
 }
 
+impl ChannelsLoad {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        let mut settings = self.post.settings();
+        settings["channels"] = self.channels.into();
+        settings["subscribers"] = self.subscribers.into();
+        settings["connections_per_process"] = self.connections_per_process.into();
+        settings
+    }
+}
+
 /// The command line of `many-channels`.
 #[derive(Args)]
 pub(crate) struct ChannelsArguments {
@@ -195,6 +236,8 @@ pub(crate) struct ChannelsArguments {
     pub(crate) load: ChannelsLoad,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// The command line of `floor-channels`.
@@ -204,6 +247,8 @@ pub(crate) struct FloorChannelsArguments {
     pub(crate) load: ChannelsLoad,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// Returns access for clients with this token, or with the API key if there is none.
@@ -244,6 +289,8 @@ pub(crate) struct SlowArguments {
     pub(crate) post: PostArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -254,6 +301,18 @@ enum SlowConsumer {
 }
 
 impl SlowArguments {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        let mut settings = self.post.in_order().settings();
+        self.node.put_into(&mut settings);
+        self.definition.put_into(&mut settings);
+        self.place.put_into(&mut settings);
+        settings["clients"] = self.clients.into();
+        settings["slow"] = self.slow.into();
+        settings["slow_consumer"] = json!(self.options().slow_consumer);
+        settings
+    }
+
     /// Returns the number of clients of the whole run.
     pub(crate) fn descriptors(&self) -> usize {
         self.clients.max(self.slow + 1)

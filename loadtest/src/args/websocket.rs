@@ -4,10 +4,11 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
+use serde_json::Value;
 
-use super::PlaceArguments;
 use super::parts::count;
 use super::post::PostArguments;
+use super::{OutputArguments, PlaceArguments};
 use crate::target::Target;
 
 pub(super) const EXAMPLE: &str = r#"{channel} and {payload} stand for the channel and for a JSON object, which must arrive unchanged.
@@ -77,6 +78,20 @@ pub(crate) struct WebSocketArguments {
     pub(crate) post: PostArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+impl WebSocketArguments {
+    /// Returns the settings that a saved run names. Templates and headers may hold credentials.
+    pub(crate) fn settings(&self) -> Value {
+        let mut settings = self.post.in_order().settings();
+        self.place.put_into(&mut settings);
+        settings["server"] = self.url.target.authority.as_str().into();
+        settings["channel"] = self.channel.as_str().into();
+        settings["subscribers"] = self.subscribers.into();
+        settings
+    }
 }
 
 #[cfg(test)]

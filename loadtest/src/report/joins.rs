@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::joins::JoinCounts;
-use crate::report::{Work, latency_cells, latency_json};
+use crate::report::figure::{Better, Unit};
+use crate::report::record::Distribution;
+use crate::report::{
+    Evidence, Frame, Load, Record, Verdict, Work, latency_cells, latency_json, verdict_rows,
+};
 use crate::table::{Table, grouped, millis};
 
 /// The result of `churn` or `floor-join`.
@@ -38,15 +42,19 @@ pub(crate) struct StormReport {
 impl ChurnReport {
     /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
+        let mut table = Table::new(self.title());
+        rows(&mut table, &self.counts, &self.work);
+        table.text
+    }
+
+    fn title(&self) -> String {
         let Self { scenario, rate, underway_max, members, seconds, .. } = self;
         let pace = rate.map_or_else(|| "as many as succeed".to_owned(), |rate| format!("{rate}/s"));
         let members = grouped(*members as u64);
-        let mut table = Table::new(format!(
+        format!(
             "{scenario}: joins, {pace}, at most {underway_max} at once, beside {members} members, \
              for {seconds} s"
-        ));
-        rows(&mut table, &self.counts, &self.work);
-        table.text
+        )
     }
 
     /// Returns the result for machines, to be printed on one line.
@@ -62,8 +70,17 @@ impl ChurnReport {
         result
     }
 
-    /// Returns the faults; empty if the run was good.
-    pub(crate) fn faults(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+    /// Returns the run as it is saved.
+    pub(crate) fn record(&self, frame: Frame, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Record {
+        let mut record = Record::new(frame, self.scenario, self.title());
+        record.defects = self.defects();
+        record.exceeded = self.exceeded(p99_ms, cpu_us);
+        record.result = self.json();
+        save_into(&mut record, &self.counts, &self.work);
+        record
+    }
+
+    fn defects(&self) -> Vec<String> {
         let JoinCounts { failed, lost, latency, .. } = &self.counts;
         let mut faults = Vec::new();
         if *failed > 0 {
@@ -75,23 +92,22 @@ impl ChurnReport {
         if latency.is_empty() {
             faults.push("nobody joined in the measured window".to_owned());
         }
-        let p99 = latency.value_at_quantile(0.99) as f64 / 1e6;
-        if let Some(most) = p99_ms.filter(|most| p99 > *most) {
-            faults.push(format!("p99 of the time to join is {p99:.3} ms, more than {most}"));
-        }
-        faults.extend(self.work.fault(cpu_us));
         faults
+    }
+
+    fn exceeded(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+        let p99 = self.counts.latency.value_at_quantile(0.99) as f64 / 1e6;
+        let late = p99_ms
+            .filter(|most| p99 > *most)
+            .map(|most| format!("p99 of the time to join is {p99:.3} ms, more than {most}"));
+        late.into_iter().chain(self.work.fault(cpu_us)).collect()
     }
 }
 
 impl StormReport {
     /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
-        let clients = grouped(self.clients as u64);
-        let mut table = Table::new(format!(
-            "reconnect-storm: {clients} clients are cut at once and come back, at most {} at once",
-            grouped(self.underway_max as u64)
-        ));
+        let mut table = Table::new(self.title());
         let all = self.all_back_ns.map_or_else(|| "never".to_owned(), millis);
         table.row("all back", [("after", all), ("clients", grouped(self.back as u64))]);
         rows(&mut table, &self.counts, &self.work);
@@ -111,6 +127,26 @@ impl StormReport {
         result
     }
 
+    fn title(&self) -> String {
+        let clients = grouped(self.clients as u64);
+        let underway = grouped(self.underway_max as u64);
+        format!(
+            "reconnect-storm: {clients} clients are cut at once and come back, at most {underway} \
+             at once"
+        )
+    }
+
+    /// Returns the run as it is saved.
+    pub(crate) fn record(&self, frame: Frame, seconds: Option<f64>, cpu_us: Option<f64>) -> Record {
+        let mut record = Record::new(frame, "reconnect-storm", self.title());
+        record.defects = self.faults(seconds, cpu_us);
+        record.result = self.json();
+        let all_back = self.all_back_ns.map(|ns| ns as f64);
+        record.figure("all back after", Unit::Ns, Better::Lower, all_back);
+        save_into(&mut record, &self.counts, &self.work);
+        record
+    }
+
     /// Returns the faults; empty if all clients came back in this time and stayed, or
     /// if Ctrl-C came first. A join that failed and was repeated is not a fault.
     pub(crate) fn faults(&self, seconds: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
@@ -128,6 +164,21 @@ impl StormReport {
     }
 }
 
+/// Judges a run by the processors. One thread, which is not named for it, drives all clients.
+fn verdict(work: &Work) -> Verdict {
+    let client = Load::busiest(&work.window.client, "", work.window.cpu_wall_ns);
+    Verdict::of(&Evidence { client, publisher: None, ..work.evidence() })
+}
+
+fn save_into(record: &mut Record, counts: &JoinCounts, work: &Work) {
+    record.verdict = verdict(work);
+    record.latency = Distribution::of(&counts.latency);
+    record.latency_figures(&counts.latency);
+    work.save_into(record);
+    record.figure("failed joins", Unit::Count, Better::Lower, Some(counts.failed as f64));
+    record.figure("lost clients", Unit::Count, Better::Lower, Some(counts.lost as f64));
+}
+
 fn rows(table: &mut Table, counts: &JoinCounts, work: &Work) {
     let JoinCounts { joined, failed, lost, first_failure, latency } = counts;
     let cells = [
@@ -141,6 +192,7 @@ fn rows(table: &mut Table, counts: &JoinCounts, work: &Work) {
     }
     table.row("time to join", latency_cells(latency));
     work.rows(table);
+    verdict_rows(table, &verdict(work));
 }
 
 fn put_into(result: &mut Value, counts: &JoinCounts, work: &Work) {
@@ -152,6 +204,7 @@ fn put_into(result: &mut Value, counts: &JoinCounts, work: &Work) {
     });
     result["latency_ns"] = latency_json(&counts.latency);
     work.put_into(result);
+    result["verdict"] = json!(verdict(work));
 }
 
 #[cfg(test)]
@@ -176,11 +229,12 @@ mod tests {
             counts,
             work: Work { unit: "joins", ..Work::default() },
         };
-        assert_eq!(churn(counts(0, 0)).faults(Some(2.1), None), Vec::<String>::new());
-        assert_eq!(churn(counts(1, 1)).faults(Some(1.9), Some(1.0)).len(), 4);
+        assert_eq!(churn(counts(0, 0)).exceeded(Some(2.1), None), Vec::<String>::new());
+        assert_eq!(churn(counts(1, 1)).defects().len(), 2);
+        assert_eq!(churn(counts(1, 1)).exceeded(Some(1.9), Some(1.0)).len(), 2);
         let mut silent = counts(0, 0);
         silent.latency.clear();
-        assert_eq!(churn(silent).faults(None, None).len(), 1);
+        assert_eq!(churn(silent).defects().len(), 1);
         let storm = |back, all_back_ns| StormReport {
             clients: 5,
             underway_max: 5,

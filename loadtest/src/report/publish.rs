@@ -3,8 +3,11 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::report::figure::{Better, Unit};
+use crate::report::record::Distribution;
 use crate::report::{
-    Losses, Publications, Work, deliveries_json, latency_cells, latency_json, loss_cells, loss_rows,
+    Evidence, Frame, Losses, Publications, Record, Verdict, Work, deliveries_json, latency_cells,
+    latency_json, loss_cells, loss_rows, verdict_rows,
 };
 use crate::table::{Table, grouped, millis};
 use crate::tally::Deliveries;
@@ -76,6 +79,7 @@ impl PublishReport {
             loss_rows(&mut table, losses);
         }
         self.work.rows(&mut table);
+        verdict_rows(&mut table, &self.verdict());
         table.text
     }
 
@@ -126,11 +130,60 @@ impl PublishReport {
             result["connections_lost"] = subscribers.losses.connections.into();
         }
         self.work.put_into(&mut result);
+        result["verdict"] = json!(self.verdict());
         result
+    }
+
+    fn verdict(&self) -> Verdict {
+        let refused = self.publications.refused;
+        let mut evidence = Evidence { refused, ..self.work.evidence() };
+        if let Some((rate, subscribers)) = self.asked.rate.zip(self.subscribers.as_ref()) {
+            let readers = subscribers.clients / subscribers.channels.max(1);
+            let never = (refused + self.publications.unanswered) * readers as u64;
+            let Deliveries { lost, conflated, .. } = subscribers.deliveries;
+            evidence.offered = rate * readers as f64 * evidence.seconds;
+            evidence.settled = self.work.window.deliveries + lost + conflated + never;
+        }
+        Verdict::of(&evidence)
+    }
+
+    /// Returns the run as it is saved.
+    pub(crate) fn record(&self, frame: Frame, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Record {
+        let mut record = Record::new(frame, self.scenario, self.title());
+        record.verdict = self.verdict();
+        record.defects = self.defects();
+        record.exceeded = self.exceeded(p99_ms, cpu_us);
+        record.result = self.json();
+        let latency = self.subscribers.as_ref().map_or(&self.answers, |it| &it.latency);
+        record.latency = Distribution::of(latency);
+        record.latency_figures(latency);
+        self.work.save_into(&mut record);
+        let Publications { accepted, refused, unanswered, .. } = self.publications;
+        let mut counts = vec![
+            ("accepted publications", accepted, Better::Neither),
+            ("refused publications", refused, Better::Lower),
+            ("unanswered publications", unanswered, Better::Lower),
+        ];
+        if let Some(Subscribers { deliveries, losses, .. }) = &self.subscribers {
+            counts.extend([
+                ("lost", deliveries.lost, Better::Lower),
+                ("duplicated", deliveries.duplicated, Better::Lower),
+                ("reordered", deliveries.reordered, Better::Lower),
+                ("lost connections", losses.connections as u64, Better::Lower),
+            ]);
+        }
+        for (name, count, better) in counts {
+            record.figure(name, Unit::Count, better, Some(count as f64));
+        }
+        record
     }
 
     /// Returns the faults; empty if the run was good.
     pub(crate) fn faults(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+        [self.defects(), self.exceeded(p99_ms, cpu_us)].concat()
+    }
+
+    fn defects(&self) -> Vec<String> {
         let mut counts = vec![(self.publications.unanswered, "publications were not answered")];
         let mut latency = (&self.answers, "answers");
         if let Some(subscribers) = &self.subscribers {
@@ -151,12 +204,16 @@ impl PublishReport {
         if latency.0.is_empty() {
             faults.push(format!("there were no {} in the measured window", latency.1));
         }
-        let p99 = latency.0.value_at_quantile(0.99) as f64 / 1e6;
-        if let Some(most) = p99_ms.filter(|most| p99 > *most) {
-            faults.push(format!("p99 latency is {p99:.3} ms, more than {most}"));
-        }
-        faults.extend(self.work.fault(cpu_us));
         faults
+    }
+
+    fn exceeded(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+        let latency = self.subscribers.as_ref().map_or(&self.answers, |it| &it.latency);
+        let p99 = latency.value_at_quantile(0.99) as f64 / 1e6;
+        let late = p99_ms
+            .filter(|most| p99 > *most)
+            .map(|most| format!("p99 latency is {p99:.3} ms, more than {most}"));
+        late.into_iter().chain(self.work.fault(cpu_us)).collect()
     }
 }
 

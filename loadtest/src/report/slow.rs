@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::procfs::Memory;
-use crate::report::{PublishReport, memory_json};
+use crate::report::{Frame, PublishReport, Record, memory_json};
 use crate::table::{grouped, memory_cells};
 
 /// The result of `slow`.
@@ -40,5 +40,12 @@ impl SlowReport {
         result["slow_closed"] = self.closed.into();
         result["server_memory_before"] = json!(self.before.map(memory_json));
         result
+    }
+
+    /// Returns the run as it is saved.
+    pub(crate) fn record(&self, frame: Frame, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Record {
+        let mut record = self.readers.record(frame, p99_ms, cpu_us);
+        record.result = self.json();
+        record
     }
 }

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::procfs::Memory;
-use crate::report::{PublishReport, memory_json};
+use crate::report::{Frame, PublishReport, Record, memory_json};
 use crate::table::{Table, bytes, grouped, millis};
 
 /// Counters at the end of an interval.
@@ -124,14 +124,23 @@ impl SoakReport {
         result
     }
 
-    /// Returns the faults; empty if nothing was lost and nothing grew by more than allowed.
-    pub(crate) fn faults(
+    /// Returns the run as it is saved.
+    pub(crate) fn record(
         &self,
+        frame: Frame,
         limits: &Growth,
         p99_ms: Option<f64>,
         cpu_us: Option<f64>,
-    ) -> Vec<String> {
-        let mut faults = self.run.faults(p99_ms, cpu_us);
+    ) -> Record {
+        let mut record = self.run.record(frame, p99_ms, cpu_us);
+        record.defects.extend(self.grown(limits));
+        record.result = self.json();
+        record
+    }
+
+    /// Returns what grew by more than allowed.
+    fn grown(&self, limits: &Growth) -> Vec<String> {
+        let mut faults = Vec::new();
         let limits = [limits.memory, limits.cpu, limits.latency];
         for ((name, grown), most) in self.growth().into_iter().zip(limits) {
             match (grown, most) {

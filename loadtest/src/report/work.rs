@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::procfs::{Cpu, Memory, Usage};
-use crate::report::{Window, memory_json};
+use crate::report::figure::{Better, Unit};
+use crate::report::{Evidence, Load, Record, Window, memory_json};
 use crate::table::{Table, grouped, memory_cells, micros};
 
 /// The measured window of a scenario. The window's `deliveries` count its units.
@@ -36,6 +37,34 @@ impl Work {
     pub(super) fn cores(&self) -> (Option<f64>, f64) {
         let server = self.window.server.as_ref().map(|server| self.core(server.process));
         (server, self.core(self.window.client.process))
+    }
+
+    /// Returns what the verdict depends on, as far as the processors say.
+    pub(super) fn evidence(&self) -> Evidence<'_> {
+        let Window { client, server, cpu_wall_ns, .. } = &self.window;
+        let busiest = |usage, name| Load::busiest(usage, name, *cpu_wall_ns);
+        Evidence {
+            seconds: self.window.wall_ns as f64 / 1e9,
+            client: busiest(client, "clients"),
+            publisher: busiest(client, "publisher"),
+            server: server.as_ref().and_then(|usage| busiest(usage, "")),
+            ..Evidence::default()
+        }
+    }
+
+    /// Fills in what a saved run says of the window.
+    pub(super) fn save_into(&self, record: &mut Record) {
+        use Better::{Higher, Lower, Neither};
+        use Unit::{Bytes, Cores, Ns, PerSecond};
+        record.interrupted = self.interrupted;
+        record.seconds = self.window.wall_ns as f64 / 1e9;
+        let (server, client) = self.cores();
+        let rate = format!("{} per second", self.unit);
+        record.figure(&rate, PerSecond, Higher, Some(self.per_second()));
+        record.figure("server CPU for each", Ns, Lower, self.server_ns());
+        record.figure("server CPU, cores", Cores, Lower, server.map(|percent| percent / 1e2));
+        record.figure("client CPU, cores", Cores, Neither, Some(client / 1e2));
+        record.figure("memory", Bytes, Lower, self.memory.map(|memory| memory.rss as f64));
     }
 
     /// Adds the rows for people.

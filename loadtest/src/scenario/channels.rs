@@ -7,21 +7,28 @@ use crate::api::{Access, Api};
 use crate::args::{ChannelsArguments, ChannelsLoad, FloorChannelsArguments, access};
 use crate::client::NUMBER;
 use crate::crowd::Group;
+use crate::ending::Ending;
 use crate::floor::{Floor, Job, channel_name};
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::publisher::Schedule;
-use crate::report::PublishReport;
+use crate::report::{Frame, PublishReport};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::floor::KEY;
-use crate::scenario::publish::publications;
-use crate::scenario::{placed_process, print};
+use crate::scenario::publish::{finish, publications};
+use crate::scenario::{floor_version, placed_process};
 use crate::target::Target;
 
-/// Measures a node, prints the report and returns the faults.
-pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Vec<String>> {
+/// Measures a node, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Ending> {
     let ChannelsArguments { node, load, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let mut settings = load.settings();
+    arguments.definition.put_into(&mut settings);
+    node.put_into(&mut settings);
+    arguments.place.put_into(&mut settings);
+    let frame = Frame::now(settings, Versions::of_node(&node.url));
     let options = arguments.definition.options(node.ephemeral);
     let pattern = format!("{}:*", node.channel);
     let _definition = Definition::make(&node.url, &pattern, &node.api_key, &options)?;
@@ -35,15 +42,18 @@ pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Vec<String>> {
         access,
         load,
     };
-    finish(&channels.measure()?, load)
+    finish(&channels.measure()?, frame, &load.post, &arguments.output)
 }
 
-/// Measures the floor, prints the report and returns the faults.
-pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Vec<String>> {
+/// Measures the floor, prints the report and returns what is to be said of it.
+pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Ending> {
     let load = &arguments.load;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let floor = Floor::start(Job::Channels(load.post.schedule()))?;
     place.pin_floor(floor.pid())?;
+    let mut settings = load.settings();
+    arguments.place.put_into(&mut settings);
+    let frame = Frame::now(settings, floor_version());
     let channels = Channels {
         scenario: "floor-channels",
         clients: &floor.target,
@@ -53,12 +63,7 @@ pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Vec<String
         access: Access { publisher: Some(KEY.to_owned()), ..Access::anonymous(Api::InsForge) },
         load,
     };
-    finish(&channels.measure()?, load)
-}
-
-fn finish(report: &PublishReport, load: &ChannelsLoad) -> Result<Vec<String>> {
-    print(&report.table(), &report.json());
-    Ok(report.faults(load.post.max_p99_ms, load.post.max_cpu_us))
+    finish(&channels.measure()?, frame, &load.post, &arguments.output)
 }
 
 /// A server, the names of its channels, and the load.

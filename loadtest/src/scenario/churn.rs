@@ -7,17 +7,19 @@ use anyhow::{Result, bail};
 
 use crate::api::insforge::Definition;
 use crate::api::{Access, Api, Script};
-use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, access};
+use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, OutputArguments, access};
 use crate::clock::{nanos, now_ns};
+use crate::ending::Ending;
 use crate::floor::{Floor, Job};
 use crate::interrupt;
 use crate::joins::{JoinCounts, Joins, Then};
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::posting::Span;
 use crate::progress::Progress;
-use crate::report::ChurnReport;
+use crate::report::{ChurnReport, Frame};
 use crate::scenario::conduct::{Gauge, span};
-use crate::scenario::{placed_process, print};
+use crate::scenario::{conclude_at, floor_version, placed_process};
 use crate::target::Target;
 
 /// How long the joins that are under way at the end may take.
@@ -25,33 +27,47 @@ const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// Members that join at once before the measured time.
 const MEMBERS_UNDERWAY: usize = 64;
 
-/// Measures a node, prints the report and returns the faults.
-pub(crate) fn run(arguments: &ChurnArguments) -> Result<Vec<String>> {
+/// Measures a node, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &ChurnArguments) -> Result<Ending> {
     let ChurnArguments { node, load, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let mut settings = load.settings();
+    arguments.definition.put_into(&mut settings);
+    node.put_into(&mut settings);
+    arguments.place.put_into(&mut settings);
+    let frame = Frame::now(settings, Versions::of_node(&node.url));
     let options = arguments.definition.options(node.ephemeral);
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = access(&node.api_key, arguments.token.as_deref());
     let script = access.script(&node.url, Some(&node.channel))?;
     let churn = Churn { target: &node.url, script: &script, load };
-    finish(&churn.measure("churn", pid)?, load)
+    finish(&churn.measure("churn", pid)?, frame, load, &arguments.output)
 }
 
-/// Measures the floor, prints the report and returns the faults.
-pub(crate) fn run_floor(arguments: &FloorJoinArguments) -> Result<Vec<String>> {
+/// Measures the floor, prints the report and returns what is to be said of it.
+pub(crate) fn run_floor(arguments: &FloorJoinArguments) -> Result<Ending> {
     let load = &arguments.load;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let floor = Floor::start(Job::Join)?;
     place.pin_floor(floor.pid())?;
     let script = Access::anonymous(Api::InsForge).script(&floor.target, Some("load"))?;
     let churn = Churn { target: &floor.target, script: &script, load };
-    finish(&churn.measure("floor-join", Some(floor.pid()))?, load)
+    let mut settings = load.settings();
+    arguments.place.put_into(&mut settings);
+    let frame = Frame::now(settings, floor_version());
+    let report = churn.measure("floor-join", Some(floor.pid()))?;
+    finish(&report, frame, load, &arguments.output)
 }
 
-fn finish(report: &ChurnReport, load: &ChurnLoad) -> Result<Vec<String>> {
-    print(&report.table(), &report.json());
-    Ok(report.faults(load.max_p99_ms, load.max_cpu_us))
+fn finish(
+    report: &ChurnReport,
+    frame: Frame,
+    load: &ChurnLoad,
+    output: &OutputArguments,
+) -> Result<Ending> {
+    let record = report.record(frame, load.max_p99_ms, load.max_cpu_us);
+    conclude_at(load.rate, &record, &report.table(), output)
 }
 
 /// A server, what each client does there, and how many.

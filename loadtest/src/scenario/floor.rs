@@ -7,12 +7,11 @@ use crate::args::{CrowdArguments, FloorArguments, LoadArguments};
 use crate::crowd::Group;
 use crate::ending::Ending;
 use crate::floor::{Fanout, Floor, Job, Sending, Source};
-use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::publisher::Plan;
 use crate::report::{FanoutReport, Frame};
-use crate::scenario::conclude;
 use crate::scenario::run::{Publisher, Run};
+use crate::scenario::{conclude, floor_version};
 
 /// The credential that the floor receives: as long as a node's.
 pub(super) const KEY: &str = "ik_0000000000000000000000000000000000000000000000000000000000000000";
@@ -26,8 +25,7 @@ pub(crate) fn run(arguments: &FloorArguments) -> Result<Ending> {
     arguments.sending.put_into(&mut settings);
     settings["turn_max"] = arguments.turn_max.into();
     settings["unanswered_max"] = arguments.unanswered_max.into();
-    let server = concat!("floor of loadtest ", env!("CARGO_PKG_VERSION"));
-    let frame = Frame::now(settings, Versions::with(Some(server.to_owned())));
+    let frame = Frame::now(settings, floor_version());
     let sending = arguments.sending.sending(arguments.crowd.subscribers, arguments.turn_max);
     let floor = Sender { sending, unanswered_max: arguments.unanswered_max };
     let report = floor.measure(&arguments.crowd, &arguments.load, &place)?;

@@ -29,6 +29,7 @@ use crate::args::{CrowdArguments, OutputArguments, ServerArguments};
 use crate::crowd::Group;
 use crate::ending::Ending;
 use crate::listener;
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::Usage;
 use crate::report::Record;
@@ -61,6 +62,23 @@ fn conclude(record: &Record, table: &str, output: &OutputArguments) -> Result<En
     output.save.as_deref().map_or(Ok(()), |path| record.save(path))?;
     output.report.as_deref().map_or(Ok(()), |path| record.write_page(path))?;
     Ok(Ending::from(record))
+}
+
+/// Does the same for a run that may be without a rate. Then nobody can fall behind one, so the exit
+/// code does not follow the verdict.
+fn conclude_at(
+    rate: Option<f64>,
+    record: &Record,
+    table: &str,
+    output: &OutputArguments,
+) -> Result<Ending> {
+    let ending = conclude(record, table, output)?;
+    Ok(Ending { verdict: ending.verdict.filter(|_| rate.is_some()), ..ending })
+}
+
+/// Returns the version of the floor.
+fn floor_version() -> Versions {
+    Versions::with(Some(concat!("floor of loadtest ", env!("CARGO_PKG_VERSION")).to_owned()))
 }
 
 /// Returns the process to measure: the one that was named, or else the one that listens at the

@@ -6,42 +6,60 @@ use anyhow::Result;
 
 use crate::api::insforge::{Definition, Options};
 use crate::api::{Access, Api};
-use crate::args::{FloorPublishArguments, PostArguments, PublishOnlyArguments};
+use crate::args::{FloorPublishArguments, OutputArguments, PostArguments, PublishOnlyArguments};
+use crate::ending::Ending;
 use crate::floor::{Floor, Job};
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::posting::{Posted, Posting};
 use crate::progress::Progress;
 use crate::publisher::Schedule;
-use crate::report::{Publications, PublishReport};
+use crate::report::{Frame, Publications, PublishReport};
 use crate::scenario::conduct::{Gauge, span};
 use crate::scenario::floor::KEY;
-use crate::scenario::{placed_process, print};
+use crate::scenario::{conclude_at, floor_version, placed_process};
 use crate::tally::Outcome;
 use crate::target::Target;
 
-/// Publishes at a node, prints the report and returns the faults.
-pub(crate) fn run(arguments: &PublishOnlyArguments) -> Result<Vec<String>> {
+/// Publishes at a node, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &PublishOnlyArguments) -> Result<Ending> {
     let PublishOnlyArguments { node, post, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let mut settings = post.settings();
+    node.put_into(&mut settings);
+    arguments.place.put_into(&mut settings);
+    let frame = Frame::now(settings, Versions::of_node(&node.url));
     let options = Options { ephemeral: node.ephemeral, ..Options::default() };
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let desk = Desk { scenario: "publish", target: &node.url, pid, post };
     let report = desk.measure(&node.channel, &node.api_key)?;
-    print(&report.table(), &report.json());
-    Ok(report.faults(post.max_p99_ms, post.max_cpu_us))
+    finish(&report, frame, post, &arguments.output)
 }
 
-/// Publishes at the floor, prints the report and returns the faults.
-pub(crate) fn run_floor(arguments: &FloorPublishArguments) -> Result<Vec<String>> {
+/// Publishes at the floor, prints the report and returns what is to be said of it.
+pub(crate) fn run_floor(arguments: &FloorPublishArguments) -> Result<Ending> {
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let floor = Floor::start(Job::Publish)?;
     place.pin_floor(floor.pid())?;
     let (target, post) = (&floor.publishing, &arguments.post);
     let desk = Desk { scenario: "floor-publish", target, pid: Some(floor.pid()), post };
+    let mut settings = post.settings();
+    arguments.place.put_into(&mut settings);
+    let frame = Frame::now(settings, floor_version());
     let report = desk.measure("load:publish", KEY)?;
-    print(&report.table(), &report.json());
-    Ok(report.faults(post.max_p99_ms, post.max_cpu_us))
+    finish(&report, frame, post, &arguments.output)
+}
+
+/// Prints and saves the run. Returns what is to be said of it.
+pub(super) fn finish(
+    report: &PublishReport,
+    frame: Frame,
+    post: &PostArguments,
+    output: &OutputArguments,
+) -> Result<Ending> {
+    let record = report.record(frame, post.max_p99_ms, post.max_cpu_us);
+    conclude_at(post.rate, &record, &report.table(), output)
 }
 
 /// A server, and how to publish there.

@@ -5,20 +5,23 @@ use anyhow::Result;
 use crate::api::insforge::Definition;
 use crate::args::{SlowArguments, access};
 use crate::crowd::Group;
+use crate::ending::Ending;
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::Memory;
 use crate::publisher::Schedule;
-use crate::report::{PublishReport, SlowReport};
+use crate::report::{Frame, PublishReport, SlowReport};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::publish::publications;
-use crate::scenario::{placed_process, print};
+use crate::scenario::{conclude_at, placed_process};
 
-/// Measures a node, prints the report and returns the faults.
-pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
+/// Measures a node, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
     let SlowArguments { node, .. } = arguments;
     let post = &arguments.post.in_order();
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
     let options = arguments.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let before = pid.map(Memory::of).transpose()?;
@@ -49,6 +52,6 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Vec<String>> {
             work: harvest.work,
         },
     };
-    print(&report.table(), &report.json());
-    Ok(report.readers.faults(post.max_p99_ms, post.max_cpu_us))
+    let record = report.record(frame, post.max_p99_ms, post.max_cpu_us);
+    conclude_at(post.rate, &record, &report.table(), &arguments.output)
 }

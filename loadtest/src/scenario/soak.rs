@@ -17,26 +17,29 @@ use crate::client::Client;
 use crate::clock::{now_ns, timespec};
 use crate::connection::Dial;
 use crate::crowd::Group;
+use crate::ending::Ending;
 use crate::heard::Heard;
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::{Memory, Usage};
 use crate::publisher::Schedule;
-use crate::report::{Moment, PublishReport, SoakReport};
+use crate::report::{Frame, Moment, PublishReport, SoakReport};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::publish::publications;
-use crate::scenario::{print, required_process, say};
+use crate::scenario::{conclude, required_process, say};
 use crate::target::Target;
 
 const SCRATCH_BYTES: usize = 64 * 1024;
 const POLL_MAX: Duration = Duration::from_millis(50);
 
-/// Measures a node, prints the report and returns the faults.
-pub(crate) fn run(arguments: &SoakArguments) -> Result<Vec<String>> {
+/// Measures a node, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
     let SoakArguments { node, subscribers, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = required_process(node.server_pid, &node.url)?;
     Usage::of(pid)?;
     place.pin_node(pid)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
     let options = arguments.definition.options(node.ephemeral);
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = access(&node.api_key, arguments.token.as_deref());
@@ -82,8 +85,9 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Vec<String>> {
             work: harvest.work,
         },
     };
-    print(&report.table(), &report.json());
-    Ok(report.faults(&arguments.growth(), post.max_p99_ms, post.max_cpu_us))
+    let (p99_ms, cpu_us) = (post.max_p99_ms, post.max_cpu_us);
+    let record = report.record(frame, &arguments.growth(), p99_ms, cpu_us);
+    conclude(&record, &report.table(), &arguments.output)
 }
 
 /// What was observed at the end of each interval.

@@ -8,14 +8,16 @@ use anyhow::{Result, bail, ensure};
 use crate::api::insforge::Definition;
 use crate::args::{StormArguments, access};
 use crate::clock::{nanos, now_ns};
+use crate::ending::Ending;
 use crate::interrupt;
 use crate::joins::{Joins, Then};
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::Memory;
 use crate::progress::Progress;
-use crate::report::{StormReport, Work};
+use crate::report::{Frame, StormReport, Work};
 use crate::scenario::sample::Sample;
-use crate::scenario::{placed_process, print};
+use crate::scenario::{conclude_at, placed_process};
 
 /// Joins at once before the cut.
 const UNDERWAY_BEFORE: usize = 128;
@@ -26,11 +28,12 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Pause before a client whose join failed tries again.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Measures a node, prints the report and returns the faults.
-pub(crate) fn run(arguments: &StormArguments) -> Result<Vec<String>> {
+/// Measures a node, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
     let StormArguments { node, clients, .. } = arguments;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
     let options = arguments.definition.options(node.ephemeral);
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = access(&node.api_key, arguments.token.as_deref());
@@ -57,8 +60,8 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Vec<String>> {
             interrupted: interrupt::requested(),
         },
     };
-    print(&report.table(), &report.json());
-    Ok(report.faults(arguments.max_seconds, arguments.max_cpu_us))
+    let record = report.record(frame, arguments.max_seconds, arguments.max_cpu_us);
+    conclude_at(None, &record, &report.table(), &arguments.output)
 }
 
 /// Connects all clients.

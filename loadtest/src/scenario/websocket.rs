@@ -5,13 +5,15 @@ use anyhow::{Context, Result, ensure};
 use crate::api::{Api, Plain, Script, payload};
 use crate::args::WebSocketArguments;
 use crate::crowd::Group;
+use crate::ending::Ending;
 use crate::handshake::Handshake;
 use crate::http;
+use crate::machine::Versions;
 use crate::pin::Placement;
-use crate::report::PublishReport;
+use crate::report::{Frame, PublishReport};
 use crate::scenario::field::{Field, Source, crowd};
-use crate::scenario::publish::publications;
-use crate::scenario::{placed_process, print};
+use crate::scenario::placed_process;
+use crate::scenario::publish::{finish, publications};
 use crate::shouting::Shouting;
 
 /// Stands for the payload in the template of a publication.
@@ -22,12 +24,13 @@ const CHANNEL: &str = "{channel}";
 /// Clients per process; more start more processes.
 const CLIENTS_PER_PROCESS: usize = 19_000;
 
-/// Measures a server, prints the report and returns the faults.
-pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Vec<String>> {
+/// Measures a server, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Ending> {
     let WebSocketArguments { url, subscribers, .. } = arguments;
     let post = &arguments.post.in_order();
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(arguments.server_pid, &url.target, &place)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(&url.target));
     let script = script(arguments)?;
     let (before, after) = publication(arguments)?;
     let source = match &arguments.publish_url {
@@ -70,8 +73,7 @@ pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Vec<String>> {
         answers: harvest.posted.latency,
         work: harvest.work,
     };
-    print(&report.table(), &report.json());
-    Ok(report.faults(post.max_p99_ms, post.max_cpu_us))
+    finish(&report, frame, post, &arguments.output)
 }
 
 /// Returns the script of the clients.
