@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::parts::{bounded, count, rate, seconds, threshold};
-use super::post::{DefinitionArguments, NodeArguments};
+use super::post::SubscribedArguments;
 use super::{OutputArguments, PlaceArguments};
 
 pub(super) const CHURN_EXAMPLE: &str = "\
@@ -70,12 +70,7 @@ impl ChurnLoad {
 #[derive(Args)]
 pub(crate) struct ChurnArguments {
     #[command(flatten)]
-    pub(crate) node: NodeArguments,
-    /// User JWT or anon key [default: API key]
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
-    pub(crate) token: Option<String>,
-    #[command(flatten)]
-    pub(crate) definition: DefinitionArguments,
+    pub(crate) subscribed: SubscribedArguments,
     #[command(flatten)]
     pub(crate) load: ChurnLoad,
     #[command(flatten)]
@@ -99,12 +94,7 @@ pub(crate) struct FloorJoinArguments {
 #[derive(Args)]
 pub(crate) struct StormArguments {
     #[command(flatten)]
-    pub(crate) node: NodeArguments,
-    /// User JWT or anon key [default: API key]
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
-    pub(crate) token: Option<String>,
-    #[command(flatten)]
-    pub(crate) definition: DefinitionArguments,
+    pub(crate) subscribed: SubscribedArguments,
     /// Number of clients
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
     #[arg(help_heading = "Clients")]
@@ -133,8 +123,7 @@ impl StormArguments {
     pub(crate) fn settings(&self) -> Value {
         let mut settings = json!({ "clients": self.clients, "underway": self.underway() });
         settings["patience"] = self.patience.as_secs_f64().into();
-        self.node.put_into(&mut settings);
-        self.definition.put_into(&mut settings);
+        self.subscribed.put_into(&mut settings);
         self.place.put_into(&mut settings);
         settings
     }

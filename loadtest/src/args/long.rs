@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::parts::{bounded, count, rate, seconds, threshold};
-use super::post::{DefinitionArguments, NodeArguments, PostArguments};
+use super::post::{PostArguments, SubscribedArguments};
 use super::{OutputArguments, PlaceArguments};
 use crate::report::Growth;
 
@@ -22,12 +22,7 @@ Example:
 #[derive(Args)]
 pub(crate) struct SaturateArguments {
     #[command(flatten)]
-    pub(crate) node: NodeArguments,
-    /// User JWT or anon key [default: API key]
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
-    pub(crate) token: Option<String>,
-    #[command(flatten)]
-    pub(crate) definition: DefinitionArguments,
+    pub(crate) subscribed: SubscribedArguments,
     /// Number of clients
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
     #[arg(help_heading = "Load")]
@@ -65,12 +60,7 @@ pub(crate) struct SaturateArguments {
 #[derive(Args)]
 pub(crate) struct SoakArguments {
     #[command(flatten)]
-    pub(crate) node: NodeArguments,
-    /// User JWT or anon key [default: API key]
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
-    pub(crate) token: Option<String>,
-    #[command(flatten)]
-    pub(crate) definition: DefinitionArguments,
+    pub(crate) subscribed: SubscribedArguments,
     /// Number of clients
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
     #[arg(help_heading = "Load")]
@@ -108,8 +98,7 @@ impl SoakArguments {
     /// Returns the settings that a saved run names.
     pub(crate) fn settings(&self) -> Value {
         let mut settings = self.post().settings();
-        self.node.put_into(&mut settings);
-        self.definition.put_into(&mut settings);
+        self.subscribed.put_into(&mut settings);
         self.place.put_into(&mut settings);
         settings["subscribers"] = self.subscribers.into();
         settings["connections_per_process"] = self.connections_per_process.into();

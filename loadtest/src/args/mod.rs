@@ -24,7 +24,7 @@ pub(crate) use self::parts::{
 use self::parts::{bounded, count, seconds, threshold};
 pub(crate) use self::post::{
     ChannelsArguments, ChannelsLoad, FloorChannelsArguments, FloorPublishArguments, PostArguments,
-    PublishOnlyArguments, SlowArguments, access,
+    PublishOnlyArguments, SlowArguments,
 };
 pub(crate) use self::websocket::WebSocketArguments;
 

@@ -161,10 +161,15 @@ pub(crate) struct FloorPublishArguments {
     pub(crate) output: OutputArguments,
 }
 
-/// Options of the definition that a run makes.
+/// The node, the definition that a run makes there, and the credential of its subscribers.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
-pub(crate) struct DefinitionArguments {
+pub(crate) struct SubscribedArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// User JWT or anon key [default: API key]
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key")]
+    token: Option<String>,
     /// Presence of the channels: full, count or off
     #[arg(long, value_enum, hide_possible_values = true)]
     presence: Option<Presence>,
@@ -177,20 +182,35 @@ enum Presence {
     Off,
 }
 
-impl DefinitionArguments {
+impl SubscribedArguments {
     /// Adds the settings that a saved run names.
     pub(crate) fn put_into(&self, settings: &mut Value) {
-        settings["presence"] = json!(self.options(false).presence);
+        self.node.put_into(settings);
+        settings["presence"] = json!(self.options().presence);
     }
 
-    /// Returns the options of a definition.
-    pub(crate) fn options(&self, ephemeral: bool) -> Options {
+    /// Returns the options of the definition.
+    pub(crate) fn options(&self) -> Options {
         let presence = self.presence.map(|presence| match presence {
             Presence::Full => "full",
             Presence::Count => "count",
             Presence::Off => "off",
         });
-        Options { ephemeral, presence, ..Options::default() }
+        Options { ephemeral: self.node.ephemeral, presence, ..Options::default() }
+    }
+
+    /// Returns the credentials of clients and publishers.
+    pub(crate) fn access(&self) -> Access {
+        let api_key = &self.node.api_key;
+        let credential = match &self.token {
+            Some(token) => json!({ "token": token }),
+            None => json!({ "apiKey": api_key }),
+        };
+        Access {
+            client: Some(credential.to_string()),
+            publisher: Some(api_key.clone()),
+            ..Access::anonymous(Api::InsForge)
+        }
     }
 }
 
@@ -226,12 +246,7 @@ impl ChannelsLoad {
 #[derive(Args)]
 pub(crate) struct ChannelsArguments {
     #[command(flatten)]
-    pub(crate) node: NodeArguments,
-    /// User JWT or anon key [default: API key]
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
-    pub(crate) token: Option<String>,
-    #[command(flatten)]
-    pub(crate) definition: DefinitionArguments,
+    pub(crate) subscribed: SubscribedArguments,
     #[command(flatten)]
     pub(crate) load: ChannelsLoad,
     #[command(flatten)]
@@ -251,29 +266,11 @@ pub(crate) struct FloorChannelsArguments {
     pub(crate) output: OutputArguments,
 }
 
-/// Returns access for clients with this token, or with the API key if there is none.
-pub(crate) fn access(api_key: &str, token: Option<&str>) -> Access {
-    let credential = match token {
-        Some(token) => json!({ "token": token }),
-        None => json!({ "apiKey": api_key }),
-    };
-    Access {
-        client: Some(credential.to_string()),
-        publisher: Some(api_key.to_owned()),
-        ..Access::anonymous(Api::InsForge)
-    }
-}
-
 /// The command line of `slow`.
 #[derive(Args)]
 pub(crate) struct SlowArguments {
     #[command(flatten)]
-    pub(crate) node: NodeArguments,
-    /// User JWT or anon key [default: API key]
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", help_heading = "Server")]
-    pub(crate) token: Option<String>,
-    #[command(flatten)]
-    definition: DefinitionArguments,
+    pub(crate) subscribed: SubscribedArguments,
     /// Slow clients: close, drop-oldest or latest
     #[arg(long, value_enum, hide_possible_values = true, help_heading = "Server")]
     slow_consumer: Option<SlowConsumer>,
@@ -304,8 +301,7 @@ impl SlowArguments {
     /// Returns the settings that a saved run names.
     pub(crate) fn settings(&self) -> Value {
         let mut settings = self.post.in_order().settings();
-        self.node.put_into(&mut settings);
-        self.definition.put_into(&mut settings);
+        self.subscribed.put_into(&mut settings);
         self.place.put_into(&mut settings);
         settings["clients"] = self.clients.into();
         settings["slow"] = self.slow.into();
@@ -330,6 +326,6 @@ impl SlowArguments {
             SlowConsumer::DropOldest => "drop_oldest",
             SlowConsumer::Latest => "latest",
         });
-        Options { slow_consumer, ..self.definition.options(self.node.ephemeral) }
+        Options { slow_consumer, ..self.subscribed.options() }
     }
 }

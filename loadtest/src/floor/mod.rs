@@ -32,7 +32,7 @@ const JOB_BYTES_MAX: usize = 64 * 1024;
 pub(crate) enum Job {
     /// Sends publications to all clients.
     Fanout(Fanout),
-    /// Answers publications and delivers them to nobody.
+    /// Answers publications without delivering them.
     Publish,
     /// Delivers each publication to the clients of its channel.
     Channels(Schedule),

@@ -207,7 +207,7 @@ impl DocumentsReport {
         }
     }
 
-    /// Returns what went wrong, thresholds other than that of lost documents left out.
+    /// Returns what went wrong, without the thresholds other than that of lost documents.
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { counts, verdict, .. } = self;
         let mut faults = Vec::new();

@@ -197,7 +197,7 @@ impl FanoutReport {
         [self.defects(thresholds), thresholds.exceeded(self.judged())].concat()
     }
 
-    /// Returns what went wrong, thresholds other than that of lost deliveries left out.
+    /// Returns what went wrong, without the thresholds other than that of lost deliveries.
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
         let mut faults = Vec::new();

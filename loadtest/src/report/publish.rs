@@ -45,7 +45,7 @@ pub(crate) struct PublishReport {
     pub(crate) publications: Publications,
     /// Time from a publication's due time to its answer, in ns.
     pub(crate) answers: Histogram<u64>,
-    /// `None` if nobody is subscribed.
+    /// `None` in a run without subscribers.
     pub(crate) subscribers: Option<Subscribers>,
     pub(crate) work: Work,
 }

@@ -81,7 +81,8 @@ pub(crate) struct Evidence<'a> {
 }
 
 impl Load {
-    /// Returns the busiest thread whose name begins with `prefix`; `None` if there is none.
+    /// Returns the busiest thread whose name begins with `prefix`; `None` if no
+    /// thread has such a name.
     pub(crate) fn busiest(usage: &Usage, prefix: &str, wall_ns: u64) -> Option<Self> {
         let threads = usage.threads.values().filter(|(name, _)| name.starts_with(prefix));
         let busy_ns = |cpu: &Cpu| cpu.total_ns() + cpu.wait_ns.unwrap_or_default();

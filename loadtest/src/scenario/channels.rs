@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::api::insforge::Definition;
 use crate::api::{Access, Api};
-use crate::args::{ChannelsArguments, ChannelsLoad, FloorChannelsArguments, access};
+use crate::args::{ChannelsArguments, ChannelsLoad, FloorChannelsArguments};
 use crate::client::NUMBER;
 use crate::crowd::Group;
 use crate::ending::Ending;
@@ -21,18 +21,18 @@ use crate::target::Target;
 
 /// Measures a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Ending> {
-    let ChannelsArguments { node, load, .. } = arguments;
+    let ChannelsArguments { subscribed, load, .. } = arguments;
+    let node = &subscribed.node;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
     let mut settings = load.settings();
-    arguments.definition.put_into(&mut settings);
-    node.put_into(&mut settings);
+    subscribed.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
     let frame = Frame::now(settings, Versions::of_node(&node.url));
-    let options = arguments.definition.options(node.ephemeral);
+    let options = subscribed.options();
     let pattern = format!("{}:*", node.channel);
     let _definition = Definition::make(&node.url, &pattern, &node.api_key, &options)?;
-    let access = access(&node.api_key, arguments.token.as_deref());
+    let access = subscribed.access();
     let channels = Channels {
         scenario: "many-channels",
         clients: &node.url,

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::api::insforge::Definition;
 use crate::api::{Access, Api, Script};
-use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, OutputArguments, access};
+use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, OutputArguments};
 use crate::clock::{nanos, now_ns};
 use crate::ending::Ending;
 use crate::floor::{Floor, Job};
@@ -29,17 +29,17 @@ const MEMBERS_UNDERWAY: usize = 64;
 
 /// Measures a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &ChurnArguments) -> Result<Ending> {
-    let ChurnArguments { node, load, .. } = arguments;
+    let ChurnArguments { subscribed, load, .. } = arguments;
+    let node = &subscribed.node;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
     let mut settings = load.settings();
-    arguments.definition.put_into(&mut settings);
-    node.put_into(&mut settings);
+    subscribed.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
     let frame = Frame::now(settings, Versions::of_node(&node.url));
-    let options = arguments.definition.options(node.ephemeral);
+    let options = subscribed.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
-    let access = access(&node.api_key, arguments.token.as_deref());
+    let access = subscribed.access();
     let script = access.script(&node.url, Some(&node.channel))?;
     let churn = Churn { target: &node.url, script: &script, load };
     finish(&churn.measure("churn", pid)?, frame, load, &arguments.output)

@@ -64,8 +64,8 @@ fn conclude(record: &Record, table: &str, output: &OutputArguments) -> Result<En
     Ok(Ending::from(record))
 }
 
-/// Does the same for a run that may be without a rate. Then nobody can fall behind one, so the exit
-/// code does not follow the verdict.
+/// Does the same for a run that may be without a rate. Neither client nor server can fall behind
+/// then, so that the exit code does not follow the verdict.
 fn conclude_at(
     rate: Option<f64>,
     record: &Record,

@@ -1,4 +1,5 @@
-//! `publish` and `floor-publish`: publications over HTTP that nobody is subscribed to.
+//! `publish` and `floor-publish`: publications over HTTP to a channel without
+//! subscribers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

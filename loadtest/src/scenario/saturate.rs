@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::api::insforge::Definition;
 use crate::api::{Access, Script};
-use crate::args::{PostArguments, SaturateArguments, access};
+use crate::args::{PostArguments, SaturateArguments};
 use crate::crowd::Group;
 use crate::interrupt;
 use crate::pin::Placement;
@@ -23,13 +23,14 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// Measures a node, prints the report and returns the faults.
 pub(crate) fn run(arguments: &SaturateArguments) -> Result<Vec<String>> {
-    let SaturateArguments { node, .. } = arguments;
+    let SaturateArguments { subscribed, .. } = arguments;
+    let node = &subscribed.node;
     ensure!(arguments.post.rate.is_none(), "saturate chooses the rate: give --from and --most");
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
-    let options = arguments.definition.options(node.ephemeral);
+    let options = subscribed.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
-    let access = access(&node.api_key, arguments.token.as_deref());
+    let access = subscribed.access();
     let script = access.script(&node.url, Some(&node.channel))?;
     let climb = Climb { arguments, access, script, pid };
     let report = climb.climb()?;
@@ -99,7 +100,8 @@ impl Climb<'_> {
 
     fn measure(&self, rate: f64) -> Result<Step> {
         thread::sleep(SETTLE);
-        let SaturateArguments { node, subscribers, post, .. } = self.arguments;
+        let SaturateArguments { subscribed, subscribers, post, .. } = self.arguments;
+        let node = &subscribed.node;
         let post = &PostArguments { rate: Some(rate), ..post.in_order() };
         let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
         let field = Field {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::api::insforge::Definition;
-use crate::args::{SlowArguments, access};
+use crate::args::SlowArguments;
 use crate::crowd::Group;
 use crate::ending::Ending;
 use crate::machine::Versions;
@@ -17,7 +17,8 @@ use crate::scenario::{conclude_at, placed_process};
 
 /// Measures a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
-    let SlowArguments { node, .. } = arguments;
+    let SlowArguments { subscribed, .. } = arguments;
+    let node = &subscribed.node;
     let post = &arguments.post.in_order();
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
@@ -25,7 +26,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
     let options = arguments.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let before = pid.map(Memory::of).transpose()?;
-    let access = access(&node.api_key, arguments.token.as_deref());
+    let access = subscribed.access();
     let script = access.script(&node.url, Some(&node.channel))?;
     let readers = Group::alike(script.clone(), arguments.readers());
     let slow = Group { reads: false, ..Group::alike(script, arguments.slow) };

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::api::Script;
 use crate::api::insforge::Definition;
-use crate::args::{SoakArguments, access};
+use crate::args::SoakArguments;
 use crate::client::Client;
 use crate::clock::{now_ns, timespec};
 use crate::connection::Dial;
@@ -34,15 +34,16 @@ const POLL_MAX: Duration = Duration::from_millis(50);
 
 /// Measures a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
-    let SoakArguments { node, subscribers, .. } = arguments;
+    let SoakArguments { subscribed, subscribers, .. } = arguments;
+    let node = &subscribed.node;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = required_process(node.server_pid, &node.url)?;
     Usage::of(pid)?;
     place.pin_node(pid)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
-    let options = arguments.definition.options(node.ephemeral);
+    let options = subscribed.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
-    let access = access(&node.api_key, arguments.token.as_deref());
+    let access = subscribed.access();
     let script = access.script(&node.url, Some(&node.channel))?;
     let post = &arguments.post();
     let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use crate::api::insforge::Definition;
-use crate::args::{StormArguments, access};
+use crate::args::StormArguments;
 use crate::clock::{nanos, now_ns};
 use crate::ending::Ending;
 use crate::interrupt;
@@ -30,13 +30,14 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Measures a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
-    let StormArguments { node, clients, .. } = arguments;
+    let StormArguments { subscribed, clients, .. } = arguments;
+    let node = &subscribed.node;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = placed_process(node.server_pid, &node.url, &place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
-    let options = arguments.definition.options(node.ephemeral);
+    let options = subscribed.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
-    let access = access(&node.api_key, arguments.token.as_deref());
+    let access = subscribed.access();
     let script = access.script(&node.url, Some(&node.channel))?;
     let mut joins = Joins::new(&node.url, &script)?;
     let mut progress = Progress::new();
