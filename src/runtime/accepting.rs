@@ -7,7 +7,8 @@ use monoio::net::TcpListener;
 
 use super::acceptor::Acceptor;
 use super::descriptors::is_shortage;
-use super::servers::{self, awaitable};
+use super::driver::awaitable;
+use super::servers;
 use crate::mailbox::{Answered, Inbox, Slot};
 
 /// How long accepting pauses if descriptors or places have run out.
@@ -57,7 +58,7 @@ pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inb
 /// Hands answers from the mailbox to the requests that wait for them.
 async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
     let bell = inbox.mailbox().doorbell();
-    let awaitable = match awaitable(bell.descriptor().try_clone()) {
+    let awaitable = match bell.descriptor().try_clone().and_then(awaitable) {
         Ok(awaitable) => awaitable,
         Err(error) => return tracing::error!(%error, "an acceptor's mailbox cannot be watched"),
     };

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 
+use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 /// How many completions the kernel may report before the thread looks at them. It keeps more in a
@@ -82,6 +84,15 @@ impl Driver {
         let mut runtime = builder.build()?;
         Ok(runtime.block_on(future))
     }
+}
+
+/// Returns a descriptor as the runtime can await it. The runtime awaits sockets only, but it never
+/// reads this one, so that it need not be a socket.
+///
+/// # Errors
+/// If the runtime cannot await it.
+pub(super) fn awaitable(descriptor: OwnedFd) -> io::Result<TcpStream> {
+    TcpStream::from_std(std::net::TcpStream::from(descriptor))
 }
 
 /// Makes a ring and completes an operation on it, because a container's filter may deny each system

@@ -278,7 +278,7 @@ impl HttpConnection {
     /// Checks that there is memory for a request that has begun and is not complete.
     ///
     /// # Errors
-    /// [`End::NoMemory`] if there is none.
+    /// [`End::NoMemory`] if too little memory is free.
     pub(super) fn may_begin(&self) -> Result<(), End> {
         let memory = &self.terms.shared.interfaces.broker.memory;
         let fits = !self.has_begun() || self.unread().len() <= memory.request_max();

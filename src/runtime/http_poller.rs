@@ -16,6 +16,7 @@ use std::task::{Poll, Waker};
 use rustix::event::epoll;
 use rustix::time::Timespec;
 
+use super::poller::{ENDED, FLAGS, READABLE};
 use crate::broker::slab::Slab;
 use crate::message::Millis;
 
@@ -285,12 +286,5 @@ fn data(slot: u32) -> epoll::EventData {
     epoll::EventData::new_u64(u64::from(slot))
 }
 
-const ENDED: epoll::EventFlags =
-    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
-const READABLE: epoll::EventFlags = epoll::EventFlags::IN.union(ENDED);
 const WRITABLE: epoll::EventFlags =
     epoll::EventFlags::OUT.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
-const FLAGS: epoll::EventFlags = epoll::EventFlags::IN
-    .union(epoll::EventFlags::OUT)
-    .union(epoll::EventFlags::RDHUP)
-    .union(epoll::EventFlags::ET);

@@ -118,10 +118,13 @@ impl Poller {
     }
 }
 
-const ENDED: epoll::EventFlags =
+/// The peer has closed its side, or the connection failed.
+pub(super) const ENDED: epoll::EventFlags =
     epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
-const READABLE: epoll::EventFlags = epoll::EventFlags::IN.union(ENDED);
-const FLAGS: epoll::EventFlags = epoll::EventFlags::IN
+/// Bytes can be read, or their end.
+pub(super) const READABLE: epoll::EventFlags = epoll::EventFlags::IN.union(ENDED);
+/// The registration of a socket: edge-triggered, for both directions.
+pub(super) const FLAGS: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::OUT)
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::ET);

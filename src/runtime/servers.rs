@@ -8,7 +8,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -17,6 +16,7 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::acceptor::Acceptor;
+use super::driver::awaitable;
 use super::http_connection::HttpConnection;
 use super::http_poller::EVENTS_MAX;
 use super::serving::serve;
@@ -44,18 +44,12 @@ struct Spare {
 /// # Errors
 /// If the runtime cannot await the poller.
 pub(super) fn begin(acceptor: Rc<Acceptor>) -> io::Result<()> {
-    let poll = awaitable(acceptor.terms.poller.descriptor())?;
+    let poll = awaitable(acceptor.terms.poller.descriptor()?)?;
     monoio::spawn(end_late(acceptor.clone()));
     let servers =
         Rc::new(Servers { acceptor, spare: RefCell::default(), poll, left: Cell::new(0) });
     monoio::spawn(run(servers));
     Ok(())
-}
-
-/// Returns a descriptor as the runtime can await it. The runtime awaits sockets only, but it never
-/// reads this one, so that it need not be a socket.
-pub(super) fn awaitable(descriptor: io::Result<OwnedFd>) -> io::Result<TcpStream> {
-    TcpStream::from_std(std::net::TcpStream::from(descriptor?))
 }
 
 /// Serves connections as long as the task leads, and waits until it leads again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::poller::Ready;
 use super::transmit::{Backend, Transmitter};
 use super::worker::Worker;
-use super::{drain, reader};
+use super::{drain, driver, reader};
 use crate::interface::context::Local;
 use crate::limits::{
     GATHER_FRUITLESS_MAX, GATHER_SENDS_MIN, LEAVE_RETRY_MS, MAILBOX_CONTROL_MAX, READ_BUFFER_BYTES,
@@ -63,10 +63,7 @@ impl Turns {
     /// # Errors
     /// If the runtime cannot await the worker's poller, or there is no ring for its sends.
     pub fn new(worker: Worker, inbox: Inbox<Mail>, backend: &Backend) -> io::Result<Self> {
-        // The runtime awaits sockets only. It never reads this one, so that it may be an epoll
-        // descriptor.
-        let stream = std::net::TcpStream::from(worker.poller.descriptor()?);
-        let poll = monoio::net::TcpStream::from_std(stream)?;
+        let poll = driver::awaitable(worker.poller.descriptor()?)?;
         Ok(Self {
             worker,
             inbox,
@@ -116,13 +113,15 @@ impl Turns {
 
     /// Runs one turn. Returns true if there is more to do at once.
     async fn turn(&mut self) -> bool {
-        let began = self.worker.shared.clock.nanos();
-        self.worker.local.counters.turns.add(1);
-        self.worker.local.auth.refresh();
-        self.worker.watch_memory(heap::allocated);
+        let worker = &mut self.worker;
+        worker.local.counters.turns.add(1);
+        worker.local.auth.refresh();
+        let now = worker.shared.clock.now();
+        worker.at(now);
+        worker.watch_memory(heap::allocated);
         // New mail is taken only when all outboxes were sent. Otherwise outboxes would grow because
         // this worker is slow, but its mailbox is where that must show.
-        let mut room = if self.worker.local.outboxes.is_idle() { Room::FULL } else { Room::NONE };
+        let mut room = if worker.local.outboxes.is_idle() { Room::FULL } else { Room::NONE };
         let mut has_more = self.take_in(&mut room);
         if room.bytes > 0 && !monoio::utils::is_legacy() {
             has_more |= self.gather(&mut room).await;
@@ -130,7 +129,7 @@ impl Turns {
         let worker = &mut self.worker;
         self.sweep.run(worker);
         worker.end_turn(&mut self.transmitter);
-        measure(&worker.local, &mut worker.undrained, began, worker.shared.clock.nanos());
+        measure(&worker.local, &mut worker.undrained, now.nanos, worker.shared.clock.nanos());
         let is_idle = worker.local.outboxes.is_idle();
         has_more || !worker.unread.is_empty() || !is_idle || !self.inbox.is_empty()
     }
@@ -150,6 +149,7 @@ impl Turns {
             && room.is_left()
         {
             self.give_way().await;
+            self.worker.at(self.worker.shared.clock.now());
             let mail = room.mail;
             has_more = self.take_in(room);
             // An acceptor's step that reads a request follows one that answers the request before.
@@ -162,7 +162,6 @@ impl Turns {
     /// at once.
     fn take_in(&mut self, room: &mut Room) -> bool {
         let worker = &mut self.worker;
-        worker.at(worker.shared.clock.now());
         while room.is_left() {
             let Some(mail) = self.inbox.take(Mail::slot) else { break };
             room.mail -= 1;
