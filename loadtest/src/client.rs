@@ -139,7 +139,12 @@ impl Client {
                 heard.pings += 1;
                 answer.map_or(Ok(()), |answer| self.connection.say(answer, heard))?;
             }
-            Packet::Complaint(complaint) => heard.complain(complaint),
+            Packet::Complaint(complaint) => {
+                if let Some(count) = script.api.gap(complaint) {
+                    self.tally.announce(count);
+                }
+                heard.complain(complaint);
+            }
             Packet::Refused(reason) => {
                 bail!("refused {}: {}", self.stage, String::from_utf8_lossy(reason))
             }

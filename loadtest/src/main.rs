@@ -27,6 +27,7 @@ mod publisher;
 mod report;
 mod scenario;
 mod shouting;
+mod slow_consumers;
 mod stamp;
 mod stream;
 mod table;

@@ -15,12 +15,26 @@ pub(crate) struct Tally {
     missing: Vec<Range<u64>>,
     duplicated: u64,
     reordered: u64,
+    /// Publications that gap notices named as left out.
+    announced: u64,
+    /// Whether the connection was lost.
+    cut: bool,
 }
 
 impl Tally {
     /// Returns the empty tally of a subscriber of a numbered channel, or of the only one.
     pub(crate) fn of_channel(channel: Option<u32>) -> Self {
         Self { channel, ..Self::default() }
+    }
+
+    /// Records a gap notice; `None` if it does not say how many publications were left out.
+    pub(crate) fn announce(&mut self, count: Option<u64>) {
+        self.announced = self.announced.saturating_add(count.unwrap_or(u64::MAX));
+    }
+
+    /// Records that the connection was lost.
+    pub(crate) fn cut(&mut self) {
+        self.cut = true;
     }
 
     /// Records an arrival. Returns false if this publication had arrived before.
@@ -124,6 +138,10 @@ pub(crate) struct Deliveries {
     pub(crate) received: u64,
     /// Accepted publications that never arrived.
     pub(crate) lost: u64,
+    /// Of these, publications that a gap notice named.
+    pub(crate) announced: u64,
+    /// Of the others, publications that were missed because the subscriber's connection was lost.
+    pub(crate) cut_off: u64,
     /// Accepted publications that were skipped in favour of a later state. Only counted if the API
     /// delivers states.
     pub(crate) conflated: u64,
@@ -152,6 +170,9 @@ impl Deliveries {
         self.expected += outcomes.accepted();
         self.received += outcomes.accepted() - in_holes - at_end;
         self.lost += lost;
+        let announced = tally.announced.min(lost);
+        self.announced += announced;
+        self.cut_off += if tally.cut { lost - announced } else { 0 };
         self.conflated += conflated;
         self.duplicated += tally.duplicated;
         self.reordered += tally.reordered;
@@ -163,6 +184,8 @@ impl Deliveries {
         self.expected += other.expected;
         self.received += other.received;
         self.lost += other.lost;
+        self.announced += other.announced;
+        self.cut_off += other.cut_off;
         self.conflated += other.conflated;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
@@ -214,6 +237,27 @@ mod tests {
         let judged = judged(&[1, 2, 5], &[Outcome::Accepted; 8]);
         assert_eq!((judged.expected, judged.received, judged.lost), (8, 3, 5));
         assert_eq!((judged.duplicated, judged.reordered), (0, 0));
+    }
+
+    #[test]
+    fn a_loss_is_silent_unless_a_notice_or_the_end_of_the_connection_tells_it() {
+        let of = |announced: Option<Option<u64>>, cut: bool| {
+            let mut tally = seen(&[1, 2, 5]);
+            announced.into_iter().for_each(|count| tally.announce(count));
+            if cut {
+                tally.cut();
+            }
+            let mut deliveries = Deliveries::default();
+            deliveries.add(&tally, &Outcomes::new(&[Outcome::Accepted; 8]), false);
+            (deliveries.lost, deliveries.announced, deliveries.cut_off)
+        };
+        assert_eq!(of(None, false), (5, 0, 0));
+        assert_eq!(of(Some(Some(3)), false), (5, 3, 0));
+        assert_eq!(of(Some(Some(3)), true), (5, 3, 2));
+        assert_eq!(of(None, true), (5, 0, 5));
+        // A notice without a number may stand for any; one that names more tells all.
+        assert_eq!(of(Some(None), true), (5, 5, 0));
+        assert_eq!(of(Some(Some(9)), false), (5, 5, 0));
     }
 
     #[test]

@@ -213,6 +213,31 @@ fn clients_that_do_not_read_cost_the_others_nothing() {
 }
 
 #[test]
+fn what_readers_miss_under_overload_is_told_and_not_called_lost() {
+    let node = Node::start();
+    let load = ["-n", "8", "--slow", "4", "--payload-bytes", "300000", "--ephemeral"];
+    // More than a debug node on a core with the clients can send. Others may lose nothing.
+    let paced = ["--rate", "600", "--warmup", "0.1", "--seconds", "0.9"];
+    for manner in ["close", "drop-oldest"] {
+        let manner = ["--slow-consumer", manner];
+        let output = node.run("slow", &[&paced[..], &load, &manner].concat());
+        let (said, errors) =
+            [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it)).into();
+        let result: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        let count = |name: &str| result["deliveries"][name].as_u64().unwrap();
+        assert_eq!(count("lost"), count("announced") + count("cut_off"), "{said}");
+        assert_eq!(count("received") + count("lost"), count("expected"));
+        assert_eq!(result["connections_lost"], result["closed_as_slow"], "{said}");
+        assert!(!errors.contains("failed"), "{errors}");
+        if count("lost") > 0 {
+            assert_ne!(result["verdict"]["kind"], "valid", "{said}");
+            assert!(matches!(output.status.code(), Some(3 | 4)), "{errors}");
+        }
+        node.assert_nothing_is_left();
+    }
+}
+
+#[test]
 fn joins_are_counted_exactly_and_do_not_fail() {
     let node = Node::start();
     let paced = ["--rate", "200", "--warmup", "0.1", "--seconds", "0.4", "--members", "5"];

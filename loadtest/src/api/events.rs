@@ -70,6 +70,12 @@ fn read_event<'a>(event: &[u8], block: &'a [u8]) -> Packet<'a> {
     }
 }
 
+/// Returns how many messages a gap event says were left out.
+pub(super) fn gap(block: &[u8]) -> Option<Option<u64>> {
+    let data = fields(block).find(|(name, _)| *name == b"data")?.1;
+    Some(serde_json::from_slice::<Value>(data).ok()?["count"].as_u64())
+}
+
 /// Returns a publication as a node delivers it to a stream of one channel. Only the ids are
 /// invented.
 pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {
@@ -141,6 +147,11 @@ mod tests {
         }
         let gap = b"event: gap\ndata: {\"channel\":\"a\",\"count\":null}\n";
         assert_eq!(read(gap), Packet::Complaint(gap));
+        assert_eq!(super::gap(gap), Some(None));
+        assert_eq!(
+            super::gap(b"event: gap\ndata: {\"channel\":\"a\",\"count\":7}\n"),
+            Some(Some(7))
+        );
     }
 
     #[test]

@@ -31,6 +31,15 @@ struct Message {
     #[serde(rename = "type")]
     kind: String,
     id: Option<u64>,
+    error: Option<MessageError>,
+}
+
+/// Why a subscription misses events or has ended.
+#[derive(Deserialize)]
+struct MessageError {
+    code: String,
+    #[serde(default)]
+    message: String,
 }
 
 /// An answer to a publication, whose member `eventId` is null if the topic has no subscriber.
@@ -89,6 +98,14 @@ pub(super) fn read(text: &[u8]) -> Packet<'_> {
         Ok("error") => Packet::Refused(text),
         _ => Packet::Other,
     }
+}
+
+/// Returns how many events an error of a subscription says were left out, if it is a gap notice. The
+/// number is in its sentence.
+pub(super) fn gap(text: &[u8]) -> Option<Option<u64>> {
+    let error = serde_json::from_slice::<Message>(text).ok()?.error?;
+    let number = error.message.split(' ').next().and_then(|first| first.parse().ok());
+    (error.code == "GAP").then_some(number)
 }
 
 /// Whether a successful answer contains no event id: then no subscriber has the invocation's
@@ -194,6 +211,14 @@ mod tests {
         assert_eq!(read(&complaint), Packet::Complaint(&complaint));
         assert_eq!(read(&refusal), Packet::Refused(&refusal));
         assert_eq!(read(&of("unsubscribed")), Packet::Other);
+        let told = |code: &str, message: &str| {
+            let error = json!({ "message": message, "code": code });
+            let text = json!({ "type": "subscription_error", "topic": "Qm3", "error": error });
+            gap(text.to_string().as_bytes())
+        };
+        assert_eq!(told("GAP", "54 events were lost"), Some(Some(54)));
+        assert_eq!(told("GAP", "Events may have been lost"), Some(None));
+        assert_eq!(told("TOKEN_EXPIRED", "54 events were lost"), None);
         assert_eq!(read(b"40"), Packet::Other);
     }
 

@@ -164,6 +164,12 @@ pub(super) fn read(text: &[u8]) -> Packet<'_> {
     }
 }
 
+/// Returns how many publications an error says were left out, if it is a gap notice.
+pub(super) fn gap(event: &[u8]) -> Option<Option<u64>> {
+    let event = serde_json::from_slice::<Value>(event).ok()?;
+    (event[1]["code"] == "REALTIME_GAP").then(|| event[1]["count"].as_u64())
+}
+
 /// Returns a publication as a node delivers it to subscribers like these clients. Only the id and
 /// the time are invented.
 pub(super) fn delivered(schedule: &Schedule) -> Result<Template> {

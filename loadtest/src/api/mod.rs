@@ -183,6 +183,17 @@ impl Api {
         }
     }
 
+    /// Returns how many publications a complaint says were left out: `Some(None)` if it is a gap
+    /// notice without a number, `None` if it is none.
+    pub(crate) fn gap(self, complaint: &[u8]) -> Option<Option<u64>> {
+        match self {
+            Self::InsForge => insforge::gap(complaint),
+            Self::Forge => forge::gap(complaint),
+            Self::M2 => None,
+            Self::Events => events::gap(complaint),
+        }
+    }
+
     /// Whether clients receive states: the present one when they subscribe, and later only the
     /// newest one if they do not keep up.
     pub(crate) fn tells_states(self) -> bool {

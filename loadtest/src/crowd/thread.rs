@@ -162,7 +162,9 @@ impl<'a> Loop<'a> {
                 self.pulse.fail(error);
                 let (number, group) = self.number_of(self.clients.len());
                 let channel = self.crowd.groups[group].channel_of(number);
-                self.gathered[group].tallies.push(Tally::of_channel(channel));
+                let mut tally = Tally::of_channel(channel);
+                tally.cut();
+                self.gathered[group].tallies.push(tally);
             }
             self.clients.push(client.ok());
         }
@@ -213,6 +215,7 @@ impl<'a> Loop<'a> {
         };
         let is_ready = client.is_ready();
         if let Err(error) = outcome {
+            client.tally.cut();
             self.pulse.fail(&error);
             self.underway -= usize::from(!was_ready);
             self.retire(at);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::lengths::FrameLengths;
-use crate::report::{deliveries_json, latency_cells, latency_json, loss_cells};
+use crate::report::{deliveries_json, latency_cells, latency_json, loss_cells, told_row};
 use crate::table::{Table, bytes, grouped};
 use crate::tally::Deliveries;
 
@@ -31,6 +31,7 @@ impl Audience {
         table.line("", &format!("of these, {} clients of {api}:", grouped(*clients as u64)));
         table.row("  deliveries", [("received", grouped(deliveries.received))]);
         table.row("", loss_cells(deliveries));
+        told_row(table, deliveries);
         table.row("  latency", latency_cells(latency));
         let median = bytes(frames.median().map(|bytes| bytes as f64));
         table.row("  frame", [("median", median), ("errors received", grouped(*errors))]);

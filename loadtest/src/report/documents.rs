@@ -14,6 +14,7 @@ use crate::report::{
     verdict_rows,
 };
 use crate::table::{Table, bytes, grouped, memory_cells, millis};
+use crate::tally::Deliveries;
 
 /// The parameters of the run, named as in the arguments.
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +212,11 @@ impl DocumentsReport {
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { counts, verdict, .. } = self;
         let mut faults = Vec::new();
-        let loss = thresholds.loss(verdict.lost, verdict.expected);
+        let loss = thresholds.loss(&Deliveries {
+            lost: verdict.lost,
+            expected: verdict.expected,
+            ..Deliveries::default()
+        });
         faults.extend(loss.map(|loss| format!("{loss}: the last version did not arrive")));
         for (count, fault) in [
             (counts.duplicated, "updates were duplicated"),

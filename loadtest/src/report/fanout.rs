@@ -10,7 +10,7 @@ use crate::report::record::{Distribution, Frame, Record};
 use crate::report::thresholds::{Judged, Thresholds};
 use crate::report::{
     Asked, Audience, Losses, Offer, Series, Verdict, bytes_each, deliveries_json, latency_cells,
-    latency_json, loss_cells, loss_rows, memory_json, per_second, verdict_rows,
+    latency_json, loss_cells, loss_rows, memory_json, per_second, told_row, verdict_rows,
 };
 use crate::table::{Table, bytes, grouped, millis};
 use crate::tally::Deliveries;
@@ -91,6 +91,7 @@ impl FanoutReport {
             ],
         );
         table.row("", loss_cells(deliveries));
+        told_row(&mut table, deliveries);
         table.row("latency", latency_cells(&self.latency));
         self.audiences.iter().for_each(|audience| audience.rows(&mut table));
         if self.memory.is_some() {
@@ -201,7 +202,7 @@ impl FanoutReport {
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
         let mut faults = Vec::new();
-        faults.extend(thresholds.loss(deliveries.lost, deliveries.expected));
+        faults.extend(thresholds.loss(deliveries));
         for (count, fault) in [
             (deliveries.duplicated, "deliveries were duplicated"),
             (deliveries.reordered, "deliveries were reordered"),

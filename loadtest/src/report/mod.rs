@@ -121,6 +121,16 @@ fn loss_rows(table: &mut Table, losses: &Losses) {
     }
 }
 
+/// Adds a row about the lost deliveries that clients know of, if there are any.
+fn told_row(table: &mut Table, deliveries: &Deliveries) {
+    let Deliveries { announced, cut_off, .. } = *deliveries;
+    if announced + cut_off > 0 {
+        let cells =
+            [("by gap notices", grouped(announced)), ("by lost connections", grouped(cut_off))];
+        table.row("  lost and told", cells);
+    }
+}
+
 /// Returns the cells of a row with the deliveries that went wrong.
 fn loss_cells(deliveries: &Deliveries) -> [(&'static str, String); 5] {
     [
@@ -137,6 +147,8 @@ fn deliveries_json(deliveries: &Deliveries) -> Value {
         "expected": deliveries.expected,
         "received": deliveries.received,
         "lost": deliveries.lost,
+        "announced": deliveries.announced,
+        "cut_off": deliveries.cut_off,
         "conflated": deliveries.conflated,
         "duplicated": deliveries.duplicated,
         "reordered": deliveries.reordered,

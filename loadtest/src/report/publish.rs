@@ -7,7 +7,7 @@ use crate::report::figure::{Better, Unit};
 use crate::report::record::Distribution;
 use crate::report::{
     Evidence, Frame, Losses, Publications, Record, Verdict, Work, deliveries_json, latency_cells,
-    latency_json, loss_cells, loss_rows, verdict_rows,
+    latency_json, loss_cells, loss_rows, told_row, verdict_rows,
 };
 use crate::table::{Table, grouped, millis};
 use crate::tally::Deliveries;
@@ -35,6 +35,23 @@ pub(crate) struct Subscribers {
     /// The length of most frames.
     pub(crate) frame_bytes: Option<usize>,
     pub(crate) losses: Losses,
+    /// Of the lost connections, those that the server closed because their clients were too slow.
+    pub(crate) closed_as_slow: usize,
+}
+
+impl Subscribers {
+    /// Returns the lost deliveries that have no excuse: the server named the others in gap notices,
+    /// or their clients were closed as slow consumers.
+    fn lost_in_silence(&self) -> u64 {
+        let Deliveries { lost, announced, .. } = self.deliveries;
+        lost - announced - self.missed_as_slow()
+    }
+
+    /// Returns the deliveries that clients missed because they were closed as slow consumers. If
+    /// connections were lost for other reasons, too, it is not known whose deliveries these were.
+    fn missed_as_slow(&self) -> u64 {
+        if self.closed_as_slow == self.losses.connections { self.deliveries.cut_off } else { 0 }
+    }
 }
 
 /// The result of publishing on several connections.
@@ -75,6 +92,7 @@ impl PublishReport {
             ];
             table.row("deliveries", cells);
             table.row("", loss_cells(deliveries));
+            told_row(&mut table, deliveries);
             table.row("latency", latency_cells(latency));
             loss_rows(&mut table, losses);
         }
@@ -128,15 +146,36 @@ impl PublishReport {
             result["latency_ns"] = latency_json(&subscribers.latency);
             result["frame_bytes"] = json!(subscribers.frame_bytes);
             result["connections_lost"] = subscribers.losses.connections.into();
+            result["closed_as_slow"] = subscribers.closed_as_slow.into();
         }
         self.work.put_into(&mut result);
         result["verdict"] = json!(self.verdict());
         result
     }
 
+    /// Returns what readers missed because they were not served in time, and were told so.
+    pub(crate) fn shortfalls(&self) -> Vec<String> {
+        let counts = self
+            .subscribers
+            .as_ref()
+            .map_or([0; 2], |it| [it.closed_as_slow as u64, it.deliveries.announced]);
+        let sentences = ["clients were closed as slow consumers", "deliveries were left out"];
+        let pairs = counts.into_iter().zip(sentences).filter(|(count, _)| *count > 0);
+        pairs.map(|(count, sentence)| format!("{} {sentence}", grouped(count))).collect()
+    }
+
+    /// Whether client or server can have fallen behind. At full speed only readers can.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.asked.rate.is_some() || !self.shortfalls().is_empty()
+    }
+
     fn verdict(&self) -> Verdict {
         let refused = self.publications.refused;
         let mut evidence = Evidence { refused, ..self.work.evidence() };
+        if let Some(subscribers) = &self.subscribers {
+            evidence.left_out = subscribers.deliveries.announced;
+            evidence.closed_as_slow = (subscribers.closed_as_slow, subscribers.missed_as_slow());
+        }
         if let Some((rate, subscribers)) = self.asked.rate.zip(self.subscribers.as_ref()) {
             let readers = subscribers.clients / subscribers.channels.max(1);
             let never = (refused + self.publications.unanswered) * readers as u64;
@@ -187,21 +226,21 @@ impl PublishReport {
         let mut counts = vec![(self.publications.unanswered, "publications were not answered")];
         let mut latency = (&self.answers, "answers");
         if let Some(subscribers) = &self.subscribers {
-            let Deliveries { lost, duplicated, reordered, despite_refusal, .. } =
-                subscribers.deliveries;
+            let Deliveries { duplicated, reordered, despite_refusal, .. } = subscribers.deliveries;
+            let connections = subscribers.losses.connections - subscribers.closed_as_slow;
             counts.extend([
-                (lost, "deliveries were lost"),
+                (subscribers.lost_in_silence(), "deliveries were lost"),
                 (duplicated, "deliveries were duplicated"),
                 (reordered, "deliveries were reordered"),
                 (despite_refusal, "deliveries came from refused publications"),
-                (subscribers.losses.connections as u64, "connections were lost"),
+                (connections as u64, "connections were lost"),
             ]);
             latency = (&subscribers.latency, "deliveries");
         }
         let counts = counts.into_iter().filter(|(count, _)| *count > 0);
         let mut faults: Vec<_> =
             counts.map(|(count, fault)| format!("{} {fault}", grouped(count))).collect();
-        if latency.0.is_empty() {
+        if latency.0.is_empty() && self.shortfalls().is_empty() {
             faults.push(format!("there were no {} in the measured window", latency.1));
         }
         faults
@@ -222,7 +261,7 @@ mod tests {
     use super::*;
     use crate::heard::histogram;
     use crate::procfs::{Cpu, Usage};
-    use crate::report::Window;
+    use crate::report::{Kind, Window};
 
     fn report() -> PublishReport {
         let mut latency = histogram();
@@ -278,6 +317,7 @@ mod tests {
                 latency: report.answers.clone(),
                 frame_bytes: None,
                 losses: Losses { connections, first: None },
+                closed_as_slow: 0,
             });
             report.faults(None, None).len()
         };
@@ -287,6 +327,23 @@ mod tests {
         assert_eq!(with(none, 1, 0), 1);
         assert_eq!(with(Deliveries { lost: 1, duplicated: 1, ..none }, 0, 0), 2);
         assert_eq!(with(Deliveries { reordered: 1, despite_refusal: 1, ..none }, 0, 0), 2);
+        let mut overloaded = report();
+        overloaded.subscribers = Some(Subscribers {
+            channels: 5,
+            clients: 10,
+            deliveries: Deliveries { lost: 70, announced: 54, cut_off: 16, ..none },
+            latency: overloaded.answers.clone(),
+            frame_bytes: None,
+            losses: Losses { connections: 2, first: None },
+            closed_as_slow: 2,
+        });
+        assert_eq!(overloaded.faults(None, None), Vec::<String>::new());
+        assert_eq!(overloaded.verdict().kind, Kind::ServerFellBehind);
+        assert!(overloaded.is_judged() && !report().is_judged());
+        let subscribers = overloaded.subscribers.as_mut().unwrap();
+        (subscribers.deliveries.lost, subscribers.losses.connections) = (71, 3);
+        let faults = ["17 deliveries were lost", "1 connections were lost"];
+        assert_eq!(overloaded.faults(None, None), faults);
         let mut silent = report();
         silent.answers.clear();
         silent.work.window.server = None;

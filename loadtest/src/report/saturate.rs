@@ -35,6 +35,7 @@ impl Step {
     /// publications are due, and if the 99th percentile of latency is at most `p99_ms`.
     pub(crate) fn of(rate: f64, report: PublishReport, p99_ms: f64) -> Self {
         let mut limits = report.faults(Some(p99_ms), None);
+        limits.extend(report.shortfalls());
         let refused = report.publications.refused;
         if refused > 0 {
             limits.push(format!("{} publications were refused", grouped(refused)));
@@ -186,6 +187,7 @@ mod tests {
                 latency,
                 frame_bytes: None,
                 losses: Losses::default(),
+                closed_as_slow: 0,
             }),
             work: Work {
                 unit: "deliveries",

@@ -1,6 +1,7 @@
 //! Limits of figures that a run must not exceed.
 
 use crate::table::grouped;
+use crate::tally::Deliveries;
 
 /// Limits that a run must not exceed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,12 +65,13 @@ impl Thresholds {
     }
 
     /// Returns what is wrong with this number of lost deliveries, if anything.
-    pub(crate) fn loss(self, lost: u64, expected: u64) -> Option<String> {
+    pub(crate) fn loss(self, deliveries: &Deliveries) -> Option<String> {
+        let Deliveries { lost, expected, announced, cut_off, .. } = *deliveries;
         let percent = lost as f64 * 100.0 / expected.max(1) as f64;
         if lost == 0 || self.lost_percent.is_some_and(|most| percent <= most) {
             return None;
         }
-        Some(match self.lost_percent {
+        let mut text = match self.lost_percent {
             None => format!("{} deliveries were lost", grouped(lost)),
             Some(most) => format!(
                 "{} of {} deliveries were lost, {percent:.3} %, more than {most} \
@@ -77,7 +79,13 @@ impl Thresholds {
                 grouped(lost),
                 grouped(expected)
             ),
-        })
+        };
+        for (told, how) in [(announced, "told by gap notices"), (cut_off, "by lost connections")] {
+            if told > 0 {
+                text += &format!(", {} {how}", grouped(told));
+            }
+        }
+        Some(text)
     }
 }
 
@@ -126,11 +134,17 @@ mod tests {
     #[test]
     fn losses_may_be_allowed_up_to_a_percentage() {
         let most = |lost_percent| Thresholds { lost_percent, ..Thresholds::default() };
-        assert_eq!(most(None).loss(0, 100), None);
-        assert_eq!(most(None).loss(1, 1_000).unwrap(), "1 deliveries were lost");
-        assert_eq!(most(Some(0.1)).loss(1, 1_000), None);
+        let of = |lost, expected| Deliveries { lost, expected, ..Deliveries::default() };
+        assert_eq!(most(None).loss(&of(0, 100)), None);
+        assert_eq!(most(None).loss(&of(1, 1_000)).unwrap(), "1 deliveries were lost");
+        let told = Deliveries { announced: 28, cut_off: 3, ..of(40, 1_000) };
         assert_eq!(
-            most(Some(0.1)).loss(2, 1_000).unwrap(),
+            most(None).loss(&told).unwrap(),
+            "40 deliveries were lost, 28 told by gap notices, 3 by lost connections"
+        );
+        assert_eq!(most(Some(0.1)).loss(&of(1, 1_000)), None);
+        assert_eq!(
+            most(Some(0.1)).loss(&of(2, 1_000)).unwrap(),
             "2 of 1,000 deliveries were lost, 0.200 %, more than 0.1 (--max-lost-percent)"
         );
     }

@@ -76,6 +76,10 @@ pub(crate) struct Evidence<'a> {
     pub(crate) lazy: Duration,
     /// Publications that the server refused.
     pub(crate) refused: u64,
+    /// Deliveries that the server left out for clients that read, with gap notices in their place.
+    pub(crate) left_out: u64,
+    /// Clients that read and that the server closed as slow consumers, and what they missed.
+    pub(crate) closed_as_slow: (usize, u64),
     /// Median latency in the first and in the last quarter of the window, in ns.
     pub(crate) growth: Option<(u64, u64)>,
 }
@@ -190,6 +194,20 @@ impl Evidence<'_> {
                 "The server left so many publications unanswered that later ones were sent {} too \
                  late (99th percentile).",
                 Unit::Ns.text(Some(late_ns as f64)),
+            ));
+        }
+        let (closed, missed) = self.closed_as_slow;
+        if closed > 0 {
+            reasons.push(format!(
+                "It closed {} clients that read as slow consumers, which missed {} deliveries.",
+                grouped(closed as u64),
+                grouped(missed),
+            ));
+        }
+        if self.left_out > 0 {
+            reasons.push(format!(
+                "It left out {} deliveries to clients that read, and told them by gap notices.",
+                grouped(self.left_out),
             ));
         }
         if self.lazy.is_zero() {
@@ -324,8 +342,13 @@ mod tests {
 
     #[test]
     fn each_sign_that_the_server_fell_behind_is_evidence() {
-        let server: [(Evidence<'_>, &str); 3] = [
+        let server: [(Evidence<'_>, &str); 5] = [
             (Evidence { refused: 1, ..good() }, "refused 1 publications"),
+            (Evidence { left_out: 54, ..good() }, "It left out 54 deliveries"),
+            (
+                Evidence { closed_as_slow: (2, 1_520), ..good() },
+                "It closed 2 clients that read as slow consumers, which missed 1,520 deliveries.",
+            ),
             (Evidence { settled: 90_000, ..good() }, "10,000 deliveries were still under way"),
             (Evidence { growth: Some((5_000_000, 800_000_000)), ..good() }, "5.00 ms in the first"),
         ];

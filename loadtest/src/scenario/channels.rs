@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Ending> {
         scenario: "many-channels",
         clients: &node.url,
         publishers: &node.url,
+        node: Some(&node.url),
         pid,
         prefix: &node.channel,
         access,
@@ -58,6 +59,7 @@ pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Ending> {
         scenario: "floor-channels",
         clients: &floor.target,
         publishers: &floor.publishing,
+        node: None,
         pid: Some(floor.pid()),
         prefix: "load",
         access: Access { publisher: Some(KEY.to_owned()), ..Access::anonymous(Api::InsForge) },
@@ -71,6 +73,8 @@ struct Channels<'a> {
     scenario: &'static str,
     clients: &'a Target,
     publishers: &'a Target,
+    /// The node, if this is no floor.
+    node: Option<&'a Target>,
     pid: Option<u32>,
     prefix: &'a str,
     access: Access,
@@ -97,6 +101,7 @@ impl Channels<'_> {
             post,
             pid: self.pid,
             readers: subscribers,
+            node: self.node,
             observe: None,
         };
         let harvest = field.harvest()?;

@@ -67,7 +67,7 @@ fn finish(
     output: &OutputArguments,
 ) -> Result<Ending> {
     let record = report.record(frame, load.max_p99_ms, load.max_cpu_us);
-    conclude_at(load.rate, &record, &report.table(), output)
+    conclude_at(load.rate.is_some(), &record, &report.table(), output)
 }
 
 /// A server, what each client does there, and how many.

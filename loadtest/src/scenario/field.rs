@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -14,18 +14,17 @@ use crate::posting::{Posted, Posting};
 use crate::progress::Progress;
 use crate::report::{Losses, Subscribers, Work};
 use crate::scenario::conduct::{Gauge, span};
+use crate::scenario::stragglers::Stragglers;
 use crate::shouting::Shouting;
+use crate::slow_consumers;
 use crate::stamp::Template;
 use crate::tally::{Deliveries, Outcome, Outcomes};
 use crate::target::Target;
 
 /// Pause after the last subscribe, in which presence events of the subscribes arrive.
 const SETTLE: Duration = Duration::from_millis(500);
-/// How long to wait for late deliveries after the last answer.
-const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
 /// Time after the last expected delivery in which repeats may still arrive.
 const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Subscribers, and what is published for them.
 pub(super) struct Field<'a> {
@@ -36,6 +35,9 @@ pub(super) struct Field<'a> {
     pub(super) pid: Option<u32>,
     /// Number of clients that read each publication.
     pub(super) readers: usize,
+    /// Where its metrics tell how many clients the server closed because they were slow; `None` for
+    /// another server.
+    pub(super) node: Option<&'a Target>,
     /// Called every few milliseconds of the measured window, with the deliveries so far.
     pub(super) observe: Option<&'a Observe<'a>>,
 }
@@ -59,6 +61,8 @@ pub(super) struct Harvest {
     losses: Losses,
     /// Clients that do not read and were closed by the server.
     pub(super) closed: usize,
+    /// Clients that read and were closed by the server as slow consumers.
+    closed_as_slow: usize,
 }
 
 /// Returns a crowd of these groups.
@@ -79,7 +83,8 @@ pub(super) fn crowd(target: &Target, groups: Vec<Group>, size_per_process: usize
 impl Field<'_> {
     /// Connects the clients, publishes, and waits for the last deliveries.
     pub(super) fn harvest(self) -> Result<Harvest> {
-        let Self { crowd, source, post, pid, readers, observe } = self;
+        let Self { crowd, source, post, pid, readers, node, observe } = self;
+        let slow_before = node.and_then(slow_consumers::closed);
         let pulse = Pulse::default();
         let conduct = || {
             let mut progress = Progress::new();
@@ -115,24 +120,21 @@ impl Field<'_> {
                 }
             };
             let measured = gauge.measure(&mut progress, run)?;
-            await_stragglers(&pulse, measured.0.count(Outcome::Accepted) * readers as u64)?;
+            let expected = measured.0.count(Outcome::Accepted) * readers as u64;
+            Stragglers::of(false).wait(&pulse, expected);
+            pulse.ensure_whole()?;
+            thread::sleep(REPEAT_PATIENCE);
             Ok(measured)
         };
         let ((posted, work), groups) = crowd.gather(&pulse, conduct)?;
         let first = pulse.first_failure().map(str::to_owned);
         let losses = Losses { connections: pulse.lost(), first };
-        Ok(Harvest { posted, work, groups, losses, closed: pulse.closed() })
+        let slow = slow_before.zip(node.and_then(slow_consumers::closed));
+        let slow = slow.map_or(0, |(before, after)| after.saturating_sub(before));
+        let closed = pulse.closed();
+        let closed_as_slow = slow.saturating_sub(closed).min(losses.connections);
+        Ok(Harvest { posted, work, groups, losses, closed, closed_as_slow })
     }
-}
-
-fn await_stragglers(pulse: &Pulse, expected: u64) -> Result<()> {
-    let start = Instant::now();
-    while pulse.received() < expected && start.elapsed() < STRAGGLER_PATIENCE {
-        pulse.ensure_whole()?;
-        thread::sleep(LOOK_INTERVAL);
-    }
-    thread::sleep(REPEAT_PATIENCE);
-    Ok(())
 }
 
 impl Harvest {
@@ -153,6 +155,7 @@ impl Harvest {
             latency: heard.latency.clone(),
             frame_bytes: heard.frames.median(),
             losses: self.losses.clone(),
+            closed_as_slow: self.closed_as_slow,
         })
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod saturate;
 pub(crate) mod slow;
 pub(crate) mod soak;
 pub(crate) mod storm;
+mod stragglers;
 pub(crate) mod websocket;
 
 use std::io::Write as _;
@@ -64,16 +65,16 @@ fn conclude(record: &Record, table: &str, output: &OutputArguments) -> Result<En
     Ok(Ending::from(record))
 }
 
-/// Does the same for a run that may be without a rate. Neither client nor server can fall behind
-/// then, so that the exit code does not follow the verdict.
+/// Does the same for a run in which neither client nor server can fall behind unless it is `judged`,
+/// so that the exit code does not follow the verdict.
 fn conclude_at(
-    rate: Option<f64>,
+    judged: bool,
     record: &Record,
     table: &str,
     output: &OutputArguments,
 ) -> Result<Ending> {
     let ending = conclude(record, table, output)?;
-    Ok(Ending { verdict: ending.verdict.filter(|_| rate.is_some()), ..ending })
+    Ok(Ending { verdict: ending.verdict.filter(|_| judged), ..ending })
 }
 
 /// Returns the version of the floor.

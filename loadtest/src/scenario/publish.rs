@@ -60,7 +60,7 @@ pub(super) fn finish(
     output: &OutputArguments,
 ) -> Result<Ending> {
     let record = report.record(frame, post.max_p99_ms, post.max_cpu_us);
-    conclude_at(post.rate, &record, &report.table(), output)
+    conclude_at(report.is_judged(), &record, &report.table(), output)
 }
 
 /// A server, and how to publish there.

@@ -20,6 +20,7 @@ use crate::report::{
     Series, Tick, Verdict, Window,
 };
 use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
+use crate::scenario::stragglers::Stragglers;
 use crate::tally::{Deliveries, Outcome, Outcomes};
 use crate::timeline::INTERVALS_MAX;
 
@@ -28,16 +29,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Time from the decision to start until the first publication is due. Within it, all processes
 /// with clients receive the start of the measured window.
 const LEAD: Duration = Duration::from_millis(100);
-/// How long to wait for late deliveries after the last publication was sent.
-const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
-/// The same for APIs that deliver states: how long it must be quiet. The number of deliveries is
-/// not known in advance, because a state may replace earlier ones.
-const STATES_PATIENCE: Duration = Duration::from_secs(1);
 /// Time after the last expected delivery in which repeats may still arrive.
 const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
 /// Time between two checks whether the publisher is done, which only cost processor time.
 const PUBLISHER_INTERVAL: Duration = Duration::from_millis(50);
-const STRAGGLER_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Parameters of a run.
 pub(super) struct Run {
@@ -371,13 +366,14 @@ impl Conductor<'_> {
     ) -> Result<Written> {
         let writing = self.publish(publisher, start_ns, pace, progress)?;
         let Writing { published, before, ended } = writing;
-        // All are due and sent by now, however late, or Ctrl-C has ended the publishing.
-        let until_ns = now_ns() + nanos(STRAGGLER_PATIENCE);
         if let Some(Ended { at_ns, floor: Some((losses, after)) }) = ended {
             let window = after.since(&before);
             return Ok(Written { published, window, ended_ns: Some(at_ns), losses: Some(losses) });
         }
-        let last_ns = self.await_stragglers(&published, until_ns);
+        // All are due and sent by now, however late, or Ctrl-C has ended the publishing.
+        let accepted = Outcomes::new(&published.outcomes).accepted();
+        let expected = accepted * self.run.crowd.size as u64;
+        let last_ns = Stragglers::of(self.run.tells_states()).wait(self.pulse, expected);
         let after = self.sample()?.dated(last_ns);
         let ended_ns = ended.map(|ended| ended.at_ns);
         Ok(Written { published, window: after.since(&before), ended_ns, losses: None })
@@ -466,28 +462,6 @@ impl Conductor<'_> {
             lost: self.pulse.lost(),
             latency: self.pulse.timeline().so_far(),
         }
-    }
-
-    /// Waits until everything has arrived, but not longer than until `until_ns`. Returns when the
-    /// last delivery was seen.
-    fn await_stragglers(&self, published: &Published, until_ns: u64) -> u64 {
-        let accepted = Outcomes::new(&published.outcomes).accepted();
-        let expected = accepted * self.run.crowd.size as u64;
-        let states = self.run.tells_states();
-        let patience_ns = if states { nanos(STATES_PATIENCE) } else { u64::MAX };
-        let mut received = self.pulse.received();
-        let mut last_ns = now_ns();
-        while received < expected && now_ns() < until_ns && self.pulse.ensure_whole().is_ok() {
-            if now_ns() - last_ns > patience_ns {
-                break;
-            }
-            thread::sleep(STRAGGLER_INTERVAL);
-            let received_now = self.pulse.received();
-            if received_now > received {
-                (received, last_ns) = (received_now, now_ns());
-            }
-        }
-        last_ns
     }
 
     fn sample(&self) -> Result<Sample> {

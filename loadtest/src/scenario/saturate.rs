@@ -114,6 +114,7 @@ impl Climb<'_> {
             post,
             pid: self.pid,
             readers: *subscribers,
+            node: Some(&node.url),
             observe: None,
         };
         let harvest = field.harvest()?;

@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
         post,
         pid,
         readers: arguments.readers(),
+        node: Some(&node.url),
         observe: None,
     };
     let harvest = field.harvest()?;
@@ -54,5 +55,5 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
         },
     };
     let record = report.record(frame, post.max_p99_ms, post.max_cpu_us);
-    conclude_at(post.rate, &record, &report.table(), &arguments.output)
+    conclude_at(report.readers.is_judged(), &record, &report.table(), &arguments.output)
 }

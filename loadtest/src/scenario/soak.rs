@@ -60,6 +60,7 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
         post,
         pid: Some(pid),
         readers: *subscribers,
+        node: Some(&node.url),
         observe: Some(&observe),
     };
     let stop = AtomicBool::new(false);

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
         },
     };
     let record = report.record(frame, arguments.max_seconds, arguments.max_cpu_us);
-    conclude_at(None, &record, &report.table(), &arguments.output)
+    conclude_at(false, &record, &report.table(), &arguments.output)
 }
 
 /// Connects all clients.

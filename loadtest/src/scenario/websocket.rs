@@ -62,6 +62,7 @@ pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Ending> {
         post,
         pid,
         readers: *subscribers,
+        node: None,
         observe: None,
     };
     let harvest = field.harvest()?;
