@@ -20,8 +20,8 @@ pub(crate) struct Progress {
     /// `None` if stderr is not a terminal.
     bar: Option<ProgressBar>,
     shown: Option<Instant>,
-    /// Deliveries when they were last shown, and when that was.
-    delivered: Option<(u64, Instant)>,
+    /// The count when it was last shown, and when that was.
+    counted: Option<(u64, Instant)>,
 }
 
 /// A run at work.
@@ -31,7 +31,8 @@ pub(crate) struct Live<'a> {
     /// Time since the start, and planned time of the whole.
     pub(crate) elapsed: Duration,
     pub(crate) planned: Duration,
-    pub(crate) delivered: u64,
+    /// What is counted, and its number so far; `None` if nothing is.
+    pub(crate) counted: Option<(&'a str, u64)>,
     /// Number of lost connections.
     pub(crate) lost: usize,
     /// Median and 99th percentile so far, in ns.
@@ -45,7 +46,7 @@ impl Progress {
             bar.set_style(style(WITHOUT_BAR));
             bar
         });
-        Self { bar, shown: None, delivered: None }
+        Self { bar, shown: None, counted: None }
     }
 
     /// Shows the line if the interval has passed. Write errors are ignored, because nothing depends
@@ -70,15 +71,16 @@ impl Progress {
             return;
         }
         let live = live();
-        let rate = self.rate(live.delivered);
+        let rate = live.counted.and_then(|(_, count)| self.rate(count));
         match &self.bar {
             Some(bar) => {
                 let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                // First, because each of the others may draw.
+                bar.set_style(style(BAR));
                 bar.set_prefix(live.scenario.to_owned());
                 bar.set_length(millis(live.planned).max(1));
                 bar.set_position(millis(live.elapsed.min(live.planned)));
                 bar.set_message(live.text(rate));
-                bar.set_style(style(BAR));
                 bar.tick();
             }
             None => drop(writeln!(stderr(), "{}: {}", live.scenario, live.text(rate))),
@@ -94,11 +96,11 @@ impl Progress {
         true
     }
 
-    /// Returns the deliveries per second since the last call; `None` at the first one.
-    fn rate(&mut self, delivered: u64) -> Option<f64> {
-        let (before, at) = self.delivered.replace((delivered, Instant::now()))?;
+    /// Returns the units per second since the last call; `None` at the first one.
+    fn rate(&mut self, count: u64) -> Option<f64> {
+        let (before, at) = self.counted.replace((count, Instant::now()))?;
         let seconds = at.elapsed().as_secs_f64();
-        (seconds > 0.0).then(|| delivered.saturating_sub(before) as f64 / seconds)
+        (seconds > 0.0).then(|| count.saturating_sub(before) as f64 / seconds)
     }
 }
 
@@ -112,13 +114,13 @@ impl Drop for Progress {
 
 impl Live<'_> {
     fn text(&self, rate: Option<f64>) -> String {
-        let Self { elapsed, planned, delivered, lost, latency, .. } = self;
+        let Self { elapsed, planned, counted, lost, latency, .. } = self;
         let left = planned.saturating_sub(*elapsed);
         let mut parts = vec![seconds(*elapsed, *planned)];
-        if let Some(rate) = rate {
-            parts.push(format!("{} deliveries/s", grouped(rate as u64)));
+        if let Some((unit, count)) = counted {
+            parts.extend(rate.map(|rate| format!("{} {unit}/s", grouped(rate as u64))));
+            parts.push(format!("{} {unit}", grouped(*count)));
         }
-        parts.push(format!("{} delivered", grouped(*delivered)));
         if let Some((p50, p99)) = latency {
             let text = |ns: &u64| Unit::Ns.text(Some(*ns as f64));
             parts.push(format!("p50 {}, p99 {}", text(p50), text(p99)));
@@ -127,7 +129,8 @@ impl Live<'_> {
             parts.push(format!("{} connections lost", grouped(*lost as u64)));
         }
         if left.is_zero() {
-            parts.push(format!("{} s behind", (*elapsed - *planned).as_secs()));
+            let behind_s = (*elapsed - *planned).as_secs();
+            parts.extend((behind_s > 0).then(|| format!("{behind_s} s behind")));
         } else {
             let left_s = planned.as_secs_f64().ceil() as u64 - elapsed.as_secs();
             parts.push(format!("{left_s} s left"));
@@ -137,7 +140,7 @@ impl Live<'_> {
 }
 
 /// Formats how far a run is, in whole seconds.
-pub(crate) fn seconds(elapsed: Duration, planned: Duration) -> String {
+fn seconds(elapsed: Duration, planned: Duration) -> String {
     let planned_s = planned.as_secs_f64().ceil() as u64;
     format!("{} of {planned_s} s", elapsed.as_secs().min(planned_s))
 }
@@ -156,7 +159,7 @@ mod tests {
             scenario: "fanout",
             elapsed: Duration::from_millis(elapsed_ms),
             planned: Duration::from_millis(planned_ms),
-            delivered: 500_000,
+            counted: Some(("deliveries", 500_000)),
             lost: 0,
             latency: Some((1_200_000, 8_100_000)),
         }
@@ -166,18 +169,20 @@ mod tests {
     fn a_line_tells_the_time_the_rate_and_the_latency() {
         assert_eq!(
             live(5_000, 11_000).text(Some(100_000.4)),
-            "5 of 11 s, 100,000 deliveries/s, 500,000 delivered, p50 1.20 ms, p99 8.10 ms, 6 s left"
+            "5 of 11 s, 100,000 deliveries/s, 500,000 deliveries, p50 1.20 ms, p99 8.10 ms, 6 s left"
         );
         let first = Live { latency: None, lost: 2, ..live(0, 300) };
-        let text = "0 of 1 s, 500,000 delivered, 2 connections lost, 1 s left";
+        let text = "0 of 1 s, 500,000 deliveries, 2 connections lost, 1 s left";
         assert_eq!(first.text(None), text);
     }
 
     #[test]
     fn no_second_comes_after_the_last() {
         let late = live(13_000, 11_000).text(None);
-        assert!(late.starts_with("11 of 11 s, 500,000 delivered"), "{late}");
+        assert!(late.starts_with("11 of 11 s, 500,000 deliveries"), "{late}");
         assert!(late.ends_with(", 2 s behind"), "{late}");
+        let just_over = Live { counted: None, latency: None, ..live(11_400, 11_000) };
+        assert_eq!(just_over.text(None), "11 of 11 s");
         let of = |time, planned| seconds(Duration::from_secs(time), Duration::from_millis(planned));
         assert_eq!((of(13, 11_000), of(1, 300)), ("11 of 11 s".to_owned(), "1 of 1 s".to_owned()));
     }

@@ -428,7 +428,7 @@ fn ctrl_c_ends_every_scenario_and_leaves_nothing_behind() {
         let mut progress = BufReader::new(run.stderr.take().expect("it is piped")).lines();
         let is_at_work = |line: &String| match *scenario {
             "reconnect-storm" => line.starts_with("connecting"),
-            _ => line.starts_with("second ") && !line.starts_with("second 0"),
+            _ => line.contains(" left") && !line.contains(": 0 of "),
         };
         let line = progress.find(|line| line.as_ref().is_ok_and(is_at_work));
         assert!(line.is_some(), "{scenario} ended");

@@ -93,6 +93,7 @@ impl Channels<'_> {
             self.access.request(self.publishers, &Schedule { channel, ..post.schedule() })
         };
         let field = Field {
+            scenario: self.scenario,
             crowd: crowd(self.clients, vec![group], self.load.connections_per_process),
             source: Source::Http(
                 self.publishers,

@@ -84,6 +84,8 @@ impl Churn<'_> {
         self.gather_members(&mut joins)?;
         let (joined, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let gauge = Gauge {
+            scenario,
+            pulse: None,
             span: span(load.warmup, load.seconds),
             unit: "joins",
             count: &|| joined.load(Ordering::Relaxed),

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::clock::{nanos, now_ns};
+use crate::crowd::Pulse;
 use crate::interrupt;
 use crate::posting::Span;
 use crate::procfs::Memory;
-use crate::progress::Progress;
+use crate::progress::{Live, Progress};
 use crate::report::Work;
 use crate::scenario::sample::Sample;
 
@@ -27,11 +28,15 @@ pub(super) fn span(warmup: Duration, seconds: Duration) -> Span {
 
 /// What is measured, and how it is counted.
 pub(super) struct Gauge<'a> {
+    /// The scenario's name.
+    pub(super) scenario: &'static str,
     pub(super) span: Span,
     /// The name of one unit.
     pub(super) unit: &'static str,
     /// Returns the units so far.
     pub(super) count: &'a (dyn Fn() -> u64 + Sync),
+    /// The clients, whose losses and latency progress shows.
+    pub(super) pulse: Option<&'a Pulse>,
     pub(super) server_pid: Option<u32>,
     /// The processes of the clients.
     pub(super) client_pids: Vec<u32>,
@@ -93,10 +98,13 @@ impl Gauge<'_> {
                     return Ok(false);
                 }
                 (self.check)()?;
-                progress.show(|| {
-                    let second = now_ns.saturating_sub(start_ns) as f64 / 1e9;
-                    let all = (end_ns - start_ns) as f64 / 1e9;
-                    format!("second {second:.0} of {all:.0}, {} {}", (self.count)(), self.unit)
+                progress.run(|| Live {
+                    scenario: self.scenario,
+                    elapsed: Duration::from_nanos(now_ns.saturating_sub(start_ns)),
+                    planned: Duration::from_nanos(end_ns - start_ns),
+                    counted: Some((self.unit, (self.count)())),
+                    lost: self.pulse.map_or(0, Pulse::lost),
+                    latency: self.pulse.and_then(|pulse| pulse.timeline().so_far()),
                 });
                 thread::sleep(LOOK_INTERVAL.min(Duration::from_nanos(until_ns - now_ns)));
             }

@@ -325,7 +325,7 @@ impl Conductor<'_> {
             scenario: "documents",
             elapsed: Duration::from_nanos(now_ns().saturating_sub(start_ns)),
             planned: Duration::from_secs_f64(self.plan.writes as f64 / self.plan.rate),
-            delivered: self.signals.received(),
+            counted: Some(("deliveries", self.signals.received())),
             lost: self.signals.lost(),
             latency: self.signals.timeline().so_far(),
         }

@@ -28,6 +28,8 @@ const REPEAT_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Subscribers, and what is published for them.
 pub(super) struct Field<'a> {
+    /// The scenario's name.
+    pub(super) scenario: &'static str,
     pub(super) crowd: Crowd,
     pub(super) source: Source<'a>,
     pub(super) post: &'a PostArguments,
@@ -83,7 +85,7 @@ pub(super) fn crowd(target: &Target, groups: Vec<Group>, size_per_process: usize
 impl Field<'_> {
     /// Connects the clients, publishes, and waits for the last deliveries.
     pub(super) fn harvest(self) -> Result<Harvest> {
-        let Self { crowd, source, post, pid, readers, node, observe } = self;
+        let Self { scenario, crowd, source, post, pid, readers, node, observe } = self;
         let slow_before = node.and_then(slow_consumers::closed);
         let pulse = Pulse::default();
         let conduct = || {
@@ -93,6 +95,8 @@ impl Field<'_> {
             let span = span(post.warmup, post.seconds);
             pulse.measure_from(span.measure_from_ns);
             let gauge = Gauge {
+                scenario,
+                pulse: Some(&pulse),
                 span,
                 unit: "deliveries",
                 count: &|| pulse.received(),

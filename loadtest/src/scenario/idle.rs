@@ -13,7 +13,7 @@ use crate::ending::Ending;
 use crate::interrupt;
 use crate::machine::Versions;
 use crate::procfs::Memory;
-use crate::progress::{Progress, seconds};
+use crate::progress::{Live, Progress};
 use crate::report::{
     Evidence, Frame, IdleReport, Load, Losses, Measured, Offer, Series, Tick, Verdict, Window,
 };
@@ -96,10 +96,13 @@ impl Holding<'_> {
             let ringing = Ringing(&bell);
             while start.elapsed() < planned && !interrupt::requested() {
                 pulse.ensure_whole()?;
-                progress.show(|| {
-                    let (time, all) =
-                        (seconds(start.elapsed(), planned), seconds(planned, planned));
-                    format!("idle: {time} of {all} s, {} connections lost", pulse.lost())
+                progress.run(|| Live {
+                    scenario: "idle",
+                    elapsed: start.elapsed(),
+                    planned,
+                    counted: None,
+                    lost: pulse.lost(),
+                    latency: None,
                 });
                 thread::sleep(LOOK_INTERVAL.min(planned));
             }

@@ -88,6 +88,8 @@ impl Desk<'_> {
         };
         let (answered, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let gauge = Gauge {
+            scenario,
+            pulse: None,
             span,
             unit: "publications",
             count: &|| answered.load(Ordering::Relaxed),

@@ -458,7 +458,7 @@ impl Conductor<'_> {
             scenario: self.run.scenario,
             elapsed: Duration::from_nanos(now_ns().saturating_sub(start_ns)),
             planned: self.run.warmup + self.run.seconds,
-            delivered: self.pulse.received(),
+            counted: Some(("deliveries", self.pulse.received())),
             lost: self.pulse.lost(),
             latency: self.pulse.timeline().so_far(),
         }

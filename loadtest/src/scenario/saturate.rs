@@ -105,6 +105,7 @@ impl Climb<'_> {
         let post = &PostArguments { rate: Some(rate), ..post.in_order() };
         let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
         let field = Field {
+            scenario: "saturate",
             crowd: crowd(
                 &node.url,
                 vec![Group::alike(self.script.clone(), *subscribers)],

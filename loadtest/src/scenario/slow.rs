@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
     let slow = Group { reads: false, ..Group::alike(script, arguments.slow) };
     let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
     let field = Field {
+        scenario: "slow",
         crowd: crowd(&node.url, vec![readers, slow], usize::MAX),
         source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
         post,

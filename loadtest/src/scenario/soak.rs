@@ -51,6 +51,7 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
     let probe = Probe { target: &node.url, script: &script, heard: Mutex::new(Heard::new()) };
     let observe = |received| log.observe(received, || probe.take());
     let field = Field {
+        scenario: "soak",
         crowd: crowd(
             &node.url,
             vec![Group::alike(script.clone(), *subscribers)],

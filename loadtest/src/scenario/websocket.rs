@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Ending> {
         }
     };
     let field = Field {
+        scenario: "websocket",
         crowd: crowd(&url.target, vec![Group::alike(script, *subscribers)], CLIENTS_PER_PROCESS),
         source,
         post,
