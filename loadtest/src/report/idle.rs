@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::procfs::Memory;
+use crate::procfs::{Memory, Usage};
 use crate::report::figure::{Better, Unit};
 use crate::report::record::{Frame, Record};
 use crate::report::thresholds::{Judged, Thresholds};
-use crate::report::{Losses, Measured, bytes_each, loss_rows, memory_json, verdict_rows};
-use crate::table::{Table, bytes, grouped, memory_cells};
+use crate::report::{Losses, Measured, Window, bytes_each, loss_rows, memory_json, verdict_rows};
+use crate::table::{Table, bytes, grouped, memory_cells, micros};
 
 /// The result of `idle`.
 pub(crate) struct IdleReport {
@@ -28,6 +28,8 @@ pub(crate) struct IdleReport {
     pub(crate) connected: Memory,
     /// The server's memory at the end.
     pub(crate) after: Memory,
+    /// Processor time while the connections were held.
+    pub(crate) window: Window,
     /// Number of processes that held the clients.
     pub(crate) client_processes: usize,
     /// Number of heartbeats that clients received, and answered if the API wants it.
@@ -51,6 +53,14 @@ impl IdleReport {
                 ("private dirty", bytes(self.per_connection(|memory| memory.private_dirty))),
             ],
         );
+        for (title, usage) in self.usages() {
+            let cells = [
+                ("a second, each", micros(self.cpu_ns_per_connection(usage))),
+                ("user", format!("{} ms", grouped(usage.process.user_us / 1_000))),
+                ("system", format!("{} ms", grouped(usage.process.system_us / 1_000))),
+            ];
+            table.row(title, cells);
+        }
         table.row("heartbeats", [("received", grouped(self.pings))]);
         loss_rows(&mut table, &self.losses);
         verdict_rows(&mut table, &self.measured.verdict);
@@ -71,6 +81,7 @@ impl IdleReport {
 
     /// Returns the result for machines, to be printed on one line.
     pub(crate) fn json(&self) -> Value {
+        let cpu_us = |usage: &Usage| self.cpu_ns_per_connection(usage).map(|ns| ns / 1e3);
         json!({
             "scenario": "idle",
             "api": self.api,
@@ -86,6 +97,10 @@ impl IdleReport {
                 "pss": self.per_connection(|memory| memory.pss),
                 "private_dirty": self.per_connection(|memory| memory.private_dirty),
             },
+            "cpu_us_per_connection_second": {
+                "server": self.window.server.as_ref().and_then(cpu_us),
+                "client": cpu_us(&self.window.client),
+            },
             "client_processes": self.client_processes,
             "pings": self.pings,
             "connections_lost": self.losses.connections,
@@ -98,7 +113,7 @@ impl IdleReport {
     /// connection may take.
     pub(crate) fn record(&self, frame: Frame, bytes_max: Option<f64>) -> Record {
         use Better::{Lower, Neither};
-        use Unit::{Bytes, Count};
+        use Unit::{Bytes, Count, Ns};
         let thresholds = Thresholds { bytes_per_connection: bytes_max, ..Thresholds::default() };
         let bytes_per_connection = self.per_connection(|memory| Some(memory.rss));
         let mut record = Record::new(frame, "idle", self.title());
@@ -114,11 +129,27 @@ impl IdleReport {
         record.result = self.json();
         record.figure("connections", Count, Neither, Some(self.connections as f64));
         record.figure("memory per connection", Bytes, Lower, bytes_per_connection);
+        let cpu_ns = self.window.server.as_ref();
+        let cpu_ns = cpu_ns.and_then(|usage| self.cpu_ns_per_connection(usage));
+        record.figure("CPU a second per connection", Ns, Lower, cpu_ns);
         record.figure("memory before", Bytes, Lower, Some(self.before.rss as f64));
         record.figure("server memory", Bytes, Lower, Some(self.after.rss as f64));
         record.figure("heartbeats", Count, Neither, Some(self.pings as f64));
         record.figure("lost connections", Count, Lower, Some(lost as f64));
         record
+    }
+
+    /// Returns the processor time of the server, if it is known, and of the clients.
+    fn usages(&self) -> Vec<(&'static str, &Usage)> {
+        let server = self.window.server.as_ref().map(|usage| ("server CPU", usage));
+        server.into_iter().chain([("client CPU", &self.window.client)]).collect()
+    }
+
+    /// Returns the processor time that a connection took in a second, in ns; `None` if nothing was
+    /// held.
+    fn cpu_ns_per_connection(&self, usage: &Usage) -> Option<f64> {
+        let seconds = self.window.cpu_wall_ns as f64 / 1e9 * self.connections as f64;
+        (seconds > 0.0).then(|| usage.process.total_ns() as f64 / seconds)
     }
 
     /// Returns the bytes that each connection added; `None` if the figure is unknown.
@@ -131,11 +162,13 @@ impl IdleReport {
 mod tests {
     use super::*;
     use crate::machine::Versions;
+    use crate::procfs::Cpu;
     use crate::report::{Evidence, Series, Verdict};
 
     #[test]
     fn memory_is_shared_out_over_the_connections() {
         let memory = |rss, pss| Memory { rss, pss, private_dirty: None };
+        let process = Cpu { user_us: 1_000, system_us: 4_000, ..Cpu::default() };
         let report = IdleReport {
             api: Api::Forge,
             measured: Measured {
@@ -152,6 +185,11 @@ mod tests {
             before: memory(10_000, Some(9_000)),
             connected: memory(90_000, None),
             after: memory(70_000, Some(8_000)),
+            window: Window {
+                cpu_wall_ns: 5_000_000_000,
+                server: Some(Usage { process, ..Usage::default() }),
+                ..Window::default()
+            },
             client_processes: 1,
             pings: 3,
             losses: Losses::default(),
@@ -161,6 +199,9 @@ mod tests {
         assert_eq!(json["bytes_per_connection"]["pss"], Value::Null, "less is no figure");
         assert_eq!(json["bytes_per_connection"]["private_dirty"], Value::Null);
         assert!(report.table().contains("RSS 600 B"));
+        // 5 ms in 5 s, shared by 100 connections.
+        assert_eq!(json["cpu_us_per_connection_second"]["server"], 10.0);
+        assert!(report.table().contains("a second, each 10.000 µs"), "{}", report.table());
         let mixed = IdleReport { streams: 40, ..report };
         assert!(mixed.table().contains("100 clients, 40 of them streams, connected"));
         for (bytes_max, faults) in [(None, 0), (Some(600.0), 0), (Some(599.0), 1)] {

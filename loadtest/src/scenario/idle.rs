@@ -51,6 +51,7 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<Ending> {
         before,
         connected: held.connected,
         after: held.after,
+        window: held.window,
         client_processes: pulse.pids().count(),
         pings: gathered.iter().map(|group| group.heard.pings).sum(),
         losses: held.losses,
@@ -77,6 +78,7 @@ struct Held {
     measured: Measured,
     connected: Memory,
     after: Memory,
+    window: Window,
     losses: Losses,
 }
 
@@ -122,6 +124,7 @@ impl Holding<'_> {
             },
             connected,
             after: Memory::of(pid)?,
+            window,
             losses: Losses {
                 connections: pulse.lost(),
                 first: pulse.first_failure().map(str::to_owned),
