@@ -12,24 +12,17 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use criterion::{BenchmarkId, Criterion};
-use fanfare::broker::definitions::Definitions;
-use fanfare::broker::directory::{Directory, Join, Subscriber};
-use fanfare::broker::memory::Memory;
-use fanfare::broker::presence::MemberKey;
-use fanfare::broker::publish::{Broker, Submission, message_id};
+use fanfare::broker::directory::Directory;
+use fanfare::broker::publish::{Submission, message_id};
 use fanfare::interface::encode::encode;
-use fanfare::mailbox::{Inboxes, Mail, Mailboxes};
-use fanfare::message::{
-    Channel, ChannelOptions, ConnId, Encoding, Now, ReplayWish, Transport, WorkerId,
-};
+use fanfare::mailbox::Inboxes;
+use fanfare::message::{Channel, Now};
 
+use support::broker::{WORKERS, empty, node};
 use support::{AT, CHANNEL, CpuTime, cpu_time};
 
-const WORKERS: usize = 2;
-/// Places for publications in a mailbox, and the number of publications between two emptyings.
-const MAILBOX: usize = 4_096;
+/// The number of publications between two emptyings of the mailboxes, which have room for more.
 const BATCH: u64 = 1_024;
 
 fn main() {
@@ -42,7 +35,7 @@ fn main() {
 fn publish(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("directory/publish");
     for workers in 0..=WORKERS {
-        let (broker, inboxes) = node(workers);
+        let (broker, inboxes) = node(workers, Directory::default());
         let publication = Arc::new(support::publication());
         for &shape in publication.channel.encodings() {
             publication.frame(shape, encode);
@@ -62,7 +55,7 @@ fn broker(criterion: &mut Criterion<CpuTime>) {
     let clock = Instant::now();
     let mut group = criterion.benchmark_group("directory/broker");
     for workers in 0..=WORKERS {
-        let (broker, inboxes) = node(workers);
+        let (broker, inboxes) = node(workers, Directory::default());
         let input = || (Channel::from(CHANNEL), support::content());
         group.bench_function(BenchmarkId::new("workers", workers), |bencher| {
             let publish = |(channel, content)| {
@@ -100,49 +93,4 @@ fn publishing<I>(
         empty(inboxes);
     }
     spent
-}
-
-/// Returns a node's shared state with one subscriber of each encoding on each of this many workers.
-fn node(workers: usize) -> (Broker, Inboxes) {
-    let (mailboxes, inboxes) =
-        Mailboxes::new(WORKERS, 0, MAILBOX, usize::MAX).expect("event descriptors");
-    let broker = Broker {
-        directory: Directory::default(),
-        definitions: ArcSwap::from_pointee(Definitions::default()),
-        policies: Arc::default(),
-        mailboxes: Arc::new(mailboxes),
-        memory: Memory::unbounded(),
-    };
-    for worker in (0u8..).map(WorkerId).take(workers) {
-        for (slot, encoding) in (0..).zip(Channel::from(CHANNEL).encodings()) {
-            join(&broker, ConnId { worker, slot, generation: 0 }, *encoding);
-        }
-    }
-    empty(&inboxes);
-    (broker, inboxes)
-}
-
-fn join(broker: &Broker, connection: ConnId, encoding: Encoding) {
-    let id = format!("{}-{}", connection.worker.0, connection.slot);
-    let member = Some(MemberKey { is_user: false, id: id.into() });
-    let subscriber = Subscriber { connection, encoding, transport: Transport::WebSocket, member };
-    let join = Join {
-        channel: &Channel::from(CHANNEL),
-        subscriber: &subscriber,
-        already: None,
-        options: ChannelOptions::default(),
-        reply: None,
-        comes_back: false,
-        replay: ReplayWish::default(),
-        announcement: message_id(AT, &mut rand::rng()),
-        now: AT,
-        clock: 0,
-    };
-    broker.directory.join(&broker.mailboxes.workers, &join).expect("the mailboxes are empty");
-}
-
-fn empty(inboxes: &Inboxes) {
-    for inbox in &inboxes.workers {
-        while inbox.take(Mail::slot).is_some() {}
-    }
 }

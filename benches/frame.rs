@@ -11,9 +11,9 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fanfare::codec::websocket::{Decoder, Message, Opcode, frame};
-use fanfare::limits::MESSAGE_BYTES_MAX;
+use fanfare::codec::websocket::{Decoder, Opcode, frame};
 
+use support::packets::unmask;
 use support::{CpuTime, masked};
 
 fn main() {
@@ -43,13 +43,7 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
         let mut decoder = Decoder::default();
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
-            bencher.iter(|| {
-                buffer.copy_from_slice(black_box(&sent));
-                let mut at = 0;
-                let message = decoder.next(&mut buffer, &mut at, MESSAGE_BYTES_MAX);
-                assert!(matches!(message, Ok(Some(Message::Text(text))) if text.len() == bytes));
-                assert_eq!(decoder.next(&mut buffer, &mut at, MESSAGE_BYTES_MAX), Ok(None));
-            });
+            bencher.iter(|| unmask(&mut decoder, &mut buffer, black_box(&sent), bytes));
         });
     }
     group.finish();

@@ -12,16 +12,15 @@ use std::sync::Arc;
 use std::thread;
 
 use criterion::Criterion;
-use fanfare::interface::encode::encode;
-use fanfare::mailbox::{Inbox, Mail, Mailbox, Mailboxes, Slot};
-use fanfare::message::{Delivery, Encoding, SessionId, WorkerId};
+use fanfare::mailbox::{Inbox, Mail, Mailboxes};
+use fanfare::message::{SessionId, WorkerId};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use support::CpuTime;
+use support::broker::{MAILBOX, delivery, post};
 
 const HERE: WorkerId = WorkerId(0);
 const THERE: WorkerId = WorkerId(1);
-const PUBLICATIONS: usize = 4_096;
 
 fn main() {
     let mut by_cpu_time = support::by_cpu_time();
@@ -34,7 +33,7 @@ fn main() {
 
 fn one_thread(criterion: &mut Criterion<CpuTime>) {
     let (mailboxes, inboxes) =
-        Mailboxes::new(1, 0, PUBLICATIONS, usize::MAX).expect("event descriptors");
+        Mailboxes::new(1, 0, MAILBOX, usize::MAX).expect("event descriptors");
     let (mailbox, inbox) = (mailboxes.workers.of(HERE), &inboxes.workers[HERE.index()]);
     let delivery = delivery();
     criterion.bench_function("mailbox/one thread", |bencher| {
@@ -47,7 +46,7 @@ fn one_thread(criterion: &mut Criterion<CpuTime>) {
 
 fn round_trip(criterion: &mut Criterion) {
     let (mailboxes, mut inboxes) =
-        Mailboxes::new(2, 0, PUBLICATIONS, usize::MAX).expect("event descriptors");
+        Mailboxes::new(2, 0, MAILBOX, usize::MAX).expect("event descriptors");
     let mailboxes = Arc::new(mailboxes);
     let (there, here) = (inboxes.workers.remove(THERE.index()), inboxes.workers.remove(0));
     let answers = mailboxes.clone();
@@ -68,17 +67,6 @@ fn round_trip(criterion: &mut Criterion) {
     let sent = mailboxes.control(THERE, Mail::PollGone(goodbye));
     sent.expect("there is room for control mail");
     echo.join().expect("the echo does not panic");
-}
-
-fn delivery() -> Delivery {
-    let publication = Arc::new(support::publication());
-    publication.frame(Encoding::Documented, encode);
-    Delivery { publication, offset: 1 }
-}
-
-fn post(mailbox: &Mailbox<Mail>, mail: Mail) {
-    let place = mailbox.reserve(Slot::Publication);
-    place.expect("one piece is under way at a time").send(mail);
 }
 
 /// Returns the next piece of mail, and sleeps until there is one.

@@ -8,23 +8,16 @@
 mod support;
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
-use fanfare::broker::publish::message_id;
-use fanfare::codec::json::{Document, Scratch};
+use fanfare::codec::json::Scratch;
 use fanfare::interface::encode;
-use fanfare::interface::forge::wire as forge;
 use fanfare::interface::insforge::command::Command;
-use fanfare::interface::insforge::wire::Request;
-use fanfare::interface::insforge::{engineio, socketio, wire as insforge};
 use fanfare::interface::m2::wire as m2;
-use fanfare::message::{Channel, Content, Encoding, Member, Publication};
+use fanfare::message::{Channel, Encoding};
 
-use support::{AT, CHANNEL, CpuTime, EVENT, PAYLOAD};
-
-/// A topic id of the usual length.
-const TOPIC: &str = "Qm3AAAAAAAAAAAAAAAAAAA";
+use support::packets::{self, M2_SUBSCRIBE, command};
+use support::{CHANNEL, CpuTime};
 
 fn main() {
     let mut criterion = support::by_cpu_time();
@@ -41,9 +34,7 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
             bencher.iter(|| encode::text(black_box(&message), shape));
         });
     }
-    let content = Content::Event { payload: json_string(PAYLOAD).into() };
-    let event =
-        Publication::new(message_id(AT, &mut rand::rng()), Channel::topic(TOPIC), AT, content);
+    let event = packets::event();
     group.bench_function(BenchmarkId::new("message", "Forge"), |bencher| {
         bencher.iter(|| encode::text(black_box(&event), Encoding::Topic));
     });
@@ -51,10 +42,7 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
     group.bench_function(BenchmarkId::new("message", "M2"), |bencher| {
         bencher.iter(|| m2::document(black_box(&document)));
     });
-    let member = Member { is_user: true, presence_id: "u1".into(), joined_at: AT };
-    let content = Content::Joined(Arc::new(member));
-    let joined =
-        Publication::new(message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content);
+    let joined = packets::joined();
     group.bench_function("presence", |bencher| {
         bencher.iter(|| encode::text(black_box(&joined), Encoding::Sdk));
     });
@@ -62,61 +50,20 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn decode(criterion: &mut Criterion<CpuTime>) {
-    let subscribe = format!(r#"4217["REALTIME_SUBSCRIBE",{{"channel":"{CHANNEL}"}}]"#);
-    let publish = format!(
-        r#"4218["REALTIME_PUBLISH",{{"channel":"{CHANNEL}","event":"{EVENT}","payload":{PAYLOAD}}}]"#
-    );
+    let (subscribe, publish) = (packets::subscribe(), packets::publish());
     assert!(matches!(command(&subscribe), Command::Subscribe { .. }));
     assert!(matches!(command(&publish), Command::Publish { .. }));
     let mut group = criterion.benchmark_group("protocol/decode");
     for (name, packet) in [("subscribe", subscribe), ("publish", publish)] {
         group.bench_function(name, |bencher| bencher.iter(|| command(black_box(&packet))));
     }
-    let message = r#"{"action":"subscribe","resource":{"type":"kvStore","id":"World:store:key"}}"#;
     let mut scratch = Scratch::default();
     group.bench_function(BenchmarkId::new("subscribe", "M2"), |bencher| {
-        bencher.iter(|| {
-            let document = Document::from_text(black_box(message), &mut scratch);
-            let document = document.expect("it is an object");
-            let Ok(m2::Request::Subscribe(_, id)) = m2::read(&document) else {
-                panic!("not a subscribe: {message}")
-            };
-            id.len()
-        });
+        bencher.iter(|| packets::read_m2_subscribe(black_box(M2_SUBSCRIBE), &mut scratch));
     });
-    let payload = json_string(PAYLOAD);
-    let message = format!(
-        r#"{{"type":"publish","id":4,"channel":"{CHANNEL}","payload":{payload},"options":{{}}}}"#
-    );
-    let mut scratch = Scratch::default();
+    let message = packets::forge_publish();
     group.bench_function(BenchmarkId::new("publish", "Forge"), |bencher| {
-        bencher.iter(|| {
-            let document = Document::from_text(black_box(&message), &mut scratch);
-            let document = document.expect("it is an object");
-            let Ok(forge::Request::Publish { payload, .. }) = forge::read(&document).request else {
-                panic!("not a publish: {message}")
-            };
-            payload.raw().len()
-        });
+        bencher.iter(|| packets::read_forge_publish(black_box(&message), &mut scratch));
     });
     group.finish();
-}
-
-/// Returns a text as a JSON string.
-fn json_string(text: &str) -> String {
-    serde_json::to_string(text).expect("text is JSON")
-}
-
-/// Parses a packet as a worker's session does.
-fn command(packet: &str) -> Command {
-    let Ok(engineio::Packet::Message(data)) = engineio::decode(packet) else {
-        panic!("not a message: {packet}")
-    };
-    let Ok(socketio::Packet::Event(event)) = socketio::decode(data) else {
-        panic!("not an event: {data}")
-    };
-    let Request::Command(command) = insforge::request(&event, |payload| payload.into()) else {
-        panic!("not a command: {data}")
-    };
-    command
 }

@@ -16,6 +16,8 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 pub(crate) mod audience;
+pub(crate) mod broker;
+pub(crate) mod packets;
 
 pub(crate) const CHANNEL: &str = "order:123";
 pub(crate) const EVENT: &str = "UPDATE";
