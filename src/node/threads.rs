@@ -155,7 +155,8 @@ impl Node {
             let ended = driver.block_on(async {
                 if let Some((answers, acceptor_id)) = inside {
                     let all = (shared.clone(), arrivals.clone());
-                    let acceptor = acceptor(AcceptorId(acceptor_id), all, trust.clone())?;
+                    let id = AcceptorId(acceptor_id);
+                    let acceptor = acceptor(id, all, trust.clone(), &backend)?;
                     accepting::run_beside(acceptor, listener, answers);
                 }
                 let counters = shared.metrics.thread(id.index());
@@ -181,10 +182,11 @@ impl Node {
     ) -> io::Result<()> {
         let all = (self.shared.clone(), self.arrivals.clone());
         let (trust, driver) = (self.trust.clone(), self.driver.clone());
+        let backend = self.backend.clone();
         let (listener, ready) = (self.listener.try_clone()?, told.clone());
         spawn(&format!("acceptor-{}", id.0), told, move || {
             let ended = driver.block_on(async {
-                let acceptor = acceptor(id, all, trust)?;
+                let acceptor = acceptor(id, all, trust, &backend)?;
                 let _ = ready.send(Event::Ready);
                 accepting::run(acceptor, listener, inbox).await;
                 Ok::<(), io::Error>(())
@@ -200,10 +202,11 @@ fn acceptor(
     id: AcceptorId,
     (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
     trust: Arc<ArcSwap<Trust>>,
+    backend: &Backend,
 ) -> io::Result<Acceptor> {
     let counters = shared.metrics.thread(shared.interfaces.config.workers + usize::from(id.0));
-    let auth = Authenticators::following(trust);
-    Acceptor::new(id, (shared, arrivals), auth, counters, rand::make_rng())
+    let credentials = (Authenticators::following(trust), rand::make_rng());
+    Acceptor::new(id, (shared, arrivals), credentials, counters, backend)
 }
 
 pub(super) fn spawn(

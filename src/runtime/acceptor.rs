@@ -13,11 +13,13 @@ use std::sync::Arc;
 use monoio::net::TcpStream;
 use rand::rngs::StdRng;
 
+use super::answers::Answers;
 use super::arrivals::Arrivals;
 use super::health::Findings;
 use super::http_connection::{End, HttpConnection, HttpTerms};
 use super::responses::refuse;
 use super::shared::Shared;
+use super::transmit::Backend;
 use crate::codec::http::{Date, Dates, HttpError, Request};
 use crate::codec::json::Scratch;
 use crate::interface::authenticators::Authenticators;
@@ -45,22 +47,25 @@ pub struct Acceptor {
     pub(super) request: RefCell<Request>,
     pub(super) buffer: RefCell<Vec<u8>>,
     pub(super) terms: Rc<HttpTerms>,
+    pub(super) answers: Answers,
 }
 
 impl Acceptor {
-    /// Creates an acceptor without connections.
+    /// Creates an acceptor without connections. Must be called on the acceptor's own thread.
     ///
     /// # Errors
-    /// If the process has no descriptors left.
+    /// If the process has no descriptors left, or the kernel has no memory for a ring.
     pub fn new(
         id: AcceptorId,
         (shared, arrivals): (Arc<Shared>, Arc<Arrivals>),
-        auth: Authenticators,
+        (auth, random): (Authenticators, StdRng),
         counters: Arc<Counters>,
-        random: StdRng,
+        backend: &Backend,
     ) -> io::Result<Self> {
+        let terms = Rc::new(HttpTerms::new(shared.clone(), counters.clone())?);
         Ok(Self {
-            terms: Rc::new(HttpTerms::new(shared.clone(), counters.clone())?),
+            answers: Answers::new(backend.transmitter()?, terms.clone()),
+            terms,
             tickets: Tickets::new(
                 id,
                 shared.interfaces.broker.mailboxes.acceptors[usize::from(id.0)].clone(),

@@ -29,6 +29,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// How many bytes a client may send ahead while its request is being answered. After that the
 /// connection is not read until the response is sent.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
+/// How many buffers of responses the thread keeps, and the longest of them.
+const OUTPUTS_SPARE_MAX: usize = 64;
+const OUTPUT_SPARE_BYTES_MAX: usize = 8 * 1024;
 
 /// What all HTTP connections of an acceptor share.
 #[derive(Debug)]
@@ -42,10 +45,11 @@ pub(super) struct HttpTerms {
     held: Cell<usize>,
     /// Bytes of requests that they may hold without asking for more.
     granted: Cell<usize>,
-    /// The buffers that the next connection reads into, writes into, and has a short body in.
+    /// The buffers that the next connection reads into, and has a short body in.
     input: RefCell<Vec<u8>>,
-    output: RefCell<Vec<u8>>,
     body: RefCell<Vec<u8>>,
+    /// Buffers for responses: at most [`OUTPUTS_SPARE_MAX`] of [`OUTPUT_SPARE_BYTES_MAX`].
+    outputs: RefCell<Vec<Vec<u8>>>,
 }
 
 impl HttpTerms {
@@ -63,8 +67,8 @@ impl HttpTerms {
             held: Cell::new(0),
             granted: Cell::new(0),
             input: RefCell::default(),
-            output: RefCell::default(),
             body: RefCell::default(),
+            outputs: RefCell::default(),
         })
     }
 
@@ -72,6 +76,16 @@ impl HttpTerms {
     pub(super) fn take_back(&self, body: Received) {
         if let Received::Short(bytes) = body {
             self.body.replace(bytes);
+        }
+    }
+
+    /// Keeps the buffer of responses that were sent for later ones, unless it is long or enough are
+    /// kept.
+    fn spare_output(&self, mut output: Vec<u8>) {
+        let mut outputs = self.outputs.borrow_mut();
+        if output.capacity() <= OUTPUT_SPARE_BYTES_MAX && outputs.len() < OUTPUTS_SPARE_MAX {
+            output.clear();
+            outputs.push(output);
         }
     }
 
@@ -97,8 +111,9 @@ pub(super) struct HttpConnection {
     /// Bytes that were read. Those before `at` are decoded.
     input: Vec<u8>,
     at: usize,
-    /// Responses that are still to be sent.
+    /// Responses that are still to be sent, behind `sent` bytes that were.
     output: Vec<u8>,
+    sent: usize,
     /// Bytes of the buffer that holds the body of the current request.
     body_bytes: usize,
     /// Bytes that this connection holds, as counted in [`HttpTerms::held`].
@@ -138,6 +153,7 @@ impl HttpConnection {
             input: Vec::new(),
             at: 0,
             output: Vec::new(),
+            sent: 0,
             body_bytes: 0,
             held: 0,
             head_due: 0,
@@ -210,7 +226,7 @@ impl HttpConnection {
             Some(socket) if !self.is_spare => Ok(socket),
             socket => {
                 self.socket = socket;
-                self.socket().try_clone_to_owned()
+                self.socket().try_clone()
             }
         }
     }
@@ -290,8 +306,8 @@ impl HttpConnection {
         !self.unread().is_empty()
     }
 
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_ref().expect("it is taken only when the connection ends").as_fd()
+    fn socket(&self) -> &OwnedFd {
+        self.socket.as_ref().expect("it is taken only when the connection ends")
     }
 
     fn unread(&self) -> &[u8] {
@@ -332,7 +348,7 @@ impl Watched for Box<HttpConnection> {
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
-        (**self).socket()
+        (**self).socket().as_fd()
     }
 }
 

@@ -111,6 +111,13 @@ impl<C: Watched> HttpPoller<C> {
         drop(self.entries.borrow_mut().remove(slot));
     }
 
+    /// Ends the connection of an entry, unless a task serves it.
+    pub(super) fn close(&self, slot: u32) {
+        let parked = self.entries.borrow_mut().get_mut(slot).and_then(|entry| entry.parked.take());
+        // The end of a connection removes its entry.
+        drop(parked);
+    }
+
     /// Keeps a connection until it is ready or `due`. What is still to be read is reported again.
     pub(super) fn park(&self, connection: C, due: Millis) {
         let (slot, mut entries) = (connection.slot(), self.entries.borrow_mut());

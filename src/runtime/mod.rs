@@ -12,7 +12,8 @@
 //! - `serving.rs`: serves the requests of a connection.
 //! - `servers.rs`: the tasks that serve the connections.
 //! - `http_poller.rs`: reports which connections are ready, and keeps those that wait.
-//! - `http_connection.rs`: reads the requests and sends the responses of one connection.
+//! - `http_connection.rs`: reads the requests and writes the responses of one connection.
+//! - `answers.rs`: sends the responses of connections that were ready together.
 //! - `responses.rs`: refusals of requests that could not be read, and CORS.
 //! - `health.rs`: asks all threads whether they do their work.
 //! - `metrics.rs`: answers `GET /metrics`.
@@ -56,6 +57,7 @@
 
 pub mod accepting;
 pub mod acceptor;
+mod answers;
 mod apply;
 mod arrivals;
 mod connection;

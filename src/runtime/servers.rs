@@ -61,11 +61,16 @@ async fn run(servers: Rc<Servers>) {
         poll_fn(|context| {
             let served = serving.as_mut().poll(context);
             if served.is_pending() && leads.replace(false) {
+                // The answers to other requests do not wait for this one's.
+                servers.acceptor.answers.send();
                 appoint(&servers);
             }
             served
         })
         .await;
+        if !leads.get() {
+            servers.acceptor.answers.send();
+        }
     }
 }
 
@@ -105,6 +110,7 @@ impl Servers {
             if let Some(connection) = poller.next() {
                 return connection;
             }
+            self.acceptor.answers.send();
             // Under load the next requests are there, and the ring need not be asked for them.
             let taken = poller.collect(self.left.get());
             self.left.set(self.left.get() - taken);

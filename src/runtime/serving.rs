@@ -55,8 +55,10 @@ pub(super) async fn serve(acceptor: &Acceptor, mut connection: Box<HttpConnectio
         let around = (&*acceptor.counters, acceptor.date());
         return refuse(around, connection, None, end).await;
     }
-    if connection.flush().await.is_ok() {
+    if connection.has_answered() {
         connection.park();
+    } else {
+        acceptor.answers.push(connection);
     }
 }
 

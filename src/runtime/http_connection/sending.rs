@@ -1,13 +1,17 @@
 //! Sends responses.
 
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::net::{Shutdown, shutdown};
 
 use super::{End, HttpConnection};
 use crate::codec::http::{Date, Response};
 use crate::limits::{CLOSE_LINGER_MS, HTTP_RESPONSES_BYTES_MAX, LOOK_MS};
 use crate::message::Millis;
 use crate::runtime::http_poller::Want;
+use crate::runtime::transmit::send_slices;
 
 impl HttpConnection {
     /// Appends a response to those that are to be sent, without its body if `head_only`. Sends them
@@ -20,7 +24,7 @@ impl HttpConnection {
         head_only: bool,
     ) -> Result<(), End> {
         if self.output.capacity() == 0 {
-            self.output = self.terms.output.take();
+            self.output = self.terms.outputs.borrow_mut().pop().unwrap_or_default();
         }
         response.write(&mut self.output, date, keep_alive, head_only);
         self.body_bytes = 0;
@@ -30,35 +34,57 @@ impl HttpConnection {
         self.flush().await
     }
 
+    /// Returns whether all responses were sent.
+    pub(in crate::runtime) fn has_answered(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    /// Returns the socket, and the responses that are still to be sent, which it is about to be
+    /// offered.
+    pub(in crate::runtime) fn offer(&self) -> (&OwnedFd, &[u8]) {
+        self.terms.poller.begin(self.slot, Want::Write);
+        (self.socket(), &self.output[self.sent..])
+    }
+
+    /// Notes how many bytes the socket took of those that it was offered.
+    ///
+    /// # Errors
+    /// [`End::Gone`] if the connection has failed.
+    pub(in crate::runtime) fn note_taken(
+        &mut self,
+        taken: Result<usize, Errno>,
+    ) -> Result<(), End> {
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(_) => return Err(End::Gone),
+        };
+        self.terms.counters.http_bytes_sent.add(taken as u64);
+        self.sent += taken;
+        if self.sent == self.output.len() {
+            self.sent = 0;
+            self.terms.spare_output(std::mem::take(&mut self.output));
+        }
+        Ok(())
+    }
+
     /// Sends the responses that are still to be sent.
     pub(in crate::runtime) async fn flush(&mut self) -> Result<(), End> {
-        let (mut sent, mut due) = (0, None);
-        while sent < self.output.len() {
-            self.terms.poller.begin(self.slot, Want::Write);
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match send(self.socket(), &self.output[sent..], flags) {
-                Ok(length) => {
-                    sent += length;
-                    self.terms.counters.http_bytes_sent.add(length as u64);
-                }
-                Err(Errno::AGAIN) => {
-                    let patience = self.times().write_timeout_ms;
-                    let now = || self.terms.shared.clock.monotonic();
-                    let due = *due.get_or_insert_with(|| now() + patience);
-                    if !self.is_taken(due).await {
-                        self.terms.counters.http_timeouts.add(1);
-                        return Err(End::Slow(false));
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(End::Gone),
+        let mut due = None;
+        while !self.has_answered() {
+            let (socket, bytes) = self.offer();
+            let taken = send_slices(socket, &[IoSlice::new(bytes)]);
+            self.note_taken(taken)?;
+            if taken != Err(Errno::AGAIN) {
+                continue;
             }
-        }
-        self.output.clear();
-        if self.output.capacity() <= 2 * HTTP_RESPONSES_BYTES_MAX {
-            self.terms.output.replace(std::mem::take(&mut self.output));
-        } else {
-            self.output = Vec::new();
+            let patience = self.times().write_timeout_ms;
+            let now = || self.terms.shared.clock.monotonic();
+            let due = *due.get_or_insert_with(|| now() + patience);
+            if !self.is_taken(due).await {
+                self.terms.counters.http_timeouts.add(1);
+                return Err(End::Slow(false));
+            }
         }
         Ok(())
     }
