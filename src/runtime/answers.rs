@@ -13,6 +13,7 @@ use crate::message::{ConnId, WorkerId};
 #[derive(Debug)]
 pub(super) struct Answers {
     /// At most [`SEND_BATCH_MAX`] connections. With so many they are sent at once.
+    #[allow(clippy::vec_box, reason = "the poller keeps connections in boxes")]
     waiting: RefCell<Vec<Box<HttpConnection>>>,
     sending: RefCell<(Transmitter, Outcome)>,
     terms: Rc<HttpTerms>,
