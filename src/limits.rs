@@ -30,6 +30,8 @@ pub const VECTORED_FRAMES_MAX: usize = 64;
 /// Connections whose sends are one batch. With 1,024 the kernel was slightly slower than with 64 to
 /// 256.
 pub const SEND_BATCH_MAX: usize = 128;
+/// Frames that a worker has lent to the kernel at most. With so many, further ones are copied.
+pub const LENT_FRAMES_MAX: usize = 4_096;
 /// Frames after which a batch takes no more connections.
 pub const SEND_BATCH_SLICES_MAX: usize = 2_048;
 

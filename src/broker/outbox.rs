@@ -10,6 +10,7 @@ use super::shedding::{Lost, Plan};
 use crate::limits::{
     LATEST_FRAMES_MAX, OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX, OUTBOX_FREE_DIVISOR, SAMPLED_FRAMES,
 };
+use crate::message::FrameBytes;
 
 /// The numbers of frames that left an outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -199,6 +200,13 @@ impl<F: Outgoing> Outbox<F> {
         let sent = self.sent_of_first as usize;
         let first = self.first.iter().map(move |frame| &frame.as_ref()[sent..]);
         first.chain(self.rest.iter().flat_map(|rest| rest.frames.iter().map(AsRef::as_ref)))
+    }
+
+    /// Returns what is left of the first frame and all of its bytes, if at least `min` are left.
+    pub fn lendable(&self, min: usize) -> Option<(&[u8], &FrameBytes)> {
+        let bytes = self.first.as_ref()?.bytes()?;
+        let rest = &bytes[self.sent_of_first as usize..];
+        (rest.len() >= min).then_some((rest, bytes))
     }
 
     /// Removes `sent` bytes that were sent. Returns which frames were finished.

@@ -1,12 +1,16 @@
 //! The properties of frames that an outbox depends on.
 
-use crate::message::{Channel, Publication};
+use crate::message::{Channel, FrameBytes, Publication};
 
 /// A frame in an outbox.
 pub trait Outgoing: AsRef<[u8]> {
     /// Returns whether the frame is a delivery: one subscriber's share of a publication. Deliveries
     /// are accounted for one by one.
     fn is_delivery(&self) -> bool;
+    /// Returns the bytes with the right to keep them, if the frame has them so.
+    fn bytes(&self) -> Option<&FrameBytes> {
+        None
+    }
     /// Returns in how many places its bytes are held, at least 1.
     fn sharers(&self) -> usize {
         1

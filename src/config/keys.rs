@@ -211,6 +211,9 @@ configuration! {
         /// `ring` sends a turn's frames in batches through io_uring, `direct` by a system call for
         /// each connection; `auto` takes the ring if the kernel permits it.
         backend: IoBackend = "auto", Form::Choice(&["auto", "ring", "direct"]);
+        /// Length of a frame, in bytes, from which on the kernel is to send it without copying it,
+        /// if it goes to four clients or more at once; 0 for never. Over loopback that costs more.
+        zerocopy_bytes: usize = "0", Form::Number(0..=1 << 30);
     }
 
     /// The memory that clients may make the node hold.

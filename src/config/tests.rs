@@ -131,6 +131,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "log" => "debug".to_owned(),
             "log_format" => "json".to_owned(),
             "io.backend" => "direct".to_owned(),
+            "io.zerocopy_bytes" => "16384".to_owned(),
             "pin_threads" | "m2.require_auth" => "false".to_owned(),
             "m2.require_project" | "m2.notify_deletes" => "false".to_owned(),
             "m2.api_key" => readers_key(),

@@ -91,6 +91,10 @@ impl AsRef<[u8]> for Frame {
 }
 
 impl Outgoing for Frame {
+    fn bytes(&self) -> Option<&FrameBytes> {
+        Some(&self.0.bytes)
+    }
+
     fn sharers(&self) -> usize {
         // A frame that may be left out holds its publication, which holds the bytes once more.
         let holders = Arc::strong_count(&self.0.bytes) - usize::from(self.expendable().is_some());

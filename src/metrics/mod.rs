@@ -228,6 +228,12 @@ counters! {
             "Bytes received; those of http are requests, polls included.";
         http_bytes_received: "counter" "fanfare_bytes_received_total" "over=\"http\""
             "Bytes received; those of http are requests, polls included.";
+        zerocopy_spared: "counter" "fanfare_zerocopy_sends_total" "outcome=\"spared\""
+            "Sends of frames that the kernel was not to copy; refused is one too many at once.";
+        zerocopy_copied: "counter" "fanfare_zerocopy_sends_total" "outcome=\"copied\""
+            "Sends of frames that the kernel was not to copy; refused is one too many at once.";
+        zerocopy_refused: "counter" "fanfare_zerocopy_sends_total" "outcome=\"refused\""
+            "Sends of frames that the kernel was not to copy; refused is one too many at once.";
         sends: "counter" "fanfare_sends_total" ""
             "Send calls for connections' outboxes.";
         turns: "counter" "fanfare_turns_total" ""

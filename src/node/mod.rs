@@ -106,7 +106,7 @@ pub fn run(
     let definitions = Definitions::new(definitions);
     let policies = Policies::new(store.permissions()?);
     let driver = Driver::choose();
-    let backend = Backend::choose(config.io.backend, &driver).map_err(NodeError::Ring)?;
+    let backend = Backend::choose(&config.io, &driver).map_err(NodeError::Ring)?;
     let address = listener.local_addr()?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };

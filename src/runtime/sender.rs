@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
 use super::connection::{Connection, Connections, State};
-use super::transmit::{Offers, Outcome, Transmit, send_slices};
+use super::transmit::{Loans, Offers, Outcome, Transmit, send_slices};
 use crate::broker::link::Link;
 use crate::broker::outbox::{Outbox, Spares};
 use crate::broker::outgoing::Outgoing;
@@ -67,12 +67,16 @@ impl Batch {
     /// Offers the frames of the batch to their sockets.
     pub(super) fn transmit(&mut self, connections: &Connections, transmit: &mut impl Transmit) {
         self.offered.clear();
+        let lend_min = transmit.lend_min();
         let mut offers = Offers::new(&self.ids);
         for id in &self.ids {
             let link = &connections.get(id.slot).expect("it was there a moment ago").link;
             let socket = link.socket.as_ref().expect("a moment ago, too");
-            let frames = link.outbox.slices().take(VECTORED_FRAMES_MAX);
-            self.offered.push(offers.add(socket, frames));
+            let offered = match link.outbox.lendable(lend_min) {
+                Some((rest, frame)) => offers.lend(socket, rest, frame),
+                None => offers.add(socket, link.outbox.slices().take(VECTORED_FRAMES_MAX)),
+            };
+            self.offered.push(offered);
         }
         transmit.transmit(&offers, &mut self.outcome);
     }
@@ -80,7 +84,8 @@ impl Batch {
     /// Empties the batch and returns its connections that have failed.
     pub(super) fn settle(&mut self, connections: &mut Connections, local: &mut Local) -> Vec<u32> {
         let mut failed = Vec::new();
-        let Outcome { taken, failed_late } = &mut self.outcome;
+        let Outcome { taken, failed_late, loans } = &mut self.outcome;
+        count_loans(std::mem::take(loans), &local.counters);
         for ((id, offered), taken) in self.ids.drain(..).zip(&self.offered).zip(&*taken) {
             let Some(connection) = connections.get_mut(id.slot) else { continue };
             let is_closing = connection.is_closing();
@@ -99,6 +104,14 @@ impl Batch {
             failed.extend(connections.by_id(id).map(|_| id.slot));
         }
         failed
+    }
+}
+
+fn count_loans(loans: Loans, counters: &Counters) {
+    if loans != Loans::default() {
+        counters.zerocopy_spared.add(loans.spared);
+        counters.zerocopy_copied.add(loans.copied);
+        counters.zerocopy_refused.add(loans.refused);
     }
 }
 

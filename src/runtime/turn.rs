@@ -129,6 +129,7 @@ impl Turns {
         let worker = &mut self.worker;
         self.sweep.run(worker);
         worker.end_turn(&mut self.transmitter);
+        self.transmitter.take_back();
         measure(&worker.local, &mut worker.undrained, now.nanos, worker.shared.clock.nanos());
         let is_idle = worker.local.outboxes.is_idle();
         has_more || !worker.unread.is_empty() || !is_idle || !self.inbox.is_empty()

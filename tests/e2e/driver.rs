@@ -46,10 +46,14 @@ fn a_kernel_that_denies_a_part_of_io_uring_is_served_by_epoll() {
 #[test]
 fn frames_arrive_whole_however_they_are_sent() {
     let is_denied = std::env::var("FANFARE_TEST_DENY_URING").is_ok_and(|wish| wish == "1");
-    let backends: &[_] = if is_denied { &["direct"] } else { &["ring", "direct"] };
-    for &backend in backends {
+    let backends: &[_] = match is_denied {
+        true => &[("direct", "0")],
+        false => &[("ring", "0"), ("ring", "16384"), ("direct", "0")],
+    };
+    for &(backend, zerocopy) in backends {
         let node = Node::with(move |command| {
             command.env("FANFARE_IO_BACKEND", backend).env("FANFARE_WORKERS", "1");
+            command.env("FANFARE_IO_ZEROCOPY_BYTES", zerocopy);
         });
         let metrics = node.request("GET", "/metrics", &[], b"");
         let said = format!("fanfare_sends_info{{backend=\"{backend}\",");
@@ -69,6 +73,10 @@ fn frames_arrive_whole_however_they_are_sent() {
         assert!(frames >= (SUBSCRIBERS * LARGE) as u64, "{backend}: {frames} frames");
         let sends = node.metric("fanfare_sends_total") - sends;
         assert!(sends > SUBSCRIBERS as u64, "{backend}: short sends go on");
+        let lent = ["spared", "copied"]
+            .map(|outcome| format!("fanfare_zerocopy_sends_total{{outcome=\"{outcome}\"}}"))
+            .map(|name| node.metric(&name));
+        assert_eq!(lent[0] + lent[1] > 0, zerocopy != "0", "{backend}: {lent:?}");
     }
 }
 

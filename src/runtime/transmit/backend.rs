@@ -4,14 +4,17 @@ use std::io;
 
 use super::ring::Ring;
 use super::{Direct, Offers, Outcome, Transmit};
-use crate::config::IoBackend;
+use crate::config::{self, IoBackend};
 use crate::runtime::driver::Driver;
 
 /// How workers send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// In batches through a ring of the worker's own.
-    Ring,
+    Ring {
+        /// Frames of at least so many bytes are lent to the kernel instead of copied.
+        lend_min: usize,
+    },
     /// By a system call for each connection, with the reason why not in batches.
     Direct(String),
 }
@@ -21,23 +24,28 @@ impl Backend {
     ///
     /// # Errors
     /// Why there is no ring, if it was asked for.
-    pub fn choose(asked: IoBackend, driver: &Driver) -> io::Result<Self> {
-        match (asked, driver) {
-            (IoBackend::Direct, _) => Ok(Self::Direct("io.backend asks for it".to_owned())),
+    pub fn choose(asked: &config::Io, driver: &Driver) -> io::Result<Self> {
+        let tried = || Ring::try_out().map(|()| Self::Ring { lend_min: lend_min(asked) });
+        let direct = |why| {
+            if asked.zerocopy_bytes > 0 {
+                tracing::warn!(why, "io.zerocopy_bytes has no effect, because there is no ring");
+            }
+            Self::Direct(why)
+        };
+        match (asked.backend, driver) {
+            (IoBackend::Direct, _) => Ok(direct("io.backend asks for it".to_owned())),
             // Where io_uring is denied or unwanted, it is so for sends as well.
-            (IoBackend::Auto, Driver::Epoll(why)) => Ok(Self::Direct(why.clone())),
-            (IoBackend::Auto, _) => match Ring::try_out() {
-                Ok(()) => Ok(Self::Ring),
-                Err(error) => Ok(Self::Direct(format!("batches do not work here: {error}"))),
-            },
-            (IoBackend::Ring, _) => Ring::try_out().map(|()| Self::Ring),
+            (IoBackend::Auto, Driver::Epoll(why)) => Ok(direct(why.clone())),
+            (IoBackend::Auto, _) => Ok(tried()
+                .unwrap_or_else(|error| direct(format!("batches do not work here: {error}")))),
+            (IoBackend::Ring, _) => tried(),
         }
     }
 
     /// Returns `ring` or `direct`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Ring => "ring",
+            Self::Ring { .. } => "ring",
             Self::Direct(_) => "direct",
         }
     }
@@ -45,7 +53,7 @@ impl Backend {
     /// Returns why sends are not batched; empty if they are.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Ring => "",
+            Self::Ring { .. } => "",
             Self::Direct(why) => why,
         }
     }
@@ -56,8 +64,22 @@ impl Backend {
     /// If the kernel has no memory for the ring.
     pub fn transmitter(&self) -> io::Result<Transmitter> {
         match self {
-            Self::Ring => Ok(Transmitter::Ring(Box::new(Ring::new()?))),
+            Self::Ring { lend_min } => Ok(Transmitter::Ring(Box::new(Ring::new(*lend_min)?))),
             Self::Direct(_) => Ok(Transmitter::Direct(Direct)),
+        }
+    }
+}
+
+/// Returns from how many bytes on frames are lent, if the kernel gives them back.
+fn lend_min(asked: &config::Io) -> usize {
+    if asked.zerocopy_bytes == 0 {
+        return usize::MAX;
+    }
+    match Ring::try_out_lending() {
+        Ok(()) => asked.zerocopy_bytes,
+        Err(error) => {
+            tracing::warn!(%error, "io.zerocopy_bytes has no effect on this kernel");
+            usize::MAX
         }
     }
 }
@@ -69,6 +91,15 @@ pub enum Transmitter {
     Ring(Box<Ring>),
     /// One by one.
     Direct(Direct),
+}
+
+impl Transmitter {
+    /// Takes back frames that the kernel has sent, if it was lent any.
+    pub fn take_back(&mut self) {
+        if let Self::Ring(ring) = self {
+            ring.take_back();
+        }
+    }
 }
 
 impl Transmit for Transmitter {
@@ -84,6 +115,13 @@ impl Transmit for Transmitter {
                 }
             }
             Self::Direct(direct) => direct.transmit(offers, outcome),
+        }
+    }
+
+    fn lend_min(&self) -> usize {
+        match self {
+            Self::Ring(ring) => ring.lend_min(),
+            Self::Direct(direct) => direct.lend_min(),
         }
     }
 }

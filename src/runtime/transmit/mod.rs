@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
-use crate::message::ConnId;
+use crate::message::{ConnId, FrameBytes};
 
 pub use backend::{Backend, Transmitter};
 
@@ -25,6 +25,9 @@ pub struct Offers<'a> {
     slices: Vec<IoSlice<'a>>,
     /// For each connection: its socket, and where its slices end.
     sockets: Vec<(&'a OwnedFd, usize)>,
+    /// The connections whose only slice is a part of a frame that may be lent to the kernel, by
+    /// their places in the batch.
+    lendable: Vec<(usize, &'a FrameBytes)>,
 }
 
 /// The bytes of one connection, in order.
@@ -42,7 +45,14 @@ impl<'a> Offers<'a> {
     /// Creates a batch for these connections, each of which [`Self::add`] must be called for.
     pub fn new(ids: &'a [ConnId]) -> Self {
         let (slices, sockets) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
-        Self { ids, slices, sockets }
+        Self { ids, slices, sockets, lendable: Vec::new() }
+    }
+
+    /// Adds the socket of the next connection and a slice of a frame, which the kernel may read
+    /// until it has sent it. Returns how many bytes those are.
+    pub fn lend(&mut self, socket: &'a OwnedFd, slice: &'a [u8], frame: &'a FrameBytes) -> usize {
+        self.lendable.push((self.sockets.len(), frame));
+        self.add(socket, [slice].into_iter())
     }
 
     /// Adds the socket of the next connection and at least one slice of bytes. Returns how many
@@ -84,12 +94,29 @@ pub struct Outcome {
     /// Connections of earlier batches whose sends turned out to have failed. What reached their
     /// clients is not known.
     pub failed_late: Vec<ConnId>,
+    /// What became of frames that could be sent without copying.
+    pub loans: Loans,
+}
+
+/// Counts of frames that were lent to the kernel, so that it need not copy them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Loans {
+    /// The kernel sent the frame's own memory.
+    pub spared: u64,
+    /// The kernel copied the frame after all.
+    pub copied: u64,
+    /// Too many others were lent already.
+    pub refused: u64,
 }
 
 /// A way to the sockets.
 pub trait Transmit {
     /// Offers each connection's bytes to its socket without waiting, and replaces `outcome`.
     fn transmit(&mut self, offers: &Offers<'_>, outcome: &mut Outcome);
+    /// Returns from how many bytes on a frame is to be lent instead of copied.
+    fn lend_min(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Sends the bytes of one connection after another through a function.

@@ -15,18 +15,26 @@
 //!   this kernel does both.
 //! - A completion names its connection with the generation of its slot. Should one come after its
 //!   batch was settled, the connection is closed, because part of its stream is missing.
+//! - A send without copying (`IORING_OP_SEND_ZC`) always has a completion, and a second one when the
+//!   kernel reads the frame no longer; `lent.rs` keeps the frame until then. Over loopback the
+//!   kernel copies such frames nevertheless, so that it costs more there, and it is off by default.
 //! - The kernel may take only a part of a batch. The rest is submitted again; if that fails as
 //!   well, the ring is given up and the rest is sent by plain sends.
 
+mod lent;
+
 use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
+use std::sync::Arc;
 
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair, sockopt};
 
-use super::{Direct, Offer, Offers, Outcome, Transmit, bytes, send_slices};
+use self::lent::{Lent, Said};
+use super::{Direct, Loans, Offer, Offers, Outcome, Transmit, bytes, send_slices};
 use crate::limits::SEND_BATCH_MAX;
 use crate::message::{ConnId, WorkerId};
 
@@ -37,12 +45,31 @@ const SUBMITS_MAX: usize = 3;
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 /// More than a socket with the least buffer takes at once, so that a send of it comes to be short.
 const TRIAL_BYTES: usize = 64 * 1024;
+const TRIAL_FRAME_BYTES: usize = 4 * 1024;
+
+/// The flag of a send without copying that has the kernel note whether it copied nevertheless
+/// (`IORING_SEND_ZC_REPORT_USAGE`).
+const REPORT_USAGE: u16 = 1 << 3;
+/// The flag of `io_uring_enter` that has completions published (`IORING_ENTER_GETEVENTS`).
+const GET_EVENTS: u32 = 1;
 
 /// A worker's ring.
 pub struct Ring {
     ring: IoUring,
     /// The headers of a batch's vectored sends. They stay where they are until it is submitted.
     headers: Vec<libc::msghdr>,
+    /// From how many bytes on frames are lent to the kernel.
+    lend_min: usize,
+    lent: Lent,
+    /// The frames that a batch lends: the places of their connections in it, and their names in
+    /// completions.
+    lending: Vec<(usize, u64)>,
+    /// What became of frames that were lent, and connections whose completions came too late, since
+    /// the last batch.
+    loans: Loans,
+    late: Vec<ConnId>,
+    /// The worker of the last batch.
+    worker: WorkerId,
 }
 
 impl std::fmt::Debug for Ring {
@@ -52,16 +79,26 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// Creates a ring for sends from this thread.
+    /// Creates a ring for sends from this thread, which lends the kernel frames of at least
+    /// `lend_min` bytes.
     ///
     /// # Errors
     /// If the kernel denies it or has no memory.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(lend_min: usize) -> io::Result<Self> {
         let entries = u32::try_from(SEND_BATCH_MAX).expect("a batch is small");
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun().setup_submit_all();
         let ring = builder.build(entries)?;
-        Ok(Self { ring, headers: Vec::with_capacity(SEND_BATCH_MAX) })
+        Ok(Self {
+            ring,
+            headers: Vec::with_capacity(SEND_BATCH_MAX),
+            lend_min,
+            lent: Lent::default(),
+            lending: Vec::new(),
+            loans: Loans::default(),
+            late: Vec::new(),
+            worker: WorkerId(0),
+        })
     }
 
     /// Sends on a ring, and makes sure that a short send is reported with its length and a whole
@@ -70,7 +107,7 @@ impl Ring {
     /// # Errors
     /// What this kernel, or a container's confinement, denies.
     pub fn try_out() -> io::Result<()> {
-        let mut ring = Self::new()?;
+        let mut ring = Self::new(usize::MAX)?;
         let pair =
             || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let ((whole, whole_end), (short, short_end)) = (pair()?, pair()?);
@@ -95,6 +132,43 @@ impl Ring {
         }
     }
 
+    /// Lends the kernel a frame, and makes sure that it is sent and given back.
+    ///
+    /// # Errors
+    /// What this kernel denies.
+    pub fn try_out_lending() -> io::Result<()> {
+        let mut ring = Self::new(1)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let peer = OwnedFd::from(TcpStream::connect(listener.local_addr()?)?);
+        let socket = OwnedFd::from(listener.accept()?.0);
+        let frame = Arc::from([0; TRIAL_FRAME_BYTES]);
+        let ids = [ConnId { worker: WorkerId(0), slot: 0, generation: 0 }];
+        let mut offers = Offers::new(&ids);
+        offers.lend(&socket, &frame, &frame);
+        let mut outcome = Outcome::default();
+        ring.send_batch(&offers, &mut outcome)?;
+        let is_whole = outcome.taken == [Ok(frame.len())] && received(&peer)? == frame.len();
+        ring.take_back();
+        if is_whole && !ring.lent.is_any() {
+            return Ok(());
+        }
+        Err(io::Error::other("this kernel does not send without copying"))
+    }
+
+    /// Returns from how many bytes on a frame is to be lent to the kernel.
+    pub fn lend_min(&self) -> usize {
+        self.lend_min
+    }
+
+    /// Takes back the frames that the kernel reads no longer.
+    pub fn take_back(&mut self) {
+        if !self.lent.is_any() {
+            return;
+        }
+        self.publish_completions();
+        self.settle(&[], &mut []);
+    }
+
     /// Offers each connection's bytes to its socket without waiting, and replaces `outcome`.
     ///
     /// # Errors
@@ -110,49 +184,109 @@ impl Ring {
     fn send_batch(&mut self, offers: &Offers<'_>, outcome: &mut Outcome) -> io::Result<()> {
         self.queue(offers);
         let submitted = self.submit();
-        let Outcome { taken, failed_late } = outcome;
-        taken.clear();
-        failed_late.clear();
-        taken.extend(offers.iter().map(|offer| Ok(bytes(offer.slices))));
-        let completions = self.ring.completion().map(|one| (one.user_data(), one.result()));
-        settle(offers.ids(), completions, taken, failed_late);
+        if self.lent.is_any() {
+            self.publish_completions();
+        }
         let tried = offers.ids().len() - self.ring.submission().len();
+        let taken = &mut outcome.taken;
+        taken.clear();
+        taken.extend(offers.iter().map(|offer| Ok(bytes(offer.slices))));
+        for (place, name) in self.lending.drain(..) {
+            // Unlike other sends, one of these has a completion also if all was taken.
+            taken[place] = Err(Errno::IO);
+            if place >= tried {
+                self.lent.forget(name);
+            }
+        }
+        self.worker = offers.ids().first().map_or(self.worker, |id| id.worker);
+        self.settle(offers.ids(), &mut outcome.taken);
+        outcome.failed_late.clear();
+        outcome.failed_late.append(&mut self.late);
         for (offer, taken) in offers.iter().zip(&mut outcome.taken).skip(tried) {
             *taken = send_slices(offer.socket, offer.slices);
         }
+        outcome.loans = std::mem::take(&mut self.loans);
         submitted
+    }
+
+    /// Notes what the completions say of the connections of a batch, and of earlier ones.
+    fn settle(&mut self, ids: &[ConnId], taken: &mut [Result<usize, Errno>]) {
+        let Self { ring, lent, loans, worker, .. } = self;
+        let mut late = Vec::new();
+        let completions = ring.completion().filter_map(|one| {
+            let (data, result) = (one.user_data(), one.result());
+            match lent.settle((data, result, one.flags()), loans) {
+                None => Some((data, result)),
+                Some(Said::Took(id)) => Some((name(id), result)),
+                Some(Said::Late(id)) => {
+                    late.push(id);
+                    None
+                }
+                Some(Said::GivenBack) => None,
+            }
+        });
+        settle((ids, *worker), completions, taken, &mut self.late);
+        self.late.append(&mut late);
+    }
+
+    /// Has the kernel publish completions that came outside of a submission.
+    fn publish_completions(&self) {
+        // SAFETY: no argument is passed, and nothing is submitted.
+        #[allow(unsafe_code, reason = "the crate has no function for it")]
+        let entered = unsafe { self.ring.submitter().enter::<()>(0, 0, GET_EVENTS, None) };
+        // If this fails, the frames stay until the next time.
+        drop(entered);
     }
 
     /// Puts a batch into the submission queue.
     fn queue(&mut self, offers: &Offers<'_>) {
         self.headers.clear();
+        self.lend(offers);
         for offer in offers.iter() {
             if offer.slices.len() > 1 {
                 self.headers.push(header(offer.slices));
             }
         }
         let mut headers = self.headers.iter();
+        let mut lending = self.lending.iter().peekable();
         let mut queue = self.ring.submission();
-        for Offer { id, socket, slices } in offers.iter() {
+        for (place, Offer { id, socket, slices }) in offers.iter().enumerate() {
             let socket = types::Fd(socket.as_raw_fd());
-            let entry = match slices {
-                [one] => {
-                    // A frame is shorter than 4 GiB.
-                    let length = u32::try_from(one.len()).unwrap_or(u32::MAX);
-                    opcode::Send::new(socket, one.as_ptr(), length).flags(FLAGS).build()
+            let lent = lending.next_if(|lent| lent.0 == place);
+            let entry = match (slices, lent) {
+                ([one], Some((_, name))) => {
+                    let send = opcode::SendZc::new(socket, one.as_ptr(), length(one));
+                    send.flags(FLAGS).zc_flags(REPORT_USAGE).build().user_data(*name)
+                }
+                ([one], None) => {
+                    let send = opcode::Send::new(socket, one.as_ptr(), length(one));
+                    silent(send.flags(FLAGS).build(), id)
                 }
                 _ => {
                     let header = headers.next().expect("one was made for each vectored send");
-                    opcode::SendMsg::new(socket, header).flags(FLAGS.cast_unsigned()).build()
+                    let send = opcode::SendMsg::new(socket, header);
+                    silent(send.flags(FLAGS.cast_unsigned()).build(), id)
                 }
             };
-            let entry = entry.user_data(name(id)).flags(squeue::Flags::SKIP_SUCCESS);
             // SAFETY: the bytes are borrowed and the headers stay in place until `submit` returns.
-            // A send with `MSG_DONTWAIT` is over then; what was not submitted is never looked at,
-            // because the caller gives up a ring whose queue is not empty.
+            // A send with `MSG_DONTWAIT` is over then, but for a frame that is lent, which is kept
+            // until its notice. What was not submitted is never looked at, because the caller gives
+            // up a ring whose queue is not empty.
             #[allow(unsafe_code, reason = "the queue does not know how long buffers must live")]
             let pushed = unsafe { queue.push(&entry) };
             pushed.expect("the queue has room for the longest batch");
+        }
+    }
+
+    /// Notes the frames that a batch lends.
+    fn lend(&mut self, offers: &Offers<'_>) {
+        self.lending.clear();
+        self.lent.begin_batch();
+        for (place, frame) in &offers.lendable {
+            match self.lent.lend(frame, offers.ids[*place]) {
+                Some(name) => self.lending.push((*place, name)),
+                None => self.loans.refused += 1,
+            }
         }
     }
 
@@ -175,6 +309,16 @@ impl Ring {
             }
         }
     }
+}
+
+/// Returns a send of a connection that has a completion only if not all was taken.
+fn silent(send: squeue::Entry, id: ConnId) -> squeue::Entry {
+    send.user_data(name(id)).flags(squeue::Flags::SKIP_SUCCESS)
+}
+
+/// Returns the length of a slice, which is shorter than 4 GiB, because frames are.
+fn length(slice: &[u8]) -> u32 {
+    u32::try_from(slice.len()).unwrap_or(u32::MAX)
 }
 
 /// Returns the header of a vectored send.
@@ -206,7 +350,7 @@ fn named(name: u64, worker: WorkerId) -> ConnId {
 /// Notes what became of a batch from the completions of the sends that failed or were short.
 /// `taken` has the bytes that were offered to each connection, and then how many it took.
 fn settle(
-    ids: &[ConnId],
+    (ids, worker): (&[ConnId], WorkerId),
     completions: impl Iterator<Item = (u64, i32)>,
     taken: &mut [Result<usize, Errno>],
     failed_late: &mut Vec<ConnId>,
@@ -217,7 +361,7 @@ fn settle(
     for (data, result) in completions {
         let mut places = (next..ids.len()).chain(0..next);
         let Some(at) = places.find(|at| name(ids[*at]) == data) else {
-            failed_late.extend(ids.first().map(|one| named(data, one.worker)));
+            failed_late.push(named(data, worker));
             continue;
         };
         next = at;

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use rustix::net::{SendFlags, send, sockopt};
 
 use super::*;
+use crate::limits::LENT_FRAMES_MAX;
 
 /// Returns the ids of so many connections, with different generations.
 fn ids(count: u32) -> Vec<ConnId> {
@@ -16,7 +17,7 @@ fn settled(
 ) -> (Vec<Result<usize, Errno>>, Vec<ConnId>) {
     let mut taken: Vec<_> = offered.iter().copied().map(Ok).collect();
     let mut failed_late = Vec::new();
-    settle(ids, completions.iter().copied(), &mut taken, &mut failed_late);
+    settle((ids, WorkerId(3)), completions.iter().copied(), &mut taken, &mut failed_late);
     (taken, failed_late)
 }
 
@@ -107,7 +108,7 @@ fn streams_arrive_whole_and_in_order() {
         eprintln!("not tested here: {error}");
         return;
     }
-    let mut ring = Ring::new().unwrap();
+    let mut ring = Ring::new(usize::MAX).unwrap();
     let mut streams: Vec<_> = (0..100).map(|at| Stream::new(at, 1 + at * at * 17)).collect();
     let all = ids(100);
     let (mut short, mut full) = (0, 0);
@@ -170,9 +171,98 @@ fn a_closed_peer_fails_its_own_connection_only() {
         offers.add(&stream.socket, [&stream.bytes[..]].into_iter());
     }
     let mut outcome = Outcome::default();
-    Ring::new().unwrap().send_batch(&offers, &mut outcome).unwrap();
+    Ring::new(usize::MAX).unwrap().send_batch(&offers, &mut outcome).unwrap();
     let expected: Vec<_> =
         (0..8).map(|at| if at == 3 { Err(Errno::PIPE) } else { Ok(100) }).collect();
     assert_eq!(outcome.taken, expected);
     assert_eq!(send(&streams[0].socket, b"!", SendFlags::DONTWAIT), Ok(1), "the others go on");
+}
+
+/// Returns the two ends of a TCP connection, the first of which takes little at once.
+fn tcp_pair() -> (OwnedFd, OwnedFd) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let peer = OwnedFd::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let socket = OwnedFd::from(listener.accept().unwrap().0);
+    sockopt::set_socket_send_buffer_size(&socket, 1).unwrap();
+    (socket, peer)
+}
+
+#[test]
+fn frames_that_are_lent_arrive_whole_and_are_given_back() {
+    const LENGTH: usize = 300_000;
+    if Ring::try_out_lending().is_err() {
+        return;
+    }
+    let mut ring = Ring::new(1).unwrap();
+    let frame: Arc<[u8]> = (0..LENGTH).map(|at| (at * 31 % 251) as u8).collect();
+    let pairs: Vec<_> = (0..8).map(|_| tcp_pair()).collect();
+    let (all, mut sent, mut received) = (ids(8), [0; 8], vec![Vec::new(); 8]);
+    let (mut counts, mut lends, mut short) = (Loans::default(), 0, 0);
+    let mut buffer = vec![0; 70_000];
+    while received.iter().any(|bytes| bytes.len() < LENGTH) {
+        let open: Vec<_> = (0..8).filter(|at| sent[*at] < LENGTH).collect();
+        let ids: Vec<_> = open.iter().map(|at| all[*at]).collect();
+        let mut offers = Offers::new(&ids);
+        for at in &open {
+            offers.lend(&pairs[*at].0, &frame[sent[*at]..], &frame);
+        }
+        let mut outcome = Outcome::default();
+        ring.send_batch(&offers, &mut outcome).unwrap();
+        assert_eq!(outcome.failed_late, []);
+        counts.spared += outcome.loans.spared;
+        counts.copied += outcome.loans.copied;
+        lends += open.len();
+        for (at, taken) in open.iter().zip(outcome.taken) {
+            match taken {
+                Ok(taken) => {
+                    short += usize::from(sent[*at] + taken < LENGTH);
+                    sent[*at] += taken;
+                }
+                Err(error) => assert_eq!(error, Errno::AGAIN),
+            }
+        }
+        for ((_, peer), bytes) in pairs.iter().zip(&mut received) {
+            if let Ok((length, _)) = recv(peer, &mut buffer[..], RecvFlags::DONTWAIT) {
+                bytes.extend_from_slice(&buffer[..length]);
+            }
+        }
+    }
+    assert!(short > 0, "a socket takes less than a frame at once");
+    assert!(received.iter().all(|bytes| **bytes == *frame));
+    while ring.lent.is_any() {
+        ring.take_back();
+    }
+    assert_eq!(Arc::strong_count(&frame), 1, "nothing keeps the frame");
+    counts.spared += ring.loans.spared;
+    counts.copied += ring.loans.copied;
+    assert!(counts.spared + counts.copied <= lends as u64, "{counts:?} of {lends}");
+    assert!(counts.spared + counts.copied >= 8, "{counts:?}");
+}
+
+#[test]
+fn as_many_frames_are_lent_as_may_be() {
+    let mut lent = Lent::default();
+    let frame: Arc<[u8]> = Arc::from([0; 4]);
+    let id = ids(1)[0];
+    lent.begin_batch();
+    let names: Vec<_> = (0..LENT_FRAMES_MAX).map(|_| lent.lend(&frame, id).unwrap()).collect();
+    assert_eq!(lent.lend(&frame, id), None);
+    let (more, notice) = (1 << 1, 1 << 3);
+    let mut counts = Loans::default();
+    let mut say = |lent: &mut Lent, one| lent.settle(one, &mut counts);
+    assert_eq!(say(&mut lent, (names[0], 4, more)), Some(Said::Took(id)));
+    assert_eq!(lent.lend(&frame, id), None, "the notice is to come");
+    assert_eq!(say(&mut lent, (names[0], 0, notice)), Some(Said::GivenBack));
+    assert_eq!(say(&mut lent, (names[0], 0, notice)), None, "it was given back before");
+    assert_eq!(say(&mut lent, (names[1], -libc::EAGAIN, 0)), Some(Said::Took(id)));
+    lent.begin_batch();
+    assert_eq!(say(&mut lent, (names[2], 4, more)), Some(Said::Late(id)));
+    assert_eq!(say(&mut lent, (names[2], i32::MIN, notice)), Some(Said::GivenBack));
+    assert_eq!(say(&mut lent, (name(id), 4, 0)), None, "this is no frame that was lent");
+    assert_eq!(counts, Loans { spared: 1, copied: 1, refused: 0 });
+    for name in &names[3..] {
+        lent.forget(*name);
+    }
+    assert!(!lent.is_any());
+    assert_eq!(Arc::strong_count(&frame), 1);
 }
