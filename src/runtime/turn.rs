@@ -159,9 +159,17 @@ impl Turns {
         has_more
     }
 
-    /// Takes mail as long as there is room, and reads sockets. Returns true if there is more to do
-    /// at once.
+    /// Takes mail as long as there is room, reads sockets, and takes what these reads posted, which
+    /// is answered in the same turn. Returns true if there is more to do at once.
     fn take_in(&mut self, room: &mut Room) -> bool {
+        self.take_mail(room);
+        let has_more = self.worker.catch_up() | self.read_sockets();
+        self.take_mail(room);
+        has_more
+    }
+
+    /// Takes mail as long as there is room.
+    fn take_mail(&mut self, room: &mut Room) {
         let worker = &mut self.worker;
         while room.is_left() {
             let Some(mail) = self.inbox.take(Mail::slot) else { break };
@@ -169,7 +177,6 @@ impl Turns {
             room.bytes = room.bytes.saturating_sub(worker.take(mail));
             worker.reap();
         }
-        worker.catch_up() | self.read_sockets()
     }
 
     /// Reads the sockets that are ready, in passes. Returns true if the kernel may have more
