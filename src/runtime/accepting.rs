@@ -1,5 +1,12 @@
 //! Accepts connections, and hands the answers of other threads to the requests that wait for them.
+//!
+//! The task that accepts a connection serves its first request, if that has come with it. If the
+//! request has to wait, another task accepts from then on.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,50 +16,83 @@ use super::acceptor::Acceptor;
 use super::descriptors::is_shortage;
 use super::driver::awaitable;
 use super::servers;
+use super::serving::serve;
 use crate::mailbox::{Answered, Inbox, Slot};
 
 /// How long accepting pauses if descriptors or places have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Accepts connections until the node stops, as a task beside others of this thread.
+/// Accepts connections until the node stops, as tasks beside others of this thread.
 pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
-    monoio::spawn(run(acceptor, listener, inbox));
+    if let Err(error) = begin(acceptor, listener, inbox) {
+        tracing::error!(%error, "the listener or HTTP connections cannot be watched");
+    }
 }
 
 /// Accepts connections until the node stops, on the thread that serves them. Then it waits forever,
 /// because tasks of this thread go on serving. Returns only if the listener cannot be watched.
 pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
+    match begin(acceptor, listener, inbox) {
+        Ok(()) => std::future::pending().await,
+        Err(error) => {
+            tracing::error!(%error, "the listener or HTTP connections cannot be watched");
+        }
+    }
+}
+
+/// Begins the tasks of an acceptor.
+fn begin(
+    acceptor: Acceptor,
+    listener: std::net::TcpListener,
+    inbox: Inbox<Answered>,
+) -> io::Result<()> {
     let acceptor = Rc::new(acceptor);
     // epoll needs a non-blocking listener. On such a listener io_uring would not wait for a client,
     // but fail at once with `EAGAIN`.
-    let watched = listener.set_nonblocking(monoio::utils::is_legacy());
-    let watched = watched.and_then(|()| TcpListener::from_std(listener));
-    let listener = match watched {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the listener cannot be watched"),
-    };
-    if let Err(error) = servers::begin(acceptor.clone()) {
-        return tracing::error!(%error, "HTTP connections cannot be watched");
-    }
+    listener.set_nonblocking(monoio::utils::is_legacy())?;
+    let listener = TcpListener::from_std(listener)?;
+    servers::begin(acceptor.clone())?;
     monoio::spawn(settle_answers(acceptor.clone(), inbox));
-    loop {
+    monoio::spawn(accept(Rc::new((acceptor, listener))));
+    Ok(())
+}
+
+/// Accepts connections until the node stops, and serves what has come with them. Ends earlier if a
+/// request has to wait; then another task accepts.
+async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, TcpListener)>) {
+    let (acceptor, listener) = &*acceptor_and_listener;
+    let accepts = Cell::new(true);
+    while accepts.get() {
         let accepted = match acceptor.check_place() {
             Ok(()) => listener.accept().await,
             Err(why) => Err(why),
         };
-        match accepted.and_then(|(stream, _)| acceptor.begin(stream)) {
-            Ok(()) => {}
+        let connection = match accepted {
+            Ok((stream, _)) => acceptor.begin(stream),
             // The listener was shut down: no new connection comes, and the present ones are still
             // served.
-            Err(error) if acceptor.is_stopping() && !is_shortage(&error) => break,
+            Err(error) if acceptor.is_stopping() && !is_shortage(&error) => return,
             Err(error) => {
                 acceptor.shared.descriptors.note_pause(&error);
                 acceptor.counters.accept_pauses.add(1);
                 monoio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
+        };
+        let mut serving = pin!(serve(acceptor, connection));
+        poll_fn(|context| {
+            let served = serving.as_mut().poll(context);
+            if served.is_pending() && accepts.replace(false) {
+                monoio::spawn(accept(acceptor_and_listener.clone()));
+            }
+            served
+        })
+        .await;
+        // The epoll driver accepts without giving way while clients come.
+        if monoio::utils::is_legacy() {
+            servers::give_way().await;
         }
     }
-    std::future::pending::<()>().await;
 }
 
 /// Hands answers from the mailbox to the requests that wait for them.

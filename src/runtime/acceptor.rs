@@ -139,9 +139,7 @@ impl Acceptor {
     }
 
     /// Begins an accepted connection.
-    pub(super) fn begin(&self, stream: TcpStream) -> io::Result<()> {
-        // Without this, a lone small frame may wait for the acknowledgement of the frame before it.
-        let _ = stream.set_nodelay(true);
+    pub(super) fn begin(&self, stream: TcpStream) -> Box<HttpConnection> {
         let is_spare = self.shared.descriptors.is_kept_back(&stream);
         if is_spare {
             self.shared.descriptors.begin_spare();
@@ -149,11 +147,7 @@ impl Acceptor {
         // SAFETY: the runtime gives the descriptor away, and no operation on it has begun.
         #[allow(unsafe_code, reason = "the runtime's stream gives its descriptor as a number only")]
         let socket = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
-        HttpConnection::begin(socket, is_spare, self.terms.clone()).inspect_err(|_| {
-            if is_spare {
-                self.shared.descriptors.end_spare();
-            }
-        })
+        HttpConnection::begin(socket, is_spare, self.terms.clone())
     }
 
     /// Returns the time for deadlines, in milliseconds since the node started.

@@ -139,13 +139,10 @@ pub(super) enum End {
 }
 
 impl HttpConnection {
-    /// Creates the connection of a socket that was just accepted, and lets it wait for its first
-    /// request. `is_spare` says whether its descriptor is one of those that are kept back.
-    ///
-    /// # Errors
-    /// If the kernel has no memory to watch the socket.
-    pub(super) fn begin(socket: OwnedFd, is_spare: bool, terms: Rc<HttpTerms>) -> io::Result<()> {
-        let slot = terms.poller.add(&socket)?;
+    /// Creates the connection of a socket that was just accepted. `is_spare` says whether its
+    /// descriptor is one of those that are kept back.
+    pub(super) fn begin(socket: OwnedFd, is_spare: bool, terms: Rc<HttpTerms>) -> Box<Self> {
+        let slot = terms.poller.enter();
         let connection = Box::new(Self {
             socket: Some(socket),
             slot,
@@ -160,8 +157,7 @@ impl HttpConnection {
             terms,
         });
         connection.terms.counters.http_connections.add(1);
-        connection.park();
-        Ok(())
+        connection
     }
 
     /// Returns whether the connection may serve one short request only, because its descriptor is
@@ -190,7 +186,15 @@ impl HttpConnection {
         self.spare_input();
         self.hold(self.input.capacity());
         let terms = self.terms.clone();
-        terms.poller.park(self, due);
+        if let Err(error) = terms.poller.park(self, due) {
+            tracing::warn!(%error, "a socket cannot be watched and is closed");
+        }
+    }
+
+    /// Waits until the socket is ready. Returns false at `due`, or if it cannot be watched.
+    async fn is_ready(&self, want: Want, due: Option<Millis>) -> bool {
+        let poller = &self.terms.poller;
+        poller.watch(self.slot, self.socket()).is_ok() && poller.wait(self.slot, want, due).await
     }
 
     /// Parses the head of the next request into `request`. Returns false if it is incomplete.
@@ -207,13 +211,13 @@ impl HttpConnection {
     }
 
     /// Resolves when the client sends something or leaves while its request is being answered.
-    /// Never resolves if the client has sent [`AHEAD_BYTES_MAX`] bytes ahead. The future may be
-    /// dropped at any time.
+    /// Never resolves if the client has sent [`AHEAD_BYTES_MAX`] bytes ahead, or if its socket
+    /// cannot be watched. The future may be dropped at any time.
     pub(super) async fn sends_ahead(&self) {
-        if self.unread().len() >= AHEAD_BYTES_MAX {
+        let is_read = self.unread().len() < AHEAD_BYTES_MAX;
+        if !is_read || !self.is_ready(Want::Read, None).await {
             std::future::pending::<()>().await;
         }
-        self.terms.poller.wait(self.slot, Want::Read, None).await;
     }
 
     /// Returns a descriptor with which the socket can leave HTTP: the connection's own, or one that
@@ -239,7 +243,7 @@ impl HttpConnection {
     /// Ends the connection, whose socket leaves HTTP. Returns the bytes that were read after the
     /// last request.
     pub(super) fn into_leftover(mut self, socket: &OwnedFd) -> Vec<u8> {
-        self.terms.poller.remove(socket);
+        self.terms.poller.remove(self.slot, socket);
         // A buffer of its own, so that what moves to another thread is small.
         let leftover = self.unread().to_vec();
         self.at = self.input.len();

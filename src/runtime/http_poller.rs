@@ -2,7 +2,8 @@
 //! request, and ends waits at their deadlines.
 //!
 //! There is one epoll descriptor, which the runtime awaits. Sockets are registered once,
-//! edge-triggered, for both directions. A connection between two requests has an entry here and
+//! edge-triggered, for both directions, when their connections first wait: many leave HTTP with
+//! their first request, and are never registered here. A connection between two requests has an entry here and
 //! neither a task nor a buffer.
 
 use std::cell::{Cell, RefCell};
@@ -43,6 +44,8 @@ struct Entry<C> {
     waiting: Option<Waker>,
     /// When the wait ends; [`NEVER`] without a deadline.
     due: Millis,
+    /// Whether its socket is registered.
+    is_watched: bool,
     is_readable: bool,
     is_writable: bool,
     /// The peer has closed its side, or the connection failed.
@@ -89,21 +92,32 @@ impl<C: Watched> HttpPoller<C> {
         self.epoll.try_clone()
     }
 
-    /// Watches a socket. Returns the number of its entry.
-    pub(super) fn add(&self, socket: impl AsFd) -> io::Result<u32> {
-        let slot = self.entries.borrow_mut().insert(Entry::default());
-        let added = epoll::add(&self.epoll, socket, data(slot), FLAGS);
-        if let Err(error) = added {
-            self.forget(slot);
-            return Err(error.into());
-        }
-        Ok(slot)
+    /// Creates the entry of a connection whose socket is not watched yet. Returns its number.
+    pub(super) fn enter(&self) -> u32 {
+        self.entries.borrow_mut().insert(Entry::default())
     }
 
-    /// Stops watching a socket that outlives its connection.
-    pub(super) fn remove(&self, socket: impl AsFd) {
-        // This fails only if the socket is not watched.
-        let _ = epoll::delete(&self.epoll, socket);
+    /// Watches a socket from now on, unless it is watched already.
+    ///
+    /// # Errors
+    /// If the kernel has no memory to watch it.
+    pub(super) fn watch(&self, slot: u32, socket: impl AsFd) -> io::Result<()> {
+        let mut entries = self.entries.borrow_mut();
+        let Some(entry) = entries.get_mut(slot) else { return Ok(()) };
+        if !entry.is_watched {
+            epoll::add(&self.epoll, socket, data(slot), FLAGS)?;
+            entry.is_watched = true;
+        }
+        Ok(())
+    }
+
+    /// Stops watching a socket that outlives its connection, if it is watched.
+    pub(super) fn remove(&self, slot: u32, socket: impl AsFd) {
+        let is_watched = self.entries.borrow().get(slot).is_some_and(|entry| entry.is_watched);
+        if is_watched {
+            // This cannot fail, because the socket is watched.
+            let _ = epoll::delete(&self.epoll, socket);
+        }
     }
 
     /// Removes the entry of a connection that ends.
@@ -119,10 +133,18 @@ impl<C: Watched> HttpPoller<C> {
     }
 
     /// Keeps a connection until it is ready or `due`. What is still to be read is reported again.
-    pub(super) fn park(&self, connection: C, due: Millis) {
-        let (slot, mut entries) = (connection.slot(), self.entries.borrow_mut());
-        let Some(entry) = entries.get_mut(slot) else { return };
-        if std::mem::take(&mut entry.is_readable) || entry.has_ended {
+    ///
+    /// # Errors
+    /// If its socket cannot be watched; then the connection is dropped.
+    pub(super) fn park(&self, connection: C, due: Millis) -> io::Result<()> {
+        let slot = connection.slot();
+        let is_watched = self.entries.borrow().get(slot).is_some_and(|entry| entry.is_watched);
+        self.watch(slot, connection.socket())?;
+        let mut entries = self.entries.borrow_mut();
+        let Some(entry) = entries.get_mut(slot) else { return Ok(()) };
+        let is_unread = std::mem::take(&mut entry.is_readable) || entry.has_ended;
+        // The kernel reports what is there when it begins to watch.
+        if is_watched && is_unread {
             // This cannot fail, because the socket is watched.
             let _ = epoll::modify(&self.epoll, connection.socket(), data(slot), FLAGS);
         }
@@ -131,6 +153,7 @@ impl<C: Watched> HttpPoller<C> {
         entry.due = due;
         drop(entries);
         self.note_due(due);
+        Ok(())
     }
 
     /// Notes that a socket is about to be read to its end, or written to.
@@ -269,8 +292,15 @@ const SLEEP_MS_MAX: Millis = 3_600_000;
 
 impl<C> Default for Entry<C> {
     fn default() -> Self {
-        let (is_readable, is_writable, has_ended) = (false, false, false);
-        Self { parked: None, waiting: None, due: NEVER, is_readable, is_writable, has_ended }
+        Self {
+            parked: None,
+            waiting: None,
+            due: NEVER,
+            is_watched: false,
+            is_readable: false,
+            is_writable: false,
+            has_ended: false,
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! Acceptors:
 //!
 //! - `acceptor.rs`: the state that the connections of an acceptor share.
-//! - `accepting.rs`: accepts connections.
+//! - `accepting.rs`: accepts connections, and serves what has come with them.
 //! - `serving.rs`: serves the requests of a connection.
 //! - `servers.rs`: the tasks that serve the connections.
 //! - `http_poller.rs`: reports which connections are ready, and keeps those that wait.

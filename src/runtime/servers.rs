@@ -87,7 +87,7 @@ fn appoint(servers: &Rc<Servers>) {
 
 /// Lets the other tasks of this thread run. The epoll driver would find a ready descriptor without
 /// doing so.
-async fn give_way() {
+pub(super) async fn give_way() {
     let mut has_given = false;
     poll_fn(|context| {
         if std::mem::replace(&mut has_given, true) {

@@ -100,7 +100,7 @@ impl HttpConnection {
     }
 
     pub(super) async fn await_bytes(&mut self, due: Millis) -> Result<(), End> {
-        match self.terms.poller.wait(self.slot, Want::Read, Some(due)).await {
+        match self.is_ready(Want::Read, Some(due)).await {
             true => Ok(()),
             false => Err(End::Slow(true)),
         }

@@ -94,7 +94,7 @@ impl HttpConnection {
     async fn is_taken(&self, due: Millis) -> bool {
         loop {
             let look = due.min(self.terms.shared.clock.monotonic() + LOOK_MS);
-            if self.terms.poller.wait(self.slot, Want::Write, Some(look)).await {
+            if self.is_ready(Want::Write, Some(look)).await {
                 return true;
             }
             if look == due || self.terms.shared.interfaces.broker.memory.is_short() {
