@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use rand::rngs::StdRng;
+use smallvec::SmallVec;
 
 use super::link::Link;
 use super::publish::{Broker, message_id};
@@ -202,7 +203,7 @@ impl Subscriptions<'_> {
     ) {
         let first = std::mem::replace(&mut link.subscriptions, index::NONE);
         link.subscribed = 0;
-        let mut left = Vec::new();
+        let mut left = SmallVec::<[Deferred; 1]>::new();
         self.index.forget(first, |channel, counted| {
             let subscriber = counted_as(subscriber, counted);
             left.push(Deferred { channel, subscriber, lingers_until });
