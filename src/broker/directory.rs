@@ -273,4 +273,6 @@ fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod listener_tests;
 #[cfg(test)]
+mod member_tests;
+#[cfg(test)]
 mod stream_tests;

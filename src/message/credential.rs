@@ -1,7 +1,5 @@
 //! The client's identity and role.
 
-use super::Millis;
-
 /// A client's role, from its token or key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -93,15 +91,4 @@ impl Credential {
             _ => Sender::User(self.user().map(Into::into)),
         }
     }
-}
-
-/// A member of a channel: a client that is present there.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Member {
-    /// True for a signed-in user, false for an anonymous connection.
-    pub is_user: bool,
-    /// The user's id, or the socket id of an anonymous connection.
-    pub presence_id: Box<str>,
-    /// When the first of the member's connections joined.
-    pub joined_at: Millis,
 }

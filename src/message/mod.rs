@@ -9,6 +9,7 @@ mod definition;
 mod document;
 mod event_name;
 mod history;
+mod member;
 mod payload;
 mod policy;
 mod publication;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use credential::{Credential, Member, Role, Sender};
+pub use credential::{Credential, Role, Sender};
 pub use definition::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode, Retain,
     SlowConsumer,
@@ -31,6 +32,7 @@ pub use definition::{
 pub use document::{Document, DocumentKey, DocumentWrite, Found, Load};
 pub use event_name::event_name_problem;
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
+pub use member::{Member, MemberId, SOCKET_ID_BYTES, SocketKey, socket_id};
 pub use payload::payload_problem;
 pub use policy::{
     Action, Judgement, Permissions, Policy, PolicyCommand, Question, RuleVersions, Verdict,

@@ -12,18 +12,18 @@ pub type AckId = u64;
 pub struct Snapshot {
     /// The members in order of first joining, cut at
     /// [`PRESENCE_MEMBERS_MAX`](crate::limits::PRESENCE_MEMBERS_MAX).
-    pub members: Vec<Arc<Member>>,
+    pub members: Vec<Member>,
     json: OnceLock<Box<str>>,
 }
 
 impl Snapshot {
     /// Creates a snapshot without its JSON.
-    pub fn new(members: Vec<Arc<Member>>) -> Self {
+    pub fn new(members: Vec<Member>) -> Self {
         Self { members, json: OnceLock::new() }
     }
 
     /// Returns the members as JSON, made by `encode` at the first call.
-    pub fn json(&self, encode: impl FnOnce(&[Arc<Member>]) -> String) -> &str {
+    pub fn json(&self, encode: impl FnOnce(&[Member]) -> String) -> &str {
         self.json.get_or_init(|| encode(&self.members).into())
     }
 }

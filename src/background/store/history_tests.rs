@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{Fault, Reader, Store, StoreError};
 use crate::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::message::{
-    Audience, ChannelDefinition, ChannelOptions, Content, Member, MessageId, MessageQuery, Millis,
-    Publication, Record, Sender, Stats, StatsQuery, StoredMessage,
+    Audience, ChannelDefinition, ChannelOptions, Content, Member, MemberId, MessageId,
+    MessageQuery, Millis, Publication, Record, Sender, Stats, StatsQuery, StoredMessage,
 };
 
 /// A store with its reader, and all that should be in it, the oldest first.
@@ -350,7 +350,7 @@ fn a_batch_is_appended_whole_or_not_at_all() {
 #[test]
 fn what_is_no_message_has_no_place_in_history() {
     let mut archive = Archive::new();
-    let member = Member { is_user: true, presence_id: "x".into(), joined_at: 0 };
+    let member = Member { id: MemberId::Connection([0; 15]), joined_at: 0 };
     let mut joined = record(1, 1, "a", 5);
     let content = Content::Joined(Arc::new(member));
     let publication = Publication::new(Uuid::from_u128(1), "c".into(), 5, content);

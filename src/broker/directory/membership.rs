@@ -58,7 +58,7 @@ impl Directory {
         let mut posted = WorkerSet::default();
         let told = Announced::of(mode, newcomer.is_some(), announced);
         if let (Some(member), Some(places)) = (newcomer, announcing) {
-            let content = Content::Joined(member);
+            let content = Content::Joined(Arc::new(member));
             let event =
                 Publication::new(join.announcement, join.channel.clone(), join.now, content)
                     .except(subscriber.connection);
@@ -113,7 +113,7 @@ impl Directory {
         let gone = member.and_then(|member| entry.presence.leave(member));
         let told = Announced::of(mode, gone.is_some(), announced);
         if let (Some(member), Some(places)) = (gone, announcing) {
-            let content = Content::Left(member);
+            let content = Content::Left(Arc::new(member));
             let event =
                 Publication::new(leave.announcement, leave.channel.clone(), leave.now, content)
                     .except(subscriber.connection);

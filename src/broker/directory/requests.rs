@@ -1,9 +1,8 @@
 //! Requests to the directory, and its answers.
 
-use crate::broker::presence::MemberKey;
 use crate::message::{
-    AckId, Audience, Channel, ChannelOptions, ConnId, Encoding, MessageId, Millis, Offset,
-    PresenceMode, ReplayWish, Transport,
+    AckId, Audience, Channel, ChannelOptions, ConnId, Encoding, MemberId, MessageId, Millis,
+    Offset, PresenceMode, ReplayWish, Transport,
 };
 
 /// A connection in a channel, as the directory counts it.
@@ -16,7 +15,7 @@ pub struct Subscriber {
     /// The transport of the connection, by which the directory counts it.
     pub transport: Transport,
     /// The member that it belongs to; `None` if it does not count for presence.
-    pub member: Option<MemberKey>,
+    pub member: Option<MemberId>,
 }
 
 /// A request to subscribe.

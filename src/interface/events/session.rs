@@ -116,7 +116,7 @@ impl Session {
             connection,
             encoding: Encoding::EventStream,
             transport: Transport::EventStream,
-            member: Some(member::key(&self.credential, &self.socket_key)),
+            member: Some(member::id(&self.credential, &self.socket_key)),
         }
     }
 

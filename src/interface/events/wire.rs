@@ -121,8 +121,7 @@ mod tests {
     #[test]
     fn presence_moves_no_cursor() {
         let joined = Content::Joined(std::sync::Arc::new(crate::message::Member {
-            presence_id: "p".into(),
-            is_user: false,
+            id: crate::message::MemberId::Connection([0; 15]),
             joined_at: 0,
         }));
         let joined = Publication::new(MessageId::nil(), Channel::from("a"), 0, joined);

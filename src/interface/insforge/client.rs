@@ -67,7 +67,7 @@ impl Client {
         transport: Transport,
     ) -> Option<Subscriber> {
         let credential = self.credential.as_ref()?;
-        let member = Some(member::key(credential, &self.socket_key));
+        let member = Some(member::id(credential, &self.socket_key));
         Some(Subscriber { connection, encoding, transport, member })
     }
 

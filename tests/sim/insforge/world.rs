@@ -9,8 +9,8 @@ use fanfare::broker::directory::Published;
 use fanfare::broker::publish::Submission;
 use fanfare::interface::{Session, Shared, insforge};
 use fanfare::message::{
-    Channel, ChannelDefinition, ChannelOptions, Content, Encoding, MessageId, Now, PresenceMode,
-    Refused, Sender, SlowConsumer,
+    Channel, ChannelDefinition, ChannelOptions, Content, Encoding, Member, MessageId, Now,
+    PresenceMode, Refused, SOCKET_ID_BYTES, Sender, SlowConsumer,
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -417,7 +417,8 @@ impl World {
         for number in 0..CHANNELS {
             let present = self.node.hub.interfaces.broker.directory.present(&channel(number));
             let members = present.iter().flat_map(|(snapshot, _)| &*snapshot.members);
-            let members: BTreeSet<Box<str>> = members.map(|one| one.presence_id.clone()).collect();
+            let text = |one: &Member| one.id.text(&mut [0; SOCKET_ID_BYTES]).into();
+            let members: BTreeSet<Box<str>> = members.map(text).collect();
             let room = &mut self.rooms[number];
             let before = std::mem::replace(&mut room.members, members.clone());
             if room.options.presence != PresenceMode::Full {

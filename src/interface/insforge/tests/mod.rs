@@ -38,10 +38,18 @@ use crate::mailbox::{
     AcceptorId, Inboxes, Mail, Mailboxes, Pending, PollRefusal, PollTicket, Polled, Slot, Tickets,
 };
 use crate::message::{
-    Activation, ChannelDefinition, ChannelOptions, ConnId, Judgement, Millis, Now, Permissions,
-    Policy, PolicyCommand, Publication, Refused, SessionId, Verdict, WorkerId,
+    Activation, ChannelDefinition, ChannelOptions, ConnId, Credential, Judgement, Member, MemberId,
+    Millis, Now, Permissions, Policy, PolicyCommand, Publication, Refused, Role, SessionId,
+    Verdict, WorkerId,
 };
 use crate::metrics::Metrics;
+
+/// Returns a member that is the user with this id.
+pub(super) fn member(id: &str) -> Member {
+    let (id, role) = (id.into(), Role::Authenticated);
+    let credential = Credential { id, email: None, role, is_user: true, expires_at: None };
+    Member { id: MemberId::User(Arc::new(credential)), joined_at: 0 }
+}
 
 const SECRET: &str = "a secret that is long enough for the node to take it as one";
 const TIMINGS: Timings = Timings {

@@ -5,20 +5,30 @@ use std::fmt::Write as _;
 use super::push_meta_end;
 use crate::codec::json::push_json;
 use crate::interface::insforge::socketio;
-use crate::message::{Channel, Member, MessageId, Millis, Publication, Snapshot, iso_millis};
+use crate::message::{
+    Channel, Member, MessageId, Millis, Publication, SOCKET_ID_BYTES, Snapshot, push_iso_millis,
+};
 
-/// Returns a member of a channel as a JSON object.
-fn member(member: &Member) -> String {
-    let kind = if member.is_user { "user" } else { "anonymous" };
-    let mut out = format!(r#"{{"type":"{kind}","presenceId":"#);
-    push_json(&mut out, &member.presence_id);
-    let _ = write!(out, r#","joinedAt":"{}"}}"#, iso_millis(member.joined_at));
-    out
+/// Bytes of most members as JSON, with a comma.
+const MEMBER_BYTES: usize = 96;
+
+/// Appends a member of a channel as a JSON object.
+fn push_member(out: &mut String, member: &Member) {
+    out.push_str(match member.id.is_user() {
+        true => r#"{"type":"user","presenceId":"#,
+        false => r#"{"type":"anonymous","presenceId":"#,
+    });
+    push_json(out, member.id.text(&mut [0; SOCKET_ID_BYTES]));
+    out.push_str(r#","joinedAt":""#);
+    push_iso_millis(out, member.joined_at);
+    out.push_str(r#""}"#);
 }
 
 /// Returns the JSON that tells subscribers that a member has joined or left.
 pub(super) fn presence_event(publication: &Publication, who: &Member) -> String {
-    let mut out = format!(r#"{{"member":{},"meta":{{"channel":"#, member(who));
+    let mut out = String::from(r#"{"member":"#);
+    push_member(&mut out, who);
+    out.push_str(r#","meta":{"channel":"#);
     push_json(&mut out, publication.channel.as_str());
     out.push_str(r#","senderType":"system""#);
     push_meta_end(&mut out, publication.id, publication.at);
@@ -55,13 +65,26 @@ pub fn presence(presence: &Snapshot, present: usize) -> String {
 /// Appends the `presence` key of an object: the members of the snapshot, and the number of all
 /// members if the snapshot does not hold all.
 pub(super) fn push_presence(out: &mut String, presence: &Snapshot, present: usize) {
-    let members = presence.json(|members| {
-        let members: Vec<String> = members.iter().map(|m| member(m)).collect();
-        members.join(",")
-    });
+    let members = presence.json(members);
+    out.reserve(members.len() + PRESENCE_BYTES);
     let _ = write!(out, r#""presence":{{"members":[{members}]"#);
     if presence.members.len() < present {
         let _ = write!(out, r#","count":{present},"truncated":true"#);
     }
     out.push('}');
+}
+
+/// Bytes of the `presence` key besides its members.
+const PRESENCE_BYTES: usize = 80;
+
+/// Returns the JSON of members, separated by commas.
+fn members(members: &[Member]) -> String {
+    let mut out = String::with_capacity(members.len() * MEMBER_BYTES);
+    for (at, member) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_member(&mut out, member);
+    }
+    out
 }

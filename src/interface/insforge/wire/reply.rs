@@ -34,12 +34,13 @@ pub fn reply(reply: &Reply, ack: Option<AckId>) -> Option<String> {
         }
         (_, None) => None,
         (Reply::Subscribed { channel, presence, present, .. }, Some(ack)) => {
-            out.push_str(r#"{"ok":true"#);
+            // In one piece, because the members may be long.
+            let _ = write!(out, r#"43{ack}[{{"ok":true"#);
             push_channel(&mut out, Some(channel));
             out.push(',');
             push_presence(&mut out, presence, *present);
-            out.push('}');
-            Some(socketio::ack_text("/", ack, &out))
+            out.push_str("}]");
+            Some(out)
         }
         (Reply::Authenticated, Some(ack)) => Some(socketio::ack_text("/", ack, r#"{"ok":true}"#)),
         (Reply::Unsubscribed, Some(ack)) => Some(socketio::ack_text("/", ack, r#"{"ok":true}"#)),
@@ -115,7 +116,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::message::{Member, Snapshot};
+    use crate::interface::insforge::tests::member;
+    use crate::message::Snapshot;
 
     #[test]
     fn a_gap_names_channel_and_count() {
@@ -138,8 +140,7 @@ mod tests {
                 .starts_with(r#"433[{"ok":false,"channel":"c","error":{"code":"REALTIME_NOT"#)
         );
         assert_eq!(reply(&Reply::Unsubscribed, None), None);
-        let member = Member { is_user: true, presence_id: "u".into(), joined_at: 0 };
-        let presence = Arc::new(Snapshot::new(vec![Arc::new(member)]));
+        let presence = Arc::new(Snapshot::new(vec![member("u")]));
         let whole = Reply::Subscribed {
             channel: "c".into(),
             presence: presence.clone(),
