@@ -8,12 +8,11 @@ use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::{Directory, Join, Subscriber};
 use fanfare::broker::index::{Counted, Index, NONE};
 use fanfare::broker::memory::Memory;
-use fanfare::broker::presence::MemberKey;
 use fanfare::broker::publish::{Broker, message_id};
 use fanfare::interface::encode::encode;
 use fanfare::mailbox::{Inboxes, Mail, Mailbox, Mailboxes, Slot};
 use fanfare::message::{
-    Channel, ChannelOptions, ConnId, Delivery, Encoding, ReplayWish, Transport, WorkerId,
+    Channel, ChannelOptions, ConnId, Delivery, Encoding, MemberId, ReplayWish, Transport, WorkerId,
 };
 
 use super::{AT, CHANNEL};
@@ -45,8 +44,9 @@ pub(crate) fn node(workers: usize, directory: Directory) -> (Broker, Inboxes) {
 }
 
 fn join(broker: &Broker, connection: ConnId, encoding: Encoding) {
-    let id = format!("{}-{}", connection.worker.0, connection.slot);
-    let member = Some(MemberKey { is_user: false, id: id.into() });
+    let mut key = [connection.worker.0; 15];
+    key[..4].copy_from_slice(&connection.slot.to_be_bytes());
+    let member = Some(MemberId::Connection(key));
     let transport = match encoding {
         Encoding::EventStream => Transport::EventStream,
         _ => Transport::WebSocket,

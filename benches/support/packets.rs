@@ -12,7 +12,7 @@ use fanfare::interface::insforge::wire::Request;
 use fanfare::interface::insforge::{engineio, socketio, wire as insforge};
 use fanfare::interface::m2::wire as m2;
 use fanfare::limits::MESSAGE_BYTES_MAX;
-use fanfare::message::{Channel, Content, Member, Publication};
+use fanfare::message::{Channel, Content, Member, MemberId, Publication};
 
 use super::{AT, CHANNEL, EVENT, PAYLOAD};
 
@@ -93,7 +93,7 @@ pub(crate) fn event() -> Publication {
 
 /// Returns the announcement of a new member.
 pub(crate) fn joined() -> Publication {
-    let member = Member { is_user: true, presence_id: "u1".into(), joined_at: AT };
+    let member = Member { id: MemberId::Connection([1; 15]), joined_at: AT };
     let content = Content::Joined(Arc::new(member));
     Publication::new(message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content)
 }

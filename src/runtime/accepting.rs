@@ -88,6 +88,7 @@ async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, TcpListener)>) {
             served
         })
         .await;
+        acceptor.answers.send();
         // The epoll driver accepts without giving way while clients come.
         if monoio::utils::is_legacy() {
             servers::give_way().await;
