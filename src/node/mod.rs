@@ -105,11 +105,13 @@ pub fn run(
     webhook::warn_of_never_called(&definitions, config.webhooks.allow_private);
     let definitions = Definitions::new(definitions);
     let policies = Policies::new(store.permissions()?);
-    let driver = Driver::choose();
-    let backend = Backend::choose(&config.io, &driver).map_err(NodeError::Ring)?;
-    let address = listener.local_addr()?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
+    let (threads, senders) = (config.workers + config.acceptor_threads, config.workers + acceptors);
+    let driver = Driver::choose(threads);
+    let backend =
+        Backend::choose(&config.io, &driver, (threads, senders)).map_err(NodeError::Ring)?;
+    let address = listener.local_addr()?;
     let memory = Memory::new(config.memory.client_bytes, config.workers);
     let part = memory.part(usize::MAX);
     let (mailboxes, inboxes) =

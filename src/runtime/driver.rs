@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
 
 use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
@@ -10,6 +12,12 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 /// How many completions the kernel may report before the thread looks at them. It keeps more in a
 /// backlog.
 const COMPLETIONS: u32 = 8_192;
+/// How many operations a thread may begin before the kernel is told of them.
+const OPERATIONS: u32 = 1_024;
+/// How often, and after which pauses, a ring is tried again for which there was no memory: the
+/// kernel frees that of a closed ring a little later.
+const TRIES_MAX: usize = 100;
+const TRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The I/O driver of the hot threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +31,9 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// Returns the best driver that the kernel, or a container's confinement, permits.
-    pub fn choose() -> Self {
+    /// Returns the best driver that the kernel, or a container's confinement, permits this many
+    /// threads.
+    pub fn choose(threads: usize) -> Self {
         let forced = std::env::var("MONOIO_FORCE_LEGACY_DRIVER").unwrap_or_default();
         if matches!(forced.to_ascii_lowercase().as_str(), "1" | "true" | "yes") {
             return Self::Epoll("MONOIO_FORCE_LEGACY_DRIVER asks for it".to_owned());
@@ -35,9 +44,28 @@ impl Driver {
         if !monoio::utils::detect_uring() {
             return Self::Epoll("this kernel's io_uring lacks operations".to_owned());
         }
-        match try_out(&tuned()) {
+        let driver = match try_out(&tuned()) {
             Ok(()) => Self::IoUring,
             Err(_) => Self::IoUringPlain,
+        };
+        match driver.rings(threads) {
+            Ok(_) => driver,
+            Err(error) => Self::Epoll(format!(
+                "no memory for the rings of {threads} threads: {error}; raise the limit on locked \
+                 memory"
+            )),
+        }
+    }
+
+    /// Creates a ring for each of so many threads; none on epoll.
+    ///
+    /// # Errors
+    /// If the rings take more memory than the process may lock.
+    pub(super) fn rings(&self, threads: usize) -> io::Result<Vec<io_uring::IoUring>> {
+        match self {
+            Self::IoUring => (0..threads).map(|_| tuned().build(OPERATIONS)).collect(),
+            Self::IoUringPlain => (0..threads).map(|_| plain().build(OPERATIONS)).collect(),
+            Self::Epoll(_) => Ok(Vec::new()),
         }
     }
 
@@ -80,10 +108,26 @@ impl Driver {
             let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
             return Ok(runtime.block_on(future));
         }
-        let builder = RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).enable_timer();
-        let mut runtime = builder.build()?;
+        let mut runtime = patiently(|| {
+            let builder = RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring.clone());
+            builder.with_entries(OPERATIONS).enable_timer().build()
+        })?;
         Ok(runtime.block_on(future))
     }
+}
+
+/// Creates something with a ring, several times if there is no memory for it.
+///
+/// # Errors
+/// Those of the last attempt.
+pub(super) fn patiently<T>(mut create: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES_MAX {
+        match create() {
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => thread::sleep(TRY_PAUSE),
+            created => return created,
+        }
+    }
+    create()
 }
 
 /// Returns a descriptor as the runtime can await it. The runtime awaits sockets only, but it never

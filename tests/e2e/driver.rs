@@ -27,6 +27,23 @@ fn a_kernel_that_denies_io_uring_is_served_by_epoll() {
     assert_eq!(node.request("GET", "/api/health", &[], b"").status, 200);
 }
 
+#[test]
+fn a_node_whose_rings_do_not_fit_into_locked_memory_does_without() {
+    if std::env::var("FANFARE_TEST_DENY_URING").is_ok_and(|wish| wish == "1") {
+        return;
+    }
+    let short = Node::with_locked_memory(1024 * 1024, "8");
+    let said = short.output();
+    assert!(said.contains("epoll (no memory for the rings of 8 threads: "), "{said}");
+    assert!(said.contains("raise the limit on locked memory)"), "{said}");
+    assert_eq!(short.request("GET", "/api/health", &[], b"").status, 200);
+
+    // The default limit of Linux.
+    let enough = Node::with_locked_memory(8 * 1024 * 1024, "8");
+    assert!(enough.output().contains(" on io_uring, listening"), "{}", enough.output());
+    assert_eq!(enough.request("GET", "/api/health", &[], b"").status, 200);
+}
+
 /// A container's filter may deny only a part of io_uring.
 #[test]
 fn a_kernel_that_denies_a_part_of_io_uring_is_served_by_epoll() {

@@ -105,7 +105,17 @@ impl Node {
         limit: u64,
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
     ) -> Self {
-        Self::launch(Launch { descriptors: Some(limit), ..Launch::new(configure, None) })
+        let limit = Some(Limit::Descriptors(limit));
+        Self::launch(Launch { limit, ..Launch::new(configure, None) })
+    }
+
+    /// Starts a node on io_uring, if it can be had, that may lock this many bytes of memory.
+    pub(crate) fn with_locked_memory(bytes: u64, workers: &'static str) -> Self {
+        let configure = move |command: &mut Command| {
+            command.env_remove("MONOIO_FORCE_LEGACY_DRIVER").env("FANFARE_WORKERS", workers);
+        };
+        let limit = Some(Limit::LockedMemory(bytes));
+        Self::launch(Launch { limit, ..Launch::new(configure, None) })
     }
 
     /// Starts a node that listens on all addresses of the machine, loopback included.
@@ -270,14 +280,21 @@ enum Deny {
     Only(&'static str),
 }
 
+/// A limit of the kernel on a node.
+#[derive(Clone, Copy)]
+enum Limit {
+    Descriptors(u64),
+    LockedMemory(u64),
+}
+
 /// The parameters of a node, from which it can be started again.
 struct Launch {
     configure: Box<dyn Fn(&mut Command) + Send + Sync>,
     stderr: Box<dyn Fn() -> Stdio + Send + Sync>,
     deny_uring: Option<Deny>,
     is_first_process: bool,
-    /// The limit on descriptors; `None` for that of the test.
-    descriptors: Option<u64>,
+    /// A limit of the node's own.
+    limit: Option<Limit>,
     listen: Ipv4Addr,
     data_dir: PathBuf,
     /// The directory, if it belongs to the node and is removed with it.
@@ -296,7 +313,7 @@ impl Launch {
             stderr: Box::new(Stdio::piped),
             deny_uring,
             is_first_process: false,
-            descriptors: None,
+            limit: None,
             listen: Ipv4Addr::LOCALHOST,
             data_dir: own.path().to_owned(),
             own: Some(own),
@@ -338,7 +355,7 @@ impl Launch {
     }
 
     /// Returns the product's binary, under the seccomp filter if io_uring is denied, or with its
-    /// own limit on descriptors.
+    /// limit of its own.
     fn binary(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_fanfare");
         if self.is_first_process {
@@ -348,10 +365,22 @@ impl Launch {
             command.args(user).args(["--pid", "--fork", "--kill-child", binary]);
             return command;
         }
-        if let Some(limit) = self.descriptors {
-            let mut command = Command::new("prlimit");
-            command.args([&format!("--nofile={limit}"), binary]);
-            return command;
+        match self.limit {
+            Some(Limit::Descriptors(most)) => {
+                let mut command = Command::new("prlimit");
+                command.args([&format!("--nofile={most}"), binary]);
+                return command;
+            }
+            Some(Limit::LockedMemory(bytes)) => {
+                let mut command = Command::new("setpriv");
+                // Root has no limit as long as it has this capability.
+                if rustix::process::geteuid().is_root() {
+                    command.arg("--bounding-set=-ipc_lock");
+                }
+                command.args(["prlimit", &format!("--memlock={bytes}"), binary]);
+                return command;
+            }
+            None => {}
         }
         let Some(deny) = self.deny_uring else { return Command::new(binary) };
         let mut command = Command::new("python3");

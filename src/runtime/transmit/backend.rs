@@ -5,7 +5,7 @@ use std::io;
 use super::ring::Ring;
 use super::{Direct, Offers, Outcome, Transmit};
 use crate::config::{self, IoBackend};
-use crate::runtime::driver::Driver;
+use crate::runtime::driver::{Driver, patiently};
 
 /// How workers send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +20,23 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Returns the back end that was asked for, or the best one that the kernel permits.
+    /// Returns the back end that was asked for, or the best one that the kernel permits so many
+    /// threads with so many senders.
     ///
     /// # Errors
     /// Why there is no ring, if it was asked for.
-    pub fn choose(asked: &config::Io, driver: &Driver) -> io::Result<Self> {
-        let tried = || Ring::try_out().map(|()| Self::Ring { lend_min: lend_min(asked) });
+    pub fn choose(
+        asked: &config::Io,
+        driver: &Driver,
+        (threads, senders): (usize, usize),
+    ) -> io::Result<Self> {
+        let tried = || {
+            Ring::try_out()?;
+            // All rings must fit into the memory that the process may lock.
+            let _held = driver.rings(threads)?;
+            let rings: io::Result<Vec<_>> = (0..senders).map(|_| Ring::new(usize::MAX)).collect();
+            rings.map(|_| Self::Ring { lend_min: lend_min(asked) })
+        };
         let direct = |why| {
             if asked.zerocopy_bytes > 0 {
                 tracing::warn!(why, "io.zerocopy_bytes has no effect, because there is no ring");
@@ -64,7 +75,9 @@ impl Backend {
     /// If the kernel has no memory for the ring.
     pub fn transmitter(&self) -> io::Result<Transmitter> {
         match self {
-            Self::Ring { lend_min } => Ok(Transmitter::Ring(Box::new(Ring::new(*lend_min)?))),
+            Self::Ring { lend_min } => {
+                Ok(Transmitter::Ring(Box::new(patiently(|| Ring::new(*lend_min))?)))
+            }
             Self::Direct(_) => Ok(Transmitter::Direct(Direct)),
         }
     }
