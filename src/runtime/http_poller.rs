@@ -3,8 +3,8 @@
 //!
 //! There is one epoll descriptor, which the runtime awaits. Sockets are registered once,
 //! edge-triggered, for both directions, when their connections first wait: many leave HTTP with
-//! their first request, and are never registered here. A connection between two requests has an entry here and
-//! neither a task nor a buffer.
+//! their first request, and are never registered here. A connection between two requests has an
+//! entry here and neither a task nor a buffer.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
