@@ -165,7 +165,8 @@ impl Turns {
         self.take_mail(room);
         let has_more = self.worker.catch_up() | self.read_sockets();
         self.take_mail(room);
-        has_more
+        // A verdict may be among that mail.
+        has_more | (self.worker.local.authorizer.ready() > 0)
     }
 
     /// Takes mail as long as there is room.
