@@ -52,7 +52,7 @@ impl Answers {
             offers.add(socket, [bytes].into_iter());
         }
         transmitter.transmit(&offers, outcome);
-        let Outcome { taken, failed_late, .. } = outcome;
+        let Outcome { taken, failed_late } = outcome;
         for id in failed_late.drain(..) {
             tracing::error!(?id, "the kernel reported an answer too late; its client is closed");
             self.terms.poller.close(id.slot);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
 use super::connection::{Connection, Connections, State};
-use super::transmit::{Loans, Offers, Outcome, Transmit, send_slices};
+use super::transmit::{Offers, Outcome, Transmit, send_slices};
 use crate::broker::link::Link;
 use crate::broker::outbox::{Outbox, Spares};
 use crate::broker::outgoing::Outgoing;
@@ -84,8 +84,7 @@ impl Batch {
     /// Empties the batch and returns its connections that have failed.
     pub(super) fn settle(&mut self, connections: &mut Connections, local: &mut Local) -> Vec<u32> {
         let mut failed = Vec::new();
-        let Outcome { taken, failed_late, loans } = &mut self.outcome;
-        count_loans(std::mem::take(loans), &local.counters);
+        let Outcome { taken, failed_late } = &mut self.outcome;
         for ((id, offered), taken) in self.ids.drain(..).zip(&self.offered).zip(&*taken) {
             let Some(connection) = connections.get_mut(id.slot) else { continue };
             let is_closing = connection.is_closing();
@@ -104,14 +103,6 @@ impl Batch {
             failed.extend(connections.by_id(id).map(|_| id.slot));
         }
         failed
-    }
-}
-
-fn count_loans(loans: Loans, counters: &Counters) {
-    if loans != Loans::default() {
-        counters.zerocopy_spared.add(loans.spared);
-        counters.zerocopy_copied.add(loans.copied);
-        counters.zerocopy_refused.add(loans.refused);
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::poller::Ready;
-use super::transmit::{Backend, Transmitter};
+use super::transmit::{Backend, Loans, Transmitter};
 use super::worker::Worker;
 use super::{drain, driver, reader};
 use crate::interface::context::Local;
@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::mailbox::{Inbox, Mail, Slot};
 use crate::message::{Millis, Nanos, WorkerId};
-use crate::metrics::heap;
+use crate::metrics::{Counters, heap};
 
 /// The worker that drops what channels need not retain any longer. One is enough.
 const SWEEPER: WorkerId = WorkerId(0);
@@ -129,7 +129,7 @@ impl Turns {
         let worker = &mut self.worker;
         self.sweep.run(worker);
         worker.end_turn(&mut self.transmitter);
-        self.transmitter.take_back();
+        count_loans(self.transmitter.take_back(), &worker.local.counters);
         measure(&worker.local, &mut worker.undrained, now.nanos, worker.shared.clock.nanos());
         let is_idle = worker.local.outboxes.is_idle();
         has_more || !worker.unread.is_empty() || !is_idle || !self.inbox.is_empty()
@@ -249,6 +249,14 @@ impl Turns {
         // timer again.
         let delay = next.saturating_sub(worker.shared.clock.monotonic()) + 1;
         worker.poller.wake_in(Duration::from_millis(delay))
+    }
+}
+
+fn count_loans(loans: Loans, counters: &Counters) {
+    if loans != Loans::default() {
+        counters.zerocopy_spared.add(loans.spared);
+        counters.zerocopy_copied.add(loans.copied);
+        counters.zerocopy_refused.add(loans.refused);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::ring::Ring;
-use super::{Direct, Offers, Outcome, Transmit};
+use super::{Direct, Loans, Offers, Outcome, Transmit};
 use crate::config::{self, IoBackend};
 use crate::runtime::driver::{Driver, patiently};
 
@@ -107,10 +107,12 @@ pub enum Transmitter {
 }
 
 impl Transmitter {
-    /// Takes back frames that the kernel has sent, if it was lent any.
-    pub fn take_back(&mut self) {
-        if let Self::Ring(ring) = self {
-            ring.take_back();
+    /// Takes back frames that the kernel has sent, if it was lent any. Returns what became of them
+    /// since the last call.
+    pub fn take_back(&mut self) -> Loans {
+        match self {
+            Self::Ring(ring) => ring.take_back(),
+            Self::Direct(_) => Loans::default(),
         }
     }
 }

@@ -94,8 +94,6 @@ pub struct Outcome {
     /// Connections of earlier batches whose sends turned out to have failed. What reached their
     /// clients is not known.
     pub failed_late: Vec<ConnId>,
-    /// What became of frames that could be sent without copying.
-    pub loans: Loans,
 }
 
 /// Counts of frames that were lent to the kernel, so that it need not copy them.

@@ -28,6 +28,8 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
@@ -46,6 +48,8 @@ const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 /// More than a socket with the least buffer takes at once, so that a send of it comes to be short.
 const TRIAL_BYTES: usize = 64 * 1024;
 const TRIAL_FRAME_BYTES: usize = 4 * 1024;
+/// How often, a millisecond apart, a trial looks whether the kernel has given the frame back.
+const TRIAL_LOOKS_MAX: usize = 1_000;
 
 /// The flag of a send without copying that has the kernel note whether it copied nevertheless
 /// (`IORING_SEND_ZC_REPORT_USAGE`).
@@ -64,9 +68,9 @@ pub struct Ring {
     /// The frames that a batch lends: the places of their connections in it, and their names in
     /// completions.
     lending: Vec<(usize, u64)>,
-    /// What became of frames that were lent, and connections whose completions came too late, since
-    /// the last batch.
+    /// What became of frames that were lent.
     loans: Loans,
+    /// Connections whose completions came too late, since the last batch.
     late: Vec<ConnId>,
     /// The worker of the last batch.
     worker: WorkerId,
@@ -147,12 +151,17 @@ impl Ring {
         offers.lend(&socket, &frame, &frame);
         let mut outcome = Outcome::default();
         ring.send_batch(&offers, &mut outcome)?;
-        let is_whole = outcome.taken == [Ok(frame.len())] && received(&peer)? == frame.len();
-        ring.take_back();
-        if is_whole && !ring.lent.is_any() {
-            return Ok(());
+        if outcome.taken != [Ok(frame.len())] || received(&peer)? != frame.len() {
+            return Err(io::Error::other("this kernel does not send without copying"));
         }
-        Err(io::Error::other("this kernel does not send without copying"))
+        for _ in 0..TRIAL_LOOKS_MAX {
+            ring.take_back();
+            if !ring.lent.is_any() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::Error::other("this kernel does not give back what it was lent"))
     }
 
     /// Returns from how many bytes on a frame is to be lent to the kernel.
@@ -160,13 +169,14 @@ impl Ring {
         self.lend_min
     }
 
-    /// Takes back the frames that the kernel reads no longer.
-    pub fn take_back(&mut self) {
-        if !self.lent.is_any() {
-            return;
+    /// Takes back the frames that the kernel reads no longer. Returns what became of them since the
+    /// last call.
+    pub fn take_back(&mut self) -> Loans {
+        if self.lent.is_any() {
+            self.publish_completions();
+            self.settle(&[], &mut []);
         }
-        self.publish_completions();
-        self.settle(&[], &mut []);
+        std::mem::take(&mut self.loans)
     }
 
     /// Offers each connection's bytes to its socket without waiting, and replaces `outcome`.
@@ -205,7 +215,6 @@ impl Ring {
         for (offer, taken) in offers.iter().zip(&mut outcome.taken).skip(tried) {
             *taken = send_slices(offer.socket, offer.slices);
         }
-        outcome.loans = std::mem::take(&mut self.loans);
         submitted
     }
 

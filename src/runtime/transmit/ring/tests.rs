@@ -190,7 +190,8 @@ fn tcp_pair() -> (OwnedFd, OwnedFd) {
 #[test]
 fn frames_that_are_lent_arrive_whole_and_are_given_back() {
     const LENGTH: usize = 300_000;
-    if Ring::try_out_lending().is_err() {
+    if let Err(error) = Ring::try_out_lending() {
+        assert!(Ring::try_out().is_err(), "only a machine without io_uring is excused: {error}");
         return;
     }
     let mut ring = Ring::new(1).unwrap();
@@ -209,8 +210,9 @@ fn frames_that_are_lent_arrive_whole_and_are_given_back() {
         let mut outcome = Outcome::default();
         ring.send_batch(&offers, &mut outcome).unwrap();
         assert_eq!(outcome.failed_late, []);
-        counts.spared += outcome.loans.spared;
-        counts.copied += outcome.loans.copied;
+        let loans = ring.take_back();
+        counts.spared += loans.spared;
+        counts.copied += loans.copied;
         lends += open.len();
         for (at, taken) in open.iter().zip(outcome.taken) {
             match taken {
@@ -230,11 +232,11 @@ fn frames_that_are_lent_arrive_whole_and_are_given_back() {
     assert!(short > 0, "a socket takes less than a frame at once");
     assert!(received.iter().all(|bytes| **bytes == *frame));
     while ring.lent.is_any() {
-        ring.take_back();
+        let loans = ring.take_back();
+        counts.spared += loans.spared;
+        counts.copied += loans.copied;
     }
     assert_eq!(Arc::strong_count(&frame), 1, "nothing keeps the frame");
-    counts.spared += ring.loans.spared;
-    counts.copied += ring.loans.copied;
     assert!(counts.spared + counts.copied <= lends as u64, "{counts:?} of {lends}");
     assert!(counts.spared + counts.copied >= 8, "{counts:?}");
 }
