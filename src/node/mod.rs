@@ -107,10 +107,7 @@ pub fn run(
     let policies = Policies::new(store.permissions()?);
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
-    let (threads, senders) = (config.workers + config.acceptor_threads, config.workers + acceptors);
-    let driver = Driver::choose(threads);
-    let backend =
-        Backend::choose(&config.io, &driver, (threads, senders)).map_err(NodeError::Ring)?;
+    let (driver, backend) = ways(config, acceptors)?;
     let address = listener.local_addr()?;
     let memory = Memory::new(config.memory.client_bytes, config.workers);
     let part = memory.part(usize::MAX);
@@ -160,6 +157,15 @@ pub fn run(
         }
         started(&Started { address, driver: node.driver.clone(), secrets });
     })
+}
+
+/// Returns how the hot threads wait and send.
+fn ways(config: &Config, acceptors: usize) -> Result<(Driver, Backend), NodeError> {
+    let threads = config.workers + config.acceptor_threads;
+    let driver = Driver::choose(threads);
+    let senders = config.workers + acceptors;
+    let backend = Backend::choose(&config.io, &driver, (threads, senders));
+    backend.map(|backend| (driver, backend)).map_err(NodeError::Ring)
 }
 
 fn about(driver: &Driver, backend: &Backend) -> About {
