@@ -15,8 +15,8 @@
 //!   this kernel does both.
 //! - A completion names its connection with the generation of its slot. Should one come after its
 //!   batch was settled, the connection is closed, because part of its stream is missing.
-//! - A send without copying (`IORING_OP_SEND_ZC`) always has a completion, and a second one when the
-//!   kernel reads the frame no longer; `lent.rs` keeps the frame until then. Over loopback the
+//! - A send without copying (`IORING_OP_SEND_ZC`) always has a completion, and a second one when
+//!   the kernel reads the frame no longer; `lent.rs` keeps the frame until then. Over loopback the
 //!   kernel copies such frames nevertheless, so that it costs more there, and it is off by default.
 //! - The kernel may take only a part of a batch. The rest is submitted again; if that fails as
 //!   well, the ring is given up and the rest is sent by plain sends.
