@@ -161,10 +161,8 @@ pub fn run(
 
 /// Returns how the hot threads wait and send.
 fn ways(config: &Config, acceptors: usize) -> Result<(Driver, Backend), NodeError> {
-    let threads = config.workers + config.acceptor_threads;
-    let driver = Driver::choose(threads);
-    let senders = config.workers + acceptors;
-    let backend = Backend::choose(&config.io, &driver, (threads, senders));
+    let (driver, _rings) = Driver::choose(config.workers + config.acceptor_threads);
+    let backend = Backend::choose(&config.io, &driver, config.workers + acceptors);
     backend.map(|backend| (driver, backend)).map_err(NodeError::Ring)
 }
 

@@ -32,8 +32,22 @@ pub enum Driver {
 
 impl Driver {
     /// Returns the best driver that the kernel, or a container's confinement, permits this many
-    /// threads.
-    pub fn choose(threads: usize) -> Self {
+    /// threads, with a ring of each thread, which proves that all fit into memory.
+    pub fn choose(threads: usize) -> (Self, Vec<io_uring::IoUring>) {
+        let driver = Self::permitted();
+        match driver.rings(threads) {
+            Ok(rings) => (driver, rings),
+            Err(error) => {
+                let why = format!(
+                    "no memory for the rings of {threads} threads: {error}; raise the limit on \
+                     locked memory"
+                );
+                (Self::Epoll(why), Vec::new())
+            }
+        }
+    }
+
+    fn permitted() -> Self {
         let forced = std::env::var("MONOIO_FORCE_LEGACY_DRIVER").unwrap_or_default();
         if matches!(forced.to_ascii_lowercase().as_str(), "1" | "true" | "yes") {
             return Self::Epoll("MONOIO_FORCE_LEGACY_DRIVER asks for it".to_owned());
@@ -44,16 +58,9 @@ impl Driver {
         if !monoio::utils::detect_uring() {
             return Self::Epoll("this kernel's io_uring lacks operations".to_owned());
         }
-        let driver = match try_out(&tuned()) {
+        match try_out(&tuned()) {
             Ok(()) => Self::IoUring,
             Err(_) => Self::IoUringPlain,
-        };
-        match driver.rings(threads) {
-            Ok(_) => driver,
-            Err(error) => Self::Epoll(format!(
-                "no memory for the rings of {threads} threads: {error}; raise the limit on locked \
-                 memory"
-            )),
         }
     }
 
@@ -61,7 +68,7 @@ impl Driver {
     ///
     /// # Errors
     /// If the rings take more memory than the process may lock.
-    pub(super) fn rings(&self, threads: usize) -> io::Result<Vec<io_uring::IoUring>> {
+    fn rings(&self, threads: usize) -> io::Result<Vec<io_uring::IoUring>> {
         match self {
             Self::IoUring => (0..threads).map(|_| tuned().build(OPERATIONS)).collect(),
             Self::IoUringPlain => (0..threads).map(|_| plain().build(OPERATIONS)).collect(),

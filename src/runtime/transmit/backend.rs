@@ -21,19 +21,14 @@ pub enum Backend {
 
 impl Backend {
     /// Returns the back end that was asked for, or the best one that the kernel permits so many
-    /// threads with so many senders.
+    /// senders. The rings of the driver must exist meanwhile, because all rings must fit into the
+    /// memory that the process may lock.
     ///
     /// # Errors
     /// Why there is no ring, if it was asked for.
-    pub fn choose(
-        asked: &config::Io,
-        driver: &Driver,
-        (threads, senders): (usize, usize),
-    ) -> io::Result<Self> {
+    pub fn choose(asked: &config::Io, driver: &Driver, senders: usize) -> io::Result<Self> {
         let tried = || {
             Ring::try_out()?;
-            // All rings must fit into the memory that the process may lock.
-            let _held = driver.rings(threads)?;
             let rings: io::Result<Vec<_>> = (0..senders).map(|_| Ring::new(usize::MAX)).collect();
             rings.map(|_| Self::Ring { lend_min: lend_min(asked) })
         };
