@@ -184,7 +184,7 @@ impl Api {
     }
 
     /// Returns how many publications a complaint says were left out: `Some(None)` if it is a gap
-    /// notice without a number, `None` if it is none.
+    /// notice that gives no number, `None` if the complaint is no gap notice.
     pub(crate) fn gap(self, complaint: &[u8]) -> Option<Option<u64>> {
         match self {
             Self::InsForge => insforge::gap(complaint),

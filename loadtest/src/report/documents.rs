@@ -156,13 +156,10 @@ impl DocumentsReport {
     pub(crate) fn record(&self, frame: Frame, thresholds: Thresholds) -> Record {
         let Self { measured, .. } = self;
         let mut record = Record::new(frame, "documents", self.title());
-        record.interrupted = measured.interrupted;
-        record.seconds = measured.seconds;
-        record.verdict = measured.verdict.clone();
+        record.follow(measured);
         record.defects = self.defects(thresholds);
         record.exceeded = thresholds.exceeded(self.judged());
         record.latency = Distribution::of(&self.latency);
-        record.series = measured.series.clone();
         record.result = self.json();
         self.figures(&mut record);
         record
@@ -208,7 +205,8 @@ impl DocumentsReport {
         }
     }
 
-    /// Returns what went wrong, without the thresholds other than that of lost documents.
+    /// Returns the faults of the updates and connections. Of the thresholds, only that of lost
+    /// documents counts here.
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { counts, verdict, .. } = self;
         let mut faults = Vec::new();

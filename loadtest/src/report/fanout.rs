@@ -135,13 +135,10 @@ impl FanoutReport {
     pub(crate) fn record(&self, frame: Frame, thresholds: Thresholds) -> Record {
         let Self { asked, measured, .. } = self;
         let mut record = Record::new(frame, self.scenario, asked.to_string());
-        record.interrupted = measured.interrupted;
-        record.seconds = measured.seconds;
-        record.verdict = measured.verdict.clone();
+        record.follow(measured);
         record.defects = self.defects(thresholds);
         record.exceeded = thresholds.exceeded(self.judged());
         record.latency = Distribution::of(&self.latency);
-        record.series = measured.series.clone();
         record.result = self.json();
         self.figures(&mut record);
         record
@@ -198,7 +195,8 @@ impl FanoutReport {
         [self.defects(thresholds), thresholds.exceeded(self.judged())].concat()
     }
 
-    /// Returns what went wrong, without the thresholds other than that of lost deliveries.
+    /// Returns the faults of the deliveries and connections. Of the thresholds, only that of lost
+    /// deliveries counts here.
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
         let mut faults = Vec::new();

@@ -117,15 +117,12 @@ impl IdleReport {
         let thresholds = Thresholds { bytes_per_connection: bytes_max, ..Thresholds::default() };
         let bytes_per_connection = self.per_connection(|memory| Some(memory.rss));
         let mut record = Record::new(frame, "idle", self.title());
-        record.interrupted = self.measured.interrupted;
-        record.seconds = self.measured.seconds;
-        record.verdict = self.measured.verdict.clone();
+        record.follow(&self.measured);
         record.exceeded = thresholds.exceeded(Judged { bytes_per_connection, ..Judged::default() });
         let lost = self.losses.connections as u64;
         if lost > 0 {
             record.defects.push(format!("{} connections were lost", grouped(lost)));
         }
-        record.series = self.measured.series.clone();
         record.result = self.json();
         record.figure("connections", Count, Neither, Some(self.connections as f64));
         record.figure("memory per connection", Bytes, Lower, bytes_per_connection);

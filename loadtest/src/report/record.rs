@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::machine::{Machine, Versions};
+use crate::report::fanout::Measured;
 use crate::report::figure::{Better, Figure, Unit};
 use crate::report::series::Series;
 use crate::report::verdict::{Kind, Verdict};
@@ -97,6 +98,14 @@ impl Record {
             series: Series::default(),
             result: Value::Null,
         }
+    }
+
+    /// Takes over the course of a run and its verdict.
+    pub(super) fn follow(&mut self, measured: &Measured) {
+        let Measured { seconds, interrupted, series, verdict, joined: _ } = measured;
+        (self.seconds, self.interrupted) = (*seconds, *interrupted);
+        self.series = series.clone();
+        self.verdict = verdict.clone();
     }
 
     /// Adds a figure.

@@ -8,23 +8,21 @@ use crate::args::{ChannelsArguments, ChannelsLoad, FloorChannelsArguments};
 use crate::client::NUMBER;
 use crate::crowd::Group;
 use crate::ending::Ending;
-use crate::floor::{Floor, Job, channel_name};
+use crate::floor::{Job, channel_name};
 use crate::machine::Versions;
-use crate::pin::Placement;
 use crate::publisher::Schedule;
 use crate::report::{Frame, PublishReport};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::floor::KEY;
 use crate::scenario::publish::{finish, publications};
-use crate::scenario::{floor_version, placed_process};
+use crate::scenario::{floor_version, placed_floor, placed_process};
 use crate::target::Target;
 
 /// Measures a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Ending> {
     let ChannelsArguments { subscribed, load, .. } = arguments;
     let node = &subscribed.node;
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
     let mut settings = load.settings();
     subscribed.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
@@ -49,9 +47,7 @@ pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Ending> {
 /// Measures the floor, prints the report and returns what is to be said of it.
 pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Ending> {
     let load = &arguments.load;
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let floor = Floor::start(Job::Channels(load.post.schedule()))?;
-    place.pin_floor(floor.pid())?;
+    let floor = placed_floor(Job::Channels(load.post.schedule()), &arguments.place)?;
     let mut settings = load.settings();
     arguments.place.put_into(&mut settings);
     let frame = Frame::now(settings, floor_version());

@@ -10,16 +10,15 @@ use crate::api::{Access, Api, Script};
 use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, OutputArguments};
 use crate::clock::{nanos, now_ns};
 use crate::ending::Ending;
-use crate::floor::{Floor, Job};
+use crate::floor::Job;
 use crate::interrupt;
 use crate::joins::{JoinCounts, Joins, Then};
 use crate::machine::Versions;
-use crate::pin::Placement;
 use crate::posting::Span;
 use crate::progress::Progress;
 use crate::report::{ChurnReport, Frame};
 use crate::scenario::conduct::{Gauge, span};
-use crate::scenario::{conclude_at, floor_version, placed_process};
+use crate::scenario::{conclude_at, floor_version, placed_floor, placed_process};
 use crate::target::Target;
 
 /// How long the joins that are under way at the end may take.
@@ -31,8 +30,7 @@ const MEMBERS_UNDERWAY: usize = 64;
 pub(crate) fn run(arguments: &ChurnArguments) -> Result<Ending> {
     let ChurnArguments { subscribed, load, .. } = arguments;
     let node = &subscribed.node;
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
     let mut settings = load.settings();
     subscribed.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
@@ -48,9 +46,7 @@ pub(crate) fn run(arguments: &ChurnArguments) -> Result<Ending> {
 /// Measures the floor, prints the report and returns what is to be said of it.
 pub(crate) fn run_floor(arguments: &FloorJoinArguments) -> Result<Ending> {
     let load = &arguments.load;
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let floor = Floor::start(Job::Join)?;
-    place.pin_floor(floor.pid())?;
+    let floor = placed_floor(Job::Join, &arguments.place)?;
     let script = Access::anonymous(Api::InsForge).script(&floor.target, Some("load"))?;
     let churn = Churn { target: &floor.target, script: &script, load };
     let mut settings = load.settings();

@@ -12,15 +12,14 @@ use crate::documents::{Audience, Plan, Seen, Signals, Verdict, Writes, write};
 use crate::ending::Ending;
 use crate::interrupt;
 use crate::machine::Versions;
-use crate::pin::Placement;
-use crate::procfs::{Memory, Usage};
+use crate::procfs::Memory;
 use crate::progress::{Live, Progress};
 use crate::report::{
     Costs, DocumentsAsked, DocumentsReport, Evidence, Frame, Load, Losses, Measured, Offer, Series,
     Steps, Tick, Verdict as RunVerdict, Window,
 };
 use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
-use crate::scenario::{conclude, server_process};
+use crate::scenario::{conclude, placed_process};
 
 /// Pause before memory is read, so that what a server holds only for a moment does not count.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -36,12 +35,7 @@ const WRITER_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs the scenario, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Ending> {
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = server_process(arguments.server_pid, &arguments.url);
-    if let Some(pid) = pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(arguments.server_pid, &arguments.url, &arguments.place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&arguments.url));
     let since_ns = now_ns();
     m2::ensure_ready(&arguments.url)?;

@@ -8,21 +8,14 @@ use crate::args::{
 };
 use crate::ending::Ending;
 use crate::machine::Versions;
-use crate::pin::Placement;
-use crate::procfs::Usage;
 use crate::publisher::Plan;
 use crate::report::{FanoutReport, Frame};
 use crate::scenario::run::{Publisher, Run};
-use crate::scenario::{conclude, groups, server_process};
+use crate::scenario::{conclude, groups, placed_process};
 
 /// Runs the scenario, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &FanoutArguments) -> Result<Ending> {
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = server_process(arguments.server_pid, &arguments.server.url);
-    if let Some(pid) = pid {
-        Usage::of(pid)?;
-        place.pin_node(pid)?;
-    }
+    let pid = placed_process(arguments.server_pid, &arguments.server.url, &arguments.place)?;
     let frame = Frame::now(settings(arguments), Versions::of_node(&arguments.server.url));
     let node = Node { server: &arguments.server, publish: &arguments.publish, pid };
     let report = node.measure(&arguments.crowd, arguments.streams, &arguments.load)?;

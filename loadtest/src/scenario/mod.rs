@@ -26,9 +26,10 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::api::{Api, Script};
-use crate::args::{CrowdArguments, OutputArguments, ServerArguments};
+use crate::args::{CrowdArguments, OutputArguments, PlaceArguments, ServerArguments};
 use crate::crowd::Group;
 use crate::ending::Ending;
+use crate::floor::{Floor, Job};
 use crate::listener;
 use crate::machine::Versions;
 use crate::pin::Placement;
@@ -97,14 +98,27 @@ fn server_process(named: Option<u32>, target: &Target) -> Option<u32> {
     })
 }
 
-/// Returns the same process, at the processor that it was given.
-fn placed_process(named: Option<u32>, target: &Target, place: &Placement) -> Result<Option<u32>> {
+/// Returns the same process, at the processor that it was given. This process keeps to its own.
+fn placed_process(
+    named: Option<u32>,
+    target: &Target,
+    place: &PlaceArguments,
+) -> Result<Option<u32>> {
+    let place = Placement::take(place.server_cpu, place.client_cpu)?;
     let pid = server_process(named, target);
     if let Some(pid) = pid {
         Usage::of(pid)?;
         place.pin_node(pid)?;
     }
     Ok(pid)
+}
+
+/// Starts a floor at the processor that it was given. This process keeps to its own.
+fn placed_floor(job: Job, place: &PlaceArguments) -> Result<Floor> {
+    let place = Placement::take(place.server_cpu, place.client_cpu)?;
+    let floor = Floor::start(job)?;
+    place.pin_floor(floor.pid())?;
+    Ok(floor)
 }
 
 /// Returns the process to measure, for a scenario that measures nothing without it.

@@ -9,24 +9,22 @@ use crate::api::insforge::{Definition, Options};
 use crate::api::{Access, Api};
 use crate::args::{FloorPublishArguments, OutputArguments, PostArguments, PublishOnlyArguments};
 use crate::ending::Ending;
-use crate::floor::{Floor, Job};
+use crate::floor::Job;
 use crate::machine::Versions;
-use crate::pin::Placement;
 use crate::posting::{Posted, Posting};
 use crate::progress::Progress;
 use crate::publisher::Schedule;
 use crate::report::{Frame, Publications, PublishReport};
 use crate::scenario::conduct::{Gauge, span};
 use crate::scenario::floor::KEY;
-use crate::scenario::{conclude_at, floor_version, placed_process};
+use crate::scenario::{conclude_at, floor_version, placed_floor, placed_process};
 use crate::tally::Outcome;
 use crate::target::Target;
 
 /// Publishes at a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &PublishOnlyArguments) -> Result<Ending> {
     let PublishOnlyArguments { node, post, .. } = arguments;
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
     let mut settings = post.settings();
     node.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
@@ -40,9 +38,7 @@ pub(crate) fn run(arguments: &PublishOnlyArguments) -> Result<Ending> {
 
 /// Publishes at the floor, prints the report and returns what is to be said of it.
 pub(crate) fn run_floor(arguments: &FloorPublishArguments) -> Result<Ending> {
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let floor = Floor::start(Job::Publish)?;
-    place.pin_floor(floor.pid())?;
+    let floor = placed_floor(Job::Publish, &arguments.place)?;
     let (target, post) = (&floor.publishing, &arguments.post);
     let desk = Desk { scenario: "floor-publish", target, pid: Some(floor.pid()), post };
     let mut settings = post.settings();

@@ -11,7 +11,6 @@ use crate::api::{Access, Script};
 use crate::args::{PostArguments, SaturateArguments};
 use crate::crowd::Group;
 use crate::interrupt;
-use crate::pin::Placement;
 use crate::publisher::Schedule;
 use crate::report::{PublishReport, SaturateReport, Step};
 use crate::scenario::field::{Field, Source, crowd};
@@ -26,8 +25,7 @@ pub(crate) fn run(arguments: &SaturateArguments) -> Result<Vec<String>> {
     let SaturateArguments { subscribed, .. } = arguments;
     let node = &subscribed.node;
     ensure!(arguments.post.rate.is_none(), "saturate chooses the rate: give --from and --most");
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
     let options = subscribed.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = subscribed.access();

@@ -7,7 +7,6 @@ use crate::args::SlowArguments;
 use crate::crowd::Group;
 use crate::ending::Ending;
 use crate::machine::Versions;
-use crate::pin::Placement;
 use crate::procfs::Memory;
 use crate::publisher::Schedule;
 use crate::report::{Frame, PublishReport, SlowReport};
@@ -20,8 +19,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
     let SlowArguments { subscribed, .. } = arguments;
     let node = &subscribed.node;
     let post = &arguments.post.in_order();
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
     let options = arguments.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;

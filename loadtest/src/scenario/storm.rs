@@ -12,7 +12,6 @@ use crate::ending::Ending;
 use crate::interrupt;
 use crate::joins::{Joins, Then};
 use crate::machine::Versions;
-use crate::pin::Placement;
 use crate::procfs::Memory;
 use crate::progress::Progress;
 use crate::report::{Frame, StormReport, Work};
@@ -32,8 +31,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
     let StormArguments { subscribed, clients, .. } = arguments;
     let node = &subscribed.node;
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = placed_process(node.server_pid, &node.url, &place)?;
+    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
     let options = subscribed.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;

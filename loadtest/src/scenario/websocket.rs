@@ -9,7 +9,6 @@ use crate::ending::Ending;
 use crate::handshake::Handshake;
 use crate::http;
 use crate::machine::Versions;
-use crate::pin::Placement;
 use crate::report::{Frame, PublishReport};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::placed_process;
@@ -28,8 +27,7 @@ const CLIENTS_PER_PROCESS: usize = 19_000;
 pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Ending> {
     let WebSocketArguments { url, subscribers, .. } = arguments;
     let post = &arguments.post.in_order();
-    let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = placed_process(arguments.server_pid, &url.target, &place)?;
+    let pid = placed_process(arguments.server_pid, &url.target, &arguments.place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&url.target));
     let script = script(arguments)?;
     let (before, after) = publication(arguments)?;
