@@ -90,7 +90,6 @@ fn whoever_is_cut_misses_nothing() {
         assert!(recovered.iter().all(|one| *one == json!(true)), "{name}: {recovered:?}");
         assert!(recovered.len() as u64 >= cuts.parse::<u64>().expect("a number"), "{name}");
         assert_eq!(client["sameId"], json!(true), "{name}");
-        assert!(client["synced"].as_u64() >= Some(3 * recovered.len() as u64), "{client}");
     }
     assert!(node.metric("fanfare_recovered_publications_total") > 0);
     wait_until("nothing is queued", || node.metric("fanfare_deliveries_queued") == 0);
