@@ -150,6 +150,12 @@ pub const SHUTDOWN_POLLS_MS: u64 = 2_000;
 /// How long a stopping node that has closed all connections waits for requests that are under way
 /// and for clients to close their side, in milliseconds. Then it stops without them and logs that.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
+/// How long a stopping node that has closed all connections answers further requests of clients
+/// that are still connected over HTTP, in milliseconds. These answers tell the clients to close.
+pub const SHUTDOWN_IDLE_MS: u64 = 100;
+/// How long a stopping node waits for places that are reserved in the queues to the store, in
+/// milliseconds. A place is used or released in the call that reserves it.
+pub const SHUTDOWN_PLACES_MS: u64 = 1_000;
 /// How long a stopping node lets webhook calls go on, in milliseconds. Then the rest is dropped and
 /// counted.
 pub const SHUTDOWN_WEBHOOKS_MS: u64 = 5_000;

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, select};
 
@@ -14,7 +15,9 @@ use super::retention::RetentionTasks;
 use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
 use super::{News, admin, reader};
-use crate::limits::{HISTORY_BATCH_MAX, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_SETTLED_MAX};
+use crate::limits::{
+    HISTORY_BATCH_MAX, SHUTDOWN_PLACES_MS, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_SETTLED_MAX,
+};
 use crate::mailbox::{Health, Keep, Mailboxes, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
@@ -184,13 +187,27 @@ impl Writer {
         }
     }
 
-    /// Writes what is still queued, refuses removals, stops the webhooks and flushes the store.
+    /// Closes the queues, writes what has a place in them, refuses removals, stops the webhooks and
+    /// flushes the store.
     fn stop(mut self, announce: &impl Fn(News<'_>)) -> Result<(), StoreError> {
-        while let Ok(write) = self.documents.writes.try_recv() {
-            self.write(write, announce);
-        }
-        while !self.history.records.is_empty() {
-            self.keep_waiting();
+        let ends = Instant::now() + Duration::from_millis(SHUTDOWN_PLACES_MS);
+        let mailboxes = self.mailboxes.clone();
+        let all_written = mailboxes.documents.close(|| match self.documents.writes.try_recv() {
+            Ok(write) => {
+                self.write(write, announce);
+                true
+            }
+            Err(_) => wait_until(ends),
+        });
+        let all_kept = mailboxes.history.close(|| match self.history.records.try_recv() {
+            Ok(keep) => {
+                self.keep(keep);
+                true
+            }
+            Err(_) => wait_until(ends),
+        });
+        if !(all_written && all_kept) {
+            tracing::error!("reserved places of the store's queues were not used in time");
         }
         let Self { mut store, calls: Calls { webhooks, settled }, retention, mailboxes, .. } = self;
         retention.abandon(&mailboxes);
@@ -244,6 +261,12 @@ impl Writer {
         let more = self.calls.settled.try_iter().take(HISTORY_BATCH_MAX);
         count(&mut self.store, std::iter::once(first).chain(more));
     }
+}
+
+/// Waits a moment for places that are reserved. Returns false after `ends`.
+fn wait_until(ends: Instant) -> bool {
+    thread::sleep(Duration::from_millis(1));
+    Instant::now() < ends
 }
 
 fn count(store: &mut Store, delivered: impl Iterator<Item = MessageId>) {

@@ -68,6 +68,20 @@ impl<T: Weighed> WriteQueue<T> {
         Ok(())
     }
 
+    /// Closes the queue by taking its free places for good. Calls `empty` to have queued items
+    /// taken out, until no place is used or reserved: then nothing can follow. Returns false if
+    /// that is not so when `empty` returns false.
+    pub fn close(&self, mut empty: impl FnMut() -> bool) -> bool {
+        let mut seized = self.places.seize();
+        while seized < self.places.all() {
+            if !empty() {
+                return false;
+            }
+            seized += self.places.seize();
+        }
+        true
+    }
+
     /// Releases the place of an item that the writer has taken out.
     pub fn taken(&self, what: &T) {
         self.release(what.bytes());
@@ -153,5 +167,29 @@ mod tests {
         queue.taken(&receiver.recv().unwrap());
         let offered = [500, 500, 2].map(|bytes| queue.offer(Bytes(bytes)));
         assert_eq!(offered, [Ok(()), Ok(()), Err(Refused::Overloaded)]);
+    }
+
+    #[test]
+    fn a_closed_queue_ends_with_what_had_a_place() {
+        let (queue, receiver) = WriteQueue::new(3, 1_000);
+        queue.offer(Bytes(1)).unwrap();
+        let mut reserved = queue.reserve(2);
+        let mut taken = Vec::new();
+        let is_closed = queue.close(|| {
+            assert_eq!(queue.offer(Bytes(9)), Err(Refused::Overloaded));
+            if let Ok(item) = receiver.try_recv() {
+                queue.taken(&item);
+                taken.push(item.0);
+            } else {
+                reserved.take().unwrap().post(Bytes(2));
+            }
+            true
+        });
+        assert!(is_closed);
+        assert_eq!(taken, [1, 2]);
+
+        let (queue, _receiver) = WriteQueue::<Bytes>::new(3, 1_000);
+        let _reserved = queue.reserve(2);
+        assert!(!queue.close(|| false));
     }
 }

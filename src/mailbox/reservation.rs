@@ -78,6 +78,11 @@ impl Credits {
         debug_assert!(before < self.all, "a place is released once");
     }
 
+    /// Takes all free places for good. Returns how many these are.
+    pub(super) fn seize(&self) -> usize {
+        self.free.swap(0, Ordering::AcqRel)
+    }
+
     pub(super) fn free(&self) -> usize {
         self.free.load(Ordering::Relaxed)
     }

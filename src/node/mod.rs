@@ -44,7 +44,7 @@ use crate::metrics::{Metrics, heap};
 use crate::runtime::Arrivals;
 use crate::runtime::descriptors::Descriptors;
 use crate::runtime::driver::Driver;
-use crate::runtime::shared::{About, Clock, Shared};
+use crate::runtime::shared::{About, Clock, HttpEnd, Shared};
 use crate::runtime::transmit::Backend;
 use listen::listen_patiently;
 use reload::Reloader;
@@ -134,6 +134,7 @@ pub fn run(
         about: about(&driver, &backend),
         descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
         shutdown: OnceLock::new(),
+        http_end: HttpEnd::new(acceptors),
     });
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone(), part);
     let arrivals = Arc::new(Arrivals::new(config.workers));

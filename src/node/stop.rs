@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::listen::stop_listening;
 use super::{Event, NodeError};
-use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_POLLS_MS};
+use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_IDLE_MS, SHUTDOWN_POLLS_MS};
 use crate::mailbox::Wish;
 use crate::message::Millis;
 use crate::runtime::shared::{Shared, Shutdown};
@@ -17,8 +17,8 @@ use crate::runtime::shared::{Shared, Shutdown};
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Has the workers close their connections over `window` milliseconds, and stops accepting once no
-/// long-polling client needs further connections. Then waits for requests under way, and flushes
-/// the store.
+/// long-polling client needs further connections. Then waits for requests under way, ends the HTTP
+/// connections, and flushes the store.
 ///
 /// # Errors
 /// If a thread ends meanwhile, or the store cannot be flushed.
@@ -52,10 +52,25 @@ pub(super) fn drain(
             "connections and requests that did not end in time are cut off"
         );
     }
+    end_http(shared, ends, events)?;
     flush(shared, events)?;
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(elapsed_ms, "stopped");
     Ok(())
+}
+
+/// Ends the HTTP connections that wait for a request. A client that is about to send its next one
+/// has it answered before, and is told with the answer to close: a request that meets a closed
+/// connection may or may not have been carried out, as far as its client knows.
+fn end_http(shared: &Shared, ends: Instant, events: &Receiver<Event>) -> Result<(), NodeError> {
+    let idle = Duration::from_millis(SHUTDOWN_IDLE_MS);
+    let connections = || shared.metrics.sum(|counters| &counters.http_connections);
+    wait_while(|| connections() > 0, Instant::now() + idle, events)?;
+    shared.http_end.order();
+    let acceptors = &shared.interfaces.broker.mailboxes.acceptors;
+    acceptors.iter().for_each(|mailbox| mailbox.doorbell().ring());
+    let ends = ends.max(Instant::now() + idle);
+    wait_while(|| !shared.http_end.is_over() || requests(shared) > 0, ends, events)
 }
 
 /// Waits as long as the condition holds and every thread lives, at most until `ends`.

@@ -103,7 +103,12 @@ async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
         Ok(awaitable) => awaitable,
         Err(error) => return tracing::error!(%error, "an acceptor's mailbox cannot be watched"),
     };
+    let mut is_ended = false;
     loop {
+        if acceptor.shared.http_end.is_ordered() && !std::mem::replace(&mut is_ended, true) {
+            servers::end_idle(&acceptor);
+            acceptor.shared.http_end.note();
+        }
         while let Some(answer) = inbox.take(|_| Slot::Control) {
             acceptor.tickets.settle(answer);
         }

@@ -235,6 +235,11 @@ impl<C: Watched> HttpPoller<C> {
         }
     }
 
+    /// Takes all parked connections.
+    pub(super) fn take_parked(&self) -> Vec<C> {
+        self.entries.borrow_mut().values_mut().filter_map(|entry| entry.parked.take()).collect()
+    }
+
     /// Waits until a deadline may have passed. `sleep` waits for so many milliseconds.
     pub(super) async fn due<S: Future<Output = ()>>(
         &self,

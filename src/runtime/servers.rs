@@ -19,7 +19,7 @@ use super::acceptor::Acceptor;
 use super::driver::awaitable;
 use super::http_connection::HttpConnection;
 use super::http_poller::EVENTS_MAX;
-use super::serving::serve;
+use super::serving::{serve, serve_received};
 use crate::limits::HTTP_SERVERS_SPARE_MAX;
 
 /// What the tasks share.
@@ -144,6 +144,23 @@ impl Servers {
         })
         .await;
         true
+    }
+}
+
+/// Ends the connections that wait for a request. Those whose request has arrived are served first.
+pub(super) fn end_idle(acceptor: &Rc<Acceptor>) {
+    for mut connection in acceptor.terms.poller.take_parked() {
+        if !connection.fill().unwrap_or(false) {
+            continue;
+        }
+        // The node waits for what is under way.
+        acceptor.counters.http_under_way.add(1);
+        let acceptor = acceptor.clone();
+        monoio::spawn(async move {
+            serve_received(&acceptor, connection).await;
+            acceptor.answers.send();
+            acceptor.counters.http_under_way.sub(1);
+        });
     }
 }
 

@@ -33,11 +33,16 @@ enum Answer {
 /// Serves the requests of a connection that have arrived. Then the connection waits for more
 /// without a task, or has ended or left HTTP.
 pub(super) async fn serve(acceptor: &Acceptor, mut connection: Box<HttpConnection>) {
-    let mut request = acceptor.request.take();
     if let Err(end) = connection.fill() {
         let end = if connection.has_begun() { cut(end) } else { end };
         return refuse((&acceptor.counters, acceptor.date()), connection, None, end).await;
     }
+    serve_received(acceptor, connection).await;
+}
+
+/// Serves the requests that were received on a connection.
+pub(super) async fn serve_received(acceptor: &Acceptor, mut connection: Box<HttpConnection>) {
+    let mut request = acceptor.request.take();
     loop {
         match connection.head(&mut request) {
             Ok(true) => {}

@@ -2,6 +2,7 @@
 //! order to stop.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -26,6 +27,8 @@ pub struct Shared {
     pub descriptors: Descriptors,
     /// Set when the node begins to stop.
     pub shutdown: OnceLock<Shutdown>,
+    /// The end of HTTP connections, the last step of the drain.
+    pub http_end: HttpEnd,
 }
 
 /// Facts about a node that its metrics report.
@@ -58,6 +61,41 @@ impl Shutdown {
     pub fn due(&self, now: Millis, all: u64) -> Option<u64> {
         let passed = now.saturating_sub(self.began);
         (passed < self.window).then(|| all.min(1 + all * passed / self.window))
+    }
+}
+
+/// The order to the acceptors to end the connections that wait for a request.
+#[derive(Debug)]
+pub struct HttpEnd {
+    is_ordered: AtomicBool,
+    /// Acceptors that have not done so yet.
+    left: AtomicUsize,
+}
+
+impl HttpEnd {
+    /// Creates the order for this number of acceptors, before it is given.
+    pub fn new(acceptors: usize) -> Self {
+        Self { is_ordered: AtomicBool::new(false), left: AtomicUsize::new(acceptors) }
+    }
+
+    /// Gives the order.
+    pub fn order(&self) {
+        self.is_ordered.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the order was given.
+    pub fn is_ordered(&self) -> bool {
+        self.is_ordered.load(Ordering::Acquire)
+    }
+
+    /// Notes that an acceptor has carried it out.
+    pub fn note(&self) {
+        self.left.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Returns whether all acceptors have carried it out.
+    pub fn is_over(&self) -> bool {
+        self.left.load(Ordering::Acquire) == 0
     }
 }
 

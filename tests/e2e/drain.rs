@@ -9,10 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::ear::{CHANNEL, Poller, TICK};
 use crate::socket::{Heard, Socket};
 use crate::support::exposition::Exposition;
+use crate::support::kept::{message_id, target_at};
 use crate::support::{ANON_KEY, API_KEY, Node, user_token, wait_until};
 use crate::tcp::{self, Tcp};
 
@@ -135,6 +137,27 @@ fn what_was_answered_as_created_is_there_after_a_restart() {
     let listed = patterns(&node);
     let lost: Vec<_> = created.difference(&listed).collect();
     assert!(lost.is_empty(), "answered as created and not there: {lost:?}");
+}
+
+#[test]
+fn what_was_answered_at_the_lowest_level_is_there_after_a_restart() {
+    let mut node = draining_over(1_000);
+    node.create_channel(CHANNEL);
+    let port = node.port();
+    // Nobody listens, so that only these connections keep the node from its end.
+    let pauses = (0..60).map(Duration::from_millis);
+    let publishers: Vec<_> =
+        pauses.map(|pause| thread::spawn(move || publish_to_the_end(port, pause))).collect();
+    thread::sleep(Duration::from_millis(500));
+    node.signal(Signal::TERM);
+    let answered = publishers.into_iter().map(|one| one.join().expect("it publishes"));
+    let answered: BTreeSet<_> = answered.flatten().collect();
+    assert_eq!(node.exit_status(PATIENCE).code(), Some(0));
+    assert!(answered.len() > 60);
+
+    let kept = node.history().into_iter().map(|kept| kept.id).collect();
+    let lost: Vec<_> = answered.difference(&kept).collect();
+    assert!(lost.is_empty(), "answered as accepted and not there: {lost:?}");
 }
 
 #[test]
@@ -416,6 +439,28 @@ fn polls_to_the_end(poller: &mut Poller, port: u16) -> usize {
             return ticks;
         }
     }
+}
+
+/// Publishes at the lowest level of durability, with this pause after each answer, until the node
+/// lets the connection go. Returns the ids that were answered.
+fn publish_to_the_end(port: u16, pause: Duration) -> Vec<Uuid> {
+    let mut tcp = connect(port);
+    let target = format!("POST {} HTTP/1.1", target_at("memory"));
+    let authorization = format!("Authorization: Bearer {API_KEY}");
+    let body = json!({ "channel": CHANNEL, "event": TICK, "payload": {} }).to_string();
+    let request = tcp::request(&[&target, &authorization], body);
+    let mut answered = Vec::new();
+    while tcp.send(&request) {
+        let Some(answer) = tcp.try_response("POST", tcp::PATIENCE) else { break };
+        if answer.status == 201 {
+            answered.push(message_id(&answer.json()));
+        }
+        if answer.header("connection") == Some("close") {
+            break;
+        }
+        thread::sleep(pause);
+    }
+    answered
 }
 
 /// Returns a request that publishes.

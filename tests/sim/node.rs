@@ -21,7 +21,7 @@ use fanfare::mailbox::{Inbox, Inboxes, Mail, Mailboxes, Slot};
 use fanfare::message::{ConnId, Now, Permissions, WorkerId};
 use fanfare::metrics::Metrics;
 use fanfare::runtime::descriptors::Descriptors;
-use fanfare::runtime::shared::{About, Clock, Shared};
+use fanfare::runtime::shared::{About, Clock, HttpEnd, Shared};
 use fanfare::runtime::{Arrivals, Worker};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -99,6 +99,7 @@ impl Node {
             },
             descriptors: Descriptors::new(None),
             shutdown: OnceLock::new(),
+            http_end: HttpEnd::new(0),
         };
         Self {
             hub: Arc::new(hub),
