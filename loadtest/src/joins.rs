@@ -16,7 +16,9 @@ use crate::client::Client;
 use crate::clock::{now_ns, timespec};
 use crate::connection::Dial;
 use crate::heard::{Heard, histogram};
+use crate::meter::Counts;
 use crate::target::Target;
+use crate::timeline::Recent;
 
 const EVENTS_MAX: usize = 1_024;
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -45,7 +47,11 @@ pub(crate) struct Joins<'a> {
     pub(crate) underway: usize,
     /// Clients that are in.
     pub(crate) present: usize,
+    /// Joins that have begun.
+    begun: u64,
     pub(crate) counts: JoinCounts,
+    /// The latencies since they were last shared.
+    pub(crate) recent: Recent,
 }
 
 /// What became of the joins.
@@ -81,6 +87,8 @@ impl<'a> Joins<'a> {
             heard: Heard::new(),
             underway: 0,
             present: 0,
+            begun: 0,
+            recent: Recent::default(),
             counts: JoinCounts {
                 joined: 0,
                 failed: 0,
@@ -93,6 +101,7 @@ impl<'a> Joins<'a> {
 
     /// Has a client begin to join, which was due at this time.
     pub(crate) fn begin(&mut self, due_ns: u64, then: Then) {
+        self.begun += 1;
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len() - 1
@@ -172,13 +181,26 @@ impl<'a> Joins<'a> {
         }
         self.underway -= 1;
         self.counts.joined += 1;
-        if due_ns >= measure_from_ns {
-            self.counts.latency.saturating_record(now_ns().saturating_sub(due_ns));
+        if let Some(after_ns) = due_ns.checked_sub(measure_from_ns) {
+            let latency_ns = now_ns().saturating_sub(due_ns);
+            self.counts.latency.saturating_record(latency_ns);
+            self.recent.record(after_ns, latency_ns);
         }
         match then {
             Then::Leave => self.remove(at),
             Then::Stay => self.present += 1,
         }
+    }
+
+    /// Forgets the joins so far, which were those before the measured time.
+    pub(crate) fn forget(&mut self) {
+        (self.begun, self.counts.joined) = (0, 0);
+    }
+
+    /// Returns the counts that a run shows.
+    pub(crate) fn shown(&self) -> Counts {
+        let JoinCounts { joined, failed, lost, .. } = self.counts;
+        Counts { begun: self.begun, done: joined, refused: 0, failed: failed + lost }
     }
 
     /// Closes the connection and frees its place.

@@ -19,6 +19,7 @@ mod joins;
 mod lengths;
 mod listener;
 mod machine;
+mod meter;
 mod pin;
 mod posting;
 mod procfs;

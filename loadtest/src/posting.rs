@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,9 +19,11 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::clock::{nanos, now_ns, timespec};
 use crate::heard::histogram;
 use crate::interrupt;
+use crate::meter::{Counts, Meter};
 use crate::stamp::{Stamp, Template};
 use crate::tally::Outcome;
 use crate::target::Target;
+use crate::timeline::{Recent, SECOND_NS};
 
 const EVENTS_MAX: usize = 256;
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -75,6 +77,34 @@ pub(crate) struct Posted {
     pub(crate) latency: Histogram<u64>,
     /// The longest delay of a publication after its due time, in ns.
     pub(crate) late_ns_max: u64,
+    pub(crate) starts: Starts,
+}
+
+/// Where the seconds of the measured window begin among the publications of each channel.
+pub(crate) struct Starts(Vec<Vec<u64>>);
+
+impl Starts {
+    /// Returns the starts of this many channels before the first publication.
+    pub(crate) fn of(channels: usize) -> Self {
+        Self(vec![Vec::new(); channels])
+    }
+
+    /// Notes the next publication of a channel, which was due `after_ns` after the start of the
+    /// measured window.
+    pub(crate) fn note(&mut self, channel: usize, after_ns: u64, sequence: u64) {
+        let second = usize::try_from(after_ns / SECOND_NS).unwrap_or(usize::MAX);
+        let starts = &mut self.0[channel];
+        while starts.len() <= second {
+            starts.push(sequence);
+        }
+    }
+
+    /// Returns the first publications of a channel that were due at these seconds of the window or
+    /// later, and `sent` as the end of the last.
+    pub(crate) fn at(&self, channel: usize, seconds: &[f64], sent: u64) -> Vec<u64> {
+        let start = |second: &f64| self.0[channel].get(*second as usize).copied().unwrap_or(sent);
+        seconds.iter().map(start).chain([sent]).collect()
+    }
 }
 
 impl Posted {
@@ -85,10 +115,9 @@ impl Posted {
 }
 
 impl Posting {
-    /// Publishes until the end of the span and waits for the last answers. Adds each answer to
-    /// `answered`. Returns an error if `stop` is set, if the server answers with anything but 2xx,
+    /// Publishes until the end of the span and waits for the last answers. Counts in `meter`. Returns an error if `stop` is set, if the server answers with anything but 2xx,
     /// 429 and 503, or if it closes a connection.
-    pub(crate) fn run(self, answered: &AtomicU64, stop: &AtomicBool) -> Result<Posted> {
+    pub(crate) fn run(self, meter: &Meter, stop: &AtomicBool) -> Result<Posted> {
         let mut desk = Desk::new(self)?;
         let mut heard_ns = now_ns();
         let mut before = 0;
@@ -97,13 +126,14 @@ impl Posting {
             let now_ns = desk.send_due()?;
             if now_ns >= desk.posting.span.end_ns && desk.unanswered == 0 {
                 desk.give_up_pending();
+                meter.finish(desk.counts, &mut desk.recent);
                 return Ok(desk.posted);
             }
             desk.wait(now_ns)?;
-            if desk.answered > before || desk.unanswered == 0 {
-                (before, heard_ns) = (desk.answered, now_ns);
-                answered.store(desk.answered, Ordering::Relaxed);
+            if desk.counts.done > before || desk.unanswered == 0 {
+                (before, heard_ns) = (desk.counts.done, now_ns);
             }
+            meter.show(desk.counts, &mut desk.recent);
             if now_ns.saturating_sub(heard_ns) > nanos(ANSWER_PATIENCE) {
                 bail!("{} publications have had no answer for 10 s", desk.unanswered);
             }
@@ -124,7 +154,9 @@ struct Desk {
     /// At a fixed rate: the number of publications that have become due.
     due: u64,
     unanswered: u64,
-    answered: u64,
+    counts: Counts,
+    /// Latencies since they were last shared.
+    recent: Recent,
     posted: Posted,
 }
 
@@ -173,11 +205,13 @@ impl Desk {
             sequences: vec![0; channels],
             due: 0,
             unanswered: 0,
-            answered: 0,
+            counts: Counts::default(),
+            recent: Recent::default(),
             posted: Posted {
                 outcomes: vec![Vec::new(); channels],
                 latency: histogram(),
                 late_ns_max: 0,
+                starts: Starts::of(channels),
             },
             posting,
         })
@@ -235,10 +269,14 @@ impl Desk {
             self.posted.late_ns_max = self.posted.late_ns_max.max(now_ns - item.due_ns);
             let sequence = self.sequences[item.channel];
             self.sequences[item.channel] += 1;
+            if let Some(after_ns) = item.due_ns.checked_sub(self.posting.span.measure_from_ns) {
+                self.posted.starts.note(item.channel, after_ns, sequence);
+            }
             let stamp = Stamp { sequence, due_ns: item.due_ns };
             line.outbox.extend_from_slice(self.posting.templates[item.channel].stamped(stamp));
             line.underway.push_back(item);
             self.unanswered += 1;
+            self.counts.begun += 1;
         }
         line.flush()?;
         self.listen(at)
@@ -311,9 +349,13 @@ impl Desk {
             let item = line.underway.pop_front().context("an answer to no publication")?;
             self.posted.outcomes[item.channel].push(outcome);
             self.unanswered -= 1;
-            self.answered += 1;
-            if item.due_ns >= self.posting.span.measure_from_ns && outcome == Outcome::Accepted {
-                self.posted.latency.saturating_record(now_ns.saturating_sub(item.due_ns));
+            self.counts.done += 1;
+            self.counts.refused += u64::from(outcome == Outcome::Refused);
+            let after_ns = item.due_ns.checked_sub(self.posting.span.measure_from_ns);
+            if let Some(after_ns) = after_ns.filter(|_| outcome == Outcome::Accepted) {
+                let latency_ns = now_ns.saturating_sub(item.due_ns);
+                self.posted.latency.saturating_record(latency_ns);
+                self.recent.record(after_ns, latency_ns);
             }
         }
         line.inbox = bytes[used..].to_vec();
@@ -490,8 +532,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let target = format!("http://{}", listener.local_addr().unwrap());
             let server = thread::spawn(move || serve(&listener, 2));
-            let answered = AtomicU64::new(0);
-            let posted = posting(&target, 5, rate).run(&answered, &AtomicBool::new(false)).unwrap();
+            let meter = Meter::default();
+            let posted = posting(&target, 5, rate).run(&meter, &AtomicBool::new(false)).unwrap();
             let mut seen = server.join().unwrap();
             seen.sort();
             let expected = posted.outcomes.iter().enumerate().flat_map(|(channel, outcomes)| {
@@ -501,7 +543,9 @@ mod tests {
             assert_eq!(posted.count(Outcome::Refused), 2);
             let accepted = posted.count(Outcome::Accepted);
             assert_eq!((accepted + 2, posted.latency.len()), (seen.len() as u64, accepted));
-            assert_eq!(answered.load(Ordering::Relaxed), seen.len() as u64);
+            let all = seen.len() as u64;
+            let counts = Counts { begun: all, done: all, refused: 2, failed: 0 };
+            assert_eq!(meter.counts(), counts);
             if rate.is_some() {
                 assert_eq!(seen.len(), 100);
             }
@@ -509,11 +553,22 @@ mod tests {
     }
 
     #[test]
+    fn seconds_begin_at_the_first_publication_that_was_due_in_them() {
+        let mut starts = Starts::of(2);
+        for (after_s, sequence) in [(0, 40), (0, 41), (1, 42), (3, 43)] {
+            starts.note(1, after_s * SECOND_NS + 999_999_999, sequence);
+        }
+        assert_eq!(starts.at(1, &[0.0, 1.0, 2.0, 3.0, 4.0], 44), [40, 42, 43, 43, 44, 44]);
+        assert_eq!(starts.at(1, &[0.0, 2.0], 44), [40, 43, 44]);
+        assert_eq!(starts.at(0, &[0.0], 7), [7, 7], "nothing was due in the window");
+    }
+
+    #[test]
     fn a_server_that_closes_the_connection_ends_the_run() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = format!("http://{}", listener.local_addr().unwrap());
         let server = thread::spawn(move || drop((listener.accept(), listener.accept())));
-        let outcome = posting(&target, 1, None).run(&AtomicU64::new(0), &AtomicBool::new(false));
+        let outcome = posting(&target, 1, None).run(&Meter::default(), &AtomicBool::new(false));
         assert!(outcome.is_err());
         server.join().unwrap();
     }

@@ -12,10 +12,12 @@ use crate::client::Client;
 use crate::clock::{nanos, now_ns, timespec};
 use crate::connection::Dial;
 use crate::heard::{Heard, histogram};
-use crate::posting::{Posted, Span};
+use crate::meter::{Counts, Meter};
+use crate::posting::{Posted, Span, Starts};
 use crate::stamp::{Stamp, Template};
 use crate::tally::Outcome;
 use crate::target::Target;
+use crate::timeline::Recent;
 
 const SCRATCH_BYTES: usize = 64 * 1024;
 const POLL_MAX: Duration = Duration::from_millis(50);
@@ -33,20 +35,27 @@ pub(crate) struct Shouting {
 
 impl Shouting {
     /// Connects, publishes until the end of the span, and reads what comes meanwhile. A publication
-    /// counts as accepted when it was sent.
-    pub(crate) fn run(mut self, mut span: Span, stop: &AtomicBool) -> Result<Posted> {
+    /// counts as accepted when it was sent. Counts in `meter`.
+    pub(crate) fn run(
+        mut self,
+        mut span: Span,
+        meter: &Meter,
+        stop: &AtomicBool,
+    ) -> Result<Posted> {
         let dial = Dial { server: self.target.address, source: None, receive_bytes: None };
         let mut client = Client::dial(dial)?;
         let mut heard = Heard::new();
         let mut scratch = vec![0; SCRATCH_BYTES];
         let mut outcomes = Vec::new();
         let mut late_ns_max = 0;
+        let mut starts = Starts::of(1);
         loop {
             span.end_if_interrupted();
             let due_ns = self.due_ns(span, outcomes.len());
             let now_ns = now_ns();
             if due_ns >= span.end_ns {
-                return Ok(Posted { outcomes: vec![outcomes], latency: histogram(), late_ns_max });
+                let (outcomes, latency) = (vec![outcomes], histogram());
+                return Ok(Posted { outcomes, latency, late_ns_max, starts });
             }
             if stop.load(Ordering::Relaxed) {
                 bail!("the run was called off");
@@ -56,6 +65,11 @@ impl Shouting {
                 let text = self.template.stamped(Stamp { sequence, due_ns });
                 client.publish(text, &mut heard)?;
                 outcomes.push(Outcome::Accepted);
+                if let Some(after_ns) = due_ns.checked_sub(span.measure_from_ns) {
+                    starts.note(0, after_ns, sequence);
+                }
+                let begun = outcomes.len() as u64;
+                meter.show(Counts { begun, ..Counts::default() }, &mut Recent::default());
                 late_ns_max = late_ns_max.max(now_ns - due_ns);
                 continue;
             }

@@ -11,7 +11,7 @@ use crate::heard::LATENCY_NS;
 pub(crate) const INTERVALS_MAX: u64 = 600;
 /// The most seconds that a thread keeps before it shares them; more count as the latest of these.
 const RECENT_MAX: usize = 64;
-const SECOND_NS: u64 = 1_000_000_000;
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
 /// The latencies of one thread since it last shared them.
 #[derive(Default)]

@@ -40,7 +40,7 @@ pub(crate) use self::joins::{ChurnReport, StormReport};
 pub(crate) use self::publish::{PostAsked, PublishReport, Subscribers};
 pub(crate) use self::record::{Frame, Record};
 pub(crate) use self::saturate::{SaturateReport, Step};
-pub(crate) use self::series::{Offer, Series, Tick, close, joined};
+pub(crate) use self::series::{Course, Offer, Series, Tick, close, joined};
 pub(crate) use self::slow::SlowReport;
 pub(crate) use self::soak::{Growth, Moment, SoakReport};
 pub(crate) use self::thresholds::Thresholds;

@@ -180,6 +180,7 @@ impl PublishReport {
             let readers = subscribers.clients / subscribers.channels.max(1);
             let never = (refused + self.publications.unanswered) * readers as u64;
             let Deliveries { lost, conflated, .. } = subscribers.deliveries;
+            evidence.growth = self.work.series.growth();
             evidence.offered = rate * readers as f64 * evidence.seconds;
             evidence.settled = self.work.window.deliveries + lost + conflated + never;
         }
@@ -261,7 +262,7 @@ mod tests {
     use super::*;
     use crate::heard::histogram;
     use crate::procfs::{Cpu, Usage};
-    use crate::report::{Kind, Window};
+    use crate::report::{Kind, Series, Window};
 
     fn report() -> PublishReport {
         let mut latency = histogram();
@@ -290,6 +291,7 @@ mod tests {
                 },
                 memory: None,
                 interrupted: false,
+                series: Series::default(),
             },
         }
     }

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::heard::histogram;
     use crate::procfs::{Cpu, Usage};
-    use crate::report::{Losses, PostAsked, Publications, Subscribers, Window, Work};
+    use crate::report::{Losses, PostAsked, Publications, Series, Subscribers, Window, Work};
     use crate::tally::Deliveries;
 
     /// A step at 100/s with ten subscribers for one second, and the percent of a core that server
@@ -200,6 +200,7 @@ mod tests {
                 },
                 memory: None,
                 interrupted: false,
+                series: Series::default(),
             },
         };
         Step::of(100.0, report, 10.0)

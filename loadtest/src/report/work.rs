@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::procfs::{Cpu, Memory, Usage};
 use crate::report::figure::{Better, Unit};
-use crate::report::{Evidence, Load, Record, Window, memory_json};
+use crate::report::{Evidence, Load, Record, Series, Window, memory_json};
 use crate::table::{Table, grouped, memory_cells, micros};
 
 /// The measured window of a scenario. The window's `deliveries` count its units.
@@ -18,6 +18,7 @@ pub(crate) struct Work {
     pub(crate) memory: Option<Memory>,
     /// Whether Ctrl-C ended the window.
     pub(crate) interrupted: bool,
+    pub(crate) series: Series,
 }
 
 impl Work {
@@ -58,6 +59,7 @@ impl Work {
         use Unit::{Bytes, Cores, Ns, PerSecond};
         record.interrupted = self.interrupted;
         record.seconds = self.window.wall_ns as f64 / 1e9;
+        record.series = self.series.clone();
         let (server, client) = self.cores();
         let rate = format!("{} per second", self.unit);
         record.figure(&rate, PerSecond, Higher, Some(self.per_second()));

@@ -1,6 +1,6 @@
 //! `churn` and `floor-join`: clients that connect, subscribe and leave.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -14,9 +14,10 @@ use crate::floor::Job;
 use crate::interrupt;
 use crate::joins::{JoinCounts, Joins, Then};
 use crate::machine::Versions;
+use crate::meter::Meter;
 use crate::posting::Span;
 use crate::progress::Progress;
-use crate::report::{ChurnReport, Frame};
+use crate::report::{ChurnReport, Frame, Work};
 use crate::scenario::conduct::{Gauge, span};
 use crate::scenario::{conclude_at, floor_version, placed_floor, placed_process};
 use crate::target::Target;
@@ -78,21 +79,23 @@ impl Churn<'_> {
         let load = self.load;
         let mut joins = Joins::new(self.target, self.script)?;
         self.gather_members(&mut joins)?;
-        let (joined, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (meter, stop) = (Meter::default(), AtomicBool::new(false));
         let gauge = Gauge {
             scenario,
-            pulse: None,
             span: span(load.warmup, load.seconds),
             unit: "joins",
-            count: &|| joined.load(Ordering::Relaxed),
+            offered: load.rate.unwrap_or_default(),
+            pulse: None,
+            meter: &meter,
             server_pid: pid,
             client_pids: vec![std::process::id()],
             check: &|| Ok(()),
             stop: &stop,
         };
         let span = gauge.span;
-        let run = || self.churn(joins, span, &joined, &stop);
-        let (counts, work) = gauge.measure(&mut Progress::new(), run)?;
+        let run = || self.churn(joins, span, &meter, &stop);
+        let (counts, work, course) = gauge.measure(&mut Progress::new(), run)?;
+        let series = course.series(&mut meter.timeline(), |_| Vec::new());
         Ok(ChurnReport {
             scenario,
             rate: load.rate,
@@ -100,7 +103,7 @@ impl Churn<'_> {
             members: load.members,
             seconds: load.seconds.as_secs_f64(),
             counts,
-            work,
+            work: Work { series, ..work },
         })
     }
 
@@ -118,7 +121,7 @@ impl Churn<'_> {
                 bail!("after {} members one failed: {failure}", joins.present);
             }
         }
-        joins.counts.joined = 0;
+        joins.forget();
         Ok(())
     }
 
@@ -126,7 +129,7 @@ impl Churn<'_> {
         &self,
         mut joins: Joins<'_>,
         mut span: Span,
-        joined: &AtomicU64,
+        meter: &Meter,
         stop: &AtomicBool,
     ) -> Result<JoinCounts> {
         let mut begun = 0_u64;
@@ -149,6 +152,7 @@ impl Churn<'_> {
             let over = now_ns >= end_ns && joins.underway == 0;
             if over || now_ns > end_ns + nanos(LAST_PATIENCE) {
                 joins.counts.failed += joins.underway as u64;
+                meter.finish(joins.shown(), &mut joins.recent);
                 return Ok(joins.counts);
             }
             if stop.load(Ordering::Relaxed) {
@@ -160,7 +164,7 @@ impl Churn<'_> {
                 Duration::from_nanos(until_ns.saturating_sub(now_ns).max(1)),
                 measure_from_ns,
             )?;
-            joined.store(joins.counts.joined, Ordering::Relaxed);
+            meter.show(joins.shown(), &mut joins.recent);
         }
     }
 }

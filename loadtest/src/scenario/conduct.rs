@@ -9,11 +9,12 @@ use anyhow::Result;
 use crate::clock::{nanos, now_ns};
 use crate::crowd::Pulse;
 use crate::interrupt;
+use crate::meter::Meter;
 use crate::posting::Span;
 use crate::procfs::Memory;
 use crate::progress::{Live, Progress};
-use crate::report::Work;
-use crate::scenario::sample::Sample;
+use crate::report::{Course, Offer, Tick, Work};
+use crate::scenario::sample::{SECOND, Sample, Sampler};
 
 /// Time until a span begins, in which other processes with clients receive its times.
 const LEAD: Duration = Duration::from_millis(100);
@@ -33,10 +34,12 @@ pub(super) struct Gauge<'a> {
     pub(super) span: Span,
     /// The name of one unit.
     pub(super) unit: &'static str,
-    /// Returns the units so far.
-    pub(super) count: &'a (dyn Fn() -> u64 + Sync),
-    /// The clients, whose losses and latency progress shows.
+    /// Units that are due in a second; zero if as many as possible are.
+    pub(super) offered: f64,
+    /// The clients, if units are deliveries. Otherwise the meter counts units.
     pub(super) pulse: Option<&'a Pulse>,
+    /// What the work counts.
+    pub(super) meter: &'a Meter,
     pub(super) server_pid: Option<u32>,
     /// The processes of the clients.
     pub(super) client_pids: Vec<u32>,
@@ -48,8 +51,47 @@ pub(super) struct Gauge<'a> {
 
 impl Gauge<'_> {
     /// Runs `work` on a thread of its own and measures the window of the span, which Ctrl-C ends
-    /// early.
+    /// early. The course covers all of the work from the start of the window on.
     pub(super) fn measure<T: Send>(
+        &self,
+        progress: &mut Progress,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<(T, Work, Course)> {
+        let (measured, ticks) = self.sampler().during(|| self.measure_window(progress, work))?;
+        let (done, work) = measured?;
+        let seconds = work.window.wall_ns as f64 / 1e9;
+        let offer = Offer { rate: self.offered, audience: 1.0, seconds };
+        let course = Course { unit: self.unit, ticks, interval: SECOND, offer };
+        Ok((done, work, course))
+    }
+
+    fn sampler(&self) -> Sampler<impl Fn() -> Tick, impl Fn() -> Vec<u32>> {
+        let Span { measure_from_ns, end_ns, .. } = self.span;
+        Sampler {
+            from_ns: measure_from_ns,
+            planned: Duration::from_nanos(end_ns - measure_from_ns),
+            interval: SECOND,
+            server_pid: self.server_pid,
+            counts: || {
+                let counts = self.meter.counts();
+                Tick {
+                    delivered: self.count(),
+                    sent: Some(counts.begun),
+                    refused: counts.refused,
+                    connections_lost: self.pulse.map_or(counts.failed, |it| it.lost() as u64),
+                    ..Tick::default()
+                }
+            },
+            client_pids: || self.client_pids.clone(),
+        }
+    }
+
+    /// Returns the units so far.
+    fn count(&self) -> u64 {
+        self.pulse.map_or_else(|| self.meter.counts().done, Pulse::received)
+    }
+
+    fn measure_window<T: Send>(
         &self,
         progress: &mut Progress,
         work: impl FnOnce() -> Result<T> + Send,
@@ -77,6 +119,7 @@ impl Gauge<'_> {
                 Ok(None) => return Err(done.err().unwrap_or_else(|| anyhow::anyhow!("too short"))),
                 Err(error) => return Err(error),
             },
+            ..Work::default()
         };
         Ok((done?, work))
     }
@@ -102,9 +145,12 @@ impl Gauge<'_> {
                     scenario: self.scenario,
                     elapsed: Duration::from_nanos(now_ns.saturating_sub(start_ns)),
                     planned: Duration::from_nanos(end_ns - start_ns),
-                    counted: Some((self.unit, (self.count)())),
+                    counted: Some((self.unit, self.count())),
                     lost: self.pulse.map_or(0, Pulse::lost),
-                    latency: self.pulse.and_then(|pulse| pulse.timeline().so_far()),
+                    latency: match self.pulse {
+                        Some(pulse) => pulse.timeline().so_far(),
+                        None => self.meter.timeline().so_far(),
+                    },
                 });
                 thread::sleep(LOOK_INTERVAL.min(Duration::from_nanos(until_ns - now_ns)));
             }
@@ -121,6 +167,6 @@ impl Gauge<'_> {
     }
 
     fn sample(&self) -> Result<Sample> {
-        Sample::take((self.count)(), self.server_pid, self.client_pids.iter().copied())
+        Sample::take(self.count(), self.server_pid, self.client_pids.iter().copied())
     }
 }

@@ -15,10 +15,10 @@ use crate::machine::Versions;
 use crate::procfs::Memory;
 use crate::progress::{Live, Progress};
 use crate::report::{
-    Costs, DocumentsAsked, DocumentsReport, Evidence, Frame, Load, Losses, Measured, Offer, Series,
+    Costs, Course, DocumentsAsked, DocumentsReport, Evidence, Frame, Load, Losses, Measured, Offer,
     Steps, Tick, Verdict as RunVerdict, Window,
 };
-use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
+use crate::scenario::sample::{SECOND, Sample, Sampler};
 use crate::scenario::{conclude, placed_process};
 
 /// Pause before memory is read, so that what a server holds only for a moment does not count.
@@ -99,7 +99,9 @@ fn report(
         audience: subscriptions / f64::from(field.resources),
         seconds: conducted.seconds,
     };
-    let series = Series::new(&conducted.ticks, &signals.timeline(), &[], offer);
+    let ticks = conducted.ticks.clone();
+    let course = Course { unit: "deliveries", ticks, interval: SECOND, offer };
+    let series = course.series(&mut signals.timeline(), |_| Vec::new());
     let evidence = Evidence {
         latency_p99_ns: Some(&seen.heard.latency)
             .filter(|latency| !latency.is_empty())
@@ -266,22 +268,15 @@ impl Conductor<'_> {
             let begin = gathered.is_ok().then(interrupt::ensure_none);
             let begin = begin.unwrap_or(Ok(())).and_then(|()| self.sample());
             let from_ns = now_ns();
-            let bell = Bell::default();
-            let sampler = self.sampler(from_ns);
             if gathered.is_err() || begin.is_err() {
                 // The run is worthless, so nothing of it is waited for.
                 self.signals.dismiss();
             }
-            *ticks = thread::scope(|scope| {
-                let builder = thread::Builder::new().name("sampler".to_owned());
-                let ticks = builder.spawn_scoped(scope, || sampler.run(&bell))?;
-                let ringing = Ringing(&bell);
+            ((), *ticks) = self.sampler(from_ns).during(|| {
                 while !writer.is_finished() {
                     progress.run(|| self.live(start_ns));
                     thread::sleep(WRITER_INTERVAL);
                 }
-                drop(ringing);
-                anyhow::Ok(ticks.join().expect("the sampler does not panic"))
             })?;
             let ended_ns = now_ns();
             let writes = writer.join().expect("the writer returns its errors");
@@ -329,6 +324,7 @@ impl Conductor<'_> {
         Sampler {
             from_ns,
             planned: self.arguments.writing.seconds,
+            interval: SECOND,
             server_pid: self.pid,
             counts: || Tick {
                 delivered: self.signals.received(),

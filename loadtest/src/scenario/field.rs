@@ -1,6 +1,6 @@
 //! Subscribers of one or many channels, and publications over HTTP on several connections.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::args::PostArguments;
 use crate::clock::now_ns;
 use crate::crowd::{Crowd, Gathered, Group, Pulse, UNDERWAY_MAX};
 use crate::descriptors;
-use crate::posting::{Posted, Posting};
+use crate::meter::Meter;
+use crate::posting::{Posted, Posting, Span};
 use crate::progress::Progress;
 use crate::report::{Losses, Subscribers, Work};
 use crate::scenario::conduct::{Gauge, span};
@@ -87,7 +88,7 @@ impl Field<'_> {
     pub(super) fn harvest(self) -> Result<Harvest> {
         let Self { scenario, crowd, source, post, pid, readers, node, observe } = self;
         let slow_before = node.and_then(slow_consumers::closed);
-        let pulse = Pulse::default();
+        let (pulse, meter) = (Pulse::default(), Meter::default());
         let conduct = || {
             let mut progress = Progress::new();
             pulse.wait_until_ready(crowd.size, &mut progress)?;
@@ -96,10 +97,11 @@ impl Field<'_> {
             pulse.measure_from(span.measure_from_ns);
             let gauge = Gauge {
                 scenario,
-                pulse: Some(&pulse),
                 span,
                 unit: "deliveries",
-                count: &|| pulse.received(),
+                offered: post.rate.unwrap_or_default() * readers as f64,
+                pulse: Some(&pulse),
+                meter: &meter,
                 server_pid: pid,
                 client_pids: pulse.pids().collect(),
                 check: &|| {
@@ -109,28 +111,20 @@ impl Field<'_> {
                 },
                 stop: pulse.broken(),
             };
-            let run = || match source {
-                Source::Socket(shouting) => shouting.run(span, pulse.broken()),
-                Source::Http(target, templates) => {
-                    let posting = Posting {
-                        target: target.clone(),
-                        templates,
-                        connections: post.connections,
-                        depth: post.depth,
-                        rate: post.rate,
-                        span,
-                    };
-                    posting.run(&AtomicU64::new(0), pulse.broken())
-                }
+            let run = || {
+                let posted = source.publish(post, span, &meter, pulse.broken())?;
+                let expected = posted.count(Outcome::Accepted) * readers as u64;
+                Stragglers::of(false).wait(&pulse, expected);
+                anyhow::Ok(posted)
             };
             let measured = gauge.measure(&mut progress, run)?;
-            let expected = measured.0.count(Outcome::Accepted) * readers as u64;
-            Stragglers::of(false).wait(&pulse, expected);
             pulse.ensure_whole()?;
             thread::sleep(REPEAT_PATIENCE);
             Ok(measured)
         };
-        let ((posted, work), groups) = crowd.gather(&pulse, conduct)?;
+        let ((posted, work, course), groups) = crowd.gather(&pulse, conduct)?;
+        let lost = |seconds: &[f64]| lost(&posted, &groups, seconds);
+        let work = Work { series: course.series(&mut pulse.timeline(), lost), ..work };
         let first = pulse.first_failure().map(str::to_owned);
         let losses = Losses { connections: pulse.lost(), first };
         let slow = slow_before.zip(node.and_then(slow_consumers::closed));
@@ -139,6 +133,46 @@ impl Field<'_> {
         let closed_as_slow = slow.saturating_sub(closed).min(losses.connections);
         Ok(Harvest { posted, work, groups, losses, closed, closed_as_slow })
     }
+}
+
+impl Source<'_> {
+    fn publish(
+        self,
+        post: &PostArguments,
+        span: Span,
+        meter: &Meter,
+        stop: &AtomicBool,
+    ) -> Result<Posted> {
+        match self {
+            Self::Socket(shouting) => shouting.run(span, meter, stop),
+            Self::Http(target, templates) => {
+                let posting = Posting {
+                    target: target.clone(),
+                    templates,
+                    connections: post.connections,
+                    depth: post.depth,
+                    rate: post.rate,
+                    span,
+                };
+                posting.run(meter, stop)
+            }
+        }
+    }
+}
+
+/// Returns the deliveries that readers lack, by the interval in which they were due. `seconds` are
+/// the starts of the intervals.
+fn lost(posted: &Posted, groups: &[Gathered], seconds: &[f64]) -> Vec<u64> {
+    let outcomes: Vec<_> = posted.outcomes.iter().map(|them| Outcomes::new(them)).collect();
+    let mut lost = vec![0; seconds.len()];
+    // The first group reads.
+    for tally in groups.iter().take(1).flat_map(|group| &group.tallies) {
+        let channel = tally.channel.unwrap_or_default() as usize;
+        let outcomes = &outcomes[channel];
+        let starts = posted.starts.at(channel, seconds, outcomes.sent());
+        outcomes.add_lost(tally, &starts, false, &mut lost);
+    }
+    lost
 }
 
 impl Harvest {

@@ -15,9 +15,9 @@ use crate::machine::Versions;
 use crate::procfs::Memory;
 use crate::progress::{Live, Progress};
 use crate::report::{
-    Evidence, Frame, IdleReport, Load, Losses, Measured, Offer, Series, Tick, Verdict, Window,
+    Course, Evidence, Frame, IdleReport, Load, Losses, Measured, Offer, Tick, Verdict, Window,
 };
-use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
+use crate::scenario::sample::{SECOND, Sample, Sampler};
 use crate::scenario::{conclude, groups, required_process};
 use crate::timeline::Timeline;
 
@@ -90,12 +90,7 @@ impl Holding<'_> {
         let connected = Memory::of(pid)?;
         let before = self.sample()?;
         let start = Instant::now();
-        let bell = Bell::default();
-        let sampler = self.sampler();
-        let ticks = thread::scope(|scope| {
-            let builder = thread::Builder::new().name("sampler".to_owned());
-            let ticks = builder.spawn_scoped(scope, || sampler.run(&bell))?;
-            let ringing = Ringing(&bell);
+        let (whole, ticks) = self.sampler().during(|| {
             while start.elapsed() < planned && !interrupt::requested() {
                 pulse.ensure_whole()?;
                 progress.run(|| Live {
@@ -108,17 +103,18 @@ impl Holding<'_> {
                 });
                 thread::sleep(LOOK_INTERVAL.min(planned));
             }
-            drop(ringing);
-            anyhow::Ok(ticks.join().expect("the sampler does not panic"))
+            anyhow::Ok(())
         })?;
+        whole?;
         let held = start.elapsed().min(planned).as_secs_f64();
         let window = self.sample()?.since(&before);
-        let offer = Offer { rate: 0.0, audience: 0.0, seconds: held };
+        let offer = Offer { seconds: held, ..Offer::default() };
+        let course = Course { unit: "deliveries", ticks, interval: SECOND, offer };
         Ok(Held {
             measured: Measured {
                 seconds: held,
                 interrupted: interrupt::requested(),
-                series: Series::new(&ticks, &Timeline::default(), &[], offer),
+                series: course.series(&mut Timeline::default(), |_| Vec::new()),
                 verdict: verdict(&window, held),
                 joined: None,
             },
@@ -140,6 +136,7 @@ impl Holding<'_> {
         Sampler {
             from_ns: now_ns(),
             planned: self.planned,
+            interval: SECOND,
             server_pid: Some(self.pid),
             counts: || Tick { connections_lost: self.pulse.lost() as u64, ..Tick::default() },
             client_pids: || self.pulse.pids().collect(),

@@ -1,7 +1,7 @@
 //! `publish` and `floor-publish`: publications over HTTP to a channel without
 //! subscribers.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 
@@ -11,10 +11,11 @@ use crate::args::{FloorPublishArguments, OutputArguments, PostArguments, Publish
 use crate::ending::Ending;
 use crate::floor::Job;
 use crate::machine::Versions;
+use crate::meter::Meter;
 use crate::posting::{Posted, Posting};
 use crate::progress::Progress;
 use crate::publisher::Schedule;
-use crate::report::{Frame, Publications, PublishReport};
+use crate::report::{Frame, Publications, PublishReport, Work};
 use crate::scenario::conduct::{Gauge, span};
 use crate::scenario::floor::KEY;
 use crate::scenario::{conclude_at, floor_version, placed_floor, placed_process};
@@ -82,28 +83,30 @@ impl Desk<'_> {
             rate: post.rate,
             span,
         };
-        let (answered, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (meter, stop) = (Meter::default(), AtomicBool::new(false));
         let gauge = Gauge {
             scenario,
-            pulse: None,
             span,
             unit: "publications",
-            count: &|| answered.load(Ordering::Relaxed),
+            offered: post.rate.unwrap_or_default(),
+            pulse: None,
+            meter: &meter,
             server_pid: pid,
             client_pids: vec![std::process::id()],
             check: &|| Ok(()),
             stop: &stop,
         };
         let mut progress = Progress::new();
-        let (posted, work) = gauge.measure(&mut progress, || posting.run(&answered, &stop))?;
+        let (posted, work, course) = gauge.measure(&mut progress, || posting.run(&meter, &stop))?;
         drop(progress);
+        let series = course.series(&mut meter.timeline(), |_| Vec::new());
         Ok(PublishReport {
             scenario,
             asked: post.asked(),
             publications: publications(&posted),
             answers: posted.latency,
             subscribers: None,
-            work,
+            work: Work { series, ..work },
         })
     }
 }

@@ -16,13 +16,12 @@ use crate::procfs::{Memory, Usage, rss_bytes};
 use crate::progress::{Live, Progress};
 use crate::publisher::{Pace, Plan, Published, Schedule, publish};
 use crate::report::{
-    Asked, Audience, Costs, Evidence, FanoutReport, Load, Losses, Measured, Offer, Publications,
-    Series, Tick, Verdict, Window,
+    Asked, Audience, Costs, Course, Evidence, FanoutReport, Load, Losses, Measured, Offer,
+    Publications, Series, Tick, Verdict, Window,
 };
-use crate::scenario::sample::{Bell, Ringing, Sample, Sampler};
+use crate::scenario::sample::{SECOND, Sample, Sampler};
 use crate::scenario::stragglers::Stragglers;
 use crate::tally::{Deliveries, Outcome, Outcomes};
-use crate::timeline::INTERVALS_MAX;
 
 /// Pause after the last subscribe, in which presence events of the subscribes arrive.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -150,25 +149,26 @@ impl Run {
         outcomes: &Outcomes,
         pulse: &Pulse,
     ) -> Series {
-        let mut timeline = pulse.timeline();
-        while timeline.interval_s() as f64 * (INTERVALS_MAX as f64) < conducted.seconds {
-            let longer_s = timeline.interval_s() * 2;
-            timeline.stretch(longer_s);
-        }
-        let interval_s = timeline.interval_s() as f64;
-        let intervals = (conducted.seconds / interval_s).ceil().max(1.0);
-        let start = |interval: f64| {
-            let after_s = self.warmup.as_secs_f64() + interval * interval_s;
+        let start = |second: &f64| {
+            let after_s = self.warmup.as_secs_f64() + second;
             ((after_s * self.schedule.rate).ceil() as u64).min(outcomes.sent())
         };
-        let mut starts: Vec<_> = (0..intervals as u64).map(|at| start(at as f64)).collect();
-        starts.push(outcomes.sent());
-        let mut lost = vec![0; starts.len() - 1];
-        let states = self.tells_states();
-        for tally in gathered.iter().flat_map(|group| &group.tallies) {
-            outcomes.add_lost(tally, &starts, states, &mut lost);
-        }
-        Series::new(&conducted.ticks, &timeline, &lost, self.offer(conducted.seconds))
+        let lost = |seconds: &[f64]| {
+            let starts: Vec<_> = seconds.iter().map(start).chain([outcomes.sent()]).collect();
+            let mut lost = vec![0; seconds.len()];
+            let states = self.tells_states();
+            for tally in gathered.iter().flat_map(|group| &group.tallies) {
+                outcomes.add_lost(tally, &starts, states, &mut lost);
+            }
+            lost
+        };
+        let course = Course {
+            unit: "deliveries",
+            ticks: conducted.ticks.clone(),
+            interval: SECOND,
+            offer: self.offer(conducted.seconds),
+        };
+        course.series(&mut pulse.timeline(), lost)
     }
 
     /// Returns what the verdict depends on, latencies left out.
@@ -300,19 +300,10 @@ impl Conductor<'_> {
         let measure_from_ns = start_ns + nanos(self.run.warmup);
         self.pulse.measure_from(measure_from_ns);
         let pace = Pace::new(measure_from_ns);
-        let bell = Bell::default();
-        let (written, ticks) = thread::scope(|scope| {
-            let sampler = self.sampler(measure_from_ns, &pace);
-            let builder = thread::Builder::new().name("sampler".to_owned());
-            let (bell, pace) = (&bell, &pace);
-            let ticks = builder.spawn_scoped(scope, move || sampler.run(bell))?;
-            let ringing = Ringing(bell);
-            let written = self.publish_and_await(publisher, start_ns, pace, &mut progress);
-            drop(ringing);
-            let ticks = ticks.join().expect("the sampler does not panic");
-            anyhow::Ok((written?, ticks))
-        })?;
-        let Written { published, window, ended_ns, losses } = written;
+        let (written, ticks) = self
+            .sampler(measure_from_ns, &pace)
+            .during(|| self.publish_and_await(publisher, start_ns, &pace, &mut progress))?;
+        let Written { published, window, ended_ns, losses } = written?;
         thread::sleep(REPEAT_PATIENCE);
         let losses = losses.unwrap_or_else(|| self.losses());
         let seconds = match ended_ns {
@@ -344,6 +335,7 @@ impl Conductor<'_> {
         Sampler {
             from_ns,
             planned: self.run.seconds,
+            interval: SECOND,
             server_pid: self.run.server_pid,
             counts: || Tick {
                 delivered: self.pulse.received(),

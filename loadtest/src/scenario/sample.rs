@@ -57,12 +57,17 @@ impl Sample {
     }
 }
 
-/// A thread that samples a run once a second. It reads some twenty small files each time.
+/// The usual time between two samples.
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// A thread that samples a run at regular times. It reads some twenty small files each time.
 pub(super) struct Sampler<C, P> {
     /// Start of the measured window.
     pub(super) from_ns: u64,
     /// Its length.
     pub(super) planned: Duration,
+    /// Time between two samples; a run of many intervals has longer ones.
+    pub(super) interval: Duration,
     pub(super) server_pid: Option<u32>,
     /// Returns the counters of the run: deliveries, publications, refusals and lost connections.
     pub(super) counts: C,
@@ -72,14 +77,14 @@ pub(super) struct Sampler<C, P> {
 
 /// Ends a sampler.
 #[derive(Default)]
-pub(super) struct Bell {
+struct Bell {
     rung: AtomicBool,
     sleeper: Mutex<Option<Thread>>,
 }
 
 /// Rings a bell when it is dropped, even by a panic: otherwise the sampler would be waited for
 /// forever.
-pub(super) struct Ringing<'a>(pub(super) &'a Bell);
+struct Ringing<'a>(&'a Bell);
 
 impl Drop for Ringing<'_> {
     fn drop(&mut self) {
@@ -103,9 +108,21 @@ impl Bell {
     }
 }
 
-impl<C: Fn() -> Tick, P: Fn() -> Vec<u32>> Sampler<C, P> {
-    /// Samples until the bell rings or the server ends.
-    pub(super) fn run(&self, bell: &Bell) -> Vec<Tick> {
+impl<C: Fn() -> Tick + Sync, P: Fn() -> Vec<u32> + Sync> Sampler<C, P> {
+    /// Runs `work`, and samples until it is done or the server ends.
+    pub(super) fn during<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Vec<Tick>)> {
+        let bell = Bell::default();
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("sampler".to_owned());
+            let ticks = builder.spawn_scoped(scope, || self.run(&bell))?;
+            let ringing = Ringing(&bell);
+            let done = work();
+            drop(ringing);
+            Ok((done, ticks.join().expect("the sampler does not panic")))
+        })
+    }
+
+    fn run(&self, bell: &Bell) -> Vec<Tick> {
         let mut ticks = Vec::new();
         // The end of the server shows in the run itself, with a better error.
         let _ = self.sample(bell, &mut ticks);
@@ -116,7 +133,7 @@ impl<C: Fn() -> Tick, P: Fn() -> Vec<u32>> Sampler<C, P> {
         if let Ok(mut sleeper) = bell.sleeper.lock() {
             *sleeper = Some(thread::current());
         }
-        let mut interval_s = 1;
+        let mut interval_ns = nanos(self.interval);
         if bell.sleep(self.from_ns) {
             return Ok(());
         }
@@ -125,7 +142,7 @@ impl<C: Fn() -> Tick, P: Fn() -> Vec<u32>> Sampler<C, P> {
         let end_ns = self.from_ns + nanos(self.planned);
         let mut number = 1;
         loop {
-            let regular_ns = self.from_ns + number * interval_s * 1_000_000_000;
+            let regular_ns = self.from_ns + number * interval_ns;
             let last_ns = ticks.last().map_or(0, |tick: &Tick| self.from_ns + tick.at_ns);
             // One more tick lies at the end of the window, where its backlog is measured.
             let is_end = last_ns < end_ns && end_ns < regular_ns;
@@ -135,13 +152,13 @@ impl<C: Fn() -> Tick, P: Fn() -> Vec<u32>> Sampler<C, P> {
             let tick = self.tick(&before, &now);
             before = now;
             if done {
-                close(ticks, tick);
+                close(ticks, tick, Duration::from_nanos(interval_ns));
                 return Ok(());
             }
             ticks.push(tick);
             if number > INTERVALS_MAX {
                 fold(ticks);
-                interval_s *= 2;
+                interval_ns *= 2;
                 number = number.div_ceil(2);
             }
         }
@@ -181,22 +198,17 @@ mod tests {
 
     #[test]
     fn a_sampler_ticks_at_the_end_of_the_window_and_when_it_is_ended() {
-        let bell = Bell::default();
         let own = std::process::id();
         let sampler = Sampler {
             from_ns: now_ns(),
             planned: Duration::from_millis(300),
+            interval: SECOND,
             server_pid: Some(own),
             counts: Tick::default,
             client_pids: || vec![own],
         };
-        let ticks = thread::scope(|scope| {
-            let ringing = Ringing(&bell);
-            let ticks = scope.spawn(|| sampler.run(&bell));
-            thread::sleep(Duration::from_millis(700));
-            drop(ringing);
-            ticks.join().unwrap()
-        });
+        let work = || thread::sleep(Duration::from_millis(700));
+        let ((), ticks) = sampler.during(work).unwrap();
         let at = |number: usize| ticks[number].at_ns / 1_000_000;
         assert_eq!(ticks.len(), 3, "{ticks:?}");
         assert!(at(0) < 300 && (300..700).contains(&at(1)) && at(2) >= 700, "{ticks:?}");

@@ -12,10 +12,11 @@ use crate::ending::Ending;
 use crate::interrupt;
 use crate::joins::{Joins, Then};
 use crate::machine::Versions;
+use crate::meter::{Counts, Meter};
 use crate::procfs::Memory;
 use crate::progress::Progress;
-use crate::report::{Frame, StormReport, Work};
-use crate::scenario::sample::Sample;
+use crate::report::{Course, Frame, Offer, StormReport, Tick, Work};
+use crate::scenario::sample::{Sample, Sampler};
 use crate::scenario::{conclude_at, placed_process};
 
 /// Joins at once before the cut.
@@ -24,6 +25,8 @@ const UNDERWAY_BEFORE: usize = 128;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between the last join and the cut.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Time between two samples. A storm of a thousand clients may be over within a second.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// Pause before a client whose join failed tries again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -43,9 +46,15 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
 
     let sample = |joined| Sample::take(joined, pid, [std::process::id()]);
     let before = sample(0)?;
-    let (all_back_ns, joined) = storm(arguments, &mut joins, &mut progress)?;
+    joins.cut();
+    let (cut_ns, meter) = (now_ns(), Meter::default());
+    let work = || storm(arguments, cut_ns, &mut joins, &meter, &mut progress);
+    let (stormed, ticks) = sampler(arguments, cut_ns, pid, &meter).during(work)?;
+    let all_back_ns = stormed?;
     drop(progress);
-    let after = sample(joined)?;
+    let window = sample(joins.counts.joined)?.since(&before);
+    let offer = Offer { seconds: window.wall_ns as f64 / 1e9, ..Offer::default() };
+    let course = Course { unit: "joins", ticks, interval: INTERVAL, offer };
     let report = StormReport {
         clients: *clients,
         underway_max: arguments.underway(),
@@ -54,9 +63,10 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
         counts: joins.counts,
         work: Work {
             unit: "joins",
-            window: after.since(&before),
+            window,
             memory: pid.map(Memory::of).transpose()?,
             interrupted: interrupt::requested(),
+            series: course.series(&mut meter.timeline(), |_| Vec::new()),
         },
     };
     let record = report.record(frame, arguments.max_seconds, arguments.max_cpu_us);
@@ -83,27 +93,48 @@ fn gather(joins: &mut Joins<'_>, clients: usize, progress: &mut Progress) -> Res
         ensure!(!stuck, "only {before} of {clients} are ready, and no more in the last 30 s");
     }
     thread::sleep(SETTLE);
-    joins.counts.joined = 0;
+    joins.forget();
     Ok(())
 }
 
-/// Cuts all clients and has all come back. Returns how long that took, or `None` if the time was
-/// over or Ctrl-C came before, and the number of joins.
+fn sampler(
+    arguments: &StormArguments,
+    from_ns: u64,
+    server_pid: Option<u32>,
+    meter: &Meter,
+) -> Sampler<impl Fn() -> Tick, impl Fn() -> Vec<u32>> {
+    let counts = || {
+        let Counts { begun, done, failed, .. } = meter.counts();
+        Tick { delivered: done, sent: Some(begun), connections_lost: failed, ..Tick::default() }
+    };
+    Sampler {
+        from_ns,
+        planned: arguments.patience,
+        interval: INTERVAL,
+        server_pid,
+        counts,
+        client_pids: || vec![std::process::id()],
+    }
+}
+
+/// Has all clients come back that were cut at `cut_ns`. Returns how long that took, in ns; `None` if
+/// the time was over or Ctrl-C came before.
 fn storm(
     arguments: &StormArguments,
+    cut_ns: u64,
     joins: &mut Joins<'_>,
+    meter: &Meter,
     progress: &mut Progress,
-) -> Result<(Option<u64>, u64)> {
+) -> Result<Option<u64>> {
     let clients = arguments.clients;
-    joins.cut();
-    let cut_ns = now_ns();
     let end_ns = cut_ns + nanos(arguments.patience);
     let mut retry_ns = cut_ns;
     let mut failed = 0;
     while joins.present < clients {
         let now_ns = now_ns();
         if now_ns > end_ns || interrupt::requested() {
-            return Ok((None, joins.counts.joined));
+            meter.finish(joins.shown(), &mut joins.recent);
+            return Ok(None);
         }
         if joins.counts.failed > failed {
             failed = joins.counts.failed;
@@ -117,7 +148,10 @@ fn storm(
             joins.begin(cut_ns, Then::Stay);
         }
         joins.turn(RETRY, cut_ns)?;
+        meter.show(joins.shown(), &mut joins.recent);
         progress.show(|| format!("reconnecting: {} of {clients} are back", joins.present));
     }
-    Ok((Some(now_ns() - cut_ns), joins.counts.joined))
+    let all_back_ns = now_ns() - cut_ns;
+    meter.finish(joins.shown(), &mut joins.recent);
+    Ok(Some(all_back_ns))
 }
