@@ -95,7 +95,7 @@ fn run(scenario: &Scenario) -> Result<Ending> {
             scenario::storm::run(arguments)
         }
         Scenario::Websocket(arguments) => scenario::websocket::run(arguments),
-        Scenario::Saturate(arguments) => scenario::saturate::run(arguments).map(Ending::from),
+        Scenario::Saturate(arguments) => scenario::saturate::run(arguments),
         Scenario::Soak(arguments) => scenario::soak::run(arguments),
         Scenario::Diff(arguments) => scenario::diff::run(arguments).map(Ending::from),
         Scenario::Clients | Scenario::FloorServer => Ok(Ending::default()),

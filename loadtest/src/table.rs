@@ -70,6 +70,12 @@ pub(crate) fn grouped_float(number: f64) -> String {
     format!("{sign}{}", grouped(number.abs().round() as u64))
 }
 
+/// Formats a number of things whose name has a plural with `s`.
+pub(crate) fn plural(number: usize, name: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {name}{ending}", grouped(number as u64))
+}
+
 /// Formats 1234567 as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -86,6 +92,14 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        assert_eq!(
+            [0, 1, 2_000].map(|it| plural(it, "pair")),
+            ["0 pairs", "1 pair", "2,000 pairs"]
+        );
+    }
 
     #[test]
     fn numbers_are_grouped_by_thousands() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::parts::{bounded, count, rate, seconds, threshold};
 use super::post::{PostArguments, SubscribedArguments};
 use super::{OutputArguments, PlaceArguments};
-use crate::report::Growth;
+use crate::report::{Growth, StepLimits};
 
 pub(super) const SATURATE_EXAMPLE: &str = "\
 Example:
@@ -18,19 +18,33 @@ pub(super) const SOAK_EXAMPLE: &str = "\
 Example:
   loadtest soak --api-key ik_… -n 1000 --rate 20 --seconds 600";
 
+/// The subscribers of one channel.
+#[derive(Args)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct SizeArguments {
+    /// Number of clients
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
+    pub(crate) subscribers: usize,
+    /// Clients per process
+    #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = count)]
+    pub(crate) connections_per_process: usize,
+}
+
+impl SizeArguments {
+    /// Adds the settings that a saved run names.
+    fn put_into(&self, settings: &mut Value) {
+        settings["subscribers"] = self.subscribers.into();
+        settings["connections_per_process"] = self.connections_per_process.into();
+    }
+}
+
 /// The command line of `saturate`.
 #[derive(Args)]
 pub(crate) struct SaturateArguments {
     #[command(flatten)]
     pub(crate) subscribed: SubscribedArguments,
-    /// Number of clients
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
-    #[arg(help_heading = "Load")]
-    pub(crate) subscribers: usize,
-    /// Clients per process
-    #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = count)]
-    #[arg(help_heading = "Load")]
-    pub(crate) connections_per_process: usize,
+    #[command(flatten)]
+    pub(crate) size: SizeArguments,
     /// Publications per second of the first step
     #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = rate)]
     #[arg(help_heading = "Load")]
@@ -54,6 +68,29 @@ pub(crate) struct SaturateArguments {
     pub(crate) post: PostArguments,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+impl SaturateArguments {
+    /// Returns the settings that a saved run names. The rate is that of each step.
+    pub(crate) fn settings(&self) -> Value {
+        let mut settings = self.post.in_order().settings();
+        self.subscribed.put_into(&mut settings);
+        self.size.put_into(&mut settings);
+        self.place.put_into(&mut settings);
+        settings["from"] = self.from.into();
+        settings["most"] = self.most.into();
+        settings["halvings"] = self.halvings.into();
+        settings["p99_ms"] = self.p99_ms.into();
+        settings
+    }
+
+    /// Returns the limits of the highest step that is sustained.
+    pub(crate) fn limits(&self) -> StepLimits {
+        let PostArguments { max_p99_ms: p99_ms, max_cpu_us: cpu_us, .. } = self.post;
+        StepLimits { min_rate: self.min_rate, p99_ms, cpu_us }
+    }
 }
 
 /// The command line of `soak`.
@@ -61,14 +98,8 @@ pub(crate) struct SaturateArguments {
 pub(crate) struct SoakArguments {
     #[command(flatten)]
     pub(crate) subscribed: SubscribedArguments,
-    /// Number of clients
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count)]
-    #[arg(help_heading = "Load")]
-    pub(crate) subscribers: usize,
-    /// Clients per process
-    #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = count)]
-    #[arg(help_heading = "Load")]
-    pub(crate) connections_per_process: usize,
+    #[command(flatten)]
+    pub(crate) size: SizeArguments,
     /// Time between two samples
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     #[arg(help_heading = "Load")]
@@ -100,8 +131,7 @@ impl SoakArguments {
         let mut settings = self.post().settings();
         self.subscribed.put_into(&mut settings);
         self.place.put_into(&mut settings);
-        settings["subscribers"] = self.subscribers.into();
-        settings["connections_per_process"] = self.connections_per_process.into();
+        self.size.put_into(&mut settings);
         settings["interval"] = self.interval.as_secs_f64().into();
         settings
     }

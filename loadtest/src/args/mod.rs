@@ -11,13 +11,16 @@ mod websocket;
 
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, Parser, Subcommand};
+use serde_json::Value;
 
 pub(crate) use self::documents::DocumentsArguments;
 pub(crate) use self::floors::{SendingArguments, TURN_MAX};
 pub(crate) use self::joins::{ChurnArguments, ChurnLoad, FloorJoinArguments, StormArguments};
 pub(crate) use self::long::{SaturateArguments, SoakArguments};
-pub(crate) use self::outcome::{DiffArguments, OutputArguments, ThresholdArguments};
+pub(crate) use self::outcome::{
+    CostThresholdArguments, DiffArguments, OutputArguments, ThresholdArguments,
+};
 pub(crate) use self::parts::{
     CrowdArguments, LoadArguments, PlaceArguments, PublishArguments, ServerArguments,
 };
@@ -59,8 +62,6 @@ Example:
   loadtest diff a.json b.json";
 
 const COMPARE_EXAMPLE: &str = "\
-The floor has one thread: start the node with one too (fanfare serve --workers 1).
-On a shared machine: chrt -a -f -p 10 PID for the node, chrt -f 10 in front of this command.
 Example:
   loadtest compare --api-key ik_… --server-cpu 0 --client-cpu 1";
 
@@ -86,8 +87,8 @@ pub(crate) enum Scenario {
     /// The same against a built-in minimal server
     #[command(after_help = FLOOR_EXAMPLE)]
     Floor(FloorArguments),
-    /// A node and the floor in turn: the ratio of their costs per delivery
-    #[command(after_help = COMPARE_EXAMPLE)]
+    /// A one-worker node and the floor in turn: the ratio of their costs per delivery
+    #[command(after_help = COMPARE_EXAMPLE, mut_args(with_load))]
     Compare(CompareArguments),
     /// Hold connections that do nothing: server memory per connection
     #[command(after_help = IDLE_EXAMPLE)]
@@ -214,6 +215,25 @@ pub(crate) struct CompareArguments {
     /// Fail when the median of node CPU / floor CPU is higher
     #[arg(long, value_name = "RATIO", value_parser = threshold)]
     pub(crate) max_ratio: Option<f64>,
+    #[command(flatten)]
+    pub(crate) thresholds: CostThresholdArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+impl CompareArguments {
+    /// Returns the settings that a saved run names.
+    pub(crate) fn settings(&self) -> Value {
+        let mut settings = self.crowd.settings();
+        self.load.put_into(&mut settings);
+        self.place.put_into(&mut settings);
+        self.sending.put_into(&mut settings);
+        settings["server"] = self.server.url.authority.as_str().into();
+        settings["unanswered_max"] = self.publish.unanswered_max.into();
+        settings["pairs"] = self.pairs.into();
+        settings["settle"] = self.settle.as_secs_f64().into();
+        settings
+    }
 }
 
 #[derive(Args)]
@@ -240,6 +260,14 @@ pub(crate) struct IdleArguments {
     pub(crate) max_bytes_per_connection: Option<f64>,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
+}
+
+/// Moves the options of clients to those of the load, so that the help fits a screen.
+fn with_load(option: Arg) -> Arg {
+    match option.get_help_heading() {
+        Some("Clients") => option.help_heading("Load"),
+        _ => option,
+    }
 }
 
 fn pairs(text: &str) -> Result<usize, String> {

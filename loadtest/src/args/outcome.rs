@@ -11,12 +11,8 @@ use crate::report::Thresholds;
 #[derive(Args)]
 #[command(next_help_heading = "Measuring")]
 pub(crate) struct ThresholdArguments {
-    /// Fail if the 99th percentile of latency is higher
-    #[arg(long, value_name = "MS", value_parser = threshold)]
-    max_p99_ms: Option<f64>,
-    /// Fail if a delivery costs the server more CPU
-    #[arg(long, value_name = "US", value_parser = threshold)]
-    max_cpu_us_per_delivery: Option<f64>,
+    #[command(flatten)]
+    costs: CostThresholdArguments,
     /// Fail if more deliveries are lost [default: 0]
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     max_lost_percent: Option<f64>,
@@ -25,13 +21,34 @@ pub(crate) struct ThresholdArguments {
     max_bytes_per_connection: Option<f64>,
 }
 
-impl ThresholdArguments {
+/// Limits of the time that deliveries take, and of what they cost.
+#[derive(Args)]
+#[command(next_help_heading = "Measuring")]
+pub(crate) struct CostThresholdArguments {
+    /// Fail if the 99th percentile of latency is higher
+    #[arg(long, value_name = "MS", value_parser = threshold)]
+    max_p99_ms: Option<f64>,
+    /// Fail if a delivery costs the server more CPU
+    #[arg(long, value_name = "US", value_parser = threshold)]
+    max_cpu_us_per_delivery: Option<f64>,
+}
+
+impl CostThresholdArguments {
     pub(crate) fn thresholds(&self) -> Thresholds {
         Thresholds {
             p99_ms: self.max_p99_ms,
             cpu_us_per_delivery: self.max_cpu_us_per_delivery,
+            ..Thresholds::default()
+        }
+    }
+}
+
+impl ThresholdArguments {
+    pub(crate) fn thresholds(&self) -> Thresholds {
+        Thresholds {
             lost_percent: self.max_lost_percent,
             bytes_per_connection: self.max_bytes_per_connection,
+            ..self.costs.thresholds()
         }
     }
 }

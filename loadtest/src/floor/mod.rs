@@ -61,6 +61,7 @@ pub(crate) struct Sending {
 
 /// How the publications of a turn get to the sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Sends {
     /// One send for each publication and socket.
     Plain,
@@ -72,6 +73,7 @@ pub(crate) enum Sends {
 
 /// Where a floor gets its publications from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Source {
     /// It makes each one when it is due.
     Clock,

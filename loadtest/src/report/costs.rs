@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::lengths::FrameLengths;
 use crate::procfs::{Cpu, Memory, Usage};
+use crate::report::figure::{Better, Unit};
+use crate::report::record::Record;
 use crate::table::{Table, bytes, grouped, memory_cells, micros, nanos};
 
 /// A shorter window has no rates: they would be those of a moment.
@@ -45,6 +47,15 @@ impl Costs {
     /// Returns the name of the file that the server's processor time was read from.
     pub(super) fn cpu_source(&self) -> Option<&'static str> {
         self.window.server.as_ref().map(|server| server.process.source())
+    }
+
+    /// Adds the figures of processor time to a saved run.
+    pub(super) fn figures(&self, record: &mut Record) {
+        let server = self.window.server.as_ref().and_then(|usage| self.cores(usage));
+        let client = self.cores(&self.window.client);
+        record.figure("CPU per delivery", Unit::Ns, Better::Lower, self.server_cost_ns());
+        record.figure("server CPU, cores", Unit::Cores, Better::Lower, server);
+        record.figure("client CPU, cores", Unit::Cores, Better::Neither, client);
     }
 
     /// Returns the processor time per delivery in the window, in ns.
@@ -115,7 +126,7 @@ impl Costs {
     }
 
     /// Returns how many processors a process kept busy in the window; `None` if that was too short.
-    pub(super) fn cores(&self, usage: &Usage) -> Option<f64> {
+    fn cores(&self, usage: &Usage) -> Option<f64> {
         let wall_ns = self.window.cpu_wall_ns;
         (wall_ns >= SHORTEST_NS).then(|| usage.process.total_ns() as f64 / wall_ns as f64)
     }

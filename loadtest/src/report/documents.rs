@@ -10,8 +10,8 @@ use crate::report::figure::{Better, Unit};
 use crate::report::record::{Distribution, Frame, Record};
 use crate::report::thresholds::{Judged, Thresholds};
 use crate::report::{
-    Losses, Measured, bytes_each, latency_cells, latency_json, loss_rows, memory_json, per_second,
-    verdict_rows,
+    Losses, Measured, bytes_each, counted, error_rows, latency_cells, latency_json, loss_rows,
+    memory_json, nothing_delivered, per_second, quantile, verdict_rows,
 };
 use crate::table::{Table, bytes, grouped, memory_cells, millis};
 use crate::tally::Deliveries;
@@ -92,10 +92,7 @@ impl DocumentsReport {
         self.costs.rows(&mut table, None);
         self.memory_rows(&mut table);
         loss_rows(&mut table, &self.losses);
-        if let (Some(first), count) = &self.errors {
-            table.row("errors from the server", [("received", grouped(*count))]);
-            table.line("the first", first);
-        }
+        error_rows(&mut table, &self.errors);
         verdict_rows(&mut table, &self.measured.verdict);
         table.text
     }
@@ -167,39 +164,33 @@ impl DocumentsReport {
 
     fn figures(&self, record: &mut Record) {
         use Better::{Higher, Lower, Neither};
-        use Unit::{Bytes, Cores, Count, Ns, PerSecond};
+        use Unit::{Bytes, Ns, PerSecond};
         let Self { costs, verdict, counts, .. } = self;
         record.figure("writes", PerSecond, Neither, Some(self.asked.rate));
         record.figure("delivered", PerSecond, Higher, costs.deliveries_per_second());
         record.latency_figures(&self.latency);
-        record.figure("CPU per delivery", Ns, Lower, costs.server_cost_ns());
-        let server = costs.window.server.as_ref().and_then(|usage| costs.cores(usage));
-        record.figure("server CPU, cores", Cores, Lower, server);
-        record.figure("client CPU, cores", Cores, Neither, costs.cores(&costs.window.client));
+        costs.figures(record);
         let steps = self.memory.as_ref();
         record.figure("server memory", Bytes, Lower, steps.map(|steps| steps.after.rss as f64));
         let connection = steps.and_then(|steps| self.per_connection(steps));
         record.figure("memory per connection", Bytes, Lower, connection);
         let subscription = steps.and_then(|steps| self.per_subscription(steps));
         record.figure("memory per subscription", Bytes, Lower, subscription);
-        for (name, count) in [
+        record.faults([
             ("lost", verdict.lost),
             ("duplicated", counts.duplicated),
             ("reordered", counts.reordered),
             ("misrouted", counts.misrouted),
             ("refused writes", self.writes.failures.get(&503).copied().unwrap_or_default()),
             ("lost connections", self.losses.connections as u64),
-        ] {
-            record.figure(name, Count, Lower, Some(count as f64));
-        }
+        ]);
         let late_ns = self.writes.late_ns_max as f64;
         record.figure("writer late, max", Ns, Lower, Some(late_ns));
     }
 
     fn judged(&self) -> Judged {
-        let latency = &self.latency;
         Judged {
-            p99_ns: (!latency.is_empty()).then(|| latency.value_at_quantile(0.99)),
+            p99_ns: quantile(&self.latency, 0.99),
             cpu_ns_per_delivery: self.costs.server_cost_ns(),
             bytes_per_connection: self.memory.and_then(|steps| self.per_connection(&steps)),
         }
@@ -216,7 +207,7 @@ impl DocumentsReport {
             ..Deliveries::default()
         });
         faults.extend(loss.map(|loss| format!("{loss}: the last version did not arrive")));
-        for (count, fault) in [
+        faults.extend(counted([
             (counts.duplicated, "updates were duplicated"),
             (counts.reordered, "updates were older than an earlier one"),
             (counts.misrouted, "updates went to clients that did not subscribe to them"),
@@ -224,14 +215,8 @@ impl DocumentsReport {
             (verdict.same_version, "writes have the same version as another write"),
             (self.losses.connections as u64, "connections were lost"),
             (self.errors.1, "errors came from the server"),
-        ] {
-            if count > 0 {
-                faults.push(format!("{} {fault}", grouped(count)));
-            }
-        }
-        if verdict.received == 0 || self.latency.is_empty() {
-            faults.push("nothing was delivered in the measured window".to_owned());
-        }
+        ]));
+        faults.extend(nothing_delivered(verdict.received, &self.latency));
         faults
     }
 

@@ -9,8 +9,9 @@ use crate::report::figure::{Better, Unit};
 use crate::report::record::{Distribution, Frame, Record};
 use crate::report::thresholds::{Judged, Thresholds};
 use crate::report::{
-    Asked, Audience, Losses, Offer, Series, Verdict, bytes_each, deliveries_json, latency_cells,
-    latency_json, loss_cells, loss_rows, memory_json, per_second, told_row, verdict_rows,
+    Asked, Audience, Losses, Offer, Series, Verdict, bytes_each, counted, deliveries_json,
+    error_rows, latency_cells, latency_json, loss_cells, loss_rows, memory_json, nothing_delivered,
+    per_second, quantile, told_row, verdict_rows,
 };
 use crate::table::{Table, bytes, grouped, millis};
 use crate::tally::Deliveries;
@@ -28,6 +29,19 @@ pub(crate) struct Publications {
     pub(crate) unanswered: u64,
     /// The longest delay of a publication after its due time, in ns.
     pub(crate) late_ns_max: u64,
+}
+
+impl Publications {
+    /// Returns the counts for machines.
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "sent": self.sent,
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "unanswered": self.unanswered,
+            "late_ns_max": self.late_ns_max,
+        })
+    }
 }
 
 /// The course of a run, and what it says of the figures.
@@ -98,7 +112,8 @@ impl FanoutReport {
             table.row("per connection", [("RSS", bytes(self.bytes_per_connection()))]);
         }
         self.costs.rows(&mut table, self.memory);
-        self.loss_rows(&mut table);
+        loss_rows(&mut table, &self.losses);
+        error_rows(&mut table, &self.errors);
         verdict_rows(&mut table, &self.measured.verdict);
         table.text
     }
@@ -108,13 +123,7 @@ impl FanoutReport {
         let Self { publications, deliveries, .. } = self;
         let mut result = json!({
             "scenario": self.scenario,
-            "publications": {
-                "sent": publications.sent,
-                "accepted": publications.accepted,
-                "refused": publications.refused,
-                "unanswered": publications.unanswered,
-                "late_ns_max": publications.late_ns_max,
-            },
+            "publications": publications.json(),
             "deliveries": deliveries_json(deliveries),
             "audiences": self.audiences.iter().map(Audience::json).collect::<Vec<_>>(),
             "latency_ns": latency_json(&self.latency),
@@ -146,7 +155,7 @@ impl FanoutReport {
 
     fn figures(&self, record: &mut Record) {
         use Better::{Higher, Lower, Neither};
-        use Unit::{Bytes, Cores, Count, Ns, PerSecond};
+        use Unit::{Bytes, Count, Ns, PerSecond};
         let Self { asked, costs, deliveries, publications, .. } = self;
         let offer = Offer {
             rate: asked.rate,
@@ -157,29 +166,23 @@ impl FanoutReport {
         record.figure("offered", PerSecond, Neither, Some(offer.rate * offer.audience));
         record.figure("delivered", PerSecond, Higher, costs.deliveries_per_second());
         record.latency_figures(&self.latency);
-        record.figure("CPU per delivery", Ns, Lower, costs.server_cost_ns());
-        let server = costs.window.server.as_ref().and_then(|usage| costs.cores(usage));
-        record.figure("server CPU, cores", Cores, Lower, server);
-        record.figure("client CPU, cores", Cores, Neither, costs.cores(&costs.window.client));
+        costs.figures(record);
         record.figure("server memory", Bytes, Lower, self.memory.map(|memory| memory.rss as f64));
         record.figure("memory per connection", Bytes, Lower, self.bytes_per_connection());
         record.figure("expected deliveries", Count, Neither, some(deliveries.expected));
-        for (name, count) in [
+        record.faults([
             ("lost", deliveries.lost),
             ("duplicated", deliveries.duplicated),
             ("reordered", deliveries.reordered),
             ("refused publications", publications.refused),
             ("lost connections", self.losses.connections as u64),
-        ] {
-            record.figure(name, Count, Lower, some(count));
-        }
+        ]);
         record.figure("publisher late, max", Ns, Lower, some(publications.late_ns_max));
     }
 
     fn judged(&self) -> Judged {
-        let latency = &self.latency;
         Judged {
-            p99_ns: (!latency.is_empty()).then(|| latency.value_at_quantile(0.99)),
+            p99_ns: quantile(&self.latency, 0.99),
             cpu_ns_per_delivery: self.costs.server_cost_ns(),
             bytes_per_connection: self.bytes_per_connection(),
         }
@@ -190,39 +193,20 @@ impl FanoutReport {
         bytes_each(before, connected, (self.asked.subscribers + self.asked.streams) as f64)
     }
 
-    /// Returns the defects and the exceeded thresholds; empty if the run was good.
-    pub(crate) fn faults(&self, thresholds: Thresholds) -> Vec<String> {
-        [self.defects(thresholds), thresholds.exceeded(self.judged())].concat()
-    }
-
     /// Returns the faults of the deliveries and connections. Of the thresholds, only that of lost
     /// deliveries counts here.
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
         let mut faults = Vec::new();
         faults.extend(thresholds.loss(deliveries));
-        for (count, fault) in [
+        faults.extend(counted([
             (deliveries.duplicated, "deliveries were duplicated"),
             (deliveries.reordered, "deliveries were reordered"),
             (deliveries.despite_refusal, "deliveries came from refused publications"),
             (self.losses.connections as u64, "connections were lost"),
-        ] {
-            if count > 0 {
-                faults.push(format!("{} {fault}", grouped(count)));
-            }
-        }
-        if deliveries.received == 0 || self.latency.is_empty() {
-            faults.push("nothing was delivered in the measured window".to_owned());
-        }
+        ]));
+        faults.extend(nothing_delivered(deliveries.received, &self.latency));
         faults
-    }
-
-    fn loss_rows(&self, table: &mut Table) {
-        loss_rows(table, &self.losses);
-        if let (Some(first), count) = &self.errors {
-            table.row("errors from the server", [("received", grouped(*count))]);
-            table.line("the first", first);
-        }
     }
 }
 
@@ -233,6 +217,12 @@ pub(super) mod tests {
     use crate::lengths::FrameLengths;
     use crate::procfs::{Cpu, Usage};
     use crate::report::{Evidence, Window};
+
+    impl FanoutReport {
+        fn faults(&self, thresholds: Thresholds) -> Vec<String> {
+            [self.defects(thresholds), thresholds.exceeded(self.judged())].concat()
+        }
+    }
 
     fn usage(user_us: u64, system_us: u64) -> Usage {
         let process = Cpu { user_us, system_us, ..Cpu::default() };

@@ -14,6 +14,7 @@ pub(crate) enum Unit {
     PerSecond,
     /// Processors that were busy.
     Cores,
+    Ratio,
 }
 
 /// Which change of a figure is an improvement.
@@ -66,6 +67,7 @@ impl Unit {
             }
             Self::Count => grouped_float(value),
             Self::PerSecond => format!("{}/s", grouped_or_small(value)),
+            Self::Ratio => format!("{value:.3}"),
             Self::Cores if value < 0.1 => format!("{value:.3}"),
             Self::Cores => format!("{value:.2}"),
         }
@@ -107,6 +109,7 @@ mod tests {
             (Unit::Cores, 0.987, "0.99"),
             (Unit::Cores, 0.0042, "0.004"),
             (Unit::Ns, 0.0, "0 ns"),
+            (Unit::Ratio, 1.0364, "1.036"),
         ] {
             assert_eq!(unit.text(Some(value)), text);
         }

@@ -6,7 +6,8 @@ use crate::joins::JoinCounts;
 use crate::report::figure::{Better, Unit};
 use crate::report::record::Distribution;
 use crate::report::{
-    Evidence, Frame, Load, Record, Verdict, Work, latency_cells, latency_json, verdict_rows,
+    Evidence, Frame, Load, Record, Verdict, Work, counted, late, latency_cells, latency_json,
+    verdict_rows,
 };
 use crate::table::{Table, grouped, millis};
 
@@ -50,10 +51,12 @@ impl ChurnReport {
     fn title(&self) -> String {
         let Self { scenario, rate, underway_max, members, seconds, .. } = self;
         let pace = rate.map_or_else(|| "as many as succeed".to_owned(), |rate| format!("{rate}/s"));
-        let members = grouped(*members as u64);
+        let beside = match members {
+            0 => String::new(),
+            _ => format!(" beside {} members,", grouped(*members as u64)),
+        };
         format!(
-            "{scenario}: joins, {pace}, at most {underway_max} at once, beside {members} members, \
-             for {seconds} s"
+            "{scenario}: joins, {pace}, at most {underway_max} at once,{beside} for {seconds} s"
         )
     }
 
@@ -77,18 +80,14 @@ impl ChurnReport {
         record.exceeded = self.exceeded(p99_ms, cpu_us);
         record.result = self.json();
         save_into(&mut record, &self.counts, &self.work);
+        let joined = self.counts.joined as f64;
+        record.figure("joins", Unit::Count, Better::Neither, Some(joined));
         record
     }
 
     fn defects(&self) -> Vec<String> {
         let JoinCounts { failed, lost, latency, .. } = &self.counts;
-        let mut faults = Vec::new();
-        if *failed > 0 {
-            faults.push(format!("{} joins failed", grouped(*failed)));
-        }
-        if *lost > 0 {
-            faults.push(format!("{} members were lost", grouped(*lost)));
-        }
+        let mut faults = counted([(*failed, "joins failed"), (*lost, "members were lost")]);
         if latency.is_empty() {
             faults.push("nobody joined in the measured window".to_owned());
         }
@@ -96,10 +95,7 @@ impl ChurnReport {
     }
 
     fn exceeded(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
-        let p99 = self.counts.latency.value_at_quantile(0.99) as f64 / 1e6;
-        let late = p99_ms
-            .filter(|most| p99 > *most)
-            .map(|most| format!("p99 of the time to join is {p99:.3} ms, more than {most}"));
+        let late = late("of the time to join", &self.counts.latency, p99_ms);
         late.into_iter().chain(self.work.fault(cpu_us)).collect()
     }
 }
@@ -175,8 +171,7 @@ fn save_into(record: &mut Record, counts: &JoinCounts, work: &Work) {
     record.latency = Distribution::of(&counts.latency);
     record.latency_figures(&counts.latency);
     work.save_into(record);
-    record.figure("failed joins", Unit::Count, Better::Lower, Some(counts.failed as f64));
-    record.figure("lost clients", Unit::Count, Better::Lower, Some(counts.lost as f64));
+    record.faults([("failed joins", counts.failed), ("lost clients", counts.lost)]);
 }
 
 fn rows(table: &mut Table, counts: &JoinCounts, work: &Work) {

@@ -29,7 +29,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 pub(crate) use self::audience::Audience;
-pub(crate) use self::compare::{CompareReport, Pair};
+pub(crate) use self::compare::{CompareReport, Pair, Run};
 pub(crate) use self::costs::{Costs, Window};
 pub(crate) use self::diff::Diff;
 pub(crate) use self::documents::{Asked as DocumentsAsked, DocumentsReport, Steps};
@@ -39,7 +39,7 @@ pub(crate) use self::idle::IdleReport;
 pub(crate) use self::joins::{ChurnReport, StormReport};
 pub(crate) use self::publish::{PostAsked, PublishReport, Subscribers};
 pub(crate) use self::record::{Frame, Record};
-pub(crate) use self::saturate::{SaturateReport, Step};
+pub(crate) use self::saturate::{SaturateReport, Step, StepLimits};
 pub(crate) use self::series::{Course, Offer, Series, Tick, close, joined};
 pub(crate) use self::slow::SlowReport;
 pub(crate) use self::soak::{Growth, Moment, SoakReport};
@@ -156,29 +156,60 @@ fn deliveries_json(deliveries: &Deliveries) -> Value {
     })
 }
 
+/// Returns a quantile of latencies in ns; `None` if there are none.
+pub(crate) fn quantile(latency: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    (!latency.is_empty()).then(|| latency.value_at_quantile(quantile))
+}
+
+/// Returns a sentence if the 99th percentile of latencies is above a bound in ms.
+fn late(what: &str, latency: &Histogram<u64>, most_ms: Option<f64>) -> Option<String> {
+    let p99_ms = quantile(latency, 0.99)? as f64 / 1e6;
+    let most_ms = most_ms.filter(|most_ms| p99_ms > *most_ms)?;
+    Some(format!("p99 {what} is {p99_ms:.3} ms, more than {most_ms} ms"))
+}
+
+/// Returns a sentence for each fault that occurred.
+fn counted<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> Vec<String> {
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    counts.map(|(count, fault)| format!("{} {fault}", grouped(count))).collect()
+}
+
+/// Returns a sentence if no delivery was received, or none in the measured window.
+fn nothing_delivered(received: u64, latency: &Histogram<u64>) -> Option<String> {
+    let nothing = received == 0 || latency.is_empty();
+    nothing.then(|| "nothing was delivered in the measured window".to_owned())
+}
+
+/// Adds the rows about errors from the server: the first one, and their number.
+fn error_rows(table: &mut Table, errors: &(Option<String>, u64)) {
+    if let (Some(first), count) = errors {
+        table.row("errors from the server", [("received", grouped(*count))]);
+        table.line("the first", first);
+    }
+}
+
 /// Returns the cells of a row with percentiles. The histogram is in ns.
 fn latency_cells(latency: &Histogram<u64>) -> [(&'static str, String); 5] {
-    let shown = |ns: u64| if latency.is_empty() { "-".to_owned() } else { millis(ns) };
-    let at = |quantile| shown(latency.value_at_quantile(quantile));
+    let shown = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), millis);
+    let at = |part| shown(quantile(latency, part));
     [
         ("p50", at(0.5)),
         ("p90", at(0.9)),
         ("p99", at(0.99)),
         ("p99.9", at(0.999)),
-        ("max", shown(latency.max())),
+        ("max", shown(quantile(latency, 1.0).map(|_| latency.max()))),
     ]
 }
 
 fn latency_json(latency: &Histogram<u64>) -> Value {
-    let known = |ns: u64| (!latency.is_empty()).then_some(ns);
-    let at = |quantile| known(latency.value_at_quantile(quantile));
+    let at = |part| quantile(latency, part);
     json!({
         "count": latency.len(),
         "p50": at(0.5),
         "p90": at(0.9),
         "p99": at(0.99),
         "p999": at(0.999),
-        "max": known(latency.max()),
+        "max": at(1.0).map(|_| latency.max()),
     })
 }
 

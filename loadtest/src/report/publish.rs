@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use crate::report::figure::{Better, Unit};
 use crate::report::record::Distribution;
 use crate::report::{
-    Evidence, Frame, Losses, Publications, Record, Verdict, Work, deliveries_json, latency_cells,
-    latency_json, loss_cells, loss_rows, told_row, verdict_rows,
+    Evidence, Frame, Losses, Publications, Record, Verdict, Work, counted, deliveries_json, late,
+    latency_cells, latency_json, loss_cells, loss_rows, told_row, verdict_rows,
 };
-use crate::table::{Table, grouped, millis};
+use crate::table::{Table, grouped, millis, plural};
 use crate::tally::Deliveries;
 
 /// The parameters of a run that publishes on several connections.
@@ -40,6 +40,11 @@ pub(crate) struct Subscribers {
 }
 
 impl Subscribers {
+    /// Returns the number of clients of each channel.
+    fn readers(&self) -> usize {
+        self.clients / self.channels.max(1)
+    }
+
     /// Returns the lost deliveries that have no excuse: the server named the others in gap notices,
     /// or their clients were closed as slow consumers.
     fn lost_in_silence(&self) -> u64 {
@@ -110,13 +115,14 @@ impl PublishReport {
         let bytes = grouped(*payload_bytes as u64);
         let scenario = self.scenario;
         let audience = self.subscribers.as_ref().map(|it| {
-            let (channels, clients) = (grouped(it.channels as u64), grouped(it.clients as u64));
-            format!("{clients} subscribers on {channels} channels, ")
+            let clients = plural(it.clients, "subscriber");
+            format!("{clients} on {}, ", plural(it.channels, "channel"))
         });
         let audience = audience.unwrap_or_default();
         format!(
-            "{scenario}: {audience}{pace} of {bytes} bytes on {connections} connections, {depth} \
-             unanswered on each, for {seconds} s"
+            "{scenario}: {audience}{pace} of {bytes} bytes on {}, {depth} unanswered on each, for \
+             {seconds} s",
+            plural(*connections, "connection")
         )
     }
 
@@ -130,13 +136,7 @@ impl PublishReport {
             "rate": asked.rate,
             "payload_bytes": asked.payload_bytes,
             "seconds": asked.seconds,
-            "publications": {
-                "sent": publications.sent,
-                "accepted": publications.accepted,
-                "refused": publications.refused,
-                "unanswered": publications.unanswered,
-                "late_ns_max": publications.late_ns_max,
-            },
+            "publications": publications.json(),
             "answer_ns": latency_json(&self.answers),
         });
         if let Some(subscribers) = &self.subscribers {
@@ -160,8 +160,7 @@ impl PublishReport {
             .as_ref()
             .map_or([0; 2], |it| [it.closed_as_slow as u64, it.deliveries.announced]);
         let sentences = ["clients were closed as slow consumers", "deliveries were left out"];
-        let pairs = counts.into_iter().zip(sentences).filter(|(count, _)| *count > 0);
-        pairs.map(|(count, sentence)| format!("{} {sentence}", grouped(count))).collect()
+        counted(counts.into_iter().zip(sentences))
     }
 
     /// Whether client or server can have fallen behind. At full speed only readers can.
@@ -177,7 +176,7 @@ impl PublishReport {
             evidence.closed_as_slow = (subscribers.closed_as_slow, subscribers.missed_as_slow());
         }
         if let Some((rate, subscribers)) = self.asked.rate.zip(self.subscribers.as_ref()) {
-            let readers = subscribers.clients / subscribers.channels.max(1);
+            let readers = subscribers.readers();
             let never = (refused + self.publications.unanswered) * readers as u64;
             let Deliveries { lost, conflated, .. } = subscribers.deliveries;
             evidence.growth = self.work.series.growth();
@@ -194,26 +193,27 @@ impl PublishReport {
         record.defects = self.defects();
         record.exceeded = self.exceeded(p99_ms, cpu_us);
         record.result = self.json();
-        let latency = self.subscribers.as_ref().map_or(&self.answers, |it| &it.latency);
+        let latency = self.latency();
         record.latency = Distribution::of(latency);
         record.latency_figures(latency);
         self.work.save_into(&mut record);
-        let Publications { accepted, refused, unanswered, .. } = self.publications;
-        let mut counts = vec![
-            ("accepted publications", accepted, Better::Neither),
-            ("refused publications", refused, Better::Lower),
-            ("unanswered publications", unanswered, Better::Lower),
-        ];
-        if let Some(Subscribers { deliveries, losses, .. }) = &self.subscribers {
-            counts.extend([
-                ("lost", deliveries.lost, Better::Lower),
-                ("duplicated", deliveries.duplicated, Better::Lower),
-                ("reordered", deliveries.reordered, Better::Lower),
-                ("lost connections", losses.connections as u64, Better::Lower),
-            ]);
+        if let Some(rate) = self.asked.rate {
+            let readers = self.subscribers.as_ref().map_or(1, Subscribers::readers);
+            record.figure("offered", Unit::PerSecond, Better::Neither, Some(rate * readers as f64));
         }
-        for (name, count, better) in counts {
-            record.figure(name, Unit::Count, better, Some(count as f64));
+        let Publications { accepted, refused, unanswered, .. } = self.publications;
+        let accepted = Some(accepted as f64);
+        record.figure("accepted publications", Unit::Count, Better::Neither, accepted);
+        record.faults([("refused publications", refused), ("unanswered publications", unanswered)]);
+        if let Some(Subscribers { deliveries, losses, .. }) = &self.subscribers {
+            let expected = Some(deliveries.expected as f64);
+            record.figure("expected deliveries", Unit::Count, Better::Neither, expected);
+            record.faults([
+                ("lost", deliveries.lost),
+                ("duplicated", deliveries.duplicated),
+                ("reordered", deliveries.reordered),
+                ("lost connections", losses.connections as u64),
+            ]);
         }
         record
     }
@@ -238,22 +238,21 @@ impl PublishReport {
             ]);
             latency = (&subscribers.latency, "deliveries");
         }
-        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-        let mut faults: Vec<_> =
-            counts.map(|(count, fault)| format!("{} {fault}", grouped(count))).collect();
+        let mut faults = counted(counts);
         if latency.0.is_empty() && self.shortfalls().is_empty() {
             faults.push(format!("there were no {} in the measured window", latency.1));
         }
         faults
     }
 
-    fn exceeded(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
-        let latency = self.subscribers.as_ref().map_or(&self.answers, |it| &it.latency);
-        let p99 = latency.value_at_quantile(0.99) as f64 / 1e6;
-        let late = p99_ms
-            .filter(|most| p99 > *most)
-            .map(|most| format!("p99 latency is {p99:.3} ms, more than {most}"));
-        late.into_iter().chain(self.work.fault(cpu_us)).collect()
+    /// Returns the latencies of the deliveries, or of the answers if there are no subscribers.
+    pub(super) fn latency(&self) -> &Histogram<u64> {
+        self.subscribers.as_ref().map_or(&self.answers, |it| &it.latency)
+    }
+
+    /// Returns the thresholds that were exceeded.
+    pub(super) fn exceeded(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
+        late("latency", self.latency(), p99_ms).into_iter().chain(self.work.fault(cpu_us)).collect()
     }
 }
 

@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::machine::{Machine, Versions};
 use crate::report::fanout::Measured;
 use crate::report::figure::{Better, Figure, Unit};
+use crate::report::page::capital;
+use crate::report::quantile;
 use crate::report::series::Series;
 use crate::report::verdict::{Kind, Verdict};
 use crate::table::grouped_float;
@@ -52,6 +54,10 @@ pub(crate) struct Record {
     pub(crate) series: Series,
     /// The line of JSON that the scenario prints.
     pub(crate) result: Value,
+    /// The runs of a scenario that has several, in the order of time: the steps of `saturate`, and the
+    /// nodes and floors of `compare`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) runs: Vec<Self>,
 }
 
 /// The parts of a record that every scenario has in the same way.
@@ -70,8 +76,12 @@ impl Frame {
             Value::Object(settings) => settings.into_iter().collect(),
             _ => BTreeMap::new(),
         };
-        let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        Self { started, settings, machine: Machine::this(), versions }
+        Self { started: Self::started(), settings, machine: Machine::this(), versions }
+    }
+
+    /// Returns the start of a run that starts now.
+    pub(crate) fn started() -> String {
+        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 }
 
@@ -97,6 +107,7 @@ impl Record {
             latency: None,
             series: Series::default(),
             result: Value::Null,
+            runs: Vec::new(),
         }
     }
 
@@ -115,15 +126,22 @@ impl Record {
 
     /// Adds the percentiles of latency as figures.
     pub(crate) fn latency_figures(&mut self, latency: &Histogram<u64>) {
-        for (name, quantile) in [
+        for (name, part) in [
             ("latency p50", 0.5),
             ("latency p90", 0.9),
             ("latency p99", 0.99),
             ("latency p99.9", 0.999),
             ("latency max", 1.0),
         ] {
-            let value = (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64);
+            let value = quantile(latency, part).map(|ns| ns as f64);
             self.figure(name, Unit::Ns, Better::Lower, value);
+        }
+    }
+
+    /// Adds counts as figures, of which less is better.
+    pub(super) fn faults<'a>(&mut self, counts: impl IntoIterator<Item = (&'a str, u64)>) {
+        for (name, count) in counts {
+            self.figure(name, Unit::Count, Better::Lower, Some(count as f64));
         }
     }
 
@@ -160,22 +178,35 @@ impl Record {
             (Kind::ServerFellBehind, None) => "The server fell behind this load".to_owned(),
             (_, Some(first)) => format!("{}, and {first}", self.verdict.words()),
         };
-        let mut letters = words.chars();
-        let first = letters.next().map(|first| first.to_uppercase().to_string());
-        format!("{}{}", first.unwrap_or_default(), letters.as_str())
+        capital(&words)
+    }
+
+    /// Returns the value of a figure; `None` if it was not measured.
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        let figure = self.figures.iter().find(|figure| figure.name == name);
+        figure.and_then(|figure| figure.value)
     }
 
     fn good_words(&self) -> String {
-        let value = |name: &str| {
-            let figure = self.figures.iter().find(|figure| figure.name == name);
-            figure.and_then(|figure| figure.value)
-        };
-        if let Some(deliveries) = value("expected deliveries")
+        let value = |name: &str| self.value(name);
+        if let Some(rate) = value("sustained publications") {
+            format!("{} publications/s are sustained", grouped_float(rate))
+        } else if let Some(ratio) = value("ratio") {
+            format!("A delivery costs the node {ratio:.3} times what it costs the floor")
+        } else if let Some(ns) = value("all back after") {
+            format!("All clients were back after {}", Unit::Ns.text(Some(ns)))
+        } else if let Some(joins) = value("joins") {
+            format!("All {} joins succeeded", grouped_float(joins))
+        } else if let Some(deliveries) = value("expected deliveries")
             && value("lost") == Some(0.0)
         {
             format!("All {} deliveries arrived, once and in order", grouped_float(deliveries))
         } else if let Some(connections) = value("connections") {
             format!("All {} connections stayed", grouped_float(connections))
+        } else if let Some(publications) = value("accepted publications")
+            && value("refused publications") == Some(0.0)
+        {
+            format!("All {} publications were accepted", grouped_float(publications))
         } else {
             "The server kept up".to_owned()
         }
@@ -198,6 +229,15 @@ impl Distribution {
             .filter(|(_, count)| *count > 0)
             .collect();
         (!buckets.is_empty()).then_some(Self { buckets })
+    }
+
+    /// Returns the values of all of these together; `None` if there are none.
+    pub(crate) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut sum = BTreeMap::<u64, u64>::new();
+        for (value, count) in all.into_iter().flat_map(|one| &one.buckets) {
+            *sum.entry(*value).or_default() += count;
+        }
+        (!sum.is_empty()).then(|| Self { buckets: sum.into_iter().collect() })
     }
 
     /// Returns the number of values.
@@ -268,10 +308,12 @@ pub(super) mod tests {
     #[test]
     fn quantiles_of_a_saved_distribution_are_those_of_the_histogram() {
         let mut latency = histogram();
-        assert_eq!(Distribution::of(&latency), None);
+        assert_eq!((Distribution::of(&latency), Distribution::sum([])), (None, None));
         (1..=10_000_u64).for_each(|step| latency.record(step * step * 1_000).unwrap());
         let distribution = Distribution::of(&latency).unwrap();
         assert_eq!(distribution.count(), 10_000);
+        let twice = Distribution::sum([&distribution, &distribution]).unwrap();
+        assert_eq!((twice.count(), twice.at(0.9)), (20_000, distribution.at(0.9)));
         for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
             let (is, should) = (distribution.at(quantile), latency.value_at_quantile(quantile));
             assert!(is.abs_diff(should) * 500 <= should, "{quantile}: {is} for {should}");

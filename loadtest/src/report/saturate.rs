@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::report::PublishReport;
+use crate::report::figure::{Better, Unit};
+use crate::report::record::Distribution;
+use crate::report::verdict::{Kind, Load, Verdict};
+use crate::report::{Frame, PublishReport, Record};
 use crate::table::{Table, grouped, micros};
 
 /// The least share of the expected deliveries that a sustained step delivers within its window.
 const DELIVERED_MIN: f64 = 0.95;
-/// Percent of a core from which a process counts as busy.
+/// Percent of a core from which a process counts as busy, if its threads are unknown.
 const BUSY: f64 = 90.0;
 
 /// The result of `saturate`.
@@ -19,6 +22,19 @@ pub(crate) struct SaturateReport {
     pub(crate) most: f64,
     /// The steps in the order in which they were measured.
     pub(crate) steps: Vec<Step>,
+    /// Whether Ctrl-C ended the run.
+    pub(crate) interrupted: bool,
+}
+
+/// Limits of the highest step that is sustained.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StepLimits {
+    /// The least rate, in publications per second.
+    pub(crate) min_rate: Option<f64>,
+    /// The highest 99th percentile of latency, in ms.
+    pub(crate) p99_ms: Option<f64>,
+    /// The most processor time of the server for each delivery, in µs.
+    pub(crate) cpu_us: Option<f64>,
 }
 
 /// One rate and what came of it.
@@ -26,6 +42,7 @@ pub(crate) struct Step {
     pub(crate) rate: f64,
     /// Why the rate is not sustained; empty if it is.
     pub(crate) limits: Vec<String>,
+    started: String,
     report: PublishReport,
     p99_ms: f64,
 }
@@ -33,7 +50,7 @@ pub(crate) struct Step {
 impl Step {
     /// Judges a step: it is sustained if nothing is lost or refused, if deliveries come as fast as
     /// publications are due, and if the 99th percentile of latency is at most `p99_ms`.
-    pub(crate) fn of(rate: f64, report: PublishReport, p99_ms: f64) -> Self {
+    pub(crate) fn of(rate: f64, started: String, report: PublishReport, p99_ms: f64) -> Self {
         let mut limits = report.faults(Some(p99_ms), None);
         limits.extend(report.shortfalls());
         let refused = report.publications.refused;
@@ -50,7 +67,8 @@ impl Step {
             limits.push(format!("only {reached} of {expected} deliveries/s were reached"));
         }
         let latency = report.subscribers.as_ref().map(|it| it.latency.value_at_quantile(0.99));
-        Self { rate, limits, p99_ms: latency.unwrap_or_default() as f64 / 1e6, report }
+        let p99_ms = latency.unwrap_or_default() as f64 / 1e6;
+        Self { rate, limits, p99_ms, started, report }
     }
 
     /// Returns the step as one line for people.
@@ -62,10 +80,20 @@ impl Step {
         format!("  {rate:.1}/s: {reached} deliveries/s, p99 {p99_ms:.1} ms, {each} each: {verdict}")
     }
 
+    /// Returns whether the server and the clients were busy; `None` for a server whose processor time
+    /// is unknown. A thread that waits for a processor is busy, too.
+    fn busy(&self) -> (Option<bool>, bool) {
+        let evidence = self.report.work.evidence();
+        let (server, client) = self.report.work.cores();
+        let full = |load: &Option<Load>| load.as_ref().is_some_and(Load::is_full);
+        let clients = full(&evidence.client) || full(&evidence.publisher);
+        let unknown = evidence.client.is_none() && client >= BUSY;
+        (server.map(|it| it >= BUSY || full(&evidence.server)), clients || unknown)
+    }
+
     /// Returns which side was at its limit, as far as the processors say.
     fn culprit(&self) -> &'static str {
-        let (server, client) = self.report.work.cores();
-        match (server.map(|it| it >= BUSY), client >= BUSY) {
+        match self.busy() {
             (Some(true), false) => "the server was busy and the clients were not: it fell behind",
             (Some(true), true) => "server and clients were busy: either may have fallen behind",
             (_, true) => "the clients were busy: they fell behind, and the server may do more",
@@ -75,6 +103,16 @@ impl Step {
                  with something else"
             }
         }
+    }
+
+    /// Returns the step as it is saved. What it exceeded is why its rate is not sustained.
+    fn record(&self, frame: &Frame) -> Record {
+        let mut frame = Frame { started: self.started.clone(), ..frame.clone() };
+        frame.settings.insert("rate".to_owned(), self.rate.into());
+        let mut record = self.report.record(frame, None, None);
+        let limits = self.limits.iter().filter(|limit| !record.defects.contains(limit));
+        record.exceeded = limits.cloned().collect();
+        record
     }
 
     fn json(&self) -> Value {
@@ -140,25 +178,81 @@ impl SaturateReport {
         })
     }
 
-    /// Returns the faults; empty if a rate of at least `least` is sustained.
-    pub(crate) fn faults(&self, least: Option<f64>) -> Vec<String> {
-        match (self.best(), least) {
-            (None, _) => vec!["no rate is sustained: begin with a lower one (--from)".to_owned()],
-            (Some(best), Some(least)) if best.rate < least => {
-                vec![format!("{:.1} publications/s are sustained, less than {least}", best.rate)]
+    /// Returns the run as it is saved. Its figures, latencies and course are those of the highest
+    /// step that is sustained.
+    pub(crate) fn record(&self, frame: Frame, limits: &StepLimits) -> Record {
+        let title = format!(
+            "{} subscribers, rates of {} to {} publications/s",
+            grouped(self.subscribers as u64),
+            shown(self.steps.iter().map(|step| step.rate).fold(f64::INFINITY, f64::min)),
+            shown(self.steps.iter().map(|step| step.rate).fold(0.0, f64::max)),
+        );
+        let runs = self.steps.iter().map(|step| step.record(&frame)).collect();
+        let mut record = Record::new(frame, "saturate", title);
+        record.result = self.json();
+        record.verdict = self.verdict();
+        let best = self.best();
+        let rate = best.map(|step| step.rate);
+        record.figure("sustained publications", Unit::PerSecond, Better::Higher, rate);
+        let rate = self.worst().map(|step| step.rate);
+        record.figure("not sustained", Unit::PerSecond, Better::Neither, rate);
+        match best {
+            None => {
+                let fault = "no rate is sustained: begin with a lower one (--from)";
+                record.defects.push(fault.to_owned());
             }
-            _ => Vec::new(),
+            Some(Step { rate, report, .. }) => {
+                if let Some(least) = limits.min_rate.filter(|least| rate < least) {
+                    let fault =
+                        format!("{rate:.1} publications/s are sustained, less than {least}");
+                    record.exceeded.push(fault);
+                }
+                record.exceeded.extend(report.exceeded(limits.p99_ms, limits.cpu_us));
+                record.latency = Distribution::of(report.latency());
+                record.latency_figures(report.latency());
+                report.work.save_into(&mut record);
+            }
         }
+        record.interrupted = self.interrupted;
+        record.runs = runs;
+        record
     }
+
+    /// Weighs why there is no higher rate: if the load tester fell behind, the limit is not the
+    /// server's. A server that falls behind is what the scenario looks for.
+    fn verdict(&self) -> Verdict {
+        let mut evidence = Vec::new();
+        if let Some(best) = self.best() {
+            evidence.push(format!("{} publications/s are sustained.", shown(best.rate)));
+        }
+        let Some(worst) = self.worst() else {
+            evidence.push(format!("{} is the highest rate that is tried.", shown(self.most)));
+            return Verdict { kind: Kind::Valid, evidence };
+        };
+        evidence.push(format!("{} are not: {}.", shown(worst.rate), worst.limits.join(", ")));
+        evidence.push(format!("At that rate {}.", worst.culprit()));
+        let kind = if worst.busy().1 { Kind::ClientFellBehind } else { Kind::Valid };
+        Verdict { kind, evidence }
+    }
+}
+
+/// Formats a rate with at most one decimal.
+fn shown(rate: f64) -> String {
+    if rate.fract() == 0.0 { grouped(rate as u64) } else { format!("{rate:.1}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::heard::histogram;
+    use crate::machine::Versions;
     use crate::procfs::{Cpu, Usage};
     use crate::report::{Losses, PostAsked, Publications, Series, Subscribers, Window, Work};
     use crate::tally::Deliveries;
+
+    fn frame() -> Frame {
+        Frame::now(json!({}), Versions::with(None))
+    }
 
     /// A step at 100/s with ten subscribers for one second, and the percent of a core that server
     /// and clients used.
@@ -203,7 +297,7 @@ mod tests {
                 series: Series::default(),
             },
         };
-        Step::of(100.0, report, 10.0)
+        Step::of(100.0, Frame::started(), report, 10.0)
     }
 
     #[test]
@@ -216,7 +310,15 @@ mod tests {
 
     #[test]
     fn the_report_says_what_is_sustained_and_who_fell_behind() {
-        let report = |steps| SaturateReport { subscribers: 10, p99_ms: 10.0, most: 200.0, steps };
+        let report = |steps| SaturateReport {
+            subscribers: 10,
+            p99_ms: 10.0,
+            most: 200.0,
+            steps,
+            interrupted: false,
+        };
+        let limits = |least| StepLimits { min_rate: Some(least), ..StepLimits::default() };
+        let record = |report: &SaturateReport, least| report.record(frame(), &limits(least));
         let mut higher = step(500, 0, (97, 40));
         higher.rate = 200.0;
         let both = report(vec![step(1_000, 0, (50, 50)), higher]);
@@ -226,10 +328,20 @@ mod tests {
             table.contains("publications/s 100.0") && table.contains("it fell behind"),
             "{table}"
         );
-        assert_eq!(both.faults(Some(100.0)).len(), 0);
-        assert_eq!(both.faults(Some(101.0)).len(), 1);
+        let saved = record(&both, 100.0);
+        assert_eq!((saved.defects.len(), saved.exceeded.len()), (0, 0));
+        assert_eq!(saved.headline(), "100 publications/s are sustained");
+        assert_eq!((saved.seconds, saved.runs.len()), (1.0, 2));
+        assert_eq!(saved.runs[0].exceeded.len(), 0);
+        assert_eq!(saved.runs[1].exceeded, ["only 500 of 1,000 deliveries/s were reached"]);
+        assert_eq!(record(&both, 101.0).exceeded.len(), 1);
+        let cheap = StepLimits { p99_ms: Some(4.0), cpu_us: Some(1.0), ..limits(1.0) };
+        assert_eq!(both.record(frame(), &cheap).exceeded.len(), 2);
         let none = report(vec![step(100, 0, (10, 10))]);
-        assert!(none.table().contains("no rate") && none.faults(None).len() == 1);
+        assert!(none.table().contains("no rate") && record(&none, 1.0).defects.len() == 1);
+        let by_clients = report(vec![step(1_000, 0, (50, 50)), step(500, 0, (97, 95))]);
+        assert_eq!(record(&by_clients, 1.0).verdict.kind, Kind::ClientFellBehind);
+        assert_eq!(saved.verdict.kind, Kind::Valid, "a server at its limit is what is looked for");
         assert!(step(100, 0, (10, 95)).culprit().contains("clients were busy"));
     }
 }

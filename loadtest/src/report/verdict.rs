@@ -103,7 +103,8 @@ impl Load {
         Self { thread: thread.to_owned(), ran, waited }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether the thread could not have done more.
+    pub(crate) fn is_full(&self) -> bool {
         self.ran + self.waited > BUSY_MAX
     }
 

@@ -7,12 +7,13 @@ use anyhow::Result;
 use crate::args::{CompareArguments, TURN_MAX};
 use crate::ending::Ending;
 use crate::interrupt;
+use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::Usage;
-use crate::report::{Asked, CompareReport, FanoutReport, Pair};
+use crate::report::{Asked, CompareReport, Frame, Pair, Run};
 use crate::scenario::fanout::Node;
 use crate::scenario::floor::Sender;
-use crate::scenario::{print, required_process, say};
+use crate::scenario::{conclude, floor_version, required_process, say};
 
 /// Measures all pairs, prints the report and returns what is to be said of it. Ctrl-C leaves out the
 /// pair that it cuts short.
@@ -22,6 +23,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Ending> {
     let pid = required_process(arguments.server_pid, &arguments.server.url)?;
     Usage::of(pid)?;
     place.pin_node(pid)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(&arguments.server.url));
     let asked = asked(arguments);
     say(&CompareReport::head(&asked, arguments.pairs));
     let mut pairs = Vec::new();
@@ -40,10 +42,11 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Ending> {
         say(&pair.line(number + 1));
         pairs.push(pair);
     }
-    let report = CompareReport { asked, processors, pairs };
-    print(&report.table(), &report.json());
-    let faults = report.faults(arguments.max_ratio);
-    Ok(Ending { interrupted: interrupt::requested(), ..Ending::from(faults) })
+    let interrupted = interrupt::requested();
+    let report = CompareReport { asked, processors, pairs, interrupted };
+    let limits = (arguments.thresholds.thresholds(), arguments.max_ratio);
+    let record = report.record(frame, &floor_version(), limits.0, limits.1);
+    conclude(&record, &report.table(), &arguments.output)
 }
 
 fn measure(
@@ -56,13 +59,19 @@ fn measure(
     let node = Node { server, publish, pid: Some(pid) };
     let sending = arguments.sending.sending(crowd.subscribers, TURN_MAX);
     let floor = Sender { sending, unanswered_max: publish.unanswered_max };
-    let pause = |report: Result<FanoutReport>| report.inspect(|_| thread::sleep(arguments.settle));
-    if node_first {
-        let node = pause(node.measure(crowd, None, load))?;
-        return Ok(Pair { node_first, node, floor: floor.measure(crowd, load, place)? });
-    }
-    let floor = pause(floor.measure(crowd, load, place))?;
-    Ok(Pair { node_first, node: node.measure(crowd, None, load)?, floor })
+    let node = || Run::start(|| node.measure(crowd, None, load));
+    let floor = || Run::start(|| floor.measure(crowd, load, place));
+    let pause = || thread::sleep(arguments.settle);
+    let (node, floor) = if node_first {
+        let node = node()?;
+        pause();
+        (node, floor()?)
+    } else {
+        let floor = floor()?;
+        pause();
+        (node()?, floor)
+    };
+    Ok(Pair { node_first, node, floor })
 }
 
 fn asked(arguments: &CompareArguments) -> Asked {

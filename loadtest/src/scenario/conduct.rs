@@ -96,9 +96,9 @@ impl Gauge<'_> {
         progress: &mut Progress,
         work: impl FnOnce() -> Result<T> + Send,
     ) -> Result<(T, Work)> {
+        let name = if self.unit == "joins" { "clients" } else { "publisher" };
         let (done, window) = thread::scope(|scope| {
-            let worker =
-                thread::Builder::new().name("publisher".to_owned()).spawn_scoped(scope, work)?;
+            let worker = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work)?;
             let watched = self.watch(progress, || worker.is_finished());
             if watched.is_err() {
                 self.stop.store(true, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use crate::procfs::Memory;
 use crate::progress::{Live, Progress};
 use crate::report::{
     Costs, Course, DocumentsAsked, DocumentsReport, Evidence, Frame, Load, Losses, Measured, Offer,
-    Steps, Tick, Verdict as RunVerdict, Window,
+    Steps, Tick, Verdict as RunVerdict, Window, quantile,
 };
 use crate::scenario::sample::{SECOND, Sample, Sampler};
 use crate::scenario::{conclude, placed_process};
@@ -103,9 +103,7 @@ fn report(
     let course = Course { unit: "deliveries", ticks, interval: SECOND, offer };
     let series = course.series(&mut signals.timeline(), |_| Vec::new());
     let evidence = Evidence {
-        latency_p99_ns: Some(&seen.heard.latency)
-            .filter(|latency| !latency.is_empty())
-            .map(|latency| latency.value_at_quantile(0.99)),
+        latency_p99_ns: quantile(&seen.heard.latency, 0.99),
         growth: series.growth(),
         lazy: watchers.lazy(),
         ..evidence(&conducted, &verdict)

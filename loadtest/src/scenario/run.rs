@@ -17,7 +17,7 @@ use crate::progress::{Live, Progress};
 use crate::publisher::{Pace, Plan, Published, Schedule, publish};
 use crate::report::{
     Asked, Audience, Costs, Course, Evidence, FanoutReport, Load, Losses, Measured, Offer,
-    Publications, Series, Tick, Verdict, Window,
+    Publications, Series, Tick, Verdict, Window, quantile,
 };
 use crate::scenario::sample::{SECOND, Sample, Sampler};
 use crate::scenario::stragglers::Stragglers;
@@ -92,9 +92,8 @@ impl Run {
             audiences.clear();
         }
         let (sent, accepted, refused) = (outcomes.sent(), outcomes.accepted(), outcomes.refused());
-        let p99_ns = || heard.latency.value_at_quantile(0.99);
         let evidence = Evidence {
-            latency_p99_ns: (!heard.latency.is_empty()).then(p99_ns),
+            latency_p99_ns: quantile(&heard.latency, 0.99),
             growth: series.growth(),
             ..self.evidence(&conducted, &outcomes, &deliveries)
         };

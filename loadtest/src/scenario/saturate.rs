@@ -10,30 +10,33 @@ use crate::api::insforge::Definition;
 use crate::api::{Access, Script};
 use crate::args::{PostArguments, SaturateArguments};
 use crate::crowd::Group;
+use crate::ending::Ending;
 use crate::interrupt;
+use crate::machine::Versions;
 use crate::publisher::Schedule;
-use crate::report::{PublishReport, SaturateReport, Step};
+use crate::report::{Frame, PublishReport, SaturateReport, Step};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::publish::publications;
-use crate::scenario::{placed_process, print, say};
+use crate::scenario::{conclude, placed_process, say};
 
 /// Pause between two steps, in which the server closes the clients of the one before.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Measures a node, prints the report and returns the faults.
-pub(crate) fn run(arguments: &SaturateArguments) -> Result<Vec<String>> {
+/// Measures a node, prints the report and returns what is to be said of it.
+pub(crate) fn run(arguments: &SaturateArguments) -> Result<Ending> {
     let SaturateArguments { subscribed, .. } = arguments;
     let node = &subscribed.node;
     ensure!(arguments.post.rate.is_none(), "saturate chooses the rate: give --from and --most");
     let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
     let options = subscribed.options();
     let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
     let access = subscribed.access();
     let script = access.script(&node.url, Some(&node.channel))?;
     let climb = Climb { arguments, access, script, pid };
     let report = climb.climb()?;
-    print(&report.table(), &report.json());
-    Ok(report.faults(arguments.min_rate))
+    let record = report.record(frame, &arguments.limits());
+    conclude(&record, &report.table(), &arguments.output)
 }
 
 /// The steps of a run.
@@ -81,8 +84,13 @@ impl Climb<'_> {
         if steps.is_empty() {
             interrupt::ensure_none()?;
         }
-        let subscribers = self.arguments.subscribers;
-        Ok(SaturateReport { subscribers, p99_ms: self.arguments.p99_ms, most, steps })
+        Ok(SaturateReport {
+            subscribers: self.arguments.size.subscribers,
+            p99_ms: self.arguments.p99_ms,
+            most,
+            steps,
+            interrupted: interrupt::requested(),
+        })
     }
 
     /// Measures a rate. One that is not sustained is measured again, because the machine may have
@@ -98,7 +106,7 @@ impl Climb<'_> {
 
     fn measure(&self, rate: f64) -> Result<Step> {
         thread::sleep(SETTLE);
-        let SaturateArguments { subscribed, subscribers, post, .. } = self.arguments;
+        let SaturateArguments { subscribed, size, post, .. } = self.arguments;
         let node = &subscribed.node;
         let post = &PostArguments { rate: Some(rate), ..post.in_order() };
         let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
@@ -106,16 +114,17 @@ impl Climb<'_> {
             scenario: "saturate",
             crowd: crowd(
                 &node.url,
-                vec![Group::alike(self.script.clone(), *subscribers)],
-                self.arguments.connections_per_process,
+                vec![Group::alike(self.script.clone(), size.subscribers)],
+                size.connections_per_process,
             ),
             source: Source::Http(&node.url, vec![self.access.request(&node.url, &schedule)?]),
             post,
             pid: self.pid,
-            readers: *subscribers,
+            readers: size.subscribers,
             node: Some(&node.url),
             observe: None,
         };
+        let started = Frame::started();
         let harvest = field.harvest()?;
         let report = PublishReport {
             scenario: "saturate",
@@ -125,6 +134,6 @@ impl Climb<'_> {
             answers: harvest.posted.latency,
             work: harvest.work,
         };
-        Ok(Step::of(rate, report, self.arguments.p99_ms))
+        Ok(Step::of(rate, started, report, self.arguments.p99_ms))
     }
 }

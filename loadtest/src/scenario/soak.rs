@@ -34,7 +34,7 @@ const POLL_MAX: Duration = Duration::from_millis(50);
 
 /// Measures a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
-    let SoakArguments { subscribed, subscribers, .. } = arguments;
+    let SoakArguments { subscribed, size, .. } = arguments;
     let node = &subscribed.node;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
     let pid = required_process(node.server_pid, &node.url)?;
@@ -54,13 +54,13 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
         scenario: "soak",
         crowd: crowd(
             &node.url,
-            vec![Group::alike(script.clone(), *subscribers)],
-            arguments.connections_per_process,
+            vec![Group::alike(script.clone(), size.subscribers)],
+            size.connections_per_process,
         ),
         source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
         post,
         pid: Some(pid),
-        readers: *subscribers,
+        readers: size.subscribers,
         node: Some(&node.url),
         observe: Some(&observe),
     };

@@ -7,7 +7,6 @@ use crate::report::figure::Unit;
 use crate::report::page::escape;
 use crate::report::page::scale::{Axis, log_ticks};
 use crate::report::record::Distribution;
-use crate::table::grouped;
 
 /// Size of a drawing and its margins, in units that are pixels in a column of the page.
 const WIDTH: f64 = 460.0;
@@ -16,6 +15,8 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 28.0;
+/// The most labels of pairs that do not touch.
+const PAIR_TICKS_MAX: usize = 12;
 /// With more points, dots would hide the line.
 const DOTS_MAX: usize = 40;
 /// Percentiles that are written at the curve.
@@ -25,58 +26,98 @@ const CURVE_STEPS: usize = 160;
 /// The most nines on the axis: 99.999 %. Labels of more would touch.
 const NINES_MAX: f64 = 5.0;
 
-/// A line of a chart over time, or the bars of one.
+/// A line of a chart, or the bars of one.
 pub(super) struct Line {
     pub(super) name: &'static str,
     /// The style: `one`, `two` or `third`, and `wide`.
     pub(super) class: &'static str,
     /// A figure that the key shows beside the name.
     pub(super) summary: String,
-    /// Time in s and value; `None` leaves a gap.
+    /// Place on the horizontal axis and value; `None` leaves a gap.
     pub(super) points: Vec<(f64, Option<f64>)>,
 }
 
-/// A chart over time.
-pub(super) struct TimeChart {
-    pub(super) title: &'static str,
+/// A chart of lines or bars.
+pub(super) struct Chart {
+    pub(super) title: String,
     /// The unit of the values as the axis shows them.
     pub(super) unit: String,
     pub(super) lines: Vec<Line>,
-    /// End of the time axis, in s.
-    pub(super) seconds: f64,
-    /// Width of the bars in s; `None` for lines.
-    pub(super) bar_s: Option<f64>,
+    pub(super) across: Across,
+    /// Width of the bars on the horizontal axis; `None` for lines.
+    pub(super) bar: Option<f64>,
 }
 
-impl TimeChart {
+/// A horizontal axis.
+#[derive(Clone, Copy)]
+pub(super) enum Across {
+    /// Time up to this one, in s.
+    Time(f64),
+    /// Rates up to this one, in publications per second.
+    Rate(f64),
+    /// Pairs of runs up to this number, from 1.
+    Pairs(usize),
+}
+
+impl Across {
+    /// Returns the values at both ends.
+    fn ends(self) -> (f64, f64) {
+        match self {
+            Self::Time(end) | Self::Rate(end) => (0.0, end.max(f64::MIN_POSITIVE)),
+            Self::Pairs(count) => (0.5, count as f64 + 0.5),
+        }
+    }
+
+    /// Returns places with their labels.
+    fn ticks(self) -> Vec<(f64, String)> {
+        let (_, end) = self.ends();
+        let round = |count: usize, unit: &str| {
+            let axis = Axis::to(end, count);
+            let ticks = axis.ticks.iter().filter(|tick| **tick <= end * 1.000_1);
+            let label = |tick: f64| format!("{}{unit}", axis.label(tick));
+            let label = |tick| if tick == 0.0 { "0".to_owned() } else { label(tick) };
+            ticks.map(|tick| (*tick, label(*tick))).collect()
+        };
+        match self {
+            Self::Time(_) => round(6, " s"),
+            Self::Rate(_) => round(5, "/s"),
+            Self::Pairs(count) => {
+                let step = count.div_ceil(PAIR_TICKS_MAX).max(1);
+                (1..=count).step_by(step).map(|pair| (pair as f64, pair.to_string())).collect()
+            }
+        }
+    }
+}
+
+impl Chart {
     /// Returns the figure with its key; a sentence instead of a drawing if there is no value.
     pub(super) fn html(&self) -> String {
         let values = self.lines.iter().flat_map(|line| &line.points);
         let most = values.filter_map(|(_, value)| *value).fold(f64::NEG_INFINITY, f64::max);
         let mut body = String::new();
         if most.is_finite() {
-            let (x, y) = (Axis::to(self.seconds, 6), Axis::to(most * 1.02, 5));
-            self.draw(&mut body, &x, &y);
+            self.draw(&mut body, &Axis::to(most * 1.02, 5));
         } else {
             body.push_str("<p class=\"nothing\">Not measured.</p>");
         }
-        figure(self.title, &self.unit, &self.lines, &body)
+        figure(&self.title, &self.unit, &self.lines, &body)
     }
 
-    fn draw(&self, body: &mut String, x_axis: &Axis, y_axis: &Axis) {
-        let end_s = self.seconds.max(f64::MIN_POSITIVE);
-        let x = |time: f64| LEFT + (time / end_s).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
+    fn draw(&self, body: &mut String, y_axis: &Axis) {
+        let (from, to) = self.across.ends();
+        let x =
+            |at: f64| LEFT + ((at - from) / (to - from)).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| TOP + (1.0 - value / y_axis.end()) * (HEIGHT - TOP - BOTTOM);
-        open(body, self.title);
+        open(body, &self.title);
         for tick in &y_axis.ticks {
             y_tick(body, y(*tick), &y_axis.label(*tick));
         }
-        for tick in x_axis.ticks.iter().filter(|tick| **tick <= end_s * 1.000_1) {
-            x_tick(body, x(*tick), &format!("{} s", x_axis.label(*tick)));
+        for (at, label) in self.across.ticks() {
+            x_tick(body, x(at), &label);
         }
         for line in self.lines.iter().rev() {
-            match self.bar_s {
-                Some(bar_s) => bars(body, line, bar_s, x, y),
+            match self.bar {
+                Some(width) => bars(body, line, width, x, y),
                 None => path(body, line, x, y),
             }
         }
@@ -84,13 +125,25 @@ impl TimeChart {
     }
 }
 
+/// The latencies of a percentile chart.
+pub(super) struct Curve<'a> {
+    /// What the key says of it.
+    pub(super) name: String,
+    /// The style: `one` or `two`.
+    pub(super) class: &'static str,
+    pub(super) latency: &'a Distribution,
+}
+
 /// Returns the figure of latency by percentile, on an axis that gives each further nine the same
-/// room.
-pub(super) fn percentiles(latency: &Distribution) -> String {
-    let count = latency.count() as f64;
+/// room. A curve that is alone has its values written at it.
+pub(super) fn percentiles(curves: &[Curve<'_>]) -> String {
+    let count = curves.iter().map(|curve| curve.latency.count()).max().unwrap_or(1) as f64;
     let nines_max = count.log10().clamp(1.0, NINES_MAX);
     let quantile = |nines: f64| 1.0 - 10_f64.powf(-nines);
-    let (least, most) = (latency.at(0.0).max(1) as f64, latency.at(1.0).max(1) as f64);
+    let ends = curves.iter().map(|curve| (curve.latency.at(0.0), curve.latency.at(1.0)));
+    let (least, most) = ends
+        .fold((u64::MAX, 1), |(least, most), (low, high)| (least.min(low.max(1)), most.max(high)));
+    let (least, most) = (least.min(most) as f64, most as f64);
     let ticks = log_ticks(least, most);
     let (low, high) = (ticks[0].ln(), ticks[ticks.len() - 1].ln());
     let x = |nines: f64| LEFT + nines / nines_max * (WIDTH - LEFT - RIGHT);
@@ -106,25 +159,31 @@ pub(super) fn percentiles(latency: &Distribution) -> String {
     for (nines, label) in all.filter(|(nines, _)| *nines <= nines_max + 1e-9) {
         x_tick(&mut body, x(nines), &format!("{label} %"));
     }
-    let steps = (0..=CURVE_STEPS).map(|step| nines_max * step as f64 / CURVE_STEPS as f64);
-    let place = |(step, nines): (usize, f64)| {
-        let letter = if step == 0 { 'M' } else { 'L' };
-        format!("{letter}{:.1} {:.1}", x(nines), y(latency.at(quantile(nines)) as f64))
-    };
-    let curve: Vec<_> = steps.enumerate().map(place).collect();
-    let _ = write!(body, "<path class=\"line one\" d=\"{}\"/>", curve.join(" "));
-    for quantile in NAMED {
-        let nines = -(1.0_f64 - quantile).log10();
-        if nines <= nines_max {
-            named(&mut body, x(nines), y(latency.at(quantile) as f64), latency.at(quantile));
+    for Curve { class, latency, .. } in curves.iter().rev() {
+        let steps = (0..=CURVE_STEPS).map(|step| nines_max * step as f64 / CURVE_STEPS as f64);
+        let place = |(step, nines): (usize, f64)| {
+            let letter = if step == 0 { 'M' } else { 'L' };
+            format!("{letter}{:.1} {:.1}", x(nines), y(latency.at(quantile(nines)) as f64))
+        };
+        let path: Vec<_> = steps.enumerate().map(place).collect();
+        let _ = write!(body, "<path class=\"line {class}\" d=\"{}\"/>", path.join(" "));
+    }
+    if let [Curve { latency, .. }] = curves {
+        for quantile in NAMED {
+            let nines = -(1.0_f64 - quantile).log10();
+            if nines <= nines_max {
+                named(&mut body, x(nines), y(latency.at(quantile) as f64), latency.at(quantile));
+            }
         }
     }
     body.push_str("</svg>");
-    let key = format!(
-        "<ul class=\"key\"><li>{} deliveries</li><li>max {}</li></ul>",
-        grouped(latency.count()),
-        Unit::Ns.text(Some(most))
-    );
+    let mut key = String::from("<ul class=\"key\">");
+    for Curve { name, class, latency } in curves {
+        let max = Unit::Ns.text(Some(latency.at(1.0) as f64));
+        let sign = if curves.len() > 1 { "<i></i>" } else { "" };
+        let _ = write!(key, "<li class=\"{class}\">{sign}{}, max {max}</li>", escape(name));
+    }
+    key.push_str("</ul>");
     framed("Latency by percentile", "", &key, &body)
 }
 
@@ -132,7 +191,8 @@ pub(super) fn percentiles(latency: &Distribution) -> String {
 /// the first ones, left above the others.
 fn named(body: &mut String, x: f64, y: f64, ns: u64) {
     let (text_x, text_y, anchor) = match x {
-        x if x < LEFT + 50.0 => (x + 8.0, y + 15.0, "start"),
+        // Nor may it lie on the labels of the horizontal axis.
+        x if x < LEFT + 70.0 => (x + 8.0, (y + 15.0).min(HEIGHT - BOTTOM - 6.0), "start"),
         x => (x - 7.0, y - 8.0, "end"),
     };
     let text = Unit::Ns.text(Some(ns as f64));
@@ -232,7 +292,7 @@ fn path(body: &mut String, line: &Line, x: impl Fn(f64) -> f64, y: impl Fn(f64) 
 fn bars(
     body: &mut String,
     line: &Line,
-    bar_s: f64,
+    width: f64,
     x: impl Fn(f64) -> f64,
     y: impl Fn(f64) -> f64,
 ) {
@@ -240,7 +300,7 @@ fn bars(
         let Some(value) = value.filter(|value| *value > 0.0) else {
             continue;
         };
-        let (left, right) = (x(time - bar_s * 0.4), x(time + bar_s * 0.4));
+        let (left, right) = (x(time - width * 0.4), x(time + width * 0.4));
         let (top, base) = (y(value), y(0.0));
         let (width, height) = ((right - left).max(1.0), (base - top).max(1.0));
         let _ = write!(

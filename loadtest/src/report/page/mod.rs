@@ -1,7 +1,10 @@
 //! A run as one HTML file that needs nothing from elsewhere.
 
 mod chart;
+mod course;
 mod scale;
+mod sides;
+mod steps;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,26 +13,44 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use self::chart::{Line, TimeChart, percentiles, sentence};
 use crate::report::figure::{Figure, Unit};
 use crate::report::record::Record;
-use crate::report::series::Point;
 use crate::report::verdict::Kind;
-use crate::table::{grouped, grouped_float};
+use crate::table::grouped_float;
 
 const STYLE: &str = include_str!("style.css");
 /// The figures at the top, and how they are called there.
-const TILES: [(&str, &str); 6] = [
+const TILES: [(&str, &str); 18] = [
+    ("sustained publications", "sustained publications per second"),
+    ("not sustained", "publications per second are too many"),
+    ("ratio", "node CPU / floor CPU"),
+    ("node CPU per delivery", "node, CPU per delivery"),
+    ("floor CPU per delivery", "floor, CPU per delivery"),
+    ("node latency p99", "node, 99th percentile"),
+    ("floor latency p99", "floor, 99th percentile"),
+    ("all back after", "until all were back"),
     ("delivered", "delivered per second"),
+    ("deliveries per second", "deliveries per second"),
+    ("publications per second", "publications per second"),
+    ("joins per second", "joins per second"),
     ("latency p50", "median latency"),
     ("latency p99", "99th percentile"),
     ("CPU per delivery", "CPU per delivery"),
+    ("server CPU for each", ""),
     ("memory per connection", "memory per connection"),
     ("connections", "connections"),
 ];
 
 /// The figures that count losses and refusals.
-const DROPS: [&str; 4] = ["lost", "refused publications", "refused writes", "lost connections"];
+const DROPS: [&str; 7] = [
+    "lost",
+    "refused publications",
+    "unanswered publications",
+    "refused writes",
+    "lost connections",
+    "failed joins",
+    "lost clients",
+];
 
 impl Record {
     /// Writes the run as a page.
@@ -83,7 +104,7 @@ impl Record {
             escape(&self.scenario),
             escape(self.versions.server.as_deref().unwrap_or("unknown server")),
             escape(&self.headline()),
-            escape(&format!("{}.", self.title)),
+            escape(&sentence_of(&self.title)),
             self.verdict.meaning(),
         );
     }
@@ -96,6 +117,10 @@ impl Record {
             };
             let text = figure.text();
             let text = text.strip_suffix("/s").unwrap_or(&text);
+            let label = match name {
+                "server CPU for each" => format!("CPU per {}", self.unit()),
+                _ => label.to_owned(),
+            };
             let value = match text.split_once(' ') {
                 Some((number, unit)) => format!("{number}<span class=\"unit\"> {unit}</span>"),
                 None => text.to_owned(),
@@ -107,156 +132,17 @@ impl Record {
 
     fn charts(&self, page: &mut String) {
         page.push_str("<section class=\"charts\">\n");
-        if let Some(latency) = &self.latency {
-            page.push_str(&percentiles(latency));
-            page.push_str(&self.latency_over_time());
-            page.push_str(&self.throughput());
-            page.push_str(&self.cost());
+        match self.scenario.as_str() {
+            "saturate" => self.steps(page),
+            "compare" => self.sides(page),
+            _ => self.course(page),
         }
-        page.push_str(&self.processors());
-        page.push_str(&self.memory());
-        page.push_str(&self.drops());
         page.push_str("</section>\n");
-    }
-
-    fn latency_over_time(&self) -> String {
-        let points = &self.series.points;
-        let most = points.iter().filter_map(|point| Some(point.latency?.max)).max();
-        let (unit_ns, unit) = match most.unwrap_or_default() {
-            10_000_000_000.. => (1e9, "s"),
-            1_000_000.. => (1e6, "ms"),
-            _ => (1e3, "µs"),
-        };
-        let line = |name, class, summary: &str, value: fn(&Point) -> Option<u64>| Line {
-            name,
-            class,
-            summary: self.text_of(summary),
-            points: over(points, |point| value(point).map(|ns| ns as f64 / unit_ns)),
-        };
-        let lines = vec![
-            line("p50", "one", "latency p50", |point| Some(point.latency?.p50)),
-            line("p99", "two", "latency p99", |point| Some(point.latency?.p99)),
-            line("max", "third", "latency max", |point| Some(point.latency?.max)),
-        ];
-        // Latencies belong to the times at which publications were due, all in the window.
-        TimeChart { seconds: self.seconds, ..self.over_time("Latency over time", unit, lines) }
-            .html()
-    }
-
-    fn throughput(&self) -> String {
-        let points = &self.series.points;
-        let lines = vec![
-            Line {
-                name: "reached",
-                class: "one",
-                summary: self.text_of("delivered"),
-                points: over(points, |point| Some(point.delivered)),
-            },
-            Line {
-                name: "offered",
-                class: "third wide",
-                summary: self.named("offered").map(Figure::text).unwrap_or_default(),
-                points: over(points, |point| Some(point.offered).filter(|due| *due > 0.0)),
-            },
-        ];
-        self.chart("Deliveries per second", "", lines)
-    }
-
-    fn cost(&self) -> String {
-        let cost_us = |point: &Point| {
-            let cores = point.server_cores?;
-            (point.delivered >= 1.0).then(|| cores * 1e6 / point.delivered)
-        };
-        let line = Line {
-            name: "server",
-            class: "one",
-            summary: self.text_of("CPU per delivery"),
-            points: over(&self.series.points, cost_us),
-        };
-        self.chart("CPU per delivery", "µs", vec![line])
-    }
-
-    fn processors(&self) -> String {
-        let points = &self.series.points;
-        let mean = |value: fn(&Point) -> Option<f64>| {
-            let known: Vec<_> = points.iter().filter_map(value).collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-        };
-        let server: fn(&Point) -> Option<f64> = |point| point.server_cores;
-        let client: fn(&Point) -> Option<f64> = |point| Some(point.client_cores);
-        let line = |name, class, value: fn(&Point) -> Option<f64>| Line {
-            name,
-            class,
-            summary: Unit::Cores.text(mean(value)),
-            points: over(points, value),
-        };
-        let lines = vec![line("server", "one", server), line("load tester", "two", client)];
-        self.chart("Processors in use", &format!("of {}", self.machine.cores), lines)
-    }
-
-    fn memory(&self) -> String {
-        let most = self.series.points.iter().filter_map(|point| point.rss_bytes).max();
-        let line = Line {
-            name: "server",
-            class: "one",
-            summary: Unit::Bytes.text(most.map(|bytes| bytes as f64)),
-            points: over(&self.series.points, |point| {
-                point.rss_bytes.map(|bytes| bytes as f64 / 1_048_576.0)
-            }),
-        };
-        self.chart("Resident memory", "MiB", vec![line])
-    }
-
-    fn drops(&self) -> String {
-        const TITLE: &str = "Losses and refusals";
-        let points = &self.series.points;
-        type Count = fn(&Point) -> u64;
-        let counts: [(_, _, Count); 3] = [
-            ("lost deliveries", "two", |point| point.lost),
-            ("refused publications", "one", |point| point.refused),
-            ("lost connections", "third", |point| point.connections_lost),
-        ];
-        let lines = counts.into_iter().filter_map(|(name, class, count)| {
-            let sum = points.iter().map(count).sum::<u64>();
-            (sum > 0).then(|| Line {
-                name,
-                class,
-                summary: grouped(sum),
-                points: over(points, |point| Some(count(point) as f64)),
-            })
-        });
-        let lines: Vec<_> = lines.collect();
-        if lines.is_empty() {
-            return sentence(TITLE, &self.dropped());
+        match self.scenario.as_str() {
+            "saturate" => self.steps_table(page),
+            "compare" => self.sides_tables(page),
+            _ => {}
         }
-        let unit = format!("per {} s", self.series.interval_s);
-        TimeChart { bar_s: Some(self.series.interval_s), ..self.over_time(TITLE, &unit, lines) }
-            .html()
-    }
-
-    /// Returns what was lost or refused in a run whose course does not show it.
-    fn dropped(&self) -> String {
-        let counts = DROPS.iter().filter_map(|name| {
-            let count = self.named(name)?.value.filter(|count| *count > 0.0)?;
-            Some(format!("{} {name}", grouped_float(count)))
-        });
-        let counts: Vec<_> = counts.collect();
-        match (counts.is_empty(), &self.latency) {
-            (false, _) => format!("{}.", counts.join(", ")),
-            (true, Some(_)) => "Nothing was lost or refused, no connection was cut off.".to_owned(),
-            (true, None) => "No connection was cut off.".to_owned(),
-        }
-    }
-
-    fn chart(&self, title: &'static str, unit: &str, lines: Vec<Line>) -> String {
-        self.over_time(title, unit, lines).html()
-    }
-
-    fn over_time(&self, title: &'static str, unit: &str, lines: Vec<Line>) -> TimeChart {
-        let end = self.series.points.last().map_or(0.0, |last| last.at_s + last.length_s);
-        // A last tick that came a little late does not lengthen the axis.
-        let seconds = if end < self.seconds + 0.25 { self.seconds } else { end };
-        TimeChart { title, unit: unit.to_owned(), lines, seconds, bar_s: None }
     }
 
     fn evidence(&self, page: &mut String) {
@@ -320,11 +206,6 @@ impl Record {
     }
 }
 
-/// Returns the middle of each interval with a value.
-fn over(points: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<(f64, Option<f64>)> {
-    points.iter().map(|point| (point.at_s + point.length_s / 2.0, value(point))).collect()
-}
-
 fn table(page: &mut String, title: &str, rows: impl Iterator<Item = (String, String)>) {
     let _ = write!(page, "<section>\n<h2>{title}</h2>\n<table>\n");
     for (name, value) in rows {
@@ -336,10 +217,15 @@ fn table(page: &mut String, title: &str, rows: impl Iterator<Item = (String, Str
 
 /// Returns a text with a capital first letter and a full stop.
 fn sentence_of(text: &str) -> String {
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{}{stop}", capital(text))
+}
+
+/// Returns a text with a capital first letter.
+pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string());
-    let stop = if text.ends_with('.') { "" } else { "." };
-    format!("{}{}{stop}", first.unwrap_or_default(), letters.as_str())
+    format!("{}{}", first.unwrap_or_default(), letters.as_str())
 }
 
 /// Escapes a text for HTML, in elements and in quoted attributes.
