@@ -142,8 +142,10 @@ impl<C: Fn() -> Tick + Sync, P: Fn() -> Vec<u32> + Sync> Sampler<C, P> {
         let end_ns = self.from_ns + nanos(self.planned);
         let mut number = 1;
         loop {
+            let last_ns = ticks.last().map_or(0, |tick: &Tick| tick.at_ns);
+            number = next_number(number, last_ns, interval_ns);
             let regular_ns = self.from_ns + number * interval_ns;
-            let last_ns = ticks.last().map_or(0, |tick: &Tick| self.from_ns + tick.at_ns);
+            let last_ns = self.from_ns + last_ns;
             // One more tick lies at the end of the window, where its backlog is measured.
             let is_end = last_ns < end_ns && end_ns < regular_ns;
             let done = bell.sleep(if is_end { end_ns } else { regular_ns });
@@ -151,9 +153,12 @@ impl<C: Fn() -> Tick + Sync, P: Fn() -> Vec<u32> + Sync> Sampler<C, P> {
             let now = self.usages()?;
             let tick = self.tick(&before, &now);
             before = now;
-            if done {
+            if done || is_end {
                 close(ticks, tick, Duration::from_nanos(interval_ns));
-                return Ok(());
+                if done {
+                    return Ok(());
+                }
+                continue;
             }
             ticks.push(tick);
             if number > INTERVALS_MAX {
@@ -179,6 +184,12 @@ impl<C: Fn() -> Tick + Sync, P: Fn() -> Vec<u32> + Sync> Sampler<C, P> {
             ..(self.counts)()
         }
     }
+}
+
+/// Returns the number of the next regular tick: not one that was missed, nor one so near that the
+/// rates of the time between would be those of a moment.
+fn next_number(number: u64, last_ns: u64, interval_ns: u64) -> u64 {
+    number.max((last_ns + interval_ns / 4).div_ceil(interval_ns))
 }
 
 /// Makes one tick of two, so that a long run has no more than a short one.
@@ -213,6 +224,13 @@ mod tests {
         assert_eq!(ticks.len(), 3, "{ticks:?}");
         assert!(at(0) < 300 && (300..700).contains(&at(1)) && at(2) >= 700, "{ticks:?}");
         assert!(ticks[2].rss_bytes > Some(100_000));
+    }
+
+    #[test]
+    fn ticks_that_were_missed_are_left_out() {
+        let next = |number, last_ns| next_number(number, last_ns, 1_000);
+        assert_eq!((next(1, 2), next(3, 2_004), next(3, 2_740)), (1, 3, 3));
+        assert_eq!((next(3, 2_760), next(3, 3_500), next(3, 9_999)), (4, 4, 11));
     }
 
     #[test]
