@@ -356,51 +356,252 @@ fn a_soak_fails_on_growth_and_samples_each_interval() {
     node.assert_nothing_is_left();
 }
 
+/// A scenario that can save its runs, and what is to be seen of it.
+struct Saving<'a> {
+    scenario: &'a str,
+    extra: Vec<&'a str>,
+    /// Whether it is run at the node. The floors bring their own server.
+    at_node: bool,
+    /// A figure of the saved run.
+    figure: &'a str,
+    /// Number of drawings on its page.
+    charts: &'a str,
+}
+
+impl Saving<'_> {
+    /// Runs it twice, with a page of the first run. Returns the saved runs.
+    fn check(&self, node: &Node) -> [Value; 2] {
+        let Self { scenario, figure, .. } = self;
+        let file = |name: &str| {
+            let path = node.folder.join(format!("{scenario}-{name}"));
+            path.to_str().expect("it is UTF-8").to_owned()
+        };
+        let (paths, page) = (["a.json", "b.json"].map(file), file("a.html"));
+        let runs = [(&paths[0], Some(&page)), (&paths[1], None)].map(|(path, page)| {
+            let mut command = if self.at_node {
+                node.command(scenario, &self.extra)
+            } else {
+                let mut command = Command::new(BINARY);
+                command.arg(scenario).args(&self.extra);
+                command
+            };
+            command.args(["--save", path]);
+            command.args(page.iter().flat_map(|page| ["--report", page]));
+            let printed = result(&command.output().expect("the binary was built"));
+            let text = fs::read_to_string(path).expect("it was saved");
+            let saved: Value = serde_json::from_str(&text).expect("it is JSON");
+            assert_eq!((&saved["result"], &saved["scenario"]), (&printed, &(*scenario).into()));
+            let text = saved["settings"].to_string();
+            assert!(!text.contains(&node.api_key), "{scenario} saves a credential: {text}");
+            assert!(value(&saved, figure) > 0.0, "{scenario}");
+            saved
+        });
+        let compared = Command::new(BINARY).arg("diff").args(&paths).output();
+        let compared = compared.expect("the binary was built");
+        let table = String::from_utf8_lossy(&compared.stdout);
+        assert!(compared.status.success() && table.contains(figure), "{scenario}: {table}");
+        assert!(!table.contains("differs"), "{scenario}: {table}");
+        let page_test = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clients");
+        // The harness of these programs wants a node, which this one does not use.
+        let unused = ["FANFARE_URL", "FANFARE_API_KEY", "FANFARE_ANON_KEY", "FANFARE_JWT_SECRET"];
+        let looked = Command::new("node")
+            .arg(page_test.join("report_page.mjs"))
+            .args([&page, &paths[0], self.charts])
+            .envs(unused.map(|name| (name, "unused")))
+            .output()
+            .expect("node is installed, as tests/run does");
+        let errors = String::from_utf8_lossy(&looked.stderr);
+        assert!(looked.status.success(), "{scenario}: {errors}");
+        runs
+    }
+}
+
+/// Returns a figure of a saved run.
+fn value(run: &Value, name: &str) -> f64 {
+    let figures = run["figures"].as_array().expect("a list");
+    let figure = figures.iter().find(|figure| figure["name"] == name);
+    figure.and_then(|figure| figure["value"].as_f64()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Checks the course of a saved run that counted these units.
+fn assert_has_a_course(run: &Value, unit: &str) {
+    let what = &run["scenario"];
+    let series = &run["series"];
+    assert_eq!(series["unit"], unit, "{what}");
+    assert!(series["interval_s"].as_f64() > Some(0.0));
+    let points = series["points"].as_array().expect("a list");
+    assert!(!points.is_empty(), "{what}");
+    let cores = run["machine"]["cores"].as_f64().expect("a number");
+    let number = |point: &Value, name: &str| point[name].as_f64().unwrap_or(f64::NAN);
+    let mut end_s = 0.0;
+    let mut sum = 0.0;
+    for point in points {
+        let (at_s, length_s) = (number(point, "at_s"), number(point, "length_s"));
+        assert!(at_s >= end_s - 1e-6 && length_s > 0.0, "{what}: {point}");
+        end_s = at_s + length_s;
+        sum += number(point, "delivered") * length_s;
+        for name in ["sent", "delivered", "offered", "refused", "lost", "connections_lost"] {
+            assert!(number(point, name) >= 0.0, "{what}: {name} in {point}");
+        }
+        for name in ["server_cores", "client_cores"] {
+            assert!((0.0..=cores + 0.5).contains(&number(point, name)), "{what}: {point}");
+        }
+        assert!(number(point, "rss_bytes") > 1e5, "{what}: {point}");
+        if !point["latency"].is_null() {
+            let latency = &point["latency"];
+            let at = ["p50", "p99", "max"].map(|name| latency[name].as_u64().expect("a number"));
+            assert!(0 < at[0] && at[0] <= at[1] && at[1] <= at[2], "{what}: {point}");
+        }
+    }
+    assert!(points.iter().any(|point| !point["latency"].is_null()), "{what} has no latency");
+    // The course also has the units that came behind the window.
+    let counted = run["result"]["window"]["count"].as_f64();
+    let counted = counted.or_else(|| run["result"]["window"]["deliveries"].as_f64());
+    let counted = counted.expect("the window counts its units");
+    assert!(sum >= counted * 0.9 - 20.0 && sum <= counted * 1.5 + 20.0, "{what}: {sum} {counted}");
+    assert!(number(&points[0], "client_cores") > 0.0, "{what}");
+}
+
 #[test]
-fn saved_runs_of_a_scenario_are_compared() {
+fn every_scenario_saves_its_course_and_shows_it() {
     let node = Node::start();
-    let file = |name: &str| node.folder.join(name).to_str().expect("it is UTF-8").to_owned();
     let joins = ["--rate", "100", "--warmup", "0.1", "--seconds", "0.4"];
     let channels = [&PACED[..], &["--channels", "5"]].concat();
     let slow = [&PACED[..], &["-n", "5", "--slow", "1"]].concat();
     let soak = ["-n", "5", "--interval", "0.1", "--seconds", "0.9", "--max-memory-growth", "1000"];
-    let at_node = |scenario: &str, extra: &[&str], path: &str| {
-        node.run(scenario, &[extra, &["--save", path]].concat())
-    };
-    let at_floor = |scenario: &str, extra: &[&str], path: &str| {
-        let mut command = Command::new(BINARY);
-        command.arg(scenario).args(extra).args(["--save", path]).output().unwrap()
-    };
-    type Runner<'a> = &'a dyn Fn(&str, &[&str], &str) -> Output;
-    let scenarios: [(&str, &[&str], Runner<'_>, &str); 8] = [
-        ("publish", &PACED, &at_node, "publications per second"),
-        ("floor-publish", &PACED, &at_floor, "publications per second"),
-        ("many-channels", &channels, &at_node, "deliveries per second"),
-        ("floor-channels", &channels, &at_floor, "deliveries per second"),
-        ("slow", &slow, &at_node, "deliveries per second"),
-        ("churn", &joins, &at_node, "joins per second"),
-        ("reconnect-storm", &["-n", "50"], &at_node, "joins per second"),
-        ("soak", &soak, &at_node, "deliveries per second"),
-    ];
-    for (scenario, extra, run, figure) in scenarios {
-        let paths = ["a", "b"].map(|name| file(&format!("{scenario}-{name}.json")));
-        for path in &paths {
-            let printed = result(&run(scenario, extra, path));
-            let saved: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-            assert_eq!((&saved["result"], &saved["scenario"]), (&printed, &scenario.into()));
-            let text = saved["settings"].to_string();
-            assert!(!text.contains(&node.api_key), "{scenario} saves a credential: {text}");
-            let figures = saved["figures"].as_array().unwrap();
-            let rate = figures.iter().find(|it| it["name"] == figure);
-            let rate = rate.and_then(|it| it["value"].as_f64()).unwrap_or_default();
-            assert_eq!(rate, printed["window"]["per_second"].as_f64().unwrap(), "{scenario}");
-            assert!(rate > 0.0 && printed["window"]["server"]["total_ns"].as_u64() > Some(0));
+    let full_speed = ["--warmup", "0", "--seconds", "1.2"];
+    for (scenario, extra, at_node, unit, charts) in [
+        ("publish", PACED.to_vec(), true, "publications", "6"),
+        ("publish", full_speed.to_vec(), true, "publications", "6"),
+        ("floor-publish", PACED.to_vec(), false, "publications", "6"),
+        ("many-channels", channels.clone(), true, "deliveries", "6"),
+        ("floor-channels", channels, false, "deliveries", "6"),
+        ("slow", slow, true, "deliveries", "6"),
+        ("churn", joins.to_vec(), true, "joins", "6"),
+        ("floor-join", joins.to_vec(), false, "joins", "6"),
+        ("soak", soak.to_vec(), true, "deliveries", "6"),
+    ] {
+        let figure = &format!("{unit} per second");
+        for run in (Saving { scenario, extra, at_node, figure, charts }).check(&node) {
+            assert_has_a_course(&run, unit);
+            assert_eq!(value(&run, figure), run["result"]["window"]["per_second"]);
+            assert!(run["result"]["window"]["server"]["total_ns"].as_u64() > Some(0));
         }
-        let compared = Command::new(BINARY).arg("diff").args(&paths).output().unwrap();
-        let table = String::from_utf8(compared.stdout).unwrap();
-        assert!(compared.status.success() && table.contains(figure), "{scenario}: {table}");
-        assert!(!table.contains("warning"), "{scenario}: {table}");
     }
+    node.assert_nothing_is_left();
+}
+
+#[test]
+fn a_storm_saves_its_course_by_the_tenth_of_a_second() {
+    let node = Node::start();
+    let extra = vec!["-n", "300"];
+    let figure = "joins per second";
+    // If it is over within a tenth of a second, latency over time has a drawing, too.
+    let page = Saving { scenario: "reconnect-storm", extra, at_node: true, figure, charts: "5" };
+    for run in page.check(&node) {
+        assert_has_a_course(&run, "joins");
+        assert_eq!(run["series"]["interval_s"], 0.1);
+    }
+}
+
+#[test]
+fn a_run_at_any_server_saves_its_course_and_no_credential() {
+    let node = Node::start();
+    let connect = format!("40{{\"token\":\"{}\"}}", node.anon_key);
+    let url = format!("ws{}/socket.io/?EIO=4&transport=websocket", &node.url["http".len()..]);
+    node.definitions("POST", r#"{"pattern":"load"}"#);
+    let subscribe = r#"420["realtime:subscribe",{"channel":"{channel}"}]"#;
+    let publish =
+        r#"42["REALTIME_PUBLISH",{"channel":"{channel}","event":"load","payload":{payload}}]"#;
+    let extra = ["--url", &url, "-n", "20", "--subscribe-template", &connect];
+    let more = ["--subscribe-template", subscribe, "--ready-when", r#"430[{"ok":true"#];
+    let extra = [&extra[..], &more, &["--publish-template", publish], &PACED].concat();
+    let figure = "deliveries per second";
+    let saving = Saving { scenario: "websocket", extra, at_node: false, figure, charts: "6" };
+    for run in saving.check(&node) {
+        assert_has_a_course(&run, "deliveries");
+        assert!(!run.to_string().contains(&node.anon_key));
+    }
+}
+
+#[test]
+fn saturate_saves_each_step_and_why_it_stopped() {
+    let node = Node::start();
+    // A latency of a minute is always kept.
+    let load = ["-n", "20", "--from", "10", "--most", "20", "--warmup", "0.1", "--seconds", "0.4"];
+    let extra = [&load[..], &["--ephemeral", "--p99-ms", "60000"]].concat();
+    let figure = "sustained publications";
+    let saving = Saving { scenario: "saturate", extra, at_node: true, figure, charts: "6" };
+    for run in saving.check(&node) {
+        assert_eq!(value(&run, figure), 20.0);
+        assert_has_a_course(&json_of_step(&run), "deliveries");
+        let steps = run["runs"].as_array().unwrap();
+        let rates: Vec<_> = steps.iter().map(|step| &step["settings"]["rate"]).collect();
+        assert_eq!(rates, [10.0, 20.0]);
+        for step in steps {
+            assert_has_a_course(step, "deliveries");
+            assert_eq!((value(step, "offered") / 20.0).fract(), 0.0);
+            assert_eq!(step["exceeded"], Value::Array(Vec::new()));
+        }
+        let reasons = run["verdict"]["evidence"].to_string();
+        assert!(reasons.contains("20 is the highest rate that is tried."), "{reasons}");
+    }
+    // The limits of the highest step that is sustained fail the run.
+    for limit in [["--min-rate", "21"], ["--max-p99-ms", "0.000001"], ["--max-cpu-us", "0.000001"]]
+    {
+        let failed = node.run("saturate", &[&saving.extra[..], &limit].concat());
+        let errors = String::from_utf8_lossy(&failed.stderr);
+        assert!(errors.contains("failed: "), "{limit:?}: {errors}");
+        assert!(matches!(failed.status.code(), Some(1 | 3)), "{limit:?}: {errors}");
+    }
+    // A latency below a microsecond cannot be kept.
+    let path = node.folder.join("none.json");
+    let hard = ["--p99-ms", "0.0001", "--halvings", "0", "--save", path.to_str().unwrap()];
+    let failed = node.run("saturate", &[&load[..], &hard].concat());
+    assert_eq!(failed.status.code(), Some(1));
+    let saved: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let reasons = saved["runs"][0]["exceeded"].to_string();
+    assert!(reasons.contains("p99 latency is"), "{reasons}");
+    node.assert_nothing_is_left();
+}
+
+/// Returns what a saved run of `saturate` says of its highest sustained step, with that step's result.
+fn json_of_step(run: &Value) -> Value {
+    let mut step = run.clone();
+    step["result"] = run["result"]["sustained"].clone();
+    step
+}
+
+#[test]
+fn compare_saves_the_runs_of_both_servers() {
+    let node = Node::start();
+    let extra = ["-n", "20", "--rate", "100", "--warmup", "0.1", "--seconds", "0.5"];
+    let extra = [&extra[..], &["--pairs", "2", "--settle", "0.1", "--token", &node.anon_key]];
+    let extra = extra.concat();
+    let saving = Saving { scenario: "compare", extra, at_node: true, figure: "ratio", charts: "4" };
+    for run in saving.check(&node) {
+        let runs = run["runs"].as_array().unwrap();
+        let scenarios: Vec<_> = runs.iter().map(|run| run["scenario"].as_str().unwrap()).collect();
+        assert_eq!(scenarios, ["fanout", "floor", "floor", "fanout"], "the order alternates");
+        for one in runs {
+            let mut one = one.clone();
+            // The floor does not count what it has sent.
+            for point in one["series"]["points"].as_array_mut().unwrap() {
+                point["sent"] = point["sent"].as_f64().unwrap_or_default().into();
+            }
+            assert_has_a_course(&one, "deliveries");
+        }
+        assert!(value(&run, "node CPU per delivery") > 0.0);
+        assert!(value(&run, "floor CPU per delivery") > 0.0);
+        assert_eq!(value(&run, "lost"), 0.0);
+    }
+    for limit in [["--max-ratio", "0.0001"], ["--max-p99-ms", "0.000001"]] {
+        let failed = node.run("compare", &[&saving.extra[..], &limit].concat());
+        let errors = String::from_utf8_lossy(&failed.stderr);
+        assert!(errors.contains(limit[0]), "{errors}");
+        assert!(matches!(failed.status.code(), Some(1 | 3)), "{limit:?}: {errors}");
+    }
+    node.assert_nothing_is_left();
 }
 
 #[test]

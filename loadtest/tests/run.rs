@@ -202,7 +202,7 @@ fn the_page_shows_the_saved_figures_in_a_browser() {
     let unused = ["FANFARE_URL", "FANFARE_API_KEY", "FANFARE_ANON_KEY", "FANFARE_JWT_SECRET"];
     let looked = Command::new("node")
         .arg(clients.join("report_page.mjs"))
-        .args([&page, &run])
+        .args([&page, &run, "6"])
         .envs(unused.map(|name| (name, "unused")))
         .output()
         .expect("node is installed, as tests/run does");
