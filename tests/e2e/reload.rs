@@ -73,16 +73,20 @@ fn text_of(name: &str) -> String {
 
 /// Asks for a reload and waits until the log says how it went. Returns the lines since.
 fn reload(node: &Node) -> String {
+    reload_until(node, |lines| lines.contains(" reloaded") || lines.contains(FAILURE))
+}
+
+/// Asks for a reload and waits until the whole lines of the log since satisfy `is_told`. Returns
+/// them.
+fn reload_until(node: &Node, is_told: impl Fn(&str) -> bool) -> String {
     let before = node.output().len();
     let lines = || {
         let output = node.output();
-        output.get(before..).unwrap_or_default().to_owned()
+        let since = output.get(before..).unwrap_or_default();
+        since.rfind('\n').map_or_else(String::new, |end| since[..=end].to_owned())
     };
     node.signal(Signal::HUP);
-    wait_until("the log says how the reload went", || {
-        let lines = lines();
-        lines.contains(" reloaded") || lines.contains(FAILURE)
-    });
+    wait_until("the log says how the reload went", || is_told(&lines()));
     lines()
 }
 
@@ -228,11 +232,11 @@ fn a_reload_with_a_mistake_changes_nothing() {
     ] {
         place.write("fanfare.toml", config);
         place.write("k.pem", keys);
-        let lines = reload(&node);
-        for mistake in mistakes {
-            let is_named = |line: &str| line.contains(FAILURE) && line.contains(mistake);
-            assert!(lines.lines().any(is_named), "{mistake} in {lines}");
-        }
+        // Each mistake has a line of its own.
+        reload_until(&node, |lines| {
+            let is_named = |line: &str, it: &str| line.contains(FAILURE) && line.contains(it);
+            mistakes.iter().all(|it| lines.lines().any(|line| is_named(line, it)))
+        });
         check_trust(&node, &tokens, true);
         assert!(!node.output().contains("DEBUG"), "the level is as before");
     }
