@@ -434,6 +434,54 @@ pub const HISTORY_BATCH_MAX: usize = 1_024;
 /// Under load the writer waits this long for others, because a commit costs as much as ten rows.
 pub const COMMIT_EVERY_MS: u64 = 2;
 
+/// Longest control line that a NATS server may send, in bytes: a subject and a reply subject, each
+/// of which the server itself bounds with 4,096. A longer one ends the connection.
+pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024 + 128;
+/// Longest INFO of a NATS server, in bytes. It lists the addresses of all servers. A longer one
+/// ends the connection.
+pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
+/// Longest message that is taken from a NATS server, in bytes of headers and payload: the largest
+/// that a server accepts by default, and what a stream adds to its headers. A longer one is
+/// discarded as it arrives, and counted.
+pub const NATS_MESSAGE_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
+/// Longest message that is discarded, in bytes: no server can be configured to accept more. An
+/// announcement of a longer one ends the connection.
+pub const NATS_DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024 + 64 * 1024;
+/// Bytes of the buffer that is read from a NATS server into.
+pub const NATS_READ_BYTES: usize = 64 * 1024;
+/// Bytes that wait to be written to a NATS server. At the bound commands are refused, and their
+/// sender learns when everything was written.
+pub const NATS_WRITE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes beyond that bound for answers to a server's PING. At the bound they are left out, so that
+/// the server cuts the connection.
+pub const NATS_PONGS_BYTES_MAX: usize = 4 * 1024;
+/// Waiting bytes that are written before more messages are taken. Fewer are written together at the
+/// end of a turn.
+pub const NATS_FLUSH_BYTES: usize = 64 * 1024;
+/// Bytes read from a NATS server before the socket was empty again from which on a connection that
+/// ends without a word within [`NATS_BEHIND_MS`] counts as cut for slowness.
+pub const NATS_BEHIND_BYTES: u64 = 64 * 1024;
+/// That time, in milliseconds.
+pub const NATS_BEHIND_MS: u64 = 1_000;
+/// Longest time for a connection to a NATS server with TLS and credentials, in milliseconds.
+pub const NATS_CONNECT_MS: u64 = 5_000;
+/// Time between a NATS server's answer to a PING and the next PING, in milliseconds.
+pub const NATS_PING_MS: u64 = 1_000;
+/// Time for the answer, in milliseconds. Without it the connection ends.
+pub const NATS_PONG_MS: u64 = 3_000;
+/// Wait before a NATS server is tried again, in milliseconds. It doubles whenever all servers were
+/// tried, up to the longest, and is drawn anew each time, give or take half.
+pub const NATS_RETRY_MS_MIN: u64 = 100;
+/// Longest such wait, in milliseconds.
+pub const NATS_RETRY_MS_MAX: u64 = 2_000;
+/// How long a connection must last for the waits to begin anew, in milliseconds.
+pub const NATS_SETTLED_MS: u64 = 5_000;
+/// Time until a server that shuts down is left for another, in milliseconds: answers that are on
+/// their way still arrive.
+pub const NATS_LAME_DUCK_MS: u64 = 500;
+/// Longest credentials file or certificate file, in bytes. A longer one is refused.
+pub const NATS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 const _: () = assert!(
     OUTBOX_BYTES_MAX >= 4 * (TURN_BYTES_MAX + 2 * MESSAGE_BYTES_MAX),
     "what one turn adds leaves a connection that keeps up far from the bound"

@@ -3,6 +3,7 @@
 //! for either.
 
 mod admin;
+pub mod cluster;
 mod documents;
 mod history;
 pub mod policy;

@@ -44,7 +44,7 @@ const MAIN_IMPORTS: &[&str] = &["auth", "config", "interface", "metrics", "node"
 const UNRESTRICTED: [&str; 2] = ["lib", "node"];
 
 /// Crates by their name in code, each with the only paths that may name it.
-const CONFINED: [(&str, &[&str]); 9] = [
+const CONFINED: [(&str, &[&str]); 12] = [
     ("monoio", HOT_PATHS),
     ("io_uring", HOT_PATHS),
     ("tokio", COLD_PATHS),
@@ -53,6 +53,9 @@ const CONFINED: [(&str, &[&str]); 9] = [
     ("sqlx", COLD_PATHS),
     ("async_nats", COLD_PATHS),
     ("reqwest", COLD_PATHS),
+    ("rustls", COLD_PATHS),
+    ("rustls_native_certs", COLD_PATHS),
+    ("tokio_rustls", COLD_PATHS),
     ("mimalloc", &["main.rs"]),
 ];
 

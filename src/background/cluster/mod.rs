@@ -1,0 +1,12 @@
+//! The connection to the message broker of a cluster: NATS, 2.11 or newer.
+//!
+//! Only tests use this module yet, and no setting can start a cluster: it is the lowest part of
+//! what several nodes will share their channels with.
+//!
+//! - [`protocol`] parses and writes the bytes of the NATS client protocol. It is pure.
+//!
+//! The nodes do not use a client library here, because a subscription costs such a library
+//! kilobytes, and this module nothing: the caller keeps what it knows of its subscriptions, and
+//! tells a new connection of them.
+
+pub mod protocol;
