@@ -4,9 +4,13 @@
 //! what several nodes will share their channels with.
 //!
 //! - [`protocol`] parses and writes the bytes of the NATS client protocol. It is pure.
+//! - [`address`] reads the URLs of servers.
+//! - [`credentials`] answers a server that asks who the node is, and sets up TLS.
 //!
 //! The nodes do not use a client library here, because a subscription costs such a library
 //! kilobytes, and this module nothing: the caller keeps what it knows of its subscriptions, and
 //! tells a new connection of them.
 
+pub mod address;
+pub mod credentials;
 pub mod protocol;
