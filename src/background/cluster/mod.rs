@@ -6,6 +6,7 @@
 //! - [`protocol`] parses and writes the bytes of the NATS client protocol. It is pure.
 //! - [`address`] reads the URLs of servers.
 //! - [`credentials`] answers a server that asks who the node is, and sets up TLS.
+//! - [`mod@line`] is the connection: it dials, reads, writes, notices silence and dials again.
 //!
 //! The nodes do not use a client library here, because a subscription costs such a library
 //! kilobytes, and this module nothing: the caller keeps what it knows of its subscriptions, and
@@ -13,4 +14,5 @@
 
 pub mod address;
 pub mod credentials;
+pub mod line;
 pub mod protocol;
