@@ -22,6 +22,8 @@ mod ending;
 pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod kept;
+pub(crate) mod nats;
+pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod target;
 pub(crate) mod trace;
