@@ -39,6 +39,9 @@
 //!   load** is a read of the store that a subscriber waits for.
 //! - A **verdict** is the policies' decision about a command. Commands that wait for a verdict are
 //!   the session's **backlog**.
+//! - A **cluster** is several nodes with one order of publications. There is none yet: this release
+//!   has only the decisions of such a node, in [`cluster`], where the words are explained that only
+//!   it uses.
 //! - The **store** is what survives the node. **Shedding** removes publications from a full outbox,
 //!   and a **gap notice** tells the client how many.
 //!
@@ -52,6 +55,7 @@
 //! | [`auth`] | keys, tokens, caches of verified tokens | also `codec` |
 //! | [`mailbox`] | what threads may post to each other | `message`, `limits`, `metrics` |
 //! | [`broker`] | state and decisions: directory, index, outboxes, subscriptions | also `mailbox` |
+//! | [`cluster`] | one node's decisions in a cluster; only tests use it yet | `message`, `limits` |
 //! | [`interface`] | the seam, and one room for each interface | all above; no room another |
 //! | [`runtime`] | hot I/O: acceptors and workers | all above |
 //! | [`background`] | cold I/O: store, webhooks, expressions of policies | all but the last three |
@@ -61,8 +65,8 @@
 //! a circle, if code outside the seam matches on the interface, or if code outside `interface`
 //! names one, except in `config`, `metrics`, `node`, `main` and this page.
 //!
-//! - `codec`, `broker`, `auth` and `interface` hold no socket, no clock and no thread, and sessions
-//!   draw no randomness of their own. All of that is passed in, so that the simulation
+//! - `codec`, `broker`, `auth`, `cluster` and `interface` hold no socket, no clock and no thread,
+//!   and sessions draw no randomness of their own. All of that is passed in, so that the simulation
 //!   (`tests/sim`) runs sessions and workers as they are.
 //! - There is no lock on the hot path but the directory's shard, and under it no I/O, no encoding
 //!   and no work that grows with the audience.
@@ -299,6 +303,7 @@
 pub mod auth;
 pub mod background;
 pub mod broker;
+pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod interface;

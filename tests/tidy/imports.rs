@@ -4,10 +4,10 @@ use crate::Violation;
 use crate::source::Source;
 
 /// The pure rooms: bytes, state and decisions, without clock, socket and thread.
-const PURE: [&str; 4] = ["codec", "broker", "auth", "interface"];
+const PURE: [&str; 5] = ["codec", "broker", "auth", "cluster", "interface"];
 
 /// The rooms (the first folder or file under `src`) that each room may import, besides itself.
-const IMPORTS: [(&str, &[&str]); 11] = [
+const IMPORTS: [(&str, &[&str]); 12] = [
     ("message", &["limits"]),
     ("limits", &["message"]),
     ("codec", &["limits"]),
@@ -16,6 +16,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("auth", &["message", "limits", "codec"]),
     ("mailbox", &["message", "limits", "metrics"]),
     ("broker", &["message", "limits", "metrics", "mailbox"]),
+    ("cluster", &["message", "limits"]),
     (
         "interface",
         &["message", "limits", "codec", "config", "metrics", "auth", "mailbox", "broker"],
