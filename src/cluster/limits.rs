@@ -12,7 +12,8 @@ pub const PREFIX_BYTES_MAX: usize = 16;
 pub const NODES_MAX: usize = 256;
 
 /// Longest first line of a publication's message, in bytes: the longest channel name, the longest
-/// event name and the id of a sender fit, even if JSON has to escape them. A longer one is not sent.
+/// event name and the id of a sender fit, even if JSON has to escape them. A longer one is not
+/// sent.
 pub const LINE_BYTES_MAX: usize = 24 * 1024;
 /// Longest body of a message, in bytes. A longer one is not sent, and is skipped and counted if it
 /// is received.

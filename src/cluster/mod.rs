@@ -20,9 +20,11 @@
 //!   when it comes out of the mirror's consumer, the mirror has every claim that was stored before.
 //! - A **chain** is what a node knows of one channel's sequence: each live message names the one
 //!   before it on its channel. A **hole** is what did not come live and must be read.
-//! - An **anchor** is a message that tells one life of a stream from another. An **epoch** is such a
-//!   life. It ends if the stream has lost something that it had acknowledged.
+//! - An **anchor** is a message that tells one life of a stream from another. An **epoch** is such
+//!   a life. It ends if the stream has lost something that it had acknowledged.
 //! - A **flight** is a message that is sent and not answered.
 
+pub mod ack;
 pub mod limits;
 pub mod name;
+pub mod wire;

@@ -145,7 +145,7 @@ pub struct PatternId(pub u64);
 /// What a claim is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Place {
-    /// One channel.
+    /// The channel with this hash.
     Channel(ChannelHash),
     /// All channels whose names match a pattern.
     Pattern(PatternId),

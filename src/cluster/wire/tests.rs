@@ -1,0 +1,242 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn origin() -> Origin {
+    Origin { node: NodeName::read("n1").unwrap(), incarnation: Incarnation(7) }
+}
+
+/// Returns the headers of a stored message as the reader of the line passes them.
+fn pairs(headers: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let lines = headers.split_terminator("\r\n").map(|line| line.split_once(": ").unwrap());
+    lines.map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn read(headers: &[(Vec<u8>, Vec<u8>)], body: &[u8], hash: Option<ChannelHash>) -> Option<Message> {
+    let headers = headers.iter().map(|(name, value)| (&name[..], &value[..]));
+    Message::decode(headers, &Bytes::copy_from_slice(body), hash)
+}
+
+const PLACE: &str = "Nats-Sequence: 12\r\nNats-Last-Sequence: 3\r\n\
+                     Nats-Time-Stamp: 2026-11-29T14:02:03.25Z\r\n";
+
+fn publication(channel: Channel, content: Content) -> Body {
+    Body::Publication(Published { channel, id: Uuid::from_u128(5), at: 9, content })
+}
+
+fn event(payload: &str) -> Content {
+    Content::Event { payload: payload.into() }
+}
+
+/// Encodes a body, lets `change` alter headers and body, and reads it on the channel `t`.
+fn altered(change: impl FnOnce(&mut String, &mut Vec<u8>)) -> Option<Message> {
+    let channel = Channel::topic("t");
+    let hash = ChannelHash::of(&channel);
+    let body = publication(channel, event("\"x\""));
+    let mut headers = PLACE.to_owned() + &body.headers(&origin(), None, None);
+    let mut bytes = body.encode().unwrap();
+    change(&mut headers, &mut bytes);
+    read(&pairs(&headers), &bytes, Some(hash))
+}
+
+#[test]
+fn the_bytes_of_version_1_never_change() {
+    let content = Content::Message {
+        event: "e".into(),
+        payload: "{}".into(),
+        sender: Sender::User(Some("u".into())),
+    };
+    let body = publication("a\r\nb".into(), content);
+    let line = r#"{"space":"c","name":"a\r\nb","id":"00000000-0000-0000-0000-000000000005","at":9,"event":"e","sender":["user","u"]}"#;
+    assert_eq!(String::from_utf8(body.encode().unwrap()).unwrap(), format!("{line}\n{{}}"));
+    let headers = body.headers(&origin(), Some("ff.n.n1.c.1"), Some("00-ab"));
+    let expected = "Ff-V: 1\r\nFf-K: p\r\nFf-From: n1.0000000000000007\r\n\
+                    Ff-Ask: ff.n.n1.c.1\r\nFf-Tp: 00-ab\r\n";
+    assert_eq!(headers, expected);
+    let anchor = Body::Anchor(Anchor { nonce: 255, number: 2 });
+    let text = format!(r#"{{"nonce":"{:032x}","number":2}}"#, 255);
+    assert_eq!(String::from_utf8(anchor.encode().unwrap()).unwrap(), text);
+    let claim = Claim { incarnation: Incarnation(7), listens: true };
+    assert_eq!(claim.encode(), "0000000000000007 L");
+}
+
+#[test]
+fn a_header_cannot_be_smuggled_in() {
+    let body = publication("a".into(), event("\"\""));
+    let headers = body.headers(&origin(), Some("x\r\nFf-K: e"), Some("a b"));
+    assert_eq!(pairs(&headers).len(), 3);
+}
+
+#[test]
+fn later_versions_and_unknown_kinds_are_skipped_in_their_place() {
+    let body = |from: &str, to: &str| {
+        let message = altered(|headers, _| *headers = headers.replace(from, to)).unwrap();
+        assert_eq!((message.stamp.seq, message.stamp.last), (12, 3));
+        message.body
+    };
+    assert!(body("Ff-V: 1", "Ff-V: 1").is_ok());
+    assert_eq!(body("Ff-V: 1", "Ff-V: 2"), Err(Skip::Version));
+    assert_eq!(body("Ff-K: p", "Ff-K: z"), Err(Skip::Kind));
+    assert!(body("Ff-V: 1", "Ff-V: 1\r\nFf-New: x").is_ok(), "an unknown header is ignored");
+    for (from, to) in [
+        ("Ff-V: 1", "Ff-V: 0"),
+        ("Ff-V: 1", "Ff-V: +1"),
+        ("Ff-V: 1\r\n", ""),
+        ("Ff-K: p\r\n", ""),
+        ("Ff-K: p", "Ff-K: e"),
+        ("Ff-K: p", "Ff-K: h"),
+        ("n1.0", "N1.0"),
+        ("Ff-From: n1.", "Ff-From: n1"),
+    ] {
+        assert!(matches!(body(from, to), Err(Skip::Malformed(_))), "{to}");
+    }
+}
+
+#[test]
+fn a_message_without_a_place_is_not_read() {
+    for (from, to) in [
+        ("Nats-Sequence: 12\r\n", ""),
+        ("Nats-Sequence: 12", "Nats-Sequence: 012"),
+        ("Nats-Sequence: 12", "Nats-Sequence: 3"),
+        ("Nats-Last-Sequence: 3", "Nats-Last-Sequence: -3"),
+        ("2026-11-29T14:02:03.25Z", "yesterday"),
+        ("Nats-Sequence: 12", "Nats-Sequence: 12\r\nNats-Sequence: 13"),
+    ] {
+        assert_eq!(altered(|headers, _| *headers = headers.replace(from, to)), None, "{to}");
+    }
+}
+
+#[test]
+fn bodies_are_read_strictly() {
+    let body = |from: &str, to: &str| {
+        let replace = |_: &mut String, body: &mut Vec<u8>| {
+            *body = String::from_utf8(body.clone()).unwrap().replace(from, to).into_bytes();
+        };
+        altered(replace).unwrap().body
+    };
+    assert!(body("{", "{\"new\":1,").is_ok(), "an unknown member is ignored");
+    for (from, to) in [
+        ("\n", ""),
+        ("\"t\",\"name\"", "\"c\",\"name\""),
+        ("\"t\",\"name\"", "\"x\",\"name\""),
+        ("\"name\":\"t\"", "\"name\":\"u\""),
+        ("00000000-0000", "000000000000"),
+        ("\"at\":9", "\"at\":-9"),
+        ("}\n", ",\"event\":\"e\"}\n"),
+    ] {
+        assert!(matches!(body(from, to), Err(Skip::Malformed(_))), "{to}");
+    }
+    let not_text = altered(|_, body| body.push(0xff)).unwrap();
+    assert_eq!(not_text.body, Err(Skip::Malformed("payload is not UTF-8")));
+}
+
+#[test]
+fn bounds_hold_on_both_sides() {
+    let payload = |bytes| publication("a".into(), event(&"x".repeat(bytes))).encode();
+    assert_eq!(payload(MESSAGE_BYTES_MAX + 1), None);
+    assert!(payload(MESSAGE_BYTES_MAX).is_some_and(|bytes| bytes.len() <= BODY_BYTES_MAX));
+    let long = altered(|_, body| body.resize(BODY_BYTES_MAX + 1, b'x')).unwrap();
+    assert_eq!(long.body, Err(Skip::Malformed("too long")));
+    let long = altered(|_, body| body.resize(body.len() + MESSAGE_BYTES_MAX, b'x')).unwrap();
+    assert_eq!(long.body, Err(Skip::Malformed("payload too long")));
+    let sender = Sender::User(Some("\u{1}".repeat(LINE_BYTES_MAX / 6).into()));
+    let content = Content::Message { event: "e".into(), payload: "1".into(), sender };
+    assert_eq!(publication("a".into(), content).encode(), None);
+    let many = altered(|headers, _| headers.push_str(&"X: y\r\n".repeat(HEADERS_MAX)));
+    assert_eq!(many, None);
+    // The longest that a node accepts from clients: a token's subject has at most 12 KiB.
+    let sender = Sender::User(Some("é".repeat(6 * 1024).into()));
+    let event = "\u{1}".repeat(EVENT_BYTES_MAX).into();
+    let content = Content::Message { event, payload: "1".into(), sender };
+    let name = "\u{1}".repeat(CHANNEL_BYTES_MAX);
+    assert!(publication((&*name).into(), content).encode().is_some());
+}
+
+#[test]
+fn nodes_agree_on_the_lowest_common_version() {
+    assert_eq!(common_version([].into_iter()), Some(1));
+    assert_eq!(common_version([(1, 3), (1, 1)].into_iter()), Some(1));
+    assert_eq!(common_version([(2, 3)].into_iter()), None);
+}
+
+#[test]
+fn a_total_that_does_not_fit_is_refused() {
+    let body =
+        r#"{"node":"n","incarnation":"0000000000000001","seq":1,"ws":4294967295,"poll":1,"sse":0}"#;
+    assert_eq!(Counted::decode(body.as_bytes()), None);
+}
+
+fn contents() -> impl Strategy<Value = (Channel, Content)> {
+    let sender = prop_oneof![
+        Just(Sender::System),
+        proptest::option::of(".{0,20}").prop_map(|id| Sender::User(id.map(Into::into))),
+    ];
+    let message =
+        (".{0,40}", ".{0,40}", ".{0,200}", sender).prop_map(|(name, event, payload, sender)| {
+            let (event, payload) = (event.into(), payload.into());
+            (Channel::from(&*name), Content::Message { event, payload, sender })
+        });
+    let event = (".{0,40}", ".{0,200}").prop_map(|(id, text)| (Channel::topic(&id), event(&text)));
+    prop_oneof![message, event]
+}
+
+proptest! {
+    #[test]
+    fn publications_are_read_back((channel, content) in contents(), id: u128, at: u64) {
+        let hash = ChannelHash::of(&channel);
+        let published = Published { channel, id: Uuid::from_u128(id), at, content };
+        let body = Body::Publication(published);
+        let headers = PLACE.to_owned() + &body.headers(&origin(), Some("ff.x"), None);
+        let message = read(&pairs(&headers), &body.encode().unwrap(), Some(hash)).unwrap();
+        prop_assert_eq!(message.body, Ok(body));
+        prop_assert_eq!(message.stamp, Stamp { seq: 12, last: 3, at: 1_795_960_923_250 });
+        prop_assert_eq!(message.from, Some(origin()));
+        prop_assert_eq!(message.ask.as_deref(), Some("ff.x"));
+    }
+
+    #[test]
+    fn the_cluster_s_own_messages_are_read_back(
+        numbers: [u64; 5], nonce: u128, draining: bool, counts: [u16; 3], listens: bool
+    ) {
+        let [number, registered, heard, claims_epoch, attached] = numbers;
+        let versions = VERSIONS;
+        let beat =
+            Beat { number, registered, heard, claims_epoch, attached, draining, versions };
+        for body in [Body::Beat(beat), Body::Anchor(Anchor { nonce, number })] {
+            let headers = PLACE.to_owned() + &body.headers(&origin(), None, None);
+            let message = read(&pairs(&headers), &body.encode().unwrap(), None).unwrap();
+            prop_assert_eq!(message.body, Ok(body));
+        }
+        let claim = Claim { incarnation: Incarnation(number), listens };
+        prop_assert_eq!(Claim::decode(claim.encode().as_bytes()), Some(claim));
+        let ask = Ask { channel: ChannelHash::of(&Channel::from("a")), seq: heard };
+        prop_assert_eq!(Ask::decode(ask.encode().as_bytes()), Some(ask));
+        let [websocket, polling, sse] = counts.map(u32::from);
+        let audience = Audience { websocket, polling, sse };
+        let counted = Counted { from: origin(), seq: heard, audience };
+        prop_assert_eq!(Counted::decode(counted.encode().as_bytes()), Some(counted));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        kind in "[pheq]",
+        version in 0..3_u8,
+        name in proptest::collection::vec(any::<u8>(), 0..20),
+        body in proptest::collection::vec(any::<u8>(), 0..300),
+        text in r#"[{}\[\]":,a-z0-9\n]{0,80}"#,
+    ) {
+        let hash = ChannelHash::of(&Channel::topic("t"));
+        let headers = format!("{PLACE}Ff-V: {version}\r\nFf-K: {kind}\r\n");
+        let mut headers = pairs(&headers);
+        headers.push((b"Ff-From".to_vec(), name.clone()));
+        for body in [&body[..], text.as_bytes()] {
+            read(&headers, body, Some(hash));
+            read(&headers, body, None);
+            Claim::decode(body);
+            Ask::decode(body);
+            Counted::decode(body);
+            crate::cluster::ack::Ack::read(None, body, "S");
+        }
+        read(&[(name, body)], b"", None);
+    }
+}
