@@ -26,6 +26,7 @@
 
 pub mod ack;
 pub mod chain;
+pub mod epoch;
 pub mod flight;
 pub mod limits;
 pub mod name;
