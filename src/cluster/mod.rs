@@ -30,4 +30,5 @@ pub mod epoch;
 pub mod flight;
 pub mod limits;
 pub mod name;
+pub mod pulse;
 pub mod wire;
