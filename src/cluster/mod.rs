@@ -28,6 +28,7 @@ pub mod ack;
 pub mod chain;
 pub mod epoch;
 pub mod flight;
+pub mod hole;
 pub mod limits;
 pub mod name;
 pub mod pulse;
