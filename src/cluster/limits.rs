@@ -76,8 +76,9 @@ pub const ANCHOR_RETRY_MS: u64 = 1_000;
 pub const ROUND_MS: u64 = 1;
 /// Channels of one round. Further wishes begin the next one.
 pub const ROUND_CHANNELS_MAX: usize = 512;
-/// Claims under way. Further ones wait, each once.
-pub const CLAIMS_UNDER_WAY_MAX: usize = 2_048;
+/// Claims under way. Further ones wait, each once. They leave some of the places that are kept back
+/// to heartbeats, barriers and anchors.
+pub const CLAIMS_UNDER_WAY_MAX: usize = FLIGHTS_KEPT_BACK - 128;
 /// How long an attach may take. Then its channel is released, and those that wait are refused.
 pub const ATTACH_MS_MAX: u64 = 5_000;
 /// How long a channel without subscribers stays attached.

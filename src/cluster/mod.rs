@@ -26,6 +26,7 @@
 
 pub mod ack;
 pub mod chain;
+pub mod claims;
 pub mod epoch;
 pub mod flight;
 pub mod hole;
