@@ -25,6 +25,7 @@
 //! - A **flight** is a message that is sent and not answered.
 
 pub mod ack;
+pub mod audience;
 pub mod chain;
 pub mod claims;
 pub mod epoch;
