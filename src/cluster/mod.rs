@@ -33,5 +33,6 @@ pub mod flight;
 pub mod hole;
 pub mod limits;
 pub mod name;
+pub mod own_claim;
 pub mod pulse;
 pub mod wire;
