@@ -25,6 +25,7 @@
 //! - A **flight** is a message that is sent and not answered.
 
 pub mod ack;
+pub mod attach;
 pub mod audience;
 pub mod chain;
 pub mod claims;
@@ -35,4 +36,5 @@ pub mod limits;
 pub mod name;
 pub mod own_claim;
 pub mod pulse;
+pub mod reads;
 pub mod wire;
