@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::limits::{BARRIER_WAITING_MAX, CLAIMS_MAX, NODES_MAX};
 use super::name::{ChannelHash, NodeName, PatternId, Place, Seq};
 use super::wire::{Claim, Origin};
+use crate::message::Millis;
 
 /// A node's copy of all claims, as the stream of claims brings them, in order.
 #[derive(Debug, Default)]
@@ -216,6 +217,7 @@ struct Running<T> {
     waiting: Vec<T>,
     /// The barrier's place in the stream; `None` until the stream has acknowledged it.
     seq: Option<Seq>,
+    end: Millis,
 }
 
 impl<T> Barrier<T> {
@@ -234,9 +236,14 @@ impl<T> Barrier<T> {
         self.running.is_none() && !self.next.is_empty()
     }
 
-    /// Notes that a barrier is sent now.
-    pub fn sent(&mut self) {
-        self.running = Some(Running { waiting: std::mem::take(&mut self.next), seq: None });
+    /// Notes that a barrier is sent, which must be over at this time.
+    pub fn sent(&mut self, end: Millis) {
+        self.running = Some(Running { waiting: std::mem::take(&mut self.next), seq: None, end });
+    }
+
+    /// Returns when the barrier that is under way must be over; `None` if there is none.
+    pub fn due(&self) -> Option<Millis> {
+        self.running.as_ref().map(|running| running.end)
     }
 
     /// Notes the place of the barrier, and that the mirror is complete up to `applied`. Returns the

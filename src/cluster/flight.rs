@@ -174,6 +174,14 @@ impl<T: Copy> Flights<T> {
         each.collect()
     }
 
+    /// Forgets what was acknowledged before each of these messages was sent, because sequences have
+    /// begun again.
+    pub fn begin_epoch(&mut self, is_concerned: impl Fn(T) -> bool) {
+        for flight in self.flying.values_mut().filter(|flight| is_concerned(flight.what)) {
+            flight.acked = 0;
+        }
+    }
+
     /// Returns when [`Flights::tick`] has something to do; `None` if nothing flies.
     pub fn due(&self) -> Option<Millis> {
         self.deadlines.first().map(|(deadline, _)| *deadline)

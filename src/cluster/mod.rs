@@ -31,6 +31,7 @@ pub mod chain;
 pub mod claims;
 pub mod epoch;
 pub mod flight;
+pub mod health;
 pub mod hole;
 pub mod limits;
 pub mod name;

@@ -104,14 +104,14 @@ fn a_decision_waits_for_a_barrier_that_begins_later() {
     assert!(!barrier.is_wanted());
     barrier.wait(1).unwrap();
     assert!(barrier.is_wanted());
-    barrier.sent();
+    barrier.sent(1_000);
     barrier.wait(2).unwrap();
     assert!(!barrier.is_wanted(), "one at a time");
     assert_eq!(barrier.applied(100), [0; 0], "not acknowledged yet");
     assert_eq!(barrier.stored(50, 49), [0; 0]);
     assert_eq!(barrier.applied(50), [1], "2 came after it had begun");
     assert!(barrier.is_wanted());
-    barrier.sent();
+    barrier.sent(1_000);
     assert_eq!(barrier.fail(), [2]);
     assert_eq!(barrier.stored(60, 70), [0; 0]);
     for _ in 0..BARRIER_WAITING_MAX {
@@ -172,7 +172,7 @@ proptest! {
                 Step::Ack => match sent.take() {
                     Some(seq) => decided = barrier.stored(seq, claims.applied()),
                     None if barrier.is_wanted() => {
-                        barrier.sent();
+                        barrier.sent(1_000);
                         stream.push(None);
                         sent = Some(stream.len() as Seq);
                     }
