@@ -24,6 +24,7 @@ pub struct Counts {
 struct Count {
     /// The publication's place in the stream; `None` until it is acknowledged.
     seq: Option<Seq>,
+    patience: Millis,
     deadline: Millis,
     /// The nodes that claimed the channel; `None` until the mirror is known to be new enough.
     named: Option<Vec<Origin>>,
@@ -72,13 +73,14 @@ impl Counts {
         self.counts.is_empty()
     }
 
-    /// Begins to count a publication that is about to be sent. Returns false at the bound; then its
-    /// audience is not counted.
-    pub fn begin(&mut self, number: u64) -> bool {
+    /// Begins to count a publication that is about to be sent. Its nodes have `patience`
+    /// milliseconds from its acknowledgement on. Returns false at the bound; then its audience is
+    /// not counted.
+    pub fn begin(&mut self, number: u64, patience: Millis) -> bool {
         if self.counts.len() >= COUNTS_MAX {
             return false;
         }
-        self.counts.insert(number, Count::default());
+        self.counts.insert(number, Count { patience, ..Count::default() });
         true
     }
 
@@ -89,13 +91,13 @@ impl Counts {
         }
     }
 
-    /// Notes that the stream has acknowledged the publication. Its nodes have `patience`
-    /// milliseconds from now on.
-    pub fn stored(&mut self, number: u64, seq: Seq, now: Millis, patience: Millis) {
+    /// Notes that the stream has acknowledged the publication.
+    pub fn stored(&mut self, number: u64, seq: Seq, now: Millis) {
         let Some(count) = self.counts.get_mut(&number).filter(|count| count.seq.is_none()) else {
             return;
         };
         count.seq = Some(seq);
+        let patience = count.patience;
         count.deadline = now + patience;
         self.order.push_back(number);
         self.times.insert((now + patience / 2, number));
@@ -223,7 +225,7 @@ mod tests {
 
     fn begun(named: &[&str]) -> Counts {
         let mut counts = Counts::default();
-        assert!(counts.begin(1));
+        assert!(counts.begin(1, 50));
         counts.named(1, named.iter().map(|node| origin(node)).collect(), vec![]);
         counts
     }
@@ -232,7 +234,7 @@ mod tests {
     fn a_count_is_over_when_all_named_nodes_have_answered() {
         let mut counts = begun(&["n1", "n2"]);
         counts.counted(1, answer("n1", 9, 3));
-        counts.stored(1, 9, 0, 50);
+        counts.stored(1, 9, 0);
         assert_eq!(counts.take(), []);
         counts.counted(1, answer("n1", 9, 3));
         assert_eq!(counts.take(), [], "one that answers twice is one");
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn silent_nodes_are_asked_and_then_unknown() {
         let mut counts = begun(&["n1", "n2"]);
-        counts.stored(1, 9, 100, 50);
+        counts.stored(1, 9, 100);
         counts.counted(1, answer("n1", 9, 3));
         assert_eq!(counts.due(), Some(125));
         assert_eq!(counts.tick(124), []);
@@ -266,16 +268,16 @@ mod tests {
     #[test]
     fn a_node_that_may_listen_is_unknown_without_being_named() {
         let mut counts = Counts::default();
-        counts.begin(1);
-        counts.stored(1, 9, 0, 50);
+        counts.begin(1, 50);
+        counts.stored(1, 9, 0);
         counts.named(1, vec![], vec![name("n4")]);
         counts.tick(50);
         let totals = counts.take();
         assert!(totals[0].is_named);
         assert_eq!(totals[0].unknown, [name("n4")]);
         // Without names nothing is known of any node.
-        counts.begin(2);
-        counts.stored(2, 10, 100, 50);
+        counts.begin(2, 50);
+        counts.stored(2, 10, 100);
         counts.tick(150);
         assert!(!counts.take()[0].is_named);
     }
@@ -284,12 +286,12 @@ mod tests {
     fn results_come_in_the_order_of_the_stream() {
         let mut counts = Counts::default();
         for number in [1, 2, 3] {
-            counts.begin(number);
+            counts.begin(number, 50);
         }
         counts.named(1, vec![origin("n1")], vec![]);
         counts.named(2, vec![], vec![]);
-        counts.stored(1, 5, 0, 50);
-        counts.stored(2, 6, 0, 50);
+        counts.stored(1, 5, 0);
+        counts.stored(2, 6, 0);
         assert_eq!(counts.take(), [], "the first one waits for an answer");
         counts.cancel(3);
         counts.cancel(1);
@@ -303,11 +305,11 @@ mod tests {
     fn publications_beyond_the_bound_are_not_counted() {
         let mut counts = Counts::default();
         for number in 0..COUNTS_MAX as u64 {
-            assert!(counts.begin(number));
+            assert!(counts.begin(number, 50));
         }
-        assert!(!counts.begin(COUNTS_MAX as u64));
+        assert!(!counts.begin(COUNTS_MAX as u64, 50));
         counts.cancel(0);
-        assert!(counts.begin(COUNTS_MAX as u64));
+        assert!(counts.begin(COUNTS_MAX as u64, 50));
     }
 
     proptest! {
@@ -319,9 +321,9 @@ mod tests {
         ) {
             let text = |number: u8| format!("n{number}");
             let mut counts = Counts::default();
-            counts.begin(1);
+            counts.begin(1, 50);
             if is_stored_first {
-                counts.stored(1, 9, 0, 50);
+                counts.stored(1, 9, 0);
             }
             counts.named(1, named.iter().map(|one| origin(&text(*one))).collect(), vec![]);
             let (mut expected, mut totals) = (BTreeMap::new(), counts.take());
@@ -332,7 +334,7 @@ mod tests {
                     totals.extend(counts.take());
                 }
             }
-            counts.stored(1, 9, 0, 50);
+            counts.stored(1, 9, 0);
             counts.tick(50);
             totals.extend(counts.take());
             let silent = named.iter().filter(|one| !expected.contains_key(one));

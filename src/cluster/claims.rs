@@ -206,7 +206,7 @@ impl Lives {
 /// Barriers in the stream of claims: when one has come out of the mirror's consumer, the mirror has
 /// every claim that was stored before. At most one is under way, and what comes meanwhile waits for
 /// the next, because the present one began earlier.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Barrier<T> {
     running: Option<Running<T>>,
     next: Vec<T>,
@@ -267,8 +267,22 @@ impl<T> Barrier<T> {
         self.end()
     }
 
+    /// Ends the barrier that is under way and gives up the next one. Returns the decisions that
+    /// cannot be made.
+    pub fn fail_all(&mut self) -> Vec<T> {
+        let mut failed = self.end();
+        failed.append(&mut self.next);
+        failed
+    }
+
     fn end(&mut self) -> Vec<T> {
         self.running.take().map_or_else(Vec::new, |running| running.waiting)
+    }
+}
+
+impl<T> Default for Barrier<T> {
+    fn default() -> Self {
+        Self { running: None, next: Vec::new() }
     }
 }
 

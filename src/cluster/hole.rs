@@ -71,6 +71,11 @@ impl Hole {
         matches!(self.state, State::Open { .. } | State::Filling(_))
     }
 
+    /// Returns whether the hole is being read message by message.
+    pub fn is_filling(&self) -> bool {
+        matches!(self.state, State::Filling(Filling { is_survey: false, .. }))
+    }
+
     /// Returns whether the latest messages of channels are being asked for.
     pub fn is_survey(&self) -> bool {
         matches!(self.state, State::Filling(Filling { is_survey: true, .. }))

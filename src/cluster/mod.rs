@@ -30,12 +30,16 @@ pub mod audience;
 pub mod chain;
 pub mod claims;
 pub mod epoch;
+pub mod events;
 pub mod flight;
 pub mod health;
 pub mod hole;
 pub mod limits;
+mod machine;
 pub mod name;
 pub mod own_claim;
 pub mod pulse;
 pub mod reads;
 pub mod wire;
+
+pub use machine::Cluster;

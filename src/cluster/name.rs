@@ -170,7 +170,7 @@ pub enum Subject {
     Answer(u64),
     /// A question to this node about its subscribers.
     Ask,
-    /// Another node's answer about its subscribers, for the publication with this number.
+    /// Another node's answer about its subscribers, for the publication with this token.
     Count(u64),
 }
 
@@ -256,9 +256,9 @@ impl Subjects {
     }
 
     /// Returns the subject for other nodes' answers about the audience of the publication with this
-    /// number.
-    pub fn count(&self, number: u64) -> String {
-        format!("{}.n.{}.{}.c.{number}", self.prefix, self.node, self.incarnation)
+    /// token.
+    pub fn count(&self, token: u64) -> String {
+        format!("{}.n.{}.{}.c.{token}", self.prefix, self.node, self.incarnation)
     }
 
     /// Returns the subject of all answers to this node.

@@ -238,9 +238,15 @@ impl Pulse {
         (self.line.is_some() && self.displaced.is_none()).then_some(self.due)
     }
 
-    /// Returns whether this side of the line was told to be deaf.
-    pub fn is_deaf(&self, side: Side) -> bool {
-        self.line.is_some_and(|line| line.is_deaf[usize::from(side == Side::Reading)])
+    /// Returns for how long this side of the line has been silent, in milliseconds; `None` if it
+    /// was not told to be deaf.
+    pub fn deaf_for(&self, side: Side, now: Millis) -> Option<Millis> {
+        let line = self.line?;
+        let (place, since) = match side {
+            Side::Publishing => (0, line.acked),
+            Side::Reading => (1, line.echoed),
+        };
+        line.is_deaf[place].then(|| now.saturating_sub(since))
     }
 
     /// Returns whether another node of the same name was registered later.
@@ -342,9 +348,9 @@ mod tests {
         assert_eq!(pulse.tick(DEAF_MS + 1), [], "told once");
         let told = pulse.heard(&me, Beat { number, ..Beat::default() }, 0, (2_500, 0));
         assert_eq!(told, Some(Told::Echo(number)));
-        assert!(!pulse.is_deaf(Side::Reading));
+        assert_eq!(pulse.deaf_for(Side::Reading, 2_500), None);
         assert_eq!(pulse.tick(3_000), [Told::Deaf(Side::Publishing)]);
-        assert!(pulse.is_deaf(Side::Publishing));
+        assert_eq!(pulse.deaf_for(Side::Publishing, 3_500), Some(2_500));
     }
 
     #[test]

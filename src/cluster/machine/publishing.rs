@@ -1,0 +1,213 @@
+//! A client's publication: whether it is sent, what became of it, and who is asked to count.
+
+use super::{Cluster, Decision, Purpose};
+use crate::cluster::ack::Refusal;
+use crate::cluster::events::{Action, Moment, Publish, Published, Stream};
+use crate::cluster::flight::{Landing, Outcome};
+use crate::cluster::limits::{BARRIER_WAITING_MAX, CLAIMS_UNDER_WAY_MAX, SURVEY_CHANNELS_MAX};
+use crate::cluster::limits::{CONTROL_ANSWER_MS, DEAD_MS};
+use crate::cluster::name::NodeName;
+use crate::cluster::wire::Origin;
+use crate::message::Millis;
+
+/// What becomes of a message that there is no room for.
+pub(super) const NO_ROOM: Outcome = Outcome::Refused(Refusal::Overloaded);
+
+/// The nodes that listen to a channel, as far as the mirror knows.
+struct Listeners {
+    named: Vec<Origin>,
+    /// Nodes that may listen, although the mirror has no claim of theirs, or that do not answer.
+    unknown: Vec<NodeName>,
+}
+
+impl Cluster {
+    pub(super) fn publish(&mut self, publish: Publish, now: Millis) {
+        let token = publish.token;
+        if !self.condition(now).is_serving() {
+            let refused = Published::Refused(Refusal::Unavailable);
+            self.actions.push(Action::Published(token, refused));
+            return;
+        }
+        if !publish.needs_listener || !self.listeners(&publish).named.is_empty() {
+            self.send(publish, now);
+            return;
+        }
+        // That no node listens can be said only after a barrier that begins now or later.
+        let has_room = self.undecided.len() < BARRIER_WAITING_MAX;
+        if has_room && self.barrier.wait(Decision::Send(token)).is_ok() {
+            self.undecided.insert(token, publish);
+        } else {
+            let refused = Published::Refused(Refusal::Overloaded);
+            self.actions.push(Action::Published(token, refused));
+        }
+    }
+
+    fn send(&mut self, publish: Publish, now: Millis) {
+        let Publish { token, bytes, patience, audience, .. } = publish;
+        let departure = self.departure(Purpose::Publication(token), bytes, patience);
+        let Some(number) = self.flights.depart(departure, now) else {
+            let refused = Published::Refused(Refusal::Overloaded);
+            self.actions.push(Action::Published(token, refused));
+            return;
+        };
+        let is_counted = audience.is_some_and(|patience| self.counts.begin(token, patience));
+        self.actions.push(Action::Send(token, number, is_counted));
+        if is_counted {
+            // Without room for it the names stay unknown, and the audience says so.
+            let _ = self.barrier.wait(Decision::Name(Box::new(publish)));
+        }
+    }
+
+    /// Takes what became of a message.
+    pub(super) fn landed(&mut self, landing: Landing<Purpose>, at: Moment) {
+        let Landing { what, outcome } = landing;
+        let stream = what.stream();
+        if let Outcome::Stored { seq, duplicate, runs_back } = outcome {
+            if runs_back {
+                let wish = self.known(stream).epoch.runs_back(at.random, at.now);
+                self.grant(stream, wish, at.now);
+            } else if !duplicate {
+                let known = self.known(stream);
+                known.highest = known.highest.max(seq);
+            }
+        }
+        match what {
+            Purpose::Publication(token) => self.publication_landed(token, outcome, at.now),
+            Purpose::Beat => {
+                if let Outcome::Stored { .. } = outcome {
+                    self.pulse.acked(at.now);
+                }
+            }
+            Purpose::Claim(channel, listens) => {
+                self.attachments.claimed(channel, listens, outcome, at.now);
+            }
+            Purpose::EndClaim => self.ends_flying -= 1,
+            Purpose::Barrier => match outcome {
+                Outcome::Stored { seq, .. } => {
+                    let applied = self.mirror.applied();
+                    let decisions = self.barrier.stored(seq, applied);
+                    self.decide(decisions, at.now);
+                }
+                _ => {
+                    let decisions = self.barrier.fail();
+                    self.give_up(decisions);
+                }
+            },
+            Purpose::Anchor(stream) => self.known(stream).epoch.written(outcome, at.now),
+        }
+    }
+
+    fn publication_landed(&mut self, token: u64, outcome: Outcome, now: Millis) {
+        let published = match outcome {
+            Outcome::Stored { seq, duplicate, .. } => {
+                self.counts.stored(token, seq, now);
+                Published::Stored { seq, duplicate }
+            }
+            Outcome::Refused(refusal) => Published::Refused(refusal),
+            Outcome::Unknown => Published::Unknown,
+            Outcome::Late(seq) => Published::Late(seq),
+        };
+        if !matches!(published, Published::Stored { .. }) {
+            self.counts.cancel(token);
+        }
+        self.actions.push(Action::Published(token, published));
+    }
+
+    /// Makes the decisions that waited for a barrier which is over.
+    pub(super) fn decide(&mut self, decisions: Vec<Decision>, now: Millis) {
+        for decision in decisions {
+            match decision {
+                Decision::Name(publish) => {
+                    let Listeners { named, unknown } = self.listeners(&publish);
+                    if self.is_mirror_complete() {
+                        self.counts.named(publish.token, named, unknown);
+                    }
+                }
+                Decision::Send(token) => {
+                    let Some(publish) = self.undecided.remove(&token) else { continue };
+                    let Listeners { named, unknown } = self.listeners(&publish);
+                    if !named.is_empty() {
+                        self.send(publish, now);
+                        continue;
+                    }
+                    let is_proven = unknown.is_empty() && self.is_mirror_complete();
+                    let published =
+                        if is_proven { Published::NotHeard } else { Published::Unproven };
+                    self.actions.push(Action::Published(token, published));
+                }
+            }
+        }
+    }
+
+    /// Gives up decisions whose barrier failed.
+    pub(super) fn give_up(&mut self, decisions: Vec<Decision>) {
+        for decision in decisions {
+            // An audience without names is told at its deadline.
+            if let Decision::Send(token) = decision
+                && self.undecided.remove(&token).is_some()
+            {
+                self.actions.push(Action::Published(token, Published::Unproven));
+            }
+        }
+    }
+
+    fn listeners(&self, publish: &Publish) -> Listeners {
+        let named = self.mirror.named(publish.channel, |one| publish.patterns.contains(&one));
+        let epoch = self.claims.epoch.number();
+        let gone = named.iter().filter(|one| !self.pulse.is_living(one)).map(|one| &one.node);
+        // These have not claimed everything in the present epoch of the claims.
+        let bare = self.pulse.peers().filter(|(_, peer)| peer.beat.claims_epoch != epoch);
+        let mut unknown: Vec<_> = gone.chain(bare.map(|(node, _)| node)).cloned().collect();
+        if !self.attachments.has_all_claims() {
+            unknown.push(self.me.node.clone());
+        }
+        Listeners { named, unknown }
+    }
+
+    /// Returns whether every node that the mirror does not name has no claim.
+    fn is_mirror_complete(&self) -> bool {
+        let is_cut = self.mirror.is_cut() || self.pulse.is_crowded();
+        let epoch = &self.claims.epoch;
+        // A mirror of the stream's earlier life has higher sequences, so that no barrier dates it.
+        let is_present = epoch.anchor().map(|anchor| anchor.nonce) == self.mirror_nonce;
+        !is_cut && is_present && epoch.is_settled()
+    }
+
+    /// Ends claims of starts of nodes that are over, some at a time. Every node ends its own
+    /// earlier ones; those of dead nodes are ended by the first node by name.
+    pub(super) fn sweep(&mut self, now: Millis) {
+        let has_listened = self.is_up && self.since + DEAD_MS <= now;
+        if !has_listened || self.pulse.is_displaced() {
+            self.sweep = None;
+            return;
+        }
+        let (me, pulse) = (&self.me, &self.pulse);
+        let is_first = pulse.is_first();
+        let is_over = |one: &Origin| match one.node == me.node {
+            true => one != me,
+            false => is_first && !pulse.peers().any(|(node, _)| *node == one.node),
+        };
+        if self.sweep.is_none() && !self.mirror.has_any(is_over) {
+            return;
+        }
+        let most = SURVEY_CHANNELS_MAX;
+        let (held, next) = self.mirror.of(is_over, self.sweep.flatten(), most);
+        if self.ends_flying + held.len() > CLAIMS_UNDER_WAY_MAX && self.ends_flying > 0 {
+            return;
+        }
+        self.sweep = next.map(Some);
+        for held in held {
+            let departure = self.departure(Purpose::EndClaim, 0, CONTROL_ANSWER_MS);
+            // What finds no room is found again by the next look.
+            let Some(number) = self.flights.depart(departure, now) else { return };
+            self.ends_flying += 1;
+            self.actions.push(Action::EndClaim(number, held));
+        }
+    }
+
+    /// Notes that a stream has this sequence.
+    pub(super) fn reached(&mut self, stream: Stream, seq: u64) {
+        let known = self.known(stream);
+        known.highest = known.highest.max(seq);
+    }
+}
