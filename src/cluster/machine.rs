@@ -14,7 +14,7 @@ use super::flight::{Departure, Flights};
 use super::health::{Condition, Obstacle};
 use super::hole::Hole;
 use super::limits::CONTROL_ANSWER_MS;
-use super::name::{ChannelHash, Place, Seq};
+use super::name::{ChannelHash, NodeName, Place, Seq};
 use super::pulse::{Pulse, Side};
 use super::wire::{Beat, Message, Origin, VERSIONS};
 use crate::message::Millis;
@@ -70,13 +70,17 @@ enum Purpose {
     Anchor(Stream),
 }
 
+/// The nodes whose claims were not known to be in the stream when a decision began to wait. The
+/// barrier says nothing of claims that they made later.
+type Doubt = Vec<NodeName>;
+
 /// What waits for a barrier.
 #[derive(Clone, Debug)]
 enum Decision {
     /// Whether the publication with this token is sent.
-    Send(u64),
+    Send(u64, Doubt),
     /// Which nodes are asked to count the audience of this publication.
-    Name(Box<Publish>),
+    Name(Box<Publish>, Doubt),
 }
 
 impl Purpose {

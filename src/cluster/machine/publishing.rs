@@ -4,8 +4,10 @@ use super::{Cluster, Decision, Purpose};
 use crate::cluster::ack::Refusal;
 use crate::cluster::events::{Action, Moment, Publish, Published, Stream};
 use crate::cluster::flight::{Landing, Outcome};
-use crate::cluster::limits::{BARRIER_WAITING_MAX, CLAIMS_UNDER_WAY_MAX, SURVEY_CHANNELS_MAX};
-use crate::cluster::limits::{CONTROL_ANSWER_MS, DEAD_MS};
+use crate::cluster::limits::{
+    BARRIER_WAITING_MAX, BEAT_MS, CLAIMS_UNDER_WAY_MAX, CONTROL_ANSWER_MS, DEAD_MS,
+    SURVEY_CHANNELS_MAX,
+};
 use crate::cluster::name::NodeName;
 use crate::cluster::wire::Origin;
 use crate::message::Millis;
@@ -28,13 +30,14 @@ impl Cluster {
             self.actions.push(Action::Published(token, refused));
             return;
         }
-        if !publish.needs_listener || !self.listeners(&publish).named.is_empty() {
+        let Listeners { named, unknown } = self.listeners(&publish);
+        if !publish.needs_listener || !named.is_empty() {
             self.send(publish, now);
             return;
         }
         // That no node listens can be said only after a barrier that begins now or later.
         let has_room = self.undecided.len() < BARRIER_WAITING_MAX;
-        if has_room && self.barrier.wait(Decision::Send(token)).is_ok() {
+        if has_room && self.barrier.wait(Decision::Send(token, unknown)).is_ok() {
             self.undecided.insert(token, publish);
         } else {
             let refused = Published::Refused(Refusal::Overloaded);
@@ -54,7 +57,8 @@ impl Cluster {
         self.actions.push(Action::Send(token, number, is_counted));
         if is_counted {
             // Without room for it the names stay unknown, and the audience says so.
-            let _ = self.barrier.wait(Decision::Name(Box::new(publish)));
+            let doubt = self.listeners(&publish).unknown;
+            let _ = self.barrier.wait(Decision::Name(Box::new(publish), doubt));
         }
     }
 
@@ -117,20 +121,22 @@ impl Cluster {
     pub(super) fn decide(&mut self, decisions: Vec<Decision>, now: Millis) {
         for decision in decisions {
             match decision {
-                Decision::Name(publish) => {
-                    let Listeners { named, unknown } = self.listeners(&publish);
-                    if self.is_mirror_complete() {
+                Decision::Name(publish, doubt) => {
+                    let Listeners { named, mut unknown } = self.listeners(&publish);
+                    unknown.extend(doubt);
+                    if self.is_mirror_complete(now) {
                         self.counts.named(publish.token, named, unknown);
                     }
                 }
-                Decision::Send(token) => {
+                Decision::Send(token, doubt) => {
                     let Some(publish) = self.undecided.remove(&token) else { continue };
                     let Listeners { named, unknown } = self.listeners(&publish);
                     if !named.is_empty() {
                         self.send(publish, now);
                         continue;
                     }
-                    let is_proven = unknown.is_empty() && self.is_mirror_complete();
+                    let has_doubt = !unknown.is_empty() || !doubt.is_empty();
+                    let is_proven = !has_doubt && self.is_mirror_complete(now);
                     let published =
                         if is_proven { Published::NotHeard } else { Published::Unproven };
                     self.actions.push(Action::Published(token, published));
@@ -143,7 +149,7 @@ impl Cluster {
     pub(super) fn give_up(&mut self, decisions: Vec<Decision>) {
         for decision in decisions {
             // An audience without names is told at its deadline.
-            if let Decision::Send(token) = decision
+            if let Decision::Send(token, _) = decision
                 && self.undecided.remove(&token).is_some()
             {
                 self.actions.push(Action::Published(token, Published::Unproven));
@@ -165,12 +171,14 @@ impl Cluster {
     }
 
     /// Returns whether every node that the mirror does not name has no claim.
-    fn is_mirror_complete(&self) -> bool {
+    fn is_mirror_complete(&self, now: Millis) -> bool {
         let is_cut = self.mirror.is_cut() || self.pulse.is_crowded();
         let epoch = &self.claims.epoch;
         // A mirror of the stream's earlier life has higher sequences, so that no barrier dates it.
         let is_present = epoch.anchor().map(|anchor| anchor.nonce) == self.mirror_nonce;
-        !is_cut && is_present && epoch.is_settled()
+        // Before that, a node that must claim anew may not have been heard yet.
+        let has_heard = self.since + 2 * BEAT_MS <= now;
+        !is_cut && is_present && has_heard && epoch.is_settled()
     }
 
     /// Ends claims of starts of nodes that are over, some at a time. Every node ends its own
