@@ -9,7 +9,8 @@
 mod claiming;
 mod hearing;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use super::chain::{Chain, Missing};
@@ -181,8 +182,9 @@ impl<T> Attachments<T> {
     /// Attaches to a channel, unless the node is attached already.
     pub fn want(&mut self, want: Want, now: Millis) {
         let hash = ChannelHash::of(&want.channel);
-        if !self.channels.contains_key(&hash) {
-            self.channels.insert(hash, Attachment::new(want));
+        let Want { needs_seed, needs_listener, .. } = want;
+        if let Entry::Vacant(place) = self.channels.entry(hash) {
+            place.insert(Attachment::new(want));
             self.begin(hash, now);
             return;
         }
@@ -194,8 +196,8 @@ impl<T> Attachments<T> {
                 Phase::Lingering if one.claim.is_held() => one.phase = Phase::Attached,
                 Phase::Lingering => one.phase = Phase::Reclaiming,
                 Phase::Releasing => {
-                    one.wants_seed = want.needs_seed;
-                    one.needs_listener = want.needs_listener;
+                    one.wants_seed = needs_seed;
+                    one.needs_listener = needs_listener;
                     one.phase = Phase::Wanted;
                 }
                 _ => return one.phase,
@@ -507,7 +509,7 @@ impl<T> Attachments<T> {
 impl<T> Attachment<T> {
     fn new(want: Want) -> Self {
         let Want { channel, needs_seed, needs_listener } = want;
-        let mut claim = OwnClaim::new();
+        let mut claim = OwnClaim::default();
         claim.want(true);
         Self {
             channel,

@@ -6,7 +6,7 @@ use super::audience::{Question, Total};
 use super::chain::Missing;
 use super::claims::Held;
 use super::health::Obstacle;
-use super::name::{ChannelHash, NodeName, PatternId, Place, Seq};
+use super::name::{ChannelHash, NodeName, PatternId, Place, Seq, Stream};
 use super::pulse::Side;
 use super::wire::{Anchor, Beat, Claim, Counted, Message, Skip};
 use crate::message::{Channel, Millis};
@@ -20,15 +20,6 @@ pub struct Moment {
     pub wall: Millis,
     /// A random number, another one for each event.
     pub random: u128,
-}
-
-/// One of the two streams of a cluster.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Stream {
-    /// The stream of publications and heartbeats.
-    Order,
-    /// The stream of claims.
-    Claims,
 }
 
 /// What happens to a node of a cluster.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::name::NodeName;
+use super::name::{NodeName, Stream};
 use crate::message::Millis;
 
 /// The condition of a node in its cluster.
@@ -16,8 +16,8 @@ pub enum Condition {
     NoAnswer(Millis),
     /// The node's own heartbeats have not come back for this many milliseconds.
     Deaf(Millis),
-    /// The stream of this name has no leader.
-    NoLeader(Box<str>),
+    /// The stream has no leader, so that nothing can be stored.
+    NoLeader(Stream),
     /// The stream has lost something, and its new epoch has not begun.
     NoEpoch,
     /// Another node of the same name was registered later.
@@ -66,7 +66,13 @@ impl fmt::Display for Condition {
                     "this node hears nothing (its own heartbeat has not come back for {seconds} s)"
                 )
             }
-            Self::NoLeader(stream) => write!(f, "no leader for the stream {stream}"),
+            Self::NoLeader(stream) => {
+                let stream = match stream {
+                    Stream::Order => "publications",
+                    Stream::Claims => "claims",
+                };
+                write!(f, "no leader for the stream of {stream}; publications are refused")
+            }
             Self::NoEpoch => {
                 f.write_str("the stream has lost messages; publications are refused until the nodes agree on a new epoch")
             }
@@ -107,7 +113,10 @@ mod tests {
                 Condition::Deaf(2_000),
                 "this node hears nothing (its own heartbeat has not come back for 2 s)",
             ),
-            (Condition::NoLeader("FF_ORD".into()), "no leader for the stream FF_ORD"),
+            (
+                Condition::NoLeader(Stream::Order),
+                "no leader for the stream of publications; publications are refused",
+            ),
             (
                 Condition::Displaced(name.clone()),
                 "another node has taken the name n1; give each node a name of its own",

@@ -9,12 +9,12 @@ use super::attach::{Attachments, Wish};
 use super::audience::Counts;
 use super::claims::{Barrier, Claims};
 use super::epoch::{self, Epoch};
-use super::events::{Action, Event, Moment, Publish, Stream};
+use super::events::{Action, Event, Moment, Publish};
 use super::flight::{Departure, Flights};
 use super::health::{Condition, Obstacle};
 use super::hole::Hole;
 use super::limits::CONTROL_ANSWER_MS;
-use super::name::{ChannelHash, NodeName, Place, Seq};
+use super::name::{ChannelHash, NodeName, Place, Seq, Stream};
 use super::pulse::{Pulse, Side};
 use super::wire::{Beat, Message, Origin, VERSIONS};
 use crate::message::Millis;
@@ -28,6 +28,8 @@ pub struct Cluster {
     /// When the line came up or went down last.
     since: Millis,
     is_draining: bool,
+    /// Whether the last heartbeat was refused because its stream has no leader.
+    is_leaderless: bool,
     pulse: Pulse,
     hole: Hole,
     /// The last channel of the survey that is under way.
@@ -103,6 +105,7 @@ impl Cluster {
             is_up: false,
             since: 0,
             is_draining: false,
+            is_leaderless: false,
             hole: Hole::default(),
             surveyed: None,
             attachments: Attachments::new(),
@@ -186,6 +189,9 @@ impl Cluster {
         if !self.is_up {
             return Condition::NoAnswer(now.saturating_sub(self.since));
         }
+        if self.is_leaderless {
+            return Condition::NoLeader(Stream::Order);
+        }
         if let Some(silence) = self.pulse.deaf_for(Side::Publishing, now) {
             return Condition::NoAnswer(silence);
         }
@@ -228,6 +234,7 @@ impl Cluster {
 
     fn line_down(&mut self, at: Moment) {
         (self.is_up, self.since) = (false, at.now);
+        self.is_leaderless = false;
         self.pulse.line_down();
         self.hole.line_down();
         self.attachments.line_down();

@@ -11,6 +11,15 @@ use crate::message::{Channel, Space};
 /// A place in a stream: 1, 2, 3, … over all channels. 0 is before the first message.
 pub type Seq = u64;
 
+/// One of the two streams of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Stream {
+    /// The stream of publications and heartbeats.
+    Order,
+    /// The stream of claims.
+    Claims,
+}
+
 /// The name of a node in its cluster: 1 to 32 of `a-z`, `0-9` and `-`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeName(Arc<str>);

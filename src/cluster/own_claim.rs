@@ -23,12 +23,14 @@ pub struct OwnClaim {
     pub is_queued: bool,
 }
 
-impl OwnClaim {
-    /// Creates the claim of a channel that the node has not claimed.
-    pub fn new() -> Self {
+/// The claim of a channel that the node has not claimed.
+impl Default for OwnClaim {
+    fn default() -> Self {
         Self { seq: 0, wants: false, has: Some(false), is_flying: false, is_queued: false }
     }
+}
 
+impl OwnClaim {
     /// Sets whether the node listens.
     pub fn want(&mut self, listens: bool) {
         self.wants = listens;
@@ -118,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_held_when_it_is_stored() {
-        let mut claim = OwnClaim::new();
+        let mut claim = OwnClaim::default();
         assert!(claim.is_gone() && !claim.must_send());
         claim.want(true);
         assert!(claim.must_send() && claim.is_missing());
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_claim_that_another_node_ended_is_taken() {
-        let mut claim = OwnClaim::new();
+        let mut claim = OwnClaim::default();
         claim.want(true);
         claim.sent();
         claim.answered(true, stored(5));
@@ -174,7 +176,7 @@ mod tests {
         fn what_is_held_is_in_the_stream_whatever_is_delayed(
             steps in proptest::collection::vec(0..8_u8, 0..80)
         ) {
-            let (mut claim, mut subject) = (OwnClaim::new(), Subject::default());
+            let (mut claim, mut subject) = (OwnClaim::default(), Subject::default());
             for step in steps {
                 match step {
                     0 => claim.want(true),

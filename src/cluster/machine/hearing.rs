@@ -2,10 +2,10 @@
 
 use super::Cluster;
 use crate::cluster::chain::Placed;
-use crate::cluster::events::{Action, Mirrored, Moment, Stream};
+use crate::cluster::events::{Action, Mirrored, Moment};
 use crate::cluster::hole::Wish;
 use crate::cluster::limits::SURVEY_CHANNELS_MAX;
-use crate::cluster::name::{ChannelHash, Place, Seq};
+use crate::cluster::name::{ChannelHash, Place, Seq, Stream};
 use crate::cluster::pulse::Told;
 use crate::cluster::wire::{Body, Message};
 use crate::message::Millis;

@@ -2,13 +2,13 @@
 
 use super::{Cluster, Decision, Purpose};
 use crate::cluster::ack::Refusal;
-use crate::cluster::events::{Action, Moment, Publish, Published, Stream};
+use crate::cluster::events::{Action, Moment, Publish, Published};
 use crate::cluster::flight::{Landing, Outcome};
 use crate::cluster::limits::{
     BARRIER_WAITING_MAX, BEAT_MS, CLAIMS_UNDER_WAY_MAX, CONTROL_ANSWER_MS, DEAD_MS,
     SURVEY_CHANNELS_MAX,
 };
-use crate::cluster::name::NodeName;
+use crate::cluster::name::{NodeName, Stream};
 use crate::cluster::wire::Origin;
 use crate::message::Millis;
 
@@ -78,6 +78,8 @@ impl Cluster {
         match what {
             Purpose::Publication(token) => self.publication_landed(token, outcome, at.now),
             Purpose::Beat => {
+                let no_leader = Outcome::Refused(Refusal::Unavailable);
+                self.is_leaderless = self.is_up && outcome == no_leader;
                 if let Outcome::Stored { .. } = outcome {
                     self.pulse.acked(at.now);
                 }

@@ -528,6 +528,27 @@ fn a_node_without_a_line_refuses_and_reads_what_it_missed() {
 }
 
 #[test]
+fn a_stream_without_a_leader_refuses_until_it_has_one() {
+    let mut world = World::new(1);
+    let beat = |world: &mut World| {
+        world.later(BEAT_MS);
+        match world.nodes[0].line.pop_front() {
+            Some(Action::Beat(flight, _)) => flight,
+            other => panic!("{other:?}"),
+        }
+    };
+    let flight = beat(&mut world);
+    world.tell(0, Event::Answered(flight, Ack::Refused(Refusal::Unavailable)));
+    let condition = world.nodes[0].cluster.condition(world.at.now);
+    assert_eq!(condition, Condition::NoLeader(Stream::Order));
+    let token = world.publication(0, 0, false);
+    let refused = Published::Refused(Refusal::Unavailable);
+    assert_eq!(world.outcome(0, token), Some(refused));
+    world.settle();
+    assert_eq!(world.nodes[0].cluster.condition(world.at.now), Condition::Healthy);
+}
+
+#[test]
 fn a_stream_that_has_lost_everything_begins_a_new_epoch() {
     let mut world = World::new(2);
     world.want(1, 0);
