@@ -49,6 +49,9 @@ use crate::ending::Ending;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(message) = arguments.scenario.ensure_sound() {
+        Arguments::command().error(ErrorKind::ValueValidation, message).exit();
+    }
     descriptors::raise_limit();
     conclude(run(&arguments.scenario))
 }

@@ -52,3 +52,15 @@ fn check(help: &str) {
     }
     assert!(help.contains("Example:\n  loadtest "), "no example:\n{help}");
 }
+
+#[test]
+fn every_scenario_reads_its_credentials_from_the_environment() {
+    let servers = ["fanout", "compare", "idle", "many-channels", "slow", "churn"];
+    let servers = servers.iter().chain(&["reconnect-storm", "saturate", "soak"]);
+    for command in servers.chain(&["publish"]) {
+        let help = help(&[command]);
+        assert!(help.contains("[env: LOADTEST_API_KEY]"), "{command}");
+        let has_clients = *command != "publish";
+        assert_eq!(help.contains("[env: LOADTEST_TOKEN]"), has_clients, "{command}");
+    }
+}

@@ -346,13 +346,31 @@ fn a_soak_fails_on_growth_and_samples_each_interval() {
     let result = result(&good);
     assert_eq!(result["deliveries"]["received"], 2_000);
     let intervals = result["intervals"].as_array().unwrap();
-    assert!(intervals.len() >= 4, "{intervals:?}");
+    // A busy machine may make one longer, which takes the place of two.
+    assert!((4..=9).contains(&intervals.len()), "{intervals:?}");
     let delivered: u64 = intervals.iter().map(|it| it["deliveries"].as_u64().unwrap()).sum();
     assert!(delivered <= 2_000 && intervals[0]["p99_ns"].as_u64() > Some(0));
-    let brief = node.run("soak", &["-n", "5", "--interval", "5", "--seconds", "0.3"]);
-    assert_eq!(brief.status.code(), Some(1));
-    let errors = String::from_utf8(brief.stderr).unwrap();
-    assert!(errors.contains("the growth of memory is unknown"), "{errors}");
+    node.assert_nothing_is_left();
+}
+
+#[test]
+fn a_soak_has_as_many_intervals_as_its_time_holds() {
+    let node = Node::start();
+    let load = ["-n", "5", "--rate", "20", "--warmup", "0.1", "--max-memory-growth", "1000"];
+    let at = |times: &[&str]| {
+        let run = result(&node.run("soak", &[&load[..], times].concat()));
+        let intervals = run["intervals"].as_array().unwrap().clone();
+        assert!(run["growth_percent"]["memory"].is_number(), "{run}");
+        intervals
+    };
+    let intervals = at(&["--seconds", "4", "--interval", "1"]);
+    assert_eq!(intervals.len(), 4, "{intervals:?}");
+    for interval in &intervals {
+        let seconds = interval["seconds"].as_f64().unwrap();
+        assert!((0.5..1.5).contains(&seconds), "{intervals:?}");
+    }
+    // Without --interval it is a tenth of so short a time.
+    assert_eq!(at(&["--seconds", "5"]).len(), 10);
     node.assert_nothing_is_left();
 }
 

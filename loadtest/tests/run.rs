@@ -208,3 +208,34 @@ fn the_page_shows_the_saved_figures_in_a_browser() {
         .expect("node is installed, as tests/run does");
     assert!(looked.status.success(), "{}{}", text(&looked.stdout), text(&looked.stderr));
 }
+
+#[test]
+fn wrong_usage_is_exit_code_2_before_anything_is_done() {
+    let template = ["--publish-template", "{payload}", "--url", "ws://127.0.0.1:1/"];
+    for (scenario, extra) in [
+        ("slow", &["-n", "5", "--slow", "5"][..]),
+        ("slow", &["-n", "5", "--slow", "6"]),
+        ("saturate", &["--from", "100", "--most", "50"]),
+        ("saturate", &["--rate", "5"]),
+        ("soak", &["--seconds", "10", "--interval", "10"]),
+        ("soak", &["--interval", "0"]),
+        ("publish", &["--seconds", "0"]),
+        ("churn", &["--seconds", "0"]),
+        ("reconnect-storm", &["--patience", "0"]),
+        ("publish", &["--save", "/nowhere/run.json"]),
+        ("churn", &["--report", "/nowhere/run.html"]),
+        ("publish", &["--server-cpu", "1000"]),
+        ("publish", &["--client-cpu", "1000"]),
+        ("websocket", &template),
+    ] {
+        let mut command = Command::new(BINARY);
+        // Nothing listens there: a run that began would fail with 1.
+        command.arg(scenario).env("LOADTEST_API_KEY", "ik_1").args(extra);
+        let url = ["--url", "http://127.0.0.1:1"];
+        command.args(url.iter().filter(|_| scenario != "websocket"));
+        let output = command.output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{scenario} {extra:?}: {errors}");
+        assert!(errors.starts_with("error: ") && output.stdout.is_empty(), "{errors}");
+    }
+}

@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::parts::{PlaceArguments, ReaderArguments, bounded, count, payload_bytes, rate, seconds};
+use super::parts::{
+    PlaceArguments, ReaderArguments, bounded, count, measured, payload_bytes, rate, seconds,
+};
 use super::{OutputArguments, ThresholdArguments};
 use crate::documents::Field;
 use crate::target::Target;
@@ -72,7 +74,7 @@ pub(crate) struct WatcherArguments {
     pub(crate) browser: bool,
     /// Clients that read only every 2 s while documents are written
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = slow)]
-    slow: usize,
+    pub(crate) slow: usize,
     /// Pause between looks at sockets; adds to latency
     #[arg(long, value_name = "MS", default_value_t = 0)]
     lazy_ms: u64,
@@ -92,7 +94,7 @@ pub(crate) struct WritingArguments {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) warmup: Duration,
     /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = measured)]
     #[arg(alias = "duration")]
     pub(crate) seconds: Duration,
     /// Start writing before clients subscribe; time only later writes
@@ -148,11 +150,6 @@ impl WatcherArguments {
         Field { seed: self.seed, resources: self.resources, subscriptions }
     }
 
-    /// Returns the number of clients that read only now and then.
-    pub(crate) fn slow(&self) -> usize {
-        self.slow.min(self.clients)
-    }
-
     /// Returns the pause between two looks at the sockets.
     pub(crate) fn lazy(&self) -> Duration {
         Duration::from_millis(self.lazy_ms)
@@ -202,7 +199,7 @@ mod tests {
             "--subscriptions",
             "200",
             "--slow",
-            "50",
+            "30",
             "--rate",
             "20",
             "--duration",
@@ -214,7 +211,7 @@ mod tests {
         assert_eq!(arguments.writes(), 50);
         assert_eq!(arguments.descriptors(), 30 + 32);
         let field = Field { seed: 1, resources: 100, subscriptions: 100 };
-        assert_eq!((arguments.watchers.field(), arguments.watchers.slow()), (field, 30));
+        assert_eq!((arguments.watchers.field(), arguments.watchers.slow), (field, 30));
     }
 
     #[test]

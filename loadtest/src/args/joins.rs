@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::parts::{bounded, count, rate, seconds, threshold};
+use super::parts::{bounded, count, measured, rate, seconds, threshold};
 use super::post::SubscribedArguments;
 use super::{OutputArguments, PlaceArguments};
 
@@ -38,7 +38,7 @@ pub(crate) struct ChurnLoad {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) warmup: Duration,
     /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = measured)]
     pub(crate) seconds: Duration,
     /// Fail when the 99th percentile of the time is higher
     #[arg(long, value_name = "MS", value_parser = threshold)]
@@ -103,7 +103,7 @@ pub(crate) struct StormArguments {
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Clients")]
     underway: Option<usize>,
     /// How long to wait for all to be back
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = measured)]
     #[arg(help_heading = "Clients")]
     pub(crate) patience: Duration,
     /// Fail when it takes longer until all are back

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::parts::{bounded, count, rate, seconds, threshold};
+use super::parts::{bounded, count, rate, threshold};
 use super::post::{PostArguments, SubscribedArguments};
 use super::{OutputArguments, PlaceArguments};
 use crate::report::{Growth, StepLimits};
@@ -100,10 +100,9 @@ pub(crate) struct SoakArguments {
     pub(crate) subscribed: SubscribedArguments,
     #[command(flatten)]
     pub(crate) size: SizeArguments,
-    /// Time between two samples
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    #[arg(help_heading = "Load")]
-    pub(crate) interval: Duration,
+    /// Between samples [default: 10, or --seconds / 10]
+    #[arg(long, value_name = "SECONDS", value_parser = interval, help_heading = "Load")]
+    interval: Option<Duration>,
     /// Fail when memory grows by more
     #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = threshold)]
     #[arg(help_heading = "Load")]
@@ -124,6 +123,11 @@ pub(crate) struct SoakArguments {
 
 /// Publications per second of a soak without another rate.
 const SOAK_RATE: f64 = 20.0;
+/// Time between two samples if none is given, unless a tenth of the run is less.
+const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVALS: u32 = 10;
+/// The least time between two samples, in s.
+const INTERVAL_S_MIN: f64 = 0.1;
 
 impl SoakArguments {
     /// Returns the settings that a saved run names.
@@ -132,8 +136,19 @@ impl SoakArguments {
         self.subscribed.put_into(&mut settings);
         self.place.put_into(&mut settings);
         self.size.put_into(&mut settings);
-        settings["interval"] = self.interval.as_secs_f64().into();
+        settings["interval"] = self.interval().as_secs_f64().into();
         settings
+    }
+
+    /// Returns the time between two samples.
+    pub(crate) fn interval(&self) -> Duration {
+        let least = Duration::from_secs_f64(INTERVAL_S_MIN);
+        self.interval.unwrap_or_else(|| (self.seconds() / INTERVALS).clamp(least, INTERVAL))
+    }
+
+    /// Returns the length of the measured window.
+    pub(super) fn seconds(&self) -> Duration {
+        self.post.seconds
     }
 
     /// Returns how to publish: always at a fixed rate.
@@ -149,6 +164,10 @@ impl SoakArguments {
             latency: self.max_p99_growth,
         }
     }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    bounded(text, INTERVAL_S_MIN, 86_400.0).map(Duration::from_secs_f64)
 }
 
 fn halvings(text: &str) -> Result<usize, String> {

@@ -7,6 +7,7 @@ mod long;
 mod outcome;
 mod parts;
 mod post;
+mod usage;
 mod websocket;
 
 use std::time::Duration;
@@ -240,8 +241,8 @@ impl CompareArguments {
 pub(crate) struct IdleArguments {
     #[command(flatten)]
     pub(crate) server: ServerArguments,
-    /// InsForge: API key for the channel, and for clients without a token
-    #[arg(long, value_name = "KEY")]
+    /// InsForge: for the channel and tokenless clients
+    #[arg(long, value_name = "KEY", env = "LOADTEST_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
     /// Subscribe each client to the channel instead of only connecting
     #[arg(long, required_if_eq("api", "events"))]
@@ -379,7 +380,7 @@ mod tests {
         let extra = ["--rate", "10", "--warmup", "0.5", "--seconds", "2"];
         let arguments = with_key(&extra).unwrap();
         assert_eq!(arguments.load.schedule(&arguments.crowd).publications, 25);
-        let brief = with_key(&["--warmup", "0", "--seconds", "0"]).unwrap();
+        let brief = with_key(&["--warmup", "0", "--seconds", "0.01", "--rate", "1"]).unwrap();
         assert_eq!(brief.load.schedule(&brief.crowd).publications, 1);
     }
 
@@ -393,6 +394,7 @@ mod tests {
             ["--rate", "NaN"],
             ["--max-p99-ms", "nan"],
             ["--seconds", "-1"],
+            ["--seconds", "0"],
             ["--payload-bytes", "47"],
             ["--unanswered-max", "0"],
             ["--max-lost-percent", "101"],

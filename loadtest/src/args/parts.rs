@@ -1,9 +1,10 @@
 //! Arguments that several commands share.
 
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use rustix::thread::CpuSet;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 
 use crate::api::m2::Scope;
@@ -20,8 +21,9 @@ pub(crate) struct ServerArguments {
     /// The server; loopback only
     #[arg(long, default_value = "http://127.0.0.1:7130")]
     pub(crate) url: Target,
-    /// InsForge, streams: a user's JWT or the anon key
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key")]
+    /// InsForge: JWT or anon key
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", env = "LOADTEST_TOKEN")]
+    #[arg(hide_env_values = true)]
     #[arg(required_if_eq("api", "events"))]
     token: Option<String>,
     // The name of the variable does not begin with the node's name, because the node refuses to
@@ -68,8 +70,9 @@ impl ServerArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct PublishArguments {
-    /// InsForge: credential for publishing, and for clients without another
-    #[arg(long, value_name = "KEY", required_unless_present = "api")]
+    /// InsForge: to publish, and for tokenless clients
+    #[arg(long, value_name = "KEY", env = "LOADTEST_API_KEY", hide_env_values = true)]
+    #[arg(required_unless_present = "api")]
     #[arg(required_if_eq_any([("api", "insforge"), ("api", "events")]))]
     api_key: Option<String>,
     /// Forge: the invocation that publishes
@@ -124,7 +127,7 @@ pub(crate) struct CrowdArguments {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     lazy_ms: u64,
     /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = measured)]
     pub(crate) seconds: Duration,
 }
 
@@ -222,8 +225,17 @@ impl PlaceArguments {
     }
 }
 
+/// Reads the number of a processor that this program may use. A thread of its own tries it, because
+/// the kernel alone knows them all.
 fn processor(text: &str) -> Result<usize, String> {
-    bounded(text, 0, CpuSet::MAX_CPU - 1)
+    let number = bounded(text, 0, CpuSet::MAX_CPU - 1)?;
+    let mut only = CpuSet::new();
+    only.set(number);
+    let tried = thread::spawn(move || sched_setaffinity(None, &only));
+    match tried.join() {
+        Ok(Ok(())) => Ok(number),
+        _ => Err(format!("this machine has no processor {number}, or this program may not use it")),
+    }
 }
 
 pub(super) fn count(text: &str) -> Result<usize, String> {
@@ -236,6 +248,11 @@ pub(super) fn payload_bytes(text: &str) -> Result<usize, String> {
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     bounded(text, 0.001, 100_000.0)
+}
+
+/// Reads the length of a measured window, which is never empty.
+pub(super) fn measured(text: &str) -> Result<Duration, String> {
+    bounded(text, 0.01, 86_400.0).map(Duration::from_secs_f64)
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::parts::{count, payload_bytes, rate, seconds, threshold};
+use super::parts::{count, measured, payload_bytes, rate, seconds, threshold};
 use super::{OutputArguments, PlaceArguments};
 use crate::api::insforge::Options;
 use crate::api::{Access, Api};
@@ -85,7 +85,7 @@ pub(crate) struct PostArguments {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) warmup: Duration,
     /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = measured)]
     pub(crate) seconds: Duration,
     /// Fail when the 99th percentile of latency is higher
     #[arg(long, value_name = "MS", value_parser = threshold)]
@@ -167,8 +167,9 @@ pub(crate) struct FloorPublishArguments {
 pub(crate) struct SubscribedArguments {
     #[command(flatten)]
     pub(crate) node: NodeArguments,
-    /// User JWT or anon key [default: API key]
-    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key")]
+    /// JWT, anon key; else API key
+    #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", env = "LOADTEST_TOKEN")]
+    #[arg(hide_env_values = true)]
     token: Option<String>,
     /// Presence of the channels: full, count or off
     #[arg(long, value_enum, hide_possible_values = true)]
@@ -272,12 +273,13 @@ pub(crate) struct SlowArguments {
     #[command(flatten)]
     pub(crate) subscribed: SubscribedArguments,
     /// Slow clients: close, drop-oldest or latest
-    #[arg(long, value_enum, hide_possible_values = true, help_heading = "Server")]
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    #[arg(help_heading = "Server")]
     slow_consumer: Option<SlowConsumer>,
     /// Number of clients
     #[arg(long, short = 'n', value_name = "N", default_value_t = 500, value_parser = count)]
     #[arg(help_heading = "Clients")]
-    clients: usize,
+    pub(super) clients: usize,
     /// Of these, clients that do not read
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = count)]
     #[arg(help_heading = "Clients")]
@@ -311,12 +313,12 @@ impl SlowArguments {
 
     /// Returns the number of clients of the whole run.
     pub(crate) fn descriptors(&self) -> usize {
-        self.clients.max(self.slow + 1)
+        self.clients
     }
 
-    /// Returns the number of clients that read; at least one does.
+    /// Returns the number of clients that read.
     pub(crate) fn readers(&self) -> usize {
-        self.descriptors() - self.slow
+        self.clients - self.slow
     }
 
     /// Returns the options of the definition.

@@ -43,7 +43,7 @@ pub(super) struct Gauge<'a> {
     pub(super) server_pid: Option<u32>,
     /// The processes of the clients.
     pub(super) client_pids: Vec<u32>,
-    /// Returns an error if the run has become worthless.
+    /// Returns an error if the run has become worthless. Called at both ends of the window, too.
     pub(super) check: &'a (dyn Fn() -> Result<()> + Sync),
     /// Set to call the work off.
     pub(super) stop: &'a AtomicBool,
@@ -159,10 +159,12 @@ impl Gauge<'_> {
             return Ok(None);
         }
         interrupt::ensure_none()?;
+        (self.check)()?;
         let before = self.sample()?;
         if !wait_until(end_ns)? {
             return Ok(None);
         }
+        (self.check)()?;
         Ok(Some((before, self.sample()?)))
     }
 

@@ -65,7 +65,7 @@ fn audience(arguments: &DocumentsArguments) -> Result<Audience> {
         upgrade: caller.upgrade(url, watchers.browser)?,
         field: watchers.field(),
         size: watchers.clients,
-        slow: watchers.slow(),
+        slow: watchers.slow,
         lazy: watchers.lazy(),
     })
 }
@@ -119,7 +119,7 @@ fn report(
         asked: DocumentsAsked {
             field,
             clients: watchers.clients,
-            slow: watchers.slow(),
+            slow: watchers.slow,
             browser: watchers.browser,
             rate: writing.rate,
             payload_bytes: writing.payload_bytes,

@@ -41,12 +41,13 @@ pub(super) struct Field<'a> {
     /// Where its metrics tell how many clients the server closed because they were slow; `None` for
     /// another server.
     pub(super) node: Option<&'a Target>,
-    /// Called every few milliseconds of the measured window, with the deliveries so far.
+    /// Called every few milliseconds of the measured window and at its end, with the time since its
+    /// start and the deliveries so far.
     pub(super) observe: Option<&'a Observe<'a>>,
 }
 
 /// Looks at a run.
-pub(super) type Observe<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
+pub(super) type Observe<'a> = dyn Fn(Duration, u64) -> Result<()> + Sync + 'a;
 
 /// How publications get to the server.
 pub(super) enum Source<'a> {
@@ -106,8 +107,9 @@ impl Field<'_> {
                 client_pids: pulse.pids().collect(),
                 check: &|| {
                     pulse.ensure_whole()?;
-                    let observe = observe.filter(|_| now_ns() >= span.measure_from_ns);
-                    observe.map_or(Ok(()), |observe| observe(pulse.received()))
+                    let after_ns = now_ns().checked_sub(span.measure_from_ns);
+                    let observed = observe.zip(after_ns.map(Duration::from_nanos));
+                    observed.map_or(Ok(()), |(observe, after)| observe(after, pulse.received()))
                 },
                 stop: pulse.broken(),
             };

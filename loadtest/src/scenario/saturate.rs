@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::api::insforge::Definition;
 use crate::api::{Access, Script};
@@ -26,7 +26,6 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub(crate) fn run(arguments: &SaturateArguments) -> Result<Ending> {
     let SaturateArguments { subscribed, .. } = arguments;
     let node = &subscribed.node;
-    ensure!(arguments.post.rate.is_none(), "saturate chooses the rate: give --from and --most");
     let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
     let options = subscribed.options();
@@ -54,7 +53,7 @@ impl Climb<'_> {
     fn climb(&self) -> Result<SaturateReport> {
         let most = self.arguments.most;
         let (mut good, mut bad) = (0.0, None);
-        let mut rate = self.arguments.from.min(most);
+        let mut rate = self.arguments.from;
         let mut steps: Vec<Step> = Vec::new();
         let mut halvings = self.arguments.halvings;
         loop {

@@ -14,7 +14,7 @@ use crate::api::Script;
 use crate::api::insforge::Definition;
 use crate::args::SoakArguments;
 use crate::client::Client;
-use crate::clock::{now_ns, timespec};
+use crate::clock::{nanos, now_ns, timespec};
 use crate::connection::Dial;
 use crate::crowd::Group;
 use crate::ending::Ending;
@@ -47,9 +47,9 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
     let script = access.script(&node.url, Some(&node.channel))?;
     let post = &arguments.post();
     let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
-    let log = Log { pid, interval: arguments.interval, moments: Mutex::default() };
+    let log = Log { pid, interval: arguments.interval(), noted: Mutex::default() };
     let probe = Probe { target: &node.url, script: &script, heard: Mutex::new(Heard::new()) };
-    let observe = |received| log.observe(received, || probe.take());
+    let observe = |after, received| log.observe(after, received, || probe.take());
     let field = Field {
         scenario: "soak",
         crowd: crowd(
@@ -77,8 +77,8 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
         anyhow::Ok(harvest)
     })?;
     let report = SoakReport {
-        interval: arguments.interval.as_secs_f64(),
-        moments: log.moments.into_inner().expect("nothing panics while it holds this"),
+        interval: arguments.interval().as_secs_f64(),
+        moments: log.noted.into_inner().expect("nothing panics while it holds this").moments,
         run: PublishReport {
             scenario: "soak",
             asked: post.asked(),
@@ -97,26 +97,38 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
 struct Log {
     pid: u32,
     interval: Duration,
-    moments: Mutex<Vec<Moment>>,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Default)]
+struct Noted {
+    moments: Vec<Moment>,
+    /// The next moment is due after this many intervals.
+    next: u64,
 }
 
 impl Log {
-    /// Adds a moment if an interval has passed since the last one.
-    fn observe(&self, received: u64, latency: impl FnOnce() -> Histogram<u64>) -> Result<()> {
-        let mut moments = self.moments.lock().expect("nothing panics while it holds this");
-        let now_ns = now_ns();
-        let is_due = moments
-            .last()
-            .is_none_or(|last| Duration::from_nanos(now_ns - last.at_ns) >= self.interval);
-        if is_due {
-            let cpu_ns = Usage::of(self.pid)?.process.total_ns();
-            let memory = Memory::of(self.pid)?;
-            let moment = Moment { at_ns: now_ns, received, cpu_ns, memory, latency: latency() };
-            if let Some(last) = moments.last() {
-                say(&moment.line(last));
-            }
-            moments.push(moment);
+    /// Adds a moment if the next one is due `after` the start of the window. Each is due at a whole
+    /// number of intervals, so that a late one does not make those behind it late.
+    fn observe(
+        &self,
+        after: Duration,
+        received: u64,
+        latency: impl FnOnce() -> Histogram<u64>,
+    ) -> Result<()> {
+        let mut noted = self.noted.lock().expect("nothing panics while it holds this");
+        let passed = nanos(after) / nanos(self.interval);
+        if passed < noted.next {
+            return Ok(());
         }
+        let cpu_ns = Usage::of(self.pid)?.process.total_ns();
+        let memory = Memory::of(self.pid)?;
+        let moment = Moment { at_ns: now_ns(), received, cpu_ns, memory, latency: latency() };
+        if let Some(last) = noted.moments.last() {
+            say(&moment.line(last));
+        }
+        noted.moments.push(moment);
+        noted.next = passed + 1;
         Ok(())
     }
 }

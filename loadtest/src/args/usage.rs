@@ -1,0 +1,225 @@
+//! Arguments that are valid each by itself, but not together.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+
+use super::{
+    DocumentsArguments, OutputArguments, SaturateArguments, Scenario, SlowArguments, SoakArguments,
+    WebSocketArguments,
+};
+
+/// The least number of intervals of a soak: growth is that from the first quarter to the last.
+const INTERVALS_MIN: u32 = 4;
+
+impl Scenario {
+    /// Checks what clap cannot check by itself, so that a run that cannot succeed does not begin.
+    /// The error says what to change.
+    pub(crate) fn ensure_sound(&self) -> Result<(), String> {
+        match self {
+            Self::Slow(arguments) => arguments.ensure_sound()?,
+            Self::Saturate(arguments) => arguments.ensure_sound()?,
+            Self::Soak(arguments) => arguments.ensure_sound()?,
+            Self::Websocket(arguments) => arguments.ensure_sound()?,
+            Self::Documents(arguments) => arguments.ensure_sound()?,
+            _ => {}
+        }
+        self.output().map_or(Ok(()), OutputArguments::ensure_writable)
+    }
+
+    fn output(&self) -> Option<&OutputArguments> {
+        Some(match self {
+            Self::Fanout(arguments) => &arguments.output,
+            Self::Floor(arguments) => &arguments.output,
+            Self::Compare(arguments) => &arguments.output,
+            Self::Idle(arguments) => &arguments.output,
+            Self::Documents(arguments) => &arguments.output,
+            Self::Publish(arguments) => &arguments.output,
+            Self::FloorPublish(arguments) => &arguments.output,
+            Self::ManyChannels(arguments) => &arguments.output,
+            Self::FloorChannels(arguments) => &arguments.output,
+            Self::Slow(arguments) => &arguments.output,
+            Self::Churn(arguments) => &arguments.output,
+            Self::FloorJoin(arguments) => &arguments.output,
+            Self::ReconnectStorm(arguments) => &arguments.output,
+            Self::Websocket(arguments) => &arguments.output,
+            Self::Saturate(arguments) => &arguments.output,
+            Self::Soak(arguments) => &arguments.output,
+            Self::Diff(_) | Self::Clients | Self::FloorServer => return None,
+        })
+    }
+}
+
+impl SlowArguments {
+    fn ensure_sound(&self) -> Result<(), String> {
+        let (clients, slow) = (self.clients, self.slow);
+        ensure(slow < clients, || {
+            format!(
+                "of {clients} clients (-n), {slow} do not read (--slow), so that nobody reads: \
+                 --slow must be less than -n"
+            )
+        })
+    }
+}
+
+impl SaturateArguments {
+    fn ensure_sound(&self) -> Result<(), String> {
+        let Self { from, most, min_rate, .. } = self;
+        ensure(self.post.rate.is_none(), || {
+            "saturate chooses the rate itself: give --from and --most instead of --rate".to_owned()
+        })?;
+        ensure(from <= most, || {
+            format!("the first rate (--from {from}) is above the highest (--most {most})")
+        })?;
+        ensure(min_rate.is_none_or(|least| least <= *most), || {
+            format!("no rate above --most {most} is tried, so --min-rate must not be above it")
+        })
+    }
+}
+
+impl SoakArguments {
+    fn ensure_sound(&self) -> Result<(), String> {
+        let (seconds, interval) = (self.seconds(), self.interval());
+        ensure(interval * INTERVALS_MIN <= seconds, || {
+            format!(
+                "growth takes {INTERVALS_MIN} intervals, but {} s (--seconds) are fewer than \
+                 {INTERVALS_MIN} times {} s (--interval)",
+                seconds.as_secs_f64(),
+                interval.as_secs_f64()
+            )
+        })
+    }
+}
+
+impl WebSocketArguments {
+    fn ensure_sound(&self) -> Result<(), String> {
+        ensure(self.publish_url.is_some() || self.post.rate.is_some(), || {
+            "publications over a WebSocket are not answered, so they need a pace: give --rate"
+                .to_owned()
+        })?;
+        ensure(self.publish_template.contains("{payload}"), || {
+            "--publish-template lacks {payload}".to_owned()
+        })?;
+        let headers = self.headers.iter().chain(&self.publish_headers);
+        let wrong = headers.into_iter().find(|it| !it.contains(':') || it.contains(['\r', '\n']));
+        wrong.map_or(Ok(()), |_| Err("a header must be one line of NAME: VALUE".to_owned()))
+    }
+}
+
+impl DocumentsArguments {
+    fn ensure_sound(&self) -> Result<(), String> {
+        let (clients, slow) = (self.watchers.clients, self.watchers.slow);
+        ensure(slow <= clients, || {
+            format!("{slow} slow clients (--slow) are more than all {clients} clients (--clients)")
+        })
+    }
+}
+
+impl OutputArguments {
+    /// Ensures that the results can be written: it would be too late to learn that after the run.
+    fn ensure_writable(&self) -> Result<(), String> {
+        let files = [("--save", &self.save), ("--report", &self.report)];
+        for (option, path) in files {
+            path.as_deref().map_or(Ok(()), |path| ensure_writable(option, path))?;
+        }
+        ensure(self.save.is_none() || self.save != self.report, || {
+            "--save and --report name the same file".to_owned()
+        })
+    }
+}
+
+fn ensure_writable(option: &str, path: &Path) -> Result<(), String> {
+    let found = fs::metadata(path);
+    // Opening a pipe may wait for its reader.
+    if found.as_ref().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| format!("{option}: {} cannot be written: {error}", path.display()))?;
+    if found.is_err() {
+        // It is written after the run; a run that fails leaves no empty file.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+fn ensure(is_sound: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if is_sound { Ok(()) } else { Err(why()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Arguments;
+
+    fn sound(command: &str) -> Result<(), String> {
+        let words = command.split_ascii_whitespace();
+        let arguments = Arguments::try_parse_from(["loadtest"].into_iter().chain(words));
+        arguments.map_err(|error| error.to_string())?.scenario.ensure_sound()
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_together_are_refused() {
+        let template = "--publish-template {payload}";
+        for (command, part) in [
+            ("slow --api-key k -n 5 --slow 5".to_owned(), "nobody reads"),
+            ("slow --api-key k -n 5 --slow 6".to_owned(), "nobody reads"),
+            ("saturate --api-key k --from 100 --most 50".to_owned(), "above the highest"),
+            ("saturate --api-key k --rate 5".to_owned(), "chooses the rate"),
+            ("saturate --api-key k --most 50 --from 1 --min-rate 51".to_owned(), "--min-rate"),
+            ("soak --api-key k --seconds 10 --interval 10".to_owned(), "4 intervals"),
+            ("soak --api-key k --seconds 0.39".to_owned(), "4 intervals"),
+            ("documents --m2-writer k --clients 3 --slow 4".to_owned(), "slow clients"),
+            (format!("websocket --url ws://127.0.0.1:1/ {template}"), "give --rate"),
+            (format!("websocket --url ws://127.0.0.1:1/ {template} --rate 1 --header x"), "NAME"),
+            (
+                "websocket --url ws://127.0.0.1:1/ --publish-template x --rate 1".to_owned(),
+                "lacks {payload}",
+            ),
+            ("publish --api-key k --save /nowhere/a.json".to_owned(), "cannot be written"),
+            ("floor --report /".to_owned(), "cannot be written"),
+            ("floor --save /tmp/one --report /tmp/one".to_owned(), "same file"),
+        ] {
+            let wrong = sound(&command).expect_err(&command);
+            assert!(wrong.contains(part), "{command}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_fit_together_are_taken() {
+        for command in [
+            "slow --api-key k -n 5 --slow 4",
+            "saturate --api-key k --from 50 --most 50 --min-rate 50",
+            "soak --api-key k",
+            "soak --api-key k --seconds 8 --interval 2",
+            "documents --m2-writer k --clients 3 --slow 3",
+            "websocket --url ws://127.0.0.1:1/ --publish-template {payload} --rate 1 --header a:b",
+            "websocket --url ws://127.0.0.1:1/ --publish-template {payload} --publish-url \
+             http://127.0.0.1:1/",
+            "floor --save /dev/null",
+        ] {
+            assert_eq!(sound(command), Ok(()), "{command}");
+        }
+        let unused = std::env::temp_dir().join(format!("loadtest-unused-{}", std::process::id()));
+        assert_eq!(sound(&format!("floor --save {}", unused.display())), Ok(()));
+        assert!(!unused.exists(), "nothing is written before the run");
+    }
+
+    #[test]
+    fn a_soak_has_ten_intervals_or_those_of_ten_seconds() {
+        for (extra, interval_ms) in [
+            ("", 1_000),
+            ("--seconds 600", 10_000),
+            ("--seconds 0.4", 100),
+            ("--seconds 8 --interval 2", 2_000),
+        ] {
+            let command = format!("loadtest soak --api-key k {extra}");
+            let arguments = Arguments::try_parse_from(command.split_ascii_whitespace()).unwrap();
+            let Scenario::Soak(soak) = arguments.scenario else { panic!("soak was asked for") };
+            assert_eq!(soak.interval(), Duration::from_millis(interval_ms), "{extra}");
+        }
+    }
+}
