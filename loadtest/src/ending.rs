@@ -7,7 +7,8 @@ use crate::report::{Kind, Record};
 
 /// The exit codes besides 0 for a good run and 2 for wrong usage.
 const FAILED: u8 = 1;
-const CLIENT_FELL_BEHIND: u8 = 3;
+/// The client fell behind, or the server was kept from its processor.
+const OF_THE_MACHINE: u8 = 3;
 const SERVER_FELL_BEHIND: u8 = 4;
 /// 128 and the number of SIGINT, as shells show it.
 const INTERRUPTED: u8 = 130;
@@ -59,8 +60,8 @@ impl Ending {
             FAILED
         } else if self.interrupted {
             INTERRUPTED
-        } else if self.verdict == Some(Kind::ClientFellBehind) {
-            CLIENT_FELL_BEHIND
+        } else if self.verdict.is_some_and(Kind::is_of_the_machine) {
+            OF_THE_MACHINE
         } else if !self.exceeded.is_empty() {
             FAILED
         } else if self.verdict == Some(Kind::ServerFellBehind) {
@@ -95,6 +96,8 @@ mod tests {
             (ending(1, 0, Some(ClientFellBehind), true), 1),
             (ending(0, 1, Some(Valid), true), 130),
             (ending(0, 1, Some(ClientFellBehind), false), 3),
+            (ending(0, 1, Some(Kind::ServerStarved), false), 3),
+            (ending(1, 0, Some(Kind::ServerEnded), false), 1),
             (ending(0, 1, Some(ServerFellBehind), false), 1),
             (ending(0, 0, Some(ServerFellBehind), false), 4),
         ] {

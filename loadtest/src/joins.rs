@@ -60,6 +60,8 @@ pub(crate) struct JoinCounts {
     pub(crate) joined: u64,
     /// Joins that failed.
     pub(crate) failed: u64,
+    /// Joins that were due and had not ended, or not even begun, when the run was over.
+    pub(crate) unfinished: u64,
     /// Clients that were lost after they had joined.
     pub(crate) lost: u64,
     /// Why the first of both failed.
@@ -92,6 +94,7 @@ impl<'a> Joins<'a> {
             counts: JoinCounts {
                 joined: 0,
                 failed: 0,
+                unfinished: 0,
                 lost: 0,
                 first_failure: None,
                 latency: histogram(),
@@ -190,6 +193,11 @@ impl<'a> Joins<'a> {
             Then::Leave => self.remove(at),
             Then::Stay => self.present += 1,
         }
+    }
+
+    /// Gives up the joins under way, and counts `missed` further ones that were due.
+    pub(crate) fn give_up(&mut self, missed: u64) {
+        self.counts.unfinished += self.underway as u64 + missed;
     }
 
     /// Forgets the joins so far, which were those before the measured time.

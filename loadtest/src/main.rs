@@ -9,6 +9,7 @@ mod crowd;
 mod descriptors;
 mod documents;
 mod ending;
+mod fate;
 mod floor;
 mod handshake;
 mod heard;

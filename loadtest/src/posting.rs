@@ -17,10 +17,12 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::clock::{nanos, now_ns, timespec};
+use crate::fate::{ANSWER_PATIENCE, Answers, Broken, REST_PATIENCE, rest_patience};
 use crate::heard::histogram;
 use crate::interrupt;
 use crate::meter::{Counts, Meter};
 use crate::stamp::{Stamp, Template};
+use crate::table::plural;
 use crate::tally::Outcome;
 use crate::target::Target;
 use crate::timeline::{Recent, SECOND_NS};
@@ -29,8 +31,6 @@ const EVENTS_MAX: usize = 256;
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// Longest response; those to publications have a few hundred bytes.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024;
-/// After this time without an answer to anything, the server counts as stuck.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
 /// The times of a run, in ns of CLOCK_MONOTONIC.
@@ -78,6 +78,8 @@ pub(crate) struct Posted {
     /// The longest delay of a publication after its due time, in ns.
     pub(crate) late_ns_max: u64,
     pub(crate) starts: Starts,
+    /// When answers came, and why there are no more; `None` if the server gives none.
+    pub(crate) answers: Option<Answers>,
 }
 
 /// Where the seconds of the measured window begin among the publications of each channel.
@@ -115,30 +117,30 @@ impl Posted {
 }
 
 impl Posting {
-    /// Publishes until the end of the span and waits for the last answers. Counts in `meter`. Returns an error if `stop` is set, if the server answers with anything but 2xx,
-    /// 429 and 503, or if it closes a connection.
+    /// Publishes until the end of the span and waits for the last answers, but not for long. Counts
+    /// in `meter`. Ends early if `stop` is set, if a connection fails, or if no answer comes for
+    /// long. Returns an error if the server answers with anything but 2xx, 429 and 503.
     pub(crate) fn run(self, meter: &Meter, stop: &AtomicBool) -> Result<Posted> {
         let mut desk = Desk::new(self)?;
-        let mut heard_ns = now_ns();
+        let mut answers = Answers::new(desk.posting.span.measure_from_ns);
         let mut before = 0;
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) && answers.broken.is_none() {
             desk.posting.span.end_if_interrupted();
             let now_ns = desk.send_due()?;
-            if now_ns >= desk.posting.span.end_ns && desk.unanswered == 0 {
-                desk.give_up_pending();
-                meter.finish(desk.counts, &mut desk.recent);
-                return Ok(desk.posted);
+            if desk.is_over(now_ns) {
+                break;
             }
+            answers.note(now_ns, false, desk.unanswered > 0);
             desk.wait(now_ns)?;
-            if desk.counts.done > before || desk.unanswered == 0 {
-                (before, heard_ns) = (desk.counts.done, now_ns);
-            }
+            let now_ns = crate::clock::now_ns();
+            answers.note(now_ns, desk.counts.done > before, desk.unanswered > 0);
+            before = desk.counts.done;
             meter.show(desk.counts, &mut desk.recent);
-            if now_ns.saturating_sub(heard_ns) > nanos(ANSWER_PATIENCE) {
-                bail!("{} publications have had no answer for 10 s", desk.unanswered);
-            }
+            answers.broken = desk.broken.take().or_else(|| desk.silence(&answers, now_ns));
         }
-        bail!("the run was called off")
+        desk.give_up();
+        meter.finish(desk.counts, &mut desk.recent);
+        Ok(Posted { answers: Some(answers), ..desk.posted })
     }
 }
 
@@ -158,6 +160,8 @@ struct Desk {
     /// Latencies since they were last shared.
     recent: Recent,
     posted: Posted,
+    /// Set when a connection fails.
+    broken: Option<Broken>,
 }
 
 /// A publication: its channel and its due time.
@@ -212,7 +216,9 @@ impl Desk {
                 latency: histogram(),
                 late_ns_max: 0,
                 starts: Starts::of(channels),
+                answers: None,
             },
+            broken: None,
             posting,
         })
     }
@@ -278,8 +284,37 @@ impl Desk {
             self.unanswered += 1;
             self.counts.begun += 1;
         }
-        line.flush()?;
+        self.flush(at);
         self.listen(at)
+    }
+
+    /// Returns whether nothing more is published, and the last answers have come or have been waited
+    /// for long enough.
+    fn is_over(&self, now_ns: u64) -> bool {
+        let end_ns = self.posting.span.end_ns;
+        now_ns >= end_ns && (self.unanswered == 0 || now_ns - end_ns > nanos(rest_patience()))
+    }
+
+    /// Returns that the server is stuck, if no answer came for long.
+    fn silence(&self, answers: &Answers, now_ns: u64) -> Option<Broken> {
+        let end_ns = self.posting.span.end_ns;
+        // It is the last look before the rest is given up.
+        let is_last = now_ns > end_ns + nanos(REST_PATIENCE) && !interrupt::requested();
+        let patience = if is_last { REST_PATIENCE } else { ANSWER_PATIENCE };
+        answers.silent_for(now_ns, patience).then(|| {
+            let count = usize::try_from(self.unanswered).unwrap_or(usize::MAX);
+            let count = plural(count, "unanswered publication");
+            Broken::Silence(format!(
+                "for {} s no answer came to any of {count}",
+                patience.as_secs()
+            ))
+        })
+    }
+
+    fn flush(&mut self, at: usize) {
+        if let Err(error) = self.lines[at].flush() {
+            self.broken.get_or_insert(Broken::Connection(format!("{error:#}")));
+        }
     }
 
     /// Waits for writability of a connection that has not accepted everything.
@@ -317,7 +352,7 @@ impl Desk {
             let (data, flags) = (event.data, event.flags);
             let at = usize::try_from(data.u64())?;
             if flags.contains(EventFlags::OUT) {
-                self.lines[at].flush()?;
+                self.flush(at);
                 if self.lines[at].outbox.is_empty() {
                     let stream = &self.lines[at].stream;
                     epoll::modify(&self.epoll, stream, data, EventFlags::IN)?;
@@ -333,10 +368,18 @@ impl Desk {
     fn collect(&mut self, at: usize) -> Result<()> {
         let line = &mut self.lines[at];
         let count = match rustix::net::recv(&line.stream, &mut *self.scratch, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => bail!("the server closed a publishing connection"),
+            Ok((_, 0)) => {
+                let closed = "the server closed a publishing connection".to_owned();
+                self.broken.get_or_insert(Broken::Connection(closed));
+                return Ok(());
+            }
             Ok((_, count)) => count,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error).context("a publishing connection failed"),
+            Err(error) => {
+                let failed = format!("a publishing connection failed: {error}");
+                self.broken.get_or_insert(Broken::Connection(failed));
+                return Ok(());
+            }
         };
         let now_ns = now_ns();
         let news = &self.scratch[..count];
@@ -363,10 +406,11 @@ impl Desk {
         Ok(())
     }
 
-    /// Counts publications that were due and could not be sent before the end.
-    fn give_up_pending(&mut self) {
+    /// Counts publications that have no answer at the end, and those that were due and could not be
+    /// sent before.
+    fn give_up(&mut self) {
         for line in &mut self.lines {
-            for item in line.pending.drain(..) {
+            for item in line.underway.drain(..).chain(line.pending.drain(..)) {
                 self.posted.outcomes[item.channel].push(Outcome::Unanswered);
             }
         }
@@ -564,12 +608,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_closes_the_connection_ends_the_run() {
+    fn a_server_that_closes_the_connection_ends_the_run_with_what_it_has() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = format!("http://{}", listener.local_addr().unwrap());
         let server = thread::spawn(move || drop((listener.accept(), listener.accept())));
-        let outcome = posting(&target, 1, None).run(&Meter::default(), &AtomicBool::new(false));
-        assert!(outcome.is_err());
+        let posted = posting(&target, 1, None).run(&Meter::default(), &AtomicBool::new(false));
+        let posted = posted.unwrap();
+        assert!(matches!(posted.answers.as_ref().unwrap().broken, Some(Broken::Connection(_))));
+        assert!(posted.count(Outcome::Unanswered) > 0);
+        assert_eq!(posted.count(Outcome::Accepted), 0);
         server.join().unwrap();
     }
 }

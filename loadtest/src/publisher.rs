@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use rustix::event::poll;
 use rustix::io::Errno;
@@ -17,16 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Access, Api};
 use crate::clock::{nanos, now_ns, timespec};
+use crate::fate::{ANSWER_PATIENCE, Answers, Broken, rest_patience};
 use crate::heard::histogram;
 use crate::http::{Pipe, Response};
 use crate::interrupt;
 use crate::procfs::Busy;
 use crate::stamp::{Stamp, Template};
+use crate::table::plural;
 use crate::tally::Outcome;
 use crate::target::Target;
 
-/// After this time without an answer, the server counts as stuck.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
 /// Content and timing of the publications.
@@ -67,6 +67,8 @@ pub(crate) struct Published {
     pub(crate) outcomes: Vec<Outcome>,
     /// The longest delay of a publication after its due time, in ns.
     pub(crate) late_ns_max: u64,
+    /// When answers came, and why there are no more; `None` if the server itself publishes.
+    pub(crate) answers: Option<Answers>,
 }
 
 /// Counters of a publisher at work.
@@ -141,8 +143,9 @@ impl Pace {
 }
 
 /// Publishes everything, the first publication at `start_ns`, and counts in `pace`. After a Ctrl-C,
-/// sends nothing more and waits for the answers. Returns an error if `stop` is set, or if the server
-/// answers with anything but 2xx and 503, or does not answer.
+/// sends nothing more and waits a little for the answers. Ends early if `stop` is set, if the server
+/// takes no connection any longer, or if it does not answer for long. Returns an error if it answers
+/// with anything but 2xx and 503.
 pub(crate) fn publish(
     plan: &Plan,
     start_ns: u64,
@@ -151,22 +154,24 @@ pub(crate) fn publish(
 ) -> Result<Published> {
     let mut line = Line::new(plan, start_ns, pace)?;
     let began = Busy::so_far();
-    loop {
-        ensure!(!stop.load(Ordering::Relaxed), "all clients are gone");
+    while !stop.load(Ordering::Relaxed) && line.answers.broken.is_none() {
         line.send_due();
         let alive = line.pipe.exchange()?;
         line.collect()?;
         if !alive {
-            line.reconnect()?;
+            line.reconnect();
         }
         if line.is_done() {
-            // Only this publisher sets it.
-            let _ = pace.lateness.set(line.lateness);
-            let _ = pace.busy.set(began.until_now());
-            return Ok(Published { outcomes: line.outcomes, late_ns_max: line.late_ns_max });
+            break;
         }
         line.wait()?;
     }
+    line.give_up();
+    // Only this publisher sets it.
+    let _ = pace.lateness.set(line.lateness);
+    let _ = pace.busy.set(began.until_now());
+    let (outcomes, late_ns_max) = (line.outcomes, line.late_ns_max);
+    Ok(Published { outcomes, late_ns_max, answers: Some(line.answers) })
 }
 
 struct Line<'a> {
@@ -183,9 +188,9 @@ struct Line<'a> {
     next: u64,
     outcomes: Vec<Outcome>,
     late_ns_max: u64,
-    /// The later of two times: of the last answer, and of the last send while nothing was
-    /// unanswered.
-    heard_ns: u64,
+    answers: Answers,
+    /// When Ctrl-C was noticed.
+    interrupted_ns: Option<u64>,
 }
 
 impl<'a> Line<'a> {
@@ -202,7 +207,8 @@ impl<'a> Line<'a> {
             next: 0,
             outcomes: Vec::with_capacity(capacity),
             late_ns_max: 0,
-            heard_ns: start_ns,
+            answers: Answers::new(pace.measure_from_ns),
+            interrupted_ns: None,
         })
     }
 
@@ -210,10 +216,19 @@ impl<'a> Line<'a> {
         self.next - self.outcomes.len() as u64
     }
 
-    fn is_done(&self) -> bool {
-        let answered = self.outcomes.len() as u64;
-        answered == self.plan.schedule.publications
-            || (interrupt::requested() && self.unanswered() == 0)
+    fn is_done(&mut self) -> bool {
+        if interrupt::requested() {
+            let now_ns = now_ns();
+            let since_ns = *self.interrupted_ns.get_or_insert(now_ns);
+            return self.unanswered() == 0 || now_ns - since_ns > nanos(rest_patience());
+        }
+        self.outcomes.len() as u64 == self.plan.schedule.publications
+    }
+
+    /// Counts publications that have no answer at the end.
+    fn give_up(&mut self) {
+        let sent = self.outcomes.len() + usize::try_from(self.unanswered()).unwrap_or_default();
+        self.outcomes.resize(sent, Outcome::Unanswered);
     }
 
     fn may_send(&self) -> bool {
@@ -229,14 +244,12 @@ impl<'a> Line<'a> {
             if due_ns > now_ns {
                 return;
             }
-            if self.unanswered() == 0 {
-                self.heard_ns = now_ns;
-            }
             self.note_late(due_ns, now_ns - due_ns);
             let stamp = Stamp { sequence: self.next, due_ns };
             self.pipe.send(self.template.stamped(stamp));
             self.next += 1;
             self.pace.sent.store(self.next, Ordering::Relaxed);
+            self.answers.note(now_ns, false, true);
         }
     }
 
@@ -253,8 +266,9 @@ impl<'a> Line<'a> {
             let outcome = judge(self.plan.access.api, &response, self.outcomes.len())?;
             let was_full = self.unanswered() >= self.plan.unanswered_max;
             self.outcomes.push(outcome);
-            self.heard_ns = now_ns();
-            self.full_ns = if was_full { self.heard_ns } else { self.full_ns };
+            let now_ns = now_ns();
+            self.answers.note(now_ns, true, self.unanswered() > 0);
+            self.full_ns = if was_full { now_ns } else { self.full_ns };
             let refused = u64::from(outcome == Outcome::Refused);
             self.pace.refused.fetch_add(refused, Ordering::Relaxed);
         }
@@ -262,19 +276,23 @@ impl<'a> Line<'a> {
     }
 
     /// Reconnects. The publications without an answer stay unanswered.
-    fn reconnect(&mut self) -> Result<()> {
-        let answered = self.outcomes.len() + usize::try_from(self.unanswered())?;
-        self.outcomes.resize(answered, Outcome::Unanswered);
-        self.pipe = Pipe::connect(&self.plan.target)?;
-        Ok(())
+    fn reconnect(&mut self) {
+        self.give_up();
+        self.answers.note(now_ns(), false, false);
+        match Pipe::connect(&self.plan.target) {
+            Ok(pipe) => self.pipe = pipe,
+            Err(error) => self.answers.broken = Some(Broken::Connection(format!("{error:#}"))),
+        }
     }
 
     fn wait(&mut self) -> Result<()> {
         let now_ns = now_ns();
-        let silent = Duration::from_nanos(now_ns.saturating_sub(self.heard_ns));
-        if self.unanswered() > 0 && silent > ANSWER_PATIENCE {
-            let count = self.unanswered();
-            bail!("{count} publications have had no answer for {ANSWER_PATIENCE:?}");
+        self.answers.note(now_ns, false, self.unanswered() > 0);
+        if self.answers.silent_for(now_ns, ANSWER_PATIENCE) {
+            let count = plural(usize::try_from(self.unanswered())?, "unanswered publication");
+            let seconds = ANSWER_PATIENCE.as_secs();
+            let silence = format!("for {seconds} s no answer came to any of {count}");
+            self.answers.broken = Some(Broken::Silence(silence));
         }
         let mut timeout = POLL_MAX;
         if self.may_send() {
@@ -385,7 +403,30 @@ mod tests {
     fn a_run_that_is_called_off_ends_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let plan = plan(&listener, 1_000_000);
-        assert!(publish(&plan, now_ns(), &AtomicBool::new(true), &Pace::new(0)).is_err());
+        let called_off = AtomicBool::new(true);
+        let published = publish(&plan, now_ns(), &called_off, &Pace::new(0)).unwrap();
+        assert_eq!(published.outcomes, []);
+    }
+
+    #[test]
+    fn a_server_that_is_gone_ends_the_publishing_with_what_there_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = plan(&listener, 1_000_000);
+        let server = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            drop(listener);
+            read_request(&mut stream);
+            let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+            stream.get_mut().write_all(answer).unwrap();
+            // Read, so that the answer is not discarded with the connection.
+            read_request(&mut stream);
+        });
+        let published = publish(&plan, now_ns(), &AtomicBool::new(false), &Pace::new(0)).unwrap();
+        server.join().unwrap();
+        assert_eq!(published.outcomes.first(), Some(&Outcome::Accepted));
+        assert!(published.outcomes[1..].iter().all(|outcome| *outcome == Outcome::Unanswered));
+        let broken = published.answers.unwrap().broken;
+        assert!(matches!(broken, Some(Broken::Connection(_))), "{broken:?}");
     }
 
     #[test]

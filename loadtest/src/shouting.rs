@@ -55,7 +55,7 @@ impl Shouting {
             let now_ns = now_ns();
             if due_ns >= span.end_ns {
                 let (outcomes, latency) = (vec![outcomes], histogram());
-                return Ok(Posted { outcomes, latency, late_ns_max, starts });
+                return Ok(Posted { outcomes, latency, late_ns_max, starts, answers: None });
             }
             if stop.load(Ordering::Relaxed) {
                 bail!("the run was called off");

@@ -76,6 +76,19 @@ pub(crate) fn plural(number: usize, name: &str) -> String {
     format!("{} {name}{ending}", grouped(number as u64))
 }
 
+/// Does the same for a count of things whose plural may end in `ies`.
+pub(crate) fn plural_of(number: u64, name: &str) -> String {
+    match (number, name.strip_suffix('y')) {
+        (1, _) | (_, None) => plural(usize::try_from(number).unwrap_or(usize::MAX), name),
+        (_, Some(stem)) => format!("{} {stem}ies", grouped(number)),
+    }
+}
+
+/// Formats a number of things as the subject of a sentence in the past.
+pub(crate) fn were(number: u64, name: &str) -> String {
+    format!("{} {}", plural_of(number, name), if number == 1 { "was" } else { "were" })
+}
+
 /// Formats 1234567 as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -99,6 +112,9 @@ mod tests {
             [0, 1, 2_000].map(|it| plural(it, "pair")),
             ["0 pairs", "1 pair", "2,000 pairs"]
         );
+        let deliveries = [1, 1_200].map(|it| plural_of(it, "delivery"));
+        assert_eq!(deliveries, ["1 delivery", "1,200 deliveries"]);
+        assert_eq!([were(1, "join"), were(2, "delivery")], ["1 join was", "2 deliveries were"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use rustix::event::{PollFlags, poll};
 use rustix::io::Errno;
@@ -15,15 +15,15 @@ use crate::api::m2::{self, Caller, Scope, Version, written_version};
 use crate::clock::{nanos, now_ns, timespec};
 use crate::documents::field::{self, Field};
 use crate::documents::signals::Signals;
+use crate::fate::{ANSWER_PATIENCE, Answers, Broken, rest_patience};
 use crate::heard;
 use crate::http::{Pipe, Response};
 use crate::interrupt;
 use crate::publisher::Lateness;
 use crate::stamp::{Stamp, Template};
+use crate::table::plural;
 use crate::target::Target;
 
-/// After this time without an answer, the server counts as stuck.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
 /// Content and timing of the writes.
@@ -72,6 +72,8 @@ pub(crate) struct Writes {
     pub(crate) late_ns_max: u64,
     /// How late the writes were that were due in the measured window.
     pub(crate) lateness: Lateness,
+    /// When answers came, and why there are no more.
+    pub(crate) answers: Answers,
 }
 
 impl Plan {
@@ -91,6 +93,7 @@ impl Writes {
             unanswered: 0,
             late_ns_max: 0,
             lateness: Lateness::new(),
+            answers: Answers::new(0),
         }
     }
 
@@ -106,23 +109,32 @@ impl Writes {
     }
 }
 
-/// Writes everything, the first write at `start_ns`. After a Ctrl-C, sends nothing more and waits
-/// for the answers. Returns an error if the clients are dismissed,
-/// if the server answers with another status than 2xx and 5xx, or if it does not answer.
+/// Writes everything, the first write at `start_ns`. After a Ctrl-C, sends nothing more and waits a
+/// little for the answers. Ends early if the clients are dismissed, if the server takes no
+/// connection any longer, or if it does not answer for long. Returns an error if it answers with
+/// another status than 2xx and 5xx.
 pub(crate) fn write(plan: &Plan, start_ns: u64, signals: &Signals) -> Result<Writes> {
     let mut desk = Desk::new(plan, start_ns)?;
-    loop {
-        ensure!(!signals.stop.load(Ordering::Relaxed), "all clients are gone");
+    let mut interrupted_ns = None;
+    while !signals.stop.load(Ordering::Relaxed) && desk.writes.answers.broken.is_none() {
         let measure_from_ns = signals.measure_from_ns.load(Ordering::Relaxed);
+        desk.writes.answers.measure_from(measure_from_ns);
         desk.send_due(measure_from_ns)?;
         desk.wait()?;
         desk.collect(measure_from_ns)?;
-        let all_sent = desk.next == plan.writes || interrupt::requested();
-        if all_sent && desk.lanes.iter().all(|lane| lane.unanswered.is_empty()) {
-            desk.writes.outcomes.truncate(usize::try_from(desk.next)?);
-            return Ok(desk.writes);
+        if interrupt::requested() {
+            interrupted_ns.get_or_insert_with(now_ns);
+        }
+        let all_sent = desk.next == plan.writes || interrupted_ns.is_some();
+        let is_waited_for =
+            interrupted_ns.is_none_or(|since_ns| now_ns() - since_ns <= nanos(rest_patience()));
+        if all_sent && (desk.unanswered() == 0 || !is_waited_for) {
+            break;
         }
     }
+    desk.writes.unanswered += desk.unanswered() as u64;
+    desk.writes.outcomes.truncate(usize::try_from(desk.next)?);
+    Ok(desk.writes)
 }
 
 /// One connection and its unanswered writes.
@@ -141,9 +153,6 @@ struct Desk<'a> {
     lanes: Vec<Lane>,
     next: u64,
     writes: Writes,
-    /// The later of two times: of the last answer, and of the last send while nothing was
-    /// unanswered.
-    heard_ns: u64,
     /// The last moment at which all connections had reached `unanswered_max`.
     full_ns: u64,
 }
@@ -164,9 +173,12 @@ impl<'a> Desk<'a> {
                 outcomes: vec![Outcome::Unknown; usize::try_from(plan.writes)?],
                 ..Writes::nothing()
             },
-            heard_ns: start_ns,
             full_ns: 0,
         })
+    }
+
+    fn unanswered(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.unanswered.len()).sum()
     }
 
     /// Returns the connection for the next write: the one with the fewest unanswered writes, or
@@ -188,9 +200,6 @@ impl<'a> Desk<'a> {
             if due_ns > now_ns {
                 return Ok(());
             }
-            if self.lanes.iter().all(|lane| lane.unanswered.is_empty()) {
-                self.heard_ns = now_ns;
-            }
             self.writes.late_ns_max = self.writes.late_ns_max.max(now_ns - due_ns);
             if due_ns >= measure_from_ns {
                 self.writes.lateness.note(now_ns - due_ns, due_ns < self.full_ns);
@@ -205,6 +214,7 @@ impl<'a> Desk<'a> {
             lane.pipe.send(body);
             lane.unanswered.push_back((self.next, due_ns));
             lane.ready = true;
+            self.writes.answers.note(now_ns, false, true);
             self.next += 1;
         }
         if self.lane().is_none() {
@@ -216,10 +226,14 @@ impl<'a> Desk<'a> {
     /// Waits until a write is due or a connection is ready.
     fn wait(&mut self) -> Result<()> {
         let now_ns = now_ns();
-        let silent = Duration::from_nanos(now_ns.saturating_sub(self.heard_ns));
-        let unanswered: usize = self.lanes.iter().map(|lane| lane.unanswered.len()).sum();
-        if unanswered > 0 && silent > ANSWER_PATIENCE {
-            bail!("{unanswered} writes have had no answer for {ANSWER_PATIENCE:?}");
+        let unanswered = self.unanswered();
+        let answers = &mut self.writes.answers;
+        answers.note(now_ns, false, unanswered > 0);
+        if answers.silent_for(now_ns, ANSWER_PATIENCE) {
+            let count = plural(unanswered, "unanswered write");
+            let seconds = ANSWER_PATIENCE.as_secs();
+            let silence = format!("for {seconds} s no answer came to any of {count}");
+            answers.broken = Some(Broken::Silence(silence));
         }
         let mut timeout = POLL_MAX;
         if self.lanes.iter().any(|lane| lane.ready) {
@@ -251,7 +265,7 @@ impl<'a> Desk<'a> {
                 self.on_answer(at, &response, measure_from_ns)?;
             }
             if !alive {
-                self.reconnect(at)?;
+                self.reconnect(at);
             }
         }
         Ok(())
@@ -260,7 +274,9 @@ impl<'a> Desk<'a> {
     fn on_answer(&mut self, at: usize, response: &Response, measure_from_ns: u64) -> Result<()> {
         let answered = self.lanes[at].unanswered.pop_front();
         let (sequence, due_ns) = answered.context("an answer to nothing")?;
-        self.heard_ns = now_ns();
+        let heard_ns = now_ns();
+        let is_waiting = self.unanswered() > 0;
+        self.writes.answers.note(heard_ns, true, is_waiting);
         let outcome = match response.status {
             200..300 => Outcome::Version(written_version(&response.body)?),
             503 => Outcome::Refused,
@@ -272,18 +288,22 @@ impl<'a> Desk<'a> {
         }
         self.writes.outcomes[usize::try_from(sequence)?] = outcome;
         if due_ns >= measure_from_ns {
-            self.writes.latency.saturating_record(self.heard_ns.saturating_sub(due_ns));
+            self.writes.latency.saturating_record(heard_ns.saturating_sub(due_ns));
         }
         Ok(())
     }
 
     /// Reconnects. The writes without an answer stay unanswered.
-    fn reconnect(&mut self, at: usize) -> Result<()> {
+    fn reconnect(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
         self.writes.unanswered += lane.unanswered.len() as u64;
         lane.unanswered.clear();
-        lane.pipe = Pipe::connect(&self.plan.target)?;
-        Ok(())
+        match Pipe::connect(&self.plan.target) {
+            Ok(pipe) => lane.pipe = pipe,
+            Err(error) => {
+                self.writes.answers.broken = Some(Broken::Connection(format!("{error:#}")));
+            }
+        }
     }
 }
 
@@ -399,7 +419,7 @@ mod tests {
         let field = plan.field;
         let dismissed = signals();
         dismissed.dismiss();
-        assert!(write(&plan, now_ns(), &dismissed).is_err());
+        assert_eq!(write(&plan, now_ns(), &dismissed).unwrap().sent(), 0);
         let server = thread::spawn(move || {
             // Two of the connections are not used.
             let mut lanes = [0; 4].map(|_| BufReader::new(listener.accept().unwrap().0));

@@ -133,7 +133,11 @@ impl Floor {
             bail!("the floor listens twice");
         };
         let publications = usize::try_from(schedule.publications)?;
-        Ok(Published { outcomes: vec![Outcome::Accepted; publications], late_ns_max })
+        Ok(Published {
+            outcomes: vec![Outcome::Accepted; publications],
+            late_ns_max,
+            answers: None,
+        })
     }
 }
 

@@ -298,9 +298,9 @@ fn median_of<'a>(runs: impl Iterator<Item = &'a Run>, value: Value) -> Option<f6
 
 /// Returns the worst verdict of all runs, and says of each that is not valid why.
 fn verdict(runs: &[(String, Record)]) -> Verdict {
-    let worst = [Kind::ClientFellBehind, Kind::ServerFellBehind];
-    let worst =
-        worst.into_iter().find(|kind| runs.iter().any(|(_, run)| run.verdict.kind == *kind));
+    let worst = Kind::DOUBTFUL
+        .into_iter()
+        .find(|kind| runs.iter().any(|(_, run)| run.verdict.kind == *kind));
     let doubtful = runs.iter().filter(|(_, run)| run.verdict.kind != Kind::Valid);
     let reason = |(name, run): &(String, Record)| {
         let why = run.verdict.evidence.first().map_or("", String::as_str);

@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::documents::{Counts, Field, Verdict, Writes};
+use crate::fate::Cut;
 use crate::procfs::Memory;
 use crate::report::costs::Costs;
 use crate::report::figure::{Better, Unit};
@@ -46,8 +47,8 @@ pub(crate) struct Steps {
     pub(crate) connected: Memory,
     /// With all clients subscribed.
     pub(crate) subscribed: Memory,
-    /// After the last delivery.
-    pub(crate) after: Memory,
+    /// After the last delivery; `None` if the server has ended.
+    pub(crate) after: Option<Memory>,
 }
 
 /// The result of `documents`.
@@ -171,7 +172,12 @@ impl DocumentsReport {
         record.latency_figures(&self.latency);
         costs.figures(record);
         let steps = self.memory.as_ref();
-        record.figure("server memory", Bytes, Lower, steps.map(|steps| steps.after.rss as f64));
+        record.figure(
+            "server memory",
+            Bytes,
+            Lower,
+            steps.and_then(|steps| Some(steps.after?.rss as f64)),
+        );
         let connection = steps.and_then(|steps| self.per_connection(steps));
         record.figure("memory per connection", Bytes, Lower, connection);
         let subscription = steps.and_then(|steps| self.per_subscription(steps));
@@ -200,7 +206,7 @@ impl DocumentsReport {
     /// documents counts here.
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { counts, verdict, .. } = self;
-        let mut faults = Vec::new();
+        let mut faults: Vec<_> = self.measured.cut.as_ref().map(Cut::text).into_iter().collect();
         let loss = thresholds.loss(&Deliveries {
             lost: verdict.lost,
             expected: verdict.expected,
@@ -208,13 +214,13 @@ impl DocumentsReport {
         });
         faults.extend(loss.map(|loss| format!("{loss}: the last version did not arrive")));
         faults.extend(counted([
-            (counts.duplicated, "updates were duplicated"),
-            (counts.reordered, "updates were older than an earlier one"),
-            (counts.misrouted, "updates went to clients that did not subscribe to them"),
-            (verdict.despite_refusal, "updates came from refused writes"),
-            (verdict.same_version, "writes have the same version as another write"),
-            (self.losses.connections as u64, "connections were lost"),
-            (self.errors.1, "errors came from the server"),
+            (counts.duplicated, "update", "duplicated"),
+            (counts.reordered, "update", "older than an earlier one"),
+            (counts.misrouted, "update", "sent to clients that did not subscribe to it"),
+            (verdict.despite_refusal, "update", "made of refused writes"),
+            (verdict.same_version, "write", "given the same version as another write"),
+            (self.losses.connections as u64, "connection", "lost"),
+            (self.errors.1, "error", "sent by the server"),
         ]));
         faults.extend(nothing_delivered(verdict.received, &self.latency));
         faults
@@ -283,7 +289,9 @@ impl DocumentsReport {
         table.row("server memory", memory_cells(steps.before));
         table.row("  connected", memory_cells(steps.connected));
         table.row("  subscribed", memory_cells(steps.subscribed));
-        table.row("  at the end", memory_cells(steps.after));
+        if let Some(after) = steps.after {
+            table.row("  at the end", memory_cells(after));
+        }
         table.row(
             "RSS per",
             [
@@ -298,7 +306,7 @@ impl DocumentsReport {
             "before": memory_json(steps.before),
             "connected": memory_json(steps.connected),
             "subscribed": memory_json(steps.subscribed),
-            "after": memory_json(steps.after),
+            "after": steps.after.map(memory_json),
             "rss_bytes_per_connection": self.per_connection(steps),
             "rss_bytes_per_subscription": self.per_subscription(steps),
         })
@@ -350,6 +358,7 @@ mod tests {
                 series: Series::default(),
                 verdict: RunVerdict::of(&Evidence::default()),
                 joined: None,
+                cut: None,
             },
             subscribing_ns: 1_500_000,
             writes,
@@ -376,7 +385,7 @@ mod tests {
                 before: memory(1_000_000),
                 connected: memory(1_100_000),
                 subscribed: memory(1_500_000),
-                after: memory(2_000_000),
+                after: Some(memory(2_000_000)),
             }),
             losses: Losses::default(),
             errors: (None, 0),

@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::fate::Cut;
 use crate::procfs::Memory;
 use crate::report::costs::Costs;
 use crate::report::figure::{Better, Unit};
@@ -55,6 +56,8 @@ pub(crate) struct Measured {
     pub(crate) verdict: Verdict,
     /// The server's resident memory before the first connection and with all of them, in bytes.
     pub(crate) joined: Option<(u64, u64)>,
+    /// How the server cut the run short.
+    pub(crate) cut: Option<Cut>,
 }
 
 /// The result of `fanout` or `floor`.
@@ -197,13 +200,13 @@ impl FanoutReport {
     /// deliveries counts here.
     fn defects(&self, thresholds: Thresholds) -> Vec<String> {
         let Self { deliveries, .. } = self;
-        let mut faults = Vec::new();
+        let mut faults: Vec<_> = self.measured.cut.as_ref().map(Cut::text).into_iter().collect();
         faults.extend(thresholds.loss(deliveries));
         faults.extend(counted([
-            (deliveries.duplicated, "deliveries were duplicated"),
-            (deliveries.reordered, "deliveries were reordered"),
-            (deliveries.despite_refusal, "deliveries came from refused publications"),
-            (self.losses.connections as u64, "connections were lost"),
+            (deliveries.duplicated, "delivery", "duplicated"),
+            (deliveries.reordered, "delivery", "reordered"),
+            (deliveries.despite_refusal, "delivery", "made of refused publications"),
+            (self.losses.connections as u64, "connection", "lost"),
         ]));
         faults.extend(nothing_delivered(deliveries.received, &self.latency));
         faults
@@ -253,6 +256,7 @@ pub(super) mod tests {
                 series: Series::default(),
                 verdict: Verdict::of(&Evidence::default()),
                 joined: Some((1_000_000, 1_006_000)),
+                cut: None,
             },
             publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
             deliveries: Deliveries { expected: 1_000, received: 1_000, ..Deliveries::default() },

@@ -3,11 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::fate::Cut;
 use crate::procfs::{Memory, Usage};
 use crate::report::figure::{Better, Unit};
 use crate::report::record::{Frame, Record};
 use crate::report::thresholds::{Judged, Thresholds};
-use crate::report::{Losses, Measured, Window, bytes_each, loss_rows, memory_json, verdict_rows};
+use crate::report::{
+    Losses, Measured, Window, bytes_each, counted, loss_rows, memory_json, verdict_rows,
+};
 use crate::table::{Table, bytes, grouped, memory_cells, micros};
 
 /// The result of `idle`.
@@ -26,8 +29,8 @@ pub(crate) struct IdleReport {
     pub(crate) before: Memory,
     /// The server's memory when the last connection was ready.
     pub(crate) connected: Memory,
-    /// The server's memory at the end.
-    pub(crate) after: Memory,
+    /// The server's memory at the end; `None` if it has ended.
+    pub(crate) after: Option<Memory>,
     /// Processor time while the connections were held.
     pub(crate) window: Window,
     /// Number of processes that held the clients.
@@ -44,7 +47,9 @@ impl IdleReport {
         let mut table = Table::new(format!("idle: {}", self.title()));
         table.row("before", memory_cells(self.before));
         table.row("connected", memory_cells(self.connected));
-        table.row("after", memory_cells(self.after));
+        if let Some(after) = self.after {
+            table.row("after", memory_cells(after));
+        }
         table.row(
             "per connection",
             [
@@ -91,7 +96,7 @@ impl IdleReport {
             "seconds": self.seconds,
             "before": memory_json(self.before),
             "connected": memory_json(self.connected),
-            "after": memory_json(self.after),
+            "after": self.after.map(memory_json),
             "bytes_per_connection": {
                 "rss": self.per_connection(|memory| Some(memory.rss)),
                 "pss": self.per_connection(|memory| memory.pss),
@@ -120,9 +125,8 @@ impl IdleReport {
         record.follow(&self.measured);
         record.exceeded = thresholds.exceeded(Judged { bytes_per_connection, ..Judged::default() });
         let lost = self.losses.connections as u64;
-        if lost > 0 {
-            record.defects.push(format!("{} connections were lost", grouped(lost)));
-        }
+        record.defects.extend(self.measured.cut.as_ref().map(Cut::text));
+        record.defects.extend(counted([(lost, "connection", "lost")]));
         record.result = self.json();
         record.figure("connections", Count, Neither, Some(self.connections as f64));
         record.figure("memory per connection", Bytes, Lower, bytes_per_connection);
@@ -130,7 +134,8 @@ impl IdleReport {
         let cpu_ns = cpu_ns.and_then(|usage| self.cpu_ns_per_connection(usage));
         record.figure("CPU a second per connection", Ns, Lower, cpu_ns);
         record.figure("memory before", Bytes, Lower, Some(self.before.rss as f64));
-        record.figure("server memory", Bytes, Lower, Some(self.after.rss as f64));
+        let after = self.after.map(|memory| memory.rss as f64);
+        record.figure("server memory", Bytes, Lower, after);
         record.figure("heartbeats", Count, Neither, Some(self.pings as f64));
         record.figure("lost connections", Count, Lower, Some(lost as f64));
         record
@@ -151,7 +156,7 @@ impl IdleReport {
 
     /// Returns the bytes that each connection added; `None` if the figure is unknown.
     fn per_connection(&self, field: impl Fn(&Memory) -> Option<u64>) -> Option<f64> {
-        bytes_each(field(&self.before)?, field(&self.after)?, self.connections as f64)
+        bytes_each(field(&self.before)?, field(self.after.as_ref()?)?, self.connections as f64)
     }
 }
 
@@ -174,6 +179,7 @@ mod tests {
                 series: Series::default(),
                 verdict: Verdict::of(&Evidence::default()),
                 joined: None,
+                cut: None,
             },
             connections: 100,
             streams: 0,
@@ -181,7 +187,7 @@ mod tests {
             seconds: 5.0,
             before: memory(10_000, Some(9_000)),
             connected: memory(90_000, None),
-            after: memory(70_000, Some(8_000)),
+            after: Some(memory(70_000, Some(8_000))),
             window: Window {
                 cpu_wall_ns: 5_000_000_000,
                 server: Some(Usage { process, ..Usage::default() }),

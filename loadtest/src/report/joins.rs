@@ -9,7 +9,7 @@ use crate::report::{
     Evidence, Frame, Load, Record, Verdict, Work, counted, late, latency_cells, latency_json,
     verdict_rows,
 };
-use crate::table::{Table, grouped, millis};
+use crate::table::{Table, grouped, millis, plural, plural_of};
 
 /// The result of `churn` or `floor-join`.
 pub(crate) struct ChurnReport {
@@ -86,12 +86,27 @@ impl ChurnReport {
     }
 
     fn defects(&self) -> Vec<String> {
-        let JoinCounts { failed, lost, latency, .. } = &self.counts;
-        let mut faults = counted([(*failed, "joins failed"), (*lost, "members were lost")]);
+        let JoinCounts { failed, unfinished, lost, latency, .. } = &self.counts;
+        let mut faults: Vec<_> = self.work.cut().into_iter().collect();
+        if *failed > 0 {
+            faults.push(format!("{} failed", plural_of(*failed, "join")));
+        }
+        // Those that Ctrl-C or the server's end left are no further fault.
+        let is_whole = !self.work.interrupted && self.work.cut.is_none();
+        let unfinished = if is_whole { *unfinished } else { 0 };
+        faults.extend(counted([
+            (unfinished, "join", "due and not done at the end, although they were waited for"),
+            (*lost, "member", "lost"),
+        ]));
         if latency.is_empty() {
-            faults.push("nobody joined in the measured window".to_owned());
+            faults.push("no client joined in the measured window".to_owned());
         }
         faults
+    }
+
+    /// Whether the verdict counts although neither side can fall behind a run at full speed.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.rate.is_some() || self.work.has_a_long_pause()
     }
 
     fn exceeded(&self, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
@@ -143,13 +158,18 @@ impl StormReport {
         record
     }
 
+    /// Whether the verdict counts: the storm itself has no pace that a side could fall behind.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.work.has_a_long_pause()
+    }
+
     /// Returns the faults; empty if all clients came back in this time and stayed, or
     /// if Ctrl-C came first. A join that failed and was repeated is not a fault.
     pub(crate) fn faults(&self, seconds: Option<f64>, cpu_us: Option<f64>) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults: Vec<_> = self.work.cut().into_iter().collect();
         if self.back < self.clients && !self.work.interrupted {
-            let missing = grouped((self.clients - self.back) as u64);
-            faults.push(format!("{missing} clients did not come back"));
+            let missing = plural(self.clients - self.back, "client");
+            faults.push(format!("{missing} did not come back"));
         }
         let taken = self.all_back_ns.map(|ns| ns as f64 / 1e9);
         if let Some((taken, most)) = taken.zip(seconds).filter(|(taken, most)| taken > most) {
@@ -162,7 +182,7 @@ impl StormReport {
 
 /// Judges a run by the processors. One thread, which is not named for it, drives all clients.
 fn verdict(work: &Work) -> Verdict {
-    let client = Load::busiest(&work.window.client, "", work.window.cpu_wall_ns);
+    let client = Load::busiest(&work.planned.client, "", work.planned.cpu_wall_ns);
     Verdict::of(&Evidence { client, publisher: None, ..work.evidence() })
 }
 
@@ -171,14 +191,19 @@ fn save_into(record: &mut Record, counts: &JoinCounts, work: &Work) {
     record.latency = Distribution::of(&counts.latency);
     record.latency_figures(&counts.latency);
     work.save_into(record);
-    record.faults([("failed joins", counts.failed), ("lost clients", counts.lost)]);
+    record.faults([
+        ("failed joins", counts.failed),
+        ("unfinished joins", counts.unfinished),
+        ("lost clients", counts.lost),
+    ]);
 }
 
 fn rows(table: &mut Table, counts: &JoinCounts, work: &Work) {
-    let JoinCounts { joined, failed, lost, first_failure, latency } = counts;
+    let JoinCounts { joined, failed, unfinished, lost, first_failure, latency } = counts;
     let cells = [
         ("succeeded", grouped(*joined)),
         ("failed", grouped(*failed)),
+        ("unfinished", grouped(*unfinished)),
         ("lost afterwards", grouped(*lost)),
     ];
     table.row("joins", cells);
@@ -194,6 +219,7 @@ fn put_into(result: &mut Value, counts: &JoinCounts, work: &Work) {
     result["joins"] = json!({
         "succeeded": counts.joined,
         "failed": counts.failed,
+        "unfinished": counts.unfinished,
         "lost": counts.lost,
         "first_failure": counts.first_failure,
     });
@@ -210,7 +236,7 @@ mod tests {
     fn counts(failed: u64, lost: u64) -> JoinCounts {
         let mut latency = histogram();
         latency.record(2_000_000).unwrap();
-        JoinCounts { joined: 1, failed, lost, first_failure: None, latency }
+        JoinCounts { joined: 1, failed, unfinished: 0, lost, first_failure: None, latency }
     }
 
     #[test]

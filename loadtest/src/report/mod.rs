@@ -48,7 +48,7 @@ pub(crate) use self::verdict::{Evidence, Kind, Load, Verdict};
 pub(crate) use self::work::Work;
 use crate::api::Api;
 use crate::procfs::Memory;
-use crate::table::{Table, grouped, grouped_float, millis};
+use crate::table::{Table, grouped, grouped_float, millis, were};
 use crate::tally::Deliveries;
 
 /// The parameters of the run, named as in the arguments.
@@ -168,10 +168,10 @@ fn late(what: &str, latency: &Histogram<u64>, most_ms: Option<f64>) -> Option<St
     Some(format!("p99 {what} is {p99_ms:.3} ms, more than {most_ms} ms"))
 }
 
-/// Returns a sentence for each fault that occurred.
-fn counted<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> Vec<String> {
-    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-    counts.map(|(count, fault)| format!("{} {fault}", grouped(count))).collect()
+/// Returns a sentence for each fault that occurred: its count, what it befell, and what it was.
+fn counted<'a>(counts: impl IntoIterator<Item = (u64, &'a str, &'a str)>) -> Vec<String> {
+    let counts = counts.into_iter().filter(|(count, ..)| *count > 0);
+    counts.map(|(count, name, fault)| format!("{} {fault}", were(count, name))).collect()
 }
 
 /// Returns a sentence if no delivery was received, or none in the measured window.

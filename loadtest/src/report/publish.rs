@@ -3,13 +3,14 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::fate::REST_PATIENCE;
 use crate::report::figure::{Better, Unit};
 use crate::report::record::Distribution;
 use crate::report::{
     Evidence, Frame, Losses, Publications, Record, Verdict, Work, counted, deliveries_json, late,
     latency_cells, latency_json, loss_cells, loss_rows, told_row, verdict_rows,
 };
-use crate::table::{Table, grouped, millis, plural};
+use crate::table::{Table, grouped, millis, plural, were};
 use crate::tally::Deliveries;
 
 /// The parameters of a run that publishes on several connections.
@@ -119,9 +120,10 @@ impl PublishReport {
             format!("{clients} on {}, ", plural(it.channels, "channel"))
         });
         let audience = audience.unwrap_or_default();
+        let each = if *connections == 1 { "" } else { " on each" };
         format!(
-            "{scenario}: {audience}{pace} of {bytes} bytes on {}, {depth} unanswered on each, for \
-             {seconds} s",
+            "{scenario}: {audience}{pace} of {bytes} bytes on {}, at most {depth} unanswered{each}, \
+             for {seconds} s",
             plural(*connections, "connection")
         )
     }
@@ -159,18 +161,25 @@ impl PublishReport {
             .subscribers
             .as_ref()
             .map_or([0; 2], |it| [it.closed_as_slow as u64, it.deliveries.announced]);
-        let sentences = ["clients were closed as slow consumers", "deliveries were left out"];
-        counted(counts.into_iter().zip(sentences))
+        let [closed, left_out] = counts;
+        counted([
+            (closed, "client", "closed as slow consumers"),
+            (left_out, "delivery", "left out"),
+        ])
     }
 
     /// Whether client or server can have fallen behind. At full speed only readers can.
     pub(crate) fn is_judged(&self) -> bool {
-        self.asked.rate.is_some() || !self.shortfalls().is_empty()
+        let hidden = !self.shortfalls().is_empty() || self.work.has_a_long_pause();
+        self.asked.rate.is_some() || hidden
     }
 
-    fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Verdict {
         let refused = self.publications.refused;
         let mut evidence = Evidence { refused, ..self.work.evidence() };
+        if !self.work.interrupted {
+            evidence.unanswered = self.publications.unanswered;
+        }
         if let Some(subscribers) = &self.subscribers {
             evidence.left_out = subscribers.deliveries.announced;
             evidence.closed_as_slow = (subscribers.closed_as_slow, subscribers.missed_as_slow());
@@ -181,7 +190,7 @@ impl PublishReport {
             let Deliveries { lost, conflated, .. } = subscribers.deliveries;
             evidence.growth = self.work.series.growth();
             evidence.offered = rate * readers as f64 * evidence.seconds;
-            evidence.settled = self.work.window.deliveries + lost + conflated + never;
+            evidence.settled = self.work.planned.deliveries + lost + conflated + never;
         }
         Verdict::of(&evidence)
     }
@@ -224,23 +233,35 @@ impl PublishReport {
     }
 
     fn defects(&self) -> Vec<String> {
-        let mut counts = vec![(self.publications.unanswered, "publications were not answered")];
-        let mut latency = (&self.answers, "answers");
+        let mut faults: Vec<_> = self.work.cut().into_iter().collect();
+        let mut counts = Vec::new();
+        // Those that Ctrl-C left are no fault.
+        let unanswered = self.publications.unanswered;
+        if unanswered > 0 && !self.work.interrupted {
+            let publications = were(unanswered, "publication");
+            let waited = match self.work.cut {
+                None => format!(", although they were waited for {} s", REST_PATIENCE.as_secs()),
+                Some(_) => String::new(),
+            };
+            faults.push(format!("{publications} not answered{waited}"));
+        }
+        let mut latency = (&self.answers, "answered");
         if let Some(subscribers) = &self.subscribers {
             let Deliveries { duplicated, reordered, despite_refusal, .. } = subscribers.deliveries;
             let connections = subscribers.losses.connections - subscribers.closed_as_slow;
             counts.extend([
-                (subscribers.lost_in_silence(), "deliveries were lost"),
-                (duplicated, "deliveries were duplicated"),
-                (reordered, "deliveries were reordered"),
-                (despite_refusal, "deliveries came from refused publications"),
-                (connections as u64, "connections were lost"),
+                (subscribers.lost_in_silence(), "delivery", "lost"),
+                (duplicated, "delivery", "duplicated"),
+                (reordered, "delivery", "reordered"),
+                (despite_refusal, "delivery", "made of refused publications"),
+                (connections as u64, "connection", "lost"),
             ]);
-            latency = (&subscribers.latency, "deliveries");
+            latency = (&subscribers.latency, "delivered");
         }
-        let mut faults = counted(counts);
-        if latency.0.is_empty() && self.shortfalls().is_empty() {
-            faults.push(format!("there were no {} in the measured window", latency.1));
+        faults.extend(counted(counts));
+        let is_explained = self.work.interrupted || !self.shortfalls().is_empty();
+        if latency.0.is_empty() && !is_explained {
+            faults.push(format!("nothing that was due in the measured window was {}", latency.1));
         }
         faults
     }
@@ -261,7 +282,7 @@ mod tests {
     use super::*;
     use crate::heard::histogram;
     use crate::procfs::{Cpu, Usage};
-    use crate::report::{Kind, Series, Window};
+    use crate::report::{Kind, Window};
 
     fn report() -> PublishReport {
         let mut latency = histogram();
@@ -288,9 +309,7 @@ mod tests {
                     server: Some(Usage { process, threads: [].into() }),
                     client: Usage::default(),
                 },
-                memory: None,
-                interrupted: false,
-                series: Series::default(),
+                ..Work::default()
             },
         }
     }
@@ -343,7 +362,7 @@ mod tests {
         assert!(overloaded.is_judged() && !report().is_judged());
         let subscribers = overloaded.subscribers.as_mut().unwrap();
         (subscribers.deliveries.lost, subscribers.losses.connections) = (71, 3);
-        let faults = ["17 deliveries were lost", "1 connections were lost"];
+        let faults = ["17 deliveries were lost", "1 connection was lost"];
         assert_eq!(overloaded.faults(None, None), faults);
         let mut silent = report();
         silent.answers.clear();

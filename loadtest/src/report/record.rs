@@ -113,7 +113,7 @@ impl Record {
 
     /// Takes over the course of a run and its verdict.
     pub(super) fn follow(&mut self, measured: &Measured) {
-        let Measured { seconds, interrupted, series, verdict, joined: _ } = measured;
+        let Measured { seconds, interrupted, series, verdict, joined: _, cut: _ } = measured;
         (self.seconds, self.interrupted) = (*seconds, *interrupted);
         self.series = series.clone();
         self.verdict = verdict.clone();
@@ -175,7 +175,12 @@ impl Record {
             (Kind::ClientFellBehind, None) => {
                 "The client fell behind, so these are not the server's figures".to_owned()
             }
+            (Kind::ServerStarved, None) => {
+                "The server was kept from its processor, so these are not its figures".to_owned()
+            }
             (Kind::ServerFellBehind, None) => "The server fell behind this load".to_owned(),
+            (Kind::ServerEnded | Kind::ServerStuck, Some(first)) => first.clone(),
+            (kind @ (Kind::ServerEnded | Kind::ServerStuck), None) => kind.words().to_owned(),
             (_, Some(first)) => format!("{}, and {first}", self.verdict.words()),
         };
         capital(&words)

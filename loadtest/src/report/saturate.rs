@@ -59,7 +59,7 @@ impl Step {
         }
         let clients = report.subscribers.as_ref().map_or(0, |it| it.clients);
         let expected = rate * clients as f64;
-        let reached = report.work.per_second();
+        let reached = report.work.per_planned_second();
         // At low rates one publication more or less is much of the window.
         let slack = clients as f64 / report.asked.seconds.max(0.001);
         if reached + slack < expected * DELIVERED_MIN {
@@ -78,6 +78,11 @@ impl Step {
         let Self { rate, p99_ms, .. } = self;
         let verdict = if self.limits.is_empty() { "sustained" } else { &self.limits.join(", ") };
         format!("  {rate:.1}/s: {reached} deliveries/s, p99 {p99_ms:.1} ms, {each} each: {verdict}")
+    }
+
+    /// Returns how the server cut the step short, if it did.
+    pub(crate) fn cut(&self) -> Option<String> {
+        self.report.work.cut()
     }
 
     /// Returns whether the server and the clients were busy; `None` for a server whose processor time
@@ -196,7 +201,11 @@ impl SaturateReport {
         record.figure("sustained publications", Unit::PerSecond, Better::Higher, rate);
         let rate = self.worst().map(|step| step.rate);
         record.figure("not sustained", Unit::PerSecond, Better::Neither, rate);
+        let cut = self.steps.iter().find_map(Step::cut);
+        let is_cut = cut.is_some();
+        record.defects.extend(cut);
         match best {
+            None if is_cut => {}
             None => {
                 let fault = "no rate is sustained: begin with a lower one (--from)";
                 record.defects.push(fault.to_owned());
@@ -231,7 +240,11 @@ impl SaturateReport {
         };
         evidence.push(format!("{} are not: {}.", shown(worst.rate), worst.limits.join(", ")));
         evidence.push(format!("At that rate {}.", worst.culprit()));
-        let kind = if worst.busy().1 { Kind::ClientFellBehind } else { Kind::Valid };
+        let kind = match worst.report.verdict().kind {
+            kind @ (Kind::ServerStarved | Kind::ServerStuck | Kind::ServerEnded) => kind,
+            _ if worst.busy().1 => Kind::ClientFellBehind,
+            _ => Kind::Valid,
+        };
         Verdict { kind, evidence }
     }
 }
@@ -247,7 +260,7 @@ mod tests {
     use crate::heard::histogram;
     use crate::machine::Versions;
     use crate::procfs::{Cpu, Usage};
-    use crate::report::{Losses, PostAsked, Publications, Series, Subscribers, Window, Work};
+    use crate::report::{Losses, PostAsked, Publications, Subscribers, Window, Work};
     use crate::tally::Deliveries;
 
     fn frame() -> Frame {
@@ -292,10 +305,12 @@ mod tests {
                     server: Some(usage(cores.0)),
                     client: usage(cores.1),
                 },
-                memory: None,
-                interrupted: false,
-                series: Series::default(),
+                ..Work::default()
             },
+        };
+        let report = PublishReport {
+            work: Work { planned: report.work.window.clone(), ..report.work },
+            ..report
         };
         Step::of(100.0, Frame::started(), report, 10.0)
     }

@@ -147,7 +147,7 @@ impl SoakReport {
                 (Some(grown), Some(most)) if grown > most => {
                     faults.push(format!("{name} grew by {grown:.1} %, more than {most}"));
                 }
-                (None, Some(_)) if !self.run.work.interrupted => {
+                (None, Some(_)) if !self.run.work.interrupted && self.run.work.cut.is_none() => {
                     faults
                         .push(format!("the growth of {name} is unknown: it takes four intervals"));
                 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fate::{Cut, REST_PATIENCE};
 use crate::procfs::{Busy, Cpu, Usage};
 use crate::publisher::Lateness;
 use crate::report::figure::{Unit, significant};
-use crate::table::grouped;
+use crate::report::page::capital;
+use crate::table::{plural, plural_of, were};
 
 /// A thread that ran or waited for a processor for a larger part of the window could not have done
 /// more.
@@ -23,6 +25,12 @@ const BACKLOG_S_MAX: f64 = 0.5;
 /// Growth of the median latency from the first to the last quarter of the window.
 const GROWTH_FACTOR_MAX: u64 = 3;
 const GROWTH_NS_MAX: u64 = 50_000_000;
+/// A thread of the server that waited for a processor for a larger part of the window shows the
+/// machine, not the server.
+const STARVED_MAX: f64 = 0.5;
+/// Pauses without any answer: up to this part of the time that passed, and shorter ones always.
+const PAUSE_PART_MAX: f64 = 0.2;
+const PAUSE_NS_MIN: u64 = 500_000_000;
 
 /// The kinds of verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,8 +40,35 @@ pub(crate) enum Kind {
     Valid,
     /// The figures are those of the load tester or of the machine.
     ClientFellBehind,
+    /// The machine gave the server too little processor time, so that the figures are not its own.
+    ServerStarved,
     /// The server did not keep up with the load.
     ServerFellBehind,
+    /// The server stopped answering.
+    ServerStuck,
+    /// The server ended.
+    ServerEnded,
+}
+
+impl Kind {
+    /// All but `Valid`, the worst first.
+    pub(crate) const DOUBTFUL: [Self; 5] = [
+        Self::ServerEnded,
+        Self::ServerStuck,
+        Self::ClientFellBehind,
+        Self::ServerStarved,
+        Self::ServerFellBehind,
+    ];
+
+    /// Whether the figures are not those of the server.
+    pub(crate) fn is_of_the_machine(self) -> bool {
+        matches!(self, Self::ClientFellBehind | Self::ServerStarved)
+    }
+
+    /// Whether the kind also counts in a run at full speed, which neither side can fall behind.
+    pub(crate) fn counts_at_full_speed(self) -> bool {
+        !matches!(self, Self::ClientFellBehind | Self::ServerFellBehind)
+    }
 }
 
 /// The verdict on a run.
@@ -82,6 +117,17 @@ pub(crate) struct Evidence<'a> {
     pub(crate) closed_as_slow: (usize, u64),
     /// Median latency in the first and in the last quarter of the window, in ns.
     pub(crate) growth: Option<(u64, u64)>,
+    /// The thread of the server that waited most for a processor.
+    pub(crate) starved: Option<Load>,
+    /// The longest time in which answers were due and none came, in ns; `None` if the server gives
+    /// no answers.
+    pub(crate) pause_ns: Option<u64>,
+    /// Time from the start of the window to the last answer, in s.
+    pub(crate) passed_s: f64,
+    /// Publications that had no answer although the rest was waited for.
+    pub(crate) unanswered: u64,
+    /// How the server cut the run short.
+    pub(crate) cut: Option<&'a Cut>,
 }
 
 impl Load {
@@ -92,6 +138,14 @@ impl Load {
         let busy_ns = |cpu: &Cpu| cpu.total_ns() + cpu.wait_ns.unwrap_or_default();
         let (name, cpu) = threads.max_by_key(|(_, cpu)| busy_ns(cpu))?;
         let (ran_ns, waited_ns) = (cpu.total_ns(), cpu.wait_ns.unwrap_or_default());
+        Some(Self::of(name, Busy { ran_ns, waited_ns, wall_ns }))
+    }
+
+    /// Returns the thread that waited for a processor for the longest; `None` without threads.
+    pub(crate) fn most_kept(usage: &Usage, wall_ns: u64) -> Option<Self> {
+        let wait_ns = |cpu: &Cpu| cpu.wait_ns.unwrap_or_default();
+        let (name, cpu) = usage.threads.values().max_by_key(|(_, cpu)| wait_ns(cpu))?;
+        let (ran_ns, waited_ns) = (cpu.total_ns(), wait_ns(cpu));
         Some(Self::of(name, Busy { ran_ns, waited_ns, wall_ns }))
     }
 
@@ -122,14 +176,19 @@ impl Load {
 impl Verdict {
     /// Weighs the evidence. If the load tester fell behind, nothing can be said of the server.
     pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
+        let cut: Vec<_> = evidence.cut.map(|cut| sentence(&cut.text())).into_iter().collect();
         let client = evidence.against_client();
+        let machine = evidence.against_machine();
         let server = evidence.against_server();
-        let kind = match (client.is_empty(), server.is_empty()) {
-            (false, _) => Kind::ClientFellBehind,
-            (true, false) => Kind::ServerFellBehind,
-            (true, true) => Kind::Valid,
+        let kind = match evidence.cut {
+            Some(Cut::Ended(_)) => Kind::ServerEnded,
+            Some(Cut::Stuck(_)) => Kind::ServerStuck,
+            None if !client.is_empty() => Kind::ClientFellBehind,
+            None if !machine.is_empty() => Kind::ServerStarved,
+            None if !server.is_empty() => Kind::ServerFellBehind,
+            None => Kind::Valid,
         };
-        let reasons = [client, server].concat();
+        let reasons = [cut, client, machine, server].concat();
         let rest = evidence.remarks().into_iter().filter(|remark| !reasons.contains(remark));
         let rest: Vec<_> = rest.collect();
         Self { kind, evidence: [reasons, rest].concat() }
@@ -137,11 +196,7 @@ impl Verdict {
 
     /// Returns the verdict in a few words.
     pub(crate) fn words(&self) -> &'static str {
-        match self.kind {
-            Kind::Valid => "valid",
-            Kind::ClientFellBehind => "the client fell behind",
-            Kind::ServerFellBehind => "the server fell behind",
-        }
+        self.kind.words()
     }
 
     /// Returns what the verdict means for the figures.
@@ -151,11 +206,36 @@ impl Verdict {
             Kind::ClientFellBehind => {
                 "The figures measure the load tester or the machine, not the server."
             }
+            Kind::ServerStarved => {
+                "The figures measure the machine, which gave the server too little processor time."
+            }
             Kind::ServerFellBehind => {
                 "The figures show the server above its limit, not at the load that was asked for."
             }
+            Kind::ServerStuck | Kind::ServerEnded => {
+                "The figures are those up to then, and say nothing of the load as a whole."
+            }
         }
     }
+}
+
+impl Kind {
+    /// Returns the verdict in a few words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::ClientFellBehind => "the client fell behind",
+            Self::ServerStarved => "the server was kept from its processor",
+            Self::ServerFellBehind => "the server fell behind",
+            Self::ServerStuck => "the server stopped answering",
+            Self::ServerEnded => "the server ended",
+        }
+    }
+}
+
+/// Returns a text with a capital and a full stop.
+fn sentence(text: &str) -> String {
+    format!("{}.", capital(text))
 }
 
 impl Evidence<'_> {
@@ -185,10 +265,34 @@ impl Evidence<'_> {
         reasons
     }
 
+    fn against_machine(&self) -> Vec<String> {
+        let starved = self.starved.as_ref().filter(|load| load.waited > STARVED_MAX);
+        starved.map(|load| load.sentence("A thread of the server")).into_iter().collect()
+    }
+
+    /// Whether a pause without any answer covers so much of the time that the figures hide it.
+    pub(crate) fn is_interrupted_by_a_pause(&self) -> bool {
+        let pause_ns = self.pause_ns.unwrap_or_default();
+        pause_ns > PAUSE_NS_MIN && pause_ns as f64 / 1e9 > self.passed_s * PAUSE_PART_MAX
+    }
+
     fn against_server(&self) -> Vec<String> {
         let mut reasons = Vec::new();
+        if self.is_interrupted_by_a_pause() && self.cut.is_none() {
+            reasons.push(format!(
+                "For {} of {} s the server answered nothing, although answers were due.",
+                Unit::Ns.text(self.pause_ns.map(|ns| ns as f64)),
+                significant(self.passed_s),
+            ));
+        }
+        if self.unanswered > 0 && self.cut.is_none() {
+            let seconds = REST_PATIENCE.as_secs();
+            let were = were(self.unanswered, "publication");
+            reasons.push(format!("{were} still unanswered {seconds} s after the end."));
+        }
         if self.refused > 0 {
-            reasons.push(format!("The server refused {} publications.", grouped(self.refused)));
+            let refused = plural_of(self.refused, "publication");
+            reasons.push(format!("The server refused {refused}."));
         }
         if let Some(late_ns) = self.late_ns(|lateness| &lateness.held) {
             reasons.push(format!(
@@ -200,15 +304,15 @@ impl Evidence<'_> {
         let (closed, missed) = self.closed_as_slow;
         if closed > 0 {
             reasons.push(format!(
-                "It closed {} clients that read as slow consumers, which missed {} deliveries.",
-                grouped(closed as u64),
-                grouped(missed),
+                "It closed {} that read as slow consumers, which missed {}.",
+                plural(closed, "client"),
+                plural_of(missed, "delivery"),
             ));
         }
         if self.left_out > 0 {
             reasons.push(format!(
-                "It left out {} deliveries to clients that read, and told them by gap notices.",
-                grouped(self.left_out),
+                "It left out {} to clients that read, and told them by gap notices.",
+                plural_of(self.left_out, "delivery"),
             ));
         }
         if self.lazy.is_zero() {
@@ -224,8 +328,8 @@ impl Evidence<'_> {
         let due_s = backlog / (self.offered / self.seconds);
         if backlog > self.offered * BACKLOG_PART_MAX && due_s > BACKLOG_S_MAX {
             reasons.push(format!(
-                "At the end of the window {} deliveries were still under way, the load of {} s.",
-                grouped(backlog as u64),
+                "At the end of the window {} still under way, the load of {} s.",
+                were(backlog as u64, "delivery"),
                 significant(due_s),
             ));
         }
@@ -253,6 +357,10 @@ impl Evidence<'_> {
                 "The publisher itself was late by {} (99th percentile).",
                 Unit::Ns.text(Some(late_ns as f64))
             ));
+        }
+        if let Some(pause_ns) = self.pause_ns.filter(|_| !self.is_interrupted_by_a_pause()) {
+            let pause = Unit::Ns.text(Some(pause_ns as f64));
+            remarks.push(format!("The longest time without any answer was {pause}."));
         }
         remarks.extend(self.client.as_ref().map(|load| load.sentence(CLIENT)));
         remarks.push(match &self.server {
@@ -343,8 +451,13 @@ mod tests {
 
     #[test]
     fn each_sign_that_the_server_fell_behind_is_evidence() {
-        let server: [(Evidence<'_>, &str); 5] = [
-            (Evidence { refused: 1, ..good() }, "refused 1 publications"),
+        let server: [(Evidence<'_>, &str); 7] = [
+            (Evidence { unanswered: 2, ..good() }, "2 publications were still unanswered 5 s"),
+            (
+                Evidence { pause_ns: Some(2_100_000_000), passed_s: 10.0, ..good() },
+                "For 2.10 s of 10.0 s the server answered nothing",
+            ),
+            (Evidence { refused: 1, ..good() }, "refused 1 publication."),
             (Evidence { left_out: 54, ..good() }, "It left out 54 deliveries"),
             (
                 Evidence { closed_as_slow: (2, 1_520), ..good() },
@@ -372,6 +485,48 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_waits_for_a_processor_is_not_measured() {
+        let starved = Evidence { starved: load(0.0, 0.87), server: load(0.0, 0.87), ..good() };
+        let verdict = Verdict::of(&Evidence { refused: 1, ..starved.clone() });
+        assert_eq!(verdict.kind, Kind::ServerStarved);
+        let reason = "A thread of the server (one) ran for 0 % of the window and waited for a \
+                      processor for 87 %.";
+        assert_eq!(verdict.evidence[0], reason);
+        assert!(verdict.meaning().starts_with("The figures measure the machine"));
+        let half = Evidence { starved: load(0.4, 0.5), ..good() };
+        assert_eq!(Verdict::of(&half).kind, Kind::Valid);
+        let both = Evidence { client: load(0.4, 0.6), ..starved };
+        assert_eq!(Verdict::of(&both).kind, Kind::ClientFellBehind);
+    }
+
+    #[test]
+    fn a_short_pause_is_told_and_a_long_one_is_no_valid_run() {
+        let paused =
+            |ms: u64, passed_s| Evidence { pause_ns: Some(ms * 1_000_000), passed_s, ..good() };
+        let verdict = Verdict::of(&paused(1_900, 10.0));
+        assert_eq!(verdict.kind, Kind::Valid);
+        let told = "The longest time without any answer was 1.90 s.";
+        assert!(verdict.evidence.iter().any(|it| it == told), "{:?}", verdict.evidence);
+        assert_eq!(Verdict::of(&paused(490, 1.0)).kind, Kind::Valid, "half a second never counts");
+        assert_eq!(Verdict::of(&paused(510, 1.0)).kind, Kind::ServerFellBehind);
+        assert!(paused(510, 1.0).is_interrupted_by_a_pause());
+    }
+
+    #[test]
+    fn the_end_of_the_server_counts_more_than_all_else() {
+        let (ended, stuck) = (Cut::Ended(3.25), Cut::Stuck("nothing came".to_owned()));
+        for (cut, kind, text) in [
+            (&ended, Kind::ServerEnded, "The server ended 3.2 s after the start of"),
+            (&stuck, Kind::ServerStuck, "The server stopped answering: nothing came."),
+        ] {
+            let client = load(0.97, 0.0);
+            let verdict = Verdict::of(&Evidence { cut: Some(cut), client, ..good() });
+            assert_eq!(verdict.kind, kind);
+            assert!(verdict.evidence[0].starts_with(text), "{:?}", verdict.evidence);
+        }
+    }
+
+    #[test]
     fn the_busiest_thread_of_a_name_is_found() {
         let cpu = |run_ms: u64, wait_ms: u64| Cpu {
             run_ns: Some(run_ms * 1_000_000),
@@ -385,5 +540,6 @@ mod tests {
         let load = Load::busiest(&usage, "clients", 1_000_000_000).unwrap();
         assert_eq!(load, Load { thread: "clients-1".to_owned(), ran: 0.2, waited: 0.8 });
         assert_eq!(Load::busiest(&usage, "x", 1), None);
+        assert_eq!(Load::most_kept(&usage, 1_000_000_000), Some(load));
     }
 }

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::fate::Cut;
 use crate::procfs::{Cpu, Memory, Usage};
 use crate::report::figure::{Better, Unit};
 use crate::report::{Evidence, Load, Record, Series, Window, memory_json};
@@ -13,12 +14,19 @@ use crate::table::{Table, grouped, memory_cells, micros};
 pub(crate) struct Work {
     /// The name of one unit.
     pub(crate) unit: &'static str,
+    /// From the start of the window to the last unit, which may come after the planned end.
     pub(crate) window: Window,
+    /// The window up to its planned end.
+    pub(crate) planned: Window,
     /// The server's memory at the end, if its process is known.
     pub(crate) memory: Option<Memory>,
     /// Whether Ctrl-C ended the window.
     pub(crate) interrupted: bool,
     pub(crate) series: Series,
+    /// The longest time in which answers were due and none came, in ns; `None` if there are none.
+    pub(crate) pause_ns: Option<u64>,
+    /// How the server cut the run short.
+    pub(crate) cut: Option<Cut>,
 }
 
 impl Work {
@@ -33,22 +41,42 @@ impl Work {
         self.window.deliveries as f64 * 1e9 / self.window.wall_ns.max(1) as f64
     }
 
+    /// Returns the units of each second up to the planned end of the window.
+    pub(crate) fn per_planned_second(&self) -> f64 {
+        self.planned.deliveries as f64 * 1e9 / self.planned.wall_ns.max(1) as f64
+    }
+
+    /// Returns how the server cut the run short, as a fault.
+    pub(super) fn cut(&self) -> Option<String> {
+        self.cut.as_ref().map(Cut::text)
+    }
+
+    /// Whether a long pause without any answer hides behind the figures.
+    pub(super) fn has_a_long_pause(&self) -> bool {
+        self.evidence().is_interrupted_by_a_pause()
+    }
+
     /// Returns how much of one core the server and the clients used, in percent. The clients' is that
     /// of all their processes together.
     pub(super) fn cores(&self) -> (Option<f64>, f64) {
-        let server = self.window.server.as_ref().map(|server| self.core(server.process));
-        (server, self.core(self.window.client.process))
+        let core = |cpu| core(cpu, &self.planned);
+        let server = self.planned.server.as_ref().map(|server| core(server.process));
+        (server, core(self.planned.client.process))
     }
 
     /// Returns what the verdict depends on, as far as the processors say.
     pub(super) fn evidence(&self) -> Evidence<'_> {
-        let Window { client, server, cpu_wall_ns, .. } = &self.window;
+        let Window { client, server, cpu_wall_ns, .. } = &self.planned;
         let busiest = |usage, name| Load::busiest(usage, name, *cpu_wall_ns);
         Evidence {
-            seconds: self.window.wall_ns as f64 / 1e9,
+            seconds: self.planned.wall_ns as f64 / 1e9,
+            passed_s: self.window.wall_ns as f64 / 1e9,
+            pause_ns: self.pause_ns,
+            cut: self.cut.as_ref(),
             client: busiest(client, "clients"),
             publisher: busiest(client, "publisher"),
             server: server.as_ref().and_then(|usage| busiest(usage, "")),
+            starved: server.as_ref().and_then(|usage| Load::most_kept(usage, *cpu_wall_ns)),
             ..Evidence::default()
         }
     }
@@ -66,6 +94,10 @@ impl Work {
         record.figure("server CPU for each", Ns, Lower, self.server_ns());
         record.figure("server CPU, cores", Cores, Lower, server.map(|percent| percent / 1e2));
         record.figure("client CPU, cores", Cores, Neither, Some(client / 1e2));
+        if self.pause_ns.is_some() {
+            let pause_ns = self.pause_ns.map(|ns| ns as f64);
+            record.figure("longest pause without answers", Ns, Lower, pause_ns);
+        }
         record.figure("memory", Bytes, Lower, self.memory.map(|memory| memory.rss as f64));
     }
 
@@ -95,7 +127,7 @@ impl Work {
                 ("each", micros(self.per_unit_ns(cpu))),
                 ("user", format!("{} ms", grouped(cpu.user_us / 1_000))),
                 ("system", format!("{} ms", grouped(cpu.system_us / 1_000))),
-                ("of one core", format!("{:.0} %", self.core(cpu))),
+                ("of one core", format!("{:.0} %", core(cpu, &self.window))),
             ],
         );
     }
@@ -116,6 +148,7 @@ impl Work {
             "count": self.window.deliveries,
             "wall_ns": self.window.wall_ns,
             "per_second": self.per_second(),
+            "longest_pause_ns": self.pause_ns,
             "server": self.window.server.as_ref().map(usage),
             "client": usage(&self.window.client),
         });
@@ -140,8 +173,8 @@ impl Work {
         let units = self.window.deliveries;
         (units > 0).then(|| cpu.total_ns() as f64 / units as f64)
     }
+}
 
-    fn core(&self, cpu: Cpu) -> f64 {
-        cpu.total_ns() as f64 * 1e2 / self.window.wall_ns.max(1) as f64
-    }
+fn core(cpu: Cpu, window: &Window) -> f64 {
+    cpu.total_ns() as f64 * 1e2 / window.cpu_wall_ns.max(1) as f64
 }

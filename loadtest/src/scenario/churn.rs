@@ -10,6 +10,7 @@ use crate::api::{Access, Api, Script};
 use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, OutputArguments};
 use crate::clock::{nanos, now_ns};
 use crate::ending::Ending;
+use crate::fate::{ANSWER_PATIENCE, Answers, Broken, Server, rest_patience};
 use crate::floor::Job;
 use crate::interrupt;
 use crate::joins::{JoinCounts, Joins, Then};
@@ -18,11 +19,12 @@ use crate::meter::Meter;
 use crate::posting::Span;
 use crate::progress::Progress;
 use crate::report::{ChurnReport, Frame, Work};
-use crate::scenario::conduct::{Gauge, span};
+use crate::scenario::conduct::{Done, Gauge, span};
 use crate::scenario::{conclude_at, floor_version, placed_floor, placed_process};
+use crate::table::plural;
 use crate::target::Target;
 
-/// How long the joins that are under way at the end may take.
+/// How long the joins that are due or under way at the end may take.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// Members that join at once before the measured time.
 const MEMBERS_UNDERWAY: usize = 64;
@@ -64,7 +66,7 @@ fn finish(
     output: &OutputArguments,
 ) -> Result<Ending> {
     let record = report.record(frame, load.max_p99_ms, load.max_cpu_us);
-    conclude_at(load.rate.is_some(), &record, &report.table(), output)
+    conclude_at(report.is_judged(), &record, &report.table(), output)
 }
 
 /// A server, what each client does there, and how many.
@@ -87,7 +89,7 @@ impl Churn<'_> {
             offered: load.rate.unwrap_or_default(),
             pulse: None,
             meter: &meter,
-            server_pid: pid,
+            server: Server { pid, address: self.target.address },
             client_pids: vec![std::process::id()],
             check: &|| Ok(()),
             stop: &stop,
@@ -131,12 +133,22 @@ impl Churn<'_> {
         mut span: Span,
         meter: &Meter,
         stop: &AtomicBool,
-    ) -> Result<JoinCounts> {
+    ) -> Result<Done<JoinCounts>> {
         let mut begun = 0_u64;
+        let mut joined = 0;
+        let mut answers = Answers::new(span.measure_from_ns);
         loop {
             span.end_if_interrupted();
             let Span { start_ns, measure_from_ns, end_ns } = span;
             let now_ns = now_ns();
+            answers.note(now_ns, joins.counts.joined > joined, joins.underway > 0);
+            joined = joins.counts.joined;
+            if answers.silent_for(now_ns, ANSWER_PATIENCE) {
+                let count = plural(joins.underway, "join");
+                let seconds = ANSWER_PATIENCE.as_secs();
+                let silence = format!("for {seconds} s none of {count} under way succeeded");
+                answers.broken = Some(Broken::Silence(silence));
+            }
             let next_ns = |begun: u64| match self.load.rate {
                 Some(rate) => start_ns + nanos(Duration::from_secs_f64(begun as f64 / rate)),
                 None => now_ns.max(start_ns),
@@ -147,16 +159,22 @@ impl Churn<'_> {
                     break;
                 }
                 joins.begin(due_ns, Then::Leave);
+                answers.note(now_ns, false, true);
                 begun += 1;
             }
             let over = now_ns >= end_ns && joins.underway == 0;
-            if over || now_ns > end_ns + nanos(LAST_PATIENCE) {
-                joins.counts.failed += joins.underway as u64;
+            let patience = if interrupt::requested() { rest_patience() } else { LAST_PATIENCE };
+            let given_up = now_ns > end_ns + nanos(patience);
+            let broken = answers.broken.is_some() || stop.load(Ordering::Relaxed);
+            if over || given_up || broken {
+                let due = self.load.rate.map_or(begun, |rate| {
+                    (Duration::from_nanos(now_ns.min(end_ns).saturating_sub(start_ns))
+                        .as_secs_f64()
+                        * rate) as u64
+                });
+                joins.give_up(due.saturating_sub(begun));
                 meter.finish(joins.shown(), &mut joins.recent);
-                return Ok(joins.counts);
-            }
-            if stop.load(Ordering::Relaxed) {
-                bail!("the run was called off");
+                return Ok(Done { result: joins.counts, answers: Some(answers), last_ns: None });
             }
             let full = joins.underway >= self.load.underway;
             let until_ns = if full { end_ns } else { next_ns(begun).min(end_ns) };

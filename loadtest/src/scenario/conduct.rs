@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::clock::{nanos, now_ns};
 use crate::crowd::Pulse;
+use crate::fate::{Answers, Server};
 use crate::interrupt;
 use crate::meter::Meter;
-use crate::posting::Span;
+use crate::posting::{Posted, Span};
 use crate::procfs::Memory;
 use crate::progress::{Live, Progress};
 use crate::report::{Course, Offer, Tick, Work};
@@ -27,6 +28,22 @@ pub(super) fn span(warmup: Duration, seconds: Duration) -> Span {
     Span { start_ns, measure_from_ns, end_ns: measure_from_ns + nanos(seconds) }
 }
 
+/// What a thread of work has brought.
+pub(super) struct Done<T> {
+    pub(super) result: T,
+    /// The answers that it saw; `None` if the server gives none.
+    pub(super) answers: Option<Answers>,
+    /// When the last unit came; `None` if that is when the last answer came.
+    pub(super) last_ns: Option<u64>,
+}
+
+impl Done<Posted> {
+    /// Returns a publisher's work.
+    pub(super) fn of(posted: Posted) -> Self {
+        Self { answers: posted.answers.clone(), result: posted, last_ns: None }
+    }
+}
+
 /// What is measured, and how it is counted.
 pub(super) struct Gauge<'a> {
     /// The scenario's name.
@@ -40,7 +57,7 @@ pub(super) struct Gauge<'a> {
     pub(super) pulse: Option<&'a Pulse>,
     /// What the work counts.
     pub(super) meter: &'a Meter,
-    pub(super) server_pid: Option<u32>,
+    pub(super) server: Server,
     /// The processes of the clients.
     pub(super) client_pids: Vec<u32>,
     /// Returns an error if the run has become worthless. Called at both ends of the window, too.
@@ -55,7 +72,7 @@ impl Gauge<'_> {
     pub(super) fn measure<T: Send>(
         &self,
         progress: &mut Progress,
-        work: impl FnOnce() -> Result<T> + Send,
+        work: impl FnOnce() -> Result<Done<T>> + Send,
     ) -> Result<(T, Work, Course)> {
         let (measured, ticks) = self.sampler().during(|| self.measure_window(progress, work))?;
         let (done, work) = measured?;
@@ -71,7 +88,7 @@ impl Gauge<'_> {
             from_ns: measure_from_ns,
             planned: Duration::from_nanos(end_ns - measure_from_ns),
             interval: SECOND,
-            server_pid: self.server_pid,
+            server_pid: self.server.pid,
             counts: || {
                 let counts = self.meter.counts();
                 Tick {
@@ -94,81 +111,130 @@ impl Gauge<'_> {
     fn measure_window<T: Send>(
         &self,
         progress: &mut Progress,
-        work: impl FnOnce() -> Result<T> + Send,
+        work: impl FnOnce() -> Result<Done<T>> + Send,
     ) -> Result<(T, Work)> {
         let name = if self.unit == "joins" { "clients" } else { "publisher" };
-        let (done, window) = thread::scope(|scope| {
+        let (done, ends) = thread::scope(|scope| {
             let worker = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work)?;
-            let watched = self.watch(progress, || worker.is_finished());
-            if watched.is_err() {
+            let ends = self.watch(progress, || worker.is_finished());
+            if ends.is_err() {
                 self.stop.store(true, Ordering::Relaxed);
             }
             while !worker.is_finished() {
+                if self.server.has_ended() {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+                progress.run(|| self.live());
                 thread::sleep(LOOK_INTERVAL);
             }
             let done = worker.join().expect("the worker returns its errors");
-            anyhow::Ok((done, watched))
+            anyhow::Ok((done, ends))
         })?;
+        let ends = ends?;
+        let Done { result, answers, last_ns } = done?;
+        let broken = answers.as_ref().and_then(|answers| answers.broken.as_ref());
+        let cut = self.server.cut(broken, self.span.measure_from_ns)?;
+        let Some((before, end)) = ends else {
+            // The worker ended before the window did.
+            self.server.ensure_alive()?;
+            let why = broken.map_or("the run ended", |broken| broken.text());
+            bail!("before the measured window, {why}");
+        };
+        // What came late counts, and so does the time that it took.
+        let answered_ns = answers.as_ref().map(Answers::last_ns);
+        let last_ns = last_ns.or(answered_ns).unwrap_or_default().max(end.at_ns());
         let work = Work {
             unit: self.unit,
-            memory: self.server_pid.map(Memory::of).transpose()?,
+            memory: self.server.pid.and_then(|pid| Memory::of(pid).ok()),
             interrupted: interrupt::requested(),
-            window: match window {
-                Ok(Some((before, after))) => after.since(&before),
-                // The worker ended before the window did: its error says why.
-                Ok(None) => return Err(done.err().unwrap_or_else(|| anyhow::anyhow!("too short"))),
-                Err(error) => return Err(error),
-            },
+            planned: end.since(&before),
+            window: self.sample()?.dated(last_ns).since(&before),
+            pause_ns: answers.as_ref().map(Answers::pause_ns),
+            cut,
             ..Work::default()
         };
-        Ok((done?, work))
+        Ok((result, work))
     }
 
-    /// Takes the samples at both ends of the window; `None` if the worker ended before.
+    /// Takes the samples at both ends of the window; `None` if the worker ended before. The end of
+    /// the worker or of the server ends the window, too.
     fn watch(
         &self,
         progress: &mut Progress,
         is_over: impl Fn() -> bool,
     ) -> Result<Option<(Sample, Sample)>> {
-        let Span { start_ns, measure_from_ns, end_ns } = self.span;
-        let mut wait_until = |until_ns: u64| -> Result<bool> {
-            loop {
-                let now_ns = now_ns();
-                if now_ns >= until_ns || interrupt::requested() {
-                    return Ok(true);
-                }
-                if is_over() {
-                    return Ok(false);
-                }
-                (self.check)()?;
-                progress.run(|| Live {
-                    scenario: self.scenario,
-                    elapsed: Duration::from_nanos(now_ns.saturating_sub(start_ns)),
-                    planned: Duration::from_nanos(end_ns - start_ns),
-                    counted: Some((self.unit, self.count())),
-                    lost: self.pulse.map_or(0, Pulse::lost),
-                    latency: match self.pulse {
-                        Some(pulse) => pulse.timeline().so_far(),
-                        None => self.meter.timeline().so_far(),
-                    },
-                });
-                thread::sleep(LOOK_INTERVAL.min(Duration::from_nanos(until_ns - now_ns)));
-            }
-        };
-        if !wait_until(measure_from_ns)? {
-            return Ok(None);
+        match self.wait_until(self.span.measure_from_ns, progress, &is_over)? {
+            Wait::Due => {}
+            Wait::Over => return Ok(None),
+            Wait::Ended => {}
         }
+        self.server.ensure_alive()?;
         interrupt::ensure_none()?;
-        (self.check)()?;
         let before = self.sample()?;
-        if !wait_until(end_ns)? {
-            return Ok(None);
+        if self.wait_until(self.span.end_ns, progress, &is_over)? == Wait::Due {
+            self.look()?;
         }
-        (self.check)()?;
         Ok(Some((before, self.sample()?)))
     }
 
-    fn sample(&self) -> Result<Sample> {
-        Sample::take(self.count(), self.server_pid, self.client_pids.iter().copied())
+    fn wait_until(
+        &self,
+        until_ns: u64,
+        progress: &mut Progress,
+        is_over: impl Fn() -> bool,
+    ) -> Result<Wait> {
+        loop {
+            let now_ns = now_ns();
+            if now_ns >= until_ns || interrupt::requested() {
+                return Ok(Wait::Due);
+            }
+            if is_over() {
+                return Ok(Wait::Over);
+            }
+            if self.look()? == Wait::Ended {
+                return Ok(Wait::Ended);
+            }
+            progress.run(|| self.live());
+            thread::sleep(LOOK_INTERVAL.min(Duration::from_nanos(until_ns - now_ns)));
+        }
     }
+
+    /// Checks the run. A check that fails because the server has just ended is no error.
+    fn look(&self) -> Result<Wait> {
+        let checked = (self.check)();
+        if self.server.has_ended() {
+            return Ok(Wait::Ended);
+        }
+        checked.map(|()| Wait::Due)
+    }
+
+    fn live(&self) -> Live<'_> {
+        let Span { start_ns, end_ns, .. } = self.span;
+        Live {
+            scenario: self.scenario,
+            elapsed: Duration::from_nanos(now_ns().saturating_sub(start_ns)),
+            planned: Duration::from_nanos(end_ns - start_ns),
+            counted: Some((self.unit, self.count())),
+            lost: self.pulse.map_or(0, Pulse::lost),
+            latency: match self.pulse {
+                Some(pulse) => pulse.timeline().so_far(),
+                None => self.meter.timeline().so_far(),
+            },
+        }
+    }
+
+    fn sample(&self) -> Result<Sample> {
+        Sample::take(self.count(), self.server.pid, self.client_pids.iter().copied())
+    }
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wait {
+    /// Its time has come, or Ctrl-C was pressed.
+    Due,
+    /// The worker has ended.
+    Over,
+    /// The server has ended.
+    Ended,
 }

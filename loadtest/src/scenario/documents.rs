@@ -10,6 +10,7 @@ use crate::args::DocumentsArguments;
 use crate::clock::{nanos, now_ns};
 use crate::documents::{Audience, Plan, Seen, Signals, Verdict, Writes, write};
 use crate::ending::Ending;
+use crate::fate::{Cut, Server};
 use crate::interrupt;
 use crate::machine::Versions;
 use crate::procfs::Memory;
@@ -42,7 +43,8 @@ pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Ending> {
     let audience = audience(arguments)?;
     let plan = plan(arguments);
     let signals = Signals::new();
-    let conductor = Conductor { arguments, pid, plan: &plan, signals: &signals };
+    let server = Server { pid, address: arguments.url.address };
+    let conductor = Conductor { arguments, pid, server, plan: &plan, signals: &signals };
     let (conducted, seen) = thread::scope(|scope| {
         let dismissal = signals.dismissal();
         let builder = thread::Builder::new().name("clients".to_owned());
@@ -109,6 +111,7 @@ fn report(
         ..evidence(&conducted, &verdict)
     };
     let measured = Measured {
+        cut: conducted.cut.clone(),
         seconds: conducted.seconds,
         interrupted: interrupt::requested(),
         verdict: RunVerdict::of(&evidence),
@@ -156,6 +159,13 @@ fn evidence<'a>(conducted: &'a Conducted, verdict: &Verdict) -> Evidence<'a> {
             .server
             .as_ref()
             .and_then(|usage| Load::busiest(usage, "", window.cpu_wall_ns)),
+        starved: window
+            .server
+            .as_ref()
+            .and_then(|usage| Load::most_kept(usage, window.cpu_wall_ns)),
+        pause_ns: Some(writes.answers.pause_ns()),
+        passed_s: window.wall_ns as f64 / 1e9,
+        cut: conducted.cut.as_ref(),
         refused: writes.failures.get(&503).copied().unwrap_or_default(),
         ..Evidence::default()
     }
@@ -164,6 +174,7 @@ fn evidence<'a>(conducted: &'a Conducted, verdict: &Verdict) -> Evidence<'a> {
 struct Conductor<'a> {
     arguments: &'a DocumentsArguments,
     pid: Option<u32>,
+    server: Server,
     plan: &'a Plan,
     signals: &'a Signals,
 }
@@ -178,6 +189,8 @@ struct Conducted {
     ticks: Vec<Tick>,
     /// Length of the measured window as it was, in s.
     seconds: f64,
+    /// How the server cut the run short.
+    cut: Option<Cut>,
 }
 
 /// Results up to the moment when all clients had subscribed.
@@ -210,7 +223,8 @@ impl Conductor<'_> {
         let writing = self.write(gathered, &mut ticks, &mut progress)?;
         let Writing { gathered, writes, begin, from_ns, ended_ns } = writing;
         let planned = self.arguments.writing.seconds;
-        let seconds = if interrupt::requested() {
+        let cut = self.server.cut(writes.answers.broken.as_ref(), from_ns)?;
+        let seconds = if cut.is_some() || interrupt::requested() {
             Duration::from_nanos(ended_ns.saturating_sub(from_ns)).min(planned)
         } else {
             planned
@@ -218,12 +232,14 @@ impl Conductor<'_> {
         self.signals.slow(false);
         let last_ns = self.await_stragglers(&mut progress);
         let window = self.sample()?.dated(last_ns).since(&begin);
-        let steps = before.zip(connected).zip(gathered.memory).zip(self.memory()?);
+        let steps = before.zip(connected).zip(gathered.memory);
+        // A server that has ended has none.
+        let after = self.pid.and_then(|pid| Memory::of(pid).ok());
         Ok(Conducted {
             subscribing_ns: gathered.subscribing_ns,
             writes,
             window,
-            memory: steps.map(|(((before, connected), subscribed), after)| Steps {
+            memory: steps.map(|((before, connected), subscribed)| Steps {
                 before,
                 connected,
                 subscribed,
@@ -235,6 +251,7 @@ impl Conductor<'_> {
             },
             ticks,
             seconds: seconds.as_secs_f64(),
+            cut,
         })
     }
 
@@ -264,7 +281,8 @@ impl Conductor<'_> {
                 .spawn_scoped(scope, || write(self.plan, start_ns, self.signals))?;
             let gathered = self.await_window(gathered, start_ns, progress);
             let begin = gathered.is_ok().then(interrupt::ensure_none);
-            let begin = begin.unwrap_or(Ok(())).and_then(|()| self.sample());
+            let begin = begin.unwrap_or(Ok(())).and_then(|()| self.server.ensure_alive());
+            let begin = begin.and_then(|()| self.sample());
             let from_ns = now_ns();
             if gathered.is_err() || begin.is_err() {
                 // The run is worthless, so nothing of it is waited for.

@@ -10,11 +10,12 @@ use crate::args::PostArguments;
 use crate::clock::now_ns;
 use crate::crowd::{Crowd, Gathered, Group, Pulse, UNDERWAY_MAX};
 use crate::descriptors;
+use crate::fate::Server;
 use crate::meter::Meter;
 use crate::posting::{Posted, Posting, Span};
 use crate::progress::Progress;
 use crate::report::{Losses, Subscribers, Work};
-use crate::scenario::conduct::{Gauge, span};
+use crate::scenario::conduct::{Done, Gauge, span};
 use crate::scenario::stragglers::Stragglers;
 use crate::shouting::Shouting;
 use crate::slow_consumers;
@@ -88,6 +89,7 @@ impl Field<'_> {
     /// Connects the clients, publishes, and waits for the last deliveries.
     pub(super) fn harvest(self) -> Result<Harvest> {
         let Self { scenario, crowd, source, post, pid, readers, node, observe } = self;
+        let server = Server { pid, address: crowd.target.address };
         let slow_before = node.and_then(slow_consumers::closed);
         let (pulse, meter) = (Pulse::default(), Meter::default());
         let conduct = || {
@@ -103,7 +105,7 @@ impl Field<'_> {
                 offered: post.rate.unwrap_or_default() * readers as f64,
                 pulse: Some(&pulse),
                 meter: &meter,
-                server_pid: pid,
+                server,
                 client_pids: pulse.pids().collect(),
                 check: &|| {
                     pulse.ensure_whole()?;
@@ -116,8 +118,12 @@ impl Field<'_> {
             let run = || {
                 let posted = source.publish(post, span, &meter, pulse.broken())?;
                 let expected = posted.count(Outcome::Accepted) * readers as u64;
-                Stragglers::of(false).wait(&pulse, expected);
-                anyhow::Ok(posted)
+                let last_ns = Some(
+                    Stragglers::of(false)
+                        .after(posted.answers.as_ref())
+                        .wait(&pulse, expected, &server),
+                );
+                Ok(Done { last_ns, ..Done::of(posted) })
             };
             let measured = gauge.measure(&mut progress, run)?;
             pulse.ensure_whole()?;
@@ -129,7 +135,9 @@ impl Field<'_> {
         let work = Work { series: course.series(&mut pulse.timeline(), lost), ..work };
         let first = pulse.first_failure().map(str::to_owned);
         let losses = Losses { connections: pulse.lost(), first };
-        let slow = slow_before.zip(node.and_then(slow_consumers::closed));
+        // A server that has ended or is stuck cannot be asked.
+        let slow_after = node.filter(|_| work.cut.is_none()).and_then(slow_consumers::closed);
+        let slow = slow_before.zip(slow_after);
         let slow = slow.map_or(0, |(before, after)| after.saturating_sub(before));
         let closed = pulse.closed();
         let closed_as_slow = slow.saturating_sub(closed).min(losses.connections);

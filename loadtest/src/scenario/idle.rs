@@ -10,6 +10,7 @@ use crate::args::IdleArguments;
 use crate::clock::now_ns;
 use crate::crowd::Pulse;
 use crate::ending::Ending;
+use crate::fate::{Cut, Server};
 use crate::interrupt;
 use crate::machine::Versions;
 use crate::procfs::Memory;
@@ -39,7 +40,8 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<Ending> {
     let script = access.script(&server.url, channel)?;
     let groups = groups(server, common, script, arguments.streams)?;
     let crowd = common.crowd(&server.url, groups);
-    let hold = || Holding { pid, planned: common.seconds, pulse: &pulse }.hold(crowd.size);
+    let server = Server { pid: Some(pid), address: server.url.address };
+    let hold = || Holding { pid, server, planned: common.seconds, pulse: &pulse }.hold(crowd.size);
     let (held, gathered) = crowd.gather(&pulse, hold)?;
     let report = IdleReport {
         api: common.api,
@@ -70,6 +72,7 @@ fn settings(arguments: &IdleArguments) -> Value {
 
 struct Holding<'a> {
     pid: u32,
+    server: Server,
     planned: Duration,
     pulse: &'a Pulse,
 }
@@ -77,21 +80,22 @@ struct Holding<'a> {
 struct Held {
     measured: Measured,
     connected: Memory,
-    after: Memory,
+    after: Option<Memory>,
     window: Window,
     losses: Losses,
 }
 
 impl Holding<'_> {
     fn hold(&self, size: usize) -> Result<Held> {
-        let Self { pid, planned, pulse } = *self;
+        let Self { pid, server, planned, pulse } = *self;
         let mut progress = Progress::new();
         pulse.wait_until_ready(size, &mut progress)?;
         let connected = Memory::of(pid)?;
         let before = self.sample()?;
-        let start = Instant::now();
+        let (start, start_ns) = (Instant::now(), now_ns());
         let (whole, ticks) = self.sampler().during(|| {
-            while start.elapsed() < planned && !interrupt::requested() {
+            let is_held = || pulse.lost() < size && !server.has_ended();
+            while start.elapsed() < planned && is_held() && !interrupt::requested() {
                 pulse.ensure_whole()?;
                 progress.run(|| Live {
                     scenario: "idle",
@@ -106,6 +110,7 @@ impl Holding<'_> {
             anyhow::Ok(())
         })?;
         whole?;
+        let cut = server.end(pulse.lost() == size, start_ns);
         let held = start.elapsed().min(planned).as_secs_f64();
         let window = self.sample()?.since(&before);
         let offer = Offer { seconds: held, ..Offer::default() };
@@ -115,11 +120,12 @@ impl Holding<'_> {
                 seconds: held,
                 interrupted: interrupt::requested(),
                 series: course.series(&mut Timeline::default(), |_| Vec::new()),
-                verdict: verdict(&window, held),
+                verdict: verdict(&window, held, cut.as_ref()),
                 joined: None,
+                cut,
             },
             connected,
-            after: Memory::of(pid)?,
+            after: Memory::of(pid).ok(),
             window,
             losses: Losses {
                 connections: pulse.lost(),
@@ -144,12 +150,14 @@ impl Holding<'_> {
     }
 }
 
-fn verdict(window: &Window, seconds: f64) -> Verdict {
+fn verdict(window: &Window, seconds: f64, cut: Option<&Cut>) -> Verdict {
     let server = window.server.as_ref();
     Verdict::of(&Evidence {
         seconds,
         client: Load::busiest(&window.client, "clients", window.cpu_wall_ns),
         server: server.and_then(|usage| Load::busiest(usage, "", window.cpu_wall_ns)),
+        starved: server.and_then(|usage| Load::most_kept(usage, window.cpu_wall_ns)),
+        cut,
         ..Evidence::default()
     })
 }

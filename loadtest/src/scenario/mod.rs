@@ -67,7 +67,7 @@ fn conclude(record: &Record, table: &str, output: &OutputArguments) -> Result<En
 }
 
 /// Does the same for a run in which neither client nor server can fall behind unless it is `judged`,
-/// so that the exit code does not follow the verdict.
+/// so that the exit code does not follow a verdict that one did.
 fn conclude_at(
     judged: bool,
     record: &Record,
@@ -75,7 +75,8 @@ fn conclude_at(
     output: &OutputArguments,
 ) -> Result<Ending> {
     let ending = conclude(record, table, output)?;
-    Ok(Ending { verdict: ending.verdict.filter(|_| judged), ..ending })
+    let verdict = ending.verdict.filter(|kind| judged || kind.counts_at_full_speed());
+    Ok(Ending { verdict, ..ending })
 }
 
 /// Returns the version of the floor.

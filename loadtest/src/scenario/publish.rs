@@ -9,6 +9,7 @@ use crate::api::insforge::{Definition, Options};
 use crate::api::{Access, Api};
 use crate::args::{FloorPublishArguments, OutputArguments, PostArguments, PublishOnlyArguments};
 use crate::ending::Ending;
+use crate::fate::Server;
 use crate::floor::Job;
 use crate::machine::Versions;
 use crate::meter::Meter;
@@ -16,7 +17,7 @@ use crate::posting::{Posted, Posting};
 use crate::progress::Progress;
 use crate::publisher::Schedule;
 use crate::report::{Frame, Publications, PublishReport, Work};
-use crate::scenario::conduct::{Gauge, span};
+use crate::scenario::conduct::{Done, Gauge, span};
 use crate::scenario::floor::KEY;
 use crate::scenario::{conclude_at, floor_version, placed_floor, placed_process};
 use crate::tally::Outcome;
@@ -91,13 +92,14 @@ impl Desk<'_> {
             offered: post.rate.unwrap_or_default(),
             pulse: None,
             meter: &meter,
-            server_pid: pid,
+            server: Server { pid, address: target.address },
             client_pids: vec![std::process::id()],
             check: &|| Ok(()),
             stop: &stop,
         };
         let mut progress = Progress::new();
-        let (posted, work, course) = gauge.measure(&mut progress, || posting.run(&meter, &stop))?;
+        let work = || Ok(Done::of(posting.run(&meter, &stop)?));
+        let (posted, work, course) = gauge.measure(&mut progress, work)?;
         drop(progress);
         let series = course.series(&mut meter.timeline(), |_| Vec::new());
         Ok(PublishReport {

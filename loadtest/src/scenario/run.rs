@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::{nanos, now_ns};
 use crate::crowd::{Crowd, Gathered, Group, Pulse};
+use crate::fate::{Answers, Broken, Cut, Server};
 use crate::floor::Floor;
 use crate::heard::Heard;
 use crate::interrupt;
@@ -63,6 +64,7 @@ impl Run {
         let conductor = Conductor {
             run: self,
             pulse: &pulse,
+            server: Server { pid: self.server_pid, address: self.crowd.target.address },
             counts_sent: matches!(publisher, Publisher::Http(_)),
         };
         let before = self.server_pid.and_then(rss_bytes);
@@ -100,6 +102,7 @@ impl Run {
         let measured = Measured {
             seconds: conducted.seconds,
             interrupted: conducted.interrupted,
+            cut: conducted.cut.clone(),
             verdict: Verdict::of(&evidence),
             series,
             joined: memory_before.zip(conducted.memory_joined),
@@ -194,6 +197,13 @@ impl Run {
             client: busiest(&window.client, "clients"),
             publisher: conducted.pace.busy().map(|busy| Load::of("publisher", *busy)),
             server: window.server.as_ref().and_then(|usage| busiest(usage, "")),
+            starved: window
+                .server
+                .as_ref()
+                .and_then(|usage| Load::most_kept(usage, window.cpu_wall_ns)),
+            pause_ns: conducted.published.answers.as_ref().map(Answers::pause_ns),
+            passed_s: window.wall_ns as f64 / 1e9,
+            cut: conducted.cut.as_ref(),
             lazy: self.crowd.lazy,
             refused: outcomes.refused(),
             ..Evidence::default()
@@ -244,6 +254,7 @@ impl Publisher<'_> {
 struct Conductor<'a> {
     run: &'a Run,
     pulse: &'a Pulse,
+    server: Server,
     /// Whether the publisher tells how much it has sent.
     counts_sent: bool,
 }
@@ -262,16 +273,18 @@ struct Conducted {
     /// Length of the measured window as it was, in s.
     seconds: f64,
     interrupted: bool,
+    cut: Option<Cut>,
 }
 
 /// The publications and what came of them.
 struct Written {
     published: Published,
     window: Window,
-    /// When Ctrl-C ended the run, if it did.
+    /// When Ctrl-C or the server ended the run, if one did.
     ended_ns: Option<u64>,
     /// The losses before a floor was ended.
     losses: Option<Losses>,
+    cut: Option<Cut>,
 }
 
 /// The publications, and a sample from the start of the measured window.
@@ -279,9 +292,10 @@ struct Writing {
     published: Published,
     before: Sample,
     ended: Option<Ended>,
+    cut: Option<Cut>,
 }
 
-/// An end by Ctrl-C.
+/// An end by Ctrl-C or by the server.
 struct Ended {
     at_ns: u64,
     /// Losses and a sample from before a floor was ended.
@@ -302,7 +316,7 @@ impl Conductor<'_> {
         let (written, ticks) = self
             .sampler(measure_from_ns, &pace)
             .during(|| self.publish_and_await(publisher, start_ns, &pace, &mut progress))?;
-        let Written { published, window, ended_ns, losses } = written?;
+        let Written { published, window, ended_ns, losses, cut } = written?;
         thread::sleep(REPEAT_PATIENCE);
         let losses = losses.unwrap_or_else(|| self.losses());
         let seconds = match ended_ns {
@@ -313,16 +327,15 @@ impl Conductor<'_> {
             published,
             window,
             client_processes: self.pulse.pids().count(),
-            memory: self.run.server_pid.map(Memory::of).transpose().or_else(|error| {
-                // A floor was ended by the interruption.
-                if ended_ns.is_some() { Ok(None) } else { Err(error) }
-            })?,
+            // A server that has ended has none.
+            memory: self.run.server_pid.and_then(|pid| Memory::of(pid).ok()),
             memory_joined,
             losses,
             pace,
             ticks,
             seconds: seconds.min(self.run.seconds).as_secs_f64(),
-            interrupted: ended_ns.is_some(),
+            interrupted: ended_ns.is_some() && cut.is_none(),
+            cut,
         })
     }
 
@@ -356,18 +369,21 @@ impl Conductor<'_> {
         progress: &mut Progress,
     ) -> Result<Written> {
         let writing = self.publish(publisher, start_ns, pace, progress)?;
-        let Writing { published, before, ended } = writing;
+        let Writing { published, before, ended, cut } = writing;
         if let Some(Ended { at_ns, floor: Some((losses, after)) }) = ended {
             let window = after.since(&before);
-            return Ok(Written { published, window, ended_ns: Some(at_ns), losses: Some(losses) });
+            let (ended_ns, losses) = (Some(at_ns), Some(losses));
+            return Ok(Written { published, window, ended_ns, losses, cut });
         }
         // All are due and sent by now, however late, or Ctrl-C has ended the publishing.
         let accepted = Outcomes::new(&published.outcomes).accepted();
         let expected = accepted * self.run.crowd.size as u64;
-        let last_ns = Stragglers::of(self.run.tells_states()).wait(self.pulse, expected);
+        let stragglers = Stragglers::of(self.run.tells_states());
+        let stragglers = stragglers.after(published.answers.as_ref());
+        let last_ns = stragglers.wait(self.pulse, expected, &self.server);
         let after = self.sample()?.dated(last_ns);
         let ended_ns = ended.map(|ended| ended.at_ns);
-        Ok(Written { published, window: after.since(&before), ended_ns, losses: None })
+        Ok(Written { published, window: after.since(&before), ended_ns, losses: None, cut })
     }
 
     /// Publishes everything. Returns the outcome and a sample from the start of the measured
@@ -385,18 +401,24 @@ impl Conductor<'_> {
             let publisher = thread::Builder::new()
                 .name("publisher".to_owned())
                 .spawn_scoped(scope, || publisher.publish(start_ns, self.pulse, pace))?;
-            while now_ns() < measure_from_ns && !interrupt::requested() {
+            while now_ns() < measure_from_ns && !interrupt::requested() && !self.server.has_ended()
+            {
                 let left = Duration::from_nanos(measure_from_ns.saturating_sub(now_ns()));
                 progress.run(|| self.live(start_ns));
                 thread::sleep(left.min(PUBLISHER_INTERVAL));
             }
-            let before = interrupt::ensure_none().and_then(|()| self.sample());
+            let before = interrupt::ensure_none()
+                .and_then(|()| self.server.ensure_alive())
+                .and_then(|()| self.sample());
             let mut ended: Option<Ended> = None;
             while !publisher.is_finished() {
                 // The run is worthless, so nothing of it is waited for.
                 if before.is_err() || self.pulse.ensure_whole().is_err() {
                     self.pulse.broken().store(true, Ordering::Relaxed);
                     own_pid.map_or(Ok(()), end)?;
+                } else if ended.is_none() && self.server.has_ended() {
+                    self.pulse.broken().store(true, Ordering::Relaxed);
+                    ended = Some(Ended { at_ns: now_ns(), floor: None });
                 } else if interrupt::requested() && ended.is_none() {
                     ended = Some(self.end_early(own_pid)?);
                 }
@@ -406,16 +428,26 @@ impl Conductor<'_> {
             let published = publisher.join().expect("the publisher returns its errors");
             self.pulse.ensure_whole()?;
             let before = before?;
-            let published = match (published, &ended) {
-                (Err(_), Some(Ended { floor: Some(_), .. })) => self.published_by_floor(),
-                (published, _) => published?,
+            let is_ended_floor = ended.as_ref().is_some_and(|ended| ended.floor.is_some());
+            let published = match published {
+                Err(_) if is_ended_floor => self.published_by_floor(),
+                Err(error) if own_pid.is_some() => Published {
+                    answers: Some(Answers::broken(Broken::Connection(format!("{error:#}")))),
+                    ..self.published_by_floor()
+                },
+                published => published?,
             };
-            // A publisher over HTTP may see Ctrl-C before this thread does.
+            let broken = published.answers.as_ref().and_then(|answers| answers.broken.as_ref());
+            let cut = match is_ended_floor {
+                true => None,
+                false => self.server.cut(broken, measure_from_ns)?,
+            };
+            // A publisher over HTTP may see Ctrl-C, or the end of the server, before this thread.
             let all = self.run.schedule.publications;
             if ended.is_none() && (published.outcomes.len() as u64) < all {
                 ended = Some(Ended { at_ns: now_ns(), floor: None });
             }
-            Ok(Writing { published, before, ended })
+            Ok(Writing { published, before, ended, cut })
         })
     }
 
@@ -434,7 +466,7 @@ impl Conductor<'_> {
     fn published_by_floor(&self) -> Published {
         let reached = self.pulse.received() / self.run.crowd.size as u64;
         let outcomes = usize::try_from(reached).unwrap_or_default();
-        Published { outcomes: vec![Outcome::Accepted; outcomes], late_ns_max: 0 }
+        Published { outcomes: vec![Outcome::Accepted; outcomes], late_ns_max: 0, answers: None }
     }
 
     fn losses(&self) -> Losses {

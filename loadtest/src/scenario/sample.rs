@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::clock::{nanos, now_ns};
-use crate::procfs::{Usage, rss_bytes};
+use crate::procfs::{Usage, has_ended, rss_bytes};
 use crate::report::{Tick, Window, close, joined};
 use crate::timeline::INTERVALS_MAX;
 
@@ -22,8 +22,15 @@ pub(super) struct Sample {
     client: Usage,
 }
 
+/// Returns the processor time of a server; `None` if it has ended.
+fn usage(pid: u32) -> Result<Option<Usage>> {
+    let usage = Usage::of(pid);
+    if has_ended(pid) { Ok(None) } else { usage.map(Some) }
+}
+
 impl Sample {
-    /// Reads the processor time now and stores it with this number of deliveries.
+    /// Reads the processor time now and stores it with this number of deliveries. That of a server
+    /// that has ended is unknown.
     pub(super) fn take(
         received: u64,
         server_pid: Option<u32>,
@@ -34,9 +41,14 @@ impl Sample {
             at_ns: taken_ns,
             taken_ns,
             received,
-            server: server_pid.map(Usage::of).transpose()?,
+            server: server_pid.map(usage).transpose()?.flatten(),
             client: Usage::of_all(client_pids)?,
         })
+    }
+
+    /// Returns when the sample was taken, in ns.
+    pub(super) fn at_ns(&self) -> u64 {
+        self.at_ns
     }
 
     /// Changes the time of the sample to that of the last delivery.

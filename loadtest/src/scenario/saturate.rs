@@ -63,8 +63,11 @@ impl Climb<'_> {
                 break;
             }
             say(&step.line());
-            let sustained = step.limits.is_empty();
+            let (sustained, cut) = (step.limits.is_empty(), step.cut().is_some());
             steps.push(step);
+            if cut {
+                break;
+            }
             if sustained {
                 good = rate;
             } else {
@@ -96,7 +99,7 @@ impl Climb<'_> {
     /// been busy with something else.
     fn step(&self, rate: f64) -> Result<Step> {
         let first = self.measure(rate)?;
-        if first.limits.is_empty() || interrupt::requested() {
+        if first.limits.is_empty() || first.cut().is_some() || interrupt::requested() {
             return Ok(first);
         }
         say(&format!("{}; once more", first.line()));

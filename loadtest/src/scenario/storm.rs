@@ -9,6 +9,7 @@ use crate::api::insforge::Definition;
 use crate::args::StormArguments;
 use crate::clock::{nanos, now_ns};
 use crate::ending::Ending;
+use crate::fate::{Answers, Server};
 use crate::interrupt;
 use crate::joins::{Joins, Then};
 use crate::machine::Versions;
@@ -44,14 +45,19 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
     let mut progress = Progress::new();
     gather(&mut joins, *clients, &mut progress)?;
 
+    let server = Server { pid, address: node.url.address };
     let sample = |joined| Sample::take(joined, pid, [std::process::id()]);
     let before = sample(0)?;
     joins.cut();
     let (cut_ns, meter) = (now_ns(), Meter::default());
-    let work = || storm(arguments, cut_ns, &mut joins, &meter, &mut progress);
+    let mut storm =
+        Storm { arguments, server, cut_ns, meter: &meter, answers: Answers::new(cut_ns) };
+    let work = || storm.run(&mut joins, &mut progress);
     let (stormed, ticks) = sampler(arguments, cut_ns, pid, &meter).during(work)?;
     let all_back_ns = stormed?;
     drop(progress);
+    let cut = server.cut(None, cut_ns)?;
+    let pause_ns = Some(storm.answers.pause_ns());
     let window = sample(joins.counts.joined)?.since(&before);
     let offer = Offer { seconds: window.wall_ns as f64 / 1e9, ..Offer::default() };
     let course = Course { unit: "joins", ticks, interval: INTERVAL, offer };
@@ -63,14 +69,17 @@ pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
         counts: joins.counts,
         work: Work {
             unit: "joins",
+            planned: window.clone(),
             window,
-            memory: pid.map(Memory::of).transpose()?,
+            memory: pid.and_then(|pid| Memory::of(pid).ok()),
+            pause_ns,
+            cut,
             interrupted: interrupt::requested(),
             series: course.series(&mut meter.timeline(), |_| Vec::new()),
         },
     };
     let record = report.record(frame, arguments.max_seconds, arguments.max_cpu_us);
-    conclude_at(false, &record, &report.table(), &arguments.output)
+    conclude_at(report.is_judged(), &record, &report.table(), &arguments.output)
 }
 
 /// Connects all clients.
@@ -117,41 +126,50 @@ fn sampler(
     }
 }
 
-/// Has all clients come back that were cut at `cut_ns`. Returns how long that took, in ns; `None` if
-/// the time was over or Ctrl-C came before.
-fn storm(
-    arguments: &StormArguments,
+/// Clients that were all cut at `cut_ns` and come back.
+struct Storm<'a> {
+    arguments: &'a StormArguments,
+    server: Server,
     cut_ns: u64,
-    joins: &mut Joins<'_>,
-    meter: &Meter,
-    progress: &mut Progress,
-) -> Result<Option<u64>> {
-    let clients = arguments.clients;
-    let end_ns = cut_ns + nanos(arguments.patience);
-    let mut retry_ns = cut_ns;
-    let mut failed = 0;
-    while joins.present < clients {
+    meter: &'a Meter,
+    answers: Answers,
+}
+
+impl Storm<'_> {
+    /// Has all clients come back. Returns how long that took, in ns; `None` if the time was over,
+    /// the server ended, or Ctrl-C came before.
+    fn run(&mut self, joins: &mut Joins<'_>, progress: &mut Progress) -> Result<Option<u64>> {
+        let Self { arguments, server, cut_ns, meter, .. } = *self;
+        let clients = arguments.clients;
+        let end_ns = cut_ns + nanos(arguments.patience);
+        let mut retry_ns = cut_ns;
+        let (mut failed, mut joined) = (0, 0);
+        while joins.present < clients {
+            let now_ns = now_ns();
+            self.answers.note(now_ns, joins.counts.joined > joined, true);
+            joined = joins.counts.joined;
+            if now_ns > end_ns || interrupt::requested() || server.has_ended() {
+                meter.finish(joins.shown(), &mut joins.recent);
+                return Ok(None);
+            }
+            if joins.counts.failed > failed {
+                failed = joins.counts.failed;
+                retry_ns = now_ns + nanos(RETRY);
+            }
+            while now_ns >= retry_ns
+                && joins.underway < arguments.underway()
+                && joins.present + joins.underway < clients
+                && joins.counts.failed == failed
+            {
+                joins.begin(cut_ns, Then::Stay);
+            }
+            joins.turn(RETRY, cut_ns)?;
+            meter.show(joins.shown(), &mut joins.recent);
+            progress.show(|| format!("reconnecting: {} of {clients} are back", joins.present));
+        }
         let now_ns = now_ns();
-        if now_ns > end_ns || interrupt::requested() {
-            meter.finish(joins.shown(), &mut joins.recent);
-            return Ok(None);
-        }
-        if joins.counts.failed > failed {
-            failed = joins.counts.failed;
-            retry_ns = now_ns + nanos(RETRY);
-        }
-        while now_ns >= retry_ns
-            && joins.underway < arguments.underway()
-            && joins.present + joins.underway < clients
-            && joins.counts.failed == failed
-        {
-            joins.begin(cut_ns, Then::Stay);
-        }
-        joins.turn(RETRY, cut_ns)?;
-        meter.show(joins.shown(), &mut joins.recent);
-        progress.show(|| format!("reconnecting: {} of {clients} are back", joins.present));
+        self.answers.note(now_ns, joins.counts.joined > joined, false);
+        meter.finish(joins.shown(), &mut joins.recent);
+        Ok(Some(now_ns - cut_ns))
     }
-    let all_back_ns = now_ns() - cut_ns;
-    meter.finish(joins.shown(), &mut joins.recent);
-    Ok(Some(all_back_ns))
 }

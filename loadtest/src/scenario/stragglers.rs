@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::{nanos, now_ns};
 use crate::crowd::Pulse;
+use crate::fate::{Answers, Server};
 
 /// After this time without a delivery, what has not arrived counts as lost. A server that is behind
 /// may need longer for all, so it is not the time that the last one may take.
@@ -12,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for APIs that deliver states. The number of deliveries is not known in advance there,
 /// because a state may replace earlier ones.
 const STATES_PATIENCE: Duration = Duration::from_secs(1);
+/// The same for a server that has ended: the clients have read what it sent when they see that.
+const ENDED_PATIENCE: Duration = Duration::from_millis(200);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long deliveries are waited for.
@@ -25,13 +28,27 @@ impl Stragglers {
         Self { patience_ns: nanos(if states { STATES_PATIENCE } else { PATIENCE }) }
     }
 
+    /// Returns how long to wait after the publisher has seen these answers: a stuck server has been
+    /// waited for already.
+    pub(super) fn after(self, answers: Option<&Answers>) -> Self {
+        match answers.is_some_and(|answers| answers.broken.is_some()) {
+            true => Self { patience_ns: nanos(ENDED_PATIENCE) },
+            false => self,
+        }
+    }
+
     /// Waits until everything has arrived, nothing has arrived for the whole patience, or the
-    /// clients have broken down. Returns when the last delivery was seen.
-    pub(super) fn wait(&self, pulse: &Pulse, expected: u64) -> u64 {
+    /// clients have broken down. What a server that has ended had sent is waited for only briefly.
+    /// Returns when the last delivery was seen.
+    pub(super) fn wait(&self, pulse: &Pulse, expected: u64, server: &Server) -> u64 {
         let mut quiet = Quiet { received: pulse.received(), since_ns: now_ns() };
         while quiet.received < expected && pulse.ensure_whole().is_ok() {
             thread::sleep(LOOK_INTERVAL);
-            if quiet.look(pulse.received(), now_ns()) > self.patience_ns {
+            let patience_ns = match server.has_ended() {
+                true => nanos(ENDED_PATIENCE),
+                false => self.patience_ns,
+            };
+            if quiet.look(pulse.received(), now_ns()) > patience_ns {
                 break;
             }
         }

@@ -42,13 +42,14 @@ const TILES: [(&str, &str); 18] = [
 ];
 
 /// The figures that count losses and refusals.
-const DROPS: [&str; 7] = [
+const DROPS: [&str; 8] = [
     "lost",
     "refused publications",
     "unanswered publications",
     "refused writes",
     "lost connections",
     "failed joins",
+    "unfinished joins",
     "lost clients",
 ];
 
@@ -90,6 +91,9 @@ impl Record {
             (_, Kind::Valid, _) => ("valid", "valid"),
             (_, Kind::ClientFellBehind, _) => ("client_fell_behind", "the client fell behind"),
             (_, Kind::ServerFellBehind, _) => ("server_fell_behind", "the server fell behind"),
+            (_, kind @ Kind::ServerStarved, _) => ("server_starved", kind.words()),
+            (_, kind @ Kind::ServerStuck, _) => ("server_stuck", kind.words()),
+            (_, kind @ Kind::ServerEnded, _) => ("server_ended", kind.words()),
         };
         let interrupted = match self.interrupted {
             true => format!(" Interrupted after {:.1} s.", self.seconds),
