@@ -55,8 +55,8 @@ impl Kind {
     pub(crate) const DOUBTFUL: [Self; 5] = [
         Self::ServerEnded,
         Self::ServerStuck,
-        Self::ClientFellBehind,
         Self::ServerStarved,
+        Self::ClientFellBehind,
         Self::ServerFellBehind,
     ];
 
@@ -183,12 +183,12 @@ impl Verdict {
         let kind = match evidence.cut {
             Some(Cut::Ended(_)) => Kind::ServerEnded,
             Some(Cut::Stuck(_)) => Kind::ServerStuck,
-            None if !client.is_empty() => Kind::ClientFellBehind,
             None if !machine.is_empty() => Kind::ServerStarved,
+            None if !client.is_empty() => Kind::ClientFellBehind,
             None if !server.is_empty() => Kind::ServerFellBehind,
             None => Kind::Valid,
         };
-        let reasons = [cut, client, machine, server].concat();
+        let reasons = [cut, machine, client, server].concat();
         let rest = evidence.remarks().into_iter().filter(|remark| !reasons.contains(remark));
         let rest: Vec<_> = rest.collect();
         Self { kind, evidence: [reasons, rest].concat() }
@@ -496,7 +496,7 @@ mod tests {
         let half = Evidence { starved: load(0.4, 0.5), ..good() };
         assert_eq!(Verdict::of(&half).kind, Kind::Valid);
         let both = Evidence { client: load(0.4, 0.6), ..starved };
-        assert_eq!(Verdict::of(&both).kind, Kind::ClientFellBehind);
+        assert_eq!(Verdict::of(&both).kind, Kind::ServerStarved);
     }
 
     #[test]
