@@ -4,37 +4,69 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+/// How often the holder of a socket is looked for, and the pause between.
+const LOOKS_MAX: usize = 5;
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The state of a listening socket in these tables.
 const LISTEN: &str = "0A";
 
 /// Returns the process that listens at this address of this machine. It is an error if no process
 /// does, if several do, or if this user may not see which.
 pub(crate) fn process_at(address: SocketAddr) -> Result<u32> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-    let sockets = tables.iter().flatten().flat_map(|table| listening(table, address));
-    let sockets: BTreeSet<_> = sockets.map(|inode| format!("socket:[{inode}]")).collect();
-    if sockets.is_empty() {
-        bail!("nothing listens at {address}");
-    }
-    let mut holders = holders(&sockets);
-    match (holders.pop(), holders.len()) {
-        (Some(one), 0) => Ok(one),
-        (Some(one), _) => {
-            let all: Vec<_> = holders.iter().chain([&one]).map(u32::to_string).collect();
-            bail!("{} hold the socket at {address}; name one with --server-pid", all.join(", "))
+    for look in 1..=LOOKS_MAX {
+        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+        let tables = tables.iter().flatten();
+        let sockets: Vec<_> = tables.flat_map(|table| listening(table, address)).collect();
+        if sockets.is_empty() {
+            bail!("nothing listens at {address}");
         }
-        (None, _) => bail!(
-            "another user's process listens at {address}; run this as that user or as root, or \
-             name the process with --server-pid"
+        let names = sockets.iter().map(|socket| format!("socket:[{}]", socket.inode)).collect();
+        let mut holders = holders(&names);
+        match (holders.pop(), holders.len()) {
+            (Some(one), 0) => return Ok(one),
+            (Some(one), _) => {
+                let all: Vec<_> = holders.iter().chain([&one]).map(u32::to_string).collect();
+                bail!("{} hold the socket at {address}; name one with --server-pid", all.join(", "))
+            }
+            // The process may have ended, or another may have taken over, during the look-up.
+            (None, _) if look < LOOKS_MAX => thread::sleep(LOOK_INTERVAL),
+            (None, _) => {
+                bail!("{}", unseen(address, &sockets, rustix::process::geteuid().as_raw()))
+            }
+        }
+    }
+    bail!("nothing listens at {address}")
+}
+
+/// Returns why no process is seen that holds these sockets, although they accept connections.
+fn unseen(address: SocketAddr, sockets: &[Socket], user: u32) -> String {
+    match user == 0 || sockets.iter().any(|socket| socket.user == user) {
+        true => format!(
+            "a process listens at {address} that cannot be seen from here: it has just ended, or it \
+             runs in another container; try again, or name it with --server-pid"
+        ),
+        false => format!(
+            "another user's process listens at {address}; run this as that user or as root, or name \
+             the process with --server-pid"
         ),
     }
 }
 
-/// Returns the inodes of the sockets that accept connections to this address.
-fn listening(table: &str, address: SocketAddr) -> Vec<u64> {
+/// A socket that accepts connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Socket {
+    inode: u64,
+    /// The user that made it.
+    user: u32,
+}
+
+/// Returns the sockets that accept connections to this address.
+fn listening(table: &str, address: SocketAddr) -> Vec<Socket> {
     let socket = |line: &str| {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
         let (ip, port) = fields.get(1)?.split_once(':')?;
@@ -42,7 +74,9 @@ fn listening(table: &str, address: SocketAddr) -> Vec<u64> {
         let ip = parse_ip(ip)?;
         let is_ip = ip == address.ip() || (ip.is_unspecified() && takes(ip, address));
         let is_listening = *fields.get(3)? == LISTEN;
-        (is_port && is_ip && is_listening).then(|| fields.get(9)?.parse().ok())?
+        let is_wanted = is_port && is_ip && is_listening;
+        let (user, inode) = (fields.get(7)?.parse().ok()?, fields.get(9)?.parse().ok()?);
+        is_wanted.then_some(Socket { inode, user })
     };
     table.lines().skip(1).filter_map(socket).collect()
 }
@@ -106,12 +140,25 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn sockets_that_accept_for_the_address_are_found() {
-        let found = |address: &str| listening(TABLE, address.parse().unwrap());
+        let found = |address: &str| -> Vec<u64> {
+            let found = listening(TABLE, address.parse().unwrap());
+            found.iter().map(|socket| socket.inode).collect()
+        };
         assert_eq!(found("127.0.0.1:7130"), [77, 78, 82]);
         assert_eq!(found("127.0.0.5:7130"), [78, 79, 82]);
         assert_eq!(found("127.0.0.1:7131"), [81]);
         assert_eq!(found("[::1]:7130"), [82, 83]);
         assert_eq!(found("127.0.0.1:7132"), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn a_process_that_is_not_seen_is_another_users_only_if_the_socket_is() {
+        let address = "127.0.0.1:7130".parse().unwrap();
+        let said = |owner, user| unseen(address, &[Socket { inode: 1, user: owner }], user);
+        assert!(said(1_000, 1_001).starts_with("another user's process listens at 127.0.0.1:7130"));
+        for (owner, user) in [(1_000, 1_000), (1_000, 0), (0, 0)] {
+            assert!(said(owner, user).contains("has just ended"), "{owner} {user}");
+        }
     }
 
     #[test]
