@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::Unit;
-use crate::table::grouped;
+use crate::table::{grouped, plural};
 
 /// How often the bar changes on a terminal.
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
@@ -126,7 +126,7 @@ impl Live<'_> {
             parts.push(format!("p50 {}, p99 {}", text(p50), text(p99)));
         }
         if *lost > 0 {
-            parts.push(format!("{} connections lost", grouped(*lost as u64)));
+            parts.push(format!("{} lost", plural(*lost, "connection")));
         }
         if left.is_zero() {
             let behind_s = (*elapsed - *planned).as_secs();

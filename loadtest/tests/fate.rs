@@ -52,10 +52,11 @@ fn during(node: &Node, scenario: &str, extra: &[&str], act: impl FnOnce(u32)) ->
     let line = progress.find(|line| line.as_ref().is_ok_and(is_at_work));
     assert!(line.is_some(), "{scenario} ended");
     act(running.0.id());
-    let errors: Vec<_> = progress.map(Result::unwrap).collect();
+    let errors: Vec<_> = progress.map(|line| line.expect("it is UTF-8")).collect();
     let mut said = String::new();
-    running.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    let code = running.0.wait().unwrap().code();
+    let mut output = running.0.stdout.take().expect("it is piped");
+    output.read_to_string(&mut said).expect("it is UTF-8");
+    let code = running.0.wait().expect("it was started").code();
     let errors = errors.join("\n");
     let saved = fs::read_to_string(&run);
     let saved = saved.unwrap_or_else(|error| panic!("{scenario} saved nothing: {error}\n{errors}"));

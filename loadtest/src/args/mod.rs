@@ -38,9 +38,10 @@ Example:
 
 Progress goes to stderr, a table and a line of JSON to stdout. Ctrl-C ends a run with its summary
 so far, a second one at once.
-Exit code: 0 valid; 1 the run failed, deliveries or connections were lost, deliveries were
-duplicated or out of order, or a threshold was exceeded; 2 wrong usage; 3 the client fell behind,
-so the figures are not the server's; 4 the server fell behind the load; 130 Ctrl-C.";
+Exit code: 0 valid; 1 the run failed, the server ended or stopped answering, deliveries or
+connections were lost, deliveries were duplicated or out of order, or a threshold was exceeded;
+2 wrong usage; 3 the client fell behind or the server was kept from its processor, so the figures
+are not the server's; 4 the server fell behind the load; 130 Ctrl-C.";
 
 const FANOUT_EXAMPLE: &str = "\
 Example:

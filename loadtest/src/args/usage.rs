@@ -63,15 +63,12 @@ impl SlowArguments {
 
 impl SaturateArguments {
     fn ensure_sound(&self) -> Result<(), String> {
-        let Self { from, most, min_rate, .. } = self;
+        let Self { from, most, .. } = self;
         ensure(self.post.rate.is_none(), || {
             "saturate chooses the rate itself: give --from and --most instead of --rate".to_owned()
         })?;
         ensure(from <= most, || {
             format!("the first rate (--from {from}) is above the highest (--most {most})")
-        })?;
-        ensure(min_rate.is_none_or(|least| least <= *most), || {
-            format!("no rate above --most {most} is tried, so --min-rate must not be above it")
         })
     }
 }
@@ -169,7 +166,6 @@ mod tests {
             ("slow --api-key k -n 5 --slow 6".to_owned(), "nobody reads"),
             ("saturate --api-key k --from 100 --most 50".to_owned(), "above the highest"),
             ("saturate --api-key k --rate 5".to_owned(), "chooses the rate"),
-            ("saturate --api-key k --most 50 --from 1 --min-rate 51".to_owned(), "--min-rate"),
             ("soak --api-key k --seconds 10 --interval 10".to_owned(), "4 intervals"),
             ("soak --api-key k --seconds 0.39".to_owned(), "4 intervals"),
             ("documents --m2-writer k --clients 3 --slow 4".to_owned(), "slow clients"),
@@ -192,7 +188,7 @@ mod tests {
     fn arguments_that_fit_together_are_taken() {
         for command in [
             "slow --api-key k -n 5 --slow 4",
-            "saturate --api-key k --from 50 --most 50 --min-rate 50",
+            "saturate --api-key k --from 50 --most 50",
             "soak --api-key k",
             "soak --api-key k --seconds 8 --interval 2",
             "documents --m2-writer k --clients 3 --slow 3",

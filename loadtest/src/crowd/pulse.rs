@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::helper::Orders;
 use crate::interrupt;
 use crate::progress::Progress;
+use crate::table::plural;
 use crate::timeline::{Recent, Timeline};
 
 /// If no connection becomes ready for this time, the server counts as stuck.
@@ -51,7 +52,8 @@ impl Pulse {
             let ready = self.ready.load(Ordering::Relaxed);
             progress.show(|| format!("connecting: {ready} of {size} ready"));
             if let Some(failure) = self.first_failure() {
-                bail!("after {ready} ready connections one failed: {failure}");
+                let ready = plural(ready, "ready connection");
+                bail!("after {ready} one failed: {failure}");
             }
             if ready == size {
                 return Ok(());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::lengths::FrameLengths;
 use crate::report::{deliveries_json, latency_cells, latency_json, loss_cells, told_row};
-use crate::table::{Table, bytes, grouped};
+use crate::table::{Table, bytes, grouped, plural};
 use crate::tally::Deliveries;
 
 /// What the clients of one API received.
@@ -28,7 +28,7 @@ impl Audience {
     /// Adds the rows for people.
     pub(super) fn rows(&self, table: &mut Table) {
         let Self { api, clients, deliveries, latency, frames, errors } = self;
-        table.line("", &format!("of these, {} clients of {api}:", grouped(*clients as u64)));
+        table.line("", &format!("of these, {} of {api}:", plural(*clients, "client")));
         table.row("  deliveries", [("received", grouped(deliveries.received))]);
         table.row("", loss_cells(deliveries));
         told_row(table, deliveries);

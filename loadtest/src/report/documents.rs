@@ -14,7 +14,7 @@ use crate::report::{
     Losses, Measured, bytes_each, counted, error_rows, latency_cells, latency_json, loss_rows,
     memory_json, nothing_delivered, per_second, quantile, verdict_rows,
 };
-use crate::table::{Table, bytes, grouped, memory_cells, millis};
+use crate::table::{Table, bytes, grouped, memory_cells, millis, plural};
 use crate::tally::Deliveries;
 
 /// The parameters of the run, named as in the arguments.
@@ -231,9 +231,9 @@ impl DocumentsReport {
         let slow =
             if slow > 0 { format!(", {} slow", grouped(slow as u64)) } else { String::new() };
         format!(
-            "documents in M2: {} clients{slow}, each with {} of {} documents, {rate} writes/s of {} \
+            "documents in M2: {}{slow}, each with {} of {} documents, {rate} writes/s of {} \
              bytes for {seconds} s",
-            grouped(clients as u64),
+            plural(clients, "client"),
             grouped(field.subscriptions.into()),
             grouped(field.resources.into()),
             grouped(payload_bytes as u64)

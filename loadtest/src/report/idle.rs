@@ -11,7 +11,7 @@ use crate::report::thresholds::{Judged, Thresholds};
 use crate::report::{
     Losses, Measured, Window, bytes_each, counted, loss_rows, memory_json, verdict_rows,
 };
-use crate::table::{Table, bytes, grouped, memory_cells, micros};
+use crate::table::{Table, bytes, grouped, memory_cells, micros, plural};
 
 /// The result of `idle`.
 pub(crate) struct IdleReport {
@@ -74,13 +74,13 @@ impl IdleReport {
 
     fn title(&self) -> String {
         let what = if self.subscribed { "subscribed" } else { "connected" };
-        let connections = grouped(self.connections as u64);
+        let connections = plural(self.connections, "client");
         let Self { api, seconds, streams, .. } = self;
         let streams = match streams {
             0 => String::new(),
-            _ => format!(", {} of them streams", grouped(*streams as u64)),
+            _ => format!(", of them {}", plural(*streams, "stream")),
         };
-        let clients = format!("{connections} clients{streams}, {what}");
+        let clients = format!("{connections}{streams}, {what}");
         format!("{clients} in {api}, for {seconds} s")
     }
 
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(json["cpu_us_per_connection_second"]["server"], 10.0);
         assert!(report.table().contains("a second, each 10.000 µs"), "{}", report.table());
         let mixed = IdleReport { streams: 40, ..report };
-        assert!(mixed.table().contains("100 clients, 40 of them streams, connected"));
+        assert!(mixed.table().contains("100 clients, of them 40 streams, connected"));
         for (bytes_max, faults) in [(None, 0), (Some(600.0), 0), (Some(599.0), 1)] {
             let frame = Frame::now(Value::Null, Versions::with(None));
             assert_eq!(mixed.record(frame, bytes_max).exceeded.len(), faults);

@@ -53,7 +53,7 @@ impl ChurnReport {
         let pace = rate.map_or_else(|| "as many as succeed".to_owned(), |rate| format!("{rate}/s"));
         let beside = match members {
             0 => String::new(),
-            _ => format!(" beside {} members,", grouped(*members as u64)),
+            _ => format!(" beside {},", plural(*members, "member")),
         };
         format!(
             "{scenario}: joins, {pace}, at most {underway_max} at once,{beside} for {seconds} s"
@@ -139,11 +139,10 @@ impl StormReport {
     }
 
     fn title(&self) -> String {
-        let clients = grouped(self.clients as u64);
+        let clients = plural(self.clients, "client");
         let underway = grouped(self.underway_max as u64);
         format!(
-            "reconnect-storm: {clients} clients are cut at once and come back, at most {underway} \
-             at once"
+            "reconnect-storm: all of {clients} cut at once, which come back, at most {underway} at once"
         )
     }
 

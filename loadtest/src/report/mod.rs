@@ -48,7 +48,7 @@ pub(crate) use self::verdict::{Evidence, Kind, Load, Verdict};
 pub(crate) use self::work::Work;
 use crate::api::Api;
 use crate::procfs::Memory;
-use crate::table::{Table, grouped, grouped_float, millis, were};
+use crate::table::{Table, grouped, grouped_float, millis, plural, were};
 use crate::tally::Deliveries;
 
 /// The parameters of the run, named as in the arguments.
@@ -83,12 +83,12 @@ impl Asked {
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subscribers = grouped(self.subscribers as u64);
+        let subscribers = plural(self.subscribers, "subscriber");
         let bytes = grouped(self.payload_bytes as u64);
         let Self { api, channel, rate, seconds, .. } = self;
-        write!(f, "{channel} in {api}: {subscribers} subscribers, ")?;
+        write!(f, "{channel} in {api}: {subscribers}, ")?;
         if self.streams > 0 {
-            write!(f, "{} streams, ", grouped(self.streams as u64))?;
+            write!(f, "{}, ", plural(self.streams, "stream"))?;
         }
         let rate = if rate.fract() == 0.0 { grouped_float(*rate) } else { rate.to_string() };
         write!(f, "{rate} publications/s of {bytes} bytes for {seconds} s")

@@ -6,7 +6,7 @@ use crate::report::figure::{Better, Unit};
 use crate::report::record::Distribution;
 use crate::report::verdict::{Kind, Load, Verdict};
 use crate::report::{Frame, PublishReport, Record};
-use crate::table::{Table, grouped, micros};
+use crate::table::{Table, grouped, micros, plural, were};
 
 /// The least share of the expected deliveries that a sustained step delivers within its window.
 const DELIVERED_MIN: f64 = 0.95;
@@ -55,7 +55,7 @@ impl Step {
         limits.extend(report.shortfalls());
         let refused = report.publications.refused;
         if refused > 0 {
-            limits.push(format!("{} publications were refused", grouped(refused)));
+            limits.push(format!("{} refused", were(refused, "publication")));
         }
         let clients = report.subscribers.as_ref().map_or(0, |it| it.clients);
         let expected = rate * clients as f64;
@@ -143,9 +143,8 @@ impl SaturateReport {
     /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
         let Self { subscribers, p99_ms, most, .. } = self;
-        let subscribers = grouped(*subscribers as u64);
-        let mut table =
-            Table::new(format!("saturate: {subscribers} subscribers, p99 of at most {p99_ms} ms"));
+        let subscribers = plural(*subscribers, "subscriber");
+        let mut table = Table::new(format!("saturate: {subscribers}, p99 of at most {p99_ms} ms"));
         match self.best() {
             None => table.line("sustained", "no rate"),
             Some(best) => {
@@ -187,8 +186,8 @@ impl SaturateReport {
     /// step that is sustained.
     pub(crate) fn record(&self, frame: Frame, limits: &StepLimits) -> Record {
         let title = format!(
-            "{} subscribers, rates of {} to {} publications/s",
-            grouped(self.subscribers as u64),
+            "{}, rates of {} to {} publications/s",
+            plural(self.subscribers, "subscriber"),
             shown(self.steps.iter().map(|step| step.rate).fold(f64::INFINITY, f64::min)),
             shown(self.steps.iter().map(|step| step.rate).fold(0.0, f64::max)),
         );

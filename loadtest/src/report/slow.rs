@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::procfs::Memory;
+use crate::report::figure::{Better, Unit};
 use crate::report::{Frame, PublishReport, Record, memory_json};
-use crate::table::{grouped, memory_cells};
+use crate::table::{grouped, memory_cells, plural};
 
 /// The result of `slow`.
 pub(crate) struct SlowReport {
@@ -17,6 +18,10 @@ pub(crate) struct SlowReport {
     /// What the other clients received.
     pub(crate) readers: PublishReport,
 }
+
+/// The figures of the clients that did not read, as a saved run names them.
+pub(super) const SLOW: &str = "clients that do not read";
+pub(super) const CLOSED: &str = "of these, closed by the server";
 
 impl SlowReport {
     /// Returns the table for people.
@@ -46,6 +51,11 @@ impl SlowReport {
     pub(crate) fn record(&self, frame: Frame, p99_ms: Option<f64>, cpu_us: Option<f64>) -> Record {
         let mut record = self.readers.record(frame, p99_ms, cpu_us);
         record.result = self.json();
+        for (name, count) in [(SLOW, self.slow), (CLOSED, self.closed)] {
+            record.figure(name, Unit::Count, Better::Neither, Some(count as f64));
+        }
+        let slow = plural(self.slow, "client");
+        record.title = format!("{}, beside {slow} without reading", record.title);
         record
     }
 }

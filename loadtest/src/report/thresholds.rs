@@ -1,6 +1,6 @@
 //! Limits of figures that a run must not exceed.
 
-use crate::table::grouped;
+use crate::table::{grouped, were};
 use crate::tally::Deliveries;
 
 /// Limits that a run must not exceed.
@@ -72,7 +72,7 @@ impl Thresholds {
             return None;
         }
         let mut text = match self.lost_percent {
-            None => format!("{} deliveries were lost", grouped(lost)),
+            None => format!("{} lost", were(lost, "delivery")),
             Some(most) => format!(
                 "{} of {} deliveries were lost, {percent:.3} %, more than {most} \
                  (--max-lost-percent)",
@@ -136,7 +136,7 @@ mod tests {
         let most = |lost_percent| Thresholds { lost_percent, ..Thresholds::default() };
         let of = |lost, expected| Deliveries { lost, expected, ..Deliveries::default() };
         assert_eq!(most(None).loss(&of(0, 100)), None);
-        assert_eq!(most(None).loss(&of(1, 1_000)).unwrap(), "1 deliveries were lost");
+        assert_eq!(most(None).loss(&of(1, 1_000)).unwrap(), "1 delivery was lost");
         let told = Deliveries { announced: 28, cut_off: 3, ..of(40, 1_000) };
         assert_eq!(
             most(None).loss(&told).unwrap(),

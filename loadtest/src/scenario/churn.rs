@@ -120,7 +120,7 @@ impl Churn<'_> {
             interrupt::ensure_none()?;
             joins.turn(Duration::MAX, u64::MAX)?;
             if let Some(failure) = &joins.counts.first_failure {
-                bail!("after {} members one failed: {failure}", joins.present);
+                bail!("after {} one failed: {failure}", plural(joins.present, "member"));
             }
         }
         joins.forget();

@@ -19,6 +19,7 @@ use crate::progress::Progress;
 use crate::report::{Course, Frame, Offer, StormReport, Tick, Work};
 use crate::scenario::sample::{Sample, Sampler};
 use crate::scenario::{conclude_at, placed_process};
+use crate::table::plural;
 
 /// Joins at once before the cut.
 const UNDERWAY_BEFORE: usize = 128;
@@ -93,7 +94,7 @@ fn gather(joins: &mut Joins<'_>, clients: usize, progress: &mut Progress) -> Res
         joins.turn(Duration::MAX, u64::MAX)?;
         progress.show(|| format!("connecting: {} of {clients} ready", joins.present));
         if let Some(failure) = &joins.counts.first_failure {
-            bail!("after {} clients one failed: {failure}", joins.present);
+            bail!("after {} one failed: {failure}", plural(joins.present, "client"));
         }
         if joins.present > before {
             (before, since_ns) = (joins.present, now_ns());

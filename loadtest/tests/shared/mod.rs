@@ -11,15 +11,15 @@ use std::thread;
 
 use serde_json::Value;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_loadtest");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_loadtest");
 
 /// A node with a data directory of its own, which ends with its test.
-pub struct Node {
-    pub process: Child,
-    pub folder: PathBuf,
-    pub url: String,
-    pub api_key: String,
-    pub anon_key: String,
+pub(crate) struct Node {
+    pub(crate) process: Child,
+    pub(crate) folder: PathBuf,
+    pub(crate) url: String,
+    pub(crate) api_key: String,
+    pub(crate) anon_key: String,
 }
 
 /// Returns the node's binary, beside that of the load tester.
@@ -41,7 +41,7 @@ fn node_binary() -> &'static Path {
 }
 
 impl Node {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = format!("loadtest-node-{}-{number}", std::process::id());
@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// Returns a token of M2 for the organization that load is made in.
-    pub fn token(&self, kind: &str) -> String {
+    pub(crate) fn token(&self, kind: &str) -> String {
         let mut command = Command::new(node_binary());
         command.args(["token", kind, "--organization", "load", "--data-dir"]).arg(&self.folder);
         command.args(["--user", "load"].iter().filter(|_| kind == "m2"));
@@ -83,18 +83,18 @@ impl Node {
     }
 
     /// Runs a scenario and returns its output.
-    pub fn run(&self, scenario: &str, extra: &[&str]) -> Output {
+    pub(crate) fn run(&self, scenario: &str, extra: &[&str]) -> Output {
         self.command(scenario, extra).output().expect("the binary was built")
     }
 
-    pub fn command(&self, scenario: &str, extra: &[&str]) -> Command {
+    pub(crate) fn command(&self, scenario: &str, extra: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args([scenario, "--url", &self.url, "--api-key", &self.api_key]).args(extra);
         command
     }
 
     /// Sends a request about the definitions and returns the body of the answer.
-    pub fn definitions(&self, method: &str, body: &str) -> Value {
+    pub(crate) fn definitions(&self, method: &str, body: &str) -> Value {
         let mut stream = TcpStream::connect(&self.url["http://".len()..]).expect("it listens");
         let request = format!(
             "{method} /api/realtime/channels HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\
@@ -109,7 +109,7 @@ impl Node {
         serde_json::from_str(body).expect("it is JSON")
     }
 
-    pub fn assert_nothing_is_left(&self) {
+    pub(crate) fn assert_nothing_is_left(&self) {
         assert_eq!(self.definitions("GET", ""), Value::Array(Vec::new()));
     }
 }
@@ -123,7 +123,7 @@ impl Drop for Node {
 }
 
 /// A run that is killed if its test fails.
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -135,7 +135,7 @@ impl Drop for Running {
 
 /// Returns the line of JSON, which is the last line of the output. A verdict that a side fell behind
 /// is no failure here: a busy machine is enough for that.
-pub fn result(output: &Output) -> Value {
+pub(crate) fn result(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(0 | 3 | 4)), "{text}\n{errors}");

@@ -5,6 +5,7 @@ use crate::report::page::chart::{Across, Chart, Curve, Line, percentiles, senten
 use crate::report::page::{DROPS, capital};
 use crate::report::record::Record;
 use crate::report::series::Point;
+use crate::report::slow::{CLOSED, SLOW};
 use crate::table::{grouped, grouped_float};
 
 impl Record {
@@ -167,6 +168,13 @@ impl Record {
         let counts: Vec<_> = counts.collect();
         if !counts.is_empty() {
             return format!("{}.", counts.join(", "));
+        }
+        if let Some(slow) = self.value(SLOW) {
+            let closed = grouped_float(self.value(CLOSED).unwrap_or_default());
+            return format!(
+                "Clients that read lost nothing. Of {} that do not read, the server closed {closed}.",
+                grouped_float(slow)
+            );
         }
         match (self.units(), &self.latency) {
             ("joins", _) => "No join failed, no client was lost.",

@@ -91,9 +91,9 @@ impl Record {
             (_, Kind::Valid, _) => ("valid", "valid"),
             (_, Kind::ClientFellBehind, _) => ("client_fell_behind", "the client fell behind"),
             (_, Kind::ServerFellBehind, _) => ("server_fell_behind", "the server fell behind"),
-            (_, kind @ Kind::ServerStarved, _) => ("server_starved", kind.words()),
-            (_, kind @ Kind::ServerStuck, _) => ("server_stuck", kind.words()),
-            (_, kind @ Kind::ServerEnded, _) => ("server_ended", kind.words()),
+            (_, Kind::ServerStarved, _) => ("server_starved", "server starved"),
+            (_, Kind::ServerStuck, _) => ("server_stuck", "server stuck"),
+            (_, Kind::ServerEnded, _) => ("server_ended", "the server ended"),
         };
         let interrupted = match self.interrupted {
             true => format!(" Interrupted after {:.1} s.", self.seconds),
