@@ -79,8 +79,14 @@ fn clients_that_do_not_read_cost_the_others_nothing() {
     let paced = ["--rate", "50", "--warmup", "0.1", "--seconds", "1.9"];
     // Each slow client misses 30 MB, more than the buffers of a connection and the outbox hold.
     for (manner, closed) in [("close", 4), ("drop-oldest", 0), ("latest", 0)] {
-        let manner = ["--slow-consumer", manner, "--ephemeral"];
+        let page = node.folder.join("slow.html");
+        let manner = ["--slow-consumer", manner, "--ephemeral", "--report"];
+        let manner = [&manner[..], &[page.to_str().unwrap()]].concat();
         let result = result(&node.run("slow", &[&paced[..], &extra, &manner].concat()));
+        let page = fs::read_to_string(&page).unwrap();
+        let told = format!("Of 4 that do not read, the server closed {closed}.");
+        assert!(page.contains(&told) && !page.contains("was cut off"), "{manner:?}: {told}");
+        assert!(page.contains("beside 4 clients without reading"), "{manner:?}");
         assert_eq!(result["publications"]["accepted"], 100);
         assert_eq!(result["subscribers"], 4);
         assert_eq!(result["deliveries"]["received"], 400);
@@ -220,7 +226,7 @@ fn the_highest_sustained_rate_is_found_below_one_that_cannot_be() {
 fn a_soak_fails_on_growth_and_samples_each_interval() {
     let node = Node::start();
     let extra =
-        ["-n", "20", "--interval", "0.1", "--warmup", "0.1", "--seconds", "0.9", "--rate", "100"];
+        ["-n", "20", "--interval", "0.2", "--warmup", "0.2", "--seconds", "1.8", "--rate", "50"];
     let good = node.run("soak", &[&extra[..], &["--max-memory-growth", "1000"]].concat());
     let result = result(&good);
     assert_eq!(result["deliveries"]["received"], 2_000);
@@ -424,8 +430,10 @@ fn a_run_at_any_server_saves_its_course_and_no_credential() {
 #[test]
 fn saturate_saves_each_step_and_why_it_stopped() {
     let node = Node::start();
-    // A latency of a minute is always kept.
-    let load = ["-n", "20", "--from", "10", "--most", "20", "--warmup", "0.1", "--seconds", "0.4"];
+    // A latency of a minute is always kept. A step must deliver 95 % of its deliveries within its
+    // window, of which a busy machine may keep the last tenth of a second or two: that is little of
+    // four seconds, and nothing of a steady delay if the warm-up is longer than that.
+    let load = ["-n", "20", "--from", "10", "--most", "20", "--warmup", "0.5", "--seconds", "4"];
     let extra = [&load[..], &["--ephemeral", "--p99-ms", "60000"]].concat();
     let figure = "sustained publications";
     let saving = Saving { scenario: "saturate", extra, at_node: true, figure, charts: "6" };
@@ -446,7 +454,9 @@ fn saturate_saves_each_step_and_why_it_stopped() {
     // The limits of the highest step that is sustained fail the run.
     for limit in [["--min-rate", "21"], ["--max-p99-ms", "0.000001"], ["--max-cpu-us", "0.000001"]]
     {
-        let failed = node.run("saturate", &[&saving.extra[..], &limit].concat());
+        let one_step = ["-n", "20", "--from", "20", "--most", "20", "--halvings", "0"];
+        let timed = ["--warmup", "0.5", "--seconds", "2", "--ephemeral", "--p99-ms", "60000"];
+        let failed = node.run("saturate", &[&one_step[..], &timed, &limit].concat());
         let errors = String::from_utf8_lossy(&failed.stderr);
         assert!(errors.contains("failed: "), "{limit:?}: {errors}");
         assert!(matches!(failed.status.code(), Some(1 | 3)), "{limit:?}: {errors}");
@@ -550,7 +560,10 @@ fn a_run_that_fails_leaves_nothing_behind_either() {
     let node = Node::start();
     let extra = ["--channel", "load:x", "--seconds", "0.1", "--warmup", "0", "--max-cpu-us", "0"];
     let failed = node.run("publish", &extra);
-    assert_eq!(failed.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&failed.stderr);
+    assert!(errors.contains("failed: the server's CPU for each of the"), "{errors}");
+    // On a busy machine the node may have waited for its processor in so short a window.
+    assert!(matches!(failed.status.code(), Some(1 | 3)), "{errors}");
     node.assert_nothing_is_left();
     let extra = ["--token", &node.anon_key, "-n", "3", "--seconds", "0.3", "--rate", "20"];
     result(&node.run("fanout", &extra));
