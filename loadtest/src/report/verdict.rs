@@ -44,9 +44,9 @@ pub(crate) enum Kind {
     ServerStarved,
     /// The server did not keep up with the load.
     ServerFellBehind,
-    /// The server stopped answering.
+    /// No answer came for long, although some were due.
     ServerStuck,
-    /// The server ended.
+    /// The server's process ended during the run.
     ServerEnded,
 }
 
