@@ -36,7 +36,8 @@ fn publications_without_audience_are_counted_exactly() {
     }
     let fast = node.run("publish", &["--warmup", "0", "--seconds", "0.3", "--depth", "8"]);
     let fast = result(&fast);
-    assert!(fast["publications"]["accepted"].as_u64() > Some(100));
+    // As many as may be unanswered are sent at once.
+    assert!(fast["publications"]["accepted"].as_u64() >= Some(16 * 8));
     assert_eq!(fast["publications"]["unanswered"], 0);
     let floor = floor("floor-publish", &PACED);
     assert_eq!(floor["publications"]["accepted"], 100);
@@ -145,7 +146,7 @@ fn joins_are_counted_exactly_and_do_not_fail() {
     check(&floor("floor-join", &paced));
     let fast = ["--warmup", "0", "--seconds", "0.3", "--underway", "8"];
     for result in [result(&node.run("churn", &fast)), floor("floor-join", &fast)] {
-        assert!(result["joins"]["succeeded"].as_u64() > Some(100));
+        assert!(result["joins"]["succeeded"].as_u64() > Some(8));
         assert_eq!(result["joins"]["failed"], 0);
     }
 }
