@@ -17,6 +17,9 @@ const TOP: f64 = 18.0;
 const BOTTOM: f64 = 28.0;
 /// The most labels of pairs that do not touch.
 const PAIR_TICKS_MAX: usize = 12;
+/// Width of a letter and height of a line on a phone, where a drawing is smaller than its texts.
+const LETTER: f64 = 9.0;
+const LINE: f64 = 18.0;
 /// With more points, dots would hide the line.
 const DOTS_MAX: usize = 40;
 /// Percentiles that are written at the curve.
@@ -169,10 +172,12 @@ pub(super) fn percentiles(curves: &[Curve<'_>]) -> String {
         let _ = write!(body, "<path class=\"line {class}\" d=\"{}\"/>", path.join(" "));
     }
     if let [Curve { latency, .. }] = curves {
+        let mut texts = Vec::new();
         for quantile in NAMED {
             let nines = -(1.0_f64 - quantile).log10();
             if nines <= nines_max {
-                named(&mut body, x(nines), y(latency.at(quantile) as f64), latency.at(quantile));
+                let place = (x(nines), y(latency.at(quantile) as f64));
+                named(&mut body, &mut texts, place, latency.at(quantile));
             }
         }
     }
@@ -187,19 +192,37 @@ pub(super) fn percentiles(curves: &[Curve<'_>]) -> String {
     framed("Latency by percentile", "", &key, &body)
 }
 
+/// The place of a text that is written at a curve: its ends and its line.
+#[derive(Debug)]
+struct Written {
+    from: f64,
+    to: f64,
+    y: f64,
+}
+
 /// Marks a point of the percentile curve and writes its value where the curve is not: right below
-/// the first ones, left above the others.
-fn named(body: &mut String, x: f64, y: f64, ns: u64) {
-    let (text_x, text_y, anchor) = match x {
-        // Nor may it lie on the labels of the horizontal axis.
-        x if x < LEFT + 70.0 => (x + 8.0, (y + 15.0).min(HEIGHT - BOTTOM - 6.0), "start"),
-        x => (x - 7.0, y - 8.0, "end"),
-    };
+/// the first ones, left above the others. Nor may it lie on the labels of an axis, or on one of the
+/// texts that were written before; then it is left out.
+fn named(body: &mut String, texts: &mut Vec<Written>, (x, y): (f64, f64), ns: u64) {
     let text = Unit::Ns.text(Some(ns as f64));
+    let width = text.chars().count() as f64 * LETTER;
+    let _ = write!(body, "<circle class=\"dot one\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>");
+    let (text_x, text_y, anchor) = match x - 7.0 - width {
+        left if left < LEFT => (x + 8.0, (y + 15.0).min(HEIGHT - BOTTOM - 6.0), "start"),
+        _ => (x - 7.0, y - 8.0, "end"),
+    };
+    let from = if anchor == "start" { text_x } else { text_x - width };
+    let written = Written { from, to: from + width, y: text_y };
+    let covers = |other: &Written| {
+        (other.y - written.y).abs() < LINE && other.from < written.to && written.from < other.to
+    };
+    if texts.iter().any(covers) {
+        return;
+    }
+    texts.push(written);
     let _ = write!(
         body,
-        "<circle class=\"dot one\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>\
-         <text class=\"value\" x=\"{text_x:.1}\" y=\"{text_y:.1}\" text-anchor=\"{anchor}\">{text}\
+        "<text class=\"value\" x=\"{text_x:.1}\" y=\"{text_y:.1}\" text-anchor=\"{anchor}\">{text}\
          </text>"
     );
 }
@@ -309,5 +332,53 @@ fn bars(
              height=\"{height:.1}\"/>",
             line.class
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heard::histogram;
+
+    /// Returns the ends and the line of each value that is written at a curve, by the width that
+    /// letters have on a phone.
+    fn written(drawing: &str) -> Vec<Written> {
+        let number = |text: &str, name: &str| {
+            let value = text.split_once(&format!(" {name}=\"")).expect("it has one").1;
+            value.split('"').next().and_then(|text| text.parse::<f64>().ok()).expect("a number")
+        };
+        let texts = drawing.split("<text class=\"value\"").skip(1);
+        let place = |text: &str| {
+            let (head, rest) = text.split_once('>').expect("it ends");
+            let letters = rest.split("</text>").next().expect("it has a text").trim();
+            let width = letters.chars().count() as f64 * LETTER;
+            let (x, y) = (number(head, "x"), number(head, "y"));
+            let from = if head.contains("\"end\"") { x - width } else { x };
+            Written { from, to: from + width, y }
+        };
+        texts.map(place).collect()
+    }
+
+    #[test]
+    fn the_values_of_a_curve_cover_neither_each_other_nor_the_axis() {
+        for count in [1, 7, 20, 40, 47, 60, 100, 1_000, 100_000] {
+            for spread in [0, 1, 1_000, 100_000] {
+                let mut latency = histogram();
+                for number in 0..count {
+                    latency.saturating_record(10_400_000 + number * spread);
+                }
+                let latency = Distribution::of(&latency).expect("it has values");
+                let curve = Curve { name: "all".into(), class: "one", latency: &latency };
+                let texts = written(&percentiles(&[curve]));
+                assert!(!texts.is_empty());
+                for (at, one) in texts.iter().enumerate() {
+                    assert!(one.from >= LEFT && one.to <= WIDTH, "{count} values: {one:?}");
+                    let covers = |other: &&Written| {
+                        (other.y - one.y).abs() < LINE && other.from < one.to && one.from < other.to
+                    };
+                    assert!(texts[at + 1..].iter().find(covers).is_none(), "{count}: {one:?}");
+                }
+            }
+        }
     }
 }
