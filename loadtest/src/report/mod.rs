@@ -109,6 +109,13 @@ fn per_second(rate: Option<f64>) -> String {
     rate.map_or_else(|| "-".to_owned(), grouped_float)
 }
 
+/// Returns the rows that say what a run's figures are worth.
+pub(crate) fn verdict_text(verdict: &Verdict) -> String {
+    let mut table = Table { text: String::new() };
+    verdict_rows(&mut table, verdict);
+    table.text
+}
+
 fn verdict_rows(table: &mut Table, verdict: &Verdict) {
     table.line("verdict", &format!("{}. {}", verdict.words(), verdict.meaning()));
     verdict.evidence.iter().for_each(|sentence| table.line("", sentence));

@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::machine::Versions;
 use crate::pin::Placement;
 use crate::procfs::Usage;
-use crate::report::{Asked, CompareReport, Frame, Pair, Run};
+use crate::report::{Asked, CompareReport, Frame, Pair, Run, verdict_text};
 use crate::scenario::fanout::Node;
 use crate::scenario::floor::Sender;
 use crate::scenario::{conclude, floor_version, required_process, say};
@@ -46,7 +46,8 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Ending> {
     let report = CompareReport { asked, processors, pairs, interrupted };
     let limits = (arguments.thresholds.thresholds(), arguments.max_ratio);
     let record = report.record(frame, &floor_version(), limits.0, limits.1);
-    conclude(&record, &report.table(), &arguments.output)
+    let table = report.table() + &verdict_text(&record.verdict);
+    conclude(&record, &table, &arguments.output)
 }
 
 fn measure(

@@ -14,7 +14,7 @@ use crate::ending::Ending;
 use crate::interrupt;
 use crate::machine::Versions;
 use crate::publisher::Schedule;
-use crate::report::{Frame, PublishReport, SaturateReport, Step};
+use crate::report::{Frame, PublishReport, SaturateReport, Step, verdict_text};
 use crate::scenario::field::{Field, Source, crowd};
 use crate::scenario::publish::publications;
 use crate::scenario::{conclude, placed_process, say};
@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &SaturateArguments) -> Result<Ending> {
     let climb = Climb { arguments, access, script, pid };
     let report = climb.climb()?;
     let record = report.record(frame, &arguments.limits());
-    conclude(&record, &report.table(), &arguments.output)
+    let table = report.table() + &verdict_text(&record.verdict);
+    conclude(&record, &table, &arguments.output)
 }
 
 /// The steps of a run.

@@ -108,7 +108,8 @@ impl Record {
             escape(&self.scenario),
             escape(self.versions.server.as_deref().unwrap_or("unknown server")),
             escape(&self.headline()),
-            escape(&sentence_of(&self.title)),
+            // It may begin with the name of a channel.
+            escape(&ended(&self.title)),
             self.verdict.meaning(),
         );
     }
@@ -221,8 +222,13 @@ fn table(page: &mut String, title: &str, rows: impl Iterator<Item = (String, Str
 
 /// Returns a text with a capital first letter and a full stop.
 fn sentence_of(text: &str) -> String {
+    ended(&capital(text))
+}
+
+/// Returns a text with a full stop.
+fn ended(text: &str) -> String {
     let stop = if text.ends_with('.') { "" } else { "." };
-    format!("{}{stop}", capital(text))
+    format!("{text}{stop}")
 }
 
 /// Returns a text with a capital first letter.
