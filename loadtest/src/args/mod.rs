@@ -111,7 +111,7 @@ pub(crate) enum Scenario {
     #[command(after_help = post::FLOOR_CHANNELS_EXAMPLE)]
     FloorChannels(FloorChannelsArguments),
     /// A share of the clients does not read; the others must lose nothing
-    #[command(after_help = post::SLOW_EXAMPLE)]
+    #[command(after_help = post::SLOW_EXAMPLE, mut_args(on_one_connection))]
     Slow(SlowArguments),
     /// Clients connect, subscribe and leave: cost and time of a join
     #[command(after_help = joins::CHURN_EXAMPLE)]
@@ -123,13 +123,13 @@ pub(crate) enum Scenario {
     #[command(after_help = joins::STORM_EXAMPLE)]
     ReconnectStorm(StormArguments),
     /// A fan-out at any WebSocket server, with templates of its messages
-    #[command(after_help = websocket::EXAMPLE)]
+    #[command(after_help = websocket::EXAMPLE, mut_args(on_one_connection))]
     Websocket(WebSocketArguments),
     /// Find the highest rate of publications that is sustained, and why
-    #[command(after_help = long::SATURATE_EXAMPLE)]
+    #[command(after_help = long::SATURATE_EXAMPLE, mut_args(by_steps))]
     Saturate(SaturateArguments),
     /// Publish for long: memory, CPU and latency over time must not grow
-    #[command(after_help = long::SOAK_EXAMPLE)]
+    #[command(after_help = long::SOAK_EXAMPLE, mut_args(on_one_connection))]
     Soak(SoakArguments),
     /// Compare two saved runs
     #[command(after_help = DIFF_EXAMPLE)]
@@ -269,6 +269,24 @@ fn with_load(option: Arg) -> Arg {
     match option.get_help_heading() {
         Some("Clients") => option.help_heading("Load"),
         _ => option,
+    }
+}
+
+/// Says what the options of publishing connections mean where there is one.
+fn on_one_connection(option: Arg) -> Arg {
+    match option.get_id().as_str() {
+        "connections" => option.help("Times --depth, unanswered on one connection"),
+        "depth" => option.help("See --connections"),
+        _ => option,
+    }
+}
+
+/// Says what the options of one run mean where there is one for each step.
+fn by_steps(option: Arg) -> Arg {
+    match option.get_id().as_str() {
+        "seconds" => option.help("How long to measure each step"),
+        "rate" => option.hide(true),
+        _ => on_one_connection(option),
     }
 }
 
