@@ -200,6 +200,13 @@ struct Written {
     y: f64,
 }
 
+impl Written {
+    /// Returns whether two texts lie on each other.
+    fn covers(&self, other: &Self) -> bool {
+        (other.y - self.y).abs() < LINE && other.from < self.to && self.from < other.to
+    }
+}
+
 /// Marks a point of the percentile curve and writes its value where the curve is not: right below
 /// the first ones, left above the others. Nor may it lie on the labels of an axis, or on one of the
 /// texts that were written before; then it is left out.
@@ -213,10 +220,7 @@ fn named(body: &mut String, texts: &mut Vec<Written>, (x, y): (f64, f64), ns: u6
     };
     let from = if anchor == "start" { text_x } else { text_x - width };
     let written = Written { from, to: from + width, y: text_y };
-    let covers = |other: &Written| {
-        (other.y - written.y).abs() < LINE && other.from < written.to && written.from < other.to
-    };
-    if texts.iter().any(covers) {
+    if texts.iter().any(|other| written.covers(other)) {
         return;
     }
     texts.push(written);
@@ -373,10 +377,10 @@ mod tests {
                 assert!(!texts.is_empty());
                 for (at, one) in texts.iter().enumerate() {
                     assert!(one.from >= LEFT && one.to <= WIDTH, "{count} values: {one:?}");
-                    let covers = |other: &&Written| {
-                        (other.y - one.y).abs() < LINE && other.from < one.to && one.from < other.to
-                    };
-                    assert!(texts[at + 1..].iter().find(covers).is_none(), "{count}: {one:?}");
+                    assert!(
+                        !texts[at + 1..].iter().any(|other| one.covers(other)),
+                        "{count}: {one:?}"
+                    );
                 }
             }
         }
