@@ -50,9 +50,9 @@ pub struct Attachments<T> {
 struct Attachment<T> {
     channel: Channel,
     chain: Chain<T>,
-    /// The subscription's number on the line; 0 if there is none.
+    /// The number of the subscription on the line; 0 without a subscription.
     sid: u64,
-    /// When the channel has a timer; 0 if it has none.
+    /// When the channel's timer fires; 0 without a timer.
     due: Millis,
     claim: OwnClaim,
     phase: Phase,

@@ -183,8 +183,8 @@ impl<T> Chain<T> {
         self.pass(now.before, out)
     }
 
-    /// Gives up the read of what is missing: tells that it is lost and delivers what waits. Returns
-    /// whether more is missing behind that.
+    /// Gives up the read of the missing messages: tells that they are lost and delivers the
+    /// messages that wait behind them. Returns whether more messages are missing further on.
     pub fn give_up(&mut self, out: &mut Vec<Told<T>>) -> bool {
         let Some(missing) = self.missing() else { return false };
         out.push(Told::Lost(missing));
@@ -193,7 +193,7 @@ impl<T> Chain<T> {
         self.drain(out)
     }
 
-    /// Begins again at this place. What waits is dropped; the caller tells a gap.
+    /// Begins again at this place. Drops the messages that wait; the caller tells a gap.
     pub fn reset(&mut self, bound: Seq) {
         *self = Self::at_bound(bound);
     }
@@ -238,7 +238,7 @@ impl<T> Chain<T> {
         out.push(Told::Deliver(seq, message));
     }
 
-    /// Delivers what waits, up to the next hole. Returns whether there is one.
+    /// Delivers the waiting messages up to the next hole. Returns whether there is a hole.
     fn drain(&mut self, out: &mut Vec<Told<T>>) -> bool {
         let Some(mut repair) = self.repair.take() else { return false };
         while !repair.is_held {

@@ -241,7 +241,7 @@ impl<T> Barrier<T> {
         self.running = Some(Running { waiting: std::mem::take(&mut self.next), seq: None, end });
     }
 
-    /// Returns when the barrier that is under way must be over; `None` if there is none.
+    /// Returns the deadline of the barrier that is under way; `None` without a barrier.
     pub fn due(&self) -> Option<Millis> {
         self.running.as_ref().map(|running| running.end)
     }

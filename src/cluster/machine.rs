@@ -45,7 +45,7 @@ pub struct Cluster {
     /// Publications that are sent only if a node listens, until that is known.
     undecided: BTreeMap<u64, Publish>,
     counts: Counts,
-    /// Where the look for claims of nodes that are over goes on; `None` if there is none.
+    /// Where the search for claims of ended nodes goes on; `None` if no search is under way.
     sweep: Option<Option<Place>>,
     ends_flying: usize,
     actions: Vec<Action>,
@@ -76,7 +76,7 @@ enum Purpose {
 /// barrier says nothing of claims that they made later.
 type Doubt = Vec<NodeName>;
 
-/// What waits for a barrier.
+/// A decision that waits for a barrier.
 #[derive(Clone, Debug)]
 enum Decision {
     /// Whether the publication with this token is sent.

@@ -116,6 +116,7 @@ pub(crate) fn verdict_text(verdict: &Verdict) -> String {
     table.text
 }
 
+/// Adds the verdict, its meaning and the evidence for it.
 fn verdict_rows(table: &mut Table, verdict: &Verdict) {
     table.line("verdict", &format!("{}. {}", verdict.words(), verdict.meaning()));
     verdict.evidence.iter().for_each(|sentence| table.line("", sentence));

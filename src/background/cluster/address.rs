@@ -66,8 +66,8 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// Returns the name that the server's certificate must have; `None` if the host is none that a
-    /// certificate can have.
+    /// Returns the name to check the server's certificate against; `None` if no certificate can
+    /// name this host.
     pub(super) fn server_name(&self) -> Option<ServerName<'static>> {
         ServerName::try_from(self.host.clone()).ok()
     }

@@ -213,7 +213,7 @@ impl Line {
         }
     }
 
-    /// Writes what waits, for at most `within`, and ends the connection.
+    /// Writes the waiting commands, for at most `within`, and ends the connection.
     pub async fn close(self, within: Duration) {
         if let State::Up(connection) = self.state {
             // A server that takes no more is left as it is.

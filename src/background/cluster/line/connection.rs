@@ -167,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// Writes what waits and ends the stream.
+    /// Writes the commands that wait in the buffer and ends the stream.
     pub(super) async fn close(mut self) -> io::Result<()> {
         self.stream.write_all(&self.out).await?;
         self.stream.shutdown().await
