@@ -40,6 +40,36 @@ pub struct ChannelOptions {
     /// Publications a second of all clients of one channel together, at most
     /// [`RATE_LIMIT_MAX`](crate::limits::RATE_LIMIT_MAX); 0 for no limit.
     pub rate_limit: u32,
+    /// The order of its publications in a cluster.
+    pub order: ChannelOrder,
+}
+
+/// The order of a channel's publications in a cluster. A node alone has one order in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ChannelOrder {
+    /// One order for all nodes, which a stream of the cluster gives.
+    #[default]
+    Cluster,
+    /// Each node has an order of its own: what is published on a node is heard there only.
+    Local,
+}
+
+impl ChannelOrder {
+    /// All orders, among which [`Self::named`] searches.
+    pub const ALL: [Self; 2] = [Self::Cluster, Self::Local];
+
+    /// Returns the order's name in requests and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Local => "local",
+        }
+    }
+
+    /// Returns the order of a name; `None` if there is no such order.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|order| order.name() == name)
+    }
 }
 
 /// The publications that a channel keeps for later subscribers.
@@ -149,6 +179,8 @@ pub struct OptionsChange {
     pub retain: Option<Retain>,
     /// See [`ChannelOptions::rate_limit`].
     pub rate_limit: Option<u32>,
+    /// See [`ChannelOptions::order`].
+    pub order: Option<ChannelOrder>,
 }
 
 impl OptionsChange {
@@ -160,6 +192,7 @@ impl OptionsChange {
             slow_consumer: self.slow_consumer.unwrap_or(before.slow_consumer),
             retain: self.retain.unwrap_or(before.retain),
             rate_limit: self.rate_limit.unwrap_or(before.rate_limit),
+            order: self.order.unwrap_or(before.order),
         }
     }
 }

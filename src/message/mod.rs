@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 pub use credential::{Credential, Role, Sender};
 pub use definition::{
-    Change, ChannelChange, ChannelDefinition, ChannelOptions, OptionsChange, PresenceMode, Retain,
-    SlowConsumer,
+    Change, ChannelChange, ChannelDefinition, ChannelOptions, ChannelOrder, OptionsChange,
+    PresenceMode, Retain, SlowConsumer,
 };
 pub use document::{Document, DocumentKey, DocumentWrite, Found, Load};
 pub use event_name::event_name_problem;

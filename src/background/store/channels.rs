@@ -7,7 +7,9 @@ use super::fault::{senseless, unknown};
 use super::time::{integer, millis};
 use super::{Store, StoreError};
 use crate::limits::DEFINITIONS_MAX;
-use crate::message::{ChannelDefinition, ChannelOptions, PresenceMode, Retain, SlowConsumer};
+use crate::message::{
+    ChannelDefinition, ChannelOptions, ChannelOrder, PresenceMode, Retain, SlowConsumer,
+};
 
 impl Store {
     /// Returns all channel definitions, the oldest first.
@@ -18,7 +20,7 @@ impl Store {
     pub fn channels(&self) -> Result<Vec<ChannelDefinition>, StoreError> {
         let query =
             "SELECT id, pattern, description, webhook_urls, enabled, created_at, updated_at,
-                     ephemeral, presence, slow_consumer, replay_seconds, rate_limit
+                     ephemeral, presence, slow_consumer, replay_seconds, rate_limit, ordering
                      FROM channels ORDER BY created_at, id";
         let read = || -> rusqlite::Result<Vec<_>> {
             self.connection.prepare_cached(query)?.query_map([], definition)?.collect()
@@ -46,12 +48,13 @@ impl Store {
             channel.options.slow_consumer.name(),
             channel.options.retain.seconds(),
             channel.options.rate_limit,
+            channel.options.order.name(),
             DEFINITIONS_MAX.cast_signed(),
         ];
         // One statement counts and inserts, so that no other insert comes in between.
         let insert = "INSERT INTO channels
-                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
-                      WHERE (SELECT count(*) FROM channels) < ?13";
+                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+                      WHERE (SELECT count(*) FROM channels) < ?14";
         let inserted = self.execute(insert, row).map_err(|fault| self.refused(fault, channel))?;
         if inserted == 0 {
             return Err(StoreError::Full { channels_max: DEFINITIONS_MAX });
@@ -78,10 +81,12 @@ impl Store {
             to.options.slow_consumer.name(),
             to.options.retain.seconds(),
             to.options.rate_limit,
+            to.options.order.name(),
         ];
         let update = "UPDATE channels SET pattern = ?2, description = ?3, webhook_urls = ?4,
                       enabled = ?5, updated_at = ?6, ephemeral = ?7, presence = ?8,
-                      slow_consumer = ?9, replay_seconds = ?10, rate_limit = ?11 WHERE id = ?1";
+                      slow_consumer = ?9, replay_seconds = ?10, rate_limit = ?11, ordering = ?12
+                      WHERE id = ?1";
         let updated = self.execute(update, row).map_err(|fault| self.refused(fault, to))?;
         Ok(updated > 0)
     }
@@ -123,6 +128,7 @@ fn definition(row: &Row<'_>) -> rusqlite::Result<ChannelDefinition> {
 
 fn options(row: &Row<'_>) -> rusqlite::Result<ChannelOptions> {
     let (presence, slow_consumer): (String, String) = (row.get(8)?, row.get(9)?);
+    let order: String = row.get(12)?;
     Ok(ChannelOptions {
         ephemeral: row.get(7)?,
         presence: PresenceMode::named(&presence).ok_or_else(|| unknown(8, &presence))?,
@@ -130,6 +136,7 @@ fn options(row: &Row<'_>) -> rusqlite::Result<ChannelOptions> {
             .ok_or_else(|| unknown(9, &slow_consumer))?,
         retain: Retain::window(row.get(10)?),
         rate_limit: row.get(11)?,
+        order: ChannelOrder::named(&order).ok_or_else(|| unknown(12, &order))?,
     })
 }
 
@@ -167,6 +174,7 @@ pub(super) mod tests {
                 slow_consumer: SlowConsumer::Latest,
                 retain: Retain::window(60),
                 rate_limit: 10,
+                order: ChannelOrder::Local,
             },
             created_at: 1_777_136_400_123,
             updated_at: 1_777_136_400_124,

@@ -54,6 +54,7 @@ const OPTIONS: ChannelOptions = ChannelOptions {
     slow_consumer: crate::message::SlowConsumer::Close,
     retain: Retain::Window { seconds: 60 },
     rate_limit: 0,
+    order: crate::message::ChannelOrder::Cluster,
 };
 
 fn topic() -> Channel {

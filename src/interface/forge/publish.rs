@@ -10,7 +10,8 @@ use crate::broker::publish::Submission;
 use crate::config::Forge;
 use crate::interface::shared::Shared;
 use crate::message::{
-    Channel, ChannelOptions, Content, MessageId, Millis, Now, PresenceMode, Refused, Retain,
+    Channel, ChannelOptions, ChannelOrder, Content, MessageId, Millis, Now, PresenceMode, Refused,
+    Retain,
 };
 
 /// Attempts to publish an event while other threads publish events with later timestamps first.
@@ -44,6 +45,7 @@ impl Forge {
             slow_consumer: self.slow_consumer,
             retain: Retain::window(self.replay_seconds),
             rate_limit: 0,
+            order: ChannelOrder::Cluster,
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::config::M2;
 use crate::interface::shared::Shared;
 use crate::mailbox::{Loaded, Mail, Reservation, WorkerMailboxes};
 use crate::message::{
-    ChannelOptions, Content, Document, Found, Load, MessageId, Now, PresenceMode, Publication,
-    Retain, Retained, SlowConsumer,
+    ChannelOptions, ChannelOrder, Content, Document, Found, Load, MessageId, Now, PresenceMode,
+    Publication, Retain, Retained, SlowConsumer,
 };
 
 impl M2 {
@@ -21,6 +21,7 @@ impl M2 {
         slow_consumer: SlowConsumer::Latest,
         retain: Retain::Last,
         rate_limit: 0,
+        order: ChannelOrder::Cluster,
     };
 }
 

@@ -11,8 +11,8 @@ use crate::limits::{
 };
 use crate::message::webhook_url::Refusal;
 use crate::message::{
-    Change, ChannelChange, ChannelDefinition, ChannelOptions, Millis, OptionsChange, PresenceMode,
-    Retain, SlowConsumer,
+    Change, ChannelChange, ChannelDefinition, ChannelOptions, ChannelOrder, Millis, OptionsChange,
+    PresenceMode, Retain, SlowConsumer,
 };
 
 /// Longest description of a channel, in bytes. A longer one is refused as `INVALID_INPUT`.
@@ -20,7 +20,7 @@ pub(super) const DESCRIPTION_BYTES_MAX: usize = 4_096;
 /// Longest webhook URL, in bytes. A longer one is refused as `INVALID_INPUT`.
 pub(super) const WEBHOOK_URL_BYTES_MAX: usize = 2_048;
 
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "pattern",
     "description",
     "webhookUrls",
@@ -30,6 +30,7 @@ const FIELDS: [&str; 9] = [
     "slowConsumer",
     "replaySeconds",
     "rateLimit",
+    "order",
 ];
 
 /// Fields of an answer that a body may repeat and cannot change.
@@ -127,10 +128,10 @@ fn read<'a, P>(
     }
 }
 
-/// Reads the options: the last five of [`FIELDS`], which InsForge does not have. `null` sets an
+/// Reads the options: the last six of [`FIELDS`], which InsForge does not have. `null` sets an
 /// option to its default.
-fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
-    let [ephemeral, presence, slow_consumer, retain, rate_limit] = options;
+fn read_options(options: [Option<&RawValue>; 6]) -> Read<OptionsChange> {
+    let [ephemeral, presence, slow_consumer, retain, rate_limit, order] = options;
     let read = (
         or_default(ephemeral, |value| fields::flag("ephemeral", value)),
         or_default(presence, |value| {
@@ -145,13 +146,24 @@ fn read_options(options: [Option<&RawValue>; 5]) -> Read<OptionsChange> {
             fields::integer("replaySeconds", value, 0..=REPLAY_SECONDS_MAX).map(Retain::window)
         }),
         or_default(rate_limit, |value| fields::integer("rateLimit", value, 1..=RATE_LIMIT_MAX)),
+        or_default(order, |value| {
+            let names = ChannelOrder::ALL.map(ChannelOrder::name);
+            fields::choice("order", value, &names).map(|at| ChannelOrder::ALL[at])
+        }),
     );
     match read {
-        (Ok(ephemeral), Ok(presence), Ok(slow_consumer), Ok(retain), Ok(rate_limit)) => {
-            Ok(OptionsChange { ephemeral, presence, slow_consumer, retain, rate_limit })
+        (Ok(ephemeral), Ok(presence), Ok(slow_consumer), Ok(retain), Ok(rate_limit), Ok(order)) => {
+            Ok(OptionsChange { ephemeral, presence, slow_consumer, retain, rate_limit, order })
         }
-        (ephemeral, presence, slow, retain, rate) => {
-            let issues = [ephemeral.err(), presence.err(), slow.err(), retain.err(), rate.err()];
+        (ephemeral, presence, slow, retain, rate, order) => {
+            let issues = [
+                ephemeral.err(),
+                presence.err(),
+                slow.err(),
+                retain.err(),
+                rate.err(),
+                order.err(),
+            ];
             let issues: Vec<String> = issues.into_iter().flatten().collect();
             Err(issues.join(", "))
         }

@@ -56,6 +56,8 @@ struct ChannelJson<'a> {
     replay_seconds: u32,
     #[serde(skip_serializing_if = "is_default")]
     rate_limit: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'static str>,
     created_at: String,
     updated_at: String,
 }
@@ -79,6 +81,7 @@ impl<'a> From<&'a ChannelDefinition> for ChannelJson<'a> {
                 .then(|| options.slow_consumer.name()),
             replay_seconds: options.retain.seconds(),
             rate_limit: options.rate_limit,
+            order: (!is_default(&options.order)).then(|| options.order.name()),
             created_at: iso_millis(definition.created_at),
             updated_at: iso_millis(definition.updated_at),
         }

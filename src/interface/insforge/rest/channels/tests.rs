@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::body::{DESCRIPTION_BYTES_MAX, WEBHOOK_URL_BYTES_MAX};
 use super::*;
 use crate::limits::{CHANNEL_BYTES_MAX, WEBHOOKS_PER_DEFINITION_MAX};
-use crate::message::{ChannelOptions, PresenceMode, Retain, SlowConsumer};
+use crate::message::{ChannelOptions, ChannelOrder, PresenceMode, Retain, SlowConsumer};
 
 fn made(body: &str) -> NewChannel {
     NewChannel::parse(body.as_bytes()).unwrap()
@@ -89,19 +89,20 @@ fn issues_are_worded_as_documented() {
 #[test]
 fn options_are_read_changed_and_shown_where_they_are_set() {
     let all = r#"{"pattern":"a","ephemeral":true,"presence":"count",
-        "slowConsumer":"drop_oldest","replaySeconds":30,"rateLimit":5}"#;
+        "slowConsumer":"drop_oldest","replaySeconds":30,"rateLimit":5,"order":"local"}"#;
     let options = ChannelOptions {
         ephemeral: true,
         presence: PresenceMode::Count,
         slow_consumer: SlowConsumer::DropOldest,
         retain: Retain::window(30),
         rate_limit: 5,
+        order: ChannelOrder::Local,
     };
     assert_eq!(made(all).options, options);
     assert_eq!(made(r#"{"pattern":"a"}"#).options, ChannelOptions::default());
     let shown = Reply::channel(&made(all).into_definition(Uuid::nil(), 0)).body;
     let expected = r#""enabled":true,"ephemeral":true,"presence":"count","#.to_owned()
-        + r#""slowConsumer":"drop_oldest","replaySeconds":30,"rateLimit":5,"createdAt""#;
+        + r#""slowConsumer":"drop_oldest","replaySeconds":30,"rateLimit":5,"order":"local","createdAt""#;
     assert!(shown.contains(&expected), "{shown}");
     let before = made(all).into_definition(Uuid::nil(), 0);
     let change = changed(r#"{"presence":null,"slowConsumer":"latest","rateLimit":null}"#);
@@ -127,6 +128,7 @@ fn options_that_are_none_are_named() {
         ),
         (r#""replaySeconds":3601"#, "replaySeconds: expected a whole number from 0 to 3600"),
         (r#""rateLimit":0"#, "rateLimit: expected a whole number from 1 to 1000000"),
+        (r#""order":"global""#, "order: Invalid enum value. Expected 'cluster' | 'local'"),
         (r#""rateLimit":1.5"#, "rateLimit: expected a whole number from 1 to 1000000"),
         (
             r#""rateLimit":"5","ephemeral":"yes""#,
