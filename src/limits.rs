@@ -134,6 +134,11 @@ pub const RECOVERABLE_CHANNELS_MAX: usize = 262_144;
 /// Long-polling sessions that migrated to another worker, so that their requests are passed on to
 /// it. At the bound a client whose session would have to migrate is not recovered.
 pub const FORWARDS_MAX: usize = 16_384;
+/// Joins that a node of a cluster holds back together until it hears their channels. More are
+/// refused.
+pub const HELD_JOINS_MAX: usize = 65_536;
+/// How many joins and leaves that were held back are carried out under one lock of a channel.
+pub const RELEASED_AT_ONCE_MAX: usize = 64;
 /// Time until the leaves of closed connections that found a full mailbox are tried again, in
 /// milliseconds. There are never more of them than the worker had subscriptions.
 pub const LEAVE_RETRY_MS: u64 = 10;

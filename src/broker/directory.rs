@@ -9,6 +9,7 @@
 mod entry;
 mod membership;
 mod requests;
+mod stream;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +19,7 @@ use super::channel_log::ChannelLogs;
 use super::retain::Budgets;
 use super::window::accepted;
 use crate::limits::SWEEP_STEPS;
-use crate::mailbox::{Reservation, WorkerMailboxes};
+use crate::mailbox::{Interests, Reservation, WorkerMailboxes};
 use crate::message::{
     Audience, Channel, Encodings, Millis, PresenceMode, Publication, Refused, Retain, Retained,
     Snapshot,
@@ -26,6 +27,8 @@ use crate::message::{
 
 use entry::{Entry, Share, workers};
 pub use requests::{Announced, Join, Leave, Published, Subscriber};
+use stream::Stream;
+pub use stream::{Behind, Landed, Unheld};
 
 /// Maps that channels are spread over. With 256, two of 64 threads that do nothing but publish
 /// contend for one in about one publish in a hundred.
@@ -37,6 +40,8 @@ pub struct Directory {
     shards: Box<[Shard]>,
     hasher: RandomState,
     budgets: Budgets,
+    /// Set in a cluster.
+    stream: Option<Stream>,
 }
 
 /// A part of the channels.
@@ -61,11 +66,18 @@ impl Directory {
         self
     }
 
+    /// Makes a new directory one of a cluster: channels wait for a stream, and `interests` learns
+    /// which.
+    pub fn in_cluster(mut self, interests: Arc<Interests>) -> Self {
+        self.stream = Some(Stream::new(interests));
+        self
+    }
+
     /// Creates a directory without channels. What channels keep for later subscribers stays within
     /// `budgets`.
     pub fn new(budgets: Budgets) -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        Self { shards, hasher: RandomState::new(), budgets }
+        Self { shards, hasher: RandomState::new(), budgets, stream: None }
     }
 
     /// Returns the encodings in use on a channel: those in which to encode before
@@ -241,6 +253,9 @@ impl Directory {
         let Some(entry) = entries.get_mut(channel).filter(|entry| entry.shares.is_empty()) else {
             return;
         };
+        if let (Some(stream), Some(attachment)) = (&self.stream, &mut entry.attachment) {
+            stream.let_go(channel, attachment);
+        }
         if entry.keeps_nothing() {
             self.remove(entries, channel);
         } else {
@@ -270,6 +285,8 @@ fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+mod held_tests;
 #[cfg(test)]
 mod listener_tests;
 #[cfg(test)]

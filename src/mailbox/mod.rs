@@ -10,6 +10,7 @@
 mod answers;
 mod doorbell;
 mod inbox;
+mod interests;
 mod mail;
 mod questions;
 mod queue;
@@ -33,6 +34,7 @@ pub use answers::{Health, PollRefusal, Polled, StoreRefusal, StoreResult, Writte
 pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};
+pub use interests::Interests;
 pub use mail::{Loaded, Mail, PollTicket};
 pub use questions::{Keep, Query, StoreChange, Wish, Write};
 use queue::AskQueue;

@@ -20,6 +20,11 @@ impl WorkerSet {
         self.0[worker.index() / 64] |= 1 << (worker.index() % 64);
     }
 
+    /// Adds the workers of another set.
+    pub fn add(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(bits, more)| *bits |= more);
+    }
+
     fn contains(self, worker: WorkerId) -> bool {
         self.0[worker.index() / 64] & (1 << (worker.index() % 64)) != 0
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::requests::Join;
+use super::stream::Attachment;
 use crate::broker::bucket::Bucket;
 use crate::broker::channel_log::ChannelLog;
 use crate::broker::presence::Presence;
@@ -31,6 +32,8 @@ pub(super) struct Entry {
     pub(super) lingers_until: Millis,
     /// The timestamp of the latest publication. On topics timestamps must not run back.
     pub(super) stamped: Millis,
+    /// What the channel waits for, if a cluster's stream orders it.
+    pub(super) attachment: Option<Box<Attachment>>,
     /// Whether the channel is in its shard's `watched`.
     pub(super) is_watched: bool,
 }
@@ -98,6 +101,7 @@ impl Entry {
             && self.log.is_none()
             && self.bucket.is_new()
             && self.lingers_until == 0
+            && self.attachment.is_none()
             && !self.is_watched
     }
 
@@ -115,7 +119,8 @@ impl Entry {
             log.close(&budgets.logs);
             None
         });
-        let is_needed = !self.bucket.is_full(now) || now < self.lingers_until;
+        let is_needed =
+            !self.bucket.is_full(now) || now < self.lingers_until || self.attachment.is_some();
         self.kept.outlives_subscribers()
             || self.log.is_some()
             || (self.shares.is_empty() && is_needed)
@@ -216,7 +221,10 @@ impl Entry {
     /// Removes a share that counts nothing.
     fn tidy(&mut self, at: usize) {
         if self.shares[at].is_empty() {
-            self.shares.swap_remove(at);
+            let share = self.shares.swap_remove(at);
+            if let Some(attachment) = &mut self.attachment {
+                attachment.forget(share.worker);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Directory;
-use super::entry::workers;
+use super::entry::{Entry, workers};
 use super::requests::{Announced, Join, Leave};
 use crate::mailbox::{Mail, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
@@ -18,11 +18,35 @@ impl Directory {
     /// # Errors
     /// [`Refused::Overloaded`] if a mailbox has no free place. Then nothing changed.
     pub fn join(&self, mailboxes: &WorkerMailboxes, join: &Join<'_>) -> Result<Announced, Refused> {
+        let mut shard = self.shard(join.channel);
+        let entry = shard.entry(join.channel.clone()).or_default();
+        let done = match self.holds_join(entry, join) {
+            Ok(true) => Ok((Announced::Yes, WorkerSet::default())),
+            Ok(false) => self.join_now(mailboxes, entry, join),
+            Err(refused) => Err(refused),
+        };
+        if done.is_err() {
+            // It may have been created for nothing.
+            self.let_go(&mut shard, join.channel);
+        }
+        drop(shard);
+        let (told, posted) = done?;
+        mailboxes.wake(posted);
+        self.wake_stream();
+        Ok(told)
+    }
+
+    /// Carries out a join under the lock of the channel's shard. Returns the workers to wake once
+    /// the lock is not held.
+    pub(super) fn join_now(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        entry: &mut Entry,
+        join: &Join<'_>,
+    ) -> Result<(Announced, WorkerSet), Refused> {
         let subscriber = join.subscriber;
         let worker = subscriber.connection.worker;
-        let mut shard = self.shard(join.channel);
         let place = mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?;
-        let entry = shard.entry(join.channel.clone()).or_default();
         // The listener that lingered is assumed to be this one.
         entry.lingers_until = 0;
         let mode = join.options.presence;
@@ -68,10 +92,8 @@ impl Directory {
             entry.uncount(worker, encoding, subscriber.transport);
         }
         entry.count(worker, subscriber.encoding, subscriber.transport);
-        drop(shard);
         posted.insert(worker);
-        mailboxes.wake(posted);
-        Ok(told)
+        Ok((told, posted))
     }
 
     /// Uncounts a subscriber, announces that if a member left, and posts the end of its
@@ -85,10 +107,29 @@ impl Directory {
         mailboxes: &WorkerMailboxes,
         leave: &Leave<'_>,
     ) -> Result<Announced, Refused> {
-        let subscriber = leave.subscriber;
-        let worker = subscriber.connection.worker;
         let mut shard = self.shard(leave.channel);
         let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
+        let (told, posted) = match Self::holds_leave(entry, leave) {
+            true => (Announced::Yes, WorkerSet::default()),
+            false => self.leave_now(mailboxes, entry, leave)?,
+        };
+        self.let_go(&mut shard, leave.channel);
+        drop(shard);
+        mailboxes.wake(posted);
+        self.wake_stream();
+        Ok(told)
+    }
+
+    /// Carries out a leave under the lock of the channel's shard. Returns the workers to wake once
+    /// the lock is not held.
+    pub(super) fn leave_now(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        entry: &mut Entry,
+        leave: &Leave<'_>,
+    ) -> Result<(Announced, WorkerSet), Refused> {
+        let subscriber = leave.subscriber;
+        let worker = subscriber.connection.worker;
         let place = match leave.lives_on {
             true => Some(mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?),
             false => None,
@@ -128,10 +169,7 @@ impl Directory {
             (Transport::EventStream, None) => {}
             _ => entry.lingers_until = entry.lingers_until.max(leave.lingers_until),
         }
-        self.let_go(&mut shard, leave.channel);
-        drop(shard);
-        mailboxes.wake(posted);
-        Ok(told)
+        Ok((told, posted))
     }
 
     /// Counts a subscriber under WebSocket instead of long-polling.

@@ -46,6 +46,88 @@ pub struct Join<'a> {
     pub clock: Millis,
 }
 
+/// A request to subscribe that is held back.
+#[derive(Debug)]
+pub(super) struct HeldJoin {
+    pub(super) subscriber: Subscriber,
+    already: Option<Encoding>,
+    options: ChannelOptions,
+    pub(super) reply: Option<AckId>,
+    comes_back: bool,
+    replay: ReplayWish,
+    announcement: MessageId,
+    now: Millis,
+    clock: Millis,
+}
+
+impl HeldJoin {
+    pub(super) fn of(join: &Join<'_>) -> Self {
+        Self {
+            subscriber: join.subscriber.clone(),
+            already: join.already,
+            options: join.options,
+            reply: join.reply,
+            comes_back: join.comes_back,
+            replay: join.replay,
+            announcement: join.announcement,
+            now: join.now,
+            clock: join.clock,
+        }
+    }
+
+    pub(super) fn to_join<'a>(&'a self, channel: &'a Channel) -> Join<'a> {
+        Join {
+            channel,
+            subscriber: &self.subscriber,
+            already: self.already,
+            options: self.options,
+            reply: self.reply,
+            comes_back: self.comes_back,
+            replay: self.replay,
+            announcement: self.announcement,
+            now: self.now,
+            clock: self.clock,
+        }
+    }
+}
+
+/// A request to end a subscription that is held back. Its connection lives.
+#[derive(Debug)]
+pub(super) struct HeldLeave {
+    pub(super) subscriber: Subscriber,
+    presence: Option<PresenceMode>,
+    lingers_until: Millis,
+    pub(super) reply: Option<AckId>,
+    announcement: MessageId,
+    now: Millis,
+}
+
+impl HeldLeave {
+    pub(super) fn of(leave: &Leave<'_>) -> Self {
+        Self {
+            subscriber: leave.subscriber.clone(),
+            presence: leave.presence,
+            lingers_until: leave.lingers_until,
+            reply: leave.reply,
+            announcement: leave.announcement,
+            now: leave.now,
+        }
+    }
+
+    pub(super) fn to_leave<'a>(&'a self, channel: &'a Channel) -> Leave<'a> {
+        Leave {
+            channel,
+            subscriber: &self.subscriber,
+            lives_on: true,
+            presence: self.presence,
+            lingers_until: self.lingers_until,
+            reply: self.reply,
+            announcement: self.announcement,
+            now: self.now,
+        }
+    }
+}
+
 /// A request to end a subscription.
 #[derive(Debug)]
 pub struct Leave<'a> {

@@ -1,0 +1,436 @@
+//! Channels that a cluster's stream orders.
+//!
+//! Such a channel is *attached* while the node hears its part of the stream. Before that, joins and
+//! the leaves behind them are held back in their order: as far as the directory is concerned they
+//! have not happened. The directory [notes](Interests) each channel that it begins or ceases to
+//! need. The thread that hears the stream asks it what it needs now ([`Directory::needs`]), and
+//! tells it what has become of the channel: [`Directory::attached`], [`Directory::unattachable`] or
+//! [`Directory::detached`].
+//!
+//! What the stream has accepted cannot be refused any more. A worker without a place in its mailbox
+//! is *behind*: it receives nothing of the channel until it was given what it missed
+//! ([`Directory::catch_up`]).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::entry::{Entry, workers};
+use super::requests::{HeldJoin, HeldLeave, Join, Leave};
+use super::{Announced, Directory};
+use crate::broker::budget::Budget;
+use crate::limits::{HELD_JOINS_MAX, RELEASED_AT_ONCE_MAX};
+use crate::mailbox::{Interests, Slot, WorkerMailboxes, WorkerSet};
+use crate::message::{
+    AckId, Audience, Channel, ChannelOrder, ConnId, Offset, Publication, Refused, WorkerId,
+};
+
+/// The directory's part in a cluster.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) interests: Arc<Interests>,
+    /// Joins and leaves that all channels hold back.
+    held: Budget,
+}
+
+/// What a channel of the stream waits for.
+#[derive(Debug, Default)]
+pub(super) struct Attachment {
+    phase: Phase,
+    /// Whether the channel is among the noted [`Interests`].
+    is_noted: bool,
+    held: VecDeque<Held>,
+    /// The connections of what is held.
+    connections: HashMap<ConnId, Waiting>,
+    /// Workers that are behind, each with the offset of the last publication that it was given.
+    behind: Vec<(WorkerId, Offset)>,
+}
+
+/// How far a channel is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Phase {
+    /// The node does not hear it yet and needs it.
+    #[default]
+    Asked,
+    /// The node hears it.
+    Attached,
+    /// The node may hear it still and does not need it.
+    Unneeded,
+}
+
+/// A request that is held back.
+#[derive(Debug)]
+enum Held {
+    Join(HeldJoin),
+    Leave(HeldLeave),
+}
+
+/// A connection of which something is held back.
+#[derive(Debug)]
+struct Waiting {
+    requests: usize,
+    /// Whether it is counted as a subscriber already, so that its first join is not held.
+    is_counted: bool,
+    /// Whether the connection has ended. What is held of it is passed over then.
+    has_ended: bool,
+}
+
+/// A request that was held back in vain.
+#[derive(Debug)]
+pub struct Unheld {
+    /// The connection that waits for an answer.
+    pub connection: ConnId,
+    /// The acknowledgement that its client waits for.
+    pub reply: Option<AckId>,
+    /// Whether it was a join, which is refused now. A leave was not needed then.
+    pub is_join: bool,
+}
+
+/// What became of a publication of the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Landed {
+    /// The number of this node's subscribers that receive it, at once or when their worker has
+    /// caught up.
+    pub audience: Audience,
+    /// Whether a worker is behind.
+    pub is_behind: bool,
+}
+
+/// A worker that is behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The offset of the last publication that it was given.
+    pub after: Offset,
+    /// The offset of the channel's last publication.
+    pub up_to: Offset,
+}
+
+impl Stream {
+    pub(super) fn new(interests: Arc<Interests>) -> Self {
+        Self { interests, held: Budget::new(HELD_JOINS_MAX) }
+    }
+
+    fn note(&self, channel: &Channel, attachment: &mut Attachment) {
+        if !std::mem::replace(&mut attachment.is_noted, true) {
+            self.interests.note(channel.clone());
+        }
+    }
+
+    /// Notes that the node does not need a channel any more, unless something is held.
+    pub(super) fn let_go(&self, channel: &Channel, attachment: &mut Attachment) {
+        if attachment.held.is_empty() && attachment.phase != Phase::Unneeded {
+            attachment.phase = Phase::Unneeded;
+            self.note(channel, attachment);
+        }
+    }
+}
+
+impl Attachment {
+    fn is_behind(&self, worker: WorkerId) -> bool {
+        self.behind.iter().any(|(behind, _)| *behind == worker)
+    }
+
+    /// Notes that a worker has no subscribers any more, so that it misses nothing.
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.behind.retain(|(behind, _)| *behind != worker);
+    }
+
+    fn hold(&mut self, connection: ConnId, is_counted: bool, held: Held) {
+        let waiting = Waiting { requests: 0, is_counted, has_ended: false };
+        self.connections.entry(connection).or_insert(waiting).requests += 1;
+        self.held.push_back(held);
+    }
+
+    /// Returns whether a connection lives, as far as its held requests know.
+    fn lives(&self, connection: ConnId) -> bool {
+        self.connections.get(&connection).is_none_or(|waiting| !waiting.has_ended)
+    }
+
+    /// Notes that a request is not held any more, and whether it was carried out.
+    fn settle(&mut self, held: &Held, is_done: bool, budget: &Budget) {
+        let is_join = matches!(held, Held::Join(_));
+        if is_join {
+            budget.give(1);
+        }
+        let connection = held.connection();
+        let Some(waiting) = self.connections.get_mut(&connection) else { return };
+        waiting.requests -= 1;
+        if is_done {
+            waiting.is_counted = is_join;
+        }
+        if waiting.requests == 0 {
+            self.connections.remove(&connection);
+        }
+    }
+}
+
+impl Held {
+    fn connection(&self) -> ConnId {
+        match self {
+            Self::Join(join) => join.subscriber.connection,
+            Self::Leave(leave) => leave.subscriber.connection,
+        }
+    }
+}
+
+/// Joins and leaves.
+impl Directory {
+    /// Holds a join back, if its channel has to be attached first, or the worker of its connection
+    /// is behind. Returns false if it must be carried out now.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if [`HELD_JOINS_MAX`] are held.
+    pub(super) fn holds_join(&self, entry: &mut Entry, join: &Join<'_>) -> Result<bool, Refused> {
+        let Some(stream) = &self.stream else { return Ok(false) };
+        let connection = join.subscriber.connection;
+        if entry.attachment.is_none() {
+            // A channel whose definition has changed keeps its order until it has no subscriber.
+            if join.options.order == ChannelOrder::Local || !entry.shares.is_empty() {
+                return Ok(false);
+            }
+        }
+        let attachment = entry.attachment.get_or_insert_default();
+        let must_wait = attachment.phase != Phase::Attached
+            || !attachment.held.is_empty()
+            || attachment.is_behind(connection.worker);
+        if !must_wait {
+            return Ok(false);
+        }
+        if !stream.held.take(1) {
+            return Err(Refused::Overloaded);
+        }
+        if attachment.phase != Phase::Attached {
+            attachment.phase = Phase::Asked;
+            stream.note(join.channel, attachment);
+        }
+        attachment.hold(connection, join.already.is_some(), Held::Join(HeldJoin::of(join)));
+        Ok(true)
+    }
+
+    /// Holds a leave back, if a join of its connection is. Returns false if it must be carried out
+    /// now.
+    pub(super) fn holds_leave(entry: &mut Entry, leave: &Leave<'_>) -> bool {
+        let Some(attachment) = &mut entry.attachment else { return false };
+        let connection = leave.subscriber.connection;
+        let Some(waiting) = attachment.connections.get_mut(&connection) else { return false };
+        if !leave.lives_on {
+            waiting.has_ended = true;
+            return !waiting.is_counted;
+        }
+        attachment.hold(connection, true, Held::Leave(HeldLeave::of(leave)));
+        true
+    }
+
+    /// Returns whether the node needs this channel of the stream now. A later change is noted again.
+    pub fn needs(&self, channel: &Channel) -> bool {
+        let mut shard = self.shard(channel);
+        let attachment = shard.get_mut(channel).and_then(|entry| entry.attachment.as_deref_mut());
+        attachment.is_some_and(|attachment| {
+            attachment.is_noted = false;
+            attachment.phase != Phase::Unneeded
+        })
+    }
+
+    /// Carries out requests that were held, because the node hears the channel now: at most
+    /// [`RELEASED_AT_ONCE_MAX`], so that the lock is held for a short time. Returns how many are
+    /// left. The caller must try again until none is: mailboxes may have no room, and workers may
+    /// be behind.
+    pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
+        let Some(stream) = &self.stream else { return 0 };
+        let mut woken = WorkerSet::default();
+        let mut shard = self.shard(channel);
+        let Some(entry) = shard.get_mut(channel) else { return 0 };
+        let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
+        if attachment.phase == Phase::Asked {
+            attachment.phase = Phase::Attached;
+        }
+        for _ in 0..RELEASED_AT_ONCE_MAX {
+            if !self.release(mailboxes, channel, entry, &mut woken) {
+                break;
+            }
+        }
+        let left = entry.attachment.as_ref().map_or(0, |attachment| attachment.held.len());
+        self.let_go(&mut shard, channel);
+        drop(shard);
+        mailboxes.wake(woken);
+        stream.interests.wake();
+        left
+    }
+
+    /// Carries out the next held request. Returns false if there is none, or no room for it.
+    fn release(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        channel: &Channel,
+        entry: &mut Entry,
+        woken: &mut WorkerSet,
+    ) -> bool {
+        let (Some(stream), Some(attachment)) = (&self.stream, entry.attachment.as_deref_mut())
+        else {
+            return false;
+        };
+        let Some(next) = attachment.held.front() else { return false };
+        let worker = next.connection().worker;
+        if attachment.is_behind(worker) || mailboxes.of(worker).free(Slot::Control) == 0 {
+            return false;
+        }
+        let lives = attachment.lives(next.connection());
+        let Some(held) = attachment.held.pop_front() else { return false };
+        let done = match &held {
+            _ if !lives => Ok(WorkerSet::default()),
+            Held::Join(join) => self.join_now(mailboxes, entry, &join.to_join(channel)).map(posted),
+            Held::Leave(leave) => {
+                self.leave_now(mailboxes, entry, &leave.to_leave(channel)).map(posted)
+            }
+        };
+        let attachment = entry.attachment.get_or_insert_default();
+        match done {
+            Ok(posted) => {
+                attachment.settle(&held, true, &stream.held);
+                woken.add(posted);
+            }
+            Err(_) => attachment.held.push_front(held),
+        }
+        done.is_ok()
+    }
+
+    /// Gives up requests that are held, because the node cannot hear the channel at the moment: at
+    /// most [`RELEASED_AT_ONCE_MAX`]. Their connections wait for answers. The caller must try again
+    /// until there are none.
+    pub fn unattachable(&self, channel: &Channel) -> Vec<Unheld> {
+        let Some(stream) = &self.stream else { return Vec::new() };
+        let mut shard = self.shard(channel);
+        let Some(entry) = shard.get_mut(channel) else { return Vec::new() };
+        let Some(attachment) = entry.attachment.as_deref_mut() else { return Vec::new() };
+        let mut unheld = Vec::new();
+        while unheld.len() < RELEASED_AT_ONCE_MAX
+            && attachment.phase != Phase::Attached
+            && let Some(held) = attachment.held.pop_front()
+        {
+            if attachment.lives(held.connection()) {
+                unheld.push(Unheld::of(&held));
+            }
+            attachment.settle(&held, false, &stream.held);
+        }
+        self.let_go(&mut shard, channel);
+        drop(shard);
+        stream.interests.wake();
+        unheld
+    }
+
+    /// Notes that the node does not hear a channel any more. What the channel keeps for later
+    /// subscribers ends here, because later publications would be missing in it.
+    pub fn detached(&self, channel: &Channel) {
+        let mut shard = self.shard(channel);
+        let Some(entry) = shard.get_mut(channel) else { return };
+        if entry.attachment.as_ref().is_some_and(|it| it.phase == Phase::Unneeded) {
+            entry.attachment = None;
+            entry.clear(&self.budgets);
+            self.let_go(&mut shard, channel);
+        }
+    }
+
+    /// Wakes the thread that hears the stream, if it sleeps. No lock may be held.
+    pub(super) fn wake_stream(&self) {
+        if let Some(stream) = &self.stream {
+            stream.interests.wake();
+        }
+    }
+}
+
+/// Publications.
+impl Directory {
+    /// Posts a publication that the stream has accepted at this offset. A worker without a place
+    /// for it is behind from now on.
+    pub fn publish_ordered(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        publication: &Arc<Publication>,
+        offset: Offset,
+    ) -> Landed {
+        let mut shard = self.shard(&publication.channel);
+        let Some(entry) = shard.get_mut(&publication.channel) else { return Landed::default() };
+        let Some(attachment) = entry.attachment.as_deref_mut() else { return Landed::default() };
+        let mut woken = WorkerSet::default();
+        for worker in workers(&entry.shares) {
+            if attachment.is_behind(worker) {
+                continue;
+            }
+            match mailboxes.reserve(std::iter::once(worker)) {
+                Some(place) => woken.add(place.post(publication, offset)),
+                None => attachment.behind.push((worker, entry.offset)),
+            }
+        }
+        let is_behind = !attachment.behind.is_empty();
+        (entry.stamped, entry.offset) = (publication.at, offset);
+        if entry.kept.publish(publication, &self.budgets) {
+            self.watch(&publication.channel, entry);
+        }
+        if let Some(log) = &mut entry.log {
+            log.push(publication, &self.budgets.logs);
+        }
+        let audience = entry.audience();
+        drop(shard);
+        mailboxes.wake(woken);
+        Landed { audience, is_behind }
+    }
+
+    /// Returns the workers that are behind on a channel.
+    pub fn behind(&self, channel: &Channel) -> Vec<Behind> {
+        let shard = self.shard(channel);
+        let Some(entry) = shard.get(channel) else { return Vec::new() };
+        let behind = entry.attachment.iter().flat_map(|attachment| &attachment.behind);
+        let up_to = entry.offset;
+        behind.map(|&(worker, after)| Behind { worker, after, up_to }).collect()
+    }
+
+    /// Gives a worker that is behind what it missed, in order: publications behind the last one
+    /// that it was given, without a gap. If these end with the channel's last one, the worker is
+    /// not behind any more. Returns whether it is.
+    pub fn catch_up(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        (channel, worker): (&Channel, WorkerId),
+        missed: &[(Offset, Arc<Publication>)],
+    ) -> bool {
+        let mut shard = self.shard(channel);
+        let Some(entry) = shard.get_mut(channel) else { return false };
+        let last = entry.offset;
+        let Some(attachment) = entry.attachment.as_deref_mut() else { return false };
+        let Some(at) = attachment.behind.iter().position(|(behind, _)| *behind == worker) else {
+            return false;
+        };
+        let mut woken = WorkerSet::default();
+        let (_, given) = &mut attachment.behind[at];
+        for (offset, publication) in missed {
+            if *offset <= *given {
+                continue;
+            }
+            let Some(place) = mailboxes.reserve(std::iter::once(worker)) else { break };
+            woken.add(place.post(publication, *offset));
+            *given = *offset;
+        }
+        let is_behind = *given < last;
+        if !is_behind {
+            attachment.behind.swap_remove(at);
+        }
+        drop(shard);
+        mailboxes.wake(woken);
+        is_behind
+    }
+}
+
+fn posted((_, posted): (Announced, WorkerSet)) -> WorkerSet {
+    posted
+}
+
+impl Unheld {
+    fn of(held: &Held) -> Self {
+        let (connection, reply, is_join) = match held {
+            Held::Join(join) => (join.subscriber.connection, join.reply, true),
+            Held::Leave(leave) => (leave.subscriber.connection, leave.reply, false),
+        };
+        Self { connection, reply, is_join }
+    }
+}
