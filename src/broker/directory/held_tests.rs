@@ -158,7 +158,7 @@ fn a_leave_stays_behind_the_join_that_waits() {
     assert_eq!((node.attached(), node.mail()), (0, vec![Seen::Begin(1), Seen::End(1)]));
     assert_eq!(node.asked(), (1, false));
     node.detached();
-    (0..SWEEP_STEPS).for_each(|step| node.directory.sweep(step, 0));
+    (0..SWEEP_STEPS).for_each(|step| node.directory.sweep(step, 1_000_000));
     assert_eq!((node.directory.channels(), node.directory.kept()), (0, 0));
 }
 
