@@ -28,7 +28,7 @@ use crate::message::{
 use entry::{Entry, Share, workers};
 pub use requests::{Announced, Join, Leave, Published, Subscriber};
 use stream::Stream;
-pub use stream::{Behind, Landed, Unheld};
+pub use stream::Unheld;
 
 /// Maps that channels are spread over. With 256, two of 64 threads that do nothing but publish
 /// contend for one in about one publish in a hundred.

@@ -34,6 +34,7 @@ pub mod events;
 pub mod flight;
 pub mod health;
 pub mod hole;
+pub mod landing;
 pub mod limits;
 mod machine;
 pub mod name;

@@ -10,6 +10,7 @@ mod document;
 mod event_name;
 mod history;
 mod member;
+mod ordered;
 mod payload;
 mod policy;
 mod publication;
@@ -33,6 +34,7 @@ pub use document::{Document, DocumentKey, DocumentWrite, Found, Load};
 pub use event_name::event_name_problem;
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use member::{Member, MemberId, SOCKET_ID_BYTES, SocketKey, socket_id};
+pub use ordered::{Behind, Landed, Ordered, Settled, Spread};
 pub use payload::payload_problem;
 pub use policy::{
     Action, Judgement, Permissions, Policy, PolicyCommand, Question, RuleVersions, Verdict,

@@ -19,7 +19,10 @@ const IMPORTS: [(&str, &[&str]); 12] = [
     ("cluster", &["message", "limits"]),
     (
         "interface",
-        &["message", "limits", "codec", "config", "metrics", "auth", "mailbox", "broker"],
+        &[
+            "message", "limits", "codec", "config", "metrics", "auth", "mailbox", "broker",
+            "cluster",
+        ],
     ),
     (
         "runtime",
@@ -35,7 +38,10 @@ const IMPORTS: [(&str, &[&str]); 12] = [
             "interface",
         ],
     ),
-    ("background", &["message", "limits", "codec", "config", "metrics", "auth", "mailbox"]),
+    (
+        "background",
+        &["message", "limits", "codec", "config", "metrics", "auth", "mailbox", "cluster"],
+    ),
 ];
 
 /// The rooms that `main` may import: it starts the node, loads its configuration and prints tokens.

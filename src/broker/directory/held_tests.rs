@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::mailbox::{Capacity, Inbox, Mail};
 use crate::message::{
-    ChannelOptions, ChannelOrder, ConnId, Content, Encoding, MemberId, MessageId, Offset,
+    ChannelOptions, ChannelOrder, ConnId, Content, Encoding, Landed, MemberId, MessageId, Offset,
     ReplayWish, Transport, WorkerId,
 };
 

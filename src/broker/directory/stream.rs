@@ -21,7 +21,7 @@ use crate::broker::budget::Budget;
 use crate::limits::{HELD_JOINS_MAX, RELEASED_AT_ONCE_MAX};
 use crate::mailbox::{Interests, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
-    AckId, Audience, Channel, ChannelOrder, ConnId, Offset, Publication, Refused, WorkerId,
+    AckId, Behind, Channel, ChannelOrder, ConnId, Landed, Offset, Publication, Refused, WorkerId,
 };
 
 /// The directory's part in a cluster.
@@ -83,27 +83,6 @@ pub struct Unheld {
     pub reply: Option<AckId>,
     /// Whether it was a join, which is refused now. A leave was not needed then.
     pub is_join: bool,
-}
-
-/// What became of a publication of the stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Landed {
-    /// The number of this node's subscribers that receive it, at once or when their worker has
-    /// caught up.
-    pub audience: Audience,
-    /// Whether a worker is behind.
-    pub is_behind: bool,
-}
-
-/// A worker that is behind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Behind {
-    /// The worker.
-    pub worker: WorkerId,
-    /// The offset of the last publication that it was given.
-    pub after: Offset,
-    /// The offset of the channel's last publication.
-    pub up_to: Offset,
 }
 
 impl Stream {

@@ -1,0 +1,97 @@
+//! The port between the thread of the cluster and the rest of its node.
+//!
+//! The thread takes from it what the node needs and publishes, and gives to it what came of that.
+//! Every call answers at once.
+
+use super::attach::Want;
+use super::audience::Total;
+use super::events::Published;
+use super::health::Condition;
+use super::name::Seq;
+use super::wire;
+use crate::message::{Behind, Channel, Landed, Now, WorkerId};
+
+/// A node as the thread of its cluster sees it.
+pub trait Landing {
+    /// Returns the present time.
+    fn now(&self) -> Now;
+
+    /// Returns how far the end of the node is.
+    fn ending(&self) -> Ending;
+
+    /// Returns whether [`Landing::noted`] and [`Landing::departing`] have nothing, so that the
+    /// thread may sleep until the bell rings.
+    fn is_idle(&self) -> bool;
+
+    /// Takes the channels that the node has begun or ceased to need.
+    fn noted(&mut self) -> Vec<Channel>;
+
+    /// Returns what the channel is to the node, if it is needed now. A later change is noted again.
+    fn needed(&mut self, channel: &Channel) -> Option<Want>;
+
+    /// Carries out requests that waited because the node did not hear the channel. Returns whether
+    /// some are left, so that the thread must call again after a while.
+    fn attached(&mut self, channel: &Channel) -> bool;
+
+    /// Refuses requests that wait, because the node cannot hear the channel. Returns whether some
+    /// are left, so that the thread must call again after a while.
+    fn unattachable(&mut self, channel: &Channel) -> bool;
+
+    /// Forgets what the channel keeps, because the node does not hear it any more.
+    fn detached(&mut self, channel: &Channel);
+
+    /// Delivers a publication at its place in the stream to the node's subscribers.
+    fn deliver(&mut self, publication: wire::Published, seq: Seq) -> Landed;
+
+    /// Returns the workers that are behind on a channel, if their mailboxes have room again.
+    fn behind(&mut self, channel: &Channel) -> Vec<Behind>;
+
+    /// Gives a worker that is behind publications that it missed, in order and without a gap.
+    /// Returns whether it is still behind.
+    fn catch_up(
+        &mut self,
+        channel: &Channel,
+        worker: WorkerId,
+        missed: Vec<(Seq, wire::Published)>,
+    ) -> bool;
+
+    /// Tells the channel's subscribers that they may have missed publications. If `worker` is given,
+    /// only that worker's subscribers are told, and it is not behind up to this place any more.
+    /// Returns whether some could not be told yet, so that the thread must call again after a while.
+    fn gap(&mut self, channel: &Channel, worker: Option<(WorkerId, Seq)>) -> bool;
+
+    /// Takes the next publication for the stream.
+    fn departing(&mut self) -> Option<Departing>;
+
+    /// Takes what became of a publication. A publication that is to be counted and is stored is
+    /// over only with [`Landing::counted`].
+    fn settled(&mut self, token: u64, published: Published);
+
+    /// Takes the audience of a publication.
+    fn counted(&mut self, total: Total);
+
+    /// Takes the condition of the node, whenever it has changed.
+    fn condition(&mut self, condition: &Condition);
+}
+
+/// How far the end of the node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The node serves.
+    No,
+    /// The node closes its connections.
+    Draining,
+    /// Nothing more departs: the thread ends its claims and then itself.
+    Over,
+}
+
+/// A publication for the stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Departing {
+    /// Names the publication to the node.
+    pub token: u64,
+    /// The publication.
+    pub publication: wire::Published,
+    /// Whether the nodes count its audience.
+    pub is_counted: bool,
+}
