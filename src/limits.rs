@@ -137,6 +137,16 @@ pub const FORWARDS_MAX: usize = 16_384;
 /// Joins that a node of a cluster holds back together until it hears their channels. More are
 /// refused.
 pub const HELD_JOINS_MAX: usize = 65_536;
+/// Publications that wait for the cluster's stream or its answer. More are refused as overloaded.
+/// As many as may be under way to the stream, so that none waits behind a full window.
+pub const STREAM_QUEUE_MAX: usize = 3_456;
+/// Bytes of these publications. The same happens at the bound.
+pub const STREAM_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Publications that the stream did not answer in time and that history keeps if it answers later.
+/// Beyond the bound the oldest is forgotten: then history lacks it, and that is counted.
+pub const LATE_PUBLICATIONS_MAX: usize = 4_096;
+/// Bytes of these publications. The same happens at the bound.
+pub const LATE_PUBLICATIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many joins and leaves that were held back are carried out under one lock of a channel.
 pub const RELEASED_AT_ONCE_MAX: usize = 64;
 /// Time until the leaves of closed connections that found a full mailbox are tried again, in

@@ -112,6 +112,21 @@ impl Index {
         }
     }
 
+    /// Handles the refusal of a join. Returns true if the directory does not count the connection
+    /// any more: no later join or leave is on its way.
+    pub fn refuse(&mut self, first: &mut u32, channel: &Channel) -> bool {
+        let Some(id) = self.find(*first, channel) else { return false };
+        let subscription = self.subscription_mut(id);
+        subscription.pending -= 1;
+        if subscription.pending > 0 || subscription.position != NONE {
+            return false;
+        }
+        let was_counted = subscription.counted.get().is_some();
+        self.unlink(first, id);
+        self.remove(id);
+        was_counted
+    }
+
     /// Removes all subscriptions of a connection that is gone. Calls `counted` with each that the
     /// directory still counts.
     pub fn forget(&mut self, first: u32, mut counted: impl FnMut(Channel, Counted)) {

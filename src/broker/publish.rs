@@ -10,10 +10,10 @@ use super::definitions::Definitions;
 use super::directory::{Directory, Published};
 use super::memory::Memory;
 use super::policies::Policies;
-use crate::mailbox::{Keep, Mailboxes, Ticket};
+use crate::mailbox::{Keep, Keeping, Mailboxes, Publisher, Slot, Submitted, Ticket};
 use crate::message::{
-    Channel, ChannelDefinition, ChannelOptions, Content, Durability, Encoding, FrameBytes,
-    MessageId, Millis, Now, Publication, Record, Refused,
+    Channel, ChannelDefinition, ChannelOptions, ChannelOrder, Content, Durability, Encoding,
+    FrameBytes, MessageId, Millis, Now, Publication, Record, Refused,
 };
 
 /// Returns the frame of a publication in one encoding. The interfaces provide this function,
@@ -67,8 +67,26 @@ pub struct ToKeep<'a> {
     pub ticket: Option<Ticket<Durability>>,
 }
 
+impl<'a> Submission<'a> {
+    /// Sets the right to answer the publisher once history has kept the publication.
+    pub fn answered(mut self, ticket: Option<Ticket<Durability>>) -> Self {
+        if let Some(history) = &mut self.history {
+            history.ticket = ticket;
+        }
+        self
+    }
+
+    /// Returns the publication, and how history is to keep it.
+    fn split(self) -> (Arc<Publication>, Option<ToKeep<'a>>) {
+        let Self { channel, content, options, id, now, is_recoverable, history } = self;
+        let publication = Publication::new(id, channel, now.wall, content);
+        let publication = publication.accepted(now.nanos).under(options);
+        (Arc::new(publication.recoverable(is_recoverable)), history)
+    }
+}
+
 impl Broker {
-    /// Publishes. The frames of the encodings in use are made before any lock is taken. Then the
+    /// Publishes on a channel that no cluster's stream orders. The frames of the encodings in use are made before any lock is taken. Then the
     /// directory stamps the publication, posts it, and queues it for history in the same order.
     ///
     /// # Errors
@@ -79,15 +97,12 @@ impl Broker {
         submission: Submission<'_>,
         encode: Encode,
     ) -> Result<(Arc<Publication>, Published), Refused> {
-        let Submission { channel, content, options, id, now, is_recoverable, history: to_keep } =
-            submission;
-        if !self.memory.admit(content.bytes()) {
+        debug_assert!(!self.is_ordered(submission.options), "the stream orders this channel");
+        if !self.memory.admit(submission.content.bytes()) {
             return Err(Refused::Overloaded);
         }
-        let encodings = self.directory.encodings(&channel);
-        let publication = Publication::new(id, channel, now.wall, content);
-        let publication = publication.accepted(now.nanos).under(options);
-        let publication = Arc::new(publication.recoverable(is_recoverable));
+        let encodings = self.directory.encodings(&submission.channel);
+        let (publication, to_keep) = submission.split();
         for encoding in encodings.iter() {
             publication.frame(encoding, encode);
         }
@@ -107,6 +122,58 @@ impl Broker {
         };
         let published = self.directory.publish(&self.mailboxes.workers, &publication, keep)?;
         Ok((publication, published))
+    }
+
+    /// Returns whether a cluster's stream orders the channels with these options.
+    pub fn is_ordered(&self, options: ChannelOptions) -> bool {
+        self.mailboxes.stream.is_some() && options.order == ChannelOrder::Cluster
+    }
+
+    /// Sends a publication to the cluster's stream. Nobody hears it before it has come back from
+    /// there, and the publisher is answered then. Returns its id.
+    ///
+    /// # Errors
+    /// [`Refused`], if a queue or the publisher's mailbox has no free place, or if too little
+    /// memory is free. Then nothing was sent, and the publisher is not answered.
+    pub fn send(
+        &self,
+        submission: Submission<'_>,
+        publisher: Publisher,
+    ) -> Result<MessageId, Refused> {
+        let stream = self.mailboxes.stream.as_ref().ok_or(Refused::Overloaded)?;
+        let bytes = submission.content.bytes();
+        if !self.memory.admit(bytes) {
+            return Err(Refused::Overloaded);
+        }
+        let answer = match publisher {
+            Publisher::Request { .. } => None,
+            Publisher::Connection(id, _) => {
+                let mailbox = self.mailboxes.workers.of(id.worker);
+                Some(mailbox.reserve(Slot::Control).ok_or(Refused::Overloaded)?)
+            }
+        };
+        let history = &self.mailboxes.history;
+        let kept = match submission.history {
+            None => None,
+            Some(_) => Some(history.reserve(bytes).ok_or(Refused::HistoryFull)?),
+        };
+        let place = stream.publications.reserve(bytes).ok_or(Refused::Overloaded)?;
+        let (publication, to_keep) = submission.split();
+        let keep = to_keep.map(|ToKeep { definition, level, ticket }| Keeping {
+            definition: definition.clone(),
+            level,
+            ticket,
+        });
+        let id = publication.id;
+        if let Some(kept) = kept {
+            kept.promise();
+        }
+        if let Some(answer) = answer {
+            answer.promise();
+        }
+        place.post(Submitted { publication, keep, publisher });
+        stream.interests.wake();
+        Ok(id)
     }
 }
 

@@ -43,6 +43,8 @@ enum What {
     Began(RecoveryKey, Channel),
     /// A session hears a channel no longer.
     Ended(RecoveryKey, Channel),
+    /// Publications of a channel may be missing here.
+    Lost(Channel),
 }
 
 /// The last publications that a session was sent, as far as the worker knows.
@@ -103,6 +105,11 @@ impl Log {
         self.enter(What::Ended(session, channel), now);
     }
 
+    /// Enters that publications of a channel may be missing here.
+    pub fn lost(&mut self, channel: Channel, now: Millis) {
+        self.enter(What::Lost(channel), now);
+    }
+
     /// Drops entries that are too old, and the oldest ones beyond the bound in bytes.
     pub fn trim(&mut self, now: Millis) {
         while let Some(first) = self.entries.front() {
@@ -154,23 +161,26 @@ impl Log {
     }
 
     /// Returns the publications that a session missed from a position on, in order: those on
-    /// channels for which `hears` is true, published while the session was subscribed.
+    /// channels for which `hears` is true, published while the session was subscribed. `None` if
+    /// some of these may be missing in the log.
     pub fn missed(
         &self,
         session: &RecoveryKey,
         from: Position,
         hears: impl Fn(&Channel) -> bool,
-    ) -> Vec<(Position, Arc<Publication>)> {
+    ) -> Option<Vec<(Position, Arc<Publication>)>> {
         let mut is_heard = self.heard_at(session, from);
         let mut missed = Vec::new();
         for (position, what) in self.since(from) {
+            let heard = |channel: &Channel| {
+                hears(channel) && is_heard.get(channel).copied().unwrap_or(true)
+            };
             match what {
-                What::Heard(publication) => {
-                    let channel = &publication.channel;
-                    if hears(channel) && is_heard.get(channel).copied().unwrap_or(true) {
-                        missed.push((position, publication.clone()));
-                    }
+                What::Heard(publication) if heard(&publication.channel) => {
+                    missed.push((position, publication.clone()));
                 }
+                What::Lost(channel) if heard(channel) => return None,
+                What::Heard(_) | What::Lost(_) => {}
                 What::Began(key, channel) if key == session => {
                     is_heard.insert(channel, true);
                 }
@@ -180,7 +190,7 @@ impl Log {
                 What::Began(..) | What::Ended(..) => {}
             }
         }
-        missed
+        Some(missed)
     }
 
     /// Returns whether a session heard a channel at a position, for each channel that it began or
@@ -233,7 +243,7 @@ pub(super) fn weight(publication: &Publication) -> usize {
 fn bytes(what: &What) -> usize {
     match what {
         What::Heard(publication) => weight(publication),
-        What::Began(..) | What::Ended(..) => size_of::<Entry>(),
+        What::Began(..) | What::Ended(..) | What::Lost(_) => size_of::<Entry>(),
     }
 }
 

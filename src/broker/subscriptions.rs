@@ -184,6 +184,14 @@ impl Subscriptions<'_> {
         Ok(Left::Posted)
     }
 
+    /// Handles the refusal of a join that was held back.
+    pub fn refused<F>(&mut self, link: &mut Link<F>, channel: &Channel) {
+        if self.index.refuse(&mut link.subscriptions, channel) {
+            link.subscribed -= 1;
+            gauge(self.counters, channel.space()).sub(1);
+        }
+    }
+
     /// Leaves every channel in the way of an unsubscribe: the client still receives what was
     /// published before. Returns false if a mailbox had no free place; then the caller must try
     /// again.

@@ -229,6 +229,11 @@ impl Context<'_> {
         subscriptions.leave_all(self.link, subscriber, lingers_until);
     }
 
+    /// Stops counting the connection as a subscriber of a channel whose join is refused.
+    pub fn uncount(&mut self, channel: &Channel) {
+        self.local.subscriptions(self.shared, self.now).refused(self.link, channel);
+    }
+
     /// Returns whether the connection is counted as a subscriber of a channel.
     pub fn is_subscribed(&self, channel: &Channel) -> bool {
         self.local.index.counted(self.link.subscriptions, channel).is_some()

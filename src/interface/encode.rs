@@ -48,12 +48,13 @@ pub fn replayed(publication: &Publication, request: AckId) -> String {
     }
 }
 
-/// Returns the frame that tells a subscriber that `count` publications of a channel were lost.
-pub fn gap(channel: &Channel, count: u64, encoding: Encoding) -> Vec<u8> {
+/// Returns the frame that tells a subscriber that publications of a channel were lost: so many, if
+/// that is known.
+pub fn gap(channel: &Channel, count: Option<u64>, encoding: Encoding) -> Vec<u8> {
     let text = match encoding {
         Encoding::Documented | Encoding::Sdk => insforge::gap(channel, count),
-        Encoding::Topic => forge::gap(channel, Some(count)),
-        Encoding::EventStream => return events::gap(channel, Some(count)),
+        Encoding::Topic => forge::gap(channel, count),
+        Encoding::EventStream => return events::gap(channel, count),
         Encoding::Resource => unreachable!("a later document makes up for the lost ones"),
     };
     frame(Opcode::Text, &[text.as_bytes()])

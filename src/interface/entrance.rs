@@ -82,7 +82,7 @@ impl Call {
     pub async fn run(self, http: &HttpContext<'_>, request: &Request, body: &Received) -> Outcome {
         match self {
             Self::Insforge(route) => insforge::rest::run(http, request, route, body).await.into(),
-            Self::Forge(route) => forge::http::run(http, request, &route, body).into(),
+            Self::Forge(route) => forge::http::run(http, request, &route, body).await.into(),
             Self::M2(route) => m2::http::run(http, request, route, body).await.into(),
         }
     }

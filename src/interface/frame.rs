@@ -73,7 +73,7 @@ impl Frame {
 
     /// Creates the notice that so many publications of a channel were lost.
     pub fn gap_notice(channel: &Channel, count: u64, encoding: Encoding) -> Self {
-        let bytes = encode::gap(channel, count, encoding).into();
+        let bytes = encode::gap(channel, Some(count), encoding).into();
         let what = What::Gap(Box::new((channel.clone(), count, encoding)));
         Self(Rc::new(Shared { bytes, what }))
     }

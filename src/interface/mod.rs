@@ -13,6 +13,7 @@
 //! - `polling.rs`: the events of long-polling and of its upgrade to a WebSocket.
 //! - `resuming.rs`: the events of a client that resumes an earlier session.
 //! - `context.rs`: the state and calls for a session while it handles an event.
+//! - `landing.rs`: where the cluster's stream meets the node's publishers and subscribers.
 //! - `shared.rs`: the state that the sessions and calls of all threads share.
 //! - `next.rs`: requests of a session to the runtime, as an event returns them.
 //! - `member.rs`: how a client is present in a channel.
@@ -44,6 +45,7 @@ mod front;
 pub mod heartbeat;
 pub mod http;
 pub mod insforge;
+pub mod landing;
 pub mod m2;
 pub mod member;
 pub mod next;
@@ -60,9 +62,10 @@ use crate::broker::directory::Subscriber;
 use crate::codec::http::Response;
 use crate::codec::websocket::{self as wire, Opcode};
 use crate::limits::{ECHO_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::mailbox::JoinRefused;
 use crate::message::{
     AckId, Activation, Channel, ConnId, Credential, Encoding, Found, Load, Millis, Now,
-    Publication, SessionId, SessionKey, Transport,
+    Publication, SessionId, SessionKey, Settled, Transport,
 };
 use crate::metrics::{Counter, Counters, Text};
 use context::Context;
@@ -234,6 +237,29 @@ impl Session {
             Self::M2(session) => session.on_left(ctx, channel),
             Self::Probe(_) | Self::Events(_) | Self::Echo => {}
         }
+    }
+
+    /// Answers a publish of this session after the cluster's stream has.
+    pub fn on_settled(&mut self, ctx: &mut Context<'_>, settled: Settled) {
+        match self {
+            Self::Insforge(_) => insforge::Session::on_settled(ctx, settled),
+            Self::Forge(_) => forge::Session::on_settled(ctx, &settled),
+            Self::Probe(_) | Self::M2(_) | Self::Events(_) | Self::Echo => {}
+        }
+    }
+
+    /// Refuses a subscribe that waited in vain, because the node could not hear the channel.
+    pub fn on_join_refused(&mut self, ctx: &mut Context<'_>, refused: JoinRefused) -> Next {
+        let JoinRefused { channel, reply, .. } = refused;
+        ctx.uncount(&channel);
+        match self {
+            Self::Insforge(_) => insforge::Session::on_join_refused(ctx, channel, reply),
+            Self::Forge(session) => session.on_join_refused(ctx, &channel, reply),
+            // Its client connects again by itself.
+            Self::Events(_) => return Next::close(Reason::System),
+            Self::Probe(_) | Self::M2(_) | Self::Echo => {}
+        }
+        Next::Stay
     }
 
     /// Runs commands of the backlog, because a verdict that one of them waited for is known.

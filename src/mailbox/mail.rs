@@ -6,7 +6,8 @@ use super::answers::{Health, PollRefusal, Polled};
 use super::inbox::Slot;
 use super::ticket::Ticket;
 use crate::message::{
-    Activation, ConnId, Deactivation, Delivery, Found, Load, Publication, SessionId, Verdict,
+    AckId, Activation, Channel, ConnId, Deactivation, Delivery, Found, Load, Publication,
+    SessionId, Settled, Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -29,6 +30,12 @@ pub enum Mail {
     Loaded(Box<Loaded>),
     /// The policies' answer to a question.
     Verdict(Box<Verdict>),
+    /// A join is refused, because the node could not hear its channel.
+    JoinRefused(Box<JoinRefused>),
+    /// What became of a publication of one of the worker's connections.
+    Settled(Box<Settled>),
+    /// Publications of this channel may be missing here.
+    Gap(Channel),
     /// Asks whether this worker still takes its mail.
     Probe(Ticket<Health>),
 }
@@ -41,6 +48,17 @@ impl Mail {
             _ => Slot::Control,
         }
     }
+}
+
+/// A join that waited in vain for its channel to be heard.
+#[derive(Debug)]
+pub struct JoinRefused {
+    /// The connection that joined.
+    pub connection: ConnId,
+    /// The channel that it joined.
+    pub channel: Channel,
+    /// The acknowledgement that its client waits for.
+    pub reply: Option<AckId>,
 }
 
 /// The current documents of a resource: with all changes that were published before this mail, and

@@ -26,7 +26,7 @@ use crossbeam_channel::Receiver;
 use crate::limits::{
     DOCUMENT_QUEUE_BYTES_MAX, DOCUMENT_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX, HISTORY_QUEUE_MAX,
     HTTP_CONNECTIONS_MAX, LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX,
-    READER_QUEUE_MAX, STORE_QUEUE_MAX,
+    READER_QUEUE_MAX, STORE_QUEUE_MAX, STREAM_QUEUE_BYTES_MAX, STREAM_QUEUE_MAX,
 };
 use crate::message::{Load, Question, Refused, WorkerId};
 
@@ -35,8 +35,8 @@ pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};
 pub use interests::Interests;
-pub use mail::{Loaded, Mail, PollTicket};
-pub use questions::{Keep, Query, StoreChange, Wish, Write};
+pub use mail::{JoinRefused, Loaded, Mail, PollTicket};
+pub use questions::{Keep, Keeping, Publisher, Query, StoreChange, Submitted, Wish, Write};
 use queue::AskQueue;
 pub use queue::{Weighed, WriteQueue};
 pub use reservation::{Bounded, Depth, Reservation};
@@ -54,11 +54,23 @@ pub struct Mailboxes {
     pub history: WriteQueue<Keep>,
     /// The queue of documents to the store.
     pub documents: WriteQueue<Write>,
+    /// The way to the cluster's stream; `None` without a cluster.
+    pub stream: Option<StreamQueue>,
     side: AskQueue<Wish>,
     policies: AskQueue<Question>,
     reader: AskQueue<Query>,
     loads: AskQueue<Load>,
     connections: Vec<AtomicU32>,
+}
+
+/// The way of publications to the cluster's stream.
+#[derive(Debug)]
+pub struct StreamQueue {
+    /// Publications that the stream has not answered yet: the thread of the cluster releases the
+    /// place of one only when it is settled.
+    pub publications: WriteQueue<Submitted>,
+    /// The channels that the node needs from the stream, with the bell of that thread.
+    pub interests: Arc<Interests>,
 }
 
 /// The receiving ends, handed to their threads at start.
@@ -115,6 +127,7 @@ impl Mailboxes {
             acceptors: acceptor_boxes,
             history,
             documents,
+            stream: None,
             loads,
             side,
             policies,
@@ -132,6 +145,18 @@ impl Mailboxes {
             reader: queries,
         };
         Ok((mailboxes, inboxes))
+    }
+
+    /// Opens the way to the cluster's stream, before any other thread has these mailboxes. Returns
+    /// the publications that go there.
+    ///
+    /// # Errors
+    /// If the system gives no event descriptor.
+    pub fn open_stream(&mut self) -> std::io::Result<Receiver<Submitted>> {
+        let (publications, outgoing) = WriteQueue::new(STREAM_QUEUE_MAX, STREAM_QUEUE_BYTES_MAX);
+        let interests = Arc::new(Interests::new()?);
+        self.stream = Some(StreamQueue { publications, interests });
+        Ok(outgoing)
     }
 
     /// Posts control mail to a worker and wakes it.
@@ -199,6 +224,9 @@ impl Mailboxes {
         }
         depths.push(self.history.depth("history", "publication"));
         depths.push(self.documents.depth("documents", "write"));
+        if let Some(stream) = &self.stream {
+            depths.push(stream.publications.depth("stream", "publication"));
+        }
         depths.push(self.loads.depth("documents", "load"));
         depths.push(self.side.depth("side", "wish"));
         depths.push(self.reader.depth("reader", "query"));

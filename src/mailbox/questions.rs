@@ -1,12 +1,15 @@
 //! The closed lists of what may be asked of the threads of the store.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::answers::{Health, StoreResult, Written};
 use super::ticket::Ticket;
 use crate::message::{
-    ChannelChange, ChannelDefinition, Document, DocumentKey, DocumentWrite, Durability,
-    MessageQuery, Millis, Permissions, Record, Stats, StatsQuery, StoredMessage,
+    AckId, ChannelChange, ChannelDefinition, ConnId, Document, DocumentKey, DocumentWrite,
+    Durability, MessageQuery, Millis, Ordered, Permissions, Publication, Record, Stats, StatsQuery,
+    StoredMessage,
 };
 
 /// Requests to the thread that writes.
@@ -62,6 +65,52 @@ pub struct Keep {
     /// The right to answer the publisher with how safe it is; `None` if the publisher does not
     /// wait.
     pub ticket: Option<Ticket<Durability>>,
+}
+
+/// A publication for the cluster's stream.
+#[derive(Debug)]
+pub struct Submitted {
+    /// The publication. It has no offset yet.
+    pub publication: Arc<Publication>,
+    /// How history keeps it once the stream has it; `None` if it does not. The place in the queue
+    /// to history is promised.
+    pub keep: Option<Keeping>,
+    /// The publisher, which waits for the answer.
+    pub publisher: Publisher,
+}
+
+/// How history is to keep a publication whose audience is not known yet.
+#[derive(Debug)]
+pub struct Keeping {
+    /// The definition that governs the channel.
+    pub definition: Arc<ChannelDefinition>,
+    /// How safe it must be before its publisher is answered.
+    pub level: Durability,
+    /// The right to answer the publisher then; `None` if the publisher does not wait for that.
+    pub ticket: Option<Ticket<Durability>>,
+}
+
+/// The publisher of a publication for the cluster's stream.
+#[derive(Debug)]
+pub enum Publisher {
+    /// A request to an acceptor. The answer needs the audience if `wants_audience` is true.
+    Request {
+        /// The right to answer.
+        ticket: Ticket<Ordered>,
+        /// Whether the answer says who received the publication.
+        wants_audience: bool,
+    },
+    /// A connection of a worker, in whose mailbox a place for the answer is promised.
+    Connection(ConnId, Option<AckId>),
+}
+
+impl Submitted {
+    /// Returns whether the nodes count the audience of the publication: because its publisher or
+    /// history wants to know it.
+    pub fn is_counted(&self) -> bool {
+        let is_asked = matches!(self.publisher, Publisher::Request { wants_audience: true, .. });
+        is_asked || self.keep.is_some()
+    }
 }
 
 /// A document to be written.

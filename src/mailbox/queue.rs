@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::questions::{Keep, Write};
+use super::questions::{Keep, Submitted, Write};
 use super::reservation::{Bounded, Credits, Depth, Reservation};
 use crate::message::Refused;
 
@@ -19,6 +19,12 @@ pub trait Weighed {
 impl Weighed for Keep {
     fn bytes(&self) -> usize {
         self.record.publication.content.bytes()
+    }
+}
+
+impl Weighed for Submitted {
+    fn bytes(&self) -> usize {
+        self.publication.content.bytes()
     }
 }
 
@@ -87,6 +93,17 @@ impl<T: Weighed> WriteQueue<T> {
         self.release(what.bytes());
     }
 
+    /// Puts an item into a promised place.
+    pub fn fulfil(&self, what: T) {
+        // This fails only if the writer is gone, which outlives the publishers.
+        let _ = self.queue.send(what);
+    }
+
+    /// Releases a promised place of an item of `bytes` bytes.
+    pub fn give_up(&self, bytes: usize) {
+        self.release(bytes);
+    }
+
     pub(super) fn depth(&self, queue: &'static str, slot: &'static str) -> Depth {
         self.places.depth(queue, 0, slot)
     }
@@ -102,12 +119,16 @@ impl<T> Bounded for WriteQueue<T> {
     }
 }
 
-impl<T> Reservation<'_, WriteQueue<T>> {
+impl<T: Weighed> Reservation<'_, WriteQueue<T>> {
     /// Puts the item into the queue.
     pub fn post(self, what: T) {
         let (queue, _) = self.consume();
-        // This fails only if the writer is gone, which outlives the publishers.
-        let _ = queue.queue.send(what);
+        queue.fulfil(what);
+    }
+
+    /// Keeps the place for an item that another thread puts into it later.
+    pub fn promise(self) {
+        self.consume();
     }
 }
 

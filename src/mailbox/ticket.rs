@@ -10,7 +10,9 @@ use std::task::{Context, Poll, Waker};
 use super::answers::{Health, PollRefusal, Polled, StoreResult, Written};
 use super::inbox::{Mailbox, Slot};
 use super::reservation::Reservation;
-use crate::message::{ChannelDefinition, Document, Durability, Permissions, Stats, StoredMessage};
+use crate::message::{
+    ChannelDefinition, Document, Durability, Ordered, Permissions, Stats, StoredMessage,
+};
 
 /// A thread's role that serves HTTP, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +101,7 @@ answers! {
     Document(StoreResult<Option<Box<Document>>>),
     Health(Health),
     Polled(Result<Polled, PollRefusal>),
+    Ordered(Ordered),
 }
 
 /// The requests of one acceptor that wait for an answer.

@@ -35,6 +35,11 @@ pub enum Refusal {
     TooLarge,
     /// The channel's clients together publish more often than its definition allows.
     RateLimited,
+    /// The cluster's stream cannot be reached or stores nothing. Nothing was published.
+    Unavailable,
+    /// The cluster's stream did not answer in time: the publication with this id may have been
+    /// published.
+    Unknown(MessageId),
 }
 
 impl Refusal {

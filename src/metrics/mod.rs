@@ -151,6 +151,10 @@ counters! {
         refused_subscriptions:
             "counter" "fanfare_refusals_total" "reason=\"too_many_subscriptions\""
             "Commands and requests refused, by reason.";
+        late_unkept: "counter" "fanfare_cluster_unkept_total" ""
+            "Publications that the cluster's stream has, or may have, and history lacks.";
+        refused_backplane: "counter" "fanfare_refusals_total" "reason=\"backplane\""
+            "Commands and requests refused, by reason.";
         refused_rate_limited: "counter" "fanfare_refusals_total" "reason=\"rate_limited\""
             "Commands and requests refused, by reason.";
         refused_store_queue: "counter" "fanfare_refusals_total" "reason=\"store_queue\""

@@ -7,9 +7,12 @@ use super::connection::{Connection, Connections, State};
 use crate::broker::index::Listener;
 use crate::interface::Shared;
 use crate::interface::context::{Context, Local};
+use crate::interface::encode;
 use crate::interface::frame::Frame;
 use crate::mailbox::Loaded;
-use crate::message::{Activation, Content, Deactivation, Encoding, Millis, Now, Publication};
+use crate::message::{
+    Activation, Channel, Content, Deactivation, Encoding, Millis, Now, Publication,
+};
 
 /// Puts a publication into the outboxes of this worker's subscribers of its channel. Returns the
 /// size of the largest frame, in bytes.
@@ -109,6 +112,31 @@ impl Shares {
     fn add_to(&self, local: &Local) {
         local.counters.matched.add(self.taken + self.dropped);
         local.counters.dropped_slow_consumer.add(self.dropped);
+    }
+}
+
+/// Tells this worker's subscribers of a channel that the node may have lost publications of it.
+pub(super) fn tell_gap(
+    connections: &mut Connections,
+    local: &mut Local,
+    channel: Channel,
+    now: Millis,
+) {
+    let Local { index, outboxes, counters, .. } = local;
+    for (encoding, listeners) in index.audience(&channel) {
+        if listeners.is_empty() || encoding == Encoding::Resource {
+            continue;
+        }
+        let frame = Frame::own(encode::gap(&channel, None, encoding));
+        for &Listener { connection: slot, .. } in listeners {
+            let Some(connection) = connections.get_mut(slot) else { continue };
+            if outboxes.push(slot, &mut connection.link, frame.clone()) {
+                counters.gaps.add(1);
+            }
+        }
+    }
+    if let Some(detached) = &mut local.detached {
+        detached.log.lost(channel, now);
     }
 }
 

@@ -63,6 +63,19 @@ impl Worker {
                 return fanout::load(connections, (local, shared, now), *loaded);
             }
             Mail::Verdict(verdict) => local.authorizer.learn(*verdict, &local.counters),
+            Mail::JoinRefused(refused) => {
+                let id = refused.connection;
+                if self.connections.by_id(id).is_some() {
+                    self.handle(id.slot, |session, ctx, _| session.on_join_refused(ctx, *refused));
+                }
+            }
+            Mail::Settled(settled) => {
+                let id = settled.connection;
+                if connections.by_id(id).is_some() {
+                    self.on(id.slot, |session, ctx, _| session.on_settled(ctx, *settled));
+                }
+            }
+            Mail::Gap(channel) => fanout::tell_gap(connections, local, channel, now.monotonic()),
             Mail::Probe(ticket) => shared.broker.mailboxes.answer(ticket, Ok(())),
         }
         0

@@ -19,7 +19,7 @@ use super::requests::{HeldJoin, HeldLeave, Join, Leave};
 use super::{Announced, Directory};
 use crate::broker::budget::Budget;
 use crate::limits::{HELD_JOINS_MAX, RELEASED_AT_ONCE_MAX};
-use crate::mailbox::{Interests, Slot, WorkerMailboxes, WorkerSet};
+use crate::mailbox::{Interests, Mail, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
     AckId, Behind, Channel, ChannelOrder, ConnId, Landed, Offset, Publication, Refused, WorkerId,
 };
@@ -175,6 +175,10 @@ impl Directory {
             || attachment.is_behind(connection.worker);
         if !must_wait {
             return Ok(false);
+        }
+        if join.comes_back {
+            // The mail that resumes its session would not wait for it.
+            return Err(Refused::Overloaded);
         }
         if !stream.held.take(1) {
             return Err(Refused::Overloaded);
@@ -353,6 +357,49 @@ impl Directory {
         drop(shard);
         mailboxes.wake(woken);
         Landed { audience, is_behind }
+    }
+
+    /// Posts a notice to the channel's workers, or to this one, that publications up to this place
+    /// may be missing there. They are not behind up to there any more, and what the channel keeps
+    /// for later subscribers ends, because it is not whole. Returns false, and changes nothing, if a
+    /// mailbox has no room.
+    pub fn tell_gap(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        channel: &Channel,
+        worker: Option<(WorkerId, Offset)>,
+    ) -> bool {
+        let mut shard = self.shard(channel);
+        let Some(entry) = shard.get_mut(channel) else { return true };
+        let Some(attachment) = entry.attachment.as_deref_mut() else { return true };
+        let mut told = WorkerSet::default();
+        let all = workers(&entry.shares).filter(|one| worker.is_none_or(|(only, _)| only == *one));
+        let places: Option<Vec<_>> = all
+            .map(|one| {
+                told.insert(one);
+                mailboxes.of(one).reserve(Slot::Control)
+            })
+            .collect();
+        let Some(places) = places else { return false };
+        match worker {
+            None => attachment.behind.clear(),
+            Some((one, up_to)) => {
+                let last = entry.offset;
+                attachment.behind.retain_mut(|(behind, given)| {
+                    if *behind == one {
+                        *given = up_to.max(*given);
+                    }
+                    *behind != one || *given < last
+                });
+            }
+        }
+        if worker.is_none() {
+            entry.clear(&self.budgets);
+        }
+        places.into_iter().for_each(|place| place.post(Mail::Gap(channel.clone())));
+        drop(shard);
+        mailboxes.wake(told);
+        true
     }
 
     /// Returns the workers that are behind on a channel.

@@ -18,8 +18,9 @@ fn publication(number: u128, channel: &str) -> Arc<Publication> {
     Arc::new(Publication::new(id(number), Channel::from(channel), 0, content))
 }
 
-fn numbers(missed: &[(Position, Arc<Publication>)]) -> Vec<u128> {
-    missed.iter().map(|(_, publication)| publication.id.as_u128()).collect()
+fn numbers(missed: &Option<Vec<(Position, Arc<Publication>)>>) -> Vec<u128> {
+    let missed = missed.iter().flatten();
+    missed.map(|(_, publication)| publication.id.as_u128()).collect()
 }
 
 #[test]
@@ -34,6 +35,21 @@ fn what_follows_the_offset_is_missed_on_channels_that_are_heard() {
     assert_eq!(numbers(&missed), [2, 3, 5]);
     // The publication that was sent last need not be in the log any more.
     assert_eq!(log.resume_from(&sent, 4, Some(id(3))), Some(4));
+}
+
+#[test]
+fn what_may_be_missing_on_a_channel_that_is_heard_is_not_hidden() {
+    let mut log = Log::new(1_000, UNBOUNDED);
+    log.began(ME, "a".into(), 0);
+    log.heard(publication(1, "a"), 0);
+    log.lost("a".into(), 0);
+    log.ended(ME, "a".into(), 0);
+    log.lost("a".into(), 0);
+    log.heard(publication(2, "b"), 0);
+    assert!(log.missed(&ME, 0, |_| true).is_none());
+    assert_eq!(numbers(&log.missed(&ME, 0, |channel| channel.as_str() == "b")), [2]);
+    let behind = log.missed(&ME, 3, |_| true);
+    assert_eq!(numbers(&behind), [2], "it was lost before, or while it was not subscribed");
 }
 
 #[test]
@@ -175,7 +191,7 @@ proptest! {
             which.is_some_and(|which| subscribed[which] < cut)
         };
         let missed: Vec<MessageId> =
-            log.missed(&ME, from, hears).iter().map(|(_, one)| one.id).collect();
+            log.missed(&ME, from, hears).iter().flatten().map(|(_, one)| one.id).collect();
         let expected: Vec<MessageId> = heard[received..].iter().map(|(_, id)| *id).collect();
         prop_assert_eq!(missed, expected);
     }

@@ -2,6 +2,7 @@
 //! answers for the threads of the store.
 
 mod acceptor;
+mod ordered;
 
 use std::task::{Context, Poll, Waker};
 

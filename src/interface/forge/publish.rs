@@ -9,6 +9,7 @@ use super::invocations::Invocations;
 use crate::broker::publish::Submission;
 use crate::config::Forge;
 use crate::interface::shared::Shared;
+use crate::mailbox::Publisher;
 use crate::message::{
     Channel, ChannelOptions, ChannelOrder, Content, MessageId, Millis, Now, PresenceMode, Refused,
     Retain,
@@ -79,6 +80,37 @@ pub fn publish_event(
     Err(Refused::Overloaded)
 }
 
+/// Returns whether a cluster's stream orders all topics.
+pub fn is_ordered(shared: &Shared) -> bool {
+    shared.broker.is_ordered(shared.forge.options())
+}
+
+/// Sends an event to the cluster's stream, which publishes it if a node has subscribers of the
+/// topic. Returns what the publisher knows it by then.
+///
+/// # Errors
+/// [`Refused`] if nothing was sent, because a queue is full.
+pub fn send_event(
+    shared: &Shared,
+    topic: &Channel,
+    payload: ByteString,
+    (id, now): (MessageId, Now),
+    publisher: Publisher,
+) -> Result<EventReceipt, Refused> {
+    let at = shared.events.stamp(now.wall);
+    let submission = Submission {
+        channel: topic.clone(),
+        content: Content::Event { payload },
+        options: shared.forge.options(),
+        id,
+        now: Now { wall: at, ..now },
+        is_recoverable: false,
+        history: None,
+    };
+    shared.broker.send(submission, publisher)?;
+    Ok(EventReceipt { id, at })
+}
+
 /// Returns whether an installation is below its rate. If it is, counts one more request.
 pub fn admit_installation(shared: &Shared, installation: &str, now: Now) -> bool {
     let rate = shared.forge.rate_limit;
@@ -95,5 +127,10 @@ impl Events {
     /// than that of an earlier event.
     fn stamp(&self, now: Millis) -> Millis {
         now.max(self.stamped.fetch_max(now, Ordering::Relaxed))
+    }
+
+    /// Notes the timestamp of an event of another node, which later ones must not precede.
+    pub fn note(&self, at: Millis) {
+        self.stamped.fetch_max(at, Ordering::Relaxed);
     }
 }

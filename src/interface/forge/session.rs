@@ -152,6 +152,17 @@ impl Session {
         given.bytes
     }
 
+    /// Refuses a subscribe whose topic the node could not hear.
+    pub(in crate::interface) fn on_join_refused(
+        &mut self,
+        ctx: &mut Context<'_>,
+        topic: &Channel,
+        ack: Option<AckId>,
+    ) {
+        self.endings.forget(topic);
+        refuse(ctx, ack, &Fault::Unavailable);
+    }
+
     /// Answers an unsubscribe whose subscription has ended. If the subscription ended with its
     /// token, the client receives `TOKEN_EXPIRED` behind the last event.
     pub(in crate::interface) fn on_left(
@@ -226,6 +237,7 @@ fn refuse(ctx: &mut Context<'_>, ack: Option<AckId>, fault: &Fault) {
         Fault::PayloadTooLarge | Fault::MessageTooLarge => &counters.refused_too_large,
         Fault::RateLimited => &counters.refused_rate_limited,
         Fault::Overloaded => &counters.refused_overloaded,
+        Fault::Unavailable | Fault::Unknown(_) => &counters.refused_backplane,
         Fault::TooManySubscriptions => &counters.refused_subscriptions,
         Fault::Unauthorized(_)
         | Fault::OtherContext

@@ -21,9 +21,10 @@ use crate::interface::context::Context;
 use crate::interface::frame::Frame;
 use crate::interface::insforge::command::Command;
 use crate::interface::member::{self, SocketKey};
+use crate::mailbox::Publisher;
 use crate::message::{
     AckId, Action, Activation, Channel, ConnId, Content, Credential, Durability, Encoding,
-    MessageId, Publication, Refusal, ReplayWish, Reply, Transport,
+    MessageId, Ordered, Publication, Refusal, ReplayWish, Reply, Settled, Transport,
 };
 use crate::metrics::Counters;
 
@@ -109,8 +110,11 @@ impl Client {
                 (Some(channel), done)
             }
             Request::Command(Command::Publish { channel, event, payload }) => {
-                let result = self.publish(ctx, &channel, event, payload);
-                return published(ctx, channel, ack, result);
+                return match self.publish(ctx, &channel, (event, payload), ack) {
+                    Ok(Some(id)) => published(ctx, id, ack),
+                    Ok(None) => {}
+                    Err(refusal) => refuse(ctx, Some(channel), refusal, ack),
+                };
             }
             Request::Authenticate(auth) => (None, self.authenticate(ctx, &auth, ack)),
             Request::Invalid(channel, refusal) => (channel, Err(refusal)),
@@ -166,13 +170,15 @@ impl Client {
         replayed.bytes
     }
 
+    /// Publishes a message. Returns its id, or `None` if the client is answered later, by
+    /// [`Client::on_settled`].
     fn publish(
         &mut self,
         ctx: &mut Context<'_>,
         channel: &Channel,
-        event: Box<str>,
-        payload: ByteString,
-    ) -> Result<MessageId, Refusal> {
+        (event, payload): (Box<str>, ByteString),
+        ack: Option<AckId>,
+    ) -> Result<Option<MessageId>, Refusal> {
         let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
         let credential = self.credential.as_ref().ok_or(Refusal::PublishUnauthorized)?;
         if ctx.link.is_leaving {
@@ -190,7 +196,7 @@ impl Client {
             return Err(Refusal::RateLimited);
         }
         let to_keep = ToKeep { definition: &definition, level: Durability::Memory, ticket: None };
-        let published = ctx.shared.publish(Submission {
+        let submission = Submission {
             id: ctx.message_id(),
             channel: channel.clone(),
             content: Content::Message { event, payload, sender: credential.sender() },
@@ -198,9 +204,25 @@ impl Client {
             now,
             is_recoverable: ctx.shared.recovery.is_some(),
             history: (!options.ephemeral).then_some(to_keep),
-        });
-        let (publication, _) = published?;
-        Ok(publication.id)
+        };
+        if ctx.shared.broker.is_ordered(options) {
+            ctx.shared.broker.send(submission, Publisher::Connection(ctx.id, ack))?;
+            return Ok(None);
+        }
+        let (publication, _) = ctx.shared.publish(submission)?;
+        Ok(Some(publication.id))
+    }
+
+    /// Answers a publish command after the cluster's stream has.
+    pub(super) fn on_settled(ctx: &mut Context<'_>, settled: Settled) {
+        let Settled { channel, reply, id, ordered, .. } = settled;
+        let refusal = match ordered {
+            Ordered::Stored(_) => return published(ctx, id, reply),
+            Ordered::Overloaded => Refusal::Overloaded,
+            Ordered::Unknown => Refusal::Unknown(id),
+            Ordered::NotHeard | Ordered::Unproven | Ordered::Unavailable => Refusal::Unavailable,
+        };
+        refuse(ctx, Some(channel), refusal, reply);
     }
 
     /// Unsubscribes the client from a channel. [`Client::on_left`] acknowledges the command; if the
@@ -250,20 +272,10 @@ impl Client {
     }
 }
 
-/// Answers a publish command, and counts the publication if it was accepted.
-fn published(
-    ctx: &mut Context<'_>,
-    channel: Channel,
-    ack: Option<AckId>,
-    result: Result<MessageId, Refusal>,
-) {
-    match result {
-        Ok(id) => {
-            ctx.local.counters.publications_socket.add(1);
-            answer(ctx, &Reply::Published(id), ack);
-        }
-        Err(refusal) => refuse(ctx, Some(channel), refusal, ack),
-    }
+/// Counts an accepted publication and answers its command.
+fn published(ctx: &mut Context<'_>, id: MessageId, ack: Option<AckId>) {
+    ctx.local.counters.publications_socket.add(1);
+    answer(ctx, &Reply::Published(id), ack);
 }
 
 /// Counts a refusal and answers the client with it.
@@ -303,6 +315,7 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
         Refusal::TooManySubscriptions => &counters.refused_subscriptions,
         Refusal::TooLarge => &counters.refused_too_large,
         Refusal::RateLimited => &counters.refused_rate_limited,
+        Refusal::Unavailable | Refusal::Unknown(_) => &counters.refused_backplane,
     };
     counter.add(1);
 }

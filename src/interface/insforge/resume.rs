@@ -215,9 +215,10 @@ pub(super) fn recover(client: &mut Client, ctx: &mut Context<'_>) {
         channels.iter().map(|(channel, encoding)| (channel, *encoding)).collect();
     let Some(detached) = &ctx.local.detached else { return };
     let missed = detached.log.missed(&key, from, |channel| encodings.contains_key(channel));
-    if detached.log.start() > from || !fits(&missed) {
+    let is_there = detached.log.start() <= from;
+    let Some(missed) = missed.filter(|missed| is_there && fits(missed)) else {
         return begin_anew(client, ctx);
-    }
+    };
     let private_id = detached.private_id(key, ctx.local.worker);
     client.has_entered = true;
     if let Some(state) = ctx.link.resume_mut() {

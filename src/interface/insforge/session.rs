@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::conformance::SocketIo;
 use super::detached::is_same_client;
 use super::engineio::{self, Packet};
@@ -23,8 +23,8 @@ use crate::interface::heartbeat::{Heartbeat, Timings, beat};
 use crate::interface::next::{End, Next, Reason};
 use crate::interface::shared::Shared;
 use crate::message::{
-    AckId, Activation, Channel, ConnId, Credential, Encoding, Millis, Now, SessionId, SessionKey,
-    Transport,
+    AckId, Activation, Channel, ConnId, Credential, Encoding, Millis, Now, Refusal, SessionId,
+    SessionKey, Settled, Transport,
 };
 use crate::metrics::{Counter, Counters};
 
@@ -189,6 +189,16 @@ impl Session {
     /// Handles the end of a subscription: acknowledges the unsubscribe command.
     pub fn on_left(&mut self, ctx: &mut Context<'_>, _channel: &Channel, reply: Option<AckId>) {
         Client::on_left(ctx, reply);
+    }
+
+    /// Answers a publish command after the cluster's stream has.
+    pub fn on_settled(ctx: &mut Context<'_>, settled: Settled) {
+        Client::on_settled(ctx, settled);
+    }
+
+    /// Refuses a subscribe command whose channel the node could not hear.
+    pub fn on_join_refused(ctx: &mut Context<'_>, channel: Channel, reply: Option<AckId>) {
+        client::refuse(ctx, Some(channel), Refusal::Unavailable, reply);
     }
 
     /// Runs the waiting commands, because a verdict that one of them waited for is known. Returns

@@ -9,6 +9,7 @@ use super::challenge::Challenge;
 use super::reply::Reply;
 use crate::limits;
 use crate::mailbox::StoreRefusal;
+use crate::message::{MessageId, Ordered};
 
 /// Why a request was refused: an HTTP status, a code for programs and a message for people.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -21,7 +22,15 @@ pub struct ApiError {
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
     challenge: Option<Challenge>,
+    message_id: Option<MessageId>,
 }
+
+/// The message of an error if the cluster's stream can store nothing.
+pub const UNAVAILABLE: &str =
+    "The cluster cannot order messages at the moment; nothing was published or subscribed";
+/// The message of an error if it is not known whether the cluster's stream has a publication.
+pub const UNKNOWN: &str =
+    "The cluster did not answer in time; the message may have been published or not";
 
 impl ApiError {
     /// 404: no channel definition has the id, or no enabled one matches the name.
@@ -89,6 +98,31 @@ impl ApiError {
     pub fn overloaded() -> Self {
         let message = "The node is overloaded and did not process the request";
         Self::new(503, "OVERLOADED", message).retry().advise("Try again after a second")
+    }
+
+    /// Returns the error of a publication with this id that the cluster's stream does not have, or
+    /// may not have.
+    pub fn not_ordered(ordered: &Ordered, id: MessageId) -> Self {
+        match ordered {
+            Ordered::Overloaded => Self::overloaded(),
+            Ordered::Unknown => Self::unknown(id),
+            _ => Self::unavailable(),
+        }
+    }
+
+    /// 503 with `Retry-After`: the cluster's stream can store nothing. Nothing was published.
+    pub fn unavailable() -> Self {
+        Self::new(503, "BACKPLANE_UNAVAILABLE", UNAVAILABLE)
+            .retry()
+            .advise("Try again after a second")
+    }
+
+    /// 503: the cluster's stream did not answer in time, so that it is not known whether it has the
+    /// publication with this id.
+    pub fn unknown(id: MessageId) -> Self {
+        let advice = "Check whether subscribers or the history of the channel have the message";
+        let unknown = Self::new(503, "BACKPLANE_UNKNOWN", UNKNOWN).advise(advice);
+        Self { message_id: Some(id), ..unknown }
     }
 
     /// 503 with `Retry-After`: the node has no descriptor for a connection that lasts. It goes on
@@ -187,6 +221,7 @@ impl ApiError {
             retry_after_s: None,
             allow: None,
             challenge: None,
+            message_id: None,
         }
     }
 
@@ -231,6 +266,7 @@ impl From<ApiError> for Reply {
             message: &refusal.message,
             status_code: refusal.status,
             next_actions: refusal.next_actions.as_deref(),
+            message_id: refusal.message_id.map(|id| id.to_string()),
         };
         let reply = Self::json(refusal.status, &body);
         Self {
@@ -250,6 +286,8 @@ struct ErrorBody<'a> {
     status_code: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_actions: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
 }
 
 #[cfg(test)]

@@ -16,5 +16,5 @@ mod reply;
 
 pub use challenge::Challenge;
 pub(super) use durability::durability;
-pub use error::ApiError;
+pub use error::{ApiError, UNAVAILABLE, UNKNOWN};
 pub use reply::Reply;

@@ -24,6 +24,7 @@ use crate::interface::authenticators::{AUDIENCES, Authenticators};
 use crate::interface::entrance::{Entrance, Outcome, entrance};
 use crate::interface::forge::access::{Reach, Topic};
 use crate::interface::http::HttpContext;
+use crate::interface::landing::Landing;
 use crate::interface::m2::access::Terms;
 use crate::interface::shared::Shared;
 use crate::limits::HTTP_CONNECTIONS_MAX;
@@ -41,7 +42,7 @@ pub(super) const NOW: Millis = 1_777_136_400_123;
 
 /// A thread that serves HTTP.
 pub(super) struct Acceptor {
-    shared: Shared,
+    shared: Arc<Shared>,
     pub(super) inboxes: Inboxes,
     auth: RefCell<Authenticators>,
     json: RefCell<Scratch>,
@@ -70,6 +71,21 @@ impl Acceptor {
     /// Creates the thread in a node with one worker, whose mailbox has room for one publication.
     pub(super) fn new() -> Self {
         let (mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
+        Self::with(mailboxes, inboxes)
+    }
+
+    /// Creates such a thread in a node of a cluster, and the landing of that node.
+    pub(super) fn in_cluster() -> (Self, Landing<fn() -> Now>) {
+        let (mut mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
+        let submitted = mailboxes.open_stream().unwrap();
+        let acceptor = Self::with(mailboxes, inboxes);
+        let (shared, counters) = (acceptor.shared.clone(), acceptor.counters.clone());
+        let now = || Now { nanos: 0, wall: NOW };
+        let landing = Landing::new(shared, Arc::default(), submitted, counters, now as fn() -> Now);
+        (acceptor, landing)
+    }
+
+    fn with(mailboxes: Mailboxes, inboxes: Inboxes) -> Self {
         let tickets = Tickets::new(AcceptorId(0), mailboxes.acceptors[0].clone());
         let broker = Broker {
             directory: Directory::default(),
@@ -80,7 +96,7 @@ impl Acceptor {
         };
         let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET, &AUDIENCES).unwrap());
         Self {
-            shared: Shared::new(broker, Arc::new(Config::defaults()), 7),
+            shared: Arc::new(Shared::new(broker, Arc::new(Config::defaults()), 7)),
             inboxes,
             auth: RefCell::new(Authenticators::new(keys, 60, Terms::new(false, None))),
             json: RefCell::default(),
@@ -182,11 +198,16 @@ impl Acceptor {
         write
     }
 
+    /// Has the acceptor take an answer that it was given.
+    pub(super) fn settle(&self) {
+        let answered = self.inboxes.acceptors[0].take(|_| Slot::Control);
+        self.tickets.settle(answered.expect("it was answered"));
+    }
+
     /// Answers a question, and has the acceptor take the answer.
     pub(super) fn answer<T: Answer>(&self, ticket: Ticket<T>, answer: T) {
         self.mailboxes().answer(ticket, answer);
-        let answered = self.inboxes.acceptors[0].take(|_| Slot::Control);
-        self.tickets.settle(answered.expect("it was answered"));
+        self.settle();
     }
 
     /// How many answers have a place that is taken.

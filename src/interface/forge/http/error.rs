@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::interface::forge::access::ClaimsError;
 use crate::interface::forge::nouns::{OVERRIDES_PROBLEM, TokenError};
-use crate::interface::rest::{Challenge, Reply};
+use crate::interface::rest::{Challenge, Reply, UNAVAILABLE, UNKNOWN};
+use crate::message::{MessageId, Ordered};
 
 /// The refused call, which determines the members of the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +61,7 @@ enum Kind {
     NotAllowed,
     TooLarge,
     Overloaded,
+    NotOrdered,
 }
 
 impl ForgeError {
@@ -104,6 +106,15 @@ impl ForgeError {
         Self::new(Kind::Overloaded, detail)
     }
 
+    /// 503: the cluster's stream does not have the event with this id, or it is not known whether
+    /// it does.
+    pub fn not_ordered(ordered: &Ordered, id: MessageId) -> Self {
+        match ordered {
+            Ordered::Unknown => Self::new(Kind::NotOrdered, format!("{UNKNOWN}; its id is {id}")),
+            _ => Self::new(Kind::NotOrdered, UNAVAILABLE),
+        }
+    }
+
     /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         match self.kind {
@@ -113,7 +124,7 @@ impl ForgeError {
             Kind::OtherInstallation | Kind::NotAllowed => 403,
             Kind::TooLarge => 413,
             Kind::RateLimited => 429,
-            Kind::Overloaded => 503,
+            Kind::Overloaded | Kind::NotOrdered => 503,
         }
     }
 

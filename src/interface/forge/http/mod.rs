@@ -14,8 +14,10 @@ mod token;
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use super::access::{self, Asked, Denied, Permission, authorize};
-use super::publish::{admit_installation, publish_event};
+use super::publish::{EventReceipt, admit_installation, is_ordered, publish_event, send_event};
 use super::session::Session;
 use crate::auth::bearer_token;
 use crate::broker::received::Received;
@@ -27,7 +29,8 @@ use crate::interface::http::{Entrance, HttpContext};
 use crate::interface::rest::{ApiError, Challenge, Reply};
 use crate::interface::websocket::upgrade;
 use crate::limits::HTTP_BODY_BYTES_MAX;
-use crate::message::Millis;
+use crate::mailbox::Publisher;
+use crate::message::{Channel, Millis, Ordered};
 use caller::prove;
 pub use error::{Call, ForgeError, ProxyError};
 pub use invocations::Registration;
@@ -124,15 +127,15 @@ fn refused_context(why: &str) -> ApiError {
 }
 
 /// Runs a call that the entrance has found the route of. Errors are answered, too.
-pub(in crate::interface) fn run(
+pub(in crate::interface) async fn run(
     http: &HttpContext<'_>,
     request: &Request,
     route: &Route,
     body: &Received,
 ) -> Response {
     let reply = match route {
-        Route::Publish => publish(http, request, body, false),
-        Route::PublishGlobal => publish(http, request, body, true),
+        Route::Publish => publish(http, request, body, false).await,
+        Route::PublishGlobal => publish(http, request, body, true).await,
         Route::Token => sign(http, request, body),
         Route::Register(id) => {
             register(http, request, id.as_deref(), body).unwrap_or_else(Reply::from)
@@ -144,17 +147,75 @@ pub(in crate::interface) fn run(
     reply.into()
 }
 
-fn publish(http: &HttpContext<'_>, request: &Request, body: &Received, is_global: bool) -> Reply {
-    let published = try_publish(http, request, body, is_global);
-    published.unwrap_or_else(|error| error.reply(Call::Publish))
-}
-
-fn try_publish(
+async fn publish(
     http: &HttpContext<'_>,
     request: &Request,
     body: &Received,
     is_global: bool,
-) -> Result<Reply, ForgeError> {
+) -> Reply {
+    let published = match allow(http, request, body, is_global) {
+        Ok((topic, payload)) if is_ordered(http.shared) => send(http, &topic, payload).await,
+        Ok((topic, payload)) => publish_here(http, &topic, &payload),
+        Err(error) => Err(error),
+    };
+    let published = published.map(|receipt| {
+        let counter = match receipt {
+            Some(_) => &http.counters.events_http,
+            None => &http.counters.events_unheard,
+        };
+        counter.add(1);
+        Reply::forge_published(receipt.map(|receipt| (receipt.id, receipt.at)))
+    });
+    published.unwrap_or_else(|error| error.reply(Call::Publish))
+}
+
+/// Publishes without a cluster. Returns `None` if the topic has no subscriber.
+fn publish_here(
+    http: &HttpContext<'_>,
+    topic: &Channel,
+    payload: &ByteString,
+) -> Result<Option<EventReceipt>, ForgeError> {
+    let stamp = (http.message_id(), http.now);
+    publish_event(http.shared, topic, payload, stamp).map_err(|_| overloaded(http))
+}
+
+/// Publishes through the cluster's stream. Returns `None` if the topic has no subscriber on any
+/// node.
+async fn send(
+    http: &HttpContext<'_>,
+    topic: &Channel,
+    payload: ByteString,
+) -> Result<Option<EventReceipt>, ForgeError> {
+    let stamp = (http.message_id(), http.now);
+    let inquiry = http.tickets.inquiry().ok_or_else(|| overloaded(http))?;
+    let sent = inquiry.put(|ticket| {
+        let publisher = Publisher::Request { ticket, wants_audience: false };
+        send_event(http.shared, topic, payload, stamp, publisher)
+    });
+    let (receipt, pending) = sent.map_err(|_| overloaded(http))?;
+    match pending.await {
+        Ordered::Stored(_) => return Ok(Some(receipt)),
+        Ordered::NotHeard => return Ok(None),
+        Ordered::Overloaded => return Err(overloaded(http)),
+        not_ordered => {
+            http.counters.refused_backplane.add(1);
+            Err(ForgeError::not_ordered(&not_ordered, receipt.id))
+        }
+    }
+}
+
+fn overloaded(http: &HttpContext<'_>) -> ForgeError {
+    http.counters.refused_overloaded.add(1);
+    ForgeError::overloaded()
+}
+
+/// Returns the topic and the payload of an event, if its caller may publish it.
+fn allow(
+    http: &HttpContext<'_>,
+    request: &Request,
+    body: &Received,
+    is_global: bool,
+) -> Result<(Channel, ByteString), ForgeError> {
     let origin = prove(http, request)?;
     let mut scratch = http.json.borrow_mut();
     let payload_bytes_max = http.shared.forge.payload_bytes;
@@ -169,18 +230,7 @@ fn try_publish(
     let auth = &http.auth.borrow().forge;
     let (topic, _) = authorize((http.shared, auth), &origin, &asked, http.now)
         .map_err(|denied| refused(http, denied))?;
-    let stamp = (http.message_id(), http.now);
-    let receipt = publish_event(http.shared, &topic, &http.keep(body, wanted.payload), stamp)
-        .map_err(|_| {
-            http.counters.refused_overloaded.add(1);
-            ForgeError::overloaded()
-        })?;
-    let counter = match receipt {
-        Some(_) => &http.counters.events_http,
-        None => &http.counters.events_unheard,
-    };
-    counter.add(1);
-    Ok(Reply::forge_published(receipt.map(|receipt| (receipt.id, receipt.at))))
+    Ok((topic, http.keep(body, wanted.payload)))
 }
 
 /// Returns the error of a denied publish. Counts it if the installation is above its rate.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Session, reply, subscriber};
+use super::{Session, refuse, reply, subscriber};
 use crate::broker::subscriptions::{Joining, Left};
 use crate::interface::context::Context;
 use crate::interface::forge::access::{Asked, Denied, Grant, Origin, Permission, authorize};
 use crate::interface::forge::nouns::Context as Place;
-use crate::interface::forge::publish::publish_event;
+use crate::interface::forge::publish::{EventReceipt, is_ordered, publish_event, send_event};
 use crate::interface::forge::wire::{self, Fault, Request, Target};
-use crate::message::{AckId, Channel, Now, ReplayWish, Reply};
+use crate::mailbox::Publisher;
+use crate::message::{AckId, Channel, Now, Ordered, ReplayWish, Reply, Settled};
 
 /// The error for a client that has not proved its context yet.
 const UNPROVED_YET: &str = "connect with a context token first";
@@ -131,17 +132,39 @@ impl Session {
         payload: &str,
     ) -> Result<(), Fault> {
         let (topic, _) = self.find_topic(ctx, to, Permission::Publish)?;
-        let id = ctx.message_id();
-        let receipt = publish_event(ctx.shared, &topic, &ctx.keep(payload), (id, ctx.now));
-        let receipt = receipt.map_err(|_| Fault::Overloaded)?;
-        let counters = &ctx.local.counters;
-        let counter = match receipt {
-            Some(_) => &counters.events_socket,
-            None => &counters.events_unheard,
-        };
-        counter.add(1);
-        let receipt = receipt.map(|receipt| (receipt.id, receipt.at));
-        ctx.send_text(&wire::published(ack, receipt));
+        let (stamp, payload) = ((ctx.message_id(), ctx.now), ctx.keep(payload));
+        if is_ordered(ctx.shared) {
+            let publisher = Publisher::Connection(ctx.id, ack);
+            let sent = send_event(ctx.shared, &topic, payload, stamp, publisher);
+            return sent.map(|_| ()).map_err(|_| Fault::Overloaded);
+        }
+        let receipt = publish_event(ctx.shared, &topic, &payload, stamp);
+        answer(ctx, ack, receipt.map_err(|_| Fault::Overloaded)?);
         Ok(())
     }
+
+    /// Answers a publish after the cluster's stream has.
+    pub(in crate::interface) fn on_settled(ctx: &mut Context<'_>, settled: &Settled) {
+        let &Settled { reply: ack, id, at, .. } = settled;
+        let fault = match settled.ordered {
+            Ordered::Stored(_) => return answer(ctx, ack, Some(EventReceipt { id, at })),
+            Ordered::NotHeard => return answer(ctx, ack, None),
+            Ordered::Overloaded => Fault::Overloaded,
+            Ordered::Unknown => Fault::Unknown(id),
+            Ordered::Unproven | Ordered::Unavailable => Fault::Unavailable,
+        };
+        refuse(ctx, ack, &fault);
+    }
+}
+
+/// Counts a publish and answers it: with the event, or with `null` if nobody listens.
+fn answer(ctx: &mut Context<'_>, ack: Option<AckId>, receipt: Option<EventReceipt>) {
+    let counters = &ctx.local.counters;
+    let counter = match receipt {
+        Some(_) => &counters.events_socket,
+        None => &counters.events_unheard,
+    };
+    counter.add(1);
+    let receipt = receipt.map(|receipt| (receipt.id, receipt.at));
+    ctx.send_text(&wire::published(ack, receipt));
 }

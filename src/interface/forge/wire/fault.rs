@@ -2,7 +2,7 @@
 
 use super::SelectionFault;
 use crate::interface::forge::nouns::{OVERRIDES_PROBLEM, TokenError};
-use crate::message::Refusal;
+use crate::message::{MessageId, Refusal};
 
 /// Why the node refuses a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +30,10 @@ pub enum Fault {
     RateLimited,
     /// A queue of the node is full.
     Overloaded,
+    /// The cluster cannot order events at the moment. Nothing was published or subscribed.
+    Unavailable,
+    /// It is not known whether the event with this id was published.
+    Unknown(MessageId),
     /// The connection has as many subscriptions as it may have.
     TooManySubscriptions,
 }
@@ -39,6 +43,7 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::TooManySubscriptions => Self::TooManySubscriptions,
+            Refusal::Unavailable => Self::Unavailable,
             _ => Self::Overloaded,
         }
     }

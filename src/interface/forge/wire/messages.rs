@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::Fault;
 use crate::codec::json::push_json;
 use crate::interface::forge::nouns::TokenError;
+use crate::interface::rest::{UNAVAILABLE, UNKNOWN};
 use crate::message::{AckId, Channel, MessageId, Millis, Publication, Reply};
 
 /// Returns the answer to a subscribe or an unsubscribe that the broker has carried out or refused.
@@ -78,13 +79,20 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
         Fault::MessageTooLarge => ("The message is too long", "PAYLOAD_TOO_LARGE"),
         Fault::RateLimited => ("RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"),
         Fault::Overloaded => ("The node is overloaded; try again in a second", "OVERLOADED"),
+        Fault::Unavailable => (UNAVAILABLE, "UNAVAILABLE"),
+        Fault::Unknown(_) => (UNKNOWN, "UNKNOWN"),
         Fault::TooManySubscriptions => {
             ("This connection has as many subscriptions as it may", "TOO_MANY_SUBSCRIPTIONS")
         }
     };
+    let detail_made;
     let detail = match fault {
         Fault::Unauthorized(detail) | Fault::PublishFailed(detail) => Some(detail.as_str()),
         Fault::OtherContext => Some("The token is for another place; open a new connection for it"),
+        Fault::Unknown(id) => {
+            detail_made = format!("The id of the event is {id}");
+            Some(detail_made.as_str())
+        }
         _ => None,
     };
     push_error(&mut out, message, code, detail);

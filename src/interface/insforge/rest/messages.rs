@@ -1,5 +1,7 @@
 //! The REST call that publishes: `POST /api/realtime/messages`.
 
+mod ordered;
+
 use std::borrow::Cow;
 
 use serde::Serialize;
@@ -12,9 +14,8 @@ use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, durability};
 use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX};
-use crate::mailbox::Ticket;
 use crate::message::{
-    Audience, Channel, ChannelDefinition, Content, Durability, MessageId, Millis, Refused, Sender,
+    Channel, ChannelDefinition, Content, Durability, MessageId, Millis, Refused, Sender, Spread,
     event_name_problem, iso_millis, payload_problem, push_iso_millis,
 };
 
@@ -52,15 +53,26 @@ impl<'a> Publish<'a> {
 
 /// The data about a publication that its publisher receives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Receipt {
+pub struct Receipt<'a> {
     /// The id that subscribers and history know the publication by.
     pub id: MessageId,
     /// When it was accepted, in milliseconds since the epoch.
     pub at: Millis,
-    /// The number of subscribers that it was posted to.
-    pub audience: Audience,
+    /// The number of subscribers that it was posted to, and on how many nodes of the cluster; 0 if
+    /// there is no cluster.
+    pub spread: &'a Spread,
     /// The level of durability that it has reached.
     pub level: Durability,
+}
+
+impl Receipt<'_> {
+    /// Returns the reply to a publisher that asked for this level.
+    fn reply(&self, http: &HttpContext<'_>, level: Durability) -> Reply {
+        match self.level >= level {
+            true => Reply::published(self, http.buffer.take()),
+            false => Reply::not_kept(self),
+        }
+    }
 }
 
 /// Publishes for a back end, which needs no subscription. A definition must govern the channel. For
@@ -77,28 +89,26 @@ pub(super) async fn publish(
     let definition = definition.ok_or_else(ApiError::channel_not_found)?;
     let level = level_on(&definition, level)?;
     let payload = http.keep(body, wanted.payload.get());
-    let submit = |ticket: Option<Ticket<Durability>>| {
-        let to_keep = ToKeep { definition: &definition, level, ticket };
-        let published = http.shared.publish(Submission {
-            channel: Channel::from(&*wanted.channel),
-            content: Content::Message {
-                event: wanted.event.as_ref().into(),
-                payload,
-                sender: Sender::System,
-            },
-            options: definition.options,
-            id: http.message_id(),
-            now: http.now,
-            is_recoverable: http.shared.recovery.is_some(),
-            history: (!definition.options.ephemeral).then_some(to_keep),
-        });
-        published.map_err(|refused| {
-            match refused {
-                Refused::Overloaded | Refused::Late => http.counters.refused_overloaded.add(1),
-                Refused::HistoryFull => http.counters.refused_history_queue.add(1),
-            }
-            ApiError::overloaded()
-        })
+    let to_keep = ToKeep { definition: &definition, level, ticket: None };
+    let submission = Submission {
+        channel: Channel::from(&*wanted.channel),
+        content: Content::Message {
+            event: wanted.event.as_ref().into(),
+            payload,
+            sender: Sender::System,
+        },
+        options: definition.options,
+        id: http.message_id(),
+        now: http.now,
+        is_recoverable: http.shared.recovery.is_some(),
+        history: (!definition.options.ephemeral).then_some(to_keep),
+    };
+    if http.shared.broker.is_ordered(definition.options) {
+        return ordered::publish(http, submission, level).await;
+    }
+    let submit = |ticket| {
+        let published = http.shared.publish(submission.answered(ticket));
+        published.map_err(|refused| refuse(http, refused))
     };
     let ((publication, published), pending) = match level {
         Durability::Memory => (submit(None)?, None),
@@ -113,11 +123,18 @@ pub(super) async fn publish(
         Some(pending) => pending.await,
     };
     let (id, audience) = (publication.id, published.audience);
-    let receipt = Receipt { id, at: http.now.wall, audience, level: reached };
-    Ok(match reached >= level {
-        true => Reply::published(&receipt, http.buffer.take()),
-        false => Reply::not_kept(&receipt),
-    })
+    let spread = Spread { audience, ..Spread::default() };
+    let receipt = Receipt { id, at: http.now.wall, spread: &spread, level: reached };
+    Ok(receipt.reply(http, level))
+}
+
+/// Counts a refusal and returns its error.
+fn refuse(http: &HttpContext<'_>, refused: Refused) -> ApiError {
+    match refused {
+        Refused::Overloaded | Refused::Late => http.counters.refused_overloaded.add(1),
+        Refused::HistoryFull => http.counters.refused_history_queue.add(1),
+    }
+    ApiError::overloaded()
 }
 
 /// Returns the durability that a publication must reach. By default that is `stored`, or `memory`
@@ -140,10 +157,11 @@ fn level_on(
 
 impl Reply {
     /// Returns 201: the publication has reached its durability. The body is written into `buffer`.
-    pub fn published(receipt: &Receipt, mut buffer: Vec<u8>) -> Self {
+    pub fn published(receipt: &Receipt<'_>, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         let mut body = String::from_utf8(buffer).unwrap_or_default();
-        let Receipt { id, at, audience, level } = receipt;
+        let Receipt { id, at, spread, level } = receipt;
+        let audience = spread.audience;
         body.push_str(r#"{"messageId":""#);
         body.push_str(id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
         body.push_str(r#"","timestamp":""#);
@@ -157,6 +175,7 @@ impl Reply {
             body.push_str(name);
             push_number(&mut body, count.into());
         }
+        ordered::push_nodes(&mut body, spread);
         body.push_str(r#"},"durability":""#);
         body.push_str(level.name());
         body.push_str(r#""}"#);
@@ -165,7 +184,7 @@ impl Reply {
 
     /// Returns 500: the publication was delivered, but it has not reached its durability. The reply
     /// says that it was delivered, because a second attempt would deliver it twice.
-    pub fn not_kept(receipt: &Receipt) -> Self {
+    pub fn not_kept(receipt: &Receipt<'_>) -> Self {
         let body = NotKept {
             error: "NOT_STORED",
             message: "The publication was delivered, but history could not keep it",
@@ -178,9 +197,10 @@ impl Reply {
     }
 }
 
-impl From<&Receipt> for Published {
-    fn from(receipt: &Receipt) -> Self {
-        let Receipt { id, at, audience, level } = receipt;
+impl From<&Receipt<'_>> for Published {
+    fn from(receipt: &Receipt<'_>) -> Self {
+        let Receipt { id, at, spread, level } = receipt;
+        let audience = spread.audience;
         Self {
             message_id: id.to_string(),
             timestamp: iso_millis(*at),
@@ -241,7 +261,10 @@ struct AudienceJson {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::message::Audience;
 
     fn refused(body: &str) -> String {
         let refusal = Publish::parse(body.as_bytes()).unwrap_err();
@@ -309,28 +332,43 @@ mod tests {
         }
     }
 
-    fn receipt(level: Durability) -> Receipt {
+    fn spread() -> Spread {
+        let audience = Audience { websocket: 4, polling: 1, sse: 2 };
+        Spread { audience, ..Spread::default() }
+    }
+
+    fn receipt(spread: &Spread, level: Durability) -> Receipt<'_> {
         let id = MessageId::from_u128(0x660e_8400_e29b_41d4_a716_4466_5544_0000);
-        Receipt {
-            id,
-            at: 1_777_136_400_123,
-            audience: Audience { websocket: 4, polling: 1, sse: 2 },
-            level,
-        }
+        Receipt { id, at: 1_777_136_400_123, spread, level }
     }
 
     const TOLD: &str = r#""messageId":"660e8400-e29b-41d4-a716-446655440000","timestamp":"2026-04-25T17:00:00.123Z","audience":{"total":7,"websocket":4,"polling":1,"sse":2}"#;
 
     #[test]
     fn audience_and_durability_are_told() {
-        let reply = Reply::published(&receipt(Durability::Stored), b"of before".to_vec());
+        let reply =
+            Reply::published(&receipt(&spread(), Durability::Stored), b"of before".to_vec());
         assert_eq!(reply.status, 201);
         assert_eq!(reply.body, format!(r#"{{{TOLD},"durability":"stored"}}"#));
     }
 
     #[test]
+    fn nodes_are_told_in_a_cluster() {
+        let unknown = vec!["n3".into(), "n4".into()];
+        let told = |spread: Spread| {
+            let body = Reply::published(&receipt(&spread, Durability::Memory), Vec::new()).body;
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            (body["audience"]["nodes"].clone(), body["audience"]["unknown"].clone())
+        };
+        let whole = Spread { nodes: 2, is_named: true, ..spread() };
+        assert_eq!(told(whole.clone()), (json!(2), json!(null)));
+        assert_eq!(told(Spread { unknown, ..whole.clone() }), (json!(2), json!(["n3", "n4"])));
+        assert_eq!(told(Spread { is_named: false, ..whole }), (json!(2), json!(["*"])));
+    }
+
+    #[test]
     fn what_was_delivered_and_not_kept_is_no_success() {
-        let reply = Reply::not_kept(&receipt(Durability::Memory));
+        let reply = Reply::not_kept(&receipt(&spread(), Durability::Memory));
         assert_eq!(reply.status, 500);
         let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
         assert_eq!(body["statusCode"], 500);

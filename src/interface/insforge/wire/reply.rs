@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::presence::push_presence;
 use crate::codec::json::push_json;
 use crate::interface::insforge::socketio;
+use crate::interface::rest::{UNAVAILABLE, UNKNOWN};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::{AckId, Channel, Refusal, Reply};
 
@@ -96,18 +97,29 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
         }
         Refusal::TooLarge => ("PAYLOAD_TOO_LARGE", TOO_LARGE),
         Refusal::RateLimited => ("RATE_LIMITED", "The publish rate of this channel is exceeded"),
+        Refusal::Unavailable => ("BACKPLANE_UNAVAILABLE", UNAVAILABLE),
+        Refusal::Unknown(_) => ("BACKPLANE_UNKNOWN", UNKNOWN),
     };
     let _ = write!(out, r#""code":"{code}","message":"{message}""#);
+    if let Refusal::Unknown(id) = refusal {
+        let _ = write!(out, r#","messageId":"{id}""#);
+    }
 }
 
 /// Returns the gap notice: the event that tells a subscriber that it lost `count` publications of a
-/// channel.
-pub fn gap(channel: &Channel, count: u64) -> String {
+/// channel, or, if the number is not known, that it may have lost some because its node did.
+pub fn gap(channel: &Channel, count: Option<u64>) -> String {
     let mut out = String::with_capacity(200);
-    let message = "This connection did not keep up and lost publications of the channel";
+    let message = match count {
+        Some(_) => "This connection did not keep up and lost publications of the channel",
+        None => "The node may have lost publications of the channel",
+    };
     let _ = write!(out, r#"{{"code":"REALTIME_GAP","message":"{message}""#);
     push_channel(&mut out, Some(channel));
-    let _ = write!(out, r#","count":{count}}}"#);
+    let _ = match count {
+        Some(count) => write!(out, r#","count":{count}}}"#),
+        None => write!(out, r#","count":null}}"#),
+    };
     socketio::event_text("/", "realtime:error", &out)
 }
 
@@ -121,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_gap_names_channel_and_count() {
-        let text = gap(&Channel::from("a\"b"), 12);
+        let text = gap(&Channel::from("a\"b"), Some(12));
         let packet: serde_json::Value = serde_json::from_str(&text[2..]).expect("valid JSON");
         assert_eq!(packet[0], "realtime:error");
         let told = ["code", "channel", "count"].map(|key| packet[1][key].clone());

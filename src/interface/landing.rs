@@ -1,0 +1,254 @@
+//! Where the cluster's stream meets this node: its publications land on the node's subscribers, and
+//! those of the node's publishers depart.
+
+mod flights;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::Receiver;
+
+use super::shared::Shared;
+use crate::broker::directory::Unheld;
+use crate::cluster::attach::Want;
+use crate::cluster::audience::Total;
+use crate::cluster::events::Published;
+use crate::cluster::health::{Condition, Obstacle};
+use crate::cluster::landing::{self, Departing, Ending};
+use crate::cluster::name::Seq;
+use crate::cluster::wire;
+use crate::mailbox::{JoinRefused, Mail, Mailbox, Slot, Submitted, WorkerMailboxes};
+use crate::message::{
+    Behind, Channel, ChannelOptions, Deactivation, Landed, Now, Publication, Space, Spread,
+    WorkerId,
+};
+use crate::metrics::Counters;
+use flights::Flights;
+
+/// What all threads know of the node's part in its cluster.
+#[derive(Debug)]
+pub struct Membership {
+    condition: ArcSwap<Condition>,
+    /// How far the end of the node is, as the number of an [`Ending`].
+    ending: AtomicU8,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        let condition = ArcSwap::from_pointee(Condition::NotJoined(Obstacle::Pending));
+        Self { condition, ending: AtomicU8::new(0) }
+    }
+}
+
+impl Membership {
+    /// Returns the condition of the node in its cluster.
+    pub fn condition(&self) -> Arc<Condition> {
+        self.condition.load_full()
+    }
+
+    /// Notes how far the end of the node is. The bell of the cluster's thread must be rung.
+    pub fn end(&self, ending: Ending) {
+        let number = match ending {
+            Ending::No => 0,
+            Ending::Draining => 1,
+            Ending::Over => 2,
+        };
+        self.ending.store(number, Ordering::Release);
+    }
+
+    fn ending(&self) -> Ending {
+        match self.ending.load(Ordering::Acquire) {
+            0 => Ending::No,
+            1 => Ending::Draining,
+            _ => Ending::Over,
+        }
+    }
+}
+
+/// The node, for the thread of its cluster. `C` reads the clock.
+#[derive(Debug)]
+pub struct Landing<C> {
+    shared: Arc<Shared>,
+    membership: Arc<Membership>,
+    submitted: Receiver<Submitted>,
+    flights: Flights,
+    /// Answers to held requests for which a mailbox had no room.
+    unanswered: VecDeque<(Channel, Unheld)>,
+    counters: Arc<Counters>,
+    clock: C,
+}
+
+impl<C: Fn() -> Now> Landing<C> {
+    /// Creates the landing of a node whose publishers submit these publications.
+    pub fn new(
+        shared: Arc<Shared>,
+        membership: Arc<Membership>,
+        submitted: Receiver<Submitted>,
+        counters: Arc<Counters>,
+        clock: C,
+    ) -> Self {
+        let (flights, unanswered) = (Flights::default(), VecDeque::new());
+        Self { shared, membership, submitted, flights, unanswered, counters, clock }
+    }
+
+    fn workers(&self) -> &WorkerMailboxes {
+        &self.shared.broker.mailboxes.workers
+    }
+
+    /// Returns the publication as this node delivers it: under its own options.
+    fn publication(&self, published: wire::Published) -> Arc<Publication> {
+        let wire::Published { channel, id, at, content } = published;
+        let options = match channel.space() {
+            Space::Topics => self.shared.forge.options(),
+            Space::Channels | Space::Resources => {
+                let definitions = self.shared.broker.definitions.load();
+                let found = definitions.find(channel.as_str());
+                found.map_or_else(ChannelOptions::default, |definition| definition.options)
+            }
+        };
+        let is_recoverable = options_recover(&channel) && self.shared.recovery.is_some();
+        let publication = Publication::new(id, channel, at, content);
+        let publication = publication.accepted((self.clock)().nanos).under(options);
+        Arc::new(publication.recoverable(is_recoverable))
+    }
+
+    /// Answers held requests whose workers have room. Returns whether some are left.
+    fn answer_unheld(&mut self) -> bool {
+        while let Some((channel, unheld)) = self.unanswered.pop_front() {
+            let mailbox = self.workers().of(unheld.connection.worker);
+            let Some(place) = mailbox.reserve(Slot::Control) else {
+                self.unanswered.push_front((channel, unheld));
+                return true;
+            };
+            place.send(answer(channel, &unheld));
+        }
+        false
+    }
+}
+
+/// Returns whether subscribers of the channel may resume after a cut.
+fn options_recover(channel: &Channel) -> bool {
+    channel.space() == Space::Channels
+}
+
+fn answer(channel: Channel, unheld: &Unheld) -> Mail {
+    let &Unheld { connection, reply, is_join } = unheld;
+    match is_join {
+        true => Mail::JoinRefused(Box::new(JoinRefused { connection, channel, reply })),
+        false => Mail::Deactivate(Box::new(Deactivation { connection, channel, reply })),
+    }
+}
+
+impl<C: Fn() -> Now> landing::Landing for Landing<C> {
+    fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    fn ending(&self) -> Ending {
+        self.membership.ending()
+    }
+
+    fn is_idle(&self) -> bool {
+        let stream = self.shared.broker.mailboxes.stream.as_ref();
+        self.submitted.is_empty() && stream.is_none_or(|stream| stream.interests.is_empty())
+    }
+
+    fn noted(&mut self) -> Vec<Channel> {
+        let stream = self.shared.broker.mailboxes.stream.as_ref();
+        stream.map(|stream| stream.interests.take()).unwrap_or_default()
+    }
+
+    fn needed(&mut self, channel: &Channel) -> Option<Want> {
+        let needs_listener = channel.space() == Space::Topics;
+        let is_needed = self.shared.broker.directory.needs(channel);
+        is_needed.then(|| Want { channel: channel.clone(), needs_seed: false, needs_listener })
+    }
+
+    fn attached(&mut self, channel: &Channel) -> bool {
+        self.shared.broker.directory.attached(self.workers(), channel) > 0
+    }
+
+    fn unattachable(&mut self, channel: &Channel) -> bool {
+        // Those that were refused before have to be answered first, which bounds their number.
+        if self.answer_unheld() {
+            return true;
+        }
+        let unheld = self.shared.broker.directory.unattachable(channel);
+        let is_any = !unheld.is_empty();
+        self.unanswered.extend(unheld.into_iter().map(|one| (channel.clone(), one)));
+        self.answer_unheld() || is_any
+    }
+
+    fn detached(&mut self, channel: &Channel) {
+        self.shared.broker.directory.detached(channel);
+    }
+
+    fn deliver(&mut self, published: wire::Published, seq: Seq) -> Landed {
+        if published.channel.space() == Space::Topics {
+            self.shared.events.note(published.at);
+        }
+        let publication = self.publication(published);
+        self.shared.broker.directory.publish_ordered(self.workers(), &publication, seq)
+    }
+
+    fn behind(&mut self, channel: &Channel) -> Vec<Behind> {
+        let mut behind = self.shared.broker.directory.behind(channel);
+        behind.retain(|one| Mailbox::is_half_free(self.workers().of(one.worker)));
+        behind
+    }
+
+    fn catch_up(
+        &mut self,
+        channel: &Channel,
+        worker: WorkerId,
+        missed: Vec<(Seq, wire::Published)>,
+    ) -> bool {
+        let missed: Vec<_> =
+            missed.into_iter().map(|(seq, one)| (seq, self.publication(one))).collect();
+        self.shared.broker.directory.catch_up(self.workers(), (channel, worker), &missed)
+    }
+
+    fn gap(&mut self, channel: &Channel, worker: Option<(WorkerId, Seq)>) -> bool {
+        !self.shared.broker.directory.tell_gap(self.workers(), channel, worker)
+    }
+
+    fn departing(&mut self) -> Option<Departing> {
+        let submitted = self.submitted.try_recv().ok()?;
+        let publication = &submitted.publication;
+        let wire = wire::Published {
+            channel: publication.channel.clone(),
+            id: publication.id,
+            at: publication.at,
+            content: publication.content.clone(),
+        };
+        let is_counted = submitted.is_counted();
+        let token = self.flights.depart(submitted);
+        Some(Departing { token, publication: wire, is_counted })
+    }
+
+    fn settled(&mut self, token: u64, published: Published) {
+        let mailboxes = &self.shared.broker.mailboxes;
+        let now = (self.clock)().monotonic();
+        if !self.flights.settled(mailboxes, token, published, now) {
+            self.counters.late_unkept.add(1);
+        }
+    }
+
+    fn counted(&mut self, total: Total) {
+        let Total { number, audience, nodes, unknown, is_named, .. } = total;
+        let unknown = unknown.iter().map(|name| name.as_str().into()).collect();
+        let spread = Spread { audience, nodes, unknown, is_named };
+        self.flights.counted(&self.shared.broker.mailboxes, number, spread);
+    }
+
+    fn condition(&mut self, condition: &Condition) {
+        let before = self.membership.condition.swap(Arc::new(condition.clone()));
+        match (before.is_serving(), condition.is_serving()) {
+            (_, false) => tracing::warn!("{condition}"),
+            (false, true) => tracing::info!("{condition}"),
+            (true, true) => tracing::debug!("{condition}"),
+        }
+    }
+}
