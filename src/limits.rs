@@ -137,6 +137,9 @@ pub const FORWARDS_MAX: usize = 16_384;
 /// Joins that a node of a cluster holds back together until it hears their channels. More are
 /// refused.
 pub const HELD_JOINS_MAX: usize = 65_536;
+/// How long a node that cannot serve the cluster's channels is called degraded. Then its health is
+/// 503, so that load balancers send clients to another one.
+pub const CLUSTER_PATIENCE_MS: u64 = 5_000;
 /// Publications that wait for the cluster's stream or its answer. More are refused as overloaded.
 /// As many as may be under way to the stream, so that none waits behind a full window.
 pub const STREAM_QUEUE_MAX: usize = 3_456;

@@ -95,6 +95,8 @@ pub struct NodeHealth<'a> {
     pub is_stopping: bool,
     /// One text for each thread that does not do its work.
     pub problems: &'a [String],
+    /// What does not work at the moment, and is expected to work again soon.
+    pub degraded: Option<&'a str>,
 }
 
 /// The result of a request.

@@ -5,7 +5,7 @@ mod flights;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
@@ -19,6 +19,7 @@ use crate::cluster::health::{Condition, Obstacle};
 use crate::cluster::landing::{self, Departing, Ending};
 use crate::cluster::name::Seq;
 use crate::cluster::wire;
+use crate::limits::CLUSTER_PATIENCE_MS;
 use crate::mailbox::{JoinRefused, Mail, Mailbox, Slot, Submitted, WorkerMailboxes};
 use crate::message::{
     Behind, Channel, ChannelOptions, Deactivation, Landed, Now, Publication, Space, Spread,
@@ -31,6 +32,8 @@ use flights::Flights;
 #[derive(Debug)]
 pub struct Membership {
     condition: ArcSwap<Condition>,
+    /// When the node began not to serve the cluster's channels, in milliseconds since it started.
+    since: AtomicU64,
     /// How far the end of the node is, as the number of an [`Ending`].
     ending: AtomicU8,
 }
@@ -38,7 +41,7 @@ pub struct Membership {
 impl Default for Membership {
     fn default() -> Self {
         let condition = ArcSwap::from_pointee(Condition::NotJoined(Obstacle::Pending));
-        Self { condition, ending: AtomicU8::new(0) }
+        Self { condition, since: AtomicU64::new(0), ending: AtomicU8::new(0) }
     }
 }
 
@@ -46,6 +49,20 @@ impl Membership {
     /// Returns the condition of the node in its cluster.
     pub fn condition(&self) -> Arc<Condition> {
         self.condition.load_full()
+    }
+
+    /// Returns why the node does not serve the cluster's channels, and whether clients should go to
+    /// another node: it has not served them for [`CLUSTER_PATIENCE_MS`], or cannot by itself.
+    pub fn trouble(&self, now: Now) -> Option<(String, bool)> {
+        let condition = self.condition();
+        let since = self.since.load(Ordering::Acquire);
+        let is_lasting = match &*condition {
+            Condition::NotJoined(obstacle) => *obstacle != Obstacle::Pending,
+            Condition::Displaced(_) => true,
+            _ => false,
+        };
+        let is_late = since + CLUSTER_PATIENCE_MS <= now.monotonic();
+        (!condition.is_serving()).then(|| (condition.to_string(), is_lasting || is_late))
     }
 
     /// Notes how far the end of the node is. The bell of the cluster's thread must be rung.
@@ -245,6 +262,10 @@ impl<C: Fn() -> Now> landing::Landing for Landing<C> {
 
     fn condition(&mut self, condition: &Condition) {
         let before = self.membership.condition.swap(Arc::new(condition.clone()));
+        if before.is_serving() && !condition.is_serving() {
+            let now = (self.clock)().monotonic();
+            self.membership.since.store(now, Ordering::Release);
+        }
         match (before.is_serving(), condition.is_serving()) {
             (_, false) => tracing::warn!("{condition}"),
             (false, true) => tracing::info!("{condition}"),

@@ -6,6 +6,7 @@ use super::encode::encode;
 use super::forge;
 use super::insforge::client_bundle::ClientBundle;
 use super::insforge::unsupported;
+use super::landing::Membership;
 use crate::broker::directory::Published;
 use crate::broker::publish::{Broker, Submission};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
@@ -18,6 +19,8 @@ pub struct Shared {
     pub broker: Broker,
     /// The whole configuration, as it was at start.
     pub config: Arc<Config>,
+    /// The node's part in its cluster; `None` without a cluster.
+    pub membership: Option<Arc<Membership>>,
     /// The configuration of Engine.IO.
     pub timings: EngineIo,
     /// The configuration of recovery; `None` if recovery is off.
@@ -66,6 +69,7 @@ impl Shared {
         let recovery = Recovery { window_ms, log_bytes };
         Self {
             broker,
+            membership: None,
             timings: config.engine_io.clone(),
             recovery: recovery.is_on().then_some(recovery),
             forge: config.forge,

@@ -205,9 +205,20 @@ async fn answer(
             connection.body(request).await?;
             connection.flush().await?;
             let http = acceptor.context();
-            let problems = &*acceptor.findings.problems(&http).await;
+            let mut problems = acceptor.findings.problems(&http).await;
+            let membership = http.shared.membership.as_ref();
+            let trouble = membership.and_then(|membership| membership.trouble(http.now));
+            let degraded = match trouble {
+                Some((text, true)) => {
+                    problems.push(text);
+                    None
+                }
+                Some((text, false)) => Some(text),
+                None => None,
+            };
+            let (problems, degraded) = (&*problems, degraded.as_deref());
             let (now, is_stopping) = (http.now.wall, http.is_stopping);
-            render(&NodeHealth { now, is_stopping, problems }).into()
+            render(&NodeHealth { now, is_stopping, problems, degraded }).into()
         }
         Entrance::Call(call) => return run_call(acceptor, connection, request, (call, now)).await,
         Entrance::Respond(response) => {

@@ -117,6 +117,13 @@ impl ApiError {
             .advise("Try again after a second")
     }
 
+    /// 503: nodes of a cluster share no documents, so that none is served.
+    pub fn cluster_unsupported() -> Self {
+        let message = "This release shares no documents between the nodes of a cluster";
+        Self::new(503, "CLUSTER_UNSUPPORTED", message)
+            .advise("Use M2 Realtime on a node without cluster.nats")
+    }
+
     /// 503: the cluster's stream did not answer in time, so that it is not known whether it has the
     /// publication with this id.
     pub fn unknown(id: MessageId) -> Self {

@@ -13,14 +13,16 @@ pub(super) fn reply(health: &NodeHealth<'_>) -> Reply {
 }
 
 fn render(version: &str, health: &NodeHealth<'_>) -> Reply {
-    let NodeHealth { now, is_stopping, problems } = *health;
-    let (status, word) = match (problems, is_stopping) {
-        ([], false) => (200, "ok"),
-        ([], true) => (503, "draining"),
+    let NodeHealth { now, is_stopping, problems, degraded } = *health;
+    let (status, word) = match (problems, is_stopping, degraded) {
+        ([], false, None) => (200, "ok"),
+        ([], false, Some(_)) => (200, "degraded"),
+        ([], true, _) => (503, "draining"),
         _ => (503, "failing"),
     };
     let timestamp = iso_millis(now);
-    let health = Health { status: word, version, service: "fanfare", timestamp, problems };
+    let health =
+        Health { status: word, version, service: "fanfare", timestamp, problems, degraded };
     Reply::json(status, &health)
 }
 
@@ -32,6 +34,8 @@ struct Health<'a> {
     timestamp: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     problems: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<&'a str>,
 }
 
 #[cfg(test)]
@@ -39,7 +43,7 @@ mod tests {
     use super::*;
 
     fn health(now: u64, is_stopping: bool, problems: &[String]) -> Reply {
-        render("1.2.3", &NodeHealth { now, is_stopping, problems })
+        render("1.2.3", &NodeHealth { now, is_stopping, problems, degraded: None })
     }
 
     #[test]
@@ -48,6 +52,18 @@ mod tests {
         assert_eq!(reply.status, 200);
         let rest = r#""service":"fanfare","timestamp":"2026-04-25T17:00:00.123Z"}"#;
         assert_eq!(reply.body, r#"{"status":"ok","version":"1.2.3","#.to_owned() + rest);
+    }
+
+    #[test]
+    fn what_is_expected_to_work_again_leaves_the_node_in_service() {
+        let problems = &["worker 1 is late".to_owned()];
+        let health = NodeHealth { now: 0, is_stopping: false, problems: &[], degraded: Some("x") };
+        let reply = render("1.2.3", &health);
+        assert_eq!(reply.status, 200);
+        assert!(reply.body.starts_with(r#"{"status":"degraded","#), "{}", reply.body);
+        assert!(reply.body.ends_with(r#""degraded":"x"}"#), "{}", reply.body);
+        assert_eq!(render("1.2.3", &NodeHealth { problems, ..health }).status, 503);
+        assert_eq!(render("1.2.3", &NodeHealth { is_stopping: true, ..health }).status, 503);
     }
 
     #[test]

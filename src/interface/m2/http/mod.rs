@@ -34,8 +34,12 @@ pub(in crate::interface) fn entrance(
     request: &Request,
 ) -> Entrance<Session, Route> {
     match route(request.method_name(), &request.path) {
-        Ok(Route::Socket) => listen(http, request),
         Ok(Route::Status) => Entrance::Health(status),
+        // A document that only one node knows would be a lie on all others.
+        Ok(_) if http.shared.membership.is_some() => {
+            Entrance::refuse(ApiError::cluster_unsupported())
+        }
+        Ok(Route::Socket) => listen(http, request),
         Ok(route) => Entrance::Call(route),
         Err(error) => Entrance::refuse(error),
     }
