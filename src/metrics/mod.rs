@@ -151,8 +151,6 @@ counters! {
         refused_subscriptions:
             "counter" "fanfare_refusals_total" "reason=\"too_many_subscriptions\""
             "Commands and requests refused, by reason.";
-        late_unkept: "counter" "fanfare_cluster_unkept_total" ""
-            "Publications that the cluster's stream has, or may have, and history lacks.";
         refused_backplane: "counter" "fanfare_refusals_total" "reason=\"backplane\""
             "Commands and requests refused, by reason.";
         refused_rate_limited: "counter" "fanfare_refusals_total" "reason=\"rate_limited\""
@@ -281,6 +279,8 @@ counters! {
             "Calls of webhooks waiting, under way, or between two attempts at the moment.";
         accept_pauses: "counter" "fanfare_accept_pauses_total" ""
             "Times that accepting stopped for lack of descriptors or free places.";
+        late_unkept: "counter" "fanfare_cluster_unkept_total" ""
+            "Publications that the cluster's stream has, or may have, and history lacks.";
     }
     histograms {
         turn_duration: Durations SECONDS "fanfare_turn_duration_seconds"

@@ -12,6 +12,7 @@ mod cases;
 mod channels;
 mod client_bundle;
 mod clients;
+mod cluster;
 mod command_line;
 mod containers;
 mod credential;

@@ -6,7 +6,7 @@ mod drain;
 mod refused;
 mod resuming;
 mod slow;
-mod stream;
+pub(crate) mod stream;
 
 use std::time::Duration;
 

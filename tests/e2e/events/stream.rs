@@ -10,34 +10,34 @@ use serde_json::Value;
 use crate::support::Node;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-pub(super) const PATH: &str = "/api/realtime/events";
+pub(crate) const PATH: &str = "/api/realtime/events";
 
 /// An event as a client dispatches it.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Event {
-    pub(super) name: String,
-    pub(super) data: Value,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) data: Value,
     /// The last `id:` that the client has received, this event's included.
-    pub(super) id: String,
+    pub(crate) id: String,
 }
 
 /// A stream that the node has answered: status and headers, then events as they are read.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     reader: BufReader<TcpStream>,
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) last_id: String,
-    pub(super) comments: usize,
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) last_id: String,
+    pub(crate) comments: usize,
 }
 
 impl Stream {
     /// Asks for channels with a bearer token, and reads the head of the answer.
-    pub(super) fn open(node: &Node, channels: &[&str], token: &str) -> Self {
+    pub(crate) fn open(node: &Node, channels: &[&str], token: &str) -> Self {
         Self::resume(node, channels, token, "")
     }
 
     /// Asks for channels behind the last event that the client has received, unless that is empty.
-    pub(super) fn resume(node: &Node, channels: &[&str], token: &str, last_id: &str) -> Self {
+    pub(crate) fn resume(node: &Node, channels: &[&str], token: &str, last_id: &str) -> Self {
         let query: Vec<_> = channels.iter().map(|channel| format!("channel={channel}")).collect();
         let mut head = format!(
             "GET {PATH}?{} HTTP/1.1\r\nHost: node\r\nAuthorization: Bearer {token}\r\n",
@@ -50,7 +50,7 @@ impl Stream {
     }
 
     /// Sends the head of a request, and reads that of the answer.
-    pub(super) fn ask(port: u16, head: impl AsRef<[u8]>, last_id: &str) -> Self {
+    pub(crate) fn ask(port: u16, head: impl AsRef<[u8]>, last_id: &str) -> Self {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         socket.write_all(head.as_ref()).expect("the node reads the request");
@@ -67,12 +67,12 @@ impl Stream {
         Self { reader, status, headers, last_id: last_id.to_owned(), comments: 0 }
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the next event; `None` if the stream has ended.
-    pub(super) fn next(&mut self) -> Option<Event> {
+    pub(crate) fn next(&mut self) -> Option<Event> {
         let (mut name, mut data) = (String::new(), Vec::new());
         loop {
             let line = line(&mut self.reader)?;
@@ -94,12 +94,12 @@ impl Stream {
     }
 
     /// Returns the next event. Panics if the stream ends.
-    pub(super) fn hear(&mut self) -> Event {
+    pub(crate) fn hear(&mut self) -> Event {
         self.next().expect("the stream goes on")
     }
 
     /// Reads until all subscriptions have begun, and returns the events on the way.
-    pub(super) fn begin(&mut self, channels: usize) -> Vec<Event> {
+    pub(crate) fn begin(&mut self, channels: usize) -> Vec<Event> {
         assert_eq!(self.status, 200);
         let mut heard = Vec::new();
         let mut begun = 0;
@@ -112,7 +112,7 @@ impl Stream {
     }
 
     /// Reads a block without an event, which says only how far the client has come.
-    pub(super) fn read_place(&mut self) {
+    pub(crate) fn read_place(&mut self) {
         let before = self.last_id.clone();
         while self.last_id == before {
             let line = line(&mut self.reader).expect("the stream goes on");
@@ -124,14 +124,14 @@ impl Stream {
     }
 
     /// Reads the rest of an answer that is not a stream, as JSON.
-    pub(super) fn refusal(mut self) -> (u16, Value) {
+    pub(crate) fn refusal(mut self) -> (u16, Value) {
         let mut body = String::new();
         std::io::Read::read_to_string(&mut self.reader, &mut body).expect("the answer ends");
         (self.status, serde_json::from_str(&body).expect("refusals are JSON"))
     }
 
     /// Cuts the connection. Returns the last `id:` that the client has received.
-    pub(super) fn cut(self) -> String {
+    pub(crate) fn cut(self) -> String {
         let _ = self.reader.get_ref().shutdown(Shutdown::Both);
         self.last_id
     }

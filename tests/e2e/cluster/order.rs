@@ -1,0 +1,140 @@
+//! One order on all nodes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::fleet::{Fleet, try_publish};
+use crate::events::stream::Stream;
+use crate::member::Member;
+use crate::order::Ending;
+use crate::publisher::{Caller, Report};
+use crate::socket::{Heard, Socket};
+use crate::support::{ANON_KEY, user_token};
+use crate::witness::{END, Order, Witness};
+
+const CHANNEL: &str = "race";
+/// How long publishers publish.
+const RACE: Duration = Duration::from_secs(2);
+
+/// Publishes over HTTP until the race is over.
+fn call(port: u16, number: u64, is_over: &AtomicBool) -> Report {
+    let mut caller = Caller::new(port, CHANNEL, number);
+    while !is_over.load(Ordering::Relaxed) {
+        caller.publish(4);
+    }
+    caller.report
+}
+
+/// Publishes from a subscribed socket until the race is over.
+fn speak(port: u16, number: u64, is_over: &AtomicBool) -> Report {
+    let mut member = Member::connect(port, CHANNEL, ANON_KEY, number);
+    member.enter();
+    while !is_over.load(Ordering::Relaxed) {
+        member.publish(4);
+        member.listen(usize::MAX, Duration::from_millis(5));
+    }
+    member.leave();
+    member.report
+}
+
+#[test]
+fn all_nodes_hear_one_order() {
+    let fleet = Fleet::start(3);
+    fleet.define(&json!({ "pattern": CHANNEL, "presence": "off" }));
+    let token = user_token("witness");
+    let ports: Vec<_> = fleet.nodes.iter().map(|node| node.port()).collect();
+    let mut witnesses: Vec<_> =
+        ports.iter().map(|port| Witness::subscribe(*port, CHANNEL, &token)).collect();
+    let is_over = AtomicBool::new(false);
+    let (heard, reports) = thread::scope(|scope| {
+        let witnesses: Vec<_> =
+            witnesses.iter_mut().map(|one| scope.spawn(|| one.listen())).collect();
+        let ending = Ending(&is_over);
+        let is_over = &is_over;
+        let each = ports.iter().zip((0..).step_by(10));
+        let publishers: Vec<_> = each
+            .flat_map(|(&port, number)| {
+                [
+                    scope.spawn(move || call(port, number, is_over)),
+                    scope.spawn(move || speak(port, number + 1, is_over)),
+                ]
+            })
+            .collect();
+        thread::sleep(RACE);
+        drop(ending);
+        let reports: Vec<_> =
+            publishers.into_iter().map(|one| one.join().expect("it ends")).collect();
+        fleet.nodes[0].publish(CHANNEL, END, &json!({}));
+        let heard: Vec<_> = witnesses.into_iter().map(|one| one.join().expect("it ends")).collect();
+        (heard, reports)
+    });
+    let orders: Vec<_> = heard.iter().map(|events| Order::of(events)).collect();
+    for order in &orders {
+        assert_eq!(order.ids(), orders[0].ids());
+        order.check(&reports);
+    }
+    let publications = orders[0].publications();
+    assert!(publications > 100, "{publications} publications");
+}
+
+#[test]
+fn subscribers_of_every_kind_hear_other_nodes() {
+    let fleet = Fleet::start(2);
+    fleet.define(&json!({ "pattern": "orders" }));
+    let [first, second] = [&fleet.nodes[0], &fleet.nodes[1]];
+    let mut socket = Socket::connect(second.port(), ANON_KEY);
+    socket.subscribe("orders");
+    let mut polling = Socket::connect_polling(second.port(), ANON_KEY);
+    polling.subscribe("orders");
+    let mut stream = Stream::open(second, &["orders"], ANON_KEY);
+    stream.begin(1);
+    let (status, receipt) = try_publish(first, "orders", &json!({ "n": 1 }));
+    assert_eq!(status, 201, "{receipt}");
+    let audience = json!({ "total": 3, "websocket": 1, "polling": 1, "sse": 1, "nodes": 1 });
+    assert_eq!(receipt["audience"], audience);
+    let id = receipt["messageId"].as_str().expect("an id");
+    for socket in [&mut socket, &mut polling] {
+        let heard = loop {
+            match socket.hear() {
+                Heard::Event(event) if event.is_named("tick") => break event,
+                Heard::Event(_) => {}
+                heard => panic!("unexpected: {heard:?}"),
+            }
+        };
+        assert_eq!(heard.id.to_string(), id);
+    }
+    let event = loop {
+        let event = stream.hear();
+        if event.name == "tick" {
+            break event;
+        }
+    };
+    assert_eq!(event.data["messageId"], id);
+}
+
+#[test]
+fn a_local_channel_is_heard_on_its_own_node_only() {
+    let fleet = Fleet::start(2);
+    fleet.define(&json!({ "pattern": "here", "order": "local", "presence": "off" }));
+    fleet.define(&json!({ "pattern": "everywhere", "presence": "off" }));
+    let mut sockets: Vec<_> =
+        fleet.nodes.iter().map(|node| Socket::connect(node.port(), ANON_KEY)).collect();
+    for socket in &mut sockets {
+        socket.subscribe("here");
+        socket.subscribe("everywhere");
+    }
+    let receipt = fleet.nodes[0].publish("here", "tick", &json!({}));
+    let audience = json!({ "total": 1, "websocket": 1, "polling": 0, "sse": 0 });
+    assert_eq!(receipt["audience"], audience);
+    let last = fleet.nodes[0].publish("everywhere", "tick", &json!({}));
+    let expected = [vec![&receipt, &last], vec![&last]];
+    for (socket, expected) in sockets.iter_mut().zip(expected) {
+        for one in expected {
+            let Heard::Event(event) = socket.hear() else { panic!("an event") };
+            assert_eq!(event.id.to_string(), one["messageId"].as_str().expect("an id"));
+        }
+    }
+}

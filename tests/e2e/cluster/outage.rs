@@ -1,0 +1,88 @@
+//! Brokers that are gone, stand still, or come back without what they had.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::fleet::{Fleet, health, time_until, try_publish};
+use crate::socket::{Heard, Socket};
+use crate::support::{ANON_KEY, Node};
+
+fn gap_on(socket: &mut Socket, channel: &str) -> bool {
+    loop {
+        match socket.hear() {
+            Heard::Error(error) => {
+                let told = (&error["code"], &error["channel"], &error["count"]);
+                return told == (&json!("REALTIME_GAP"), &json!(channel), &Value::Null);
+            }
+            Heard::Event(_) => {}
+            heard => panic!("unexpected: {heard:?}"),
+        }
+    }
+}
+
+fn hear(socket: &mut Socket) -> String {
+    let Heard::Event(event) = socket.hear() else { panic!("an event") };
+    event.id.to_string()
+}
+
+fn accepts(node: &Node) -> bool {
+    try_publish(node, "orders", &json!({})).0 == 201
+}
+
+#[test]
+fn a_server_that_comes_back_without_its_data_costs_a_gap_and_no_lie() {
+    let mut fleet = Fleet::start(2);
+    fleet.define(&json!({ "pattern": "orders", "presence": "off" }));
+    let mut socket = Socket::connect(fleet.nodes[1].port(), ANON_KEY);
+    socket.subscribe("orders");
+    let receipt = fleet.nodes[0].publish("orders", "tick", &json!({}));
+    assert_eq!(hear(&mut socket), receipt["messageId"]);
+    fleet.nats.kill();
+    let noticed = time_until("health says it", || health(&fleet.nodes[0]).1 != "ok");
+    assert!(noticed < Duration::from_secs(2), "noticed after {noticed:?}");
+    let (status, refused) = try_publish(&fleet.nodes[0], "orders", &json!({}));
+    assert_eq!((status, &refused["error"]), (503, &json!("BACKPLANE_UNAVAILABLE")));
+    fleet.nats.start_again(false);
+    fleet.wait_until_healthy();
+    assert!(gap_on(&mut socket, "orders"));
+    let receipt = fleet.nodes[0].publish("orders", "tick", &json!({}));
+    assert_eq!(hear(&mut socket), receipt["messageId"], "and it goes on");
+}
+
+#[test]
+fn a_server_that_stands_still_leaves_publications_unknown() {
+    let fleet = Fleet::start(2);
+    fleet.define(&json!({ "pattern": "orders", "presence": "off" }));
+    let mut socket = Socket::connect(fleet.nodes[1].port(), ANON_KEY);
+    socket.subscribe("orders");
+    fleet.nats.freeze();
+    let (status, answer) = try_publish(&fleet.nodes[0], "orders", &json!({}));
+    assert_eq!((status, &answer["error"]), (503, &json!("BACKPLANE_UNKNOWN")), "{answer}");
+    let id = answer["messageId"].as_str().expect("an id").to_owned();
+    let noticed = time_until("health says it", || health(&fleet.nodes[0]).1 != "ok");
+    assert!(noticed < Duration::from_secs(2), "noticed after {noticed:?}");
+    fleet.nats.thaw();
+    fleet.wait_until_healthy();
+    // It may have been stored when the server went on; if so it is heard once.
+    let receipt = fleet.nodes[0].publish("orders", "tick", &json!({}));
+    let last = receipt["messageId"].as_str().expect("an id");
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|id| id != last) {
+        heard.push(hear(&mut socket));
+    }
+    assert!(heard == [id.as_str(), last] || heard == [last], "{heard:?}");
+}
+
+#[test]
+fn a_node_without_a_server_starts_and_serves_once_there_is_one() {
+    let mut fleet = Fleet::start(1);
+    fleet.nats.kill();
+    fleet.nodes[0].restart();
+    let (status, word) = health(&fleet.nodes[0]);
+    assert_ne!((status, word), (200, json!("ok")));
+    fleet.nats.start_again(false);
+    fleet.wait_until_healthy();
+    fleet.define(&json!({ "pattern": "orders" }));
+    assert!(accepts(&fleet.nodes[0]));
+}
