@@ -452,6 +452,13 @@ pub const HISTORY_BATCH_MAX: usize = 1_024;
 /// Under load the writer waits this long for others, because a commit costs as much as ten rows.
 pub const COMMIT_EVERY_MS: u64 = 2;
 
+/// Longest name of a cluster's node, in bytes. A longer one is refused.
+pub const NODE_NAME_BYTES_MAX: usize = 32;
+/// Longest prefix of a cluster's subjects and streams, in bytes. A longer one is refused.
+pub const PREFIX_BYTES_MAX: usize = 16;
+/// NATS servers that a cluster's node may be configured with. More are refused.
+pub const CLUSTER_SERVERS_MAX: usize = 16;
+
 /// Longest control line that a NATS server may send, in bytes: a subject and a reply subject, each
 /// of which the server itself bounds with 4,096. A longer one ends the connection.
 pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024 + 128;

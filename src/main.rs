@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use fanfare::auth::SignError;
+use fanfare::config::secrets::Origin;
 use fanfare::config::{Arguments, Config, ConfigError, Place};
 use fanfare::metrics::heap::Counted;
 use fanfare::node::{self, NodeError, Started};
@@ -23,8 +24,15 @@ mod keys;
 mod token;
 
 /// Configuration keys whose values are secret.
-const SECRETS: [&str; 5] =
-    ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret", "m2.api_key"];
+const SECRETS: [&str; 7] = [
+    "auth.api_key",
+    "auth.anon_key",
+    "auth.jwt_secret",
+    "webhooks.secret",
+    "m2.api_key",
+    "cluster.password",
+    "cluster.token",
+];
 
 /// How long a start waits until its announcement is printed.
 const PRINT_PATIENCE: Duration = Duration::from_secs(1);
@@ -175,6 +183,7 @@ fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
     let config = Arc::new(read(&arguments)?);
     // All mistakes are reported at once; the start itself would stop at the first.
     node::check(&config)?;
+    node::refuse_cluster(&config)?;
     let _flush = node::log::start(&config).map_err(NodeError::from)?;
     log_settings(&config);
     node::run(&config, move || read(&arguments), |started| announce(&config, started))?;
@@ -219,9 +228,13 @@ fn log_settings(config: &Config) {
 fn announce(config: &Config, started: &Started) {
     let auth = &config.auth;
     let configured = [&auth.api_key, &auth.anon_key, &auth.jwt_secret].map(Option::is_some);
+    let is_derived = started.secrets.origins.contains(&Origin::Derived);
     let file = started.secrets.path.display();
     let keys = match (configured, started.secrets.created) {
         ([true, true, true], _) => "as configured".to_owned(),
+        _ if is_derived => {
+            "of the cluster, derived from auth.jwt_secret unless configured".to_owned()
+        }
         ([false, false, false], true) => format!("{file}, made just now"),
         ([false, false, false], false) => file.to_string(),
         _ => format!("{file}, and as configured"),

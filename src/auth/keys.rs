@@ -111,6 +111,15 @@ impl Keys {
         self.derives.clone().chain_update(purpose).finalize().into_bytes().into()
     }
 
+    /// Returns the public keys as one text, which is the same on nodes that trust the same ones,
+    /// whatever files they are in and in which order.
+    pub fn public_set(&self) -> String {
+        let mut all: Vec<_> = self.public.iter().map(PublicKey::identity).collect();
+        all.sort();
+        all.dedup();
+        all.join("\n")
+    }
+
     /// Returns the reserved purpose that `aud` names, if it names exactly one.
     pub(crate) fn audience_of(&self, aud: &Value) -> Option<Audience> {
         self.reserved.of(aud)

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use jsonwebtoken::{Algorithm, DecodingKey};
+use sha2::{Digest as _, Sha256};
 
 use crate::limits::JWT_SECRET_BYTES_MIN;
 
@@ -64,6 +65,8 @@ pub(super) struct PublicKey {
     /// RS256, ES256 or EdDSA.
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
+    /// SHA-256 of the key's numbers, by which keys are compared.
+    digest: [u8; 32],
 }
 
 impl PublicKey {
@@ -78,7 +81,7 @@ impl PublicKey {
             return Err("the RSA exponent is too small");
         }
         let key = DecodingKey::from_rsa_raw_components(modulus, exponent);
-        Ok(Self { kid: None, algorithm: Algorithm::RS256, key })
+        Ok(Self::new(Algorithm::RS256, key, &[modulus, exponent]))
     }
 
     /// Creates a P-256 key from the coordinates of its point, 32 bytes each. Does not check that
@@ -88,16 +91,32 @@ impl PublicKey {
             return Err("the coordinates of a P-256 point must have 32 bytes each");
         }
         let key = DecodingKey::from_ec_der(&[&[4], x, y].concat());
-        Ok(Self { kid: None, algorithm: Algorithm::ES256, key })
+        Ok(Self::new(Algorithm::ES256, key, &[x, y]))
     }
 
     /// Creates an Ed25519 key from its 32 bytes.
-    pub(super) fn ed25519(key: &[u8]) -> Result<Self, &'static str> {
-        if key.len() != 32 {
+    pub(super) fn ed25519(bytes: &[u8]) -> Result<Self, &'static str> {
+        if bytes.len() != 32 {
             return Err("an Ed25519 key must have 32 bytes");
         }
-        let key = DecodingKey::from_ed_der(key);
-        Ok(Self { kid: None, algorithm: Algorithm::EdDSA, key })
+        let key = DecodingKey::from_ed_der(bytes);
+        Ok(Self::new(Algorithm::EdDSA, key, &[bytes]))
+    }
+
+    fn new(algorithm: Algorithm, key: DecodingKey, numbers: &[&[u8]]) -> Self {
+        let mut digest = Sha256::new();
+        for number in numbers {
+            digest.update((number.len() as u64).to_be_bytes());
+            digest.update(number);
+        }
+        Self { kid: None, algorithm, key, digest: digest.finalize().into() }
+    }
+
+    /// Returns a text that is equal for keys that verify the same tokens, and for no others.
+    pub(super) fn identity(&self) -> String {
+        let digest: String = self.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let kid = self.kid.as_ref().map(|kid| format!("{kid:?}")).unwrap_or_default();
+        format!("{:?} {digest} {kid}", self.algorithm)
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {

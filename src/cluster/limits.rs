@@ -3,10 +3,6 @@
 
 use crate::limits::MESSAGE_BYTES_MAX;
 
-/// Longest name of a node, in bytes. A longer one is refused.
-pub const NODE_NAME_BYTES_MAX: usize = 32;
-/// Longest prefix of the cluster's subjects and streams, in bytes. A longer one is refused.
-pub const PREFIX_BYTES_MAX: usize = 16;
 /// Nodes that a node keeps apart, by their heartbeats and claims. Further ones are not noted, and
 /// the mirror of claims counts as incomplete, so that no audience is reported as known.
 pub const NODES_MAX: usize = 256;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::limits::{NODE_NAME_BYTES_MAX, PREFIX_BYTES_MAX};
+use crate::limits::{NODE_NAME_BYTES_MAX, PREFIX_BYTES_MAX};
 use crate::message::{Channel, Space};
 
 /// A place in a stream: 1, 2, 3, … over all channels. 0 is before the first message.
@@ -160,6 +160,61 @@ pub enum Place {
     Pattern(PatternId),
 }
 
+/// The prefix of a cluster's subjects and streams: 1 to 16 of `a-z`, `0-9` and `-`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prefix(Box<str>);
+
+impl Prefix {
+    /// Returns the prefix in `text`, or `None` if it has other characters or a wrong length.
+    pub fn read(text: &str) -> Option<Self> {
+        is_name(text, PREFIX_BYTES_MAX).then(|| Self(text.into()))
+    }
+
+    /// Returns the prefix as the configuration shows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the name of a stream.
+    pub fn stream(&self, stream: Stream) -> String {
+        let end = match stream {
+            Stream::Order => "ORD",
+            Stream::Claims => "INT",
+        };
+        format!("{}_{end}", self.0.to_uppercase())
+    }
+
+    /// Returns the subjects whose messages a stream stores, with a wildcard.
+    pub fn stored(&self, stream: Stream) -> String {
+        match stream {
+            Stream::Order => format!("{self}.in.>"),
+            Stream::Claims => format!("{self}.int.>"),
+        }
+    }
+
+    /// Returns the subjects on which the messages of the stream of publications come live, with the
+    /// same wildcard.
+    pub fn live(&self) -> String {
+        format!("{self}.live.>")
+    }
+
+    /// Returns the subject of all nodes' live heartbeats.
+    pub fn live_beats(&self) -> String {
+        format!("{self}.live._hb.*")
+    }
+
+    /// Returns the name of the register: the bucket in which the nodes are entered.
+    pub fn register(&self) -> String {
+        format!("{self}_node")
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a subject of the cluster means.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Subject {
@@ -186,7 +241,7 @@ pub enum Subject {
 /// The subjects of one node of a cluster.
 #[derive(Clone, Debug)]
 pub struct Subjects {
-    prefix: Box<str>,
+    prefix: Prefix,
     node: NodeName,
     incarnation: Incarnation,
 }
@@ -195,17 +250,17 @@ impl Subjects {
     /// Creates the subjects below a prefix: 1 to 16 of `a-z`, `0-9` and `-`. Returns `None` for
     /// another prefix.
     pub fn new(prefix: &str, node: NodeName, incarnation: Incarnation) -> Option<Self> {
-        is_name(prefix, PREFIX_BYTES_MAX).then(|| Self { prefix: prefix.into(), node, incarnation })
+        Some(Self { prefix: Prefix::read(prefix)?, node, incarnation })
     }
 
     /// Returns the name of the stream of publications.
     pub fn stream(&self) -> String {
-        format!("{}_ORD", self.prefix.to_uppercase())
+        self.prefix.stream(Stream::Order)
     }
 
     /// Returns the name of the stream of claims.
     pub fn claims_stream(&self) -> String {
-        format!("{}_INT", self.prefix.to_uppercase())
+        self.prefix.stream(Stream::Claims)
     }
 
     /// Returns the subject to publish a channel's messages on.
@@ -225,7 +280,7 @@ impl Subjects {
 
     /// Returns the subject of all nodes' live heartbeats.
     pub fn live_beats(&self) -> String {
-        format!("{}.live._hb.*", self.prefix)
+        self.prefix.live_beats()
     }
 
     /// Returns the subject to publish the anchor of the stream of publications on.
@@ -283,7 +338,7 @@ impl Subjects {
     /// Returns what a subject means to this node; `None` for a subject of another cluster, of
     /// another node, or of a kind that this version does not know.
     pub fn read(&self, subject: &str) -> Option<Subject> {
-        let rest = subject.strip_prefix(&*self.prefix)?.strip_prefix('.')?;
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
         let mut parts = rest.split('.');
         let mut next = || parts.next().unwrap_or_default();
         let five = [next(), next(), next(), next(), next()];

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use tracing::Level;
 
+use super::address::Address;
 use super::error::one_line;
 use super::value::{Form, Raw, Value};
-use super::{IoBackend, LogFormat, Place, Secret, machine, secrets};
+use super::{IoBackend, LogFormat, Place, Secret, Storage, TlsWish, machine, secrets};
 use crate::limits::{
-    MESSAGE_BYTES_MAX, REPLAY_SECONDS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
+    MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, PREFIX_BYTES_MAX, REPLAY_SECONDS_MAX,
+    SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
 };
 use crate::message::SlowConsumer;
 
@@ -18,6 +21,8 @@ use crate::message::SlowConsumer;
 /// a busy loop. More than an hour is a mistake, or meant as no timeout at all.
 const TIMEOUT: Form = Form::Number(50..=3_600_000);
 const REPLAY_SECONDS: Form = Form::Number(0..=REPLAY_SECONDS_MAX as u64);
+/// Bounds of the bytes that a cluster's stream keeps.
+const STREAM_BYTES: RangeInclusive<u64> = 64 * 1024 * 1024..=1024 * 1024 * 1024 * 1024;
 /// Longest payload of Forge that can be configured, in bytes.
 const PAYLOAD_BYTES_MAX: u64 = 900_000;
 
@@ -308,6 +313,51 @@ configuration! {
         /// Resources that one connection may be subscribed to.
         subscriptions: usize = "1000", Form::Number(1..=SUBSCRIPTIONS_PER_CONNECTION_MAX as u64);
     }
+
+    /// The cluster that the node belongs to, on NATS JetStream.
+    cluster: Cluster, "FANFARE_CLUSTER_" {
+        /// NATS servers (2.11 or newer, with JetStream) that the nodes of the cluster share. If not
+        /// set, there is no cluster, and the other keys of this section have no effect.
+        nats: Option<Vec<Address>> = Unset, Form::Urls;
+        /// Name of the node, which no other node of the cluster may have. If not set, it is made
+        /// of the host's name and a number that is kept in the data directory.
+        node: Option<String> = Unset, Form::Name(NODE_NAME_BYTES_MAX);
+        /// Prefix of the cluster's subjects and streams. Clusters on the same servers need
+        /// different ones.
+        prefix: String = "ff", Form::Name(PREFIX_BYTES_MAX);
+        /// Servers that have a copy of each stream.
+        replicas: usize = "1", Form::OneOf(&[1, 3, 5]);
+        /// Where the servers keep the streams.
+        storage: Storage = "memory", Form::Choice(&["memory", "file"]);
+        /// Bytes of publications that the stream keeps. The oldest go first, even if a client could
+        /// still ask for them.
+        stream_bytes: u64 = "1073741824", Form::Number(STREAM_BYTES);
+        /// User of NATS, with `cluster.password`.
+        user: Option<String> = Unset, Form::Text;
+        /// Password of that user.
+        password: Option<Secret> = Unset, Form::Password;
+        /// Token of NATS, instead of a user.
+        token: Option<Secret> = Unset, Form::Password;
+        /// Credentials file of NATS (`.creds`), instead of a user or a token.
+        credentials_file: Option<PathBuf> = Unset, Form::Path;
+        /// Whether connections to NATS use TLS; `auto` does if the URL begins with `tls://` or the
+        /// server requires it.
+        tls: TlsWish = "auto", Form::Choice(&["auto", "on", "off"]);
+        /// PEM file with the authorities that NATS servers may have their certificates from. If not
+        /// set, those of the system count.
+        tls_ca_file: Option<PathBuf> = Unset, Form::Path;
+        /// PEM file with the node's certificate for NATS.
+        tls_cert_file: Option<PathBuf> = Unset, Form::Path;
+        /// PEM file with the private key of that certificate.
+        tls_key_file: Option<PathBuf> = Unset, Form::Path;
+        /// Whether the network to NATS is private. Otherwise servers beyond loopback need
+        /// credentials and TLS.
+        private_network: bool = "false", Form::Switch;
+        /// Time for the stream to acknowledge a publication, before it counts as unknown.
+        publish_timeout_ms: u64 = "1000", Form::Number(50..=10_000);
+        /// Time for the nodes to count a publication's audience.
+        audience_ms: u64 = "50", Form::Number(1..=1_000);
+    }
 }
 
 /// A configuration key with its bounds, default and setter.
@@ -350,6 +400,21 @@ impl Key {
         };
     }
 
+    /// Returns the characters that its values begin with; empty if they may begin with any.
+    pub(super) fn prefix(&self) -> &'static str {
+        if let Form::Key(prefix) = self.form { prefix } else { "" }
+    }
+
+    /// Returns whether its values are secret.
+    pub(super) fn is_secret(&self) -> bool {
+        self.form.is_secret()
+    }
+
+    /// Returns the value as TOML; empty if it is not set.
+    pub(super) fn shown(&self, config: &Config) -> String {
+        (self.show)(config, &self.form).unwrap_or_default()
+    }
+
     /// Returns the form of its values.
     #[cfg(test)]
     pub(super) fn form(&self) -> &Form {
@@ -361,7 +426,7 @@ impl Key {
     pub(super) fn set(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), String> {
         (self.set)(config, raw, &self.form).ok_or_else(|| {
             let expected = self.form.expected();
-            if self.form.is_secret() {
+            if self.form.is_hidden() {
                 format!("must be {expected}")
             } else {
                 format!("must be {expected}, not {}", raw.shown())
@@ -440,6 +505,9 @@ impl Config {
                 (Some(value), _) => {
                     let place = one_line(&self.place(key.name).to_string());
                     format!("{name} = {value}  # {place}\n")
+                }
+                (None, DefaultValue::Generated) if self.is_clustered() => {
+                    format!("# {name} is in keys.toml, or else derived from auth.jwt_secret\n")
                 }
                 (None, DefaultValue::Generated) => {
                     let file = one_line(&secrets::path(&self.data_dir).to_string_lossy());

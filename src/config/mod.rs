@@ -11,8 +11,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub mod address;
 pub mod client_files;
+pub mod cluster;
 mod error;
+mod fingerprints;
 mod keys;
 mod machine;
 pub mod public_keys;
@@ -28,8 +31,9 @@ mod tests;
 use crate::message::Millis;
 
 pub use error::{ConfigError, Place};
+pub use fingerprints::Fingerprints;
 pub use keys::{
-    Auth, Config, EngineIo, Forge, Http, Io, KEYS, Key, M2, Memory, Recovery, Webhooks,
+    Auth, Cluster, Config, EngineIo, Forge, Http, Io, KEYS, Key, M2, Memory, Recovery, Webhooks,
     markdown_table,
 };
 pub use reload::{RELOADED, Reloaded};
@@ -55,6 +59,27 @@ pub enum IoBackend {
     Ring,
     /// By a system call for each connection.
     Direct,
+}
+
+/// Where the streams of a cluster are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Storage {
+    /// In the memory of the NATS servers.
+    Memory,
+    /// On their disks.
+    File,
+}
+
+/// Whether a cluster's connections use TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum TlsWish {
+    /// If the server's URL says `tls`, or the server requires it.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
 }
 
 impl Recovery {

@@ -1,4 +1,6 @@
-//! Secrets that are not configured: made at the first start and kept in the data directory.
+//! Secrets that are not configured: made at the first start and kept in the data directory. In a
+//! cluster none is made, because all nodes must have the same: those that are neither configured
+//! nor in the data directory are derived from `auth.jwt_secret`.
 //!
 //! It runs at start only, because it waits for the disk.
 
@@ -21,6 +23,10 @@ use super::sources::{Document, open, read_open};
 use super::value::Raw;
 use super::{Config, ConfigError, Key, Secret};
 
+mod shared;
+
+pub(super) use shared::{hexadecimal, mac};
+
 /// The name of the secrets' file in the data directory.
 const FILE_NAME: &str = "keys.toml";
 /// Random bytes of each secret, which is written as twice as many hexadecimal digits.
@@ -34,6 +40,17 @@ const KEPT: [(&str, &str); 4] = [
     ("webhook_secret", "webhooks.secret"),
 ];
 
+/// Where a secret comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// The configuration.
+    Configured,
+    /// `keys.toml` in the data directory.
+    File,
+    /// It is derived from `auth.jwt_secret`, because the node belongs to a cluster.
+    Derived,
+}
+
 /// The secrets in effect.
 #[derive(Clone, Debug)]
 pub struct Secrets {
@@ -45,6 +62,8 @@ pub struct Secrets {
     pub jwt_secret: Secret,
     /// Secret that webhook calls are signed with.
     pub webhook_secret: Secret,
+    /// Where they come from, in this order.
+    pub origins: [Origin; 4],
     /// Whether this start created the file.
     pub created: bool,
     /// The path of `keys.toml` in the data directory.
@@ -60,7 +79,8 @@ pub fn path(data_dir: &Path) -> PathBuf {
 /// random secrets; later starts read it. Configured secrets win over the file. If all are
 /// configured, the file is neither created nor read. A file from before webhooks were signed gets
 /// the secret that it lacks. A file that is open to others is closed to them. Two nodes that start
-/// at once agree on one file.
+/// at once agree on one file. For a cluster the file is read if it exists, and never made or
+/// changed.
 ///
 /// # Errors
 /// A directory or file that cannot be created, and every mistake in an existing file.
@@ -69,6 +89,9 @@ pub fn ensure(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> 
         config.path_error("data_dir", data_dir, format!("cannot be created: {error}"))
     })?;
     let path = path(data_dir);
+    if config.is_clustered() {
+        return shared(config, path, close_to_others);
+    }
     if are_all_configured(config) {
         return complete(config, config, path, |_| unreachable!("it is configured"));
     }
@@ -87,6 +110,9 @@ pub fn inspect(config: &Config) -> Result<(), ConfigError> {
     let is_there = inspect_directory(data_dir)
         .map_err(|reason| config.path_error("data_dir", data_dir, reason))?;
     let path = path(data_dir);
+    if config.is_clustered() {
+        return shared(config, path, inspect_mode).map(drop);
+    }
     // A dangling link counts as a file, because nothing would be created in its place.
     if !is_there || are_all_configured(config) || fs::symlink_metadata(&path).is_err() {
         return Ok(());
@@ -113,6 +139,10 @@ pub fn client_keys(config: &Config) -> Result<(Secret, Secret), ConfigError> {
     if let (Some(api_key), Some(anon_key)) = (&config.auth.api_key, &config.auth.anon_key) {
         return Ok((api_key.clone(), anon_key.clone()));
     }
+    if config.is_clustered() {
+        let secrets = shared(config, path(&config.data_dir), inspect_mode)?;
+        return Ok((secrets.api_key, secrets.anon_key));
+    }
     let Secrets { api_key, anon_key, .. } =
         existing(config, "FANFARE_API_KEY and FANFARE_ANON_KEY")?;
     Ok((api_key, anon_key))
@@ -125,6 +155,9 @@ pub fn client_keys(config: &Config) -> Result<(Secret, Secret), ConfigError> {
 /// Every mistake in the file, if it is needed.
 pub fn read_again(data_dir: &Path, config: &Config) -> Result<Secrets, ConfigError> {
     let path = path(data_dir);
+    if config.is_clustered() {
+        return shared(config, path, close_to_others);
+    }
     let kept = match are_all_configured(config) {
         true => config.clone(),
         false => read_kept(&path, close_to_others)?,
@@ -144,10 +177,43 @@ fn existing(config: &Config, variables: &str) -> Result<Secrets, ConfigError> {
 }
 
 fn are_all_configured(config: &Config) -> bool {
+    four(config).iter().all(|secret| secret.is_some())
+}
+
+/// Returns the secrets that a configuration has, in the order of [`KEPT`].
+fn four(config: &Config) -> [&Option<Secret>; 4] {
     let auth = &config.auth;
     [&auth.api_key, &auth.anon_key, &auth.jwt_secret, &config.webhooks.secret]
-        .iter()
-        .all(|secret| secret.is_some())
+}
+
+/// Returns the secrets of a cluster's node: as configured, else from the file at `path`, else
+/// derived. `close` is called if the file is open to others.
+fn shared(config: &Config, path: PathBuf, close: Close) -> Result<Secrets, ConfigError> {
+    // A dangling link counts as a file, because its target is missing by mistake.
+    let is_needed = !are_all_configured(config) && fs::symlink_metadata(&path).is_ok();
+    let kept = if is_needed { read_kept(&path, close)? } else { Config::defaults() };
+    let jwt_secret = config.auth.jwt_secret.clone().or(kept.auth.jwt_secret.clone());
+    let jwt_secret = jwt_secret.ok_or_else(|| {
+        config.mistake(
+            "auth.jwt_secret",
+            "must be set, because `cluster.nats` is: all nodes of a cluster need the same secret, \
+             so that none is made",
+        )
+    })?;
+    let mut origins = [Origin::Configured; 4];
+    let mut found = Vec::new();
+    let all = KEPT.iter().zip(four(config).into_iter().zip(four(&kept)));
+    for (((_, key), (configured, kept)), origin) in all.zip(&mut origins) {
+        if configured.is_none() {
+            *origin = if kept.is_some() { Origin::File } else { Origin::Derived };
+        }
+        let prefix = Key::named(key).map_or("", Key::prefix);
+        let secret = configured.as_ref().or(kept.as_ref()).cloned();
+        found.push(secret.unwrap_or_else(|| shared::derived(&jwt_secret, key, prefix)));
+    }
+    let [api_key, anon_key, _, webhook_secret] =
+        <[Secret; 4]>::try_from(found).expect("there is one for each of the four");
+    Ok(Secrets { api_key, anon_key, jwt_secret, webhook_secret, origins, created: false, path })
 }
 
 /// Returns whether the data directory exists, or why it cannot be used. If it does not exist, it is
@@ -299,7 +365,11 @@ fn complete(
         Some(secret) => secret.clone(),
         None => add(&path).map_err(|reason| broken(&path, reason))?,
     };
-    Ok(Secrets { api_key, anon_key, jwt_secret, webhook_secret, created: false, path })
+    let origins = four(config).map(|secret| match secret {
+        Some(_) => Origin::Configured,
+        None => Origin::File,
+    });
+    Ok(Secrets { api_key, anon_key, jwt_secret, webhook_secret, origins, created: false, path })
 }
 
 /// Returns a mistake with the path of its file.

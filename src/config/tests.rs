@@ -10,6 +10,7 @@ use tracing::Level;
 use super::*;
 use crate::message::SlowConsumer;
 
+mod cluster;
 mod containers;
 
 struct Files {
@@ -149,6 +150,14 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
             "auth.jwt_secret" => "s".repeat(32),
             "mailbox_publications" => "16".to_owned(),
+            "cluster.nats" => "tls://nats-1.example.org:4333".to_owned(),
+            "cluster.node" | "cluster.prefix" | "cluster.user" => "blue-7".to_owned(),
+            "cluster.password" | "cluster.token" => "hunter2".to_owned(),
+            "cluster.replicas" => "3".to_owned(),
+            "cluster.storage" => "file".to_owned(),
+            "cluster.stream_bytes" => "67108864".to_owned(),
+            "cluster.tls" => "on".to_owned(),
+            "cluster.private_network" => "true".to_owned(),
             name if name.ends_with("_ms") || name.contains("threads") => "64".to_owned(),
             "workers" => "250".to_owned(),
             _ => "some/path".to_owned(),
@@ -156,7 +165,8 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         let bare = text.parse::<u64>().is_ok() || text.parse::<bool>().is_ok();
         let value = if bare { text.clone() } else { format!("{text:?}") };
         let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}"));
-        let masked = key.name.ends_with("_key") || key.name.ends_with("secret");
+        let ends = ["_key", "secret", "password", "token"];
+        let masked = ends.iter().any(|end| key.name.ends_with(end));
         let expected = if masked { " = \"[masked]\"".to_owned() } else { shown.1 };
         let file = format!("{}/f.toml:1", files.dir.path().display());
         for (loaded, place) in [
@@ -314,7 +324,10 @@ fn unknown_keys_are_explained() {
             "f.toml:1: unknown key `ping_interval_ms`; did you mean `engine_io.ping_interval_ms`?"
                 .into(),
         ),
-        ("[http.tls]\ncert = 1", "f.toml:1: unknown key `http.tls`".into()),
+        (
+            "[http.tls]\ncert = 1",
+            "f.toml:1: unknown key `http.tls`; did you mean `cluster.tls`?".into(),
+        ),
         ("http = 5", "f.toml:1: `http` is a section: write `[http]` and its keys below it".into()),
         (
             "x = 1\n\"y\\u001B'\\n\" = 1",
@@ -574,12 +587,14 @@ fn secrets_are_masked_wherever_a_configuration_is_printed() {
         ("FANFARE_JWT_SECRET", secret),
         ("FANFARE_API_KEY", &api_key()),
         ("FANFARE_M2_API_KEY", &readers_key()),
+        ("FANFARE_CLUSTER_PASSWORD", "hunter2"),
+        ("FANFARE_CLUSTER_TOKEN", "hunter2"),
     ]);
     let config = config.unwrap();
     assert_eq!(config.auth.jwt_secret.as_ref().unwrap().expose(), secret);
     for printed in [format!("{config:?}"), format!("{config:#?}"), config.effective()] {
         assert!(!printed.contains("horse") && !printed.contains(&api_key()), "{printed}");
-        assert!(!printed.contains(&readers_key()), "{printed}");
+        assert!(!printed.contains(&readers_key()) && !printed.contains("hunter2"), "{printed}");
     }
 }
 

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 use tracing::Level;
 
+use super::address::Address;
 use super::error::start_of;
-use super::{IoBackend, LogFormat, Secret};
-use crate::limits::{JWT_SECRET_BYTES_MIN, RATE_LIMIT_MAX};
+use super::{IoBackend, LogFormat, Secret, Storage, TlsWish};
+use crate::limits::{CLUSTER_SERVERS_MAX, JWT_SECRET_BYTES_MIN, RATE_LIMIT_MAX};
 use crate::message::SlowConsumer;
 
 /// Hexadecimal digits after the prefix of a [`Form::Key`].
@@ -33,6 +34,8 @@ pub(super) enum Form {
     Switch,
     /// Operations a second, by number or by name; 0 for no limit.
     Rate,
+    /// One of these numbers.
+    OneOf(&'static [u64]),
     /// One of these names.
     Choice(&'static [&'static str]),
     /// A secret: this prefix and [`KEY_DIGITS`] hexadecimal digits.
@@ -41,6 +44,15 @@ pub(super) enum Form {
     JwtSecret,
     /// A secret: a text that a header can hold as it stands, long enough not to be guessed.
     Word,
+    /// URLs of NATS servers. A message does not repeat them, because a wrong one may hold a
+    /// password.
+    Urls,
+    /// A name in subjects and of streams, with at most so many characters.
+    Name(usize),
+    /// A text of any length.
+    Text,
+    /// A secret of any length, which another party chose.
+    Password,
 }
 
 impl Form {
@@ -70,15 +82,33 @@ impl Form {
             Self::Word => {
                 format!("at least {WORD_BYTES_MIN} printable ASCII characters without blanks")
             }
+            Self::OneOf(numbers) => {
+                let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
+                let (last, others) = numbers.split_last().expect("a choice has numbers");
+                format!("{} or {last}", others.join(", "))
+            }
+            Self::Urls => format!(
+                "1 to {CLUSTER_SERVERS_MAX} URLs with only host and port, such as \
+                 `nats://10.0.0.5:4222` or `tls://nats.example.org`, separated by commas"
+            ),
+            Self::Name(bytes_max) => format!("1 to {bytes_max} of `a-z`, `0-9` and `-`"),
+            Self::Text | Self::Password => {
+                "a text without control characters or blanks at its ends".to_owned()
+            }
         }
     }
 
-    /// Returns whether an error must not repeat the value.
+    /// Returns whether values are secret.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self, Self::Key(_) | Self::JwtSecret | Self::Word)
+        matches!(self, Self::Key(_) | Self::JwtSecret | Self::Word | Self::Password)
     }
 
-    /// Returns whether a text is a secret of this form.
+    /// Returns whether an error must not repeat the value.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.is_secret() || matches!(self, Self::Urls)
+    }
+
+    /// Returns whether a text is a secret or a name of this form.
     pub(super) fn fits(&self, text: &str) -> bool {
         match self {
             Self::Key(prefix) => text.strip_prefix(prefix).is_some_and(|digits| {
@@ -92,6 +122,13 @@ impl Form {
             Self::Word => {
                 text.len() >= WORD_BYTES_MIN && text.bytes().all(|b| b.is_ascii_graphic())
             }
+            Self::Name(bytes_max) => {
+                let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+                (1..=*bytes_max).contains(&text.len()) && text.bytes().all(is_plain)
+            }
+            Self::Text | Self::Password => {
+                !text.is_empty() && text.trim() == text && !text.contains(char::is_control)
+            }
             _ => false,
         }
     }
@@ -103,6 +140,7 @@ impl Form {
     fn number(&self, raw: Raw<'_>) -> Option<u64> {
         match self {
             Self::Number(range) => raw.number().filter(|number| range.contains(number)),
+            Self::OneOf(numbers) => raw.number().filter(|number| numbers.contains(number)),
             Self::Rate => match raw.text() {
                 Some(RATE_OFF) => Some(0),
                 Some(name) if name == RATE_PRESET.0 => Some(RATE_PRESET.1.into()),
@@ -235,6 +273,38 @@ impl Value for Secret {
     }
 }
 
+impl Value for String {
+    fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
+        raw.text().filter(|text| form.fits(text)).map(str::to_owned)
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(quoted(self))
+    }
+}
+
+impl Value for Vec<Address> {
+    /// Reads a text with commas, or an array of texts.
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        let texts: Vec<&str> = match raw {
+            Raw::Toml(DeValue::Array(all)) => {
+                all.iter().map(|one| one.get_ref().as_str()).collect::<Option<_>>()?
+            }
+            _ => raw.text()?.split(',').collect(),
+        };
+        let is_bounded = (1..=CLUSTER_SERVERS_MAX).contains(&texts.len());
+        is_bounded.then_some(())?;
+        let all: Option<Self> = texts.iter().map(|text| text.trim().parse().ok()).collect();
+        // A server that stands twice would be tried twice.
+        all.filter(|all| all.iter().zip(1..).all(|(one, next)| !all[next..].contains(one)))
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        let texts: Vec<_> = self.iter().map(|one| quoted(one)).collect();
+        Some(if let [one] = &texts[..] { one.clone() } else { format!("[{}]", texts.join(", ")) })
+    }
+}
+
 macro_rules! numbers {
     ($($number:ty),+) => {$(
         impl Value for $number {
@@ -274,6 +344,8 @@ choices! {
     Level: [Self::ERROR, Self::WARN, Self::INFO, Self::DEBUG, Self::TRACE];
     LogFormat: [Self::Text, Self::Json];
     IoBackend: [Self::Auto, Self::Ring, Self::Direct];
+    Storage: [Self::Memory, Self::File];
+    TlsWish: [Self::Auto, Self::On, Self::Off];
     // Events of Forge must not be conflated, so `SlowConsumer::Latest` is left out.
     SlowConsumer: [Self::Close, Self::DropOldest];
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::NodeError;
+use super::{NodeError, cluster};
 use crate::auth::{KeyError, Keys};
 use crate::config::client_files::client_files;
 use crate::config::public_keys::{self, PublicKeysFile};
@@ -21,6 +21,8 @@ pub fn check(config: &Config) -> Result<(), NodeError> {
     let mut keys = Keys::new("ik_", "anon_", &"-".repeat(JWT_SECRET_BYTES_MIN), &AUDIENCES)?;
     Ok(ConfigError::all([
         secrets::inspect(config),
+        config::cluster::check(config),
+        cluster::check(config),
         trust_issuers(&mut keys, config).map(drop),
         client_files(config).map(drop),
     ])?)

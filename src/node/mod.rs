@@ -4,6 +4,7 @@
 //!
 //! [`run`] starts and ends a node: secrets, store, mailboxes and threads, in this order.
 
+mod cluster;
 mod error;
 mod keys;
 mod listen;
@@ -50,6 +51,7 @@ use listen::listen_patiently;
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, Node, spawn};
 
+pub use cluster::refuse_cluster;
 pub use error::NodeError;
 pub use keys::check;
 

@@ -38,6 +38,28 @@ fn keys_without_an_id_serve_tokens_whose_id_no_key_has() {
 }
 
 #[test]
+fn a_set_of_keys_is_the_same_in_any_file_and_order() {
+    let set = |pems: &[&str], jwks: Option<&str>| {
+        let mut keys = keys();
+        for pem in pems {
+            keys.add_pem(None, pem).unwrap();
+        }
+        jwks.map(|jwks| keys.add_jwks(jwks).unwrap());
+        keys.public_set()
+    };
+    let key = JWKS.lines().find(|line| line.contains("ec-1")).unwrap().trim_end_matches(',');
+    let nameless = format!("{{\"keys\":[{}]}}", key.replace("\"kid\": \"ec-1\", ", ""));
+    let named = format!("{{\"keys\":[{key}]}}");
+    let all = set(&[RS_PEM, ES_PEM, ED_PEM], None);
+    assert_eq!(all.lines().count(), 3);
+    assert_eq!(set(&[ED_PEM, RS_PEM, ES_PEM, RS_PEM], None), all);
+    assert_eq!(set(&[RS_PEM, ED_PEM], Some(&nameless)), all);
+    assert_ne!(set(&[RS_PEM, ED_PEM], Some(&named)), all, "an id decides for which tokens");
+    assert_ne!(set(&[RS_PEM, ES_PEM], None), all);
+    assert_eq!(set(&[], None), "");
+}
+
+#[test]
 fn a_jwk_set_is_trusted_key_by_key() {
     let mut keys = keys();
     assert_eq!(keys.add_jwks(JWKS), Ok(3), "the encryption key and P-384 are passed over");

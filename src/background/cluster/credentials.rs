@@ -17,8 +17,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::protocol::{Connect, Info};
-use crate::config::Secret;
+use crate::config::{Cluster, Secret};
 use crate::limits::NATS_FILE_BYTES_MAX;
+
+pub use crate::config::TlsWish as Wish;
 
 /// What a node shows a server that asks who it is.
 #[derive(Clone, Default, Debug)]
@@ -32,18 +34,6 @@ pub enum Credentials {
     Token(Secret),
     /// A credentials file, as `nsc` writes it: the token of a user, and the seed of the user's key.
     File(PathBuf),
-}
-
-/// Whether TLS is used.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Wish {
-    /// If the server's URL says `tls`, or the server requires it.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
 }
 
 /// The files of TLS.
@@ -91,6 +81,17 @@ const CERTIFICATE_FILE: &str = "file of the node's certificate";
 const KEY_FILE: &str = "file of the node's private key";
 
 impl Credentials {
+    /// Returns the configured credentials.
+    pub fn of(cluster: &Cluster) -> Self {
+        let Cluster { user, password, token, credentials_file, .. } = cluster;
+        match (user, password, token, credentials_file) {
+            (_, _, _, Some(path)) => Self::File(path.clone()),
+            (_, _, Some(token), None) => Self::Token(token.clone()),
+            (Some(user), Some(password), None, None) => Self::User(user.clone(), password.clone()),
+            _ => Self::None,
+        }
+    }
+
     /// Fills in what a CONNECT shows this server.
     ///
     /// # Errors
@@ -123,6 +124,12 @@ impl Credentials {
 }
 
 impl Tls {
+    /// Returns the configured use of TLS.
+    pub fn of(cluster: &Cluster) -> Self {
+        let own = cluster.own_certificate().map(|(one, key)| (one.to_owned(), key.to_owned()));
+        Self { wish: cluster.tls, authorities: cluster.tls_ca_file.clone(), own }
+    }
+
     /// Reads the certificates and returns what a client does with them.
     ///
     /// # Errors

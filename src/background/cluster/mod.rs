@@ -4,7 +4,6 @@
 //! what several nodes will share their channels with.
 //!
 //! - [`protocol`] parses and writes the bytes of the NATS client protocol. It is pure.
-//! - [`address`] reads the URLs of servers.
 //! - [`credentials`] answers a server that asks who the node is, and sets up TLS.
 //! - [`mod@line`] is the connection: it dials, reads, writes, notices silence and dials again.
 //!
@@ -12,7 +11,8 @@
 //! kilobytes, and this module nothing: the caller keeps what it knows of its subscriptions, and
 //! tells a new connection of them.
 
-pub mod address;
 pub mod credentials;
 pub mod line;
 pub mod protocol;
+
+pub use crate::config::address;

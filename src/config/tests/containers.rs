@@ -36,15 +36,30 @@ fn line_ends_behind_a_secret_are_left_out_and_none_inside_is_taken() {
             assert!(error.starts_with(&at), "{wrong:?}: {error}");
         }
     }
-    let expected =
-        ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret", "m2.api_key"];
+    let expected = [
+        "auth.api_key",
+        "auth.anon_key",
+        "auth.jwt_secret",
+        "webhooks.secret",
+        "m2.api_key",
+        "cluster.password",
+        "cluster.token",
+    ];
     assert_eq!(names, expected);
 }
 
-fn secrets_of(config: &Config) -> [Option<&str>; 5] {
-    let Config { auth, webhooks, m2, .. } = config;
-    [&auth.api_key, &auth.anon_key, &auth.jwt_secret, &webhooks.secret, &m2.api_key]
-        .map(|secret| secret.as_ref().map(Secret::expose))
+fn secrets_of(config: &Config) -> [Option<&str>; 7] {
+    let Config { auth, webhooks, m2, cluster, .. } = config;
+    let all = [
+        &auth.api_key,
+        &auth.anon_key,
+        &auth.jwt_secret,
+        &webhooks.secret,
+        &m2.api_key,
+        &cluster.password,
+        &cluster.token,
+    ];
+    all.map(|secret| secret.as_ref().map(Secret::expose))
 }
 
 #[test]

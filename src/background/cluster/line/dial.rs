@@ -9,6 +9,7 @@ use rand::seq::SliceRandom as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::super::address::Address;
@@ -158,7 +159,7 @@ fn wants_tls(address: &Address, settings: &Settings, info: &Info) -> Result<bool
 async fn secure(stream: Stream, address: &Address, settings: &Settings) -> Result<Stream, Fault> {
     let Stream::Plain(stream) = stream else { return Ok(stream) };
     let client = settings.tls.client().map_err(|error| unusable(&error))?;
-    let name = address.server_name().ok_or_else(|| {
+    let name = ServerName::try_from(address.host.clone()).map_err(|_| {
         Fault::new(Reason::Tls, format!("no certificate can be for {}", address.host))
     })?;
     let connecting = TlsConnector::from(client).connect(name, stream);

@@ -1,15 +1,17 @@
-//! The URLs of servers.
+//! The URLs of a cluster's NATS servers.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use thiserror::Error;
-use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 /// The port of a URL without one.
 const PORT: u16 = 4222;
+/// Longest name of a host and longest part of one between dots (RFC 1035), in bytes.
+const HOST_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
 
 /// A server: `nats://host:port`, or `tls://host:port` for a server that must use TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,25 +54,35 @@ impl FromStr for Address {
             return Err(AddressError::More);
         }
         let host = match url.host() {
+            Some(Host::Domain(name)) if !is_host_name(name) => return Err(AddressError::Host),
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
             None => return Err(AddressError::Host),
         };
-        let address = Self { host, port: url.port().unwrap_or(PORT), tls };
-        if address.server_name().is_none() {
-            return Err(AddressError::Host);
-        }
-        Ok(address)
+        Ok(Self { host, port: url.port().unwrap_or(PORT), tls })
     }
 }
 
 impl Address {
-    /// Returns the name to check the server's certificate against; `None` if no certificate can
-    /// name this host.
-    pub(super) fn server_name(&self) -> Option<ServerName<'static>> {
-        ServerName::try_from(self.host.clone()).ok()
+    /// Returns whether only programs of this machine can listen there.
+    pub fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        address.is_ok_and(|address| address.to_canonical().is_loopback())
+            || self.host.eq_ignore_ascii_case("localhost")
     }
+}
+
+/// Returns whether this is a name that DNS and certificates can have.
+fn is_host_name(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= HOST_BYTES_MAX && name.split('.').all(is_label)
 }
 
 impl fmt::Display for Address {
@@ -105,6 +117,23 @@ mod tests {
     }
 
     #[test]
+    fn loopback_is_told_from_other_machines() {
+        let cases = [
+            ("nats://127.0.0.1", true),
+            ("nats://127.9.9.9", true),
+            ("nats://[::1]", true),
+            ("nats://[::ffff:127.0.0.1]", true),
+            ("nats://LocalHost", true),
+            ("nats://10.0.0.1", false),
+            ("nats://0.0.0.0", false),
+            ("nats://localhost.example.org", false),
+        ];
+        for (text, is_loopback) in cases {
+            assert_eq!(text.parse::<Address>().unwrap().is_loopback(), is_loopback, "{text}");
+        }
+    }
+
+    #[test]
     fn other_texts_are_refused() {
         let cases = [
             ("", AddressError::Scheme),
@@ -112,6 +141,8 @@ mod tests {
             ("http://nats-1", AddressError::Scheme),
             ("nats://nats 1", AddressError::Scheme),
             ("nats://nats%201", AddressError::Host),
+            ("nats://nats..example", AddressError::Host),
+            ("nats://-nats", AddressError::Host),
             ("nats://nats-1:70000", AddressError::Scheme),
             ("nats://", AddressError::Host),
             ("nats://user:secret@nats-1", AddressError::More),
