@@ -6,6 +6,7 @@
 //! piece for each worker concerned, so that every worker sees the channel's events in one order.
 //! Places in mailboxes are reserved first; if one is missing, nothing happens.
 
+mod attachment;
 mod entry;
 mod membership;
 mod requests;

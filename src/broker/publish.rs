@@ -86,8 +86,9 @@ impl<'a> Submission<'a> {
 }
 
 impl Broker {
-    /// Publishes on a channel that no cluster's stream orders. The frames of the encodings in use are made before any lock is taken. Then the
-    /// directory stamps the publication, posts it, and queues it for history in the same order.
+    /// Publishes on a channel that no cluster's stream orders. The frames of the encodings in use
+    /// are made before any lock is taken. Then the directory stamps the publication, posts it, and
+    /// queues it for history in the same order.
     ///
     /// # Errors
     /// [`Refused`], if a mailbox or the queue to history has no free place, if too little memory is
@@ -129,8 +130,8 @@ impl Broker {
         self.mailboxes.stream.is_some() && options.order == ChannelOrder::Cluster
     }
 
-    /// Sends a publication to the cluster's stream. Nobody hears it before it has come back from
-    /// there, and the publisher is answered then. Returns its id.
+    /// Sends a publication to the cluster's stream. No subscriber hears it before it has come
+    /// back from there, and the publisher is answered then. Returns its id.
     ///
     /// # Errors
     /// [`Refused`], if a queue or the publisher's mailbox has no free place, or if too little

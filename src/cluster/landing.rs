@@ -55,9 +55,10 @@ pub trait Landing {
         missed: Vec<(Seq, wire::Published)>,
     ) -> bool;
 
-    /// Tells the channel's subscribers that they may have missed publications. If `worker` is given,
-    /// only that worker's subscribers are told, and it is not behind up to this place any more.
-    /// Returns whether some could not be told yet, so that the thread must call again after a while.
+    /// Tells the channel's subscribers that they may have missed publications. If `worker` is
+    /// given, only that worker's subscribers are told, and it is not behind up to this place any
+    /// more. Returns whether some could not be told yet, so that the thread must call again after a
+    /// while.
     fn gap(&mut self, channel: &Channel, worker: Option<(WorkerId, Seq)>) -> bool;
 
     /// Takes the next publication for the stream.
@@ -90,7 +91,7 @@ pub enum Ending {
 pub struct Departing {
     /// Names the publication to the node.
     pub token: u64,
-    /// The publication.
+    /// What is published, as other nodes read it.
     pub publication: wire::Published,
     /// Whether the nodes count its audience.
     pub is_counted: bool,

@@ -17,6 +17,7 @@
 //! - `shared.rs`: the state that the sessions and calls of all threads share.
 //! - `next.rs`: requests of a session to the runtime, as an event returns them.
 //! - `member.rs`: how a client is present in a channel.
+//! - `membership.rs`: what all threads know of the node's part in its cluster.
 //! - `authenticators.rs`: the keys and caches that one thread verifies credentials with.
 //! - `refusal_log.rs`: one thread's log of callers that were refused.
 //! - `authorize.rs`: a worker's cache of the policies' verdicts.
@@ -48,6 +49,7 @@ pub mod insforge;
 pub mod landing;
 pub mod m2;
 pub mod member;
+pub mod membership;
 pub mod next;
 mod polling;
 pub mod refusal_log;

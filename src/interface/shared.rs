@@ -6,7 +6,7 @@ use super::encode::encode;
 use super::forge;
 use super::insforge::client_bundle::ClientBundle;
 use super::insforge::unsupported;
-use super::landing::Membership;
+use super::membership::Membership;
 use crate::broker::directory::Published;
 use crate::broker::publish::{Broker, Submission};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};

@@ -17,7 +17,7 @@ pub struct Landed {
 /// A worker that is behind on a channel: it missed publications because its mailbox was full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Behind {
-    /// The worker.
+    /// The worker whose mailbox was full.
     pub worker: WorkerId,
     /// The offset of the last publication that it was given.
     pub after: Offset,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::attachment::Attachment;
 use super::requests::Join;
-use super::stream::Attachment;
 use crate::broker::bucket::Bucket;
 use crate::broker::channel_log::ChannelLog;
 use crate::broker::presence::Presence;

@@ -327,12 +327,16 @@ proptest! {
         steps.into_iter().for_each(&mut run);
         // In the end everything is carried out.
         for _ in 0..200 {
-            [Step::TakeMail, Step::CatchUp, Step::TakeMail, Step::Attached].into_iter().for_each(&mut run);
+            let last = [Step::TakeMail, Step::CatchUp, Step::TakeMail, Step::Attached];
+            last.into_iter().for_each(&mut run);
         }
         run(Step::TakeMail);
         prop_assert!(node.behind().is_empty());
         for (number, asked) in asked {
-            let own = mail.iter().filter(|seen| matches!(seen, Seen::Begin(it) | Seen::End(it) if *it == number));
+            let is_own = |seen: &&Seen| {
+                matches!(seen, Seen::Begin(it) | Seen::End(it) if *it == number)
+            };
+            let own = mail.iter().filter(is_own);
             let own: Vec<_> = own.copied().collect();
             let lives = number / 4 == alive[number as usize % 4];
             let expected = if lives { &asked[..] } else { &asked[..own.len()] };

@@ -11,9 +11,9 @@
 //! is *behind*: it receives nothing of the channel until it was given what it missed
 //! ([`Directory::catch_up`]).
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::attachment::{Attachment, Held, Phase};
 use super::entry::{Entry, workers};
 use super::requests::{HeldJoin, HeldLeave, Join, Leave};
 use super::{Announced, Directory};
@@ -30,48 +30,6 @@ pub(super) struct Stream {
     pub(super) interests: Arc<Interests>,
     /// Joins and leaves that all channels hold back.
     held: Budget,
-}
-
-/// What a channel of the stream waits for.
-#[derive(Debug, Default)]
-pub(super) struct Attachment {
-    phase: Phase,
-    /// Whether the channel is among the noted [`Interests`].
-    is_noted: bool,
-    held: VecDeque<Held>,
-    /// The connections of what is held.
-    connections: HashMap<ConnId, Waiting>,
-    /// Workers that are behind, each with the offset of the last publication that it was given.
-    behind: Vec<(WorkerId, Offset)>,
-}
-
-/// How far a channel is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Phase {
-    /// The node does not hear it yet and needs it.
-    #[default]
-    Asked,
-    /// The node hears it.
-    Attached,
-    /// The node may hear it still and does not need it.
-    Unneeded,
-}
-
-/// A request that is held back.
-#[derive(Debug)]
-enum Held {
-    Join(HeldJoin),
-    Leave(HeldLeave),
-}
-
-/// A connection of which something is held back.
-#[derive(Debug)]
-struct Waiting {
-    requests: usize,
-    /// Whether it is counted as a subscriber already, so that its first join is not held.
-    is_counted: bool,
-    /// Whether the connection has ended. What is held of it is passed over then.
-    has_ended: bool,
 }
 
 /// A request that was held back in vain.
@@ -101,54 +59,6 @@ impl Stream {
         if attachment.held.is_empty() && attachment.phase != Phase::Unneeded {
             attachment.phase = Phase::Unneeded;
             self.note(channel, attachment);
-        }
-    }
-}
-
-impl Attachment {
-    fn is_behind(&self, worker: WorkerId) -> bool {
-        self.behind.iter().any(|(behind, _)| *behind == worker)
-    }
-
-    /// Notes that a worker has no subscribers any more, so that it misses nothing.
-    pub(super) fn forget(&mut self, worker: WorkerId) {
-        self.behind.retain(|(behind, _)| *behind != worker);
-    }
-
-    fn hold(&mut self, connection: ConnId, is_counted: bool, held: Held) {
-        let waiting = Waiting { requests: 0, is_counted, has_ended: false };
-        self.connections.entry(connection).or_insert(waiting).requests += 1;
-        self.held.push_back(held);
-    }
-
-    /// Returns whether a connection lives, as far as its held requests know.
-    fn lives(&self, connection: ConnId) -> bool {
-        self.connections.get(&connection).is_none_or(|waiting| !waiting.has_ended)
-    }
-
-    /// Notes that a request is not held any more, and whether it was carried out.
-    fn settle(&mut self, held: &Held, is_done: bool, budget: &Budget) {
-        let is_join = matches!(held, Held::Join(_));
-        if is_join {
-            budget.give(1);
-        }
-        let connection = held.connection();
-        let Some(waiting) = self.connections.get_mut(&connection) else { return };
-        waiting.requests -= 1;
-        if is_done {
-            waiting.is_counted = is_join;
-        }
-        if waiting.requests == 0 {
-            self.connections.remove(&connection);
-        }
-    }
-}
-
-impl Held {
-    fn connection(&self) -> ConnId {
-        match self {
-            Self::Join(join) => join.subscriber.connection,
-            Self::Leave(leave) => leave.subscriber.connection,
         }
     }
 }
@@ -205,7 +115,8 @@ impl Directory {
         true
     }
 
-    /// Returns whether the node needs this channel of the stream now. A later change is noted again.
+    /// Returns whether the node needs this channel of the stream now. A later change is noted
+    /// again.
     pub fn needs(&self, channel: &Channel) -> bool {
         let mut shard = self.shard(channel);
         let attachment = shard.get_mut(channel).and_then(|entry| entry.attachment.as_deref_mut());
@@ -360,9 +271,9 @@ impl Directory {
     }
 
     /// Posts a notice to the channel's workers, or to this one, that publications up to this place
-    /// may be missing there. They are not behind up to there any more, and what the channel keeps
-    /// for later subscribers ends, because it is not whole. Returns false, and changes nothing, if a
-    /// mailbox has no room.
+    /// may be missing there. They are not behind up to there any more. If all are told, what the
+    /// channel keeps for later subscribers ends, because it is not whole. Returns false, and
+    /// changes nothing, if a mailbox has no room.
     pub fn tell_gap(
         &self,
         mailboxes: &WorkerMailboxes,

@@ -157,7 +157,8 @@ impl Session {
     }
 }
 
-/// Counts a publish and answers it: with the event, or with `null` if nobody listens.
+/// Counts a publish and answers it: with the event, or with `null` if the topic has no
+/// subscriber.
 fn answer(ctx: &mut Context<'_>, ack: Option<AckId>, receipt: Option<EventReceipt>) {
     let counters = &ctx.local.counters;
     let counter = match receipt {
