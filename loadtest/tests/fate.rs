@@ -6,12 +6,52 @@ mod shared;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::shared::{BINARY, Node, Running, result};
+
+/// Runs that may be under way at once, over all tests of this program: they mostly wait.
+const RUNS_MAX: usize = 4;
+
+/// Places that no run has.
+static FREE: Mutex<usize> = Mutex::new(RUNS_MAX);
+static FREED: Condvar = Condvar::new();
+
+/// This many places of runs, given back when it is dropped.
+struct Places(usize);
+
+impl Places {
+    fn take(count: usize) -> Self {
+        let free = FREE.lock().expect("nothing panics while it holds this");
+        let mut free = FREED.wait_while(free, |free| *free < count).expect("nor does this");
+        *free -= count;
+        Self(count)
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        *FREE.lock().expect("nothing panics while it holds this") += self.0;
+        FREED.notify_all();
+    }
+}
+
+/// Does something with each of these at the same time, as far as places for their runs allow.
+fn side_by_side<T: Send>(all: impl IntoIterator<Item = T>, act: impl Fn(T) + Sync) {
+    let act = |one| {
+        let _place = Places::take(1);
+        act(one);
+    };
+    thread::scope(|scope| {
+        for one in all {
+            scope.spawn(|| act(one));
+        }
+    });
+}
 
 /// How a run ended: its exit code, what it said to stderr, its result, and the saved run.
 struct Ended {
@@ -68,7 +108,7 @@ fn during(node: &Node, scenario: &str, extra: &[&str], act: impl FnOnce(u32)) ->
 fn the_end_of_the_server_ends_every_scenario_with_the_summary_so_far() {
     let paced = ["-n", "5", "--rate", "20", "--seconds", "3600"];
     let documents = ["--clients", "5", "--resources", "50", "--rate", "20", "--seconds", "3600"];
-    for (scenario, extra) in [
+    let scenarios = [
         ("fanout", &paced[..]),
         ("publish", &["--seconds", "3600"]),
         ("many-channels", &["--channels", "3", "--seconds", "3600"]),
@@ -78,7 +118,8 @@ fn the_end_of_the_server_ends_every_scenario_with_the_summary_so_far() {
         ("saturate", &["-n", "5", "--seconds", "3600"]),
         ("idle", &["-n", "5", "--seconds", "3600"]),
         ("documents", &documents),
-    ] {
+    ];
+    side_by_side(scenarios, |(scenario, extra)| {
         let mut node = Node::start();
         let tokens = ["m2", "m2-writer"].map(|kind| node.token(kind));
         let credentials = ["--m2-token", &tokens[0], "--m2-writer", &tokens[1]];
@@ -94,21 +135,22 @@ fn the_end_of_the_server_ends_every_scenario_with_the_summary_so_far() {
         assert!(ended.said.contains("the server ended"), "{scenario}: {}", ended.said);
         assert!(start.elapsed() < Duration::from_secs(60), "{scenario}");
         node.process.wait().unwrap();
-    }
+    });
 }
 
 #[test]
 fn a_stopped_server_is_no_valid_run_and_its_pause_counts() {
     // Behind four seconds of pause comes the rest of the window, if any is left.
     let times = ["--seconds", "7", "--warmup", "0.5"];
-    for (scenario, extra) in [
+    let scenarios = [
         ("churn", &["--underway", "4"][..]),
         ("churn", &["--rate", "50"]),
         ("publish", &[]),
         ("many-channels", &["--channels", "3"]),
         ("slow", &["-n", "5", "--slow", "1", "--rate", "20"]),
         ("fanout", &["-n", "5", "--rate", "20"]),
-    ] {
+    ];
+    side_by_side(scenarios, |(scenario, extra)| {
         let node = Node::start();
         let ended = during(&node, scenario, &[&times[..], extra].concat(), |_| {
             signal(node.process.id(), "STOP");
@@ -122,7 +164,7 @@ fn a_stopped_server_is_no_valid_run_and_its_pause_counts() {
         assert!(evidence.contains("the server answered nothing"), "{what}: {evidence}");
         let window = &ended.saved["result"]["window"];
         if scenario == "fanout" {
-            continue;
+            return;
         }
         assert!(window["longest_pause_ns"].as_u64() > Some(3_800_000_000), "{what}: {window}");
         // Rates are over the time that passed.
@@ -135,11 +177,12 @@ fn a_stopped_server_is_no_valid_run_and_its_pause_counts() {
             let p90 = ended.saved["result"]["latency_ns"]["p90"].as_u64();
             assert!(p90 > Some(1_000_000_000), "{what}: {p90:?}");
         }
-    }
+    });
 }
 
 #[test]
 fn a_server_that_stays_stopped_is_named_with_the_figures_so_far() {
+    let _place = Places::take(1);
     let node = Node::start();
     let ended = during(&node, "publish", &["--seconds", "3600", "--depth", "2"], |_| {
         signal(node.process.id(), "STOP");
@@ -153,6 +196,8 @@ fn a_server_that_stays_stopped_is_named_with_the_figures_so_far() {
 
 #[test]
 fn what_is_unanswered_at_the_end_is_waited_for_only_briefly() {
+    // Its times must be kept.
+    let _places = Places::take(RUNS_MAX / 2);
     let node = Node::start();
     // A debug node commits some hundreds of these a second, because one waits for the other.
     let load = ["--connections", "1", "--depth", "20000"];
@@ -181,6 +226,7 @@ fn what_is_unanswered_at_the_end_is_waited_for_only_briefly() {
 
 #[test]
 fn a_server_without_a_processor_is_not_measured() {
+    let _places = Places::take(RUNS_MAX / 2);
     let node = Node::start();
     // As much as the node can do, so that it always wants its processor.
     let load = ["--ephemeral", "--depth", "16", "--seconds", "3", "--server-cpu", "0"];
