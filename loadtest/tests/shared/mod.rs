@@ -28,7 +28,9 @@ fn node_binary() -> &'static Path {
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--package", "fanfare", "--bin", "fanfare"]);
+        // As `cargo test --workspace` has built it already, for any test of the node: a build of one
+        // package has other features of dependencies, so that it would build these once more.
+        build.args(["test", "--quiet", "--offline", "--workspace", "--no-run", "--test", "tidy"]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
