@@ -230,6 +230,28 @@ impl<T> Attachments<T> {
         }
     }
 
+    /// Ends all claims, because the node ends. The node hears nothing any more.
+    pub fn leave(&mut self) {
+        self.timers.clear();
+        self.wanted.clear();
+        let hashes: Vec<_> = self.channels.keys().copied().collect();
+        for hash in hashes {
+            self.with(hash, |one| {
+                (one.phase, one.is_wanted, one.due) = (Phase::Releasing, false, 0);
+                one.chain = Chain::at_bound(0);
+                one.claim.want(false);
+            });
+            self.reads.forget(hash);
+            self.queue_claim(hash);
+            self.forget(hash);
+        }
+    }
+
+    /// Returns whether there is no channel, and no claim that has not ended.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// Subscribes to all channels anew, because the line is up.
     pub fn line_up(&mut self) {
         self.line = Line::Renewing(None);

@@ -178,6 +178,19 @@ impl Cluster {
         self.is_draining = true;
     }
 
+    /// Ends all claims of the node, because it ends. [`Cluster::has_left`] says when that is done.
+    pub fn leave(&mut self, at: Moment) -> Vec<Action> {
+        self.is_draining = true;
+        self.attachments.leave();
+        self.go_on(at.now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Returns whether the node has no channel, and no claim that has not ended.
+    pub fn has_left(&self) -> bool {
+        self.attachments.is_empty()
+    }
+
     /// Returns the condition of the node, for health and for refusals.
     pub fn condition(&self, now: Millis) -> Condition {
         if let Err(obstacle) = &self.joined {

@@ -199,6 +199,24 @@ fn the_claim_of_a_topic_ends_at_once() {
 }
 
 #[test]
+fn a_node_that_leaves_ends_its_claims() {
+    let mut node = attached(want(0));
+    node.want(want(1), 2);
+    node.leave();
+    assert!(!node.is_empty(), "the stream has a claim");
+    assert!(!node.step(3, 2), "a channel that waits for a round is forgotten");
+    assert_eq!(node.take(), [Wish::Claim(hash(0), false, 5)]);
+    node.live(hash(0), placed(11, 10), 10);
+    assert_eq!((node.take(), node.attached(), node.due()), (vec![], 0, None));
+    node.claimed(hash(0), false, Outcome::Unknown, 2);
+    node.tick(2 + CLAIM_RETRY_MS);
+    node.step(3, 2 + CLAIM_RETRY_MS);
+    assert_eq!(node.take(), [Wish::Claim(hash(0), false, 5)]);
+    node.claimed(hash(0), false, stored(6), 300);
+    assert!(node.is_empty());
+}
+
+#[test]
 fn an_attach_that_takes_too_long_is_refused() {
     let mut node = up();
     node.want(want(0), 0);
