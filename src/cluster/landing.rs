@@ -43,8 +43,9 @@ pub trait Landing {
     /// Delivers a publication at its place in the stream to the node's subscribers.
     fn deliver(&mut self, publication: wire::Published, seq: Seq) -> Landed;
 
-    /// Returns the workers that are behind on a channel, if their mailboxes have room again.
-    fn behind(&mut self, channel: &Channel) -> Vec<Behind>;
+    /// Returns the workers that are behind on a channel and whose mailboxes have room again, or
+    /// `None` if no worker is behind, so that the thread need not ask again.
+    fn behind(&mut self, channel: &Channel) -> Option<Vec<Behind>>;
 
     /// Gives a worker that is behind publications that it missed, in order and without a gap.
     /// Returns whether it is still behind.

@@ -293,13 +293,34 @@ impl Subjects {
         format!("{}.live._ep", self.prefix)
     }
 
+    /// Returns the subjects of all messages in the stream of publications.
+    pub fn inputs(&self) -> String {
+        format!("{}.in.>", self.prefix)
+    }
+
+    /// Returns the channel of a message in the stream of publications; `None` if it is on another
+    /// subject.
+    pub fn stored(&self, subject: &str) -> Option<ChannelHash> {
+        let rest = subject.strip_prefix(&*self.prefix)?.strip_prefix(".in.")?;
+        ChannelHash::read(rest)
+    }
+
+    /// Returns the subject of this node's messages that prove how new a read of the stream of
+    /// publications is.
+    pub fn proof(&self) -> String {
+        format!("{}.in._rd.{}", self.prefix, self.node)
+    }
+
     /// Returns the subject of this node's claim.
     pub fn claim(&self, place: Place) -> String {
+        self.claim_of(place, &self.node)
+    }
+
+    /// Returns the subject of a node's claim.
+    pub fn claim_of(&self, place: Place, node: &NodeName) -> String {
         match place {
-            Place::Channel(channel) => format!("{}.int.{channel}.{}", self.prefix, self.node),
-            Place::Pattern(PatternId(id)) => {
-                format!("{}.int.p.{id:016x}.{}", self.prefix, self.node)
-            }
+            Place::Channel(channel) => format!("{}.int.{channel}.{node}", self.prefix),
+            Place::Pattern(PatternId(id)) => format!("{}.int.p.{id:016x}.{node}", self.prefix),
         }
     }
 
@@ -445,6 +466,15 @@ mod tests {
             assert_eq!(ours.read(&format!("x{subject}")), None);
         }
         assert_eq!((ours.stream(), ours.claims_stream()), ("FF_ORD".into(), "FF_INT".into()));
+        assert_eq!(ours.stored(&ours.input(hash)), Some(hash));
+        for other in [ours.live(hash), ours.beat(), ours.proof(), ours.input(hash) + ".x"] {
+            assert_eq!(ours.stored(&other), None, "{other}");
+        }
+        let other = NodeName::read("n2").unwrap();
+        assert_eq!(
+            ours.read(&ours.claim_of(channel, &other)),
+            Some(Subject::Claim(channel, other))
+        );
     }
 
     proptest! {

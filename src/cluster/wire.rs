@@ -4,9 +4,12 @@
 //! in the body. A message of a later version or of an unknown kind is skipped; unknown headers and
 //! JSON members are ignored. A member may be added within a version only if ignoring it is right.
 
+use std::fmt;
+
 use bytes::{BufMut as _, Bytes};
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, LINE_BYTES_MAX};
@@ -16,6 +19,8 @@ use crate::message::{Audience, Channel, Content, MessageId, Millis, Sender};
 
 /// The versions of messages that this node reads and writes: the lowest and the highest.
 pub const VERSIONS: (u32, u32) = (1, 1);
+/// The lowest of them, which is written.
+const VERSION: &str = "1";
 
 /// Returns the lowest version that all nodes of these ranges read; `None` if there is none.
 pub fn common_version(ranges: impl Iterator<Item = (u32, u32)>) -> Option<u32> {
@@ -211,25 +216,26 @@ impl Body {
         }
     }
 
-    /// Returns the headers of a message with this body, each with its line end. A subject or a
-    /// trace that cannot be the value of a header is left out.
-    pub fn headers(&self, from: &Origin, ask: Option<&str>, trace: Option<&str>) -> String {
-        let Origin { node, incarnation } = from;
-        let (version, kind) = (VERSIONS.0, self.kind());
-        let mut out =
-            format!("Ff-V: {version}\r\nFf-K: {kind}\r\nFf-From: {node}.{incarnation}\r\n");
-        let optional = [("Ff-Ask", ask), ("Ff-Tp", trace)];
-        for (name, value) in optional {
-            if let Some(value) = value.filter(|value| is_value(value)) {
-                out.push_str(name);
-                out.push_str(": ");
-                out.push_str(value);
-                out.push_str("\r\n");
-            }
+    /// Returns names and values of the headers of a message with this body, which the node with
+    /// this [`Origin`] in text sends. A subject or a trace that cannot be the value of a header is
+    /// left out.
+    pub fn headers<'a>(
+        &self,
+        from: &'a str,
+        ask: Option<&'a str>,
+        trace: Option<&'a str>,
+    ) -> Headers<'a> {
+        let mut headers = Headers::new();
+        headers.extend([("Ff-V", VERSION), ("Ff-K", self.kind()), ("Ff-From", from)]);
+        for (name, value) in [("Ff-Ask", ask), ("Ff-Tp", trace)] {
+            headers.extend(value.filter(|value| is_value(value)).map(|value| (name, value)));
         }
-        out
+        headers
     }
 }
+
+/// Names and values of headers.
+pub type Headers<'a> = SmallVec<[(&'static str, &'a str); 8]>;
 
 /// Returns whether a text can be the value of a header as it is.
 fn is_value(text: &str) -> bool {
@@ -324,6 +330,12 @@ impl Message {
         let body =
             if body.is_ok() && from.is_none() { Err(Skip::Malformed("Ff-From")) } else { body };
         Some(Self { stamp, from, ask, trace, body })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.node, self.incarnation)
     }
 }
 

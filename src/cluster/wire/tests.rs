@@ -28,12 +28,19 @@ fn event(payload: &str) -> Content {
     Content::Event { payload: payload.into() }
 }
 
+/// Returns the headers of a message that [`origin`] sends, each with its line end.
+fn headers(body: &Body, ask: Option<&str>, trace: Option<&str>) -> String {
+    let from = origin().to_string();
+    let pairs = body.headers(&from, ask, trace);
+    pairs.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+}
+
 /// Encodes a body, lets `change` alter headers and body, and reads it on the channel `t`.
 fn altered(change: impl FnOnce(&mut String, &mut Vec<u8>)) -> Option<Message> {
     let channel = Channel::topic("t");
     let hash = ChannelHash::of(&channel);
     let body = publication(channel, event("\"x\""));
-    let mut headers = PLACE.to_owned() + &body.headers(&origin(), None, None);
+    let mut headers = PLACE.to_owned() + &headers(&body, None, None);
     let mut bytes = body.encode().unwrap();
     change(&mut headers, &mut bytes);
     read(&pairs(&headers), &bytes, Some(hash))
@@ -49,10 +56,11 @@ fn the_bytes_of_version_1_never_change() {
     let body = publication("a\r\nb".into(), content);
     let line = r#"{"space":"c","name":"a\r\nb","id":"00000000-0000-0000-0000-000000000005","at":9,"event":"e","sender":["user","u"]}"#;
     assert_eq!(String::from_utf8(body.encode().unwrap()).unwrap(), format!("{line}\n{{}}"));
-    let headers = body.headers(&origin(), Some("ff.n.n1.c.1"), Some("00-ab"));
+    let headers = headers(&body, Some("ff.n.n1.c.1"), Some("00-ab"));
     let expected = "Ff-V: 1\r\nFf-K: p\r\nFf-From: n1.0000000000000007\r\n\
                     Ff-Ask: ff.n.n1.c.1\r\nFf-Tp: 00-ab\r\n";
     assert_eq!(headers, expected);
+    assert_eq!(VERSION, VERSIONS.0.to_string());
     let anchor = Body::Anchor(Anchor { nonce: 255, number: 2 });
     let text = format!(r#"{{"nonce":"{:032x}","number":2}}"#, 255);
     assert_eq!(String::from_utf8(anchor.encode().unwrap()).unwrap(), text);
@@ -63,7 +71,7 @@ fn the_bytes_of_version_1_never_change() {
 #[test]
 fn a_header_cannot_be_smuggled_in() {
     let body = publication("a".into(), event("\"\""));
-    let headers = body.headers(&origin(), Some("x\r\nFf-K: e"), Some("a b"));
+    let headers = headers(&body, Some("x\r\nFf-K: e"), Some("a b"));
     assert_eq!(pairs(&headers).len(), 3);
 }
 
@@ -186,7 +194,7 @@ proptest! {
         let hash = ChannelHash::of(&channel);
         let published = Published { channel, id: Uuid::from_u128(id), at, content };
         let body = Body::Publication(published);
-        let headers = PLACE.to_owned() + &body.headers(&origin(), Some("ff.x"), None);
+        let headers = PLACE.to_owned() + &headers(&body, Some("ff.x"), None);
         let message = read(&pairs(&headers), &body.encode().unwrap(), Some(hash)).unwrap();
         prop_assert_eq!(message.body, Ok(body));
         prop_assert_eq!(message.stamp, Stamp { seq: 12, last: 3, at: 1_795_960_923_250 });
@@ -203,7 +211,7 @@ proptest! {
         let beat =
             Beat { number, registered, heard, claims_epoch, attached, draining, versions };
         for body in [Body::Beat(beat), Body::Anchor(Anchor { nonce, number })] {
-            let headers = PLACE.to_owned() + &body.headers(&origin(), None, None);
+            let headers = PLACE.to_owned() + &headers(&body, None, None);
             let message = read(&pairs(&headers), &body.encode().unwrap(), None).unwrap();
             prop_assert_eq!(message.body, Ok(body));
         }
