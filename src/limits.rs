@@ -548,3 +548,59 @@ const _: () = assert!(
     SHUTDOWN_GRACE_MS > SHUTDOWN_LINGER_MS && SHUTDOWN_GRACE_MS > SHUTDOWN_POLLS_MS,
     "the client that learns last that the node stops has as long to close as the others"
 );
+
+/// Publications of a node that are taken for the cluster's stream in one turn of its thread. The
+/// rest waits for the next turn, so that what comes over the line does not wait.
+pub const CLUSTER_DEPARTURES_MAX: usize = 512;
+/// Channels that a node has begun or ceased to need and that are looked at in one turn, in the same
+/// way.
+pub const CLUSTER_INTERESTS_MAX: usize = 512;
+/// Events of the line that are taken in one turn, in the same way.
+pub const CLUSTER_EVENTS_MAX: usize = 512;
+/// Bytes that wait to be written to NATS from which on publications are refused as overloaded. The
+/// rest of [`NATS_WRITE_BYTES_MAX`] is for subscriptions, claims and heartbeats; if even that is
+/// full, the line is made anew.
+pub const CLUSTER_WAITING_BYTES_MAX: usize = NATS_WRITE_BYTES_MAX / 2;
+/// Results of reads, and messages of the claims' stream, that wait for the thread of the cluster.
+/// At the bound, those that bring them wait.
+pub const CLUSTER_RESULTS_MAX: usize = 512;
+/// Questions that wait for a connection to NATS. At the bound, those that ask wait.
+pub const CLUSTER_QUESTIONS_MAX: usize = 256;
+/// Messages that one question is answered with. Further ones are dropped, so that the question
+/// fails.
+pub const CLUSTER_ANSWERS_MAX: usize = 1_200;
+/// Messages of a channel that are asked for at once.
+pub const CLUSTER_BATCH_MAX: usize = 512;
+/// Bytes of messages that are asked for at once.
+pub const CLUSTER_BATCH_BYTES: usize = 1024 * 1024;
+/// Bytes of one channel's missing messages. A longer read is given up, so that a gap is told.
+pub const CLUSTER_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Reads that are carried out at once. Others wait.
+pub const CLUSTER_READS_MAX: usize = 16;
+/// How long a read may take, in milliseconds. Then it is given up.
+pub const CLUSTER_READ_MS_MAX: u64 = 4_500;
+/// Time until a read whose answer was not complete is tried again, in milliseconds.
+pub const CLUSTER_READ_RETRY_MS: u64 = 20;
+/// Time between two looks at workers that are behind, and at requests and notices that found no
+/// room, in milliseconds.
+pub const CLUSTER_LOOK_MS: u64 = 10;
+/// Reads at once for workers that are behind. Others wait.
+pub const CLUSTER_BEHIND_READS_MAX: usize = 64;
+/// Counts of publications that a node remembers for nodes that ask for them again. Beyond the bound
+/// the oldest is forgotten, and a question about it is not answered.
+pub const CLUSTER_COUNTS_MAX: usize = 8_192;
+/// Longest sleep of the cluster's thread, in milliseconds.
+pub const CLUSTER_SLEEP_MS_MAX: u64 = 250;
+/// Time between two questions for the leader of the cluster's stream, in milliseconds.
+pub const CLUSTER_LEADER_MS: u64 = 5_000;
+/// How long the ends of a node's claims may take, in milliseconds. Then the other nodes end them.
+pub const CLUSTER_LEAVE_MS_MAX: u64 = 2_000;
+/// Seconds after which the stream forgets the end of a claim: longer than any message that says
+/// otherwise can be delayed.
+pub const CLUSTER_CLAIM_END_SECONDS: u64 = 120;
+/// Time between two signs of life of the consumer of the cluster's claims, in milliseconds.
+pub const CLUSTER_MIRROR_BEAT_MS: u64 = 1_000;
+/// Silence of that consumer after which another one begins, in milliseconds.
+pub const CLUSTER_MIRROR_SILENCE_MS: u64 = 3_500;
+/// Time until another one begins, in milliseconds.
+pub const CLUSTER_MIRROR_RETRY_MS: u64 = 250;

@@ -301,7 +301,7 @@ impl Subjects {
     /// Returns the channel of a message in the stream of publications; `None` if it is on another
     /// subject.
     pub fn stored(&self, subject: &str) -> Option<ChannelHash> {
-        let rest = subject.strip_prefix(&*self.prefix)?.strip_prefix(".in.")?;
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix(".in.")?;
         ChannelHash::read(rest)
     }
 
@@ -354,6 +354,12 @@ impl Subjects {
     /// Returns the subject of questions to a node about its subscribers.
     pub fn ask(&self, node: &NodeName) -> String {
         format!("{}.n.{node}.ask", self.prefix)
+    }
+
+    /// Returns whether messages on a subject go to a node of this cluster.
+    pub fn is_of_node(&self, subject: &str) -> bool {
+        let rest = subject.strip_prefix(self.prefix.as_str());
+        rest.is_some_and(|rest| rest.starts_with(".n."))
     }
 
     /// Returns what a subject means to this node; `None` for a subject of another cluster, of

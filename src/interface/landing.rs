@@ -152,10 +152,11 @@ impl<C: Fn() -> Now> landing::Landing for Landing<C> {
         self.shared.broker.directory.publish_ordered(self.workers(), &publication, seq)
     }
 
-    fn behind(&mut self, channel: &Channel) -> Vec<Behind> {
+    fn behind(&mut self, channel: &Channel) -> Option<Vec<Behind>> {
         let mut behind = self.shared.broker.directory.behind(channel);
+        let is_any = !behind.is_empty();
         behind.retain(|one| Mailbox::is_half_free(self.workers().of(one.worker)));
-        behind
+        is_any.then_some(behind)
     }
 
     fn catch_up(

@@ -281,6 +281,99 @@ counters! {
             "Times that accepting stopped for lack of descriptors or free places.";
         late_unkept: "counter" "fanfare_cluster_unkept_total" ""
             "Publications that the cluster's stream has, or may have, and history lacks.";
+        cluster_stored:
+            "counter" "fanfare_cluster_publications_total" "outcome=\"stored\""
+            "Publications of this node for the cluster's stream, by what became of them.";
+        cluster_duplicate:
+            "counter" "fanfare_cluster_publications_total" "outcome=\"duplicate\""
+            "Publications of this node for the cluster's stream, by what became of them.";
+        cluster_unheard:
+            "counter" "fanfare_cluster_publications_total" "outcome=\"unheard\""
+            "Publications of this node for the cluster's stream, by what became of them.";
+        cluster_unproven:
+            "counter" "fanfare_cluster_publications_total" "outcome=\"unproven\""
+            "Publications of this node for the cluster's stream, by what became of them.";
+        cluster_refused:
+            "counter" "fanfare_cluster_publications_total" "outcome=\"refused\""
+            "Publications of this node for the cluster's stream, by what became of them.";
+        cluster_unknown:
+            "counter" "fanfare_cluster_publications_total" "outcome=\"unknown\""
+            "Publications of this node for the cluster's stream, by what became of them.";
+        cluster_late:
+            "counter" "fanfare_cluster_publications_total" "outcome=\"late\""
+            "Publications of this node for the cluster's stream, by what became of them.";
+        cluster_received_publication:
+            "counter" "fanfare_cluster_received_total" "kind=\"publication\""
+            "Messages that came live from the cluster's stream, by kind.";
+        cluster_received_heartbeat:
+            "counter" "fanfare_cluster_received_total" "kind=\"heartbeat\""
+            "Messages that came live from the cluster's stream, by kind.";
+        cluster_received_anchor:
+            "counter" "fanfare_cluster_received_total" "kind=\"anchor\""
+            "Messages that came live from the cluster's stream, by kind.";
+        cluster_received_unknown:
+            "counter" "fanfare_cluster_received_total" "kind=\"unknown\""
+            "Messages that came live from the cluster's stream, by kind.";
+        cluster_skipped_version:
+            "counter" "fanfare_cluster_skipped_total" "reason=\"version\""
+            "Messages of the cluster that were skipped because this node cannot read them, by reason.";
+        cluster_skipped_kind:
+            "counter" "fanfare_cluster_skipped_total" "reason=\"kind\""
+            "Messages of the cluster that were skipped because this node cannot read them, by reason.";
+        cluster_skipped_malformed:
+            "counter" "fanfare_cluster_skipped_total" "reason=\"malformed\""
+            "Messages of the cluster that were skipped because this node cannot read them, by reason.";
+        cluster_holes_read:
+            "counter" "fanfare_cluster_holes_total" "how=\"read\""
+            "Reads of what did not come live: of everything, of latest messages, or of one channel.";
+        cluster_holes_last:
+            "counter" "fanfare_cluster_holes_total" "how=\"last\""
+            "Reads of what did not come live: of everything, of latest messages, or of one channel.";
+        cluster_holes_channel:
+            "counter" "fanfare_cluster_holes_total" "how=\"channel\""
+            "Reads of what did not come live: of everything, of latest messages, or of one channel.";
+        cluster_gaps:
+            "counter" "fanfare_cluster_gaps_total" ""
+            "Channels whose subscribers were told that they may have missed publications.";
+        cluster_behind:
+            "counter" "fanfare_cluster_behind_total" ""
+            "Times that a worker fell behind on a channel of the cluster.";
+        cluster_caught_up:
+            "counter" "fanfare_cluster_caught_up_total" ""
+            "Times that such a worker was given what it had missed.";
+        cluster_unattachable:
+            "counter" "fanfare_cluster_unattachable_total" ""
+            "Channels that could not be heard in time, so that subscribers were refused.";
+        cluster_audiences_unknown:
+            "counter" "fanfare_cluster_audience_unknown_total" ""
+            "Audiences that some node did not answer for in time.";
+        cluster_epochs:
+            "counter" "fanfare_cluster_epochs_total" ""
+            "Times that a stream of the cluster had lost something.";
+        cluster_deaf_publishing:
+            "counter" "fanfare_cluster_deaf_total" "side=\"publishing\""
+            "Times that a node's own heartbeats were not acknowledged, or did not come back.";
+        cluster_deaf_reading:
+            "counter" "fanfare_cluster_deaf_total" "side=\"reading\""
+            "Times that a node's own heartbeats were not acknowledged, or did not come back.";
+        cluster_lost_error:
+            "counter" "fanfare_cluster_line_reconnects_total" "why=\"error\""
+            "Connections to the cluster's broker that were lost, by reason.";
+        cluster_lost_closed:
+            "counter" "fanfare_cluster_line_reconnects_total" "why=\"closed\""
+            "Connections to the cluster's broker that were lost, by reason.";
+        cluster_lost_timeout:
+            "counter" "fanfare_cluster_line_reconnects_total" "why=\"timeout\""
+            "Connections to the cluster's broker that were lost, by reason.";
+        cluster_lost_slow:
+            "counter" "fanfare_cluster_line_reconnects_total" "why=\"slow\""
+            "Connections to the cluster's broker that were lost, by reason.";
+        cluster_lost_lame_duck:
+            "counter" "fanfare_cluster_line_reconnects_total" "why=\"lame_duck\""
+            "Connections to the cluster's broker that were lost, by reason.";
+        cluster_lost_asked:
+            "counter" "fanfare_cluster_line_reconnects_total" "why=\"asked\""
+            "Connections to the cluster's broker that were lost, by reason.";
     }
     histograms {
         turn_duration: Durations SECONDS "fanfare_turn_duration_seconds"

@@ -1,11 +1,18 @@
-//! Drives the connection to the message broker of a cluster against real NATS servers.
+//! Drives the parts of a node that concern its cluster against real NATS servers: the connection,
+//! and the thread that owns it.
 
+mod attaching;
+mod audiences;
 mod certificates;
 mod credentials;
 mod fake;
 mod faults;
 mod keys;
 mod load;
+mod missed;
+mod node;
+mod order;
+mod outcomes;
 mod owner;
 mod pace;
 mod stream;

@@ -7,7 +7,7 @@ use fanfare::background::cluster::protocol::{Publish, Sid};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::owner::{PATIENCE, until};
+use crate::owner::{PATIENCE, settings, until, up};
 
 /// How long a question waits.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
@@ -46,12 +46,38 @@ pub(crate) async fn create_stream(line: &mut Line, replicas: u8) {
         "name": "FF", "subjects": ["ff.in.>"], "storage": "memory", "num_replicas": replicas,
         "max_age": 120_000_000_000_u64, "duplicate_window": 120_000_000_000_u64,
         "republish": { "src": "ff.in.>", "dest": "ff.live.>" },
-    })
-    .to_string();
+    });
+    create(line, "FF", &stream).await;
+}
+
+/// Creates the streams of a cluster with the prefix `ff`.
+pub(crate) fn create_streams(url: &str, replicas: u8) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let mut line = Line::new(settings(&[url.to_owned()]));
+        up(&mut line).await;
+        let order = json!({
+            "name": "FF_ORD", "subjects": ["ff.in.>"], "storage": "memory",
+            "num_replicas": replicas, "max_age": 130_000_000_000_u64,
+            "duplicate_window": 120_000_000_000_u64, "allow_direct": true, "deny_delete": true,
+            "discard": "old", "republish": { "src": "ff.in.>", "dest": "ff.live.>" },
+        });
+        create(&mut line, "FF_ORD", &order).await;
+        let claims = json!({
+            "name": "FF_INT", "subjects": ["ff.int.>"], "storage": "memory",
+            "num_replicas": replicas, "max_msgs_per_subject": 1, "allow_direct": true,
+            "allow_msg_ttl": true, "discard": "old",
+        });
+        create(&mut line, "FF_INT", &claims).await;
+    });
+}
+
+async fn create(line: &mut Line, name: &str, stream: &Value) {
     let end = Instant::now() + PATIENCE;
+    let subject = format!("$JS.API.STREAM.CREATE.{name}");
     loop {
-        let created = ask(line, "$JS.API.STREAM.CREATE.FF", &[], stream.as_bytes()).await;
-        if created["config"]["name"] == "FF" {
+        let created = ask(line, &subject, &[], stream.to_string().as_bytes()).await;
+        if created["config"]["name"] == name {
             return;
         }
         assert!(Instant::now() < end, "{created}");

@@ -205,6 +205,15 @@ impl Line {
         }
     }
 
+    /// Returns the bytes of commands that were handed to the system on this connection: a command
+    /// at an earlier [`Place`] may have left the node.
+    pub fn handed(&self) -> Place {
+        match &self.state {
+            State::Up(connection) => connection.handed(),
+            _ => Place(0),
+        }
+    }
+
     /// Ends the connection, if there is one, so that another is made. The next event is
     /// [`Event::Down`] with this text.
     pub fn renew(&mut self, why: &str) {

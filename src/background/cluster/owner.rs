@@ -1,0 +1,342 @@
+//! The owner of the line: passes what happens to the node's decisions, and carries out what they
+//! ask for.
+//!
+//! Each turn takes a bounded part of everything that waits: what the node needs and publishes, the
+//! results of reads, the claims of all nodes, the time, and the events of the line. So nothing
+//! starves under a flood of something else.
+
+mod again;
+mod catching;
+mod hearing;
+mod parcel;
+mod sending;
+mod serving;
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::line::{self, Line, Place};
+use super::reads::{Ask, Found, Reader};
+use super::recent::Recent;
+use super::seat::{News, Seat};
+use super::settings::Settings;
+use crate::cluster::Cluster;
+use crate::cluster::events::{Event, Moment};
+use crate::cluster::health::Condition;
+use crate::cluster::landing::{Ending, Landing};
+use crate::cluster::name::{ChannelHash, Seq, Subjects};
+use crate::cluster::wire::{Anchor, Origin};
+use crate::limits::{
+    CLUSTER_COUNTS_MAX, CLUSTER_EVENTS_MAX, CLUSTER_LEADER_MS, CLUSTER_LEAVE_MS_MAX,
+    CLUSTER_LOOK_MS, CLUSTER_RESULTS_MAX, CLUSTER_SLEEP_MS_MAX, CLUSTER_WAITING_BYTES_MAX,
+};
+use crate::mailbox::Doorbell;
+use crate::message::{Audience, Channel, Millis};
+use crate::metrics::{Counters, LogThrottle};
+use again::Again;
+use catching::Catching;
+use parcel::Parcel;
+
+/// The time that waiting bytes at the end of the node have to be written.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+
+/// What an owner works with.
+pub(super) struct Parts {
+    pub(super) line: Line,
+    pub(super) reader: Reader,
+    /// What was read.
+    pub(super) found: mpsc::Receiver<Found>,
+    /// What the consumer of all claims brings.
+    pub(super) mirrored: mpsc::Receiver<Event>,
+    /// Lets that consumer begin again.
+    pub(super) again: mpsc::Sender<()>,
+    pub(super) subjects: Subjects,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// The owner of the line.
+pub(super) struct Owner<L> {
+    landing: L,
+    cluster: Cluster,
+    parts: Parts,
+    me: Origin,
+    /// The text of `me`, as messages have it.
+    from: String,
+    /// The names of the stream of publications and of the stream of claims.
+    streams: [String; 2],
+    patience: Millis,
+    audience_patience: Millis,
+    seat: Option<Seat>,
+    /// The anchors that the register has, of both streams.
+    remembered: [Option<Anchor>; 2],
+    /// What follows from actions.
+    events: VecDeque<Event>,
+    /// Messages whose bytes may not have left the node, each with its place on the line.
+    sent: VecDeque<(u64, Place)>,
+    /// Publications that are not sent yet, by token.
+    parcels: HashMap<u64, Parcel>,
+    /// The channels of publications whose audience is counted, by token.
+    counted: HashMap<u64, ChannelHash>,
+    /// Channels that the node has begun or ceased to need.
+    noted: VecDeque<Channel>,
+    /// How many subscribers received a publication that nodes ask about.
+    counts: Recent<(ChannelHash, Seq), Audience>,
+    /// Where the node attached to channels.
+    bounds: Recent<ChannelHash, Seq>,
+    again: Again,
+    catching: Catching,
+    /// When to look at `again` and `catching`.
+    look_at: Millis,
+    ticked: Millis,
+    leader: Option<String>,
+    /// When the leader is asked for.
+    leader_at: Millis,
+    /// What the node was told of its condition.
+    condition: Option<Condition>,
+    /// When the node leaves even if claims have not ended; `None` if it stays.
+    leaves_at: Option<Millis>,
+    is_over: bool,
+    failures: LogThrottle,
+    skipped: LogThrottle,
+}
+
+/// What wakes the owner.
+enum Woken {
+    Line(line::Event),
+    Found(Found),
+    Mirrored(Event),
+    News(Option<News>),
+    Nothing,
+}
+
+impl<L: Landing> Owner<L> {
+    pub(super) fn new(settings: Settings, landing: L, parts: Parts) -> Self {
+        let Settings { origin, registered, patience, audience_patience, seat, .. } = settings;
+        let streams = [parts.subjects.stream(), parts.subjects.claims_stream()];
+        Self {
+            landing,
+            cluster: Cluster::new(origin.clone(), registered),
+            from: origin.to_string(),
+            me: origin,
+            streams,
+            parts,
+            patience,
+            audience_patience,
+            seat,
+            remembered: [None; 2],
+            events: VecDeque::new(),
+            sent: VecDeque::new(),
+            parcels: HashMap::new(),
+            counted: HashMap::new(),
+            noted: VecDeque::new(),
+            counts: Recent::new(CLUSTER_COUNTS_MAX),
+            bounds: Recent::new(CLUSTER_COUNTS_MAX),
+            again: Again::default(),
+            catching: Catching::default(),
+            look_at: 0,
+            ticked: 0,
+            leader: None,
+            leader_at: Millis::MAX,
+            condition: None,
+            leaves_at: None,
+            is_over: false,
+            failures: LogThrottle::default(),
+            skipped: LogThrottle::default(),
+        }
+    }
+
+    /// Runs until the node or its register ends.
+    pub(super) async fn run(mut self, bell: &Doorbell, ring: &pipe::Receiver) {
+        if self.seat.is_none() {
+            self.handle(Event::Joined(Ok(())));
+        }
+        while !self.is_over {
+            let pause = if self.turn() { Duration::ZERO } else { self.pause() };
+            let sleeps = !pause.is_zero() && bell.sleep(|| self.landing.is_idle());
+            let woken = self.wait(ring, sleeps.then_some(pause)).await;
+            bell.woke();
+            self.woken(woken);
+            for _ in 0..CLUSTER_EVENTS_MAX {
+                let Some(event) = at_once(self.parts.line.next()).await else { break };
+                self.take(event);
+            }
+            // The tasks of reads and of the claims have their turn, too.
+            tokio::task::yield_now().await;
+        }
+        self.parts.line.close(CLOSE_WITHIN).await;
+    }
+
+    /// Waits for something, for at most this long; `None` takes only what is there.
+    async fn wait(&mut self, ring: &pipe::Receiver, pause: Option<Duration>) -> Woken {
+        let Parts { line, found, mirrored, .. } = &mut self.parts;
+        let Some(pause) = pause else {
+            let event = at_once(line.next()).await;
+            return event.map_or(Woken::Nothing, Woken::Line);
+        };
+        let seat = &mut self.seat;
+        tokio::select! {
+            biased;
+            event = line.next() => Woken::Line(event),
+            Ok(()) = ring.readable() => {
+                // Until there is nothing to read, so that the next ring is awaited.
+                while ring.try_read(&mut [0; 8]).is_ok() {}
+                Woken::Nothing
+            }
+            Some(found) = found.recv() => Woken::Found(found),
+            Some(event) = mirrored.recv() => Woken::Mirrored(event),
+            news = next_news(seat) => Woken::News(news),
+            () = sleep(pause) => Woken::Nothing,
+        }
+    }
+
+    fn woken(&mut self, woken: Woken) {
+        match woken {
+            Woken::Line(event) => self.take(event),
+            Woken::Found(found) => self.found(found),
+            Woken::Mirrored(event) => self.handle(event),
+            Woken::News(news) => self.news(news),
+            Woken::Nothing => {}
+        }
+    }
+
+    /// Takes a part of everything but the line. Returns whether something is left.
+    fn turn(&mut self) -> bool {
+        self.tell_written();
+        for _ in 0..CLUSTER_RESULTS_MAX {
+            let Ok(found) = self.parts.found.try_recv() else { break };
+            self.found(found);
+        }
+        for _ in 0..CLUSTER_RESULTS_MAX {
+            let Ok(event) = self.parts.mirrored.try_recv() else { break };
+            self.handle(event);
+        }
+        let at = self.moment().now;
+        self.tick(at);
+        self.look(at);
+        self.end(at);
+        let is_left = self.leaves_at.is_none() && (self.interests() | self.departures());
+        self.tell_condition(at);
+        is_left
+    }
+
+    fn tick(&mut self, now: Millis) {
+        let is_due = self.cluster.due().is_some_and(|due| due <= now);
+        // Subscribing anew goes on at each tick, and must not fill the line.
+        let waits = self.is_congested() && now < self.ticked + CLUSTER_LOOK_MS;
+        if is_due && !waits {
+            self.ticked = now;
+            self.handle(Event::Tick);
+        }
+        if self.leader_at <= now {
+            self.leader_at = now + CLUSTER_LEADER_MS;
+            self.parts.reader.begin(Ask::Leader);
+        }
+    }
+
+    /// Looks at what found no room, and at workers that are behind.
+    fn look(&mut self, now: Millis) {
+        if self.look_at > now || self.again.is_empty() && self.catching.is_empty() {
+            return;
+        }
+        self.look_at = now + CLUSTER_LOOK_MS;
+        self.again.retry(&mut self.landing);
+        self.catching.look(&mut self.landing, &self.parts.reader);
+    }
+
+    fn end(&mut self, now: Millis) {
+        match (self.landing.ending(), self.leaves_at) {
+            (Ending::Draining, None) => self.cluster.drain(),
+            (Ending::Over, None) => {
+                self.leaves_at = Some(now + CLUSTER_LEAVE_MS_MAX);
+                let at = self.moment();
+                let actions = self.cluster.leave(at);
+                self.carry_out(actions);
+            }
+            (_, Some(at)) => self.is_over |= self.cluster.has_left() || at <= now,
+            (Ending::No, None) => {}
+        }
+    }
+
+    /// Tells the node its condition if that has changed, and once a second how long it has lasted.
+    fn tell_condition(&mut self, now: Millis) {
+        let condition = match self.cluster.condition(now) {
+            Condition::NoAnswer(ms) => Condition::NoAnswer(ms / 1_000 * 1_000),
+            Condition::Deaf(ms) => Condition::Deaf(ms / 1_000 * 1_000),
+            other => other,
+        };
+        if self.condition.as_ref() != Some(&condition) {
+            self.landing.condition(&condition);
+            self.condition = Some(condition);
+        }
+    }
+
+    /// Returns how long there is nothing to do.
+    fn pause(&self) -> Duration {
+        let now = self.landing.now().monotonic();
+        let has_look = !self.again.is_empty() || !self.catching.is_empty();
+        let look = has_look.then_some(self.look_at);
+        let tick = self.cluster.due().map(|due| {
+            if self.is_congested() { due.max(self.ticked + CLUSTER_LOOK_MS) } else { due }
+        });
+        let last = now + CLUSTER_SLEEP_MS_MAX;
+        let all = [look, tick, Some(self.leader_at), self.leaves_at];
+        let due = all.into_iter().flatten().fold(last, Millis::min);
+        Duration::from_millis(due.saturating_sub(now))
+    }
+
+    fn is_congested(&self) -> bool {
+        self.parts.line.waiting() > CLUSTER_WAITING_BYTES_MAX
+    }
+
+    fn moment(&self) -> Moment {
+        let now = self.landing.now();
+        Moment { now: now.monotonic(), wall: now.wall, random: rand::random() }
+    }
+
+    /// Passes an event on and carries out what follows.
+    fn handle(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next {
+            let at = self.moment();
+            let actions = self.cluster.handle(event, at);
+            for action in actions {
+                self.act(action);
+            }
+            next = self.events.pop_front();
+        }
+    }
+
+    fn news(&mut self, news: Option<News>) {
+        match news {
+            Some(News::Joined(joined)) => self.handle(Event::Joined(joined)),
+            Some(News::Remembered(stream, anchor)) => self.remember(stream, anchor),
+            None => self.is_over = true,
+        }
+    }
+}
+
+/// Returns what the register tells next; waits for ever without a register.
+async fn next_news(seat: &mut Option<Seat>) -> Option<News> {
+    match seat {
+        Some(seat) => seat.news.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns the value of a future that is ready.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

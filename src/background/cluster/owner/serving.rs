@@ -1,0 +1,166 @@
+//! What the node needs and publishes, and what it is given.
+
+use sha2::{Digest as _, Sha256};
+
+use super::Owner;
+use super::again::Requests;
+use super::parcel::{Parcel, TOO_LONG, place};
+use crate::cluster::ack::Refusal;
+use crate::cluster::audience::Total;
+use crate::cluster::events::{Event, Publish, Published};
+use crate::cluster::landing::{Departing, Landing};
+use crate::cluster::name::{ChannelHash, Seq, Stream};
+use crate::cluster::wire::{Anchor, Body, Message, Skip};
+use crate::limits::{CLUSTER_DEPARTURES_MAX, CLUSTER_INTERESTS_MAX};
+use crate::message::{Channel, MessageId};
+
+/// Bytes of a publication's message beside its body: subjects and headers.
+const HEAD_BYTES: usize = 512;
+
+impl<L: Landing> Owner<L> {
+    /// Looks at channels that the node has begun or ceased to need. Returns whether some are left.
+    pub(super) fn interests(&mut self) -> bool {
+        if self.noted.is_empty() {
+            self.noted = self.landing.noted().into();
+        }
+        for _ in 0..CLUSTER_INTERESTS_MAX {
+            let Some(channel) = self.noted.pop_front() else { break };
+            let event = match self.landing.needed(&channel) {
+                Some(want) => Event::Want(want),
+                None => Event::LetGo(channel),
+            };
+            self.handle(event);
+        }
+        !self.noted.is_empty()
+    }
+
+    /// Takes publications of the node. Returns whether some may be left.
+    pub(super) fn departures(&mut self) -> bool {
+        for _ in 0..CLUSTER_DEPARTURES_MAX {
+            let Some(departing) = self.landing.departing() else { return false };
+            self.depart(departing);
+        }
+        true
+    }
+
+    fn depart(&mut self, departing: Departing) {
+        let Departing { token, publication, is_counted } = departing;
+        if self.is_congested() {
+            self.settled(token, Published::Refused(Refusal::Overloaded));
+            return;
+        }
+        let channel = ChannelHash::of(&publication.channel);
+        let needs_listener = publication.content.needs_listener();
+        let repeat = repeat(&publication.id, channel);
+        let body = Body::Publication(publication);
+        let Some(bytes) = body.encode() else {
+            self.settled(token, Published::Refused(TOO_LONG));
+            return;
+        };
+        let size = bytes.len() + HEAD_BYTES;
+        self.parcels.insert(token, Parcel { channel, body, bytes, repeat });
+        self.handle(Event::Publish(Publish {
+            token,
+            channel,
+            patterns: Vec::new(),
+            bytes: size,
+            patience: self.patience,
+            needs_listener,
+            audience: is_counted.then_some(self.audience_patience),
+        }));
+    }
+
+    /// Tells the node what became of a publication.
+    pub(super) fn settled(&mut self, token: u64, published: Published) {
+        self.parcels.remove(&token);
+        let counters = &self.parts.counters;
+        let counter = match published {
+            Published::Stored { duplicate: false, .. } => &counters.cluster_stored,
+            Published::Stored { duplicate: true, .. } => &counters.cluster_duplicate,
+            Published::NotHeard => &counters.cluster_unheard,
+            Published::Unproven => &counters.cluster_unproven,
+            Published::Refused(_) => &counters.cluster_refused,
+            Published::Unknown => &counters.cluster_unknown,
+            Published::Late(_) => &counters.cluster_late,
+        };
+        counter.add(1);
+        if !matches!(published, Published::Stored { .. }) {
+            self.counted.remove(&token);
+        }
+        self.landing.settled(token, published);
+    }
+
+    pub(super) fn total(&mut self, total: Total) {
+        self.counted.remove(&total.number);
+        if !total.is_named || !total.unknown.is_empty() {
+            self.parts.counters.cluster_audiences_unknown.add(1);
+        }
+        self.landing.counted(total);
+    }
+
+    pub(super) fn deliver(&mut self, channel: &Channel, message: Message) {
+        let Message { stamp, ask, body, .. } = message;
+        let Ok(Body::Publication(publication)) = body else { return };
+        let landed = self.landing.deliver(publication, stamp.seq);
+        if landed.is_behind {
+            self.catching.note(channel, &self.parts.counters);
+        }
+        if let Some(ask) = ask {
+            let hash = ChannelHash::of(channel);
+            self.counts.note((hash, stamp.seq), landed.audience);
+            self.tell_count(&ask, stamp.seq, landed.audience);
+        }
+    }
+
+    pub(super) fn skip(&mut self, channel: &Channel, skip: Skip) {
+        let counters = &self.parts.counters;
+        let (counter, what) = match skip {
+            Skip::Version => (&counters.cluster_skipped_version, "a later version"),
+            Skip::Kind => (&counters.cluster_skipped_kind, "an unknown kind"),
+            Skip::Malformed(what) => (&counters.cluster_skipped_malformed, what),
+        };
+        counter.add(1);
+        if let Some(count) = self.skipped.add(1) {
+            let channel = channel.as_str();
+            tracing::warn!(count, channel, "messages of the cluster cannot be read here: {what}");
+        }
+    }
+
+    pub(super) fn attached(&mut self, channel: &Channel, from: Seq) {
+        self.bounds.note(ChannelHash::of(channel), from);
+        self.again.requests(&mut self.landing, channel, Requests::CarryOut);
+    }
+
+    pub(super) fn failed(&mut self, channel: &Channel) {
+        self.parts.counters.cluster_unattachable.add(1);
+        self.again.requests(&mut self.landing, channel, Requests::Refuse);
+    }
+
+    pub(super) fn detached(&mut self, channel: &Channel) {
+        self.again.forget(channel);
+        self.landing.detached(channel);
+    }
+
+    pub(super) fn gap(&mut self, channel: &Channel) {
+        self.parts.counters.cluster_gaps.add(1);
+        self.again.gap(&mut self.landing, channel);
+    }
+
+    /// Keeps the later one of a stream's anchors.
+    pub(super) fn remember(&mut self, stream: Stream, anchor: Anchor) {
+        let known = &mut self.remembered[place(stream)];
+        if known.is_none_or(|known| known.number < anchor.number) {
+            *known = Some(anchor);
+        }
+    }
+}
+
+/// Returns what the stream recognizes a repeated publication by: it holds for all channels, so that
+/// one id on two channels must not be one publication.
+fn repeat(id: &MessageId, channel: ChannelHash) -> String {
+    let mut hash = Sha256::new();
+    hash.update(id.as_bytes());
+    hash.update(channel.to_string().as_bytes());
+    let digest = hash.finalize();
+    format!("{:032x}", u128::from_be_bytes(std::array::from_fn(|at| digest[at])))
+}

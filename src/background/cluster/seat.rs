@@ -1,0 +1,35 @@
+//! The way between the thread of the cluster and the register of its nodes.
+
+use tokio::sync::mpsc;
+
+use crate::cluster::health::Obstacle;
+use crate::cluster::name::Stream;
+use crate::cluster::wire::Anchor;
+
+/// The thread's end of the way.
+#[derive(Debug)]
+pub struct Seat {
+    /// What the thread asks of the register. At the bound a request is dropped: the thread repeats
+    /// what it still needs.
+    pub asks: mpsc::Sender<Ask>,
+    /// What the register tells. The thread ends if the other end is gone.
+    pub news: mpsc::Receiver<News>,
+}
+
+/// A request to the register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Keep a stream's anchor, unless there is a later one.
+    Remember(Stream, Anchor),
+    /// Register again, under a new incarnation: the other node of the same name is gone.
+    Again,
+}
+
+/// What the register tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum News {
+    /// The node may join, or may not, for this reason.
+    Joined(Result<(), Obstacle>),
+    /// The register has this anchor of a stream.
+    Remembered(Stream, Anchor),
+}

@@ -1,0 +1,27 @@
+//! What the thread of the cluster must know of its node.
+
+use super::line;
+use super::seat::Seat;
+use crate::cluster::wire::Origin;
+use crate::message::Millis;
+
+/// What a node is in its cluster.
+#[derive(Debug)]
+pub struct Settings {
+    /// How the node connects. It makes three connections: for what must keep its order, for reads,
+    /// and for all nodes' claims.
+    pub line: line::Settings,
+    /// The prefix of the cluster's subjects and streams.
+    pub prefix: Box<str>,
+    /// This start of the node.
+    pub origin: Origin,
+    /// The revision of the node's entry in the register.
+    pub registered: u64,
+    /// How long the stream may take to acknowledge a publication, in milliseconds.
+    pub patience: Millis,
+    /// How long the nodes may take to count the audience of a publication, in milliseconds.
+    pub audience_patience: Millis,
+    /// The register; without one, the node has joined from the beginning, and remembers anchors
+    /// until it ends.
+    pub seat: Option<Seat>,
+}
