@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare::cluster::events::Published;
 use fanfare::message::Channel;
 
-use crate::node::{Heard, Node, quiet};
+use crate::node::{Heard, Node};
 use crate::stream::create_streams;
 use crate::support::nats::{Nats, Three};
 use crate::support::proxy::{Proxy, Way};
@@ -23,6 +23,7 @@ fn attach_in_a_flood(name: &str, publisher: &Node, listener: &Node, channels: us
     let mut published = vec![0; channels.len()];
     let mut attached = vec![None; channels.len()];
     while attached.iter().any(Option::is_none) {
+        let mut tokens = Vec::new();
         for (at, channel) in channels.iter().enumerate() {
             if at < 8 || attached[at - 8].is_some() {
                 if published[at] == 5 {
@@ -31,11 +32,14 @@ fn attach_in_a_flood(name: &str, publisher: &Node, listener: &Node, channels: us
                 if attached[at].is_none() && listener.attached(channel) > 0 {
                     attached[at] = Some(published[at]);
                 }
-                publisher.publish(channel, &published[at].to_string());
+                tokens.push((at, publisher.publish(channel, &published[at].to_string())));
+            }
+        }
+        for (at, token) in tokens {
+            if let Published::Stored { .. } = publisher.outcome(token) {
                 published[at] += 1;
             }
         }
-        quiet(1);
     }
     let tokens: Vec<_> = channels.iter().map(|channel| publisher.publish(channel, LAST)).collect();
     for (channel, token) in channels.iter().zip(tokens) {

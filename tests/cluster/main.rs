@@ -7,6 +7,7 @@ mod certificates;
 mod credentials;
 mod fake;
 mod faults;
+mod figures;
 mod keys;
 mod load;
 mod missed;

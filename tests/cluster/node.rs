@@ -17,6 +17,7 @@ use fanfare::cluster::wire::{self, Origin};
 use fanfare::mailbox::Interests;
 use fanfare::message::{Audience, Behind, Channel, Content, Landed, Now, Sender, WorkerId};
 use fanfare::metrics::{Counter, Counters};
+use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
 
 use crate::owner;
@@ -30,6 +31,8 @@ pub(crate) struct Node {
     state: Arc<Mutex<State>>,
     interests: Arc<Interests>,
     counters: Arc<Counters>,
+    /// The CPU time of the thread until its last turn, in nanoseconds.
+    cpu: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,6 +56,8 @@ struct State {
     is_over: bool,
     /// Whether the worker's mailbox is full.
     is_full: bool,
+    /// Whether publications are dropped and not recorded.
+    is_measured: bool,
 }
 
 /// A channel of a node.
@@ -88,12 +93,13 @@ impl Node {
         let interests = Arc::new(Interests::new().expect("the system gives a descriptor"));
         let state = Arc::<Mutex<State>>::default();
         let counters = Arc::<Counters>::default();
-        let landing = Behaviour { state: state.clone(), start: Instant::now() };
+        let cpu = Arc::<AtomicU64>::default();
+        let landing = Behaviour { state: state.clone(), start: Instant::now(), cpu: cpu.clone() };
         let (bell, counts) = (interests.clone(), counters.clone());
         let thread = thread::spawn(move || {
             run(settings, landing, bell.doorbell(), counts).expect("the thread runs");
         });
-        Self { state, interests, counters, thread: Some(thread) }
+        Self { state, interests, counters, cpu, thread: Some(thread) }
     }
 
     /// Waits until the node serves.
@@ -207,6 +213,16 @@ impl Node {
         self.lock().is_full = is_full;
     }
 
+    /// Drops publications from now on instead of recording them.
+    pub(crate) fn measure(&self) {
+        self.lock().is_measured = true;
+    }
+
+    /// Returns the CPU time of the thread, in microseconds.
+    pub(crate) fn cpu_micros(&self) -> u64 {
+        self.cpu.load(SeqCst) / 1_000
+    }
+
     pub(crate) fn counter(&self, which: impl Fn(&Counters) -> &Counter) -> u64 {
         which(&self.counters).get()
     }
@@ -248,6 +264,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 struct Behaviour {
     state: Arc<Mutex<State>>,
     start: Instant,
+    cpu: Arc<AtomicU64>,
 }
 
 impl Behaviour {
@@ -276,6 +293,9 @@ impl Landing for Behaviour {
     }
 
     fn ending(&self) -> Ending {
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let nanos = cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec;
+        self.cpu.store(nanos.cast_unsigned(), SeqCst);
         if self.lock().is_over { Ending::Over } else { Ending::No }
     }
 
@@ -311,6 +331,9 @@ impl Landing for Behaviour {
 
     fn deliver(&mut self, publication: wire::Published, seq: Seq) -> Landed {
         let mut state = self.lock();
+        if state.is_measured {
+            return Landed::default();
+        }
         let is_full = state.is_full;
         let one = state.channels.entry(publication.channel.clone()).or_default();
         if one.behind.is_none() && is_full {

@@ -50,25 +50,36 @@ pub(crate) async fn create_stream(line: &mut Line, replicas: u8) {
     create(line, "FF", &stream).await;
 }
 
-/// Creates the streams of a cluster with the prefix `ff`.
-pub(crate) fn create_streams(url: &str, replicas: u8) {
+/// Connects to a server, sends a request and returns the JSON of its answer.
+pub(crate) fn request(url: &str, subject: &str, body: &str) -> Value {
+    with_line(url, async |line| ask(line, subject, &[], body.as_bytes()).await)
+}
+
+fn with_line<T>(url: &str, work: impl AsyncFnOnce(&mut Line) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let mut line = Line::new(settings(&[url.to_owned()]));
         up(&mut line).await;
+        work(&mut line).await
+    })
+}
+
+/// Creates the streams of a cluster with the prefix `ff`.
+pub(crate) fn create_streams(url: &str, replicas: u8) {
+    with_line(url, async |line| {
         let order = json!({
             "name": "FF_ORD", "subjects": ["ff.in.>"], "storage": "memory",
             "num_replicas": replicas, "max_age": 130_000_000_000_u64,
             "duplicate_window": 120_000_000_000_u64, "allow_direct": true, "deny_delete": true,
             "discard": "old", "republish": { "src": "ff.in.>", "dest": "ff.live.>" },
         });
-        create(&mut line, "FF_ORD", &order).await;
+        create(line, "FF_ORD", &order).await;
         let claims = json!({
             "name": "FF_INT", "subjects": ["ff.int.>"], "storage": "memory",
             "num_replicas": replicas, "max_msgs_per_subject": 1, "allow_direct": true,
             "allow_msg_ttl": true, "discard": "old",
         });
-        create(&mut line, "FF_INT", &claims).await;
+        create(line, "FF_INT", &claims).await;
     });
 }
 

@@ -111,6 +111,11 @@ impl Nats {
         format!("nats://{}:{}", Ipv4Addr::LOCALHOST, self.port())
     }
 
+    /// Returns the server's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.setup.name
+    }
+
     /// Returns the port for clients.
     pub(crate) fn port(&self) -> u16 {
         self.ports.clients

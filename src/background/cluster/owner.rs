@@ -160,7 +160,9 @@ impl<L: Landing> Owner<L> {
         }
         while !self.is_over {
             let pause = if self.turn() { Duration::ZERO } else { self.pause() };
-            let sleeps = !pause.is_zero() && bell.sleep(|| self.landing.is_idle());
+            // A node that leaves takes nothing more, so that it need not look for that.
+            let is_idle = || self.leaves_at.is_some() || self.landing.is_idle();
+            let sleeps = !pause.is_zero() && bell.sleep(is_idle);
             let woken = self.wait(ring, sleeps.then_some(pause)).await;
             bell.woke();
             self.woken(woken);
@@ -210,6 +212,11 @@ impl<L: Landing> Owner<L> {
     /// Takes a part of everything but the line. Returns whether something is left.
     fn turn(&mut self) -> bool {
         self.tell_written();
+        while let Some(seat) = &mut self.seat
+            && let Ok(news) = seat.news.try_recv()
+        {
+            self.news(Some(news));
+        }
         for _ in 0..CLUSTER_RESULTS_MAX {
             let Ok(found) = self.parts.found.try_recv() else { break };
             self.found(found);

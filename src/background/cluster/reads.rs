@@ -176,11 +176,10 @@ impl Source {
             let batch = self.next(hash, last, end).await;
             let is_stuck = batch.as_ref().is_none_or(|batch| batch.0.is_empty());
             for message in batch.iter().flat_map(|batch| &batch.0) {
-                let read = decode(message, Some(hash))?;
-                last = read.stamp.seq;
+                last = sequence(message)?;
                 if last < before {
                     bytes += message.payload().len();
-                    messages.push(read);
+                    messages.extend(decode(message, Some(hash)));
                 }
             }
             if bytes > CLUSTER_READ_BYTES_MAX {
@@ -207,10 +206,10 @@ impl Source {
             let mut publications = Vec::new();
             let mut last = after;
             for message in batch.iter().flat_map(|batch| &batch.0) {
-                let read = decode(message, Some(hash))?;
-                last = read.stamp.seq;
+                last = sequence(message)?;
+                let body = decode(message, Some(hash)).map(|message| message.body);
                 if last <= up_to
-                    && let Ok(Body::Publication(published)) = read.body
+                    && let Some(Ok(Body::Publication(published))) = body
                 {
                     publications.push((last, published));
                 }
