@@ -504,6 +504,55 @@ pub const NATS_SETTLED_MS: u64 = 5_000;
 /// Time until a server that shuts down is left for another, in milliseconds: answers that are on
 /// their way still arrive.
 pub const NATS_LAME_DUCK_MS: u64 = 500;
+/// Longest time for NATS to answer a call that creates or reads a stream or an entry of the
+/// register, in milliseconds. Then the call has failed, and is made again later.
+pub const NATS_CALL_MS: u64 = 5_000;
+/// Commands that wait for the connection of such calls. A further call waits.
+pub const NATS_CONTROL_COMMANDS_MAX: usize = 256;
+/// Messages of one subscription on that connection that wait for their reader. Further ones are
+/// dropped by the library: only reads that notice it use this connection.
+pub const NATS_CONTROL_MESSAGES_MAX: usize = 4_096;
+/// Time for which the stream of publications keeps more than clients may ask for, in milliseconds:
+/// their requests take time as well.
+pub const RETENTION_MARGIN_MS: u64 = 10_000;
+/// Longest entry of a cluster's register, in bytes. NATS refuses a longer one.
+pub const REGISTER_ENTRY_BYTES_MAX: i32 = 64 * 1024;
+/// Bytes of the whole register. NATS refuses an entry beyond.
+pub const REGISTER_BYTES_MAX: i64 = 16 * 1024 * 1024;
+/// Bytes of headers and payload that every NATS server of a cluster must take. A node does not join
+/// if one takes less.
+pub const NATS_PAYLOAD_BYTES_MIN: u64 = 1024 * 1024;
+/// Attempts of a node to be entered into the register, if others write there at the same time. Then
+/// joining has failed, and is tried again later.
+pub const REGISTER_ATTEMPTS_MAX: u32 = 5;
+/// How long a node that joins listens for another one that its entry would exclude, in
+/// milliseconds: three heartbeats.
+pub const REGISTER_LISTEN_MS: u64 = 1_500;
+/// Age of another node's entry, in milliseconds, below which the node counts as alive although it
+/// is not heard: its line may not be up.
+pub const REGISTER_FRESH_MS: u64 = 5_000;
+/// How long `fanfare cluster status` listens to heartbeats, in milliseconds.
+pub const STATUS_LISTEN_MS: u64 = 1_100;
+/// Time between two attempts to join a cluster, in milliseconds, if the last one failed.
+pub const REGISTER_RETRY_MS: u64 = 1_000;
+/// The same, if the node may not join.
+pub const REGISTER_REFUSED_MS: u64 = 5_000;
+/// Time between two looks whether the servers still have the streams and the node's entry, in
+/// milliseconds. They are looked at as well whenever the node has connected.
+pub const REGISTER_LOOK_MS: u64 = 5_000;
+/// How long requests for channels wait at the start of a node that has not joined, in milliseconds.
+/// Then they are refused.
+pub const JOIN_PATIENCE_MS: u64 = 5_000;
+/// Requests of the cluster's thread to its register that wait. At the bound a request is dropped;
+/// the thread repeats what it still needs.
+pub const SEAT_ASKS_MAX: usize = 16;
+/// What the register has told that thread and it has not taken. At the bound the register waits.
+pub const SEAT_NEWS_MAX: usize = 4;
+/// Time between two looks at what such a node is asked for, in milliseconds.
+pub const JOIN_LOOK_MS: u64 = 50;
+/// How long the register says that an entry was deleted, in milliseconds.
+pub const REGISTER_MARKER_MS: u64 = 120_000;
+
 /// Longest credentials file or certificate file, in bytes. A longer one is refused.
 pub const NATS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -18,6 +18,8 @@ use fanfare::metrics::heap::Counted;
 use fanfare::node::{self, NodeError, Started};
 
 // In a folder of this program's name, apart from the modules of the library.
+#[path = "main/cluster.rs"]
+mod cluster;
 #[path = "main/keys.rs"]
 mod keys;
 #[path = "main/token.rs"]
@@ -71,6 +73,8 @@ enum Command {
     Token(token::Token),
     /// Validate a configuration and print the effective one, secrets masked
     Check(Check),
+    /// Show the cluster that the settings name
+    Cluster(cluster::Cluster),
 }
 
 #[derive(Args)]
@@ -139,6 +143,9 @@ enum Failure {
     Node(#[from] NodeError),
     #[error(transparent)]
     Token(#[from] SignError),
+    /// What was printed says why.
+    #[error("")]
+    Unhealthy,
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
@@ -158,6 +165,7 @@ fn main() -> ExitCode {
         Some(Command::Keys(keys)) => keys::print(keys),
         Some(Command::Token(token)) => token::print(token),
         Some(Command::Check(check_with)) => check(check_with),
+        Some(Command::Cluster(cluster)) => cluster::run(cluster),
     };
     let Err(failure) = done else { return ExitCode::SUCCESS };
     let lines = failure.to_string();
@@ -166,7 +174,7 @@ fn main() -> ExitCode {
     match failure {
         Failure::Node(error) => ExitCode::from(error.exit_code()),
         Failure::Token(_) => ExitCode::from(2),
-        Failure::Output(_) => ExitCode::FAILURE,
+        Failure::Unhealthy | Failure::Output(_) => ExitCode::FAILURE,
     }
 }
 

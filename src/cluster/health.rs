@@ -39,6 +39,8 @@ pub enum Obstacle {
     Name(NodeName),
     /// Another cluster uses the prefix.
     Prefix(Box<str>),
+    /// This node, which is alive, reads no version of messages that the node reads.
+    Messages(NodeName),
 }
 
 impl Condition {
@@ -95,6 +97,7 @@ impl fmt::Display for Obstacle {
             }
             Self::Name(name) => write!(f, "the name {name} is in use by another node"),
             Self::Prefix(prefix) => write!(f, "another cluster uses the prefix {prefix}"),
+            Self::Messages(name) => write!(f, "the node {name} reads other versions of messages"),
         }
     }
 }
@@ -130,6 +133,10 @@ mod tests {
                 "not joined: NATS at nats://10.0.0.5:4222 is 2.9.10, 2.11 or newer is needed",
             ),
             (not_joined(Obstacle::Name(name)), "not joined: the name n1 is in use by another node"),
+            (
+                not_joined(Obstacle::Messages(NodeName::read("n2").unwrap())),
+                "not joined: the node n2 reads other versions of messages",
+            ),
             (
                 not_joined(Obstacle::Prefix("ff".into())),
                 "not joined: another cluster uses the prefix ff",

@@ -72,6 +72,10 @@ pub trait Landing {
     /// Takes the audience of a publication.
     fn counted(&mut self, total: Total);
 
+    /// Begins anew, because the node must join again: what it heard is not heard any more, and what
+    /// was under way to the stream is unknown.
+    fn begin_again(&mut self);
+
     /// Takes the condition of the node, whenever it has changed.
     fn condition(&mut self, condition: &Condition);
 }

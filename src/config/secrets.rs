@@ -140,7 +140,7 @@ pub fn client_keys(config: &Config) -> Result<(Secret, Secret), ConfigError> {
         return Ok((api_key.clone(), anon_key.clone()));
     }
     if config.is_clustered() {
-        let secrets = shared(config, path(&config.data_dir), inspect_mode)?;
+        let secrets = of_cluster(config)?;
         return Ok((secrets.api_key, secrets.anon_key));
     }
     let Secrets { api_key, anon_key, .. } =
@@ -174,6 +174,14 @@ fn existing(config: &Config, variables: &str) -> Result<Secrets, ConfigError> {
         return Err(broken(&path, reason).into());
     }
     complete(&read_kept(&path, inspect_mode)?, config, path, |_| Ok("".into()))
+}
+
+/// Returns the secrets of a cluster's node, and changes nothing.
+///
+/// # Errors
+/// If `auth.jwt_secret` is neither configured nor in the file, and every mistake in the file.
+pub fn of_cluster(config: &Config) -> Result<Secrets, ConfigError> {
+    shared(config, path(&config.data_dir), inspect_mode)
 }
 
 fn are_all_configured(config: &Config) -> bool {

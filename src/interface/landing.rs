@@ -203,6 +203,11 @@ impl<C: Fn() -> Now> landing::Landing for Landing<C> {
         self.flights.counted(&self.shared.broker.mailboxes, number, spread);
     }
 
+    fn begin_again(&mut self) {
+        self.flights.fail(&self.shared.broker.mailboxes, (self.clock)().monotonic());
+        self.shared.broker.directory.attach_again();
+    }
+
     fn condition(&mut self, condition: &Condition) {
         let before = self.membership.note(condition, (self.clock)());
         match (before.is_serving(), condition.is_serving()) {

@@ -1,9 +1,11 @@
 //! The part of a node in its cluster.
 
+use super::{NodeError, keys};
+use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials::{Credentials, CredentialsError, Tls};
-use crate::config::{Config, ConfigError};
-
-use super::NodeError;
+use crate::background::cluster::identity::ClusterId;
+use crate::background::cluster::status::{self, Report};
+use crate::config::{Config, ConfigError, Fingerprints, secrets};
 
 /// Checks the files that the settings of the cluster name, and opens no connection.
 ///
@@ -29,6 +31,22 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let credentials = Credentials::of(cluster).check();
     let credentials = credentials.map_err(|error| mistake("cluster.credentials_file", error));
     ConfigError::all([credentials, tls])
+}
+
+/// Reads the state of the configured cluster, and compares its nodes with these settings.
+///
+/// # Errors
+/// Every mistake of the configuration; or if NATS cannot be reached or does not answer.
+pub fn cluster_status(config: &Config) -> Result<Report, NodeError> {
+    let settings = Settings::of(config, "status")
+        .ok_or_else(|| config.mistake("cluster.nats", "is not set: there is no cluster to show"))?;
+    keys::check(config)?;
+    let secrets = secrets::of_cluster(config)?;
+    let (trust, _) = keys::trusted(config, &secrets)?;
+    let public_keys = trust.keys.public_set();
+    let own =
+        |cluster: &_| Fingerprints::new(config, &secrets, &public_keys, ClusterId::as_str(cluster));
+    Ok(status::report(settings, own)?)
 }
 
 /// Refuses to serve as a node of a cluster.

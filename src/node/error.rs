@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::KeyError;
+use crate::background::cluster::status::StatusError;
 use crate::background::store::StoreError;
 use crate::config::ConfigError;
 
@@ -45,6 +46,9 @@ pub enum NodeError {
          io_uring"
     )]
     Ring(#[source] io::Error),
+    /// The state of the cluster cannot be read.
+    #[error(transparent)]
+    Cluster(#[from] StatusError),
     /// The system gave no thread or descriptor.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

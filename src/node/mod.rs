@@ -51,7 +51,7 @@ use listen::listen_patiently;
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, Node, spawn};
 
-pub use cluster::refuse_cluster;
+pub use cluster::{cluster_status, refuse_cluster};
 pub use error::NodeError;
 pub use keys::check;
 

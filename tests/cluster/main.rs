@@ -4,6 +4,7 @@
 mod attaching;
 mod audiences;
 mod certificates;
+mod control;
 mod credentials;
 mod fake;
 mod faults;
@@ -16,6 +17,8 @@ mod order;
 mod outcomes;
 mod owner;
 mod pace;
+mod register;
+mod status;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;

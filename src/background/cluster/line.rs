@@ -31,6 +31,7 @@ use backoff::Backoff;
 use connection::{Connection, Step};
 use dial::{Dialed, dial};
 
+pub use dial::greeting;
 pub use fault::{Fault, Reason};
 
 /// How a line connects.

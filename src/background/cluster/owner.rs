@@ -63,8 +63,8 @@ pub(super) struct Parts {
 }
 
 /// The owner of the line.
-pub(super) struct Owner<L> {
-    landing: L,
+pub(super) struct Owner<'l, L> {
+    landing: &'l mut L,
     cluster: Cluster,
     parts: Parts,
     me: Origin,
@@ -117,8 +117,8 @@ enum Woken {
     Nothing,
 }
 
-impl<L: Landing> Owner<L> {
-    pub(super) fn new(settings: Settings, landing: L, parts: Parts) -> Self {
+impl<'l, L: Landing> Owner<'l, L> {
+    pub(super) fn new(settings: Settings, landing: &'l mut L, parts: Parts) -> Self {
         let Settings { origin, registered, patience, audience_patience, seat, .. } = settings;
         let streams = [parts.subjects.stream(), parts.subjects.claims_stream()];
         Self {
@@ -254,8 +254,8 @@ impl<L: Landing> Owner<L> {
             return;
         }
         self.look_at = now + CLUSTER_LOOK_MS;
-        self.again.retry(&mut self.landing);
-        self.catching.look(&mut self.landing, &self.parts.reader);
+        self.again.retry(self.landing);
+        self.catching.look(self.landing, &self.parts.reader);
     }
 
     fn end(&mut self, now: Millis) {

@@ -21,6 +21,9 @@ pub struct Seat {
 pub enum Ask {
     /// Keep a stream's anchor, unless there is a later one.
     Remember(Stream, Anchor),
+    /// Look whether the servers still have the streams and the node's entry, because the line has
+    /// come up.
+    Look,
     /// Register again, under a new incarnation: the other node of the same name is gone.
     Again,
 }

@@ -2,58 +2,154 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::unix::pipe;
 use tokio::runtime;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::client::Client;
+use super::joining::{Attempt, Member, Place};
 use super::line::Line;
 use super::mirror::Mirror;
 use super::owner::{Owner, Parts};
 use super::reads::Reader;
+use super::register::NotJoined;
+use super::seat::Seat;
 use super::settings::Settings;
-use crate::cluster::landing::Landing;
+use crate::cluster::ack::Refusal;
+use crate::cluster::events::Published;
+use crate::cluster::health::Condition;
+use crate::cluster::landing::{Ending, Landing};
 use crate::cluster::name::Subjects;
-use crate::limits::CLUSTER_RESULTS_MAX;
+use crate::limits::{
+    CLUSTER_RESULTS_MAX, JOIN_LOOK_MS, JOIN_PATIENCE_MS, SEAT_ASKS_MAX, SEAT_NEWS_MAX,
+};
 use crate::mailbox::Doorbell;
 use crate::metrics::Counters;
 
-/// Runs a node's part in its cluster on the calling thread, until the node or the register ends.
-/// The bell must be rung whenever `landing` has something.
+/// Runs a node's part in its cluster on the calling thread until the node ends: joins, serves, and
+/// joins again under a new incarnation if it must. The bell must be rung whenever `landing` has
+/// something.
+///
+/// # Errors
+/// If the system gives no runtime.
+pub fn serve<L: Landing>(
+    member: Member,
+    mut landing: L,
+    bell: &Doorbell,
+    counters: &Arc<Counters>,
+) -> io::Result<()> {
+    let member = Arc::new(member);
+    runtime()?.block_on(async {
+        while let Some(place) = wait(&member, &mut landing).await {
+            let (asks, asked) = mpsc::channel(SEAT_ASKS_MAX);
+            let (news, told) = mpsc::channel(SEAT_NEWS_MAX);
+            let seat = Seat { asks, news: told };
+            let settings = member.settings(&place, seat);
+            let staying = tokio::spawn(member.clone().stay(place, asked, news));
+            serve_once(settings, &mut landing, bell, counters).await?;
+            // It ends as soon as the owner has.
+            let _ = staying.await;
+            if landing.ending() == Ending::Over {
+                break;
+            }
+            landing.begin_again();
+        }
+        Ok(())
+    })
+}
+
+/// Waits until the node has joined. Refuses meanwhile what it is asked for. Returns `None` if the
+/// node ends before.
+async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place> {
+    let (told, mut attempts) = mpsc::channel(1);
+    let joining = tokio::spawn(member.clone().join(told));
+    let patience = landing.now().monotonic() + JOIN_PATIENCE_MS;
+    let mut refused = Vec::new();
+    let mut last = String::new();
+    let place = loop {
+        if landing.ending() == Ending::Over {
+            break None;
+        }
+        while let Some(departing) = landing.departing() {
+            landing.settled(departing.token, Published::Refused(Refusal::Unavailable));
+        }
+        if patience <= landing.now().monotonic() {
+            refused.extend(landing.noted());
+            refused.retain(|channel| match landing.needed(channel) {
+                Some(_) => landing.unattachable(channel),
+                None => {
+                    landing.detached(channel);
+                    false
+                }
+            });
+        }
+        let look = Duration::from_millis(JOIN_LOOK_MS);
+        let Ok(Some(attempt)) = timeout(look, attempts.recv()).await else { continue };
+        let text = match attempt {
+            Attempt::Joined(place) => break Some(place),
+            Attempt::Refused(NotJoined { obstacle, advice }) => {
+                landing.condition(&Condition::NotJoined(obstacle));
+                advice
+            }
+            Attempt::Failed(error) => error.to_string(),
+        };
+        if text != last {
+            tracing::warn!("this node cannot join its cluster and goes on trying: {text}");
+            last = text;
+        }
+    };
+    joining.abort();
+    place
+}
+
+/// Runs a node that has joined already, until the node ends.
 ///
 /// # Errors
 /// If the system gives no runtime, or the prefix is not one.
 pub fn run<L: Landing>(
     settings: Settings,
-    landing: L,
+    mut landing: L,
     bell: &Doorbell,
     counters: Arc<Counters>,
+) -> io::Result<()> {
+    runtime()?.block_on(serve_once(settings, &mut landing, bell, &counters))
+}
+
+fn runtime() -> io::Result<runtime::Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Serves until the node ends, or its register says that it must join again.
+async fn serve_once<L: Landing>(
+    settings: Settings,
+    landing: &mut L,
+    bell: &Doorbell,
+    counters: &Arc<Counters>,
 ) -> io::Result<()> {
     let Settings { prefix, origin, .. } = &settings;
     let subjects = Subjects::new(prefix, origin.node.clone(), origin.incarnation);
     let subjects = subjects.ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the prefix of the cluster is not valid")
     })?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // Not a pipe, but read like one.
-        let ring = pipe::Receiver::from_owned_fd_unchecked(bell.descriptor().try_clone()?)?;
-        let (results, found) = mpsc::channel(CLUSTER_RESULTS_MAX);
-        let (claims, mirrored) = mpsc::channel(CLUSTER_RESULTS_MAX);
-        let (again, asked) = mpsc::channel(1);
-        let client = Client::start(settings.line.clone());
-        Mirror::start(settings.line.clone(), subjects.clone(), claims, asked);
-        let parts = Parts {
-            line: Line::new(settings.line.clone()),
-            reader: Reader::new(client, subjects.clone(), results),
-            found,
-            mirrored,
-            again,
-            subjects,
-            counters,
-        };
-        Owner::new(settings, landing, parts).run(bell, &ring).await;
-        Ok(())
-    })
+    // Not a pipe, but read like one.
+    let ring = pipe::Receiver::from_owned_fd_unchecked(bell.descriptor().try_clone()?)?;
+    let (results, found) = mpsc::channel(CLUSTER_RESULTS_MAX);
+    let (claims, mirrored) = mpsc::channel(CLUSTER_RESULTS_MAX);
+    let (again, asked) = mpsc::channel(1);
+    let client = Client::start(settings.line.clone());
+    Mirror::start(settings.line.clone(), subjects.clone(), claims, asked);
+    let parts = Parts {
+        line: Line::new(settings.line.clone()),
+        reader: Reader::new(client, subjects.clone(), results),
+        found,
+        mirrored,
+        again,
+        subjects,
+        counters: counters.clone(),
+    };
+    Owner::new(settings, landing, parts).run(bell, &ring).await;
+    Ok(())
 }

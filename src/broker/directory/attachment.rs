@@ -12,6 +12,9 @@ pub(super) struct Attachment {
     pub(super) phase: Phase,
     /// Whether the channel is among the noted [`Interests`].
     pub(super) is_noted: bool,
+    /// Whether the subscribers must be told, once the node hears the channel again, that they may
+    /// have missed publications.
+    pub(super) must_tell_gap: bool,
     pub(super) held: VecDeque<Held>,
     /// The connections of what is held.
     pub(super) connections: HashMap<ConnId, Waiting>,

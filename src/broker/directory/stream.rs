@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::attachment::{Attachment, Held, Phase};
 use super::entry::{Entry, workers};
 use super::requests::{HeldJoin, HeldLeave, Join, Leave};
-use super::{Announced, Directory};
+use super::{Announced, Directory, lock};
 use crate::broker::budget::Budget;
 use crate::limits::{HELD_JOINS_MAX, RELEASED_AT_ONCE_MAX};
 use crate::mailbox::{Interests, Mail, Slot, WorkerMailboxes, WorkerSet};
@@ -136,6 +136,15 @@ impl Directory {
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return 0 };
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
+        if std::mem::take(&mut attachment.must_tell_gap) {
+            if !self.post_gap(mailboxes, (channel, entry), None, &mut woken) {
+                if let Some(attachment) = &mut entry.attachment {
+                    attachment.must_tell_gap = true;
+                }
+                return 1;
+            }
+        }
+        let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
         if attachment.phase == Phase::Asked {
             attachment.phase = Phase::Attached;
         }
@@ -225,6 +234,23 @@ impl Directory {
         }
     }
 
+    /// Has all channels of the stream attached anew, because the thread that hears it has begun
+    /// again.
+    pub fn attach_again(&self) {
+        let Some(stream) = &self.stream else { return };
+        for shard in &self.shards {
+            for (channel, entry) in lock(&shard.entries).iter_mut() {
+                let Some(attachment) = entry.attachment.as_deref_mut() else { continue };
+                if attachment.phase == Phase::Attached {
+                    attachment.phase = Phase::Asked;
+                    attachment.must_tell_gap = true;
+                }
+                stream.note(channel, attachment);
+            }
+        }
+        stream.interests.wake();
+    }
+
     /// Wakes the thread that hears the stream, if it sleeps. No lock may be held.
     pub(super) fn wake_stream(&self) {
         if let Some(stream) = &self.stream {
@@ -280,17 +306,27 @@ impl Directory {
         channel: &Channel,
         worker: Option<(WorkerId, Offset)>,
     ) -> bool {
+        let mut woken = WorkerSet::default();
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return true };
+        let is_told = self.post_gap(mailboxes, (channel, entry), worker, &mut woken);
+        drop(shard);
+        mailboxes.wake(woken);
+        is_told
+    }
+
+    /// Posts that notice under the lock of the channel's shard.
+    fn post_gap(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        (channel, entry): (&Channel, &mut Entry),
+        worker: Option<(WorkerId, Offset)>,
+        woken: &mut WorkerSet,
+    ) -> bool {
         let Some(attachment) = entry.attachment.as_deref_mut() else { return true };
-        let mut told = WorkerSet::default();
         let all = workers(&entry.shares).filter(|one| worker.is_none_or(|(only, _)| only == *one));
-        let places: Option<Vec<_>> = all
-            .map(|one| {
-                told.insert(one);
-                mailboxes.of(one).reserve(Slot::Control)
-            })
-            .collect();
+        let places: Option<Vec<_>> =
+            all.map(|one| Some((one, mailboxes.of(one).reserve(Slot::Control)?))).collect();
         let Some(places) = places else { return false };
         match worker {
             None => attachment.behind.clear(),
@@ -307,9 +343,10 @@ impl Directory {
         if worker.is_none() {
             entry.clear(&self.budgets);
         }
-        places.into_iter().for_each(|place| place.post(Mail::Gap(channel.clone())));
-        drop(shard);
-        mailboxes.wake(told);
+        for (one, place) in places {
+            woken.insert(one);
+            place.post(Mail::Gap(channel.clone()));
+        }
         true
     }
 

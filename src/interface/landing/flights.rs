@@ -85,6 +85,14 @@ impl Flights {
         is_kept
     }
 
+    /// Answers all publishers that it is not known what became of their publications.
+    pub(super) fn fail(&mut self, mailboxes: &Mailboxes, now: Millis) {
+        let tokens: Vec<_> = self.flying.keys().copied().collect();
+        for token in tokens {
+            self.settled(mailboxes, token, Published::Unknown, now);
+        }
+    }
+
     /// Takes the audience of a publication that the stream has.
     pub(super) fn counted(&mut self, mailboxes: &Mailboxes, token: u64, spread: Spread) {
         if let Some(submitted) = self.flying.remove(&token) {

@@ -38,14 +38,32 @@ pub(super) async fn dial(address: &Address, settings: &Settings) -> Result<Diale
     })
 }
 
+/// Asks a server what it says of itself to anyone who connects, and leaves.
+///
+/// # Errors
+/// If it cannot be reached or is not a NATS server.
+pub async fn greeting(address: &Address) -> Result<Box<Info>, Fault> {
+    let greeting = async {
+        let mut stream = Stream::Plain(open(address).await?);
+        greeted(&mut stream, &mut Parser::default()).await
+    };
+    timeout(PATIENCE, greeting).await.unwrap_or_else(|_| {
+        Err(Fault::new(Reason::Timeout, format!("the server did not greet within {PATIENCE:?}")))
+    })
+}
+
+async fn greeted(stream: &mut Stream, parser: &mut Parser) -> Result<Box<Info>, Fault> {
+    match operation(stream, parser).await? {
+        Op::Info(info) => Ok(info),
+        Op::Err(error) => Err(ended(&error)),
+        _ => Err(Fault::new(Reason::Error, "what listens there is not a NATS server")),
+    }
+}
+
 async fn connect(address: &Address, settings: &Settings) -> Result<Dialed, Fault> {
     let mut stream = Stream::Plain(open(address).await?);
     let mut parser = Parser::default();
-    let info = match operation(&mut stream, &mut parser).await? {
-        Op::Info(info) => info,
-        Op::Err(error) => return Err(ended(&error)),
-        _ => return Err(Fault::new(Reason::Error, "what listens there is not a NATS server")),
-    };
+    let info = greeted(&mut stream, &mut parser).await?;
     check_server(&info)?;
     let tls = wants_tls(address, settings, &info)?;
     if tls {

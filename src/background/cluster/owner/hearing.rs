@@ -7,6 +7,7 @@ use super::Owner;
 use crate::background::cluster::line::{self, Down, Reason, Server};
 use crate::background::cluster::protocol::{Message, Sid};
 use crate::background::cluster::reads::Found;
+use crate::background::cluster::seat;
 use crate::cluster::ack::Ack;
 use crate::cluster::events::Event;
 use crate::cluster::landing::Landing;
@@ -32,7 +33,7 @@ struct Elected {
     leader: Option<String>,
 }
 
-impl<L: Landing> Owner<L> {
+impl<L: Landing> Owner<'_, L> {
     pub(super) fn take(&mut self, event: line::Event) {
         match event {
             line::Event::Message(message) => self.hear(&message),
@@ -76,6 +77,10 @@ impl<L: Landing> Owner<L> {
             let _ = self.parts.line.subscribe(&subject, sid);
         }
         self.leader_at = 0;
+        if let Some(seat) = &self.seat {
+            // At the bound the register looks a little later.
+            let _ = seat.asks.try_send(seat::Ask::Look);
+        }
         let [order, claims] = self.remembered;
         self.handle(Event::LineUp(order, claims));
     }
@@ -168,7 +173,7 @@ impl<L: Landing> Owner<L> {
         match found {
             Found::Event(event) => self.handle(event),
             Found::Missed(missed) => {
-                self.catching.missed(&mut self.landing, missed, &self.parts.counters);
+                self.catching.missed(self.landing, missed, &self.parts.counters);
             }
             Found::Unread(channel, worker) => self.catching.unread(channel, worker),
             Found::Leader(leader) => {

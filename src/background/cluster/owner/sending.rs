@@ -27,7 +27,7 @@ struct Outgoing<'a> {
     body: &'a [u8],
 }
 
-impl<L: Landing> Owner<L> {
+impl<L: Landing> Owner<'_, L> {
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         actions.into_iter().for_each(|action| self.act(action));
         if let Some(event) = self.events.pop_front() {

@@ -17,7 +17,7 @@ use crate::message::{Channel, MessageId};
 /// Bytes of a publication's message beside its body: subjects and headers.
 const HEAD_BYTES: usize = 512;
 
-impl<L: Landing> Owner<L> {
+impl<L: Landing> Owner<'_, L> {
     /// Looks at channels that the node has begun or ceased to need. Returns whether some are left.
     pub(super) fn interests(&mut self) -> bool {
         if self.noted.is_empty() {
@@ -128,12 +128,12 @@ impl<L: Landing> Owner<L> {
 
     pub(super) fn attached(&mut self, channel: &Channel, from: Seq) {
         self.bounds.note(ChannelHash::of(channel), from);
-        self.again.requests(&mut self.landing, channel, Requests::CarryOut);
+        self.again.requests(self.landing, channel, Requests::CarryOut);
     }
 
     pub(super) fn failed(&mut self, channel: &Channel) {
         self.parts.counters.cluster_unattachable.add(1);
-        self.again.requests(&mut self.landing, channel, Requests::Refuse);
+        self.again.requests(self.landing, channel, Requests::Refuse);
     }
 
     pub(super) fn detached(&mut self, channel: &Channel) {
@@ -143,7 +143,7 @@ impl<L: Landing> Owner<L> {
 
     pub(super) fn gap(&mut self, channel: &Channel) {
         self.parts.counters.cluster_gaps.add(1);
-        self.again.gap(&mut self.landing, channel);
+        self.again.gap(self.landing, channel);
     }
 
     /// Keeps the later one of a stream's anchors.

@@ -1,0 +1,166 @@
+//! A node's place in its cluster: it joins, stays in the register while it serves, and leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::control::{self, Control};
+use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
+use super::seat::{Ask, News, Seat};
+use super::settings::Settings;
+use crate::cluster::name::{Incarnation, NodeName, Stream};
+use crate::cluster::wire::Origin;
+use crate::config::Config;
+use crate::config::secrets::Secrets;
+use crate::limits::{REGISTER_LOOK_MS, REGISTER_REFUSED_MS, REGISTER_RETRY_MS};
+use crate::message::Millis;
+
+/// A node that is to be part of a cluster.
+pub struct Member {
+    /// The node's name.
+    pub name: NodeName,
+    /// When it started, in milliseconds since the epoch.
+    pub started: Millis,
+    /// Its settings.
+    pub config: Arc<Config>,
+    /// Its secrets.
+    pub secrets: Secrets,
+    /// The set of public keys that it trusts, as a text.
+    pub public_keys: String,
+    /// How it connects, and what the streams are to be.
+    pub control: control::Settings,
+    /// Returns the longest time for which clients may ask for what they have missed, by the
+    /// configuration and by the definitions of channels.
+    pub window: Box<dyn Fn() -> Duration + Send + Sync>,
+}
+
+/// What an attempt to join has come to.
+pub(super) enum Attempt {
+    /// The node is part of the cluster.
+    Joined(Place),
+    /// It may not be for this reason.
+    Refused(NotJoined),
+    /// It is not known whether it may.
+    Failed(JoinError),
+}
+
+/// The place of a start of the node in the cluster.
+pub(super) struct Place {
+    pub(super) origin: Origin,
+    pub(super) joined: Box<Joined>,
+    control: Control,
+}
+
+impl Member {
+    /// Returns what the thread must know to serve in this place.
+    pub(super) fn settings(&self, place: &Place, seat: Seat) -> Settings {
+        let cluster = &self.config.cluster;
+        Settings {
+            line: self.control.line.clone(),
+            prefix: cluster.prefix.as_str().into(),
+            origin: place.origin.clone(),
+            registered: place.joined.revision,
+            patience: cluster.publish_timeout_ms,
+            audience_patience: cluster.audience_ms,
+            seat: Some(seat),
+        }
+    }
+
+    fn candidate<'a>(&'a self, origin: &'a Origin) -> Candidate<'a> {
+        let Self { started, config, secrets, public_keys, .. } = self;
+        Candidate { origin, started: *started, config, secrets, public_keys }
+    }
+
+    /// Tries to join as a new start of the node.
+    async fn try_join(&self) -> Result<Result<Place, NotJoined>, JoinError> {
+        let origin = Origin { node: self.name.clone(), incarnation: Incarnation(rand::random()) };
+        let control = Control::connect(self.control.clone()).await?;
+        let outcome = register::join(&control, self.candidate(&origin), (self.window)()).await?;
+        Ok(match outcome {
+            Outcome::Joined(joined) => Ok(Place { origin, joined, control }),
+            Outcome::NotJoined(refused) => Err(refused),
+        })
+    }
+
+    /// Tries to join until the node has joined, and tells what each attempt has come to.
+    pub(super) async fn join(self: Arc<Self>, told: mpsc::Sender<Attempt>) {
+        loop {
+            let (attempt, pause) = match self.try_join().await {
+                Ok(Ok(place)) => (Attempt::Joined(place), None),
+                Ok(Err(refused)) => (Attempt::Refused(refused), Some(REGISTER_REFUSED_MS)),
+                Err(error) => (Attempt::Failed(error), Some(REGISTER_RETRY_MS)),
+            };
+            let (Ok(()), Some(pause)) = (told.send(attempt).await, pause) else { return };
+            sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Keeps the node in the register and the streams alive, until the thread of the cluster ends
+    /// or the node must register again. Then takes the node out of the register.
+    pub(super) async fn stay(
+        self: Arc<Self>,
+        place: Place,
+        mut asks: mpsc::Receiver<Ask>,
+        news: mpsc::Sender<News>,
+    ) {
+        let Place { origin, joined, control } = place;
+        let (order, claims) = joined.anchors;
+        for (stream, anchor) in [(Stream::Order, order), (Stream::Claims, claims)] {
+            if let Some(anchor) = anchor {
+                let _ = news.send(News::Remembered(stream, anchor)).await;
+            }
+        }
+        let _ = news.send(News::Joined(Ok(()))).await;
+        let mut revision = joined.revision;
+        let mut look = interval(Duration::from_millis(REGISTER_LOOK_MS));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trouble = String::new();
+        loop {
+            let done = tokio::select! {
+                _ = look.tick() => self.look(&control, &joined, &origin, &mut revision).await,
+                ask = asks.recv() => match ask {
+                    Some(Ask::Remember(stream, anchor)) => {
+                        joined.register.remember(stream, anchor).await.map_err(JoinError::from)
+                    }
+                    Some(Ask::Look) => {
+                        look.reset_immediately();
+                        Ok(())
+                    }
+                    Some(Ask::Again) | None => break,
+                },
+            };
+            let text = done.err().map(|error| error.to_string()).unwrap_or_default();
+            if !text.is_empty() && text != trouble {
+                tracing::warn!("the register of the cluster cannot be kept: {text}");
+            }
+            trouble = text;
+        }
+        drop(news);
+        let leaving = joined.register.remove(&origin.node, revision);
+        if timeout(Duration::from_millis(REGISTER_RETRY_MS), leaving).await.is_err() {
+            tracing::warn!("the node could not be taken out of the register of the cluster");
+        }
+    }
+
+    /// Makes what the servers may have lost again: the streams, and the node's entry.
+    async fn look(
+        &self,
+        control: &Control,
+        joined: &Joined,
+        origin: &Origin,
+        revision: &mut u64,
+    ) -> Result<(), JoinError> {
+        // An error means that the register is gone, or that joining fails, too.
+        if joined.register.has(origin).await.unwrap_or(false) {
+            control.prepare((self.window)()).await?;
+            return Ok(());
+        }
+        match register::join(control, self.candidate(origin), (self.window)()).await? {
+            Outcome::Joined(joined) => *revision = joined.revision,
+            Outcome::NotJoined(refused) => tracing::error!("{refused}"),
+        }
+        Ok(())
+    }
+}
