@@ -60,8 +60,8 @@ impl Node {
     pub(crate) async fn try_join(&self, control: &Control) -> Result<Outcome, JoinError> {
         let data_dir = ("FANFARE_DATA_DIR", self.data_dir().display().to_string());
         let env = self.env.iter().cloned().chain([data_dir]);
-        let config = Config::load(&Arguments::default(), env).unwrap();
-        let secrets = secrets::ensure(self.data_dir(), &config).unwrap();
+        let config = Config::load(&Arguments::default(), env).expect("the settings are good");
+        let secrets = secrets::ensure(self.data_dir(), &config).expect("a secret is set");
         let candidate = Candidate {
             origin: &self.origin,
             started: 1_795_960_920_000,
@@ -114,8 +114,8 @@ fn origin(name: &str) -> Origin {
 }
 
 async fn entered(control: &Control) -> Vec<String> {
-    let register = Register::open(control).await.unwrap();
-    let nodes = register.nodes().await.unwrap();
+    let register = Register::open(control).await.expect("NATS answers");
+    let nodes = register.nodes().await.expect("NATS answers");
     nodes.iter().map(|node| node.origin.node.to_string()).collect()
 }
 

@@ -151,8 +151,9 @@ mod tests {
     use crate::config::Arguments;
 
     fn config(data_dir: &Path, env: &[(&str, &str)]) -> Config {
-        let config = Config::load(&Arguments::default(), env.iter().copied()).unwrap();
-        Config { data_dir: data_dir.to_owned(), ..config }
+        let data_dir = Some(data_dir.into());
+        let arguments = Arguments { data_dir, ..Arguments::default() };
+        Config::load(&arguments, env.iter().copied()).unwrap()
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Candidate<'a> {
     pub started: Millis,
     /// Its settings.
     pub config: &'a Config,
-    /// Its secrets.
+    /// What it authenticates clients by, which must be the same on all nodes.
     pub secrets: &'a Secrets,
     /// The set of public keys that it trusts, as a text.
     pub public_keys: &'a str,
@@ -50,11 +50,11 @@ pub enum Outcome {
 /// The place of a node in its cluster.
 #[derive(Debug)]
 pub struct Joined {
-    /// The register.
+    /// Where the node is entered, and leaves again when it stops.
     pub register: Register,
     /// The revision of the node's entry: the order of registration, which its heartbeats carry.
     pub revision: u64,
-    /// The cluster.
+    /// The random number by which nodes notice that a prefix has two clusters.
     pub cluster: ClusterId,
     /// The other nodes that were entered before. Some may be dead.
     pub nodes: Vec<Registered>,
