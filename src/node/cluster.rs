@@ -2,36 +2,10 @@
 
 use super::{NodeError, keys};
 use crate::background::cluster::control::Settings;
-use crate::background::cluster::credentials::{Credentials, CredentialsError, Tls};
+use crate::background::cluster::credentials;
 use crate::background::cluster::identity::ClusterId;
 use crate::background::cluster::status::{self, Report};
-use crate::config::{Config, ConfigError, Fingerprints, secrets};
-
-/// Checks the files that the settings of the cluster name, and opens no connection.
-///
-/// # Errors
-/// Every file that cannot be used.
-pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
-    if !config.is_clustered() {
-        return Ok(());
-    }
-    let cluster = &config.cluster;
-    let mistake = |key: &'static str, error: CredentialsError| {
-        config.mistake(key, format!("cannot be used: {error}"))
-    };
-    // Whether the system's authorities are needed is not known before a server was asked.
-    let files = [
-        ("cluster.tls_ca_file", cluster.tls_ca_file.is_some()),
-        ("cluster.tls_cert_file", cluster.tls_cert_file.is_some()),
-    ];
-    let tls = match files.into_iter().find(|(_, is_set)| *is_set) {
-        Some((key, _)) => Tls::of(cluster).client().map(drop).map_err(|error| mistake(key, error)),
-        None => Ok(()),
-    };
-    let credentials = Credentials::of(cluster).check();
-    let credentials = credentials.map_err(|error| mistake("cluster.credentials_file", error));
-    ConfigError::all([credentials, tls])
-}
+use crate::config::{Config, ConfigError, Fingerprints, cluster, secrets};
 
 /// Reads the state of the configured cluster, and compares its nodes with these settings.
 ///
@@ -40,7 +14,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 pub fn cluster_status(config: &Config) -> Result<Report, NodeError> {
     let settings = Settings::of(config, "status")
         .ok_or_else(|| config.mistake("cluster.nats", "is not set: there is no cluster to show"))?;
-    keys::check(config)?;
+    ConfigError::all([cluster::check(config), credentials::check_files(config)])?;
     let secrets = secrets::of_cluster(config)?;
     let (trust, _) = keys::trusted(config, &secrets)?;
     let public_keys = trust.keys.public_set();

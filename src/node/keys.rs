@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{NodeError, cluster};
+use super::NodeError;
 use crate::auth::{KeyError, Keys};
+use crate::background::cluster::credentials;
 use crate::config::client_files::client_files;
 use crate::config::public_keys::{self, PublicKeysFile};
 use crate::config::secrets::{self, Secrets};
@@ -22,7 +23,7 @@ pub fn check(config: &Config) -> Result<(), NodeError> {
     Ok(ConfigError::all([
         secrets::inspect(config),
         config::cluster::check(config),
-        cluster::check(config),
+        credentials::check_files(config),
         trust_issuers(&mut keys, config).map(drop),
         client_files(config).map(drop),
     ])?)

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::protocol::{Connect, Info};
-use crate::config::{Cluster, Secret};
+use crate::config::{Cluster, Config, ConfigError, Secret};
 use crate::limits::NATS_FILE_BYTES_MAX;
 
 pub use crate::config::TlsWish as Wish;
@@ -167,6 +167,32 @@ impl Tls {
         }
         Ok(roots)
     }
+}
+
+/// Checks the files that the settings of the cluster name, and opens no connection.
+///
+/// # Errors
+/// Every file that cannot be used.
+pub fn check_files(config: &Config) -> Result<(), ConfigError> {
+    if !config.is_clustered() {
+        return Ok(());
+    }
+    let cluster = &config.cluster;
+    let mistake = |key: &'static str, error: CredentialsError| {
+        config.mistake(key, format!("cannot be used: {error}"))
+    };
+    // Whether the system's authorities are needed is not known before a server was asked.
+    let files = [
+        ("cluster.tls_ca_file", cluster.tls_ca_file.is_some()),
+        ("cluster.tls_cert_file", cluster.tls_cert_file.is_some()),
+    ];
+    let tls = match files.into_iter().find(|(_, is_set)| *is_set) {
+        Some((key, _)) => Tls::of(cluster).client().map(drop).map_err(|error| mistake(key, error)),
+        None => Ok(()),
+    };
+    let credentials = Credentials::of(cluster).check();
+    let credentials = credentials.map_err(|error| mistake("cluster.credentials_file", error));
+    ConfigError::all([credentials, tls])
 }
 
 /// Returns the certificates of a PEM file, of which there is at least one.
