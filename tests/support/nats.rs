@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -153,9 +153,21 @@ impl Nats {
         self.start_again(keep_data);
     }
 
-    /// Stops all of the server's threads (SIGSTOP).
+    /// Stops all of the server's threads (SIGSTOP), and waits until they stand still: a thread that
+    /// runs on another core goes on for a moment.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.pid());
+        let stands_still = |thread: io::Result<fs::DirEntry>| {
+            let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
+            // A thread that cannot be read has ended. The state follows the name in brackets.
+            stat.ok().is_none_or(|stat| {
+                stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+            })
+        };
+        wait_until("the server stands still", || {
+            fs::read_dir(&threads).expect("the server runs").all(stands_still)
+        });
     }
 
     /// Lets the threads go on (SIGCONT).
