@@ -6,6 +6,7 @@ mod audiences;
 mod certificates;
 mod control;
 mod credentials;
+mod cuts;
 mod fake;
 mod faults;
 mod figures;

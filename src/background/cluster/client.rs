@@ -101,6 +101,10 @@ async fn serve(mut line: Line, mut questions: mpsc::Receiver<Question>) {
 impl Open {
     fn ask(&mut self, line: &mut Line, inbox: &str, question: Question) {
         let Question { subject, headers, body, answers } = question;
+        // It waited for the connection for too long.
+        if answers.is_closed() {
+            return;
+        }
         let number = self.next;
         self.next += 1;
         let reply = format!("{inbox}.{number}");

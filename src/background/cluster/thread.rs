@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::client::Client;
 use super::joining::{Attempt, Member, Place};
-use super::line::Line;
+use super::line::{self, Line};
 use super::mirror::Mirror;
 use super::owner::{Owner, Parts};
 use super::reads::Reader;
@@ -139,8 +139,12 @@ async fn serve_once<L: Landing>(
     let (results, found) = mpsc::channel(CLUSTER_RESULTS_MAX);
     let (claims, mirrored) = mpsc::channel(CLUSTER_RESULTS_MAX);
     let (again, asked) = mpsc::channel(1);
-    let client = Client::start(settings.line.clone());
-    Mirror::start(settings.line.clone(), subjects.clone(), claims, asked);
+    let named = |what| line::Settings {
+        name: format!("{} ({what})", settings.line.name),
+        ..settings.line.clone()
+    };
+    let client = Client::start(named("reads"));
+    Mirror::start(named("claims"), subjects.clone(), claims, asked);
     let parts = Parts {
         line: Line::new(settings.line.clone()),
         reader: Reader::new(client, subjects.clone(), results),
