@@ -168,6 +168,9 @@ pub const SHUTDOWN_POLLS_MS: u64 = 2_000;
 /// How long a stopping node that has closed all connections waits for requests that are under way
 /// and for clients to close their side, in milliseconds. Then it stops without them and logs that.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
+/// How long a stopping node may take to leave its cluster, in milliseconds. Then the other nodes
+/// notice its silence.
+pub const SHUTDOWN_CLUSTER_MS: u64 = 3_000;
 /// How long a stopping node that has closed all connections answers further requests of clients
 /// that are still connected over HTTP, in milliseconds. These answers tell the clients to close.
 pub const SHUTDOWN_IDLE_MS: u64 = 100;

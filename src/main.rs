@@ -191,7 +191,6 @@ fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
     let config = Arc::new(read(&arguments)?);
     // All mistakes are reported at once; the start itself would stop at the first.
     node::check(&config)?;
-    node::refuse_cluster(&config)?;
     let _flush = node::log::start(&config).map_err(NodeError::from)?;
     log_settings(&config);
     node::run(&config, move || read(&arguments), |started| announce(&config, started))?;

@@ -75,9 +75,9 @@ impl fmt::Display for Condition {
                 };
                 write!(f, "no leader for the stream of {stream}; publications are refused")
             }
-            Self::NoEpoch => {
-                f.write_str("the stream has lost messages; publications are refused until the nodes agree on a new epoch")
-            }
+            Self::NoEpoch => f.write_str(
+                "publications are refused until the nodes agree on the epoch of the stream",
+            ),
             Self::Displaced(name) => write!(
                 f,
                 "another node has taken the name {name}; give each node a name of its own"

@@ -126,7 +126,12 @@ impl Cluster {
     /// Takes an event and returns what is to be done, in order.
     pub fn handle(&mut self, event: Event, at: Moment) -> Vec<Action> {
         match event {
-            Event::Joined(joined) => self.joined = joined,
+            Event::Joined(joined) => {
+                self.joined = joined;
+                if !self.is_up {
+                    self.since = at.now;
+                }
+            }
             Event::LineUp(order, claims) => {
                 (self.is_up, self.since) = (true, at.now);
                 self.pulse.line_up(at.now);

@@ -4,6 +4,7 @@
 mod flights;
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -26,10 +27,11 @@ use crate::message::{
 use crate::metrics::Counters;
 use flights::Flights;
 
-/// The node, for the thread of its cluster. `C` reads the clock.
+/// The node, for the thread of its cluster. `S` is a pointer to what all threads share, and `C`
+/// reads the clock.
 #[derive(Debug)]
-pub struct Landing<C> {
-    shared: Arc<Shared>,
+pub struct Landing<S, C> {
+    shared: S,
     membership: Arc<Membership>,
     submitted: Receiver<Submitted>,
     flights: Flights,
@@ -39,10 +41,10 @@ pub struct Landing<C> {
     clock: C,
 }
 
-impl<C: Fn() -> Now> Landing<C> {
+impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
     /// Creates the landing of a node whose publishers submit these publications.
     pub fn new(
-        shared: Arc<Shared>,
+        shared: S,
         membership: Arc<Membership>,
         submitted: Receiver<Submitted>,
         counters: Arc<Counters>,
@@ -100,7 +102,7 @@ fn answer(channel: Channel, unheld: &Unheld) -> Mail {
     }
 }
 
-impl<C: Fn() -> Now> landing::Landing for Landing<C> {
+impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, C> {
     fn now(&self) -> Now {
         (self.clock)()
     }

@@ -1,11 +1,28 @@
 //! The part of a node in its cluster.
 
-use super::{NodeError, keys};
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::threads::{BACKGROUND_THREADS, Node, spawn};
+use super::{Event, NodeError, keys};
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
-use crate::background::cluster::identity::ClusterId;
+use crate::background::cluster::identity::{self, ClusterId};
 use crate::background::cluster::status::{self, Report};
-use crate::config::{Config, ConfigError, Fingerprints, cluster, secrets};
+use crate::background::cluster::{Member, serve};
+use crate::cluster::name::NodeName;
+use crate::config::secrets::{self, Secrets};
+use crate::config::{Config, ConfigError, Fingerprints, cluster};
+use crate::interface;
+use crate::interface::authenticators::Trust;
+use crate::interface::landing::Landing;
+use crate::interface::membership::Membership;
+use crate::mailbox::{Mailboxes, Submitted};
+use crate::runtime::shared::Shared;
 
 /// Reads the state of the configured cluster, and compares its nodes with these settings.
 ///
@@ -23,15 +40,89 @@ pub fn cluster_status(config: &Config) -> Result<Report, NodeError> {
     Ok(status::report(settings, own)?)
 }
 
-/// Refuses to serve as a node of a cluster.
-///
-/// # Errors
-/// If a cluster is configured.
-pub fn refuse_cluster(config: &Config) -> Result<(), NodeError> {
-    if !config.is_clustered() {
-        return Ok(());
+/// The name of the thread of the cluster.
+pub(super) const THREAD: &str = "cluster";
+
+/// What the thread of the cluster needs, prepared before the threads start.
+pub(super) struct Part {
+    pub(super) membership: Arc<Membership>,
+    submitted: Receiver<Submitted>,
+    name: NodeName,
+    control: Settings,
+    secrets: Secrets,
+    public_keys: String,
+}
+
+impl Part {
+    /// Opens the way of publications to the cluster's stream, and names the node.
+    ///
+    /// # Errors
+    /// If the name of the node cannot be kept, or the system gives no event descriptor.
+    pub(super) fn new(
+        config: &Config,
+        secrets: &Secrets,
+        trust: &Trust,
+        mailboxes: &mut Mailboxes,
+    ) -> Result<Self, NodeError> {
+        let name = identity::node_name(config).map_err(NodeError::Identity)?;
+        let control = Settings::of(config, name.as_str())
+            .ok_or_else(|| config.mistake("cluster.nats", "is not set"))?;
+        Ok(Self {
+            membership: Arc::default(),
+            submitted: mailboxes.open_stream()?,
+            name,
+            control,
+            secrets: secrets.clone(),
+            public_keys: trust.keys.public_set(),
+        })
     }
-    let reason = "is set, and this release does not serve in a cluster yet: it only checks the \
-                  settings (`fanfare check`) and shows the cluster (`fanfare cluster status`)";
-    Err(config.mistake("cluster.nats", reason).into())
+}
+
+impl Node {
+    /// Starts the thread of the cluster. It reports its end to `told`.
+    pub(super) fn join(&self, part: Part, told: &mpsc::Sender<Event>) -> io::Result<()> {
+        let Part { membership, submitted, name, control, secrets, public_keys } = part;
+        let shared = self.shared.clone();
+        let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS);
+        let definitions = self.shared.clone();
+        let member = Member {
+            name,
+            started: shared.about.started,
+            config: shared.interfaces.config.clone(),
+            secrets,
+            public_keys,
+            control,
+            window: Box::new(move || replay_window(&definitions.interfaces)),
+        };
+        spawn(THREAD, told, move || {
+            let interfaces = Interfaces(shared.clone());
+            let stream = interfaces.broker.mailboxes.stream.as_ref();
+            let Some(bell) = stream.map(|stream| stream.interests.clone()) else { return };
+            let clock = || shared.clock.now();
+            let landing = Landing::new(interfaces, membership, submitted, counters.clone(), clock);
+            let ended = serve(member, landing, bell.doorbell(), &counters);
+            if let Err(error) = ended {
+                tracing::error!(%error, "the thread of the cluster cannot run");
+            }
+        })
+    }
+}
+
+/// What the interfaces share, as a part of what all threads of the runtime share.
+struct Interfaces(Arc<Shared>);
+
+impl Deref for Interfaces {
+    type Target = interface::Shared;
+
+    fn deref(&self) -> &interface::Shared {
+        &self.0.interfaces
+    }
+}
+
+/// Returns the longest time for which a client may ask for what it has missed, by the settings and
+/// by the definitions of channels.
+fn replay_window(shared: &interface::Shared) -> Duration {
+    let definitions = shared.broker.definitions.load();
+    let seconds = definitions.all().iter().map(|one| one.options.retain.seconds()).max();
+    shared.config.replay_window().max(Duration::from_secs(seconds.unwrap_or(0).into()))
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::KeyError;
+use crate::background::cluster::identity::IdentityError;
 use crate::background::cluster::status::StatusError;
 use crate::background::store::StoreError;
 use crate::config::ConfigError;
@@ -46,6 +47,9 @@ pub enum NodeError {
          io_uring"
     )]
     Ring(#[source] io::Error),
+    /// The name of the node in its cluster cannot be kept in the data directory.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The state of the cluster cannot be read.
     #[error(transparent)]
     Cluster(#[from] StatusError),

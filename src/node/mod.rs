@@ -51,7 +51,7 @@ use listen::listen_patiently;
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, Node, spawn};
 
-pub use cluster::{cluster_status, refuse_cluster};
+pub use cluster::cluster_status;
 pub use error::NodeError;
 pub use keys::check;
 
@@ -113,11 +113,19 @@ pub fn run(
     let address = listener.local_addr()?;
     let memory = Memory::new(config.memory.client_bytes, config.workers);
     let part = memory.part(usize::MAX);
-    let (mailboxes, inboxes) =
+    let (mut mailboxes, inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
+    let mut directory = Directory::new(Budgets::new(part))
+        .with_logs(config.recovery.window_ms, config.recovery.log_bytes.min(part));
+    let part_in_cluster = match config.is_clustered() {
+        true => Some(cluster::Part::new(config, &secrets, &trust.load(), &mut mailboxes)?),
+        false => None,
+    };
+    if let Some(stream) = &mailboxes.stream {
+        directory = directory.in_cluster(stream.interests.clone());
+    }
     let broker = Broker {
-        directory: Directory::new(Budgets::new(part))
-            .with_logs(config.recovery.window_ms, config.recovery.log_bytes.min(part)),
+        directory,
         definitions: ArcSwap::from_pointee(definitions),
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         mailboxes: Arc::new(mailboxes),
@@ -129,9 +137,12 @@ pub fn run(
     let shared = Arc::new(Shared {
         interfaces: interface::Shared {
             client_bundle: ClientBundle::new(client),
+            membership: part_in_cluster.as_ref().map(|part| part.membership.clone()),
             ..interface::Shared::new(broker, config.clone(), rand::random())
         },
-        metrics: Metrics::new(config.workers + acceptors + BACKGROUND_THREADS),
+        metrics: Metrics::new(
+            config.workers + acceptors + BACKGROUND_THREADS + usize::from(config.is_clustered()),
+        ),
         clock: Clock::new(),
         about: about(&driver, &backend),
         descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
@@ -149,6 +160,9 @@ pub fn run(
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
     node.start(store, reader, inboxes, &told)?;
+    if let Some(part) = part_in_cluster {
+        node.join(part, &told)?;
+    }
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
         node.shared.interfaces.broker.memory.begin(heap::allocated());

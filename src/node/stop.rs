@@ -7,8 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::listen::stop_listening;
-use super::{Event, NodeError};
-use crate::limits::{SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_IDLE_MS, SHUTDOWN_POLLS_MS};
+use super::{Event, NodeError, cluster};
+use crate::cluster::landing::Ending;
+use crate::limits::{
+    SHUTDOWN_CLUSTER_MS, SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_IDLE_MS, SHUTDOWN_POLLS_MS,
+};
 use crate::mailbox::Wish;
 use crate::message::Millis;
 use crate::runtime::shared::{Shared, Shutdown};
@@ -32,6 +35,7 @@ pub(super) fn drain(
     // Only this function sets it, so it is not set yet.
     let _ = shared.shutdown.set(Shutdown { began: shared.clock.monotonic(), window });
     shared.interfaces.broker.mailboxes.workers.ring_all();
+    say(shared, Ending::Draining);
     // A long-polling client must connect once more to receive the last packets; new clients are
     // refused.
     let polls_end = start + Duration::from_millis(SHUTDOWN_POLLS_MS);
@@ -53,6 +57,7 @@ pub(super) fn drain(
         );
     }
     end_http(shared, ends, events)?;
+    leave_cluster(shared, events)?;
     flush(shared, events)?;
     let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(elapsed_ms, "stopped");
@@ -71,6 +76,36 @@ fn end_http(shared: &Shared, ends: Instant, events: &Receiver<Event>) -> Result<
     acceptors.iter().for_each(|mailbox| mailbox.doorbell().ring());
     let ends = ends.max(Instant::now() + idle);
     wait_while(|| !shared.http_end.is_over() || requests(shared) > 0, ends, events)
+}
+
+/// Tells the thread of the cluster, if there is one, how far the end of the node is.
+fn say(shared: &Shared, ending: Ending) {
+    let stream = shared.interfaces.broker.mailboxes.stream.as_ref();
+    if let (Some(membership), Some(stream)) = (&shared.interfaces.membership, stream) {
+        membership.end(ending);
+        stream.interests.doorbell().ring();
+    }
+}
+
+/// Has the node leave its cluster: its claims end, and its entry in the register. What the stream
+/// has answered by then goes to history before that is flushed.
+fn leave_cluster(shared: &Shared, events: &Receiver<Event>) -> Result<(), NodeError> {
+    if shared.interfaces.membership.is_none() {
+        return Ok(());
+    }
+    say(shared, Ending::Over);
+    let ends = Instant::now() + Duration::from_millis(SHUTDOWN_CLUSTER_MS);
+    while let Ok(event) = events.recv_timeout(ends.saturating_duration_since(Instant::now())) {
+        match event {
+            Event::Ended(name) if name == cluster::THREAD => return Ok(()),
+            Event::Ended(name) => return Err(NodeError::Thread(name)),
+            Event::Ready | Event::Signal(_) | Event::Flushed(_) => {}
+        }
+    }
+    tracing::warn!(
+        "the node did not leave its cluster in time; the others will notice its silence"
+    );
+    Ok(())
 }
 
 /// Waits as long as the condition holds and every thread lives, at most until `ends`.

@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Returns how many sets of counters the hot threads have; those of the background follow.
-    fn hot_threads(&self) -> usize {
+    pub(super) fn hot_threads(&self) -> usize {
         self.shared.interfaces.config.workers
             + self.shared.interfaces.broker.mailboxes.acceptors.len()
     }

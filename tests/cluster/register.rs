@@ -91,8 +91,7 @@ impl Node {
         let (client, origin) = (control.client().clone(), self.origin.clone());
         let mut headers = HeaderMap::new();
         let body = Body::Beat(beat.clone());
-        for line in body.headers(&origin, None, None).lines() {
-            let (name, value) = line.split_once(": ").expect("a header has a name");
+        for (name, value) in body.headers(&origin.to_string(), None, None) {
             headers.insert(name, value);
         }
         let payload = body.encode().expect("a heartbeat is short");

@@ -1,11 +1,15 @@
 //! Nodes of one cluster.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::nats::Nats;
 use crate::support::{Node, wait_until};
+
+/// The time that a node listens for others before it names them, and a little more.
+const LISTENING: Duration = Duration::from_millis(1_200);
 
 /// The nodes `n1`, `n2`, … of one cluster.
 pub(super) struct Fleet {
@@ -32,6 +36,9 @@ impl Fleet {
         });
         let fleet = Self { nodes: nodes.collect(), nats };
         fleet.wait_until_healthy();
+        // In the first second of its line, a node may not have heard all others, so that it cannot
+        // say for certain which nodes have no subscribers.
+        thread::sleep(LISTENING);
         fleet
     }
 

@@ -75,7 +75,7 @@ impl Acceptor {
     }
 
     /// Creates such a thread in a node of a cluster, and the landing of that node.
-    pub(super) fn in_cluster() -> (Self, Landing<fn() -> Now>) {
+    pub(super) fn in_cluster() -> (Self, Landing<Arc<Shared>, fn() -> Now>) {
         let (mut mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
         let submitted = mailboxes.open_stream().unwrap();
         let acceptor = Self::with(mailboxes, inboxes);

@@ -1,5 +1,7 @@
 //! Publishers in a node of a cluster. The test answers for the stream and for the writer.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::cluster::ack::Refusal;
 use crate::cluster::audience::Total;
@@ -7,10 +9,12 @@ use crate::cluster::events::Published;
 use crate::cluster::landing::{Departing, Landing as _};
 use crate::cluster::name::NodeName;
 use crate::interface::landing::Landing;
+use crate::interface::shared::Shared;
 use crate::limits::STREAM_QUEUE_MAX;
 use crate::message::{Audience, Now};
 
-type Node = (Acceptor, Landing<fn() -> Now>);
+type Ground = Landing<Arc<Shared>, fn() -> Now>;
+type Node = (Acceptor, Ground);
 
 const STORED: Published = Published::Stored { seq: 9, duplicate: false };
 
@@ -118,7 +122,7 @@ fn what_has_no_place_in_the_queue_to_the_stream_is_refused() {
 #[test]
 fn a_publisher_of_forge_is_told_null_only_if_nobody_listens_for_certain() {
     let (acceptor, mut landing): Node = Acceptor::in_cluster();
-    let answer = |landing: &mut Landing<fn() -> Now>, published| {
+    let answer = |landing: &mut Ground, published| {
         let mut call = acceptor.publish_event();
         assert_eq!(poll(&mut call), Poll::Pending);
         let Departing { token, publication, is_counted } = landing.departing().expect("it departs");

@@ -58,9 +58,10 @@ pub struct Receipt<'a> {
     pub id: MessageId,
     /// When it was accepted, in milliseconds since the epoch.
     pub at: Millis,
-    /// The number of subscribers that it was posted to, and on how many nodes of the cluster; 0 if
-    /// there is no cluster.
+    /// The number of subscribers that it was posted to, and on which nodes of the cluster.
     pub spread: &'a Spread,
+    /// Whether the cluster's stream has ordered it. Otherwise the answer names no nodes.
+    pub is_ordered: bool,
     /// The level of durability that it has reached.
     pub level: Durability,
 }
@@ -124,7 +125,8 @@ pub(super) async fn publish(
     };
     let (id, audience) = (publication.id, published.audience);
     let spread = Spread { audience, ..Spread::default() };
-    let receipt = Receipt { id, at: http.now.wall, spread: &spread, level: reached };
+    let receipt =
+        Receipt { id, at: http.now.wall, spread: &spread, is_ordered: false, level: reached };
     Ok(receipt.reply(http, level))
 }
 
@@ -160,7 +162,7 @@ impl Reply {
     pub fn published(receipt: &Receipt<'_>, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         let mut body = String::from_utf8(buffer).unwrap_or_default();
-        let Receipt { id, at, spread, level } = receipt;
+        let Receipt { id, at, spread, is_ordered, level } = receipt;
         let audience = spread.audience;
         body.push_str(r#"{"messageId":""#);
         body.push_str(id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
@@ -175,7 +177,9 @@ impl Reply {
             body.push_str(name);
             push_number(&mut body, count.into());
         }
-        ordered::push_nodes(&mut body, spread);
+        if *is_ordered {
+            ordered::push_nodes(&mut body, spread);
+        }
         body.push_str(r#"},"durability":""#);
         body.push_str(level.name());
         body.push_str(r#""}"#);
@@ -199,7 +203,7 @@ impl Reply {
 
 impl From<&Receipt<'_>> for Published {
     fn from(receipt: &Receipt<'_>) -> Self {
-        let Receipt { id, at, spread, level } = receipt;
+        let Receipt { id, at, spread, level, .. } = receipt;
         let audience = spread.audience;
         Self {
             message_id: id.to_string(),
@@ -339,7 +343,7 @@ mod tests {
 
     fn receipt(spread: &Spread, level: Durability) -> Receipt<'_> {
         let id = MessageId::from_u128(0x660e_8400_e29b_41d4_a716_4466_5544_0000);
-        Receipt { id, at: 1_777_136_400_123, spread, level }
+        Receipt { id, at: 1_777_136_400_123, spread, is_ordered: false, level }
     }
 
     const TOLD: &str = r#""messageId":"660e8400-e29b-41d4-a716-446655440000","timestamp":"2026-04-25T17:00:00.123Z","audience":{"total":7,"websocket":4,"polling":1,"sse":2}"#;
@@ -356,12 +360,14 @@ mod tests {
     fn nodes_are_told_in_a_cluster() {
         let unknown = vec!["n3".into(), "n4".into()];
         let told = |spread: Spread| {
-            let body = Reply::published(&receipt(&spread, Durability::Memory), Vec::new()).body;
+            let receipt = Receipt { is_ordered: true, ..receipt(&spread, Durability::Memory) };
+            let body = Reply::published(&receipt, Vec::new()).body;
             let body: serde_json::Value = serde_json::from_str(&body).unwrap();
             (body["audience"]["nodes"].clone(), body["audience"]["unknown"].clone())
         };
         let whole = Spread { nodes: 2, is_named: true, ..spread() };
         assert_eq!(told(whole.clone()), (json!(2), json!(null)));
+        assert_eq!(told(Spread::default()), (json!(0), json!(["*"])));
         assert_eq!(told(Spread { unknown, ..whole.clone() }), (json!(2), json!(["n3", "n4"])));
         assert_eq!(told(Spread { is_named: false, ..whole }), (json!(2), json!(["*"])));
     }

@@ -48,15 +48,12 @@ pub(super) async fn publish(
         None => Durability::Memory,
         Some(kept) => kept.await,
     };
-    let receipt = Receipt { id, at, spread: &spread, level: level_reached };
+    let receipt = Receipt { id, at, spread: &spread, is_ordered: true, level: level_reached };
     Ok(receipt.reply(http, level))
 }
 
 /// Appends the members of an audience that only a cluster has.
 pub(super) fn push_nodes(body: &mut String, spread: &Spread) {
-    if *spread == (Spread { audience: spread.audience, ..Spread::default() }) {
-        return;
-    }
     body.push_str(r#","nodes":"#);
     push_number(body, spread.nodes as u64);
     let unnamed = (!spread.is_named).then_some(UNNAMED);
