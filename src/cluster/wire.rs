@@ -4,6 +4,7 @@
 //! in the body. A message of a later version or of an unknown kind is skipped; unknown headers and
 //! JSON members are ignored. A member may be added within a version only if ignoring it is right.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::{BufMut as _, Bytes};
@@ -160,10 +161,13 @@ pub struct Counted {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
-    space: String,
-    name: String,
-    id: String,
+struct Line<'a> {
+    #[serde(borrow)]
+    space: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     at: Millis,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event: Option<String>,
@@ -254,9 +258,9 @@ impl Published {
             Content::Document { .. } | Content::Joined(_) | Content::Left(_) => return None,
         };
         let line = Line {
-            space: space_letter(self.channel.space()).to_owned(),
-            name: self.channel.as_str().to_owned(),
-            id: self.id.to_string(),
+            space: space_letter(self.channel.space()).into(),
+            name: self.channel.as_str().into(),
+            id: self.id.to_string().into(),
             at: self.at,
             event,
             sender,
@@ -279,7 +283,7 @@ impl Published {
             return Err("payload too long");
         }
         let payload = ByteString::try_from(payload).map_err(|_| "payload is not UTF-8")?;
-        let line: Line = serde_json::from_slice(&body[..end]).map_err(|_| "first line")?;
+        let line: Line<'_> = serde_json::from_slice(&body[..end]).map_err(|_| "first line")?;
         if line.name.len() > CHANNEL_BYTES_MAX {
             return Err("name too long");
         }

@@ -1,8 +1,9 @@
 //! MSG and HMSG: messages as slices of what was received.
 
-use std::str;
+use std::{iter, str};
 
 use bytes::Bytes;
+use memchr::memchr;
 
 use super::{Fault, Sid, part};
 
@@ -73,9 +74,17 @@ impl Message {
 
     /// Returns names and values of all headers, in order. Lines without a colon are skipped.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let lines = self.head().split(|byte| *byte == b'\n').skip(1);
-        lines.filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
+        let mut rest = self.head();
+        let mut line = move || {
+            let end = memchr(b'\n', rest)?;
+            let line = &rest[..end];
+            rest = &rest[end + 1..];
+            Some(line)
+        };
+        // The first line is the version.
+        line();
+        iter::from_fn(line).filter_map(|line| {
+            let colon = memchr(b':', line)?;
             Some((&line[..colon], line[colon + 1..].trim_ascii()))
         })
     }
