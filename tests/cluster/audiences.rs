@@ -1,11 +1,19 @@
 //! Who received a publication, over several nodes.
 
-use fanfare::cluster::name::NodeName;
+use std::time::Duration;
+
+use fanfare::background::cluster::line::Event;
+use fanfare::background::cluster::protocol::Publish;
+use fanfare::cluster::events::Published;
+use fanfare::cluster::name::{ChannelHash, NodeName, Seq};
+use fanfare::cluster::wire::{Ask, Counted};
 use fanfare::message::{Audience, Channel};
+use tokio::time::timeout;
 
 use crate::node::Node;
-use crate::stream::create_streams;
+use crate::stream::{create_streams, with_line};
 use crate::support::nats::Nats;
+use crate::support::proxy::{Proxy, Way};
 use crate::support::wait_until;
 
 fn websocket(subscribers: u32) -> Audience {
@@ -43,7 +51,6 @@ fn an_audience_is_counted_on_all_nodes() {
 
 #[test]
 fn a_node_that_is_gone_without_a_word_is_unknown() {
-    use crate::support::proxy::{Proxy, Way};
     let nats = Nats::one();
     create_streams(&nats.url(), 1);
     let proxy = Proxy::to(nats.port());
@@ -67,4 +74,55 @@ fn a_node_that_is_gone_without_a_word_is_unknown() {
     for way in [Way::ToServer, Way::ToClient] {
         proxy.withhold(way, false);
     }
+}
+
+/// Asks the node 1 who received a publication, as another node does. Returns `None` if it does not
+/// answer.
+fn ask(nats: &Nats, channel: &Channel, seq: Seq) -> Option<Counted> {
+    const REPLY: &str = "ff.n.test.0.c.1";
+    with_line(&nats.url(), async |line| {
+        line.subscribe(REPLY, 1).expect("the line takes it");
+        let body = Ask { channel: ChannelHash::of(channel), seq }.encode();
+        let payload = [body.as_bytes()];
+        let question =
+            Publish { subject: "ff.n.n1.ask", reply: Some(REPLY), headers: &[], payload: &payload };
+        line.publish(&question).expect("the line takes it");
+        let answer = async {
+            loop {
+                if let Event::Message(message) = line.next().await {
+                    return Counted::decode(&message.payload()).expect("it is a count");
+                }
+            }
+        };
+        timeout(Duration::from_millis(500), answer).await.ok()
+    })
+}
+
+#[test]
+fn a_node_that_is_asked_tells_what_it_knows() {
+    let nats = Nats::one();
+    create_streams(&nats.url(), 1);
+    let node = Node::start(1, &[nats.url()]);
+    node.serves();
+    let channel = Channel::from("order:1");
+    let publish = |is_counted| {
+        let token = match is_counted {
+            true => node.publish_counted(&channel, "x"),
+            false => node.publish(&channel, "x"),
+        };
+        match node.outcome(token) {
+            Published::Stored { seq, .. } => seq,
+            other => panic!("{other:?}"),
+        }
+    };
+    let before = publish(true);
+    node.attach(&channel);
+    node.subscribe(&channel, 5);
+    let [counted, uncounted] = [true, false].map(publish);
+    wait_until("all is heard", || node.count(&channel) == 2);
+    let told = |seq| ask(&nats, &channel, seq).map(|counted| counted.audience);
+    assert_eq!(told(before), Some(websocket(0)), "it was not attached");
+    assert_eq!(told(counted), Some(websocket(5)));
+    assert_eq!(told(uncounted), None, "it does not know any more");
+    assert_eq!(ask(&nats, &"unknown".into(), counted), None);
 }

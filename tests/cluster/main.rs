@@ -10,6 +10,7 @@ mod cuts;
 mod fake;
 mod faults;
 mod figures;
+mod joining;
 mod keys;
 mod load;
 mod missed;

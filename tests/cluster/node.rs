@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use fanfare::background::cluster::seat::Seat;
 use fanfare::background::cluster::{Settings, run};
 use fanfare::cluster::attach::Want;
 use fanfare::cluster::audience::Total;
@@ -78,6 +79,11 @@ struct Subscribed {
 impl Node {
     /// Starts the node with this number, with a new incarnation.
     pub(crate) fn start(number: u64, urls: &[String]) -> Self {
+        Self::with_seat(number, urls, None)
+    }
+
+    /// Starts a node that must join by a register.
+    pub(crate) fn with_seat(number: u64, urls: &[String], seat: Option<Seat>) -> Self {
         static STARTS: AtomicU64 = AtomicU64::new(1);
         let start = STARTS.fetch_add(1, SeqCst);
         let name = NodeName::read(&format!("n{number}")).expect("a name");
@@ -88,7 +94,7 @@ impl Node {
             registered: start,
             patience: 1_000,
             audience_patience: 1_000,
-            seat: None,
+            seat,
         };
         let interests = Arc::new(Interests::new().expect("the system gives a descriptor"));
         let state = Arc::<Mutex<State>>::default();
@@ -234,6 +240,11 @@ impl Node {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the thread ends well");
         }
+    }
+
+    /// Returns whether the thread has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn of<T>(&self, channel: &Channel, read: impl Fn(&Subscribed) -> T) -> T {

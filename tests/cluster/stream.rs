@@ -55,7 +55,8 @@ pub(crate) fn request(url: &str, subject: &str, body: &str) -> Value {
     with_line(url, async |line| ask(line, subject, &[], body.as_bytes()).await)
 }
 
-fn with_line<T>(url: &str, work: impl AsyncFnOnce(&mut Line) -> T) -> T {
+/// Connects to a server and does something with the line.
+pub(crate) fn with_line<T>(url: &str, work: impl AsyncFnOnce(&mut Line) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let mut line = Line::new(settings(&[url.to_owned()]));

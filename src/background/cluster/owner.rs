@@ -75,6 +75,9 @@ pub(super) struct Owner<'l, L> {
     patience: Millis,
     audience_patience: Millis,
     seat: Option<Seat>,
+    /// Whether the node has joined, at least once. Until then it does not connect: it may not be
+    /// of the cluster that has these streams.
+    has_joined: bool,
     /// The anchors that the register has, of both streams.
     remembered: [Option<Anchor>; 2],
     /// What follows from actions.
@@ -131,6 +134,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             patience,
             audience_patience,
             seat,
+            has_joined: false,
             remembered: [None; 2],
             events: VecDeque::new(),
             sent: VecDeque::new(),
@@ -156,7 +160,7 @@ impl<'l, L: Landing> Owner<'l, L> {
     /// Runs until the node or its register ends.
     pub(super) async fn run(mut self, bell: &Doorbell, ring: &pipe::Receiver) {
         if self.seat.is_none() {
-            self.handle(Event::Joined(Ok(())));
+            self.news(Some(News::Joined(Ok(()))));
         }
         while !self.is_over {
             let pause = if self.turn() { Duration::ZERO } else { self.pause() };
@@ -167,7 +171,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             bell.woke();
             self.woken(woken);
             for _ in 0..CLUSTER_EVENTS_MAX {
-                let Some(event) = at_once(self.parts.line.next()).await else { break };
+                let Some(event) = self.ready_event().await else { break };
                 self.take(event);
             }
             // The tasks of reads and of the claims have their turn, too.
@@ -178,15 +182,14 @@ impl<'l, L: Landing> Owner<'l, L> {
 
     /// Waits for something, for at most this long; `None` takes only what is there.
     async fn wait(&mut self, ring: &pipe::Receiver, pause: Option<Duration>) -> Woken {
-        let Parts { line, found, mirrored, .. } = &mut self.parts;
         let Some(pause) = pause else {
-            let event = at_once(line.next()).await;
-            return event.map_or(Woken::Nothing, Woken::Line);
+            return self.ready_event().await.map_or(Woken::Nothing, Woken::Line);
         };
+        let Parts { line, found, mirrored, .. } = &mut self.parts;
         let seat = &mut self.seat;
         tokio::select! {
             biased;
-            event = line.next() => Woken::Line(event),
+            event = line.next(), if self.has_joined => Woken::Line(event),
             Ok(()) = ring.readable() => {
                 // Until there is nothing to read, so that the next ring is awaited.
                 while ring.try_read(&mut [0; 8]).is_ok() {}
@@ -197,6 +200,11 @@ impl<'l, L: Landing> Owner<'l, L> {
             news = next_news(seat) => Woken::News(news),
             () = sleep(pause) => Woken::Nothing,
         }
+    }
+
+    /// Returns an event of the line that is there already.
+    async fn ready_event(&mut self) -> Option<line::Event> {
+        if self.has_joined { at_once(self.parts.line.next()).await } else { None }
     }
 
     fn woken(&mut self, woken: Woken) {
@@ -323,7 +331,10 @@ impl<'l, L: Landing> Owner<'l, L> {
 
     fn news(&mut self, news: Option<News>) {
         match news {
-            Some(News::Joined(joined)) => self.handle(Event::Joined(joined)),
+            Some(News::Joined(joined)) => {
+                self.has_joined |= joined.is_ok();
+                self.handle(Event::Joined(joined));
+            }
             Some(News::Remembered(stream, anchor)) => self.remember(stream, anchor),
             None => self.is_over = true,
         }

@@ -31,7 +31,8 @@ pub enum Ask {
 /// What the register tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum News {
-    /// The node may join, or may not, for this reason.
+    /// The node may join, or may not, for this reason. It connects when it has joined for the first
+    /// time, so that [`News::Remembered`] must come before.
     Joined(Result<(), Obstacle>),
     /// The register has this anchor of a stream.
     Remembered(Stream, Anchor),
