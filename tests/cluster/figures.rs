@@ -14,10 +14,10 @@ const PUBLICATIONS: u64 = 150_000;
 const CHANNELS: usize = 100;
 /// Publications that are not answered at one time.
 const WINDOW: usize = 2_000;
-/// CPU time for a publication that is only published or only received, in microseconds. A quarter
-/// of a core must carry all that one stream takes, which is some 60,000 publications a second; a
-/// build that is not optimized has ten times as long.
-const MICROS_MAX: u64 = if cfg!(debug_assertions) { 50 } else { 5 };
+/// CPU time for a publication that is only published or only received, in microseconds. A core must
+/// carry more than one stream takes, which is some 60,000 publications a second. A build that is
+/// not optimized needs ten times as long.
+const MICROS_MAX: u64 = if cfg!(debug_assertions) { 150 } else { 15 };
 
 #[test]
 #[ignore = "measures for a while: tests/run long"]
