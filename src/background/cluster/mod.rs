@@ -13,9 +13,9 @@
 //!   of all nodes' claims are tasks beside it, with connections of their own.
 //! - [`seat`] is the thread's way to the register of the nodes, and [`Member`] keeps the node in it.
 //!
-//! The nodes do not use a client library here, because a subscription costs such a library
-//! kilobytes, and this module nothing: the caller keeps what it knows of its subscriptions, and
-//! tells a new connection of them.
+//! The line does not use a client library, because a subscription costs such a library kilobytes,
+//! and the line nothing: the caller keeps what it knows of its subscriptions, and tells a new
+//! connection of them.
 
 pub mod beats;
 mod client;
