@@ -15,6 +15,7 @@ use fanfare::cluster::health::Obstacle;
 use fanfare::cluster::name::{Incarnation, NodeName, Stream};
 use fanfare::cluster::wire::{Anchor, Beat, Body, Origin, VERSIONS};
 use fanfare::config::{Arguments, Config, secrets};
+use fanfare::limits::REGISTER_FRESH_MS;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -191,6 +192,10 @@ async fn a_node_with_other_secrets_does_not_join() {
         assert!(text.ends_with(&format!(" has another; set {key} alike on all")), "{text}");
         assert_eq!(entered(&control).await, ["n1"], "its entry does not stay");
     }
+    // An entry that is no longer new counts as long as its node is heard.
+    sleep(Duration::from_millis(REGISTER_FRESH_MS)).await;
+    let refused = others[0].0.is_refused(&control).await;
+    assert_eq!(refused.obstacle, Obstacle::Secret("auth.anon_key".into()));
     beating.abort();
     let _ = beating.await;
     // When the others have ended, secrets can be changed.
