@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -34,8 +34,8 @@ pub(crate) enum Then {
 
 /// The clients of one thread.
 pub(crate) struct Joins<'a> {
-    target: &'a Target,
-    script: &'a Script,
+    /// The nodes, which clients join in turn, and what each client does there.
+    nodes: &'a [(Target, Script)],
     epoll: OwnedFd,
     scratch: Vec<u8>,
     places: Vec<Option<Place>>,
@@ -58,6 +58,8 @@ pub(crate) struct Joins<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct JoinCounts {
     pub(crate) joined: u64,
+    /// The same by node.
+    pub(crate) joined_at: Vec<u64>,
     /// Joins that failed.
     pub(crate) failed: u64,
     /// Joins that were due and had not ended, or not even begun, when the run was over.
@@ -72,15 +74,16 @@ pub(crate) struct JoinCounts {
 
 struct Place {
     client: Client,
+    /// The index of its node.
+    node: usize,
     due_ns: u64,
     then: Then,
 }
 
 impl<'a> Joins<'a> {
-    pub(crate) fn new(target: &'a Target, script: &'a Script) -> Result<Self> {
+    pub(crate) fn new(nodes: &'a [(Target, Script)]) -> Result<Self> {
         Ok(Self {
-            target,
-            script,
+            nodes,
             epoll: epoll::create(CreateFlags::CLOEXEC).context("no epoll")?,
             scratch: vec![0; SCRATCH_BYTES],
             places: Vec::new(),
@@ -96,6 +99,7 @@ impl<'a> Joins<'a> {
                 failed: 0,
                 unfinished: 0,
                 lost: 0,
+                joined_at: vec![0; nodes.len()],
                 first_failure: None,
                 latency: histogram(),
             },
@@ -109,22 +113,24 @@ impl<'a> Joins<'a> {
             self.places.push(None);
             self.places.len() - 1
         });
-        match self.dial(at) {
+        let node = self.number % self.nodes.len();
+        match self.dial(at, node) {
             Ok(client) => {
-                self.places[at] = Some(Place { client, due_ns, then });
+                self.places[at] = Some(Place { client, node, due_ns, then });
                 self.underway += 1;
             }
             Err(error) => {
                 self.free.push(at);
-                self.counts.fail(&error);
+                self.counts.fail(&self.located(node, error));
             }
         }
     }
 
-    fn dial(&mut self, at: usize) -> Result<Client> {
-        let source = self.target.wide_source(self.number);
+    fn dial(&mut self, at: usize, node: usize) -> Result<Client> {
+        let (target, _) = &self.nodes[node];
+        let source = target.wide_source(self.number);
         self.number += 1;
-        let dial = Dial { server: self.target.address, source, receive_bytes: None };
+        let dial = Dial { server: target.address, source, receive_bytes: None };
         let client = Client::dial(dial)?;
         let data = EventData::new_u64(at as u64);
         epoll::add(&self.epoll, &client, data, EventFlags::OUT)?;
@@ -154,20 +160,22 @@ impl<'a> Joins<'a> {
     }
 
     fn on_event(&mut self, at: usize, measure_from_ns: u64) {
-        let Some(Place { client, due_ns, then }) = self.places[at].as_mut() else {
+        let Some(Place { client, node, due_ns, then }) = self.places[at].as_mut() else {
             return;
         };
+        let (_, script) = &self.nodes[*node];
         let was_ready = client.is_ready();
         let outcome = if client.is_dialling() {
             let listen = EventData::new_u64(at as u64);
             client
-                .begin(self.script)
+                .begin(script)
                 .and_then(|()| Ok(epoll::modify(&self.epoll, &*client, listen, EventFlags::IN)?))
         } else {
-            client.read(&mut self.scratch, self.script, &mut self.heard)
+            client.read(&mut self.scratch, script, &mut self.heard)
         };
-        let (is_ready, due_ns, then) = (client.is_ready(), *due_ns, *then);
+        let (is_ready, node, due_ns, then) = (client.is_ready(), *node, *due_ns, *then);
         if let Err(error) = outcome {
+            let error = self.located(node, error);
             if was_ready {
                 self.present -= 1;
                 self.counts.lost += 1;
@@ -184,6 +192,7 @@ impl<'a> Joins<'a> {
         }
         self.underway -= 1;
         self.counts.joined += 1;
+        self.counts.joined_at[node] += 1;
         if let Some(after_ns) = due_ns.checked_sub(measure_from_ns) {
             let latency_ns = now_ns().saturating_sub(due_ns);
             self.counts.latency.saturating_record(latency_ns);
@@ -195,6 +204,14 @@ impl<'a> Joins<'a> {
         }
     }
 
+    /// Adds the node to an error if there are several.
+    fn located(&self, node: usize, error: Error) -> Error {
+        match self.nodes {
+            [_] => error,
+            nodes => error.context(format!("at {}", nodes[node].0.authority)),
+        }
+    }
+
     /// Gives up the joins under way, and counts `missed` further ones that were due.
     pub(crate) fn give_up(&mut self, missed: u64) {
         self.counts.unfinished += self.underway as u64 + missed;
@@ -203,6 +220,7 @@ impl<'a> Joins<'a> {
     /// Forgets the joins so far, which were those before the measured time.
     pub(crate) fn forget(&mut self) {
         (self.begun, self.counts.joined) = (0, 0);
+        self.counts.joined_at.fill(0);
     }
 
     /// Returns the counts that a run shows.
@@ -226,12 +244,12 @@ impl<'a> Joins<'a> {
 }
 
 impl JoinCounts {
-    fn fail(&mut self, error: &anyhow::Error) {
+    fn fail(&mut self, error: &Error) {
         self.failed += 1;
         self.note(error);
     }
 
-    fn note(&mut self, error: &anyhow::Error) {
+    fn note(&mut self, error: &Error) {
         self.first_failure.get_or_insert_with(|| format!("{error:#}"));
     }
 }

@@ -21,6 +21,7 @@ mod lengths;
 mod listener;
 mod machine;
 mod meter;
+mod order;
 mod pin;
 mod posting;
 mod procfs;

@@ -7,8 +7,13 @@ const METRIC: &str = "fanfare_connections_closed_total";
 /// An outbox was full, or all outboxes together had more bytes than they may.
 const REASONS: [&str; 2] = ["slow_consumer", "memory"];
 
-/// Returns the number since the node's start; `None` if the server does not tell it.
-pub(crate) fn closed(target: &Target) -> Option<usize> {
+/// Returns the number since the nodes' start; `None` without a node, or if one does not tell it.
+pub(crate) fn closed(nodes: &[Target]) -> Option<usize> {
+    let all: Option<Vec<_>> = nodes.iter().map(closed_by).collect();
+    all.filter(|all| !all.is_empty()).map(|all| all.iter().sum())
+}
+
+fn closed_by(target: &Target) -> Option<usize> {
     let request = http::head(target, "GET /metrics", "Accept: text/plain", 0);
     let response = http::ask(target, &request).ok().filter(|response| response.status == 200)?;
     counted(&String::from_utf8_lossy(&response.body))

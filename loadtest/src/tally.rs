@@ -4,6 +4,17 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+/// Late publications of one subscriber whose places are kept.
+pub(crate) const LATE_MAX: usize = 1_000;
+
+/// A publication that arrived after a later one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(crate) struct Late {
+    pub(crate) number: u64,
+    /// The number after the highest that had arrived.
+    pub(crate) next: u64,
+}
+
 /// The sequence numbers that one subscriber has received.
 ///
 /// Publications usually arrive in order, so only the gaps are stored.
@@ -15,6 +26,10 @@ pub(crate) struct Tally {
     missing: Vec<Range<u64>>,
     duplicated: u64,
     reordered: u64,
+    /// The first late publications, in the order of their arrivals.
+    late: Vec<Late>,
+    /// Numbers that hold all late publications beyond those.
+    unplaced: Range<u64>,
     /// Publications that gap notices named as left out.
     announced: u64,
     /// Whether the connection was lost.
@@ -59,7 +74,39 @@ impl Tally {
         let left = [hole.start..sequence, sequence + 1..hole.end];
         self.missing.splice(at..=at, left.into_iter().filter(|part| !part.is_empty()));
         self.reordered += 1;
+        if self.late.len() < LATE_MAX {
+            self.late.push(Late { number: sequence, next: self.next });
+        } else if self.unplaced.is_empty() {
+            self.unplaced = sequence..sequence + 1;
+        } else {
+            let Range { start, end } = self.unplaced;
+            self.unplaced = start.min(sequence)..end.max(sequence + 1);
+        }
         true
+    }
+
+    /// Returns the first late publications, in the order of their arrivals.
+    pub(crate) fn late(&self) -> &[Late] {
+        &self.late
+    }
+
+    /// Whether there were more of them.
+    pub(crate) fn is_partly_known(&self) -> bool {
+        !self.unplaced.is_empty()
+    }
+
+    /// Whether a publication that is not among the first late ones arrived before all with higher
+    /// numbers. False if its place is not known.
+    pub(crate) fn came_in_order(&self, sequence: u64) -> bool {
+        let at = self.missing.partition_point(|hole| hole.end <= sequence);
+        let is_missing = self.missing.get(at).is_some_and(|hole| hole.contains(&sequence));
+        sequence < self.next && !is_missing && !self.unplaced.contains(&sequence)
+    }
+
+    /// Returns how many publications have arrived.
+    pub(crate) fn received(&self) -> u64 {
+        let missing: u64 = self.missing.iter().map(|hole| hole.end - hole.start).sum();
+        self.next - missing
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 pub(crate) enum Scenario {
     /// Publish at a fixed rate to many subscribers: loss, order, latency, cost
-    #[command(after_help = FANOUT_EXAMPLE)]
+    #[command(after_help = FANOUT_EXAMPLE, mut_args(at_nodes))]
     Fanout(FanoutArguments),
     /// The same against a built-in minimal server
     #[command(after_help = FLOOR_EXAMPLE)]
@@ -105,7 +105,7 @@ pub(crate) enum Scenario {
     #[command(after_help = post::FLOOR_PUBLISH_EXAMPLE)]
     FloorPublish(FloorPublishArguments),
     /// Publish on many channels with two subscribers each: loss, order, latency, cost
-    #[command(after_help = post::CHANNELS_EXAMPLE)]
+    #[command(after_help = post::CHANNELS_EXAMPLE, mut_args(at_nodes))]
     ManyChannels(ChannelsArguments),
     /// The same at a built-in minimal server
     #[command(after_help = post::FLOOR_CHANNELS_EXAMPLE)]
@@ -114,7 +114,7 @@ pub(crate) enum Scenario {
     #[command(after_help = post::SLOW_EXAMPLE, mut_args(on_one_connection))]
     Slow(SlowArguments),
     /// Clients connect, subscribe and leave: cost and time of a join
-    #[command(after_help = joins::CHURN_EXAMPLE)]
+    #[command(after_help = joins::CHURN_EXAMPLE, mut_args(at_nodes))]
     Churn(ChurnArguments),
     /// The same at a built-in minimal server
     #[command(after_help = joins::FLOOR_JOIN_EXAMPLE)]
@@ -129,7 +129,7 @@ pub(crate) enum Scenario {
     #[command(after_help = long::SATURATE_EXAMPLE, mut_args(by_steps))]
     Saturate(SaturateArguments),
     /// Publish for long: memory, CPU and latency over time must not grow
-    #[command(after_help = long::SOAK_EXAMPLE, mut_args(on_one_connection))]
+    #[command(after_help = long::SOAK_EXAMPLE, mut_args(|it| at_nodes(on_one_connection(it))))]
     Soak(SoakArguments),
     /// Compare two saved runs
     #[command(after_help = DIFF_EXAMPLE)]
@@ -230,7 +230,7 @@ impl CompareArguments {
         self.load.put_into(&mut settings);
         self.place.put_into(&mut settings);
         self.sending.put_into(&mut settings);
-        settings["server"] = self.server.url.authority.as_str().into();
+        self.server.put_into(&mut settings);
         settings["unanswered_max"] = self.publish.unanswered_max.into();
         settings["pairs"] = self.pairs.into();
         settings["settle"] = self.settle.as_secs_f64().into();
@@ -268,6 +268,14 @@ pub(crate) struct IdleArguments {
 fn with_load(option: Arg) -> Arg {
     match option.get_help_heading() {
         Some("Clients") => option.help_heading("Load"),
+        _ => option,
+    }
+}
+
+/// Says that a scenario takes several nodes.
+fn at_nodes(option: Arg) -> Arg {
+    match option.get_id().as_str() {
+        "urls" => option.help("Loopback only; repeat for more nodes"),
         _ => option,
     }
 }

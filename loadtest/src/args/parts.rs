@@ -19,8 +19,8 @@ use crate::target::Target;
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArguments {
     /// The server; loopback only
-    #[arg(long, default_value = "http://127.0.0.1:7130")]
-    pub(crate) url: Target,
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:7130")]
+    pub(crate) urls: Vec<Target>,
     /// InsForge: JWT or anon key
     #[arg(long, value_name = "TOKEN", visible_alias = "anon-key", env = "LOADTEST_TOKEN")]
     #[arg(hide_env_values = true)]
@@ -49,6 +49,16 @@ pub(crate) struct ReaderArguments {
 }
 
 impl ServerArguments {
+    /// Returns the server, or the first of several nodes, which receives all publications.
+    pub(crate) fn url(&self) -> &Target {
+        first(&self.urls)
+    }
+
+    /// Adds the settings that a saved run names.
+    pub(crate) fn put_into(&self, settings: &mut Value) {
+        settings["server"] = names(&self.urls).into();
+    }
+
     /// Returns access for clients. In InsForge, clients without a token send the API key, which has
     /// its own field in the CONNECT payload.
     pub(crate) fn access(&self, api: Api, api_key: Option<&str>) -> Access {
@@ -147,10 +157,9 @@ impl CrowdArguments {
     }
 
     /// Returns the crowd of these groups of clients.
-    pub(crate) fn crowd(&self, target: &Target, groups: Vec<Group>) -> Crowd {
+    pub(crate) fn crowd(&self, groups: Vec<Group>) -> Crowd {
         let size = groups.iter().map(|group| group.size).sum();
         Crowd {
-            target: target.clone(),
             groups,
             size,
             first: 0,
@@ -236,6 +245,17 @@ fn processor(text: &str) -> Result<usize, String> {
         Ok(Ok(())) => Ok(number),
         _ => Err(format!("this machine has no processor {number}, or this program may not use it")),
     }
+}
+
+/// Returns the first of the nodes.
+pub(super) fn first(urls: &[Target]) -> &Target {
+    urls.first().expect("clap has at least the default")
+}
+
+/// Returns the nodes as a saved run names them.
+pub(super) fn names(urls: &[Target]) -> String {
+    let names: Vec<_> = urls.iter().map(|url| url.authority.as_str()).collect();
+    names.join(" ")
 }
 
 pub(super) fn count(text: &str) -> Result<usize, String> {

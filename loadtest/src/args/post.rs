@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::parts::{count, measured, payload_bytes, rate, seconds, threshold};
+use super::parts::{count, first, measured, names, payload_bytes, rate, seconds, threshold};
 use super::{OutputArguments, PlaceArguments};
-use crate::api::insforge::Options;
+use crate::api::insforge::{Definition, Options};
 use crate::api::{Access, Api};
 use crate::publisher::Schedule;
 use crate::report::PostAsked;
@@ -40,8 +41,8 @@ Example:
 #[command(next_help_heading = "Server")]
 pub(crate) struct NodeArguments {
     /// The server; loopback only
-    #[arg(long, default_value = "http://127.0.0.1:7130")]
-    pub(crate) url: Target,
+    #[arg(long = "url", value_name = "URL", default_value = "http://127.0.0.1:7130")]
+    pub(crate) urls: Vec<Target>,
     /// To publish and define channels
     #[arg(long, value_name = "KEY", env = "LOADTEST_API_KEY", hide_env_values = true)]
     pub(crate) api_key: String,
@@ -57,9 +58,27 @@ pub(crate) struct NodeArguments {
 }
 
 impl NodeArguments {
+    /// Returns the node, or the first of several, which receives all publications.
+    pub(crate) fn url(&self) -> &Target {
+        first(&self.urls)
+    }
+
+    /// Defines a channel, or a pattern, at each node.
+    pub(crate) fn define(
+        &self,
+        pattern: &str,
+        options: &Options,
+    ) -> Result<Vec<Option<Definition>>> {
+        let define = |target: &Target| {
+            let made = Definition::make(target, pattern, &self.api_key, options);
+            made.with_context(|| format!("at {}", target.authority))
+        };
+        self.urls.iter().map(define).collect()
+    }
+
     /// Adds the settings that a saved run names.
     pub(crate) fn put_into(&self, settings: &mut Value) {
-        settings["server"] = self.url.authority.as_str().into();
+        settings["server"] = names(&self.urls).into();
         settings["channel"] = self.channel.as_str().into();
         settings["ephemeral"] = self.ephemeral.into();
     }

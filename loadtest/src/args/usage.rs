@@ -1,5 +1,6 @@
 //! Arguments that are valid each by itself, but not together.
 
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use super::{
     DocumentsArguments, OutputArguments, SaturateArguments, Scenario, SlowArguments, SoakArguments,
     WebSocketArguments,
 };
+use crate::target::Target;
 
 /// The least number of intervals of a soak: growth is that from the first quarter to the last.
 const INTERVALS_MIN: u32 = 4;
@@ -23,7 +25,49 @@ impl Scenario {
             Self::Documents(arguments) => arguments.ensure_sound()?,
             _ => {}
         }
+        self.ensure_nodes()?;
         self.output().map_or(Ok(()), OutputArguments::ensure_writable)
+    }
+
+    /// Checks the number of nodes: most scenarios measure one.
+    fn ensure_nodes(&self) -> Result<(), String> {
+        let (urls, clients, pid, cpu) = match self {
+            Self::Fanout(it) => {
+                let fewest = it.crowd.subscribers.min(it.streams.unwrap_or(usize::MAX));
+                (&it.server.urls, fewest, it.server_pid, it.place.server_cpu)
+            }
+            Self::ManyChannels(it) => {
+                let clients = it.load.channels * it.load.subscribers;
+                let node = &it.subscribed.node;
+                (&node.urls, clients, node.server_pid, it.place.server_cpu)
+            }
+            Self::Churn(it) => {
+                let node = &it.subscribed.node;
+                (&node.urls, usize::MAX, node.server_pid, it.place.server_cpu)
+            }
+            // It measures the growth of the first.
+            Self::Soak(it) => (&it.subscribed.node.urls, it.size.subscribers, None, None),
+            Self::Compare(it) => return ensure_one("compare", &it.server.urls),
+            Self::Idle(it) => return ensure_one("idle", &it.server.urls),
+            Self::Publish(it) => return ensure_one("publish", &it.node.urls),
+            Self::Slow(it) => return ensure_one("slow", &it.subscribed.node.urls),
+            Self::Saturate(it) => return ensure_one("saturate", &it.subscribed.node.urls),
+            Self::ReconnectStorm(it) => {
+                return ensure_one("reconnect-storm", &it.subscribed.node.urls);
+            }
+            _ => return Ok(()),
+        };
+        let mut seen = HashSet::new();
+        ensure(urls.iter().all(|url| seen.insert(url.address)), || {
+            "two --url name the same address".to_owned()
+        })?;
+        ensure(urls.len() <= clients, || {
+            format!("{clients} clients cannot be spread over {} nodes (--url)", urls.len())
+        })?;
+        ensure(urls.len() == 1 || (pid.is_none() && cpu.is_none()), || {
+            "with several --url no process is measured: leave out --server-pid and --server-cpu"
+                .to_owned()
+        })
     }
 
     fn output(&self) -> Option<&OutputArguments> {
@@ -124,6 +168,15 @@ impl OutputArguments {
     }
 }
 
+fn ensure_one(scenario: &str, urls: &[Target]) -> Result<(), String> {
+    ensure(urls.len() == 1, || {
+        format!(
+            "{scenario} measures one node, so that --url is given once: fanout, many-channels, soak \
+             and churn take several"
+        )
+    })
+}
+
 fn ensure_writable(option: &str, path: &Path) -> Result<(), String> {
     let found = fs::metadata(path);
     // Opening a pipe may wait for its reader.
@@ -152,6 +205,8 @@ mod tests {
     use super::*;
     use crate::args::Arguments;
 
+    const TWO: &str = "--url http://127.0.0.1:1 --url http://127.0.0.1:2";
+
     fn sound(command: &str) -> Result<(), String> {
         let words = command.split_ascii_whitespace();
         let arguments = Arguments::try_parse_from(["loadtest"].into_iter().chain(words));
@@ -175,6 +230,19 @@ mod tests {
                 "websocket --url ws://127.0.0.1:1/ --publish-template x --rate 1".to_owned(),
                 "lacks {payload}",
             ),
+            (format!("publish --api-key k {TWO}"), "measures one node"),
+            (format!("idle --api-key k {TWO}"), "measures one node"),
+            (format!("compare --api-key k {TWO}"), "measures one node"),
+            (format!("slow --api-key k {TWO}"), "measures one node"),
+            (format!("saturate --api-key k {TWO}"), "measures one node"),
+            (format!("reconnect-storm --api-key k {TWO}"), "measures one node"),
+            (format!("documents --m2-writer k {TWO}"), "cannot be used multiple times"),
+            (format!("fanout --api-key k {TWO} -n 1"), "cannot be spread over 2 nodes"),
+            (format!("fanout --api-key k {TWO} --token t --streams 1"), "cannot be spread"),
+            (format!("soak --api-key k {TWO} -n 1"), "cannot be spread over 2 nodes"),
+            (format!("many-channels --api-key k {TWO} --server-pid 1"), "no process"),
+            (format!("churn --api-key k {TWO} --server-cpu 0"), "no process"),
+            (format!("fanout --api-key k {TWO} --url http://localhost:1"), "same address"),
             ("publish --api-key k --save /nowhere/a.json".to_owned(), "cannot be written"),
             ("floor --report /".to_owned(), "cannot be written"),
             ("floor --save /tmp/one --report /tmp/one".to_owned(), "same file"),
@@ -196,6 +264,10 @@ mod tests {
             "websocket --url ws://127.0.0.1:1/ --publish-template {payload} --publish-url \
              http://127.0.0.1:1/",
             "floor --save /dev/null",
+            &format!("fanout --api-key k {TWO} -n 2"),
+            &format!("many-channels --api-key k {TWO} --channels 1"),
+            &format!("churn --api-key k {TWO}"),
+            &format!("soak --api-key k {TWO} --server-pid 1 --server-cpu 0"),
         ] {
             assert_eq!(sound(command), Ok(()), "{command}");
         }

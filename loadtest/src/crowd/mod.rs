@@ -25,7 +25,6 @@ pub(crate) const UNDERWAY_MAX: usize = 128;
 /// Parameters of the subscribers.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Crowd {
-    pub(crate) target: Target,
     /// What the clients of the whole crowd do, in the order of their numbers.
     pub(crate) groups: Vec<Group>,
     /// Number of clients in all processes together.
@@ -48,6 +47,7 @@ pub(crate) struct Crowd {
 /// Clients that follow the same script.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Group {
+    pub(crate) target: Target,
     pub(crate) script: Script,
     /// Number of clients in all processes together.
     pub(crate) size: usize,
@@ -59,8 +59,20 @@ pub(crate) struct Group {
 
 impl Group {
     /// Returns clients that all do the same.
-    pub(crate) fn alike(script: Script, size: usize) -> Self {
-        Self { script, size, channels: None, reads: true }
+    pub(crate) fn alike(target: &Target, script: Script, size: usize) -> Self {
+        Self { target: target.clone(), script, size, channels: None, reads: true }
+    }
+
+    /// Returns clients that all do the same, spread evenly over several nodes: a group for each.
+    pub(crate) fn spread(
+        targets: &[Target],
+        size: usize,
+        script: impl Fn(&Target) -> Result<Script>,
+    ) -> Result<Vec<Self>> {
+        let count = targets.len();
+        let share = |at: usize| (size + count - 1 - at) / count;
+        let group = |(at, target)| Ok(Self::alike(target, script(target)?, share(at)));
+        targets.iter().enumerate().map(group).collect()
     }
 
     /// Returns the number of the channel of a client; `None` if the script names it.
@@ -204,8 +216,9 @@ mod tests {
         let access = Access::anonymous(Api::Events);
         let script = |channel| access.script(&target, Some(channel)).unwrap();
         let crowd = Crowd {
-            groups: [("a", 2), ("b", 3)].map(|(it, size)| Group::alike(script(it), size)).into(),
-            target: target.clone(),
+            groups: [("a", 2), ("b", 3)]
+                .map(|(it, size)| Group::alike(&target, script(it), size))
+                .into(),
             size: 5,
             first: 0,
             size_per_process: 5,
@@ -237,8 +250,7 @@ mod tests {
         let target: Target = "http://127.0.0.1:7130".parse().unwrap();
         let script = Access::anonymous(Api::InsForge).script(&target, None).unwrap();
         let crowd = Crowd {
-            groups: [20, 30].map(|size| Group::alike(script.clone(), size)).into(),
-            target,
+            groups: [20, 30].map(|size| Group::alike(&target, script.clone(), size)).into(),
             size: 50,
             first: 0,
             size_per_process: 20,

@@ -173,10 +173,10 @@ impl<'a> Loop<'a> {
     fn dial(&self) -> Result<Client> {
         let at = self.clients.len();
         let (number, group) = self.number_of(at);
-        let source = self.crowd.target.source(number);
         let group = &self.crowd.groups[group];
+        let source = group.target.source(number);
         let receive_bytes = (!group.reads).then_some(DEAF_RECEIVE_BYTES);
-        let dial = Dial { server: self.crowd.target.address, source, receive_bytes };
+        let dial = Dial { server: group.target.address, source, receive_bytes };
         let mut client = Client::dial(dial)?;
         client.tally.channel = group.channel_of(number);
         let data = EventData::new_u64(at as u64);

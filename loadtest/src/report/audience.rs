@@ -1,5 +1,6 @@
 //! The clients of one API in a run with several.
 
+use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -25,6 +26,16 @@ pub(crate) struct Audience {
 }
 
 impl Audience {
+    /// Adds other clients of the same API.
+    pub(crate) fn add(&mut self, other: Self) -> Result<()> {
+        self.clients += other.clients;
+        self.deliveries.merge(other.deliveries);
+        self.latency.add(other.latency)?;
+        self.frames.add(&other.frames);
+        self.errors += other.errors;
+        Ok(())
+    }
+
     /// Adds the rows for people.
     pub(super) fn rows(&self, table: &mut Table) {
         let Self { api, clients, deliveries, latency, frames, errors } = self;

@@ -10,7 +10,7 @@ use crate::report::figure::{Better, Unit};
 use crate::report::record::{Distribution, Frame, Record};
 use crate::report::thresholds::{Judged, Thresholds};
 use crate::report::{
-    Asked, Audience, Losses, Offer, Series, Verdict, bytes_each, counted, deliveries_json,
+    Across, Asked, Audience, Losses, Offer, Series, Verdict, bytes_each, counted, deliveries_json,
     error_rows, latency_cells, latency_json, loss_cells, loss_rows, memory_json, nothing_delivered,
     per_second, quantile, told_row, verdict_rows,
 };
@@ -72,6 +72,8 @@ pub(crate) struct FanoutReport {
     pub(crate) deliveries: Deliveries,
     /// The clients of each API, if they are of several.
     pub(crate) audiences: Vec<Audience>,
+    /// The clients at each node, if they are at several.
+    pub(crate) across: Option<Across>,
     /// Time from a publication's due time to its reading, in ns.
     pub(crate) latency: Histogram<u64>,
     /// The cost of the deliveries.
@@ -111,6 +113,7 @@ impl FanoutReport {
         told_row(&mut table, deliveries);
         table.row("latency", latency_cells(&self.latency));
         self.audiences.iter().for_each(|audience| audience.rows(&mut table));
+        self.across.iter().for_each(|across| across.rows(&mut table));
         if self.memory.is_some() {
             table.row("per connection", [("RSS", bytes(self.bytes_per_connection()))]);
         }
@@ -140,6 +143,7 @@ impl FanoutReport {
         });
         self.costs.put_into(&mut result);
         self.asked.put_into(&mut result);
+        self.across.iter().for_each(|across| across.put_into(&mut result));
         result
     }
 
@@ -180,6 +184,7 @@ impl FanoutReport {
             ("refused publications", publications.refused),
             ("lost connections", self.losses.connections as u64),
         ]);
+        self.across.iter().for_each(|across| across.figures(record));
         record.figure("publisher late, max", Ns, Lower, some(publications.late_ns_max));
     }
 
@@ -208,6 +213,7 @@ impl FanoutReport {
             (deliveries.despite_refusal, "delivery", "made of refused publications"),
             (self.losses.connections as u64, "connection", "lost"),
         ]));
+        faults.extend(self.across.as_ref().and_then(Across::defect));
         faults.extend(nothing_delivered(deliveries.received, &self.latency));
         faults
     }
@@ -261,6 +267,7 @@ pub(super) mod tests {
             publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
             deliveries: Deliveries { expected: 1_000, received: 1_000, ..Deliveries::default() },
             audiences: Vec::new(),
+            across: None,
             latency,
             costs: Costs {
                 frames,

@@ -23,6 +23,8 @@ pub(crate) struct ChurnReport {
     pub(crate) members: usize,
     /// Length of the measured window, in s.
     pub(crate) seconds: f64,
+    /// The names of the nodes that clients joined.
+    pub(crate) nodes: Vec<String>,
     pub(crate) counts: JoinCounts,
     pub(crate) work: Work,
 }
@@ -45,7 +47,17 @@ impl ChurnReport {
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new(self.title());
         rows(&mut table, &self.counts, &self.work);
+        if self.nodes.len() > 1 {
+            for (name, joined) in self.at_nodes() {
+                table.row("", [("of these, at", name.to_owned()), ("joined", grouped(joined))]);
+            }
+        }
         table.text
+    }
+
+    /// Returns the joins at each node.
+    fn at_nodes(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.nodes.iter().map(String::as_str).zip(self.counts.joined_at.iter().copied())
     }
 
     fn title(&self) -> String {
@@ -70,6 +82,10 @@ impl ChurnReport {
             "seconds": self.seconds,
         });
         put_into(&mut result, &self.counts, &self.work);
+        if self.nodes.len() > 1 {
+            let node = |(name, joined)| json!({ "node": name, "joined": joined });
+            result["nodes"] = self.at_nodes().map(node).collect();
+        }
         result
     }
 
@@ -198,7 +214,7 @@ fn save_into(record: &mut Record, counts: &JoinCounts, work: &Work) {
 }
 
 fn rows(table: &mut Table, counts: &JoinCounts, work: &Work) {
-    let JoinCounts { joined, failed, unfinished, lost, first_failure, latency } = counts;
+    let JoinCounts { joined, failed, unfinished, lost, first_failure, latency, .. } = counts;
     let cells = [
         ("succeeded", grouped(*joined)),
         ("failed", grouped(*failed)),
@@ -235,7 +251,8 @@ mod tests {
     fn counts(failed: u64, lost: u64) -> JoinCounts {
         let mut latency = histogram();
         latency.record(2_000_000).unwrap();
-        JoinCounts { joined: 1, failed, unfinished: 0, lost, first_failure: None, latency }
+        let (joined_at, first_failure) = (vec![1], None);
+        JoinCounts { joined: 1, joined_at, failed, unfinished: 0, lost, first_failure, latency }
     }
 
     #[test]
@@ -246,6 +263,7 @@ mod tests {
             underway_max: 4,
             members: 2,
             seconds: 1.0,
+            nodes: vec!["127.0.0.1:1".to_owned()],
             counts,
             work: Work { unit: "joins", ..Work::default() },
         };

@@ -3,6 +3,7 @@
 //! Reports hold counts and the histogram itself; percentiles and quotients are computed when a
 //! report is shown.
 
+mod across;
 mod audience;
 mod compare;
 mod costs;
@@ -28,6 +29,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+pub(crate) use self::across::Across;
 pub(crate) use self::audience::Audience;
 pub(crate) use self::compare::{CompareReport, Pair, Run};
 pub(crate) use self::costs::{Costs, Window};

@@ -7,8 +7,8 @@ use crate::fate::REST_PATIENCE;
 use crate::report::figure::{Better, Unit};
 use crate::report::record::Distribution;
 use crate::report::{
-    Evidence, Frame, Losses, Publications, Record, Verdict, Work, counted, deliveries_json, late,
-    latency_cells, latency_json, loss_cells, loss_rows, told_row, verdict_rows,
+    Across, Evidence, Frame, Losses, Publications, Record, Verdict, Work, counted, deliveries_json,
+    late, latency_cells, latency_json, loss_cells, loss_rows, told_row, verdict_rows,
 };
 use crate::table::{Table, grouped, millis, plural, were};
 use crate::tally::Deliveries;
@@ -31,6 +31,8 @@ pub(crate) struct Subscribers {
     pub(crate) channels: usize,
     pub(crate) clients: usize,
     pub(crate) deliveries: Deliveries,
+    /// The clients at each node, if they are at several.
+    pub(crate) across: Option<Across>,
     /// Time from a publication's due time to its reading, in ns.
     pub(crate) latency: Histogram<u64>,
     /// The length of most frames.
@@ -91,7 +93,7 @@ impl PublishReport {
             table.row("", [("late by at most", millis(publications.late_ns_max))]);
         }
         table.row("answered after", latency_cells(&self.answers));
-        if let Some(Subscribers { deliveries, latency, losses, .. }) = &self.subscribers {
+        if let Some(Subscribers { deliveries, across, latency, losses, .. }) = &self.subscribers {
             let cells = [
                 ("expected", grouped(deliveries.expected)),
                 ("received", grouped(deliveries.received)),
@@ -99,6 +101,7 @@ impl PublishReport {
             table.row("deliveries", cells);
             table.row("", loss_cells(deliveries));
             told_row(&mut table, deliveries);
+            across.iter().for_each(|across| across.rows(&mut table));
             table.row("latency", latency_cells(latency));
             loss_rows(&mut table, losses);
         }
@@ -149,6 +152,7 @@ impl PublishReport {
             result["frame_bytes"] = json!(subscribers.frame_bytes);
             result["connections_lost"] = subscribers.losses.connections.into();
             result["closed_as_slow"] = subscribers.closed_as_slow.into();
+            subscribers.across.iter().for_each(|across| across.put_into(&mut result));
         }
         self.work.put_into(&mut result);
         result["verdict"] = json!(self.verdict());
@@ -192,7 +196,10 @@ impl PublishReport {
             evidence.offered = rate * readers as f64 * evidence.seconds;
             evidence.settled = self.work.planned.deliveries + lost + conflated + never;
         }
-        Verdict::of(&evidence)
+        let mut verdict = Verdict::of(&evidence);
+        let across = self.subscribers.iter().flat_map(|subscribers| &subscribers.across);
+        verdict.evidence.extend(across.flat_map(Across::sentences));
+        verdict
     }
 
     /// Returns the run as it is saved.
@@ -214,7 +221,7 @@ impl PublishReport {
         let accepted = Some(accepted as f64);
         record.figure("accepted publications", Unit::Count, Better::Neither, accepted);
         record.faults([("refused publications", refused), ("unanswered publications", unanswered)]);
-        if let Some(Subscribers { deliveries, losses, .. }) = &self.subscribers {
+        if let Some(Subscribers { deliveries, across, losses, .. }) = &self.subscribers {
             let expected = Some(deliveries.expected as f64);
             record.figure("expected deliveries", Unit::Count, Better::Neither, expected);
             record.faults([
@@ -223,6 +230,7 @@ impl PublishReport {
                 ("reordered", deliveries.reordered),
                 ("lost connections", losses.connections as u64),
             ]);
+            across.iter().for_each(|across| across.figures(&mut record));
         }
         record
     }
@@ -259,6 +267,8 @@ impl PublishReport {
             latency = (&subscribers.latency, "delivered");
         }
         faults.extend(counted(counts));
+        let across = self.subscribers.as_ref().and_then(|subscribers| subscribers.across.as_ref());
+        faults.extend(across.and_then(Across::defect));
         let is_explained = self.work.interrupted || !self.shortfalls().is_empty();
         if latency.0.is_empty() && !is_explained {
             faults.push(format!("nothing that was due in the measured window was {}", latency.1));
@@ -331,6 +341,7 @@ mod tests {
             let mut report = report();
             report.publications.unanswered = unanswered;
             report.subscribers = Some(Subscribers {
+                across: None,
                 channels: 5,
                 clients: 10,
                 deliveries,
@@ -349,6 +360,7 @@ mod tests {
         assert_eq!(with(Deliveries { reordered: 1, despite_refusal: 1, ..none }, 0, 0), 2);
         let mut overloaded = report();
         overloaded.subscribers = Some(Subscribers {
+            across: None,
             channels: 5,
             clients: 10,
             deliveries: Deliveries { lost: 70, announced: 54, cut_off: 16, ..none },

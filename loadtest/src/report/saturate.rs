@@ -287,6 +287,7 @@ mod tests {
             publications: Publications { sent: 100, accepted: 100, ..Publications::default() },
             answers: latency.clone(),
             subscribers: Some(Subscribers {
+                across: None,
                 channels: 1,
                 clients: 10,
                 deliveries: Deliveries { lost, ..Deliveries::default() },

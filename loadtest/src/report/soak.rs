@@ -71,10 +71,17 @@ impl SoakReport {
         ]
     }
 
+    /// Returns the number of clients of the measured server: the first, if there are several.
+    fn clients(&self) -> Option<f64> {
+        let subscribers = self.run.subscribers.as_ref()?;
+        let first = subscribers.across.as_ref().and_then(|across| across.nodes.first());
+        Some(first.map_or(subscribers.clients, |node| node.clients) as f64)
+    }
+
     /// Returns the server's processor time for each subscriber, in µs of each second.
     fn cpu_us_per_client(&self) -> Option<f64> {
         let (first, last) = (self.moments.first()?, self.moments.last()?);
-        let clients = self.run.subscribers.as_ref()?.clients as f64;
+        let clients = self.clients()?;
         let seconds = (last.at_ns - first.at_ns) as f64 / 1e9;
         (seconds > 0.0).then(|| (last.cpu_ns - first.cpu_ns) as f64 / 1e3 / seconds / clients)
     }
@@ -91,12 +98,11 @@ impl SoakReport {
         table.line("", &format!("from the first quarter of {intervals} intervals to the last"));
         let cpu =
             self.cpu_us_per_client().map_or_else(|| "-".to_owned(), |us| format!("{us:.2} µs"));
-        let clients = self.run.subscribers.as_ref().map(|it| it.clients);
         let rss = self
             .moments
             .last()
-            .zip(clients)
-            .map(|(last, clients)| last.memory.rss as f64 / clients as f64);
+            .zip(self.clients())
+            .map(|(last, clients)| last.memory.rss as f64 / clients);
         table.row("per client", [("CPU a second", cpu), ("RSS of the whole server", bytes(rss))]);
         table.text
     }

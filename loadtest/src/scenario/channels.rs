@@ -1,8 +1,9 @@
 //! `many-channels` and `floor-channels`: many channels with two subscribers each.
 
+use std::slice::from_ref;
+
 use anyhow::Result;
 
-use crate::api::insforge::Definition;
 use crate::api::{Access, Api};
 use crate::args::{ChannelsArguments, ChannelsLoad, FloorChannelsArguments};
 use crate::client::NUMBER;
@@ -22,20 +23,20 @@ use crate::target::Target;
 pub(crate) fn run(arguments: &ChannelsArguments) -> Result<Ending> {
     let ChannelsArguments { subscribed, load, .. } = arguments;
     let node = &subscribed.node;
-    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
+    let pid = placed_process(node.server_pid, &node.urls, &arguments.place)?;
     let mut settings = load.settings();
     subscribed.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
-    let frame = Frame::now(settings, Versions::of_node(&node.url));
+    let frame = Frame::now(settings, Versions::of_node(node.url()));
     let options = subscribed.options();
     let pattern = format!("{}:*", node.channel);
-    let _definition = Definition::make(&node.url, &pattern, &node.api_key, &options)?;
+    let _definitions = node.define(&pattern, &options)?;
     let access = subscribed.access();
     let channels = Channels {
         scenario: "many-channels",
-        clients: &node.url,
-        publishers: &node.url,
-        node: Some(&node.url),
+        clients: &node.urls,
+        publishers: node.url(),
+        nodes: &node.urls,
         pid,
         prefix: &node.channel,
         access,
@@ -53,9 +54,9 @@ pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Ending> {
     let frame = Frame::now(settings, floor_version());
     let channels = Channels {
         scenario: "floor-channels",
-        clients: &floor.target,
+        clients: from_ref(&floor.target),
         publishers: &floor.publishing,
-        node: None,
+        nodes: &[],
         pid: Some(floor.pid()),
         prefix: "load",
         access: Access { publisher: Some(KEY.to_owned()), ..Access::anonymous(Api::InsForge) },
@@ -67,10 +68,10 @@ pub(crate) fn run_floor(arguments: &FloorChannelsArguments) -> Result<Ending> {
 /// A server, the names of its channels, and the load.
 struct Channels<'a> {
     scenario: &'static str,
-    clients: &'a Target,
+    clients: &'a [Target],
     publishers: &'a Target,
-    /// The node, if this is no floor.
-    node: Option<&'a Target>,
+    /// The nodes, if this is no floor.
+    nodes: &'a [Target],
     pid: Option<u32>,
     prefix: &'a str,
     access: Access,
@@ -80,17 +81,18 @@ struct Channels<'a> {
 impl Channels<'_> {
     fn measure(&self) -> Result<PublishReport> {
         let ChannelsLoad { channels, subscribers, ref post, .. } = *self.load;
-        let script =
-            self.access.script(self.clients, Some(&format!("{}:{NUMBER}", self.prefix)))?;
+        let channel = format!("{}:{NUMBER}", self.prefix);
+        let script = |target: &Target| self.access.script(target, Some(&channel));
         let numbered = Some(u32::try_from(channels)?);
-        let group = Group { channels: numbered, ..Group::alike(script, channels * subscribers) };
+        let mut groups = Group::spread(self.clients, channels * subscribers, script)?;
+        groups.iter_mut().for_each(|group| group.channels = numbered);
         let template = |number| {
             let channel = channel_name(self.prefix, number);
             self.access.request(self.publishers, &Schedule { channel, ..post.schedule() })
         };
         let field = Field {
             scenario: self.scenario,
-            crowd: crowd(self.clients, vec![group], self.load.connections_per_process),
+            crowd: crowd(groups, self.load.connections_per_process),
             source: Source::Http(
                 self.publishers,
                 (0..channels).map(template).collect::<Result<_>>()?,
@@ -98,7 +100,7 @@ impl Channels<'_> {
             post,
             pid: self.pid,
             readers: subscribers,
-            node: self.node,
+            nodes: self.nodes,
             observe: None,
         };
         let harvest = field.harvest()?;
@@ -106,7 +108,7 @@ impl Channels<'_> {
             scenario: self.scenario,
             asked: post.asked(),
             publications: publications(&harvest.posted),
-            subscribers: Some(harvest.subscribers(0, channels)?),
+            subscribers: Some(harvest.subscribers(channels)?),
             answers: harvest.posted.latency,
             work: harvest.work,
         })

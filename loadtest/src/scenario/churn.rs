@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::api::insforge::Definition;
 use crate::api::{Access, Api, Script};
 use crate::args::{ChurnArguments, ChurnLoad, FloorJoinArguments, OutputArguments};
 use crate::clock::{nanos, now_ns};
@@ -33,16 +32,18 @@ const MEMBERS_UNDERWAY: usize = 64;
 pub(crate) fn run(arguments: &ChurnArguments) -> Result<Ending> {
     let ChurnArguments { subscribed, load, .. } = arguments;
     let node = &subscribed.node;
-    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
+    let pid = placed_process(node.server_pid, &node.urls, &arguments.place)?;
     let mut settings = load.settings();
     subscribed.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
-    let frame = Frame::now(settings, Versions::of_node(&node.url));
+    let frame = Frame::now(settings, Versions::of_node(node.url()));
     let options = subscribed.options();
-    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let _definitions = node.define(&node.channel, &options)?;
     let access = subscribed.access();
-    let script = access.script(&node.url, Some(&node.channel))?;
-    let churn = Churn { target: &node.url, script: &script, load };
+    let place =
+        |target: &Target| anyhow::Ok((target.clone(), access.script(target, Some(&node.channel))?));
+    let nodes = node.urls.iter().map(place).collect::<Result<Vec<_>>>()?;
+    let churn = Churn { nodes: &nodes, load };
     finish(&churn.measure("churn", pid)?, frame, load, &arguments.output)
 }
 
@@ -51,7 +52,8 @@ pub(crate) fn run_floor(arguments: &FloorJoinArguments) -> Result<Ending> {
     let load = &arguments.load;
     let floor = placed_floor(Job::Join, &arguments.place)?;
     let script = Access::anonymous(Api::InsForge).script(&floor.target, Some("load"))?;
-    let churn = Churn { target: &floor.target, script: &script, load };
+    let nodes = [(floor.target.clone(), script)];
+    let churn = Churn { nodes: &nodes, load };
     let mut settings = load.settings();
     arguments.place.put_into(&mut settings);
     let frame = Frame::now(settings, floor_version());
@@ -69,17 +71,16 @@ fn finish(
     conclude_at(report.is_judged(), &record, &report.table(), output)
 }
 
-/// A server, what each client does there, and how many.
+/// The servers, what each client does there, and how many.
 struct Churn<'a> {
-    target: &'a Target,
-    script: &'a Script,
+    nodes: &'a [(Target, Script)],
     load: &'a ChurnLoad,
 }
 
 impl Churn<'_> {
     fn measure(&self, scenario: &'static str, pid: Option<u32>) -> Result<ChurnReport> {
         let load = self.load;
-        let mut joins = Joins::new(self.target, self.script)?;
+        let mut joins = Joins::new(self.nodes)?;
         self.gather_members(&mut joins)?;
         let (meter, stop) = (Meter::default(), AtomicBool::new(false));
         let gauge = Gauge {
@@ -89,7 +90,7 @@ impl Churn<'_> {
             offered: load.rate.unwrap_or_default(),
             pulse: None,
             meter: &meter,
-            server: Server { pid, address: self.target.address },
+            server: Server { pid, address: self.nodes[0].0.address },
             client_pids: vec![std::process::id()],
             check: &|| Ok(()),
             stop: &stop,
@@ -104,6 +105,7 @@ impl Churn<'_> {
             underway_max: load.underway,
             members: load.members,
             seconds: load.seconds.as_secs_f64(),
+            nodes: self.nodes.iter().map(|(target, _)| target.authority.clone()).collect(),
             counts,
             work: Work { series, ..work },
         })

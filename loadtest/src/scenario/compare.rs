@@ -20,10 +20,10 @@ use crate::scenario::{conclude, floor_version, required_process, say};
 pub(crate) fn run(arguments: &CompareArguments) -> Result<Ending> {
     let processors = (arguments.place.server_cpu, arguments.place.client_cpu);
     let place = Placement::take(processors.0, processors.1)?;
-    let pid = required_process(arguments.server_pid, &arguments.server.url)?;
+    let pid = required_process(arguments.server_pid, arguments.server.url())?;
     Usage::of(pid)?;
     place.pin_node(pid)?;
-    let frame = Frame::now(arguments.settings(), Versions::of_node(&arguments.server.url));
+    let frame = Frame::now(arguments.settings(), Versions::of_node(arguments.server.url()));
     let asked = asked(arguments);
     say(&CompareReport::head(&asked, arguments.pairs));
     let mut pairs = Vec::new();

@@ -1,5 +1,6 @@
 //! `documents`: many documents are written at a fixed rate, and each client watches some of them.
 
+use std::slice::from_ref;
 use std::thread;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ const WRITER_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs the scenario, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &DocumentsArguments) -> Result<Ending> {
-    let pid = placed_process(arguments.server_pid, &arguments.url, &arguments.place)?;
+    let pid = placed_process(arguments.server_pid, from_ref(&arguments.url), &arguments.place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&arguments.url));
     let since_ns = now_ns();
     m2::ensure_ready(&arguments.url)?;

@@ -12,11 +12,12 @@ use crate::publisher::Plan;
 use crate::report::{FanoutReport, Frame};
 use crate::scenario::run::{Publisher, Run};
 use crate::scenario::{conclude, groups, placed_process};
+use crate::target::Target;
 
 /// Runs the scenario, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &FanoutArguments) -> Result<Ending> {
-    let pid = placed_process(arguments.server_pid, &arguments.server.url, &arguments.place)?;
-    let frame = Frame::now(settings(arguments), Versions::of_node(&arguments.server.url));
+    let pid = placed_process(arguments.server_pid, &arguments.server.urls, &arguments.place)?;
+    let frame = Frame::now(settings(arguments), Versions::of_node(arguments.server.url()));
     let node = Node { server: &arguments.server, publish: &arguments.publish, pid };
     let report = node.measure(&arguments.crowd, arguments.streams, &arguments.load)?;
     let record = report.record(frame, arguments.thresholds.thresholds());
@@ -27,7 +28,7 @@ fn settings(arguments: &FanoutArguments) -> Value {
     let mut settings = arguments.crowd.settings();
     arguments.load.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
-    settings["server"] = arguments.server.url.authority.as_str().into();
+    arguments.server.put_into(&mut settings);
     settings["streams"] = arguments.streams.unwrap_or_default().into();
     settings["unanswered_max"] = arguments.publish.unanswered_max.into();
     settings
@@ -53,17 +54,19 @@ impl Node<'_> {
     ) -> Result<FanoutReport> {
         let Self { server, publish, pid } = self;
         let access = publish.access(server, crowd.api);
-        let _definition = access.prepare(&server.url, &crowd.channel)?;
-        let script = access.script(&server.url, Some(&crowd.channel))?;
+        let prepare = |target| access.prepare(target, &crowd.channel);
+        let _definitions: Vec<_> = server.urls.iter().map(prepare).collect::<Result<_>>()?;
+        let script = |target: &Target| access.script(target, Some(&crowd.channel));
+        let groups = groups(server, crowd, script, streams)?;
         let plan = Plan {
-            target: server.url.clone(),
-            access,
+            target: server.url().clone(),
+            access: access.clone(),
             schedule: load.schedule(crowd),
             unanswered_max: publish.unanswered_max,
         };
         let run = Run {
             scenario: "fanout",
-            crowd: crowd.crowd(&server.url, groups(server, crowd, script, streams)?),
+            crowd: crowd.crowd(groups),
             schedule: plan.schedule.clone(),
             warmup: load.warmup,
             seconds: crowd.seconds,

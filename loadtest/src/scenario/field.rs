@@ -11,10 +11,11 @@ use crate::clock::now_ns;
 use crate::crowd::{Crowd, Gathered, Group, Pulse, UNDERWAY_MAX};
 use crate::descriptors;
 use crate::fate::Server;
+use crate::heard::Heard;
 use crate::meter::Meter;
 use crate::posting::{Posted, Posting, Span};
 use crate::progress::Progress;
-use crate::report::{Losses, Subscribers, Work};
+use crate::report::{Across, Losses, Subscribers, Work};
 use crate::scenario::conduct::{Done, Gauge, span};
 use crate::scenario::stragglers::Stragglers;
 use crate::shouting::Shouting;
@@ -39,9 +40,9 @@ pub(super) struct Field<'a> {
     pub(super) pid: Option<u32>,
     /// Number of clients that read each publication.
     pub(super) readers: usize,
-    /// Where its metrics tell how many clients the server closed because they were slow; `None` for
+    /// The nodes, whose metrics tell how many clients they closed as slow consumers; empty for
     /// another server.
-    pub(super) node: Option<&'a Target>,
+    pub(super) nodes: &'a [Target],
     /// Called every few milliseconds of the measured window and at its end, with the time since its
     /// start and the deliveries so far.
     pub(super) observe: Option<&'a Observe<'a>>,
@@ -62,7 +63,8 @@ pub(super) enum Source<'a> {
 pub(super) struct Harvest {
     pub(super) posted: Posted,
     pub(super) work: Work,
-    groups: Vec<Gathered>,
+    /// The node of each group that reads, and what its clients received.
+    groups: Vec<(Target, Gathered)>,
     losses: Losses,
     /// Clients that do not read and were closed by the server.
     pub(super) closed: usize,
@@ -71,9 +73,8 @@ pub(super) struct Harvest {
 }
 
 /// Returns a crowd of these groups.
-pub(super) fn crowd(target: &Target, groups: Vec<Group>, size_per_process: usize) -> Crowd {
+pub(super) fn crowd(groups: Vec<Group>, size_per_process: usize) -> Crowd {
     Crowd {
-        target: target.clone(),
         size: groups.iter().map(|group| group.size).sum(),
         groups,
         first: 0,
@@ -88,9 +89,9 @@ pub(super) fn crowd(target: &Target, groups: Vec<Group>, size_per_process: usize
 impl Field<'_> {
     /// Connects the clients, publishes, and waits for the last deliveries.
     pub(super) fn harvest(self) -> Result<Harvest> {
-        let Self { scenario, crowd, source, post, pid, readers, node, observe } = self;
-        let server = Server { pid, address: crowd.target.address };
-        let slow_before = node.and_then(slow_consumers::closed);
+        let Self { scenario, crowd, source, post, pid, readers, nodes, observe } = self;
+        let server = Server { pid, address: crowd.groups[0].target.address };
+        let slow_before = slow_consumers::closed(nodes);
         let (pulse, meter) = (Pulse::default(), Meter::default());
         let conduct = || {
             let mut progress = Progress::new();
@@ -131,12 +132,15 @@ impl Field<'_> {
             Ok(measured)
         };
         let ((posted, work, course), groups) = crowd.gather(&pulse, conduct)?;
+        let targets = crowd.groups.iter().filter(|group| group.reads).map(|it| it.target.clone());
+        // Groups that do not read come last.
+        let groups: Vec<_> = targets.zip(groups).collect();
         let lost = |seconds: &[f64]| lost(&posted, &groups, seconds);
         let work = Work { series: course.series(&mut pulse.timeline(), lost), ..work };
         let first = pulse.first_failure().map(str::to_owned);
         let losses = Losses { connections: pulse.lost(), first };
         // A server that has ended or is stuck cannot be asked.
-        let slow_after = node.filter(|_| work.cut.is_none()).and_then(slow_consumers::closed);
+        let slow_after = work.cut.is_none().then(|| slow_consumers::closed(nodes)).flatten();
         let slow = slow_before.zip(slow_after);
         let slow = slow.map_or(0, |(before, after)| after.saturating_sub(before));
         let closed = pulse.closed();
@@ -172,11 +176,10 @@ impl Source<'_> {
 
 /// Returns the deliveries that readers lack, by the interval in which they were due. `seconds` are
 /// the starts of the intervals.
-fn lost(posted: &Posted, groups: &[Gathered], seconds: &[f64]) -> Vec<u64> {
+fn lost(posted: &Posted, groups: &[(Target, Gathered)], seconds: &[f64]) -> Vec<u64> {
     let outcomes: Vec<_> = posted.outcomes.iter().map(|them| Outcomes::new(them)).collect();
     let mut lost = vec![0; seconds.len()];
-    // The first group reads.
-    for tally in groups.iter().take(1).flat_map(|group| &group.tallies) {
+    for tally in groups.iter().flat_map(|(_, group)| &group.tallies) {
         let channel = tally.channel.unwrap_or_default() as usize;
         let outcomes = &outcomes[channel];
         let starts = posted.starts.at(channel, seconds, outcomes.sent());
@@ -186,21 +189,29 @@ fn lost(posted: &Posted, groups: &[Gathered], seconds: &[f64]) -> Vec<u64> {
 }
 
 impl Harvest {
-    /// Returns what the clients of one group received on this many channels.
-    pub(super) fn subscribers(&self, group: usize, channels: usize) -> Result<Subscribers> {
+    /// Returns what the clients that read received on this many channels.
+    pub(super) fn subscribers(&self, channels: usize) -> Result<Subscribers> {
         let outcomes = self.posted.outcomes.iter().map(|them| Outcomes::new(them));
         let outcomes: Vec<_> = outcomes.collect();
-        let Gathered { heard, tallies } = &self.groups[group];
-        let mut deliveries = Deliveries::default();
-        for tally in tallies {
-            let channel = usize::try_from(tally.channel.unwrap_or_default())?;
-            deliveries.add(tally, &outcomes[channel], false);
+        let (mut all, mut heard) = (Deliveries::default(), Heard::new());
+        let mut nodes = Vec::new();
+        for (target, group) in &self.groups {
+            let mut deliveries = Deliveries::default();
+            for tally in &group.tallies {
+                let channel = usize::try_from(tally.channel.unwrap_or_default())?;
+                deliveries.add(tally, &outcomes[channel], false);
+            }
+            all.merge(deliveries);
+            heard.latency.add(&group.heard.latency)?;
+            heard.frames.add(&group.heard.frames);
+            nodes.push((target.authority.as_str(), deliveries, &group.tallies[..]));
         }
         Ok(Subscribers {
             channels,
-            clients: tallies.len(),
-            deliveries,
-            latency: heard.latency.clone(),
+            clients: nodes.iter().map(|(.., tallies)| tallies.len()).sum(),
+            deliveries: all,
+            across: Across::of(nodes),
+            latency: heard.latency,
             frame_bytes: heard.frames.median(),
             losses: self.losses.clone(),
             closed_as_slow: self.closed_as_slow,

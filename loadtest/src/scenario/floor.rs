@@ -55,7 +55,7 @@ impl Sender {
         let script = Access::anonymous(crowd.api).script(&floor.target, Some(&crowd.channel))?;
         let run = Run {
             scenario: "floor",
-            crowd: crowd.crowd(&floor.target, vec![Group::alike(script, crowd.subscribers)]),
+            crowd: crowd.crowd(vec![Group::alike(&floor.target, script, crowd.subscribers)]),
             schedule,
             warmup: load.warmup,
             seconds: crowd.seconds,

@@ -20,6 +20,7 @@ use crate::report::{
 };
 use crate::scenario::sample::{SECOND, Sample, Sampler};
 use crate::scenario::{conclude, groups, required_process};
+use crate::target::Target;
 use crate::timeline::Timeline;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -27,20 +28,20 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Runs the scenario, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &IdleArguments) -> Result<Ending> {
     let (server, common) = (&arguments.server, &arguments.crowd);
-    let pid = required_process(arguments.server_pid, &server.url)?;
+    let pid = required_process(arguments.server_pid, server.url())?;
     // A first request is answered before memory is read, so that its memory counts for no
     // connection.
-    let frame = Frame::now(settings(arguments), Versions::of_node(&server.url));
+    let frame = Frame::now(settings(arguments), Versions::of_node(server.url()));
     let access = server.access(common.api, arguments.api_key.as_deref());
     let channel = arguments.subscribe.then_some(common.channel.as_str());
-    let prepared = channel.map(|channel| access.prepare(&server.url, channel)).transpose()?;
+    let prepared = channel.map(|channel| access.prepare(server.url(), channel)).transpose()?;
     let _definition = prepared.flatten();
     let before = Memory::of(pid)?;
     let pulse = Pulse::default();
-    let script = access.script(&server.url, channel)?;
+    let script = |target: &Target| access.script(target, channel);
     let groups = groups(server, common, script, arguments.streams)?;
-    let crowd = common.crowd(&server.url, groups);
-    let server = Server { pid: Some(pid), address: server.url.address };
+    let crowd = common.crowd(groups);
+    let server = Server { pid: Some(pid), address: server.url().address };
     let hold = || Holding { pid, server, planned: common.seconds, pulse: &pulse }.hold(crowd.size);
     let (held, gathered) = crowd.gather(&pulse, hold)?;
     let report = IdleReport {
@@ -64,7 +65,7 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<Ending> {
 
 fn settings(arguments: &IdleArguments) -> Value {
     let mut settings = arguments.crowd.settings();
-    settings["server"] = arguments.server.url.authority.as_str().into();
+    settings["server"] = arguments.server.url().authority.as_str().into();
     settings["subscribe"] = arguments.subscribe.into();
     settings["streams"] = arguments.streams.unwrap_or_default().into();
     settings

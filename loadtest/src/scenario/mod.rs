@@ -37,17 +37,18 @@ use crate::procfs::Usage;
 use crate::report::Record;
 use crate::target::Target;
 
-/// Returns the clients that follow this script, and the streams beside them.
+/// Returns the clients that follow this script, and the streams beside them, at all nodes.
 fn groups(
     server: &ServerArguments,
     crowd: &CrowdArguments,
-    script: Script,
+    script: impl Fn(&Target) -> Result<Script>,
     streams: Option<usize>,
 ) -> Result<Vec<Group>> {
-    let mut groups = vec![Group::alike(script, crowd.subscribers)];
+    let mut groups = Group::spread(&server.urls, crowd.subscribers, script)?;
     if let Some(size) = streams {
-        let script = server.access(Api::Events, None).script(&server.url, Some(&crowd.channel))?;
-        groups.push(Group::alike(script, size));
+        let access = server.access(Api::Events, None);
+        let script = |target: &Target| access.script(target, Some(&crowd.channel));
+        groups.extend(Group::spread(&server.urls, size, script)?);
     }
     Ok(groups)
 }
@@ -99,14 +100,19 @@ fn server_process(named: Option<u32>, target: &Target) -> Option<u32> {
     })
 }
 
-/// Returns the same process, at the processor that it was given. This process keeps to its own.
+/// Returns the same process, at the processor that it was given; `None` if there are several nodes.
+/// This process keeps to its own.
 fn placed_process(
     named: Option<u32>,
-    target: &Target,
+    targets: &[Target],
     place: &PlaceArguments,
 ) -> Result<Option<u32>> {
     let place = Placement::take(place.server_cpu, place.client_cpu)?;
-    let pid = server_process(named, target);
+    let pid = match targets {
+        [target] => server_process(named, target),
+        // What one process costs says nothing of deliveries by several.
+        _ => None,
+    };
     if let Some(pid) = pid {
         Usage::of(pid)?;
         place.pin_node(pid)?;

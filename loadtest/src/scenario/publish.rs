@@ -26,14 +26,14 @@ use crate::target::Target;
 /// Publishes at a node, prints the report and returns what is to be said of it.
 pub(crate) fn run(arguments: &PublishOnlyArguments) -> Result<Ending> {
     let PublishOnlyArguments { node, post, .. } = arguments;
-    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
+    let pid = placed_process(node.server_pid, &node.urls, &arguments.place)?;
     let mut settings = post.settings();
     node.put_into(&mut settings);
     arguments.place.put_into(&mut settings);
-    let frame = Frame::now(settings, Versions::of_node(&node.url));
+    let frame = Frame::now(settings, Versions::of_node(node.url()));
     let options = Options { ephemeral: node.ephemeral, ..Options::default() };
-    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
-    let desk = Desk { scenario: "publish", target: &node.url, pid, post };
+    let _definition = Definition::make(node.url(), &node.channel, &node.api_key, &options)?;
+    let desk = Desk { scenario: "publish", target: node.url(), pid, post };
     let report = desk.measure(&node.channel, &node.api_key)?;
     finish(&report, frame, post, &arguments.output)
 }

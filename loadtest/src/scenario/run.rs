@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::api::Api;
 use crate::clock::{nanos, now_ns};
 use crate::crowd::{Crowd, Gathered, Group, Pulse};
 use crate::fate::{Answers, Broken, Cut, Server};
@@ -17,7 +18,7 @@ use crate::procfs::{Memory, Usage, rss_bytes};
 use crate::progress::{Live, Progress};
 use crate::publisher::{Pace, Plan, Published, Schedule, publish};
 use crate::report::{
-    Asked, Audience, Costs, Course, Evidence, FanoutReport, Load, Losses, Measured, Offer,
+    Across, Asked, Audience, Costs, Course, Evidence, FanoutReport, Load, Losses, Measured, Offer,
     Publications, Series, Tick, Verdict, Window, quantile,
 };
 use crate::scenario::sample::{SECOND, Sample, Sampler};
@@ -64,7 +65,7 @@ impl Run {
         let conductor = Conductor {
             run: self,
             pulse: &pulse,
-            server: Server { pid: self.server_pid, address: self.crowd.target.address },
+            server: Server { pid: self.server_pid, address: self.crowd.groups[0].target.address },
             counts_sent: matches!(publisher, Publisher::Http(_)),
         };
         let before = self.server_pid.and_then(rss_bytes);
@@ -81,39 +82,31 @@ impl Run {
     ) -> Result<FanoutReport> {
         let outcomes = Outcomes::new(&conducted.published.outcomes);
         let series = self.series(&conducted, &gathered, &outcomes, pulse);
-        let mut deliveries = Deliveries::default();
-        let mut heard = Heard::new();
-        let mut audiences = Vec::new();
-        for (group, gathered) in self.crowd.groups.iter().zip(gathered) {
-            let audience = audience(group, &gathered, &outcomes);
-            deliveries.merge(audience.deliveries);
-            audiences.push(audience);
-            heard.add(gathered.heard)?;
-        }
-        if audiences.len() == 1 {
-            audiences.clear();
-        }
+        let Received { deliveries, heard, audiences, across } =
+            self.received(gathered, &outcomes)?;
         let (sent, accepted, refused) = (outcomes.sent(), outcomes.accepted(), outcomes.refused());
         let evidence = Evidence {
             latency_p99_ns: quantile(&heard.latency, 0.99),
             growth: series.growth(),
             ..self.evidence(&conducted, &outcomes, &deliveries)
         };
+        let mut verdict = Verdict::of(&evidence);
+        verdict.evidence.extend(across.iter().flat_map(Across::sentences));
         let measured = Measured {
             seconds: conducted.seconds,
             interrupted: conducted.interrupted,
             cut: conducted.cut.clone(),
-            verdict: Verdict::of(&evidence),
+            verdict,
             series,
             joined: memory_before.zip(conducted.memory_joined),
         };
         Ok(FanoutReport {
             scenario: self.scenario,
             asked: Asked {
-                api: self.crowd.groups[0].script.api,
+                api: self.api(),
                 channel: self.schedule.channel.clone(),
-                subscribers: self.crowd.groups[0].size,
-                streams: self.crowd.groups[1..].iter().map(|group| group.size).sum(),
+                subscribers: self.size_of(|api| api == self.api()),
+                streams: self.size_of(|api| api != self.api()),
                 rate: self.schedule.rate,
                 payload_bytes: self.schedule.payload_bytes,
                 seconds: self.seconds.as_secs_f64(),
@@ -128,6 +121,7 @@ impl Run {
             },
             deliveries,
             audiences,
+            across,
             latency: heard.latency,
             costs: Costs {
                 frames: heard.frames,
@@ -138,6 +132,40 @@ impl Run {
             losses: conducted.losses,
             errors: heard.errors,
         })
+    }
+
+    /// Adds up what the groups received.
+    fn received(&self, gathered: Vec<Gathered>, outcomes: &Outcomes) -> Result<Received> {
+        let mut deliveries = Deliveries::default();
+        let mut heard = Heard::new();
+        let mut audiences: Vec<Audience> = Vec::new();
+        let mut nodes = Vec::new();
+        for (group, gathered) in self.crowd.groups.iter().zip(gathered) {
+            let audience = audience(group, &gathered, outcomes);
+            deliveries.merge(audience.deliveries);
+            heard.add(gathered.heard)?;
+            nodes.push((&group.target.authority, audience.deliveries, gathered.tallies));
+            match audiences.iter_mut().find(|it| it.api == audience.api) {
+                Some(same) => same.add(audience)?,
+                None => audiences.push(audience),
+            }
+        }
+        if audiences.len() == 1 {
+            audiences.clear();
+        }
+        let nodes = nodes.iter().map(|(name, all, tallies)| (name.as_str(), *all, &tallies[..]));
+        Ok(Received { deliveries, heard, audiences, across: Across::of(nodes) })
+    }
+
+    /// Returns the API of the clients, without the streams beside them.
+    fn api(&self) -> Api {
+        self.crowd.groups[0].script.api
+    }
+
+    /// Returns the number of clients of some APIs.
+    fn size_of(&self, is_wanted: impl Fn(Api) -> bool) -> usize {
+        let groups = self.crowd.groups.iter().filter(|group| is_wanted(group.script.api));
+        groups.map(|group| group.size).sum()
     }
 
     fn offer(&self, seconds: f64) -> Offer {
@@ -214,6 +242,14 @@ impl Run {
     fn tells_states(&self) -> bool {
         self.crowd.groups.iter().any(|group| group.script.api.tells_states())
     }
+}
+
+/// What all groups received, and the same by API and by node if there are several.
+struct Received {
+    deliveries: Deliveries,
+    heard: Heard,
+    audiences: Vec<Audience>,
+    across: Option<Across>,
 }
 
 fn audience(group: &Group, gathered: &Gathered, outcomes: &Outcomes) -> Audience {

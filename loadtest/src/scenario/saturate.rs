@@ -26,12 +26,12 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub(crate) fn run(arguments: &SaturateArguments) -> Result<Ending> {
     let SaturateArguments { subscribed, .. } = arguments;
     let node = &subscribed.node;
-    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
-    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
+    let pid = placed_process(node.server_pid, &node.urls, &arguments.place)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(node.url()));
     let options = subscribed.options();
-    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let _definition = Definition::make(node.url(), &node.channel, &node.api_key, &options)?;
     let access = subscribed.access();
-    let script = access.script(&node.url, Some(&node.channel))?;
+    let script = access.script(node.url(), Some(&node.channel))?;
     let climb = Climb { arguments, access, script, pid };
     let report = climb.climb()?;
     let record = report.record(frame, &arguments.limits());
@@ -116,15 +116,14 @@ impl Climb<'_> {
         let field = Field {
             scenario: "saturate",
             crowd: crowd(
-                &node.url,
-                vec![Group::alike(self.script.clone(), size.subscribers)],
+                vec![Group::alike(node.url(), self.script.clone(), size.subscribers)],
                 size.connections_per_process,
             ),
-            source: Source::Http(&node.url, vec![self.access.request(&node.url, &schedule)?]),
+            source: Source::Http(node.url(), vec![self.access.request(node.url(), &schedule)?]),
             post,
             pid: self.pid,
             readers: size.subscribers,
-            node: Some(&node.url),
+            nodes: &node.urls,
             observe: None,
         };
         let started = Frame::started();
@@ -133,7 +132,7 @@ impl Climb<'_> {
             scenario: "saturate",
             asked: post.asked(),
             publications: publications(&harvest.posted),
-            subscribers: Some(harvest.subscribers(0, 1)?),
+            subscribers: Some(harvest.subscribers(1)?),
             answers: harvest.posted.latency,
             work: harvest.work,
         };

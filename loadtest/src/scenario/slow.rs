@@ -19,24 +19,24 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
     let SlowArguments { subscribed, .. } = arguments;
     let node = &subscribed.node;
     let post = &arguments.post.in_order();
-    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
-    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
+    let pid = placed_process(node.server_pid, &node.urls, &arguments.place)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(node.url()));
     let options = arguments.options();
-    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let _definition = Definition::make(node.url(), &node.channel, &node.api_key, &options)?;
     let before = pid.map(Memory::of).transpose()?;
     let access = subscribed.access();
-    let script = access.script(&node.url, Some(&node.channel))?;
-    let readers = Group::alike(script.clone(), arguments.readers());
-    let slow = Group { reads: false, ..Group::alike(script, arguments.slow) };
+    let script = access.script(node.url(), Some(&node.channel))?;
+    let readers = Group::alike(node.url(), script.clone(), arguments.readers());
+    let slow = Group { reads: false, ..Group::alike(node.url(), script, arguments.slow) };
     let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
     let field = Field {
         scenario: "slow",
-        crowd: crowd(&node.url, vec![readers, slow], usize::MAX),
-        source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
+        crowd: crowd(vec![readers, slow], usize::MAX),
+        source: Source::Http(node.url(), vec![access.request(node.url(), &schedule)?]),
         post,
         pid,
         readers: arguments.readers(),
-        node: Some(&node.url),
+        nodes: &subscribed.node.urls,
         observe: None,
     };
     let harvest = field.harvest()?;
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &SlowArguments) -> Result<Ending> {
             scenario: "slow",
             asked: post.asked(),
             publications: publications(&harvest.posted),
-            subscribers: Some(harvest.subscribers(0, 1)?),
+            subscribers: Some(harvest.subscribers(1)?),
             answers: harvest.posted.latency,
             work: harvest.work,
         },

@@ -11,7 +11,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::api::Script;
-use crate::api::insforge::Definition;
 use crate::args::SoakArguments;
 use crate::client::Client;
 use crate::clock::{nanos, now_ns, timespec};
@@ -37,31 +36,33 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
     let SoakArguments { subscribed, size, .. } = arguments;
     let node = &subscribed.node;
     let place = Placement::take(arguments.place.server_cpu, arguments.place.client_cpu)?;
-    let pid = required_process(node.server_pid, &node.url)?;
+    let pid = required_process(node.server_pid, node.url())?;
     Usage::of(pid)?;
     place.pin_node(pid)?;
-    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
+    let frame = Frame::now(arguments.settings(), Versions::of_node(node.url()));
     let options = subscribed.options();
-    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let _definitions = node.define(&node.channel, &options)?;
     let access = subscribed.access();
-    let script = access.script(&node.url, Some(&node.channel))?;
+    let script = access.script(node.url(), Some(&node.channel))?;
     let post = &arguments.post();
     let schedule = Schedule { channel: node.channel.clone(), ..post.schedule() };
     let log = Log { pid, interval: arguments.interval(), noted: Mutex::default() };
-    let probe = Probe { target: &node.url, script: &script, heard: Mutex::new(Heard::new()) };
+    let probe = Probe { target: node.url(), script: &script, heard: Mutex::new(Heard::new()) };
     let observe = |after, received| log.observe(after, received, || probe.take());
     let field = Field {
         scenario: "soak",
         crowd: crowd(
-            &node.url,
-            vec![Group::alike(script.clone(), size.subscribers)],
+            Group::spread(&node.urls, size.subscribers, |target| {
+                access.script(target, Some(&node.channel))
+            })?,
             size.connections_per_process,
         ),
-        source: Source::Http(&node.url, vec![access.request(&node.url, &schedule)?]),
+        source: Source::Http(node.url(), vec![access.request(node.url(), &schedule)?]),
         post,
-        pid: Some(pid),
+        // What one process costs says nothing of deliveries by several.
+        pid: (node.urls.len() == 1).then_some(pid),
         readers: size.subscribers,
-        node: Some(&node.url),
+        nodes: &node.urls,
         observe: Some(&observe),
     };
     let stop = AtomicBool::new(false);
@@ -86,7 +87,7 @@ pub(crate) fn run(arguments: &SoakArguments) -> Result<Ending> {
             scenario: "soak",
             asked: post.asked(),
             publications: publications(&harvest.posted),
-            subscribers: Some(harvest.subscribers(0, 1)?),
+            subscribers: Some(harvest.subscribers(1)?),
             answers: harvest.posted.latency,
             work: harvest.work,
         },

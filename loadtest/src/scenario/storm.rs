@@ -36,17 +36,18 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) fn run(arguments: &StormArguments) -> Result<Ending> {
     let StormArguments { subscribed, clients, .. } = arguments;
     let node = &subscribed.node;
-    let pid = placed_process(node.server_pid, &node.url, &arguments.place)?;
-    let frame = Frame::now(arguments.settings(), Versions::of_node(&node.url));
+    let pid = placed_process(node.server_pid, &node.urls, &arguments.place)?;
+    let frame = Frame::now(arguments.settings(), Versions::of_node(node.url()));
     let options = subscribed.options();
-    let _definition = Definition::make(&node.url, &node.channel, &node.api_key, &options)?;
+    let _definition = Definition::make(node.url(), &node.channel, &node.api_key, &options)?;
     let access = subscribed.access();
-    let script = access.script(&node.url, Some(&node.channel))?;
-    let mut joins = Joins::new(&node.url, &script)?;
+    let script = access.script(node.url(), Some(&node.channel))?;
+    let nodes = [(node.url().clone(), script)];
+    let mut joins = Joins::new(&nodes)?;
     let mut progress = Progress::new();
     gather(&mut joins, *clients, &mut progress)?;
 
-    let server = Server { pid, address: node.url.address };
+    let server = Server { pid, address: node.url().address };
     let sample = |joined| Sample::take(joined, pid, [std::process::id()]);
     let before = sample(0)?;
     joins.cut();

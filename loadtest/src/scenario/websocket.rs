@@ -1,5 +1,7 @@
 //! `websocket`: a fan-out at any server that speaks WebSocket, whose messages are given as templates.
 
+use std::slice::from_ref;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::api::{Api, Plain, Script, payload};
@@ -27,7 +29,7 @@ const CLIENTS_PER_PROCESS: usize = 19_000;
 pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Ending> {
     let WebSocketArguments { url, subscribers, .. } = arguments;
     let post = &arguments.post.in_order();
-    let pid = placed_process(arguments.server_pid, &url.target, &arguments.place)?;
+    let pid = placed_process(arguments.server_pid, from_ref(&url.target), &arguments.place)?;
     let frame = Frame::now(arguments.settings(), Versions::of_node(&url.target));
     let script = script(arguments)?;
     let (before, after) = publication(arguments)?;
@@ -56,12 +58,12 @@ pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Ending> {
     };
     let field = Field {
         scenario: "websocket",
-        crowd: crowd(&url.target, vec![Group::alike(script, *subscribers)], CLIENTS_PER_PROCESS),
+        crowd: crowd(vec![Group::alike(&url.target, script, *subscribers)], CLIENTS_PER_PROCESS),
         source,
         post,
         pid,
         readers: *subscribers,
-        node: None,
+        nodes: &[],
         observe: None,
     };
     let harvest = field.harvest()?;
@@ -69,7 +71,7 @@ pub(crate) fn run(arguments: &WebSocketArguments) -> Result<Ending> {
         scenario: "websocket",
         asked: post.asked(),
         publications: publications(&harvest.posted),
-        subscribers: Some(harvest.subscribers(0, 1)?),
+        subscribers: Some(harvest.subscribers(1)?),
         answers: harvest.posted.latency,
         work: harvest.work,
     };

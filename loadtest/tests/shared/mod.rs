@@ -44,11 +44,24 @@ fn node_binary() -> &'static Path {
 
 impl Node {
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| ())
+    }
+
+    /// Starts a node that takes the credentials of another one, of which it knows nothing else.
+    pub(crate) fn with_keys_of(other: &Self) -> Self {
+        Self::start_with(|folder| {
+            let [from, to] = [&other.folder, folder].map(|folder| folder.join("keys.toml"));
+            fs::copy(from, to).expect("the other node has keys");
+        })
+    }
+
+    fn start_with(prepare: impl FnOnce(&PathBuf)) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = format!("loadtest-node-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
         fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        prepare(&folder);
         let mut process = Command::new(node_binary())
             .args(["serve", "--workers", "1", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(&folder)
