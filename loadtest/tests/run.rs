@@ -100,8 +100,11 @@ fn a_saved_run_has_its_course_and_figures_that_agree() {
 fn two_saved_runs_are_compared_and_different_scenarios_refused() {
     let folder = Folder::new("diff");
     let [before, after] = [folder.file("a.json"), folder.file("b.json")];
-    assert!(floor("1", &["--save", &before]).status().unwrap().success());
-    assert!(floor("1", &["--save", &after, "--payload-bytes", "256"]).status().unwrap().success());
+    for extra in [&["--save", &before][..], &["--save", &after, "--payload-bytes", "256"]] {
+        // Their verdicts are not compared, and a busy machine is enough for a bad one.
+        let code = floor("1", extra).status().unwrap().code();
+        assert!(matches!(code, Some(0 | 3 | 4)), "{code:?}");
+    }
     let compared = diff(&before, &after);
     assert!(compared.status.success());
     let table = text(&compared.stdout);
