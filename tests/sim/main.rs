@@ -2,8 +2,11 @@
 //! sockets. Random clients, publishers and administrators use mailboxes with few places, and a
 //! model predicts what each client receives. A seed repeats a run.
 
+mod cluster;
 mod forge;
 mod frames;
+#[path = "../support/histories.rs"]
+mod histories;
 mod insforge;
 mod m2;
 mod memory;
