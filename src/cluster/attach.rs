@@ -38,6 +38,8 @@ pub struct Attachments<T> {
     retries: VecDeque<(Millis, ChannelHash)>,
     reads: Reads,
     line: Line,
+    /// Whether a new epoch has begun, and the place behind which channels are heard is not known.
+    is_renewing: bool,
     next_sid: u64,
     /// Acknowledged attachments whose claims the stream may not have.
     bare: usize,
@@ -152,6 +154,7 @@ impl<T> Attachments<T> {
             retries: VecDeque::new(),
             reads: Reads::default(),
             line: Line::Down,
+            is_renewing: false,
             next_sid: 1,
             bare: 0,
             attached: 0,

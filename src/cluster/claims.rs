@@ -134,6 +134,12 @@ impl Claims {
         lives.iter().map(|life| self.lives.get(*life).clone()).collect()
     }
 
+    /// Returns whether this start of a node has a claim for a place.
+    pub fn has(&self, place: Place, origin: &Origin) -> bool {
+        let mut entries = self.places.get(&place).into_iter().flatten();
+        entries.any(|entry| self.lives.get(entry.life) == origin)
+    }
+
     /// Returns whether any start of a node that `is_asked` has claims.
     pub fn has_any(&self, is_asked: impl Fn(&Origin) -> bool) -> bool {
         self.lives.all.iter().any(|(origin, count)| *count > 0 && is_asked(origin))

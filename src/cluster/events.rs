@@ -39,7 +39,9 @@ pub enum Event {
     Answered(u64, Ack),
     /// A message came live: on this channel, or on a subject of the cluster's own.
     Live(Option<ChannelHash>, Box<Message>),
-    /// The mirror's consumer begins again with the first message of its stream.
+    /// The mirror's consumer begins again with the first message of its stream. It does so at the
+    /// latest when the stream of claims is known to have another leader, because that one may lack
+    /// what the mirror has.
     MirrorBegins,
     /// The mirror's consumer has this message.
     Mirrored(Seq, Mirrored),

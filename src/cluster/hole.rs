@@ -5,8 +5,12 @@
 //! the node was subscribed on the servers of the leader of that time. So a hole reaches from the
 //! last echo before the event to the first echo of a heartbeat that was sent after it.
 
+use std::collections::VecDeque;
+
 use super::chain::Missing;
-use super::limits::{HOLE_BATCH_MAX, HOLE_MESSAGES_MAX, HOLE_MS_MAX, HOLE_STEP_MS};
+use super::limits::{
+    BEAT_MS, HOLE_BATCH_MAX, HOLE_MESSAGES_MAX, HOLE_MS_MAX, HOLE_STEP_MS, LEADER_NOTICE_MS,
+};
 use super::name::Seq;
 use crate::message::Millis;
 
@@ -16,6 +20,9 @@ pub struct Hole {
     state: State,
     /// The sequence of the last own heartbeat that came back; 0 before the first.
     echo: Seq,
+    /// Echoes of the time in which a change of the leader may not have been noticed yet, one for
+    /// each [`BEAT_MS`], and the last one before that time.
+    echoes: VecDeque<(Millis, Seq)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,6 +38,9 @@ enum State {
         beat: Option<u64>,
     },
     Filling(Filling),
+    /// The stream has begun a new epoch. Everything up to the echo of a heartbeat with this number,
+    /// or a later one, is told as a gap; `None` while the line is down.
+    Renewing(Option<u64>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +67,8 @@ pub enum Wish {
     Lost(Missing),
     /// Nothing is missing any more, but for channels with reads of their own.
     Whole,
+    /// All channels begin again at this place and must be told that they have lost something.
+    Begin(Seq),
 }
 
 impl Hole {
@@ -68,7 +80,7 @@ impl Hole {
 
     /// Returns whether something may be missing.
     pub fn is_open(&self) -> bool {
-        matches!(self.state, State::Open { .. } | State::Filling(_))
+        matches!(self.state, State::Open { .. } | State::Filling(_) | State::Renewing(_))
     }
 
     /// Returns whether the hole is being read message by message.
@@ -83,41 +95,60 @@ impl Hole {
 
     /// Begins a hole, because the line is down.
     pub fn line_down(&mut self) {
-        self.open(None);
+        self.open(None, self.echo);
     }
 
     /// Begins a hole, or makes it longer: it ends at the echo of a heartbeat with this number or a
-    /// later one. The node has just subscribed anew, or the stream has changed its leader.
+    /// later one, because the node has just subscribed anew.
     pub fn opened(&mut self, beat: u64) {
-        self.open(Some(beat));
+        self.open(Some(beat), self.echo);
     }
 
-    fn open(&mut self, beat: Option<u64>) {
+    /// Begins a hole, or makes it longer, because the stream has changed its leader at some time
+    /// since [`LEADER_NOTICE_MS`]. It ends at the echo of a heartbeat with this number or a later
+    /// one, unless the line is down.
+    pub fn leader_changed(&mut self, beat: u64, now: Millis) {
+        let is_before = |(at, _): &&(Millis, Seq)| *at + LEADER_NOTICE_MS <= now;
+        let before = self.echoes.iter().rev().find(is_before).or(self.echoes.front());
+        let after = before.map_or(self.echo, |(_, seq)| *seq);
+        let is_down = matches!(self.state, State::Open { beat: None, .. } | State::Renewing(None));
+        self.open((!is_down).then_some(beat), after);
+    }
+
+    fn open(&mut self, beat: Option<u64>, from: Seq) {
         let after = match self.state {
             State::New => return,
-            State::Whole => self.echo,
-            State::Open { after, .. } => after,
-            State::Filling(filling) => filling.after,
+            State::Renewing(_) => {
+                self.state = State::Renewing(beat);
+                return;
+            }
+            State::Whole => from,
+            State::Open { after, .. } => after.min(from),
+            State::Filling(filling) => filling.after.min(from),
         };
         self.state = State::Open { after, beat };
     }
 
-    /// Forgets the hole, because a new epoch began at this place: everything before it is told as a
-    /// gap.
-    pub fn reset(&mut self, seq: Seq) {
-        if let State::Open { after, .. } = &mut self.state {
-            *after = seq;
-            return;
-        }
-        self.echo = seq;
-        self.state = State::Whole;
+    /// Forgets the hole, because a new epoch began: everything up to the echo of the next
+    /// heartbeat, which has this number, is told as a gap. What was heard before has sequences of
+    /// the old epoch or of the new one, and nothing tells which.
+    pub fn reset(&mut self, beat: u64) {
+        self.echoes.clear();
+        let is_down = matches!(self.state, State::Open { beat: None, .. } | State::Renewing(None));
+        self.state = State::Renewing((!is_down).then_some(beat));
     }
 
     /// Takes the echo of a heartbeat with its number and its sequence.
     pub fn echo(&mut self, number: u64, seq: Seq, now: Millis) -> Option<Wish> {
         let before = self.state;
+        self.remember(seq, now);
         match before {
             State::New => self.state = State::Whole,
+            State::Renewing(Some(beat)) if beat <= number => {
+                (self.state, self.echo) = (State::Whole, seq);
+                return Some(Wish::Begin(seq));
+            }
+            State::Renewing(_) => return None,
             State::Open { after, beat: Some(beat) } if beat <= number => {
                 self.echo = seq;
                 if seq <= after + 1 {
@@ -135,6 +166,17 @@ impl Hole {
         }
         self.echo = self.echo.max(seq);
         None
+    }
+
+    /// Remembers an echo for the case that the leader has changed.
+    fn remember(&mut self, seq: Seq, now: Millis) {
+        if self.echoes.back().is_none_or(|(at, _)| at + BEAT_MS <= now) {
+            self.echoes.push_back((now, seq));
+        }
+        // The one before the time stays.
+        while self.echoes.get(1).is_some_and(|(at, _)| at + LEADER_NOTICE_MS <= now) {
+            self.echoes.pop_front();
+        }
     }
 
     /// Takes the sequences of the messages of a read, in order. Returns what is lost between them,
@@ -298,16 +340,43 @@ mod tests {
     }
 
     #[test]
-    fn a_new_epoch_ends_a_hole_but_not_the_wait_for_an_echo() {
+    fn a_hole_reaches_back_to_before_a_change_of_the_leader_that_is_noticed_late() {
+        let mut hole = Hole::default();
+        for number in 1..=60 {
+            hole.echo(number, number * 10, number * BEAT_MS);
+        }
+        let now = 60 * BEAT_MS;
+        hole.leader_changed(61, now);
+        let after = (60 - LEADER_NOTICE_MS / BEAT_MS) * 10;
+        assert_eq!(hole.echo(61, 610, now), Some(Wish::Read(after, 610 - after as usize)));
+        assert!(hole.echoes.len() as u64 <= LEADER_NOTICE_MS / BEAT_MS + 2);
+        // The news comes while the line is down, or has just come up.
+        let mut hole = Hole::default();
+        hole.echo(1, 100, 0);
+        hole.echo(2, 200, 1_000);
+        hole.line_down();
+        hole.leader_changed(3, 1_500);
+        assert_eq!(hole.echo(3, 250, 1_600), None, "the node has not subscribed again");
+        hole.opened(4);
+        assert_eq!(hole.echo(4, 300, 2_000), Some(Wish::Read(100, 200)));
+    }
+
+    #[test]
+    fn a_new_epoch_ends_a_hole_at_the_echo_of_the_next_heartbeat() {
         let mut hole = whole_at(100);
         hole.opened(2);
         hole.echo(2, 200, 0);
-        hole.reset(5);
-        assert_eq!(hole.whole(), 5, "sequences have begun again");
+        hole.reset(4);
+        assert!(hole.is_open() && !hole.is_filling());
+        assert_eq!(hole.read(101..=200, 0), []);
+        assert_eq!(hole.echo(3, 210, 0), None, "perhaps of the old epoch");
+        assert_eq!(hole.echo(4, 20, 0), Some(Wish::Begin(20)));
+        assert_eq!((hole.is_open(), hole.whole()), (false, 20), "sequences have begun again");
         hole.line_down();
-        hole.reset(9);
-        hole.opened(4);
-        assert_eq!(hole.echo(4, 20, 0), Some(Wish::Read(9, 11)));
+        hole.reset(5);
+        assert_eq!(hole.echo(5, 30, 0), None, "the line is down");
+        hole.opened(7);
+        assert_eq!(hole.echo(7, 40, 0), Some(Wish::Begin(40)));
     }
 
     proptest! {

@@ -82,6 +82,13 @@ pub const DETACH_LINGER_MS: u64 = 2_000;
 /// Time until a claim that failed is sent again.
 pub const CLAIM_RETRY_MS: u64 = 250;
 
+/// How long it may take until a node hears that a stream has another leader: what it asks for every
+/// 5 s may be answered late, and by the old one. A hole reaches back so far.
+pub const LEADER_NOTICE_MS: u64 = 10_000;
+/// Of the messages that a node has heard in so many milliseconds it remembers the last one, to
+/// notice that the stream has lost it.
+pub const WITNESS_MS: u64 = 100;
+
 /// Messages of a hole that are read one by one. In a longer hole only the channels that have moved
 /// are read.
 pub const HOLE_MESSAGES_MAX: u64 = 65_536;

@@ -17,6 +17,7 @@ use super::limits::CONTROL_ANSWER_MS;
 use super::name::{ChannelHash, NodeName, Place, Seq, Stream};
 use super::pulse::{Pulse, Side};
 use super::wire::{Beat, Message, Origin, VERSIONS};
+use super::witness::Witness;
 use crate::message::Millis;
 
 /// One node of a cluster.
@@ -30,6 +31,8 @@ pub struct Cluster {
     is_draining: bool,
     /// Whether the last heartbeat was refused because its stream has no leader.
     is_leaderless: bool,
+    /// Whether a heartbeat must be sent before the next one is due.
+    must_beat: bool,
     pulse: Pulse,
     hole: Hole,
     /// The last channel of the survey that is under way.
@@ -38,10 +41,13 @@ pub struct Cluster {
     flights: Flights<Purpose>,
     order: Known,
     claims: Known,
+    /// The latest messages of the stream of publications.
+    witness: Witness,
     mirror: Claims,
     /// The random number of the anchor that the mirror's consumer has brought.
     mirror_nonce: Option<u128>,
     barrier: Barrier<Decision>,
+    audit: Audit,
     /// Publications that are sent only if a node listens, until that is known.
     undecided: BTreeMap<u64, Publish>,
     counts: Counts,
@@ -83,6 +89,18 @@ enum Decision {
     Send(u64, Doubt),
     /// Which nodes are asked to count the audience of this publication.
     Name(Box<Publish>, Doubt),
+    /// Whether the stream still has the node's own claims.
+    Audit,
+}
+
+/// Whether the mirror has shown, since the line is up and since the mirror's consumer began, that
+/// the stream has the claims which it acknowledged. Until then other nodes must not rely on them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Audit {
+    /// A barrier must be sent for it, at this time.
+    Wanted(Millis),
+    Waiting,
+    Done,
 }
 
 impl Purpose {
@@ -106,15 +124,18 @@ impl Cluster {
             since: 0,
             is_draining: false,
             is_leaderless: false,
+            must_beat: false,
             hole: Hole::default(),
             surveyed: None,
             attachments: Attachments::new(),
             flights: Flights::new(),
             order: Known::default(),
             claims: Known::default(),
+            witness: Witness::default(),
             mirror: Claims::default(),
             mirror_nonce: None,
             barrier: Barrier::default(),
+            audit: Audit::Wanted(0),
             undecided: BTreeMap::new(),
             counts: Counts::default(),
             sweep: None,
@@ -134,6 +155,7 @@ impl Cluster {
             }
             Event::LineUp(order, claims) => {
                 (self.is_up, self.since) = (true, at.now);
+                self.audit = Audit::Wanted(at.now);
                 self.pulse.line_up(at.now);
                 self.attachments.line_up();
                 let read = self.order.epoch.line_up(order, at.now);
@@ -153,10 +175,14 @@ impl Cluster {
                 self.mirror.reset();
                 (self.mirror_nonce, self.sweep) = (None, None);
                 let decisions = self.barrier.fail();
-                self.give_up(decisions);
+                self.give_up(decisions, at.now);
+                self.audit = Audit::Wanted(at.now);
             }
             Event::Mirrored(seq, mirrored) => self.mirrored(seq, mirrored, at),
-            Event::LeaderChanged => self.hole.opened(self.pulse.next_number()),
+            Event::LeaderChanged => {
+                self.hole.leader_changed(self.pulse.next_number(), at.now);
+                self.must_beat = true;
+            }
             Event::Want(want) => self.attachments.want(want, at.now),
             Event::LetGo(channel) => self.attachments.let_go(&channel, at.now),
             Event::Publish(publish) => self.publish(publish, at.now),
@@ -165,9 +191,10 @@ impl Cluster {
                 let wishes = self.known(stream).epoch.read(found, at.random, at.now);
                 self.grant(stream, wishes, at.now);
             }
-            Event::HoleRead(messages) => self.hole_read(messages, at.now),
+            Event::HoleRead(messages) => self.hole_read(messages, at),
             Event::LatestRead(latest, oldest) => self.latest_read(latest, oldest, at.now),
             Event::ChannelRead(channel, missing, messages, oldest) => {
+                self.compare(messages.iter(), at);
                 let placed = messages.into_iter().map(hearing::placed).collect();
                 self.attachments.read(channel, missing, placed, oldest);
             }
@@ -238,9 +265,22 @@ impl Cluster {
             self.order.epoch.due(),
             self.claims.epoch.due(),
             self.barrier.due(),
+            self.audit_due(),
             self.counts.due(),
         ];
         parts.into_iter().flatten().min()
+    }
+
+    fn audit_due(&self) -> Option<Millis> {
+        match self.audit {
+            Audit::Wanted(at) if self.is_up => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the stream has the claims of all acknowledged attachments, for certain.
+    fn has_all_claims(&self) -> bool {
+        self.attachments.has_all_claims() && self.audit == Audit::Done
     }
 
     fn known(&mut self, stream: Stream) -> &mut Known {
@@ -264,7 +304,7 @@ impl Cluster {
         }
         // What waits for the next barrier cannot be decided without a line either.
         let decisions = self.barrier.fail_all();
-        self.give_up(decisions);
+        self.give_up(decisions, at.now);
     }
 
     fn tick(&mut self, at: Moment) {
@@ -274,7 +314,7 @@ impl Cluster {
         }
         if self.barrier.due().is_some_and(|end| end <= now) {
             let decisions = self.barrier.fail();
-            self.give_up(decisions);
+            self.give_up(decisions, now);
         }
         for told in self.pulse.tick(now) {
             self.pulse_told(told, now);
@@ -297,7 +337,8 @@ impl Cluster {
         let next = self.pulse.next_number();
         let is_asked = self.attachments.step(next, now);
         self.pass_on(now);
-        if self.is_up && (is_asked || self.pulse.is_due(now)) && !self.pulse.is_displaced() {
+        let is_due = is_asked || self.must_beat || self.pulse.is_due(now);
+        if self.is_up && is_due && !self.pulse.is_displaced() {
             self.beat(now);
         }
         if is_asked && !was_renewed {
@@ -306,6 +347,10 @@ impl Cluster {
         }
         self.attachments.begin_reads(self.hole.is_open(), now);
         self.pass_on(now);
+        let is_due = self.audit_due().is_some_and(|at| at <= now);
+        if is_due && self.barrier.wait(Decision::Audit).is_ok() {
+            self.audit = Audit::Waiting;
+        }
         if self.barrier.is_wanted() && self.is_up {
             let departure = self.departure(Purpose::Barrier, 0, CONTROL_ANSWER_MS);
             if let Some(number) = self.flights.depart(departure, now) {
@@ -318,10 +363,11 @@ impl Cluster {
 
     fn beat(&mut self, now: Millis) {
         let departure = self.departure(Purpose::Beat, 0, CONTROL_ANSWER_MS);
+        self.must_beat = false;
         // Its number counts even if it cannot be sent: a later heartbeat serves as well.
         let (number, registered) = self.pulse.beat(now);
         let Some(flight) = self.flights.depart(departure, now) else { return };
-        let has_all = self.attachments.has_all_claims() && self.claims.epoch.is_settled();
+        let has_all = self.has_all_claims() && self.claims.epoch.is_settled();
         let beat = Beat {
             number,
             registered,
@@ -370,8 +416,10 @@ impl Cluster {
                     self.flights.begin_epoch(|what| what.stream() == stream);
                     match stream {
                         Stream::Order => {
-                            self.hole.reset(seq);
-                            self.attachments.epoch_changed(seq, now);
+                            self.hole.reset(self.pulse.next_number());
+                            self.attachments.epoch_changed(now);
+                            self.witness.reset();
+                            self.must_beat = true;
                         }
                         Stream::Claims => self.attachments.claims_lost(),
                     }

@@ -42,5 +42,6 @@ pub mod own_claim;
 pub mod pulse;
 pub mod reads;
 pub mod wire;
+pub mod witness;
 
 pub use machine::Cluster;

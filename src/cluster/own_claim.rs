@@ -41,6 +41,11 @@ impl OwnClaim {
         self.wants && self.has == Some(true)
     }
 
+    /// Returns whether the stream has acknowledged the claim at this place or before.
+    pub fn is_held_since(&self, seq: Seq) -> bool {
+        self.is_held() && self.seq <= seq
+    }
+
     /// Returns whether the node wants no claim and the stream has none.
     pub fn is_gone(&self) -> bool {
         !self.wants && self.has == Some(false) && !self.is_flying

@@ -38,6 +38,13 @@ impl<T> Attachments<T> {
         self.queue_claim(hash);
     }
 
+    /// Returns whether the stream, up to this place, lacks a claim that it has acknowledged. `has`
+    /// says whether it has the claim of a channel.
+    pub fn lacks_claim(&self, up_to: Seq, has: impl Fn(ChannelHash) -> bool) -> bool {
+        let mut held = self.channels.iter().filter(|(_, one)| one.claim.is_held_since(up_to));
+        held.any(|(hash, _)| !has(*hash))
+    }
+
     /// Claims everything anew, because the stream has lost the claims.
     pub fn claims_lost(&mut self) {
         let hashes: Vec<_> = self.channels.keys().copied().collect();

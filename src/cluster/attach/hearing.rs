@@ -8,9 +8,10 @@ use crate::cluster::name::{ChannelHash, Seq};
 use crate::message::Millis;
 
 impl<T> Attachments<T> {
-    /// Begins all chains again at this place and tells a gap on each channel, because a new epoch
-    /// began there.
-    pub fn epoch_changed(&mut self, seq: Seq, now: Millis) {
+    /// Lets channels that are not attached yet begin again, because a new epoch began. The others
+    /// hear nothing until [`Attachments::begin_again`].
+    pub fn epoch_changed(&mut self, now: Millis) {
+        self.is_renewing = true;
         let mut again = Vec::new();
         for (hash, one) in &mut self.channels {
             if one.phase == Phase::Echoed {
@@ -20,13 +21,21 @@ impl<T> Attachments<T> {
             }
             if one.phase.is_heard() {
                 self.reads.forget(*hash);
-                one.chain.reset(seq);
-                self.wishes.push(Wish::Gap(one.channel.clone()));
+                one.chain.reset(0);
             }
         }
         for (hash, sid) in again {
             self.wishes.push(Wish::Unsubscribe(sid));
             self.gather(hash, now);
+        }
+    }
+
+    /// Begins all chains again at this place and tells a gap on each channel.
+    pub fn begin_again(&mut self, seq: Seq) {
+        self.is_renewing = false;
+        for one in self.channels.values_mut().filter(|one| one.phase.is_heard()) {
+            one.chain.reset(seq);
+            self.wishes.push(Wish::Gap(one.channel.clone()));
         }
     }
 
@@ -103,7 +112,8 @@ impl<T> Attachments<T> {
         take: impl FnOnce(&mut Chain<T>, &mut Vec<Told<T>>) -> bool,
     ) {
         let Some(one) = self.channels.get_mut(&hash) else { return };
-        if !one.phase.is_heard() && one.phase != Phase::Echoed {
+        let is_heard = one.phase.is_heard() && !self.is_renewing;
+        if !is_heard && one.phase != Phase::Echoed {
             return;
         }
         let mut told = Vec::new();

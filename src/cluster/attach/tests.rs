@@ -269,12 +269,19 @@ fn a_new_epoch_is_a_gap_on_every_channel() {
     node.claimed(hash(1), true, stored(6), 1);
     node.echo(3, 11, 1);
     node.take();
-    node.epoch_changed(2, 1);
-    assert_eq!(node.take(), [Wish::Gap(channel(0)), Wish::Unsubscribe(2)]);
+    node.epoch_changed(1);
+    assert_eq!(node.take(), [Wish::Unsubscribe(2)]);
     node.seeded(&channel(1), 11, 1);
     assert_eq!(node.attached(), 1);
+    // Of the old epoch, or of the new one: the gap tells of both.
+    node.live(hash(0), placed(30, 10), 2);
     node.live(hash(0), placed(3, 0), 2);
-    assert_eq!(node.take(), [Wish::Deliver(channel(0), 3, 3)]);
+    assert_eq!(node.take(), []);
+    node.begin_again(4);
+    assert_eq!(node.take(), [Wish::Gap(channel(0))]);
+    node.live(hash(0), placed(3, 0), 2);
+    node.live(hash(0), placed(5, 3), 4);
+    assert_eq!(node.take(), [Wish::Deliver(channel(0), 5, 5)]);
     assert!(node.step(4, 10));
     node.echo(4, 8, 10);
     node.seeded(&channel(1), 8, 10);

@@ -30,6 +30,9 @@ fn boxed(message: Box<Message>) -> Placed<Box<Message>> {
 impl Cluster {
     pub(super) fn live(&mut self, channel: Option<ChannelHash>, message: Box<Message>, at: Moment) {
         let stamp = message.stamp;
+        if !self.witness.heard(stamp.seq, stamp.at, at.now) {
+            self.runs_back(Stream::Order, at);
+        }
         if let Some(channel) = channel {
             self.attachments.live(channel, boxed(message), self.hole.whole());
         } else {
@@ -56,6 +59,9 @@ impl Cluster {
 
     fn echo(&mut self, number: u64, seq: Seq, now: Millis) {
         let wish = self.hole.echo(number, seq, now);
+        if let Some(Wish::Begin(seq)) = wish {
+            self.attachments.begin_again(seq);
+        }
         self.attachments.echo(number, seq, now);
         self.fill(wish, now);
     }
@@ -93,7 +99,7 @@ impl Cluster {
         }
         self.reached(Stream::Claims, seq);
         let decisions = self.barrier.applied(self.mirror.applied());
-        self.decide(decisions, at.now);
+        self.decide(decisions, at);
     }
 
     /// Does what a hole asks for.
@@ -102,7 +108,7 @@ impl Cluster {
             match wish {
                 Wish::Read(after, most) => self.actions.push(Action::ReadHole(after, most)),
                 Wish::Lost(missing) => self.attachments.lost(missing),
-                Wish::Whole => self.surveyed = None,
+                Wish::Whole | Wish::Begin(_) => self.surveyed = None,
                 Wish::Survey => {
                     let most = SURVEY_CHANNELS_MAX;
                     let channels = self.attachments.heard_channels(self.surveyed, most);
@@ -117,10 +123,20 @@ impl Cluster {
         }
     }
 
-    pub(super) fn hole_read(&mut self, messages: Vec<(Option<ChannelHash>, Message)>, now: Millis) {
+    /// Compares messages that were read with those that the node has heard at these places.
+    pub(super) fn compare<'a>(&mut self, messages: impl Iterator<Item = &'a Message>, at: Moment) {
+        let mut messages = messages.map(|one| (one.stamp, one.from.as_ref() == Some(&self.me)));
+        if messages.any(|(stamp, is_own)| self.witness.contradicts(stamp.seq, stamp.at, is_own)) {
+            self.runs_back(Stream::Order, at);
+        }
+    }
+
+    pub(super) fn hole_read(&mut self, messages: Vec<(Option<ChannelHash>, Message)>, at: Moment) {
         if !self.hole.is_filling() {
             return;
         }
+        let now = at.now;
+        self.compare(messages.iter().map(|(_, message)| message), at);
         let wishes = self.hole.read(messages.iter().map(|(_, one)| one.stamp.seq), now);
         let (lost, others): (Vec<_>, Vec<_>) =
             wishes.into_iter().partition(|wish| matches!(wish, Wish::Lost(_)));

@@ -1,14 +1,14 @@
 //! A client's publication: whether it is sent, what became of it, and who is asked to count.
 
-use super::{Cluster, Decision, Purpose};
+use super::{Audit, Cluster, Decision, Purpose};
 use crate::cluster::ack::Refusal;
 use crate::cluster::events::{Action, Moment, Publish, Published};
 use crate::cluster::flight::{Landing, Outcome};
 use crate::cluster::limits::{
-    BARRIER_WAITING_MAX, BEAT_MS, CLAIMS_UNDER_WAY_MAX, CONTROL_ANSWER_MS, DEAD_MS,
+    BARRIER_WAITING_MAX, BEAT_MS, CLAIM_RETRY_MS, CLAIMS_UNDER_WAY_MAX, CONTROL_ANSWER_MS, DEAD_MS,
     SURVEY_CHANNELS_MAX,
 };
-use crate::cluster::name::{NodeName, Stream};
+use crate::cluster::name::{NodeName, Place, Stream};
 use crate::cluster::wire::Origin;
 use crate::message::Millis;
 
@@ -68,11 +68,12 @@ impl Cluster {
         let stream = what.stream();
         if let Outcome::Stored { seq, duplicate, runs_back } = outcome {
             if runs_back {
-                let wish = self.known(stream).epoch.runs_back(at.random, at.now);
-                self.grant(stream, wish, at.now);
+                self.runs_back(stream, at);
             } else if !duplicate {
-                let known = self.known(stream);
-                known.highest = known.highest.max(seq);
+                self.reached(stream, seq);
+                if stream == Stream::Order {
+                    self.witness.acked(seq, at.now);
+                }
             }
         }
         match what {
@@ -92,11 +93,11 @@ impl Cluster {
                 Outcome::Stored { seq, .. } => {
                     let applied = self.mirror.applied();
                     let decisions = self.barrier.stored(seq, applied);
-                    self.decide(decisions, at.now);
+                    self.decide(decisions, at);
                 }
                 _ => {
                     let decisions = self.barrier.fail();
-                    self.give_up(decisions);
+                    self.give_up(decisions, at.now);
                 }
             },
             Purpose::Anchor(stream) => self.known(stream).epoch.written(outcome, at.now),
@@ -120,7 +121,8 @@ impl Cluster {
     }
 
     /// Makes the decisions that waited for a barrier which is over.
-    pub(super) fn decide(&mut self, decisions: Vec<Decision>, now: Millis) {
+    pub(super) fn decide(&mut self, decisions: Vec<Decision>, at: Moment) {
+        let now = at.now;
         for decision in decisions {
             match decision {
                 Decision::Name(publish, doubt) => {
@@ -143,13 +145,28 @@ impl Cluster {
                         if is_proven { Published::NotHeard } else { Published::Unproven };
                     self.actions.push(Action::Published(token, published));
                 }
+                Decision::Audit => self.audit(at),
             }
         }
     }
 
+    /// Looks whether the mirror, which is complete, has the node's own claims. If the stream has
+    /// lost one that it had acknowledged, it may have lost those of other nodes as well.
+    fn audit(&mut self, at: Moment) {
+        self.audit = Audit::Done;
+        let (mirror, me) = (&self.mirror, &self.me);
+        let has = |channel| mirror.has(Place::Channel(channel), me);
+        if !mirror.is_cut() && self.attachments.lacks_claim(mirror.applied(), has) {
+            self.runs_back(Stream::Claims, at);
+        }
+    }
+
     /// Gives up decisions whose barrier failed.
-    pub(super) fn give_up(&mut self, decisions: Vec<Decision>) {
+    pub(super) fn give_up(&mut self, decisions: Vec<Decision>, now: Millis) {
         for decision in decisions {
+            if let Decision::Audit = decision {
+                self.audit = Audit::Wanted(now + CLAIM_RETRY_MS);
+            }
             // An audience without names is told at its deadline.
             if let Decision::Send(token, _) = decision
                 && self.undecided.remove(&token).is_some()
@@ -166,7 +183,7 @@ impl Cluster {
         // These have not claimed everything in the present epoch of the claims.
         let bare = self.pulse.peers().filter(|(_, peer)| peer.beat.claims_epoch != epoch);
         let mut unknown: Vec<_> = gone.chain(bare.map(|(node, _)| node)).cloned().collect();
-        if !self.attachments.has_all_claims() {
+        if !self.has_all_claims() {
             unknown.push(self.me.node.clone());
         }
         Listeners { named, unknown }
@@ -213,6 +230,12 @@ impl Cluster {
             self.ends_flying += 1;
             self.actions.push(Action::EndClaim(number, held));
         }
+    }
+
+    /// Begins a new epoch, because a stream has lost something.
+    pub(super) fn runs_back(&mut self, stream: Stream, at: Moment) {
+        let wish = self.known(stream).epoch.runs_back(at.random, at.now);
+        self.grant(stream, wish, at.now);
     }
 
     /// Notes that a stream has this sequence.

@@ -59,6 +59,13 @@ impl<T: Clone> Js<T> {
         *self = Self { life: self.life + 1, ..Self::new() };
     }
 
+    /// Loses everything behind a place; the sequences behind it are given away again.
+    fn lose_behind(&mut self, seq: Seq) {
+        self.messages.retain(|one| one.0 <= seq);
+        self.next = seq;
+        self.last = self.messages.iter().map(|one| (one.2.clone(), one.0)).collect();
+    }
+
     fn last_of(&self, subject: &str) -> Option<(Seq, T)> {
         let found = self.messages.iter().rev().find(|one| one.2 == subject);
         found.map(|one| (one.0, one.3.clone()))
@@ -387,7 +394,13 @@ fn hash_of(subject: &str) -> Option<ChannelHash> {
 }
 
 fn message((seq, last, _, (from, body)): &(Seq, Seq, String, (Origin, Body))) -> Message {
-    let stamp = Stamp { seq: *seq, last: *last, at: 0 };
+    // No two messages were stored at the same time.
+    let at = match body {
+        Body::Publication(published) => published.id.as_u128() as u64,
+        Body::Beat(beat) => 1_000 + beat.number,
+        Body::Anchor(anchor) => anchor.nonce as u64,
+    };
+    let stamp = Stamp { seq: *seq, last: *last, at };
     let (from, body) = (Some(from.clone()), Ok(body.clone()));
     Message { stamp, from, ask: None, trace: None, body }
 }
@@ -568,6 +581,57 @@ fn a_stream_that_has_lost_everything_begins_a_new_epoch() {
     world.settle();
     let last = *world.nodes[1].heard[&0].last().unwrap();
     assert_eq!(world.order.last_of(&hash(0).to_string()).unwrap().0, last);
+}
+
+#[test]
+fn a_lost_tail_over_which_others_have_written_is_noticed() {
+    let mut world = World::new(2);
+    world.want(1, 0);
+    world.settle();
+    world.publication(0, 0, false);
+    world.settle();
+    let lost = *world.nodes[1].heard[&0].last().unwrap();
+    let end = world.order.next;
+    for node in [0, 1] {
+        world.line(node, false);
+    }
+    world.order.lose_behind(lost - 1);
+    // When the nodes come back, no sequence tells them that anything is missing.
+    for number in 0.. {
+        let beat = Beat { number: 1_000_000 + number, ..Beat::default() };
+        world.order.store("_hb.n7", None, (origin(7), Body::Beat(beat)));
+        if world.order.next > end + 10 {
+            break;
+        }
+    }
+    world.settle();
+    assert_eq!(world.nodes[1].heard[&0].last(), Some(&0), "a gap is told");
+    assert_eq!(world.nodes[1].cluster.order.epoch.number(), 2);
+}
+
+#[test]
+fn a_claim_that_the_stream_has_lost_in_silence_is_made_anew() {
+    let mut world = World::new(2);
+    world.want(1, 0);
+    world.settle();
+    let claim = format!("{}.n1", hash(0));
+    let seq = world.claims.last_of(&claim).unwrap().0;
+    // Other messages are in its place, so that no acknowledgement runs back.
+    for one in world.claims.messages.iter_mut().filter(|one| one.0 == seq) {
+        *one = (seq, 0, "_bar.n7".into(), Mirrored::Other);
+    }
+    world.claims.last.remove(&claim);
+    // The stream has another leader: the mirrors begin again.
+    world.claims.life += 1;
+    for _ in 0..ANCHOR_RETRY_MS / BEAT_MS + 2 {
+        world.settle();
+    }
+    assert!(world.claims.last_of(&claim).is_some());
+    assert!(world.nodes[1].heard[&0].contains(&0), "publishers were told that it does not listen");
+    assert_eq!(world.nodes[0].cluster.claims.epoch.number(), 2);
+    let token = world.publication(0, 0, true);
+    world.settle();
+    assert!(matches!(world.outcome(0, token), Some(Published::Stored { .. })));
 }
 
 #[test]
