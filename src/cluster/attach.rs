@@ -66,6 +66,9 @@ struct Attachment<T> {
     needs_seed: bool,
     /// Whether publications on the channel are dropped if it has no listener.
     needs_listener: bool,
+    /// Whether publishers may have been told that the channel has no listener, so that a gap must
+    /// be told when the claim is in the stream again.
+    owes_gap: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -512,6 +515,7 @@ impl<T> Attachments<T> {
             one.phase = Phase::Releasing;
             one.chain = Chain::at_bound(0);
             one.claim.want(false);
+            one.owes_gap = false;
         });
         self.reads.forget(hash);
         if sid > 0 {
@@ -547,6 +551,7 @@ impl<T> Attachment<T> {
             wants_seed: needs_seed,
             needs_seed,
             needs_listener,
+            owes_gap: false,
         }
     }
 

@@ -21,20 +21,20 @@ impl<T> Attachments<T> {
             Some(true) => self.queue_claim(hash),
             None => {}
         }
+        let gap = self.with(hash, |one| {
+            let is_due = one.claim.is_held() && std::mem::take(&mut one.owes_gap);
+            is_due.then(|| one.channel.clone())
+        });
+        self.wishes.extend(gap.flatten().map(Wish::Gap));
         self.complete(hash, now);
         self.forget(hash);
     }
 
     /// Notes that the mirror shows the end of this node's claim at this place. If another node has
-    /// ended it, publishers were perhaps told that the channel has no listener.
+    /// ended it, publishers are perhaps told that the channel has no listener. That goes on until
+    /// the claim is made anew, so that the gap is told then.
     pub fn claim_ended(&mut self, hash: ChannelHash, seq: Seq) {
-        let is_taken = self.with(hash, |one| {
-            let is_taken = one.claim.ended(seq);
-            (is_taken && one.needs_listener).then(|| one.channel.clone())
-        });
-        if let Some(Some(channel)) = is_taken {
-            self.wishes.push(Wish::Gap(channel));
-        }
+        self.with(hash, |one| one.owes_gap |= one.claim.ended(seq) && one.needs_listener);
         self.queue_claim(hash);
     }
 
@@ -45,15 +45,15 @@ impl<T> Attachments<T> {
         held.any(|(hash, _)| !has(*hash))
     }
 
-    /// Claims everything anew, because the stream has lost the claims.
+    /// Claims everything anew, because the stream has lost the claims. Gaps are told when that is
+    /// done.
     pub fn claims_lost(&mut self) {
         let hashes: Vec<_> = self.channels.keys().copied().collect();
         for hash in hashes {
-            let gap = self.with(hash, |one| {
+            self.with(hash, |one| {
                 one.claim.lost();
-                (one.phase.is_heard() && one.needs_listener).then(|| one.channel.clone())
+                one.owes_gap |= one.phase.is_heard() && one.needs_listener;
             });
-            self.wishes.extend(gap.flatten().map(Wish::Gap));
             self.queue_claim(hash);
         }
     }
