@@ -90,7 +90,7 @@ pub enum ControlError {
     /// A server cannot be used as it is configured.
     #[error("NATS at {url} {problem}")]
     Server {
-        /// Its URL.
+        /// The server as it is configured.
         url: String,
         /// What is wrong with it.
         problem: String,
