@@ -37,6 +37,7 @@ pub(crate) enum Fact {
         attempt: u64,
         id: u64,
         channel: u64,
+        node: u64,
     },
     Answered {
         attempt: u64,
@@ -120,6 +121,8 @@ struct Heard {
 /// All attempts with one id.
 struct Publication {
     channel: u64,
+    /// The node of the last attempt.
+    node: u64,
     /// When the first attempt was about to be sent.
     asked: usize,
     is_stored: bool,
@@ -191,18 +194,20 @@ impl Record {
                     one.gaps.push(at);
                 }
             }
-            Fact::Asked { attempt, id, channel } => {
+            Fact::Asked { attempt, id, channel, node } => {
                 let one = Attempt { id, asked: at, answers: 0, is_doubtful: false };
                 self.attempts.insert(attempt, one);
                 let (is_stored, is_doubtful, is_lost) = (false, false, false);
-                self.publications.entry(id).or_insert(Publication {
+                let publication = self.publications.entry(id).or_insert(Publication {
                     channel,
+                    node,
                     asked: at,
                     is_stored,
                     is_doubtful,
                     place: None,
                     is_lost,
                 });
+                publication.node = node;
             }
             Fact::Answered { attempt, answer } => self.note_answer(at, attempt, answer),
             Fact::Counted { .. } => {}
@@ -316,7 +321,10 @@ impl Record {
                 let is_concerned = one.channel == published.channel
                     && one.joined < published.asked
                     && one.heard.iter().all(|heard| heard.id != id);
-                if is_concerned && one.misses(published) {
+                // The last node that knew of it may have ended before the loss was noticed.
+                let is_forgotten =
+                    published.is_lost && self.was_away(published.node, published.asked, usize::MAX);
+                if is_concerned && !is_forgotten && one.misses(published, self.is_lossy) {
                     faults.insert(Fault::Missed { subscriber, id });
                 }
             }
@@ -393,10 +401,9 @@ impl Subscriber {
     }
 
     /// Returns whether the subscriber should have heard a publication, or a gap in its place.
-    fn misses(&self, published: &Publication) -> bool {
-        let place = published.place.filter(|_| !published.is_lost);
-        let Some(place) = place else {
-            // It has no place between others any more.
+    fn misses(&self, published: &Publication, is_lossy: bool) -> bool {
+        let Some(place) = published.place.filter(|_| !is_lossy) else {
+            // It has no place between others, or the loss is noticed and told later.
             return self.left.is_none() && !self.has_gap(published.asked, None);
         };
         let is_before = |one: &&Heard| one.place.is_some_and(|one| one < place);

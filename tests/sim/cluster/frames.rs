@@ -154,8 +154,8 @@ pub(super) enum Call {
     Ask(Read, u32),
     /// The mirror's consumer with this number has something.
     Mirror(u64, Box<Event>),
-    /// The mirror's consumer begins again.
-    Consume,
+    /// The mirror's consumer begins again, with the first message if that is true.
+    Consume(bool),
     /// Another node asks about a publication: its connection, the token, the channel, the place.
     Question(u64, u64, ChannelHash, Seq),
     Publish(u64),

@@ -79,7 +79,10 @@ impl Group {
     pub(super) fn new(stream: Stream, servers: usize) -> Self {
         let replicas = (0..servers).map(|_| Replica::default()).collect();
         let (waiting, election) = (Vec::new(), None);
-        Self { stream, term: 1, leader: Some(0), replicas, waiting, election, places: 0 }
+        // The streams have different leaders, so that what is sent to one proves nothing of the
+        // way to the other.
+        let leader = Some(if stream == Stream::Order { 0 } else { servers - 1 });
+        Self { stream, term: 1, leader, replicas, waiting, election, places: 0 }
     }
 
     fn is_visible(&self, entry: &Entry, now: Millis) -> bool {

@@ -2,6 +2,7 @@
 //! `fanfare::cluster`. Servers are killed, stopped, cut off and lose data, nodes as well, and a
 //! checker judges what subscribers and publishers saw.
 
+mod bad_histories;
 mod clockwork;
 mod frames;
 mod jetstream;
@@ -14,11 +15,10 @@ use std::collections::BTreeMap;
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::histories::faults;
 use world::World;
 
 /// Worlds in a run that is not asked for more, by PROPTEST_CASES.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 100;
 
 fn setting(name: &str) -> Option<u64> {
     env::var(name).ok()?.parse().ok()
@@ -27,13 +27,8 @@ fn setting(name: &str) -> Option<u64> {
 /// Runs the world of a seed. Returns what happened in it, or what is wrong.
 fn run(seed: u64) -> Result<BTreeMap<&'static str, u64>, String> {
     let mut world = World::new(seed);
-    let unrest = world.run();
-    let faults = faults(&world.history);
-    match unrest {
-        Some(unrest) => Err(format!("no rest: {unrest}; {faults:?}")),
-        None if faults.is_empty() => Ok(world.counts),
-        None => Err(format!("{faults:?}")),
-    }
+    world.run()?;
+    Ok(world.counts)
 }
 
 #[test]

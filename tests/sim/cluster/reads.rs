@@ -146,20 +146,22 @@ impl World {
 
     /// Lets the consumer of a node's mirror begin again, from its first message or from where it
     /// was.
-    pub(super) fn consume(&mut self, at: usize) {
+    pub(super) fn consume(&mut self, at: usize, is_new: bool) {
         let Some(server) = self.any_server() else {
             let delay = self.clock.dice.from(200, 800);
-            return self.later(at, delay, Call::Consume);
+            return self.later(at, delay, Call::Consume(is_new));
         };
         self.consumers += 1;
         let number = self.consumers;
         let last = self.servers.claims.replicas[server].applied as u64;
         let mirror = &mut self.stations[at].mirror;
-        let is_new = mirror.number == 0 || last < mirror.sent || self.clock.dice.has_luck(50);
+        let is_new = is_new || last < mirror.received || self.clock.dice.has_luck(50);
         (mirror.number, mirror.server, mirror.is_asked) = (number, Some(server), false);
+        // What is on the way to the consumer before is lost with it.
+        mirror.sent = mirror.received;
         if is_new {
+            (mirror.sent, mirror.received) = (0, 0);
             self.count("mirrors begun");
-            self.stations[at].mirror.sent = 0;
             self.tell(at, Event::MirrorBegins);
         }
     }
@@ -177,7 +179,7 @@ impl World {
             if is_cut_off || runs_back {
                 self.stations[at].mirror.is_asked = true;
                 let delay = self.clock.dice.from(100, 3_000);
-                self.later(at, delay, Call::Consume);
+                self.later(at, delay, Call::Consume(runs_back));
             } else if mirror.sent < applied {
                 self.send_claims(at, server, applied);
             }

@@ -522,11 +522,11 @@ impl Servers {
         }
     }
 
-    /// Looks for streams without a leader, and for followers that are behind. Returns whether the
-    /// stream of publications has another leader.
-    pub(super) fn watch(&mut self, clock: &mut Clockwork) -> bool {
+    /// Looks for streams without a leader, and for followers that are behind. Returns the
+    /// streams that have another leader.
+    pub(super) fn watch(&mut self, clock: &mut Clockwork) -> Vec<Stream> {
         clock.after(WATCH_MS, Item::Watch);
-        let mut has_changed = false;
+        let mut changed = Vec::new();
         for stream in [Stream::Order, Stream::Claims] {
             let has_ruler = self.ruler(stream).is_some();
             let group = self.group(stream);
@@ -537,7 +537,9 @@ impl Servers {
                     group.election = Some((clock.now, end));
                 }
                 (Some((since, end)), false) => {
-                    has_changed |= self.vote(stream, since, end, clock) && stream == Stream::Order;
+                    if self.vote(stream, since, end, clock) {
+                        changed.push(stream);
+                    }
                 }
             }
             let group = self.group(stream);
@@ -548,7 +550,7 @@ impl Servers {
                 self.send((leader, follower), Account::System, append, clock);
             }
         }
-        has_changed
+        changed
     }
 
     /// Elects a leader if it is time. Returns whether there is one.

@@ -55,6 +55,8 @@ pub(super) struct Station {
     wake: Option<Millis>,
     pub(super) mirror: Consumer,
     desks: [Desk; CHANNELS],
+    /// The number of the last epoch of the stream of publications that began since the start.
+    epoch: u64,
     /// Attempts without an answer.
     pending: BTreeSet<u64>,
 }
@@ -66,6 +68,8 @@ pub(super) struct Consumer {
     /// The server that sends, and up to where it has.
     pub(super) server: Option<usize>,
     pub(super) sent: Seq,
+    /// Up to where it has come.
+    pub(super) received: Seq,
     pub(super) is_asked: bool,
 }
 
@@ -110,6 +114,7 @@ impl Station {
             wake: None,
             mirror: Consumer::default(),
             desks: Default::default(),
+            epoch: 0,
             pending: BTreeSet::new(),
         }
     }
@@ -165,10 +170,13 @@ impl World {
             Call::Ask(read, tries) => self.read(at, read, tries),
             Call::Mirror(number, event) => {
                 if station.mirror.number == number {
+                    if let Event::Mirrored(seq, _) = &*event {
+                        station.mirror.received = *seq;
+                    }
                     self.tell(at, *event);
                 }
             }
-            Call::Consume => self.consume(at),
+            Call::Consume(is_new) => self.consume(at, is_new),
             Call::Question(to, token, hash, seq) => self.question(at, (to, token), hash, seq),
             Call::Publish(token) => self.publish(at, token),
             Call::Start => self.start(at),
@@ -217,10 +225,10 @@ impl World {
         station.origin.incarnation = incarnation;
         station.cluster = Cluster::new(station.origin.clone(), self.revision);
         (station.state, station.born, station.wake) = (State::Up, now, None);
-        station.mirror = Consumer::default();
+        (station.mirror, station.epoch) = (Consumer::default(), 0);
         self.tell(at, Event::Joined(Ok(())));
         self.connect(at);
-        self.consume(at);
+        self.consume(at, true);
     }
 
     /// Ends a node's process.
@@ -452,7 +460,7 @@ impl World {
                 self.count("registered again");
                 self.later(at, 0, Call::Kill(Some(1)));
             }
-            Action::EpochChanged(stream, _) => self.epoch_changed(at, stream),
+            Action::EpochChanged(stream, number) => self.epoch_changed(at, stream, number),
             Action::Skipped(channel, skip) => panic!("skipped on {channel:?}: {skip:?}"),
             Action::Attached(..) | Action::Failed(_) | Action::Detached(_) => {
                 self.changed(at, action);
@@ -508,9 +516,10 @@ impl World {
         }
     }
 
-    fn epoch_changed(&mut self, at: usize, stream: Stream) {
+    fn epoch_changed(&mut self, at: usize, stream: Stream, number: u64) {
         self.count(if stream == Stream::Order { "epochs" } else { "epochs of claims" });
         if stream == Stream::Order {
+            self.stations[at].epoch = number;
             for desk in &mut self.stations[at].desks {
                 desk.position = 0;
                 desk.counts.clear();
@@ -584,8 +593,12 @@ impl World {
         self.count("questions");
         let Some(line) = self.stations[at].line else { return };
         let hash = ChannelHash::of(&channel(self.attempts[&question.number].channel));
-        let asked = |one: &&Station| one.origin.node == question.node && one.line.is_some();
-        let to = self.stations.iter().position(|one| asked(&one));
+        // A place means nothing to a node that knows another epoch.
+        let epoch = self.stations[at].epoch;
+        let is_asked = |one: &Station| {
+            one.origin.node == question.node && one.line.is_some() && one.epoch == epoch
+        };
+        let to = self.stations.iter().position(is_asked);
         if let Some(to) = to {
             let delay = self.clock.dice.from(1, 8);
             self.later(to, delay, Call::Question(line, question.number, hash, question.seq));
@@ -639,7 +652,8 @@ impl World {
     /// Lets a node publish, for the first time or again with an id that is known.
     pub(super) fn publish(&mut self, at: usize, token: u64) {
         let Attempt { id, channel, patience, audience } = self.attempts[&token].clone();
-        self.note(Fact::Asked { attempt: token, id, channel: channel as u64 });
+        let node = self.stations[at].node as u64;
+        self.note(Fact::Asked { attempt: token, id, channel: channel as u64, node });
         self.stations[at].pending.insert(token);
         let publish = Wanted {
             token,

@@ -1,6 +1,6 @@
 //! Nodes and servers, and what happens to them: clients come, go and publish, and parts fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare::cluster::events::Event;
 use fanfare::cluster::name::Stream;
@@ -11,12 +11,12 @@ use super::clockwork::Clockwork;
 use super::frames::{Account, Call, Item};
 use super::servers::{Servers, State};
 use super::station::{Attempt, CHANNELS, Station, needs_listener};
-use crate::histories::{Fact, History};
+use crate::histories::{Fact, History, faults};
 
 /// How long the parts may take to come to rest after the last fault.
 const REST_MS: Millis = 90_000;
-/// How long the nodes must be at rest.
-const QUIET_MS: Millis = 1_500;
+/// How long the nodes must be at rest: longer than it takes to hear of a new leader.
+const QUIET_MS: Millis = 6_000;
 
 /// What a world is made of.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,9 @@ pub(super) struct Terms {
     pub(super) faults: u64,
     /// Whether servers may lose what they have acknowledged.
     pub(super) loses: bool,
+    /// The longest pause between two steps, in milliseconds. In slow worlds many messages are the
+    /// last ones of their channels.
+    pub(super) pause: Millis,
 }
 
 pub(super) struct World {
@@ -58,12 +61,19 @@ impl World {
             length: dice.from(8_000, 30_000),
             faults: dice.pick(&[0, 10, 25, 50]).expect("there are some"),
             loses: dice.has_luck(40),
+            pause: dice.pick(&[120, 120, 800]).expect("there are some"),
         };
         Self::with(terms, clock)
     }
 
     pub(super) fn with(terms: Terms, mut clock: Clockwork) -> Self {
-        let servers = Servers::new(terms.servers, &mut clock);
+        let mut servers = Servers::new(terms.servers, &mut clock);
+        // In some worlds one way is slow all the time.
+        if terms.servers > 1 && clock.dice.has_luck(50) {
+            let from = 1 + clock.dice.below(terms.servers - 1);
+            let slow = clock.dice.from(50, 900);
+            servers.slow(from, 0, Account::Clients, slow);
+        }
         // Wall clocks are minutes apart.
         let mut station =
             |node| Station::new(node, 1_700_000_000_000 + clock.dice.from(0, 600_000));
@@ -109,18 +119,23 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// Lets clients come and parts fail, then everything heal. Returns why the nodes do not come to
-    /// rest; `None` if they do.
-    pub(super) fn run(&mut self) -> Option<String> {
+    /// Lets clients come and parts fail, then everything heal. Returns what is wrong.
+    pub(super) fn run(&mut self) -> Result<(), String> {
         self.pass(self.terms.length);
         self.heal();
-        if let Some(unrest) = self.rest() {
-            return Some(unrest);
-        }
+        self.rest()?;
+        // Everything is heard by now. What the next message of its channel would bring to light is
+        // too late.
+        self.judge()?;
         self.probe();
-        let unrest = self.rest();
+        self.rest()?;
+        self.judge()
+    }
+
+    fn judge(&mut self) -> Result<(), String> {
         self.note_losses();
-        unrest
+        let faults = faults(&self.history);
+        if faults.is_empty() { Ok(()) } else { Err(format!("{faults:?}")) }
     }
 
     /// Lets time pass.
@@ -144,8 +159,8 @@ impl World {
             }
             Item::Route(routed) => servers.route(routed, clock),
             Item::Watch => {
-                if servers.watch(clock) {
-                    self.tell_leader();
+                for stream in servers.watch(clock) {
+                    self.tell_leader(stream);
                 }
             }
             Item::Answer(server, reply, ack) => servers.answer_now(server, reply, ack, clock),
@@ -160,7 +175,7 @@ impl World {
     }
 
     /// The nodes hear of a new leader at once, or when they ask the next time.
-    fn tell_leader(&mut self) {
+    fn tell_leader(&mut self, stream: Stream) {
         self.count("leaders");
         for at in 0..self.stations.len() {
             let is_prompt = self.clock.dice.has_luck(60);
@@ -169,7 +184,14 @@ impl World {
             } else {
                 self.clock.dice.from(200, 5_000)
             };
-            self.later(at, delay, Call::Tell(Box::new(Event::LeaderChanged)));
+            self.later(
+                at,
+                delay,
+                match stream {
+                    Stream::Order => Call::Tell(Box::new(Event::LeaderChanged)),
+                    Stream::Claims => Call::Consume(true),
+                },
+            );
         }
     }
 
@@ -199,8 +221,9 @@ impl World {
         }
     }
 
-    /// Waits until all nodes are at rest.
-    fn rest(&mut self) -> Option<String> {
+    /// Waits until all nodes have been at rest for a while. Returns why they are not, if that takes
+    /// too long.
+    fn rest(&mut self) -> Result<(), String> {
         let end = self.clock.now + REST_MS;
         let mut quiet = 0;
         while quiet < QUIET_MS {
@@ -208,11 +231,11 @@ impl World {
             let now = self.clock.now;
             let unrest = self.stations[..self.terms.nodes].iter().find_map(|one| one.unrest(now));
             quiet = if unrest.is_some() { 0 } else { quiet + 100 };
-            if now > end {
-                return unrest;
+            if let Some(unrest) = unrest.filter(|_| now > end) {
+                return Err(format!("no rest: {unrest}"));
             }
         }
-        None
+        Ok(())
     }
 
     /// Publishes on every node and channel once more, so that everything that is missing shows.
@@ -230,7 +253,7 @@ impl World {
     fn note_losses(&mut self) {
         let Some(leader) = self.servers.order.leader else { return };
         let log = &self.servers.order.replicas[leader].log;
-        let kept: std::collections::BTreeSet<_> = log.iter().map(|one| one.place).collect();
+        let kept: BTreeSet<_> = log.iter().map(|one| one.place).collect();
         let lost: Vec<_> = self
             .servers
             .places
@@ -279,9 +302,9 @@ impl World {
         if self.is_over {
             return;
         }
-        let pause = self.clock.dice.from(1, 120);
+        let pause = self.clock.dice.from(1, self.terms.pause);
         self.clock.after(pause, Item::Step);
-        if self.clock.dice.number() % 1_000 < self.terms.faults {
+        if self.clock.dice.number() % 1_000 < self.terms.faults * self.terms.pause / 120 {
             return self.fail();
         }
         let running = self.running();
@@ -332,8 +355,8 @@ impl World {
             6 => {
                 let stream =
                     if self.clock.dice.has_luck(60) { Stream::Order } else { Stream::Claims };
-                if self.servers.transfer(stream, &mut self.clock) && stream == Stream::Order {
-                    self.tell_leader();
+                if self.servers.transfer(stream, &mut self.clock) {
+                    self.tell_leader(stream);
                 }
             }
             7 => {
