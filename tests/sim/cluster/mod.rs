@@ -6,6 +6,7 @@ mod bad_histories;
 mod clockwork;
 mod frames;
 mod jetstream;
+mod planted;
 mod reads;
 mod servers;
 mod station;
