@@ -194,7 +194,7 @@ impl Cluster {
             Event::HoleRead(messages) => self.hole_read(messages, at),
             Event::LatestRead(latest, oldest) => self.latest_read(latest, oldest, at.now),
             Event::ChannelRead(channel, missing, messages, oldest) => {
-                self.compare(messages.iter(), at);
+                let _ = self.compare(messages.iter(), at);
                 let placed = messages.into_iter().map(hearing::placed).collect();
                 self.attachments.read(channel, missing, placed, oldest);
             }

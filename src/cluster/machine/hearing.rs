@@ -106,7 +106,12 @@ impl Cluster {
     pub(super) fn fill(&mut self, wishes: impl IntoIterator<Item = Wish>, now: Millis) {
         for wish in wishes {
             match wish {
-                Wish::Read(after, most) => self.actions.push(Action::ReadHole(after, most)),
+                // With the last message that is known, which shows whether this is still the
+                // stream that the node has heard.
+                Wish::Read(after, most) => {
+                    let read = Action::ReadHole(after.saturating_sub(1), most + 1);
+                    self.actions.push(read);
+                }
                 Wish::Lost(missing) => self.attachments.lost(missing),
                 Wish::Whole | Wish::Begin(_) => self.surveyed = None,
                 Wish::Survey => {
@@ -123,12 +128,20 @@ impl Cluster {
         }
     }
 
-    /// Compares messages that were read with those that the node has heard at these places.
-    pub(super) fn compare<'a>(&mut self, messages: impl Iterator<Item = &'a Message>, at: Moment) {
+    /// Compares messages that were read with those that the node has heard at these places. Returns
+    /// whether the stream has lost what it had there.
+    pub(super) fn compare<'a>(
+        &mut self,
+        messages: impl Iterator<Item = &'a Message>,
+        at: Moment,
+    ) -> bool {
         let mut messages = messages.map(|one| (one.stamp, one.from.as_ref() == Some(&self.me)));
-        if messages.any(|(stamp, is_own)| self.witness.contradicts(stamp.seq, stamp.at, is_own)) {
+        let has_lost =
+            messages.any(|(stamp, is_own)| self.witness.contradicts(stamp.seq, stamp.at, is_own));
+        if has_lost {
             self.runs_back(Stream::Order, at);
         }
+        has_lost
     }
 
     pub(super) fn hole_read(&mut self, messages: Vec<(Option<ChannelHash>, Message)>, at: Moment) {
@@ -136,7 +149,10 @@ impl Cluster {
             return;
         }
         let now = at.now;
-        self.compare(messages.iter().map(|(_, message)| message), at);
+        if self.compare(messages.iter().map(|(_, message)| message), at) {
+            // These may be messages of an earlier life, which were delivered long ago.
+            return;
+        }
         let wishes = self.hole.read(messages.iter().map(|(_, one)| one.stamp.seq), now);
         let (lost, others): (Vec<_>, Vec<_>) =
             wishes.into_iter().partition(|wish| matches!(wish, Wish::Lost(_)));

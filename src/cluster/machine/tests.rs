@@ -610,6 +610,31 @@ fn a_lost_tail_over_which_others_have_written_is_noticed() {
 }
 
 #[test]
+fn nothing_is_delivered_from_a_hole_of_another_life_of_the_stream() {
+    let mut world = World::new(2);
+    world.want(1, 0);
+    world.settle();
+    for _ in 0..3 {
+        world.publication(0, 0, false);
+    }
+    world.settle();
+    let before = world.nodes[1].heard[&0].clone();
+    let subject = hash(0).to_string();
+    let old = world.order.last_of(&subject).unwrap().1;
+    world.line(1, false);
+    // An old stream comes back: it has an old message where the new one has none.
+    let echo = world.nodes[1].cluster.hole.whole().max(world.order.next);
+    world.order.lose_behind(echo - 1);
+    world.order.store(&subject, None, old.clone());
+    world.order.store(&subject, None, old);
+    for _ in 0..ANCHOR_RETRY_MS / BEAT_MS + 2 {
+        world.settle();
+    }
+    let heard = &world.nodes[1].heard[&0];
+    assert_eq!(heard.strip_prefix(&before[..]), Some(&[0][..]), "a gap and nothing else");
+}
+
+#[test]
 fn a_claim_that_the_stream_has_lost_in_silence_is_made_anew() {
     let mut world = World::new(2);
     world.want(1, 0);
