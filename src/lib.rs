@@ -39,9 +39,9 @@
 //!   load** is a read of the store that a subscriber waits for.
 //! - A **verdict** is the policies' decision about a command. Commands that wait for a verdict are
 //!   the session's **backlog**.
-//! - A **cluster** is several nodes with one order of publications. There is none yet: this release
-//!   has only the decisions of such a node, in [`cluster`], where the words are explained that only
-//!   it uses.
+//! - A **cluster** is several nodes with one order of publications, which a **stream** of NATS gives
+//!   them. A channel of the stream is **attached** while the node hears it; before that, joins are
+//!   **held**. The words that only decisions use are explained in [`cluster`].
 //! - The **store** is what survives the node. **Shedding** removes publications from a full outbox,
 //!   and a **gap notice** tells the client how many.
 //!
@@ -55,7 +55,7 @@
 //! | [`auth`] | keys, tokens, caches of verified tokens | also `codec` |
 //! | [`mailbox`] | what threads may post to each other | `message`, `limits`, `metrics` |
 //! | [`broker`] | state and decisions: directory, index, outboxes, subscriptions | also `mailbox` |
-//! | [`cluster`] | one node's decisions in a cluster; only tests use it yet | `message`, `limits` |
+//! | [`cluster`] | one node's decisions in a cluster | `message`, `limits` |
 //! | [`interface`] | the seam, and one room for each interface | all above; no room another |
 //! | [`runtime`] | hot I/O: acceptors and workers | all above |
 //! | [`background`] | cold I/O: store, webhooks, expressions of policies | all but the last three |

@@ -1,8 +1,5 @@
 //! What a node of a cluster decides: state and decisions, without socket, clock and thread.
 //!
-//! **No release uses this room yet: only tests do.** A node cannot be configured to be part of a
-//! cluster.
-//!
 //! The nodes of a cluster share two streams of NATS JetStream. All publications go through the
 //! first one, which gives them one order and republishes each to the nodes that listen: a
 //! publication is delivered on every node, the publisher's own included, only when it has come

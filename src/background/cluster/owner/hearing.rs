@@ -22,6 +22,7 @@ const ANCHOR: Sid = Sid::MAX - 1;
 const ANSWERS: Sid = Sid::MAX - 2;
 const QUESTIONS: Sid = Sid::MAX - 3;
 const LEADER: Sid = Sid::MAX - 4;
+const CLAIMS_LEADER: Sid = Sid::MAX - 5;
 
 /// Bodies up to this length are copied, because a slice keeps all that was received with it. So no
 /// more than twice the bytes of bodies are kept.
@@ -65,13 +66,16 @@ impl<L: Landing> Owner<'_, L> {
         tracing::info!(%address, version, "connected to the cluster's broker");
         self.sent.clear();
         let subjects = &self.parts.subjects;
-        let elected = format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{}", self.streams[0]);
+        let [elected, claims_elected] = self.streams.each_ref().map(|stream| {
+            format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}")
+        });
         for (subject, sid) in [
             (subjects.live_beats(), BEATS),
             (subjects.live_anchor(), ANCHOR),
             (subjects.answers(), ANSWERS),
             (subjects.ask(&self.me.node), QUESTIONS),
             (elected, LEADER),
+            (claims_elected, CLAIMS_LEADER),
         ] {
             // A line that is just up has room.
             let _ = self.parts.line.subscribe(&subject, sid);
@@ -120,6 +124,8 @@ impl<L: Landing> Owner<'_, L> {
                 }
             }
             Some(Subject::Ask) => self.asked(message),
+            // The copies of the claims may differ in their last ones.
+            _ if message.sid == CLAIMS_LEADER => drop(self.parts.again.try_send(())),
             _ if message.sid == LEADER => {
                 let elected = serde_json::from_slice::<Elected>(&message.payload()).ok();
                 self.leader = elected.and_then(|elected| elected.leader);
