@@ -39,9 +39,9 @@
 //!   load** is a read of the store that a subscriber waits for.
 //! - A **verdict** is the policies' decision about a command. Commands that wait for a verdict are
 //!   the session's **backlog**.
-//! - A **cluster** is several nodes with one order of publications, which a **stream** of NATS gives
-//!   them. A channel of the stream is **attached** while the node hears it; before that, joins are
-//!   **held**. The words that only decisions use are explained in [`cluster`].
+//! - A **cluster** is several nodes with one order of publications, which a **stream** of NATS
+//!   gives them. A channel of the stream is **attached** while the node hears it; before that,
+//!   joins are **held**. The words that only decisions use are explained in [`cluster`].
 //! - The **store** is what survives the node. **Shedding** removes publications from a full outbox,
 //!   and a **gap notice** tells the client how many.
 //!

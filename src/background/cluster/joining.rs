@@ -19,13 +19,13 @@ use crate::message::Millis;
 
 /// A node that is to be part of a cluster.
 pub struct Member {
-    /// The node's name.
+    /// The name, which no other node of the cluster may have.
     pub name: NodeName,
     /// When it started, in milliseconds since the epoch.
     pub started: Millis,
-    /// Its settings.
+    /// The settings that it was started with.
     pub config: Arc<Config>,
-    /// Its secrets.
+    /// The secrets in effect.
     pub secrets: Secrets,
     /// The set of public keys that it trusts, as a text.
     pub public_keys: String,

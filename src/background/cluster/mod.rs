@@ -11,7 +11,8 @@
 //! - [`serve`] is the thread of a node in a cluster. Its owner of the line passes events to
 //!   [`crate::cluster`] and carries out what that asks for; reads of the streams and the consumer
 //!   of all nodes' claims are tasks beside it, with connections of their own.
-//! - [`seat`] is the thread's way to the register of the nodes, and [`Member`] keeps the node in it.
+//! - [`seat`] is the thread's way to the register of the nodes, and [`Member`] keeps the node in
+//!   it.
 //!
 //! The line does not use a client library, because a subscription costs such a library kilobytes,
 //! and the line nothing: the caller keeps what it knows of its subscriptions, and tells a new

@@ -66,9 +66,10 @@ impl<L: Landing> Owner<'_, L> {
         tracing::info!(%address, version, "connected to the cluster's broker");
         self.sent.clear();
         let subjects = &self.parts.subjects;
-        let [elected, claims_elected] = self.streams.each_ref().map(|stream| {
-            format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}")
-        });
+        let [elected, claims_elected] = self
+            .streams
+            .each_ref()
+            .map(|stream| format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}"));
         for (subject, sid) in [
             (subjects.live_beats(), BEATS),
             (subjects.live_anchor(), ANCHOR),
