@@ -115,17 +115,12 @@ pub fn run(
     let part = memory.part(usize::MAX);
     let (mut mailboxes, inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
-    let mut directory = Directory::new(Budgets::new(part))
-        .with_logs(config.recovery.window_ms, config.recovery.log_bytes.min(part));
-    let part_in_cluster = match config.is_clustered() {
+    let membership = match config.is_clustered() {
         true => Some(cluster::Part::new(config, &secrets, &trust.load(), &mut mailboxes)?),
         false => None,
     };
-    if let Some(stream) = &mailboxes.stream {
-        directory = directory.in_cluster(stream.interests.clone());
-    }
     let broker = Broker {
-        directory,
+        directory: directory(config, part, &mailboxes),
         definitions: ArcSwap::from_pointee(definitions),
         policies: Arc::new(ArcSwap::from_pointee(policies)),
         mailboxes: Arc::new(mailboxes),
@@ -134,21 +129,12 @@ pub fn run(
     if let Some(ClientFiles { version, files }) = &client {
         tracing::info!(version, files = files.len(), "serving the Socket.IO client");
     }
-    let shared = Arc::new(Shared {
-        interfaces: interface::Shared {
-            client_bundle: ClientBundle::new(client),
-            membership: part_in_cluster.as_ref().map(|part| part.membership.clone()),
-            ..interface::Shared::new(broker, config.clone(), rand::random())
-        },
-        metrics: Metrics::new(
-            config.workers + acceptors + BACKGROUND_THREADS + usize::from(config.is_clustered()),
-        ),
-        clock: Clock::new(),
-        about: about(&driver, &backend),
-        descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
-        shutdown: OnceLock::new(),
-        http_end: HttpEnd::new(acceptors),
-    });
+    let interfaces = interface::Shared {
+        client_bundle: ClientBundle::new(client),
+        membership: membership.as_ref().map(|part| part.membership.clone()),
+        ..interface::Shared::new(broker, config.clone(), rand::random())
+    };
+    let shared = Arc::new(share(interfaces, acceptors, about(&driver, &backend)));
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone(), part);
     let arrivals = Arc::new(Arrivals::new(config.workers));
     let reloader = Reloader {
@@ -160,7 +146,7 @@ pub fn run(
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
     node.start(store, reader, inboxes, &told)?;
-    if let Some(part) = part_in_cluster {
+    if let Some(part) = membership {
         node.join(part, &told)?;
     }
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
@@ -174,6 +160,31 @@ pub fn run(
         }
         started(&Started { address, driver: node.driver.clone(), secrets });
     })
+}
+
+/// Creates the directory of a node that may use `part` bytes for what channels keep.
+fn directory(config: &Config, part: usize, mailboxes: &Mailboxes) -> Directory {
+    let directory = Directory::new(Budgets::new(part))
+        .with_logs(config.recovery.window_ms, config.recovery.log_bytes.min(part));
+    match &mailboxes.stream {
+        Some(stream) => directory.in_cluster(stream.interests.clone()),
+        None => directory,
+    }
+}
+
+/// Creates what all threads share.
+fn share(interfaces: interface::Shared, acceptors: usize, about: About) -> Shared {
+    let config = &interfaces.config;
+    let background = BACKGROUND_THREADS + usize::from(config.is_clustered());
+    Shared {
+        metrics: Metrics::new(config.workers + acceptors + background),
+        interfaces,
+        clock: Clock::new(),
+        about,
+        descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
+        shutdown: OnceLock::new(),
+        http_end: HttpEnd::new(acceptors),
+    }
 }
 
 /// Returns how the hot threads wait and send.

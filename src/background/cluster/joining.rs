@@ -39,7 +39,7 @@ pub struct Member {
 /// What an attempt to join has come to.
 pub(super) enum Attempt {
     /// The node is part of the cluster.
-    Joined(Place),
+    Joined(Box<Place>),
     /// It may not be for this reason.
     Refused(NotJoined),
     /// It is not known whether it may.
@@ -88,7 +88,7 @@ impl Member {
     pub(super) async fn join(self: Arc<Self>, told: mpsc::Sender<Attempt>) {
         loop {
             let (attempt, pause) = match self.try_join().await {
-                Ok(Ok(place)) => (Attempt::Joined(place), None),
+                Ok(Ok(place)) => (Attempt::Joined(Box::new(place)), None),
                 Ok(Err(refused)) => (Attempt::Refused(refused), Some(REGISTER_REFUSED_MS)),
                 Err(error) => (Attempt::Failed(error), Some(REGISTER_RETRY_MS)),
             };

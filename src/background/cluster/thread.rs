@@ -89,7 +89,7 @@ async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place
         let look = Duration::from_millis(JOIN_LOOK_MS);
         let Ok(Some(attempt)) = timeout(look, attempts.recv()).await else { continue };
         let text = match attempt {
-            Attempt::Joined(place) => break Some(place),
+            Attempt::Joined(place) => break Some(*place),
             Attempt::Refused(NotJoined { obstacle, advice }) => {
                 landing.condition(&Condition::NotJoined(obstacle));
                 advice

@@ -136,13 +136,12 @@ impl Directory {
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return 0 };
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
-        if std::mem::take(&mut attachment.must_tell_gap) {
-            if !self.post_gap(mailboxes, (channel, entry), None, &mut woken) {
-                if let Some(attachment) = &mut entry.attachment {
-                    attachment.must_tell_gap = true;
-                }
-                return 1;
+        let must_tell_gap = std::mem::take(&mut attachment.must_tell_gap);
+        if must_tell_gap && !self.post_gap(mailboxes, (channel, entry), None, &mut woken) {
+            if let Some(attachment) = &mut entry.attachment {
+                attachment.must_tell_gap = true;
             }
+            return 1;
         }
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
         if attachment.phase == Phase::Asked {

@@ -19,10 +19,12 @@ pub struct ApiError {
     error: &'static str,
     message: String,
     next_actions: Option<Cow<'static, str>>,
-    retry_after_s: Option<u32>,
+    /// Whether the client should try again after a second.
+    must_retry: bool,
     allow: Option<&'static str>,
     challenge: Option<Challenge>,
-    message_id: Option<MessageId>,
+    /// In a box, because few errors have one and all are returned by value.
+    message_id: Option<Box<MessageId>>,
 }
 
 /// The message of an error if the cluster's stream can store nothing.
@@ -129,7 +131,7 @@ impl ApiError {
     pub fn unknown(id: MessageId) -> Self {
         let advice = "Check whether subscribers or the history of the channel have the message";
         let unknown = Self::new(503, "BACKPLANE_UNKNOWN", UNKNOWN).advise(advice);
-        Self { message_id: Some(id), ..unknown }
+        Self { message_id: Some(Box::new(id)), ..unknown }
     }
 
     /// 503 with `Retry-After`: the node has no descriptor for a connection that lasts. It goes on
@@ -225,7 +227,7 @@ impl ApiError {
             error,
             message,
             next_actions: None,
-            retry_after_s: None,
+            must_retry: false,
             allow: None,
             challenge: None,
             message_id: None,
@@ -240,7 +242,7 @@ impl ApiError {
 
     /// Adds `Retry-After: 1`: the client should try again after a second.
     pub(in crate::interface) fn retry(self) -> Self {
-        Self { retry_after_s: Some(1), ..self }
+        Self { must_retry: true, ..self }
     }
 
     /// Adds advice about what to do.
@@ -277,7 +279,7 @@ impl From<ApiError> for Reply {
         };
         let reply = Self::json(refusal.status, &body);
         Self {
-            retry_after_s: refusal.retry_after_s,
+            retry_after_s: refusal.must_retry.then_some(1),
             allow: refusal.allow,
             challenge: refusal.challenge,
             ..reply

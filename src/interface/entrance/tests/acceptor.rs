@@ -51,6 +51,9 @@ pub(super) struct Acceptor {
     pub(super) counters: Arc<Counters>,
 }
 
+/// The landing of a node, whose clock stands still.
+pub(super) type Ground = Landing<Arc<Shared>, fn() -> Now>;
+
 /// A call under way.
 pub(super) type Call<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
@@ -75,7 +78,7 @@ impl Acceptor {
     }
 
     /// Creates such a thread in a node of a cluster, and the landing of that node.
-    pub(super) fn in_cluster() -> (Self, Landing<Arc<Shared>, fn() -> Now>) {
+    pub(super) fn in_cluster() -> (Self, Ground) {
         let (mut mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
         let submitted = mailboxes.open_stream().unwrap();
         let acceptor = Self::with(mailboxes, inboxes);

@@ -1,19 +1,15 @@
 //! Publishers in a node of a cluster. The test answers for the stream and for the writer.
 
-use std::sync::Arc;
-
+use super::acceptor::Ground;
 use super::*;
 use crate::cluster::ack::Refusal;
 use crate::cluster::audience::Total;
 use crate::cluster::events::Published;
 use crate::cluster::landing::{Departing, Landing as _};
 use crate::cluster::name::NodeName;
-use crate::interface::landing::Landing;
-use crate::interface::shared::Shared;
 use crate::limits::STREAM_QUEUE_MAX;
-use crate::message::{Audience, Now};
+use crate::message::Audience;
 
-type Ground = Landing<Arc<Shared>, fn() -> Now>;
 type Node = (Acceptor, Ground);
 
 const STORED: Published = Published::Stored { seq: 9, duplicate: false };

@@ -194,9 +194,9 @@ async fn send(
     });
     let (receipt, pending) = sent.map_err(|_| overloaded(http))?;
     match pending.await {
-        Ordered::Stored(_) => return Ok(Some(receipt)),
-        Ordered::NotHeard => return Ok(None),
-        Ordered::Overloaded => return Err(overloaded(http)),
+        Ordered::Stored(_) => Ok(Some(receipt)),
+        Ordered::NotHeard => Ok(None),
+        Ordered::Overloaded => Err(overloaded(http)),
         not_ordered => {
             http.counters.refused_backplane.add(1);
             Err(ForgeError::not_ordered(&not_ordered, receipt.id))
