@@ -178,7 +178,7 @@ async fn what_the_servers_lack_is_told_with_what_to_do() {
     assert!(error.contains("; lower `cluster.stream_bytes`, which is reserved at once"), "{error}");
 
     let url = format!("nats://127.0.0.1:{}", free_port());
-    let error = refusal(Control::connect(streams(&[url.clone()])).await);
+    let error = refusal(Control::connect(streams(std::slice::from_ref(&url))).await);
     assert!(error.starts_with(&format!("no NATS server can be used ({url}): ")), "{error}");
 }
 

@@ -12,7 +12,7 @@ use crate::member::Member;
 use crate::order::Ending;
 use crate::publisher::{Caller, Report};
 use crate::socket::{Heard, Socket};
-use crate::support::{ANON_KEY, user_token};
+use crate::support::{ANON_KEY, Node, user_token};
 use crate::witness::{END, Order, Witness};
 
 const CHANNEL: &str = "race";
@@ -45,7 +45,7 @@ fn all_nodes_hear_one_order() {
     let fleet = Fleet::start(3);
     fleet.define(&json!({ "pattern": CHANNEL, "presence": "off" }));
     let token = user_token("witness");
-    let ports: Vec<_> = fleet.nodes.iter().map(|node| node.port()).collect();
+    let ports: Vec<_> = fleet.nodes.iter().map(Node::port).collect();
     let mut witnesses: Vec<_> =
         ports.iter().map(|port| Witness::subscribe(*port, CHANNEL, &token)).collect();
     let is_over = AtomicBool::new(false);
