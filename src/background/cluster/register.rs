@@ -113,11 +113,15 @@ pub async fn join(
         Err(refused) => return Ok(Outcome::NotJoined(refused)),
     };
     let own = entry(&candidate, &cluster);
+    let entered = Entered { control, register: &register, candidate: &candidate, own: &own };
+    // Before it is entered, so that a node that goes on trying in vain keeps no other one out.
+    if let Some(refused) = entered.refusal_by_heard().await? {
+        return Ok(Outcome::NotJoined(refused));
+    }
     let revision = match enter_node(control, &register, candidate.origin, &own).await? {
         Ok(revision) => revision,
         Err(refused) => return Ok(Outcome::NotJoined(refused)),
     };
-    let entered = Entered { control, register: &register, candidate: &candidate, own: &own };
     match entered.complete(revision, window, &mut notes).await {
         Ok(Ok((nodes, wire, anchors))) => {
             let joined = Joined { register, revision, cluster, nodes, wire, anchors, notes };
@@ -268,7 +272,7 @@ pub(super) fn date(at: Millis) -> String {
     at.map(|at| at.to_string()).unwrap_or_default()
 }
 
-/// A node that is entered and not sure yet that it may stay.
+/// A node that is about to be entered, or is and not sure yet that it may stay.
 struct Entered<'a> {
     control: &'a Control,
     register: &'a Register,
@@ -280,6 +284,15 @@ struct Entered<'a> {
 type Place = (Vec<Registered>, u32, (Option<Anchor>, Option<Anchor>));
 
 impl Entered<'_> {
+    /// Returns why the node may not join because of one that is heard. A server that is behind may
+    /// hide one, so that this is looked at again once the node is entered.
+    async fn refusal_by_heard(&self) -> Result<Option<NotJoined>, ControlError> {
+        let mut nodes = self.register.nodes().await?;
+        nodes.retain(|node| node.origin.node != self.candidate.origin.node);
+        // At the end of time no entry is fresh.
+        self.refusal(&nodes, Millis::MAX).await
+    }
+
     /// Compares the node with those that were entered before it, and makes the streams.
     async fn complete(
         &self,
@@ -322,7 +335,7 @@ impl Entered<'_> {
         }
         let heard = listen(self.control, LISTEN).await?;
         // A node that has just been entered may not beat yet.
-        let is_fresh = |node: &Registered| node.at + REGISTER_FRESH_MS > now;
+        let is_fresh = |node: &Registered| node.at.saturating_add(REGISTER_FRESH_MS) > now;
         let alive =
             differing.into_iter().find(|(node, _)| heard.has(&node.origin) || is_fresh(node));
         Ok(alive.map(|(_, refused)| refused))
