@@ -10,7 +10,7 @@ use crate::message::{ConnId, Offset, WorkerId};
 #[derive(Debug, Default)]
 pub(super) struct Attachment {
     pub(super) phase: Phase,
-    /// Whether the channel is among the noted [`Interests`].
+    /// Whether the channel is among the noted [`Interests`](crate::mailbox::Interests).
     pub(super) is_noted: bool,
     /// Whether the subscribers must be told, once the node hears the channel again, that they may
     /// have missed publications.
