@@ -18,6 +18,9 @@ pub use counter::{Counter, Durations, Frames, Histogram, Reading};
 pub use log_throttle::LogThrottle;
 pub use text::{Text, quoted};
 
+/// The beginning of the names of counts that only a node of a cluster has.
+const OF_A_CLUSTER: &str = "fanfare_cluster_";
+
 /// The divisors that turn a histogram's values into base units: for the buckets, and for the sum.
 type Unit = (f64, f64);
 /// Microseconds and nanoseconds to seconds.
@@ -389,12 +392,19 @@ counters! {
 #[derive(Debug, Default)]
 pub struct Metrics {
     threads: Vec<Arc<Counters>>,
+    /// Whether the counts of a cluster are rendered.
+    has_cluster: bool,
 }
 
 impl Metrics {
     /// Creates a set for each of `threads` threads.
     pub fn new(threads: usize) -> Self {
-        Self { threads: (0..threads).map(|_| Arc::default()).collect() }
+        Self { threads: (0..threads).map(|_| Arc::default()).collect(), has_cluster: false }
+    }
+
+    /// Sets whether the node belongs to a cluster. If not, the counts of one are not rendered.
+    pub fn clustered(self, has_cluster: bool) -> Self {
+        Self { has_cluster, ..self }
     }
 
     /// Returns a thread's own set.
@@ -420,7 +430,8 @@ impl Metrics {
                 sum.3.add(&one.3);
             }
         }
-        for Count { kind, name, labels, help, value } in counts {
+        let is_shown = |count: &Count| self.has_cluster || !count.name.starts_with(OF_A_CLUSTER);
+        for Count { kind, name, labels, help, value } in counts.into_iter().filter(is_shown) {
             text.family(kind, name, help);
             text.sample(labels, value);
         }
@@ -486,7 +497,9 @@ mod tests {
 
     #[test]
     fn a_family_is_in_one_piece() {
-        let text = rendered(&Metrics::new(1));
+        assert!(!rendered(&Metrics::new(1)).contains(OF_A_CLUSTER));
+        let text = rendered(&Metrics::new(1).clustered(true));
+        assert!(text.contains(OF_A_CLUSTER));
         let headings: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
         let families: std::collections::BTreeSet<_> = headings.iter().collect();
         assert_eq!(headings.len(), families.len());

@@ -177,7 +177,8 @@ fn share(interfaces: interface::Shared, acceptors: usize, about: About) -> Share
     let config = &interfaces.config;
     let background = BACKGROUND_THREADS + usize::from(config.is_clustered());
     Shared {
-        metrics: Metrics::new(config.workers + acceptors + background),
+        metrics: Metrics::new(config.workers + acceptors + background)
+            .clustered(config.is_clustered()),
         interfaces,
         clock: Clock::new(),
         about,

@@ -22,6 +22,11 @@ pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
     let mut text = Text::default();
     hub.metrics.render(&mut text);
     channels(hub, &mut text);
+    if let Some(membership) = &hub.interfaces.membership {
+        let help = "1 if the node serves the channels of its cluster, else 0.";
+        let serves = usize::from(membership.condition().is_serving());
+        text.gauge("fanfare_cluster_serving", help, serves);
+    }
     queues(hub, &mut text);
     node(hub, &mut text);
     process(hub, &mut text);

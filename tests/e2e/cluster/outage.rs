@@ -43,6 +43,7 @@ fn a_server_that_comes_back_without_its_data_costs_a_gap_and_no_lie() {
     assert!(noticed < Duration::from_secs(2), "noticed after {noticed:?}");
     let (status, refused) = try_publish(&fleet.nodes[0], "orders", &json!({}));
     assert_eq!((status, &refused["error"]), (503, &json!("BACKPLANE_UNAVAILABLE")));
+    assert_eq!(fleet.nodes[0].metric("fanfare_cluster_serving"), 0);
     fleet.nats.start_again(false);
     fleet.wait_until_healthy();
     assert!(gap_on(&mut socket, "orders"));
