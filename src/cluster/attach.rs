@@ -227,12 +227,15 @@ impl<T> Attachments<T> {
     /// Detaches from a channel after a while, because it has no subscriber any more.
     pub fn let_go(&mut self, channel: &Channel, now: Millis) {
         let hash = ChannelHash::of(channel);
-        let lingers = self.with(hash, |one| {
+        let phase = self.with(hash, |one| {
             one.is_wanted = false;
-            one.phase == Phase::Attached
+            one.phase
         });
-        if lingers == Some(true) {
-            self.linger(hash, now);
+        match phase {
+            Some(Phase::Attached) => self.linger(hash, now),
+            // Those that waited for it were refused. The directory waits for its end.
+            None | Some(Phase::Releasing) => self.wishes.push(Wish::Detached(channel.clone())),
+            _ => {}
         }
     }
 

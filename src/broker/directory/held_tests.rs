@@ -201,6 +201,26 @@ fn a_channel_that_is_needed_again_is_asked_for_again() {
 }
 
 #[test]
+fn what_a_channel_keeps_ends_with_what_the_node_hears_though_it_is_needed_again() {
+    let node = Node::new(8, 8);
+    node.join(1);
+    node.attached();
+    let retain = crate::message::Retain::window(60);
+    let (id, content) = (MessageId::nil(), Content::Event { payload: "1".into() });
+    let kept = Publication::new(id, CHANNEL.into(), 0, content).accepted(1);
+    let kept = kept.under(ChannelOptions { retain, ..ChannelOptions::default() });
+    node.directory.publish_ordered(&node.mailboxes, &Arc::new(kept), 1);
+    let bytes = || node.directory.budgets().windows.bytes();
+    node.leave(1, false).unwrap();
+    assert!(bytes() > 0, "the node still hears the channel");
+    node.join(2);
+    node.detached();
+    assert_eq!(bytes(), 0, "what follows is missing in the window");
+    assert_eq!((node.asked(), node.attached()), ((1, true), 0));
+    assert_eq!(node.mail().last(), Some(&Seen::Begin(2)));
+}
+
+#[test]
 fn a_worker_that_is_behind_is_given_what_it_missed_before_anything_else() {
     let node = Node::new(2, 8);
     node.join(1);

@@ -226,10 +226,15 @@ impl Directory {
     pub fn detached(&self, channel: &Channel) {
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return };
-        if entry.attachment.as_ref().is_some_and(|it| it.phase == Phase::Unneeded) {
-            entry.attachment = None;
-            entry.clear(&self.budgets);
-            self.let_go(&mut shard, channel);
+        match entry.attachment.as_ref().map(|attachment| attachment.phase) {
+            Some(Phase::Unneeded) => {
+                entry.attachment = None;
+                entry.clear(&self.budgets);
+                self.let_go(&mut shard, channel);
+            }
+            // It is needed again, and will lack what is published until it is heard.
+            Some(Phase::Asked) => entry.clear(&self.budgets),
+            Some(Phase::Attached) | None => {}
         }
     }
 

@@ -238,6 +238,9 @@ fn an_attach_that_takes_too_long_is_refused() {
     node.tick(ATTACH_MS_MAX);
     assert_eq!(node.take(), [Wish::Failed(channel(0))]);
     assert!(node.channels.is_empty());
+    // The directory has refused the joins, and would keep the channel without this for ever.
+    node.let_go(&channel(0), ATTACH_MS_MAX);
+    assert_eq!(node.take(), [Wish::Detached(channel(0))]);
 }
 
 #[test]
