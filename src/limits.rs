@@ -145,6 +145,9 @@ pub const CLUSTER_PATIENCE_MS: u64 = 5_000;
 pub const STREAM_QUEUE_MAX: usize = 3_456;
 /// Bytes of these publications. The same happens at the bound.
 pub const STREAM_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Places of a worker's mailbox that its publishers' answers from the stream may take. Beyond that
+/// they are refused as overloaded, because a worker whose mailbox is half full reads no socket.
+pub const STREAM_ANSWERS_MAX: usize = 1_024;
 /// Publications that the stream did not answer in time and that history keeps if it answers later.
 /// Beyond the bound the oldest is forgotten: then history lacks it, and that is counted.
 pub const LATE_PUBLICATIONS_MAX: usize = 4_096;

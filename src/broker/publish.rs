@@ -10,6 +10,7 @@ use super::definitions::Definitions;
 use super::directory::{Directory, Published};
 use super::memory::Memory;
 use super::policies::Policies;
+use crate::limits::{MAILBOX_CONTROL_MAX, STREAM_ANSWERS_MAX};
 use crate::mailbox::{Keep, Keeping, Mailboxes, Publisher, Slot, Submitted, Ticket};
 use crate::message::{
     Channel, ChannelDefinition, ChannelOptions, ChannelOrder, Content, Durability, Encoding,
@@ -150,6 +151,9 @@ impl Broker {
             Publisher::Request { .. } => None,
             Publisher::Connection(id, _) => {
                 let mailbox = self.mailboxes.workers.of(id.worker);
+                if mailbox.free(Slot::Control) < MAILBOX_CONTROL_MAX - STREAM_ANSWERS_MAX {
+                    return Err(Refused::Overloaded);
+                }
                 Some(mailbox.reserve(Slot::Control).ok_or(Refused::Overloaded)?)
             }
         };

@@ -19,6 +19,7 @@ use crate::cluster::health::Condition;
 use crate::cluster::landing::{self, Departing, Ending};
 use crate::cluster::name::Seq;
 use crate::cluster::wire;
+use crate::limits::RELEASED_AT_ONCE_MAX;
 use crate::mailbox::{JoinRefused, Mail, Mailbox, Slot, Submitted, WorkerMailboxes};
 use crate::message::{
     Behind, Channel, ChannelOptions, Deactivation, Landed, Now, Publication, Space, Spread,
@@ -117,6 +118,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     }
 
     fn noted(&mut self) -> Vec<Channel> {
+        self.answer_unheld();
         let stream = self.shared.broker.mailboxes.stream.as_ref();
         stream.map(|stream| stream.interests.take()).unwrap_or_default()
     }
@@ -137,7 +139,8 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
             return true;
         }
         let unheld = self.shared.broker.directory.unattachable(channel);
-        let is_any = !unheld.is_empty();
+        // A join that comes later has its own time.
+        let is_any = unheld.len() >= RELEASED_AT_ONCE_MAX;
         self.unanswered.extend(unheld.into_iter().map(|one| (channel.clone(), one)));
         self.answer_unheld() || is_any
     }
@@ -155,8 +158,11 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     }
 
     fn behind(&mut self, channel: &Channel) -> Option<Vec<Behind>> {
-        let mut behind = self.shared.broker.directory.behind(channel);
-        let is_any = !behind.is_empty();
+        let directory = &self.shared.broker.directory;
+        let mut behind = directory.behind(channel);
+        // Joins of a worker that is behind wait until it has caught up.
+        let do_wait = directory.carry_on(self.workers(), channel) > 0;
+        let is_any = !behind.is_empty() || do_wait;
         behind.retain(|one| Mailbox::is_half_free(self.workers().of(one.worker)));
         is_any.then_some(behind)
     }

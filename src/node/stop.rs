@@ -134,6 +134,8 @@ fn flush(shared: &Shared, events: &Receiver<Event>) -> Result<(), NodeError> {
     loop {
         match events.recv_timeout(ends.saturating_duration_since(Instant::now())) {
             Ok(Event::Flushed(flushed)) => return flushed.map_err(NodeError::Flush),
+            // It may end later than it was waited for.
+            Ok(Event::Ended(name)) if name == cluster::THREAD => {}
             Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
             Ok(Event::Ready | Event::Signal(_)) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

@@ -24,7 +24,8 @@ use crate::cluster::health::Condition;
 use crate::cluster::landing::{Ending, Landing};
 use crate::cluster::name::Subjects;
 use crate::limits::{
-    CLUSTER_RESULTS_MAX, JOIN_LOOK_MS, JOIN_PATIENCE_MS, SEAT_ASKS_MAX, SEAT_NEWS_MAX,
+    CLUSTER_RESULTS_MAX, JOIN_LOOK_MS, JOIN_PATIENCE_MS, REGISTER_RETRY_MS, SEAT_ASKS_MAX,
+    SEAT_NEWS_MAX,
 };
 use crate::mailbox::Doorbell;
 use crate::metrics::Counters;
@@ -44,18 +45,22 @@ pub fn serve<L: Landing>(
     let member = Arc::new(member);
     runtime()?.block_on(async {
         while let Some(place) = wait(&member, &mut landing).await {
+            // What was noted before may be lost with those that took it.
+            landing.begin_again();
             let (asks, asked) = mpsc::channel(SEAT_ASKS_MAX);
             let (news, told) = mpsc::channel(SEAT_NEWS_MAX);
             let seat = Seat { asks, news: told };
             let settings = member.settings(&place, seat);
             let staying = tokio::spawn(member.clone().stay(place, asked, news));
             serve_once(settings, &mut landing, bell, counters).await?;
-            // It ends as soon as the owner has.
-            let _ = staying.await;
+            // It ends soon after the owner, unless NATS does not answer.
+            let leaving = Duration::from_millis(REGISTER_RETRY_MS);
+            let _ = timeout(leaving, staying).await;
+            // Their publishers wait for answers, and history for their places.
+            landing.begin_again();
             if landing.ending() == Ending::Over {
                 break;
             }
-            landing.begin_again();
         }
         Ok(())
     })

@@ -201,11 +201,43 @@ fn a_channel_that_is_needed_again_is_asked_for_again() {
 }
 
 #[test]
+fn joins_that_waited_for_a_worker_go_on_once_it_has_caught_up() {
+    let node = Node::new(1, 8);
+    let carry_on = || node.directory.carry_on(&node.mailboxes, &CHANNEL.into());
+    node.join(1);
+    assert_eq!((carry_on(), node.mail()), (0, vec![]), "the node does not hear the channel");
+    node.attached();
+    node.publish(1);
+    node.publish(2);
+    node.join(2);
+    assert_eq!((node.mail(), carry_on()), (vec![Seen::Begin(1), Seen::Heard(1)], 1));
+    assert!(!node.catch_up(2..=2));
+    assert_eq!((carry_on(), node.mail()), (0, vec![Seen::Heard(2), Seen::Begin(2)]));
+}
+
+#[test]
+fn a_worker_lacks_nothing_from_before_the_node_hears_a_channel() {
+    let node = Node::new(1, 8);
+    node.join(1);
+    node.attached();
+    node.publish(5);
+    node.leave(1, false).unwrap();
+    node.detached();
+    node.join(2);
+    node.attached();
+    node.publish(50);
+    assert_eq!(node.behind(), [(49, 50)], "its mailbox was full");
+    node.directory.tell_gap(&node.mailboxes, &CHANNEL.into(), None);
+    node.publish(3);
+    assert_eq!(node.behind(), [(2, 3)], "the stream has begun again");
+}
+
+#[test]
 fn what_a_channel_keeps_ends_with_what_the_node_hears_though_it_is_needed_again() {
     let node = Node::new(8, 8);
     node.join(1);
     node.attached();
-    let retain = crate::message::Retain::window(60);
+    let retain = Retain::window(60);
     let (id, content) = (MessageId::nil(), Content::Event { payload: "1".into() });
     let kept = Publication::new(id, CHANNEL.into(), 0, content).accepted(1);
     let kept = kept.under(ChannelOptions { retain, ..ChannelOptions::default() });

@@ -126,16 +126,29 @@ impl Directory {
         })
     }
 
-    /// Carries out requests that were held, because the node hears the channel now: at most
+    /// Notes that the node hears the channel now, and carries out requests that were held, as
+    /// [`Directory::carry_on`] does.
+    pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
+        self.carry_out(mailboxes, channel, true)
+    }
+
+    /// Carries out requests that were held, if the node hears the channel: at most
     /// [`RELEASED_AT_ONCE_MAX`], so that the lock is held for a short time. Returns how many are
     /// left. The caller must try again until none is: mailboxes may have no room, and workers may
     /// be behind.
-    pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
+    pub fn carry_on(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
+        self.carry_out(mailboxes, channel, false)
+    }
+
+    fn carry_out(&self, mailboxes: &WorkerMailboxes, channel: &Channel, is_new: bool) -> usize {
         let Some(stream) = &self.stream else { return 0 };
         let mut woken = WorkerSet::default();
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return 0 };
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
+        if !is_new && attachment.phase != Phase::Attached {
+            return 0;
+        }
         let must_tell_gap = std::mem::take(&mut attachment.must_tell_gap);
         if must_tell_gap && !self.post_gap(mailboxes, (channel, entry), None, &mut woken) {
             if let Some(attachment) = &mut entry.attachment {
@@ -146,6 +159,8 @@ impl Directory {
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
         if attachment.phase == Phase::Asked {
             attachment.phase = Phase::Attached;
+            // What was before is history, which no worker lacks.
+            entry.offset = 0;
         }
         for _ in 0..RELEASED_AT_ONCE_MAX {
             if !self.release(mailboxes, channel, entry, &mut woken) {
@@ -215,6 +230,10 @@ impl Directory {
             }
             attachment.settle(&held, false, &stream.held);
         }
+        if attachment.phase == Phase::Asked && !entry.shares.is_empty() {
+            // It has subscribers from before the thread began again.
+            stream.note(channel, attachment);
+        }
         self.let_go(&mut shard, channel);
         drop(shard);
         stream.interests.wake();
@@ -249,6 +268,8 @@ impl Directory {
                     attachment.phase = Phase::Asked;
                     attachment.must_tell_gap = true;
                 }
+                // An earlier note may be lost with the thread that took it.
+                attachment.is_noted = false;
                 stream.note(channel, attachment);
             }
         }
@@ -283,6 +304,8 @@ impl Directory {
             }
             match mailboxes.reserve(std::iter::once(worker)) {
                 Some(place) => woken.add(place.post(publication, offset)),
+                // Without an earlier one since the node hears the channel, only this one is missing.
+                None if entry.offset == 0 => attachment.behind.push((worker, offset - 1)),
                 None => attachment.behind.push((worker, entry.offset)),
             }
         }
@@ -346,6 +369,8 @@ impl Directory {
         }
         if worker.is_none() {
             entry.clear(&self.budgets);
+            // The stream may have begun again, so that no worker lacks what was before.
+            entry.offset = 0;
         }
         for (one, place) in places {
             woken.insert(one);

@@ -21,7 +21,7 @@ impl M2 {
         slow_consumer: SlowConsumer::Latest,
         retain: Retain::Last,
         rate_limit: 0,
-        order: ChannelOrder::Cluster,
+        order: ChannelOrder::Local,
     };
 }
 

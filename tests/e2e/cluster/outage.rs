@@ -21,9 +21,16 @@ fn gap_on(socket: &mut Socket, channel: &str) -> bool {
     }
 }
 
+/// Returns the id of the next publication. Gaps may be told more than once: for what was lost while
+/// the line was down, and for the new epoch.
 fn hear(socket: &mut Socket) -> String {
-    let Heard::Event(event) = socket.hear() else { panic!("an event") };
-    event.id.to_string()
+    loop {
+        match socket.hear() {
+            Heard::Event(event) => return event.id.to_string(),
+            Heard::Error(error) if error["code"] == "REALTIME_GAP" => {}
+            heard => panic!("unexpected: {heard:?}"),
+        }
+    }
 }
 
 fn accepts(node: &Node) -> bool {
