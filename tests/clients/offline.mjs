@@ -42,6 +42,9 @@ const cases = {
       const { channel, proxy, socket, numbers } = await start({ transports });
       const publish = publisher(socket, channel);
       await within('the first', publish('note', { number: 1 }));
+      // A client whose upgrade is cut while it pauses its polls notices only by its ping's timeout.
+      const last = transports.at(-1);
+      await until(`the client is on ${last}`, () => socket.io.engine.transport.name === last);
       const lost = next(socket, 'disconnect');
       proxy.cut({ isNoticed: true });
       await lost;
@@ -85,6 +88,7 @@ const cases = {
       socket.on('connect', () => socket.emit('REALTIME_SUBSCRIBE', { channel }, done));
     });
     assert.equal(await within('the first subscribe', subscribed), null);
+    await until('the client is upgraded', () => socket.io.engine.transport.name === 'websocket');
     const lost = next(socket, 'disconnect');
     proxy.cut({ isNoticed: true });
     await lost;
