@@ -304,7 +304,7 @@ impl Directory {
             }
             match mailboxes.reserve(std::iter::once(worker)) {
                 Some(place) => woken.add(place.post(publication, offset)),
-                // Without an earlier one since the node hears the channel, only this one is missing.
+                // Without an earlier one since the node hears the channel, it lacks only this.
                 None if entry.offset == 0 => attachment.behind.push((worker, offset - 1)),
                 None => attachment.behind.push((worker, entry.offset)),
             }
