@@ -35,10 +35,12 @@ pub enum Mail {
     /// What became of a publication of one of the worker's connections.
     Settled(Box<Settled>),
     /// Publications of this channel may be missing here.
-    Gap(Channel),
+    Gap(Box<Channel>),
     /// Asks whether this worker still takes its mail.
     Probe(Ticket<Health>),
 }
+
+const _: () = assert!(size_of::<Mail>() <= 24, "each publication is posted as one");
 
 impl Mail {
     /// Returns the kind of place that this mail uses.

@@ -75,7 +75,7 @@ impl Worker {
                     self.on(id.slot, |session, ctx, _| session.on_settled(ctx, *settled));
                 }
             }
-            Mail::Gap(channel) => fanout::tell_gap(connections, local, channel, now.monotonic()),
+            Mail::Gap(channel) => fanout::tell_gap(connections, local, *channel, now.monotonic()),
             Mail::Probe(ticket) => shared.broker.mailboxes.answer(ticket, Ok(())),
         }
         0

@@ -374,7 +374,7 @@ impl Directory {
         }
         for (one, place) in places {
             woken.insert(one);
-            place.post(Mail::Gap(channel.clone()));
+            place.post(Mail::Gap(Box::new(channel.clone())));
         }
         true
     }
