@@ -1,4 +1,4 @@
-//! How nodes join a cluster, and who may not.
+//! How nodes join a cluster, and which nodes may not.
 
 use std::path::Path;
 use std::time::Duration;

@@ -127,7 +127,8 @@ impl Across {
         self.fault().map(|fault| format!("there is no one order across nodes: {fault}"))
     }
 
-    /// Returns why there is no one order: one that nobody at a node received cannot be the same.
+    /// Returns why the nodes have no one order: at a node whose subscribers received nothing, no
+    /// order can be compared.
     fn fault(&self) -> Option<String> {
         if let Some(it) = self.order.difference {
             let [one, other] = it.nodes.map(|at| &self.nodes[at].name);

@@ -55,13 +55,13 @@ impl Client {
 }
 
 impl Answers {
-    /// Returns the next answer; `None` if there is none in time, or if the connection was lost.
+    /// Returns the next answer; `None` if none comes in time, or if the connection was lost.
     pub(super) async fn next(&mut self) -> Option<Message> {
         timeout_at(self.end, self.receiver.recv()).await.ok()?
     }
 }
 
-/// What waits for answers, by the last part of the subject for them.
+/// Requests that wait for answers, by the last part of the subject on which the answers come.
 #[derive(Default)]
 struct Open {
     next: u64,

@@ -248,7 +248,7 @@ impl Control {
         })
     }
 
-    /// Returns the register; `None` if there is none.
+    /// Returns the register; `None` if no node has created it.
     ///
     /// # Errors
     /// If NATS does not answer or refuses.

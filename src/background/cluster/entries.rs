@@ -96,7 +96,7 @@ impl Register {
         control.register().await.map(|store| Self { store })
     }
 
-    /// Opens the register; `None` if there is none.
+    /// Opens the register; `None` if no node has created it.
     ///
     /// # Errors
     /// If NATS does not answer or refuses.
@@ -213,7 +213,7 @@ impl Register {
         Ok(nodes)
     }
 
-    /// Returns the anchor that is kept of a stream; `None` if there is none.
+    /// Returns the anchor that the register keeps of a stream; `None` if it keeps none.
     ///
     /// # Errors
     /// If NATS does not answer or refuses.
@@ -258,7 +258,7 @@ impl Register {
         Ok(Found { revision: entry.revision, value })
     }
 
-    /// Writes an entry if it has this revision; 0 if there is none. Returns the new revision;
+    /// Writes an entry if it has this revision; 0 if it has no entry. Returns the new revision;
     /// `None` if it has another.
     async fn write(
         &self,

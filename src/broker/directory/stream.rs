@@ -175,7 +175,8 @@ impl Directory {
         left
     }
 
-    /// Carries out the next held request. Returns false if there is none, or no room for it.
+    /// Carries out the next held request. Returns false if no request is
+    /// held, or its worker has no room.
     fn release(
         &self,
         mailboxes: &WorkerMailboxes,

@@ -64,17 +64,11 @@ pub fn publish_event(
     // Frames are made before the lock of the topic is taken. Meanwhile another thread may publish
     // an event with a later timestamp.
     for _ in 0..STAMPS_MAX {
-        let content = Content::Event { payload: payload.clone() };
-        let (channel, options) = (topic.clone(), shared.forge.options());
-        let at = shared.events.stamp(now.wall);
-        let now = Now { wall: at, ..now };
-        let submission =
-            Submission { channel, content, options, id, now, is_recoverable: false, history: None };
-        let (publication, published) = match shared.publish(submission) {
+        let (submission, receipt) = submission(shared, topic, payload.clone(), (id, now));
+        let (_, published) = match shared.publish(submission) {
             Err(Refused::Late) => continue,
             published => published?,
         };
-        let receipt = EventReceipt { id: publication.id, at };
         return Ok((published.offset > 0).then_some(receipt));
     }
     Err(Refused::Overloaded)
@@ -94,9 +88,21 @@ pub fn send_event(
     shared: &Shared,
     topic: &Channel,
     payload: ByteString,
-    (id, now): (MessageId, Now),
+    stamp: (MessageId, Now),
     publisher: Publisher,
 ) -> Result<EventReceipt, Refused> {
+    let (submission, receipt) = submission(shared, topic, payload, stamp);
+    shared.broker.send(submission, publisher)?;
+    Ok(receipt)
+}
+
+/// Stamps an event. Returns what is to be published, and what the publisher knows it by.
+fn submission(
+    shared: &Shared,
+    topic: &Channel,
+    payload: ByteString,
+    (id, now): (MessageId, Now),
+) -> (Submission<'static>, EventReceipt) {
     let at = shared.events.stamp(now.wall);
     let submission = Submission {
         channel: topic.clone(),
@@ -107,8 +113,7 @@ pub fn send_event(
         is_recoverable: false,
         history: None,
     };
-    shared.broker.send(submission, publisher)?;
-    Ok(EventReceipt { id, at })
+    (submission, EventReceipt { id, at })
 }
 
 /// Returns whether an installation is below its rate. If it is, counts one more request.

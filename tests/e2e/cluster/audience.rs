@@ -1,4 +1,4 @@
-//! Who has heard a publication, on which nodes.
+//! The subscribers that a publication has reached, on all nodes.
 
 use serde_json::{Value, json};
 
