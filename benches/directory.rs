@@ -62,9 +62,17 @@ fn broker(criterion: &mut Criterion<CpuTime>) {
                 let (options, history) = (definition.options, None);
                 let now = Now { nanos: clock.elapsed().as_nanos() as u64, wall: AT };
                 let id = message_id(now.wall, &mut rand::rng());
-                let is_recoverable = false;
-                let submission =
-                    Submission { channel, content, options, id, now, is_recoverable, history };
+                let (is_recoverable, repeat) = (false, None);
+                let submission = Submission {
+                    channel,
+                    content,
+                    options,
+                    id,
+                    now,
+                    is_recoverable,
+                    history,
+                    repeat,
+                };
                 broker.publish(submission, encode).is_ok()
             };
             bencher.iter_custom(|times| publishing(times, &inboxes, input, publish));

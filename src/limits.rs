@@ -148,6 +148,12 @@ pub const STREAM_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Places of a worker's mailbox that its publishers' answers from the stream may take. Beyond that
 /// they are refused as overloaded, because a worker whose mailbox is half full reads no socket.
 pub const STREAM_ANSWERS_MAX: usize = 1_024;
+/// How long a publication that is published again under its id is recognized, in milliseconds. NATS
+/// keeps a stream's messages no shorter than that.
+pub const REPEATS_MS: u64 = 120_000;
+/// Publications with an id of their publisher's that a node recognizes on channels that it orders
+/// itself, about 64 bytes each. Beyond the bound the oldest is forgotten, and that is counted.
+pub const REPEATS_MAX: usize = 65_536;
 /// Publications that the stream did not answer in time and that history keeps if it answers later.
 /// Beyond the bound the oldest is forgotten: then history lacks it, and that is counted.
 pub const LATE_PUBLICATIONS_MAX: usize = 4_096;

@@ -3,11 +3,11 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::{Directory, Join, Subscriber};
 use fanfare::broker::index::{Counted, Index, NONE};
 use fanfare::broker::memory::Memory;
+use fanfare::broker::policies::Policies;
 use fanfare::broker::publish::{Broker, message_id};
 use fanfare::interface::encode::encode;
 use fanfare::mailbox::{Inboxes, Mail, Mailbox, Mailboxes, Slot};
@@ -27,13 +27,13 @@ const OTHER_CHANNELS: u32 = 10_000;
 pub(crate) fn node(workers: usize, directory: Directory) -> (Broker, Inboxes) {
     let (mailboxes, inboxes) =
         Mailboxes::new(WORKERS, 0, MAILBOX, usize::MAX).expect("event descriptors");
-    let broker = Broker {
+    let broker = Broker::new(
         directory,
-        definitions: ArcSwap::from_pointee(Definitions::default()),
-        policies: Arc::default(),
-        mailboxes: Arc::new(mailboxes),
-        memory: Memory::unbounded(),
-    };
+        Definitions::default(),
+        Policies::default(),
+        mailboxes,
+        Memory::unbounded(),
+    );
     for worker in (0u8..).map(WorkerId).take(workers) {
         for (slot, encoding) in (0..).zip(Channel::from(CHANNEL).encodings()) {
             join(&broker, ConnId { worker, slot, generation: 0 }, *encoding);

@@ -46,14 +46,15 @@ impl History {
     }
 
     /// Commits this publication together with those queued behind it, and answers the publishers
-    /// that wait. Returns all records that were taken from the queue, even if the commit failed.
+    /// that wait. Returns how many records were taken from the queue, and the records, even if the
+    /// commit failed, but without those that history had already.
     pub(super) fn keep(
         &mut self,
         first: Keep,
         store: &mut Store,
         mailboxes: &Mailboxes,
         counters: &Counters,
-    ) -> Vec<Record> {
+    ) -> (usize, Vec<Record>) {
         self.pace.keep();
         let mut records = Vec::new();
         let mut waiting = Vec::new();
@@ -66,10 +67,14 @@ impl History {
             let has_room = records.len() < HISTORY_BATCH_MAX;
             next = if has_room { self.records.try_recv().ok() } else { None };
         }
+        let taken = records.len();
         let sync = waiting.iter().any(|(level, _)| *level == Durability::Synced);
         let reached = match store.append(&records, sync) {
-            Ok(()) => {
+            Ok(known) => {
                 counters.commits.add(1);
+                let mut known = known.into_iter().peekable();
+                let mut indices = 0..;
+                records.retain(|_| known.next_if_eq(&indices.next().unwrap_or_default()).is_none());
                 counters.kept.add(records.len() as u64);
                 // `sync` follows the highest level in the batch, so every publisher's level is
                 // reached.
@@ -88,6 +93,6 @@ impl History {
                 mailboxes.answer(ticket, level.min(reached));
             }
         }
-        records
+        (taken, records)
     }
 }

@@ -246,8 +246,8 @@ impl Writer {
     /// Keeps this publication and those queued behind it, and has their webhooks called. Returns
     /// how many there were.
     fn keep(&mut self, first: Keep) -> usize {
-        let records = self.history.keep(first, &mut self.store, &self.mailboxes, &self.counters);
-        let count = records.len();
+        let (count, records) =
+            self.history.keep(first, &mut self.store, &self.mailboxes, &self.counters);
         for Record { publication, definition, .. } in records {
             if definition.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
                 self.calls.webhooks.offer(Call { publication, definition });

@@ -1,9 +1,9 @@
 //! State and decisions: which subscriber receives which publication in which order, and which
 //! frames are queued for it. No I/O and no clock: time, ids and randomness are arguments.
 //!
-//! [`directory`], [`definitions`], [`policies`] and [`memory`] are shared by all threads.
-//! [`index`], [`outboxes`], [`subscriptions`] and [`resume_log`] belong to one worker each, and
-//! [`link`] is the part of each connection that they work on.
+//! [`directory`], [`definitions`], [`policies`], [`memory`] and [`repeats`] are shared by all
+//! threads. [`index`], [`outboxes`], [`subscriptions`] and [`resume_log`] belong to one worker
+//! each, and [`link`] is the part of each connection that they work on.
 
 pub mod bucket;
 pub mod budget;
@@ -21,6 +21,7 @@ pub mod policies;
 pub mod presence;
 pub mod publish;
 pub mod received;
+pub mod repeats;
 pub mod resume_log;
 pub mod retain;
 pub mod shedding;

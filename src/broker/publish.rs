@@ -10,11 +10,12 @@ use super::definitions::Definitions;
 use super::directory::{Directory, Published};
 use super::memory::Memory;
 use super::policies::Policies;
+use super::repeats::Repeats;
 use crate::limits::{MAILBOX_CONTROL_MAX, STREAM_ANSWERS_MAX};
 use crate::mailbox::{Keep, Keeping, Mailboxes, Publisher, Slot, Submitted, Ticket};
 use crate::message::{
-    Channel, ChannelDefinition, ChannelOptions, ChannelOrder, Content, Durability, Encoding,
-    FrameBytes, MessageId, Millis, Now, Publication, Record, Refused,
+    Audience, Channel, ChannelDefinition, ChannelOptions, ChannelOrder, Content, Durability,
+    Encoding, FrameBytes, MessageId, Millis, Now, Publication, Record, Refused, RepeatKey,
 };
 
 /// Returns the frame of a publication in one encoding. The interfaces provide this function,
@@ -36,6 +37,8 @@ pub struct Broker {
     pub mailboxes: Arc<Mailboxes>,
     /// The memory that clients make the node hold.
     pub memory: Memory,
+    /// Publications that their publishers may send again, on channels that this node orders.
+    pub repeats: Repeats,
 }
 
 /// A publication before it has its offset.
@@ -55,6 +58,9 @@ pub struct Submission<'a> {
     pub is_recoverable: bool,
     /// How history keeps it; `None` if it does not.
     pub history: Option<ToKeep<'a>>,
+    /// Recognizes a repetition of the publication. It is needed on channels that a cluster's stream
+    /// orders; on others it is `None` if the publisher has not named the publication.
+    pub repeat: Option<RepeatKey>,
 }
 
 /// How history is to keep a publication.
@@ -79,7 +85,7 @@ impl<'a> Submission<'a> {
 
     /// Returns the publication, and how history is to keep it.
     fn split(self) -> (Arc<Publication>, Option<ToKeep<'a>>) {
-        let Self { channel, content, options, id, now, is_recoverable, history } = self;
+        let Self { channel, content, options, id, now, is_recoverable, history, .. } = self;
         let publication = Publication::new(id, channel, now.wall, content);
         let publication = publication.accepted(now.nanos).under(options);
         (Arc::new(publication.recoverable(is_recoverable)), history)
@@ -87,14 +93,70 @@ impl<'a> Submission<'a> {
 }
 
 impl Broker {
-    /// Publishes on a channel that no cluster's stream orders. The frames of the encodings in use
-    /// are made before any lock is taken. Then the directory stamps the publication, posts it, and
-    /// queues it for history in the same order.
+    /// Creates the broker of a node.
+    pub fn new(
+        directory: Directory,
+        definitions: Definitions,
+        policies: Policies,
+        mailboxes: Mailboxes,
+        memory: Memory,
+    ) -> Self {
+        Self {
+            directory,
+            definitions: ArcSwap::from_pointee(definitions),
+            policies: Arc::new(ArcSwap::from_pointee(policies)),
+            mailboxes: Arc::new(mailboxes),
+            memory,
+            repeats: Repeats::default(),
+        }
+    }
+
+    /// Publishes on a channel that no cluster's stream orders. A repetition of a publication is not
+    /// published again: its publisher receives the result of the first one.
     ///
     /// # Errors
     /// [`Refused`], if a mailbox or the queue to history has no free place, if too little memory is
     /// free, or if the timestamp is late. Then nothing was published and nothing is kept.
     pub fn publish(
+        &self,
+        submission: Submission<'_>,
+        encode: Encode,
+    ) -> Result<(Arc<Publication>, Published), Refused> {
+        let Some(repeat) = submission.repeat else { return self.publish_new(submission, encode) };
+        let (now, is_optional) = (submission.now.monotonic(), submission.content.needs_listener());
+        // Held until the result is known, so that of two at the same time one is published.
+        let mut known = self.repeats.lock();
+        if let Some(published) = known.find(repeat, now) {
+            drop(known);
+            return Ok((self.keep_again(submission, published.audience)?, published));
+        }
+        let (publication, published) = self.publish_new(submission, encode)?;
+        if published.offset > 0 || !is_optional {
+            known.note(repeat, published, now);
+        }
+        Ok((publication, published))
+    }
+
+    /// Has history keep a publication that was published before, so that its publisher is answered
+    /// once history has it. History keeps it once.
+    fn keep_again(
+        &self,
+        submission: Submission<'_>,
+        audience: Audience,
+    ) -> Result<Arc<Publication>, Refused> {
+        let (publication, to_keep) = submission.split();
+        if let Some(ToKeep { definition, level, ticket }) = to_keep {
+            let place = self.mailboxes.history.reserve(publication.content.bytes());
+            let (publication, definition) = (publication.clone(), definition.clone());
+            let record = Record { publication, definition, audience };
+            place.ok_or(Refused::HistoryFull)?.post(Keep { record, level, ticket });
+        }
+        Ok(publication)
+    }
+
+    /// The frames of the encodings in use are made before any lock is taken. Then the directory
+    /// stamps the publication, posts it, and queues it for history in the same order.
+    fn publish_new(
         &self,
         submission: Submission<'_>,
         encode: Encode,
@@ -143,6 +205,8 @@ impl Broker {
         publisher: Publisher,
     ) -> Result<MessageId, Refused> {
         let stream = self.mailboxes.stream.as_ref().ok_or(Refused::Overloaded)?;
+        debug_assert!(submission.repeat.is_some(), "the stream recognizes repetitions");
+        let repeat = submission.repeat;
         let bytes = submission.content.bytes();
         if !self.memory.admit(bytes) {
             return Err(Refused::Overloaded);
@@ -176,7 +240,7 @@ impl Broker {
         if let Some(answer) = answer {
             answer.promise();
         }
-        place.post(Submitted { publication, keep, publisher });
+        place.post(Submitted { publication, keep, publisher, repeat });
         stream.interests.wake();
         Ok(id)
     }

@@ -9,7 +9,7 @@ use super::events::Published;
 use super::health::Condition;
 use super::name::Seq;
 use super::wire;
-use crate::message::{Behind, Channel, Landed, Now, WorkerId};
+use crate::message::{Behind, Channel, Landed, Now, RepeatKey, WorkerId};
 
 /// A node as the thread of its cluster sees it.
 pub trait Landing {
@@ -100,4 +100,6 @@ pub struct Departing {
     pub publication: wire::Published,
     /// Whether the nodes count its audience.
     pub is_counted: bool,
+    /// What the stream recognizes a repetition by; `None` if it recognizes none.
+    pub repeat: Option<RepeatKey>,
 }

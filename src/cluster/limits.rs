@@ -1,7 +1,7 @@
 //! The bounds of a node's part in a cluster. Each comment says what happens at the bound. Times are
 //! in milliseconds.
 
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{MESSAGE_BYTES_MAX, REPEATS_MS};
 
 /// Nodes that a node keeps apart, by their heartbeats and claims. Further ones are not noted, and
 /// the mirror of claims counts as incomplete, so that no audience is reported as known.
@@ -45,7 +45,7 @@ pub const FLIGHTS_KEPT_BACK: usize = 640;
 /// the oldest is forgotten.
 pub const LIMBO_MAX: usize = 4_096;
 /// How long such a late answer is recognized: as long as the stream recognizes a repeated message.
-pub const LIMBO_MS: u64 = 120_000;
+pub const LIMBO_MS: u64 = REPEATS_MS;
 /// How long heartbeats, claims, barriers and anchors wait for their answer. Then they count as
 /// unknown and are sent again if they are still needed.
 pub const CONTROL_ANSWER_MS: u64 = 1_000;

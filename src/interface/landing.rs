@@ -191,9 +191,9 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
             at: publication.at,
             content: publication.content.clone(),
         };
-        let is_counted = submitted.is_counted();
+        let (is_counted, repeat) = (submitted.is_counted(), submitted.repeat);
         let token = self.flights.depart(submitted);
-        Some(Departing { token, publication: wire, is_counted })
+        Some(Departing { token, publication: wire, is_counted, repeat })
     }
 
     fn settled(&mut self, token: u64, published: Published) {

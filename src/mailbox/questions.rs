@@ -8,8 +8,8 @@ use super::answers::{Health, StoreResult, Written};
 use super::ticket::Ticket;
 use crate::message::{
     AckId, ChannelChange, ChannelDefinition, ConnId, Document, DocumentKey, DocumentWrite,
-    Durability, MessageQuery, Millis, Ordered, Permissions, Publication, Record, Stats, StatsQuery,
-    StoredMessage,
+    Durability, MessageQuery, Millis, Ordered, Permissions, Publication, Record, RepeatKey, Stats,
+    StatsQuery, StoredMessage,
 };
 
 /// Requests to the thread that writes.
@@ -77,6 +77,8 @@ pub struct Submitted {
     pub keep: Option<Keeping>,
     /// The publisher, which waits for the answer.
     pub publisher: Publisher,
+    /// Recognizes a repetition of the publication. Without it none is recognized.
+    pub repeat: Option<RepeatKey>,
 }
 
 /// How history is to keep a publication whose audience is not known yet.

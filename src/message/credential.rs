@@ -84,6 +84,19 @@ impl Credential {
         (self.role == Role::Authenticated).then_some(&*self.id)
     }
 
+    /// Returns what tells the publications of this credential from those of all others, for the key
+    /// of a repetition. All credentials of the back end are one.
+    pub fn publisher(&self) -> [&str; 2] {
+        match (&self.role, self.is_user) {
+            (Role::ProjectAdmin, _) => Self::BACK_END,
+            (_, true) => ["user", &self.id],
+            (_, false) => ["key", &self.id],
+        }
+    }
+
+    /// What [`Credential::publisher`] returns for those of the back end.
+    pub const BACK_END: [&str; 2] = ["system", ""];
+
     /// Returns the sender of this credential's publications.
     pub fn sender(&self) -> Sender {
         match self.role {

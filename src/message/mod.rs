@@ -15,6 +15,7 @@ mod payload;
 mod policy;
 mod publication;
 mod refused;
+mod repeat;
 mod reply;
 mod subscription;
 mod time;
@@ -41,6 +42,7 @@ pub use policy::{
 };
 pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use refused::Refused;
+pub use repeat::{GIVEN_ID_BYTES, RepeatKey, given_id};
 pub use reply::{Refusal, Reply};
 pub use subscription::{AckId, Activation, Deactivation, Replay, ReplayWish, Retained, Snapshot};
 pub use time::{Now, iso_millis, push_iso_millis};

@@ -119,13 +119,8 @@ pub fn run(
         true => Some(cluster::Part::new(config, &secrets, &trust.load(), &mut mailboxes)?),
         false => None,
     };
-    let broker = Broker {
-        directory: directory(config, part, &mailboxes),
-        definitions: ArcSwap::from_pointee(definitions),
-        policies: Arc::new(ArcSwap::from_pointee(policies)),
-        mailboxes: Arc::new(mailboxes),
-        memory,
-    };
+    let broker =
+        Broker::new(directory(config, part, &mailboxes), definitions, policies, mailboxes, memory);
     if let Some(ClientFiles { version, files }) = &client {
         tracing::info!(version, files = files.len(), "serving the Socket.IO client");
     }

@@ -51,6 +51,12 @@ fn channels(hub: &Shared, text: &mut Text) {
     let help = "Publications evicted before their time from what is retained for streams.";
     text.family("counter", "fanfare_stream_log_evicted_total", help);
     text.sample("", directory.budgets().logs.budget.evicted());
+    let repeats = &hub.interfaces.broker.repeats;
+    let help = "Publications with an id of their publisher's of which a repetition is recognized.";
+    text.gauge("fanfare_named_publications", help, repeats.len());
+    let help = "Of these, how many were forgotten before their time to make room.";
+    text.family("counter", "fanfare_named_publications_evicted_total", help);
+    text.sample("", repeats.evicted());
     let help = "Bytes of retained documents of resources with subscribers.";
     text.gauge("fanfare_documents_retained_bytes", help, directory.budgets().values.bytes());
     let help = "Documents not retained for lack of room; each subscribe reads them from the store.";

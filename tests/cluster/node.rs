@@ -16,7 +16,9 @@ use fanfare::cluster::landing::{Departing, Ending, Landing};
 use fanfare::cluster::name::{Incarnation, NodeName, Seq};
 use fanfare::cluster::wire::{self, Origin};
 use fanfare::mailbox::Interests;
-use fanfare::message::{Audience, Behind, Channel, Content, Landed, Now, Sender, WorkerId};
+use fanfare::message::{
+    Audience, Behind, Channel, Content, Landed, Now, RepeatKey, Sender, WorkerId,
+};
 use fanfare::metrics::{Counter, Counters};
 use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
@@ -191,8 +193,10 @@ impl Node {
             fanfare::message::Space::Topics => Content::Event { payload },
             _ => Content::Message { event: "e".into(), payload, sender: Sender::System },
         };
+        let repeat = Some(RepeatKey::of(&["publisher"], channel, id));
         let publication = wire::Published { channel: channel.clone(), id, at: 1, content };
-        self.lock().outgoing.push_back(Departing { token, publication, is_counted });
+        let departing = Departing { token, publication, is_counted, repeat };
+        self.lock().outgoing.push_back(departing);
         self.interests.wake();
         token
     }

@@ -38,6 +38,7 @@ mod m2_model;
 mod member;
 mod memory;
 mod metrics;
+mod named;
 mod options;
 mod order;
 mod overload;

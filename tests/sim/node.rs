@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use fanfare::auth::Keys;
 use fanfare::broker::definitions::Definitions;
 use fanfare::broker::directory::Directory;
@@ -70,13 +69,13 @@ impl Node {
                 mailbox.reserve(Slot::Control).expect("no place is taken yet").promise();
             }
         }
-        let broker = Broker {
-            directory: Directory::default(),
-            definitions: ArcSwap::from_pointee(Definitions::new(Vec::new())),
-            policies: Arc::new(ArcSwap::from_pointee(Policies::new(Permissions::default()))),
-            mailboxes: Arc::new(mailboxes),
+        let broker = Broker::new(
+            Directory::default(),
+            Definitions::new(Vec::new()),
+            Policies::new(Permissions::default()),
+            mailboxes,
             memory,
-        };
+        );
         let mut config = Config::defaults();
         config.engine_io = EngineIo {
             ping_interval_ms: FOREVER,

@@ -1,12 +1,13 @@
 //! Writes history: appends messages at its end and removes old ones.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::segments::{self, Delivered, Segment};
 use super::time::integer;
 use super::{Store, StoreError};
-use crate::message::{Content, MessageId, Millis, Position, Record};
+use crate::message::{Content, MessageId, Millis, Position, Publication, Record};
 
 /// The end of history: the position of the next message. Everything else is in the file.
 #[derive(Debug)]
@@ -25,29 +26,39 @@ impl History {
         self.next - 1
     }
 
-    /// Appends messages in their order, all or none.
-    fn append(&mut self, connection: &mut Connection, records: &[Record]) -> rusqlite::Result<()> {
+    /// Appends messages in their order, all or none. Returns the indices of those that history has
+    /// already.
+    fn append(
+        &mut self,
+        connection: &mut Connection,
+        records: &[Record],
+    ) -> rusqlite::Result<Vec<usize>> {
         let transaction = begin(connection)?;
-        let mut next = self.next;
-        for record in records {
-            next += insert(&transaction, next, record)?;
+        let (mut next, mut known) = (self.next, Vec::new());
+        for (index, record) in records.iter().enumerate() {
+            match insert(&transaction, next, record)? {
+                Inserted::New => next += 1,
+                Inserted::Known => known.push(index),
+                Inserted::NoMessage => {}
+            }
         }
         segments::complete(&transaction, self.next, next)?;
         transaction.commit()?;
         self.next = next;
-        Ok(())
+        Ok(known)
     }
 }
 
 impl Store {
     /// Appends messages to history in their order, all or none. With `sync` they, and all before
     /// them, are on the disk when this returns. Records that are not messages have no place in
-    /// history and are left out.
+    /// history and are left out. Returns the indices of the messages that history has already,
+    /// because their publisher has published them again: they are not appended.
     ///
     /// # Errors
     ///
     /// The database's own failures; then nothing was appended, and the same may be tried again.
-    pub fn append(&mut self, records: &[Record], sync: bool) -> Result<(), StoreError> {
+    pub fn append(&mut self, records: &[Record], sync: bool) -> Result<Vec<usize>, StoreError> {
         let appended = self
             .waiting_for_disk(sync, |store| store.history.append(&mut store.connection, records));
         self.written(appended)
@@ -185,23 +196,90 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-/// Inserts a message at this position. Returns how many positions it took: 0 if the content is not
-/// a message, which has no place in history.
+/// What became of a message to insert.
+enum Inserted {
+    /// It has taken its position.
+    New,
+    /// History has the same message.
+    Known,
+    /// The content is not a message, which has no place in history.
+    NoMessage,
+}
+
+/// Inserts a message at this position.
 fn insert(
     transaction: &Transaction<'_>,
     position: Position,
     record: &Record,
-) -> rusqlite::Result<Position> {
+) -> rusqlite::Result<Inserted> {
+    let id = record.publication.id;
+    if !matches!(record.publication.content, Content::Message { .. }) {
+        return Ok(Inserted::NoMessage);
+    }
+    if try_insert(transaction, position, record, id)? {
+        return Ok(Inserted::New);
+    }
+    if is_known(transaction, record)? {
+        return Ok(Inserted::Known);
+    }
+    // Publishers may choose ids, so that one may have taken that of another's message. History
+    // keeps both, the later one under an id that no publisher chose.
+    let inserted = try_insert(transaction, position, record, other_id(&record.publication))?;
+    Ok(if inserted { Inserted::New } else { Inserted::Known })
+}
+
+/// Returns the id under which history keeps a message whose own id is taken. A repetition of the
+/// message has the same one.
+fn other_id(publication: &Publication) -> MessageId {
+    let mut hash = Sha256::new();
+    hash.update(publication.id.as_bytes());
+    hash.update(publication.channel.as_str());
+    if let Content::Message { sender, .. } = &publication.content {
+        let (sender_type, sender_id) = sender.parts();
+        hash.update([0]);
+        hash.update(sender_type);
+        hash.update(sender_id.unwrap_or_default());
+    }
+    let digest = hash.finalize();
+    uuid::Builder::from_custom_bytes(std::array::from_fn(|at| digest[at])).into_uuid()
+}
+
+/// Returns whether the message with the record's id is the record's own.
+fn is_known(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<bool> {
     let publication = &*record.publication;
-    let Content::Message { event, payload, sender } = &publication.content else { return Ok(0) };
+    let Content::Message { event, payload, sender } = &publication.content else {
+        return Ok(false);
+    };
+    let (sender_type, sender_id) = sender.parts();
+    let query = "SELECT 1 FROM messages WHERE id = ?1 AND channel_name = ?2 AND event_name = ?3
+                 AND sender_type = ?4 AND sender_id IS ?5 AND payload = ?6";
+    let id = publication.id.as_bytes();
+    let own = params![id, publication.channel.as_str(), event, sender_type, sender_id, &**payload];
+    let mut query = transaction.prepare_cached(query)?;
+    query.exists(own)
+}
+
+/// Inserts a message under this id. Returns false if another one has it, or if the content is not a
+/// message.
+fn try_insert(
+    transaction: &Transaction<'_>,
+    position: Position,
+    record: &Record,
+    id: MessageId,
+) -> rusqlite::Result<bool> {
+    let publication = &*record.publication;
+    let Content::Message { event, payload, sender } = &publication.content else {
+        return Ok(false);
+    };
     let (sender_type, sender_id) = sender.parts();
     let webhooks = record.definition.webhook_urls.as_ref().map_or(0, Vec::len).cast_signed();
     let insert = "INSERT INTO messages (position, id, created_at, channel_id, event_name,
                   ws_audience, wh_audience, wh_delivered, sender_type, sender_id, channel_name,
-                  payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11)";
-    transaction.prepare_cached(insert)?.execute(params![
+                  payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11)
+                  ON CONFLICT (id) DO NOTHING";
+    let inserted = transaction.prepare_cached(insert)?.execute(params![
         position,
-        publication.id.as_bytes(),
+        id.as_bytes(),
         integer(publication.at),
         record.definition.id.as_bytes(),
         event,
@@ -212,7 +290,7 @@ fn insert(
         publication.channel.as_str(),
         &**payload,
     ])?;
-    Ok(1)
+    Ok(inserted > 0)
 }
 
 fn positions(

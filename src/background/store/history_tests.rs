@@ -336,14 +336,38 @@ fn a_question_that_takes_too_long_is_given_up() {
 fn a_batch_is_appended_whole_or_not_at_all() {
     let mut archive = Archive::new();
     archive.append_many(4_090, 1, "a", 1_000);
-    // The id of its last message is taken.
-    let mut batch: Vec<Record> = (5_000..5_100).map(|n| record(n, 1, "b", 1_000)).collect();
-    batch.push(record(1, 1, "b", 1_000));
+    // The position of its last message is taken.
+    let file = rusqlite::Connection::open(archive.directory.path().join("fanfare.db")).unwrap();
+    let last = archive.store.newest() + 100;
+    let take = "INSERT INTO messages VALUES (?1, x'00', 0, x'00', '', 0, 0, 0, '', NULL, '', '')";
+    file.execute(take, [last]).unwrap();
+    let batch: Vec<Record> = (5_000..5_100).map(|n| record(n, 1, "b", 1_000)).collect();
     archive.store.append(&batch, true).unwrap_err();
+    file.execute("DELETE FROM messages WHERE position = ?1", [last]).unwrap();
     archive.check_all();
     archive.append_many(100, 2, "a", 1_001);
     archive.check_all();
     archive.reopen();
+    archive.check_all();
+}
+
+#[test]
+fn a_message_that_is_published_again_is_kept_once() {
+    let mut archive = Archive::new();
+    archive.append_many(3, 1, "a", 5);
+    // The second one is published again, later, together with a new one.
+    let batch = [record(2, 1, "a", 9), record(10, 1, "b", 9), record(10, 1, "b", 9)];
+    assert_eq!(archive.store.append(&batch, true).unwrap(), [0, 2]);
+    archive.expected.push(stored(&batch[1]));
+    archive.check_all();
+    // Another message under an id that is taken is kept under a new one.
+    let other = record(2, 1, "c", 10);
+    for known in [&[][..], &[0]] {
+        assert_eq!(archive.store.append(std::slice::from_ref(&other), true).unwrap(), known);
+    }
+    let kept = archive.reader.messages(&all(1)).unwrap().remove(0);
+    assert_ne!(kept.id, other.publication.id);
+    archive.expected.push(StoredMessage { id: kept.id, ..stored(&other) });
     archive.check_all();
 }
 

@@ -12,12 +12,23 @@ use crate::interface::shared::Shared;
 use crate::mailbox::Publisher;
 use crate::message::{
     Channel, ChannelOptions, ChannelOrder, Content, MessageId, Millis, Now, PresenceMode, Refused,
-    Retain,
+    RepeatKey, Retain,
 };
 
 /// Attempts to publish an event while other threads publish events with later timestamps first.
 /// After these the event is refused. A second attempt is rare already.
 const STAMPS_MAX: usize = 16;
+
+/// What is published on a topic.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The id by which frames and the answer name the event.
+    pub id: MessageId,
+    /// The payload: a JSON string.
+    pub payload: ByteString,
+    /// Recognizes a repetition of the event; see [`Submission::repeat`].
+    pub repeat: Option<RepeatKey>,
+}
 
 /// The state of Forge's events that all threads share.
 #[derive(Debug, Default)]
@@ -58,13 +69,13 @@ impl Forge {
 pub fn publish_event(
     shared: &Shared,
     topic: &Channel,
-    payload: &ByteString,
-    (id, now): (MessageId, Now),
+    event: &Event,
+    now: Now,
 ) -> Result<Option<EventReceipt>, Refused> {
     // Frames are made before the lock of the topic is taken. Meanwhile another thread may publish
     // an event with a later timestamp.
     for _ in 0..STAMPS_MAX {
-        let (submission, receipt) = submission(shared, topic, payload.clone(), (id, now));
+        let (submission, receipt) = submission(shared, topic, event.clone(), now);
         let (_, published) = match shared.publish(submission) {
             Err(Refused::Late) => continue,
             published => published?,
@@ -79,6 +90,21 @@ pub fn is_ordered(shared: &Shared) -> bool {
     shared.broker.is_ordered(shared.forge.options())
 }
 
+impl Event {
+    /// Creates an event. `publisher` names the publisher among all others, and `is_given` says
+    /// whether it has given the id.
+    pub fn new(
+        shared: &Shared,
+        publisher: [&str; 2],
+        topic: &Channel,
+        (id, is_given): (MessageId, bool),
+        payload: ByteString,
+    ) -> Self {
+        let repeat = (is_given || is_ordered(shared)).then(|| RepeatKey::of(&publisher, topic, id));
+        Self { id, payload, repeat }
+    }
+}
+
 /// Sends an event to the cluster's stream, which publishes it if a node has subscribers of the
 /// topic. Returns what the publisher knows it by then.
 ///
@@ -87,11 +113,11 @@ pub fn is_ordered(shared: &Shared) -> bool {
 pub fn send_event(
     shared: &Shared,
     topic: &Channel,
-    payload: ByteString,
-    stamp: (MessageId, Now),
+    event: Event,
+    now: Now,
     publisher: Publisher,
 ) -> Result<EventReceipt, Refused> {
-    let (submission, receipt) = submission(shared, topic, payload, stamp);
+    let (submission, receipt) = submission(shared, topic, event, now);
     shared.broker.send(submission, publisher)?;
     Ok(receipt)
 }
@@ -100,9 +126,10 @@ pub fn send_event(
 fn submission(
     shared: &Shared,
     topic: &Channel,
-    payload: ByteString,
-    (id, now): (MessageId, Now),
+    event: Event,
+    now: Now,
 ) -> (Submission<'static>, EventReceipt) {
+    let Event { id, payload, repeat } = event;
     let at = shared.events.stamp(now.wall);
     let submission = Submission {
         channel: topic.clone(),
@@ -112,6 +139,7 @@ fn submission(
         now: Now { wall: at, ..now },
         is_recoverable: false,
         history: None,
+        repeat,
     };
     (submission, EventReceipt { id, at })
 }

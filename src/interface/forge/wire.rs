@@ -36,7 +36,7 @@ mod tests;
 
 pub use fault::Fault;
 pub use messages::{connected, error, event, gap, published, reply, token_expired};
-pub use request::{Request, Said, Target, read};
+pub use request::{Request, Said, Target, given, read};
 pub use selection::{Selection, SelectionFault};
 
 /// The subprotocol that a client may ask for in its handshake.

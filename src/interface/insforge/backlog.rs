@@ -175,6 +175,7 @@ mod tests {
                 channel: Channel::from("a"),
                 event: "e".into(),
                 payload: "x".repeat(payload).into(),
+                id: None,
             }),
             ack: None,
         }

@@ -24,7 +24,7 @@ use crate::interface::member::{self, SocketKey};
 use crate::mailbox::Publisher;
 use crate::message::{
     AckId, Action, Activation, Channel, ConnId, Content, Credential, Durability, Encoding,
-    MessageId, Ordered, Publication, Refusal, ReplayWish, Reply, Settled, Transport,
+    MessageId, Ordered, Publication, Refusal, RepeatKey, ReplayWish, Reply, Settled, Transport,
 };
 use crate::metrics::Counters;
 
@@ -109,8 +109,8 @@ impl Client {
                 let done = self.unsubscribe(ctx, &channel, ack);
                 (Some(channel), done)
             }
-            Request::Command(Command::Publish { channel, event, payload }) => {
-                return match self.publish(ctx, &channel, (event, payload), ack) {
+            Request::Command(Command::Publish { channel, event, payload, id }) => {
+                return match self.publish(ctx, &channel, (event, payload, id), ack) {
                     Ok(Some(id)) => published(ctx, id, ack),
                     Ok(None) => {}
                     Err(refusal) => refuse(ctx, Some(channel), refusal, ack),
@@ -176,7 +176,7 @@ impl Client {
         &mut self,
         ctx: &mut Context<'_>,
         channel: &Channel,
-        (event, payload): (Box<str>, ByteString),
+        (event, payload, given): (Box<str>, ByteString, Option<MessageId>),
         ack: Option<AckId>,
     ) -> Result<Option<MessageId>, Refusal> {
         let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
@@ -196,16 +196,21 @@ impl Client {
             return Err(Refusal::RateLimited);
         }
         let to_keep = ToKeep { definition: &definition, level: Durability::Memory, ticket: None };
+        let is_ordered = ctx.shared.broker.is_ordered(options);
+        let id = given.unwrap_or_else(|| ctx.message_id());
+        let repeat = (is_ordered || given.is_some())
+            .then(|| RepeatKey::of(&credential.publisher(), channel, id));
         let submission = Submission {
-            id: ctx.message_id(),
+            id,
             channel: channel.clone(),
             content: Content::Message { event, payload, sender: credential.sender() },
             options,
             now,
             is_recoverable: ctx.shared.recovery.is_some(),
             history: (!options.ephemeral).then_some(to_keep),
+            repeat,
         };
-        if ctx.shared.broker.is_ordered(options) {
+        if is_ordered {
             ctx.shared.broker.send(submission, Publisher::Connection(ctx.id, ack))?;
             return Ok(None);
         }

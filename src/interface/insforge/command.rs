@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use crate::message::{Channel, Encoding};
+use crate::message::{Channel, Encoding, MessageId};
 
 /// A command of a client, in either dialect of event names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,5 +27,7 @@ pub enum Command {
         event: Box<str>,
         /// The payload, as JSON text.
         payload: ByteString,
+        /// The id that the publisher has given the publication; `None` for a new one.
+        id: Option<MessageId>,
     },
 }

@@ -51,12 +51,8 @@ impl Flights {
             Published::Late(_) => {
                 return self.late.take(token).is_none_or(|one| keep(mailboxes, one));
             }
-            Published::Stored { duplicate, .. } => {
-                let Some(submitted) = self.flying.get_mut(&token) else { return true };
-                if duplicate {
-                    // History has it since the first attempt.
-                    release_history(mailboxes, submitted);
-                }
+            Published::Stored { .. } => {
+                let Some(submitted) = self.flying.get(&token) else { return true };
                 if submitted.is_counted() {
                     return true;
                 }

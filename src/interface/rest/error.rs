@@ -129,7 +129,8 @@ impl ApiError {
     /// 503: the cluster's stream did not answer in time, so that it is not known whether it has the
     /// publication with this id.
     pub fn unknown(id: MessageId) -> Self {
-        let advice = "Check whether subscribers or the history of the channel have the message";
+        let advice =
+            "Publish again with this messageId within two minutes: the message is delivered once";
         let unknown = Self::new(503, "BACKPLANE_UNKNOWN", UNKNOWN).advise(advice);
         Self { message_id: Some(Box::new(id)), ..unknown }
     }

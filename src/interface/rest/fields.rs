@@ -15,6 +15,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
+use crate::message::{GIVEN_ID_BYTES, MessageId, given_id};
 
 /// A field's value, or its issues.
 pub(in crate::interface) type Read<T> = Result<T, String>;
@@ -153,6 +154,13 @@ pub(in crate::interface) fn nonempty<'a>(
         return Err(issue(path, "String must contain at least 1 character(s)"));
     }
     Ok(text)
+}
+
+/// Reads the id of a publication, which may be absent or `null`.
+pub(in crate::interface) fn id(path: &str, field: Option<&RawValue>) -> Read<Option<MessageId>> {
+    let Some(value) = field.filter(|value| !is_null(value)) else { return Ok(None) };
+    let id = given_id(&text(path, value, GIVEN_ID_BYTES)?);
+    id.map(Some).ok_or_else(|| issue(path, "Expected a UUID that is not nil"))
 }
 
 /// Reads `true` or `false`.

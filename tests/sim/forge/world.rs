@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fanfare::interface::forge::access::{ForgeAuth, NewToken, Reach, Topic};
 use fanfare::interface::forge::nouns::Context;
-use fanfare::interface::forge::publish::publish_event;
+use fanfare::interface::forge::publish::{Event, publish_event};
 use fanfare::interface::{Session, forge};
 use fanfare::message::{Channel, MessageId, SlowConsumer};
 use rand::SeedableRng as _;
@@ -196,7 +196,8 @@ impl World {
         let before = self.node.all_waiting();
         let channel = self.topics[topic].clone();
         let shared = &self.node.hub.interfaces;
-        match publish_event(shared, &channel, &payload.as_str().into(), (id, at(self.now))) {
+        let event = Event { id, payload: payload.as_str().into(), repeat: None };
+        match publish_event(shared, &channel, &event, at(self.now)) {
             Ok(Some(_)) => {
                 self.told[topic].push(self.published);
                 self.heard(topic, payload.len());

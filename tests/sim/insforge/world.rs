@@ -107,6 +107,7 @@ pub(super) fn publish(
         now,
         is_recoverable: shared.recovery.is_some(),
         history: None,
+        repeat: None,
     });
     published.map(|(_, published)| published)
 }

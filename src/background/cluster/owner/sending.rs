@@ -115,9 +115,9 @@ impl<L: Landing> Owner<'_, L> {
             self.counted.insert(token, channel);
         }
         let subject = self.parts.subjects.input(channel);
-        let from = self.from.clone();
+        let (from, repeat) = (self.from.clone(), repeat.map(|repeat| repeat.to_string()));
         let mut headers = body.headers(&from, ask.as_deref(), None);
-        headers.push(("Nats-Msg-Id", &repeat));
+        headers.extend(repeat.as_deref().map(|repeat| ("Nats-Msg-Id", repeat)));
         self.send(&Outgoing {
             number,
             stream: Stream::Order,

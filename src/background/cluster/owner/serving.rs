@@ -1,7 +1,5 @@
 //! What the node needs and publishes, and what it is given.
 
-use sha2::{Digest as _, Sha256};
-
 use super::Owner;
 use super::again::Requests;
 use super::parcel::{Parcel, TOO_LONG, place};
@@ -12,7 +10,7 @@ use crate::cluster::landing::{Departing, Landing};
 use crate::cluster::name::{ChannelHash, Seq, Stream};
 use crate::cluster::wire::{Anchor, Body, Message, Skip};
 use crate::limits::{CLUSTER_DEPARTURES_MAX, CLUSTER_INTERESTS_MAX};
-use crate::message::{Channel, MessageId};
+use crate::message::Channel;
 
 /// Bytes of a publication's message beside its body: subjects and headers.
 const HEAD_BYTES: usize = 512;
@@ -44,14 +42,13 @@ impl<L: Landing> Owner<'_, L> {
     }
 
     fn depart(&mut self, departing: Departing) {
-        let Departing { token, publication, is_counted } = departing;
+        let Departing { token, publication, is_counted, repeat } = departing;
         if self.is_congested() {
             self.settled(token, Published::Refused(Refusal::Overloaded));
             return;
         }
         let channel = ChannelHash::of(&publication.channel);
         let needs_listener = publication.content.needs_listener();
-        let repeat = repeat(&publication.id, channel);
         let body = Body::Publication(publication);
         let Some(bytes) = body.encode() else {
             self.settled(token, Published::Refused(TOO_LONG));
@@ -153,14 +150,4 @@ impl<L: Landing> Owner<'_, L> {
             *known = Some(anchor);
         }
     }
-}
-
-/// Returns what the stream recognizes a repeated publication by: it holds for all channels, so that
-/// one id on two channels must not be one publication.
-fn repeat(id: &MessageId, channel: ChannelHash) -> String {
-    let mut hash = Sha256::new();
-    hash.update(id.as_bytes());
-    hash.update(channel.to_string().as_bytes());
-    let digest = hash.finalize();
-    format!("{:032x}", u128::from_be_bytes(std::array::from_fn(|at| digest[at])))
 }

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -90,13 +89,13 @@ impl Acceptor {
 
     fn with(mailboxes: Mailboxes, inboxes: Inboxes) -> Self {
         let tickets = Tickets::new(AcceptorId(0), mailboxes.acceptors[0].clone());
-        let broker = Broker {
-            directory: Directory::default(),
-            definitions: ArcSwap::from_pointee(Definitions::new(vec![definition()])),
-            policies: Arc::new(ArcSwap::from_pointee(Policies::new(Permissions::default()))),
-            mailboxes: Arc::new(mailboxes),
-            memory: Memory::unbounded(),
-        };
+        let broker = Broker::new(
+            Directory::default(),
+            Definitions::new(vec![definition()]),
+            Policies::new(Permissions::default()),
+            mailboxes,
+            Memory::unbounded(),
+        );
         let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET, &AUDIENCES).unwrap());
         Self {
             shared: Arc::new(Shared::new(broker, Arc::new(Config::defaults()), 7)),

@@ -31,7 +31,7 @@ fn a_publisher_waits_for_the_stream_for_the_nodes_and_for_history() {
     let (acceptor, mut landing): Node = Acceptor::in_cluster();
     let mut call = acceptor.publish();
     assert_eq!(poll(&mut call), Poll::Pending);
-    let Departing { token, publication, is_counted } = landing.departing().expect("it departs");
+    let Departing { token, publication, is_counted, .. } = landing.departing().expect("it departs");
     assert!(is_counted && landing.departing().is_none());
     landing.settled(token, STORED);
     assert_eq!(poll(&mut call), Poll::Pending);
@@ -121,7 +121,8 @@ fn a_publisher_of_forge_is_told_null_only_if_nobody_listens_for_certain() {
     let answer = |landing: &mut Ground, published| {
         let mut call = acceptor.publish_event();
         assert_eq!(poll(&mut call), Poll::Pending);
-        let Departing { token, publication, is_counted } = landing.departing().expect("it departs");
+        let Departing { token, publication, is_counted, .. } =
+            landing.departing().expect("it departs");
         assert!(!is_counted && publication.content.needs_listener());
         landing.settled(token, published);
         acceptor.settle();

@@ -28,6 +28,13 @@ impl Origin {
         }
     }
 
+    /// Returns what tells the events of this origin from those of all others: its installation, and
+    /// the account if one is known.
+    pub fn publisher(&self) -> [&str; 2] {
+        let account = self.context().and_then(|context| context.account.as_deref());
+        [self.installation(), account.unwrap_or_default()]
+    }
+
     /// Returns the proved context; `None` if only the installation is proved.
     pub fn context(&self) -> Option<&Context> {
         match self {

@@ -110,7 +110,10 @@ impl ForgeError {
     /// it does.
     pub fn not_ordered(ordered: &Ordered, id: MessageId) -> Self {
         match ordered {
-            Ordered::Unknown => Self::new(Kind::NotOrdered, format!("{UNKNOWN}; its id is {id}")),
+            Ordered::Unknown => Self::new(
+                Kind::NotOrdered,
+                format!("{UNKNOWN}; publish it again with the eventId {id}"),
+            ),
             _ => Self::new(Kind::NotOrdered, UNAVAILABLE),
         }
     }

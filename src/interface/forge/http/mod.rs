@@ -14,10 +14,10 @@ mod token;
 
 use std::sync::Arc;
 
-use bytestring::ByteString;
-
 use super::access::{self, Asked, Denied, Permission, authorize};
-use super::publish::{EventReceipt, admit_installation, is_ordered, publish_event, send_event};
+use super::publish::{
+    Event, EventReceipt, admit_installation, is_ordered, publish_event, send_event,
+};
 use super::session::Session;
 use crate::auth::bearer_token;
 use crate::broker::received::Received;
@@ -154,8 +154,8 @@ async fn publish(
     is_global: bool,
 ) -> Reply {
     let published = match allow(http, request, body, is_global) {
-        Ok((topic, payload)) if is_ordered(http.shared) => send(http, &topic, payload).await,
-        Ok((topic, payload)) => publish_here(http, &topic, &payload),
+        Ok((topic, event)) if is_ordered(http.shared) => send(http, &topic, event).await,
+        Ok((topic, event)) => publish_here(http, &topic, &event),
         Err(error) => Err(error),
     };
     let published = published.map(|receipt| {
@@ -173,10 +173,9 @@ async fn publish(
 fn publish_here(
     http: &HttpContext<'_>,
     topic: &Channel,
-    payload: &ByteString,
+    event: &Event,
 ) -> Result<Option<EventReceipt>, ForgeError> {
-    let stamp = (http.message_id(), http.now);
-    publish_event(http.shared, topic, payload, stamp).map_err(|_| overloaded(http))
+    publish_event(http.shared, topic, event, http.now).map_err(|_| overloaded(http))
 }
 
 /// Publishes through the cluster's stream. Returns `None` if the topic has no subscriber on any
@@ -184,13 +183,12 @@ fn publish_here(
 async fn send(
     http: &HttpContext<'_>,
     topic: &Channel,
-    payload: ByteString,
+    event: Event,
 ) -> Result<Option<EventReceipt>, ForgeError> {
-    let stamp = (http.message_id(), http.now);
     let inquiry = http.tickets.inquiry().ok_or_else(|| overloaded(http))?;
     let sent = inquiry.put(|ticket| {
         let publisher = Publisher::Request { ticket, wants_audience: false };
-        send_event(http.shared, topic, payload, stamp, publisher)
+        send_event(http.shared, topic, event, http.now, publisher)
     });
     let (receipt, pending) = sent.map_err(|_| overloaded(http))?;
     match pending.await {
@@ -209,13 +207,13 @@ fn overloaded(http: &HttpContext<'_>) -> ForgeError {
     ForgeError::overloaded()
 }
 
-/// Returns the topic and the payload of an event, if its caller may publish it.
+/// Returns the topic of an event and the event, if its caller may publish it.
 fn allow(
     http: &HttpContext<'_>,
     request: &Request,
     body: &Received,
     is_global: bool,
-) -> Result<(Channel, ByteString), ForgeError> {
+) -> Result<(Channel, Event), ForgeError> {
     let origin = prove(http, request)?;
     let mut scratch = http.json.borrow_mut();
     let payload_bytes_max = http.shared.forge.payload_bytes;
@@ -230,7 +228,10 @@ fn allow(
     let auth = &http.auth.borrow().forge;
     let (topic, _) = authorize((http.shared, auth), &origin, &asked, http.now)
         .map_err(|denied| refused(http, denied))?;
-    Ok((topic, http.keep(body, wanted.payload)))
+    let (payload, given) = (http.keep(body, wanted.payload), wanted.id);
+    let id = given.unwrap_or_else(|| http.message_id());
+    let event = Event::new(http.shared, origin.publisher(), &topic, (id, given.is_some()), payload);
+    Ok((topic, event))
 }
 
 /// Returns the error of a denied publish. Counts it if the installation is above its rate.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::error::ForgeError;
 use crate::codec::json::{Document, JsonError, Scratch, Text, Value};
 use crate::interface::forge::nouns::{Entity, channel_problem};
-use crate::interface::forge::wire::{Selection, SelectionFault};
+use crate::interface::forge::wire::{Selection, SelectionFault, given};
 use crate::interface::rest::Reply;
 use crate::interface::rest::fields::{self, Read};
 use crate::message::{MessageId, Millis};
@@ -21,6 +21,8 @@ pub struct Publish<'a> {
     pub token: Option<&'a str>,
     /// The entities that replace the default scope; always `None` for a global channel.
     pub overrides: Option<Vec<Entity>>,
+    /// The id that the publisher has given the event; `None` for a new one.
+    pub id: Option<MessageId>,
 }
 
 impl<'a> Publish<'a> {
@@ -39,10 +41,12 @@ impl<'a> Publish<'a> {
         payload_bytes_max: usize,
     ) -> Result<Self, ForgeError> {
         let document = Document::from_bytes(body, scratch)?;
-        let [name, payload, options] = document.object().members(&["name", "payload", "options"]);
-        let read = (text("name", name).and_then(channel), text("payload", payload));
-        let (Ok(channel), Ok(payload)) = read else {
-            return Err(fields::refuse([read.0.err(), read.1.err()]).into());
+        let names = ["name", "payload", "options", "eventId"];
+        let [name, payload, options, id] = document.object().members(&names);
+        let id = given(id).map_err(str::to_owned);
+        let read = (text("name", name).and_then(channel), text("payload", payload), id);
+        let (Ok(channel), Ok(payload), Ok(id)) = read else {
+            return Err(fields::refuse([read.0.err(), read.1.err(), read.2.err()]).into());
         };
         let Selection { token, overrides } = Selection::read(options, is_global)?;
         if payload.value.len() > payload_bytes_max {
@@ -50,7 +54,7 @@ impl<'a> Publish<'a> {
                 format!("payload: String must contain at most {payload_bytes_max} byte(s)");
             return Err(ForgeError::too_large(detail));
         }
-        Ok(Self { channel, payload: payload.raw(), token, overrides })
+        Ok(Self { channel, payload: payload.raw(), token, overrides, id })
     }
 }
 

@@ -7,10 +7,12 @@ use crate::broker::subscriptions::{Joining, Left};
 use crate::interface::context::Context;
 use crate::interface::forge::access::{Asked, Denied, Grant, Origin, Permission, authorize};
 use crate::interface::forge::nouns::Context as Place;
-use crate::interface::forge::publish::{EventReceipt, is_ordered, publish_event, send_event};
+use crate::interface::forge::publish::{
+    Event, EventReceipt, is_ordered, publish_event, send_event,
+};
 use crate::interface::forge::wire::{self, Fault, Request, Target};
 use crate::mailbox::Publisher;
-use crate::message::{AckId, Channel, Now, Ordered, ReplayWish, Reply, Settled};
+use crate::message::{AckId, Channel, MessageId, Now, Ordered, ReplayWish, Reply, Settled};
 
 /// The error for a client that has not proved its context yet.
 const UNPROVED_YET: &str = "connect with a context token first";
@@ -25,11 +27,11 @@ impl Session {
         match request {
             Request::Connect(token) => self.connect(ctx, ack, token),
             Request::Subscribe { to, replay } => self.subscribe(ctx, ack, &to, replay),
-            Request::Publish { to, payload } => {
+            Request::Publish { to, payload, id } => {
                 if payload.value.len() > ctx.shared.forge.payload_bytes {
                     return Err(Fault::PayloadTooLarge);
                 }
-                self.publish(ctx, ack, &to, payload.raw())
+                self.publish(ctx, ack, &to, (id, payload.raw()))
             }
             Request::Unsubscribe(topic) => {
                 if self.context.is_none() {
@@ -129,16 +131,20 @@ impl Session {
         ctx: &mut Context<'_>,
         ack: Option<AckId>,
         to: &Target<'_>,
-        payload: &str,
+        (given, payload): (Option<MessageId>, &str),
     ) -> Result<(), Fault> {
         let (topic, _) = self.find_topic(ctx, to, Permission::Publish)?;
-        let (stamp, payload) = ((ctx.message_id(), ctx.now), ctx.keep(payload));
+        let origin = Origin::Context(self.proved(ctx.now)?);
+        let (payload, now) = (ctx.keep(payload), ctx.now);
+        let id = given.unwrap_or_else(|| ctx.message_id());
+        let event =
+            Event::new(ctx.shared, origin.publisher(), &topic, (id, given.is_some()), payload);
         if is_ordered(ctx.shared) {
             let publisher = Publisher::Connection(ctx.id, ack);
-            let sent = send_event(ctx.shared, &topic, payload, stamp, publisher);
+            let sent = send_event(ctx.shared, &topic, event, now, publisher);
             return sent.map(|_| ()).map_err(|_| Fault::Overloaded);
         }
-        let receipt = publish_event(ctx.shared, &topic, &payload, stamp);
+        let receipt = publish_event(ctx.shared, &topic, &event, now);
         answer(ctx, ack, receipt.map_err(|_| Fault::Overloaded)?);
         Ok(())
     }

@@ -90,7 +90,7 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
         Fault::Unauthorized(detail) | Fault::PublishFailed(detail) => Some(detail.as_str()),
         Fault::OtherContext => Some("The token is for another place; open a new connection for it"),
         Fault::Unknown(id) => {
-            detail_made = format!("The id of the event is {id}");
+            detail_made = format!("Publish it again with the eventId {id}");
             Some(detail_made.as_str())
         }
         _ => None,

@@ -3,7 +3,7 @@
 use super::{Fault, Selection};
 use crate::codec::json::{Document, Object, Text, Value};
 use crate::interface::forge::nouns::{Entity, channel_problem};
-use crate::message::{AckId, MessageId, ReplayWish};
+use crate::message::{AckId, MessageId, ReplayWish, given_id};
 
 /// Largest id of a request: 2^53 - 1, the largest integer that a double holds exactly.
 const ID_MAX: f64 = 9_007_199_254_740_991.0;
@@ -35,6 +35,8 @@ pub enum Request<'t, 'a> {
         to: Target<'a>,
         /// The payload, a JSON string.
         payload: Text<'t, 'a>,
+        /// The id that the publisher has given the event; `None` for a new one.
+        id: Option<MessageId>,
     },
     /// Unsubscribes from the topic with this id.
     Unsubscribe(&'a str),
@@ -81,7 +83,9 @@ fn read_request<'t, 'a>(object: Object<'t, 'a>) -> Result<Request<'t, 'a>, Fault
         }
         "publish" => match object.get("payload") {
             Some(Value::Text(payload)) => {
-                Ok(Request::Publish { to: read_target(object)?, payload })
+                let to = read_target(object)?;
+                let id = given(object.get("eventId")).map_err(Fault::Input)?;
+                Ok(Request::Publish { to, payload, id })
             }
             _ => Err(Fault::Input("payload: Expected string")),
         },
@@ -91,6 +95,18 @@ fn read_request<'t, 'a>(object: Object<'t, 'a>) -> Result<Request<'t, 'a>, Fault
         },
         _ => Err(Fault::Message),
     }
+}
+
+/// Reads the id that a publisher gives its event, which may be absent or `null`.
+///
+/// # Errors
+/// A text for the publisher if the value is not an id.
+pub fn given(member: Option<Value<'_, '_>>) -> Result<Option<MessageId>, &'static str> {
+    let id = match member {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value.as_text().and_then(|text| given_id(text.value)),
+    };
+    id.map(Some).ok_or("eventId: Expected a UUID that is not nil")
 }
 
 fn read_target<'a>(object: Object<'_, 'a>) -> Result<Target<'a>, Fault> {

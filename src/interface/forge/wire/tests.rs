@@ -24,7 +24,7 @@ fn understood(text: &str) -> String {
         Ok(Request::Subscribe { to, replay: ReplayWish { seconds, after } }) => {
             format!("subscribe {} {seconds} {after:?}", described(&to))
         }
-        Ok(Request::Publish { to, payload }) => {
+        Ok(Request::Publish { to, payload, .. }) => {
             format!("publish {} {}", described(&to), payload.raw())
         }
         Err(fault) => format!("{fault:?}"),

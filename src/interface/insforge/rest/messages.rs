@@ -15,8 +15,8 @@ use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, durability};
 use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::message::{
-    Channel, ChannelDefinition, Content, Durability, MessageId, Millis, Refused, Sender, Spread,
-    event_name_problem, iso_millis, payload_problem, push_iso_millis,
+    Channel, ChannelDefinition, Content, Credential, Durability, MessageId, Millis, Refused,
+    RepeatKey, Sender, Spread, event_name_problem, iso_millis, payload_problem, push_iso_millis,
 };
 
 /// A publication from a back end. It borrows from the request's body, except texts with escapes.
@@ -28,6 +28,8 @@ struct Publish<'a> {
     pub event: Cow<'a, str>,
     /// The payload: any JSON value, byte for byte as it was sent.
     pub payload: &'a RawValue,
+    /// The id that the publisher has given the publication; `None` for a new one.
+    pub id: Option<MessageId>,
 }
 
 impl<'a> Publish<'a> {
@@ -36,18 +38,20 @@ impl<'a> Publish<'a> {
     /// # Errors
     /// 400 with the issues of all fields.
     fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
-        let [channel, event, payload] = fields::object(body, &["channel", "event", "payload"])?;
+        let names = ["channel", "event", "payload", "messageId"];
+        let [channel, event, payload, id] = fields::object(body, &names)?;
         let read = (
             fields::required("channel", channel)
                 .and_then(|value| fields::nonempty("channel", value, CHANNEL_BYTES_MAX)),
             fields::required("event", event).and_then(read_event),
             fields::required("payload", payload).and_then(read_payload),
+            fields::id("messageId", id),
         );
-        let (Ok(channel), Ok(event), Ok(payload)) = read else {
-            let (channel, event, payload) = read;
-            return Err(fields::refuse([channel.err(), event.err(), payload.err()]));
+        let (Ok(channel), Ok(event), Ok(payload), Ok(id)) = read else {
+            let (channel, event, payload, id) = read;
+            return Err(fields::refuse([channel.err(), event.err(), payload.err(), id.err()]));
         };
-        Ok(Self { channel, event, payload })
+        Ok(Self { channel, event, payload, id })
     }
 }
 
@@ -91,20 +95,25 @@ pub(super) async fn publish(
     let level = level_on(&definition, level)?;
     let payload = http.keep(body, wanted.payload.get());
     let to_keep = ToKeep { definition: &definition, level, ticket: None };
+    let channel = Channel::from(&*wanted.channel);
+    let is_ordered = http.shared.broker.is_ordered(definition.options);
+    let id = wanted.id.unwrap_or_else(|| http.message_id());
+    let is_named = is_ordered || wanted.id.is_some();
     let submission = Submission {
-        channel: Channel::from(&*wanted.channel),
+        repeat: is_named.then(|| RepeatKey::of(&Credential::BACK_END, &channel, id)),
+        channel,
         content: Content::Message {
             event: wanted.event.as_ref().into(),
             payload,
             sender: Sender::System,
         },
         options: definition.options,
-        id: http.message_id(),
+        id,
         now: http.now,
         is_recoverable: http.shared.recovery.is_some(),
         history: (!definition.options.ephemeral).then_some(to_keep),
     };
-    if http.shared.broker.is_ordered(definition.options) {
+    if is_ordered {
         return ordered::publish(http, submission, level).await;
     }
     let submit = |ticket| {

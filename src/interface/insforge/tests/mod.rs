@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
@@ -108,13 +107,13 @@ impl Room {
         config.auth.close_expired = true;
         config.engine_io = TIMINGS;
         config.recovery = Recovery { window_ms: 60_000, log_bytes: 1_000_000 };
-        let broker = Broker {
-            directory: Directory::default(),
-            definitions: ArcSwap::from_pointee(Definitions::new(vec![definition("c*", options)])),
-            policies: Arc::new(ArcSwap::from_pointee(Policies::new(permissions))),
-            mailboxes: Arc::new(mailboxes),
-            memory: Memory::unbounded(),
-        };
+        let broker = Broker::new(
+            Directory::default(),
+            Definitions::new(vec![definition("c*", options)]),
+            Policies::new(permissions),
+            mailboxes,
+            Memory::unbounded(),
+        );
         let shared = Shared::new(broker, Arc::new(config), 7);
         let keys = Arc::new(Keys::new("ik_key", "anon_key", SECRET, &AUDIENCES).unwrap());
         let auth = Authenticators::new(keys, 60, Terms::new(false, None));

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use crate::interface::insforge::command::Command;
 use crate::interface::insforge::socketio::Event;
 use crate::limits::CHANNEL_BYTES_MAX;
-use crate::message::{Channel, Encoding, Refusal, event_name_problem, payload_problem};
+use crate::message::{
+    Channel, Encoding, MessageId, Refusal, event_name_problem, given_id, payload_problem,
+};
 
 /// An event of a client, read as a command of InsForge Realtime.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +35,8 @@ struct Argument<'a> {
     event: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
     payload: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given", rename = "messageId")]
+    message_id: Option<&'a RawValue>,
 }
 
 /// Reads the value of a key that is present as `Some`, even if it is `null`, because `null` is a
@@ -75,9 +79,9 @@ pub fn request(event: &Event<'_>, keep: impl FnOnce(&str) -> ByteString) -> Requ
         Kind::Subscribe(encoding) => Request::Command(Command::Subscribe { channel, encoding }),
         Kind::Unsubscribe => Request::Command(Command::Unsubscribe { channel }),
         Kind::Publish => match publish(&argument) {
-            Ok((event, payload)) => {
+            Ok((event, payload, id)) => {
                 let (event, payload) = (event.into(), keep(payload));
-                Request::Command(Command::Publish { channel, event, payload })
+                Request::Command(Command::Publish { channel, event, payload, id })
             }
             Err(refusal) => Request::Invalid(Some(channel), refusal),
         },
@@ -103,8 +107,10 @@ fn channel(raw: Option<&RawValue>) -> Result<Channel, Refusal> {
     Ok(Channel::from(&*name))
 }
 
-/// Returns the event name and the payload of a publish.
-fn publish<'a>(argument: &Argument<'a>) -> Result<(Cow<'a, str>, &'a str), Refusal> {
+/// Returns the event name, the payload and the given id of a publish.
+fn publish<'a>(
+    argument: &Argument<'a>,
+) -> Result<(Cow<'a, str>, &'a str, Option<MessageId>), Refusal> {
     let raw = argument.event.ok_or(Refusal::Invalid("event: Required"))?;
     let event = text(raw).ok_or(Refusal::Invalid("event: Expected string"))?;
     if event.is_empty() {
@@ -117,7 +123,14 @@ fn publish<'a>(argument: &Argument<'a>) -> Result<(Cow<'a, str>, &'a str), Refus
     if let Some(problem) = payload_problem(payload.get()) {
         return Err(Refusal::Invalid(problem));
     }
-    Ok((event, payload.get()))
+    let id = match argument.message_id {
+        Some(raw) if raw.get() != "null" => {
+            let id = text(raw).and_then(|id| given_id(&id));
+            Some(id.ok_or(Refusal::Invalid("messageId: Expected a UUID that is not nil"))?)
+        }
+        _ => None,
+    };
+    Ok((event, payload.get(), id))
 }
 
 /// Returns the string that a JSON text holds; `None` if it is another value.
@@ -157,6 +170,7 @@ mod tests {
         for name in ["realtime:publish", "REALTIME_PUBLISH"] {
             let argument = r#"{"channel":"a","event":"x","payload":{"n": 1e400}}"#;
             let command = Command::Publish {
+                id: None,
                 channel: channel.clone(),
                 event: "x".into(),
                 payload: r#"{"n": 1e400}"#.into(),
@@ -169,8 +183,12 @@ mod tests {
     #[test]
     fn null_is_a_payload() {
         let argument = r#"{"channel":"a","event":"x","payload":null}"#;
-        let command =
-            Command::Publish { channel: "a".into(), event: "x".into(), payload: "null".into() };
+        let command = Command::Publish {
+            channel: "a".into(),
+            event: "x".into(),
+            payload: "null".into(),
+            id: None,
+        };
         assert_eq!(read(&event("realtime:publish", Some(argument))), Request::Command(command));
     }
 
